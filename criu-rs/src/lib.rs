@@ -1,0 +1,3 @@
+//! Checkpoint and restore Linux processes with CRIU.
+
+pub mod rpc;

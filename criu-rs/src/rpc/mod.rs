@@ -1,0 +1,6 @@
+//! The messages of CRIU's RPC.
+
+#[rustfmt::skip]
+mod proto;
+
+pub use proto::*;

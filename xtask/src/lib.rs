@@ -1,0 +1,3 @@
+//! The workspace's own commands, as functions that the tests can call too.
+
+pub mod codegen;

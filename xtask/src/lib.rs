@@ -7,15 +7,17 @@
 //! apt  loader  prefix                  packages from the machine's mirror; unpacked so that they run
 //! criu       programs                  which criu is good enough; what else the tests execute
 //! setup      steps  session            put it all there; named steps; a session of their own for tests
-//! test  codegen                        the words
+//! test  msrv  ci  codegen              the words
 //! ```
 
 #[cfg(feature = "codegen")]
 pub mod codegen;
 
 mod apt;
+mod ci;
 mod criu;
 mod loader;
+mod msrv;
 mod os;
 mod prefix;
 mod process;

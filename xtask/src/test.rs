@@ -2,15 +2,17 @@
 
 use crate::steps::step;
 use crate::workspace::cargo;
-use crate::{Result, process, session, setup};
+use crate::{Result, msrv, process, session, setup};
 
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Extent {
-    /// While working: without the documentation.
+    /// While working: without the documentation and the MSRV.
     Quick,
-    /// Before a commit.
+    /// Before a commit. The MSRV is left out where no toolchain of that age can be had.
     Full,
+    /// Before a release: nothing may be left out.
+    Release,
 }
 
 /// Runs every step, up to the first that fails.
@@ -37,5 +39,12 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     }
     let tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
     step("test", &mut session::isolated(&tests))?;
+    if extent != Extent::Quick {
+        match msrv::find() {
+            Ok(toolchain) => msrv::check(&toolchain)?,
+            Err(reason) if extent == Extent::Full => eprintln!("msrv       left out: {reason}"),
+            Err(reason) => return Err(reason),
+        }
+    }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::test::Extent;
-use crate::{Result, session, setup, test};
+use crate::{Result, ci, msrv, session, setup, test};
 
 /// A word of the command line.
 struct Word {
@@ -31,8 +31,8 @@ const WORDS: &[Word] = &[
     },
     Word {
         name: "test",
-        about: "all that must be green: format, lints, documentation, tests",
-        flags: &[("--quick", "without the documentation")],
+        about: "all that must be green: format, lints, documentation, tests, oldest Rust",
+        flags: &[("--quick", "without the documentation and the oldest Rust")],
         run: |flags| {
             test::run(if flags.has("--quick") {
                 Extent::Quick
@@ -42,10 +42,22 @@ const WORDS: &[Word] = &[
         },
     },
     Word {
+        name: "msrv",
+        about: "check the workspace with the oldest Rust it promises to build with",
+        flags: &[],
+        run: |_| msrv::run(),
+    },
+    Word {
         name: "codegen",
         about: "turn the .proto files into Rust, and print the files that changed",
         flags: &[],
         run: |_| codegen(),
+    },
+    Word {
+        name: "ci",
+        about: "before a release: test with nothing left out, and the dependencies' licences",
+        flags: &[],
+        run: |_| ci::run(),
     },
 ];
 

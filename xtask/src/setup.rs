@@ -24,8 +24,8 @@ pub(crate) fn run(tests: bool, force: bool) -> Result<()> {
 }
 
 /// Finds a suitable CRIU: on PATH, below the target directory, or else by installing it there.
+/// Says of each that it passes over why.
 pub(crate) fn find(force: bool) -> Result<Criu> {
-    let mut refused = Vec::new();
     if !force {
         let stable = criu::of_suite(STABLE);
         let unpacked = criu::unpacked();
@@ -33,14 +33,11 @@ pub(crate) fn find(force: bool) -> Result<Criu> {
         for path in process::which("criu").into_iter().chain(first).chain(rest) {
             match Criu::judge(&path) {
                 Ok(criu) => return Ok(criu),
-                Err(error) => refused.push(error.to_string()),
+                Err(error) => eprintln!("not used: {error}"),
             }
         }
     }
-    install(force).map_err(|error| {
-        refused.push(error.to_string());
-        format!("no suitable CRIU\n{}", refused.join("\n")).into()
-    })
+    install(force)
 }
 
 /// Installs what the test suite needs: the CRIUs that it runs on, and programs.
@@ -60,7 +57,7 @@ fn install(force: bool) -> Result<Criu> {
     if os.id == "debian" {
         debian(STABLE, force)?;
         return Criu::judge(&criu::of_suite(STABLE)).or_else(|error| {
-            eprintln!("{error}");
+            eprintln!("not used: {error}");
             debian(EXPERIMENTAL, force)?;
             Criu::judge(&criu::of_suite(EXPERIMENTAL))
         });

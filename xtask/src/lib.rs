@@ -1,3 +1,36 @@
-//! The workspace's own commands, as functions that the tests can call too.
+//! The workspace's own commands: `cargo xtask WORD`.
+//!
+//! A word is one row of the table in `words.rs`. The modules below it, from the bottom up:
+//!
+//! ```text
+//! workspace  process  os  version      where we are; running programs; /etc/os-release; "4.1.1"
+//! apt  loader  prefix                  packages from the machine's mirror; unpacked so that they run
+//! criu       programs                  which criu is good enough; what else the tests execute
+//! setup      steps  session            put it all there; named steps; a session of their own for tests
+//! test  msrv  ci  codegen              the words
+//! ```
 
+#[cfg(feature = "codegen")]
 pub mod codegen;
+
+mod apt;
+mod ci;
+mod criu;
+mod loader;
+mod msrv;
+mod os;
+mod prefix;
+mod process;
+mod programs;
+mod session;
+mod setup;
+mod steps;
+mod test;
+mod version;
+mod words;
+mod workspace;
+
+pub use words::main;
+
+/// What every word returns. The messages are for a person: what was tried, what came back, what to do.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

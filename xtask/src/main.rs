@@ -1,10 +1,7 @@
 //! `cargo xtask WORD`.
 
-use std::error::Error;
+use std::process::ExitCode;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    for file in xtask::codegen::run()? {
-        println!("wrote {file}");
-    }
-    Ok(())
+fn main() -> ExitCode {
+    xtask::main(std::env::args_os().skip(1).collect())
 }

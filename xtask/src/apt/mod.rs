@@ -1,0 +1,169 @@
+//! Packages from the machine's own mirror, by an apt with a state of its own.
+//!
+//! The system's apt is not asked, changed or locked: sources, lists, cache and the list of
+//! installed packages lie in a directory that is thrown away. Root is not needed. apt checks
+//! signatures and hashes as ever.
+
+pub(crate) mod sources;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::os::Os;
+use crate::{Result, process};
+use sources::Source;
+
+/// Where packages come from.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    sources: Vec<Source>,
+    /// Whether each source must answer. One of several that a machine names may well be stale.
+    strict: bool,
+}
+
+impl Archive {
+    /// Debian suites from the mirror of this Debian machine. Where CRIU is in several, the first
+    /// one wins; what it depends on comes from wherever apt would take it.
+    pub(crate) fn debian(suites: &[&str]) -> Result<Self> {
+        let os = Os::read()?;
+        let sources = sources::read()?;
+        if os.id != "debian" {
+            return Err(format!(
+                "packages of Debian {} come from the mirror and the keyring of a Debian machine, and \
+                 this is {}: run it in Debian, a container will do",
+                suites.join(", "),
+                os.name,
+            )
+            .into());
+        }
+        let base = sources::base(&sources, &os)
+            .ok_or("no source of Debian's main in /etc/apt: apt cannot install anything here")?;
+        let source = Source {
+            suites: suites.iter().map(|&s| s.into()).collect(),
+            components: vec!["main".into()],
+            ..base.clone()
+        };
+        Ok(Self {
+            sources: vec![source],
+            strict: true,
+        })
+    }
+
+    /// Every source of the machine.
+    pub(crate) fn machine() -> Result<Self> {
+        Ok(Self {
+            sources: sources::read()?,
+            strict: false,
+        })
+    }
+
+    /// Downloads the packages, and of what they depend on all that is not [`ASSUMED`], into `dir`.
+    ///
+    /// # Errors
+    /// What apt said, if a source does not answer or a package cannot be had.
+    pub(crate) fn download(&self, packages: &[&str], dir: &Path) -> Result<Vec<PathBuf>> {
+        let config = self.lay(dir)?;
+        let apt = || {
+            let mut apt = Command::new("apt-get");
+            apt.arg("-c").arg(&config).env("LC_ALL", "C");
+            apt
+        };
+        let updated = process::read(apt().arg("update"));
+        if let (Err(error), true) = (&updated, self.strict) {
+            return Err(
+                format!("cannot read the package index, is there a network?\n{error}").into(),
+            );
+        }
+        process::read(
+            apt()
+                .args(["install", "--yes", "--download-only"])
+                .args(packages),
+        )
+        .map_err(|error| match updated {
+            Ok(_) => error,
+            Err(update) => format!("{error}\nand before that {update}").into(),
+        })?;
+        let mut debs: Vec<_> = fs::read_dir(dir.join("debs"))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|e| e == "deb"))
+            .collect();
+        debs.sort();
+        Ok(debs)
+    }
+
+    /// Lays apt's private state in `dir`; returns its configuration file.
+    fn lay(&self, dir: &Path) -> Result<PathBuf> {
+        let architecture = process::read(Command::new("dpkg").arg("--print-architecture"))?;
+        let architecture = architecture.trim();
+        let stanzas: Vec<_> = self
+            .sources
+            .iter()
+            .map(|s| s.stanza(architecture))
+            .collect();
+        let assumed: String = ASSUMED
+            .iter()
+            .map(|name| installed(name, architecture))
+            .collect();
+        for part in ["lists/partial", "debs/partial"] {
+            fs::create_dir_all(dir.join(part))?;
+        }
+        fs::write(dir.join("apt.sources"), stanzas.join("\n"))?;
+        fs::write(dir.join("status"), assumed)?;
+        fs::write(dir.join("preferences"), PREFERENCES)?;
+        let config = dir.join("apt.conf");
+        fs::write(&config, CONFIG.replace("DIR", &dir.display().to_string()))?;
+        Ok(config)
+    }
+}
+
+/// A package as dpkg's `status` file has it when it is installed.
+fn installed(name: &str, architecture: &str) -> String {
+    format!(
+        "Package: {name}\nStatus: install ok installed\nVersion: 99\n\
+         Architecture: {architecture}\nMulti-Arch: allowed\n\
+         Maintainer: nobody <nobody@localhost>\nDescription: assumed\n\n"
+    )
+}
+
+/// Dependencies that are taken for installed, since nothing that we run needs them: what only
+/// maintainer scripts and Python tools use, and a compiler, which the machine has of its own.
+const ASSUMED: &[&str] = &[
+    "binutils",
+    "debconf",
+    "dpkg",
+    "gcc",
+    "libc-dev",
+    "perl",
+    "python3",
+    "python3-minimal",
+    "python3-protobuf",
+    "sgml-base",
+];
+
+/// By itself apt takes nothing from experimental.
+const PREFERENCES: &str = "Package: src:criu\nPin: release a=experimental\nPin-Priority: 990\n";
+
+/// Read after the system's configuration, whose proxies and the like stay; its hooks do not run.
+/// `Sandbox`: apt's own user could not write below a home directory.
+const CONFIG: &str = r#"
+#clear APT::Update;
+#clear DPkg;
+APT::Update::Error-Mode "any";
+APT::Install-Recommends "false";
+APT::Install-Suggests "false";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Debug::NoLocking "true";
+Dir::Etc::sourcelist "DIR/apt.sources";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "DIR/preferences";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::State "DIR";
+Dir::State::lists "DIR/lists";
+Dir::State::status "DIR/status";
+Dir::Cache "DIR";
+Dir::Cache::archives "DIR/debs";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
+"#;

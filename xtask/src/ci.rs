@@ -1,0 +1,17 @@
+//! `cargo xtask ci`: what a maintainer runs before a release.
+
+use crate::steps::step;
+use crate::test::{self, Extent};
+use crate::workspace::cargo;
+use crate::{Result, process};
+
+/// Runs every test with nothing left out, then looks at the dependencies.
+pub(crate) fn run() -> Result<()> {
+    // First, because it says so before the long part.
+    process::read(&mut cargo(&["deny", "--version"])).map_err(|_| {
+        "cargo-deny checks licences and advisories of the dependencies and is not installed: \
+         run `cargo install --locked cargo-deny`"
+    })?;
+    test::run(Extent::Release)?;
+    step("deny", &mut cargo(&["deny", "check"]))
+}

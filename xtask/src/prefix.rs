@@ -1,0 +1,166 @@
+//! Packages unpacked into a directory of their own, where their programs run on their own C
+//! library beside whatever the system has.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::apt::Archive;
+use crate::loader::Loader;
+use crate::{Result, process};
+
+/// What a directory is to hold.
+#[derive(Debug)]
+pub(crate) struct Prefix {
+    /// Where to; its last part is the suite.
+    pub(crate) dir: PathBuf,
+    /// The packages asked for, by name.
+    pub(crate) packages: &'static [&'static str],
+    /// The programs that must run, from `dir`.
+    pub(crate) programs: &'static [&'static str],
+}
+
+impl Prefix {
+    /// Whether the directory was completed by this recipe, and in this place.
+    pub(crate) fn is_installed(&self) -> bool {
+        fs::read_to_string(self.dir.join(MANIFEST))
+            .is_ok_and(|manifest| manifest.starts_with(&self.recipe()))
+    }
+
+    /// Fills the directory unless it is filled. Everything happens in a directory beside it, which
+    /// is renamed at the end: an interrupted run leaves nothing that looks complete, and of two
+    /// runs at once the second waits for the first.
+    pub(crate) fn install(&self, archive: &Archive, force: bool) -> Result<()> {
+        let started = Instant::now();
+        let name = self.name();
+        let parent = self.dir.parent().ok_or("a prefix needs a parent")?;
+        fs::create_dir_all(parent).map_err(|e| format!("cannot make {}: {e}", parent.display()))?;
+        let _lock = lock(&parent.join(format!(".{name}.lock")), &name)?;
+        if self.is_installed() && !force {
+            return Ok(());
+        }
+        let new = scratch(parent, &name)?;
+        let state = new.join("apt");
+        fs::create_dir_all(&state)?;
+
+        eprintln!("{name}: downloading {}", self.packages.join(", "));
+        let debs = archive
+            .download(&[self.packages, &["patchelf"]].concat(), &state)
+            .map_err(|error| format!("{name}: {error}"))?;
+        let bytes: u64 = debs.iter().flat_map(fs::metadata).map(|m| m.len()).sum();
+        let megabytes = bytes.div_ceil(1_000_000);
+        eprintln!("{name}: unpacking {} packages, {megabytes} MB", debs.len());
+        for deb in &debs {
+            process::read(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&new))?;
+        }
+        fs::remove_dir_all(&state)?;
+        Loader::find(&new, &self.dir)?.adopt(self.programs)?;
+
+        let versions: String = debs.iter().map(|deb| version(deb)).collect();
+        fs::write(new.join(MANIFEST), self.recipe() + &versions)?;
+        // Out of the way first: a directory half deleted could pass for a complete one.
+        let old = parent.join(format!(".{name}.new-old"));
+        if self.dir.exists() {
+            fs::rename(&self.dir, &old)?;
+        }
+        fs::rename(&new, &self.dir)?;
+        let _ = fs::remove_dir_all(&old);
+        eprintln!("{name}: done in {:.1} s", started.elapsed().as_secs_f32());
+        Ok(())
+    }
+
+    /// The head of the manifest. The directory is in it because programs name their ELF interpreter
+    /// by its full path: a prefix that was moved does not run.
+    fn recipe(&self) -> String {
+        format!(
+            "# written by cargo xtask setup\ndir {}\npackages {}\nprograms {}\n",
+            self.dir.display(),
+            self.packages.join(" "),
+            self.programs.join(" "),
+        )
+    }
+
+    fn name(&self) -> String {
+        let name = self.dir.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+}
+
+/// Locks until the returned value is dropped.
+fn lock(path: &Path, name: &str) -> Result<Flock<File>> {
+    let file = File::create(path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((file, Errno::EWOULDBLOCK)) => {
+            eprintln!("{name}: waiting for another run");
+            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+        }
+        Err((_, errno)) => Err(format!("cannot lock {}: {errno}", path.display()).into()),
+    }
+}
+
+/// A name for the directory to fill, after those of interrupted runs are gone. It is a new one each
+/// time, because what such a run started (apt) may still be writing.
+fn scratch(parent: &Path, name: &str) -> Result<PathBuf> {
+    let prefix = format!(".{name}.new-");
+    for entry in fs::read_dir(parent)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        if name.to_string_lossy().starts_with(&prefix) {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+    Ok(parent.join(format!("{prefix}{}", std::process::id())))
+}
+
+/// A line of the manifest: `criu_4.1.1-1_amd64.deb` is `criu 4.1.1-1`.
+fn version(deb: &Path) -> String {
+    let name = deb.file_name().unwrap_or_default().to_string_lossy();
+    let mut parts = name.split('_');
+    let (package, version) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    format!("{package} {}\n", version.replace("%3a", ":"))
+}
+
+/// Says what the directory holds; written last.
+const MANIFEST: &str = "manifest.txt";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_file_names_its_version() {
+        assert_eq!(
+            version(Path::new("/d/criu_4.1.1-1_amd64.deb")),
+            "criu 4.1.1-1\n"
+        );
+        assert_eq!(
+            version(Path::new("libgmp10_2%3a6.3.0+dfsg-3_amd64.deb")),
+            "libgmp10 2:6.3.0+dfsg-3\n"
+        );
+    }
+
+    #[test]
+    fn a_prefix_that_was_moved_counts_as_absent() {
+        let dir = std::env::temp_dir().join(format!("xtask-prefix-{}", std::process::id()));
+        let at = |name: &str| Prefix {
+            dir: dir.join(name),
+            packages: &["criu"],
+            programs: &["usr/sbin/criu"],
+        };
+        fs::create_dir_all(dir.join("a")).unwrap();
+        fs::write(
+            dir.join("a").join(MANIFEST),
+            at("a").recipe() + "criu 4.1.1-1\n",
+        )
+        .unwrap();
+        assert!(at("a").is_installed());
+        fs::rename(dir.join("a"), dir.join("b")).unwrap();
+        assert!(!at("b").is_installed());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

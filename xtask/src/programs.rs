@@ -1,0 +1,59 @@
+//! Programs that CRIU and the tests execute.
+
+use std::process::Command;
+
+use crate::{Result, process};
+
+/// A program and the Debian package that has it.
+const PROGRAMS: &[(&str, &str)] = &[
+    // CRIU saves and restores routes and rules of a network namespace with it; tests make namespaces.
+    ("ip", "iproute2"),
+    // CRIU locks TCP connections with it while it dumps them.
+    ("iptables-restore", "iptables"),
+    ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
+];
+
+/// Makes sure that all of [`PROGRAMS`] are there: as root by installing their packages.
+///
+/// # Errors
+/// The command that installs what is missing.
+pub(crate) fn provide() -> Result<()> {
+    let mut packages: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| process::which(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let names = packages.join(" ");
+    if !process::is_root() {
+        return Err(format!(
+            "the tests execute programs that are missing here: run `apt-get install {names}` as root"
+        )
+        .into());
+    }
+    eprintln!("installing on the system: {names}");
+    let install = [
+        &["install", "--yes", "--no-install-recommends"],
+        &packages[..],
+    ]
+    .concat();
+    // The lists may be old or, in a container, absent; that one of them is stale does not matter.
+    apt_get(&install)
+        .or_else(|_| {
+            let _ = apt_get(&["update"]);
+            apt_get(&install)
+        })
+        .map_err(|error| format!("the tests need {names}, which do not install: {error}").into())
+}
+
+fn apt_get(args: &[&str]) -> Result<()> {
+    let mut apt = Command::new("apt-get");
+    apt.args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("LC_ALL", "C");
+    process::read(&mut apt).map(drop)
+}

@@ -1,0 +1,88 @@
+//! Runs a command in a session of its own, under a helper that stays between.
+//!
+//! CRIU dumps what a process has: a descriptor that the caller's shell left open, a terminal that
+//! belongs to a session outside the tree. Tests get neither. Two things are then left to the helper:
+//! Ctrl-C no longer reaches the tests, so it ends them when its standard input closes, whose other
+//! end we hold for as long as we live. And it reaps orphans, which process 1 of many containers does
+//! not: a pid that a zombie keeps cannot be restored.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::fd::RawFd;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::{fs, thread};
+
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::{Pid, close, getpid, setsid};
+
+use crate::Result;
+
+/// The word that makes `xtask` the helper.
+pub(crate) const WORD: &str = "--in-session";
+
+/// The same command, to be run by the helper. Keep its standard input until it has ended.
+pub(crate) fn isolated(command: &Command) -> Command {
+    // Not by name: building the tests may replace our file.
+    let mut helper = Command::new("/proc/self/exe");
+    helper
+        .arg(WORD)
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::piped());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => helper.env(name, value),
+            None => helper.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        helper.current_dir(dir);
+    }
+    helper
+}
+
+/// What the helper does.
+pub(crate) fn main(command: &[OsString]) -> Result<ExitCode> {
+    close_strays()?;
+    setsid()?;
+    set_child_subreaper(true)?;
+    let (program, args) = command.split_first().ok_or("no command")?;
+    let child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("cannot start {}: {error}", program.to_string_lossy()))?;
+    thread::spawn(|| {
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        let _ = killpg(getpid(), Signal::SIGTERM);
+    });
+    loop {
+        match wait()? {
+            WaitStatus::Exited(pid, code) if is(pid, &child) => {
+                return Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from));
+            }
+            WaitStatus::Signaled(pid, signal, _) if is(pid, &child) => {
+                return Err(format!("{}: {signal}", program.to_string_lossy()).into());
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is(pid: Pid, child: &Child) -> bool {
+    u32::try_from(pid.as_raw()) == Ok(child.id())
+}
+
+/// Closes what we inherited beyond standard error. Nothing of our own is open yet.
+fn close_strays() -> Result<()> {
+    let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // The descriptor that read the folder is in the list, and closed by now.
+        let _ = close(fd);
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! `cargo xtask setup`: a CRIU that works, and what the tests need.
+
+use std::path::Path;
+
+use crate::apt::Archive;
+use crate::criu::{self, Criu};
+use crate::os::Os;
+use crate::prefix::Prefix;
+use crate::{Result, process, programs};
+
+/// Finds a suitable CRIU or installs one, and prints how to use it; `force` installs in any case.
+pub(crate) fn run(tests: bool, force: bool) -> Result<()> {
+    if tests {
+        for_tests(force)?;
+        for path in criu::unpacked() {
+            match criu::version(&path) {
+                Ok(version) => println!("for the tests: CRIU {version} at {}", path.display()),
+                Err(error) => println!("for the tests: {error}"),
+            }
+        }
+    }
+    print(&find(force && !tests)?);
+    Ok(())
+}
+
+/// Finds a suitable CRIU: on PATH, below the target directory, or else by installing it there.
+/// Says of each that it passes over why.
+pub(crate) fn find(force: bool) -> Result<Criu> {
+    if !force {
+        let stable = criu::of_suite(STABLE);
+        let unpacked = criu::unpacked();
+        let (first, rest): (Vec<_>, Vec<_>) = unpacked.into_iter().partition(|p| *p == stable);
+        for path in process::which("criu").into_iter().chain(first).chain(rest) {
+            match Criu::judge(&path) {
+                Ok(criu) => return Ok(criu),
+                Err(error) => eprintln!("not used: {error}"),
+            }
+        }
+    }
+    install(force)
+}
+
+/// Installs what the test suite needs: the CRIUs that it runs on, and programs.
+pub(crate) fn for_tests(force: bool) -> Result<()> {
+    let os = Os::read()?;
+    debian(STABLE, force)?;
+    debian(EXPERIMENTAL, force)?;
+    if os.suite() != STABLE {
+        // Only the tests of an old CRIU want it, and not every suite has one.
+        own(&os, force).unwrap_or_else(|error| eprintln!("left out: {error}"));
+    }
+    programs::provide()
+}
+
+fn install(force: bool) -> Result<Criu> {
+    let os = Os::read()?;
+    if os.id == "debian" {
+        debian(STABLE, force)?;
+        return Criu::judge(&criu::of_suite(STABLE)).or_else(|error| {
+            eprintln!("not used: {error}");
+            debian(EXPERIMENTAL, force)?;
+            Criu::judge(&criu::of_suite(EXPERIMENTAL))
+        });
+    }
+    if os.has_apt() {
+        own(&os, force)?;
+        return Criu::judge(&criu::of_suite(os.suite()));
+    }
+    Err(match os.install_criu() {
+        Some(command) => format!("on {} install it as root: {command}", os.name),
+        None => format!("{} is not known here: build CRIU from its source", os.name),
+    }
+    .into())
+}
+
+/// CRIU of a Debian suite, with its Python library: the tests compare message tables with it.
+fn debian(suite: &str, force: bool) -> Result<()> {
+    let prefix = prefix(suite, &["criu", "python3-pycriu"]);
+    if prefix.is_installed() && !force {
+        return Ok(());
+    }
+    let archive = match suite {
+        // Experimental holds only what is newer than sid, and builds on it.
+        EXPERIMENTAL => Archive::debian(&[EXPERIMENTAL, "sid"])?,
+        suite => Archive::debian(&[suite])?,
+    };
+    prefix.install(&archive, force)
+}
+
+/// CRIU as this machine's own apt has it.
+fn own(os: &Os, force: bool) -> Result<()> {
+    let prefix = prefix(os.suite(), &["criu"]);
+    if prefix.is_installed() && !force {
+        return Ok(());
+    }
+    prefix.install(&Archive::machine()?, force)
+}
+
+fn prefix(suite: &str, packages: &'static [&'static str]) -> Prefix {
+    Prefix {
+        dir: criu::folder().join(suite),
+        packages,
+        programs: &[criu::PROGRAM],
+    }
+}
+
+fn print(criu: &Criu) {
+    let path = criu.path.display();
+    println!("CRIU {} at {path}", criu.version);
+    if !criu.is_checked {
+        println!("whether it works on this kernel only root can tell: sudo {path} check");
+    }
+    let folder = criu.path.parent().unwrap_or(Path::new("/"));
+    if !process::path_folders().iter().any(|f| f == folder) {
+        println!("to use it: export PATH=\"{}:$PATH\"", folder.display());
+    }
+}
+
+/// The Debian suite whose CRIU a person gets.
+const STABLE: &str = "trixie";
+/// The Debian suite with the newest CRIU: for the tests, and for a person whose kernel needs it.
+const EXPERIMENTAL: &str = "experimental";

@@ -1,0 +1,150 @@
+//! The words of `cargo xtask`, and help that teaches them.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::test::Extent;
+use crate::{Result, ci, msrv, session, setup, test};
+
+/// A word of the command line.
+struct Word {
+    name: &'static str,
+    about: &'static str,
+    /// Each with what it does.
+    flags: &'static [(&'static str, &'static str)],
+    run: fn(&Flags) -> Result<()>,
+}
+
+/// Every word, in the order in which a new user meets them.
+const WORDS: &[Word] = &[
+    Word {
+        name: "setup",
+        about: "find a CRIU that works on this machine, or install one in the target directory",
+        flags: &[
+            (
+                "--tests",
+                "what the tests need as well: CRIU 4.1 and the newest, some programs",
+            ),
+            ("--force", "install again, whatever is there"),
+        ],
+        run: |flags| setup::run(flags.has("--tests"), flags.has("--force")),
+    },
+    Word {
+        name: "test",
+        about: "all that must be green: format, lints, documentation, tests, oldest Rust",
+        flags: &[("--quick", "without the documentation and the oldest Rust")],
+        run: |flags| {
+            test::run(if flags.has("--quick") {
+                Extent::Quick
+            } else {
+                Extent::Full
+            })
+        },
+    },
+    Word {
+        name: "msrv",
+        about: "check the workspace with the oldest Rust it promises to build with",
+        flags: &[],
+        run: |_| msrv::run(),
+    },
+    Word {
+        name: "codegen",
+        about: "turn the .proto files into Rust, and print the files that changed",
+        flags: &[],
+        run: |_| codegen(),
+    },
+    Word {
+        name: "ci",
+        about: "before a release: test with nothing left out, and the dependencies' licences",
+        flags: &[],
+        run: |_| ci::run(),
+    },
+];
+
+/// The flags that were given.
+struct Flags(Vec<String>);
+
+impl Flags {
+    fn has(&self, flag: &str) -> bool {
+        self.0.iter().any(|given| given == flag)
+    }
+}
+
+/// Runs `cargo xtask ARGS`: 0 is done, 1 failed, 2 not understood.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let result = match args.split_first() {
+        Some((word, command)) if word == session::WORD => session::main(command),
+        _ => words(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn words(args: Vec<OsString>) -> Result<ExitCode> {
+    let args: Vec<String> = args
+        .iter()
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    let is_help = |arg: &String| matches!(arg.as_str(), "--help" | "-h" | "help");
+    let (name, flags) = match args.split_first() {
+        Some(words) if !args.iter().any(is_help) => words,
+        _ => {
+            print!("{}", help());
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let Some(word) = WORDS.iter().find(|word| word.name == name) else {
+        return Ok(misunderstood(&format!("unknown word `{name}`")));
+    };
+    let known = |flag: &String| word.flags.iter().any(|(known, _)| known == flag);
+    if let Some(flag) = flags.iter().find(|flag| !known(flag)) {
+        return Ok(misunderstood(&format!("`{name}` takes no `{flag}`")));
+    }
+    (word.run)(&Flags(flags.to_vec()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn misunderstood(what: &str) -> ExitCode {
+    eprintln!("xtask: {what}\n\n{}", help());
+    ExitCode::from(2)
+}
+
+fn help() -> String {
+    let mut help = String::from("Usage: cargo xtask WORD [FLAGS]\n\n");
+    for word in WORDS {
+        help += &format!("  {:10} {}\n", word.name, word.about);
+        for (flag, about) in word.flags {
+            help += &format!("  {:10}   {flag:8} {about}\n", "");
+        }
+    }
+    help + NOTES
+}
+
+const NOTES: &str = "
+A first time: `cargo xtask setup` and do what it prints; before a commit: `cargo xtask test`.
+Nothing of the system is changed, except that root's `setup --tests` and `test` install missing
+programs. All else goes to the target directory (CARGO_TARGET_DIR): CRIU to criu/SUITE, the output
+of each step to xtask/STEP.log. `cargo clean` removes it.
+";
+
+#[cfg(feature = "codegen")]
+fn codegen() -> Result<()> {
+    for file in crate::codegen::run()? {
+        println!("wrote {file}");
+    }
+    Ok(())
+}
+
+/// Hands the word to an xtask that can do it.
+#[cfg(not(feature = "codegen"))]
+fn codegen() -> Result<()> {
+    let status =
+        crate::workspace::cargo(&["run", "--quiet", "--package", "xtask", "--", "codegen"])
+            .status()?;
+    if !status.success() {
+        return Err("codegen failed, see above".into());
+    }
+    Ok(())
+}

@@ -15,11 +15,7 @@ pub(crate) struct Level {
 
 impl Level {
     pub(crate) fn new(source: Box<dyn Source>) -> Self {
-        Self {
-            source,
-            depth: 0,
-            parent: OnceLock::new(),
-        }
+        Self { source, depth: 0, parent: OnceLock::new() }
     }
 
     pub(crate) fn source(&self) -> &dyn Source {
@@ -32,18 +28,11 @@ impl Level {
             return Ok(parent.as_deref());
         }
         if self.depth == MAX_DEPTH {
-            return Err(Error::new(
-                self.place("parent"),
-                ErrorKind::Chain(MAX_DEPTH),
-            ));
+            return Err(Error::new(self.place("parent"), ErrorKind::Chain(MAX_DEPTH)));
         }
         let source = self.source.parent().map_err(|e| self.place_error(e))?;
         let parent = source.map(|source| {
-            Box::new(Self {
-                source,
-                depth: self.depth + 1,
-                parent: OnceLock::new(),
-            })
+            Box::new(Self { source, depth: self.depth + 1, parent: OnceLock::new() })
         });
         Ok(self.parent.get_or_init(|| parent).as_deref())
     }

@@ -143,11 +143,8 @@ impl Tree {
             return Err(Error::new(&name, none));
         };
         let root = Node::read(set, first.decode()?, None, 0)?;
-        let mut tree = Self {
-            by_pid: HashMap::from([(root.entry.pid, 0)]),
-            root,
-            others: Vec::new(),
-        };
+        let mut tree =
+            Self { by_pid: HashMap::from([(root.entry.pid, 0)]), root, others: Vec::new() };
         while let Some(entry) = image.next_entry()? {
             let task: PstreeEntry = entry.decode()?;
             let (what, id) = ("parent task", task.ppid.into());
@@ -202,13 +199,6 @@ impl Node {
             let fault = Fault::from(ErrorKind::Required).field("core_entry", "tc");
             Error::new(kind::CORE.file_name(entry.pid.into()), fault)
         })?;
-        Ok(Self {
-            entry,
-            task,
-            core,
-            parent,
-            children: Vec::new(),
-            depth,
-        })
+        Ok(Self { entry, task, core, parent, children: Vec::new(), depth })
     }
 }

@@ -42,17 +42,8 @@ pub struct FieldName {
 
 impl Error {
     pub(crate) fn new(image: impl Into<String>, fault: impl Into<Fault>) -> Self {
-        let Fault {
-            kind,
-            offset,
-            field,
-        } = fault.into();
-        Self(Box::new(Inner {
-            kind,
-            image: image.into(),
-            offset,
-            field,
-        }))
+        let Fault { kind, offset, field } = fault.into();
+        Self(Box::new(Inner { kind, image: image.into(), offset, field }))
     }
 
     /// The same error under another name of the file.
@@ -259,21 +250,13 @@ impl Fault {
 impl ErrorKind {
     /// A fault at an offset of the bytes being parsed.
     pub(crate) fn at(self, offset: usize) -> Fault {
-        Fault {
-            kind: self,
-            offset: Some(offset as u64),
-            field: None,
-        }
+        Fault { kind: self, offset: Some(offset as u64), field: None }
     }
 }
 
 impl From<ErrorKind> for Fault {
     fn from(kind: ErrorKind) -> Self {
-        Self {
-            kind,
-            offset: None,
-            field: None,
-        }
+        Self { kind, offset: None, field: None }
     }
 }
 

@@ -173,11 +173,7 @@ impl FileTable {
 
     pub(crate) fn get(&self, id: u32) -> Option<OpenFile<'_>> {
         let file = self.files.get(&id)?;
-        Some(OpenFile {
-            id,
-            file,
-            table: self,
-        })
+        Some(OpenFile { id, file, table: self })
     }
 
     /// The id of the shared memory behind a memory file.
@@ -194,15 +190,9 @@ impl FileTable {
 
     /// The file a descriptor leads to.
     pub(crate) fn fd(&self, entry: &FdinfoEntry) -> Result<Fd<'_>, ErrorKind> {
-        let file = self.get(entry.id).ok_or(ErrorKind::Dangling {
-            what: "file",
-            id: entry.id.into(),
-        })?;
-        Ok(Fd {
-            number: entry.fd,
-            cloexec: entry.flags & FD_CLOEXEC != 0,
-            file,
-        })
+        let file =
+            self.get(entry.id).ok_or(ErrorKind::Dangling { what: "file", id: entry.id.into() })?;
+        Ok(Fd { number: entry.fd, cloexec: entry.flags & FD_CLOEXEC != 0, file })
     }
 }
 
@@ -234,9 +224,7 @@ impl TryFrom<FileEntry> for File {
             Ok(FdTypes::Pidfd) => entry.pidfd.map(Self::Pidfd),
             _ => Some(Self::Unknown(entry.r#type)),
         };
-        file.ok_or(ErrorKind::Malformed(
-            "the member that the type names is absent",
-        ))
+        file.ok_or(ErrorKind::Malformed("the member that the type names is absent"))
     }
 }
 

@@ -54,12 +54,7 @@ impl<'a> Image<'a> {
     pub fn parse(name: &'a str, bytes: &'a [u8], kind: &'static Kind) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let order = read_magics(&mut reader, kind).map_err(|fault| Error::new(name, fault))?;
-        Ok(Self {
-            name,
-            kind,
-            order,
-            reader,
-        })
+        Ok(Self { name, kind, order, reader })
     }
 
     /// The file's name.

@@ -249,13 +249,7 @@ mod tests {
 
     #[test]
     fn an_id_has_one_spelling() {
-        for name in [
-            "core-.img",
-            "core-+1.img",
-            "core-01.img",
-            "core-1.img.gz",
-            "core-a.img",
-        ] {
+        for name in ["core-.img", "core-+1.img", "core-01.img", "core-1.img.gz", "core-a.img"] {
             assert_eq!(Kind::of_file(name), None, "{name}");
         }
         assert_eq!(Kind::of_file("ghost-file-A.img"), None);

@@ -90,11 +90,7 @@ impl Message {
             }
             i += 1;
         }
-        Self {
-            name,
-            fields,
-            required,
-        }
+        Self { name, fields, required }
     }
 
     /// A field, and its place in `fields`.
@@ -103,10 +99,7 @@ impl Message {
         let guess = (number as usize).saturating_sub(1);
         let position = match self.fields.get(guess) {
             Some(field) if field.number == number => guess,
-            _ => self
-                .fields
-                .binary_search_by_key(&number, |f| f.number)
-                .ok()?,
+            _ => self.fields.binary_search_by_key(&number, |f| f.number).ok()?,
         };
         Some((position, self.fields.get(position)?))
     }
@@ -154,12 +147,7 @@ impl Message {
 
 impl Field {
     pub(crate) const fn new(number: u32, name: &'static str, label: Label, kind: Type) -> Self {
-        Self {
-            number,
-            name,
-            label,
-            kind,
-        }
+        Self { number, name, label, kind }
     }
 
     /// Checks one occurrence, whose key began at `start` and has been read.
@@ -181,9 +169,7 @@ impl Field {
             };
             let inner = reader.bytes()?;
             let base = reader.at() - inner.len();
-            return message
-                .check_nested(inner, depth)
-                .map_err(|fault| fault.after(base as u64));
+            return message.check_nested(inner, depth).map_err(|fault| fault.after(base as u64));
         }
         // A repeated number may come packed, whatever its declaration says.
         if wire == WireType::Bytes && self.label == Label::Repeated {
@@ -191,17 +177,11 @@ impl Field {
             let base = reader.at() - inner.len();
             let mut values = Reader::new(inner);
             while !values.is_empty() {
-                values
-                    .skip(want)
-                    .map_err(|fault| fault.after(base as u64))?;
+                values.skip(want).map_err(|fault| fault.after(base as u64))?;
             }
             return Ok(());
         }
-        Err(ErrorKind::WireType {
-            found: wire.number(),
-            want: name,
-        }
-        .at(start))
+        Err(ErrorKind::WireType { found: wire.number(), want: name }.at(start))
     }
 }
 
@@ -218,18 +198,13 @@ mod tests {
 
     fn fault(message: &'static Message, bytes: &[u8]) -> (String, Option<u64>, String) {
         let fault = message.check(bytes).unwrap_err();
-        let field = fault
-            .field
-            .map_or(String::new(), |f| format!("{}.{}", f.message, f.field));
+        let field = fault.field.map_or(String::new(), |f| format!("{}.{}", f.message, f.field));
         (fault.kind.to_string(), fault.offset, field)
     }
 
     #[test]
     fn an_absent_required_field_is_named_where_it_should_be() {
-        let task = PstreeEntry {
-            pid: 7,
-            ..Default::default()
-        };
+        let task = PstreeEntry { pid: 7, ..Default::default() };
         let whole = task.encode_to_vec();
         assert!(PstreeEntry::schema().check(&whole).is_ok());
         // The last of pid, ppid, pgid, sid takes two bytes.
@@ -241,10 +216,7 @@ mod tests {
 
     #[test]
     fn a_fault_in_a_nested_message_counts_from_the_outer_one() {
-        let mm = MmEntry {
-            vmas: vec![VmaEntry::default()],
-            ..Default::default()
-        };
+        let mm = MmEntry { vmas: vec![VmaEntry::default()], ..Default::default() };
         let mut bytes = mm.encode_to_vec();
         let whole = bytes.len();
         // The vma comes last; its own last field is `fd`, two bytes.

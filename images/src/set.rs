@@ -55,12 +55,7 @@ impl ImageSet {
             let kind = ErrorKind::Version(inventory.img_version);
             return Err(Error::new(kind::INVENTORY.file, kind));
         }
-        Ok(Self {
-            level,
-            inventory,
-            tree: OnceLock::new(),
-            files: OnceLock::new(),
-        })
+        Ok(Self { level, inventory, tree: OnceLock::new(), files: OnceLock::new() })
     }
 
     /// What is true of the whole set.

@@ -162,10 +162,7 @@ impl Source for Directory {
             return Err(fail(ErrorKind::NotAFile.into()));
         }
         let len = found.len();
-        Ok(Some(Blob(Inner::File {
-            file: Arc::new(file),
-            len,
-        })))
+        Ok(Some(Blob(Inner::File { file: Arc::new(file), len })))
     }
 
     fn parent(&self) -> Result<Option<Box<dyn Source>>> {

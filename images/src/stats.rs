@@ -116,17 +116,8 @@ impl RestoreStats {
 
 impl fmt::Display for DumpStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            freezing,
-            frozen,
-            memdump,
-            memwrite,
-            ..
-        } = self;
-        writeln!(
-            f,
-            "frozen for {frozen:?}, after {freezing:?} to stop all tasks"
-        )?;
+        let Self { freezing, frozen, memdump, memwrite, .. } = self;
+        writeln!(f, "frozen for {frozen:?}, after {freezing:?} to stop all tasks")?;
         writeln!(f, "memory: {memdump:?} to collect, {memwrite:?} to write")?;
         write!(
             f,
@@ -142,13 +133,8 @@ impl fmt::Display for DumpStats {
 
 impl fmt::Display for RestoreStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            forking, restore, ..
-        } = self;
-        writeln!(
-            f,
-            "restored in {restore:?}, {forking:?} of them to create tasks"
-        )?;
+        let Self { forking, restore, .. } = self;
+        writeln!(f, "restored in {restore:?}, {forking:?} of them to create tasks")?;
         write!(
             f,
             "pages: {} compared, {} still shared",

@@ -40,11 +40,7 @@ impl<'a> Reader<'a> {
         let rest = self.rest();
         let taken = usize::try_from(len).ok().and_then(|len| rest.get(..len));
         let Some(taken) = taken else {
-            return Err(ErrorKind::Truncated {
-                need: len,
-                left: rest.len() as u64,
-            }
-            .at(self.at));
+            return Err(ErrorKind::Truncated { need: len, left: rest.len() as u64 }.at(self.at));
         };
         self.at += taken.len();
         Ok(taken)
@@ -63,11 +59,8 @@ impl<'a> Reader<'a> {
                 return Ok(value);
             }
         }
-        Err(ErrorKind::Truncated {
-            need: rest.len() as u64 + 1,
-            left: rest.len() as u64,
-        }
-        .at(self.at))
+        Err(ErrorKind::Truncated { need: rest.len() as u64 + 1, left: rest.len() as u64 }
+            .at(self.at))
     }
 
     /// A varint that stands for a 32-bit number.
@@ -150,10 +143,7 @@ mod tests {
     #[test]
     fn overlong_varints_are_refused() {
         let mut bytes = [0xff; 11];
-        assert!(matches!(
-            Reader::new(&bytes).varint().unwrap_err().kind,
-            ErrorKind::Varint
-        ));
+        assert!(matches!(Reader::new(&bytes).varint().unwrap_err().kind, ErrorKind::Varint));
         bytes[9] = 2;
         assert!(Reader::new(&bytes).varint().is_err());
         bytes[9] = 1;
@@ -163,10 +153,7 @@ mod tests {
     #[test]
     fn a_length_past_the_end_is_truncation() {
         let fault = Reader::new(&[0x85, 0x01, b'x']).bytes().unwrap_err();
-        assert!(matches!(
-            fault.kind,
-            ErrorKind::Truncated { need: 133, left: 1 }
-        ));
+        assert!(matches!(fault.kind, ErrorKind::Truncated { need: 133, left: 1 }));
         assert_eq!(fault.offset, Some(2));
     }
 }

@@ -26,11 +26,7 @@ pub struct Schema {
 
 /// Every schema of the workspace.
 pub const SCHEMAS: &[Schema] = &[
-    Schema {
-        folder: "criu-rs/proto",
-        output: "criu-rs/src/rpc/proto.rs",
-        tables: None,
-    },
+    Schema { folder: "criu-rs/proto", output: "criu-rs/src/rpc/proto.rs", tables: None },
     Schema {
         folder: "images/proto",
         output: "images/src/proto/messages.rs",
@@ -40,10 +36,7 @@ pub const SCHEMAS: &[Schema] = &[
 
 /// The workspace's root folder.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the workspace")
-        .into()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").into()
 }
 
 /// Compiles the schema to an encoded `FileDescriptorSet`, custom options included.
@@ -55,10 +48,7 @@ pub fn descriptors(schema: &Schema) -> Result<Vec<u8>, Box<dyn Error>> {
     files.retain(|path| path.extension().is_some_and(|e| e == "proto"));
     files.sort();
     let mut compiler = protox::Compiler::new([&folder])?;
-    compiler
-        .include_imports(true)
-        .include_source_info(true)
-        .open_files(files)?;
+    compiler.include_imports(true).include_source_info(true).open_files(files)?;
     Ok(compiler.encode_file_descriptor_set())
 }
 
@@ -66,12 +56,9 @@ pub fn descriptors(schema: &Schema) -> Result<Vec<u8>, Box<dyn Error>> {
 pub fn outputs(schema: &Schema) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
     let mut set = FileDescriptorSet::decode(descriptors(schema)?.as_slice())?;
     // A file that extends descriptors describes fields, and has no messages of its own.
-    set.file
-        .retain(|file| !file.package().starts_with("google.") && file.extension.is_empty());
-    let header = format!(
-        "// Made by `cargo xtask codegen` from {}. Do not edit.\n\n",
-        schema.folder
-    );
+    set.file.retain(|file| !file.package().starts_with("google.") && file.extension.is_empty());
+    let header =
+        format!("// Made by `cargo xtask codegen` from {}. Do not edit.\n\n", schema.folder);
     let mut outputs = Vec::new();
     if let Some(path) = schema.tables {
         outputs.push((path, header.clone() + &tables(&set)));
@@ -82,19 +69,11 @@ pub fn outputs(schema: &Schema) -> Result<Vec<(&'static str, String)>, Box<dyn E
 
 /// The prost types of a schema.
 fn types(schema: &Schema, mut set: FileDescriptorSet) -> Result<String, Box<dyn Error>> {
-    set.file
-        .iter_mut()
-        .flat_map(|file| &mut file.message_type)
-        .for_each(strings_to_bytes);
+    set.file.iter_mut().flat_map(|file| &mut file.message_type).for_each(strings_to_bytes);
     let requests: Vec<_> = set
         .file
         .into_iter()
-        .map(|file| {
-            (
-                prost_build::Module::from_protobuf_package_name(file.package()),
-                file,
-            )
-        })
+        .map(|file| (prost_build::Module::from_protobuf_package_name(file.package()), file))
         .collect();
     let modules = prost_build::Config::new().generate(requests)?;
     let mut modules = modules.into_values();
@@ -125,10 +104,7 @@ fn tables(set: &FileDescriptorSet) -> String {
                 scalar => format!("{scalar:?}"),
             };
             let (number, name) = (field.number(), field.name());
-            _ = writeln!(
-                rows,
-                "    Field::new({number}, {name:?}, {label}, Type::{kind}),"
-            );
+            _ = writeln!(rows, "    Field::new({number}, {name:?}, {label}, Type::{kind}),");
         }
         _ = write!(
             source,

@@ -41,11 +41,7 @@ impl Criu {
             )
             .into());
         }
-        Ok(Self {
-            path: path.into(),
-            version,
-            is_checked,
-        })
+        Ok(Self { path: path.into(), version, is_checked })
     }
 }
 

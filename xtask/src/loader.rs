@@ -111,11 +111,7 @@ impl<'a> Loader<'a> {
 
     /// The two library folders of a Debian tree (older packages still use `/lib`).
     fn libraries(&self, root: &str) -> String {
-        let folder = self
-            .file
-            .parent()
-            .and_then(Path::file_name)
-            .unwrap_or_default();
+        let folder = self.file.parent().and_then(Path::file_name).unwrap_or_default();
         let folder = folder.to_string_lossy();
         format!("{root}/usr/lib/{folder}:{root}/lib/{folder}")
     }
@@ -143,10 +139,7 @@ mod tests {
                     \tlibuuid.so.1 => not found\n\
                     \t/p/ld-linux-x86-64.so.2 (0x00007fc5)\n";
         let expected = [
-            (
-                "libnl-3.so.200".into(),
-                "/p/usr/lib/t/libnl-3.so.200".into(),
-            ),
+            ("libnl-3.so.200".into(), "/p/usr/lib/t/libnl-3.so.200".into()),
             ("libuuid.so.1".into(), "not found".into()),
         ];
         assert_eq!(parse_list(list), expected);

@@ -63,9 +63,7 @@ pub(crate) fn check(toolchain: &Toolchain) -> Result<()> {
 
 /// The first toolchain of the MSRV in `rustup toolchain list`.
 fn in_rustup(list: &str) -> Option<&str> {
-    list.lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .find(|name| is_msrv(name))
+    list.lines().filter_map(|line| line.split_whitespace().next()).find(|name| is_msrv(name))
 }
 
 /// Debian's rustc and cargo, which need the machine's own linker.
@@ -89,8 +87,7 @@ fn debian() -> Result<Toolchain> {
 
 /// Whether a version or toolchain name (`1.85.1`, `1.85-x86_64-unknown-linux-gnu`) is of the MSRV.
 fn is_msrv(name: &str) -> bool {
-    name.strip_prefix(MSRV)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
+    name.strip_prefix(MSRV).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
 }
 
 /// `rust-version` of the workspace.
@@ -111,15 +108,9 @@ mod tests {
             format!("{MSRV}-x86_64-unknown-linux-gnu"),
             format!("{MSRV}.1-x86_64-unknown-linux-gnu"),
         ] {
-            assert_eq!(
-                in_rustup(&list(&format!("{name} (override)"))),
-                Some(&*name)
-            );
+            assert_eq!(in_rustup(&list(&format!("{name} (override)"))), Some(&*name));
         }
-        assert_eq!(
-            in_rustup(&list(&format!("{MSRV}0-x86_64-unknown-linux-gnu"))),
-            None
-        );
+        assert_eq!(in_rustup(&list(&format!("{MSRV}0-x86_64-unknown-linux-gnu"))), None);
         assert_eq!(in_rustup("no installed toolchains\n"), None);
     }
 }

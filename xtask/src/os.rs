@@ -56,10 +56,7 @@ impl Os {
 
     /// The command that installs CRIU from the distribution, for a person to run.
     pub(crate) fn install_criu(&self) -> Option<&'static str> {
-        COMMANDS
-            .iter()
-            .find(|(id, _)| self.is(id))
-            .map(|(_, command)| *command)
+        COMMANDS.iter().find(|(id, _)| self.is(id)).map(|(_, command)| *command)
     }
 
     fn is(&self, id: &str) -> bool {

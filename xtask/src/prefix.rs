@@ -134,10 +134,7 @@ mod tests {
 
     #[test]
     fn a_package_file_names_its_version() {
-        assert_eq!(
-            version(Path::new("/d/criu_4.1.1-1_amd64.deb")),
-            "criu 4.1.1-1\n"
-        );
+        assert_eq!(version(Path::new("/d/criu_4.1.1-1_amd64.deb")), "criu 4.1.1-1\n");
         assert_eq!(
             version(Path::new("libgmp10_2%3a6.3.0+dfsg-3_amd64.deb")),
             "libgmp10 2:6.3.0+dfsg-3\n"
@@ -153,11 +150,7 @@ mod tests {
             programs: &["usr/sbin/criu"],
         };
         fs::create_dir_all(dir.join("a")).unwrap();
-        fs::write(
-            dir.join("a").join(MANIFEST),
-            at("a").recipe() + "criu 4.1.1-1\n",
-        )
-        .unwrap();
+        fs::write(dir.join("a").join(MANIFEST), at("a").recipe() + "criu 4.1.1-1\n").unwrap();
         assert!(at("a").is_installed());
         fs::rename(dir.join("a"), dir.join("b")).unwrap();
         assert!(!at("b").is_installed());

@@ -36,11 +36,7 @@ pub(crate) fn provide() -> Result<()> {
         .into());
     }
     eprintln!("installing on the system: {names}");
-    let install = [
-        &["install", "--yes", "--no-install-recommends"],
-        &packages[..],
-    ]
-    .concat();
+    let install = [&["install", "--yes", "--no-install-recommends"], &packages[..]].concat();
     // The lists may be old or, in a container, absent; that one of them is stale does not matter.
     apt_get(&install)
         .or_else(|_| {
@@ -52,8 +48,6 @@ pub(crate) fn provide() -> Result<()> {
 
 fn apt_get(args: &[&str]) -> Result<()> {
     let mut apt = Command::new("apt-get");
-    apt.args(args)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .env("LC_ALL", "C");
+    apt.args(args).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
     process::read(&mut apt).map(drop)
 }

@@ -26,11 +26,7 @@ pub(crate) const WORD: &str = "--in-session";
 pub(crate) fn isolated(command: &Command) -> Command {
     // Not by name: building the tests may replace our file.
     let mut helper = Command::new("/proc/self/exe");
-    helper
-        .arg(WORD)
-        .arg(command.get_program())
-        .args(command.get_args())
-        .stdin(Stdio::piped());
+    helper.arg(WORD).arg(command.get_program()).args(command.get_args()).stdin(Stdio::piped());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => helper.env(name, value),

@@ -97,11 +97,7 @@ fn own(os: &Os, force: bool) -> Result<()> {
 }
 
 fn prefix(suite: &str, packages: &'static [&'static str]) -> Prefix {
-    Prefix {
-        dir: criu::folder().join(suite),
-        packages,
-        programs: &[criu::PROGRAM],
-    }
+    Prefix { dir: criu::folder().join(suite), packages, programs: &[criu::PROGRAM] }
 }
 
 fn print(criu: &Criu) {

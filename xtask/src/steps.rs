@@ -34,11 +34,7 @@ pub(crate) fn step(name: &str, command: &mut Command) -> Result<()> {
         eprintln!("FAILED after {seconds:.1} s");
         let said = fs::read(&log)?;
         io::stderr().write_all(&said)?;
-        return Err(format!(
-            "step {name} failed ({status}); its output: {}",
-            log.display()
-        )
-        .into());
+        return Err(format!("step {name} failed ({status}); its output: {}", log.display()).into());
     }
     eprintln!("ok {seconds:7.1} s");
     Ok(())

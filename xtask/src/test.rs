@@ -24,14 +24,7 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     }
     setup::for_tests(false)?;
     step("fmt", &mut cargo(&["fmt", "--all", "--check"]))?;
-    let clippy = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     step("clippy", &mut cargo(&clippy))?;
     if extent != Extent::Quick {
         let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);

@@ -9,19 +9,12 @@ pub(crate) struct Version(pub(crate) u32, pub(crate) u32, pub(crate) u32);
 impl Version {
     /// Reads the first line of `criu --version`: `Version: 4.1.1`.
     pub(crate) fn parse(output: &str) -> Option<Self> {
-        let number = output
-            .lines()
-            .find_map(|line| line.strip_prefix("Version:"))?
-            .trim();
+        let number = output.lines().find_map(|line| line.strip_prefix("Version:"))?.trim();
         let mut parts = number.split('.').map(|part| {
             let end = part.find(|c: char| !c.is_ascii_digit());
             part[..end.unwrap_or(part.len())].parse().ok()
         });
-        Some(Self(
-            parts.next()??,
-            parts.next()??,
-            parts.next().flatten().unwrap_or(0),
-        ))
+        Some(Self(parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))
     }
 }
 
@@ -42,14 +35,8 @@ mod tests {
     #[test]
     fn what_criu_prints_is_read() {
         assert_eq!(Version::parse("Version: 4.1.1\n"), Some(Version(4, 1, 1)));
-        assert_eq!(
-            Version::parse("Version: 4.3\nGitID: v4.3-12-gabc\n"),
-            Some(Version(4, 3, 0))
-        );
-        assert_eq!(
-            Version::parse("warning\nVersion: 4.2-rc1\n"),
-            Some(Version(4, 2, 0))
-        );
+        assert_eq!(Version::parse("Version: 4.3\nGitID: v4.3-12-gabc\n"), Some(Version(4, 3, 0)));
+        assert_eq!(Version::parse("warning\nVersion: 4.2-rc1\n"), Some(Version(4, 2, 0)));
     }
 
     #[test]

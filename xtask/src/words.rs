@@ -21,10 +21,7 @@ const WORDS: &[Word] = &[
         name: "setup",
         about: "find a CRIU that works on this machine, or install one in the target directory",
         flags: &[
-            (
-                "--tests",
-                "what the tests need as well: CRIU 4.1 and the newest, some programs",
-            ),
+            ("--tests", "what the tests need as well: CRIU 4.1 and the newest, some programs"),
             ("--force", "install again, whatever is there"),
         ],
         run: |flags| setup::run(flags.has("--tests"), flags.has("--force")),
@@ -33,13 +30,7 @@ const WORDS: &[Word] = &[
         name: "test",
         about: "all that must be green: format, lints, documentation, tests, oldest Rust",
         flags: &[("--quick", "without the documentation and the oldest Rust")],
-        run: |flags| {
-            test::run(if flags.has("--quick") {
-                Extent::Quick
-            } else {
-                Extent::Full
-            })
-        },
+        run: |flags| test::run(if flags.has("--quick") { Extent::Quick } else { Extent::Full }),
     },
     Word {
         name: "msrv",
@@ -83,10 +74,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 fn words(args: Vec<OsString>) -> Result<ExitCode> {
-    let args: Vec<String> = args
-        .iter()
-        .map(|a| a.to_string_lossy().into_owned())
-        .collect();
+    let args: Vec<String> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let is_help = |arg: &String| matches!(arg.as_str(), "--help" | "-h" | "help");
     let (name, flags) = match args.split_first() {
         Some(words) if !args.iter().any(is_help) => words,

@@ -24,9 +24,6 @@ pub(crate) fn target_dir() -> PathBuf {
 /// `cargo ARGS` in the root, with the cargo that runs us.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args(args)
-        .current_dir(root())
-        .env("CARGO_TARGET_DIR", target_dir());
+    command.args(args).current_dir(root()).env("CARGO_TARGET_DIR", target_dir());
     command
 }

@@ -64,11 +64,7 @@ impl<'a> Object<'a> {
             if present && run.compressed {
                 offset = None;
             }
-            runs.push(Placed {
-                run,
-                end,
-                offset: offset.filter(|_| present),
-            });
+            runs.push(Placed { run, end, offset: offset.filter(|_| present) });
             if present {
                 offset = offset.and_then(|offset| offset.checked_add(end - start));
             }
@@ -136,9 +132,7 @@ impl<'a> Object<'a> {
 
     /// The run that covers an address, or the start of the next.
     fn find(&self, address: u64) -> Result<&Placed, u64> {
-        let after = self
-            .runs
-            .partition_point(|placed| placed.run.start <= address);
+        let after = self.runs.partition_point(|placed| placed.run.start <= address);
         let before = after.checked_sub(1).and_then(|i| self.runs.get(i));
         before.filter(|placed| address < placed.end).ok_or_else(|| {
             let next = self.runs.get(after);

@@ -120,11 +120,7 @@ impl<'a> Pagemap<'a> {
             return Err(crate::Error::new(name, none));
         };
         let PagemapHead { pages_id } = head.decode()?;
-        Ok(Self {
-            image,
-            pages_id,
-            page_size,
-        })
+        Ok(Self { image, pages_id, page_size })
     }
 
     /// Names the file with the bytes: `pages-ID.img`.
@@ -137,11 +133,7 @@ impl<'a> Pagemap<'a> {
     /// Each is checked as it comes: aligned, not empty, beyond the run before, inside the address
     /// space, its flags of a kind. After an error the walk ends.
     pub fn runs(&self) -> Runs<'a> {
-        Runs {
-            image: Some(self.image.clone()),
-            page_size: self.page_size,
-            free: 0,
-        }
+        Runs { image: Some(self.image.clone()), page_size: self.page_size, free: 0 }
     }
 }
 
@@ -245,11 +237,7 @@ fn check_run(run: &Run, free: u64, page_size: u64) -> Result<u64, Fault> {
         return Err(wrong(VADDR, run.start, "a multiple of the page size"));
     }
     if run.start < free {
-        return Err(wrong(
-            VADDR,
-            run.start,
-            "the end of the run before, or more",
-        ));
+        return Err(wrong(VADDR, run.start, "the end of the run before, or more"));
     }
     if run.pages == 0 {
         return Err(wrong(NR_PAGES, 0, "at least one page"));
@@ -259,10 +247,7 @@ fn check_run(run: &Run, free: u64, page_size: u64) -> Result<u64, Fault> {
         let want = "parent 1, present 4 or lazy 2, and not both of the first";
         return Err(wrong(FLAGS, run.flags.bits().into(), want));
     }
-    let end = run
-        .pages
-        .checked_mul(page_size)
-        .and_then(|bytes| run.start.checked_add(bytes));
+    let end = run.pages.checked_mul(page_size).and_then(|bytes| run.start.checked_add(bytes));
     end.ok_or_else(|| wrong(NR_PAGES, run.pages, "pages inside the address space"))
 }
 

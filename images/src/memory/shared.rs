@@ -20,12 +20,7 @@ impl<'a> SharedMemory<'a> {
         let kind = kind::PAGEMAP_SHMEM;
         let missing = || Error::new(kind.file_name(id), ErrorKind::Missing);
         let object = Object::open(set.level(), kind, id, page_size)?.ok_or_else(missing)?;
-        Ok(Self {
-            id,
-            name: set.files()?.shared_memory_name(id),
-            object,
-            page_size,
-        })
+        Ok(Self { id, name: set.files()?.shared_memory_name(id), object, page_size })
     }
 
     /// Its id: `pagemap-shmem-ID.img`.

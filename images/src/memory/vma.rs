@@ -149,14 +149,7 @@ impl<'a> Vma<'a> {
 
 impl fmt::Display for Vma<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let VmaEntry {
-            start,
-            end,
-            pgoff,
-            prot,
-            flags,
-            ..
-        } = self.entry;
+        let VmaEntry { start, end, pgoff, prot, flags, .. } = self.entry;
         let letter = |set: u32, bit, yes| if set & bit != 0 { yes } else { '-' };
         write!(
             f,

@@ -44,18 +44,12 @@ impl Archive {
             components: vec!["main".into()],
             ..base.clone()
         };
-        Ok(Self {
-            sources: vec![source],
-            strict: true,
-        })
+        Ok(Self { sources: vec![source], strict: true })
     }
 
     /// Every source of the machine.
     pub(crate) fn machine() -> Result<Self> {
-        Ok(Self {
-            sources: sources::read()?,
-            strict: false,
-        })
+        Ok(Self { sources: sources::read()?, strict: false })
     }
 
     /// Downloads the packages, and of what they depend on all that is not [`ASSUMED`], into `dir`.
@@ -72,18 +66,15 @@ impl Archive {
         let updated = process::read(apt().arg("update"));
         if let (Err(error), true) = (&updated, self.strict) {
             return Err(
-                format!("cannot read the package index, is there a network?\n{error}").into(),
+                format!("cannot read the package index, is there a network?\n{error}").into()
             );
         }
-        process::read(
-            apt()
-                .args(["install", "--yes", "--download-only"])
-                .args(packages),
-        )
-        .map_err(|error| match updated {
-            Ok(_) => error,
-            Err(update) => format!("{error}\nand before that {update}").into(),
-        })?;
+        process::read(apt().args(["install", "--yes", "--download-only"]).args(packages)).map_err(
+            |error| match updated {
+                Ok(_) => error,
+                Err(update) => format!("{error}\nand before that {update}").into(),
+            },
+        )?;
         let mut debs: Vec<_> = fs::read_dir(dir.join("debs"))?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension().is_some_and(|e| e == "deb"))
@@ -96,15 +87,8 @@ impl Archive {
     fn lay(&self, dir: &Path) -> Result<PathBuf> {
         let architecture = process::read(Command::new("dpkg").arg("--print-architecture"))?;
         let architecture = architecture.trim();
-        let stanzas: Vec<_> = self
-            .sources
-            .iter()
-            .map(|s| s.stanza(architecture))
-            .collect();
-        let assumed: String = ASSUMED
-            .iter()
-            .map(|name| installed(name, architecture))
-            .collect();
+        let stanzas: Vec<_> = self.sources.iter().map(|s| s.stanza(architecture)).collect();
+        let assumed: String = ASSUMED.iter().map(|name| installed(name, architecture)).collect();
         for part in ["lists/partial", "debs/partial"] {
             fs::create_dir_all(dir.join(part))?;
         }

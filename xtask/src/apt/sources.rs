@@ -150,15 +150,7 @@ fn stanza(fields: Vec<(String, String)>) -> Option<Source> {
 /// Whether an option goes along into our own stanza. Most are spelled alike in both notations; we
 /// choose the architecture and the index files ourselves.
 fn is_kept(option: &str) -> bool {
-    let dropped = [
-        "enabled",
-        "arch",
-        "architectures",
-        "lang",
-        "languages",
-        "target",
-        "targets",
-    ];
+    let dropped = ["enabled", "arch", "architectures", "lang", "languages", "target", "targets"];
     !dropped.contains(&option.to_ascii_lowercase().as_str())
 }
 
@@ -168,18 +160,13 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>> {
         Err(error) if is_absent_or_closed(&error) => return Ok(Vec::new()),
         Err(error) => return Err(format!("cannot list {}: {error}", dir.display()).into()),
     };
-    let mut files = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     files.sort();
     Ok(files)
 }
 
 fn is_absent_or_closed(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::NotFound | ErrorKind::PermissionDenied
-    )
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
 /// What apt takes for "no".
@@ -190,12 +177,7 @@ mod tests {
     use super::*;
 
     fn os(id: &str, codename: &str) -> Os {
-        Os {
-            id: id.into(),
-            like: Vec::new(),
-            codename: codename.into(),
-            name: String::new(),
-        }
+        Os { id: id.into(), like: Vec::new(), codename: codename.into(), name: String::new() }
     }
 
     #[test]
@@ -232,10 +214,7 @@ mod tests {
         let sources = stanzas(key);
         let (name, value) = &sources[0].options[0];
         assert_eq!(name, "Signed-By");
-        assert_eq!(
-            value,
-            "\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBF"
-        );
+        assert_eq!(value, "\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBF");
         assert_eq!(stanzas(&sources[0].stanza("amd64")), sources);
     }
 

@@ -1,3 +1,66 @@
 //! Checkpoint and restore Linux processes with CRIU.
 
+mod cancel;
+mod cause;
+mod cgroup;
+mod check;
+mod cpuinfo;
+mod criu;
+mod dir;
+mod driver;
+mod dump;
+mod error;
+mod external;
+mod freezer;
+mod hooks;
+mod images_dir;
+mod inherit;
+mod kept_open;
+mod log;
+mod memory;
+mod namespace;
+mod network;
+mod options;
+mod page_server;
+mod pid;
+mod pre_dump;
+mod restore;
 pub mod rpc;
+mod safe_point;
+mod security;
+mod session;
+mod stop;
+mod sys;
+mod tls;
+mod transport;
+mod tree;
+mod version;
+
+pub use cancel::Cancel;
+pub use cause::Cause;
+pub use cgroup::CgroupMode;
+pub use check::Check;
+pub use cpuinfo::{CpuCap, CpuInfo};
+pub use criu::{Criu, Features};
+pub use dir::Dir;
+pub use dump::{AfterDump, Dump, Dumped};
+pub use error::{
+    End, Error, Failure, HookError, InvalidValue, Result, StopMethod, StopReason, Stopped,
+};
+pub use external::{External, FoundMounts};
+pub use hooks::{Action, HookResult, Hooks};
+pub use inherit::InheritFd;
+pub use kept_open::KeptOpen;
+pub use log::{LogExcerpt, LogLevel};
+pub use memory::{Compression, ImageIo, PreDumpMode};
+pub use namespace::{JoinNs, NamespaceKind};
+pub use network::{NetworkLock, Tcp};
+pub use options::{OPTIONS, OptionInfo};
+pub use page_server::{PageServer, RunningPageServer};
+pub use pid::Pid;
+pub use pre_dump::{PreDump, PreDumpSession};
+pub use restore::{Parent, Restore, Restored};
+pub use security::{LsmProfile, MountContext};
+pub use session::Session;
+pub use tls::Tls;
+pub use version::{Build, Version};

@@ -1,6 +1,12 @@
-//! The messages of CRIU's RPC.
+//! CRIU's RPC: its messages, and one request with all that follows as a state machine over bytes.
+//!
+//! Most programs never come here: the operations build the messages. [`CriuOpts`] is what the `raw`
+//! method of an operation hands out. Text is bytes throughout: CRIU's strings are C strings, and paths
+//! need not be UTF-8.
 
+mod conversation;
 #[rustfmt::skip]
 mod proto;
 
+pub use conversation::{Call, Conversation, ProtocolError, Step, Verdict};
 pub use proto::*;

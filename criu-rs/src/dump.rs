@@ -1,0 +1,239 @@
+//! Saving a process tree.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use criu_images::DumpStats;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
+use crate::driver::{Driver, Job};
+use crate::error::Result;
+use crate::freezer::Freezer;
+use crate::images_dir::ImagesDir;
+use crate::log::LogPlace;
+use crate::options::Opts;
+use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
+use crate::session::{Common, Session, operation};
+use crate::stop::Subject;
+use crate::transport::{Handed, Launch};
+use crate::{Criu, Dir, Hooks, Pid};
+
+/// Saves a process tree: what `criu dump` does.
+///
+/// ```no_run
+/// use criu_rs::{AfterDump, Criu, Dump, Pid, Tcp};
+///
+/// let pid: Pid = "4711".parse()?;
+/// let dumped = Dump::new(pid, "/var/lib/ckpt")
+///     .after_dump(AfterDump::LeaveRunning)
+///     .tcp(Tcp::Established)
+///     .run(&Criu::new())?;
+/// println!("frozen for {:?}", dumped.stats?.frozen);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The images directory must exist. One that holds a checkpoint is refused, unless
+/// [`overwrite`](Self::overwrite) allows it; after a failure it holds logs and no images of this run.
+/// The value is not changed by running it: the same call again is a retry.
+#[derive(Clone, Debug)]
+pub struct Dump<'a> {
+    pub(crate) common: Common<'a>,
+    pid: Pid,
+    overwrite: bool,
+}
+
+operation!(Dump);
+
+impl<'a> Dump<'a> {
+    /// A dump of the tree rooted at `pid` into the directory `images`.
+    pub fn new(pid: Pid, images: impl Into<Dir<'a>>) -> Self {
+        let mut common = Common::new(images.into(), "dump.log");
+        common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
+        Self { common, pid, overwrite: false }
+    }
+
+    /// Whether a checkpoint in the directory may be replaced. It comes back if the dump fails.
+    pub fn overwrite(mut self, on: bool) -> Self {
+        self.overwrite = on;
+        self
+    }
+
+    /// Dumps.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on.
+    pub fn run(&self, criu: &Criu) -> Result<Dumped> {
+        self.run_with(criu, &mut ())
+    }
+
+    /// Dumps, answering CRIU's actions with `hooks`.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on.
+    pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Dumped> {
+        self.start(criu)?.finish(hooks)
+    }
+
+    /// Starts or reaches a criu, and asks nothing of it yet.
+    ///
+    /// # Errors
+    /// When an option is not valid or newer than this CRIU, the directory holds a checkpoint, or
+    /// criu does not start.
+    pub fn start(&self, criu: &Criu) -> Result<Session<Dumped>> {
+        let prepared = Prepared::new(&self.common, criu)?;
+        let watched = prepared.watch(&self.common, self.overwrite)?;
+        let subject = Subject::Tasks { root: self.pid };
+        let (job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
+        let link = criu.link(&Launch::default(), handed)?;
+        let driver = Driver::new(link, job, self.common.limits.clone())?;
+        Ok(Session::new(driver, move |_, _| {
+            watched.keep();
+            Ok(Dumped::read(work))
+        }))
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub(crate) fn overwrites(&self) -> bool {
+        self.overwrite
+    }
+}
+
+/// What becomes of the tasks once they are saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AfterDump {
+    /// They are killed.
+    #[default]
+    Kill,
+    /// They run on. What they change from then on, in files or connections, the checkpoint does not
+    /// know of.
+    LeaveRunning,
+    /// They stay stopped.
+    LeaveStopped,
+}
+
+/// A completed dump.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Dumped {
+    /// What CRIU measured. An error where it cannot be read, as with a directory that only CRIU sees;
+    /// the checkpoint is complete all the same.
+    pub stats: Result<DumpStats, criu_images::Error>,
+}
+
+impl Dumped {
+    pub(crate) fn read(work: Option<OwnedFd>) -> Self {
+        let bytes = work.and_then(|work| read_file(&work, "stats-dump"));
+        Self { stats: DumpStats::parse(&bytes.unwrap_or_default()) }
+    }
+}
+
+/// A request's message, and the descriptors and places it speaks of.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) message: CriuOpts,
+    handed: Handed,
+    pub(crate) images: Option<OwnedFd>,
+    work: Option<OwnedFd>,
+    log: Option<LogPlace>,
+}
+
+/// What has to be given back when a dump fails.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    images: Option<ImagesDir>,
+    freezer: Option<Freezer>,
+}
+
+impl Prepared {
+    /// Checks the options, and opens what they name.
+    pub(crate) fn new(common: &Common<'_>, criu: &Criu) -> Result<Self> {
+        let opts = &common.opts;
+        refuse_over_socket(opts, criu)?;
+        let mut handed = Handed::default();
+        let message = opts.fill(&mut handed)?;
+        criu.require(&message)?;
+        let images = opts.images.open()?;
+        let work = match &opts.work {
+            Some(work) => work.open()?,
+            None => images.as_ref().map(clone).transpose()?,
+        };
+        let log = match (&work, &message.log_file) {
+            (Some(work), Some(name)) => Some(LogPlace::new(clone(work)?, name)),
+            _ => None,
+        };
+        Ok(Self { message, handed, images, work, log })
+    }
+
+    /// The job for a driver, the descriptors for its link, and the work directory.
+    pub(crate) fn into_job(
+        self,
+        kind: CriuReqType,
+        operation: &'static str,
+        subject: Subject,
+    ) -> (Job, Handed, Option<OwnedFd>) {
+        let opts = Some(self.message);
+        let request = CriuReq { r#type: kind.into(), opts, ..Default::default() };
+        let job =
+            Job { operation, request, subject, pids: Vec::new(), log: self.log, worker_ends: true };
+        (job, self.handed, self.work)
+    }
+
+    /// Looks at what a failed dump must leave as it was.
+    pub(crate) fn watch(&self, common: &Common<'_>, overwrite: bool) -> Result<Watched> {
+        let name = common.opts.images.path();
+        let images =
+            self.images.as_ref().map(|images| ImagesDir::watch(clone(images)?, name, overwrite));
+        let freezer = self.message.freeze_cgroup.as_deref().map(Freezer::watch);
+        Ok(Watched { images: images.transpose()?, freezer: freezer.flatten() })
+    }
+}
+
+impl Watched {
+    /// The dump is complete.
+    pub(crate) fn keep(self) {
+        if let Some(images) = self.images {
+            images.keep();
+        }
+        if let Some(freezer) = self.freezer {
+            freezer.keep();
+        }
+    }
+}
+
+/// What a service cannot be asked for, refused before anything is done.
+fn refuse_over_socket(opts: &Opts<'_>, criu: &Criu) -> Result<()> {
+    let transport = criu.transport();
+    let placed = "its descriptors have to be put into the criu process";
+    if !opts.inherit.is_empty() {
+        transport.require_worker("inherit_fd", placed)?;
+    }
+    if opts.page_server_socket.is_some() {
+        transport.require_worker("page_server_socket", placed)?;
+    }
+    if opts.is_sibling() {
+        transport.require_worker("rst_sibling", "the restored root becomes criu's sibling")?;
+    }
+    Ok(())
+}
+
+fn clone(fd: &OwnedFd) -> Result<OwnedFd> {
+    fd.try_clone().map_err(|source| crate::Error::system("duplicate a descriptor", source))
+}
+
+/// A file in a directory, if it is not larger than [`MAX_FILE`].
+pub(crate) fn read_file(directory: impl AsFd, name: &str) -> Option<Vec<u8>> {
+    let directory: BorrowedFd<'_> = directory.as_fd();
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = File::from(openat(directory, name, flags, Mode::empty()).ok()?);
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).ok()?;
+    (u64::try_from(bytes.len()).ok()? <= MAX_FILE).then_some(bytes)
+}
+
+/// Statistics have some 200 bytes, a tree some 50 a task.
+const MAX_FILE: u64 = 16 << 20;

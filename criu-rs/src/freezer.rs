@@ -1,0 +1,40 @@
+//! The freezer cgroup that a dump may use, and what it must be like after a failure.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Watches over a freezer cgroup during a dump: dropped without [`Freezer::keep`] it thaws what was
+/// not frozen before. A criu that is ended leaves its freezer frozen.
+#[derive(Debug)]
+pub(crate) struct Freezer {
+    file: PathBuf,
+    thawed: &'static str,
+    kept: bool,
+}
+
+impl Freezer {
+    /// Looks at the cgroup; nothing is to be watched over where it is frozen already.
+    pub(crate) fn watch(cgroup: &[u8]) -> Option<Self> {
+        let cgroup = Path::new(OsStr::from_bytes(cgroup));
+        // Version 1, then version 2.
+        let states = [("freezer.state", "THAWED"), ("cgroup.freeze", "0")];
+        states.into_iter().find_map(|(name, thawed)| {
+            let file = cgroup.join(name);
+            let state = std::fs::read_to_string(&file).ok()?;
+            (state.trim() == thawed).then_some(Self { file, thawed, kept: false })
+        })
+    }
+
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = std::fs::write(&self.file, self.thawed);
+        }
+    }
+}

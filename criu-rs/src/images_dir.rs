@@ -1,0 +1,195 @@
+//! The images directory of a dump: what is there before, and what must not be there after a failure.
+
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, renameat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::error::{Error, Result};
+
+/// Watches over an images directory during a dump.
+///
+/// Dropped without [`ImagesDir::keep`] it removes the images written meanwhile, so that nothing
+/// half-done passes for a checkpoint, and puts those back that were there before.
+#[derive(Debug)]
+pub(crate) struct ImagesDir {
+    directory: OwnedFd,
+    before: HashSet<CString>,
+    /// Images of an earlier checkpoint lie in [`ASIDE`].
+    aside: bool,
+    kept: bool,
+}
+
+impl ImagesDir {
+    /// Looks at the directory; refuses one that holds a checkpoint, or sets its images aside.
+    pub(crate) fn watch(directory: OwnedFd, name: PathBuf, overwrite: bool) -> Result<Self> {
+        let read = |source: Errno| Error::system(format!("look into {}", name.display()), source);
+        let entries = list(&directory).map_err(read)?;
+        if entries.contains(ASIDE) {
+            // A process that died in an overwriting dump left it. Whose images are the better ones
+            // is not ours to guess.
+            let what = format!(
+                "dump into {}: an interrupted run left the earlier checkpoint in {} there; \
+                 move it back, or remove it",
+                name.display(),
+                ASIDE.to_string_lossy()
+            );
+            return Err(Error::system(what, Errno::EEXIST));
+        }
+        if entries.contains(INVENTORY) && !overwrite {
+            return Err(Error::CheckpointExists { directory: name });
+        }
+        let mut guard = Self { directory, before: entries, aside: false, kept: false };
+        if overwrite && guard.before.iter().any(|name| is_image(name)) {
+            guard.set_aside().map_err(|source| {
+                Error::system(format!("set the checkpoint in {} aside", name.display()), source)
+            })?;
+        }
+        Ok(guard)
+    }
+
+    fn set_aside(&mut self) -> nix::Result<()> {
+        mkdirat(&self.directory, ASIDE, Mode::S_IRWXU)?;
+        self.aside = true;
+        let folder = self.folder()?;
+        let images: Vec<CString> = self.before.iter().filter(|n| is_image(n)).cloned().collect();
+        for name in images {
+            renameat(&self.directory, name.as_c_str(), &folder, name.as_c_str())?;
+            self.before.remove(&name);
+        }
+        Ok(())
+    }
+
+    fn folder(&self) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        nix::fcntl::openat(&self.directory, ASIDE, flags, Mode::empty())
+    }
+
+    /// The dump is complete: what it wrote stays, what it replaced goes.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+        if self.aside {
+            if let Ok(folder) = self.folder() {
+                for name in list(&folder).unwrap_or_default() {
+                    let _ = unlinkat(&folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+                }
+            }
+            let _ = unlinkat(&self.directory, ASIDE, UnlinkatFlags::RemoveDir);
+        }
+    }
+}
+
+impl Drop for ImagesDir {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        for name in list(&self.directory).unwrap_or_default() {
+            if is_image(&name) && !self.before.contains(&name) {
+                let _ = unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+            }
+        }
+        if self.aside {
+            if let Ok(folder) = self.folder() {
+                for name in list(&folder).unwrap_or_default() {
+                    let _ = renameat(&folder, name.as_c_str(), &self.directory, name.as_c_str());
+                }
+            }
+            let _ = unlinkat(&self.directory, ASIDE, UnlinkatFlags::RemoveDir);
+        }
+    }
+}
+
+fn list(directory: &OwnedFd) -> nix::Result<HashSet<CString>> {
+    // Opened anew: a duplicate would share its reading position with the original.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut entries = Dir::openat(directory.as_fd(), ".", flags, Mode::empty())?;
+    entries
+        .iter()
+        .map(|entry| entry.map(|entry| entry.file_name().to_owned()))
+        .filter(|name| !matches!(name.as_deref().map(CStr::to_bytes), Ok(b"." | b"..")))
+        .collect()
+}
+
+/// Whether CRIU writes a file of this name as part of a checkpoint. Logs are not: they stay.
+fn is_image(name: &CStr) -> bool {
+    let name = name.to_bytes();
+    name.ends_with(b".img") || matches!(name, b"parent" | b"stats-dump" | b"irmap-cache")
+}
+
+const INVENTORY: &CStr = c"inventory.img";
+
+/// Where images are set aside while a dump overwrites them.
+const ASIDE: &CStr = c".criu-rs-earlier";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::path::Path;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("criu-rs-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    fn watch(path: &Path, overwrite: bool) -> Result<ImagesDir> {
+        ImagesDir::watch(File::open(path).unwrap().into(), path.into(), overwrite)
+    }
+
+    fn names(path: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_failed_dump_leaves_logs_and_what_was_there() {
+        let path = scratch("failed");
+        fs::write(path.join("notes.img"), "mine").unwrap();
+        let guard = watch(&path, false).unwrap();
+        for name in ["inventory.img", "pages-1.img", "stats-dump", "dump.log"] {
+            fs::write(path.join(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("../0", path.join("parent")).unwrap();
+        drop(guard);
+        assert_eq!(names(&path), ["dump.log", "notes.img"]);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_is_overwritten_only_when_asked_and_comes_back_after_a_failure() {
+        let path = scratch("overwrite");
+        fs::write(path.join("inventory.img"), "old").unwrap();
+        fs::write(path.join("core-7.img"), "old").unwrap();
+        assert!(matches!(watch(&path, false), Err(Error::CheckpointExists { .. })));
+        assert_eq!(names(&path), ["core-7.img", "inventory.img"]);
+
+        let guard = watch(&path, true).unwrap();
+        assert_eq!(names(&path), [".criu-rs-earlier"]);
+        let refused = watch(&path, true).unwrap_err().to_string();
+        assert!(refused.contains("interrupted run"), "{refused}");
+        fs::write(path.join("inventory.img"), "new").unwrap();
+        drop(guard);
+        assert_eq!(names(&path), ["core-7.img", "inventory.img"]);
+        assert_eq!(fs::read(path.join("inventory.img")).unwrap(), b"old");
+
+        let guard = watch(&path, true).unwrap();
+        fs::write(path.join("inventory.img"), "new").unwrap();
+        guard.keep();
+        assert_eq!(names(&path), ["inventory.img"]);
+        assert_eq!(fs::read(path.join("inventory.img")).unwrap(), b"new");
+        fs::remove_dir_all(path).unwrap();
+    }
+}

@@ -1,0 +1,174 @@
+//! Saving memory ahead of a dump.
+
+use crate::driver::{Driver, Job};
+use crate::dump::{Prepared, Watched};
+use crate::error::{Error, Result};
+use crate::rpc::CriuReqType;
+use crate::session::{Common, Session, operation};
+use crate::stop::Subject;
+use crate::transport::{Handed, Launch, Link};
+use crate::{Criu, Dir, Dump, Dumped, Hooks, Pid, Version};
+
+/// Saves the memory of a process tree ahead of its dump: what `criu pre-dump` does. The tasks are
+/// frozen only for a moment and run on.
+///
+/// The kernel has to track changed memory (soft-dirty); see
+/// [`Features::mem_track`](crate::Features::mem_track).
+///
+/// ```no_run
+/// use criu_rs::{Criu, Dump, Pid, PreDump};
+///
+/// let (criu, pid): (Criu, Pid) = (Criu::new(), "4711".parse()?);
+/// PreDump::new(pid, "/ckpt/0").run(&criu)?;
+/// Dump::new(pid, "/ckpt/1").parent_img("../0").run(&criu)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct PreDump<'a> {
+    pub(crate) common: Common<'a>,
+    pid: Pid,
+    overwrite: bool,
+}
+
+operation!(PreDump);
+
+impl<'a> PreDump<'a> {
+    /// A pre-dump of the tree rooted at `pid` into the directory `images`.
+    pub fn new(pid: Pid, images: impl Into<Dir<'a>>) -> Self {
+        let mut common = Common::new(images.into(), "pre-dump.log");
+        common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
+        Self { common, pid, overwrite: false }
+    }
+
+    /// Whether a checkpoint in the directory may be replaced. It comes back if the pre-dump fails.
+    pub fn overwrite(mut self, on: bool) -> Self {
+        self.overwrite = on;
+        self
+    }
+
+    /// Pre-dumps once (SINGLE_PRE_DUMP). CRIU 3.17.
+    ///
+    /// # Errors
+    /// See [`Error`]. The tasks run on.
+    pub fn run(&self, criu: &Criu) -> Result<()> {
+        self.run_with(criu, &mut ())
+    }
+
+    /// Pre-dumps once, answering CRIU's actions with `hooks`. CRIU 3.17.
+    ///
+    /// # Errors
+    /// See [`Error`]. The tasks run on.
+    pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<()> {
+        self.start(criu)?.finish(hooks)
+    }
+
+    /// Starts or reaches a criu, and asks nothing of it yet.
+    ///
+    /// # Errors
+    /// When an option is not valid or newer than this CRIU, the directory holds a checkpoint, or
+    /// criu does not start.
+    pub fn start(&self, criu: &Criu) -> Result<Session<()>> {
+        criu.require_version("a single pre-dump", Version::new(3, 17, 0))?;
+        let prepared = Prepared::new(&self.common, criu)?;
+        let watched = prepared.watch(&self.common, self.overwrite)?;
+        let subject = Subject::Tasks { root: self.pid };
+        let (job, handed, _) = prepared.into_job(CriuReqType::SinglePreDump, "pre-dump", subject);
+        let link = criu.link(&Launch::default(), handed)?;
+        let driver = Driver::new(link, job, self.common.limits.clone())?;
+        Ok(Session::new(driver, move |_, _| {
+            watched.keep();
+            Ok(())
+        }))
+    }
+}
+
+/// Several pre-dumps and the dump that ends them, with one criu (PRE_DUMP).
+///
+/// ```no_run
+/// use criu_rs::{Criu, Dump, Pid, PreDump, PreDumpSession};
+///
+/// let pid: Pid = "4711".parse()?;
+/// let mut series = PreDumpSession::new(&Criu::new());
+/// series.pre_dump(&PreDump::new(pid, "/ckpt/0"), &mut ())?;
+/// series.pre_dump(&PreDump::new(pid, "/ckpt/1").parent_img("../0"), &mut ())?;
+/// series.dump(&Dump::new(pid, "/ckpt/2").parent_img("../1"), &mut ())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Dropping it before the dump leaves the pre-dumps made so far, which a later dump can build on.
+#[derive(Debug)]
+pub struct PreDumpSession {
+    criu: Criu,
+    link: Option<Link>,
+    failed: bool,
+}
+
+impl PreDumpSession {
+    /// A series with this criu, which is started or reached by the first pre-dump.
+    pub fn new(criu: &Criu) -> Self {
+        Self { criu: criu.clone(), link: None, failed: false }
+    }
+
+    /// The criu process, where it is one of ours and has been started.
+    pub fn pid(&self) -> Option<Pid> {
+        self.link.as_ref().and_then(Link::pid)
+    }
+
+    /// Pre-dumps.
+    ///
+    /// # Errors
+    /// See [`Error`]. The tasks run on; CRIU ends a series with the first failure.
+    pub fn pre_dump(&mut self, pre_dump: &PreDump<'_>, hooks: &mut dyn Hooks) -> Result<()> {
+        let PreDump { common, pid, overwrite } = pre_dump;
+        let (watched, prepared) = self.prepare(common, *overwrite)?;
+        let subject = Subject::Tasks { root: *pid };
+        let (mut job, handed, _) = prepared.into_job(CriuReqType::PreDump, "pre-dump", subject);
+        job.worker_ends = false;
+        self.link = Some(self.exchange(job, handed, common, hooks)?);
+        watched.keep();
+        Ok(())
+    }
+
+    /// Dumps, which ends the series.
+    ///
+    /// # Errors
+    /// See [`Error`]. The tasks run on, the pre-dumps made so far stay.
+    pub fn dump(mut self, dump: &Dump<'_>, hooks: &mut dyn Hooks) -> Result<Dumped> {
+        let (watched, prepared) = self.prepare(&dump.common, dump.overwrites())?;
+        let subject = Subject::Tasks { root: dump.pid() };
+        let (job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
+        self.exchange(job, handed, &dump.common, hooks)?;
+        watched.keep();
+        Ok(Dumped::read(work))
+    }
+
+    fn prepare(&mut self, common: &Common<'_>, overwrite: bool) -> Result<(Watched, Prepared)> {
+        if self.failed {
+            let over = std::io::Error::other("CRIU has ended the series with its first failure");
+            return Err(Error::system("go on with a series of pre-dumps", over));
+        }
+        let prepared = Prepared::new(common, &self.criu)?;
+        let watched = prepared.watch(common, overwrite)?;
+        Ok((watched, prepared))
+    }
+
+    fn exchange(
+        &mut self,
+        job: Job,
+        handed: Handed,
+        common: &Common<'_>,
+        hooks: &mut dyn Hooks,
+    ) -> Result<Link> {
+        let link = match self.link.take() {
+            Some(mut link) => {
+                link.hand(handed)?;
+                link
+            }
+            None => self.criu.link(&Launch::default(), handed)?,
+        };
+        self.failed = true;
+        let (_, link) = Driver::new(link, job, common.limits.clone())?.finish(hooks)?;
+        self.failed = false;
+        Ok(link)
+    }
+}

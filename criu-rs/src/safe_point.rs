@@ -1,0 +1,118 @@
+//! When criu can be ended without taking a task along.
+//!
+//! While criu has a task execute code of its own, the task's registers, and for some system calls
+//! the first bytes of its program, are not the task's. If criu dies then, the task goes on with them
+//! and crashes. There are two such times, a few milliseconds at the beginning and the end of each
+//! task's dump:
+//!
+//! * a system call executed in the task's name: criu overwrites the start of the first executable
+//!   mapping with a system call and a trap, and puts the old bytes back afterwards;
+//! * code of criu's "parasite" running in the task, which lies in a mapping called CRIUMFD. Only where
+//!   it waits for a command it is harmless: when the connection to criu ends it puts the task's own
+//!   registers back.
+//!
+//! Between the two, while memory is being copied, the parasite waits, so that most of a dump is safe.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use procfs::process::{MMPermissions, MMapPath, Process, Syscall, Task};
+
+use crate::Pid;
+use crate::tree;
+
+/// Stops criu and its helpers at a point where ending them harms no task of the tree at `root`.
+///
+/// Where this is no such point they go on, and the answer is `false`.
+pub(crate) fn hold(criu: Pid, root: Pid) -> bool {
+    let processes = tree::descendants(criu);
+    processes.iter().copied().for_each(stop);
+    let safe = tree::descendants(root).into_iter().all(|pid| is_safe(pid, &processes));
+    if !safe {
+        for pid in processes {
+            let _ = kill(pid.nix(), Signal::SIGCONT);
+        }
+    }
+    safe
+}
+
+/// Stops a process and waits until it has stopped.
+fn stop(pid: Pid) {
+    let _ = kill(pid.nix(), Signal::SIGSTOP);
+    let limit = Instant::now() + MAX_STOP;
+    while Instant::now() < limit {
+        let stat = Process::new(pid.as_raw()).and_then(|process| process.stat());
+        match stat.map(|stat| stat.state) {
+            Ok('T' | 'Z') | Err(_) => return,
+            Ok(_) => std::thread::yield_now(),
+        }
+    }
+}
+
+fn is_safe(pid: Pid, criu: &[Pid]) -> bool {
+    let Ok(process) = Process::new(pid.as_raw()) else {
+        return true;
+    };
+    let Ok(maps) = process.maps() else {
+        return !is_traced(&process, criu);
+    };
+    let executable = |map: &&procfs::process::MemoryMap| map.perms.contains(MMPermissions::EXECUTE);
+    if let Some(first) = maps.iter().find(executable) {
+        let mut bytes = [0; REMOTE_SYSCALL.len()];
+        let read = process.mem().ok().map(|mem| mem.read_exact_at(&mut bytes, first.address.0));
+        if REMOTE_SYSCALL.is_empty() || !matches!(read, Some(Ok(()))) || bytes == *REMOTE_SYSCALL {
+            return !is_traced(&process, criu);
+        }
+    }
+    let parasite: Vec<(u64, u64)> = maps
+        .iter()
+        .filter(|map| matches!(&map.pathname, MMapPath::Path(path) if is_parasite(path)))
+        .map(|map| map.address)
+        .collect();
+    if parasite.is_empty() {
+        return true;
+    }
+    let Ok(tasks) = process.tasks() else {
+        return true;
+    };
+    tasks.flatten().all(|task| waits_or_is_itself(&task, &parasite))
+}
+
+/// Whether a thread executes its own code, or the parasite's while that waits for a command.
+fn waits_or_is_itself(task: &Task, parasite: &[(u64, u64)]) -> bool {
+    match task.syscall() {
+        Ok(Syscall::Blocked { syscall_number, program_counter, .. }) => {
+            let inside = |&(start, end): &(u64, u64)| (start..end).contains(&program_counter);
+            !parasite.iter().any(inside) || RECEIVING.contains(&syscall_number)
+        }
+        Ok(_) => false,
+        Err(_) => true,
+    }
+}
+
+fn is_traced(process: &Process, criu: &[Pid]) -> bool {
+    let traced_by = |pid: Pid| criu.contains(&pid);
+    process.status().is_ok_and(|status| Pid::new(status.tracerpid).is_some_and(traced_by))
+}
+
+fn is_parasite(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().starts_with(b"/memfd:CRIUMFD")
+}
+
+/// A stopped process takes at most a scheduler's turn to show it.
+const MAX_STOP: Duration = Duration::from_millis(50);
+
+/// What criu writes over the program to execute a system call: `syscall`, `int3`.
+#[cfg(target_arch = "x86_64")]
+const REMOTE_SYSCALL: &[u8; 3] = &[0x0f, 0x05, 0xcc];
+/// What criu writes over the program to execute a system call: `svc #0`, `brk #0`.
+#[cfg(target_arch = "aarch64")]
+const REMOTE_SYSCALL: &[u8; 8] = &[0x01, 0x00, 0x00, 0xd4, 0x00, 0x00, 0x20, 0xd4];
+/// Not known here: a traced task counts as unsafe.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const REMOTE_SYSCALL: &[u8; 0] = &[];
+
+/// recvfrom(2) and recvmsg(2), in which the parasite waits.
+const RECEIVING: [i64; 2] = [libc::SYS_recvfrom, libc::SYS_recvmsg];

@@ -1,0 +1,169 @@
+//! Packets over `SOCK_SEQPACKET` sockets, with the descriptors that ride on them.
+
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, sendmsg,
+    setsockopt, socketpair, sockopt,
+};
+
+/// A packet.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    /// Its bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// The descriptors it brought, close-on-exec.
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+/// What a socket has to say.
+#[derive(Debug)]
+pub(crate) enum Received {
+    Packet(Packet),
+    /// Nothing yet.
+    Nothing,
+    /// The peer has closed its end.
+    Closed,
+    /// A packet of this size, left unread because it is over the limit.
+    TooLarge(usize),
+}
+
+/// A connected pair, both ends close-on-exec.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+}
+
+/// Sends one packet. The send buffer grows to hold it.
+pub(crate) fn send(socket: impl AsFd, packet: &[u8]) -> io::Result<()> {
+    let socket = socket.as_fd();
+    loop {
+        let part = [IoSlice::new(packet)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        match sendmsg::<()>(socket.as_raw_fd(), &part, &[], flags, None) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EMSGSIZE) if grow(&socket, packet.len()) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Makes room for a packet in the send buffer; false where the buffer is large enough already, or
+/// cannot be had.
+fn grow(socket: &impl AsFd, packet: usize) -> bool {
+    let want = packet.saturating_add(PACKET_OVERHEAD);
+    let size = || nix::sys::socket::getsockopt(socket, sockopt::SndBuf).unwrap_or(usize::MAX);
+    let before = size();
+    // The first needs CAP_NET_ADMIN and knows no limit, the second stops at net.core.wmem_max.
+    let _ = setsockopt(socket, sockopt::SndBufForce, &want)
+        .or_else(|_| setsockopt(socket, sockopt::SndBuf, &want));
+    size() > before
+}
+
+/// Receives a packet if one is there, never waiting.
+pub(crate) fn receive(socket: impl AsFd, limit: usize) -> io::Result<Received> {
+    let socket = socket.as_fd().as_raw_fd();
+    // MSG_TRUNC makes recv tell the packet's size, whatever the buffer's.
+    let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
+    let size = loop {
+        match recv(socket, &mut [], peek) {
+            Ok(size) => break size,
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(Received::Nothing),
+            Err(Errno::ECONNRESET) => return Ok(Received::Closed),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if size > limit {
+        return Ok(Received::TooLarge(size));
+    }
+    let mut bytes = vec![0; size];
+    let mut control = nix::cmsg_space!([std::os::fd::RawFd; MAX_FDS]);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let (length, numbers) = loop {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        match recvmsg::<()>(socket, &mut parts, Some(&mut control), flags) {
+            Ok(message) => {
+                let mut numbers = Vec::new();
+                for part in message.cmsgs()? {
+                    if let ControlMessageOwned::ScmRights(fds) = part {
+                        numbers.extend(fds);
+                    }
+                }
+                break (message.bytes, numbers);
+            }
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(Received::Nothing),
+            Err(Errno::ECONNRESET) => return Ok(Received::Closed),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let fds: Vec<OwnedFd> = numbers
+        .into_iter()
+        // SAFETY: recvmsg has just installed these descriptors in this process, each once; nothing
+        // else has taken them.
+        .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
+        .collect();
+    // An empty packet cannot be told from the end of the connection; CRIU sends none.
+    if length == 0 && fds.is_empty() {
+        return Ok(Received::Closed);
+    }
+    bytes.truncate(length);
+    Ok(Received::Packet(Packet { bytes, fds }))
+}
+
+/// What the kernel charges a packet to the buffer besides its bytes, rounded up.
+const PACKET_OVERHEAD: usize = 4096;
+
+/// As many descriptors as one message can carry (`SCM_MAX_FD`).
+const MAX_FDS: usize = 253;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_packet_larger_than_the_send_buffer_gets_through() {
+        let (here, there) = pair().unwrap();
+        let packet = vec![7; 1 << 20];
+        send(&here, &packet).unwrap();
+        match receive(&there, 1 << 21).unwrap() {
+            Received::Packet(got) => assert_eq!(got.bytes, packet),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(receive(&there, 1), Ok(Received::Nothing)));
+        send(&here, b"abc").unwrap();
+        assert!(matches!(receive(&there, 2), Ok(Received::TooLarge(3))));
+        drop(here);
+    }
+
+    #[test]
+    fn received_descriptors_are_owned_and_close_on_exec() {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        use nix::sys::socket::ControlMessage;
+        let (here, there) = pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let fds = [null.as_raw_fd(), null.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let part = [IoSlice::new(b"x")];
+        sendmsg::<()>(here.as_raw_fd(), &part, &rights, MsgFlags::empty(), None).unwrap();
+        drop(here);
+        match receive(&there, 10).unwrap() {
+            Received::Packet(Packet { fds, .. }) => {
+                assert_eq!(fds.len(), 2);
+                for fd in &fds {
+                    let flags = fcntl(fd.as_fd(), FcntlArg::F_GETFD).unwrap();
+                    assert_eq!(FdFlag::from_bits_retain(flags), FdFlag::FD_CLOEXEC);
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(receive(&there, 10), Ok(Received::Closed)));
+    }
+}

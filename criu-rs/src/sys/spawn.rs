@@ -1,0 +1,137 @@
+//! Starting criu with exactly the descriptors it is meant to have.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::signal::SigSet;
+use nix::unistd::{AccessFlags, access};
+
+use super::fd;
+use crate::Pid;
+
+/// A program to start.
+#[derive(Debug)]
+pub(crate) struct Program<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) args: &'a [&'a OsStr],
+    /// Variables set besides those of this process.
+    pub(crate) env: &'a [(OsString, OsString)],
+    /// Whether it leads a process group of its own.
+    pub(crate) own_group: bool,
+}
+
+impl Program<'_> {
+    /// Starts the program with `fds[n]` as its descriptor `n`.
+    ///
+    /// posix_spawn shares this process's memory until the exec, so that starting criu costs the same
+    /// from a program of any size; no signal is blocked or ignored in the child, whatever is here.
+    pub(crate) fn spawn(&self, fds: &[impl AsFd]) -> io::Result<Pid> {
+        let count = RawFd::try_from(fds.len()).map_err(io::Error::other)?;
+        let mut actions = PosixSpawnFileActions::init()?;
+        // A source that lies where another one goes would be overwritten: move it out of the way.
+        let mut moved: Vec<OwnedFd> = Vec::new();
+        for (target, wanted) in (0..).zip(fds) {
+            let mut source = wanted.as_fd().as_raw_fd();
+            if source < count {
+                let away = fd::duplicate(source, count)?;
+                source = away.as_raw_fd();
+                moved.push(away);
+            }
+            actions.add_dup2(source, target)?;
+        }
+        let mut attributes = PosixSpawnAttr::init()?;
+        let mut flags =
+            PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
+        flags.set(PosixSpawnFlags::POSIX_SPAWN_SETPGROUP, self.own_group);
+        attributes.set_flags(flags)?;
+        attributes.set_sigdefault(&SigSet::all())?;
+        attributes.set_sigmask(&SigSet::empty())?;
+        let args: Vec<CString> = std::iter::once(self.path.as_os_str())
+            .chain(self.args.iter().copied())
+            .map(c_string)
+            .collect::<io::Result<_>>()?;
+        let pid = posix_spawn(self.path, &actions, &attributes, &args, &self.environment()?)?;
+        Pid::new(pid.as_raw()).ok_or_else(|| io::Error::other("posix_spawn gave no process"))
+    }
+
+    fn environment(&self) -> io::Result<Vec<CString>> {
+        let replaced = |name: &OsString| self.env.iter().any(|(other, _)| other == name);
+        std::env::vars_os()
+            .filter(|(name, _)| !replaced(name))
+            .chain(self.env.iter().cloned())
+            .map(|(name, value)| {
+                let mut entry = name.into_vec();
+                entry.push(b'=');
+                entry.extend(value.as_bytes());
+                c_string(OsStr::from_bytes(&entry))
+            })
+            .collect()
+    }
+}
+
+/// Where a shell would find the program.
+pub(crate) fn find(program: &Path) -> io::Result<PathBuf> {
+    if program.components().count() > 1 {
+        return Ok(program.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file() && access(candidate, AccessFlags::X_OK).is_ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not found in PATH"))
+}
+
+fn c_string(text: &OsStr) -> io::Result<CString> {
+    CString::new(text.as_bytes()).map_err(io::Error::other)
+}
+
+/// What a shell searches without a PATH; CRIU lies in sbin.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// The content of each descriptor tells which one it is.
+    fn pipe_holding(text: &str) -> OwnedFd {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        nix::unistd::write(&write, text.as_bytes()).unwrap();
+        read
+    }
+
+    #[test]
+    fn descriptors_arrive_at_their_numbers_wherever_they_come_from() {
+        let count = "ls /proc/self/fd | wc -w";
+        // What this process was started with and did not mark goes everywhere.
+        let common = std::process::Command::new("/bin/sh").args(["-c", count]).output().unwrap();
+        let common: u32 = String::from_utf8(common.stdout).unwrap().trim().parse().unwrap();
+        let (out, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let null = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let [a, b, c] = ["a", "b", "c"].map(pipe_holding);
+        let script = format!("head -c1 <&3; head -c1 <&4; head -c1 <&5; {count}");
+        let program = Program {
+            path: Path::new("/bin/sh"),
+            args: &[OsStr::new("-c"), OsStr::new(&script)],
+            env: &[],
+            own_group: true,
+        };
+        let pid = program.spawn(&[&null, &write, &null, &c, &a, &b, &a]).unwrap();
+        drop(write);
+        assert!(crate::tree::wait(pid).unwrap().success());
+        let mut said = String::new();
+        std::fs::File::from(out).read_to_string(&mut said).unwrap();
+        assert_eq!(said, format!("cab{}\n", common + 4));
+    }
+
+    #[test]
+    fn a_program_is_found_as_a_shell_would() {
+        assert_eq!(find(Path::new("./x/y")).unwrap(), Path::new("./x/y"));
+        assert!(find(Path::new("sh")).unwrap().ends_with("sh"));
+        assert!(find(Path::new("no-such-program-7")).is_err());
+    }
+}

@@ -1,0 +1,191 @@
+//! Ways to reach a criu: a child of ours, a service, a socket the caller has.
+
+mod worker;
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, shutdown, socket,
+};
+
+pub(crate) use worker::Worker;
+
+use crate::Pid;
+use crate::error::{Error, Result};
+use crate::rpc::ProtocolError;
+use crate::stop::Subject;
+use crate::sys::seqpacket::{self, Packet, Received};
+use crate::sys::spawn;
+
+/// How to reach a criu.
+#[derive(Clone, Debug)]
+pub(crate) enum Transport {
+    /// Start `criu swrk` for each request.
+    Swrk(PathBuf),
+    /// Connect to a `criu service`.
+    Service(PathBuf),
+    /// A socket connected to one.
+    Connected(Arc<OwnedFd>),
+}
+
+/// What a worker is started with.
+#[derive(Debug, Default)]
+pub(crate) struct Launch<'a> {
+    pub(crate) env: &'a [(OsString, OsString)],
+    /// Keep this process's standard input and process group, for a job of its shell.
+    pub(crate) shell_job: bool,
+}
+
+/// Descriptors that a request speaks of.
+///
+/// CRIU knows two kinds of descriptor numbers: those it opens through /proc/PEER/fd, for which a
+/// descriptor open here suffices, and those of its own process, which have to be put there.
+#[derive(Debug, Default)]
+pub(crate) struct Handed {
+    shown: Vec<OwnedFd>,
+    placed: Vec<OwnedFd>,
+}
+
+impl Handed {
+    /// Keeps a descriptor open here; its number is valid in /proc/PEER/fd.
+    pub(crate) fn show(&mut self, fd: OwnedFd) -> RawFd {
+        let number = fd.as_raw_fd();
+        self.shown.push(fd);
+        number
+    }
+
+    /// Gives a descriptor to the worker; the number is the worker's.
+    pub(crate) fn place(&mut self, fd: OwnedFd) -> RawFd {
+        self.placed.push(fd);
+        let index = RawFd::try_from(self.placed.len() - 1).unwrap_or(RawFd::MAX);
+        FIRST_PLACED.saturating_add(index)
+    }
+}
+
+/// A connection to one criu.
+#[derive(Debug)]
+pub(crate) struct Link {
+    socket: OwnedFd,
+    pub(crate) worker: Option<Worker>,
+    /// Open until CRIU has no more use for them.
+    handed: Handed,
+}
+
+/// What CRIU has to say.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Packet(Packet),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more.
+    Closed,
+}
+
+impl Transport {
+    pub(crate) fn open(&self, launch: &Launch<'_>, mut handed: Handed) -> Result<Link> {
+        let (socket, worker) = match self {
+            Self::Swrk(program) => {
+                let (socket, worker) = start(program, launch, std::mem::take(&mut handed.placed))?;
+                (socket, Some(worker))
+            }
+            Self::Service(path) => (connect_to(path)?, None),
+            Self::Connected(fd) => {
+                let copy = fd.try_clone();
+                (copy.map_err(|e| Error::system("duplicate the connection to criu", e))?, None)
+            }
+        };
+        Ok(Link { socket, worker, handed })
+    }
+
+    /// Refuses what only a worker of ours can do.
+    pub(crate) fn require_worker(&self, what: &'static str, why: &'static str) -> Result<()> {
+        match self {
+            Self::Swrk(_) => Ok(()),
+            Self::Service(_) | Self::Connected(_) => Err(Error::NotOverSocket { what, why }),
+        }
+    }
+}
+
+fn start(program: &Path, launch: &Launch<'_>, placed: Vec<OwnedFd>) -> Result<(OwnedFd, Worker)> {
+    let failed = |source| Error::Start { program: program.to_owned(), source };
+    let path = spawn::find(program).map_err(failed)?;
+    let (ours, theirs) =
+        seqpacket::pair().map_err(|source| Error::system("make a socket pair", source))?;
+    let worker = Worker::start(&path, launch, theirs, placed).map_err(failed)?;
+    Ok((ours, worker))
+}
+
+fn connect_to(path: &Path) -> Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let connected = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
+        .and_then(|fd| connect(fd.as_raw_fd(), &UnixAddr::new(path)?).map(|()| fd));
+    connected.map_err(|source| Error::Connect { socket: path.to_owned(), source: source.into() })
+}
+
+impl Link {
+    pub(crate) fn send(&self, packet: &[u8]) -> std::io::Result<()> {
+        seqpacket::send(&self.socket, packet)
+    }
+
+    /// What CRIU has to say, if anything yet.
+    pub(crate) fn receive(&self) -> Result<Heard> {
+        let received = seqpacket::receive(&self.socket, MAX_PACKET)
+            .map_err(|source| Error::system("hear from criu", source))?;
+        match received {
+            Received::Packet(packet) => Ok(Heard::Packet(packet)),
+            Received::Nothing => Ok(Heard::Nothing),
+            Received::Closed => Ok(Heard::Closed),
+            Received::TooLarge(size) => {
+                Err(ProtocolError::TooLarge { size, limit: MAX_PACKET }.into())
+            }
+        }
+    }
+
+    /// Says what the worker is at work on, so that ending it early does no harm.
+    pub(crate) fn protect(&mut self, subject: Subject) {
+        if let Some(worker) = &mut self.worker {
+            worker.subject = subject;
+        }
+    }
+
+    /// Tells the other side that nothing more will come from here.
+    pub(crate) fn hang_up(&self) {
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+    }
+
+    /// The process id of a worker of ours.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        self.worker.as_ref().map(Worker::pid)
+    }
+
+    /// Keeps further descriptors open for a later request on this connection.
+    ///
+    /// The worker is running already, so none can be put into it any more.
+    pub(crate) fn hand(&mut self, handed: Handed) -> Result<()> {
+        if !handed.placed.is_empty() {
+            let why = "its descriptors are placed when it is started";
+            return Err(Error::NotOverSocket { what: "page_server_socket", why });
+        }
+        self.handed.shown.extend(handed.shown);
+        Ok(())
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The socket's number in a worker; 0 to 2 are its standard streams.
+const WORKER_SOCKET: RawFd = 3;
+
+/// The first descriptor put into a worker.
+const FIRST_PLACED: RawFd = WORKER_SOCKET + 1;
+
+/// Largest packet taken. CRIU's replies have some hundred bytes; the text of an error is the longest
+/// part, and its buffer for that is below 64 KiB.
+const MAX_PACKET: usize = 1 << 20;

@@ -1,0 +1,179 @@
+//! A `criu swrk` process: started, heard, ended and reaped by us.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitStatus;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::pipe2;
+
+use super::{Launch, WORKER_SOCKET};
+use crate::log::printable;
+use crate::stop::{Ending, Subject};
+use crate::sys::{fd, spawn};
+use crate::{Pid, tree};
+
+/// A criu process of ours. Dropping it ends and reaps it, at a safe point.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pid: Pid,
+    /// Readable once the process has ended; absent before Linux 5.3.
+    pidfd: Option<OwnedFd>,
+    /// What it prints.
+    printed: Option<std::fs::File>,
+    tail: Vec<u8>,
+    own_group: bool,
+    /// What it is at work on.
+    pub(crate) subject: Subject,
+    /// Whether processes of its group live on after it: a page server in the background.
+    pub(crate) helpers_stay: bool,
+    ended: Option<ExitStatus>,
+}
+
+impl Worker {
+    /// Starts `criu swrk`, with the socket and the placed descriptors where CRIU looks for them.
+    pub(super) fn start(
+        path: &Path,
+        launch: &Launch<'_>,
+        socket: OwnedFd,
+        placed: Vec<OwnedFd>,
+    ) -> io::Result<Self> {
+        // A descriptor of ours, not this process's: what criu prints must not mix with what the
+        // caller prints, and the restored tasks must not inherit the caller's terminal.
+        let (printed, output) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        nix::fcntl::fcntl(&output, nix::fcntl::FcntlArg::F_SETFL(OFlag::empty()))?;
+        // CRIU reads the terminal of a shell job from its standard input.
+        let input = if launch.shell_job { fd::duplicate(0, 3)? } else { open_null()? };
+        let again = output.try_clone()?;
+        let fds: Vec<OwnedFd> = [input, output, again, socket].into_iter().chain(placed).collect();
+        let number = WORKER_SOCKET.to_string();
+        let program = spawn::Program {
+            path,
+            args: &[OsStr::new("swrk"), OsStr::new(&number)],
+            env: launch.env,
+            own_group: !launch.shell_job,
+        };
+        let pid = program.spawn(&fds)?;
+        Ok(Self {
+            pid,
+            pidfd: fd::open(pid).ok(),
+            printed: Some(printed.into()),
+            tail: Vec::new(),
+            own_group: program.own_group,
+            subject: Subject::None,
+            helpers_stay: false,
+            ended: None,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// What becomes readable when there is something to hear or the process has ended.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let printed = self.printed.as_ref().map(AsFd::as_fd);
+        printed.into_iter().chain(self.pidfd.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Reads what it has printed; returns the descriptor once nothing more can come.
+    pub(crate) fn listen(&mut self) -> Option<std::fs::File> {
+        let mut chunk = [0; 4096];
+        loop {
+            match self.printed.as_mut()?.read(&mut chunk) {
+                Ok(0) => return self.printed.take(),
+                Ok(length) => {
+                    self.tail.extend(chunk.iter().take(length));
+                    let over = self.tail.len().saturating_sub(MAX_TAIL);
+                    self.tail.drain(..over);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// The last it printed, fit for a terminal.
+    pub(crate) fn said(&mut self) -> String {
+        self.listen();
+        printable(&self.tail)
+    }
+
+    /// How it ended, if it has. Its helpers have then been ended as well, unless they are to stay.
+    pub(crate) fn try_wait(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            // Look before reaping: as long as the process is a zombie nobody else can have its id,
+            // which is its group's id too.
+            let peek = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            match waitid(Id::Pid(self.pid.nix()), peek) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => return None,
+                Ok(_) => {
+                    if !self.helpers_stay {
+                        self.signal_group(Signal::SIGKILL);
+                    }
+                    self.ended = Some(self.reap());
+                }
+                // The caller has reaped it, or ignores SIGCHLD.
+                Err(_) => self.ended = Some(ExitStatus::default()),
+            }
+        }
+        self.ended
+    }
+
+    fn reap(&self) -> ExitStatus {
+        let status = tree::wait(self.pid).unwrap_or_default();
+        // Helpers become our children when we are their reaper.
+        if self.own_group && !self.helpers_stay {
+            let group = nix::unistd::Pid::from_raw(-self.pid.as_raw());
+            while let Ok(status) = waitpid(group, Some(WaitPidFlag::WNOHANG)) {
+                if status == WaitStatus::StillAlive {
+                    break;
+                }
+            }
+        }
+        status
+    }
+
+    /// Signals the process.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if self.ended.is_none() {
+            let _ = kill(self.pid.nix(), signal);
+        }
+    }
+
+    /// Signals the process and the helpers it has forked.
+    pub(crate) fn signal_group(&self, signal: Signal) {
+        if self.ended.is_some() {
+            return;
+        }
+        if self.own_group {
+            let _ = killpg(self.pid.nix(), signal);
+        } else {
+            let _ = kill(self.pid.nix(), signal);
+        }
+    }
+
+    /// Leaves the process to the caller, who reaps it from now on.
+    pub(crate) fn release(mut self) -> (Pid, Option<OwnedFd>) {
+        self.ended = Some(ExitStatus::default());
+        (self.pid, self.pidfd.take())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        Ending::default().finish(self);
+    }
+}
+
+fn open_null() -> io::Result<OwnedFd> {
+    Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
+}
+
+/// As much of what criu prints as is kept.
+const MAX_TAIL: usize = 16 << 10;

@@ -1,0 +1,148 @@
+//! Processes in namespaces of their own, and restores into existing ones.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use criu_rs::{Cause, Dump, External, InheritFd, JoinNs, NamespaceKind, Pid, Restore};
+use nix::sched::CloneFlags;
+
+use crate::container::{Container, NEWTIME};
+use crate::lab::{Lab, TestFn};
+
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("own_pid_and_mnt_namespace", own_pid_and_mnt_namespace),
+    ("own_net_namespace", own_net_namespace),
+    ("own_uts_and_ipc_namespaces", own_uts_and_ipc_namespaces),
+    ("own_time_namespace", own_time_namespace),
+    ("own_user_namespace", own_user_namespace),
+    ("a_process_joins_an_existing_net_namespace", joins_net),
+    ("an_external_net_namespace_is_replaced_by_a_descriptor", external_net),
+    ("an_external_mount_is_given_another_source", external_mount),
+    ("found_mounts_need_no_names", found_mounts),
+];
+
+/// Dumps and restores a container, and looks at its namespaces before and after.
+fn round_trip(lab: &Lab, namespaces: CloneFlags, kinds: &[&str]) {
+    let images = lab.dir("images");
+    let mut container = Container::start(lab, namespaces);
+    let links = |container: &Container| -> Vec<String> {
+        let pid = container.target.pid;
+        let link = |kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        kinds.iter().map(|kind| link(*kind).to_string_lossy().into_owned()).collect()
+    };
+    let before = links(&container);
+    Dump::new(container.target.pid, &images).run(&lab.criu).unwrap();
+    container.is_gone();
+    let count = container.target.count();
+    let restored = Restore::new(&images).root(&container.root).run(&lab.criu).unwrap();
+    container.target.restored_as(restored.pid);
+    assert!(container.target.goes_on() > count);
+    let host = |kind: &&str| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+    for ((kind, old), new) in kinds.iter().zip(before).zip(links(&container)) {
+        assert_ne!(Path::new(&new), host(kind), "{kind} is the host's");
+        // Another one of the same kind: the old one ended with its tasks.
+        println!("{kind}: {old} -> {new}");
+    }
+}
+
+fn own_pid_and_mnt_namespace(lab: &Lab) {
+    round_trip(lab, CloneFlags::empty(), &["pid", "mnt"]);
+}
+
+fn own_net_namespace(lab: &Lab) {
+    round_trip(lab, CloneFlags::CLONE_NEWNET, &["pid", "mnt", "net"]);
+}
+
+fn own_uts_and_ipc_namespaces(lab: &Lab) {
+    let both = CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
+    round_trip(lab, both, &["pid", "mnt", "uts", "ipc"]);
+}
+
+fn own_time_namespace(lab: &Lab) {
+    round_trip(lab, NEWTIME, &["pid", "mnt", "time"]);
+}
+
+fn own_user_namespace(lab: &Lab) {
+    round_trip(lab, CloneFlags::CLONE_NEWUSER, &["pid", "mnt", "user"]);
+}
+
+/// The network namespace of a process.
+fn net_of(pid: Pid) -> PathBuf {
+    fs::read_link(format!("/proc/{pid}/ns/net")).unwrap()
+}
+
+fn joins_net(lab: &Lab) {
+    let images = lab.dir("images");
+    let mut target = lab.start(&["count"]);
+    let holder = lab.start(&["netns"]);
+    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
+    target.is_gone();
+    let place = format!("/proc/{}/ns/net", holder.pid);
+    let join = JoinNs::path(NamespaceKind::Net, place);
+    let restored = Restore::new(&images).join_ns(join).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+    assert_eq!(net_of(target.pid), net_of(holder.pid));
+    assert_ne!(net_of(target.pid), net_of(Pid::this()));
+}
+
+fn external_net(lab: &Lab) {
+    let images = lab.dir("images");
+    let mut target = lab.start(&["netns"]);
+    let holder = lab.start(&["count-netns"]);
+    let inode = fs::metadata(format!("/proc/{}/ns/net", target.pid)).unwrap().ino();
+    let inode = u32::try_from(inode).unwrap();
+    let external = External::NetNamespace { inode, key: "extNet".into() };
+    Dump::new(target.pid, &images).external(external).run(&lab.criu).unwrap();
+    target.is_gone();
+    let namespace = fs::File::open(format!("/proc/{}/ns/net", holder.pid)).unwrap();
+    let inherit = InheritFd::new("extNet", &namespace);
+    let restored = Restore::new(&images).inherit_fd(inherit).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+    assert_eq!(net_of(target.pid), net_of(holder.pid));
+}
+
+fn external_mount(lab: &Lab) {
+    let images = lab.dir("images");
+    let (old, new) = (lab.dir("old"), lab.dir("new"));
+    fs::write(old.join("name"), "old").unwrap();
+    fs::write(new.join("name"), "new").unwrap();
+    let binds: &[(&Path, &str)] = &[(&old, "/data")];
+    let mut container = Container::start_with(lab, CloneFlags::empty(), binds);
+    let pid = container.target.pid;
+    let seen = |pid| fs::read_to_string(format!("/proc/{pid}/root/data/name")).unwrap();
+    assert_eq!(seen(pid), "old");
+
+    let refused = Dump::new(pid, &images).run(&lab.criu).unwrap_err();
+    assert_eq!(refused.cause(), Some(Cause::ExternalMount), "{refused}");
+    container.target.goes_on();
+
+    let named = External::mount("/data", "the-data");
+    Dump::new(pid, &images).external(named).run(&lab.criu).unwrap();
+    container.is_gone();
+    let restore = Restore::new(&images).root(&container.root);
+    let refused = restore.run(&lab.criu).unwrap_err();
+    assert_eq!(refused.cause(), Some(Cause::ExternalMount), "{refused}");
+
+    let given = External::mount("the-data", &new);
+    let restored = restore.external(given).run(&lab.criu).unwrap();
+    container.target.restored_as(restored.pid);
+    container.target.goes_on();
+    assert_eq!(seen(restored.pid), "new");
+}
+
+fn found_mounts(lab: &Lab) {
+    let images = lab.dir("images");
+    let outside = lab.dir("outside");
+    let binds: &[(&Path, &str)] = &[(&outside, "/data")];
+    let mut container = Container::start_with(lab, CloneFlags::empty(), binds);
+    let found = External::FoundMounts(None);
+    Dump::new(container.target.pid, &images).external(found.clone()).run(&lab.criu).unwrap();
+    container.is_gone();
+    let restore = Restore::new(&images).root(&container.root).external(found);
+    let restored = restore.run(&lab.criu).unwrap();
+    container.target.restored_as(restored.pid);
+    container.target.goes_on();
+}

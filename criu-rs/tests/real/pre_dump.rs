@@ -1,0 +1,88 @@
+//! Pre-dumps, where the kernel tracks changed memory; elsewhere, that we are told so.
+
+use criu_rs::{Cause, Dump, Dumped, PreDump, PreDumpMode, PreDumpSession, Restore};
+
+use crate::lab::{Lab, Target, TestFn, names};
+
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("pre_dump_then_dump", single),
+    ("pre_dump_by_reading", by_reading),
+    ("a_series_of_pre_dumps_ended_by_a_dump", series),
+];
+
+/// Whether the kernel can. Where it cannot, the test sees what a pre-dump says of it.
+fn tracks_memory(lab: &Lab, target: &Target) -> bool {
+    if lab.criu.features().unwrap().mem_track == Some(true) {
+        return true;
+    }
+    let images = lab.dir("refused");
+    let error = PreDump::new(target.pid, &images).run(&lab.criu).unwrap_err();
+    assert_eq!(error.cause(), Some(Cause::NoSoftDirty), "{error}");
+    assert_eq!(names(&images), ["pre-dump.log"]);
+    let mut series = PreDumpSession::new(&lab.criu);
+    let images = lab.dir("refused-series");
+    let pre_dump = PreDump::new(target.pid, &images);
+    let error = series.pre_dump(&pre_dump, &mut ()).unwrap_err();
+    assert_eq!(error.cause(), Some(Cause::NoSoftDirty), "{error}");
+    let over = series.pre_dump(&pre_dump, &mut ()).unwrap_err();
+    assert!(over.to_string().contains("first failure"), "{over}");
+    target.goes_on();
+    false
+}
+
+/// The last dump left most pages to the ones before, and all of them together restore.
+fn restores(lab: &Lab, mut target: Target, dumped: Dumped, last: &str) {
+    let stats = dumped.stats.unwrap();
+    assert!(stats.pages_skipped_parent > stats.pages_written, "{stats:?}");
+    target.is_gone();
+    let before = target.count();
+    let images = lab.dir.join(last);
+    let restored = Restore::new(&images).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    assert!(target.goes_on() > before);
+}
+
+fn single(lab: &Lab) {
+    let target = lab.start(&["memory", "32"]);
+    if !tracks_memory(lab, &target) {
+        return;
+    }
+    let (first, last) = (lab.dir("0"), lab.dir("1"));
+    PreDump::new(target.pid, &first).run(&lab.criu).unwrap();
+    target.goes_on();
+    let dump = Dump::new(target.pid, &last).parent_img("../0").track_mem(true);
+    let dumped = dump.run(&lab.criu).unwrap();
+    restores(lab, target, dumped, "1");
+}
+
+fn by_reading(lab: &Lab) {
+    let target = lab.start(&["memory", "32"]);
+    if !tracks_memory(lab, &target) {
+        return;
+    }
+    let (first, last) = (lab.dir("0"), lab.dir("1"));
+    PreDump::new(target.pid, &first).pre_dump_mode(PreDumpMode::Read).run(&lab.criu).unwrap();
+    let dumped = Dump::new(target.pid, &last).parent_img("../0").run(&lab.criu).unwrap();
+    restores(lab, target, dumped, "1");
+}
+
+fn series(lab: &Lab) {
+    let target = lab.start(&["memory", "32"]);
+    if !tracks_memory(lab, &target) {
+        return;
+    }
+    let folders = [lab.dir("0"), lab.dir("1"), lab.dir("2")];
+    let mut series = PreDumpSession::new(&lab.criu);
+    let pid = target.pid;
+    series.pre_dump(&PreDump::new(pid, &folders[0]), &mut ()).unwrap();
+    let criu = series.pid();
+    assert!(criu.is_some());
+    target.goes_on();
+    let second = PreDump::new(pid, &folders[1]).parent_img("../0");
+    series.pre_dump(&second, &mut ()).unwrap();
+    assert_eq!(series.pid(), criu, "another criu");
+    target.goes_on();
+    let last = Dump::new(pid, &folders[2]).parent_img("../1");
+    let dumped = series.dump(&last, &mut ()).unwrap();
+    restores(lab, target, dumped, "2");
+}

@@ -1,0 +1,220 @@
+//! Deadlines, cancellation, and sessions nobody finishes.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use criu_rs::{
+    Cancel, Dump, Error, HookResult, Hooks, Pid, Restore, Result, StopMethod, StopReason, Stopped,
+};
+
+use crate::lab::{Lab, TestFn, descendants, names, reap, soon, state};
+
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("a_deadline_before_the_request", deadline_before_the_request),
+    ("a_deadline_at_an_action", deadline_at_an_action),
+    ("a_cancelled_dump_leaves_the_process_running", cancelled_in_mid_dump),
+    ("a_dump_stuck_in_its_page_server_is_ended", stuck_dump),
+    ("a_dropped_dump_leaves_the_process_running", dropped_dump),
+    ("a_cancelled_restore_leaves_nothing", cancelled_restore),
+    ("a_restore_ended_without_an_action_leaves_nothing", ended_restore),
+    ("a_cancellation_that_comes_too_late_changes_nothing", too_late),
+];
+
+#[track_caller]
+fn stopped<T: std::fmt::Debug>(result: Result<T>) -> Stopped {
+    match result {
+        Err(Error::Stopped(stopped)) => stopped,
+        other => panic!("not stopped: {other:?}"),
+    }
+}
+
+/// Nothing of criu's is left: neither processes nor images.
+fn is_clean(lab: &Lab, images: &std::path::Path, target: Option<Pid>) {
+    let ours = descendants(Pid::this());
+    let others: Vec<&Pid> = ours[1..].iter().filter(|&&pid| Some(pid) != target).collect();
+    assert!(others.is_empty(), "left behind: {others:?}");
+    let left = names(images);
+    assert!(left.iter().all(|name| name.ends_with(".log")), "{left:?}");
+    let _ = lab;
+}
+
+fn deadline_before_the_request(lab: &Lab) {
+    let images = lab.dir("images");
+    let target = lab.start(&["count"]);
+    let session = Dump::new(target.pid, &images).deadline(Duration::ZERO).start(&lab.criu).unwrap();
+    assert!(session.pid().is_some());
+    let stopped = stopped(session.finish(&mut ()));
+    assert_eq!(stopped.how, StopMethod::NotStarted);
+    target.goes_on();
+    is_clean(lab, &images, Some(target.pid));
+}
+
+fn deadline_at_an_action(lab: &Lab) {
+    struct Slow;
+    impl Hooks for Slow {
+        fn pre_dump(&mut self) -> HookResult {
+            std::thread::sleep(Duration::from_millis(120));
+            Ok(())
+        }
+    }
+    let images = lab.dir("images");
+    let target = lab.start(&["count"]);
+    let dump = Dump::new(target.pid, &images).deadline(Duration::from_millis(100));
+    let stopped = stopped(dump.run_with(&lab.criu, &mut Slow));
+    assert_eq!(stopped.why, StopReason::Deadline(Duration::from_millis(100)));
+    assert_eq!(stopped.how, StopMethod::Refused);
+    target.goes_on();
+    is_clean(lab, &images, Some(target.pid));
+}
+
+fn cancelled_in_mid_dump(lab: &Lab) {
+    let target = lab.start(&["memory", "256"]);
+    for milliseconds in [1, 20, 40, 60, 80, 100] {
+        let images = lab.dir(&milliseconds.to_string());
+        let cancel = Cancel::new().unwrap();
+        let other = cancel.clone();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            other.cancel();
+        });
+        let stopped = stopped(Dump::new(target.pid, &images).cancel(&cancel).run(&lab.criu));
+        assert_eq!(stopped.why, StopReason::Cancelled);
+        thread.join().unwrap();
+        target.goes_on();
+        is_clean(lab, &images, Some(target.pid));
+    }
+}
+
+fn stuck_dump(lab: &Lab) {
+    let images = lab.dir("images");
+    let target = lab.start(&["memory", "64"]);
+    // It takes the connection, and nothing that comes over it.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let begun = Instant::now();
+    let dump = Dump::new(target.pid, &images)
+        .page_server("127.0.0.1", port)
+        .deadline(Duration::from_millis(300))
+        .grace(Duration::from_millis(200));
+    let stopped = stopped(dump.run(&lab.criu));
+    assert_eq!(stopped.how, StopMethod::Killed);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    target.goes_on();
+    is_clean(lab, &images, Some(target.pid));
+}
+
+fn dropped_dump(lab: &Lab) {
+    struct Stop;
+    impl Hooks for Stop {
+        fn query_ext_files(&mut self) -> HookResult<Vec<criu_rs::External>> {
+            panic!("a hook panics");
+        }
+    }
+    let target = lab.start(&["memory", "64"]);
+    let images = lab.dir("unasked");
+    drop(Dump::new(target.pid, &images).start(&lab.criu).unwrap());
+    is_clean(lab, &images, Some(target.pid));
+
+    let images = lab.dir("asked");
+    let mut session = Dump::new(target.pid, &images).start(&lab.criu).unwrap();
+    session.advance(&mut ()).unwrap();
+    std::thread::sleep(Duration::from_millis(40));
+    drop(session);
+    target.goes_on();
+    is_clean(lab, &images, Some(target.pid));
+
+    let images = lab.dir("panicked");
+    let dump = Dump::new(target.pid, &images);
+    let run = || dump.run_with(&lab.criu, &mut Stop);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    assert!(result.is_err());
+    target.goes_on();
+    is_clean(lab, &images, Some(target.pid));
+}
+
+fn checkpointed(lab: &Lab, words: &[&str]) -> (std::path::PathBuf, crate::lab::Target) {
+    let images = lab.dir("images");
+    let mut target = lab.start(words);
+    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
+    target.is_gone();
+    (images, target)
+}
+
+/// No process but this one, after a moment for the dying.
+#[track_caller]
+fn alone() {
+    let alone = || {
+        reap();
+        descendants(Pid::this()).len() == 1
+    };
+    let left: Vec<_> = descendants(Pid::this()).into_iter().map(|pid| (pid, state(pid))).collect();
+    assert!(soon(alone), "left: {left:?}");
+}
+
+fn cancelled_restore(lab: &Lab) {
+    struct At(Cancel);
+    impl Hooks for At {
+        fn pre_restore(&mut self) -> HookResult {
+            self.0.cancel();
+            Ok(())
+        }
+    }
+    let (images, mut target) = checkpointed(lab, &["tree", "5"]);
+    for sibling in [false, true] {
+        let cancel = Cancel::new().unwrap();
+        let restore = Restore::new(&images).rst_sibling(sibling).cancel(&cancel);
+        let stopped = stopped(restore.run_with(&lab.criu, &mut At(cancel.clone())));
+        assert_eq!(stopped.how, StopMethod::Refused);
+        alone();
+    }
+    let restored = Restore::new(&images).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+}
+
+/// Ended at moments all over a restore, with no time given for CRIU's own way.
+fn ended_restore(lab: &Lab) {
+    let (images, mut target) = checkpointed(lab, &["tree", "20"]);
+    let mut ended = 0;
+    for sibling in [false, true] {
+        for milliseconds in (5..120).step_by(5) {
+            let restore = Restore::new(&images)
+                .rst_sibling(sibling)
+                .deadline(Duration::from_millis(milliseconds))
+                .grace(Duration::ZERO);
+            match restore.run(&lab.criu) {
+                Err(Error::Stopped(stopped)) => {
+                    ended += usize::from(stopped.how == StopMethod::Killed);
+                    alone();
+                }
+                Ok(restored) => {
+                    target.restored_as(restored.pid);
+                    target.end();
+                    alone();
+                    break;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+    assert!(ended >= 10, "only {ended} were ended in the middle");
+    let restored = Restore::new(&images).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+}
+
+fn too_late(lab: &Lab) {
+    struct At(Cancel);
+    impl Hooks for At {
+        fn post_resume(&mut self) -> HookResult {
+            self.0.cancel();
+            Ok(())
+        }
+    }
+    let (images, mut target) = checkpointed(lab, &["count"]);
+    let cancel = Cancel::new().unwrap();
+    let restore = Restore::new(&images).cancel(&cancel);
+    let restored = restore.run_with(&lab.criu, &mut At(cancel.clone())).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+}

@@ -36,7 +36,7 @@ enum Kind<'fd> {
 
 impl Dir<'static> {
     /// A directory that CRIU opens itself by this path (`images_dir`), for a service that does not
-    /// see this process's /proc. CRIU 3.19.
+    /// see this process's /proc. CRIU 3.19; before 4.2 the path must be a symbolic link's.
     ///
     /// This crate then cannot look into it: an existing checkpoint is overwritten, and what a failed
     /// dump leaves there stays.

@@ -16,6 +16,7 @@ mod hooks;
 mod namespaces;
 mod network;
 mod pre_dump;
+mod requests;
 mod service;
 mod stopping;
 

@@ -1,30 +1,42 @@
 //! `.proto` files in, committed Rust out, without protoc.
 //!
 //! [`SCHEMAS`] names every schema of the workspace. [`descriptors`] compiles one and keeps what
-//! plain code generation would lose: comments and the `(criu)` display options.
+//! plain code generation would lose: comments and the `(criu)` display options. Its messages become
+//! prost types and, where a schema asks for them, tables of their fields.
 
 use std::error::Error;
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use prost_types::field_descriptor_proto::Type;
+use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-/// A set of `.proto` files that becomes one Rust file.
+/// A set of `.proto` files, and the Rust files made of it. All paths are from the workspace root.
 #[derive(Debug)]
 pub struct Schema {
-    /// Folder of the `.proto` files, from the workspace root.
+    /// Folder of the `.proto` files.
     pub folder: &'static str,
-    /// The generated file, from the workspace root.
+    /// The prost types.
     pub output: &'static str,
+    /// The field tables, where they are wanted.
+    pub tables: Option<&'static str>,
 }
 
 /// Every schema of the workspace.
-pub const SCHEMAS: &[Schema] = &[Schema {
-    folder: "criu-rs/proto",
-    output: "criu-rs/src/rpc/proto.rs",
-}];
+pub const SCHEMAS: &[Schema] = &[
+    Schema {
+        folder: "criu-rs/proto",
+        output: "criu-rs/src/rpc/proto.rs",
+        tables: None,
+    },
+    Schema {
+        folder: "images/proto",
+        output: "images/src/proto/messages.rs",
+        tables: Some("images/src/proto/tables.rs"),
+    },
+];
 
 /// The workspace's root folder.
 pub fn root() -> PathBuf {
@@ -50,11 +62,26 @@ pub fn descriptors(schema: &Schema) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(compiler.encode_file_descriptor_set())
 }
 
-/// The Rust source generated from a schema.
-pub fn render(schema: &Schema) -> Result<String, Box<dyn Error>> {
+/// Every file generated from a schema, as path and content.
+pub fn outputs(schema: &Schema) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
     let mut set = FileDescriptorSet::decode(descriptors(schema)?.as_slice())?;
+    // A file that extends descriptors describes fields, and has no messages of its own.
     set.file
-        .retain(|file| !file.package().starts_with("google."));
+        .retain(|file| !file.package().starts_with("google.") && file.extension.is_empty());
+    let header = format!(
+        "// Made by `cargo xtask codegen` from {}. Do not edit.\n\n",
+        schema.folder
+    );
+    let mut outputs = Vec::new();
+    if let Some(path) = schema.tables {
+        outputs.push((path, header.clone() + &tables(&set)));
+    }
+    outputs.push((schema.output, header + &types(schema, set)?));
+    Ok(outputs)
+}
+
+/// The prost types of a schema.
+fn types(schema: &Schema, mut set: FileDescriptorSet) -> Result<String, Box<dyn Error>> {
     set.file
         .iter_mut()
         .flat_map(|file| &mut file.message_type)
@@ -74,10 +101,58 @@ pub fn render(schema: &Schema) -> Result<String, Box<dyn Error>> {
     let (Some(source), None) = (modules.next(), modules.next()) else {
         return Err(format!("{}: the files must share one package", schema.folder).into());
     };
-    Ok(format!(
-        "// Made by `cargo xtask codegen` from {}. Do not edit.\n\n{source}",
-        schema.folder
-    ))
+    Ok(source)
+}
+
+/// One static a message, naming its fields, and the impl that ties it to the prost type.
+fn tables(set: &FileDescriptorSet) -> String {
+    let mut source = String::from(
+        "use super::messages;\nuse crate::schema::{Entry, Field, Message, Label::*, Type};\n",
+    );
+    for message in set.file.iter().flat_map(|file| &file.message_type) {
+        let (name, constant) = (message.name(), message.name().to_uppercase());
+        let mut fields: Vec<_> = message.field.iter().collect();
+        fields.sort_by_key(|field| field.number());
+        let mut rows = String::new();
+        for field in fields {
+            let label = match field.label() {
+                Label::Required => "Required",
+                Label::Optional => "Optional",
+                Label::Repeated => "Repeated",
+            };
+            let kind = match field.r#type() {
+                Type::Message => format!("Message(&{})", last(field.type_name()).to_uppercase()),
+                scalar => format!("{scalar:?}"),
+            };
+            let (number, name) = (field.number(), field.name());
+            _ = writeln!(
+                rows,
+                "    Field::new({number}, {name:?}, {label}, Type::{kind}),"
+            );
+        }
+        _ = write!(
+            source,
+            "\nstatic {constant}: Message = Message::new({name:?}, &[\n{rows}]);\n\
+             impl Entry for messages::{} {{\n    \
+             fn schema() -> &'static Message {{ &{constant} }}\n}}\n",
+            camel_case(name),
+        );
+    }
+    source
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+/// The name prost gives a message.
+fn camel_case(name: &str) -> String {
+    name.split('_')
+        .flat_map(|word| {
+            let (first, rest) = word.split_at(word.len().min(1));
+            [first.to_uppercase(), rest.to_string()]
+        })
+        .collect()
 }
 
 /// CRIU's strings are C strings: paths and messages of any bytes but NUL. As Rust's `String` one of
@@ -91,15 +166,16 @@ fn strings_to_bytes(message: &mut DescriptorProto) {
     message.nested_type.iter_mut().for_each(strings_to_bytes);
 }
 
-/// Writes every schema's output; returns the files that changed.
+/// Writes what every schema generates; returns the files that changed.
 pub fn run() -> Result<Vec<&'static str>, Box<dyn Error>> {
     let mut changed = Vec::new();
     for schema in SCHEMAS {
-        let source = render(schema)?;
-        let path = root().join(schema.output);
-        if fs::read_to_string(&path).ok().as_deref() != Some(&source) {
-            fs::write(&path, source)?;
-            changed.push(schema.output);
+        for (output, source) in outputs(schema)? {
+            let path = root().join(output);
+            if fs::read_to_string(&path).ok().as_deref() != Some(&source) {
+                fs::write(&path, source)?;
+                changed.push(output);
+            }
         }
     }
     Ok(changed)

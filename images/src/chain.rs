@@ -1,0 +1,89 @@
+//! A set's source, and those of its parent sets as they are needed.
+
+use std::sync::OnceLock;
+
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::source::{Blob, MAX_IMAGE, Source};
+
+/// One set of the chain that `parent` links form, with what it takes to reach the next.
+#[derive(Debug)]
+pub(crate) struct Level {
+    source: Box<dyn Source>,
+    depth: usize,
+    parent: OnceLock<Option<Box<Level>>>,
+}
+
+impl Level {
+    pub(crate) fn new(source: Box<dyn Source>) -> Self {
+        Self {
+            source,
+            depth: 0,
+            parent: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    /// The parent set, if there is one.
+    pub(crate) fn parent(&self) -> Result<Option<&Self>> {
+        if let Some(parent) = self.parent.get() {
+            return Ok(parent.as_deref());
+        }
+        if self.depth == MAX_DEPTH {
+            return Err(Error::new(
+                self.place("parent"),
+                ErrorKind::Chain(MAX_DEPTH),
+            ));
+        }
+        let source = self.source.parent().map_err(|e| self.place_error(e))?;
+        let parent = source.map(|source| {
+            Box::new(Self {
+                source,
+                depth: self.depth + 1,
+                parent: OnceLock::new(),
+            })
+        });
+        Ok(self.parent.get_or_init(|| parent).as_deref())
+    }
+
+    /// The bytes of a file, read piece by piece; `None` when there is no such file.
+    pub(crate) fn open(&self, file: &str) -> Result<Option<Blob>> {
+        self.source.open(file).map_err(|e| self.place_error(e))
+    }
+
+    /// A whole image other than pages; `None` when there is no such file.
+    pub(crate) fn read(&self, file: &str) -> Result<Option<Vec<u8>>> {
+        let Some(blob) = self.open(file)? else {
+            return Ok(None);
+        };
+        let fail = |fault: Fault| Error::new(self.place(file), fault);
+        let (size, limit) = (blob.len(), MAX_IMAGE);
+        if size > limit {
+            return Err(fail(ErrorKind::TooLarge { size, limit }.into()));
+        }
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
+        blob.read_at(0, &mut bytes).map_err(|e| fail(e.into()))?;
+        Ok(Some(bytes))
+    }
+
+    /// A whole image that has to be there.
+    pub(crate) fn need(&self, file: &str) -> Result<Vec<u8>> {
+        let missing = || Error::new(self.place(file), ErrorKind::Missing);
+        self.read(file)?.ok_or_else(missing)
+    }
+
+    /// A file's name as errors give it: seen from the first set of the chain.
+    pub(crate) fn place(&self, file: &str) -> String {
+        format!("{}{file}", "parent/".repeat(self.depth))
+    }
+
+    fn place_error(&self, error: Error) -> Error {
+        let place = self.place(error.image());
+        error.with_image(place)
+    }
+}
+
+/// Longest chain of parent sets. Nobody pre-dumps that often; each level costs memory.
+const MAX_DEPTH: usize = 256;

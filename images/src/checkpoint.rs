@@ -1,0 +1,219 @@
+//! The process tree.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::files::OpenFile;
+use crate::frame::Image;
+use crate::kind::{self, Kind};
+use crate::memory::{self, SharedMemory};
+use crate::proto::{CoreEntry, InventoryEntry, PstreeEntry, TaskCoreEntry};
+use crate::set::ImageSet;
+use crate::task::Task;
+
+/// A saved process tree. A view on an [`ImageSet`], to be copied freely.
+///
+/// ```
+/// use criu_images::ImageSet;
+///
+/// let set = ImageSet::open("tests/data/pipeline")?;
+/// let checkpoint = set.checkpoint()?;
+/// let names: Vec<_> = checkpoint.tasks().map(|task| task.name().to_string()).collect();
+/// assert_eq!(names, ["sh", "sleep", "cat"]);
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Checkpoint<'a> {
+    set: &'a ImageSet,
+    tree: &'a Tree,
+}
+
+impl<'a> Checkpoint<'a> {
+    pub(crate) fn new(set: &'a ImageSet, tree: &'a Tree) -> Self {
+        Self { set, tree }
+    }
+
+    /// What is true of the whole set.
+    pub fn inventory(&self) -> &'a InventoryEntry {
+        self.set.inventory()
+    }
+
+    /// The task that all others descend from.
+    pub fn root(&self) -> Task<'a> {
+        Task::new(self.set, self.tree, &self.tree.root)
+    }
+
+    /// Every task, depth first: each is followed by its descendants.
+    pub fn tasks(&self) -> impl Iterator<Item = Task<'a>> {
+        let Self { set, tree } = *self;
+        let mut waiting = vec![&tree.root];
+        std::iter::from_fn(move || {
+            let node = waiting.pop()?;
+            waiting.extend(tree.children(node).rev());
+            Some(Task::new(set, tree, node))
+        })
+    }
+
+    /// A task by its pid.
+    pub fn task(&self, pid: u32) -> Option<Task<'a>> {
+        let node = self.tree.node(*self.tree.by_pid.get(&pid)?)?;
+        Some(Task::new(self.set, self.tree, node))
+    }
+
+    /// The tree as text: a line a task, children below their parent and further in.
+    pub fn tree(&self) -> impl fmt::Display {
+        Lines(*self)
+    }
+
+    /// An open file by its id; `None` when there is none.
+    ///
+    /// # Errors
+    /// Those of `files.img` and the images beside it.
+    pub fn file(&self, id: u32) -> Result<Option<OpenFile<'a>>> {
+        Ok(self.set.files()?.get(id))
+    }
+
+    /// The shared memory that this set has pages of, by rising id.
+    ///
+    /// # Errors
+    /// Those of its pagemaps, of `files.img`, and of the mm image that tells the page size.
+    pub fn shared_memory(&self) -> Result<Vec<SharedMemory<'a>>> {
+        let names = self.set.names()?;
+        let found = names.iter().filter_map(|name| Kind::of_file(name));
+        let found = found.filter(|(kind, _)| *kind == kind::PAGEMAP_SHMEM);
+        let mut ids: Vec<u64> = found.filter_map(|(_, id)| id).collect();
+        ids.sort_unstable();
+        // One machine has one page size.
+        let living = self.tasks().find(Task::is_alive);
+        let page_size = match (living, ids.is_empty()) {
+            (Some(task), false) => memory::page_size(self.set, task.pid())?,
+            _ => return Ok(Vec::new()),
+        };
+        let open = |id| SharedMemory::open(self.set, id, page_size);
+        ids.into_iter().map(open).collect()
+    }
+}
+
+impl fmt::Debug for Checkpoint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.tasks()).finish()
+    }
+}
+
+struct Lines<'a>(Checkpoint<'a>);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, task) in self.0.tasks().enumerate() {
+            let line = if i == 0 { "" } else { "\n" };
+            // A tree that is deeper than a screen is wide stays readable.
+            let indent = task.depth().min(MAX_INDENT) * 2;
+            write!(f, "{line}{:indent$}{task}", "")?;
+        }
+        Ok(())
+    }
+}
+
+const MAX_INDENT: usize = 40;
+
+/// What `pstree.img` and the leaders' core images say.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    root: Node,
+    /// All tasks but the root.
+    others: Vec<Node>,
+    by_pid: HashMap<u32, usize>,
+}
+
+/// One task of the tree. Tasks are numbered: 0 is the root, then come the others.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) entry: PstreeEntry,
+    pub(crate) task: TaskCoreEntry,
+    /// The leader's, without `tc`.
+    pub(crate) core: CoreEntry,
+    parent: Option<usize>,
+    children: Vec<usize>,
+    pub(crate) depth: usize,
+}
+
+impl Tree {
+    pub(crate) fn read(set: &ImageSet) -> Result<Self> {
+        let name = kind::PSTREE.file;
+        let bytes = set.level().need(name)?;
+        let mut image = Image::parse(name, &bytes, kind::PSTREE)?;
+        let Some(first) = image.next_entry()? else {
+            let none = ErrorKind::Malformed("has no root task");
+            return Err(Error::new(name, none));
+        };
+        let root = Node::read(set, first.decode()?, None, 0)?;
+        let mut tree = Self {
+            by_pid: HashMap::from([(root.entry.pid, 0)]),
+            root,
+            others: Vec::new(),
+        };
+        while let Some(entry) = image.next_entry()? {
+            let task: PstreeEntry = entry.decode()?;
+            let (what, id) = ("parent task", task.ppid.into());
+            let dangling = || entry.fault(ErrorKind::Dangling { what, id });
+            let index = tree.others.len() + 1;
+            // A parent that has come before: so there are no loops.
+            let parent = tree.by_pid.get(&task.ppid).copied();
+            let parent_node = parent.and_then(|parent| tree.node_mut(parent));
+            let parent_node = parent_node.ok_or_else(dangling)?;
+            parent_node.children.push(index);
+            let depth = parent_node.depth + 1;
+            if tree.by_pid.insert(task.pid, index).is_some() {
+                return Err(entry.fault(ErrorKind::Malformed("a pid occurs twice")));
+            }
+            tree.others.push(Node::read(set, task, parent, depth)?);
+        }
+        Ok(tree)
+    }
+
+    fn node(&self, index: usize) -> Option<&Node> {
+        match index.checked_sub(1) {
+            None => Some(&self.root),
+            Some(index) => self.others.get(index),
+        }
+    }
+
+    fn node_mut(&mut self, index: usize) -> Option<&mut Node> {
+        match index.checked_sub(1) {
+            None => Some(&mut self.root),
+            Some(index) => self.others.get_mut(index),
+        }
+    }
+
+    pub(crate) fn parent(&self, node: &Node) -> Option<&Node> {
+        self.node(node.parent?)
+    }
+
+    pub(crate) fn children(&self, node: &Node) -> impl DoubleEndedIterator<Item = &Node> {
+        node.children.iter().filter_map(|&index| self.node(index))
+    }
+}
+
+impl Node {
+    fn read(
+        set: &ImageSet,
+        entry: PstreeEntry,
+        parent: Option<usize>,
+        depth: usize,
+    ) -> Result<Self> {
+        let mut core: CoreEntry = set.single(kind::CORE, entry.pid.into())?;
+        let task = core.tc.take().ok_or_else(|| {
+            let fault = Fault::from(ErrorKind::Required).field("core_entry", "tc");
+            Error::new(kind::CORE.file_name(entry.pid.into()), fault)
+        })?;
+        Ok(Self {
+            entry,
+            task,
+            core,
+            parent,
+            children: Vec::new(),
+            depth,
+        })
+    }
+}

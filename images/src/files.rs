@@ -1,0 +1,269 @@
+//! Open files and the descriptors that lead to them.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::error::{ErrorKind, Result};
+use crate::kind;
+use crate::proto::{
+    BpfmapFileEntry, EventfdFileEntry, EventpollFileEntry, ExtFileEntry, FanotifyFileEntry,
+    FdTypes, FdinfoEntry, FifoEntry, FileEntry, InetSkEntry, InotifyFileEntry, MemfdFileEntry,
+    MemfdInodeEntry, NetlinkSkEntry, NsFileEntry, PacketSockEntry, PidfdEntry, PipeEntry,
+    RegFileEntry, RemapFilePathEntry, SignalfdEntry, TimerfdEntry, TtyFileEntry, TunfileEntry,
+    UnixSkEntry,
+};
+use crate::set::ImageSet;
+use crate::words;
+
+/// A descriptor of a task.
+///
+/// ```
+/// use criu_images::ImageSet;
+///
+/// let set = ImageSet::open("tests/data/pipeline")?;
+/// for fd in set.checkpoint()?.root().files()? {
+///     println!("{fd}");
+/// }
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Fd<'a> {
+    /// Its number.
+    pub number: u32,
+    /// It closes on execve(2).
+    pub cloexec: bool,
+    /// The open file behind it, which other descriptors may share.
+    pub file: OpenFile<'a>,
+}
+
+impl fmt::Display for Fd<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.number, self.file)
+    }
+}
+
+/// An open file of the tree: what the kernel calls a file description, with its own offset. It
+/// displays in words, as "pipe 1234 (read end)".
+#[derive(Clone, Copy)]
+pub struct OpenFile<'a> {
+    id: u32,
+    file: &'a File,
+    table: &'a FileTable,
+}
+
+/// What an open file is.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum File {
+    /// `REG`: a regular file, directory or device.
+    Regular(RegFileEntry),
+    /// `PIPE`: one end of a pipe.
+    Pipe(PipeEntry),
+    /// `FIFO`: one end of a named pipe.
+    Fifo(FifoEntry),
+    /// `INETSK`: a TCP, UDP or raw socket.
+    Inet(Box<InetSkEntry>),
+    /// `UNIXSK`: a unix socket.
+    Unix(Box<UnixSkEntry>),
+    /// `PACKETSK`: a packet socket.
+    Packet(Box<PacketSockEntry>),
+    /// `NETLINKSK`: a netlink socket.
+    Netlink(Box<NetlinkSkEntry>),
+    /// `EVENTFD`: an event counter.
+    Eventfd(EventfdFileEntry),
+    /// `EVENTPOLL`: an epoll instance.
+    Eventpoll(EventpollFileEntry),
+    /// `INOTIFY`: an inotify instance.
+    Inotify(InotifyFileEntry),
+    /// `FANOTIFY`: a fanotify group.
+    Fanotify(FanotifyFileEntry),
+    /// `SIGNALFD`: a signal descriptor.
+    Signalfd(SignalfdEntry),
+    /// `TIMERFD`: a timer.
+    Timerfd(TimerfdEntry),
+    /// `TTY`: a terminal.
+    Tty(TtyFileEntry),
+    /// `TUNF`: a tun or tap device.
+    Tun(TunfileEntry),
+    /// `NS`: a namespace.
+    Namespace(NsFileEntry),
+    /// `EXT`: a file that a plugin saved.
+    External(ExtFileEntry),
+    /// `MEMFD`: a memory file.
+    Memfd(MemfdFileEntry),
+    /// `BPFMAP`: a BPF map.
+    BpfMap(Box<BpfmapFileEntry>),
+    /// `PIDFD`: a process handle.
+    Pidfd(PidfdEntry),
+    /// A type this version does not know, by its number.
+    Unknown(i32),
+}
+
+impl<'a> OpenFile<'a> {
+    /// Its id in the set.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// What it is, with everything the set has of it.
+    pub fn file(&self) -> &'a File {
+        self.file
+    }
+
+    /// The path it was opened by, or the name of a memory file.
+    pub fn path(&self) -> Option<&'a [u8]> {
+        match self.file {
+            File::Regular(reg) => Some(&reg.name),
+            File::Fifo(fifo) => self.table.get(fifo.regf_id?)?.path(),
+            File::Tty(tty) => self.table.get(tty.regf_id?)?.path(),
+            File::Memfd(_) => Some(&self.memfd()?.name),
+            _ => None,
+        }
+    }
+
+    /// Whether the path was gone when the file was saved.
+    pub fn is_deleted(&self) -> bool {
+        self.table.remaps.contains_key(&self.id)
+    }
+
+    /// The memory behind a memory file.
+    pub fn memfd(&self) -> Option<&'a MemfdInodeEntry> {
+        match self.file {
+            File::Memfd(memfd) => self.table.memfds.get(&memfd.inode_id.into()),
+            _ => None,
+        }
+    }
+
+    /// The other end of a unix socket.
+    pub fn peer(&self) -> Option<OpenFile<'a>> {
+        match self.file {
+            File::Unix(unix) => self.table.get(*self.table.unix.get(&unix.peer)?),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for OpenFile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, file, .. } = self;
+        f.debug_tuple("OpenFile").field(id).field(file).finish()
+    }
+}
+
+impl fmt::Display for OpenFile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        words::describe(self, f)
+    }
+}
+
+/// The open files of a set, and what their ids lead to.
+#[derive(Debug)]
+pub(crate) struct FileTable {
+    files: HashMap<u32, File>,
+    memfds: HashMap<u64, MemfdInodeEntry>,
+    remaps: HashMap<u32, RemapFilePathEntry>,
+    /// File ids of unix sockets by inode.
+    unix: HashMap<u32, u32>,
+}
+
+impl FileTable {
+    pub(crate) fn read(set: &ImageSet) -> Result<Self> {
+        let mut table = Self {
+            files: HashMap::new(),
+            memfds: HashMap::new(),
+            remaps: HashMap::new(),
+            unix: HashMap::new(),
+        };
+        set.for_each(kind::FILES, 0, |entry: FileEntry| {
+            let id = entry.id;
+            let file = File::try_from(entry)?;
+            if let File::Unix(unix) = &file {
+                table.unix.insert(unix.ino, id);
+            }
+            match table.files.insert(id, file) {
+                None => Ok(()),
+                Some(_) => Err(ErrorKind::Malformed("a file id occurs twice")),
+            }
+        })?;
+        set.for_each(kind::MEMFD_INODE, 0, |entry: MemfdInodeEntry| {
+            table.memfds.insert(entry.inode_id, entry);
+            Ok(())
+        })?;
+        set.for_each(kind::REMAP_FPATH, 0, |entry: RemapFilePathEntry| {
+            table.remaps.insert(entry.orig_id, entry);
+            Ok(())
+        })?;
+        Ok(table)
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<OpenFile<'_>> {
+        let file = self.files.get(&id)?;
+        Some(OpenFile {
+            id,
+            file,
+            table: self,
+        })
+    }
+
+    /// The id of the shared memory behind a memory file.
+    pub(crate) fn shared_memory(&self, id: u32) -> Option<u32> {
+        Some(self.get(id)?.memfd()?.shmid)
+    }
+
+    /// The name of shared memory that is a memory file's.
+    pub(crate) fn shared_memory_name(&self, shmid: u64) -> Option<&[u8]> {
+        let mut memfds = self.memfds.values();
+        let found = memfds.find(|memfd| u64::from(memfd.shmid) == shmid)?;
+        Some(&found.name)
+    }
+
+    /// The file a descriptor leads to.
+    pub(crate) fn fd(&self, entry: &FdinfoEntry) -> Result<Fd<'_>, ErrorKind> {
+        let file = self.get(entry.id).ok_or(ErrorKind::Dangling {
+            what: "file",
+            id: entry.id.into(),
+        })?;
+        Ok(Fd {
+            number: entry.fd,
+            cloexec: entry.flags & FD_CLOEXEC != 0,
+            file,
+        })
+    }
+}
+
+impl TryFrom<FileEntry> for File {
+    type Error = ErrorKind;
+
+    /// Takes the member that the entry's type names.
+    fn try_from(entry: FileEntry) -> Result<Self, ErrorKind> {
+        let file = match FdTypes::try_from(entry.r#type) {
+            Ok(FdTypes::Reg) => entry.reg.map(Self::Regular),
+            Ok(FdTypes::Pipe) => entry.pipe.map(Self::Pipe),
+            Ok(FdTypes::Fifo) => entry.fifo.map(Self::Fifo),
+            Ok(FdTypes::Inetsk) => entry.isk.map(|isk| Self::Inet(isk.into())),
+            Ok(FdTypes::Unixsk) => entry.usk.map(|usk| Self::Unix(usk.into())),
+            Ok(FdTypes::Packetsk) => entry.psk.map(|psk| Self::Packet(psk.into())),
+            Ok(FdTypes::Netlinksk) => entry.nlsk.map(|nlsk| Self::Netlink(nlsk.into())),
+            Ok(FdTypes::Eventfd) => entry.efd.map(Self::Eventfd),
+            Ok(FdTypes::Eventpoll) => entry.epfd.map(Self::Eventpoll),
+            Ok(FdTypes::Inotify) => entry.ify.map(Self::Inotify),
+            Ok(FdTypes::Fanotify) => entry.ffy.map(Self::Fanotify),
+            Ok(FdTypes::Signalfd) => entry.sgfd.map(Self::Signalfd),
+            Ok(FdTypes::Timerfd) => entry.tfd.map(Self::Timerfd),
+            Ok(FdTypes::Tty) => entry.tty.map(Self::Tty),
+            Ok(FdTypes::Tunf) => entry.tunf.map(Self::Tun),
+            Ok(FdTypes::Ns) => entry.nsf.map(Self::Namespace),
+            Ok(FdTypes::Ext) => entry.ext.map(Self::External),
+            Ok(FdTypes::Memfd) => entry.memfd.map(Self::Memfd),
+            Ok(FdTypes::Bpfmap) => entry.bpf.map(|bpf| Self::BpfMap(bpf.into())),
+            Ok(FdTypes::Pidfd) => entry.pidfd.map(Self::Pidfd),
+            _ => Some(Self::Unknown(entry.r#type)),
+        };
+        file.ok_or(ErrorKind::Malformed(
+            "the member that the type names is absent",
+        ))
+    }
+}
+
+const FD_CLOEXEC: u32 = 1;

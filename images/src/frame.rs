@@ -1,0 +1,194 @@
+//! The frame all images but raw ones share: magics, then entries.
+//!
+//! ```text
+//! [ head magic ]  type magic  { size  message  [ extra bytes ] }
+//!     u32            u32        u32   size
+//! ```
+//!
+//! The words are in the byte order of the dumping machine, which the magics betray. There is no count
+//! and no checksum; an image ends where an entry could begin.
+
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::kind::{ALL, Entries, IMG_COMMON, IMG_SERVICE, Kind};
+use crate::schema::Entry;
+use crate::wire::Reader;
+
+/// An image whose header has been read. Borrows the bytes and yields entry after entry.
+///
+/// ```
+/// use criu_images::{Image, kind, proto::PstreeEntry};
+///
+/// let bytes = std::fs::read("tests/data/pipeline/pstree.img")?;
+/// let mut image = Image::parse("pstree.img", &bytes, kind::PSTREE)?;
+/// let root = image.next_entry()?.expect("a tree has a root");
+/// assert_eq!(root.decode::<PstreeEntry>()?.ppid, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Image<'a> {
+    name: &'a str,
+    kind: &'static Kind,
+    order: Order,
+    reader: Reader<'a>,
+}
+
+/// One entry of an image: the bytes of a message, and their place.
+#[derive(Clone, Copy, Debug)]
+pub struct RawEntry<'a> {
+    image: &'a str,
+    offset: u64,
+    bytes: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Little,
+    Big,
+}
+
+impl<'a> Image<'a> {
+    /// Reads the header. `name` is the file's, for errors.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Magic`] when the bytes are not an image of this kind; [`ErrorKind::Truncated`].
+    pub fn parse(name: &'a str, bytes: &'a [u8], kind: &'static Kind) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let order = read_magics(&mut reader, kind).map_err(|fault| Error::new(name, fault))?;
+        Ok(Self {
+            name,
+            kind,
+            order,
+            reader,
+        })
+    }
+
+    /// The file's name.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// The image's row in the catalogue.
+    pub fn kind(&self) -> &'static Kind {
+        self.kind
+    }
+
+    /// The next entry, or `None` at the end.
+    ///
+    /// Of a kind with [extra](Kind::extra) bytes, [`extra`](Self::extra) has to take those first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Truncated`] when the bytes end inside an entry; [`ErrorKind::TooLarge`] when it says
+    /// that it has more than 64 MiB.
+    pub fn next_entry(&mut self) -> Result<Option<RawEntry<'a>>> {
+        if self.reader.is_empty() {
+            return Ok(None);
+        }
+        let bytes = entry(&mut self.reader, self.order);
+        let bytes = bytes.map_err(|fault| Error::new(self.name, fault))?;
+        Ok(Some(RawEntry {
+            image: self.name,
+            offset: (self.reader.at() - bytes.len()) as u64,
+            bytes,
+        }))
+    }
+
+    /// The next `len` bytes, which belong to the last entry.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Truncated`] when there are fewer.
+    pub fn extra(&mut self, len: u64) -> Result<&'a [u8]> {
+        let taken = self.reader.take(len);
+        taken.map_err(|fault| Error::new(self.name, fault))
+    }
+
+    /// The only entry of an image that has one and nothing after it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Entries`] when there are none or more, and what [`RawEntry::decode`] reports.
+    pub fn single<M: Entry>(mut self) -> Result<M> {
+        let name = self.name;
+        let wrong = |found| Error::new(name, ErrorKind::Entries { found, want: 1 });
+        let entry = self.next_entry()?.ok_or_else(|| wrong(0))?;
+        let message = entry.decode()?;
+        if !self.reader.is_empty() {
+            return Err(wrong(2));
+        }
+        Ok(message)
+    }
+}
+
+impl<'a> RawEntry<'a> {
+    /// Where the message begins in the file.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The message.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The message, typed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Required`] for a required field that is absent, and whatever else is wrong with
+    /// the bytes, with its place.
+    pub fn decode<M: Entry>(&self) -> Result<M> {
+        M::schema().check(self.bytes).map_err(|f| self.fault(f))?;
+        M::decode(self.bytes).map_err(|_| self.fault(ErrorKind::Malformed("does not decode")))
+    }
+
+    /// A fault inside the message.
+    pub(crate) fn fault(&self, fault: impl Into<Fault>) -> Error {
+        Error::new(self.image, fault.into().after(self.offset))
+    }
+}
+
+fn read_magics(reader: &mut Reader<'_>, kind: &Kind) -> Result<Order, Fault> {
+    let known =
+        |magic| magic == IMG_COMMON || magic == IMG_SERVICE || ALL.iter().any(|k| k.magic == magic);
+    let first = word(&mut reader.clone(), Order::Little)?;
+    let order = match known(first.swap_bytes()) && first != 0 {
+        true => Order::Big,
+        false => Order::Little,
+    };
+    let mut start = reader.at();
+    let mut found = word(reader, order)?;
+    // Images of version 1.0, and inventories of every version, begin with their type.
+    if found == IMG_COMMON || found == IMG_SERVICE {
+        start = reader.at();
+        found = word(reader, order)?;
+    }
+    if found != kind.magic || kind.entries == Entries::Raw {
+        let want = kind.magic;
+        return Err(ErrorKind::Magic { found, want }.at(start));
+    }
+    Ok(order)
+}
+
+fn entry<'a>(reader: &mut Reader<'a>, order: Order) -> Result<&'a [u8], Fault> {
+    let start = reader.at();
+    let size = word(reader, order)?;
+    if size > MAX_ENTRY {
+        let (size, limit) = (size.into(), MAX_ENTRY.into());
+        return Err(ErrorKind::TooLarge { size, limit }.at(start));
+    }
+    reader.take(size.into())
+}
+
+fn word(reader: &mut Reader<'_>, order: Order) -> Result<u32, Fault> {
+    let start = reader.at();
+    let bytes = reader.take(4)?;
+    let Ok(bytes) = bytes.try_into() else {
+        let left = bytes.len() as u64;
+        return Err(ErrorKind::Truncated { need: 4, left }.at(start));
+    };
+    Ok(match order {
+        Order::Little => u32::from_le_bytes(bytes),
+        Order::Big => u32::from_be_bytes(bytes),
+    })
+}
+
+/// Largest message accepted, in bytes. The largest of CRIU's are mm images, 60 bytes a mapping. Parsed,
+/// packed numbers grow most: to 8 times their bytes, and to 24 times while their list grows.
+const MAX_ENTRY: u32 = 64 << 20;

@@ -1,0 +1,66 @@
+//! Reads CRIU's checkpoint images: what `criu dump` leaves in a directory.
+//!
+//! ```text
+//! ImageSet ──▶ Checkpoint ──▶ Task ──▶ Memory
+//! (a set of     (its process    ├─▶ Thread
+//!  images)       tree)          ├─▶ Fd ──▶ OpenFile
+//!                               └─▶ Namespace
+//! ```
+//!
+//! An [`ImageSet`] owns what has been read; the others borrow from it.
+//!
+//! ```
+//! use criu_images::ImageSet;
+//!
+//! let set = ImageSet::open("tests/data/pipeline")?;
+//! for task in set.checkpoint()?.tasks() {
+//!     println!("{task}");
+//!     for fd in task.files()? {
+//!         println!("    {fd}");
+//!     }
+//!     if let Some(memory) = task.memory()? {
+//!         println!("    {} pages stored", memory.totals().present);
+//!     }
+//! }
+//! # Ok::<(), criu_images::Error>(())
+//! ```
+//!
+//! Below lie the layers it is made of: the [catalogue](kind) of images, their [frame](Image), the
+//! [messages](proto) in them, and the [walk](memory::Pagemap) of a pagemap. [`DumpStats`] and
+//! [`RestoreStats`] are CRIU's own records of a run.
+//!
+//! # Trust
+//!
+//! Images may come from anywhere. Whatever their bytes are, reading them ends in a result or an
+//! [`Error`] with its place. Nothing panics. Memory stays in proportion to the size of the files read,
+//! each of which has [a limit](source::MAX_IMAGE). Nothing is read outside the set's directory but
+//! through its `parent` link, which leads where it says; a [`Source`](source::Source) that refuses to
+//! follow it can stand before the [directory](source::Directory). What an image says may still be
+//! untrue: a path in it is a claim, not a file to open.
+
+mod chain;
+mod checkpoint;
+mod error;
+pub mod files;
+mod frame;
+pub mod kind;
+pub mod memory;
+mod namespaces;
+pub mod proto;
+pub mod schema;
+mod set;
+pub mod source;
+mod stats;
+mod task;
+mod text;
+mod wire;
+mod words;
+
+pub use checkpoint::Checkpoint;
+pub use error::{Error, ErrorKind, FieldName, NoPage, Result};
+pub use frame::{Image, RawEntry};
+pub use namespaces::{Namespace, NamespaceKind};
+pub use set::ImageSet;
+pub use stats::{DumpStats, RestoreStats};
+pub use task::{State, Task, Thread};
+pub use text::Text;

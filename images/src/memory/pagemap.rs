@@ -1,0 +1,275 @@
+//! Walking a pagemap: which pages a set has, and where.
+
+use std::fmt;
+
+use bitflags::bitflags;
+
+use crate::error::{ErrorKind, Fault, Result};
+use crate::frame::Image;
+use crate::kind::Kind;
+use crate::proto::{PagemapBlocks, PagemapEntry, PagemapHead};
+use crate::schema::Entry;
+use crate::wire::{Reader, WireType};
+
+/// A pagemap image. Borrows the bytes; walking it allocates nothing.
+///
+/// ```
+/// use criu_images::memory::{PageSize, Pagemap};
+/// use criu_images::kind;
+///
+/// let bytes = [
+///     0x19, 0x43, 0x56, 0x54, 0x25, 0x40, 0x08, 0x56, // head magic, type magic
+///     2, 0, 0, 0, 0x08, 0x01, // pages_id 1
+///     10, 0, 0, 0, 0x08, 0x80, 0xc0, 0x04, 0x10, 0, 0x20, 4, 0x28, 3, // an entry
+/// ];
+/// let pagemap = Pagemap::parse("pagemap-7.img", &bytes, kind::PAGEMAP, PageSize::K4)?;
+/// assert_eq!(pagemap.pages_id(), 1);
+/// for run in pagemap.runs() {
+///     let run = run?;
+///     assert_eq!((run.start, run.pages), (0x12000, 3));
+/// }
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Pagemap<'a> {
+    image: Image<'a>,
+    pages_id: u32,
+    page_size: PageSize,
+}
+
+/// Consecutive pages that are stored alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Run {
+    /// First address; in shared memory, the offset in the object.
+    pub start: u64,
+    /// Number of pages, at least one.
+    pub pages: u64,
+    /// Where their bytes are.
+    pub flags: PageFlags,
+    /// The bytes are in LZ4 blocks.
+    pub compressed: bool,
+}
+
+impl Run {
+    /// Its first address and the one after its last, with pages of so many bytes.
+    pub(crate) fn range(&self, page_size: u64) -> (u64, u64) {
+        // A walk yields no run that passes the end of the address space.
+        let bytes = self.pages.saturating_mul(page_size);
+        (self.start, self.start.saturating_add(bytes))
+    }
+}
+
+bitflags! {
+    /// Where the bytes of a run are.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct PageFlags: u32 {
+        /// `PE_PARENT`: in the parent set.
+        const PARENT = 1;
+        /// `PE_LAZY`: a restore may fetch them later. Alone: the dump kept them back.
+        const LAZY = 2;
+        /// `PE_PRESENT`: in the pages file.
+        const PRESENT = 4;
+        /// `PE_PAYLOAD_ALIGNED`: they begin at a page boundary of a compressed pages file.
+        const ALIGNED = 8;
+        const _ = !0;
+    }
+}
+
+/// Bytes of a page on the dumping machine: a power of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSize(u64);
+
+impl PageSize {
+    /// 4096 bytes.
+    pub const K4: Self = Self(4096);
+
+    /// A page size, if Linux has such pages: 4 KiB to 256 KiB.
+    pub fn new(bytes: u64) -> Option<Self> {
+        let possible = bytes.is_power_of_two() && (4 << 10..=256 << 10).contains(&bytes);
+        possible.then_some(Self(bytes))
+    }
+
+    /// The number of bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for PageSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'a> Pagemap<'a> {
+    /// Reads the head. `name` is the file's, for errors.
+    ///
+    /// # Errors
+    /// Those of [`Image::parse`] and [`RawEntry::decode`](crate::frame::RawEntry::decode);
+    /// [`ErrorKind::Entries`] when there is no head.
+    pub fn parse(
+        name: &'a str,
+        bytes: &'a [u8],
+        kind: &'static Kind,
+        page_size: PageSize,
+    ) -> Result<Self> {
+        let mut image = Image::parse(name, bytes, kind)?;
+        let Some(head) = image.next_entry()? else {
+            let none = ErrorKind::Entries { found: 0, want: 1 };
+            return Err(crate::Error::new(name, none));
+        };
+        let PagemapHead { pages_id } = head.decode()?;
+        Ok(Self {
+            image,
+            pages_id,
+            page_size,
+        })
+    }
+
+    /// Names the file with the bytes: `pages-ID.img`.
+    pub fn pages_id(&self) -> u32 {
+        self.pages_id
+    }
+
+    /// The runs, ascending.
+    ///
+    /// Each is checked as it comes: aligned, not empty, beyond the run before, inside the address
+    /// space, its flags of a kind. After an error the walk ends.
+    pub fn runs(&self) -> Runs<'a> {
+        Runs {
+            image: Some(self.image.clone()),
+            page_size: self.page_size,
+            free: 0,
+        }
+    }
+}
+
+/// The runs of a [`Pagemap`].
+#[derive(Clone, Debug)]
+pub struct Runs<'a> {
+    image: Option<Image<'a>>,
+    page_size: PageSize,
+    /// The address after the last run.
+    free: u64,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Result<Run>;
+
+    fn next(&mut self) -> Option<Result<Run>> {
+        let next = self.step();
+        if !matches!(next, Ok(Some(_))) {
+            self.image = None;
+        }
+        next.transpose()
+    }
+}
+
+impl Runs<'_> {
+    fn step(&mut self) -> Result<Option<Run>> {
+        let Some(image) = &mut self.image else {
+            return Ok(None);
+        };
+        let Some(entry) = image.next_entry()? else {
+            return Ok(None);
+        };
+        let run = parse_run(entry.bytes()).map_err(|fault| entry.fault(fault))?;
+        let (free, page_size) = (self.free, self.page_size.bytes());
+        self.free = check_run(&run, free, page_size).map_err(|fault| entry.fault(fault))?;
+        Ok(Some(run))
+    }
+}
+
+/// The fields of one `pagemap_entry`.
+fn parse_run(bytes: &[u8]) -> Result<Run, Fault> {
+    let entry = PagemapEntry::schema();
+    let mut reader = Reader::new(bytes);
+    let (mut start, mut old_pages, mut pages, mut bits) = (None, None, None, None);
+    let (mut in_parent, mut compressed) = (false, false);
+    while !reader.is_empty() {
+        let at = reader.at();
+        let (number, wire) = reader.key()?;
+        let taken = match (number, wire) {
+            (VADDR, WireType::Varint) => reader.varint().map(|value| start = Some(value)),
+            (COMPAT_NR_PAGES, WireType::Varint) => {
+                reader.varint32().map(|value| old_pages = Some(value))
+            }
+            (IN_PARENT, WireType::Varint) => reader.varint().map(|value| in_parent = value != 0),
+            (FLAGS, WireType::Varint) => reader.varint32().map(|value| bits = Some(value)),
+            (NR_PAGES, WireType::Varint) => reader.varint().map(|value| pages = Some(value)),
+            (BLOCKS, WireType::Bytes) => {
+                compressed = true;
+                reader.bytes().and_then(|blocks| {
+                    let base = (reader.at() - blocks.len()) as u64;
+                    let checked = PagemapBlocks::schema().check(blocks);
+                    checked.map_err(|fault| fault.after(base))
+                })
+            }
+            (VADDR..=BLOCKS, wire) => {
+                let found = wire.number();
+                let want = if number == BLOCKS { "2" } else { "0" };
+                Err(ErrorKind::WireType { found, want }.at(at))
+            }
+            _ => reader.skip(wire),
+        };
+        taken.map_err(|fault| entry.blame(number, fault))?;
+    }
+    let absent = |number| entry.blame(number, ErrorKind::Required.at(0));
+    let start = start.ok_or_else(|| absent(VADDR))?;
+    let old_pages = old_pages.ok_or_else(|| absent(COMPAT_NR_PAGES))?;
+    let mut flags = match bits {
+        Some(bits) => PageFlags::from_bits_retain(bits),
+        None if in_parent => PageFlags::empty(),
+        None => PageFlags::PRESENT,
+    };
+    if in_parent {
+        flags |= PageFlags::PARENT;
+    }
+    Ok(Run {
+        start,
+        // From 4.2 on the old field is 0 and the new one counts.
+        pages: pages.unwrap_or(old_pages.into()),
+        flags,
+        compressed,
+    })
+}
+
+/// Checks a run against the one before, which ended at `free`; returns where it ends.
+fn check_run(run: &Run, free: u64, page_size: u64) -> Result<u64, Fault> {
+    let wrong = |number, found, want| {
+        let fault = ErrorKind::Value { found, want }.at(0);
+        PagemapEntry::schema().blame(number, fault)
+    };
+    if run.start % page_size != 0 {
+        return Err(wrong(VADDR, run.start, "a multiple of the page size"));
+    }
+    if run.start < free {
+        return Err(wrong(
+            VADDR,
+            run.start,
+            "the end of the run before, or more",
+        ));
+    }
+    if run.pages == 0 {
+        return Err(wrong(NR_PAGES, 0, "at least one page"));
+    }
+    let stored = PageFlags::PARENT | PageFlags::PRESENT;
+    if run.flags.contains(stored) || !run.flags.intersects(stored | PageFlags::LAZY) {
+        let want = "parent 1, present 4 or lazy 2, and not both of the first";
+        return Err(wrong(FLAGS, run.flags.bits().into(), want));
+    }
+    let end = run
+        .pages
+        .checked_mul(page_size)
+        .and_then(|bytes| run.start.checked_add(bytes));
+    end.ok_or_else(|| wrong(NR_PAGES, run.pages, "pages inside the address space"))
+}
+
+// The fields of `pagemap_entry`.
+const VADDR: u32 = 1;
+const COMPAT_NR_PAGES: u32 = 2;
+const IN_PARENT: u32 = 3;
+const FLAGS: u32 = 4;
+const NR_PAGES: u32 = 5;
+const BLOCKS: u32 = 6;

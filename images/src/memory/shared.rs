@@ -1,0 +1,91 @@
+//! Memory that tasks share: memory files, shared anonymous memory, System V segments.
+
+use std::fmt;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::kind;
+use crate::memory::object::{Object, Place};
+use crate::memory::{PageSize, Run};
+use crate::set::ImageSet;
+use crate::text::Text;
+
+/// An object of shared memory, by the id that its mappings and memory files lead to.
+#[derive(Debug)]
+pub struct SharedMemory<'a> {
+    id: u64,
+    name: Option<&'a [u8]>,
+    object: Object<'a>,
+    page_size: PageSize,
+}
+
+impl<'a> SharedMemory<'a> {
+    pub(crate) fn open(set: &'a ImageSet, id: u64, page_size: PageSize) -> Result<Self> {
+        let kind = kind::PAGEMAP_SHMEM;
+        let missing = || Error::new(kind.file_name(id), ErrorKind::Missing);
+        let object = Object::open(set.level(), kind, id, page_size)?.ok_or_else(missing)?;
+        Ok(Self {
+            id,
+            name: set.files()?.shared_memory_name(id),
+            object,
+            page_size,
+        })
+    }
+
+    /// Its id: `pagemap-shmem-ID.img`.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The name of the memory file whose content it is. Shared anonymous memory is `/dev/zero`; a
+    /// System V segment has none.
+    pub fn name(&self) -> Option<&'a [u8]> {
+        self.name
+    }
+
+    /// Bytes of a page.
+    pub fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// The runs of pages that this set lists, ascending. Addresses are offsets in the object.
+    pub fn runs(&self) -> impl Iterator<Item = Run> {
+        self.object.runs()
+    }
+
+    /// Reads `buf.len()` bytes from `offset` on. Pages that are not listed read as zero, also past the
+    /// object's end, which the pagemap does not tell.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoPage`] for pages kept back or compressed; [`ErrorKind::BrokenParent`] when a
+    /// parent set lacks them; [`ErrorKind::Missing`] or [`ErrorKind::Io`] when the pages file is not
+    /// there or ends early.
+    pub fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
+        while !buf.is_empty() {
+            let (place, until) = self.object.locate(offset)?;
+            let (now, later) = split(buf, until.saturating_sub(offset));
+            match place {
+                Place::Hole => now.fill(0),
+                Place::Stored(object, at) => object.read_at(at, now)?,
+            }
+            offset = offset.saturating_add(now.len() as u64);
+            buf = later;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for SharedMemory<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shared memory {}", self.id)?;
+        match self.name {
+            Some(name) => write!(f, " ({})", Text(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first `len` bytes of a buffer, or all, and the others.
+pub(crate) fn split(buf: &mut [u8], len: u64) -> (&mut [u8], &mut [u8]) {
+    let len = usize::try_from(len).map_or(buf.len(), |len| len.min(buf.len()));
+    buf.split_at_mut(len)
+}

@@ -1,0 +1,202 @@
+//! One mapping of an address space.
+
+use std::fmt;
+
+use bitflags::bitflags;
+
+use crate::files::FileTable;
+use crate::proto::VmaEntry;
+use crate::text::Text;
+
+/// A mapping. It displays as a line of /proc/PID/maps does.
+#[derive(Clone, Copy)]
+pub struct Vma<'a> {
+    entry: &'a VmaEntry,
+    files: &'a FileTable,
+}
+
+bitflags! {
+    /// What CRIU knows of a mapping: the bits of `vma_entry.status`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct VmaStatus: u32 {
+        /// `VMA_AREA_REGULAR`: restored by mapping it again.
+        const REGULAR = 1 << 0;
+        /// `VMA_AREA_STACK`
+        const STACK = 1 << 1;
+        /// `VMA_AREA_VSYSCALL`
+        const VSYSCALL = 1 << 2;
+        /// `VMA_AREA_VDSO`
+        const VDSO = 1 << 3;
+        /// `VMA_AREA_HEAP`: the one brk(2) moves.
+        const HEAP = 1 << 5;
+        /// `VMA_FILE_PRIVATE`: a file, with its own copy of what has been written.
+        const FILE_PRIVATE = 1 << 6;
+        /// `VMA_FILE_SHARED`: a file.
+        const FILE_SHARED = 1 << 7;
+        /// `VMA_ANON_SHARED`: memory without a file, shared.
+        const ANON_SHARED = 1 << 8;
+        /// `VMA_ANON_PRIVATE`: memory without a file.
+        const ANON_PRIVATE = 1 << 9;
+        /// `VMA_AREA_SYSVIPC`: a System V segment.
+        const SYSVIPC = 1 << 10;
+        /// `VMA_AREA_SOCKET`: the ring of a packet socket.
+        const SOCKET = 1 << 11;
+        /// `VMA_AREA_VVAR`: what the kernel shows the vDSO.
+        const VVAR = 1 << 12;
+        /// `VMA_AREA_AIORING`: the ring of an asynchronous I/O context.
+        const AIORING = 1 << 13;
+        /// `VMA_AREA_MEMFD`: the file is a memory file.
+        const MEMFD = 1 << 14;
+        /// `VMA_AREA_SHSTK`: a shadow stack.
+        const SHSTK = 1 << 15;
+        /// `VMA_AREA_GUARD`: no mapping, but guard pages inside one.
+        const GUARD = 1 << 16;
+        /// `VMA_AREA_UPROBES`: the kernel's trampolines.
+        const UPROBES = 1 << 17;
+        /// `VMA_AREA_NOT_ACCOUNTABLE`: not charged as memory (CRIU 4.3).
+        const NOT_ACCOUNTABLE = 1 << 18;
+        /// `VMA_EXT_PLUGIN`: a plugin saved it.
+        const EXT_PLUGIN = 1 << 27;
+        const _ = !0;
+    }
+}
+
+/// Where the bytes of a mapping come from when its task's pagemap does not list them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backing {
+    /// From nowhere: untouched pages are zero.
+    Zero,
+    /// From the mapped file, which is not in the set.
+    File,
+    /// From shared memory of this id.
+    Shared(u64),
+    /// From the kernel, or whatever else is outside the set.
+    Kernel,
+}
+
+impl<'a> Vma<'a> {
+    pub(crate) fn new(entry: &'a VmaEntry, files: &'a FileTable) -> Self {
+        Self { entry, files }
+    }
+
+    /// The entry in the mm image.
+    pub fn entry(&self) -> &'a VmaEntry {
+        self.entry
+    }
+
+    /// First address.
+    pub fn start(&self) -> u64 {
+        self.entry.start
+    }
+
+    /// Address after the last.
+    pub fn end(&self) -> u64 {
+        self.entry.end
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.entry.end.saturating_sub(self.entry.start)
+    }
+
+    /// What CRIU knows of it.
+    pub fn status(&self) -> VmaStatus {
+        VmaStatus::from_bits_retain(self.entry.status)
+    }
+
+    /// Whether the task has pages of its own here, which its pagemap lists.
+    pub fn is_private(&self) -> bool {
+        let status = self.status();
+        let private = VmaStatus::ANON_PRIVATE | VmaStatus::FILE_PRIVATE;
+        let kernel = VmaStatus::VVAR | VmaStatus::UPROBES | VmaStatus::EXT_PLUGIN;
+        status.contains(VmaStatus::REGULAR)
+            && status.intersects(private)
+            && !status.intersects(kernel)
+            || status.intersects(VmaStatus::SHSTK | VmaStatus::AIORING)
+    }
+
+    /// Where its bytes come from, those apart that the pagemap lists.
+    pub fn backing(&self) -> Backing {
+        let status = self.status();
+        let file = VmaStatus::FILE_SHARED | VmaStatus::FILE_PRIVATE;
+        if status.intersects(file) {
+            let shmid = u32::try_from(self.entry.shmid);
+            return match shmid.ok().and_then(|id| self.files.shared_memory(id)) {
+                Some(id) => Backing::Shared(id.into()),
+                None => Backing::File,
+            };
+        }
+        if status.intersects(VmaStatus::ANON_SHARED | VmaStatus::SYSVIPC) {
+            return Backing::Shared(self.entry.shmid);
+        }
+        match self.is_private() {
+            true => Backing::Zero,
+            false => Backing::Kernel,
+        }
+    }
+
+    /// The path of the mapped file or name of the memory file.
+    pub fn path(&self) -> Option<&'a [u8]> {
+        let file = VmaStatus::FILE_SHARED | VmaStatus::FILE_PRIVATE;
+        let id = u32::try_from(self.entry.shmid).ok()?;
+        match self.status().intersects(file) {
+            true => self.files.get(id)?.path(),
+            false => None,
+        }
+    }
+}
+
+impl fmt::Debug for Vma<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entry.fmt(f)
+    }
+}
+
+impl fmt::Display for Vma<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VmaEntry {
+            start,
+            end,
+            pgoff,
+            prot,
+            flags,
+            ..
+        } = self.entry;
+        let letter = |set: u32, bit, yes| if set & bit != 0 { yes } else { '-' };
+        write!(
+            f,
+            "{start:x}-{end:x} {}{}{}{} {pgoff:08x}",
+            letter(*prot, PROT_READ, 'r'),
+            letter(*prot, PROT_WRITE, 'w'),
+            letter(*prot, PROT_EXEC, 'x'),
+            if flags & MAP_SHARED != 0 { 's' } else { 'p' },
+        )?;
+        if let Some(path) = self.path() {
+            write!(f, " {}", Text(path))?;
+        }
+        let names = [
+            (VmaStatus::HEAP, "[heap]"),
+            (VmaStatus::VDSO, "[vdso]"),
+            (VmaStatus::VVAR, "[vvar]"),
+            (VmaStatus::VSYSCALL, "[vsyscall]"),
+            (VmaStatus::SYSVIPC, "[sysv]"),
+            (VmaStatus::AIORING, "[aio]"),
+            (VmaStatus::SHSTK, "[shadow stack]"),
+            (VmaStatus::UPROBES, "[uprobes]"),
+        ];
+        if let Some((_, name)) = names.iter().find(|(bit, _)| self.status().contains(*bit)) {
+            write!(f, " {name}")?;
+        } else if flags & MAP_GROWSDOWN != 0 {
+            f.write_str(" [stack]")?;
+        }
+        Ok(())
+    }
+}
+
+// From mmap(2), alike on all architectures that CRIU knows but MIPS, where no bit used here differs.
+const PROT_READ: u32 = 1;
+const PROT_WRITE: u32 = 2;
+const PROT_EXEC: u32 = 4;
+const MAP_SHARED: u32 = 1;
+const MAP_GROWSDOWN: u32 = 0x100;

@@ -1,0 +1,1414 @@
+// Made by `cargo xtask codegen` from images/proto. Do not edit.
+
+use super::messages;
+use crate::schema::{Entry, Field, Message, Label::*, Type};
+
+static THREAD_INFO_ARM: Message = Message::new("thread_info_arm", &[
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(2, "tls", Required, Type::Uint32),
+    Field::new(3, "gpregs", Required, Type::Message(&USER_ARM_REGS_ENTRY)),
+    Field::new(4, "fpstate", Required, Type::Message(&USER_ARM_VFPSTATE_ENTRY)),
+]);
+impl Entry for messages::ThreadInfoArm {
+    fn schema() -> &'static Message { &THREAD_INFO_ARM }
+}
+
+static USER_ARM_REGS_ENTRY: Message = Message::new("user_arm_regs_entry", &[
+    Field::new(1, "r0", Required, Type::Uint32),
+    Field::new(2, "r1", Required, Type::Uint32),
+    Field::new(3, "r2", Required, Type::Uint32),
+    Field::new(4, "r3", Required, Type::Uint32),
+    Field::new(5, "r4", Required, Type::Uint32),
+    Field::new(6, "r5", Required, Type::Uint32),
+    Field::new(7, "r6", Required, Type::Uint32),
+    Field::new(8, "r7", Required, Type::Uint32),
+    Field::new(9, "r8", Required, Type::Uint32),
+    Field::new(10, "r9", Required, Type::Uint32),
+    Field::new(11, "r10", Required, Type::Uint32),
+    Field::new(12, "fp", Required, Type::Uint32),
+    Field::new(13, "ip", Required, Type::Uint32),
+    Field::new(14, "sp", Required, Type::Uint32),
+    Field::new(15, "lr", Required, Type::Uint32),
+    Field::new(16, "pc", Required, Type::Uint32),
+    Field::new(17, "cpsr", Required, Type::Uint32),
+    Field::new(18, "orig_r0", Required, Type::Uint32),
+]);
+impl Entry for messages::UserArmRegsEntry {
+    fn schema() -> &'static Message { &USER_ARM_REGS_ENTRY }
+}
+
+static USER_ARM_VFPSTATE_ENTRY: Message = Message::new("user_arm_vfpstate_entry", &[
+    Field::new(1, "vfp_regs", Repeated, Type::Uint64),
+    Field::new(2, "fpscr", Required, Type::Uint32),
+    Field::new(3, "fpexc", Required, Type::Uint32),
+    Field::new(4, "fpinst", Required, Type::Uint32),
+    Field::new(5, "fpinst2", Required, Type::Uint32),
+]);
+impl Entry for messages::UserArmVfpstateEntry {
+    fn schema() -> &'static Message { &USER_ARM_VFPSTATE_ENTRY }
+}
+
+static THREAD_INFO_AARCH64: Message = Message::new("thread_info_aarch64", &[
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(2, "tls", Required, Type::Uint64),
+    Field::new(3, "gpregs", Required, Type::Message(&USER_AARCH64_REGS_ENTRY)),
+    Field::new(4, "fpsimd", Required, Type::Message(&USER_AARCH64_FPSIMD_CONTEXT_ENTRY)),
+    Field::new(5, "pac_keys", Optional, Type::Message(&PAC_KEYS)),
+    Field::new(6, "gcs", Optional, Type::Message(&USER_AARCH64_GCS_ENTRY)),
+]);
+impl Entry for messages::ThreadInfoAarch64 {
+    fn schema() -> &'static Message { &THREAD_INFO_AARCH64 }
+}
+
+static USER_AARCH64_REGS_ENTRY: Message = Message::new("user_aarch64_regs_entry", &[
+    Field::new(1, "regs", Repeated, Type::Uint64),
+    Field::new(2, "sp", Required, Type::Uint64),
+    Field::new(3, "pc", Required, Type::Uint64),
+    Field::new(4, "pstate", Required, Type::Uint64),
+]);
+impl Entry for messages::UserAarch64RegsEntry {
+    fn schema() -> &'static Message { &USER_AARCH64_REGS_ENTRY }
+}
+
+static USER_AARCH64_FPSIMD_CONTEXT_ENTRY: Message = Message::new("user_aarch64_fpsimd_context_entry", &[
+    Field::new(1, "vregs", Repeated, Type::Uint64),
+    Field::new(2, "fpsr", Required, Type::Uint32),
+    Field::new(3, "fpcr", Required, Type::Uint32),
+]);
+impl Entry for messages::UserAarch64FpsimdContextEntry {
+    fn schema() -> &'static Message { &USER_AARCH64_FPSIMD_CONTEXT_ENTRY }
+}
+
+static PAC_KEYS: Message = Message::new("pac_keys", &[
+    Field::new(6, "pac_address_keys", Optional, Type::Message(&PAC_ADDRESS_KEYS)),
+    Field::new(7, "pac_generic_keys", Optional, Type::Message(&PAC_GENERIC_KEYS)),
+]);
+impl Entry for messages::PacKeys {
+    fn schema() -> &'static Message { &PAC_KEYS }
+}
+
+static PAC_ADDRESS_KEYS: Message = Message::new("pac_address_keys", &[
+    Field::new(1, "apiakey_lo", Required, Type::Uint64),
+    Field::new(2, "apiakey_hi", Required, Type::Uint64),
+    Field::new(3, "apibkey_lo", Required, Type::Uint64),
+    Field::new(4, "apibkey_hi", Required, Type::Uint64),
+    Field::new(5, "apdakey_lo", Required, Type::Uint64),
+    Field::new(6, "apdakey_hi", Required, Type::Uint64),
+    Field::new(7, "apdbkey_lo", Required, Type::Uint64),
+    Field::new(8, "apdbkey_hi", Required, Type::Uint64),
+    Field::new(9, "pac_enabled_key", Required, Type::Uint64),
+]);
+impl Entry for messages::PacAddressKeys {
+    fn schema() -> &'static Message { &PAC_ADDRESS_KEYS }
+}
+
+static PAC_GENERIC_KEYS: Message = Message::new("pac_generic_keys", &[
+    Field::new(1, "apgakey_lo", Required, Type::Uint64),
+    Field::new(2, "apgakey_hi", Required, Type::Uint64),
+]);
+impl Entry for messages::PacGenericKeys {
+    fn schema() -> &'static Message { &PAC_GENERIC_KEYS }
+}
+
+static USER_AARCH64_GCS_ENTRY: Message = Message::new("user_aarch64_gcs_entry", &[
+    Field::new(1, "gcspr_el0", Required, Type::Uint64),
+    Field::new(2, "features_enabled", Required, Type::Uint64),
+]);
+impl Entry for messages::UserAarch64GcsEntry {
+    fn schema() -> &'static Message { &USER_AARCH64_GCS_ENTRY }
+}
+
+static THREAD_INFO_PPC64: Message = Message::new("thread_info_ppc64", &[
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(2, "gpregs", Required, Type::Message(&USER_PPC64_REGS_ENTRY)),
+    Field::new(3, "fpstate", Optional, Type::Message(&USER_PPC64_FPSTATE_ENTRY)),
+    Field::new(4, "vrstate", Optional, Type::Message(&USER_PPC64_VRSTATE_ENTRY)),
+    Field::new(5, "vsxstate", Optional, Type::Message(&USER_PPC64_VSXSTATE_ENTRY)),
+    Field::new(6, "tmstate", Optional, Type::Message(&USER_PPC64_TM_REGS_ENTRY)),
+]);
+impl Entry for messages::ThreadInfoPpc64 {
+    fn schema() -> &'static Message { &THREAD_INFO_PPC64 }
+}
+
+static USER_PPC64_REGS_ENTRY: Message = Message::new("user_ppc64_regs_entry", &[
+    Field::new(1, "gpr", Repeated, Type::Uint64),
+    Field::new(2, "nip", Required, Type::Uint64),
+    Field::new(3, "msr", Required, Type::Uint64),
+    Field::new(4, "orig_gpr3", Required, Type::Uint64),
+    Field::new(5, "ctr", Required, Type::Uint64),
+    Field::new(6, "link", Required, Type::Uint64),
+    Field::new(7, "xer", Required, Type::Uint64),
+    Field::new(8, "ccr", Required, Type::Uint64),
+    Field::new(9, "trap", Required, Type::Uint64),
+    Field::new(10, "texasr", Optional, Type::Uint64),
+    Field::new(11, "tfhar", Optional, Type::Uint64),
+    Field::new(12, "tfiar", Optional, Type::Uint64),
+]);
+impl Entry for messages::UserPpc64RegsEntry {
+    fn schema() -> &'static Message { &USER_PPC64_REGS_ENTRY }
+}
+
+static USER_PPC64_FPSTATE_ENTRY: Message = Message::new("user_ppc64_fpstate_entry", &[
+    Field::new(1, "fpregs", Repeated, Type::Uint64),
+]);
+impl Entry for messages::UserPpc64FpstateEntry {
+    fn schema() -> &'static Message { &USER_PPC64_FPSTATE_ENTRY }
+}
+
+static USER_PPC64_VRSTATE_ENTRY: Message = Message::new("user_ppc64_vrstate_entry", &[
+    Field::new(1, "vrregs", Repeated, Type::Uint64),
+    Field::new(2, "vrsave", Required, Type::Uint32),
+]);
+impl Entry for messages::UserPpc64VrstateEntry {
+    fn schema() -> &'static Message { &USER_PPC64_VRSTATE_ENTRY }
+}
+
+static USER_PPC64_VSXSTATE_ENTRY: Message = Message::new("user_ppc64_vsxstate_entry", &[
+    Field::new(1, "vsxregs", Repeated, Type::Uint64),
+]);
+impl Entry for messages::UserPpc64VsxstateEntry {
+    fn schema() -> &'static Message { &USER_PPC64_VSXSTATE_ENTRY }
+}
+
+static USER_PPC64_TM_REGS_ENTRY: Message = Message::new("user_ppc64_tm_regs_entry", &[
+    Field::new(1, "gpregs", Required, Type::Message(&USER_PPC64_REGS_ENTRY)),
+    Field::new(2, "fpstate", Optional, Type::Message(&USER_PPC64_FPSTATE_ENTRY)),
+    Field::new(3, "vrstate", Optional, Type::Message(&USER_PPC64_VRSTATE_ENTRY)),
+    Field::new(4, "vsxstate", Optional, Type::Message(&USER_PPC64_VSXSTATE_ENTRY)),
+]);
+impl Entry for messages::UserPpc64TmRegsEntry {
+    fn schema() -> &'static Message { &USER_PPC64_TM_REGS_ENTRY }
+}
+
+static THREAD_INFO_S390: Message = Message::new("thread_info_s390", &[
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(2, "gpregs", Required, Type::Message(&USER_S390_REGS_ENTRY)),
+    Field::new(3, "fpregs", Required, Type::Message(&USER_S390_FPREGS_ENTRY)),
+    Field::new(4, "vxrs_low", Optional, Type::Message(&USER_S390_VXRS_LOW_ENTRY)),
+    Field::new(5, "vxrs_high", Optional, Type::Message(&USER_S390_VXRS_HIGH_ENTRY)),
+    Field::new(6, "gs_cb", Optional, Type::Message(&USER_S390_GS_CB_ENTRY)),
+    Field::new(7, "gs_bc", Optional, Type::Message(&USER_S390_GS_CB_ENTRY)),
+    Field::new(8, "ri_cb", Optional, Type::Message(&USER_S390_RI_ENTRY)),
+]);
+impl Entry for messages::ThreadInfoS390 {
+    fn schema() -> &'static Message { &THREAD_INFO_S390 }
+}
+
+static USER_S390_REGS_ENTRY: Message = Message::new("user_s390_regs_entry", &[
+    Field::new(1, "psw_mask", Required, Type::Uint64),
+    Field::new(2, "psw_addr", Required, Type::Uint64),
+    Field::new(3, "gprs", Repeated, Type::Uint64),
+    Field::new(4, "acrs", Repeated, Type::Uint32),
+    Field::new(5, "orig_gpr2", Required, Type::Uint64),
+    Field::new(6, "system_call", Required, Type::Uint32),
+]);
+impl Entry for messages::UserS390RegsEntry {
+    fn schema() -> &'static Message { &USER_S390_REGS_ENTRY }
+}
+
+static USER_S390_FPREGS_ENTRY: Message = Message::new("user_s390_fpregs_entry", &[
+    Field::new(1, "fpc", Required, Type::Uint32),
+    Field::new(2, "fprs", Repeated, Type::Uint64),
+]);
+impl Entry for messages::UserS390FpregsEntry {
+    fn schema() -> &'static Message { &USER_S390_FPREGS_ENTRY }
+}
+
+static USER_S390_VXRS_LOW_ENTRY: Message = Message::new("user_s390_vxrs_low_entry", &[
+    Field::new(1, "regs", Repeated, Type::Uint64),
+]);
+impl Entry for messages::UserS390VxrsLowEntry {
+    fn schema() -> &'static Message { &USER_S390_VXRS_LOW_ENTRY }
+}
+
+static USER_S390_VXRS_HIGH_ENTRY: Message = Message::new("user_s390_vxrs_high_entry", &[
+    Field::new(1, "regs", Repeated, Type::Uint64),
+]);
+impl Entry for messages::UserS390VxrsHighEntry {
+    fn schema() -> &'static Message { &USER_S390_VXRS_HIGH_ENTRY }
+}
+
+static USER_S390_GS_CB_ENTRY: Message = Message::new("user_s390_gs_cb_entry", &[
+    Field::new(1, "regs", Repeated, Type::Uint64),
+]);
+impl Entry for messages::UserS390GsCbEntry {
+    fn schema() -> &'static Message { &USER_S390_GS_CB_ENTRY }
+}
+
+static USER_S390_RI_ENTRY: Message = Message::new("user_s390_ri_entry", &[
+    Field::new(1, "ri_on", Required, Type::Uint32),
+    Field::new(2, "regs", Repeated, Type::Uint64),
+]);
+impl Entry for messages::UserS390RiEntry {
+    fn schema() -> &'static Message { &USER_S390_RI_ENTRY }
+}
+
+static THREAD_INFO_MIPS: Message = Message::new("thread_info_mips", &[
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(2, "tls", Required, Type::Uint64),
+    Field::new(3, "gpregs", Required, Type::Message(&USER_MIPS_REGS_ENTRY)),
+    Field::new(4, "fpregs", Required, Type::Message(&USER_MIPS_FPREGS_ENTRY)),
+]);
+impl Entry for messages::ThreadInfoMips {
+    fn schema() -> &'static Message { &THREAD_INFO_MIPS }
+}
+
+static USER_MIPS_REGS_ENTRY: Message = Message::new("user_mips_regs_entry", &[
+    Field::new(1, "r0", Required, Type::Uint64),
+    Field::new(2, "r1", Required, Type::Uint64),
+    Field::new(3, "r2", Required, Type::Uint64),
+    Field::new(4, "r3", Required, Type::Uint64),
+    Field::new(5, "r4", Required, Type::Uint64),
+    Field::new(6, "r5", Required, Type::Uint64),
+    Field::new(7, "r6", Required, Type::Uint64),
+    Field::new(8, "r7", Required, Type::Uint64),
+    Field::new(9, "r8", Required, Type::Uint64),
+    Field::new(10, "r9", Required, Type::Uint64),
+    Field::new(11, "r10", Required, Type::Uint64),
+    Field::new(12, "r11", Required, Type::Uint64),
+    Field::new(13, "r12", Required, Type::Uint64),
+    Field::new(14, "r13", Required, Type::Uint64),
+    Field::new(15, "r14", Required, Type::Uint64),
+    Field::new(16, "r15", Required, Type::Uint64),
+    Field::new(17, "r16", Required, Type::Uint64),
+    Field::new(18, "r17", Required, Type::Uint64),
+    Field::new(19, "r18", Required, Type::Uint64),
+    Field::new(20, "r19", Required, Type::Uint64),
+    Field::new(21, "r20", Required, Type::Uint64),
+    Field::new(22, "r21", Required, Type::Uint64),
+    Field::new(23, "r22", Required, Type::Uint64),
+    Field::new(24, "r23", Required, Type::Uint64),
+    Field::new(25, "r24", Required, Type::Uint64),
+    Field::new(26, "r25", Required, Type::Uint64),
+    Field::new(27, "r26", Required, Type::Uint64),
+    Field::new(28, "r27", Required, Type::Uint64),
+    Field::new(29, "r28", Required, Type::Uint64),
+    Field::new(30, "r29", Required, Type::Uint64),
+    Field::new(31, "r30", Required, Type::Uint64),
+    Field::new(32, "r31", Required, Type::Uint64),
+    Field::new(33, "lo", Required, Type::Uint64),
+    Field::new(34, "hi", Required, Type::Uint64),
+    Field::new(35, "cp0_epc", Required, Type::Uint64),
+    Field::new(36, "cp0_badvaddr", Required, Type::Uint64),
+    Field::new(37, "cp0_status", Required, Type::Uint64),
+    Field::new(38, "cp0_cause", Required, Type::Uint64),
+]);
+impl Entry for messages::UserMipsRegsEntry {
+    fn schema() -> &'static Message { &USER_MIPS_REGS_ENTRY }
+}
+
+static USER_MIPS_FPREGS_ENTRY: Message = Message::new("user_mips_fpregs_entry", &[
+    Field::new(1, "r0", Required, Type::Uint64),
+    Field::new(2, "r1", Required, Type::Uint64),
+    Field::new(3, "r2", Required, Type::Uint64),
+    Field::new(4, "r3", Required, Type::Uint64),
+    Field::new(5, "r4", Required, Type::Uint64),
+    Field::new(6, "r5", Required, Type::Uint64),
+    Field::new(7, "r6", Required, Type::Uint64),
+    Field::new(8, "r7", Required, Type::Uint64),
+    Field::new(9, "r8", Required, Type::Uint64),
+    Field::new(10, "r9", Required, Type::Uint64),
+    Field::new(11, "r10", Required, Type::Uint64),
+    Field::new(12, "r11", Required, Type::Uint64),
+    Field::new(13, "r12", Required, Type::Uint64),
+    Field::new(14, "r13", Required, Type::Uint64),
+    Field::new(15, "r14", Required, Type::Uint64),
+    Field::new(16, "r15", Required, Type::Uint64),
+    Field::new(17, "r16", Required, Type::Uint64),
+    Field::new(18, "r17", Required, Type::Uint64),
+    Field::new(19, "r18", Required, Type::Uint64),
+    Field::new(20, "r19", Required, Type::Uint64),
+    Field::new(21, "r20", Required, Type::Uint64),
+    Field::new(22, "r21", Required, Type::Uint64),
+    Field::new(23, "r22", Required, Type::Uint64),
+    Field::new(24, "r23", Required, Type::Uint64),
+    Field::new(25, "r24", Required, Type::Uint64),
+    Field::new(26, "r25", Required, Type::Uint64),
+    Field::new(27, "r26", Required, Type::Uint64),
+    Field::new(28, "r27", Required, Type::Uint64),
+    Field::new(29, "r28", Required, Type::Uint64),
+    Field::new(30, "r29", Required, Type::Uint64),
+    Field::new(31, "r30", Required, Type::Uint64),
+    Field::new(32, "r31", Required, Type::Uint64),
+    Field::new(33, "lo", Required, Type::Uint64),
+    Field::new(34, "hi", Required, Type::Uint64),
+    Field::new(35, "fpu_fcr31", Required, Type::Uint32),
+    Field::new(36, "fpu_id", Required, Type::Uint32),
+]);
+impl Entry for messages::UserMipsFpregsEntry {
+    fn schema() -> &'static Message { &USER_MIPS_FPREGS_ENTRY }
+}
+
+static THREAD_INFO_LOONGARCH64: Message = Message::new("thread_info_loongarch64", &[
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(2, "tls", Required, Type::Uint64),
+    Field::new(3, "gpregs", Required, Type::Message(&USER_LOONGARCH64_GPREGS_ENTRY)),
+    Field::new(4, "fpregs", Required, Type::Message(&USER_LOONGARCH64_FPREGS_ENTRY)),
+]);
+impl Entry for messages::ThreadInfoLoongarch64 {
+    fn schema() -> &'static Message { &THREAD_INFO_LOONGARCH64 }
+}
+
+static USER_LOONGARCH64_GPREGS_ENTRY: Message = Message::new("user_loongarch64_gpregs_entry", &[
+    Field::new(1, "regs", Repeated, Type::Uint64),
+    Field::new(2, "pc", Required, Type::Uint64),
+]);
+impl Entry for messages::UserLoongarch64GpregsEntry {
+    fn schema() -> &'static Message { &USER_LOONGARCH64_GPREGS_ENTRY }
+}
+
+static USER_LOONGARCH64_FPREGS_ENTRY: Message = Message::new("user_loongarch64_fpregs_entry", &[
+    Field::new(1, "regs", Repeated, Type::Uint64),
+    Field::new(2, "fcc", Required, Type::Uint64),
+    Field::new(3, "fcsr", Required, Type::Uint32),
+]);
+impl Entry for messages::UserLoongarch64FpregsEntry {
+    fn schema() -> &'static Message { &USER_LOONGARCH64_FPREGS_ENTRY }
+}
+
+static THREAD_INFO_RISCV64: Message = Message::new("thread_info_riscv64", &[
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(2, "tls", Required, Type::Uint64),
+    Field::new(3, "gpregs", Required, Type::Message(&USER_RISCV64_REGS_ENTRY)),
+    Field::new(4, "fpsimd", Required, Type::Message(&USER_RISCV64_D_EXT_ENTRY)),
+]);
+impl Entry for messages::ThreadInfoRiscv64 {
+    fn schema() -> &'static Message { &THREAD_INFO_RISCV64 }
+}
+
+static USER_RISCV64_REGS_ENTRY: Message = Message::new("user_riscv64_regs_entry", &[
+    Field::new(1, "pc", Required, Type::Uint64),
+    Field::new(2, "ra", Required, Type::Uint64),
+    Field::new(3, "sp", Required, Type::Uint64),
+    Field::new(4, "gp", Required, Type::Uint64),
+    Field::new(5, "tp", Required, Type::Uint64),
+    Field::new(6, "t0", Required, Type::Uint64),
+    Field::new(7, "t1", Required, Type::Uint64),
+    Field::new(8, "t2", Required, Type::Uint64),
+    Field::new(9, "s0", Required, Type::Uint64),
+    Field::new(10, "s1", Required, Type::Uint64),
+    Field::new(11, "a0", Required, Type::Uint64),
+    Field::new(12, "a1", Required, Type::Uint64),
+    Field::new(13, "a2", Required, Type::Uint64),
+    Field::new(14, "a3", Required, Type::Uint64),
+    Field::new(15, "a4", Required, Type::Uint64),
+    Field::new(16, "a5", Required, Type::Uint64),
+    Field::new(17, "a6", Required, Type::Uint64),
+    Field::new(18, "a7", Required, Type::Uint64),
+    Field::new(19, "s2", Required, Type::Uint64),
+    Field::new(20, "s3", Required, Type::Uint64),
+    Field::new(21, "s4", Required, Type::Uint64),
+    Field::new(22, "s5", Required, Type::Uint64),
+    Field::new(23, "s6", Required, Type::Uint64),
+    Field::new(24, "s7", Required, Type::Uint64),
+    Field::new(25, "s8", Required, Type::Uint64),
+    Field::new(26, "s9", Required, Type::Uint64),
+    Field::new(27, "s10", Required, Type::Uint64),
+    Field::new(28, "s11", Required, Type::Uint64),
+    Field::new(29, "t3", Required, Type::Uint64),
+    Field::new(30, "t4", Required, Type::Uint64),
+    Field::new(31, "t5", Required, Type::Uint64),
+    Field::new(32, "t6", Required, Type::Uint64),
+]);
+impl Entry for messages::UserRiscv64RegsEntry {
+    fn schema() -> &'static Message { &USER_RISCV64_REGS_ENTRY }
+}
+
+static USER_RISCV64_D_EXT_ENTRY: Message = Message::new("user_riscv64_d_ext_entry", &[
+    Field::new(1, "f", Repeated, Type::Uint64),
+    Field::new(2, "fcsr", Required, Type::Uint32),
+]);
+impl Entry for messages::UserRiscv64DExtEntry {
+    fn schema() -> &'static Message { &USER_RISCV64_D_EXT_ENTRY }
+}
+
+static THREAD_INFO_X86: Message = Message::new("thread_info_x86", &[
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(2, "gpregs", Required, Type::Message(&USER_X86_REGS_ENTRY)),
+    Field::new(3, "fpregs", Required, Type::Message(&USER_X86_FPREGS_ENTRY)),
+    Field::new(4, "tls", Repeated, Type::Message(&USER_DESC_T)),
+]);
+impl Entry for messages::ThreadInfoX86 {
+    fn schema() -> &'static Message { &THREAD_INFO_X86 }
+}
+
+static USER_X86_REGS_ENTRY: Message = Message::new("user_x86_regs_entry", &[
+    Field::new(1, "r15", Required, Type::Uint64),
+    Field::new(2, "r14", Required, Type::Uint64),
+    Field::new(3, "r13", Required, Type::Uint64),
+    Field::new(4, "r12", Required, Type::Uint64),
+    Field::new(5, "bp", Required, Type::Uint64),
+    Field::new(6, "bx", Required, Type::Uint64),
+    Field::new(7, "r11", Required, Type::Uint64),
+    Field::new(8, "r10", Required, Type::Uint64),
+    Field::new(9, "r9", Required, Type::Uint64),
+    Field::new(10, "r8", Required, Type::Uint64),
+    Field::new(11, "ax", Required, Type::Uint64),
+    Field::new(12, "cx", Required, Type::Uint64),
+    Field::new(13, "dx", Required, Type::Uint64),
+    Field::new(14, "si", Required, Type::Uint64),
+    Field::new(15, "di", Required, Type::Uint64),
+    Field::new(16, "orig_ax", Required, Type::Uint64),
+    Field::new(17, "ip", Required, Type::Uint64),
+    Field::new(18, "cs", Required, Type::Uint64),
+    Field::new(19, "flags", Required, Type::Uint64),
+    Field::new(20, "sp", Required, Type::Uint64),
+    Field::new(21, "ss", Required, Type::Uint64),
+    Field::new(22, "fs_base", Required, Type::Uint64),
+    Field::new(23, "gs_base", Required, Type::Uint64),
+    Field::new(24, "ds", Required, Type::Uint64),
+    Field::new(25, "es", Required, Type::Uint64),
+    Field::new(26, "fs", Required, Type::Uint64),
+    Field::new(27, "gs", Required, Type::Uint64),
+    Field::new(28, "mode", Optional, Type::Enum),
+]);
+impl Entry for messages::UserX86RegsEntry {
+    fn schema() -> &'static Message { &USER_X86_REGS_ENTRY }
+}
+
+static USER_X86_FPREGS_ENTRY: Message = Message::new("user_x86_fpregs_entry", &[
+    Field::new(1, "cwd", Required, Type::Uint32),
+    Field::new(2, "swd", Required, Type::Uint32),
+    Field::new(3, "twd", Required, Type::Uint32),
+    Field::new(4, "fop", Required, Type::Uint32),
+    Field::new(5, "rip", Required, Type::Uint64),
+    Field::new(6, "rdp", Required, Type::Uint64),
+    Field::new(7, "mxcsr", Required, Type::Uint32),
+    Field::new(8, "mxcsr_mask", Required, Type::Uint32),
+    Field::new(9, "st_space", Repeated, Type::Uint32),
+    Field::new(10, "xmm_space", Repeated, Type::Uint32),
+    Field::new(11, "padding", Repeated, Type::Uint32),
+    Field::new(13, "xsave", Optional, Type::Message(&USER_X86_XSAVE_ENTRY)),
+]);
+impl Entry for messages::UserX86FpregsEntry {
+    fn schema() -> &'static Message { &USER_X86_FPREGS_ENTRY }
+}
+
+static USER_X86_XSAVE_ENTRY: Message = Message::new("user_x86_xsave_entry", &[
+    Field::new(1, "xstate_bv", Required, Type::Uint64),
+    Field::new(2, "ymmh_space", Repeated, Type::Uint32),
+    Field::new(3, "bndreg_state", Repeated, Type::Uint64),
+    Field::new(4, "bndcsr_state", Repeated, Type::Uint64),
+    Field::new(5, "opmask_reg", Repeated, Type::Uint64),
+    Field::new(6, "zmm_upper", Repeated, Type::Uint64),
+    Field::new(7, "hi16_zmm", Repeated, Type::Uint64),
+    Field::new(8, "pkru", Repeated, Type::Uint32),
+    Field::new(9, "cet", Optional, Type::Message(&USER_X86_CET_ENTRY)),
+]);
+impl Entry for messages::UserX86XsaveEntry {
+    fn schema() -> &'static Message { &USER_X86_XSAVE_ENTRY }
+}
+
+static USER_X86_CET_ENTRY: Message = Message::new("user_x86_cet_entry", &[
+    Field::new(1, "cet", Required, Type::Uint64),
+    Field::new(2, "ssp", Required, Type::Uint64),
+]);
+impl Entry for messages::UserX86CetEntry {
+    fn schema() -> &'static Message { &USER_X86_CET_ENTRY }
+}
+
+static USER_DESC_T: Message = Message::new("user_desc_t", &[
+    Field::new(1, "entry_number", Required, Type::Uint32),
+    Field::new(2, "base_addr", Required, Type::Uint32),
+    Field::new(3, "limit", Required, Type::Uint32),
+    Field::new(4, "seg_32bit", Required, Type::Bool),
+    Field::new(5, "contents_h", Required, Type::Bool),
+    Field::new(6, "contents_l", Required, Type::Bool),
+    Field::new(7, "read_exec_only", Required, Type::Bool),
+    Field::new(8, "limit_in_pages", Required, Type::Bool),
+    Field::new(9, "seg_not_present", Required, Type::Bool),
+    Field::new(10, "usable", Required, Type::Bool),
+]);
+impl Entry for messages::UserDescT {
+    fn schema() -> &'static Message { &USER_DESC_T }
+}
+
+static INVENTORY_ENTRY: Message = Message::new("inventory_entry", &[
+    Field::new(1, "img_version", Required, Type::Uint32),
+    Field::new(2, "fdinfo_per_id", Optional, Type::Bool),
+    Field::new(3, "root_ids", Optional, Type::Message(&TASK_KOBJ_IDS_ENTRY)),
+    Field::new(4, "ns_per_id", Optional, Type::Bool),
+    Field::new(5, "root_cg_set", Optional, Type::Uint32),
+    Field::new(6, "lsmtype", Optional, Type::Enum),
+    Field::new(8, "dump_uptime", Optional, Type::Uint64),
+    Field::new(9, "pre_dump_mode", Optional, Type::Uint32),
+    Field::new(10, "tcp_close", Optional, Type::Bool),
+    Field::new(11, "network_lock_method", Optional, Type::Uint32),
+    Field::new(12, "plugins_entry", Optional, Type::Message(&PLUGINS_ENTRY)),
+    Field::new(13, "dump_criu_run_id", Optional, Type::String),
+    Field::new(14, "allow_uprobes", Optional, Type::Bool),
+    Field::new(15, "compress", Optional, Type::Uint32),
+    Field::new(16, "compress_block_size", Optional, Type::Uint32),
+]);
+impl Entry for messages::InventoryEntry {
+    fn schema() -> &'static Message { &INVENTORY_ENTRY }
+}
+
+static PLUGINS_ENTRY: Message = Message::new("plugins_entry", &[
+    Field::new(12, "plugins", Repeated, Type::String),
+]);
+impl Entry for messages::PluginsEntry {
+    fn schema() -> &'static Message { &PLUGINS_ENTRY }
+}
+
+static PSTREE_ENTRY: Message = Message::new("pstree_entry", &[
+    Field::new(1, "pid", Required, Type::Uint32),
+    Field::new(2, "ppid", Required, Type::Uint32),
+    Field::new(3, "pgid", Required, Type::Uint32),
+    Field::new(4, "sid", Required, Type::Uint32),
+    Field::new(5, "threads", Repeated, Type::Uint32),
+]);
+impl Entry for messages::PstreeEntry {
+    fn schema() -> &'static Message { &PSTREE_ENTRY }
+}
+
+static TASK_KOBJ_IDS_ENTRY: Message = Message::new("task_kobj_ids_entry", &[
+    Field::new(1, "vm_id", Required, Type::Uint32),
+    Field::new(2, "files_id", Required, Type::Uint32),
+    Field::new(3, "fs_id", Required, Type::Uint32),
+    Field::new(4, "sighand_id", Required, Type::Uint32),
+    Field::new(5, "pid_ns_id", Optional, Type::Uint32),
+    Field::new(6, "net_ns_id", Optional, Type::Uint32),
+    Field::new(7, "ipc_ns_id", Optional, Type::Uint32),
+    Field::new(8, "uts_ns_id", Optional, Type::Uint32),
+    Field::new(9, "mnt_ns_id", Optional, Type::Uint32),
+    Field::new(10, "user_ns_id", Optional, Type::Uint32),
+    Field::new(11, "cgroup_ns_id", Optional, Type::Uint32),
+    Field::new(12, "time_ns_id", Optional, Type::Uint32),
+]);
+impl Entry for messages::TaskKobjIdsEntry {
+    fn schema() -> &'static Message { &TASK_KOBJ_IDS_ENTRY }
+}
+
+static CORE_ENTRY: Message = Message::new("core_entry", &[
+    Field::new(1, "mtype", Required, Type::Enum),
+    Field::new(2, "thread_info", Optional, Type::Message(&THREAD_INFO_X86)),
+    Field::new(3, "tc", Optional, Type::Message(&TASK_CORE_ENTRY)),
+    Field::new(4, "ids", Optional, Type::Message(&TASK_KOBJ_IDS_ENTRY)),
+    Field::new(5, "thread_core", Optional, Type::Message(&THREAD_CORE_ENTRY)),
+    Field::new(6, "ti_arm", Optional, Type::Message(&THREAD_INFO_ARM)),
+    Field::new(8, "ti_aarch64", Optional, Type::Message(&THREAD_INFO_AARCH64)),
+    Field::new(9, "ti_ppc64", Optional, Type::Message(&THREAD_INFO_PPC64)),
+    Field::new(10, "ti_s390", Optional, Type::Message(&THREAD_INFO_S390)),
+    Field::new(11, "ti_mips", Optional, Type::Message(&THREAD_INFO_MIPS)),
+    Field::new(12, "ti_loongarch64", Optional, Type::Message(&THREAD_INFO_LOONGARCH64)),
+    Field::new(13, "ti_riscv64", Optional, Type::Message(&THREAD_INFO_RISCV64)),
+]);
+impl Entry for messages::CoreEntry {
+    fn schema() -> &'static Message { &CORE_ENTRY }
+}
+
+static TASK_CORE_ENTRY: Message = Message::new("task_core_entry", &[
+    Field::new(1, "task_state", Required, Type::Uint32),
+    Field::new(2, "exit_code", Required, Type::Uint32),
+    Field::new(3, "personality", Required, Type::Uint32),
+    Field::new(4, "flags", Required, Type::Uint32),
+    Field::new(5, "blk_sigset", Required, Type::Uint64),
+    Field::new(6, "comm", Required, Type::String),
+    Field::new(7, "timers", Optional, Type::Message(&TASK_TIMERS_ENTRY)),
+    Field::new(8, "rlimits", Optional, Type::Message(&TASK_RLIMITS_ENTRY)),
+    Field::new(9, "cg_set", Optional, Type::Uint32),
+    Field::new(10, "signals_s", Optional, Type::Message(&SIGNAL_QUEUE_ENTRY)),
+    Field::new(11, "old_seccomp_mode", Optional, Type::Enum),
+    Field::new(12, "old_seccomp_filter", Optional, Type::Uint32),
+    Field::new(13, "loginuid", Optional, Type::Uint32),
+    Field::new(14, "oom_score_adj", Optional, Type::Int32),
+    Field::new(15, "sigactions", Repeated, Type::Message(&SA_ENTRY)),
+    Field::new(18, "child_subreaper", Optional, Type::Bool),
+    Field::new(20, "blk_sigset_extended", Optional, Type::Uint64),
+    Field::new(21, "stop_signo", Optional, Type::Uint32),
+    Field::new(22, "membarrier_registration_mask", Optional, Type::Uint32),
+]);
+impl Entry for messages::TaskCoreEntry {
+    fn schema() -> &'static Message { &TASK_CORE_ENTRY }
+}
+
+static THREAD_CORE_ENTRY: Message = Message::new("thread_core_entry", &[
+    Field::new(1, "futex_rla", Required, Type::Uint64),
+    Field::new(2, "futex_rla_len", Required, Type::Uint32),
+    Field::new(3, "sched_nice", Optional, Type::Sint32),
+    Field::new(4, "sched_policy", Optional, Type::Uint32),
+    Field::new(5, "sched_prio", Optional, Type::Uint32),
+    Field::new(6, "blk_sigset", Optional, Type::Uint64),
+    Field::new(7, "sas", Optional, Type::Message(&THREAD_SAS_ENTRY)),
+    Field::new(8, "pdeath_sig", Optional, Type::Uint32),
+    Field::new(9, "signals_p", Optional, Type::Message(&SIGNAL_QUEUE_ENTRY)),
+    Field::new(10, "creds", Optional, Type::Message(&CREDS_ENTRY)),
+    Field::new(11, "seccomp_mode", Optional, Type::Enum),
+    Field::new(12, "seccomp_filter", Optional, Type::Uint32),
+    Field::new(13, "comm", Optional, Type::String),
+    Field::new(14, "blk_sigset_extended", Optional, Type::Uint64),
+    Field::new(15, "rseq_entry", Optional, Type::Message(&RSEQ_ENTRY)),
+    Field::new(16, "cg_set", Optional, Type::Uint32),
+    Field::new(17, "timerslack_ns", Optional, Type::Uint64),
+]);
+impl Entry for messages::ThreadCoreEntry {
+    fn schema() -> &'static Message { &THREAD_CORE_ENTRY }
+}
+
+static TASK_RLIMITS_ENTRY: Message = Message::new("task_rlimits_entry", &[
+    Field::new(1, "rlimits", Repeated, Type::Message(&RLIMIT_ENTRY)),
+]);
+impl Entry for messages::TaskRlimitsEntry {
+    fn schema() -> &'static Message { &TASK_RLIMITS_ENTRY }
+}
+
+static RLIMIT_ENTRY: Message = Message::new("rlimit_entry", &[
+    Field::new(1, "cur", Required, Type::Uint64),
+    Field::new(2, "max", Required, Type::Uint64),
+]);
+impl Entry for messages::RlimitEntry {
+    fn schema() -> &'static Message { &RLIMIT_ENTRY }
+}
+
+static THREAD_SAS_ENTRY: Message = Message::new("thread_sas_entry", &[
+    Field::new(1, "ss_sp", Required, Type::Uint64),
+    Field::new(2, "ss_size", Required, Type::Uint64),
+    Field::new(3, "ss_flags", Required, Type::Uint32),
+]);
+impl Entry for messages::ThreadSasEntry {
+    fn schema() -> &'static Message { &THREAD_SAS_ENTRY }
+}
+
+static RSEQ_ENTRY: Message = Message::new("rseq_entry", &[
+    Field::new(1, "rseq_abi_pointer", Required, Type::Uint64),
+    Field::new(2, "rseq_abi_size", Required, Type::Uint32),
+    Field::new(3, "signature", Required, Type::Uint32),
+    Field::new(4, "rseq_cs_pointer", Optional, Type::Uint64),
+]);
+impl Entry for messages::RseqEntry {
+    fn schema() -> &'static Message { &RSEQ_ENTRY }
+}
+
+static CREDS_ENTRY: Message = Message::new("creds_entry", &[
+    Field::new(1, "uid", Required, Type::Uint32),
+    Field::new(2, "gid", Required, Type::Uint32),
+    Field::new(3, "euid", Required, Type::Uint32),
+    Field::new(4, "egid", Required, Type::Uint32),
+    Field::new(5, "suid", Required, Type::Uint32),
+    Field::new(6, "sgid", Required, Type::Uint32),
+    Field::new(7, "fsuid", Required, Type::Uint32),
+    Field::new(8, "fsgid", Required, Type::Uint32),
+    Field::new(9, "cap_inh", Repeated, Type::Uint32),
+    Field::new(10, "cap_prm", Repeated, Type::Uint32),
+    Field::new(11, "cap_eff", Repeated, Type::Uint32),
+    Field::new(12, "cap_bnd", Repeated, Type::Uint32),
+    Field::new(13, "secbits", Required, Type::Uint32),
+    Field::new(14, "groups", Repeated, Type::Uint32),
+    Field::new(15, "lsm_profile", Optional, Type::String),
+    Field::new(16, "lsm_sockcreate", Optional, Type::String),
+    Field::new(17, "apparmor_data", Optional, Type::Bytes),
+    Field::new(18, "no_new_privs", Optional, Type::Uint32),
+    Field::new(19, "cap_amb", Repeated, Type::Uint32),
+]);
+impl Entry for messages::CredsEntry {
+    fn schema() -> &'static Message { &CREDS_ENTRY }
+}
+
+static SA_ENTRY: Message = Message::new("sa_entry", &[
+    Field::new(1, "sigaction", Required, Type::Uint64),
+    Field::new(2, "flags", Required, Type::Uint64),
+    Field::new(3, "restorer", Required, Type::Uint64),
+    Field::new(4, "mask", Required, Type::Uint64),
+    Field::new(5, "compat_sigaction", Optional, Type::Bool),
+    Field::new(6, "mask_extended", Optional, Type::Uint64),
+]);
+impl Entry for messages::SaEntry {
+    fn schema() -> &'static Message { &SA_ENTRY }
+}
+
+static SIGNAL_QUEUE_ENTRY: Message = Message::new("signal_queue_entry", &[
+    Field::new(1, "signals", Repeated, Type::Message(&SIGINFO_ENTRY)),
+]);
+impl Entry for messages::SignalQueueEntry {
+    fn schema() -> &'static Message { &SIGNAL_QUEUE_ENTRY }
+}
+
+static SIGINFO_ENTRY: Message = Message::new("siginfo_entry", &[
+    Field::new(1, "siginfo", Required, Type::Bytes),
+]);
+impl Entry for messages::SiginfoEntry {
+    fn schema() -> &'static Message { &SIGINFO_ENTRY }
+}
+
+static TASK_TIMERS_ENTRY: Message = Message::new("task_timers_entry", &[
+    Field::new(1, "real", Required, Type::Message(&ITIMER_ENTRY)),
+    Field::new(2, "virt", Required, Type::Message(&ITIMER_ENTRY)),
+    Field::new(3, "prof", Required, Type::Message(&ITIMER_ENTRY)),
+    Field::new(4, "posix", Repeated, Type::Message(&POSIX_TIMER_ENTRY)),
+]);
+impl Entry for messages::TaskTimersEntry {
+    fn schema() -> &'static Message { &TASK_TIMERS_ENTRY }
+}
+
+static ITIMER_ENTRY: Message = Message::new("itimer_entry", &[
+    Field::new(1, "isec", Required, Type::Uint64),
+    Field::new(2, "iusec", Required, Type::Uint64),
+    Field::new(3, "vsec", Required, Type::Uint64),
+    Field::new(4, "vusec", Required, Type::Uint64),
+]);
+impl Entry for messages::ItimerEntry {
+    fn schema() -> &'static Message { &ITIMER_ENTRY }
+}
+
+static POSIX_TIMER_ENTRY: Message = Message::new("posix_timer_entry", &[
+    Field::new(1, "it_id", Required, Type::Uint32),
+    Field::new(2, "clock_id", Required, Type::Uint32),
+    Field::new(3, "si_signo", Required, Type::Uint32),
+    Field::new(4, "it_sigev_notify", Required, Type::Uint32),
+    Field::new(5, "sival_ptr", Required, Type::Uint64),
+    Field::new(6, "overrun", Required, Type::Uint32),
+    Field::new(7, "isec", Required, Type::Uint64),
+    Field::new(8, "insec", Required, Type::Uint64),
+    Field::new(9, "vsec", Required, Type::Uint64),
+    Field::new(10, "vnsec", Required, Type::Uint64),
+    Field::new(11, "notify_thread_id", Optional, Type::Int32),
+]);
+impl Entry for messages::PosixTimerEntry {
+    fn schema() -> &'static Message { &POSIX_TIMER_ENTRY }
+}
+
+static FOWN_ENTRY: Message = Message::new("fown_entry", &[
+    Field::new(1, "uid", Required, Type::Uint32),
+    Field::new(2, "euid", Required, Type::Uint32),
+    Field::new(3, "signum", Required, Type::Uint32),
+    Field::new(4, "pid_type", Required, Type::Uint32),
+    Field::new(5, "pid", Required, Type::Uint32),
+]);
+impl Entry for messages::FownEntry {
+    fn schema() -> &'static Message { &FOWN_ENTRY }
+}
+
+static EVENTFD_FILE_ENTRY: Message = Message::new("eventfd_file_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(3, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(4, "counter", Required, Type::Uint64),
+]);
+impl Entry for messages::EventfdFileEntry {
+    fn schema() -> &'static Message { &EVENTFD_FILE_ENTRY }
+}
+
+static EVENTPOLL_FILE_ENTRY: Message = Message::new("eventpoll_file_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(3, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(4, "tfd", Repeated, Type::Message(&EVENTPOLL_TFD_ENTRY)),
+]);
+impl Entry for messages::EventpollFileEntry {
+    fn schema() -> &'static Message { &EVENTPOLL_FILE_ENTRY }
+}
+
+static EVENTPOLL_TFD_ENTRY: Message = Message::new("eventpoll_tfd_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "tfd", Required, Type::Uint32),
+    Field::new(3, "events", Required, Type::Uint32),
+    Field::new(4, "data", Required, Type::Uint64),
+    Field::new(5, "dev", Optional, Type::Uint32),
+    Field::new(6, "inode", Optional, Type::Uint64),
+    Field::new(7, "pos", Optional, Type::Uint64),
+]);
+impl Entry for messages::EventpollTfdEntry {
+    fn schema() -> &'static Message { &EVENTPOLL_TFD_ENTRY }
+}
+
+static SIGNALFD_ENTRY: Message = Message::new("signalfd_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(3, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(4, "sigmask", Required, Type::Uint64),
+]);
+impl Entry for messages::SignalfdEntry {
+    fn schema() -> &'static Message { &SIGNALFD_ENTRY }
+}
+
+static TIMERFD_ENTRY: Message = Message::new("timerfd_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(3, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(4, "clockid", Required, Type::Uint32),
+    Field::new(5, "ticks", Required, Type::Uint64),
+    Field::new(6, "settime_flags", Required, Type::Uint32),
+    Field::new(7, "vsec", Required, Type::Uint64),
+    Field::new(8, "vnsec", Required, Type::Uint64),
+    Field::new(9, "isec", Required, Type::Uint64),
+    Field::new(10, "insec", Required, Type::Uint64),
+]);
+impl Entry for messages::TimerfdEntry {
+    fn schema() -> &'static Message { &TIMERFD_ENTRY }
+}
+
+static FH_ENTRY: Message = Message::new("fh_entry", &[
+    Field::new(1, "bytes", Required, Type::Uint32),
+    Field::new(2, "type", Required, Type::Uint32),
+    Field::new(3, "handle", Repeated, Type::Uint64),
+    Field::new(4, "path", Optional, Type::String),
+    Field::new(5, "mnt_id", Optional, Type::Uint32),
+]);
+impl Entry for messages::FhEntry {
+    fn schema() -> &'static Message { &FH_ENTRY }
+}
+
+static INOTIFY_FILE_ENTRY: Message = Message::new("inotify_file_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(4, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(5, "wd", Repeated, Type::Message(&INOTIFY_WD_ENTRY)),
+]);
+impl Entry for messages::InotifyFileEntry {
+    fn schema() -> &'static Message { &INOTIFY_FILE_ENTRY }
+}
+
+static INOTIFY_WD_ENTRY: Message = Message::new("inotify_wd_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "i_ino", Required, Type::Uint64),
+    Field::new(3, "mask", Required, Type::Uint32),
+    Field::new(4, "ignored_mask", Required, Type::Uint32),
+    Field::new(5, "s_dev", Required, Type::Uint32),
+    Field::new(6, "wd", Required, Type::Uint32),
+    Field::new(7, "f_handle", Required, Type::Message(&FH_ENTRY)),
+]);
+impl Entry for messages::InotifyWdEntry {
+    fn schema() -> &'static Message { &INOTIFY_WD_ENTRY }
+}
+
+static FANOTIFY_FILE_ENTRY: Message = Message::new("fanotify_file_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(3, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(4, "faflags", Required, Type::Uint32),
+    Field::new(5, "evflags", Required, Type::Uint32),
+    Field::new(6, "mark", Repeated, Type::Message(&FANOTIFY_MARK_ENTRY)),
+]);
+impl Entry for messages::FanotifyFileEntry {
+    fn schema() -> &'static Message { &FANOTIFY_FILE_ENTRY }
+}
+
+static FANOTIFY_MARK_ENTRY: Message = Message::new("fanotify_mark_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "type", Required, Type::Enum),
+    Field::new(3, "mflags", Required, Type::Uint32),
+    Field::new(4, "mask", Required, Type::Uint32),
+    Field::new(5, "ignored_mask", Required, Type::Uint32),
+    Field::new(6, "s_dev", Required, Type::Uint32),
+    Field::new(7, "ie", Optional, Type::Message(&FANOTIFY_INODE_MARK_ENTRY)),
+    Field::new(8, "me", Optional, Type::Message(&FANOTIFY_MOUNT_MARK_ENTRY)),
+]);
+impl Entry for messages::FanotifyMarkEntry {
+    fn schema() -> &'static Message { &FANOTIFY_MARK_ENTRY }
+}
+
+static FANOTIFY_INODE_MARK_ENTRY: Message = Message::new("fanotify_inode_mark_entry", &[
+    Field::new(1, "i_ino", Required, Type::Uint64),
+    Field::new(2, "f_handle", Required, Type::Message(&FH_ENTRY)),
+]);
+impl Entry for messages::FanotifyInodeMarkEntry {
+    fn schema() -> &'static Message { &FANOTIFY_INODE_MARK_ENTRY }
+}
+
+static FANOTIFY_MOUNT_MARK_ENTRY: Message = Message::new("fanotify_mount_mark_entry", &[
+    Field::new(1, "mnt_id", Required, Type::Uint32),
+    Field::new(2, "path", Optional, Type::String),
+]);
+impl Entry for messages::FanotifyMountMarkEntry {
+    fn schema() -> &'static Message { &FANOTIFY_MOUNT_MARK_ENTRY }
+}
+
+static SK_OPTS_ENTRY: Message = Message::new("sk_opts_entry", &[
+    Field::new(1, "so_sndbuf", Required, Type::Uint32),
+    Field::new(2, "so_rcvbuf", Required, Type::Uint32),
+    Field::new(3, "so_snd_tmo_sec", Required, Type::Uint64),
+    Field::new(4, "so_snd_tmo_usec", Required, Type::Uint64),
+    Field::new(5, "so_rcv_tmo_sec", Required, Type::Uint64),
+    Field::new(6, "so_rcv_tmo_usec", Required, Type::Uint64),
+    Field::new(7, "reuseaddr", Optional, Type::Bool),
+    Field::new(8, "so_priority", Optional, Type::Uint32),
+    Field::new(9, "so_rcvlowat", Optional, Type::Uint32),
+    Field::new(10, "so_mark", Optional, Type::Uint32),
+    Field::new(11, "so_passcred", Optional, Type::Bool),
+    Field::new(12, "so_passsec", Optional, Type::Bool),
+    Field::new(13, "so_dontroute", Optional, Type::Bool),
+    Field::new(14, "so_no_check", Optional, Type::Bool),
+    Field::new(15, "so_bound_dev", Optional, Type::String),
+    Field::new(16, "so_filter", Repeated, Type::Fixed64),
+    Field::new(17, "so_reuseport", Optional, Type::Bool),
+    Field::new(18, "so_broadcast", Optional, Type::Bool),
+    Field::new(19, "so_keepalive", Optional, Type::Bool),
+    Field::new(20, "tcp_keepcnt", Optional, Type::Uint32),
+    Field::new(21, "tcp_keepidle", Optional, Type::Uint32),
+    Field::new(22, "tcp_keepintvl", Optional, Type::Uint32),
+    Field::new(23, "so_oobinline", Optional, Type::Uint32),
+    Field::new(24, "so_linger", Optional, Type::Uint32),
+    Field::new(25, "so_buf_lock", Optional, Type::Uint32),
+]);
+impl Entry for messages::SkOptsEntry {
+    fn schema() -> &'static Message { &SK_OPTS_ENTRY }
+}
+
+static INET_SK_ENTRY: Message = Message::new("inet_sk_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "ino", Required, Type::Uint32),
+    Field::new(3, "family", Required, Type::Uint32),
+    Field::new(4, "type", Required, Type::Uint32),
+    Field::new(5, "proto", Required, Type::Uint32),
+    Field::new(6, "state", Required, Type::Uint32),
+    Field::new(7, "src_port", Required, Type::Uint32),
+    Field::new(8, "dst_port", Required, Type::Uint32),
+    Field::new(9, "flags", Required, Type::Uint32),
+    Field::new(10, "backlog", Required, Type::Uint32),
+    Field::new(11, "src_addr", Repeated, Type::Uint32),
+    Field::new(12, "dst_addr", Repeated, Type::Uint32),
+    Field::new(13, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(14, "opts", Required, Type::Message(&SK_OPTS_ENTRY)),
+    Field::new(15, "v6only", Optional, Type::Bool),
+    Field::new(16, "ip_opts", Optional, Type::Message(&IP_OPTS_ENTRY)),
+    Field::new(17, "ifname", Optional, Type::String),
+    Field::new(18, "ns_id", Optional, Type::Uint32),
+    Field::new(19, "shutdown", Optional, Type::Enum),
+    Field::new(20, "tcp_opts", Optional, Type::Message(&TCP_OPTS_ENTRY)),
+    Field::new(21, "uid", Optional, Type::Uint32),
+]);
+impl Entry for messages::InetSkEntry {
+    fn schema() -> &'static Message { &INET_SK_ENTRY }
+}
+
+static IP_OPTS_ENTRY: Message = Message::new("ip_opts_entry", &[
+    Field::new(1, "freebind", Optional, Type::Bool),
+    Field::new(4, "raw", Optional, Type::Message(&IP_OPTS_RAW_ENTRY)),
+    Field::new(5, "pktinfo", Optional, Type::Bool),
+    Field::new(6, "tos", Optional, Type::Uint32),
+    Field::new(7, "ttl", Optional, Type::Uint32),
+]);
+impl Entry for messages::IpOptsEntry {
+    fn schema() -> &'static Message { &IP_OPTS_ENTRY }
+}
+
+static IP_OPTS_RAW_ENTRY: Message = Message::new("ip_opts_raw_entry", &[
+    Field::new(1, "hdrincl", Optional, Type::Bool),
+    Field::new(2, "nodefrag", Optional, Type::Bool),
+    Field::new(3, "checksum", Optional, Type::Bool),
+    Field::new(4, "icmpv_filter", Repeated, Type::Uint32),
+]);
+impl Entry for messages::IpOptsRawEntry {
+    fn schema() -> &'static Message { &IP_OPTS_RAW_ENTRY }
+}
+
+static TCP_OPTS_ENTRY: Message = Message::new("tcp_opts_entry", &[
+    Field::new(1, "cork", Optional, Type::Bool),
+    Field::new(2, "nodelay", Optional, Type::Bool),
+    Field::new(3, "keepcnt", Optional, Type::Uint32),
+    Field::new(4, "keepidle", Optional, Type::Uint32),
+    Field::new(5, "keepintvl", Optional, Type::Uint32),
+]);
+impl Entry for messages::TcpOptsEntry {
+    fn schema() -> &'static Message { &TCP_OPTS_ENTRY }
+}
+
+static UNIX_SK_ENTRY: Message = Message::new("unix_sk_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "ino", Required, Type::Uint32),
+    Field::new(3, "type", Required, Type::Uint32),
+    Field::new(4, "state", Required, Type::Uint32),
+    Field::new(5, "flags", Required, Type::Uint32),
+    Field::new(6, "uflags", Required, Type::Uint32),
+    Field::new(7, "backlog", Required, Type::Uint32),
+    Field::new(8, "peer", Required, Type::Uint32),
+    Field::new(9, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(10, "opts", Required, Type::Message(&SK_OPTS_ENTRY)),
+    Field::new(11, "name", Required, Type::Bytes),
+    Field::new(12, "shutdown", Optional, Type::Enum),
+    Field::new(13, "file_perms", Optional, Type::Message(&FILE_PERMS_ENTRY)),
+    Field::new(14, "name_dir", Optional, Type::String),
+    Field::new(15, "deleted", Optional, Type::Bool),
+    Field::new(16, "ns_id", Optional, Type::Uint32),
+    Field::new(17, "mnt_id", Optional, Type::Sint32),
+]);
+impl Entry for messages::UnixSkEntry {
+    fn schema() -> &'static Message { &UNIX_SK_ENTRY }
+}
+
+static FILE_PERMS_ENTRY: Message = Message::new("file_perms_entry", &[
+    Field::new(1, "mode", Required, Type::Uint32),
+    Field::new(2, "uid", Required, Type::Uint32),
+    Field::new(3, "gid", Required, Type::Uint32),
+]);
+impl Entry for messages::FilePermsEntry {
+    fn schema() -> &'static Message { &FILE_PERMS_ENTRY }
+}
+
+static NETLINK_SK_ENTRY: Message = Message::new("netlink_sk_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "ino", Required, Type::Uint32),
+    Field::new(3, "protocol", Required, Type::Uint32),
+    Field::new(4, "state", Required, Type::Uint32),
+    Field::new(6, "flags", Required, Type::Uint32),
+    Field::new(7, "portid", Required, Type::Uint32),
+    Field::new(8, "groups", Repeated, Type::Uint32),
+    Field::new(9, "dst_portid", Required, Type::Uint32),
+    Field::new(10, "dst_group", Required, Type::Uint32),
+    Field::new(11, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(12, "opts", Required, Type::Message(&SK_OPTS_ENTRY)),
+    Field::new(13, "ns_id", Optional, Type::Uint32),
+]);
+impl Entry for messages::NetlinkSkEntry {
+    fn schema() -> &'static Message { &NETLINK_SK_ENTRY }
+}
+
+static PACKET_SOCK_ENTRY: Message = Message::new("packet_sock_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "type", Required, Type::Uint32),
+    Field::new(3, "protocol", Required, Type::Uint32),
+    Field::new(4, "flags", Required, Type::Uint32),
+    Field::new(5, "ifindex", Required, Type::Uint32),
+    Field::new(6, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(7, "opts", Required, Type::Message(&SK_OPTS_ENTRY)),
+    Field::new(8, "version", Required, Type::Uint32),
+    Field::new(9, "reserve", Required, Type::Uint32),
+    Field::new(10, "aux_data", Required, Type::Bool),
+    Field::new(11, "orig_dev", Required, Type::Bool),
+    Field::new(12, "vnet_hdr", Required, Type::Bool),
+    Field::new(13, "loss", Required, Type::Bool),
+    Field::new(14, "timestamp", Required, Type::Uint32),
+    Field::new(15, "copy_thresh", Required, Type::Uint32),
+    Field::new(16, "mclist", Repeated, Type::Message(&PACKET_MCLIST)),
+    Field::new(17, "fanout", Optional, Type::Uint32),
+    Field::new(18, "rx_ring", Optional, Type::Message(&PACKET_RING)),
+    Field::new(19, "tx_ring", Optional, Type::Message(&PACKET_RING)),
+    Field::new(20, "ns_id", Optional, Type::Uint32),
+]);
+impl Entry for messages::PacketSockEntry {
+    fn schema() -> &'static Message { &PACKET_SOCK_ENTRY }
+}
+
+static PACKET_MCLIST: Message = Message::new("packet_mclist", &[
+    Field::new(1, "index", Required, Type::Uint32),
+    Field::new(2, "type", Required, Type::Uint32),
+    Field::new(3, "addr", Required, Type::Bytes),
+]);
+impl Entry for messages::PacketMclist {
+    fn schema() -> &'static Message { &PACKET_MCLIST }
+}
+
+static PACKET_RING: Message = Message::new("packet_ring", &[
+    Field::new(1, "block_size", Required, Type::Uint32),
+    Field::new(2, "block_nr", Required, Type::Uint32),
+    Field::new(3, "frame_size", Required, Type::Uint32),
+    Field::new(4, "frame_nr", Required, Type::Uint32),
+    Field::new(5, "retire_tmo", Required, Type::Uint32),
+    Field::new(6, "sizeof_priv", Required, Type::Uint32),
+    Field::new(7, "features", Required, Type::Uint32),
+]);
+impl Entry for messages::PacketRing {
+    fn schema() -> &'static Message { &PACKET_RING }
+}
+
+static FS_ENTRY: Message = Message::new("fs_entry", &[
+    Field::new(1, "cwd_id", Required, Type::Uint32),
+    Field::new(2, "root_id", Required, Type::Uint32),
+    Field::new(3, "umask", Optional, Type::Uint32),
+]);
+impl Entry for messages::FsEntry {
+    fn schema() -> &'static Message { &FS_ENTRY }
+}
+
+static FDINFO_ENTRY: Message = Message::new("fdinfo_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(3, "type", Required, Type::Enum),
+    Field::new(4, "fd", Required, Type::Uint32),
+    Field::new(5, "xattr_security_selinux", Optional, Type::String),
+]);
+impl Entry for messages::FdinfoEntry {
+    fn schema() -> &'static Message { &FDINFO_ENTRY }
+}
+
+static FILE_ENTRY: Message = Message::new("file_entry", &[
+    Field::new(1, "type", Required, Type::Enum),
+    Field::new(2, "id", Required, Type::Uint32),
+    Field::new(3, "reg", Optional, Type::Message(&REG_FILE_ENTRY)),
+    Field::new(4, "isk", Optional, Type::Message(&INET_SK_ENTRY)),
+    Field::new(5, "nsf", Optional, Type::Message(&NS_FILE_ENTRY)),
+    Field::new(6, "psk", Optional, Type::Message(&PACKET_SOCK_ENTRY)),
+    Field::new(7, "nlsk", Optional, Type::Message(&NETLINK_SK_ENTRY)),
+    Field::new(8, "efd", Optional, Type::Message(&EVENTFD_FILE_ENTRY)),
+    Field::new(9, "epfd", Optional, Type::Message(&EVENTPOLL_FILE_ENTRY)),
+    Field::new(10, "sgfd", Optional, Type::Message(&SIGNALFD_ENTRY)),
+    Field::new(11, "tunf", Optional, Type::Message(&TUNFILE_ENTRY)),
+    Field::new(12, "tfd", Optional, Type::Message(&TIMERFD_ENTRY)),
+    Field::new(13, "ify", Optional, Type::Message(&INOTIFY_FILE_ENTRY)),
+    Field::new(14, "ffy", Optional, Type::Message(&FANOTIFY_FILE_ENTRY)),
+    Field::new(15, "ext", Optional, Type::Message(&EXT_FILE_ENTRY)),
+    Field::new(16, "usk", Optional, Type::Message(&UNIX_SK_ENTRY)),
+    Field::new(17, "fifo", Optional, Type::Message(&FIFO_ENTRY)),
+    Field::new(18, "pipe", Optional, Type::Message(&PIPE_ENTRY)),
+    Field::new(19, "tty", Optional, Type::Message(&TTY_FILE_ENTRY)),
+    Field::new(20, "memfd", Optional, Type::Message(&MEMFD_FILE_ENTRY)),
+    Field::new(21, "bpf", Optional, Type::Message(&BPFMAP_FILE_ENTRY)),
+    Field::new(22, "pidfd", Optional, Type::Message(&PIDFD_ENTRY)),
+]);
+impl Entry for messages::FileEntry {
+    fn schema() -> &'static Message { &FILE_ENTRY }
+}
+
+static REG_FILE_ENTRY: Message = Message::new("reg_file_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(3, "pos", Required, Type::Uint64),
+    Field::new(5, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(6, "name", Required, Type::String),
+    Field::new(7, "mnt_id", Optional, Type::Sint32),
+    Field::new(8, "size", Optional, Type::Uint64),
+    Field::new(9, "ext", Optional, Type::Bool),
+    Field::new(10, "mode", Optional, Type::Uint32),
+    Field::new(11, "build_id", Repeated, Type::Uint32),
+    Field::new(12, "checksum", Optional, Type::Uint32),
+    Field::new(13, "checksum_config", Optional, Type::Uint32),
+    Field::new(14, "checksum_parameter", Optional, Type::Uint32),
+]);
+impl Entry for messages::RegFileEntry {
+    fn schema() -> &'static Message { &REG_FILE_ENTRY }
+}
+
+static REMAP_FILE_PATH_ENTRY: Message = Message::new("remap_file_path_entry", &[
+    Field::new(1, "orig_id", Required, Type::Uint32),
+    Field::new(2, "remap_id", Required, Type::Uint32),
+    Field::new(3, "remap_type", Optional, Type::Enum),
+]);
+impl Entry for messages::RemapFilePathEntry {
+    fn schema() -> &'static Message { &REMAP_FILE_PATH_ENTRY }
+}
+
+static EXT_FILE_ENTRY: Message = Message::new("ext_file_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(5, "fown", Required, Type::Message(&FOWN_ENTRY)),
+]);
+impl Entry for messages::ExtFileEntry {
+    fn schema() -> &'static Message { &EXT_FILE_ENTRY }
+}
+
+static NS_FILE_ENTRY: Message = Message::new("ns_file_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "ns_id", Required, Type::Uint32),
+    Field::new(3, "ns_cflag", Required, Type::Uint32),
+    Field::new(4, "flags", Required, Type::Uint32),
+]);
+impl Entry for messages::NsFileEntry {
+    fn schema() -> &'static Message { &NS_FILE_ENTRY }
+}
+
+static PIPE_ENTRY: Message = Message::new("pipe_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "pipe_id", Required, Type::Uint32),
+    Field::new(3, "flags", Required, Type::Uint32),
+    Field::new(4, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(5, "uid", Optional, Type::Uint32),
+    Field::new(6, "gid", Optional, Type::Uint32),
+]);
+impl Entry for messages::PipeEntry {
+    fn schema() -> &'static Message { &PIPE_ENTRY }
+}
+
+static FIFO_ENTRY: Message = Message::new("fifo_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "pipe_id", Required, Type::Uint32),
+    Field::new(3, "regf_id", Optional, Type::Uint32),
+    Field::new(4, "wait_writer", Optional, Type::Bool),
+]);
+impl Entry for messages::FifoEntry {
+    fn schema() -> &'static Message { &FIFO_ENTRY }
+}
+
+static TTY_FILE_ENTRY: Message = Message::new("tty_file_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "tty_info_id", Required, Type::Uint32),
+    Field::new(3, "flags", Required, Type::Uint32),
+    Field::new(4, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(6, "regf_id", Optional, Type::Uint32),
+]);
+impl Entry for messages::TtyFileEntry {
+    fn schema() -> &'static Message { &TTY_FILE_ENTRY }
+}
+
+static TUNFILE_ENTRY: Message = Message::new("tunfile_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "netdev", Optional, Type::String),
+    Field::new(3, "detached", Optional, Type::Bool),
+    Field::new(4, "ns_id", Optional, Type::Uint32),
+]);
+impl Entry for messages::TunfileEntry {
+    fn schema() -> &'static Message { &TUNFILE_ENTRY }
+}
+
+static MEMFD_FILE_ENTRY: Message = Message::new("memfd_file_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(3, "pos", Required, Type::Uint64),
+    Field::new(4, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(5, "inode_id", Required, Type::Uint32),
+]);
+impl Entry for messages::MemfdFileEntry {
+    fn schema() -> &'static Message { &MEMFD_FILE_ENTRY }
+}
+
+static MEMFD_INODE_ENTRY: Message = Message::new("memfd_inode_entry", &[
+    Field::new(1, "name", Required, Type::String),
+    Field::new(2, "uid", Required, Type::Uint32),
+    Field::new(3, "gid", Required, Type::Uint32),
+    Field::new(4, "size", Required, Type::Uint64),
+    Field::new(5, "shmid", Required, Type::Uint32),
+    Field::new(6, "seals", Required, Type::Uint32),
+    Field::new(7, "inode_id", Required, Type::Uint64),
+    Field::new(8, "hugetlb_flag", Optional, Type::Uint32),
+    Field::new(9, "mode", Optional, Type::Uint32),
+]);
+impl Entry for messages::MemfdInodeEntry {
+    fn schema() -> &'static Message { &MEMFD_INODE_ENTRY }
+}
+
+static PIDFD_ENTRY: Message = Message::new("pidfd_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "ino", Required, Type::Uint32),
+    Field::new(3, "flags", Required, Type::Uint32),
+    Field::new(4, "nspid", Required, Type::Int32),
+    Field::new(5, "fown", Required, Type::Message(&FOWN_ENTRY)),
+]);
+impl Entry for messages::PidfdEntry {
+    fn schema() -> &'static Message { &PIDFD_ENTRY }
+}
+
+static BPFMAP_FILE_ENTRY: Message = Message::new("bpfmap_file_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(3, "pos", Required, Type::Uint64),
+    Field::new(4, "fown", Required, Type::Message(&FOWN_ENTRY)),
+    Field::new(5, "map_type", Required, Type::Uint32),
+    Field::new(6, "key_size", Required, Type::Uint32),
+    Field::new(7, "value_size", Required, Type::Uint32),
+    Field::new(8, "map_id", Required, Type::Uint32),
+    Field::new(9, "max_entries", Required, Type::Uint32),
+    Field::new(10, "map_flags", Required, Type::Uint32),
+    Field::new(11, "memlock", Required, Type::Uint64),
+    Field::new(12, "frozen", Required, Type::Bool),
+    Field::new(13, "map_name", Required, Type::String),
+    Field::new(14, "ifindex", Required, Type::Uint32),
+    Field::new(15, "mnt_id", Optional, Type::Sint32),
+    Field::new(16, "map_extra", Optional, Type::Uint64),
+]);
+impl Entry for messages::BpfmapFileEntry {
+    fn schema() -> &'static Message { &BPFMAP_FILE_ENTRY }
+}
+
+static MM_ENTRY: Message = Message::new("mm_entry", &[
+    Field::new(1, "mm_start_code", Required, Type::Uint64),
+    Field::new(2, "mm_end_code", Required, Type::Uint64),
+    Field::new(3, "mm_start_data", Required, Type::Uint64),
+    Field::new(4, "mm_end_data", Required, Type::Uint64),
+    Field::new(5, "mm_start_stack", Required, Type::Uint64),
+    Field::new(6, "mm_start_brk", Required, Type::Uint64),
+    Field::new(7, "mm_brk", Required, Type::Uint64),
+    Field::new(8, "mm_arg_start", Required, Type::Uint64),
+    Field::new(9, "mm_arg_end", Required, Type::Uint64),
+    Field::new(10, "mm_env_start", Required, Type::Uint64),
+    Field::new(11, "mm_env_end", Required, Type::Uint64),
+    Field::new(12, "exe_file_id", Required, Type::Uint32),
+    Field::new(13, "mm_saved_auxv", Repeated, Type::Uint64),
+    Field::new(14, "vmas", Repeated, Type::Message(&VMA_ENTRY)),
+    Field::new(15, "dumpable", Optional, Type::Int32),
+    Field::new(16, "aios", Repeated, Type::Message(&AIO_RING_ENTRY)),
+    Field::new(17, "thp_disabled", Optional, Type::Bool),
+]);
+impl Entry for messages::MmEntry {
+    fn schema() -> &'static Message { &MM_ENTRY }
+}
+
+static AIO_RING_ENTRY: Message = Message::new("aio_ring_entry", &[
+    Field::new(1, "id", Required, Type::Uint64),
+    Field::new(2, "nr_req", Required, Type::Uint32),
+    Field::new(3, "ring_len", Required, Type::Uint32),
+]);
+impl Entry for messages::AioRingEntry {
+    fn schema() -> &'static Message { &AIO_RING_ENTRY }
+}
+
+static VMA_ENTRY: Message = Message::new("vma_entry", &[
+    Field::new(1, "start", Required, Type::Uint64),
+    Field::new(2, "end", Required, Type::Uint64),
+    Field::new(3, "pgoff", Required, Type::Uint64),
+    Field::new(4, "shmid", Required, Type::Uint64),
+    Field::new(5, "prot", Required, Type::Uint32),
+    Field::new(6, "flags", Required, Type::Uint32),
+    Field::new(7, "status", Required, Type::Uint32),
+    Field::new(8, "fd", Required, Type::Sint64),
+    Field::new(9, "madv", Optional, Type::Uint64),
+    Field::new(10, "fdflags", Optional, Type::Uint32),
+]);
+impl Entry for messages::VmaEntry {
+    fn schema() -> &'static Message { &VMA_ENTRY }
+}
+
+static PAGEMAP_HEAD: Message = Message::new("pagemap_head", &[
+    Field::new(1, "pages_id", Required, Type::Uint32),
+]);
+impl Entry for messages::PagemapHead {
+    fn schema() -> &'static Message { &PAGEMAP_HEAD }
+}
+
+static PAGEMAP_ENTRY: Message = Message::new("pagemap_entry", &[
+    Field::new(1, "vaddr", Required, Type::Uint64),
+    Field::new(2, "compat_nr_pages", Required, Type::Uint32),
+    Field::new(3, "in_parent", Optional, Type::Bool),
+    Field::new(4, "flags", Optional, Type::Uint32),
+    Field::new(5, "nr_pages", Optional, Type::Uint64),
+    Field::new(6, "blocks", Optional, Type::Message(&PAGEMAP_BLOCKS)),
+]);
+impl Entry for messages::PagemapEntry {
+    fn schema() -> &'static Message { &PAGEMAP_ENTRY }
+}
+
+static PAGEMAP_BLOCKS: Message = Message::new("pagemap_blocks", &[
+    Field::new(1, "block_sizes", Repeated, Type::Uint32),
+    Field::new(2, "total_payload_size", Required, Type::Uint64),
+    Field::new(3, "pages_per_block", Required, Type::Uint32),
+]);
+impl Entry for messages::PagemapBlocks {
+    fn schema() -> &'static Message { &PAGEMAP_BLOCKS }
+}
+
+static STATS_ENTRY: Message = Message::new("stats_entry", &[
+    Field::new(1, "dump", Optional, Type::Message(&DUMP_STATS_ENTRY)),
+    Field::new(2, "restore", Optional, Type::Message(&RESTORE_STATS_ENTRY)),
+]);
+impl Entry for messages::StatsEntry {
+    fn schema() -> &'static Message { &STATS_ENTRY }
+}
+
+static DUMP_STATS_ENTRY: Message = Message::new("dump_stats_entry", &[
+    Field::new(1, "freezing_time", Required, Type::Uint32),
+    Field::new(2, "frozen_time", Required, Type::Uint32),
+    Field::new(3, "memdump_time", Required, Type::Uint32),
+    Field::new(4, "memwrite_time", Required, Type::Uint32),
+    Field::new(5, "pages_scanned", Required, Type::Uint64),
+    Field::new(6, "pages_skipped_parent", Required, Type::Uint64),
+    Field::new(7, "pages_written", Required, Type::Uint64),
+    Field::new(8, "irmap_resolve", Optional, Type::Uint32),
+    Field::new(9, "pages_lazy", Required, Type::Uint64),
+    Field::new(10, "page_pipes", Optional, Type::Uint64),
+    Field::new(11, "page_pipe_bufs", Optional, Type::Uint64),
+    Field::new(12, "shpages_scanned", Optional, Type::Uint64),
+    Field::new(13, "shpages_skipped_parent", Optional, Type::Uint64),
+    Field::new(14, "shpages_written", Optional, Type::Uint64),
+]);
+impl Entry for messages::DumpStatsEntry {
+    fn schema() -> &'static Message { &DUMP_STATS_ENTRY }
+}
+
+static RESTORE_STATS_ENTRY: Message = Message::new("restore_stats_entry", &[
+    Field::new(1, "pages_compared", Required, Type::Uint64),
+    Field::new(2, "pages_skipped_cow", Required, Type::Uint64),
+    Field::new(3, "forking_time", Required, Type::Uint32),
+    Field::new(4, "restore_time", Required, Type::Uint32),
+    Field::new(5, "pages_restored", Optional, Type::Uint64),
+]);
+impl Entry for messages::RestoreStatsEntry {
+    fn schema() -> &'static Message { &RESTORE_STATS_ENTRY }
+}

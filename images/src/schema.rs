@@ -1,0 +1,279 @@
+//! The schema as tables: which fields a message has, and how each is encoded.
+//!
+//! The rows are made from the same `.proto` files as the types of [`proto`](crate::proto). Here they
+//! check what prost lets pass: an absent required field is an error, and every fault has a place.
+
+use crate::error::{ErrorKind, Fault};
+use crate::wire::{Reader, WireType};
+
+/// A message of [`proto`](crate::proto), tied to its row in the schema.
+pub trait Entry: prost::Message + Default {
+    /// The message's row.
+    fn schema() -> &'static Message;
+}
+
+/// A message: its name and fields.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Message {
+    /// CRIU's name of it.
+    pub name: &'static str,
+    /// The fields, by rising number.
+    pub fields: &'static [Field],
+    /// Bit N is set when field N of `fields` is required.
+    required: u64,
+}
+
+/// A field of a message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Field {
+    /// Its number on the wire.
+    pub number: u32,
+    /// CRIU's name of it.
+    pub name: &'static str,
+    /// How often it occurs.
+    pub label: Label,
+    /// What it holds.
+    pub kind: Type,
+}
+
+/// How often a field occurs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// Exactly once.
+    Required,
+    /// At most once.
+    Optional,
+    /// Any number of times.
+    Repeated,
+}
+
+/// What a field holds: protobuf's types, as far as CRIU uses them.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Type {
+    /// `bool`
+    Bool,
+    /// `bytes`
+    Bytes,
+    /// An enum, whose values are `int32`.
+    Enum,
+    /// `fixed64`
+    Fixed64,
+    /// `int32`
+    Int32,
+    /// `int64`
+    Int64,
+    /// Another message.
+    Message(&'static Message),
+    /// `sint32`
+    Sint32,
+    /// `sint64`
+    Sint64,
+    /// `string`, whose bytes need not be UTF-8 with CRIU.
+    String,
+    /// `uint32`
+    Uint32,
+    /// `uint64`
+    Uint64,
+}
+
+impl Message {
+    pub(crate) const fn new(name: &'static str, fields: &'static [Field]) -> Self {
+        assert!(fields.len() <= 64, "the set of required fields is a u64");
+        let mut required = 0;
+        let mut i = 0;
+        while i < fields.len() {
+            if matches!(fields[i].label, Label::Required) {
+                required |= 1 << i;
+            }
+            i += 1;
+        }
+        Self {
+            name,
+            fields,
+            required,
+        }
+    }
+
+    /// A field, and its place in `fields`.
+    fn find(&self, number: u32) -> Option<(usize, &'static Field)> {
+        // Most messages number their fields from 1 without gaps.
+        let guess = (number as usize).saturating_sub(1);
+        let position = match self.fields.get(guess) {
+            Some(field) if field.number == number => guess,
+            _ => self
+                .fields
+                .binary_search_by_key(&number, |f| f.number)
+                .ok()?,
+        };
+        Some((position, self.fields.get(position)?))
+    }
+
+    /// Checks that `bytes` are this message: well formed to the last byte, every known field in its
+    /// type's encoding, every required field there, in nested messages too. Unknown fields pass.
+    pub(crate) fn check(&'static self, bytes: &[u8]) -> Result<(), Fault> {
+        self.check_nested(bytes, MAX_DEPTH)
+    }
+
+    fn check_nested(&'static self, bytes: &[u8], depth: u32) -> Result<(), Fault> {
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(ErrorKind::Depth(MAX_DEPTH).at(0));
+        };
+        let mut seen = 0;
+        let mut reader = Reader::new(bytes);
+        while !reader.is_empty() {
+            let start = reader.at();
+            let (number, wire) = reader.key()?;
+            match self.find(number) {
+                None => reader.skip(wire)?,
+                Some((position, field)) => {
+                    seen |= 1 << position;
+                    field
+                        .check(&mut reader, wire, start, depth)
+                        .map_err(|fault| fault.field(self.name, field.name))?;
+                }
+            }
+        }
+        let absent = (self.required & !seen).trailing_zeros() as usize;
+        match self.fields.get(absent) {
+            None => Ok(()),
+            Some(field) => Err(ErrorKind::Required.at(0).field(self.name, field.name)),
+        }
+    }
+
+    /// A fault in a field, which it names if the schema knows it.
+    pub(crate) fn blame(&'static self, number: u32, fault: Fault) -> Fault {
+        match self.find(number) {
+            None => fault,
+            Some((_, field)) => fault.field(self.name, field.name),
+        }
+    }
+}
+
+impl Field {
+    pub(crate) const fn new(number: u32, name: &'static str, label: Label, kind: Type) -> Self {
+        Self {
+            number,
+            name,
+            label,
+            kind,
+        }
+    }
+
+    /// Checks one occurrence, whose key began at `start` and has been read.
+    fn check(
+        &self,
+        reader: &mut Reader<'_>,
+        wire: WireType,
+        start: usize,
+        depth: u32,
+    ) -> Result<(), Fault> {
+        let (want, name) = match self.kind {
+            Type::Fixed64 => (WireType::Fixed64, "1"),
+            Type::Bytes | Type::String | Type::Message(_) => (WireType::Bytes, "2"),
+            _ => (WireType::Varint, "0"),
+        };
+        if wire == want {
+            let Type::Message(message) = self.kind else {
+                return reader.skip(wire);
+            };
+            let inner = reader.bytes()?;
+            let base = reader.at() - inner.len();
+            return message
+                .check_nested(inner, depth)
+                .map_err(|fault| fault.after(base as u64));
+        }
+        // A repeated number may come packed, whatever its declaration says.
+        if wire == WireType::Bytes && self.label == Label::Repeated {
+            let inner = reader.bytes()?;
+            let base = reader.at() - inner.len();
+            let mut values = Reader::new(inner);
+            while !values.is_empty() {
+                values
+                    .skip(want)
+                    .map_err(|fault| fault.after(base as u64))?;
+            }
+            return Ok(());
+        }
+        Err(ErrorKind::WireType {
+            found: wire.number(),
+            want: name,
+        }
+        .at(start))
+    }
+}
+
+/// Deepest nesting accepted. CRIU's messages nest by 5, its cgroup tree by the hierarchy's depth;
+/// protobuf implementations stop at 100.
+const MAX_DEPTH: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::proto::{MmEntry, PstreeEntry, VmaEntry};
+
+    fn fault(message: &'static Message, bytes: &[u8]) -> (String, Option<u64>, String) {
+        let error = Error::new("", message.check(bytes).unwrap_err());
+        let field = error.field();
+        let field = field.map_or(String::new(), |f| format!("{}.{}", f.message, f.field));
+        (error.kind().to_string(), error.offset(), field)
+    }
+
+    #[test]
+    fn an_absent_required_field_is_named_where_it_should_be() {
+        let task = PstreeEntry {
+            pid: 7,
+            ..Default::default()
+        };
+        let whole = task.encode_to_vec();
+        assert!(PstreeEntry::schema().check(&whole).is_ok());
+        // The last of pid, ppid, pgid, sid takes two bytes.
+        let (kind, offset, field) = fault(PstreeEntry::schema(), &whole[..6]);
+        assert_eq!(kind, "is required and absent");
+        assert_eq!(offset, Some(0));
+        assert_eq!(field, "pstree_entry.sid");
+    }
+
+    #[test]
+    fn a_fault_in_a_nested_message_counts_from_the_outer_one() {
+        let mm = MmEntry {
+            vmas: vec![VmaEntry::default()],
+            ..Default::default()
+        };
+        let mut bytes = mm.encode_to_vec();
+        let whole = bytes.len();
+        // The vma comes last; its own last field is `fd`, two bytes.
+        let vma = VmaEntry::default().encode_to_vec().len();
+        bytes.truncate(whole - 2);
+        bytes[whole - vma - 1] -= 2;
+        let (kind, offset, field) = fault(MmEntry::schema(), &bytes);
+        assert_eq!(kind, "is required and absent");
+        assert_eq!(offset, Some((whole - vma) as u64));
+        assert_eq!(field, "vma_entry.fd");
+    }
+
+    #[test]
+    fn wrong_wire_types_and_groups_are_refused() {
+        let (kind, offset, field) = fault(PstreeEntry::schema(), &[0x0d, 0, 0, 0, 0]);
+        assert_eq!(kind, "wire type is 5, wanted 0");
+        assert_eq!(offset, Some(0));
+        assert_eq!(field, "pstree_entry.pid");
+        let (kind, _, _) = fault(PstreeEntry::schema(), &[0x0b]);
+        assert_eq!(kind, "wire type is 3, wanted 0, 1, 2 or 5");
+    }
+
+    #[test]
+    fn repeated_numbers_may_be_packed_and_unknown_fields_pass() {
+        let mut bytes = PstreeEntry::default().encode_to_vec();
+        bytes.extend([0x2a, 3, 1, 0x80, 1]);
+        bytes.extend([0xfa, 0x01, 2, b'h', b'i']);
+        assert!(PstreeEntry::schema().check(&bytes).is_ok());
+        let decoded = PstreeEntry::decode(&*bytes).unwrap();
+        assert_eq!(decoded.threads, [1, 128]);
+    }
+}

@@ -1,0 +1,152 @@
+//! A set of images: one checkpoint, one pre-dump, or a copy of either.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use crate::chain::Level;
+use crate::checkpoint::{Checkpoint, Tree};
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::FileTable;
+use crate::frame::Image;
+use crate::kind::{self, Kind};
+use crate::proto::InventoryEntry;
+use crate::schema::Entry;
+use crate::source::{Directory, Source};
+
+/// The images of one dump. It owns what has been read; everything else borrows from it.
+///
+/// What belongs to the whole set is read once, when it is first wanted; what belongs to one task is
+/// read by the call that asks for it.
+///
+/// ```
+/// use criu_images::ImageSet;
+///
+/// let set = ImageSet::open("tests/data/pipeline")?;
+/// assert_eq!(set.inventory().img_version, 2);
+/// println!("{}", set.checkpoint()?.tree());
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+pub struct ImageSet {
+    level: Level,
+    inventory: InventoryEntry,
+    tree: OnceLock<Tree>,
+    files: OnceLock<FileTable>,
+}
+
+impl ImageSet {
+    /// Opens the images in a directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the directory cannot be read, and those of [`new`](Self::new).
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self> {
+        Self::new(Directory::open(directory)?)
+    }
+
+    /// Opens the images that a source holds, and reads their inventory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] when there is no inventory, as after a failed dump;
+    /// [`ErrorKind::Version`] when its layout is unknown; those of any image.
+    pub fn new(source: impl Source + 'static) -> Result<Self> {
+        let level = Level::new(Box::new(source));
+        let inventory: InventoryEntry = single(&level, kind::INVENTORY, 0)?;
+        if !(1..=3).contains(&inventory.img_version) {
+            let kind = ErrorKind::Version(inventory.img_version);
+            return Err(Error::new(kind::INVENTORY.file, kind));
+        }
+        Ok(Self {
+            level,
+            inventory,
+            tree: OnceLock::new(),
+            files: OnceLock::new(),
+        })
+    }
+
+    /// What is true of the whole set.
+    pub fn inventory(&self) -> &InventoryEntry {
+        &self.inventory
+    }
+
+    /// The process tree. A pre-dump has none.
+    ///
+    /// # Errors
+    /// Those of reading `pstree.img` and the core image of every task.
+    pub fn checkpoint(&self) -> Result<Checkpoint<'_>> {
+        let tree = cached(&self.tree, || Tree::read(self))?;
+        Ok(Checkpoint::new(self, tree))
+    }
+
+    /// The names of all files of the set.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn names(&self) -> Result<Vec<String>> {
+        self.level.source().names()
+    }
+
+    /// The bytes of one image, for [`Image::parse`]; `None` when the set lacks it. Not for pages.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]; [`ErrorKind::NotAFile`]; [`ErrorKind::TooLarge`] above
+    /// [`MAX_IMAGE`](crate::source::MAX_IMAGE).
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.level.read(name)
+    }
+
+    pub(crate) fn level(&self) -> &Level {
+        &self.level
+    }
+
+    /// The open files of all tasks.
+    pub(crate) fn files(&self) -> Result<&FileTable> {
+        cached(&self.files, || FileTable::read(self))
+    }
+
+    /// The entry of an image that has one and has to be there.
+    pub(crate) fn single<M: Entry>(&self, kind: &'static Kind, id: u64) -> Result<M> {
+        single(&self.level, kind, id)
+    }
+
+    /// Every entry of an image; none when the set lacks it.
+    pub(crate) fn for_each<M: Entry>(
+        &self,
+        kind: &'static Kind,
+        id: u64,
+        mut each: impl FnMut(M) -> Result<(), ErrorKind>,
+    ) -> Result<()> {
+        let name = kind.file_name(id);
+        let Some(bytes) = self.level.read(&name)? else {
+            return Ok(());
+        };
+        let mut image = Image::parse(&name, &bytes, kind)?;
+        while let Some(entry) = image.next_entry()? {
+            each(entry.decode()?).map_err(|kind| entry.fault(kind.at(0)))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ImageSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = self.level.source();
+        f.debug_tuple("ImageSet").field(&source).finish()
+    }
+}
+
+fn single<M: Entry>(level: &Level, kind: &'static Kind, id: u64) -> Result<M> {
+    let name = kind.file_name(id);
+    let bytes = level.need(&name)?;
+    Image::parse(&name, &bytes, kind)?.single()
+}
+
+/// A value made once. Two threads may both make it; one wins.
+fn cached<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None => {
+            let value = make()?;
+            Ok(cell.get_or_init(|| value))
+        }
+    }
+}

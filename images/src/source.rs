@@ -1,0 +1,229 @@
+//! Where the bytes of a set come from: a directory, or memory.
+//!
+//! Names are plain file names. Nothing here follows a symbolic link but `parent`, which is the
+//! format's own way to the previous set; an image that is anything but a regular file is refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Fault, Result};
+
+/// Something that holds the files of a set.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// The names of all files, in no particular order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    fn names(&self) -> Result<Vec<String>>;
+
+    /// Opens a file; `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], [`ErrorKind::NotAFile`].
+    fn open(&self, name: &str) -> Result<Option<Blob>>;
+
+    /// The set that pages in the parent are taken from; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]; [`ErrorKind::Chain`] when it is a set already passed on the way here.
+    fn parent(&self) -> Result<Option<Box<dyn Source>>>;
+}
+
+/// The bytes of one file, read where they are wanted.
+#[derive(Clone, Debug)]
+pub struct Blob(Inner);
+
+#[derive(Clone, Debug)]
+enum Inner {
+    File { file: Arc<File>, len: u64 },
+    Memory(Arc<[u8]>),
+}
+
+impl Blob {
+    /// Number of bytes, as it was when the file was opened.
+    pub fn len(&self) -> u64 {
+        match &self.0 {
+            Inner::File { len, .. } => *len,
+            Inner::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buf` from `offset` on.
+    ///
+    /// # Errors
+    /// Those of pread(2), and `UnexpectedEof` when the file is shorter.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        match &self.0 {
+            Inner::File { file, .. } => file.read_exact_at(buf, offset),
+            Inner::Memory(bytes) => {
+                let start = usize::try_from(offset).ok();
+                let rest = start.and_then(|start| bytes.get(start..));
+                match rest.and_then(|rest| rest.get(..buf.len())) {
+                    Some(found) => buf.copy_from_slice(found),
+                    None => return Err(io::ErrorKind::UnexpectedEof.into()),
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Inner::Memory(bytes.into()))
+    }
+}
+
+/// Largest image taken into memory at once, in bytes; pages are read piece by piece and have no limit.
+/// The largest are pagemaps, 14 bytes a run.
+pub const MAX_IMAGE: u64 = 256 << 20;
+
+/// A directory of images, as `criu dump -D` fills it.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// Device and inode of this directory and of those whose `parent` led here.
+    passed: Vec<(u64, u64)>,
+}
+
+impl Directory {
+    /// A directory by its path.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when it cannot be reached or is none.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        Self::reach(path.clone(), Vec::new()).map_err(|f| Error::new(path.to_string_lossy(), f))
+    }
+
+    fn reach(path: PathBuf, mut passed: Vec<(u64, u64)>) -> Result<Self, Fault> {
+        let found = fs::metadata(&path)?;
+        if !found.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory).into());
+        }
+        let id = (found.dev(), found.ino());
+        if passed.contains(&id) {
+            return Err(ErrorKind::Chain(passed.len()).into());
+        }
+        passed.push(id);
+        Ok(Self { path, passed })
+    }
+
+    /// The directory's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Source for Directory {
+    fn names(&self) -> Result<Vec<String>> {
+        let read = || -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(&self.path)? {
+                // No image has a name that is not UTF-8.
+                names.extend(entry?.file_name().into_string());
+            }
+            Ok(names)
+        };
+        read().map_err(|error| Error::new(self.path.to_string_lossy(), error))
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Blob>> {
+        let fail = |fault: Fault| Error::new(name, fault);
+        if name.contains('/') || name == ".." || name == "." {
+            return Err(fail(ErrorKind::NotAFile.into()));
+        }
+        let opened = OpenOptions::new()
+            .read(true)
+            // A link is not followed, and a fifo without a writer does not block.
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(self.path.join(name));
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                return Err(fail(ErrorKind::NotAFile.into()));
+            }
+            Err(error) => return Err(fail(error.into())),
+        };
+        let found = file.metadata().map_err(|error| fail(error.into()))?;
+        if !found.is_file() {
+            return Err(fail(ErrorKind::NotAFile.into()));
+        }
+        let len = found.len();
+        Ok(Some(Blob(Inner::File {
+            file: Arc::new(file),
+            len,
+        })))
+    }
+
+    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+        let name = "parent";
+        let path = self.path.join(name);
+        if matches!(fs::symlink_metadata(&path), Err(e) if e.kind() == io::ErrorKind::NotFound) {
+            return Ok(None);
+        }
+        let parent = Self::reach(path, self.passed.clone());
+        let parent = parent.map_err(|fault| Error::new(name, fault))?;
+        Ok(Some(Box::new(parent)))
+    }
+}
+
+/// A set in memory.
+///
+/// ```
+/// use criu_images::source::InMemory;
+/// use criu_images::{ErrorKind, ImageSet};
+///
+/// let mut files = InMemory::default();
+/// files.insert("pages-1.img", vec![0; 4096]);
+/// let error = ImageSet::new(files).unwrap_err();
+/// assert_eq!(error.to_string(), "inventory.img: is missing");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct InMemory {
+    files: BTreeMap<String, Blob>,
+    parent: Option<Box<InMemory>>,
+}
+
+impl InMemory {
+    /// Adds a file, or replaces it.
+    pub fn insert(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) {
+        self.files.insert(name.into(), Blob::from(bytes.into()));
+    }
+
+    /// Removes a file.
+    pub fn remove(&mut self, name: &str) {
+        self.files.remove(name);
+    }
+
+    /// Sets the parent set.
+    pub fn set_parent(&mut self, parent: InMemory) {
+        self.parent = Some(Box::new(parent));
+    }
+}
+
+impl Source for InMemory {
+    fn names(&self) -> Result<Vec<String>> {
+        Ok(self.files.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Blob>> {
+        Ok(self.files.get(name).cloned())
+    }
+
+    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+        let parent = self.parent.clone();
+        Ok(parent.map(|parent| parent as Box<dyn Source>))
+    }
+}

@@ -1,0 +1,226 @@
+//! What CRIU counted while it worked: `stats-dump` and `stats-restore`, in the work directory.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::frame::Image;
+use crate::kind::{self, Kind};
+use crate::proto::StatsEntry;
+
+/// Statistics of a dump. Counters are in pages unless they say otherwise; those an older CRIU lacks
+/// are `None`.
+///
+/// ```
+/// use criu_images::DumpStats;
+///
+/// let stats = DumpStats::parse(&std::fs::read("tests/data/pipeline/stats-dump")?)?;
+/// println!("{stats}");
+/// assert!(stats.frozen >= stats.memdump);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DumpStats {
+    /// To stop all tasks.
+    pub freezing: Duration,
+    /// How long they were stopped.
+    pub frozen: Duration,
+    /// To find and drain memory.
+    pub memdump: Duration,
+    /// To write it.
+    pub memwrite: Duration,
+    /// To find the paths of watched inodes.
+    pub irmap_resolve: Option<Duration>,
+    /// Pages looked at.
+    pub pages_scanned: u64,
+    /// Pages left to the parent set.
+    pub pages_skipped_parent: u64,
+    /// Pages written.
+    pub pages_written: u64,
+    /// Pages that a restore may fetch lazily.
+    pub pages_lazy: u64,
+    /// Pipes used to drain memory.
+    pub page_pipes: Option<u64>,
+    /// Their buffers.
+    pub page_pipe_bufs: Option<u64>,
+    /// Shared pages looked at.
+    pub shpages_scanned: Option<u64>,
+    /// Shared pages left to the parent set.
+    pub shpages_skipped_parent: Option<u64>,
+    /// Shared pages written.
+    pub shpages_written: Option<u64>,
+}
+
+/// Statistics of a restore. Counters are in pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreStats {
+    /// To create all tasks.
+    pub forking: Duration,
+    /// In all.
+    pub restore: Duration,
+    /// Pages compared with what the parent task already had.
+    pub pages_compared: u64,
+    /// Pages found equal, and so still shared with it.
+    pub pages_skipped_cow: u64,
+    /// Pages read from images.
+    pub pages_restored: Option<u64>,
+}
+
+impl DumpStats {
+    /// Parses the content of `stats-dump`.
+    ///
+    /// # Errors
+    /// Those of any image; [`ErrorKind::Required`] when it has no statistics of a dump.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let entry = stats(bytes, kind::STATS_DUMP)?;
+        let dump = entry.dump.ok_or_else(|| absent(kind::STATS_DUMP, "dump"))?;
+        Ok(Self {
+            freezing: micros(dump.freezing_time),
+            frozen: micros(dump.frozen_time),
+            memdump: micros(dump.memdump_time),
+            memwrite: micros(dump.memwrite_time),
+            irmap_resolve: dump.irmap_resolve.map(micros),
+            pages_scanned: dump.pages_scanned,
+            pages_skipped_parent: dump.pages_skipped_parent,
+            pages_written: dump.pages_written,
+            pages_lazy: dump.pages_lazy,
+            page_pipes: dump.page_pipes,
+            page_pipe_bufs: dump.page_pipe_bufs,
+            shpages_scanned: dump.shpages_scanned,
+            shpages_skipped_parent: dump.shpages_skipped_parent,
+            shpages_written: dump.shpages_written,
+        })
+    }
+}
+
+impl RestoreStats {
+    /// Parses the content of `stats-restore`.
+    ///
+    /// # Errors
+    /// Those of any image; [`ErrorKind::Required`] when it has no statistics of a restore.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let entry = stats(bytes, kind::STATS_RESTORE)?;
+        let restore = entry.restore;
+        let restore = restore.ok_or_else(|| absent(kind::STATS_RESTORE, "restore"))?;
+        Ok(Self {
+            forking: micros(restore.forking_time),
+            restore: micros(restore.restore_time),
+            pages_compared: restore.pages_compared,
+            pages_skipped_cow: restore.pages_skipped_cow,
+            pages_restored: restore.pages_restored,
+        })
+    }
+}
+
+impl fmt::Display for DumpStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            freezing,
+            frozen,
+            memdump,
+            memwrite,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "frozen for {frozen:?}, after {freezing:?} to stop all tasks"
+        )?;
+        writeln!(f, "memory: {memdump:?} to collect, {memwrite:?} to write")?;
+        write!(
+            f,
+            "pages: {} scanned, {} written, {} left to the parent, {} lazy",
+            self.pages_scanned, self.pages_written, self.pages_skipped_parent, self.pages_lazy,
+        )?;
+        if let (Some(scanned), Some(written)) = (self.shpages_scanned, self.shpages_written) {
+            write!(f, "\nshared pages: {scanned} scanned, {written} written")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for RestoreStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            forking, restore, ..
+        } = self;
+        writeln!(
+            f,
+            "restored in {restore:?}, {forking:?} of them to create tasks"
+        )?;
+        write!(
+            f,
+            "pages: {} compared, {} still shared",
+            self.pages_compared, self.pages_skipped_cow,
+        )?;
+        match self.pages_restored {
+            Some(restored) => write!(f, ", {restored} restored"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn stats(bytes: &[u8], kind: &'static Kind) -> Result<StatsEntry> {
+    Image::parse(kind.file, bytes, kind)?.single()
+}
+
+fn absent(kind: &Kind, field: &'static str) -> Error {
+    let fault = Fault::from(ErrorKind::Required).field("stats_entry", field);
+    Error::new(kind.file, fault)
+}
+
+fn micros(micros: u32) -> Duration {
+    Duration::from_micros(micros.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `stats-dump` of CRIU 4.1.1.
+    const DUMP: [u8; 48] = [
+        0x40, 0x59, 0x10, 0x55, 0x06, 0x33, 0x09, 0x57, 0x24, 0, 0, 0, 0x0a, 0x22, 0x08, 0xde,
+        0x02, 0x10, 0xdf, 0xb4, 0x01, 0x18, 0x8c, 0x09, 0x20, 0xca, 0x02, 0x28, 0xa0, 0x01, 0x30,
+        0, 0x38, 0x59, 0x40, 0, 0x48, 0, 0x50, 0x12, 0x58, 0x12, 0x60, 0, 0x68, 0, 0x70, 0,
+    ];
+
+    #[test]
+    fn a_dump_of_4_1_1_reads() {
+        let want = DumpStats {
+            freezing: Duration::from_micros(350),
+            frozen: Duration::from_micros(23_135),
+            memdump: Duration::from_micros(1_164),
+            memwrite: Duration::from_micros(330),
+            irmap_resolve: Some(Duration::ZERO),
+            pages_scanned: 160,
+            pages_skipped_parent: 0,
+            pages_written: 89,
+            pages_lazy: 0,
+            page_pipes: Some(18),
+            page_pipe_bufs: Some(18),
+            shpages_scanned: Some(0),
+            shpages_skipped_parent: Some(0),
+            shpages_written: Some(0),
+        };
+        assert_eq!(DumpStats::parse(&DUMP).unwrap(), want);
+    }
+
+    #[test]
+    fn a_restore_of_an_older_criu_lacks_the_last_counter() {
+        let mut restore = DUMP[..8].to_vec();
+        restore.extend([
+            11, 0, 0, 0, 0x12, 9, 0x08, 7, 0x10, 2, 0x18, 0xe8, 0x07, 0x20, 5,
+        ]);
+        let stats = RestoreStats::parse(&restore).unwrap();
+        assert_eq!(
+            stats.to_string(),
+            "restored in 5µs, 1ms of them to create tasks\npages: 7 compared, 2 still shared"
+        );
+        let error = DumpStats::parse(&restore).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "stats-dump: stats_entry.dump: is required and absent"
+        );
+    }
+}

@@ -1,0 +1,330 @@
+//! One task, and its threads.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::checkpoint::{Node, Tree};
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::files::{Fd, OpenFile};
+use crate::kind::{self, Kind};
+use crate::memory::Memory;
+use crate::namespaces::Namespace;
+use crate::proto::{
+    CoreEntry, CredsEntry, FdinfoEntry, FsEntry, MmEntry, TaskCoreEntry, TaskKobjIdsEntry,
+    ThreadCoreEntry,
+};
+use crate::set::ImageSet;
+use crate::text::Text;
+
+/// A task of a [`Checkpoint`](crate::Checkpoint): a process with all its threads. A view, to be copied
+/// freely. It displays as one line of a process list.
+///
+/// ```
+/// use criu_images::{ImageSet, State};
+///
+/// let set = ImageSet::open("tests/data/pipeline")?;
+/// let shell = set.checkpoint()?.root();
+/// assert_eq!(shell.state(), State::Alive);
+/// for child in shell.children() {
+///     assert_eq!(child.ppid(), shell.pid());
+///     println!("{child} runs {}", child.exe()?.expect("it is alive"));
+/// }
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Task<'a> {
+    set: &'a ImageSet,
+    tree: &'a Tree,
+    node: &'a Node,
+}
+
+/// What a task was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// Running or sleeping.
+    Alive,
+    /// It has ended and nobody has waited for it: a zombie.
+    Dead,
+    /// Stopped by a signal.
+    Stopped,
+    /// A number this version does not know.
+    Unknown(u32),
+}
+
+/// A thread of a [`Task`].
+#[derive(Clone, Debug)]
+pub struct Thread<'a> {
+    tid: u32,
+    core: Cow<'a, CoreEntry>,
+    name: &'a [u8],
+}
+
+impl<'a> Task<'a> {
+    pub(crate) fn new(set: &'a ImageSet, tree: &'a Tree, node: &'a Node) -> Self {
+        Self { set, tree, node }
+    }
+
+    /// Its process id, in its own pid namespace.
+    pub fn pid(&self) -> u32 {
+        self.node.entry.pid
+    }
+
+    /// Its parent's process id; of the root, 0.
+    pub fn ppid(&self) -> u32 {
+        self.node.entry.ppid
+    }
+
+    /// Its process group.
+    pub fn pgid(&self) -> u32 {
+        self.node.entry.pgid
+    }
+
+    /// Its session.
+    pub fn sid(&self) -> u32 {
+        self.node.entry.sid
+    }
+
+    /// Its distance from the root.
+    pub fn depth(&self) -> usize {
+        self.node.depth
+    }
+
+    /// Its parent; `None` for the root.
+    pub fn parent(&self) -> Option<Task<'a>> {
+        let node = self.tree.parent(self.node)?;
+        Some(Self { node, ..*self })
+    }
+
+    /// Its children.
+    pub fn children(&self) -> impl Iterator<Item = Task<'a>> {
+        let Self { set, tree, node } = *self;
+        let children = tree.children(node);
+        children.map(move |node| Self { set, tree, node })
+    }
+
+    /// Its name, at most 15 bytes.
+    pub fn name(&self) -> Text<'a> {
+        Text(&self.node.task.comm)
+    }
+
+    /// What it was doing.
+    pub fn state(&self) -> State {
+        match self.node.task.task_state {
+            1 => State::Alive,
+            // 6 is what CRIU calls a zombie among its own states.
+            2 | 6 => State::Dead,
+            3 => State::Stopped,
+            other => State::Unknown(other),
+        }
+    }
+
+    /// Whether it has memory, files and threads: it is no zombie.
+    pub fn is_alive(&self) -> bool {
+        self.state() != State::Dead
+    }
+
+    /// What the set has of the task as a whole.
+    pub fn core(&self) -> &'a TaskCoreEntry {
+        &self.node.task
+    }
+
+    /// The credentials of its first thread; a zombie has none.
+    pub fn creds(&self) -> Option<&'a CredsEntry> {
+        self.node.core.thread_core.as_ref()?.creds.as_ref()
+    }
+
+    /// The ids of its threads, the first its own; a zombie has none.
+    pub fn tids(&self) -> &'a [u32] {
+        match self.is_alive() {
+            true => &self.node.entry.threads,
+            false => &[],
+        }
+    }
+
+    /// Its threads, the first of which has its own id.
+    ///
+    /// # Errors
+    /// Those of the threads' core images.
+    pub fn threads(&self) -> Result<Vec<Thread<'a>>> {
+        let threads = self.tids().iter().map(|&tid| {
+            let core = match tid == self.pid() {
+                true => Cow::Borrowed(&self.node.core),
+                false => Cow::Owned(self.set.single(kind::CORE, tid.into())?),
+            };
+            let name = &self.node.task.comm;
+            Ok(Thread { tid, core, name })
+        });
+        threads.collect()
+    }
+
+    /// The ids of the kernel objects it shares with others; a zombie has none.
+    ///
+    /// # Errors
+    /// Those of its ids image.
+    pub fn ids(&self) -> Result<Option<TaskKobjIdsEntry>> {
+        self.if_alive(|| self.set.single(kind::IDS, self.pid().into()))
+    }
+
+    /// Its namespaces; a zombie has none.
+    ///
+    /// # Errors
+    /// Those of its ids image.
+    pub fn namespaces(&self) -> Result<Vec<Namespace>> {
+        let ids = self.ids()?.unwrap_or_default();
+        let host = self.set.inventory().root_ids.as_ref();
+        Ok(Namespace::all(&ids, host))
+    }
+
+    /// Its descriptors, in the order the kernel listed them; a zombie has none.
+    ///
+    /// # Errors
+    /// Those of its ids image, its descriptor table and `files.img`; [`ErrorKind::Dangling`] when a
+    /// descriptor leads nowhere.
+    pub fn files(&self) -> Result<Vec<Fd<'a>>> {
+        let Some(ids) = self.ids()? else {
+            return Ok(Vec::new());
+        };
+        let table = self.set.files()?;
+        let mut fds = Vec::new();
+        let id = ids.files_id.into();
+        self.set.for_each(kind::FDINFO, id, |entry: FdinfoEntry| {
+            fds.push(table.fd(&entry)?);
+            Ok(())
+        })?;
+        Ok(fds)
+    }
+
+    /// Its address space, mappings included; a zombie has none.
+    ///
+    /// # Errors
+    /// Those of its mm image.
+    pub fn mm(&self) -> Result<Option<MmEntry>> {
+        self.if_alive(|| self.set.single(kind::MM, self.pid().into()))
+    }
+
+    /// Its memory; a zombie has none.
+    ///
+    /// # Errors
+    /// Those of its mm image, its pagemap and `files.img`. Pages and parent sets are not yet needed.
+    pub fn memory(&self) -> Result<Option<Memory<'a>>> {
+        self.if_alive(|| Memory::open(self.set, self.pid()))
+    }
+
+    /// Its root, working directory and umask; a zombie has none.
+    ///
+    /// # Errors
+    /// Those of its fs image.
+    pub fn fs(&self) -> Result<Option<FsEntry>> {
+        self.if_alive(|| self.set.single(kind::FS, self.pid().into()))
+    }
+
+    /// Its working directory; a zombie has none.
+    ///
+    /// # Errors
+    /// Those of its fs image and `files.img`.
+    pub fn cwd(&self) -> Result<Option<OpenFile<'a>>> {
+        let fs = self.fs()?;
+        fs.map(|fs| self.file(kind::FS, "cwd_id", fs.cwd_id))
+            .transpose()
+    }
+
+    /// Its root directory; a zombie has none.
+    ///
+    /// # Errors
+    /// Those of its fs image and `files.img`.
+    pub fn root_dir(&self) -> Result<Option<OpenFile<'a>>> {
+        let fs = self.fs()?;
+        fs.map(|fs| self.file(kind::FS, "root_id", fs.root_id))
+            .transpose()
+    }
+
+    /// The program it runs; a zombie has none.
+    ///
+    /// # Errors
+    /// Those of its mm image and `files.img`.
+    pub fn exe(&self) -> Result<Option<OpenFile<'a>>> {
+        let mm = self.mm()?;
+        mm.map(|mm| self.file(kind::MM, "exe_file_id", mm.exe_file_id))
+            .transpose()
+    }
+
+    /// The file that a field of an image of this task names.
+    fn file(&self, kind: &Kind, field: &'static str, id: u32) -> Result<OpenFile<'a>> {
+        let found = self.set.files()?.get(id);
+        found.ok_or_else(|| {
+            let (what, id) = ("file", id.into());
+            let fault = Fault::from(ErrorKind::Dangling { what, id });
+            Error::new(
+                kind.file_name(self.pid().into()),
+                fault.field(kind.message, field),
+            )
+        })
+    }
+
+    fn if_alive<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+        match self.is_alive() {
+            true => read().map(Some),
+            false => Ok(None),
+        }
+    }
+}
+
+impl fmt::Debug for Task<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Task").field(&self.node.entry).finish()
+    }
+}
+
+impl fmt::Display for Task<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pid(), self.name())?;
+        match self.state() {
+            State::Alive => {}
+            state => write!(f, " [{state}]")?,
+        }
+        match self.tids().len() {
+            0 | 1 => Ok(()),
+            threads => write!(f, " ({threads} threads)"),
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alive => f.write_str("alive"),
+            Self::Dead => f.write_str("zombie"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Unknown(number) => write!(f, "state {number}"),
+        }
+    }
+}
+
+impl Thread<'_> {
+    /// Its thread id.
+    pub fn tid(&self) -> u32 {
+        self.tid
+    }
+
+    /// Its name, at most 15 bytes.
+    pub fn name(&self) -> Text<'_> {
+        let own = self.thread_core().and_then(|core| core.comm.as_deref());
+        Text(own.unwrap_or(self.name))
+    }
+
+    /// Everything its core image has, registers included, but not what belongs to the whole task.
+    pub fn core(&self) -> &CoreEntry {
+        &self.core
+    }
+
+    /// What no architecture owns: scheduling, credentials, waiting signals.
+    pub fn thread_core(&self) -> Option<&ThreadCoreEntry> {
+        self.core.thread_core.as_ref()
+    }
+
+    /// Its credentials.
+    pub fn creds(&self) -> Option<&CredsEntry> {
+        self.thread_core()?.creds.as_ref()
+    }
+}

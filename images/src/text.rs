@@ -1,0 +1,39 @@
+//! Names and paths from images, fit for a terminal.
+
+use std::fmt::{self, Write};
+
+/// Bytes that should be text: CRIU's strings. It displays what is not UTF-8, and control characters,
+/// escaped.
+///
+/// ```
+/// let path = criu_images::Text(b"/tmp/\x1b[2Ja");
+/// assert_eq!(path.to_string(), "/tmp/\\u{1b}[2Ja");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text<'a>(pub &'a [u8]);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for char in chunk.valid().chars() {
+                match char.is_control() {
+                    true => char.escape_default().fmt(f)?,
+                    false => f.write_char(char)?,
+                }
+            }
+            chunk.invalid().escape_ascii().fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_control_characters() {
+        let text = Text(b"gr\xc3\xbc\xc3\x9fe \x1b[2J\xff\n");
+        assert_eq!(text.to_string(), "gr\u{fc}\u{df}e \\u{1b}[2J\\xff\\n");
+    }
+}

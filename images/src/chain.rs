@@ -57,6 +57,12 @@ impl Level {
         Ok(Some(bytes))
     }
 
+    /// A whole image that has to be there.
+    pub(crate) fn need(&self, file: &str) -> Result<Vec<u8>> {
+        let missing = || Error::new(self.place(file), ErrorKind::Missing);
+        self.read(file)?.ok_or_else(missing)
+    }
+
     /// A file's name as errors give it: seen from the first set of the chain.
     pub(crate) fn place(&self, file: &str) -> String {
         format!("{}{file}", "parent/".repeat(self.depth))

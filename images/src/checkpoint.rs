@@ -23,7 +23,7 @@ use crate::task::Task;
 /// assert_eq!(names, ["sh", "sleep", "cat"]);
 /// # Ok::<(), criu_images::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Checkpoint<'a> {
     set: &'a ImageSet,
     tree: &'a Tree,
@@ -95,6 +95,12 @@ impl<'a> Checkpoint<'a> {
     }
 }
 
+impl fmt::Debug for Checkpoint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.tasks()).finish()
+    }
+}
+
 struct Lines<'a>(Checkpoint<'a>);
 
 impl fmt::Display for Lines<'_> {
@@ -134,13 +140,12 @@ pub(crate) struct Node {
 
 impl Tree {
     pub(crate) fn read(set: &ImageSet) -> Result<Self> {
-        let name = kind::PSTREE.file_name(0);
-        let missing = || Error::new(&name, ErrorKind::Missing);
-        let bytes = set.read(&name)?.ok_or_else(missing)?;
-        let mut image = Image::parse(&name, &bytes, kind::PSTREE)?;
+        let name = kind::PSTREE.file;
+        let bytes = set.level().need(name)?;
+        let mut image = Image::parse(name, &bytes, kind::PSTREE)?;
         let Some(first) = image.next_entry()? else {
             let none = ErrorKind::Malformed("has no root task");
-            return Err(Error::new(&name, none));
+            return Err(Error::new(name, none));
         };
         let root = Node::read(set, first.decode()?, None, 0)?;
         let mut tree =

@@ -42,8 +42,9 @@ pub struct FieldName {
 
 impl Error {
     pub(crate) fn new(image: impl Into<String>, fault: impl Into<Fault>) -> Self {
-        let Fault { kind, offset, field } = fault.into();
-        Self(Box::new(Inner { kind, image: image.into(), offset, field }))
+        let Fault(mut inner) = fault.into();
+        inner.image = image.into();
+        Self(inner)
     }
 
     /// The same error under another name of the file.
@@ -86,32 +87,25 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.0.kind {
-            ErrorKind::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for Error {}
 
 /// What is wrong with an image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The operating system refused.
-    #[error("cannot be read")]
-    Io(#[source] io::Error),
+    #[error("cannot be read: {0}")]
+    Io(io::Error),
     /// The set needs this image and has none.
     #[error("is missing")]
     Missing,
     /// A symbolic link, a fifo, a folder: only regular files are read.
     #[error("is not a regular file")]
     NotAFile,
-    /// More bytes than this crate takes into memory at once.
+    /// An image or an entry with more bytes than this crate takes into memory at once.
     #[error("has {size} bytes, at most {limit} are read")]
     TooLarge {
-        /// Bytes found.
+        /// Bytes found, or claimed.
         size: u64,
         /// Bytes allowed.
         limit: u64,
@@ -225,38 +219,44 @@ pub enum NoPage {
     Compressed,
 }
 
-/// A fault whose image is not known yet.
+/// A fault whose image is not known yet. One word, so that parsers return values in registers.
 #[derive(Debug)]
-pub(crate) struct Fault {
-    pub(crate) kind: ErrorKind,
-    pub(crate) offset: Option<u64>,
-    pub(crate) field: Option<FieldName>,
-}
+pub(crate) struct Fault(Box<Inner>);
 
 impl Fault {
+    #[cold]
+    fn new(kind: ErrorKind, offset: Option<u64>) -> Self {
+        Self(Box::new(Inner { kind, image: String::new(), offset, field: None }))
+    }
+
     /// The same fault in bytes that begin at `base`.
     pub(crate) fn after(mut self, base: u64) -> Self {
-        self.offset = self.offset.map(|offset| base.saturating_add(offset));
+        self.0.offset = self.0.offset.map(|offset| base.saturating_add(offset));
         self
     }
 
     /// Names the field, unless an inner one is named already.
     pub(crate) fn field(mut self, message: &'static str, field: &'static str) -> Self {
-        self.field.get_or_insert(FieldName { message, field });
+        self.0.field.get_or_insert(FieldName { message, field });
         self
     }
 }
 
 impl ErrorKind {
+    /// An error of this kind in a file, for a [`Source`](crate::source::Source) of one's own.
+    pub fn in_image(self, name: impl Into<String>) -> Error {
+        Error::new(name, self)
+    }
+
     /// A fault at an offset of the bytes being parsed.
     pub(crate) fn at(self, offset: usize) -> Fault {
-        Fault { kind: self, offset: Some(offset as u64), field: None }
+        Fault::new(self, Some(offset as u64))
     }
 }
 
 impl From<ErrorKind> for Fault {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, offset: None, field: None }
+        Self::new(kind, None)
     }
 }
 

@@ -45,7 +45,7 @@ impl fmt::Display for Fd<'_> {
 
 /// An open file of the tree: what the kernel calls a file description, with its own offset. It
 /// displays in words, as "pipe 1234 (read end)".
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct OpenFile<'a> {
     id: u32,
     file: &'a File,
@@ -55,27 +55,46 @@ pub struct OpenFile<'a> {
 /// What an open file is.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "the messages say it")]
 pub enum File {
+    /// `REG`: a regular file, directory or device.
     Regular(RegFileEntry),
+    /// `PIPE`: one end of a pipe.
     Pipe(PipeEntry),
+    /// `FIFO`: one end of a named pipe.
     Fifo(FifoEntry),
+    /// `INETSK`: a TCP, UDP or raw socket.
     Inet(Box<InetSkEntry>),
+    /// `UNIXSK`: a unix socket.
     Unix(Box<UnixSkEntry>),
+    /// `PACKETSK`: a packet socket.
     Packet(Box<PacketSockEntry>),
+    /// `NETLINKSK`: a netlink socket.
     Netlink(Box<NetlinkSkEntry>),
+    /// `EVENTFD`: an event counter.
     Eventfd(EventfdFileEntry),
+    /// `EVENTPOLL`: an epoll instance.
     Eventpoll(EventpollFileEntry),
+    /// `INOTIFY`: an inotify instance.
     Inotify(InotifyFileEntry),
+    /// `FANOTIFY`: a fanotify group.
     Fanotify(FanotifyFileEntry),
+    /// `SIGNALFD`: a signal descriptor.
     Signalfd(SignalfdEntry),
+    /// `TIMERFD`: a timer.
     Timerfd(TimerfdEntry),
+    /// `TTY`: a terminal.
     Tty(TtyFileEntry),
+    /// `TUNF`: a tun or tap device.
     Tun(TunfileEntry),
+    /// `NS`: a namespace.
     Namespace(NsFileEntry),
+    /// `EXT`: a file that a plugin saved.
     External(ExtFileEntry),
+    /// `MEMFD`: a memory file.
     Memfd(MemfdFileEntry),
+    /// `BPFMAP`: a BPF map.
     BpfMap(Box<BpfmapFileEntry>),
+    /// `PIDFD`: a process handle.
     Pidfd(PidfdEntry),
     /// A type this version does not know, by its number.
     Unknown(i32),
@@ -122,6 +141,13 @@ impl<'a> OpenFile<'a> {
             File::Unix(unix) => self.table.get(*self.table.unix.get(&unix.peer)?),
             _ => None,
         }
+    }
+}
+
+impl fmt::Debug for OpenFile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, file, .. } = self;
+        f.debug_tuple("OpenFile").field(id).field(file).finish()
     }
 }
 

@@ -72,14 +72,14 @@ impl<'a> Image<'a> {
     /// Of a kind with [extra](Kind::extra) bytes, [`extra`](Self::extra) has to take those first.
     ///
     /// # Errors
-    /// [`ErrorKind::Truncated`] when the bytes end inside an entry.
+    /// [`ErrorKind::Truncated`] when the bytes end inside an entry; [`ErrorKind::TooLarge`] when it says
+    /// that it has more than 64 MiB.
     pub fn next_entry(&mut self) -> Result<Option<RawEntry<'a>>> {
         if self.reader.is_empty() {
             return Ok(None);
         }
-        let bytes = word(&mut self.reader, self.order)
-            .and_then(|size| self.reader.take(u64::from(size)))
-            .map_err(|fault| Error::new(self.name, fault))?;
+        let bytes = entry(&mut self.reader, self.order);
+        let bytes = bytes.map_err(|fault| Error::new(self.name, fault))?;
         Ok(Some(RawEntry {
             image: self.name,
             offset: (self.reader.at() - bytes.len()) as u64,
@@ -96,7 +96,7 @@ impl<'a> Image<'a> {
         taken.map_err(|fault| Error::new(self.name, fault))
     }
 
-    /// The only entry of an image that has one.
+    /// The only entry of an image that has one and nothing after it.
     ///
     /// # Errors
     /// [`ErrorKind::Entries`] when there are none or more, and what [`RawEntry::decode`] reports.
@@ -105,7 +105,7 @@ impl<'a> Image<'a> {
         let wrong = |found| Error::new(name, ErrorKind::Entries { found, want: 1 });
         let entry = self.next_entry()?.ok_or_else(|| wrong(0))?;
         let message = entry.decode()?;
-        if self.kind.entries == Entries::One && !self.reader.is_empty() {
+        if !self.reader.is_empty() {
             return Err(wrong(2));
         }
         Ok(message)
@@ -161,6 +161,16 @@ fn read_magics(reader: &mut Reader<'_>, kind: &Kind) -> Result<Order, Fault> {
     Ok(order)
 }
 
+fn entry<'a>(reader: &mut Reader<'a>, order: Order) -> Result<&'a [u8], Fault> {
+    let start = reader.at();
+    let size = word(reader, order)?;
+    if size > MAX_ENTRY {
+        let (size, limit) = (size.into(), MAX_ENTRY.into());
+        return Err(ErrorKind::TooLarge { size, limit }.at(start));
+    }
+    reader.take(size.into())
+}
+
 fn word(reader: &mut Reader<'_>, order: Order) -> Result<u32, Fault> {
     let start = reader.at();
     let bytes = reader.take(4)?;
@@ -173,3 +183,7 @@ fn word(reader: &mut Reader<'_>, order: Order) -> Result<u32, Fault> {
         Order::Big => u32::from_be_bytes(bytes),
     })
 }
+
+/// Largest message accepted, in bytes. The largest of CRIU's are mm images, 60 bytes a mapping. Parsed,
+/// packed numbers grow most: to 8 times their bytes, and to 24 times while their list grows.
+const MAX_ENTRY: u32 = 64 << 20;

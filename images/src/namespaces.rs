@@ -19,15 +19,22 @@ pub struct Namespace {
 /// What a namespace isolates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "the names are the kernel's")]
 pub enum NamespaceKind {
+    /// Process ids.
     Pid,
+    /// Network devices, addresses and ports.
     Net,
+    /// System V objects and POSIX message queues.
     Ipc,
+    /// Host and domain name.
     Uts,
+    /// Mounts.
     Mnt,
+    /// Users, groups and capabilities.
     User,
+    /// The root of the cgroup tree.
     Cgroup,
+    /// Offsets of the monotonic and boot clocks.
     Time,
 }
 
@@ -94,3 +101,20 @@ const NONE: TaskKobjIdsEntry = TaskKobjIdsEntry {
     cgroup_ns_id: None,
     time_ns_id: None,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_the_hosts_when_criu_had_the_same() {
+        let criu = TaskKobjIdsEntry { pid_ns_id: Some(1), net_ns_id: Some(2), ..NONE };
+        let task = TaskKobjIdsEntry { pid_ns_id: Some(9), ..criu };
+        let names = |host| {
+            let all = Namespace::all(&task, host);
+            all.iter().map(Namespace::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Some(&criu)), ["pid 9", "net 2 (host)"]);
+        assert_eq!(names(None), ["pid 9", "net 2"]);
+    }
+}

@@ -194,12 +194,14 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+    use crate::error::Error;
     use crate::proto::{MmEntry, PstreeEntry, VmaEntry};
 
     fn fault(message: &'static Message, bytes: &[u8]) -> (String, Option<u64>, String) {
-        let fault = message.check(bytes).unwrap_err();
-        let field = fault.field.map_or(String::new(), |f| format!("{}.{}", f.message, f.field));
-        (fault.kind.to_string(), fault.offset, field)
+        let error = Error::new("", message.check(bytes).unwrap_err());
+        let field = error.field();
+        let field = field.map_or(String::new(), |f| format!("{}.{}", f.message, f.field));
+        (error.kind().to_string(), error.offset(), field)
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A set of images: one checkpoint, one pre-dump, or a copy of either.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -26,7 +27,6 @@ use crate::source::{Directory, Source};
 /// println!("{}", set.checkpoint()?.tree());
 /// # Ok::<(), criu_images::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct ImageSet {
     level: Level,
     inventory: InventoryEntry,
@@ -122,10 +122,16 @@ impl ImageSet {
     }
 }
 
+impl fmt::Debug for ImageSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = self.level.source();
+        f.debug_tuple("ImageSet").field(&source).finish()
+    }
+}
+
 fn single<M: Entry>(level: &Level, kind: &'static Kind, id: u64) -> Result<M> {
     let name = kind.file_name(id);
-    let bytes = level.read(&name)?;
-    let bytes = bytes.ok_or_else(|| Error::new(&name, ErrorKind::Missing))?;
+    let bytes = level.need(&name)?;
     Image::parse(&name, &bytes, kind)?.single()
 }
 

@@ -85,8 +85,7 @@ impl From<Vec<u8>> for Blob {
 }
 
 /// Largest image taken into memory at once, in bytes; pages are read piece by piece and have no limit.
-/// The largest seen are pagemaps and mm images with hundreds of thousands of entries, about 10 MiB.
-/// Parsed, an image takes up to some 10 times its size.
+/// The largest are pagemaps, 14 bytes a run.
 pub const MAX_IMAGE: u64 = 256 << 20;
 
 /// A directory of images, as `criu dump -D` fills it.
@@ -103,18 +102,18 @@ impl Directory {
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be reached or is none.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
-        Self::reach(path.into(), Vec::new())
+        let path = path.into();
+        Self::reach(path.clone(), Vec::new()).map_err(|f| Error::new(path.to_string_lossy(), f))
     }
 
-    fn reach(path: PathBuf, mut passed: Vec<(u64, u64)>) -> Result<Self> {
-        let fail = |fault: Fault| Error::new(path.to_string_lossy(), fault);
-        let found = fs::metadata(&path).map_err(|error| fail(error.into()))?;
+    fn reach(path: PathBuf, mut passed: Vec<(u64, u64)>) -> Result<Self, Fault> {
+        let found = fs::metadata(&path)?;
         if !found.is_dir() {
-            return Err(fail(io::Error::from(io::ErrorKind::NotADirectory).into()));
+            return Err(io::Error::from(io::ErrorKind::NotADirectory).into());
         }
         let id = (found.dev(), found.ino());
         if passed.contains(&id) {
-            return Err(fail(ErrorKind::Chain(passed.len()).into()));
+            return Err(ErrorKind::Chain(passed.len()).into());
         }
         passed.push(id);
         Ok(Self { path, passed })
@@ -166,11 +165,13 @@ impl Source for Directory {
     }
 
     fn parent(&self) -> Result<Option<Box<dyn Source>>> {
-        let path = self.path.join("parent");
+        let name = "parent";
+        let path = self.path.join(name);
         if matches!(fs::symlink_metadata(&path), Err(e) if e.kind() == io::ErrorKind::NotFound) {
             return Ok(None);
         }
-        let parent = Self::reach(path, self.passed.clone())?;
+        let parent = Self::reach(path, self.passed.clone());
+        let parent = parent.map_err(|fault| Error::new(name, fault))?;
         Ok(Some(Box::new(parent)))
     }
 }

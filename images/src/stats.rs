@@ -159,3 +159,49 @@ fn absent(kind: &Kind, field: &'static str) -> Error {
 fn micros(micros: u32) -> Duration {
     Duration::from_micros(micros.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `stats-dump` of CRIU 4.1.1.
+    const DUMP: [u8; 48] = [
+        0x40, 0x59, 0x10, 0x55, 0x06, 0x33, 0x09, 0x57, 0x24, 0, 0, 0, 0x0a, 0x22, 0x08, 0xde,
+        0x02, 0x10, 0xdf, 0xb4, 0x01, 0x18, 0x8c, 0x09, 0x20, 0xca, 0x02, 0x28, 0xa0, 0x01, 0x30,
+        0, 0x38, 0x59, 0x40, 0, 0x48, 0, 0x50, 0x12, 0x58, 0x12, 0x60, 0, 0x68, 0, 0x70, 0,
+    ];
+
+    #[test]
+    fn a_dump_of_4_1_1_reads() {
+        let want = DumpStats {
+            freezing: Duration::from_micros(350),
+            frozen: Duration::from_micros(23_135),
+            memdump: Duration::from_micros(1_164),
+            memwrite: Duration::from_micros(330),
+            irmap_resolve: Some(Duration::ZERO),
+            pages_scanned: 160,
+            pages_skipped_parent: 0,
+            pages_written: 89,
+            pages_lazy: 0,
+            page_pipes: Some(18),
+            page_pipe_bufs: Some(18),
+            shpages_scanned: Some(0),
+            shpages_skipped_parent: Some(0),
+            shpages_written: Some(0),
+        };
+        assert_eq!(DumpStats::parse(&DUMP).unwrap(), want);
+    }
+
+    #[test]
+    fn a_restore_of_an_older_criu_lacks_the_last_counter() {
+        let mut restore = DUMP[..8].to_vec();
+        restore.extend([11, 0, 0, 0, 0x12, 9, 0x08, 7, 0x10, 2, 0x18, 0xe8, 0x07, 0x20, 5]);
+        let stats = RestoreStats::parse(&restore).unwrap();
+        assert_eq!(
+            stats.to_string(),
+            "restored in 5µs, 1ms of them to create tasks\npages: 7 compared, 2 still shared"
+        );
+        let error = DumpStats::parse(&restore).unwrap_err();
+        assert_eq!(error.to_string(), "stats-dump: stats_entry.dump: is required and absent");
+    }
+}

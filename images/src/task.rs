@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::checkpoint::{Node, Tree};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::files::{Fd, OpenFile};
-use crate::kind;
+use crate::kind::{self, Kind};
 use crate::memory::Memory;
 use crate::namespaces::Namespace;
 use crate::proto::{
@@ -31,7 +31,7 @@ use crate::text::Text;
 /// }
 /// # Ok::<(), criu_images::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Task<'a> {
     set: &'a ImageSet,
     tree: &'a Tree,
@@ -225,7 +225,7 @@ impl<'a> Task<'a> {
     /// Those of its fs image and `files.img`.
     pub fn cwd(&self) -> Result<Option<OpenFile<'a>>> {
         let fs = self.fs()?;
-        fs.map(|fs| self.file(fs.cwd_id)).transpose()
+        fs.map(|fs| self.file(kind::FS, "cwd_id", fs.cwd_id)).transpose()
     }
 
     /// Its root directory; a zombie has none.
@@ -234,7 +234,7 @@ impl<'a> Task<'a> {
     /// Those of its fs image and `files.img`.
     pub fn root_dir(&self) -> Result<Option<OpenFile<'a>>> {
         let fs = self.fs()?;
-        fs.map(|fs| self.file(fs.root_id)).transpose()
+        fs.map(|fs| self.file(kind::FS, "root_id", fs.root_id)).transpose()
     }
 
     /// The program it runs; a zombie has none.
@@ -243,14 +243,16 @@ impl<'a> Task<'a> {
     /// Those of its mm image and `files.img`.
     pub fn exe(&self) -> Result<Option<OpenFile<'a>>> {
         let mm = self.mm()?;
-        mm.map(|mm| self.file(mm.exe_file_id)).transpose()
+        mm.map(|mm| self.file(kind::MM, "exe_file_id", mm.exe_file_id)).transpose()
     }
 
-    fn file(&self, id: u32) -> Result<OpenFile<'a>> {
+    /// The file that a field of an image of this task names.
+    fn file(&self, kind: &Kind, field: &'static str, id: u32) -> Result<OpenFile<'a>> {
         let found = self.set.files()?.get(id);
         found.ok_or_else(|| {
             let (what, id) = ("file", id.into());
-            Error::new(kind::FILES.file, ErrorKind::Dangling { what, id })
+            let fault = Fault::from(ErrorKind::Dangling { what, id });
+            Error::new(kind.file_name(self.pid().into()), fault.field(kind.message, field))
         })
     }
 
@@ -259,6 +261,12 @@ impl<'a> Task<'a> {
             true => read().map(Some),
             false => Ok(None),
         }
+    }
+}
+
+impl fmt::Debug for Task<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Task").field(&self.node.entry).finish()
     }
 }
 

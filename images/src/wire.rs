@@ -5,8 +5,8 @@ use crate::error::{ErrorKind, Fault};
 /// A cursor over the bytes of a message. Offsets in faults count from its start.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
+    len: usize,
 }
 
 /// How a field's value is encoded.
@@ -20,58 +20,84 @@ pub(crate) enum WireType {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { rest: bytes, len: bytes.len() }
     }
 
     pub(crate) fn at(&self) -> usize {
-        self.at
+        self.len - self.rest.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.at >= self.bytes.len()
-    }
-
-    fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+        self.rest.is_empty()
     }
 
     /// The next `len` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, len: u64) -> Result<&'a [u8], Fault> {
-        let rest = self.rest();
-        let taken = usize::try_from(len).ok().and_then(|len| rest.get(..len));
-        let Some(taken) = taken else {
-            return Err(ErrorKind::Truncated { need: len, left: rest.len() as u64 }.at(self.at));
+        let split = usize::try_from(len).ok();
+        let Some((taken, rest)) = split.and_then(|len| self.rest.split_at_checked(len)) else {
+            return Err(self.truncated(len));
         };
-        self.at += taken.len();
+        self.rest = rest;
         Ok(taken)
     }
 
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Fault> {
-        let rest = self.rest();
+        match self.rest {
+            [byte @ ..0x80, rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    /// A varint of any length. Up to 8 bytes, as addresses have, are taken at once.
+    fn long_varint(&mut self) -> Result<u64, Fault> {
+        if let Some((bytes, _)) = self.rest.split_first_chunk() {
+            let word = u64::from_le_bytes(*bytes);
+            let last = (!word & 0x8080_8080_8080_8080).trailing_zeros() / 8;
+            if last < 8 {
+                self.rest = self.rest.get(last as usize + 1..).unwrap_or_default();
+                // Drops what follows the last byte, then joins 7 bits of each in pairs.
+                let word = word & (u64::MAX >> (56 - 8 * last));
+                let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+                let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
+                return Ok(word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4);
+            }
+        }
         let mut value = 0;
-        for (i, &byte) in rest.iter().enumerate() {
+        for (i, &byte) in self.rest.iter().enumerate() {
             if i == 9 && byte > 1 {
-                return Err(ErrorKind::Varint.at(self.at));
+                return Err(ErrorKind::Varint.at(self.at()));
             }
             value |= u64::from(byte & 0x7f) << (7 * i);
             if byte < 0x80 {
-                self.at += i + 1;
+                self.rest = self.rest.get(i + 1..).unwrap_or_default();
                 return Ok(value);
             }
         }
-        Err(ErrorKind::Truncated { need: rest.len() as u64 + 1, left: rest.len() as u64 }
-            .at(self.at))
+        Err(self.truncated(self.rest.len() as u64 + 1))
+    }
+
+    #[cold]
+    fn truncated(&self, need: u64) -> Fault {
+        let left = self.rest.len() as u64;
+        ErrorKind::Truncated { need, left }.at(self.at())
     }
 
     /// A varint that stands for a 32-bit number.
     #[allow(clippy::cast_possible_truncation, reason = "protobuf cuts to the size")]
+    #[inline]
     pub(crate) fn varint32(&mut self) -> Result<u32, Fault> {
         self.varint().map(|value| value as u32)
     }
 
     /// A field's number and wire type.
+    #[inline]
     pub(crate) fn key(&mut self) -> Result<(u32, WireType), Fault> {
-        let start = self.at;
+        let start = self.at();
         let key = self.varint()?;
         let number = match u32::try_from(key >> 3) {
             Ok(number @ 1..=MAX_FIELD_NUMBER) => number,
@@ -93,11 +119,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of a length-delimited value.
+    #[inline]
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Fault> {
         let len = self.varint()?;
         self.take(len)
     }
 
+    #[inline]
     pub(crate) fn skip(&mut self, wire: WireType) -> Result<(), Fault> {
         match wire {
             WireType::Varint => self.varint().map(drop),
@@ -126,16 +154,22 @@ const MAX_FIELD_NUMBER: u32 = (1 << 29) - 1;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn varints_of_every_length_come_back() {
         for shift in 0..64 {
             for value in [(1u64 << shift) - 1, 1 << shift, u64::MAX >> shift] {
-                let mut bytes = Vec::new();
-                prost::encoding::encode_varint(value, &mut bytes);
-                let mut reader = Reader::new(&bytes);
-                assert_eq!(reader.varint().unwrap(), value);
-                assert!(reader.is_empty());
+                // Alone, and with bytes after it, which takes another path.
+                for after in [0, 9] {
+                    let mut bytes = Vec::new();
+                    prost::encoding::encode_varint(value, &mut bytes);
+                    let len = bytes.len();
+                    bytes.extend(std::iter::repeat_n(0xff, after));
+                    let mut reader = Reader::new(&bytes);
+                    assert_eq!(reader.varint().unwrap(), value);
+                    assert_eq!(reader.at(), len);
+                }
             }
         }
     }
@@ -143,7 +177,8 @@ mod tests {
     #[test]
     fn overlong_varints_are_refused() {
         let mut bytes = [0xff; 11];
-        assert!(matches!(Reader::new(&bytes).varint().unwrap_err().kind, ErrorKind::Varint));
+        let error = Error::new("", Reader::new(&bytes).varint().unwrap_err());
+        assert!(matches!(error.kind(), ErrorKind::Varint));
         bytes[9] = 2;
         assert!(Reader::new(&bytes).varint().is_err());
         bytes[9] = 1;
@@ -152,8 +187,11 @@ mod tests {
 
     #[test]
     fn a_length_past_the_end_is_truncation() {
-        let fault = Reader::new(&[0x85, 0x01, b'x']).bytes().unwrap_err();
-        assert!(matches!(fault.kind, ErrorKind::Truncated { need: 133, left: 1 }));
-        assert_eq!(fault.offset, Some(2));
+        let error = Error::new("", Reader::new(&[0x85, 0x01, b'x']).bytes().unwrap_err());
+        let (need, left) = (133, 1);
+        assert!(
+            matches!(error.kind(), ErrorKind::Truncated { need: n, left: l } if (*n, *l) == (need, left))
+        );
+        assert_eq!(error.offset(), Some(2));
     }
 }

@@ -16,7 +16,12 @@ pub(crate) fn describe(file: &OpenFile<'_>, f: &mut fmt::Formatter<'_>) -> fmt::
         File::Fifo(_) => write!(f, "fifo {path}"),
         File::Inet(socket) => inet(socket, f),
         File::Unix(socket) => unix(socket, f),
-        File::Packet(socket) => write!(f, "packet socket, protocol {:#06x}", socket.protocol),
+        File::Packet(socket) => {
+            // In network order, as packet(7) has it.
+            let [high, low, ..] = socket.protocol.to_le_bytes();
+            let protocol = u16::from_be_bytes([high, low]);
+            write!(f, "packet socket, protocol {protocol:#06x}")
+        }
         File::Netlink(socket) => write!(f, "netlink socket, protocol {}", socket.protocol),
         File::Eventfd(event) => write!(f, "eventfd, counter {}", event.counter),
         File::Eventpoll(epoll) => write!(f, "epoll of {}", count(epoll.tfd.len(), "descriptor")),

@@ -2,7 +2,7 @@
 //!
 //! [`SCHEMAS`] names every schema of the workspace. [`descriptors`] compiles one and keeps what
 //! plain code generation would lose: comments and the `(criu)` display options. Its messages become
-//! prost types and, where a schema asks for them, [tables](tables) of their fields.
+//! prost types and, where a schema asks for them, tables of their fields.
 
 use std::error::Error;
 use std::fmt::Write;

@@ -3,10 +3,11 @@
 mod object;
 mod pagemap;
 mod shared;
+mod totals;
 mod vma;
 
 use std::collections::BTreeMap;
-use std::iter::Peekable;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, NoPage, Result};
@@ -18,6 +19,7 @@ use object::{Object, Place};
 pub use pagemap::{PageFlags, PageSize, Pagemap, Run, Runs};
 pub use shared::SharedMemory;
 use shared::split;
+pub use totals::Totals;
 pub use vma::{Backing, Vma, VmaStatus};
 
 /// The memory of one task.
@@ -34,7 +36,6 @@ pub use vma::{Backing, Vma, VmaStatus};
 /// assert!(totals.present < totals.mapped);
 /// # Ok::<(), criu_images::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Memory<'a> {
     set: &'a ImageSet,
     files: &'a FileTable,
@@ -46,30 +47,6 @@ pub struct Memory<'a> {
     page_size: PageSize,
     private: Object<'a>,
     shared: Mutex<BTreeMap<u64, Arc<SharedMemory<'a>>>>,
-}
-
-/// How much memory a task has, in pages. All but `vmas` and `mapped` add up to `mapped`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Totals {
-    /// Number of mappings.
-    pub vmas: u64,
-    /// Pages they cover.
-    pub mapped: u64,
-    /// The task's own pages whose bytes are in this set.
-    pub present: u64,
-    /// The task's own pages whose bytes are in a parent set.
-    pub parent: u64,
-    /// The task's own pages that the dump kept back for a lazy restore.
-    pub lazy: u64,
-    /// Pages without a file that have not been touched.
-    pub zero: u64,
-    /// Pages of mapped files, those apart that are the task's own.
-    pub file: u64,
-    /// Pages of shared memory.
-    pub shared: u64,
-    /// Pages of the kernel, of plugins and guard pages.
-    pub kernel: u64,
 }
 
 impl<'a> Memory<'a> {
@@ -139,54 +116,6 @@ impl<'a> Memory<'a> {
         Ok(shared)
     }
 
-    /// Counts the pages.
-    pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        let page = self.page_size.bytes();
-        let mut runs = self.runs().peekable();
-        let mut guards = self.guards.iter().peekable();
-        for vma in self.vmas() {
-            let range = (vma.start(), vma.end());
-            let pages = vma.size() / page;
-            let mut own = 0;
-            overlaps(
-                &mut runs,
-                |run| run.range(page),
-                range,
-                |run, bytes| {
-                    let count = match run.flags {
-                        flags if flags.contains(PageFlags::PARENT) => &mut totals.parent,
-                        flags if flags.contains(PageFlags::PRESENT) => &mut totals.present,
-                        _ => &mut totals.lazy,
-                    };
-                    *count += bytes / page;
-                    own += bytes / page;
-                },
-            );
-            let mut guarded = 0;
-            overlaps(
-                &mut guards,
-                |g| (g.start, g.end),
-                range,
-                |_, bytes| {
-                    guarded += bytes / page;
-                },
-            );
-            let others = pages.saturating_sub(own);
-            let guarded = guarded.min(others);
-            totals.vmas += 1;
-            totals.mapped += pages;
-            totals.kernel += guarded;
-            *match vma.backing() {
-                Backing::Zero => &mut totals.zero,
-                Backing::File => &mut totals.file,
-                Backing::Shared(_) => &mut totals.shared,
-                Backing::Kernel => &mut totals.kernel,
-            } += others - guarded;
-        }
-        totals
-    }
-
     /// Reads `buf.len()` bytes of the task's memory from `address` on.
     ///
     /// Pages without a file that the task never touched read as zero. On an error the content of `buf`
@@ -238,6 +167,12 @@ impl<'a> Memory<'a> {
     }
 }
 
+impl fmt::Debug for Memory<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Memory").field(&self.mm).finish()
+    }
+}
+
 /// The page size of the machine that a task was dumped on.
 pub(crate) fn page_size(set: &ImageSet, pid: u32) -> Result<PageSize> {
     let mm = set.single(kind::MM, pid.into())?;
@@ -275,30 +210,6 @@ fn check_order(vmas: &[VmaEntry], page_size: PageSize) -> Result<(), ErrorKind> 
         free = vma.end;
     }
     Ok(())
-}
-
-/// Calls `each` for every item that overlaps `range`, with the bytes they share. Both ascend from call
-/// to call; an item that reaches past `range` stays for the next one.
-fn overlaps<T: Copy>(
-    items: &mut Peekable<impl Iterator<Item = T>>,
-    range_of: impl Fn(&T) -> (u64, u64),
-    range: (u64, u64),
-    mut each: impl FnMut(T, u64),
-) {
-    while let Some(&item) = items.peek() {
-        let (start, end) = range_of(&item);
-        if start >= range.1 {
-            break;
-        }
-        let shared = end.min(range.1).saturating_sub(start.max(range.0));
-        if shared > 0 {
-            each(item, shared);
-        }
-        if end > range.1 {
-            break;
-        }
-        items.next();
-    }
 }
 
 fn covering(vmas: &[VmaEntry], address: u64) -> Option<&VmaEntry> {

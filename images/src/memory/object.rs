@@ -88,32 +88,28 @@ impl<'a> Object<'a> {
 
     /// Finds what is at an address, and up to which other address that goes on.
     pub(crate) fn locate(&self, address: u64) -> Result<(Place<'_, 'a>, u64)> {
-        let mut until = match self.find(address) {
-            Ok(found) => found.end,
+        let mut found = match self.find(address) {
+            Ok(found) => found,
             Err(next) => return Ok((Place::Hole, next)),
         };
         let mut object = self;
-        loop {
-            let Ok(found) = object.find(address) else {
-                return Err(self.fault(ErrorKind::BrokenParent { address }));
-            };
+        let mut until = found.end;
+        while found.run.flags.contains(PageFlags::PARENT) {
+            let parent = object.parent()?;
+            let inherited = parent.and_then(|parent| Some((parent, parent.find(address).ok()?)));
+            let broken = || object.fault(ErrorKind::BrokenParent { address });
+            (object, found) = inherited.ok_or_else(broken)?;
             until = until.min(found.end);
-            let flags = found.run.flags;
-            let no_page = |why| Err(object.fault(ErrorKind::NoPage { address, why }));
-            if flags.contains(PageFlags::PARENT) {
-                let broken = || object.fault(ErrorKind::BrokenParent { address });
-                object = object.parent()?.ok_or_else(broken)?;
-                continue;
-            }
-            if !flags.contains(PageFlags::PRESENT) {
-                return no_page(NoPage::Lazy);
-            }
-            let Some(offset) = found.offset else {
-                return no_page(NoPage::Compressed);
-            };
-            let offset = offset.saturating_add(address - found.run.start);
-            return Ok((Place::Stored(object, offset), until));
         }
+        let no_page = |why| Err(object.fault(ErrorKind::NoPage { address, why }));
+        if !found.run.flags.contains(PageFlags::PRESENT) {
+            return no_page(NoPage::Lazy);
+        }
+        let Some(offset) = found.offset else {
+            return no_page(NoPage::Compressed);
+        };
+        let offset = offset.saturating_add(address - found.run.start);
+        Ok((Place::Stored(object, offset), until))
     }
 
     /// Reads from an offset of the pages file.

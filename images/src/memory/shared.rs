@@ -1,10 +1,13 @@
 //! Memory that tasks share: memory files, shared anonymous memory, System V segments.
 
+use std::fmt;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind;
 use crate::memory::object::{Object, Place};
 use crate::memory::{PageSize, Run};
 use crate::set::ImageSet;
+use crate::text::Text;
 
 /// An object of shared memory, by the id that its mappings and memory files lead to.
 #[derive(Debug)]
@@ -63,6 +66,16 @@ impl<'a> SharedMemory<'a> {
             buf = later;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for SharedMemory<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shared memory {}", self.id)?;
+        match self.name {
+            Some(name) => write!(f, " ({})", Text(name)),
+            None => Ok(()),
+        }
     }
 }
 

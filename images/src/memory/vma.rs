@@ -9,7 +9,7 @@ use crate::proto::VmaEntry;
 use crate::text::Text;
 
 /// A mapping. It displays as a line of /proc/PID/maps does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Vma<'a> {
     entry: &'a VmaEntry,
     files: &'a FileTable,
@@ -144,6 +144,12 @@ impl<'a> Vma<'a> {
             true => self.files.get(id)?.path(),
             false => None,
         }
+    }
+}
+
+impl fmt::Debug for Vma<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entry.fmt(f)
     }
 }
 

@@ -1,0 +1,113 @@
+//! How much memory a task has, and where it is.
+
+use std::fmt;
+use std::iter::Peekable;
+
+use crate::memory::{Backing, Memory, PageFlags};
+
+/// How much memory a task has, in pages. All but `vmas` and `mapped` add up to `mapped`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Number of mappings.
+    pub vmas: u64,
+    /// Pages they cover.
+    pub mapped: u64,
+    /// The task's own pages whose bytes are in this set.
+    pub present: u64,
+    /// The task's own pages whose bytes are in a parent set.
+    pub parent: u64,
+    /// The task's own pages that the dump kept back for a lazy restore.
+    pub lazy: u64,
+    /// Pages without a file that have not been touched.
+    pub zero: u64,
+    /// Pages of mapped files, those apart that are the task's own.
+    pub file: u64,
+    /// Pages of shared memory.
+    pub shared: u64,
+    /// Pages of the kernel, of plugins and guard pages.
+    pub kernel: u64,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} mappings of {} pages", self.vmas, self.mapped)?;
+        let parts = [
+            (self.present, "stored"),
+            (self.parent, "in the parent set"),
+            (self.lazy, "kept back"),
+            (self.zero, "untouched"),
+            (self.file, "of files"),
+            (self.shared, "shared"),
+            (self.kernel, "of the kernel"),
+        ];
+        let parts = parts.iter().filter(|(pages, _)| *pages > 0);
+        for (i, (pages, what)) in parts.enumerate() {
+            let joint = if i == 0 { ": " } else { ", " };
+            write!(f, "{joint}{pages} {what}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Memory<'_> {
+    /// Counts the pages.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        let page = self.page_size.bytes();
+        let runs = self.runs().map(|run| (run.range(page), run.flags));
+        let mut runs = runs.peekable();
+        let guards = self.guards.iter().map(|guard| ((guard.start, guard.end), ()));
+        let mut guards = guards.peekable();
+        for vma in self.vmas() {
+            let range = (vma.start(), vma.end());
+            let pages = vma.size() / page;
+            let mut own = 0;
+            overlaps(&mut runs, range, |flags, bytes| {
+                let count = match flags {
+                    _ if flags.contains(PageFlags::PARENT) => &mut totals.parent,
+                    _ if flags.contains(PageFlags::PRESENT) => &mut totals.present,
+                    _ => &mut totals.lazy,
+                };
+                *count += bytes / page;
+                own += bytes / page;
+            });
+            let mut guarded = 0;
+            overlaps(&mut guards, range, |(), bytes| guarded += bytes / page);
+            let others = pages.saturating_sub(own);
+            let guarded = guarded.min(others);
+            totals.vmas += 1;
+            totals.mapped += pages;
+            totals.kernel += guarded;
+            *match vma.backing() {
+                Backing::Zero => &mut totals.zero,
+                Backing::File => &mut totals.file,
+                Backing::Shared(_) => &mut totals.shared,
+                Backing::Kernel => &mut totals.kernel,
+            } += others - guarded;
+        }
+        totals
+    }
+}
+
+/// Calls `each` for every item whose range overlaps `range`, with the bytes they share. Both ascend from
+/// call to call; an item that reaches past `range` stays for the next one.
+fn overlaps<T: Copy>(
+    items: &mut Peekable<impl Iterator<Item = ((u64, u64), T)>>,
+    range: (u64, u64),
+    mut each: impl FnMut(T, u64),
+) {
+    while let Some(&((start, end), item)) = items.peek() {
+        if start >= range.1 {
+            break;
+        }
+        let shared = end.min(range.1).saturating_sub(start.max(range.0));
+        if shared > 0 {
+            each(item, shared);
+        }
+        if end > range.1 {
+            break;
+        }
+        items.next();
+    }
+}

@@ -1,0 +1,154 @@
+//! What the tests share: images made by hand, and a look at everything a set says.
+
+#![allow(dead_code, reason = "no test uses all of it")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use criu_images::kind::{self, Kind};
+use criu_images::proto::{
+    CoreEntry, InventoryEntry, MmEntry, PagemapEntry, PagemapHead, PstreeEntry, TaskCoreEntry,
+    TaskKobjIdsEntry, ThreadCoreEntry, VmaEntry,
+};
+use criu_images::source::{InMemory, Source};
+use criu_images::{ImageSet, Result};
+use prost::Message;
+
+/// An image of these messages, framed as CRIU frames it.
+pub(crate) fn image(kind: &Kind, messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(kind.head_magic().into_iter().flat_map(u32::to_le_bytes));
+    bytes.extend(kind.magic.to_le_bytes());
+    for message in messages {
+        bytes.extend(u32::try_from(message.len()).unwrap().to_le_bytes());
+        bytes.extend(message);
+    }
+    bytes
+}
+
+/// A pagemap image that names `pages-ID.img`.
+pub(crate) fn pagemap(pages_id: u32, entries: &[PagemapEntry]) -> Vec<u8> {
+    let head = PagemapHead { pages_id };
+    let messages = entries.iter().map(Message::encode_to_vec);
+    let messages: Vec<_> = [head.encode_to_vec()].into_iter().chain(messages).collect();
+    image(kind::PAGEMAP, &messages)
+}
+
+/// A run as CRIU 4.2 and later write it.
+pub(crate) fn run(vaddr: u64, pages: u64, flags: u32) -> PagemapEntry {
+    PagemapEntry { vaddr, nr_pages: Some(pages), flags: Some(flags), ..Default::default() }
+}
+
+/// A mapping.
+pub(crate) fn vma(start: u64, pages: u64, status: u32) -> VmaEntry {
+    VmaEntry {
+        start,
+        end: start + pages * PAGE,
+        status,
+        prot: 3,
+        flags: 0x22,
+        fd: -1,
+        ..Default::default()
+    }
+}
+
+/// A set with one task, pid 1, and nothing but these mappings.
+pub(crate) fn one_task(vmas: Vec<VmaEntry>) -> InMemory {
+    let mut files = InMemory::default();
+    let mut one = |kind: &Kind, message: Vec<u8>| {
+        files.insert(kind.file_name(1), image(kind, &[message]));
+    };
+    let inventory =
+        InventoryEntry { img_version: 2, fdinfo_per_id: Some(true), ..Default::default() };
+    let task = PstreeEntry { pid: 1, threads: vec![1], ..Default::default() };
+    let core = CoreEntry {
+        mtype: 1,
+        tc: Some(TaskCoreEntry { task_state: 1, comm: b"one".to_vec(), ..Default::default() }),
+        thread_core: Some(ThreadCoreEntry::default()),
+        ..Default::default()
+    };
+    let mm = MmEntry { mm_saved_auxv: vec![33, 0, 6, PAGE], vmas, ..Default::default() };
+    one(kind::INVENTORY, inventory.encode_to_vec());
+    one(kind::PSTREE, task.encode_to_vec());
+    one(kind::CORE, core.encode_to_vec());
+    one(kind::IDS, TaskKobjIdsEntry::default().encode_to_vec());
+    one(kind::MM, mm.encode_to_vec());
+    files
+}
+
+/// A page that names its address.
+pub(crate) fn pattern(address: u64) -> Vec<u8> {
+    let words = (address..address + PAGE).step_by(8);
+    words.flat_map(|at| (at ^ 0x5a5a_0000).to_le_bytes()).collect()
+}
+
+/// The files of a directory.
+pub(crate) fn load(directory: &Path) -> InMemory {
+    let mut files = InMemory::default();
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        files.insert(name, fs::read(entry.path()).unwrap());
+    }
+    files
+}
+
+/// Writes the files of a set into a directory.
+pub(crate) fn store(files: &InMemory, directory: &Path) {
+    for name in files.names().unwrap() {
+        let blob = files.open(&name).unwrap().unwrap();
+        let mut bytes = vec![0; blob.len() as usize];
+        blob.read_at(0, &mut bytes).unwrap();
+        fs::write(directory.join(name), bytes).unwrap();
+    }
+}
+
+/// An empty directory of this test's own.
+pub(crate) fn scratch(test: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+/// Asks a set everything it can be asked, and says it all.
+pub(crate) fn tour(set: &ImageSet) -> Result<String> {
+    let checkpoint = set.checkpoint()?;
+    let mut said = checkpoint.tree().to_string();
+    for task in checkpoint.tasks() {
+        said += &format!("{task} {:?} {:?}\n", task.creds(), task.namespaces()?);
+        for thread in task.threads()? {
+            said += &format!("{} {} {:?}\n", thread.tid(), thread.name(), thread.creds());
+        }
+        for fd in task.files()? {
+            said += &format!("{fd} {:?}\n", fd.file.peer().map(|peer| peer.id()));
+        }
+        let (cwd, root, exe) = (task.cwd()?, task.root_dir()?, task.exe()?);
+        for file in [cwd, root, exe].into_iter().flatten() {
+            said += &format!("{file} {file:?}\n");
+        }
+        if let Some(memory) = task.memory()? {
+            for vma in memory.vmas() {
+                // Bounded: a mapping may claim any size.
+                let mut head = [0; 64];
+                let read = memory.read_at(vma.start(), &mut head);
+                said += &format!("{vma} {read:?} {head:?}\n");
+            }
+            said += &format!("{:?}\n", memory.totals());
+        }
+    }
+    for shared in checkpoint.shared_memory()? {
+        let pages: u64 = shared.runs().map(|run| run.pages).sum();
+        said += &format!("{} {pages}\n", shared.id());
+    }
+    Ok(said)
+}
+
+pub(crate) const PAGE: u64 = 4096;
+/// Status of an anonymous private mapping.
+pub(crate) const ANON: u32 = 1 | 1 << 9;

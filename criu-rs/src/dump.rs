@@ -49,7 +49,7 @@ operation!(Dump);
 impl<'a> Dump<'a> {
     /// A dump of the tree rooted at `pid` into the directory `images`.
     pub fn new(pid: Pid, images: impl Into<Dir<'a>>) -> Self {
-        let mut common = Common::new(images.into(), "dump.log");
+        let mut common = Common::with_actions(images.into(), "dump.log");
         common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
         Self { common, pid, overwrite: false }
     }

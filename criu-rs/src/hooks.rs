@@ -102,7 +102,7 @@ pub trait Hooks {
         Ok(())
     }
 
-    /// `status-ready`: a page server or a lazy dump listens.
+    /// `status-ready`: a lazy dump listens.
     fn status_ready(&mut self) -> HookResult {
         Ok(())
     }

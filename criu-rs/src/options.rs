@@ -61,8 +61,6 @@ impl<'a> Opts<'a> {
             images_dir_fd: -1,
             images_dir: images.named().map(|path| path.as_os_str().as_bytes().to_vec()),
             log_file: Some(log_file.into()),
-            // So that every operation can be stopped where CRIU itself can undo it.
-            notify_scripts: Some(true),
             ..Default::default()
         };
         Self {
@@ -722,15 +720,13 @@ options! {
         on [Dump PreDump Restore PageServer CpuInfo] 68 "images_dir" "-D, --images-dir" (3, 19)
             by "new with Dir::opened_by_criu", false;
         on [Dump PreDump] 2 "pid" "-t, --tree" (0, 8) by "new", false;
-        on [Dump PreDump Restore PageServer CpuInfo Check] 12 "notify_scripts" "-" (1, 2)
-            by "new (always on)", false;
+        on [Dump PreDump Restore] 12 "notify_scripts" "-" (1, 2) by "new (always on)", false;
         on [PageServer] 11 "ps" "--address --port" (1, 2) by "new", false;
         on [Restore] 19 "veths" "--veth-pair" (1, 2) by "external with External::Veth", true;
         on [Dump Restore] 23 "ext_mnt" "--ext-mount-map" (1, 3) by "external with External::Mount", true;
         on [Dump Restore] 24 "manage_cgroups" "--manage-cgroups" (1, 3) by "manage_cgroups", true;
         on [Dump] 33 "unix_sk_ino" "--ext-unix-sk" (1, 7) by "external with External::UnixSocket", true;
-        on [Dump Restore PageServer] 49 "status_fd" "--status-fd" (2, 11)
-            by "Hooks::status_ready", true;
+        on [Dump Restore] 49 "status_fd" "--status-fd" (2, 11) by "Hooks::status_ready", true;
     }
 }
 

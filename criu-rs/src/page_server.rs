@@ -15,7 +15,7 @@ use crate::rpc::{CriuPageServerInfo, CriuReq, CriuReqType};
 use crate::session::{Common, operation};
 use crate::stop::Subject;
 use crate::transport::{Handed, Launch, Link};
-use crate::{Criu, Dir, Hooks, Pid, Version};
+use crate::{Criu, Dir, Pid, Version};
 
 /// CRIU's page server: what `criu page-server` does. It takes the memory of one dump into its images
 /// directory, and ends.
@@ -42,6 +42,8 @@ impl<'a> PageServer<'a> {
     ///
     /// Whoever can connect can write: without [`tls`](Self::tls), listen on loopback.
     pub fn new(images: impl Into<Dir<'a>>, address: SocketAddr) -> Self {
+        // Without CRIU's actions: status-ready, the only one, comes from the server and so before or
+        // after the worker's reply, which itself comes when the server listens.
         let mut common = Common::new(images.into(), "page-server.log");
         common.opts.raw(|opts| {
             opts.ps = Some(CriuPageServerInfo {
@@ -53,7 +55,7 @@ impl<'a> PageServer<'a> {
         Self { common }
     }
 
-    /// Starts it in the background (PAGE_SERVER); returns its port. It is nobody's child, and CRIU
+    /// Starts it in the background (PAGE_SERVER); returns the port it listens on. It is nobody's child, and CRIU
     /// does not tell its process id: [`spawn`](Self::spawn) gives a server that can be waited for.
     ///
     /// # Errors
@@ -65,25 +67,18 @@ impl<'a> PageServer<'a> {
         port(&finished)
     }
 
-    /// Starts it as a child of a criu of ours (PAGE_SERVER_CHLD). CRIU 3.7.
+    /// Starts it as a child of a criu of ours (PAGE_SERVER_CHLD). It listens when this returns.
+    /// CRIU 3.7.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn spawn(&self, criu: &Criu) -> Result<RunningPageServer> {
-        self.spawn_with(criu, &mut ())
-    }
-
-    /// The same, answering CRIU's actions with `hooks`: `status-ready` comes when it listens.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn spawn_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<RunningPageServer> {
         criu.require_version("a page server as a child", Version::new(3, 7, 0))?;
         let (mut job, handed, _) = self.job(criu, CriuReqType::PageServerChld)?;
         job.keep_open();
         let link = criu.link(&Launch::default(), handed)?;
         let driver = Driver::new(link, job, self.common.limits.clone())?;
-        let (finished, link) = driver.finish(hooks)?;
+        let (finished, link) = driver.finish(&mut ())?;
         let pid = finished.reply.ps.as_ref().and_then(|server| Pid::new(server.pid()));
         match pid {
             Some(pid) => Ok(RunningPageServer { pid, port: port(&finished)?, link: Some(link) }),

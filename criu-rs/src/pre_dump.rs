@@ -35,7 +35,7 @@ operation!(PreDump);
 impl<'a> PreDump<'a> {
     /// A pre-dump of the tree rooted at `pid` into the directory `images`.
     pub fn new(pid: Pid, images: impl Into<Dir<'a>>) -> Self {
-        let mut common = Common::new(images.into(), "pre-dump.log");
+        let mut common = Common::with_actions(images.into(), "pre-dump.log");
         common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
         Self { common, pid, overwrite: false }
     }

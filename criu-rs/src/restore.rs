@@ -52,7 +52,7 @@ operation!(Restore);
 impl<'a> Restore<'a> {
     /// A restore from the directory `images`.
     pub fn new(images: impl Into<Dir<'a>>) -> Self {
-        Self { common: Common::new(images.into(), "restore.log") }
+        Self { common: Common::with_actions(images.into(), "restore.log") }
     }
 
     /// Restores.

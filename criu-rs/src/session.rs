@@ -117,6 +117,14 @@ impl<'a> Common<'a> {
         Self { opts: crate::options::Opts::new(images, log_file), limits: Default::default() }
     }
 
+    /// With CRIU stopping at its actions: for the hooks, and so that the operation can be ended where
+    /// CRIU itself can undo it.
+    pub(crate) fn with_actions(images: crate::Dir<'a>, log_file: &str) -> Self {
+        let mut common = Self::new(images, log_file);
+        common.opts.raw(|opts| opts.notify_scripts = Some(true));
+        common
+    }
+
     pub(crate) fn deadline(&mut self, limit: Duration) {
         self.limits.deadline = Some(limit);
     }

@@ -1,5 +1,7 @@
 //! Faults that a real CRIU does not produce on demand, from a fake one on a socket pair.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;

@@ -38,7 +38,7 @@ fn is_unsafe(line: &str) -> bool {
 /// Every Rust file below a folder.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let paths = entries.map(|entry| entry.unwrap().path());
+    let paths = entries.map(|entry| entry.expect("a readable folder").path());
     paths
         .flat_map(|path| match path.is_dir() {
             true if path.ends_with("target") => Vec::new(),

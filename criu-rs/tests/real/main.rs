@@ -53,6 +53,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         namespaces::TESTS,
         network::TESTS,
         pre_dump::TESTS,
+        requests::TESTS,
         service::TESTS,
         stopping::TESTS,
     ]

@@ -4,10 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 
-use criu_rs::{
-    Check, CpuCap, CpuInfo, Criu, Dump, Error, Features, HookResult, Hooks, PageServer, Restore,
-    Version,
-};
+use criu_rs::{Check, CpuCap, CpuInfo, Criu, Dump, Error, Features, PageServer, Restore, Version};
 
 use crate::lab::{Lab, TestFn, names, soon};
 
@@ -87,18 +84,9 @@ fn anywhere() -> SocketAddr {
 }
 
 fn page_server_child(lab: &Lab) {
-    struct Ready(bool);
-    impl Hooks for Ready {
-        fn status_ready(&mut self) -> HookResult {
-            self.0 = true;
-            Ok(())
-        }
-    }
     let images = lab.dir("images");
-    let mut ready = Ready(false);
-    let server = PageServer::new(&images, anywhere());
-    let server = server.spawn_with(&lab.criu, &mut ready).unwrap();
-    assert!(ready.0 && server.port() != 0);
+    let server = PageServer::new(&images, anywhere()).spawn(&lab.criu).unwrap();
+    assert_ne!(server.port(), 0);
     let mut target = lab.start(&["memory", "8"]);
     let dump = Dump::new(target.pid, &images).page_server("127.0.0.1", server.port());
     dump.run(&lab.criu).unwrap();

@@ -13,7 +13,7 @@ use crate::rpc::{CriuFeatures, CriuOpts, CriuReq, CriuReqType};
 use crate::stop::Subject;
 use crate::sys::spawn;
 use crate::transport::{Handed, Launch, Link, Transport};
-use crate::{Build, Check, KeptOpen, Version};
+use crate::{Build, Check, KeptOpen, ProbeCache, Version};
 
 /// Where a criu is and how to reach it.
 ///
@@ -32,6 +32,7 @@ use crate::{Build, Check, KeptOpen, Version};
 pub struct Criu {
     transport: Transport,
     env: Vec<(OsString, OsString)>,
+    cache: Option<ProbeCache>,
     known: Arc<Mutex<Option<(Stamp, Version)>>>,
 }
 
@@ -66,12 +67,18 @@ impl Criu {
     }
 
     fn over(transport: Transport) -> Self {
-        Self { transport, env: Vec::new(), known: Arc::default() }
+        Self { transport, env: Vec::new(), cache: None, known: Arc::default() }
     }
 
     /// Sets an environment variable for the criu processes started, such as `CRIU_CONFIG_FILE`.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Looks after a [`ProbeCache`] before each start of criu.
+    pub fn with_probe_cache(mut self, cache: &ProbeCache) -> Self {
+        self.cache = Some(cache.clone());
         self
     }
 
@@ -137,7 +144,14 @@ impl Criu {
         &self.transport
     }
 
+    pub(crate) fn environment(&self) -> &[(OsString, OsString)] {
+        &self.env
+    }
+
     pub(crate) fn link(&self, launch: &Launch<'_>, handed: Handed) -> Result<Link> {
+        if let Some(cache) = &self.cache {
+            cache.look_after();
+        }
         let launch = Launch { env: &self.env, shell_job: launch.shell_job };
         self.transport.open(&launch, handed)
     }

@@ -37,6 +37,13 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Whether the operation can be ended before its time.
+    pub(crate) fn exist(&self) -> bool {
+        self.deadline.is_some() || self.cancel.is_some()
+    }
+}
+
 /// What a driver is to know of an operation.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -108,14 +115,19 @@ impl Driver {
         .map_err(system("make a timer"))?;
         let worker = link.worker.iter().flat_map(Worker::sources);
         let cancel = limits.cancel.as_ref().map(AsFd::as_fd);
-        for source in [link.as_fd(), timer.as_fd()].into_iter().chain(worker).chain(cancel) {
+        // A question is answered at once and the worker then ends: one waking instead of two. The
+        // answer waits in the socket meanwhile.
+        let ends_at_once = matches!(job.subject, Subject::None) && job.worker_ends;
+        let is_seen = link.worker.as_ref().is_some_and(Worker::end_is_seen);
+        let socket = (!(ends_at_once && is_seen)).then(|| link.as_fd());
+        for source in socket.into_iter().chain([timer.as_fd()]).chain(worker).chain(cancel) {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
             epoll.add(source, event).map_err(system("watch a descriptor"))?;
         }
         let (conversation, packet) = Conversation::new(&job.request);
         let due = limits.deadline.map(|limit| Instant::now() + limit);
         let driver = Self {
-            since: link.pid().and_then(tree::started_at),
+            since: link.pid().filter(|_| !job.pids.is_empty()).and_then(tree::started_at),
             link,
             operation: job.operation,
             subject: job.subject,

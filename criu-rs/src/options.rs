@@ -720,7 +720,7 @@ options! {
         on [Dump PreDump Restore PageServer CpuInfo] 68 "images_dir" "-D, --images-dir" (3, 19)
             by "new with Dir::opened_by_criu", false;
         on [Dump PreDump] 2 "pid" "-t, --tree" (0, 8) by "new", false;
-        on [Dump PreDump Restore] 12 "notify_scripts" "-" (1, 2) by "new (always on)", false;
+        on [Dump PreDump Restore] 12 "notify_scripts" "-" (1, 2) by "run_with and start", false;
         on [PageServer] 11 "ps" "--address --port" (1, 2) by "new", false;
         on [Restore] 19 "veths" "--veth-pair" (1, 2) by "external with External::Veth", true;
         on [Dump Restore] 23 "ext_mnt" "--ext-mount-map" (1, 3) by "external with External::Mount", true;

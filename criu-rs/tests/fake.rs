@@ -287,7 +287,6 @@ fn only_true_flags_and_what_was_asked_for_are_sent() {
         images_dir_fd: -1,
         pid: Some(Pid::this().as_raw()),
         log_file: Some(b"dump.log".to_vec()),
-        notify_scripts: Some(true),
         ..Default::default()
     };
     assert_eq!(sent, plain);

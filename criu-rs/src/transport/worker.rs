@@ -75,6 +75,11 @@ impl Worker {
         self.pid
     }
 
+    /// Whether a descriptor tells that the process has ended.
+    pub(crate) fn end_is_seen(&self) -> bool {
+        self.pidfd.is_some()
+    }
+
     /// What becomes readable when there is something to hear or the process has ended.
     pub(crate) fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let printed = self.printed.as_ref().map(AsFd::as_fd);
@@ -127,14 +132,10 @@ impl Worker {
 
     fn reap(&self) -> ExitStatus {
         let status = tree::wait(self.pid).unwrap_or_default();
-        // Helpers become our children when we are their reaper.
+        // Helpers, killed by now, become our children where this process reaps orphans.
         if self.own_group && !self.helpers_stay {
             let group = nix::unistd::Pid::from_raw(-self.pid.as_raw());
-            while let Ok(status) = waitpid(group, Some(WaitPidFlag::WNOHANG)) {
-                if status == WaitStatus::StillAlive {
-                    break;
-                }
-            }
+            while !matches!(waitpid(group, None), Err(error) if error != Errno::EINTR) {}
         }
         status
     }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criu_rs::{Criu, Pid, Version};
+use nix::fcntl::{Flock, FlockArg};
 use procfs::process::Process;
 
 /// A test.
@@ -121,6 +122,12 @@ impl Drop for Target {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Waits until no other test uses something of which the machine has one, until dropped.
+pub fn alone(with: &str) -> Flock<fs::File> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{with}.lock"));
+    Flock::lock(fs::File::create(path).unwrap(), FlockArg::LockExclusive).unwrap()
 }
 
 /// A pseudo terminal: its master, and the path of its slave. Nobody inherits them by accident.

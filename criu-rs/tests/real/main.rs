@@ -8,6 +8,7 @@
 
 mod container;
 mod lab;
+mod lazy;
 mod payload;
 
 mod basics;
@@ -16,6 +17,7 @@ mod hooks;
 mod namespaces;
 mod network;
 mod pre_dump;
+mod probe_cache;
 mod requests;
 mod service;
 mod stopping;
@@ -50,9 +52,11 @@ fn all() -> Vec<(&'static str, TestFn)> {
         basics::TESTS,
         causes::TESTS,
         hooks::TESTS,
+        lazy::TESTS,
         namespaces::TESTS,
         network::TESTS,
         pre_dump::TESTS,
+        probe_cache::TESTS,
         requests::TESTS,
         service::TESTS,
         stopping::TESTS,

@@ -1,0 +1,145 @@
+//! What the measurements share: CRIUs to measure, processes to dump, medians.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use criu_rs::{Criu, Pid, Version};
+
+/// What a measurement returns.
+pub type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+/// The CRIUs below the target directory, where `cargo xtask setup --tests` puts them.
+///
+/// # Errors
+/// When there is none.
+pub fn crius() -> Result<Vec<(Version, PathBuf)>> {
+    let mut target = std::env::current_exe()?;
+    while target.pop() && !target.join("criu").is_dir() {}
+    let programs = ["trixie", "experimental"]
+        .map(|suite| target.join("criu").join(suite).join("usr/sbin/criu"));
+    programs
+        .into_iter()
+        .map(|program| match Criu::at(&program).version() {
+            Ok(version) => Ok((version, program)),
+            Err(error) => Err(format!("{error}: run `cargo xtask setup --tests`").into()),
+        })
+        .collect()
+}
+
+/// Prepares this process for dumping others: its descriptors above 2 are closed, it leads a session,
+/// and it reaps orphans.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn prepare() -> Result<()> {
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in open.into_iter().filter(|&number| number > 2) {
+        let _ = nix::unistd::close(number);
+    }
+    let _ = nix::unistd::setsid();
+    nix::sys::prctl::set_child_subreaper(true)?;
+    Ok(())
+}
+
+/// A process of four threads that counts into a file, so that it can be seen to live.
+#[derive(Debug)]
+pub struct Counter {
+    child: Child,
+    file: PathBuf,
+}
+
+/// The argument that makes a measurement's program the counter: `counter(FILE)`.
+pub const COUNTER: &str = "--counter";
+
+impl Counter {
+    /// Starts one: this program again, with [`COUNTER`].
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(file: &Path) -> Result<Self> {
+        let _ = std::fs::remove_file(file);
+        let child = Command::new("/proc/self/exe")
+            .arg(COUNTER)
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let counter = Self { child, file: file.into() };
+        if counter.lives() { Ok(counter) } else { Err("the counter does not start".into()) }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from(&self.child)
+    }
+
+    /// Whether it counts on, within two seconds.
+    pub fn lives(&self) -> bool {
+        let count = || std::fs::read(&self.file).unwrap_or_default();
+        let before = count();
+        let limit = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < limit {
+            if count() != before {
+                return true;
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        false
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Counts until it is killed.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn count(file: &Path) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let _ = nix::unistd::setsid();
+    for _ in 0..3 {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+    }
+    let file = std::fs::File::create(file)?;
+    for n in 1u64.. {
+        file.write_all_at(&n.to_le_bytes(), 0)?;
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
+}
+
+/// The middle of the measured times, and their extremes, in milliseconds.
+pub fn summary(times: &mut [Duration]) -> String {
+    times.sort_unstable();
+    let at = |index: usize| times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e3);
+    format!("{:8.2} ({:.2}..{:.2})", at(times.len() / 2), at(0), at(times.len().saturating_sub(1)))
+}
+
+/// Numbers that look random and are the same in every run (splitmix64).
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next, below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit.max(1)
+    }
+}

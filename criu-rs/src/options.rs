@@ -530,16 +530,17 @@ options! {
         }
         sets 45 "timeout" "--timeout" (2, 4); such as (Duration::from_secs(1));
 
-        /// Images of the previous dump, as a path from the images directory: pages that have not
-        /// changed since are left to it.
+        /// Images of the previous dump, as a path from the images directory. With
+        /// [`track_mem`](Self::track_mem) pages that have not changed since are left to it; without,
+        /// a dump writes them all again.
         on [Dump PreDump]
         fn parent_img(o, path: impl AsRef<Path>) {
             o.message.parent_img = Some(o.text("a parent directory", path.as_ref()));
         }
         sets 14 "parent_img" "--prev-images-dir" (1, 2); such as ("../0");
 
-        /// Tracks the memory that changes after this dump, for the next one. A pre-dump always does.
-        /// Needs soft-dirty tracking in the kernel.
+        /// Heeds what memory has changed since the previous dump, and tracks what changes after this
+        /// one. A pre-dump always does. Needs soft-dirty tracking in the kernel.
         on [Dump PreDump]
         fn track_mem(o, on: bool) { o.message.track_mem = Some(on); }
         sets 15 "track_mem" "--track-mem" (1, 2); such as (true);

@@ -20,7 +20,7 @@ use crate::{Criu, Dir, Dump, Dumped, Hooks, Pid, Version};
 ///
 /// let (criu, pid): (Criu, Pid) = (Criu::new(), "4711".parse()?);
 /// PreDump::new(pid, "/ckpt/0").run(&criu)?;
-/// Dump::new(pid, "/ckpt/1").parent_img("../0").run(&criu)?;
+/// Dump::new(pid, "/ckpt/1").parent_img("../0").track_mem(true).run(&criu)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -91,7 +91,8 @@ impl<'a> PreDump<'a> {
 /// let mut series = PreDumpSession::new(&Criu::new());
 /// series.pre_dump(&PreDump::new(pid, "/ckpt/0"), &mut ())?;
 /// series.pre_dump(&PreDump::new(pid, "/ckpt/1").parent_img("../0"), &mut ())?;
-/// series.dump(&Dump::new(pid, "/ckpt/2").parent_img("../1"), &mut ())?;
+/// let last = Dump::new(pid, "/ckpt/2").parent_img("../1").track_mem(true);
+/// series.dump(&last, &mut ())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

@@ -36,14 +36,14 @@ pub enum External {
     /// the option twice for both.
     FoundMounts(Option<FoundMounts>),
     /// `file[MNT_ID:INODE]`, in hexadecimal: an open file that the tree's mount namespace does not show.
-    /// A restore gives it back with [`InheritFd`] under the same key.
+    /// A restore gives it back with [`InheritFd`](crate::InheritFd) under the same key.
     File {
         /// The mount's id, `mnt_id` in /proc/PID/fdinfo/N.
         mount: u32,
         /// The inode, as stat(2) gives it.
         inode: u64,
     },
-    /// `tty[RDEV:DEV]`, in hexadecimal: a terminal. A restore gives it back with [`InheritFd`].
+    /// `tty[RDEV:DEV]`, in hexadecimal: a terminal. A restore gives it back with [`InheritFd`](crate::InheritFd).
     Tty {
         /// `st_rdev` of the terminal.
         rdev: u64,
@@ -68,14 +68,14 @@ pub enum External {
         /// The device file.
         path: PathBuf,
     },
-    /// `net[INODE]:KEY`: a network namespace to leave out. A restore gives one with [`InheritFd`].
+    /// `net[INODE]:KEY`: a network namespace to leave out. A restore gives one with [`InheritFd`](crate::InheritFd).
     NetNamespace {
         /// The namespace's inode, as `readlink /proc/PID/ns/net` shows it.
         inode: u32,
         /// The key to remember it by.
         key: OsString,
     },
-    /// `pid[INODE]:KEY`: a pid namespace to leave out. A restore gives one with [`InheritFd`].
+    /// `pid[INODE]:KEY`: a pid namespace to leave out. A restore gives one with [`InheritFd`](crate::InheritFd).
     PidNamespace {
         /// The namespace's inode, as `readlink /proc/PID/ns/pid` shows it.
         inode: u32,

@@ -12,6 +12,11 @@ pub type HookResult<T = ()> = std::result::Result<T, HookError>;
 
 /// The caller's part in an operation: one method for each action CRIU stops at and waits in.
 ///
+/// A dump comes by pre-dump, network-lock (with a network namespace of its own, or connections to
+/// keep), query-ext-files, post-dump and, where the tasks run on, network-unlock. A restore comes by
+/// pre-restore, setup-namespaces and post-setup-namespaces (with namespaces of its own), post-restore,
+/// network-unlock, pre-resume and post-resume.
+///
 /// Every method lets CRIU go on unless it is overridden. An `Err` is answered with a refusal and
 /// comes back as [`Error::Hook`](crate::Error::Hook) with its source. What a refusal does:
 ///
@@ -19,8 +24,8 @@ pub type HookResult<T = ()> = std::result::Result<T, HookError>;
 /// | --- | --- |
 /// | pre-dump, network-lock, query-ext-files, post-dump | the dump fails, the tasks run on, no checkpoint is left |
 /// | pre-restore, setup-namespaces, post-setup-namespaces, post-restore | the restore fails, nothing it made is left |
-/// | network-unlock, pre-resume, post-resume of a restore | CRIU itself goes on; this crate then kills the restored tasks, so that a refused restore leaves nothing either way |
-/// | network-unlock of a dump | CRIU goes on; the checkpoint is removed |
+/// | network-unlock, pre-resume, post-resume of a restore | CRIU itself would go on; this crate ends it before the tasks run (post-resume: as they begin to), so that a refused restore leaves nothing either way. A service is not ours to end: there the tasks are killed once it is done |
+/// | network-unlock of a dump | CRIU goes on, the tasks run; the checkpoint is removed |
 /// | orphan-pts-master, status-ready, pre-stream | the operation fails |
 ///
 /// ```

@@ -37,7 +37,7 @@ enum Source<'fd> {
 
 impl<'fd> InheritFd<'fd> {
     /// `fd` in place of the resource `key`: `pipe:[INODE]`, `socket:[INODE]`, `tty[RDEV:DEV]`,
-    /// `file[MNT_ID:INODE]`, the key of an [`External`] namespace, or a path without its first slash.
+    /// `file[MNT_ID:INODE]`, the key of an [`External`](crate::External) namespace, or a path without its first slash.
     pub fn new(key: impl Into<OsString>, fd: &'fd impl AsFd) -> Self {
         Self { key: key.into(), source: Source::Borrowed(fd.as_fd()) }
     }

@@ -784,6 +784,33 @@ mod tests {
         }
     }
 
+    /// The first columns of an option's row in docs/coverage.md.
+    fn row(number: u32) -> String {
+        let ways: Vec<&OptionInfo> = OPTIONS.iter().filter(|row| row.number == number).collect();
+        let first = ways[0];
+        let set: Vec<String> = ways
+            .iter()
+            .map(|way| {
+                let star = if way.superseded { "superseded by " } else { "" };
+                format!("{star}`{}` on {}", way.method, way.operations.join(", "))
+            })
+            .collect();
+        let (name, cli, since) = (first.name, first.cli, first.since);
+        format!("| {number} | `{name}` | `{cli}` | {since} | {} |", set.join("; "))
+    }
+
+    #[test]
+    fn the_coverage_table_is_in_step() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/coverage.md");
+        let text = std::fs::read_to_string(file).unwrap();
+        let missing: Vec<String> = schema()
+            .into_iter()
+            .map(|(number, _)| row(number))
+            .filter(|row| !text.lines().any(|line| line.starts_with(row.as_str())))
+            .collect();
+        assert!(missing.is_empty(), "docs/coverage.md lacks\n{}", missing.join("\n"));
+    }
+
     #[test]
     fn text_that_would_be_cut_is_refused() {
         let fault = |opts: Opts<'_>| opts.fill(&mut Handed::default()).unwrap_err().to_string();

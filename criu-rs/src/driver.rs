@@ -163,8 +163,10 @@ impl Driver {
         }
         let result = self.step(hooks);
         self.over = !matches!(result, Ok(None));
-        if let (Err(_), Some(since)) = (&result, self.since) {
-            tree::bury(&self.pids, since);
+        if let (Err(_), Some(since), Some(worker)) = (&result, self.since, &mut self.link.worker) {
+            if worker.try_wait().is_some() {
+                tree::bury(&self.pids, since);
+            }
         }
         result
     }
@@ -194,8 +196,12 @@ impl Driver {
             if let Some(stopping) = &self.stopping {
                 return Err(self.stopped(stopping.why, StopMethod::NotStarted));
             }
-            // Whoever does not take the request has something to say about it first.
-            let _ = self.link.send(&packet);
+            match self.link.send(&packet) {
+                Ok(()) => {}
+                // A criu that has gone may have left word why.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(Error::system("send the request to criu", error)),
+            }
         }
         loop {
             let mut ended = false;
@@ -313,7 +319,7 @@ impl Driver {
         {
             *known = Some(root);
             self.link.protect(self.subject);
-            if action == Action::PostRestore {
+            if action == Action::PostRestore && self.link.numbers_processes_as_here() {
                 // The root is held until this is answered: nobody else can have its id.
                 self.root = Some((root, fd::open(root).ok()));
             }
@@ -421,6 +427,10 @@ impl AsFd for Driver {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Calls the hook of an action.

@@ -38,3 +38,33 @@ impl Drop for Freezer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_was_thawed_is_thawed_again_unless_kept() {
+        let folder = std::env::temp_dir().join(format!("criu-rs-freezer-{}", std::process::id()));
+        for (file, thawed, frozen) in
+            [("freezer.state", "THAWED", "FROZEN"), ("cgroup.freeze", "0", "1")]
+        {
+            fs::create_dir(&folder).unwrap();
+            let state = folder.join(file);
+            let watch = || Freezer::watch(folder.as_os_str().as_bytes());
+            fs::write(&state, format!("{thawed}\n")).unwrap();
+            let freezer = watch().unwrap();
+            fs::write(&state, frozen).unwrap();
+            drop(freezer);
+            assert_eq!(fs::read_to_string(&state).unwrap(), thawed);
+            let freezer = watch().unwrap();
+            fs::write(&state, frozen).unwrap();
+            freezer.keep();
+            assert_eq!(fs::read_to_string(&state).unwrap(), frozen);
+            assert!(watch().is_none(), "frozen before: not ours to thaw");
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        assert!(Freezer::watch(b"/nonexistent").is_none());
+    }
+}

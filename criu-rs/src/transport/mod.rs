@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, shutdown, socket,
+    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, getsockopt, shutdown, socket,
+    sockopt,
 };
 
 pub(crate) use worker::Worker;
@@ -149,6 +150,20 @@ impl Link {
         if let Some(worker) = &mut self.worker {
             worker.subject = subject;
         }
+    }
+
+    /// Whether a process id of CRIU's means the same process here: a service can be in another pid
+    /// namespace.
+    pub(crate) fn numbers_processes_as_here(&self) -> bool {
+        if self.worker.is_some() {
+            return true;
+        }
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let peer = getsockopt(&self.socket, sockopt::PeerCredentials);
+        peer.is_ok_and(|peer| {
+            let theirs = namespace(&peer.pid().to_string());
+            theirs.is_some() && theirs == namespace("self")
+        })
     }
 
     /// Tells the other side that nothing more will come from here.

@@ -134,7 +134,7 @@ fn page_server_socket(lab: &Lab) {
     target.goes_on();
 }
 
-fn no_criu(lab: &Lab) {
+fn no_criu(_: &Lab) {
     let error = Criu::at("/nonexistent/criu").version().unwrap_err();
     assert!(matches!(error, Error::Start { .. }), "{error}");
     assert!(error.to_string().starts_with("cannot start /nonexistent/criu: "), "{error}");
@@ -144,5 +144,4 @@ fn no_criu(lab: &Lab) {
     assert_eq!(error.failure().unwrap().exit.unwrap().code(), Some(1), "{error}");
     let error = Criu::at("/bin/ls").version().unwrap_err().to_string();
     assert!(error.contains("cannot access 'swrk'"), "{error}");
-    let _ = lab;
 }

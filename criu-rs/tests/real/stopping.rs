@@ -1,6 +1,8 @@
 //! Deadlines, cancellation, and sessions nobody finishes.
 
+use std::fs;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use criu_rs::{
@@ -14,6 +16,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_deadline_at_an_action", deadline_at_an_action),
     ("a_cancelled_dump_leaves_the_process_running", cancelled_in_mid_dump),
     ("a_dump_stuck_in_its_page_server_is_ended", stuck_dump),
+    ("a_freezer_is_thawed_after_a_dump_is_ended", frozen),
     ("a_dropped_dump_leaves_the_process_running", dropped_dump),
     ("a_cancelled_restore_leaves_nothing", cancelled_restore),
     ("a_restore_ended_without_an_action_leaves_nothing", ended_restore),
@@ -29,13 +32,12 @@ fn stopped<T: std::fmt::Debug>(result: Result<T>) -> Stopped {
 }
 
 /// Nothing of criu's is left: neither processes nor images.
-fn is_clean(lab: &Lab, images: &std::path::Path, target: Option<Pid>) {
+fn is_clean(images: &Path, target: Option<Pid>) {
     let ours = descendants(Pid::this());
     let others: Vec<&Pid> = ours[1..].iter().filter(|&&pid| Some(pid) != target).collect();
     assert!(others.is_empty(), "left behind: {others:?}");
     let left = names(images);
     assert!(left.iter().all(|name| name.ends_with(".log")), "{left:?}");
-    let _ = lab;
 }
 
 fn deadline_before_the_request(lab: &Lab) {
@@ -46,7 +48,7 @@ fn deadline_before_the_request(lab: &Lab) {
     let stopped = stopped(session.finish(&mut ()));
     assert_eq!(stopped.how, StopMethod::NotStarted);
     target.goes_on();
-    is_clean(lab, &images, Some(target.pid));
+    is_clean(&images, Some(target.pid));
 }
 
 fn deadline_at_an_action(lab: &Lab) {
@@ -64,7 +66,7 @@ fn deadline_at_an_action(lab: &Lab) {
     assert_eq!(stopped.why, StopReason::Deadline(Duration::from_millis(100)));
     assert_eq!(stopped.how, StopMethod::Refused);
     target.goes_on();
-    is_clean(lab, &images, Some(target.pid));
+    is_clean(&images, Some(target.pid));
 }
 
 fn cancelled_in_mid_dump(lab: &Lab) {
@@ -81,7 +83,7 @@ fn cancelled_in_mid_dump(lab: &Lab) {
         assert_eq!(stopped.why, StopReason::Cancelled);
         thread.join().unwrap();
         target.goes_on();
-        is_clean(lab, &images, Some(target.pid));
+        is_clean(&images, Some(target.pid));
     }
 }
 
@@ -100,7 +102,72 @@ fn stuck_dump(lab: &Lab) {
     assert_eq!(stopped.how, StopMethod::Killed);
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     target.goes_on();
-    is_clean(lab, &images, Some(target.pid));
+    is_clean(&images, Some(target.pid));
+}
+
+/// A freezer cgroup of version 1 or 2, and its state's file and value when thawed.
+struct Freezer {
+    cgroup: PathBuf,
+    state: &'static str,
+    thawed: &'static str,
+}
+
+impl Freezer {
+    fn with(pid: Pid) -> Self {
+        let name = format!("criu-rs-{pid}");
+        let first = ("/sys/fs/cgroup/freezer", "freezer.state", "THAWED");
+        let second = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+        let second = second.map(|mount| (mount, "cgroup.freeze", "0"));
+        let there = |row: &&(&str, &str, &str)| {
+            let cgroup = Path::new(row.0).join(&name);
+            Path::new(row.0).join("cgroup.procs").exists()
+                && fs::create_dir(&cgroup).is_ok()
+                && (cgroup.join(row.1).exists() || fs::remove_dir(&cgroup).is_err())
+        };
+        let all = [first, second[0], second[1]];
+        let row = all.iter().find(there).expect("a freezer cgroup");
+        let cgroup = Path::new(row.0).join(&name);
+        fs::write(cgroup.join("cgroup.procs"), pid.to_string()).unwrap();
+        Self { cgroup, state: row.1, thawed: row.2 }
+    }
+
+    fn is_thawed(&self) -> bool {
+        fs::read_to_string(self.cgroup.join(self.state)).unwrap().trim() == self.thawed
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        let _ = fs::write(self.cgroup.join(self.state), self.thawed);
+        let root = self.cgroup.parent().unwrap().join("cgroup.procs");
+        for pid in fs::read_to_string(self.cgroup.join("cgroup.procs")).unwrap().lines() {
+            let _ = fs::write(&root, pid);
+        }
+        let _ = fs::remove_dir(&self.cgroup);
+    }
+}
+
+fn frozen(lab: &Lab) {
+    let target = lab.start(&["memory", "64"]);
+    let freezer = Freezer::with(target.pid);
+    let images = lab.dir("images");
+    let dump = Dump::new(target.pid, &images).freeze_cgroup(&freezer.cgroup);
+    let after = criu_rs::AfterDump::LeaveRunning;
+    dump.clone().after_dump(after).run(&lab.criu).unwrap();
+    assert!(freezer.is_thawed());
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let images = lab.dir("stuck");
+    let stuck = Dump::new(target.pid, &images)
+        .freeze_cgroup(&freezer.cgroup)
+        .page_server("127.0.0.1", port)
+        .deadline(Duration::from_millis(300))
+        .grace(Duration::ZERO);
+    assert_eq!(stopped(stuck.run(&lab.criu)).how, StopMethod::Killed);
+    assert!(freezer.is_thawed());
+    target.goes_on();
+    is_clean(&images, Some(target.pid));
 }
 
 fn dropped_dump(lab: &Lab) {
@@ -113,7 +180,7 @@ fn dropped_dump(lab: &Lab) {
     let target = lab.start(&["memory", "64"]);
     let images = lab.dir("unasked");
     drop(Dump::new(target.pid, &images).start(&lab.criu).unwrap());
-    is_clean(lab, &images, Some(target.pid));
+    is_clean(&images, Some(target.pid));
 
     let images = lab.dir("asked");
     let mut session = Dump::new(target.pid, &images).start(&lab.criu).unwrap();
@@ -121,7 +188,7 @@ fn dropped_dump(lab: &Lab) {
     std::thread::sleep(Duration::from_millis(40));
     drop(session);
     target.goes_on();
-    is_clean(lab, &images, Some(target.pid));
+    is_clean(&images, Some(target.pid));
 
     let images = lab.dir("panicked");
     let dump = Dump::new(target.pid, &images);
@@ -129,10 +196,10 @@ fn dropped_dump(lab: &Lab) {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
     assert!(result.is_err());
     target.goes_on();
-    is_clean(lab, &images, Some(target.pid));
+    is_clean(&images, Some(target.pid));
 }
 
-fn checkpointed(lab: &Lab, words: &[&str]) -> (std::path::PathBuf, crate::lab::Target) {
+fn checkpointed(lab: &Lab, words: &[&str]) -> (PathBuf, crate::lab::Target) {
     let images = lab.dir("images");
     let mut target = lab.start(words);
     Dump::new(target.pid, &images).run(&lab.criu).unwrap();

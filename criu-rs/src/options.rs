@@ -159,7 +159,7 @@ fn field_numbers(mut bytes: &[u8]) -> Vec<u32> {
 
 impl Error {
     pub(crate) fn too_old(option: &OptionInfo, found: Version) -> Self {
-        let what = format!("the option {} ({})", option.method, option.name);
+        let what = format!("the option {} ({})", option.name, option.cli);
         Self::TooOld { what, needs: option.since, found }
     }
 }

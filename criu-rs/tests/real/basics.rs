@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use procfs::process::Process;
 
-use crate::lab::{Lab, TestFn, descendants, names, soon, state};
+use crate::lab::{Lab, TestFn, descendants, names, other, soon, state, terminal};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("dump_kills_and_restore_goes_on", dump_kills_and_restore_goes_on),
@@ -27,6 +27,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_log_on_standard_error_is_kept", log_to_stderr),
     ("a_configuration_file_wins", config_file),
     ("an_option_of_a_newer_criu_is_refused", newer_option),
+    ("a_job_of_a_shell_keeps_its_terminal", shell_job),
     ("raw_says_what_no_method_can", raw),
     ("running_a_dump_twice_is_a_retry", retry),
 ];
@@ -302,7 +303,62 @@ fn newer_option(lab: &Lab) {
     } else {
         result.unwrap();
     }
+    // One that says its version and can do nothing else on this kernel.
+    let old = other(lab, "bookworm");
+    let images = lab.dir("old");
+    let dump = Dump::new(target.pid, &images).after_dump(AfterDump::LeaveStopped);
+    let error = dump.run(&old).unwrap_err().to_string();
+    assert!(error.contains("leave_stopped") && error.contains("3.19, this one is 3.17"), "{error}");
+    assert!(names(&images).is_empty());
     target.goes_on();
+}
+
+fn shell_job(lab: &Lab) {
+    let images = lab.dir("images");
+    let (master, path, slave) = terminal();
+    drop(slave);
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--payload", "shell"])
+        .arg(lab.dir.join("count"))
+        .args([&path, &lab.program, &images])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    drop(master);
+}
+
+/// The shell of [`shell_job`]: it leads a session with a terminal, dumps a job of its own and brings
+/// it back.
+pub fn shell(words: &[&str]) {
+    use nix::unistd::{dup2_stdin, dup2_stdout, getpgrp, getsid};
+    let (count, path, program, images) = (words[0], words[1], words[2], words[3]);
+    let terminal = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    dup2_stdin(&terminal).unwrap();
+    dup2_stdout(&terminal).unwrap();
+    drop(terminal);
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let mut job = std::process::Command::new("/proc/self/exe")
+        .args(["--payload", "member", count])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let read = || fs::read_to_string(count).unwrap_or_default().trim().parse().unwrap_or(0u64);
+    assert!(soon(|| read() > 1));
+    let criu = criu_rs::Criu::at(program);
+    let pid = Pid::from(&job);
+    Dump::new(pid, images).shell_job(true).run(&criu).unwrap();
+    job.wait().unwrap();
+    let before = read();
+    let restored = Restore::new(images).shell_job(true).rst_sibling(true).run(&criu).unwrap();
+    assert!(soon(|| read() > before));
+    let stat = Process::new(restored.pid.as_raw()).unwrap().stat().unwrap();
+    assert_eq!(stat.session, getsid(None).unwrap().as_raw());
+    assert_eq!(stat.pgrp, getpgrp().as_raw());
+    let input = fs::read_link(format!("/proc/{}/fd/0", restored.pid)).unwrap();
+    assert_eq!(input, std::path::Path::new(path));
+    restored.signal(nix::sys::signal::Signal::SIGKILL as i32).unwrap();
+    restored.wait().unwrap();
 }
 
 fn raw(lab: &Lab) {

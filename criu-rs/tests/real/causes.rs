@@ -12,7 +12,7 @@ use criu_rs::{
 };
 use nix::mount::{MsFlags, mount, umount};
 
-use crate::lab::{Lab, Target, TestFn, names, terminal};
+use crate::lab::{Lab, Target, TestFn, names, other, terminal};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("cause_connected_tcp", connected_tcp),
@@ -55,12 +55,6 @@ fn refused(lab: &Lab, target: &Target, cause: Cause) -> Error {
     target.goes_on();
     assert_eq!(names(&images), ["dump.log"]);
     error
-}
-
-/// A CRIU of another suite than the one under test.
-fn other(lab: &Lab, suite: &str) -> Criu {
-    let suites = lab.program.ancestors().nth(4).unwrap();
-    Criu::at(suites.join(suite).join("usr/sbin/criu"))
 }
 
 /// A program that runs the CRIU under test with less.

@@ -21,6 +21,9 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("externals_are_named_at_query_ext_files", externals_are_named),
     ("the_master_of_a_terminal_is_handed_over_and_usable", orphan_master),
     ("the_root_is_held_at_post_restore", root_is_held),
+    ("a_refused_terminal_ends_the_restore", refused_terminal),
+    ("a_refused_lazy_dump_leaves_the_process_running", refused_lazy_dump),
+    ("a_refused_stream_leaves_the_process_running", refused_stream),
 ];
 
 /// Records every action; refuses at one of them.
@@ -295,4 +298,42 @@ fn root_is_held(lab: &Lab) {
     assert_eq!(hooks.counts[0], hooks.counts[1], "it ran while it should have been held");
     restored.signal(nix::sys::signal::Signal::SIGKILL as i32).unwrap();
     target.is_gone();
+}
+
+fn refused_terminal(lab: &Lab) {
+    let images = lab.dir("images");
+    let (master, path, slave) = terminal();
+    let mut target = lab.start(&["terminal-echo", path.to_str().unwrap()]);
+    drop(slave);
+    Dump::new(target.pid, &images).orphan_pts_master(true).run(&lab.criu).unwrap();
+    target.is_gone();
+    drop(master);
+    let restore = Restore::new(&images).orphan_pts_master(true);
+    leaves_nothing(lab, &restore, Action::OrphanPtsMaster);
+}
+
+fn refused_lazy_dump(lab: &Lab) {
+    let _alone = crate::lab::alone("pipe-max-size");
+    let images = lab.dir("images");
+    let target = lab.start(&["count"]);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut hooks = Recorder::refusing(Action::StatusReady);
+    let dump = Dump::new(target.pid, &images).lazy_pages_at("127.0.0.1", port);
+    assert_eq!(refused_at(dump.run_with(&lab.criu, &mut hooks)), Action::StatusReady);
+    target.goes_on();
+    assert_eq!(names(&images), ["dump.log"]);
+}
+
+fn refused_stream(lab: &Lab) {
+    let images = lab.dir("images");
+    let target = lab.start(&["count"]);
+    let mut hooks = Recorder::refusing(Action::PreStream);
+    let result = Dump::new(target.pid, &images).stream(true).run_with(&lab.criu, &mut hooks);
+    if lab.version < criu_rs::Version::new(4, 3, 0) {
+        assert!(matches!(result, Err(Error::TooOld { .. })));
+    } else {
+        assert_eq!(refused_at(result), Action::PreStream);
+        assert!(names(&images).is_empty(), "it comes before the log");
+    }
+    target.goes_on();
 }

@@ -124,6 +124,12 @@ impl Drop for Target {
     }
 }
 
+/// A CRIU of another suite than the one under test.
+pub fn other(lab: &Lab, suite: &str) -> Criu {
+    let suites = lab.program.ancestors().nth(4).unwrap();
+    Criu::at(suites.join(suite).join("usr/sbin/criu"))
+}
+
 /// Waits until no other test uses something of which the machine has one, until dropped.
 pub fn alone(with: &str) -> Flock<fs::File> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{with}.lock"));

@@ -22,6 +22,7 @@ pub fn run(words: &[String]) {
         let _ = nix::unistd::setsid();
     }
     match name {
+        "shell" => crate::basics::shell(&words[1..]),
         "client" => crate::service::client(&words[1..]),
         "contain" => crate::container::contain(&words[1..]),
         "init" => crate::container::init(&words[1..]),

@@ -17,6 +17,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_cancelled_dump_leaves_the_process_running", cancelled_in_mid_dump),
     ("a_dump_stuck_in_its_page_server_is_ended", stuck_dump),
     ("a_freezer_is_thawed_after_a_dump_is_ended", frozen),
+    ("stopped_helpers_are_ended_too", stopped_helpers),
     ("a_dropped_dump_leaves_the_process_running", dropped_dump),
     ("a_cancelled_restore_leaves_nothing", cancelled_restore),
     ("a_restore_ended_without_an_action_leaves_nothing", ended_restore),
@@ -168,6 +169,23 @@ fn frozen(lab: &Lab) {
     assert!(freezer.is_thawed());
     target.goes_on();
     is_clean(&images, Some(target.pid));
+}
+
+/// A criu that hangs, with a helper that has stopped itself in the images directory.
+fn stopped_helpers(lab: &Lab) {
+    let images = lab.dir("images");
+    let target = lab.start(&["count"]);
+    let path = lab.dir.join("hanging-criu");
+    fs::write(&path, "#!/bin/sh\nsh -c 'kill -STOP $$; sleep 1000' &\nsleep 1000\n").unwrap();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let dump =
+        Dump::new(target.pid, &images).deadline(Duration::from_millis(100)).grace(Duration::ZERO);
+    let session = dump.start(&criu_rs::Criu::at(&path)).unwrap();
+    let criu = session.pid().unwrap();
+    assert!(soon(|| descendants(criu).iter().any(|&pid| state(pid) == Some('T'))));
+    assert_eq!(stopped(session.finish(&mut ())).how, StopMethod::Killed);
+    is_clean(&images, Some(target.pid));
+    target.goes_on();
 }
 
 fn dropped_dump(lab: &Lab) {

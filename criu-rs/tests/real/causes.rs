@@ -5,12 +5,13 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 
 use criu_rs::{
     AfterDump, Cause, Compression, Criu, Dump, Error, Pid, PreDump, Restore, Result, Tcp, Version,
 };
 use nix::mount::{MsFlags, mount, umount};
+use prost::Message;
 
 use crate::lab::{Lab, Target, TestFn, names, other, terminal};
 
@@ -153,14 +154,33 @@ fn pid_in_use(lab: &Lab) {
 }
 
 fn lsm_mismatch(lab: &Lab) {
+    use criu_images::proto::{CoreEntry, InventoryEntry, Lsmtype};
     let images = lab.dir("images");
     let mut target = lab.start(&["count"]);
     Dump::new(target.pid, &images).run(&lab.criu).unwrap();
     target.is_gone();
-    say_selinux(&images.join("inventory.img"));
+    // As images of a host with SELinux are.
+    edit(&images.join("inventory.img"), 4, |inventory: &mut InventoryEntry| {
+        inventory.lsmtype = Some(Lsmtype::Selinux.into());
+    });
+    edit(&images.join(format!("core-{}.img", target.pid)), 8, |core: &mut CoreEntry| {
+        let creds = core.thread_core.as_mut().unwrap().creds.as_mut().unwrap();
+        creds.lsm_profile = Some(b"system_u:system_r:container_t:s0".to_vec());
+    });
+    expect(Cause::LsmMismatch, Restore::new(&images).run(&lab.criu));
     let profile = criu_rs::LsmProfile::selinux("a:b:c").unwrap();
     let restore = Restore::new(&images).lsm_profile(profile);
     expect(Cause::LsmMismatch, restore.run(&lab.criu));
+}
+
+/// Changes the only message of an image, which stands behind its magic and its size.
+fn edit<M: Message + Default>(image: &Path, magic: usize, change: impl FnOnce(&mut M)) {
+    let bytes = fs::read(image).unwrap();
+    let mut message = M::decode(&bytes[magic + 4..]).unwrap();
+    change(&mut message);
+    let message = message.encode_to_vec();
+    let size = u32::try_from(message.len()).unwrap().to_le_bytes();
+    fs::write(image, [&bytes[..magic], &size, &message].concat()).unwrap();
 }
 
 fn missing_capability(lab: &Lab) {
@@ -282,14 +302,4 @@ fn no_such_process(lab: &Lab) {
     // Without the warning that names it, from the errno and a look.
     let quiet = Dump::new(pid, &images).log_level(criu_rs::LogLevel::Errors);
     expect(Cause::NoSuchProcess, quiet.run(&lab.criu));
-}
-
-/// Writes into an inventory that SELinux was active: field 6, `lsmtype`, value 1.
-fn say_selinux(inventory: &PathBuf) {
-    let mut bytes = fs::read(inventory).unwrap();
-    // Magic, size, message; later fields win over earlier ones of the same number.
-    let size = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) + 2;
-    bytes[4..8].copy_from_slice(&size.to_le_bytes());
-    bytes.extend([6 << 3, 1]);
-    fs::write(inventory, bytes).unwrap();
 }

@@ -31,8 +31,22 @@ impl Container {
         Self::start_with(lab, namespaces, &[])
     }
 
+    /// Starts one that has a file from outside open.
+    pub fn start_holding(lab: &Lab, file: &Path) -> Self {
+        Self::launch(lab, CloneFlags::empty(), &[], Some(file))
+    }
+
     /// Starts one with bind mounts: a directory outside, and where to mount it inside.
     pub fn start_with(lab: &Lab, namespaces: CloneFlags, binds: &[(&Path, &str)]) -> Self {
+        Self::launch(lab, namespaces, binds, None)
+    }
+
+    fn launch(
+        lab: &Lab,
+        namespaces: CloneFlags,
+        binds: &[(&Path, &str)],
+        held: Option<&Path>,
+    ) -> Self {
         let root = root_file_system(lab);
         mount(Some(&root), &root, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -42,6 +56,7 @@ impl Container {
             fs::create_dir_all(root.join(inside.trim_start_matches('/'))).unwrap();
             command.arg(outside).arg(inside);
         }
+        command.envs(held.map(|file| (HELD, file)));
         let mut outer = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(outer.stdout.take().unwrap());
         let mut line = String::new();
@@ -144,6 +159,9 @@ pub fn contain(words: &[&str]) {
 /// What the first process inside does before it becomes the payload.
 pub fn init(words: &[&str]) {
     let (file, root, binds) = (words[0], Path::new(words[1]), &words[2..]);
+    // A descriptor that stays over the exec.
+    let held = std::env::var_os(HELD).map(|path| fs::File::open(path).unwrap());
+    let _held = held.map(|file| nix::unistd::dup(&file).unwrap());
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
     mount(Some(root), root, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).unwrap();
@@ -166,3 +184,6 @@ pub fn init(words: &[&str]) {
         .exec();
     panic!("{error}");
 }
+
+/// Names the file that a container has open from outside.
+const HELD: &str = "CRIU_RS_HELD";

@@ -20,6 +20,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("an_external_net_namespace_is_replaced_by_a_descriptor", external_net),
     ("an_external_mount_is_given_another_source", external_mount),
     ("found_mounts_need_no_names", found_mounts),
+    ("an_external_file_is_replaced_by_a_descriptor", external_file),
+    ("a_veth_pair_gets_a_new_outer_name", veth),
 ];
 
 /// Dumps and restores a container, and looks at its namespaces before and after.
@@ -145,4 +147,59 @@ fn found_mounts(lab: &Lab) {
     let restored = restore.run(&lab.criu).unwrap();
     container.target.restored_as(restored.pid);
     container.target.goes_on();
+}
+
+fn external_file(lab: &Lab) {
+    let images = lab.dir("images");
+    let (old, new) = (lab.dir.join("old"), lab.dir.join("new"));
+    fs::write(&old, "old").unwrap();
+    fs::write(&new, "new").unwrap();
+    let mut container = Container::start_holding(lab, &old);
+    let pid = container.target.pid;
+    // Its number inside, and how CRIU names it.
+    let inode = fs::metadata(&old).unwrap().ino();
+    let is_it = |fd: &String| {
+        fs::metadata(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|meta| meta.ino() == inode)
+    };
+    let fds = crate::lab::names(Path::new(&format!("/proc/{pid}/fd")));
+    let fd = fds.into_iter().find(is_it).unwrap();
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap();
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).unwrap();
+    let external = External::File { mount: mount.trim().parse().unwrap(), inode };
+
+    let refused = Dump::new(pid, &images).run(&lab.criu).unwrap_err();
+    assert_eq!(refused.cause(), Some(Cause::FileOutsideMounts), "{refused}");
+    container.target.goes_on();
+    Dump::new(pid, &images).external(external.clone()).run(&lab.criu).unwrap();
+    container.is_gone();
+    let file = fs::File::open(&new).unwrap();
+    let restore = Restore::new(&images)
+        .root(&container.root)
+        .inherit_fd(InheritFd::new(external.to_string(), &file));
+    let restored = restore.run(&lab.criu).unwrap();
+    container.target.restored_as(restored.pid);
+    container.target.goes_on();
+    let inside = fs::metadata(format!("/proc/{}/fd/{fd}", restored.pid)).unwrap();
+    assert_eq!(inside.ino(), fs::metadata(&new).unwrap().ino());
+}
+
+fn veth(lab: &Lab) {
+    let images = lab.dir("images");
+    let mut container = Container::start(lab, CloneFlags::CLONE_NEWNET);
+    let pid = container.target.pid.to_string();
+    let name = |end: &str| format!("cr{end}{pid}");
+    let ip = |words: &[&str]| {
+        let output = std::process::Command::new("ip").args(words).output().unwrap();
+        output.status.success()
+    };
+    let (old, new) = (name("a"), name("b"));
+    assert!(ip(&["link", "add", &old, "type", "veth", "peer", "name", "eth0", "netns", &pid]));
+    Dump::new(container.target.pid, &images).run(&lab.criu).unwrap();
+    container.is_gone();
+    let pair = External::Veth { inner: "eth0".into(), outer: new.clone().into(), bridge: None };
+    let restore = Restore::new(&images).root(&container.root).external(pair);
+    let restored = restore.run(&lab.criu).unwrap();
+    container.target.restored_as(restored.pid);
+    container.target.goes_on();
+    assert!(ip(&["link", "show", &new]));
 }

@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use procfs::process::Process;
 
-use crate::lab::{Lab, TestFn, descendants, names, other, soon, state, terminal};
+use crate::lab::{Lab, Terminal, TestFn, descendants, names, other, soon, state, terminal};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("dump_kills_and_restore_goes_on", dump_kills_and_restore_goes_on),
@@ -315,12 +315,13 @@ fn newer_option(lab: &Lab) {
 
 fn shell_job(lab: &Lab) {
     let images = lab.dir("images");
-    let (master, path, slave) = terminal();
+    let Terminal { master, slave, path, alone: _alone } = terminal();
     drop(slave);
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--payload", "shell"])
         .arg(lab.dir.join("count"))
-        .args([&path, &lab.program, &images])
+        .arg(&path)
+        .args([&lab.program, &images])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -13,7 +13,7 @@ use criu_rs::{
 use nix::mount::{MsFlags, mount, umount};
 use prost::Message;
 
-use crate::lab::{Lab, Target, TestFn, names, other, terminal};
+use crate::lab::{Lab, Target, Terminal, TestFn, names, other, terminal};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("cause_connected_tcp", connected_tcp),
@@ -102,8 +102,8 @@ fn external_unix_socket(lab: &Lab) {
 
 fn foreign_terminal(lab: &Lab) {
     // Another session's: that of the process which opened it first.
-    let (_master, path, slave) = terminal();
-    let _leader = lab.start(&["terminal", path.to_str().unwrap()]);
+    let Terminal { master: _master, slave, path, alone: _alone } = terminal();
+    let _leader = lab.start(&["terminal", &path]);
     let target = lab.start_with(&["count"], |command| command.stdin(slave));
     refused(lab, &target, Cause::ForeignTerminal);
 }

@@ -10,7 +10,7 @@ use criu_rs::{
 use nix::sched::CloneFlags;
 
 use crate::container::Container;
-use crate::lab::{Lab, Target, TestFn, names, soon, state, terminal};
+use crate::lab::{Lab, Target, Terminal, TestFn, names, soon, state, terminal};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("actions_of_a_plain_process", actions_of_a_plain_process),
@@ -240,8 +240,8 @@ fn fd_number(fd: &impl std::os::fd::AsRawFd) -> i32 {
 
 fn orphan_master(lab: &Lab) {
     let images = lab.dir("images");
-    let (mut master, path, slave) = terminal();
-    let mut target = lab.start(&["terminal-echo", path.to_str().unwrap()]);
+    let Terminal { mut master, slave, path, alone: _alone } = terminal();
+    let mut target = lab.start(&["terminal-echo", &path]);
     drop(slave);
     assert_eq!(talk(&mut master, "before"), "before");
     let dump = Dump::new(target.pid, &images);
@@ -302,8 +302,8 @@ fn root_is_held(lab: &Lab) {
 
 fn refused_terminal(lab: &Lab) {
     let images = lab.dir("images");
-    let (master, path, slave) = terminal();
-    let mut target = lab.start(&["terminal-echo", path.to_str().unwrap()]);
+    let Terminal { master, slave, path, alone: _alone } = terminal();
+    let mut target = lab.start(&["terminal-echo", &path]);
     drop(slave);
     Dump::new(target.pid, &images).orphan_pts_master(true).run(&lab.criu).unwrap();
     target.is_gone();

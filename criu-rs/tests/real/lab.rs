@@ -136,15 +136,25 @@ pub fn alone(with: &str) -> Flock<fs::File> {
     Flock::lock(fs::File::create(path).unwrap(), FlockArg::LockExclusive).unwrap()
 }
 
-/// A pseudo terminal: its master, and the path of its slave. Nobody inherits them by accident.
-pub fn terminal() -> (fs::File, PathBuf, OwnedFd) {
+/// A pseudo terminal. Nobody inherits its ends by accident, and no other test has one meanwhile: a
+/// restored terminal gets the number it had.
+pub struct Terminal {
+    pub master: fs::File,
+    pub slave: OwnedFd,
+    /// The path of its slave.
+    pub path: String,
+    pub alone: Flock<fs::File>,
+}
+
+pub fn terminal() -> Terminal {
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    let alone = alone("terminal");
     let pty = nix::pty::openpty(None, None).unwrap();
     for fd in [&pty.master, &pty.slave] {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
     }
-    let path = nix::unistd::ttyname(&pty.slave).unwrap();
-    (pty.master.into(), path, pty.slave)
+    let path = nix::unistd::ttyname(&pty.slave).unwrap().into_os_string().into_string().unwrap();
+    Terminal { master: pty.master.into(), slave: pty.slave, path, alone }
 }
 
 /// The state letter of a process.
@@ -242,15 +252,18 @@ pub fn run_one(name: &str, test: TestFn, program: &Path) {
     let lab = Lab { criu, program: program.into(), version, dir: dir.clone() };
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&lab)));
     let descriptors = open_descriptors();
-    let left = || descendants(Pid::this()).len() > 1;
-    if result.is_ok() {
+    let alone = || {
         reap();
+        descendants(Pid::this()).len() == 1
+    };
+    if result.is_ok() {
+        let is_alone = soon(alone);
         let survivors: Vec<String> = descendants(Pid::this())[1..]
             .iter()
             .filter_map(|pid| Process::new(pid.as_raw()).ok()?.stat().ok())
             .map(|stat| format!("{} {} {}", stat.pid, stat.comm, stat.state))
             .collect();
-        assert!(!left(), "left behind: {survivors:?}");
+        assert!(is_alone, "left behind: {survivors:?}");
         assert_eq!(descriptors, ["0", "1", "2"], "descriptors left open");
         fs::remove_dir_all(&dir).unwrap();
     } else {

@@ -31,6 +31,7 @@ use crate::{Build, Check, KeptOpen, ProbeCache, Version};
 #[derive(Clone, Debug)]
 pub struct Criu {
     transport: Transport,
+    arguments: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     cache: Option<ProbeCache>,
     known: Arc<Mutex<Option<(Stamp, Version)>>>,
@@ -67,7 +68,15 @@ impl Criu {
     }
 
     fn over(transport: Transport) -> Self {
-        Self { transport, env: Vec::new(), cache: None, known: Arc::default() }
+        let (arguments, env) = (Vec::new(), Vec::new());
+        Self { transport, arguments, env, cache: None, known: Arc::default() }
+    }
+
+    /// Starts criu with one more argument, an option that says how it is configured before any request:
+    /// `--no-default-config`, or `--config=FILE`.
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
     }
 
     /// Sets an environment variable for the criu processes started, such as `CRIU_CONFIG_FILE`.
@@ -152,7 +161,7 @@ impl Criu {
         if let Some(cache) = &self.cache {
             cache.look_after();
         }
-        let launch = Launch { env: &self.env, shell_job: launch.shell_job };
+        let launch = Launch { arguments: &self.arguments, env: &self.env, ..*launch };
         self.transport.open(&launch, handed)
     }
 

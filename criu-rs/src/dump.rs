@@ -169,8 +169,9 @@ impl Prepared {
             Some(work) => work.open()?,
             None => images.as_ref().map(clone).transpose()?,
         };
-        let log = match (&work, &message.log_file) {
-            (Some(work), Some(name)) => Some(LogPlace::new(clone(work)?, name)),
+        let log = match (&work, &common.log_elsewhere, &message.log_file) {
+            (Some(work), Some(path), _) => LogPlace::at(work, path),
+            (Some(work), None, Some(name)) => Some(LogPlace::new(clone(work)?, name)),
             _ => None,
         };
         Ok(Self { message, handed, images, work, log })

@@ -4,7 +4,9 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -93,6 +95,18 @@ impl LogPlace {
         place
     }
 
+    /// The log at a path from the work directory; `None` where its folder cannot be opened: CRIU will
+    /// say so.
+    pub(crate) fn at(work: &OwnedFd, path: &Path) -> Option<Self> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = openat(work.as_fd(), folder, flags, Mode::empty()).ok()?;
+        Some(Self::new(directory, path.file_name()?.as_bytes()))
+    }
+
     fn open(&self) -> io::Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let fd = openat(self.directory.as_fd(), self.name.as_str(), flags, Mode::empty())?;
@@ -144,6 +158,7 @@ fn excerpt(file: &str, mut log: impl BufRead) -> Option<LogExcerpt> {
                 let file = file.to_owned();
                 found = Some(LogExcerpt { file, line: number, before, error: line, more: vec![] });
             }
+            None if is_error => {}
             None => {
                 if before.len() == LINES_BEFORE {
                     before.remove(0);

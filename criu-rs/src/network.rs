@@ -50,7 +50,7 @@ impl FromStr for NetworkLock {
         match text {
             "iptables" => Ok(Self::Iptables),
             "nftables" => Ok(Self::Nftables),
-            "skip" => Ok(Self::Skip),
+            "skip" | "none" => Ok(Self::Skip),
             _ => {
                 let want = "iptables, nftables or skip";
                 Err(InvalidValue::new("a network lock", text, want))

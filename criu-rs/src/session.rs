@@ -110,11 +110,17 @@ impl<T> fmt::Debug for Session<T> {
 pub(crate) struct Common<'a> {
     pub(crate) opts: crate::options::Opts<'a>,
     pub(crate) limits: crate::driver::Limits,
+    /// The log, where it is not where `opts` says.
+    pub(crate) log_elsewhere: Option<std::path::PathBuf>,
 }
 
 impl<'a> Common<'a> {
     pub(crate) fn new(images: crate::Dir<'a>, log_file: &str) -> Self {
-        Self { opts: crate::options::Opts::new(images, log_file), limits: Default::default() }
+        Self {
+            opts: crate::options::Opts::new(images, log_file),
+            limits: Default::default(),
+            log_elsewhere: None,
+        }
     }
 
     /// With CRIU stopping at its actions: for the hooks, and so that the operation can be ended where
@@ -156,6 +162,13 @@ macro_rules! operation {
             /// first safe point, or after one second more without one.
             pub fn grace(mut self, time: std::time::Duration) -> Self {
                 self.common.limits.grace = time;
+                self
+            }
+
+            /// Where the log is when a configuration file of CRIU's sends it elsewhere, as a path from
+            /// the work directory: errors quote it from there.
+            pub fn log_elsewhere(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+                self.common.log_elsewhere = Some(path.into());
                 self
             }
 

@@ -35,6 +35,8 @@ pub(crate) enum Transport {
 /// What a worker is started with.
 #[derive(Debug, Default)]
 pub(crate) struct Launch<'a> {
+    /// Options before its own words.
+    pub(crate) arguments: &'a [OsString],
     pub(crate) env: &'a [(OsString, OsString)],
     /// Keep this process's standard input and process group, for a job of its shell.
     pub(crate) shell_job: bool,

@@ -52,12 +52,10 @@ impl Worker {
         let again = output.try_clone()?;
         let fds: Vec<OwnedFd> = [input, output, again, socket].into_iter().chain(placed).collect();
         let number = WORKER_SOCKET.to_string();
-        let program = spawn::Program {
-            path,
-            args: &[OsStr::new("swrk"), OsStr::new(&number)],
-            env: launch.env,
-            own_group: !launch.shell_job,
-        };
+        let own = [OsStr::new("swrk"), OsStr::new(&number)];
+        let args: Vec<&OsStr> = launch.arguments.iter().map(AsRef::as_ref).chain(own).collect();
+        let program =
+            spawn::Program { path, args: &args, env: launch.env, own_group: !launch.shell_job };
         let pid = program.spawn(&fds)?;
         Ok(Self {
             pid,

@@ -1,0 +1,5 @@
+//! `restore` as a program of its own.
+
+fn main() -> std::process::ExitCode {
+    criu_examples::one("restore")
+}

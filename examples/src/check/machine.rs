@@ -1,0 +1,108 @@
+//! A look at this machine, beyond what CRIU tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use procfs::process::all_processes;
+use procfs::sys::kernel::Version as Kernel;
+use serde_json::{Value, json};
+
+/// What a look at this machine tells.
+pub(super) struct Machine {
+    /// Release and architecture.
+    pub(super) kernel: String,
+    /// The release as numbers.
+    pub(super) version: Option<Kernel>,
+    /// Security modules that are active.
+    pub(super) lsms: Vec<String>,
+    pub(super) iptables: Option<PathBuf>,
+    pub(super) nft: Option<PathBuf>,
+    pub(super) has_userfaultfd: bool,
+    /// Whether CRIU keeps what it has found out about the kernel.
+    pub(super) run_is_tmpfs: bool,
+    /// Yama's limit on who may trace whom, where it is active.
+    pub(super) ptrace_scope: Option<u8>,
+    /// Processes that have ended and that process 1 has left so.
+    pub(super) zombies_of_init: usize,
+}
+
+impl Machine {
+    pub(super) fn look() -> Self {
+        let line = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let release = line("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".into());
+        Self {
+            kernel: format!("Linux {release} {}", std::env::consts::ARCH),
+            version: Kernel::current().ok(),
+            lsms: lsms(),
+            iptables: find("iptables-restore"),
+            nft: find("nft"),
+            // The call exists since 4.3; where it is switched off there is no limit to set.
+            has_userfaultfd: Path::new("/proc/sys/vm/unprivileged_userfaultfd").exists()
+                || Path::new("/dev/userfaultfd").exists(),
+            run_is_tmpfs: statfs("/run").is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC),
+            ptrace_scope: line("/proc/sys/kernel/yama/ptrace_scope")
+                .and_then(|text| text.parse().ok()),
+            zombies_of_init: zombies_of_init(),
+        }
+    }
+
+    /// Adds its rows to a report.
+    pub(super) fn report(&self, row: &mut dyn FnMut(&str, String)) {
+        let yes = |there: bool| if there { "yes" } else { "no" };
+        row("userfaultfd", yes(self.has_userfaultfd).into());
+        row(
+            "network lock",
+            format!("iptables {}, nft {}", yes(self.iptables.is_some()), yes(self.nft.is_some())),
+        );
+        row(
+            "security",
+            match self.lsms.as_slice() {
+                [] => "neither SELinux nor AppArmor".into(),
+                lsms => lsms.join(", "),
+            },
+        );
+        row(
+            "/run",
+            match self.run_is_tmpfs {
+                true => "tmpfs: CRIU keeps what it finds out about the kernel".into(),
+                false => "no tmpfs: CRIU tests the kernel anew each time, some 25 ms".into(),
+            },
+        );
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "kernel": self.kernel,
+            "security_modules": self.lsms,
+            "iptables": self.iptables.as_ref().map(|path| path.to_string_lossy()),
+            "nft": self.nft.as_ref().map(|path| path.to_string_lossy()),
+            "userfaultfd": self.has_userfaultfd,
+            "run_is_tmpfs": self.run_is_tmpfs,
+            "ptrace_scope": self.ptrace_scope,
+            "zombies_of_init": self.zombies_of_init,
+        })
+    }
+}
+
+/// Security modules that give processes labels which CRIU saves.
+fn lsms() -> Vec<String> {
+    let selinux = Path::new("/sys/fs/selinux/enforce").exists();
+    let apparmor = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    let apparmor = apparmor.is_ok_and(|text| text.starts_with('Y'));
+    let active = [("SELinux", selinux), ("AppArmor", apparmor)];
+    active.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect()
+}
+
+/// A program where criu would find it.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path);
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn zombies_of_init() -> usize {
+    let stats =
+        all_processes().into_iter().flatten().filter_map(|process| process.ok()?.stat().ok());
+    stats.filter(|stat| stat.ppid == 1 && stat.state == 'Z').count()
+}

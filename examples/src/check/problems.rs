@@ -1,0 +1,105 @@
+//! What would fail on this machine, in words.
+
+use std::fmt;
+
+use criu_rs::Version;
+use procfs::sys::kernel::Version as Kernel;
+use serde_json::{Value, json};
+
+use super::Found;
+
+/// Something that would fail.
+pub(super) struct Problem {
+    /// What.
+    what: String,
+    /// Why.
+    why: String,
+    /// What to do about it.
+    hint: &'static str,
+}
+
+/// Versions that do not go together: CRIU below the one, on Linux from the other on.
+const CLASHES: &[(Version, (u8, u8), &str, &str)] = &[
+    (
+        Version::new(4, 1, 0),
+        (6, 13),
+        "every dump",
+        "the kernel lays out its vDSO in a way this CRIU does not know",
+    ),
+    (
+        Version::new(4, 2, 0),
+        (6, 16),
+        "processes with internet sockets",
+        "the kernel answers questions about sockets otherwise than this CRIU expects",
+    ),
+];
+
+impl Problem {
+    /// All that are known, the worst first.
+    pub(super) fn all(found: &Found) -> Vec<Self> {
+        let mut all = Vec::new();
+        let mut add = |what: &str, why: String, hint| {
+            all.push(Self { what: what.into(), why, hint });
+        };
+        let (machine, features) = (&found.machine, &found.features);
+        let basic = found.capabilities.iter().filter(|capability| capability.is_basic());
+        if basic.clone().all(|capability| !capability.is_held) {
+            let why = "neither CAP_SYS_ADMIN nor CAP_CHECKPOINT_RESTORE is held".into();
+            add("everything", why, "run it as root");
+        } else {
+            for capability in found.capabilities.iter().filter(|capability| !capability.is_held) {
+                let why = format!("{} is not held", capability.name());
+                add(capability.loses, why, "give it to criu; a container often lacks it");
+            }
+        }
+        for (criu, (major, minor), what, why) in CLASHES {
+            let linux = Kernel::new(*major, *minor, 0);
+            let is_new = machine.version.as_ref().is_some_and(|version| *version >= linux);
+            if is_new && found.build.version < *criu {
+                add(what, format!("{why} (CRIU {criu} does)"), "install a newer CRIU");
+            }
+        }
+        if machine.ptrace_scope == Some(3) {
+            let why = "Yama forbids to trace any process (kernel.yama.ptrace_scope is 3)".into();
+            add("every dump", why, "lift that at the next boot: it cannot be lowered");
+        }
+        if features.mem_track == Some(false) {
+            let why = "the kernel does not track changed memory (CONFIG_MEM_SOFT_DIRTY)".into();
+            add("pre-dump, --track-mem", why, "dump without them");
+        }
+        if features.lazy_pages == Some(false) {
+            let why = match machine.has_userfaultfd {
+                true => "userfaultfd lacks what CRIU needs of it",
+                false => "the kernel has no userfaultfd (CONFIG_USERFAULTFD)",
+            };
+            add("--lazy-pages", why.into(), "dump and restore without it");
+        }
+        if features.mem_compression == Some(false) {
+            add("--compress", "this CRIU was built without LZ4".into(), "dump without it");
+        }
+        if machine.iptables.is_none() {
+            let why = "iptables-restore is not installed".into();
+            let hint = "install iptables, or add --network-lock nftables or skip";
+            add("--tcp-established", why, hint);
+        }
+        if machine.zombies_of_init > 0 {
+            let why = format!(
+                "process 1 does not reap: {} orphans keep their process ids",
+                machine.zombies_of_init
+            );
+            let hint = "restore below a process that reaps (a subreaper), or in a pid namespace";
+            add("restoring detached trees a second time", why, hint);
+        }
+        all
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        json!({ "what": self.what, "why": self.why, "hint": self.hint })
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {}\n      {}\n      do: {}", self.what, self.why, self.hint)
+    }
+}

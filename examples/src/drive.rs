@@ -1,0 +1,70 @@
+//! Runs an operation to its end: answers CRIU, listens to signals, shows how far it is.
+
+use std::cell::Cell;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use criu_rs::{Cancel, Hooks, Session};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::fault::Fault;
+use crate::progress::Progress;
+use crate::signals::{Received, STOP, Signals};
+
+/// What goes with an operation: it is made before the operation, and told of it.
+#[derive(Debug)]
+pub(crate) struct Drive {
+    signals: Signals,
+    cancel: Cancel,
+    received: Cell<Option<Received>>,
+}
+
+impl Drive {
+    /// From here on a signal that asks to stop cancels the operation instead of ending the program.
+    pub(crate) fn new() -> Result<Self, Fault> {
+        let signals = Signals::hold(STOP)?;
+        Ok(Self { signals, cancel: Cancel::new()?, received: Cell::default() })
+    }
+
+    /// What the operation has to be given.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// Runs what was started. `log` is where CRIU logs.
+    pub(crate) fn run<T>(
+        &self,
+        started: criu_rs::Result<Session<T>>,
+        hooks: &mut dyn Hooks,
+        progress: &Progress,
+        log: &Path,
+    ) -> Result<T, Fault> {
+        let failed = |error| Fault::logged(error, log);
+        let mut session = started.map_err(failed)?;
+        let pause = progress.pause().and_then(|pause| PollTimeout::try_from(pause).ok());
+        loop {
+            if let Some(outcome) = session.advance(hooks).map_err(failed)? {
+                return Ok(outcome);
+            }
+            let mut fds = [
+                PollFd::new(session.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, pause.unwrap_or(PollTimeout::NONE)) {
+                Ok(0) => progress.show(),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(source) => return Err(Fault::system("wait for criu", source)),
+            }
+            if let Some(received) = self.signals.next() {
+                self.received.set(Some(received));
+                self.cancel.cancel();
+            }
+        }
+    }
+
+    /// A signal that asked to stop, and came too late if the operation has succeeded.
+    pub(crate) fn received(&self) -> Option<Received> {
+        self.received.get()
+    }
+}

@@ -1,0 +1,166 @@
+//! `dump`: saves a process tree.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use criu_rs::{AfterDump, Dump, Dumped, HookResult, Hooks};
+use indicatif::HumanBytes;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::drive::Drive;
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::fd;
+use crate::options::{
+    Apply, Cgroups, CgroupsSaved, Common, DumpOnly, Files, Images, Jobs, Lazy, Memory, Network,
+    NetworkSaved, Reach, Saved,
+};
+use crate::output::{Output, dump_stats, micros};
+use crate::program;
+use crate::progress::Progress;
+
+/// Options of `dump`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Program {
+    #[command(flatten)]
+    saved: Saved,
+    #[command(flatten)]
+    images: Images,
+    #[command(flatten)]
+    dump: DumpOnly,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    network_saved: NetworkSaved,
+    #[command(flatten)]
+    memory: Memory,
+    #[command(flatten)]
+    lazy: Lazy,
+    #[command(flatten)]
+    cgroups: Cgroups,
+    #[command(flatten)]
+    cgroups_saved: CgroupsSaved,
+    #[command(flatten)]
+    jobs: Jobs,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+impl program::Program for Program {
+    const WORD: &'static str = "dump";
+    const ABOUT: &'static str = "save a process and all its descendants, and end them";
+    const MORE: &'static str = "\
+The tasks are stopped, saved, and killed, unless --leave-running or --leave-stopped is given. When
+a dump fails or is stopped the tasks run on, and the images directory holds the log and no
+checkpoint.
+
+Examples:
+  dump -t 4711 -D img                      save process 4711 in the directory img
+  dump -t 4711 -D img -R                   the same, and let it run on
+  dump -t $$ -D img -j                     a job of this terminal
+  dump -t 4711 -D img --tcp-established    with its TCP connections
+  dump -t 4711 -D img --external mnt[/data]:data
+                                           leave the mount at /data outside, to be named on restore
+";
+
+    fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {
+        self.common.prepare()?;
+        self.memory.check(self.lazy.lazy_pages)?;
+        let images = self.images.path();
+        crate::check_directory("--images-dir", images)?;
+        let criu = self.reach.criu()?;
+        let socket = self.memory.socket()?;
+        let status = self.dump.status_fd.map(|fd| fd::by_number("--status-fd", fd)).transpose()?;
+        let drive = Drive::new()?;
+
+        let mut config = Config::default();
+        let mut dump = Dump::new(self.saved.tree, images).after_dump(self.dump.after());
+        if self.lazy.lazy_pages {
+            let (address, port) = self.memory.lazy_address()?;
+            // CRIU before 4.3 does not take the address from a request, and would listen on all.
+            config.value("address", address)?;
+            dump = dump.lazy_pages_at(address, port);
+        }
+        if let Some(socket) = &socket {
+            dump = dump.page_server_socket(socket);
+        }
+        dump = self.reach.apply(dump.cancel(drive.cancel()), &mut config)?;
+        dump = self.common.apply(dump, &mut config)?;
+        dump = self.saved.apply(dump, &mut config)?;
+        dump = self.files.apply(dump, &mut config)?;
+        dump = self.network.apply(dump, &mut config)?;
+        dump = self.network_saved.apply(dump, &mut config)?;
+        dump = self.memory.apply(dump, &mut config)?;
+        dump = self.cgroups.apply(dump, &mut config)?;
+        dump = self.cgroups_saved.apply(dump, &mut config)?;
+        dump = self.jobs.apply(dump, &mut config)?;
+        let config = config.into_file()?;
+        if let Some(config) = &config {
+            dump = dump.config_file(config.path());
+        }
+
+        let log = self.common.log(images, "dump.log");
+        let progress = Progress::of_dump(self.saved.tree, images);
+        let mut ready = Ready(status.map(File::from));
+        let begun = Instant::now();
+        let dumped = drive.run(dump.start(&criu), &mut ready, &progress, &log)?;
+        drop(progress);
+        self.tell(output, &dumped, begun.elapsed());
+        Ok(Exit::Done.into())
+    }
+}
+
+impl Program {
+    fn tell(&self, output: &Output, dumped: &Dumped, elapsed: std::time::Duration) {
+        let pid = self.saved.tree;
+        let images = self.images.path().display();
+        let stats = dumped.stats.as_ref().ok();
+        let (after, runs_on) = match self.dump.after() {
+            AfterDump::Kill => ("killed", "it has been ended"),
+            AfterDump::LeaveRunning => ("running", "it runs on"),
+            AfterDump::LeaveStopped => ("stopped", "it is stopped"),
+        };
+        let size = stats.map_or(String::new(), |stats| {
+            let memory = HumanBytes(stats.pages_written.saturating_mul(procfs::page_size()));
+            format!(" ({memory} of memory, frozen for {:.1?})", stats.frozen)
+        });
+        output.done(
+            format!("process {pid} is saved in {images}{size}; {runs_on}"),
+            json!({
+                "pid": pid.as_raw(),
+                "images": self.images.path().to_string_lossy(),
+                "tasks": after,
+                "elapsed_us": micros(elapsed),
+                "statistics": stats.map_or(Value::Null, dump_stats),
+            }),
+        );
+        if let (Some(true), Some(stats)) = (self.jobs.display_stats, stats) {
+            output.print(stats);
+        }
+    }
+}
+
+/// Tells whoever waits that a lazy dump listens.
+struct Ready(Option<File>);
+
+impl Hooks for Ready {
+    fn status_ready(&mut self) -> HookResult {
+        match self.0.take() {
+            Some(mut status) => Ok(status.write_all(&[0])?),
+            None => Ok(()),
+        }
+    }
+}

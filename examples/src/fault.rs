@@ -1,0 +1,187 @@
+//! What goes wrong in a program, for a person and as JSON.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use criu_rs::{End, Error, Failure};
+use nix::errno::Errno;
+use serde_json::{Value, json};
+
+use crate::exit::Exit;
+use crate::hints;
+
+/// Why a program did not do what it was asked to.
+#[derive(Debug)]
+pub enum Fault {
+    /// The command line makes no sense here.
+    Usage(String),
+    /// There is no criu.
+    NoCriu,
+    /// A signal of this name asked to stop.
+    Interrupted(&'static str),
+    /// A call of this program's own failed.
+    System {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// CRIU, or driving it, failed.
+    Criu {
+        /// What happened.
+        error: Box<Error>,
+        /// The path of the log, where there may be one.
+        log: Option<PathBuf>,
+    },
+}
+
+impl Fault {
+    /// A command line that makes no sense.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::Usage(what.into())
+    }
+
+    /// A failed call.
+    pub fn system(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::System { doing: doing.into(), source: source.into() }
+    }
+
+    /// What the operation that logs to `log` failed with.
+    pub(crate) fn logged(error: Error, log: &Path) -> Self {
+        Self::Criu { error: Box::new(error), log: Some(log.to_owned()) }
+    }
+
+    /// The code to end with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::NoCriu => Exit::NoCriu,
+            Self::Interrupted(_) => Exit::Stopped,
+            Self::System { .. } => Exit::Failed,
+            Self::Criu { error, .. } => match **error {
+                Error::InvalidValue(_) | Error::CheckpointExists { .. } => Exit::Usage,
+                Error::Start { .. } | Error::Connect { .. } | Error::TooOld { .. } => Exit::NoCriu,
+                Error::Stopped(_) => Exit::Stopped,
+                _ => Exit::Failed,
+            },
+        }
+    }
+
+    /// What CRIU failed with.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Criu { error, .. } => error.failure(),
+            _ => None,
+        }
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoCriu => Some(hints::NO_CRIU),
+            Self::Criu { error, .. } => hints::of(error),
+            _ => None,
+        }
+    }
+
+    /// As an object.
+    pub(crate) fn to_json(&self) -> Value {
+        let mut object = json!({ "message": self.headline(), "hint": self.hint() });
+        if let Some(failure) = self.failure() {
+            object["cause"] = json!(failure.cause.map(|cause| cause.to_string()));
+            object["errno"] = json!(failure.errno);
+            object["criu_said"] = json!(failure.said());
+            object["criu_printed"] = json!(failure.output);
+            object["log"] = failure.excerpt().map_or(Value::Null, |log| {
+                json!({
+                    "file": self.log().unwrap_or(Path::new(&log.file)).to_string_lossy(),
+                    "line": log.line,
+                    "before": log.before,
+                    "error": log.error,
+                    "more": log.more,
+                })
+            });
+        }
+        object
+    }
+
+    fn log(&self) -> Option<&Path> {
+        match self {
+            Self::Criu { log, .. } => log.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What failed, in one line.
+    fn headline(&self) -> String {
+        match self {
+            Self::Usage(what) => what.clone(),
+            Self::NoCriu => "there is no criu in PATH".into(),
+            Self::Interrupted(signal) => format!("stopped by {signal}"),
+            Self::System { doing, source } => format!("cannot {doing}: {source}"),
+            Self::Criu { error, .. } => match &**error {
+                Error::CheckpointExists { directory } => {
+                    format!("{} holds a checkpoint already", directory.display())
+                }
+                Error::Failed(failure) => headline(failure),
+                // The hooks are this program's own: what they say is enough.
+                Error::Hook { source, .. } => source.to_string(),
+                error => error.to_string(),
+            },
+        }
+    }
+}
+
+/// Without the cause and the hint, which have lines of their own.
+fn headline(failure: &Failure) -> String {
+    let mut line = match failure.end {
+        End::NotUnderstood => "CRIU did not understand the request".to_owned(),
+        End::Died => "CRIU ended without an answer".to_owned(),
+        _ => "CRIU failed".to_owned(),
+    };
+    match (failure.errno, failure.exit) {
+        (Some(errno), _) => line += &format!(": {}", Errno::from_raw(errno).desc()),
+        (None, Some(exit)) if failure.end == End::Died => line += &format!(" ({exit})"),
+        _ => {}
+    }
+    line
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Criu { error: Box::new(error), log: None }
+    }
+}
+
+impl fmt::Display for Fault {
+    /// What failed; the cause and what to do, where they are known; what CRIU said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.headline())?;
+        let cause = self.failure().and_then(|failure| failure.cause);
+        if let Some(cause) = cause {
+            write!(f, "\ncause: {cause}")?;
+        }
+        if let Some(hint) = self.hint() {
+            write!(f, "\ndo: {hint}")?;
+        }
+        let Some(failure) = self.failure() else {
+            return Ok(());
+        };
+        match (failure.excerpt(), &failure.log, failure.said()) {
+            (Some(log), ..) => {
+                let file = self.log().unwrap_or(Path::new(&log.file)).display();
+                write!(f, "\n{file}:{}:", log.line)?;
+                for line in log.before.iter().chain([&log.error]) {
+                    write!(f, "\n  {line}")?;
+                }
+                Ok(())
+            }
+            (None, Err(error), _) => write!(f, "\n{error}"),
+            (None, Ok(_), Some(said)) => write!(f, "\ncriu said: {said}"),
+            (None, Ok(_), None) => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}

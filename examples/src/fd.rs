@@ -1,0 +1,19 @@
+//! Descriptors that a command line names by number.
+
+use std::os::fd::{OwnedFd, RawFd};
+
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+use crate::fault::Fault;
+
+/// A duplicate of the descriptor with this number, for the option that names it.
+///
+/// The kernel looks it up as it would for another process (`pidfd_getfd(2)`, Linux 5.6), so that
+/// nothing here claims to own a number that somebody else gave.
+pub(crate) fn by_number(option: &str, number: RawFd) -> Result<OwnedFd, Fault> {
+    let own = pidfd_open(getpid(), PidfdFlags::empty());
+    own.and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty())).map_err(|error| {
+        let why = std::io::Error::from(error);
+        Fault::usage(format!("{option} {number}: cannot use the descriptor: {why}"))
+    })
+}

@@ -1,0 +1,64 @@
+//! What to do about a failure, in the words of the command line.
+
+use criu_rs::{Cause, Error};
+
+/// Where there is no criu.
+pub(crate) const NO_CRIU: &str = "\
+install the package criu, or name the program with --criu PATH or the variable CRIU";
+
+/// What to do about an error, where that is known.
+pub(crate) fn of(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Start { .. } => Some(NO_CRIU),
+        Error::CheckpointExists { .. } => Some("use another directory, or --overwrite"),
+        Error::TooOld { .. } => {
+            Some("leave the option away, or name a newer criu with --criu PATH")
+        }
+        _ => error.cause().map(about),
+    }
+}
+
+/// The library speaks of its methods, where people know options.
+fn about(cause: Cause) -> &'static str {
+    match cause {
+        Cause::MissingCapability => {
+            "run it as root, or give criu CAP_CHECKPOINT_RESTORE and CAP_SYS_PTRACE and add \
+             --unprivileged"
+        }
+        Cause::NoSoftDirty => {
+            "dump without --track-mem and pre-dump, or on a kernel with CONFIG_MEM_SOFT_DIRTY"
+        }
+        Cause::NoCompression => "dump without --compress",
+        Cause::ConnectedTcp => {
+            "add --tcp-established to save the connection, or --tcp-close to drop it"
+        }
+        Cause::ExternalUnixSocket => {
+            "add --ext-unix-sk, or name the socket with --external unix[INODE]"
+        }
+        Cause::ForeignTerminal => "add --shell-job, here and on restore",
+        Cause::ForeignSession => {
+            "dump from the session's leader on, or add --shell-job, here and on restore"
+        }
+        Cause::FileLocks => {
+            "add --file-locks, here and on restore, if nobody outside the tree takes the same lock"
+        }
+        Cause::GhostTooLarge => "raise --ghost-limit, or close the file",
+        Cause::FileOutsideMounts => {
+            "name it with --external file[MNT_ID:INODE] and give it back with --inherit-fd, or \
+             close it (a shell leaves descriptors open: see ls -l /proc/PID/fd)"
+        }
+        Cause::ExternalMount => {
+            "name it with --external mnt[PATH]:KEY, here and on restore, or add --external mnt[]"
+        }
+        Cause::LsmMismatch => {
+            "restore where that module is active, and without --lsm-profile where it is not"
+        }
+        Cause::FileChanged => {
+            "put the file back as it was; a changed mode is accepted with --skip-file-rwx-check"
+        }
+        Cause::NetworkLockFailed => {
+            "install iptables, or add --network-lock nftables or --network-lock skip"
+        }
+        cause => cause.hint(),
+    }
+}

@@ -1,0 +1,48 @@
+//! The programs a person runs: `criu-rs` with its words `dump`, `pre-dump`, `restore` and `check`, the
+//! same as programs of their own, and examples of using the libraries.
+//!
+//! ```text
+//! words           which program
+//! program         its command line, taken apart by `getopt` and checked by clap: the `options`
+//! dump  pre_dump  restore  check
+//! drive           runs an operation: `signals`, `progress`; `parent` stays with what was restored
+//! output  fault   what it says at the end; `exit` codes, `hints`
+//! ```
+
+mod check;
+mod config;
+mod drive;
+mod dump;
+mod exit;
+mod fault;
+mod fd;
+mod getopt;
+mod hints;
+mod options;
+mod output;
+mod parent;
+mod pre_dump;
+mod program;
+mod progress;
+mod restore;
+mod signals;
+mod words;
+
+pub use exit::Exit;
+pub use fault::Fault;
+pub use options::criu_program;
+pub use output::{Output, dump_stats, micros, restore_stats};
+pub use signals::Pause;
+pub use words::{criu_rs, one};
+
+use std::path::Path;
+
+/// Refuses what is no directory, in the name of an option.
+fn check_directory(option: &str, directory: &Path) -> Result<(), Fault> {
+    let show = directory.display();
+    match std::fs::metadata(directory) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(Fault::usage(format!("{option}: {show} is no directory"))),
+        Err(error) => Err(Fault::usage(format!("{option}: cannot open {show}: {error}"))),
+    }
+}

@@ -1,0 +1,188 @@
+//! What every program takes: how to reach criu, and logging.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use criu_rs::Criu;
+
+use crate::fault::Fault;
+use crate::options::applies;
+use crate::options::values::{Verbosity, seconds};
+
+/// Options of these programs alone, and those that say how criu is started.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "This program")]
+pub(crate) struct Reach {
+    /// Print one JSON object on standard output: the outcome and statistics, or the error
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The criu to use; else the variable CRIU, else `criu` in PATH
+    #[arg(long, value_name = "PATH")]
+    criu: Option<PathBuf>,
+    /// Give up after so many seconds: what has been begun is undone
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    deadline: Option<Duration>,
+    /// Read this configuration file of CRIU's instead of the default ones
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Read no default configuration file
+    #[arg(long)]
+    no_default_config: bool,
+}
+
+impl Reach {
+    /// The criu that was asked for.
+    pub(crate) fn criu(&self) -> Result<Criu, Fault> {
+        let mut criu = Criu::at(criu_program(self.criu.as_deref())?);
+        if let Some(config) = &self.config {
+            // CRIU takes a file it cannot read for an empty one.
+            std::fs::File::open(config).map_err(|error| {
+                Fault::usage(format!("--config: cannot read {}: {error}", config.display()))
+            })?;
+            let mut argument = OsString::from("--config=");
+            argument.push(config);
+            criu = criu.argument(argument);
+        }
+        if self.no_default_config {
+            criu = criu.argument("--no-default-config");
+        }
+        Ok(criu)
+    }
+
+    /// One that was given and `criu` itself does not know.
+    pub(crate) fn only_here(&self) -> Option<&'static str> {
+        let given = [
+            ("--json", self.json),
+            ("--criu", self.criu.is_some()),
+            ("--deadline", self.deadline.is_some()),
+        ];
+        given.iter().find(|(_, given)| *given).map(|(name, _)| *name)
+    }
+}
+
+applies! {
+    Reach to Dump PreDump Restore Check;
+    one [deadline];
+    each [];
+    with |self, operation, _config| {}
+}
+
+/// The program `--criu` names, else the variable CRIU, else the first `criu` in PATH that is not this
+/// program under another name.
+///
+/// # Errors
+/// [`Fault::NoCriu`].
+pub fn criu_program(named: Option<&Path>) -> Result<PathBuf, Fault> {
+    if let Some(path) = named {
+        return Ok(path.to_owned());
+    }
+    if let Some(path) = std::env::var_os("CRIU").filter(|path| !path.is_empty()) {
+        return Ok(path.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = std::fs::canonicalize("/proc/self/exe").ok();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("criu"))
+        .find(|file| file.is_file() && std::fs::canonicalize(file).ok() != own)
+        .ok_or(Fault::NoCriu)
+}
+
+/// Logging, and what else `criu` takes whatever it does.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Logging")]
+pub(crate) struct Common {
+    /// Log more, a level for each v, or this much: -v1 errors, -v2 warnings, -v3 information, -v4 all
+    #[arg(
+        short = 'v', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "",
+        require_equals = true
+    )]
+    verbosity: Vec<Verbosity>,
+    /// The log's name in the work directory, or its path; PROGRAM.log unless given
+    #[arg(short = 'o', long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Directory for the log, statistics and pid file; the images directory unless given
+    #[arg(short = 'W', long, value_name = "DIR")]
+    work_dir: Option<PathBuf>,
+    /// A log of its own for each process, FILE.PID
+    #[arg(long)]
+    log_pid: Option<bool>,
+
+    /// Run without root, with CAP_CHECKPOINT_RESTORE, and accept what that cannot save
+    #[arg(long, help_heading = "CRIU itself")]
+    unprivileged: Option<bool>,
+    /// Directory with CRIU's plugins
+    #[arg(short = 'L', long, value_name = "DIR", help_heading = "CRIU itself")]
+    libdir: Option<PathBuf>,
+    /// Accept what CRIU has deprecated
+    #[arg(long, help_heading = "CRIU itself")]
+    deprecated: Option<bool>,
+    /// Close this descriptor first
+    #[arg(long, value_name = "FD", help_heading = "CRIU itself")]
+    close: Vec<RawFd>,
+}
+
+impl Common {
+    /// Does what is to be done before anything else, and looks at what was given.
+    pub(crate) fn prepare(&self) -> Result<(), Fault> {
+        if self.log_file.as_deref() == Some(Path::new("-")) {
+            return Err(Fault::usage(
+                "--log-file -: the log cannot go to standard output here, name a file",
+            ));
+        }
+        for &fd in &self.close {
+            if fd < 3 {
+                let why = "standard streams cannot be closed, redirect them";
+                return Err(Fault::usage(format!("--close {fd}: {why}")));
+            }
+            let _ = nix::unistd::close(fd);
+        }
+        match &self.work_dir {
+            Some(directory) => crate::check_directory("--work-dir", directory),
+            None => Ok(()),
+        }
+    }
+
+    /// The work directory, where the images are in `images`.
+    pub(crate) fn work_dir<'a>(&'a self, images: &'a Path) -> &'a Path {
+        self.work_dir.as_deref().unwrap_or(images)
+    }
+
+    /// The log, where the images are in `images` and it is called `name` unless said otherwise.
+    pub(crate) fn log(&self, images: &Path, name: &str) -> PathBuf {
+        self.work_dir(images).join(self.log_file.as_deref().unwrap_or(Path::new(name)))
+    }
+
+    /// Whether the log goes where the RPC cannot send it.
+    fn log_is_elsewhere(&self) -> Option<&Path> {
+        let has_slash = |file: &&Path| file.as_os_str().as_bytes().contains(&b'/');
+        self.log_file.as_deref().filter(has_slash)
+    }
+}
+
+applies! {
+    Common to Dump PreDump Restore Check;
+    one [work_dir unprivileged];
+    each [];
+    with |self, operation, config| {
+        if !self.verbosity.is_empty() {
+            operation = operation.log_level(Verbosity::level(&self.verbosity));
+        }
+        match (self.log_is_elsewhere(), &self.log_file) {
+            (Some(path), _) => {
+                config.value("log-file", path)?;
+                operation = operation.log_elsewhere(path);
+            }
+            (None, Some(name)) => operation = operation.log_file(name),
+            (None, None) => {}
+        }
+        config.switch("log-pid", self.log_pid);
+        config.switch("deprecated", self.deprecated);
+        if let Some(libdir) = &self.libdir {
+            config.value("libdir", libdir)?;
+        }
+    }
+}

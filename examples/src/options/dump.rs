@@ -1,0 +1,98 @@
+//! What dump and pre-dump take, and dump alone.
+
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use criu_rs::{AfterDump, Pid};
+
+use crate::options::applies;
+use crate::options::values::{Size, whole_seconds};
+
+/// Options of dump and pre-dump: what is saved, and where.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "What to save")]
+pub(crate) struct Saved {
+    /// The process to save, with all its descendants
+    #[arg(short = 't', long, value_name = "PID", help_heading = "Main options")]
+    pub(crate) tree: Pid,
+    /// Replace a checkpoint that is there already; it comes back if this fails
+    #[arg(long, help_heading = "Main options")]
+    pub(crate) overwrite: bool,
+    /// Seconds that stopping all tasks may take, 0 for no limit; 10 unless given
+    #[arg(long, value_name = "SECONDS", value_parser = whole_seconds)]
+    timeout: Option<Duration>,
+    /// Largest unlinked file to save, with K, M or G; 1M unless given
+    #[arg(long, value_name = "SIZE")]
+    ghost_limit: Option<Size>,
+    /// Find the holes of unlinked files with fiemap; on unless switched off
+    #[arg(long)]
+    ghost_fiemap: Option<bool>,
+    /// A mount point to leave out
+    #[arg(long, value_name = "PATH")]
+    skip_mnt: Vec<PathBuf>,
+    /// Find the paths of inotify and fanotify watches by scanning
+    #[arg(long)]
+    force_irmap: Option<bool>,
+    /// A further directory to scan for them
+    #[arg(long, value_name = "PATH")]
+    irmap_scan_path: Vec<PathBuf>,
+    /// Stop the tasks with this freezer cgroup
+    #[arg(long, value_name = "DIR", help_heading = "Cgroups")]
+    freeze_cgroup: Option<PathBuf>,
+}
+
+applies! {
+    Saved to Dump PreDump;
+    one [timeout force_irmap freeze_cgroup];
+    each [skip_mnt irmap_scan_path];
+    with |self, operation, config| {
+        operation = operation.overwrite(self.overwrite);
+        if let Some(Size(bytes)) = self.ghost_limit {
+            operation = operation.ghost_limit(bytes);
+        }
+        config.switch("ghost-fiemap", self.ghost_fiemap);
+    }
+}
+
+/// Options of dump alone.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Main options")]
+pub(crate) struct DumpOnly {
+    /// Let the tasks run on after the dump, instead of killing them
+    #[arg(short = 'R', long, overrides_with = "leave_stopped")]
+    leave_running: bool,
+    /// Leave the tasks stopped after the dump
+    #[arg(short = 's', long, overrides_with = "leave_running")]
+    leave_stopped: bool,
+    /// Write a zero byte to this descriptor when a lazy dump listens
+    #[arg(long, value_name = "FD", help_heading = "Memory")]
+    pub(crate) status_fd: Option<RawFd>,
+}
+
+impl DumpOnly {
+    /// What becomes of the tasks.
+    pub(crate) fn after(&self) -> AfterDump {
+        match (self.leave_running, self.leave_stopped) {
+            (true, _) => AfterDump::LeaveRunning,
+            (_, true) => AfterDump::LeaveStopped,
+            _ => AfterDump::Kill,
+        }
+    }
+}
+
+/// The images directory, which all but check take.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Main options")]
+pub(crate) struct Images {
+    /// The images directory; the current one unless given
+    #[arg(short = 'D', long, value_name = "DIR", default_value = ".", hide_default_value = true)]
+    images_dir: PathBuf,
+}
+
+impl Images {
+    pub(crate) fn path(&self) -> &Path {
+        &self.images_dir
+    }
+}

@@ -1,0 +1,66 @@
+//! CRIU's options, in groups that several programs share, and what each sets on an operation.
+
+mod cgroups;
+mod common;
+mod dump;
+mod files;
+mod jobs;
+mod memory;
+mod network;
+mod restore;
+mod values;
+
+pub(crate) use cgroups::{Cgroups, CgroupsSaved};
+pub use common::criu_program;
+pub(crate) use common::{Common, Reach};
+pub(crate) use dump::{DumpOnly, Images, Saved};
+pub(crate) use files::Files;
+pub(crate) use jobs::Jobs;
+pub(crate) use memory::{Lazy, Memory, PreDumpOnly};
+pub(crate) use network::{Network, NetworkSaved};
+pub(crate) use restore::RestoreOnly;
+
+use crate::config::Config;
+use crate::fault::Fault;
+
+/// A group of options that an operation takes.
+pub(crate) trait Apply<Operation> {
+    /// Sets on the operation what was given. What only CRIU's command line knows goes into `config`.
+    fn apply(&self, operation: Operation, config: &mut Config) -> Result<Operation, Fault>;
+}
+
+/// Makes a group one that operations take.
+///
+/// A field of `one` is an `Option`, one of `each` a list; both are named as the operation's method.
+macro_rules! applies {
+    (
+        $group:ident to $($operation:ident)+;
+        one $one:tt;
+        each $each:tt;
+        with |$self:ident, $target:ident, $config:ident| $also:block
+    ) => {
+        $(applies! { @impl $group $operation $one $each |$self, $target, $config| $also })+
+    };
+    (
+        @impl $group:ident $operation:ident [$($one:ident)*] [$($each:ident)*]
+        |$self:ident, $target:ident, $config:ident| $also:block
+    ) => {
+        impl<'a> crate::options::Apply<criu_rs::$operation<'a>> for $group {
+            fn apply(
+                &$self,
+                mut $target: criu_rs::$operation<'a>,
+                $config: &mut crate::config::Config,
+            ) -> Result<criu_rs::$operation<'a>, crate::fault::Fault> {
+                $(if let Some(value) = &$self.$one {
+                    $target = $target.$one(value.clone());
+                })*
+                $(for value in &$self.$each {
+                    $target = $target.$each(value.clone());
+                })*
+                $also
+                Ok($target)
+            }
+        }
+    };
+}
+use applies;

@@ -1,0 +1,263 @@
+//! What options take, where the library has no type for it that reads CRIU's notation.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use criu_rs::{CpuCap, External, InvalidValue, LogLevel};
+
+/// A resource outside the tree, which need not be UTF-8.
+pub(crate) fn external() -> impl TypedValueParser<Value = External> {
+    OsStringValueParser::new().try_map(|text| External::from_bytes(text.as_bytes()))
+}
+
+/// What a `-v` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verbosity {
+    /// So many levels more: `-v`, `-vv`.
+    More(i32),
+    /// This level: `-v4`.
+    Level(i32),
+}
+
+impl Verbosity {
+    /// The level that several of them amount to, one after the other.
+    pub(crate) fn level(all: &[Self]) -> LogLevel {
+        let default = LogLevel::default().number();
+        let level = all.iter().fold(default, |level, &verbosity| match verbosity {
+            Self::More(levels) => level.saturating_add(levels),
+            Self::Level(level) => level,
+        });
+        // There is nothing above debugging; scripts write -vvvvvv all the same.
+        LogLevel::try_from(level).unwrap_or(LogLevel::Debug)
+    }
+}
+
+impl FromStr for Verbosity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<u16>() {
+            Ok(level) => Ok(Self::Level(level.into())),
+            // The first v is the option's own letter.
+            Err(_) if text.bytes().all(|byte| byte == b'v') => {
+                let more = i32::try_from(text.len()).unwrap_or(i32::MAX);
+                Ok(Self::More(more.saturating_add(1)))
+            }
+            Err(_) => Err("want a number, as in -v4, or more v, as in -vvv".into()),
+        }
+    }
+}
+
+/// A number of bytes, with or without `K`, `M` or `G`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u32);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(['K', 'M', 'G']);
+        let shift = match text.strip_prefix(digits) {
+            Some("") => 0,
+            Some("K") => 10,
+            Some("M") => 20,
+            Some("G") => 30,
+            _ => return Err("want a number with K, M, G or nothing behind it".into()),
+        };
+        let number: u64 = digits.parse().map_err(|_| "want a number, as in 512K".to_owned())?;
+        let bytes = number.checked_mul(1 << shift).and_then(|bytes| u32::try_from(bytes).ok());
+        bytes.map(Self).ok_or_else(|| "CRIU counts in 32 bits: want less than 4G".into())
+    }
+}
+
+/// Seconds, with or without a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "want a number of seconds, as in 2.5".into())
+}
+
+/// Whole seconds.
+pub(crate) fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<u32>();
+    seconds
+        .map(|seconds| Duration::from_secs(seconds.into()))
+        .map_err(|_| "want a whole number of seconds".into())
+}
+
+/// Groups of CPU features: `cpu,^fpu`. Nothing means all.
+pub(crate) fn cpu_cap(text: &str) -> Result<CpuCap, String> {
+    let all = CpuCap::FPU | CpuCap::CPU | CpuCap::INS;
+    // What CRIU compares when it is not told.
+    let mut groups = CpuCap::FPU | CpuCap::INS;
+    for name in if text.is_empty() { "all" } else { text }.split(',') {
+        let (name, on) = match name.strip_prefix('^') {
+            Some(name) => (name, false),
+            None => (name, true),
+        };
+        match name {
+            "none" => groups = if on { CpuCap::empty() } else { all },
+            "all" => groups.set(all, on),
+            "fpu" => groups.set(CpuCap::FPU, on),
+            "cpu" => groups.set(CpuCap::CPU, on),
+            "ins" => groups.set(CpuCap::INS, on),
+            _ => return Err("want some of cpu, fpu, ins, all, none, with a comma between".into()),
+        }
+    }
+    Ok(groups)
+}
+
+/// Inodes of unix sockets: `12,34`. Nothing means none in particular.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inodes(pub(crate) Vec<u32>);
+
+impl FromStr for Inodes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').filter(|part| !part.is_empty());
+        let inodes: Result<_, _> = parts.map(str::parse).collect();
+        inodes.map(Self).map_err(|_| "want inode numbers with a comma between".into())
+    }
+}
+
+/// A new root for cgroups: `[CONTROLLER:]PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CgroupRoot {
+    pub(crate) controller: Option<String>,
+    pub(crate) path: PathBuf,
+}
+
+impl FromStr for CgroupRoot {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (controller, path) = match text.split_once(':') {
+            Some((controller, path)) => (Some(controller.to_owned()), path),
+            None => (None, text),
+        };
+        if path.is_empty() {
+            return Err("want a path, as in memory:/new".into());
+        }
+        Ok(Self { controller, path: path.into() })
+    }
+}
+
+/// Two names with something between: `inner=outer`.
+fn two(text: &OsString, between: u8) -> Option<(OsString, OsString)> {
+    let bytes = text.as_bytes();
+    let at = bytes.iter().position(|&byte| byte == between)?;
+    let part = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    Some((part(bytes.get(..at)?), part(bytes.get(at + 1..)?)))
+}
+
+/// A pair of virtual Ethernet devices as it was written before `--external`.
+pub(crate) fn veth_pair() -> impl TypedValueParser<Value = External> {
+    OsStringValueParser::new().try_map(|text| match two(&text, b'=') {
+        Some((inner, outer)) => Ok(External::Veth { inner, outer, bridge: None }),
+        None => Err("want INNER=OUTER".to_owned()),
+    })
+}
+
+/// A mount from outside as it was written before `--external`.
+pub(crate) fn mount_map() -> impl TypedValueParser<Value = External> {
+    OsStringValueParser::new().try_map(|text| match two(&text, b':') {
+        _ if text == "auto" => Ok(External::FoundMounts(None)),
+        Some((id, value)) => Ok(External::mount(id, value)),
+        None => Err("want KEY:VALUE or auto".to_owned()),
+    })
+}
+
+/// The one namespace that CRIU makes empty: the network's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NetOnly;
+
+impl FromStr for NetOnly {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "net" => Ok(Self),
+            _ => Err("only net can be made empty".into()),
+        }
+    }
+}
+
+/// A way to compare files, checked here because CRIU would refuse it without a word to us.
+pub(crate) fn file_validation(text: &str) -> Result<OsString, String> {
+    match text {
+        "filesize" | "buildid" => Ok(text.into()),
+        _ => Err("want filesize or buildid".into()),
+    }
+}
+
+/// The mode that `--manage-cgroups` alone means.
+pub(crate) fn cgroup_mode(text: &str) -> Result<criu_rs::CgroupMode, InvalidValue> {
+    if text.is_empty() { Ok(criu_rs::CgroupMode::Soft) } else { text.parse() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_v_has_its_level() {
+        for (given, level) in [
+            (&[][..], LogLevel::Warnings),
+            (&[""], LogLevel::Information),
+            (&["v"], LogLevel::Debug),
+            (&["vvvvv"], LogLevel::Debug),
+            (&["4"], LogLevel::Debug),
+            (&["0"], LogLevel::Messages),
+            (&["1", ""], LogLevel::Warnings),
+            (&["9"], LogLevel::Debug),
+        ] {
+            let all: Vec<Verbosity> = given.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(Verbosity::level(&all), level, "{given:?}");
+        }
+        for bad in ["x", "vx", "-1", "4 "] {
+            assert!(bad.parse::<Verbosity>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_suffixes() {
+        for (text, bytes) in [("0", 0), ("4096", 4096), ("1K", 1024), ("3M", 3 << 20)] {
+            assert_eq!(text.parse(), Ok(Size(bytes)));
+        }
+        for bad in ["", "K", "1k", "1KK", "-1", "4G", "99999999999999999999", "1 M"] {
+            assert!(bad.parse::<Size>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn cpu_features_start_from_what_criu_does_alone() {
+        let (fpu, cpu, ins) = (CpuCap::FPU, CpuCap::CPU, CpuCap::INS);
+        for (text, groups) in [
+            ("", fpu | cpu | ins),
+            ("all", fpu | cpu | ins),
+            ("cpu", fpu | cpu | ins),
+            ("^fpu", ins),
+            ("none,cpu", cpu),
+            ("^none,^ins", fpu | cpu),
+            ("none", CpuCap::empty()),
+        ] {
+            assert_eq!(cpu_cap(text), Ok(groups), "{text:?}");
+        }
+        assert!(cpu_cap("sse").is_err());
+    }
+
+    #[test]
+    fn what_was_written_before_external_is_read() {
+        let root: CgroupRoot = "memory:/new".parse().unwrap();
+        assert_eq!((root.controller.as_deref(), root.path), (Some("memory"), "/new".into()));
+        assert_eq!("12,34".parse(), Ok(Inodes(vec![12, 34])));
+        assert!("12;34".parse::<Inodes>().is_err());
+        let both = two(&"eth0=veth1".into(), b'=');
+        assert_eq!(both, Some(("eth0".into(), "veth1".into())));
+    }
+}

@@ -1,0 +1,121 @@
+//! What a program prints: for a person on standard error, for a program as JSON on standard output.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use console::style;
+use criu_images::{DumpStats, RestoreStats};
+use serde_json::{Value, json};
+
+use crate::exit::Exit;
+use crate::fault::Fault;
+
+/// Where a program prints to, and under which name.
+#[derive(Clone, Debug)]
+pub struct Output {
+    name: String,
+    program: &'static str,
+    json: bool,
+}
+
+impl Output {
+    /// For the program `program`, which is called `name` in what a person reads.
+    pub fn new(name: impl Into<String>, program: &'static str, json: bool) -> Self {
+        Self { name: name.into(), program, json }
+    }
+
+    /// Tells that it is done: in `line` for a person, with `facts` for a program.
+    pub fn done(&self, line: impl fmt::Display, facts: Value) {
+        self.say(line);
+        self.object("done", facts);
+    }
+
+    /// Tells a person something.
+    pub fn say(&self, line: impl fmt::Display) {
+        if !self.json {
+            let _ = writeln!(io::stderr(), "{}: {line}", self.name);
+        }
+    }
+
+    /// Prints what was asked for.
+    pub fn print(&self, text: impl fmt::Display) {
+        if !self.json {
+            let _ = writeln!(io::stdout(), "{text}");
+        }
+    }
+
+    /// Tells what went wrong; returns the code to end with.
+    pub fn fault(&self, fault: &Fault) -> Exit {
+        let exit = fault.exit();
+        let outcome = match exit {
+            Exit::Done | Exit::Failed => "failed",
+            Exit::Usage => "usage",
+            Exit::NoCriu => "no criu",
+            Exit::Stopped => "stopped",
+        };
+        self.object(outcome, json!({ "error": fault.to_json(), "exit_code": exit as u8 }));
+        if self.json {
+            return exit;
+        }
+        let mut err = io::stderr().lock();
+        for (number, line) in fault.to_string().lines().enumerate() {
+            let _ = match (number, line.split_once(": ")) {
+                (0, _) => {
+                    let name = style(format!("{}:", self.name)).for_stderr().red().bold();
+                    writeln!(err, "{name} {line}")
+                }
+                (_, Some((word @ ("cause" | "do"), rest))) => {
+                    writeln!(err, "{} {rest}", style(format!("{word}:")).for_stderr().bold())
+                }
+                _ => writeln!(err, "{line}"),
+            };
+        }
+        exit
+    }
+
+    /// Tells a program how it went.
+    pub fn object(&self, outcome: &str, mut facts: Value) {
+        if !self.json {
+            return;
+        }
+        facts["program"] = json!(self.program);
+        facts["outcome"] = json!(outcome);
+        let _ = writeln!(io::stdout(), "{facts}");
+    }
+}
+
+/// The statistics of a dump, times in microseconds.
+pub fn dump_stats(stats: &DumpStats) -> Value {
+    json!({
+        "freezing_us": micros(stats.freezing),
+        "frozen_us": micros(stats.frozen),
+        "memdump_us": micros(stats.memdump),
+        "memwrite_us": micros(stats.memwrite),
+        "irmap_resolve_us": stats.irmap_resolve.map(micros),
+        "pages_scanned": stats.pages_scanned,
+        "pages_skipped_parent": stats.pages_skipped_parent,
+        "pages_written": stats.pages_written,
+        "pages_lazy": stats.pages_lazy,
+        "page_pipes": stats.page_pipes,
+        "page_pipe_bufs": stats.page_pipe_bufs,
+        "shpages_scanned": stats.shpages_scanned,
+        "shpages_skipped_parent": stats.shpages_skipped_parent,
+        "shpages_written": stats.shpages_written,
+    })
+}
+
+/// The statistics of a restore, times in microseconds.
+pub fn restore_stats(stats: &RestoreStats) -> Value {
+    json!({
+        "forking_us": micros(stats.forking),
+        "restore_us": micros(stats.restore),
+        "pages_compared": stats.pages_compared,
+        "pages_skipped_cow": stats.pages_skipped_cow,
+        "pages_restored": stats.pages_restored,
+    })
+}
+
+/// A time as JSON has it.
+pub fn micros(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,132 @@
+//! `pre-dump`: saves the memory of a process tree ahead of its dump.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use criu_images::DumpStats;
+use criu_rs::PreDump;
+use indicatif::HumanBytes;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::drive::Drive;
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::options::{
+    Apply, Common, Files, Images, Jobs, Memory, Network, NetworkSaved, PreDumpOnly, Reach, Saved,
+};
+use crate::output::{Output, dump_stats, micros};
+use crate::program;
+use crate::progress::Progress;
+
+/// Options of `pre-dump`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Program {
+    #[command(flatten)]
+    saved: Saved,
+    #[command(flatten)]
+    images: Images,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    network_saved: NetworkSaved,
+    #[command(flatten)]
+    memory: Memory,
+    #[command(flatten)]
+    pre_dump: PreDumpOnly,
+    #[command(flatten)]
+    jobs: Jobs,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+impl program::Program for Program {
+    const WORD: &'static str = "pre-dump";
+    const ABOUT: &'static str = "save the memory of a process tree ahead of its dump";
+    const MORE: &'static str = "\
+The tasks are frozen for a moment and run on. The dump that follows saves only what has changed
+since; its images need those of the pre-dumps beside them. The kernel has to track changed memory
+(soft-dirty): `check` tells whether it does.
+
+Examples:
+  pre-dump -t 4711 -D 0
+  pre-dump -t 4711 -D 1 --prev-images-dir ../0
+  dump     -t 4711 -D 2 --prev-images-dir ../1 --track-mem
+";
+
+    fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {
+        self.common.prepare()?;
+        self.memory.check(false)?;
+        let images = self.images.path();
+        crate::check_directory("--images-dir", images)?;
+        let criu = self.reach.criu()?;
+        let socket = self.memory.socket()?;
+        let drive = Drive::new()?;
+
+        let mut config = Config::default();
+        let mut dump = PreDump::new(self.saved.tree, images).cancel(drive.cancel());
+        if let Some(socket) = &socket {
+            dump = dump.page_server_socket(socket);
+        }
+        dump = self.reach.apply(dump, &mut config)?;
+        dump = self.common.apply(dump, &mut config)?;
+        dump = self.saved.apply(dump, &mut config)?;
+        dump = self.files.apply(dump, &mut config)?;
+        dump = self.network.apply(dump, &mut config)?;
+        dump = self.network_saved.apply(dump, &mut config)?;
+        dump = self.memory.apply(dump, &mut config)?;
+        dump = self.pre_dump.apply(dump, &mut config)?;
+        dump = self.jobs.apply(dump, &mut config)?;
+        let config = config.into_file()?;
+        if let Some(config) = &config {
+            dump = dump.config_file(config.path());
+        }
+
+        let log = self.common.log(images, "pre-dump.log");
+        let progress = Progress::of_dump(self.saved.tree, images);
+        let begun = Instant::now();
+        drive.run(dump.start(&criu), &mut (), &progress, &log)?;
+        drop(progress);
+        self.tell(output, begun.elapsed());
+        Ok(Exit::Done.into())
+    }
+}
+
+impl Program {
+    fn tell(&self, output: &Output, elapsed: std::time::Duration) {
+        let (pid, images) = (self.saved.tree, self.images.path());
+        let stats = stats(self.common.work_dir(images));
+        let size = stats.as_ref().map_or(String::new(), |stats| {
+            let memory = HumanBytes(stats.pages_written.saturating_mul(procfs::page_size()));
+            format!(" ({memory}, frozen for {:.1?})", stats.frozen)
+        });
+        output.done(
+            format!("memory of process {pid} is saved in {}{size}; it runs on", images.display()),
+            json!({
+                "pid": pid.as_raw(),
+                "images": images.to_string_lossy(),
+                "tasks": "running",
+                "elapsed_us": micros(elapsed),
+                "statistics": stats.as_ref().map_or(Value::Null, dump_stats),
+            }),
+        );
+        if let (Some(true), Some(stats)) = (self.jobs.display_stats, stats) {
+            output.print(stats);
+        }
+    }
+}
+
+fn stats(work_dir: &Path) -> Option<DumpStats> {
+    DumpStats::parse(&std::fs::read(work_dir.join("stats-dump")).ok()?).ok()
+}

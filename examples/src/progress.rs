@@ -1,0 +1,84 @@
+//! A line that shows how far an operation is, on a terminal only.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use criu_rs::Pid;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use procfs::process::Process;
+
+/// How far an operation is. Dropping it clears the line.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    /// A directory that fills, and how many bytes it held at the beginning.
+    fills: Option<(PathBuf, u64)>,
+}
+
+impl Progress {
+    /// Of a dump: bytes written, and those the tree has in memory.
+    pub(crate) fn of_dump(root: Pid, images: &Path) -> Self {
+        let style = "{spinner} {bytes} written, {total_bytes} in memory {bar:30} {elapsed}";
+        let mut progress = Self::new(style);
+        progress.bar.set_length(resident(root));
+        progress.fills = Some((images.to_owned(), bytes_in(images)));
+        progress
+    }
+
+    /// Of something that only takes its time.
+    pub(crate) fn of_time(what: &str) -> Self {
+        Self::new(&format!("{{spinner}} {what} {{elapsed}}"))
+    }
+
+    fn new(style: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        Self { bar, fills: None }
+    }
+
+    /// How long to wait for something to happen before showing it; `None` for ever.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        (!self.bar.is_hidden()).then_some(PAUSE)
+    }
+
+    /// Shows it.
+    pub(crate) fn show(&self) {
+        if let Some((directory, before)) = &self.fills {
+            let written = bytes_in(directory).saturating_sub(*before);
+            self.bar.set_length(self.bar.length().unwrap_or(0).max(written));
+            self.bar.set_position(written);
+        }
+        self.bar.tick();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Bytes that a tree has in memory. Shared ones count for each process.
+fn resident(root: Pid) -> u64 {
+    let mut waiting = vec![root.as_raw()];
+    let mut pages = 0;
+    while let Some(pid) = waiting.pop() {
+        let Ok(process) = Process::new(pid) else { continue };
+        pages += process.statm().map_or(0, |memory| memory.resident);
+        let threads = process.tasks().into_iter().flatten().flatten();
+        let children = threads.filter_map(|thread| thread.children().ok()).flatten();
+        waiting.extend(children.filter_map(|child| i32::try_from(child).ok()));
+    }
+    pages * procfs::page_size()
+}
+
+fn bytes_in(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
+}
+
+/// A short operation shows nothing.
+const PAUSE: Duration = Duration::from_millis(150);

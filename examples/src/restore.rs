@@ -1,0 +1,203 @@
+//! `restore`: brings a process tree back.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use criu_rs::{HookResult, Hooks, Pid, Restore, Restored};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::drive::Drive;
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::options::{
+    Apply, Cgroups, Common, Files, Images, Jobs, Lazy, Network, Reach, RestoreOnly,
+};
+use crate::output::{Output, micros, restore_stats};
+use crate::parent::Parent;
+use crate::program;
+use crate::progress::Progress;
+use crate::words::hand_over;
+
+/// Options of `restore`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Program {
+    #[command(flatten)]
+    images: Images,
+    #[command(flatten)]
+    restore: RestoreOnly,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    lazy: Lazy,
+    #[command(flatten)]
+    cgroups: Cgroups,
+    #[command(flatten)]
+    jobs: Jobs,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+impl program::Program for Program {
+    const WORD: &'static str = "restore";
+    const ABOUT: &'static str = "bring a saved process tree back";
+    const MORE: &'static str = "\
+Without --restore-detached the program stays the parent of the tree: it hands signals on to the
+root and ends as the root ends, with its exit status, or 128 and the number of the signal that
+killed it. When a restore fails or is stopped it leaves no process behind.
+
+Examples:
+  restore -D img                           bring the tree in img back, and wait for it
+  restore -D img -d                        bring it back, and leave it alone
+  restore -D img -j                        a job of this terminal
+  restore -D img -d --pidfile pid          write the root's process id to img/pid
+  restore -D img --inherit-fd 'fd[1]:pipe:[4711]'
+                                           put standard output in the place of that pipe
+  restore -D img --exec-cmd -- supervise   become the program supervise, as the tree's parent
+";
+
+    fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    fn run(&self, output: &Output, args: &[OsString]) -> Result<ExitCode, Fault> {
+        self.restore.check()?;
+        if self.restore.restore_sibling == Some(true) {
+            return Err(self.as_sibling(args));
+        }
+        if self.restore.tree.is_some() {
+            output.say("--tree has no effect here: the images know their processes");
+        }
+        self.common.prepare()?;
+        let images = self.images.path();
+        crate::check_directory("--images-dir", images)?;
+        let criu = self.reach.criu()?;
+        let stays = !self.restore.detaches() && !self.restore.exec_cmd;
+        let parent = stays.then(Parent::new).transpose()?;
+        let drive = Drive::new()?;
+
+        let mut config = Config::default();
+        let mut restore = Restore::new(images)
+            .cancel(drive.cancel())
+            .rst_sibling(!self.restore.detaches())
+            .lazy_pages(self.lazy.lazy_pages);
+        restore = self.reach.apply(restore, &mut config)?;
+        restore = self.common.apply(restore, &mut config)?;
+        restore = self.restore.apply(restore, &mut config)?;
+        restore = self.files.apply(restore, &mut config)?;
+        restore = self.network.apply(restore, &mut config)?;
+        restore = self.cgroups.apply(restore, &mut config)?;
+        restore = self.jobs.apply(restore, &mut config)?;
+        let config = config.into_file()?;
+        if let Some(config) = &config {
+            restore = restore.config_file(config.path());
+        }
+
+        let log = self.common.log(images, "restore.log");
+        let mut pidfile =
+            PidFile::new(self.restore.pidfile.as_deref(), self.common.work_dir(images));
+        let progress = Progress::of_time("restoring");
+        let begun = Instant::now();
+        let restored = drive.run(restore.start(&criu), &mut pidfile, &progress, &log)?;
+        drop(progress);
+        pidfile.keep();
+        self.tell(output, &restored, begun.elapsed());
+        if let Some(parent) = parent {
+            return parent.stay(&restored, drive.received());
+        }
+        // What signals there are meanwhile is for the command.
+        drop(drive);
+        match self.restore.exec_cmd {
+            true => Err(self.become_command()),
+            false => Ok(Exit::Done.into()),
+        }
+    }
+}
+
+impl Program {
+    fn tell(&self, output: &Output, restored: &Restored, elapsed: Duration) {
+        let stats = restored.stats.as_ref().ok();
+        output.done(
+            format!("process {} runs again after {elapsed:.1?}", restored.pid),
+            json!({
+                "pid": restored.pid.as_raw(),
+                "images": self.images.path().to_string_lossy(),
+                "detached": self.restore.detaches(),
+                "elapsed_us": micros(elapsed),
+                "statistics": stats.map_or(Value::Null, restore_stats),
+            }),
+        );
+        if let (Some(true), Some(stats)) = (self.jobs.display_stats, stats) {
+            output.print(stats);
+        }
+    }
+
+    /// Becomes the command, as `criu` itself does: the tree's parent. Returns only if that fails.
+    fn become_command(&self) -> Fault {
+        let Some((program, args)) = self.restore.command.split_first() else {
+            return Fault::usage("--exec-cmd: want a command after --");
+        };
+        let source = Command::new(program).args(args).exec();
+        Fault::system(format!("execute {}", program.to_string_lossy()), source)
+    }
+
+    /// Becomes `criu`: the tree's parent is to be the parent of this program, and only who forks the
+    /// tree can give it to its own parent. Returns only if that fails.
+    fn as_sibling(&self, args: &[OsString]) -> Fault {
+        match self.reach.only_here() {
+            Some(option) => Fault::usage(format!(
+                "{option} does not go with --restore-sibling, for which criu itself is executed"
+            )),
+            None => hand_over(&[&["restore".into()], args].concat()),
+        }
+    }
+}
+
+/// The file for the root's process id.
+struct PidFile {
+    path: Option<PathBuf>,
+    written: bool,
+}
+
+impl PidFile {
+    fn new(path: Option<&Path>, work_dir: &Path) -> Self {
+        Self { path: path.map(|path| work_dir.join(path)), written: false }
+    }
+
+    /// The restore is complete.
+    fn keep(mut self) {
+        self.written = false;
+    }
+}
+
+impl Hooks for PidFile {
+    fn post_restore(&mut self, root: Pid) -> HookResult {
+        let Some(path) = &self.path else { return Ok(()) };
+        let named = |error| format!("--pidfile: cannot write {}: {error}", path.display());
+        // As CRIU: another's file is not overwritten.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let mut file = file.map_err(named)?;
+        self.written = true;
+        write!(file, "{root}").map_err(named)?;
+        Ok(())
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let (true, Some(path)) = (self.written, &self.path) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}

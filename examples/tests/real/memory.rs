@@ -1,0 +1,104 @@
+//! Memory that goes elsewhere: page servers, and lazily.
+
+use std::fs;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+
+use crate::lab::{Lab, TestFn, run, soon};
+
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("memory_goes_to_a_page_server", page_server),
+    ("memory_goes_through_a_socket", socket),
+    ("a_lazy_dump_listens_where_it_is_told", lazy_dump),
+    ("a_lazy_restore", lazy_restore),
+];
+
+/// A port that nobody listens on.
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// What listens on a port, as /proc/net/tcp writes addresses.
+fn listeners(port: &str) -> Vec<String> {
+    let port = format!(":{:04X}", port.parse::<u16>().unwrap());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listening = fields.filter(|fields| fields[3] == "0A" && fields[1].ends_with(&port));
+    listening.map(|fields| fields[1].trim_end_matches(&port).to_owned()).collect()
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+fn page_server(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["memory", "4"]);
+    let (port, loopback) = (free_port(), ["--address", "127.0.0.1", "--port"]);
+    let server =
+        [&["page-server", "-D", &images, "-o", "ps.log"][..], &loopback, &[&port]].concat();
+    let mut server = lab.command(&server).spawn().unwrap();
+    assert!(soon(|| !listeners(&port).is_empty()));
+    let dump = ["dump", "-t", &target.pid(), "-D", &images, "--page-server"];
+    lab.done(&[&dump[..], &loopback, &[&port]].concat());
+    assert!(server.wait().unwrap().success());
+    target.is_gone();
+    lab.done(&["restore", "-d", "-D", &images]);
+    target.goes_on();
+}
+
+fn socket(lab: &Lab) {
+    let images = lab.dir("img");
+    let target = lab.start(&["memory", "4"]);
+    let (server_end, dump_end) = UnixStream::pair().unwrap();
+    for end in [&server_end, &dump_end] {
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    }
+    let number = server_end.as_raw_fd().to_string();
+    let server = ["page-server", "-D", &images, "-o", "ps.log", "--ps-socket", &number];
+    let mut server = lab.command(&server).spawn().unwrap();
+    let number = dump_end.as_raw_fd().to_string();
+    let dump = ["dump", "-R", "-t", &target.pid(), "-D", &images, "--page-server"];
+    lab.done(&[&dump[..], &["--ps-socket", &number]].concat());
+    drop((server_end, dump_end));
+    assert!(server.wait().unwrap().success());
+    target.goes_on();
+}
+
+fn lazy_dump(lab: &Lab) {
+    let images = lab.dir("img");
+    let target = lab.start(&["memory", "4"]);
+    let port = free_port();
+    let place = ["--lazy-pages", "--address", "127.0.0.1", "--port", &port, "--status-fd", "1"];
+    let dump = ["dump", "-R", "-t", &target.pid(), "-D", &images];
+    let mut dump = lab.command(&[&dump[..], &place].concat());
+    let mut dump = dump.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut byte = [1];
+    dump.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    assert_eq!(byte, [0]);
+    // CRIU before 4.3 would listen on all addresses.
+    assert_eq!(listeners(&port), ["0100007F"]);
+    send(&dump, Signal::SIGINT);
+    assert_eq!(dump.wait().unwrap().code(), Some(4));
+    target.goes_on();
+    assert!(TcpStream::connect(format!("127.0.0.1:{port}")).is_err());
+}
+
+fn lazy_restore(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["memory", "4"]);
+    lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
+    target.is_gone();
+    let daemon = ["lazy-pages", "-D", &images, "-o", "lazy.log"];
+    let mut daemon = lab.command(&daemon).spawn().unwrap();
+    assert!(soon(|| fs::exists(format!("{images}/lazy-pages.socket")).unwrap()));
+    assert_eq!(run(lab.command(&["restore", "-d", "-D", &images, "--lazy-pages"])).code, Some(0));
+    target.goes_on();
+    assert!(daemon.wait().unwrap().success());
+}

@@ -1,0 +1,175 @@
+//! `restore`.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Stdio};
+
+use criu_rs::Pid;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::pipe2;
+use procfs::process::Process;
+
+use crate::lab::{Lab, Target, TestFn, soon};
+
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("dump_and_restore", dump_and_restore),
+    ("a_parent_hands_signals_on_and_ends_as_the_root_does", parent),
+    ("a_parent_tells_what_killed_the_root", killed),
+    ("the_pid_file_is_not_another_s", pidfile),
+    ("a_descriptor_is_inherited_by_number", inherit_fd),
+    ("the_program_becomes_a_command", exec_cmd),
+    ("a_sibling_is_the_caller_s_child", sibling),
+    ("a_restore_that_fails_says_why", fails),
+    ("restored_stopped", stopped),
+];
+
+/// A checkpoint of a payload that is gone.
+fn checkpointed(lab: &Lab, words: &[&str]) -> (String, Target) {
+    let images = lab.dir("img");
+    let mut target = lab.start(words);
+    lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
+    target.is_gone();
+    (images, target)
+}
+
+fn ppid(pid: Pid) -> i32 {
+    Process::new(pid.as_raw()).unwrap().stat().unwrap().ppid
+}
+
+fn dump_and_restore(lab: &Lab) {
+    let (images, target) = checkpointed(lab, &["count"]);
+    let before = target.count();
+    let ran = lab.done(&["restore", "-D", &images, "-d", "--pidfile", "pid", "--json"]);
+    let said = ran.json();
+    assert_eq!(said["pid"], target.pid.as_raw());
+    assert_eq!(said["detached"], true);
+    assert!(said["statistics"]["restore_us"].as_u64() > Some(0), "{said}");
+    // As CRIU writes it: beside the log, without a line's end, for root alone.
+    let pidfile = format!("{images}/pid");
+    assert_eq!(fs::read_to_string(&pidfile).unwrap(), target.pid());
+    assert_eq!(fs::metadata(&pidfile).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(target.goes_on() > before);
+}
+
+/// Starts a restore that stays, and waits until the tree runs.
+fn stay(lab: &Lab, target: &Target, words: &[&str]) -> Child {
+    let before = target.count();
+    let mut command = lab.command(words);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(soon(|| target.count() > before), "it does not run");
+    child
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+fn parent(lab: &Lab) {
+    let (images, target) = checkpointed(lab, &["count"]);
+    let mut child = stay(lab, &target, &["restore", "-D", &images]);
+    assert_eq!(u32::try_from(ppid(target.pid)).unwrap(), child.id());
+    for (signal, noted) in [
+        (Signal::SIGUSR1, "SIGUSR1\n"),
+        (Signal::SIGINT, "SIGUSR1\nSIGINT\n"),
+        (Signal::SIGTERM, "SIGUSR1\nSIGINT\nSIGTERM\n"),
+    ] {
+        send(&child, signal);
+        assert!(soon(|| target.signals() == noted), "{:?}", target.signals());
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+}
+
+fn killed(lab: &Lab) {
+    let (images, target) = checkpointed(lab, &["count"]);
+    let mut child = stay(lab, &target, &["restore", "-D", &images]);
+    target.signal(Signal::SIGKILL);
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 9));
+}
+
+fn pidfile(lab: &Lab) {
+    let (images, target) = checkpointed(lab, &["count"]);
+    let file = lab.path("pid");
+    fs::write(&file, "mine").unwrap();
+    let ran = lab.run(&["restore", "-D", &images, "-d", "--pidfile", &file]);
+    ran.fails(1, &["--pidfile: cannot write", "File exists"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    assert!(target.state().is_none_or(|state| state == 'Z'), "it runs");
+}
+
+fn inherit_fd(lab: &Lab) {
+    let pipe = || pipe2(OFlag::O_CLOEXEC).unwrap();
+    let key = |fd: &OwnedFd| {
+        let number = std::os::fd::AsRawFd::as_raw_fd(fd);
+        fs::read_link(format!("/proc/self/fd/{number}")).unwrap().to_str().unwrap().to_owned()
+    };
+    let ((old_in, to_old), (from_old, old_out)) = (pipe(), pipe());
+    let inherit = [format!("fd[0]:{}", key(&old_in)), format!("fd[1]:{}", key(&old_out))];
+    let mut target = lab.start_with(&["echo"], |command| command.stdin(old_in).stdout(old_out));
+    let images = lab.dir("img");
+    lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
+    target.is_gone();
+    drop((to_old, from_old));
+
+    let [input, output] = &inherit;
+    let words = ["restore", "-D", &images, "--inherit-fd", input, "--inherit-fd", output, "-d"];
+    let mut command = lab.command(&words);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    to.write_all(b"x").unwrap();
+    let mut byte = [0];
+    from.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"x");
+    assert!(child.wait().unwrap().success());
+    let missing = lab.run(&["restore", "-D", &images, "--inherit-fd", "fd[250]:pipe:[1]"]);
+    missing.fails(1, &["descriptor 250"]);
+    lab.run(&["restore", "--inherit-fd", "x"]).fails(2, &["fd[NUMBER]:KEY"]);
+}
+
+fn exec_cmd(lab: &Lab) {
+    let (images, target) = checkpointed(lab, &["count"]);
+    let before = target.count();
+    let script = format!("ps -o ppid= -p {}; echo $$; sleep 0.1; exit 5", target.pid());
+    let ran = lab.run(&["restore", "-D", &images, "--exec-cmd", "--", "sh", "-c", &script]);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    let ids: Vec<&str> = ran.out.split_whitespace().collect();
+    assert!(matches!(ids[..], [parent, own] if parent == own), "{ran:?}");
+    assert!(target.goes_on() > before);
+    lab.run(&["restore", "-d", "--exec-cmd", "true"]).fails(2, &["--restore-detached"]);
+}
+
+fn sibling(lab: &Lab) {
+    let (images, mut target) = checkpointed(lab, &["count"]);
+    let words = ["restore", "-D", &images, "-d", "-S", "-o", "restore.log"];
+    lab.done(&words);
+    assert_eq!(ppid(target.pid), Pid::this().as_raw());
+    target.signal(Signal::SIGTERM);
+    target.is_gone();
+    let deadline = lab.run(&[&words[..], &["--deadline", "5"]].concat());
+    deadline.fails(2, &["--deadline does not go with --restore-sibling"]);
+    lab.run(&["restore", "-S"]).fails(2, &["want --restore-detached"]);
+}
+
+fn fails(lab: &Lab) {
+    let empty = lab.dir("empty");
+    let ran = lab.run(&["restore", "-D", &empty]);
+    ran.fails(1, &["cause: the images directory holds no checkpoint", "do: check the path"]);
+    // Its own process has the id.
+    let images = lab.dir("img");
+    let target = lab.start(&["count"]);
+    lab.done(&["dump", "-R", "-t", &target.pid(), "-D", &images]);
+    let ran = lab.run(&["restore", "-D", &images, "--pidfile", "pid"]);
+    ran.fails(1, &["CRIU failed: File exists", "a process id of the tree is in use"]);
+    assert!(!fs::exists(format!("{images}/pid")).unwrap());
+    target.goes_on();
+}
+
+fn stopped(lab: &Lab) {
+    let (images, target) = checkpointed(lab, &["count"]);
+    lab.done(&["restore", "-d", "-s", "-D", &images]);
+    assert!(soon(|| target.state() == Some('T')));
+    target.signal(Signal::SIGCONT);
+    target.goes_on();
+}

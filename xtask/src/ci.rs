@@ -3,9 +3,9 @@
 use crate::steps::step;
 use crate::test::{self, Extent};
 use crate::workspace::cargo;
-use crate::{Result, process};
+use crate::{Result, demo, process};
 
-/// Runs every test with nothing left out, then looks at the dependencies.
+/// Runs every test with nothing left out, shows the demo, then looks at the dependencies.
 pub(crate) fn run() -> Result<()> {
     // First, because it says so before the long part.
     process::read(&mut cargo(&["deny", "--version"])).map_err(|_| {
@@ -13,5 +13,6 @@ pub(crate) fn run() -> Result<()> {
          run `cargo install --locked cargo-deny`"
     })?;
     test::run(Extent::Release)?;
+    demo::run_as_step()?;
     step("deny", &mut cargo(&["deny", "check"]))
 }

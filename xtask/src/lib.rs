@@ -7,7 +7,7 @@
 //! apt  loader  prefix                  packages from the machine's mirror; unpacked so that they run
 //! criu       programs                  which criu is good enough; what else the tests execute
 //! setup      steps  session            put it all there; named steps; a session of their own for tests
-//! test  msrv  ci  codegen              the words
+//! demo  test  msrv  ci  codegen        the words
 //! ```
 
 #[cfg(feature = "codegen")]
@@ -16,6 +16,7 @@ pub mod codegen;
 mod apt;
 mod ci;
 mod criu;
+mod demo;
 mod loader;
 mod msrv;
 mod os;

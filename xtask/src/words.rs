@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::test::Extent;
-use crate::{Result, ci, msrv, session, setup, test};
+use crate::{Result, ci, demo, msrv, session, setup, test};
 
 /// A word of the command line.
 struct Word {
@@ -25,6 +25,12 @@ const WORDS: &[Word] = &[
             ("--force", "install again, whatever is there"),
         ],
         run: |flags| setup::run(flags.has("--tests"), flags.has("--force")),
+    },
+    Word {
+        name: "demo",
+        about: "checkpoint a process tree, look at it, and bring it back; needs root",
+        flags: &[("--keep", "leave the images for a look at them")],
+        run: |flags| demo::run(flags.has("--keep")),
     },
     Word {
         name: "test",
@@ -111,7 +117,7 @@ fn help() -> String {
 }
 
 const NOTES: &str = "
-A first time: `cargo xtask setup` and do what it prints; before a commit: `cargo xtask test`.
+A first time: `cargo xtask demo`; before a commit: `cargo xtask test`.
 Nothing of the system is changed, except that root's `setup --tests` and `test` install missing
 programs. All else goes to the target directory (CARGO_TARGET_DIR): CRIU to criu/SUITE, the output
 of each step to xtask/STEP.log. `cargo clean` removes it.

@@ -1,0 +1,43 @@
+//! `cargo xtask demo`: a checkpoint to look at.
+
+use std::process::Command;
+
+use crate::criu::Criu;
+use crate::steps::step;
+use crate::workspace::cargo;
+use crate::{Result, process, setup};
+
+/// Finds a CRIU or installs one, builds the demo, and runs it.
+pub(crate) fn run(keep: bool) -> Result<()> {
+    if !process::is_root() {
+        return Err("the demo checkpoints processes, which takes root".into());
+    }
+    let criu = setup::find(false)?;
+    build()?;
+    let mut demo = command(&criu);
+    if keep {
+        demo.arg("--keep");
+    }
+    if !demo.status()?.success() {
+        return Err("the demo failed, see above".into());
+    }
+    Ok(())
+}
+
+/// Runs it as one step among others.
+pub(crate) fn run_as_step() -> Result<()> {
+    let criu = setup::find(false)?;
+    build()?;
+    step("demo", &mut command(&criu))
+}
+
+/// The profile is that of the tests, which is built in two thirds of the time, and once for both.
+fn build() -> Result<()> {
+    step("build", &mut cargo(&["build", "--package", "criu-examples", "--bin", "demo"]))
+}
+
+fn command(criu: &Criu) -> Command {
+    let mut demo = cargo(&["run", "--quiet", "--package", "criu-examples", "--bin", "demo", "--"]);
+    demo.arg("--criu").arg(&criu.path);
+    demo
+}

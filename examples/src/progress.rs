@@ -1,6 +1,7 @@
 //! A line that shows how far an operation is, on a terminal only.
 
 use std::fs;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use procfs::process::Process;
 /// How far an operation is. Dropping it clears the line.
 #[derive(Debug)]
 pub(crate) struct Progress {
+    /// Hidden until it is first shown.
     bar: ProgressBar,
+    is_wanted: bool,
     /// A directory that fills, and how many bytes it held at the beginning.
     fills: Option<(PathBuf, u64)>,
 }
@@ -19,10 +22,12 @@ pub(crate) struct Progress {
 impl Progress {
     /// Of a dump: bytes written, and those the tree has in memory.
     pub(crate) fn of_dump(root: Pid, images: &Path) -> Self {
-        let style = "{spinner} {bytes} written, {total_bytes} in memory {bar:30} {elapsed}";
-        let mut progress = Self::new(style);
-        progress.bar.set_length(resident(root));
-        progress.fills = Some((images.to_owned(), bytes_in(images)));
+        let mut progress =
+            Self::new("{spinner} {bytes} written, {total_bytes} in memory {bar:30} {elapsed}");
+        if progress.is_wanted {
+            progress.bar.set_length(resident(root));
+            progress.fills = Some((images.to_owned(), bytes_in(images)));
+        }
         progress
     }
 
@@ -32,24 +37,28 @@ impl Progress {
     }
 
     fn new(style: &str) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }
-        Self { bar, fills: None }
+        Self { bar, is_wanted: io::stderr().is_terminal(), fills: None }
     }
 
     /// How long to wait for something to happen before showing it; `None` for ever.
     pub(crate) fn pause(&self) -> Option<Duration> {
-        (!self.bar.is_hidden()).then_some(PAUSE)
+        self.is_wanted.then_some(PAUSE)
     }
 
     /// Shows it.
     pub(crate) fn show(&self) {
         if let Some((directory, before)) = &self.fills {
             let written = bytes_in(directory).saturating_sub(*before);
-            self.bar.set_length(self.bar.length().unwrap_or(0).max(written));
+            let length = self.bar.length().unwrap_or(0).max(written);
+            self.bar.set_length(length);
             self.bar.set_position(written);
+        }
+        if self.bar.is_hidden() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         self.bar.tick();
     }

@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         let line = || command_line_dump(&program, &folder, pid);
         row(
             &format!("{version} | dump of a small process"),
-            60,
+            300,
             Box::new(line),
             Box::new(|| dump(&criu, &folder, pid)),
         )?;
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
         let cached = criu.clone().with_probe_cache(&cache);
         row(
             &format!("{version} | the same with the probe cache"),
-            60,
+            300,
             Box::new(line),
             Box::new(|| dump(&cached, &folder, pid)),
         )?;

@@ -78,6 +78,8 @@ pub(crate) struct Driver {
     since: Option<u64>,
     log: Option<LogPlace>,
     worker_ends: bool,
+    /// Only the worker's end is waited for, not its reply before.
+    only_end: bool,
     conversation: Conversation,
     /// The request, until it is sent.
     packet: Option<Vec<u8>>,
@@ -115,11 +117,12 @@ impl Driver {
         .map_err(system("make a timer"))?;
         let worker = link.worker.iter().flat_map(Worker::sources);
         let cancel = limits.cancel.as_ref().map(AsFd::as_fd);
-        // A question is answered at once and the worker then ends: one waking instead of two. The
-        // answer waits in the socket meanwhile.
-        let ends_at_once = matches!(job.subject, Subject::None) && job.worker_ends;
+        // A worker that asks nothing sends its reply and ends: one waking instead of two. The reply
+        // waits in the socket meanwhile.
+        let asks = job.request.opts.as_ref().is_some_and(|opts| opts.notify_scripts());
         let is_seen = link.worker.as_ref().is_some_and(Worker::end_is_seen);
-        let socket = (!(ends_at_once && is_seen)).then(|| link.as_fd());
+        let only_end = !asks && job.worker_ends && is_seen;
+        let socket = (!only_end).then(|| link.as_fd());
         for source in socket.into_iter().chain([timer.as_fd()]).chain(worker).chain(cancel) {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
             epoll.add(source, event).map_err(system("watch a descriptor"))?;
@@ -134,6 +137,7 @@ impl Driver {
             pids: job.pids,
             log: job.log,
             worker_ends: job.worker_ends,
+            only_end,
             conversation,
             packet: Some(packet),
             epoll,
@@ -261,6 +265,10 @@ impl Driver {
             }
         } else if let Some(since) = self.leaving {
             wake = Some(self.see_out(since));
+        } else if self.only_end {
+            // It may not end as it should.
+            let patrol = Instant::now() + PATROL;
+            wake = Some(wake.map_or(patrol, |wake| wake.min(patrol)));
         }
         self.wake_at(wake)?;
         Ok(None)
@@ -460,3 +468,6 @@ fn invoke(call: Call, hooks: &mut dyn Hooks) -> HookResult<Vec<crate::External>>
 
 /// How long a worker may take to end after its reply, or after it has closed the connection.
 const EXIT_TIME: Duration = Duration::from_secs(5);
+
+/// How often to look for a reply that nothing announces.
+const PATROL: Duration = Duration::from_secs(1);

@@ -18,6 +18,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_dump_stuck_in_its_page_server_is_ended", stuck_dump),
     ("a_freezer_is_thawed_after_a_dump_is_ended", frozen),
     ("stopped_helpers_are_ended_too", stopped_helpers),
+    ("a_criu_that_stays_after_its_reply_is_ended", overstaying),
     ("a_dropped_dump_leaves_the_process_running", dropped_dump),
     ("a_cancelled_restore_leaves_nothing", cancelled_restore),
     ("a_restore_ended_without_an_action_leaves_nothing", ended_restore),
@@ -185,6 +186,22 @@ fn stopped_helpers(lab: &Lab) {
     assert!(soon(|| descendants(criu).iter().any(|&pid| state(pid) == Some('T'))));
     assert_eq!(stopped(session.finish(&mut ())).how, StopMethod::Killed);
     is_clean(&images, Some(target.pid));
+    target.goes_on();
+}
+
+/// A criu that does its work, says so, and does not end.
+fn overstaying(lab: &Lab) {
+    let images = lab.dir("images");
+    let target = lab.start(&["count"]);
+    let path = lab.dir.join("staying-criu");
+    let script = format!("#!/bin/sh\n{} \"$@\"\nsleep 1000\n", lab.program.display());
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let dump = Dump::new(target.pid, &images).after_dump(criu_rs::AfterDump::LeaveRunning);
+    let begun = Instant::now();
+    dump.run(&criu_rs::Criu::at(&path)).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(images.join("inventory.img").exists());
     target.goes_on();
 }
 

@@ -8,8 +8,8 @@ use crate::error::Failure;
 macro_rules! causes {
     ($(
         $(#[$doc:meta])*
-        $cause:ident: $what:literal, $hint:literal,
-        said as $([$($part:literal),+])+;
+        $cause:ident: $what:literal, $hint:literal
+        $(, said as $([$($part:literal),+])+)?;
     )*) => {
         /// A known cause of a failure.
         ///
@@ -36,7 +36,7 @@ macro_rules! causes {
         }
 
         /// What CRIU says: each row is a cause and parts that one line must have, all of them.
-        const SAID: &[(Cause, &[&str])] = &[$($((Cause::$cause, &[$($part),+]),)+)*];
+        const SAID: &[(Cause, &[&str])] = &[$($($((Cause::$cause, &[$($part),+]),)+)?)*];
     };
 }
 
@@ -170,6 +170,10 @@ causes! {
     Traced: "the process is being traced by another", "end the debugger or strace that traces it",
         said as ["Unable to interrupt task", "Operation not permitted"];
 
+    /// A process holds a capability that criu lacks, or is in a user namespace that criu is not above.
+    NotTraceable: "criu may not trace the process",
+        "run criu as root in the process's user namespace or above it, with each of its capabilities";
+
     /// There is no such process.
     NoSuchProcess: "there is no such process", "check the process id",
         said as ["Unable to interrupt task", "No such process"];
@@ -185,12 +189,27 @@ impl Cause {
             log.chain(failure.output.lines()).chain(failure.message.as_deref()).collect();
         let fits = |parts: &[&str]| lines.iter().any(|line| has_all(line, parts));
         let said = SAID.iter().find(|(_, parts)| fits(parts)).map(|&(cause, _)| cause);
+        // CRIU says the same of both.
+        let said = match said {
+            Some(Self::Traced) if !lines.iter().any(|line| names_traced(line)) => {
+                Some(Self::NotTraceable)
+            }
+            said => said,
+        };
         // The line that tells is a warning, which a low log level leaves out.
         let gone = || root.is_some_and(|pid| procfs::process::Process::new(pid.as_raw()).is_err());
         said.or_else(|| {
             (failure.errno == Some(libc::ESRCH) && gone()).then_some(Self::NoSuchProcess)
         })
     }
+}
+
+/// Whether a line names a process that somebody traces, as far as can be seen.
+fn names_traced(line: &str) -> bool {
+    let Some((_, rest)) = line.split_once("Unable to interrupt task: ") else { return false };
+    let pid = rest.split(' ').next().and_then(|pid| pid.parse().ok());
+    let status = pid.map(|pid| procfs::process::Process::new(pid).and_then(|p| p.status()));
+    !matches!(status, Some(Ok(status)) if status.tracerpid == 0)
 }
 
 fn has_all(line: &str, parts: &[&str]) -> bool {

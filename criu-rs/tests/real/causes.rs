@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use caps::{CapSet, Capability};
 use criu_rs::{
     AfterDump, Cause, Compression, Criu, Dump, Error, Pid, PreDump, Restore, Result, Tcp, Version,
 };
@@ -36,6 +37,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("cause_no_compression", no_compression),
     ("cause_no_space_and_nothing_is_left", no_space),
     ("cause_traced", traced),
+    ("cause_not_traceable", not_traceable),
     ("cause_no_such_process", no_such_process),
 ];
 
@@ -290,6 +292,15 @@ fn traced(lab: &Lab) {
     let pid = nix::unistd::Pid::from_raw(target.pid.as_raw());
     nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
     refused(lab, &target, Cause::Traced);
+}
+
+fn not_traceable(lab: &Lab) {
+    let target = lab.start(&["count"]);
+    // It holds a capability more than this process and its criu from now on.
+    for set in [CapSet::Bounding, CapSet::Effective, CapSet::Permitted] {
+        caps::drop(None, set, Capability::CAP_SYS_PTRACE).unwrap();
+    }
+    refused(lab, &target, Cause::NotTraceable);
 }
 
 fn no_such_process(lab: &Lab) {

@@ -168,6 +168,9 @@ pub enum ErrorKind {
         /// What it should be.
         want: &'static str,
     },
+    /// Something this version cannot do.
+    #[error("{0} are not supported")]
+    Unsupported(&'static str),
     /// An id that leads nowhere.
     #[error("no {what} {id}")]
     Dangling {

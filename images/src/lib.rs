@@ -25,6 +25,8 @@
 //! # Ok::<(), criu_images::Error>(())
 //! ```
 //!
+//! A [`CoreDump`] is a task as a debugger opens it.
+//!
 //! Below lie the layers it is made of: the [catalogue](kind) of images, their [frame](Image), the
 //! [messages](proto) in them, and the [walk](memory::Pagemap) of a pagemap. [`DumpStats`] and
 //! [`RestoreStats`] are CRIU's own records of a run.
@@ -40,6 +42,7 @@
 
 mod chain;
 mod checkpoint;
+mod coredump;
 mod error;
 pub mod files;
 mod frame;
@@ -57,6 +60,7 @@ mod wire;
 mod words;
 
 pub use checkpoint::Checkpoint;
+pub use coredump::{CoreDump, CoreDumpError};
 pub use error::{Error, ErrorKind, FieldName, NoPage, Result};
 pub use frame::{Image, RawEntry};
 pub use namespaces::{Namespace, NamespaceKind};

@@ -8,6 +8,8 @@ use crate::{Result, process};
 const PROGRAMS: &[(&str, &str)] = &[
     // CRIU saves and restores routes and rules of a network namespace with it; tests make namespaces.
     ("ip", "iproute2"),
+    // Opens the core files that are made of checkpoints, of any architecture.
+    ("gdb-multiarch", "gdb-multiarch"),
     // CRIU locks TCP connections with it while it dumps them.
     ("iptables-restore", "iptables"),
     ("setpriv", "util-linux"),

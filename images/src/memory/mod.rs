@@ -96,6 +96,11 @@ impl<'a> Memory<'a> {
         Some(Vma::new(entry, self.files))
     }
 
+    /// Guard pages inside mappings, ascending.
+    pub(crate) fn guards(&self) -> &[VmaEntry] {
+        &self.guards
+    }
+
     /// The runs of the task's own pages that this set lists, ascending. Not shared memory.
     pub fn runs(&self) -> impl Iterator<Item = Run> {
         self.private.runs()

@@ -1,0 +1,179 @@
+//! Which memory goes into the file.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::memory::{Backing, Memory, PageFlags, Vma};
+
+/// A piece of one mapping. Its first `stored` bytes are in the file: all of them or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) stored: u64,
+    /// `PF_` flags: 4 read, 2 write, 1 execute.
+    pub(super) flags: u32,
+    /// The dump kept its bytes back.
+    pub(super) is_lazy: bool,
+}
+
+/// What is known of a range of addresses.
+#[derive(Clone, Copy, PartialEq)]
+enum Content {
+    Stored,
+    Lazy,
+    /// Untouched, or outside the set.
+    Absent,
+}
+
+/// Splits every mapping into what is stored and what is not.
+pub(super) fn plan(memory: &Memory<'_>) -> Result<Vec<Segment>> {
+    let page = memory.page_size().bytes();
+    let mut own = memory.runs().map(|run| (run.range(page), content(run.flags))).peekable();
+    let mut segments = Vec::new();
+    for vma in memory.vmas() {
+        let mut known: Vec<((u64, u64), Content)> = Vec::new();
+        while let Some(&((start, end), content)) = own.peek() {
+            if start >= vma.end() {
+                break;
+            }
+            if vma.is_private() {
+                push(&mut known, &vma, (start, end), content);
+            }
+            if end > vma.end() {
+                break;
+            }
+            own.next();
+        }
+        if let Backing::Shared(id) = vma.backing() {
+            add_shared(memory, &vma, id, &mut known)?;
+        }
+        cut(memory, &vma, &known, &mut segments);
+        if segments.len() > MAX_SEGMENTS {
+            let limit = MAX_SEGMENTS as u64;
+            let kind = ErrorKind::TooLarge { size: segments.len() as u64, limit };
+            return Err(Error::new("core file", kind));
+        }
+    }
+    Ok(segments)
+}
+
+/// Adds what shared memory holds for a mapping, where the task has no pages of its own.
+fn add_shared(
+    memory: &Memory<'_>,
+    vma: &Vma<'_>,
+    id: u64,
+    known: &mut Vec<((u64, u64), Content)>,
+) -> Result<()> {
+    let shared = match memory.shared(id) {
+        Ok(shared) => shared,
+        // Never written, so that there is nothing to store.
+        Err(error) if matches!(error.kind(), ErrorKind::Missing) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let page = memory.page_size().bytes();
+    let own = std::mem::take(known);
+    let mut own = own.into_iter().peekable();
+    for run in shared.runs() {
+        let (from, to) = run.range(page);
+        let address = |offset: u64| {
+            let delta = offset.checked_sub(vma.entry().pgoff);
+            delta.map_or(vma.start(), |delta| vma.start().saturating_add(delta))
+        };
+        let (mut from, to) = (address(from), address(to));
+        // The task's own pages hide the shared ones.
+        while let Some(&((start, end), content)) = own.peek() {
+            if start >= to {
+                break;
+            }
+            push(known, vma, (from, start), self::content(run.flags));
+            push(known, vma, (start, end), content);
+            from = from.max(end);
+            own.next();
+        }
+        push(known, vma, (from, to), self::content(run.flags));
+    }
+    known.extend(own);
+    Ok(())
+}
+
+/// Adds the part of a range that lies in the mapping, if there is any.
+fn push(
+    known: &mut Vec<((u64, u64), Content)>,
+    vma: &Vma<'_>,
+    (start, end): (u64, u64),
+    content: Content,
+) {
+    let range = (start.max(vma.start()), end.min(vma.end()));
+    if range.0 < range.1 {
+        known.push((range, content));
+    }
+}
+
+/// Turns what is known of a mapping, ascending, into segments that cover it.
+fn cut(
+    memory: &Memory<'_>,
+    vma: &Vma<'_>,
+    known: &[((u64, u64), Content)],
+    segments: &mut Vec<Segment>,
+) {
+    let first = segments.len();
+    // Gaps can be filled only where they read as zero.
+    let fill = match vma.backing() {
+        Backing::Zero | Backing::Shared(_) => MAX_GAP,
+        Backing::File | Backing::Kernel => 0,
+    };
+    let mut add = |start: u64, end: u64, content: Content| {
+        if start >= end {
+            return;
+        }
+        let (stored, is_lazy) = (content == Content::Stored, content == Content::Lazy);
+        if let Some(last) = segments.get_mut(first..).and_then(<[_]>::last_mut) {
+            if (last.stored > 0) == stored && last.is_lazy == is_lazy && last.end == start {
+                last.end = end;
+                last.stored = if stored { end - last.start } else { 0 };
+                return;
+            }
+        }
+        let flags = flags(vma);
+        let size = if stored { end - start } else { 0 };
+        segments.push(Segment { start, end, stored: size, flags, is_lazy });
+    };
+    let reads_as_zero = |start, end| {
+        let guards = memory.guards();
+        let next = guards.partition_point(|guard| guard.end <= start);
+        end - start <= fill && guards.get(next).is_none_or(|guard| guard.start >= end)
+    };
+    let mut at = vma.start();
+    let mut after_stored = false;
+    for &((start, end), content) in known {
+        let start = start.max(at);
+        let is_stored = content == Content::Stored;
+        let gap = match after_stored && is_stored && reads_as_zero(at, start) {
+            true => Content::Stored,
+            false => Content::Absent,
+        };
+        add(at, start, gap);
+        add(start, end, content);
+        (at, after_stored) = (end.max(at), is_stored);
+    }
+    add(at, vma.end(), Content::Absent);
+}
+
+fn content(flags: PageFlags) -> Content {
+    match flags.intersects(PageFlags::PRESENT | PageFlags::PARENT) {
+        true => Content::Stored,
+        false => Content::Lazy,
+    }
+}
+
+/// `PF_` flags of `PROT_` ones.
+fn flags(vma: &Vma<'_>) -> u32 {
+    let prot = vma.entry().prot;
+    (prot & 1) << 2 | prot & 2 | (prot & 4) >> 2
+}
+
+/// Largest gap of untouched memory that is written as zeros, in bytes. A segment costs 56 bytes, and
+/// debuggers look through them one by one.
+const MAX_GAP: u64 = 64 << 10;
+
+/// Debuggers keep a table of them; so large a core file is a fault or an attack.
+const MAX_SEGMENTS: usize = 16 << 20;

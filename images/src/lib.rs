@@ -25,7 +25,7 @@
 //! # Ok::<(), criu_images::Error>(())
 //! ```
 //!
-//! A [`CoreDump`] is a task as a debugger opens it.
+//! [`check`] finds out whether a set is whole. A [`CoreDump`] is a task as a debugger opens it.
 //!
 //! Below lie the layers it is made of: the [catalogue](kind) of images, their [frame](Image), the
 //! [messages](proto) in them, and the [walk](memory::Pagemap) of a pagemap. [`DumpStats`] and
@@ -41,6 +41,7 @@
 //! untrue: a path in it is a claim, not a file to open.
 
 mod chain;
+mod check;
 mod checkpoint;
 mod coredump;
 mod error;
@@ -59,6 +60,7 @@ mod text;
 mod wire;
 mod words;
 
+pub use check::{Finding, Severity, check};
 pub use checkpoint::Checkpoint;
 pub use coredump::{CoreDump, CoreDumpError};
 pub use error::{Error, ErrorKind, FieldName, NoPage, Result};

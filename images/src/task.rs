@@ -129,6 +129,11 @@ impl<'a> Task<'a> {
         &self.node.task
     }
 
+    /// The number of its architecture.
+    pub(crate) fn architecture(&self) -> i32 {
+        self.node.core.mtype
+    }
+
     /// The credentials of its first thread; a zombie has none.
     pub fn creds(&self) -> Option<&'a CredsEntry> {
         self.node.core.thread_core.as_ref()?.creds.as_ref()

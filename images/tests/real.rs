@@ -180,6 +180,7 @@ fn check(suite: &str) {
     let dumped = Dumped::new(suite);
     let set = ImageSet::open(&dumped.images).unwrap();
     common::tour(&set).unwrap();
+    assert!(criu_images::check(&set).is_empty(), "{:?}", criu_images::check(&set));
     let checkpoint = set.checkpoint().unwrap();
     check_tree(checkpoint, &dumped);
     check_files(checkpoint, &dumped);

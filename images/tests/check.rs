@@ -1,0 +1,160 @@
+//! What `check` finds in sets made by hand; of real dumps it finds nothing (`real.rs`).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{ANON, PAGE, image, load, one_task, pagemap, pattern, run, vma};
+use criu_images::proto::{PstreeEntry, TaskKobjIdsEntry};
+use criu_images::source::InMemory;
+use criu_images::{ImageSet, check, kind};
+use prost::Message;
+
+const BASE: u64 = 0x40_0000;
+
+fn sample() -> InMemory {
+    load(Path::new("tests/data/pipeline"))
+}
+
+/// A task of four pages, the first two of which are stored.
+fn small() -> InMemory {
+    let mut files = one_task(vec![vma(BASE, 4, ANON)]);
+    files.insert("pagemap-1.img", pagemap(1, &[run(BASE, 2, 4)]));
+    files.insert("pages-1.img", [pattern(BASE), pattern(BASE + PAGE)].concat());
+    files
+}
+
+/// The findings that `files` has and `small` has not.
+fn found(files: InMemory) -> Vec<String> {
+    let lines = |files| {
+        let findings = check(&ImageSet::new(files).unwrap());
+        findings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let before = lines(small());
+    lines(files).into_iter().filter(|line| !before.contains(line)).collect()
+}
+
+#[test]
+fn a_whole_set_has_no_errors() {
+    // Its pages are not among the test data.
+    let findings = check(&ImageSet::new(sample()).unwrap());
+    for finding in &findings {
+        assert!(finding.error.image().starts_with("pages-"), "{finding}");
+    }
+    assert_eq!(findings.len(), 3);
+}
+
+#[test]
+fn missing_images_are_found() {
+    for name in ["core-10141.img", "ids-10142.img", "fdinfo-3.img", "mm-10141.img"] {
+        let mut files = sample();
+        files.remove(name);
+        let findings = check(&ImageSet::new(files).unwrap());
+        let named = findings
+            .iter()
+            .any(|finding| finding.to_string() == format!("error: {name}: is missing"));
+        // Descriptor tables are left out when there is nothing open.
+        assert_eq!(named, name != "fdinfo-3.img", "{name} {findings:?}");
+    }
+    let mut files = sample();
+    files.remove("files.img");
+    let findings = check(&ImageSet::new(files).unwrap());
+    assert!(
+        findings.iter().any(|finding| finding.to_string().contains("no file ")),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn pages_files_of_another_size_are_found() {
+    let mut files = small();
+    files.insert("pages-1.img", pattern(BASE));
+    assert_eq!(
+        found(files),
+        ["error: pages-1.img: ends early: 8192 bytes are needed, 4096 are left"]
+    );
+    let mut files = small();
+    files.insert("pages-1.img", vec![0; 3 * 4096]);
+    let warning = "warning: pages-1.img: is 0x3000, wanted the bytes its pagemap lists";
+    assert_eq!(found(files), [warning]);
+    let mut files = small();
+    files.remove("pages-1.img");
+    assert_eq!(found(files), ["error: pages-1.img: is missing"]);
+}
+
+#[test]
+fn pages_of_nobody_are_found() {
+    let mut files = small();
+    files.insert("pages-7.img", vec![]);
+    files.insert("strange.img", vec![]);
+    files.insert("dump.log", vec![]);
+    assert_eq!(
+        found(files),
+        ["warning: pages-7.img: belongs to no pagemap", "note: strange.img: is no image of CRIU's"]
+    );
+    let mut files = small();
+    files.insert("pagemap-shmem-3.img", pagemap(1, &[run(0, 2, 4)]));
+    assert_eq!(found(files), ["error: pagemap-shmem-3.img: shares its pages file with another"]);
+}
+
+#[test]
+fn pages_outside_mappings_and_faults_of_a_pagemap_are_found() {
+    let mut files = small();
+    files.insert("pagemap-1.img", pagemap(1, &[run(BASE + 3 * PAGE, 2, 4)]));
+    let warning = "warning: pagemap-1.img: is 0x404000, wanted a page of a private mapping";
+    assert_eq!(found(files), [warning]);
+    let mut files = small();
+    files.insert("pagemap-1.img", pagemap(1, &[run(BASE + PAGE, 1, 4), run(BASE, 1, 4)]));
+    let lines = found(files);
+    assert!(lines[0].contains("pagemap_entry.vaddr: is 0x400000"), "{lines:?}");
+}
+
+#[test]
+fn what_a_parent_lacks_is_found_at_every_level() {
+    let runs = |pages: &[(u64, u64, u32)]| {
+        let runs: Vec<_> =
+            pages.iter().map(|&(at, n, flags)| run(BASE + at * PAGE, n, flags)).collect();
+        pagemap(1, &runs)
+    };
+    // The grandparent has pages 0 and 1, the parent leaves 0 to 2 to it.
+    let mut oldest = InMemory::default();
+    oldest.insert("pagemap-1.img", runs(&[(0, 1, 4), (1, 1, 4)]));
+    oldest.insert("pages-1.img", vec![0; 8192]);
+    let mut parent = InMemory::default();
+    parent.insert("pagemap-1.img", runs(&[(0, 3, 1)]));
+    parent.set_parent(oldest);
+    let mut files = small();
+    files.insert("pagemap-1.img", runs(&[(0, 2, 1), (3, 1, 1)]));
+    files.remove("pages-1.img");
+    files.set_parent(parent);
+    assert_eq!(
+        found(files),
+        [
+            "error: pagemap-1.img: leaves 0x403000 to a parent set, which lacks it",
+            "error: parent/pagemap-1.img: leaves 0x402000 to a parent set, which lacks it"
+        ]
+    );
+    // No parent at all.
+    let mut files = small();
+    files.insert("pagemap-1.img", runs(&[(0, 2, 1)]));
+    files.remove("pages-1.img");
+    let error = "error: pagemap-1.img: leaves 0x400000 to a parent set, which lacks it";
+    assert_eq!(found(files), [error]);
+}
+
+#[test]
+fn trees_and_namespaces_that_do_not_hang_together_are_found() {
+    let mut files = small();
+    let task = PstreeEntry { pid: 1, threads: vec![5], ..Default::default() };
+    files.insert("pstree.img", image(kind::PSTREE, &[task.encode_to_vec()]));
+    let lines = found(files);
+    let first = "error: pstree.img: is 0x5, wanted the task itself as first thread";
+    assert_eq!(lines, [first, "error: core-5.img: is missing"]);
+
+    let mut files = small();
+    let ids = TaskKobjIdsEntry { uts_ns_id: Some(9), ..Default::default() };
+    files.insert("ids-1.img", image(kind::IDS, &[ids.encode_to_vec()]));
+    assert_eq!(found(files), ["error: utsns-9.img: is missing"]);
+}

@@ -7,7 +7,7 @@
 //! apt  loader  prefix                  packages from the machine's mirror; unpacked so that they run
 //! criu       programs                  which criu is good enough; what else the tests execute
 //! setup      steps  session            put it all there; named steps; a session of their own for tests
-//! demo  test  msrv  ci  codegen        the words
+//! demo  test  vm  msrv  ci  codegen    the words
 //! ```
 
 #[cfg(feature = "codegen")]
@@ -28,6 +28,7 @@ mod setup;
 mod steps;
 mod test;
 mod version;
+mod vm;
 mod words;
 mod workspace;
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::{Result, process};
 
 /// A program and the Debian package that has it.
-const PROGRAMS: &[(&str, &str)] = &[
+pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     // CRIU saves and restores routes and rules of a network namespace with it; tests make namespaces.
     ("ip", "iproute2"),
     // Opens the core files that are made of checkpoints, of any architecture.
@@ -16,12 +16,12 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
 ];
 
-/// Makes sure that all of [`PROGRAMS`] are there: as root by installing their packages.
+/// Makes sure that all of `programs` are there, each with its package: as root by installing their packages.
 ///
 /// # Errors
 /// The command that installs what is missing.
-pub(crate) fn provide() -> Result<()> {
-    let mut packages: Vec<_> = PROGRAMS
+pub(crate) fn provide(programs: &[(&str, &'static str)]) -> Result<()> {
+    let mut packages: Vec<_> = programs
         .iter()
         .filter(|(program, _)| process::which(program).is_none())
         .map(|(_, package)| *package)

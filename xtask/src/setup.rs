@@ -49,7 +49,7 @@ pub(crate) fn for_tests(force: bool) -> Result<()> {
         // Only the tests of an old CRIU want it, and not every suite has one.
         own(&os, force).unwrap_or_else(|error| eprintln!("left out: {error}"));
     }
-    programs::provide()
+    programs::provide(programs::OF_TESTS)
 }
 
 fn install(force: bool) -> Result<Criu> {

@@ -1,15 +1,18 @@
 //! `cargo xtask test`: all that must be green.
 
+use std::process::Command;
+
 use crate::steps::step;
+use crate::vm::Machine;
 use crate::workspace::cargo;
 use crate::{Result, msrv, process, session, setup};
 
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Extent {
-    /// While working: without the documentation and the MSRV.
+    /// While working: without the documentation, the virtual machine and the MSRV.
     Quick,
-    /// Before a commit. The MSRV is left out where no toolchain of that age can be had.
+    /// Before a commit. The virtual machine and the MSRV are left out where they cannot be had.
     Full,
     /// Before a release: nothing may be left out.
     Release,
@@ -32,12 +35,30 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     }
     let tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
     step("test", &mut session::isolated(&tests))?;
-    if extent != Extent::Quick {
-        match msrv::find() {
-            Ok(toolchain) => msrv::check(&toolchain)?,
-            Err(reason) if extent == Extent::Full => eprintln!("msrv       left out: {reason}"),
-            Err(reason) => return Err(reason),
+    if extent == Extent::Quick {
+        return Ok(());
+    }
+    // Not every machine can do the others.
+    let vm = Machine::provide().map(|_| ());
+    if extent.wants("vm", vm)?.is_some() {
+        step("vm", Command::new("/proc/self/exe").arg("vm"))?;
+    }
+    match extent.wants("msrv", msrv::find())? {
+        Some(toolchain) => msrv::check(&toolchain),
+        None => Ok(()),
+    }
+}
+
+impl Extent {
+    /// What a step needs, or nothing where that cannot be had and the step may be left out.
+    fn wants<T>(self, step: &str, found: Result<T>) -> Result<Option<T>> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(reason) if self == Self::Full => {
+                eprintln!("{step:10} left out: {reason}");
+                Ok(None)
+            }
+            Err(reason) => Err(reason),
         }
     }
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::test::Extent;
-use crate::{Result, ci, demo, msrv, session, setup, test};
+use crate::{Result, ci, demo, msrv, session, setup, test, vm};
 
 /// A word of the command line.
 struct Word {
@@ -34,9 +34,15 @@ const WORDS: &[Word] = &[
     },
     Word {
         name: "test",
-        about: "all that must be green: format, lints, documentation, tests, oldest Rust",
-        flags: &[("--quick", "without the documentation and the oldest Rust")],
+        about: "all that must be green: format, lints, documentation, tests, vm, oldest Rust",
+        flags: &[("--quick", "without the documentation, the vm and the oldest Rust")],
         run: |flags| test::run(if flags.has("--quick") { Extent::Quick } else { Extent::Full }),
+    },
+    Word {
+        name: "vm",
+        about: "tests for which this kernel may lack something, in an emulated machine",
+        flags: &[],
+        run: |_| vm::run(),
     },
     Word {
         name: "msrv",

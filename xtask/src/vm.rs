@@ -109,7 +109,8 @@ impl Machine {
         // kmod is depmod when it is called so.
         let depmod = root.join("bin/depmod");
         symlink(dir.join("usr/bin/kmod"), &depmod)?;
-        process::read(Command::new(&depmod).arg("--basedir").arg(&root).arg(&release))?;
+        let copied = place(dir).join("usr");
+        process::read(Command::new(&depmod).arg("--basedir").arg(copied).arg(&release))?;
         let init = INIT
             .replace("@KMOD@", &dir.join("usr/bin/kmod").display().to_string())
             .replace("@TIMEOUT@", &timeout.display().to_string())

@@ -3,6 +3,157 @@
 use super::messages;
 use crate::schema::{Entry, Field, Message, Label::*, Type};
 
+static PIPE_DATA_ENTRY: Message = Message::new("pipe_data_entry", &[
+    Field::new(1, "pipe_id", Required, Type::Uint32),
+    Field::new(2, "bytes", Required, Type::Uint32),
+    Field::new(3, "size", Optional, Type::Uint32),
+]);
+impl Entry for messages::PipeDataEntry {
+    fn schema() -> &'static Message { &PIPE_DATA_ENTRY }
+}
+
+static SK_PACKET_ENTRY: Message = Message::new("sk_packet_entry", &[
+    Field::new(1, "id_for", Required, Type::Uint32),
+    Field::new(2, "length", Required, Type::Uint32),
+    Field::new(4, "scm", Repeated, Type::Message(&SCM_ENTRY)),
+    Field::new(128, "ucred", Optional, Type::Message(&SK_UCRED_ENTRY)),
+]);
+impl Entry for messages::SkPacketEntry {
+    fn schema() -> &'static Message { &SK_PACKET_ENTRY }
+}
+
+static SCM_ENTRY: Message = Message::new("scm_entry", &[
+    Field::new(1, "type", Required, Type::Uint32),
+    Field::new(2, "rights", Repeated, Type::Uint32),
+]);
+impl Entry for messages::ScmEntry {
+    fn schema() -> &'static Message { &SCM_ENTRY }
+}
+
+static SK_UCRED_ENTRY: Message = Message::new("sk_ucred_entry", &[
+    Field::new(1, "uid", Required, Type::Uint32),
+    Field::new(2, "gid", Required, Type::Uint32),
+    Field::new(3, "pid", Required, Type::Uint32),
+]);
+impl Entry for messages::SkUcredEntry {
+    fn schema() -> &'static Message { &SK_UCRED_ENTRY }
+}
+
+static GHOST_FILE_ENTRY: Message = Message::new("ghost_file_entry", &[
+    Field::new(1, "uid", Required, Type::Uint32),
+    Field::new(2, "gid", Required, Type::Uint32),
+    Field::new(3, "mode", Required, Type::Uint32),
+    Field::new(4, "dev", Optional, Type::Uint32),
+    Field::new(5, "ino", Optional, Type::Uint64),
+    Field::new(6, "rdev", Optional, Type::Uint32),
+    Field::new(7, "atim", Optional, Type::Message(&TIMEVAL)),
+    Field::new(8, "mtim", Optional, Type::Message(&TIMEVAL)),
+    Field::new(9, "chunks", Optional, Type::Bool),
+    Field::new(10, "size", Optional, Type::Uint64),
+    Field::new(11, "symlnk_target", Optional, Type::String),
+]);
+impl Entry for messages::GhostFileEntry {
+    fn schema() -> &'static Message { &GHOST_FILE_ENTRY }
+}
+
+static GHOST_CHUNK_ENTRY: Message = Message::new("ghost_chunk_entry", &[
+    Field::new(1, "len", Required, Type::Uint64),
+    Field::new(2, "off", Required, Type::Uint64),
+]);
+impl Entry for messages::GhostChunkEntry {
+    fn schema() -> &'static Message { &GHOST_CHUNK_ENTRY }
+}
+
+static TIMEVAL: Message = Message::new("timeval", &[
+    Field::new(1, "tv_sec", Required, Type::Uint64),
+    Field::new(2, "tv_usec", Required, Type::Uint64),
+]);
+impl Entry for messages::Timeval {
+    fn schema() -> &'static Message { &TIMEVAL }
+}
+
+static TTY_INFO_ENTRY: Message = Message::new("tty_info_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "type", Required, Type::Enum),
+    Field::new(3, "locked", Required, Type::Bool),
+    Field::new(4, "exclusive", Required, Type::Bool),
+    Field::new(5, "packet_mode", Required, Type::Bool),
+    Field::new(6, "sid", Required, Type::Uint32),
+    Field::new(7, "pgrp", Required, Type::Uint32),
+    Field::new(8, "rdev", Required, Type::Uint32),
+    Field::new(9, "termios", Optional, Type::Message(&TERMIOS_ENTRY)),
+    Field::new(10, "termios_locked", Optional, Type::Message(&TERMIOS_ENTRY)),
+    Field::new(11, "winsize", Optional, Type::Message(&WINSIZE_ENTRY)),
+    Field::new(12, "pty", Optional, Type::Message(&TTY_PTY_ENTRY)),
+    Field::new(13, "dev", Optional, Type::Uint32),
+    Field::new(14, "uid", Optional, Type::Uint32),
+    Field::new(15, "gid", Optional, Type::Uint32),
+]);
+impl Entry for messages::TtyInfoEntry {
+    fn schema() -> &'static Message { &TTY_INFO_ENTRY }
+}
+
+static TERMIOS_ENTRY: Message = Message::new("termios_entry", &[
+    Field::new(1, "c_iflag", Required, Type::Uint32),
+    Field::new(2, "c_oflag", Required, Type::Uint32),
+    Field::new(3, "c_cflag", Required, Type::Uint32),
+    Field::new(4, "c_lflag", Required, Type::Uint32),
+    Field::new(5, "c_line", Required, Type::Uint32),
+    Field::new(6, "c_ispeed", Required, Type::Uint32),
+    Field::new(7, "c_ospeed", Required, Type::Uint32),
+    Field::new(8, "c_cc", Repeated, Type::Uint32),
+]);
+impl Entry for messages::TermiosEntry {
+    fn schema() -> &'static Message { &TERMIOS_ENTRY }
+}
+
+static WINSIZE_ENTRY: Message = Message::new("winsize_entry", &[
+    Field::new(1, "ws_row", Required, Type::Uint32),
+    Field::new(2, "ws_col", Required, Type::Uint32),
+    Field::new(3, "ws_xpixel", Required, Type::Uint32),
+    Field::new(4, "ws_ypixel", Required, Type::Uint32),
+]);
+impl Entry for messages::WinsizeEntry {
+    fn schema() -> &'static Message { &WINSIZE_ENTRY }
+}
+
+static TTY_PTY_ENTRY: Message = Message::new("tty_pty_entry", &[
+    Field::new(1, "index", Required, Type::Uint32),
+]);
+impl Entry for messages::TtyPtyEntry {
+    fn schema() -> &'static Message { &TTY_PTY_ENTRY }
+}
+
+static TTY_DATA_ENTRY: Message = Message::new("tty_data_entry", &[
+    Field::new(1, "tty_id", Required, Type::Uint32),
+    Field::new(2, "data", Required, Type::Bytes),
+]);
+impl Entry for messages::TtyDataEntry {
+    fn schema() -> &'static Message { &TTY_DATA_ENTRY }
+}
+
+static BPFMAP_DATA_ENTRY: Message = Message::new("bpfmap_data_entry", &[
+    Field::new(1, "map_id", Required, Type::Uint32),
+    Field::new(2, "keys_bytes", Required, Type::Uint32),
+    Field::new(3, "values_bytes", Required, Type::Uint32),
+    Field::new(4, "count", Required, Type::Uint32),
+]);
+impl Entry for messages::BpfmapDataEntry {
+    fn schema() -> &'static Message { &BPFMAP_DATA_ENTRY }
+}
+
+static FILE_LOCK_ENTRY: Message = Message::new("file_lock_entry", &[
+    Field::new(1, "flag", Required, Type::Uint32),
+    Field::new(2, "type", Required, Type::Uint32),
+    Field::new(3, "pid", Required, Type::Int32),
+    Field::new(4, "fd", Required, Type::Int32),
+    Field::new(5, "start", Required, Type::Int64),
+    Field::new(6, "len", Required, Type::Int64),
+]);
+impl Entry for messages::FileLockEntry {
+    fn schema() -> &'static Message { &FILE_LOCK_ENTRY }
+}
+
 static THREAD_INFO_ARM: Message = Message::new("thread_info_arm", &[
     Field::new(1, "clear_tid_addr", Required, Type::Uint64),
     Field::new(2, "tls", Required, Type::Uint32),
@@ -1298,6 +1449,69 @@ impl Entry for messages::BpfmapFileEntry {
     fn schema() -> &'static Message { &BPFMAP_FILE_ENTRY }
 }
 
+static CPUINFO_ENTRY: Message = Message::new("cpuinfo_entry", &[
+    Field::new(1, "x86_entry", Repeated, Type::Message(&CPUINFO_X86_ENTRY)),
+    Field::new(2, "ppc64_entry", Repeated, Type::Message(&CPUINFO_PPC64_ENTRY)),
+    Field::new(3, "s390_entry", Repeated, Type::Message(&CPUINFO_S390_ENTRY)),
+]);
+impl Entry for messages::CpuinfoEntry {
+    fn schema() -> &'static Message { &CPUINFO_ENTRY }
+}
+
+static CPUINFO_X86_ENTRY: Message = Message::new("cpuinfo_x86_entry", &[
+    Field::new(1, "vendor_id", Required, Type::Enum),
+    Field::new(2, "cpu_family", Required, Type::Uint32),
+    Field::new(3, "model", Required, Type::Uint32),
+    Field::new(4, "stepping", Required, Type::Uint32),
+    Field::new(5, "capability_ver", Required, Type::Uint32),
+    Field::new(6, "capability", Repeated, Type::Uint32),
+    Field::new(7, "model_id", Optional, Type::String),
+    Field::new(8, "xfeatures_mask", Optional, Type::Uint64),
+    Field::new(9, "xsave_size", Optional, Type::Uint32),
+    Field::new(10, "xsave_size_max", Optional, Type::Uint32),
+]);
+impl Entry for messages::CpuinfoX86Entry {
+    fn schema() -> &'static Message { &CPUINFO_X86_ENTRY }
+}
+
+static CPUINFO_PPC64_ENTRY: Message = Message::new("cpuinfo_ppc64_entry", &[
+    Field::new(1, "endian", Required, Type::Enum),
+    Field::new(2, "hwcap", Repeated, Type::Uint64),
+]);
+impl Entry for messages::CpuinfoPpc64Entry {
+    fn schema() -> &'static Message { &CPUINFO_PPC64_ENTRY }
+}
+
+static CPUINFO_S390_ENTRY: Message = Message::new("cpuinfo_s390_entry", &[
+    Field::new(2, "hwcap", Repeated, Type::Uint64),
+]);
+impl Entry for messages::CpuinfoS390Entry {
+    fn schema() -> &'static Message { &CPUINFO_S390_ENTRY }
+}
+
+static IRMAP_CACHE_ENTRY: Message = Message::new("irmap_cache_entry", &[
+    Field::new(1, "dev", Required, Type::Uint32),
+    Field::new(2, "inode", Required, Type::Uint64),
+    Field::new(3, "path", Required, Type::String),
+]);
+impl Entry for messages::IrmapCacheEntry {
+    fn schema() -> &'static Message { &IRMAP_CACHE_ENTRY }
+}
+
+static IMG_STREAMER_REQUEST_ENTRY: Message = Message::new("img_streamer_request_entry", &[
+    Field::new(1, "filename", Required, Type::String),
+]);
+impl Entry for messages::ImgStreamerRequestEntry {
+    fn schema() -> &'static Message { &IMG_STREAMER_REQUEST_ENTRY }
+}
+
+static IMG_STREAMER_REPLY_ENTRY: Message = Message::new("img_streamer_reply_entry", &[
+    Field::new(1, "exists", Required, Type::Bool),
+]);
+impl Entry for messages::ImgStreamerReplyEntry {
+    fn schema() -> &'static Message { &IMG_STREAMER_REPLY_ENTRY }
+}
+
 static MM_ENTRY: Message = Message::new("mm_entry", &[
     Field::new(1, "mm_start_code", Required, Type::Uint64),
     Field::new(2, "mm_end_code", Required, Type::Uint64),
@@ -1372,6 +1586,399 @@ static PAGEMAP_BLOCKS: Message = Message::new("pagemap_blocks", &[
 ]);
 impl Entry for messages::PagemapBlocks {
     fn schema() -> &'static Message { &PAGEMAP_BLOCKS }
+}
+
+static MNT_ENTRY: Message = Message::new("mnt_entry", &[
+    Field::new(1, "fstype", Required, Type::Uint32),
+    Field::new(2, "mnt_id", Required, Type::Uint32),
+    Field::new(3, "root_dev", Required, Type::Uint32),
+    Field::new(4, "parent_mnt_id", Required, Type::Uint32),
+    Field::new(5, "flags", Required, Type::Uint32),
+    Field::new(6, "root", Required, Type::String),
+    Field::new(7, "mountpoint", Required, Type::String),
+    Field::new(8, "source", Required, Type::String),
+    Field::new(9, "options", Required, Type::String),
+    Field::new(10, "shared_id", Optional, Type::Uint32),
+    Field::new(11, "master_id", Optional, Type::Uint32),
+    Field::new(12, "with_plugin", Optional, Type::Bool),
+    Field::new(13, "ext_mount", Optional, Type::Bool),
+    Field::new(14, "fsname", Optional, Type::String),
+    Field::new(15, "internal_sharing", Optional, Type::Bool),
+    Field::new(16, "deleted", Optional, Type::Bool),
+    Field::new(17, "sb_flags", Optional, Type::Uint32),
+    Field::new(18, "ext_key", Optional, Type::String),
+]);
+impl Entry for messages::MntEntry {
+    fn schema() -> &'static Message { &MNT_ENTRY }
+}
+
+static AUTOFS_ENTRY: Message = Message::new("autofs_entry", &[
+    Field::new(1, "fd", Required, Type::Int32),
+    Field::new(2, "pgrp", Required, Type::Int32),
+    Field::new(3, "timeout", Required, Type::Int32),
+    Field::new(4, "minproto", Required, Type::Int32),
+    Field::new(5, "maxproto", Required, Type::Int32),
+    Field::new(6, "mode", Required, Type::Int32),
+    Field::new(7, "uid", Optional, Type::Int32),
+    Field::new(8, "gid", Optional, Type::Int32),
+    Field::new(9, "read_fd", Optional, Type::Int32),
+]);
+impl Entry for messages::AutofsEntry {
+    fn schema() -> &'static Message { &AUTOFS_ENTRY }
+}
+
+static BINFMT_MISC_ENTRY: Message = Message::new("binfmt_misc_entry", &[
+    Field::new(1, "name", Required, Type::String),
+    Field::new(2, "enabled", Required, Type::Bool),
+    Field::new(3, "interpreter", Required, Type::String),
+    Field::new(4, "flags", Optional, Type::String),
+    Field::new(5, "extension", Optional, Type::String),
+    Field::new(6, "magic", Optional, Type::String),
+    Field::new(7, "mask", Optional, Type::String),
+    Field::new(8, "offset", Optional, Type::Int32),
+]);
+impl Entry for messages::BinfmtMiscEntry {
+    fn schema() -> &'static Message { &BINFMT_MISC_ENTRY }
+}
+
+static USERNS_ENTRY: Message = Message::new("userns_entry", &[
+    Field::new(1, "uid_map", Repeated, Type::Message(&UID_GID_EXTENT)),
+    Field::new(2, "gid_map", Repeated, Type::Message(&UID_GID_EXTENT)),
+    Field::new(3, "binfmt_misc", Repeated, Type::Message(&BINFMT_MISC_ENTRY)),
+]);
+impl Entry for messages::UsernsEntry {
+    fn schema() -> &'static Message { &USERNS_ENTRY }
+}
+
+static UID_GID_EXTENT: Message = Message::new("uid_gid_extent", &[
+    Field::new(1, "first", Required, Type::Uint32),
+    Field::new(2, "lower_first", Required, Type::Uint32),
+    Field::new(3, "count", Required, Type::Uint32),
+]);
+impl Entry for messages::UidGidExtent {
+    fn schema() -> &'static Message { &UID_GID_EXTENT }
+}
+
+static UTSNS_ENTRY: Message = Message::new("utsns_entry", &[
+    Field::new(1, "nodename", Required, Type::String),
+    Field::new(2, "domainname", Required, Type::String),
+]);
+impl Entry for messages::UtsnsEntry {
+    fn schema() -> &'static Message { &UTSNS_ENTRY }
+}
+
+static TIMENS_ENTRY: Message = Message::new("timens_entry", &[
+    Field::new(1, "monotonic", Required, Type::Message(&TIMESPEC)),
+    Field::new(2, "boottime", Required, Type::Message(&TIMESPEC)),
+]);
+impl Entry for messages::TimensEntry {
+    fn schema() -> &'static Message { &TIMENS_ENTRY }
+}
+
+static TIMESPEC: Message = Message::new("timespec", &[
+    Field::new(1, "tv_sec", Required, Type::Uint64),
+    Field::new(2, "tv_nsec", Required, Type::Uint64),
+]);
+impl Entry for messages::Timespec {
+    fn schema() -> &'static Message { &TIMESPEC }
+}
+
+static PIDNS_ENTRY: Message = Message::new("pidns_entry", &[
+    Field::new(1, "ext_key", Optional, Type::String),
+]);
+impl Entry for messages::PidnsEntry {
+    fn schema() -> &'static Message { &PIDNS_ENTRY }
+}
+
+static IPC_VAR_ENTRY: Message = Message::new("ipc_var_entry", &[
+    Field::new(1, "sem_ctls", Repeated, Type::Uint32),
+    Field::new(2, "msg_ctlmax", Required, Type::Uint32),
+    Field::new(3, "msg_ctlmnb", Required, Type::Uint32),
+    Field::new(4, "msg_ctlmni", Required, Type::Uint32),
+    Field::new(5, "auto_msgmni", Required, Type::Uint32),
+    Field::new(6, "shm_ctlmax", Required, Type::Uint64),
+    Field::new(7, "shm_ctlall", Required, Type::Uint64),
+    Field::new(8, "shm_ctlmni", Required, Type::Uint32),
+    Field::new(9, "shm_rmid_forced", Required, Type::Uint32),
+    Field::new(10, "mq_queues_max", Required, Type::Uint32),
+    Field::new(11, "mq_msg_max", Required, Type::Uint32),
+    Field::new(12, "mq_msgsize_max", Required, Type::Uint32),
+    Field::new(13, "mq_msg_default", Optional, Type::Uint32),
+    Field::new(14, "mq_msgsize_default", Optional, Type::Uint32),
+    Field::new(15, "msg_next_id", Optional, Type::Uint32),
+    Field::new(16, "sem_next_id", Optional, Type::Uint32),
+    Field::new(17, "shm_next_id", Optional, Type::Uint32),
+]);
+impl Entry for messages::IpcVarEntry {
+    fn schema() -> &'static Message { &IPC_VAR_ENTRY }
+}
+
+static IPC_DESC_ENTRY: Message = Message::new("ipc_desc_entry", &[
+    Field::new(1, "key", Required, Type::Uint32),
+    Field::new(2, "uid", Required, Type::Uint32),
+    Field::new(3, "gid", Required, Type::Uint32),
+    Field::new(4, "cuid", Required, Type::Uint32),
+    Field::new(5, "cgid", Required, Type::Uint32),
+    Field::new(6, "mode", Required, Type::Uint32),
+    Field::new(7, "id", Required, Type::Uint32),
+]);
+impl Entry for messages::IpcDescEntry {
+    fn schema() -> &'static Message { &IPC_DESC_ENTRY }
+}
+
+static IPC_SHM_ENTRY: Message = Message::new("ipc_shm_entry", &[
+    Field::new(1, "desc", Required, Type::Message(&IPC_DESC_ENTRY)),
+    Field::new(2, "size", Required, Type::Uint64),
+    Field::new(3, "in_pagemaps", Optional, Type::Bool),
+    Field::new(4, "hugetlb_flag", Optional, Type::Uint32),
+]);
+impl Entry for messages::IpcShmEntry {
+    fn schema() -> &'static Message { &IPC_SHM_ENTRY }
+}
+
+static IPC_MSG_ENTRY: Message = Message::new("ipc_msg_entry", &[
+    Field::new(1, "desc", Required, Type::Message(&IPC_DESC_ENTRY)),
+    Field::new(2, "qbytes", Required, Type::Uint32),
+    Field::new(3, "qnum", Required, Type::Uint32),
+]);
+impl Entry for messages::IpcMsgEntry {
+    fn schema() -> &'static Message { &IPC_MSG_ENTRY }
+}
+
+static IPC_MSG: Message = Message::new("ipc_msg", &[
+    Field::new(1, "mtype", Required, Type::Uint64),
+    Field::new(2, "msize", Required, Type::Uint32),
+]);
+impl Entry for messages::IpcMsg {
+    fn schema() -> &'static Message { &IPC_MSG }
+}
+
+static IPC_SEM_ENTRY: Message = Message::new("ipc_sem_entry", &[
+    Field::new(1, "desc", Required, Type::Message(&IPC_DESC_ENTRY)),
+    Field::new(2, "nsems", Required, Type::Uint32),
+]);
+impl Entry for messages::IpcSemEntry {
+    fn schema() -> &'static Message { &IPC_SEM_ENTRY }
+}
+
+static NETNS_ENTRY: Message = Message::new("netns_entry", &[
+    Field::new(1, "def_conf", Repeated, Type::Int32),
+    Field::new(2, "all_conf", Repeated, Type::Int32),
+    Field::new(3, "def_conf4", Repeated, Type::Message(&SYSCTL_ENTRY)),
+    Field::new(4, "all_conf4", Repeated, Type::Message(&SYSCTL_ENTRY)),
+    Field::new(5, "def_conf6", Repeated, Type::Message(&SYSCTL_ENTRY)),
+    Field::new(6, "all_conf6", Repeated, Type::Message(&SYSCTL_ENTRY)),
+    Field::new(7, "nsids", Repeated, Type::Message(&NETNS_ID)),
+    Field::new(8, "ext_key", Optional, Type::String),
+    Field::new(9, "unix_conf", Repeated, Type::Message(&SYSCTL_ENTRY)),
+    Field::new(10, "ipv4_sysctl", Repeated, Type::Message(&SYSCTL_ENTRY)),
+]);
+impl Entry for messages::NetnsEntry {
+    fn schema() -> &'static Message { &NETNS_ENTRY }
+}
+
+static NETNS_ID: Message = Message::new("netns_id", &[
+    Field::new(1, "target_ns_id", Required, Type::Uint32),
+    Field::new(2, "netnsid_value", Required, Type::Int32),
+]);
+impl Entry for messages::NetnsId {
+    fn schema() -> &'static Message { &NETNS_ID }
+}
+
+static SYSCTL_ENTRY: Message = Message::new("sysctl_entry", &[
+    Field::new(1, "type", Required, Type::Enum),
+    Field::new(2, "iarg", Optional, Type::Int32),
+    Field::new(3, "sarg", Optional, Type::String),
+]);
+impl Entry for messages::SysctlEntry {
+    fn schema() -> &'static Message { &SYSCTL_ENTRY }
+}
+
+static NET_DEVICE_ENTRY: Message = Message::new("net_device_entry", &[
+    Field::new(1, "type", Required, Type::Enum),
+    Field::new(2, "ifindex", Required, Type::Uint32),
+    Field::new(3, "mtu", Required, Type::Uint32),
+    Field::new(4, "flags", Required, Type::Uint32),
+    Field::new(5, "name", Required, Type::String),
+    Field::new(6, "tun", Optional, Type::Message(&TUN_LINK_ENTRY)),
+    Field::new(7, "address", Optional, Type::Bytes),
+    Field::new(8, "conf", Repeated, Type::Int32),
+    Field::new(9, "conf4", Repeated, Type::Message(&SYSCTL_ENTRY)),
+    Field::new(10, "conf6", Repeated, Type::Message(&SYSCTL_ENTRY)),
+    Field::new(11, "macvlan", Optional, Type::Message(&MACVLAN_LINK_ENTRY)),
+    Field::new(12, "peer_ifindex", Optional, Type::Uint32),
+    Field::new(13, "peer_nsid", Optional, Type::Uint32),
+    Field::new(14, "master", Optional, Type::Uint32),
+    Field::new(15, "sit", Optional, Type::Message(&SIT_ENTRY)),
+]);
+impl Entry for messages::NetDeviceEntry {
+    fn schema() -> &'static Message { &NET_DEVICE_ENTRY }
+}
+
+static TUN_LINK_ENTRY: Message = Message::new("tun_link_entry", &[
+    Field::new(1, "flags", Required, Type::Uint32),
+    Field::new(2, "owner", Required, Type::Int32),
+    Field::new(3, "group", Required, Type::Int32),
+    Field::new(4, "vnethdr", Required, Type::Uint32),
+    Field::new(5, "sndbuf", Required, Type::Uint32),
+]);
+impl Entry for messages::TunLinkEntry {
+    fn schema() -> &'static Message { &TUN_LINK_ENTRY }
+}
+
+static MACVLAN_LINK_ENTRY: Message = Message::new("macvlan_link_entry", &[
+    Field::new(1, "mode", Required, Type::Uint32),
+    Field::new(2, "flags", Optional, Type::Uint32),
+]);
+impl Entry for messages::MacvlanLinkEntry {
+    fn schema() -> &'static Message { &MACVLAN_LINK_ENTRY }
+}
+
+static SIT_ENTRY: Message = Message::new("sit_entry", &[
+    Field::new(1, "link", Optional, Type::Uint32),
+    Field::new(2, "local", Repeated, Type::Uint32),
+    Field::new(3, "remote", Repeated, Type::Uint32),
+    Field::new(4, "ttl", Optional, Type::Uint32),
+    Field::new(5, "tos", Optional, Type::Uint32),
+    Field::new(6, "pmtudisc", Optional, Type::Bool),
+    Field::new(7, "proto", Optional, Type::Uint32),
+    Field::new(8, "flags", Optional, Type::Uint32),
+    Field::new(9, "encap_type", Optional, Type::Uint32),
+    Field::new(10, "encap_flags", Optional, Type::Uint32),
+    Field::new(11, "encap_sport", Optional, Type::Uint32),
+    Field::new(12, "encap_dport", Optional, Type::Uint32),
+    Field::new(13, "rd_prefixlen", Optional, Type::Uint32),
+    Field::new(14, "rd_prefix", Repeated, Type::Uint32),
+    Field::new(15, "relay_prefixlen", Optional, Type::Uint32),
+    Field::new(16, "relay_prefix", Repeated, Type::Uint32),
+]);
+impl Entry for messages::SitEntry {
+    fn schema() -> &'static Message { &SIT_ENTRY }
+}
+
+static TCP_STREAM_ENTRY: Message = Message::new("tcp_stream_entry", &[
+    Field::new(1, "inq_len", Required, Type::Uint32),
+    Field::new(2, "inq_seq", Required, Type::Uint32),
+    Field::new(3, "outq_len", Required, Type::Uint32),
+    Field::new(4, "outq_seq", Required, Type::Uint32),
+    Field::new(5, "opt_mask", Required, Type::Uint32),
+    Field::new(6, "snd_wscale", Required, Type::Uint32),
+    Field::new(7, "mss_clamp", Required, Type::Uint32),
+    Field::new(8, "rcv_wscale", Optional, Type::Uint32),
+    Field::new(9, "timestamp", Optional, Type::Uint32),
+    Field::new(10, "cork", Optional, Type::Bool),
+    Field::new(11, "nodelay", Optional, Type::Bool),
+    Field::new(12, "unsq_len", Optional, Type::Uint32),
+    Field::new(13, "snd_wl1", Optional, Type::Uint32),
+    Field::new(14, "snd_wnd", Optional, Type::Uint32),
+    Field::new(15, "max_window", Optional, Type::Uint32),
+    Field::new(16, "rcv_wnd", Optional, Type::Uint32),
+    Field::new(17, "rcv_wup", Optional, Type::Uint32),
+]);
+impl Entry for messages::TcpStreamEntry {
+    fn schema() -> &'static Message { &TCP_STREAM_ENTRY }
+}
+
+static SECCOMP_ENTRY: Message = Message::new("seccomp_entry", &[
+    Field::new(1, "seccomp_filters", Repeated, Type::Message(&SECCOMP_FILTER)),
+]);
+impl Entry for messages::SeccompEntry {
+    fn schema() -> &'static Message { &SECCOMP_ENTRY }
+}
+
+static SECCOMP_FILTER: Message = Message::new("seccomp_filter", &[
+    Field::new(1, "filter", Required, Type::Bytes),
+    Field::new(2, "prev", Optional, Type::Uint32),
+    Field::new(3, "flags", Optional, Type::Uint32),
+]);
+impl Entry for messages::SeccompFilter {
+    fn schema() -> &'static Message { &SECCOMP_FILTER }
+}
+
+static APPARMOR_ENTRY: Message = Message::new("apparmor_entry", &[
+    Field::new(1, "namespaces", Repeated, Type::Message(&AA_NAMESPACE)),
+]);
+impl Entry for messages::ApparmorEntry {
+    fn schema() -> &'static Message { &APPARMOR_ENTRY }
+}
+
+static AA_NAMESPACE: Message = Message::new("aa_namespace", &[
+    Field::new(1, "name", Required, Type::String),
+    Field::new(2, "policies", Repeated, Type::Message(&AA_POLICY)),
+    Field::new(3, "namespaces", Repeated, Type::Message(&AA_NAMESPACE)),
+]);
+impl Entry for messages::AaNamespace {
+    fn schema() -> &'static Message { &AA_NAMESPACE }
+}
+
+static AA_POLICY: Message = Message::new("aa_policy", &[
+    Field::new(1, "name", Required, Type::String),
+    Field::new(2, "blob", Required, Type::Bytes),
+]);
+impl Entry for messages::AaPolicy {
+    fn schema() -> &'static Message { &AA_POLICY }
+}
+
+static CGROUP_ENTRY: Message = Message::new("cgroup_entry", &[
+    Field::new(1, "sets", Repeated, Type::Message(&CG_SET_ENTRY)),
+    Field::new(2, "controllers", Repeated, Type::Message(&CG_CONTROLLER_ENTRY)),
+]);
+impl Entry for messages::CgroupEntry {
+    fn schema() -> &'static Message { &CGROUP_ENTRY }
+}
+
+static CG_SET_ENTRY: Message = Message::new("cg_set_entry", &[
+    Field::new(1, "id", Required, Type::Uint32),
+    Field::new(2, "ctls", Repeated, Type::Message(&CG_MEMBER_ENTRY)),
+]);
+impl Entry for messages::CgSetEntry {
+    fn schema() -> &'static Message { &CG_SET_ENTRY }
+}
+
+static CG_MEMBER_ENTRY: Message = Message::new("cg_member_entry", &[
+    Field::new(1, "name", Required, Type::String),
+    Field::new(2, "path", Required, Type::String),
+    Field::new(3, "cgns_prefix", Optional, Type::Uint32),
+]);
+impl Entry for messages::CgMemberEntry {
+    fn schema() -> &'static Message { &CG_MEMBER_ENTRY }
+}
+
+static CG_CONTROLLER_ENTRY: Message = Message::new("cg_controller_entry", &[
+    Field::new(1, "cnames", Repeated, Type::String),
+    Field::new(2, "dirs", Repeated, Type::Message(&CGROUP_DIR_ENTRY)),
+    Field::new(3, "is_threaded", Optional, Type::Bool),
+]);
+impl Entry for messages::CgControllerEntry {
+    fn schema() -> &'static Message { &CG_CONTROLLER_ENTRY }
+}
+
+static CGROUP_DIR_ENTRY: Message = Message::new("cgroup_dir_entry", &[
+    Field::new(1, "dir_name", Required, Type::String),
+    Field::new(2, "children", Repeated, Type::Message(&CGROUP_DIR_ENTRY)),
+    Field::new(3, "properties", Repeated, Type::Message(&CGROUP_PROP_ENTRY)),
+    Field::new(4, "dir_perms", Optional, Type::Message(&CGROUP_PERMS)),
+]);
+impl Entry for messages::CgroupDirEntry {
+    fn schema() -> &'static Message { &CGROUP_DIR_ENTRY }
+}
+
+static CGROUP_PROP_ENTRY: Message = Message::new("cgroup_prop_entry", &[
+    Field::new(1, "name", Required, Type::String),
+    Field::new(2, "value", Required, Type::String),
+    Field::new(3, "perms", Optional, Type::Message(&CGROUP_PERMS)),
+]);
+impl Entry for messages::CgroupPropEntry {
+    fn schema() -> &'static Message { &CGROUP_PROP_ENTRY }
+}
+
+static CGROUP_PERMS: Message = Message::new("cgroup_perms", &[
+    Field::new(1, "mode", Required, Type::Uint32),
+    Field::new(2, "uid", Required, Type::Uint32),
+    Field::new(3, "gid", Required, Type::Uint32),
+]);
+impl Entry for messages::CgroupPerms {
+    fn schema() -> &'static Message { &CGROUP_PERMS }
 }
 
 static STATS_ENTRY: Message = Message::new("stats_entry", &[

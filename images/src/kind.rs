@@ -18,8 +18,7 @@ pub struct Kind {
     pub magic: u32,
     /// The file's name, with `{}` for a decimal id and `{x}` for a hexadecimal one.
     pub file: &'static str,
-    /// The entries' message, empty for a raw image. Not all of them have types in
-    /// [`proto`](crate::proto).
+    /// The entries' message, empty for a raw image.
     pub message: &'static str,
     /// How many entries there are.
     pub entries: Entries,
@@ -244,6 +243,14 @@ mod tests {
             let (found, id) = Kind::of_file(&kind.file_name(0x2a)).unwrap();
             assert_eq!(found, kind);
             assert_eq!(id, kind.file.contains('{').then_some(0x2a));
+        }
+    }
+
+    #[test]
+    fn every_message_is_described() {
+        for kind in ALL.iter().filter(|kind| kind.entries != Entries::Raw) {
+            let message = crate::schema::Message::by_name(kind.message);
+            assert_eq!(message.map(|message| message.name), Some(kind.message));
         }
     }
 

@@ -4,6 +4,7 @@
 //! check what prost lets pass: an absent required field is an error, and every fault has a place.
 
 use crate::error::{ErrorKind, Fault};
+use crate::proto::ALL;
 use crate::wire::{Reader, WireType};
 
 /// A message of [`proto`](crate::proto), tied to its row in the schema.
@@ -36,6 +37,40 @@ pub struct Field {
     pub label: Label,
     /// What it holds.
     pub kind: Type,
+    /// How people are shown it.
+    pub show: Show,
+    /// A repeated number that CRIU writes in one piece.
+    pub packed: bool,
+}
+
+/// How people are shown a field's value: what crit's `--pretty` follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Show {
+    /// As it is.
+    Plain,
+    /// Hexadecimal; of a message, every number in it.
+    Hex,
+    /// A device number in the kernel's form: the major from bit 20 up.
+    Dev,
+    /// A device number in the C library's form.
+    Odev,
+    /// Flags by name, from the table of this name.
+    Flags(&'static str),
+    /// A number by name, from the tables of this name.
+    Dict(&'static str),
+    /// An IPv4 or IPv6 address, one word or four in network order.
+    Ip,
+    /// The name of a unix socket, as quoted-printable text.
+    UnixName,
+}
+
+/// An enum: its values' numbers and names.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Enum {
+    /// Number and name of each.
+    pub values: &'static [(i32, &'static str)],
 }
 
 /// How often a field occurs.
@@ -58,7 +93,7 @@ pub enum Type {
     /// `bytes`
     Bytes,
     /// An enum, whose values are `int32`.
-    Enum,
+    Enum(&'static Enum),
     /// `fixed64`
     Fixed64,
     /// `int32`
@@ -93,8 +128,14 @@ impl Message {
         Self { name, fields, required }
     }
 
+    /// A message by CRIU's name of it.
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        let place = ALL.binary_search_by(|message| message.name.cmp(name)).ok()?;
+        ALL.get(place).copied()
+    }
+
     /// A field, and its place in `fields`.
-    fn find(&self, number: u32) -> Option<(usize, &'static Field)> {
+    pub(crate) fn find(&self, number: u32) -> Option<(usize, &'static Field)> {
         // Most messages number their fields from 1 without gaps.
         let guess = (number as usize).saturating_sub(1);
         let position = match self.fields.get(guess) {
@@ -145,9 +186,25 @@ impl Message {
     }
 }
 
+impl Enum {
+    pub(crate) const fn new(values: &'static [(i32, &'static str)]) -> Self {
+        Self { values }
+    }
+}
+
 impl Field {
     pub(crate) const fn new(number: u32, name: &'static str, label: Label, kind: Type) -> Self {
-        Self { number, name, label, kind }
+        Self { number, name, label, kind, show: Show::Plain, packed: false }
+    }
+
+    pub(crate) const fn shown(mut self, show: Show) -> Self {
+        self.show = show;
+        self
+    }
+
+    pub(crate) const fn packed(mut self) -> Self {
+        self.packed = true;
+        self
     }
 
     /// Checks one occurrence, whose key began at `start` and has been read.

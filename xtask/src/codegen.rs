@@ -4,14 +4,16 @@
 //! plain code generation would lose: comments and the `(criu)` display options. Its messages become
 //! prost types and, where a schema asks for them, tables of their fields.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, Value};
 use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FileDescriptorSet};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 /// A set of `.proto` files, and the Rust files made of it. All paths are from the workspace root.
 #[derive(Debug)]
@@ -54,14 +56,16 @@ pub fn descriptors(schema: &Schema) -> Result<Vec<u8>, Box<dyn Error>> {
 
 /// Every file generated from a schema, as path and content.
 pub fn outputs(schema: &Schema) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
-    let mut set = FileDescriptorSet::decode(descriptors(schema)?.as_slice())?;
+    let encoded = descriptors(schema)?;
+    let mut set = FileDescriptorSet::decode(encoded.as_slice())?;
     // A file that extends descriptors describes fields, and has no messages of its own.
     set.file.retain(|file| !file.package().starts_with("google.") && file.extension.is_empty());
     let header =
         format!("// Made by `cargo xtask codegen` from {}. Do not edit.\n\n", schema.folder);
     let mut outputs = Vec::new();
     if let Some(path) = schema.tables {
-        outputs.push((path, header.clone() + &tables(&set)));
+        let pool = DescriptorPool::decode(encoded.as_slice())?;
+        outputs.push((path, header.clone() + &tables(&set, &pool)));
     }
     outputs.push((schema.output, header + &types(schema, set)?));
     Ok(outputs)
@@ -83,38 +87,112 @@ fn types(schema: &Schema, mut set: FileDescriptorSet) -> Result<String, Box<dyn 
     Ok(source)
 }
 
-/// One static a message, naming its fields, and the impl that ties it to the prost type.
-fn tables(set: &FileDescriptorSet) -> String {
+/// One static a message, naming its fields, and the impl that ties it to the prost type; one an enum;
+/// and the list of all messages by name.
+fn tables(set: &FileDescriptorSet, pool: &DescriptorPool) -> String {
     let mut source = String::from(
-        "use super::messages;\nuse crate::schema::{Entry, Field, Message, Label::*, Type};\n",
+        "use super::messages;\nuse crate::schema::{Entry, Enum, Field, Label::*, Message, Show, Type};\n",
     );
-    for message in set.file.iter().flat_map(|file| &file.message_type) {
-        let (name, constant) = (message.name(), message.name().to_uppercase());
-        let mut fields: Vec<_> = message.field.iter().collect();
-        fields.sort_by_key(|field| field.number());
-        let mut rows = String::new();
-        for field in fields {
-            let label = match field.label() {
-                Label::Required => "Required",
-                Label::Optional => "Optional",
-                Label::Repeated => "Repeated",
-            };
-            let kind = match field.r#type() {
-                Type::Message => format!("Message(&{})", last(field.type_name()).to_uppercase()),
-                scalar => format!("{scalar:?}"),
-            };
-            let (number, name) = (field.number(), field.name());
-            _ = writeln!(rows, "    Field::new({number}, {name:?}, {label}, Type::{kind}),");
+    let mut names = Vec::new();
+    let messages = set.file.iter().flat_map(|file| &file.message_type);
+    // Some enums only name what a number of a field means.
+    let used: BTreeSet<&str> =
+        messages.flat_map(|message| &message.field).map(|field| field.type_name()).collect();
+    for file in &set.file {
+        let package = file.package();
+        for kind in &file.enum_type {
+            let path = format!(".{package}.{}", kind.name());
+            if used.contains(path.as_str()) {
+                source += &enumeration(&path, kind);
+            }
         }
-        _ = write!(
-            source,
-            "\nstatic {constant}: Message = Message::new({name:?}, &[\n{rows}]);\n\
-             impl Entry for messages::{} {{\n    \
-             fn schema() -> &'static Message {{ &{constant} }}\n}}\n",
-            camel_case(name),
-        );
+        for message in &file.message_type {
+            let (name, constant) = (message.name(), message.name().to_uppercase());
+            names.push(name);
+            for kind in &message.enum_type {
+                source += &enumeration(&format!(".{package}.{name}.{}", kind.name()), kind);
+            }
+            let mut fields: Vec<_> = message.field.iter().collect();
+            fields.sort_by_key(|field| field.number());
+            let full = format!("{package}.{name}");
+            let rows: String = fields.iter().map(|field| field_row(&full, field, pool)).collect();
+            _ = write!(
+                source,
+                "\nstatic {constant}: Message = Message::new({name:?}, &[\n{rows}]);\n\
+                 impl Entry for messages::{} {{\n    \
+                 fn schema() -> &'static Message {{ &{constant} }}\n}}\n",
+                camel_case(name),
+            );
+        }
     }
-    source
+    names.sort_unstable();
+    source += "\n/// Every message, by rising name.\npub(crate) static ALL: &[&Message] = &[\n";
+    for name in names {
+        _ = writeln!(source, "    &{},", name.to_uppercase());
+    }
+    source + "];\n"
+}
+
+/// The row of a field.
+fn field_row(message: &str, field: &FieldDescriptorProto, pool: &DescriptorPool) -> String {
+    let label = match field.label() {
+        Label::Required => "Required",
+        Label::Optional => "Optional",
+        Label::Repeated => "Repeated",
+    };
+    let kind = match field.r#type() {
+        Type::Message => format!("Message(&{})", last(field.type_name()).to_uppercase()),
+        Type::Enum => format!("Enum(&{})", enum_constant(field.type_name())),
+        scalar => format!("{scalar:?}"),
+    };
+    let (number, name) = (field.number(), field.name());
+    let mut row = format!("    Field::new({number}, {name:?}, {label}, Type::{kind})");
+    if field.options.as_ref().is_some_and(|options| options.packed()) {
+        row += ".packed()";
+    }
+    if let Some(show) = display(message, name, pool) {
+        row += &format!(".shown(Show::{show})");
+    }
+    row + ",\n"
+}
+
+/// How people are shown a field: its `(criu)` options, of which the first counts that crit looks at.
+fn display(message: &str, field: &str, pool: &DescriptorPool) -> Option<String> {
+    let field = pool.get_message_by_name(message)?.get_field_by_name(field)?;
+    let extension = pool.all_extensions().find(|extension| extension.number() == DISPLAY)?;
+    let options: DynamicMessage = field.options();
+    if !options.has_extension(&extension) {
+        return None;
+    }
+    let options = options.get_extension(&extension);
+    let options = options.as_message()?;
+    let is = |name: &str| options.get_field_by_name(name).is_some_and(|v| *v == Value::Bool(true));
+    let text = |name: &str| {
+        let value = options.get_field_by_name(name)?;
+        value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    for (option, show) in [("ipadd", "Ip"), ("hex", "Hex"), ("odev", "Odev"), ("dev", "Dev")] {
+        if is(option) {
+            return Some(show.into());
+        }
+    }
+    let table = |name, show: &str| Some(format!("{show}({:?})", text(name)?));
+    let unix = || text("conv").filter(|conv| conv == "unix_name").map(|_| "UnixName".into());
+    table("flags", "Flags").or_else(|| table("dict", "Dict")).or_else(unix)
+}
+
+fn enumeration(path: &str, kind: &EnumDescriptorProto) -> String {
+    let mut values = String::new();
+    for value in &kind.value {
+        _ = writeln!(values, "    ({}, {:?}),", value.number(), value.name());
+    }
+    format!("\nstatic {}: Enum = Enum::new(&[\n{values}]);\n", enum_constant(path))
+}
+
+/// The static of an enum: `.criu.images.core_entry.march` is `ENUM_CORE_ENTRY_MARCH`.
+fn enum_constant(path: &str) -> String {
+    let path = path.strip_prefix(".criu.images.").unwrap_or(path);
+    format!("ENUM_{}", path.replace('.', "_").to_uppercase())
 }
 
 fn last(path: &str) -> &str {
@@ -156,3 +234,6 @@ pub fn run() -> Result<Vec<&'static str>, Box<dyn Error>> {
     }
     Ok(changed)
 }
+
+/// Number of the extension that says how a field is shown.
+const DISPLAY: u32 = 1018;

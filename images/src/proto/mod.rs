@@ -10,3 +10,4 @@ mod messages;
 mod tables;
 
 pub use messages::*;
+pub(crate) use tables::ALL;

@@ -1,7 +1,17 @@
 // Made by `cargo xtask codegen` from images/proto. Do not edit.
 
 use super::messages;
-use crate::schema::{Entry, Field, Message, Label::*, Type};
+use crate::schema::{Entry, Enum, Field, Label::*, Message, Show, Type};
+
+static ENUM_TTYTYPE: Enum = Enum::new(&[
+    (0, "UNKNOWN"),
+    (1, "PTY"),
+    (2, "CONSOLE"),
+    (3, "VT"),
+    (4, "CTTY"),
+    (5, "EXT_TTY"),
+    (6, "SERIAL"),
+]);
 
 static PIPE_DATA_ENTRY: Message = Message::new("pipe_data_entry", &[
     Field::new(1, "pipe_id", Required, Type::Uint32),
@@ -43,9 +53,9 @@ static GHOST_FILE_ENTRY: Message = Message::new("ghost_file_entry", &[
     Field::new(1, "uid", Required, Type::Uint32),
     Field::new(2, "gid", Required, Type::Uint32),
     Field::new(3, "mode", Required, Type::Uint32),
-    Field::new(4, "dev", Optional, Type::Uint32),
+    Field::new(4, "dev", Optional, Type::Uint32).shown(Show::Dev),
     Field::new(5, "ino", Optional, Type::Uint64),
-    Field::new(6, "rdev", Optional, Type::Uint32),
+    Field::new(6, "rdev", Optional, Type::Uint32).shown(Show::Odev),
     Field::new(7, "atim", Optional, Type::Message(&TIMEVAL)),
     Field::new(8, "mtim", Optional, Type::Message(&TIMEVAL)),
     Field::new(9, "chunks", Optional, Type::Bool),
@@ -74,7 +84,7 @@ impl Entry for messages::Timeval {
 
 static TTY_INFO_ENTRY: Message = Message::new("tty_info_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
-    Field::new(2, "type", Required, Type::Enum),
+    Field::new(2, "type", Required, Type::Enum(&ENUM_TTYTYPE)),
     Field::new(3, "locked", Required, Type::Bool),
     Field::new(4, "exclusive", Required, Type::Bool),
     Field::new(5, "packet_mode", Required, Type::Bool),
@@ -155,9 +165,9 @@ impl Entry for messages::FileLockEntry {
 }
 
 static THREAD_INFO_ARM: Message = Message::new("thread_info_arm", &[
-    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64).shown(Show::Hex),
     Field::new(2, "tls", Required, Type::Uint32),
-    Field::new(3, "gpregs", Required, Type::Message(&USER_ARM_REGS_ENTRY)),
+    Field::new(3, "gpregs", Required, Type::Message(&USER_ARM_REGS_ENTRY)).shown(Show::Hex),
     Field::new(4, "fpstate", Required, Type::Message(&USER_ARM_VFPSTATE_ENTRY)),
 ]);
 impl Entry for messages::ThreadInfoArm {
@@ -200,9 +210,9 @@ impl Entry for messages::UserArmVfpstateEntry {
 }
 
 static THREAD_INFO_AARCH64: Message = Message::new("thread_info_aarch64", &[
-    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64).shown(Show::Hex),
     Field::new(2, "tls", Required, Type::Uint64),
-    Field::new(3, "gpregs", Required, Type::Message(&USER_AARCH64_REGS_ENTRY)),
+    Field::new(3, "gpregs", Required, Type::Message(&USER_AARCH64_REGS_ENTRY)).shown(Show::Hex),
     Field::new(4, "fpsimd", Required, Type::Message(&USER_AARCH64_FPSIMD_CONTEXT_ENTRY)),
     Field::new(5, "pac_keys", Optional, Type::Message(&PAC_KEYS)),
     Field::new(6, "gcs", Optional, Type::Message(&USER_AARCH64_GCS_ENTRY)),
@@ -262,16 +272,16 @@ impl Entry for messages::PacGenericKeys {
 }
 
 static USER_AARCH64_GCS_ENTRY: Message = Message::new("user_aarch64_gcs_entry", &[
-    Field::new(1, "gcspr_el0", Required, Type::Uint64),
-    Field::new(2, "features_enabled", Required, Type::Uint64),
+    Field::new(1, "gcspr_el0", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(2, "features_enabled", Required, Type::Uint64).shown(Show::Hex),
 ]);
 impl Entry for messages::UserAarch64GcsEntry {
     fn schema() -> &'static Message { &USER_AARCH64_GCS_ENTRY }
 }
 
 static THREAD_INFO_PPC64: Message = Message::new("thread_info_ppc64", &[
-    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
-    Field::new(2, "gpregs", Required, Type::Message(&USER_PPC64_REGS_ENTRY)),
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(2, "gpregs", Required, Type::Message(&USER_PPC64_REGS_ENTRY)).shown(Show::Hex),
     Field::new(3, "fpstate", Optional, Type::Message(&USER_PPC64_FPSTATE_ENTRY)),
     Field::new(4, "vrstate", Optional, Type::Message(&USER_PPC64_VRSTATE_ENTRY)),
     Field::new(5, "vsxstate", Optional, Type::Message(&USER_PPC64_VSXSTATE_ENTRY)),
@@ -332,14 +342,14 @@ impl Entry for messages::UserPpc64TmRegsEntry {
 }
 
 static THREAD_INFO_S390: Message = Message::new("thread_info_s390", &[
-    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
-    Field::new(2, "gpregs", Required, Type::Message(&USER_S390_REGS_ENTRY)),
-    Field::new(3, "fpregs", Required, Type::Message(&USER_S390_FPREGS_ENTRY)),
-    Field::new(4, "vxrs_low", Optional, Type::Message(&USER_S390_VXRS_LOW_ENTRY)),
-    Field::new(5, "vxrs_high", Optional, Type::Message(&USER_S390_VXRS_HIGH_ENTRY)),
-    Field::new(6, "gs_cb", Optional, Type::Message(&USER_S390_GS_CB_ENTRY)),
-    Field::new(7, "gs_bc", Optional, Type::Message(&USER_S390_GS_CB_ENTRY)),
-    Field::new(8, "ri_cb", Optional, Type::Message(&USER_S390_RI_ENTRY)),
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(2, "gpregs", Required, Type::Message(&USER_S390_REGS_ENTRY)).shown(Show::Hex),
+    Field::new(3, "fpregs", Required, Type::Message(&USER_S390_FPREGS_ENTRY)).shown(Show::Hex),
+    Field::new(4, "vxrs_low", Optional, Type::Message(&USER_S390_VXRS_LOW_ENTRY)).shown(Show::Hex),
+    Field::new(5, "vxrs_high", Optional, Type::Message(&USER_S390_VXRS_HIGH_ENTRY)).shown(Show::Hex),
+    Field::new(6, "gs_cb", Optional, Type::Message(&USER_S390_GS_CB_ENTRY)).shown(Show::Hex),
+    Field::new(7, "gs_bc", Optional, Type::Message(&USER_S390_GS_CB_ENTRY)).shown(Show::Hex),
+    Field::new(8, "ri_cb", Optional, Type::Message(&USER_S390_RI_ENTRY)).shown(Show::Hex),
 ]);
 impl Entry for messages::ThreadInfoS390 {
     fn schema() -> &'static Message { &THREAD_INFO_S390 }
@@ -395,10 +405,10 @@ impl Entry for messages::UserS390RiEntry {
 }
 
 static THREAD_INFO_MIPS: Message = Message::new("thread_info_mips", &[
-    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64).shown(Show::Hex),
     Field::new(2, "tls", Required, Type::Uint64),
-    Field::new(3, "gpregs", Required, Type::Message(&USER_MIPS_REGS_ENTRY)),
-    Field::new(4, "fpregs", Required, Type::Message(&USER_MIPS_FPREGS_ENTRY)),
+    Field::new(3, "gpregs", Required, Type::Message(&USER_MIPS_REGS_ENTRY)).shown(Show::Hex),
+    Field::new(4, "fpregs", Required, Type::Message(&USER_MIPS_FPREGS_ENTRY)).shown(Show::Hex),
 ]);
 impl Entry for messages::ThreadInfoMips {
     fn schema() -> &'static Message { &THREAD_INFO_MIPS }
@@ -491,10 +501,10 @@ impl Entry for messages::UserMipsFpregsEntry {
 }
 
 static THREAD_INFO_LOONGARCH64: Message = Message::new("thread_info_loongarch64", &[
-    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64).shown(Show::Hex),
     Field::new(2, "tls", Required, Type::Uint64),
-    Field::new(3, "gpregs", Required, Type::Message(&USER_LOONGARCH64_GPREGS_ENTRY)),
-    Field::new(4, "fpregs", Required, Type::Message(&USER_LOONGARCH64_FPREGS_ENTRY)),
+    Field::new(3, "gpregs", Required, Type::Message(&USER_LOONGARCH64_GPREGS_ENTRY)).shown(Show::Hex),
+    Field::new(4, "fpregs", Required, Type::Message(&USER_LOONGARCH64_FPREGS_ENTRY)).shown(Show::Hex),
 ]);
 impl Entry for messages::ThreadInfoLoongarch64 {
     fn schema() -> &'static Message { &THREAD_INFO_LOONGARCH64 }
@@ -518,9 +528,9 @@ impl Entry for messages::UserLoongarch64FpregsEntry {
 }
 
 static THREAD_INFO_RISCV64: Message = Message::new("thread_info_riscv64", &[
-    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64).shown(Show::Hex),
     Field::new(2, "tls", Required, Type::Uint64),
-    Field::new(3, "gpregs", Required, Type::Message(&USER_RISCV64_REGS_ENTRY)),
+    Field::new(3, "gpregs", Required, Type::Message(&USER_RISCV64_REGS_ENTRY)).shown(Show::Hex),
     Field::new(4, "fpsimd", Required, Type::Message(&USER_RISCV64_D_EXT_ENTRY)),
 ]);
 impl Entry for messages::ThreadInfoRiscv64 {
@@ -573,9 +583,14 @@ impl Entry for messages::UserRiscv64DExtEntry {
     fn schema() -> &'static Message { &USER_RISCV64_D_EXT_ENTRY }
 }
 
+static ENUM_USER_X86_REGS_MODE: Enum = Enum::new(&[
+    (1, "NATIVE"),
+    (2, "COMPAT"),
+]);
+
 static THREAD_INFO_X86: Message = Message::new("thread_info_x86", &[
-    Field::new(1, "clear_tid_addr", Required, Type::Uint64),
-    Field::new(2, "gpregs", Required, Type::Message(&USER_X86_REGS_ENTRY)),
+    Field::new(1, "clear_tid_addr", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(2, "gpregs", Required, Type::Message(&USER_X86_REGS_ENTRY)).shown(Show::Hex),
     Field::new(3, "fpregs", Required, Type::Message(&USER_X86_FPREGS_ENTRY)),
     Field::new(4, "tls", Repeated, Type::Message(&USER_DESC_T)),
 ]);
@@ -611,7 +626,7 @@ static USER_X86_REGS_ENTRY: Message = Message::new("user_x86_regs_entry", &[
     Field::new(25, "es", Required, Type::Uint64),
     Field::new(26, "fs", Required, Type::Uint64),
     Field::new(27, "gs", Required, Type::Uint64),
-    Field::new(28, "mode", Optional, Type::Enum),
+    Field::new(28, "mode", Optional, Type::Enum(&ENUM_USER_X86_REGS_MODE)),
 ]);
 impl Entry for messages::UserX86RegsEntry {
     fn schema() -> &'static Message { &USER_X86_REGS_ENTRY }
@@ -651,8 +666,8 @@ impl Entry for messages::UserX86XsaveEntry {
 }
 
 static USER_X86_CET_ENTRY: Message = Message::new("user_x86_cet_entry", &[
-    Field::new(1, "cet", Required, Type::Uint64),
-    Field::new(2, "ssp", Required, Type::Uint64),
+    Field::new(1, "cet", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(2, "ssp", Required, Type::Uint64).shown(Show::Hex),
 ]);
 impl Entry for messages::UserX86CetEntry {
     fn schema() -> &'static Message { &USER_X86_CET_ENTRY }
@@ -674,13 +689,19 @@ impl Entry for messages::UserDescT {
     fn schema() -> &'static Message { &USER_DESC_T }
 }
 
+static ENUM_LSMTYPE: Enum = Enum::new(&[
+    (0, "NO_LSM"),
+    (1, "SELINUX"),
+    (2, "APPARMOR"),
+]);
+
 static INVENTORY_ENTRY: Message = Message::new("inventory_entry", &[
     Field::new(1, "img_version", Required, Type::Uint32),
     Field::new(2, "fdinfo_per_id", Optional, Type::Bool),
     Field::new(3, "root_ids", Optional, Type::Message(&TASK_KOBJ_IDS_ENTRY)),
     Field::new(4, "ns_per_id", Optional, Type::Bool),
     Field::new(5, "root_cg_set", Optional, Type::Uint32),
-    Field::new(6, "lsmtype", Optional, Type::Enum),
+    Field::new(6, "lsmtype", Optional, Type::Enum(&ENUM_LSMTYPE)),
     Field::new(8, "dump_uptime", Optional, Type::Uint64),
     Field::new(9, "pre_dump_mode", Optional, Type::Uint32),
     Field::new(10, "tcp_close", Optional, Type::Bool),
@@ -731,8 +752,26 @@ impl Entry for messages::TaskKobjIdsEntry {
     fn schema() -> &'static Message { &TASK_KOBJ_IDS_ENTRY }
 }
 
+static ENUM_SECCOMP_MODE: Enum = Enum::new(&[
+    (0, "disabled"),
+    (1, "strict"),
+    (2, "filter"),
+]);
+
+static ENUM_CORE_ENTRY_MARCH: Enum = Enum::new(&[
+    (0, "UNKNOWN"),
+    (1, "X86_64"),
+    (2, "ARM"),
+    (3, "AARCH64"),
+    (4, "PPC64"),
+    (5, "S390"),
+    (6, "MIPS"),
+    (7, "LOONGARCH64"),
+    (8, "RISCV64"),
+]);
+
 static CORE_ENTRY: Message = Message::new("core_entry", &[
-    Field::new(1, "mtype", Required, Type::Enum),
+    Field::new(1, "mtype", Required, Type::Enum(&ENUM_CORE_ENTRY_MARCH)),
     Field::new(2, "thread_info", Optional, Type::Message(&THREAD_INFO_X86)),
     Field::new(3, "tc", Optional, Type::Message(&TASK_CORE_ENTRY)),
     Field::new(4, "ids", Optional, Type::Message(&TASK_KOBJ_IDS_ENTRY)),
@@ -750,25 +789,25 @@ impl Entry for messages::CoreEntry {
 }
 
 static TASK_CORE_ENTRY: Message = Message::new("task_core_entry", &[
-    Field::new(1, "task_state", Required, Type::Uint32),
+    Field::new(1, "task_state", Required, Type::Uint32).shown(Show::Dict("gen")),
     Field::new(2, "exit_code", Required, Type::Uint32),
     Field::new(3, "personality", Required, Type::Uint32),
     Field::new(4, "flags", Required, Type::Uint32),
-    Field::new(5, "blk_sigset", Required, Type::Uint64),
+    Field::new(5, "blk_sigset", Required, Type::Uint64).shown(Show::Hex),
     Field::new(6, "comm", Required, Type::String),
     Field::new(7, "timers", Optional, Type::Message(&TASK_TIMERS_ENTRY)),
     Field::new(8, "rlimits", Optional, Type::Message(&TASK_RLIMITS_ENTRY)),
     Field::new(9, "cg_set", Optional, Type::Uint32),
     Field::new(10, "signals_s", Optional, Type::Message(&SIGNAL_QUEUE_ENTRY)),
-    Field::new(11, "old_seccomp_mode", Optional, Type::Enum),
+    Field::new(11, "old_seccomp_mode", Optional, Type::Enum(&ENUM_SECCOMP_MODE)),
     Field::new(12, "old_seccomp_filter", Optional, Type::Uint32),
     Field::new(13, "loginuid", Optional, Type::Uint32),
     Field::new(14, "oom_score_adj", Optional, Type::Int32),
     Field::new(15, "sigactions", Repeated, Type::Message(&SA_ENTRY)),
     Field::new(18, "child_subreaper", Optional, Type::Bool),
-    Field::new(20, "blk_sigset_extended", Optional, Type::Uint64),
+    Field::new(20, "blk_sigset_extended", Optional, Type::Uint64).shown(Show::Hex),
     Field::new(21, "stop_signo", Optional, Type::Uint32),
-    Field::new(22, "membarrier_registration_mask", Optional, Type::Uint32),
+    Field::new(22, "membarrier_registration_mask", Optional, Type::Uint32).shown(Show::Hex),
 ]);
 impl Entry for messages::TaskCoreEntry {
     fn schema() -> &'static Message { &TASK_CORE_ENTRY }
@@ -785,7 +824,7 @@ static THREAD_CORE_ENTRY: Message = Message::new("thread_core_entry", &[
     Field::new(8, "pdeath_sig", Optional, Type::Uint32),
     Field::new(9, "signals_p", Optional, Type::Message(&SIGNAL_QUEUE_ENTRY)),
     Field::new(10, "creds", Optional, Type::Message(&CREDS_ENTRY)),
-    Field::new(11, "seccomp_mode", Optional, Type::Enum),
+    Field::new(11, "seccomp_mode", Optional, Type::Enum(&ENUM_SECCOMP_MODE)),
     Field::new(12, "seccomp_filter", Optional, Type::Uint32),
     Field::new(13, "comm", Optional, Type::String),
     Field::new(14, "blk_sigset_extended", Optional, Type::Uint64),
@@ -857,12 +896,12 @@ impl Entry for messages::CredsEntry {
 }
 
 static SA_ENTRY: Message = Message::new("sa_entry", &[
-    Field::new(1, "sigaction", Required, Type::Uint64),
-    Field::new(2, "flags", Required, Type::Uint64),
-    Field::new(3, "restorer", Required, Type::Uint64),
-    Field::new(4, "mask", Required, Type::Uint64),
+    Field::new(1, "sigaction", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(2, "flags", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(3, "restorer", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(4, "mask", Required, Type::Uint64).shown(Show::Hex),
     Field::new(5, "compat_sigaction", Optional, Type::Bool),
-    Field::new(6, "mask_extended", Optional, Type::Uint64),
+    Field::new(6, "mask_extended", Optional, Type::Uint64).shown(Show::Hex),
 ]);
 impl Entry for messages::SaEntry {
     fn schema() -> &'static Message { &SA_ENTRY }
@@ -919,6 +958,11 @@ impl Entry for messages::PosixTimerEntry {
     fn schema() -> &'static Message { &POSIX_TIMER_ENTRY }
 }
 
+static ENUM_MARK_TYPE: Enum = Enum::new(&[
+    (1, "INODE"),
+    (2, "MOUNT"),
+]);
+
 static FOWN_ENTRY: Message = Message::new("fown_entry", &[
     Field::new(1, "uid", Required, Type::Uint32),
     Field::new(2, "euid", Required, Type::Uint32),
@@ -965,9 +1009,9 @@ impl Entry for messages::EventpollTfdEntry {
 
 static SIGNALFD_ENTRY: Message = Message::new("signalfd_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
-    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(3, "fown", Required, Type::Message(&FOWN_ENTRY)),
-    Field::new(4, "sigmask", Required, Type::Uint64),
+    Field::new(4, "sigmask", Required, Type::Uint64).shown(Show::Hex),
 ]);
 impl Entry for messages::SignalfdEntry {
     fn schema() -> &'static Message { &SIGNALFD_ENTRY }
@@ -975,11 +1019,11 @@ impl Entry for messages::SignalfdEntry {
 
 static TIMERFD_ENTRY: Message = Message::new("timerfd_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
-    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(3, "fown", Required, Type::Message(&FOWN_ENTRY)),
     Field::new(4, "clockid", Required, Type::Uint32),
     Field::new(5, "ticks", Required, Type::Uint64),
-    Field::new(6, "settime_flags", Required, Type::Uint32),
+    Field::new(6, "settime_flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(7, "vsec", Required, Type::Uint64),
     Field::new(8, "vnsec", Required, Type::Uint64),
     Field::new(9, "isec", Required, Type::Uint64),
@@ -1002,7 +1046,7 @@ impl Entry for messages::FhEntry {
 
 static INOTIFY_FILE_ENTRY: Message = Message::new("inotify_file_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
-    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(4, "fown", Required, Type::Message(&FOWN_ENTRY)),
     Field::new(5, "wd", Repeated, Type::Message(&INOTIFY_WD_ENTRY)),
 ]);
@@ -1013,9 +1057,9 @@ impl Entry for messages::InotifyFileEntry {
 static INOTIFY_WD_ENTRY: Message = Message::new("inotify_wd_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
     Field::new(2, "i_ino", Required, Type::Uint64),
-    Field::new(3, "mask", Required, Type::Uint32),
-    Field::new(4, "ignored_mask", Required, Type::Uint32),
-    Field::new(5, "s_dev", Required, Type::Uint32),
+    Field::new(3, "mask", Required, Type::Uint32).shown(Show::Hex),
+    Field::new(4, "ignored_mask", Required, Type::Uint32).shown(Show::Hex),
+    Field::new(5, "s_dev", Required, Type::Uint32).shown(Show::Dev),
     Field::new(6, "wd", Required, Type::Uint32),
     Field::new(7, "f_handle", Required, Type::Message(&FH_ENTRY)),
 ]);
@@ -1025,10 +1069,10 @@ impl Entry for messages::InotifyWdEntry {
 
 static FANOTIFY_FILE_ENTRY: Message = Message::new("fanotify_file_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
-    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(3, "fown", Required, Type::Message(&FOWN_ENTRY)),
-    Field::new(4, "faflags", Required, Type::Uint32),
-    Field::new(5, "evflags", Required, Type::Uint32),
+    Field::new(4, "faflags", Required, Type::Uint32).shown(Show::Hex),
+    Field::new(5, "evflags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(6, "mark", Repeated, Type::Message(&FANOTIFY_MARK_ENTRY)),
 ]);
 impl Entry for messages::FanotifyFileEntry {
@@ -1037,11 +1081,11 @@ impl Entry for messages::FanotifyFileEntry {
 
 static FANOTIFY_MARK_ENTRY: Message = Message::new("fanotify_mark_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
-    Field::new(2, "type", Required, Type::Enum),
-    Field::new(3, "mflags", Required, Type::Uint32),
-    Field::new(4, "mask", Required, Type::Uint32),
-    Field::new(5, "ignored_mask", Required, Type::Uint32),
-    Field::new(6, "s_dev", Required, Type::Uint32),
+    Field::new(2, "type", Required, Type::Enum(&ENUM_MARK_TYPE)),
+    Field::new(3, "mflags", Required, Type::Uint32).shown(Show::Hex),
+    Field::new(4, "mask", Required, Type::Uint32).shown(Show::Hex),
+    Field::new(5, "ignored_mask", Required, Type::Uint32).shown(Show::Hex),
+    Field::new(6, "s_dev", Required, Type::Uint32).shown(Show::Dev),
     Field::new(7, "ie", Optional, Type::Message(&FANOTIFY_INODE_MARK_ENTRY)),
     Field::new(8, "me", Optional, Type::Message(&FANOTIFY_MOUNT_MARK_ENTRY)),
 ]);
@@ -1064,6 +1108,13 @@ static FANOTIFY_MOUNT_MARK_ENTRY: Message = Message::new("fanotify_mount_mark_en
 impl Entry for messages::FanotifyMountMarkEntry {
     fn schema() -> &'static Message { &FANOTIFY_MOUNT_MARK_ENTRY }
 }
+
+static ENUM_SK_SHUTDOWN: Enum = Enum::new(&[
+    (0, "NONE"),
+    (1, "READ"),
+    (2, "WRITE"),
+    (3, "BOTH"),
+]);
 
 static SK_OPTS_ENTRY: Message = Message::new("sk_opts_entry", &[
     Field::new(1, "so_sndbuf", Required, Type::Uint32),
@@ -1099,23 +1150,23 @@ impl Entry for messages::SkOptsEntry {
 static INET_SK_ENTRY: Message = Message::new("inet_sk_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
     Field::new(2, "ino", Required, Type::Uint32),
-    Field::new(3, "family", Required, Type::Uint32),
-    Field::new(4, "type", Required, Type::Uint32),
-    Field::new(5, "proto", Required, Type::Uint32),
-    Field::new(6, "state", Required, Type::Uint32),
+    Field::new(3, "family", Required, Type::Uint32).shown(Show::Dict("sk")),
+    Field::new(4, "type", Required, Type::Uint32).shown(Show::Dict("sk")),
+    Field::new(5, "proto", Required, Type::Uint32).shown(Show::Dict("sk")),
+    Field::new(6, "state", Required, Type::Uint32).shown(Show::Dict("sk")),
     Field::new(7, "src_port", Required, Type::Uint32),
     Field::new(8, "dst_port", Required, Type::Uint32),
-    Field::new(9, "flags", Required, Type::Uint32),
+    Field::new(9, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(10, "backlog", Required, Type::Uint32),
-    Field::new(11, "src_addr", Repeated, Type::Uint32),
-    Field::new(12, "dst_addr", Repeated, Type::Uint32),
+    Field::new(11, "src_addr", Repeated, Type::Uint32).shown(Show::Ip),
+    Field::new(12, "dst_addr", Repeated, Type::Uint32).shown(Show::Ip),
     Field::new(13, "fown", Required, Type::Message(&FOWN_ENTRY)),
     Field::new(14, "opts", Required, Type::Message(&SK_OPTS_ENTRY)),
     Field::new(15, "v6only", Optional, Type::Bool),
     Field::new(16, "ip_opts", Optional, Type::Message(&IP_OPTS_ENTRY)),
     Field::new(17, "ifname", Optional, Type::String),
     Field::new(18, "ns_id", Optional, Type::Uint32),
-    Field::new(19, "shutdown", Optional, Type::Enum),
+    Field::new(19, "shutdown", Optional, Type::Enum(&ENUM_SK_SHUTDOWN)),
     Field::new(20, "tcp_opts", Optional, Type::Message(&TCP_OPTS_ENTRY)),
     Field::new(21, "uid", Optional, Type::Uint32),
 ]);
@@ -1158,16 +1209,16 @@ impl Entry for messages::TcpOptsEntry {
 static UNIX_SK_ENTRY: Message = Message::new("unix_sk_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
     Field::new(2, "ino", Required, Type::Uint32),
-    Field::new(3, "type", Required, Type::Uint32),
-    Field::new(4, "state", Required, Type::Uint32),
-    Field::new(5, "flags", Required, Type::Uint32),
-    Field::new(6, "uflags", Required, Type::Uint32),
+    Field::new(3, "type", Required, Type::Uint32).shown(Show::Dict("sk")),
+    Field::new(4, "state", Required, Type::Uint32).shown(Show::Dict("sk")),
+    Field::new(5, "flags", Required, Type::Uint32).shown(Show::Hex),
+    Field::new(6, "uflags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(7, "backlog", Required, Type::Uint32),
     Field::new(8, "peer", Required, Type::Uint32),
     Field::new(9, "fown", Required, Type::Message(&FOWN_ENTRY)),
     Field::new(10, "opts", Required, Type::Message(&SK_OPTS_ENTRY)),
-    Field::new(11, "name", Required, Type::Bytes),
-    Field::new(12, "shutdown", Optional, Type::Enum),
+    Field::new(11, "name", Required, Type::Bytes).shown(Show::UnixName),
+    Field::new(12, "shutdown", Optional, Type::Enum(&ENUM_SK_SHUTDOWN)),
     Field::new(13, "file_perms", Optional, Type::Message(&FILE_PERMS_ENTRY)),
     Field::new(14, "name_dir", Optional, Type::String),
     Field::new(15, "deleted", Optional, Type::Bool),
@@ -1192,7 +1243,7 @@ static NETLINK_SK_ENTRY: Message = Message::new("netlink_sk_entry", &[
     Field::new(2, "ino", Required, Type::Uint32),
     Field::new(3, "protocol", Required, Type::Uint32),
     Field::new(4, "state", Required, Type::Uint32),
-    Field::new(6, "flags", Required, Type::Uint32),
+    Field::new(6, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(7, "portid", Required, Type::Uint32),
     Field::new(8, "groups", Repeated, Type::Uint32),
     Field::new(9, "dst_portid", Required, Type::Uint32),
@@ -1209,7 +1260,7 @@ static PACKET_SOCK_ENTRY: Message = Message::new("packet_sock_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
     Field::new(2, "type", Required, Type::Uint32),
     Field::new(3, "protocol", Required, Type::Uint32),
-    Field::new(4, "flags", Required, Type::Uint32),
+    Field::new(4, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(5, "ifindex", Required, Type::Uint32),
     Field::new(6, "fown", Required, Type::Message(&FOWN_ENTRY)),
     Field::new(7, "opts", Required, Type::Message(&SK_OPTS_ENTRY)),
@@ -1253,6 +1304,38 @@ impl Entry for messages::PacketRing {
     fn schema() -> &'static Message { &PACKET_RING }
 }
 
+static ENUM_FD_TYPES: Enum = Enum::new(&[
+    (0, "UND"),
+    (1, "REG"),
+    (2, "PIPE"),
+    (3, "FIFO"),
+    (4, "INETSK"),
+    (5, "UNIXSK"),
+    (6, "EVENTFD"),
+    (7, "EVENTPOLL"),
+    (8, "INOTIFY"),
+    (9, "SIGNALFD"),
+    (10, "PACKETSK"),
+    (11, "TTY"),
+    (12, "FANOTIFY"),
+    (13, "NETLINKSK"),
+    (14, "NS"),
+    (15, "TUNF"),
+    (16, "EXT"),
+    (17, "TIMERFD"),
+    (18, "MEMFD"),
+    (19, "BPFMAP"),
+    (20, "PIDFD"),
+    (65534, "CTL_TTY"),
+    (65535, "AUTOFS_PIPE"),
+]);
+
+static ENUM_REMAP_TYPE: Enum = Enum::new(&[
+    (0, "LINKED"),
+    (1, "GHOST"),
+    (2, "PROCFS"),
+]);
+
 static FS_ENTRY: Message = Message::new("fs_entry", &[
     Field::new(1, "cwd_id", Required, Type::Uint32),
     Field::new(2, "root_id", Required, Type::Uint32),
@@ -1265,7 +1348,7 @@ impl Entry for messages::FsEntry {
 static FDINFO_ENTRY: Message = Message::new("fdinfo_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
     Field::new(2, "flags", Required, Type::Uint32),
-    Field::new(3, "type", Required, Type::Enum),
+    Field::new(3, "type", Required, Type::Enum(&ENUM_FD_TYPES)),
     Field::new(4, "fd", Required, Type::Uint32),
     Field::new(5, "xattr_security_selinux", Optional, Type::String),
 ]);
@@ -1274,7 +1357,7 @@ impl Entry for messages::FdinfoEntry {
 }
 
 static FILE_ENTRY: Message = Message::new("file_entry", &[
-    Field::new(1, "type", Required, Type::Enum),
+    Field::new(1, "type", Required, Type::Enum(&ENUM_FD_TYPES)),
     Field::new(2, "id", Required, Type::Uint32),
     Field::new(3, "reg", Optional, Type::Message(&REG_FILE_ENTRY)),
     Field::new(4, "isk", Optional, Type::Message(&INET_SK_ENTRY)),
@@ -1303,7 +1386,7 @@ impl Entry for messages::FileEntry {
 
 static REG_FILE_ENTRY: Message = Message::new("reg_file_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
-    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32).shown(Show::Flags("rfile.flags")),
     Field::new(3, "pos", Required, Type::Uint64),
     Field::new(5, "fown", Required, Type::Message(&FOWN_ENTRY)),
     Field::new(6, "name", Required, Type::String),
@@ -1323,7 +1406,7 @@ impl Entry for messages::RegFileEntry {
 static REMAP_FILE_PATH_ENTRY: Message = Message::new("remap_file_path_entry", &[
     Field::new(1, "orig_id", Required, Type::Uint32),
     Field::new(2, "remap_id", Required, Type::Uint32),
-    Field::new(3, "remap_type", Optional, Type::Enum),
+    Field::new(3, "remap_type", Optional, Type::Enum(&ENUM_REMAP_TYPE)),
 ]);
 impl Entry for messages::RemapFilePathEntry {
     fn schema() -> &'static Message { &REMAP_FILE_PATH_ENTRY }
@@ -1350,7 +1433,7 @@ impl Entry for messages::NsFileEntry {
 static PIPE_ENTRY: Message = Message::new("pipe_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
     Field::new(2, "pipe_id", Required, Type::Uint32),
-    Field::new(3, "flags", Required, Type::Uint32),
+    Field::new(3, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(4, "fown", Required, Type::Message(&FOWN_ENTRY)),
     Field::new(5, "uid", Optional, Type::Uint32),
     Field::new(6, "gid", Optional, Type::Uint32),
@@ -1372,7 +1455,7 @@ impl Entry for messages::FifoEntry {
 static TTY_FILE_ENTRY: Message = Message::new("tty_file_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
     Field::new(2, "tty_info_id", Required, Type::Uint32),
-    Field::new(3, "flags", Required, Type::Uint32),
+    Field::new(3, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(4, "fown", Required, Type::Message(&FOWN_ENTRY)),
     Field::new(6, "regf_id", Optional, Type::Uint32),
 ]);
@@ -1392,7 +1475,7 @@ impl Entry for messages::TunfileEntry {
 
 static MEMFD_FILE_ENTRY: Message = Message::new("memfd_file_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
-    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32).shown(Show::Flags("rfile.flags")),
     Field::new(3, "pos", Required, Type::Uint64),
     Field::new(4, "fown", Required, Type::Message(&FOWN_ENTRY)),
     Field::new(5, "inode_id", Required, Type::Uint32),
@@ -1407,7 +1490,7 @@ static MEMFD_INODE_ENTRY: Message = Message::new("memfd_inode_entry", &[
     Field::new(3, "gid", Required, Type::Uint32),
     Field::new(4, "size", Required, Type::Uint64),
     Field::new(5, "shmid", Required, Type::Uint32),
-    Field::new(6, "seals", Required, Type::Uint32),
+    Field::new(6, "seals", Required, Type::Uint32).shown(Show::Flags("seals.flags")),
     Field::new(7, "inode_id", Required, Type::Uint64),
     Field::new(8, "hugetlb_flag", Optional, Type::Uint32),
     Field::new(9, "mode", Optional, Type::Uint32),
@@ -1429,7 +1512,7 @@ impl Entry for messages::PidfdEntry {
 
 static BPFMAP_FILE_ENTRY: Message = Message::new("bpfmap_file_entry", &[
     Field::new(1, "id", Required, Type::Uint32),
-    Field::new(2, "flags", Required, Type::Uint32),
+    Field::new(2, "flags", Required, Type::Uint32).shown(Show::Flags("rfile.flags")),
     Field::new(3, "pos", Required, Type::Uint64),
     Field::new(4, "fown", Required, Type::Message(&FOWN_ENTRY)),
     Field::new(5, "map_type", Required, Type::Uint32),
@@ -1458,8 +1541,14 @@ impl Entry for messages::CpuinfoEntry {
     fn schema() -> &'static Message { &CPUINFO_ENTRY }
 }
 
+static ENUM_CPUINFO_X86_ENTRY_VENDOR: Enum = Enum::new(&[
+    (0, "UNKNOWN"),
+    (1, "INTEL"),
+    (2, "AMD"),
+]);
+
 static CPUINFO_X86_ENTRY: Message = Message::new("cpuinfo_x86_entry", &[
-    Field::new(1, "vendor_id", Required, Type::Enum),
+    Field::new(1, "vendor_id", Required, Type::Enum(&ENUM_CPUINFO_X86_ENTRY_VENDOR)),
     Field::new(2, "cpu_family", Required, Type::Uint32),
     Field::new(3, "model", Required, Type::Uint32),
     Field::new(4, "stepping", Required, Type::Uint32),
@@ -1474,8 +1563,13 @@ impl Entry for messages::CpuinfoX86Entry {
     fn schema() -> &'static Message { &CPUINFO_X86_ENTRY }
 }
 
+static ENUM_CPUINFO_PPC64_ENTRY_ENDIANNESS: Enum = Enum::new(&[
+    (0, "BIGENDIAN"),
+    (1, "LITTLEENDIAN"),
+]);
+
 static CPUINFO_PPC64_ENTRY: Message = Message::new("cpuinfo_ppc64_entry", &[
-    Field::new(1, "endian", Required, Type::Enum),
+    Field::new(1, "endian", Required, Type::Enum(&ENUM_CPUINFO_PPC64_ENTRY_ENDIANNESS)),
     Field::new(2, "hwcap", Repeated, Type::Uint64),
 ]);
 impl Entry for messages::CpuinfoPpc64Entry {
@@ -1490,7 +1584,7 @@ impl Entry for messages::CpuinfoS390Entry {
 }
 
 static IRMAP_CACHE_ENTRY: Message = Message::new("irmap_cache_entry", &[
-    Field::new(1, "dev", Required, Type::Uint32),
+    Field::new(1, "dev", Required, Type::Uint32).shown(Show::Odev),
     Field::new(2, "inode", Required, Type::Uint64),
     Field::new(3, "path", Required, Type::String),
 ]);
@@ -1513,17 +1607,17 @@ impl Entry for messages::ImgStreamerReplyEntry {
 }
 
 static MM_ENTRY: Message = Message::new("mm_entry", &[
-    Field::new(1, "mm_start_code", Required, Type::Uint64),
-    Field::new(2, "mm_end_code", Required, Type::Uint64),
-    Field::new(3, "mm_start_data", Required, Type::Uint64),
-    Field::new(4, "mm_end_data", Required, Type::Uint64),
-    Field::new(5, "mm_start_stack", Required, Type::Uint64),
-    Field::new(6, "mm_start_brk", Required, Type::Uint64),
-    Field::new(7, "mm_brk", Required, Type::Uint64),
-    Field::new(8, "mm_arg_start", Required, Type::Uint64),
-    Field::new(9, "mm_arg_end", Required, Type::Uint64),
-    Field::new(10, "mm_env_start", Required, Type::Uint64),
-    Field::new(11, "mm_env_end", Required, Type::Uint64),
+    Field::new(1, "mm_start_code", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(2, "mm_end_code", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(3, "mm_start_data", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(4, "mm_end_data", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(5, "mm_start_stack", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(6, "mm_start_brk", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(7, "mm_brk", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(8, "mm_arg_start", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(9, "mm_arg_end", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(10, "mm_env_start", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(11, "mm_env_end", Required, Type::Uint64).shown(Show::Hex),
     Field::new(12, "exe_file_id", Required, Type::Uint32),
     Field::new(13, "mm_saved_auxv", Repeated, Type::Uint64),
     Field::new(14, "vmas", Repeated, Type::Message(&VMA_ENTRY)),
@@ -1545,16 +1639,16 @@ impl Entry for messages::AioRingEntry {
 }
 
 static VMA_ENTRY: Message = Message::new("vma_entry", &[
-    Field::new(1, "start", Required, Type::Uint64),
-    Field::new(2, "end", Required, Type::Uint64),
+    Field::new(1, "start", Required, Type::Uint64).shown(Show::Hex),
+    Field::new(2, "end", Required, Type::Uint64).shown(Show::Hex),
     Field::new(3, "pgoff", Required, Type::Uint64),
     Field::new(4, "shmid", Required, Type::Uint64),
-    Field::new(5, "prot", Required, Type::Uint32),
-    Field::new(6, "flags", Required, Type::Uint32),
-    Field::new(7, "status", Required, Type::Uint32),
+    Field::new(5, "prot", Required, Type::Uint32).shown(Show::Flags("mmap.prot")),
+    Field::new(6, "flags", Required, Type::Uint32).shown(Show::Flags("mmap.flags")),
+    Field::new(7, "status", Required, Type::Uint32).shown(Show::Flags("mmap.status")),
     Field::new(8, "fd", Required, Type::Sint64),
-    Field::new(9, "madv", Optional, Type::Uint64),
-    Field::new(10, "fdflags", Optional, Type::Uint32),
+    Field::new(9, "madv", Optional, Type::Uint64).shown(Show::Hex),
+    Field::new(10, "fdflags", Optional, Type::Uint32).shown(Show::Hex),
 ]);
 impl Entry for messages::VmaEntry {
     fn schema() -> &'static Message { &VMA_ENTRY }
@@ -1568,10 +1662,10 @@ impl Entry for messages::PagemapHead {
 }
 
 static PAGEMAP_ENTRY: Message = Message::new("pagemap_entry", &[
-    Field::new(1, "vaddr", Required, Type::Uint64),
+    Field::new(1, "vaddr", Required, Type::Uint64).shown(Show::Hex),
     Field::new(2, "compat_nr_pages", Required, Type::Uint32),
     Field::new(3, "in_parent", Optional, Type::Bool),
-    Field::new(4, "flags", Optional, Type::Uint32),
+    Field::new(4, "flags", Optional, Type::Uint32).shown(Show::Flags("pmap.flags")),
     Field::new(5, "nr_pages", Optional, Type::Uint64),
     Field::new(6, "blocks", Optional, Type::Message(&PAGEMAP_BLOCKS)),
 ]);
@@ -1580,7 +1674,7 @@ impl Entry for messages::PagemapEntry {
 }
 
 static PAGEMAP_BLOCKS: Message = Message::new("pagemap_blocks", &[
-    Field::new(1, "block_sizes", Repeated, Type::Uint32),
+    Field::new(1, "block_sizes", Repeated, Type::Uint32).packed(),
     Field::new(2, "total_payload_size", Required, Type::Uint64),
     Field::new(3, "pages_per_block", Required, Type::Uint32),
 ]);
@@ -1591,9 +1685,9 @@ impl Entry for messages::PagemapBlocks {
 static MNT_ENTRY: Message = Message::new("mnt_entry", &[
     Field::new(1, "fstype", Required, Type::Uint32),
     Field::new(2, "mnt_id", Required, Type::Uint32),
-    Field::new(3, "root_dev", Required, Type::Uint32),
+    Field::new(3, "root_dev", Required, Type::Uint32).shown(Show::Dev),
     Field::new(4, "parent_mnt_id", Required, Type::Uint32),
-    Field::new(5, "flags", Required, Type::Uint32),
+    Field::new(5, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(6, "root", Required, Type::String),
     Field::new(7, "mountpoint", Required, Type::String),
     Field::new(8, "source", Required, Type::String),
@@ -1605,7 +1699,7 @@ static MNT_ENTRY: Message = Message::new("mnt_entry", &[
     Field::new(14, "fsname", Optional, Type::String),
     Field::new(15, "internal_sharing", Optional, Type::Bool),
     Field::new(16, "deleted", Optional, Type::Bool),
-    Field::new(17, "sb_flags", Optional, Type::Uint32),
+    Field::new(17, "sb_flags", Optional, Type::Uint32).shown(Show::Hex),
     Field::new(18, "ext_key", Optional, Type::String),
 ]);
 impl Entry for messages::MntEntry {
@@ -1761,6 +1855,22 @@ impl Entry for messages::IpcSemEntry {
     fn schema() -> &'static Message { &IPC_SEM_ENTRY }
 }
 
+static ENUM_ND_TYPE: Enum = Enum::new(&[
+    (1, "LOOPBACK"),
+    (2, "VETH"),
+    (3, "TUN"),
+    (4, "EXTLINK"),
+    (5, "VENET"),
+    (6, "BRIDGE"),
+    (7, "MACVLAN"),
+    (8, "SIT"),
+]);
+
+static ENUM_SYSCTLTYPE: Enum = Enum::new(&[
+    (5, "CTL_STR"),
+    (6, "CTL_32"),
+]);
+
 static NETNS_ENTRY: Message = Message::new("netns_entry", &[
     Field::new(1, "def_conf", Repeated, Type::Int32),
     Field::new(2, "all_conf", Repeated, Type::Int32),
@@ -1786,7 +1896,7 @@ impl Entry for messages::NetnsId {
 }
 
 static SYSCTL_ENTRY: Message = Message::new("sysctl_entry", &[
-    Field::new(1, "type", Required, Type::Enum),
+    Field::new(1, "type", Required, Type::Enum(&ENUM_SYSCTLTYPE)),
     Field::new(2, "iarg", Optional, Type::Int32),
     Field::new(3, "sarg", Optional, Type::String),
 ]);
@@ -1795,10 +1905,10 @@ impl Entry for messages::SysctlEntry {
 }
 
 static NET_DEVICE_ENTRY: Message = Message::new("net_device_entry", &[
-    Field::new(1, "type", Required, Type::Enum),
+    Field::new(1, "type", Required, Type::Enum(&ENUM_ND_TYPE)),
     Field::new(2, "ifindex", Required, Type::Uint32),
     Field::new(3, "mtu", Required, Type::Uint32),
-    Field::new(4, "flags", Required, Type::Uint32),
+    Field::new(4, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(5, "name", Required, Type::String),
     Field::new(6, "tun", Optional, Type::Message(&TUN_LINK_ENTRY)),
     Field::new(7, "address", Optional, Type::Bytes),
@@ -1816,7 +1926,7 @@ impl Entry for messages::NetDeviceEntry {
 }
 
 static TUN_LINK_ENTRY: Message = Message::new("tun_link_entry", &[
-    Field::new(1, "flags", Required, Type::Uint32),
+    Field::new(1, "flags", Required, Type::Uint32).shown(Show::Hex),
     Field::new(2, "owner", Required, Type::Int32),
     Field::new(3, "group", Required, Type::Int32),
     Field::new(4, "vnethdr", Required, Type::Uint32),
@@ -1836,8 +1946,8 @@ impl Entry for messages::MacvlanLinkEntry {
 
 static SIT_ENTRY: Message = Message::new("sit_entry", &[
     Field::new(1, "link", Optional, Type::Uint32),
-    Field::new(2, "local", Repeated, Type::Uint32),
-    Field::new(3, "remote", Repeated, Type::Uint32),
+    Field::new(2, "local", Repeated, Type::Uint32).shown(Show::Ip),
+    Field::new(3, "remote", Repeated, Type::Uint32).shown(Show::Ip),
     Field::new(4, "ttl", Optional, Type::Uint32),
     Field::new(5, "tos", Optional, Type::Uint32),
     Field::new(6, "pmtudisc", Optional, Type::Bool),
@@ -1848,9 +1958,9 @@ static SIT_ENTRY: Message = Message::new("sit_entry", &[
     Field::new(11, "encap_sport", Optional, Type::Uint32),
     Field::new(12, "encap_dport", Optional, Type::Uint32),
     Field::new(13, "rd_prefixlen", Optional, Type::Uint32),
-    Field::new(14, "rd_prefix", Repeated, Type::Uint32),
+    Field::new(14, "rd_prefix", Repeated, Type::Uint32).shown(Show::Ip),
     Field::new(15, "relay_prefixlen", Optional, Type::Uint32),
-    Field::new(16, "relay_prefix", Repeated, Type::Uint32),
+    Field::new(16, "relay_prefix", Repeated, Type::Uint32).shown(Show::Ip),
 ]);
 impl Entry for messages::SitEntry {
     fn schema() -> &'static Message { &SIT_ENTRY }
@@ -1861,7 +1971,7 @@ static TCP_STREAM_ENTRY: Message = Message::new("tcp_stream_entry", &[
     Field::new(2, "inq_seq", Required, Type::Uint32),
     Field::new(3, "outq_len", Required, Type::Uint32),
     Field::new(4, "outq_seq", Required, Type::Uint32),
-    Field::new(5, "opt_mask", Required, Type::Uint32),
+    Field::new(5, "opt_mask", Required, Type::Uint32).shown(Show::Hex),
     Field::new(6, "snd_wscale", Required, Type::Uint32),
     Field::new(7, "mss_clamp", Required, Type::Uint32),
     Field::new(8, "rcv_wscale", Optional, Type::Uint32),
@@ -2019,3 +2129,167 @@ static RESTORE_STATS_ENTRY: Message = Message::new("restore_stats_entry", &[
 impl Entry for messages::RestoreStatsEntry {
     fn schema() -> &'static Message { &RESTORE_STATS_ENTRY }
 }
+
+/// Every message, by rising name.
+pub(crate) static ALL: &[&Message] = &[
+    &AA_NAMESPACE,
+    &AA_POLICY,
+    &AIO_RING_ENTRY,
+    &APPARMOR_ENTRY,
+    &AUTOFS_ENTRY,
+    &BINFMT_MISC_ENTRY,
+    &BPFMAP_DATA_ENTRY,
+    &BPFMAP_FILE_ENTRY,
+    &CG_CONTROLLER_ENTRY,
+    &CG_MEMBER_ENTRY,
+    &CG_SET_ENTRY,
+    &CGROUP_DIR_ENTRY,
+    &CGROUP_ENTRY,
+    &CGROUP_PERMS,
+    &CGROUP_PROP_ENTRY,
+    &CORE_ENTRY,
+    &CPUINFO_ENTRY,
+    &CPUINFO_PPC64_ENTRY,
+    &CPUINFO_S390_ENTRY,
+    &CPUINFO_X86_ENTRY,
+    &CREDS_ENTRY,
+    &DUMP_STATS_ENTRY,
+    &EVENTFD_FILE_ENTRY,
+    &EVENTPOLL_FILE_ENTRY,
+    &EVENTPOLL_TFD_ENTRY,
+    &EXT_FILE_ENTRY,
+    &FANOTIFY_FILE_ENTRY,
+    &FANOTIFY_INODE_MARK_ENTRY,
+    &FANOTIFY_MARK_ENTRY,
+    &FANOTIFY_MOUNT_MARK_ENTRY,
+    &FDINFO_ENTRY,
+    &FH_ENTRY,
+    &FIFO_ENTRY,
+    &FILE_ENTRY,
+    &FILE_LOCK_ENTRY,
+    &FILE_PERMS_ENTRY,
+    &FOWN_ENTRY,
+    &FS_ENTRY,
+    &GHOST_CHUNK_ENTRY,
+    &GHOST_FILE_ENTRY,
+    &IMG_STREAMER_REPLY_ENTRY,
+    &IMG_STREAMER_REQUEST_ENTRY,
+    &INET_SK_ENTRY,
+    &INOTIFY_FILE_ENTRY,
+    &INOTIFY_WD_ENTRY,
+    &INVENTORY_ENTRY,
+    &IP_OPTS_ENTRY,
+    &IP_OPTS_RAW_ENTRY,
+    &IPC_DESC_ENTRY,
+    &IPC_MSG,
+    &IPC_MSG_ENTRY,
+    &IPC_SEM_ENTRY,
+    &IPC_SHM_ENTRY,
+    &IPC_VAR_ENTRY,
+    &IRMAP_CACHE_ENTRY,
+    &ITIMER_ENTRY,
+    &MACVLAN_LINK_ENTRY,
+    &MEMFD_FILE_ENTRY,
+    &MEMFD_INODE_ENTRY,
+    &MM_ENTRY,
+    &MNT_ENTRY,
+    &NET_DEVICE_ENTRY,
+    &NETLINK_SK_ENTRY,
+    &NETNS_ENTRY,
+    &NETNS_ID,
+    &NS_FILE_ENTRY,
+    &PAC_ADDRESS_KEYS,
+    &PAC_GENERIC_KEYS,
+    &PAC_KEYS,
+    &PACKET_MCLIST,
+    &PACKET_RING,
+    &PACKET_SOCK_ENTRY,
+    &PAGEMAP_BLOCKS,
+    &PAGEMAP_ENTRY,
+    &PAGEMAP_HEAD,
+    &PIDFD_ENTRY,
+    &PIDNS_ENTRY,
+    &PIPE_DATA_ENTRY,
+    &PIPE_ENTRY,
+    &PLUGINS_ENTRY,
+    &POSIX_TIMER_ENTRY,
+    &PSTREE_ENTRY,
+    &REG_FILE_ENTRY,
+    &REMAP_FILE_PATH_ENTRY,
+    &RESTORE_STATS_ENTRY,
+    &RLIMIT_ENTRY,
+    &RSEQ_ENTRY,
+    &SA_ENTRY,
+    &SCM_ENTRY,
+    &SECCOMP_ENTRY,
+    &SECCOMP_FILTER,
+    &SIGINFO_ENTRY,
+    &SIGNAL_QUEUE_ENTRY,
+    &SIGNALFD_ENTRY,
+    &SIT_ENTRY,
+    &SK_OPTS_ENTRY,
+    &SK_PACKET_ENTRY,
+    &SK_UCRED_ENTRY,
+    &STATS_ENTRY,
+    &SYSCTL_ENTRY,
+    &TASK_CORE_ENTRY,
+    &TASK_KOBJ_IDS_ENTRY,
+    &TASK_RLIMITS_ENTRY,
+    &TASK_TIMERS_ENTRY,
+    &TCP_OPTS_ENTRY,
+    &TCP_STREAM_ENTRY,
+    &TERMIOS_ENTRY,
+    &THREAD_CORE_ENTRY,
+    &THREAD_INFO_AARCH64,
+    &THREAD_INFO_ARM,
+    &THREAD_INFO_LOONGARCH64,
+    &THREAD_INFO_MIPS,
+    &THREAD_INFO_PPC64,
+    &THREAD_INFO_RISCV64,
+    &THREAD_INFO_S390,
+    &THREAD_INFO_X86,
+    &THREAD_SAS_ENTRY,
+    &TIMENS_ENTRY,
+    &TIMERFD_ENTRY,
+    &TIMESPEC,
+    &TIMEVAL,
+    &TTY_DATA_ENTRY,
+    &TTY_FILE_ENTRY,
+    &TTY_INFO_ENTRY,
+    &TTY_PTY_ENTRY,
+    &TUN_LINK_ENTRY,
+    &TUNFILE_ENTRY,
+    &UID_GID_EXTENT,
+    &UNIX_SK_ENTRY,
+    &USER_AARCH64_FPSIMD_CONTEXT_ENTRY,
+    &USER_AARCH64_GCS_ENTRY,
+    &USER_AARCH64_REGS_ENTRY,
+    &USER_ARM_REGS_ENTRY,
+    &USER_ARM_VFPSTATE_ENTRY,
+    &USER_DESC_T,
+    &USER_LOONGARCH64_FPREGS_ENTRY,
+    &USER_LOONGARCH64_GPREGS_ENTRY,
+    &USER_MIPS_FPREGS_ENTRY,
+    &USER_MIPS_REGS_ENTRY,
+    &USER_PPC64_FPSTATE_ENTRY,
+    &USER_PPC64_REGS_ENTRY,
+    &USER_PPC64_TM_REGS_ENTRY,
+    &USER_PPC64_VRSTATE_ENTRY,
+    &USER_PPC64_VSXSTATE_ENTRY,
+    &USER_RISCV64_D_EXT_ENTRY,
+    &USER_RISCV64_REGS_ENTRY,
+    &USER_S390_FPREGS_ENTRY,
+    &USER_S390_GS_CB_ENTRY,
+    &USER_S390_REGS_ENTRY,
+    &USER_S390_RI_ENTRY,
+    &USER_S390_VXRS_HIGH_ENTRY,
+    &USER_S390_VXRS_LOW_ENTRY,
+    &USER_X86_CET_ENTRY,
+    &USER_X86_FPREGS_ENTRY,
+    &USER_X86_REGS_ENTRY,
+    &USER_X86_XSAVE_ENTRY,
+    &USERNS_ENTRY,
+    &UTSNS_ENTRY,
+    &VMA_ENTRY,
+    &WINSIZE_ENTRY,
+];

@@ -198,6 +198,18 @@ pub enum ErrorKind {
     },
 }
 
+/// Why something made of images could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// An image is at fault.
+    #[error(transparent)]
+    Image(#[from] Error),
+    /// It cannot be written where it should.
+    #[error("cannot be written: {0}")]
+    Write(#[from] io::Error),
+}
+
 /// Why a set has no bytes for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

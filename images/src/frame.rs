@@ -30,6 +30,8 @@ pub struct Image<'a> {
     kind: &'static Kind,
     order: Order,
     reader: Reader<'a>,
+    /// Where the first entry's message begins.
+    first: usize,
 }
 
 /// One entry of an image: the bytes of a message, and their place.
@@ -54,7 +56,8 @@ impl<'a> Image<'a> {
     pub fn parse(name: &'a str, bytes: &'a [u8], kind: &'static Kind) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let order = read_magics(&mut reader, kind).map_err(|fault| Error::new(name, fault))?;
-        Ok(Self { name, kind, order, reader })
+        let first = reader.at().saturating_add(SIZE_WORD);
+        Ok(Self { name, kind, order, reader, first })
     }
 
     /// The file's name.
@@ -87,7 +90,32 @@ impl<'a> Image<'a> {
         }))
     }
 
-    /// The next `len` bytes, which belong to the last entry.
+    /// Whether an entry is the first of the image.
+    pub(crate) fn is_first(&self, entry: &RawEntry<'_>) -> bool {
+        entry.offset == self.first as u64
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        self.reader.rest()
+    }
+
+    /// A 16-bit number in the image's byte order.
+    pub(crate) fn half_word(&self, pair: &[u8]) -> u16 {
+        let pair = pair.first_chunk().copied().unwrap_or_default();
+        match self.order {
+            Order::Little => u16::from_le_bytes(pair),
+            Order::Big => u16::from_be_bytes(pair),
+        }
+    }
+
+    /// Whether the image has the word before its type that version 1.0 lacks, or is of a kind without.
+    #[cfg(feature = "json")]
+    pub(crate) fn has_head(&self) -> bool {
+        self.kind.head_magic().is_none() || self.first > 2 * SIZE_WORD
+    }
+
+    /// The next `len` bytes, which belong to the last entry. [`payload`](Self::payload) knows how many.
     ///
     /// # Errors
     /// [`ErrorKind::Truncated`] when there are fewer.
@@ -183,6 +211,9 @@ fn word(reader: &mut Reader<'_>, order: Order) -> Result<u32, Fault> {
         Order::Big => u32::from_be_bytes(bytes),
     })
 }
+
+/// Bytes of the words around messages.
+const SIZE_WORD: usize = 4;
 
 /// Largest message accepted, in bytes. The largest of CRIU's are mm images, 60 bytes a mapping. Parsed,
 /// packed numbers grow most: to 8 times their bytes, and to 24 times while their list grows.

@@ -45,8 +45,11 @@ mod check;
 mod checkpoint;
 mod coredump;
 mod error;
+mod extra;
 pub mod files;
 mod frame;
+#[cfg(feature = "json")]
+pub mod json;
 pub mod kind;
 pub mod memory;
 mod namespaces;
@@ -62,8 +65,9 @@ mod words;
 
 pub use check::{Finding, Severity, check};
 pub use checkpoint::Checkpoint;
-pub use coredump::{CoreDump, CoreDumpError};
-pub use error::{Error, ErrorKind, FieldName, NoPage, Result};
+pub use coredump::CoreDump;
+pub use error::{Error, ErrorKind, FieldName, NoPage, Result, WriteError};
+pub use extra::Payload;
 pub use frame::{Image, RawEntry};
 pub use namespaces::{Namespace, NamespaceKind};
 pub use set::ImageSet;

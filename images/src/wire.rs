@@ -42,6 +42,11 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Fault> {
         match self.rest {

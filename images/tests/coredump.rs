@@ -25,7 +25,7 @@ use criu_images::proto::{
     VmaEntry,
 };
 use criu_images::source::InMemory;
-use criu_images::{CoreDump, CoreDumpError, ErrorKind, ImageSet, kind};
+use criu_images::{CoreDump, ErrorKind, ImageSet, WriteError, kind};
 use prost::Message;
 
 #[test]
@@ -191,7 +191,7 @@ fn x86(mode: UserX86RegsMode) -> CoreEntry {
     }
 }
 
-fn core_of(files: InMemory) -> Result<Vec<u8>, CoreDumpError> {
+fn core_of(files: InMemory) -> Result<Vec<u8>, WriteError> {
     let set = ImageSet::new(files)?;
     let task = set.checkpoint()?.root();
     let mut out = Vec::new();
@@ -249,8 +249,8 @@ fn guard_pages_are_no_zeros() {
 
 #[test]
 fn what_cannot_be_written_is_an_error() {
-    let kind = |result: Result<Vec<u8>, CoreDumpError>| match result.unwrap_err() {
-        CoreDumpError::Image(error) => error,
+    let kind = |result: Result<Vec<u8>, WriteError>| match result.unwrap_err() {
+        WriteError::Image(error) => error,
         other => panic!("{other}"),
     };
     let error = kind(core_of(task(x86(UserX86RegsMode::Compat), vec![])));

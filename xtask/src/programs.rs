@@ -1,10 +1,11 @@
 //! Programs that CRIU and the tests execute.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::{Result, process};
 
-/// A program and the Debian package that has it.
+/// A program, or the path of a file, and the Debian package that has it.
 pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     // CRIU saves and restores routes and rules of a network namespace with it; tests make namespaces.
     ("ip", "iproute2"),
@@ -12,6 +13,8 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     ("gdb-multiarch", "gdb-multiarch"),
     // CRIU locks TCP connections with it while it dumps them.
     ("iptables-restore", "iptables"),
+    // crit's: the tests compare JSON with it.
+    ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
 ];
@@ -23,7 +26,7 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
 pub(crate) fn provide(programs: &[(&str, &'static str)]) -> Result<()> {
     let mut packages: Vec<_> = programs
         .iter()
-        .filter(|(program, _)| process::which(program).is_none())
+        .filter(|(program, _)| !is_there(program))
         .map(|(_, package)| *package)
         .collect();
     packages.dedup();
@@ -46,6 +49,13 @@ pub(crate) fn provide(programs: &[(&str, &'static str)]) -> Result<()> {
             apt_get(&install)
         })
         .map_err(|error| format!("the tests need {names}, which do not install: {error}").into())
+}
+
+fn is_there(program: &str) -> bool {
+    match program.starts_with('/') {
+        true => Path::new(program).exists(),
+        false => process::which(program).is_some(),
+    }
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {

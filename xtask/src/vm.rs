@@ -159,8 +159,10 @@ impl Machine {
                 }
             }
         }
-        child.wait()?;
-        Ok(status)
+        match (child.wait()?.code(), status) {
+            (Some(TIMED_OUT), None) => Err("the guest hangs, see above".into()),
+            _ => Ok(status),
+        }
     }
 }
 
@@ -214,6 +216,9 @@ const NONE: &str = "test result: ok. 0 passed";
 /// What runs the guest, and makes its disk.
 const PROGRAMS: &[(&str, &str)] =
     &[("qemu-system-x86_64", "qemu-system-x86"), ("mke2fs", "e2fsprogs")];
+
+/// What timeout(1) ends with when time is up.
+const TIMED_OUT: i32 = 124;
 
 /// A guest that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(240);

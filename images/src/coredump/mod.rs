@@ -13,9 +13,9 @@ mod segments;
 mod x86;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, WriteError};
 use crate::kind;
 use crate::memory::Memory;
 use crate::proto::CoreEntry;
@@ -66,18 +66,6 @@ struct Machine {
 
 /// A note: its name, its type, its content.
 type Set = (&'static str, u32, Vec<u8>);
-
-/// Why no core file was written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CoreDumpError {
-    /// An image is at fault.
-    #[error(transparent)]
-    Image(#[from] Error),
-    /// The file cannot be written.
-    #[error("the core file cannot be written: {0}")]
-    Write(#[from] io::Error),
-}
 
 impl<'a> CoreDump<'a> {
     /// Plans the core file of a task. Pages are not yet read.
@@ -139,7 +127,7 @@ impl<'a> CoreDump<'a> {
     ///
     /// # Errors
     /// Those of reading the pages, and of `out`. What has been written by then is no core file.
-    pub fn write_to(&self, out: &mut impl Write) -> Result<(), CoreDumpError> {
+    pub fn write_to(&self, out: &mut impl Write) -> Result<(), WriteError> {
         let mut head = elf::head(self.machine.elf, &self.layout, &self.segments);
         head.extend(&self.notes);
         head.resize(usize::try_from(self.layout.data).unwrap_or(head.len()).max(head.len()), 0);

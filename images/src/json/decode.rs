@@ -1,0 +1,556 @@
+//! Images to JSON: a walk over the wire bytes, by the tables of the schema.
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use prost::Message as _;
+
+use super::{BYTES, EXTRA, OLD, UNKNOWN, quoted, shown};
+use crate::error::{Error, ErrorKind, Fault, WriteError};
+use crate::extra::Payload;
+use crate::frame::{Image, RawEntry};
+use crate::kind::{Entries, Extra};
+use crate::schema::{Entry, Field, Label, Message, Show, Type};
+use crate::wire::{Reader, WireType};
+
+/// How JSON is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// Over many lines, and with names, flags, devices and addresses instead of numbers: `--pretty`.
+    pub pretty: bool,
+    /// Only the size of what follows entries: `--nopl`. Such JSON cannot be encoded.
+    pub no_payload: bool,
+}
+
+/// Writes an image as JSON, entry by entry: memory does not grow with the image. No line's end follows.
+///
+/// ```
+/// use criu_images::json::{Style, decode};
+/// use criu_images::{Image, kind};
+///
+/// let bytes = std::fs::read("tests/data/pipeline/pstree.img")?;
+/// let image = Image::parse("pstree.img", &bytes, kind::PSTREE)?;
+/// let mut json = Vec::new();
+/// decode(image, Style::default(), &mut json)?;
+/// assert!(json.starts_with(br#"{"magic": "PSTREE", "entries": [{"pid": 10139, "ppid": 0,"#));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Those of the image's entries, and of `out`. What has been written by then is not complete.
+pub fn decode(image: Image<'_>, style: Style, out: &mut impl Write) -> Result<(), WriteError> {
+    let mut writer = Writer { out, buffer: Vec::new(), style, depth: 0, scratch: String::new() };
+    writer.image(image)?;
+    writer.flush()
+}
+
+struct Writer<'o, W> {
+    out: &'o mut W,
+    buffer: Vec<u8>,
+    style: Style,
+    depth: usize,
+    scratch: String,
+}
+
+/// One occurrence of a field.
+#[derive(Clone, Copy)]
+struct Occurrence<'a> {
+    number: u32,
+    value: Value<'a>,
+    /// With its key.
+    raw: &'a [u8],
+}
+
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+impl<W: Write> Writer<'_, W> {
+    fn image(&mut self, mut image: Image<'_>) -> Result<(), WriteError> {
+        let kind = image.kind();
+        let Some(message) = Message::by_name(kind.message) else {
+            let raw = ErrorKind::Malformed("is of another format, which has no JSON");
+            return Err(Error::new(image.name(), raw).into());
+        };
+        self.open(b'{');
+        self.member("magic", true);
+        self.text(kind.name);
+        if !image.has_head() {
+            self.member("version", false);
+            self.text(OLD);
+        }
+        self.member("entries", false);
+        self.open(b'[');
+        let mut first = true;
+        while let Some(entry) = image.next_entry()? {
+            let message = match (kind.entries, first) {
+                (Entries::Pagemap, true) => crate::proto::PagemapHead::schema(),
+                (Entries::Ghost, false) => crate::proto::GhostChunkEntry::schema(),
+                _ => message,
+            };
+            self.item(first);
+            first = false;
+            self.entry(&mut image, &entry, message)?;
+            if self.buffer.len() > BUFFER {
+                self.flush()?;
+            }
+        }
+        self.close(b']', first);
+        self.close(b'}', false);
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        image: &mut Image<'_>,
+        entry: &RawEntry<'_>,
+        message: &'static Message,
+    ) -> Result<(), WriteError> {
+        message.check(entry.bytes()).map_err(|fault| entry.fault(fault))?;
+        self.open(b'{');
+        let fields = self.fields(message, entry.bytes(), false);
+        let mut first = fields.map_err(|fault| entry.fault(fault))?;
+        let payload = image.payload(entry)?;
+        if self.style.no_payload {
+            let size = match payload {
+                _ if image.kind().extra == Extra::Ghost => None,
+                payload => size(&payload),
+            };
+            if let Some(size) = size {
+                self.member(EXTRA, first);
+                self.text(&format!("... <{size}>"));
+                first = false;
+            }
+        } else if payload != Payload::None {
+            self.member(EXTRA, first);
+            self.payload(&payload)?;
+            first = false;
+        }
+        self.close(b'}', first);
+        Ok(())
+    }
+
+    fn payload(&mut self, payload: &Payload<'_>) -> Result<(), WriteError> {
+        match payload {
+            Payload::None => {}
+            Payload::Bytes(bytes) => self.base64(bytes)?,
+            Payload::Tcp { inq, outq } => {
+                self.open(b'{');
+                self.member("inq", true);
+                self.base64(inq)?;
+                self.member("outq", false);
+                self.base64(outq)?;
+                self.close(b'}', false);
+            }
+            Payload::BpfMap { keys, values } => {
+                // In one piece, as crit has them.
+                self.base64(&[*keys, *values].concat())?;
+            }
+            Payload::Semaphores(values) => {
+                self.open(b'[');
+                for (i, value) in values.iter().enumerate() {
+                    self.item(i == 0);
+                    self.buffer.extend(value.to_string().as_bytes());
+                }
+                self.close(b']', values.is_empty());
+            }
+            Payload::Messages(messages) => {
+                self.open(b'[');
+                for (i, (message, bytes)) in messages.iter().enumerate() {
+                    self.item(i == 0);
+                    self.open(b'{');
+                    self.member("mtype", true);
+                    self.buffer.extend(message.mtype.to_string().as_bytes());
+                    self.member("msize", false);
+                    self.buffer.extend(message.msize.to_string().as_bytes());
+                    self.close(b'}', false);
+                    self.item(false);
+                    self.base64(bytes)?;
+                }
+                self.close(b']', messages.is_empty());
+            }
+        }
+        Ok(())
+    }
+
+    /// The members of a message; whether there are none.
+    fn fields(
+        &mut self,
+        message: &'static Message,
+        bytes: &[u8],
+        hex: bool,
+    ) -> Result<bool, Fault> {
+        let mut all = occurrences(bytes)?;
+        if !all.is_sorted_by_key(|one| one.number) {
+            all.sort_by_key(|one| one.number);
+        }
+        let mut unknown = Vec::new();
+        let mut first = true;
+        for group in all.chunk_by(|a, b| a.number == b.number) {
+            let Some((_, field)) = group.first().and_then(|one| message.find(one.number)) else {
+                unknown.extend(group.iter().flat_map(|one| one.raw));
+                continue;
+            };
+            if field.label == Label::Repeated {
+                let values = unpacked(field, group)?;
+                if !values.is_empty() {
+                    self.member(field.name, first);
+                    self.list(field, &values, hex)?;
+                    first = false;
+                }
+            } else if let Some(last) = group.last() {
+                self.member(field.name, first);
+                first = false;
+                match (field.kind, group) {
+                    // Of a message that comes in pieces each adds to the others.
+                    (Type::Message(_), [_, _, ..]) => {
+                        let pieces = group.iter().filter_map(|one| match one.value {
+                            Value::Bytes(bytes) => Some(bytes),
+                            Value::Number(_) => None,
+                        });
+                        let whole = pieces.collect::<Vec<_>>().concat();
+                        self.value(field, Value::Bytes(&whole), hex)?;
+                    }
+                    _ => self.value(field, last.value, hex)?,
+                }
+            }
+        }
+        if !unknown.is_empty() {
+            self.member(UNKNOWN, first);
+            self.buffer.push(b'"');
+            quoted::base64(&unknown, &mut self.buffer);
+            self.buffer.push(b'"');
+            first = false;
+        }
+        Ok(first)
+    }
+
+    fn list(&mut self, field: &Field, values: &[Value<'_>], hex: bool) -> Result<(), Fault> {
+        self.open(b'[');
+        if field.show == Show::Ip && self.style.pretty {
+            let words = values.iter().filter_map(|value| match value {
+                Value::Number(word) => Some(*word),
+                Value::Bytes(_) => None,
+            });
+            let mut text = String::new();
+            if shown::address(&words.collect::<Vec<_>>(), &mut text).is_some() {
+                self.item(true);
+                self.text(&text);
+                self.close(b']', false);
+                return Ok(());
+            }
+        }
+        for (i, value) in values.iter().enumerate() {
+            self.item(i == 0);
+            self.value(field, *value, hex)?;
+        }
+        self.close(b']', false);
+        Ok(())
+    }
+
+    fn value(&mut self, field: &Field, value: Value<'_>, hex: bool) -> Result<(), Fault> {
+        match (field.kind, value) {
+            (Type::Message(message), Value::Bytes(bytes)) => {
+                self.open(b'{');
+                let empty = self.fields(message, bytes, hex || field.show == Show::Hex)?;
+                self.close(b'}', empty);
+            }
+            (Type::String, Value::Bytes(bytes)) => match std::str::from_utf8(bytes) {
+                Ok(text) => self.text(text),
+                Err(_) => {
+                    self.open(b'{');
+                    self.member(BYTES, true);
+                    self.buffer.push(b'"');
+                    quoted::base64(bytes, &mut self.buffer);
+                    self.buffer.push(b'"');
+                    self.close(b'}', false);
+                }
+            },
+            (_, Value::Bytes(bytes)) if field.show == Show::UnixName => {
+                self.text(&quoted::printable(bytes));
+            }
+            (_, Value::Bytes(bytes)) => {
+                self.buffer.push(b'"');
+                quoted::base64(bytes, &mut self.buffer);
+                self.buffer.push(b'"');
+            }
+            (kind, Value::Number(number)) => self.number(field, kind, number, hex),
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, field: &Field, kind: Type, number: u64, hex: bool) {
+        let signed = signed(kind, number);
+        match kind {
+            Type::Bool => {
+                let text = if number != 0 { "true" } else { "false" };
+                self.buffer.extend(text.as_bytes());
+            }
+            Type::Enum(kind) => {
+                match kind.values.iter().find(|(value, _)| i64::from(*value) == signed) {
+                    Some((_, name)) => self.text(name),
+                    None => self.integer(kind_is_signed(field.kind), signed, number),
+                }
+            }
+            _ if self.style.pretty => self.shown(field, kind, number, signed, hex),
+            _ => self.integer(kind_is_signed(kind), signed, number),
+        }
+    }
+
+    /// A number as people are shown it.
+    fn shown(&mut self, field: &Field, kind: Type, number: u64, signed: i64, hex: bool) {
+        // Unsigned, as wide as its type.
+        let wide = match kind {
+            Type::Uint32 | Type::Int32 | Type::Sint32 => number & u64::from(u32::MAX),
+            _ => number,
+        };
+        let mut text = std::mem::take(&mut self.scratch);
+        text.clear();
+        match field.show {
+            _ if hex || field.show == Show::Hex => {
+                let (sign, size) = match kind_is_signed(kind) && signed < 0 {
+                    true => ("-", signed.unsigned_abs()),
+                    false => ("", if kind_is_signed(kind) { signed.unsigned_abs() } else { wide }),
+                };
+                _ = write!(text, "{sign}0x{size:x}");
+            }
+            Show::Dev => shown::device(wide, false, &mut text),
+            Show::Odev => shown::device(wide, true, &mut text),
+            Show::Flags(table) => shown::flags(table, wide, &mut text),
+            Show::Dict(table) => match shown::name(table, field, signed) {
+                Some(name) => text.push_str(name),
+                None => {
+                    self.integer(kind_is_signed(kind), signed, number);
+                    self.scratch = text;
+                    return;
+                }
+            },
+            _ => {
+                self.integer(kind_is_signed(kind), signed, number);
+                self.scratch = text;
+                return;
+            }
+        }
+        self.text(&text);
+        self.scratch = text;
+    }
+
+    fn integer(&mut self, is_signed: bool, signed: i64, unsigned: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut left = if is_signed { signed.unsigned_abs() } else { unsigned };
+        loop {
+            at -= 1;
+            if let Some(digit) = digits.get_mut(at) {
+                *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
+            }
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        if is_signed && signed < 0 {
+            self.buffer.push(b'-');
+        }
+        self.buffer.extend(digits.get(at..).unwrap_or_default());
+    }
+
+    /// A string, in ASCII only.
+    fn text(&mut self, text: &str) {
+        self.buffer.push(b'"');
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+            self.buffer.extend(text.as_bytes());
+        } else {
+            for char in text.chars() {
+                self.char(char);
+            }
+        }
+        self.buffer.push(b'"');
+    }
+
+    fn char(&mut self, char: char) {
+        let short = match char {
+            '"' => "\\\"",
+            '\\' => "\\\\",
+            '\n' => "\\n",
+            '\r' => "\\r",
+            '\t' => "\\t",
+            '\u{8}' => "\\b",
+            '\u{c}' => "\\f",
+            ' '..='~' => {
+                self.buffer.extend(char.to_string().as_bytes());
+                return;
+            }
+            _ => {
+                for unit in char.encode_utf16(&mut [0; 2]) {
+                    self.buffer.extend(format!("\\u{unit:04x}").as_bytes());
+                }
+                return;
+            }
+        };
+        self.buffer.extend(short.as_bytes());
+    }
+
+    /// A string of base64, written out as it grows.
+    fn base64(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.buffer.push(b'"');
+        for piece in bytes.chunks(PIECE) {
+            quoted::base64(piece, &mut self.buffer);
+            if self.buffer.len() > BUFFER {
+                self.flush()?;
+            }
+        }
+        self.buffer.push(b'"');
+        Ok(())
+    }
+
+    fn open(&mut self, bracket: u8) {
+        self.buffer.push(bracket);
+        self.depth += 1;
+    }
+
+    fn close(&mut self, bracket: u8, empty: bool) {
+        self.depth = self.depth.saturating_sub(1);
+        if !empty {
+            self.line();
+        }
+        self.buffer.push(bracket);
+    }
+
+    /// What stands before the next item of a list or object.
+    fn item(&mut self, first: bool) {
+        if !first {
+            self.buffer.push(b',');
+            if !self.style.pretty {
+                self.buffer.push(b' ');
+            }
+        }
+        self.line();
+    }
+
+    fn member(&mut self, name: &str, first: bool) {
+        self.item(first);
+        self.buffer.push(b'"');
+        self.buffer.extend(name.as_bytes());
+        self.buffer.extend(b"\": ");
+    }
+
+    fn line(&mut self) {
+        if self.style.pretty {
+            self.buffer.push(b'\n');
+            let length = self.buffer.len().saturating_add(self.depth * INDENT);
+            self.buffer.resize(length, b' ');
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), WriteError> {
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// The fields of a message, in the order of its bytes.
+fn occurrences(bytes: &[u8]) -> Result<Vec<Occurrence<'_>>, Fault> {
+    let mut all = Vec::with_capacity(8);
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        let start = reader.at();
+        let (number, wire) = reader.key()?;
+        let value = match wire {
+            WireType::Varint => Value::Number(reader.varint()?),
+            WireType::Fixed64 => {
+                let word = reader.take(8)?.first_chunk().copied().unwrap_or_default();
+                Value::Number(u64::from_le_bytes(word))
+            }
+            WireType::Fixed32 => {
+                let word = reader.take(4)?.first_chunk().copied().unwrap_or_default();
+                Value::Number(u32::from_le_bytes(word).into())
+            }
+            WireType::Bytes => Value::Bytes(reader.bytes()?),
+        };
+        let raw = bytes.get(start..reader.at()).unwrap_or_default();
+        all.push(Occurrence { number, value, raw });
+    }
+    Ok(all)
+}
+
+/// The values of a repeated field, of which some may come packed.
+fn unpacked<'a>(field: &Field, group: &[Occurrence<'a>]) -> Result<Vec<Value<'a>>, Fault> {
+    let is_number = !matches!(field.kind, Type::Bytes | Type::String | Type::Message(_));
+    let mut values = Vec::with_capacity(group.len());
+    for one in group {
+        match one.value {
+            Value::Bytes(bytes) if is_number => {
+                let mut reader = Reader::new(bytes);
+                while !reader.is_empty() {
+                    values.push(Value::Number(match field.kind {
+                        Type::Fixed64 => {
+                            let word = reader.take(8)?.first_chunk().copied().unwrap_or_default();
+                            u64::from_le_bytes(word)
+                        }
+                        _ => reader.varint()?,
+                    }));
+                }
+            }
+            value => values.push(value),
+        }
+    }
+    Ok(values)
+}
+
+fn kind_is_signed(kind: Type) -> bool {
+    matches!(kind, Type::Int32 | Type::Int64 | Type::Sint32 | Type::Sint64 | Type::Enum(_))
+}
+
+/// The value of a signed type.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "protobuf cuts to the size, and keeps the bits"
+)]
+fn signed(kind: Type, number: u64) -> i64 {
+    let zigzag = |number: u64| (number >> 1) as i64 ^ -((number & 1) as i64);
+    match kind {
+        Type::Sint32 => zigzag(number & u64::from(u32::MAX)),
+        Type::Sint64 => zigzag(number),
+        Type::Int32 | Type::Enum(_) => (number as i32).into(),
+        _ => number as i64,
+    }
+}
+
+/// How much follows an entry, in words; `None` for nothing.
+fn size(payload: &Payload<'_>) -> Option<String> {
+    let bytes = match payload {
+        Payload::None => return None,
+        Payload::Bytes(bytes) => bytes.len(),
+        Payload::Tcp { inq, outq } => inq.len() + outq.len(),
+        Payload::BpfMap { keys, values } => keys.len() + values.len(),
+        Payload::Semaphores(values) => values.len() * 2,
+        Payload::Messages(all) => {
+            all.iter().map(|(message, bytes)| message.encoded_len() + bytes.len()).sum()
+        }
+    };
+    let mut size = bytes as u64;
+    let mut tenths = 0;
+    let mut units = ["", "K", "M", "G", "T"].iter();
+    let mut unit = units.next()?;
+    while size >= 1024 {
+        tenths = (size % 1024 * 10 + 512) / 1024;
+        size /= 1024;
+        unit = units.next()?;
+    }
+    Some(match tenths {
+        0 => format!("{size}{unit}B"),
+        10 => format!("{}.0{unit}B", size + 1),
+        tenths => format!("{size}.{tenths}{unit}B"),
+    })
+}
+
+/// Written out when so many bytes have come together.
+const BUFFER: usize = 64 << 10;
+/// Whole lines of base64.
+const PIECE: usize = 57 << 10;
+const INDENT: usize = 4;

@@ -1,0 +1,480 @@
+//! JSON to images.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, Read, Write};
+
+use serde_json::de::IoRead;
+use serde_json::{Map, Value};
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use super::{BYTES, EXTRA, OLD, UNKNOWN, quoted, shown};
+use crate::kind::{ALL, Entries, Extra, Kind};
+use crate::schema::{Entry, Field, Label, Message, Show, Type};
+
+/// Why JSON makes no image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// It is not JSON, or not that of an image. With line and column.
+    #[error("{0}")]
+    Json(serde_json::Error),
+    /// It cannot be read, or the image not written.
+    #[error("cannot be encoded: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Writes the image that JSON stands for, entry by entry, and returns its kind. Members may come in any
+/// order, but the image's `"magic"` before its `"entries"`.
+///
+/// ```
+/// use criu_images::json::{Style, decode, encode};
+/// use criu_images::{Image, kind};
+///
+/// let bytes = std::fs::read("tests/data/pipeline/pstree.img")?;
+/// let mut json = Vec::new();
+/// decode(Image::parse("pstree.img", &bytes, kind::PSTREE)?, Style::default(), &mut json)?;
+/// let mut image = Vec::new();
+/// encode(&*json, &mut image)?;
+/// assert_eq!(image, bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`EncodeError::Json`] with the place where an entry ends that is wrong, and the field that is. What
+/// has been written by then is no image.
+pub fn encode(json: impl Read, out: &mut impl Write) -> Result<&'static Kind, EncodeError> {
+    let failed = RefCell::new(None);
+    let mut json = serde_json::Deserializer::new(IoRead::new(io::BufReader::new(json)));
+    let result = TopLevel { out, failed: &failed }
+        .deserialize(&mut json)
+        .and_then(|kind| json.end().map(|()| kind));
+    match (result, failed.into_inner()) {
+        (Ok(kind), _) => Ok(kind),
+        (Err(_), Some(error)) => Err(EncodeError::Io(error)),
+        (Err(error), None) if error.is_io() => Err(EncodeError::Io(error.into())),
+        (Err(error), None) => Err(EncodeError::Json(error)),
+    }
+}
+
+/// The object around everything.
+struct TopLevel<'o, W> {
+    out: &'o mut W,
+    /// Why `out` failed: the parser's errors have no place for it.
+    failed: &'o RefCell<Option<io::Error>>,
+}
+
+impl<'de, W: Write> DeserializeSeed<'de> for TopLevel<'_, W> {
+    type Value = &'static Kind;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de, W: Write> Visitor<'de> for TopLevel<'_, W> {
+    type Value = &'static Kind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with magic and entries")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut kind, mut has_head, mut done) = (None, true, false);
+        while let Some(key) = map.next_key::<String>()? {
+            match (key.as_str(), kind) {
+                ("magic", None) => {
+                    let name: String = map.next_value()?;
+                    let found = ALL.iter().find(|kind| kind.name == name && kind.magic != 0);
+                    kind =
+                        Some(*found.ok_or_else(|| A::Error::custom(format!("no magic {name:?}")))?);
+                }
+                ("version", _) => {
+                    let version: String = map.next_value()?;
+                    if version != OLD {
+                        return Err(A::Error::custom(format!(
+                            "version is {version:?}, wanted {OLD:?}"
+                        )));
+                    }
+                    has_head = false;
+                }
+                ("entries", Some(kind)) if !done => {
+                    let head = kind.head_magic().filter(|_| has_head);
+                    let words = head.into_iter().chain([kind.magic]);
+                    let words: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+                    put(self.out, self.failed, &words)?;
+                    map.next_value_seed(List { out: self.out, failed: self.failed, kind })?;
+                    done = true;
+                }
+                ("entries", None) => return Err(A::Error::custom("entries come before the magic")),
+                (key, _) => return Err(A::Error::custom(format!("unknown member {key:?}"))),
+            }
+        }
+        match (kind, done) {
+            (Some(kind), true) => Ok(kind),
+            (None, _) => Err(A::Error::missing_field("magic")),
+            (_, false) => Err(A::Error::missing_field("entries")),
+        }
+    }
+}
+
+/// The list of entries.
+struct List<'o, W> {
+    out: &'o mut W,
+    failed: &'o RefCell<Option<io::Error>>,
+    kind: &'static Kind,
+}
+
+impl<'de, W: Write> DeserializeSeed<'de> for List<'_, W> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de, W: Write> Visitor<'de> for List<'_, W> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let mut number = 0u64;
+        let mut bytes = Vec::new();
+        while let Some(entry) = seq.next_element::<Map<String, Value>>()? {
+            bytes.clear();
+            entry_bytes(self.kind, number == 0, entry, &mut bytes)
+                .map_err(|what| A::Error::custom(format!("entry {number}: {what}")))?;
+            put(self.out, self.failed, &bytes)?;
+            number += 1;
+        }
+        Ok(())
+    }
+}
+
+fn put<E: serde::de::Error>(
+    out: &mut impl Write,
+    failed: &RefCell<Option<io::Error>>,
+    bytes: &[u8],
+) -> Result<(), E> {
+    out.write_all(bytes).map_err(|error| {
+        *failed.borrow_mut() = Some(error);
+        E::custom("cannot write")
+    })
+}
+
+/// What is wrong, for a person.
+type Fallible<T> = Result<T, String>;
+
+/// An entry in its frame, with what follows it.
+fn entry_bytes(
+    kind: &Kind,
+    first: bool,
+    mut entry: Map<String, Value>,
+    out: &mut Vec<u8>,
+) -> Fallible<()> {
+    let extra = entry.remove(EXTRA);
+    let schema = match (kind.entries, first) {
+        (Entries::Pagemap, true) => Some(crate::proto::PagemapHead::schema()),
+        (Entries::Ghost, false) => Some(crate::proto::GhostChunkEntry::schema()),
+        _ => Message::by_name(kind.message),
+    };
+    let schema = schema.ok_or("this kind has no entries")?;
+    if schema.name == "pagemap_entry" && !entry.contains_key(COMPAT_NR_PAGES) {
+        // As CRIU named it before 4.2, when it was the only one.
+        if let Some(pages) = entry.remove("nr_pages") {
+            entry.insert(COMPAT_NR_PAGES.into(), pages);
+        }
+    }
+    let mut message = Vec::new();
+    fields(schema, &entry, &mut message)?;
+    framed(&message, out)?;
+    let number = |name: &str| match entry.get(name) {
+        Some(value) => integer_of(value).and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+        None => 0,
+    };
+    let is_true = |name: &str| entry.get(name) == Some(&Value::Bool(true));
+    match (kind.extra, extra) {
+        (Extra::None, None) => Ok(()),
+        (Extra::None, Some(_)) => Err(format!("{}: {EXTRA} follows no such entry", schema.name)),
+        (Extra::Ghost, None) if first && is_true("chunks") => Ok(()),
+        (Extra::Shm, None) if is_true("in_pagemaps") => Ok(()),
+        (Extra::Ghost, Some(extra)) if first && !is_true("chunks") => {
+            out.extend(base64_of(&extra)?);
+            Ok(())
+        }
+        // CRIU's own are empty, and crit writes none then.
+        (_, None) => payload(kind.extra, &empty(kind.extra), number, out),
+        (extra_kind, Some(extra)) => payload(extra_kind, &extra, number, out),
+    }
+}
+
+fn empty(extra: Extra) -> Value {
+    match extra {
+        Extra::Msg | Extra::Sem => Value::Array(Vec::new()),
+        Extra::Tcp => serde_json::json!({"inq": "", "outq": ""}),
+        _ => Value::String(String::new()),
+    }
+}
+
+/// What follows an entry, whose numbers must agree with it.
+fn payload(
+    kind: Extra,
+    extra: &Value,
+    number: impl Fn(&str) -> u64,
+    out: &mut Vec<u8>,
+) -> Fallible<()> {
+    let mut put = |bytes: &[u8], field: &str, want: u64, unit: usize| {
+        if bytes.len() as u64 != want {
+            let found = bytes.len();
+            return Err(format!("{EXTRA}: has {found} bytes, {field} says {want}"));
+        }
+        out.extend(bytes);
+        out.resize(out.len() + bytes.len().next_multiple_of(unit) - bytes.len(), 0);
+        Ok(())
+    };
+    let one = |field: &str| (number(field), field.to_owned());
+    match kind {
+        Extra::None => Ok(()),
+        Extra::Pipe | Extra::Packet | Extra::Ghost | Extra::Shm => {
+            let (field, unit) = match kind {
+                Extra::Pipe => ("bytes", 1),
+                Extra::Packet => ("length", 1),
+                Extra::Ghost => ("len", 1),
+                _ => ("size", 4),
+            };
+            let (want, field) = one(field);
+            put(&base64_of(extra)?, &field, want, unit)
+        }
+        Extra::BpfMap => {
+            let want = number("keys_bytes").saturating_add(number("values_bytes"));
+            put(&base64_of(extra)?, "keys_bytes and values_bytes", want, 1)
+        }
+        Extra::Tcp => {
+            for (name, field) in [("inq", "inq_len"), ("outq", "outq_len")] {
+                let queue = extra.get(name).ok_or_else(|| format!("{EXTRA}.{name} is absent"))?;
+                put(&base64_of(queue)?, field, number(field), 1)?;
+            }
+            Ok(())
+        }
+        Extra::Sem => {
+            let values = extra.as_array().ok_or_else(|| format!("{EXTRA}: want a list"))?;
+            let words = values.iter().map(|value| {
+                let word = integer_of(value).and_then(|word| u16::try_from(word).ok());
+                word.ok_or_else(|| format!("{EXTRA}: {value} is no 16-bit number"))
+            });
+            let words: Vec<u16> = words.collect::<Result<_, _>>()?;
+            let bytes: Vec<u8> = words.into_iter().flat_map(u16::to_le_bytes).collect();
+            put(&bytes, "nsems, 2 bytes each,", number("nsems").saturating_mul(2), 8)
+        }
+        Extra::Msg => {
+            let list = extra.as_array().ok_or_else(|| format!("{EXTRA}: want a list"))?;
+            let (count, want) = (list.len() as u64, number("qnum").saturating_mul(2));
+            if count != want {
+                return Err(format!("{EXTRA}: has {count} items, qnum says {want}"));
+            }
+            for pair in list.chunks(2) {
+                let [Value::Object(message), bytes] = pair else {
+                    return Err(format!("{EXTRA}: want messages and their bytes in turn"));
+                };
+                let mut encoded = Vec::new();
+                fields(crate::proto::IpcMsg::schema(), message, &mut encoded)?;
+                framed(&encoded, out)?;
+                let bytes = base64_of(bytes)?;
+                let size = message.get("msize").and_then(integer_of);
+                if size != Some(bytes.len() as i128) {
+                    let found = bytes.len();
+                    return Err(format!("{EXTRA}: has {found} bytes, msize says otherwise"));
+                }
+                out.extend(&bytes);
+                out.resize(out.len() + bytes.len().next_multiple_of(8) - bytes.len(), 0);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn framed(message: &[u8], out: &mut Vec<u8>) -> Fallible<()> {
+    let size = u32::try_from(message.len()).map_err(|_| "is larger than 4 GiB")?;
+    out.extend(size.to_le_bytes());
+    out.extend(message);
+    Ok(())
+}
+
+/// The fields of a message, by rising number.
+fn fields(
+    schema: &'static Message,
+    object: &Map<String, Value>,
+    out: &mut Vec<u8>,
+) -> Fallible<()> {
+    let known = |name: &String| schema.fields.iter().any(|field| field.name == name);
+    if let Some(name) = object.keys().find(|name| !known(name) && *name != UNKNOWN) {
+        return Err(format!("{} has no {name}", schema.name));
+    }
+    for field in schema.fields {
+        let at_fault = |what: String| format!("{}.{}: {what}", schema.name, field.name);
+        match (object.get(field.name), field.label) {
+            (None, Label::Required) => return Err(at_fault("is required and absent".into())),
+            (None, _) => {}
+            (Some(Value::Array(values)), Label::Repeated) => {
+                repeated(field, values, out).map_err(at_fault)?;
+            }
+            (Some(value), Label::Repeated) => {
+                return Err(at_fault(format!("{} is no list", kind_of(value))));
+            }
+            (Some(value), _) => single(field, value, out).map_err(at_fault)?,
+        }
+    }
+    if let Some(unknown) = object.get(UNKNOWN) {
+        out.extend(base64_of(unknown)?);
+    }
+    Ok(())
+}
+
+fn repeated(field: &Field, values: &[Value], out: &mut Vec<u8>) -> Fallible<()> {
+    if field.packed {
+        let mut packed = Vec::new();
+        for value in values {
+            varint(number(field, value)?, &mut packed);
+        }
+        if !packed.is_empty() {
+            key(field.number, 2, out);
+            varint(packed.len() as u64, out);
+            out.extend(packed);
+        }
+        return Ok(());
+    }
+    for value in values {
+        match (field.show, value) {
+            (Show::Ip, Value::String(text)) => {
+                let words = shown::from_address(text);
+                for word in words.ok_or_else(|| format!("{text:?} is no address"))? {
+                    key(field.number, 0, out);
+                    varint(word.into(), out);
+                }
+            }
+            _ => single(field, value, out)?,
+        }
+    }
+    Ok(())
+}
+
+fn single(field: &Field, value: &Value, out: &mut Vec<u8>) -> Fallible<()> {
+    let bytes = match (field.kind, value) {
+        (Type::Message(schema), Value::Object(object)) => {
+            let mut inner = Vec::new();
+            fields(schema, object, &mut inner)?;
+            inner
+        }
+        (Type::String, Value::String(text)) => text.clone().into_bytes(),
+        (Type::String, Value::Object(object)) => match object.get(BYTES) {
+            Some(bytes) if object.len() == 1 => base64_of(bytes)?,
+            _ => return Err(format!("want text, or an object with {BYTES}")),
+        },
+        (Type::Bytes, Value::String(text)) if field.show == Show::UnixName => {
+            quoted::from_printable(text).ok_or_else(|| format!("{text:?} is badly quoted"))?
+        }
+        (Type::Bytes, value) => base64_of(value)?,
+        (Type::Message(schema), value) => {
+            return Err(format!("{} is no {}", kind_of(value), schema.name));
+        }
+        (Type::String, value) => return Err(format!("{} is no text", kind_of(value))),
+        (Type::Fixed64, value) => {
+            let number = number(field, value)?;
+            key(field.number, 1, out);
+            out.extend(number.to_le_bytes());
+            return Ok(());
+        }
+        (_, value) => {
+            let number = number(field, value)?;
+            key(field.number, 0, out);
+            varint(number, out);
+            return Ok(());
+        }
+    };
+    key(field.number, 2, out);
+    varint(bytes.len() as u64, out);
+    out.extend(bytes);
+    Ok(())
+}
+
+/// The bits of a number, as they are encoded.
+#[allow(clippy::cast_sign_loss, reason = "protobuf keeps the bits")]
+fn number(field: &Field, value: &Value) -> Fallible<u64> {
+    let wrong = || match value {
+        Value::String(text) => format!("{text:?} is no number or name of it"),
+        Value::Number(number) => format!("{number} does not fit its type"),
+        value => format!("{} is no number", kind_of(value)),
+    };
+    if let (Type::Bool, Value::Bool(value)) = (field.kind, value) {
+        return Ok((*value).into());
+    }
+    let found: Option<i128> = match (value, field.kind, field.show) {
+        (Value::String(text), Type::Enum(kind), _) => {
+            let named = kind.values.iter().find(|(_, name)| name == text);
+            named.map(|(value, _)| (*value).into())
+        }
+        (Value::String(text), _, Show::Dev) => shown::from_device(text, false),
+        (Value::String(text), _, Show::Odev) => shown::from_device(text, true),
+        (Value::String(text), _, Show::Flags(table)) => shown::from_flags(table, text),
+        (Value::String(text), _, Show::Dict(table)) => shown::from_name(table, field, text),
+        (value, ..) => integer_of(value),
+    };
+    let number = found.ok_or_else(wrong)?;
+    let signed = |number: i64| number as u64;
+    let bits = match field.kind {
+        Type::Uint32 => u32::try_from(number).ok().map(u64::from),
+        Type::Int32 | Type::Enum(_) => i32::try_from(number).ok().map(|n| signed(n.into())),
+        Type::Sint32 => {
+            let number = i32::try_from(number).ok();
+            number.map(|n| u64::from((n << 1 ^ n >> 31) as u32))
+        }
+        Type::Int64 => i64::try_from(number).ok().map(signed),
+        Type::Sint64 => i64::try_from(number).ok().map(|n| signed(n << 1 ^ n >> 63)),
+        Type::Bool => None,
+        _ => u64::try_from(number).ok(),
+    };
+    bits.ok_or_else(wrong)
+}
+
+/// A whole number, in digits or as text.
+fn integer_of(value: &Value) -> Option<i128> {
+    match value {
+        Value::Number(number) => {
+            let unsigned = number.as_u64().map(i128::from);
+            unsigned.or_else(|| number.as_i64().map(i128::from))
+        }
+        Value::String(text) => shown::number(text),
+        _ => None,
+    }
+}
+
+fn base64_of(value: &Value) -> Fallible<Vec<u8>> {
+    let text = value.as_str().ok_or_else(|| format!("{} is no text", kind_of(value)))?;
+    quoted::from_base64(text).ok_or_else(|| "is no base64".into())
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn key(number: u32, wire: u64, out: &mut Vec<u8>) {
+    varint(u64::from(number) << 3 | wire, out);
+}
+
+fn varint(value: u64, out: &mut Vec<u8>) {
+    prost::encoding::encode_varint(value, out);
+}
+
+/// Field 2 of a pagemap entry.
+const COMPAT_NR_PAGES: &str = "compat_nr_pages";

@@ -1,5 +1,5 @@
 //! The programs a person runs: `criu-rs` with its words `dump`, `pre-dump`, `restore` and `check`, the
-//! same as programs of their own, and examples of using the libraries.
+//! same as programs of their own, `crit`, and examples of using the libraries.
 //!
 //! ```text
 //! words           which program

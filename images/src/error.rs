@@ -126,6 +126,9 @@ pub enum ErrorKind {
         /// Magic of the kind.
         want: u32,
     },
+    /// No image that has a header.
+    #[error("magic {0:#010x} is no image's")]
+    UnknownMagic(u32),
     /// An image with another number of entries than its kind has.
     #[error("has {found} entries, wanted {want}")]
     Entries {

@@ -55,9 +55,27 @@ impl<'a> Image<'a> {
     /// [`ErrorKind::Magic`] when the bytes are not an image of this kind; [`ErrorKind::Truncated`].
     pub fn parse(name: &'a str, bytes: &'a [u8], kind: &'static Kind) -> Result<Self> {
         let mut reader = Reader::new(bytes);
-        let order = read_magics(&mut reader, kind).map_err(|fault| Error::new(name, fault))?;
+        let magics = read_magics(&mut reader).map_err(|fault| Error::new(name, fault))?;
+        let Magics { order, found, at } = magics;
+        if found != kind.magic || kind.entries == Entries::Raw {
+            let want = kind.magic;
+            return Err(Error::new(name, ErrorKind::Magic { found, want }.at(at)));
+        }
         let first = reader.at().saturating_add(SIZE_WORD);
         Ok(Self { name, kind, order, reader, first })
+    }
+
+    /// Reads the header of an image whose kind only its magic tells.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownMagic`] when the bytes are no image, or one without a header;
+    /// [`ErrorKind::Truncated`].
+    pub fn detect(name: &'a str, bytes: &'a [u8]) -> Result<Self> {
+        let magics = read_magics(&mut Reader::new(bytes));
+        let Magics { found, at, .. } = magics.map_err(|fault| Error::new(name, fault))?;
+        let kind = ALL.iter().find(|kind| kind.magic == found && kind.magic != 0);
+        let unknown = || Error::new(name, ErrorKind::UnknownMagic(found).at(at));
+        Self::parse(name, bytes, kind.ok_or_else(unknown)?)
     }
 
     /// The file's name.
@@ -167,7 +185,15 @@ impl<'a> RawEntry<'a> {
     }
 }
 
-fn read_magics(reader: &mut Reader<'_>, kind: &Kind) -> Result<Order, Fault> {
+/// What an image begins with.
+struct Magics {
+    order: Order,
+    /// The type magic, and where it is.
+    found: u32,
+    at: usize,
+}
+
+fn read_magics(reader: &mut Reader<'_>) -> Result<Magics, Fault> {
     let known =
         |magic| magic == IMG_COMMON || magic == IMG_SERVICE || ALL.iter().any(|k| k.magic == magic);
     let first = word(&mut reader.clone(), Order::Little)?;
@@ -175,18 +201,14 @@ fn read_magics(reader: &mut Reader<'_>, kind: &Kind) -> Result<Order, Fault> {
         true => Order::Big,
         false => Order::Little,
     };
-    let mut start = reader.at();
+    let mut at = reader.at();
     let mut found = word(reader, order)?;
     // Images of version 1.0, and inventories of every version, begin with their type.
     if found == IMG_COMMON || found == IMG_SERVICE {
-        start = reader.at();
+        at = reader.at();
         found = word(reader, order)?;
     }
-    if found != kind.magic || kind.entries == Entries::Raw {
-        let want = kind.magic;
-        return Err(ErrorKind::Magic { found, want }.at(start));
-    }
-    Ok(order)
+    Ok(Magics { order, found, at })
 }
 
 fn entry<'a>(reader: &mut Reader<'a>, order: Order) -> Result<&'a [u8], Fault> {

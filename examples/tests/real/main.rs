@@ -10,6 +10,7 @@ mod lab;
 mod payload;
 
 mod check;
+mod crit;
 mod dump;
 mod memory;
 mod nonsense;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
 fn all() -> Vec<(&'static str, TestFn)> {
     [
         check::TESTS,
+        crit::TESTS,
         dump::TESTS,
         memory::TESTS,
         nonsense::TESTS,

@@ -1,0 +1,236 @@
+//! `crit`: looks into images, turns them into JSON and back. Takes the options of CRIU's own.
+
+mod explore;
+mod output;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use criu_images::json::{self, Style};
+use criu_images::{CoreDump, Image, ImageSet, Severity, check};
+
+use explore::What;
+use output::Output;
+
+/// What went wrong, for a person.
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+#[derive(Parser)]
+#[command(name = "crit", about = "Look into CRIU's images, and turn them into JSON and back", after_help = MORE)]
+struct Crit {
+    #[command(subcommand)]
+    word: Word,
+}
+
+#[derive(Subcommand)]
+enum Word {
+    /// Turn an image into JSON.
+    Decode {
+        #[command(flatten)]
+        files: Files,
+        /// Over many lines, with names instead of numbers.
+        #[arg(long)]
+        pretty: bool,
+        /// Only the size of what follows entries; such JSON cannot be encoded.
+        #[arg(long)]
+        nopl: bool,
+    },
+    /// Turn JSON into an image.
+    Encode {
+        #[command(flatten)]
+        files: Files,
+    },
+    /// Say what an image is, and how many entries it has.
+    Info {
+        /// The image.
+        image: PathBuf,
+    },
+    /// Show an image: as decode --pretty.
+    Show {
+        /// The image.
+        image: PathBuf,
+        /// Only the size of what follows entries.
+        #[arg(long)]
+        nopl: bool,
+    },
+    /// Explore a directory of images.
+    X {
+        /// The directory.
+        dir: PathBuf,
+        /// What to look at.
+        what: What,
+    },
+    /// Find out whether a directory of images is whole.
+    Check {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Write a task as a core file, for a debugger.
+    Core {
+        /// The directory.
+        dir: PathBuf,
+        /// The task; the root of the tree if none is named.
+        pid: Option<u32>,
+        /// The core file.
+        #[arg(short, long, default_value = "core")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Files {
+    /// What to read, standard input if it is not named.
+    #[arg(short, long = "in")]
+    input: Option<PathBuf>,
+    /// What to write, standard output if it is not named.
+    #[arg(short, long)]
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(Crit::parse().word) {
+        Ok(code) => code,
+        // Whoever read has seen enough.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("crit: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(word: Word) -> Fallible<ExitCode> {
+    match word {
+        Word::Decode { files, pretty, nopl } => {
+            let style = Style { pretty, no_payload: nopl };
+            let bytes = read(files.input.as_deref())?;
+            let to_terminal = files.out.is_none();
+            let mut out = Output::create(files.out.as_deref())?;
+            decode(files.input.as_deref(), &bytes, style, &mut out)?;
+            if to_terminal {
+                writeln!(out)?;
+            }
+            out.keep()?;
+        }
+        Word::Show { image, nopl } => {
+            let style = Style { pretty: true, no_payload: nopl };
+            let bytes = read(Some(&image))?;
+            let mut out = Output::create(None)?;
+            decode(Some(&image), &bytes, style, &mut out)?;
+            writeln!(out)?;
+            out.keep()?;
+        }
+        Word::Encode { files } => {
+            let mut out = Output::create(files.out.as_deref())?;
+            match &files.input {
+                Some(path) => {
+                    let file = fs::File::open(path).map_err(|error| at(path, &error))?;
+                    json::encode(file, &mut out).map_err(|error| at(path, &error))?;
+                }
+                None => {
+                    json::encode(io::stdin().lock(), &mut out)?;
+                }
+            }
+            out.keep()?;
+        }
+        Word::Info { image } => info(&image)?,
+        Word::X { dir, what } => explore::explore(&set(&dir)?, what)?,
+        Word::Check { dir } => return check_set(&dir),
+        Word::Core { dir, pid, out } => {
+            let set = set(&dir)?;
+            let checkpoint = set.checkpoint()?;
+            let task = match pid {
+                Some(pid) => checkpoint.task(pid).ok_or_else(|| format!("no task {pid}"))?,
+                None => checkpoint.root(),
+            };
+            let core = CoreDump::new(&task)?;
+            let mut file = Output::create(Some(&out))?;
+            core.write_to(&mut file)?;
+            file.keep()?;
+            eprintln!("crit: {}: {core}", out.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn decode(path: Option<&Path>, bytes: &[u8], style: Style, out: &mut impl Write) -> Fallible<()> {
+    let name = path.map_or("standard input".into(), |path| path.to_string_lossy());
+    Ok(json::decode(Image::detect(&name, bytes)?, style, out)?)
+}
+
+/// Kind and number of entries. What follows an entry is none, unlike to CRIU's crit.
+fn info(path: &Path) -> Fallible<()> {
+    let bytes = read(Some(path))?;
+    let name = path.to_string_lossy();
+    let mut image = Image::detect(&name, &bytes)?;
+    let kind = image.kind();
+    let mut count = 0u64;
+    while let Some(entry) = image.next_entry()? {
+        image.payload(&entry)?;
+        count += 1;
+    }
+    // The head of a pagemap is no entry.
+    if kind.entries == criu_images::kind::Entries::Pagemap {
+        count = count.saturating_sub(1);
+    }
+    println!("{{\n    \"magic\": \"{}\",\n    \"count\": {count}\n}}", kind.name);
+    Ok(())
+}
+
+fn check_set(dir: &Path) -> Fallible<ExitCode> {
+    let findings = check(&set(dir)?);
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let is_bad = findings.iter().any(|finding| finding.severity == Severity::Error);
+    if findings.is_empty() {
+        println!("nothing is wrong with {}", dir.display());
+    }
+    Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn set(dir: &Path) -> Fallible<ImageSet> {
+    ImageSet::open(dir).map_err(|error| at(dir, &error))
+}
+
+fn read(path: Option<&Path>) -> Fallible<Vec<u8>> {
+    match path {
+        Some(path) => fs::read(path).map_err(|error| at(path, &error)),
+        None => {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes)?;
+            Ok(bytes)
+        }
+    }
+}
+
+fn at(path: &Path, error: &dyn std::error::Error) -> Box<dyn std::error::Error> {
+    format!("{}: {error}", path.display()).into()
+}
+
+fn is_broken_pipe(mut error: &(dyn std::error::Error + 'static)) -> bool {
+    loop {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::BrokenPipe;
+        }
+        match error.source() {
+            Some(source) => error = source,
+            None => return false,
+        }
+    }
+}
+
+const MORE: &str = "\
+Examples:
+  crit show img/pstree.img
+  crit decode -i img/core-7.img --pretty -o core.json
+  crit encode -i core.json -o img/core-7.img
+  crit x img fds
+  crit check img
+  crit core img 7 -o core; gdb /usr/bin/program core
+
+Exit status: 0 done, 1 failed or, of check, errors found, 2 wrong usage.
+";

@@ -1,0 +1,142 @@
+//! Decoding large images to JSON, beside CRIU's crit: whole processes, from a file to a file.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use criu_benches::{Result, crius, summary};
+use criu_images::Image;
+use criu_images::json::{Style, decode};
+use criu_images::kind::{self, Kind};
+use criu_images::proto::{
+    FdTypes, FileEntry, FownEntry, MmEntry, PagemapEntry, PagemapHead, RegFileEntry, VmaEntry,
+};
+use prost::Message;
+
+/// The argument that makes this program decode: `--decode FILE OUT [pretty]`.
+const DECODE: &str = "--decode";
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, word, file, out, rest @ ..] = words.as_slice() {
+        if word == DECODE {
+            let style = Style { pretty: !rest.is_empty(), no_payload: false };
+            let bytes = fs::read(file)?;
+            let mut out = fs::File::create(out)?;
+            return Ok(decode(Image::detect(file, &bytes)?, style, &mut out)?);
+        }
+    }
+    let folder = std::env::temp_dir().join(format!("criu-json-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let newest = crius()?.pop().ok_or("no CRIU")?.1;
+    let packages = newest.ancestors().nth(3).map(|usr| usr.join("usr/lib/python3/dist-packages"));
+    let packages = packages.ok_or("no folder")?;
+    println!("| image | size | JSON | | this crate | crit 4.3 | |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let images = [
+        ("mm of 200,000 mappings", write(&folder.join("mm.img"), kind::MM, &[mm()])?),
+        (
+            "pagemap of 400,000 entries",
+            write(&folder.join("pagemap.img"), kind::PAGEMAP, &pagemap())?,
+        ),
+        ("files of 50,000 files", write(&folder.join("files.img"), kind::FILES, &files())?),
+    ];
+    for (what, image) in &images {
+        for pretty in [false, true] {
+            let (ours, theirs) = (folder.join("ours"), folder.join("theirs"));
+            let mut own = Command::new(std::env::current_exe()?);
+            own.arg(DECODE).arg(image).arg(&ours).args(pretty.then_some("pretty"));
+            let mut crit = Command::new("/usr/bin/python3");
+            crit.args(["-c", "from crit.__main__ import main; main()", "decode", "-i"]);
+            crit.arg(image).arg("-o").arg(&theirs).args(pretty.then_some("--pretty"));
+            crit.env("PYTHONPATH", &packages);
+            let (mut own, mut crit) = (times(&mut own, 11)?, times(&mut crit, 3)?);
+            let (own_text, crit_text) = (summary(&mut own), summary(&mut crit));
+            if fs::read(&ours)? != fs::read(&theirs)? {
+                return Err(format!("{what}: the two say different things").into());
+            }
+            let ratio = median(&crit).as_secs_f64() / median(&own).as_secs_f64();
+            let style = if pretty { "pretty" } else { "plain" };
+            let megabytes = |path: &Path| fs::metadata(path).map(|meta| meta.len() as f64 / 1e6);
+            println!(
+                "| {what} | {:.1} MB | {:.1} MB | {style} | {own_text} | {crit_text} | {ratio:.0}x |",
+                megabytes(image)?,
+                megabytes(&ours)?,
+            );
+        }
+    }
+    Ok(fs::remove_dir_all(&folder)?)
+}
+
+fn times(command: &mut Command, rounds: usize) -> Result<Vec<Duration>> {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        let begun = Instant::now();
+        if !command.status()?.success() {
+            return Err(format!("{command:?} failed").into());
+        }
+        times.push(begun.elapsed());
+    }
+    Ok(times)
+}
+
+fn median(sorted: &[Duration]) -> Duration {
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+fn write(path: &Path, kind: &Kind, messages: &[Vec<u8>]) -> Result<std::path::PathBuf> {
+    let mut bytes = Vec::new();
+    bytes.extend(kind.head_magic().into_iter().flat_map(u32::to_le_bytes));
+    bytes.extend(kind.magic.to_le_bytes());
+    for message in messages {
+        bytes.extend(u32::try_from(message.len())?.to_le_bytes());
+        bytes.extend(message);
+    }
+    fs::write(path, bytes)?;
+    Ok(path.to_owned())
+}
+
+fn mm() -> Vec<u8> {
+    let vma = |n: u64| VmaEntry {
+        start: 0x7f00_0000_0000 + n * 8192,
+        end: 0x7f00_0000_1000 + n * 8192,
+        prot: 3,
+        flags: 0x22,
+        status: 0x201,
+        fd: -1,
+        ..Default::default()
+    };
+    MmEntry { vmas: (0..200_000).map(vma).collect(), ..Default::default() }.encode_to_vec()
+}
+
+fn pagemap() -> Vec<Vec<u8>> {
+    let entry = |n: u64| PagemapEntry {
+        vaddr: 0x7f00_0000_0000 + n * 8192,
+        flags: Some(4),
+        nr_pages: Some(1),
+        ..Default::default()
+    };
+    let head = PagemapHead { pages_id: 1 }.encode_to_vec();
+    std::iter::once(head).chain((0..400_000).map(|n| entry(n).encode_to_vec())).collect()
+}
+
+fn files() -> Vec<Vec<u8>> {
+    let file = |id: u32| FileEntry {
+        r#type: FdTypes::Reg.into(),
+        id,
+        reg: Some(RegFileEntry {
+            id,
+            flags: 0o100002,
+            pos: id.into(),
+            fown: FownEntry::default(),
+            name: format!("/var/lib/service/data/segment-{id}").into_bytes(),
+            size: Some(4096),
+            mode: Some(0o100644),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    (1..=50_000).map(|id| file(id).encode_to_vec()).collect()
+}

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::chain::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::{self, Entries, Kind};
-use crate::memory::{self, Backing, Memory, PageFlags, PageSize, Pagemap};
+use crate::memory::{self, Backing, Memory, PageFlags, PageSize, Pagemap, next_place};
 use crate::namespaces::NamespaceKind;
 use crate::set::ImageSet;
 use crate::task::Task;
@@ -248,13 +248,13 @@ fn check_pagemap(
     let bytes = findings.take(level.need(name))?;
     let pagemap = findings.take(Pagemap::parse(&place, &bytes, kind, page))?;
     let inherited = parent.and_then(|parent| ranges(parent, name, kind, page)).unwrap_or_default();
-    let (mut stored, mut compressed) = (0u64, false);
-    for run in pagemap.runs() {
-        let Some(run) = findings.take(run) else { break };
+    let mut free = Some(0);
+    let mut walk = pagemap.runs();
+    while let Some(next) = walk.with_blocks() {
+        let Some((run, blocks)) = findings.take(next) else { break };
         let (start, end) = run.range(page.bytes());
         if run.flags.contains(PageFlags::PRESENT) {
-            stored = stored.saturating_add(end - start);
-            compressed |= run.compressed;
+            next_place(&run, blocks.as_ref(), page, &mut free);
         }
         if run.flags.contains(PageFlags::PARENT) {
             if let Some(address) = first_gap(&inherited, start, end) {
@@ -262,17 +262,18 @@ fn check_pagemap(
             }
         }
     }
+    let stored = free.unwrap_or(u64::MAX);
     let pages_id = pagemap.pages_id().into();
     let file = kind::PAGES.file_name(pages_id);
     let place = level.place(&file);
     match level.open(&file) {
         Err(error) => findings.error(error),
         Ok(None) if stored > 0 => findings.error(Error::new(place, ErrorKind::Missing)),
-        Ok(Some(blob)) if !compressed && blob.len() < stored => {
+        Ok(Some(blob)) if blob.len() < stored => {
             let kind = ErrorKind::Truncated { need: stored, left: blob.len() };
             findings.error(Error::new(place, kind));
         }
-        Ok(Some(blob)) if !compressed && blob.len() > stored => {
+        Ok(Some(blob)) if blob.len() > stored => {
             let kind = ErrorKind::Value { found: blob.len(), want: "the bytes its pagemap lists" };
             findings.add(Severity::Warning, Error::new(place, kind));
         }

@@ -232,9 +232,6 @@ pub enum NoPage {
     /// A page that the dump kept back for a lazy restore.
     #[error("the dump kept them back for a lazy restore")]
     Lazy,
-    /// Stored in LZ4 blocks, which this version does not read.
-    #[error("they are compressed")]
-    Compressed,
 }
 
 /// A fault whose image is not known yet. One word, so that parsers return values in registers.

@@ -13,8 +13,9 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     ("gdb-multiarch", "gdb-multiarch"),
     // CRIU locks TCP connections with it while it dumps them.
     ("iptables-restore", "iptables"),
-    // crit's: the tests compare JSON with it.
+    // crit's: the tests compare JSON with it, and have it compress pages.
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
+    ("/usr/lib/python3/dist-packages/lz4/block/__init__.py", "python3-lz4"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
 ];

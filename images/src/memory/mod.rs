@@ -1,5 +1,6 @@
 //! A task's memory: its mappings, which of their pages the set has, and the bytes.
 
+mod blocks;
 mod object;
 mod pagemap;
 mod shared;
@@ -15,6 +16,7 @@ use crate::files::FileTable;
 use crate::kind;
 use crate::proto::{MmEntry, VmaEntry};
 use crate::set::ImageSet;
+pub(crate) use object::next_place;
 use object::{Object, Place};
 pub use pagemap::{PageFlags, PageSize, Pagemap, Run, Runs};
 pub use shared::SharedMemory;
@@ -156,7 +158,7 @@ impl<'a> Memory<'a> {
             until = until.min(vma.end()).min(guard);
             let (now, later) = split(buf, until - address);
             match (place, vma.backing()) {
-                (Place::Stored(object, at), _) => object.read_at(at, now)?,
+                (place @ (Place::Stored(..) | Place::Packed(..)), _) => place.read(now)?,
                 (Place::Hole, Backing::Zero) => now.fill(0),
                 (Place::Hole, Backing::Shared(id)) => {
                     let offset = vma.entry().pgoff.saturating_add(address - vma.start());

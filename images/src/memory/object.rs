@@ -1,10 +1,11 @@
 //! The pages of one object, a task's memory or shared memory, down the chain of parent sets.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::chain::Level;
 use crate::error::{Error, ErrorKind, NoPage, Result};
 use crate::kind::{self, Kind};
+use crate::memory::blocks::{Block, Blocks, unpack};
 use crate::memory::{PageFlags, PageSize, Pagemap, Run};
 use crate::source::Blob;
 
@@ -21,6 +22,8 @@ pub(crate) struct Object<'a> {
     pages_file: String,
     pages: OnceLock<Blob>,
     parent: OnceLock<Option<Box<Object<'a>>>>,
+    /// The block unpacked last, by its offset in the pages file.
+    unpacked: Mutex<Option<(u64, Vec<u8>)>>,
 }
 
 /// A run and the place of its bytes.
@@ -29,8 +32,28 @@ struct Placed {
     run: Run,
     /// First address after the run.
     end: u64,
-    /// Offset in the pages file, where the run is present and no compressed one lies before it.
+    /// Offset in the pages file, where the run is present.
     offset: Option<u64>,
+    /// Of a compressed run.
+    blocks: Option<Blocks>,
+}
+
+/// Where the bytes of a present run begin in the pages file, whose first `free` byte lies behind the run
+/// before. `None` past the end of what a file can have.
+pub(crate) fn next_place(
+    run: &Run,
+    blocks: Option<&Blocks>,
+    page_size: PageSize,
+    free: &mut Option<u64>,
+) -> Option<u64> {
+    let (start, end) = run.range(page_size.bytes());
+    let offset = match run.flags.contains(PageFlags::ALIGNED) {
+        true => free.and_then(|free| free.checked_next_multiple_of(page_size.bytes())),
+        false => *free,
+    };
+    let stored = blocks.map_or(end - start, Blocks::stored);
+    *free = offset.and_then(|offset| offset.checked_add(stored));
+    offset
 }
 
 /// What an object has at an address.
@@ -39,6 +62,20 @@ pub(crate) enum Place<'o, 'a> {
     Hole,
     /// Bytes from an offset of the object's pages file on.
     Stored(&'o Object<'a>, u64),
+    /// Bytes from an offset of a block on, whose stored bytes begin at another of the pages file.
+    Packed(&'o Object<'a>, Block, u64, u64),
+}
+
+impl Place<'_, '_> {
+    /// Reads what is there; from a hole zeros.
+    pub(crate) fn read(&self, buf: &mut [u8]) -> Result<()> {
+        match self {
+            Self::Hole => buf.fill(0),
+            Self::Stored(object, at) => object.read_at(*at, buf)?,
+            Self::Packed(object, block, file, at) => object.read_packed(block, *file, *at, buf)?,
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Object<'a> {
@@ -56,18 +93,16 @@ impl<'a> Object<'a> {
         };
         let pagemap = Pagemap::parse(&name, &bytes, kind, page_size)?;
         let mut runs = Vec::new();
-        let mut offset = Some(0u64);
-        for run in pagemap.runs() {
-            let run = run?;
-            let (start, end) = run.range(page_size.bytes());
-            let present = run.flags.contains(PageFlags::PRESENT);
-            if present && run.compressed {
-                offset = None;
-            }
-            runs.push(Placed { run, end, offset: offset.filter(|_| present) });
-            if present {
-                offset = offset.and_then(|offset| offset.checked_add(end - start));
-            }
+        let mut free = Some(0u64);
+        let mut walk = pagemap.runs();
+        while let Some(next) = walk.with_blocks() {
+            let (run, blocks) = next?;
+            let (_, end) = run.range(page_size.bytes());
+            let offset = match run.flags.contains(PageFlags::PRESENT) {
+                true => next_place(&run, blocks.as_ref(), page_size, &mut free),
+                false => None,
+            };
+            runs.push(Placed { run, end, offset, blocks });
         }
         Ok(Some(Self {
             level,
@@ -78,6 +113,7 @@ impl<'a> Object<'a> {
             pages_file: kind::PAGES.file_name(pagemap.pages_id().into()),
             pages: OnceLock::new(),
             parent: OnceLock::new(),
+            unpacked: Mutex::default(),
         }))
     }
 
@@ -105,11 +141,43 @@ impl<'a> Object<'a> {
         if !found.run.flags.contains(PageFlags::PRESENT) {
             return no_page(NoPage::Lazy);
         }
-        let Some(offset) = found.offset else {
-            return no_page(NoPage::Compressed);
+        let past = || object.fault(ErrorKind::Malformed("lists more bytes than a file can have"));
+        let offset = found.offset.ok_or_else(past)?;
+        let within = address - found.run.start;
+        let Some(blocks) = &found.blocks else {
+            return Ok((Place::Stored(object, offset.saturating_add(within)), until));
         };
-        let offset = offset.saturating_add(address - found.run.start);
-        Ok((Place::Stored(object, offset), until))
+        let block = blocks.at(within).ok_or_else(past)?;
+        let end = found.run.start.saturating_add(block.start).saturating_add(block.size);
+        let file = offset.saturating_add(block.stored_at);
+        Ok((Place::Packed(object, block, file, within - block.start), until.min(end)))
+    }
+
+    /// Reads from an offset of a block, which is unpacked whole and kept.
+    fn read_packed(&self, block: &Block, file: u64, at: u64, buf: &mut [u8]) -> Result<()> {
+        if block.stored == 0 {
+            buf.fill(0);
+            return Ok(());
+        }
+        let mut kept = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = match kept.as_mut().filter(|kept| kept.0 == file) {
+            Some((_, bytes)) => bytes,
+            None => {
+                let broken = |kind| Error::new(self.level.place(&self.pages_file), kind);
+                let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+                let mut stored = vec![0; size(block.stored)];
+                self.read_at(file, &mut stored)?;
+                let bytes = unpack(stored, size(block.size)).map_err(broken)?;
+                &mut kept.insert((file, bytes)).1
+            }
+        };
+        let start = usize::try_from(at).ok();
+        let found = start.and_then(|start| bytes.get(start..)?.get(..buf.len()));
+        match found {
+            Some(found) => buf.copy_from_slice(found),
+            None => return Err(self.fault(ErrorKind::Malformed("a block ends early"))),
+        }
+        Ok(())
     }
 
     /// Reads from an offset of the pages file.

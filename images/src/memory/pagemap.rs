@@ -7,6 +7,7 @@ use bitflags::bitflags;
 use crate::error::{ErrorKind, Fault, Result};
 use crate::frame::Image;
 use crate::kind::Kind;
+use crate::memory::blocks::Blocks;
 use crate::proto::{PagemapBlocks, PagemapEntry, PagemapHead};
 use crate::schema::Entry;
 use crate::wire::{Reader, WireType};
@@ -150,16 +151,22 @@ impl Iterator for Runs<'_> {
     type Item = Result<Run>;
 
     fn next(&mut self) -> Option<Result<Run>> {
+        let next = self.with_blocks()?;
+        Some(next.map(|(run, _)| run))
+    }
+}
+
+impl Runs<'_> {
+    /// The next run, with its blocks if it is compressed and there is something to read.
+    pub(crate) fn with_blocks(&mut self) -> Option<Result<(Run, Option<Blocks>)>> {
         let next = self.step();
         if !matches!(next, Ok(Some(_))) {
             self.image = None;
         }
         next.transpose()
     }
-}
 
-impl Runs<'_> {
-    fn step(&mut self) -> Result<Option<Run>> {
+    fn step(&mut self) -> Result<Option<(Run, Option<Blocks>)>> {
         let Some(image) = &mut self.image else {
             return Ok(None);
         };
@@ -167,9 +174,14 @@ impl Runs<'_> {
             return Ok(None);
         };
         let run = parse_run(entry.bytes()).map_err(|fault| entry.fault(fault))?;
-        let (free, page_size) = (self.free, self.page_size.bytes());
-        self.free = check_run(&run, free, page_size).map_err(|fault| entry.fault(fault))?;
-        Ok(Some(run))
+        let (free, page_size) = (self.free, self.page_size);
+        self.free = check_run(&run, free, page_size.bytes()).map_err(|fault| entry.fault(fault))?;
+        if !(run.compressed && run.flags.contains(PageFlags::PRESENT)) {
+            return Ok(Some((run, None)));
+        }
+        let blocks = entry.decode::<PagemapEntry>()?.blocks.unwrap_or_default();
+        let blocks = Blocks::new(&run, &blocks, page_size);
+        Ok(Some((run, Some(blocks.map_err(|fault| entry.fault(fault))?))))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind;
-use crate::memory::object::{Object, Place};
+use crate::memory::object::Object;
 use crate::memory::{PageSize, Run};
 use crate::set::ImageSet;
 use crate::text::Text;
@@ -51,17 +51,14 @@ impl<'a> SharedMemory<'a> {
     /// object's end, which the pagemap does not tell.
     ///
     /// # Errors
-    /// [`ErrorKind::NoPage`] for pages kept back or compressed; [`ErrorKind::BrokenParent`] when a
+    /// [`ErrorKind::NoPage`] for pages kept back; [`ErrorKind::BrokenParent`] when a
     /// parent set lacks them; [`ErrorKind::Missing`] or [`ErrorKind::Io`] when the pages file is not
     /// there or ends early.
     pub fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
         while !buf.is_empty() {
             let (place, until) = self.object.locate(offset)?;
             let (now, later) = split(buf, until.saturating_sub(offset));
-            match place {
-                Place::Hole => now.fill(0),
-                Place::Stored(object, at) => object.read_at(at, now)?,
-            }
+            place.read(now)?;
             offset = offset.saturating_add(now.len() as u64);
             buf = later;
         }

@@ -5,13 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_benches::{Result, crius, summary};
+use criu_benches::{Result, crius, image, pagemap, summary};
 use criu_images::Image;
 use criu_images::json::{Style, decode};
 use criu_images::kind::{self, Kind};
-use criu_images::proto::{
-    FdTypes, FileEntry, FownEntry, MmEntry, PagemapEntry, PagemapHead, RegFileEntry, VmaEntry,
-};
+use criu_images::proto::{FdTypes, FileEntry, FownEntry, MmEntry, RegFileEntry, VmaEntry};
 use prost::Message;
 
 /// The argument that makes this program decode: `--decode FILE OUT [pretty]`.
@@ -38,7 +36,7 @@ fn main() -> Result<()> {
         ("mm of 200,000 mappings", write(&folder.join("mm.img"), kind::MM, &[mm()])?),
         (
             "pagemap of 400,000 entries",
-            write(&folder.join("pagemap.img"), kind::PAGEMAP, &pagemap())?,
+            write(&folder.join("pagemap.img"), kind::PAGEMAP, &pagemap(400_000))?,
         ),
         ("files of 50,000 files", write(&folder.join("files.img"), kind::FILES, &files())?),
     ];
@@ -87,14 +85,7 @@ fn median(sorted: &[Duration]) -> Duration {
 }
 
 fn write(path: &Path, kind: &Kind, messages: &[Vec<u8>]) -> Result<std::path::PathBuf> {
-    let mut bytes = Vec::new();
-    bytes.extend(kind.head_magic().into_iter().flat_map(u32::to_le_bytes));
-    bytes.extend(kind.magic.to_le_bytes());
-    for message in messages {
-        bytes.extend(u32::try_from(message.len())?.to_le_bytes());
-        bytes.extend(message);
-    }
-    fs::write(path, bytes)?;
+    fs::write(path, image(kind, messages)?)?;
     Ok(path.to_owned())
 }
 
@@ -109,17 +100,6 @@ fn mm() -> Vec<u8> {
         ..Default::default()
     };
     MmEntry { vmas: (0..200_000).map(vma).collect(), ..Default::default() }.encode_to_vec()
-}
-
-fn pagemap() -> Vec<Vec<u8>> {
-    let entry = |n: u64| PagemapEntry {
-        vaddr: 0x7f00_0000_0000 + n * 8192,
-        flags: Some(4),
-        nr_pages: Some(1),
-        ..Default::default()
-    };
-    let head = PagemapHead { pages_id: 1 }.encode_to_vec();
-    std::iter::once(head).chain((0..400_000).map(|n| entry(n).encode_to_vec())).collect()
 }
 
 fn files() -> Vec<Vec<u8>> {

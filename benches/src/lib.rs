@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use criu_images::kind::Kind;
+use criu_images::proto::{PagemapEntry, PagemapHead};
 use criu_rs::{Criu, Pid, Version};
+use prost::Message;
 
 /// What a measurement returns.
 pub type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -127,6 +130,33 @@ pub fn summary(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let at = |index: usize| times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e3);
     format!("{:8.2} ({:.2}..{:.2})", at(times.len() / 2), at(0), at(times.len().saturating_sub(1)))
+}
+
+/// An image of these messages.
+///
+/// # Errors
+/// When one is larger than 4 GiB.
+pub fn image(kind: &Kind, messages: &[Vec<u8>]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.extend(kind.head_magic().into_iter().flat_map(u32::to_le_bytes));
+    bytes.extend(kind.magic.to_le_bytes());
+    for message in messages {
+        bytes.extend(u32::try_from(message.len())?.to_le_bytes());
+        bytes.extend(message);
+    }
+    Ok(bytes)
+}
+
+/// The messages of a pagemap with so many runs of one page, every second page left out.
+pub fn pagemap(runs: u64) -> Vec<Vec<u8>> {
+    let entry = |n: u64| PagemapEntry {
+        vaddr: 0x7f00_0000_0000 + n * 8192,
+        flags: Some(4),
+        nr_pages: Some(1),
+        ..Default::default()
+    };
+    let head = PagemapHead { pages_id: 1 }.encode_to_vec();
+    std::iter::once(head).chain((0..runs).map(|n| entry(n).encode_to_vec())).collect()
 }
 
 /// Numbers that look random and are the same in every run (splitmix64).

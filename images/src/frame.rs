@@ -108,6 +108,23 @@ impl<'a> Image<'a> {
         }))
     }
 
+    /// The next entry as `parse` makes it of the bytes, or `None`, and then it is still to be read: a way
+    /// past the checks that all entries need, for short entries of the usual form.
+    #[inline]
+    pub(crate) fn next_if<T>(&mut self, parse: impl FnOnce(&'a [u8]) -> Option<T>) -> Option<T> {
+        if !matches!(self.order, Order::Little) {
+            return None;
+        }
+        let mut ahead = self.reader.clone();
+        let size = ahead.take(4).ok()?.first_chunk().copied().map(u32::from_le_bytes)?;
+        if size > SHORT {
+            return None;
+        }
+        let parsed = parse(ahead.take(size.into()).ok()?)?;
+        self.reader = ahead;
+        Some(parsed)
+    }
+
     /// Whether an entry is the first of the image.
     pub(crate) fn is_first(&self, entry: &RawEntry<'_>) -> bool {
         entry.offset == self.first as u64
@@ -233,6 +250,9 @@ fn word(reader: &mut Reader<'_>, order: Order) -> Result<u32, Fault> {
         Order::Big => u32::from_be_bytes(bytes),
     })
 }
+
+/// Longest entry that is short, in bytes.
+const SHORT: u32 = 64;
 
 /// Bytes of the words around messages.
 const SIZE_WORD: usize = 4;

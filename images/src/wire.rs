@@ -58,19 +58,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A varint of any length. Up to 8 bytes, as addresses have, are taken at once.
+    /// A varint of any length.
     fn long_varint(&mut self) -> Result<u64, Fault> {
-        if let Some((bytes, _)) = self.rest.split_first_chunk() {
-            let word = u64::from_le_bytes(*bytes);
-            let last = (!word & 0x8080_8080_8080_8080).trailing_zeros() / 8;
-            if last < 8 {
-                self.rest = self.rest.get(last as usize + 1..).unwrap_or_default();
-                // Drops what follows the last byte, then joins 7 bits of each in pairs.
-                let word = word & (u64::MAX >> (56 - 8 * last));
-                let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
-                let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
-                return Ok(word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4);
-            }
+        if let Some((value, rest)) = split_varint(self.rest) {
+            self.rest = rest;
+            return Ok(value);
         }
         let mut value = 0;
         for (i, &byte) in self.rest.iter().enumerate() {
@@ -139,6 +131,26 @@ impl<'a> Reader<'a> {
             WireType::Fixed32 => self.take(4).map(drop),
         }
     }
+}
+
+/// A varint and what follows it. `None` for one of more than 8 bytes, or close to the end.
+#[inline]
+pub(crate) fn split_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    if let [byte @ ..0x80, rest @ ..] = bytes {
+        return Some((u64::from(*byte), rest));
+    }
+    let word = u64::from_le_bytes(*bytes.first_chunk()?);
+    // Up to 8 bytes, as addresses have, are taken at once.
+    let last = (!word & 0x8080_8080_8080_8080).trailing_zeros() / 8;
+    if last == 8 {
+        return None;
+    }
+    let rest = bytes.get(last as usize + 1..)?;
+    // Drops what follows the last byte, then joins 7 bits of each in pairs.
+    let word = word & (u64::MAX >> (56 - 8 * last));
+    let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
+    Some((word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4, rest))
 }
 
 impl WireType {

@@ -92,6 +92,9 @@ impl Ending {
     /// Ends the worker, and waits until it has ended.
     pub(crate) fn finish(mut self, worker: &mut Worker) {
         while let Next::Wait(until) = self.advance(worker) {
+            if self.ended.is_none() && worker.try_wait().is_some() {
+                return;
+            }
             std::thread::sleep(until.saturating_duration_since(Instant::now()));
         }
     }
@@ -112,12 +115,15 @@ impl Ending {
             return Next::Wait(now + TICK);
         }
         if gone {
-            return Next::Over(StopMethod::Refused);
+            // It may have left its answer, perhaps that all went well.
+            return Next::Wait(now);
         }
         let how = match worker.subject {
             Subject::Tasks { root } if safe_point::hold(worker.pid(), root) => StopMethod::Killed,
             Subject::Tasks { .. } if now < since + WINDOW => return Next::Wait(now + TICK),
             Subject::Tasks { .. } => StopMethod::KilledUnsafely,
+            // What it has made is adopted by others when it ends.
+            Subject::Restored { .. } if !halt(worker) => return Next::Wait(now),
             Subject::Restored { root, image_root } => {
                 self.swept = sweep(worker, root, image_root);
                 StopMethod::Killed
@@ -132,9 +138,24 @@ impl Ending {
     }
 }
 
-/// Ends a worker and everything a restore has made so far.
-fn sweep(worker: &Worker, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Pid> {
+/// Stops a worker; whether it stands still, and has not ended meanwhile.
+fn halt(worker: &Worker) -> bool {
     worker.signal(Signal::SIGSTOP);
+    let limit = Instant::now() + HALT_TIME;
+    loop {
+        let stat = Process::new(worker.pid().as_raw()).and_then(|process| process.stat());
+        match stat.map(|stat| stat.state) {
+            Ok('T' | 't') => return true,
+            Ok('Z' | 'X') | Err(_) => return false,
+            // In the middle of a system call.
+            Ok(_) if Instant::now() < limit => std::thread::sleep(TICK / 10),
+            Ok(_) => return true,
+        }
+    }
+}
+
+/// Kills everything that a restore, whose worker stands still, has made so far.
+fn sweep(worker: &Worker, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Pid> {
     let mut roots = tree::children(worker.pid());
     roots.extend(root);
     let siblings = tree::children(Pid::this());
@@ -158,6 +179,9 @@ fn is_made_by(pid: Pid, worker: Pid, image_root: Option<Pid>) -> bool {
 /// How long after the grace time a safe point is waited for. The dangerous stretches last a few
 /// milliseconds a task.
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// How long a worker may take to stop.
+const HALT_TIME: Duration = Duration::from_secs(1);
 
 /// How often to look.
 const TICK: Duration = Duration::from_millis(1);

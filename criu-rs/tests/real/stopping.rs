@@ -279,7 +279,7 @@ fn ended_restore(lab: &Lab) {
     let (images, mut target) = checkpointed(lab, &["tree", "20"]);
     let mut ended = 0;
     for sibling in [false, true] {
-        for milliseconds in (5..120).step_by(5) {
+        for milliseconds in (4..120).step_by(2) {
             let restore = Restore::new(&images)
                 .rst_sibling(sibling)
                 .deadline(Duration::from_millis(milliseconds))

@@ -12,10 +12,9 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use common::{ANON, PAGE, one_task, pagemap, pattern, run, vma};
+use common::{ANON, PAGE, Payload, dump, one_task, pagemap, pattern, python, run, vma};
 use criu_images::proto::{PagemapBlocks, PagemapEntry};
 use criu_images::source::InMemory;
 use criu_images::{Error, ErrorKind, ImageSet, check};
@@ -157,32 +156,16 @@ fn compressed_dump(suite: &str) {
     let directory = common::scratch(&format!("compressed-{suite}"));
     let (plain, packed) = (directory.join("plain"), directory.join("packed"));
     fs::create_dir(&plain).unwrap();
-    let payload = Payload(
-        Command::new("setsid")
-            .args(["sleep", "1000"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
+    let payload = Payload::start(&["sleep", "1000"]);
     let pid = payload.0.id();
     while fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() != "sleep\n" {
         std::thread::yield_now();
     }
-    let dump = Command::new(suite_dir(suite).join("usr/sbin/criu"))
-        .args(["dump", "--leave-running", "-o", "dump.log", "-t", &pid.to_string(), "-D"])
-        .arg(&plain)
-        .output()
-        .unwrap();
-    assert!(dump.status.success(), "{dump:?}");
+    dump(suite, pid, "--leave-running", &plain);
     assert!(Command::new("cp").arg("-a").arg(&plain).arg(&packed).status().unwrap().success());
-    let output = Command::new("/usr/bin/python3")
-        .args(["-c", "from crit.__main__ import main; main()", "compress", "--in-place"])
+    let output = python("experimental", "from crit.__main__ import main; main()")
+        .args(["compress", "--in-place"])
         .arg(&packed)
-        .env("PYTHONPATH", suite_dir("experimental").join("usr/lib/python3/dist-packages"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdin(Stdio::null())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -208,21 +191,4 @@ fn compressed_dump(suite: &str) {
         }
     }
     assert!(alike > 100, "{alike}");
-}
-
-fn suite_dir(suite: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
-    let folder = target.join("criu").join(suite);
-    assert!(folder.is_dir(), "{}: run `cargo xtask setup --tests`", folder.display());
-    folder
-}
-
-struct Payload(Child);
-
-impl Drop for Payload {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
 }

@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use common::{ANON, PAGE, image, one_task, pagemap, pattern, run, vma};
+use common::{ANON, PAGE, Payload, dump, image, one_task, pagemap, pattern, run, vma};
 use criu_images::proto::core_entry::March;
 use criu_images::proto::{
     CoreEntry, TaskCoreEntry, ThreadCoreEntry, ThreadInfoAarch64, ThreadInfoX86,
@@ -89,15 +89,6 @@ struct Said {
     ip: u64,
 }
 
-struct Payload(Child);
-
-impl Drop for Payload {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 fn check(suite: &str) {
     let directory = common::scratch(&format!("core-{suite}"));
     // Nothing of the test runner's may stay open in the payload but the three standard streams.
@@ -119,15 +110,7 @@ fn check(suite: &str) {
 
     let images = directory.join("images");
     fs::create_dir(&images).unwrap();
-    let dump = Command::new(criu(suite))
-        .args(["dump", "--leave-running", "-v4", "-o", "dump.log", "-t"])
-        .arg(payload.0.id().to_string())
-        .arg("-D")
-        .arg(&images)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(dump.status.success(), "{dump:?}");
+    dump(suite, payload.0.id(), "--leave-running", &images);
 
     let set = ImageSet::open(&images).unwrap();
     let task = set.checkpoint().unwrap().root();
@@ -363,15 +346,6 @@ fn gdb(program: Option<&Path>, core: &Path, questions: &[String]) -> String {
     let output = gdb.args(program).arg("--core").arg(core).stdin(Stdio::null()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
-}
-
-/// A CRIU that `cargo xtask setup --tests` has put under the target directory.
-fn criu(suite: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
-    let criu = target.join("criu").join(suite).join("usr/sbin/criu");
-    assert!(criu.is_file(), "{} is not there: run `cargo xtask setup --tests`", criu.display());
-    criu
 }
 
 const BASE: u64 = 0x40_0000;

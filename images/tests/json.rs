@@ -15,10 +15,9 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
-use common::image;
+use common::{Payload, dump, image, python};
 use criu_images::json::{EncodeError, Style, decode, encode};
 use criu_images::kind::{self, ALL, Entries, Extra, Kind};
 use criu_images::schema::{Entry, Label, Message as Schema, Show, Type};
@@ -99,25 +98,12 @@ fn dumps_by_4_3_come_back_from_crit_s_json() {
 /// Every image of a real dump: from our JSON, from crit's, and ours is crit's.
 fn dumps(suite: &str) {
     let directory = common::scratch(&format!("json-{suite}"));
-    let payload = Payload(
-        Command::new("setsid")
-            .args(["sh", "-c", "echo waiting in the pipe | sleep 1000"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
+    let payload = Payload::start(&["sh", "-c", "echo waiting in the pipe | sleep 1000"]);
     let pid = payload.0.id();
     while fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().is_empty() {
         std::thread::yield_now();
     }
-    let dump = Command::new(suite_dir(suite).join("usr/sbin/criu"))
-        .args(["dump", "--leave-running", "-o", "dump.log", "-t", &pid.to_string(), "-D"])
-        .arg(&directory)
-        .output()
-        .unwrap();
-    assert!(dump.status.success(), "{dump:?}");
+    dump(suite, pid, "--leave-running", &directory);
     let names = fs::read_dir(&directory).unwrap();
     let names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     crit(suite, &directory);
@@ -271,36 +257,9 @@ for name in os.listdir('.'):
         with open(name + '.' + suffix, 'w') as f:
             json.dump(image, f, indent=4 if pretty else None)
 ";
-    let output = Command::new("/usr/bin/python3")
-        .args(["-c", PROGRAM])
-        .current_dir(directory)
-        .env("PYTHONPATH", suite_dir(suite).join("usr/lib/python3/dist-packages"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = python(suite, PROGRAM).current_dir(directory).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     println!("{}", String::from_utf8_lossy(&output.stdout));
-}
-
-fn suite_dir(suite: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
-    let folder = target.join("criu").join(suite);
-    assert!(folder.is_dir(), "{}: run `cargo xtask setup --tests`", folder.display());
-    folder
-}
-
-struct Payload(Child);
-
-impl Drop for Payload {
-    fn drop(&mut self) {
-        _ = nix::sys::signal::killpg(
-            nix::unistd::Pid::from_raw(self.0.id() as i32),
-            nix::sys::signal::Signal::SIGKILL,
-        );
-        _ = self.0.wait();
-    }
 }
 
 /// Images nobody dumped: each field with a value of its type, or left out.

@@ -31,15 +31,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-/// A CRIU that `cargo xtask setup` has put under the target directory.
-fn criu(suite: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
-    let criu = target.join("criu").join(suite).join("usr/sbin/criu");
-    assert!(criu.is_file(), "{} is not there: run `cargo xtask setup`", criu.display());
-    criu
-}
-
 #[test]
 fn criu_4_1() {
     check("trixie");
@@ -145,17 +136,7 @@ impl Dumped {
         let [area, others @ ..]: [u64; 4] = ready.try_into().unwrap();
         let dumped =
             Self { child, others: others.map(|pid| u32::try_from(pid).unwrap()), area, images };
-        let output = Command::new(criu(suite))
-            .args(["dump", "--leave-stopped", "-v4", "-o", "dump.log", "-t"])
-            .arg(dumped.child.id().to_string())
-            .arg("-D")
-            .arg(&dumped.images)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let log = fs::read_to_string(dumped.images.join("dump.log")).unwrap_or_default();
-        let errors: Vec<_> = log.lines().filter(|line| line.contains("Error")).collect();
-        assert!(output.status.success(), "{output:?} {errors:#?}");
+        common::dump(suite, dumped.child.id(), "--leave-stopped", &dumped.images);
         dumped
     }
 }

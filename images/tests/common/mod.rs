@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use criu_images::kind::{self, Kind};
 use criu_images::proto::{
@@ -152,3 +153,56 @@ pub(crate) fn tour(set: &ImageSet) -> Result<String> {
 pub(crate) const PAGE: u64 = 4096;
 /// Status of an anonymous private mapping.
 pub(crate) const ANON: u32 = 1 | 1 << 9;
+
+/// What `cargo xtask setup --tests` has unpacked of a Debian suite.
+pub(crate) fn suite_dir(suite: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
+    let folder = target.join("criu").join(suite);
+    assert!(folder.is_dir(), "{}: run `cargo xtask setup --tests`", folder.display());
+    folder
+}
+
+/// Dumps a process with the CRIU of a suite and lets it run on, or stopped.
+pub(crate) fn dump(suite: &str, pid: u32, after: &str, images: &Path) {
+    let output = Command::new(suite_dir(suite).join("usr/sbin/criu"))
+        .args(["dump", after, "-v4", "-o", "dump.log", "-t", &pid.to_string(), "-D"])
+        .arg(images)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let log = fs::read_to_string(images.join("dump.log")).unwrap_or_default();
+    let errors: Vec<_> = log.lines().filter(|line| line.contains("Error")).collect();
+    assert!(output.status.success(), "{output:?} {errors:#?}");
+}
+
+/// Python with the library of a suite's crit.
+pub(crate) fn python(suite: &str, program: &str) -> Command {
+    let mut python = Command::new("/usr/bin/python3");
+    python
+        .args(["-c", program])
+        .env("PYTHONPATH", suite_dir(suite).join("usr/lib/python3/dist-packages"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::null());
+    python
+}
+
+/// A command in a session of its own, killed with all its processes in the end.
+pub(crate) struct Payload(pub(crate) Child);
+
+impl Payload {
+    pub(crate) fn start(words: &[&str]) -> Self {
+        let mut command = Command::new("setsid");
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        let group = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}

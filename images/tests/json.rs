@@ -225,6 +225,36 @@ fn cut_json_is_refused() {
     }
 }
 
+/// Whatever the bytes are, decoding ends in a result, and what it writes can be read again.
+#[test]
+fn corrupt_images_end_in_a_result() {
+    let mut random = Random(1);
+    let mut decoded = 0;
+    for kind in ALL.iter().filter(|kind| kind.entries != Entries::Raw) {
+        let bytes = random.image(kind);
+        for round in 0..400 {
+            let mut bytes = bytes.clone();
+            if round % 2 == 0 {
+                bytes.truncate(random.below(bytes.len() as u64) as usize);
+            } else {
+                let place = random.below(bytes.len() as u64) as usize;
+                bytes[place] ^= 1 << random.below(8);
+            }
+            let Ok(image) = Image::parse("x", &bytes, kind) else { continue };
+            let mut out = Vec::new();
+            if decode(image, PRETTY, &mut out).is_ok() {
+                decoded += 1;
+                if let Err(error) = encode(&*out, &mut Vec::new()) {
+                    // Only what is decoded by its bytes and not by its meaning.
+                    let text = error.to_string();
+                    assert!(text.contains("says") || text.contains("required"), "{kind:?} {text}");
+                }
+            }
+        }
+    }
+    assert!(decoded > 1000, "{decoded}");
+}
+
 #[test]
 fn errors_of_the_writer_are_its_own() {
     struct Full;

@@ -283,6 +283,11 @@ impl<W: Write> Writer<'_, W> {
 
     fn number(&mut self, field: &Field, kind: Type, number: u64, hex: bool) {
         let signed = signed(kind, number);
+        // Protobuf cuts to the size.
+        let number = match kind {
+            Type::Uint32 | Type::Int32 | Type::Sint32 => number & u64::from(u32::MAX),
+            _ => number,
+        };
         match kind {
             Type::Bool => {
                 let text = if number != 0 { "true" } else { "false" };
@@ -301,24 +306,21 @@ impl<W: Write> Writer<'_, W> {
 
     /// A number as people are shown it.
     fn shown(&mut self, field: &Field, kind: Type, number: u64, signed: i64, hex: bool) {
-        // Unsigned, as wide as its type.
-        let wide = match kind {
-            Type::Uint32 | Type::Int32 | Type::Sint32 => number & u64::from(u32::MAX),
-            _ => number,
-        };
         let mut text = std::mem::take(&mut self.scratch);
         text.clear();
         match field.show {
             _ if hex || field.show == Show::Hex => {
                 let (sign, size) = match kind_is_signed(kind) && signed < 0 {
                     true => ("-", signed.unsigned_abs()),
-                    false => ("", if kind_is_signed(kind) { signed.unsigned_abs() } else { wide }),
+                    false => {
+                        ("", if kind_is_signed(kind) { signed.unsigned_abs() } else { number })
+                    }
                 };
                 _ = write!(text, "{sign}0x{size:x}");
             }
-            Show::Dev => shown::device(wide, false, &mut text),
-            Show::Odev => shown::device(wide, true, &mut text),
-            Show::Flags(table) => shown::flags(table, wide, &mut text),
+            Show::Dev => shown::device(number, false, &mut text),
+            Show::Odev => shown::device(number, true, &mut text),
+            Show::Flags(table) => shown::flags(table, number, &mut text),
             Show::Dict(table) => match shown::name(table, field, signed) {
                 Some(name) => text.push_str(name),
                 None => {

@@ -175,5 +175,6 @@ fn flags(vma: &Vma<'_>) -> u32 {
 /// debuggers look through them one by one.
 const MAX_GAP: u64 = 64 << 10;
 
-/// Debuggers keep a table of them; so large a core file is a fault or an attack.
-const MAX_SEGMENTS: usize = 16 << 20;
+/// Most pieces of memory accepted. Each costs a hundred bytes here and more in a debugger; the largest
+/// tasks known have 400,000.
+const MAX_SEGMENTS: usize = 1 << 20;

@@ -40,6 +40,9 @@
 //! follow it can stand before the [directory](source::Directory). What an image says may still be
 //! untrue: a path in it is a claim, not a file to open.
 
+mod arch;
+pub mod bpf;
+mod caps;
 mod chain;
 mod check;
 mod checkpoint;
@@ -55,6 +58,7 @@ pub mod memory;
 mod namespaces;
 pub mod proto;
 pub mod schema;
+mod seccomp;
 mod set;
 pub mod source;
 mod stats;
@@ -63,6 +67,8 @@ mod text;
 mod wire;
 mod words;
 
+pub use arch::Architecture;
+pub use caps::Capabilities;
 pub use check::{Finding, Severity, check};
 pub use checkpoint::Checkpoint;
 pub use coredump::CoreDump;
@@ -70,6 +76,7 @@ pub use error::{Error, ErrorKind, FieldName, NoPage, Result, WriteError};
 pub use extra::Payload;
 pub use frame::{Image, RawEntry};
 pub use namespaces::{Namespace, NamespaceKind};
+pub use seccomp::{Filter, Seccomp};
 pub use set::ImageSet;
 pub use stats::{DumpStats, RestoreStats};
 pub use task::{State, Task, Thread};

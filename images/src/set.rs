@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::FileTable;
 use crate::frame::Image;
 use crate::kind::{self, Kind};
-use crate::proto::InventoryEntry;
+use crate::proto::{InventoryEntry, SeccompEntry};
 use crate::schema::Entry;
 use crate::source::{Directory, Source};
 
@@ -32,6 +32,7 @@ pub struct ImageSet {
     inventory: InventoryEntry,
     tree: OnceLock<Tree>,
     files: OnceLock<FileTable>,
+    seccomp: OnceLock<SeccompEntry>,
 }
 
 impl ImageSet {
@@ -55,7 +56,13 @@ impl ImageSet {
             let kind = ErrorKind::Version(inventory.img_version);
             return Err(Error::new(kind::INVENTORY.file, kind));
         }
-        Ok(Self { level, inventory, tree: OnceLock::new(), files: OnceLock::new() })
+        Ok(Self {
+            level,
+            inventory,
+            tree: OnceLock::new(),
+            files: OnceLock::new(),
+            seccomp: OnceLock::new(),
+        })
     }
 
     /// What is true of the whole set.
@@ -96,6 +103,20 @@ impl ImageSet {
     /// The open files of all tasks.
     pub(crate) fn files(&self) -> Result<&FileTable> {
         cached(&self.files, || FileTable::read(self))
+    }
+
+    /// The seccomp filters of all threads; none when the set lacks the image.
+    pub(crate) fn seccomp(&self) -> Result<&SeccompEntry> {
+        cached(&self.seccomp, || Ok(self.optional(kind::SECCOMP, 0)?.unwrap_or_default()))
+    }
+
+    /// The entry of an image that has one; `None` when the set lacks it.
+    pub(crate) fn optional<M: Entry>(&self, kind: &'static Kind, id: u64) -> Result<Option<M>> {
+        let name = kind.file_name(id);
+        let Some(bytes) = self.level.read(&name)? else {
+            return Ok(None);
+        };
+        Image::parse(&name, &bytes, kind)?.single().map(Some)
     }
 
     /// The entry of an image that has one and has to be there.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::arch::Architecture;
 use crate::checkpoint::{Node, Tree};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::files::{Fd, OpenFile};
@@ -10,9 +11,10 @@ use crate::kind::{self, Kind};
 use crate::memory::Memory;
 use crate::namespaces::Namespace;
 use crate::proto::{
-    CoreEntry, CredsEntry, FdinfoEntry, FsEntry, MmEntry, TaskCoreEntry, TaskKobjIdsEntry,
-    ThreadCoreEntry,
+    CoreEntry, CredsEntry, FdinfoEntry, FsEntry, MmEntry, SeccompMode, TaskCoreEntry,
+    TaskKobjIdsEntry, ThreadCoreEntry,
 };
+use crate::seccomp::Seccomp;
 use crate::set::ImageSet;
 use crate::text::Text;
 
@@ -55,9 +57,9 @@ pub enum State {
 /// A thread of a [`Task`].
 #[derive(Clone, Debug)]
 pub struct Thread<'a> {
+    task: Task<'a>,
     tid: u32,
     core: Cow<'a, CoreEntry>,
-    name: &'a [u8],
 }
 
 impl<'a> Task<'a> {
@@ -157,8 +159,7 @@ impl<'a> Task<'a> {
                 true => Cow::Borrowed(&self.node.core),
                 false => Cow::Owned(self.set.single(kind::CORE, tid.into())?),
             };
-            let name = &self.node.task.comm;
-            Ok(Thread { tid, core, name })
+            Ok(Thread { task: *self, tid, core })
         });
         threads.collect()
     }
@@ -261,6 +262,16 @@ impl<'a> Task<'a> {
         })
     }
 
+    /// What its first thread's image says of seccomp, which older sets have apart.
+    pub(crate) fn own_seccomp(&self) -> (Option<SeccompMode>, Option<u32>) {
+        let own = own_seccomp(&self.node.core);
+        let (mode, filter) = (self.node.task.old_seccomp_mode, self.node.task.old_seccomp_filter);
+        match own.0 {
+            Some(_) => own,
+            None => (mode.and_then(|mode| mode.try_into().ok()), filter),
+        }
+    }
+
     fn if_alive<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
         match self.is_alive() {
             true => read().map(Some),
@@ -309,7 +320,12 @@ impl Thread<'_> {
     /// Its name, at most 15 bytes.
     pub fn name(&self) -> Text<'_> {
         let own = self.thread_core().and_then(|core| core.comm.as_deref());
-        Text(own.unwrap_or(self.name))
+        Text(own.unwrap_or(&self.task.core().comm))
+    }
+
+    /// The task it belongs to.
+    pub fn task(&self) -> Task<'_> {
+        self.task
     }
 
     /// Everything its core image has, registers included, but not what belongs to the whole task.
@@ -326,4 +342,32 @@ impl Thread<'_> {
     pub fn creds(&self) -> Option<&CredsEntry> {
         self.thread_core()?.creds.as_ref()
     }
+
+    /// What its own image says of seccomp.
+    pub(crate) fn own_seccomp(&self) -> (Option<SeccompMode>, Option<u32>) {
+        match self.tid == self.task.pid() {
+            true => self.task.own_seccomp(),
+            false => own_seccomp(&self.core),
+        }
+    }
+
+    /// Its architecture; `None` of one that is not known.
+    pub fn architecture(&self) -> Option<Architecture> {
+        Architecture::of(&self.core)
+    }
+
+    /// How seccomp(2) restricts it.
+    ///
+    /// # Errors
+    /// Those of `seccomp.img`; [`ErrorKind::Dangling`] when a filter leads nowhere,
+    /// [`ErrorKind::Malformed`] when the filters form a loop.
+    pub fn seccomp(&self) -> Result<Seccomp<'_>> {
+        Seccomp::of(self, self.task.set)
+    }
+}
+
+fn own_seccomp(core: &CoreEntry) -> (Option<SeccompMode>, Option<u32>) {
+    let thread = core.thread_core.as_ref();
+    let mode = thread.and_then(|thread| thread.seccomp_mode?.try_into().ok());
+    (mode, thread.and_then(|thread| thread.seccomp_filter))
 }

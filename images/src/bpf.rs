@@ -1,0 +1,706 @@
+//! Classic BPF, as seccomp(2) filters are written in: disassembled, and asked what they do.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+
+use crate::arch::Architecture;
+use crate::error::{ErrorKind, Fault};
+
+/// A seccomp filter's program. It displays as its disassembly, in the notation of the kernel's `bpf_dbg`
+/// with remarks.
+///
+/// ```
+/// use criu_images::{Architecture, bpf::Program};
+///
+/// // ld [0]; jeq #101, 0, 1; ret KILL_PROCESS; ret ALLOW
+/// let bytes = [
+///     [0x20, 0, 0, 0, 0, 0, 0, 0], [0x15, 0, 0, 1, 101, 0, 0, 0],
+///     [0x06, 0, 0, 0, 0, 0, 0, 0x80], [0x06, 0, 0, 0, 0, 0, 0xff, 0x7f],
+/// ];
+/// let program = Program::parse(bytes.as_flattened(), Architecture::X86_64)?;
+/// assert_eq!(program.summary().to_string(), "allows; kills the process on ptrace");
+/// println!("{program}");
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    code: Vec<Instruction>,
+    arch: Architecture,
+}
+
+/// One instruction: the kernel's `struct sock_filter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "the kernel's own")]
+pub struct Instruction {
+    /// What it does.
+    pub code: u16,
+    /// How many instructions a jump skips if its condition holds.
+    pub jt: u8,
+    /// How many if not.
+    pub jf: u8,
+    /// Its operand.
+    pub k: u32,
+}
+
+/// What a filter answers to a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// `SECCOMP_RET_KILL_PROCESS`
+    KillProcess,
+    /// `SECCOMP_RET_KILL_THREAD`
+    KillThread,
+    /// `SECCOMP_RET_TRAP`: SIGSYS.
+    Trap,
+    /// `SECCOMP_RET_ERRNO`: it fails with this error number.
+    Errno(u16),
+    /// `SECCOMP_RET_USER_NOTIF`: another process decides.
+    Notify,
+    /// `SECCOMP_RET_TRACE`: the tracer decides.
+    Trace(u16),
+    /// `SECCOMP_RET_LOG`: allowed, and logged.
+    Log,
+    /// `SECCOMP_RET_ALLOW`
+    Allow,
+}
+
+/// What a program does with the system calls of its architecture. It displays as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// With a system call that has no name.
+    pub default: Answers,
+    /// With those that it answers otherwise, by name.
+    pub exceptions: Vec<(Answers, Vec<&'static str>)>,
+    /// With system calls of other architectures.
+    pub foreign: Answers,
+}
+
+/// Every answer that a program may give to one system call, arguments deciding which. None when it is too
+/// intricate to follow.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Answers(pub BTreeSet<Action>);
+
+impl Program {
+    /// Takes a filter's instructions, as images and the kernel have them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`] for a length no filter has, an instruction that seccomp refuses, a jump past
+    /// the end; the offset is the instruction's.
+    pub fn parse(bytes: &[u8], arch: Architecture) -> Result<Self, crate::Error> {
+        Self::read(bytes, arch).map_err(|fault| crate::Error::new("seccomp filter", fault))
+    }
+
+    pub(crate) fn read(bytes: &[u8], arch: Architecture) -> Result<Self, Fault> {
+        let code = bytes.chunks_exact(SIZE);
+        if bytes.len() % SIZE != 0 || bytes.is_empty() || code.len() > MAX_LENGTH {
+            let want = "1 to 4096 instructions of 8 bytes";
+            return Err(ErrorKind::Value { found: bytes.len() as u64, want }.into());
+        }
+        let code = code.filter_map(|bytes| Some(Instruction::read(*bytes.first_chunk()?, arch)));
+        let program = Self { code: code.collect(), arch };
+        for (at, instruction) in program.code.iter().enumerate() {
+            let ends = at + 1 == program.code.len();
+            instruction.check(program.code.len() - at - 1, ends).map_err(|k| k.at(at * SIZE))?;
+        }
+        Ok(program)
+    }
+
+    /// The architecture it is read for.
+    pub fn architecture(&self) -> Architecture {
+        self.arch
+    }
+
+    /// Its instructions.
+    pub fn instructions(&self) -> &[Instruction] {
+        &self.code
+    }
+
+    /// The instructions as images have them: what [`parse`](Self::parse) takes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.code.iter().flat_map(|instruction| instruction.bytes(self.arch)).collect()
+    }
+
+    /// What it answers to a system call of an architecture, whatever the arguments.
+    pub fn answers(&self, arch: u32, number: u32) -> Answers {
+        let start = State { at: 0, a: Some(0), x: Some(0), memory: BTreeMap::new() };
+        let (mut waiting, mut seen) = (vec![start], HashSet::new());
+        let mut found = BTreeSet::new();
+        while let Some(state) = waiting.pop() {
+            if seen.len() >= MAX_STATES {
+                return Answers(BTreeSet::new());
+            }
+            if !seen.insert(state.clone()) {
+                continue;
+            }
+            match self.code.get(state.at) {
+                Some(instruction) => {
+                    instruction.step(state, arch, number, &mut waiting, &mut found);
+                }
+                // `check` has seen that jumps stay inside and that the last returns.
+                None => continue,
+            }
+        }
+        Answers(found)
+    }
+
+    /// What it does with every system call.
+    pub fn summary(&self) -> Summary {
+        let own = self.arch.audit();
+        let default = self.answers(own, NO_SYSCALL);
+        let mut exceptions: BTreeMap<Answers, Vec<&'static str>> = BTreeMap::new();
+        for (number, name) in self.arch.syscalls() {
+            let answers = self.answers(own, number);
+            if answers != default {
+                exceptions.entry(answers).or_default().push(name);
+            }
+        }
+        let exceptions = exceptions.into_iter().collect();
+        Summary { default, exceptions, foreign: self.answers(0, NO_SYSCALL) }
+    }
+
+    /// Where the accumulator comes from before each instruction, if on all ways from the same word.
+    fn sources(&self) -> Vec<Option<u32>> {
+        let mut sources: Vec<Flow> = vec![Flow::Unreached; self.code.len()];
+        if let Some(first) = sources.first_mut() {
+            *first = Flow::Other;
+        }
+        for (at, instruction) in self.code.iter().enumerate() {
+            let mut flow = sources.get(at).copied().unwrap_or(Flow::Other);
+            match instruction.code & CLASS {
+                _ if flow == Flow::Unreached => continue,
+                LD if instruction.code & MODE == ABS => flow = Flow::Word(instruction.k),
+                LD | ALU => flow = Flow::Other,
+                MISC if instruction.code & TXA != 0 => flow = Flow::Other,
+                _ => {}
+            }
+            for skip in instruction.ways() {
+                if let Some(next) = sources.get_mut(at + 1 + skip) {
+                    *next = match *next {
+                        Flow::Unreached => flow,
+                        same if same == flow => flow,
+                        _ => Flow::Other,
+                    };
+                }
+            }
+        }
+        let word = |flow| match flow {
+            Flow::Word(word) => Some(word),
+            _ => None,
+        };
+        sources.into_iter().map(word).collect()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Unreached,
+    Word(u32),
+    Other,
+}
+
+/// What is known before an instruction; arguments are not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    at: usize,
+    a: Option<u32>,
+    x: Option<u32>,
+    memory: BTreeMap<u32, Option<u32>>,
+}
+
+impl Instruction {
+    fn read(bytes: [u8; 8], arch: Architecture) -> Self {
+        let [a, b, jt, jf, k @ ..] = bytes;
+        match arch.is_big_endian() {
+            true => Self { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(k) },
+            false => Self { code: u16::from_le_bytes([a, b]), jt, jf, k: u32::from_le_bytes(k) },
+        }
+    }
+
+    fn bytes(self, arch: Architecture) -> [u8; 8] {
+        let ([a, b], [c, d, e, f]) = match arch.is_big_endian() {
+            true => (self.code.to_be_bytes(), self.k.to_be_bytes()),
+            false => (self.code.to_le_bytes(), self.k.to_le_bytes()),
+        };
+        [a, b, self.jt, self.jf, c, d, e, f]
+    }
+
+    /// Whether seccomp takes it, with so many instructions after it.
+    fn check(&self, after: usize, is_last: bool) -> Result<(), ErrorKind> {
+        let wrong = |found: u64, want| Err(ErrorKind::Value { found, want });
+        let code = self.code.into();
+        let known = match self.code & CLASS {
+            LD => match self.code & !CLASS {
+                ABS if self.k >= DATA_SIZE || self.k % 4 != 0 => {
+                    return wrong(self.k.into(), "the offset of a word of seccomp_data");
+                }
+                MEM if self.k >= MEMORY => return wrong(self.k.into(), "a memory word below 16"),
+                ABS | IMM | MEM | LEN => true,
+                _ => false,
+            },
+            LDX => match self.code & !CLASS {
+                MEM if self.k >= MEMORY => return wrong(self.k.into(), "a memory word below 16"),
+                IMM | MEM | LEN => true,
+                _ => false,
+            },
+            ST | STX if self.k >= MEMORY => {
+                return wrong(self.k.into(), "a memory word below 16");
+            }
+            ST | STX => self.code & !CLASS == 0,
+            ALU => match self.code & !CLASS & !X {
+                DIV if self.code & X == 0 && self.k == 0 => return wrong(0, "a divisor"),
+                op => ALU_NAMES.iter().any(|(known, _)| *known == op) || self.code == ALU | NEG,
+            },
+            JMP => {
+                let known = self.code == JMP | JA
+                    || JUMP_NAMES.iter().any(|(op, _)| *op == self.code & !CLASS & !X);
+                let furthest = self.ways().max().unwrap_or(0);
+                if known && furthest >= after {
+                    return wrong(furthest as u64, "a jump inside the program");
+                }
+                known
+            }
+            RET => matches!(self.code & !CLASS, 0 | RET_A),
+            _ => matches!(self.code & !CLASS, 0 | TXA),
+        };
+        match known {
+            false => wrong(code, "an instruction that seccomp takes"),
+            true if is_last && self.code & CLASS != RET => wrong(code, "a return at the end"),
+            true => Ok(()),
+        }
+    }
+
+    /// How many instructions it may skip.
+    fn ways(&self) -> impl Iterator<Item = usize> {
+        let ways = match self.code & CLASS {
+            RET => [None, None],
+            JMP if self.code == JMP | JA => [usize::try_from(self.k).ok(), None],
+            JMP => [Some(self.jt.into()), Some(self.jf.into())],
+            _ => [Some(0), None],
+        };
+        ways.into_iter().flatten()
+    }
+
+    /// Adds the states after it, or what it returns.
+    fn step(
+        &self,
+        mut state: State,
+        arch: u32,
+        number: u32,
+        waiting: &mut Vec<State>,
+        found: &mut BTreeSet<Action>,
+    ) {
+        let operand = if self.code & X != 0 { state.x } else { Some(self.k) };
+        let mut ways: Vec<usize> = self.ways().collect();
+        match self.code & CLASS {
+            LD | LDX => {
+                let value = match self.code & MODE {
+                    ABS => match self.k {
+                        NR => Some(number),
+                        ARCH => Some(arch),
+                        _ => None,
+                    },
+                    MEM => state.memory.get(&self.k).copied().unwrap_or(Some(0)),
+                    LEN => Some(DATA_SIZE),
+                    _ => Some(self.k),
+                };
+                match self.code & CLASS {
+                    LD => state.a = value,
+                    _ => state.x = value,
+                }
+            }
+            ST => _ = state.memory.insert(self.k, state.a),
+            STX => _ = state.memory.insert(self.k, state.x),
+            ALU if self.code == ALU | NEG => state.a = state.a.map(u32::wrapping_neg),
+            ALU => {
+                // Dividing by an X that is 0 ends the program, and the thread.
+                if self.code & OP == DIV && operand.is_none_or(|by| by == 0) {
+                    found.insert(Action::KillThread);
+                    if operand == Some(0) {
+                        return;
+                    }
+                }
+                state.a = state.a.zip(operand).and_then(|(a, by)| compute(self.code & OP, a, by));
+            }
+            JMP if self.code == JMP | JA => {}
+            JMP => {
+                let holds = state.a.zip(operand).map(|(a, by)| match self.code & OP {
+                    JEQ => a == by,
+                    JGT => a > by,
+                    JGE => a >= by,
+                    _ => a & by != 0,
+                });
+                match holds {
+                    Some(true) => ways = vec![self.jt.into()],
+                    Some(false) => ways = vec![self.jf.into()],
+                    None => {}
+                }
+            }
+            RET => {
+                let value = if self.code & !CLASS == RET_A { state.a } else { Some(self.k) };
+                // An action that depends on an argument is one nobody writes.
+                found.extend(value.map(Action::of));
+            }
+            _ => match self.code & TXA {
+                0 => state.x = state.a,
+                _ => state.a = state.x,
+            },
+        }
+        waiting.extend(ways.iter().map(|skip| State { at: state.at + 1 + skip, ..state.clone() }));
+    }
+}
+
+fn compute(op: u16, a: u32, by: u32) -> Option<u32> {
+    Some(match op {
+        ADD => a.wrapping_add(by),
+        SUB => a.wrapping_sub(by),
+        MUL => a.wrapping_mul(by),
+        DIV => a.checked_div(by)?,
+        OR => a | by,
+        AND => a & by,
+        LSH => a.wrapping_shl(by),
+        RSH => a.wrapping_shr(by),
+        _ => a ^ by,
+    })
+}
+
+impl Action {
+    /// Of a value that a filter returns.
+    pub fn of(value: u32) -> Self {
+        let data = (value & 0xffff).try_into().unwrap_or(u16::MAX);
+        match value & 0xffff_0000 {
+            0x8000_0000 => Self::KillProcess,
+            0 => Self::KillThread,
+            0x0003_0000 => Self::Trap,
+            0x0005_0000 => Self::Errno(data),
+            0x7fc0_0000 => Self::Notify,
+            0x7ff0_0000 => Self::Trace(data),
+            0x7ffc_0000 => Self::Log,
+            0x7fff_0000 => Self::Allow,
+            // What the kernel does with actions it does not know.
+            _ => Self::KillProcess,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KillProcess => f.write_str("kills the process"),
+            Self::KillThread => f.write_str("kills the thread"),
+            Self::Trap => f.write_str("sends SIGSYS"),
+            Self::Errno(0) => f.write_str("returns 0"),
+            Self::Errno(number) => match errno(*number) {
+                Some(name) => write!(f, "fails with {name}"),
+                None => write!(f, "fails with error {number}"),
+            },
+            Self::Notify => f.write_str("asks a supervisor"),
+            Self::Trace(_) => f.write_str("asks the tracer"),
+            Self::Log => f.write_str("allows and logs"),
+            Self::Allow => f.write_str("allows"),
+        }
+    }
+}
+
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("does what cannot be foreseen");
+        }
+        for (index, action) in self.0.iter().rev().enumerate() {
+            let joint = if index == 0 { "" } else { " or " };
+            write!(f, "{joint}{action}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.default.fmt(f)?;
+        for (answers, names) in &self.exceptions {
+            write!(f, "; {answers} on {}", names.join(", "))?;
+        }
+        match self.foreign == self.default {
+            true => Ok(()),
+            false => write!(f, "; {} under other architectures", self.foreign),
+        }
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = self.sources();
+        for (at, (instruction, source)) in self.code.iter().zip(&sources).enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            let (text, remark) = instruction.text(at, *source, self.arch);
+            match remark.is_empty() {
+                true => write!(f, "{at:4}: {text}")?,
+                false => write!(f, "{at:4}: {text:32} ; {remark}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Instruction {
+    /// In words, with a remark.
+    fn text(self, at: usize, source: Option<u32>, arch: Architecture) -> (String, String) {
+        let k = self.k;
+        let plain = |text: String| (text, String::new());
+        let by = |code: u16| if code & X != 0 { "x".to_owned() } else { format!("#{k:#x}") };
+        match self.code & CLASS {
+            LD | LDX => {
+                let name = if self.code & CLASS == LD { "ld" } else { "ldx" };
+                match self.code & MODE {
+                    ABS => (format!("{name} [{k}]"), word(k, arch)),
+                    MEM => plain(format!("{name} M[{k}]")),
+                    LEN => plain(format!("{name} len")),
+                    _ => plain(format!("{name} #{k:#x}")),
+                }
+            }
+            ST => plain(format!("st M[{k}]")),
+            STX => plain(format!("stx M[{k}]")),
+            ALU if self.code == ALU | NEG => plain("neg".to_owned()),
+            ALU => {
+                let name = ALU_NAMES.iter().find(|(op, _)| *op == self.code & OP);
+                plain(format!("{} {}", name.map_or("?", |(_, name)| name), by(self.code)))
+            }
+            JMP if self.code == JMP | JA => {
+                let target = u64::from(k).saturating_add(at as u64 + 1);
+                plain(format!("jmp {target}"))
+            }
+            JMP => {
+                let name = JUMP_NAMES.iter().find(|(op, _)| *op == self.code & OP);
+                let name = name.map_or("?", |(_, name)| name);
+                let (t, f) = (at + 1 + usize::from(self.jt), at + 1 + usize::from(self.jf));
+                let remark = match source {
+                    Some(NR) if self.code & X == 0 => arch.syscall(k).map(str::to_owned),
+                    Some(ARCH) if self.code & X == 0 => {
+                        let found = Architecture::ALL.iter().find(|arch| arch.audit() == k);
+                        found.map(Architecture::to_string)
+                    }
+                    _ => None,
+                };
+                (format!("{name} {}, {t}, {f}", by(self.code)), remark.unwrap_or_default())
+            }
+            RET if self.code & !CLASS == RET_A => plain("ret a".to_owned()),
+            RET => (format!("ret #{k:#x}"), Action::of(k).to_string()),
+            _ if self.code & TXA != 0 => plain("txa".to_owned()),
+            _ => plain("tax".to_owned()),
+        }
+    }
+}
+
+/// A word of `struct seccomp_data`.
+fn word(offset: u32, arch: Architecture) -> String {
+    match offset {
+        NR => "system call".to_owned(),
+        ARCH => "architecture".to_owned(),
+        8..16 => format!("instruction pointer, {} half", half(offset, arch)),
+        _ => format!("argument {}, {} half", (offset - 16) / 8, half(offset, arch)),
+    }
+}
+
+fn half(offset: u32, arch: Architecture) -> &'static str {
+    match (offset % 8 == 0) != arch.is_big_endian() {
+        true => "low",
+        false => "high",
+    }
+}
+
+/// Error numbers that filters return, alike on all architectures but MIPS, which has another ENOSYS.
+fn errno(number: u16) -> Option<&'static str> {
+    let names = [
+        (1, "EPERM"),
+        (2, "ENOENT"),
+        (3, "ESRCH"),
+        (5, "EIO"),
+        (9, "EBADF"),
+        (11, "EAGAIN"),
+        (12, "ENOMEM"),
+        (13, "EACCES"),
+        (14, "EFAULT"),
+        (16, "EBUSY"),
+        (17, "EEXIST"),
+        (19, "ENODEV"),
+        (22, "EINVAL"),
+        (25, "ENOTTY"),
+        (38, "ENOSYS"),
+        (93, "EPROTONOSUPPORT"),
+        (94, "ESOCKTNOSUPPORT"),
+        (95, "EOPNOTSUPP"),
+        (97, "EAFNOSUPPORT"),
+    ];
+    names.iter().find(|(found, _)| *found == number).map(|(_, name)| *name)
+}
+
+/// Bytes of an instruction.
+const SIZE: usize = 8;
+
+/// The kernel's limit.
+const MAX_LENGTH: usize = 4096;
+
+/// So many states are followed of one program and one system call. Real filters take some hundreds; those
+/// made to take more are not worth it.
+const MAX_STATES: usize = 1 << 13;
+
+/// A system call that no architecture has, and that is none of the x32 kind.
+const NO_SYSCALL: u32 = 0x3fff_fff0;
+
+// Words of `struct seccomp_data`.
+const NR: u32 = 0;
+const ARCH: u32 = 4;
+const DATA_SIZE: u32 = 64;
+const MEMORY: u32 = 16;
+
+// The parts of an instruction's code, linux/bpf_common.h.
+const CLASS: u16 = 7;
+const LD: u16 = 0;
+const LDX: u16 = 1;
+const ST: u16 = 2;
+const STX: u16 = 3;
+const ALU: u16 = 4;
+const JMP: u16 = 5;
+const RET: u16 = 6;
+const MISC: u16 = 7;
+const MODE: u16 = 0xe0;
+const IMM: u16 = 0x00;
+const ABS: u16 = 0x20;
+const MEM: u16 = 0x60;
+const LEN: u16 = 0x80;
+const OP: u16 = 0xf0;
+const ADD: u16 = 0x00;
+const SUB: u16 = 0x10;
+const MUL: u16 = 0x20;
+const DIV: u16 = 0x30;
+const OR: u16 = 0x40;
+const AND: u16 = 0x50;
+const LSH: u16 = 0x60;
+const RSH: u16 = 0x70;
+const NEG: u16 = 0x80;
+const XOR: u16 = 0xa0;
+const JA: u16 = 0x00;
+const JEQ: u16 = 0x10;
+const JGT: u16 = 0x20;
+const JGE: u16 = 0x30;
+const JSET: u16 = 0x40;
+const X: u16 = 0x08;
+const RET_A: u16 = 0x10;
+const TXA: u16 = 0x80;
+
+const ALU_NAMES: [(u16, &str); 9] = [
+    (ADD, "add"),
+    (SUB, "sub"),
+    (MUL, "mul"),
+    (DIV, "div"),
+    (OR, "or"),
+    (AND, "and"),
+    (LSH, "lsh"),
+    (RSH, "rsh"),
+    (XOR, "xor"),
+];
+const JUMP_NAMES: [(u16, &str); 4] = [(JEQ, "jeq"), (JGT, "jgt"), (JGE, "jge"), (JSET, "jset")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(code: &[(u16, u8, u8, u32)]) -> Result<Program, crate::Error> {
+        let arch = Architecture::X86_64;
+        let code = code.iter().map(|&(code, jt, jf, k)| Instruction { code, jt, jf, k });
+        let bytes: Vec<u8> = code.flat_map(|instruction| instruction.bytes(arch)).collect();
+        let program = Program::parse(&bytes, arch)?;
+        assert_eq!(program.to_bytes(), bytes);
+        Ok(program)
+    }
+
+    #[test]
+    fn a_list_of_forbidden_calls_reads_as_one() {
+        let program = program(&[
+            (LD | ABS, 0, 0, ARCH),
+            (JMP | JEQ, 1, 0, 0xc000_003e),
+            (RET, 0, 0, 0x8000_0000),
+            (LD | ABS, 0, 0, NR),
+            (JMP | JEQ, 3, 0, 101),
+            (JMP | JEQ, 2, 0, 165),
+            (JMP | JEQ, 2, 0, 56),
+            (RET, 0, 0, 0x7fff_0000),
+            (RET, 0, 0, 0x0005_0001),
+            // clone: only without CLONE_NEWUSER.
+            (LD | ABS, 0, 0, 16),
+            (JMP | JSET, 0, 1, 0x1000_0000),
+            (RET, 0, 0, 0x0005_0026),
+            (RET, 0, 0, 0x7fff_0000),
+        ]);
+        let program = program.unwrap();
+        assert_eq!(
+            program.summary().to_string(),
+            "allows; fails with EPERM on ptrace, mount; allows or fails with ENOSYS on clone; \
+             kills the process under other architectures"
+        );
+        let text = program.to_string();
+        let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let lines: Vec<_> = lines.collect();
+        assert_eq!(lines[1], "1: jeq #0xc000003e, 3, 2 ; x86-64");
+        assert_eq!(lines[4], "4: jeq #0x65, 8, 5 ; ptrace");
+        assert_eq!(lines[9], "9: ld [16] ; argument 0, low half");
+        assert_eq!(lines[12], "12: ret #0x7fff0000 ; allows");
+    }
+
+    #[test]
+    fn arithmetic_and_memory_are_followed() {
+        let program = program(&[
+            (LD | ABS, 0, 0, NR),
+            (ST, 0, 0, 3),
+            (LDX | MEM, 0, 0, 3),
+            (MISC | TXA, 0, 0, 0),
+            (ALU | SUB, 0, 0, 59),
+            (JMP | JEQ, 0, 1, 0),
+            (RET, 0, 0, 0x0003_0000),
+            (LD | IMM, 0, 0, 0x7fff_0000),
+            (RET | RET_A, 0, 0, 0),
+        ]);
+        assert_eq!(program.unwrap().summary().to_string(), "allows; sends SIGSYS on execve");
+    }
+
+    #[test]
+    fn what_seccomp_refuses_is_refused_with_its_place() {
+        let ret = (RET, 0, 0, 0x7fff_0000);
+        let cases = [
+            (vec![(LD | ABS, 0, 0, 2), ret], "byte 0: is 0x2, wanted the offset of a word"),
+            (vec![(LD | ABS, 0, 0, 64), ret], "byte 0: is 0x40, wanted the offset of a word"),
+            (vec![ret, (0x40, 0, 0, 0), ret], "byte 8: is 0x40, wanted an instruction"),
+            (vec![(JMP | JEQ, 1, 0, 0), ret], "byte 0: is 0x1, wanted a jump inside"),
+            (vec![(JMP | JA, 0, 0, u32::MAX), ret], "wanted a jump inside"),
+            (vec![(LD | IMM, 0, 0, 0)], "byte 0: is 0x0, wanted a return at the end"),
+            (vec![(ST, 0, 0, 16), ret], "wanted a memory word"),
+            (vec![(ALU | DIV, 0, 0, 0), ret], "wanted a divisor"),
+            (vec![], "is 0x0, wanted 1 to 4096 instructions"),
+            (vec![ret; 4097], "is 0x8008, wanted 1 to 4096 instructions"),
+        ];
+        for (code, want) in cases {
+            let error = program(&code).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_program_made_to_be_intricate_ends() {
+        // Every word of the arguments decides a bit: 2^n ways, were they not bounded.
+        let mut code = Vec::new();
+        for bit in 0..30 {
+            code.push((LD | ABS, 0, 0, 16));
+            code.push((JMP | JSET, 0, 3, 1 << bit));
+            code.push((LD | MEM, 0, 0, 0));
+            code.push((ALU | ADD, 0, 0, 1 << bit));
+            code.push((ST, 0, 0, 0));
+        }
+        code.push((RET, 0, 0, 0));
+        let program = program(&code).unwrap();
+        let answers = program.answers(0, 0);
+        assert_eq!(answers.to_string(), "does what cannot be foreseen");
+    }
+}

@@ -1,0 +1,141 @@
+//! How seccomp(2) restricts a thread.
+
+use std::fmt;
+
+use crate::arch::Architecture;
+use crate::bpf::Program;
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::kind;
+use crate::proto::{SeccompFilter, SeccompMode};
+use crate::set::ImageSet;
+use crate::task::Thread;
+
+/// How seccomp(2) restricts a thread.
+///
+/// ```
+/// use criu_images::{ImageSet, Seccomp};
+///
+/// let set = ImageSet::open("tests/data/pipeline")?;
+/// for thread in set.checkpoint()?.root().threads()? {
+///     assert!(matches!(thread.seccomp()?, Seccomp::Off));
+/// }
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Seccomp<'a> {
+    /// Not at all.
+    Off,
+    /// Only read(2), write(2), _exit(2) and sigreturn(2) are allowed.
+    Strict,
+    /// Filters decide, in the order in which they were installed. All are asked; the strictest wins.
+    Filters(Vec<Filter<'a>>),
+}
+
+/// A seccomp filter of a thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter<'a> {
+    index: u32,
+    entry: &'a SeccompFilter,
+    arch: Architecture,
+}
+
+impl<'a> Seccomp<'a> {
+    pub(crate) fn of(thread: &'a Thread<'_>, set: &'a ImageSet) -> Result<Self> {
+        let (mode, first) = match thread.own_seccomp() {
+            // A filter that all threads have is with the first thread only.
+            (None, None) => match thread.task().own_seccomp() {
+                (Some(SeccompMode::Filter), Some(first)) => {
+                    let filters = &set.seccomp()?.seccomp_filters;
+                    let shared = filters.get(first as usize);
+                    match shared.is_some_and(|filter| filter.flags() & FLAG_TSYNC != 0) {
+                        true => (SeccompMode::Filter, Some(first)),
+                        false => return Ok(Self::Off),
+                    }
+                }
+                _ => return Ok(Self::Off),
+            },
+            (mode, first) => (mode.unwrap_or(SeccompMode::Disabled), first),
+        };
+        match (mode, first) {
+            (SeccompMode::Disabled, _) => Ok(Self::Off),
+            (SeccompMode::Strict, _) => Ok(Self::Strict),
+            (SeccompMode::Filter, first) => {
+                Self::chain(thread, set, first.unwrap_or(0)).map(Self::Filters)
+            }
+        }
+    }
+
+    fn chain(thread: &Thread<'_>, set: &'a ImageSet, first: u32) -> Result<Vec<Filter<'a>>> {
+        let all = &set.seccomp()?.seccomp_filters;
+        let arch = thread.architecture().ok_or_else(|| {
+            let name = kind::CORE.file_name(thread.tid().into());
+            let found = u64::try_from(thread.core().mtype).unwrap_or(u64::MAX);
+            let want = "an architecture that is known";
+            Error::new(
+                name,
+                Fault::from(ErrorKind::Value { found, want }).field("core_entry", "mtype"),
+            )
+        })?;
+        let mut filters = Vec::new();
+        let mut next = Some(first);
+        while let Some(index) = next {
+            let fail = |kind| Error::new(kind::SECCOMP.file, Fault::from(kind));
+            if filters.len() == all.len() && !all.is_empty() {
+                return Err(fail(ErrorKind::Malformed("has filters that form a loop")));
+            }
+            let (what, id) = ("seccomp filter", index.into());
+            let entry = all.get(index as usize);
+            let entry = entry.ok_or_else(|| fail(ErrorKind::Dangling { what, id }))?;
+            filters.push(Filter { index, entry, arch });
+            next = entry.prev;
+        }
+        Ok(filters)
+    }
+}
+
+impl<'a> Filter<'a> {
+    /// Its place in `seccomp.img`.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Everything the set has of it.
+    pub fn entry(&self) -> &'a SeccompFilter {
+        self.entry
+    }
+
+    /// Its instructions.
+    ///
+    /// # Errors
+    /// Those of [`Program::parse`], and their place in the filter.
+    pub fn program(&self) -> Result<Program> {
+        let program = Program::read(&self.entry.filter, self.arch);
+        program.map_err(|fault| {
+            Error::new(kind::SECCOMP.file, fault.field("seccomp_filter", "filter"))
+        })
+    }
+
+    /// Its flags by name, `SECCOMP_FILTER_FLAG_` left out. CRIU adds TSYNC where all threads have it.
+    pub fn flags(&self) -> impl Iterator<Item = &'static str> {
+        let flags = self.entry.flags();
+        let names =
+            ["TSYNC", "LOG", "SPEC_ALLOW", "NEW_LISTENER", "TSYNC_ESRCH", "WAIT_KILLABLE_RECV"];
+        let named = names.into_iter().enumerate();
+        named.filter(move |(bit, _)| flags >> bit & 1 != 0).map(|(_, name)| name)
+    }
+}
+
+impl fmt::Display for Seccomp<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Strict => f.write_str("strict"),
+            Self::Filters(filters) if filters.len() == 1 => f.write_str("1 filter"),
+            Self::Filters(filters) => write!(f, "{} filters", filters.len()),
+        }
+    }
+}
+
+/// `SECCOMP_FILTER_FLAG_TSYNC`
+const FLAG_TSYNC: u32 = 1;

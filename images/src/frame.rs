@@ -130,6 +130,19 @@ impl<'a> Image<'a> {
         entry.offset == self.first as u64
     }
 
+    /// How much of the image has been read.
+    pub(crate) fn position(&self) -> usize {
+        self.reader.at()
+    }
+
+    /// A 32-bit number as the image has them.
+    pub(crate) fn word_bytes(&self, word: u32) -> [u8; 4] {
+        match self.order {
+            Order::Little => word.to_le_bytes(),
+            Order::Big => word.to_be_bytes(),
+        }
+    }
+
     /// All that is left.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         self.reader.rest()

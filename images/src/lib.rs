@@ -47,6 +47,7 @@ mod chain;
 mod check;
 mod checkpoint;
 mod coredump;
+pub mod edit;
 mod error;
 mod extra;
 pub mod files;

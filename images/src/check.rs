@@ -6,7 +6,7 @@ use std::fmt;
 use crate::chain::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::{self, Entries, Kind};
-use crate::memory::{self, Backing, Memory, PageFlags, PageSize, Pagemap, next_place};
+use crate::memory::{self, Backing, Memory, PageFlags, PageSize, PageSource, Pagemap, next_place};
 use crate::namespaces::NamespaceKind;
 use crate::set::ImageSet;
 use crate::task::Task;

@@ -55,6 +55,7 @@ mod frame;
 #[cfg(feature = "json")]
 pub mod json;
 pub mod kind;
+mod map;
 pub mod memory;
 mod namespaces;
 pub mod proto;

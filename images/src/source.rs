@@ -11,7 +11,10 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use memmap2::Mmap;
+
 use crate::error::{Error, ErrorKind, Fault, Result};
+pub use crate::map::Mapped;
 
 /// Something that holds the files of a set.
 pub trait Source: fmt::Debug + Send + Sync {
@@ -42,6 +45,7 @@ pub struct Blob(Inner);
 enum Inner {
     File { file: Arc<File>, len: u64 },
     Memory(Arc<[u8]>),
+    Mapped(Arc<Mmap>),
 }
 
 impl Blob {
@@ -50,6 +54,16 @@ impl Blob {
         match &self.0 {
             Inner::File { len, .. } => *len,
             Inner::Memory(bytes) => bytes.len() as u64,
+            Inner::Mapped(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// The bytes, unless they have to be read.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Inner::File { .. } => None,
+            Inner::Memory(bytes) => Some(bytes),
+            Inner::Mapped(bytes) => Some(bytes),
         }
     }
 
@@ -63,24 +77,28 @@ impl Blob {
     /// # Errors
     /// Those of pread(2), and `UnexpectedEof` when the file is shorter.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        match &self.0 {
-            Inner::File { file, .. } => file.read_exact_at(buf, offset),
-            Inner::Memory(bytes) => {
-                let start = usize::try_from(offset).ok();
-                let rest = start.and_then(|start| bytes.get(start..));
-                match rest.and_then(|rest| rest.get(..buf.len())) {
-                    Some(found) => buf.copy_from_slice(found),
-                    None => return Err(io::ErrorKind::UnexpectedEof.into()),
-                }
-                Ok(())
-            }
+        if let Inner::File { file, .. } = &self.0 {
+            return file.read_exact_at(buf, offset);
         }
+        let start = usize::try_from(offset).ok();
+        let rest = start.zip(self.bytes()).and_then(|(start, bytes)| bytes.get(start..));
+        match rest.and_then(|rest| rest.get(..buf.len())) {
+            Some(found) => buf.copy_from_slice(found),
+            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+        Ok(())
     }
 }
 
 impl From<Vec<u8>> for Blob {
     fn from(bytes: Vec<u8>) -> Self {
         Self(Inner::Memory(bytes.into()))
+    }
+}
+
+impl From<Mmap> for Blob {
+    fn from(map: Mmap) -> Self {
+        Self(Inner::Mapped(map.into()))
     }
 }
 
@@ -123,22 +141,9 @@ impl Directory {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
 
-impl Source for Directory {
-    fn names(&self) -> Result<Vec<String>> {
-        let read = || -> io::Result<Vec<String>> {
-            let mut names = Vec::new();
-            for entry in fs::read_dir(&self.path)? {
-                // No image has a name that is not UTF-8.
-                names.extend(entry?.file_name().into_string());
-            }
-            Ok(names)
-        };
-        read().map_err(|error| Error::new(self.path.to_string_lossy(), error))
-    }
-
-    fn open(&self, name: &str) -> Result<Option<Blob>> {
+    /// Opens a regular file.
+    pub(crate) fn open_file(&self, name: &str) -> Result<Option<File>> {
         let fail = |fault: Fault| Error::new(name, fault);
         if name.contains('/') || name == ".." || name == "." {
             return Err(fail(ErrorKind::NotAFile.into()));
@@ -160,19 +165,46 @@ impl Source for Directory {
         if !found.is_file() {
             return Err(fail(ErrorKind::NotAFile.into()));
         }
-        let len = found.len();
-        Ok(Some(Blob(Inner::File { file: Arc::new(file), len })))
+        Ok(Some(file))
     }
 
-    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+    /// The directory that `parent` leads to.
+    pub(crate) fn parent_directory(&self) -> Result<Option<Self>> {
         let name = "parent";
         let path = self.path.join(name);
         if matches!(fs::symlink_metadata(&path), Err(e) if e.kind() == io::ErrorKind::NotFound) {
             return Ok(None);
         }
         let parent = Self::reach(path, self.passed.clone());
-        let parent = parent.map_err(|fault| Error::new(name, fault))?;
-        Ok(Some(Box::new(parent)))
+        parent.map(Some).map_err(|fault| Error::new(name, fault))
+    }
+}
+
+impl Source for Directory {
+    fn names(&self) -> Result<Vec<String>> {
+        let read = || -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(&self.path)? {
+                // No image has a name that is not UTF-8.
+                names.extend(entry?.file_name().into_string());
+            }
+            Ok(names)
+        };
+        read().map_err(|error| Error::new(self.path.to_string_lossy(), error))
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Blob>> {
+        let Some(file) = self.open_file(name)? else {
+            return Ok(None);
+        };
+        let found = file.metadata().map_err(|error| Error::new(name, error))?;
+        let len = found.len();
+        Ok(Some(Blob(Inner::File { file: Arc::new(file), len })))
+    }
+
+    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+        let parent = self.parent_directory()?;
+        Ok(parent.map(|parent| Box::new(parent) as Box<dyn Source>))
     }
 }
 

@@ -15,6 +15,7 @@ use std::fs;
 use std::process::Command;
 
 use common::{ANON, PAGE, Payload, dump, one_task, pagemap, pattern, python, run, vma};
+use criu_images::memory::PageSource;
 use criu_images::proto::{PagemapBlocks, PagemapEntry};
 use criu_images::source::InMemory;
 use criu_images::{Error, ErrorKind, ImageSet, check};
@@ -176,6 +177,7 @@ fn compressed_dump(suite: &str) {
     let (a, b) = (plain.checkpoint().unwrap().root(), packed.checkpoint().unwrap().root());
     let (a, b) = (a.memory().unwrap().unwrap(), b.memory().unwrap().unwrap());
     assert!(b.runs().any(|run| run.compressed));
+    common::check_chunks(&b);
     let mut alike = 0;
     for vma in a.vmas() {
         for address in

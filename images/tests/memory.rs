@@ -11,11 +11,11 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use common::{ANON, PAGE, image, one_task, pagemap, pattern, run, vma};
-use criu_images::memory::Memory;
+use common::{ANON, PAGE, check_chunks, image, one_task, pagemap, pattern, run, vma};
+use criu_images::memory::{Content, Memory, PageSource};
 use criu_images::proto::{FdTypes, FileEntry, MemfdFileEntry, MemfdInodeEntry, PagemapEntry};
 use criu_images::source::InMemory;
-use criu_images::{ErrorKind, ImageSet, NoPage, kind};
+use criu_images::{Error, ErrorKind, ImageSet, NoPage, kind};
 use prost::Message;
 
 const PARENT: u32 = 1;
@@ -64,6 +64,7 @@ fn both_ways_to_count_pages_and_the_old_flags_read_alike() {
             };
             assert!(page(memory, address).unwrap() == want, "{address:#x}");
         }
+        assert_eq!(check_chunks(memory), 4 * PAGE);
         let totals = memory.totals();
         assert_eq!((totals.mapped, totals.present, totals.zero), (6, 4, 2));
     });
@@ -92,6 +93,7 @@ fn a_read_crosses_pages_runs_and_mappings_but_no_gap() {
             "{error}"
         );
         memory.read_at(u64::MAX, &mut []).unwrap();
+        assert_eq!(check_chunks(memory), 3 * PAGE);
     });
 }
 
@@ -117,6 +119,7 @@ fn what_is_not_in_the_set_says_where_it_is() {
                 other => panic!("{other}"),
             }
         };
+        check_chunks(memory);
         assert_eq!(why(0), NoPage::File);
         assert_eq!(why(1), NoPage::Kernel);
         assert_eq!(why(2), NoPage::Lazy);
@@ -162,6 +165,7 @@ fn pages_come_from_any_level_of_the_parent_chain() {
         for address in (0..9).map(|i| BASE + i * PAGE) {
             assert!(page(memory, address).unwrap() == pattern(address));
         }
+        assert_eq!(check_chunks(memory), 9 * PAGE);
         let totals = memory.totals();
         assert_eq!((totals.present, totals.parent, totals.zero), (3, 6, 0));
     });
@@ -186,6 +190,48 @@ fn a_page_the_parent_lacks_is_an_error_not_zero() {
         assert!(matches!(error.kind(), ErrorKind::BrokenParent { address: 0x11000 }));
         assert_eq!(error.image(), "pagemap-1.img");
     });
+}
+
+#[test]
+fn a_range_of_chunks_begins_and_ends_where_it_was_asked_to() {
+    let mut files = one_task(vec![vma(BASE, 4, ANON)]);
+    files.insert("pagemap-1.img", pagemap(1, &[run(BASE, 2, PRESENT)]));
+    files.insert("pages-1.img", pages([BASE, BASE + PAGE]));
+    with_memory(files, |memory| {
+        let chunks: Result<Vec<_>, _> = memory.chunks(BASE + 100..BASE + 3 * PAGE).collect();
+        let [stored, zero] = &chunks.unwrap()[..] else {
+            panic!("two chunks");
+        };
+        let both = pages([BASE, BASE + PAGE]);
+        assert_eq!(stored.content, Content::Bytes(&both[100..]));
+        assert_eq!((stored.start, stored.end), (BASE + 100, BASE + 2 * PAGE));
+        assert_eq!(zero.content, Content::Zero);
+        assert_eq!((zero.start, zero.end), (BASE + 2 * PAGE, BASE + 3 * PAGE));
+        assert_eq!(memory.chunks(BASE..BASE).count(), 0);
+    });
+}
+
+#[test]
+fn a_pages_file_that_ends_early_or_shrinks_is_an_error() {
+    let dir = common::scratch("shrinks");
+    let mut files = one_task(vec![vma(BASE, 4, ANON)]);
+    files.insert("pagemap-1.img", pagemap(1, &[run(BASE, 2, PRESENT)]));
+    files.insert("pages-1.img", pages([BASE, BASE + PAGE]));
+    common::store(&files, &dir);
+    let set = ImageSet::open(&dir).unwrap();
+    let memory = set.checkpoint().unwrap().root().memory().unwrap().unwrap();
+    assert!(page(&memory, BASE + PAGE).unwrap() == pattern(BASE + PAGE));
+    fs::File::options().write(true).open(dir.join("pages-1.img")).unwrap().set_len(PAGE).unwrap();
+    assert!(page(&memory, BASE).is_ok());
+    let is_early = |error: Error| error.to_string().starts_with("pages-1.img: cannot be read: ");
+    assert!(is_early(page(&memory, BASE + PAGE).unwrap_err()));
+
+    // A file that was short from the beginning can be mapped, and says so too.
+    let set = common::mapped::open(&dir);
+    let memory = set.checkpoint().unwrap().root().memory().unwrap().unwrap();
+    assert!(is_early(memory.chunk(BASE).unwrap_err()));
+    assert!(page(&memory, BASE).is_ok());
+    assert!(is_early(page(&memory, BASE + PAGE).unwrap_err()));
 }
 
 #[test]
@@ -254,6 +300,7 @@ fn shared_memory_is_found_through_its_memory_file() {
     let memory = checkpoint.root().memory().unwrap().unwrap();
     assert!(page(&memory, BASE).unwrap() == pattern(PAGE));
     assert_eq!(page(&memory, BASE + PAGE).unwrap(), [0; 4096]);
+    assert_eq!(check_chunks(&memory), PAGE);
     assert_eq!(memory.totals().shared, 2);
     let [shared] = &checkpoint.shared_memory().unwrap()[..] else {
         panic!("one object");

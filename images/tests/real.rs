@@ -20,9 +20,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{PAGE, pagemap};
+use common::{PAGE, check_chunks, pagemap};
 use criu_images::files::File as Open;
-use criu_images::memory::{Memory, PageFlags};
+use criu_images::memory::{Memory, PageFlags, PageSource};
 use criu_images::proto::PagemapEntry;
 use criu_images::{Checkpoint, DumpStats, ErrorKind, ImageSet, NoPage, State, Task, Text};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -422,6 +422,16 @@ fn check_chain(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     }
     let totals = memory.totals();
     assert_eq!(totals.present + totals.parent, want.len() as u64);
+
+    assert_eq!(check_chunks(&memory), 0);
+    let set = common::mapped::open(&dumped.images);
+    let checkpoint = set.checkpoint().unwrap();
+    let mapped = checkpoint.root().memory().unwrap().unwrap();
+    let shared: u64 = checkpoint.shared_memory().unwrap().iter().map(check_chunks).sum();
+    // Shared memory that is mapped is had through its mappings, too.
+    let borrowed = check_chunks(&mapped);
+    let own = want.len() as u64 * PAGE;
+    assert!((own..=own + shared).contains(&borrowed), "{own} {shared} {borrowed}");
 }
 
 /// The numbers that name a directory's entries, ascending.

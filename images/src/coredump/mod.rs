@@ -17,7 +17,7 @@ use std::io::Write;
 
 use crate::error::{Error, ErrorKind, Result, WriteError};
 use crate::kind;
-use crate::memory::Memory;
+use crate::memory::{Memory, PageSource};
 use crate::proto::CoreEntry;
 use crate::proto::core_entry::March;
 use crate::task::{Task, Thread};

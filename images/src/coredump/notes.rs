@@ -1,7 +1,7 @@
 //! The notes of a core file: threads, the process, its files.
 
 use super::elf::{put16, put32, put64};
-use crate::memory::{Backing, Memory, Vma, VmaStatus};
+use crate::memory::{Backing, Memory, PageSource, Vma, VmaStatus};
 use crate::task::{State, Task, Thread};
 
 /// Notes in the making.

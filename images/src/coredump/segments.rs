@@ -1,7 +1,7 @@
 //! Which memory goes into the file.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::{Backing, Memory, PageFlags, Vma};
+use crate::memory::{Backing, Memory, PageFlags, PageSource, Vma};
 
 /// A piece of one mapping. Its first `stored` bytes are in the file: all of them or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,21 +1,22 @@
 //! A task's memory: its mappings, which of their pages the set has, and the bytes.
 
 mod blocks;
+mod chunk;
 mod object;
 mod pagemap;
 mod shared;
 mod totals;
 mod vma;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::OnceLock;
 
 use crate::error::{Error, ErrorKind, NoPage, Result};
 use crate::files::FileTable;
 use crate::kind;
 use crate::proto::{MmEntry, VmaEntry};
 use crate::set::ImageSet;
+pub use chunk::{Chunk, Chunks, Content, PageSource};
 pub(crate) use object::next_place;
 use object::{Object, Place};
 pub use pagemap::{PageFlags, PageSize, Pagemap, Run, Runs};
@@ -48,7 +49,8 @@ pub struct Memory<'a> {
     guards: Vec<VmaEntry>,
     page_size: PageSize,
     private: Object<'a>,
-    shared: Mutex<BTreeMap<u64, Arc<SharedMemory<'a>>>>,
+    /// By id, for every mapping that leads to some.
+    shared: Vec<(u64, OnceLock<SharedMemory<'a>>)>,
 }
 
 impl<'a> Memory<'a> {
@@ -63,6 +65,13 @@ impl<'a> Memory<'a> {
         for list in [&mm.vmas, &guards] {
             check_order(list, page_size).map_err(|kind| Error::new(&name, kind))?;
         }
+        let shared = mm.vmas.iter().filter_map(|vma| match Vma::new(vma, files).backing() {
+            Backing::Shared(id) => Some(id),
+            _ => None,
+        });
+        let mut shared: Vec<u64> = shared.collect();
+        shared.sort_unstable();
+        shared.dedup();
         let missing = || Error::new(kind::PAGEMAP.file_name(pid.into()), ErrorKind::Missing);
         let private = Object::open(set.level(), kind::PAGEMAP, pid.into(), page_size)?;
         Ok(Self {
@@ -73,18 +82,13 @@ impl<'a> Memory<'a> {
             guards,
             page_size,
             private: private.ok_or_else(missing)?,
-            shared: Mutex::default(),
+            shared: shared.into_iter().map(|id| (id, OnceLock::new())).collect(),
         })
     }
 
     /// The address space as the set has it, guard pages left out of its `vmas`.
     pub fn mm(&self) -> &MmEntry {
         &self.mm
-    }
-
-    /// Bytes of a page on the dumping machine.
-    pub fn page_size(&self) -> PageSize {
-        self.page_size
     }
 
     /// The mappings, ascending.
@@ -111,63 +115,89 @@ impl<'a> Memory<'a> {
     /// Shared memory that a mapping of this task leads to.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] and others of its pagemap and pages.
-    pub fn shared(&self, id: u64) -> Result<Arc<SharedMemory<'a>>> {
-        let mut known = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = known.get(&id) {
-            return Ok(Arc::clone(shared));
+    /// [`ErrorKind::Missing`] and others of its pagemap and pages; [`ErrorKind::Dangling`] when no mapping
+    /// leads to it.
+    pub fn shared(&self, id: u64) -> Result<&SharedMemory<'a>> {
+        let known = self.shared.binary_search_by_key(&id, |(id, _)| *id).ok();
+        let dangling = || {
+            let what = "mapping of shared memory";
+            Error::new(&self.name, ErrorKind::Dangling { what, id })
+        };
+        let (_, cell) = known.and_then(|index| self.shared.get(index)).ok_or_else(dangling)?;
+        if let Some(shared) = cell.get() {
+            return Ok(shared);
         }
         let shared = SharedMemory::open(self.set, id, self.page_size)?;
-        let shared = Arc::new(shared);
-        known.insert(id, Arc::clone(&shared));
-        Ok(shared)
+        Ok(cell.get_or_init(|| shared))
     }
 
-    /// Reads `buf.len()` bytes of the task's memory from `address` on.
-    ///
-    /// Pages without a file that the task never touched read as zero. On an error the content of `buf`
-    /// is unspecified.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoPage`] when the set has no bytes for an address, and why: nothing is mapped
-    /// there, a mapped file or the kernel has them, or the dump kept them back;
-    /// [`ErrorKind::BrokenParent`] when a parent set lacks a page that was left to it; those of the
-    /// shared memory's images; [`ErrorKind::Missing`] or [`ErrorKind::Io`] when a pages file is not
-    /// there or ends early.
-    ///
-    /// ```no_run
-    /// # let set = criu_images::ImageSet::open("/ckpt")?;
-    /// # let memory = set.checkpoint()?.root().memory()?.expect("the root is alive");
-    /// let mut environ = vec![0; 100];
-    /// memory.read_at(memory.mm().mm_env_start, &mut environ)?;
-    /// # Ok::<(), criu_images::Error>(())
-    /// ```
-    pub fn read_at(&self, mut address: u64, mut buf: &mut [u8]) -> Result<()> {
-        while !buf.is_empty() {
-            let no_page = |why| Error::new(&self.name, ErrorKind::NoPage { address, why });
-            let vma = self.vma(address).ok_or_else(|| no_page(NoPage::Unmapped))?;
-            let (place, mut until) = match vma.is_private() {
-                true => self.private.locate(address)?,
-                false => (Place::Hole, u64::MAX),
-            };
-            if covering(&self.guards, address).is_some() {
-                return Err(no_page(NoPage::Guard));
-            }
-            let guard = self.guards.partition_point(|guard| guard.start <= address);
-            let guard = self.guards.get(guard).map_or(u64::MAX, |guard| guard.start);
-            until = until.min(vma.end()).min(guard);
-            let (now, later) = split(buf, until - address);
-            match (place, vma.backing()) {
-                (place @ (Place::Stored(..) | Place::Packed(..)), _) => place.read(now)?,
-                (Place::Hole, Backing::Zero) => now.fill(0),
-                (Place::Hole, Backing::Shared(id)) => {
-                    let offset = vma.entry().pgoff.saturating_add(address - vma.start());
-                    self.shared(id)?.read_at(offset, now)?;
+    /// What there is at an address, and up to which other.
+    fn locate(&self, address: u64) -> Result<(Place<'_, 'a>, u64)> {
+        let absent = |why, until| Ok((Place::Absent(why, None), until));
+        let vmas = &self.mm.vmas;
+        let Some(vma) = self.vma(address) else {
+            let next = vmas.get(vmas.partition_point(|vma| vma.start <= address));
+            return absent(NoPage::Unmapped, next.map_or(u64::MAX, |vma| vma.start));
+        };
+        if let Some(guard) = covering(&self.guards, address) {
+            return absent(NoPage::Guard, guard.end.min(vma.end()));
+        }
+        let guard = self.guards.partition_point(|guard| guard.start <= address);
+        let guard = self.guards.get(guard).map_or(u64::MAX, |guard| guard.start);
+        let limit = vma.end().min(guard);
+        let (place, until) = match vma.is_private() {
+            true => self.private.locate(address)?,
+            false => (Place::Zero, u64::MAX),
+        };
+        let until = until.min(limit);
+        match (&place, vma.backing()) {
+            (Place::Zero, Backing::Zero) => Ok((place, until)),
+            (Place::Zero, Backing::Shared(id)) => {
+                let offset = vma.entry().pgoff.saturating_add(address - vma.start());
+                let (place, end) = self.shared(id)?.locate(offset)?;
+                match end.saturating_sub(offset) {
+                    // An offset that no object has.
+                    0 => Ok((Place::Zero, until)),
+                    size => Ok((place, until.min(address.saturating_add(size)))),
                 }
-                (Place::Hole, Backing::File) => return Err(no_page(NoPage::File)),
-                (Place::Hole, Backing::Kernel) => return Err(no_page(NoPage::Kernel)),
             }
-            address += now.len() as u64;
+            (Place::Zero, Backing::File) => absent(NoPage::File, until),
+            (Place::Zero, Backing::Kernel) => absent(NoPage::Kernel, until),
+            _ => Ok((place, until)),
+        }
+    }
+}
+
+/// Pages without a file that the task never touched read as zero.
+///
+/// Why bytes are [absent](Content::Absent): nothing is mapped there, a mapped file or the kernel has them,
+/// they are guard pages, or the dump kept them back.
+///
+/// ```no_run
+/// use criu_images::memory::PageSource;
+///
+/// # let set = criu_images::ImageSet::open("/ckpt")?;
+/// # let memory = set.checkpoint()?.root().memory()?.expect("the root is alive");
+/// let mut environ = vec![0; 100];
+/// memory.read_at(memory.mm().mm_env_start, &mut environ)?;
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+impl PageSource for Memory<'_> {
+    fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    fn chunk(&self, start: u64) -> Result<Chunk<'_>> {
+        let (place, end) = self.locate(start)?;
+        Ok(Chunk { start, end, content: place.content(end.saturating_sub(start))? })
+    }
+
+    fn read_at(&self, mut address: u64, mut buf: &mut [u8]) -> Result<()> {
+        while !buf.is_empty() {
+            let (place, until) = self.locate(address)?;
+            let (now, later) = split(buf, until.saturating_sub(address).max(1));
+            place.read(now, |why| Error::new(&self.name, ErrorKind::NoPage { address, why }))?;
+            address = address.saturating_add(now.len() as u64);
             buf = later;
         }
         Ok(())

@@ -6,7 +6,7 @@ use crate::chain::Level;
 use crate::error::{Error, ErrorKind, NoPage, Result};
 use crate::kind::{self, Kind};
 use crate::memory::blocks::{Block, Blocks, unpack};
-use crate::memory::{PageFlags, PageSize, Pagemap, Run};
+use crate::memory::{Content, PageFlags, PageSize, Pagemap, Run};
 use crate::source::Blob;
 
 /// What one set has of an object. The pages file and the parent set are opened when first needed.
@@ -56,25 +56,47 @@ pub(crate) fn next_place(
     offset
 }
 
-/// What an object has at an address.
+/// What there is at an address.
 pub(crate) enum Place<'o, 'a> {
-    /// The pagemap does not list it.
-    Hole,
+    /// Nothing that was written: it reads as zero.
+    Zero,
+    /// Nothing, and why; what is at fault has this pagemap.
+    Absent(NoPage, Option<&'o Object<'a>>),
     /// Bytes from an offset of the object's pages file on.
     Stored(&'o Object<'a>, u64),
     /// Bytes from an offset of a block on, whose stored bytes begin at another of the pages file.
     Packed(&'o Object<'a>, Block, u64, u64),
 }
 
-impl Place<'_, '_> {
-    /// Reads what is there; from a hole zeros.
-    pub(crate) fn read(&self, buf: &mut [u8]) -> Result<()> {
+impl<'o> Place<'o, '_> {
+    /// Reads what is there. `absent` makes the error of what is not.
+    pub(crate) fn read(&self, buf: &mut [u8], absent: impl FnOnce(NoPage) -> Error) -> Result<()> {
         match self {
-            Self::Hole => buf.fill(0),
+            Self::Zero => buf.fill(0),
+            Self::Absent(why, None) => return Err(absent(*why)),
+            Self::Absent(why, Some(object)) => {
+                let error = absent(*why);
+                return Err(error.with_image(object.place()));
+            }
             Self::Stored(object, at) => object.read_at(*at, buf)?,
             Self::Packed(object, block, file, at) => object.read_packed(block, *file, *at, buf)?,
         }
         Ok(())
+    }
+
+    /// The bytes of so much of it as the set has in memory.
+    pub(crate) fn content(&self, size: u64) -> Result<Content<'o>> {
+        Ok(match self {
+            Self::Zero => Content::Zero,
+            Self::Absent(why, _) => Content::Absent(*why),
+            // Of what is compressed, only whole blocks are known to be zero.
+            Self::Packed(_, block, ..) if block.stored == 0 => Content::Zero,
+            Self::Packed(..) => Content::Stored,
+            Self::Stored(object, at) => match object.slice(*at, size)? {
+                Some(bytes) => Content::Bytes(bytes),
+                None => Content::Stored,
+            },
+        })
     }
 }
 
@@ -126,7 +148,7 @@ impl<'a> Object<'a> {
     pub(crate) fn locate(&self, address: u64) -> Result<(Place<'_, 'a>, u64)> {
         let mut found = match self.find(address) {
             Ok(found) => found,
-            Err(next) => return Ok((Place::Hole, next)),
+            Err(next) => return Ok((Place::Zero, next)),
         };
         let mut object = self;
         let mut until = found.end;
@@ -137,9 +159,8 @@ impl<'a> Object<'a> {
             (object, found) = inherited.ok_or_else(broken)?;
             until = until.min(found.end);
         }
-        let no_page = |why| Err(object.fault(ErrorKind::NoPage { address, why }));
         if !found.run.flags.contains(PageFlags::PRESENT) {
-            return no_page(NoPage::Lazy);
+            return Ok((Place::Absent(NoPage::Lazy, Some(object)), until));
         }
         let past = || object.fault(ErrorKind::Malformed("lists more bytes than a file can have"));
         let offset = found.offset.ok_or_else(past)?;
@@ -182,16 +203,32 @@ impl<'a> Object<'a> {
 
     /// Reads from an offset of the pages file.
     pub(crate) fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let blob = match self.pages.get() {
-            Some(blob) => blob,
-            None => {
-                let missing = || Error::new(self.level.place(&self.pages_file), ErrorKind::Missing);
-                let blob = self.level.open(&self.pages_file)?.ok_or_else(missing)?;
-                self.pages.get_or_init(|| blob)
-            }
-        };
-        let read = blob.read_at(offset, buf);
+        let read = self.pages()?.read_at(offset, buf);
         read.map_err(|error| Error::new(self.level.place(&self.pages_file), error))
+    }
+
+    /// So many bytes of the pages file, if they are in memory.
+    fn slice(&self, offset: u64, size: u64) -> Result<Option<&[u8]>> {
+        let Some(bytes) = self.pages()?.bytes() else {
+            return Ok(None);
+        };
+        let range = usize::try_from(offset).ok().zip(usize::try_from(size).ok());
+        let rest = range.and_then(|(start, size)| bytes.get(start..)?.get(..size));
+        let early = || {
+            let error = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            Error::new(self.level.place(&self.pages_file), error)
+        };
+        rest.map(Some).ok_or_else(early)
+    }
+
+    /// The pages file.
+    fn pages(&self) -> Result<&Blob> {
+        if let Some(blob) = self.pages.get() {
+            return Ok(blob);
+        }
+        let missing = || Error::new(self.level.place(&self.pages_file), ErrorKind::Missing);
+        let blob = self.level.open(&self.pages_file)?.ok_or_else(missing)?;
+        Ok(self.pages.get_or_init(|| blob))
     }
 
     /// The run that covers an address, or the start of the next.
@@ -217,6 +254,11 @@ impl<'a> Object<'a> {
     }
 
     fn fault(&self, kind: ErrorKind) -> Error {
-        Error::new(self.level.place(&self.kind.file_name(self.id)), kind)
+        Error::new(self.place(), kind)
+    }
+
+    /// The name of its pagemap.
+    fn place(&self) -> String {
+        self.level.place(&self.kind.file_name(self.id))
     }
 }

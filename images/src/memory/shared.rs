@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind;
-use crate::memory::object::Object;
-use crate::memory::{PageSize, Run};
+use crate::memory::object::{Object, Place};
+use crate::memory::{Chunk, PageSize, PageSource, Run};
 use crate::set::ImageSet;
 use crate::text::Text;
 
@@ -37,28 +37,38 @@ impl<'a> SharedMemory<'a> {
         self.name
     }
 
-    /// Bytes of a page.
-    pub fn page_size(&self) -> PageSize {
-        self.page_size
-    }
-
     /// The runs of pages that this set lists, ascending. Addresses are offsets in the object.
     pub fn runs(&self) -> impl Iterator<Item = Run> {
         self.object.runs()
     }
 
-    /// Reads `buf.len()` bytes from `offset` on. Pages that are not listed read as zero, also past the
-    /// object's end, which the pagemap does not tell.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoPage`] for pages kept back; [`ErrorKind::BrokenParent`] when a
-    /// parent set lacks them; [`ErrorKind::Missing`] or [`ErrorKind::Io`] when the pages file is not
-    /// there or ends early.
-    pub fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
+    /// What there is at an offset, and up to which other.
+    pub(crate) fn locate(&self, offset: u64) -> Result<(Place<'_, 'a>, u64)> {
+        self.object.locate(offset)
+    }
+}
+
+/// Addresses are offsets in the object. Pages that are not listed read as zero, also past the object's end,
+/// which the pagemap does not tell.
+impl PageSource for SharedMemory<'_> {
+    fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    fn chunk(&self, start: u64) -> Result<Chunk<'_>> {
+        let (place, end) = self.locate(start)?;
+        Ok(Chunk { start, end, content: place.content(end.saturating_sub(start))? })
+    }
+
+    fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
         while !buf.is_empty() {
-            let (place, until) = self.object.locate(offset)?;
+            let (place, until) = self.locate(offset)?;
             let (now, later) = split(buf, until.saturating_sub(offset));
-            place.read(now)?;
+            let no_page = |why| {
+                let name = kind::PAGEMAP_SHMEM.file_name(self.id);
+                Error::new(name, ErrorKind::NoPage { address: offset, why })
+            };
+            place.read(now, no_page)?;
             offset = offset.saturating_add(now.len() as u64);
             buf = later;
         }

@@ -7,17 +7,20 @@
     reason = "a test fails by panicking"
 )]
 
+pub(crate) mod mapped;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use criu_images::kind::{self, Kind};
+use criu_images::memory::{Content, PageSource};
 use criu_images::proto::{
     CoreEntry, InventoryEntry, MmEntry, PagemapEntry, PagemapHead, PstreeEntry, TaskCoreEntry,
     TaskKobjIdsEntry, ThreadCoreEntry, VmaEntry,
 };
 use criu_images::source::{InMemory, Source};
-use criu_images::{ImageSet, Result};
+use criu_images::{ErrorKind, ImageSet, Result};
 use prost::Message;
 
 /// An image of these messages, framed as CRIU frames it.
@@ -115,6 +118,37 @@ pub(crate) fn scratch(test: &str) -> PathBuf {
     _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
     directory
+}
+
+/// Compares what memory is piece by piece with what is read of it. Gives the bytes had without a copy.
+pub(crate) fn check_chunks(memory: &impl PageSource) -> u64 {
+    let (mut next, mut borrowed) = (0, 0);
+    for chunk in memory.chunks(0..u64::MAX) {
+        let chunk = chunk.unwrap();
+        assert_eq!(chunk.start, next, "{chunk:x?}");
+        assert!(chunk.end > chunk.start, "{chunk:x?}");
+        next = chunk.end;
+        let mut found = vec![0xee; chunk.size().min(64 * PAGE) as usize];
+        let read = memory.read_at(chunk.start, &mut found);
+        match chunk.content {
+            Content::Bytes(bytes) => {
+                assert_eq!(bytes.len() as u64, chunk.size());
+                assert!(bytes[..found.len()] == found, "{chunk:x?}");
+                borrowed += chunk.size();
+            }
+            Content::Stored => read.unwrap(),
+            Content::Zero => assert!(found.iter().all(|byte| *byte == 0), "{chunk:x?}"),
+            Content::Absent(expected) => match read.unwrap_err().kind() {
+                ErrorKind::NoPage { address, why } => {
+                    assert_eq!((*address, *why), (chunk.start, expected));
+                }
+                other => panic!("{chunk:x?}: {other}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(next, u64::MAX);
+    borrowed
 }
 
 /// Asks a set everything it can be asked, and says it all.

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use clap::ValueEnum;
 use criu_images::files::File;
+use criu_images::memory::PageSource;
 use criu_images::{ImageSet, Task, Text};
 
 use crate::Fallible;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use console::style;
-use criu_images::memory::Totals;
+use criu_images::memory::{PageSource, Totals};
 use criu_images::{Checkpoint, DumpStats, ImageSet, Result, Task};
 use criu_rs::Dumped;
 use indicatif::HumanBytes;

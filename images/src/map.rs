@@ -1,0 +1,72 @@
+//! Pages files mapped into memory: the crate's only unsafe file.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+use crate::kind::{Entries, Kind};
+use crate::source::{Blob, Directory, Source};
+
+/// A directory of images whose pages are mapped, not read: memory is then had
+/// [without a copy](crate::memory::Content::Bytes). All other images are read as from a [`Directory`].
+///
+/// ```no_run
+/// use criu_images::ImageSet;
+/// use criu_images::source::Mapped;
+///
+/// // SAFETY: the directory is ours, and nobody dumps or deduplicates into it while we look.
+/// let directory = unsafe { Mapped::open("/ckpt")? };
+/// let set = ImageSet::new(directory)?;
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Mapped(Directory);
+
+impl Mapped {
+    /// A directory by its path.
+    ///
+    /// # Errors
+    /// Those of [`Directory::open`].
+    ///
+    /// # Safety
+    /// From here on, and until the last thing is dropped that borrows from a set of this directory, no
+    /// pages file in it or in its parent sets may be written to or made shorter by anybody: a page that
+    /// changes breaks what the compiler assumes of a slice, and reading past the end of a file that has
+    /// become shorter ends the program with SIGBUS. That excludes a dump into the directory, `criu dedup`,
+    /// and restoring with `--auto-dedup`. Where this cannot be known, use [`Directory`].
+    pub unsafe fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        Directory::open(path).map(Self)
+    }
+}
+
+impl Source for Mapped {
+    fn names(&self) -> Result<Vec<String>> {
+        self.0.names()
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Blob>> {
+        let is_raw = |(kind, _): (&Kind, _)| kind.entries == Entries::Raw;
+        if !Kind::of_file(name).is_some_and(is_raw) {
+            return self.0.open(name);
+        }
+        let file = self.0.open_file(name)?;
+        let mapped = file.map(|file| map(&file).map_err(|error| Error::new(name, error)));
+        mapped.transpose()
+    }
+
+    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+        let parent = self.0.parent_directory()?;
+        Ok(parent.map(|parent| Box::new(Self(parent)) as Box<dyn Source>))
+    }
+}
+
+fn map(file: &File) -> io::Result<Blob> {
+    // SAFETY: whoever opened the directory has promised that the file neither changes nor becomes shorter
+    // while the mapping lives, which the blob keeps no longer than the set lives.
+    let map = unsafe { Mmap::map(file) }?;
+    Ok(Blob::from(map))
+}

@@ -1,0 +1,117 @@
+//! Memory piece by piece: what there is at an address, and up to which other that goes on.
+
+use std::ops::Range;
+
+use crate::error::{NoPage, Result};
+use crate::memory::PageSize;
+
+/// A stretch of memory whose bytes come from one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Chunk<'m> {
+    /// First address; in shared memory, the offset in the object.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// Where the bytes come from.
+    pub content: Content<'m>,
+}
+
+/// Where the bytes of a [`Chunk`] come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content<'m> {
+    /// The bytes themselves: the source of the set has them in memory.
+    Bytes(&'m [u8]),
+    /// From a file of the set: [`PageSource::read_at`] reads them.
+    Stored,
+    /// From nowhere: all are zero.
+    Zero,
+    /// The set does not have them.
+    Absent(NoPage),
+}
+
+/// Something that has memory: a task, an object of shared memory.
+///
+/// ```
+/// use criu_images::ImageSet;
+/// use criu_images::memory::{Content, PageSource};
+///
+/// let set = ImageSet::open("tests/data/pipeline")?;
+/// let memory = set.checkpoint()?.root().memory()?.expect("the root is alive");
+/// for chunk in memory.chunks(0..u64::MAX) {
+///     let chunk = chunk?;
+///     match chunk.content {
+///         Content::Absent(why) => println!("{:x}: {why}", chunk.start),
+///         _ => println!("{:x}: {} bytes", chunk.start, chunk.end - chunk.start),
+///     }
+/// }
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+pub trait PageSource {
+    /// Bytes of a page.
+    fn page_size(&self) -> PageSize;
+
+    /// What there is from an address on. It is found in time that grows with the logarithm of the number
+    /// of runs and mappings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BrokenParent`](crate::ErrorKind::BrokenParent), and those of opening a pages file or
+    /// a parent set.
+    fn chunk(&self, address: u64) -> Result<Chunk<'_>>;
+
+    /// Reads `buf.len()` bytes from an address on. On an error the content of `buf` is unspecified.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoPage`](crate::ErrorKind::NoPage) where a chunk is [absent](Content::Absent), those
+    /// of [`chunk`](Self::chunk), and of reading.
+    fn read_at(&self, address: u64, buf: &mut [u8]) -> Result<()>;
+
+    /// All there is in a range, without gaps: its first chunk starts where the range does, its last one
+    /// ends where the range does. It ends with the first error.
+    fn chunks(&self, range: Range<u64>) -> Chunks<'_, Self>
+    where
+        Self: Sized,
+    {
+        Chunks { source: self, range }
+    }
+}
+
+/// The chunks of a range.
+#[derive(Clone, Debug)]
+pub struct Chunks<'m, S> {
+    source: &'m S,
+    range: Range<u64>,
+}
+
+impl<'m, S: PageSource> Iterator for Chunks<'m, S> {
+    type Item = Result<Chunk<'m>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.range.is_empty() {
+            return None;
+        }
+        let chunk = self.source.chunk(self.range.start).map(|chunk| chunk.until(self.range.end));
+        self.range.start = chunk.as_ref().map_or(self.range.end, |chunk| chunk.end);
+        Some(chunk)
+    }
+}
+
+impl Chunk<'_> {
+    /// Its number of bytes.
+    pub fn size(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// The part before an address.
+    pub fn until(mut self, end: u64) -> Self {
+        if end < self.end {
+            self.end = end;
+            if let Content::Bytes(bytes) = &mut self.content {
+                let size = usize::try_from(end.saturating_sub(self.start)).unwrap_or(usize::MAX);
+                *bytes = bytes.get(..size).unwrap_or(bytes);
+            }
+        }
+        self
+    }
+}

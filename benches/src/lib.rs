@@ -1,13 +1,19 @@
 //! What the measurements share: CRIUs to measure, processes to dump, medians.
 
+mod mapped;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_images::kind::Kind;
-use criu_images::proto::{PagemapEntry, PagemapHead};
+use criu_images::kind::{self, Kind};
+use criu_images::proto::{
+    CoreEntry, InventoryEntry, MmEntry, PagemapEntry, PagemapHead, PstreeEntry, TaskCoreEntry,
+    TaskKobjIdsEntry, ThreadCoreEntry, VmaEntry,
+};
 use criu_rs::{Criu, Pid, Version};
+pub use mapped::mapped;
 use prost::Message;
 
 /// What a measurement returns.
@@ -158,6 +164,73 @@ pub fn pagemap(runs: u64) -> Vec<Vec<u8>> {
     let head = PagemapHead { pages_id: 1 }.encode_to_vec();
     std::iter::once(head).chain((0..runs).map(|n| entry(n).encode_to_vec())).collect()
 }
+
+/// Writes a set with one task, whose memory from [`BASE`] on is stored in one run.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn task_with_pages(directory: &Path, bytes: &[u8]) -> Result<()> {
+    let pages = u64::try_from(bytes.len())? / 4096;
+    let vma = VmaEntry {
+        start: BASE,
+        end: BASE + pages * 4096,
+        // VMA_AREA_REGULAR | VMA_ANON_PRIVATE
+        status: 1 | 1 << 9,
+        prot: 3,
+        flags: 0x22,
+        fd: -1,
+        ..Default::default()
+    };
+    // The page size.
+    let auxv = vec![6, 4096];
+    let mm = MmEntry { mm_saved_auxv: auxv, vmas: vec![vma], ..Default::default() };
+    let run =
+        PagemapEntry { vaddr: BASE, nr_pages: Some(pages), flags: Some(4), ..Default::default() };
+    let files = [
+        (kind::MM, vec![mm.encode_to_vec()]),
+        (kind::PAGEMAP, vec![PagemapHead { pages_id: 1 }.encode_to_vec(), run.encode_to_vec()]),
+    ];
+    task(directory, 1, 0, b"task")?;
+    for (kind, messages) in files {
+        std::fs::write(directory.join(kind.file_name(1)), image(kind, &messages)?)?;
+    }
+    let tree = PstreeEntry { pid: 1, threads: vec![1], ..Default::default() };
+    set(directory, &[tree.encode_to_vec()])?;
+    Ok(std::fs::write(directory.join("pages-1.img"), bytes)?)
+}
+
+/// Writes the images that a set has once: its inventory and this tree.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn set(directory: &Path, tree: &[Vec<u8>]) -> Result<()> {
+    let inventory =
+        InventoryEntry { img_version: 2, fdinfo_per_id: Some(true), ..Default::default() };
+    let inventory = image(kind::INVENTORY, &[inventory.encode_to_vec()])?;
+    std::fs::write(directory.join(kind::INVENTORY.file), inventory)?;
+    Ok(std::fs::write(directory.join(kind::PSTREE.file), image(kind::PSTREE, tree)?)?)
+}
+
+/// Writes the images of a task that every set has of it.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn task(directory: &Path, pid: u32, files_id: u32, name: &[u8]) -> Result<()> {
+    let core = CoreEntry {
+        mtype: 1,
+        tc: Some(TaskCoreEntry { task_state: 1, comm: name.to_vec(), ..Default::default() }),
+        thread_core: Some(ThreadCoreEntry::default()),
+        ..Default::default()
+    };
+    let ids = TaskKobjIdsEntry { files_id, ..Default::default() };
+    for (kind, message) in [(kind::CORE, core.encode_to_vec()), (kind::IDS, ids.encode_to_vec())] {
+        std::fs::write(directory.join(kind.file_name(pid.into())), image(kind, &[message])?)?;
+    }
+    Ok(())
+}
+
+/// Where the memory of [`task_with_pages`] begins.
+pub const BASE: u64 = 0x7f00_0000_0000;
 
 /// Numbers that look random and are the same in every run (splitmix64).
 #[derive(Debug)]

@@ -60,6 +60,8 @@ pub mod memory;
 mod namespaces;
 pub mod proto;
 pub mod schema;
+#[cfg(feature = "search")]
+pub mod search;
 mod seccomp;
 mod set;
 pub mod source;

@@ -166,6 +166,7 @@ fn check(suite: &str) {
     check_tree(checkpoint, &dumped);
     check_files(checkpoint, &dumped);
     check_maps(checkpoint.root());
+    check_words(checkpoint.root());
     let memory = checkpoint.root().memory().unwrap().unwrap();
     check_memory(checkpoint, &memory, &dumped);
     check_shared(checkpoint, &dumped);
@@ -279,6 +280,16 @@ fn check_files(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
 }
 
 /// The mappings against the lines of /proc/PID/maps, without device and inode.
+fn check_words(task: Task<'_>) {
+    let memory = task.memory().unwrap().unwrap();
+    for (name, words) in [("cmdline", memory.cmdline()), ("environ", memory.environ())] {
+        let live = fs::read(format!("/proc/{}/{name}", task.pid())).unwrap();
+        let found: Vec<u8> =
+            words.unwrap().into_iter().flat_map(|word| [word, vec![0]].concat()).collect();
+        assert_eq!(Text(&found).to_string(), Text(&live).to_string());
+    }
+}
+
 fn check_maps(task: Task<'_>) {
     let memory = task.memory().unwrap().unwrap();
     let found: Vec<_> = memory.vmas().map(|vma| vma.to_string()).collect();

@@ -16,6 +16,7 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     // crit's: the tests compare JSON with it, and have it compress pages.
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
     ("/usr/lib/python3/dist-packages/lz4/block/__init__.py", "python3-lz4"),
+    ("hexdump", "bsdextrautils"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
 ];

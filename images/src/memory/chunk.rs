@@ -33,17 +33,17 @@ pub enum Content<'m> {
 
 /// Something that has memory: a task, an object of shared memory.
 ///
-/// ```
+/// ```no_run
 /// use criu_images::ImageSet;
 /// use criu_images::memory::{Content, PageSource};
 ///
-/// let set = ImageSet::open("tests/data/pipeline")?;
+/// let set = ImageSet::open("/ckpt")?;
 /// let memory = set.checkpoint()?.root().memory()?.expect("the root is alive");
 /// for chunk in memory.chunks(0..u64::MAX) {
 ///     let chunk = chunk?;
 ///     match chunk.content {
 ///         Content::Absent(why) => println!("{:x}: {why}", chunk.start),
-///         _ => println!("{:x}: {} bytes", chunk.start, chunk.end - chunk.start),
+///         _ => println!("{:x}: {} bytes", chunk.start, chunk.size()),
 ///     }
 /// }
 /// # Ok::<(), criu_images::Error>(())

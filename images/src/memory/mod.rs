@@ -1,7 +1,9 @@
 //! A task's memory: its mappings, which of their pages the set has, and the bytes.
 
+mod arguments;
 mod blocks;
 mod chunk;
+mod hexdump;
 mod object;
 mod pagemap;
 mod shared;
@@ -17,6 +19,7 @@ use crate::kind;
 use crate::proto::{MmEntry, VmaEntry};
 use crate::set::ImageSet;
 pub use chunk::{Chunk, Chunks, Content, PageSource};
+pub use hexdump::Hexdump;
 pub(crate) use object::next_place;
 use object::{Object, Place};
 pub use pagemap::{PageFlags, PageSize, Pagemap, Run, Runs};

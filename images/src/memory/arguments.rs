@@ -1,0 +1,61 @@
+//! What a task was started with.
+
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::memory::{Memory, PageSource};
+
+impl Memory<'_> {
+    /// The words of its command line, as /proc/PID/cmdline has them: what it was started with, unless it
+    /// has written something else there. A kernel thread has none.
+    ///
+    /// # Errors
+    /// Those of [`read_at`](PageSource::read_at); [`ErrorKind::TooLarge`] above 16 MiB.
+    pub fn cmdline(&self) -> Result<Vec<Vec<u8>>> {
+        let mm = &self.mm;
+        let words = self.area("mm_arg_start", mm.mm_arg_start, mm.mm_arg_end)?;
+        let overwritten = words.last().is_some_and(|last| *last != 0);
+        if !overwritten {
+            return Ok(split(&words));
+        }
+        // A title that may have grown into the environment: it ends with the first zero.
+        let end = match mm.mm_env_start == mm.mm_arg_end {
+            true => mm.mm_env_end.max(mm.mm_arg_end),
+            false => mm.mm_arg_end,
+        };
+        let mut title = self.area("mm_arg_start", mm.mm_arg_start, end)?;
+        if let Some(end) = title.iter().position(|byte| *byte == 0) {
+            title.truncate(end);
+        }
+        Ok(vec![title])
+    }
+
+    /// Its environment as it was started with, one `NAME=value` each, as /proc/PID/environ has it. What
+    /// setenv(3) has changed since is not there.
+    ///
+    /// # Errors
+    /// Those of [`read_at`](PageSource::read_at); [`ErrorKind::TooLarge`] above 16 MiB.
+    pub fn environ(&self) -> Result<Vec<Vec<u8>>> {
+        let mm = &self.mm;
+        Ok(split(&self.area("mm_env_start", mm.mm_env_start, mm.mm_env_end)?))
+    }
+
+    fn area(&self, field: &'static str, start: u64, end: u64) -> Result<Vec<u8>> {
+        let size = end.saturating_sub(start);
+        if size > MAX_AREA {
+            let fault = Fault::from(ErrorKind::TooLarge { size, limit: MAX_AREA });
+            return Err(Error::new(&self.name, fault.field("mm_entry", field)));
+        }
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+        self.read_at(start, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn split(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let Some(bytes) = bytes.strip_suffix(b"\0").or((!bytes.is_empty()).then_some(bytes)) else {
+        return Vec::new();
+    };
+    bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+/// Most bytes of arguments or environment. The kernel gives both together 6 MiB.
+const MAX_AREA: u64 = 16 << 20;

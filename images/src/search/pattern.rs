@@ -1,0 +1,154 @@
+//! What is searched for.
+
+use std::fmt::{self, Write};
+
+use memchr::memmem;
+use regex::bytes::{Regex, RegexBuilder};
+
+/// What to search memory for.
+///
+/// ```
+/// use criu_images::search::Pattern;
+///
+/// let header = Pattern::literal(b"\x7fELF")?;
+/// let pointer = Pattern::hex("e0 f7 ff ff ?? 7f 00 00")?;
+/// let key = Pattern::regex("-----BEGIN [A-Z ]*PRIVATE KEY-----")?;
+/// assert_eq!(Pattern::hex("e").unwrap_err().to_string(), "hex digits come in pairs");
+/// # Ok::<(), criu_images::search::PatternError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Pattern(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Literal(Box<memmem::Finder<'static>>),
+    Regex { regex: Regex, longest: usize },
+}
+
+/// Why something is no pattern.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatternError {
+    /// Nothing to look for.
+    #[error("the pattern is empty")]
+    Empty,
+    /// More than a match can have.
+    #[error("the pattern has {0} bytes, at most {MAX_MATCH} can be matched")]
+    TooLong(usize),
+    /// An odd number of digits.
+    #[error("hex digits come in pairs")]
+    Odd,
+    /// Not a hex digit.
+    #[error("{0:?} is no hex digit")]
+    Digit(char),
+    /// Not a regular expression, or one that takes too much memory.
+    #[error("{0}")]
+    Regex(#[from] regex::Error),
+}
+
+/// Longest match, in bytes. Where a regular expression would match more, the match is cut.
+pub const MAX_MATCH: usize = 64 << 10;
+
+impl Pattern {
+    /// These bytes.
+    ///
+    /// # Errors
+    /// [`PatternError::Empty`]; [`PatternError::TooLong`] above [`MAX_MATCH`].
+    pub fn literal(bytes: &[u8]) -> Result<Self, PatternError> {
+        check_length(bytes.len())?;
+        Ok(Self(Kind::Literal(memmem::Finder::new(bytes).into_owned().into())))
+    }
+
+    /// Bytes as pairs of hex digits; `??` is any byte. Spaces between pairs are skipped.
+    ///
+    /// # Errors
+    /// [`PatternError::Odd`], [`PatternError::Digit`], and those of [`literal`](Self::literal).
+    pub fn hex(text: &str) -> Result<Self, PatternError> {
+        let mut bytes = Vec::new();
+        let mut chars = text.chars().filter(|char| !char.is_whitespace());
+        while let Some(high) = chars.next() {
+            let low = chars.next().ok_or(PatternError::Odd)?;
+            bytes.push(match (high, low) {
+                ('?', '?') => None,
+                _ => Some(digit(high)? << 4 | digit(low)?),
+            });
+        }
+        check_length(bytes.len())?;
+        let all: Option<Vec<u8>> = bytes.iter().copied().collect();
+        match all {
+            Some(literal) => Self::literal(&literal),
+            None => Self::compile(&Wildcards(&bytes).to_string(), bytes.len()),
+        }
+    }
+
+    /// A regular expression over bytes, in the syntax of the `regex` crate without Unicode classes: `.`
+    /// is any byte but a newline, `\xff` that byte, `(?i)` ignores the case of ASCII letters, `(?s)`
+    /// makes `.` match newlines too. `^` and `$` are the ends of memory that hangs together. Empty
+    /// matches are none.
+    ///
+    /// # Errors
+    /// [`PatternError::Empty`], [`PatternError::Regex`].
+    pub fn regex(text: &str) -> Result<Self, PatternError> {
+        check_length(text.len())?;
+        Self::compile(text, MAX_MATCH)
+    }
+
+    fn compile(text: &str, longest: usize) -> Result<Self, PatternError> {
+        let regex = RegexBuilder::new(text).unicode(false).build()?;
+        Ok(Self(Kind::Regex { regex, longest }))
+    }
+
+    /// Most bytes that a match can have.
+    pub(crate) fn longest(&self) -> usize {
+        match &self.0 {
+            Kind::Literal(finder) => finder.needle().len(),
+            Kind::Regex { longest, .. } => *longest,
+        }
+    }
+
+    /// The first match that starts at `at` or later; never an empty one.
+    pub(crate) fn find(&self, bytes: &[u8], mut at: usize) -> Option<(usize, usize)> {
+        match &self.0 {
+            Kind::Literal(finder) => {
+                let found = at + finder.find(bytes.get(at..)?)?;
+                Some((found, found + finder.needle().len()))
+            }
+            Kind::Regex { regex, longest } => loop {
+                if at > bytes.len() {
+                    return None;
+                }
+                let found = regex.find_at(bytes, at)?;
+                if !found.is_empty() {
+                    return Some((found.start(), found.end().min(found.start() + longest)));
+                }
+                at = found.end() + 1;
+            },
+        }
+    }
+}
+
+fn check_length(length: usize) -> Result<(), PatternError> {
+    match length {
+        0 => Err(PatternError::Empty),
+        1..=MAX_MATCH => Ok(()),
+        _ => Err(PatternError::TooLong(length)),
+    }
+}
+
+fn digit(char: char) -> Result<u8, PatternError> {
+    let value = char.to_digit(16).and_then(|value| u8::try_from(value).ok());
+    value.ok_or(PatternError::Digit(char))
+}
+
+/// Known and unknown bytes, as a regular expression.
+struct Wildcards<'a>(&'a [Option<u8>]);
+
+impl fmt::Display for Wildcards<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(?s-u)")?;
+        self.0.iter().try_for_each(|byte| match byte {
+            Some(byte) => write!(f, "\\x{byte:02x}"),
+            None => f.write_char('.'),
+        })
+    }
+}

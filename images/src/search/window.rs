@@ -1,0 +1,175 @@
+//! The part of memory that is looked at: a buffer that slides over all that hangs together.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::error::{NoPage, Result};
+use crate::memory::{Chunk, Content, PageSource};
+
+/// A stretch of memory, the bytes of which come in order.
+#[derive(Debug)]
+pub(crate) struct Window<'m, S> {
+    source: &'m S,
+    /// What is still to come, ascending.
+    ranges: VecDeque<Range<u64>>,
+    /// The rest of a chunk of the first range.
+    pending: Option<Chunk<'m>>,
+    pub(crate) bytes: Vec<u8>,
+    /// Address of the first byte.
+    pub(crate) address: u64,
+    /// Which bytes the set has. All others are untouched memory.
+    stored: VecDeque<Range<u64>>,
+    /// Nothing can be added: what comes next does not follow.
+    pub(crate) whole: bool,
+    /// Bytes passed over that the dump has kept back.
+    pub(crate) lazy: u64,
+    /// Untouched memory looked at beside what is stored.
+    edge: u64,
+}
+
+impl<'m, S: PageSource> Window<'m, S> {
+    pub(crate) fn new(source: &'m S, ranges: VecDeque<Range<u64>>, edge: usize) -> Self {
+        Self {
+            source,
+            ranges,
+            pending: None,
+            bytes: Vec::new(),
+            address: 0,
+            stored: VecDeque::new(),
+            whole: true,
+            lazy: 0,
+            edge: edge.min(MAX_EDGE) as u64,
+        }
+    }
+
+    /// Whether the set has some of these bytes.
+    pub(crate) fn is_stored(&self, bytes: &Range<usize>) -> bool {
+        let (start, end) = (self.address_of(bytes.start), self.address_of(bytes.end));
+        self.stored.iter().any(|stored| stored.start < end && start < stored.end)
+    }
+
+    pub(crate) fn address_of(&self, index: usize) -> u64 {
+        self.address + index as u64
+    }
+
+    /// Begins the next stretch; false when there is none.
+    pub(crate) fn next_stretch(&mut self) -> Result<bool> {
+        self.bytes.clear();
+        self.stored.clear();
+        self.whole = false;
+        loop {
+            let Some(chunk) = self.next_chunk()? else {
+                return Ok(false);
+            };
+            let start = match chunk.content {
+                Content::Absent(_) => continue,
+                // Of untouched memory, only what may begin a match that goes on in stored memory.
+                Content::Zero => chunk.end - chunk.size().min(self.edge),
+                _ => chunk.start,
+            };
+            self.address = start;
+            self.pending = Some(after(chunk, start));
+            return Ok(true);
+        }
+    }
+
+    /// Drops the bytes before an index.
+    pub(crate) fn forget(&mut self, before: usize) {
+        self.bytes.drain(..before);
+        self.address += before as u64;
+        while self.stored.front().is_some_and(|stored| stored.end <= self.address) {
+            self.stored.pop_front();
+        }
+    }
+
+    /// Adds bytes until there are `want`, or the stretch is whole.
+    pub(crate) fn fill(&mut self, want: usize) -> Result<()> {
+        while !self.whole && self.bytes.len() < want {
+            let next = self.address_of(self.bytes.len());
+            let Some(chunk) = self.next_chunk()? else {
+                self.whole = true;
+                break;
+            };
+            if chunk.start != next {
+                self.pending = Some(chunk);
+                self.whole = true;
+                break;
+            }
+            let room = want - self.bytes.len();
+            let size = usize::try_from(chunk.size()).map_or(room, |size| size.min(room));
+            let end = chunk.start + size as u64;
+            let old = self.bytes.len();
+            match chunk.content {
+                Content::Absent(_) => self.whole = true,
+                Content::Zero if chunk.size() > 2 * self.edge => {
+                    // A match that has begun may end here; then another stretch begins, which comes to
+                    // the end of this chunk by itself.
+                    self.bytes.resize(old + usize::try_from(self.edge).unwrap_or(0), 0);
+                    self.whole = true;
+                    self.pending = Some(after(chunk, chunk.end - self.edge));
+                }
+                Content::Zero => {
+                    self.bytes.resize(old + size, 0);
+                    self.keep(chunk, end);
+                }
+                Content::Bytes(bytes) => {
+                    self.bytes.extend_from_slice(bytes.get(..size).unwrap_or(bytes));
+                    self.have(chunk.start..end);
+                    self.keep(chunk, end);
+                }
+                Content::Stored => {
+                    self.bytes.resize(old + size, 0);
+                    let new = self.bytes.get_mut(old..).unwrap_or_default();
+                    self.source.read_at(chunk.start, new)?;
+                    self.have(chunk.start..end);
+                    self.keep(chunk, end);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn have(&mut self, range: Range<u64>) {
+        match self.stored.back_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.stored.push_back(range),
+        }
+    }
+
+    /// Keeps what is left of a chunk from an address on.
+    fn keep(&mut self, chunk: Chunk<'m>, from: u64) {
+        self.pending = (from < chunk.end).then(|| after(chunk, from));
+    }
+
+    fn next_chunk(&mut self) -> Result<Option<Chunk<'m>>> {
+        if let Some(chunk) = self.pending.take() {
+            return Ok(Some(chunk));
+        }
+        while let Some(range) = self.ranges.front_mut() {
+            if range.is_empty() {
+                self.ranges.pop_front();
+                continue;
+            }
+            let chunk = self.source.chunk(range.start)?.until(range.end);
+            range.start = chunk.end;
+            if chunk.content == Content::Absent(NoPage::Lazy) {
+                self.lazy += chunk.size();
+            }
+            return Ok(Some(chunk));
+        }
+        Ok(None)
+    }
+}
+
+/// The part of a chunk from an address on.
+fn after(mut chunk: Chunk<'_>, start: u64) -> Chunk<'_> {
+    if let Content::Bytes(bytes) = &mut chunk.content {
+        let skipped = usize::try_from(start - chunk.start).unwrap_or(usize::MAX);
+        *bytes = bytes.get(skipped..).unwrap_or_default();
+    }
+    chunk.start = start;
+    chunk
+}
+
+/// Most bytes of untouched memory looked at beside stored memory. A match takes in no more.
+const MAX_EDGE: usize = 4096;

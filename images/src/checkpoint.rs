@@ -8,6 +8,7 @@ use crate::files::OpenFile;
 use crate::frame::Image;
 use crate::kind::{self, Kind};
 use crate::memory::{self, SharedMemory};
+use crate::old;
 use crate::proto::{CoreEntry, InventoryEntry, PstreeEntry, TaskCoreEntry};
 use crate::set::ImageSet;
 use crate::task::Task;
@@ -200,10 +201,13 @@ impl Node {
         depth: usize,
     ) -> Result<Self> {
         let mut core: CoreEntry = set.single(kind::CORE, entry.pid.into())?;
-        let task = core.tc.take().ok_or_else(|| {
+        let mut task = core.tc.take().ok_or_else(|| {
             let fault = Fault::from(ErrorKind::Required).field("core_entry", "tc");
             Error::new(kind::CORE.file_name(entry.pid.into()), fault)
         })?;
+        if core.thread_core.is_some() {
+            old::complete_task(set, entry.pid, &mut task, &mut core)?;
+        }
         Ok(Self { entry, task, core, parent, children: Vec::new(), depth })
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::error::{ErrorKind, Result};
 use crate::kind;
+use crate::old;
 use crate::proto::{
     BpfmapFileEntry, EventfdFileEntry, EventpollFileEntry, ExtFileEntry, FanotifyFileEntry,
     FdTypes, FdinfoEntry, FifoEntry, FileEntry, InetSkEntry, InotifyFileEntry, MemfdFileEntry,
@@ -176,16 +177,11 @@ impl FileTable {
             unix: HashMap::new(),
         };
         set.for_each(kind::FILES, 0, |entry: FileEntry| {
-            let id = entry.id;
-            let file = File::try_from(entry)?;
-            if let File::Unix(unix) = &file {
-                table.unix.insert(unix.ino, id);
-            }
-            match table.files.insert(id, file) {
-                None => Ok(()),
-                Some(_) => Err(ErrorKind::Malformed("a file id occurs twice")),
-            }
+            table.insert(entry.id, File::try_from(entry)?)
         })?;
+        if table.files.is_empty() {
+            old::files(set, |id, file| table.insert(id, file))?;
+        }
         set.for_each(kind::MEMFD_INODE, 0, |entry: MemfdInodeEntry| {
             table.memfds.insert(entry.inode_id, entry);
             Ok(())
@@ -195,6 +191,16 @@ impl FileTable {
             Ok(())
         })?;
         Ok(table)
+    }
+
+    fn insert(&mut self, id: u32, file: File) -> Result<(), ErrorKind> {
+        if let File::Unix(unix) = &file {
+            self.unix.insert(unix.ino, id);
+        }
+        match self.files.insert(id, file) {
+            None => Ok(()),
+            Some(_) => Err(ErrorKind::Malformed("a file id occurs twice")),
+        }
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<OpenFile<'_>> {

@@ -58,6 +58,7 @@ pub mod kind;
 mod map;
 pub mod memory;
 mod namespaces;
+mod old;
 pub mod proto;
 pub mod schema;
 #[cfg(feature = "search")]

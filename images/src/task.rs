@@ -8,8 +8,9 @@ use crate::checkpoint::{Node, Tree};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::files::{Fd, OpenFile};
 use crate::kind::{self, Kind};
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 use crate::namespaces::Namespace;
+use crate::old;
 use crate::proto::{
     CoreEntry, CredsEntry, FdinfoEntry, FsEntry, MmEntry, SeccompMode, TaskCoreEntry,
     TaskKobjIdsEntry, ThreadCoreEntry,
@@ -157,7 +158,11 @@ impl<'a> Task<'a> {
         let threads = self.tids().iter().map(|&tid| {
             let core = match tid == self.pid() {
                 true => Cow::Borrowed(&self.node.core),
-                false => Cow::Owned(self.set.single(kind::CORE, tid.into())?),
+                false => {
+                    let mut core = self.set.single(kind::CORE, tid.into())?;
+                    old::complete_thread(self.set, tid, &mut core)?;
+                    Cow::Owned(core)
+                }
             };
             Ok(Thread { task: *self, tid, core })
         });
@@ -169,7 +174,14 @@ impl<'a> Task<'a> {
     /// # Errors
     /// Those of its ids image.
     pub fn ids(&self) -> Result<Option<TaskKobjIdsEntry>> {
-        self.if_alive(|| self.set.single(kind::IDS, self.pid().into()))
+        self.if_alive(|| {
+            let id = self.pid().into();
+            match (self.set.optional(kind::IDS, id)?, &self.node.core.ids) {
+                (Some(ids), _) => Ok(ids),
+                (None, Some(ids)) => Ok(*ids),
+                (None, None) => Err(Error::new(kind::IDS.file_name(id), ErrorKind::Missing)),
+            }
+        })
     }
 
     /// Its namespaces; a zombie has none.
@@ -193,7 +205,12 @@ impl<'a> Task<'a> {
         };
         let table = self.set.files()?;
         let mut fds = Vec::new();
-        let id = ids.files_id.into();
+        // Older sets have one table a task.
+        let id = match self.set.inventory().fdinfo_per_id() {
+            true => ids.files_id,
+            false => self.pid(),
+        };
+        let id = id.into();
         self.set.for_each(kind::FDINFO, id, |entry: FdinfoEntry| {
             fds.push(table.fd(&entry)?);
             Ok(())
@@ -206,7 +223,7 @@ impl<'a> Task<'a> {
     /// # Errors
     /// Those of its mm image.
     pub fn mm(&self) -> Result<Option<MmEntry>> {
-        self.if_alive(|| self.set.single(kind::MM, self.pid().into()))
+        self.if_alive(|| memory::mm(self.set, self.pid()))
     }
 
     /// Its memory; a zombie has none.

@@ -12,7 +12,7 @@ use criu_images::proto::{
     PipeEntry, RegFileEntry, RemapFilePathEntry, SignalfdEntry, TimerfdEntry, TtyFileEntry,
     TunfileEntry, UnixSkEntry,
 };
-use criu_images::source::InMemory;
+use criu_images::source::{InMemory, Source};
 use criu_images::{ImageSet, kind};
 use prost::Message;
 
@@ -217,7 +217,17 @@ fn every_kind_of_file_is_said_in_words() {
         "125: pidfd of a process that is gone",
         "126: file of unknown type 4711",
     ];
+    let old = common::old::old_layout(&set);
     assert_eq!(said(set), want);
+    // Neither memory files nor unknown types are in an old set.
+    let mut old_want: Vec<_> = want.into();
+    old_want.retain(|line| !line.contains("memfd") && !line.contains("unknown"));
+    let mut old_files = files.to_vec();
+    old_files.retain(|file| file.memfd.is_none() && file.id != 26);
+    let fdinfo = open(&old_files).open("fdinfo-0.img").unwrap().unwrap();
+    let mut old = old;
+    old.insert("fdinfo-1.img", fdinfo.bytes().unwrap());
+    assert_eq!(said(old), old_want);
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl<'a> Memory<'a> {
     pub(crate) fn open(set: &'a ImageSet, pid: u32) -> Result<Self> {
         let name = kind::MM.file_name(pid.into());
         let files = set.files()?;
-        let mut mm: MmEntry = set.single(kind::MM, pid.into())?;
+        let mut mm = mm(set, pid)?;
         let page_size = auxv_page_size(&mm, &name)?;
         let guard = |vma: &VmaEntry| Vma::new(vma, files).status().contains(VmaStatus::GUARD);
         let (guards, vmas) = mm.vmas.into_iter().partition(guard);
@@ -211,6 +211,18 @@ impl fmt::Debug for Memory<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Memory").field(&self.mm).finish()
     }
+}
+
+/// The address space of a task; older sets have its mappings apart.
+pub(crate) fn mm(set: &ImageSet, pid: u32) -> Result<MmEntry> {
+    let mut mm: MmEntry = set.single(kind::MM, pid.into())?;
+    if mm.vmas.is_empty() {
+        set.for_each(kind::VMAS, pid.into(), |vma| {
+            mm.vmas.push(vma);
+            Ok(())
+        })?;
+    }
+    Ok(mm)
 }
 
 /// The page size of the machine that a task was dumped on.

@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod mapped;
+pub(crate) mod old;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -156,9 +157,9 @@ pub(crate) fn tour(set: &ImageSet) -> Result<String> {
     let checkpoint = set.checkpoint()?;
     let mut said = checkpoint.tree().to_string();
     for task in checkpoint.tasks() {
-        said += &format!("{task} {:?} {:?}\n", task.creds(), task.namespaces()?);
+        said += &format!("{task} {:?} {:?} {:?}\n", task.creds(), task.core(), task.namespaces()?);
         for thread in task.threads()? {
-            said += &format!("{} {} {:?}\n", thread.tid(), thread.name(), thread.creds());
+            said += &format!("{} {} {:?}\n", thread.tid(), thread.name(), thread.thread_core());
         }
         for fd in task.files()? {
             said += &format!("{fd} {:?}\n", fd.file.peer().map(|peer| peer.id()));

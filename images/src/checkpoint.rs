@@ -8,6 +8,7 @@ use crate::files::OpenFile;
 use crate::frame::Image;
 use crate::kind::{self, Kind};
 use crate::memory::{self, SharedMemory};
+use crate::namespaces::SavedNamespace;
 use crate::old;
 use crate::proto::{CoreEntry, InventoryEntry, PstreeEntry, TaskCoreEntry};
 use crate::set::ImageSet;
@@ -73,6 +74,28 @@ impl<'a> Checkpoint<'a> {
     /// Those of `files.img` and the images beside it.
     pub fn file(&self, id: u32) -> Result<Option<OpenFile<'a>>> {
         Ok(self.set.files()?.get(id))
+    }
+
+    /// The namespaces that its tasks lived in, in the order of the tree.
+    ///
+    /// # Errors
+    /// Those of the tasks' ids images.
+    pub fn namespaces(&self) -> Result<Vec<SavedNamespace<'a>>> {
+        let mut found: Vec<SavedNamespace<'_>> = Vec::new();
+        let mut known = HashMap::new();
+        for task in self.tasks() {
+            for namespace in task.namespaces()? {
+                let next = found.len();
+                let index = *known.entry((namespace.kind, namespace.id)).or_insert(next);
+                if index == next {
+                    found.push(SavedNamespace::new(self.set, namespace));
+                }
+                if let Some(namespace) = found.get_mut(index) {
+                    namespace.add(task.pid());
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The shared memory that this set has pages of, by rising id.

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 /// let line = Hexdump { address: 0x7ffc_0000, bytes: b"a \x1b[0m word" }.to_string();
 /// assert_eq!(
 ///     line,
-///     "000000007ffc0000  61 20 1b 5b 30 6d 20 77  6f 72 64                  |a .[0m word|\n"
+///     "000000007ffc0000  61 20 1b 5b 30 6d 20 77  6f 72 64                 |a .[0m word|\n"
 /// );
 /// ```
 #[derive(Clone, Copy, Debug)]

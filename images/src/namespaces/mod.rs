@@ -1,8 +1,17 @@
 //! The namespaces a task lived in.
 
+mod mounts;
+mod netlink;
+mod network;
+mod saved;
+
 use std::fmt;
 
 use crate::proto::TaskKobjIdsEntry;
+
+pub use mounts::{Mount, Mounts};
+pub use network::{Address, Network, Route, Rule};
+pub use saved::{Ipc, SavedNamespace};
 
 /// A namespace of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

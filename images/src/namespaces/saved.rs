@@ -1,0 +1,188 @@
+//! What the set has of a namespace.
+
+use crate::error::Result;
+use crate::extra::Payload;
+use crate::frame::Image;
+use crate::kind::{self, Kind};
+use crate::namespaces::{Mounts, Namespace, NamespaceKind, Network};
+use crate::proto::{
+    IpcMsgEntry, IpcSemEntry, IpcShmEntry, IpcVarEntry, PidnsEntry, TimensEntry, UsernsEntry,
+    UtsnsEntry,
+};
+use crate::schema::Entry;
+use crate::set::ImageSet;
+
+/// A namespace that tasks of a [`Checkpoint`](crate::Checkpoint) lived in, and what is in it. Of the
+/// host's, nothing is saved but the clocks.
+///
+/// ```
+/// use criu_images::{ImageSet, NamespaceKind};
+///
+/// let set = ImageSet::open("tests/data/pipeline")?;
+/// for namespace in set.checkpoint()?.namespaces()? {
+///     println!("{}: {} tasks", namespace.namespace(), namespace.pids().len());
+///     if let Some(mounts) = namespace.mounts()? {
+///         println!("{mounts}");
+///     }
+/// }
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SavedNamespace<'a> {
+    set: &'a ImageSet,
+    namespace: Namespace,
+    pids: Vec<u32>,
+}
+
+/// What is in an IPC namespace.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Ipc {
+    /// Settings of the namespace.
+    pub settings: IpcVarEntry,
+    /// Segments of shared memory.
+    pub segments: Vec<IpcShmEntry>,
+    /// Queues of messages, and how many bytes are waiting in each.
+    pub queues: Vec<(IpcMsgEntry, u64)>,
+    /// Sets of semaphores with their values.
+    pub semaphores: Vec<(IpcSemEntry, Vec<u16>)>,
+}
+
+impl<'a> SavedNamespace<'a> {
+    pub(crate) fn new(set: &'a ImageSet, namespace: Namespace) -> Self {
+        Self { set, namespace, pids: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, pid: u32) {
+        self.pids.push(pid);
+    }
+
+    /// Which one it is.
+    pub fn namespace(&self) -> Namespace {
+        self.namespace
+    }
+
+    /// The tasks in it, in the order of the tree.
+    pub fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
+    /// The mounts of a mount namespace that is not the host's.
+    ///
+    /// # Errors
+    /// Those of its image; [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) when mounts form a loop.
+    pub fn mounts(&self) -> Result<Option<Mounts>> {
+        match self.is(NamespaceKind::Mnt) {
+            true => Mounts::read(self.set, self.namespace.id),
+            false => Ok(None),
+        }
+    }
+
+    /// What is in a network namespace that is not the host's.
+    ///
+    /// # Errors
+    /// Those of its images.
+    pub fn network(&self) -> Result<Option<Network>> {
+        match self.is(NamespaceKind::Net) {
+            true => Network::read(self.set, self.namespace.id),
+            false => Ok(None),
+        }
+    }
+
+    /// The names in a UTS namespace that is not the host's.
+    ///
+    /// # Errors
+    /// Those of its image.
+    pub fn uts(&self) -> Result<Option<UtsnsEntry>> {
+        self.single(NamespaceKind::Uts, kind::UTSNS)
+    }
+
+    /// How a user namespace that is not the host's maps ids.
+    ///
+    /// # Errors
+    /// Those of its image.
+    pub fn users(&self) -> Result<Option<UsernsEntry>> {
+        self.single(NamespaceKind::User, kind::USERNS)
+    }
+
+    /// What a pid namespace that exists outside is called.
+    ///
+    /// # Errors
+    /// Those of its image.
+    pub fn pid(&self) -> Result<Option<PidnsEntry>> {
+        self.single(NamespaceKind::Pid, kind::PIDNS)
+    }
+
+    /// What the clocks of a time namespace showed. Those of the host's are saved, too.
+    ///
+    /// # Errors
+    /// Those of its image.
+    pub fn clocks(&self) -> Result<Option<TimensEntry>> {
+        let Namespace { kind, id, host } = self.namespace;
+        let id = if host { 0 } else { id };
+        match kind {
+            NamespaceKind::Time => self.set.optional(kind::TIMENS, id.into()),
+            _ => Ok(None),
+        }
+    }
+
+    /// What is in an IPC namespace that is not the host's.
+    ///
+    /// # Errors
+    /// Those of its images.
+    pub fn ipc(&self) -> Result<Option<Ipc>> {
+        let Some(settings) = self.single(NamespaceKind::Ipc, kind::IPC_VAR)? else {
+            return Ok(None);
+        };
+        let mut segments = Vec::new();
+        self.payloads(kind::IPCNS_SHM, |segment, _| segments.push(segment))?;
+        let mut queues = Vec::new();
+        self.payloads(kind::IPCNS_MSG, |queue, payload| {
+            let bytes = match payload {
+                Payload::Messages(messages) => {
+                    messages.iter().map(|message| message.1.len() as u64).sum()
+                }
+                _ => 0,
+            };
+            queues.push((queue, bytes));
+        })?;
+        let mut semaphores = Vec::new();
+        self.payloads(kind::IPCNS_SEM, |set, payload| {
+            let values = match payload {
+                Payload::Semaphores(values) => values,
+                _ => Vec::new(),
+            };
+            semaphores.push((set, values));
+        })?;
+        Ok(Some(Ipc { settings, segments, queues, semaphores }))
+    }
+
+    fn is(&self, kind: NamespaceKind) -> bool {
+        self.namespace.kind == kind && !self.namespace.host
+    }
+
+    fn single<M: Entry>(&self, kind: NamespaceKind, image: &'static Kind) -> Result<Option<M>> {
+        match self.is(kind) {
+            true => self.set.optional(image, self.namespace.id.into()),
+            false => Ok(None),
+        }
+    }
+
+    /// Calls `each` with every entry and what follows it.
+    fn payloads<M: Entry>(
+        &self,
+        kind: &'static Kind,
+        mut each: impl FnMut(M, Payload<'_>),
+    ) -> Result<()> {
+        let name = kind.file_name(self.namespace.id.into());
+        let Some(bytes) = self.set.read(&name)? else {
+            return Ok(());
+        };
+        let mut image = Image::parse(&name, &bytes, kind)?;
+        while let Some(entry) = image.next_entry()? {
+            let message = entry.decode()?;
+            each(message, image.payload(&entry)?);
+        }
+        Ok(())
+    }
+}

@@ -10,7 +10,8 @@ use crate::kind::{self, Kind};
 use crate::memory::{self, SharedMemory};
 use crate::namespaces::SavedNamespace;
 use crate::old;
-use crate::proto::{CoreEntry, InventoryEntry, PstreeEntry, TaskCoreEntry};
+use crate::proto::{CoreEntry, FileLockEntry, InventoryEntry, PstreeEntry, TaskCoreEntry};
+use crate::queues::Queues;
 use crate::set::ImageSet;
 use crate::task::Task;
 
@@ -34,6 +35,10 @@ pub struct Checkpoint<'a> {
 impl<'a> Checkpoint<'a> {
     pub(crate) fn new(set: &'a ImageSet, tree: &'a Tree) -> Self {
         Self { set, tree }
+    }
+
+    pub(crate) fn set(&self) -> &'a ImageSet {
+        self.set
     }
 
     /// What is true of the whole set.
@@ -96,6 +101,37 @@ impl<'a> Checkpoint<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// Every open file by rising id, those included that only wait in a socket to be received.
+    ///
+    /// # Errors
+    /// Those of `files.img` and the images beside it.
+    pub fn files(&self) -> Result<Vec<OpenFile<'a>>> {
+        let mut files: Vec<_> = self.set.files()?.iter().collect();
+        files.sort_unstable_by_key(OpenFile::id);
+        Ok(files)
+    }
+
+    /// What waits in pipes, fifos and sockets.
+    ///
+    /// # Errors
+    /// Those of the images that have it.
+    pub fn queues(&self) -> Result<Queues<'a>> {
+        Queues::read(self.set)
+    }
+
+    /// The locks on files that its tasks hold; none when they were not saved.
+    ///
+    /// # Errors
+    /// Those of `filelocks.img`.
+    pub fn locks(&self) -> Result<Vec<FileLockEntry>> {
+        let mut locks = Vec::new();
+        self.set.for_each(kind::FILE_LOCKS, 0, |lock| {
+            locks.push(lock);
+            Ok(())
+        })?;
+        Ok(locks)
     }
 
     /// The shared memory that this set has pages of, by rising id.

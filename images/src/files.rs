@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 use crate::error::{ErrorKind, Result};
 use crate::kind;
@@ -101,6 +102,39 @@ pub enum File {
     Unknown(i32),
 }
 
+/// What an epoll instance waits for.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct EpollTarget<'a> {
+    /// Number of the descriptor when it was added.
+    pub number: u32,
+    /// `EPOLL` events.
+    pub events: u32,
+    /// What epoll_wait(2) hands out.
+    pub data: u64,
+    /// The file; `None` when the number leads nowhere by now, as when another task has added it.
+    pub file: Option<OpenFile<'a>>,
+}
+
+impl<'a> Fd<'a> {
+    /// What an epoll instance waits for, its files looked up among the descriptors of the same task; of any
+    /// other file, nothing.
+    pub fn epoll_targets(&self, fds: &[Fd<'a>]) -> Vec<EpollTarget<'a>> {
+        let File::Eventpoll(epoll) = self.file.file() else {
+            return Vec::new();
+        };
+        let by_number: HashMap<u32, OpenFile<'a>> =
+            fds.iter().map(|fd| (fd.number, fd.file)).collect();
+        let targets = epoll.tfd.iter().map(|target| EpollTarget {
+            number: target.tfd,
+            events: target.events,
+            data: target.data,
+            file: by_number.get(&target.tfd).copied(),
+        });
+        targets.collect()
+    }
+}
+
 impl<'a> OpenFile<'a> {
     /// Its id in the set.
     pub fn id(&self) -> u32 {
@@ -136,10 +170,14 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    /// The other end of a unix socket.
+    /// The other end of a unix socket, or of a TCP connection when it belongs to the tree, too.
     pub fn peer(&self) -> Option<OpenFile<'a>> {
         match self.file {
             File::Unix(unix) => self.table.get(*self.table.unix.get(&unix.peer)?),
+            File::Inet(inet) => {
+                let ends = (inet.remote()?, inet.local()?, inet.ns_id);
+                self.table.get(*self.table.connections.get(&ends)?)
+            }
             _ => None,
         }
     }
@@ -166,6 +204,8 @@ pub(crate) struct FileTable {
     remaps: HashMap<u32, RemapFilePathEntry>,
     /// File ids of unix sockets by inode.
     unix: HashMap<u32, u32>,
+    /// File ids of TCP connections by their own address, the other end's and the network namespace.
+    connections: HashMap<(SocketAddr, SocketAddr, Option<u32>), u32>,
 }
 
 impl FileTable {
@@ -175,6 +215,7 @@ impl FileTable {
             memfds: HashMap::new(),
             remaps: HashMap::new(),
             unix: HashMap::new(),
+            connections: HashMap::new(),
         };
         set.for_each(kind::FILES, 0, |entry: FileEntry| {
             table.insert(entry.id, File::try_from(entry)?)
@@ -197,6 +238,12 @@ impl FileTable {
         if let File::Unix(unix) = &file {
             self.unix.insert(unix.ino, id);
         }
+        if let File::Inet(inet) = &file {
+            let ends = inet.local().zip(inet.remote());
+            if let Some((local, remote)) = ends.filter(|_| inet.protocol() == Some("tcp")) {
+                self.connections.insert((local, remote, inet.ns_id), id);
+            }
+        }
         match self.files.insert(id, file) {
             None => Ok(()),
             Some(_) => Err(ErrorKind::Malformed("a file id occurs twice")),
@@ -206,6 +253,10 @@ impl FileTable {
     pub(crate) fn get(&self, id: u32) -> Option<OpenFile<'_>> {
         let file = self.files.get(&id)?;
         Some(OpenFile { id, file, table: self })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = OpenFile<'_>> {
+        self.files.iter().map(|(&id, file)| OpenFile { id, file, table: self })
     }
 
     /// The id of the shared memory behind a memory file.

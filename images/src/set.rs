@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::FileTable;
 use crate::frame::Image;
 use crate::kind::{self, Kind};
-use crate::proto::{InventoryEntry, SeccompEntry};
+use crate::proto::{CgroupEntry, InventoryEntry, SeccompEntry};
 use crate::schema::Entry;
 use crate::source::{Directory, Source};
 
@@ -33,6 +33,7 @@ pub struct ImageSet {
     tree: OnceLock<Tree>,
     files: OnceLock<FileTable>,
     seccomp: OnceLock<SeccompEntry>,
+    cgroup: OnceLock<CgroupEntry>,
 }
 
 impl ImageSet {
@@ -62,6 +63,7 @@ impl ImageSet {
             tree: OnceLock::new(),
             files: OnceLock::new(),
             seccomp: OnceLock::new(),
+            cgroup: OnceLock::new(),
         })
     }
 
@@ -108,6 +110,11 @@ impl ImageSet {
     /// The seccomp filters of all threads; none when the set lacks the image.
     pub(crate) fn seccomp(&self) -> Result<&SeccompEntry> {
         cached(&self.seccomp, || Ok(self.optional(kind::SECCOMP, 0)?.unwrap_or_default()))
+    }
+
+    /// The cgroups of all threads; none when the set lacks the image.
+    pub(crate) fn cgroup(&self) -> Result<&CgroupEntry> {
+        cached(&self.cgroup, || Ok(self.optional(kind::CGROUP, 0)?.unwrap_or_default()))
     }
 
     /// The entry of an image that has one; `None` when the set lacks it.

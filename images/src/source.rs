@@ -15,6 +15,8 @@ use memmap2::Mmap;
 
 use crate::error::{Error, ErrorKind, Fault, Result};
 pub use crate::map::Mapped;
+#[cfg(feature = "tar")]
+pub use crate::tar::Tar;
 
 /// Something that holds the files of a set.
 pub trait Source: fmt::Debug + Send + Sync {
@@ -43,12 +45,22 @@ pub struct Blob(Inner);
 
 #[derive(Clone, Debug)]
 enum Inner {
-    File { file: Arc<File>, len: u64 },
+    /// So many bytes of a file, from an offset on.
+    File {
+        file: Arc<File>,
+        start: u64,
+        len: u64,
+    },
     Memory(Arc<[u8]>),
     Mapped(Arc<Mmap>),
 }
 
 impl Blob {
+    /// A part of a file. Its end is an offset, too.
+    pub(crate) fn part(file: Arc<File>, start: u64, len: u64) -> Self {
+        Self(Inner::File { file, start, len })
+    }
+
     /// Number of bytes, as it was when the file was opened.
     pub fn len(&self) -> u64 {
         match &self.0 {
@@ -77,8 +89,12 @@ impl Blob {
     /// # Errors
     /// Those of pread(2), and `UnexpectedEof` when the file is shorter.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        if let Inner::File { file, .. } = &self.0 {
-            return file.read_exact_at(buf, offset);
+        if let Inner::File { file, start, len } = &self.0 {
+            let size = buf.len() as u64;
+            return match offset.checked_add(size).is_some_and(|end| end <= *len) {
+                true => file.read_exact_at(buf, start + offset),
+                false => Err(io::ErrorKind::UnexpectedEof.into()),
+            };
         }
         let start = usize::try_from(offset).ok();
         let rest = start.zip(self.bytes()).and_then(|(start, bytes)| bytes.get(start..));
@@ -199,7 +215,7 @@ impl Source for Directory {
         };
         let found = file.metadata().map_err(|error| Error::new(name, error))?;
         let len = found.len();
-        Ok(Some(Blob(Inner::File { file: Arc::new(file), len })))
+        Ok(Some(Blob::part(Arc::new(file), 0, len)))
     }
 
     fn parent(&self) -> Result<Option<Box<dyn Source>>> {

@@ -137,6 +137,15 @@ impl<'a> Task<'a> {
         self.node.core.mtype
     }
 
+    /// What the set has of its first thread.
+    pub(crate) fn leader(&self) -> &'a CoreEntry {
+        &self.node.core
+    }
+
+    pub(crate) fn set(&self) -> &'a ImageSet {
+        self.set
+    }
+
     /// The credentials of its first thread; a zombie has none.
     pub fn creds(&self) -> Option<&'a CredsEntry> {
         self.node.core.thread_core.as_ref()?.creds.as_ref()

@@ -1,7 +1,6 @@
 //! Open files in words.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::files::{File, OpenFile};
 use crate::proto::{InetSkEntry, RegFileEntry, TimerfdEntry, UnixSkEntry};
@@ -50,6 +49,82 @@ pub(crate) fn describe(file: &OpenFile<'_>, f: &mut fmt::Formatter<'_>) -> fmt::
     }
 }
 
+impl File {
+    /// What it is in one word, as `pipe`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Regular(reg) => match reg.mode.map(|mode| mode & S_IFMT) {
+                Some(S_IFDIR) => "directory",
+                Some(S_IFCHR | S_IFBLK) => "device",
+                _ => "file",
+            },
+            Self::Pipe(_) => "pipe",
+            Self::Fifo(_) => "fifo",
+            Self::Inet(_) => "inet",
+            Self::Unix(_) => "unix",
+            Self::Packet(_) => "packet",
+            Self::Netlink(_) => "netlink",
+            Self::Eventfd(_) => "eventfd",
+            Self::Eventpoll(_) => "epoll",
+            Self::Inotify(_) => "inotify",
+            Self::Fanotify(_) => "fanotify",
+            Self::Signalfd(_) => "signalfd",
+            Self::Timerfd(_) => "timerfd",
+            Self::Tty(_) => "terminal",
+            Self::Tun(_) => "tun",
+            Self::Namespace(_) => "namespace",
+            Self::External(_) => "plugin",
+            Self::Memfd(_) => "memfd",
+            Self::BpfMap(_) => "bpf-map",
+            Self::Pidfd(_) => "pidfd",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+
+    /// Its `O_` flags; `None` where the set does not have them here.
+    pub fn flags(&self) -> Option<u32> {
+        Some(match self {
+            Self::Regular(file) => file.flags,
+            Self::Pipe(file) => file.flags,
+            Self::Inet(file) => file.flags,
+            Self::Unix(file) => file.flags,
+            Self::Packet(file) => file.flags,
+            Self::Netlink(file) => file.flags,
+            Self::Eventfd(file) => file.flags,
+            Self::Eventpoll(file) => file.flags,
+            Self::Inotify(file) => file.flags,
+            Self::Fanotify(file) => file.flags,
+            Self::Signalfd(file) => file.flags,
+            Self::Timerfd(file) => file.flags,
+            Self::Tty(file) => file.flags,
+            Self::Namespace(file) => file.flags,
+            Self::Memfd(file) => file.flags,
+            Self::BpfMap(file) => file.flags,
+            Self::Pidfd(file) => file.flags,
+            // The file beside it has them; or nobody.
+            Self::Fifo(_) | Self::Tun(_) | Self::External(_) | Self::Unknown(_) => return None,
+        })
+    }
+
+    /// Whether it is a socket.
+    pub fn is_socket(&self) -> bool {
+        matches!(self, Self::Inet(_) | Self::Unix(_) | Self::Packet(_) | Self::Netlink(_))
+    }
+
+    /// As lsof(8) has it behind a descriptor's number.
+    pub(crate) fn mode(&self) -> &'static str {
+        match self.flags() {
+            Some(flags) if flags & O_PATH != 0 => "",
+            Some(flags) => match flags & O_ACCMODE {
+                O_RDONLY => "r",
+                O_WRONLY => "w",
+                _ => "u",
+            },
+            None => "",
+        }
+    }
+}
+
 fn regular(reg: &RegFileEntry, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let path = Text(&reg.name);
     match reg.mode.map(|mode| mode & S_IFMT) {
@@ -60,47 +135,32 @@ fn regular(reg: &RegFileEntry, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn inet(socket: &InetSkEntry, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match socket.proto {
-        IPPROTO_TCP => f.write_str("TCP socket")?,
-        IPPROTO_UDP => f.write_str("UDP socket")?,
-        IPPROTO_UDPLITE => f.write_str("UDP-Lite socket")?,
-        other => write!(f, "IP socket of protocol {other}")?,
+    match socket.protocol() {
+        Some(name) => write!(f, "{} socket", name.to_uppercase())?,
+        None => write!(f, "IP socket of protocol {}", socket.proto)?,
     }
-    if let Some(local) = address(&socket.src_addr, socket.src_port) {
+    if let Some(local) = socket.local() {
         write!(f, " {local}")?;
     }
-    match socket.state {
-        LISTEN => f.write_str(", listening"),
-        _ if socket.dst_port == 0 => Ok(()),
-        state => {
-            if let Some(remote) = address(&socket.dst_addr, socket.dst_port) {
-                write!(f, " to {remote}")?;
-            }
-            match TCP_STATES.get(state as usize) {
-                Some(name) if socket.proto == IPPROTO_TCP => write!(f, ", {name}"),
-                _ => Ok(()),
-            }
-        }
+    if let Some(remote) = socket.remote() {
+        write!(f, " to {remote}")?;
+    }
+    match socket.state_name() {
+        "UNCONN" => Ok(()),
+        "ESTAB" if socket.protocol() != Some("tcp") => Ok(()),
+        state => write!(f, ", {state}"),
     }
 }
 
 fn unix(socket: &UnixSkEntry, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let kind = match socket.r#type {
-        SOCK_STREAM => "stream",
-        SOCK_DGRAM => "datagram",
-        SOCK_SEQPACKET => "packet",
-        _ => "other",
-    };
-    write!(f, "unix {kind} socket {}", socket.ino)?;
-    match socket.name.strip_suffix(b"\0").unwrap_or(&socket.name) {
-        [] => {}
-        [0, name @ ..] => write!(f, " @{}", Text(name))?,
-        name => write!(f, " {}", Text(name))?,
+    write!(f, "unix {} socket {}", socket.type_name(), socket.ino)?;
+    if let Some(address) = socket.address() {
+        write!(f, " {address}")?;
     }
-    match (socket.state, socket.peer) {
-        (LISTEN, _) => f.write_str(", listening"),
-        (_, 0) => Ok(()),
-        (_, peer) => write!(f, ", peer {peer}"),
+    match socket.peer {
+        _ if socket.is_listening() => write!(f, ", {}", socket.state_name()),
+        0 => Ok(()),
+        peer => write!(f, ", peer {peer}"),
     }
 }
 
@@ -110,23 +170,6 @@ fn timerfd(timer: &TimerfdEntry, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (0, 0) => f.write_str("timerfd, not set"),
         _ => write!(f, "timerfd, due in {vsec}.{vnsec:09} s"),
     }
-}
-
-/// An address of CRIU's, whose words lie in memory in network order.
-fn address(words: &[u32], port: u32) -> Option<SocketAddr> {
-    let port = u16::try_from(port).ok()?;
-    let ip = match *words {
-        [word] => IpAddr::V4(Ipv4Addr::from(word.to_le_bytes())),
-        [a, b, c, d] => {
-            let mut bytes = [0; 16];
-            for (to, word) in bytes.chunks_exact_mut(4).zip([a, b, c, d]) {
-                to.copy_from_slice(&word.to_le_bytes());
-            }
-            IpAddr::V6(Ipv6Addr::from(bytes))
-        }
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
 }
 
 fn end(flags: u32) -> &'static str {
@@ -146,30 +189,8 @@ fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{plural}")
 }
 
-/// By number, from 1.
-const TCP_STATES: [&str; 12] = [
-    "closed",
-    "established",
-    "SYN sent",
-    "SYN received",
-    "closing (FIN-WAIT-1)",
-    "closing (FIN-WAIT-2)",
-    "closed (TIME-WAIT)",
-    "closed",
-    "closed by peer",
-    "closing (LAST-ACK)",
-    "listening",
-    "closing",
-];
-const LISTEN: u32 = 10;
-
-const IPPROTO_TCP: u32 = 6;
-const IPPROTO_UDP: u32 = 17;
-const IPPROTO_UDPLITE: u32 = 136;
-const SOCK_STREAM: u32 = 1;
-const SOCK_DGRAM: u32 = 2;
-const SOCK_SEQPACKET: u32 = 5;
 const O_ACCMODE: u32 = 3;
+const O_PATH: u32 = 0o10_000_000;
 const O_RDONLY: u32 = 0;
 const O_WRONLY: u32 = 1;
 const S_IFMT: u32 = 0o170_000;

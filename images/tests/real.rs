@@ -273,9 +273,8 @@ fn check_files(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     ] {
         assert!(said.contains(&want), "{want}: {said:#?}");
     }
-    let listening = |line: &String| {
-        line.starts_with("unix stream socket") && line.ends_with("/socket, listening")
-    };
+    let listening =
+        |line: &String| line.starts_with("unix stream socket") && line.ends_with("/socket, LISTEN");
     assert!(said.iter().any(listening), "{said:#?}");
 }
 

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::iter::Peekable;
 
-use crate::memory::{Backing, Memory, PageFlags};
+use crate::memory::{Backing, Memory, PageFlags, Vma};
 
 /// How much memory a task has, in pages. All but `vmas` and `mapped` add up to `mapped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Totals {
     /// Number of mappings.
@@ -50,10 +51,40 @@ impl fmt::Display for Totals {
     }
 }
 
+impl Totals {
+    /// The task's own pages, wherever their bytes are.
+    pub fn own(&self) -> u64 {
+        self.present + self.parent + self.lazy
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.vmas += other.vmas;
+        self.mapped += other.mapped;
+        self.present += other.present;
+        self.parent += other.parent;
+        self.lazy += other.lazy;
+        self.zero += other.zero;
+        self.file += other.file;
+        self.shared += other.shared;
+        self.kernel += other.kernel;
+    }
+}
+
 impl Memory<'_> {
+    /// Bytes of a page.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        self.page_size.bytes()
+    }
+
     /// Counts the pages.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
+        self.usage(|_, pages| totals.add(&pages));
+        totals
+    }
+
+    /// Counts the pages of each mapping, by rising address.
+    pub fn usage(&self, mut each: impl FnMut(Vma<'_>, Totals)) {
         let page = self.page_size.bytes();
         let runs = self.runs().map(|run| (run.range(page), run.flags));
         let mut runs = runs.peekable();
@@ -62,6 +93,7 @@ impl Memory<'_> {
         for vma in self.vmas() {
             let range = (vma.start(), vma.end());
             let pages = vma.size() / page;
+            let mut totals = Totals { vmas: 1, mapped: pages, ..Totals::default() };
             let mut own = 0;
             overlaps(&mut runs, range, |flags, bytes| {
                 let count = match flags {
@@ -76,8 +108,6 @@ impl Memory<'_> {
             overlaps(&mut guards, range, |(), bytes| guarded += bytes / page);
             let others = pages.saturating_sub(own);
             let guarded = guarded.min(others);
-            totals.vmas += 1;
-            totals.mapped += pages;
             totals.kernel += guarded;
             *match vma.backing() {
                 Backing::Zero => &mut totals.zero,
@@ -85,8 +115,8 @@ impl Memory<'_> {
                 Backing::Shared(_) => &mut totals.shared,
                 Backing::Kernel => &mut totals.kernel,
             } += others - guarded;
+            each(vma, totals);
         }
-        totals
     }
 }
 

@@ -136,6 +136,38 @@ impl<'a> Vma<'a> {
         }
     }
 
+    /// What may be done, as /proc/PID/maps has it: "rw-p".
+    pub fn permissions(&self) -> String {
+        let VmaEntry { prot, flags, .. } = self.entry;
+        let letter = |bit, yes| if prot & bit != 0 { yes } else { '-' };
+        let shared = if flags & MAP_SHARED != 0 { 's' } else { 'p' };
+        let letters =
+            [letter(PROT_READ, 'r'), letter(PROT_WRITE, 'w'), letter(PROT_EXEC, 'x'), shared];
+        letters.iter().collect()
+    }
+
+    /// What is mapped, as /proc/PID/maps has it: the file, the kernel's name in brackets, or both.
+    pub fn name(&self) -> Option<String> {
+        let names = [
+            (VmaStatus::HEAP, "[heap]"),
+            (VmaStatus::VDSO, "[vdso]"),
+            (VmaStatus::VVAR, "[vvar]"),
+            (VmaStatus::VSYSCALL, "[vsyscall]"),
+            (VmaStatus::SYSVIPC, "[sysv]"),
+            (VmaStatus::AIORING, "[aio]"),
+            (VmaStatus::SHSTK, "[shadow stack]"),
+            (VmaStatus::UPROBES, "[uprobes]"),
+        ];
+        let known = names.iter().find(|(bit, _)| self.status().contains(*bit));
+        let stack = (self.entry.flags & MAP_GROWSDOWN != 0).then_some("[stack]");
+        let known = known.map(|(_, name)| *name).or(stack);
+        match (self.path(), known) {
+            (Some(path), Some(known)) => Some(format!("{} {known}", Text(path))),
+            (Some(path), None) => Some(Text(path).to_string()),
+            (None, known) => known.map(str::to_owned),
+        }
+    }
+
     /// The path of the mapped file or name of the memory file.
     pub fn path(&self) -> Option<&'a [u8]> {
         let file = VmaStatus::FILE_SHARED | VmaStatus::FILE_PRIVATE;
@@ -155,35 +187,12 @@ impl fmt::Debug for Vma<'_> {
 
 impl fmt::Display for Vma<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let VmaEntry { start, end, pgoff, prot, flags, .. } = self.entry;
-        let letter = |set: u32, bit, yes| if set & bit != 0 { yes } else { '-' };
-        write!(
-            f,
-            "{start:x}-{end:x} {}{}{}{} {pgoff:08x}",
-            letter(*prot, PROT_READ, 'r'),
-            letter(*prot, PROT_WRITE, 'w'),
-            letter(*prot, PROT_EXEC, 'x'),
-            if flags & MAP_SHARED != 0 { 's' } else { 'p' },
-        )?;
-        if let Some(path) = self.path() {
-            write!(f, " {}", Text(path))?;
+        let VmaEntry { start, end, pgoff, .. } = self.entry;
+        write!(f, "{start:x}-{end:x} {} {pgoff:08x}", self.permissions())?;
+        match self.name() {
+            Some(name) => write!(f, " {name}"),
+            None => Ok(()),
         }
-        let names = [
-            (VmaStatus::HEAP, "[heap]"),
-            (VmaStatus::VDSO, "[vdso]"),
-            (VmaStatus::VVAR, "[vvar]"),
-            (VmaStatus::VSYSCALL, "[vsyscall]"),
-            (VmaStatus::SYSVIPC, "[sysv]"),
-            (VmaStatus::AIORING, "[aio]"),
-            (VmaStatus::SHSTK, "[shadow stack]"),
-            (VmaStatus::UPROBES, "[uprobes]"),
-        ];
-        if let Some((_, name)) = names.iter().find(|(bit, _)| self.status().contains(*bit)) {
-            write!(f, " {name}")?;
-        } else if flags & MAP_GROWSDOWN != 0 {
-            f.write_str(" [stack]")?;
-        }
-        Ok(())
     }
 }
 

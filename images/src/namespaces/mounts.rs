@@ -61,7 +61,8 @@ fn order(entries: &[MntEntry]) -> Result<Vec<(usize, usize)>, ErrorKind> {
     let mut below: HashMap<u32, Vec<usize>> = HashMap::new();
     let mut waiting = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
-        let is_root = !known.contains_key(&entry.parent_mnt_id) || entry.parent_mnt_id == entry.mnt_id;
+        let is_root =
+            !known.contains_key(&entry.parent_mnt_id) || entry.parent_mnt_id == entry.mnt_id;
         match is_root {
             true => waiting.push((index, 0)),
             false => below.entry(entry.parent_mnt_id).or_default().push(index),

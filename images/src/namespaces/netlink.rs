@@ -110,7 +110,6 @@ impl<'a> Attribute<'a> {
         let v6 = || <[u8; 16]>::try_from(self.bytes).map(|octets| Ipv6Addr::from(octets).into());
         v4.or_else(|_| v6()).ok()
     }
-
 }
 
 fn u32_at(bytes: &[u8], at: usize, big: bool) -> Option<u32> {

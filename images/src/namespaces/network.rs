@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::error::{Error, Fault, Result};
 use crate::kind::{self, Kind};
-use crate::namespaces::netlink::{Message, Messages};
+use crate::namespaces::netlink::{Attribute, Message, Messages};
 use crate::proto::{NdType, NetDeviceEntry, NetnsEntry};
 use crate::set::ImageSet;
 use crate::text::Text;
@@ -141,18 +141,20 @@ impl Network {
     }
 }
 
-/// What kind of device it is, in the kernel's words.
-pub(crate) fn device_kind(device: &NetDeviceEntry) -> &'static str {
-    match NdType::try_from(device.r#type) {
-        Ok(NdType::Loopback) => "loopback",
-        Ok(NdType::Veth) => "veth",
-        Ok(NdType::Tun) => "tun",
-        Ok(NdType::Extlink) => "external",
-        Ok(NdType::Venet) => "venet",
-        Ok(NdType::Bridge) => "bridge",
-        Ok(NdType::Macvlan) => "macvlan",
-        Ok(NdType::Sit) => "sit",
-        Err(_) => "unknown",
+impl NetDeviceEntry {
+    /// What kind of device it is, in the kernel's words; "external" is one from outside the tree.
+    pub fn type_name(&self) -> &'static str {
+        match NdType::try_from(self.r#type) {
+            Ok(NdType::Loopback) => "loopback",
+            Ok(NdType::Veth) => "veth",
+            Ok(NdType::Tun) => "tun",
+            Ok(NdType::Extlink) => "external",
+            Ok(NdType::Venet) => "venet",
+            Ok(NdType::Bridge) => "bridge",
+            Ok(NdType::Macvlan) => "macvlan",
+            Ok(NdType::Sit) => "sit",
+            Err(_) => "unknown",
+        }
     }
 }
 
@@ -164,8 +166,8 @@ impl Address {
         // Family, length of the prefix, flags, scope, index of the device.
         let (head, attributes) = message.split::<8>()?;
         let [_, prefix, ..] = head;
-        let find = |kind| attributes.iter().find(|a| a.kind == kind).and_then(|a| a.address());
-        let (whole, local) = (find(IFA_ADDRESS), find(IFA_LOCAL));
+        let address = |kind| find(&attributes, kind)?.address();
+        let (whole, local) = (address(IFA_ADDRESS), address(IFA_LOCAL));
         let Some(address) = local.or(whole) else {
             return Ok(None);
         };
@@ -175,6 +177,11 @@ impl Address {
 }
 
 impl Route {
+    /// Whether someone has set it up: the kernel makes those of the local table by itself.
+    pub fn is_configured(&self) -> bool {
+        self.table != LOCAL
+    }
+
     fn parse(message: Message<'_>) -> Result<Option<Self>, Fault> {
         if message.kind != RTM_NEWROUTE {
             return Ok(None);
@@ -182,9 +189,8 @@ impl Route {
         // Family, lengths of destination and source, service, table, protocol, scope, type, flags.
         let (head, attributes) = message.split::<12>()?;
         let [_, length, _, _, table, _, _, kind, ..] = head;
-        let find = |kind| attributes.iter().find(|a| a.kind == kind);
-        let address = |kind| find(kind).and_then(|a| a.address());
-        let number = |kind| find(kind).and_then(|a| a.u32());
+        let address = |kind| find(&attributes, kind)?.address();
+        let number = |kind| find(&attributes, kind)?.u32();
         Ok(Some(Self {
             to: address(RTA_DST).map(|to| (to, length)),
             via: address(RTA_GATEWAY),
@@ -205,9 +211,8 @@ impl Rule {
         // Family, lengths of destination and source, service, table, two reserved, action, flags.
         let (head, attributes) = message.split::<12>()?;
         let [_, to_length, from_length, _, table, ..] = head;
-        let find = |kind| attributes.iter().find(|a| a.kind == kind);
-        let address = |kind| find(kind).and_then(|a| a.address());
-        let number = |kind| find(kind).and_then(|a| a.u32());
+        let address = |kind| find(&attributes, kind)?.address();
+        let number = |kind| find(&attributes, kind)?.u32();
         Ok(Some(Self {
             priority: number(FRA_PRIORITY).unwrap_or(0),
             from: address(FRA_SRC).map(|from| (from, from_length)),
@@ -274,10 +279,14 @@ impl fmt::Display for Table {
         match self.0 {
             253 => f.write_str("default"),
             MAIN => f.write_str("main"),
-            255 => f.write_str("local"),
+            LOCAL => f.write_str("local"),
             other => write!(f, "{other}"),
         }
     }
+}
+
+fn find<'m, 'a>(attributes: &'m [Attribute<'a>], kind: u16) -> Option<&'m Attribute<'a>> {
+    attributes.iter().find(|attribute| attribute.kind == kind)
 }
 
 fn messages(
@@ -327,3 +336,5 @@ const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
 /// The table that routes are in unless said otherwise.
 const MAIN: u32 = 254;
+/// The table of the kernel's own routes.
+const LOCAL: u32 = 255;

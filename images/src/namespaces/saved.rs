@@ -6,11 +6,12 @@ use crate::frame::Image;
 use crate::kind::{self, Kind};
 use crate::namespaces::{Mounts, Namespace, NamespaceKind, Network};
 use crate::proto::{
-    IpcMsgEntry, IpcSemEntry, IpcShmEntry, IpcVarEntry, PidnsEntry, TimensEntry, UsernsEntry,
-    UtsnsEntry,
+    IpcMsgEntry, IpcSemEntry, IpcShmEntry, IpcVarEntry, NetnsEntry, PidnsEntry, TimensEntry,
+    UsernsEntry, UtsnsEntry,
 };
 use crate::schema::Entry;
 use crate::set::ImageSet;
+use crate::text::Text;
 
 /// A namespace that tasks of a [`Checkpoint`](crate::Checkpoint) lived in, and what is in it. Of the
 /// host's, nothing is saved but the clocks.
@@ -111,6 +112,22 @@ impl<'a> SavedNamespace<'a> {
     /// Those of its image.
     pub fn pid(&self) -> Result<Option<PidnsEntry>> {
         self.single(NamespaceKind::Pid, kind::PIDNS)
+    }
+
+    /// The name under which a pid or network namespace is external: not saved, to be given to a restore.
+    ///
+    /// # Errors
+    /// Those of its image.
+    pub fn external(&self) -> Result<Option<String>> {
+        let key = match self.namespace.kind {
+            NamespaceKind::Pid => self.pid()?.and_then(|pid| pid.ext_key),
+            NamespaceKind::Net => {
+                let image: Option<NetnsEntry> = self.single(NamespaceKind::Net, kind::NETNS)?;
+                image.and_then(|net| net.ext_key)
+            }
+            _ => None,
+        };
+        Ok(key.map(|key| Text(key.strip_suffix(b"\0").unwrap_or(&key)).to_string()))
     }
 
     /// What the clocks of a time namespace showed. Those of the host's are saved, too.

@@ -1,0 +1,56 @@
+//! The cgroups that threads were in.
+
+use std::fmt;
+
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::kind;
+use crate::proto::CgMemberEntry;
+use crate::set::ImageSet;
+use crate::task::{Task, Thread};
+use crate::text::Text;
+
+impl<'a> Task<'a> {
+    /// The cgroups it was in, one of each hierarchy; `None` when they were CRIU's own, which are not saved,
+    /// or when cgroups were not saved at all. A zombie has none.
+    ///
+    /// # Errors
+    /// Those of `cgroup.img`; [`ErrorKind::Dangling`] when it lacks the combination.
+    pub fn cgroups(&self) -> Result<Option<&'a [CgMemberEntry]>> {
+        let thread = self.leader().thread_core.as_ref();
+        // Where a CRIU before 4.0 has it.
+        let id = thread.and_then(|thread| thread.cg_set).or(self.core().cg_set);
+        cgroups(self.set(), id, self.pid())
+    }
+}
+
+impl Thread<'_> {
+    /// The cgroups it was in, as [`Task::cgroups`] has them.
+    ///
+    /// # Errors
+    /// Those of [`Task::cgroups`].
+    pub fn cgroups(&self) -> Result<Option<&[CgMemberEntry]>> {
+        match self.thread_core().and_then(|thread| thread.cg_set) {
+            None => self.task().cgroups(),
+            id => cgroups(self.task().set(), id, self.tid()),
+        }
+    }
+}
+
+fn cgroups(set: &ImageSet, id: Option<u32>, tid: u32) -> Result<Option<&[CgMemberEntry]>> {
+    let Some(id) = id.filter(|id| Some(*id) != set.inventory().root_cg_set) else {
+        return Ok(None);
+    };
+    let found = set.cgroup()?.sets.iter().find(|combination| combination.id == id);
+    let found = found.ok_or_else(|| {
+        let fault = Fault::from(ErrorKind::Dangling { what: "cgroup set", id: id.into() });
+        Error::new(kind::CORE.file_name(tid.into()), fault.field("thread_core_entry", "cg_set"))
+    })?;
+    Ok(Some(&found.ctls))
+}
+
+/// As a line of /proc/PID/cgroup, without the hierarchy's number: "cpu:/user.slice".
+impl fmt::Display for CgMemberEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", Text(&self.name), Text(&self.path))
+    }
+}

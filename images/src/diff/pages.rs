@@ -1,0 +1,168 @@
+//! Which pages have another content.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::error::{NoPage, Result};
+use crate::memory::{Content, Memory, PageSource};
+
+/// A mapping of both checkpoints with pages that are not alike, or that cannot be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct DirtyMapping {
+    /// First address in the newer.
+    pub start: u64,
+    /// Address after the last in the newer.
+    pub end: u64,
+    /// As /proc/PID/maps has them: "rw-p".
+    pub permissions: String,
+    /// The file, or the kernel's name in brackets; empty without either.
+    pub name: String,
+    /// Pages that both have here.
+    pub pages: u64,
+    /// How many of them are not alike.
+    pub dirty: u64,
+    /// Which.
+    pub ranges: Vec<PageRange>,
+    /// How many of them cannot be compared: a dump kept them back for a lazy restore.
+    pub unknown: u64,
+}
+
+/// Pages that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PageRange {
+    /// Address of the first.
+    pub address: u64,
+    /// How many.
+    pub pages: u64,
+}
+
+/// The mappings of `new` with pages that `old` has, too, and that are not alike.
+pub(super) fn dirty(old: &Memory<'_>, new: &Memory<'_>) -> Result<Vec<DirtyMapping>> {
+    let page = new.page_bytes();
+    let mut before = old.vmas().map(|vma| vma.start()..vma.end()).peekable();
+    let mut buffers = Buffers::default();
+    let mut found = Vec::new();
+    for vma in new.vmas() {
+        let mut dirty = DirtyMapping {
+            start: vma.start(),
+            end: vma.end(),
+            permissions: vma.permissions(),
+            name: vma.name().unwrap_or_default(),
+            pages: 0,
+            dirty: 0,
+            ranges: Vec::new(),
+            unknown: 0,
+        };
+        // Both lists ascend. What reaches past this mapping stays for the next.
+        while let Some(range) = before.peek().filter(|range| range.start < vma.end()) {
+            let both = range.start.max(vma.start())..range.end.min(vma.end());
+            let ends = range.end <= vma.end();
+            if !both.is_empty() {
+                dirty.pages += (both.end - both.start) / page;
+                compare(old, new, both, page, &mut buffers, &mut dirty)?;
+            }
+            if !ends {
+                break;
+            }
+            before.next();
+        }
+        if dirty.dirty + dirty.unknown > 0 {
+            found.push(dirty);
+        }
+    }
+    Ok(found)
+}
+
+fn compare(
+    old: &Memory<'_>,
+    new: &Memory<'_>,
+    range: Range<u64>,
+    page: u64,
+    buffers: &mut Buffers,
+    dirty: &mut DirtyMapping,
+) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let piece = range.end.min(at.saturating_add(PIECE));
+        let (a, b) = (old.chunk(at)?.until(piece), new.chunk(at)?.until(piece));
+        let end = a.end.min(b.end);
+        let (a, b) = (a.until(end), b.until(end));
+        let pages = (end - at).div_ceil(page);
+        match (a.content, b.content) {
+            (Content::Absent(NoPage::Lazy), _) | (_, Content::Absent(NoPage::Lazy)) => {
+                dirty.unknown += pages;
+            }
+            (Content::Absent(a), Content::Absent(b)) if a == b => {}
+            // One has a copy of its own by now, or has it no more.
+            (Content::Absent(_), _) | (_, Content::Absent(_)) => dirty.add(at, pages, page),
+            (Content::Zero, Content::Zero) => {}
+            (Content::Bytes(a), Content::Bytes(b)) => differ(a, b, at, page, dirty),
+            _ => {
+                let (a, b) = buffers.of(end - at);
+                old.read_at(at, a)?;
+                new.read_at(at, b)?;
+                differ(a, b, at, page, dirty);
+            }
+        }
+        at = end;
+    }
+    Ok(())
+}
+
+fn differ(a: &[u8], b: &[u8], at: u64, page: u64, dirty: &mut DirtyMapping) {
+    if a == b {
+        return;
+    }
+    let size = usize::try_from(page).unwrap_or(usize::MAX);
+    let mut address = at;
+    for (a, b) in a.chunks(size).zip(b.chunks(size)) {
+        if a != b {
+            dirty.add(address, 1, page);
+        }
+        address = address.saturating_add(page);
+    }
+}
+
+/// Room for a piece of either memory.
+#[derive(Default)]
+struct Buffers(Vec<u8>, Vec<u8>);
+
+impl Buffers {
+    fn of(&mut self, size: u64) -> (&mut [u8], &mut [u8]) {
+        // At most a piece.
+        let size = usize::try_from(size.min(PIECE)).unwrap_or(0);
+        self.0.resize(size, 0);
+        self.1.resize(size, 0);
+        (&mut self.0, &mut self.1)
+    }
+}
+
+impl DirtyMapping {
+    fn add(&mut self, address: u64, pages: u64, page: u64) {
+        self.dirty += pages;
+        match self.ranges.last_mut() {
+            Some(last) if last.address + last.pages * page == address => last.pages += pages,
+            _ => self.ranges.push(PageRange { address, pages }),
+        }
+    }
+}
+
+impl fmt::Display for DirtyMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { start, end, permissions, name, pages, dirty, unknown, .. } = self;
+        write!(f, "pages of {start:x}-{end:x} {permissions} {name}")?;
+        let space = if name.is_empty() { "" } else { " " };
+        write!(f, "{space}{dirty} of {pages} differ")?;
+        match unknown {
+            0 => Ok(()),
+            unknown => write!(f, ", {unknown} were kept back"),
+        }
+    }
+}
+
+/// So much is compared at once, in bytes: a multiple of every page size.
+const PIECE: u64 = 1 << 20;

@@ -1,0 +1,152 @@
+//! What a task may use, and its timers.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::proto::ItimerEntry;
+use crate::task::Task;
+
+/// A resource limit, as getrlimit(2) has it. It displays as a line of /proc/PID/limits does, without
+/// padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limit {
+    /// What is limited: the `RLIMIT_` name in lower case, as `nofile`.
+    pub name: &'static str,
+    /// The limit in force; `None` is unlimited.
+    pub soft: Option<u64>,
+    /// How far the task may raise it.
+    pub hard: Option<u64>,
+}
+
+/// A timer that will expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timer {
+    /// Which one.
+    pub kind: TimerKind,
+    /// Time left.
+    pub due: Duration,
+    /// Time between expirations after the first; zero when there is one only.
+    pub interval: Duration,
+}
+
+/// Whose timer it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimerKind {
+    /// setitimer(2), wall time.
+    Real,
+    /// setitimer(2), the task's own CPU time.
+    Virtual,
+    /// setitimer(2), CPU time.
+    Prof,
+    /// timer_create(2).
+    Posix {
+        /// Its id in the task.
+        id: u32,
+        /// Its clock, a `CLOCK_` number.
+        clock: u32,
+        /// The signal it sends.
+        signal: u32,
+    },
+}
+
+impl Task<'_> {
+    /// Its resource limits; a zombie has none.
+    pub fn limits(&self) -> impl Iterator<Item = Limit> {
+        let limits = self.core().rlimits.as_ref().into_iter().flat_map(|all| &all.rlimits);
+        let value = |value| (value != u64::MAX).then_some(value);
+        limits.enumerate().map(move |(number, limit)| {
+            let name = LIMITS.get(number).copied().unwrap_or("unknown");
+            Limit { name, soft: value(limit.cur), hard: value(limit.max) }
+        })
+    }
+
+    /// Its timers that are armed; those of timerfd_create(2) are [files](Self::files).
+    pub fn timers(&self) -> impl Iterator<Item = Timer> {
+        let timers = self.core().timers.as_ref();
+        let three = timers.map(|timers| {
+            [
+                (TimerKind::Real, &timers.real),
+                (TimerKind::Virtual, &timers.virt),
+                (TimerKind::Prof, &timers.prof),
+            ]
+        });
+        let interval = three.into_iter().flatten().map(|(kind, timer)| {
+            let ItimerEntry { isec, iusec, vsec, vusec } = *timer;
+            let time = |seconds, micros: u64| duration(seconds, micros.saturating_mul(1000));
+            Timer { kind, due: time(vsec, vusec), interval: time(isec, iusec) }
+        });
+        let posix = timers.into_iter().flat_map(|timers| &timers.posix).map(|timer| {
+            let (id, clock, signal) = (timer.it_id, timer.clock_id, timer.si_signo);
+            let kind = TimerKind::Posix { id, clock, signal };
+            let interval = duration(timer.isec, timer.insec);
+            Timer { kind, due: duration(timer.vsec, timer.vnsec), interval }
+        });
+        interval.chain(posix).filter(|timer| !timer.due.is_zero())
+    }
+}
+
+/// What is not a time is the longest.
+fn duration(seconds: u64, nanos: u64) -> Duration {
+    Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos))
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.name, Bound(self.soft), Bound(self.hard))
+    }
+}
+
+struct Bound(Option<u64>);
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(value) => write!(f, "{value}"),
+            None => f.write_str("unlimited"),
+        }
+    }
+}
+
+impl fmt::Display for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {:.3?}", self.kind, self.due)?;
+        match self.interval.is_zero() {
+            true => Ok(()),
+            false => write!(f, ", then every {:.3?}", self.interval),
+        }
+    }
+}
+
+impl fmt::Display for TimerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Real => f.write_str("real"),
+            Self::Virtual => f.write_str("virtual"),
+            Self::Prof => f.write_str("prof"),
+            Self::Posix { id, .. } => write!(f, "posix {id}"),
+        }
+    }
+}
+
+/// By number, as every architecture but MIPS has them.
+const LIMITS: [&str; 16] = [
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
+];

@@ -1,0 +1,212 @@
+//! Sets in tar archives, read where they lie.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::tar::{Archive, Entry, EntryType};
+
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::source::{Blob, Source};
+
+/// A folder of a tar archive. The archive is gone through once, when it is opened; images are then read from
+/// their places in it, pages included. Compressed archives have to be unpacked first.
+///
+/// ```no_run
+/// use criu_images::ImageSet;
+/// use criu_images::source::Tar;
+///
+/// // As Podman exports a container: the images are in a folder.
+/// let set = ImageSet::new(Tar::open("/tmp/container.tar")?.folder("checkpoint"))?;
+/// println!("{}", set.checkpoint()?.tree());
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Tar {
+    archive: Arc<Index>,
+    /// Its folders from the root of the archive.
+    folder: Vec<String>,
+    /// Folders whose `parent` led here.
+    passed: Vec<Vec<String>>,
+}
+
+/// What is in an archive, by folder and name.
+#[derive(Debug)]
+struct Index {
+    path: PathBuf,
+    file: Arc<File>,
+    members: BTreeMap<(Vec<String>, String), Member>,
+}
+
+#[derive(Clone, Debug)]
+enum Member {
+    File {
+        start: u64,
+        size: u64,
+    },
+    /// Where a symbolic link leads.
+    Link(Vec<u8>),
+    Other,
+    Sparse,
+}
+
+impl Tar {
+    /// The top folder of an archive.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the file cannot be read or is no tar archive; [`ErrorKind::Truncated`] when
+    /// it ends inside a file; [`ErrorKind::Unsupported`] when it is compressed.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let archive = Index::read(path);
+        let archive = archive.map_err(|fault| Error::new(path.to_string_lossy(), fault))?;
+        Ok(Self { archive: Arc::new(archive), folder: Vec::new(), passed: Vec::new() })
+    }
+
+    /// A folder of the archive, by its path.
+    #[must_use]
+    pub fn folder(&self, path: &str) -> Self {
+        let folder = components(path.as_bytes()).unwrap_or_else(|| vec![path.to_owned()]);
+        Self { folder, ..self.clone() }
+    }
+
+    /// The folders that have an inventory, by their paths: those that may be a set.
+    pub fn sets(&self) -> impl Iterator<Item = String> {
+        let names = self.archive.members.keys().filter(|(_, name)| name == "inventory.img");
+        names.map(|(folder, _)| folder.join("/"))
+    }
+
+    fn member(&self, name: &str) -> Option<&Member> {
+        self.archive.members.get(&(self.folder.clone(), name.to_owned()))
+    }
+}
+
+impl Index {
+    fn read(path: &Path) -> Result<Self, Fault> {
+        let file = File::open(path)?;
+        let total = file.metadata()?.len();
+        let mut head = [0; 4];
+        let read = (&file).take(4).read(&mut head)?;
+        if head.get(..read).is_some_and(is_compressed) {
+            return Err(ErrorKind::Unsupported("compressed archives").into());
+        }
+        let mut members = BTreeMap::new();
+        // Through a buffer: a header is 512 bytes, and what lies between is passed over.
+        let mut archive = Archive::new(BufReader::new(File::open(path)?));
+        for entry in archive.entries_with_seek()? {
+            let mut entry = entry?;
+            let name = entry.path_bytes().into_owned();
+            // What leads out of the archive is no member of it.
+            let Some(mut folder) = components(&name) else {
+                continue;
+            };
+            let Some(name) = folder.pop() else {
+                continue;
+            };
+            let member = Member::of(&mut entry)?;
+            if let Member::File { start, size } = member {
+                let left = total.saturating_sub(start);
+                if size > left {
+                    return Err(ErrorKind::Truncated { need: size, left }.into());
+                }
+            }
+            // Of several with one name the last counts, as it does when they are unpacked.
+            members.insert((folder, name), member);
+        }
+        Ok(Self { path: path.to_owned(), file: Arc::new(file), members })
+    }
+}
+
+impl Member {
+    fn of(entry: &mut Entry<'_, impl Read>) -> Result<Self, Fault> {
+        let is_sparse = |key: &[u8]| key.starts_with(b"GNU.sparse");
+        let sparse = match entry.pax_extensions()? {
+            Some(mut all) => all.any(|one| one.is_ok_and(|one| is_sparse(one.key_bytes()))),
+            None => false,
+        };
+        Ok(match entry.header().entry_type() {
+            _ if sparse => Self::Sparse,
+            EntryType::GNUSparse => Self::Sparse,
+            EntryType::Regular | EntryType::Continuous => {
+                Self::File { start: entry.raw_file_position(), size: entry.size() }
+            }
+            EntryType::Symlink => {
+                let link = entry.link_name_bytes();
+                Self::Link(link.map(|link| link.into_owned()).unwrap_or_default())
+            }
+            _ => Self::Other,
+        })
+    }
+}
+
+/// The magics of gzip, zstd, xz and bzip2.
+fn is_compressed(head: &[u8]) -> bool {
+    let magics: [&[u8]; 4] = [&[0x1f, 0x8b], &[0x28, 0xb5, 0x2f, 0xfd], b"\xfd7zX", b"BZh"];
+    magics.iter().any(|magic| head.starts_with(magic))
+}
+
+/// The parts of a relative path; none of what leads upwards or is not UTF-8.
+fn components(path: &[u8]) -> Option<Vec<String>> {
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    let parts = parts.map(|part| match part {
+        b".." => None,
+        part => std::str::from_utf8(part).ok().map(str::to_owned),
+    });
+    parts.collect()
+}
+
+impl Source for Tar {
+    fn names(&self) -> Result<Vec<String>> {
+        let members = self.archive.members.keys();
+        let here = members.filter(|(folder, _)| *folder == self.folder);
+        Ok(here.map(|(_, name)| name.clone()).collect())
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Blob>> {
+        match self.member(name) {
+            None => Ok(None),
+            Some(&Member::File { start, size }) => {
+                Ok(Some(Blob::part(Arc::clone(&self.archive.file), start, size)))
+            }
+            Some(Member::Sparse) => {
+                let what = "sparse files in archives";
+                Err(Error::new(name, ErrorKind::Unsupported(what)))
+            }
+            Some(Member::Link(_) | Member::Other) => Err(Error::new(name, ErrorKind::NotAFile)),
+        }
+    }
+
+    /// The folder of the same archive that `parent` leads to.
+    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+        let name = "parent";
+        let Some(Member::Link(target)) = self.member(name) else {
+            return Ok(None);
+        };
+        let outside = || {
+            let kind = ErrorKind::Malformed("leads out of the archive");
+            Error::new(format!("{}: {name}", self.archive.path.display()), kind)
+        };
+        let mut folder = self.folder.clone();
+        if target.starts_with(b"/") {
+            return Err(outside());
+        }
+        for part in target.split(|byte| *byte == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => {
+                    folder.pop().ok_or_else(outside)?;
+                }
+                part => folder.push(String::from_utf8_lossy(part).into_owned()),
+            }
+        }
+        let mut passed = self.passed.clone();
+        passed.push(self.folder.clone());
+        if passed.contains(&folder) {
+            return Err(Error::new(name, ErrorKind::Chain(passed.len())));
+        }
+        let archive = Arc::clone(&self.archive);
+        Ok(Some(Box::new(Self { archive, folder, passed })))
+    }
+}

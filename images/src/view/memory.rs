@@ -1,0 +1,164 @@
+//! Mappings, and how much memory is in them.
+
+use std::fmt;
+
+use crate::error::Result;
+use crate::memory::Totals;
+use crate::task::Task;
+use crate::view::{Table, kib};
+
+/// The mappings of tasks. It displays as pmap(1) shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Mems {
+    /// By task; zombies are left out.
+    pub tasks: Vec<TaskMems>,
+}
+
+/// The mappings of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct TaskMems {
+    /// Its id.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// Bytes of a page.
+    pub page_size: u64,
+    /// Its mappings, by rising address.
+    pub mappings: Vec<Mapping>,
+}
+
+/// A mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// As /proc/PID/maps has them: "rw-p".
+    pub permissions: String,
+    /// Where in the file it begins, in bytes.
+    pub offset: u64,
+    /// The file, or the kernel's name in brackets; empty without either.
+    pub name: String,
+    /// Its pages.
+    pub pages: Totals,
+}
+
+/// How much memory tasks have. It displays as a table, in KiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Rss {
+    /// By task; zombies are left out.
+    pub tasks: Vec<TaskRss>,
+}
+
+/// How much memory a task has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct TaskRss {
+    /// Its id.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// Bytes of a page.
+    pub page_size: u64,
+    /// Its pages.
+    pub pages: Totals,
+}
+
+impl Mems {
+    /// Lists the mappings of tasks.
+    ///
+    /// # Errors
+    /// Those of [`Task::memory`].
+    pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
+        let mut all = Vec::new();
+        for task in tasks {
+            let Some(memory) = task.memory()? else {
+                continue;
+            };
+            let mut mappings = Vec::new();
+            memory.usage(|vma, pages| {
+                mappings.push(Mapping {
+                    start: vma.start(),
+                    end: vma.end(),
+                    permissions: vma.permissions(),
+                    offset: vma.entry().pgoff,
+                    name: vma.name().unwrap_or_default(),
+                    pages,
+                });
+            });
+            let (pid, name) = (task.pid(), task.name().to_string());
+            all.push(TaskMems { pid, name, page_size: memory.page_bytes(), mappings });
+        }
+        Ok(Self { tasks: all })
+    }
+}
+
+impl Rss {
+    /// Counts the pages of tasks.
+    ///
+    /// # Errors
+    /// Those of [`Task::memory`].
+    pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
+        let mut all = Vec::new();
+        for task in tasks {
+            if let Some(memory) = task.memory()? {
+                let (page_size, pages) = (memory.page_bytes(), memory.totals());
+                let name = task.name().to_string();
+                all.push(TaskRss { pid: task.pid(), name, page_size, pages });
+            }
+        }
+        Ok(Self { tasks: all })
+    }
+}
+
+impl fmt::Display for Mems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, task) in self.tasks.iter().enumerate() {
+            let gap = if i == 0 { "" } else { "\n\n" };
+            writeln!(f, "{gap}{}: {}", task.pid, task.name)?;
+            let head = &[">ADDRESS", ">KIB", ">OWN", "PERM", ">OFFSET", "MAPPING"];
+            let mut table = Table::new(head);
+            for mapping in &task.mappings {
+                table.row(vec![
+                    format!("{:016x}", mapping.start),
+                    kib(mapping.pages.mapped, task.page_size),
+                    kib(mapping.pages.own(), task.page_size),
+                    mapping.permissions.clone(),
+                    format!("{:08x}", mapping.offset),
+                    mapping.name.clone(),
+                ]);
+            }
+            table.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Rss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = &[
+            ">PID", ">MAPPED", ">OWN", ">STORED", ">PARENT", ">LAZY", ">ZERO", ">FILE", ">SHARED",
+            "COMMAND",
+        ];
+        let mut table = Table::new(head);
+        for task in &self.tasks {
+            let Totals { mapped, present, parent, lazy, zero, file, shared, .. } = task.pages;
+            let pages = [mapped, task.pages.own(), present, parent, lazy, zero, file, shared];
+            let mut row = vec![task.pid.to_string()];
+            row.extend(pages.iter().map(|pages| kib(*pages, task.page_size)));
+            row.push(task.name.clone());
+            table.row(row);
+        }
+        table.fmt(f)
+    }
+}

@@ -1,0 +1,104 @@
+//! What is in a checkpoint, as people look at running processes.
+//!
+//! Each is a value of its own that displays as a table or a tree, and, with the `serde` feature, serializes.
+//! Strings have what is no text escaped, as [`Text`](crate::Text) has it.
+//!
+//! ```
+//! use criu_images::{ImageSet, view};
+//!
+//! let set = ImageSet::open("tests/data/pipeline")?;
+//! let checkpoint = set.checkpoint()?;
+//! println!("{}", view::Ps::new(checkpoint.tasks()));
+//! println!("{}", view::Fds::new(checkpoint.tasks())?);
+//! # Ok::<(), criu_images::Error>(())
+//! ```
+
+mod fds;
+mod memory;
+mod namespaces;
+mod ps;
+mod security;
+mod sockets;
+mod summary;
+
+use std::fmt;
+
+pub use fds::{Fds, OpenFd, TaskFds};
+pub use memory::{Mapping, Mems, Rss, TaskMems, TaskRss};
+pub use namespaces::{MountRow, MountTable, Mounts, NamespaceRow, Namespaces};
+pub use ps::{Process, Ps};
+pub use security::{CapabilitySets, FilterRow, Security, ThreadSecurity};
+pub use sockets::{Holder, Socket, Sockets};
+pub use summary::{Count, Need, Summary};
+
+/// Rows of text in columns that are as wide as what is in them. A heading that begins with ">" is of a
+/// column of numbers.
+struct Table {
+    head: &'static [&'static str],
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(head: &'static [&'static str]) -> Self {
+        Self { head, rows: Vec::new() }
+    }
+
+    fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let titles = self.head.iter().map(|title| title.trim_start_matches('>'));
+        let mut widths: Vec<usize> = titles.clone().map(str::len).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let titles: Vec<String> = titles.map(str::to_owned).collect();
+        for (i, row) in [&titles].into_iter().chain(&self.rows).enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            let columns = self.head.iter().zip(&widths).zip(row);
+            for (n, ((head, &width), cell)) in columns.enumerate() {
+                let space = if n == 0 { "" } else { " " };
+                match head.starts_with('>') {
+                    true => write!(f, "{space}{cell:>width$}")?,
+                    // Nothing after the last.
+                    false if n + 1 == self.head.len() => write!(f, "{space}{cell}")?,
+                    false => write!(f, "{space}{cell:width$}")?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Pages as KiB.
+fn kib(pages: u64, page_size: u64) -> String {
+    (u128::from(pages) * u128::from(page_size) / 1024).to_string()
+}
+
+/// "1 page", "2 pages".
+fn count(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}{}", if noun.ends_with('s') { "es" } else { "s" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(&[">PID", "STATE", "NAME"]);
+        table.row(["7", "alive", "a b"].map(str::to_owned).to_vec());
+        table.row(["12345", "zombie", ""].map(str::to_owned).to_vec());
+        assert_eq!(table.to_string(), "  PID STATE  NAME\n    7 alive  a b\n12345 zombie ");
+    }
+}

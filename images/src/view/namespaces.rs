@@ -1,0 +1,285 @@
+//! Namespaces, and the mounts in them.
+
+use std::fmt;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::namespaces::{NamespaceKind, SavedNamespace};
+use crate::proto::UidGidExtent;
+use crate::text::Text;
+use crate::view::{Table, count};
+
+/// The namespaces of a checkpoint. It displays as lsns(8) shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Namespaces {
+    /// In the order of the tree.
+    pub namespaces: Vec<NamespaceRow>,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct NamespaceRow {
+    /// What it isolates, as `mnt`.
+    pub kind: String,
+    /// Its id in the set.
+    pub id: u32,
+    /// It is the one CRIU itself ran in: not part of the checkpoint.
+    pub host: bool,
+    /// The name under which it is external: to be given to a restore.
+    pub external: Option<String>,
+    /// The tasks in it.
+    pub pids: Vec<u32>,
+    /// What is in it, a line each.
+    pub contents: Vec<String>,
+}
+
+/// The mounts of every mount namespace. It displays as findmnt(8) shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Mounts {
+    /// By namespace; the host's is left out.
+    pub namespaces: Vec<MountTable>,
+}
+
+/// The mounts of a mount namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct MountTable {
+    /// The namespace's id in the set.
+    pub id: u32,
+    /// The tasks in it.
+    pub pids: Vec<u32>,
+    /// Its mounts, each followed by those below it.
+    pub mounts: Vec<MountRow>,
+}
+
+/// A mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct MountRow {
+    /// Its id.
+    pub id: u32,
+    /// The id of the mount it is below.
+    pub parent: u32,
+    /// Its distance from the root of the tree.
+    pub depth: usize,
+    /// Where it is mounted, seen from the root of its namespace.
+    pub target: String,
+    /// What is mounted.
+    pub source: String,
+    /// The directory of the file system that it shows.
+    pub root: String,
+    /// The kind of file system.
+    pub fs: String,
+    /// The options, separated by commas.
+    pub options: String,
+    /// The name under which it is external: what a restore has to be told a place for.
+    pub external: Option<String>,
+}
+
+impl Namespaces {
+    /// Lists the namespaces of a checkpoint.
+    ///
+    /// # Errors
+    /// Those of the tasks' ids images and of the namespaces' own.
+    pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
+        let rows = checkpoint.namespaces()?.iter().map(NamespaceRow::new).collect::<Result<_>>()?;
+        Ok(Self { namespaces: rows })
+    }
+}
+
+impl NamespaceRow {
+    fn new(saved: &SavedNamespace<'_>) -> Result<Self> {
+        let namespace = saved.namespace();
+        Ok(Self {
+            kind: namespace.kind.to_string(),
+            id: namespace.id,
+            host: namespace.host,
+            external: saved.external()?,
+            pids: saved.pids().to_vec(),
+            contents: match namespace.host {
+                true => Vec::new(),
+                false => contents(saved)?,
+            },
+        })
+    }
+}
+
+fn contents(saved: &SavedNamespace<'_>) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    match saved.namespace().kind {
+        NamespaceKind::Mnt => {
+            let mounts = saved.mounts()?;
+            lines.extend(mounts.map(|mounts| count(mounts.iter().count(), "mount")));
+        }
+        NamespaceKind::Uts => {
+            if let Some(names) = saved.uts()? {
+                lines.push(format!("host {}", Text(&names.nodename)));
+                lines.push(format!("domain {}", Text(&names.domainname)));
+            }
+        }
+        NamespaceKind::User => {
+            if let Some(users) = saved.users()? {
+                lines.push(format!("users {}", extents(&users.uid_map)));
+                lines.push(format!("groups {}", extents(&users.gid_map)));
+            }
+        }
+        NamespaceKind::Time => {
+            if let Some(clocks) = saved.clocks()? {
+                let show = |s: u64, ns: u64| format!("{s}.{ns:09} s");
+                let (monotonic, boot) = (&clocks.monotonic, &clocks.boottime);
+                lines.push(format!("monotonic {}", show(monotonic.tv_sec, monotonic.tv_nsec)));
+                lines.push(format!("boot {}", show(boot.tv_sec, boot.tv_nsec)));
+            }
+        }
+        NamespaceKind::Ipc => {
+            if let Some(ipc) = saved.ipc()? {
+                lines.push(count(ipc.segments.len(), "shared memory segment"));
+                let bytes: u64 = ipc.queues.iter().map(|(_, bytes)| bytes).sum();
+                lines.push(format!("{}, {bytes} bytes", count(ipc.queues.len(), "message queue")));
+                lines.push(count(ipc.semaphores.len(), "semaphore set"));
+            }
+        }
+        NamespaceKind::Net => {
+            let Some(network) = saved.network()? else {
+                return Ok(lines);
+            };
+            for device in &network.devices {
+                let mut line = format!("device {}, {}", Text(&device.name), device.type_name());
+                for address in network.addresses_of(device.ifindex) {
+                    line += &format!(", {address}");
+                }
+                lines.push(line);
+            }
+            for route in network.routes.iter().filter(|route| route.is_configured()) {
+                let device = route.device.and_then(|index| network.device_name(index));
+                let device = device.map(|name| format!(" dev {name}")).unwrap_or_default();
+                lines.push(format!("route {route}{device}"));
+            }
+            lines.extend(network.rules.iter().map(|rule| format!("rule {rule}")));
+            let filters = [
+                ("iptables", &network.iptables),
+                ("ip6tables", &network.ip6tables),
+                ("nftables", &network.nftables),
+            ];
+            let filters = filters.iter().filter(|(_, text)| !text.is_empty());
+            lines.extend(filters.map(|(name, text)| format!("{name}, {} bytes", text.len())));
+        }
+        NamespaceKind::Pid | NamespaceKind::Cgroup => {}
+    }
+    Ok(lines)
+}
+
+/// Who is who outside: "0=1000" for one, "0-9=1000-1009" for more.
+fn extents(map: &[UidGidExtent]) -> String {
+    let range = |first: u32, count: u32| match count {
+        1 => first.to_string(),
+        _ => format!("{first}-{}", u64::from(first) + u64::from(count).saturating_sub(1)),
+    };
+    let parts = map.iter().map(|extent| {
+        let UidGidExtent { first, lower_first, count } = *extent;
+        format!("{}={}", range(first, count), range(lower_first, count))
+    });
+    parts.collect::<Vec<_>>().join(",")
+}
+
+impl Mounts {
+    /// Lists the mounts of a checkpoint.
+    ///
+    /// # Errors
+    /// Those of the tasks' ids images and of the mount namespaces' own.
+    pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
+        let mut namespaces = Vec::new();
+        for saved in checkpoint.namespaces()? {
+            let Some(mounts) = saved.mounts()? else {
+                continue;
+            };
+            let rows = mounts.iter().map(|mount| MountRow {
+                id: mount.entry.mnt_id,
+                parent: mount.entry.parent_mnt_id,
+                depth: mount.depth,
+                target: mount.target().to_string(),
+                source: mount.source().to_string(),
+                root: Text(&mount.entry.root).to_string(),
+                fs: mount.fs().to_string(),
+                options: mount.options(),
+                external: mount.external().map(|key| key.to_string()),
+            });
+            namespaces.push(MountTable {
+                id: saved.namespace().id,
+                pids: saved.pids().to_vec(),
+                mounts: rows.collect(),
+            });
+        }
+        Ok(Self { namespaces })
+    }
+}
+
+impl fmt::Display for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(&[">NS", "TYPE", ">TASKS", ">PID", "WHERE", "CONTENTS"]);
+        for row in &self.namespaces {
+            let place = match (&row.external, row.host) {
+                (Some(key), _) => format!("external {key}"),
+                (None, true) => "host".to_owned(),
+                (None, false) => "own".to_owned(),
+            };
+            let mut cells = vec![
+                row.id.to_string(),
+                row.kind.clone(),
+                row.pids.len().to_string(),
+                row.pids.first().map(u32::to_string).unwrap_or_default(),
+                place,
+            ];
+            let mut lines = row.contents.iter();
+            cells.push(lines.next().cloned().unwrap_or_default());
+            table.row(cells);
+            for line in lines {
+                let mut cells = vec![String::new(); 5];
+                cells.push(line.clone());
+                table.row(cells);
+            }
+        }
+        table.fmt(f)
+    }
+}
+
+impl fmt::Display for Mounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespaces.is_empty() {
+            return f.write_str("no mount namespace but the host's");
+        }
+        for (i, namespace) in self.namespaces.iter().enumerate() {
+            let gap = if i == 0 { "" } else { "\n\n" };
+            let tasks = count(namespace.pids.len(), "task");
+            writeln!(f, "{gap}mount namespace {} of {tasks}", namespace.id)?;
+            let mut table = Table::new(&["TARGET", "SOURCE", "FSTYPE", "EXTERNAL", "OPTIONS"]);
+            for mount in &namespace.mounts {
+                let indent = mount.depth.min(MAX_INDENT) * 2;
+                // As findmnt does where a mount does not show the whole of its file system.
+                let source = match mount.root.as_str() {
+                    "/" | "" => mount.source.clone(),
+                    root => format!("{}[{root}]", mount.source),
+                };
+                table.row(vec![
+                    format!("{:indent$}{}", "", mount.target),
+                    source,
+                    mount.fs.clone(),
+                    mount.external.clone().unwrap_or_default(),
+                    mount.options.clone(),
+                ]);
+            }
+            table.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+const MAX_INDENT: usize = 20;

@@ -1,0 +1,150 @@
+//! The process list.
+
+use std::fmt;
+
+use crate::error::Result;
+use crate::task::Task;
+use crate::text::Text;
+use crate::view::Table;
+
+/// The processes, as a tree. It displays as `ps -e --forest` shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Ps {
+    /// The processes, each followed by its descendants.
+    pub processes: Vec<Process>,
+}
+
+/// A process of a [`Ps`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its parent's; of the root, 0.
+    pub ppid: u32,
+    /// Its process group.
+    pub pgid: u32,
+    /// Its session.
+    pub sid: u32,
+    /// Its distance from the root.
+    pub depth: usize,
+    /// "alive", "zombie" or "stopped".
+    pub state: String,
+    /// Its threads' ids, the first its own; a zombie has none.
+    pub tids: Vec<u32>,
+    /// Its effective user; a zombie has none.
+    pub user: Option<u32>,
+    /// Its name, at most 15 bytes.
+    pub name: String,
+    /// Its command line, when asked for and readable.
+    pub arguments: Option<Vec<String>>,
+    /// Its environment, when asked for and readable.
+    pub environment: Option<Vec<String>>,
+}
+
+impl Ps {
+    /// Lists tasks.
+    pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Self {
+        Self { processes: tasks.into_iter().map(|task| Process::new(&task)).collect() }
+    }
+
+    /// Lists tasks with their command lines, which their memory has.
+    ///
+    /// # Errors
+    /// Those of the images that describe memory. Command lines whose pages are kept back or missing are
+    /// left out.
+    pub fn with_arguments<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
+        let strings = |strings: Vec<Vec<u8>>| -> Vec<String> {
+            strings.iter().map(|bytes| Text(bytes).to_string()).collect()
+        };
+        let mut processes = Vec::new();
+        for task in tasks {
+            let mut process = Process::new(&task);
+            if let Some(memory) = task.memory()? {
+                process.arguments = memory.cmdline().ok().map(strings);
+                process.environment = memory.environ().ok().map(strings);
+            }
+            processes.push(process);
+        }
+        Ok(Self { processes })
+    }
+}
+
+impl Process {
+    fn new(task: &Task<'_>) -> Self {
+        Self {
+            pid: task.pid(),
+            ppid: task.ppid(),
+            pgid: task.pgid(),
+            sid: task.sid(),
+            depth: task.depth(),
+            state: task.state().to_string(),
+            tids: task.tids().to_vec(),
+            user: task.creds().map(|creds| creds.euid),
+            name: task.name().to_string(),
+            arguments: None,
+            environment: None,
+        }
+    }
+}
+
+impl fmt::Display for Ps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = &[">PID", ">PPID", ">PGID", ">SID", ">THREADS", ">USER", "STATE", "COMMAND"];
+        let mut table = Table::new(head);
+        for (process, branches) in self.processes.iter().zip(branches(&self.processes)) {
+            let number = |number: u32| number.to_string();
+            let command = match &process.arguments {
+                Some(arguments) if !arguments.is_empty() => arguments.join(" "),
+                _ => process.name.clone(),
+            };
+            table.row(vec![
+                number(process.pid),
+                number(process.ppid),
+                number(process.pgid),
+                number(process.sid),
+                process.tids.len().to_string(),
+                process.user.map_or_else(|| "-".to_owned(), number),
+                process.state.clone(),
+                branches + &command,
+            ]);
+        }
+        table.fmt(f)
+    }
+}
+
+/// What stands before each name to show whose child it is.
+fn branches(processes: &[Process]) -> Vec<String> {
+    // Whether a process at each depth follows, seen from below.
+    let mut follows: Vec<bool> = Vec::new();
+    let mut branches: Vec<String> = Vec::with_capacity(processes.len());
+    for process in processes.iter().rev() {
+        // A tree that is deeper than a screen is wide stays readable.
+        let depth = process.depth.min(MAX_DEPTH);
+        follows.resize(depth + 1, false);
+        let above = follows.iter().take(depth).skip(1);
+        let mut branch: String = above.map(|follows| [" ", "|"][usize::from(*follows)]).fold(
+            String::new(),
+            |mut line, bar| {
+                line.push(' ');
+                line.push_str(bar);
+                line.push_str("  ");
+                line
+            },
+        );
+        if depth > 0 {
+            branch.push_str(" \\_ ");
+        }
+        if let Some(here) = follows.last_mut() {
+            *here = true;
+        }
+        branches.push(branch);
+    }
+    branches.reverse();
+    branches
+}
+
+const MAX_DEPTH: usize = 30;

@@ -1,0 +1,233 @@
+//! Who threads are and what they may do.
+
+use std::fmt;
+
+use crate::error::Result;
+use crate::proto::CredsEntry;
+use crate::seccomp::{Filter, Seccomp};
+use crate::task::{Task, Thread};
+use crate::view::count;
+
+/// Credentials, label and seccomp filters of threads. It displays as a block a task; threads that are as the
+/// first are not said again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Security {
+    /// By task and thread; zombies are left out.
+    pub threads: Vec<ThreadSecurity>,
+}
+
+/// Who a thread is and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ThreadSecurity {
+    /// The task.
+    pub pid: u32,
+    /// The thread's id.
+    pub tid: u32,
+    /// The thread's name.
+    pub name: String,
+    /// Real, effective, saved and file system user.
+    pub users: [u32; 4],
+    /// Real, effective, saved and file system group.
+    pub groups: [u32; 4],
+    /// Other groups.
+    pub other_groups: Vec<u32>,
+    /// What it may do of what root may.
+    pub capabilities: CapabilitySets,
+    /// Names of its secure bits.
+    pub secure_bits: Vec<&'static str>,
+    /// Its AppArmor profile or SELinux context. A CRIU built without SELinux saves none.
+    pub label: Option<String>,
+    /// Nothing it executes gets more privileges.
+    pub no_new_privs: bool,
+    /// "off", "strict" or "filters".
+    pub seccomp: &'static str,
+    /// Its seccomp filters, in the order in which they were installed.
+    pub filters: Vec<FilterRow>,
+    /// Its cgroups, as /proc/PID/cgroup has them; empty when they were CRIU's own.
+    pub cgroups: Vec<String>,
+}
+
+/// Capabilities as [`Capabilities`](crate::Capabilities) displays them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CapabilitySets {
+    /// Those it acts with.
+    pub effective: String,
+    /// Those it may act with.
+    pub permitted: String,
+    /// Those it keeps at execve(2) if the program's file says so.
+    pub inheritable: String,
+    /// Those it can ever get.
+    pub bounding: String,
+    /// Those it keeps at execve(2) whatever the program's file says.
+    pub ambient: String,
+}
+
+/// A seccomp filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct FilterRow {
+    /// Its place in `seccomp.img`.
+    pub index: u32,
+    /// Its flags by name.
+    pub flags: Vec<&'static str>,
+    /// Number of its instructions.
+    pub instructions: usize,
+    /// What it does, in one line.
+    pub summary: String,
+}
+
+impl Security {
+    /// Lists the threads of tasks.
+    ///
+    /// # Errors
+    /// Those of the threads' core images, `seccomp.img` and `cgroup.img`.
+    pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
+        let mut threads = Vec::new();
+        for task in tasks {
+            for thread in task.threads()? {
+                threads.push(ThreadSecurity::new(&thread)?);
+            }
+        }
+        Ok(Self { threads })
+    }
+}
+
+impl ThreadSecurity {
+    fn new(thread: &Thread<'_>) -> Result<Self> {
+        let none = CredsEntry::default();
+        // Threads of old sets have their task's.
+        let creds = thread.creds().or_else(|| thread.task().creds()).unwrap_or(&none);
+        let task = thread.task();
+        let seccomp = thread.seccomp()?;
+        let cgroups = thread.cgroups()?.unwrap_or_default();
+        Ok(Self {
+            pid: task.pid(),
+            tid: thread.tid(),
+            name: thread.name().to_string(),
+            users: [creds.uid, creds.euid, creds.suid, creds.fsuid],
+            groups: [creds.gid, creds.egid, creds.sgid, creds.fsgid],
+            other_groups: creds.groups.clone(),
+            capabilities: CapabilitySets {
+                effective: creds.effective().to_string(),
+                permitted: creds.permitted().to_string(),
+                inheritable: creds.inheritable().to_string(),
+                bounding: creds.bounding().to_string(),
+                ambient: creds.ambient().to_string(),
+            },
+            secure_bits: creds.secure_bits().collect(),
+            label: creds.label().map(|label| label.to_string()),
+            no_new_privs: creds.no_new_privs.is_some_and(|on| on != 0),
+            seccomp: match seccomp {
+                Seccomp::Off => "off",
+                Seccomp::Strict => "strict",
+                Seccomp::Filters(_) => "filters",
+            },
+            filters: match &seccomp {
+                Seccomp::Filters(filters) => {
+                    filters.iter().map(FilterRow::new).collect::<Result<_>>()?
+                }
+                _ => Vec::new(),
+            },
+            cgroups: cgroups.iter().map(|cgroup| cgroup.to_string()).collect(),
+        })
+    }
+
+    /// Whether all but the thread itself is the same.
+    fn is_like(&self, other: &Self) -> bool {
+        let Self { pid: _, tid, name, .. } = other;
+        *other == Self { tid: *tid, name: name.clone(), ..self.clone() }
+    }
+}
+
+impl FilterRow {
+    fn new(filter: &Filter<'_>) -> Result<Self> {
+        let program = filter.program()?;
+        Ok(Self {
+            index: filter.index(),
+            flags: filter.flags().collect(),
+            instructions: program.instructions().len(),
+            summary: program.summary().to_string(),
+        })
+    }
+}
+
+impl fmt::Display for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first: Option<&ThreadSecurity> = None;
+        for (i, thread) in self.threads.iter().enumerate() {
+            let line = if i == 0 { "" } else { "\n" };
+            match first.filter(|first| first.pid == thread.pid) {
+                Some(first) if first.is_like(thread) => {
+                    write!(f, "{line}  thread {} {}: the same", thread.tid, thread.name)?;
+                }
+                Some(_) => {
+                    write!(f, "{line}  thread {} {}:", thread.tid, thread.name)?;
+                    thread.write(f, "    ")?;
+                }
+                None => {
+                    write!(f, "{line}{} {}", thread.pid, thread.name)?;
+                    thread.write(f, "  ")?;
+                    first = Some(thread);
+                    continue;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ThreadSecurity {
+    fn write(&self, f: &mut fmt::Formatter<'_>, indent: &str) -> fmt::Result {
+        let ids = |ids: [u32; 4]| {
+            let [real, effective, saved, fs] = ids;
+            match ids.iter().all(|id| *id == real) {
+                true => real.to_string(),
+                false => format!("{real}, effective {effective}, saved {saved}, files {fs}"),
+            }
+        };
+        write!(f, "\n{indent}user {}; group {}", ids(self.users), ids(self.groups))?;
+        if !self.other_groups.is_empty() {
+            let groups: Vec<_> = self.other_groups.iter().map(u32::to_string).collect();
+            write!(f, "; also {}", groups.join(","))?;
+        }
+        let CapabilitySets { effective, permitted, inheritable, bounding, ambient } =
+            &self.capabilities;
+        write!(f, "\n{indent}capabilities {effective}")?;
+        let others = [
+            ("permitted", permitted, effective),
+            ("bounding", bounding, effective),
+            ("inheritable", inheritable, &"none".to_owned()),
+            ("ambient", ambient, &"none".to_owned()),
+        ];
+        for (name, set, _) in others.iter().filter(|(_, set, usual)| set != usual) {
+            write!(f, "; {name} {set}")?;
+        }
+        if !self.secure_bits.is_empty() {
+            write!(f, "\n{indent}secure bits {}", self.secure_bits.join(","))?;
+        }
+        if let Some(label) = &self.label {
+            write!(f, "\n{indent}label {label}")?;
+        }
+        if self.no_new_privs {
+            write!(f, "\n{indent}no new privileges")?;
+        }
+        match self.filters.len() {
+            0 => write!(f, "\n{indent}seccomp {}", self.seccomp)?,
+            filters => write!(f, "\n{indent}seccomp: {}", count(filters, "filter"))?,
+        }
+        for filter in &self.filters {
+            write!(f, "\n{indent}  {}: {}", filter.index, filter.summary)?;
+        }
+        for cgroup in &self.cgroups {
+            write!(f, "\n{indent}cgroup {cgroup}")?;
+        }
+        Ok(())
+    }
+}

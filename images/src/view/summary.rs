@@ -1,0 +1,321 @@
+//! The first screen.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use crate::arch::Architecture;
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::files::File;
+use crate::kind;
+use crate::memory::Totals;
+use crate::proto::{Lsmtype, TtyInfoEntry, TtyType};
+use crate::seccomp::Seccomp;
+use crate::stats::DumpStats;
+use crate::task::State;
+use crate::text::Text;
+use crate::view::{Namespaces, count, kib};
+
+/// What one wants to know of a checkpoint first, and what a restore of it has to be given. It displays as one
+/// screen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Summary {
+    /// The root task's id.
+    pub root: u32,
+    /// The root task's name.
+    pub name: String,
+    /// The root task's command line; empty when its memory cannot be read.
+    pub command: Vec<String>,
+    /// The root task's architecture; `None` of one that is not known.
+    pub architecture: Option<String>,
+    /// Layout of the images: 1, 2, or 3 when pages may be compressed.
+    pub image_version: u32,
+    /// Which security module's labels were saved.
+    pub lsm: Option<&'static str>,
+    /// Number of tasks.
+    pub tasks: usize,
+    /// Number of threads of all tasks.
+    pub threads: usize,
+    /// Number of tasks that have ended and that nobody has waited for.
+    pub zombies: usize,
+    /// Number of stopped tasks.
+    pub stopped: usize,
+    /// Number of files in the set.
+    pub images: usize,
+    /// Their bytes.
+    pub image_bytes: u64,
+    /// Whether there is a parent set, which holds some of the pages.
+    pub parent: bool,
+    /// Bytes of a page.
+    pub page_size: u64,
+    /// The pages of all tasks; shared ones count for each.
+    pub pages: Totals,
+    /// Open files by what they are.
+    pub files: Vec<Count>,
+    /// How long the tasks were stopped, in microseconds, when CRIU's record lies beside the images.
+    pub frozen_us: Option<u64>,
+    /// The kinds of namespaces of its own that it had.
+    pub own_namespaces: Vec<String>,
+    /// Labels of threads.
+    pub labels: Vec<String>,
+    /// Number of threads that seccomp restricts.
+    pub seccomp: usize,
+    /// What a restore has to be given.
+    pub needs: Vec<Need>,
+}
+
+/// How many there are of something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Count {
+    /// What it is, in one word.
+    pub what: &'static str,
+    /// How many.
+    pub count: usize,
+}
+
+/// An option without which `criu restore` refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Need {
+    /// The option as criu(8) has it. What the restorer chooses is in capitals.
+    pub option: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Summary {
+    /// Looks through a checkpoint.
+    ///
+    /// # Errors
+    /// Those of any image that describes tasks, files, memory and namespaces.
+    pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
+        let (set, inventory) = (checkpoint.set(), checkpoint.inventory());
+        let root = checkpoint.root();
+        let namespaces = Namespaces::new(checkpoint)?;
+        let names = set.names()?;
+        let mut image_bytes = 0;
+        for name in &names {
+            image_bytes += set.level().open(name)?.map_or(0, |blob| blob.len());
+        }
+        let mut summary = Self {
+            root: root.pid(),
+            name: root.name().to_string(),
+            command: Vec::new(),
+            architecture: Architecture::of(root.leader()).map(|arch| arch.to_string()),
+            image_version: inventory.img_version,
+            lsm: match inventory.lsmtype() {
+                Lsmtype::NoLsm => None,
+                Lsmtype::Selinux => Some("SELinux"),
+                Lsmtype::Apparmor => Some("AppArmor"),
+            },
+            tasks: 0,
+            threads: 0,
+            zombies: 0,
+            stopped: 0,
+            images: names.len(),
+            image_bytes,
+            parent: set.level().source().parent()?.is_some(),
+            page_size: 0,
+            pages: Totals::default(),
+            files: Vec::new(),
+            frozen_us: frozen(checkpoint),
+            own_namespaces: Vec::new(),
+            labels: Vec::new(),
+            seccomp: 0,
+            needs: needs(checkpoint, &namespaces)?,
+        };
+        summary.count_tasks(checkpoint)?;
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for file in checkpoint.files()? {
+            *kinds.entry(file.file().word()).or_default() += 1;
+        }
+        summary.files = kinds.into_iter().map(|(what, count)| Count { what, count }).collect();
+        let own = namespaces.namespaces.iter().filter(|row| !row.host);
+        summary.own_namespaces = own.map(|row| row.kind.clone()).collect();
+        summary.own_namespaces.dedup();
+        Ok(summary)
+    }
+
+    fn count_tasks(&mut self, checkpoint: Checkpoint<'_>) -> Result<()> {
+        for task in checkpoint.tasks() {
+            self.tasks += 1;
+            self.threads += task.tids().len();
+            match task.state() {
+                State::Dead => self.zombies += 1,
+                State::Stopped => self.stopped += 1,
+                _ => {}
+            }
+            if let Some(memory) = task.memory()? {
+                self.page_size = memory.page_bytes();
+                self.pages.add(&memory.totals());
+                if task.pid() == self.root {
+                    let words = memory.cmdline().unwrap_or_default();
+                    self.command = words.iter().map(|word| Text(word).to_string()).collect();
+                }
+            }
+            for thread in task.threads()? {
+                self.seccomp += usize::from(!matches!(thread.seccomp()?, Seccomp::Off));
+                let label = thread.creds().and_then(|creds| creds.label());
+                if let Some(label) = label.map(|label| label.to_string()) {
+                    if !self.labels.contains(&label) {
+                        self.labels.push(label);
+                    }
+                }
+            }
+        }
+        if self.pages.lazy > 0 {
+            let why = format!("{} pages were kept back by the dump", self.pages.lazy);
+            self.needs.push(Need { option: "--lazy-pages".to_owned(), why });
+        }
+        Ok(())
+    }
+}
+
+/// CRIU's record is a courtesy: whatever is wrong with it, the checkpoint is what it is.
+fn frozen(checkpoint: Checkpoint<'_>) -> Option<u64> {
+    let bytes = checkpoint.set().read(kind::STATS_DUMP.file).ok()??;
+    let stats = DumpStats::parse(&bytes).ok()?;
+    u64::try_from(stats.frozen.as_micros()).ok()
+}
+
+fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need>> {
+    let mut needs = Vec::new();
+    let mut need = |option: &str, why: String| {
+        needs.push(Need { option: option.to_owned(), why });
+    };
+    let (set, inventory) = (checkpoint.set(), checkpoint.inventory());
+    let files = checkpoint.files()?;
+
+    let connected = |file: &File| match file {
+        File::Inet(socket) => socket.protocol() == Some("tcp") && socket.remote().is_some(),
+        _ => false,
+    };
+    let connections = files.iter().filter(|file| connected(file.file())).count();
+    match (connections, inventory.tcp_close()) {
+        (0, _) => {}
+        (_, true) => need("--tcp-close", count(connections, "TCP connection")),
+        (_, false) => need("--tcp-established", count(connections, "TCP connection")),
+    }
+    let outside =
+        |file: &File| matches!(file, File::Unix(socket) if socket.uflags & USK_EXTERN != 0);
+    let outside = files.iter().filter(|file| outside(file.file())).count();
+    if outside > 0 {
+        need(
+            "--ext-unix-sk",
+            format!("{} with the other end outside", count(outside, "unix socket")),
+        );
+    }
+    let locks = checkpoint.locks()?.len();
+    if locks > 0 {
+        need("--file-locks", count(locks, "lock"));
+    }
+    let root = checkpoint.root();
+    if root.sid() != root.pid() && checkpoint.task(root.sid()).is_none() {
+        need("--shell-job", format!("session {} is outside", root.sid()));
+    }
+    for file in &files {
+        if let File::Regular(reg) = file.file() {
+            if reg.ext() {
+                let option = format!("--inherit-fd 'fd[FD]:{}'", Text(&reg.name));
+                need(&option, "an open file from outside".to_owned());
+            }
+        }
+    }
+    set.for_each(kind::TTY_INFO, 0, |tty: TtyInfoEntry| {
+        if tty.r#type() == TtyType::ExtTty {
+            let option = format!("--inherit-fd 'fd[FD]:tty[{:x}:{:x}]'", tty.rdev, tty.dev());
+            need(&option, "a terminal from outside".to_owned());
+        }
+        Ok(())
+    })?;
+    for row in &namespaces.namespaces {
+        if let Some(key) = &row.external {
+            let option = format!("--inherit-fd 'fd[FD]:{key}'");
+            need(&option, format!("{} namespace {} from outside", row.kind, row.id));
+        }
+    }
+    for saved in checkpoint.namespaces()? {
+        let Some(mounts) = saved.mounts()? else {
+            continue;
+        };
+        need("--root DIR", "a mount namespace of its own".to_owned());
+        for mount in mounts.iter() {
+            if let Some(key) = mount.external() {
+                let option = format!("--external 'mnt[{key}]:PATH'");
+                need(&option, format!("the mount at {}", mount.target()));
+            }
+        }
+    }
+    if inventory.allow_uprobes() {
+        need("--allow-uprobes", "tasks had uprobes".to_owned());
+    }
+    for plugin in inventory.plugins_entry.iter().flat_map(|entry| &entry.plugins) {
+        need("-L DIR", format!("plugin {}", Text(plugin)));
+    }
+    let mut seen = HashSet::new();
+    needs.retain(|need| seen.insert(need.clone()));
+    Ok(needs)
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let command = match self.command.is_empty() {
+            true => self.name.clone(),
+            false => self.command.join(" "),
+        };
+        let arch = self.architecture.as_deref().unwrap_or("unknown architecture");
+        write!(f, "root        {} {command} ({arch})", self.root)?;
+        write!(f, "\ntasks       {}", self.tasks)?;
+        let states = [(self.zombies, "zombie"), (self.stopped, "stopped")];
+        for (number, state) in states.iter().filter(|(number, _)| *number > 0) {
+            write!(f, ", {number} {state}")?;
+        }
+        write!(f, ", {}", count(self.threads, "thread"))?;
+        if let Some(us) = self.frozen_us {
+            write!(f, "; stopped for {}.{:03} ms", us / 1000, us % 1000)?;
+        }
+        write!(f, "\nimages      {}, {} KiB", count(self.images, "file"), self.image_bytes / 1024)?;
+        write!(f, ", version {}", self.image_version)?;
+        f.write_str(if self.parent { ", on top of a parent set" } else { "" })?;
+        let kib = |pages| kib(pages, self.page_size);
+        write!(f, "\nmemory      {} KiB mapped", kib(self.pages.mapped))?;
+        let parts = [
+            (self.pages.present, "stored"),
+            (self.pages.parent, "in the parent set"),
+            (self.pages.lazy, "kept back"),
+            (self.pages.shared, "shared"),
+        ];
+        for (pages, what) in parts.iter().filter(|(pages, _)| *pages > 0) {
+            write!(f, ", {} {what}", kib(*pages))?;
+        }
+        let files: Vec<_> =
+            self.files.iter().map(|Count { what, count }| format!("{count} {what}")).collect();
+        write!(f, "\nfiles       {}", files.join(", "))?;
+        match self.own_namespaces.is_empty() {
+            true => f.write_str("\nnamespaces  the host's")?,
+            false => write!(f, "\nnamespaces  own {}", self.own_namespaces.join(", "))?,
+        }
+        write!(f, "\nsecurity    {}", self.lsm.unwrap_or("no labels"))?;
+        for label in &self.labels {
+            write!(f, ", {label}")?;
+        }
+        write!(f, "; seccomp restricts {}", count(self.seccomp, "thread"))?;
+        if self.needs.is_empty() {
+            return f.write_str("\na restore needs no options");
+        }
+        f.write_str("\na restore needs")?;
+        let width = self.needs.iter().map(|need| need.option.chars().count()).max().unwrap_or(0);
+        for Need { option, why } in &self.needs {
+            write!(f, "\n  {option:width$}  {why}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The other end of a unix socket is outside.
+const USK_EXTERN: u32 = 1;

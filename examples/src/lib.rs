@@ -1,5 +1,5 @@
 //! The programs a person runs: `criu-rs` with its words `dump`, `pre-dump`, `restore` and `check`, the
-//! same as programs of their own, `crit`, and examples of using the libraries.
+//! same as programs of their own, `crit`, `inspect`, and examples of using the libraries.
 //!
 //! ```text
 //! words           which program
@@ -7,6 +7,7 @@
 //! dump  pre_dump  restore  check
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with what was restored
 //! output  fault   what it says at the end; `exit` codes, `hints`
+//! images          sets of images as `crit` and `inspect` take them
 //! ```
 
 mod check;
@@ -18,6 +19,7 @@ mod fault;
 mod fd;
 mod getopt;
 mod hints;
+mod images;
 mod options;
 mod output;
 mod parent;
@@ -30,6 +32,7 @@ mod words;
 
 pub use exit::Exit;
 pub use fault::Fault;
+pub use images::{is_broken_pipe, open_set, show};
 pub use options::criu_program;
 pub use output::{Output, dump_stats, micros, restore_stats};
 pub use signals::Pause;

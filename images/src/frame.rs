@@ -181,6 +181,8 @@ impl<'a> Image<'a> {
         let wrong = |found| Error::new(name, ErrorKind::Entries { found, want: 1 });
         let entry = self.next_entry()?.ok_or_else(|| wrong(0))?;
         let message = entry.decode()?;
+        // What follows is passed over.
+        self.payload(&entry)?;
         if !self.reader.is_empty() {
             return Err(wrong(2));
         }

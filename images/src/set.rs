@@ -145,6 +145,8 @@ impl ImageSet {
         let mut image = Image::parse(&name, &bytes, kind)?;
         while let Some(entry) = image.next_entry()? {
             each(entry.decode()?).map_err(|kind| entry.fault(kind.at(0)))?;
+            // What follows is passed over.
+            image.payload(&entry)?;
         }
         Ok(())
     }

@@ -51,7 +51,7 @@ def enter(root):
         run("ip", "link", "set", "lo", "up")
         run("ip", "addr", "add", "10.9.0.1/24", "dev", "lo")
         run("ip", "rule", "add", "from", "10.9.0.0/24", "lookup", "100")
-        run("ip", "route", "add", "10.10.0.0/16", "via", "10.9.0.2", "metric", "7", "table", "100")
+        run("ip", "route", "add", "10.10.0.0/16", "via", "10.9.0.2", "metric", "7")
     run("hostname", "kitchen")
     os.chdir(root)
     run("pivot_root", ".", "old")

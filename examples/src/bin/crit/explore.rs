@@ -1,109 +1,70 @@
 //! `crit x`: a set of images as people look at processes.
 
-use std::io::{self, Write};
-
 use clap::ValueEnum;
-use criu_images::files::File;
-use criu_images::memory::PageSource;
-use criu_images::{ImageSet, Task, Text};
+use criu_examples::show;
+use criu_images::view::{Fds, Mems, Mounts, Namespaces, Ps, Rss, Security, Sockets};
+use criu_images::{Checkpoint, Task};
 
 use crate::Fallible;
 
 /// What to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
-    /// The processes.
+    /// The processes, as ps shows them.
     Ps,
-    /// Their open files.
+    /// Their open files, as lsof shows them.
     Fds,
-    /// Their mappings.
+    /// Their mappings, as pmap shows them.
     Mems,
     /// How much memory they have, and where it is.
     Rss,
-    /// Their sockets.
+    /// Their sockets, as ss shows them.
     Sk,
+    /// Their mounts, as findmnt shows them.
+    Mounts,
+    /// Their namespaces, as lsns shows them.
+    Ns,
+    /// Who they are and what they may do.
+    Security,
 }
 
-/// Prints it.
-pub(crate) fn explore(set: &ImageSet, what: What) -> Fallible<()> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    if what == What::Ps {
-        writeln!(
-            out,
-            "{:>7} {:>7} {:>7} {:>7} {:8} COMM",
-            "PID", "PGID", "SID", "THREADS", "STATE"
-        )?;
-    }
-    for task in set.checkpoint()?.tasks() {
-        match what {
-            What::Ps => process(&task, &mut out)?,
-            What::Fds => files(&task, &mut out)?,
-            What::Mems => mappings(&task, &mut out)?,
-            What::Rss => memory(&task, &mut out)?,
-            What::Sk => sockets(&task, &mut out)?,
+/// Prints it; of all tasks when none is named.
+pub(crate) fn explore(
+    checkpoint: Checkpoint<'_>,
+    what: What,
+    pids: &[u32],
+    json: bool,
+) -> Fallible<()> {
+    let tasks: Vec<Task<'_>> = match pids {
+        [] => checkpoint.tasks().collect(),
+        pids => {
+            let find = |pid: &u32| checkpoint.task(*pid).ok_or_else(|| format!("no task {pid}"));
+            pids.iter().map(find).collect::<Result<_, _>>()?
         }
-    }
-    Ok(out.flush()?)
-}
-
-fn process(task: &Task<'_>, out: &mut impl Write) -> Fallible<()> {
-    let indent = task.depth().min(MAX_INDENT) * 2;
-    let state = task.state().to_string();
-    write!(out, "{:7} {:7} {:7} ", task.pid(), task.pgid(), task.sid())?;
-    writeln!(out, "{:7} {state:8} {:indent$}{}", task.tids().len(), "", task.name())?;
-    Ok(())
-}
-
-fn files(task: &Task<'_>, out: &mut impl Write) -> Fallible<()> {
-    writeln!(out, "{task}")?;
-    let places = [("exe", task.exe()?), ("cwd", task.cwd()?), ("root", task.root_dir()?)];
-    for (what, file) in places {
-        if let Some(path) = file.and_then(|file| file.path()) {
-            writeln!(out, "  {what:>5}: {}", Text(path))?;
-        }
-    }
-    for fd in task.files()? {
-        let cloexec = if fd.cloexec { " (cloexec)" } else { "" };
-        writeln!(out, "  {:5}: {}{cloexec}", fd.number, fd.file)?;
-    }
-    Ok(())
-}
-
-fn mappings(task: &Task<'_>, out: &mut impl Write) -> Fallible<()> {
-    writeln!(out, "{task}")?;
-    if let Some(memory) = task.memory()? {
-        for vma in memory.vmas() {
-            writeln!(out, "  {vma}")?;
-        }
-    }
-    Ok(())
-}
-
-fn memory(task: &Task<'_>, out: &mut impl Write) -> Fallible<()> {
-    match task.memory()? {
-        Some(memory) => {
-            let page = memory.page_size();
-            writeln!(out, "{task}: {}, of {page} bytes each", memory.totals())?;
-        }
-        None => writeln!(out, "{task}")?,
-    }
-    Ok(())
-}
-
-fn sockets(task: &Task<'_>, out: &mut impl Write) -> Fallible<()> {
-    let fds = task.files()?;
-    let is_socket = |file: &File| {
-        matches!(file, File::Inet(_) | File::Unix(_) | File::Packet(_) | File::Netlink(_))
     };
-    let mut sockets = fds.iter().filter(|fd| is_socket(fd.file.file())).peekable();
-    if sockets.peek().is_some() {
-        writeln!(out, "{task}")?;
-    }
-    for fd in sockets {
-        writeln!(out, "  {:5}: {}", fd.number, fd.file)?;
-    }
+    let listed = |pid: &u32| pids.is_empty() || pids.contains(pid);
+    match what {
+        What::Ps => show(&Ps::with_arguments(tasks)?, json),
+        What::Fds => show(&Fds::new(tasks)?, json),
+        What::Mems => show(&Mems::new(tasks)?, json),
+        What::Rss => show(&Rss::new(tasks)?, json),
+        What::Sk => {
+            let mut all = Sockets::new(checkpoint)?;
+            let held = |at: &criu_images::view::Holder| listed(&at.pid);
+            all.sockets.retain(|socket| pids.is_empty() || socket.holders.iter().any(held));
+            show(&all, json)
+        }
+        What::Mounts => {
+            let mut all = Mounts::new(checkpoint)?;
+            all.namespaces.retain(|namespace| namespace.pids.iter().any(listed));
+            show(&all, json)
+        }
+        What::Ns => {
+            let mut all = Namespaces::new(checkpoint)?;
+            all.namespaces.retain(|namespace| namespace.pids.iter().any(listed));
+            show(&all, json)
+        }
+        What::Security => show(&Security::new(tasks)?, json),
+    }?;
     Ok(())
 }
-
-/// A tree that is deeper stays readable.
-const MAX_INDENT: usize = 30;

@@ -1,7 +1,10 @@
 //! `crit`: looks into images, turns them into JSON and back. Takes the options of CRIU's own.
 
+mod edit;
 mod explore;
 mod output;
+mod search;
+mod seccomp;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -9,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use criu_examples::{is_broken_pipe, open_set, show};
 use criu_images::json::{self, Style};
-use criu_images::{CoreDump, Image, ImageSet, Severity, check};
+use criu_images::{CoreDump, Diff, Image, Severity, check};
 
 use explore::What;
 use output::Output;
@@ -58,19 +62,54 @@ enum Word {
     },
     /// Explore a directory of images.
     X {
-        /// The directory.
+        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
         dir: PathBuf,
         /// What to look at.
         what: What,
+        /// Only these tasks.
+        #[arg(short, long)]
+        pid: Vec<u32>,
+        /// As JSON, on one line.
+        #[arg(long)]
+        json: bool,
     },
     /// Find out whether a directory of images is whole.
     Check {
-        /// The directory.
+        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
         dir: PathBuf,
     },
+    /// Say what has changed between two checkpoints of the same processes.
+    Diff {
+        /// The older.
+        old: PathBuf,
+        /// The newer.
+        new: PathBuf,
+        /// As JSON, on one line, with every page that differs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Search the memory of tasks.
+    Search(search::Search),
+    /// Show bytes of a task's memory.
+    Memory(search::Bytes),
+    /// Show seccomp filters, and what they do.
+    Seccomp {
+        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
+        dir: PathBuf,
+        /// Only of this task.
+        pid: Option<u32>,
+        /// Their instructions, too.
+        #[arg(short, long)]
+        code: bool,
+        /// As JSON, on one line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change images so that a restore makes something else of them.
+    Edit(edit::Edit),
     /// Write a task as a core file, for a debugger.
     Core {
-        /// The directory.
+        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
         dir: PathBuf,
         /// The task; the root of the tree if none is named.
         pid: Option<u32>,
@@ -137,10 +176,24 @@ fn run(word: Word) -> Fallible<ExitCode> {
             out.keep()?;
         }
         Word::Info { image } => info(&image)?,
-        Word::X { dir, what } => explore::explore(&set(&dir)?, what)?,
+        Word::X { dir, what, pid, json } => {
+            explore::explore(open_set(&dir)?.checkpoint()?, what, &pid, json)?;
+        }
+        Word::Diff { old, new, json } => {
+            let (old, new) = (open_set(&old)?, open_set(&new)?);
+            show(&Diff::new(old.checkpoint()?, new.checkpoint()?)?, json)?;
+        }
+        Word::Search(search) => {
+            return Ok(if search.run()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Word::Memory(bytes) => bytes.run()?,
+        Word::Seccomp { dir, pid, code, json } => {
+            seccomp::seccomp(open_set(&dir)?.checkpoint()?, pid, code, json)?;
+        }
+        Word::Edit(edit) => edit.run()?,
         Word::Check { dir } => return check_set(&dir),
         Word::Core { dir, pid, out } => {
-            let set = set(&dir)?;
+            let set = open_set(&dir)?;
             let checkpoint = set.checkpoint()?;
             let task = match pid {
                 Some(pid) => checkpoint.task(pid).ok_or_else(|| format!("no task {pid}"))?,
@@ -181,7 +234,7 @@ fn info(path: &Path) -> Fallible<()> {
 }
 
 fn check_set(dir: &Path) -> Fallible<ExitCode> {
-    let findings = check(&set(dir)?);
+    let findings = check(&open_set(dir)?);
     for finding in &findings {
         println!("{finding}");
     }
@@ -190,10 +243,6 @@ fn check_set(dir: &Path) -> Fallible<ExitCode> {
         println!("nothing is wrong with {}", dir.display());
     }
     Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn set(dir: &Path) -> Fallible<ImageSet> {
-    ImageSet::open(dir).map_err(|error| at(dir, &error))
 }
 
 fn read(path: Option<&Path>) -> Fallible<Vec<u8>> {
@@ -211,18 +260,6 @@ fn at(path: &Path, error: &dyn std::error::Error) -> Box<dyn std::error::Error> 
     format!("{}: {error}", path.display()).into()
 }
 
-fn is_broken_pipe(mut error: &(dyn std::error::Error + 'static)) -> bool {
-    loop {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::BrokenPipe;
-        }
-        match error.source() {
-            Some(source) => error = source,
-            None => return false,
-        }
-    }
-}
-
 const MORE: &str = "\
 Examples:
   crit show img/pstree.img
@@ -230,7 +267,12 @@ Examples:
   crit encode -i core.json -o img/core-7.img
   crit x img fds
   crit check img
+  crit diff img.1 img.2
+  crit search img -e 'password=[^&\\x00]+' --context 20
+  crit memory img 7 7ffc10000000+100
+  crit seccomp img --code
+  crit edit img path:/srv/a=/srv/b
   crit core img 7 -o core; gdb /usr/bin/program core
 
-Exit status: 0 done, 1 failed or, of check, errors found, 2 wrong usage.
+Exit status: 0 done, 1 failed or, of check, errors found or, of search, nothing found, 2 wrong usage.
 ";

@@ -1,0 +1,120 @@
+//! `crit edit`: images that are otherwise than they were dumped.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Args;
+use criu_examples::open_set;
+use criu_images::bpf::Program;
+use criu_images::edit::{Edit as Change, Edited, edit, edit_directory};
+use criu_images::{Architecture, Checkpoint};
+
+use crate::Fallible;
+
+#[derive(Args)]
+#[command(after_help = MORE)]
+pub(crate) struct Edit {
+    /// A directory of images.
+    dir: PathBuf,
+    /// What to change, carried out in this order.
+    #[arg(required = true)]
+    edits: Vec<String>,
+    /// Only say what would change.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+impl Edit {
+    pub(crate) fn run(self) -> Fallible<()> {
+        let set = open_set(&self.dir)?;
+        let checkpoint = set.checkpoint()?;
+        let parse =
+            |text: &String| change(text, checkpoint).map_err(|why| format!("{text}: {why}"));
+        let edits = self.edits.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let edited = match self.dry_run {
+            true => edit(&set, &edits)?,
+            false => edit_directory(&self.dir, &edits)?,
+        };
+        if edited.is_empty() {
+            println!("nothing to change");
+        }
+        for Edited { name, changes, .. } in &edited {
+            let s = if *changes == 1 { "" } else { "s" };
+            println!("{name}: {changes} change{s}");
+        }
+        Ok(())
+    }
+}
+
+fn change(text: &str, checkpoint: Checkpoint<'_>) -> Fallible<Change> {
+    let (word, rest) = text.split_once(':').unwrap_or((text, ""));
+    let pair = || {
+        let (from, to) = rest.split_once('=').ok_or("wanted FROM=TO")?;
+        Ok::<_, &str>((from, to))
+    };
+    let bytes = || {
+        let (from, to) = pair()?;
+        Ok::<_, &str>((from.as_bytes().to_vec(), to.as_bytes().to_vec()))
+    };
+    Ok(match word {
+        "path" => {
+            let (from, to) = bytes()?;
+            Change::Path { from, to }
+        }
+        "address" => {
+            let (from, to) = pair()?;
+            Change::Address { from: from.parse()?, to: to.parse()? }
+        }
+        "port" => {
+            let (from, to) = pair()?;
+            Change::Port { from: from.parse()?, to: to.parse()? }
+        }
+        "cgroup" => {
+            let (from, to) = bytes()?;
+            Change::Cgroup { from, to }
+        }
+        "label" => match rest.split_once('=') {
+            Some((from, to)) => Change::Label { from: Some(from.into()), to: to.into() },
+            None => Change::Label { from: None, to: rest.into() },
+        },
+        "mount-source" => {
+            let (from, to) = bytes()?;
+            Change::MountSource { from, to }
+        }
+        "external-key" => {
+            let (from, to) = bytes()?;
+            Change::ExternalKey { from, to }
+        }
+        "drop-seccomp" => Change::DropSeccomp,
+        "drop-filter" => Change::DropFilter(rest.parse()?),
+        "replace-filter" => {
+            let (index, path) = pair()?;
+            let threads = checkpoint.root().threads()?;
+            let arch = threads.first().and_then(criu_images::Thread::architecture);
+            let arch = arch.unwrap_or(Architecture::X86_64);
+            let program =
+                Program::parse(&fs::read(path).map_err(|e| format!("{path}: {e}"))?, arch)?;
+            Change::ReplaceFilter(index.parse()?, program)
+        }
+        _ => return Err("no edit has this name; see crit edit --help".into()),
+    })
+}
+
+const MORE: &str = "\
+Edits:
+  path:FROM=TO             files below FROM are below TO
+  address:FROM=TO          sockets of an IP address have another
+  port:FROM=TO             sockets bound to a port are bound to another
+  cgroup:FROM=TO           cgroups below FROM are below TO
+  label:[FROM=]TO          SELinux or AppArmor labels, all or those equal to FROM
+  mount-source:FROM=TO     mounts of a source have another
+  external-key:FROM=TO     what is external under a key has another
+  drop-seccomp             no thread is restricted by seccomp
+  drop-filter:N            seccomp filter N is gone; crit seccomp shows the numbers
+  replace-filter:N=FILE    seccomp filter N is the program in FILE, as the kernel takes it
+
+All new images are written before the first takes the place of an old one.
+
+Example:
+  crit edit img path:/srv/a=/srv/b port:80=8080
+";

@@ -1,0 +1,201 @@
+//! `crit search` and `crit memory`: what was in memory.
+
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+
+use clap::Args;
+use console::style;
+use criu_examples::open_set;
+use criu_images::Text;
+use criu_images::memory::{Hexdump, Memory, PageSource, Vma};
+use criu_images::search::{Hit, Pattern, Search as Run};
+use serde_json::json;
+
+use crate::Fallible;
+
+#[derive(Args)]
+pub(crate) struct Search {
+    /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
+    dir: PathBuf,
+    /// What to look for.
+    pattern: String,
+    /// The pattern is bytes in hex, "??" any: "de ad ?? ef".
+    #[arg(short = 'x', long, conflicts_with = "regex")]
+    hex: bool,
+    /// The pattern is a regular expression on bytes, as the crate regex has them.
+    #[arg(short = 'e', long)]
+    regex: bool,
+    /// Only in these tasks.
+    #[arg(short, long)]
+    pid: Vec<u32>,
+    /// Only in mappings with these permissions, "." any: "rw-p", ".w..".
+    #[arg(long)]
+    perm: Option<String>,
+    /// Only in mappings whose file or name contains this: "heap", "libc".
+    #[arg(long)]
+    mapping: Option<String>,
+    /// Only at these addresses, in hex: "7f0000000000-7f0000010000".
+    #[arg(long, value_parser = range)]
+    range: Option<Range<u64>>,
+    /// So many bytes before and after each match.
+    #[arg(short = 'C', long, default_value_t = 0)]
+    context: usize,
+    /// Say how many there are, not where.
+    #[arg(short, long)]
+    count: bool,
+    /// Each match as JSON, on a line.
+    #[arg(long, conflicts_with = "count")]
+    json: bool,
+}
+
+impl Search {
+    /// Whether anything was found.
+    pub(crate) fn run(self) -> Fallible<bool> {
+        let set = open_set(&self.dir)?;
+        let checkpoint = set.checkpoint()?;
+        for pid in &self.pid {
+            checkpoint.task(*pid).ok_or_else(|| format!("no task {pid}"))?;
+        }
+        let run = self.search()?;
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let (mut found, mut kept_back) = (0u64, 0u64);
+        for task in checkpoint.tasks() {
+            let listed = self.pid.is_empty() || self.pid.contains(&task.pid());
+            let Some(memory) = task.memory()?.filter(|_| listed) else {
+                continue;
+            };
+            let mut hits = run.run(&memory);
+            for hit in hits.by_ref() {
+                let hit = hit?;
+                found += 1;
+                if !self.count {
+                    self.print(&mut out, task.pid(), &memory, &hit)?;
+                }
+            }
+            kept_back += hits.kept_back();
+        }
+        if self.count {
+            writeln!(out, "{found}")?;
+        }
+        out.flush()?;
+        if kept_back > 0 {
+            eprintln!("crit: {kept_back} bytes were not searched: the dump kept them back");
+        }
+        Ok(found > 0)
+    }
+
+    fn search(&self) -> Fallible<Run> {
+        let pattern = match (self.hex, self.regex) {
+            (true, _) => Pattern::hex(&self.pattern),
+            (_, true) => Pattern::regex(&self.pattern),
+            _ => Pattern::literal(self.pattern.as_bytes()),
+        };
+        let mut run = Run::new(pattern?).context(self.context);
+        if let Some(range) = &self.range {
+            run = run.within(range.clone());
+        }
+        if self.perm.as_ref().is_some_and(|perm| perm.len() != 4) {
+            return Err("--perm takes four letters, as \"rw-p\" or \".w..\"".into());
+        }
+        let (perm, mapping) = (self.perm.clone(), self.mapping.clone());
+        Ok(run.mappings(move |vma| {
+            let fits = |(want, is): (char, char)| want == '.' || want == is;
+            let perm = perm.as_ref();
+            perm.is_none_or(|perm| perm.chars().zip(vma.permissions().chars()).all(fits))
+                && mapping.as_ref().is_none_or(|part| name(vma).contains(part))
+        }))
+    }
+
+    fn print(
+        &self,
+        out: &mut impl Write,
+        pid: u32,
+        memory: &Memory<'_>,
+        hit: &Hit,
+    ) -> io::Result<()> {
+        let Hit { address, bytes, before, after, .. } = hit;
+        let mapping = memory.vma(*address).map(|vma| name(&vma)).unwrap_or_default();
+        if self.json {
+            let hex =
+                |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let hit = json!({
+                "pid": pid,
+                "address": address,
+                "mapping": mapping,
+                "text": Text(bytes).to_string(),
+                "hex": hex(bytes),
+                "before": hex(before),
+                "after": hex(after),
+            });
+            return writeln!(out, "{hit}");
+        }
+        let space = if mapping.is_empty() { "" } else { " " };
+        let [before, after] = [before, after].map(|bytes| bytes.escape_ascii());
+        let bytes = style(bytes.escape_ascii()).bold();
+        writeln!(out, "{pid} {address:x}{space}{mapping}: {before}{bytes}{after}")
+    }
+}
+
+fn name(vma: &Vma<'_>) -> String {
+    vma.name().unwrap_or_default()
+}
+
+#[derive(Args)]
+pub(crate) struct Bytes {
+    /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
+    dir: PathBuf,
+    /// The task.
+    pid: u32,
+    /// Which bytes, in hex: the first address and the one after the last, or the first and a number
+    /// of bytes: "7ffc1000-7ffc1100", "7ffc1000+100".
+    #[arg(value_parser = range)]
+    range: Range<u64>,
+    /// The bytes themselves.
+    #[arg(long)]
+    raw: bool,
+}
+
+impl Bytes {
+    pub(crate) fn run(self) -> Fallible<()> {
+        let set = open_set(&self.dir)?;
+        let no_task = || format!("no task {}", self.pid);
+        let task = set.checkpoint()?.task(self.pid).ok_or_else(no_task)?;
+        let memory = task.memory()?.ok_or_else(|| format!("{task} has no memory"))?;
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut buffer = vec![0; 1 << 20];
+        let mut at = self.range.start;
+        while at < self.range.end {
+            let size = buffer.len().min(usize::try_from(self.range.end - at)?);
+            let bytes = &mut buffer[..size];
+            memory.read_at(at, bytes)?;
+            match self.raw {
+                true => out.write_all(bytes)?,
+                false => Hexdump { address: at, bytes }.write_to(&mut out)?,
+            }
+            at += size as u64;
+        }
+        Ok(out.flush()?)
+    }
+}
+
+/// "A-B" or "A+SIZE", in hex.
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let number = |text: &str| {
+        let digits = text.trim().trim_start_matches("0x");
+        u64::from_str_radix(digits, 16).map_err(|error| format!("{text:?}: {error}"))
+    };
+    let (start, end) = match (text.split_once('-'), text.split_once('+')) {
+        (Some((start, end)), _) => (number(start)?, number(end)?),
+        (_, Some((start, size))) => {
+            let start = number(start)?;
+            let end = start.checked_add(number(size)?);
+            (start, end.ok_or("ends past the last address")?)
+        }
+        _ => return Err("wanted START-END or START+SIZE, in hex".to_owned()),
+    };
+    match start < end {
+        true => Ok(start..end),
+        false => Err("has no bytes".to_owned()),
+    }
+}

@@ -1,0 +1,107 @@
+//! `crit seccomp`: what the filters do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use criu_examples::show;
+use criu_images::{Checkpoint, Seccomp};
+use serde::Serialize;
+
+use crate::Fallible;
+
+#[derive(Serialize)]
+struct Filters {
+    filters: Vec<Filter>,
+    /// By thread; the filters' places in the order in which they were installed.
+    threads: Vec<Thread>,
+}
+
+#[derive(Serialize)]
+struct Filter {
+    index: u32,
+    flags: Vec<&'static str>,
+    summary: String,
+    code: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct Thread {
+    pid: u32,
+    tid: u32,
+    name: String,
+    seccomp: &'static str,
+    filters: Vec<u32>,
+}
+
+/// Prints the filters of all tasks, or of one.
+pub(crate) fn seccomp(
+    checkpoint: Checkpoint<'_>,
+    pid: Option<u32>,
+    code: bool,
+    json: bool,
+) -> Fallible<()> {
+    if let Some(pid) = pid {
+        checkpoint.task(pid).ok_or_else(|| format!("no task {pid}"))?;
+    }
+    let (mut filters, mut threads) = (BTreeMap::new(), Vec::new());
+    for task in checkpoint.tasks().filter(|task| pid.is_none_or(|pid| pid == task.pid())) {
+        for thread in task.threads()? {
+            let mut chain = Vec::new();
+            let seccomp = thread.seccomp()?;
+            if let Seccomp::Filters(installed) = &seccomp {
+                for filter in installed {
+                    chain.push(filter.index());
+                    if filters.contains_key(&filter.index()) {
+                        continue;
+                    }
+                    let program = filter.program()?;
+                    let lines = || program.to_string().lines().map(str::to_owned).collect();
+                    let filter = Filter {
+                        index: filter.index(),
+                        flags: filter.flags().collect(),
+                        summary: program.summary().to_string(),
+                        code: code.then(lines),
+                    };
+                    filters.insert(filter.index, filter);
+                }
+            }
+            threads.push(Thread {
+                pid: task.pid(),
+                tid: thread.tid(),
+                name: thread.name().to_string(),
+                seccomp: match seccomp {
+                    Seccomp::Off => "off",
+                    Seccomp::Strict => "strict",
+                    _ => "filters",
+                },
+                filters: chain,
+            });
+        }
+    }
+    show(&Filters { filters: filters.into_values().collect(), threads }, json)?;
+    Ok(())
+}
+
+impl fmt::Display for Filters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = Vec::new();
+        for Filter { index, flags, summary, code } in &self.filters {
+            let flags = match flags.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", flags.join(", ")),
+            };
+            lines.push(format!("filter {index}{flags}: {summary}"));
+            lines.extend(code.iter().flatten().map(|line| format!("  {line}")));
+        }
+        for Thread { pid, tid, name, seccomp, filters } in &self.threads {
+            let filters: Vec<_> = filters.iter().map(u32::to_string).collect();
+            let filters = match filters.len() {
+                0 => (*seccomp).to_owned(),
+                1 => format!("filter {}", filters.join("")),
+                _ => format!("filters {}", filters.join(", ")),
+            };
+            lines.push(format!("task {pid}, thread {tid} {name}: {filters}"));
+        }
+        f.write_str(&lines.join("\n"))
+    }
+}

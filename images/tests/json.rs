@@ -15,29 +15,14 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
-use common::{Payload, dump, image, python};
+use common::crit::{NOT_CRITS, PRETTY, compare, crit, encoded, json};
+use common::{Payload, dump, image};
 use criu_images::json::{EncodeError, Style, decode, encode};
 use criu_images::kind::{self, ALL, Entries, Extra, Kind};
 use criu_images::schema::{Entry, Label, Message as Schema, Show, Type};
 use criu_images::{Image, proto};
 use prost::encoding::encode_varint;
-
-const PRETTY: Style = Style { pretty: true, no_payload: false };
-
-fn json(name: &str, bytes: &[u8], kind: &'static Kind, style: Style) -> String {
-    let mut out = Vec::new();
-    let image = Image::parse(name, bytes, kind).unwrap();
-    decode(image, style, &mut out).unwrap_or_else(|error| panic!("{error}"));
-    String::from_utf8(out).unwrap()
-}
-
-fn encoded(json: &str) -> Result<Vec<u8>, EncodeError> {
-    let mut out = Vec::new();
-    encode(json.as_bytes(), &mut out)?;
-    Ok(out)
-}
 
 /// The error of JSON that makes no image.
 fn refused(json: &str) -> String {
@@ -45,9 +30,6 @@ fn refused(json: &str) -> String {
     assert!(matches!(error, EncodeError::Json(_)), "{error}");
     error.to_string()
 }
-
-/// Kinds that crit knows no handler for, or handles wrongly.
-const NOT_CRITS: &[&str] = &["PIDFD", "BINFMT_MISC", "SIGNAL", "PSIGNAL", "IPCNS_SHM"];
 
 #[test]
 fn every_kind_is_shown_as_crit_shows_it_and_comes_back() {
@@ -104,28 +86,7 @@ fn dumps(suite: &str) {
         std::thread::yield_now();
     }
     dump(suite, pid, "--leave-running", &directory);
-    let names = fs::read_dir(&directory).unwrap();
-    let names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    crit(suite, &directory);
-    let mut compared = 0;
-    for name in names {
-        let Some((kind, _)) = Kind::of_file(&name) else { continue };
-        if kind.entries == Entries::Raw {
-            continue;
-        }
-        let bytes = fs::read(directory.join(&name)).unwrap();
-        for (style, suffix) in [(Style::default(), "plain"), (PRETTY, "pretty")] {
-            let ours = json(&name, &bytes, kind, style);
-            assert_eq!(encoded(&ours).unwrap(), bytes, "{name}");
-            let theirs = fs::read_to_string(directory.join(format!("{name}.{suffix}"))).unwrap();
-            assert_eq!(encoded(&theirs).unwrap(), bytes, "{name}");
-            // crit 4.1 calls this field nr_pages.
-            if suite == "experimental" || kind.name != "PAGEMAP" {
-                assert_eq!(ours, theirs, "{name}");
-            }
-            compared += 1;
-        }
-    }
+    let compared = compare(suite, &directory);
     assert!(compared > 30, "{compared}");
 }
 
@@ -270,26 +231,6 @@ fn errors_of_the_writer_are_its_own() {
     let text = json("files.img", &bytes, kind::FILES, PRETTY);
     let error = encode(text.as_bytes(), &mut Full).unwrap_err();
     assert!(matches!(&error, EncodeError::Io(e) if e.kind() == std::io::ErrorKind::StorageFull));
-}
-
-/// Runs crit's own library over the files of a directory: FILE.plain and FILE.pretty.
-fn crit(suite: &str, directory: &Path) {
-    const PROGRAM: &str = "
-import json, os, sys, pycriu
-for name in os.listdir('.'):
-    for suffix, pretty in ('plain', False), ('pretty', True):
-        try:
-            with open(name, 'rb') as f:
-                image = pycriu.images.load(f, pretty)
-        except Exception as e:
-            print(name, repr(e))
-            continue
-        with open(name + '.' + suffix, 'w') as f:
-            json.dump(image, f, indent=4 if pretty else None)
-";
-    let output = python(suite, PROGRAM).current_dir(directory).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    println!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// Images nobody dumped: each field with a value of its type, or left out.

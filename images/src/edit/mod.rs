@@ -24,7 +24,7 @@ use rules::Rules;
 #[non_exhaustive]
 pub enum Edit {
     /// Files below a path are below another: open files, programs, working and root directories, mapped
-    /// files, unix sockets bound to a path, mount points. `/a` covers `/a` and `/a/b` but not `/ab`. The
+    /// files, unix sockets bound to a path, mount points, what inotify and fanotify watch. `/a` covers `/a` and `/a/b` but not `/ab`. The
     /// files themselves have to be there at restore, with the size they had.
     Path {
         /// The path, absolute.

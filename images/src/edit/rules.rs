@@ -10,9 +10,9 @@ use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::frame::Image;
 use crate::kind::{self, Entries, Kind};
 use crate::proto::{
-    CgControllerEntry, CgMemberEntry, CgroupDirEntry, CredsEntry, FdinfoEntry, FileEntry,
-    InetSkEntry, MntEntry, NetnsEntry, PidnsEntry, RegFileEntry, SeccompEntry, SeccompFilter,
-    SeccompMode, TaskCoreEntry, ThreadCoreEntry, UnixSkEntry,
+    CgControllerEntry, CgMemberEntry, CgroupDirEntry, CredsEntry, FanotifyMountMarkEntry,
+    FdinfoEntry, FhEntry, FileEntry, InetSkEntry, MntEntry, NetnsEntry, PidnsEntry, RegFileEntry,
+    SeccompEntry, SeccompFilter, SeccompMode, TaskCoreEntry, ThreadCoreEntry, UnixSkEntry,
 };
 use crate::schema::Entry;
 use crate::set::ImageSet;
@@ -86,7 +86,13 @@ impl<'e> Rules<'e> {
     /// The images in which something may change.
     pub(crate) fn images(&self, set: &ImageSet) -> Result<Vec<String>> {
         let messages: &[&str] = match self.edit {
-            Edit::Path { .. } => &["reg_file_entry", "unix_sk_entry", "mnt_entry"],
+            Edit::Path { .. } => &[
+                "reg_file_entry",
+                "unix_sk_entry",
+                "mnt_entry",
+                "fh_entry",
+                "fanotify_mount_mark_entry",
+            ],
             Edit::Address { .. } | Edit::Port { .. } => &["inet_sk_entry"],
             Edit::Cgroup { .. } => &["cgroup_entry"],
             Edit::Label { .. } => &["creds_entry", "fdinfo_entry"],
@@ -122,6 +128,16 @@ impl<'e> Rules<'e> {
             (Edit::Path { from, to }, "mnt_entry") => {
                 let mount: MntEntry = decode(bytes)?;
                 Ok(text(patch, "mountpoint", below(&mount.mountpoint, from, to)))
+            }
+            (Edit::Path { from, to }, "fh_entry") => {
+                let handle: FhEntry = decode(bytes)?;
+                let path = handle.path.as_deref();
+                Ok(text(patch, "path", path.and_then(|path| below(path, from, to))))
+            }
+            (Edit::Path { from, to }, "fanotify_mount_mark_entry") => {
+                let mark: FanotifyMountMarkEntry = decode(bytes)?;
+                let path = mark.path.as_deref();
+                Ok(text(patch, "path", path.and_then(|path| below(path, from, to))))
             }
             (Edit::Address { from, to }, "inet_sk_entry") => {
                 let socket: InetSkEntry = decode(bytes)?;

@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "json")]
+pub(crate) mod crit;
 pub(crate) mod mapped;
 pub(crate) mod old;
 

@@ -105,7 +105,18 @@ impl Index {
             let Some(name) = folder.pop() else {
                 continue;
             };
-            let member = Member::of(&mut entry)?;
+            let member = match Member::of(&mut entry)? {
+                // Another name of what came before.
+                Member::Other if entry.header().entry_type() == EntryType::Link => {
+                    let target = entry.link_name_bytes().and_then(|name| components(&name));
+                    let place = target.and_then(|mut folder| {
+                        let name = folder.pop()?;
+                        Some((folder, name))
+                    });
+                    place.and_then(|place| members.get(&place).cloned()).unwrap_or(Member::Other)
+                }
+                member => member,
+            };
             if let Member::File { start, size } = member {
                 let left = total.saturating_sub(start);
                 if size > left {

@@ -4,13 +4,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::lab::{Lab, Ran, Target, TestFn, run};
+use crate::lab::{Lab, Ran, Target, TestFn, run, soon};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("crit_s_images_restore", round_trip),
     ("crit_shows_what_a_dump_holds", explore),
     ("crit_finds_what_is_missing", check),
     ("crit_writes_a_core_file", core),
+    ("crit_says_what_has_changed", diff),
+    ("crit_searches_and_shows_memory", memory),
+    ("crit_s_edits_restore", edit),
+    ("inspect_is_one_screen", inspect),
     ("crit_leaves_no_half_file", nonsense),
 ];
 
@@ -64,12 +68,25 @@ fn explore(lab: &Lab) {
     let pid = target.pid();
     let ps = done(lab, &["x", &images, "ps"]);
     let line = ps.lines().find(|line| line.trim_start().starts_with(&pid)).unwrap();
+    assert!(line.contains(" count"), "{ps}");
     assert_eq!(line.split_whitespace().nth(2), Some(pid.as_str()), "{ps}");
     let fds = done(lab, &["x", &images, "fds"]);
-    assert!(fds.contains("0: device /dev/null") && fds.contains("exe: /"), "{fds}");
+    assert!(
+        fds.contains(" device    device /dev/null") && fds.contains("txt file      /"),
+        "{fds}"
+    );
     assert!(done(lab, &["x", &images, "mems"]).contains("[heap]"));
-    assert!(done(lab, &["x", &images, "rss"]).contains(" stored"));
-    assert_eq!(done(lab, &["x", &images, "sk"]), "");
+    assert!(done(lab, &["x", &images, "rss"]).contains(" STORED "));
+    assert_eq!(done(lab, &["x", &images, "sk"]).lines().count(), 1);
+    assert!(done(lab, &["x", &images, "security"]).contains("seccomp off"));
+    assert!(done(lab, &["x", &images, "ns"]).contains(" mnt "));
+    assert_eq!(done(lab, &["x", &images, "mounts"]), "no mount namespace but the host's\n");
+    for what in ["ps", "fds", "mems", "rss", "sk", "mounts", "ns", "security"] {
+        let line = done(lab, &["x", &images, what, "--pid", &pid, "--json"]);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(value.is_object() && line.lines().count() == 1, "{line}");
+    }
+    crit(lab, &["x", &images, "ps", "--pid", "1"]).fails(1, &["crit: no task 1"]);
     let info = done(lab, &["info", &format!("{images}/pstree.img")]);
     assert_eq!(info, "{\n    \"magic\": \"PSTREE\",\n    \"count\": 1\n}\n");
     let shown = done(lab, &["show", &format!("{images}/pstree.img")]);
@@ -98,6 +115,134 @@ fn core(lab: &Lab) {
     );
     assert!(fs::read(lab.path("core")).unwrap().starts_with(b"\x7fELF"));
     crit(lab, &["core", &images, "1"]).fails(1, &["crit: no task 1"]);
+}
+
+/// The same process twice, with time to count between.
+fn diff(lab: &Lab) {
+    let (first, second) = (lab.dir("first"), lab.dir("second"));
+    let target = lab.start(&["count"]);
+    lab.done(&["dump", "-t", &target.pid(), "-D", &first, "--leave-running"]);
+    target.goes_on();
+    lab.done(&["dump", "-t", &target.pid(), "-D", &second, "--leave-running"]);
+    assert_eq!(done(lab, &["diff", &first, &first]), "nothing has changed\n");
+    let said = done(lab, &["diff", &first, &second]);
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines[0].starts_with(&format!("~ task {} ", target.pid())), "{said}");
+    let dirty = lines.iter().find(|line| line.contains("[stack]")).unwrap();
+    assert!(dirty.starts_with("  ~ pages of ") && dirty.ends_with(" differ"), "{said}");
+    let diff: serde_json::Value =
+        serde_json::from_str(&done(lab, &["diff", &first, &second, "--json"])).unwrap();
+    let mapping = &diff["changed"][0]["dirty"][0];
+    let ranges = mapping["ranges"].as_array().unwrap();
+    let pages: u64 = ranges.iter().map(|range| range["pages"].as_u64().unwrap()).sum();
+    assert_eq!(Some(pages), mapping["dirty"].as_u64());
+    crit(lab, &["diff", &first, "."]).fails(1, &["crit: .: inventory.img: is missing"]);
+}
+
+fn memory(lab: &Lab) {
+    let (images, target) = checkpointed(lab, &["count"]);
+    let (pid, file) = (target.pid(), lab.path("count"));
+    // Its command line is on its stack.
+    let found = done(lab, &["search", &images, &file, "--mapping", "stack", "-C", "8"]);
+    let line = found.lines().find(|line| line.contains("--payload")).unwrap_or(&found);
+    let words: Vec<_> = line.split(' ').collect();
+    assert_eq!((words[0], words[2]), (pid.as_str(), "[stack]:"), "{found}");
+    let address = words[1];
+    let hex: String = file.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let same = done(lab, &["search", &images, &hex, "--hex", "--perm", "rw..", "--json"]);
+    let hits: Vec<serde_json::Value> =
+        same.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let at = u64::from_str_radix(address, 16).unwrap();
+    assert!(hits.iter().any(|hit| hit["address"] == at && hit["text"] == file), "{same}");
+    let pattern = "[-]-payload\\x00c[o]unt\\x00";
+    let count = done(lab, &["search", &images, "--regex", pattern, "--count", "--pid", &pid]);
+    assert!(count.trim().parse::<u64>().unwrap() >= 1, "{count}");
+
+    let size = file.len();
+    let shown = done(lab, &["memory", &images, &pid, &format!("{address}+{size:x}")]);
+    assert!(shown.starts_with(&format!("{at:016x}  2f ")) && shown.contains("|/"), "{shown}");
+    let raw = done(lab, &["memory", "--raw", &images, &pid, &format!("0x{address}+{size:x}")]);
+    assert_eq!(raw, file);
+
+    let none = crit(lab, &["search", &images, "nobody says this \u{1}"]);
+    assert_eq!((none.code, none.out.as_str(), none.err.as_str()), (Some(1), "", ""));
+    for (words, code, said) in [
+        (&["search", &images, "0g", "--hex"][..], 1, "crit: "),
+        (&["search", &images, "(", "--regex"], 1, "crit: "),
+        (&["search", &images, "a", "--perm", "rw"], 1, "--perm takes four letters"),
+        (&["search", &images, "a", "--pid", "1"], 1, "crit: no task 1"),
+        (&["search", &images, "a", "--range", "9-1"], 2, "has no bytes"),
+        (&["memory", &images, &pid, "0+10"], 1, "nothing is mapped there"),
+        (&["memory", &images, &pid, "ffffffffffffffff+2"], 2, "ends past the last address"),
+    ] {
+        crit(lab, words).fails(code, &[said]);
+    }
+}
+
+/// A process that counts into one file, and, restored, into another.
+fn edit(lab: &Lab) {
+    let (images, target) = checkpointed(lab, &["count"]);
+    let (old, new) = (lab.path("count"), lab.path("sum"));
+    let edit = format!("path:{old}={new}");
+    let files = fs::read(format!("{images}/files.img")).unwrap();
+    assert_eq!(done(lab, &["edit", "-n", &images, &edit]), "files.img: 1 change\n");
+    assert_eq!(fs::read(format!("{images}/files.img")).unwrap(), files);
+    for wrong in
+        ["frob:a=b", "path:a", "path:a=b", "port:80=x", "drop-filter:3", "address:::1=1.1.1.1"]
+    {
+        let text = crit(lab, &["edit", &images, &edit, wrong]);
+        text.fails(1, &["crit: "]);
+        assert_eq!(fs::read(format!("{images}/files.img")).unwrap(), files, "{wrong}");
+    }
+    assert_eq!(done(lab, &["edit", &images, &edit]), "files.img: 1 change\n");
+    assert_eq!(done(lab, &["edit", &images, &edit]), "nothing to change\n");
+    let was = target.count();
+    fs::rename(&old, &new).unwrap();
+    lab.done(&["restore", "-D", &images, "-d"]);
+    let sum = || fs::read_to_string(&new).unwrap().trim().parse().unwrap_or(0);
+    assert!(soon(|| sum() > was));
+    assert!(!Path::new(&old).exists());
+    let pid = target.pid();
+    let seccomp = done(lab, &["seccomp", &images]);
+    assert!(seccomp.starts_with(&format!("task {pid}, thread {pid} ")), "{seccomp}");
+    assert!(seccomp.lines().all(|line| line.ends_with(": off")), "{seccomp}");
+    crit(lab, &["seccomp", &images, "1"]).fails(1, &["crit: no task 1"]);
+}
+
+fn inspect(lab: &Lab) {
+    let images = lab.dir("img");
+    let target = lab.start(&["lock"]);
+    let pid = target.pid();
+    lab.done(&["dump", "-t", &pid, "-D", &images, "--file-locks", "--leave-running"]);
+    let inspect = |words: &[&str]| {
+        let ran = run(lab.program(env!("CARGO_BIN_EXE_inspect"), words));
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+        ran.out
+    };
+    let screen = inspect(&[&images]);
+    assert!(screen.starts_with(&format!("root        {pid} /")), "{screen}");
+    assert!(screen.contains("\n  --file-locks  1 lock\n"), "{screen}");
+    assert!(screen.lines().count() < 24, "{screen}");
+    // The same from an archive that has the images in a folder, and from one of two folders.
+    let tar = |words: &[&str]| {
+        let made = std::process::Command::new("tar").args(words).current_dir(&lab.dir).status();
+        assert!(made.unwrap().success());
+    };
+    tar(&["cf", "one.tar", "./img"]);
+    assert_eq!(inspect(&["one.tar"]), screen);
+    fs::rename(&images, lab.path("a")).unwrap();
+    tar(&["cf", "two.tar", "a", "--transform", "s,^a,b,", "a"]);
+    tar(&["rf", "two.tar", "a"]);
+    assert_eq!(inspect(&["two.tar:b"]), screen);
+    let both = run(lab.program(env!("CARGO_BIN_EXE_inspect"), &["two.tar"]));
+    both.fails(1, &["several folders of it have images; name one: two.tar:a or two.tar:b"]);
+    tar(&["czf", "packed.tar.gz", "a"]);
+    let packed = run(lab.program(env!("CARGO_BIN_EXE_inspect"), &["packed.tar.gz"]));
+    packed.fails(1, &["packed.tar.gz: compressed archives are not supported"]);
+    let json: serde_json::Value = serde_json::from_str(&inspect(&["--json", "two.tar:a"])).unwrap();
+    assert_eq!(json["needs"][0]["option"], "--file-locks");
+    assert_eq!(json["processes"][0]["pid"].to_string(), pid);
+    run(lab.program(env!("CARGO_BIN_EXE_inspect"), &["absent"])).fails(1, &["inspect: absent: "]);
 }
 
 fn nonsense(lab: &Lab) {

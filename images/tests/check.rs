@@ -7,7 +7,11 @@ mod common;
 use std::path::Path;
 
 use common::{ANON, PAGE, image, load, one_task, pagemap, pattern, run, vma};
-use criu_images::proto::{PstreeEntry, TaskKobjIdsEntry};
+use criu_images::kind::Kind;
+use criu_images::proto::{
+    FileEntry, FileLockEntry, InetSkEntry, PipeDataEntry, PstreeEntry, RegFileEntry,
+    RemapFilePathEntry, SkPacketEntry, TaskKobjIdsEntry, UtsnsEntry,
+};
 use criu_images::source::InMemory;
 use criu_images::{ImageSet, check, kind};
 use prost::Message;
@@ -157,4 +161,74 @@ fn trees_and_namespaces_that_do_not_hang_together_are_found() {
     let ids = TaskKobjIdsEntry { uts_ns_id: Some(9), ..Default::default() };
     files.insert("ids-1.img", image(kind::IDS, &[ids.encode_to_vec()]));
     assert_eq!(found(files), ["error: utsns-9.img: is missing"]);
+}
+
+#[test]
+fn what_belongs_to_files_leads_to_them() {
+    let data = |kind: &'static Kind, message: Vec<u8>, payload: &[u8]| {
+        let mut bytes = image(kind, &[message]);
+        bytes.extend(payload);
+        (kind, bytes)
+    };
+    let pipe = PipeDataEntry { pipe_id: 7, bytes: 2, size: None };
+    let packet = SkPacketEntry { id_for: 8, length: 1, ..Default::default() };
+    let remap = RemapFilePathEntry { orig_id: 9, remap_id: 0xa, remap_type: Some(1) };
+    let lock = FileLockEntry { pid: 99, ..Default::default() };
+    for ((kind, bytes), line) in [
+        (data(kind::PIPES_DATA, pipe.encode_to_vec(), b"ab"), "pipes-data.img: byte 12: no pipe 7"),
+        (
+            data(kind::SK_QUEUES, packet.encode_to_vec(), b"a"),
+            "sk-queues.img: byte 12: no socket 8",
+        ),
+        (
+            data(kind::REMAP_FPATH, remap.encode_to_vec(), b""),
+            "remap-fpath.img: byte 12: no file 9",
+        ),
+        (data(kind::FILE_LOCKS, lock.encode_to_vec(), b""), "filelocks.img: no task 99"),
+    ] {
+        let mut files = small();
+        files.insert(kind.file, bytes);
+        let lines = found(files);
+        assert!(lines.contains(&format!("error: {line}")), "{lines:?}");
+    }
+    // The file of a path that is gone, and what a connection had in its queues.
+    let mut files = small();
+    files.insert("remap-fpath.img", image(kind::REMAP_FPATH, &[remap.encode_to_vec()]));
+    let regular = RegFileEntry { id: 9, ..Default::default() };
+    let regular = FileEntry { r#type: 1, id: 9, reg: Some(regular), ..Default::default() };
+    let socket = InetSkEntry {
+        id: 3,
+        ino: 0xab,
+        family: 2,
+        proto: 6,
+        state: 1,
+        src_port: 80,
+        dst_port: 81,
+        src_addr: vec![1],
+        dst_addr: vec![2],
+        ..Default::default()
+    };
+    let socket = FileEntry { r#type: 4, id: 3, isk: Some(socket), ..Default::default() };
+    let entries = [regular.encode_to_vec(), socket.encode_to_vec()];
+    files.insert("files.img", image(kind::FILES, &entries));
+    let lines = found(files);
+    for line in ["error: ghost-file-a.img: is missing", "error: tcp-stream-ab.img: is missing"] {
+        assert!(lines.iter().any(|found| found == line), "{line} {lines:?}");
+    }
+}
+
+#[test]
+fn images_that_no_task_leads_to_are_read_to_their_ends() {
+    let names = UtsnsEntry { nodename: b"host".into(), domainname: b"none".into() };
+    let whole = image(kind::UTSNS, &[names.encode_to_vec()]);
+    let mut files = small();
+    files.insert("utsns-9.img", &whole[..]);
+    assert_eq!(found(files), [""; 0]);
+    let mut files = small();
+    files.insert("utsns-9.img", &whole[..whole.len() - 1]);
+    let line = "error: utsns-9.img: byte 12: ends early: 12 bytes are needed, 11 are left";
+    assert_eq!(found(files), [line]);
+    let mut files = small();
+    files.insert("utsns-9.img", [&whole[..], &whole[8..]].concat());
+    assert_eq!(found(files), ["error: utsns-9.img: has 2 entries, wanted 1"]);
 }

@@ -1,13 +1,17 @@
 //! Whether a set is whole: what `fsck` is for a file system.
 
-use std::collections::{BTreeMap, HashSet};
+mod graph;
+mod pages;
+
+use std::collections::HashSet;
 use std::fmt;
 
-use crate::chain::Level;
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kind::{self, Entries, Kind};
-use crate::memory::{self, Backing, Memory, PageFlags, PageSize, PageSource, Pagemap, next_place};
+use crate::kind;
+use crate::memory::{self, Backing, Memory, PageSize, PageSource};
 use crate::namespaces::NamespaceKind;
+use crate::seccomp::Seccomp;
 use crate::set::ImageSet;
 use crate::task::Task;
 
@@ -33,8 +37,8 @@ pub enum Severity {
     Error,
 }
 
-/// Checks a set, and the parent sets it takes pages from: that every image can be read that the process
-/// tree leads to, that ids lead somewhere, that pagemaps agree with their pages files and with the
+/// Checks a set, and the parent sets it takes pages from: that every image can be read to its end, that
+/// ids lead somewhere, that pagemaps agree with their pages files and with the
 /// mappings, and that parents have what is left to them. The worst come first.
 ///
 /// Pages are not read, and restoring may still fail for reasons of the host.
@@ -53,6 +57,8 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
     let mut page_size = None;
     match set.checkpoint() {
         Ok(checkpoint) => {
+            check_namespaces(checkpoint, &mut findings);
+            graph::check_files(checkpoint, &mut findings);
             for task in checkpoint.tasks() {
                 check_task(set, &task, &mut findings);
                 let known = page_size;
@@ -66,6 +72,7 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
         Err(error) if is_pre_dump(set, &error) => {}
         Err(error) => findings.error(error),
     }
+    graph::check_images(set, &mut findings);
     let mut level = Some(set.level());
     while let Some(now) = level {
         level = match now.parent() {
@@ -75,7 +82,7 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
                 None
             }
         };
-        check_level(now, level, page_size.unwrap_or(PageSize::K4), &mut findings);
+        pages::check_level(now, level, page_size.unwrap_or(PageSize::K4), &mut findings);
     }
     let mut all = findings.all;
     all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -129,6 +136,16 @@ fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
             let found = u64::try_from(found).unwrap_or_default();
             findings.error(core(ErrorKind::Value { found, want: "the root task's architecture" }));
         }
+        findings.take(thread.cgroups());
+        match thread.seccomp() {
+            Ok(Seccomp::Filters(filters)) => {
+                for filter in filters {
+                    findings.take(filter.program());
+                }
+            }
+            Ok(_) => {}
+            Err(error) => findings.error(error),
+        }
         if thread.thread_core().is_none() {
             findings.error(core(ErrorKind::Malformed("has no thread_core, as only zombies do")));
         }
@@ -137,15 +154,16 @@ fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
     for file in [task.cwd(), task.root_dir(), task.exe()] {
         findings.take(file);
     }
-    check_namespaces(set, task, findings);
     if let Some(memory) = findings.take(task.memory()).flatten() {
         check_memory(task, &memory, findings);
     }
 }
 
 /// The images that namespaces of the tree's own come with.
-fn check_namespaces(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
-    for namespace in findings.take(task.namespaces()).unwrap_or_default() {
+fn check_namespaces(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
+    let set = checkpoint.set();
+    for saved in findings.take(checkpoint.namespaces()).unwrap_or_default() {
+        let namespace = saved.namespace();
         let kind = match namespace.kind {
             _ if namespace.host => continue,
             NamespaceKind::Net => kind::NETNS,
@@ -162,6 +180,9 @@ fn check_namespaces(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
             Ok(None) => findings.error(Error::new(name, ErrorKind::Missing)),
             Err(error) => findings.error(error),
         }
+        findings.take(saved.mounts());
+        findings.take(saved.network());
+        findings.take(saved.ipc());
     }
 }
 
@@ -196,117 +217,6 @@ fn check_memory(task: &Task<'_>, memory: &Memory<'_>, findings: &mut Findings) {
             _ => {}
         }
     }
-}
-
-/// Every file of one set of the chain.
-fn check_level(level: &Level, parent: Option<&Level>, page: PageSize, findings: &mut Findings) {
-    let Some(mut names) = findings.take(level.source().names()) else {
-        return;
-    };
-    names.sort_unstable();
-    // By the id of a pages file: the pagemap that it belongs to.
-    let mut owners: BTreeMap<u64, String> = BTreeMap::new();
-    for name in &names {
-        match Kind::of_file(name) {
-            Some((kind, _)) if kind.entries == Entries::Pagemap => {
-                let Some(pages_id) = check_pagemap(level, parent, name, kind, page, findings)
-                else {
-                    continue;
-                };
-                if owners.insert(pages_id, name.clone()).is_some() {
-                    let kind = ErrorKind::Malformed("shares its pages file with another");
-                    findings.error(Error::new(level.place(name), kind));
-                }
-            }
-            None if name.ends_with(".img") => {
-                let kind = ErrorKind::Malformed("is no image of CRIU's");
-                findings.add(Severity::Note, Error::new(level.place(name), kind));
-            }
-            _ => {}
-        }
-    }
-    for name in &names {
-        if let Some((kind, Some(id))) = Kind::of_file(name) {
-            if kind == kind::PAGES && !owners.contains_key(&id) {
-                let kind = ErrorKind::Malformed("belongs to no pagemap");
-                findings.add(Severity::Warning, Error::new(level.place(name), kind));
-            }
-        }
-    }
-}
-
-/// Walks a pagemap: against its pages file, and against the parent's. Returns the pages file's id.
-fn check_pagemap(
-    level: &Level,
-    parent: Option<&Level>,
-    name: &str,
-    kind: &'static Kind,
-    page: PageSize,
-    findings: &mut Findings,
-) -> Option<u64> {
-    let place = level.place(name);
-    let bytes = findings.take(level.need(name))?;
-    let pagemap = findings.take(Pagemap::parse(&place, &bytes, kind, page))?;
-    let inherited = parent.and_then(|parent| ranges(parent, name, kind, page)).unwrap_or_default();
-    let mut free = Some(0);
-    let mut walk = pagemap.runs();
-    while let Some(next) = walk.with_blocks() {
-        let Some((run, blocks)) = findings.take(next) else { break };
-        let (start, end) = run.range(page.bytes());
-        if run.flags.contains(PageFlags::PRESENT) {
-            next_place(&run, blocks.as_ref(), page, &mut free);
-        }
-        if run.flags.contains(PageFlags::PARENT) {
-            if let Some(address) = first_gap(&inherited, start, end) {
-                findings.error(Error::new(&place, ErrorKind::BrokenParent { address }));
-            }
-        }
-    }
-    let stored = free.unwrap_or(u64::MAX);
-    let pages_id = pagemap.pages_id().into();
-    let file = kind::PAGES.file_name(pages_id);
-    let place = level.place(&file);
-    match level.open(&file) {
-        Err(error) => findings.error(error),
-        Ok(None) if stored > 0 => findings.error(Error::new(place, ErrorKind::Missing)),
-        Ok(Some(blob)) if blob.len() < stored => {
-            let kind = ErrorKind::Truncated { need: stored, left: blob.len() };
-            findings.error(Error::new(place, kind));
-        }
-        Ok(Some(blob)) if blob.len() > stored => {
-            let kind = ErrorKind::Value { found: blob.len(), want: "the bytes its pagemap lists" };
-            findings.add(Severity::Warning, Error::new(place, kind));
-        }
-        Ok(_) => {}
-    }
-    Some(pages_id)
-}
-
-/// What a pagemap of a set lists, joined. Its own faults are found when that set's turn comes.
-fn ranges(
-    level: &Level,
-    name: &str,
-    kind: &'static Kind,
-    page: PageSize,
-) -> Option<Vec<(u64, u64)>> {
-    let bytes = level.read(name).ok()??;
-    let pagemap = Pagemap::parse(name, &bytes, kind, page).ok()?;
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for run in pagemap.runs().map_while(Result::ok) {
-        let (start, end) = run.range(page.bytes());
-        match ranges.last_mut() {
-            Some(last) if last.1 == start => last.1 = end,
-            _ => ranges.push((start, end)),
-        }
-    }
-    Some(ranges)
-}
-
-/// The first address of a range that joined, ascending ranges lack.
-fn first_gap(ranges: &[(u64, u64)], start: u64, end: u64) -> Option<u64> {
-    let after = ranges.partition_point(|range| range.0 <= start);
-    let covered = after.checked_sub(1).and_then(|i| ranges.get(i)).map_or(start, |range| range.1);
-    (covered < end).then(|| covered.max(start))
 }
 
 impl fmt::Display for Finding {

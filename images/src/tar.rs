@@ -97,24 +97,21 @@ impl Index {
         let mut archive = Archive::new(BufReader::new(File::open(path)?));
         for entry in archive.entries_with_seek()? {
             let mut entry = entry?;
-            let name = entry.path_bytes().into_owned();
+            // A sparse file's own name is beside the one that others unpack it by.
+            let sparse = sparse(&mut entry)?;
+            let name = sparse.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
             // What leads out of the archive is no member of it.
-            let Some(mut folder) = components(&name) else {
+            let Some((folder, name)) = components(&name).and_then(last) else {
                 continue;
             };
-            let Some(name) = folder.pop() else {
-                continue;
-            };
-            let member = match Member::of(&mut entry)? {
+            let member = match Member::of(&entry) {
                 // Another name of what came before.
                 Member::Other if entry.header().entry_type() == EntryType::Link => {
                     let target = entry.link_name_bytes().and_then(|name| components(&name));
-                    let place = target.and_then(|mut folder| {
-                        let name = folder.pop()?;
-                        Some((folder, name))
-                    });
+                    let place = target.and_then(last);
                     place.and_then(|place| members.get(&place).cloned()).unwrap_or(Member::Other)
                 }
+                _ if sparse.is_some() => Member::Sparse,
                 member => member,
             };
             if let Member::File { start, size } = member {
@@ -131,14 +128,8 @@ impl Index {
 }
 
 impl Member {
-    fn of(entry: &mut Entry<'_, impl Read>) -> Result<Self, Fault> {
-        let is_sparse = |key: &[u8]| key.starts_with(b"GNU.sparse");
-        let sparse = match entry.pax_extensions()? {
-            Some(mut all) => all.any(|one| one.is_ok_and(|one| is_sparse(one.key_bytes()))),
-            None => false,
-        };
-        Ok(match entry.header().entry_type() {
-            _ if sparse => Self::Sparse,
+    fn of(entry: &Entry<'_, impl Read>) -> Self {
+        match entry.header().entry_type() {
             EntryType::GNUSparse => Self::Sparse,
             EntryType::Regular | EntryType::Continuous => {
                 Self::File { start: entry.raw_file_position(), size: entry.size() }
@@ -148,8 +139,28 @@ impl Member {
                 Self::Link(link.map(|link| link.into_owned()).unwrap_or_default())
             }
             _ => Self::Other,
-        })
+        }
     }
+}
+
+/// The name of a sparse file as POSIX archives have it; what would be read as its bytes begins with a map.
+fn sparse(entry: &mut Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, Fault> {
+    let mut name = None;
+    let plain = entry.path_bytes().into_owned();
+    for one in entry.pax_extensions()?.into_iter().flatten() {
+        let one = one?;
+        match one.key_bytes() {
+            b"GNU.sparse.name" => name = Some(one.value_bytes().to_vec()),
+            key if key.starts_with(b"GNU.sparse.") => name = name.or_else(|| Some(plain.clone())),
+            _ => {}
+        }
+    }
+    Ok(name)
+}
+
+fn last(mut folder: Vec<String>) -> Option<(Vec<String>, String)> {
+    let name = folder.pop()?;
+    Some((folder, name))
 }
 
 /// The magics of gzip, zstd, xz and bzip2.

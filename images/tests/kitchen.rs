@@ -20,12 +20,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::crit::{PRETTY, compare, encoded, json};
-use common::{PAGE, suite_dir};
+use common::{PAGE, load, suite_dir};
 use criu_images::bpf::Program;
 use criu_images::edit::{Edit, edit_directory};
 use criu_images::files::{Fd, File};
 use criu_images::kind::{Entries, Kind};
 use criu_images::memory::PageSource;
+use criu_images::source::{InMemory, Source};
 use criu_images::{
     Action, Architecture, Checkpoint, Image, ImageSet, NamespaceKind, Seccomp, Severity, Signal,
     State, Task, Text, TimerKind, check, view,
@@ -63,6 +64,9 @@ fn served(suite: &str, words: &[&str]) {
         check(&set).into_iter().filter(|finding| finding.severity == Severity::Error).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     let checkpoint = set.checkpoint().unwrap();
+    if words == ["inet"] {
+        corrupt(&images);
+    }
     tasks_are(checkpoint, &kitchen);
     files_are(checkpoint);
     namespaces_are(checkpoint, words);
@@ -98,6 +102,56 @@ fn every_byte_is_known(images: &Path) {
         }
     }
     assert!(payloads > 8, "{payloads}");
+}
+
+/// What only this process has is flipped and cut, byte after byte: it ends in a result.
+fn corrupt(images: &Path) {
+    let whole = load(images);
+    let look = |files: InMemory| -> criu_images::Result<()> {
+        let set = ImageSet::new(files)?;
+        let checkpoint = set.checkpoint()?;
+        let said = view::Namespaces::new(checkpoint)?.to_string();
+        let said = said + &view::Mounts::new(checkpoint)?.to_string();
+        let said = said + &view::Sockets::new(checkpoint)?.to_string();
+        assert!(!said.is_empty() && checkpoint.locks().is_ok());
+        Ok(())
+    };
+    look(whole.clone()).unwrap();
+    let mut tried = 0;
+    for name in whole.names().unwrap() {
+        let parts = [
+            "ifaddr",
+            "route",
+            "rule",
+            "netns",
+            "netdev",
+            "mountpoints",
+            "ipcns",
+            "utsns",
+            "userns",
+            "timens",
+            "sk-queues",
+            "tcp-stream",
+        ];
+        if !parts.iter().any(|part| name.starts_with(part)) {
+            continue;
+        }
+        let mut bytes = fs::read(images.join(&name)).unwrap();
+        for at in 0..bytes.len().min(1500) {
+            let mut files = whole.clone();
+            files.insert(&name, &bytes[..at]);
+            let cut = look(files);
+            let mut files = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            files.insert(&name, &bytes[..]);
+            bytes[at] ^= 1 << (at % 8);
+            for error in [cut, look(files)].into_iter().filter_map(Result::err) {
+                assert!(Kind::of_file(error.image()).is_some(), "{error}");
+            }
+            tried += 2;
+        }
+    }
+    assert!(tried > 1000, "{tried}");
 }
 
 fn tasks_are(checkpoint: Checkpoint<'_>, kitchen: &Kitchen) {

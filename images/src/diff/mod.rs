@@ -16,13 +16,13 @@ pub use pages::{DirtyMapping, PageRange};
 /// descriptors by number. It displays as lines that begin with "+", "-" and "~"; with the `serde` feature it
 /// serializes.
 ///
-/// ```
+/// ```no_run
 /// use criu_images::{Diff, ImageSet};
 ///
-/// let before = ImageSet::open("tests/data/pipeline")?;
-/// let after = ImageSet::open("tests/data/pipeline")?;
+/// let (before, after) = (ImageSet::open("/ckpt/1")?, ImageSet::open("/ckpt/2")?);
 /// let diff = Diff::new(before.checkpoint()?, after.checkpoint()?)?;
-/// assert!(diff.is_empty());
+/// let dirty: u64 = diff.changed.iter().flat_map(|task| &task.dirty).map(|vma| vma.dirty).sum();
+/// println!("{diff}\n{dirty} pages differ");
 /// # Ok::<(), criu_images::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

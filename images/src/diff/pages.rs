@@ -145,9 +145,15 @@ impl DirtyMapping {
     fn add(&mut self, address: u64, pages: u64, page: u64) {
         self.dirty += pages;
         match self.ranges.last_mut() {
-            Some(last) if last.address + last.pages * page == address => last.pages += pages,
+            Some(last) if last.end(page) == address => last.pages += pages,
             _ => self.ranges.push(PageRange { address, pages }),
         }
+    }
+}
+
+impl PageRange {
+    fn end(self, page: u64) -> u64 {
+        self.address.saturating_add(self.pages.saturating_mul(page))
     }
 }
 

@@ -57,16 +57,17 @@ impl Totals {
         self.present + self.parent + self.lazy
     }
 
+    /// Images may claim any number.
     pub(crate) fn add(&mut self, other: &Self) {
-        self.vmas += other.vmas;
-        self.mapped += other.mapped;
-        self.present += other.present;
-        self.parent += other.parent;
-        self.lazy += other.lazy;
-        self.zero += other.zero;
-        self.file += other.file;
-        self.shared += other.shared;
-        self.kernel += other.kernel;
+        self.vmas = self.vmas.saturating_add(other.vmas);
+        self.mapped = self.mapped.saturating_add(other.mapped);
+        self.present = self.present.saturating_add(other.present);
+        self.parent = self.parent.saturating_add(other.parent);
+        self.lazy = self.lazy.saturating_add(other.lazy);
+        self.zero = self.zero.saturating_add(other.zero);
+        self.file = self.file.saturating_add(other.file);
+        self.shared = self.shared.saturating_add(other.shared);
+        self.kernel = self.kernel.saturating_add(other.kernel);
     }
 }
 

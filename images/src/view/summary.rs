@@ -98,9 +98,10 @@ impl Summary {
         let root = checkpoint.root();
         let namespaces = Namespaces::new(checkpoint)?;
         let names = set.names()?;
-        let mut image_bytes = 0;
+        let mut image_bytes = 0u64;
         for name in &names {
-            image_bytes += set.level().open(name)?.map_or(0, |blob| blob.len());
+            let size = set.level().open(name)?.map_or(0, |blob| blob.len());
+            image_bytes = image_bytes.saturating_add(size);
         }
         let mut summary = Self {
             root: root.pid(),

@@ -1,0 +1,250 @@
+//! What views and differences say of sets made by hand.
+
+#![cfg(all(feature = "serde", feature = "tar"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use common::{ANON, PAGE, image, load, one_task, pagemap, pattern, run, scratch, store, vma};
+use criu_images::proto::{FileEntry, FsEntry, PstreeEntry, RegFileEntry, UnixSkEntry, VmaEntry};
+use criu_images::source::{InMemory, Tar};
+use criu_images::{Diff, ImageSet, kind, view};
+use prost::Message;
+
+const BASE: u64 = 0x40_0000;
+
+fn sample() -> InMemory {
+    load(Path::new("tests/data/pipeline"))
+}
+
+/// A task of these mappings with directories and a program.
+fn task(vmas: Vec<VmaEntry>) -> InMemory {
+    let mut files = one_task(vmas);
+    let program = RegFileEntry { name: b"/bin/it".into(), ..Default::default() };
+    let entry = FileEntry { r#type: 1, reg: Some(program), ..Default::default() };
+    files.insert("files.img", image(kind::FILES, &[entry.encode_to_vec()]));
+    files.insert("fs-1.img", image(kind::FS, &[FsEntry::default().encode_to_vec()]));
+    files
+}
+
+/// Eight pages, of which those listed are stored with a byte of their own.
+fn pages(stored: &[(u64, u8)]) -> InMemory {
+    let mut files = task(vec![vma(BASE, 8, ANON)]);
+    let runs: Vec<_> = stored.iter().map(|(page, _)| run(BASE + page * PAGE, 1, 4)).collect();
+    files.insert("pagemap-1.img", pagemap(1, &runs));
+    let bytes: Vec<u8> = stored.iter().flat_map(|(_, byte)| vec![*byte; 4096]).collect();
+    files.insert("pages-1.img", bytes);
+    files
+}
+
+fn diff(old: InMemory, new: InMemory) -> Diff {
+    let (old, new) = (ImageSet::new(old).unwrap(), ImageSet::new(new).unwrap());
+    Diff::new(old.checkpoint().unwrap(), new.checkpoint().unwrap()).unwrap()
+}
+
+#[test]
+fn the_process_list_shows_who_descends_from_whom() {
+    let set = ImageSet::new(sample()).unwrap();
+    let ps = view::Ps::new(set.checkpoint().unwrap().tasks());
+    assert_eq!(
+        ps.to_string(),
+        "  PID  PPID  PGID   SID THREADS USER STATE COMMAND\n\
+         10139     0 10135 10135       1    0 alive sh\n\
+         10141 10139 10135 10135       1    0 alive  \\_ sleep\n\
+         10142 10139 10135 10135       1    0 alive  \\_ cat"
+    );
+    let json = serde_json::to_value(&ps).unwrap();
+    assert_eq!(json["processes"][1]["ppid"], 10139);
+    assert_eq!(json["processes"][1]["arguments"], serde_json::Value::Null);
+}
+
+#[test]
+fn branches_reach_down_to_the_last_child() {
+    let mut files = one_task(Vec::new());
+    let task = |pid, ppid| PstreeEntry { pid, ppid, threads: vec![pid], ..Default::default() };
+    let tasks = [task(1, 0), task(2, 1), task(3, 2), task(4, 2), task(5, 1)];
+    let tasks: Vec<_> = tasks.iter().map(Message::encode_to_vec).collect();
+    files.insert("pstree.img", image(kind::PSTREE, &tasks));
+    let core = ImageSet::new(files.clone()).unwrap().read("core-1.img").unwrap().unwrap();
+    for pid in 2..=5 {
+        files.insert(kind::CORE.file_name(pid), &core[..]);
+    }
+    let set = ImageSet::new(files).unwrap();
+    let ps = view::Ps::new(set.checkpoint().unwrap().tasks()).to_string();
+    let name = set.checkpoint().unwrap().root().name().to_string();
+    let tree: Vec<_> =
+        ps.lines().skip(1).map(|line| line.split_once("alive ").unwrap().1).collect();
+    assert_eq!(
+        tree,
+        [
+            name.clone(),
+            format!(" \\_ {name}"),
+            format!(" |   \\_ {name}"),
+            format!(" |   \\_ {name}"),
+            format!(" \\_ {name}"),
+        ]
+    );
+}
+
+#[test]
+fn views_of_a_task_are_tables() {
+    let set = ImageSet::new(sample()).unwrap();
+    let checkpoint = set.checkpoint().unwrap();
+    let fds = view::Fds::new(checkpoint.task(10141)).unwrap().to_string();
+    assert!(fds.starts_with("COMMAND   PID  FD TYPE      NAME\n"), "{fds}");
+    assert!(fds.contains("\nsleep   10141  1w pipe "), "{fds}");
+    let rss = view::Rss::new(checkpoint.tasks()).unwrap();
+    let totals = checkpoint.root().memory().unwrap().unwrap().totals();
+    assert_eq!(rss.tasks[0].pages, totals);
+    let mems = view::Mems::new(checkpoint.task(10139)).unwrap();
+    let own: u64 = mems.tasks[0].mappings.iter().map(|mapping| mapping.pages.own()).sum();
+    assert_eq!(own, totals.own());
+    assert!(mems.to_string().contains(" rw-p 00000000 [stack]\n"), "{mems}");
+    let namespaces = view::Namespaces::new(checkpoint).unwrap();
+    assert!(namespaces.namespaces.iter().all(|row| row.host && row.pids.len() == 3));
+    let security = view::Security::new(checkpoint.tasks()).unwrap().to_string();
+    assert!(security.starts_with("10139 sh\n  user 0; group 0\n  capabilities "), "{security}");
+    let summary = view::Summary::new(checkpoint).unwrap().to_string();
+    assert!(summary.contains("\ntasks       3, 3 threads; stopped for "), "{summary}");
+}
+
+#[test]
+fn text_in_a_table_has_no_control_characters() {
+    let mut files = sample();
+    let unix = UnixSkEntry { ino: 5, name: b"/a\x1b[2J\nb\0".into(), ..Default::default() };
+    let entry = FileEntry { r#type: 5, id: 1, usk: Some(unix), ..Default::default() };
+    files.insert("files.img", image(kind::FILES, &[entry.encode_to_vec()]));
+    for id in [2, 3, 4] {
+        files.remove(&kind::FDINFO.file_name(id));
+    }
+    let set = ImageSet::new(files).unwrap();
+    let sockets = view::Sockets::new(set.checkpoint().unwrap()).unwrap().to_string();
+    assert!(sockets.contains("/a\\u{1b}[2J\\nb 5") && !sockets.contains('\x1b'), "{sockets}");
+}
+
+#[test]
+fn pages_that_differ_are_counted_and_named() {
+    let old = pages(&[(0, 1), (1, 2), (2, 3), (5, 9)]);
+    assert!(diff(old.clone(), old.clone()).is_empty());
+    // The same bytes; others; zeroes of which the other has none; no longer stored.
+    let new = pages(&[(0, 1), (1, 7), (2, 8), (4, 0), (6, 5)]);
+    let found = diff(old, new);
+    let dirty = &found.changed[0].dirty[0];
+    let ranges: Vec<_> =
+        dirty.ranges.iter().map(|range| ((range.address - BASE) / PAGE, range.pages)).collect();
+    assert_eq!(ranges, [(1, 2), (5, 2)]);
+    assert_eq!((dirty.pages, dirty.dirty, dirty.unknown), (8, 4, 0));
+    let said = found.to_string();
+    assert!(said.ends_with("  ~ pages of 400000-408000 rw-p 4 of 8 differ"), "{said}");
+    let json = serde_json::to_value(&found).unwrap();
+    assert_eq!(json["changed"][0]["dirty"][0]["ranges"][0]["pages"], 2);
+}
+
+#[test]
+fn pages_are_compared_where_both_have_a_mapping() {
+    let mut old = task(vec![vma(BASE, 4, ANON), vma(BASE + 6 * PAGE, 2, ANON)]);
+    let mut new = task(vec![vma(BASE + 2 * PAGE, 5, ANON)]);
+    for (files, seed) in [(&mut old, 0), (&mut new, 1)] {
+        files.insert(
+            "pagemap-1.img",
+            pagemap(1, &[run(BASE + 2 * PAGE, 1, 4), run(BASE + 6 * PAGE, 1, 4)]),
+        );
+        let bytes = [pattern(BASE), pattern(BASE + seed)].concat();
+        files.insert("pages-1.img", bytes);
+    }
+    let found = diff(old, new);
+    let task = &found.changed[0];
+    assert_eq!((task.mappings.added.len(), task.mappings.removed.len()), (1, 2));
+    // Pages 2, 3 and 6 are mapped in both.
+    assert_eq!((task.dirty[0].pages, task.dirty[0].dirty), (3, 1));
+    assert_eq!(task.dirty[0].ranges[0].address, BASE + 6 * PAGE);
+}
+
+#[test]
+fn pages_kept_back_are_not_said_to_differ() {
+    let mut lazy = pages(&[(0, 1)]);
+    lazy.insert("pagemap-1.img", pagemap(1, &[run(BASE, 1, 2)]));
+    let found = diff(pages(&[(0, 1)]), lazy);
+    let dirty = &found.changed[0].dirty[0];
+    assert_eq!((dirty.dirty, dirty.unknown), (0, 1));
+    assert!(found.to_string().ends_with("0 of 8 differ, 1 were kept back"), "{found}");
+}
+
+#[test]
+fn an_archive_is_read_where_it_lies() {
+    let directory = scratch("tar");
+    for (name, byte) in [("parent", 1), ("child", 2)] {
+        let folder = directory.join("sets").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        store(&pages(&[(0, byte), (1, byte)]), &folder);
+    }
+    let child = directory.join("sets/child");
+    let runs = [run(BASE, 1, 1), run(BASE + PAGE, 1, 4)];
+    fs::write(child.join("pagemap-1.img"), pagemap(1, &runs)).unwrap();
+    fs::write(child.join("pages-1.img"), [2; 4096]).unwrap();
+    symlink("../parent", child.join("parent")).unwrap();
+    let tar = |words: &[&str]| {
+        let made = Command::new("tar").args(words).current_dir(&directory).status().unwrap();
+        assert!(made.success());
+        directory.join(words[1])
+    };
+    let archive = Tar::open(tar(&["-cf", "a.tar", "sets"])).unwrap();
+    let mut sets: Vec<_> = archive.sets().collect();
+    sets.sort_unstable();
+    assert_eq!(sets, ["sets/child", "sets/parent"]);
+    let read = |source: Tar| -> criu_images::Result<[u8; 2]> {
+        use criu_images::memory::PageSource;
+        let set = ImageSet::new(source)?;
+        let memory = set.checkpoint()?.root().memory()?.unwrap();
+        let mut both = vec![0; 8192];
+        memory.read_at(BASE, &mut both)?;
+        Ok([both[0], both[4096]])
+    };
+    assert_eq!(read(archive.folder("./sets/child/")).unwrap(), [1, 2]);
+
+    // A parent outside; one that comes back; sparse and compressed ones; one that ends early.
+    let error = |path| read(Tar::open(path).unwrap().folder("sets/child")).unwrap_err().to_string();
+    fs::remove_file(child.join("parent")).unwrap();
+    symlink("../../../parent", child.join("parent")).unwrap();
+    let said = error(tar(&["-cf", "b.tar", "sets"]));
+    assert!(said.ends_with("b.tar: parent: leads out of the archive"), "{said}");
+    fs::remove_file(child.join("parent")).unwrap();
+    symlink("../child", child.join("parent")).unwrap();
+    let said = error(tar(&["-cf", "c.tar", "sets"]));
+    assert_eq!(said, "parent: parent sets form a loop or more than 1 levels");
+    fs::remove_file(child.join("parent")).unwrap();
+    symlink("../parent", child.join("parent")).unwrap();
+    let sparse = fs::File::create(child.join("pages-1.img")).unwrap();
+    sparse.set_len(1 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, &[2; 4096], 0).unwrap();
+    for format in ["gnu", "posix"] {
+        let name = format!("{format}.tar");
+        let said = error(tar(&["-cSf", &name, "--format", format, "sets"]));
+        assert_eq!(said, "pages-1.img: sparse files in archives are not supported");
+    }
+    let packed = tar(&["-czf", "d.tar", "sets"]);
+    let said = Tar::open(packed).unwrap_err().to_string();
+    assert!(said.ends_with("d.tar: compressed archives are not supported"), "{said}");
+    let whole = fs::read(directory.join("a.tar")).unwrap();
+    let cut = directory.join("cut.tar");
+    for len in (0..whole.len()).step_by(97) {
+        fs::write(&cut, &whole[..len]).unwrap();
+        match Tar::open(&cut) {
+            Ok(archive) => _ = read(archive.folder("sets/child")),
+            Err(error) => assert!(error.to_string().contains("cut.tar: "), "{error}"),
+        }
+    }
+    for at in (0..whole.len()).step_by(53) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x41;
+        fs::write(&cut, &flipped).unwrap();
+        if let Ok(archive) = Tar::open(&cut) {
+            _ = read(archive.folder("sets/child"));
+        }
+    }
+}

@@ -10,10 +10,11 @@
 
 mod common;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -172,7 +173,7 @@ fn check(suite: &str) {
     check_shared(checkpoint, &dumped);
     check_stats(checkpoint, &dumped);
     drop(memory);
-    check_chain(checkpoint, &dumped);
+    check_chain(suite, checkpoint, &dumped);
 }
 
 fn check_tree(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
@@ -388,8 +389,9 @@ fn check_stats(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     assert!(stats.frozen > Duration::ZERO && stats.frozen < Duration::from_secs(60));
 }
 
-/// Spreads the set over three, each page in one of them, and reads it through the chain.
-fn check_chain(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
+/// Spreads the set over three, each page in one of them and stale in those below, and reads it through the
+/// chain: before and after CRIU frees the space of what is stale.
+fn check_chain(suite: &str, checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     let pid = checkpoint.root().pid();
     let whole = checkpoint.root().memory().unwrap().unwrap();
     let levels = ["images", "parent1", "parent2"].map(|name| dumped.images.with_file_name(name));
@@ -403,11 +405,19 @@ fn check_chain(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
             let home = want.len() % 3;
             let mut page = [0; PAGE as usize];
             whole.read_at(address, &mut page).unwrap();
-            for (level, entries) in entries.iter_mut().enumerate().take(home + 1) {
-                let flags = if level == home { 4 } else { 1 };
-                entries.push(common::run(address, 1, flags));
+            for level in 0..levels.len() {
+                let flags = if level >= home { 4 } else { 1 };
+                let mut run = common::run(address, 1, flags);
+                if suite == "trixie" {
+                    (run.compat_nr_pages, run.nr_pages) = (1, None);
+                }
+                entries[level].push(run);
+                match level.cmp(&home) {
+                    Ordering::Less => {}
+                    Ordering::Equal => pages[level].extend(page),
+                    Ordering::Greater => pages[level].extend(page.map(|byte| !byte)),
+                }
             }
-            pages[home].extend(page);
             want.insert(address, page);
         }
     }
@@ -425,11 +435,27 @@ fn check_chain(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     }
     let set = ImageSet::open(&dumped.images).unwrap();
     let memory = set.checkpoint().unwrap().root().memory().unwrap().unwrap();
-    for (&address, page) in &want {
-        let mut found = [0; PAGE as usize];
-        memory.read_at(address, &mut found).unwrap();
-        assert!(found == *page, "{address:#x}");
-    }
+    let as_wanted = |memory: &Memory<'_>| {
+        for (&address, page) in &want {
+            let mut found = [0; PAGE as usize];
+            memory.read_at(address, &mut found).unwrap();
+            assert!(found == *page, "{address:#x}");
+        }
+    };
+    as_wanted(&memory);
+    let kib = |level: &PathBuf| fs::metadata(level.join("pages-1000.img")).unwrap().blocks() / 2;
+    let before = levels.each_ref().map(kib);
+    let criu = common::suite_dir(suite).join("usr/sbin/criu");
+    let mut dedup = Command::new(criu);
+    dedup.args(["dedup", "-v4", "-o", "dedup.log", "-D"]).arg(&dumped.images);
+    let output = dedup.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let after = levels.each_ref().map(kib);
+    assert!(after[0] == before[0] && after[1] < before[1] && after[2] < before[2], "{after:?}");
+    as_wanted(&memory);
+    let again = ImageSet::open(&dumped.images).unwrap();
+    as_wanted(&again.checkpoint().unwrap().root().memory().unwrap().unwrap());
+
     let totals = memory.totals();
     assert_eq!(totals.present + totals.parent, want.len() as u64);
 

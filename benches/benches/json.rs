@@ -5,12 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_benches::{Result, crius, image, pagemap, summary};
+use criu_benches::{Result, crius, files, image, mm, pagemap, summary};
 use criu_images::Image;
 use criu_images::json::{Style, decode};
 use criu_images::kind::{self, Kind};
-use criu_images::proto::{FdTypes, FileEntry, FownEntry, MmEntry, RegFileEntry, VmaEntry};
-use prost::Message;
 
 /// The argument that makes this program decode: `--decode FILE OUT [pretty]`.
 const DECODE: &str = "--decode";
@@ -33,12 +31,12 @@ fn main() -> Result<()> {
     println!("| image | size | JSON | | this crate | crit 4.3 | |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     let images = [
-        ("mm of 200,000 mappings", write(&folder.join("mm.img"), kind::MM, &[mm()])?),
+        ("mm of 200,000 mappings", write(&folder.join("mm.img"), kind::MM, &[mm(200_000)])?),
         (
             "pagemap of 400,000 entries",
             write(&folder.join("pagemap.img"), kind::PAGEMAP, &pagemap(400_000))?,
         ),
-        ("files of 50,000 files", write(&folder.join("files.img"), kind::FILES, &files())?),
+        ("files of 50,000 files", write(&folder.join("files.img"), kind::FILES, &files(50_000))?),
     ];
     for (what, image) in &images {
         for pretty in [false, true] {
@@ -87,36 +85,4 @@ fn median(sorted: &[Duration]) -> Duration {
 fn write(path: &Path, kind: &Kind, messages: &[Vec<u8>]) -> Result<std::path::PathBuf> {
     fs::write(path, image(kind, messages)?)?;
     Ok(path.to_owned())
-}
-
-fn mm() -> Vec<u8> {
-    let vma = |n: u64| VmaEntry {
-        start: 0x7f00_0000_0000 + n * 8192,
-        end: 0x7f00_0000_1000 + n * 8192,
-        prot: 3,
-        flags: 0x22,
-        status: 0x201,
-        fd: -1,
-        ..Default::default()
-    };
-    MmEntry { vmas: (0..200_000).map(vma).collect(), ..Default::default() }.encode_to_vec()
-}
-
-fn files() -> Vec<Vec<u8>> {
-    let file = |id: u32| FileEntry {
-        r#type: FdTypes::Reg.into(),
-        id,
-        reg: Some(RegFileEntry {
-            id,
-            flags: 0o100002,
-            pos: id.into(),
-            fown: FownEntry::default(),
-            name: format!("/var/lib/service/data/segment-{id}").into_bytes(),
-            size: Some(4096),
-            mode: Some(0o100644),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    (1..=50_000).map(|id| file(id).encode_to_vec()).collect()
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use criu_images::kind::{self, Kind};
 use criu_images::proto::{
-    CoreEntry, InventoryEntry, MmEntry, PagemapEntry, PagemapHead, PstreeEntry, TaskCoreEntry,
-    TaskKobjIdsEntry, ThreadCoreEntry, VmaEntry,
+    CoreEntry, FdTypes, FileEntry, FownEntry, InventoryEntry, MmEntry, PagemapEntry, PagemapHead,
+    PstreeEntry, RegFileEntry, TaskCoreEntry, TaskKobjIdsEntry, ThreadCoreEntry, VmaEntry,
 };
 use criu_rs::{Criu, Pid, Version};
 pub use mapped::mapped;
@@ -163,6 +163,40 @@ pub fn pagemap(runs: u64) -> Vec<Vec<u8>> {
     };
     let head = PagemapHead { pages_id: 1 }.encode_to_vec();
     std::iter::once(head).chain((0..runs).map(|n| entry(n).encode_to_vec())).collect()
+}
+
+/// The message of an address space with so many mappings of one page.
+pub fn mm(mappings: u64) -> Vec<u8> {
+    let vma = |n: u64| VmaEntry {
+        start: 0x7f00_0000_0000 + n * 8192,
+        end: 0x7f00_0000_1000 + n * 8192,
+        prot: 3,
+        flags: 0x22,
+        status: 0x201,
+        fd: -1,
+        ..Default::default()
+    };
+    MmEntry { vmas: (0..mappings).map(vma).collect(), ..Default::default() }.encode_to_vec()
+}
+
+/// The messages of so many open files.
+pub fn files(count: u32) -> Vec<Vec<u8>> {
+    let file = |id: u32| FileEntry {
+        r#type: FdTypes::Reg.into(),
+        id,
+        reg: Some(RegFileEntry {
+            id,
+            flags: 0o100002,
+            pos: id.into(),
+            fown: FownEntry::default(),
+            name: format!("/var/lib/service/data/segment-{id}").into_bytes(),
+            size: Some(4096),
+            mode: Some(0o100644),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    (1..=count).map(|id| file(id).encode_to_vec()).collect()
 }
 
 /// Writes a set with one task, whose memory from [`BASE`] on is stored in one run.

@@ -236,7 +236,7 @@ pub enum NoPage {
 
 /// A fault whose image is not known yet. One word, so that parsers return values in registers.
 #[derive(Debug)]
-pub(crate) struct Fault(Box<Inner>);
+pub struct Fault(Box<Inner>);
 
 impl Fault {
     #[cold]

@@ -11,6 +11,7 @@
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::kind::{ALL, Entries, IMG_COMMON, IMG_SERVICE, Kind};
 use crate::schema::Entry;
+use crate::typed;
 use crate::wire::Reader;
 
 /// An image whose header has been read. Borrows the bytes and yields entry after entry.
@@ -207,8 +208,7 @@ impl<'a> RawEntry<'a> {
     /// [`ErrorKind::Required`] for a required field that is absent, and whatever else is wrong with
     /// the bytes, with its place.
     pub fn decode<M: Entry>(&self) -> Result<M> {
-        M::schema().check(self.bytes).map_err(|f| self.fault(f))?;
-        M::decode(self.bytes).map_err(|_| self.fault(ErrorKind::Malformed("does not decode")))
+        typed::decode(self.bytes).map_err(|fault| self.fault(fault))
     }
 
     /// A fault inside the message.

@@ -78,6 +78,7 @@ mod stats;
 mod tar;
 mod task;
 mod text;
+mod typed;
 pub mod view;
 mod wire;
 mod words;

@@ -5,10 +5,11 @@
 
 use crate::error::{ErrorKind, Fault};
 use crate::proto::ALL;
+use crate::typed::Fields;
 use crate::wire::{Reader, WireType};
 
 /// A message of [`proto`](crate::proto), tied to its row in the schema.
-pub trait Entry: prost::Message + Default {
+pub trait Entry: Fields + prost::Message + Default {
     /// The message's row.
     fn schema() -> &'static Message;
 }
@@ -170,6 +171,12 @@ impl Message {
                 }
             }
         }
+        self.complete(seen)
+    }
+
+    /// Whether every required field is among those seen, bit N standing for field N.
+    #[inline]
+    pub(crate) fn complete(&'static self, seen: u64) -> Result<(), Fault> {
         let absent = (self.required & !seen).trailing_zeros() as usize;
         match self.fields.get(absent) {
             None => Ok(()),
@@ -244,7 +251,7 @@ impl Field {
 
 /// Deepest nesting accepted. CRIU's messages nest by 5, its cgroup tree by the hierarchy's depth;
 /// protobuf implementations stop at 100.
-const MAX_DEPTH: u32 = 100;
+pub(crate) const MAX_DEPTH: u32 = 100;
 
 #[cfg(test)]
 mod tests {

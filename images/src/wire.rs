@@ -115,6 +115,12 @@ impl<'a> Reader<'a> {
         Ok((number, wire))
     }
 
+    #[inline]
+    pub(crate) fn fixed64(&mut self) -> Result<u64, Fault> {
+        let bytes = self.take(8)?;
+        Ok(bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+    }
+
     /// The bytes of a length-delimited value.
     #[inline]
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Fault> {

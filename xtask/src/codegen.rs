@@ -91,7 +91,9 @@ fn types(schema: &Schema, mut set: FileDescriptorSet) -> Result<String, Box<dyn 
 /// and the list of all messages by name.
 fn tables(set: &FileDescriptorSet, pool: &DescriptorPool) -> String {
     let mut source = String::from(
-        "use super::messages;\nuse crate::schema::{Entry, Enum, Field, Label::*, Message, Show, Type};\n",
+        "use super::messages;\nuse crate::error::Fault;\n\
+         use crate::schema::{Entry, Enum, Field, Label::*, Message, Show, Type};\n\
+         use crate::typed::{Fields, UNKNOWN, Value};\nuse crate::wire::WireType;\n",
     );
     let mut names = Vec::new();
     let messages = set.file.iter().flat_map(|file| &file.message_type);
@@ -119,18 +121,31 @@ fn tables(set: &FileDescriptorSet, pool: &DescriptorPool) -> String {
             _ = write!(
                 source,
                 "\nstatic {constant}: Message = Message::new({name:?}, &[\n{rows}]);\n\
-                 impl Entry for messages::{} {{\n    \
-                 fn schema() -> &'static Message {{ &{constant} }}\n}}\n",
+                 impl Entry for messages::{0} {{\n    \
+                 fn schema() -> &'static Message {{ &{constant} }}\n}}\n\
+                 impl Fields for messages::{0} {{\n    #[inline]\n    \
+                 fn field(&mut self, number: u32, value: &mut Value<'_>) -> Result<u32, Fault> {{\n        \
+                 match number {{\n{1}            _ => Ok(UNKNOWN),\n        }}\n    }}\n}}\n",
                 camel_case(name),
+                fields
+                    .iter()
+                    .enumerate()
+                    .map(|(place, field)| arm(place, field))
+                    .collect::<String>(),
             );
         }
     }
     names.sort_unstable();
     source += "\n/// Every message, by rising name.\npub(crate) static ALL: &[&Message] = &[\n";
-    for name in names {
+    for name in &names {
         _ = writeln!(source, "    &{},", name.to_uppercase());
     }
-    source + "];\n"
+    source += "];\n\n/// Shows every type to a test.\n#[cfg(test)]\n\
+               pub(crate) fn visit(visitor: &mut impl crate::typed::tests::Visitor) {\n";
+    for name in &names {
+        _ = writeln!(source, "    visitor.see::<messages::{}>();", camel_case(name));
+    }
+    source + "}\n"
 }
 
 /// The row of a field.
@@ -154,6 +169,42 @@ fn field_row(message: &str, field: &FieldDescriptorProto, pool: &DescriptorPool)
         row += &format!(".shown(Show::{show})");
     }
     row + ",\n"
+}
+
+/// Takes a field's value, and says its place in the row.
+fn arm(place: usize, field: &FieldDescriptorProto) -> String {
+    let name = match field.name() {
+        "type" => "r#type",
+        name => name,
+    };
+    let (read, wire) = match field.r#type() {
+        Type::Message => ("message", ""),
+        Type::Bytes | Type::String => ("bytes", ""),
+        Type::Enum => ("int32", "Varint"),
+        Type::Bool => ("bool", "Varint"),
+        Type::Uint32 => ("uint32", "Varint"),
+        Type::Uint64 => ("uint64", "Varint"),
+        Type::Int32 => ("int32", "Varint"),
+        Type::Int64 => ("int64", "Varint"),
+        Type::Sint32 => ("sint32", "Varint"),
+        Type::Sint64 => ("sint64", "Varint"),
+        Type::Fixed64 => ("fixed64", "Fixed64"),
+        other => panic!("{name}: no message of CRIU's has a field of type {other:?}"),
+    };
+    let take = match (field.label(), read) {
+        (Label::Required, "message") => format!("value.message(&mut self.{name})?"),
+        (Label::Optional, "message") => {
+            format!("value.message(self.{name}.get_or_insert_default())?")
+        }
+        (Label::Repeated, "message") => format!("value.push(&mut self.{name})?"),
+        (Label::Repeated, "bytes") => format!("self.{name}.push(value.bytes()?)"),
+        (Label::Repeated, _) => {
+            format!("value.repeat(&mut self.{name}, WireType::{wire}, Value::{read})?")
+        }
+        (Label::Required, _) => format!("self.{name} = value.{read}()?"),
+        (Label::Optional, _) => format!("self.{name} = Some(value.{read}()?)"),
+    };
+    format!("            {} => {{ {take}; Ok({place}) }}\n", field.number())
 }
 
 /// How people are shown a field: its `(criu)` options, of which the first counts that crit looks at.

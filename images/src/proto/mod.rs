@@ -11,3 +11,5 @@ mod tables;
 
 pub use messages::*;
 pub(crate) use tables::ALL;
+#[cfg(test)]
+pub(crate) use tables::visit;

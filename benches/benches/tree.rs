@@ -22,7 +22,9 @@ fn main() -> Result<()> {
         if word == TREE {
             let set = ImageSet::open(directory)?;
             let ps = view::Ps::new(set.checkpoint()?.tasks());
-            return Ok(writeln!(std::io::stdout().lock(), "{ps}")?);
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            writeln!(out, "{ps}")?;
+            return Ok(out.flush()?);
         }
     }
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tree");

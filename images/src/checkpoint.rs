@@ -191,7 +191,7 @@ pub(crate) struct Tree {
 pub(crate) struct Node {
     pub(crate) entry: PstreeEntry,
     pub(crate) task: TaskCoreEntry,
-    /// The leader's, without `tc`.
+    /// The leader's, without `tc` and without registers.
     pub(crate) core: CoreEntry,
     parent: Option<usize>,
     children: Vec<usize>,
@@ -259,14 +259,28 @@ impl Node {
         parent: Option<usize>,
         depth: usize,
     ) -> Result<Self> {
-        let mut core: CoreEntry = set.single(kind::CORE, entry.pid.into())?;
-        let mut task = core.tc.take().ok_or_else(|| {
-            let fault = Fault::from(ErrorKind::Required).field("core_entry", "tc");
-            Error::new(kind::CORE.file_name(entry.pid.into()), fault)
-        })?;
-        if core.thread_core.is_some() {
-            old::complete_task(set, entry.pid, &mut task, &mut core)?;
-        }
+        // Registers are for whoever asks for the threads: of many tasks they are most of the bytes.
+        let (task, core) = leader(set, entry.pid, |number| matches!(number, 1 | 3 | 4 | 5))?;
         Ok(Self { entry, task, core, parent, children: Vec::new(), depth })
     }
+}
+
+/// What the core image of a task has of the task, and of its first thread.
+pub(crate) fn leader(
+    set: &ImageSet,
+    pid: u32,
+    wanted: impl Fn(u32) -> bool,
+) -> Result<(TaskCoreEntry, CoreEntry)> {
+    let name = kind::CORE.file_name(pid.into());
+    let bytes = set.level().need(&name)?;
+    let image = Image::parse(&name, &bytes, kind::CORE)?;
+    let mut core: CoreEntry = image.single_by(|entry| entry.decode_only(wanted))?;
+    let mut task = core.tc.take().ok_or_else(|| {
+        let fault = Fault::from(ErrorKind::Required).field("core_entry", "tc");
+        Error::new(name, fault)
+    })?;
+    if core.thread_core.is_some() {
+        old::complete_task(set, pid, &mut task, &mut core)?;
+    }
+    Ok((task, core))
 }

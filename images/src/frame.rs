@@ -177,11 +177,18 @@ impl<'a> Image<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Entries`] when there are none or more, and what [`RawEntry::decode`] reports.
-    pub fn single<M: Entry>(mut self) -> Result<M> {
+    pub fn single<M: Entry>(self) -> Result<M> {
+        self.single_by(RawEntry::decode)
+    }
+
+    pub(crate) fn single_by<M: Entry>(
+        mut self,
+        decode: impl FnOnce(&RawEntry<'a>) -> Result<M>,
+    ) -> Result<M> {
         let name = self.name;
         let wrong = |found| Error::new(name, ErrorKind::Entries { found, want: 1 });
         let entry = self.next_entry()?.ok_or_else(|| wrong(0))?;
-        let message = entry.decode()?;
+        let message = decode(&entry)?;
         // What follows is passed over.
         self.payload(&entry)?;
         if !self.reader.is_empty() {
@@ -200,6 +207,11 @@ impl<'a> RawEntry<'a> {
     /// The message.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// Some fields of the message.
+    pub(crate) fn decode_only<M: Entry>(&self, wanted: impl Fn(u32) -> bool) -> Result<M> {
+        typed::decode_only(self.bytes, wanted).map_err(|fault| self.fault(fault))
     }
 
     /// The message, typed.

@@ -54,7 +54,7 @@ impl Source for Mapped {
             return self.0.open(name);
         }
         let file = self.0.open_file(name)?;
-        let mapped = file.map(|file| map(&file).map_err(|error| Error::new(name, error)));
+        let mapped = file.map(|(file, _)| map(&file).map_err(|error| Error::new(name, error)));
         mapped.transpose()
     }
 

@@ -158,8 +158,8 @@ impl Directory {
         &self.path
     }
 
-    /// Opens a regular file.
-    pub(crate) fn open_file(&self, name: &str) -> Result<Option<File>> {
+    /// Opens a regular file, and says how many bytes it has.
+    pub(crate) fn open_file(&self, name: &str) -> Result<Option<(File, u64)>> {
         let fail = |fault: Fault| Error::new(name, fault);
         if name.contains('/') || name == ".." || name == "." {
             return Err(fail(ErrorKind::NotAFile.into()));
@@ -181,7 +181,7 @@ impl Directory {
         if !found.is_file() {
             return Err(fail(ErrorKind::NotAFile.into()));
         }
-        Ok(Some(file))
+        Ok(Some((file, found.len())))
     }
 
     /// The directory that `parent` leads to.
@@ -210,12 +210,8 @@ impl Source for Directory {
     }
 
     fn open(&self, name: &str) -> Result<Option<Blob>> {
-        let Some(file) = self.open_file(name)? else {
-            return Ok(None);
-        };
-        let found = file.metadata().map_err(|error| Error::new(name, error))?;
-        let len = found.len();
-        Ok(Some(Blob::part(Arc::new(file), 0, len)))
+        let file = self.open_file(name)?;
+        Ok(file.map(|(file, len)| Blob::part(Arc::new(file), 0, len)))
     }
 
     fn parent(&self) -> Result<Option<Box<dyn Source>>> {

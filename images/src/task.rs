@@ -1,10 +1,9 @@
 //! One task, and its threads.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use crate::arch::Architecture;
-use crate::checkpoint::{Node, Tree};
+use crate::checkpoint::{self, Node, Tree};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::files::{Fd, OpenFile};
 use crate::kind::{self, Kind};
@@ -60,7 +59,7 @@ pub enum State {
 pub struct Thread<'a> {
     task: Task<'a>,
     tid: u32,
-    core: Cow<'a, CoreEntry>,
+    core: CoreEntry,
 }
 
 impl<'a> Task<'a> {
@@ -137,7 +136,7 @@ impl<'a> Task<'a> {
         self.node.core.mtype
     }
 
-    /// What the set has of its first thread.
+    /// What the set has of its first thread, without registers.
     pub(crate) fn leader(&self) -> &'a CoreEntry {
         &self.node.core
     }
@@ -166,11 +165,11 @@ impl<'a> Task<'a> {
     pub fn threads(&self) -> Result<Vec<Thread<'a>>> {
         let threads = self.tids().iter().map(|&tid| {
             let core = match tid == self.pid() {
-                true => Cow::Borrowed(&self.node.core),
+                true => checkpoint::leader(self.set, tid, |_| true)?.1,
                 false => {
                     let mut core = self.set.single(kind::CORE, tid.into())?;
                     old::complete_thread(self.set, tid, &mut core)?;
-                    Cow::Owned(core)
+                    core
                 }
             };
             Ok(Thread { task: *self, tid, core })

@@ -33,11 +33,27 @@ pub struct Value<'a> {
 /// Decodes a message. Faults are those of `Message::check`.
 pub(crate) fn decode<M: Entry>(bytes: &[u8]) -> Result<M, Fault> {
     let mut message = M::default();
-    merge(&mut message, bytes, MAX_DEPTH)?;
+    merge(&mut message, bytes, MAX_DEPTH, |_| true)?;
     Ok(message)
 }
 
-fn merge<M: Entry>(message: &mut M, bytes: &[u8], depth: u32) -> Result<(), Fault> {
+/// Decodes some fields of a message. Others are passed over, and only checked for where they end.
+pub(crate) fn decode_only<M: Entry>(
+    bytes: &[u8],
+    wanted: impl Fn(u32) -> bool,
+) -> Result<M, Fault> {
+    let mut message = M::default();
+    merge(&mut message, bytes, MAX_DEPTH, wanted)?;
+    Ok(message)
+}
+
+#[inline]
+fn merge<M: Entry>(
+    message: &mut M,
+    bytes: &[u8],
+    depth: u32,
+    wanted: impl Fn(u32) -> bool,
+) -> Result<(), Fault> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(ErrorKind::Depth(MAX_DEPTH).at(0));
     };
@@ -48,6 +64,10 @@ fn merge<M: Entry>(message: &mut M, bytes: &[u8], depth: u32) -> Result<(), Faul
         value.start = value.reader.at();
         let (number, wire) = value.reader.key()?;
         value.wire = wire;
+        if !wanted(number) {
+            value.reader.skip(wire)?;
+            continue;
+        }
         match message.field(number, &mut value) {
             Ok(UNKNOWN) => value.reader.skip(wire)?,
             Ok(place) => seen |= 1 << place,
@@ -134,7 +154,7 @@ impl<'a> Value<'a> {
     #[inline]
     pub(crate) fn message<M: Entry>(&mut self, message: &mut M) -> Result<(), Fault> {
         let (bytes, base) = self.inner()?;
-        merge(message, bytes, self.depth).map_err(|fault| fault.after(base as u64))
+        merge(message, bytes, self.depth, |_| true).map_err(|fault| fault.after(base as u64))
     }
 
     /// One more message of several.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-use crate::arch::Architecture;
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::files::File;
@@ -107,7 +106,7 @@ impl Summary {
             root: root.pid(),
             name: root.name().to_string(),
             command: Vec::new(),
-            architecture: Architecture::of(root.leader()).map(|arch| arch.to_string()),
+            architecture: None,
             image_version: inventory.img_version,
             lsm: match inventory.lsmtype() {
                 Lsmtype::NoLsm => None,
@@ -160,6 +159,9 @@ impl Summary {
                 }
             }
             for thread in task.threads()? {
+                if thread.tid() == self.root {
+                    self.architecture = thread.architecture().map(|arch| arch.to_string());
+                }
                 self.seccomp += usize::from(!matches!(thread.seccomp()?, Seccomp::Off));
                 let label = thread.creds().and_then(|creds| creds.label());
                 if let Some(label) = label.map(|label| label.to_string()) {

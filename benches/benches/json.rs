@@ -6,8 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criu_benches::{Result, crius, files, image, mm, pagemap, summary};
-use criu_images::Image;
-use criu_images::json::{Style, decode};
+use criu_images::json::{Style, decode_file};
 use criu_images::kind::{self, Kind};
 
 /// The argument that makes this program decode: `--decode FILE OUT [pretty]`.
@@ -18,9 +17,12 @@ fn main() -> Result<()> {
     if let [_, word, file, out, rest @ ..] = words.as_slice() {
         if word == DECODE {
             let style = Style { pretty: !rest.is_empty(), no_payload: false };
-            let bytes = fs::read(file)?;
             let mut out = fs::File::create(out)?;
-            return Ok(decode(Image::detect(file, &bytes)?, style, &mut out)?);
+            decode_file(file, fs::File::open(file)?, style, &mut out)?;
+            let status = fs::read_to_string("/proc/self/status")?;
+            let peak = status.lines().find(|line| line.starts_with("VmHWM"));
+            eprint!("{}", peak.ok_or("no peak")?);
+            return Ok(());
         }
     }
     let folder = std::env::temp_dir().join(format!("criu-json-{}", std::process::id()));
@@ -28,8 +30,8 @@ fn main() -> Result<()> {
     let newest = crius()?.pop().ok_or("no CRIU")?.1;
     let packages = newest.ancestors().nth(3).map(|usr| usr.join("usr/lib/python3/dist-packages"));
     let packages = packages.ok_or("no folder")?;
-    println!("| image | size | JSON | | this crate | crit 4.3 | |");
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| image | size | JSON | | this crate | crit 4.3 | | peak memory |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     let images = [
         ("mm of 200,000 mappings", write(&folder.join("mm.img"), kind::MM, &[mm(200_000)])?),
         (
@@ -47,6 +49,8 @@ fn main() -> Result<()> {
             crit.args(["-c", "from crit.__main__ import main; main()", "decode", "-i"]);
             crit.arg(image).arg("-o").arg(&theirs).args(pretty.then_some("--pretty"));
             crit.env("PYTHONPATH", &packages);
+            let peak = String::from_utf8(own.output()?.stderr)?;
+            let peak = peak.trim_start_matches("VmHWM:").trim().to_owned();
             let (mut own, mut crit) = (times(&mut own, 11)?, times(&mut crit, 3)?);
             let (own_text, crit_text) = (summary(&mut own), summary(&mut crit));
             if fs::read(&ours)? != fs::read(&theirs)? {
@@ -56,7 +60,7 @@ fn main() -> Result<()> {
             let style = if pretty { "pretty" } else { "plain" };
             let megabytes = |path: &Path| fs::metadata(path).map(|meta| meta.len() as f64 / 1e6);
             println!(
-                "| {what} | {:.1} MB | {:.1} MB | {style} | {own_text} | {crit_text} | {ratio:.0}x |",
+                "| {what} | {:.1} MB | {:.1} MB | {style} | {own_text} | {crit_text} | {ratio:.0}x | {peak} |",
                 megabytes(image)?,
                 megabytes(&ours)?,
             );
@@ -66,7 +70,7 @@ fn main() -> Result<()> {
 }
 
 fn times(command: &mut Command, rounds: usize) -> Result<Vec<Duration>> {
-    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut times = Vec::new();
     for _ in 0..rounds {
         let begun = Instant::now();

@@ -47,6 +47,68 @@ pub enum Payload<'a> {
     },
 }
 
+/// What follows an entry, by what the entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follow {
+    Nothing,
+    Bytes {
+        len: u64,
+        padding: u64,
+    },
+    /// All that is left.
+    Rest,
+    Tcp {
+        inq: u64,
+        outq: u64,
+    },
+    Messages,
+    /// So many values.
+    Semaphores(u32),
+    BpfMap {
+        keys: u64,
+        values: u64,
+    },
+}
+
+impl Follow {
+    pub(crate) fn of(extra: Extra, entry: &RawEntry<'_>, is_first: bool) -> Result<Self> {
+        let bytes = |len| Self::Bytes { len, padding: 0 };
+        Ok(match extra {
+            Extra::None => Self::Nothing,
+            Extra::Pipe => bytes(entry.decode::<PipeDataEntry>()?.bytes.into()),
+            Extra::Packet => bytes(entry.decode::<SkPacketEntry>()?.length.into()),
+            Extra::Tcp => {
+                let stream: TcpStreamEntry = entry.decode()?;
+                Self::Tcp { inq: stream.inq_len.into(), outq: stream.outq_len.into() }
+            }
+            Extra::Ghost if is_first => match entry.decode::<GhostFileEntry>()?.chunks() {
+                true => Self::Nothing,
+                false => Self::Rest,
+            },
+            Extra::Ghost => bytes(entry.decode::<GhostChunkEntry>()?.len),
+            Extra::Shm => {
+                let segment: IpcShmEntry = entry.decode()?;
+                let len = segment.size;
+                match segment.in_pagemaps() {
+                    true => Self::Nothing,
+                    false => Self::Bytes { len, padding: padding(len, 4) },
+                }
+            }
+            Extra::Msg => Self::Messages,
+            Extra::Sem => Self::Semaphores(entry.decode::<IpcSemEntry>()?.nsems),
+            Extra::BpfMap => {
+                let map: BpfmapDataEntry = entry.decode()?;
+                Self::BpfMap { keys: map.keys_bytes.into(), values: map.values_bytes.into() }
+            }
+        })
+    }
+}
+
+/// What fills `len` bytes up to a multiple of `unit`.
+fn padding(len: u64, unit: u64) -> u64 {
+    (unit - len % unit) % unit
+}
+
 impl<'a> Image<'a> {
     /// The bytes that belong to an entry, which must be the last one read. To be called for each entry of
     /// a kind with [extra](crate::kind::Kind::extra) bytes, before the next.
@@ -54,52 +116,34 @@ impl<'a> Image<'a> {
     /// # Errors
     /// Those of decoding the entry; [`ErrorKind::Truncated`] when there are fewer bytes than it says.
     pub fn payload(&mut self, entry: &RawEntry<'_>) -> Result<Payload<'a>> {
-        Ok(match self.kind().extra {
-            Extra::None => Payload::None,
-            Extra::Pipe => self.bytes(entry.decode::<PipeDataEntry>()?.bytes.into())?,
-            Extra::Packet => self.bytes(entry.decode::<SkPacketEntry>()?.length.into())?,
-            Extra::Tcp => {
-                let stream: TcpStreamEntry = entry.decode()?;
-                let inq = self.extra(stream.inq_len.into())?;
-                Payload::Tcp { inq, outq: self.extra(stream.outq_len.into())? }
+        let is_first = self.is_first(entry);
+        Ok(match Follow::of(self.kind().extra, entry, is_first)? {
+            Follow::Nothing => Payload::None,
+            Follow::Bytes { len, padding } => {
+                let bytes = self.extra(len)?;
+                self.extra(padding)?;
+                Payload::Bytes(bytes)
             }
-            Extra::Ghost if self.is_first(entry) => {
-                match entry.decode::<GhostFileEntry>()?.chunks() {
-                    true => Payload::None,
-                    false => Payload::Bytes(self.rest()),
-                }
+            Follow::Rest => Payload::Bytes(self.rest()),
+            Follow::Tcp { inq, outq } => {
+                Payload::Tcp { inq: self.extra(inq)?, outq: self.extra(outq)? }
             }
-            Extra::Ghost => self.bytes(entry.decode::<GhostChunkEntry>()?.len)?,
-            Extra::Shm => {
-                let segment: IpcShmEntry = entry.decode()?;
-                match segment.in_pagemaps() {
-                    true => Payload::None,
-                    false => Payload::Bytes(self.padded(segment.size, 4)?),
-                }
+            Follow::BpfMap { keys, values } => {
+                Payload::BpfMap { keys: self.extra(keys)?, values: self.extra(values)? }
             }
-            Extra::Msg => self.messages(entry)?,
-            Extra::Sem => {
-                let size = u64::from(entry.decode::<IpcSemEntry>()?.nsems) * 2;
-                let bytes = self.padded(size, 8)?;
+            Follow::Messages => self.messages(entry)?,
+            Follow::Semaphores(count) => {
+                let bytes = self.padded(u64::from(count) * 2, 8)?;
                 let values = bytes.chunks_exact(2);
                 Payload::Semaphores(values.map(|pair| self.half_word(pair)).collect())
             }
-            Extra::BpfMap => {
-                let map: BpfmapDataEntry = entry.decode()?;
-                let keys = self.extra(map.keys_bytes.into())?;
-                Payload::BpfMap { keys, values: self.extra(map.values_bytes.into())? }
-            }
         })
-    }
-
-    fn bytes(&mut self, len: u64) -> Result<Payload<'a>> {
-        self.extra(len).map(Payload::Bytes)
     }
 
     /// So many bytes, and what fills them up to a multiple of `unit`.
     fn padded(&mut self, len: u64, unit: u64) -> Result<&'a [u8]> {
         let bytes = self.extra(len)?;
-        self.extra(len.next_multiple_of(unit) - len)?;
+        self.extra(padding(len, unit))?;
         Ok(bytes)
     }
 

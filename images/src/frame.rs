@@ -149,6 +149,16 @@ impl<'a> Image<'a> {
         self.reader.rest()
     }
 
+    /// A 32-bit number in the image's byte order.
+    #[cfg(feature = "json")]
+    pub(crate) fn word(&self, bytes: &[u8]) -> u32 {
+        let bytes = bytes.first_chunk().copied().unwrap_or_default();
+        match self.order {
+            Order::Little => u32::from_le_bytes(bytes),
+            Order::Big => u32::from_be_bytes(bytes),
+        }
+    }
+
     /// A 16-bit number in the image's byte order.
     pub(crate) fn half_word(&self, pair: &[u8]) -> u16 {
         let pair = pair.first_chunk().copied().unwrap_or_default();
@@ -199,6 +209,11 @@ impl<'a> Image<'a> {
 }
 
 impl<'a> RawEntry<'a> {
+    #[cfg(feature = "json")]
+    pub(crate) fn new(image: &'a str, offset: u64, bytes: &'a [u8]) -> Self {
+        Self { image, offset, bytes }
+    }
+
     /// Where the message begins in the file.
     pub fn offset(&self) -> u64 {
         self.offset
@@ -286,4 +301,4 @@ const SIZE_WORD: usize = 4;
 
 /// Largest message accepted, in bytes. The largest of CRIU's are mm images, 60 bytes a mapping. Parsed,
 /// packed numbers grow most: to 8 times their bytes, and to 24 times while their list grows.
-const MAX_ENTRY: u32 = 64 << 20;
+pub(crate) const MAX_ENTRY: u32 = 64 << 20;

@@ -153,6 +153,18 @@ impl Message {
     }
 
     fn check_nested(&'static self, bytes: &[u8], depth: u32) -> Result<(), Fault> {
+        let seen = self.see(bytes, depth)?;
+        self.complete(seen)
+    }
+
+    /// Checks some fields of this message. Others may be elsewhere.
+    #[cfg(feature = "json")]
+    pub(crate) fn fields_of(&'static self, bytes: &[u8]) -> Result<(), Fault> {
+        self.see(bytes, MAX_DEPTH).map(drop)
+    }
+
+    /// Checks what is there; bit N of the answer is set when field N of `fields` is.
+    fn see(&'static self, bytes: &[u8], depth: u32) -> Result<u64, Fault> {
         let Some(depth) = depth.checked_sub(1) else {
             return Err(ErrorKind::Depth(MAX_DEPTH).at(0));
         };
@@ -171,7 +183,7 @@ impl Message {
                 }
             }
         }
-        self.complete(seen)
+        Ok(seen)
     }
 
     /// Whether every required field is among those seen, bit N standing for field N.

@@ -15,10 +15,11 @@
 mod common;
 
 use std::fs;
+use std::io::Cursor;
 
 use common::crit::{NOT_CRITS, PRETTY, compare, crit, encoded, json};
 use common::{Payload, dump, image};
-use criu_images::json::{EncodeError, Style, decode, encode};
+use criu_images::json::{EncodeError, Style, decode, decode_file, encode};
 use criu_images::kind::{self, ALL, Entries, Extra, Kind};
 use criu_images::schema::{Entry, Label, Message as Schema, Show, Type};
 use criu_images::{Image, proto};
@@ -203,7 +204,10 @@ fn corrupt_images_end_in_a_result() {
             }
             let Ok(image) = Image::parse("x", &bytes, kind) else { continue };
             let mut out = Vec::new();
-            if decode(image, PRETTY, &mut out).is_ok() {
+            let whole = decode(image, PRETTY, &mut out).map_err(|error| error.to_string());
+            let pieces = decode_file("x", Cursor::new(&bytes), PRETTY, &mut Vec::new());
+            assert_eq!(pieces.map_err(|error| error.to_string()), whole, "{kind:?}");
+            if whole.is_ok() {
                 decoded += 1;
                 if let Err(error) = encode(&*out, &mut Vec::new()) {
                     // Only what is decoded by its bytes and not by its meaning.
@@ -214,6 +218,53 @@ fn corrupt_images_end_in_a_result() {
         }
     }
     assert!(decoded > 1000, "{decoded}");
+}
+
+/// A single message of more than a MiB, which is shown piece by piece.
+#[test]
+fn a_large_entry_is_shown_as_a_small_one() {
+    let vma = |n: u64| proto::VmaEntry { start: n << 12, end: (n + 1) << 12, ..Default::default() };
+    let mm = proto::MmEntry {
+        mm_saved_auxv: (0..50).collect(),
+        vmas: (0..60_000).map(vma).collect(),
+        dumpable: Some(1),
+        ..Default::default()
+    };
+    let whole = prost::Message::encode_to_vec(&mm);
+    assert!(whole.len() > 1 << 20);
+    let show = |message: &[u8]| {
+        let bytes = image(kind::MM, &[message.to_vec()]);
+        json("mm-1.img", &bytes, kind::MM, PRETTY)
+    };
+    let text = show(&whole);
+    assert_eq!(text.matches("\"start\"").count(), 60_000);
+    // Out of order, with a field that nobody knows, in two pieces: all of them at once.
+    for more in [&[0x08, 7][..], &[0xfa, 0x7f, 1, b'?'], &whole[whole.len() - 2..]] {
+        assert!(show(&[&whole[..], more].concat()).len() >= text.len());
+    }
+    // What is wrong has a place, wherever it is.
+    let fails = |message: &[u8]| {
+        let bytes = image(kind::MM, &[message.to_vec()]);
+        let mut out = Vec::new();
+        let whole = decode(Image::parse("mm-1.img", &bytes, kind::MM).unwrap(), PRETTY, &mut out);
+        let whole = whole.unwrap_err().to_string();
+        let pieces = decode_file("mm-1.img", Cursor::new(&bytes), PRETTY, &mut Vec::new());
+        (whole, pieces.unwrap_err().to_string())
+    };
+    let cut = fails(&whole[..whole.len() - 5]);
+    assert_eq!(cut.0, cut.1);
+    let lacking = proto::MmEntry { vmas: vec![vma(1)], ..Default::default() };
+    let lacking = prost::Message::encode_to_vec(&lacking);
+    // Without its first required field.
+    let lacking = fails(&[&whole[2..], &lacking[..0]].concat());
+    assert_eq!(lacking.0, lacking.1);
+    let mut wrong = whole.clone();
+    let at = wrong.len() - 200_000;
+    let at = at + wrong[at..].windows(2).position(|pair| pair == [0x08, 0x80 | pair[1]]).unwrap();
+    wrong[at] = 0x0d;
+    let wrong = fails(&wrong);
+    assert!(wrong.0.contains("vma_entry.start"), "{}", wrong.0);
+    assert_eq!(wrong.0, wrong.1);
 }
 
 #[test]

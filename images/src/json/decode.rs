@@ -1,7 +1,7 @@
 //! Images to JSON: a walk over the wire bytes, by the tables of the schema.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{self, Write};
 
 use prost::Message as _;
 
@@ -9,7 +9,7 @@ use super::{BYTES, EXTRA, OLD, UNKNOWN, quoted, shown};
 use crate::error::{Error, ErrorKind, Fault, WriteError};
 use crate::extra::Payload;
 use crate::frame::{Image, RawEntry};
-use crate::kind::{Entries, Extra};
+use crate::kind::{Entries, Extra, Kind};
 use crate::schema::{Entry, Field, Label, Message, Show, Type};
 use crate::wire::{Reader, WireType};
 
@@ -22,7 +22,8 @@ pub struct Style {
     pub no_payload: bool,
 }
 
-/// Writes an image as JSON, entry by entry: memory does not grow with the image. No line's end follows.
+/// Writes an image as JSON. No line's end follows. Memory grows with the number of fields of one entry;
+/// that of [`decode_file`](super::decode_file) does not.
 ///
 /// ```
 /// use criu_images::json::{Style, decode};
@@ -39,12 +40,49 @@ pub struct Style {
 /// # Errors
 /// Those of the image's entries, and of `out`. What has been written by then is not complete.
 pub fn decode(image: Image<'_>, style: Style, out: &mut impl Write) -> Result<(), WriteError> {
-    let mut writer = Writer { out, buffer: Vec::new(), style, depth: 0, scratch: String::new() };
+    let mut writer = Writer::new(style, out);
     writer.image(image)?;
-    writer.flush()
+    Ok(writer.flush()?)
 }
 
-struct Writer<'o, W> {
+/// Why the members of a message end early.
+pub(super) enum Stop {
+    Fault(Fault),
+    Write(io::Error),
+}
+
+impl Stop {
+    /// The error of an entry.
+    pub(super) fn at(self, entry: &RawEntry<'_>) -> WriteError {
+        match self {
+            Self::Fault(fault) => entry.fault(fault).into(),
+            Self::Write(error) => error.into(),
+        }
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Write(error)
+    }
+}
+
+/// The message of an entry: the first of some images is another.
+pub(super) fn message_of(kind: &Kind, message: &'static Message, first: bool) -> &'static Message {
+    match (kind.entries, first) {
+        (Entries::Pagemap, true) => crate::proto::PagemapHead::schema(),
+        (Entries::Ghost, false) => crate::proto::GhostChunkEntry::schema(),
+        _ => message,
+    }
+}
+
+pub(super) struct Writer<'o, W> {
     out: &'o mut W,
     buffer: Vec<u8>,
     style: Style,
@@ -67,39 +105,50 @@ enum Value<'a> {
     Bytes(&'a [u8]),
 }
 
-impl<W: Write> Writer<'_, W> {
-    fn image(&mut self, mut image: Image<'_>) -> Result<(), WriteError> {
+impl<'o, W: Write> Writer<'o, W> {
+    pub(super) fn new(style: Style, out: &'o mut W) -> Self {
+        Self { out, buffer: Vec::new(), style, depth: 0, scratch: String::new() }
+    }
+
+    pub(super) fn style(&self) -> Style {
+        self.style
+    }
+
+    pub(super) fn image(&mut self, mut image: Image<'_>) -> Result<(), WriteError> {
         let kind = image.kind();
         let Some(message) = Message::by_name(kind.message) else {
             let raw = ErrorKind::Malformed("is of another format, which has no JSON");
             return Err(Error::new(image.name(), raw).into());
         };
+        self.begin(&image);
+        let mut first = true;
+        while let Some(entry) = image.next_entry()? {
+            let message = message_of(kind, message, first);
+            self.item(first);
+            first = false;
+            self.entry(&mut image, &entry, message)?;
+            self.flush_full()?;
+        }
+        self.end(first);
+        Ok(())
+    }
+
+    /// What stands before the first entry.
+    pub(super) fn begin(&mut self, image: &Image<'_>) {
         self.open(b'{');
         self.member("magic", true);
-        self.text(kind.name);
+        self.text(image.kind().name);
         if !image.has_head() {
             self.member("version", false);
             self.text(OLD);
         }
         self.member("entries", false);
         self.open(b'[');
-        let mut first = true;
-        while let Some(entry) = image.next_entry()? {
-            let message = match (kind.entries, first) {
-                (Entries::Pagemap, true) => crate::proto::PagemapHead::schema(),
-                (Entries::Ghost, false) => crate::proto::GhostChunkEntry::schema(),
-                _ => message,
-            };
-            self.item(first);
-            first = false;
-            self.entry(&mut image, &entry, message)?;
-            if self.buffer.len() > BUFFER {
-                self.flush()?;
-            }
-        }
-        self.close(b']', first);
+    }
+
+    pub(super) fn end(&mut self, empty: bool) {
+        self.close(b']', empty);
         self.close(b'}', false);
-        Ok(())
     }
 
     fn entry(
@@ -111,16 +160,12 @@ impl<W: Write> Writer<'_, W> {
         message.check(entry.bytes()).map_err(|fault| entry.fault(fault))?;
         self.open(b'{');
         let fields = self.fields(message, entry.bytes(), false);
-        let mut first = fields.map_err(|fault| entry.fault(fault))?;
+        let mut first = fields.map_err(|stop| stop.at(entry))?;
         let payload = image.payload(entry)?;
         if self.style.no_payload {
-            let size = match payload {
-                _ if image.kind().extra == Extra::Ghost => None,
-                payload => size(&payload),
-            };
-            if let Some(size) = size {
+            if let Some(bytes) = size(&payload).filter(|_| image.kind().extra != Extra::Ghost) {
                 self.member(EXTRA, first);
-                self.text(&format!("... <{size}>"));
+                self.size(bytes);
                 first = false;
             }
         } else if payload != Payload::None {
@@ -176,18 +221,23 @@ impl<W: Write> Writer<'_, W> {
     }
 
     /// The members of a message; whether there are none.
-    fn fields(
+    fn fields(&mut self, message: &'static Message, bytes: &[u8], hex: bool) -> Result<bool, Stop> {
+        self.members(message, bytes, hex, true)
+    }
+
+    /// Members of an object that may have some already; whether there are still none.
+    pub(super) fn members(
         &mut self,
         message: &'static Message,
         bytes: &[u8],
         hex: bool,
-    ) -> Result<bool, Fault> {
+        mut first: bool,
+    ) -> Result<bool, Stop> {
         let mut all = occurrences(bytes)?;
         if !all.is_sorted_by_key(|one| one.number) {
             all.sort_by_key(|one| one.number);
         }
         let mut unknown = Vec::new();
-        let mut first = true;
         for group in all.chunk_by(|a, b| a.number == b.number) {
             let Some((_, field)) = group.first().and_then(|one| message.find(one.number)) else {
                 unknown.extend(group.iter().flat_map(|one| one.raw));
@@ -227,7 +277,7 @@ impl<W: Write> Writer<'_, W> {
         Ok(first)
     }
 
-    fn list(&mut self, field: &Field, values: &[Value<'_>], hex: bool) -> Result<(), Fault> {
+    fn list(&mut self, field: &Field, values: &[Value<'_>], hex: bool) -> Result<(), Stop> {
         self.open(b'[');
         if field.show == Show::Ip && self.style.pretty {
             let words = values.iter().filter_map(|value| match value {
@@ -245,12 +295,13 @@ impl<W: Write> Writer<'_, W> {
         for (i, value) in values.iter().enumerate() {
             self.item(i == 0);
             self.value(field, *value, hex)?;
+            self.flush_full()?;
         }
         self.close(b']', false);
         Ok(())
     }
 
-    fn value(&mut self, field: &Field, value: Value<'_>, hex: bool) -> Result<(), Fault> {
+    fn value(&mut self, field: &Field, value: Value<'_>, hex: bool) -> Result<(), Stop> {
         match (field.kind, value) {
             (Type::Message(message), Value::Bytes(bytes)) => {
                 self.open(b'{');
@@ -397,23 +448,36 @@ impl<W: Write> Writer<'_, W> {
 
     /// A string of base64, written out as it grows.
     fn base64(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
-        self.buffer.push(b'"');
+        self.quote();
         for piece in bytes.chunks(PIECE) {
-            quoted::base64(piece, &mut self.buffer);
-            if self.buffer.len() > BUFFER {
-                self.flush()?;
-            }
+            self.base64_piece(piece)?;
         }
-        self.buffer.push(b'"');
+        self.quote();
         Ok(())
     }
 
-    fn open(&mut self, bracket: u8) {
+    pub(super) fn quote(&mut self) {
+        self.buffer.push(b'"');
+    }
+
+    /// A part of a string of base64: of [`PIECE`] bytes, or the last.
+    pub(super) fn base64_piece(&mut self, piece: &[u8]) -> io::Result<()> {
+        quoted::base64(piece, &mut self.buffer);
+        self.flush_full()
+    }
+
+    /// One item of a list of messages.
+    pub(super) fn message(&mut self, field: &Field, message: &[u8]) -> Result<(), Stop> {
+        self.value(field, Value::Bytes(message), false)?;
+        Ok(self.flush_full()?)
+    }
+
+    pub(super) fn open(&mut self, bracket: u8) {
         self.buffer.push(bracket);
         self.depth += 1;
     }
 
-    fn close(&mut self, bracket: u8, empty: bool) {
+    pub(super) fn close(&mut self, bracket: u8, empty: bool) {
         self.depth = self.depth.saturating_sub(1);
         if !empty {
             self.line();
@@ -422,7 +486,7 @@ impl<W: Write> Writer<'_, W> {
     }
 
     /// What stands before the next item of a list or object.
-    fn item(&mut self, first: bool) {
+    pub(super) fn item(&mut self, first: bool) {
         if !first {
             self.buffer.push(b',');
             if !self.style.pretty {
@@ -432,7 +496,7 @@ impl<W: Write> Writer<'_, W> {
         self.line();
     }
 
-    fn member(&mut self, name: &str, first: bool) {
+    pub(super) fn member(&mut self, name: &str, first: bool) {
         self.item(first);
         self.buffer.push(b'"');
         self.buffer.extend(name.as_bytes());
@@ -447,7 +511,19 @@ impl<W: Write> Writer<'_, W> {
         }
     }
 
-    fn flush(&mut self) -> Result<(), WriteError> {
+    /// How much follows an entry.
+    pub(super) fn size(&mut self, bytes: u64) {
+        self.text(&format!("... <{}>", size_in_words(bytes)));
+    }
+
+    pub(super) fn flush_full(&mut self) -> io::Result<()> {
+        match self.buffer.len() > BUFFER {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
@@ -523,8 +599,8 @@ fn signed(kind: Type, number: u64) -> i64 {
     }
 }
 
-/// How much follows an entry, in words; `None` for nothing.
-fn size(payload: &Payload<'_>) -> Option<String> {
+/// How many bytes follow an entry; `None` for nothing.
+fn size(payload: &Payload<'_>) -> Option<u64> {
     let bytes = match payload {
         Payload::None => return None,
         Payload::Bytes(bytes) => bytes.len(),
@@ -535,24 +611,28 @@ fn size(payload: &Payload<'_>) -> Option<String> {
             all.iter().map(|(message, bytes)| message.encoded_len() + bytes.len()).sum()
         }
     };
-    let mut size = bytes as u64;
+    Some(bytes as u64)
+}
+
+/// So many bytes, in words.
+fn size_in_words(mut size: u64) -> String {
     let mut tenths = 0;
-    let mut units = ["", "K", "M", "G", "T"].iter();
-    let mut unit = units.next()?;
+    let mut units = ["K", "M", "G", "T", "P", "E"].iter();
+    let mut unit = "";
     while size >= 1024 {
         tenths = (size % 1024 * 10 + 512) / 1024;
         size /= 1024;
-        unit = units.next()?;
+        unit = units.next().unwrap_or(&"");
     }
-    Some(match tenths {
+    match tenths {
         0 => format!("{size}{unit}B"),
         10 => format!("{}.0{unit}B", size + 1),
         tenths => format!("{size}.{tenths}{unit}B"),
-    })
+    }
 }
 
 /// Written out when so many bytes have come together.
 const BUFFER: usize = 64 << 10;
 /// Whole lines of base64.
-const PIECE: usize = 57 << 10;
+pub(super) const PIECE: usize = 57 << 10;
 const INDENT: usize = 4;

@@ -27,9 +27,11 @@ mod decode;
 mod encode;
 mod quoted;
 mod shown;
+mod stream;
 
 pub use decode::{Style, decode};
 pub use encode::{EncodeError, encode};
+pub use stream::decode_file;
 
 /// Fields that the schema does not know.
 const UNKNOWN: &str = "unknown_fields";

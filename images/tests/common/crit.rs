@@ -1,10 +1,11 @@
 //! JSON beside crit's own.
 
 use std::fs;
+use std::io::Cursor;
 use std::path::Path;
 
 use criu_images::Image;
-use criu_images::json::{EncodeError, Style, decode, encode};
+use criu_images::json::{EncodeError, Style, decode, decode_file, encode};
 use criu_images::kind::{Entries, Kind};
 
 use super::python;
@@ -18,6 +19,9 @@ pub(crate) fn json(name: &str, bytes: &[u8], kind: &'static Kind, style: Style) 
     let mut out = Vec::new();
     let image = Image::parse(name, bytes, kind).unwrap();
     decode(image, style, &mut out).unwrap_or_else(|error| panic!("{error}"));
+    let mut again = Vec::new();
+    decode_file(name, Cursor::new(bytes), style, &mut again).unwrap();
+    assert!(out == again, "{name}: piece by piece it is another");
     String::from_utf8(out).unwrap()
 }
 

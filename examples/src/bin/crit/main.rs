@@ -145,10 +145,9 @@ fn run(word: Word) -> Fallible<ExitCode> {
     match word {
         Word::Decode { files, pretty, nopl } => {
             let style = Style { pretty, no_payload: nopl };
-            let bytes = read(files.input.as_deref())?;
             let to_terminal = files.out.is_none();
             let mut out = Output::create(files.out.as_deref())?;
-            decode(files.input.as_deref(), &bytes, style, &mut out)?;
+            decode(files.input.as_deref(), style, &mut out)?;
             if to_terminal {
                 writeln!(out)?;
             }
@@ -156,9 +155,8 @@ fn run(word: Word) -> Fallible<ExitCode> {
         }
         Word::Show { image, nopl } => {
             let style = Style { pretty: true, no_payload: nopl };
-            let bytes = read(Some(&image))?;
             let mut out = Output::create(None)?;
-            decode(Some(&image), &bytes, style, &mut out)?;
+            decode(Some(&image), style, &mut out)?;
             writeln!(out)?;
             out.keep()?;
         }
@@ -209,9 +207,17 @@ fn run(word: Word) -> Fallible<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn decode(path: Option<&Path>, bytes: &[u8], style: Style, out: &mut impl Write) -> Fallible<()> {
+fn decode(path: Option<&Path>, style: Style, out: &mut impl Write) -> Fallible<()> {
+    if let Some(path) = path {
+        let mut file = fs::File::open(path).map_err(|error| at(path, &error))?;
+        if file.metadata()?.is_file() {
+            return Ok(json::decode_file(&path.to_string_lossy(), &mut file, style, out)?);
+        }
+    }
+    // What comes through a pipe cannot be gone back in.
     let name = path.map_or("standard input".into(), |path| path.to_string_lossy());
-    Ok(json::decode(Image::detect(&name, bytes)?, style, out)?)
+    let bytes = read(path)?;
+    Ok(json::decode(Image::detect(&name, &bytes)?, style, out)?)
 }
 
 /// Kind and number of entries. What follows an entry is none, unlike to CRIU's crit.

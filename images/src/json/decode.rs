@@ -1,6 +1,5 @@
 //! Images to JSON: a walk over the wire bytes, by the tables of the schema.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use prost::Message as _;
@@ -367,7 +366,9 @@ impl<'o, W: Write> Writer<'o, W> {
                         ("", if kind_is_signed(kind) { signed.unsigned_abs() } else { number })
                     }
                 };
-                _ = write!(text, "{sign}0x{size:x}");
+                self.hex(sign, size);
+                self.scratch = text;
+                return;
             }
             Show::Dev => shown::device(number, false, &mut text),
             Show::Odev => shown::device(number, true, &mut text),
@@ -388,6 +389,29 @@ impl<'o, W: Write> Writer<'o, W> {
         }
         self.text(&text);
         self.scratch = text;
+    }
+
+    /// A number in hexadecimal, as a string.
+    fn hex(&mut self, sign: &str, number: u64) {
+        let mut digits = [0; 16];
+        let mut at = digits.len();
+        let mut left = number;
+        loop {
+            at -= 1;
+            if let Some(digit) = digits.get_mut(at) {
+                let value = u8::try_from(left % 16).unwrap_or(0);
+                *digit = if value < 10 { b'0' + value } else { b'a' - 10 + value };
+            }
+            left /= 16;
+            if left == 0 {
+                break;
+            }
+        }
+        self.buffer.push(b'"');
+        self.buffer.extend(sign.as_bytes());
+        self.buffer.extend(b"0x");
+        self.buffer.extend(digits.get(at..).unwrap_or_default());
+        self.buffer.push(b'"');
     }
 
     fn integer(&mut self, is_signed: bool, signed: i64, unsigned: u64) {
@@ -413,7 +437,9 @@ impl<'o, W: Write> Writer<'o, W> {
     /// A string, in ASCII only.
     fn text(&mut self, text: &str) {
         self.buffer.push(b'"');
-        if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        // Looks at every byte, which is quicker than to stop at the first.
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
             self.buffer.extend(text.as_bytes());
         } else {
             for char in text.chars() {
@@ -532,7 +558,7 @@ impl<'o, W: Write> Writer<'o, W> {
 
 /// The fields of a message, in the order of its bytes.
 fn occurrences(bytes: &[u8]) -> Result<Vec<Occurrence<'_>>, Fault> {
-    let mut all = Vec::with_capacity(8);
+    let mut all = Vec::with_capacity(16);
     let mut reader = Reader::new(bytes);
     while !reader.is_empty() {
         let start = reader.at();

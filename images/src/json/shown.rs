@@ -109,7 +109,8 @@ pub(super) fn flags(table: &str, value: u64, out: &mut String) {
     let mut left = value;
     let mut joint = "";
     for (name, bit) in table.iter().filter(|(_, bit)| value & bit != 0) {
-        _ = write!(out, "{joint}{name}");
+        out.push_str(joint);
+        out.push_str(name);
         left &= !bit;
         joint = " | ";
     }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! ImageSet ──▶ Checkpoint ──▶ Task ──▶ Memory
-//! (a set of     (its process    ├─▶ Thread
-//!  images)       tree)          ├─▶ Fd ──▶ OpenFile
-//!                               └─▶ Namespace
+//! (a set of     (its process  │ ├─▶ Thread ──▶ Seccomp
+//!  images)       tree)        │ └─▶ Fd ──▶ OpenFile
+//!                             └─▶ SavedNamespace ──▶ Mounts, Network
 //! ```
 //!
 //! An [`ImageSet`] owns what has been read; the others borrow from it.
@@ -25,7 +25,19 @@
 //! # Ok::<(), criu_images::Error>(())
 //! ```
 //!
-//! [`check`] finds out whether a set is whole. A [`CoreDump`] is a task as a debugger opens it.
+//! Views of the [`view`] module show it as people look at processes, and what a restore needs.
+//! [`check`] finds out whether a set is whole, a [`Diff`] what has changed between two. [`edit`] makes images
+//! that are otherwise. A [`CoreDump`] is a task as a debugger opens it.
+//!
+//! A set comes from a directory, from memory, or from whatever implements
+//! [`Source`](source::Source). Features, none of which is on by default:
+//!
+//! | feature | what |
+//! | --- | --- |
+//! | `json` | images as crit's JSON, and back |
+//! | `search` | literal bytes, bytes with gaps, and regular expressions in memory |
+//! | `serde` | views and differences serialize |
+//! | `tar` | sets in tar archives |
 //!
 //! Below lie the layers it is made of: the [catalogue](kind) of images, their [frame](Image), the
 //! [messages](proto) in them, and the [walk](memory::Pagemap) of a pagemap. [`DumpStats`] and

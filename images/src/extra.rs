@@ -61,7 +61,8 @@ pub(crate) enum Follow {
         inq: u64,
         outq: u64,
     },
-    Messages,
+    /// So many messages.
+    Messages(u32),
     /// So many values.
     Semaphores(u32),
     BpfMap {
@@ -94,7 +95,7 @@ impl Follow {
                     false => Self::Bytes { len, padding: padding(len, 4) },
                 }
             }
-            Extra::Msg => Self::Messages,
+            Extra::Msg => Self::Messages(entry.decode::<IpcMsgEntry>()?.qnum),
             Extra::Sem => Self::Semaphores(entry.decode::<IpcSemEntry>()?.nsems),
             Extra::BpfMap => {
                 let map: BpfmapDataEntry = entry.decode()?;
@@ -131,7 +132,7 @@ impl<'a> Image<'a> {
             Follow::BpfMap { keys, values } => {
                 Payload::BpfMap { keys: self.extra(keys)?, values: self.extra(values)? }
             }
-            Follow::Messages => self.messages(entry)?,
+            Follow::Messages(count) => self.messages(entry, count)?,
             Follow::Semaphores(count) => {
                 let bytes = self.padded(u64::from(count) * 2, 8)?;
                 let values = bytes.chunks_exact(2);
@@ -147,9 +148,9 @@ impl<'a> Image<'a> {
         Ok(bytes)
     }
 
-    fn messages(&mut self, entry: &RawEntry<'_>) -> Result<Payload<'a>> {
+    fn messages(&mut self, entry: &RawEntry<'_>, count: u32) -> Result<Payload<'a>> {
         let mut messages = Vec::new();
-        for _ in 0..entry.decode::<IpcMsgEntry>()?.qnum {
+        for _ in 0..count {
             let message = self.next_entry()?.ok_or_else(|| {
                 entry.fault(ErrorKind::Malformed("fewer messages follow than it counts"))
             })?;

@@ -11,8 +11,8 @@ use crate::proto::{
     BpfmapFileEntry, EventfdFileEntry, EventpollFileEntry, ExtFileEntry, FanotifyFileEntry,
     FdTypes, FdinfoEntry, FifoEntry, FileEntry, InetSkEntry, InotifyFileEntry, MemfdFileEntry,
     MemfdInodeEntry, NetlinkSkEntry, NsFileEntry, PacketSockEntry, PidfdEntry, PipeEntry,
-    RegFileEntry, RemapFilePathEntry, SignalfdEntry, TimerfdEntry, TtyFileEntry, TunfileEntry,
-    UnixSkEntry,
+    RegFileEntry, RemapFilePathEntry, SignalfdEntry, TimerfdEntry, TtyFileEntry, TtyInfoEntry,
+    TunfileEntry, UnixSkEntry,
 };
 use crate::set::ImageSet;
 use crate::words;
@@ -170,6 +170,15 @@ impl<'a> OpenFile<'a> {
         }
     }
 
+    /// The terminal behind a terminal's file: its settings, size, session and foreground group. Both ends
+    /// of a pseudo terminal have one each.
+    pub fn terminal(&self) -> Option<&'a TtyInfoEntry> {
+        match self.file {
+            File::Tty(tty) => self.table.terminals.get(&tty.tty_info_id),
+            _ => None,
+        }
+    }
+
     /// The other end of a unix socket, or of a TCP connection when it belongs to the tree, too.
     pub fn peer(&self) -> Option<OpenFile<'a>> {
         match self.file {
@@ -201,6 +210,7 @@ impl fmt::Display for OpenFile<'_> {
 pub(crate) struct FileTable {
     files: HashMap<u32, File>,
     memfds: HashMap<u64, MemfdInodeEntry>,
+    terminals: HashMap<u32, TtyInfoEntry>,
     remaps: HashMap<u32, RemapFilePathEntry>,
     /// File ids of unix sockets by inode.
     unix: HashMap<u32, u32>,
@@ -213,6 +223,7 @@ impl FileTable {
         let mut table = Self {
             files: HashMap::new(),
             memfds: HashMap::new(),
+            terminals: HashMap::new(),
             remaps: HashMap::new(),
             unix: HashMap::new(),
             connections: HashMap::new(),
@@ -225,6 +236,10 @@ impl FileTable {
         }
         set.for_each(kind::MEMFD_INODE, 0, |entry: MemfdInodeEntry| {
             table.memfds.insert(entry.inode_id, entry);
+            Ok(())
+        })?;
+        set.for_each(kind::TTY_INFO, 0, |entry: TtyInfoEntry| {
+            table.terminals.insert(entry.id, entry);
             Ok(())
         })?;
         set.for_each(kind::REMAP_FPATH, 0, |entry: RemapFilePathEntry| {

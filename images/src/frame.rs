@@ -209,7 +209,6 @@ impl<'a> Image<'a> {
 }
 
 impl<'a> RawEntry<'a> {
-    #[cfg(feature = "json")]
     pub(crate) fn new(image: &'a str, offset: u64, bytes: &'a [u8]) -> Self {
         Self { image, offset, bytes }
     }

@@ -1,5 +1,8 @@
 //! The catalogue of images: every kind of file a set can have.
 
+use crate::proto::{GhostChunkEntry, PagemapHead};
+use crate::schema::{Entry, Message};
+
 /// A kind of image file.
 ///
 /// ```
@@ -86,6 +89,15 @@ impl Kind {
             None => self.file.to_owned(),
             Some((prefix, 16, suffix)) => format!("{prefix}{id:x}{suffix}"),
             Some((prefix, _, suffix)) => format!("{prefix}{id}{suffix}"),
+        }
+    }
+
+    /// The message of an entry; `None` of a raw image. The first of some images is another.
+    pub(crate) fn entry_message(&self, first: bool) -> Option<&'static Message> {
+        match (self.entries, first) {
+            (Entries::Pagemap, true) => Some(PagemapHead::schema()),
+            (Entries::Ghost, false) => Some(GhostChunkEntry::schema()),
+            _ => Message::by_name(self.message),
         }
     }
 

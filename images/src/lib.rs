@@ -94,6 +94,7 @@ mod typed;
 pub mod view;
 mod wire;
 mod words;
+mod writer;
 
 pub use arch::Architecture;
 pub use caps::Capabilities;
@@ -114,3 +115,4 @@ pub use sockets::UnixAddress;
 pub use stats::{DumpStats, RestoreStats};
 pub use task::{State, Task, Thread};
 pub use text::Text;
+pub use writer::ImageWriter;

@@ -28,8 +28,8 @@ use criu_images::kind::{Entries, Kind};
 use criu_images::memory::PageSource;
 use criu_images::source::{InMemory, Source};
 use criu_images::{
-    Action, Architecture, Checkpoint, Image, ImageSet, NamespaceKind, Seccomp, Severity, Signal,
-    State, Task, Text, TimerKind, check, view,
+    Action, Architecture, Checkpoint, Image, ImageSet, ImageWriter, NamespaceKind, Seccomp,
+    Severity, Signal, State, Task, Text, TimerKind, check, view,
 };
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::wait::waitpid;
@@ -82,7 +82,8 @@ fn served(suite: &str, words: &[&str]) {
     kitchen.change(&edited, words.contains(&"inet"));
 }
 
-/// Every image is of a known kind and consists of entries and what belongs to them.
+/// Every image is of a known kind and consists of entries and what belongs to them: written again, it is
+/// the same.
 fn every_byte_is_known(images: &Path) {
     let mut payloads = 0;
     for entry in fs::read_dir(images).unwrap() {
@@ -96,10 +97,13 @@ fn every_byte_is_known(images: &Path) {
         }
         let bytes = fs::read(images.join(&name)).unwrap();
         let mut image = Image::parse(&name, &bytes, kind).unwrap();
+        let mut again = ImageWriter::new(kind, Vec::new()).unwrap();
         while let Some(entry) = image.next_entry().unwrap() {
             let payload = image.payload(&entry).unwrap();
             payloads += usize::from(payload != criu_images::Payload::None);
+            again.raw(entry.bytes(), &payload).unwrap();
         }
+        assert!(again.finish().unwrap() == bytes, "{name} is written otherwise");
     }
     assert!(payloads > 8, "{payloads}");
 }
@@ -253,6 +257,10 @@ fn files_are(checkpoint: Checkpoint<'_>) {
     assert_eq!(words.len(), 2);
     assert!(words.contains(&"pipe") && words.contains(&"eventfd"), "{words:?}");
     assert!(matches!(by_word(&fds, "eventfd").file.file(), File::Eventfd(e) if e.counter == 7));
+
+    let terminals: Vec<_> = fds.iter().filter_map(|fd| fd.file.terminal()).collect();
+    let size = terminals[0].winsize.as_ref().unwrap();
+    assert_eq!((terminals.len(), size.ws_row, size.ws_col), (2, 30, 100));
 
     let locks = checkpoint.locks().unwrap();
     let locks: Vec<_> = locks.iter().map(|lock| (lock.flag, lock.r#type, lock.start)).collect();

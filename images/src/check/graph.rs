@@ -8,10 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::{File, OpenFile};
 use crate::frame::Image;
 use crate::kind::{self, Entries, Kind};
-use crate::proto::{
-    GhostChunkEntry, PipeDataEntry, RemapFilePathEntry, RemapType, SkPacketEntry, TtyInfoEntry,
-};
-use crate::schema::{Entry, Message};
+use crate::proto::{PipeDataEntry, RemapFilePathEntry, RemapType, SkPacketEntry};
+use crate::schema::Message;
 use crate::set::ImageSet;
 
 /// Every image but pagemaps, entry by entry, with what follows each.
@@ -38,10 +36,7 @@ fn read(set: &ImageSet, name: &str, kind: &'static Kind) -> Result<()> {
     let mut image = Image::parse(name, &bytes, kind)?;
     let mut count = 0u64;
     while let Some(entry) = image.next_entry()? {
-        let message = match (kind.entries, count) {
-            (Entries::Ghost, 1..) => GhostChunkEntry::schema(),
-            _ => message,
-        };
+        let message = kind.entry_message(count == 0).unwrap_or(message);
         message.check(entry.bytes()).map_err(|fault| entry.fault(fault))?;
         image.payload(&entry)?;
         count += 1;
@@ -59,10 +54,6 @@ pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
         return;
     };
     let mut known = Known::default();
-    findings.take(set.for_each(kind::TTY_INFO, 0, |tty: TtyInfoEntry| {
-        known.terminals.insert(tty.id);
-        Ok(())
-    }));
     for file in &files {
         known.add(file);
     }
@@ -120,7 +111,6 @@ struct Known {
     files: HashSet<u32>,
     pipes: HashSet<u32>,
     fifos: HashSet<u32>,
-    terminals: HashSet<u32>,
 }
 
 impl Known {
@@ -152,7 +142,7 @@ fn check_file(
         File::Fifo(fifo) => beside(fifo.regf_id),
         File::Tty(tty) => {
             beside(tty.regf_id);
-            if !known.terminals.contains(&tty.tty_info_id) {
+            if file.terminal().is_none() {
                 dangling(Severity::Error, "terminal", tty.tty_info_id.into());
             }
         }

@@ -8,8 +8,8 @@ use super::{BYTES, EXTRA, OLD, UNKNOWN, quoted, shown};
 use crate::error::{Error, ErrorKind, Fault, WriteError};
 use crate::extra::Payload;
 use crate::frame::{Image, RawEntry};
-use crate::kind::{Entries, Extra, Kind};
-use crate::schema::{Entry, Field, Label, Message, Show, Type};
+use crate::kind::Extra;
+use crate::schema::{Field, Label, Message, Show, Type};
 use crate::wire::{Reader, WireType};
 
 /// How JSON is written.
@@ -72,15 +72,6 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// The message of an entry: the first of some images is another.
-pub(super) fn message_of(kind: &Kind, message: &'static Message, first: bool) -> &'static Message {
-    match (kind.entries, first) {
-        (Entries::Pagemap, true) => crate::proto::PagemapHead::schema(),
-        (Entries::Ghost, false) => crate::proto::GhostChunkEntry::schema(),
-        _ => message,
-    }
-}
-
 pub(super) struct Writer<'o, W> {
     out: &'o mut W,
     buffer: Vec<u8>,
@@ -122,7 +113,7 @@ impl<'o, W: Write> Writer<'o, W> {
         self.begin(&image);
         let mut first = true;
         while let Some(entry) = image.next_entry()? {
-            let message = message_of(kind, message, first);
+            let message = kind.entry_message(first).unwrap_or(message);
             self.item(first);
             first = false;
             self.entry(&mut image, &entry, message)?;

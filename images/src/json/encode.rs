@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::{BYTES, EXTRA, OLD, UNKNOWN, quoted, shown};
-use crate::kind::{ALL, Entries, Extra, Kind};
+use crate::kind::{ALL, Extra, Kind};
 use crate::schema::{Entry, Field, Label, Message, Show, Type};
 
 /// Why JSON makes no image.
@@ -177,12 +177,7 @@ fn entry_bytes(
     out: &mut Vec<u8>,
 ) -> Fallible<()> {
     let extra = entry.remove(EXTRA);
-    let schema = match (kind.entries, first) {
-        (Entries::Pagemap, true) => Some(crate::proto::PagemapHead::schema()),
-        (Entries::Ghost, false) => Some(crate::proto::GhostChunkEntry::schema()),
-        _ => Message::by_name(kind.message),
-    };
-    let schema = schema.ok_or("this kind has no entries")?;
+    let schema = kind.entry_message(first).ok_or("this kind has no entries")?;
     if schema.name == "pagemap_entry" && !entry.contains_key(COMPAT_NR_PAGES) {
         // As CRIU named it before 4.2, when it was the only one.
         if let Some(pages) = entry.remove("nr_pages") {

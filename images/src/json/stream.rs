@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 
 use super::EXTRA;
-use super::decode::{PIECE, Stop, Style, Writer, message_of};
+use super::decode::{PIECE, Stop, Style, Writer};
 use crate::error::{Error, ErrorKind, Fault, Result, WriteError};
 use crate::extra::Follow;
 use crate::frame::{Image, MAX_ENTRY, RawEntry};
@@ -66,7 +66,7 @@ pub fn decode_file(
             let (offset, limit) = (usize::try_from(start).unwrap_or(usize::MAX), MAX_ENTRY.into());
             return Err(Error::new(name, ErrorKind::TooLarge { size, limit }.at(offset)).into());
         }
-        let message = message_of(kind, first_message, first);
+        let message = kind.entry_message(first).unwrap_or(first_message);
         writer.item(first);
         writer.open(b'{');
         let mut empty = true;
@@ -104,7 +104,7 @@ fn extra<R: Read + Seek, W: Write>(
     buffer: &mut Vec<u8>,
 ) -> Result<bool, WriteError> {
     let (parts, padding) = match follow {
-        Follow::Nothing | Follow::Messages | Follow::Semaphores(_) => return Ok(true),
+        Follow::Nothing | Follow::Messages(_) | Follow::Semaphores(_) => return Ok(true),
         Follow::Bytes { len, padding } => ([len, 0], padding),
         Follow::Rest => ([file.left(), 0], 0),
         Follow::Tcp { inq, outq } => ([inq, outq], 0),

@@ -28,6 +28,7 @@ mod encode;
 mod quoted;
 mod shown;
 mod stream;
+mod values;
 
 pub use decode::{Style, decode};
 pub use encode::{EncodeError, encode};

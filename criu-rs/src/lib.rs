@@ -78,6 +78,7 @@ mod namespace;
 mod network;
 mod options;
 mod page_server;
+pub mod pages;
 mod pid;
 mod pre_dump;
 mod probe_cache;

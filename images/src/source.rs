@@ -70,6 +70,14 @@ impl Blob {
         }
     }
 
+    /// The file to read from, and where it begins in it; `None` when the bytes are in memory.
+    pub(crate) fn file(&self) -> Option<(&File, u64)> {
+        match &self.0 {
+            Inner::File { file, start, .. } => Some((file, *start)),
+            _ => None,
+        }
+    }
+
     /// The bytes, unless they have to be read.
     pub fn bytes(&self) -> Option<&[u8]> {
         match &self.0 {

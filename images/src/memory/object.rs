@@ -1,5 +1,6 @@
 //! The pages of one object, a task's memory or shared memory, down the chain of parent sets.
 
+use std::fs::File;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::chain::Level;
@@ -205,6 +206,25 @@ impl<'a> Object<'a> {
     pub(crate) fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let read = self.pages()?.read_at(offset, buf);
         read.map_err(|error| Error::new(self.level.place(&self.pages_file), error))
+    }
+
+    /// The runs with bytes of their own, here and in the parent sets: range, file as seen from the first set,
+    /// offset in it. Compressed ones are left out.
+    pub(crate) fn stored(&self, each: &mut impl FnMut(u64, u64, String, u64)) -> Result<()> {
+        for placed in self.runs.iter().filter(|placed| placed.blocks.is_none()) {
+            if let Some(offset) = placed.offset {
+                each(placed.run.start, placed.end, self.level.place(&self.pages_file), offset);
+            }
+        }
+        match self.parent()? {
+            Some(parent) => parent.stored(each),
+            None => Ok(()),
+        }
+    }
+
+    /// The pages file as a file, and where it begins in it.
+    pub(crate) fn file(&self) -> Result<Option<(&File, u64)>> {
+        Ok(self.pages()?.file())
     }
 
     /// So many bytes of the pages file, if they are in memory.

@@ -297,11 +297,11 @@ fn check_run(run: &Run, free: u64, page_size: u64) -> Result<u64, Fault> {
 }
 
 // The fields of `pagemap_entry`.
-const VADDR: u32 = 1;
-const COMPAT_NR_PAGES: u32 = 2;
+pub(super) const VADDR: u32 = 1;
+pub(super) const COMPAT_NR_PAGES: u32 = 2;
 const IN_PARENT: u32 = 3;
-const FLAGS: u32 = 4;
-const NR_PAGES: u32 = 5;
+pub(super) const FLAGS: u32 = 4;
+pub(super) const NR_PAGES: u32 = 5;
 const BLOCKS: u32 = 6;
 const FLAGS_KEY: u8 = key(FLAGS);
 const NR_PAGES_KEY: u8 = key(NR_PAGES);

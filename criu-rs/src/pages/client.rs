@@ -1,0 +1,230 @@
+//! The client: sends the pages of a checkpoint to a page server, ours or CRIU's.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use criu_images::memory::{PageFlags, PageObject, PageSet, PageSource, StoredPages};
+use nix::sys::sendfile::sendfile;
+
+use super::error::PagesError;
+use super::page_size;
+use super::proto::{Command, Header, LAZY, Layout, PARENT, PRESENT, object_id};
+use super::receive::Socket;
+
+/// A connection to a page server.
+///
+/// ```no_run
+/// use criu_rs::pages::{Client, Layout};
+///
+/// // The pages of a checkpoint, to where its other images have gone already.
+/// let mut client = Client::connect("198.51.100.7:27000", Layout::Wide)?;
+/// let sent = client.send_set("/ckpt")?;
+/// client.close()?;
+/// println!("{} pages", sent.pages);
+/// # Ok::<(), criu_rs::pages::PagesError>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    socket: Socket,
+    layout: Layout,
+}
+
+/// What has been sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sent {
+    /// Objects.
+    pub objects: u64,
+    /// Pages with their bytes.
+    pub pages: u64,
+    /// Pages that the server has in its parent set.
+    pub holes: u64,
+}
+
+impl Client {
+    /// Connects over TCP. The server does not say which layout it speaks.
+    ///
+    /// # Errors
+    /// Those of connecting.
+    pub fn connect(address: impl ToSocketAddrs, layout: Layout) -> Result<Self, PagesError> {
+        let tcp = TcpStream::connect(address).map_err(PagesError::socket("connect"))?;
+        tcp.set_nodelay(true).map_err(PagesError::socket("set up the connection"))?;
+        Ok(Self::new(Socket::Tcp(tcp), layout))
+    }
+
+    /// Connects to a unix socket.
+    ///
+    /// # Errors
+    /// Those of connecting.
+    pub fn connect_unix(path: impl AsRef<Path>, layout: Layout) -> Result<Self, PagesError> {
+        let unix = UnixStream::connect(path).map_err(PagesError::socket("connect"))?;
+        Ok(Self::new(Socket::Unix(unix), layout))
+    }
+
+    /// Takes a connected socket.
+    pub fn new(socket: Socket, layout: Layout) -> Self {
+        Self { socket, layout }
+    }
+
+    /// Sends all pages of the set in a directory: shared memory first, as CRIU does. Pages that the set leaves to
+    /// a parent set are left to the server's parent set where it has one of the object, and else sent.
+    ///
+    /// # Errors
+    /// [`PagesError`].
+    pub fn send_set(&mut self, directory: impl AsRef<Path>) -> Result<Sent, PagesError> {
+        let set = PageSet::open(directory.as_ref(), page_size())?;
+        let mut objects = set.objects()?;
+        objects.sort_by_key(|object| matches!(object, PageObject::Task(_)));
+        let mut sent = Sent::default();
+        for object in objects {
+            if let Some(pages) = set.pages(object)? {
+                self.send_object(object, &pages, &mut sent)?;
+            }
+        }
+        Ok(sent)
+    }
+
+    fn send_object(
+        &mut self,
+        object: PageObject,
+        stored: &StoredPages<'_>,
+        sent: &mut Sent,
+    ) -> Result<(), PagesError> {
+        let id = object_id(object);
+        self.put(Header { command: Command::Open2, flags: 0, pages: 0, address: 0, id })?;
+        let mut answer = [0];
+        self.get(&mut answer)?;
+        let has_parent = answer == [1];
+        sent.objects += 1;
+        let page = page_size().bytes();
+        for run in stored.runs() {
+            let lazy = if run.flags.contains(PageFlags::LAZY) { LAZY } else { 0 };
+            if run.flags.contains(PageFlags::PARENT) && has_parent {
+                let (flags, pages, address) = (PARENT, run.pages, run.start);
+                self.put(Header { command: Command::AddF, flags, pages, address, id })?;
+                sent.holes += pages;
+                continue;
+            }
+            let (mut at, end) =
+                (run.start, run.start.saturating_add(run.pages.saturating_mul(page)));
+            while at < end {
+                let chunk = stored.chunk(at)?.until(end);
+                let most = u64::from(u32::MAX).min(PIECE);
+                let pages = (chunk.size() / page).min(most).max(1);
+                if let criu_images::memory::Content::Absent(_) = chunk.content {
+                    // Kept back by the dump: there are no bytes to send.
+                    let flags = LAZY;
+                    self.put(Header { command: Command::AddF, flags, pages, address: at, id })?;
+                    at = at.saturating_add(pages.saturating_mul(page));
+                    continue;
+                }
+                let flags = PRESENT | lazy;
+                self.put(Header { command: Command::AddF, flags, pages, address: at, id })?;
+                self.send_pages(stored, at, pages.saturating_mul(page))?;
+                sent.pages += pages;
+                at = at.saturating_add(pages.saturating_mul(page));
+            }
+        }
+        Ok(())
+    }
+
+    fn send_pages(
+        &mut self,
+        stored: &StoredPages<'_>,
+        address: u64,
+        size: u64,
+    ) -> Result<(), PagesError> {
+        let failed = |source| PagesError::Socket { what: "send pages", source };
+        let mut left = usize::try_from(size).unwrap_or(usize::MAX);
+        if let Some((file, offset, _)) = stored.in_file(address)? {
+            let mut at = i64::try_from(offset).map_err(io::Error::other).map_err(failed)?;
+            while left > 0 {
+                match sendfile(&self.socket, file, Some(&mut at), left) {
+                    Ok(0) => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
+                    Ok(now) => left = left.saturating_sub(now),
+                    Err(nix::errno::Errno::EINTR) => {}
+                    Err(error) => return Err(failed(error.into())),
+                }
+            }
+            return Ok(());
+        }
+        let mut at = address;
+        let mut buffer = vec![0; left.min(1 << 20)];
+        while left > 0 {
+            let now = left.min(buffer.len());
+            let piece = buffer.get_mut(..now).unwrap_or_default();
+            stored.read_at(at, piece)?;
+            self.socket.write_all(piece).map_err(failed)?;
+            left -= now;
+            at = at.saturating_add(now as u64);
+        }
+        Ok(())
+    }
+
+    /// Asks whether the server's parent set has an object.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn parent_has(&mut self, object: PageObject) -> Result<bool, PagesError> {
+        let id = object_id(object);
+        self.put(Header { command: Command::Parent, flags: 0, pages: 0, address: 0, id })?;
+        let mut answer = [0; 4];
+        self.get(&mut answer)?;
+        Ok(i32::from_ne_bytes(answer) != 0)
+    }
+
+    /// Wants pages of a task: at most so many from an address on. Returns their bytes, of one page at least.
+    ///
+    /// # Errors
+    /// Those of the socket, of which one is the server's answer to what it does not have.
+    pub fn fetch(&mut self, pid: u32, address: u64, pages: u64) -> Result<Vec<u8>, PagesError> {
+        let id = pid.into();
+        self.put(Header { command: Command::Get, flags: 0, pages, address, id })?;
+        let mut head = [0; 32];
+        let size = self.layout.size();
+        self.get(head.get_mut(..size).unwrap_or_default())?;
+        let wrong =
+            |what: String| PagesError::Protocol(super::session::ProtocolError { at: 0, what });
+        let answer = Header::parse(self.layout, &head);
+        let answer = answer.map_err(|word| wrong(format!("no command is {word:#x}")))?;
+        if answer.address != address || answer.id != id || !(1..=pages).contains(&answer.pages) {
+            return Err(wrong(format!(
+                "the answer is of {} pages at {:#x}",
+                answer.pages, answer.address
+            )));
+        }
+        let bytes = answer.pages.saturating_mul(page_size().bytes());
+        let mut found = vec![0; usize::try_from(bytes).unwrap_or(0)];
+        self.get(&mut found)?;
+        Ok(found)
+    }
+
+    /// Says that all is sent, and waits until the server has taken it.
+    ///
+    /// # Errors
+    /// [`PagesError::Refused`] when it has not; those of the socket.
+    pub fn close(mut self) -> Result<(), PagesError> {
+        self.put(Header { command: Command::Close, flags: 0, pages: 0, address: 0, id: 0 })?;
+        let mut answer = [0; 4];
+        self.get(&mut answer)?;
+        match i32::from_ne_bytes(answer) {
+            0 => Ok(()),
+            status => Err(PagesError::Refused(status)),
+        }
+    }
+
+    fn put(&mut self, header: Header) -> Result<(), PagesError> {
+        let bytes = header.to_bytes(self.layout).unwrap_or_default();
+        let bytes = bytes.get(..self.layout.size()).unwrap_or_default();
+        self.socket.write_all(bytes).map_err(PagesError::socket("send"))
+    }
+
+    fn get(&mut self, buffer: &mut [u8]) -> Result<(), PagesError> {
+        self.socket.read_exact(buffer).map_err(PagesError::socket("wait for an answer"))
+    }
+}
+
+/// So many pages are announced at once.
+const PIECE: u64 = 1 << 20;

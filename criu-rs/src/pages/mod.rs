@@ -1,0 +1,37 @@
+//! Pages over a socket: a server that receives the memory of dumps and serves that of checkpoints, and a
+//! client that sends it.
+//!
+//! ```text
+//! criu dump --page-server ──▶                ┌─▶ pagemap-*.img, pages-*.img
+//!                     Client ──▶   Server  ──┤
+//!        criu lazy-pages ◀────               └── images of a checkpoint
+//! ```
+//!
+//! The protocol is CRIU's, of every generation: a server recognises which of the two headers a client speaks.
+//! [`Session`] is the protocol without a socket, [`Store`] a directory that pages come into.
+
+mod client;
+mod error;
+pub mod proto;
+mod receive;
+mod serve;
+mod server;
+mod session;
+mod store;
+
+use criu_images::memory::PageSize;
+
+pub use client::{Client, Sent};
+pub use error::PagesError;
+pub use proto::{Command, Header, Layout};
+pub use receive::{Received, Socket, serve_connection};
+pub use server::{Handle, Limits, Metrics, Server, SessionReport};
+pub use session::{ProtocolError, Session, Step};
+pub use store::Store;
+
+/// The page size of this machine. Both ends have the same; nobody says which.
+pub fn page_size() -> PageSize {
+    let found = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    let bytes = found.ok().flatten().and_then(|bytes| u64::try_from(bytes).ok());
+    bytes.and_then(PageSize::new).unwrap_or(PageSize::K4)
+}

@@ -1,0 +1,400 @@
+//! One connection: what comes over it into a store, and pages of a set over it.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use criu_images::memory::PageSet;
+
+use super::error::PagesError;
+use super::page_size;
+use super::proto::Layout;
+use super::serve;
+use super::server::{Counters, Limits};
+use super::session::{Session, Step};
+use super::store::Store;
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+}
+
+/// What came over a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Received {
+    /// Objects begun.
+    pub objects: u64,
+    /// Pages whose bytes have come.
+    pub pages: u64,
+    /// Pages left to the parent set.
+    pub holes: u64,
+    /// Pages that have been sent because they were wanted.
+    pub served: u64,
+    /// The layout that the peer spoke.
+    pub layout: Option<Layout>,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Does what a peer asks for over a connection until it says that all is sent: puts pages into a store, and
+/// sends those of a set.
+///
+/// It has at most a MiB of what has been received in memory, and as much as a pagemap takes for each object.
+///
+/// # Errors
+/// [`PagesError`]. The peer is told by the end of the connection, or by the answer to its last word; the store
+/// has no pagemap of this session then.
+pub fn serve_connection(
+    socket: &mut Socket,
+    store: Option<&mut Store>,
+    source: Option<&PageSet>,
+    layout: Option<Layout>,
+    limits: &Limits,
+    counters: &Counters,
+) -> Result<Received, PagesError> {
+    let mut connection = Connection {
+        socket,
+        store,
+        source: source.map(serve::Source::new),
+        session: Session::new(layout),
+        buffer: vec![0; BUFFER],
+        window: 0..0,
+        waiting: Vec::new(),
+        received: Received::default(),
+        limits,
+        counters,
+        begun: Instant::now(),
+        bytes: 0,
+    };
+    let result = connection.run();
+    let mut received = connection.received;
+    received.layout = connection.session.layout();
+    received.time = connection.begun.elapsed();
+    result.map(|()| received)
+}
+
+struct Connection<'c> {
+    socket: &'c mut Socket,
+    store: Option<&'c mut Store>,
+    source: Option<serve::Source<'c>>,
+    session: Session,
+    buffer: Vec<u8>,
+    /// What of the buffer has been received and not yet been taken.
+    window: Range<usize>,
+    /// Places in the buffer whose bytes are to be written, in this order.
+    waiting: Vec<Range<usize>>,
+    received: Received,
+    limits: &'c Limits,
+    counters: &'c Counters,
+    begun: Instant,
+    bytes: u64,
+}
+
+impl Connection<'_> {
+    fn run(&mut self) -> Result<(), PagesError> {
+        self.socket
+            .prepare(self.limits.idle)
+            .map_err(PagesError::socket("set up the connection"))?;
+        loop {
+            let unread = self.buffer.get(self.window.clone()).unwrap_or_default();
+            let (taken, step) = self.session.next(unread)?;
+            let start = self.window.start;
+            self.window.start += taken;
+            match step {
+                Step::Payload(size) => self.waiting.push(start..start + size),
+                Step::Run { address, pages, flags } => self.take_run(address, pages, flags)?,
+                Step::More(need) => self.receive(need)?,
+                Step::MoreOrAssume => self.receive_or_assume()?,
+                Step::Open { object, answer } => {
+                    self.write_waiting()?;
+                    self.received.objects += 1;
+                    let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
+                    store.begin(object)?;
+                    if answer {
+                        let parent = store.parent_has(object)?;
+                        self.answer(&[u8::from(parent)])?;
+                    }
+                }
+                Step::Parent { object } => {
+                    let store = self.store.as_deref().ok_or_else(receives_nothing)?;
+                    let parent = store.parent_has(object)?;
+                    self.answer(&i32::from(parent).to_ne_bytes())?;
+                }
+                Step::Get { pid, address, pages, id } => {
+                    let layout = self.session.layout().unwrap_or(Layout::Wide);
+                    let source = self.source.as_mut().ok_or(PagesError::NoPage {
+                        pid,
+                        address,
+                        why: "this server serves no pages".to_owned(),
+                    })?;
+                    let sent = source.send(self.socket, layout, pid, address, pages, id)?;
+                    self.received.served += sent;
+                    self.counters.served.fetch_add(sent, Ordering::Relaxed);
+                }
+                Step::Close => return self.close(),
+                Step::Ended => return Ok(()),
+            }
+        }
+    }
+
+    fn take_run(&mut self, address: u64, pages: u64, flags: u16) -> Result<(), PagesError> {
+        let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
+        store.run(address, pages, flags)?;
+        let (counter, count) = match self.session.payload() {
+            0 => (&self.counters.holes, &mut self.received.holes),
+            _ => (&self.counters.pages, &mut self.received.pages),
+        };
+        counter.fetch_add(pages, Ordering::Relaxed);
+        *count += pages;
+        self.bytes = self.bytes.saturating_add(self.session.payload());
+        match self.bytes > self.limits.bytes {
+            true => Err(PagesError::TooMuch(self.limits.bytes)),
+            false => Ok(()),
+        }
+    }
+
+    /// Everything has been sent: the answer says whether everything is stored.
+    fn close(&mut self) -> Result<(), PagesError> {
+        let stored = self.write_waiting().and_then(|()| match self.store.as_deref_mut() {
+            Some(store) => store.finish(),
+            None => Ok(()),
+        });
+        let status: i32 = match &stored {
+            Ok(()) => 0,
+            Err(PagesError::File { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
+            Err(_) => libc::EIO,
+        };
+        self.answer(&status.to_ne_bytes())?;
+        stored?;
+        // Whoever ends a TCP connection first keeps its port busy for a while: that is the client's part.
+        self.socket.wait_for_end();
+        Ok(())
+    }
+
+    fn answer(&mut self, bytes: &[u8]) -> Result<(), PagesError> {
+        self.socket.write_all(bytes).map_err(PagesError::socket("answer"))
+    }
+
+    /// Writes what waits, and makes room for `need` bytes of what has not been taken.
+    fn receive(&mut self, need: usize) -> Result<(), PagesError> {
+        self.write_waiting()?;
+        if self.window.is_empty() {
+            self.window = 0..0;
+        } else if self.window.start + need > self.buffer.len() {
+            self.buffer.copy_within(self.window.clone(), 0);
+            self.window = 0..self.window.len();
+        }
+        if self.begun.elapsed() > self.limits.total {
+            return Err(PagesError::TimedOut("the session"));
+        }
+        let room = self.buffer.get_mut(self.window.end..).unwrap_or_default();
+        match read(self.socket, room) {
+            Ok(0) => {
+                let got = self.counters.stopping.load(Ordering::Relaxed);
+                Err(if got { PagesError::Stopped } else { PagesError::Gone(self.bytes) })
+            }
+            Ok(size) => {
+                self.window.end += size;
+                self.counters.bytes.fetch_add(size as u64, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) if is_timeout(&error) => Err(PagesError::TimedOut("the next word")),
+            Err(source) => Err(PagesError::Socket { what: "receive", source }),
+        }
+    }
+
+    fn receive_or_assume(&mut self) -> Result<(), PagesError> {
+        let set = |socket: &mut Socket, time| {
+            socket.set_timeout(time).map_err(PagesError::socket("set up the connection"))
+        };
+        set(self.socket, Some(A_WHILE))?;
+        let received = self.receive(Layout::Wide.size());
+        set(self.socket, self.limits.idle)?;
+        match received {
+            Err(PagesError::TimedOut(_) | PagesError::Gone(_)) => {
+                self.session.assume(Layout::Narrow);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Writes the places of the buffer that belong to pages.
+    fn write_waiting(&mut self) -> Result<(), PagesError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let Some(store) = self.store.as_deref() else {
+            return Err(receives_nothing());
+        };
+        let Some(mut file) = store.pages() else {
+            return Err(receives_nothing());
+        };
+        let buffer = &self.buffer;
+        let slices = self.waiting.iter().filter_map(|range| buffer.get(range.clone()));
+        let mut slices: Vec<IoSlice<'_>> = slices.map(IoSlice::new).collect();
+        write_all(&mut file, &mut slices).map_err(|error| store.failed(error))?;
+        self.waiting.clear();
+        Ok(())
+    }
+}
+
+fn receives_nothing() -> PagesError {
+    PagesError::Socket {
+        what: "take pages",
+        source: io::Error::new(io::ErrorKind::Unsupported, "this server only serves pages"),
+    }
+}
+
+/// Writes all of them, as many at once as the system takes.
+fn write_all(file: &mut &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    while !slices.is_empty() {
+        let now = slices.len().min(AT_ONCE);
+        match file.write_vectored(slices.get(..now).unwrap_or_default()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(size) => IoSlice::advance_slices(&mut slices, size),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn read(socket: &mut Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+impl Socket {
+    fn prepare(&mut self, idle: Option<Duration>) -> io::Result<()> {
+        if let Self::Tcp(tcp) = self {
+            tcp.set_nodelay(true)?;
+        }
+        self.set_timeout(idle)
+    }
+
+    fn set_timeout(&mut self, time: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => {
+                tcp.set_read_timeout(time)?;
+                tcp.set_write_timeout(time)
+            }
+            Self::Unix(unix) => {
+                unix.set_read_timeout(time)?;
+                unix.set_write_timeout(time)
+            }
+        }
+    }
+
+    /// Until the peer ends the connection, or for a while.
+    fn wait_for_end(&mut self) {
+        if self.set_timeout(Some(A_WHILE)).is_ok() {
+            let _ = self.read(&mut [0]);
+        }
+    }
+
+    /// Ends the connection in both directions, for whoever uses it.
+    pub(crate) fn shutdown(&self) {
+        let _ = match self {
+            Self::Tcp(tcp) => tcp.shutdown(Shutdown::Both),
+            Self::Unix(unix) => unix.shutdown(Shutdown::Both),
+        };
+    }
+
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(tcp) => tcp.try_clone().map(Self::Tcp),
+            Self::Unix(unix) => unix.try_clone().map(Self::Unix),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.read(buffer),
+            Self::Unix(unix) => unix.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.write(bytes),
+            Self::Unix(unix) => unix.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(tcp) => tcp.as_fd(),
+            Self::Unix(unix) => unix.as_fd(),
+        }
+    }
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(tcp) => match tcp.peer_addr() {
+                Ok(address) => address.fmt(f),
+                Err(_) => f.write_str("a client that has gone"),
+            },
+            Self::Unix(_) => f.write_str("a unix socket"),
+        }
+    }
+}
+
+impl Received {
+    /// Bytes of pages received.
+    pub fn bytes(&self) -> u64 {
+        self.pages.saturating_mul(page_size().bytes())
+    }
+}
+
+impl fmt::Display for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { objects, pages, holes, served, time, .. } = self;
+        write!(f, "{pages} pages of {objects} objects")?;
+        if *holes > 0 {
+            write!(f, ", {holes} left to the parent set")?;
+        }
+        if *served > 0 {
+            write!(f, ", {served} served")?;
+        }
+        write!(f, " in {time:.3?}")
+    }
+}
+
+/// Bytes of a connection's buffer.
+const BUFFER: usize = 1 << 20;
+/// As many places are written by one system call.
+const AT_ONCE: usize = 1024;
+/// Long enough for bytes that are on their way.
+const A_WHILE: Duration = Duration::from_millis(500);

@@ -1,0 +1,94 @@
+//! Pages that are wanted, straight from images.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use criu_images::memory::{PageObject, PageSet, PageSource, StoredPages};
+use nix::sys::sendfile::sendfile;
+
+use super::error::PagesError;
+use super::page_size;
+use super::proto::{Command, Header, Layout, PRESENT};
+use super::receive::Socket;
+
+/// A set whose pages a connection may want.
+pub(super) struct Source<'s> {
+    set: &'s PageSet,
+    /// What has been wanted from so far.
+    tasks: HashMap<u32, StoredPages<'s>>,
+}
+
+impl<'s> Source<'s> {
+    pub(super) fn new(set: &'s PageSet) -> Self {
+        Self { set, tasks: HashMap::new() }
+    }
+
+    /// Answers a request for at most `pages` pages: those up to the end of what lies together. Returns how many.
+    pub(super) fn send(
+        &mut self,
+        socket: &mut Socket,
+        layout: Layout,
+        pid: u32,
+        address: u64,
+        pages: u64,
+        id: u64,
+    ) -> Result<u64, PagesError> {
+        let no_page = |why: String| PagesError::NoPage { pid, address, why };
+        let known = match self.tasks.contains_key(&pid) {
+            true => None,
+            false => {
+                let found = self.set.pages(PageObject::Task(pid))?;
+                Some(found.ok_or_else(|| no_page("there is no such task".to_owned()))?)
+            }
+        };
+        self.tasks.extend(known.map(|task| (pid, task)));
+        let Some(task) = self.tasks.get(&pid) else {
+            return Ok(0);
+        };
+        let page = page_size().bytes();
+        let chunk = task.chunk(address)?;
+        if let criu_images::memory::Content::Absent(why) = chunk.content {
+            return Err(no_page(why.to_string()));
+        }
+        let together = chunk.end.saturating_sub(address) / page;
+        // What is not in a file as it is, is read into memory first.
+        let in_file = task.in_file(address)?;
+        let most = if in_file.is_some() { u64::MAX } else { PIECE };
+        let count = pages.min(together).min(most).min(u32::MAX.into());
+        let header = Header { command: Command::AddF, flags: PRESENT, pages: count, address, id };
+        let head = header.to_bytes(layout).unwrap_or_default();
+        let sent = |error| PagesError::Socket { what: "send pages", source: error };
+        let head = head.get(..layout.size()).unwrap_or_default();
+        let size = count.saturating_mul(page);
+        match in_file {
+            Some((file, offset, _)) => {
+                socket.write_all(head).map_err(sent)?;
+                let mut at = i64::try_from(offset).map_err(io::Error::other).map_err(sent)?;
+                let mut left = usize::try_from(size).unwrap_or(usize::MAX);
+                while left > 0 {
+                    let now = sendfile(&*socket, file, Some(&mut at), left);
+                    match now {
+                        Ok(0) => {
+                            // The file has become shorter: the client must not take it for pages.
+                            let why = "its pages file ends early".to_owned();
+                            return Err(no_page(why));
+                        }
+                        Ok(now) => left = left.saturating_sub(now),
+                        Err(nix::errno::Errno::EINTR) => {}
+                        Err(error) => return Err(sent(error.into())),
+                    }
+                }
+            }
+            None => {
+                let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+                task.read_at(address, &mut bytes)?;
+                socket.write_all(head).map_err(sent)?;
+                socket.write_all(&bytes).map_err(sent)?;
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// So many pages are read into memory at most.
+const PIECE: u64 = 256;

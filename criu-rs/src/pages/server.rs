@@ -1,0 +1,465 @@
+//! The server: listens, and gives each connection a thread.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use criu_images::memory::PageSet;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::error::PagesError;
+use super::page_size;
+use super::proto::Layout;
+use super::receive::{Received, Socket, serve_connection};
+use super::store::Store;
+
+/// A page server of our own. It takes many clients at once, of every CRIU, each into its own directory or all
+/// of a session into one; and serves the pages of a checkpoint to any number of them.
+///
+/// ```no_run
+/// use criu_rs::pages::Server;
+///
+/// let server = Server::new().directory("/ckpt").listen("127.0.0.1:0".parse()?)?;
+/// println!("criu dump --page-server --address 127.0.0.1 --port {}", server.port());
+/// for report in server.run(Some(1))? {
+///     println!("{report}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    place: Place,
+    source: Option<PathBuf>,
+    layout: Option<Layout>,
+    auto_dedup: bool,
+    durable: bool,
+    exposed: bool,
+    limits: Limits,
+}
+
+/// Where pages go.
+#[derive(Clone, Default)]
+enum Place {
+    /// Nowhere: they are only served.
+    #[default]
+    None,
+    /// All into one directory.
+    One(PathBuf),
+    /// Each session, counted from 0, into its own.
+    Each(Arc<dyn Fn(u64) -> PathBuf + Send + Sync>),
+}
+
+/// What a client may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections at once; more wait until one ends.
+    pub connections: usize,
+    /// How long nothing may come.
+    pub idle: Option<Duration>,
+    /// How long a session may take.
+    pub total: Duration,
+    /// Bytes of pages in a session.
+    pub bytes: u64,
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Listening {
+    server: Server,
+    listener: Listener,
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Stops a server, and says what it does. To be copied to where it is needed.
+#[derive(Clone, Debug)]
+pub struct Handle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    counters: Counters,
+    /// The connections that are open.
+    open: Mutex<Vec<(u64, Socket)>>,
+    /// What wakes the thread that accepts.
+    wake: nix::sys::eventfd::EventFd,
+}
+
+/// What has been counted.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub(crate) bytes: AtomicU64,
+    pub(crate) pages: AtomicU64,
+    pub(crate) holes: AtomicU64,
+    pub(crate) served: AtomicU64,
+    pub(crate) done: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) stopping: AtomicBool,
+}
+
+/// A look at a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Bytes received, headers included.
+    pub bytes: u64,
+    /// Pages received.
+    pub pages: u64,
+    /// Pages left to parent sets.
+    pub holes: u64,
+    /// Pages sent because they were wanted.
+    pub served: u64,
+    /// Connections that are open.
+    pub open: usize,
+    /// Sessions that have ended well.
+    pub done: u64,
+    /// Sessions that have failed.
+    pub failed: u64,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SessionReport {
+    /// Its number, from 0.
+    pub number: u64,
+    /// Who it was.
+    pub peer: String,
+    /// Where its pages went.
+    pub directory: Option<PathBuf>,
+    /// What came of it.
+    pub result: Result<Received, PagesError>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            idle: Some(Duration::from_secs(60)),
+            total: Duration::from_secs(24 * 60 * 60),
+            bytes: u64::MAX,
+        }
+    }
+}
+
+impl Server {
+    /// One that takes and serves nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts the pages of all sessions into a directory.
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.place = Place::One(directory.into());
+        self
+    }
+
+    /// Puts the pages of each session, counted from 0, into a directory of its own, which is made if it is not
+    /// there.
+    pub fn directories(
+        mut self,
+        directory: impl Fn(u64) -> PathBuf + Send + Sync + 'static,
+    ) -> Self {
+        self.place = Place::Each(Arc::new(directory));
+        self
+    }
+
+    /// Serves the pages of the set in a directory, and of its parent sets, to whoever wants them.
+    pub fn serve(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.source = Some(directory.into());
+        self
+    }
+
+    /// Takes all clients for speakers of one layout, instead of recognising it.
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = Some(layout);
+        self
+    }
+
+    /// Frees the space of pages in the parent sets that come anew.
+    pub fn auto_dedup(mut self, on: bool) -> Self {
+        self.auto_dedup = on;
+        self
+    }
+
+    /// Answers the end of a session when everything is on disk.
+    pub fn durable(mut self, on: bool) -> Self {
+        self.durable = on;
+        self
+    }
+
+    /// Allows an address that other machines reach. Whoever can connect can write pages, and read those that
+    /// are served.
+    pub fn exposed(mut self, on: bool) -> Self {
+        self.exposed = on;
+        self
+    }
+
+    /// What a client may take.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Listens on a TCP address; port 0 lets the kernel choose.
+    ///
+    /// # Errors
+    /// Those of bind(2); `PermissionDenied` for an address that is not loopback's and was not
+    /// [exposed](Self::exposed).
+    pub fn listen(self, address: SocketAddr) -> io::Result<Listening> {
+        if !address.ip().is_loopback() && !self.exposed {
+            let why = "other machines reach this address, and nothing tells who they are";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        let listener = TcpListener::bind(address)?;
+        let port = listener.local_addr()?.port();
+        self.begin(Listener::Tcp(listener), port)
+    }
+
+    /// Listens on a unix socket at a path.
+    ///
+    /// # Errors
+    /// Those of bind(2).
+    pub fn listen_unix(self, path: impl AsRef<Path>) -> io::Result<Listening> {
+        self.begin(Listener::Unix(UnixListener::bind(path)?), 0)
+    }
+
+    fn begin(self, listener: Listener, port: u16) -> io::Result<Listening> {
+        match &listener {
+            Listener::Tcp(tcp) => tcp.set_nonblocking(true)?,
+            Listener::Unix(unix) => unix.set_nonblocking(true)?,
+        }
+        let shared = Shared {
+            counters: Counters::default(),
+            open: Mutex::default(),
+            wake: nix::sys::eventfd::EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC)?,
+        };
+        Ok(Listening { server: self, listener, port, shared: Arc::new(shared) })
+    }
+
+    /// Takes one session over a connected socket.
+    ///
+    /// # Errors
+    /// [`PagesError`].
+    pub fn session(&self, socket: Socket) -> Result<Received, PagesError> {
+        self.take(0, socket, &Counters::default()).result
+    }
+
+    fn take(&self, number: u64, mut socket: Socket, counters: &Counters) -> SessionReport {
+        let peer = socket.to_string();
+        let directory = match &self.place {
+            Place::None => None,
+            Place::One(directory) => Some(directory.clone()),
+            Place::Each(directory) => Some(directory(number)),
+        };
+        let result = self.receive(directory.as_deref(), &mut socket, counters);
+        // The peer sees the end now, and not when the last copy of the socket is gone.
+        socket.shutdown();
+        let counter = if result.is_ok() { &counters.done } else { &counters.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        SessionReport { number, peer, directory, result }
+    }
+
+    fn receive(
+        &self,
+        directory: Option<&Path>,
+        socket: &mut Socket,
+        counters: &Counters,
+    ) -> Result<Received, PagesError> {
+        if let (Place::Each(_), Some(directory)) = (&self.place, directory) {
+            fs::create_dir_all(directory).map_err(PagesError::file(directory))?;
+        }
+        let open = |directory| -> Result<Store, PagesError> {
+            let store = Store::open(directory)?;
+            Ok(store.auto_dedup(self.auto_dedup).durable(self.durable))
+        };
+        let mut store = directory.map(open).transpose()?;
+        let open = |directory: &PathBuf| PageSet::open(directory, page_size());
+        let source = self.source.as_ref().map(open).transpose()?;
+        let (layout, limits) = (self.layout, &self.limits);
+        serve_connection(socket, store.as_mut(), source.as_ref(), layout, limits, counters)
+    }
+}
+
+impl Listening {
+    /// The TCP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What stops it, and says what it does.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
+    }
+
+    /// Takes so many sessions, or sessions until it is stopped. Returns how they ended, in the order in which they
+    /// did.
+    ///
+    /// # Errors
+    /// Those of accepting connections. How a session fails is in its report.
+    pub fn run(self, sessions: Option<u64>) -> io::Result<Vec<SessionReport>> {
+        let mut reports = Vec::new();
+        self.run_with(sessions, |report| reports.push(report))?;
+        Ok(reports)
+    }
+
+    /// The same with `ended` called at the end of each session.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub fn run_with(
+        self,
+        sessions: Option<u64>,
+        mut ended: impl FnMut(SessionReport),
+    ) -> io::Result<()> {
+        let Self { server, listener, shared, .. } = self;
+        let (server, most) = (Arc::new(server), sessions.unwrap_or(u64::MAX));
+        let (sender, reports) = mpsc::channel();
+        let (mut begun, mut running) = (0, 0usize);
+        while begun < most && !shared.counters.stopping.load(Ordering::Relaxed) {
+            while running > 0 {
+                let report = match running < server.limits.connections.max(1) {
+                    true => reports.try_recv().ok(),
+                    false => reports.recv().ok(),
+                };
+                let Some(report) = report else { break };
+                running -= 1;
+                ended(report);
+            }
+            let Some(socket) = listener.accept(&shared, running > 0)? else {
+                continue;
+            };
+            let number = begun;
+            begun += 1;
+            running += 1;
+            let (server, shared, sender) =
+                (Arc::clone(&server), Arc::clone(&shared), sender.clone());
+            let kept = socket.try_clone()?;
+            shared.lock().push((number, kept));
+            thread::Builder::new().name(format!("pages {number}")).spawn(move || {
+                let report = server.take(number, socket, &shared.counters);
+                shared.lock().retain(|(open, _)| *open != number);
+                let _ = sender.send(report);
+                shared.wake();
+            })?;
+        }
+        while running > 0 {
+            let Ok(report) = reports.recv() else { break };
+            running -= 1;
+            ended(report);
+        }
+        Ok(())
+    }
+}
+
+impl Listener {
+    /// The next connection; `None` when the server is woken.
+    fn accept(&self, shared: &Shared, _busy: bool) -> io::Result<Option<Socket>> {
+        let own = match self {
+            Self::Tcp(tcp) => tcp.as_fd(),
+            Self::Unix(unix) => unix.as_fd(),
+        };
+        let mut fds = [
+            PollFd::new(own, PollFlags::POLLIN),
+            PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let woken = fds[1].any().unwrap_or(false);
+        if woken {
+            let _ = shared.wake.read();
+        }
+        let accepted = match self {
+            Self::Tcp(tcp) => tcp.accept().map(|(socket, _)| Socket::Tcp(socket)),
+            Self::Unix(unix) => unix.accept().map(|(socket, _)| Socket::Unix(socket)),
+        };
+        match accepted {
+            Ok(socket) => Ok(Some(socket)),
+            Err(error) if is_passing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a connection, and not the listening itself, has failed.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    matches!(error.kind(), WouldBlock | Interrupted | ConnectionAborted | ConnectionReset)
+}
+
+impl Handle {
+    /// Stops the server: no more connections are taken, and those that are open are ended.
+    pub fn stop(&self) {
+        self.0.counters.stopping.store(true, Ordering::Relaxed);
+        for (_, socket) in self.0.lock().iter() {
+            socket.shutdown();
+        }
+        self.0.wake();
+    }
+
+    /// Takes no more connections; those that are open go on.
+    pub fn finish(&self) {
+        self.0.counters.stopping.store(true, Ordering::Relaxed);
+        self.0.wake();
+    }
+
+    /// What it has done so far.
+    pub fn metrics(&self) -> Metrics {
+        let Counters { bytes, pages, holes, served, done, failed, .. } = &self.0.counters;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Metrics {
+            bytes: load(bytes),
+            pages: load(pages),
+            holes: load(holes),
+            served: load(served),
+            done: load(done),
+            failed: load(failed),
+            open: self.0.lock().len(),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Socket)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        let _ = self.wake.write(1);
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::One(directory) => f.debug_tuple("One").field(directory).finish(),
+            Self::Each(_) => f.write_str("Each"),
+        }
+    }
+}
+
+impl fmt::Display for SessionReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.result {
+            Ok(received) => write!(f, "{}: {received}", self.peer),
+            Err(error) => write!(f, "{}: {error}", self.peer),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! A session without its socket: bytes in, what they ask for out.
+
+use criu_images::memory::PageObject;
+
+use super::proto::{self, Command, Header, Layout, Recognised};
+
+/// What a page server's session asks for, one thing after another, whatever pieces its bytes come in.
+///
+/// It does no I/O and keeps no bytes: whoever drives it hands it what has been received and not yet been
+/// taken, does what each [`Step`] says, and sends the answers.
+///
+/// ```
+/// use criu_rs::pages::{Layout, Session, Step};
+///
+/// let mut session = Session::new(Some(Layout::Wide));
+/// // PARENT for task 7: does the parent set have it?
+/// let bytes = [&[5, 0, 0, 0][..], &[0; 20], &[1, 7, 0, 0, 0, 0, 0, 0]].concat();
+/// let (taken, step) = session.next(&bytes)?;
+/// assert!(matches!(step, Step::Parent { .. }) && taken == 32);
+/// # Ok::<(), criu_rs::pages::ProtocolError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Session {
+    layout: Option<Layout>,
+    page_size: u64,
+    /// The object that pages belong to, and where the last run ended.
+    open: Option<(PageObject, u64)>,
+    /// Bytes of the run that have not come yet.
+    payload: u64,
+    ended: bool,
+    /// Bytes taken.
+    at: u64,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Receive more: at least so many bytes are needed in all that is not yet taken.
+    More(usize),
+    /// A session that only closes, whose layout shows in whether more bytes come:
+    /// [`assume`](Session::assume) one after a while.
+    MoreOrAssume,
+    /// An object's pages begin. With `answer`, a byte is wanted: whether the parent set has it.
+    Open {
+        /// The object.
+        object: PageObject,
+        /// Whether the byte is wanted.
+        answer: bool,
+    },
+    /// Four bytes are wanted: whether the parent set has an object.
+    Parent {
+        /// The object.
+        object: PageObject,
+    },
+    /// Pages of the open object, after those before. Their bytes follow if they are present.
+    Run {
+        /// The first address.
+        address: u64,
+        /// How many.
+        pages: u64,
+        /// Their flags, as a pagemap has them.
+        flags: u16,
+    },
+    /// So many of the next bytes belong to the run.
+    Payload(usize),
+    /// Pages are wanted.
+    Get {
+        /// The task.
+        pid: u32,
+        /// The first address.
+        address: u64,
+        /// At most how many.
+        pages: u64,
+        /// What the answer repeats.
+        id: u64,
+    },
+    /// Everything has been sent. Four bytes are wanted: 0, or what went wrong.
+    Close,
+    /// Nothing comes after the end.
+    Ended,
+}
+
+/// A session that breaks the protocol: where, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("byte {at} of the session: {what}")]
+pub struct ProtocolError {
+    /// Offset in what has been received.
+    pub at: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Session {
+    /// A session in a layout, or in the one that its first bytes show.
+    pub fn new(layout: Option<Layout>) -> Self {
+        Self {
+            layout,
+            page_size: super::page_size().bytes(),
+            open: None,
+            payload: 0,
+            ended: false,
+            at: 0,
+        }
+    }
+
+    /// The layout, as soon as it is known.
+    pub fn layout(&self) -> Option<Layout> {
+        self.layout
+    }
+
+    /// Settles the layout of a session that does not show it.
+    pub fn assume(&mut self, layout: Layout) {
+        self.layout.get_or_insert(layout);
+    }
+
+    /// Bytes of the present run that have not been taken.
+    pub fn payload(&self) -> u64 {
+        self.payload
+    }
+
+    /// Takes bytes of the run that never were in a buffer of ours.
+    pub fn passed(&mut self, bytes: u64) {
+        self.payload = self.payload.saturating_sub(bytes);
+        self.at = self.at.saturating_add(bytes);
+    }
+
+    /// Whether the session may end here: it has been closed, or nothing has been begun.
+    pub fn may_end(&self) -> bool {
+        self.ended
+    }
+
+    /// Looks at what has been received and not yet been taken. Returns how many bytes are taken, and what
+    /// to do.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]; the session cannot go on then.
+    pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, Step), ProtocolError> {
+        if self.payload > 0 {
+            let now = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
+            if now == 0 {
+                return Ok((0, Step::More(1)));
+            }
+            self.passed(now as u64);
+            return Ok((now, Step::Payload(now)));
+        }
+        if self.ended {
+            return match bytes.is_empty() {
+                true => Ok((0, Step::Ended)),
+                false => Err(self.wrong("comes after the end")),
+            };
+        }
+        let layout = match self.layout {
+            Some(layout) => layout,
+            None => match Layout::recognise(bytes) {
+                Recognised::Yes(layout) => *self.layout.insert(layout),
+                Recognised::At(need) => return Ok((0, Step::More(need))),
+                Recognised::IfMore => return Ok((0, Step::MoreOrAssume)),
+            },
+        };
+        let size = layout.size();
+        let Some(head) = bytes.get(..size) else {
+            return Ok((0, Step::More(size)));
+        };
+        let mut whole = [0; 32];
+        for (to, from) in whole.iter_mut().zip(head) {
+            *to = *from;
+        }
+        let header = Header::parse(layout, &whole)
+            .map_err(|word| self.wrong(format!("no command is {word:#x}")))?;
+        if let Some(object) = self.begins(&header)? {
+            self.open = Some((object, 0));
+            return Ok((0, Step::Open { object, answer: false }));
+        }
+        let step = self.step(header)?;
+        self.at = self.at.saturating_add(size as u64);
+        Ok((size, step))
+    }
+
+    /// The object that begins with its first run, as CRIUs of long ago send it.
+    fn begins(&self, header: &Header) -> Result<Option<PageObject>, ProtocolError> {
+        if !matches!(header.command, Command::Add | Command::Hole | Command::AddF) {
+            return Ok(None);
+        }
+        let object = self.object(header.id)?;
+        Ok(Some(object).filter(|object| self.open.is_none_or(|(open, _)| open != *object)))
+    }
+
+    fn object(&self, id: u64) -> Result<PageObject, ProtocolError> {
+        proto::object(id).ok_or_else(|| self.wrong(format!("{id:#x} is the id of no object")))
+    }
+
+    fn step(&mut self, header: Header) -> Result<Step, ProtocolError> {
+        let Header { command, flags, pages, address, id } = header;
+        match command {
+            Command::Open | Command::Open2 => {
+                let object = self.object(id)?;
+                self.open = Some((object, 0));
+                Ok(Step::Open { object, answer: command == Command::Open2 })
+            }
+            Command::Parent => Ok(Step::Parent { object: self.object(id)? }),
+            Command::Add | Command::Hole | Command::AddF => self.run(address, pages, flags),
+            Command::Get => {
+                let pid = u32::try_from(id);
+                let pid = pid.map_err(|_| self.wrong(format!("{id:#x} is no pid")))?;
+                self.range(address, pages)?;
+                Ok(Step::Get { pid, address, pages, id })
+            }
+            Command::Close | Command::ForceClose => {
+                self.ended = true;
+                Ok(Step::Close)
+            }
+        }
+    }
+
+    fn run(&mut self, address: u64, pages: u64, flags: u16) -> Result<Step, ProtocolError> {
+        let Some((object, end)) = self.open else {
+            return Err(self.wrong("pages of an object that has not been opened"));
+        };
+        let bytes = self.range(address, pages)?;
+        if address < end {
+            return Err(self.wrong(format!("pages at {address:#x}, which is below {end:#x}")));
+        }
+        let stored = proto::PRESENT | proto::PARENT;
+        if flags & !7 != 0 || flags & stored == stored || flags == 0 {
+            return Err(self.wrong(format!("no pages have flags {flags:#x}")));
+        }
+        self.open = Some((object, address + bytes));
+        if flags & proto::PRESENT != 0 {
+            self.payload = bytes;
+        }
+        Ok(Step::Run { address, pages, flags })
+    }
+
+    /// Bytes of a range of pages inside the address space.
+    fn range(&self, address: u64, pages: u64) -> Result<u64, ProtocolError> {
+        let bytes = pages.checked_mul(self.page_size).filter(|bytes| *bytes > 0);
+        let end = bytes.and_then(|bytes| address.checked_add(bytes));
+        match (bytes, end) {
+            (Some(bytes), Some(_)) if address % self.page_size == 0 => Ok(bytes),
+            _ => Err(self.wrong(format!("{pages} pages at {address:#x}"))),
+        }
+    }
+
+    fn wrong(&self, what: impl Into<String>) -> ProtocolError {
+        ProtocolError { at: self.at, what: what.into() }
+    }
+}

@@ -1,0 +1,266 @@
+//! A directory that pages come into.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use criu_images::memory::{PageFlags, PageObject, PageSet, PagemapWriter, StoredRun};
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::error::PagesError;
+use super::page_size;
+
+/// An images directory that receives pages, as `criu page-server -D` fills it: a pagemap for each object and
+/// a pages file beside it, numbered from 65537 on so that those of a dump into the same directory are others.
+///
+/// A pagemap gets its name when everything has been received ([`finish`](Self::finish)): until then, and after
+/// any failure, there is none that could pass for a whole one, and what was there before is still there.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+    /// Where pages left to the parent are looked for.
+    parent: Option<PageSet>,
+    auto_dedup: bool,
+    durable: bool,
+    next: u32,
+    open: Option<Open>,
+    done: Vec<Done>,
+}
+
+/// The object that is being received.
+#[derive(Debug)]
+struct Open {
+    object: PageObject,
+    pagemap: PagemapWriter<File>,
+    place: Done,
+    pages: File,
+    /// The ranges that the parent set has, ascending.
+    inherited: Vec<(u64, u64)>,
+    /// Where their bytes are, by file, when they are to be freed.
+    stored: Vec<Vec<StoredRun>>,
+}
+
+/// An object of which everything has come.
+#[derive(Debug)]
+struct Done {
+    /// The pagemap, and the name it gets.
+    beside: PathBuf,
+    name: PathBuf,
+    pages: PathBuf,
+    kept: bool,
+}
+
+impl Store {
+    /// A store in a directory, which has to be there. Its `parent` link leads to the parent set, if it has one.
+    ///
+    /// # Errors
+    /// When the directory, or its parent set, cannot be read.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, PagesError> {
+        let directory = directory.into();
+        fs::metadata(&directory).map_err(PagesError::file(&directory))?;
+        let parent = directory.join("parent");
+        let parent = match fs::symlink_metadata(&parent) {
+            Ok(_) => Some(PageSet::open(parent, page_size())?),
+            Err(_) => None,
+        };
+        Ok(Self {
+            directory,
+            parent,
+            auto_dedup: false,
+            durable: false,
+            next: FIRST,
+            open: None,
+            done: Vec::new(),
+        })
+    }
+
+    /// Frees the space of pages in the parent sets that come anew.
+    pub fn auto_dedup(mut self, on: bool) -> Self {
+        self.auto_dedup = on;
+        self
+    }
+
+    /// Whether [`finish`](Self::finish) waits until everything is on disk.
+    pub fn durable(mut self, on: bool) -> Self {
+        self.durable = on;
+        self
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether the parent set has an object.
+    ///
+    /// # Errors
+    /// When it cannot be looked for.
+    pub fn parent_has(&self, object: PageObject) -> Result<bool, PagesError> {
+        match &self.parent {
+            Some(parent) => Ok(parent.has(object)?),
+            None => Ok(false),
+        }
+    }
+
+    /// Begins an object, and ends the one before.
+    ///
+    /// # Errors
+    /// When its files cannot be written.
+    pub fn begin(&mut self, object: PageObject) -> Result<(), PagesError> {
+        self.end()?;
+        let (mut inherited, mut stored) = (Vec::new(), Vec::new());
+        if let Some(found) =
+            self.parent.as_ref().map(|set| set.pages(object)).transpose()?.flatten()
+        {
+            inherited = found.covered()?;
+            if self.auto_dedup {
+                let runs = found.stored_runs()?;
+                let files = runs.chunk_by(|a, b| a.file == b.file);
+                stored = files.map(<[StoredRun]>::to_vec).collect();
+            }
+        }
+        let (pages_id, pages_path, pages) = self.pages_file()?;
+        let name = self.directory.join(object.file_name());
+        let beside = self.directory.join(format!(".{}.{pages_id}", object.file_name()));
+        let place = Done { beside, name, pages: pages_path, kept: false };
+        let _ = fs::remove_file(&place.beside);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place.beside);
+        let file = file.map_err(PagesError::file(&place.beside))?;
+        let pagemap = PagemapWriter::new(file, pages_id, page_size());
+        let pagemap = pagemap.map_err(PagesError::image(&place.beside))?;
+        self.open = Some(Open { object, pagemap, place, pages, inherited, stored });
+        Ok(())
+    }
+
+    /// A pages file that was not there.
+    fn pages_file(&mut self) -> Result<(u32, PathBuf, File), PagesError> {
+        loop {
+            let id = self.next;
+            self.next += 1;
+            let path = self.directory.join(format!("pages-{id}.img"));
+            let mut options = OpenOptions::new();
+            match options.write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => return Ok((id, path, file)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(PagesError::File { path, source }),
+            }
+        }
+    }
+
+    /// Adds pages to the object; the bytes of those that are present go to [`pages`](Self::pages).
+    ///
+    /// # Errors
+    /// [`PagesError::Hole`] when the parent set lacks pages that are left to it; those of files.
+    #[inline]
+    pub fn run(&mut self, address: u64, pages: u64, flags: u16) -> Result<(), PagesError> {
+        let Some(open) = &mut self.open else {
+            return Err(PagesError::Stopped);
+        };
+        let flags = PageFlags::from_bits_retain(flags.into());
+        if flags.contains(PageFlags::PARENT) || self.auto_dedup {
+            let end = address.saturating_add(pages.saturating_mul(page_size().bytes()));
+            match flags.contains(PageFlags::PARENT) {
+                true => open.check(address, end)?,
+                false => open.punch(&self.directory, address, end)?,
+            }
+        }
+        let run = open.pagemap.run(address, pages, flags);
+        run.map_err(PagesError::image(&open.place.beside))
+    }
+
+    /// The file that bytes of pages go to, one behind the other.
+    pub fn pages(&self) -> Option<&File> {
+        self.open.as_ref().map(|open| &open.pages)
+    }
+
+    /// The error of writing to [`pages`](Self::pages).
+    pub(crate) fn failed(&self, source: io::Error) -> PagesError {
+        let path = self.open.as_ref().map(|open| open.place.pages.clone());
+        PagesError::File { path: path.unwrap_or_default(), source }
+    }
+
+    fn end(&mut self) -> Result<(), PagesError> {
+        let Some(Open { pagemap, place, pages, .. }) = self.open.take() else {
+            return Ok(());
+        };
+        let file = pagemap.finish().map_err(PagesError::image(&place.beside))?;
+        if self.durable {
+            for (file, path) in [(&pages, &place.pages), (&file, &place.beside)] {
+                file.sync_all().map_err(PagesError::file(path))?;
+            }
+        }
+        // The same object once more takes the place of what it had.
+        self.done.retain(|done| done.name != place.name);
+        self.done.push(place);
+        Ok(())
+    }
+
+    /// Everything has come: gives the pagemaps their names.
+    ///
+    /// # Errors
+    /// Those of files.
+    pub fn finish(&mut self) -> Result<(), PagesError> {
+        self.end()?;
+        for done in &mut self.done {
+            fs::rename(&done.beside, &done.name).map_err(PagesError::file(&done.name))?;
+            done.kept = true;
+        }
+        self.done.clear();
+        if self.durable {
+            let directory = File::open(&self.directory).and_then(|directory| directory.sync_all());
+            directory.map_err(PagesError::file(&self.directory))?;
+        }
+        Ok(())
+    }
+}
+
+/// What never came whole is removed.
+impl Drop for Done {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.beside);
+            let _ = fs::remove_file(&self.pages);
+        }
+    }
+}
+
+impl Open {
+    /// That pages left to the parent set are there.
+    fn check(&self, start: u64, end: u64) -> Result<(), PagesError> {
+        let after = self.inherited.partition_point(|range| range.0 <= start);
+        let before = after.checked_sub(1).and_then(|index| self.inherited.get(index));
+        let covered = before.map_or(start, |range| range.1);
+        match covered < end {
+            true => Err(PagesError::Hole {
+                object: self.object.file_name(),
+                address: covered.max(start),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Frees the space that pages take in the parent sets.
+    fn punch(&self, directory: &Path, start: u64, end: u64) -> Result<(), PagesError> {
+        let overlapping = self.stored.iter().flat_map(|runs| {
+            let first = runs.partition_point(|run| run.end <= start);
+            runs.iter().skip(first).take_while(|run| run.start < end)
+        });
+        for StoredRun { start: first, end: last, file, offset, .. } in overlapping {
+            let (from, to) = (start.max(*first), end.min(*last));
+            let path = directory.join("parent").join(file);
+            let punch = || -> io::Result<()> {
+                let file = OpenOptions::new().write(true).open(&path)?;
+                let how =
+                    FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+                let number = |value: u64| i64::try_from(value).map_err(io::Error::other);
+                Ok(fallocate(&file, how, number(offset + (from - first))?, number(to - from)?)?)
+            };
+            punch().map_err(PagesError::file(&path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Number of the first pages file.
+const FIRST: u32 = 0x10001;

@@ -1,0 +1,241 @@
+//! Pages of a set that may lack everything else: what a page server writes.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use crate::chain::Level;
+use crate::error::{Error, ErrorKind, NoPage, Result};
+use crate::kind::{self, Kind};
+use crate::memory::object::{Object, Place};
+use crate::memory::{Chunk, Content, PageSize, PageSource, Run};
+use crate::source::{Directory, Source};
+
+/// The pages of a set: its pagemaps, their pages files, and those of its parent sets. Nothing else needs to
+/// be there, not even an inventory.
+///
+/// ```no_run
+/// use criu_images::memory::{PageSet, PageSize, PageSource};
+///
+/// let set = PageSet::open("/ckpt", PageSize::K4)?;
+/// for object in set.objects()? {
+///     let pages = set.pages(object)?.expect("it is listed");
+///     println!("{object:?}: {} runs", pages.runs().count());
+/// }
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct PageSet {
+    level: Level,
+    page_size: PageSize,
+}
+
+/// What pages belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum PageObject {
+    /// A task, by its pid in its own pid namespace.
+    Task(u32),
+    /// Shared memory, by its id. Addresses are offsets.
+    Shared(u64),
+}
+
+/// The pages of one object, and those that it leaves to parent sets. Addresses that no run covers are
+/// [absent](Content::Absent).
+#[derive(Debug)]
+pub struct StoredPages<'a> {
+    object: Object<'a>,
+    page_size: PageSize,
+}
+
+/// A run whose bytes lie in a file as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredRun {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// The file, as seen from the set: `parent/pages-1.img`.
+    pub file: String,
+    /// Offset of the first byte in it.
+    pub offset: u64,
+}
+
+impl PageObject {
+    fn kind(self) -> (&'static Kind, u64) {
+        match self {
+            Self::Task(pid) => (kind::PAGEMAP, pid.into()),
+            Self::Shared(id) => (kind::PAGEMAP_SHMEM, id),
+        }
+    }
+
+    /// The name of its pagemap.
+    pub fn file_name(self) -> String {
+        let (kind, id) = self.kind();
+        kind.file_name(id)
+    }
+}
+
+impl PageSet {
+    /// Opens the pages in a directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the directory cannot be read.
+    pub fn open(directory: impl Into<PathBuf>, page_size: PageSize) -> Result<Self> {
+        Ok(Self::new(Directory::open(directory)?, page_size))
+    }
+
+    /// Opens the pages that a source holds.
+    pub fn new(source: impl Source + 'static, page_size: PageSize) -> Self {
+        Self { level: Level::new(Box::new(source)), page_size }
+    }
+
+    /// What has a pagemap in the set itself: tasks, then shared memory, by rising id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn objects(&self) -> Result<Vec<PageObject>> {
+        let names = self.level.source().names()?;
+        let found = names.iter().filter_map(|name| match Kind::of_file(name)? {
+            (kind, Some(id)) if kind == kind::PAGEMAP => {
+                Some(PageObject::Task(u32::try_from(id).ok()?))
+            }
+            (kind, Some(id)) if kind == kind::PAGEMAP_SHMEM => Some(PageObject::Shared(id)),
+            _ => None,
+        });
+        let mut objects: Vec<_> = found.collect();
+        objects.sort_unstable();
+        Ok(objects)
+    }
+
+    /// The pages of an object; `None` when the set has no pagemap of it.
+    ///
+    /// # Errors
+    /// Those of the pagemap.
+    pub fn pages(&self, object: PageObject) -> Result<Option<StoredPages<'_>>> {
+        let (kind, id) = object.kind();
+        let page_size = self.page_size;
+        let object = Object::open(&self.level, kind, id, page_size)?;
+        Ok(object.map(|object| StoredPages { object, page_size }))
+    }
+
+    /// Whether the set has a pagemap of an object.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn has(&self, object: PageObject) -> Result<bool> {
+        Ok(self.level.open(&object.file_name())?.is_some())
+    }
+}
+
+impl StoredPages<'_> {
+    /// The runs of the set itself, ascending.
+    pub fn runs(&self) -> impl Iterator<Item = Run> {
+        self.object.runs()
+    }
+
+    /// The ranges that have bytes somewhere in the chain, joined and ascending.
+    ///
+    /// # Errors
+    /// Those of opening parent sets.
+    pub fn covered(&self) -> Result<Vec<(u64, u64)>> {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for run in self.runs() {
+            let (mut at, end) = run.range(self.page_size.bytes());
+            while at < end {
+                let next = match self.first_gap(at, end)? {
+                    None => end,
+                    Some(gap) => gap,
+                };
+                match ranges.last_mut() {
+                    _ if next == at => {}
+                    Some(last) if last.1 == at => last.1 = next,
+                    _ => ranges.push((at, next)),
+                }
+                // What is lacking ends where the chain says so, or with its page.
+                at = match next == end {
+                    true => end,
+                    false => next.saturating_add(self.page_size.bytes()),
+                };
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// The runs whose bytes lie in files as they are, in the set itself and then in its parent sets, those
+    /// included that a set above has anew.
+    ///
+    /// # Errors
+    /// Those of opening parent sets.
+    pub fn stored_runs(&self) -> Result<Vec<StoredRun>> {
+        let mut all = Vec::new();
+        self.object.stored(&mut |start, end, file, offset| {
+            all.push(StoredRun { start, end, file, offset });
+        })?;
+        Ok(all)
+    }
+
+    /// The first address of a range that has no bytes anywhere in the chain.
+    ///
+    /// # Errors
+    /// Those of opening parent sets; [`ErrorKind::BrokenParent`] is an answer, not an error.
+    pub fn first_gap(&self, start: u64, end: u64) -> Result<Option<u64>> {
+        let mut at = start;
+        while at < end {
+            match self.chunk(at) {
+                Ok(chunk) if matches!(chunk.content, Content::Absent(_)) => return Ok(Some(at)),
+                Ok(chunk) => at = chunk.end,
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenParent { .. }) => {
+                    return Ok(Some(at));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where bytes lie as they are: a file, their offset in it, and how many follow each other. `None`
+    /// when they have to be [read](PageSource::read_at), or are absent.
+    ///
+    /// # Errors
+    /// Those of [`chunk`](PageSource::chunk).
+    pub fn in_file(&self, address: u64) -> Result<Option<(&File, u64, u64)>> {
+        let (place, end) = self.object.locate(address)?;
+        let Place::Stored(object, offset) = place else {
+            return Ok(None);
+        };
+        let file = object.file()?;
+        Ok(file.map(|(file, base)| (file, base.saturating_add(offset), end - address)))
+    }
+}
+
+impl PageSource for StoredPages<'_> {
+    fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    fn chunk(&self, start: u64) -> Result<Chunk<'_>> {
+        let (place, end) = self.object.locate(start)?;
+        let content = match place {
+            Place::Zero => Content::Absent(NoPage::Unmapped),
+            place => place.content(end.saturating_sub(start))?,
+        };
+        Ok(Chunk { start, end, content })
+    }
+
+    fn read_at(&self, mut address: u64, mut buf: &mut [u8]) -> Result<()> {
+        while !buf.is_empty() {
+            let (place, end) = self.object.locate(address)?;
+            let (now, later) = super::split(buf, end.saturating_sub(address));
+            let place = match place {
+                Place::Zero => Place::Absent(NoPage::Unmapped, Some(&self.object)),
+                place => place,
+            };
+            let no_page = |why| Error::new("", ErrorKind::NoPage { address, why });
+            place.read(now, no_page)?;
+            address = address.saturating_add(now.len() as u64);
+            buf = later;
+        }
+        Ok(())
+    }
+}

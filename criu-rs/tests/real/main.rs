@@ -16,6 +16,7 @@ mod causes;
 mod hooks;
 mod namespaces;
 mod network;
+mod pages;
 mod pre_dump;
 mod probe_cache;
 mod requests;
@@ -55,6 +56,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         lazy::TESTS,
         namespaces::TESTS,
         network::TESTS,
+        pages::TESTS,
         pre_dump::TESTS,
         probe_cache::TESTS,
         requests::TESTS,

@@ -1,0 +1,278 @@
+//! Our page server and its client, beside CRIU's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
+use criu_images::{ImageSet, Severity, check};
+use criu_rs::pages::{Client, Layout, Server, Socket};
+use criu_rs::{AfterDump, Dump, PageServer, Restore};
+use nix::sys::signal::{Signal, kill};
+
+use crate::lab::{Lab, TestFn, names, soon};
+
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("our_page_server_takes_what_a_dump_writes", receive),
+    ("our_page_server_takes_a_socket", receive_socket),
+    ("our_page_server_takes_16_dumps_at_once", many),
+    ("a_dump_into_a_page_server_that_dies_fails", dies),
+    ("a_dump_into_a_full_disk_fails", full),
+    ("criu_s_page_server_takes_what_our_client_sends", push),
+    ("criu_fetches_memory_from_our_page_server", lazy),
+];
+
+fn anywhere() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Every page of a set's objects, by object and address.
+fn pages(directory: &Path) -> BTreeMap<(PageObject, u64), Vec<u8>> {
+    let set = PageSet::open(directory, PageSize::K4).unwrap();
+    let mut all = BTreeMap::new();
+    for object in set.objects().unwrap() {
+        let stored = set.pages(object).unwrap().unwrap();
+        for run in stored.runs() {
+            for n in 0..run.pages {
+                let address = run.start + n * 4096;
+                let mut page = vec![0; 4096];
+                stored.read_at(address, &mut page).unwrap();
+                all.insert((object, address), page);
+            }
+        }
+    }
+    all
+}
+
+fn is_whole(directory: &Path) {
+    let findings = check(&ImageSet::open(directory).unwrap());
+    let errors: Vec<_> = findings.iter().filter(|one| one.severity == Severity::Error).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}
+
+/// The same stopped process twice: into a directory, and over our server into another.
+fn receive(lab: &Lab) {
+    let (local, remote) = (lab.dir("local"), lab.dir("remote"));
+    let mut target = lab.start(&["memory", "24"]);
+    Dump::new(target.pid, &local).after_dump(AfterDump::LeaveStopped).run(&lab.criu).unwrap();
+    let server = Server::new().directory(&remote).listen(anywhere()).unwrap();
+    let (port, handle) = (server.port(), server.handle());
+    let running = thread::spawn(move || server.run(Some(1)).unwrap());
+    Dump::new(target.pid, &remote).page_server("127.0.0.1", port).run(&lab.criu).unwrap();
+    let reports = running.join().unwrap();
+    let received = reports[0].result.as_ref().unwrap();
+    assert_eq!(received.layout, Some(Layout::of(lab.version)));
+    let metrics = handle.metrics();
+    assert_eq!((metrics.done, metrics.failed, metrics.pages), (1, 0, received.pages));
+    let (want, found) = (pages(&local), pages(&remote));
+    assert!(want.len() as u64 == received.pages && want.len() > 24 << 8, "{received}");
+    assert!(want.keys().eq(found.keys()));
+    // But where the kernel writes on which processor a thread is.
+    let differ = want.iter().flat_map(|(at, page)| page.iter().zip(&found[at]));
+    let differ = differ.filter(|(a, b)| a != b).count();
+    assert!(differ <= 8, "{differ}");
+    is_whole(&remote);
+    assert!(names(&remote).contains(&"pages-65537.img".into()));
+    target.is_gone();
+    let restored = Restore::new(&remote).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    kill(nix::unistd::Pid::from_raw(target.pid.as_raw()), Signal::SIGCONT).unwrap();
+    target.goes_on();
+}
+
+fn receive_socket(lab: &Lab) {
+    let images = lab.dir("images");
+    let mut target = lab.start(&["memory", "8"]);
+    let (theirs, ours) = UnixStream::pair().unwrap();
+    let server = Server::new().directory(&images).durable(true);
+    let running = thread::spawn(move || server.session(Socket::Unix(ours)).unwrap());
+    let theirs = OwnedFd::from(theirs);
+    Dump::new(target.pid, &images).page_server_socket(&theirs).run(&lab.criu).unwrap();
+    assert!(running.join().unwrap().pages > 8 << 8);
+    target.is_gone();
+    let restored = Restore::new(&images).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+}
+
+/// Each into its own directory; which is whose, the pids tell.
+fn many(lab: &Lab) {
+    const DUMPS: u64 = 16;
+    let root = lab.dir.clone();
+    let server = Server::new().directories(move |n| root.join(format!("pages-{n}")));
+    let server = server.listen(anywhere()).unwrap();
+    let port = server.port();
+    let running = thread::spawn(move || server.run(Some(DUMPS)).unwrap());
+    let mut targets: Vec<_> = (0..DUMPS).map(|_| lab.start(&["memory", "2"])).collect();
+    thread::scope(|scope| {
+        for target in &targets {
+            let images = lab.dir(&format!("images-{}", target.pid));
+            scope.spawn(move || {
+                Dump::new(target.pid, &images)
+                    .page_server("127.0.0.1", port)
+                    .run(&lab.criu)
+                    .unwrap();
+            });
+        }
+    });
+    let reports = running.join().unwrap();
+    assert!(reports.iter().all(|report| report.result.is_ok()), "{reports:?}");
+    for report in reports {
+        let directory = report.directory.unwrap();
+        let names = names(&directory);
+        let pagemap = names.iter().find(|name| !name.starts_with("pagemap-shmem"));
+        let pid = pagemap.unwrap().trim_start_matches("pagemap-").trim_end_matches(".img");
+        let images = lab.dir.join(format!("images-{pid}"));
+        for name in &names {
+            fs::rename(directory.join(name), images.join(name)).unwrap();
+        }
+        is_whole(&images);
+    }
+    for target in &mut targets {
+        target.end();
+    }
+    let images = lab.dir.join(format!("images-{}", targets[15].pid));
+    let restored = Restore::new(&images).run(&lab.criu).unwrap();
+    targets[15].restored_as(restored.pid);
+    targets[15].goes_on();
+}
+
+/// A server that is stopped in the middle: the dump fails, the process runs on, and there is no pagemap.
+fn dies(lab: &Lab) {
+    let images = lab.dir("images");
+    let pages = lab.dir("pages");
+    let target = lab.start(&["memory", "200"]);
+    let server = Server::new().directory(&pages).listen(anywhere()).unwrap();
+    let (port, handle) = (server.port(), server.handle());
+    let running = thread::spawn(move || server.run(None).unwrap());
+    let stopper = thread::spawn(move || {
+        assert!(soon(|| handle.metrics().pages > 100));
+        handle.stop();
+    });
+    let dump = Dump::new(target.pid, &images).page_server("127.0.0.1", port).run(&lab.criu);
+    stopper.join().unwrap();
+    assert!(dump.is_err());
+    let reports = running.join().unwrap();
+    let error = reports[0].result.as_ref().unwrap_err().to_string();
+    assert!(error == "the server stops" || error.starts_with("receive: "), "{error}");
+    assert!(names(&pages).is_empty(), "{:?}", names(&pages));
+    target.goes_on();
+}
+
+fn full(lab: &Lab) {
+    let images = lab.dir("images");
+    let pages = lab.dir("pages");
+    let mount = |words: &[&str]| {
+        let done = Command::new("mount").args(words).arg(&pages).status().unwrap();
+        assert!(done.success());
+    };
+    mount(&["-t", "tmpfs", "-o", "size=4m", "pages"]);
+    let target = lab.start(&["memory", "16"]);
+    let server = Server::new().directory(&pages).listen(anywhere()).unwrap();
+    let port = server.port();
+    let running = thread::spawn(move || server.run(Some(1)).unwrap());
+    let dump = Dump::new(target.pid, &images).page_server("127.0.0.1", port).run(&lab.criu);
+    let reports = running.join().unwrap();
+    let left = names(&pages);
+    assert!(Command::new("umount").arg(&pages).status().unwrap().success());
+    assert!(dump.is_err());
+    let error = reports[0].result.as_ref().unwrap_err().to_string();
+    assert!(error.contains("pages-65537.img: No space left on device"), "{error}");
+    assert!(left.is_empty(), "{left:?}");
+    target.goes_on();
+}
+
+fn push(lab: &Lab) {
+    let (local, remote) = (lab.dir("local"), lab.dir("remote"));
+    let mut target = lab.start(&["memory", "12"]);
+    Dump::new(target.pid, &local).run(&lab.criu).unwrap();
+    target.is_gone();
+    let server = PageServer::new(&remote, anywhere()).spawn(&lab.criu).unwrap();
+    let layout = Layout::of(lab.version);
+    let mut client = Client::connect(("127.0.0.1", server.port()), layout).unwrap();
+    let sent = client.send_set(&local).unwrap();
+    client.close().unwrap();
+    assert!(server.wait().unwrap().success());
+    let (want, found) = (pages(&local), pages(&remote));
+    assert_eq!(sent.pages, want.len() as u64);
+    assert!(want == found);
+    for name in names(&local) {
+        let is_page = name.starts_with("pagemap-") || name.starts_with("pages-");
+        if !is_page && name.ends_with(".img") {
+            fs::copy(local.join(&name), remote.join(&name)).unwrap();
+        }
+    }
+    let restored = Restore::new(&remote).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+}
+
+/// A set whose lazy pages are on our server only.
+fn lazy(lab: &Lab) {
+    let (whole, lazy) = (lab.dir("whole"), lab.dir("lazy"));
+    let mut target = lab.start(&["memory", "32"]);
+    let server = Server::new().directory(&whole).listen(anywhere()).unwrap();
+    let port = server.port();
+    let running = thread::spawn(move || server.run(Some(1)).unwrap());
+    // Over a page server, lazy pages are said to be so.
+    Dump::new(target.pid, &lazy).page_server("127.0.0.1", port).run(&lab.criu).unwrap();
+    assert!(running.join().unwrap()[0].result.is_ok());
+    target.is_gone();
+    let kept_back = keep_back(&whole, &lazy);
+    assert!(kept_back > 32 << 7, "{kept_back}");
+    let before = target.count();
+
+    let server = Server::new().serve(&whole).listen(anywhere()).unwrap();
+    let (port, handle) = (server.port(), server.handle());
+    let running = thread::spawn(move || server.run(Some(1)).unwrap());
+    let mut daemon = Command::new(&lab.program)
+        .args(["lazy-pages", "--page-server", "--address", "127.0.0.1", "-o", "lazy.log", "-D"])
+        .arg(&lazy)
+        .args(["--port", &port.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(soon(|| lazy.join("lazy-pages.socket").exists()));
+    let restored = Restore::new(&lazy).lazy_pages(true).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    assert!(target.goes_on() > before);
+    assert!(daemon.wait().unwrap().success());
+    target.goes_on();
+    let reports = running.join().unwrap();
+    let received = reports[0].result.as_ref().unwrap();
+    assert!(received.served > 32 << 7 && received.served <= kept_back, "{received}");
+    assert_eq!(handle.metrics().served, received.served);
+}
+
+/// Writes the pages of a set without those that may be lazy. Returns how many these are.
+fn keep_back(from: &Path, to: &Path) -> u64 {
+    let set = PageSet::open(from, PageSize::K4).unwrap();
+    let mut kept_back = 0;
+    for (id, object) in (900..).zip(set.objects().unwrap()) {
+        let stored = set.pages(object).unwrap().unwrap();
+        let file = fs::File::create(to.join(object.file_name())).unwrap();
+        let mut pagemap = PagemapWriter::new(file, id, PageSize::K4).unwrap();
+        let mut bytes = Vec::new();
+        for run in stored.runs() {
+            if run.flags.contains(PageFlags::LAZY) {
+                kept_back += run.pages;
+                pagemap.run(run.start, run.pages, PageFlags::LAZY).unwrap();
+            } else {
+                let mut pages = vec![0; usize::try_from(run.pages * 4096).unwrap()];
+                stored.read_at(run.start, &mut pages).unwrap();
+                bytes.extend(pages);
+                pagemap.run(run.start, run.pages, run.flags).unwrap();
+            }
+        }
+        pagemap.finish().unwrap();
+        fs::write(to.join(format!("pages-{id}.img")), bytes).unwrap();
+    }
+    kept_back
+}

@@ -1,7 +1,7 @@
 //! Saving a process tree.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use criu_images::DumpStats;
@@ -9,16 +9,17 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use crate::driver::{Driver, Job};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::freezer::Freezer;
 use crate::images_dir::ImagesDir;
 use crate::log::LogPlace;
 use crate::options::Opts;
+use crate::pages::{Capturing, Pool, Writing};
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
 use crate::session::{Common, Session, operation};
 use crate::stop::Subject;
 use crate::transport::{Handed, Launch};
-use crate::{Criu, Dir, Hooks, Pid};
+use crate::{Criu, Dir, External, HookResult, Hooks, Pid};
 
 /// Saves a process tree: what `criu dump` does.
 ///
@@ -76,6 +77,52 @@ impl<'a> Dump<'a> {
         self.start(criu)?.finish(hooks)
     }
 
+    /// Dumps with the shortest freeze there is: the memory goes into a [`Pool`], and from there into the
+    /// images directory when the tasks run on. Where the pool ends, memory goes to the directory at once.
+    ///
+    /// Tasks that are to be killed ([`AfterDump::Kill`]) are not before everything is written.
+    ///
+    /// ```no_run
+    /// use criu_rs::pages::Pool;
+    /// use criu_rs::{AfterDump, Criu, Dump, Pid};
+    ///
+    /// let pid: Pid = "4711".parse()?;
+    /// let dump = Dump::new(pid, "/ckpt").after_dump(AfterDump::LeaveRunning);
+    /// let captured = dump.capture(&Criu::new(), Pool::new(2 << 30)?, &mut ())?;
+    /// println!("the tasks run on; {:?}", captured.dumped.stats?.frozen);
+    /// let (pool, result) = captured.writing.wait();
+    /// println!("{} are on disk", result?);
+    /// # drop(pool);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on. Also when only CRIU sees the images directory, or
+    /// the memory cannot be written and the tasks were to be killed.
+    pub fn capture(&self, criu: &Criu, pool: Pool, hooks: &mut dyn Hooks) -> Result<Captured> {
+        let doing = "capture memory";
+        let images = &self.common.opts.images;
+        if images.named().is_some() {
+            let why = "the images directory is one that only CRIU sees";
+            return Err(Error::system(doing, io::Error::new(io::ErrorKind::Unsupported, why)));
+        }
+        let capturing = Capturing::begin(pool, images.path());
+        let capturing = capturing.map_err(|error| Error::system(doing, error))?;
+        let kills = !self.common.opts.leaves_tasks();
+        let result = {
+            let mut hooks = Held { hooks, capturing: &capturing, kills };
+            let dump = self.clone().page_server_socket(&capturing.socket);
+            dump.run_with(criu, &mut hooks)
+        };
+        match result {
+            Ok(dumped) => Ok(Captured { dumped, writing: capturing.write() }),
+            Err(error) => {
+                drop(capturing.discard());
+                Err(error)
+            }
+        }
+    }
+
     /// Starts or reaches a criu, and asks nothing of it yet.
     ///
     /// # Errors
@@ -107,6 +154,65 @@ impl<'a> Dump<'a> {
 
     pub(crate) fn overwrites(&self) -> bool {
         self.overwrite
+    }
+}
+
+/// A dump whose memory is still on its way to disk.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Captured {
+    /// What the dump says. Its images are there but for the pages.
+    pub dumped: Dumped,
+    /// The pages: a restore needs them.
+    pub writing: Writing,
+}
+
+/// Keeps CRIU from killing tasks before their memory is where it belongs.
+struct Held<'h> {
+    hooks: &'h mut dyn Hooks,
+    capturing: &'h Capturing,
+    kills: bool,
+}
+
+impl Hooks for Held<'_> {
+    fn post_dump(&mut self) -> HookResult {
+        self.hooks.post_dump()?;
+        match self.kills {
+            true => Ok(self.capturing.write_now()?),
+            false => Ok(()),
+        }
+    }
+
+    fn pre_stream(&mut self) -> HookResult {
+        self.hooks.pre_stream()
+    }
+
+    fn pre_dump(&mut self) -> HookResult {
+        self.hooks.pre_dump()
+    }
+
+    fn network_lock(&mut self) -> HookResult {
+        self.hooks.network_lock()
+    }
+
+    fn network_unlock(&mut self) -> HookResult {
+        self.hooks.network_unlock()
+    }
+
+    fn orphan_pts_master(&mut self, master: OwnedFd) -> HookResult {
+        self.hooks.orphan_pts_master(master)
+    }
+
+    fn status_ready(&mut self) -> HookResult {
+        self.hooks.status_ready()
+    }
+
+    fn query_ext_files(&mut self) -> HookResult<Vec<External>> {
+        self.hooks.query_ext_files()
+    }
+
+    fn other(&mut self, action: &str, root: Option<Pid>, fds: Vec<OwnedFd>) -> HookResult {
+        self.hooks.other(action, root, fds)
     }
 }
 

@@ -101,7 +101,7 @@ pub use check::Check;
 pub use cpuinfo::{CpuCap, CpuInfo};
 pub use criu::{Criu, Features};
 pub use dir::Dir;
-pub use dump::{AfterDump, Dump, Dumped};
+pub use dump::{AfterDump, Captured, Dump, Dumped};
 pub use error::{
     End, Error, Failure, HookError, InvalidValue, Result, StopMethod, StopReason, Stopped,
 };

@@ -104,6 +104,11 @@ impl<'a> Opts<'a> {
         Ok(message)
     }
 
+    /// Whether the tasks are there after a dump.
+    pub(crate) fn leaves_tasks(&self) -> bool {
+        self.message.leave_running() || self.message.leave_stopped()
+    }
+
     pub(crate) fn raw(&mut self, set: impl FnOnce(&mut CriuOpts)) {
         set(&mut self.message);
     }

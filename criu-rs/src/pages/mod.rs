@@ -10,6 +10,7 @@
 //! The protocol is CRIU's, of every generation: a server recognises which of the two headers a client speaks.
 //! [`Session`] is the protocol without a socket, [`Store`] a directory that pages come into.
 
+mod capture;
 mod client;
 mod error;
 pub mod proto;
@@ -21,6 +22,8 @@ mod store;
 
 use criu_images::memory::PageSize;
 
+pub(crate) use capture::Capturing;
+pub use capture::{Pool, Writing};
 pub use client::{Client, Sent};
 pub use error::PagesError;
 pub use proto::{Command, Header, Layout};

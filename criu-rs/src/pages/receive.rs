@@ -7,6 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use super::proto::Layout;
 use super::serve;
 use super::server::{Counters, Limits};
 use super::session::{Session, Step};
-use super::store::Store;
+use super::store::{PagesFile, Store};
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -63,25 +64,57 @@ pub fn serve_connection(
     limits: &Limits,
     counters: &Counters,
 ) -> Result<Received, PagesError> {
-    let mut connection = Connection {
-        socket,
-        store,
-        source: source.map(serve::Source::new),
-        session: Session::new(layout),
-        buffer: vec![0; BUFFER],
-        window: 0..0,
-        waiting: Vec::new(),
-        received: Received::default(),
-        limits,
-        counters,
-        begun: Instant::now(),
-        bytes: 0,
-    };
-    let result = connection.run();
-    let mut received = connection.received;
-    received.layout = connection.session.layout();
-    received.time = connection.begun.elapsed();
-    result.map(|()| received)
+    let mut buffer = vec![0; BUFFER];
+    let mut connection = Connection::new(socket, store, &mut buffer, limits, counters);
+    connection.source = source.map(serve::Source::new);
+    connection.session = Session::new(layout);
+    connection.run()?;
+    Ok(connection.received())
+}
+
+/// The same with the pages left in `buffer` until they are written: as many as it holds. The answer to the last
+/// word says only that they have come. Without an object a peer gets nothing.
+pub(super) fn keep_connection(
+    socket: &mut Socket,
+    store: &mut Store,
+    buffer: &mut [u8],
+    limits: &Limits,
+    counters: &Counters,
+) -> Result<(Received, Vec<Part>), PagesError> {
+    let mut connection = Connection::new(socket, Some(store), buffer, limits, counters);
+    connection.keep = true;
+    connection.run()?;
+    Ok((connection.received(), connection.waiting))
+}
+
+/// What of a buffer belongs into a pages file, in this order.
+#[derive(Debug)]
+pub(super) struct Part {
+    file: Arc<PagesFile>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl Part {
+    pub(super) fn bytes(&self) -> u64 {
+        self.ranges.iter().map(|range| range.len() as u64).sum()
+    }
+
+    /// Writes it. `wrote` is told how many bytes each time.
+    pub(super) fn write(
+        &self,
+        buffer: &[u8],
+        mut wrote: impl FnMut(usize),
+    ) -> Result<(), PagesError> {
+        let mut file = &self.file.file;
+        for ranges in self.ranges.chunks(AT_ONCE) {
+            let slices = ranges.iter().filter_map(|range| buffer.get(range.clone()));
+            let mut slices: Vec<IoSlice<'_>> = slices.map(IoSlice::new).collect();
+            let size = slices.iter().map(|slice| slice.len()).sum();
+            write_all(&mut file, &mut slices).map_err(PagesError::file(&self.file.path))?;
+            wrote(size);
+        }
+        Ok(())
+    }
 }
 
 struct Connection<'c> {
@@ -89,11 +122,13 @@ struct Connection<'c> {
     store: Option<&'c mut Store>,
     source: Option<serve::Source<'c>>,
     session: Session,
-    buffer: Vec<u8>,
+    buffer: &'c mut [u8],
+    /// What has come stays in the buffer as long as there is room.
+    keep: bool,
     /// What of the buffer has been received and not yet been taken.
     window: Range<usize>,
-    /// Places in the buffer whose bytes are to be written, in this order.
-    waiting: Vec<Range<usize>>,
+    /// What of the buffer is to be written.
+    waiting: Vec<Part>,
     received: Received,
     limits: &'c Limits,
     counters: &'c Counters,
@@ -101,7 +136,36 @@ struct Connection<'c> {
     bytes: u64,
 }
 
-impl Connection<'_> {
+impl<'c> Connection<'c> {
+    fn new(
+        socket: &'c mut Socket,
+        store: Option<&'c mut Store>,
+        buffer: &'c mut [u8],
+        limits: &'c Limits,
+        counters: &'c Counters,
+    ) -> Self {
+        Self {
+            socket,
+            store,
+            source: None,
+            session: Session::new(None),
+            buffer,
+            keep: false,
+            window: 0..0,
+            waiting: Vec::new(),
+            received: Received::default(),
+            limits,
+            counters,
+            begun: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    fn received(&self) -> Received {
+        let (layout, time) = (self.session.layout(), self.begun.elapsed());
+        Received { layout, time, ..self.received }
+    }
+
     fn run(&mut self) -> Result<(), PagesError> {
         self.socket
             .prepare(self.limits.idle)
@@ -112,17 +176,19 @@ impl Connection<'_> {
             let start = self.window.start;
             self.window.start += taken;
             match step {
-                Step::Payload(size) => self.waiting.push(start..start + size),
+                Step::Payload(size) => self.wait(start..start + size),
                 Step::Run { address, pages, flags } => self.take_run(address, pages, flags)?,
                 Step::More(need) => self.receive(need)?,
                 Step::MoreOrAssume => self.receive_or_assume()?,
                 Step::Open { object, answer } => {
-                    self.write_waiting()?;
                     self.received.objects += 1;
                     let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
                     store.begin(object)?;
+                    let file = store.pages().ok_or_else(receives_nothing)?;
+                    self.waiting.push(Part { file, ranges: Vec::new() });
                     if answer {
-                        let parent = store.parent_has(object)?;
+                        let parent = self.store.as_deref().map(|store| store.parent_has(object));
+                        let parent = parent.transpose()?.unwrap_or(false);
                         self.answer(&[u8::from(parent)])?;
                     }
                 }
@@ -164,8 +230,21 @@ impl Connection<'_> {
         }
     }
 
+    /// Remembers bytes that belong to the open object.
+    fn wait(&mut self, range: Range<usize>) {
+        if let Some(part) = self.waiting.last_mut() {
+            match part.ranges.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => part.ranges.push(range),
+            }
+        }
+    }
+
     /// Everything has been sent: the answer says whether everything is stored.
     fn close(&mut self) -> Result<(), PagesError> {
+        if self.keep {
+            return self.answer(&0i32.to_ne_bytes());
+        }
         let stored = self.write_waiting().and_then(|()| match self.store.as_deref_mut() {
             Some(store) => store.finish(),
             None => Ok(()),
@@ -186,14 +265,17 @@ impl Connection<'_> {
         self.socket.write_all(bytes).map_err(PagesError::socket("answer"))
     }
 
-    /// Writes what waits, and makes room for `need` bytes of what has not been taken.
+    /// Makes room for `need` bytes of what has not been taken, and receives some.
     fn receive(&mut self, need: usize) -> Result<(), PagesError> {
-        self.write_waiting()?;
-        if self.window.is_empty() {
-            self.window = 0..0;
-        } else if self.window.start + need > self.buffer.len() {
-            self.buffer.copy_within(self.window.clone(), 0);
-            self.window = 0..self.window.len();
+        let full = self.window.start.saturating_add(need) > self.buffer.len();
+        if !self.keep || full || self.window.end == self.buffer.len() {
+            self.write_waiting()?;
+            if self.window.is_empty() {
+                self.window = 0..0;
+            } else if full || self.window.end == self.buffer.len() {
+                self.buffer.copy_within(self.window.clone(), 0);
+                self.window = 0..self.window.len();
+            }
         }
         if self.begun.elapsed() > self.limits.total {
             return Err(PagesError::TimedOut("the session"));
@@ -230,22 +312,15 @@ impl Connection<'_> {
         }
     }
 
-    /// Writes the places of the buffer that belong to pages.
+    /// Writes what of the buffer belongs to pages.
     fn write_waiting(&mut self) -> Result<(), PagesError> {
-        if self.waiting.is_empty() {
-            return Ok(());
+        for part in &mut self.waiting {
+            part.write(self.buffer, |_| {})?;
+            part.ranges.clear();
         }
-        let Some(store) = self.store.as_deref() else {
-            return Err(receives_nothing());
-        };
-        let Some(mut file) = store.pages() else {
-            return Err(receives_nothing());
-        };
-        let buffer = &self.buffer;
-        let slices = self.waiting.iter().filter_map(|range| buffer.get(range.clone()));
-        let mut slices: Vec<IoSlice<'_>> = slices.map(IoSlice::new).collect();
-        write_all(&mut file, &mut slices).map_err(|error| store.failed(error))?;
-        self.waiting.clear();
+        // The open object goes on.
+        let done = self.waiting.len().saturating_sub(1);
+        self.waiting.drain(..done);
         Ok(())
     }
 }

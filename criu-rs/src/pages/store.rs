@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PagemapWriter, StoredRun};
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -34,7 +35,7 @@ struct Open {
     object: PageObject,
     pagemap: PagemapWriter<File>,
     place: Done,
-    pages: File,
+    pages: Arc<PagesFile>,
     /// The ranges that the parent set has, ascending.
     inherited: Vec<(u64, u64)>,
     /// Where their bytes are, by file, when they are to be freed.
@@ -48,7 +49,16 @@ struct Done {
     beside: PathBuf,
     name: PathBuf,
     pages: PathBuf,
+    pagemap: Option<File>,
+    file: Option<Arc<PagesFile>>,
     kept: bool,
+}
+
+/// A pages file, and its path for errors.
+#[derive(Debug)]
+pub(crate) struct PagesFile {
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
 }
 
 impl Store {
@@ -123,7 +133,9 @@ impl Store {
         let (pages_id, pages_path, pages) = self.pages_file()?;
         let name = self.directory.join(object.file_name());
         let beside = self.directory.join(format!(".{}.{pages_id}", object.file_name()));
-        let place = Done { beside, name, pages: pages_path, kept: false };
+        let pages = Arc::new(PagesFile { file: pages, path: pages_path.clone() });
+        let (pagemap, file) = (None, None);
+        let place = Done { beside, name, pages: pages_path, pagemap, file, kept: false };
         let _ = fs::remove_file(&place.beside);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place.beside);
         let file = file.map_err(PagesError::file(&place.beside))?;
@@ -148,7 +160,7 @@ impl Store {
         }
     }
 
-    /// Adds pages to the object; the bytes of those that are present go to [`pages`](Self::pages).
+    /// Adds pages to the object; the bytes of those that are present go to its pages file.
     ///
     /// # Errors
     /// [`PagesError::Hole`] when the parent set lacks pages that are left to it; those of files.
@@ -169,27 +181,17 @@ impl Store {
         run.map_err(PagesError::image(&open.place.beside))
     }
 
-    /// The file that bytes of pages go to, one behind the other.
-    pub fn pages(&self) -> Option<&File> {
-        self.open.as_ref().map(|open| &open.pages)
-    }
-
-    /// The error of writing to [`pages`](Self::pages).
-    pub(crate) fn failed(&self, source: io::Error) -> PagesError {
-        let path = self.open.as_ref().map(|open| open.place.pages.clone());
-        PagesError::File { path: path.unwrap_or_default(), source }
+    /// The file that bytes of pages go to, one behind the other; `None` before an object begins.
+    pub(crate) fn pages(&self) -> Option<Arc<PagesFile>> {
+        self.open.as_ref().map(|open| Arc::clone(&open.pages))
     }
 
     fn end(&mut self) -> Result<(), PagesError> {
-        let Some(Open { pagemap, place, pages, .. }) = self.open.take() else {
+        let Some(Open { pagemap, mut place, pages, .. }) = self.open.take() else {
             return Ok(());
         };
-        let file = pagemap.finish().map_err(PagesError::image(&place.beside))?;
-        if self.durable {
-            for (file, path) in [(&pages, &place.pages), (&file, &place.beside)] {
-                file.sync_all().map_err(PagesError::file(path))?;
-            }
-        }
+        place.pagemap = Some(pagemap.finish().map_err(PagesError::image(&place.beside))?);
+        place.file = Some(pages);
         // The same object once more takes the place of what it had.
         self.done.retain(|done| done.name != place.name);
         self.done.push(place);
@@ -203,6 +205,13 @@ impl Store {
     pub fn finish(&mut self) -> Result<(), PagesError> {
         self.end()?;
         for done in &mut self.done {
+            if self.durable {
+                let pages = done.file.as_ref().map(|pages| &pages.file);
+                for (file, path) in [(pages, &done.pages), (done.pagemap.as_ref(), &done.beside)] {
+                    let synced = file.map_or(Ok(()), File::sync_all);
+                    synced.map_err(PagesError::file(path))?;
+                }
+            }
             fs::rename(&done.beside, &done.name).map_err(PagesError::file(&done.name))?;
             done.kept = true;
         }

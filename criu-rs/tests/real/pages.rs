@@ -11,7 +11,7 @@ use std::thread;
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
 use criu_images::{ImageSet, Severity, check};
-use criu_rs::pages::{Client, Layout, Server, Socket};
+use criu_rs::pages::{Client, Layout, Pool, Server, Socket};
 use criu_rs::{AfterDump, Dump, PageServer, Restore};
 use nix::sys::signal::{Signal, kill};
 
@@ -23,6 +23,9 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("our_page_server_takes_16_dumps_at_once", many),
     ("a_dump_into_a_page_server_that_dies_fails", dies),
     ("a_dump_into_a_full_disk_fails", full),
+    ("a_capture_is_what_a_dump_would_be", capture),
+    ("a_capture_larger_than_its_pool_spills", spill),
+    ("a_capture_that_cannot_be_written_kills_nobody", held),
     ("criu_s_page_server_takes_what_our_client_sends", push),
     ("criu_fetches_memory_from_our_page_server", lazy),
 ];
@@ -71,11 +74,7 @@ fn receive(lab: &Lab) {
     assert_eq!((metrics.done, metrics.failed, metrics.pages), (1, 0, received.pages));
     let (want, found) = (pages(&local), pages(&remote));
     assert!(want.len() as u64 == received.pages && want.len() > 24 << 8, "{received}");
-    assert!(want.keys().eq(found.keys()));
-    // But where the kernel writes on which processor a thread is.
-    let differ = want.iter().flat_map(|(at, page)| page.iter().zip(&found[at]));
-    let differ = differ.filter(|(a, b)| a != b).count();
-    assert!(differ <= 8, "{differ}");
+    are_alike(&want, &found);
     is_whole(&remote);
     assert!(names(&remote).contains(&"pages-65537.img".into()));
     target.is_gone();
@@ -140,6 +139,71 @@ fn many(lab: &Lab) {
     let restored = Restore::new(&images).run(&lab.criu).unwrap();
     targets[15].restored_as(restored.pid);
     targets[15].goes_on();
+}
+
+/// The same stopped process dumped and captured.
+fn capture(lab: &Lab) {
+    let (local, images) = (lab.dir("local"), lab.dir("images"));
+    let mut target = lab.start(&["memory", "24"]);
+    let stopped = |images| Dump::new(target.pid, images).after_dump(AfterDump::LeaveStopped);
+    stopped(&local).run(&lab.criu).unwrap();
+    let pool = Pool::new(64 << 20).unwrap();
+    let captured = stopped(&images).capture(&lab.criu, pool, &mut ()).unwrap();
+    assert!(captured.dumped.stats.unwrap().frozen.as_micros() > 0);
+    let (_, all) = captured.writing.progress();
+    let (pool, result) = captured.writing.wait();
+    let received = result.unwrap();
+    assert_eq!((received.bytes(), pool.unwrap().size()), (all, 64 << 20));
+    are_alike(&pages(&local), &pages(&images));
+    is_whole(&images);
+    target.end();
+    let restored = Restore::new(&images).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    kill(nix::unistd::Pid::from_raw(target.pid.as_raw()), Signal::SIGCONT).unwrap();
+    target.goes_on();
+}
+
+fn spill(lab: &Lab) {
+    let (local, images) = (lab.dir("local"), lab.dir("images"));
+    let mut target = lab.start(&["memory", "24"]);
+    let stopped = Dump::new(target.pid, &local).after_dump(AfterDump::LeaveStopped);
+    stopped.run(&lab.criu).unwrap();
+    let pool = Pool::new((3 << 20) + 4096).unwrap();
+    let captured = Dump::new(target.pid, &images).capture(&lab.criu, pool, &mut ()).unwrap();
+    captured.writing.wait().1.unwrap();
+    are_alike(&pages(&local), &pages(&images));
+    target.is_gone();
+    let restored = Restore::new(&images).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    kill(nix::unistd::Pid::from_raw(target.pid.as_raw()), Signal::SIGCONT).unwrap();
+    target.goes_on();
+}
+
+/// The disk is full when the pages go there: after the tasks are frozen, and before they are killed.
+fn held(lab: &Lab) {
+    let images = lab.dir("images");
+    let mount = ["-t", "tmpfs", "-o", "size=4m", "images"];
+    assert!(Command::new("mount").args(mount).arg(&images).status().unwrap().success());
+    let target = lab.start(&["memory", "16"]);
+    let pool = Pool::new(64 << 20).unwrap();
+    let result = Dump::new(target.pid, &images).capture(&lab.criu, pool, &mut ());
+    let left = names(&images);
+    assert!(Command::new("umount").arg(&images).status().unwrap().success());
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("No space left on device"), "{error}");
+    assert!(!left.iter().any(|name| name.starts_with("pagemap-")), "{left:?}");
+    target.goes_on();
+}
+
+/// The same pages, but where the kernel writes on which processor a thread is.
+fn are_alike(
+    want: &BTreeMap<(PageObject, u64), Vec<u8>>,
+    found: &BTreeMap<(PageObject, u64), Vec<u8>>,
+) {
+    assert!(want.keys().eq(found.keys()));
+    let differ = want.iter().flat_map(|(at, page)| page.iter().zip(&found[at]));
+    let differ = differ.filter(|(a, b)| a != b).count();
+    assert!(differ <= 8, "{differ}");
 }
 
 /// A server that is stopped in the middle: the dump fails, the process runs on, and there is no pagemap.

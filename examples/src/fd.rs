@@ -10,7 +10,10 @@ use crate::fault::Fault;
 ///
 /// The kernel looks it up as it would for another process (`pidfd_getfd(2)`, Linux 5.6), so that
 /// nothing here claims to own a number that somebody else gave.
-pub(crate) fn by_number(option: &str, number: RawFd) -> Result<OwnedFd, Fault> {
+///
+/// # Errors
+/// When there is no such descriptor.
+pub fn by_number(option: &str, number: RawFd) -> Result<OwnedFd, Fault> {
     let own = pidfd_open(getpid(), PidfdFlags::empty());
     own.and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty())).map_err(|error| {
         let why = std::io::Error::from(error);

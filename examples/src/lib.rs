@@ -1,5 +1,5 @@
 //! The programs a person runs: `criu-rs` with its words `dump`, `pre-dump`, `restore` and `check`, the
-//! same as programs of their own, `crit`, `inspect`, and examples of using the libraries.
+//! same as programs of their own, `crit`, `inspect`, `page-server`, and examples of using the libraries.
 //!
 //! ```text
 //! words           which program
@@ -32,6 +32,7 @@ mod words;
 
 pub use exit::Exit;
 pub use fault::Fault;
+pub use fd::by_number;
 pub use images::{is_broken_pipe, open_set, show};
 pub use options::criu_program;
 pub use output::{Output, dump_stats, micros, restore_stats};

@@ -28,7 +28,7 @@ pub use client::{Client, Sent};
 pub use error::PagesError;
 pub use proto::{Command, Header, Layout};
 pub use receive::{Received, Socket, serve_connection};
-pub use server::{Handle, Limits, Metrics, Server, SessionReport};
+pub use server::{Handle, Limits, Listening, Metrics, Server, SessionReport};
 pub use session::{ProtocolError, Session, Step};
 pub use store::Store;
 

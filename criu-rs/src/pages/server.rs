@@ -238,6 +238,15 @@ impl Server {
         self.begin(Listener::Unix(UnixListener::bind(path)?), 0)
     }
 
+    /// Takes a socket that listens already, whatever its address.
+    ///
+    /// # Errors
+    /// Those of setting it up.
+    pub fn listen_on(self, listener: TcpListener) -> io::Result<Listening> {
+        let port = listener.local_addr()?.port();
+        self.begin(Listener::Tcp(listener), port)
+    }
+
     fn begin(self, listener: Listener, port: u16) -> io::Result<Listening> {
         match &listener {
             Listener::Tcp(tcp) => tcp.set_nonblocking(true)?,
@@ -299,6 +308,17 @@ impl Listening {
     /// The TCP port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Gives the TCP socket back, which goes on listening.
+    ///
+    /// # Errors
+    /// When it is a unix socket.
+    pub fn into_listener(self) -> io::Result<TcpListener> {
+        match self.listener {
+            Listener::Tcp(tcp) => Ok(tcp),
+            Listener::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// What stops it, and says what it does.

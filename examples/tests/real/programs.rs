@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::lab::{Lab, TestFn, names, run};
+use crate::lab::{Lab, TestFn, names, run, soon};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("demo", demo),
@@ -11,6 +11,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("async_dump", async_dump),
     ("programs_of_their_own_and_links", own_programs),
     ("other_words_go_to_criu", handed_over),
+    ("page_server_takes_criu_s_options", page_server),
 ];
 
 fn demo(lab: &Lab) {
@@ -94,4 +95,71 @@ fn handed_over(lab: &Lab) {
     let said = lab.done(&["--version"]).out;
     assert!(said.starts_with("criu-rs ") && said.contains("\nVersion: "), "{said}");
     let _ = fs::remove_dir_all(images);
+}
+
+/// A dump into the program, by CRIU's own options; and what it says when there is none.
+fn page_server(lab: &Lab) {
+    let (images, pages) = (lab.dir("img"), lab.dir("pages"));
+    let program = env!("CARGO_BIN_EXE_page-server");
+    let target = lab.start(&["memory", "8"]);
+    let [first, second] = [(); 2].map(|()| {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port().to_string()
+    });
+    // In the background, as a script starts it: it listens when the program has ended.
+    let words = ["-D", &pages, "--port", &first, "--daemon", "--pidfile", "pid", "-o", "log"];
+    let ran = run(lab.program(program, &words));
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    let port = ["--page-server", "--address", "127.0.0.1", "--port", &first];
+    lab.done(
+        &[&["dump", "-t", &target.pid(), "-D", &images, "--leave-running"][..], &port].concat(),
+    );
+    let log = format!("{pages}/log");
+    assert!(soon(|| fs::read_to_string(&log).unwrap().contains(" pages of ")));
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.starts_with(&format!("listens on 127.0.0.1 port {first}\n127.0.0.1:")), "{log}");
+    let pid: i32 = fs::read_to_string(format!("{pages}/pid")).unwrap().parse().unwrap();
+    let pid = criu_rs::Pid::try_from(pid).unwrap();
+    assert!(soon(|| {
+        crate::lab::reap();
+        crate::lab::state(pid).is_none()
+    }));
+    assert!(names(&pages).iter().any(|name| name == "pages-65537.img"));
+    target.goes_on();
+
+    // Several sessions, each on its own, until it is asked to stop.
+    let words = ["-D", &pages, "--port", &second, "--sessions", "unlimited", "--each", "--json"];
+    let mut server = lab.program(program, &words);
+    let mut server = server.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    assert!(soon(|| std::net::TcpStream::connect(format!("127.0.0.1:{second}")).is_ok()));
+    let again = lab.dir("again");
+    let port = ["--page-server", "--address", "127.0.0.1", "--port", &second];
+    lab.done(
+        &[&["dump", "-t", &target.pid(), "-D", &again, "--leave-running"][..], &port].concat(),
+    );
+    assert!(soon(|| names(format!("{pages}/1")).iter().any(|n| n == "pages-65537.img")));
+    let server_pid = criu_rs::Pid::from(&server);
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(server_pid.as_raw()),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .unwrap();
+    // The first, which only looked whether it listens, has failed.
+    assert_eq!(server.wait().unwrap().code(), Some(1));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut server.stdout.unwrap(), &mut said).unwrap();
+    let mut lines =
+        said.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    assert_eq!(lines.next().unwrap()["outcome"], "failed");
+    assert_eq!(lines.next().unwrap()["outcome"], "done");
+
+    for (words, code, said) in [
+        (&["-D", "/nonexistent", "--ps-socket", "0"][..], 1, "page-server: "),
+        (&["--address", "0.0.0.0"], 1, "other machines reach this address"),
+        (&["--sessions", "none"], 2, "unlimited"),
+        (&["--port", "0"], 2, "0 is not in 1.."),
+        (&["--tls"], 1, "TLS is not supported yet"),
+    ] {
+        run(lab.program(program, words)).fails(code, &[said]);
+    }
 }

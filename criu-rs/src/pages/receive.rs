@@ -134,6 +134,8 @@ struct Connection<'c> {
     counters: &'c Counters,
     begun: Instant,
     bytes: u64,
+    /// Pages and holes that the counters know of.
+    counted: (u64, u64),
 }
 
 impl<'c> Connection<'c> {
@@ -158,6 +160,7 @@ impl<'c> Connection<'c> {
             counters,
             begun: Instant::now(),
             bytes: 0,
+            counted: (0, 0),
         }
     }
 
@@ -214,15 +217,14 @@ impl<'c> Connection<'c> {
         }
     }
 
+    #[inline]
     fn take_run(&mut self, address: u64, pages: u64, flags: u16) -> Result<(), PagesError> {
         let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
         store.run(address, pages, flags)?;
-        let (counter, count) = match self.session.payload() {
-            0 => (&self.counters.holes, &mut self.received.holes),
-            _ => (&self.counters.pages, &mut self.received.pages),
-        };
-        counter.fetch_add(pages, Ordering::Relaxed);
-        *count += pages;
+        match self.session.payload() {
+            0 => self.received.holes += pages,
+            _ => self.received.pages += pages,
+        }
         self.bytes = self.bytes.saturating_add(self.session.payload());
         match self.bytes > self.limits.bytes {
             true => Err(PagesError::TooMuch(self.limits.bytes)),
@@ -240,8 +242,18 @@ impl<'c> Connection<'c> {
         }
     }
 
+    /// Brings what all connections share up to date.
+    fn count(&mut self) {
+        let Received { pages, holes, .. } = self.received;
+        let (counted_pages, counted_holes) = self.counted;
+        self.counters.pages.fetch_add(pages - counted_pages, Ordering::Relaxed);
+        self.counters.holes.fetch_add(holes - counted_holes, Ordering::Relaxed);
+        self.counted = (pages, holes);
+    }
+
     /// Everything has been sent: the answer says whether everything is stored.
     fn close(&mut self) -> Result<(), PagesError> {
+        self.count();
         if self.keep {
             return self.answer(&0i32.to_ne_bytes());
         }
@@ -277,6 +289,7 @@ impl<'c> Connection<'c> {
                 self.window = 0..self.window.len();
             }
         }
+        self.count();
         if self.begun.elapsed() > self.limits.total {
             return Err(PagesError::TimedOut("the session"));
         }

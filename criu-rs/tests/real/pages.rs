@@ -11,7 +11,7 @@ use std::thread;
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
 use criu_images::{ImageSet, Severity, check};
-use criu_rs::pages::{Client, Layout, Pool, Server, Socket};
+use criu_rs::pages::{Client, Layout, Limits, Pool, Relay, Server, Socket};
 use criu_rs::{AfterDump, Dump, PageServer, Restore};
 use nix::sys::signal::{Signal, kill};
 
@@ -26,6 +26,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_capture_is_what_a_dump_would_be", capture),
     ("a_capture_larger_than_its_pool_spills", spill),
     ("a_capture_that_cannot_be_written_kills_nobody", held),
+    ("a_relay_carries_a_dump_to_a_page_server", relay),
     ("criu_s_page_server_takes_what_our_client_sends", push),
     ("criu_fetches_memory_from_our_page_server", lazy),
 ];
@@ -248,6 +249,35 @@ fn full(lab: &Lab) {
     let error = reports[0].result.as_ref().unwrap_err().to_string();
     assert!(error.contains("pages-65537.img: No space left on device"), "{error}");
     assert!(left.is_empty(), "{left:?}");
+    target.goes_on();
+}
+
+/// To CRIU's page server; and to one that ends in the middle.
+fn relay(lab: &Lab) {
+    let images = lab.dir("images");
+    let server = PageServer::new(&images, anywhere()).spawn(&lab.criu).unwrap();
+    let mut target = lab.start(&["memory", "24"]);
+    let relay = Relay::connect(("127.0.0.1", server.port())).unwrap();
+    Dump::new(target.pid, &images).page_server_socket(&relay).run(&lab.criu).unwrap();
+    assert!(relay.finish().unwrap() > 24 << 20);
+    assert!(server.wait().unwrap().success());
+    target.is_gone();
+    let restored = Restore::new(&images).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+
+    let (images, pages) = (lab.dir("more"), lab.dir("pages"));
+    let mut limits = Limits::default();
+    limits.bytes = 1 << 20;
+    let server = Server::new().directory(&pages).limits(limits).listen(anywhere()).unwrap();
+    let port = server.port();
+    let running = thread::spawn(move || server.run(Some(1)).unwrap());
+    let relay = Relay::connect(("127.0.0.1", port)).unwrap();
+    let dump = Dump::new(target.pid, &images).page_server_socket(&relay).run(&lab.criu);
+    assert!(dump.is_err());
+    drop(relay);
+    let error = running.join().unwrap().remove(0).result.unwrap_err();
+    assert_eq!(error.to_string(), "more than 1048576 bytes are sent");
     target.goes_on();
 }
 

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criu_benches::{Result, crius, prepare, summary};
-use criu_rs::pages::{Pool, Session, Step};
-use criu_rs::{AfterDump, Criu, Dump, Pid};
+use criu_rs::pages::{Pool, Relay, Server, Session, Step};
+use criu_rs::{AfterDump, Criu, Dump, PageServer, Pid};
 use nix::sys::socket::{setsockopt, sockopt};
 
 /// The argument that makes this program hold so many MiB.
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     fs::create_dir_all(&directory)?;
     // Memory that no one has ever touched is slower than any that has been: the host has to find it.
     touch(12 << 30)?;
-    println!("| CRIU | process | how | frozen, ms, median (least..most) | beside the plain dump |");
+    println!("| CRIU | process | how | frozen, ms, median (least..most) | beside the first |");
     println!("| --- | --- | --- | --- | --- |");
     for (version, program) in crius()? {
         let held = Held::start(mib, &directory)?;
@@ -71,6 +71,28 @@ fn main() -> Result<()> {
             let ratio = median(times) / plain;
             println!("| {version} | {mib} MiB | {name} | {} | {ratio:.2} |", summary(times));
         }
+        drop(held);
+        drop(lab.pool.take());
+        let held = Held::start(256, &directory)?;
+        lab.pid = held.pid();
+        let mut times: [Vec<Duration>; 4] = Default::default();
+        for round in 0..=rounds {
+            for (how, times) in times.iter_mut().enumerate() {
+                let time = lab.over_tcp(how)?;
+                times.extend((round > 0).then_some(time));
+            }
+        }
+        let names = [
+            "TCP, CRIU's page server",
+            "TCP, our page server",
+            "our relay, CRIU's page server",
+            "our relay, our page server",
+        ];
+        let theirs = median(&times[0]);
+        for (name, times) in names.iter().zip(&mut times) {
+            let ratio = median(times) / theirs;
+            println!("| {version} | 256 MiB | {name} | {} | {ratio:.2} |", summary(times));
+        }
     }
     Ok(fs::remove_dir_all(&directory)?)
 }
@@ -83,6 +105,43 @@ struct Lab {
 }
 
 impl Lab {
+    fn over_tcp(&mut self, how: usize) -> Result<Duration> {
+        let images = self.directory.join("images");
+        _ = fs::remove_dir_all(&images);
+        fs::create_dir(&images)?;
+        let anywhere = "127.0.0.1:0".parse()?;
+        let (theirs, ours, port);
+        if how % 2 == 0 {
+            let server = PageServer::new(&images, anywhere).spawn(&self.criu)?;
+            port = server.port();
+            (theirs, ours) = (Some(server), None);
+        } else {
+            let server = Server::new().directory(&images).listen(anywhere)?;
+            port = server.port();
+            (theirs, ours) = (None, Some(std::thread::spawn(move || server.run(Some(1)))));
+        }
+        let dump = Dump::new(self.pid, &images).after_dump(AfterDump::LeaveRunning);
+        let dumped = match how < 2 {
+            true => dump.page_server("127.0.0.1", port).run(&self.criu)?,
+            false => {
+                let relay = Relay::connect(("127.0.0.1", port))?;
+                let dumped = dump.page_server_socket(&relay).run(&self.criu)?;
+                relay.finish()?;
+                dumped
+            }
+        };
+        if let Some(server) = theirs {
+            server.wait()?;
+        }
+        if let Some(server) = ours {
+            let reports = server.join().map_err(|_| "the server died")??;
+            if reports.iter().any(|report| report.result.is_err()) {
+                return Err(format!("{reports:?}").into());
+            }
+        }
+        Ok(dumped.stats?.frozen)
+    }
+
     fn run(&mut self, how: usize) -> Result<Duration> {
         let images = self.directory.join("images");
         _ = fs::remove_dir_all(&images);

@@ -77,6 +77,7 @@ fn main() -> Result<()> {
                 );
             }
         }
+        fs::remove_dir_all(&directory)?;
     }
     Ok(())
 }

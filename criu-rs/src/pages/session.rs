@@ -232,10 +232,11 @@ impl Session {
         Ok(Step::Run { address, pages, flags })
     }
 
-    /// Bytes of a range of pages inside the address space.
+    /// Bytes of a range of pages that an address space, or a file, can have.
     fn range(&self, address: u64, pages: u64) -> Result<u64, ProtocolError> {
         let bytes = pages.checked_mul(self.page_size).filter(|bytes| *bytes > 0);
         let end = bytes.and_then(|bytes| address.checked_add(bytes));
+        let end = end.filter(|end| i64::try_from(*end).is_ok());
         match (bytes, end) {
             (Some(bytes), Some(_)) if address % self.page_size == 0 => Ok(bytes),
             _ => Err(self.wrong(format!("{pages} pages at {address:#x}"))),

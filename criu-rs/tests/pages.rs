@@ -1,0 +1,466 @@
+//! The page server without CRIU: clients of every kind, and those that break off, lie, or never come to an end.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
+use criu_rs::pages::proto::{LAZY, PARENT, PRESENT, object_id};
+use criu_rs::pages::{
+    Client, Command, Header, Layout, Limits, PagesError, Server, Session, SessionReport, Step,
+};
+
+const PAGE: u64 = 4096;
+const BASE: u64 = 0x7f00_0000_0000;
+const TASK: PageObject = PageObject::Task(7);
+
+fn scratch(test: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pages-{test}"));
+    _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// A page that says where it is.
+fn page(address: u64) -> Vec<u8> {
+    address.to_le_bytes().repeat(512)
+}
+
+fn header(command: Command, flags: u16, pages: u64, address: u64, object: PageObject) -> Header {
+    Header { command, flags, pages, address, id: object_id(object) }
+}
+
+fn bytes(layout: Layout, header: Header) -> Vec<u8> {
+    header.to_bytes(layout).unwrap()[..layout.size()].to_vec()
+}
+
+struct Peer {
+    socket: TcpStream,
+    layout: Layout,
+}
+
+impl Peer {
+    fn connect(port: u16, layout: Layout) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self { socket, layout }
+    }
+
+    fn say(&mut self, command: Command, flags: u16, pages: u64, address: u64) {
+        let header = header(command, flags, pages, address, TASK);
+        self.socket.write_all(&bytes(self.layout, header)).unwrap();
+    }
+
+    fn open(&mut self) -> u8 {
+        self.say(Command::Open2, 0, 0, 0);
+        self.hear::<1>().unwrap()[0]
+    }
+
+    fn pages(&mut self, address: u64, count: u64) {
+        self.say(Command::AddF, PRESENT, count, address);
+        for n in 0..count {
+            self.socket.write_all(&page(address + n * PAGE)).unwrap();
+        }
+    }
+
+    fn close(&mut self) -> i32 {
+        self.say(Command::Close, 0, 0, 0);
+        i32::from_ne_bytes(self.hear().unwrap())
+    }
+
+    fn hear<const N: usize>(&mut self) -> std::io::Result<[u8; N]> {
+        let mut answer = [0; N];
+        self.socket.read_exact(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// That the server has ended the connection.
+    fn is_cut(&mut self) {
+        assert!(matches!(self.socket.read(&mut [0]), Ok(0) | Err(_)));
+    }
+}
+
+type Running = (u16, JoinHandle<Vec<SessionReport>>);
+
+fn run(server: Server, sessions: u64) -> Running {
+    let server = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = server.port();
+    (port, thread::spawn(move || server.run(Some(sessions)).unwrap()))
+}
+
+fn one(running: JoinHandle<Vec<SessionReport>>) -> Result<criu_rs::pages::Received, PagesError> {
+    running.join().unwrap().remove(0).result
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Writes a set with these pages of task 7.
+fn set(directory: &Path, pages: &[u64]) {
+    fs::create_dir_all(directory).unwrap();
+    let file = fs::File::create(directory.join("pagemap-7.img")).unwrap();
+    let mut pagemap = PagemapWriter::new(file, 1, PageSize::K4).unwrap();
+    let mut content = Vec::new();
+    for n in pages {
+        pagemap.run(BASE + n * PAGE, 1, PageFlags::PRESENT).unwrap();
+        content.extend(page(BASE + n * PAGE));
+    }
+    pagemap.finish().unwrap();
+    fs::write(directory.join("pages-1.img"), content).unwrap();
+}
+
+fn read(directory: &Path, address: u64) -> Vec<u8> {
+    let set = PageSet::open(directory, PageSize::K4).unwrap();
+    let stored = set.pages(TASK).unwrap().unwrap();
+    let mut found = vec![0; 4096];
+    stored.read_at(address, &mut found).unwrap();
+    found
+}
+
+#[test]
+fn both_layouts_and_old_commands_are_taken() {
+    for layout in Layout::ALL {
+        let directory = scratch(&format!("layout-{}", layout.size()));
+        let (port, running) = run(Server::new().directory(&directory), 1);
+        let mut peer = Peer::connect(port, layout);
+        // As CRIUs of long ago: without an open, and with types of their own.
+        let old = Header { id: 7 << 8 | 11, ..header(Command::Add, 0, 1, BASE, TASK) };
+        peer.socket.write_all(&bytes(layout, old)).unwrap();
+        peer.socket.write_all(&page(BASE)).unwrap();
+        // In pieces of all sizes.
+        let more = bytes(layout, header(Command::AddF, PRESENT | LAZY, 2, BASE + 2 * PAGE, TASK));
+        let more = [more, page(BASE + 2 * PAGE), page(BASE + 3 * PAGE)].concat();
+        for piece in more.chunks(1000) {
+            peer.socket.write_all(piece).unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(peer.close(), 0);
+        drop(peer);
+        let received = one(running).unwrap();
+        assert_eq!((received.layout, received.pages), (Some(layout), 3));
+        assert_eq!(names(&directory), ["pagemap-7.img", "pages-65537.img"]);
+        assert_eq!(read(&directory, BASE + 3 * PAGE), page(BASE + 3 * PAGE));
+    }
+}
+
+#[test]
+fn a_session_that_only_closes_ends_whatever_its_layout() {
+    for layout in Layout::ALL {
+        let directory = scratch(&format!("close-{}", layout.size()));
+        let (port, running) = run(Server::new().directory(&directory), 1);
+        let mut peer = Peer::connect(port, layout);
+        let begun = Instant::now();
+        assert_eq!(peer.close(), 0);
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        drop(peer);
+        assert_eq!(one(running).unwrap().objects, 0);
+        assert!(names(&directory).is_empty());
+    }
+}
+
+#[test]
+fn holes_are_those_of_the_parent_set() {
+    let root = scratch("holes");
+    set(&root.join("before"), &[0, 1, 2]);
+    let directory = root.join("now");
+    fs::create_dir(&directory).unwrap();
+    symlink("../before", directory.join("parent")).unwrap();
+    let server = || Server::new().directory(&directory).auto_dedup(true);
+    let (port, running) = run(server(), 1);
+    let mut peer = Peer::connect(port, Layout::Wide);
+    peer.say(Command::Parent, 0, 0, 0);
+    assert_eq!(peer.hear::<4>().unwrap(), 1i32.to_ne_bytes());
+    assert_eq!(peer.open(), 1);
+    peer.say(Command::AddF, PARENT, 2, BASE);
+    peer.pages(BASE + 2 * PAGE, 2);
+    assert_eq!(peer.close(), 0);
+    drop(peer);
+    let received = one(running).unwrap();
+    assert_eq!((received.holes, received.pages), (2, 2));
+    for n in 0..4 {
+        assert_eq!(read(&directory, BASE + n * PAGE), page(BASE + n * PAGE));
+    }
+    // What came anew takes no space in the parent set.
+    let old = fs::metadata(root.join("before/pages-1.img")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::blocks(&old), 16);
+    assert_eq!(old.len(), 3 * PAGE);
+
+    // One that the parent set lacks.
+    let before = names(&directory);
+    let (port, running) = run(server(), 1);
+    let mut peer = Peer::connect(port, Layout::Narrow);
+    assert_eq!(peer.open(), 1);
+    peer.say(Command::AddF, PARENT, 2, BASE + 2 * PAGE);
+    peer.is_cut();
+    let error = one(running).unwrap_err().to_string();
+    assert_eq!(error, "pagemap-7.img leaves 0x7f0000003000 to the parent set, which lacks it");
+    assert_eq!(names(&directory), before);
+}
+
+#[test]
+fn whoever_breaks_off_leaves_nothing_behind() {
+    let directory = scratch("cut");
+    let whole = {
+        let mut all = bytes(Layout::Wide, header(Command::Open2, 0, 0, 0, TASK));
+        all.extend(bytes(Layout::Wide, header(Command::AddF, PRESENT, 2, BASE, TASK)));
+        all.extend([page(BASE), page(BASE + PAGE)].concat());
+        all
+    };
+    let cuts = [0, 1, 23, 24, 31, 32, 40, 63, 64, 65, 4160, 5000, whole.len()];
+    let (port, running) = run(Server::new().directory(&directory), cuts.len() as u64);
+    for cut in cuts {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket.write_all(&whole[..cut]).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        _ = socket.read_to_end(&mut Vec::new());
+    }
+    for report in running.join().unwrap() {
+        let error = report.result.unwrap_err();
+        assert!(matches!(error, PagesError::Gone(_)), "{error}");
+    }
+    assert!(names(&directory).is_empty(), "{:?}", names(&directory));
+}
+
+#[test]
+fn lies_are_told_with_their_place_and_leave_nothing_behind() {
+    let run_of = |pages, address, flags| header(Command::AddF, flags, pages, address, TASK);
+    let wrong_id = Header { id: 7 << 8 | 3, ..header(Command::Open2, 0, 0, 0, TASK) };
+    let cases = [
+        (vec![run_of(1 << 51, BASE, PRESENT)], "2251799813685248 pages at 0x7f0000000000"),
+        (vec![run_of(1 << 63, BASE, PRESENT)], "9223372036854775808 pages at 0x7f0000000000"),
+        (vec![run_of(0, BASE, PRESENT)], "0 pages at 0x7f0000000000"),
+        (vec![run_of(1, BASE + 5, PRESENT)], "1 pages at 0x7f0000000005"),
+        (vec![run_of(1, BASE, 0)], "no pages have flags 0x0"),
+        (vec![run_of(1, BASE, 5)], "no pages have flags 0x5"),
+        (
+            vec![run_of(1, BASE, PARENT), run_of(1, BASE, LAZY)],
+            "leaves 0x7f0000000000 to the parent",
+        ),
+        (
+            vec![run_of(2, BASE, LAZY), run_of(1, BASE + PAGE, LAZY)],
+            "pages at 0x7f0000001000, which is below 0x7f0000002000",
+        ),
+        (vec![wrong_id], "0x703 is the id of no object"),
+        (vec![Header { id: 1 << 40, ..header(Command::Get, 0, 1, BASE, TASK) }], "is no pid"),
+    ];
+    let directory = scratch("lies");
+    for (headers, said) in cases {
+        let (port, running) = run(Server::new().directory(&directory), 1);
+        let mut peer = Peer::connect(port, Layout::Wide);
+        assert_eq!(peer.open(), 0);
+        for header in headers {
+            _ = peer.socket.write_all(&bytes(Layout::Wide, header));
+        }
+        peer.is_cut();
+        let error = one(running).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+        assert!(names(&directory).is_empty(), "{said}: {:?}", names(&directory));
+    }
+    let (port, running) = run(Server::new().directory(&directory), 1);
+    let mut peer = Peer::connect(port, Layout::Wide);
+    peer.socket.write_all(&[9; 64]).unwrap();
+    peer.is_cut();
+    assert_eq!(
+        one(running).unwrap_err().to_string(),
+        "byte 0 of the session: no command is 0x9090909"
+    );
+}
+
+#[test]
+fn what_was_there_stays_until_all_has_come() {
+    let directory = scratch("stays");
+    set(&directory, &[0]);
+    let old = fs::read(directory.join("pagemap-7.img")).unwrap();
+    let (port, running) = run(Server::new().directory(&directory), 2);
+    let mut peer = Peer::connect(port, Layout::Wide);
+    peer.open();
+    peer.pages(BASE, 3);
+    drop(peer);
+    let mut peer = Peer::connect(port, Layout::Wide);
+    peer.open();
+    peer.pages(BASE, 2);
+    assert_eq!(fs::read(directory.join("pagemap-7.img")).unwrap(), old);
+    assert_eq!(peer.close(), 0);
+    drop(peer);
+    let reports = running.join().unwrap();
+    assert_eq!(reports.iter().filter(|report| report.result.is_ok()).count(), 1);
+    assert_eq!(read(&directory, BASE + PAGE), page(BASE + PAGE));
+}
+
+#[test]
+fn a_client_that_says_nothing_is_sent_away_and_disturbs_nobody() {
+    let directory = scratch("silent");
+    let mut limits = Limits::default();
+    limits.idle = Some(Duration::from_millis(300));
+    let root = directory.clone();
+    let server = Server::new().directories(move |n| root.join(n.to_string())).limits(limits);
+    let (port, running) = run(server, 2);
+    let mut silent = Peer::connect(port, Layout::Wide);
+    silent.open();
+    let mut other = Peer::connect(port, Layout::Wide);
+    other.open();
+    other.pages(BASE, 9);
+    assert_eq!(other.close(), 0);
+    drop(other);
+    silent.is_cut();
+    let reports = running.join().unwrap();
+    let error = reports[1].result.as_ref().unwrap_err().to_string();
+    assert_eq!(error, "the next word takes longer than it may");
+    assert!(reports[0].result.is_ok());
+    assert!(names(&directory.join("0")).is_empty());
+}
+
+#[test]
+fn a_directory_that_is_gone_is_the_answer_to_the_last_word() {
+    let directory = scratch("gone").join("images");
+    fs::create_dir(&directory).unwrap();
+    let (port, running) = run(Server::new().directory(&directory), 1);
+    let mut peer = Peer::connect(port, Layout::Wide);
+    peer.open();
+    peer.pages(BASE, 1);
+    // All that was received before is in files without a name by now.
+    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(peer.close(), nix::libc::ENOENT);
+    drop(peer);
+    let error = one(running).unwrap_err().to_string();
+    assert!(error.ends_with("pagemap-7.img: No such file or directory (os error 2)"), "{error}");
+}
+
+#[test]
+fn an_address_that_others_reach_needs_a_word() {
+    let everywhere = "0.0.0.0:0".parse().unwrap();
+    let refused = Server::new().directory("/tmp").listen(everywhere).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    assert!(Server::new().directory("/tmp").exposed(true).listen(everywhere).is_ok());
+}
+
+#[test]
+fn one_snapshot_is_served_to_many_at_once() {
+    let root = scratch("serve");
+    set(&root.join("before"), &[0, 1, 2, 3, 4, 5, 6, 7]);
+    let directory = root.join("now");
+    fs::create_dir(&directory).unwrap();
+    symlink("../before", directory.join("parent")).unwrap();
+    let file = fs::File::create(directory.join("pagemap-7.img")).unwrap();
+    let mut pagemap = PagemapWriter::new(file, 9, PageSize::K4).unwrap();
+    pagemap.run(BASE, 4, PageFlags::PARENT).unwrap();
+    pagemap.run(BASE + 4 * PAGE, 2, PageFlags::PRESENT).unwrap();
+    pagemap.finish().unwrap();
+    let own = [page(BASE + 4 * PAGE), page(BASE + 5 * PAGE)].concat();
+    fs::write(directory.join("pages-9.img"), own).unwrap();
+
+    let (port, running) = run(Server::new().serve(&directory), 6);
+    thread::scope(|scope| {
+        for layout in [Layout::Wide, Layout::Narrow, Layout::Wide, Layout::Narrow] {
+            scope.spawn(move || {
+                let mut client = Client::connect(("127.0.0.1", port), layout).unwrap();
+                for _ in 0..50 {
+                    // Not past what lies together.
+                    let found = client.fetch(7, BASE + 3 * PAGE, 9).unwrap();
+                    assert_eq!(found, page(BASE + 3 * PAGE));
+                    let found = client.fetch(7, BASE + 4 * PAGE, 9).unwrap();
+                    assert_eq!(found, [page(BASE + 4 * PAGE), page(BASE + 5 * PAGE)].concat());
+                }
+                client.close().unwrap();
+            });
+        }
+    });
+    // What is not there ends one connection, and nothing else.
+    for (pid, address, said) in
+        [(7, BASE + 6 * PAGE, "nothing is mapped there"), (8, BASE, "there is no such task")]
+    {
+        let mut client = Client::connect(("127.0.0.1", port), Layout::Wide).unwrap();
+        assert!(client.fetch(pid, address, 1).is_err(), "{said}");
+    }
+    let reports = running.join().unwrap();
+    let served: u64 = reports.iter().filter_map(|r| r.result.as_ref().ok()).map(|r| r.served).sum();
+    assert_eq!(served, 4 * 50 * 3);
+    let errors: Vec<_> =
+        reports.iter().filter_map(|r| r.result.as_ref().err()).map(ToString::to_string).collect();
+    assert!(errors[0].ends_with("nothing is mapped there"), "{errors:?}");
+    assert!(errors[1].ends_with("there is no such task"), "{errors:?}");
+}
+
+/// Whatever bytes come, in whatever pieces: an end, and no more taken than there was.
+#[test]
+fn a_session_survives_any_bytes() {
+    let mut state = 1u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let (mut ended, mut steps) = (0, 0u64);
+    for _ in 0..3000 {
+        let layout = if random() % 2 == 0 { Layout::Wide } else { Layout::Narrow };
+        let mut stream = Vec::new();
+        for n in 0..random() % 6 {
+            let command = [
+                Command::Open2,
+                Command::AddF,
+                Command::AddF,
+                Command::Hole,
+                Command::Parent,
+                Command::Get,
+                Command::Close,
+            ][usize::try_from(random() % 7).unwrap()];
+            let flags = [PRESENT, PARENT, LAZY, LAZY | PRESENT];
+            let flags = flags[usize::try_from(random() % 4).unwrap()];
+            let pages = 1 + random() % 3;
+            let one = header(command, flags, pages, BASE + n * 4 * PAGE, TASK);
+            stream.extend(bytes(layout, one));
+            let follows = command == Command::AddF && flags & PRESENT != 0;
+            let mut size = if follows { pages * PAGE } else { 0 };
+            // Now and then not as much as was said.
+            if random() % 8 == 0 {
+                size = random() % 9000;
+            }
+            stream.resize(stream.len() + usize::try_from(size).unwrap(), 3);
+        }
+        for _ in 0..(random() % 8).saturating_sub(5) {
+            let at = usize::try_from(random()).unwrap() % stream.len().max(1);
+            if let Some(byte) = stream.get_mut(at) {
+                *byte ^= 1 << (random() % 8);
+            }
+        }
+        let mut session = Session::new(None);
+        let (mut at, mut end) = (0, 0);
+        loop {
+            match session.next(&stream[at..end]) {
+                Ok((taken, step)) => {
+                    assert!(taken <= end - at);
+                    at += taken;
+                    steps += 1;
+                    match step {
+                        Step::More(_) | Step::MoreOrAssume if end == stream.len() => break,
+                        Step::More(need) => {
+                            let more = usize::try_from(random()).unwrap() % 5000;
+                            end = stream.len().min(end + more.max(need));
+                        }
+                        Step::MoreOrAssume => session.assume(Layout::Narrow),
+                        Step::Close => ended += 1,
+                        Step::Ended => break,
+                        _ => {}
+                    }
+                }
+                Err(error) => {
+                    assert!(error.at <= stream.len() as u64, "{error}");
+                    break;
+                }
+            }
+        }
+    }
+    assert!(ended > 10 && steps > 5000, "{ended} {steps}");
+}

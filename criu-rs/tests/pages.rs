@@ -418,6 +418,7 @@ fn a_session_survives_any_bytes() {
             ][usize::try_from(random() % 7).unwrap()];
             let flags = [PRESENT, PARENT, LAZY, LAZY | PRESENT];
             let flags = flags[usize::try_from(random() % 4).unwrap()];
+            let flags = if command == Command::AddF { flags } else { 0 };
             let pages = 1 + random() % 3;
             let one = header(command, flags, pages, BASE + n * 4 * PAGE, TASK);
             stream.extend(bytes(layout, one));

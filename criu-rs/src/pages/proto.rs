@@ -127,7 +127,7 @@ impl Command {
         let [a, b, c, d, ..] = bytes;
         let word = u32::from_le_bytes([a, b, c, d]);
         Some(match (word, word & 0xffff) {
-            // With flags these are no end of the session; CRIU's server answers and goes on.
+            // Nobody sends these with flags; CRIU's server would answer and go on.
             (0x1023, _) => Self::Close,
             (0x1024, _) => Self::ForceClose,
             (_, 1) => Self::Add,

@@ -29,6 +29,7 @@
 //!   and own the descriptors they are handed.
 //! * **Ending.** A deadline or [`Cancel`] ends criu and its helpers where that harms no task: at an
 //!   action, where CRIU undoes what it has begun, or else where no task is executing code of CRIU's.
+//! * **Pages.** [`Dump::capture`] has the shortest freeze; the module [`pages`] has a page server of our own.
 //! * **Failures explain themselves.** An [`Error`] has CRIU's errno and message, what it printed, the
 //!   first real error in its log with the lines before, and for a known [`Cause`] what to do about it.
 //! * **Nothing half-done is left.** After a failed dump the tasks run on and the directory holds no

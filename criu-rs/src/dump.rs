@@ -14,12 +14,12 @@ use crate::freezer::Freezer;
 use crate::images_dir::ImagesDir;
 use crate::log::LogPlace;
 use crate::options::Opts;
-use crate::pages::{Capturing, Pool, Writing};
+use crate::pages::{Capture, Pool, Writing};
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
 use crate::session::{Common, Session, operation};
 use crate::stop::Subject;
 use crate::transport::{Handed, Launch};
-use crate::{Criu, Dir, External, HookResult, Hooks, Pid};
+use crate::{Criu, Dir, Hooks, Pid};
 
 /// Saves a process tree: what `criu dump` does.
 ///
@@ -106,21 +106,22 @@ impl<'a> Dump<'a> {
             let why = "the images directory is one that only CRIU sees";
             return Err(Error::system(doing, io::Error::new(io::ErrorKind::Unsupported, why)));
         }
-        let capturing = Capturing::begin(pool, images.path());
-        let capturing = capturing.map_err(|error| Error::system(doing, error))?;
-        let kills = !self.common.opts.leaves_tasks();
-        let result = {
-            let mut hooks = Held { hooks, capturing: &capturing, kills };
-            let dump = self.clone().page_server_socket(&capturing.socket);
-            dump.run_with(criu, &mut hooks)
-        };
+        let capture = Capture::new(pool, images.path());
+        let capture = capture.map_err(|error| Error::system(doing, error))?;
+        let dump = self.clone().page_server_socket(&capture);
+        let result = dump.run_with(criu, &mut capture.hold(hooks, !self.leaves_tasks()));
         match result {
-            Ok(dumped) => Ok(Captured { dumped, writing: capturing.write() }),
+            Ok(dumped) => Ok(Captured { dumped, writing: capture.write() }),
             Err(error) => {
-                drop(capturing.discard());
+                drop(capture.discard());
                 Err(error)
             }
         }
+    }
+
+    /// Whether the tasks are there after the dump.
+    pub(crate) fn leaves_tasks(&self) -> bool {
+        self.common.opts.leaves_tasks()
     }
 
     /// Starts or reaches a criu, and asks nothing of it yet.
@@ -165,55 +166,6 @@ pub struct Captured {
     pub dumped: Dumped,
     /// The pages: a restore needs them.
     pub writing: Writing,
-}
-
-/// Keeps CRIU from killing tasks before their memory is where it belongs.
-struct Held<'h> {
-    hooks: &'h mut dyn Hooks,
-    capturing: &'h Capturing,
-    kills: bool,
-}
-
-impl Hooks for Held<'_> {
-    fn post_dump(&mut self) -> HookResult {
-        self.hooks.post_dump()?;
-        match self.kills {
-            true => Ok(self.capturing.write_now()?),
-            false => Ok(()),
-        }
-    }
-
-    fn pre_stream(&mut self) -> HookResult {
-        self.hooks.pre_stream()
-    }
-
-    fn pre_dump(&mut self) -> HookResult {
-        self.hooks.pre_dump()
-    }
-
-    fn network_lock(&mut self) -> HookResult {
-        self.hooks.network_lock()
-    }
-
-    fn network_unlock(&mut self) -> HookResult {
-        self.hooks.network_unlock()
-    }
-
-    fn orphan_pts_master(&mut self, master: OwnedFd) -> HookResult {
-        self.hooks.orphan_pts_master(master)
-    }
-
-    fn status_ready(&mut self) -> HookResult {
-        self.hooks.status_ready()
-    }
-
-    fn query_ext_files(&mut self) -> HookResult<Vec<External>> {
-        self.hooks.query_ext_files()
-    }
-
-    fn other(&mut self, action: &str, root: Option<Pid>, fds: Vec<OwnedFd>) -> HookResult {
-        self.hooks.other(action, root, fds)
-    }
 }
 
 /// What becomes of the tasks once they are saved.

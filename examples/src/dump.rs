@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
+use criu_rs::pages::{Capture, Pool};
 use criu_rs::{AfterDump, Dump, Dumped, HookResult, Hooks};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -66,6 +68,7 @@ checkpoint.
 Examples:
   dump -t 4711 -D img                      save process 4711 in the directory img
   dump -t 4711 -D img -R                   the same, and let it run on
+  dump -t 4711 -D img -R --capture 2G      the same, with the shortest standstill
   dump -t $$ -D img -j                     a job of this terminal
   dump -t 4711 -D img --tcp-established    with its TCP connections
   dump -t 4711 -D img --external mnt[/data]:data
@@ -83,6 +86,8 @@ Examples:
         crate::check_directory("--images-dir", images)?;
         let criu = self.reach.criu()?;
         let socket = self.memory.socket()?;
+        // Before the tasks are stopped: it is the memory that takes time.
+        let capture = self.dump.capture.map(|bytes| capture(bytes, images)).transpose()?;
         let status = self.dump.status_fd.map(|fd| fd::by_number("--status-fd", fd)).transpose()?;
         let drive = Drive::new()?;
 
@@ -96,6 +101,9 @@ Examples:
         }
         if let Some(socket) = &socket {
             dump = dump.page_server_socket(socket);
+        }
+        if let Some(capture) = &capture {
+            dump = dump.page_server_socket(capture);
         }
         dump = self.reach.apply(dump.cancel(drive.cancel()), &mut config)?;
         dump = self.common.apply(dump, &mut config)?;
@@ -116,11 +124,31 @@ Examples:
         let progress = Progress::of_dump(self.saved.tree, images);
         let mut ready = Ready(status.map(File::from));
         let begun = Instant::now();
-        let dumped = drive.run(dump.start(&criu), &mut ready, &progress, &log)?;
+        let dumped = match &capture {
+            None => drive.run(dump.start(&criu), &mut ready, &progress, &log)?,
+            Some(capture) => {
+                let kills = self.dump.after() == AfterDump::Kill;
+                let mut hooks = capture.hold(&mut ready, kills);
+                drive.run(dump.start(&criu), &mut hooks, &progress, &log)?
+            }
+        };
+        drop(dump);
+        if let Some(capture) = capture {
+            capture.write().wait().1.map_err(|error| {
+                let why = std::io::Error::other(error.to_string());
+                Fault::system("write the captured memory", why)
+            })?;
+        }
         drop(progress);
         self.tell(output, &dumped, begun.elapsed());
         Ok(Exit::Done.into())
     }
+}
+
+/// What receives the memory.
+fn capture(bytes: usize, images: &Path) -> Result<Capture, Fault> {
+    let capture = Pool::new(bytes).and_then(|pool| Capture::new(pool, images));
+    capture.map_err(|error| Fault::system("capture memory", error))
 }
 
 impl Program {

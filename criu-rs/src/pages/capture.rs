@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::error::PagesError;
 use super::receive::{Part, Received, Socket, keep_connection};
 use super::server::{Counters, Limits};
 use super::store::Store;
+use crate::{External, HookResult, Hooks, Pid};
 
 /// Memory that captures go into, there from the beginning: huge pages where the machine has them. It is meant to be
 /// used again, because memory that has been used is what makes a capture quick.
@@ -92,10 +93,25 @@ impl Writing {
     }
 }
 
-/// The receiving end of a capture.
-pub(crate) struct Capturing {
-    /// criu's end of the socket.
-    pub(crate) socket: OwnedFd,
+/// The receiving end of a capture, for a dump that is driven step by step; [`Dump::capture`](crate::Dump::capture) is
+/// the same in one call.
+///
+/// ```no_run
+/// use criu_rs::pages::{Capture, Pool};
+/// use criu_rs::{Criu, Dump, Pid};
+///
+/// let pid: Pid = "4711".parse()?;
+/// let capture = Capture::new(Pool::new(1 << 30)?, "/ckpt")?;
+/// let dump = Dump::new(pid, "/ckpt").page_server_socket(&capture);
+/// // The tasks are to be killed: not before their memory is written.
+/// dump.start(&Criu::new())?.finish(&mut capture.hold(&mut (), true))?;
+/// capture.write().wait().1?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Capture {
+    /// criu's end.
+    socket: OwnedFd,
     received: Receiver<Result<u64, String>>,
     go: Sender<bool>,
     outcome: Receiver<Result<(), String>>,
@@ -103,8 +119,20 @@ pub(crate) struct Capturing {
     thread: JoinHandle<Ended>,
 }
 
-impl Capturing {
-    pub(crate) fn begin(mut pool: Pool, directory: PathBuf) -> io::Result<Self> {
+/// criu's end of the socket.
+impl AsFd for Capture {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Capture {
+    /// Gets ready to receive one dump's pages, which go into the pool, and later into the directory.
+    ///
+    /// # Errors
+    /// When the system has no socket or thread left.
+    pub fn new(mut pool: Pool, directory: impl Into<PathBuf>) -> io::Result<Self> {
+        let directory = directory.into();
         let (theirs, ours) = UnixStream::pair()?;
         for socket in [&theirs, &ours] {
             // As much as may be: root's may be more than the limit.
@@ -154,15 +182,21 @@ impl Capturing {
         Ok(Self { socket: theirs.into(), received, go, outcome, written, thread })
     }
 
+    /// Hooks that call others, and, if the dump kills its tasks, keep it from that until their memory is where it
+    /// belongs. Memory that cannot be written fails the dump.
+    pub fn hold<'h>(&'h self, hooks: &'h mut dyn Hooks, kills: bool) -> Held<'h> {
+        Held { hooks, capture: self, kills }
+    }
+
     /// Writes what has come, and waits until it is where it belongs.
-    pub(crate) fn write_now(&self) -> Result<(), String> {
+    fn write_now(&self) -> Result<(), String> {
         let _ = self.go.send(true);
         let lost = |_| "the thread that writes has ended".to_owned();
         self.outcome.recv().map_err(lost)?
     }
 
     /// The dump has succeeded: writes what has come.
-    pub(crate) fn write(self) -> Writing {
+    pub fn write(self) -> Writing {
         drop(self.socket);
         let bytes = self.received.recv().ok().and_then(Result::ok).unwrap_or(0);
         let _ = self.go.send(true);
@@ -170,10 +204,60 @@ impl Capturing {
     }
 
     /// The dump has failed: gives the pool back.
-    pub(crate) fn discard(self) -> Option<Pool> {
+    pub fn discard(self) -> Option<Pool> {
         drop(self.socket);
         let _ = self.go.send(false);
         self.thread.join().ok().map(|(pool, _)| pool)
+    }
+}
+
+/// Keeps CRIU from killing tasks before their memory is where it belongs.
+#[allow(missing_debug_implementations, reason = "the hooks are somebody else's")]
+pub struct Held<'h> {
+    hooks: &'h mut dyn Hooks,
+    capture: &'h Capture,
+    kills: bool,
+}
+
+impl Hooks for Held<'_> {
+    fn post_dump(&mut self) -> HookResult {
+        self.hooks.post_dump()?;
+        match self.kills {
+            true => Ok(self.capture.write_now()?),
+            false => Ok(()),
+        }
+    }
+
+    fn pre_stream(&mut self) -> HookResult {
+        self.hooks.pre_stream()
+    }
+
+    fn pre_dump(&mut self) -> HookResult {
+        self.hooks.pre_dump()
+    }
+
+    fn network_lock(&mut self) -> HookResult {
+        self.hooks.network_lock()
+    }
+
+    fn network_unlock(&mut self) -> HookResult {
+        self.hooks.network_unlock()
+    }
+
+    fn orphan_pts_master(&mut self, master: OwnedFd) -> HookResult {
+        self.hooks.orphan_pts_master(master)
+    }
+
+    fn status_ready(&mut self) -> HookResult {
+        self.hooks.status_ready()
+    }
+
+    fn query_ext_files(&mut self) -> HookResult<Vec<External>> {
+        self.hooks.query_ext_files()
+    }
+
+    fn other(&mut self, action: &str, root: Option<Pid>, fds: Vec<OwnedFd>) -> HookResult {
+        self.hooks.other(action, root, fds)
     }
 }
 

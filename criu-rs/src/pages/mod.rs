@@ -23,8 +23,7 @@ mod store;
 
 use criu_images::memory::PageSize;
 
-pub(crate) use capture::Capturing;
-pub use capture::{Pool, Writing};
+pub use capture::{Capture, Held, Pool, Writing};
 pub use client::{Client, Sent};
 pub use error::PagesError;
 pub use proto::{Command, Header, Layout};

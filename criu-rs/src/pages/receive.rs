@@ -393,9 +393,9 @@ impl Socket {
         }
     }
 
-    /// Until the peer ends the connection, or for a while.
+    /// Until the peer ends a TCP connection, or for a while.
     fn wait_for_end(&mut self) {
-        if self.set_timeout(Some(A_WHILE)).is_ok() {
+        if matches!(self, Self::Tcp(_)) && self.set_timeout(Some(A_WHILE)).is_ok() {
             let _ = self.read(&mut [0]);
         }
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use criu_rs::{AfterDump, Pid};
 
 use crate::options::applies;
-use crate::options::values::{Size, whole_seconds};
+use crate::options::values::{Size, memory, whole_seconds};
 
 /// Options of dump and pre-dump: what is saved, and where.
 #[derive(Args, Clone, Debug)]
@@ -69,6 +69,16 @@ pub(crate) struct DumpOnly {
     /// Write a zero byte to this descriptor when a lazy dump listens
     #[arg(long, value_name = "FD", help_heading = "Memory")]
     pub(crate) status_fd: Option<RawFd>,
+    /// Stop the tasks for less: their memory goes into this much of ours, with K, M or G, and to disk when
+    /// they run on; what does not fit goes to disk at once
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = memory,
+        help_heading = "Memory",
+        conflicts_with_all = ["page_server", "ps_socket", "lazy_pages"]
+    )]
+    pub(crate) capture: Option<usize>,
 }
 
 impl DumpOnly {

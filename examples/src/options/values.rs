@@ -60,18 +60,23 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.trim_end_matches(['K', 'M', 'G']);
-        let shift = match text.strip_prefix(digits) {
-            Some("") => 0,
-            Some("K") => 10,
-            Some("M") => 20,
-            Some("G") => 30,
-            _ => return Err("want a number with K, M, G or nothing behind it".into()),
-        };
-        let number: u64 = digits.parse().map_err(|_| "want a number, as in 512K".to_owned())?;
-        let bytes = number.checked_mul(1 << shift).and_then(|bytes| u32::try_from(bytes).ok());
+        let bytes = u32::try_from(memory(text)?).ok();
         bytes.map(Self).ok_or_else(|| "CRIU counts in 32 bits: want less than 4G".into())
     }
+}
+
+/// A number of bytes of memory, likewise.
+pub(crate) fn memory(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(['K', 'M', 'G']);
+    let shift = match text.strip_prefix(digits) {
+        Some("") => 0,
+        Some("K") => 10,
+        Some("M") => 20,
+        Some("G") => 30,
+        _ => return Err("want a number with K, M, G or nothing behind it".into()),
+    };
+    let number: usize = digits.parse().map_err(|_| "want a number, as in 512K".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "want a number of bytes that there can be".into())
 }
 
 /// Seconds, with or without a fraction.

@@ -15,6 +15,7 @@ use crate::lab::{Lab, TestFn, run, soon};
 pub const TESTS: &[(&str, TestFn)] = &[
     ("memory_goes_to_a_page_server", page_server),
     ("memory_goes_through_a_socket", socket),
+    ("memory_is_captured", captured),
     ("a_lazy_dump_listens_where_it_is_told", lazy_dump),
     ("a_lazy_restore", lazy_restore),
 ];
@@ -35,6 +36,22 @@ fn listeners(port: &str) -> Vec<String> {
 
 fn send(child: &Child, signal: Signal) {
     kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+fn captured(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["memory", "32"]);
+    let words = ["dump", "-t", &target.pid(), "-D", &images, "--capture"];
+    // First a pool that cannot be; then one that is too small, and does.
+    lab.run(&[&words[..], &["99999999G"]].concat()).fails(1, &["capture memory"]);
+    lab.run(&[&words[..], &["1X"]].concat()).fails(2, &["--capture"]);
+    lab.run(&[&words[..], &["1M", "--lazy-pages"]].concat()).fails(2, &["cannot be used with"]);
+    target.goes_on();
+    let before = target.count();
+    lab.done(&[&words[..], &["8M"]].concat());
+    target.is_gone();
+    lab.done(&["restore", "-D", &images, "-d"]);
+    assert!(target.goes_on() > before);
 }
 
 fn page_server(lab: &Lab) {

@@ -5,13 +5,15 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use criu_images::memory::PageSet;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
 
 use super::error::PagesError;
 use super::page_size;
@@ -136,6 +138,21 @@ struct Connection<'c> {
     bytes: u64,
     /// Pages and holes that the counters know of.
     counted: (u64, u64),
+    /// Runs are long: headers are read alone, and pages go through a pipe.
+    long_runs: bool,
+    /// How many short ones have come since the last long one.
+    short_runs: u32,
+    /// The pipe; none where the file system takes nothing from one.
+    pipe: Pipe,
+}
+
+/// What long runs go through without a copy.
+#[derive(Debug, Default)]
+enum Pipe {
+    #[default]
+    NotYet,
+    Open(OwnedFd, OwnedFd),
+    Useless,
 }
 
 impl<'c> Connection<'c> {
@@ -161,6 +178,9 @@ impl<'c> Connection<'c> {
             begun: Instant::now(),
             bytes: 0,
             counted: (0, 0),
+            long_runs: false,
+            short_runs: 0,
+            pipe: Pipe::NotYet,
         }
     }
 
@@ -293,12 +313,27 @@ impl<'c> Connection<'c> {
         if self.begun.elapsed() > self.limits.total {
             return Err(PagesError::TimedOut("the session"));
         }
-        let room = self.buffer.get_mut(self.window.end..).unwrap_or_default();
-        match read(self.socket, room) {
-            Ok(0) => {
-                let got = self.counters.stopping.load(Ordering::Relaxed);
-                Err(if got { PagesError::Stopped } else { PagesError::Gone(self.bytes) })
+        if self.window.is_empty() && !self.keep && self.session.payload() >= LONG {
+            self.long_runs = true;
+        }
+        if self.long_runs && self.window.is_empty() && self.splice_run()? {
+            return Ok(());
+        }
+        let end = match self.long_runs {
+            // The header, or a short run and the next header, and nothing of what follows.
+            true => {
+                let payload = usize::try_from(self.session.payload()).unwrap_or(usize::MAX);
+                let need = match payload {
+                    0 => need,
+                    payload => payload.saturating_add(Layout::Wide.size()),
+                };
+                self.window.start.saturating_add(need).min(self.buffer.len())
             }
+            false => self.buffer.len(),
+        };
+        let room = self.buffer.get_mut(self.window.end..end).unwrap_or_default();
+        match read(self.socket, room) {
+            Ok(0) => Err(self.gone()),
             Ok(size) => {
                 self.window.end += size;
                 self.counters.bytes.fetch_add(size as u64, Ordering::Relaxed);
@@ -307,6 +342,80 @@ impl<'c> Connection<'c> {
             Err(error) if is_timeout(&error) => Err(PagesError::TimedOut("the next word")),
             Err(source) => Err(PagesError::Socket { what: "receive", source }),
         }
+    }
+
+    /// The peer has ended the connection; or we have.
+    fn gone(&self) -> PagesError {
+        match self.counters.stopping.load(Ordering::Relaxed) {
+            true => PagesError::Stopped,
+            false => PagesError::Gone(self.bytes),
+        }
+    }
+
+    /// Moves what is left of a run through a pipe; `false` when there is nothing to move, or not enough.
+    fn splice_run(&mut self) -> Result<bool, PagesError> {
+        match self.session.payload() {
+            0 => return Ok(false),
+            1..LONG_AS_A_WHOLE => {
+                self.short_runs += 1;
+                self.long_runs = self.short_runs < SHORT_RUNS;
+                return Ok(false);
+            }
+            _ => self.short_runs = 0,
+        }
+        if matches!(self.pipe, Pipe::NotYet) {
+            self.pipe = match nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC) {
+                Ok((from, to)) => {
+                    // A smaller one does as well.
+                    let _ = fcntl(&to, FcntlArg::F_SETPIPE_SZ(PIPE));
+                    Pipe::Open(from, to)
+                }
+                Err(_) => Pipe::Useless,
+            };
+        }
+        let (Pipe::Open(from, to), Some(part)) = (&self.pipe, self.waiting.last()) else {
+            self.long_runs = false;
+            return Ok(false);
+        };
+        let (file, flags) = (Arc::clone(&part.file), SpliceFFlags::SPLICE_F_MOVE);
+        let mut useless = false;
+        while self.session.payload() > 0 && !useless {
+            let most =
+                usize::try_from(self.session.payload()).unwrap_or(usize::MAX).min(AT_ONCE_PIPED);
+            let mut moved = match splice(self.socket.as_fd(), None, to, None, most, flags) {
+                Ok(0) => return Err(self.gone()),
+                Ok(moved) => moved,
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => return Err(PagesError::TimedOut("the next word")),
+                Err(error) => {
+                    return Err(PagesError::Socket { what: "receive", source: error.into() });
+                }
+            };
+            self.session.passed(moved as u64);
+            self.counters.bytes.fetch_add(moved as u64, Ordering::Relaxed);
+            while moved > 0 {
+                match splice(from, None, &file.file, None, moved, flags) {
+                    Ok(now) => moved = moved.saturating_sub(now),
+                    Err(Errno::EINTR) => {}
+                    // A file system that takes nothing from a pipe: what is in it is copied.
+                    Err(Errno::EINVAL) => {
+                        let room = self.buffer.get_mut(..moved).unwrap_or_default();
+                        let read = nix::unistd::read(from, room).map_err(|error| {
+                            PagesError::Socket { what: "receive", source: error.into() }
+                        })?;
+                        let bytes = room.get(..read).unwrap_or_default();
+                        (&file.file).write_all(bytes).map_err(PagesError::file(&file.path))?;
+                        moved = moved.saturating_sub(read);
+                        useless = true;
+                    }
+                    Err(error) => return Err(PagesError::file(&file.path)(error.into())),
+                }
+            }
+        }
+        if useless {
+            (self.pipe, self.long_runs) = (Pipe::Useless, false);
+        }
+        Ok(true)
     }
 
     fn receive_or_assume(&mut self) -> Result<(), PagesError> {
@@ -484,5 +593,14 @@ impl fmt::Display for Received {
 const BUFFER: usize = 1 << 20;
 /// As many places are written by one system call.
 const AT_ONCE: usize = 1024;
+/// With so many bytes of a run still to come, runs are long.
+const LONG: u64 = 64 << 10;
+/// A run of fewer bytes goes quicker through a buffer.
+const LONG_AS_A_WHOLE: u64 = 64 << 10;
+/// After so many short ones runs are short.
+const SHORT_RUNS: u32 = 8;
+/// Bytes of the pipe, and moved by one system call: no more than the buffer has.
+const PIPE: i32 = 1 << 20;
+const AT_ONCE_PIPED: usize = BUFFER;
 /// Long enough for bytes that are on their way.
 const A_WHILE: Duration = Duration::from_millis(500);

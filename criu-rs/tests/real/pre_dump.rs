@@ -1,8 +1,10 @@
 //! Pre-dumps, where the kernel tracks changed memory; elsewhere, that we are told so.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use criu_rs::pages::Server;
 use criu_rs::{Cause, Dump, PreDump, PreDumpMode, PreDumpSession, Restore};
 
 use crate::lab::{Lab, Target, TestFn, names};
@@ -10,6 +12,7 @@ use crate::lab::{Lab, Target, TestFn, names};
 pub const TESTS: &[(&str, TestFn)] = &[
     ("pre_dump_then_dump", single),
     ("pre_dump_by_reading", by_reading),
+    ("pre_dump_and_dump_into_our_page_server", into_our_server),
     ("a_series_of_pre_dumps_ended_by_a_dump", series),
 ];
 
@@ -61,6 +64,39 @@ fn single(lab: &Lab) {
     target.goes_on();
     Dump::new(target.pid, &last).parent_img("../0").track_mem(true).run(&lab.criu).unwrap();
     restores(lab, target, &first, &last);
+}
+
+/// The server is asked what the first has, and given only what has changed since.
+fn into_our_server(lab: &Lab) {
+    let target = lab.start(&["memory", "32"]);
+    if !tracks_memory(lab, &target) {
+        return;
+    }
+    let dirs = ["0", "1", "pages-0", "pages-1"].map(|name| lab.dir(name));
+    let [first, last, first_pages, last_pages] = &dirs;
+    symlink("../pages-0", last_pages.join("parent")).unwrap();
+    let serve = |directory: &Path| {
+        let server = Server::new().directory(directory).listen("127.0.0.1:0".parse().unwrap());
+        let server = server.unwrap();
+        let port = server.port();
+        (port, std::thread::spawn(move || server.run(Some(1)).unwrap().remove(0).result.unwrap()))
+    };
+    let (port, received) = serve(first_pages);
+    let pre_dump = PreDump::new(target.pid, first).page_server("127.0.0.1", port);
+    pre_dump.run(&lab.criu).unwrap();
+    assert!(received.join().unwrap().pages > 32 << 8);
+    target.goes_on();
+    let (port, received) = serve(last_pages);
+    let dump = Dump::new(target.pid, last).parent_img("../0").track_mem(true);
+    dump.page_server("127.0.0.1", port).run(&lab.criu).unwrap();
+    let received = received.join().unwrap();
+    assert!(received.holes > 16 << 8 && received.pages < 16 << 8, "{received}");
+    for (from, to) in [(first_pages, first), (last_pages, last)] {
+        for name in names(from).iter().filter(|name| *name != "parent") {
+            fs::rename(from.join(name), to.join(name)).unwrap();
+        }
+    }
+    restores(lab, target, first, last);
 }
 
 fn by_reading(lab: &Lab) {

@@ -24,6 +24,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_dump_into_a_page_server_that_dies_fails", dies),
     ("a_dump_into_a_full_disk_fails", full),
     ("a_capture_is_what_a_dump_would_be", capture),
+    ("a_capture_of_a_busy_process_is_of_one_moment", busy),
     ("a_capture_larger_than_its_pool_spills", spill),
     ("a_capture_that_cannot_be_written_kills_nobody", held),
     ("a_relay_carries_a_dump_to_a_page_server", relay),
@@ -162,6 +163,33 @@ fn capture(lab: &Lab) {
     target.restored_as(restored.pid);
     kill(nix::unistd::Pid::from_raw(target.pid.as_raw()), Signal::SIGCONT).unwrap();
     target.goes_on();
+}
+
+/// A process that writes all of its memory all the time: what is captured is of one moment, whatever it writes
+/// while the pages are on their way to disk.
+fn busy(lab: &Lab) {
+    const MARK: u64 = crate::payload::MARK;
+    let target = lab.start(&["rewrite", "64"]);
+    for (n, pool) in [96usize << 20, 20 << 20].into_iter().enumerate() {
+        let images = lab.dir(&format!("images-{n}"));
+        let dump = Dump::new(target.pid, &images).after_dump(AfterDump::LeaveRunning);
+        let captured = dump.capture(&lab.criu, Pool::new(pool).unwrap(), &mut ()).unwrap();
+        target.goes_on();
+        captured.writing.wait().1.unwrap();
+        let word = |page: &[u8], at: usize| u64::from_le_bytes(*page[at..].first_chunk().unwrap());
+        let numbers = pages(&images).into_values().filter_map(|page| {
+            let (head, tail) = (word(&page, 0) ^ MARK, word(&page, 4088));
+            // Others have no mark; one may be half written.
+            (head < 1 << 32).then_some((head, tail))
+        });
+        let numbers: Vec<_> = numbers.collect();
+        assert!(numbers.len() >= (64 << 8) - 1, "{}", numbers.len());
+        let torn = numbers.iter().filter(|(head, tail)| head != tail).count();
+        assert!(torn <= 1, "{torn} pages are torn");
+        let (last, before) = (numbers[0].0, numbers[numbers.len() - 1].0);
+        assert!(last == before || last == before + 1, "{last} {before}");
+        assert!(numbers.is_sorted_by(|a, b| a.0 >= b.0));
+    }
 }
 
 fn spill(lab: &Lab) {

@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
+/// What tells a page of the payload `rewrite`.
+pub const MARK: u64 = 0x5eed_0000_0000_0000;
+
 /// Runs a payload; it ends when it is killed.
 pub fn run(words: &[String]) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -104,6 +107,20 @@ pub fn run(words: &[String]) {
                 let at = usize::try_from(n).unwrap() * 4096 % memory.len();
                 memory[at] = memory[at].wrapping_add(1);
                 std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        // Writes one number into the beginning and the end of every page, then the next.
+        "rewrite" => {
+            let megabytes: usize = rest[0].parse().unwrap();
+            let mut memory = vec![0u8; megabytes << 20];
+            let start = memory.as_ptr().align_offset(4096);
+            let file = open(file);
+            for n in 1u64.. {
+                write(&file, n);
+                for page in memory[start..].chunks_exact_mut(4096) {
+                    page[..8].copy_from_slice(&(n ^ MARK).to_le_bytes());
+                    page[4088..].copy_from_slice(&n.to_le_bytes());
+                }
             }
         }
         "tree" => {

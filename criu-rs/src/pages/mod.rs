@@ -27,7 +27,7 @@ pub use capture::{Capture, Held, Pool, Writing};
 pub use client::{Client, Sent};
 pub use error::PagesError;
 pub use proto::{Command, Header, Layout};
-pub use receive::{Received, Socket, serve_connection};
+pub use receive::{Received, Socket};
 pub use relay::Relay;
 pub use server::{Handle, Limits, Listening, Metrics, Server, SessionReport};
 pub use session::{ProtocolError, Session, Step};

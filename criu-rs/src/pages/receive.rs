@@ -58,7 +58,7 @@ pub struct Received {
 /// # Errors
 /// [`PagesError`]. The peer is told by the end of the connection, or by the answer to its last word; the store
 /// has no pagemap of this session then.
-pub fn serve_connection(
+pub(super) fn serve_connection(
     socket: &mut Socket,
     store: Option<&mut Store>,
     source: Option<&PageSet>,

@@ -101,14 +101,14 @@ struct Shared {
 
 /// What has been counted.
 #[derive(Debug, Default)]
-pub struct Counters {
-    pub(crate) bytes: AtomicU64,
-    pub(crate) pages: AtomicU64,
-    pub(crate) holes: AtomicU64,
-    pub(crate) served: AtomicU64,
-    pub(crate) done: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) stopping: AtomicBool,
+pub(super) struct Counters {
+    pub(super) bytes: AtomicU64,
+    pub(super) pages: AtomicU64,
+    pub(super) holes: AtomicU64,
+    pub(super) served: AtomicU64,
+    pub(super) done: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) stopping: AtomicBool,
 }
 
 /// A look at a server.
@@ -360,7 +360,7 @@ impl Listening {
                 running -= 1;
                 ended(report);
             }
-            let Some(socket) = listener.accept(&shared, running > 0)? else {
+            let Some(socket) = listener.accept(&shared)? else {
                 continue;
             };
             let number = begun;
@@ -388,7 +388,7 @@ impl Listening {
 
 impl Listener {
     /// The next connection; `None` when the server is woken.
-    fn accept(&self, shared: &Shared, _busy: bool) -> io::Result<Option<Socket>> {
+    fn accept(&self, shared: &Shared) -> io::Result<Option<Socket>> {
         let own = match self {
             Self::Tcp(tcp) => tcp.as_fd(),
             Self::Unix(unix) => unix.as_fd(),

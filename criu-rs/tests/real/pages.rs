@@ -30,6 +30,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_relay_carries_a_dump_to_a_page_server", relay),
     ("criu_s_page_server_takes_what_our_client_sends", push),
     ("criu_fetches_memory_from_our_page_server", lazy),
+    ("four_restores_of_one_snapshot_fetch_at_once", lazy_four),
 ];
 
 fn anywhere() -> SocketAddr {
@@ -371,6 +372,66 @@ fn lazy(lab: &Lab) {
     let received = reports[0].result.as_ref().unwrap();
     assert!(received.served > 32 << 7 && received.served <= kept_back, "{received}");
     assert_eq!(handle.metrics().served, received.served);
+}
+
+/// Each in a pid namespace of its own, where the pid is free.
+fn lazy_four(lab: &Lab) {
+    const RESTORES: usize = 4;
+    let (whole, lazy) = (lab.dir("whole"), lab.dir("lazy"));
+    let mut target = lab.start(&["memory", "16"]);
+    let server = Server::new().directory(&whole).listen(anywhere()).unwrap();
+    let port = server.port();
+    let running = thread::spawn(move || server.run(Some(1)).unwrap());
+    Dump::new(target.pid, &lazy).page_server("127.0.0.1", port).run(&lab.criu).unwrap();
+    assert!(running.join().unwrap()[0].result.is_ok());
+    target.is_gone();
+    let before = target.count();
+    let kept_back = keep_back(&whole, &lazy);
+    let server = Server::new().serve(&whole).listen(anywhere()).unwrap();
+    let port = server.port().to_string();
+    let running = thread::spawn(move || server.run(Some(RESTORES as u64)).unwrap());
+    let quiet = |command: &mut Command| {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let started: Vec<_> = (0..RESTORES)
+        .map(|n| {
+            let images = lab.dir.join(format!("lazy-{n}"));
+            assert!(
+                Command::new("cp").arg("-a").args([&lazy, &images]).status().unwrap().success()
+            );
+            let mut daemon = Command::new(&lab.program);
+            daemon.args([
+                "lazy-pages",
+                "--page-server",
+                "--address",
+                "127.0.0.1",
+                "-o",
+                "lazy.log",
+            ]);
+            let daemon = quiet(daemon.args(["--port", &port, "-D"]).arg(&images));
+            assert!(soon(|| images.join("lazy-pages.socket").exists()));
+            let mut restore = Command::new("unshare");
+            restore.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(&lab.program);
+            restore.args(["restore", "--lazy-pages", "-o", "restore.log", "-D"]).arg(&images);
+            (daemon, quiet(&mut restore))
+        })
+        .collect();
+    for (mut daemon, restore) in started {
+        assert!(daemon.wait().unwrap().success());
+        // It goes on, and is ended with its namespace.
+        kill(nix::unistd::Pid::from_raw(restore.id().try_into().unwrap()), Signal::SIGKILL)
+            .unwrap();
+        let mut restore = restore;
+        restore.wait().unwrap();
+    }
+    let reports = running.join().unwrap();
+    for report in reports {
+        let received = report.result.unwrap();
+        assert!(received.served > 16 << 7 && received.served <= kept_back, "{received}");
+    }
+    assert!(target.count() > before);
+    crate::lab::reap();
 }
 
 /// Writes the pages of a set without those that may be lazy. Returns how many these are.

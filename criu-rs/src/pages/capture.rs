@@ -14,8 +14,9 @@ use memmap2::{Advice, MmapMut, MmapOptions};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::error::PagesError;
-use super::receive::{Part, Received, Socket, keep_connection};
+use super::receive::{Part, Received, keep_connection};
 use super::server::{Counters, Limits};
+use super::socket::Socket;
 use super::store::Store;
 use crate::{External, HookResult, Hooks, Pid};
 

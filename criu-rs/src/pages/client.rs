@@ -11,7 +11,7 @@ use nix::sys::sendfile::sendfile;
 use super::error::PagesError;
 use super::page_size;
 use super::proto::{Command, Header, LAZY, Layout, PARENT, PRESENT, object_id};
-use super::receive::Socket;
+use super::socket::Socket;
 
 /// A connection to a page server.
 ///

@@ -19,6 +19,7 @@ mod relay;
 mod serve;
 mod server;
 mod session;
+mod socket;
 mod store;
 
 use criu_images::memory::PageSize;
@@ -27,10 +28,11 @@ pub use capture::{Capture, Held, Pool, Writing};
 pub use client::{Client, Sent};
 pub use error::PagesError;
 pub use proto::{Command, Header, Layout};
-pub use receive::{Received, Socket};
+pub use receive::Received;
 pub use relay::Relay;
 pub use server::{Handle, Limits, Listening, Metrics, Server, SessionReport};
 pub use session::{ProtocolError, Session, Step};
+pub use socket::Socket;
 pub use store::Store;
 
 /// The page size of this machine. Both ends have the same; nobody says which.

@@ -9,7 +9,7 @@ use nix::sys::sendfile::sendfile;
 use super::error::PagesError;
 use super::page_size;
 use super::proto::{Command, Header, Layout, PRESENT};
-use super::receive::Socket;
+use super::socket::Socket;
 
 /// A set whose pages a connection may want.
 pub(super) struct Source<'s> {

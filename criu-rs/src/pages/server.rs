@@ -18,7 +18,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::error::PagesError;
 use super::page_size;
 use super::proto::Layout;
-use super::receive::{Received, Socket, serve_connection};
+use super::receive::{Received, serve_connection};
+use super::socket::Socket;
 use super::store::Store;
 
 /// A page server of our own. It takes many clients at once, of every CRIU, each into its own directory or all

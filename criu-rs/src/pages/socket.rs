@@ -1,0 +1,107 @@
+//! Sockets that pages go over.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    pub(super) fn prepare(&mut self, idle: Option<Duration>) -> io::Result<()> {
+        if let Self::Tcp(tcp) = self {
+            tcp.set_nodelay(true)?;
+        }
+        self.set_timeout(idle)
+    }
+
+    pub(super) fn set_timeout(&mut self, time: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => {
+                tcp.set_read_timeout(time)?;
+                tcp.set_write_timeout(time)
+            }
+            Self::Unix(unix) => {
+                unix.set_read_timeout(time)?;
+                unix.set_write_timeout(time)
+            }
+        }
+    }
+
+    /// Until the peer ends a TCP connection, or for a while.
+    pub(super) fn wait_for_end(&mut self) {
+        if matches!(self, Self::Tcp(_)) && self.set_timeout(Some(A_WHILE)).is_ok() {
+            let _ = self.read(&mut [0]);
+        }
+    }
+
+    /// Ends the connection in both directions, for whoever uses it.
+    pub(super) fn shutdown(&self) {
+        let _ = match self {
+            Self::Tcp(tcp) => tcp.shutdown(Shutdown::Both),
+            Self::Unix(unix) => unix.shutdown(Shutdown::Both),
+        };
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(tcp) => tcp.try_clone().map(Self::Tcp),
+            Self::Unix(unix) => unix.try_clone().map(Self::Unix),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.read(buffer),
+            Self::Unix(unix) => unix.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.write(bytes),
+            Self::Unix(unix) => unix.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(tcp) => tcp.as_fd(),
+            Self::Unix(unix) => unix.as_fd(),
+        }
+    }
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(tcp) => match tcp.peer_addr() {
+                Ok(address) => address.fmt(f),
+                Err(_) => f.write_str("a client that has gone"),
+            },
+            Self::Unix(_) => f.write_str("a unix socket"),
+        }
+    }
+}
+
+/// Long enough for bytes that are on their way.
+pub(super) const A_WHILE: Duration = Duration::from_millis(500);

@@ -37,6 +37,18 @@ pub(crate) fn children(pid: Pid) -> Vec<Pid> {
         .collect()
 }
 
+/// Bytes of memory of a tree that a dump saves, about: what is written and shared without a file. Processes that
+/// cannot be looked into count nothing.
+pub(crate) fn memory(root: Pid) -> u64 {
+    let of = |pid: Pid| {
+        let rollup = Process::new(pid.as_raw()).and_then(|process| process.smaps_rollup()).ok()?;
+        let all = rollup.memory_map_rollup.0;
+        let sum = |name| all.iter().filter_map(|map| map.extension.map.get(name)).sum::<u64>();
+        Some(sum("Anonymous") + sum("Swap"))
+    };
+    descendants(root).into_iter().filter_map(of).sum()
+}
+
 /// Kills whole trees; returns who belonged to them.
 ///
 /// All of a tree is stopped before any of it is killed: a process that outlives its parent is adopted

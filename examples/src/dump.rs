@@ -88,6 +88,15 @@ Examples:
         let socket = self.memory.socket()?;
         // Before the tasks are stopped: it is the memory that takes time.
         let capture = self.dump.capture.map(|bytes| capture(bytes, images)).transpose()?;
+        if let Some(pool) = self.dump.capture {
+            let needed = Pool::needed(self.saved.tree);
+            if needed > pool as u64 {
+                let (needed, pool) = (HumanBytes(needed), HumanBytes(pool as u64));
+                output.say(format!(
+                    "some {needed} of memory do not fit into {pool}: the rest goes to disk while the tasks stand still"
+                ));
+            }
+        }
         let status = self.dump.status_fd.map(|fd| fd::by_number("--status-fd", fd)).transpose()?;
         let drive = Drive::new()?;
 

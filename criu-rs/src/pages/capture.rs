@@ -49,6 +49,14 @@ impl Pool {
         Ok(Self(map))
     }
 
+    /// Bytes that a capture of a process and its descendants takes, about: they may use more, or less, by
+    /// the time it is made. What does not fit into a pool goes to disk while they stand still.
+    pub fn needed(root: Pid) -> u64 {
+        let pages = crate::tree::memory(root);
+        // A header stands before each run of pages.
+        pages.saturating_add(pages / 64)
+    }
+
     /// Its number of bytes.
     pub fn size(&self) -> usize {
         self.0.len()

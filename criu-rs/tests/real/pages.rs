@@ -150,6 +150,8 @@ fn capture(lab: &Lab) {
     let mut target = lab.start(&["memory", "24"]);
     let stopped = |images| Dump::new(target.pid, images).after_dump(AfterDump::LeaveStopped);
     stopped(&local).run(&lab.criu).unwrap();
+    let needed = Pool::needed(target.pid);
+    assert!((24 << 20..40 << 20).contains(&needed), "{needed}");
     let pool = Pool::new(64 << 20).unwrap();
     let captured = stopped(&images).capture(&lab.criu, pool, &mut ()).unwrap();
     assert!(captured.dumped.stats.unwrap().frozen.as_micros() > 0);

@@ -48,7 +48,8 @@ fn captured(lab: &Lab) {
     lab.run(&[&words[..], &["1M", "--lazy-pages"]].concat()).fails(2, &["cannot be used with"]);
     target.goes_on();
     let before = target.count();
-    lab.done(&[&words[..], &["8M"]].concat());
+    let ran = lab.done(&[&words[..], &["8M"]].concat());
+    assert!(ran.err.contains("do not fit into 8.00 MiB"), "{ran:?}");
     target.is_gone();
     lab.done(&["restore", "-D", &images, "-d"]);
     assert!(target.goes_on() > before);

@@ -132,9 +132,10 @@ impl Machine {
         let mut qemu = Command::new("timeout");
         qemu.args(["--kill-after=5", &LIMIT.as_secs().to_string(), "qemu-system-x86_64"])
             // Without pkeys and 5-level paging, which cost emulation time. QEMU 7.2 gets the flags of
-            // cmpxchg16b wrong, which crashes kernels.
+            // cmpxchg16b wrong, which crashes kernels, and so does code that one processor changes while
+            // another executes it: as the scheduler, whenever CRIU sets a breakpoint.
             .args(["-accel", "tcg,thread=multi", "-cpu", "max,-la57,-pku,-cx16"])
-            .args(["-smp", "2", "-m", "1536", "-display", "none", "-nodefaults", "-no-reboot"])
+            .args(["-smp", "1", "-m", "1536", "-display", "none", "-nodefaults", "-no-reboot"])
             .args(["-nic", "none", "-serial", "stdio", "-kernel"])
             .arg(&self.kernel)
             .args(["-append", KERNEL])

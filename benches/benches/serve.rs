@@ -15,6 +15,8 @@ const CLIENTS: usize = 4;
 const BYTES: usize = 512 << 20;
 /// Bytes of an answer: as much as CRIU wants at once at most.
 const PIECE: usize = 4 << 20;
+/// Requests that are on their way.
+const AHEAD: usize = 4;
 const ROUNDS: usize = 9;
 
 fn main() -> Result<()> {
@@ -46,7 +48,7 @@ fn main() -> Result<()> {
     Ok(fs::remove_dir_all(&directory)?)
 }
 
-/// Wants all pages, a piece after the other, with one request ahead.
+/// Wants all pages, a piece after the other, with some requests ahead.
 fn ours(directory: &Path) -> Result<Duration> {
     let server = Server::new().serve(directory).listen("127.0.0.1:0".parse()?)?;
     let port = server.port();
@@ -57,12 +59,15 @@ fn ours(directory: &Path) -> Result<Duration> {
             let header = Header { command: Command::Get, flags: 0, pages, address, id: 1 };
             Ok(socket.write_all(&header.to_bytes(Layout::Wide).ok_or("never")?)?)
         };
-        let mut buffer = vec![0; PIECE + 32];
-        ask(socket, 0)?;
+        let mut buffer = vec![0; PIECE];
+        for ahead in 0..AHEAD {
+            ask(socket, ahead * PIECE)?;
+        }
         for at in (0..BYTES).step_by(PIECE) {
-            if at + PIECE < BYTES {
-                ask(socket, at + PIECE)?;
+            if at + AHEAD * PIECE < BYTES {
+                ask(socket, at + AHEAD * PIECE)?;
             }
+            socket.read_exact(&mut [0; 32])?;
             socket.read_exact(&mut buffer)?;
         }
         let close = Header { command: Command::Close, flags: 0, pages: 0, address: 0, id: 0 };

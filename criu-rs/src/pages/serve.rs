@@ -62,7 +62,8 @@ impl<'s> Source<'s> {
         let size = count.saturating_mul(page);
         match in_file {
             Some((file, offset, _)) => {
-                socket.write_all(head).map_err(sent)?;
+                // Together with what follows.
+                socket.write_more(head).map_err(sent)?;
                 let mut at = i64::try_from(offset).map_err(io::Error::other).map_err(sent)?;
                 let mut left = usize::try_from(size).unwrap_or(usize::MAX);
                 while left > 0 {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -35,6 +35,20 @@ impl Socket {
                 unix.set_write_timeout(time)
             }
         }
+    }
+
+    /// Writes what more is to follow at once.
+    pub(super) fn write_more(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        use nix::sys::socket::{MsgFlags, send};
+        let flags = MsgFlags::from_bits_retain(libc::MSG_MORE | libc::MSG_NOSIGNAL);
+        while !bytes.is_empty() {
+            match send(self.as_fd().as_raw_fd(), bytes, flags) {
+                Ok(size) => bytes = bytes.get(size..).unwrap_or_default(),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Until the peer ends a TCP connection, or for a while.

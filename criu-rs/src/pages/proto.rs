@@ -114,7 +114,10 @@ impl Layout {
                     _ => Recognised::Yes(Self::Wide),
                 };
             }
-            Some(Command::Get) => word(8) >= 4096 && word(8) % 4096 == 0,
+            // Where the narrow one has a pid, the wide one has an address, and few lie below 4 GiB.
+            Some(Command::Get) => {
+                word(8) >= 4096 && word(8) % 4096 == 0 && u32::try_from(word(16)).is_ok()
+            }
             _ => word(16) % 4096 != 0,
         };
         Recognised::Yes(if is_narrow { Self::Narrow } else { Self::Wide })
@@ -246,6 +249,7 @@ mod tests {
             header(Command::Add, 4, 1, 0, object_id(PageObject::Shared(0x10_0000))),
             header(Command::Hole, 1, 9, 0x40_0000, object_id(PageObject::Task(9))),
             header(Command::Get, 0, 16, 0x40_0000, 77),
+            header(Command::Get, 0, 0x4000, 0x7f00_0000_1000, 77),
         ]
     }
 

@@ -1,5 +1,6 @@
 //! The server: listens, and gives each connection a thread.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -9,7 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use criu_images::memory::PageSet;
@@ -350,38 +351,48 @@ impl Listening {
         let Self { server, listener, shared, .. } = self;
         let (server, most) = (Arc::new(server), sessions.unwrap_or(u64::MAX));
         let (sender, reports) = mpsc::channel();
-        let (mut begun, mut running) = (0, 0usize);
+        let mut running: HashMap<u64, JoinHandle<()>> = HashMap::new();
+        // A thread whose report has come has nothing left to do: it is waited for, so that nothing of it is
+        // there when this returns.
+        let mut end = |running: &mut HashMap<u64, JoinHandle<()>>, report: SessionReport| {
+            if let Some(thread) = running.remove(&report.number) {
+                let _ = thread.join();
+            }
+            ended(report);
+        };
+        let mut begun = 0;
         while begun < most && !shared.counters.stopping.load(Ordering::Relaxed) {
-            while running > 0 {
-                let report = match running < server.limits.connections.max(1) {
+            while !running.is_empty() {
+                let report = match running.len() < server.limits.connections.max(1) {
                     true => reports.try_recv().ok(),
                     false => reports.recv().ok(),
                 };
                 let Some(report) = report else { break };
-                running -= 1;
-                ended(report);
+                end(&mut running, report);
             }
             let Some(socket) = listener.accept(&shared)? else {
                 continue;
             };
             let number = begun;
             begun += 1;
-            running += 1;
             let (server, shared, sender) =
                 (Arc::clone(&server), Arc::clone(&shared), sender.clone());
             let kept = socket.try_clone()?;
             shared.lock().push((number, kept));
-            thread::Builder::new().name(format!("pages {number}")).spawn(move || {
+            let session = thread::Builder::new().name(format!("pages {number}"));
+            let session = session.spawn(move || {
                 let report = server.take(number, socket, &shared.counters);
                 shared.lock().retain(|(open, _)| *open != number);
                 let _ = sender.send(report);
                 shared.wake();
             })?;
+            running.insert(number, session);
         }
-        while running > 0 {
+        // The threads have the others: when they are gone, nothing more comes.
+        drop(sender);
+        while !running.is_empty() {
             let Ok(report) = reports.recv() else { break };
-            running -= 1;
-            ended(report);
+            end(&mut running, report);
         }
         Ok(())
     }

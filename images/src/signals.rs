@@ -104,7 +104,8 @@ fn pending(queue: Option<&SignalQueueEntry>) -> impl Iterator<Item = Pending<'_>
             bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
         };
         let code = i32::from_ne_bytes(word(8).to_ne_bytes());
-        let sender = (code <= 0).then(|| word(16));
+        // Of others the same bytes mean something else, as a timer's id.
+        let sender = [SI_USER, SI_QUEUE, SI_MESGQ, SI_TKILL].contains(&code).then(|| word(16));
         Pending { signal: Signal(word(0)), code, sender, entry }
     })
 }
@@ -157,6 +158,11 @@ impl fmt::Display for Action {
     }
 }
 
+// What a process has sent.
+const SI_USER: i32 = 0;
+const SI_QUEUE: i32 = -1;
+const SI_MESGQ: i32 = -3;
+const SI_TKILL: i32 = -6;
 /// The first that the C library leaves to programs.
 const RTMIN: u32 = 34;
 

@@ -27,6 +27,16 @@ impl fmt::Display for Text<'_> {
     }
 }
 
+/// "1 page", "2 pages", "2 watches".
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    let plural = match number {
+        1 => "",
+        _ if noun.ends_with(['h', 's']) => "es",
+        _ => "s",
+    };
+    format!("{number} {noun}{plural}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

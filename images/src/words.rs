@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::files::{File, OpenFile};
 use crate::proto::{InetSkEntry, RegFileEntry, TimerfdEntry, UnixSkEntry};
-use crate::text::Text;
+use crate::text::{Text, count};
 
 /// Writes what an open file is, as a person would say it.
 pub(crate) fn describe(file: &OpenFile<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,15 +178,6 @@ fn end(flags: u32) -> &'static str {
         O_WRONLY => "write end",
         _ => "both ends",
     }
-}
-
-fn count(number: usize, noun: &str) -> String {
-    let plural = match (number, noun) {
-        (1, _) => "",
-        (_, "watch") => "es",
-        _ => "s",
-    };
-    format!("{number} {noun}{plural}")
 }
 
 const O_ACCMODE: u32 = 3;

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let run = || -> Result<(), Box<dyn std::error::Error>> {
         let set = open_set(&dir)?;
         let checkpoint = set.checkpoint()?;
-        let ps = Ps::with_arguments(checkpoint.tasks())?;
+        let ps = Ps::with_arguments(checkpoint.tasks(), false)?;
         Ok(show(&Screen { summary: Summary::new(checkpoint)?, ps }, json)?)
     };
     match run() {

@@ -1,7 +1,6 @@
 //! The mounts of a mount namespace.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind;
@@ -9,7 +8,8 @@ use crate::proto::{Fstype, MntEntry};
 use crate::set::ImageSet;
 use crate::text::Text;
 
-/// The mounts of a mount namespace, as a tree. It displays as findmnt(8) shows them.
+/// The mounts of a mount namespace, as a tree; [`view::Mounts`](crate::view::Mounts) shows them as findmnt(8)
+/// does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mounts {
     entries: Vec<MntEntry>,
@@ -139,23 +139,6 @@ impl<'a> Mount<'a> {
         self.entry.ext_key.as_deref().map(Text)
     }
 }
-
-impl fmt::Display for Mounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, mount) in self.iter().enumerate() {
-            let line = if i == 0 { "" } else { "\n" };
-            let indent = mount.depth.min(MAX_INDENT) * 2;
-            let target = format!("{:indent$}{}", "", mount.target());
-            write!(f, "{line}{target:40} {} {} {}", mount.source(), mount.fs(), mount.options())?;
-            if let Some(key) = mount.external() {
-                write!(f, " (external {key})")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-const MAX_INDENT: usize = 20;
 
 // From mount(2).
 const MS_RDONLY: u32 = 1;

@@ -23,7 +23,7 @@ use crate::text::Text;
 /// for namespace in set.checkpoint()?.namespaces()? {
 ///     println!("{}: {} tasks", namespace.namespace(), namespace.pids().len());
 ///     if let Some(mounts) = namespace.mounts()? {
-///         println!("{mounts}");
+///         println!("{} mounts", mounts.iter().count());
 ///     }
 /// }
 /// # Ok::<(), criu_images::Error>(())

@@ -82,14 +82,6 @@ fn kib(pages: u64, page_size: u64) -> String {
     (u128::from(pages) * u128::from(page_size) / 1024).to_string()
 }
 
-/// "1 page", "2 pages".
-fn count(number: usize, noun: &str) -> String {
-    match number {
-        1 => format!("1 {noun}"),
-        _ => format!("{number} {noun}{}", if noun.ends_with('s') { "es" } else { "s" }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

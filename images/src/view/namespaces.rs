@@ -6,8 +6,8 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::namespaces::{NamespaceKind, SavedNamespace};
 use crate::proto::UidGidExtent;
-use crate::text::Text;
-use crate::view::{Table, count};
+use crate::text::{Text, count};
+use crate::view::Table;
 
 /// The namespaces of a checkpoint. It displays as lsns(8) shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -51,12 +51,16 @@ impl Ps {
         Self { processes: tasks.into_iter().map(|task| Process::new(&task)).collect() }
     }
 
-    /// Lists tasks with their command lines, which their memory has.
+    /// Lists tasks with their command lines, which their memory has, and, if wanted, with their environments, in
+    /// which secrets may be.
     ///
     /// # Errors
     /// Those of the images that describe memory. Command lines whose pages are kept back or missing are
     /// left out.
-    pub fn with_arguments<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
+    pub fn with_arguments<'a>(
+        tasks: impl IntoIterator<Item = Task<'a>>,
+        environments: bool,
+    ) -> Result<Self> {
         let strings = |strings: Vec<Vec<u8>>| -> Vec<String> {
             strings.iter().map(|bytes| Text(bytes).to_string()).collect()
         };
@@ -65,7 +69,9 @@ impl Ps {
             let mut process = Process::new(&task);
             if let Some(memory) = task.memory()? {
                 process.arguments = memory.cmdline().ok().map(strings);
-                process.environment = memory.environ().ok().map(strings);
+                if environments {
+                    process.environment = memory.environ().ok().map(strings);
+                }
             }
             processes.push(process);
         }

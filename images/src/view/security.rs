@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::error::Result;
-use crate::proto::CredsEntry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::kind;
 use crate::seccomp::{Filter, Seccomp};
 use crate::task::{Task, Thread};
-use crate::view::count;
+use crate::text::count;
 
 /// Credentials, label and seccomp filters of threads. It displays as a block a task; threads that are as the
 /// first are not said again.
@@ -87,7 +87,8 @@ impl Security {
     /// Lists the threads of tasks.
     ///
     /// # Errors
-    /// Those of the threads' core images, `seccomp.img` and `cgroup.img`.
+    /// Those of the threads' core images, `seccomp.img` and `cgroup.img`; [`ErrorKind::Malformed`] for a thread
+    /// without credentials.
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
         let mut threads = Vec::new();
         for task in tasks {
@@ -101,10 +102,12 @@ impl Security {
 
 impl ThreadSecurity {
     fn new(thread: &Thread<'_>) -> Result<Self> {
-        let none = CredsEntry::default();
-        // Threads of old sets have their task's.
-        let creds = thread.creds().or_else(|| thread.task().creds()).unwrap_or(&none);
         let task = thread.task();
+        // Threads of old sets have their task's.
+        let creds = thread.creds().or_else(|| task.creds()).ok_or_else(|| {
+            let name = kind::CORE.file_name(thread.tid().into());
+            Error::new(name, ErrorKind::Malformed("has no credentials"))
+        })?;
         let seccomp = thread.seccomp()?;
         let cgroups = thread.cgroups()?.unwrap_or_default();
         Ok(Self {

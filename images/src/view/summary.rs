@@ -12,8 +12,8 @@ use crate::proto::{Lsmtype, TtyInfoEntry, TtyType};
 use crate::seccomp::Seccomp;
 use crate::stats::DumpStats;
 use crate::task::State;
-use crate::text::Text;
-use crate::view::{Namespaces, count, kib};
+use crate::text::{Text, count};
+use crate::view::{Namespaces, kib};
 
 /// What one wants to know of a checkpoint first, and what a restore of it has to be given. It displays as one
 /// screen.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use criu_examples::open_set;
+use criu_images::Checkpoint;
 use criu_images::bpf::Program;
 use criu_images::edit::{Edit as Change, Edited, edit, edit_directory};
-use criu_images::{Architecture, Checkpoint};
 
 use crate::Fallible;
 
@@ -91,7 +91,7 @@ fn change(text: &str, checkpoint: Checkpoint<'_>) -> Fallible<Change> {
             let (index, path) = pair()?;
             let threads = checkpoint.root().threads()?;
             let arch = threads.first().and_then(criu_images::Thread::architecture);
-            let arch = arch.unwrap_or(Architecture::X86_64);
+            let arch = arch.ok_or("the architecture of the set is not known")?;
             let program =
                 Program::parse(&fs::read(path).map_err(|e| format!("{path}: {e}"))?, arch)?;
             Change::ReplaceFilter(index.parse()?, program)

@@ -33,6 +33,7 @@ pub(crate) fn explore(
     checkpoint: Checkpoint<'_>,
     what: What,
     pids: &[u32],
+    env: bool,
     json: bool,
 ) -> Fallible<()> {
     let tasks: Vec<Task<'_>> = match pids {
@@ -44,7 +45,7 @@ pub(crate) fn explore(
     };
     let listed = |pid: &u32| pids.is_empty() || pids.contains(pid);
     match what {
-        What::Ps => show(&Ps::with_arguments(tasks)?, json),
+        What::Ps => show(&Ps::with_arguments(tasks, env)?, json),
         What::Fds => show(&Fds::new(tasks)?, json),
         What::Mems => show(&Mems::new(tasks)?, json),
         What::Rss => show(&Rss::new(tasks)?, json),

@@ -69,6 +69,9 @@ enum Word {
         /// Only these tasks.
         #[arg(short, long)]
         pid: Vec<u32>,
+        /// With ps as JSON, environments, too: secrets may be in them.
+        #[arg(long, requires = "json")]
+        env: bool,
         /// As JSON, on one line.
         #[arg(long)]
         json: bool,
@@ -174,8 +177,8 @@ fn run(word: Word) -> Fallible<ExitCode> {
             out.keep()?;
         }
         Word::Info { image } => info(&image)?,
-        Word::X { dir, what, pid, json } => {
-            explore::explore(open_set(&dir)?.checkpoint()?, what, &pid, json)?;
+        Word::X { dir, what, pid, env, json } => {
+            explore::explore(open_set(&dir)?.checkpoint()?, what, &pid, env, json)?;
         }
         Word::Diff { old, new, json } => {
             let (old, new) = (open_set(&old)?, open_set(&new)?);

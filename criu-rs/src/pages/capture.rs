@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,12 +10,11 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use memmap2::{Advice, MmapMut, MmapOptions};
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::error::PagesError;
 use super::receive::{Part, Received, keep_connection};
 use super::server::{Counters, Limits};
-use super::socket::Socket;
+use super::socket::{Socket, wide_pair};
 use super::store::Store;
 use crate::{External, HookResult, Hooks, Pid};
 
@@ -33,12 +31,12 @@ use crate::{External, HookResult, Hooks, Pid};
 pub struct Pool(MmapMut);
 
 impl Pool {
-    /// A pool of so many bytes. It takes about 0.3 s a GiB.
+    /// A pool of so many bytes, a MiB at least. It takes about 0.3 s a GiB.
     ///
     /// # Errors
     /// When there is not as much memory.
     pub fn new(bytes: usize) -> io::Result<Self> {
-        let mut map = MmapOptions::new().len(bytes).map_anon()?;
+        let mut map = MmapOptions::new().len(bytes.max(SMALLEST)).map_anon()?;
         // Without huge pages it is slower, and as good.
         let _ = map.advise(Advice::HugePage);
         if map.advise(Advice::PopulateWrite).is_err() {
@@ -142,13 +140,7 @@ impl Capture {
     /// When the system has no socket or thread left.
     pub fn new(mut pool: Pool, directory: impl Into<PathBuf>) -> io::Result<Self> {
         let directory = directory.into();
-        let (theirs, ours) = UnixStream::pair()?;
-        for socket in [&theirs, &ours] {
-            // As much as may be: root's may be more than the limit.
-            if setsockopt(socket, sockopt::SndBufForce, &BUFFER).is_err() {
-                let _ = setsockopt(socket, sockopt::SndBuf, &BUFFER);
-            }
-        }
+        let (theirs, ours) = wide_pair(BUFFER)?;
         let (sent, received) = mpsc::channel();
         let (go, wait) = mpsc::channel();
         let (ended, outcome) = mpsc::channel();
@@ -270,5 +262,7 @@ impl Hooks for Held<'_> {
     }
 }
 
+/// Bytes of the smallest pool.
+const SMALLEST: usize = 1 << 20;
 /// Bytes that may be on their way.
 const BUFFER: usize = 8 << 20;

@@ -1,12 +1,11 @@
 //! The client: sends the pages of a checkpoint to a page server, ours or CRIU's.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSource, StoredPages};
-use nix::sys::sendfile::sendfile;
 
 use super::error::PagesError;
 use super::page_size;
@@ -137,19 +136,10 @@ impl Client {
         size: u64,
     ) -> Result<(), PagesError> {
         let failed = |source| PagesError::Socket { what: "send pages", source };
-        let mut left = usize::try_from(size).unwrap_or(usize::MAX);
         if let Some((file, offset, _)) = stored.in_file(address)? {
-            let mut at = i64::try_from(offset).map_err(io::Error::other).map_err(failed)?;
-            while left > 0 {
-                match sendfile(&self.socket, file, Some(&mut at), left) {
-                    Ok(0) => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
-                    Ok(now) => left = left.saturating_sub(now),
-                    Err(nix::errno::Errno::EINTR) => {}
-                    Err(error) => return Err(failed(error.into())),
-                }
-            }
-            return Ok(());
+            return self.socket.send_file(file, offset, size).map_err(failed);
         }
+        let mut left = usize::try_from(size).unwrap_or(usize::MAX);
         let mut at = address;
         let mut buffer = vec![0; left.min(1 << 20)];
         while left > 0 {

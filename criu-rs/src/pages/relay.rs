@@ -8,9 +8,9 @@ use std::thread::{self, JoinHandle};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::error::PagesError;
+use super::socket::wide_pair;
 
 /// A way to a page server elsewhere, ours or CRIU's, that spares a dump the 200 ms for which CRIU leaves its
 /// last word corked in a TCP socket. The dump ends when the far end has confirmed that it has everything.
@@ -44,12 +44,7 @@ impl Relay {
 
     fn begin(far: TcpStream) -> io::Result<Self> {
         far.set_nodelay(true)?;
-        let (socket, near) = UnixStream::pair()?;
-        for end in [&socket, &near] {
-            if setsockopt(end, sockopt::SndBufForce, &BUFFER).is_err() {
-                let _ = setsockopt(end, sockopt::SndBuf, &BUFFER);
-            }
-        }
+        let (socket, near) = wide_pair(BUFFER)?;
         let (from, to) = (near.try_clone()?, far.try_clone()?);
         let there = thread::Builder::new().name("relay".into()).spawn(move || {
             let sent = forward(&from, &to);

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use criu_images::memory::{PageObject, PageSet, PageSource, StoredPages};
-use nix::sys::sendfile::sendfile;
 
 use super::error::PagesError;
 use super::page_size;
@@ -64,21 +63,10 @@ impl<'s> Source<'s> {
             Some((file, offset, _)) => {
                 // Together with what follows.
                 socket.write_more(head).map_err(sent)?;
-                let mut at = i64::try_from(offset).map_err(io::Error::other).map_err(sent)?;
-                let mut left = usize::try_from(size).unwrap_or(usize::MAX);
-                while left > 0 {
-                    let now = sendfile(&*socket, file, Some(&mut at), left);
-                    match now {
-                        Ok(0) => {
-                            // The file has become shorter: the client must not take it for pages.
-                            let why = "its pages file ends early".to_owned();
-                            return Err(no_page(why));
-                        }
-                        Ok(now) => left = left.saturating_sub(now),
-                        Err(nix::errno::Errno::EINTR) => {}
-                        Err(error) => return Err(sent(error.into())),
-                    }
-                }
+                socket.send_file(file, offset, size).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => no_page("its pages file ends early".to_owned()),
+                    _ => sent(error),
+                })?;
             }
             None => {
                 let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];

@@ -110,7 +110,10 @@ pub(super) struct Counters {
     pub(super) served: AtomicU64,
     pub(super) done: AtomicU64,
     pub(super) failed: AtomicU64,
+    /// Open connections are being ended.
     pub(super) stopping: AtomicBool,
+    /// No more connections are taken.
+    finishing: AtomicBool,
 }
 
 /// A look at a server.
@@ -361,7 +364,7 @@ impl Listening {
             ended(report);
         };
         let mut begun = 0;
-        while begun < most && !shared.counters.stopping.load(Ordering::Relaxed) {
+        while begun < most && !shared.counters.finishing.load(Ordering::SeqCst) {
             while !running.is_empty() {
                 let report = match running.len() < server.limits.connections.max(1) {
                     true => reports.try_recv().ok(),
@@ -379,6 +382,10 @@ impl Listening {
                 (Arc::clone(&server), Arc::clone(&shared), sender.clone());
             let kept = socket.try_clone()?;
             shared.lock().push((number, kept));
+            // One that came while the others were being ended.
+            if shared.counters.stopping.load(Ordering::SeqCst) {
+                socket.shutdown();
+            }
             let session = thread::Builder::new().name(format!("pages {number}"));
             let session = session.spawn(move || {
                 let report = server.take(number, socket, &shared.counters);
@@ -438,7 +445,8 @@ fn is_passing(error: &io::Error) -> bool {
 impl Handle {
     /// Stops the server: no more connections are taken, and those that are open are ended.
     pub fn stop(&self) {
-        self.0.counters.stopping.store(true, Ordering::Relaxed);
+        self.0.counters.stopping.store(true, Ordering::SeqCst);
+        self.0.counters.finishing.store(true, Ordering::SeqCst);
         for (_, socket) in self.0.lock().iter() {
             socket.shutdown();
         }
@@ -447,7 +455,7 @@ impl Handle {
 
     /// Takes no more connections; those that are open go on.
     pub fn finish(&self) {
-        self.0.counters.stopping.store(true, Ordering::Relaxed);
+        self.0.counters.finishing.store(true, Ordering::SeqCst);
         self.0.wake();
     }
 

@@ -1,11 +1,16 @@
 //! Sockets that pages go over.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::sendfile::sendfile;
+use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -39,12 +44,26 @@ impl Socket {
 
     /// Writes what more is to follow at once.
     pub(super) fn write_more(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        use nix::sys::socket::{MsgFlags, send};
         let flags = MsgFlags::from_bits_retain(libc::MSG_MORE | libc::MSG_NOSIGNAL);
         while !bytes.is_empty() {
             match send(self.as_fd().as_raw_fd(), bytes, flags) {
                 Ok(size) => bytes = bytes.get(size..).unwrap_or_default(),
-                Err(nix::errno::Errno::EINTR) => {}
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends so many bytes of a file, from an offset on, without a copy. `UnexpectedEof` when it is shorter.
+    pub(super) fn send_file(&mut self, file: &File, offset: u64, size: u64) -> io::Result<()> {
+        let mut at = i64::try_from(offset).map_err(io::Error::other)?;
+        let mut left = usize::try_from(size).map_err(io::Error::other)?;
+        while left > 0 {
+            match sendfile(&*self, file, Some(&mut at), left) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(now) => left = left.saturating_sub(now),
+                Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -119,3 +138,14 @@ impl fmt::Display for Socket {
 
 /// Long enough for bytes that are on their way.
 pub(super) const A_WHILE: Duration = Duration::from_millis(500);
+
+/// Connected sockets with room for so many bytes on their way: more than the limit, where root asks.
+pub(super) fn wide_pair(bytes: usize) -> io::Result<(UnixStream, UnixStream)> {
+    let (one, other) = UnixStream::pair()?;
+    for socket in [&one, &other] {
+        if setsockopt(socket, sockopt::SndBufForce, &bytes).is_err() {
+            let _ = setsockopt(socket, sockopt::SndBuf, &bytes);
+        }
+    }
+    Ok((one, other))
+}

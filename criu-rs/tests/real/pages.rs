@@ -15,7 +15,7 @@ use criu_rs::pages::{Client, Layout, Limits, Pool, Relay, Server, Socket};
 use criu_rs::{AfterDump, Dump, PageServer, Restore};
 use nix::sys::signal::{Signal, kill};
 
-use crate::lab::{Lab, TestFn, names, soon};
+use crate::lab::{Lab, Target, TestFn, names, soon};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("our_page_server_takes_what_a_dump_writes", receive),
@@ -61,6 +61,15 @@ fn is_whole(directory: &Path) {
     assert!(errors.is_empty(), "{errors:#?}");
 }
 
+/// CRIU restores it, stopped or not, and it goes on.
+#[track_caller]
+fn restores(lab: &Lab, target: &mut Target, images: &Path) {
+    let restored = Restore::new(images).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    kill(nix::unistd::Pid::from_raw(target.pid.as_raw()), Signal::SIGCONT).unwrap();
+    target.goes_on();
+}
+
 /// The same stopped process twice: into a directory, and over our server into another.
 fn receive(lab: &Lab) {
     let (local, remote) = (lab.dir("local"), lab.dir("remote"));
@@ -81,10 +90,7 @@ fn receive(lab: &Lab) {
     is_whole(&remote);
     assert!(names(&remote).contains(&"pages-65537.img".into()));
     target.is_gone();
-    let restored = Restore::new(&remote).run(&lab.criu).unwrap();
-    target.restored_as(restored.pid);
-    kill(nix::unistd::Pid::from_raw(target.pid.as_raw()), Signal::SIGCONT).unwrap();
-    target.goes_on();
+    restores(lab, &mut target, &remote);
 }
 
 fn receive_socket(lab: &Lab) {
@@ -97,9 +103,7 @@ fn receive_socket(lab: &Lab) {
     Dump::new(target.pid, &images).page_server_socket(&theirs).run(&lab.criu).unwrap();
     assert!(running.join().unwrap().pages > 8 << 8);
     target.is_gone();
-    let restored = Restore::new(&images).run(&lab.criu).unwrap();
-    target.restored_as(restored.pid);
-    target.goes_on();
+    restores(lab, &mut target, &images);
 }
 
 /// Each into its own directory; which is whose, the pids tell.
@@ -139,9 +143,7 @@ fn many(lab: &Lab) {
         target.end();
     }
     let images = lab.dir.join(format!("images-{}", targets[15].pid));
-    let restored = Restore::new(&images).run(&lab.criu).unwrap();
-    targets[15].restored_as(restored.pid);
-    targets[15].goes_on();
+    restores(lab, &mut targets[15], &images);
 }
 
 /// The same stopped process dumped and captured.
@@ -162,10 +164,7 @@ fn capture(lab: &Lab) {
     are_alike(&pages(&local), &pages(&images));
     is_whole(&images);
     target.end();
-    let restored = Restore::new(&images).run(&lab.criu).unwrap();
-    target.restored_as(restored.pid);
-    kill(nix::unistd::Pid::from_raw(target.pid.as_raw()), Signal::SIGCONT).unwrap();
-    target.goes_on();
+    restores(lab, &mut target, &images);
 }
 
 /// A process that writes all of its memory all the time: what is captured is of one moment, whatever it writes
@@ -205,10 +204,7 @@ fn spill(lab: &Lab) {
     captured.writing.wait().1.unwrap();
     are_alike(&pages(&local), &pages(&images));
     target.is_gone();
-    let restored = Restore::new(&images).run(&lab.criu).unwrap();
-    target.restored_as(restored.pid);
-    kill(nix::unistd::Pid::from_raw(target.pid.as_raw()), Signal::SIGCONT).unwrap();
-    target.goes_on();
+    restores(lab, &mut target, &images);
 }
 
 /// The disk is full when the pages go there: after the tasks are frozen, and before they are killed.
@@ -293,9 +289,7 @@ fn relay(lab: &Lab) {
     assert!(relay.finish().unwrap() > 24 << 20);
     assert!(server.wait().unwrap().success());
     target.is_gone();
-    let restored = Restore::new(&images).run(&lab.criu).unwrap();
-    target.restored_as(restored.pid);
-    target.goes_on();
+    restores(lab, &mut target, &images);
 
     let (images, pages) = (lab.dir("more"), lab.dir("pages"));
     let mut limits = Limits::default();
@@ -332,9 +326,7 @@ fn push(lab: &Lab) {
             fs::copy(local.join(&name), remote.join(&name)).unwrap();
         }
     }
-    let restored = Restore::new(&remote).run(&lab.criu).unwrap();
-    target.restored_as(restored.pid);
-    target.goes_on();
+    restores(lab, &mut target, &remote);
 }
 
 /// A set whose lazy pages are on our server only.

@@ -506,8 +506,10 @@ impl Kitchen {
             Edit::ReplaceFilter(on_mount, program),
             Edit::ExternalKey { from: b"usr".into(), to: b"programs".into() },
         ];
+        edits.push(Edit::MountSource { from: b"scratch".into(), to: b"store".into() });
         if inet {
-            edits.push(Edit::Port { from: 8080, to: 9090 });
+            let (from, to) = ("127.0.0.1".parse().unwrap(), "127.0.0.3".parse().unwrap());
+            edits.extend([Edit::Port { from: 8080, to: 9090 }, Edit::Address { from, to }]);
         }
         drop(set);
         assert!(!edit_directory(images, &edits).unwrap().is_empty());
@@ -520,9 +522,13 @@ impl Kitchen {
         let links = fs::read_dir(proc.join("fd")).unwrap();
         let links: Vec<_> = links.map(|fd| fs::read_link(fd.unwrap().path()).unwrap()).collect();
         assert!(links.contains(&"/tmp/diary".into()), "{links:?}");
+        let mounts = fs::read_to_string(proc.join("mountinfo")).unwrap();
+        assert!(mounts.contains(" - tmpfs store ") && !mounts.contains(" scratch "), "{mounts}");
         if inet {
             let tcp = fs::read_to_string(proc.join("net/tcp")).unwrap();
-            assert!(tcp.contains(":2382 ") && !tcp.contains(":1F90 "), "{tcp}");
+            // Listening, and both ends of the connection.
+            assert_eq!(tcp.matches("0300007F:2382 ").count(), 3, "{tcp}");
+            assert!(!tcp.contains(":1F90 ") && !tcp.contains("0100007F"), "{tcp}");
         }
         assert_eq!(self.filters(), [0, 1, 2]);
         let report = self.report();

@@ -12,15 +12,12 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use common::crit::{PRETTY, compare, encoded, json};
-use common::{PAGE, load, suite_dir};
+use common::kitchen::Kitchen;
+use common::{PAGE, load};
 use criu_images::bpf::Program;
 use criu_images::edit::{Edit, edit_directory};
 use criu_images::files::{Fd, File};
@@ -31,9 +28,6 @@ use criu_images::{
     Action, Architecture, Checkpoint, Image, ImageSet, ImageWriter, NamespaceKind, Seccomp,
     Severity, Signal, State, Task, Text, TimerKind, check, view,
 };
-use nix::sys::prctl::set_child_subreaper;
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
 
 #[test]
 fn criu_4_1() {
@@ -79,7 +73,7 @@ fn served(suite: &str, words: &[&str]) {
     kitchen.end();
 
     let edited = kitchen.copy(&images, "edited");
-    kitchen.change(&edited, words.contains(&"inet"));
+    change(&mut kitchen, &edited, words.contains(&"inet"));
 }
 
 /// Every image is of a known kind and consists of entries and what belongs to them: written again, it is
@@ -346,235 +340,60 @@ fn re_encode(images: &Path) {
     }
 }
 
-/// The process, and the directory it works in.
-struct Kitchen {
-    suite: String,
-    directory: PathBuf,
-    /// The root of its pid namespace, as it is called outside.
-    pid: Option<u32>,
-    limit: (Option<u64>, Option<u64>),
-    /// What its /usr is called.
-    key: &'static str,
-    /// Whose child it is until it is restored.
-    unshare: Option<Child>,
-}
-
-impl Kitchen {
-    fn start(suite: &str, words: &[&str]) -> Self {
-        // What `unshare` and `criu` leave behind comes to us and not to whoever may never wait for it.
-        set_child_subreaper(true).unwrap();
-        let directory = common::scratch(&format!("kitchen-{suite}-{}", words.len()));
-        let root = directory.join("root");
-        fs::create_dir_all(root.join("dev")).unwrap();
-        fs::create_dir(directory.join("images")).unwrap();
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kitchen.py");
-        fs::copy(program, root.join("kitchen.py")).unwrap();
-        let mut flags = vec!["--fork", "--pid", "--mount", "--net", "--ipc", "--uts", "--time"];
-        if words.contains(&"user") {
-            flags.extend(["--user", "--map-root-user"]);
-        }
-        let script = format!("{}/kitchen.py", root.display());
-        let unshare = Command::new("setsid")
-            .arg("unshare")
-            .args(flags)
-            .args(["/usr/bin/python3", &script])
-            .arg(&root)
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut kitchen = Self {
-            suite: suite.to_owned(),
-            directory,
-            pid: None,
-            limit: (None, None),
-            key: "usr",
-            unshare: Some(unshare),
-        };
-        let ready = kitchen.path("root/tmp/ready");
-        wait_for("it is ready", || ready.exists());
-        let unshare = kitchen.unshare.as_ref().unwrap().id();
-        let children = format!("/proc/{unshare}/task/{unshare}/children");
-        let children = fs::read_to_string(children).unwrap();
-        let pid = children.trim().parse().unwrap();
-        kitchen.pid = Some(pid);
-        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-        let mut numbers = line.split_whitespace().skip(3).map(|n| n.parse().ok());
-        kitchen.limit = (numbers.next().unwrap(), numbers.next().unwrap());
-        kitchen
+/// Edits its images, and looks at what CRIU makes of them.
+fn change(kitchen: &mut Kitchen, images: &Path, inet: bool) {
+    let set = ImageSet::open(images).unwrap();
+    let on_mount = mount_filter(set.checkpoint().unwrap().root());
+    // "Fails with EACCES on mount" instead of ENOENT.
+    let mut bytes = filter_bytes(set.checkpoint().unwrap().root(), on_mount);
+    bytes[20] = 13;
+    let program = Program::parse(&bytes, Architecture::X86_64).unwrap();
+    let path = |from: &str, to: &str| Edit::Path { from: from.into(), to: to.into() };
+    let mut edits = vec![
+        path("/tmp/work", "/tmp/shop"),
+        path("/tmp/log", "/tmp/diary"),
+        Edit::ReplaceFilter(on_mount, program),
+        Edit::ExternalKey { from: b"usr".into(), to: b"programs".into() },
+    ];
+    edits.push(Edit::MountSource { from: b"scratch".into(), to: b"store".into() });
+    if inet {
+        let (from, to) = ("127.0.0.1".parse().unwrap(), "127.0.0.3".parse().unwrap());
+        edits.extend([Edit::Port { from: 8080, to: 9090 }, Edit::Address { from, to }]);
     }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+    drop(set);
+    assert!(!edit_directory(images, &edits).unwrap().is_empty());
+    fs::rename(kitchen.path("root/tmp/work"), kitchen.path("root/tmp/shop")).unwrap();
+    fs::rename(kitchen.path("root/tmp/log"), kitchen.path("root/tmp/diary")).unwrap();
+    kitchen.key = "programs";
+    kitchen.restore(images);
+    let proc = PathBuf::from(format!("/proc/{}", kitchen.pid.unwrap()));
+    assert_eq!(fs::read_link(proc.join("cwd")).unwrap(), Path::new("/tmp/shop"));
+    let links = fs::read_dir(proc.join("fd")).unwrap();
+    let links: Vec<_> = links.map(|fd| fs::read_link(fd.unwrap().path()).unwrap()).collect();
+    assert!(links.contains(&"/tmp/diary".into()), "{links:?}");
+    let mounts = fs::read_to_string(proc.join("mountinfo")).unwrap();
+    assert!(mounts.contains(" - tmpfs store ") && !mounts.contains(" scratch "), "{mounts}");
+    if inet {
+        let tcp = fs::read_to_string(proc.join("net/tcp")).unwrap();
+        // Listening, and both ends of the connection.
+        assert_eq!(tcp.matches("0300007F:2382 ").count(), 3, "{tcp}");
+        assert!(!tcp.contains(":1F90 ") && !tcp.contains("0100007F"), "{tcp}");
     }
+    assert_eq!(kitchen.filters(), [0, 1, 2]);
+    let report = kitchen.report();
+    let report: Vec<_> = report.lines().collect();
+    // It compares the name of its working directory, and tries mount(2).
+    assert_eq!(report, ["('cwd', \"'shop'\", \"'work'\")", "('mount', '13', '2')"]);
+    kitchen.end();
 
-    fn ready(&self) -> BTreeMap<String, serde_json::Value> {
-        serde_json::from_slice(&fs::read(self.path("root/tmp/ready")).unwrap()).unwrap()
-    }
-
-    /// Where its memory says where it lies.
-    fn area(&self) -> u64 {
-        self.ready()["area"].as_u64().unwrap()
-    }
-
-    /// The root, the zombie, the leader of another session, the stopped one.
-    fn pids(&self) -> [u32; 4] {
-        let ready = self.ready();
-        let pids = ready["pids"].as_array().unwrap().iter();
-        pids.map(|pid| pid.as_u64().unwrap() as u32).collect::<Vec<_>>().try_into().unwrap()
-    }
-
-    fn copy(&self, from: &Path, name: &str) -> PathBuf {
-        let to = self.path(name);
-        let copied = Command::new("cp").arg("-a").args([from, &to]).status().unwrap();
-        assert!(copied.success());
-        to
-    }
-
-    fn criu(&self) -> PathBuf {
-        suite_dir(&self.suite).join("usr/sbin/criu")
-    }
-
-    fn dump(&mut self) {
-        let images = self.path("images");
-        let mut criu = Command::new(self.criu());
-        criu.args(["dump", "-v4", "-o", "dump.log", "-t", &self.pid.unwrap().to_string(), "-D"])
-            .arg(&images)
-            .args(["--external", "mnt[/usr]:usr", "--tcp-established", "--file-locks"])
-            .args(["--ghost-limit", "100M"]);
-        run(criu, &images.join("dump.log"));
-        self.reap();
-    }
-
-    /// Restores what is in a directory, as `restore_needs` says.
-    fn restore(&mut self, images: &Path) {
-        let root = self.path("root");
-        _ = fs::remove_file(root.join("tmp/report"));
-        let pidfile = images.join("pid");
-        _ = fs::remove_file(&pidfile);
-        // A root that CRIU can move into its place is a mount of its own.
-        let mount = "mount --make-rprivate / && mount --bind \"$1\" \"$1\" && shift && exec \"$@\"";
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "bash", "-c", mount, "bash"]).arg(&root).arg(self.criu());
-        unshare.args(["restore", "-v4", "-o", "restore.log", "-d", "-D"]).arg(images);
-        unshare.arg("--root").arg(&root).arg("--pidfile").arg(&pidfile);
-        unshare.args(["--tcp-established", "--file-locks", "--external"]);
-        unshare.arg(format!("mnt[{}]:/usr", self.key));
-        run(unshare, &images.join("restore.log"));
-        let pid = fs::read_to_string(pidfile).unwrap().trim().parse().unwrap();
-        self.pid = Some(pid);
-    }
-
-    /// What it says is not as it was.
-    fn report(&self) -> String {
-        let pid = Pid::from_raw(self.pid.unwrap().try_into().unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
-        let report = self.path("root/tmp/report");
-        wait_for("it has looked", || report.exists());
-        fs::read_to_string(report).unwrap()
-    }
-
-    /// Numbers of seccomp filters of its threads.
-    fn filters(&self) -> Vec<u32> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid.unwrap())).unwrap();
-        let mut counts: Vec<u32> = tasks
-            .map(|task| {
-                let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-                let line = status.lines().find(|line| line.starts_with("Seccomp_filters")).unwrap();
-                line.split_whitespace().nth(1).unwrap().parse().unwrap()
-            })
-            .collect();
-        counts.sort_unstable();
-        counts
-    }
-
-    /// Edits its images, and looks at what CRIU makes of them.
-    fn change(&mut self, images: &Path, inet: bool) {
-        let set = ImageSet::open(images).unwrap();
-        let on_mount = mount_filter(set.checkpoint().unwrap().root());
-        // "Fails with EACCES on mount" instead of ENOENT.
-        let mut bytes = filter_bytes(set.checkpoint().unwrap().root(), on_mount);
-        bytes[20] = 13;
-        let program = Program::parse(&bytes, Architecture::X86_64).unwrap();
-        let path = |from: &str, to: &str| Edit::Path { from: from.into(), to: to.into() };
-        let mut edits = vec![
-            path("/tmp/work", "/tmp/shop"),
-            path("/tmp/log", "/tmp/diary"),
-            Edit::ReplaceFilter(on_mount, program),
-            Edit::ExternalKey { from: b"usr".into(), to: b"programs".into() },
-        ];
-        edits.push(Edit::MountSource { from: b"scratch".into(), to: b"store".into() });
-        if inet {
-            let (from, to) = ("127.0.0.1".parse().unwrap(), "127.0.0.3".parse().unwrap());
-            edits.extend([Edit::Port { from: 8080, to: 9090 }, Edit::Address { from, to }]);
-        }
-        drop(set);
-        assert!(!edit_directory(images, &edits).unwrap().is_empty());
-        fs::rename(self.path("root/tmp/work"), self.path("root/tmp/shop")).unwrap();
-        fs::rename(self.path("root/tmp/log"), self.path("root/tmp/diary")).unwrap();
-        self.key = "programs";
-        self.restore(images);
-        let proc = PathBuf::from(format!("/proc/{}", self.pid.unwrap()));
-        assert_eq!(fs::read_link(proc.join("cwd")).unwrap(), Path::new("/tmp/shop"));
-        let links = fs::read_dir(proc.join("fd")).unwrap();
-        let links: Vec<_> = links.map(|fd| fs::read_link(fd.unwrap().path()).unwrap()).collect();
-        assert!(links.contains(&"/tmp/diary".into()), "{links:?}");
-        let mounts = fs::read_to_string(proc.join("mountinfo")).unwrap();
-        assert!(mounts.contains(" - tmpfs store ") && !mounts.contains(" scratch "), "{mounts}");
-        if inet {
-            let tcp = fs::read_to_string(proc.join("net/tcp")).unwrap();
-            // Listening, and both ends of the connection.
-            assert_eq!(tcp.matches("0300007F:2382 ").count(), 3, "{tcp}");
-            assert!(!tcp.contains(":1F90 ") && !tcp.contains("0100007F"), "{tcp}");
-        }
-        assert_eq!(self.filters(), [0, 1, 2]);
-        let report = self.report();
-        let report: Vec<_> = report.lines().collect();
-        // It compares the name of its working directory, and tries mount(2).
-        assert_eq!(report, ["('cwd', \"'shop'\", \"'work'\")", "('mount', '13', '2')"]);
-        self.end();
-
-        edit_directory(images, &[Edit::DropFilter(on_mount)]).unwrap();
-        self.restore(images);
-        assert_eq!(self.filters(), [0, 1, 1]);
-        self.end();
-        edit_directory(images, &[Edit::DropSeccomp]).unwrap();
-        self.restore(images);
-        assert_eq!(self.filters(), [0, 0, 0]);
-        self.end();
-    }
-
-    fn end(&mut self) {
-        if let Some(pid) = self.pid {
-            let pid = Pid::from_raw(pid.try_into().unwrap());
-            _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-            self.reap();
-        }
-    }
-
-    /// Until it is gone. Its pid may have another parent than us.
-    fn reap(&mut self) {
-        if let Some(pid) = self.pid.take() {
-            _ = waitpid(Pid::from_raw(pid.try_into().unwrap()), None);
-            let proc = PathBuf::from(format!("/proc/{pid}"));
-            wait_for("it is gone", || !proc.exists());
-        }
-        if let Some(mut unshare) = self.unshare.take() {
-            unshare.wait().unwrap();
-        }
-    }
-}
-
-impl Drop for Kitchen {
-    fn drop(&mut self) {
-        if let Some(pid) = self.pid {
-            let pid = Pid::from_raw(pid.try_into().unwrap());
-            _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        }
-    }
+    edit_directory(images, &[Edit::DropFilter(on_mount)]).unwrap();
+    kitchen.restore(images);
+    assert_eq!(kitchen.filters(), [0, 1, 1]);
+    kitchen.end();
+    edit_directory(images, &[Edit::DropSeccomp]).unwrap();
+    kitchen.restore(images);
+    assert_eq!(kitchen.filters(), [0, 0, 0]);
+    kitchen.end();
 }
 
 /// The filter that answers mount(2), and its place.
@@ -600,29 +419,4 @@ fn filter_bytes(task: Task<'_>, index: u32) -> Vec<u8> {
         _ => Vec::new(),
     });
     filters.find(|filter| filter.index() == index).unwrap().entry().filter.clone()
-}
-
-/// Runs a command in a session of its own, without any descriptor of the test runner's.
-fn run(command: Command, log: &Path) {
-    let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && eval \"exec $fd>&-\"; done; \
-                 exec setsid -w \"$@\"";
-    let output = Command::new("bash")
-        .args(["-c", close, "bash"])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let log = fs::read(log).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
-    let errors: Vec<_> = log.lines().filter(|line| line.contains("Error")).collect();
-    assert!(output.status.success(), "{output:?} {errors:#?}");
-}
-
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !is() {
-        assert!(Instant::now() < end, "waited for: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -9,6 +9,8 @@
 
 #[cfg(feature = "json")]
 pub(crate) mod crit;
+#[cfg(feature = "json")]
+pub(crate) mod kitchen;
 pub(crate) mod mapped;
 pub(crate) mod old;
 

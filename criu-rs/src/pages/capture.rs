@@ -151,7 +151,7 @@ impl Capture {
                 Ok(store) => store.durable(true),
                 Err(error) => return (pool, Err(error)),
             };
-            let mut socket = Socket::Unix(ours);
+            let mut socket = Socket::from(ours);
             let limits = Limits { idle: None, ..Limits::default() };
             let counters = Counters::default();
             let kept = keep_connection(&mut socket, &mut store, &mut pool.0, &limits, &counters);

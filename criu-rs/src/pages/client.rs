@@ -50,7 +50,26 @@ impl Client {
     pub fn connect(address: impl ToSocketAddrs, layout: Layout) -> Result<Self, PagesError> {
         let tcp = TcpStream::connect(address).map_err(PagesError::socket("connect"))?;
         tcp.set_nodelay(true).map_err(PagesError::socket("set up the connection"))?;
-        Ok(Self::new(Socket::Tcp(tcp), layout))
+        Ok(Self::new(Socket::from(tcp), layout))
+    }
+
+    /// Connects over TCP, and agrees on TLS with a server whose certificate is for this host, unless
+    /// [any name](crate::Tls::any_name) will do.
+    ///
+    /// # Errors
+    /// Those of connecting, of files, and of what either end thinks of the other's certificate; a server may
+    /// say that only later.
+    #[cfg(feature = "tls")]
+    pub fn connect_tls(
+        host: &str,
+        port: u16,
+        tls: &crate::Tls,
+        layout: Layout,
+    ) -> Result<Self, PagesError> {
+        let tls = super::tls::client(tls, host)?;
+        let mut client = Self::connect((host, port), layout)?;
+        super::tls::encrypt(&mut client.socket, tls)?;
+        Ok(client)
     }
 
     /// Connects to a unix socket.
@@ -59,7 +78,7 @@ impl Client {
     /// Those of connecting.
     pub fn connect_unix(path: impl AsRef<Path>, layout: Layout) -> Result<Self, PagesError> {
         let unix = UnixStream::connect(path).map_err(PagesError::socket("connect"))?;
-        Ok(Self::new(Socket::Unix(unix), layout))
+        Ok(Self::new(Socket::from(unix), layout))
     }
 
     /// Takes a connected socket.
@@ -199,6 +218,7 @@ impl Client {
         self.put(Header { command: Command::Close, flags: 0, pages: 0, address: 0, id: 0 })?;
         let mut answer = [0; 4];
         self.get(&mut answer)?;
+        self.socket.part();
         match i32::from_ne_bytes(answer) {
             0 => Ok(()),
             status => Err(PagesError::Refused(status)),

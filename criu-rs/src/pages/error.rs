@@ -27,6 +27,9 @@ pub enum PagesError {
         /// Why not.
         source: io::Error,
     },
+    /// Certificates, keys or lists of revoked ones cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The peer breaks the protocol.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
@@ -69,6 +72,11 @@ pub enum PagesError {
 }
 
 impl PagesError {
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(error: impl std::fmt::Display) -> Self {
+        Self::Tls(error.to_string())
+    }
+
     pub(crate) fn socket(what: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Socket { what, source }
     }

@@ -13,6 +13,8 @@
 mod capture;
 mod client;
 mod error;
+#[cfg(feature = "tls")]
+mod peer;
 pub mod proto;
 mod receive;
 mod relay;
@@ -21,6 +23,8 @@ mod server;
 mod session;
 mod socket;
 mod store;
+#[cfg(feature = "tls")]
+mod tls;
 
 use criu_images::memory::PageSize;
 

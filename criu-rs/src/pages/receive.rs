@@ -153,6 +153,7 @@ impl<'c> Connection<'c> {
         limits: &'c Limits,
         counters: &'c Counters,
     ) -> Self {
+        let pipe = if socket.is_plain() { Pipe::NotYet } else { Pipe::Useless };
         Self {
             socket,
             store,
@@ -170,7 +171,7 @@ impl<'c> Connection<'c> {
             counted: (0, 0),
             long_runs: false,
             short_runs: 0,
-            pipe: Pipe::NotYet,
+            pipe,
         }
     }
 
@@ -279,6 +280,7 @@ impl<'c> Connection<'c> {
         self.answer(&status.to_ne_bytes())?;
         stored?;
         // Whoever ends a TCP connection first keeps its port busy for a while: that is the client's part.
+        self.socket.finish();
         self.socket.wait_for_end();
         Ok(())
     }

@@ -20,7 +20,7 @@ use super::error::PagesError;
 use super::page_size;
 use super::proto::Layout;
 use super::receive::{Received, serve_connection};
-use super::socket::Socket;
+use super::socket::{Plain, Socket};
 use super::store::Store;
 
 /// A page server of our own. It takes many clients at once, of every CRIU, each into its own directory or all
@@ -45,6 +45,8 @@ pub struct Server {
     durable: bool,
     exposed: bool,
     limits: Limits,
+    #[cfg(feature = "tls")]
+    tls: Option<super::tls::Acceptor>,
 }
 
 /// Where pages go.
@@ -96,7 +98,7 @@ pub struct Handle(Arc<Shared>);
 struct Shared {
     counters: Counters,
     /// The connections that are open.
-    open: Mutex<Vec<(u64, Socket)>>,
+    open: Mutex<Vec<(u64, Plain)>>,
     /// What wakes the thread that accepts.
     wake: nix::sys::eventfd::EventFd,
 }
@@ -214,6 +216,18 @@ impl Server {
         self
     }
 
+    /// Speaks TLS, with clients whose certificate is for `name`, unless [any name](crate::Tls::any_name) will do.
+    /// CRIU takes the address that it listens on for the name, at both ends. A name that is in every client's
+    /// certificate does as well.
+    ///
+    /// # Errors
+    /// Those of the files.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: &crate::Tls, name: &str) -> Result<Self, PagesError> {
+        self.tls = Some(super::tls::Acceptor::new(tls, name)?);
+        Ok(self)
+    }
+
     /// What a client may take.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -223,10 +237,10 @@ impl Server {
     /// Listens on a TCP address; port 0 lets the kernel choose.
     ///
     /// # Errors
-    /// Those of bind(2); `PermissionDenied` for an address that is not loopback's and was not
-    /// [exposed](Self::exposed).
+    /// Those of bind(2); `PermissionDenied` for an address that is not loopback's, where there is no TLS and
+    /// it was not [exposed](Self::exposed).
     pub fn listen(self, address: SocketAddr) -> io::Result<Listening> {
-        if !address.ip().is_loopback() && !self.exposed {
+        if !address.ip().is_loopback() && !self.exposed && !self.knows_clients() {
             let why = "other machines reach this address, and nothing tells who they are";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
@@ -250,6 +264,14 @@ impl Server {
     pub fn listen_on(self, listener: TcpListener) -> io::Result<Listening> {
         let port = listener.local_addr()?.port();
         self.begin(Listener::Tcp(listener), port)
+    }
+
+    /// Whether clients have to show who they are.
+    fn knows_clients(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
     }
 
     fn begin(self, listener: Listener, port: u16) -> io::Result<Listening> {
@@ -294,6 +316,10 @@ impl Server {
         socket: &mut Socket,
         counters: &Counters,
     ) -> Result<Received, PagesError> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            tls.accept(socket)?;
+        }
         if let (Place::Each(_), Some(directory)) = (&self.place, directory) {
             fs::create_dir_all(directory).map_err(PagesError::file(directory))?;
         }
@@ -380,7 +406,7 @@ impl Listening {
             begun += 1;
             let (server, shared, sender) =
                 (Arc::clone(&server), Arc::clone(&shared), sender.clone());
-            let kept = socket.try_clone()?;
+            let kept = socket.plain()?;
             shared.lock().push((number, kept));
             // One that came while the others were being ended.
             if shared.counters.stopping.load(Ordering::SeqCst) {
@@ -425,8 +451,8 @@ impl Listener {
             let _ = shared.wake.read();
         }
         let accepted = match self {
-            Self::Tcp(tcp) => tcp.accept().map(|(socket, _)| Socket::Tcp(socket)),
-            Self::Unix(unix) => unix.accept().map(|(socket, _)| Socket::Unix(socket)),
+            Self::Tcp(tcp) => tcp.accept().map(|(socket, _)| socket.into()),
+            Self::Unix(unix) => unix.accept().map(|(socket, _)| socket.into()),
         };
         match accepted {
             Ok(socket) => Ok(Some(socket)),
@@ -476,7 +502,7 @@ impl Handle {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Socket)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Plain)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -12,30 +13,83 @@ use nix::errno::Errno;
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 
-/// A connected stream socket.
+/// A connected stream socket, made from a TCP or a unix one.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+///
+/// use criu_rs::pages::{Client, Layout, Socket};
+///
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let client = Client::new(Socket::from(ours), Layout::Wide);
+/// # drop((client, theirs));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
-pub enum Socket {
-    /// TCP.
+pub struct Socket {
+    plain: Plain,
+    /// What turns bytes into others, and back, where the socket is encrypted.
+    cipher: Option<Box<dyn Cipher>>,
+}
+
+/// A socket without a cipher.
+#[derive(Debug)]
+pub(super) enum Plain {
     Tcp(TcpStream),
-    /// A unix socket.
     Unix(UnixStream),
+}
+
+/// What stands between us and a socket.
+pub(super) trait Cipher: fmt::Debug + Send {
+    /// Reads some bytes; 0 at the end.
+    fn read(&mut self, socket: &mut Plain, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Takes some bytes, and writes all that it has taken; but not when `more` is to follow at once.
+    fn write(&mut self, socket: &mut Plain, bytes: &[u8], more: bool) -> io::Result<usize>;
+    /// Says that nothing follows.
+    fn finish(&mut self, socket: &mut Plain) -> io::Result<()>;
+}
+
+impl From<TcpStream> for Socket {
+    fn from(tcp: TcpStream) -> Self {
+        Self { plain: Plain::Tcp(tcp), cipher: None }
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(unix: UnixStream) -> Self {
+        Self { plain: Plain::Unix(unix), cipher: None }
+    }
 }
 
 impl Socket {
     pub(super) fn prepare(&mut self, idle: Option<Duration>) -> io::Result<()> {
-        if let Self::Tcp(tcp) = self {
+        if let Plain::Tcp(tcp) = &self.plain {
             tcp.set_nodelay(true)?;
         }
         self.set_timeout(idle)
     }
 
+    /// Whether its bytes are those that are meant, so that the kernel can move them.
+    pub(super) fn is_plain(&self) -> bool {
+        self.cipher.is_none()
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn encrypt(
+        &mut self,
+        begin: impl FnOnce(&mut Plain) -> io::Result<Box<dyn Cipher>>,
+    ) -> io::Result<()> {
+        self.cipher = Some(begin(&mut self.plain)?);
+        Ok(())
+    }
+
     pub(super) fn set_timeout(&mut self, time: Option<Duration>) -> io::Result<()> {
-        match self {
-            Self::Tcp(tcp) => {
+        match &self.plain {
+            Plain::Tcp(tcp) => {
                 tcp.set_read_timeout(time)?;
                 tcp.set_write_timeout(time)
             }
-            Self::Unix(unix) => {
+            Plain::Unix(unix) => {
                 unix.set_read_timeout(time)?;
                 unix.set_write_timeout(time)
             }
@@ -46,17 +100,25 @@ impl Socket {
     pub(super) fn write_more(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let flags = MsgFlags::from_bits_retain(libc::MSG_MORE | libc::MSG_NOSIGNAL);
         while !bytes.is_empty() {
-            match send(self.as_fd().as_raw_fd(), bytes, flags) {
+            let written = match &mut self.cipher {
+                Some(cipher) => cipher.write(&mut self.plain, bytes, true),
+                None => send(self.plain.as_fd().as_raw_fd(), bytes, flags).map_err(Into::into),
+            };
+            match written {
                 Ok(size) => bytes = bytes.get(size..).unwrap_or_default(),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    /// Sends so many bytes of a file, from an offset on, without a copy. `UnexpectedEof` when it is shorter.
+    /// Sends so many bytes of a file, from an offset on, without a copy if it is plain. `UnexpectedEof` when it
+    /// is shorter.
     pub(super) fn send_file(&mut self, file: &File, offset: u64, size: u64) -> io::Result<()> {
+        if !self.is_plain() {
+            return self.copy_file(file, offset, size);
+        }
         let mut at = i64::try_from(offset).map_err(io::Error::other)?;
         let mut left = usize::try_from(size).map_err(io::Error::other)?;
         while left > 0 {
@@ -70,13 +132,58 @@ impl Socket {
         Ok(())
     }
 
+    fn copy_file(&mut self, file: &File, mut offset: u64, size: u64) -> io::Result<()> {
+        let mut left = usize::try_from(size).map_err(io::Error::other)?;
+        let mut buffer = vec![0; left.min(COPIED)];
+        while left > 0 {
+            let now = left.min(buffer.len());
+            let piece = buffer.get_mut(..now).unwrap_or_default();
+            file.read_exact_at(piece, offset)?;
+            self.write_all(piece)?;
+            left -= now;
+            offset = offset.saturating_add(now as u64);
+        }
+        Ok(())
+    }
+
+    /// Says that nothing follows, where that is said: to a peer that may have gone.
+    pub(super) fn finish(&mut self) {
+        if let Some(cipher) = &mut self.cipher {
+            let _ = cipher.finish(&mut self.plain);
+        }
+    }
+
+    /// The end for a client: it ends the connection first, but where both say that nothing follows it hears that
+    /// before. CRIU's server takes it for a failure when the connection ends with its word on the way.
+    pub(super) fn part(&mut self) {
+        if !self.is_plain() {
+            self.finish();
+            self.wait_for_end();
+        }
+    }
+
     /// Until the peer ends a TCP connection, or for a while.
     pub(super) fn wait_for_end(&mut self) {
-        if matches!(self, Self::Tcp(_)) && self.set_timeout(Some(A_WHILE)).is_ok() {
+        if matches!(self.plain, Plain::Tcp(_)) && self.set_timeout(Some(A_WHILE)).is_ok() {
             let _ = self.read(&mut [0]);
         }
     }
 
+    /// Ends the connection in both directions, for whoever uses it.
+    pub(super) fn shutdown(&self) {
+        self.plain.shutdown();
+    }
+
+    /// What ends the connection from elsewhere.
+    pub(super) fn plain(&self) -> io::Result<Plain> {
+        match &self.plain {
+            Plain::Tcp(tcp) => tcp.try_clone().map(Plain::Tcp),
+            Plain::Unix(unix) => unix.try_clone().map(Plain::Unix),
+        }
+    }
+}
+
+impl Plain {
     /// Ends the connection in both directions, for whoever uses it.
     pub(super) fn shutdown(&self) {
         let _ = match self {
@@ -84,16 +191,9 @@ impl Socket {
             Self::Unix(unix) => unix.shutdown(Shutdown::Both),
         };
     }
-
-    pub(super) fn try_clone(&self) -> io::Result<Self> {
-        match self {
-            Self::Tcp(tcp) => tcp.try_clone().map(Self::Tcp),
-            Self::Unix(unix) => unix.try_clone().map(Self::Unix),
-        }
-    }
 }
 
-impl Read for Socket {
+impl Read for Plain {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(tcp) => tcp.read(buffer),
@@ -102,11 +202,18 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
+impl Write for Plain {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(tcp) => tcp.write(bytes),
             Self::Unix(unix) => unix.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, bytes: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.write_vectored(bytes),
+            Self::Unix(unix) => unix.write_vectored(bytes),
         }
     }
 
@@ -115,7 +222,7 @@ impl Write for Socket {
     }
 }
 
-impl AsFd for Socket {
+impl AsFd for Plain {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(tcp) => tcp.as_fd(),
@@ -124,20 +231,53 @@ impl AsFd for Socket {
     }
 }
 
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.cipher {
+            Some(cipher) => cipher.read(&mut self.plain, buffer),
+            None => self.plain.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.cipher {
+            Some(cipher) => cipher.write(&mut self.plain, bytes, false),
+            None => self.plain.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.cipher {
+            Some(cipher) => cipher.write(&mut self.plain, &[], false).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.plain.as_fd()
+    }
+}
+
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(tcp) => match tcp.peer_addr() {
+        match &self.plain {
+            Plain::Tcp(tcp) => match tcp.peer_addr() {
                 Ok(address) => address.fmt(f),
                 Err(_) => f.write_str("a client that has gone"),
             },
-            Self::Unix(_) => f.write_str("a unix socket"),
+            Plain::Unix(_) => f.write_str("a unix socket"),
         }
     }
 }
 
 /// Long enough for bytes that are on their way.
 pub(super) const A_WHILE: Duration = Duration::from_millis(500);
+/// Bytes of a file in memory on their way to a socket that is not plain.
+const COPIED: usize = 256 << 10;
 
 /// Connected sockets with room for so many bytes on their way: more than the limit, where root asks.
 pub(super) fn wide_pair(bytes: usize) -> io::Result<(UnixStream, UnixStream)> {

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[cfg(feature = "tls")]
+#[path = "../common/certs.rs"]
+mod certs;
 mod container;
 mod lab;
 mod lazy;
@@ -22,6 +25,8 @@ mod probe_cache;
 mod requests;
 mod service;
 mod stopping;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -62,6 +67,8 @@ fn all() -> Vec<(&'static str, TestFn)> {
         requests::TESTS,
         service::TESTS,
         stopping::TESTS,
+        #[cfg(feature = "tls")]
+        tls::TESTS,
     ]
     .concat()
 }

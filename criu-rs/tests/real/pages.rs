@@ -33,12 +33,12 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("four_restores_of_one_snapshot_fetch_at_once", lazy_four),
 ];
 
-fn anywhere() -> SocketAddr {
+pub fn anywhere() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
 /// Every page of a set's objects, by object and address.
-fn pages(directory: &Path) -> BTreeMap<(PageObject, u64), Vec<u8>> {
+pub fn pages(directory: &Path) -> BTreeMap<(PageObject, u64), Vec<u8>> {
     let set = PageSet::open(directory, PageSize::K4).unwrap();
     let mut all = BTreeMap::new();
     for object in set.objects().unwrap() {
@@ -55,7 +55,7 @@ fn pages(directory: &Path) -> BTreeMap<(PageObject, u64), Vec<u8>> {
     all
 }
 
-fn is_whole(directory: &Path) {
+pub fn is_whole(directory: &Path) {
     let findings = check(&ImageSet::open(directory).unwrap());
     let errors: Vec<_> = findings.iter().filter(|one| one.severity == Severity::Error).collect();
     assert!(errors.is_empty(), "{errors:#?}");
@@ -63,7 +63,7 @@ fn is_whole(directory: &Path) {
 
 /// CRIU restores it, stopped or not, and it goes on.
 #[track_caller]
-fn restores(lab: &Lab, target: &mut Target, images: &Path) {
+pub fn restores(lab: &Lab, target: &mut Target, images: &Path) {
     let restored = Restore::new(images).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
     kill(nix::unistd::Pid::from_raw(target.pid.as_raw()), Signal::SIGCONT).unwrap();
@@ -98,7 +98,7 @@ fn receive_socket(lab: &Lab) {
     let mut target = lab.start(&["memory", "8"]);
     let (theirs, ours) = UnixStream::pair().unwrap();
     let server = Server::new().directory(&images).durable(true);
-    let running = thread::spawn(move || server.session(Socket::Unix(ours)).unwrap());
+    let running = thread::spawn(move || server.session(Socket::from(ours)).unwrap());
     let theirs = OwnedFd::from(theirs);
     Dump::new(target.pid, &images).page_server_socket(&theirs).run(&lab.criu).unwrap();
     assert!(running.join().unwrap().pages > 8 << 8);
@@ -224,7 +224,7 @@ fn held(lab: &Lab) {
 }
 
 /// The same pages, but where the kernel writes on which processor a thread is.
-fn are_alike(
+pub fn are_alike(
     want: &BTreeMap<(PageObject, u64), Vec<u8>>,
     found: &BTreeMap<(PageObject, u64), Vec<u8>>,
 ) {
@@ -429,7 +429,7 @@ fn lazy_four(lab: &Lab) {
 }
 
 /// Writes the pages of a set without those that may be lazy. Returns how many these are.
-fn keep_back(from: &Path, to: &Path) -> u64 {
+pub fn keep_back(from: &Path, to: &Path) -> u64 {
     let set = PageSet::open(from, PageSize::K4).unwrap();
     let mut kept_back = 0;
     for (id, object) in (900..).zip(set.objects().unwrap()) {

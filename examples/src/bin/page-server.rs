@@ -271,8 +271,8 @@ fn link_parent(images: &Path, parent: &Path) -> Fallible<()> {
 fn connected(fd: OwnedFd) -> Fallible<Socket> {
     let address: SockaddrStorage = getsockname(std::os::fd::AsRawFd::as_raw_fd(&fd))?;
     Ok(match address.family() {
-        Some(AddressFamily::Unix) => Socket::Unix(UnixStream::from(fd)),
-        Some(AddressFamily::Inet | AddressFamily::Inet6) => Socket::Tcp(TcpStream::from(fd)),
+        Some(AddressFamily::Unix) => UnixStream::from(fd).into(),
+        Some(AddressFamily::Inet | AddressFamily::Inet6) => TcpStream::from(fd).into(),
         _ => return Err("the descriptor is no stream socket".into()),
     })
 }

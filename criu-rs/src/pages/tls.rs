@@ -1,0 +1,270 @@
+//! TLS between the ends of a page server, as CRIU has it: both show a certificate.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, pem,
+};
+use rustls::server::NoServerSessionStorage;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+
+use super::error::PagesError;
+use super::peer::Verifier;
+use super::socket::{Cipher, Plain, Socket};
+use crate::Tls;
+
+/// What a server needs for TLS with its clients.
+#[derive(Clone, Debug)]
+pub(super) struct Acceptor(Arc<ServerConfig>);
+
+impl Acceptor {
+    /// For clients whose certificate is for a name, unless any will do.
+    pub(super) fn new(tls: &Tls, name: &str) -> Result<Self, PagesError> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = verifier(tls, name, &provider)?;
+        let (chain, key) = identity(tls)?;
+        let builder = ServerConfig::builder_with_provider(provider);
+        let config = builder
+            .with_safe_default_protocol_versions()
+            .map_err(PagesError::tls)?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_single_cert(chain, key);
+        let mut config = config.map_err(PagesError::tls)?;
+        // With a ticket after the handshake, CRIU's dump ends: it takes it for an answer that does not come.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Agrees with a client on keys.
+    pub(super) fn accept(&self, socket: &mut Socket) -> Result<(), PagesError> {
+        let tls = ServerConnection::new(Arc::clone(&self.0)).map_err(PagesError::tls)?;
+        encrypt(socket, tls)
+    }
+}
+
+/// What a client needs for TLS with a server whose certificate is for a name, unless any will do. Made before it
+/// connects: CRIU's server takes one connection alone.
+pub(super) fn client(tls: &Tls, name: &str) -> Result<ClientConnection, PagesError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = verifier(tls, name, &provider)?;
+    let (chain, key) = identity(tls)?;
+    let builder = ClientConfig::builder_with_provider(provider);
+    let config = builder
+        .with_safe_default_protocol_versions()
+        .map_err(PagesError::tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(chain, key);
+    let mut config = config.map_err(PagesError::tls)?;
+    config.resumption = Resumption::disabled();
+    let name = parse_name(name)?;
+    ClientConnection::new(Arc::new(config), name).map_err(PagesError::tls)
+}
+
+/// Agrees with the peer on keys.
+pub(super) fn encrypt(socket: &mut Socket, tls: impl Into<Connection>) -> Result<(), PagesError> {
+    socket.set_timeout(Some(HANDSHAKE)).map_err(PagesError::socket("set up the connection"))?;
+    let mut tls = tls.into();
+    tls.set_buffer_limit(None);
+    let received = vec![0; RECEIVED].into();
+    let mut stream = Stream { tls, received, window: (0, 0), waiting: 0 };
+    let agreed = socket.encrypt(|plain| {
+        stream.agree(plain)?;
+        Ok(Box::new(stream))
+    });
+    agreed.map_err(PagesError::socket("agree on TLS"))?;
+    socket.set_timeout(None).map_err(PagesError::socket("set up the connection"))
+}
+
+/// What certificates have to be like.
+fn verifier(tls: &Tls, name: &str, provider: &CryptoProvider) -> Result<Verifier, PagesError> {
+    let path = tls.ca.as_deref().unwrap_or(Path::new("/etc/pki/CA/cacert.pem"));
+    let authorities = pem_items::<CertificateDer<'static>>(path)?;
+    let revoked = match &tls.revoked {
+        Some(path) => Some(path.as_path()),
+        None => Some(Path::new("/etc/pki/CA/cacrl.pem")).filter(|path| path.exists()),
+    };
+    let lists = match revoked {
+        Some(path) => pem_items::<CertificateRevocationListDer<'static>>(path)?,
+        None => Vec::new(),
+    };
+    let name = match tls.any_name {
+        true => None,
+        false => Some(parse_name(name)?),
+    };
+    let algorithms = provider.signature_verification_algorithms;
+    Verifier::new(&authorities, &lists, name, algorithms).map_err(|(what, error)| {
+        let place = if what == "authority" { Some(path) } else { revoked };
+        PagesError::Tls(format!(
+            "{}: an {what} is refused: {error}",
+            place.unwrap_or(path).display()
+        ))
+    })
+}
+
+fn parse_name(name: &str) -> Result<ServerName<'static>, PagesError> {
+    let parsed = ServerName::try_from(name.to_owned());
+    parsed.map_err(|_| PagesError::Tls(format!("{name:?} is neither a host's name nor an address")))
+}
+
+/// The certificate that is shown, with those that lead to its authority, and its key.
+fn identity(
+    tls: &Tls,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), PagesError> {
+    let path = tls.certificate.as_deref().unwrap_or(Path::new("/etc/pki/criu/cert.pem"));
+    let chain = pem_items(path)?;
+    let path = tls.key.as_deref().unwrap_or(Path::new("/etc/pki/criu/private/key.pem"));
+    let key = PrivateKeyDer::from_pem_file(path).map_err(|error| unreadable(path, error))?;
+    Ok((chain, key))
+}
+
+/// All items of a kind in a PEM file: one at least.
+fn pem_items<T: PemObject>(path: &Path) -> Result<Vec<T>, PagesError> {
+    let items = T::pem_file_iter(path).and_then(Iterator::collect);
+    let items: Vec<T> = items.map_err(|error| unreadable(path, error))?;
+    match items.is_empty() {
+        true => Err(unreadable(path, pem::Error::NoItemsFound)),
+        false => Ok(items),
+    }
+}
+
+fn unreadable(path: &Path, error: pem::Error) -> PagesError {
+    match error {
+        pem::Error::Io(source) => PagesError::file(path)(source),
+        error => PagesError::Tls(format!("{}: {error}", path.display())),
+    }
+}
+
+/// A TLS connection over a socket that somebody else has.
+#[derive(Debug)]
+struct Stream {
+    tls: Connection,
+    /// What has come, and what of it has not been looked at.
+    received: Box<[u8]>,
+    window: (usize, usize),
+    /// Bytes taken and not sent.
+    waiting: usize,
+}
+
+impl Stream {
+    fn agree(&mut self, socket: &mut Plain) -> io::Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.send(socket)?;
+            if !self.tls.is_handshaking() {
+                return Ok(());
+            }
+            if begun.elapsed() > HANDSHAKE {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            if !self.receive(socket)? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Sends what is to be sent.
+    fn send(&mut self, socket: &mut Plain) -> io::Result<()> {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(socket) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at some of what has come, or is to come; `false` at the end.
+    fn receive(&mut self, socket: &mut Plain) -> io::Result<bool> {
+        let (mut start, mut end) = self.window;
+        if start == end {
+            (start, end) = (0, socket.read(&mut self.received)?);
+        }
+        let mut unread = self.received.get(start..end).unwrap_or_default();
+        let size = self.tls.read_tls(&mut unread)?;
+        self.window = (start.saturating_add(size), end);
+        match self.tls.process_new_packets() {
+            Ok(_) => self.send(socket)?,
+            Err(error) => {
+                // The peer is told, if it listens.
+                let _ = self.send(socket);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, explained(error)));
+            }
+        }
+        Ok(size > 0)
+    }
+}
+
+/// What a peer's alert is about, which its name alone does not say.
+fn explained(error: rustls::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    use rustls::AlertDescription as Alert;
+    match error {
+        rustls::Error::AlertReceived(
+            alert @ (Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRequired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::AccessDenied
+            | Alert::UnknownCA
+            | Alert::UnsupportedCertificate),
+        ) => format!("the other end refuses the certificate of this one: {alert:?}").into(),
+        other => other.into(),
+    }
+}
+
+impl Cipher for Stream {
+    fn read(&mut self, socket: &mut Plain, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match self.tls.reader().read(room) {
+                Ok(0) => break,
+                Ok(size) => filled += size,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // There may be more, but whoever waits for what there is does not wait for it.
+                    if filled > 0 && self.window.0 == self.window.1 {
+                        break;
+                    }
+                    self.receive(socket)?;
+                }
+                // Not told apart from an end that is announced: a session has a last word of its own.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write(&mut self, socket: &mut Plain, bytes: &[u8], more: bool) -> io::Result<usize> {
+        // Of what is taken together, every 16 KiB are a record.
+        let bytes = bytes.get(..bytes.len().min(AT_ONCE)).unwrap_or_default();
+        let size = self.tls.writer().write(bytes)?;
+        self.waiting += size;
+        if !more || self.waiting >= AT_ONCE {
+            self.send(socket)?;
+            self.waiting = 0;
+        }
+        Ok(size)
+    }
+
+    fn finish(&mut self, socket: &mut Plain) -> io::Result<()> {
+        self.tls.send_close_notify();
+        self.send(socket)
+    }
+}
+
+/// How long agreeing on keys may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes encrypted before they are sent.
+const AT_ONCE: usize = 256 << 10;
+/// Bytes received by one system call.
+const RECEIVED: usize = 256 << 10;

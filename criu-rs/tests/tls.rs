@@ -1,0 +1,291 @@
+//! TLS without CRIU: whom a server takes, whom a client trusts, and who never comes to an end.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+#[path = "common/certs.rs"]
+mod certs;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use certs::{Authority, Wanted};
+use criu_images::memory::{PageFlags, PageSize, PagemapWriter};
+use criu_rs::Tls;
+use criu_rs::pages::{Client, Layout, Limits, PagesError, Relay, Server, SessionReport};
+use rcgen::ExtendedKeyUsagePurpose;
+use rustls::pki_types::pem::PemObject;
+
+const PAGES: u64 = 3000;
+const BASE: u64 = 0x7f00_0000_0000;
+
+fn scratch(test: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tls-{test}"));
+    _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// A set of one task: a long run, and single pages.
+fn set(dir: &Path) -> PathBuf {
+    let dir = dir.join("set");
+    fs::create_dir_all(&dir).unwrap();
+    let file = fs::File::create(dir.join("pagemap-7.img")).unwrap();
+    let mut pagemap = PagemapWriter::new(file, 1, PageSize::K4).unwrap();
+    pagemap.run(BASE, 2000, PageFlags::PRESENT).unwrap();
+    for n in 0..1000 {
+        pagemap.run(BASE + (4000 + 2 * n) * 4096, 1, PageFlags::PRESENT).unwrap();
+    }
+    pagemap.finish().unwrap();
+    let words = (0..PAGES * 512).map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    fs::write(dir.join("pages-1.img"), bytes).unwrap();
+    dir
+}
+
+type Running = (u16, JoinHandle<Vec<SessionReport>>);
+
+fn run(server: Server) -> Running {
+    let server = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = server.port();
+    (port, thread::spawn(move || server.run(Some(1)).unwrap()))
+}
+
+/// Sends a set from a client with one certificate to a server with another. Returns what each says of it.
+fn meet(
+    dir: &Path,
+    (server, name): (&Tls, &str),
+    (client, host): (&Tls, &str),
+) -> [Result<(), PagesError>; 2] {
+    let got = dir.join("got");
+    _ = fs::remove_dir_all(&got);
+    fs::create_dir_all(&got).unwrap();
+    let (port, running) = run(Server::new().directory(&got).tls(server, name).unwrap());
+    let sent = Client::connect_tls(host, port, client, Layout::Wide).and_then(|mut client| {
+        assert_eq!(client.send_set(set(dir))?.pages, PAGES);
+        client.close()
+    });
+    let received = running.join().unwrap().remove(0).result.map(|received| {
+        assert_eq!(received.pages, PAGES);
+        let pages = |place: &Path, name| fs::read(place.join(name)).unwrap();
+        assert!(pages(&got, "pages-65537.img") == pages(&dir.join("set"), "pages-1.img"));
+    });
+    if received.is_err() {
+        assert_eq!(fs::read_dir(&got).unwrap().count(), 0);
+    }
+    [sent, received]
+}
+
+#[track_caller]
+fn taken(outcome: [Result<(), PagesError>; 2]) {
+    assert!(outcome.iter().all(Result::is_ok), "{outcome:?}");
+}
+
+/// That one end says a word, and the other notices.
+#[track_caller]
+fn refused(outcome: [Result<(), PagesError>; 2], who: usize, word: &str) {
+    let [first, second] = &outcome;
+    assert!(first.is_err() && second.is_err(), "{outcome:?}");
+    let said = outcome[who].as_ref().unwrap_err().to_string();
+    assert!(said.contains("TLS") && said.contains(word), "{outcome:?}");
+}
+
+const SENDS: usize = 0;
+const RECEIVES: usize = 1;
+
+#[test]
+fn certificates_for_the_name_are_taken_at_both_ends() {
+    let dir = scratch("taken");
+    let ca = Authority::new(&dir.join("ca"));
+    let [one, other] = [1, 2].map(|number| ca.sign_for_loopback(number));
+    taken(meet(&dir, (&one, "127.0.0.1"), (&other, "127.0.0.1")));
+    taken(meet(&dir, (&one, "localhost"), (&other, "localhost")));
+    // A machine that has one for servers only shows that one everywhere; and the other way round.
+    for only in [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth] {
+        let names = &["127.0.0.1"];
+        let one = ca.sign(3, &Wanted { names, only: Some(only), ..Wanted::default() });
+        taken(meet(&dir, (&one, "127.0.0.1"), (&one, "127.0.0.1")));
+    }
+}
+
+#[test]
+fn a_common_name_does_where_there_is_no_other() {
+    let dir = scratch("common");
+    let ca = Authority::new(&dir.join("ca"));
+    let common = ca.sign(1, &Wanted { common: "LocalHost", ..Wanted::default() });
+    taken(meet(&dir, (&common, "localhost"), (&common, "localhost")));
+    // Not where there is one, and not for an address.
+    let both = Wanted { common: "localhost", names: &["elsewhere"], ..Wanted::default() };
+    let both = ca.sign(2, &both);
+    refused(meet(&dir, (&both, "elsewhere"), (&common, "localhost")), SENDS, "valid for");
+    let address = ca.sign(3, &Wanted { common: "127.0.0.1", ..Wanted::default() });
+    refused(meet(&dir, (&common, "127.0.0.1"), (&address, "localhost")), RECEIVES, "valid for");
+}
+
+#[test]
+fn other_names_are_refused_unless_any_will_do() {
+    let dir = scratch("names");
+    let ca = Authority::new(&dir.join("ca"));
+    let here = ca.sign_for_loopback(1);
+    let there = ca.sign(2, &Wanted { names: &["elsewhere"], ..Wanted::default() });
+    refused(meet(&dir, (&here, "127.0.0.1"), (&there, "127.0.0.1")), RECEIVES, "valid for");
+    refused(meet(&dir, (&there, "127.0.0.1"), (&here, "127.0.0.1")), SENDS, "valid for");
+    let [any_here, any_there] = [&here, &there].map(|tls| tls.clone().any_name());
+    taken(meet(&dir, (&any_here, "127.0.0.1"), (&there.any_name(), "127.0.0.1")));
+    taken(meet(&dir, (&any_there, "127.0.0.1"), (&any_here, "127.0.0.1")));
+}
+
+#[test]
+fn strangers_and_those_revoked_or_expired_are_refused() {
+    let dir = scratch("strangers");
+    let (ca, other) = (Authority::new(&dir.join("ca")), Authority::new(&dir.join("other")));
+    let [one, two] = [1, 2].map(|number| ca.sign_for_loopback(number));
+    let name = "127.0.0.1";
+    // Each trusts our authority, and one shows a certificate of the other.
+    let stranger = other.sign_for_loopback(3).ca(ca.file());
+    refused(meet(&dir, (&one, name), (&stranger, name)), RECEIVES, "UnknownIssuer");
+    refused(meet(&dir, (&stranger, name), (&one, name)), SENDS, "UnknownIssuer");
+    let old = Wanted { names: &["127.0.0.1"], expired: true, ..Wanted::default() };
+    let old = ca.sign(4, &old);
+    refused(meet(&dir, (&one, name), (&old, name)), RECEIVES, "xpired");
+    let list = ca.revoke(2);
+    let careful = one.clone().revoked(&list);
+    refused(meet(&dir, (&careful, name), (&two, name)), RECEIVES, "Revoked");
+    refused(meet(&dir, (&two, name), (&careful, name)), SENDS, "Revoked");
+    taken(meet(&dir, (&careful, name), (&one, name)));
+}
+
+#[test]
+fn a_client_without_a_certificate_is_refused() {
+    let dir = scratch("without");
+    let ca = Authority::new(&dir.join("ca"));
+    let server = Server::new().directory(&dir).tls(&ca.sign_for_loopback(1), "127.0.0.1");
+    let (port, running) = run(server.unwrap());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_file(ca.file()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+    let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+    let tls = rustls::ClientConnection::new(config, name).unwrap();
+    let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut stream = rustls::StreamOwned::new(tls, tcp);
+    let heard = stream.write_all(&[0; 32]).and_then(|()| stream.read(&mut [0]));
+    assert!(heard.unwrap_err().to_string().contains("CertificateRequired"));
+    let said = running.join().unwrap().remove(0).result.unwrap_err().to_string();
+    assert!(said.contains("no certificates"), "{said}");
+}
+
+#[test]
+fn whoever_speaks_no_tls_or_nothing_is_cut_off() {
+    let dir = scratch("nonsense");
+    let ca = Authority::new(&dir.join("ca"));
+    let tls = ca.sign_for_loopback(1);
+    let server = || Server::new().directory(&dir).tls(&tls, "127.0.0.1").unwrap();
+    let (port, running) = run(server());
+    let mut client = Client::connect(("127.0.0.1", port), Layout::Wide).unwrap();
+    client.send_set(set(&dir)).unwrap_err();
+    running.join().unwrap().remove(0).result.unwrap_err();
+
+    // One that sends a byte now and then gets no more time than the others.
+    let begun = Instant::now();
+    let (port, running) = run(server());
+    let mut slow = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let drip = thread::spawn(move || {
+        let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc][..], &[0; 200]].concat();
+        for byte in hello {
+            if slow.write_all(&[byte]).is_err() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(250));
+        }
+    });
+    let error = running.join().unwrap().remove(0).result.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(15), "{error}");
+    drip.join().unwrap();
+}
+
+#[test]
+fn a_client_that_breaks_off_leaves_nothing_that_looks_whole() {
+    let dir = scratch("breaks");
+    let (ca, got) = (Authority::new(&dir.join("ca")), dir.join("got"));
+    fs::create_dir(&got).unwrap();
+    let tls = ca.sign_for_loopback(1);
+    let (port, running) = run(Server::new().directory(&got).tls(&tls, "127.0.0.1").unwrap());
+    let mut client = Client::connect_tls("127.0.0.1", port, &tls, Layout::Narrow).unwrap();
+    client.send_set(set(&dir)).unwrap();
+    drop(client);
+    let error = running.join().unwrap().remove(0).result.unwrap_err();
+    assert!(matches!(error, PagesError::Gone(_)), "{error}");
+    assert!(!got.join("pagemap-7.img").exists());
+}
+
+#[test]
+fn pages_are_served_over_tls() {
+    let dir = scratch("served");
+    let ca = Authority::new(&dir.join("ca"));
+    let tls = ca.sign_for_loopback(1);
+    let limits = Limits::default();
+    let server = Server::new().serve(set(&dir)).limits(limits).tls(&tls, "127.0.0.1").unwrap();
+    let (port, running) = run(server);
+    let mut client = Client::connect_tls("127.0.0.1", port, &tls, Layout::Wide).unwrap();
+    let stored = fs::read(dir.join("set/pages-1.img")).unwrap();
+    let all = client.fetch(7, BASE, 5000).unwrap();
+    assert!(all == stored[..2000 * 4096]);
+    let one = client.fetch(7, BASE + 4002 * 4096, 1).unwrap();
+    assert!(one == stored[2001 * 4096..2002 * 4096]);
+    client.close().unwrap();
+    assert_eq!(running.join().unwrap().remove(0).result.unwrap().served, 2001);
+}
+
+#[test]
+fn a_relay_speaks_tls_for_those_who_do_not() {
+    let dir = scratch("relay");
+    let (ca, got) = (Authority::new(&dir.join("ca")), dir.join("got"));
+    fs::create_dir(&got).unwrap();
+    let tls = ca.sign_for_loopback(1);
+    let (port, running) = run(Server::new().directory(&got).tls(&tls, "127.0.0.1").unwrap());
+    let relay = Relay::connect_tls("127.0.0.1", port, &tls).unwrap();
+    let near = std::os::fd::AsFd::as_fd(&relay).try_clone_to_owned().unwrap();
+    let near = std::os::unix::net::UnixStream::from(near);
+    let mut client = Client::new(near.into(), Layout::Wide);
+    client.send_set(set(&dir)).unwrap();
+    client.close().unwrap();
+    assert!(relay.finish().unwrap() > PAGES * 4096);
+    assert_eq!(running.join().unwrap().remove(0).result.unwrap().pages, PAGES);
+    assert!(got.join("pagemap-7.img").exists());
+}
+
+#[test]
+fn with_tls_other_machines_may_reach_a_server() {
+    let dir = scratch("exposed");
+    let ca = Authority::new(&dir.join("ca"));
+    let server = Server::new().directory(&dir).tls(&ca.sign_for_loopback(1), "node").unwrap();
+    let anywhere: SocketAddr = "0.0.0.0:0".parse().unwrap();
+    server.listen(anywhere).unwrap();
+    Server::new().directory(&dir).listen(anywhere).unwrap_err();
+}
+
+#[test]
+fn files_that_do_not_fit_are_named() {
+    let dir = scratch("files");
+    let ca = Authority::new(&dir.join("ca"));
+    let (tls, other) = (ca.sign_for_loopback(1), ca.sign_for_loopback(2));
+    let says = |tls: &Tls, word: &str| {
+        let said = Server::new().tls(tls, "node").unwrap_err().to_string();
+        assert!(said.contains(word), "{said}");
+    };
+    says(&tls.clone().ca(dir.join("none.pem")), "none.pem: No such file");
+    says(&tls.clone().certificate(dir.join("ca/1.key")), "1.key");
+    says(&tls.clone().key(dir.join("ca/1.cert")), "1.cert");
+    says(&tls.clone().key(dir.join("ca/2.key")), "key");
+    says(&tls.clone().revoked(dir.join("none.pem")), "none.pem");
+    says(&other.revoked(dir.join("ca/ca.pem")), "ca.pem");
+    let said = Server::new().tls(&tls, "no name!").unwrap_err().to_string();
+    assert!(said.contains("no name!"), "{said}");
+}

@@ -7,12 +7,18 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criu_benches::{Random, Result, crius, prepare};
+use criu_rs::Tls;
 use criu_rs::pages::{Command as Word, Header, Layout, Pool, Server};
 use nix::fcntl::{SpliceFFlags, splice};
 use nix::sys::resource::{UsageWho, getrusage};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ClientConnection;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 const OURS: &str = "--ours";
 const BUFFERED: &str = "--buffered";
@@ -20,11 +26,17 @@ const SPLICING: &str = "--splicing";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().collect();
-    if let [_, word, directory, port] = words.as_slice() {
+    if let [_, word, directory, port, certificates @ ..] = words.as_slice() {
         let (directory, address) = (Path::new(directory), format!("127.0.0.1:{port}"));
         match word.as_str() {
             OURS => {
-                let server = Server::new().directory(directory).listen(address.parse()?)?;
+                let mut server = Server::new().directory(directory);
+                if let [certificates] = certificates {
+                    let [ca, certificate, key] = files(Path::new(certificates));
+                    let tls = Tls::new().ca(ca).certificate(certificate).key(key);
+                    server = server.tls(&tls, HERE)?;
+                }
+                let server = server.listen(address.parse()?)?;
                 let reports = server.run(Some(1))?;
                 return match reports.into_iter().all(|report| report.result.is_ok()) {
                     true => Ok(()),
@@ -48,25 +60,37 @@ fn main() -> Result<()> {
     );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     let disk = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for (target, place) in [("tmpfs", Path::new("/dev/shm")), ("ext4", disk)] {
+    let certificates = disk.join("certificates");
+    certify(&certificates)?;
+    // TLS is as slow wherever the pages go.
+    let targets = [
+        ("tmpfs", Path::new("/dev/shm"), None, 4),
+        ("ext4", disk, None, 4),
+        ("tmpfs, TLS", Path::new("/dev/shm"), Some(certificates.as_path()), 2),
+    ];
+    let only = std::env::var("ONLY").unwrap_or_default();
+    for (target, place, tls, servers) in targets {
+        if !target.contains(&only) {
+            continue;
+        }
         let directory = place.join(format!("criu-pages-{}", std::process::id()));
         for (pages, runs) in
             [("single", 1..=1), ("runs of 1 to 64", 1..=64), ("runs of 1,024", 1024..=1024)]
         {
             let stream = stream(mib << 20, runs)?;
-            let servers = ["CRIU 4.3", "this crate", "minimal, buffered", "minimal, splicing"];
+            let names = ["CRIU 4.3", "this crate", "minimal, buffered", "minimal, splicing"];
             let mut all: [Vec<Measured>; 4] = Default::default();
             // They take turns, and turns at being first: what one writes the disk may still be busy with.
             for round in 0..rounds {
-                for turn in 0..all.len() {
-                    let server = (round + turn) % all.len();
-                    let one = run(server, &criu, &directory, &stream, mib)?;
+                for turn in 0..servers {
+                    let server = (round + turn) % servers;
+                    let one = run(server, &criu, &directory, &stream, mib, tls)?;
                     if let Some(measured) = all.get_mut(server) {
                         measured.push(one);
                     }
                 }
             }
-            for (name, measured) in servers.iter().zip(&mut all) {
+            for (name, measured) in names.iter().zip(&mut all).take(servers) {
                 let mut by = |key: fn(&Measured) -> f64| {
                     measured.sort_by(|a, b| key(a).total_cmp(&key(b)));
                     let at = |i: usize| measured.get(i).map_or(0.0, key);
@@ -118,6 +142,7 @@ fn run(
     directory: &PathBuf,
     stream: &[u8],
     mib: usize,
+    tls: Option<&Path>,
 ) -> Result<Measured> {
     _ = fs::remove_dir_all(directory);
     fs::create_dir_all(directory)?;
@@ -127,13 +152,20 @@ fn run(
             let mut command = Command::new(criu);
             command.args(["page-server", "--address", "127.0.0.1", "--port", &port, "-D"]);
             command.arg(directory).args(["-o", "log"]);
+            if let Some(certificates) = tls {
+                let options = ["--tls-cacert", "--tls-cert", "--tls-key"];
+                for (option, file) in options.iter().zip(files(certificates)) {
+                    command.arg(option).arg(file);
+                }
+                command.arg("--tls");
+            }
             command
         }
         _ => {
             let mut command = Command::new("/proc/self/exe");
             let words = [OURS, BUFFERED, SPLICING];
             command.arg(words.get(server - 1).ok_or("no such server")?);
-            command.arg(directory).arg(&port);
+            command.arg(directory).arg(&port).args(tls);
             command
         }
     };
@@ -147,26 +179,119 @@ fn run(
     let before = cpu()?;
     let begun = Instant::now();
     let mut child = command.spawn()?;
-    let mut socket = connect(&port, &mut child)?;
+    let socket = connect(&port, &mut child)?;
     let start = begun.elapsed().as_secs_f64() * 1e3;
+    let mut socket = Peer { socket, tls: tls.map(client).transpose()? };
     let begun = Instant::now();
     let word = |command| Header { command, flags: 0, pages: 0, address: 0, id: ID };
     socket.write_all(&word(Word::Open2).to_bytes(Layout::Wide).ok_or("never")?)?;
     socket.read_exact(&mut [0])?;
-    for piece in stream.chunks(1 << 20) {
-        socket.write_all(piece)?;
-    }
+    socket.send(stream)?;
     let peak = peak(&child)?;
     socket.write_all(&word(Word::Close).to_bytes(Layout::Wide).ok_or("never")?)?;
     let mut answer = [9; 4];
     socket.read_exact(&mut answer)?;
     let time = begun.elapsed().as_secs_f64();
-    drop(socket);
+    socket.part()?;
     if answer != [0; 4] || !child.wait()?.success() {
         return Err(format!("server {server}: {answer:?}").into());
     }
     let gib = mib as f64 / 1024.0;
     Ok(Measured { rate: gib / time, cpu: (cpu()? - before) / gib, peak, start })
+}
+
+/// The client.
+struct Peer {
+    socket: TcpStream,
+    tls: Option<ClientConnection>,
+}
+
+impl Peer {
+    fn send(&mut self, stream: &[u8]) -> Result<()> {
+        let Some(tls) = &mut self.tls else {
+            for piece in stream.chunks(1 << 20) {
+                self.socket.write_all(piece)?;
+            }
+            return Ok(());
+        };
+        // A header, and the pages of each run, have records of their own, as CRIU sends them.
+        tls.set_buffer_limit(None);
+        let (mut rest, mut waiting) = (stream, 0);
+        while let Some((head, more)) = rest.split_first_chunk::<32>() {
+            let pages = head.get(8..).and_then(|word| word.first_chunk()).ok_or("cut")?;
+            let size = usize::try_from(u64::from_le_bytes(*pages))? * 4096;
+            let (pages, more) = more.split_at_checked(size).ok_or("cut")?;
+            for piece in std::iter::once(head.as_slice()).chain(pages.chunks(256 << 10)) {
+                tls.writer().write_all(piece)?;
+                waiting += piece.len();
+                while waiting > 256 << 10 && tls.wants_write() {
+                    tls.write_tls(&mut self.socket)?;
+                }
+                waiting %= 256 << 10;
+            }
+            rest = more;
+        }
+        while tls.wants_write() {
+            tls.write_tls(&mut self.socket)?;
+        }
+        Ok(())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(tls, &mut self.socket).write_all(bytes)?,
+            None => self.socket.write_all(bytes)?,
+        }
+        Ok(())
+    }
+
+    fn read_exact(&mut self, bytes: &mut [u8]) -> Result<()> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(tls, &mut self.socket).read_exact(bytes)?,
+            None => self.socket.read_exact(bytes)?,
+        }
+        Ok(())
+    }
+
+    fn part(mut self) -> Result<()> {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            tls.write_tls(&mut self.socket)?;
+            _ = rustls::Stream::new(tls, &mut self.socket).read(&mut [0]);
+        }
+        Ok(())
+    }
+}
+
+/// Makes an authority, and a certificate for this machine.
+fn certify(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory)?;
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (key, own) = (KeyPair::generate()?, KeyPair::generate()?);
+    let [ca, certificate, secret] = files(directory);
+    fs::write(ca, authority.self_signed(&key)?.pem())?;
+    let params = CertificateParams::new([HERE.to_owned()])?;
+    let signed = params.signed_by(&own, &Issuer::new(authority, key))?;
+    fs::write(certificate, signed.pem())?;
+    Ok(fs::write(secret, own.serialize_pem())?)
+}
+
+fn files(directory: &Path) -> [PathBuf; 3] {
+    ["ca.pem", "cert.pem", "key.pem"].map(|name| directory.join(name))
+}
+
+fn client(certificates: &Path) -> Result<ClientConnection> {
+    let [ca, certificate, key] = files(certificates);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca)?)?;
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ));
+    let config = config.with_safe_default_protocol_versions()?.with_root_certificates(roots);
+    let chain = vec![CertificateDer::from_pem_file(certificate)?];
+    let config = config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
+    Ok(ClientConnection::new(Arc::new(config), HERE.try_into()?)?)
 }
 
 fn connect(port: &str, child: &mut Child) -> Result<TcpStream> {
@@ -299,6 +424,8 @@ fn splicing(directory: &Path, address: &str) -> Result<()> {
         }
     }
 }
+
+const HERE: &str = "127.0.0.1";
 
 /// Task 7.
 const ID: u64 = 7 << 8 | 1;

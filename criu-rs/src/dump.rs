@@ -14,7 +14,7 @@ use crate::freezer::Freezer;
 use crate::images_dir::ImagesDir;
 use crate::log::LogPlace;
 use crate::options::Opts;
-use crate::pages::{Capture, Pool, Writing};
+use crate::pages::{Capture, Client, Pool, Writing};
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
 use crate::session::{Common, Session, operation};
 use crate::stop::Subject;
@@ -107,14 +107,42 @@ impl<'a> Dump<'a> {
             return Err(Error::system(doing, io::Error::new(io::ErrorKind::Unsupported, why)));
         }
         let capture = Capture::new(pool, images.path());
-        let capture = capture.map_err(|error| Error::system(doing, error))?;
+        self.capture_with(criu, capture.map_err(|error| Error::system(doing, error))?, hooks)
+    }
+
+    /// The same with the memory handed on to a page server, and none of it on a disk here: what does not fit into the
+    /// pool fails the dump. All other images come into the images directory.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on. Also when the server does not take the memory and the tasks
+    /// were to be killed.
+    pub fn capture_to(
+        &self,
+        criu: &Criu,
+        pool: Pool,
+        server: Client,
+        hooks: &mut dyn Hooks,
+    ) -> Result<Captured> {
+        let capture = Capture::to(pool, server);
+        let capture = capture.map_err(|error| Error::system("capture memory", error))?;
+        self.capture_with(criu, capture, hooks)
+    }
+
+    fn capture_with(
+        &self,
+        criu: &Criu,
+        capture: Capture,
+        hooks: &mut dyn Hooks,
+    ) -> Result<Captured> {
         let dump = self.clone().page_server_socket(&capture);
         let result = dump.run_with(criu, &mut capture.hold(hooks, !self.leaves_tasks()));
         match result {
             Ok(dumped) => Ok(Captured { dumped, writing: capture.write() }),
             Err(error) => {
-                drop(capture.discard());
-                Err(error)
+                let (_, failed) = capture.discard();
+                Err(failed.map_or(error, |first| {
+                    Error::system("capture memory", io::Error::other(first.to_string()))
+                }))
             }
         }
     }

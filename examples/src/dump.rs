@@ -20,7 +20,7 @@ use crate::fault::Fault;
 use crate::fd;
 use crate::options::{
     Apply, Cgroups, CgroupsSaved, Common, DumpOnly, Files, Images, Jobs, Lazy, Memory, Network,
-    NetworkSaved, Reach, Saved,
+    NetworkSaved, Reach, Saved, Way,
 };
 use crate::output::{Output, dump_stats, micros};
 use crate::program;
@@ -85,7 +85,7 @@ Examples:
         let images = self.images.path();
         crate::check_directory("--images-dir", images)?;
         let criu = self.reach.criu()?;
-        let socket = self.memory.socket()?;
+        let way = self.memory.way()?;
         // Before the tasks are stopped: it is the memory that takes time.
         let capture = self.dump.capture.map(|bytes| capture(bytes, images)).transpose()?;
         if let Some(pool) = self.dump.capture {
@@ -108,8 +108,8 @@ Examples:
             config.value("address", address)?;
             dump = dump.lazy_pages_at(address, port);
         }
-        if let Some(socket) = &socket {
-            dump = dump.page_server_socket(socket);
+        if let Some(way) = &way {
+            dump = dump.page_server_socket(way);
         }
         if let Some(capture) = &capture {
             dump = dump.page_server_socket(capture);
@@ -142,6 +142,7 @@ Examples:
             }
         };
         drop(dump);
+        way.map_or(Ok(()), Way::finish)?;
         if let Some(capture) = capture {
             capture.write().wait().1.map_err(|error| {
                 let why = std::io::Error::other(error.to_string());

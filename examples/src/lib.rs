@@ -34,7 +34,7 @@ pub use exit::Exit;
 pub use fault::Fault;
 pub use fd::by_number;
 pub use images::{is_broken_pipe, open_set, show};
-pub use options::criu_program;
+pub use options::{Certificates, criu_program};
 pub use output::{Output, dump_stats, micros, restore_stats};
 pub use signals::Pause;
 pub use words::{criu_rs, one};

@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::options::{
     Apply, Common, Files, Images, Jobs, Memory, Network, NetworkSaved, PreDumpOnly, Reach, Saved,
+    Way,
 };
 use crate::output::{Output, dump_stats, micros};
 use crate::program;
@@ -71,13 +72,13 @@ Examples:
         let images = self.images.path();
         crate::check_directory("--images-dir", images)?;
         let criu = self.reach.criu()?;
-        let socket = self.memory.socket()?;
+        let way = self.memory.way()?;
         let drive = Drive::new()?;
 
         let mut config = Config::default();
         let mut dump = PreDump::new(self.saved.tree, images).cancel(drive.cancel());
-        if let Some(socket) = &socket {
-            dump = dump.page_server_socket(socket);
+        if let Some(way) = &way {
+            dump = dump.page_server_socket(way);
         }
         dump = self.reach.apply(dump, &mut config)?;
         dump = self.common.apply(dump, &mut config)?;
@@ -97,6 +98,8 @@ Examples:
         let progress = Progress::of_dump(self.saved.tree, images);
         let begun = Instant::now();
         drive.run(dump.start(&criu), &mut (), &progress, &log)?;
+        drop(dump);
+        way.map_or(Ok(()), Way::finish)?;
         drop(progress);
         self.tell(output, begun.elapsed());
         Ok(Exit::Done.into())

@@ -1,19 +1,23 @@
 //! Captures: the memory of a dump into memory of ours, and from there to disk when the tasks run on.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use memmap2::{Advice, MmapMut, MmapOptions};
 
+use super::client::{Client, Sent};
 use super::error::PagesError;
-use super::receive::{Part, Received, keep_connection};
+use super::proto::Layout;
+use super::receive::{Part, Received, keep_connection, read};
 use super::server::{Counters, Limits};
+use super::session::{Session, Step};
 use super::socket::{Socket, wide_pair};
 use super::store::Store;
 use crate::{External, HookResult, Hooks, Pid};
@@ -28,7 +32,7 @@ use crate::{External, HookResult, Hooks, Pid};
 /// assert_eq!(pool.size(), 64 << 20);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct Pool(MmapMut);
+pub struct Pool(pub(super) MmapMut);
 
 impl Pool {
     /// A pool of so many bytes, a MiB at least. It takes about 0.3 s a GiB.
@@ -138,8 +142,24 @@ impl Capture {
     ///
     /// # Errors
     /// When the system has no socket or thread left.
-    pub fn new(mut pool: Pool, directory: impl Into<PathBuf>) -> io::Result<Self> {
+    pub fn new(pool: Pool, directory: impl Into<PathBuf>) -> io::Result<Self> {
         let directory = directory.into();
+        Self::begin(pool, move |pool, socket, turn| write_out(pool, socket, &turn, directory))
+    }
+
+    /// Gets ready to receive one dump's pages, which go into the pool, and later to a page server: nothing of them
+    /// goes to a disk of this machine. A dump that does not fit into the pool fails. It has no parent set.
+    ///
+    /// # Errors
+    /// When the system has no socket or thread left.
+    pub fn to(pool: Pool, server: Client) -> io::Result<Self> {
+        Self::begin(pool, move |pool, socket, turn| send_on(pool, socket, &turn, server))
+    }
+
+    fn begin(
+        mut pool: Pool,
+        run: impl FnOnce(&mut [u8], Socket, Turn) -> Result<Received, PagesError> + Send + 'static,
+    ) -> io::Result<Self> {
         let (theirs, ours) = wide_pair(BUFFER)?;
         let (sent, received) = mpsc::channel();
         let (go, wait) = mpsc::channel();
@@ -147,36 +167,11 @@ impl Capture {
         let written = Arc::new(AtomicU64::new(0));
         let progress = Arc::clone(&written);
         let thread = thread::Builder::new().name("capture".into()).spawn(move || {
-            let mut store = match Store::open(directory) {
-                Ok(store) => store.durable(true),
-                Err(error) => return (pool, Err(error)),
-            };
-            let mut socket = Socket::from(ours);
-            let limits = Limits { idle: None, ..Limits::default() };
-            let counters = Counters::default();
-            let kept = keep_connection(&mut socket, &mut store, &mut pool.0, &limits, &counters);
-            drop(socket);
-            let (received, parts) = match kept {
-                Ok(kept) => kept,
-                Err(error) => {
-                    let _ = sent.send(Err(error.to_string()));
-                    return (pool, Err(error));
-                }
-            };
-            let _ = sent.send(Ok(parts.iter().map(Part::bytes).sum()));
-            // Not before the tasks run on, or are to be ended.
-            if !wait.recv().unwrap_or(false) {
-                return (pool, Err(PagesError::Stopped));
+            let turn = Turn { sent: sent.clone(), wait, written: progress };
+            let result = run(&mut pool.0, Socket::from(ours), turn);
+            if let Err(error) = &result {
+                let _ = sent.send(Err(error.to_string()));
             }
-            let mut write = || -> Result<(), PagesError> {
-                for part in &parts {
-                    part.write(&pool.0, |bytes| {
-                        progress.fetch_add(bytes as u64, Ordering::Relaxed);
-                    })?;
-                }
-                store.finish()
-            };
-            let result = write().map(|()| received);
             let _ = ended.send(result.as_ref().map(|_| ()).map_err(ToString::to_string));
             (pool, result)
         })?;
@@ -204,11 +199,110 @@ impl Capture {
         Writing { written: self.written, bytes, thread: self.thread }
     }
 
-    /// The dump has failed: gives the pool back.
-    pub fn discard(self) -> Option<Pool> {
+    /// The dump has failed: gives the pool back, and says whether it was the capture that failed first.
+    pub fn discard(self) -> (Option<Pool>, Option<PagesError>) {
         drop(self.socket);
         let _ = self.go.send(false);
-        self.thread.join().ok().map(|(pool, _)| pool)
+        match self.thread.join() {
+            // The dump has ended, and with it what it sends.
+            Ok((pool, Ok(_) | Err(PagesError::Stopped | PagesError::Gone(_)))) => {
+                (Some(pool), None)
+            }
+            Ok((pool, Err(error))) => (Some(pool), Some(error)),
+            Err(_) => (None, Some(PagesError::Stopped)),
+        }
+    }
+}
+
+/// What a capture's thread says to, and hears from, whoever drives the dump.
+struct Turn {
+    sent: Sender<Result<u64, String>>,
+    wait: Receiver<bool>,
+    written: Arc<AtomicU64>,
+}
+
+impl Turn {
+    /// So many bytes of pages have come: waits until the tasks run on, or are to be ended.
+    fn wait(&self, bytes: u64) -> Result<(), PagesError> {
+        let _ = self.sent.send(Ok(bytes));
+        match self.wait.recv().unwrap_or(false) {
+            true => Ok(()),
+            false => Err(PagesError::Stopped),
+        }
+    }
+}
+
+/// Receives pages, and writes them into a directory.
+fn write_out(
+    pool: &mut [u8],
+    mut socket: Socket,
+    turn: &Turn,
+    directory: PathBuf,
+) -> Result<Received, PagesError> {
+    let mut store = Store::open(directory)?.durable(true);
+    let limits = Limits { idle: None, ..Limits::default() };
+    let counters = Counters::default();
+    let kept = keep_connection(&mut socket, &mut store, pool, None, &limits, &counters);
+    drop(socket);
+    let (received, parts) = kept?;
+    turn.wait(parts.iter().map(Part::bytes).sum())?;
+    for part in &parts {
+        part.write(pool, |bytes| {
+            turn.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        })?;
+    }
+    store.finish()?;
+    Ok(received)
+}
+
+/// Receives pages, and sends them to a page server.
+fn send_on(
+    pool: &mut [u8],
+    mut socket: Socket,
+    turn: &Turn,
+    mut server: Client,
+) -> Result<Received, PagesError> {
+    let begun = Instant::now();
+    let (size, bytes) = collect(pool, &mut socket)?;
+    drop(socket);
+    turn.wait(bytes)?;
+    let sent = server.send_again(pool.get(..size).unwrap_or_default(), |bytes| {
+        turn.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    })?;
+    server.close()?;
+    let Sent { objects, pages, holes } = sent;
+    Ok(Received { objects, pages, holes, time: begun.elapsed(), ..Received::default() })
+}
+
+/// Receives all that a dump sends, as it is. Returns its number of bytes, and of those the pages'.
+fn collect(pool: &mut [u8], socket: &mut Socket) -> Result<(usize, u64), PagesError> {
+    let (mut session, mut start, mut end, mut bytes) = (Session::new(None), 0, 0, 0);
+    loop {
+        let (taken, step) = session.next(pool.get(start..end).unwrap_or_default())?;
+        start += taken;
+        match step {
+            Step::Open { answer: false, .. } | Step::Run { .. } => {}
+            Step::Payload(size) => bytes += size as u64,
+            Step::Open { .. } => socket.write_all(&[0]).map_err(PagesError::socket("answer"))?,
+            Step::MoreOrAssume => session.assume(Layout::Narrow),
+            Step::More(_) => {
+                let size = pool.len();
+                let room = pool.get_mut(end..).filter(|room| !room.is_empty());
+                let room = room.ok_or(PagesError::TooMuch(size as u64))?;
+                match read(socket, room).map_err(PagesError::socket("receive"))? {
+                    0 => return Err(PagesError::Gone(end as u64)),
+                    now => end += now,
+                }
+            }
+            Step::Parent { .. } | Step::Close => {
+                let answer = socket.write_all(&0i32.to_ne_bytes());
+                answer.map_err(PagesError::socket("answer"))?;
+                if step == Step::Close {
+                    return Ok((end, bytes));
+                }
+            }
+            Step::Get { .. } | Step::Ended => return Err(PagesError::Gone(end as u64)),
+        }
     }
 }
 

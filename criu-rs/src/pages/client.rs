@@ -10,6 +10,7 @@ use criu_images::memory::{PageFlags, PageObject, PageSet, PageSource, StoredPage
 use super::error::PagesError;
 use super::page_size;
 use super::proto::{Command, Header, LAZY, Layout, PARENT, PRESENT, object_id};
+use super::session::{Session, Step};
 use super::socket::Socket;
 
 /// A connection to a page server.
@@ -104,6 +105,58 @@ impl Client {
         Ok(sent)
     }
 
+    /// Begins an object; whether the server's parent set has it.
+    fn begin(&mut self, object: PageObject) -> Result<bool, PagesError> {
+        let id = object_id(object);
+        self.put(Header { command: Command::Open2, flags: 0, pages: 0, address: 0, id })?;
+        let mut answer = [0];
+        self.get(&mut answer)?;
+        Ok(answer == [1])
+    }
+
+    /// Sends all that a dump has sent, in whatever layout: but its last word, which is for [`close`](Self::close).
+    /// `wrote` is told how many bytes of pages have gone each time.
+    pub(super) fn send_again(
+        &mut self,
+        mut bytes: &[u8],
+        mut wrote: impl FnMut(usize),
+    ) -> Result<Sent, PagesError> {
+        let (mut session, mut sent) = (Session::new(None), Sent::default());
+        let (mut open, mut has_parent) = (PageObject::Task(0), false);
+        loop {
+            let (taken, step) = session.next(bytes)?;
+            let (now, rest) = bytes.split_at_checked(taken).unwrap_or_default();
+            bytes = rest;
+            match step {
+                Step::Open { object, .. } => {
+                    (open, has_parent) = (object, self.begin(object)?);
+                    sent.objects += 1;
+                }
+                Step::Run { address, flags: PARENT, .. } if !has_parent => {
+                    return Err(PagesError::Hole { object: open.file_name(), address });
+                }
+                Step::Run { address, pages, flags } => {
+                    let (command, id) = (Command::AddF, object_id(open));
+                    self.put(Header { command, flags, pages, address, id })?;
+                    match session.payload() {
+                        0 => sent.holes += pages,
+                        _ => sent.pages += pages,
+                    }
+                }
+                Step::Payload(_) => {
+                    self.socket.write_all(now).map_err(PagesError::socket("send pages"))?;
+                    wrote(taken);
+                }
+                Step::Parent { .. } => {}
+                Step::MoreOrAssume => session.assume(Layout::Narrow),
+                Step::Close => return Ok(sent),
+                Step::More(_) | Step::Get { .. } | Step::Ended => {
+                    return Err(PagesError::Gone(sent.pages.saturating_mul(page_size().bytes())));
+                }
+            }
+        }
+    }
+
     fn send_object(
         &mut self,
         object: PageObject,
@@ -111,10 +164,7 @@ impl Client {
         sent: &mut Sent,
     ) -> Result<(), PagesError> {
         let id = object_id(object);
-        self.put(Header { command: Command::Open2, flags: 0, pages: 0, address: 0, id })?;
-        let mut answer = [0];
-        self.get(&mut answer)?;
-        let has_parent = answer == [1];
+        let has_parent = self.begin(object)?;
         sent.objects += 1;
         let page = page_size().bytes();
         for run in stored.runs() {

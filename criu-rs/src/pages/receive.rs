@@ -64,16 +64,18 @@ pub(super) fn serve_connection(
     Ok(connection.received())
 }
 
-/// The same with the pages left in `buffer` until they are written: as many as it holds. The answer to the last
-/// word says only that they have come. Without an object a peer gets nothing.
+/// Does the same, and leaves pages in `buffer` until they are written: as many as it holds. The answer to the last
+/// word says only that they have come. Nothing is served.
 pub(super) fn keep_connection(
     socket: &mut Socket,
     store: &mut Store,
     buffer: &mut [u8],
+    layout: Option<Layout>,
     limits: &Limits,
     counters: &Counters,
 ) -> Result<(Received, Vec<Part>), PagesError> {
     let mut connection = Connection::new(socket, Some(store), buffer, limits, counters);
+    connection.session = Session::new(layout);
     connection.keep = true;
     connection.run()?;
     Ok((connection.received(), connection.waiting))
@@ -460,7 +462,8 @@ fn write_all(file: &mut &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()>
     Ok(())
 }
 
-fn read(socket: &mut Socket, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads some bytes, whatever interrupts it.
+pub(super) fn read(socket: &mut Socket, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match socket.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -16,10 +16,11 @@ use std::time::Duration;
 use criu_images::memory::PageSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::capture::Pool;
 use super::error::PagesError;
 use super::page_size;
 use super::proto::Layout;
-use super::receive::{Received, serve_connection};
+use super::receive::{Received, keep_connection, serve_connection};
 use super::socket::{Plain, Socket};
 use super::store::Store;
 
@@ -45,6 +46,7 @@ pub struct Server {
     durable: bool,
     exposed: bool,
     limits: Limits,
+    pools: Arc<Mutex<Vec<Pool>>>,
     #[cfg(feature = "tls")]
     tls: Option<super::tls::Acceptor>,
 }
@@ -209,6 +211,15 @@ impl Server {
         self
     }
 
+    /// Adds memory for one session at a time: the end of a session is answered when its pages are in memory, and they
+    /// are written afterwards. A dump stands still for less, and does not learn of a disk that fails: its report does.
+    /// What does not fit is written at once. Sessions for which no pool is free do without, as all do that are
+    /// [durable](Self::durable), or of a server that [serves](Self::serve).
+    pub fn pool(self, pool: Pool) -> Self {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
+        self
+    }
+
     /// Allows an address that other machines reach. Whoever can connect can write pages, and read those that
     /// are served.
     pub fn exposed(mut self, on: bool) -> Self {
@@ -331,6 +342,22 @@ impl Server {
         let open = |directory: &PathBuf| PageSet::open(directory, page_size());
         let source = self.source.as_ref().map(open).transpose()?;
         let (layout, limits) = (self.layout, &self.limits);
+        let pools = || self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(store), None, false) = (&mut store, &source, self.durable) {
+            let pool = pools().pop();
+            if let Some(mut pool) = pool {
+                let memory = &mut pool.0;
+                let kept = keep_connection(socket, store, memory, layout, limits, counters);
+                let written = kept.and_then(|(received, parts)| {
+                    socket.finish();
+                    parts.iter().try_for_each(|part| part.write(memory, |_| {}))?;
+                    store.finish()?;
+                    Ok(received)
+                });
+                pools().push(pool);
+                return written;
+            }
+        }
         serve_connection(socket, store.as_mut(), source.as_ref(), layout, limits, counters)
     }
 }

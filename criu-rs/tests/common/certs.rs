@@ -1,5 +1,7 @@
 //! An authority, and certificates that it has signed: as files, where both we and CRIU find them.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -41,8 +41,11 @@ impl Lab {
         words: &[&str],
         change: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Target {
-        let file = self.dir.join(format!("count-{}", words[0]));
-        let _ = fs::remove_file(&file);
+        // Each has its own.
+        let names = std::iter::once(format!("count-{}", words[0]))
+            .chain((2..).map(|n| format!("count-{}-{n}", words[0])));
+        let mut files = names.map(|name| self.dir.join(name));
+        let file = files.find(|file| !file.exists()).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--payload", words[0]]).arg(&file).args(&words[1..]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -96,9 +99,8 @@ impl Target {
     #[track_caller]
     pub fn is_gone(&mut self) {
         assert!(soon(|| matches!(self.state(), None | Some('Z'))), "{} is alive", self.pid);
-        if let Some(mut child) = self.child.take() {
-            child.wait().unwrap();
-        }
+        // With all others that have ended.
+        self.child = None;
         reap();
     }
 }

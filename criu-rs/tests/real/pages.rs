@@ -27,6 +27,9 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_capture_of_a_busy_process_is_of_one_moment", busy),
     ("a_capture_larger_than_its_pool_spills", spill),
     ("a_capture_that_cannot_be_written_kills_nobody", held),
+    ("a_capture_is_handed_on_to_a_page_server", hand_on),
+    ("a_capture_that_is_handed_on_in_vain_kills_nobody", hand_on_in_vain),
+    ("a_page_server_with_a_pool_answers_from_memory", pooled),
     ("a_relay_carries_a_dump_to_a_page_server", relay),
     ("criu_s_page_server_takes_what_our_client_sends", push),
     ("criu_fetches_memory_from_our_page_server", lazy),
@@ -221,6 +224,99 @@ fn held(lab: &Lab) {
     assert!(error.contains("No space left on device"), "{error}");
     assert!(!left.iter().any(|name| name.starts_with("pagemap-")), "{left:?}");
     target.goes_on();
+}
+
+/// To ours and to CRIU's.
+fn hand_on(lab: &Lab) {
+    let layout = Layout::of(lab.version);
+    let mut target = lab.start(&["memory", "24"]);
+    let local = lab.dir("local");
+    Dump::new(target.pid, &local).after_dump(AfterDump::LeaveStopped).run(&lab.criu).unwrap();
+    let pool = Pool::new(64 << 20).unwrap();
+
+    let images = lab.dir("ours");
+    let server = Server::new().directory(&images).listen(anywhere()).unwrap();
+    let client = Client::connect(("127.0.0.1", server.port()), layout).unwrap();
+    let running = thread::spawn(move || server.run(Some(1)).unwrap());
+    let dump = Dump::new(target.pid, &images).after_dump(AfterDump::LeaveStopped);
+    let captured = dump.capture_to(&lab.criu, pool, client, &mut ()).unwrap();
+    let (_, all) = captured.writing.progress();
+    let (pool, result) = captured.writing.wait();
+    assert_eq!(result.unwrap().bytes(), all);
+    assert!(running.join().unwrap().remove(0).result.is_ok());
+    are_alike(&pages(&local), &pages(&images));
+
+    // And the tasks are killed only when it has everything.
+    let images = lab.dir("theirs");
+    let server = PageServer::new(&images, anywhere()).spawn(&lab.criu).unwrap();
+    let client = Client::connect(("127.0.0.1", server.port()), layout).unwrap();
+    let dump = Dump::new(target.pid, &images);
+    let captured = dump.capture_to(&lab.criu, pool.unwrap(), client, &mut ()).unwrap();
+    captured.writing.wait().1.unwrap();
+    assert!(server.wait().unwrap().success());
+    are_alike(&pages(&local), &pages(&images));
+    is_whole(&images);
+    target.is_gone();
+    restores(lab, &mut target, &images);
+}
+
+/// A pool that is too small, and a page server that goes.
+fn hand_on_in_vain(lab: &Lab) {
+    let target = lab.start(&["memory", "24"]);
+    let (layout, images) = (Layout::of(lab.version), lab.dir("images"));
+    for (pool, gone, says) in [(8usize << 20, false, "8388608 bytes"), (64 << 20, true, "")] {
+        let server = Server::new().directory(lab.dir.join("images"));
+        let server = server.listen(anywhere()).unwrap();
+        let client = Client::connect(("127.0.0.1", server.port()), layout).unwrap();
+        let handle = server.handle();
+        let running = thread::spawn(move || server.run(Some(1)).unwrap());
+        if gone {
+            assert!(soon(|| handle.metrics().open == 1));
+            handle.stop();
+        }
+        let pool = Pool::new(pool).unwrap();
+        let result = Dump::new(target.pid, &images).capture_to(&lab.criu, pool, client, &mut ());
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        target.goes_on();
+        assert!(running.join().unwrap().remove(0).result.is_err());
+        assert!(!names(&images).iter().any(|name| name.starts_with("pagemap-")), "{error}");
+    }
+}
+
+/// With room for all and for a part, and three dumps at once for one pool.
+fn pooled(lab: &Lab) {
+    for (n, pool) in [64usize << 20, 4 << 20].into_iter().enumerate() {
+        let images: Vec<_> = (0..3).map(|m| lab.dir(&format!("images-{n}-{m}"))).collect();
+        let place = lab.dir.clone();
+        let server = Server::new().directories(move |m| place.join(format!("pages-{n}-{m}")));
+        let server = server.pool(Pool::new(pool).unwrap()).listen(anywhere()).unwrap();
+        let port = server.port();
+        let running = thread::spawn(move || server.run(Some(3)).unwrap());
+        let mut targets: Vec<_> = (0..3).map(|_| lab.start(&["memory", "24"])).collect();
+        thread::scope(|scope| {
+            for (target, images) in targets.iter().zip(&images) {
+                scope.spawn(move || {
+                    let dump = Dump::new(target.pid, images).page_server("127.0.0.1", port);
+                    dump.run(&lab.criu).unwrap();
+                });
+            }
+        });
+        let reports = running.join().unwrap();
+        assert!(reports.iter().all(|report| report.result.is_ok()), "{reports:?}");
+        for (target, images) in targets.iter_mut().zip(&images) {
+            target.is_gone();
+            let pagemap = format!("pagemap-{}.img", target.pid);
+            let from = (0..3).map(|m| lab.dir.join(format!("pages-{n}-{m}")));
+            let from = from.into_iter().find(|dir| dir.join(&pagemap).exists()).unwrap();
+            for name in names(&from) {
+                fs::rename(from.join(&name), images.join(&name)).unwrap();
+            }
+            is_whole(images);
+            restores(lab, target, images);
+            target.end();
+        }
+    }
 }
 
 /// The same pages, but where the kernel writes on which processor a thread is.

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use criu_examples::{Exit, by_number};
+use criu_examples::{Certificates, Exit, by_number};
 use criu_rs::pages::{Handle, Listening, Server, SessionReport, Socket};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
@@ -32,13 +32,13 @@ struct Options {
     /// The directory for the log, and for the pid file if its path is relative.
     #[arg(short = 'W', long)]
     work_dir: Option<PathBuf>,
-    /// The address to listen on.
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    address: IpAddr,
+    /// The address to listen on: 127.0.0.1 unless given.
+    #[arg(long)]
+    address: Option<IpAddr>,
     /// The port to listen on; without it the kernel chooses.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Allow an address that other machines reach: whoever connects can write pages.
+    /// Allow an address that other machines reach without TLS: whoever connects can write pages.
     #[arg(long)]
     expose: bool,
     /// Go on in the background as soon as it listens.
@@ -83,8 +83,11 @@ struct Options {
     /// The listening socket is standard input: for the daemon.
     #[arg(long, hide = true)]
     listening: bool,
-    #[arg(long, hide = true)]
+    /// Speak TLS: clients show a certificate, for the address that is given if there is one.
+    #[arg(long, help_heading = "Page server")]
     tls: bool,
+    #[command(flatten)]
+    certificates: Certificates,
 }
 
 #[derive(Clone, Copy)]
@@ -115,14 +118,11 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 impl Options {
     fn run(self) -> Fallible<Exit> {
-        if self.tls {
-            return Err("TLS is not supported yet; use a tunnel, as ssh -L".into());
-        }
         let log = self.log()?;
         if let Some(parent) = &self.prev_images_dir {
             link_parent(&self.images_dir, parent)?;
         }
-        let server = self.server();
+        let server = self.server()?;
         if let Some(number) = self.ps_socket {
             let socket = connected(by_number("--ps-socket", number).map_err(|f| f.to_string())?)?;
             let peer = "the given socket".to_owned();
@@ -134,7 +134,7 @@ impl Options {
                 let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
                 server.listen_on(listener)?
             }
-            false => server.listen(SocketAddr::new(self.address, self.port.unwrap_or(0)))?,
+            false => server.listen(SocketAddr::new(self.address(), self.port.unwrap_or(0)))?,
         };
         if self.daemon && !self.listening {
             return self.daemonize(listening);
@@ -142,12 +142,16 @@ impl Options {
         if self.listening {
             let _ = nix::unistd::setsid();
         }
-        log.line(&format!("listens on {} port {}", self.address, listening.port()));
+        log.line(&format!("listens on {} port {}", self.address(), listening.port()));
         self.tell_ready()?;
         self.serve(listening, &log)
     }
 
-    fn server(&self) -> Server {
+    fn address(&self) -> IpAddr {
+        self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    fn server(&self) -> Fallible<Server> {
         let images = self.images_dir.clone();
         let server = Server::new().exposed(self.expose).auto_dedup(self.auto_dedup);
         let server = server.durable(self.sync);
@@ -155,10 +159,16 @@ impl Options {
             (true, _) => server.directories(move |n| images.join(n.to_string())),
             (false, _) => server.directory(images),
         };
-        match self.lazy_pages {
+        let server = match self.lazy_pages {
             true => server.serve(&self.images_dir),
             false => server,
-        }
+        };
+        // Without an address of its own a server knows no name for its clients.
+        Ok(match (self.tls, self.address) {
+            (true, Some(address)) => server.tls(&self.certificates.tls(), &address.to_string())?,
+            (true, None) => server.tls(&self.certificates.tls().any_name(), "")?,
+            (false, _) => server,
+        })
     }
 
     fn serve(&self, listening: Listening, log: &Log) -> Fallible<Exit> {
@@ -302,6 +312,7 @@ Examples:
   page-server -D img --sessions unlimited --each   # any number, into img/0, img/1, ...
   page-server -D img --lazy-pages --port 27000 --sessions 4
   criu-rs dump -t 4711 -D img --page-server --address 127.0.0.1 --port 27000
+  page-server -D img --address 198.51.100.7 --port 27000 --tls --tls-cacert ca.pem --tls-cert me.pem --tls-key me.key
 
 Exit status: 0 done, 1 a session failed, 2 wrong usage.
 ";

@@ -1,14 +1,16 @@
 //! Where memory goes on a dump or pre-dump.
 
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use clap::Args;
-use criu_rs::{Compression, PreDumpMode, Tls};
+use criu_rs::pages::Relay;
+use criu_rs::{Compression, PreDumpMode};
 
 use crate::fault::Fault;
 use crate::fd;
 use crate::options::applies;
+use crate::options::tls::{Certificates, PAGE_SERVER};
 use crate::options::values::Size;
 
 /// Options of dump and pre-dump.
@@ -52,24 +54,12 @@ pub(crate) struct Memory {
     /// Speak TLS with the page server
     #[arg(long, help_heading = PAGE_SERVER)]
     tls: Option<bool>,
-    /// The authority to trust
-    #[arg(long, value_name = "FILE", help_heading = PAGE_SERVER)]
-    tls_cacert: Option<PathBuf>,
-    /// Its revocation list
-    #[arg(long, value_name = "FILE", help_heading = PAGE_SERVER)]
-    tls_cacrl: Option<PathBuf>,
-    /// This side's certificate
-    #[arg(long, value_name = "FILE", help_heading = PAGE_SERVER)]
-    tls_cert: Option<PathBuf>,
-    /// This side's private key
-    #[arg(long, value_name = "FILE", help_heading = PAGE_SERVER)]
-    tls_key: Option<PathBuf>,
-    /// Accept a certificate whatever name it carries
-    #[arg(long, help_heading = PAGE_SERVER)]
-    tls_no_cn_verify: bool,
+    #[command(flatten)]
+    certificates: Certificates,
+    /// Carry pages to --address and --port with a relay of our own: the tasks stand still for less
+    #[arg(long, conflicts_with = "ps_socket", help_heading = PAGE_SERVER)]
+    relay: bool,
 }
-
-const PAGE_SERVER: &str = "Page server";
 
 applies! {
     Memory to Dump PreDump;
@@ -82,32 +72,46 @@ applies! {
         if let Some(compression) = self.compression() {
             operation = operation.compress(compression);
         }
-        if self.page_server == Some(true) && self.ps_socket.is_none() {
-            match (&self.address, self.port) {
-                (Some(address), Some(port)) => operation = operation.page_server(address, port),
-                _ => {
-                    let want = "--page-server: want --address and --port, or --ps-socket";
-                    return Err(Fault::usage(want));
-                }
-            }
+        if self.page_server == Some(true) && self.ps_socket.is_none() && !self.relay {
+            let (address, port) = self.server()?;
+            operation = operation.page_server(address, port);
         }
         config.switch("page-server", self.page_server.filter(|on| !on));
-        if self.tls == Some(true) {
-            operation = operation.tls(self.certificates());
+        if self.tls == Some(true) && !self.relay {
+            operation = operation.tls(self.certificates.tls());
         }
         config.switch("tls", self.tls.filter(|on| !on));
     }
 }
 
 impl Memory {
-    /// The page server's socket, which the operation borrows.
-    pub(crate) fn socket(&self) -> Result<Option<OwnedFd>, Fault> {
-        match self.ps_socket {
-            Some(_) if self.page_server != Some(true) => {
-                Err(Fault::usage("--ps-socket: want --page-server with it"))
-            }
-            Some(number) => fd::by_number("--ps-socket", number).map(Some),
-            None => Ok(None),
+    /// The way to a page server that is not CRIU's part, and which the operation borrows.
+    pub(crate) fn way(&self) -> Result<Option<Way>, Fault> {
+        let elsewhere = [("--ps-socket", self.ps_socket.is_some()), ("--relay", self.relay)];
+        if let (Some((name, _)), false) =
+            (elsewhere.iter().find(|(_, given)| *given), self.page_server == Some(true))
+        {
+            return Err(Fault::usage(format!("{name}: want --page-server with it")));
+        }
+        if self.relay {
+            let (address, port) = self.server()?;
+            let relay = match self.tls {
+                Some(true) => Relay::connect_tls(address, port, &self.certificates.tls()),
+                _ => Relay::connect((address, port)),
+            };
+            let relay = relay.map_err(|error| {
+                Fault::usage(format!("--relay: cannot reach {address} port {port}: {error}"))
+            })?;
+            return Ok(Some(Way::Relay(relay)));
+        }
+        let socket = self.ps_socket.map(|number| fd::by_number("--ps-socket", number));
+        Ok(socket.transpose()?.map(Way::Socket))
+    }
+
+    fn server(&self) -> Result<(&str, u16), Fault> {
+        match (&self.address, self.port) {
+            (Some(address), Some(port)) => Ok((address, port)),
+            _ => Err(Fault::usage("--page-server: want --address and --port, or --ps-socket")),
         }
     }
 
@@ -143,25 +147,29 @@ impl Memory {
         }
         Some(compression)
     }
+}
 
-    fn certificates(&self) -> Tls {
-        let mut tls = Tls::new();
-        if let Some(file) = &self.tls_cacert {
-            tls = tls.ca(file);
+/// A way to a page server.
+pub(crate) enum Way {
+    Socket(OwnedFd),
+    Relay(Relay),
+}
+
+impl AsFd for Way {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Socket(socket) => socket.as_fd(),
+            Self::Relay(relay) => relay.as_fd(),
         }
-        if let Some(file) = &self.tls_cacrl {
-            tls = tls.revoked(file);
-        }
-        if let Some(file) = &self.tls_cert {
-            tls = tls.certificate(file);
-        }
-        if let Some(file) = &self.tls_key {
-            tls = tls.key(file);
-        }
-        if self.tls_no_cn_verify {
-            tls = tls.any_name();
-        }
-        tls
+    }
+}
+
+impl Way {
+    /// The operation is done.
+    pub(crate) fn finish(self) -> Result<(), Fault> {
+        let Self::Relay(relay) = self else { return Ok(()) };
+        let ended = relay.finish().map(|_| ());
+        ended.map_err(|error| Fault::system("relay", std::io::Error::other(error.to_string())))
     }
 }
 

@@ -8,6 +8,7 @@ mod jobs;
 mod memory;
 mod network;
 mod restore;
+mod tls;
 mod values;
 
 pub(crate) use cgroups::{Cgroups, CgroupsSaved};
@@ -16,9 +17,10 @@ pub(crate) use common::{Common, Reach};
 pub(crate) use dump::{DumpOnly, Images, Saved};
 pub(crate) use files::Files;
 pub(crate) use jobs::Jobs;
-pub(crate) use memory::{Lazy, Memory, PreDumpOnly};
+pub(crate) use memory::{Lazy, Memory, PreDumpOnly, Way};
 pub(crate) use network::{Network, NetworkSaved};
 pub(crate) use restore::RestoreOnly;
+pub use tls::Certificates;
 
 use crate::config::Config;
 use crate::fault::Fault;

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[path = "../../../criu-rs/tests/common/certs.rs"]
+mod certs;
 mod lab;
 mod payload;
 

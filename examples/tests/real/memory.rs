@@ -26,7 +26,7 @@ fn free_port() -> String {
 }
 
 /// What listens on a port, as /proc/net/tcp writes addresses.
-fn listeners(port: &str) -> Vec<String> {
+pub fn listeners(port: &str) -> Vec<String> {
     let port = format!(":{:04X}", port.parse::<u16>().unwrap());
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

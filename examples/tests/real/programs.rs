@@ -1,6 +1,7 @@
 //! The other programs, and the names they are started by.
 
 use std::fs;
+use std::path::Path;
 
 use crate::lab::{Lab, TestFn, names, run, soon};
 
@@ -12,6 +13,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("programs_of_their_own_and_links", own_programs),
     ("other_words_go_to_criu", handed_over),
     ("page_server_takes_criu_s_options", page_server),
+    ("a_dump_goes_to_page_server_over_tls_and_a_relay", page_server_tls),
 ];
 
 fn demo(lab: &Lab) {
@@ -158,8 +160,46 @@ fn page_server(lab: &Lab) {
         (&["--address", "0.0.0.0"], 1, "other machines reach this address"),
         (&["--sessions", "none"], 2, "unlimited"),
         (&["--port", "0"], 2, "0 is not in 1.."),
-        (&["--tls"], 1, "TLS is not supported yet"),
+        (&["--tls", "--tls-cacert", "/none.pem"], 1, "/none.pem: No such file"),
     ] {
         run(lab.program(program, words)).fails(code, &[said]);
     }
+}
+
+/// By CRIU, by a relay, and by a relay without a certificate.
+fn page_server_tls(lab: &Lab) {
+    let (images, ca) = (lab.dir("img"), lab.path("ca"));
+    let authority = crate::certs::Authority::new(Path::new(&ca));
+    authority.sign_for_loopback(1);
+    let [ca, cert, key] = ["ca.pem", "1.cert", "1.key"].map(|name| format!("{ca}/{name}"));
+    let tls = ["--tls", "--tls-cacert", &ca, "--tls-cert", &cert, "--tls-key", &key];
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = free.port().to_string();
+    let address = ["--address", "127.0.0.1", "--port", &port];
+    let pages = lab.dir("pages");
+    let server = ["-D", &pages, "--sessions", "3", "--each"];
+    let words = [&server[..], &address, &tls].concat();
+    let mut server = lab.program(env!("CARGO_BIN_EXE_page-server"), &words);
+    let mut server = server.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    assert!(soon(|| !crate::memory::listeners(&port).is_empty()));
+    let target = lab.start(&["memory", "8"]);
+    for (n, extra) in [&tls[..], &[&["--relay"][..], &tls].concat()].iter().enumerate() {
+        let images = lab.dir(&format!("img-{n}"));
+        let dump = ["dump", "-R", "-t", &target.pid(), "-D", &images, "--page-server"];
+        lab.done(&[&dump[..], &address, extra].concat());
+        target.goes_on();
+        assert!(names(format!("{pages}/{n}")).iter().any(|name| name == "pages-65537.img"));
+    }
+    let dump = ["dump", "-R", "-t", &target.pid(), "-D", &images, "--page-server", "--relay"];
+    lab.run(&[&dump[..], &address].concat()).fails(1, &[]);
+    target.goes_on();
+    assert_eq!(server.wait().unwrap().code(), Some(1));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut server.stderr.unwrap(), &mut said).unwrap();
+    assert!(said.lines().last().unwrap().contains("agree on TLS"), "{said}");
+
+    let alone = ["dump", "-t", &target.pid(), "-D", &images, "--relay"];
+    lab.run(&alone).fails(2, &["--relay: want --page-server"]);
+    let nobody = [&alone[..], &["--page-server"], &address].concat();
+    lab.run(&nobody).fails(2, &["--relay: cannot reach 127.0.0.1"]);
 }

@@ -61,40 +61,25 @@ fn main() -> Result<()> {
             "thrown away: CRIU's own part",
             "a capture after each plain dump",
         ];
-        let median = |times: &[Duration]| {
-            let mut sorted = times.to_vec();
-            sorted.sort_unstable();
-            sorted.get(sorted.len() / 2).copied().unwrap_or_default().as_secs_f64()
-        };
         let plain = median(&times[0]);
         for (name, times) in names.iter().zip(&mut times) {
             let ratio = median(times) / plain;
             println!("| {version} | {mib} MiB | {name} | {} | {ratio:.2} |", summary(times));
         }
-        drop(held);
         drop(lab.pool.take());
+        lab.tell_over_tcp(&version.to_string(), mib, rounds, 3)?;
+        drop(held);
         let held = Held::start(256, &directory)?;
         lab.pid = held.pid();
-        let mut times: [Vec<Duration>; 4] = Default::default();
-        for round in 0..=rounds {
-            for (how, times) in times.iter_mut().enumerate() {
-                let time = lab.over_tcp(how)?;
-                times.extend((round > 0).then_some(time));
-            }
-        }
-        let names = [
-            "TCP, CRIU's page server",
-            "TCP, our page server",
-            "our relay, CRIU's page server",
-            "our relay, our page server",
-        ];
-        let theirs = median(&times[0]);
-        for (name, times) in names.iter().zip(&mut times) {
-            let ratio = median(times) / theirs;
-            println!("| {version} | 256 MiB | {name} | {} | {ratio:.2} |", summary(times));
-        }
+        lab.tell_over_tcp(&version.to_string(), 256, rounds, 6)?;
     }
     Ok(fs::remove_dir_all(&directory)?)
+}
+
+fn median(times: &[Duration]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default().as_secs_f64()
 }
 
 struct Lab {
@@ -105,23 +90,50 @@ struct Lab {
 }
 
 impl Lab {
-    fn over_tcp(&mut self, how: usize) -> Result<Duration> {
+    /// Measures dumps to page servers, the first `ways` of all.
+    fn tell_over_tcp(&self, version: &str, mib: usize, rounds: usize, ways: usize) -> Result<()> {
+        let pooled = Server::new().pool(Pool::new((mib + 64) << 20)?);
+        let mut all: [Vec<Duration>; 6] = Default::default();
+        for round in 0..=rounds {
+            for (way, times) in all.iter_mut().enumerate().take(ways) {
+                let time = self.over_tcp(way, &pooled)?;
+                times.extend((round > 0).then_some(time));
+            }
+        }
+        let names = [
+            "TCP, CRIU's page server",
+            "TCP, our page server",
+            "TCP, our page server with a pool",
+            "our relay, CRIU's page server",
+            "our relay, our page server",
+            "our relay, our page server with a pool",
+        ];
+        let theirs = median(&all[0]);
+        for (name, times) in names.iter().zip(&mut all).take(ways) {
+            let ratio = median(times) / theirs;
+            println!("| {version} | {mib} MiB | {name} | {} | {ratio:.2} |", summary(times));
+        }
+        Ok(())
+    }
+
+    fn over_tcp(&self, how: usize, pooled: &Server) -> Result<Duration> {
         let images = self.directory.join("images");
         _ = fs::remove_dir_all(&images);
         fs::create_dir(&images)?;
         let anywhere = "127.0.0.1:0".parse()?;
         let (theirs, ours, port);
-        if how % 2 == 0 {
+        if how % 3 == 0 {
             let server = PageServer::new(&images, anywhere).spawn(&self.criu)?;
             port = server.port();
             (theirs, ours) = (Some(server), None);
         } else {
-            let server = Server::new().directory(&images).listen(anywhere)?;
+            let server = if how % 3 == 1 { Server::new() } else { pooled.clone() };
+            let server = server.directory(&images).listen(anywhere)?;
             port = server.port();
             (theirs, ours) = (None, Some(std::thread::spawn(move || server.run(Some(1)))));
         }
         let dump = Dump::new(self.pid, &images).after_dump(AfterDump::LeaveRunning);
-        let dumped = match how < 2 {
+        let dumped = match how < 3 {
             true => dump.page_server("127.0.0.1", port).run(&self.criu)?,
             false => {
                 let relay = Relay::connect(("127.0.0.1", port))?;

@@ -1,22 +1,19 @@
 //! A relay: the pages of a dump over a unix socket of ours, and from there to a page server elsewhere.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::PagesError;
-#[cfg(feature = "tls")]
 use super::proto::Layout;
-#[cfg(feature = "tls")]
 use super::session::{Session, Step};
-#[cfg(feature = "tls")]
-use super::socket::Socket;
-use super::socket::wide_pair;
+use super::socket::{Socket, wide_pair};
 
 /// A way to a page server elsewhere, ours or CRIU's, that spares a dump the 200 ms for which CRIU leaves its
 /// last word corked in a TCP socket. The dump ends when the far end has confirmed that it has everything.
@@ -34,8 +31,7 @@ use super::socket::wide_pair;
 #[derive(Debug)]
 pub struct Relay {
     socket: OwnedFd,
-    there: JoinHandle<io::Result<u64>>,
-    back: Option<JoinHandle<io::Result<()>>>,
+    thread: JoinHandle<io::Result<u64>>,
 }
 
 impl Relay {
@@ -45,7 +41,7 @@ impl Relay {
     /// Those of connecting.
     pub fn connect(address: impl ToSocketAddrs) -> Result<Self, PagesError> {
         let far = TcpStream::connect(address).map_err(PagesError::socket("connect"))?;
-        Self::begin(far).map_err(PagesError::socket("set up the relay"))
+        Self::begin(far.into()).map_err(PagesError::socket("set up the relay"))
     }
 
     /// Connects to a page server that speaks TLS, whose certificate is for this host, unless
@@ -60,37 +56,19 @@ impl Relay {
         let far = TcpStream::connect((host, port)).map_err(PagesError::socket("connect"))?;
         let mut far = Socket::from(far);
         super::tls::encrypt(&mut far, tls)?;
-        let set_up = PagesError::socket("set up the relay");
-        far.prepare(None).map_err(&set_up)?;
-        let (socket, near) = wide_pair(BUFFER).map_err(&set_up)?;
-        let there = thread::Builder::new().name("relay".into());
-        let there = there.spawn(move || {
-            let sent = carry(&near, &mut far);
-            far.shutdown();
-            sent
-        });
-        Ok(Self { socket: socket.into(), there: there.map_err(set_up)?, back: None })
+        Self::begin(far).map_err(PagesError::socket("set up the relay"))
     }
 
-    fn begin(far: TcpStream) -> io::Result<Self> {
-        far.set_nodelay(true)?;
+    fn begin(mut far: Socket) -> io::Result<Self> {
+        far.prepare(None)?;
         let (socket, near) = wide_pair(BUFFER)?;
-        let (from, to) = (near.try_clone()?, far.try_clone()?);
-        let there = thread::Builder::new().name("relay".into()).spawn(move || {
-            let sent = forward(&from, &to);
+        let thread = thread::Builder::new().name("relay".into()).spawn(move || {
+            let sent = carry(&near, &mut far);
             // Each end sees that the other has ended, however.
-            let _ = to.shutdown(Shutdown::Write);
-            if sent.is_err() {
-                let _ = from.shutdown(Shutdown::Both);
-            }
+            far.shutdown();
             sent
         })?;
-        let back = thread::Builder::new().name("relay back".into()).spawn(move || {
-            let answered = answer(far, &near);
-            let _ = near.shutdown(Shutdown::Both);
-            answered
-        })?;
-        Ok(Self { socket: socket.into(), there, back: Some(back) })
+        Ok(Self { socket: socket.into(), thread })
     }
 
     /// The dump is done: ends the connection. Returns how many bytes went over it.
@@ -99,15 +77,9 @@ impl Relay {
     /// Those of either socket.
     pub fn finish(self) -> Result<u64, PagesError> {
         drop(self.socket);
-        let sent = ended(self.there);
-        let back = self.back.map_or(Ok(()), ended);
-        back.and(sent).map_err(PagesError::socket("relay"))
+        let lost = |_| Err(io::Error::other("the relay's thread has ended"));
+        self.thread.join().unwrap_or_else(lost).map_err(PagesError::socket("relay"))
     }
-}
-
-fn ended<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
-    let lost = |_| Err(io::Error::other("the relay's thread has ended"));
-    thread.join().unwrap_or_else(lost)
 }
 
 /// The end for criu.
@@ -117,36 +89,9 @@ impl AsFd for Relay {
     }
 }
 
-/// Moves everything through a pipe, which copies nothing.
-fn forward(from: &UnixStream, to: &TcpStream) -> io::Result<u64> {
-    let (out, into) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    // A smaller one does as well.
-    let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(1 << 20));
-    let flags = SpliceFFlags::SPLICE_F_MOVE;
-    let mut sent = 0u64;
-    loop {
-        let mut moved = match splice(from.as_fd(), None, &into, None, AT_ONCE, flags) {
-            Ok(0) => return Ok(sent),
-            Ok(moved) => moved,
-            Err(Errno::EINTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        sent = sent.saturating_add(moved as u64);
-        while moved > 0 {
-            match splice(&out, None, to.as_fd(), None, moved, flags) {
-                Ok(now) => moved = moved.saturating_sub(now),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-/// Carries everything there and all answers back, where only one thread can have the connection.
-#[cfg(feature = "tls")]
+/// Carries everything there and all answers back. What goes there is copied: pages that are moved, page by page, take
+/// longer through a TCP socket.
 fn carry(mut near: &UnixStream, far: &mut Socket) -> io::Result<u64> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
     let mut there = There { session: Session::new(None), buffer: vec![0; AT_ONCE], window: 0..0 };
     let (mut answer, mut sent) = ([0; 256], 0u64);
     loop {
@@ -175,17 +120,15 @@ fn carry(mut near: &UnixStream, far: &mut Socket) -> io::Result<u64> {
     }
 }
 
-/// What is on its way to a far end that speaks TLS. CRIU's server takes the records of TLS as they come: one in
+/// What is on its way. With TLS, CRIU's server takes records as they come: one in
 /// which pages end and a header begins, or that is longer than what a pipe of its takes, stops it for ever. So headers
 /// and the pages of each run get records of their own.
-#[cfg(feature = "tls")]
 struct There {
     session: Session,
     buffer: Vec<u8>,
-    window: std::ops::Range<usize>,
+    window: Range<usize>,
 }
 
-#[cfg(feature = "tls")]
 impl There {
     /// Takes what has come, and sends what of it can go. Returns how much has come; 0 at the end.
     fn carry(&mut self, mut near: &UnixStream, far: &mut Socket) -> io::Result<usize> {
@@ -193,6 +136,11 @@ impl There {
         self.window = 0..self.window.len();
         let size = near.read(self.buffer.get_mut(self.window.end..).unwrap_or_default())?;
         self.window.end += size;
+        if far.is_plain() {
+            far.write_all(self.buffer.get(self.window.clone()).unwrap_or_default())?;
+            self.window = 0..0;
+            return Ok(size);
+        }
         while let taken @ 1.. = self.next()? {
             let end = self.window.start + taken;
             far.write_more(self.buffer.get(self.window.start..end).unwrap_or_default())?;
@@ -224,22 +172,9 @@ impl There {
     }
 }
 
-fn answer(mut from: TcpStream, mut to: &UnixStream) -> io::Result<()> {
-    let mut bytes = [0; 256];
-    loop {
-        match from.read(&mut bytes) {
-            Ok(0) => return Ok(()),
-            Ok(size) => to.write_all(bytes.get(..size).unwrap_or_default())?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// Bytes that may be on their way.
 const BUFFER: usize = 4 << 20;
-/// Bytes moved by one system call.
+/// Bytes received at once.
 const AT_ONCE: usize = 1 << 20;
 /// The most bytes in a record of TLS.
-#[cfg(feature = "tls")]
 const RECORD: usize = 16 << 10;

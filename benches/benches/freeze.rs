@@ -66,12 +66,11 @@ fn main() -> Result<()> {
             let ratio = median(times) / plain;
             println!("| {version} | {mib} MiB | {name} | {} | {ratio:.2} |", summary(times));
         }
-        drop(lab.pool.take());
-        lab.tell_over_tcp(&version.to_string(), mib, rounds, 3)?;
         drop(held);
+        drop(lab.pool.take());
         let held = Held::start(256, &directory)?;
         lab.pid = held.pid();
-        lab.tell_over_tcp(&version.to_string(), 256, rounds, 6)?;
+        lab.tell_over_tcp(&version.to_string(), rounds)?;
     }
     Ok(fs::remove_dir_all(&directory)?)
 }
@@ -90,12 +89,12 @@ struct Lab {
 }
 
 impl Lab {
-    /// Measures dumps to page servers, the first `ways` of all.
-    fn tell_over_tcp(&self, version: &str, mib: usize, rounds: usize, ways: usize) -> Result<()> {
-        let pooled = Server::new().pool(Pool::new((mib + 64) << 20)?);
+    /// Measures dumps of 256 MiB to page servers.
+    fn tell_over_tcp(&self, version: &str, rounds: usize) -> Result<()> {
+        let pooled = Server::new().pool(Pool::new(320 << 20)?);
         let mut all: [Vec<Duration>; 6] = Default::default();
         for round in 0..=rounds {
-            for (way, times) in all.iter_mut().enumerate().take(ways) {
+            for (way, times) in all.iter_mut().enumerate() {
                 let time = self.over_tcp(way, &pooled)?;
                 times.extend((round > 0).then_some(time));
             }
@@ -109,9 +108,9 @@ impl Lab {
             "our relay, our page server with a pool",
         ];
         let theirs = median(&all[0]);
-        for (name, times) in names.iter().zip(&mut all).take(ways) {
+        for (name, times) in names.iter().zip(&mut all) {
             let ratio = median(times) / theirs;
-            println!("| {version} | {mib} MiB | {name} | {} | {ratio:.2} |", summary(times));
+            println!("| {version} | 256 MiB | {name} | {} | {ratio:.2} |", summary(times));
         }
         Ok(())
     }

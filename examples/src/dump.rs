@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use criu_rs::pages::{Capture, Pool};
+use criu_rs::pages::{Capture, Client, Pool};
 use criu_rs::{AfterDump, Dump, Dumped, HookResult, Hooks};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -86,16 +86,21 @@ Examples:
         crate::check_directory("--images-dir", images)?;
         let criu = self.reach.criu()?;
         let way = self.memory.way()?;
+        let mut memory = self.memory.clone();
+        let mut capture = None;
         // Before the tasks are stopped: it is the memory that takes time.
-        let capture = self.dump.capture.map(|bytes| capture(bytes, images)).transpose()?;
-        if let Some(pool) = self.dump.capture {
+        if let Some(bytes) = self.dump.capture {
+            memory = memory.without_server();
             let needed = Pool::needed(self.saved.tree);
-            if needed > pool as u64 {
-                let (needed, pool) = (HumanBytes(needed), HumanBytes(pool as u64));
-                output.say(format!(
-                    "some {needed} of memory do not fit into {pool}: the rest goes to disk while the tasks stand still"
-                ));
+            if needed > bytes as u64 {
+                let (needed, pool) = (HumanBytes(needed), HumanBytes(bytes as u64));
+                let why = format!("some {needed} of memory do not fit into {pool}");
+                if self.memory.has_server() {
+                    return Err(Fault::usage(format!("--capture: {why}")));
+                }
+                output.say(format!("{why}: the rest goes to disk while the tasks stand still"));
             }
+            capture = Some(receiver(bytes, images, self.memory.client(&criu)?)?);
         }
         let status = self.dump.status_fd.map(|fd| fd::by_number("--status-fd", fd)).transpose()?;
         let drive = Drive::new()?;
@@ -120,7 +125,7 @@ Examples:
         dump = self.files.apply(dump, &mut config)?;
         dump = self.network.apply(dump, &mut config)?;
         dump = self.network_saved.apply(dump, &mut config)?;
-        dump = self.memory.apply(dump, &mut config)?;
+        dump = memory.apply(dump, &mut config)?;
         dump = self.cgroups.apply(dump, &mut config)?;
         dump = self.cgroups_saved.apply(dump, &mut config)?;
         dump = self.jobs.apply(dump, &mut config)?;
@@ -156,8 +161,11 @@ Examples:
 }
 
 /// What receives the memory.
-fn capture(bytes: usize, images: &Path) -> Result<Capture, Fault> {
-    let capture = Pool::new(bytes).and_then(|pool| Capture::new(pool, images));
+fn receiver(bytes: usize, images: &Path, server: Option<Client>) -> Result<Capture, Fault> {
+    let capture = Pool::new(bytes).and_then(|pool| match server {
+        Some(server) => Capture::to(pool, server),
+        None => Capture::new(pool, images),
+    });
     capture.map_err(|error| Fault::system("capture memory", error))
 }
 

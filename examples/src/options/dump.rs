@@ -70,13 +70,13 @@ pub(crate) struct DumpOnly {
     #[arg(long, value_name = "FD", help_heading = "Memory")]
     pub(crate) status_fd: Option<RawFd>,
     /// Stop the tasks for less: their memory goes into this much of ours, with K, M or G, and to disk when
-    /// they run on; what does not fit goes to disk at once
+    /// they run on, or with --page-server there; what does not fit goes to disk at once
     #[arg(
         long,
         value_name = "SIZE",
         value_parser = memory,
         help_heading = "Memory",
-        conflicts_with_all = ["page_server", "ps_socket", "lazy_pages"]
+        conflicts_with_all = ["ps_socket", "relay", "lazy_pages"]
     )]
     pub(crate) capture: Option<usize>,
 }

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use clap::Args;
-use criu_rs::pages::Relay;
-use criu_rs::{Compression, PreDumpMode};
+use criu_rs::pages::{Client, Layout, Relay};
+use criu_rs::{Compression, Criu, PreDumpMode};
 
 use crate::fault::Fault;
 use crate::fd;
@@ -106,6 +106,34 @@ impl Memory {
         }
         let socket = self.ps_socket.map(|number| fd::by_number("--ps-socket", number));
         Ok(socket.transpose()?.map(Way::Socket))
+    }
+
+    /// A connection to the page server, for memory that has been captured.
+    pub(crate) fn client(&self, criu: &Criu) -> Result<Option<Client>, Fault> {
+        if !self.has_server() {
+            return Ok(None);
+        }
+        let (address, port) = self.server()?;
+        let layout = Layout::of(criu.version()?);
+        let client = match self.tls {
+            Some(true) => Client::connect_tls(address, port, &self.certificates.tls(), layout),
+            _ => Client::connect((address, port), layout),
+        };
+        let unreachable = |error| {
+            let why = format!("--page-server: cannot reach {address} port {port}: {error}");
+            Fault::usage(why)
+        };
+        client.map(Some).map_err(unreachable)
+    }
+
+    /// Whether pages go to a page server.
+    pub(crate) fn has_server(&self) -> bool {
+        self.page_server == Some(true)
+    }
+
+    /// The same without a page server that CRIU knows of.
+    pub(crate) fn without_server(&self) -> Self {
+        Self { page_server: None, tls: None, ..self.clone() }
     }
 
     fn server(&self) -> Result<(&str, u16), Fault> {

@@ -177,7 +177,7 @@ fn page_server_tls(lab: &Lab) {
     let port = free.port().to_string();
     let address = ["--address", "127.0.0.1", "--port", &port];
     let pages = lab.dir("pages");
-    let server = ["-D", &pages, "--sessions", "3", "--each"];
+    let server = ["-D", &pages, "--sessions", "4", "--each"];
     let words = [&server[..], &address, &tls].concat();
     let mut server = lab.program(env!("CARGO_BIN_EXE_page-server"), &words);
     let mut server = server.stderr(std::process::Stdio::piped()).spawn().unwrap();
@@ -190,6 +190,12 @@ fn page_server_tls(lab: &Lab) {
         target.goes_on();
         assert!(names(format!("{pages}/{n}")).iter().any(|name| name == "pages-65537.img"));
     }
+    let dump = ["dump", "-R", "-t", &target.pid(), "-D", &images, "--page-server", "--capture"];
+    let small = lab.run(&[&dump[..], &["4M"], &address, &tls].concat());
+    small.fails(2, &["--capture: some", "do not fit into 4.00 MiB"]);
+    lab.done(&[&dump[..], &["32M"], &address, &tls].concat());
+    assert!(names(format!("{pages}/2")).iter().any(|name| name == "pages-65537.img"));
+    let images = lab.dir("vain");
     let dump = ["dump", "-R", "-t", &target.pid(), "-D", &images, "--page-server", "--relay"];
     lab.run(&[&dump[..], &address].concat()).fails(1, &[]);
     target.goes_on();

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,23 +11,26 @@ use std::time::{Duration, Instant};
 use criu_benches::{BASE, Result, summary, task_with_pages};
 use criu_rs::pages::{Command, Header, Layout, Server};
 use nix::sys::sendfile::sendfile;
+use nix::sys::socket::{MsgFlags, send};
 
 const CLIENTS: usize = 4;
 const BYTES: usize = 512 << 20;
 /// Bytes of an answer: as much as CRIU wants at once at most.
 const PIECE: usize = 4 << 20;
-/// Requests that are on their way.
-const AHEAD: usize = 4;
 const ROUNDS: usize = 9;
 
 fn main() -> Result<()> {
     let directory = Path::new("/dev/shm").join(format!("criu-serve-{}", std::process::id()));
     fs::create_dir_all(&directory)?;
     task_with_pages(&directory, &vec![7; BYTES])?;
-    let mut times = [Vec::new(), Vec::new()];
+    let mut times = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
-        for way in [round % 2, 1 - round % 2] {
-            let time = if way == 0 { ours(&directory)? } else { plain(&directory)? };
+        for turn in 0..times.len() {
+            let way = (round + turn) % times.len();
+            let time = match way {
+                0 => ours(&directory)?,
+                way => plain(&directory, way == 2)?,
+            };
             if let Some(times) = times.get_mut(way) {
                 times.push(time);
             }
@@ -35,20 +39,25 @@ fn main() -> Result<()> {
     println!("| {CLIENTS} clients, {} MiB each | ms, median (least..most) | GiB/s |", BYTES >> 20);
     println!("| --- | --- | --- |");
     let mut medians = Vec::new();
-    for (name, times) in ["this crate", "sendfile"].iter().zip(&mut times) {
+    for (name, times) in
+        ["this crate", "sendfile", "sendfile, asked for, with headers"].iter().zip(&mut times)
+    {
         let text = summary(times);
         let median = times.get(ROUNDS / 2).copied().unwrap_or_default().as_secs_f64();
         let rate = (BYTES * CLIENTS) as f64 / f64::from(1 << 30) / median;
         println!("| {name} | {text} | {rate:.2} |");
         medians.push(median);
     }
-    if let [ours, plain] = medians.as_slice() {
-        println!("\nthis crate makes {:.2} of sendfile's rate", plain / ours);
+    if let [ours, plain, headed] = medians.as_slice() {
+        let (all, fair) = (plain / ours, headed / ours);
+        println!(
+            "\nthis crate makes {all:.2} of sendfile's rate, {fair:.2} of one that is asked for"
+        );
     }
     Ok(fs::remove_dir_all(&directory)?)
 }
 
-/// Wants all pages, a piece after the other, with some requests ahead.
+/// Wants all pages, and then reads them.
 fn ours(directory: &Path) -> Result<Duration> {
     let server = Server::new().serve(directory).listen("127.0.0.1:0".parse()?)?;
     let port = server.port();
@@ -60,13 +69,10 @@ fn ours(directory: &Path) -> Result<Duration> {
             Ok(socket.write_all(&header.to_bytes(Layout::Wide).ok_or("never")?)?)
         };
         let mut buffer = vec![0; PIECE];
-        for ahead in 0..AHEAD {
-            ask(socket, ahead * PIECE)?;
-        }
         for at in (0..BYTES).step_by(PIECE) {
-            if at + AHEAD * PIECE < BYTES {
-                ask(socket, at + AHEAD * PIECE)?;
-            }
+            ask(socket, at)?;
+        }
+        for _ in (0..BYTES).step_by(PIECE) {
             socket.read_exact(&mut [0; 32])?;
             socket.read_exact(&mut buffer)?;
         }
@@ -81,8 +87,9 @@ fn ours(directory: &Path) -> Result<Duration> {
     }
 }
 
-/// The same bytes without anybody asking for them.
-fn plain(directory: &Path) -> Result<Duration> {
+/// The same bytes without anybody asking for them; or with a request and a header each time, and nothing else of the
+/// protocol.
+fn plain(directory: &Path, asked: bool) -> Result<Duration> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     let path = directory.join("pages-1.img");
@@ -91,9 +98,15 @@ fn plain(directory: &Path) -> Result<Duration> {
         for _ in 0..CLIENTS {
             let (socket, _) = listener.accept()?;
             let file = File::open(&path)?;
+            socket.set_nodelay(asked)?;
             sending.push(thread::spawn(move || -> std::io::Result<()> {
                 let mut at = 0;
                 while usize::try_from(at).is_ok_and(|at| at < BYTES) {
+                    if asked {
+                        (&socket).read_exact(&mut [0; 32])?;
+                        let more = MsgFlags::from_bits_retain(nix::libc::MSG_MORE);
+                        send(socket.as_raw_fd(), &[0; 32], more)?;
+                    }
                     sendfile(&socket, &file, Some(&mut at), PIECE)?;
                 }
                 Ok(())
@@ -103,7 +116,13 @@ fn plain(directory: &Path) -> Result<Duration> {
     });
     let time = clients(port, |socket| {
         let mut buffer = vec![0; PIECE];
+        for _ in (0..BYTES).step_by(PIECE).filter(|_| asked) {
+            socket.write_all(&[0; 32])?;
+        }
         for _ in (0..BYTES).step_by(PIECE) {
+            if asked {
+                socket.read_exact(&mut [0; 32])?;
+            }
             socket.read_exact(&mut buffer)?;
         }
         Ok(())

@@ -8,6 +8,10 @@
 //! ```
 //!
 //! The protocol is CRIU's, of every generation: a server recognises which of the two headers a client speaks.
+//! With the feature `tls` each of the three speaks TLS, with CRIU or with each other: both ends show a certificate of
+//! one authority ([`Tls`](crate::Tls)). It takes TLS 1.2 and 1.3; X.509 certificates of version 1 are refused, and
+//! only the authority that is given is trusted, never the system's.
+//!
 //! [`Session`] is the protocol without a socket, [`Store`] a directory that pages come into.
 
 mod capture;

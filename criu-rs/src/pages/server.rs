@@ -329,7 +329,7 @@ impl Server {
     ) -> Result<Received, PagesError> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            tls.accept(socket)?;
+            tls.accept(socket, self.limits.idle)?;
         }
         if let (Place::Each(_), Some(directory)) = (&self.place, directory) {
             fs::create_dir_all(directory).map_err(PagesError::file(directory))?;

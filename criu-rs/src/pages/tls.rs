@@ -42,10 +42,14 @@ impl Acceptor {
         Ok(Self(Arc::new(config)))
     }
 
-    /// Agrees with a client on keys.
-    pub(super) fn accept(&self, socket: &mut Socket) -> Result<(), PagesError> {
+    /// Agrees with a client on keys, which takes no longer than the client may be silent.
+    pub(super) fn accept(
+        &self,
+        socket: &mut Socket,
+        idle: Option<Duration>,
+    ) -> Result<(), PagesError> {
         let tls = ServerConnection::new(Arc::clone(&self.0)).map_err(PagesError::tls)?;
-        encrypt(socket, tls)
+        encrypt_within(socket, tls, idle.unwrap_or(HANDSHAKE).min(HANDSHAKE))
     }
 }
 
@@ -68,15 +72,23 @@ pub(super) fn client(tls: &Tls, name: &str) -> Result<ClientConnection, PagesErr
     ClientConnection::new(Arc::new(config), name).map_err(PagesError::tls)
 }
 
-/// Agrees with the peer on keys.
-pub(super) fn encrypt(socket: &mut Socket, tls: impl Into<Connection>) -> Result<(), PagesError> {
-    socket.set_timeout(Some(HANDSHAKE)).map_err(PagesError::socket("set up the connection"))?;
+/// Agrees with a server on keys.
+pub(super) fn encrypt(socket: &mut Socket, tls: ClientConnection) -> Result<(), PagesError> {
+    encrypt_within(socket, tls, HANDSHAKE)
+}
+
+fn encrypt_within(
+    socket: &mut Socket,
+    tls: impl Into<Connection>,
+    limit: Duration,
+) -> Result<(), PagesError> {
+    socket.set_timeout(Some(limit)).map_err(PagesError::socket("set up the connection"))?;
     let mut tls = tls.into();
     tls.set_buffer_limit(None);
     let received = vec![0; RECEIVED].into();
     let mut stream = Stream { tls, received, window: (0, 0), waiting: 0 };
     let agreed = socket.encrypt(|plain| {
-        stream.agree(plain)?;
+        stream.agree(plain, limit)?;
         Ok(Box::new(stream))
     });
     agreed.map_err(PagesError::socket("agree on TLS"))?;
@@ -154,14 +166,14 @@ struct Stream {
 }
 
 impl Stream {
-    fn agree(&mut self, socket: &mut Plain) -> io::Result<()> {
+    fn agree(&mut self, socket: &mut Plain, limit: Duration) -> io::Result<()> {
         let begun = Instant::now();
         loop {
             self.send(socket)?;
             if !self.tls.is_handshaking() {
                 return Ok(());
             }
-            if begun.elapsed() > HANDSHAKE {
+            if begun.elapsed() > limit {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             if !self.receive(socket)? {

@@ -67,6 +67,27 @@ impl Criu {
         Self::over(Transport::Connected(Arc::new(socket)))
     }
 
+    /// By way of libcriu, with which this program is linked, and which starts the criu program at this path for
+    /// each request.
+    /// What libcriu cannot carry is refused; [`Criu::at`] carries everything.
+    #[cfg(feature = "libcriu-link")]
+    pub fn libcriu(program: impl Into<PathBuf>) -> Self {
+        Self::over(Transport::Libcriu(crate::transport::Library::linked(), program.into()))
+    }
+
+    /// The same with a libcriu that is loaded now, `libcriu.so.2` or a path, and stays.
+    ///
+    /// # Errors
+    /// When it cannot be loaded, or lacks a function that every libcriu 4 has, which is named.
+    #[cfg(feature = "libcriu")]
+    pub fn load_libcriu(
+        library: impl AsRef<Path>,
+        program: impl Into<PathBuf>,
+    ) -> std::io::Result<Self> {
+        let library = crate::transport::Library::load(library.as_ref())?;
+        Ok(Self::over(Transport::Libcriu(library, program.into())))
+    }
+
     fn over(transport: Transport) -> Self {
         let (arguments, env) = (Vec::new(), Vec::new());
         Self { transport, arguments, env, cache: None, known: Arc::default() }
@@ -96,11 +117,14 @@ impl Criu {
     /// # Errors
     /// [`Error::Start`] when there is none.
     pub fn program(&self) -> Result<Option<PathBuf>> {
+        let find = |program: &PathBuf| {
+            let failed = |source| Error::Start { program: program.clone(), source };
+            spawn::find(program).map_err(failed)
+        };
         match &self.transport {
-            Transport::Swrk(program) => {
-                let failed = |source| Error::Start { program: program.clone(), source };
-                spawn::find(program).map(Some).map_err(failed)
-            }
+            Transport::Swrk(program) => find(program).map(Some),
+            #[cfg(feature = "libcriu")]
+            Transport::Libcriu(_, program) => find(program).map(Some),
             _ => Ok(None),
         }
     }

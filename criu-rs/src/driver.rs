@@ -90,6 +90,8 @@ pub(crate) struct Driver {
     stopping: Option<Stopping>,
     refusal: Option<(Action, HookError)>,
     root: Option<(Pid, Option<OwnedFd>)>,
+    /// Tasks that were restored in spite of a refusal, killed.
+    killed: Vec<Pid>,
     reply: Option<Box<CriuResp>>,
     /// Since when the worker should be ending.
     leaving: Option<Instant>,
@@ -130,7 +132,7 @@ impl Driver {
         let (conversation, packet) = Conversation::new(&job.request);
         let due = limits.deadline.map(|limit| Instant::now() + limit);
         let driver = Self {
-            since: link.pid().filter(|_| !job.pids.is_empty()).and_then(tree::started_at),
+            since: link.since().filter(|_| !job.pids.is_empty()),
             link,
             operation: job.operation,
             subject: job.subject,
@@ -147,6 +149,7 @@ impl Driver {
             stopping: None,
             refusal: None,
             root: None,
+            killed: Vec::new(),
             reply: None,
             leaving: None,
             over: false,
@@ -167,8 +170,8 @@ impl Driver {
         }
         let result = self.step(hooks);
         self.over = !matches!(result, Ok(None));
-        if let (Err(_), Some(since), Some(worker)) = (&result, self.since, &mut self.link.worker) {
-            if worker.try_wait().is_some() {
+        if let (Err(_), Some(since)) = (&result, self.since) {
+            if self.link.worker.as_mut().is_none_or(|worker| worker.try_wait().is_some()) {
                 tree::bury(&self.pids, since);
             }
         }
@@ -303,8 +306,15 @@ impl Driver {
 
     /// Kills what a service has restored in spite of a refusal.
     fn end_restored(&mut self) {
-        if let (None, Some((root, _))) = (&self.link.worker, &self.root) {
-            tree::reap(&tree::kill_all(&[*root]));
+        let killed = self.kill_restored();
+        tree::reap(&self.killed);
+        tree::reap(&killed);
+    }
+
+    fn kill_restored(&self) -> Vec<Pid> {
+        match (&self.link.worker, &self.root) {
+            (None, Some((root, _))) => tree::kill_all(&[*root]),
+            _ => Vec::new(),
         }
     }
 
@@ -345,8 +355,10 @@ impl Driver {
         // CRIU goes on after a refusal here, and would let the tasks run. At network-unlock it must
         // go on, to take its rules away; pre-resume comes next.
         if matches!(action, Action::PreResume | Action::PostResume) {
-            if let Some(worker) = &mut self.link.worker {
-                Ending::default().finish(worker);
+            match &mut self.link.worker {
+                Some(worker) => Ending::default().finish(worker),
+                // Not reaped before CRIU has let go of them.
+                None => self.killed = self.kill_restored(),
             }
         }
         Verdict::Refuse

@@ -3,12 +3,12 @@
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, sendmsg,
-    setsockopt, socketpair, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
+    recvmsg, sendmsg, setsockopt, socketpair, sockopt,
 };
 
 /// A packet.
@@ -40,11 +40,23 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Sends one packet. The send buffer grows to hold it.
 pub(crate) fn send(socket: impl AsFd, packet: &[u8]) -> io::Result<()> {
+    send_with(socket, packet, &[])
+}
+
+/// The same with descriptors.
+pub(crate) fn send_with(
+    socket: impl AsFd,
+    packet: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let socket = socket.as_fd();
+    let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let control = if numbers.is_empty() { &[][..] } else { &rights };
     loop {
         let part = [IoSlice::new(packet)];
         let flags = MsgFlags::MSG_NOSIGNAL;
-        match sendmsg::<()>(socket.as_raw_fd(), &part, &[], flags, None) {
+        match sendmsg::<()>(socket.as_raw_fd(), &part, control, flags, None) {
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
             Err(Errno::EMSGSIZE) if grow(&socket, packet.len()) => {}
@@ -146,13 +158,9 @@ mod tests {
     #[test]
     fn received_descriptors_are_owned_and_close_on_exec() {
         use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-        use nix::sys::socket::ControlMessage;
         let (here, there) = pair().unwrap();
         let null = std::fs::File::open("/dev/null").unwrap();
-        let fds = [null.as_raw_fd(), null.as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&fds)];
-        let part = [IoSlice::new(b"x")];
-        sendmsg::<()>(here.as_raw_fd(), &part, &rights, MsgFlags::empty(), None).unwrap();
+        send_with(&here, b"x", &[null.as_fd(), null.as_fd()]).unwrap();
         drop(here);
         match receive(&there, 10).unwrap() {
             Received::Packet(Packet { fds, .. }) => {

@@ -1,5 +1,9 @@
 //! Ways to reach a criu: a child of ours, a service, a socket the caller has.
 
+#[cfg(feature = "libcriu")]
+mod libcriu;
+#[cfg(feature = "libcriu-link")]
+mod linked;
 mod worker;
 
 use std::ffi::OsString;
@@ -12,6 +16,8 @@ use nix::sys::socket::{
     sockopt,
 };
 
+#[cfg(feature = "libcriu")]
+pub(crate) use libcriu::{Library, Served};
 pub(crate) use worker::Worker;
 
 use crate::Pid;
@@ -30,6 +36,9 @@ pub(crate) enum Transport {
     Service(PathBuf),
     /// A socket connected to one.
     Connected(Arc<OwnedFd>),
+    /// Have libcriu start `criu swrk` for each request.
+    #[cfg(feature = "libcriu")]
+    Libcriu(Library, PathBuf),
 }
 
 /// What a worker is started with.
@@ -75,6 +84,9 @@ pub(crate) struct Link {
     pub(crate) worker: Option<Worker>,
     /// Open until CRIU has no more use for them.
     handed: Handed,
+    /// What looks at requests before they are sent.
+    #[cfg(feature = "libcriu")]
+    served: Option<Served>,
 }
 
 /// What CRIU has to say.
@@ -89,7 +101,26 @@ pub(crate) enum Heard {
 
 impl Transport {
     pub(crate) fn open(&self, launch: &Launch<'_>, mut handed: Handed) -> Result<Link> {
+        #[cfg(feature = "libcriu")]
+        let mut served = None;
         let (socket, worker) = match self {
+            #[cfg(feature = "libcriu")]
+            Self::Libcriu(library, program) => {
+                let why = "libcriu starts it";
+                if !launch.arguments.is_empty() {
+                    return Err(Error::NotOverSocket { what: "argument", why });
+                }
+                if !launch.env.is_empty() {
+                    return Err(Error::NotOverSocket { what: "env", why });
+                }
+                let failed = |source| Error::Start { program: program.to_owned(), source };
+                let path = spawn::find(program).map_err(failed)?;
+                let (ours, theirs) = seqpacket::pair()
+                    .map_err(|source| Error::system("make a socket pair", source))?;
+                let thread = library.serve(path, theirs);
+                served = Some(thread.map_err(|e| Error::system("start a thread for libcriu", e))?);
+                (ours, None)
+            }
             Self::Swrk(program) => {
                 let (socket, worker) = start(program, launch, std::mem::take(&mut handed.placed))?;
                 (socket, Some(worker))
@@ -100,13 +131,24 @@ impl Transport {
                 (copy.map_err(|e| Error::system("duplicate the connection to criu", e))?, None)
             }
         };
-        Ok(Link { socket, worker, handed })
+        Ok(Link {
+            socket,
+            worker,
+            handed,
+            #[cfg(feature = "libcriu")]
+            served,
+        })
     }
 
     /// Refuses what only a worker of ours can do.
     pub(crate) fn require_worker(&self, what: &'static str, why: &'static str) -> Result<()> {
         match self {
             Self::Swrk(_) => Ok(()),
+            // It has a function that makes the restored root a child of this process.
+            #[cfg(feature = "libcriu")]
+            Self::Libcriu(..) if what == "rst_sibling" => Ok(()),
+            #[cfg(feature = "libcriu")]
+            Self::Libcriu(..) => Err(Error::NotOverSocket { what, why }),
             Self::Service(_) | Self::Connected(_) => Err(Error::NotOverSocket { what, why }),
         }
     }
@@ -130,6 +172,10 @@ fn connect_to(path: &Path) -> Result<OwnedFd> {
 
 impl Link {
     pub(crate) fn send(&self, packet: &[u8]) -> std::io::Result<()> {
+        #[cfg(feature = "libcriu")]
+        if let Some(served) = &self.served {
+            served.check(packet).map_err(std::io::Error::other)?;
+        }
         seqpacket::send(&self.socket, packet)
     }
 
@@ -145,6 +191,15 @@ impl Link {
                 Err(ProtocolError::TooLarge { size, limit: MAX_PACKET }.into())
             }
         }
+    }
+
+    /// When what does the work was started, in the kernel's ticks: a worker of ours, or libcriu's.
+    pub(crate) fn since(&self) -> Option<u64> {
+        #[cfg(feature = "libcriu")]
+        if let Some(served) = &self.served {
+            return served.since;
+        }
+        self.pid().and_then(crate::tree::started_at)
     }
 
     /// Says what the worker is at work on, so that ending it early does no harm.

@@ -249,7 +249,7 @@ pub fn run_one(name: &str, test: TestFn, program: &Path) {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).unwrap();
-    let criu = Criu::at(program);
+    let criu = crate::libcriu::reach(program);
     let version = criu.version().unwrap();
     let lab = Lab { criu, program: program.into(), version, dir: dir.clone() };
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&lab)));

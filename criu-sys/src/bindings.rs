@@ -517,89 +517,89 @@ unsafe extern "C" {
     /// Frees options. Null is fine.
     pub fn criu_local_free_opts(opts: *mut criu_opts);
 
-    /// [`criu_set_service_address`] for these options alone.
+    /// [`criu_set_service_address()`] for these options alone.
     pub fn criu_local_set_service_address(opts: *mut criu_opts, path: *const c_char) -> c_int;
 
-    /// [`criu_set_service_fd`] for these options alone.
+    /// [`criu_set_service_fd()`] for these options alone.
     pub fn criu_local_set_service_fd(opts: *mut criu_opts, fd: c_int);
 
-    /// [`criu_set_pid`] for these options alone.
+    /// [`criu_set_pid()`] for these options alone.
     pub fn criu_local_set_pid(opts: *mut criu_opts, pid: c_int);
 
-    /// [`criu_set_images_dir_fd`] for these options alone.
+    /// [`criu_set_images_dir_fd()`] for these options alone.
     pub fn criu_local_set_images_dir_fd(opts: *mut criu_opts, fd: c_int);
 
-    /// [`criu_set_parent_images`] for these options alone.
+    /// [`criu_set_parent_images()`] for these options alone.
     pub fn criu_local_set_parent_images(opts: *mut criu_opts, path: *const c_char) -> c_int;
 
-    /// [`criu_set_service_binary`] for these options alone.
+    /// [`criu_set_service_binary()`] for these options alone.
     pub fn criu_local_set_service_binary(opts: *mut criu_opts, path: *const c_char) -> c_int;
 
-    /// [`criu_set_work_dir_fd`] for these options alone.
+    /// [`criu_set_work_dir_fd()`] for these options alone.
     pub fn criu_local_set_work_dir_fd(opts: *mut criu_opts, fd: c_int);
 
-    /// [`criu_set_leave_running`] for these options alone.
+    /// [`criu_set_leave_running()`] for these options alone.
     pub fn criu_local_set_leave_running(opts: *mut criu_opts, leave_running: bool);
 
-    /// [`criu_set_leave_stopped`] for these options alone.
+    /// [`criu_set_leave_stopped()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_leave_stopped(opts: *mut criu_opts, leave_stopped: bool);
 
-    /// [`criu_set_ext_unix_sk`] for these options alone.
+    /// [`criu_set_ext_unix_sk()`] for these options alone.
     pub fn criu_local_set_ext_unix_sk(opts: *mut criu_opts, ext_unix_sk: bool);
 
-    /// [`criu_add_unix_sk`] for these options alone.
+    /// [`criu_add_unix_sk()`] for these options alone.
     pub fn criu_local_add_unix_sk(opts: *mut criu_opts, inode: c_uint) -> c_int;
 
-    /// [`criu_set_tcp_established`] for these options alone.
+    /// [`criu_set_tcp_established()`] for these options alone.
     pub fn criu_local_set_tcp_established(opts: *mut criu_opts, tcp_established: bool);
 
-    /// [`criu_set_image_io_mode`] for these options alone.
+    /// [`criu_set_image_io_mode()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_image_io_mode(opts: *mut criu_opts, mode: criu_image_io_mode) -> c_int;
 
-    /// [`criu_set_tcp_skip_in_flight`] for these options alone.
+    /// [`criu_set_tcp_skip_in_flight()`] for these options alone.
     pub fn criu_local_set_tcp_skip_in_flight(opts: *mut criu_opts, tcp_skip_in_flight: bool);
 
-    /// [`criu_set_tcp_close`] for these options alone.
+    /// [`criu_set_tcp_close()`] for these options alone.
     pub fn criu_local_set_tcp_close(opts: *mut criu_opts, tcp_close: bool);
 
-    /// [`criu_set_weak_sysctls`] for these options alone.
+    /// [`criu_set_weak_sysctls()`] for these options alone.
     pub fn criu_local_set_weak_sysctls(opts: *mut criu_opts, val: bool);
 
-    /// [`criu_set_evasive_devices`] for these options alone.
+    /// [`criu_set_evasive_devices()`] for these options alone.
     pub fn criu_local_set_evasive_devices(opts: *mut criu_opts, evasive_devices: bool);
 
-    /// [`criu_set_shell_job`] for these options alone.
+    /// [`criu_set_shell_job()`] for these options alone.
     pub fn criu_local_set_shell_job(opts: *mut criu_opts, shell_job: bool);
 
-    /// [`criu_set_skip_file_rwx_check`] for these options alone.
+    /// [`criu_set_skip_file_rwx_check()`] for these options alone.
     ///
     /// Since libcriu 3.18.
     pub fn criu_local_set_skip_file_rwx_check(opts: *mut criu_opts, skip_file_rwx_check: bool);
 
-    /// [`criu_set_orphan_pts_master`] for these options alone.
+    /// [`criu_set_orphan_pts_master()`] for these options alone.
     pub fn criu_local_set_orphan_pts_master(opts: *mut criu_opts, orphan_pts_master: bool);
 
-    /// [`criu_set_file_locks`] for these options alone.
+    /// [`criu_set_file_locks()`] for these options alone.
     pub fn criu_local_set_file_locks(opts: *mut criu_opts, file_locks: bool);
 
-    /// [`criu_set_track_mem`] for these options alone.
+    /// [`criu_set_track_mem()`] for these options alone.
     pub fn criu_local_set_track_mem(opts: *mut criu_opts, track_mem: bool);
 
-    /// [`criu_set_lazy_pages`] for these options alone.
+    /// [`criu_set_lazy_pages()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_lazy_pages(opts: *mut criu_opts, lazy_pages: bool);
 
-    /// [`criu_set_compress`] for these options alone.
+    /// [`criu_set_compress()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_compress(opts: *mut criu_opts, mode: criu_compress_mode) -> c_int;
 
-    /// [`criu_set_compress_acceleration`] for these options alone.
+    /// [`criu_set_compress_acceleration()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_compress_acceleration(
@@ -607,192 +607,192 @@ unsafe extern "C" {
         acceleration: c_uint,
     ) -> c_int;
 
-    /// [`criu_set_compress_block_size`] for these options alone.
+    /// [`criu_set_compress_block_size()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_compress_block_size(opts: *mut criu_opts, bytes: c_uint) -> c_int;
 
-    /// [`criu_set_decompress_threads`] for these options alone.
+    /// [`criu_set_decompress_threads()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_decompress_threads(opts: *mut criu_opts, threads: c_uint) -> c_int;
 
-    /// [`criu_set_auto_dedup`] for these options alone.
+    /// [`criu_set_auto_dedup()`] for these options alone.
     pub fn criu_local_set_auto_dedup(opts: *mut criu_opts, auto_dedup: bool);
 
-    /// [`criu_set_stream`] for these options alone.
+    /// [`criu_set_stream()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_stream(opts: *mut criu_opts, stream: bool);
 
-    /// [`criu_set_force_irmap`] for these options alone.
+    /// [`criu_set_force_irmap()`] for these options alone.
     pub fn criu_local_set_force_irmap(opts: *mut criu_opts, force_irmap: bool);
 
-    /// [`criu_set_link_remap`] for these options alone.
+    /// [`criu_set_link_remap()`] for these options alone.
     pub fn criu_local_set_link_remap(opts: *mut criu_opts, link_remap: bool);
 
-    /// [`criu_set_log_level`] for these options alone.
+    /// [`criu_set_log_level()`] for these options alone.
     pub fn criu_local_set_log_level(opts: *mut criu_opts, log_level: c_int);
 
-    /// [`criu_set_log_file`] for these options alone.
+    /// [`criu_set_log_file()`] for these options alone.
     pub fn criu_local_set_log_file(opts: *mut criu_opts, log_file: *const c_char) -> c_int;
 
-    /// [`criu_set_log_to_stderr`] for these options alone.
+    /// [`criu_set_log_to_stderr()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_log_to_stderr(opts: *mut criu_opts, log_to_stderr: bool);
 
-    /// [`criu_set_display_stats`] for these options alone.
+    /// [`criu_set_display_stats()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_display_stats(opts: *mut criu_opts, display_stats: bool);
 
-    /// [`criu_set_cpu_cap`] for these options alone.
+    /// [`criu_set_cpu_cap()`] for these options alone.
     pub fn criu_local_set_cpu_cap(opts: *mut criu_opts, cap: c_uint);
 
-    /// [`criu_set_root`] for these options alone.
+    /// [`criu_set_root()`] for these options alone.
     pub fn criu_local_set_root(opts: *mut criu_opts, root: *const c_char) -> c_int;
 
-    /// [`criu_set_manage_cgroups`] for these options alone.
+    /// [`criu_set_manage_cgroups()`] for these options alone.
     pub fn criu_local_set_manage_cgroups(opts: *mut criu_opts, manage: bool);
 
-    /// [`criu_set_manage_cgroups_mode`] for these options alone.
+    /// [`criu_set_manage_cgroups_mode()`] for these options alone.
     pub fn criu_local_set_manage_cgroups_mode(opts: *mut criu_opts, mode: criu_cg_mode);
 
-    /// [`criu_set_freeze_cgroup`] for these options alone.
+    /// [`criu_set_freeze_cgroup()`] for these options alone.
     pub fn criu_local_set_freeze_cgroup(opts: *mut criu_opts, name: *const c_char) -> c_int;
 
-    /// [`criu_set_lsm_profile`] for these options alone.
+    /// [`criu_set_lsm_profile()`] for these options alone.
     pub fn criu_local_set_lsm_profile(opts: *mut criu_opts, name: *const c_char) -> c_int;
 
-    /// [`criu_set_lsm_mount_context`] for these options alone.
+    /// [`criu_set_lsm_mount_context()`] for these options alone.
     pub fn criu_local_set_lsm_mount_context(opts: *mut criu_opts, name: *const c_char) -> c_int;
 
-    /// [`criu_set_timeout`] for these options alone.
+    /// [`criu_set_timeout()`] for these options alone.
     pub fn criu_local_set_timeout(opts: *mut criu_opts, timeout: c_uint);
 
-    /// [`criu_set_auto_ext_mnt`] for these options alone.
+    /// [`criu_set_auto_ext_mnt()`] for these options alone.
     pub fn criu_local_set_auto_ext_mnt(opts: *mut criu_opts, val: bool);
 
-    /// [`criu_set_ext_sharing`] for these options alone.
+    /// [`criu_set_ext_sharing()`] for these options alone.
     pub fn criu_local_set_ext_sharing(opts: *mut criu_opts, val: bool);
 
-    /// [`criu_set_ext_masters`] for these options alone.
+    /// [`criu_set_ext_masters()`] for these options alone.
     pub fn criu_local_set_ext_masters(opts: *mut criu_opts, val: bool);
 
-    /// [`criu_set_exec_cmd`] for these options alone.
+    /// [`criu_set_exec_cmd()`] for these options alone.
     pub fn criu_local_set_exec_cmd(
         opts: *mut criu_opts,
         argc: c_int,
         argv: *mut *mut c_char,
     ) -> c_int;
 
-    /// [`criu_add_ext_mount`] for these options alone.
+    /// [`criu_add_ext_mount()`] for these options alone.
     pub fn criu_local_add_ext_mount(
         opts: *mut criu_opts,
         key: *const c_char,
         val: *const c_char,
     ) -> c_int;
 
-    /// [`criu_add_veth_pair`] for these options alone.
+    /// [`criu_add_veth_pair()`] for these options alone.
     pub fn criu_local_add_veth_pair(
         opts: *mut criu_opts,
         in_: *const c_char,
         out: *const c_char,
     ) -> c_int;
 
-    /// [`criu_add_cg_root`] for these options alone.
+    /// [`criu_add_cg_root()`] for these options alone.
     pub fn criu_local_add_cg_root(
         opts: *mut criu_opts,
         ctrl: *const c_char,
         path: *const c_char,
     ) -> c_int;
 
-    /// [`criu_add_enable_fs`] for these options alone.
+    /// [`criu_add_enable_fs()`] for these options alone.
     pub fn criu_local_add_enable_fs(opts: *mut criu_opts, fs: *const c_char) -> c_int;
 
-    /// [`criu_add_skip_mnt`] for these options alone.
+    /// [`criu_add_skip_mnt()`] for these options alone.
     pub fn criu_local_add_skip_mnt(opts: *mut criu_opts, mnt: *const c_char) -> c_int;
 
-    /// [`criu_set_ghost_limit`] for these options alone.
+    /// [`criu_set_ghost_limit()`] for these options alone.
     pub fn criu_local_set_ghost_limit(opts: *mut criu_opts, limit: c_uint);
 
-    /// [`criu_add_irmap_path`] for these options alone.
+    /// [`criu_add_irmap_path()`] for these options alone.
     pub fn criu_local_add_irmap_path(opts: *mut criu_opts, path: *const c_char) -> c_int;
 
-    /// [`criu_add_cg_props`] for these options alone.
+    /// [`criu_add_cg_props()`] for these options alone.
     pub fn criu_local_add_cg_props(opts: *mut criu_opts, stream: *const c_char) -> c_int;
 
-    /// [`criu_add_cg_props_file`] for these options alone.
+    /// [`criu_add_cg_props_file()`] for these options alone.
     pub fn criu_local_add_cg_props_file(opts: *mut criu_opts, path: *const c_char) -> c_int;
 
-    /// [`criu_add_cg_dump_controller`] for these options alone.
+    /// [`criu_add_cg_dump_controller()`] for these options alone.
     pub fn criu_local_add_cg_dump_controller(opts: *mut criu_opts, name: *const c_char) -> c_int;
 
-    /// [`criu_add_cg_yard`] for these options alone.
+    /// [`criu_add_cg_yard()`] for these options alone.
     pub fn criu_local_add_cg_yard(opts: *mut criu_opts, path: *const c_char) -> c_int;
 
-    /// [`criu_add_inherit_fd`] for these options alone.
+    /// [`criu_add_inherit_fd()`] for these options alone.
     pub fn criu_local_add_inherit_fd(opts: *mut criu_opts, fd: c_int, key: *const c_char) -> c_int;
 
-    /// [`criu_add_external`] for these options alone.
+    /// [`criu_add_external()`] for these options alone.
     pub fn criu_local_add_external(opts: *mut criu_opts, key: *const c_char) -> c_int;
 
-    /// [`criu_add_plugin_option`] for these options alone.
+    /// [`criu_add_plugin_option()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_add_plugin_option(opts: *mut criu_opts, option: *const c_char) -> c_int;
 
-    /// [`criu_set_page_server_address_port`] for these options alone.
+    /// [`criu_set_page_server_address_port()`] for these options alone.
     pub fn criu_local_set_page_server_address_port(
         opts: *mut criu_opts,
         address: *const c_char,
         port: c_int,
     ) -> c_int;
 
-    /// [`criu_set_tls`] for these options alone.
+    /// [`criu_set_tls()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_tls(opts: *mut criu_opts, tls: bool);
 
-    /// [`criu_set_tls_no_cn_verify`] for these options alone.
+    /// [`criu_set_tls_no_cn_verify()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_tls_no_cn_verify(opts: *mut criu_opts, no_cn_verify: bool);
 
-    /// [`criu_set_tls_cacert`] for these options alone.
+    /// [`criu_set_tls_cacert()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_tls_cacert(opts: *mut criu_opts, cacert: *const c_char) -> c_int;
 
-    /// [`criu_set_tls_cacrl`] for these options alone.
+    /// [`criu_set_tls_cacrl()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_tls_cacrl(opts: *mut criu_opts, cacrl: *const c_char) -> c_int;
 
-    /// [`criu_set_tls_cert`] for these options alone.
+    /// [`criu_set_tls_cert()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_tls_cert(opts: *mut criu_opts, cert: *const c_char) -> c_int;
 
-    /// [`criu_set_tls_key`] for these options alone.
+    /// [`criu_set_tls_key()`] for these options alone.
     ///
     /// Since libcriu 4.3.
     pub fn criu_local_set_tls_key(opts: *mut criu_opts, key: *const c_char) -> c_int;
 
-    /// [`criu_set_pre_dump_mode`] for these options alone.
+    /// [`criu_set_pre_dump_mode()`] for these options alone.
     pub fn criu_local_set_pre_dump_mode(opts: *mut criu_opts, mode: criu_pre_dump_mode) -> c_int;
 
-    /// [`criu_set_pidfd_store_sk`] for these options alone.
+    /// [`criu_set_pidfd_store_sk()`] for these options alone.
     pub fn criu_local_set_pidfd_store_sk(opts: *mut criu_opts, sk: c_int);
 
-    /// [`criu_set_network_lock`] for these options alone.
+    /// [`criu_set_network_lock()`] for these options alone.
     pub fn criu_local_set_network_lock(
         opts: *mut criu_opts,
         method: criu_network_lock_method,
     ) -> c_int;
 
-    /// [`criu_join_ns_add`] for these options alone.
+    /// [`criu_join_ns_add()`] for these options alone.
     pub fn criu_local_join_ns_add(
         opts: *mut criu_opts,
         ns: *const c_char,
@@ -800,59 +800,59 @@ unsafe extern "C" {
         extra_opt: *const c_char,
     ) -> c_int;
 
-    /// [`criu_set_mntns_compat_mode`] for these options alone.
+    /// [`criu_set_mntns_compat_mode()`] for these options alone.
     pub fn criu_local_set_mntns_compat_mode(opts: *mut criu_opts, val: bool);
 
-    /// [`criu_set_config_file`] for these options alone.
+    /// [`criu_set_config_file()`] for these options alone.
     ///
     /// Since libcriu 4.2.
     pub fn criu_local_set_config_file(opts: *mut criu_opts, path: *const c_char) -> c_int;
 
-    /// [`criu_set_notify_cb`] for these options alone.
+    /// [`criu_set_notify_cb()`] for these options alone.
     pub fn criu_local_set_notify_cb(
         opts: *mut criu_opts,
         cb: Option<unsafe extern "C" fn(action: *mut c_char, na: criu_notify_arg_t) -> c_int>,
     );
 
-    /// [`criu_check`] for these options alone.
+    /// [`criu_check()`] for these options alone.
     pub fn criu_local_check(opts: *mut criu_opts) -> c_int;
 
-    /// [`criu_dump`] for these options alone.
+    /// [`criu_dump()`] for these options alone.
     pub fn criu_local_dump(opts: *mut criu_opts) -> c_int;
 
-    /// [`criu_pre_dump`] for these options alone.
+    /// [`criu_pre_dump()`] for these options alone.
     pub fn criu_local_pre_dump(opts: *mut criu_opts) -> c_int;
 
-    /// [`criu_restore`] for these options alone.
+    /// [`criu_restore()`] for these options alone.
     pub fn criu_local_restore(opts: *mut criu_opts) -> c_int;
 
-    /// [`criu_restore_child`] for these options alone.
+    /// [`criu_restore_child()`] for these options alone.
     pub fn criu_local_restore_child(opts: *mut criu_opts) -> c_int;
 
-    /// [`criu_dump_iters`] for these options alone.
+    /// [`criu_dump_iters()`] for these options alone.
     pub fn criu_local_dump_iters(
         opts: *mut criu_opts,
         more: Option<unsafe extern "C" fn(pi: criu_predump_info) -> c_int>,
     ) -> c_int;
 
-    /// [`criu_get_version`] for these options alone.
+    /// [`criu_get_version()`] for these options alone.
     pub fn criu_local_get_version(opts: *mut criu_opts) -> c_int;
 
-    /// [`criu_check_version`] for these options alone.
+    /// [`criu_check_version()`] for these options alone.
     pub fn criu_local_check_version(opts: *mut criu_opts, minimum: c_int) -> c_int;
 
     /// Asks CRIU for each feature that is true, and makes those false that are not there. `size`
     /// is that of the structure; an older libcriu, which knows less of it, returns -1.
     pub fn criu_feature_check(features: *mut criu_feature_check, size: usize) -> c_int;
 
-    /// [`criu_feature_check`] for these options alone.
+    /// [`criu_feature_check()`] for these options alone.
     pub fn criu_local_feature_check(
         opts: *mut criu_opts,
         features: *mut criu_feature_check,
         size: usize,
     ) -> c_int;
 
-    /// [`criu_set_empty_ns`] for these options alone.
+    /// [`criu_set_empty_ns()`] for these options alone.
     ///
     /// Since libcriu 3.19.
     pub fn criu_local_set_empty_ns(opts: *mut criu_opts, namespaces: c_int);

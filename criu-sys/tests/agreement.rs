@@ -3,6 +3,8 @@
 //!
 //! The C compiler compares: it is handed the header, and then everything that the bindings say in C.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;

@@ -1,7 +1,7 @@
 //! Programs that are built with each libcriu, and dump real processes. Needs root, and what
 //! `cargo xtask setup --tests` unpacks.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! `cargo xtask bindings`: libcriu's header in, committed Rust out.
 //!
-//! The header says what there is, [`PROSE`] what the bindings say about it.
+//! The header says what there is, `criu-sys/prose.txt` what the bindings say about it.
 
 mod header;
 
@@ -159,7 +159,7 @@ impl Prose {
             let shared = name.replacen("criu_local_", "criu_", 1);
             let entry = self.entries.get(&shared).ok_or_else(|| format!("no entry {name}"))?;
             let since = entry.local.as_ref().or(entry.since.as_ref());
-            (format!("[`{shared}`] for these options alone."), since)
+            (format!("[`{shared}()`] for these options alone."), since)
         };
         let mut docs = String::from("///");
         let mut width = 0;
@@ -225,7 +225,7 @@ mod tests {
         let source = made(prose).unwrap();
         let shared = "/// The x.\n///\n/// Since libcriu 4.3.\npub fn criu_set_x(x: c_int);\n";
         assert!(source.contains(shared), "{source}");
-        let local = "/// [`criu_set_x`] for these options alone.\npub fn criu_local_set_x(";
+        let local = "/// [`criu_set_x()`] for these options alone.\npub fn criu_local_set_x(";
         assert!(source.contains(local), "{source}");
     }
 

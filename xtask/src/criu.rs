@@ -1,12 +1,13 @@
 //! Which `criu` will do.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs, iter};
 
+use crate::prefix::LINKED;
 use crate::process::{self, finish, said};
 use crate::version::Version;
-use crate::{Result, workspace};
+use crate::{Result, setup, workspace};
 
 /// The oldest CRIU that setup accepts: the first whose RPC has every option of 4.1.1. On kernels
 /// since 6.13 it takes 4.1, but that `criu check` finds out.
@@ -61,6 +62,16 @@ pub(crate) fn folder() -> PathBuf {
 /// The `criu` of an installed suite.
 pub(crate) fn of_suite(suite: &str) -> PathBuf {
     folder().join(suite).join(PROGRAM)
+}
+
+/// Makes a cargo, and what it runs, use the libcriu that [`setup`](crate::setup) gives a person.
+pub(crate) fn with_library(cargo: &mut Command) -> &mut Command {
+    let folder = folder().join(setup::STABLE).join(LINKED);
+    let others = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let folders = iter::once(folder.clone()).chain(env::split_paths(&others));
+    // Only a folder with a colon in its name cannot be in the list.
+    let path = env::join_paths(folders).unwrap_or(others.clone());
+    cargo.env("CRIU_LIB_DIR", folder).env("LD_LIBRARY_PATH", path)
 }
 
 /// Every `criu` below [`folder`]; unfinished ones lie in hidden directories.

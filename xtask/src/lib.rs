@@ -7,11 +7,13 @@
 //! apt  loader  prefix                  packages from the machine's mirror; unpacked so that they run
 //! criu       programs                  which criu is good enough; what else the tests execute
 //! setup      steps  session            put it all there; named steps; a session of their own for tests
-//! demo  test  vm  msrv  ci  codegen    the words
+//! demo  test  vm  msrv  ci  codegen  bindings    the words
 //! ```
 
 #[cfg(feature = "codegen")]
 pub mod codegen;
+
+pub mod bindings;
 
 mod apt;
 mod ci;

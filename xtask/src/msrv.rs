@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::apt::Archive;
 use crate::prefix::Prefix;
 use crate::steps::step;
-use crate::{Result, process, workspace};
+use crate::{Result, criu, process, setup, workspace};
 
 /// A cargo of exactly the MSRV.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(crate) enum Toolchain {
 
 /// Checks the workspace with the toolchain that [`find`] finds.
 pub(crate) fn run() -> Result<()> {
+    setup::for_tests(false)?;
     check(&find()?)
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn check(toolchain: &Toolchain) -> Result<()> {
         .args(["check", "--workspace", "--all-targets", "--locked"])
         .current_dir(workspace::root())
         .env("CARGO_TARGET_DIR", workspace::target_dir().join("msrv"));
-    step("msrv", &mut cargo)
+    step("msrv", criu::with_library(&mut cargo))
 }
 
 /// The first toolchain of the MSRV in `rustup toolchain list`.
@@ -72,6 +73,7 @@ fn debian() -> Result<Toolchain> {
         dir: workspace::target_dir().join("toolchain").join(SUITE),
         packages: &["rustc", "cargo"],
         programs: &["usr/bin/rustc", "usr/bin/cargo"],
+        libraries: &[],
     };
     if !prefix.is_installed() {
         eprintln!("{SUITE}: Rust {MSRV} of Debian takes some 120 MB");

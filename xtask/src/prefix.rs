@@ -2,6 +2,7 @@
 //! library beside whatever the system has.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -22,6 +23,8 @@ pub(crate) struct Prefix {
     pub(crate) packages: &'static [&'static str],
     /// The programs that must run, from `dir`.
     pub(crate) programs: &'static [&'static str],
+    /// Libraries for programs of this machine, which get them from [`LINKED`].
+    pub(crate) libraries: &'static [&'static str],
 }
 
 impl Prefix {
@@ -59,6 +62,7 @@ impl Prefix {
         }
         fs::remove_dir_all(&state)?;
         Loader::find(&new, &self.dir)?.adopt(self.programs)?;
+        self.link_libraries(&new)?;
 
         let versions: String = debs.iter().map(|deb| version(deb)).collect();
         fs::write(new.join(MANIFEST), self.recipe() + &versions)?;
@@ -73,15 +77,47 @@ impl Prefix {
         Ok(())
     }
 
+    /// Links the files of each library into [`LINKED`], below the tree at `root`.
+    fn link_libraries(&self, root: &Path) -> Result<()> {
+        if self.libraries.is_empty() {
+            return Ok(());
+        }
+        fs::create_dir(root.join(LINKED))?;
+        for library in self.libraries {
+            let start = format!("{library}.");
+            let mut count = 0;
+            for folder in fs::read_dir(root.join("usr/lib"))? {
+                for file in fs::read_dir(folder?.path()).into_iter().flatten() {
+                    let file = file?;
+                    let name = file.file_name();
+                    if name.to_string_lossy().starts_with(&start) {
+                        let path = file.path();
+                        let from_link = Path::new("..").join(path.strip_prefix(root)?);
+                        symlink(from_link, root.join(LINKED).join(name))?;
+                        count += 1;
+                    }
+                }
+            }
+            if count == 0 {
+                return Err(format!("{}: the packages hold no {library}", self.name()).into());
+            }
+        }
+        Ok(())
+    }
+
     /// The head of the manifest. The directory is in it because programs name their ELF interpreter
     /// by its full path: a prefix that was moved does not run.
     fn recipe(&self) -> String {
-        format!(
+        let mut recipe = format!(
             "# written by cargo xtask setup\ndir {}\npackages {}\nprograms {}\n",
             self.dir.display(),
             self.packages.join(" "),
             self.programs.join(" "),
-        )
+        );
+        if !self.libraries.is_empty() {
+            recipe += &format!("libraries {}\n", self.libraries.join(" "));
+        }
+        recipe
     }
 
     fn name(&self) -> String {
@@ -125,6 +161,10 @@ fn version(deb: &Path) -> String {
     format!("{package} {}\n", version.replace("%3a", ":"))
 }
 
+/// The folder with the libraries. In their own folder they lie beside a C library that only the
+/// tree's programs can load.
+pub(crate) const LINKED: &str = "link";
+
 /// Says what the directory holds; written last.
 const MANIFEST: &str = "manifest.txt";
 
@@ -142,12 +182,31 @@ mod tests {
     }
 
     #[test]
+    fn libraries_are_linked_without_their_neighbours() {
+        let dir = std::env::temp_dir().join(format!("xtask-link-{}", std::process::id()));
+        let prefix =
+            |libraries| Prefix { dir: dir.clone(), packages: &[], programs: &[], libraries };
+        let folder = dir.join("usr/lib/x86_64-linux-gnu");
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["libc.so.6", "libcriu.a", "libcriu.so.2"] {
+            fs::write(folder.join(name), name).unwrap();
+        }
+        prefix(&["libcriu"]).link_libraries(&dir).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("link/libcriu.so.2")).unwrap(), "libcriu.so.2");
+        assert_eq!(fs::read_dir(dir.join("link")).unwrap().count(), 2);
+        fs::remove_dir_all(dir.join("link")).unwrap();
+        prefix(&["libnet"]).link_libraries(&dir).unwrap_err();
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
     fn a_prefix_that_was_moved_counts_as_absent() {
         let dir = std::env::temp_dir().join(format!("xtask-prefix-{}", std::process::id()));
         let at = |name: &str| Prefix {
             dir: dir.join(name),
             packages: &["criu"],
             programs: &["usr/sbin/criu"],
+            libraries: &[],
         };
         fs::create_dir_all(dir.join("a")).unwrap();
         fs::write(dir.join("a").join(MANIFEST), at("a").recipe() + "criu 4.1.1-1\n").unwrap();

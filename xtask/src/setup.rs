@@ -42,13 +42,9 @@ pub(crate) fn find(force: bool) -> Result<Criu> {
 
 /// Installs what the test suite needs: the CRIUs that it runs on, and programs.
 pub(crate) fn for_tests(force: bool) -> Result<()> {
-    let os = Os::read()?;
     debian(STABLE, force)?;
     debian(EXPERIMENTAL, force)?;
-    if os.suite() != STABLE {
-        // Only the tests of an old CRIU want it, and not every suite has one.
-        own(&os, force).unwrap_or_else(|error| eprintln!("left out: {error}"));
-    }
+    debian(OLD, force)?;
     programs::provide(programs::OF_TESTS)
 }
 
@@ -73,9 +69,18 @@ fn install(force: bool) -> Result<Criu> {
     .into())
 }
 
-/// CRIU of a Debian suite, with its Python library: the tests compare message tables with it.
+/// CRIU of a Debian suite, with its Python library, whose message tables the tests compare, and
+/// libcriu in both forms, with what each needs to be linked.
 fn debian(suite: &str, force: bool) -> Result<()> {
-    let prefix = prefix(suite, &["criu", "python3-pycriu"]);
+    let mut prefix = prefix(
+        suite,
+        match suite {
+            // There the program's package holds all of it.
+            OLD => &["criu", "libprotobuf-c-dev"],
+            _ => &["criu", "libcriu-dev", "python3-pycriu"],
+        },
+    );
+    prefix.libraries = &["libcriu", "libprotobuf-c"];
     if prefix.is_installed() && !force {
         return Ok(());
     }
@@ -97,7 +102,8 @@ fn own(os: &Os, force: bool) -> Result<()> {
 }
 
 fn prefix(suite: &str, packages: &'static [&'static str]) -> Prefix {
-    Prefix { dir: criu::folder().join(suite), packages, programs: &[criu::PROGRAM] }
+    let dir = criu::folder().join(suite);
+    Prefix { dir, packages, programs: &[criu::PROGRAM], libraries: &[] }
 }
 
 fn print(criu: &Criu) {
@@ -113,6 +119,8 @@ fn print(criu: &Criu) {
 }
 
 /// The Debian suite whose CRIU a person gets.
-const STABLE: &str = "trixie";
+pub(crate) const STABLE: &str = "trixie";
 /// The Debian suite with the newest CRIU: for the tests, and for a person whose kernel needs it.
-const EXPERIMENTAL: &str = "experimental";
+pub(crate) const EXPERIMENTAL: &str = "experimental";
+/// The Debian suite with the oldest CRIU that the tests look at.
+const OLD: &str = "bookworm";

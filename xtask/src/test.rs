@@ -3,6 +3,7 @@
 use std::env;
 use std::process::Command;
 
+use crate::criu::with_library;
 use crate::steps::step;
 use crate::vm::Machine;
 use crate::workspace::cargo;
@@ -23,20 +24,20 @@ pub(crate) enum Extent {
 pub(crate) fn run(extent: Extent) -> Result<()> {
     if !process::is_root() {
         return Err("the tests dump and restore processes, which takes root; \
-                    what runs without: cargo test --workspace --lib"
+                    what runs without: cargo test --lib"
             .into());
     }
     setup::for_tests(false)?;
     step("fmt", &mut cargo(&["fmt", "--all", "--check"]))?;
     let clippy =
         ["clippy", "--workspace", "--all-features", "--all-targets", "--", "-D", "warnings"];
-    step("clippy", &mut cargo(&clippy))?;
+    step("clippy", with_library(&mut cargo(&clippy)))?;
     if extent != Extent::Quick {
         let mut doc = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
-        step("doc", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+        step("doc", with_library(doc.env("RUSTDOCFLAGS", "-D warnings")))?;
     }
-    let tests = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
-    step("test", &mut session::isolated(&tests))?;
+    let mut tests = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    step("test", &mut session::isolated(with_library(&mut tests)))?;
     if extent == Extent::Quick {
         return Ok(());
     }

@@ -41,6 +41,7 @@ impl Machine {
             dir: target_dir().join("vm").join(SUITE),
             packages: &["linux-image-cloud-amd64", "busybox-static", "kmod"],
             programs: &["usr/bin/kmod"],
+            libraries: &[],
         };
         if !prefix.is_installed() {
             prefix.install(&Archive::debian(&[SUITE])?, false)?;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::test::Extent;
-use crate::{Result, ci, demo, msrv, session, setup, test, vm};
+use crate::{Result, bindings, ci, demo, msrv, session, setup, test, vm};
 
 /// A word of the command line.
 struct Word {
@@ -55,6 +55,12 @@ const WORDS: &[Word] = &[
         about: "turn the .proto files into Rust, and print the files that changed",
         flags: &[],
         run: |_| codegen(),
+    },
+    Word {
+        name: "bindings",
+        about: "turn libcriu's header into Rust; its prose lies beside it",
+        flags: &[],
+        run: |_| bindings::run(),
     },
     Word {
         name: "ci",

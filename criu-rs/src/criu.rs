@@ -142,7 +142,7 @@ impl Criu {
     /// # Errors
     /// When criu does not start or does not answer.
     pub fn build(&self) -> Result<Build> {
-        let link = self.link(&Launch::default(), Handed::default())?;
+        let link = self.question()?;
         Ok(ask_build(link, self.stays_connected())?.0)
     }
 
@@ -151,7 +151,7 @@ impl Criu {
     /// # Errors
     /// When criu does not start or does not answer.
     pub fn features(&self) -> Result<Features> {
-        let link = self.link(&Launch::default(), Handed::default())?;
+        let link = self.question()?;
         Ok(ask_features(link, self.stays_connected())?.0)
     }
 
@@ -187,6 +187,16 @@ impl Criu {
         }
         let launch = Launch { arguments: &self.arguments, env: &self.env, ..*launch };
         self.transport.open(&launch, handed)
+    }
+
+    /// A link for a question that has no options. libcriu is not asked: it waits for any child of this process when it
+    /// has the answer, and not for the criu that it has started.
+    fn question(&self) -> Result<Link> {
+        #[cfg(feature = "libcriu")]
+        if let Transport::Libcriu(_, program) = &self.transport {
+            return Self::at(program).link(&Launch::default(), Handed::default());
+        }
+        self.link(&Launch::default(), Handed::default())
     }
 
     /// Whether a question must not be the last on its connection.

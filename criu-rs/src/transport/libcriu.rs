@@ -27,10 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use procfs::Current;
 use prost::Message;
 
-use crate::rpc::{
-    CriuFeatures, CriuNotify, CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp,
-    CriuVersion,
-};
+use crate::rpc::{CriuNotify, CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp};
 use crate::sys::seqpacket::{self, Received};
 
 /// libcriu's functions, by name.
@@ -184,7 +181,6 @@ impl Library {
     /// Refuses what libcriu cannot carry, before it is asked.
     fn check(&self, packet: &[u8]) -> Result<(), Refusal> {
         let Ok(request) = CriuReq::decode(packet) else { return Ok(()) };
-        // All but those for the kernel's features and versions have options.
         if request.r#type == CriuReqType::Check as i32 {
             return Err("libcriu's criu_local_check sends no options: not where to log".to_owned());
         }
@@ -197,8 +193,6 @@ impl Library {
                 | CriuReqType::PreDump
                 | CriuReqType::SinglePreDump
                 | CriuReqType::Restore
-                | CriuReqType::FeatureCheck
-                | CriuReqType::Version
                 | CriuReqType::Notify,
             ) if !request.keep_open() => Ok(()),
             Ok(kind) if request.keep_open() => {
@@ -253,18 +247,6 @@ impl Library {
                 };
                 options.run(name).inspect(|pid| reply.restore = Some(CriuRestoreResp { pid: *pid }))
             }
-            CriuReqType::Version => options.run(c"criu_local_get_version").inspect(|number| {
-                reply.version = Some(CriuVersion {
-                    major_number: number / 10_000,
-                    minor_number: number / 100 % 100,
-                    sublevel: Some(number % 100),
-                    ..Default::default()
-                });
-            }),
-            CriuReqType::FeatureCheck => options.features().map(|features| {
-                reply.features = Some(features);
-                0
-            }),
             _ => Err("libcriu has no function for this request".to_owned()),
         };
         let refusal = BRIDGE.take().and_then(|bridge| bridge.refusal);
@@ -444,28 +426,6 @@ impl Options<'_> {
         nix::errno::Errno::clear();
         // SAFETY: the options are alive, and nobody else has them meanwhile.
         Ok(unsafe { run(self.opts) })
-    }
-
-    /// All features that this libcriu knows of.
-    fn features(&self) -> Result<CriuFeatures, Refusal> {
-        type Check = unsafe extern "C" fn(*mut c_void, *mut [bool; 4], usize) -> c_int;
-        let name = c"criu_local_feature_check";
-        let check = self.library.symbol(name)?;
-        // SAFETY: this is how criu.h declares it, with a struct of bools and its size.
-        let check = unsafe { transmute::<*const c_void, Check>(check) };
-        let mut wanted = [true; 4];
-        // SAFETY: the options are alive, and as many bools are there.
-        let mut failed = unsafe { check(self.opts, &mut wanted, 4) };
-        let knows_compression = failed == 0;
-        if !knows_compression {
-            wanted = [true; 4];
-            // SAFETY: the options are alive, and more bools are there than libcriu before 4.3 has.
-            failed = unsafe { check(self.opts, &mut wanted, 3) };
-        }
-        taken(name, failed)?;
-        let [mem_track, lazy_pages, pidfd_store, compression] = wanted.map(Some);
-        let mem_compression = compression.filter(|_| knows_compression);
-        Ok(CriuFeatures { mem_track, lazy_pages, pidfd_store, mem_compression })
     }
 
     /// Sets all that a message says, or says what cannot be set.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
 
 use criu_rs::{AfterDump, Dump, Error, InheritFd, LogLevel, Pid, Restore, Version};
 use nix::fcntl::OFlag;
@@ -12,6 +13,7 @@ use procfs::process::Process;
 use crate::lab::{Lab, Terminal, TestFn, descendants, names, other, soon, state, terminal};
 
 pub const TESTS: &[(&str, TestFn)] = &[
+    ("children_of_the_caller_are_left_alone", others),
     ("dump_kills_and_restore_goes_on", dump_kills_and_restore_goes_on),
     ("leave_running", leave_running),
     ("leave_stopped", leave_stopped),
@@ -386,4 +388,25 @@ fn retry(lab: &Lab) {
     let restored = restore.file_locks(true).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
     target.goes_on();
+}
+
+/// One that runs and one that has ended, neither of them a session's leader: nobody waits for them but whoever started
+/// them.
+fn others(lab: &Lab) {
+    let images = lab.dir("images");
+    let start = |time: &str| Command::new("sleep").arg(time).stdin(Stdio::null()).spawn().unwrap();
+    let (mut running, mut ended) = (start("60"), start("0"));
+    lab.criu.version().unwrap();
+    lab.criu.features().unwrap();
+    let mut target = lab.start(&["count"]);
+    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
+    target.is_gone_alone();
+    let restored = Restore::new(&images).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+    assert!(ended.wait().unwrap().success());
+    assert!(running.try_wait().unwrap().is_none());
+    running.kill().unwrap();
+    running.wait().unwrap();
+    target.end();
 }

@@ -111,7 +111,11 @@ fn root_file_system(lab: &Lab) -> PathBuf {
     for map in maps {
         let procfs::process::MMapPath::Path(path) = map.pathname else { continue };
         if path.to_string_lossy().contains(".so") {
-            let copy = root.join("lib64").join(path.file_name().unwrap());
+            // By the name that programs want: of libc.so.6.1, libc.so.6.
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let end = name.split_once(".so.").and_then(|(_, rest)| rest.find('.'));
+            let end = end.map_or(name.len(), |at| name.find(".so.").unwrap() + 4 + at);
+            let copy = root.join("lib64").join(&name[..end]);
             fs::copy(&path, &copy).unwrap();
             everybody(&copy, 0o755);
         }

@@ -90,6 +90,15 @@ impl Target {
         self.count()
     }
 
+    /// The same, and reaps no other.
+    #[track_caller]
+    pub fn is_gone_alone(&mut self) {
+        assert!(soon(|| matches!(self.state(), None | Some('Z'))), "{} is alive", self.pid);
+        if let Some(mut child) = self.child.take() {
+            child.wait().unwrap();
+        }
+    }
+
     /// The state letter in /proc, if the process is there.
     pub fn state(&self) -> Option<char> {
         state(self.pid)

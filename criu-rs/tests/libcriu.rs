@@ -1,0 +1,248 @@
+//! What libcriu says to criu, beside what this crate says: each option alone, with each libcriu that is there. This program
+//! is also the criu that they talk to.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{IoSlice, IoSliceMut};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use criu_rs::rpc::{CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp, CriuVersion};
+use criu_rs::{
+    AfterDump, CgroupMode, Compression, Criu, Dump, External, HookResult, Hooks, ImageIo, JoinNs,
+    LogLevel, LsmProfile, NamespaceKind, NetworkLock, Pid, PreDump, PreDumpMode, Restore, Tcp, Tls,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::socket::{MsgFlags, recvmsg, sendmsg};
+use prost::Message;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, swrk, socket] = words.as_slice() {
+        if swrk == "swrk" {
+            criu(socket.parse().unwrap());
+            return ExitCode::SUCCESS;
+        }
+    }
+    let arguments = Arguments::from_args();
+    let mut trials = vec![Trial::test("a_library_that_is_none_is_named", none)];
+    for (suite, lacking) in LACKING {
+        trials.push(Trial::test(format!("{suite}::each_option_is_carried_or_refused"), move || {
+            each(suite, lacking)
+        }));
+        trials.push(Trial::test(format!("{suite}::hooks_are_called_and_may_refuse"), move || {
+            hooks(suite)
+        }));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What each libcriu cannot carry, besides what none can: of Debian's suites.
+const LACKING: [(&str, &[&str]); 3] = [
+    ("bookworm", &["lacking"]),
+    ("trixie", &["lacking"]),
+    ("experimental", &["lacking"]),
+];
+
+/// What none can: timeouts are not sent, the others have no function.
+const NEVER: &[&str] = &["timeout", "images_dir"];
+
+/// A criu that takes any request for a success, and leaves it in the images directory. With a hook's name as its log it
+/// calls that hook.
+fn criu(socket: i32) {
+    let receive = || {
+        let mut bytes = vec![0; 1 << 20];
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let received = recvmsg::<()>(socket, &mut parts, None, MsgFlags::empty());
+        let length = received.map_or(0, |message| message.bytes);
+        bytes.truncate(length);
+        bytes
+    };
+    let send = |reply: CriuResp| {
+        let bytes = reply.encode_to_vec();
+        let _ = sendmsg::<()>(socket, &[IoSlice::new(&bytes)], &[], MsgFlags::MSG_NOSIGNAL, None);
+    };
+    let bytes = receive();
+    let request = CriuReq::decode(bytes.as_slice()).unwrap();
+    let mut reply = CriuResp { r#type: request.r#type, success: true, ..Default::default() };
+    reply.version = (request.r#type() == CriuReqType::Version)
+        .then(|| CriuVersion { major_number: 4, minor_number: 3, ..Default::default() });
+    if let Some(opts) = &request.opts {
+        let parent = nix::unistd::getppid();
+        let place = PathBuf::from(format!("/proc/{parent}/fd/{}", opts.images_dir_fd));
+        fs::write(place.join("request"), &bytes).unwrap();
+        if opts.log_file() == b"pre-dump.hook" {
+            let script = Some(b"pre-dump".to_vec());
+            let notify = Some(criu_rs::rpc::CriuNotify { script, pid: None });
+            let kind = CriuReqType::Notify.into();
+            send(CriuResp { r#type: kind, success: true, notify, ..Default::default() });
+            reply.success = CriuReq::decode(receive().as_slice()).unwrap().notify_success();
+        }
+    }
+    if request.r#type() == CriuReqType::Restore {
+        reply.restore = Some(CriuRestoreResp { pid: 1 });
+    }
+    send(reply);
+}
+
+type Ask = Box<dyn Fn(&Criu, &Path) -> criu_rs::Result<()>>;
+
+fn library(suite: &str) -> Result<PathBuf, Failed> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let library = target.join("criu").join(suite).join("link/libcriu.so.2");
+    match library.exists() {
+        true => Ok(library),
+        false => Err("run `cargo xtask setup --tests`".into()),
+    }
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libcriu-{name}"));
+    _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// A process to name.
+struct Sleep(Child);
+
+impl Sleep {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from(&self.0)
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// What was asked, without numbers of descriptors, and without whether hooks are wanted: libcriu always wants them.
+fn asked(images: &Path) -> CriuOpts {
+    let request = fs::read(images.join("request")).unwrap();
+    let mut opts = CriuReq::decode(request.as_slice()).unwrap().opts.unwrap();
+    opts.images_dir_fd = 0;
+    opts.work_dir_fd = opts.work_dir_fd.map(|_| 0);
+    opts.pidfd_store_sk = opts.pidfd_store_sk.map(|_| 0);
+    opts.notify_scripts = None;
+    opts
+}
+
+fn each(suite: &str, lacking: &[&str]) -> Result<(), Failed> {
+    let exe = std::env::current_exe()?;
+    let (ours, theirs) = (Criu::at(&exe), Criu::load_libcriu(library(suite)?, &exe)?);
+    let sleep = Sleep::start();
+    let mut refused = BTreeMap::new();
+    for (name, ask) in questions(sleep.pid()) {
+        let [want, found] = ["ours", "theirs"].map(|who| scratch(&format!("{suite}-{name}-{who}")));
+        ask(&ours, &want).map_err(|error| format!("{name}: {error}"))?;
+        match ask(&theirs, &found) {
+            Ok(()) if asked(&want) == asked(&found) => {}
+            Ok(()) => {
+                let (want, found) = (asked(&want), asked(&found));
+                return Err(format!("{name}: {found:?} instead of {want:?}").into());
+            }
+            Err(error) => _ = refused.insert(name, error.to_string()),
+        }
+    }
+    let names: Vec<_> = refused.keys().copied().collect();
+    let mut want: Vec<_> = NEVER.iter().chain(lacking).copied().collect();
+    want.sort_unstable();
+    match names == want && refused.values().all(|why| why.contains("libcriu")) {
+        true => Ok(()),
+        false => Err(format!("refused: {refused:#?}, wanted {want:?}").into()),
+    }
+}
+
+/// Every option alone.
+fn questions(pid: Pid) -> Vec<(&'static str, Ask)> {
+    macro_rules! of {
+        ($start:expr; $($name:ident ($($argument:expr),*)),* $(,)?) => {
+            vec![$((stringify!($name), Box::new(move |criu: &Criu, images: &Path| {
+                $start(images).$name($($argument),*).run(criu).map(|_| ())
+            }) as Ask)),*]
+        };
+    }
+    let dump = move |images: &Path| Dump::new(pid, images.to_owned());
+    let mut all = of![dump;
+        log_level(LogLevel::Debug), log_file("x.log"), work_dir("/tmp"), config_file("/dev/null"),
+        unprivileged(true), after_dump(AfterDump::LeaveRunning), ext_unix_sk(true),
+        tcp(Tcp::Established), tcp_skip_in_flight(true), network_lock(NetworkLock::Nftables),
+        evasive_devices(true), shell_job(true), file_locks(true), link_remap(true),
+        ghost_limit(4096), external(External::UnixSocket(1)), empty_net_ns(true), root("/mnt"),
+        auto_ext_mnt(true), ext_sharing(true), ext_masters(true), enable_fs("all"),
+        force_irmap(true), irmap_scan_path("/etc"), manage_cgroups(CgroupMode::Full),
+        cgroup_root(Some("memory"), "/x"), cgroup_props("x"), cgroup_props_file("/x"),
+        cgroup_dump_controller("memory"), freeze_cgroup("/x"), timeout(Duration::from_secs(1)),
+        parent_img("../0"), track_mem(true), auto_dedup(true), page_server("127.0.0.1", 7),
+        tls(Tls::new().ca("/a").revoked("/b").certificate("/c").key("/d").any_name()),
+        image_io(ImageIo::Direct), compress(Compression::new().acceleration(2).block_size(4096)),
+        plugin_option("x.y=z"), display_stats(true), orphan_pts_master(true),
+    ];
+    all.push((
+        "leave_stopped",
+        Box::new(move |criu: &Criu, images: &Path| {
+            dump(images).after_dump(AfterDump::LeaveStopped).run(criu).map(|_| ())
+        }),
+    ));
+    let named = |images: &Path| {
+        let named = criu_rs::Dir::named(images);
+        Dump::new(Pid::this(), named)
+    };
+    _ = named;
+    all.extend(of![move |images: &Path| PreDump::new(pid, images.to_owned());
+        pre_dump_mode(PreDumpMode::Read),
+    ]);
+    all.extend(of![|images: &Path| Restore::new(images.to_owned());
+        join_ns(JoinNs::path(NamespaceKind::Net, "/x")), skip_mnt("/x"), mntns_compat_mode(true),
+        cgroup_yard("/x"), lazy_pages(true), decompress_threads(2),
+        lsm_profile(LsmProfile::Apparmor("x".into())), lsm_mount_context("a:b:c".parse().unwrap()),
+        weak_sysctls(true), skip_file_rwx_check(true), exec_cmd(["true", "x"]),
+    ]);
+    all
+}
+
+#[derive(Default)]
+struct Count(u32, bool);
+
+impl Hooks for Count {
+    fn pre_dump(&mut self) -> HookResult {
+        self.0 += 1;
+        if self.1 { Err("not now".into()) } else { Ok(()) }
+    }
+}
+
+fn hooks(suite: &str) -> Result<(), Failed> {
+    let criu = Criu::load_libcriu(library(suite)?, std::env::current_exe()?)?;
+    let sleep = Sleep::start();
+    for refuse in [false, true] {
+        let images = scratch(&format!("{suite}-hook"));
+        let mut count = Count(0, refuse);
+        let dump = Dump::new(sleep.pid(), &images).log_file("pre-dump.hook");
+        let result = dump.run_with(&criu, &mut count);
+        assert_eq!((count.0, result.is_err()), (1, refuse), "{result:?}");
+        if refuse {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("not now"), "{error}");
+        }
+    }
+    Ok(())
+}
+
+fn none() -> Result<(), Failed> {
+    for (library, why) in [("/nonexistent.so", "nonexistent"), ("libc.so.6", "criu_local_init_opts")]
+    {
+        let error = Criu::load_libcriu(library, "criu").unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    Ok(())
+}

@@ -115,8 +115,13 @@ impl Library {
     /// Loads a library: `libcriu.so.2`, or a path.
     pub(crate) fn load(path: &Path) -> io::Result<Self> {
         let name = CString::new(path.as_os_str().as_bytes())?;
+        let mut flags = libc::RTLD_NOW | libc::RTLD_LOCAL;
+        if cfg!(all(feature = "libcriu-link", target_env = "gnu")) {
+            // Or its own calls would go to the library that the program is linked with.
+            flags |= libc::RTLD_DEEPBIND;
+        }
         // SAFETY: the name ends with a NUL, and what runs when libcriu is loaded touches nothing of ours.
-        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        let handle = unsafe { libc::dlopen(name.as_ptr(), flags) };
         if handle.is_null() {
             // SAFETY: without conditions.
             let why = unsafe { libc::dlerror() };

@@ -3,7 +3,8 @@
 use std::env;
 use std::process::Command;
 
-use crate::criu::with_library;
+use crate::criu::{folder, of_suite, with_library};
+use crate::prefix::LINKED;
 use crate::steps::step;
 use crate::vm::Machine;
 use crate::workspace::cargo;
@@ -41,6 +42,7 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     if extent == Extent::Quick {
         return Ok(());
     }
+    over_libcriu()?;
     // Not every machine can do the others.
     let vm = Machine::provide().map(|_| ());
     if extent.wants("vm", vm)?.is_some() {
@@ -51,6 +53,27 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
         None => Ok(()),
     }
 }
+
+/// The tests of criu-rs with libcriu between it and CRIU: loaded, linked, and with each libcriu linked statically.
+fn over_libcriu() -> Result<()> {
+    let real = ["test", "--package", "criu-rs", "--all-features", "--test", "real"];
+    for way in ["loaded", "linked"] {
+        let mut tests = cargo(&real);
+        with_library(&mut tests).env(WAY, way);
+        step(&format!("libcriu {way}"), &mut session::isolated(&tests))?;
+    }
+    for suite in [setup::STABLE, setup::EXPERIMENTAL] {
+        let mut tests = cargo(&real);
+        let (library, criu) = (folder().join(suite).join(LINKED), of_suite(suite));
+        tests.env("CRIU_LIB_DIR", library).env("CRIU_STATIC", "1");
+        tests.env(WAY, "linked").env("CRIU_RS_TEST_CRIU", criu);
+        step(&format!("libcriu.a {suite}"), &mut session::isolated(&tests))?;
+    }
+    Ok(())
+}
+
+/// How tests reach CRIU.
+const WAY: &str = "CRIU_RS_TEST_LIBCRIU";
 
 impl Extent {
     /// What a step needs, or nothing where that cannot be had and the step may be left out: on a

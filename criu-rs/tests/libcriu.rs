@@ -33,7 +33,10 @@ fn main() -> ExitCode {
         }
     }
     let arguments = Arguments::from_args();
-    let mut trials = vec![Trial::test("a_library_that_is_none_is_named", none)];
+    let mut trials = vec![
+        Trial::test("a_library_that_is_none_is_named", none),
+        Trial::test("what_libcriu_does_not_take_is_refused", bad_value),
+    ];
     for (suite, lacking) in LACKING {
         trials
             .push(Trial::test(format!("{suite}::each_option_is_carried_or_refused"), move || {
@@ -239,6 +242,16 @@ fn questions(pid: Pid) -> Vec<(&'static str, Ask)> {
         weak_sysctls(true), skip_file_rwx_check(true), exec_cmd(["true", "x"]),
     ]);
     all
+}
+
+/// What libcriu itself does not take is refused, too.
+fn bad_value() -> Result<(), Failed> {
+    let criu = Criu::load_libcriu(library("experimental")?, std::env::current_exe()?)?;
+    let (sleep, images) = (Sleep::start(), scratch("bad"));
+    let dump = Dump::new(sleep.pid(), &images).compress(Compression::new().block_size(4097));
+    let error = dump.run(&criu).unwrap_err().to_string();
+    assert!(error.contains("criu_local_set_compress_block_size fails"), "{error}");
+    Ok(())
 }
 
 #[derive(Default)]

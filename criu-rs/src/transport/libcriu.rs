@@ -313,8 +313,8 @@ impl Options<'_> {
         type Set = unsafe extern "C" fn(*mut c_void, c_int);
         let Some(value) = value else { return Ok(()) };
         let set = self.library.symbol(name)?;
-        // SAFETY: the functions that this is called with take options and an int, or an enum, in criu.h. What some
-        // return, an int, is left in a register that belongs to whoever is called.
+        // SAFETY: the functions that this is called with take options and an int, or an enum, in criu.h, and return
+        // nothing.
         let set = unsafe { transmute::<*const c_void, Set>(set) };
         // SAFETY: the options are alive.
         unsafe { set(self.opts, value) };
@@ -325,12 +325,25 @@ impl Options<'_> {
         type Set = unsafe extern "C" fn(*mut c_void, c_uint);
         let Some(value) = value else { return Ok(()) };
         let set = self.library.symbol(name)?;
-        // SAFETY: the functions that this is called with take options and an unsigned int, or an enum, in criu.h.
-        // What some return, an int, is left in a register that belongs to whoever is called.
+        // SAFETY: the functions that this is called with take options and an int of either kind in criu.h, and return
+        // nothing.
         let set = unsafe { transmute::<*const c_void, Set>(set) };
         // SAFETY: the options are alive.
         unsafe { set(self.opts, value) };
         Ok(())
+    }
+
+    /// A number that libcriu looks at.
+    fn checked(&self, name: &CStr, value: Option<u32>) -> Result<(), Refusal> {
+        type Set = unsafe extern "C" fn(*mut c_void, c_uint) -> c_int;
+        let Some(value) = value else { return Ok(()) };
+        let set = self.library.symbol(name)?;
+        // SAFETY: the functions that this is called with take options and an unsigned int, or an enum, in criu.h, and
+        // return an int.
+        let set = unsafe { transmute::<*const c_void, Set>(set) };
+        // SAFETY: the options are alive.
+        let failed = unsafe { set(self.opts, value) };
+        taken(name, failed)
     }
 
     fn text(&self, name: &CStr, text: &[u8]) -> Result<(), Refusal> {
@@ -542,16 +555,18 @@ impl Options<'_> {
         self.signed(c"criu_local_set_log_level", *log_level)?;
         self.signed(c"criu_local_set_pidfd_store_sk", *pidfd_store_sk)?;
         self.signed(c"criu_local_set_manage_cgroups_mode", *manage_cgroups_mode)?;
-        self.signed(c"criu_local_set_pre_dump_mode", *pre_dump_mode)?;
-        self.signed(c"criu_local_set_network_lock", *network_lock)?;
-        self.signed(c"criu_local_set_image_io_mode", *image_io_mode)?;
         self.unsigned(c"criu_local_set_empty_ns", *empty_ns)?;
         self.unsigned(c"criu_local_set_cpu_cap", *cpu_cap)?;
         self.unsigned(c"criu_local_set_ghost_limit", *ghost_limit)?;
-        self.unsigned(c"criu_local_set_compress", *compress)?;
-        self.unsigned(c"criu_local_set_compress_acceleration", *compress_acceleration)?;
-        self.unsigned(c"criu_local_set_compress_block_size", *compress_block_size)?;
-        self.unsigned(c"criu_local_set_decompress_threads", *decompress_threads)?;
+        // What is negative is none of their values.
+        let mode = |mode: &Option<i32>| mode.map(|mode| u32::try_from(mode).unwrap_or(u32::MAX));
+        self.checked(c"criu_local_set_pre_dump_mode", mode(pre_dump_mode))?;
+        self.checked(c"criu_local_set_network_lock", mode(network_lock))?;
+        self.checked(c"criu_local_set_image_io_mode", mode(image_io_mode))?;
+        self.checked(c"criu_local_set_compress", *compress)?;
+        self.checked(c"criu_local_set_compress_acceleration", *compress_acceleration)?;
+        self.checked(c"criu_local_set_compress_block_size", *compress_block_size)?;
+        self.checked(c"criu_local_set_decompress_threads", *decompress_threads)?;
         for (name, on) in [
             (c"criu_local_set_leave_running", leave_running),
             (c"criu_local_set_leave_stopped", leave_stopped),
@@ -610,7 +625,7 @@ impl Options<'_> {
         self.texts(c"criu_local_add_plugin_option", plugin_options)?;
         self.exec_cmd(exec_cmd)?;
         for one in unix_sk_ino {
-            self.unsigned(c"criu_local_add_unix_sk", Some(one.inode))?;
+            self.checked(c"criu_local_add_unix_sk", Some(one.inode))?;
         }
         for one in veths {
             self.pair(c"criu_local_add_veth_pair", Some(&one.if_in), &one.if_out)?;

@@ -86,6 +86,11 @@ fn explore(lab: &Lab) {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert!(value.is_object() && line.lines().count() == 1, "{line}");
     }
+    // Environments hold secrets: only whoever asks gets them.
+    let ps = done(lab, &["x", &images, "ps", "--json"]);
+    let with = done(lab, &["x", &images, "ps", "--json", "--env"]);
+    assert!(!ps.contains("PATH=") && with.contains("\"PATH="), "{with}");
+    crit(lab, &["x", &images, "ps", "--env"]).fails(2, &["--json"]);
     crit(lab, &["x", &images, "ps", "--pid", "1"]).fails(1, &["crit: no task 1"]);
     let info = done(lab, &["info", &format!("{images}/pstree.img")]);
     assert_eq!(info, "{\n    \"magic\": \"PSTREE\",\n    \"count\": 1\n}\n");

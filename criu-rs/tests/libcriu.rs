@@ -123,12 +123,11 @@ fn criu(socket: i32) {
 type Ask = Box<dyn Fn(&Criu, &Path) -> criu_rs::Result<()>>;
 
 fn library(suite: &str) -> Result<PathBuf, Failed> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let library = target.join("criu").join(suite).join("link/libcriu.so.2");
-    match library.exists() {
-        true => Ok(library),
-        false => Err("run `cargo xtask setup --tests`".into()),
-    }
+    // A folder higher when cargo is told the target.
+    let folders = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors().skip(1).take(2);
+    let libraries = folders.map(|folder| folder.join("criu").join(suite).join("link/libcriu.so.2"));
+    let found = libraries.into_iter().find(|library| library.exists());
+    found.ok_or_else(|| "run `cargo xtask setup --tests`".into())
 }
 
 fn scratch(name: &str) -> PathBuf {

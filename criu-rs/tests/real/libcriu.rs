@@ -1,6 +1,7 @@
 //! The same tests over libcriu: with `CRIU_RS_TEST_LIBCRIU=loaded` it is loaded by each test, with `linked` the tests are
 //! linked with it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use criu_rs::{Criu, Version};
@@ -172,6 +173,22 @@ const CHANCE: &[&str] = &["a_dropped_dump_leaves_the_process_running"];
 pub fn shows_something(name: &str, version: Version) -> bool {
     let in_vain = When::Old.is(version) && WAIT_IN_VAIN.contains(&name);
     !(is_used() && (in_vain || CHANCE.contains(&name)))
+}
+
+/// The table for people names tests that are in this one.
+pub fn table() -> Result<(), Failed> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/libcriu.md"))?;
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.rsplit_once(" | "));
+    let named = rows.flat_map(|(_, tests)| tests.split('`').skip(1).step_by(2));
+    let known = |name: &str| CANNOT.iter().any(|(test, ..)| *test == name);
+    let mut count = 0;
+    for name in named {
+        count += 1;
+        if !known(name) && name != "each_option_is_carried_or_refused" {
+            return Err(format!("docs/libcriu.md names {name}").into());
+        }
+    }
+    if count > 15 { Ok(()) } else { Err(format!("docs/libcriu.md names {count} tests").into()) }
 }
 
 /// Turns the outcome of what libcriu cannot do round.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[&str] = &[
     "benches/src/mapped.rs",
     "criu-rs/src/sys/",
-    "criu-rs/src/transport/libcriu.rs",
+    "criu-rs/src/transport/libcriu/",
     "criu-sys/examples/libcriu-dump.rs",
     "criu-sys/src/bindings.rs",
     "criu-sys/tests/real.rs",

@@ -2,8 +2,6 @@
 
 #[cfg(feature = "libcriu")]
 mod libcriu;
-#[cfg(feature = "libcriu-link")]
-mod linked;
 mod worker;
 
 use std::ffi::OsString;

@@ -101,6 +101,7 @@ const CANNOT: &[(&str, &str, When)] = &[
         When::Always,
     ),
     ("cpuinfo_is_recorded_and_compared", "CPUINFO_DUMP", When::Always),
+    ("a_series_of_pre_dumps_ended_by_a_dump", "PRE_DUMP", When::Always),
     ("check", "criu_local_check sends no options", When::Always),
     // Options and answers that it cannot pass on.
     ("a_directory_that_criu_opens", "images_dir", When::Always),
@@ -169,10 +170,14 @@ const WAIT_IN_VAIN: &[&str] = &["a_dump_into_a_full_disk_fails"];
 /// A dump that nobody waits for any more goes on alone: whether it is still there when the test looks is chance.
 const CHANCE: &[&str] = &["a_dropped_dump_leaves_the_process_running"];
 
+/// Where the kernel tracks no memory these look at a series, too, which one test shows that libcriu has not.
+const ALIKE: &[&str] =
+    &["pre_dump_then_dump", "pre_dump_by_reading", "pre_dump_and_dump_into_our_page_server"];
+
 /// Whether a test is of use.
 pub fn shows_something(name: &str, version: Version) -> bool {
     let in_vain = When::Old.is(version) && WAIT_IN_VAIN.contains(&name);
-    !(is_used() && (in_vain || CHANCE.contains(&name)))
+    !(is_used() && (in_vain || CHANCE.contains(&name) || ALIKE.contains(&name)))
 }
 
 /// The table for people names tests that are in this one.

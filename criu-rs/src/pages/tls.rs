@@ -150,6 +150,9 @@ fn pem_items<T: PemObject>(path: &Path) -> Result<Vec<T>, PagesError> {
 fn unreadable(path: &Path, error: pem::Error) -> PagesError {
     match error {
         pem::Error::Io(source) => PagesError::file(path)(source),
+        pem::Error::NoItemsFound => {
+            PagesError::Tls(format!("{}: nothing in it is what is wanted, in PEM", path.display()))
+        }
         error => PagesError::Tls(format!("{}: {error}", path.display())),
     }
 }

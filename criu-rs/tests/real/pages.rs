@@ -425,18 +425,23 @@ fn push(lab: &Lab) {
     restores(lab, &mut target, &remote);
 }
 
+/// Dumps pages into one directory and all else into another, which gets those that cannot be lazy, too. Returns how many
+/// can. Over a page server they are said to be so.
+fn dump_apart(lab: &Lab, target: &mut Target, whole: &Path, lazy: &Path) -> u64 {
+    let server = Server::new().directory(whole).listen(anywhere()).unwrap();
+    let port = server.port();
+    let running = thread::spawn(move || server.run(Some(1)).unwrap());
+    Dump::new(target.pid, lazy).page_server("127.0.0.1", port).run(&lab.criu).unwrap();
+    assert!(running.join().unwrap()[0].result.is_ok());
+    target.is_gone();
+    keep_back(whole, lazy)
+}
+
 /// A set whose lazy pages are on our server only.
 fn lazy(lab: &Lab) {
     let (whole, lazy) = (lab.dir("whole"), lab.dir("lazy"));
     let mut target = lab.start(&["memory", "32"]);
-    let server = Server::new().directory(&whole).listen(anywhere()).unwrap();
-    let port = server.port();
-    let running = thread::spawn(move || server.run(Some(1)).unwrap());
-    // Over a page server, lazy pages are said to be so.
-    Dump::new(target.pid, &lazy).page_server("127.0.0.1", port).run(&lab.criu).unwrap();
-    assert!(running.join().unwrap()[0].result.is_ok());
-    target.is_gone();
-    let kept_back = keep_back(&whole, &lazy);
+    let kept_back = dump_apart(lab, &mut target, &whole, &lazy);
     assert!(kept_back > 32 << 7, "{kept_back}");
     let before = target.count();
 
@@ -469,14 +474,8 @@ fn lazy_four(lab: &Lab) {
     const RESTORES: usize = 4;
     let (whole, lazy) = (lab.dir("whole"), lab.dir("lazy"));
     let mut target = lab.start(&["memory", "16"]);
-    let server = Server::new().directory(&whole).listen(anywhere()).unwrap();
-    let port = server.port();
-    let running = thread::spawn(move || server.run(Some(1)).unwrap());
-    Dump::new(target.pid, &lazy).page_server("127.0.0.1", port).run(&lab.criu).unwrap();
-    assert!(running.join().unwrap()[0].result.is_ok());
-    target.is_gone();
+    let kept_back = dump_apart(lab, &mut target, &whole, &lazy);
     let before = target.count();
-    let kept_back = keep_back(&whole, &lazy);
     let server = Server::new().serve(&whole).listen(anywhere()).unwrap();
     let port = server.port().to_string();
     let running = thread::spawn(move || server.run(Some(RESTORES as u64)).unwrap());

@@ -75,7 +75,8 @@ impl Bridge {
             // SAFETY: without conditions; it says which descriptor came last.
             let number = unsafe { (self.orphan_pts_master)() };
             if number >= 0 {
-                // SAFETY: libcriu has received it for whoever is called back, and never uses or closes it.
+                // SAFETY: libcriu has received it for whoever is called back, and never uses or closes it. Of those that
+                // ask for one no other runs.
                 master = Some(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(number) });
             }
         }

@@ -4,8 +4,9 @@
 //! Driver ◀── packets ──▶ this thread ── criu_local_*() ──▶ libcriu ◀──▶ criu swrk
 //! ```
 //!
-//! libcriu keeps what an operation is told in an object of its own, and calls back in the thread that asked. So
-//! operations in several threads do not meet, but for the master of an orphaned terminal, which it has one place for.
+//! libcriu keeps what an operation is told in an object of its own, and calls back in the thread that asked. What
+//! operations in several threads share is a number that says why the last one failed, and one place for the master of an
+//! orphaned terminal: restores that want one wait for each other.
 
 mod bridge;
 mod library;
@@ -17,8 +18,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use procfs::Current;
@@ -30,6 +31,9 @@ use options::Options;
 
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp};
 use crate::sys::seqpacket;
+
+/// For whoever may receive the master of an orphaned terminal: libcriu has one place for it.
+static MASTER: Mutex<()> = Mutex::new(());
 
 /// Why libcriu is not asked.
 type Refusal = String;
@@ -129,9 +133,13 @@ impl Library {
         options.text(c"criu_local_set_service_binary", program.as_os_str().as_bytes())?;
         let mut reply = CriuResp { r#type: request.r#type, ..Default::default() };
         let kind = CriuReqType::try_from(request.r#type).unwrap_or(CriuReqType::Empty);
+        let mut alone = None;
         if let Some(opts) = &request.opts {
             options.fill(opts)?;
             options.listen()?;
+            if opts.orphan_pts_master() {
+                alone = Some(MASTER.lock().unwrap_or_else(PoisonError::into_inner));
+            }
             let forward = opts.notify_scripts();
             let bridge = Bridge::new(self, socket.as_fd(), forward)?;
             BRIDGE.set(Some(bridge));
@@ -149,6 +157,7 @@ impl Library {
             }
             _ => Err("libcriu has no function for this request".to_owned()),
         };
+        drop(alone);
         let refusal = BRIDGE.take().and_then(|bridge| bridge.refusal);
         let status = status?;
         reply.success = status >= 0 && refusal.is_none();

@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
+use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
-use crate::source::{Blob, MAX_IMAGE, Source};
+use crate::source::{Blob, Source};
 
 /// One set of the chain that `parent` links form, with what it takes to reach the next.
 #[derive(Debug)]
@@ -27,8 +28,9 @@ impl Level {
         if let Some(parent) = self.parent.get() {
             return Ok(parent.as_deref());
         }
-        if self.depth == MAX_DEPTH {
-            return Err(Error::new(self.place("parent"), ErrorKind::Chain(MAX_DEPTH)));
+        let longest = bounds::CHAIN.length();
+        if self.depth >= longest {
+            return Err(Error::new(self.place("parent"), ErrorKind::Chain(longest)));
         }
         let source = self.source.parent().map_err(|e| self.place_error(e))?;
         let parent = source.map(|source| {
@@ -48,7 +50,7 @@ impl Level {
             return Ok(None);
         };
         let fail = |fault: Fault| Error::new(self.place(file), fault);
-        let (size, limit) = (blob.len(), MAX_IMAGE);
+        let (size, limit) = (blob.len(), bounds::IMAGE.get());
         if size > limit {
             return Err(fail(ErrorKind::TooLarge { size, limit }.into()));
         }
@@ -73,6 +75,3 @@ impl Level {
         error.with_image(place)
     }
 }
-
-/// Longest chain of parent sets. Nobody pre-dumps that often; each level costs memory.
-const MAX_DEPTH: usize = 256;

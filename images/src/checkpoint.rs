@@ -10,7 +10,9 @@ use crate::kind::{self, Kind};
 use crate::memory::{self, SharedMemory};
 use crate::namespaces::SavedNamespace;
 use crate::old;
-use crate::proto::{CoreEntry, FileLockEntry, InventoryEntry, PstreeEntry, TaskCoreEntry};
+use crate::proto::{
+    CgroupEntry, CoreEntry, FileLockEntry, InventoryEntry, PstreeEntry, TaskCoreEntry,
+};
 use crate::queues::Queues;
 use crate::set::ImageSet;
 use crate::task::Task;
@@ -111,6 +113,15 @@ impl<'a> Checkpoint<'a> {
         let mut files: Vec<_> = self.set.files()?.iter().collect();
         files.sort_unstable_by_key(OpenFile::id);
         Ok(files)
+    }
+
+    /// What was saved of cgroups: the combinations that threads were in, and the directories of each hierarchy.
+    /// There are none of the latter when CRIU was told to ignore cgroups.
+    ///
+    /// # Errors
+    /// Those of `cgroup.img`.
+    pub fn cgroups(&self) -> Result<&'a CgroupEntry> {
+        self.set.cgroup()
     }
 
     /// What waits in pipes, fifos and sockets.

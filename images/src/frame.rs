@@ -8,6 +8,7 @@
 //! The words are in the byte order of the dumping machine, which the magics betray. There is no count
 //! and no checksum; an image ends where an entry could begin.
 
+use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::kind::{ALL, Entries, IMG_COMMON, IMG_SERVICE, Kind};
 use crate::schema::Entry;
@@ -272,8 +273,9 @@ fn read_magics(reader: &mut Reader<'_>) -> Result<Magics, Fault> {
 fn entry<'a>(reader: &mut Reader<'a>, order: Order) -> Result<&'a [u8], Fault> {
     let start = reader.at();
     let size = word(reader, order)?;
-    if size > MAX_ENTRY {
-        let (size, limit) = (size.into(), MAX_ENTRY.into());
+    let limit = bounds::ENTRY.get();
+    if u64::from(size) > limit {
+        let size = size.into();
         return Err(ErrorKind::TooLarge { size, limit }.at(start));
     }
     reader.take(size.into())
@@ -297,7 +299,3 @@ const SHORT: u32 = 64;
 
 /// Bytes of the words around messages.
 const SIZE_WORD: usize = 4;
-
-/// Largest message accepted, in bytes. The largest of CRIU's are mm images, 60 bytes a mapping. Parsed,
-/// packed numbers grow most: to 8 times their bytes, and to 24 times while their list grows.
-pub(crate) const MAX_ENTRY: u32 = 64 << 20;

@@ -47,12 +47,13 @@
 //!
 //! Images may come from anywhere. Whatever their bytes are, reading them ends in a result or an
 //! [`Error`] with its place. Nothing panics. Memory stays in proportion to the size of the files read,
-//! each of which has [a limit](source::MAX_IMAGE). Nothing is read outside the set's directory but
+//! each of which has [a limit](bounds). Nothing is read outside the set's directory but
 //! through its `parent` link, which leads where it says; a [`Source`](source::Source) that refuses to
 //! follow it can stand before the [directory](source::Directory). What an image says may still be
 //! untrue: a path in it is a claim, not a file to open.
 
 mod arch;
+pub mod bounds;
 pub mod bpf;
 mod caps;
 mod cgroups;

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use crate::chain::Level;
 use crate::checkpoint::{Checkpoint, Tree};
+use crate::edit::is_interrupted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::FileTable;
 use crate::frame::Image;
@@ -40,9 +41,17 @@ impl ImageSet {
     /// Opens the images in a directory.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the directory cannot be read, and those of [`new`](Self::new).
+    /// [`ErrorKind::Io`] when the directory cannot be read; [`ErrorKind::Malformed`] while it waits for
+    /// [`recover`](crate::edit::recover); those of [`new`](Self::new).
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self> {
-        Self::new(Directory::open(directory)?)
+        let directory = directory.into();
+        Self::new(Directory::open(&directory)?).map_err(|error| match error.kind() {
+            ErrorKind::Missing if is_interrupted(&directory) => {
+                let what = "is aside, since an edit was killed: edit::recover completes it";
+                Error::new(kind::INVENTORY.file, ErrorKind::Malformed(what))
+            }
+            _ => error,
+        })
     }
 
     /// Opens the images that a source holds, and reads their inventory.
@@ -93,7 +102,7 @@ impl ImageSet {
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; [`ErrorKind::NotAFile`]; [`ErrorKind::TooLarge`] above
-    /// [`MAX_IMAGE`](crate::source::MAX_IMAGE).
+    /// [`IMAGE`](crate::bounds::IMAGE).
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         self.level.read(name)
     }

@@ -126,10 +126,6 @@ impl From<Mmap> for Blob {
     }
 }
 
-/// Largest image taken into memory at once, in bytes; pages are read piece by piece and have no limit.
-/// The largest are pagemaps, 14 bytes a run.
-pub const MAX_IMAGE: u64 = 256 << 20;
-
 /// A directory of images, as `criu dump -D` fills it.
 #[derive(Clone, Debug)]
 pub struct Directory {

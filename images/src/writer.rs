@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io::Write;
 
+use crate::bounds;
 use crate::error::{Error, ErrorKind, Result, WriteError};
 use crate::extra::{Follow, Payload};
-use crate::frame::{MAX_ENTRY, RawEntry};
+use crate::frame::RawEntry;
 use crate::kind::{Entries, Kind};
 use crate::schema::Entry;
 
@@ -66,11 +67,11 @@ impl<W: Write> ImageWriter<W> {
     ///
     /// # Errors
     /// [`ErrorKind::Value`] when not as much follows as the message says; [`ErrorKind::TooLarge`] above
-    /// 64 MiB; those of the message, and of `out`.
+    /// [`ENTRY`](crate::bounds::ENTRY); those of the message, and of `out`.
     pub fn raw(&mut self, message: &[u8], payload: &Payload<'_>) -> Result<(), WriteError> {
         let name = self.kind.file;
-        let (is_first, limit) = (self.entries == 0, MAX_ENTRY.into());
-        let size = u32::try_from(message.len()).ok().filter(|size| *size <= MAX_ENTRY);
+        let (is_first, limit) = (self.entries == 0, bounds::ENTRY.get());
+        let size = u32::try_from(message.len()).ok().filter(|size| u64::from(*size) <= limit);
         let too_large = || {
             let size = message.len() as u64;
             Error::new(name, ErrorKind::TooLarge { size, limit })

@@ -8,7 +8,7 @@ use std::fs;
 
 use common::{image, load, one_task, scratch, vma};
 use criu_images::bpf::Program;
-use criu_images::edit::{Edit, Value, edit, edit_directory, rewrite};
+use criu_images::edit::{Edit, Value, edit, edit_directory, recover, rewrite};
 use criu_images::kind::{self, Kind};
 use criu_images::proto::{
     CgControllerEntry, CgMemberEntry, CgSetEntry, CgroupDirEntry, CgroupEntry, CoreEntry,
@@ -371,7 +371,7 @@ fn an_edit_that_fails_leaves_the_old_images() {
     let both = [path("/a", "/b"), Edit::DropFilter(5)];
     assert!(edit_directory(&directory, &both).is_err());
     // Somebody else's file in the way of the new one.
-    let beside = directory.join(format!(".files.img.{}", std::process::id()));
+    let beside = directory.join(".files.img.edit");
     fs::create_dir(&beside).unwrap();
     assert!(edit_directory(&directory, &[path("/a", "/b")]).is_err());
     fs::remove_dir(&beside).unwrap();
@@ -383,6 +383,42 @@ fn an_edit_that_fails_leaves_the_old_images() {
     let all = load(&directory);
     let names: Vec<FileEntry> = after(&all, kind::FILES, 0, &[]);
     assert_eq!(names[0].reg.as_ref().unwrap().name, b"/b");
+}
+
+#[test]
+fn an_edit_that_was_killed_is_completed_or_taken_back() {
+    let directory = scratch("edit-killed");
+    let files = set(&[(kind::FILES, 0, vec![regular(1, "/a")])]);
+    common::store(&files, &directory);
+    let (image, beside) = (directory.join("files.img"), directory.join(".files.img.edit"));
+    let (inventory, aside) =
+        (directory.join("inventory.img"), directory.join(".inventory.img.edit"));
+    let old = fs::read(&image).unwrap();
+    // Killed while it wrote.
+    fs::write(&beside, &old[..7]).unwrap();
+    ImageSet::open(&directory).unwrap();
+    assert!(recover(&directory).unwrap() && !recover(&directory).unwrap());
+    assert_eq!(fs::read(&image).unwrap(), old);
+    // Killed when there was no way back.
+    edit_directory(&directory, &[path("/a", "/b")]).unwrap();
+    let new = fs::read(&image).unwrap();
+    for renamed in [false, true] {
+        fs::write(&image, if renamed { &new } else { &old }).unwrap();
+        if !renamed {
+            fs::write(&beside, &new).unwrap();
+        }
+        fs::rename(&inventory, &aside).unwrap();
+        let refused = ImageSet::open(&directory).unwrap_err().to_string();
+        assert!(refused.contains("edit::recover"), "{refused}");
+        assert!(recover(&directory).unwrap());
+        assert_eq!(fs::read(&image).unwrap(), new);
+        assert!(inventory.exists() && !beside.exists() && !aside.exists());
+    }
+    // The next edit does it as well.
+    fs::rename(&inventory, &aside).unwrap();
+    edit_directory(&directory, &[path("/b", "/c")]).unwrap();
+    let names: Vec<FileEntry> = after(&load(&directory), kind::FILES, 0, &[]);
+    assert_eq!(names[0].reg.as_ref().unwrap().name, b"/c");
 }
 
 #[test]

@@ -15,8 +15,9 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use common::{ANON, PAGE, image, load, one_task, pagemap, run, tour, vma};
+use criu_images::bounds;
 use criu_images::proto::{PagemapEntry, PstreeEntry};
-use criu_images::source::{InMemory, MAX_IMAGE};
+use criu_images::source::InMemory;
 use criu_images::{DumpStats, Error, ErrorKind, ImageSet, kind};
 use prost::Message;
 
@@ -310,10 +311,10 @@ fn an_image_too_large_is_refused_before_it_is_read() {
     let dir = common::scratch("too_large");
     common::store(&sample(), &dir);
     let file = fs::File::create(dir.join("pstree.img")).unwrap();
-    file.set_len(MAX_IMAGE + 1).unwrap();
+    file.set_len(bounds::IMAGE.get() + 1).unwrap();
     let set = ImageSet::open(&dir).unwrap();
     let error = set.checkpoint().unwrap_err();
-    let (want, limit) = (MAX_IMAGE + 1, MAX_IMAGE);
+    let (want, limit) = (bounds::IMAGE.get() + 1, bounds::IMAGE.get());
     assert!(
         matches!(error.kind(), ErrorKind::TooLarge { size, limit: l } if (*size, *l) == (want, limit))
     );

@@ -6,6 +6,7 @@ mod pages;
 use std::collections::HashSet;
 use std::fmt;
 
+use crate::bounds;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind;
@@ -104,7 +105,7 @@ struct Findings {
 
 impl Findings {
     fn add(&mut self, severity: Severity, error: Error) {
-        if self.all.len() < MAX_FINDINGS && self.known.insert(error.to_string()) {
+        if self.all.len() < bounds::FINDINGS.length() && self.known.insert(error.to_string()) {
             self.all.push(Finding { severity, error });
         }
     }
@@ -234,6 +235,3 @@ impl fmt::Display for Severity {
         })
     }
 }
-
-/// So many are listed: nobody reads more, and images made to have more cost memory.
-const MAX_FINDINGS: usize = 10_000;

@@ -1,5 +1,6 @@
 //! Which memory goes into the file.
 
+use crate::bounds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{Backing, Memory, PageFlags, PageSource, Vma};
 
@@ -47,8 +48,8 @@ pub(super) fn plan(memory: &Memory<'_>) -> Result<Vec<Segment>> {
             add_shared(memory, &vma, id, &mut known)?;
         }
         cut(memory, &vma, &known, &mut segments);
-        if segments.len() > MAX_SEGMENTS {
-            let limit = MAX_SEGMENTS as u64;
+        if segments.len() > bounds::SEGMENTS.length() {
+            let limit = bounds::SEGMENTS.get();
             let kind = ErrorKind::TooLarge { size: segments.len() as u64, limit };
             return Err(Error::new("core file", kind));
         }
@@ -174,7 +175,3 @@ fn flags(vma: &Vma<'_>) -> u32 {
 /// Largest gap of untouched memory that is written as zeros, in bytes. A segment costs 56 bytes, and
 /// debuggers look through them one by one.
 const MAX_GAP: u64 = 64 << 10;
-
-/// Most pieces of memory accepted. Each costs a hundred bytes here and more in a debugger; the largest
-/// tasks known have 400,000.
-const MAX_SEGMENTS: usize = 1 << 20;

@@ -87,9 +87,14 @@ fn compare(
 ) -> Result<()> {
     let mut at = range.start;
     while at < range.end {
-        let piece = range.end.min(at.saturating_add(PIECE));
-        let (a, b) = (old.chunk(at)?.until(piece), new.chunk(at)?.until(piece));
+        let (a, b) = (old.chunk(at)?.until(range.end), new.chunk(at)?.until(range.end));
         let end = a.end.min(b.end);
+        // Only what has to be read comes in pieces: a mapping may have any size, and nothing in it.
+        let end = match (a.content, b.content) {
+            (Content::Absent(_), _) | (_, Content::Absent(_)) => end,
+            (Content::Zero, Content::Zero) | (Content::Bytes(_), Content::Bytes(_)) => end,
+            _ => end.min(at.saturating_add(PIECE)),
+        };
         let (a, b) = (a.until(end), b.until(end));
         let pages = (end - at).div_ceil(page);
         match (a.content, b.content) {

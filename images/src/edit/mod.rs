@@ -4,18 +4,17 @@
 //! [`edit`] makes the new images, [`edit_directory`] also puts them in the place of the old ones.
 //! [`rewrite`] is for whatever has no edit of its own.
 
+mod directory;
 mod rewrite;
 mod rules;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
 use crate::bpf::Program;
-use crate::error::{Error, Result, WriteError};
+use crate::error::{Error, Result};
 use crate::set::ImageSet;
+pub(crate) use directory::is_interrupted;
+pub use directory::{edit_directory, recover};
 pub use rewrite::{Change, Patch, Value, rewrite};
 use rules::Rules;
 
@@ -148,65 +147,6 @@ pub fn edit(set: &ImageSet, edits: &[Edit]) -> Result<Vec<Edited>> {
         }
     }
     Ok(edited)
-}
-
-/// Edits the images in a directory. All new images are written beside the old ones and kept before the
-/// first takes the place of an old one; each does so at once. An edit that fails, or is interrupted while
-/// it writes, leaves the old images.
-///
-/// # Errors
-/// Those of opening the set, of [`edit`], and [`WriteError::Write`].
-pub fn edit_directory(
-    directory: impl AsRef<Path>,
-    edits: &[Edit],
-) -> Result<Vec<Edited>, WriteError> {
-    let directory = directory.as_ref();
-    let edited = edit(&ImageSet::open(directory)?, edits)?;
-    let written = edited.iter().map(|image| New::write(directory, image));
-    let written: Vec<New> = written.collect::<io::Result<_>>()?;
-    for new in written {
-        new.keep()?;
-    }
-    if !edited.is_empty() {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(edited)
-}
-
-/// A file beside the one that it is to replace; gone if it does not.
-struct New {
-    beside: PathBuf,
-    place: PathBuf,
-    kept: bool,
-}
-
-impl New {
-    fn write(directory: &Path, image: &Edited) -> io::Result<Self> {
-        let place = directory.join(&image.name);
-        let beside = directory.join(format!(".{}.{}", image.name, std::process::id()));
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
-        let new = Self { beside, place, kept: false };
-        file.write_all(&image.bytes)?;
-        // Whoever may read the old one may read the new one, and nobody else.
-        file.set_permissions(fs::symlink_metadata(&new.place)?.permissions())?;
-        file.sync_all()?;
-        Ok(new)
-    }
-
-    fn keep(mut self) -> io::Result<()> {
-        fs::rename(&self.beside, &self.place)?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for New {
-    fn drop(&mut self) {
-        if !self.kept {
-            _ = fs::remove_file(&self.beside);
-        }
-    }
 }
 
 /// An image's bytes, as edits before have left them.

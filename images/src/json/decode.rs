@@ -256,7 +256,8 @@ impl<'o, W: Write> Writer<'o, W> {
         self.open(b'[');
         if field.show == Show::Ip && self.style.pretty {
             let words = values.iter().filter_map(|value| match value {
-                Value::Number(word) => Some(*word),
+                // Protobuf cuts to the size.
+                Value::Number(word) => Some(*word & u64::from(u32::MAX)),
                 Value::Bytes(_) => None,
             });
             let mut text = String::new();
@@ -308,12 +309,12 @@ impl<'o, W: Write> Writer<'o, W> {
     }
 
     fn number(&mut self, field: &Field, kind: Type, number: u64, hex: bool) {
-        let signed = signed(kind, number);
         // Protobuf cuts to the size.
         let number = match kind {
             Type::Uint32 | Type::Int32 | Type::Sint32 => number & u64::from(u32::MAX),
             _ => number,
         };
+        let signed = signed(kind, number);
         match kind {
             Type::Bool => {
                 let text = if number != 0 { "true" } else { "false" };

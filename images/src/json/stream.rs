@@ -4,12 +4,12 @@ use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 
 use super::EXTRA;
 use super::decode::{PIECE, Stop, Style, Writer};
+use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result, WriteError};
 use crate::extra::Follow;
-use crate::frame::{Image, MAX_ENTRY, RawEntry};
+use crate::frame::{Image, RawEntry};
 use crate::kind::Extra;
 use crate::schema::{Label, Message, Type};
-use crate::source::MAX_IMAGE;
 use crate::wire::{Reader, WireType};
 
 /// Writes an image as JSON, as [`decode`](super::decode) does, without taking it into memory: a few MiB are
@@ -45,7 +45,7 @@ pub fn decode_file(
         return writer.image(image);
     };
     if matches!(kind.extra, Extra::Msg | Extra::Sem) {
-        let (size, limit) = (file.len, MAX_IMAGE);
+        let (size, limit) = (file.len, bounds::IMAGE.get());
         if size > limit {
             return Err(Error::new(name, ErrorKind::TooLarge { size, limit }).into());
         }
@@ -62,8 +62,9 @@ pub fn decode_file(
         let start = file.at;
         file.take(&mut buffer, 4)?;
         let size = u64::from(image.word(&buffer));
-        if size > MAX_ENTRY.into() {
-            let (offset, limit) = (usize::try_from(start).unwrap_or(usize::MAX), MAX_ENTRY.into());
+        if size > bounds::ENTRY.get() {
+            let (offset, limit) =
+                (usize::try_from(start).unwrap_or(usize::MAX), bounds::ENTRY.get());
             return Err(Error::new(name, ErrorKind::TooLarge { size, limit }.at(offset)).into());
         }
         let message = kind.entry_message(first).unwrap_or(first_message);

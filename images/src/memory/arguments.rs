@@ -1,5 +1,6 @@
 //! What a task was started with.
 
+use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::memory::{Memory, PageSource};
 
@@ -40,8 +41,9 @@ impl Memory<'_> {
 
     fn area(&self, field: &'static str, start: u64, end: u64) -> Result<Vec<u8>> {
         let size = end.saturating_sub(start);
-        if size > MAX_AREA {
-            let fault = Fault::from(ErrorKind::TooLarge { size, limit: MAX_AREA });
+        let limit = bounds::ARGUMENTS.get();
+        if size > limit {
+            let fault = Fault::from(ErrorKind::TooLarge { size, limit });
             return Err(Error::new(&self.name, fault.field("mm_entry", field)));
         }
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
@@ -56,6 +58,3 @@ fn split(bytes: &[u8]) -> Vec<Vec<u8>> {
     };
     bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
 }
-
-/// Most bytes of arguments or environment. The kernel gives both together 6 MiB.
-const MAX_AREA: u64 = 16 << 20;

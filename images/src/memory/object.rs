@@ -175,6 +175,22 @@ impl<'a> Object<'a> {
         Ok((Place::Packed(object, block, file, within - block.start), until.min(end)))
     }
 
+    /// Up to where pages are lacking for the reason for which the one at an address is.
+    pub(crate) fn lacking_until(&self, address: u64) -> Result<u64> {
+        let (mut object, mut until) = (self, u64::MAX);
+        loop {
+            let found = match object.find(address) {
+                Ok(found) => found,
+                Err(next) => return Ok(until.min(next)),
+            };
+            until = until.min(found.end);
+            match object.parent()? {
+                Some(parent) if found.run.flags.contains(PageFlags::PARENT) => object = parent,
+                _ => return Ok(until),
+            }
+        }
+    }
+
     /// Reads from an offset of a block, which is unpacked whole and kept.
     fn read_packed(&self, block: &Block, file: u64, at: u64, buf: &mut [u8]) -> Result<()> {
         if block.stored == 0 {

@@ -152,10 +152,9 @@ impl StoredPages<'_> {
                     Some(last) if last.1 == at => last.1 = next,
                     _ => ranges.push((at, next)),
                 }
-                // What is lacking ends where the chain says so, or with its page.
                 at = match next == end {
                     true => end,
-                    false => next.saturating_add(self.page_size.bytes()),
+                    false => self.object.lacking_until(next)?.min(end),
                 };
             }
         }

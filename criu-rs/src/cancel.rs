@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 ///
 /// An operation that is cancelled stops at CRIU's next action, where CRIU can undo what it has begun;
 /// where none comes within the operation's grace time, criu is ended at the next safe point. One that
-/// is complete before that returns its outcome after all.
+/// is complete before that returns its outcome after all, and so does a dump whose tasks are saved and being killed.
 ///
 /// ```
 /// use criu_rs::Cancel;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::Pid;
 use crate::error::Failure;
+use crate::{Pid, labels};
 
 macro_rules! causes {
     ($(
@@ -119,7 +119,7 @@ causes! {
         "name it with .external(External::mount(..)) on dump and restore, or set .auto_ext_mnt(true)",
         said as
         ["doesn't have a proper root mount"]
-        ["is unreachable sharing"]
+        ["has unreachable sharing"]
         ["No mapping for", "mountpoint"];
 
     /// A process id of the tree belongs to somebody else.
@@ -128,6 +128,16 @@ causes! {
          namespace of its own",
         said as ["Can't fork for", "File exists"];
 
+    /// A controller of cgroups that the tasks were in, and that this kernel has not, or not in this version.
+    CgroupMissing: "a controller of cgroups that the tasks were in is not there",
+        "restore where it is, or set .manage_cgroups(CgroupMode::Ignore)",
+        said as ["Can't mount controller dir"];
+
+    /// An address that a saved socket is bound to belongs to somebody else.
+    AddressInUse: "an address that a socket of the tree is bound to is in use",
+        "end the program that has it, or restore into a network namespace of its own",
+        said as ["Can't bind inet socket", "Address already in use"];
+
     /// The images, or the profile asked for, are of a security module that this host does not run.
     LsmMismatch: "this host does not run the security module of the images or of the profile",
         "restore where that module is active, and without lsm_profile where it is not",
@@ -135,6 +145,10 @@ causes! {
         ["mismatched lsm types"]
         ["can't render profile"]
         ["LSM specified but", "not supported by kernel"];
+
+    /// A profile or images of SELinux, which this machine runs and this CRIU was built without.
+    NoSelinux: "this CRIU was built without SELinux, which this machine runs",
+        "use a CRIU built with libselinux, or restore without lsm_profile and accept_label_loss(true)";
 
     /// Images of a CRIU that is newer than this one.
     VersionSkew: "these images were made by a CRIU that this one does not understand",
@@ -166,6 +180,102 @@ causes! {
     NoSpace: "there is no space left for the images", "make room, or use another directory",
         said as ["No space left on device"];
 
+    /// TCP connections that nobody has accepted yet.
+    TcpInFlight: "a listening socket has connections that nobody has accepted yet",
+        "set .tcp_skip_in_flight(true) to leave them out, or wait until they are accepted",
+        said as ["In-flight connection (l)"];
+
+    /// A socket of a protocol or family that CRIU does not save.
+    UnsupportedSocket: "a process has a socket of a kind that CRIU cannot save",
+        "have the program close it, or do without",
+        said as ["Unsupported proto"] ["Unknown socket collected"] ["inet socket", "Only stream"];
+
+    /// A netlink socket with messages to be read.
+    UnreadNetlink: "a netlink socket holds messages that have not been read", "try again when they are",
+        said as ["The socket has data to read"];
+
+    /// A descriptor of a process outside the tree.
+    PidfdOutside: "a process has a descriptor of a process outside the tree (pidfd)",
+        "dump that process with it, or have the program close it",
+        said as ["is not a part of process tree"];
+
+    /// A descriptor of a kind that CRIU does not save: devices, io_uring, perf events.
+    UnsupportedFile: "a process has a file open of a kind that CRIU cannot save",
+        "have the program close it, or do without; for a device CRIU may have a plugin",
+        said as
+        ["Can't dump file", "of that type"]
+        // A file that refuses to be sent over a socket, as an io_uring does.
+        ["send_fds failed (-22)"]
+        // A descriptor of a namespace that is not the tree's.
+        ["No NS ID with kid"];
+
+    /// Memory of a device or of another file that is none of a file system.
+    UnsupportedMapping: "a process has memory of a device, or of a file that CRIU cannot map again",
+        "have the program unmap it; for a GPU CRIU may have a plugin",
+        said as ["Can't handle non-regular mapping"] ["Unknown shit"];
+
+    /// A file that was unlinked and has other names still.
+    LinkRemap: "a process has a file open that was unlinked under this name, and has others still",
+        "set .link_remap(true) on dump, which makes a link beside it until the restore",
+        said as ["Can't create link remap"] ["Use --link-remap option"];
+
+    /// A file whose name is another file's now.
+    PathTaken: "a process has a file open whose name is another file's now",
+        "move that other file away", said as ["Unaccessible path opened"];
+
+    /// An open file below a mount that hides it.
+    Overmounted: "a process has a file open on a mount that another one hides",
+        "unmount the upper one, or have the program close the file",
+        said as ["Open files on overmounted mounts"];
+
+    /// A mounted file system that CRIU does not know.
+    UnsupportedMount: "a file system of a kind that CRIU does not know is mounted in the tree's mount namespace",
+        "name it with .external(External::mount(..)), or leave it out with .skip_mnt",
+        said as ["FS mnt", "unsupported id"];
+
+    /// System V shared memory without an IPC namespace of its own.
+    SysvShm: "a process has System V shared memory, and no IPC namespace of its own",
+        "start the tree in an IPC namespace of its own (unshare --ipc)",
+        said as ["with SysVIPC shmem map", "doesn't live in IPC ns"];
+
+    /// A namespace that the root of the tree is not in.
+    NestedNamespace: "a process has a namespace of its own below the root of the tree",
+        "dump from that process on, or start the tree in one set of namespaces",
+        said as ["Can't dump nested"];
+
+    /// A pid namespace without its first process.
+    NoInit: "the tree is a part of a pid namespace, without its first process",
+        "dump from the namespace's first process on",
+        said as ["Can't dump a pid namespace without the process init"];
+
+    /// More than one terminal whose master is outside.
+    SeveralTerminals: "the tree uses several terminals from outside", "give it one at most",
+        said as ["Only one slave external peer"];
+
+    /// CRIU 4.3 mounts binfmt_misc to save what a user namespace has of it, and may only where the tree's mount
+    /// namespace belongs to that user namespace.
+    NoBinfmtMisc: "the tree has a user namespace of its own, and no mount namespace",
+        "start it in a mount namespace as well (unshare --user --mount)",
+        said as ["Failed to dump binfmt_misc contents"];
+
+    /// The root has ended already.
+    DeadRoot: "the process has ended, and its parent has not waited for it", "check the process id",
+        said as ["A root task is dead"] ["found while seizing"];
+
+    /// criu, or who runs it, is part of the tree.
+    InsideTree: "criu, or the program that starts it, is itself in the tree",
+        "start it from outside the tree", said as ["The criu itself is within dumped tree"];
+
+    /// A CPU that lacks what the images say was there.
+    CpuMismatch: "this CPU lacks features of the one that the images were made on",
+        "restore on a machine that has them, or set .cpu_cap to compare less",
+        said as
+        ["CPU instruction capabilities do not match"]
+        ["CPU capabilities do not match"]
+        ["FPU feature required by image"]
+        ["CPU xfeatures has unsupported bits"]
+        ["Image carries unknown vendor"];
+
     /// Somebody else traces the process.
     Traced: "the process is being traced by another", "end the debugger or strace that traces it",
         said as ["Unable to interrupt task", "Operation not permitted"];
@@ -189,11 +299,19 @@ impl Cause {
             log.chain(failure.output.lines()).chain(failure.message.as_deref()).collect();
         let fits = |parts: &[&str]| lines.iter().any(|line| has_all(line, parts));
         let said = SAID.iter().find(|(_, parts)| fits(parts)).map(|&(cause, _)| cause);
-        // CRIU says the same of both.
+        // CRIU says the same of both, and of all three.
+        let selinux = || labels::Machine::look().runs(labels::SecurityModule::Selinux);
         let said = match said {
-            Some(Self::Traced) if !lines.iter().any(|line| names_traced(line)) => {
-                Some(Self::NotTraceable)
+            Some(Self::LsmMismatch)
+                if selinux() && lines.iter().any(|line| names_selinux(line)) =>
+            {
+                Some(Self::NoSelinux)
             }
+            Some(Self::Traced) => Some(match refused(&lines) {
+                Some((_, 'Z' | 'X')) => Self::DeadRoot,
+                Some((0, _)) => Self::NotTraceable,
+                _ => Self::Traced,
+            }),
             said => said,
         };
         // The line that tells is a warning, which a low log level leaves out.
@@ -204,12 +322,23 @@ impl Cause {
     }
 }
 
-/// Whether a line names a process that somebody traces, as far as can be seen.
-fn names_traced(line: &str) -> bool {
-    let Some((_, rest)) = line.split_once("Unable to interrupt task: ") else { return false };
-    let pid = rest.split(' ').next().and_then(|pid| pid.parse().ok());
-    let status = pid.map(|pid| procfs::process::Process::new(pid).and_then(|p| p.status()));
-    !matches!(status, Some(Ok(status)) if status.tracerpid == 0)
+/// Whether a line is about SELinux, or about images of any module.
+fn names_selinux(line: &str) -> bool {
+    line.contains("selinux LSM specified") || line.contains("mismatched lsm types")
+}
+
+/// Who traces the process that CRIU could not stop, and the state it is in. Without a process it is as if nobody
+/// did.
+fn refused(lines: &[&str]) -> Option<(i32, char)> {
+    let named = |line: &&str| {
+        let (_, rest) = line.split_once("Unable to interrupt task: ")?;
+        rest.split(' ').next()?.parse().ok()
+    };
+    let pid: i32 = lines.iter().find_map(named)?;
+    let process = procfs::process::Process::new(pid);
+    let status = process.and_then(|process| process.status()).ok();
+    let first = |state: String| state.chars().next();
+    status.map(|status| (status.tracerpid, first(status.state).unwrap_or('R')))
 }
 
 fn has_all(line: &str, parts: &[&str]) -> bool {

@@ -65,16 +65,22 @@ impl Default for Check<'_> {
 }
 
 /// A directory that goes with its owner.
-struct Scratch {
-    path: PathBuf,
+pub(crate) struct Scratch {
+    pub(crate) path: PathBuf,
 }
 
 impl Scratch {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let template = std::env::temp_dir().join("criu-rs-check-XXXXXX");
         let path = nix::unistd::mkdtemp(&template);
         path.map(|path| Self { path })
             .map_err(|source| Error::system("make a temporary directory", source))
+    }
+}
+
+impl Scratch {
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
     }
 }
 

@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::driver::{Driver, Finished, Job, Limits};
 use crate::error::{Error, Result};
-use crate::options;
+use crate::labels::{self, LabelSupport, SecurityModule};
 use crate::rpc::{CriuFeatures, CriuOpts, CriuReq, CriuReqType};
 use crate::stop::Subject;
+use crate::strays::Strays;
 use crate::sys::spawn;
 use crate::transport::{Handed, Launch, Link, Transport};
 use crate::{Build, Check, KeptOpen, ProbeCache, Version};
+use crate::{gates, options};
 
 /// Where a criu is and how to reach it.
 ///
@@ -35,6 +37,8 @@ pub struct Criu {
     env: Vec<(OsString, OsString)>,
     cache: Option<ProbeCache>,
     known: Arc<Mutex<Option<(Stamp, Version)>>>,
+    /// Modules whose labels the program was found to save.
+    saves: Arc<Mutex<Vec<(Stamp, SecurityModule)>>>,
 }
 
 /// Tells one criu program from another: device, inode, size, time of change.
@@ -90,7 +94,14 @@ impl Criu {
 
     fn over(transport: Transport) -> Self {
         let (arguments, env) = (Vec::new(), Vec::new());
-        Self { transport, arguments, env, cache: None, known: Arc::default() }
+        Self {
+            transport,
+            arguments,
+            env,
+            cache: None,
+            known: Arc::default(),
+            saves: Arc::default(),
+        }
     }
 
     /// Starts criu with one more argument, an option that says how it is configured before any request:
@@ -163,6 +174,62 @@ impl Criu {
         Check::new().run(self)
     }
 
+    /// Whether this CRIU saves and sets the labels of a security module, here and now. It is asked for a dump of a
+    /// process that cannot be, and touches none.
+    ///
+    /// ```no_run
+    /// use criu_rs::Criu;
+    /// use criu_rs::labels::{LabelSupport, SecurityModule};
+    ///
+    /// if Criu::new().label_support(SecurityModule::Selinux)? == LabelSupport::No {
+    ///     println!("containers would come back without their SELinux labels");
+    /// }
+    /// # Ok::<(), criu_rs::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When criu does not start or says something else; [`Error::TooOld`] before CRIU 3.12, which cannot be asked;
+    /// [`Error::NotOverSocket`] for [`Criu::connected`], since it would be the one request of that connection.
+    pub fn label_support(&self, module: SecurityModule) -> Result<LabelSupport> {
+        self.ask_labels(module, &Limits::default())
+    }
+
+    fn ask_labels(&self, module: SecurityModule, limits: &Limits) -> Result<LabelSupport> {
+        match &self.transport {
+            Transport::Connected(_) => {
+                let why = "the connection takes one operation, and the question is one";
+                Err(Error::NotOverSocket { what: "label_support", why })
+            }
+            #[cfg(feature = "libcriu")]
+            Transport::Libcriu(_, program) => labels::ask(&Self::at(program), module, limits),
+            _ => labels::ask(self, module, limits),
+        }
+    }
+
+    /// The same, and that it does is remembered of a program. That it does not is not: what it takes is often just
+    /// a mount. `None` where it cannot be asked.
+    pub(crate) fn saves_labels(
+        &self,
+        module: SecurityModule,
+        limits: &Limits,
+    ) -> Result<Option<LabelSupport>> {
+        let stamp = self.program()?.as_deref().and_then(stamp);
+        let lock = || self.saves.lock().unwrap_or_else(PoisonError::into_inner);
+        if stamp.is_some_and(|stamp| lock().contains(&(stamp, module))) {
+            return Ok(Some(LabelSupport::Yes));
+        }
+        let support = match self.ask_labels(module, limits) {
+            Err(Error::TooOld { .. } | Error::NotOverSocket { .. }) => return Ok(None),
+            support => support?,
+        };
+        if let (LabelSupport::Yes, Some(stamp)) = (support, stamp) {
+            let mut saves = lock();
+            saves.retain(|(of, _)| *of == stamp);
+            saves.push((stamp, module));
+        }
+        Ok(Some(support))
+    }
+
     /// One criu for several requests, those it allows several of.
     ///
     /// It is not faster: CRIU probes the kernel for each request.
@@ -199,6 +266,15 @@ impl Criu {
         self.link(&Launch::default(), Handed::default())
     }
 
+    /// The same criu by a way that carries every request.
+    pub(crate) fn without_libcriu(&self) -> Self {
+        #[cfg(feature = "libcriu")]
+        if let Transport::Libcriu(_, program) = &self.transport {
+            return Self { transport: Transport::Swrk(program.clone()), ..self.clone() };
+        }
+        self.clone()
+    }
+
     /// Whether a question must not be the last on its connection.
     fn stays_connected(&self) -> bool {
         matches!(self.transport, Transport::Connected(_))
@@ -207,13 +283,17 @@ impl Criu {
     /// Refuses options that this CRIU would not know, without a question where the message has none
     /// that the oldest lacks.
     pub(crate) fn require(&self, message: &CriuOpts) -> Result<()> {
-        if options::newer_than(Version::OLDEST, message).is_none() {
+        let value = gates::newest(message);
+        if options::newer_than(Version::OLDEST, message).is_none() && value.is_none() {
             return Ok(());
         }
         let found = self.known_version()?;
-        match options::newer_than(found, message) {
-            Some(option) => Err(Error::too_old(option, found)),
-            None => Ok(()),
+        match (options::newer_than(found, message), value) {
+            (Some(option), _) => Err(Error::too_old(option, found)),
+            (None, Some((what, needs))) if needs > found => {
+                Err(Error::TooOld { what: what.into(), needs, found })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -224,7 +304,7 @@ impl Criu {
     }
 
     /// The version, asked for once a program.
-    fn known_version(&self) -> Result<Version> {
+    pub(crate) fn known_version(&self) -> Result<Version> {
         let stamp = self.program()?.as_deref().and_then(stamp);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match *known {
@@ -280,9 +360,10 @@ pub(crate) fn exchange(
         operation,
         request,
         subject: Subject::None,
-        pids: Vec::new(),
+        strays: Strays::default(),
         log: None,
         worker_ends,
+        guard: None,
     };
     Driver::new(link, job, Limits::default())?.finish(&mut ())
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,12 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::cancel::Cancel;
 use crate::cause::Cause;
-use crate::error::{End, Error, Failure, HookError, Result, StopMethod, StopReason, Stopped};
+use crate::error::{End, Error, Failure, Result, StopMethod, StopReason, Stopped};
 use crate::hooks::{Action, HookResult, Hooks};
 use crate::log::LogPlace;
 use crate::rpc::{Call, Conversation, CriuReq, CriuReqType, CriuResp, Step, Verdict};
 use crate::stop::{Ending, Next, Stopping, Subject};
+use crate::strays::Strays;
 use crate::sys::fd;
 use crate::transport::{Heard, Link, Worker};
 use crate::{Pid, tree};
@@ -44,6 +46,12 @@ impl Limits {
     }
 }
 
+/// Looks at what is under way before the caller's hooks do. An error refuses the action, and comes back.
+pub(crate) trait Guard: std::fmt::Debug + Send {
+    /// `root` is the restored root task, where its number means the same process here.
+    fn check(&mut self, action: Action, root: Option<Pid>) -> Result<()>;
+}
+
 /// What a driver is to know of an operation.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -51,12 +59,13 @@ pub(crate) struct Job {
     pub(crate) operation: &'static str,
     pub(crate) request: CriuReq,
     pub(crate) subject: Subject,
-    /// Processes that a restore makes, as the images number them.
-    pub(crate) pids: Vec<Pid>,
+    /// What a restore makes.
+    pub(crate) strays: Strays,
     pub(crate) log: Option<LogPlace>,
     /// Whether the worker ends with the reply, as opposed to waiting for more or becoming another
     /// program.
     pub(crate) worker_ends: bool,
+    pub(crate) guard: Option<Box<dyn Guard>>,
 }
 
 impl Job {
@@ -64,6 +73,15 @@ impl Job {
     pub(crate) fn keep_open(&mut self) {
         self.request.keep_open = Some(true);
         self.worker_ends = false;
+    }
+
+    /// Has somebody look at each action, for which CRIU has to stop there.
+    pub(crate) fn watch(&mut self, guard: Option<impl Guard + 'static>) {
+        let Some(guard) = guard else { return };
+        self.guard = Some(Box::new(guard));
+        if let Some(opts) = &mut self.request.opts {
+            opts.notify_scripts = Some(true);
+        }
     }
 }
 
@@ -73,7 +91,7 @@ pub(crate) struct Driver {
     link: Link,
     operation: &'static str,
     subject: Subject,
-    pids: Vec<Pid>,
+    strays: Strays,
     /// When the worker was started, in the kernel's ticks.
     since: Option<u64>,
     log: Option<LogPlace>,
@@ -88,10 +106,14 @@ pub(crate) struct Driver {
     limits: Limits,
     due: Option<Instant>,
     stopping: Option<Stopping>,
-    refusal: Option<(Action, HookError)>,
+    guard: Option<Box<dyn Guard>>,
+    /// Why an action was refused.
+    refusal: Option<Error>,
     root: Option<(Pid, Option<OwnedFd>)>,
     /// Tasks that were restored in spite of a refusal, killed.
     killed: Vec<Pid>,
+    /// Tasks that are saved, and that criu is to kill now.
+    saved: Vec<(Pid, u64)>,
     reply: Option<Box<CriuResp>>,
     /// Since when the worker should be ending.
     leaving: Option<Instant>,
@@ -132,11 +154,11 @@ impl Driver {
         let (conversation, packet) = Conversation::new(&job.request);
         let due = limits.deadline.map(|limit| Instant::now() + limit);
         let driver = Self {
-            since: link.since().filter(|_| !job.pids.is_empty()),
+            since: link.since().filter(|_| !job.strays.is_empty()),
             link,
             operation: job.operation,
             subject: job.subject,
-            pids: job.pids,
+            strays: job.strays,
             log: job.log,
             worker_ends: job.worker_ends,
             only_end,
@@ -147,9 +169,11 @@ impl Driver {
             limits,
             due,
             stopping: None,
+            guard: job.guard,
             refusal: None,
             root: None,
             killed: Vec::new(),
+            saved: Vec::new(),
             reply: None,
             leaving: None,
             over: false,
@@ -168,11 +192,20 @@ impl Driver {
         if self.over {
             return Err(Error::system("go on", io::Error::other("the operation is over")));
         }
-        let result = self.step(hooks);
+        let result = self.step(hooks).or_else(|error| self.complete().ok_or(error).map(Some));
         self.over = !matches!(result, Ok(None));
         if let (Err(_), Some(since)) = (&result, self.since) {
-            if self.link.worker.as_mut().is_none_or(|worker| worker.try_wait().is_some()) {
-                tree::bury(&self.pids, since);
+            let ended = self.link.worker.as_mut().and_then(Worker::try_wait);
+            if self.link.worker.is_none() || ended.is_some() {
+                let root = match self.subject {
+                    Subject::Restored { root, .. } => root,
+                    _ => None,
+                };
+                // One that ends by itself takes what it has made away.
+                match ended.is_some_and(|status| status.signal().is_some()) {
+                    true => self.strays.end(since, root),
+                    false => self.strays.bury(since),
+                }
             }
         }
         result
@@ -197,11 +230,57 @@ impl Driver {
         }
     }
 
+    /// Where the tasks are saved and criu has gone before all were killed: what remains to be done. Nothing where it had not begun,
+    /// and they run on.
+    fn complete(&mut self) -> Option<Finished> {
+        let saved = std::mem::take(&mut self.saved);
+        let (root, since) = *saved.first()?;
+        if let Some(worker) = &mut self.link.worker {
+            Ending::default().finish(worker);
+        }
+        // CRIU begins with it.
+        if tree::lives_on(root, since) {
+            return None;
+        }
+        let alive = || saved.iter().filter(|(pid, since)| tree::is_alive(*pid, *since));
+        let rest = alive().filter(|(pid, since)| tree::lives_on(*pid, *since));
+        tree::kill_all(&rest.map(|(pid, _)| *pid).collect::<Vec<_>>());
+        let limit = Instant::now() + DEATH_TIME;
+        while alive().next().is_some() && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let reply =
+            CriuResp { r#type: CriuReqType::Dump.into(), success: true, ..Default::default() };
+        Some(Finished { reply: Box::new(reply), root: None })
+    }
+
+    /// Whether the tasks are saved and being killed; from now on that may not take long.
+    pub(crate) fn hurry_if_saved(&mut self) -> bool {
+        if self.saved.is_empty() {
+            return false;
+        }
+        self.forget_cancel();
+        self.stopping = Some(Stopping::new(StopReason::Cancelled, Duration::ZERO));
+        true
+    }
+
+    /// A cancel that has come stays readable, and would wake us again and again.
+    fn forget_cancel(&self) {
+        if let Some(cancel) = &self.limits.cancel {
+            let _ = self.epoll.delete(cancel);
+        }
+    }
+
     fn step(&mut self, hooks: &mut dyn Hooks) -> Result<Option<Finished>> {
         self.notice_stop();
         if let Some(packet) = self.packet.take() {
             if let Some(stopping) = &self.stopping {
                 return Err(self.stopped(stopping.why, StopMethod::NotStarted));
+            }
+            if let Some(connections) =
+                self.link.worker.as_ref().and_then(|w| w.connections.as_ref())
+            {
+                connections.expect();
             }
             match self.link.send(&packet) {
                 Ok(()) => {}
@@ -229,12 +308,22 @@ impl Driver {
                 Heard::Packet(packet) => {
                     match self.conversation.receive(&packet.bytes, packet.fds)? {
                         Step::Hook(call) => {
+                            let is_last = call.action == Action::PostDump;
                             let verdict = self.ask(call, hooks);
+                            let is_saved = is_last && matches!(verdict, Verdict::GoOn);
+                            let saved = if is_saved { self.tasks_to_end() } else { Vec::new() };
                             let answer = self.conversation.answer(&verdict);
-                            let _ = self.link.send(&answer);
+                            if self.link.send(&answer).is_ok() && !saved.is_empty() {
+                                self.saved = saved;
+                                self.link.protect(Subject::Saved);
+                            }
                             self.notice_stop();
                         }
                         Step::Done(reply) => {
+                            if !reply.success {
+                                // Then it has let them go.
+                                self.saved.clear();
+                            }
                             if let Some(worker) = &mut self.link.worker {
                                 worker.helpers_stay = reply.success;
                             }
@@ -288,9 +377,9 @@ impl Driver {
         let Some(reply) = self.reply.take() else {
             return Ok(None);
         };
-        if let Some((action, source)) = self.refusal.take() {
+        if let Some(refusal) = self.refusal.take() {
             self.end_restored();
-            return Err(Error::Hook { action, source });
+            return Err(refusal);
         }
         let kind = CriuReqType::try_from(reply.r#type).unwrap_or(CriuReqType::Empty);
         if reply.success && kind != CriuReqType::Empty {
@@ -346,10 +435,13 @@ impl Driver {
             return Verdict::Refuse;
         }
         if self.refusal.is_none() {
-            match invoke(call, hooks) {
+            let root = self.root.as_ref().map(|(root, _)| *root);
+            let checked = self.guard.as_mut().map_or(Ok(()), |guard| guard.check(action, root));
+            let hooked = |source| Error::Hook { action, source };
+            match checked.and_then(|()| invoke(call, hooks).map_err(hooked)) {
                 Ok(externals) if externals.is_empty() => return Verdict::GoOn,
                 Ok(externals) => return Verdict::GoOnWith(externals),
-                Err(source) => self.refusal = Some((action, source)),
+                Err(refusal) => self.refusal = Some(refusal),
             }
         }
         // CRIU goes on after a refusal here, and would let the tasks run. At network-unlock it must
@@ -364,6 +456,21 @@ impl Driver {
         Verdict::Refuse
     }
 
+    /// The tasks that criu will kill when it is told to go on, for their images are complete. A worker that has gone will
+    /// not, and of a service in another pid namespace nothing can be told.
+    fn tasks_to_end(&mut self) -> Vec<(Pid, u64)> {
+        let is_there = match &mut self.link.worker {
+            Some(worker) => worker.try_wait().is_none(),
+            None => self.link.numbers_processes_as_here(),
+        };
+        let (Subject::Tasks { root, end: true }, true) = (self.subject, is_there) else {
+            return Vec::new();
+        };
+        let tasks = tree::descendants(root).into_iter();
+        let tasks = tasks.filter_map(|pid| Some((pid, tree::started_at(pid)?)));
+        tasks.filter(|(pid, since)| tree::is_alive(*pid, *since)).collect()
+    }
+
     fn notice_stop(&mut self) {
         if self.stopping.is_some() {
             return;
@@ -375,10 +482,7 @@ impl Driver {
         } else {
             return;
         };
-        if let Some(cancel) = &self.limits.cancel {
-            // It stays readable, and would wake us again and again.
-            let _ = self.epoll.delete(cancel);
-        }
+        self.forget_cancel();
         let grace = match self.subject {
             Subject::None => Duration::ZERO,
             _ => self.limits.grace,
@@ -415,7 +519,7 @@ impl Driver {
             return self.stopped(stopping.why, how);
         }
         match self.refusal.take() {
-            Some((action, source)) => Error::Hook { action, source },
+            Some(refusal) => refusal,
             None => self.failed(End::Died, None),
         }
     }
@@ -435,7 +539,7 @@ impl Driver {
             root: reply.and_then(|reply| Pid::new(reply.restore.as_ref()?.pid)),
         };
         let target = match self.subject {
-            Subject::Tasks { root } => Some(root),
+            Subject::Tasks { root, .. } => Some(root),
             _ => None,
         };
         failure.cause = Cause::of(&failure, target);
@@ -477,6 +581,9 @@ fn invoke(call: Call, hooks: &mut dyn Hooks) -> HookResult<Vec<crate::External>>
     }
     .map(|()| Vec::new())
 }
+
+/// How long is waited for tasks to die.
+const DEATH_TIME: Duration = Duration::from_secs(1);
 
 /// How long a worker may take to end after its reply, or after it has closed the connection.
 const EXIT_TIME: Duration = Duration::from_secs(5);

@@ -1,24 +1,32 @@
 //! Saving a process tree.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 
 use criu_images::DumpStats;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use crate::cgroup_yard::CgroupYard;
+use crate::connections::Connections;
 use crate::driver::{Driver, Job};
 use crate::error::{Error, Result};
 use crate::freezer::Freezer;
 use crate::images_dir::ImagesDir;
+use crate::labels::DumpGuard;
 use crate::log::LogPlace;
 use crate::options::Opts;
 use crate::pages::{Capture, Client, Pool, Writing};
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
 use crate::session::{Common, Session, operation};
 use crate::stop::Subject;
-use crate::transport::{Handed, Launch};
+use crate::strays::Strays;
+use crate::transport::{Handed, Launch, Link};
 use crate::{Criu, Dir, Hooks, Pid};
 
 /// Saves a process tree: what `criu dump` does.
@@ -43,6 +51,7 @@ pub struct Dump<'a> {
     pub(crate) common: Common<'a>,
     pid: Pid,
     overwrite: bool,
+    accept_label_loss: bool,
 }
 
 operation!(Dump);
@@ -52,7 +61,18 @@ impl<'a> Dump<'a> {
     pub fn new(pid: Pid, images: impl Into<Dir<'a>>) -> Self {
         let mut common = Common::with_actions(images.into(), "dump.log");
         common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
-        Self { common, pid, overwrite: false }
+        Self { common, pid, overwrite: false, accept_label_loss: false }
+    }
+
+    /// Whether tasks may lose their security labels. Unless it is so, a dump of tasks that carry one is refused
+    /// where CRIU cannot save it, or has not: see [`labels`](crate::labels).
+    pub fn accept_label_loss(mut self, on: bool) -> Self {
+        self.accept_label_loss = on;
+        self
+    }
+
+    pub(crate) fn accepts_label_loss(&self) -> bool {
+        self.accept_label_loss
     }
 
     /// Whether a checkpoint in the directory may be replaced. It comes back if the dump fails.
@@ -135,9 +155,24 @@ impl<'a> Dump<'a> {
         hooks: &mut dyn Hooks,
     ) -> Result<Captured> {
         let dump = self.clone().page_server_socket(&capture);
-        let result = dump.run_with(criu, &mut capture.hold(hooks, !self.leaves_tasks()));
+        let kills = !self.leaves_tasks();
+        // Without its pages it is no checkpoint, and must not replace one.
+        let (keep, kept) = mpsc::channel();
+        let session = dump.begin_and(criu, true, move |watched| match kills {
+            true => watched.keep(),
+            false => drop(keep.send(watched.keep_tasks())),
+        });
+        let result = session.and_then(|session| session.finish(&mut capture.hold(hooks, kills)));
         match result {
-            Ok(dumped) => Ok(Captured { dumped, writing: capture.write() }),
+            Ok(dumped) => {
+                let images = kept.try_recv().ok().flatten();
+                let writing = capture.write_and(move |written| {
+                    if let Some(images) = images.filter(|_| written) {
+                        images.keep();
+                    }
+                });
+                Ok(Captured { dumped, writing })
+            }
             Err(error) => {
                 let (_, failed) = capture.discard();
                 Err(failed.map_or(error, |first| {
@@ -155,8 +190,8 @@ impl<'a> Dump<'a> {
     /// Starts or reaches a criu, and asks nothing of it yet.
     ///
     /// # Errors
-    /// When an option is not valid or newer than this CRIU, the directory holds a checkpoint, or
-    /// criu does not start.
+    /// When an option is not valid or newer than this CRIU, the directory holds a checkpoint, a security
+    /// label cannot be saved, or criu does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Dumped>> {
         self.begin(criu, true)
     }
@@ -164,21 +199,72 @@ impl<'a> Dump<'a> {
     /// Starts, with CRIU stopping at its actions or, where nobody has a use for that, without: each
     /// stop costs a dump a tenth of a millisecond.
     fn begin(&self, criu: &Criu, actions: bool) -> Result<Session<Dumped>> {
+        self.begin_and(criu, actions, Watched::keep)
+    }
+
+    fn begin_and(
+        &self,
+        criu: &Criu,
+        actions: bool,
+        keep: impl FnOnce(Watched) + Send + 'static,
+    ) -> Result<Session<Dumped>> {
         let mut prepared = Prepared::new(&self.common, criu)?;
         prepared.message.notify_scripts = actions.then_some(true);
-        let watched = prepared.watch(&self.common, self.overwrite)?;
-        let subject = Subject::Tasks { root: self.pid };
-        let (job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
-        let link = criu.link(&Launch::default(), handed)?;
+        let mut watched = prepared.watch(&self.common, self.overwrite)?;
+        let images = self.compared(&prepared)?;
+        let subject = self.subject(&prepared.message);
+        let (mut job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
+        let mut link = criu.link(&Launch::default(), handed)?;
+        watched.look_after(self.pid, &job, &mut link);
+        job.watch(self.guard(criu, &link, images)?);
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         Ok(Session::new(driver, move |_, _| {
-            watched.keep();
-            Ok(Dumped::read(work))
+            let dumped = Dumped::read(work);
+            keep(watched);
+            Ok(dumped)
         }))
+    }
+
+    /// What a request works on. The memory of a lazy dump is saved last.
+    pub(crate) fn subject(&self, message: &CriuOpts) -> Subject {
+        let end = !self.leaves_tasks() && !message.lazy_pages();
+        Subject::Tasks { root: self.pid, end }
+    }
+
+    /// What to call the images directory; a path that leads to it, where there is one.
+    #[cfg(feature = "oci")]
+    pub(crate) fn images_path(&self) -> std::path::PathBuf {
+        self.common.opts.images.path()
+    }
+
+    /// The directory whose images are compared with the tasks' labels.
+    pub(crate) fn compared(&self, prepared: &Prepared) -> Result<Option<OwnedFd>> {
+        let streamed = prepared.message.stream();
+        let images = prepared.images.as_ref().filter(|_| !streamed && !self.accept_label_loss);
+        images.map(clone).transpose()
+    }
+
+    /// What looks after the tasks' labels.
+    pub(crate) fn guard(
+        &self,
+        criu: &Criu,
+        link: &Link,
+        images: Option<OwnedFd>,
+    ) -> Result<Option<DumpGuard>> {
+        match self.accept_label_loss {
+            true => Ok(None),
+            false => DumpGuard::before(criu, link, self.pid, images, &self.common.limits),
+        }
     }
 
     pub(crate) fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// The cgroup that stops the tasks.
+    pub(crate) fn freezer(&self) -> Option<PathBuf> {
+        let path = self.common.opts.freezer()?;
+        Some(OsStr::from_bytes(path).into())
     }
 
     pub(crate) fn overwrites(&self) -> bool {
@@ -238,6 +324,8 @@ pub(crate) struct Prepared {
 /// What has to be given back when a dump fails.
 #[derive(Debug)]
 pub(crate) struct Watched {
+    // First: large images take a while to be removed.
+    connections: Option<Arc<Connections>>,
     images: Option<ImagesDir>,
     freezer: Option<Freezer>,
 }
@@ -272,9 +360,22 @@ impl Prepared {
     ) -> (Job, Handed, Option<OwnedFd>) {
         let opts = Some(self.message);
         let request = CriuReq { r#type: kind.into(), opts, ..Default::default() };
-        let job =
-            Job { operation, request, subject, pids: Vec::new(), log: self.log, worker_ends: true };
+        let job = Job {
+            operation,
+            request,
+            subject,
+            strays: Strays::default(),
+            log: self.log,
+            worker_ends: true,
+            guard: None,
+        };
         (job, self.handed, self.work)
+    }
+
+    /// Looks at what a restore must not leave behind.
+    pub(crate) fn yard(&self) -> Result<Option<CgroupYard>> {
+        let work = self.work.as_ref().map(clone).transpose()?;
+        Ok(work.map(CgroupYard::watch))
     }
 
     /// Looks at what a failed dump must leave as it was.
@@ -283,19 +384,38 @@ impl Prepared {
         let images =
             self.images.as_ref().map(|images| ImagesDir::watch(clone(images)?, name, overwrite));
         let freezer = self.message.freeze_cgroup.as_deref().map(Freezer::watch);
-        Ok(Watched { images: images.transpose()?, freezer: freezer.flatten() })
+        Ok(Watched { images: images.transpose()?, freezer: freezer.flatten(), connections: None })
     }
 }
 
 impl Watched {
+    /// Looks at the connections of the tasks, too.
+    pub(crate) fn look_after(&mut self, root: Pid, job: &Job, link: &mut Link) {
+        let opts = job.request.opts.as_ref().filter(|_| link.numbers_processes_as_here());
+        self.connections = opts.and_then(|opts| Connections::watch(root, opts)).map(Arc::new);
+        match (&mut link.worker, &self.connections) {
+            (Some(worker), connections) => worker.connections.clone_from(connections),
+            (None, Some(connections)) => connections.expect(),
+            (None, None) => {}
+        }
+    }
+
     /// The dump is complete.
     pub(crate) fn keep(self) {
-        if let Some(images) = self.images {
+        if let Some(images) = self.keep_tasks() {
             images.keep();
         }
+    }
+
+    /// CRIU has done its part, and the images are not complete yet.
+    fn keep_tasks(self) -> Option<ImagesDir> {
         if let Some(freezer) = self.freezer {
             freezer.keep();
         }
+        if let Some(connections) = self.connections {
+            connections.keep();
+        }
+        self.images
     }
 }
 

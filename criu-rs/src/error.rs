@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::cause::Cause;
 use crate::hooks::Action;
+use crate::labels::LabelError;
 use crate::log::{LogExcerpt, is_harmless};
 use crate::rpc::ProtocolError;
 use crate::{Pid, Version};
@@ -91,6 +92,9 @@ pub enum Error {
         /// What the hook returned.
         source: HookError,
     },
+    /// A security label would be lost, or was. The tasks of a dump run on, nothing is left of a restore.
+    #[error(transparent)]
+    Label(#[from] LabelError),
     /// The operation was cancelled, or its deadline passed.
     #[error(transparent)]
     Stopped(#[from] Stopped),

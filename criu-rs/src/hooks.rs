@@ -127,6 +127,97 @@ pub trait Hooks {
 /// No hooks: CRIU goes on at every action.
 impl Hooks for () {}
 
+/// Methods that hand an action on to the hooks in a field.
+#[cfg(feature = "oci")]
+macro_rules! hand_on {
+    ($field:ident: $($method:ident),* $(,)?) => {
+        $(crate::hooks::hand_on!(@ $field $method);)*
+    };
+    (@ $field:ident setup_namespaces) => {
+        fn setup_namespaces(&mut self, root: crate::Pid) -> crate::HookResult {
+            self.$field.setup_namespaces(root)
+        }
+    };
+    (@ $field:ident post_restore) => {
+        fn post_restore(&mut self, root: crate::Pid) -> crate::HookResult {
+            self.$field.post_restore(root)
+        }
+    };
+    (@ $field:ident orphan_pts_master) => {
+        fn orphan_pts_master(&mut self, master: std::os::fd::OwnedFd) -> crate::HookResult {
+            self.$field.orphan_pts_master(master)
+        }
+    };
+    (@ $field:ident query_ext_files) => {
+        fn query_ext_files(&mut self) -> crate::HookResult<Vec<crate::External>> {
+            self.$field.query_ext_files()
+        }
+    };
+    (@ $field:ident other) => {
+        fn other(
+            &mut self,
+            action: &str,
+            root: Option<crate::Pid>,
+            fds: Vec<std::os::fd::OwnedFd>,
+        ) -> crate::HookResult {
+            self.$field.other(action, root, fds)
+        }
+    };
+    (@ $field:ident $method:ident) => {
+        fn $method(&mut self) -> crate::HookResult {
+            self.$field.$method()
+        }
+    };
+}
+
+#[cfg(feature = "oci")]
+pub(crate) use hand_on;
+
+/// Hooks of a caller's, and what else there is to do at one action when they have agreed.
+pub(crate) struct At<'a, F> {
+    pub(crate) hooks: &'a mut dyn Hooks,
+    pub(crate) action: Action,
+    pub(crate) then: F,
+}
+
+impl<F: FnMut() -> HookResult> At<'_, F> {
+    fn then(&mut self, action: Action) -> HookResult {
+        if action == self.action { (self.then)() } else { Ok(()) }
+    }
+}
+
+macro_rules! pass_on {
+    ($($method:ident($($argument:ident: $type:ty),*) $action:ident,)*) => {
+        $(fn $method(&mut self $(, $argument: $type)*) -> HookResult {
+            self.hooks.$method($($argument),*)?;
+            self.then(Action::$action)
+        })*
+    };
+}
+
+impl<F: FnMut() -> HookResult> Hooks for At<'_, F> {
+    pass_on! {
+        pre_stream() PreStream,
+        pre_dump() PreDump,
+        post_dump() PostDump,
+        pre_restore() PreRestore,
+        post_restore(root: Pid) PostRestore,
+        network_lock() NetworkLock,
+        network_unlock() NetworkUnlock,
+        setup_namespaces(root: Pid) SetupNamespaces,
+        post_setup_namespaces() PostSetupNamespaces,
+        pre_resume() PreResume,
+        post_resume() PostResume,
+        orphan_pts_master(master: OwnedFd) OrphanPtsMaster,
+        status_ready() StatusReady,
+        other(action: &str, root: Option<Pid>, fds: Vec<OwnedFd>) Other,
+    }
+
+    fn query_ext_files(&mut self) -> HookResult<Vec<External>> {
+        self.hooks.query_ext_files()
+    }
+}
+
 macro_rules! actions {
     ($($variant:ident = $name:literal,)*) => {
         /// An action CRIU stops at, in the order of CRIU's own list.

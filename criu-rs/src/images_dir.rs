@@ -106,7 +106,8 @@ impl Drop for ImagesDir {
     }
 }
 
-fn list(directory: &OwnedFd) -> nix::Result<HashSet<CString>> {
+/// The names in a directory.
+pub(crate) fn list(directory: &OwnedFd) -> nix::Result<HashSet<CString>> {
     // Opened anew: a duplicate would share its reading position with the original.
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut entries = Dir::openat(directory.as_fd(), ".", flags, Mode::empty())?;

@@ -42,6 +42,12 @@ impl<'fd> InheritFd<'fd> {
         Self { key: key.into(), source: Source::Borrowed(fd.as_fd()) }
     }
 
+    /// The same for a descriptor that is borrowed already.
+    #[cfg(feature = "oci")]
+    pub(crate) fn borrowed(key: impl Into<OsString>, fd: BorrowedFd<'fd>) -> Self {
+        Self { key: key.into(), source: Source::Borrowed(fd) }
+    }
+
     /// The same for a descriptor known by number, as `fd[NUMBER]:KEY` names it on a command line.
     ///
     /// The number is looked up when the restore starts; one that is not open then is an error.

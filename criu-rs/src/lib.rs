@@ -30,8 +30,14 @@
 //! * **Ending.** A deadline or [`Cancel`] ends criu and its helpers where that harms no task: at an
 //!   action, where CRIU undoes what it has begun, or else where no task is executing code of CRIU's.
 //! * **Pages.** [`Dump::capture`] has the shortest freeze; the module [`pages`] has a page server of our own.
+//! * **Pods.** [`Pod`] dumps several containers at one moment, all or none, [`PodRestore`] brings them back at one;
+//!   [`Sandbox`] has the namespaces that they share. [`SeccompState`] tells whether restored threads have the filters that they had.
+//! * **Looks before the freeze.** [`Dump::preflight`] says whether a dump will work and which options it needs,
+//!   [`Restore::preflight`] whether images go with this host: the module [`preflight`].
 //! * **Failures explain themselves.** An [`Error`] has CRIU's errno and message, what it printed, the
 //!   first real error in its log with the lines before, and for a known [`Cause`] what to do about it.
+//! * **No label is lost.** A task that is confined by AppArmor or SELinux comes back confined, or the operation is
+//!   refused: see [`labels`].
 //! * **Nothing half-done is left.** After a failed dump the tasks run on and the directory holds no
 //!   images of that run; after a failed restore there is no process.
 //!
@@ -57,10 +63,13 @@
 //! asked: whoever may connect to a root's `criu service` can have any process dumped into a directory
 //! of theirs (CRIU 4.1 lets everybody connect).
 
+pub mod bounds;
 mod cancel;
 mod cause;
 mod cgroup;
+mod cgroup_yard;
 mod check;
+mod connections;
 mod cpuinfo;
 mod criu;
 mod dir;
@@ -69,26 +78,39 @@ mod dump;
 mod error;
 mod external;
 mod freezer;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod gates;
 mod hooks;
 mod images_dir;
 mod inherit;
 mod kept_open;
+pub mod labels;
 mod log;
 mod memory;
+mod mountinfo;
 mod namespace;
+mod netlink;
 mod network;
+#[cfg(feature = "oci")]
+pub mod oci;
 mod options;
 mod page_server;
 pub mod pages;
 mod pid;
+mod pod;
 mod pre_dump;
+pub mod preflight;
 mod probe_cache;
 mod restore;
 pub mod rpc;
 mod safe_point;
+mod sandbox;
+mod seccomp;
 mod security;
 mod session;
 mod stop;
+mod strays;
 mod sys;
 mod tls;
 mod transport;
@@ -117,9 +139,14 @@ pub use network::{NetworkLock, Tcp};
 pub use options::{OPTIONS, OptionInfo};
 pub use page_server::{PageServer, RunningPageServer};
 pub use pid::Pid;
+pub use pod::{Pod, PodDumped, PodError, PodHooks, PodRestore, PodRestored};
 pub use pre_dump::{PreDump, PreDumpSession};
 pub use probe_cache::ProbeCache;
 pub use restore::{Parent, Restore, Restored};
+pub use sandbox::Sandbox;
+pub use seccomp::{
+    SeccompChange, SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
+};
 pub use security::{LsmProfile, MountContext};
 pub use session::Session;
 pub use tls::Tls;

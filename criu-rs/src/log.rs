@@ -11,6 +11,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use crate::bounds;
 use crate::error::InvalidValue;
 
 /// How much CRIU logs.
@@ -133,7 +134,7 @@ impl LogPlace {
         if stamp(&file) == self.before {
             return Ok(None);
         }
-        Ok(excerpt(&self.name, BufReader::new(file.take(MAX_LOG))))
+        Ok(excerpt(&self.name, BufReader::new(file.take(bounds::LOG.get()))))
     }
 }
 
@@ -142,7 +143,7 @@ fn stamp(file: &File) -> Option<Stamp> {
     Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
 }
 
-fn excerpt(file: &str, mut log: impl BufRead) -> Option<LogExcerpt> {
+pub(crate) fn excerpt(file: &str, mut log: impl BufRead) -> Option<LogExcerpt> {
     let mut found: Option<LogExcerpt> = None;
     let mut before: Vec<String> = Vec::new();
     for number in 1.. {
@@ -226,9 +227,6 @@ const MORE_ERRORS: usize = 31;
 
 /// Longest line kept. CRIU's own buffer for one is 1 KiB.
 const MAX_LINE: usize = 2048;
-
-/// As much of a log as is searched. A debugging log of 2,000 tasks has about 100 MiB.
-const MAX_LOG: u64 = 1 << 30;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,10 @@ pub enum Tcp {
     #[default]
     Refuse,
     /// Save and restore connections as they are. The restore needs it too; until then no packet may
-    /// reach the peer, which CRIU sees to for the time of the dump.
+    /// reach the peer, which CRIU sees to: see [`NetworkLock`].
+    ///
+    /// A dump that fails or is cancelled leaves the connections working. One whose criu somebody else kills
+    /// leaves them open, too, but a task that reads from one at that moment gets `EPERM`.
     Established,
     /// Drop connections: restored sockets are closed. A dump made so restores only so.
     Close,
@@ -21,6 +24,10 @@ pub enum Tcp {
 
 /// How CRIU keeps packets of saved connections away while their tasks are frozen: what
 /// `criu --network-lock` takes.
+///
+/// What it makes is there until a restore has brought the connections back, and goes with a dump that fails:
+/// should criu itself not take it away any more, this crate does, from Linux 5.6 on. A table of nftables that keeps
+/// nothing away, because criu ended before it came to the first connection, may stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NetworkLock {

@@ -109,6 +109,21 @@ impl<'a> Opts<'a> {
         self.message.leave_running() || self.message.leave_stopped()
     }
 
+    /// Whether the masters of terminals are handed over.
+    pub(crate) fn wants_masters(&self) -> bool {
+        self.message.orphan_pts_master()
+    }
+
+    /// The cgroup that stops the tasks of a dump.
+    pub(crate) fn freezer(&self) -> Option<&[u8]> {
+        self.message.freeze_cgroup.as_deref()
+    }
+
+    /// Everything but descriptors.
+    pub(crate) fn message(&self) -> &CriuOpts {
+        &self.message
+    }
+
     pub(crate) fn raw(&mut self, set: impl FnOnce(&mut CriuOpts)) {
         set(&mut self.message);
     }
@@ -670,7 +685,9 @@ options! {
         fn display_stats(o, on: bool) { o.message.display_stats = Some(on); }
         sets 70 "display_stats" "--display-stats" (3, 19); such as (true);
 
-        /// The security profile of the restored tasks, instead of the saved one.
+        /// The security profile of the restored tasks, instead of the saved one. Tasks that were saved
+        /// without one get none, which makes the restore fail; where profiles are stacked it takes the place
+        /// of the outer ones.
         on [Dump Restore]
         fn lsm_profile(o, profile: LsmProfile) {
             o.message.lsm_profile = Some(o.text("a security profile", profile.to_string()));

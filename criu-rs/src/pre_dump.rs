@@ -3,6 +3,7 @@
 use crate::driver::{Driver, Job};
 use crate::dump::{Prepared, Watched};
 use crate::error::{Error, Result};
+use crate::labels::DumpGuard;
 use crate::rpc::CriuReqType;
 use crate::session::{Common, Session, operation};
 use crate::stop::Subject;
@@ -71,7 +72,7 @@ impl<'a> PreDump<'a> {
         criu.require_version("a single pre-dump", Version::new(3, 17, 0))?;
         let prepared = Prepared::new(&self.common, criu)?;
         let watched = prepared.watch(&self.common, self.overwrite)?;
-        let subject = Subject::Tasks { root: self.pid };
+        let subject = Subject::Tasks { root: self.pid, end: false };
         let (job, handed, _) = prepared.into_job(CriuReqType::SinglePreDump, "pre-dump", subject);
         let link = criu.link(&Launch::default(), handed)?;
         let driver = Driver::new(link, job, self.common.limits.clone())?;
@@ -122,10 +123,10 @@ impl PreDumpSession {
     pub fn pre_dump(&mut self, pre_dump: &PreDump<'_>, hooks: &mut dyn Hooks) -> Result<()> {
         let PreDump { common, pid, overwrite } = pre_dump;
         let (watched, prepared) = self.prepare(common, *overwrite)?;
-        let subject = Subject::Tasks { root: *pid };
+        let subject = Subject::Tasks { root: *pid, end: false };
         let (mut job, handed, _) = prepared.into_job(CriuReqType::PreDump, "pre-dump", subject);
         job.worker_ends = false;
-        self.link = Some(self.exchange(job, handed, common, hooks)?);
+        self.link = Some(self.exchange(job, handed, common, |_, _, _| Ok(None), hooks)?);
         watched.keep();
         Ok(())
     }
@@ -135,10 +136,15 @@ impl PreDumpSession {
     /// # Errors
     /// See [`Error`]. The tasks run on, the pre-dumps made so far stay.
     pub fn dump(mut self, dump: &Dump<'_>, hooks: &mut dyn Hooks) -> Result<Dumped> {
-        let (watched, prepared) = self.prepare(&dump.common, dump.overwrites())?;
-        let subject = Subject::Tasks { root: dump.pid() };
+        let (mut watched, prepared) = self.prepare(&dump.common, dump.overwrites())?;
+        let images = dump.compared(&prepared)?;
+        let subject = dump.subject(&prepared.message);
         let (job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
-        self.exchange(job, handed, &dump.common, hooks)?;
+        let guard = |criu: &Criu, link: &mut Link, job: &Job| {
+            watched.look_after(dump.pid(), job, link);
+            dump.guard(criu, link, images)
+        };
+        self.exchange(job, handed, &dump.common, guard, hooks)?;
         watched.keep();
         Ok(Dumped::read(work))
     }
@@ -155,12 +161,13 @@ impl PreDumpSession {
 
     fn exchange(
         &mut self,
-        job: Job,
+        mut job: Job,
         handed: Handed,
         common: &Common<'_>,
+        guard: impl FnOnce(&Criu, &mut Link, &Job) -> Result<Option<DumpGuard>>,
         hooks: &mut dyn Hooks,
     ) -> Result<Link> {
-        let link = match self.link.take() {
+        let mut link = match self.link.take() {
             Some(mut link) => {
                 link.hand(handed)?;
                 link
@@ -168,6 +175,8 @@ impl PreDumpSession {
             None => self.criu.link(&Launch::default(), handed)?,
         };
         self.failed = true;
+        let guard = guard(&self.criu, &mut link, &job)?;
+        job.watch(guard);
         let (_, link) = Driver::new(link, job, common.limits.clone())?.finish(hooks)?;
         self.failed = false;
         Ok(link)

@@ -4,16 +4,17 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
 
-use criu_images::proto::PstreeEntry;
-use criu_images::{Image, RestoreStats, kind};
+use criu_images::RestoreStats;
 use nix::sys::signal::Signal;
 
 use crate::driver::{Driver, Finished};
 use crate::dump::{Prepared, read_file};
 use crate::error::Result;
+use crate::labels::RestoreGuard;
 use crate::rpc::CriuReqType;
 use crate::session::{Common, Session, operation};
 use crate::stop::Subject;
+use crate::strays::Strays;
 use crate::sys::fd;
 use crate::transport::Launch;
 use crate::{Criu, Dir, Hooks, Pid, tree};
@@ -45,6 +46,7 @@ use crate::{Criu, Dir, Hooks, Pid, tree};
 #[derive(Clone, Debug)]
 pub struct Restore<'a> {
     pub(crate) common: Common<'a>,
+    accept_label_loss: bool,
 }
 
 operation!(Restore);
@@ -52,7 +54,25 @@ operation!(Restore);
 impl<'a> Restore<'a> {
     /// A restore from the directory `images`.
     pub fn new(images: impl Into<Dir<'a>>) -> Self {
-        Self { common: Common::with_actions(images.into(), "restore.log") }
+        let common = Common::with_actions(images.into(), "restore.log");
+        Self { common, accept_label_loss: false }
+    }
+
+    /// Whether tasks may come back with other security labels than the images or
+    /// [`lsm_profile`](Self::lsm_profile) say. Unless it is so, the restore is refused: see
+    /// [`labels`](crate::labels).
+    pub fn accept_label_loss(mut self, on: bool) -> Self {
+        self.accept_label_loss = on;
+        self
+    }
+
+    pub(crate) fn accepts_label_loss(&self) -> bool {
+        self.accept_label_loss
+    }
+
+    /// Whether it hands over the masters of terminals.
+    pub(crate) fn wants_masters(&self) -> bool {
+        self.common.opts.wants_masters()
     }
 
     /// Restores.
@@ -74,19 +94,33 @@ impl<'a> Restore<'a> {
     /// Starts or reaches a criu, and asks nothing of it yet.
     ///
     /// # Errors
-    /// When an option is not valid or newer than this CRIU, or criu does not start.
+    /// When an option is not valid or newer than this CRIU, a security label cannot be given back, or criu does not
+    /// start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
         let prepared = Prepared::new(&self.common, criu)?;
         let becomes_another = !prepared.message.exec_cmd.is_empty();
         let launch = Launch { shell_job: prepared.message.shell_job(), ..Default::default() };
-        let pids = prepared.images.as_ref().map(image_pids).unwrap_or_default();
-        let subject = Subject::Restored { root: None, image_root: pids.first().copied() };
+        let yard = prepared.yard()?;
+        let strays = Strays::of(prepared.images.as_ref(), criu);
+        let guard = match self.accept_label_loss {
+            true => None,
+            false => {
+                let images = prepared.images.as_ref().filter(|_| !prepared.message.stream());
+                let profile = prepared.message.lsm_profile.as_deref();
+                RestoreGuard::before(criu, images, profile, &self.common.limits)?
+            }
+        };
+        let subject = Subject::Restored { root: None, image_root: strays.root() };
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Restore, "restore", subject);
         job.worker_ends = !becomes_another;
-        job.pids = pids;
+        job.strays = strays;
+        job.watch(guard);
         let link = criu.link(&launch, handed)?;
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         Ok(Session::new(driver, move |finished, driver| {
+            if let Some(yard) = yard {
+                yard.keep();
+            }
             let mut restored = Restored::read(finished, work)?;
             let worker = driver.into_link().worker.filter(|_| becomes_another);
             restored.parent = worker.map(|worker| {
@@ -96,19 +130,6 @@ impl<'a> Restore<'a> {
             Ok(restored)
         }))
     }
-}
-
-/// The process ids in the images, the root's first. What cannot be read has none: CRIU will say so.
-fn image_pids(images: &OwnedFd) -> Vec<Pid> {
-    let bytes = read_file(images, "pstree.img").unwrap_or_default();
-    let mut pids = Vec::new();
-    if let Ok(mut image) = Image::parse("pstree.img", &bytes, kind::PSTREE) {
-        while let Ok(Some(entry)) = image.next_entry() {
-            let task = entry.decode::<PstreeEntry>().ok();
-            pids.extend(task.and_then(|task| Pid::try_from(task.pid).ok()));
-        }
-    }
-    pids
 }
 
 /// A restored process tree.

@@ -29,13 +29,21 @@ use crate::tree;
 pub(crate) fn hold(criu: Pid, root: Pid) -> bool {
     let processes = tree::descendants(criu);
     processes.iter().copied().for_each(stop);
-    let safe = tree::descendants(root).into_iter().all(|pid| is_safe(pid, &processes));
+    let safe = !processes.iter().any(|pid| is_at_rules(*pid))
+        && tree::descendants(root).into_iter().all(|pid| is_safe(pid, &processes));
     if !safe {
         for pid in processes {
             let _ = kill(pid.nix(), Signal::SIGCONT);
         }
     }
     safe
+}
+
+/// Whether it is iptables, which may hold the lock that others need to undo what it does.
+fn is_at_rules(pid: Pid) -> bool {
+    let program = Process::new(pid.as_raw()).and_then(|process| process.exe());
+    let name = program.ok().and_then(|program| program.file_name()?.to_str().map(str::to_owned));
+    name.is_some_and(|name| name.contains("tables"))
 }
 
 /// Stops a process and waits until it has stopped.

@@ -8,8 +8,9 @@ use crate::error::InvalidValue;
 /// The profile or label that restored tasks get instead of the saved one: what
 /// `criu --lsm-profile` takes.
 ///
-/// A CRIU built without the module in question (Debian's is built without SELinux) takes the option
-/// and does nothing.
+/// A CRIU built without the module in question (Debian's is built without SELinux) says that the kernel lacks it, and
+/// none gives a label to a task that was saved without one. Both are refused by
+/// [`Restore`](crate::Restore): see [`labels`](crate::labels).
 ///
 /// ```
 /// use criu_rs::LsmProfile;

@@ -14,7 +14,8 @@ use crate::{Cancel, Pid};
 /// [`Session::finish`] asks and waits. A program with an event loop calls [`Session::advance`]
 /// instead, whenever the session's descriptor is readable.
 ///
-/// Dropping a session that is not over ends criu at a safe point and undoes what it has begun.
+/// Dropping a session that is not over ends criu at a safe point and undoes what it has begun; a dump whose tasks are
+/// already being killed is completed.
 ///
 /// ```no_run
 /// use criu_rs::{Criu, Dump, Pid};
@@ -84,6 +85,20 @@ impl<T> Session<T> {
             (result, driver, _guards) => {
                 drop(driver);
                 result.map(|_| None)
+            }
+        }
+    }
+}
+
+impl<T> Drop for Session<T> {
+    fn drop(&mut self) {
+        // What is saved is not undone: its tasks are being killed.
+        if !self.driver.as_mut().is_some_and(Driver::hurry_if_saved) {
+            return;
+        }
+        while let Ok(None) = self.advance(&mut ()) {
+            if self.driver.as_ref().is_none_or(|driver| driver.wait().is_err()) {
+                return;
             }
         }
     }

@@ -16,7 +16,11 @@ pub(crate) enum Subject {
     Tasks {
         /// Their root.
         root: Pid,
+        /// Whether they are killed in the end.
+        end: bool,
     },
+    /// Tasks that are saved, and just being killed.
+    Saved,
     /// Tasks in the making, of which none may be left.
     Restored {
         /// The root, once CRIU has named it.
@@ -119,9 +123,16 @@ impl Ending {
             return Next::Wait(now);
         }
         let how = match worker.subject {
-            Subject::Tasks { root } if safe_point::hold(worker.pid(), root) => StopMethod::Killed,
+            Subject::Tasks { root, .. } if safe_point::hold(worker.pid(), root) => {
+                if let Some(connections) = &worker.connections {
+                    connections.release();
+                }
+                StopMethod::Killed
+            }
             Subject::Tasks { .. } if now < since + WINDOW => return Next::Wait(now + TICK),
-            Subject::Tasks { .. } => StopMethod::KilledUnsafely,
+            // It is about to be done.
+            Subject::Saved if now < since + WINDOW => return Next::Wait(now + TICK),
+            Subject::Tasks { .. } | Subject::Saved => StopMethod::KilledUnsafely,
             // What it has made is adopted by others when it ends.
             Subject::Restored { .. } if !halt(worker) => return Next::Wait(now),
             Subject::Restored { root, image_root } => {
@@ -133,7 +144,7 @@ impl Ending {
         // A stopped process takes SIGTERM as soon as it goes on, before anything else.
         worker.signal_group(Signal::SIGTERM);
         worker.signal_group(Signal::SIGCONT);
-        self.ended = Some((how, now));
+        self.ended = Some((how, Instant::now()));
         Next::Wait(now + TICK)
     }
 }

@@ -24,6 +24,20 @@ pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
     found
 }
 
+/// Every process that this one sees.
+#[cfg(feature = "oci")]
+pub(crate) fn all() -> Vec<Pid> {
+    let all = procfs::process::all_processes().into_iter().flatten().flatten();
+    all.filter_map(|process| Pid::try_from(process.pid()).ok()).collect()
+}
+
+/// Whether a process is the first of its pid namespace.
+#[cfg(feature = "oci")]
+pub(crate) fn is_first(pid: Pid) -> bool {
+    let status = Process::new(pid.as_raw()).and_then(|process| process.status());
+    status.is_ok_and(|status| status.nspid.and_then(|ids| ids.last().copied()) == Some(1))
+}
+
 /// The children of all threads of a process.
 pub(crate) fn children(pid: Pid) -> Vec<Pid> {
     let Ok(tasks) = Process::new(pid.as_raw()).and_then(|process| process.tasks()) else {
@@ -35,6 +49,19 @@ pub(crate) fn children(pid: Pid) -> Vec<Pid> {
         .flatten()
         .filter_map(|child| Pid::try_from(child).ok())
         .collect()
+}
+
+/// The threads of a process.
+pub(crate) fn threads(pid: Pid) -> Vec<Pid> {
+    let tasks = Process::new(pid.as_raw()).and_then(|process| process.tasks());
+    let ids = tasks.into_iter().flatten().flatten().map(|task| Pid::try_from(task.tid));
+    ids.flatten().collect()
+}
+
+/// Whether a process has a tracer.
+pub(crate) fn is_traced(pid: Pid) -> bool {
+    let status = Process::new(pid.as_raw()).and_then(|process| process.status());
+    status.is_ok_and(|status| status.tracerpid > 0)
 }
 
 /// Bytes of memory of a tree that a dump saves, about: what is written and shared without a file. Processes that
@@ -108,9 +135,23 @@ pub(crate) fn started_at(pid: Pid) -> Option<u64> {
     Some(Process::new(pid.as_raw()).ok()?.stat().ok()?.starttime)
 }
 
+/// Whether the process that was started then still lives.
+pub(crate) fn is_alive(pid: Pid, since: u64) -> bool {
+    started_at(pid) == Some(since) && !is_zombie(pid)
+}
+
+/// The same, and nothing has killed it: one with much memory takes its time to go.
+pub(crate) fn lives_on(pid: Pid, since: u64) -> bool {
+    let Ok(process) = Process::new(pid.as_raw()) else { return false };
+    let is_exiting = process.stat().is_ok_and(|stat| stat.flags & PF_EXITING != 0);
+    let sigkill = 1 << (Signal::SIGKILL as u32 - 1);
+    let is_killed = process.status().is_ok_and(|now| (now.sigpnd | now.shdpnd) & sigkill != 0);
+    is_alive(pid, since) && !is_exiting && !is_killed
+}
+
 fn is_zombie(pid: Pid) -> bool {
     let stat = Process::new(pid.as_raw()).and_then(|process| process.stat());
-    stat.is_ok_and(|stat| stat.state == 'Z')
+    stat.is_ok_and(|stat| matches!(stat.state, 'Z' | 'X'))
 }
 
 /// Waits for a child of this process to end, and reaps it.
@@ -127,6 +168,9 @@ pub(crate) fn wait(child: Pid) -> io::Result<ExitStatus> {
         }
     }
 }
+
+/// A flag of the kernel's in /proc/PID/stat.
+const PF_EXITING: u32 = 4;
 
 /// Rounds of stopping before killing; each finds what the one before left unstopped for a moment.
 const MAX_ROUNDS: usize = 64;

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -20,7 +20,8 @@ use super::server::{Counters, Limits};
 use super::session::{Session, Step};
 use super::socket::{Socket, wide_pair};
 use super::store::Store;
-use crate::{External, HookResult, Hooks, Pid};
+use crate::hooks::At;
+use crate::{Action, Hooks, Pid};
 
 /// Memory that captures go into, there from the beginning: huge pages where the machine has them. It is meant to be
 /// used again, because memory that has been used is what makes a capture quick.
@@ -95,7 +96,8 @@ impl Writing {
     /// Waits until everything is written. The pool comes back in any case.
     ///
     /// # Errors
-    /// Those of files. There is no pagemap then.
+    /// Those of files. There is no pagemap then; after [`Dump::capture`](crate::Dump::capture) none of the dump's
+    /// images, and a checkpoint that it was to replace is back.
     pub fn wait(self) -> (Option<Pool>, Result<Received, PagesError>) {
         match self.thread.join() {
             Ok((pool, result)) => (Some(pool), result),
@@ -124,7 +126,7 @@ pub struct Capture {
     /// criu's end.
     socket: OwnedFd,
     received: Receiver<Result<u64, String>>,
-    go: Sender<bool>,
+    go: Sender<Option<Done>>,
     outcome: Receiver<Result<(), String>>,
     written: Arc<AtomicU64>,
     thread: JoinHandle<Ended>,
@@ -167,8 +169,14 @@ impl Capture {
         let written = Arc::new(AtomicU64::new(0));
         let progress = Arc::clone(&written);
         let thread = thread::Builder::new().name("capture".into()).spawn(move || {
-            let turn = Turn { sent: sent.clone(), wait, written: progress };
+            let done = Arc::new(Mutex::new(None));
+            let turn =
+                Turn { sent: sent.clone(), wait, done: Arc::clone(&done), written: progress };
             let result = run(&mut pool.0, Socket::from(ours), turn);
+            let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(done) = done {
+                done(result.is_ok());
+            }
             if let Err(error) = &result {
                 let _ = sent.send(Err(error.to_string()));
             }
@@ -180,29 +188,38 @@ impl Capture {
 
     /// Hooks that call others, and, if the dump kills its tasks, keep it from that until their memory is where it
     /// belongs. Memory that cannot be written fails the dump.
-    pub fn hold<'h>(&'h self, hooks: &'h mut dyn Hooks, kills: bool) -> Held<'h> {
-        Held { hooks, capture: self, kills }
+    pub fn hold<'h>(&'h self, hooks: &'h mut dyn Hooks, kills: bool) -> impl Hooks + 'h {
+        let then = move || match kills {
+            true => Ok(self.write_now()?),
+            false => Ok(()),
+        };
+        At { hooks, action: Action::PostDump, then }
     }
 
     /// Writes what has come, and waits until it is where it belongs.
     fn write_now(&self) -> Result<(), String> {
-        let _ = self.go.send(true);
+        let _ = self.go.send(Some(Box::new(|_| ())));
         let lost = |_| "the thread that writes has ended".to_owned();
         self.outcome.recv().map_err(lost)?
     }
 
     /// The dump has succeeded: writes what has come.
     pub fn write(self) -> Writing {
+        self.write_and(|_| ())
+    }
+
+    /// The same, and then tells whether it is written.
+    pub(crate) fn write_and(self, done: impl FnOnce(bool) + Send + 'static) -> Writing {
         drop(self.socket);
         let bytes = self.received.recv().ok().and_then(Result::ok).unwrap_or(0);
-        let _ = self.go.send(true);
+        let _ = self.go.send(Some(Box::new(done)));
         Writing { written: self.written, bytes, thread: self.thread }
     }
 
     /// The dump has failed: gives the pool back, and says whether it was the capture that failed first.
     pub fn discard(self) -> (Option<Pool>, Option<PagesError>) {
         drop(self.socket);
-        let _ = self.go.send(false);
+        let _ = self.go.send(None);
         match self.thread.join() {
             // The dump has ended, and with it what it sends.
             Ok((pool, Ok(_) | Err(PagesError::Stopped | PagesError::Gone(_)))) => {
@@ -217,18 +234,21 @@ impl Capture {
 /// What a capture's thread says to, and hears from, whoever drives the dump.
 struct Turn {
     sent: Sender<Result<u64, String>>,
-    wait: Receiver<bool>,
+    wait: Receiver<Option<Done>>,
+    done: Arc<Mutex<Option<Done>>>,
     written: Arc<AtomicU64>,
 }
+
+/// What is to be done when everything is written, or cannot be.
+type Done = Box<dyn FnOnce(bool) + Send>;
 
 impl Turn {
     /// So many bytes of pages have come: waits until the tasks run on, or are to be ended.
     fn wait(&self, bytes: u64) -> Result<(), PagesError> {
         let _ = self.sent.send(Ok(bytes));
-        match self.wait.recv().unwrap_or(false) {
-            true => Ok(()),
-            false => Err(PagesError::Stopped),
-        }
+        let done = self.wait.recv().unwrap_or(None).ok_or(PagesError::Stopped)?;
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+        Ok(())
     }
 }
 
@@ -303,56 +323,6 @@ fn collect(pool: &mut [u8], socket: &mut Socket) -> Result<(usize, u64), PagesEr
             }
             Step::Get { .. } | Step::Ended => return Err(PagesError::Gone(end as u64)),
         }
-    }
-}
-
-/// Keeps CRIU from killing tasks before their memory is where it belongs.
-#[allow(missing_debug_implementations, reason = "the hooks are somebody else's")]
-pub struct Held<'h> {
-    hooks: &'h mut dyn Hooks,
-    capture: &'h Capture,
-    kills: bool,
-}
-
-impl Hooks for Held<'_> {
-    fn post_dump(&mut self) -> HookResult {
-        self.hooks.post_dump()?;
-        match self.kills {
-            true => Ok(self.capture.write_now()?),
-            false => Ok(()),
-        }
-    }
-
-    fn pre_stream(&mut self) -> HookResult {
-        self.hooks.pre_stream()
-    }
-
-    fn pre_dump(&mut self) -> HookResult {
-        self.hooks.pre_dump()
-    }
-
-    fn network_lock(&mut self) -> HookResult {
-        self.hooks.network_lock()
-    }
-
-    fn network_unlock(&mut self) -> HookResult {
-        self.hooks.network_unlock()
-    }
-
-    fn orphan_pts_master(&mut self, master: OwnedFd) -> HookResult {
-        self.hooks.orphan_pts_master(master)
-    }
-
-    fn status_ready(&mut self) -> HookResult {
-        self.hooks.status_ready()
-    }
-
-    fn query_ext_files(&mut self) -> HookResult<Vec<External>> {
-        self.hooks.query_ext_files()
-    }
-
-    fn other(&mut self, action: &str, root: Option<Pid>, fds: Vec<OwnedFd>) -> HookResult {
-        self.hooks.other(action, root, fds)
     }
 }
 

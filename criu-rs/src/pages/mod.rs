@@ -32,7 +32,7 @@ mod tls;
 
 use criu_images::memory::PageSize;
 
-pub use capture::{Capture, Held, Pool, Writing};
+pub use capture::{Capture, Pool, Writing};
 pub use client::{Client, Sent};
 pub use error::PagesError;
 pub use proto::{Command, Header, Layout};

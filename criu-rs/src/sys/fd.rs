@@ -2,8 +2,11 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -31,6 +34,17 @@ pub(crate) fn signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
+/// `pidfd_getfd(2)`: a copy of another process's descriptor, close-on-exec. Linux 5.6.
+pub(crate) fn copy_of(pid: Pid, number: RawFd) -> io::Result<OwnedFd> {
+    let process = open(pid)?;
+    let process = process.as_fd().as_raw_fd();
+    // SAFETY: pidfd_getfd takes three integers and touches no memory of ours; the pidfd is open.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, number, 0) })?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// A duplicate of the descriptor with this number, close-on-exec, numbered `least` or above.
 pub(crate) fn duplicate(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes two integers; a number that is not open yields EBADF. Duplicating
@@ -38,4 +52,23 @@ pub(crate) fn duplicate(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
     let fd = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) })?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What the kernel calls the protocol of a socket, which is given by its link in /proc: `TCP`, `UNIX-STREAM`,
+/// `PACKET`. Nothing where it does not tell, or the socket is gone.
+pub(crate) fn socket_protocol(link: &Path) -> Option<String> {
+    let path = CString::new(link.as_os_str().as_bytes()).ok()?;
+    let mut name = [0u8; 64];
+    // SAFETY: both strings end with a NUL and outlive the call, and the buffer has the length that is given.
+    let length = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            c"system.sockprotoname".as_ptr(),
+            name.as_mut_ptr().cast(),
+            name.len(),
+        )
+    };
+    let name = name.get(..usize::try_from(length).ok()?)?;
+    let name = name.split(|&byte| byte == 0).next()?;
+    Some(String::from_utf8_lossy(name).into_owned())
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
 pub(crate) mod fd;
+pub(crate) mod ptrace;
 pub(crate) mod seqpacket;
 pub(crate) mod spawn;
 

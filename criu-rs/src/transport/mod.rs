@@ -19,6 +19,7 @@ pub(crate) use libcriu::{Library, Served};
 pub(crate) use worker::Worker;
 
 use crate::Pid;
+use crate::bounds;
 use crate::error::{Error, Result};
 use crate::rpc::ProtocolError;
 use crate::stop::Subject;
@@ -98,6 +99,16 @@ pub(crate) enum Heard {
 }
 
 impl Transport {
+    /// Whether all requests share a connection.
+    pub(crate) fn is_one_connection(&self) -> bool {
+        matches!(self, Self::Connected(_))
+    }
+
+    /// Whether libcriu is in between.
+    pub(crate) fn is_libcriu(&self) -> bool {
+        !matches!(self, Self::Swrk(_) | Self::Service(_) | Self::Connected(_))
+    }
+
     pub(crate) fn open(&self, launch: &Launch<'_>, mut handed: Handed) -> Result<Link> {
         #[cfg(feature = "libcriu")]
         let mut served = None;
@@ -179,14 +190,14 @@ impl Link {
 
     /// What CRIU has to say, if anything yet.
     pub(crate) fn receive(&self) -> Result<Heard> {
-        let received = seqpacket::receive(&self.socket, MAX_PACKET)
+        let received = seqpacket::receive(&self.socket, bounds::length(&bounds::PACKET))
             .map_err(|source| Error::system("hear from criu", source))?;
         match received {
             Received::Packet(packet) => Ok(Heard::Packet(packet)),
             Received::Nothing => Ok(Heard::Nothing),
             Received::Closed => Ok(Heard::Closed),
             Received::TooLarge(size) => {
-                Err(ProtocolError::TooLarge { size, limit: MAX_PACKET }.into())
+                Err(ProtocolError::TooLarge { size, limit: bounds::length(&bounds::PACKET) }.into())
             }
         }
     }
@@ -219,6 +230,12 @@ impl Link {
             let theirs = namespace(&peer.pid().to_string());
             theirs.is_some() && theirs == namespace("self")
         })
+    }
+
+    /// The criu that does the work, as far as that is known; else this process, whose child it may be.
+    pub(crate) fn criu(&self) -> Pid {
+        let peer = || getsockopt(&self.socket, sockopt::PeerCredentials).ok();
+        self.pid().or_else(|| Pid::new(peer()?.pid())).unwrap_or_else(Pid::this)
     }
 
     /// Tells the other side that nothing more will come from here.
@@ -255,7 +272,3 @@ const WORKER_SOCKET: RawFd = 3;
 
 /// The first descriptor put into a worker.
 const FIRST_PLACED: RawFd = WORKER_SOCKET + 1;
-
-/// Largest packet taken. CRIU's replies have some hundred bytes; the text of an error is the longest
-/// part, and its buffer for that is below 64 KiB.
-const MAX_PACKET: usize = 1 << 20;

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -13,6 +14,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::pipe2;
 
 use super::{Launch, WORKER_SOCKET};
+use crate::connections::Connections;
 use crate::log::printable;
 use crate::stop::{Ending, Subject};
 use crate::sys::{fd, spawn};
@@ -30,6 +32,8 @@ pub(crate) struct Worker {
     own_group: bool,
     /// What it is at work on.
     pub(crate) subject: Subject,
+    /// What it holds of them, to be let go before it is ended.
+    pub(crate) connections: Option<Arc<Connections>>,
     /// Whether processes of its group live on after it: a page server in the background.
     pub(crate) helpers_stay: bool,
     ended: Option<ExitStatus>,
@@ -64,6 +68,7 @@ impl Worker {
             tail: Vec::new(),
             own_group: program.own_group,
             subject: Subject::None,
+            connections: None,
             helpers_stay: false,
             ended: None,
         })

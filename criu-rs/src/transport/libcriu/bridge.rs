@@ -12,9 +12,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use prost::Message;
 
 use super::{Library, Refusal};
+use crate::bounds::{self, PACKET};
 use crate::rpc::{CriuNotify, CriuReq, CriuReqType, CriuResp};
 use crate::sys::seqpacket::{self, Received};
-use crate::transport::MAX_PACKET;
 
 /// Where libcriu's callback, which has no word for whom it is called, finds the operation of its thread.
 pub(super) struct Bridge {
@@ -58,7 +58,10 @@ impl Bridge {
     fn ask(&mut self, action: &CStr, argument: *mut c_void) -> bool {
         if !self.forward {
             // An operation that is to stop has hung up.
-            return !matches!(seqpacket::receive(&self.socket, MAX_PACKET), Ok(Received::Closed));
+            return !matches!(
+                seqpacket::receive(&self.socket, bounds::length(&PACKET)),
+                Ok(Received::Closed)
+            );
         }
         // SAFETY: the argument is what libcriu has just called back with.
         let pid = unsafe { (self.notify_pid)(argument) };
@@ -112,7 +115,7 @@ pub(super) extern "C" fn notified(action: *mut c_char, argument: *mut c_void) ->
 /// Waits for a packet; `None` when none will come.
 pub(super) fn hear(socket: BorrowedFd<'_>) -> Option<Vec<u8>> {
     loop {
-        match seqpacket::receive(socket, MAX_PACKET) {
+        match seqpacket::receive(socket, bounds::length(&PACKET)) {
             Ok(Received::Packet(packet)) => return Some(packet.bytes),
             Ok(Received::Nothing) => {
                 let _ = poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::NONE);

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use procfs::Current;
 use prost::Message;
@@ -75,6 +76,25 @@ fn ticks() -> Option<u64> {
     let ticks = u128::from(procfs::ticks_per_second()) * uptime.as_millis() / 1000;
     u64::try_from(ticks).ok()
 }
+
+/// Waits until the thread before this one has its criu. libcriu starts one with all descriptors that are open: of two that are
+/// started at once each could keep the other's connection, and wait for its end for ever.
+fn wait_for_turn() {
+    static LAST: Mutex<Option<(i32, Instant)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    while let Some((thread, since)) = *last {
+        let children = std::fs::read_to_string(format!("/proc/self/task/{thread}/children"));
+        // A thread that has ended is no longer there.
+        if since.elapsed() > START_TIME || children.map_or(true, |children| !children.is_empty()) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    *last = Some((nix::unistd::gettid().as_raw(), Instant::now()));
+}
+
+/// How long libcriu may take to start its criu.
+const START_TIME: Duration = Duration::from_millis(100);
 
 impl Library {
     /// Takes one request from a socket.
@@ -144,6 +164,7 @@ impl Library {
             let bridge = Bridge::new(self, socket.as_fd(), forward)?;
             BRIDGE.set(Some(bridge));
         }
+        wait_for_turn();
         let status = match kind {
             CriuReqType::Dump => options.run(c"criu_local_dump"),
             CriuReqType::SinglePreDump => options.run(c"criu_local_pre_dump"),

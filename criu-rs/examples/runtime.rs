@@ -1,0 +1,99 @@
+//! A checkpoint and a restore as an OCI runtime has to do them, in full:
+//!
+//! ```sh
+//! runtime checkpoint BUNDLE PID IMAGES
+//! runtime restore BUNDLE ID IMAGES STATE [CONSOLE-SOCKET]
+//! ```
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use criu_rs::oci::{Cgroups, ConsoleSocket, Container, RestoreHooks};
+use criu_rs::{Criu, HookResult, Hooks, Pid, Tcp};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Does what the command line says.
+pub fn run(words: &[&str]) -> Result {
+    match *words {
+        ["checkpoint", bundle, pid, images] => checkpoint(bundle, pid.parse()?, images),
+        ["restore", bundle, id, images, state] => restore(bundle, id, images, state, None),
+        ["restore", bundle, id, images, state, console] => {
+            restore(bundle, id, images, state, Some(ConsoleSocket::new(console)))
+        }
+        _ => Err("wanted: checkpoint BUNDLE PID IMAGES, or restore BUNDLE ID IMAGES STATE".into()),
+    }
+}
+
+/// Saves a container whose first process is `pid`, and ends it.
+fn checkpoint(bundle: &str, pid: Pid, images: &str) -> Result {
+    // What config.json and the live container say: external mounts and namespaces, the freezer, the streams.
+    let container = Container::open(bundle)?;
+    let checkpoint = container.checkpoint(pid)?;
+    for external in checkpoint.external() {
+        println!("stays outside: {external}");
+    }
+
+    // The rest is what the user of the runtime asked for.
+    let dump = checkpoint
+        .dump(images)
+        .tcp(Tcp::Established)
+        .file_locks(true)
+        .deadline(Duration::from_secs(60));
+    let dumped = checkpoint.run(&dump, &Criu::new(), &mut ())?;
+    println!("frozen for {:?}", dumped.stats?.frozen);
+    Ok(())
+}
+
+/// What this runtime has to do itself while CRIU restores.
+struct Adopt<'a> {
+    state: &'a Path,
+}
+
+impl Hooks for Adopt<'_> {
+    /// Everything is made, nothing runs yet: the last moment to refuse.
+    fn post_restore(&mut self, root: Pid) -> HookResult {
+        Ok(std::fs::write(self.state.join("pid"), root.to_string())?)
+    }
+}
+
+/// Brings a container back.
+fn restore(
+    bundle: &str,
+    id: &str,
+    images: &str,
+    state: &str,
+    console: Option<ConsoleSocket>,
+) -> Result {
+    // The sources of external mounts, the namespaces to join, labels, cgroups: values to look at.
+    let container = Container::open(bundle)?.cgroups(Cgroups::at(format!("/runtime/{id}"))?);
+    let restoring = container.restoring(images)?;
+    for mount in restoring.mounts() {
+        println!("{} comes from {}", mount.point.display(), mount.source.display());
+    }
+
+    // Mount points, a root for CRIU, descriptors of namespaces: they go with `prepared`.
+    let prepared = restoring.prepare(state)?;
+    let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let restore = prepared
+        .restore_with(images, [input.as_fd(), output.as_fd(), error.as_fd()])
+        .tcp(Tcp::Established)
+        .file_locks(true)
+        .deadline(Duration::from_secs(60));
+
+    // The hooks of config.json run when the namespaces are there; then those of this runtime.
+    let mut adopt = Adopt { state: Path::new(state) };
+    let mut hooks = RestoreHooks::new(&container, id, &mut adopt);
+    if let Some(console) = console {
+        hooks = hooks.console(console);
+    }
+    let restored = prepared.run(&restore, &Criu::new(), &mut hooks)?;
+    println!("{id} runs again as process {}", restored.pid);
+    Ok(())
+}

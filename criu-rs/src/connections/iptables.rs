@@ -1,0 +1,66 @@
+//! The rules that CRIU makes with iptables.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use super::connection::Ends;
+
+/// Removes the rules for connections from the network that this thread is in, and with `whole` those for all of it.
+pub(super) fn remove(connections: &[Ends], whole: bool) {
+    let mut rules: HashMap<&str, HashSet<String>> = HashMap::new();
+    if whole {
+        rules = ["iptables", "ip6tables"].into_iter().map(|name| (name, HashSet::new())).collect();
+    }
+    for ends in connections {
+        let program = if ends[0].0.is_ipv4() { "iptables" } else { "ip6tables" };
+        rules.entry(program).or_default().extend(of(ends));
+    }
+    for (program, rules) in rules {
+        let Some(listed) = run(program, &["-S"], "") else { continue };
+        let is_ours = |line: &&str| rules.contains(*line) || whole && FOR_ALL.contains(line);
+        let ours = listed.lines().filter(is_ours).map(|line| match line {
+            "-N CRIU" => "-F CRIU\n-X CRIU\n".to_owned(),
+            rule => rule.replacen("-A", "-D", 1) + "\n",
+        });
+        let mut orders: Vec<String> = ours.collect();
+        if orders.is_empty() {
+            continue;
+        }
+        // The chain goes when nothing leads to it any more.
+        orders.sort();
+        let orders = format!("*filter\n{}COMMIT\n", orders.concat());
+        run(&format!("{program}-restore"), &["--noflush"], &orders);
+    }
+}
+
+/// What keeps packets of a connection away, as iptables lists it.
+fn of([here, there]: &Ends) -> [String; 2] {
+    let bits = if here.0.is_ipv4() { 32 } else { 128 };
+    let rule = |chain, (source, sport), (destination, dport)| {
+        format!(
+            "-A {chain} -s {source}/{bits} -d {destination}/{bits} -p tcp -m mark ! --mark 0xc114 \
+             -m tcp --sport {sport} --dport {dport} -j DROP"
+        )
+    };
+    [rule("INPUT", *there, *here), rule("OUTPUT", *here, *there)]
+}
+
+/// What a program of iptables prints; nothing where it fails or there is none.
+fn run(program: &str, words: &[&str], orders: &str) -> Option<String> {
+    let mut command = Command::new(program);
+    // Others may be at the rules as well: it waits some seconds for them.
+    command.args(["-w", "5"]).args(words);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let sent = child.stdin.take()?.write_all(orders.as_bytes());
+    let mut said = Vec::new();
+    let read = child.stdout.take()?.read_to_end(&mut said);
+    // Somebody else may have reaped it.
+    let has_failed = child.wait().is_ok_and(|status| !status.success());
+    let is_done = !has_failed && sent.is_ok() && read.is_ok();
+    is_done.then(|| String::from_utf8_lossy(&said).into_owned())
+}
+
+/// What CRIU cuts a whole network off with.
+const FOR_ALL: [&str; 3] = ["-N CRIU", "-A INPUT -j CRIU", "-A OUTPUT -j CRIU"];

@@ -1,0 +1,297 @@
+//! Where a container is in the cgroup hierarchies.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::mountinfo::MountInfo;
+use crate::{Pid, Restore};
+
+/// The cgroups of a container: a path in the hierarchy of version 2, in those of version 1, or both.
+///
+/// ```
+/// use criu_rs::oci::Cgroups;
+/// use criu_rs::Pid;
+///
+/// let own = Cgroups::of(Pid::this())?;
+/// for (controllers, path) in own.iter() {
+///     println!("{controllers:?}: {}", path.display());
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cgroups {
+    /// By controllers as the kernel lists them (`cpu,cpuacct`, `name=systemd`); version 2 has none.
+    paths: BTreeMap<String, PathBuf>,
+}
+
+impl Cgroups {
+    /// Those that a process is in.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of(pid: Pid) -> io::Result<Self> {
+        let mut text = Vec::new();
+        let file = fs::File::open(format!("/proc/{pid}/cgroup"))?;
+        file.take(MAX_BYTES).read_to_end(&mut text)?;
+        Ok(Self { paths: text.split(|&byte| byte == b'\n').filter_map(row).collect() })
+    }
+
+    /// The same path in every hierarchy that is mounted here. It need not exist yet.
+    ///
+    /// # Errors
+    /// When the mounts cannot be read; `EINVAL` for a path with `..` in it.
+    pub fn at(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err(nix::errno::Errno::EINVAL.into());
+        }
+        let path = Path::new("/").join(path);
+        let own = Self::of(Pid::this())?;
+        let mounted = hierarchies()?;
+        let is_mounted = |controllers: &String| mounted.iter().any(|m| is_of(m, controllers));
+        let paths = own.paths.into_keys().filter(is_mounted).map(|name| (name, path.clone()));
+        Ok(Self { paths: paths.collect() })
+    }
+
+    /// Each hierarchy's controllers, an empty text for version 2, and the path in it.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.paths.iter().map(|(controllers, path)| (controllers.as_str(), path.as_path()))
+    }
+
+    /// The directory that freezes the container: of version 2, or of the freezer of version 1.
+    ///
+    /// `None` where there is none, or where this process is in it: it would freeze itself.
+    ///
+    /// # Errors
+    /// When the mounts cannot be read.
+    pub fn freezer(&self) -> io::Result<Option<PathBuf>> {
+        let own = Self::of(Pid::this())?;
+        let mounted = hierarchies()?;
+        for (controllers, path) in &self.paths {
+            if own.paths.get(controllers).is_some_and(|own| own.starts_with(path)) {
+                continue;
+            }
+            let Some(dir) = directory(&mounted, controllers, path) else { continue };
+            let file = match controllers.is_empty() {
+                true => "cgroup.freeze",
+                false if controllers.split(',').any(|name| name == "freezer") => "freezer.state",
+                false => continue,
+            };
+            if dir.join(file).exists() {
+                return Ok(Some(dir));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves a process into these cgroups, and makes those that are not there: for the criu of a restore
+    /// ([`Session::pid`](crate::Session::pid)), whose tasks then begin there.
+    ///
+    /// # Errors
+    /// When one of them cannot be made or takes no process.
+    pub fn add(&self, pid: Pid) -> io::Result<()> {
+        self.enter(pid).map(Made::keep)
+    }
+
+    /// The same; what was made goes again unless it is kept.
+    pub(crate) fn enter(&self, pid: Pid) -> io::Result<Made> {
+        let mut made = Made(Vec::new());
+        let mounted = hierarchies()?;
+        for (controllers, path) in &self.paths {
+            let Some(dir) = directory(&mounted, controllers, path) else { continue };
+            make(&dir, &mut made.0)?;
+            fs::write(dir.join("cgroup.procs"), pid.to_string())?;
+        }
+        Ok(made)
+    }
+
+    /// Makes the cgroups above these, so that CRIU can make these with the properties that were saved.
+    pub(crate) fn make_above(&self) -> io::Result<Made> {
+        let mut made = Made(Vec::new());
+        let mounted = hierarchies()?;
+        for (controllers, path) in &self.paths {
+            let Some(dir) = directory(&mounted, controllers, path) else { continue };
+            let Some(above) = dir.parent().filter(|_| path.parent().is_some()) else { continue };
+            make(above, &mut made.0)?;
+            if !dir.exists() {
+                made.0.push(dir);
+            }
+        }
+        Ok(made)
+    }
+
+    /// These, or those at `path` where these are below it.
+    pub(crate) fn widened_to(mut self, path: &Path) -> Self {
+        for own in self.paths.values_mut().filter(|own| own.starts_with(path)) {
+            *own = path.into();
+        }
+        self
+    }
+
+    /// Has the restored tasks' cgroups begin here instead of where they were.
+    pub(crate) fn become_roots<'a>(&self, mut restore: Restore<'a>) -> Restore<'a> {
+        for (controllers, path) in self.iter() {
+            restore = restore.cgroup_root(Some(controllers), path);
+        }
+        restore
+    }
+
+    /// The directory, on this machine, of the hierarchy that has a controller.
+    pub(crate) fn directory_of(&self, controller: &str) -> io::Result<Option<PathBuf>> {
+        let mounted = hierarchies()?;
+        let has = |controllers: &str| controllers.split(',').any(|name| name == controller);
+        let found = self.iter().find(|(controllers, _)| has(controllers));
+        Ok(found.and_then(|(controllers, path)| directory(&mounted, controllers, path)))
+    }
+}
+
+/// Cgroups that were made here or are to be made by CRIU. They go with this value, and what CRIU has made below
+/// them, unless somebody is in them.
+#[derive(Debug)]
+pub(crate) struct Made(Vec<PathBuf>);
+
+impl Made {
+    pub(crate) fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for dir in self.0.iter().rev() {
+            for empty in unused(dir).unwrap_or_default().iter().rev() {
+                let _ = fs::remove_dir(empty);
+            }
+        }
+    }
+}
+
+/// A cgroup and those below it, from above; `None` when somebody is in one of them.
+fn unused(dir: &Path) -> Option<Vec<PathBuf>> {
+    let mut all = vec![dir.to_path_buf()];
+    let mut next = 0;
+    while let Some(dir) = all.get(next) {
+        if !fs::read(dir.join("cgroup.procs")).ok()?.is_empty() {
+            return None;
+        }
+        let entries = fs::read_dir(dir).ok()?.flatten();
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let below: Vec<PathBuf> = below.map(|entry| entry.path()).collect();
+        all.extend(below);
+        next += 1;
+    }
+    Some(all)
+}
+
+/// Makes a cgroup and those above it that are missing. In one of the cpuset controller of version 1 nothing can
+/// be until it has processors and memory.
+fn make(dir: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    missing.reverse();
+    for dir in missing {
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+            Ok(()) => made.push(dir.into()),
+        }
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let above = dir.parent().map(|parent| fs::read(parent.join(file)));
+            // Version 2 has these files, too, and takes what is above without being told.
+            let is_wanted = dir.join(file).exists() && !dir.join("cgroup.controllers").exists();
+            if let (Some(Ok(value)), true) = (above, is_wanted) {
+                fs::write(dir.join(file), value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A row `NUMBER:CONTROLLERS:PATH`. A path outside of this process's cgroup namespace cannot be used.
+pub(crate) fn row(line: &[u8]) -> Option<(String, PathBuf)> {
+    let mut parts = line.splitn(3, |&byte| byte == b':').skip(1);
+    let controllers = String::from_utf8(parts.next()?.to_vec()).ok()?;
+    let path = PathBuf::from(OsStr::from_bytes(parts.next()?));
+    let is_inside = path.is_absolute() && !path.components().any(|p| p == Component::ParentDir);
+    is_inside.then_some((controllers, path))
+}
+
+fn hierarchies() -> io::Result<Vec<MountInfo>> {
+    let mut mounts = MountInfo::all("self")?;
+    mounts.retain(|mount| mount.kind == b"cgroup" || mount.kind == b"cgroup2");
+    Ok(mounts)
+}
+
+/// Whether a mount is of the hierarchy with these controllers.
+fn is_of(mount: &MountInfo, controllers: &str) -> bool {
+    match controllers {
+        "" => mount.kind == b"cgroup2",
+        _ => {
+            let mut names = controllers.split(',');
+            mount.kind == b"cgroup" && names.all(|name| mount.has_option(name.as_bytes()))
+        }
+    }
+}
+
+/// Where a cgroup is as a directory; that of a mount which shows most of the hierarchy.
+fn directory(mounted: &[MountInfo], controllers: &str, path: &Path) -> Option<PathBuf> {
+    let fits = mounted.iter().filter(|mount| is_of(mount, controllers));
+    let inside = fits.filter_map(|mount| Some((mount, path.strip_prefix(&mount.root).ok()?)));
+    let (mount, rest) = inside.min_by_key(|(mount, _)| mount.root.components().count())?;
+    Some(mount.point.join(rest))
+}
+
+/// A machine has a dozen hierarchies, and a path at most 4 KiB.
+const MAX_BYTES: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_both_versions_are_read() {
+        let read = |line: &str| row(line.as_bytes());
+        assert_eq!(read("0::/a b"), Some((String::new(), "/a b".into())));
+        assert_eq!(read("4:cpu,cpuacct:/x:y"), Some(("cpu,cpuacct".into(), "/x:y".into())));
+        assert_eq!(read("1:name=systemd:/"), Some(("name=systemd".into(), "/".into())));
+        for bad in ["", "0", "0:", "0::", "0::/../x"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_is_found_below_the_widest_mount() {
+        let mount = |kind: &str, root: &str, point: &str, options: &str| MountInfo {
+            id: 1,
+            parent: 0,
+            shared: None,
+            master: None,
+            device: b"0:1".into(),
+            root: root.into(),
+            point: point.into(),
+            kind: kind.into(),
+            options: options.into(),
+        };
+        let mounted = [
+            mount("cgroup2", "/pod/a", "/tmp/part", "rw"),
+            mount("cgroup2", "/", "/sys/fs/cgroup/unified", "rw"),
+            mount("cgroup", "/", "/sys/fs/cgroup/cpu", "rw,cpu,cpuacct"),
+            mount("cgroup", "/", "/sys/fs/cgroup/systemd", "rw,name=systemd"),
+        ];
+        let at = |controllers, path| directory(&mounted, controllers, Path::new(path));
+        assert_eq!(at("", "/pod/a"), Some("/sys/fs/cgroup/unified/pod/a".into()));
+        assert_eq!(at("cpu,cpuacct", "/x"), Some("/sys/fs/cgroup/cpu/x".into()));
+        assert_eq!(at("name=systemd", "/x"), Some("/sys/fs/cgroup/systemd/x".into()));
+        assert_eq!(at("memory", "/x"), None);
+    }
+
+    #[test]
+    fn a_freezer_that_would_stop_this_process_is_none() {
+        assert_eq!(Cgroups::of(Pid::this()).unwrap().freezer().unwrap(), None);
+        assert_eq!(Cgroups::at("/").unwrap().freezer().unwrap(), None);
+        assert!(Cgroups::at("/a/../b").is_err());
+    }
+}

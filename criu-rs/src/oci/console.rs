@@ -1,0 +1,46 @@
+//! The socket through which a container's terminal is handed over.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+/// A console socket, as `--console-socket` names it to a runtime: a unix socket on which somebody waits for the
+/// master of the container's terminal.
+///
+/// ```no_run
+/// use criu_rs::oci::ConsoleSocket;
+///
+/// let console = ConsoleSocket::new("/run/conmon/console.sock");
+/// # let _ = console;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsoleSocket {
+    path: PathBuf,
+}
+
+impl ConsoleSocket {
+    /// The socket at a path.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Connects, and sends the master of a terminal.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub fn send(&self, master: &OwnedFd) -> io::Result<()> {
+        let socket = UnixStream::connect(&self.path).map_err(|error| {
+            let what = format!("cannot reach the console socket {}: {error}", self.path.display());
+            io::Error::new(error.kind(), what)
+        })?;
+        let fds = [master.as_raw_fd()];
+        // Receivers take the text for the terminal's name.
+        let text = [IoSlice::new(b"/dev/ptmx")];
+        let message = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(socket.as_raw_fd(), &text, &message, MsgFlags::MSG_NOSIGNAL, None)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! A caller's part in bringing a container back.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use oci_spec::runtime::{ContainerState, Hook, State};
+
+use super::console::ConsoleSocket;
+use super::container::Container;
+use super::error::{Error, Result};
+use crate::{HookResult, Hooks, Pid};
+
+/// What a runtime does while a container is brought back: runs the bundle's hooks when its namespaces are
+/// there, and hands over its terminal. Everything else goes on to hooks of the caller's.
+///
+/// At setup-namespaces the `prestart` and then the `createRuntime` hooks are run, one after another, with the
+/// container's state on their standard input; the first that fails fails the restore.
+///
+/// ```no_run
+/// use criu_rs::Criu;
+/// use criu_rs::oci::{ConsoleSocket, Container, RestoreHooks};
+///
+/// let container = Container::open("/run/bundles/web")?;
+/// let prepared = container.restoring("/ckpt/web")?.prepare("/run/my-runtime/web")?;
+/// let mut inner = ();
+/// let mut hooks = RestoreHooks::new(&container, "web", &mut inner)
+///     .console(ConsoleSocket::new("/run/console.sock"));
+/// prepared.run(&prepared.restore("/ckpt/web"), &Criu::new(), &mut hooks)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct RestoreHooks<'a> {
+    container: &'a Container,
+    id: String,
+    console: Option<ConsoleSocket>,
+    hooks: &'a mut dyn Hooks,
+}
+
+impl<'a> RestoreHooks<'a> {
+    /// For the container with this id.
+    pub fn new(container: &'a Container, id: impl Into<String>, hooks: &'a mut dyn Hooks) -> Self {
+        Self { container, id: id.into(), console: None, hooks }
+    }
+
+    /// Where the terminal's master goes. Unless set the caller's hooks get it.
+    pub fn console(mut self, socket: ConsoleSocket) -> Self {
+        self.console = Some(socket);
+        self
+    }
+
+    fn run(&self, root: Pid) -> Result<()> {
+        let Some(hooks) = self.container.spec().hooks() else { return Ok(()) };
+        let mut state = State::default();
+        let spec = self.container.spec();
+        state
+            .set_version(spec.version().clone())
+            .set_id(self.id.clone())
+            .set_status(ContainerState::Creating)
+            .set_pid(Some(root.as_raw()))
+            .set_bundle(self.container.bundle().to_path_buf())
+            .set_annotations(spec.annotations().clone());
+        let state = serde_json::to_vec(&state).unwrap_or_default();
+        // Deprecated, and still in use.
+        #[allow(deprecated)]
+        let prestart = hooks.prestart();
+        for (kind, hooks) in [("prestart", prestart), ("createRuntime", hooks.create_runtime())] {
+            for hook in hooks.iter().flatten() {
+                run(hook, &state).map_err(|why| {
+                    let path = hook.path().clone();
+                    Error::Hook { kind, path, why }
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for RestoreHooks<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RestoreHooks").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Hooks for RestoreHooks<'_> {
+    fn setup_namespaces(&mut self, root: Pid) -> HookResult {
+        RestoreHooks::run(self, root)?;
+        self.hooks.setup_namespaces(root)
+    }
+
+    fn orphan_pts_master(&mut self, master: OwnedFd) -> HookResult {
+        match &self.console {
+            Some(socket) => Ok(socket.send(&master)?),
+            None => self.hooks.orphan_pts_master(master),
+        }
+    }
+
+    crate::hooks::hand_on!(hooks: pre_stream, pre_restore, post_restore, network_unlock, post_setup_namespaces,
+        pre_resume, post_resume, status_ready, other);
+}
+
+/// Runs a hook's program; what went wrong.
+fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
+    let args = hook.args().as_deref().unwrap_or_default();
+    let env = hook.env().iter().flatten().filter_map(|variable| variable.split_once('='));
+    let mut command = Command::new(hook.path());
+    command.args(args.get(1..).unwrap_or_default()).env_clear().envs(env);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    if let Some(name) = args.first() {
+        std::os::unix::process::CommandExt::arg0(&mut command, name);
+    }
+    let mut child = command.spawn().map_err(|error| format!("does not start: {error}"))?;
+    // Neither is waited for: a hook need not read what it is given, and what it has started may keep its
+    // standard error for ever.
+    let (stdin, stderr, state) = (child.stdin.take(), child.stderr.take(), state.to_vec());
+    thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&state)));
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let reader = {
+        let said = Arc::clone(&said);
+        thread::spawn(move || stderr.map(|stderr| listen(stderr, &said)))
+    };
+    let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0);
+    let ended = wait(&mut child, limit.map(Duration::from_secs));
+    let begun = Instant::now();
+    while !reader.is_finished() && begun.elapsed() < LAST_WORDS {
+        thread::sleep(PAUSE);
+    }
+    let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    match ended {
+        Ok(Some(status)) if status.success() => Ok(()),
+        Ok(Some(status)) => Err(format!("failed ({status}){said}")),
+        Ok(None) => Err(format!("did not end in {} s{said}", limit.unwrap_or_default())),
+        Err(error) => Err(format!("cannot be waited for: {error}")),
+    }
+}
+
+/// Keeps the beginning of what a hook prints, and reads the rest so that it need not wait.
+fn listen(mut stderr: ChildStderr, said: &Mutex<Vec<u8>>) {
+    let mut part = [0; 4096];
+    while let Ok(count @ 1..) = stderr.read(&mut part) {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MAX_SAID.saturating_sub(said.len()).min(count);
+        said.extend(part.iter().take(room));
+    }
+}
+
+/// Waits for the end; `None` when it took too long and was killed.
+fn wait(
+    child: &mut Child,
+    limit: Option<Duration>,
+) -> std::io::Result<Option<std::process::ExitStatus>> {
+    let Some(limit) = limit else { return child.wait().map(Some) };
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if begun.elapsed() >= limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Between looks at a hook that has a time limit.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long the end of what a hook has printed may take to arrive.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How much of what a hook prints is quoted.
+const MAX_SAID: usize = 4 << 10;

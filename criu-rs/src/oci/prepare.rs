@@ -1,0 +1,169 @@
+//! What CRIU needs to find when it restores a container, and what goes again.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use super::container::{Bind, Container};
+use super::error::{Error, Result};
+use super::root::Root;
+use crate::mountinfo::MountInfo;
+
+/// Something mounted in a directory, until dropped.
+#[derive(Debug)]
+pub(crate) struct OwnMount {
+    pub(crate) path: PathBuf,
+}
+
+impl OwnMount {
+    /// The container's root: CRIU wants one that is a mount point.
+    pub(crate) fn of_root(rootfs: &Path, at: &Path) -> Result<Self> {
+        let none = None::<&str>;
+        let own = Self::make(at, "mount the root file system at", || {
+            mount(Some(rootfs), at, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+        })?;
+        // What is mounted in it from here on is nobody else's.
+        let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+        mount(none, at, none, private, none)
+            .map_err(|source| Error::path("make private", at, source))?;
+        Ok(own)
+    }
+
+    /// Makes it read-only; what is mounted in it stays as it is. CRIU 4.1 forgets that of a root.
+    pub(crate) fn make_read_only(&self) -> Result<()> {
+        let failed = |source| Error::path("make read-only", &self.path, source);
+        let known = [
+            (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+            (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+            (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+            (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+            (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+            (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+        ];
+        let has = statvfs(&self.path).map_err(failed)?.flags();
+        let kept = known.into_iter().filter(|(flag, _)| has.contains(*flag)).map(|(_, flag)| flag);
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        let flags = kept.fold(flags, |all, flag| all | flag);
+        let none = None::<&str>;
+        mount(none, &self.path, none, flags, none).map_err(failed)
+    }
+
+    /// A directory without what is mounted below it: where mounts came along into another user namespace, the kernel
+    /// does not let CRIU show what they hide. `None` for one that has nothing below.
+    pub(crate) fn alone(source: &Path, at: &Path) -> Result<Option<Self>> {
+        let failed = |error| Error::path("find the source of a mount", source, error);
+        let full = source.canonicalize().map_err(failed)?;
+        let mounts = MountInfo::all("self").map_err(failed)?;
+        if !mounts.iter().any(|mount| mount.point != full && mount.point.starts_with(&full)) {
+            return Ok(None);
+        }
+        let none = None::<&str>;
+        let own = Self::make(at, "mount what a bind mount shows at", || {
+            mount(Some(source), at, none, MsFlags::MS_BIND, none)
+        })?;
+        Ok(Some(own))
+    }
+
+    /// An empty directory, for masked ones. It is a file system of its own: the container keeps it when this value
+    /// is gone, and a later dump saves it with the container.
+    pub(crate) fn empty(at: &Path) -> Result<Self> {
+        Self::make(at, "mount an empty file system at", || {
+            let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+            let flags = flags | MsFlags::MS_NOEXEC;
+            mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some("mode=555,size=4k"))
+        })
+    }
+
+    fn make(
+        at: &Path,
+        doing: &'static str,
+        mount: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<Self> {
+        make_directory(at)?;
+        // One that was left behind, by a runtime that was killed.
+        while umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
+        // If nothing is mounted, the directory goes.
+        let own = Self { path: at.into() };
+        mount().map_err(|source| Error::path(doing, at, source))?;
+        Ok(own)
+    }
+}
+
+impl Drop for OwnMount {
+    fn drop(&mut self) {
+        let _ = umount2(&self.path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+/// A directory below another, which may be there already but is no link.
+fn make_directory(path: &Path) -> Result<()> {
+    let failed = |source| Error::path("make the directory", path, source);
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let meta = fs::symlink_metadata(path).map_err(failed)?;
+            if meta.is_dir() { Ok(()) } else { Err(failed(Errno::ENOTDIR.into())) }
+        }
+        result => result.map_err(failed),
+    }
+}
+
+/// Makes mount points that are missing in a root file system, as a runtime does when it creates the container.
+///
+/// Bind mounts are mounted on the way, since what is below them may be a mount point as well: by a thread in a
+/// mount namespace of its own, with which they go.
+pub(crate) fn mount_points(container: &Container, root: &Path) -> Result<()> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let failed = |source: Errno| Error::path("prepare the mounts of", root, source);
+            unshare(CloneFlags::CLONE_NEWNS).map_err(failed)?;
+            let none = None::<&str>;
+            let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+            mount(none, "/", none, private, none).map_err(failed)?;
+            let inside = Root::open(root).map_err(|source| Error::path("open", root, source))?;
+            // What is below these is made when CRIU mounts them.
+            let mut own: Vec<&Path> = Vec::new();
+            for (destination, bind) in container.mounts() {
+                if destination.as_os_str().is_empty() {
+                    return Err(Error::unsupported("mounts", "one has no destination"));
+                }
+                if own.iter().any(|above| destination != *above && destination.starts_with(above)) {
+                    continue;
+                }
+                mount_point(&inside, destination, bind.as_ref())?;
+                if bind.is_none() {
+                    own.push(destination);
+                }
+            }
+            Ok(())
+        });
+        let panicked = || Error::path("prepare the mounts of", root, Errno::EFAULT);
+        thread.join().unwrap_or_else(|_| Err(panicked()))
+    })
+}
+
+fn mount_point(root: &Root, destination: &Path, bind: Option<&Bind>) -> Result<()> {
+    let make = |is_directory| {
+        let made = root.make(destination, is_directory);
+        made.map_err(|source| Error::path("make the mount point", destination, source))
+    };
+    let Some(bind) = bind else { return make(true).map(drop) };
+    let source = &bind.source;
+    let meta = fs::metadata(source);
+    let meta = meta.map_err(|error| Error::path("find the source of a mount", source, error))?;
+    let point = make(meta.is_dir())?;
+    let target = format!("/proc/self/fd/{}", point.as_fd().as_raw_fd());
+    let none = None::<&str>;
+    // What is not shown later is not to be found now.
+    let below = if bind.is_recursive { MsFlags::MS_REC } else { MsFlags::empty() };
+    let flags = MsFlags::MS_BIND | below;
+    mount(Some(source), target.as_str(), none, flags, none)
+        .map_err(|error| Error::path("mount what a bind mount shows,", source, error))
+}

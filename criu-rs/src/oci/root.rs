@@ -1,0 +1,165 @@
+//! A directory tree as those see it whose root it is.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::sys::stat::{Mode, mkdirat};
+
+/// A root directory. Paths are followed inside it: absolute links begin at it, and `..` does not leave it,
+/// whatever another process does to the tree meanwhile.
+#[derive(Debug)]
+pub(crate) struct Root {
+    fd: OwnedFd,
+    /// Where it is for this process.
+    at: PathBuf,
+}
+
+impl Root {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = open(path, flags, Mode::empty())?;
+        let at = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+        Ok(Self { fd, at })
+    }
+
+    /// The root of a process, with the mounts that it sees.
+    pub(crate) fn of_process(pid: crate::Pid) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = openat(AT_FDCWD, format!("/proc/{pid}/root").as_str(), flags, Mode::empty())?;
+        // From a mount namespace of its own, names begin at its root.
+        Ok(Self { fd, at: std::fs::read_link(format!("/proc/{pid}/root"))? })
+    }
+
+    /// What a path leads to.
+    pub(crate) fn find(&self, path: &Path) -> io::Result<OwnedFd> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        // The kernel asks for another try when something was renamed on the way.
+        for _ in 0..MAX_TRIES {
+            match openat2(&self.fd, path, how) {
+                Err(Errno::EAGAIN) => {}
+                result => return Ok(result?),
+            }
+        }
+        Err(Errno::EAGAIN.into())
+    }
+
+    /// The path, from the root, of what was found in it: without links.
+    pub(crate) fn name(&self, found: &OwnedFd) -> io::Result<PathBuf> {
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+        let inside = path.strip_prefix(&self.at).map_err(|_| io::Error::from(Errno::EXDEV))?;
+        Ok(Path::new("/").join(inside))
+    }
+
+    /// Finds a path and makes what is missing of it: directories, and at its end a directory or an empty file.
+    pub(crate) fn make(&self, path: &Path, is_directory: bool) -> io::Result<OwnedFd> {
+        match self.find(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+        let names: Vec<_> = path
+            .components()
+            .filter_map(|part| match part {
+                Component::Normal(name) => Some(Ok(name)),
+                Component::ParentDir => Some(Err(io::Error::from(Errno::EINVAL))),
+                _ => None,
+            })
+            .collect::<io::Result<_>>()?;
+        let mut done = PathBuf::from("/");
+        let mut parent = self.find(&done)?;
+        for (index, name) in names.iter().enumerate() {
+            done.push(name);
+            parent = match self.find(&done) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let last = index + 1 == names.len();
+                    match last && !is_directory {
+                        true => make_file(&parent, name)?,
+                        false => mkdirat(&parent, *name, Mode::from_bits_truncate(0o755))?,
+                    }
+                    // A link that leads nowhere is not made to lead somewhere.
+                    self.find(&done)?
+                }
+                result => result?,
+            };
+        }
+        Ok(parent)
+    }
+}
+
+fn make_file(parent: &OwnedFd, name: &std::ffi::OsStr) -> Result<(), Errno> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    openat(parent, name, flags, Mode::from_bits_truncate(0o644)).map(drop)
+}
+
+/// Lookups that lost a race to a rename.
+const MAX_TRIES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("criu-rs-root-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        dir.canonicalize().unwrap()
+    }
+
+    #[test]
+    fn links_and_dots_do_not_lead_out() {
+        let dir = scratch("links");
+        let inside = dir.join("root");
+        std::fs::create_dir_all(inside.join("var/run")).unwrap();
+        std::fs::create_dir_all(dir.join("outside")).unwrap();
+        symlink("/var/run", inside.join("run")).unwrap();
+        symlink("../../../outside", inside.join("out")).unwrap();
+        let root = Root::open(&inside).unwrap();
+        let name = |path: &str| root.find(Path::new(path)).and_then(|fd| root.name(&fd));
+        assert_eq!(name("/run").unwrap(), Path::new("/var/run"));
+        assert_eq!(name("run/../run").unwrap(), Path::new("/var/run"));
+        assert_eq!(name("/../..").unwrap(), Path::new("/"));
+        assert_eq!(name("/out").unwrap_err().kind(), io::ErrorKind::NotFound);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_is_made_is_made_inside() {
+        let dir = scratch("make");
+        let inside = dir.join("root");
+        std::fs::create_dir_all(&inside).unwrap();
+        std::fs::create_dir_all(dir.join("outside")).unwrap();
+        symlink(dir.join("outside"), inside.join("out")).unwrap();
+        symlink("/nowhere", inside.join("dangling")).unwrap();
+        std::fs::create_dir_all(inside.join(dir.strip_prefix("/").unwrap()).join("outside"))
+            .unwrap();
+        let root = Root::open(&inside).unwrap();
+        let made = root.make(Path::new("/out/a/b"), true).unwrap();
+        assert!(root.name(&made).unwrap().ends_with("outside/a/b"));
+        assert_eq!(std::fs::read_dir(dir.join("outside")).unwrap().count(), 0);
+        let file = root.make(Path::new("etc/hosts"), false).unwrap();
+        assert_eq!(root.name(&file).unwrap(), Path::new("/etc/hosts"));
+        assert!(inside.join("etc/hosts").is_file());
+        root.make(Path::new("/dangling/x"), true).unwrap_err();
+        root.make(Path::new("/new/../../x"), true).unwrap_err();
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod process_tests {
+    use super::*;
+
+    #[test]
+    fn the_root_of_a_process_is_looked_into() {
+        let root = Root::of_process(crate::Pid::this()).unwrap();
+        let found = root.find(Path::new("/proc/self/exe"));
+        // A magic link: it leads anywhere.
+        assert_eq!(found.unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        let found = root.find(Path::new("/proc")).unwrap();
+        assert_eq!(root.name(&found).unwrap(), Path::new("/proc"));
+    }
+}

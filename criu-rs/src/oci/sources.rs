@@ -1,0 +1,358 @@
+//! What the mounts in images come from: `config.json` says so, and not the images.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use criu_images::Checkpoint;
+use criu_images::proto::{Fstype, MntEntry};
+use nix::libc;
+use oci_spec::runtime::LinuxNamespaceType;
+
+use super::cgroups::Cgroups;
+use super::container::{Bind, Container};
+use super::error::{Error, Result};
+use super::restore::ExternalMount;
+use super::root::Root;
+use crate::mountinfo::MountInfo;
+
+/// Gives the external mounts of images their sources, and refuses images that have CRIU mount anything else of the
+/// machine.
+pub(crate) struct Sources<'a> {
+    container: &'a Container,
+    cgroups: Option<&'a Cgroups>,
+    /// What `config.json` mounts where, by their names and where links lead those.
+    described: Vec<(PathBuf, Option<Bind>)>,
+    masked: HashSet<PathBuf>,
+    /// Devices by where they are.
+    devices: HashMap<PathBuf, PathBuf>,
+    /// What is mounted on this machine.
+    machine: HashSet<PathBuf>,
+}
+
+/// What belongs at a mount point.
+struct Wanted {
+    /// Nothing: a masked directory, which gets an empty one.
+    source: Option<PathBuf>,
+    is_read_only: bool,
+}
+
+impl Wanted {
+    fn path(source: impl Into<PathBuf>) -> Self {
+        Self { source: Some(source.into()), is_read_only: false }
+    }
+}
+
+/// The file systems of the images that others may show parts of.
+type Known<'a> = HashMap<FileSystem<'a>, HashMap<&'a Path, Whole>>;
+
+/// What CRIU knows one file system from another by.
+type FileSystem<'a> = (u32, u32, &'a [u8], &'a [u8], Option<&'a [u8]>);
+
+/// Mounts of one directory.
+#[derive(Clone, Copy)]
+struct Whole {
+    is_root: bool,
+    is_read_only: bool,
+}
+
+impl<'a> Sources<'a> {
+    pub(crate) fn of(container: &'a Container, cgroups: Option<&'a Cgroups>) -> Result<Self> {
+        let root = Root::open(container.rootfs());
+        let root = root.map_err(|source| Error::path("open", container.rootfs(), source))?;
+        // Links may stand where the container's own mounts are by then: a name counts as it is, too.
+        let places = |path: &Path| {
+            let plain = Path::new("/").join(path);
+            let found = root.find(path).and_then(|found| root.name(&found));
+            [found.unwrap_or_else(|_| plain.clone()), plain]
+        };
+        let described = container.mounts().flat_map(|(destination, bind)| {
+            places(destination).into_iter().map(move |at| (at, bind.clone()))
+        });
+        let linux = container.linux();
+        let masked = linux.and_then(|linux| linux.masked_paths().as_ref());
+        let masked = masked.into_iter().flatten().flat_map(|path| places(Path::new(path)));
+        let devices = linux.and_then(|linux| linux.devices().as_ref());
+        let devices = devices.into_iter().flatten().map(|device| device.path().as_path());
+        // What config.json calls it, wherever a link of the container's puts it.
+        let devices = devices.chain(DEFAULT_DEVICES.map(Path::new)).flat_map(|device| {
+            places(device).into_iter().map(move |at| (at, device.to_path_buf()))
+        });
+        let machine = MountInfo::all("self");
+        let machine =
+            machine.map_err(|source| Error::path("read", "/proc/self/mountinfo", source))?;
+        Ok(Self {
+            container,
+            cgroups,
+            described: described.collect(),
+            masked: masked.collect(),
+            devices: devices.collect(),
+            machine: machine.into_iter().map(|mount| mount.point).collect(),
+        })
+    }
+
+    /// The external mounts with their sources.
+    pub(crate) fn find_all(&self, checkpoint: Checkpoint<'_>) -> Result<Vec<ExternalMount>> {
+        let first = checkpoint.root().pid();
+        let mut tables = Vec::new();
+        for namespace in checkpoint.namespaces()? {
+            let is_first = namespace.pids().contains(&first);
+            tables.extend(namespace.mounts()?.map(|mounts| (is_first, mounts)));
+        }
+        let (mut found, mut known, mut rest) = (Found::default(), Known::new(), Vec::new());
+        for (is_first, mount) in tables
+            .iter()
+            .flat_map(|(is_first, mounts)| mounts.iter().map(|mount| (*is_first, mount)))
+        {
+            let entry = mount.entry;
+            let point = point(entry)?;
+            let is_root = is_first && mount.depth == 0 && point == Path::new("/");
+            let mut is_read_only = false;
+            match key(entry) {
+                // CRIU takes what it is told to, whatever key of its own that has.
+                _ if is_root => {}
+                Some(key) if key.as_bytes().starts_with(b"CRIU:") => {
+                    self.untrusted(&point, || "CRIU finds on the machine by itself".into())?;
+                }
+                Some(key) => {
+                    let wanted = self.find(entry, &point, key)?;
+                    if entry.deleted.unwrap_or_default() {
+                        let why = "showed what was removed or replaced outside before the dump: \
+                            CRIU fails where there is something now; a dump by `Checkpoint::run` forgets that";
+                        return Err(Error::Mount { point, why: why.into() });
+                    }
+                    is_read_only = wanted.is_read_only;
+                    if is_read_only && !is_mounted_read_only(entry) {
+                        let why = || "can be written to, where config.json says `ro`".into();
+                        self.untrusted(&point, why)?;
+                    }
+                    found.add(point, key.to_owned(), wanted)?;
+                }
+                None if self.is_kernel_s(entry, &point) => {}
+                None => {
+                    rest.push((entry, point));
+                    continue;
+                }
+            }
+            let whole = known.entry(file_system(entry)).or_default().entry(root(entry));
+            let whole = whole.or_insert(Whole { is_root, is_read_only });
+            whole.is_root |= is_root;
+            whole.is_read_only &= is_read_only;
+        }
+        rest.iter().try_for_each(|(entry, point)| self.check_part(entry, point, &known))?;
+        Ok(found.mounts)
+    }
+
+    /// Refuses a mount, unless the images are trusted.
+    fn untrusted(&self, point: &Path, why: impl FnOnce() -> String) -> Result<()> {
+        match self.container.trusts_images {
+            true => Ok(()),
+            false => {
+                let why = format!("{}: only images that are trusted may", why());
+                Err(Error::Mount { point: point.into(), why })
+            }
+        }
+    }
+
+    /// Whether a mount is of a file system in which the container has nothing but what is its own; or of one of the
+    /// kernel's, that `config.json` describes there.
+    fn is_kernel_s(&self, entry: &MntEntry, point: &Path) -> bool {
+        let kind = i32::try_from(entry.fstype).ok().and_then(|kind| Fstype::try_from(kind).ok());
+        let name = match kind {
+            Some(
+                Fstype::Proc | Fstype::Sysfs | Fstype::Tmpfs | Fstype::Devpts | Fstype::Mqueue,
+            ) => return true,
+            Some(Fstype::Cgroup | Fstype::Cgroup2) => {
+                return self.has_cgroups_at(point)
+                    || self.container.has(LinuxNamespaceType::Cgroup);
+            }
+            Some(Fstype::Devtmpfs) => "devtmpfs",
+            Some(Fstype::BinfmtMisc) => "binfmt_misc",
+            Some(Fstype::Pstore) => "pstore",
+            Some(Fstype::Securityfs) => "securityfs",
+            Some(Fstype::Fusectl) => "fusectl",
+            Some(Fstype::Debugfs) => "debugfs",
+            Some(Fstype::Tracefs) => "tracefs",
+            _ => return false,
+        };
+        self.container.has_mount(point, |kind| kind == name)
+    }
+
+    fn has_cgroups_at(&self, point: &Path) -> bool {
+        self.container.has_mount(point, |kind| kind == "cgroup" || kind == "cgroup2")
+    }
+
+    /// Refuses a mount that is no part of others: CRIU would mount whatever device or directories it names.
+    fn check_part(&self, entry: &MntEntry, point: &Path, known: &Known<'_>) -> Result<()> {
+        let is_unsupported = i32::try_from(entry.fstype) == Ok(i32::from(Fstype::Unsupported));
+        // CRIU may mount anew the root of a file system that it knows.
+        let is_new = !is_unsupported && root(entry).components().count() <= 1;
+        let all = known.get(&file_system(entry));
+        let above = root(entry).ancestors().filter_map(|path| all?.get(path));
+        let mut whole = above.filter(|whole| whole.is_root || !is_new).peekable();
+        if whole.peek().is_none() {
+            return self.untrusted(point, || {
+                let name = entry.fsname.as_deref().unwrap_or(&entry.source);
+                format!("config.json does not describe ({})", String::from_utf8_lossy(name))
+            });
+        }
+        match whole.all(|whole| whole.is_read_only) && !is_mounted_read_only(entry) {
+            true => self.untrusted(point, || {
+                "can be written to, where config.json says `ro` of all that it is part of".into()
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn find(&self, mount: &MntEntry, point: &Path, key: &OsStr) -> Result<Wanted> {
+        if let Some(path) = self.container.sources.get(key) {
+            return Ok(Wanted::path(path));
+        }
+        if let Some(wanted) = self.bound(point)? {
+            return Ok(wanted);
+        }
+        if self.masked.contains(point) {
+            let is_null = mount.root.ends_with(b"/null");
+            let source = is_null.then(|| PathBuf::from("/dev/null"));
+            return Ok(Wanted { source, is_read_only: false });
+        }
+        if let Some(device) = self.devices.get(point) {
+            return Ok(Wanted::path(device));
+        }
+        if let Some(source) = self.cgroup(mount, point)? {
+            return Ok(Wanted::path(source));
+        }
+        let key = key.to_string_lossy().into_owned();
+        Err(Error::UnknownMount { point: point.into(), key })
+    }
+
+    /// What is bound at a place, or above it with what is mounted below.
+    fn bound(&self, point: &Path) -> Result<Option<Wanted>> {
+        let above = self.described.iter().filter(|(at, _)| point.starts_with(at));
+        let best = above.max_by_key(|(at, _)| at.components().count());
+        let Some((at, Some(bind))) = best else { return Ok(None) };
+        let below = point.strip_prefix(at).unwrap_or(Path::new(""));
+        if below.as_os_str().is_empty() {
+            let is_read_only = bind.is_read_only;
+            return Ok(Some(Wanted { source: Some(bind.source.clone()), is_read_only }));
+        }
+        if !bind.is_recursive {
+            return Ok(None);
+        }
+        // Who can write there could have put a link to anywhere. The kernel's name of a mount has none.
+        let place = bind.source.canonicalize();
+        let place = place
+            .map_err(|error| Error::path("find the source of a mount", &bind.source, error))?;
+        let place = place.join(below);
+        match self.machine.contains(&place) {
+            true => Ok(Some(Wanted::path(place))),
+            false => {
+                let why = format!(
+                    "came along with what config.json binds at {}; nothing is mounted at {} now: mount it, or name a source",
+                    at.display(),
+                    place.display()
+                );
+                Err(Error::Mount { point: point.into(), why })
+            }
+        }
+    }
+
+    /// The container's directory in a hierarchy of version 1, which runtimes bind one by one.
+    fn cgroup(&self, mount: &MntEntry, point: &Path) -> Result<Option<PathBuf>> {
+        let is_cgroup = [Fstype::Cgroup, Fstype::Cgroup2]
+            .iter()
+            .any(|kind| i32::try_from(mount.fstype) == Ok(i32::from(*kind)));
+        let is_described = is_cgroup && self.has_cgroups_at(point);
+        let (true, Some(cgroups)) = (is_described, self.cgroups) else { return Ok(None) };
+        let options = String::from_utf8_lossy(&mount.options).into_owned();
+        let name = point.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let words = options.split(',').chain(name.split(','));
+        for word in words.filter(|word| !word.is_empty()) {
+            let found = cgroups.directory_of(word);
+            if let Some(dir) =
+                found.map_err(|source| Error::path("find the cgroup", point, source))?
+            {
+                return Ok(Some(dir));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The external mounts that have been found.
+#[derive(Default)]
+struct Found {
+    mounts: Vec<ExternalMount>,
+    known: HashSet<(PathBuf, OsString)>,
+    /// CRIU knows one source for a key.
+    sources: BTreeMap<OsString, PathBuf>,
+}
+
+impl Found {
+    fn add(&mut self, point: PathBuf, key: OsString, wanted: Wanted) -> Result<()> {
+        let refused = |why: String| Err(Error::Mount { point: point.clone(), why });
+        // CRIU reads `mnt[KEY]:SOURCE`.
+        if key.is_empty() || key.as_bytes().contains(&b']') {
+            return refused(format!(
+                "has the key `{}`, which no dump gives",
+                key.to_string_lossy()
+            ));
+        }
+        let source = wanted.source.unwrap_or_default();
+        let first = self.sources.entry(key.clone()).or_insert_with(|| source.clone());
+        if *first != source {
+            let key = key.to_string_lossy();
+            return refused(format!("has the key {key} of another, with another source"));
+        }
+        if self.known.insert((point.clone(), key.clone())) {
+            self.mounts.push(ExternalMount { point, key, source });
+        }
+        Ok(())
+    }
+}
+
+/// Under which key a mount is external.
+fn key(entry: &MntEntry) -> Option<&OsStr> {
+    // Old images have it in another place.
+    let old = entry.ext_mount.unwrap_or_default().then_some(&entry.root);
+    entry.ext_key.as_ref().or(old).map(|key| OsStr::from_bytes(key))
+}
+
+/// Where a mount is. One whose paths lead elsewhere than they say is refused.
+fn point(entry: &MntEntry) -> Result<PathBuf> {
+    let path = Path::new(OsStr::from_bytes(&entry.mountpoint));
+    let refused = |why: &str| Error::Mount { point: path.into(), why: why.into() };
+    let texts = [&entry.mountpoint, &entry.root, &entry.source, &entry.options];
+    let keys = [&entry.ext_key, &entry.fsname];
+    if texts.into_iter().chain(keys.into_iter().flatten()).any(|text| text.contains(&0)) {
+        return Err(refused("has a zero byte in its description"));
+    }
+    let up = |path: &Path| path.components().any(|part| part == Component::ParentDir);
+    if up(path) || up(Path::new(OsStr::from_bytes(&entry.root))) {
+        return Err(refused("has `..` in a path: it could be anywhere"));
+    }
+    let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
+    Ok(Path::new("/").join(parts.collect::<PathBuf>()))
+}
+
+/// Whether CRIU makes a mount that nobody writes through. Of the flags of images from before CRIU 2.9, it takes
+/// those of the file system for the mount's.
+fn is_mounted_read_only(entry: &MntEntry) -> bool {
+    let read_only = u32::try_from(libc::MS_RDONLY).unwrap_or(1);
+    entry.flags & read_only != 0 && entry.sb_flags.is_some()
+}
+
+fn file_system(entry: &MntEntry) -> FileSystem<'_> {
+    let MntEntry { root_dev, fstype, source, options, fsname, .. } = entry;
+    (*root_dev, *fstype, source, options, fsname.as_deref())
+}
+
+/// The directory of the file system.
+fn root(entry: &MntEntry) -> &Path {
+    Path::new(OsStr::from_bytes(&entry.root))
+}
+
+/// Devices that runtimes bind where they may not make any, as in a user namespace.
+const DEFAULT_DEVICES: [&str; 6] =
+    ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/urandom"];

@@ -1,0 +1,222 @@
+//! Several containers dumped as one: all of one moment, and all or none.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::gate::{self, Operation};
+use super::{PodError, PodHooks, connections};
+use crate::error::{Error, InvalidValue};
+use crate::freezer::{Frozen, frozen_above};
+use crate::hooks::Hooks;
+use crate::{Action, Cancel, Criu, Dump, Dumped, Pid, tree};
+
+type Container<'a> = gate::Container<'a, Dump<'a>>;
+
+/// Containers to be dumped as one, such as those of a Kubernetes pod.
+///
+/// All are frozen by their cgroups first, and stay so until the last is saved: what one has sent, another has
+/// got or will get. They are saved side by side. Only when all are does each come to what its
+/// [`after_dump`](Dump::after_dump) says; if any fails, all run on, and the images of this run are removed.
+///
+/// ```no_run
+/// use criu_rs::{AfterDump, Criu, Dump, Pid, Pod, Sandbox};
+/// use std::path::Path;
+///
+/// let (sandbox, web, log): (Pid, Pid, Pid) = ("4710".parse()?, "4711".parse()?, "4720".parse()?);
+/// let shared = Sandbox::of_process(sandbox)?;
+/// let container = |name: &str, pid| {
+///     let dump = Dump::new(pid, Path::new("/ckpt").join(name)).after_dump(AfterDump::LeaveRunning);
+///     shared.leave_out(dump.freeze_cgroup(format!("/sys/fs/cgroup/pod7/{name}")))
+/// };
+/// let dumped = Pod::new()
+///     .freeze_cgroup("/sys/fs/cgroup/pod7")
+///     .container("web", container("web", web)?)
+///     .container("log", container("log", log)?)
+///     .dump(&Criu::new(), &mut ())?;
+/// println!("{} containers, frozen for {:?}", dumped.containers.len(), dumped.frozen);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Each dump needs a freezer cgroup of its own ([`Dump::freeze_cgroup`]), of either version, which holds its tasks
+/// and no other's. A cgroup above that is frozen already is refused unless it is the pod's: CRIU would wait in vain.
+#[derive(Default)]
+pub struct Pod<'a> {
+    cgroup: Option<PathBuf>,
+    containers: Vec<Container<'a>>,
+}
+
+/// A dumped pod.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PodDumped {
+    /// Its containers' names and dumps, in the order in which they were added.
+    pub containers: Vec<(String, Dumped)>,
+    /// How long all of them stood still.
+    pub frozen: Duration,
+}
+
+impl<'a> Pod<'a> {
+    /// A pod without containers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a container: its name, for errors and results, and how it is dumped.
+    pub fn container(mut self, name: impl Into<String>, dump: Dump<'a>) -> Self {
+        self.containers.push(Container { name: name.into(), operation: dump, hooks: None });
+        self
+    }
+
+    /// Adds a container with hooks, which are called in another thread.
+    pub fn container_with(
+        mut self,
+        name: impl Into<String>,
+        dump: Dump<'a>,
+        hooks: &'a mut (dyn Hooks + Send),
+    ) -> Self {
+        self.containers.push(Container { name: name.into(), operation: dump, hooks: Some(hooks) });
+        self
+    }
+
+    /// A cgroup above those of all containers, to freeze them at one stroke. Without it they are frozen one after
+    /// another, before the first is saved. It is thawed while CRIU works, and in the end as it was.
+    pub fn freeze_cgroup(mut self, cgroup: impl Into<PathBuf>) -> Self {
+        self.cgroup = Some(cgroup.into());
+        self
+    }
+
+    /// Ends each dump that takes longer, and so all: see [`Dump::deadline`].
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        for container in &mut self.containers {
+            container.operation = container.operation.clone().deadline(limit);
+        }
+        self
+    }
+
+    /// Ends all dumps when `cancel` says so.
+    pub fn cancel(mut self, cancel: &Cancel) -> Self {
+        for container in &mut self.containers {
+            container.operation = container.operation.clone().cancel(cancel);
+        }
+        self
+    }
+
+    /// Freezes, dumps and lets go.
+    ///
+    /// # Errors
+    /// See [`PodError`]. But for [`PodError::Torn`] all containers run on, their freezers are as they were, and no
+    /// image of this run is left.
+    pub fn dump(self, criu: &Criu, hooks: &mut dyn PodHooks) -> Result<PodDumped, PodError> {
+        connections(criu)?;
+        let cgroups = self.check()?;
+        let since = Instant::now();
+        let above = self.cgroup.as_deref().map(freeze).transpose()?;
+        let held: Vec<Frozen> = cgroups.iter().map(freeze).collect::<Result<_, _>>()?;
+        if let (Some(above), Some(cgroup)) = (&above, &self.cgroup) {
+            // CRIU thaws what it has seized, and what is frozen from above would stay so.
+            let failed = |source| PodError::Freeze { cgroup: cgroup.clone(), source };
+            above.release().map_err(failed)?;
+        }
+        if let Some(above) = cgroups.iter().find_map(|cgroup| frozen_above(cgroup)) {
+            let why = "it is frozen itself, which CRIU would wait for in vain: \
+                       name it by Pod::freeze_cgroup, or thaw it";
+            let source = io::Error::other(why);
+            return Err(PodError::Freeze { cgroup: above.into(), source });
+        }
+        hooks.frozen().map_err(PodError::Hook)?;
+        let is_killed: Vec<bool> =
+            self.containers.iter().map(|c| !c.operation.leaves_tasks()).collect();
+        let roots: Vec<Pid> = self.containers.iter().map(|c| c.operation.pid()).collect();
+        let ended = gate::run(self.containers, criu, || hooks.saved());
+        wait_for_others(&roots);
+        // First: what was frozen from above does not run in between.
+        drop(above);
+        for (held, is_killed) in held.into_iter().zip(is_killed) {
+            if is_killed && ended.is_let_go {
+                // Frozen, it would be no place for those that are restored into it.
+                let _ = held.thaw();
+            }
+        }
+        let frozen = since.elapsed();
+        ended.conclude().map(|containers| PodDumped { containers, frozen })
+    }
+
+    /// The containers' cgroups, if all of this makes sense.
+    fn check(&self) -> Result<Vec<PathBuf>, PodError> {
+        if self.containers.is_empty() {
+            return Err(InvalidValue::new("a pod", "none", "one container or more").into());
+        }
+        let mut names = HashSet::new();
+        let mut cgroups: Vec<PathBuf> = Vec::new();
+        for Container { name, operation: dump, .. } in &self.containers {
+            if !names.insert(name) {
+                let want = "one that no other container of the pod has";
+                return Err(InvalidValue::new("a container's name", name, want).into());
+            }
+            let cgroup = dump.freezer().ok_or_else(|| {
+                let what = "a pod's container";
+                InvalidValue::new(what, name, "one whose dump has a freeze_cgroup")
+            })?;
+            let is_nested =
+                |other: &PathBuf| cgroup.starts_with(other) || other.starts_with(&cgroup);
+            if cgroups.iter().any(is_nested) {
+                let want = "one that holds no other container of the pod";
+                return Err(InvalidValue::new("a freezer cgroup", cgroup.display(), want).into());
+            }
+            cgroups.push(cgroup);
+        }
+        if let Some(above) = &self.cgroup {
+            let is_below = |cgroup: &PathBuf| cgroup.starts_with(above) && cgroup != above;
+            if let Some(cgroup) = cgroups.iter().find(|cgroup| !is_below(cgroup)) {
+                let want = "one below the pod's";
+                return Err(
+                    InvalidValue::new("a container's cgroup", cgroup.display(), want).into()
+                );
+            }
+        }
+        Ok(cgroups)
+    }
+}
+
+impl fmt::Debug for Pod<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let containers: Vec<_> = self.containers.iter().map(|c| (&c.name, &c.operation)).collect();
+        f.debug_struct("Pod")
+            .field("cgroup", &self.cgroup)
+            .field("containers", &containers)
+            .finish()
+    }
+}
+
+impl Operation for Dump<'_> {
+    type Outcome = Dumped;
+
+    const AT: Action = Action::PostDump;
+
+    fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Dumped, Error> {
+        Dump::run_with(self, criu, hooks)
+    }
+}
+
+fn freeze(cgroup: impl AsRef<Path>) -> Result<Frozen, PodError> {
+    let cgroup = cgroup.as_ref();
+    let failed = |source| PodError::Freeze { cgroup: cgroup.into(), source };
+    Frozen::freeze(cgroup, FREEZE_TIME).map_err(failed)
+}
+
+/// Waits until no criu holds a task any more: one that is not ours to end, as a service's, may still be at it when its
+/// connection has ended, and freezes again what it has found frozen before it lets go.
+fn wait_for_others(roots: &[Pid]) {
+    let end = Instant::now() + FREEZE_TIME;
+    let is_held = || roots.iter().flat_map(|&root| tree::descendants(root)).any(tree::is_traced);
+    while is_held() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// As long as CRIU gives itself.
+const FREEZE_TIME: Duration = Duration::from_secs(10);

@@ -1,0 +1,189 @@
+//! Operations side by side, which wait for each other before the last step.
+
+use std::io;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use super::PodError;
+use crate::error::{Error, HookError};
+use crate::hooks::{At, HookResult, Hooks};
+use crate::{Action, Criu};
+
+/// An operation on a container: a dump or a restore.
+pub(super) trait Operation: Send {
+    type Outcome: Send;
+
+    /// Where it waits for the others.
+    const AT: Action;
+
+    fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Self::Outcome, Error>;
+}
+
+/// A container, and what is to be done with it.
+pub(super) struct Container<'a, O> {
+    pub(super) name: String,
+    pub(super) operation: O,
+    pub(super) hooks: Option<&'a mut (dyn Hooks + Send)>,
+}
+
+/// How the operations have ended.
+pub(super) struct Ended<T> {
+    /// By the containers' names.
+    outcomes: Vec<(String, Result<T, Error>)>,
+    /// Why the caller did not want them to go on.
+    refused: Option<HookError>,
+    /// Whether all had come to where they wait, and were let go.
+    pub(super) is_let_go: bool,
+}
+
+/// Runs all, each to where it waits; asks `go_on` when all are there, and lets them go, or has all refuse.
+pub(super) fn run<'a, O: Operation + 'a>(
+    containers: Vec<Container<'a, O>>,
+    criu: &Criu,
+    go_on: impl FnOnce() -> HookResult,
+) -> Ended<O::Outcome> {
+    let gate = &Gate::default();
+    let count = containers.len();
+    thread::scope(|scope| {
+        // Whatever happens here, those that wait are told.
+        let _end = Refuse(gate);
+        let start = |container: Container<'a, O>| {
+            let Container { name, operation, hooks } = container;
+            let thread = scope.spawn(move || {
+                let _left = Leave(gate);
+                let mut none = ();
+                let hooks: &mut dyn Hooks = match hooks {
+                    Some(hooks) => hooks,
+                    None => &mut none,
+                };
+                let then = || gate.pass();
+                operation.run_with(criu, &mut At { hooks, action: O::AT, then })
+            });
+            (name, thread)
+        };
+        let threads: Vec<_> = containers.into_iter().map(start).collect();
+        let refused = match gate.all_there(count) {
+            true => go_on().err(),
+            false => None,
+        };
+        let is_let_go = gate.all_there(count) && refused.is_none();
+        gate.decide(if is_let_go { Decision::GoOn } else { Decision::Refuse });
+        let lost = || Error::system("go on", io::Error::other("a hook panicked"));
+        let ended = threads.into_iter().map(|(name, thread)| {
+            let ended = thread.join().unwrap_or_else(|_| Err(lost()));
+            (name, ended)
+        });
+        Ended { outcomes: ended.collect(), refused, is_let_go }
+    })
+}
+
+impl<T> Ended<T> {
+    /// What came of it.
+    pub(super) fn conclude(self) -> Result<Vec<(String, T)>, PodError> {
+        if let Some(refused) = self.refused {
+            return Err(PodError::Hook(refused));
+        }
+        let mut complete = Vec::new();
+        let mut failed = Vec::new();
+        for (name, outcome) in self.outcomes {
+            match outcome {
+                Ok(outcome) => complete.push((name, outcome)),
+                // Refused by us, because of another.
+                Err(Error::Hook { source, .. }) if source.is::<Refused>() => {}
+                Err(source) => failed.push((name, Box::new(source))),
+            }
+        }
+        match (failed.into_iter().next(), self.is_let_go) {
+            (None, true) => Ok(complete),
+            (None, false) => Err(PodError::Hook("criu did not come by its actions".into())),
+            (Some((name, source)), false) => Err(PodError::Container { name, source }),
+            (Some((name, source)), true) => {
+                let complete = complete.into_iter().map(|(name, _)| name).collect();
+                Err(PodError::Torn { name, source, complete })
+            }
+        }
+    }
+}
+
+/// Where operations wait for each other.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Operations that wait, or have waited.
+    there: usize,
+    /// Operations that are over.
+    left: usize,
+    decision: Option<Decision>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Decision {
+    GoOn,
+    Refuse,
+}
+
+impl Gate {
+    /// Called by an operation when it is there: waits for what becomes of all.
+    fn pass(&self) -> HookResult {
+        let mut state = self.state();
+        state.there += 1;
+        self.changed.notify_all();
+        loop {
+            match state.decision {
+                Some(Decision::GoOn) => return Ok(()),
+                Some(Decision::Refuse) => return Err(Refused.into()),
+                None => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Waits until `count` operations wait, or one is over before its time; whether all are there.
+    fn all_there(&self, count: usize) -> bool {
+        let mut state = self.state();
+        while state.there < count && state.left == 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.left == 0
+    }
+
+    /// Lets those that wait go; what was decided first holds.
+    fn decide(&self, decision: Decision) {
+        self.state().decision.get_or_insert(decision);
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Dropped when an operation is over.
+struct Leave<'g>(&'g Gate);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.state().left += 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Dropped it refuses, unless something has been decided.
+struct Refuse<'g>(&'g Gate);
+
+impl Drop for Refuse<'_> {
+    fn drop(&mut self) {
+        self.0.decide(Decision::Refuse);
+    }
+}
+
+/// What an operation is told that would have succeeded.
+#[derive(Debug, thiserror::Error)]
+#[error("another container of the pod has failed")]
+struct Refused;

@@ -1,0 +1,315 @@
+//! Open files, and what else of the file system a task holds: programs, mapped files, directories.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{NFS_SUPER_MAGIC, PROC_SUPER_MAGIC, statfs};
+
+use super::live::{Task, Tree};
+use super::proc::{self, Fd, Kind, Meta, Mount};
+use super::{Finding, Look, Need, Severity};
+use crate::{Cause, External, Pid, Version};
+
+pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
+    let mut files =
+        Files { tree, look, mounts: tree.mounts(), seen: HashSet::new(), found: Vec::new() };
+    for (task, fd) in tree.fds() {
+        files.descriptor(task, fd);
+    }
+    for task in tree.alive() {
+        files.surroundings(task);
+    }
+    files.found
+}
+
+struct Files<'a> {
+    tree: &'a Tree,
+    look: &'a Look<'a>,
+    mounts: BTreeMap<u32, Mount>,
+    /// Inodes that have been told of.
+    seen: HashSet<(u64, u64)>,
+    found: Vec<Finding>,
+}
+
+impl Files<'_> {
+    fn descriptor(&mut self, task: &Task, fd: &Fd) {
+        let finding = match fd.meta.kind {
+            Kind::Socket => None,
+            Kind::Character => self.device(task, fd),
+            Kind::Block => Some(unsupported("a block device")),
+            _ if ["anon_inode:inotify", "anon_inode:[fanotify]"].contains(&fd.name()) => {
+                let what = "a watch on files loses what it has not told yet, and what happens until the restore";
+                Some(Finding::new(Severity::Info, what))
+            }
+            // A kernel before 6.9 gives pidfds no file system of their own.
+            _ if is_pidfd(fd.name()) => self.pidfd(fd),
+            _ if fd.name().starts_with("anon_inode:") => anonymous(fd.name(), self.look.version),
+            Kind::Other => Some(unsupported("a file of a kind of its own")),
+            Kind::Fifo if fd.name().starts_with("pipe:[") => None,
+            Kind::Fifo => self.visible(task, fd),
+            Kind::Regular | Kind::Directory | Kind::Link if !fd.is_path() => self.nameless(fd),
+            Kind::Regular | Kind::Directory | Kind::Link => self.file(task, fd),
+        };
+        let place = |finding: Finding| finding.pid(task.pid).fd(fd.number).path(&fd.link);
+        self.found.extend(finding.map(place));
+    }
+
+    fn device(&self, task: &Task, fd: &Fd) -> Option<Finding> {
+        let (major, minor) = fd.meta.device();
+        match (major, minor) {
+            // Memory: null, zero, random. Terminals are looked at apart.
+            (MEM, _) => self.visible(task, fd),
+            (MISC, AUTOFS) => self.visible(task, fd),
+            (MISC, TUN) if self.tree.saves("net") => None,
+            (MISC, TUN) => Some(unsupported("a tun device outside a network namespace of its own")),
+            _ if super::terminals::is_terminal(major) => None,
+            _ => Some(match fd.name() {
+                name if name.starts_with("/dev/nvidia") => {
+                    let what = "a device of an NVIDIA GPU";
+                    unsupported(what).hint("CRIU needs its cuda plugin, and cuda-checkpoint")
+                }
+                name if name.starts_with("/dev/kfd") || name.starts_with("/dev/dri/") => {
+                    unsupported("a device of a GPU").hint("CRIU needs its amdgpu plugin")
+                }
+                _ => unsupported(format!("the device {major}:{minor}")),
+            }),
+        }
+    }
+
+    /// A file without a path: of a namespace, or of memory.
+    fn nameless(&self, fd: &Fd) -> Option<Finding> {
+        if fd.name().starts_with("memfd:") {
+            return None;
+        }
+        let kind = fd.name().split(':').next().unwrap_or_default();
+        let inode = proc::bracketed(fd.name(), kind);
+        let of_tree = |task: &Task| inode.is_some() && task.namespaces.get(kind).copied() == inode;
+        if self.tree.here.get(kind).copied() == inode && inode.is_some()
+            || self.tree.alive().any(of_tree)
+        {
+            return None;
+        }
+        Some(unsupported("a namespace that no process of the tree is in"))
+    }
+
+    /// A process behind a descriptor has to be in the tree, or to have ended.
+    fn pidfd(&self, fd: &Fd) -> Option<Finding> {
+        if self.look.version < Version::new(4, 1, 0) {
+            return Some(unsupported("a pidfd (CRIU 4.1 saves them)"));
+        }
+        let pid: i32 = proc::value(&fd.info, "Pid")?.parse().ok()?;
+        if pid <= 0 || self.tree.has(pid) {
+            return None;
+        }
+        Some(Finding::blocks(Cause::PidfdOutside).detail(format!("it is of process {pid}")))
+    }
+
+    /// A file with a path.
+    fn file(&mut self, task: &Task, fd: &Fd) -> Option<Finding> {
+        // Memory has a mount that nobody sees.
+        if link_starts(&fd.link, b"/memfd:") || self.is_named(fd) {
+            return None;
+        }
+        self.visible(task, fd).or_else(|| self.remapped(task, &fd.link, fd.meta))
+    }
+
+    /// Whether the caller has named it as one from outside.
+    fn is_named(&self, fd: &Fd) -> bool {
+        let Some(mount) = fd.mount else { return false };
+        self.look.is_external(&format!("file[{mount:x}:{:x}]", fd.meta.inode))
+    }
+
+    /// Whether the mounts of the tree show it.
+    fn visible(&self, task: &Task, fd: &Fd) -> Option<Finding> {
+        let mount = fd.mount?;
+        if self.is_named(fd) || task.namespaces.is_empty() {
+            return None;
+        }
+        let Some(of) = self.mounts.get(&mount) else {
+            let external = External::File { mount, inode: fd.meta.inode };
+            let needs = vec![Need::External(external)];
+            return Some(Finding::needs(Cause::FileOutsideMounts, needs, false));
+        };
+        let covers = |other: &&Mount| other.parent == of.id && other.point == of.point;
+        let cover = self.mounts.values().find(|other| covers(other) && other.id != of.id)?;
+        let detail = format!("{} is mounted over it", cover.fs);
+        Some(Finding::blocks(Cause::Overmounted).detail(detail))
+    }
+
+    /// A file that cannot be opened again by the name it was opened by.
+    fn remapped(&mut self, task: &Task, link: &Path, meta: Meta) -> Option<Finding> {
+        if meta.links == 0 {
+            let is_new = self.seen.insert((meta.dev, meta.inode));
+            return is_new.then(|| self.ghost(link, meta)).flatten();
+        }
+        let here = self.tree.is_here("mnt", task);
+        let path = task.outside_path(link, here)?;
+        let of_proc = statfs(&path).map(|fs| fs.filesystem_type());
+        if of_proc == Ok(PROC_SUPER_MAGIC) || link.starts_with("/proc") {
+            return None;
+        }
+        let name = link.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let silly = name.starts_with(".nfs") && of_proc == Ok(NFS_SUPER_MAGIC);
+        let there = std::fs::symlink_metadata(&path);
+        let is_gone = matches!(&there, Err(e) if e.kind() == std::io::ErrorKind::NotFound);
+        if silly || is_gone {
+            let is_set = self.look.opts.link_remap();
+            let finding = Finding::needs(Cause::LinkRemap, vec![Need::LinkRemap], is_set);
+            let detail = "it was unlinked, and has other names still";
+            return Some(finding.detail(if silly { "NFS has renamed it" } else { detail }));
+        }
+        let other = Meta::of(&path)?;
+        // A file system may number its devices otherwise than it says, so the inode alone counts.
+        if other.inode == meta.inode || !matches!(meta.kind, Kind::Regular) {
+            return None;
+        }
+        Some(Finding::blocks(Cause::PathTaken))
+    }
+
+    /// An unlinked file: its content goes into the images.
+    fn ghost(&self, link: &Path, meta: Meta) -> Option<Finding> {
+        let of_kernel: [&[u8]; 6] =
+            [b"/SYSV", b"/dev/zero", b"/[aio]", b"/anon_hugepage", b"/dev/pts/", b"/memfd:"];
+        if of_kernel.iter().any(|start| link_starts(link, start)) || link.starts_with("/proc") {
+            return None;
+        }
+        let limit = self.look.opts.ghost_limit.unwrap_or(GHOST_LIMIT);
+        let detail = format!("{} KiB", meta.allocated / 1024);
+        if meta.allocated <= u64::from(limit) {
+            let what = "an unlinked file is saved with its content";
+            return Some(Finding::new(Severity::Info, what).detail(detail));
+        }
+        // A file that is written to grows; and CRIU wants whole bytes, at most so many.
+        let ample = meta.allocated.saturating_add(meta.allocated / 4);
+        Some(match (u32::try_from(ample), u32::try_from(meta.allocated)) {
+            (Ok(bytes), _) | (Err(_), Ok(bytes)) => {
+                let needs = vec![Need::GhostLimit(bytes)];
+                Finding::needs(Cause::GhostTooLarge, needs, false).detail(detail).safe()
+            }
+            (Err(_), Err(_)) => {
+                let hint = "close the file: CRIU saves none above 4 GiB";
+                Finding::blocks(Cause::GhostTooLarge).detail(detail).hint(hint)
+            }
+        })
+    }
+
+    /// The program, the working and the root directory, and mapped files that are unlinked.
+    fn surroundings(&mut self, task: &Task) {
+        for name in ["exe", "cwd", "root"] {
+            let Some((link, meta)) = task.linked(name) else { continue };
+            // A program of memory: CRIU saves it as a memory file.
+            if link_starts(&link, b"/memfd:") {
+                continue;
+            }
+            let finding = self.outside(task, name).or_else(|| match name {
+                "root" => None,
+                _ => self.remapped(task, &link, meta),
+            });
+            let what = |finding: Finding| finding.pid(task.pid).path(&link);
+            self.found.extend(finding.map(what));
+        }
+        for (place, link) in unlinked_mappings(task.pid) {
+            let Some(meta) = Meta::of(&place) else { continue };
+            if meta.links == 0 {
+                let finding = self.remapped(task, &link, meta);
+                self.found.extend(finding.map(|finding| finding.pid(task.pid).path(&link)));
+            }
+        }
+    }
+
+    /// A directory or a program that the tree's mounts do not show.
+    fn outside(&self, task: &Task, name: &str) -> Option<Finding> {
+        let path = proc::of(task.pid, name);
+        let mut how = File::options();
+        // Without touching it: no file system hears of such an open.
+        how.read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_CLOEXEC);
+        let file = how.open(path).ok()?;
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file.as_fd());
+        let info = proc::text(format!("/proc/thread-self/fdinfo/{number}")).ok()?;
+        let mount: u32 = proc::value(&info, "mnt_id")?.parse().ok()?;
+        if self.mounts.contains_key(&mount) || self.mounts.is_empty() {
+            return None;
+        }
+        let detail = format!("{name} of the process");
+        let hint = "start the process inside its mount namespace";
+        Some(Finding::blocks(Cause::FileOutsideMounts).detail(detail).hint(hint))
+    }
+}
+
+/// Files in memory of a process that are unlinked: where to look at them, and what /proc calls them.
+fn unlinked_mappings(pid: Pid) -> Vec<(PathBuf, PathBuf)> {
+    let Ok(maps) = proc::text(proc::of(pid, "maps")) else { return Vec::new() };
+    let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let mut before = "";
+    for line in maps.lines().filter(|line| line.ends_with(" (deleted)")) {
+        let Some((range, rest)) = line.split_once(' ') else { continue };
+        let Some(start) = rest.find('/') else { continue };
+        let path = rest.get(start..).unwrap_or_default();
+        if path == before || found.len() == MAX_MAPPINGS {
+            continue;
+        }
+        before = path;
+        // The file has the numbers without leading zeros.
+        let Some((low, high)) = range.split_once('-') else { continue };
+        let short = |number: &str| match number.trim_start_matches('0') {
+            "" => "0".to_owned(),
+            digits => digits.to_owned(),
+        };
+        let name = format!("{}-{}", short(low), short(high));
+        found.push((proc::of(pid, "map_files").join(name), path.into()));
+    }
+    found
+}
+
+fn link_starts(link: &Path, start: &[u8]) -> bool {
+    link.as_os_str().as_bytes().starts_with(start)
+}
+
+fn is_pidfd(name: &str) -> bool {
+    name == "anon_inode:[pidfd]" || name.starts_with("pidfd:[")
+}
+
+/// A file of the kernel's, by what it is for.
+fn anonymous(name: &str, version: Version) -> Option<Finding> {
+    let name = name.strip_prefix("anon_inode:").unwrap_or(name);
+    let plain = name.trim_start_matches('[').trim_end_matches(']');
+    let what = match plain {
+        "eventfd" | "eventpoll" | "inotify" | "fanotify" | "signalfd" | "timerfd" => return None,
+        "bpf-map" if version >= Version::new(3, 16, 0) => return None,
+        "io_uring" => "an io_uring",
+        "perf_event" => "a performance counter",
+        "userfaultfd" => "a userfaultfd",
+        "seccomp notify" => "a listener of seccomp",
+        "landlock-ruleset" => "a ruleset of Landlock",
+        "fscontext" | "mount" => "a mount that is being made",
+        name if name.starts_with("bpf") => "a program or link of BPF",
+        name if name.starts_with("kvm") => "a virtual machine (kvm)",
+        _ => "a file of a kind of its own",
+    };
+    let finding = unsupported(what);
+    Some(match plain {
+        "io_uring" => finding.hint("have the program do without: CRIU does not save io_uring"),
+        _ => finding,
+    })
+}
+
+fn unsupported(what: impl Into<String>) -> Finding {
+    Finding::blocks(Cause::UnsupportedFile).detail(what.into())
+}
+
+/// Major number of memory devices.
+const MEM: u64 = 1;
+/// Major number of devices of all sorts, and two of them.
+const MISC: u64 = 10;
+const TUN: u64 = 200;
+const AUTOFS: u64 = 235;
+
+/// CRIU's own limit on unlinked files.
+const GHOST_LIMIT: u32 = 1 << 20;
+
+/// Mapped files of a process that are looked at.
+const MAX_MAPPINGS: usize = 1000;

@@ -1,0 +1,86 @@
+//! CRIU and the kernel: what goes together, and what the options want of both.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use procfs::sys::kernel::Version as Kernel;
+
+use super::{Finding, Look};
+use crate::{Cause, Criu, Version};
+
+/// A kernel that a CRIU is too old for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Clash {
+    /// The first CRIU that goes with such a kernel.
+    pub criu: Version,
+    /// The first such kernel: Linux major and minor.
+    pub linux: (u8, u8),
+    /// What fails.
+    pub fails: &'static str,
+    /// Why.
+    pub why: &'static str,
+    /// Whether every dump fails, and not only those with internet sockets.
+    pub every_dump: bool,
+}
+
+impl Clash {
+    pub(super) fn detail(&self) -> String {
+        format!("{} (CRIU {} does)", self.why, self.criu)
+    }
+}
+
+/// Every clash that is known.
+pub const CLASHES: &[Clash] = &[
+    Clash {
+        criu: Version::new(4, 1, 0),
+        linux: (6, 13),
+        fails: "every dump",
+        why: "the kernel lays out its vDSO in a way this CRIU does not know",
+        every_dump: true,
+    },
+    Clash {
+        criu: Version::new(4, 2, 0),
+        linux: (6, 16),
+        fails: "processes with internet sockets",
+        why: "the kernel answers questions about sockets otherwise than this CRIU expects",
+        every_dump: false,
+    },
+];
+
+/// The clash of this CRIU with the running kernel, of those that `fits`.
+pub(super) fn clash(criu: Version, fits: impl Fn(&Clash) -> bool) -> Option<&'static Clash> {
+    let kernel = Kernel::current().ok()?;
+    let is_new = |(major, minor)| kernel >= Kernel::new(major, minor, 0);
+    CLASHES.iter().find(|clash| fits(clash) && criu < clash.criu && is_new(clash.linux))
+}
+
+pub(super) fn look(look: &Look<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if let Some(clash) = clash(look.version, |clash| clash.every_dump) {
+        found.push(Finding::blocks(Cause::CriuTooOld).detail(clash.detail()));
+    }
+    let opts = &look.opts;
+    let compresses = opts.compress.is_some();
+    let is_dump = look.operation == "dump";
+    if is_dump && (opts.track_mem() || compresses || opts.lazy_pages()) {
+        // Without rights it cannot find out.
+        let features = look.criu.features().unwrap_or_default();
+        if opts.track_mem() && features.mem_track == Some(false) {
+            found.push(Finding::blocks(Cause::NoSoftDirty));
+        }
+        if compresses && features.mem_compression == Some(false) {
+            found.push(Finding::blocks(Cause::NoCompression));
+        }
+    }
+    found
+}
+
+/// Whether a program is where a criu that is started here looks for it.
+pub(super) fn in_path(criu: &Criu, program: &str) -> bool {
+    let own = criu.environment().iter().rfind(|(name, _)| name == "PATH");
+    let path: Option<OsString> = own.map(|(_, path)| path.clone());
+    let path = path.or_else(|| std::env::var_os("PATH")).unwrap_or_default();
+    let dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    dirs.iter().any(|dir| dir.join(program).is_file())
+}

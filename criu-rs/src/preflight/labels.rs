@@ -1,0 +1,42 @@
+//! Security labels that would be lost.
+
+use super::{Finding, Severity};
+use crate::driver::Limits;
+use crate::labels::{LabelError, RestoreGuard, SecurityModule, foresee};
+use crate::{Cause, Criu, Dump, Error, Restore};
+
+pub(super) fn of_dump(dump: &Dump<'_>, criu: &Criu) -> Option<Finding> {
+    found(foresee(criu, dump.pid()), dump.accepts_label_loss())
+}
+
+pub(super) fn of_restore(restore: &Restore<'_>, criu: &Criu) -> Option<Finding> {
+    // What cannot be opened has been told of.
+    let images = restore.common.opts.images.open().ok()?;
+    let profile = restore.common.opts.message().lsm_profile.as_deref();
+    let guard = RestoreGuard::before(criu, images.as_ref(), profile, &Limits::default());
+    found(guard.map(drop), restore.accepts_label_loss())
+}
+
+fn found(result: Result<(), Error>, is_accepted: bool) -> Option<Finding> {
+    match result {
+        Ok(()) => None,
+        Err(Error::Label(error)) => Some(finding(&error, is_accepted)),
+        Err(error) => {
+            let what = "security labels cannot be looked at";
+            Some(Finding::new(Severity::Info, what).detail(error.to_string()))
+        }
+    }
+}
+
+fn finding(error: &LabelError, is_accepted: bool) -> Finding {
+    let severity = if is_accepted { Severity::Loses } else { Severity::Blocks };
+    let mut finding = Finding::new(severity, "a security label would be lost");
+    if error.label.module() == SecurityModule::Selinux {
+        finding.cause = Some(Cause::NoSelinux);
+    }
+    let pid = error.thread.filter(|_| error.operation == "dump");
+    if let Some(pid) = pid.and_then(|id| i32::try_from(id).ok()?.try_into().ok()) {
+        finding = finding.pid(pid);
+    }
+    finding.detail(error.what().to_string()).hint(error.hint())
+}

@@ -1,0 +1,147 @@
+//! Memory: what of it cannot be saved, how much it is, and how long that takes.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::statvfs::fstatvfs;
+
+use super::live::{Task, Tree};
+use super::{Finding, Freeze, Look, Need, Report, Severity, proc};
+use crate::{Cause, Dump, tree};
+
+pub(super) fn look(tree: &Tree, _: &Look<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for task in tree.alive() {
+        let maps = proc::text(proc::of(task.pid, "maps")).unwrap_or_default();
+        for (cause, path) in maps.lines().filter_map(|line| mapping(line, tree, task)) {
+            let finding = Finding::blocks(cause).pid(task.pid).path(path);
+            if found.last() != Some(&finding) {
+                found.push(finding);
+            }
+        }
+        found.extend(architecture(task));
+    }
+    found
+}
+
+/// What of a line of `maps` cannot be saved, and why.
+fn mapping<'a>(line: &'a str, tree: &Tree, task: &Task) -> Option<(Cause, &'a str)> {
+    let path = line.splitn(6, ' ').nth(5)?.trim_start();
+    let is_device = path.starts_with("/dev/")
+        && !["/dev/shm/", "/dev/zero", "/dev/hugepages/"].iter().any(|ok| path.starts_with(ok));
+    match path {
+        _ if path.starts_with("/SYSV") && !tree.saves("ipc") && tree.is_here("ipc", task) => {
+            Some((Cause::SysvShm, path))
+        }
+        _ if path.starts_with("anon_inode:") => Some((Cause::UnsupportedMapping, path)),
+        // A file below /dev can be an ordinary one.
+        _ if is_device && !is_regular(task, line) => Some((Cause::UnsupportedMapping, path)),
+        _ => None,
+    }
+}
+
+fn is_regular(task: &Task, line: &str) -> bool {
+    let range = line.split(' ').next().unwrap_or_default();
+    let meta = proc::Meta::of(proc::of(task.pid, "map_files").join(range));
+    meta.is_some_and(|meta| meta.kind == proc::Kind::Regular)
+}
+
+/// A program of another architecture, which not every CRIU saves.
+fn architecture(task: &Task) -> Option<Finding> {
+    use std::io::Read;
+    let mut head = [0; 20];
+    std::fs::File::open(proc::of(task.pid, "exe")).ok()?.read_exact(&mut head).ok()?;
+    let is_elf = head.starts_with(b"\x7fELF");
+    let is_short = head.get(4) == Some(&1);
+    (is_elf && is_short && cfg!(target_pointer_width = "64")).then(|| {
+        let what =
+            "a program of 32 bits: CRIU has to be built for that (criu check --feature compat_cr)";
+        Finding::new(Severity::Loses, what).pid(task.pid)
+    })
+}
+
+/// Counts what has to be saved, and how long that takes.
+pub(super) fn measure(tree: &Tree, report: &mut Report) {
+    report.tasks = tree.tasks.len();
+    report.threads = tree.tasks.iter().map(|task| task.threads).sum();
+    report.descriptors = tree.fds().count();
+    report.memory = tree.root().map_or(0, |root| tree::memory(root.pid));
+    let lines =
+        |task: &Task| proc::text(proc::of(task.pid, "maps")).map_or(0, |maps| maps.lines().count());
+    let mappings: usize = tree.alive().map(lines).sum();
+    let each = |count: usize, micros: f64| {
+        f64::from(u32::try_from(count).unwrap_or(u32::MAX)) * micros / 1e6
+    };
+    let fixed = 0.005
+        + each(report.tasks, TASK)
+        + each(report.threads.saturating_sub(report.tasks), THREAD)
+        + each(report.descriptors, DESCRIPTOR)
+        + each(mappings, MAPPING);
+    let (memory, files) = (gibibytes(report.memory), gibibytes(report.files));
+    let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    report.freeze = Some(Freeze {
+        shortest: time(fixed * 0.25 + memory * FAST + files * ARCHIVE_FAST),
+        longest: time(fixed * 5.0 + memory * SLOW + files * ARCHIVE_SLOW),
+    });
+}
+
+/// For an estimate: a float has room for every size that memory can have.
+#[allow(clippy::cast_precision_loss)]
+fn gibibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+/// Whether the images directory can be used, and has room for them.
+pub(super) fn room(dump: &Dump<'_>, report: &mut Report) {
+    let images = &dump.common.opts.images;
+    let Ok(Some(directory)) = images.open() else { return };
+    let path = images.path();
+    let exists = nix::sys::stat::fstatat(
+        directory.as_fd(),
+        Path::new("inventory.img"),
+        nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+    );
+    if exists.is_ok() && !dump.overwrites() {
+        let what = "the images directory holds a checkpoint already";
+        let finding = Finding::new(Severity::Needs, what).path(&path);
+        let finding = finding.hint("use another directory, or overwrite it");
+        report.findings.push(Finding { needs: vec![Need::Overwrite], ..finding });
+    }
+    let message = dump.common.opts.message();
+    let elsewhere =
+        message.ps.is_some() || message.stream() || dump.common.opts.page_server_socket.is_some();
+    let Ok(stat) = fstatvfs(&directory) else { return };
+    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    // Parent images and compression save some of it, holes none.
+    let shrinks = message.parent_img.is_some() || message.compress.is_some();
+    let needed = report.memory.saturating_add(report.files).saturating_add(OTHER_IMAGES);
+    if !elsewhere && free < needed {
+        let detail = format!(
+            "{} MiB are free, some {} MiB are needed",
+            free >> 20,
+            needed.div_ceil(1 << 20)
+        );
+        let severity =
+            if shrinks || free >= report.memory { Severity::Loses } else { Severity::Blocks };
+        report.findings.push(Finding::of(severity, Cause::NoSpace).path(path).detail(detail));
+    }
+}
+
+/// Microseconds of a freeze for each of these, as measured with CRIU 4.3 on a machine of 2 cores.
+const TASK: f64 = 2200.0;
+const THREAD: f64 = 250.0;
+const DESCRIPTOR: f64 = 35.0;
+const MAPPING: f64 = 11.0;
+
+/// Seconds for a GiB of memory: into memory without a copy too many; and to a disk, or to a file system that is
+/// slow to give room.
+const FAST: f64 = 0.12;
+const SLOW: f64 = 4.0;
+
+/// The same for file systems in memory, which CRIU has tar save.
+const ARCHIVE_FAST: f64 = 0.5;
+const ARCHIVE_SLOW: f64 = 15.0;
+
+/// Bytes of all images but those of pages, about.
+const OTHER_IMAGES: u64 = 256 << 10;

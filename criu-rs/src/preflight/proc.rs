@@ -1,0 +1,208 @@
+//! Reading /proc of strangers: bounded, and nothing that is not text for sure is taken for it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::Pid;
+use crate::mountinfo::MountInfo;
+
+/// The lines of a file in /proc, cut at [`LIMIT`].
+pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A file of a process, such as `status`.
+pub(super) fn of(pid: Pid, name: &str) -> PathBuf {
+    format!("/proc/{pid}/{name}").into()
+}
+
+/// The value of a `Key:` line.
+pub(super) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim()))
+}
+
+/// The numbers of a `Key:` line.
+pub(super) fn numbers<T: std::str::FromStr>(text: &str, key: &str) -> Vec<T> {
+    let words = value(text, key).unwrap_or_default().split_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// The inode of a namespace, from a link such as `net:[4026531840]`.
+pub(super) fn namespace(pid: Pid, kind: &str) -> Option<u64> {
+    let link = fs::read_link(of(pid, "ns").join(kind)).ok()?;
+    bracketed(link.to_str()?, kind)
+}
+
+/// The number in `KIND:[NUMBER]`.
+pub(super) fn bracketed(link: &str, kind: &str) -> Option<u64> {
+    link.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// What an open descriptor is, seen from outside.
+#[derive(Clone, Debug)]
+pub(super) struct Fd {
+    pub(super) number: i32,
+    /// What /proc calls it.
+    pub(super) link: PathBuf,
+    pub(super) meta: Meta,
+    /// The mount that it was opened through.
+    pub(super) mount: Option<u32>,
+    /// `fdinfo`, cut where a hostile one is long.
+    pub(super) info: String,
+}
+
+impl Fd {
+    /// Looks at a descriptor; nothing if it has been closed meanwhile.
+    pub(super) fn look(pid: Pid, number: i32) -> Option<Self> {
+        let place = of(pid, "fd").join(number.to_string());
+        let link = fs::read_link(&place).ok()?;
+        let meta = Meta::of(&place)?;
+        let info = text(of(pid, "fdinfo").join(number.to_string())).ok()?;
+        let mount = value(&info, "mnt_id").and_then(|id| id.parse().ok());
+        Some(Self { number, link, meta, mount, info })
+    }
+
+    /// The link as text, for comparing with what the kernel writes.
+    pub(super) fn name(&self) -> &str {
+        self.link.to_str().unwrap_or_default()
+    }
+
+    /// Whether it is a path, and not something like `socket:[7]`.
+    pub(super) fn is_path(&self) -> bool {
+        self.link.as_os_str().as_bytes().starts_with(b"/")
+    }
+}
+
+/// What stat(2) says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) kind: Kind,
+    pub(super) dev: u64,
+    pub(super) inode: u64,
+    pub(super) rdev: u64,
+    pub(super) links: u64,
+    pub(super) size: u64,
+    pub(super) mode: u32,
+    /// Bytes on disk, which is what CRIU holds against its limit.
+    pub(super) allocated: u64,
+}
+
+/// Kinds of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Regular,
+    Directory,
+    Link,
+    Character,
+    Block,
+    Fifo,
+    Socket,
+    /// A file of the kernel's own, which has no kind.
+    Other,
+}
+
+impl Meta {
+    pub(super) fn of(path: impl AsRef<Path>) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        let kind = meta.file_type();
+        let kind = match () {
+            () if kind.is_file() => Kind::Regular,
+            () if kind.is_dir() => Kind::Directory,
+            () if kind.is_symlink() => Kind::Link,
+            () if kind.is_char_device() => Kind::Character,
+            () if kind.is_block_device() => Kind::Block,
+            () if kind.is_fifo() => Kind::Fifo,
+            () if kind.is_socket() => Kind::Socket,
+            () => Kind::Other,
+        };
+        Some(Self {
+            kind,
+            dev: meta.dev(),
+            inode: meta.ino(),
+            rdev: meta.rdev(),
+            links: meta.nlink(),
+            size: meta.size(),
+            mode: meta.mode(),
+            allocated: meta.blocks().saturating_mul(512),
+        })
+    }
+
+    /// The device that it is: major and minor number.
+    pub(super) fn device(&self) -> (u64, u64) {
+        (nix::sys::stat::major(self.rdev), nix::sys::stat::minor(self.rdev))
+    }
+}
+
+/// A mount of a process's mount namespace.
+#[derive(Clone, Debug)]
+pub(super) struct Mount {
+    pub(super) id: u32,
+    pub(super) parent: u32,
+    /// Major and minor number.
+    pub(super) dev: (u32, u32),
+    /// The part of the file system that is mounted.
+    pub(super) root: Vec<u8>,
+    pub(super) point: Vec<u8>,
+    pub(super) shared: Option<u32>,
+    pub(super) master: Option<u32>,
+    pub(super) fs: String,
+}
+
+impl Mount {
+    /// All mounts that a process sees.
+    pub(super) fn all(pid: Pid) -> io::Result<Vec<Self>> {
+        Ok(MountInfo::all(&pid.to_string())?.into_iter().filter_map(Self::of).collect())
+    }
+
+    fn of(row: MountInfo) -> Option<Self> {
+        let MountInfo { id, parent, shared, master, .. } = row;
+        let (major, minor) = std::str::from_utf8(&row.device).ok()?.split_once(':')?;
+        let dev = (major.parse().ok()?, minor.parse().ok()?);
+        let bytes = |path: PathBuf| path.into_os_string().into_vec();
+        let (root, point) = (bytes(row.root), bytes(row.point));
+        let fs = String::from_utf8_lossy(&row.kind).into_owned();
+        Some(Self { id, parent, dev, root, point, shared, master, fs })
+    }
+
+    /// Where it is mounted.
+    pub(super) fn path(&self) -> PathBuf {
+        std::ffi::OsString::from_vec(self.point.clone()).into()
+    }
+}
+
+/// Bytes of a file in /proc that are read. Tables of sockets and of mappings are the large ones.
+const LIMIT: u64 = 32 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_odd_names_are_read() {
+        let read = |line: &[u8]| MountInfo::read(line).and_then(Mount::of);
+        let line =
+            b"36 35 98:0 /m\\040nt1 /mnt\\0412\xff rw,noatime shared:7 master:1 - ext3 /dev/r rw";
+        let mount = read(line).unwrap();
+        assert_eq!((mount.id, mount.parent, mount.dev), (36, 35, (98, 0)));
+        assert_eq!((&mount.root[..], &mount.point[..]), (&b"/m nt1"[..], &b"/mnt!2\xff"[..]));
+        assert_eq!((mount.shared, mount.master), (Some(7), Some(1)));
+        assert_eq!(mount.fs, "ext3");
+        for bad in [&b""[..], b"36", b"x 35 98:0 / / rw - a b c", b"36 35 98 / / rw - a b c", b"\\"]
+        {
+            assert!(read(bad).is_none());
+        }
+    }
+
+    #[test]
+    fn a_line_is_found_by_its_key_alone() {
+        let text = "Uid:\t1 2 3 4\nUidx: 9\nGid:\tx 7\n";
+        assert_eq!(numbers::<u32>(text, "Uid"), [1, 2, 3, 4]);
+        assert_eq!(numbers::<u32>(text, "Gid"), [7]);
+        assert_eq!(value(text, "Ui"), None);
+    }
+}

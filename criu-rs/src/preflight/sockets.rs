@@ -1,0 +1,213 @@
+//! Sockets: what they are, and who is at their other end.
+
+use std::collections::{HashMap, HashSet};
+
+use super::diag::{self, Unix};
+use super::live::{Task, Tree};
+use super::proc::{self, Fd, Kind};
+use super::{Finding, Look, Need, Severity, kernel};
+use crate::sys::fd::socket_protocol;
+use crate::{Cause, External, NetworkLock, Version};
+
+pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    let mut connected = false;
+    // By network namespace: the sockets that the kernel tells of.
+    let mut tables: HashMap<Option<u64>, Tables> = HashMap::new();
+    let ours: HashSet<u64> =
+        tree.fds().filter(|(_, fd)| is_socket(fd)).map(|s| s.1.meta.inode).collect();
+    for (task, fd) in tree.fds().filter(|(_, fd)| is_socket(fd)) {
+        if !seen.insert(fd.meta.inode) {
+            continue;
+        }
+        let net = task.namespaces.get("net").copied();
+        let tables = tables.entry(net).or_insert_with(|| Tables::of(tree, task));
+        let inode = fd.meta.inode;
+        let place = |finding: Finding| finding.pid(task.pid).fd(fd.number).inode(inode);
+        let finding = if let Some(unix) = tables.unix.get(&inode) {
+            unix_socket(unix, inode, tables, &ours, look)
+        } else {
+            let protocol = socket_protocol(&proc::of(task.pid, "fd").join(fd.number.to_string()));
+            let inet = tables.inet.get(&inode);
+            connected |= inet.is_some_and(|inet| inet.is_tcp && inet.is_connected());
+            let protocol = protocol.as_deref().unwrap_or_default();
+            found.extend(too_old(protocol, look).map(place));
+            odd(protocol, tables, inode).or_else(|| internet(inet?, look))
+        };
+        found.extend(finding.map(place));
+    }
+    found.extend(network_lock(connected, look));
+    found
+}
+
+fn is_socket(fd: &Fd) -> bool {
+    fd.meta.kind == Kind::Socket && fd.name().starts_with("socket:[")
+}
+
+/// The sockets of a network namespace.
+struct Tables {
+    unix: HashMap<u64, Unix>,
+    inet: HashMap<u64, Inet>,
+    /// Netlink sockets that hold messages.
+    unread: HashSet<u64>,
+}
+
+/// A socket of the internet.
+struct Inet {
+    is_tcp: bool,
+    state: u8,
+    /// Bytes to be read; of a listening one, connections to be accepted.
+    waiting: u64,
+}
+
+impl Inet {
+    /// In a state that has a peer.
+    fn is_connected(&self) -> bool {
+        matches!(self.state, 1 | 2 | 4 | 5 | 8 | 9 | 11)
+    }
+}
+
+impl Tables {
+    fn of(tree: &Tree, task: &Task) -> Self {
+        let unix = diag::unix(task.pid, tree.is_here("net", task)).unwrap_or_default();
+        let mut inet = HashMap::new();
+        for (name, is_tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
+            let text = proc::text(proc::of(task.pid, "net").join(name)).unwrap_or_default();
+            inet.extend(text.lines().filter_map(|line| row(line, is_tcp)));
+        }
+        let text = proc::text(proc::of(task.pid, "net/netlink")).unwrap_or_default();
+        let unread = text.lines().filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let memory: u64 = words.get(4)?.parse().ok()?;
+            (memory > 0).then(|| words.last()?.parse().ok())?
+        });
+        Self { unix, inet, unread: unread.collect() }
+    }
+}
+
+/// A line of /proc/net/tcp or one like it.
+fn row(line: &str, is_tcp: bool) -> Option<(u64, Inet)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let state = u8::from_str_radix(words.get(3)?, 16).ok()?;
+    let (_, waiting) = words.get(4)?.split_once(':')?;
+    let waiting = u64::from_str_radix(waiting, 16).ok()?;
+    let inode: u64 = words.get(9)?.parse().ok()?;
+    (inode != 0).then_some((inode, Inet { is_tcp, state, waiting }))
+}
+
+fn unix_socket(
+    unix: &Unix,
+    inode: u64,
+    tables: &Tables,
+    ours: &HashSet<u64>,
+    look: &Look<'_>,
+) -> Option<Finding> {
+    let peer = unix.peer.filter(|&peer| !ours.contains(&u64::from(peer)))?;
+    // By the end that is in the tree.
+    let external = External::UnixSocket(u32::try_from(inode).ok()?);
+    if look.is_external(&external.to_string()) {
+        let what = "a unix socket is saved without its peer";
+        let detail =
+            format!("a restore has to be given one: inherit_fd with the key socket:[{inode}]");
+        return Some(Finding::new(Severity::Loses, what).detail(detail));
+    }
+    let (cause, is_set) = (Cause::ExternalUnixSocket, look.opts.ext_unix_sk());
+    let has_name = tables.unix.get(&u64::from(peer)).is_some_and(|peer| peer.has_name);
+    if unix.kind == DGRAM && has_name {
+        let finding = Finding::needs(cause, vec![Need::ExtUnixSk], is_set).safe();
+        return Some(finding.detail("a datagram socket, connected again by its peer's name"));
+    }
+    let kind = if unix.kind == DGRAM { "datagrams to a peer without a name" } else { "a stream" };
+    let needs = vec![Need::External(external)];
+    Some(Finding::needs(cause, needs, false).detail(kind).hint(NAME_IT))
+}
+
+/// A socket that this CRIU cannot ask for its options on this kernel.
+fn too_old(protocol: &str, look: &Look<'_>) -> Option<Finding> {
+    let family = protocol.trim_end_matches("v6");
+    let asked = ["TCP", "UDP", "UDP-Lite", "RAW", "PING", "PACKET"];
+    let clash = asked.contains(&family).then(|| kernel::clash(look.version, |c| !c.every_dump));
+    clash.flatten().map(|clash| Finding::blocks(Cause::CriuTooOld).detail(clash.detail()))
+}
+
+/// What is neither of the internet nor of unix.
+fn odd(protocol: &str, tables: &Tables, inode: u64) -> Option<Finding> {
+    match protocol.trim_end_matches("v6") {
+        "TCP" | "UDP" | "UDP-Lite" | "RAW" | "PING" | "PACKET" | "UNIX" | "UNIX-STREAM" => None,
+        // A kernel that does not tell.
+        "" => None,
+        "MPTCP" => {
+            let hint = "have the program use plain TCP: of Go programs with GODEBUG=multipathtcp=0";
+            Some(Finding::blocks(Cause::UnsupportedSocket).detail("MPTCP").hint(hint))
+        }
+        "NETLINK" => {
+            let finding = Finding::blocks(Cause::UnreadNetlink);
+            let hint = "wait until the program has read it";
+            tables.unread.contains(&inode).then(|| finding.hint(hint))
+        }
+        other => Some(Finding::blocks(Cause::UnsupportedSocket).detail(other.to_owned())),
+    }
+}
+
+fn internet(inet: &Inet, look: &Look<'_>) -> Option<Finding> {
+    match (inet.is_tcp, inet.state) {
+        (true, LISTEN) if inet.waiting > 0 => {
+            let is_set = look.opts.tcp_skip_in_flight();
+            let finding = Finding::needs(Cause::TcpInFlight, vec![Need::TcpSkipInFlight], is_set);
+            Some(finding.detail(format!("{} of them", inet.waiting)))
+        }
+        (true, _) if inet.is_connected() => {
+            let is_set = look.opts.tcp_established() || look.opts.tcp_close();
+            let needs = vec![Need::TcpEstablished, Need::TcpClose];
+            Some(Finding::needs(Cause::ConnectedTcp, needs, is_set))
+        }
+        (false, _) if inet.waiting > 0 => {
+            let what = "datagrams that have come and have not been read are lost";
+            Some(Finding::new(Severity::Loses, what).detail(format!("{} bytes", inet.waiting)))
+        }
+        _ => None,
+    }
+}
+
+/// What keeps packets away from connections while their tasks stand still.
+fn network_lock(connected: bool, look: &Look<'_>) -> Option<Finding> {
+    use crate::rpc::CriuNetworkLockMethod as Method;
+    let locks = connected && (look.opts.tcp_established() || look.opts.tcp_close());
+    let method = look.opts.network_lock.map_or(Ok(Method::Iptables), Method::try_from).ok()?;
+    if !locks || look.opts.tcp_close() || method != Method::Iptables {
+        return None;
+    }
+    let is_there = kernel::in_path(look.criu, "iptables-restore");
+    let mut needs = vec![Need::NetworkLock(NetworkLock::Nftables)];
+    if look.version >= Version::new(3, 19, 0) {
+        needs.push(Need::NetworkLock(NetworkLock::Skip));
+    }
+    (!is_there).then(|| {
+        let detail = "iptables-restore is not installed where criu looks for it";
+        Finding::needs(Cause::NetworkLockFailed, needs, false).detail(detail)
+    })
+}
+
+/// The option that takes all such sockets does nothing for these.
+const NAME_IT: &str = "name the socket as external (unix[INODE]), and hand the restore another in its place \
+                       (inherit_fd with the key socket:[INODE], and ext_unix_sk); or have the program close it";
+
+const DGRAM: u8 = 2;
+const LISTEN: u8 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_read_and_its_head_is_not() {
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt";
+        assert!(row(head, true).is_none());
+        let line = " 0: 0100007F:0016 00000000:0000 0A 00000000:00000003 00:00000000 00000000 0 0 \
+                    4711 1 0 100 0 0 10 0";
+        let (inode, inet) = row(line, true).unwrap();
+        assert_eq!((inode, inet.state, inet.waiting), (4711, LISTEN, 3));
+        assert!(row("x y", true).is_none());
+    }
+}

@@ -1,0 +1,88 @@
+//! The processes themselves: which of them can be stopped and saved at all.
+
+use super::live::{KINDS, Tree};
+use super::{Finding, Look, Need, Severity, proc};
+use crate::{Cause, Pid, Version};
+
+pub(super) fn look(tree: &Tree, root: Pid, look: &Look<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let Some(task) = tree.root() else {
+        return vec![Finding::blocks(Cause::NoSuchProcess).pid(root)];
+    };
+    if task.is_zombie() {
+        return vec![Finding::blocks(Cause::DeadRoot).pid(root)];
+    }
+    if task.is_kernel {
+        let what = Finding::new(Severity::Blocks, "a thread of the kernel cannot be saved");
+        return vec![what.pid(root)];
+    }
+    if tree.is_cut {
+        let what = "the tree is large, and only a part of it was looked at";
+        found.push(Finding::new(Severity::Loses, what));
+    }
+    if tree.has(Pid::this().as_raw()) {
+        found.push(Finding::blocks(Cause::InsideTree).pid(Pid::this()));
+    }
+    sessions(tree, look, &mut found);
+    namespaces(tree, look, &mut found);
+    for task in tree.alive() {
+        if let Some(tracer) = task.tracer() {
+            let by = format!("by process {tracer}");
+            found.push(Finding::blocks(Cause::Traced).pid(task.pid).detail(by));
+        }
+        if task.state == 'D' {
+            let what = "a process waits in the kernel and cannot be stopped at present";
+            let hint = "wait until it goes on: CRIU gives up after 10 s, or what .timeout says";
+            found.push(Finding::new(Severity::Loses, what).pid(task.pid).hint(hint));
+        }
+    }
+    let ended = tree.tasks.len() - tree.alive().count();
+    if ended > 0 {
+        let what = "processes that have ended and that nobody has waited for are saved as such";
+        found.push(Finding::new(Severity::Info, what).detail(format!("{ended} of them")));
+    }
+    found
+}
+
+fn sessions(tree: &Tree, look: &Look<'_>, found: &mut Vec<Finding>) {
+    let Some(root) = tree.root() else { return };
+    for task in tree.tasks.iter().filter(|task| task.inner_session() == Some(0)) {
+        let detail = "its leader is outside of the pid namespace";
+        let hint = "start it with setsid in the pid namespace, or dump from the leader on";
+        let finding = Finding::blocks(Cause::ForeignSession).pid(task.pid).detail(detail);
+        found.push(finding.hint(hint));
+    }
+    if root.session != root.pid.as_raw() && root.inner_session() != Some(0) {
+        let is_set = look.opts.shell_job();
+        let finding = Finding::needs(Cause::ForeignSession, vec![Need::ShellJob], is_set);
+        let detail = format!("its session is that of process {}", root.session);
+        found.push(finding.pid(root.pid).detail(detail));
+    }
+}
+
+fn namespaces(tree: &Tree, look: &Look<'_>, found: &mut Vec<Finding>) {
+    let Some(root) = tree.root() else { return };
+    for kind in KINDS {
+        // Several of these are saved.
+        if matches!(kind, "mnt" | "net") {
+            continue;
+        }
+        for task in tree.one_of_each(kind) {
+            let inode = task.namespaces.get(kind);
+            let known = inode == root.namespaces.get(kind) || inode == tree.here.get(kind);
+            if let (false, Some(inode)) = (known, inode) {
+                let detail = format!("the {kind} namespace differs from that of the root");
+                let finding = Finding::blocks(Cause::NestedNamespace).pid(task.pid);
+                found.push(finding.inode(*inode).detail(detail));
+            }
+        }
+    }
+    let wants = tree.saves("user") && !tree.saves("mnt") && look.version >= Version::new(4, 3, 0);
+    let kernel = proc::text("/proc/filesystems").unwrap_or_default();
+    if wants && kernel.lines().any(|line| line.ends_with("binfmt_misc")) {
+        found.push(Finding::blocks(Cause::NoBinfmtMisc).pid(root.pid));
+    }
+    if tree.saves("pid") && root.inner_pid().is_some_and(|pid| pid != 1) {
+        found.push(Finding::blocks(Cause::NoInit).pid(root.pid));
+    }
+}

@@ -386,8 +386,10 @@ fn one_snapshot_is_served_to_many_at_once() {
     let reports = running.join().unwrap();
     let served: u64 = reports.iter().filter_map(|r| r.result.as_ref().ok()).map(|r| r.served).sum();
     assert_eq!(served, 4 * 50 * 3);
-    let errors: Vec<_> =
+    let mut errors: Vec<_> =
         reports.iter().filter_map(|r| r.result.as_ref().err()).map(ToString::to_string).collect();
+    // Each connection ends when its thread comes to it.
+    errors.sort();
     assert!(errors[0].ends_with("nothing is mapped there"), "{errors:?}");
     assert!(errors[1].ends_with("there is no such task"), "{errors:?}");
 }

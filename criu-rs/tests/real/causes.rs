@@ -176,7 +176,7 @@ fn lsm_mismatch(lab: &Lab) {
 }
 
 /// Changes the only message of an image, which stands behind its magic and its size.
-fn edit<M: Message + Default>(image: &Path, magic: usize, change: impl FnOnce(&mut M)) {
+pub fn edit<M: Message + Default>(image: &Path, magic: usize, change: impl FnOnce(&mut M)) {
     let bytes = fs::read(image).unwrap();
     let mut message = M::decode(&bytes[magic + 4..]).unwrap();
     change(&mut message);

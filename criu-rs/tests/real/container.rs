@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::lab::{Lab, Target};
+use crate::rootfs::{everybody, open_the_way, place_program};
 
 /// `CLONE_NEWTIME`, which the nix crate does not name.
 pub const NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
@@ -25,38 +25,90 @@ pub struct Container {
     outer: Option<Child>,
 }
 
+/// How a container is to be started, besides what all have.
+#[derive(Default)]
+pub struct Plan<'a> {
+    /// Its own, besides `NEWNS` and `NEWPID`.
+    pub namespaces: Option<CloneFlags>,
+    /// Bind mounts: a directory outside, and where to mount it inside.
+    pub binds: &'a [(&'a Path, &'a str)],
+    /// A file from outside that it has open.
+    pub held: Option<&'a Path>,
+    /// A process whose network, IPC and UTS namespaces it enters.
+    pub joins: Option<Pid>,
+    /// The pid namespace that it enters in place of one of its own: that of the process's children.
+    pub pid_namespace: Option<Pid>,
+    /// Its AppArmor profile.
+    pub profile: Option<&'a str>,
+    /// The words of `/program`, which it executes instead of a payload.
+    pub program: Option<&'a str>,
+    /// The payload and its words; otherwise it counts.
+    pub payload: &'a [&'a str],
+}
+
 impl Container {
     /// Starts one. `NEWNS` and `NEWPID` are always among its namespaces.
     pub fn start(lab: &Lab, namespaces: CloneFlags) -> Self {
-        Self::start_with(lab, namespaces, &[])
+        Self::launch(lab, &Plan { namespaces: Some(namespaces), ..Plan::default() })
     }
 
     /// Starts one that has a file from outside open.
     pub fn start_holding(lab: &Lab, file: &Path) -> Self {
-        Self::launch(lab, CloneFlags::empty(), &[], Some(file))
+        Self::launch(lab, &Plan { held: Some(file), ..Plan::default() })
+    }
+
+    /// Starts one with an AppArmor profile.
+    pub fn start_confined(lab: &Lab, profile: &str) -> Self {
+        Self::launch(lab, &Plan { profile: Some(profile), ..Plan::default() })
     }
 
     /// Starts one with bind mounts: a directory outside, and where to mount it inside.
     pub fn start_with(lab: &Lab, namespaces: CloneFlags, binds: &[(&Path, &str)]) -> Self {
-        Self::launch(lab, namespaces, binds, None)
+        Self::launch(lab, &Plan { namespaces: Some(namespaces), binds, ..Plan::default() })
     }
 
-    fn launch(
-        lab: &Lab,
-        namespaces: CloneFlags,
-        binds: &[(&Path, &str)],
-        held: Option<&Path>,
-    ) -> Self {
+    /// Starts one whose first process becomes another program, as user 7, with a user namespace.
+    pub fn start_program(lab: &Lab, program: &Path, words: &[&str]) -> Self {
         let root = root_file_system(lab);
+        let copy = root.join("program");
+        fs::copy(program, &copy).unwrap();
+        let said = Command::new("ldd").arg(program).output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let libraries = said.lines().filter_map(|line| {
+            let (_, path) = line.split_once(" => ")?;
+            path.split_whitespace().next()
+        });
+        for library in libraries.map(Path::new) {
+            fs::copy(library, root.join("lib64").join(library.file_name().unwrap())).unwrap();
+        }
+        let words = words.join(" ");
+        let namespaces = Some(CloneFlags::CLONE_NEWUSER);
+        Self::launch_in(root, &Plan { namespaces, program: Some(&words), ..Plan::default() })
+    }
+
+    /// Starts one as planned.
+    pub fn launch(lab: &Lab, plan: &Plan<'_>) -> Self {
+        let container = Self::launch_in(root_file_system(lab), plan);
+        container.target.goes_on();
+        container
+    }
+
+    fn launch_in(root: PathBuf, plan: &Plan<'_>) -> Self {
+        let namespaces = plan.namespaces.unwrap_or(CloneFlags::empty());
         mount(Some(&root), &root, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--payload", "contain", "/count"]).arg(&root);
         command.arg(namespaces.bits().to_string());
-        for (outside, inside) in binds {
+        for (outside, inside) in plan.binds {
             fs::create_dir_all(root.join(inside.trim_start_matches('/'))).unwrap();
             command.arg(outside).arg(inside);
         }
-        command.envs(held.map(|file| (HELD, file)));
+        command.envs(plan.held.map(|file| (HELD, file)));
+        command.envs(plan.joins.map(|pid| (JOINS, pid.to_string())));
+        command.envs(plan.pid_namespace.map(|pid| (PID_NAMESPACE, pid.to_string())));
+        command.envs(plan.profile.map(|profile| (PROFILE, profile)));
+        command.envs(plan.program.map(|words| (PROGRAM, words)));
+        command.env(PAYLOAD, plan.payload.join(" "));
         let mut outer = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(outer.stdout.take().unwrap());
         let mut line = String::new();
@@ -71,7 +123,6 @@ impl Container {
         said.read_line(&mut line).unwrap();
         let pid: Pid = line.trim().parse().expect("the id of the container's first process");
         let target = Target::at(pid, root.join("count"));
-        target.goes_on();
         Self { target, root, outer: Some(outer) }
     }
 
@@ -96,42 +147,17 @@ impl Drop for Container {
 
 /// This program and its libraries, and a null device.
 fn root_file_system(lab: &Lab) -> PathBuf {
-    let root = lab.dir("root");
+    let mut names = (1..).map(|n| format!("root-{n}"));
+    let root = lab.dir(&names.find(|name| !lab.dir.join(name).exists()).unwrap());
     for folder in ["dev", "lib64", "proc", "old"] {
         fs::create_dir(root.join(folder)).unwrap();
     }
-    let everybody = |path: &Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    };
     everybody(&root, 0o777);
-    let program = root.join("payload");
-    fs::copy("/proc/self/exe", &program).unwrap();
-    everybody(&program, 0o755);
-    let maps = procfs::process::Process::myself().unwrap().maps().unwrap();
-    for map in maps {
-        let procfs::process::MMapPath::Path(path) = map.pathname else { continue };
-        if path.to_string_lossy().contains(".so") {
-            // By the name that programs want: of libc.so.6.1, libc.so.6.
-            let name = path.file_name().unwrap().to_str().unwrap();
-            let end = name.split_once(".so.").and_then(|(_, rest)| rest.find('.'));
-            let end = end.map_or(name.len(), |at| name.find(".so.").unwrap() + 4 + at);
-            let copy = root.join("lib64").join(&name[..end]);
-            fs::copy(&path, &copy).unwrap();
-            everybody(&copy, 0o755);
-        }
-    }
+    place_program(&root);
     let null = root.join("dev/null");
     mknod(&null, SFlag::S_IFCHR, Mode::all(), makedev(1, 3)).unwrap();
     everybody(&null, 0o666);
-    // The path to it must be open to the users of a user namespace.
-    for folder in
-        root.ancestors().skip(1).take_while(|f| f.ends_with("tmp") || f != &Path::new("/"))
-    {
-        let mode = fs::metadata(folder).unwrap().permissions().mode();
-        if mode & 0o001 == 0 {
-            everybody(folder, mode | 0o011);
-        }
-    }
+    open_the_way(&root);
     root
 }
 
@@ -147,8 +173,19 @@ pub fn contain(words: &[&str]) {
         nix::unistd::setgid(0.into()).unwrap();
         nix::unistd::setuid(0.into()).unwrap();
     }
+    let enter = |pid: &str, kind: &str| {
+        let namespace = fs::File::open(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        nix::sched::setns(namespace, CloneFlags::empty()).unwrap();
+    };
+    if let Ok(pid) = std::env::var(JOINS) {
+        ["net", "ipc", "uts"].iter().for_each(|kind| enter(&pid, kind));
+    }
     let rest = flags - CloneFlags::CLONE_NEWUSER;
-    unshare(rest | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID).unwrap();
+    unshare(rest | CloneFlags::CLONE_NEWNS).unwrap();
+    match std::env::var(PID_NAMESPACE) {
+        Ok(pid) => enter(&pid, "pid_for_children"),
+        Err(_) => unshare(CloneFlags::CLONE_NEWPID).unwrap(),
+    }
     let mut child = Command::new("/proc/self/exe")
         .args(["--payload", "init", file, root])
         .args(&words[3..])
@@ -181,13 +218,42 @@ pub fn init(words: &[&str]) {
     nix::unistd::dup2_stdin(&null).unwrap();
     nix::unistd::dup2_stdout(&null).unwrap();
     nix::unistd::dup2_stderr(&null).unwrap();
+    if let Some(words) = std::env::var_os(PROGRAM) {
+        nix::unistd::setgroups(&[]).unwrap();
+        nix::unistd::setgid(7.into()).unwrap();
+        nix::unistd::setuid(7.into()).unwrap();
+        let error = Command::new("/program")
+            .args(words.to_str().unwrap().split(' '))
+            .env_clear()
+            .env("LD_LIBRARY_PATH", "/lib64")
+            .exec();
+        panic!("{error}");
+    }
+    if let Ok(profile) = std::env::var(PROFILE) {
+        fs::write("/proc/thread-self/attr/exec", format!("exec {profile}")).unwrap();
+    }
+    let payload = std::env::var(PAYLOAD).unwrap_or_default();
+    let words: Vec<&str> = payload.split_whitespace().collect();
+    let (name, words) = words.split_first().unwrap_or((&"count", &[]));
     let error = Command::new("/payload")
-        .args(["--payload", "count", file])
+        .args(["--payload", name, file])
+        .args(words)
         .env_clear()
         .env("LD_LIBRARY_PATH", "/lib64")
         .exec();
     panic!("{error}");
 }
 
+/// What a container executes instead, in words.
+const PROGRAM: &str = "CRIU_RS_PROGRAM";
+
 /// Names the file that a container has open from outside.
 const HELD: &str = "CRIU_RS_HELD";
+/// Names the process whose namespaces it enters.
+const JOINS: &str = "CRIU_RS_JOINS";
+/// Names the process whose pid namespace it enters.
+const PID_NAMESPACE: &str = "CRIU_RS_PID_NAMESPACE";
+/// Names what it runs.
+const PAYLOAD: &str = "CRIU_RS_PAYLOAD";
+/// Names the profile of a container.
+const PROFILE: &str = "CRIU_RS_PROFILE";

@@ -70,6 +70,11 @@ impl Target {
         Self { pid, child: None, file }
     }
 
+    /// A child, which counts into `file`.
+    pub fn started(child: Child, file: PathBuf) -> Self {
+        Self { pid: Pid::from(&child), child: Some(child), file }
+    }
+
     /// The same payload after a restore.
     pub fn restored_as(&mut self, pid: Pid) {
         self.pid = pid;
@@ -93,7 +98,7 @@ impl Target {
     /// The same, and reaps no other.
     #[track_caller]
     pub fn is_gone_alone(&mut self) {
-        assert!(soon(|| matches!(self.state(), None | Some('Z'))), "{} is alive", self.pid);
+        assert!(soon(|| has_ended(self.pid)), "{} is alive", self.pid);
         if let Some(mut child) = self.child.take() {
             child.wait().unwrap();
         }
@@ -107,7 +112,7 @@ impl Target {
     /// Waits until it has ended, and reaps it.
     #[track_caller]
     pub fn is_gone(&mut self) {
-        assert!(soon(|| matches!(self.state(), None | Some('Z'))), "{} is alive", self.pid);
+        assert!(soon(|| has_ended(self.pid)), "{} is alive", self.pid);
         // With all others that have ended.
         self.child = None;
         reap();
@@ -123,7 +128,7 @@ impl Target {
         }
         soon(|| {
             reap();
-            tree.iter().all(|&pid| matches!(state(pid), None | Some('Z')))
+            tree.iter().all(|&pid| has_ended(pid))
         });
         reap();
     }
@@ -171,6 +176,18 @@ pub fn terminal() -> Terminal {
 /// The state letter of a process.
 pub fn state(pid: Pid) -> Option<char> {
     Process::new(pid.as_raw()).ok()?.stat().ok().map(|stat| stat.state)
+}
+
+/// Whether a process has ended, with all its threads: before the last of them it cannot be reaped.
+fn has_ended(pid: Pid) -> bool {
+    match state(pid) {
+        None => true,
+        Some('Z') => {
+            let tasks = Process::new(pid.as_raw()).and_then(|process| process.tasks());
+            tasks.is_ok_and(|tasks| tasks.count() < 2)
+        }
+        Some(_) => false,
+    }
 }
 
 /// Whether something comes true within five seconds.

@@ -10,27 +10,42 @@
 #[path = "../common/certs.rs"]
 mod certs;
 mod container;
+#[path = "../common/filter.rs"]
+mod filter;
+mod freezer;
 mod lab;
 mod lazy;
 mod libcriu;
 mod payload;
+#[path = "../common/rootfs.rs"]
+mod rootfs;
 
+mod apparmor;
 mod basics;
 mod causes;
 mod hooks;
+mod labels;
 mod namespaces;
 mod network;
+mod old;
 mod pages;
+mod pod;
 mod pre_dump;
+mod preflight;
 mod probe_cache;
 mod requests;
+mod seccomp;
+mod selinux;
 mod service;
 mod stopping;
 #[cfg(feature = "tls")]
 mod tls;
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -56,16 +71,21 @@ fn main() -> ExitCode {
 
 fn all() -> Vec<(&'static str, TestFn)> {
     [
+        labels::of_guest(),
         basics::TESTS,
         causes::TESTS,
         hooks::TESTS,
+        labels::TESTS,
         lazy::TESTS,
         namespaces::TESTS,
         network::TESTS,
         pages::TESTS,
+        pod::TESTS,
         pre_dump::TESTS,
+        &preflight::tests(),
         probe_cache::TESTS,
         requests::TESTS,
+        seccomp::TESTS,
         service::TESTS,
         stopping::TESTS,
         #[cfg(feature = "tls")]
@@ -85,7 +105,10 @@ fn run_all() -> ExitCode {
                 let named = all().into_iter().map(|(name, _)| name);
                 for name in named.filter(|name| libcriu::shows_something(name, version)) {
                     let criu = criu.clone();
-                    let run = move || libcriu::expect(name, version, run_apart(name, &criu));
+                    let run = move || {
+                        let _cgroups = cgroups(name);
+                        libcriu::expect(name, version, run_apart(name, &criu))
+                    };
                     trials.push(Trial::test(format!("{version}::{name}"), run));
                 }
             }
@@ -95,21 +118,37 @@ fn run_all() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// A restore makes all cgroups again that were there at the dump, of other tests too: those that make some run alone.
+fn cgroups(name: &str) -> impl Sized {
+    static LOCK: RwLock<()> = RwLock::new(());
+    let with_freezer =
+        ["a_freezer_is_thawed_after_a_dump_is_ended", "preflight_foresees_a_missing_hierarchy"];
+    match pod::TESTS.iter().any(|test| test.0 == name) || with_freezer.contains(&name) {
+        true => (Some(LOCK.write().unwrap()), None),
+        false => (None, Some(LOCK.read().unwrap())),
+    }
+}
+
 /// Runs a test in a process of its own, with a time limit.
 fn run_apart(name: &str, criu: &PathBuf) -> Result<(), Failed> {
-    let output = Command::new("timeout")
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // Not a pipe: what a test that is killed leaves behind would keep it open.
+    let file = format!("said-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
+    let said = File::create(&path)?;
+    let status = Command::new("timeout")
         .args(["--kill-after=5", &TIME_LIMIT.as_secs().to_string()])
         .arg(std::env::current_exe()?)
         .args(["--one", name])
         .arg(criu)
         .envs(libcriu::environment(criu))
         .stdin(Stdio::null())
-        .output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Err(format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)).into())
+        .stdout(said.try_clone()?)
+        .stderr(said)
+        .status()?;
+    let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+    fs::remove_file(&path)?;
+    if status.success() { Ok(()) } else { Err(format!("{status}\n{text}").into()) }
 }
 
 /// The longest test takes some seconds.

@@ -1,19 +1,23 @@
 //! Pre-dumps, where the kernel tracks changed memory; elsewhere, that we are told so.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
+use criu_images::memory::{PageObject, PageSet, PageSize, PageSource, StoredRun};
+use criu_images::{ImageSet, Severity, check};
 use criu_rs::pages::Server;
 use criu_rs::{Cause, Dump, PreDump, PreDumpMode, PreDumpSession, Restore};
 
-use crate::lab::{Lab, Target, TestFn, names};
+use crate::lab::{Lab, Target, TestFn, names, soon};
+use crate::payload::{LEVELS_PAGES, level_page};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("pre_dump_then_dump", single),
     ("pre_dump_by_reading", by_reading),
     ("pre_dump_and_dump_into_our_page_server", into_our_server),
     ("a_series_of_pre_dumps_ended_by_a_dump", series),
+    ("pre_dumps_and_dump_are_three_levels_that_are_read_as_one", levels),
 ];
 
 /// Whether the kernel can. Where it cannot, the test sees what a pre-dump says of it.
@@ -97,6 +101,82 @@ fn into_our_server(lab: &Lab) {
         }
     }
     restores(lab, target, first, last);
+}
+
+/// Each level has the bytes that were written before it, and all together what the process had.
+fn levels(lab: &Lab) {
+    let mut target = lab.start(&["levels"]);
+    if !tracks_memory(lab, &target) {
+        return;
+    }
+    let dirs = ["0", "1", "2"].map(|name| lab.dir(name));
+    PreDump::new(target.pid, &dirs[0]).run(&lab.criu).unwrap();
+    next_generation(lab, 1);
+    PreDump::new(target.pid, &dirs[1]).parent_img("../0").run(&lab.criu).unwrap();
+    next_generation(lab, 2);
+    let dump = Dump::new(target.pid, &dirs[2]).parent_img("../1").track_mem(true);
+    dump.run(&lab.criu).unwrap();
+    target.is_gone();
+
+    let set = ImageSet::open(&dirs[2]).unwrap();
+    let findings = check(&set);
+    assert!(findings.iter().all(|found| found.severity < Severity::Warning), "{findings:?}");
+    let at = level_address(lab);
+    is_as_it_was(&set, at);
+    let pid = set.checkpoint().unwrap().root().pid();
+    let pages = PageSet::open(&dirs[2], PageSize::K4).unwrap();
+    let pages = pages.pages(PageObject::Task(pid)).unwrap().unwrap();
+    let runs = pages.stored_runs().unwrap();
+    let files = ["parent/parent/pages-1.img", "parent/pages-1.img", "pages-1.img"];
+    for page in 0..LEVELS_PAGES {
+        let address = at + page as u64 * 4096;
+        let covers = |run: &&StoredRun| run.start <= address && address < run.end;
+        let in_files: Vec<&str> = runs.iter().filter(covers).map(|run| run.file.as_str()).collect();
+        let mut wanted = vec![files[0]];
+        if let 1 | 2 = page % 16 {
+            wanted.insert(0, files[page % 16]);
+        }
+        assert_eq!(in_files, wanted, "page {page}");
+        for run in runs.iter().filter(covers) {
+            let mut bytes = vec![0; 4096];
+            let file = fs::File::open(dirs[2].join(&run.file)).unwrap();
+            file.read_exact_at(&mut bytes, run.offset + (address - run.start)).unwrap();
+            let level = files.iter().position(|file| *file == run.file).unwrap();
+            assert!(bytes == level_page(page, level), "page {page} of level {level}");
+        }
+    }
+    drop(pages);
+
+    let before = target.count();
+    let restored = Restore::new(&dirs[2]).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    assert!(target.goes_on() > before);
+    // It goes on from the generation it had, in the memory it had.
+    next_generation(lab, 3);
+}
+
+/// Has the payload `levels` write its next pages.
+pub fn next_generation(lab: &Lab, generation: usize) {
+    let file = |extension| lab.dir.join("count-levels").with_extension(extension);
+    fs::write(file("asked"), generation.to_string()).unwrap();
+    let done = || fs::read_to_string(file("done")).is_ok_and(|done| done == generation.to_string());
+    assert!(soon(done), "generation {generation} does not come");
+}
+
+/// Where the memory of the payload `levels` is.
+pub fn level_address(lab: &Lab) -> u64 {
+    fs::read_to_string(lab.dir.join("count-levels.at")).unwrap().parse().unwrap()
+}
+
+/// The memory of the payload `levels` in a set, as of the generations that it has been through.
+pub fn is_as_it_was(set: &ImageSet, at: u64) {
+    let memory = set.checkpoint().unwrap().root().memory().unwrap().unwrap();
+    for page in 0..LEVELS_PAGES {
+        let mut bytes = vec![0; 4096];
+        memory.read_at(at + page as u64 * 4096, &mut bytes).unwrap();
+        let generation = if let 1 | 2 = page % 16 { page % 16 } else { 0 };
+        assert!(bytes == level_page(page, generation), "page {page}");
+    }
 }
 
 fn by_reading(lab: &Lab) {

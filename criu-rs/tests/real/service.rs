@@ -21,13 +21,13 @@ pub const TESTS: &[(&str, TestFn)] = &[
 ];
 
 /// A running service.
-struct Service {
+pub struct Service {
     child: Child,
     socket: PathBuf,
 }
 
 impl Service {
-    fn start(lab: &Lab) -> Self {
+    pub fn start(lab: &Lab) -> Self {
         let socket = lab.dir.join("service.socket");
         let child = Command::new(&lab.program)
             .args(["service", "-o", "service.log", "-W"])
@@ -40,11 +40,12 @@ impl Service {
             .spawn()
             .unwrap();
         let service = Self { child, socket };
-        assert!(soon(|| Criu::service(&service.socket).version().is_ok()));
+        let answers = soon(|| Criu::service(&service.socket).version().is_ok());
+        assert!(answers, "{:?}", fs::read_to_string(lab.dir.join("service.log")));
         service
     }
 
-    fn criu(&self) -> Criu {
+    pub fn criu(&self) -> Criu {
         Criu::service(&self.socket)
     }
 }

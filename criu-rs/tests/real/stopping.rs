@@ -2,14 +2,19 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use criu_rs::{
-    Cancel, Dump, Error, HookResult, Hooks, Pid, Restore, Result, StopMethod, StopReason, Stopped,
+    Cancel, Criu, Dump, Error, HookResult, Hooks, Pid, Restore, Result, StopMethod, StopReason,
+    Stopped,
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use crate::lab::{Lab, TestFn, descendants, names, reap, soon, state};
+use crate::service::Service;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_deadline_before_the_request", deadline_before_the_request),
@@ -22,7 +27,12 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_dropped_dump_leaves_the_process_running", dropped_dump),
     ("a_cancelled_restore_leaves_nothing", cancelled_restore),
     ("a_restore_ended_without_an_action_leaves_nothing", ended_restore),
+    ("a_restore_whose_criu_is_killed_leaves_nothing", killed_restore),
     ("a_cancellation_that_comes_too_late_changes_nothing", too_late),
+    ("a_dump_cancelled_when_all_is_saved_is_complete", |lab| saved(lab, &lab.criu, 20)),
+    ("a_dump_dropped_when_all_is_saved_is_complete", |lab| dropped_at_the_end(lab, &lab.criu)),
+    ("a_service_s_dump_is_complete_when_all_is_saved", over_service),
+    ("a_criu_killed_while_it_kills_loses_nothing", killed_at_the_end),
 ];
 
 #[track_caller]
@@ -108,14 +118,14 @@ fn stuck_dump(lab: &Lab) {
 }
 
 /// A freezer cgroup of version 1 or 2, and its state's file and value when thawed.
-struct Freezer {
+pub struct Freezer {
     cgroup: PathBuf,
     state: &'static str,
     thawed: &'static str,
 }
 
 impl Freezer {
-    fn with(pid: Pid) -> Self {
+    pub fn with(pid: Pid) -> Self {
         let name = format!("criu-rs-{pid}");
         let first = ("/sys/fs/cgroup/freezer", "freezer.state", "THAWED");
         let second = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -249,8 +259,11 @@ fn alone() {
         reap();
         descendants(Pid::this()).len() == 1
     };
-    let left: Vec<_> = descendants(Pid::this()).into_iter().map(|pid| (pid, state(pid))).collect();
-    assert!(soon(alone), "left: {left:?}");
+    let gone = soon(alone);
+    let name = |pid: Pid| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let tell = |pid: Pid| (pid, state(pid), String::from_utf8_lossy(&name(pid)).into_owned());
+    let left: Vec<_> = descendants(Pid::this()).into_iter().map(tell).collect();
+    assert!(gone, "left: {left:?}");
 }
 
 fn cancelled_restore(lab: &Lab) {
@@ -305,6 +318,38 @@ fn ended_restore(lab: &Lab) {
     target.goes_on();
 }
 
+/// Somebody else kills criu, as soon as there is a task of the restore's.
+fn killed_restore(lab: &Lab) {
+    let (images, mut target) = checkpointed(lab, &["tree", "20"]);
+    let mut failed = 0;
+    for _ in 0..50 {
+        let session = Restore::new(&images).start(&lab.criu).unwrap();
+        let Some(criu) = session.pid() else { return };
+        let task = target.pid;
+        let killer = std::thread::spawn(move || {
+            soon(|| state(task).is_some());
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(criu.as_raw()),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        });
+        let result = session.finish(&mut ());
+        killer.join().unwrap();
+        match result {
+            Ok(restored) => {
+                target.restored_as(restored.pid);
+                target.end();
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Failed(_)), "{error}");
+                alone();
+                failed += 1;
+            }
+        }
+    }
+    assert!(failed > 0, "criu was always faster");
+}
+
 fn too_late(lab: &Lab) {
     struct At(Cancel);
     impl Hooks for At {
@@ -319,4 +364,95 @@ fn too_late(lab: &Lab) {
     let restored = restore.run_with(&lab.criu, &mut At(cancel.clone())).unwrap();
     target.restored_as(restored.pid);
     target.goes_on();
+}
+
+/// Calls something when all is saved.
+struct AtTheEnd<F>(F);
+
+impl<F: FnMut()> Hooks for AtTheEnd<F> {
+    fn post_dump(&mut self) -> HookResult {
+        (self.0)();
+        Ok(())
+    }
+}
+
+fn saved(lab: &Lab, criu: &Criu, rounds: u32) {
+    for round in 0..rounds {
+        let mut target = lab.start(&["tree", "5"]);
+        let images = lab.dir(&round.to_string());
+        let cancel = Cancel::new().unwrap();
+        let dump = Dump::new(target.pid, &images).cancel(&cancel).grace(Duration::ZERO);
+        dump.run_with(criu, &mut AtTheEnd(|| cancel.cancel())).unwrap();
+        target.is_gone();
+        let restored = Restore::new(&images).run(criu).unwrap();
+        target.restored_as(restored.pid);
+        target.goes_on();
+    }
+}
+
+fn dropped_at_the_end(lab: &Lab, criu: &Criu) {
+    let mut target = lab.start(&["tree", "20"]);
+    let images = lab.dir("images");
+    let mut session = Dump::new(target.pid, &images).start(criu).unwrap();
+    let mut is_saved = false;
+    loop {
+        assert!(session.advance(&mut AtTheEnd(|| is_saved = true)).unwrap().is_none());
+        if is_saved {
+            break;
+        }
+        let mut fds = [PollFd::new(session.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::NONE).unwrap();
+    }
+    drop(session);
+    target.is_gone();
+    let restored = Restore::new(&images).run(criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+}
+
+fn over_service(lab: &Lab) {
+    let service = Service::start(lab);
+    saved(lab, &service.criu(), 5);
+    dropped_at_the_end(lab, &service.criu());
+}
+
+fn killed_at_the_end(lab: &Lab) {
+    let (mut complete, mut failed) = (0, 0);
+    for round in 0..20 {
+        let mut target = lab.start(&["tree", "20"]);
+        let tree = descendants(target.pid);
+        let images = lab.dir(&round.to_string());
+        let session = Dump::new(target.pid, &images).start(&lab.criu).unwrap();
+        let Some(criu) = session.pid() else { return };
+        let mut killer = None;
+        let mut hooks = AtTheEnd(|| {
+            killer = Some(std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_micros(200 * round));
+                let criu = nix::unistd::Pid::from_raw(criu.as_raw());
+                let _ = nix::sys::signal::kill(criu, nix::sys::signal::Signal::SIGKILL);
+            }));
+        });
+        let result = session.finish(&mut hooks);
+        killer.unwrap().join().unwrap();
+        match result {
+            Ok(_) => {
+                target.is_gone();
+                // Those that criu had not killed yet.
+                assert!(soon(|| {
+                    reap();
+                    tree.iter().all(|&pid| state(pid).is_none())
+                }));
+                let restored = Restore::new(&images).run(&lab.criu).unwrap();
+                target.restored_as(restored.pid);
+                complete += 1;
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Failed(_)), "{error}");
+                assert!(names(&images).iter().all(|name| name.ends_with(".log")));
+                failed += 1;
+            }
+        }
+        target.goes_on();
+    }
+    assert!(complete > 0 && failed > 0, "{complete} complete, {failed} failed");
 }

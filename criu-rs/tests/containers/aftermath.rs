@@ -1,0 +1,256 @@
+//! What is left of containers and of attempts at them.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use criu_rs::oci::{Container, Descriptors, Error, RestoreHooks};
+use criu_rs::{AfterDump, CgroupMode, HookResult, Hooks, LogLevel, Pid};
+use nix::sys::signal::{Signal, kill};
+
+use crate::bed::{self, Bed, Case};
+use crate::bundle::Bundle;
+use crate::trip::{BOTH, Trip, WeDoBoth, end};
+
+pub const TESTS: &[Case] = &[
+    Case {
+        name: "a_failed_restore_leaves_nothing",
+        test: failed,
+        runtimes: BOTH,
+        newest_only: true,
+    },
+    Case {
+        name: "an_earlier_checkpoint_stays",
+        test: earlier,
+        runtimes: &["runc"],
+        newest_only: true,
+    },
+    Case { name: "checkpoints_while_it_runs", test: running, runtimes: BOTH, newest_only: false },
+    Case { name: "a_process_that_moved_down", test: moved_down, runtimes: BOTH, newest_only: true },
+    Case { name: "a_process_beside_the_first", test: beside, runtimes: BOTH, newest_only: true },
+];
+
+/// What there is of what a restore makes.
+#[derive(Debug, PartialEq)]
+struct Left {
+    state: Vec<PathBuf>,
+    mounts: usize,
+    descriptors: usize,
+    cgroups: Vec<PathBuf>,
+    processes: usize,
+}
+
+impl Left {
+    fn now(state: &Path) -> Self {
+        let list = |path: &Path| -> Vec<PathBuf> {
+            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        };
+        let mut cgroups = Vec::new();
+        let mut all: Vec<PathBuf> = vec!["/sys/fs/cgroup".into()];
+        while let Some(dir) = all.pop() {
+            let below = list(&dir).into_iter().filter(|path| path.is_dir() && !path.is_symlink());
+            all.extend(below);
+            if dir.to_string_lossy().contains("/bed") {
+                cgroups.push(dir);
+            }
+        }
+        let is_process = |path: &PathBuf| path.join("exe").read_link().is_ok();
+        Self {
+            state: list(state),
+            mounts: fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(),
+            descriptors: list(Path::new("/proc/self/fd")).len(),
+            cgroups,
+            processes: list(Path::new("/proc")).iter().filter(|path| is_process(path)).count(),
+        }
+    }
+}
+
+struct Refuse(&'static str);
+
+impl Hooks for Refuse {
+    fn post_restore(&mut self, _: Pid) -> HookResult {
+        if self.0 == "post-restore" { Err("no".into()) } else { Ok(()) }
+    }
+    fn pre_resume(&mut self) -> HookResult {
+        if self.0 == "pre-resume" { Err("no".into()) } else { Ok(()) }
+    }
+}
+
+fn failed(bed: &Bed) {
+    let outside = bed.dir("outside");
+    let mut bundle = Bundle::new(bed, "bundle", "count", &[]).with(|b| {
+        b.bind(&outside, "/data", &[]);
+        b.mask(&["/sys/firmware", "/proc/keys"]);
+        b.cgroups_path("/bed/old");
+    });
+    let (images, without) = (bed.dir("images"), bed.dir("images-without-cgroups"));
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    let checkpoint = Container::open(&bundle.dir).unwrap().checkpoint(pid).unwrap();
+    let dump = checkpoint.dump(&without).after_dump(AfterDump::LeaveRunning);
+    checkpoint.run(&dump.manage_cgroups(CgroupMode::Ignore), &bed.criu, &mut ()).unwrap();
+    Trip::new(bed, &bundle).save(pid, &images);
+    bed.runtime.delete("c");
+    bundle.cgroups_path("/bed/not/yet/there");
+    bundle.write();
+    let state = bed.dir("state-of-it");
+    let before = Left::now(&state);
+    assert_eq!(before.state, [] as [PathBuf; 0]);
+
+    let attempt = |images: &Path, refused: &'static str| {
+        let container = Container::open(&bundle.dir).unwrap();
+        let prepared = container.restoring(images).unwrap().prepare(&state).unwrap();
+        let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+        let restore = prepared.restore_with(images, [null.as_fd(); 3]).log_level(LogLevel::Debug);
+        let mut inner = Refuse(refused);
+        let mut hooks = RestoreHooks::new(&container, "c", &mut inner);
+        prepared.run(&restore, &bed.criu, &mut hooks).map(|restored| restored.pid)
+    };
+    for images in [&images, &without] {
+        for refused in ["post-restore", "pre-resume"] {
+            attempt(images, refused).unwrap_err();
+            assert_eq!(Left::now(&state), before, "{refused} of {}", images.display());
+        }
+        bundle.stands_still();
+    }
+    // CRIU's own failure.
+    let (payload, away) = (bundle.root.join("payload"), bundle.root.join("away"));
+    fs::rename(&payload, &away).unwrap();
+    for images in [&images, &without] {
+        attempt(images, "").unwrap_err();
+        assert_eq!(Left::now(&state), before, "{}", images.display());
+    }
+    fs::rename(&away, &payload).unwrap();
+    // Half-way through the preparation.
+    fs::rename(&outside, bed.dir.join("gone")).unwrap();
+    let container = Container::open(&bundle.dir).unwrap();
+    container.restoring(&images).unwrap().prepare(&state).unwrap_err();
+    assert_eq!(Left::now(&state), before);
+    container.restoring(&images).unwrap().prepare(bed.dir.join("no-state")).unwrap_err();
+    fs::rename(bed.dir.join("gone"), &outside).unwrap();
+    // Whoever prepared was killed: the next clears up.
+    std::mem::forget(container.restoring(&images).unwrap().prepare(&state).unwrap());
+    assert_ne!(Left::now(&state).state, before.state);
+
+    for images in [&images, &without] {
+        let pid = attempt(images, "").unwrap();
+        bundle.goes_on();
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(cgroups.contains(":/bed/not/yet/there"), "{cgroups}");
+        assert_eq!(Left::now(&state).state, before.state);
+        assert_eq!(Left::now(&state).mounts, before.mounts);
+        end(pid);
+    }
+}
+
+/// A dump that is refused, since there is a checkpoint already, leaves that whole.
+fn earlier(bed: &Bed) {
+    let bundle = Bundle::new(bed, "bundle", "count", &[]);
+    let images = bed.dir("images");
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    let checkpoint = Container::open(&bundle.dir).unwrap().checkpoint(pid).unwrap();
+    let dump = checkpoint.dump(&images).after_dump(AfterDump::LeaveRunning);
+    checkpoint.run(&dump, &bed.criu, &mut ()).unwrap();
+    let error = checkpoint.run(&dump, &bed.criu, &mut ()).unwrap_err().to_string();
+    assert!(error.contains("checkpoint"), "{error}");
+    assert_eq!(&Descriptors::load(&images).unwrap(), checkpoint.descriptors());
+    // Nor does one that fails when it has written its own.
+    struct Late;
+    impl Hooks for Late {
+        fn network_unlock(&mut self) -> HookResult {
+            Err("too late".into())
+        }
+    }
+    checkpoint.run(&dump.clone().overwrite(true), &bed.criu, &mut Late).unwrap_err();
+    assert_eq!(&Descriptors::load(&images).unwrap(), checkpoint.descriptors());
+    bundle.goes_on();
+    bed.runtime.delete("c");
+    let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
+    bundle.goes_on();
+    end(restored);
+}
+
+fn running(bed: &Bed) {
+    let bundle = Bundle::new(bed, "bundle", "threads", &["2"]);
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    let container = Container::open(&bundle.dir).unwrap();
+    for n in 0..3 {
+        let checkpoint = container.checkpoint(pid).unwrap();
+        let images = bed.dir(&format!("images-{n}"));
+        let dump = checkpoint.dump(&images).after_dump(AfterDump::LeaveRunning);
+        match n {
+            // As if somebody else had dumped it.
+            2 => {
+                dump.run(&bed.criu).unwrap();
+                checkpoint.complete(&images).unwrap();
+            }
+            _ => drop(checkpoint.run(&dump, &bed.criu, &mut ()).unwrap()),
+        }
+        bundle.goes_on();
+        assert_eq!(bed.runtime.state("c").unwrap()["status"], "running");
+    }
+    bed.runtime.delete("c");
+    for n in [2, 0] {
+        let images = bed.dir.join(format!("images-{n}"));
+        let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
+        bundle.goes_on();
+        end(restored);
+    }
+}
+
+/// The whole container is frozen, though its first process is in a cgroup further down.
+fn moved_down(bed: &Bed) {
+    let bundle = Bundle::new(bed, "bundle", "count", &[]).with(|b| b.cgroups_path("/bed/it"));
+    let images = bed.dir("images");
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    let places =
+        ["/sys/fs/cgroup/bed/it", "/sys/fs/cgroup/unified/bed/it", "/sys/fs/cgroup/freezer/bed/it"];
+    for place in places.iter().filter(|place| Path::new(place).exists()) {
+        let below = Path::new(place).join("init");
+        fs::create_dir(&below).unwrap();
+        fs::write(below.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+    let container = Container::open(&bundle.dir).unwrap();
+    let checkpoint = container.checkpoint(pid).unwrap();
+    assert!(checkpoint.freezer().unwrap().ends_with("bed/it"), "{:?}", checkpoint.freezer());
+    Trip::new(bed, &bundle).save(pid, &images);
+    bed.runtime.delete("c");
+    let counted = bundle.stands_still();
+    let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
+    assert!(bundle.goes_on() > counted);
+    let cgroups = fs::read_to_string(format!("/proc/{restored}/cgroup")).unwrap();
+    // What was the first process's is the container's now.
+    assert!(cgroups.contains(":/bed/it\n"), "{cgroups}");
+    end(restored);
+}
+
+/// What `exec` has added is no descendant of the first process: CRIU cannot save it.
+fn beside(bed: &Bed) {
+    let bundle = Bundle::new(bed, "bundle", "count", &[]);
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    let mut command = bed.runtime.command("exec");
+    command.args(["--detach", "c", "/bin/sleep", "1000"]);
+    let (is_done, said) = bed.runtime.finish(&mut command);
+    assert!(is_done, "{said}");
+    let (images, running) = (bed.dir("images"), bed.dir("images-while-it-runs"));
+    let checkpoint = Container::open(&bundle.dir).unwrap().checkpoint(pid).unwrap();
+    assert!(bed::soon(|| checkpoint.beside().len() == 1));
+    let beside = checkpoint.beside()[0];
+    let name = || fs::read_to_string(format!("/proc/{beside}/comm")).unwrap();
+    assert!(bed::soon(|| name().trim() == "sleep"), "{}", name());
+    let error = checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap_err();
+    assert!(matches!(&error, Error::Beside { processes } if *processes == [beside]), "{error}");
+    // It does not matter to who goes on with the container.
+    let dump = checkpoint.dump(&running).after_dump(AfterDump::LeaveRunning);
+    checkpoint.run(&dump, &bed.criu, &mut ()).unwrap();
+    bundle.goes_on();
+    kill(nix::unistd::Pid::from_raw(beside.as_raw()), Signal::SIGKILL).unwrap();
+    // Not even while nobody has waited for it: the kernel keeps the container until then.
+    checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap_err();
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(beside.as_raw()), None);
+    assert!(bed::soon(|| checkpoint.beside().is_empty()));
+    checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap();
+    bed.runtime.delete("c");
+    let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
+    bundle.goes_on();
+    end(restored);
+}

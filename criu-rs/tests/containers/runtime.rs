@@ -1,0 +1,237 @@
+//! runc and crun, as a container engine calls them.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use criu_rs::Pid;
+use serde_json::Value;
+
+use crate::bed::unpacked;
+use crate::bundle::Bundle;
+use crate::sandbox::Sandbox;
+
+/// A runtime that finds the CRIU under test.
+pub struct Runtime {
+    pub name: &'static str,
+    _sandbox: Sandbox,
+    program: PathBuf,
+    criu: PathBuf,
+    /// Its state, and what its containers and it itself say.
+    dir: PathBuf,
+    /// The ends of containers' pipes, which stay open as long as the test.
+    held: RefCell<Vec<File>>,
+}
+
+impl Runtime {
+    /// The runtime of that name.
+    pub fn new(sandbox: Sandbox, name: &str, criu: &Path, dir: &Path) -> Self {
+        let (name, program) = match name {
+            "runc" => ("runc", unpacked("sbin/runc")),
+            "crun" => ("crun", unpacked("bin/crun")),
+            other => panic!("no runtime {other}"),
+        };
+        let held = RefCell::default();
+        Self { name, _sandbox: sandbox, program, criu: criu.into(), dir: dir.into(), held }
+    }
+
+    /// `create`, with what else to say to it.
+    #[track_caller]
+    pub fn create(&self, bundle: &Bundle, id: &str, options: &[&str]) {
+        let mut command = self.command("create");
+        self.do_it(command.args(options).arg("--bundle").arg(&bundle.dir).arg(id));
+    }
+
+    /// `start`.
+    #[track_caller]
+    pub fn start(&self, id: &str) {
+        self.do_it(self.command("start").arg(id));
+    }
+
+    /// `create`, `start`, and the wait for the payload; returns its process.
+    #[track_caller]
+    pub fn run(&self, bundle: &Bundle, id: &str, options: &[&str]) -> Pid {
+        self.create(bundle, id, options);
+        self.start(id);
+        bundle.goes_on();
+        self.pid(id)
+    }
+
+    /// `checkpoint` into `images`, with the options that this runtime needs on this bed.
+    #[track_caller]
+    pub fn checkpoint(&self, id: &str, images: &Path, options: &[&str]) {
+        let mut command = self.command("checkpoint");
+        command.args(self.own_options()).args(options);
+        command.arg("--image-path").arg(images).arg("--work-path").arg(self.work("dump"));
+        self.do_it(command.arg(id));
+    }
+
+    /// `restore` from `images`; returns the process.
+    #[track_caller]
+    pub fn restore(&self, bundle: &Bundle, id: &str, images: &Path, options: &[&str]) -> Pid {
+        let mut command = self.command("restore");
+        command.arg("--detach").args(self.own_options()).args(options);
+        command.arg("--image-path").arg(images).arg("--work-path").arg(self.work("restore"));
+        self.do_it(command.arg("--bundle").arg(&bundle.dir).arg(id));
+        self.pid(id)
+    }
+
+    /// What `state` says; nothing when there is no such container.
+    #[track_caller]
+    pub fn state(&self, id: &str) -> Option<Value> {
+        let (is_done, said) = self.finish(self.command("state").arg(id));
+        is_done.then(|| serde_json::from_str(&said).expect("a state"))
+    }
+
+    /// The first process of a container.
+    #[track_caller]
+    pub fn pid(&self, id: &str) -> Pid {
+        let state = self.state(id).expect("a container");
+        let pid = state["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        Pid::try_from(pid.expect("a process")).expect("a process")
+    }
+
+    /// Where this runtime keeps what it knows of a container: `state.json`, or `status`.
+    pub fn state_file(&self, id: &str) -> PathBuf {
+        let name = if self.name == "crun" { "status" } else { "state.json" };
+        self.state_dir().join(id).join(name)
+    }
+
+    /// `kill`.
+    #[track_caller]
+    pub fn kill(&self, id: &str, signal: &str) {
+        self.do_it(self.command("kill").arg(id).arg(signal));
+    }
+
+    /// `pause` or `resume`.
+    #[track_caller]
+    pub fn pause(&self, id: &str, is_paused: bool) {
+        self.do_it(self.command(if is_paused { "pause" } else { "resume" }).arg(id));
+    }
+
+    /// `delete --force`.
+    #[track_caller]
+    pub fn delete(&self, id: &str) {
+        self.do_it(self.command("delete").arg("--force").arg(id));
+    }
+
+    /// The runtime with a word; it must run to its end by [`Runtime::finish`].
+    pub fn command(&self, word: &str) -> Command {
+        // Whatever happened since: outside there is no runtime.
+        Sandbox::check().expect("a sandbox");
+        let mut command = Command::new(&self.program);
+        let folders = [self.criu.parent().unwrap(), Path::new("/usr/sbin:/usr/bin:/sbin:/bin")];
+        command.env("PATH", folders.map(|folder| folder.display().to_string()).join(":"));
+        // For crun, which loads libcriu.
+        command.env("LD_LIBRARY_PATH", self.criu.ancestors().nth(3).unwrap().join("link"));
+        command.arg("--root").arg(self.state_dir()).arg("--log").arg(self.dir.join(LOG));
+        command.arg(word);
+        command
+    }
+
+    /// Runs a command to its end, and says whether that was success, and what it printed. Containers
+    /// that it starts have pipes for their input and output.
+    #[track_caller]
+    pub fn finish(&self, command: &mut Command) -> (bool, String) {
+        let (input, their_input) = pipe();
+        let (their_output, output) = pipe();
+        command.stdin(input).stdout(output.try_clone().unwrap()).stderr(output);
+        let mut child = command.spawn().unwrap();
+        // Ours of the pipes' ends would keep them from ending.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let end = Instant::now() + LIMIT;
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break Some(status),
+                None if Instant::now() > end => {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    break None;
+                }
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        let mut their_output = File::from(their_output);
+        let mut said = available(&mut their_output);
+        self.held.borrow_mut().extend([File::from(their_input), their_output]);
+        match status {
+            Some(status) if status.success() => (true, said),
+            Some(status) => {
+                let _ = write!(said, "\n{status}");
+                (false, said)
+            }
+            None => (false, said + "\nit was killed, for it did not end"),
+        }
+    }
+
+    /// Its program, and where it keeps its state.
+    #[allow(dead_code, reason = "the tests of the programs, which share this file, name it")]
+    pub fn place(&self) -> (&Path, PathBuf) {
+        (&self.program, self.state_dir())
+    }
+
+    /// What CRIU and the runtime have written into their logs.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for name in [LOG, "work-dump/dump.log", "work-restore/restore.log"] {
+            let Ok(log) = fs::read_to_string(self.dir.join(name)) else { continue };
+            let lines: Vec<&str> = log.lines().collect();
+            let start = lines.len().saturating_sub(SHOWN);
+            let _ = writeln!(text, "{name}:");
+            for line in &lines[start..] {
+                let _ = writeln!(text, "    {line}");
+            }
+        }
+        text
+    }
+
+    #[track_caller]
+    fn do_it(&self, command: &mut Command) {
+        let (is_done, said) = self.finish(command);
+        assert!(is_done, "{command:?}: {said}");
+    }
+
+    fn own_options(&self) -> &'static [&'static str] {
+        match self.name {
+            "crun" => &["--manage-cgroups-mode=ignore"],
+            _ => &[],
+        }
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    fn work(&self, name: &str) -> PathBuf {
+        let work = self.dir.join(format!("work-{name}"));
+        fs::create_dir_all(&work).unwrap();
+        work
+    }
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap()
+}
+
+/// What can be read without waiting.
+fn available(pipe: &mut File) -> String {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    fcntl(&*pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let mut bytes = Vec::new();
+    let _ = pipe.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
+
+/// A restore that goes wrong may wait for ever.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What the runtime says, in the test's directory.
+const LOG: &str = "runtime.log";
+
+/// Lines of a log worth showing.
+const SHOWN: usize = 25;

@@ -20,6 +20,8 @@ pub enum Fault {
     NoCriu,
     /// A signal of this name asked to stop.
     Interrupted(&'static str),
+    /// A container's bundle, or its images, cannot be used.
+    Bundle(String),
     /// A call of this program's own failed.
     System {
         /// What was being done.
@@ -48,7 +50,7 @@ impl Fault {
     }
 
     /// What the operation that logs to `log` failed with.
-    pub(crate) fn logged(error: Error, log: &Path) -> Self {
+    pub fn logged(error: Error, log: &Path) -> Self {
         Self::Criu { error: Box::new(error), log: Some(log.to_owned()) }
     }
 
@@ -58,7 +60,7 @@ impl Fault {
             Self::Usage(_) => Exit::Usage,
             Self::NoCriu => Exit::NoCriu,
             Self::Interrupted(_) => Exit::Stopped,
-            Self::System { .. } => Exit::Failed,
+            Self::System { .. } | Self::Bundle(_) => Exit::Failed,
             Self::Criu { error, .. } => match **error {
                 Error::InvalidValue(_) | Error::CheckpointExists { .. } => Exit::Usage,
                 Error::Start { .. } | Error::Connect { .. } | Error::TooOld { .. } => Exit::NoCriu,
@@ -116,7 +118,7 @@ impl Fault {
     /// What failed, in one line.
     fn headline(&self) -> String {
         match self {
-            Self::Usage(what) => what.clone(),
+            Self::Usage(what) | Self::Bundle(what) => what.clone(),
             Self::NoCriu => "there is no criu in PATH".into(),
             Self::Interrupted(signal) => format!("stopped by {signal}"),
             Self::System { doing, source } => format!("cannot {doing}: {source}"),
@@ -127,6 +129,7 @@ impl Fault {
                 Error::Failed(failure) => headline(failure),
                 // The hooks are this program's own: what they say is enough.
                 Error::Hook { source, .. } => source.to_string(),
+                Error::Label(error) => error.what().to_string(),
                 error => error.to_string(),
             },
         }

@@ -1,5 +1,6 @@
 //! What to do about a failure, in the words of the command line.
 
+use criu_rs::labels::{LabelError, LabelProblem, SecurityModule};
 use criu_rs::{Cause, Error};
 
 /// Where there is no criu.
@@ -14,12 +15,33 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::TooOld { .. } => {
             Some("leave the option away, or name a newer criu with --criu PATH")
         }
+        Error::Label(error) => Some(about_label(error)),
         _ => error.cause().map(about),
     }
 }
 
+/// What to do about a label that is lost.
+fn about_label(error: &LabelError) -> &'static str {
+    match &error.problem {
+        LabelProblem::NoPlace | LabelProblem::Unknown(_) | LabelProblem::NotInImages(Some(_)) => {
+            error.hint()
+        }
+        LabelProblem::NotRestored(_) if error.thread.is_none() => {
+            "leave --lsm-profile away: CRIU gives a label only to tasks that were saved with one"
+        }
+        _ if error.label.module() == SecurityModule::Selinux => {
+            "name a criu built with libselinux with --criu PATH, or accept the loss with \
+             --accept-label-loss"
+        }
+        _ => {
+            "mount securityfs where criu runs and remove /run/criu.kdat, or accept the loss with \
+             --accept-label-loss"
+        }
+    }
+}
+
 /// The library speaks of its methods, where people know options.
-fn about(cause: Cause) -> &'static str {
+pub(crate) fn about(cause: Cause) -> &'static str {
     match cause {
         Cause::MissingCapability => {
             "run it as root, or give criu CAP_CHECKPOINT_RESTORE and CAP_SYS_PTRACE and add \
@@ -33,7 +55,7 @@ fn about(cause: Cause) -> &'static str {
             "add --tcp-established to save the connection, or --tcp-close to drop it"
         }
         Cause::ExternalUnixSocket => {
-            "add --ext-unix-sk, or name the socket with --external unix[INODE]"
+            "add --ext-unix-sk for datagram sockets; name a stream with --external unix[INODE]"
         }
         Cause::ForeignTerminal => "add --shell-job, here and on restore",
         Cause::ForeignSession => {
@@ -50,8 +72,21 @@ fn about(cause: Cause) -> &'static str {
         Cause::ExternalMount => {
             "name it with --external mnt[PATH]:KEY, here and on restore, or add --external mnt[]"
         }
+        Cause::CgroupMissing => "restore where it is, or add --manage-cgroups=ignore",
+        Cause::TcpInFlight => {
+            "add --skip-in-flight to leave them out, or wait until they are accepted"
+        }
+        Cause::LinkRemap => "add --link-remap, which makes a link beside it until the restore",
+        Cause::UnsupportedMount => {
+            "name it with --external mnt[PATH]:KEY, here and on restore, or leave it out with --skip-mnt"
+        }
+        Cause::CpuMismatch => "restore on a machine that has them, or with --cpu-cap=none",
         Cause::LsmMismatch => {
             "restore where that module is active, and without --lsm-profile where it is not"
+        }
+        Cause::NoSelinux => {
+            "name a criu built with libselinux with --criu PATH, or leave --lsm-profile away and add \
+             --accept-label-loss"
         }
         Cause::FileChanged => {
             "put the file back as it was; a changed mode is accepted with --skip-file-rwx-check"

@@ -1,10 +1,10 @@
-//! The programs a person runs: `criu-rs` with its words `dump`, `pre-dump`, `restore` and `check`, the
-//! same as programs of their own, `crit`, `inspect`, `page-server`, and examples of using the libraries.
+//! The programs a person runs: `criu-rs` with its words `dump`, `pre-dump`, `restore`, `check` and
+//! `preflight`, the same as programs of their own, `crit`, `inspect`, `page-server`, and examples of using the libraries.
 //!
 //! ```text
 //! words           which program
 //! program         its command line, taken apart by `getopt` and checked by clap: the `options`
-//! dump  pre_dump  restore  check
+//! dump  pre_dump  restore  check  preflight
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with what was restored
 //! output  fault   what it says at the end; `exit` codes, `hints`
 //! images          sets of images as `crit` and `inspect` take them
@@ -24,6 +24,7 @@ mod options;
 mod output;
 mod parent;
 mod pre_dump;
+mod preflight;
 mod program;
 mod progress;
 mod restore;

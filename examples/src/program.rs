@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::getopt::{Line, Options, Unclear};
 use crate::options::Reach;
 use crate::output::Output;
-use crate::{check, dump, pre_dump, restore};
+use crate::{check, dump, pre_dump, preflight, restore};
 
 /// A program.
 pub(crate) trait Program: Args + FromArgMatches {
@@ -22,6 +22,8 @@ pub(crate) trait Program: Args + FromArgMatches {
     const ABOUT: &'static str;
     /// Examples and whatever else there is to know.
     const MORE: &'static str;
+    /// Whether it takes words that are no options.
+    const TAKES_WORDS: bool = false;
 
     fn reach(&self) -> &Reach;
 
@@ -46,6 +48,7 @@ const PROGRAMS: &[Row] = &[
     row::<pre_dump::Program>(),
     row::<restore::Program>(),
     row::<check::Program>(),
+    row::<preflight::Program>(),
 ];
 
 /// Each program's word and what it does.
@@ -67,7 +70,9 @@ pub(crate) fn all_options() -> Options {
 
 /// The words of the programs that have an option.
 fn who_has(option: &str) -> Vec<&'static str> {
-    let has = |row: &&Row| Options::of(&(row.command)()).has(option);
+    // A look takes what these take.
+    let own = |row: &Row| row.word != <preflight::Program as Program>::WORD;
+    let has = |row: &&Row| own(row) && Options::of(&(row.command)()).has(option);
     PROGRAMS.iter().filter(has).map(|row| row.word).collect()
 }
 
@@ -121,7 +126,8 @@ fn try_run<P: Program>(name: &str, args: &[OsString]) -> Result<ExitCode, Fault>
 fn parse<P: Program>(name: &str, line: Line) -> Result<P, Fault> {
     let takes_words = command::<P>().get_positionals().next().is_some();
     let exec = line.options.iter().any(|option| option == "--exec-cmd");
-    if let Some((_, word)) = line.words.first().filter(|_| !(takes_words && exec)) {
+    if let Some((_, word)) = line.words.first().filter(|_| !(takes_words && exec || P::TAKES_WORDS))
+    {
         let word = word.to_string_lossy();
         let bare_v = line.options.iter().any(|option| option == "--verbosity");
         let why = match bare_v && word.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,10 +1,10 @@
-//! The capabilities that CRIU wants, and what is lost without each.
+//! The capabilities that CRIU wants, and whether this process has them.
 
-use caps::{CapSet, Capability as Cap};
+use criu_rs::preflight::{CAPABILITIES, CapabilityUse};
 
 /// A capability that CRIU wants.
 pub(super) struct Capability {
-    cap: Cap,
+    wanted: CapabilityUse,
     /// What fails without it.
     pub(super) loses: &'static str,
     /// Whether this process has it, and so a criu that it starts.
@@ -14,31 +14,20 @@ pub(super) struct Capability {
 impl Capability {
     /// All that CRIU wants.
     pub(super) fn all() -> Vec<Self> {
-        let held = caps::read(None, CapSet::Effective).unwrap_or_default();
-        let row = |&(cap, loses)| Self { cap, loses, is_held: held.contains(&cap) };
-        WANTED.iter().map(row).collect()
+        let row = |&wanted: &CapabilityUse| Self {
+            wanted,
+            loses: wanted.loses,
+            is_held: wanted.is_held(),
+        };
+        CAPABILITIES.iter().map(row).collect()
     }
 
     pub(super) fn name(&self) -> String {
-        self.cap.to_string()
+        self.wanted.capability.to_string()
     }
 
     /// Whether CRIU does nothing without one of these two.
     pub(super) fn is_basic(&self) -> bool {
-        matches!(self.cap, Cap::CAP_SYS_ADMIN | Cap::CAP_CHECKPOINT_RESTORE)
+        self.wanted.is_basic()
     }
 }
-
-const WANTED: &[(Cap, &str)] = &[
-    (Cap::CAP_SYS_ADMIN, "namespaces, mounts, seccomp filters, and much else"),
-    (Cap::CAP_CHECKPOINT_RESTORE, "restoring process ids, and mappings of deleted files"),
-    (Cap::CAP_SYS_PTRACE, "stopping and reading the processes of others"),
-    (Cap::CAP_SYS_RESOURCE, "processes of users other than root, those in a user namespace apart"),
-    (Cap::CAP_NET_ADMIN, "TCP connections, and network namespaces"),
-    (Cap::CAP_SYS_CHROOT, "processes with a root directory of their own"),
-    (Cap::CAP_SETUID, "restoring processes of other users"),
-    (Cap::CAP_SETGID, "restoring processes of other groups"),
-    (Cap::CAP_SETPCAP, "restoring the capability bounding set"),
-    (Cap::CAP_KILL, "ending processes of other users after their dump"),
-    (Cap::CAP_DAC_OVERRIDE, "files that only others may open"),
-];

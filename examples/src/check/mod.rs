@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
+use criu_rs::labels::{LabelSupport, SecurityModule};
 use criu_rs::{Build, Check, Criu, Features};
 use serde_json::{Value, json};
 
@@ -84,13 +85,24 @@ impl Program {
         if let Some(config) = &config {
             check = check.config_file(config.path());
         }
+        let machine = Machine::look();
+        // Without rights it cannot be asked.
+        let is_unsaved =
+            |module| criu.label_support(module).is_ok_and(|yes| yes == LabelSupport::No);
+        let active = machine.lsms.iter().filter_map(|name| match name.as_str() {
+            "SELinux" => Some(SecurityModule::Selinux),
+            "AppArmor" => Some(SecurityModule::Apparmor),
+            _ => None,
+        });
+        let unsaved_labels = active.filter(|module| is_unsaved(*module)).collect();
         let mut found = Found {
             build: criu.build()?,
             // Without rights it cannot find out: then they are unknown.
             features: criu.features().unwrap_or_default(),
             basics: check.run(criu).map_err(Fault::from),
             capabilities: Capability::all(),
-            machine: Machine::look(),
+            machine,
+            unsaved_labels,
             more: Vec::new(),
             program,
         };
@@ -157,6 +169,8 @@ struct Found {
     basics: Result<(), Fault>,
     capabilities: Vec<Capability>,
     machine: Machine,
+    /// Modules whose labels this CRIU does not save.
+    unsaved_labels: Vec<SecurityModule>,
     /// What criu said to `--extra` and `--experimental`.
     more: Vec<(&'static str, Answer)>,
 }

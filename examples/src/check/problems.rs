@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use criu_rs::Version;
+use criu_rs::labels::SecurityModule;
+use criu_rs::preflight::CLASHES;
 use procfs::sys::kernel::Version as Kernel;
 use serde_json::{Value, json};
 
@@ -17,22 +18,6 @@ pub(super) struct Problem {
     /// What to do about it.
     hint: &'static str,
 }
-
-/// Versions that do not go together: CRIU below the one, on Linux from the other on.
-const CLASHES: &[(Version, (u8, u8), &str, &str)] = &[
-    (
-        Version::new(4, 1, 0),
-        (6, 13),
-        "every dump",
-        "the kernel lays out its vDSO in a way this CRIU does not know",
-    ),
-    (
-        Version::new(4, 2, 0),
-        (6, 16),
-        "processes with internet sockets",
-        "the kernel answers questions about sockets otherwise than this CRIU expects",
-    ),
-];
 
 impl Problem {
     /// All that are known, the worst first.
@@ -52,11 +37,12 @@ impl Problem {
                 add(capability.loses, why, "give it to criu; a container often lacks it");
             }
         }
-        for (criu, (major, minor), what, why) in CLASHES {
-            let linux = Kernel::new(*major, *minor, 0);
+        for clash in CLASHES {
+            let linux = Kernel::new(clash.linux.0, clash.linux.1, 0);
             let is_new = machine.version.as_ref().is_some_and(|version| *version >= linux);
-            if is_new && found.build.version < *criu {
-                add(what, format!("{why} (CRIU {criu} does)"), "install a newer CRIU");
+            if is_new && found.build.version < clash.criu {
+                let why = format!("{} (CRIU {} does)", clash.why, clash.criu);
+                add(clash.fails, why, "install a newer CRIU");
             }
         }
         if machine.ptrace_scope == Some(3) {
@@ -81,6 +67,19 @@ impl Problem {
             let why = "iptables-restore is not installed".into();
             let hint = "install iptables, or add --network-lock nftables or skip";
             add("--tcp-established", why, hint);
+        }
+        for module in &found.unsaved_labels {
+            let (why, hint) = match module {
+                SecurityModule::Selinux => (
+                    "this CRIU was built without SELinux",
+                    "name one built with it with --criu PATH",
+                ),
+                _ => (
+                    "this CRIU does not see /sys/kernel/security/apparmor",
+                    "mount securityfs there, and remove /run/criu.kdat",
+                ),
+            };
+            add(&format!("processes that {module} confines"), why.into(), hint);
         }
         if machine.zombies_of_init > 0 {
             let why = format!(

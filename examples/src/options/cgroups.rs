@@ -28,6 +28,9 @@ pub(crate) struct Cgroups {
     /// The security profile to restore with, selinux:LABEL or apparmor:PROFILE
     #[arg(long, value_name = "TYPE:NAME", help_heading = "Security")]
     lsm_profile: Option<LsmProfile>,
+    /// Let tasks lose security labels that CRIU cannot save or set
+    #[arg(long, help_heading = "Security")]
+    accept_label_loss: bool,
     /// Make this namespace empty; only net can be
     #[arg(long, value_name = "NS", help_heading = "Network")]
     empty_ns: Option<NetOnly>,
@@ -41,6 +44,9 @@ applies! {
     one [manage_cgroups cgroup_yard lsm_profile stream];
     each [];
     with |self, operation, _config| {
+        if self.accept_label_loss {
+            operation = operation.accept_label_loss(true);
+        }
         for CgroupRoot { controller, path } in &self.cgroup_root {
             operation = operation.cgroup_root(controller.as_deref(), path);
         }

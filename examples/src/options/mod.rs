@@ -21,6 +21,7 @@ pub(crate) use memory::{Lazy, Memory, PreDumpOnly, Way};
 pub(crate) use network::{Network, NetworkSaved};
 pub(crate) use restore::RestoreOnly;
 pub use tls::Certificates;
+pub(crate) use values::Size;
 
 use crate::config::Config;
 use crate::fault::Fault;

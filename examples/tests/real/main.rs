@@ -10,6 +10,7 @@
 mod certs;
 mod lab;
 mod payload;
+mod preflight;
 
 mod check;
 mod crit;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
 fn all() -> Vec<(&'static str, TestFn)> {
     [
         check::TESTS,
+        preflight::TESTS,
         crit::TESTS,
         dump::TESTS,
         memory::TESTS,

@@ -1,0 +1,219 @@
+//! `preflight`: says whether a dump or a restore would work, before anything is frozen.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use console::style;
+use criu_rs::preflight::{Finding, Need, Report, Severity, Words};
+use criu_rs::{Cause, Criu, Dump, InheritFd, Pid, Restore};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::hints;
+use crate::options::{Apply, Cgroups, Files, Jobs, Memory, Network, NetworkSaved, Reach, Size};
+use crate::output::{Output, micros};
+use crate::program;
+
+/// Options of `preflight`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Main options")]
+pub(crate) struct Program {
+    /// The process that is to be saved, with all its descendants
+    #[arg(value_name = "PID")]
+    pid: Option<Pid>,
+    /// The same, as dump has it
+    #[arg(short = 't', long, value_name = "PID", conflicts_with = "pid")]
+    tree: Option<Pid>,
+    /// The directory that the images are to go into; the current one unless given
+    #[arg(short = 'D', long, value_name = "DIR", default_value = ".", hide_default_value = true)]
+    images_dir: PathBuf,
+    /// Look at a restore of these images instead
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["pid", "tree"])]
+    images: Option<PathBuf>,
+    /// Replace a checkpoint that is there already
+    #[arg(long)]
+    overwrite: bool,
+    /// Largest unlinked file to save, with K, M or G; 1M unless given
+    #[arg(long, value_name = "SIZE")]
+    ghost_limit: Option<Size>,
+    /// A mount point to leave out
+    #[arg(long, value_name = "PATH")]
+    skip_mnt: Vec<PathBuf>,
+    /// Without root
+    #[arg(long)]
+    unprivileged: Option<bool>,
+    /// On restore: a descriptor of this process in place of a saved one
+    #[arg(long, value_name = "fd[N]:RESOURCE")]
+    inherit_fd: Vec<InheritFd<'static>>,
+    /// On restore: the new root directory of the tasks' mounts
+    #[arg(short = 'r', long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// On restore: do not compare the permissions of files
+    #[arg(long)]
+    skip_file_rwx_check: Option<bool>,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    network_saved: NetworkSaved,
+    #[command(flatten)]
+    memory: Memory,
+    #[command(flatten)]
+    cgroups: Cgroups,
+    #[command(flatten)]
+    jobs: Jobs,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+impl program::Program for Program {
+    const WORD: &'static str = "preflight";
+    const ABOUT: &'static str = "tell whether a dump or a restore will work, and what it needs";
+    const TAKES_WORDS: bool = true;
+    const MORE: &'static str = "\
+Nothing is frozen, asked of the process or changed. The options are those of dump, or with --images those
+of restore: give the ones that you mean to use. The exit status is 0 if it will work so, and 1 if not.
+
+Examples:
+  preflight 4711
+  preflight 4711 --tcp-established -D /var/lib/ckpt
+  preflight --images /var/lib/ckpt
+  preflight 4711 --json | jq -r '.options[].option'
+";
+
+    fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {
+        let criu = self.reach.criu()?;
+        let report = match (&self.images, self.pid.or(self.tree)) {
+            (Some(images), _) => self.restore(images, &criu)?,
+            (None, Some(pid)) => self.dump(pid, &criu)?,
+            (None, None) => {
+                let why = "which process? Give its id, or --images and a directory";
+                return Err(Fault::usage(why.to_owned()));
+            }
+        };
+        output.print(report.in_words(&Options));
+        let works = report.will_work();
+        output.object(if works { "works" } else { "fails" }, facts(&report));
+        Ok(if works { Exit::Done } else { Exit::Failed }.into())
+    }
+}
+
+impl Program {
+    fn dump(&self, pid: Pid, criu: &Criu) -> Result<Report, Fault> {
+        // What only CRIU's command line knows is nothing that a look heeds.
+        let mut config = Config::default();
+        let mut dump = Dump::new(pid, &self.images_dir).overwrite(self.overwrite);
+        if let Some(Size(bytes)) = self.ghost_limit {
+            dump = dump.ghost_limit(bytes);
+        }
+        for path in &self.skip_mnt {
+            dump = dump.skip_mnt(path);
+        }
+        if let Some(on) = self.unprivileged {
+            dump = dump.unprivileged(on);
+        }
+        dump = self.files.apply(dump, &mut config)?;
+        dump = self.network.apply(dump, &mut config)?;
+        dump = self.network_saved.apply(dump, &mut config)?;
+        dump = self.memory.apply(dump, &mut config)?;
+        dump = self.cgroups.apply(dump, &mut config)?;
+        dump = self.jobs.apply(dump, &mut config)?;
+        Ok(dump.preflight(criu)?)
+    }
+
+    fn restore(&self, images: &std::path::Path, criu: &Criu) -> Result<Report, Fault> {
+        let mut config = Config::default();
+        let mut restore = Restore::new(images);
+        for fd in &self.inherit_fd {
+            restore = restore.inherit_fd(fd.clone());
+        }
+        if let Some(root) = &self.root {
+            restore = restore.root(root);
+        }
+        if let Some(on) = self.skip_file_rwx_check {
+            restore = restore.skip_file_rwx_check(on);
+        }
+        if let Some(on) = self.unprivileged {
+            restore = restore.unprivileged(on);
+        }
+        restore = self.files.apply(restore, &mut config)?;
+        restore = self.network.apply(restore, &mut config)?;
+        restore = self.cgroups.apply(restore, &mut config)?;
+        restore = self.jobs.apply(restore, &mut config)?;
+        Ok(restore.preflight(criu)?)
+    }
+}
+
+/// The words of the command line.
+struct Options;
+
+impl Words for Options {
+    fn option(&self, need: &Need) -> String {
+        need.argument()
+    }
+
+    fn hint(&self, cause: Cause) -> &'static str {
+        hints::about(cause)
+    }
+
+    fn head(&self, severity: Severity, text: &str) -> String {
+        let text = style(text).bold();
+        match severity {
+            Severity::Blocks => text.red(),
+            Severity::Needs => text.yellow(),
+            _ => text,
+        }
+        .to_string()
+    }
+}
+
+fn facts(report: &Report) -> Value {
+    let safe = report.safe_options();
+    let option = |need: &Need| {
+        json!({
+            "option": need.argument(),
+            "safe": safe.contains(need),
+            "on_restore": need.on_restore(),
+        })
+    };
+    let freeze = report.freeze_estimate();
+    json!({
+        "will_work": report.will_work(),
+        "is_possible": report.is_possible(),
+        "options": report.options().iter().map(option).collect::<Value>(),
+        "findings": report.findings().iter().map(finding).collect::<Value>(),
+        "left_out": report.left_out(),
+        "tasks": report.tasks(),
+        "threads": report.threads(),
+        "descriptors": report.descriptors(),
+        "memory": report.memory(),
+        "file_systems": report.file_systems(),
+        "freeze_us": freeze.map(|freeze| [micros(freeze.shortest), micros(freeze.longest)]),
+    })
+}
+
+fn finding(finding: &Finding) -> Value {
+    let subject = &finding.subject;
+    json!({
+        "severity": finding.severity.to_string(),
+        "cause": finding.cause.map(|cause| format!("{cause:?}")),
+        "what": finding.what,
+        "detail": finding.detail,
+        "pid": subject.pid.map(Pid::as_raw),
+        "fd": subject.fd,
+        "path": subject.path.as_ref().map(|path| path.to_string_lossy()),
+        "inode": subject.inode,
+        "options": finding.needs.iter().map(Need::argument).collect::<Vec<_>>(),
+        "choice": finding.is_choice,
+        "hint": finding.hint.or(finding.cause.map(hints::about)),
+    })
+}

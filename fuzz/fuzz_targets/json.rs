@@ -1,0 +1,8 @@
+#![no_main]
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+
+fuzz_target!(|data: &[u8]| criu_fuzz::json::run(data));
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    criu_fuzz::mutate::image(data, size, max_size, seed)
+});

@@ -1,0 +1,209 @@
+//! Two decoders of the same descriptions, which share nothing but them: ours, and that of protobuf-codegen. They
+//! agree on what is a message and on what is in it, or the difference is in the table below.
+
+use std::fmt::Debug;
+
+use criu_fuzz_second::second;
+use criu_images::json::{Style, decode, encode};
+use criu_images::kind::{self, Entries, Extra, Kind};
+use criu_images::schema::{Entry, Label, Message as Schema, Type};
+use criu_images::{Error, ErrorKind, FieldName, Image, proto};
+use protobuf::{Message as Second, MessageDyn, MessageFull, UnknownFields};
+
+use crate::mutate::in_pieces;
+
+/// The first two bytes say which message the others are to be.
+pub fn run(data: &[u8]) {
+    let Some((&[low, high], bytes)) = data.split_first_chunk::<2>() else { return };
+    let place = usize::from(u16::from_le_bytes([low, high])) % COMPARE.len();
+    (COMPARE[place].1)(bytes);
+    json(COMPARE[place].0, bytes);
+}
+
+/// Why one decoder accepts what the other does not. Every row is a decision of ours, with its reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// Ours keeps text as bytes, because CRIU's strings are C strings: a path need not be UTF-8.
+    TextIsBytes,
+    /// Ours refuses a known field in another encoding than its own, as CRIU's parser does; the other takes it for
+    /// an unknown one.
+    WireType,
+    /// Ours refuses groups, as CRIU's parser does; the other reads past them.
+    Group,
+    /// Ours refuses numbers of fields from 2^29 on, which protobuf does not have; the other cuts keys to 32 bits.
+    FieldNumber,
+    /// Ours refuses varints of more than 64 bits; the other drops the bits.
+    Varint,
+    /// Ours cuts numbers of 32 bits to their size, as protobuf says and CRIU's parser does; the other refuses those
+    /// that are written with more.
+    Cut,
+    /// A message that may be there once and comes twice: ours puts both together, as protobuf says and CRIU's parser
+    /// does; the other keeps the last.
+    Pieces,
+    /// Ours refuses a message, or a list of numbers, whose length passes the end of what it is in; the other takes
+    /// what is there.
+    Cropped,
+    /// Both bound how deep messages nest, and neither at a depth that CRIU's have.
+    Depth,
+}
+
+/// What ours says when it refuses what the other takes.
+fn refused(error: &Error) -> Option<Exception> {
+    Some(match error.kind() {
+        ErrorKind::WireType { found: 3 | 4, .. } => Exception::Group,
+        ErrorKind::WireType { .. } => Exception::WireType,
+        ErrorKind::FieldNumber(_) => Exception::FieldNumber,
+        ErrorKind::Varint => Exception::Varint,
+        ErrorKind::Depth(_) => Exception::Depth,
+        ErrorKind::Truncated { .. } if has_parts(error.field()?) => Exception::Cropped,
+        _ => return None,
+    })
+}
+
+/// Whether a field holds messages, or may hold several numbers in one piece.
+fn has_parts(name: FieldName) -> bool {
+    let fields = Schema::by_name(name.message).map_or(&[][..], |message| message.fields);
+    let field = fields.iter().find(|field| field.name == name.field);
+    field.is_some_and(|field| match field.kind {
+        Type::Message(_) => true,
+        Type::Bytes | Type::String => false,
+        _ => field.label == Label::Repeated,
+    })
+}
+
+/// What the other says when it refuses what ours takes.
+fn refused_by_second(said: &str) -> Option<Exception> {
+    if said.contains("UTF-8") || said.contains("utf-8") {
+        return Some(Exception::TextIsBytes);
+    }
+    if ["Incorrect varint", "too large for"].iter().any(|word| said.contains(word)) {
+        return Some(Exception::Cut);
+    }
+    said.contains("recursion").then_some(Exception::Depth)
+}
+
+fn compare<O: Entry, S: MessageFull + Debug>(bytes: &[u8]) {
+    let image = framed(kind::PSTREE, bytes);
+    let mut image = Image::parse("bytes", &image, kind::PSTREE).expect("it is framed here");
+    let entry = image.next_entry().expect("it is framed here").expect("it is framed here");
+    let ours = entry.decode::<O>();
+    let second = S::parse_from_bytes(bytes);
+    // `Exception::Pieces`: seen in the bytes, because neither says it.
+    let pieces = || in_pieces(O::schema(), bytes);
+    match (ours, second) {
+        (Ok(ours), Ok(mut second)) => {
+            let canonical = ours.encode_to_vec();
+            let again = S::parse_from_bytes(&canonical).expect("what prost writes is a message");
+            if again != second {
+                forget_unknown(&mut second);
+            }
+            assert!(again == second || pieces(), "two contents:\n{again:?}\n{second:?}");
+        }
+        (Ok(_), Err(error)) => {
+            let said = error.to_string();
+            let reason = refused_by_second(&said);
+            assert!(reason.is_some() || pieces(), "only the other refuses it: {said}");
+        }
+        (Err(error), Ok(_)) => {
+            let reason = refused(&error);
+            assert!(reason.is_some() || pieces(), "only ours refuses it: {error}");
+        }
+        (Err(_), Err(_)) => {}
+    }
+}
+
+/// JSON keeps all that the other decoder sees, unknown fields included.
+fn json(name: &str, bytes: &[u8]) {
+    let plain = |kind: &&&Kind| kind.extra == Extra::None && kind.entries != Entries::Pagemap;
+    let of_message = |kind: &&&Kind| kind.message == name && kind.magic != 0;
+    let Some(kind) = kind::ALL.iter().filter(plain).find(of_message) else { return };
+    let image = framed(kind, bytes);
+    let image = Image::parse("bytes", &image, kind).expect("it is framed here");
+    let mut text = Vec::new();
+    if decode(image, Style::default(), &mut text).is_err() {
+        return;
+    }
+    let mut made = Vec::new();
+    encode(&text[..], &mut made).expect("JSON of an image becomes an image");
+    let mut image = Image::parse("made", &made, kind).expect("it has a head");
+    let entry = image.next_entry().expect("it has one").expect("it has one");
+    let same = COMPARE.iter().find(|(known, ..)| *known == name).map(|(_, _, same)| *same);
+    if let Some(same) = same {
+        let pieces = Schema::by_name(name).is_some_and(|schema| in_pieces(schema, bytes));
+        assert!(pieces || same(bytes, entry.bytes()), "{}", String::from_utf8_lossy(&text));
+    }
+}
+
+/// Whether two messages are the same to the other decoder, unknown fields and all.
+fn same<S: Second>(before: &[u8], after: &[u8]) -> bool {
+    match (S::parse_from_bytes(before), S::parse_from_bytes(after)) {
+        (Ok(before), Ok(after)) => before == after,
+        // What it does not take says nothing: ours does.
+        (Err(_), _) => true,
+        (Ok(_), Err(_)) => false,
+    }
+}
+
+fn framed(kind: &Kind, bytes: &[u8]) -> Vec<u8> {
+    let words = kind.head_magic().into_iter().chain([kind.magic]);
+    let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let mut image: Vec<u8> = words.chain([size]).flat_map(u32::to_le_bytes).collect();
+    image.extend(bytes);
+    image
+}
+
+/// Our types drop what they do not know, so the other's are made to.
+fn forget_unknown(message: &mut dyn MessageDyn) {
+    use protobuf::reflect::{ReflectFieldRef, RuntimeFieldType, RuntimeType};
+    *message.mut_unknown_fields_dyn() = UnknownFields::new();
+    let descriptor = message.descriptor_dyn();
+    for field in descriptor.fields() {
+        match field.runtime_field_type() {
+            RuntimeFieldType::Singular(RuntimeType::Message(_)) => {
+                if field.has_field(message) {
+                    forget_unknown(&mut *field.mut_message(message));
+                }
+            }
+            RuntimeFieldType::Repeated(RuntimeType::Message(_)) => {
+                let ReflectFieldRef::Repeated(list) = field.get_reflect(message) else { continue };
+                let count = list.len();
+                let mut cleaned = Vec::with_capacity(count);
+                for place in 0..count {
+                    let mut inner =
+                        list.get(place).to_message().expect("a list of messages").clone_box();
+                    forget_unknown(&mut *inner);
+                    cleaned.push(inner);
+                }
+                let mut list = field.mut_repeated(message);
+                for (place, inner) in cleaned.into_iter().enumerate() {
+                    list.set(place, protobuf::reflect::ReflectValueBox::Message(inner));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A message's name, how it is compared, and whether two are the same.
+type Row = (&'static str, fn(&[u8]), fn(&[u8], &[u8]) -> bool);
+
+macro_rules! table {
+    ($($name:literal $type:ident $module:ident $theirs:ident;)*) => {
+        const COMPARE: &[Row] = &[$((
+            $name,
+            compare::<proto::$type, second::$module::$theirs>,
+            same::<second::$module::$theirs>,
+        )),*];
+    };
+}
+criu_fuzz_second::messages!(table);
+
+/// The place of a message among those compared.
+pub fn place(name: &str) -> Option<u16> {
+    u16::try_from(COMPARE.iter().position(|(known, ..)| *known == name)?).ok()
+}
+
+/// The description of the message that an input is to be.
+pub fn schema(place: u16) -> Option<&'static Schema> {
+    Schema::by_name(COMPARE[usize::from(place) % COMPARE.len()].0)
+}

@@ -1,0 +1,19 @@
+//! What the fuzz targets do with bytes. Each target is a function here, so that seeds and tests can run it too.
+
+pub mod archive;
+pub mod bpf;
+pub mod core;
+pub mod differential;
+pub mod edit;
+pub mod image;
+pub mod json;
+mod made;
+pub mod memory;
+pub mod mutate;
+pub mod pack;
+pub mod page_client;
+pub mod page_server;
+pub mod rpc;
+pub mod seeds;
+pub mod set;
+pub mod text;

@@ -1,0 +1,126 @@
+//! A page server whose client sends whatever it likes.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+use std::{fs, thread};
+
+use criu_images::memory::{PageSet, PageSource};
+use criu_rs::pages::{Layout, Limits, Server, Session, Socket, Step, page_size};
+
+/// The first byte says in which layout, and whether a real server gets it all.
+pub fn run(data: &[u8]) {
+    let Some((&how, bytes)) = data.split_first() else { return };
+    let layout = match how % 3 {
+        0 => None,
+        1 => Some(Layout::Narrow),
+        _ => Some(Layout::Wide),
+    };
+    let whole = steps(layout, bytes, usize::MAX);
+    // Whatever pieces the bytes come in, they ask for the same.
+    let piece = usize::from(how / 3 % 8) * 5 + 1;
+    assert_eq!(whole, steps(layout, bytes, piece), "in pieces of {piece}");
+    if how >= 0xf0 {
+        served(layout, bytes);
+    }
+}
+
+/// What a session asks for, with the bytes of runs joined; and how it ends.
+fn steps(layout: Option<Layout>, bytes: &[u8], piece: usize) -> (Vec<Step>, u64, String) {
+    let mut session = Session::new(layout);
+    let (mut steps, mut payload) = (Vec::new(), 0);
+    let (mut at, mut end) = (0, piece.min(bytes.len()));
+    loop {
+        let (taken, step) = match session.next(&bytes[at..end]) {
+            Ok(next) => next,
+            Err(error) => return (steps, payload, error.to_string()),
+        };
+        assert!(at + taken <= end, "it takes what there is");
+        at += taken;
+        match step {
+            Step::Payload(size) => {
+                assert_eq!(size, taken);
+                payload += size as u64;
+            }
+            Step::More(need) => {
+                assert!(need > end - at, "{need} bytes are there");
+                if end == bytes.len() {
+                    return (steps, payload, "wants more".into());
+                }
+                end = end.saturating_add(piece).min(bytes.len());
+            }
+            Step::MoreOrAssume => match end == bytes.len() {
+                true => session.assume(Layout::Narrow),
+                false => end = end.saturating_add(piece).min(bytes.len()),
+            },
+            Step::Ended => {
+                if end == bytes.len() {
+                    return (steps, payload, "ended".into());
+                }
+                end = end.saturating_add(piece).min(bytes.len());
+            }
+            other => {
+                if let Step::Run { address, pages, .. } = other {
+                    let size = pages.checked_mul(page_size().bytes()).expect("it was checked");
+                    assert!(address.checked_add(size).is_some());
+                }
+                steps.push(other);
+            }
+        }
+        assert!(
+            steps.len() <= bytes.len() / 12 + 2,
+            "each step takes a header, but for the first of an object"
+        );
+    }
+}
+
+/// All of it over a socket into a directory: what ends well is a set that reads, and what does not is none.
+fn served(layout: Option<Layout>, bytes: &[u8]) {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        std::env::temp_dir().join(format!("criu-fuzz-pages-{}", std::process::id()))
+    });
+    _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).expect("a folder among the temporary ones");
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    let mut limits = Limits::default();
+    limits.idle = Some(Duration::from_secs(5));
+    limits.bytes = 1 << 20;
+    let mut server = Server::new().directory(folder).limits(limits);
+    if let Some(layout) = layout {
+        server = server.layout(layout);
+    }
+    let sent = bytes.to_vec();
+    let client = thread::spawn(move || {
+        let mut theirs = theirs;
+        _ = theirs.write_all(&sent);
+        _ = theirs.shutdown(Shutdown::Write);
+        // Answers are not looked at, but taken.
+        _ = std::io::copy(&mut theirs, &mut std::io::sink());
+    });
+    let result = server.session(Socket::from(ours));
+    client.join().expect("the client is ours");
+    let set = PageSet::open(folder, page_size()).expect("a folder");
+    let objects = set.objects().expect("a folder");
+    match result {
+        Ok(received) => {
+            assert!(objects.len() as u64 <= received.objects);
+            for object in objects {
+                let stored =
+                    set.pages(object).expect("what was received reads").expect("it is there");
+                for run in stored.runs() {
+                    let mut page = vec![0; 4096];
+                    _ = stored.read_at(run.start, &mut page);
+                }
+            }
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            assert!(objects.is_empty(), "{error}, and yet there is {objects:?}");
+        }
+    }
+    _ = fs::remove_dir_all(folder);
+}

@@ -1,0 +1,205 @@
+//! What the fuzzer begins with: real images, and small ones made by hand.
+
+use std::path::Path;
+use std::{fs, io};
+
+use criu_images::Image;
+use criu_images::json::{Style, decode};
+use criu_images::kind::{self, Kind};
+
+use crate::differential;
+use crate::image::message;
+use crate::made;
+use crate::pack::{Record, pack};
+
+/// Inputs by target and name.
+pub type Seeds = Vec<(&'static str, String, Vec<u8>)>;
+
+/// All seeds.
+///
+/// # Errors
+/// When an image cannot be read.
+pub fn all() -> io::Result<Seeds> {
+    let mut seeds = Seeds::new();
+    for (name, folder) in sets()? {
+        let set = read_set(&folder)?;
+        for record in &set {
+            one_image(&name, record, &mut seeds);
+        }
+        seeds.push(("archive", name.clone(), tar(&set)));
+        seeds.push(("core", name.clone(), pack(&with_pages(&set))));
+        seeds.push(("set", name.clone(), pack(&set)));
+        for (number, script) in made::scripts().into_iter().enumerate() {
+            let mut scripted = set.clone();
+            scripted.push(Record { in_parent: false, kind: None, id: 0, bytes: script });
+            seeds.push(("edit", format!("{name}-{number}"), pack(&scripted)));
+        }
+    }
+    for (name, mut set) in made::memories() {
+        set.push(Record { in_parent: false, kind: None, id: 0, bytes: b"needle".to_vec() });
+        for target in ["core", "memory", "set"] {
+            seeds.push((target, name.to_owned(), pack(&set)));
+        }
+    }
+    for (number, filter) in made::filters().into_iter().enumerate() {
+        seeds.push(("bpf", number.to_string(), filter));
+    }
+    seeds.extend(made::sessions());
+    seeds.extend(made::texts());
+    for target in TARGETS {
+        for (number, input) in found(target)?.into_iter().enumerate() {
+            seeds.push((target, format!("found-{number}"), input));
+        }
+    }
+    Ok(seeds)
+}
+
+/// Inputs that the fuzzer has found and `cargo xtask fuzz --keep` has kept: each with its size before it.
+fn found(target: &str) -> io::Result<Vec<Vec<u8>>> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/found").join(target);
+    let bytes = match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read?,
+    };
+    let (mut rest, mut inputs) = (&bytes[..], Vec::new());
+    while let Some((size, after)) = rest.split_first_chunk() {
+        let (input, after) = after.split_at(u16::from_le_bytes(*size).into());
+        inputs.push(input.to_vec());
+        rest = after;
+    }
+    Ok(inputs)
+}
+
+/// Every target.
+pub const TARGETS: [&str; 13] = [
+    "archive",
+    "bpf",
+    "core",
+    "differential",
+    "edit",
+    "image",
+    "json",
+    "memory",
+    "page_client",
+    "page_server",
+    "rpc",
+    "set",
+    "text",
+];
+
+/// What one image is for several targets.
+fn one_image(set: &str, record: &Record, seeds: &mut Seeds) {
+    let Some(kind) = record.kind else { return };
+    let name = format!("{set}-{}", kind.file_name(record.id.into()));
+    let Ok(mut image) = Image::parse("seed", &record.bytes, kind) else { return };
+    seeds.push(("image", name.clone(), record.bytes.clone()));
+    seeds.push(("json", name.clone(), record.bytes.clone()));
+    for pretty in [false, true] {
+        let (mut text, mut style) = (Vec::new(), Style::default());
+        style.pretty = pretty;
+        if decode(image.clone(), style, &mut text).is_ok() {
+            seeds.push(("json", format!("{name}-{pretty}"), text));
+        }
+    }
+    let mut number = 0;
+    while let Ok(Some(entry)) = image.next_entry() {
+        let place = differential::place(message(kind, number == 0)).unwrap_or(0);
+        let bytes = [&place.to_le_bytes(), entry.bytes()].concat();
+        seeds.push(("differential", format!("{name}-{number}"), bytes));
+        number += 1;
+        if image.payload(&entry).is_err() {
+            return;
+        }
+    }
+}
+
+/// A set whose pages are there, all zero: as many as its first pagemap has.
+fn with_pages(set: &[Record]) -> Vec<Record> {
+    let mut set = set.to_vec();
+    if set.iter().all(|record| record.kind != Some(kind::PAGES)) {
+        let bytes = vec![0; 15 * 4096];
+        set.push(Record { in_parent: false, kind: Some(kind::PAGES), id: 1, bytes });
+    }
+    set
+}
+
+/// A tar archive of a set: a folder, and in it the files.
+fn tar(set: &[Record]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for record in set {
+        let Some(kind) = record.kind else { continue };
+        let mut head = [0; 512];
+        let name = format!("checkpoint/{}", kind.file_name(record.id.into()));
+        let mut put =
+            |at: usize, text: &str| head[at..at + text.len()].copy_from_slice(text.as_bytes());
+        put(0, &name);
+        put(100, "0000600");
+        put(124, &format!("{:011o}", record.bytes.len()));
+        put(136, "00000000000");
+        put(148, "        ");
+        put(156, "0");
+        put(257, "ustar\x0000");
+        let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+        head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        archive.extend(head);
+        archive.extend(&record.bytes);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    }
+    archive.resize(archive.len() + 1024, 0);
+    archive
+}
+
+/// The sets that lie beside the tests, and those of the fuzzer's own.
+fn sets() -> io::Result<Vec<(String, std::path::PathBuf)>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sets = vec![("pipeline".to_owned(), root.join("../images/tests/data/pipeline"))];
+    if let Ok(entries) = fs::read_dir(root.join("seeds/sets")) {
+        for entry in entries {
+            let entry = entry?;
+            sets.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+        }
+    }
+    sets.sort();
+    Ok(sets)
+}
+
+fn read_set(folder: &Path) -> io::Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some((kind, id)) = Kind::of_file(&name) {
+            let id = id.and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
+            let bytes = fs::read(entry.path())?;
+            records.push(Record { in_parent: false, kind: Some(kind), id, bytes });
+        }
+    }
+    records.sort_by_key(|record| (record.kind.map(|kind| kind.file), record.id));
+    Ok(records)
+}
+
+/// What the fuzzer puts into inputs: magics, and keys of fields.
+pub fn dictionary() -> String {
+    let mut lines = Vec::new();
+    let word = |word: u32| word.to_le_bytes().map(|byte| format!("\\x{byte:02x}")).concat();
+    let magics = [kind::IMG_COMMON, kind::IMG_SERVICE];
+    for magic in magics.into_iter().chain(kind::ALL.iter().map(|kind| kind.magic)) {
+        if magic != 0 {
+            lines.push(format!("\"{}\"", word(magic)));
+        }
+    }
+    for kind in kind::ALL {
+        lines.push(format!("\"\\\"{}\\\"\"", kind.name));
+    }
+    for number in 1..16u32 {
+        for wire in [0, 2] {
+            lines.push(format!("\"\\x{:02x}\"", number << 3 | wire));
+        }
+    }
+    for word in ["magic", "entries", "extra", "unknown_fields", "bytes", "version", "1.0"] {
+        lines.push(format!("\"\\\"{word}\\\"\""));
+    }
+    lines.sort();
+    lines.dedup();
+    lines.join("\n") + "\n"
+}

@@ -5,9 +5,9 @@
 //! ```text
 //! workspace  process  os  version      where we are; running programs; /etc/os-release; "4.1.1"
 //! apt  loader  prefix                  packages from the machine's mirror; unpacked so that they run
-//! criu       programs                  which criu is good enough; what else the tests execute
+//! criu  runtimes  programs             which criu is good enough; what else the tests execute
 //! setup      steps  session            put it all there; named steps; a session of their own for tests
-//! demo  test  vm  msrv  ci  codegen  bindings    the words
+//! demo  test  vm  fuzz  torture  asan  deny  msrv  ci  codegen  bindings    the words
 //! ```
 
 #[cfg(feature = "codegen")]
@@ -16,19 +16,24 @@ pub mod codegen;
 pub mod bindings;
 
 mod apt;
+mod asan;
 mod ci;
 mod criu;
 mod demo;
+mod deny;
+mod fuzz;
 mod loader;
 mod msrv;
 mod os;
 mod prefix;
 mod process;
 mod programs;
+mod runtimes;
 mod session;
 mod setup;
 mod steps;
 mod test;
+mod torture;
 mod version;
 mod vm;
 mod words;

@@ -41,16 +41,10 @@ impl<'a> Loader<'a> {
     pub(crate) fn adopt(&self, programs: &[&str]) -> Result<()> {
         let interpreter = self.home.join(&self.file);
         let run_path = self.libraries("$ORIGIN/../..");
+        let final_path = self.libraries(&self.home.display().to_string());
         for program in programs {
             let program = self.root.join(program);
-            // `force`: an RPATH also holds for what the libraries need, a RUNPATH does not.
-            process::read(
-                self.patchelf()
-                    .arg("--set-interpreter")
-                    .arg(&interpreter)
-                    .args(["--force-rpath", "--set-rpath", &run_path])
-                    .arg(&program),
-            )?;
+            self.point(&program, &interpreter, &run_path)?;
             if !self.strangers(&program)?.is_empty() {
                 self.clear_run_paths(&program)?;
             }
@@ -63,8 +57,23 @@ impl<'a> Loader<'a> {
                 )
                 .into());
             }
+            // A program that executes a copy of itself in memory, as runtimes do, has no origin there.
+            self.point(&program, &interpreter, &final_path)?;
         }
         Ok(())
+    }
+
+    /// Names a program's loader, and where that looks for libraries.
+    fn point(&self, program: &Path, interpreter: &Path, run_path: &str) -> Result<()> {
+        // `force`: an RPATH also holds for what the libraries need, a RUNPATH does not.
+        process::read(
+            self.patchelf()
+                .arg("--set-interpreter")
+                .arg(interpreter)
+                .args(["--force-rpath", "--set-rpath", run_path])
+                .arg(program),
+        )
+        .map(drop)
     }
 
     /// Libraries with a RUNPATH of their own do not look where the program's RPATH points.

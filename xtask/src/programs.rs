@@ -11,14 +11,23 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     // Opens the core files that are made of checkpoints, of any architecture.
     ("gdb-multiarch", "gdb-multiarch"),
-    // CRIU locks TCP connections with it while it dumps them.
+    // CRIU locks TCP connections with the one or the other's library while it dumps them.
     ("iptables-restore", "iptables"),
+    ("nft", "nftables"),
     // crit's: the tests compare JSON with it, and have it compress pages.
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
     ("/usr/lib/python3/dist-packages/lz4/block/__init__.py", "python3-lz4"),
     ("hexdump", "bsdextrautils"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
+    // Ordinary programs that are looked at before they are saved.
+    ("busybox", "busybox"),
+    ("memcached", "memcached"),
+    ("nginx", "nginx-light"),
+    ("perl", "perl-base"),
+    ("/usr/bin/python3", "python3"),
+    ("redis-server", "redis-server"),
+    ("/usr/sbin/sshd", "openssh-server"),
 ];
 
 /// Makes sure that all of `programs` are there, each with its package: as root by installing their packages.
@@ -63,5 +72,7 @@ fn is_there(program: &str) -> bool {
 fn apt_get(args: &[&str]) -> Result<()> {
     let mut apt = Command::new("apt-get");
     apt.args(args).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+    // No service is started, only because its program is there.
+    apt.env("RUNLEVEL", "1");
     process::read(&mut apt).map(drop)
 }

@@ -6,7 +6,7 @@ use crate::apt::Archive;
 use crate::criu::{self, Criu};
 use crate::os::Os;
 use crate::prefix::Prefix;
-use crate::{Result, process, programs};
+use crate::{Result, process, programs, runtimes};
 
 /// Finds a suitable CRIU or installs one, and prints how to use it; `force` installs in any case.
 pub(crate) fn run(tests: bool, force: bool) -> Result<()> {
@@ -40,11 +40,12 @@ pub(crate) fn find(force: bool) -> Result<Criu> {
     install(force)
 }
 
-/// Installs what the test suite needs: the CRIUs that it runs on, and programs.
+/// Installs what the test suite needs: the CRIUs that it runs on, container runtimes, and programs.
 pub(crate) fn for_tests(force: bool) -> Result<()> {
     debian(STABLE, force)?;
     debian(EXPERIMENTAL, force)?;
     debian(OLD, force)?;
+    runtimes::install(force)?;
     programs::provide(programs::OF_TESTS)
 }
 

@@ -8,7 +8,7 @@ use crate::prefix::LINKED;
 use crate::steps::step;
 use crate::vm::Machine;
 use crate::workspace::cargo;
-use crate::{Result, msrv, process, session, setup};
+use crate::{Result, asan, deny, msrv, process, session, setup};
 
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,15 +42,33 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
     if extent == Extent::Quick {
         return Ok(());
     }
+    dependencies(extent)?;
     over_libcriu()?;
+    step("fuzz", Command::new("/proc/self/exe").args(["fuzz", "--ci"]))?;
     // Not every machine can do the others.
     let vm = Machine::provide().map(|_| ());
     if extent.wants("vm", vm)?.is_some() {
         step("vm", Command::new("/proc/self/exe").arg("vm"))?;
     }
+    if extent.wants("asan", asan::find())?.is_some() {
+        asan::check()?;
+    }
     match extent.wants("msrv", msrv::find())? {
         Some(toolchain) => msrv::check(&toolchain),
         None => Ok(()),
+    }
+}
+
+/// What the dependencies are; with cargo-deny, which is left out where it cannot be had, but for a release.
+fn dependencies(extent: Extent) -> Result<()> {
+    let in_ci = env::var_os("CI").is_some() || extent == Extent::Release;
+    match if in_ci { deny::provide() } else { deny::find() } {
+        Ok(deny) => deny.check(extent == Extent::Release),
+        Err(reason) if extent == Extent::Release => Err(reason),
+        Err(reason) => {
+            eprintln!("deny       left out: {reason}");
+            Ok(())
+        }
     }
 }
 

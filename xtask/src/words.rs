@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::test::Extent;
-use crate::{Result, bindings, ci, demo, msrv, session, setup, test, vm};
+use crate::{Result, asan, bindings, ci, demo, fuzz, msrv, session, setup, test, torture, vm};
 
 /// A word of the command line.
 struct Word {
     name: &'static str,
     about: &'static str,
-    /// Each with what it does.
+    /// Each with what it does. One in capitals stands for whatever is no flag.
     flags: &'static [(&'static str, &'static str)],
     run: fn(&Flags) -> Result<()>,
 }
@@ -34,15 +34,60 @@ const WORDS: &[Word] = &[
     },
     Word {
         name: "test",
-        about: "all that must be green: format, lints, documentation, tests, vm, oldest Rust",
-        flags: &[("--quick", "without the documentation, the vm and the oldest Rust")],
+        about: "all that must be green: format, lints, documentation, tests, dependencies, fuzzing, vm, oldest Rust",
+        flags: &[("--quick", "format, lints and tests alone")],
         run: |flags| test::run(if flags.has("--quick") { Extent::Quick } else { Extent::Full }),
     },
     Word {
         name: "vm",
-        about: "tests for which this kernel may lack something, in an emulated machine",
+        about: "tests for which this kernel may lack something, in emulated machines",
+        flags: &[
+            ("--apparmor", "only with AppArmor, and where changed memory is tracked"),
+            ("--selinux", "only with SELinux"),
+            ("--old", "only with CRIU 3.17, on a kernel of its time"),
+            ("--libselinux", "only with SELinux and a CRIU built for it, at target/criu/selinux"),
+        ],
+        run: |flags| vm::run(|guest| flags.has(&format!("--{guest}"))),
+    },
+    Word {
+        name: "torture",
+        about: "kill, stop and starve operations, and look what is left; needs root",
+        flags: &[
+            ("ROUNDS", "how many, 1000 unless given"),
+            ("SEED", "which ones, 1 unless given"),
+            ("--bare", "kill criu alone, with and without this crate around it"),
+        ],
+        run: |flags| torture::run(&flags.operands(), flags.has("--bare")),
+    },
+    Word {
+        name: "fuzz",
+        about: "hostile input for the parsers: each target for a minute, and a table",
+        flags: &[
+            ("TARGET", "only this one"),
+            ("TIME", "how long for each, as 90s or 10m"),
+            ("--ci", "a few seconds each, from the seeds alone, whose coverage must not fall"),
+            ("--update", "the same, and what they cover now is what they must"),
+            ("--keep", "small inputs that were found become seeds"),
+            ("--defects", "take checks out of a copy, and measure how soon that is noticed"),
+            ("--asan", "with AddressSanitizer, which nightly Rust has"),
+        ],
+        run: |flags| {
+            let has = |flag| flags.has(flag);
+            fuzz::run(&fuzz::Wanted {
+                ci: has("--ci"),
+                update: has("--update"),
+                keep: has("--keep"),
+                defects: has("--defects"),
+                asan: has("--asan"),
+                ..fuzz::wanted(&flags.operands())?
+            })
+        },
+    },
+    Word {
+        name: "asan",
+        about: "tests with AddressSanitizer, where there is a nightly Rust",
         flags: &[],
-        run: |_| vm::run(),
+        run: |_| asan::run(),
     },
     Word {
         name: "msrv",
@@ -64,7 +109,7 @@ const WORDS: &[Word] = &[
     },
     Word {
         name: "ci",
-        about: "before a release: test with nothing left out, and the dependencies' licences",
+        about: "before a release: test with nothing left out, known vulnerabilities included, and the demo",
         flags: &[],
         run: |_| ci::run(),
     },
@@ -76,6 +121,11 @@ struct Flags(Vec<String>);
 impl Flags {
     fn has(&self, flag: &str) -> bool {
         self.0.iter().any(|given| given == flag)
+    }
+
+    /// What is no flag.
+    fn operands(&self) -> Vec<&str> {
+        self.0.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect()
     }
 }
 
@@ -104,7 +154,10 @@ fn words(args: Vec<OsString>) -> Result<ExitCode> {
     let Some(word) = WORDS.iter().find(|word| word.name == name) else {
         return Ok(misunderstood(&format!("unknown word `{name}`")));
     };
-    let known = |flag: &String| word.flags.iter().any(|(known, _)| known == flag);
+    let known = |flag: &String| {
+        let stands = |known: &str| !known.starts_with('-') && !flag.starts_with('-');
+        word.flags.iter().any(|(known, _)| known == flag || stands(known))
+    };
     if let Some(flag) = flags.iter().find(|flag| !known(flag)) {
         return Ok(misunderstood(&format!("`{name}` takes no `{flag}`")));
     }
@@ -122,7 +175,7 @@ fn help() -> String {
     for word in WORDS {
         help += &format!("  {:10} {}\n", word.name, word.about);
         for (flag, about) in word.flags {
-            help += &format!("  {:10}   {flag:8} {about}\n", "");
+            help += &format!("  {:10}   {flag:12} {about}\n", "");
         }
     }
     help + NOTES

@@ -1,0 +1,140 @@
+//! `cargo xtask fuzz --defects`: checks are taken out of a copy of the sources, one at a time, and the time is measured
+//! in which a target notices.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::build::Built;
+use super::target::Run;
+use super::{Wanted, folder};
+use crate::{Result, process, workspace};
+
+/// A check that is taken out.
+struct Defect {
+    what: &'static str,
+    file: &'static str,
+    /// It stands there once.
+    check: &'static str,
+    without: &'static str,
+    /// Who is to notice.
+    target: &'static str,
+}
+
+const DEFECTS: &[Defect] = &[
+    Defect {
+        what: "the bound of a netlink message",
+        file: "images/src/namespaces/netlink.rs",
+        check: "let message = self.rest.get(..size).ok_or_else(|| cut(size as u64))?;",
+        without: "let message = &self.rest[..size];",
+        target: "set",
+    },
+    Defect {
+        what: "the guard of the walk through a filter, which goes no way twice",
+        file: "images/src/bpf/mod.rs",
+        check: "if !seen.insert(state.clone()) {",
+        without: "if !seen.insert(state.clone()) && state.at > MAX_LENGTH {",
+        target: "bpf",
+    },
+    Defect {
+        what: "the check of where a run of pages may begin",
+        file: "images/src/memory/pagemap.rs",
+        check: "if run.start < free {",
+        without: "if run.start == u64::MAX && free == 0 {",
+        target: "memory",
+    },
+    Defect {
+        what: "a bit of signed numbers",
+        file: "images/src/typed.rs",
+        check: "self.varint().map(|value| (value >> 1) as i64 ^ -((value & 1) as i64))",
+        without: "self.varint().map(|value| (value >> 1) as i64)",
+        target: "differential",
+    },
+];
+
+/// Measures them all and prints a table.
+///
+/// # Errors
+/// When one is not noticed within a minute.
+pub(super) fn run(targets: &[String]) -> Result<()> {
+    let copy = folder("defects")?;
+    println!("| what is gone | target | seconds | what is said |\n| --- | --- | ---: | --- |");
+    let mut late = Vec::new();
+    let chosen =
+        |defect: &&Defect| targets.is_empty() || targets.iter().any(|t| t == defect.target);
+    for defect in DEFECTS.iter().filter(chosen) {
+        copy_sources(&copy)?;
+        let file = copy.join(defect.file);
+        let text = fs::read_to_string(&file)?;
+        fs::write(&file, text.replacen(defect.check, defect.without, 1))?;
+        let built = Built::make(&copy, Some(defect.target), false)?;
+        let seeds = built.seeds("defects-seeds")?;
+        // Nothing found before helps.
+        let wanted = Wanted { ci: true, ..Wanted::default() };
+        let row = Run::new(&built, &seeds, defect.target, LIMIT, &wanted).run()?;
+        let Defect { what, target, .. } = defect;
+        match row.crashed.as_deref().map(reason) {
+            Some(said) => {
+                println!("| {what} | `{target}` | {:.1} | {said} |", row.time.as_secs_f32())
+            }
+            None => late.push(*what),
+        }
+    }
+    match late.is_empty() {
+        true => Ok(()),
+        false => Err(format!("not noticed in {LIMIT:?}: {}", late.join(", ")).into()),
+    }
+}
+
+/// What a person would call it.
+fn reason(said: &str) -> &'static str {
+    let known = [
+        ("timeout after", "takes too long"),
+        ("out-of-memory", "takes too much memory"),
+        ("panicked", "panics"),
+    ];
+    known.iter().find(|(word, _)| said.contains(word)).map_or("ends", |(_, reason)| reason)
+}
+
+/// What the fuzzer is built of, beside each other as here.
+fn copy_sources(to: &Path) -> Result<()> {
+    for name in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "benches",
+        "criu-rs",
+        "criu-sys",
+        "examples",
+        "fuzz",
+        "images",
+        "xtask",
+    ] {
+        let from = workspace::root().join(name);
+        if name == "fuzz" && to.join(name).exists() {
+            fs::remove_dir_all(to.join(name))?;
+        }
+        let mut copy = std::process::Command::new("cp");
+        process::read(copy.args(["-rpTu", "--"]).arg(from).arg(to.join(name)))?;
+    }
+    // What the defect before has changed is newer than what it was made of.
+    for defect in DEFECTS {
+        fs::copy(workspace::root().join(defect.file), to.join(defect.file))?;
+    }
+    Ok(())
+}
+
+/// Each is to be noticed in this time.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_that_is_taken_out_is_there() {
+        for defect in DEFECTS {
+            let text = fs::read_to_string(workspace::root().join(defect.file)).unwrap();
+            assert_eq!(text.matches(defect.check).count(), 1, "{}", defect.what);
+        }
+    }
+}

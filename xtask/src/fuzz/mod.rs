@@ -1,0 +1,163 @@
+//! `cargo xtask fuzz`: the fuzz targets, without cargo-fuzz and with the Rust that everybody has.
+
+mod build;
+mod coverage;
+mod defects;
+mod keep;
+mod target;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::{fs, thread};
+
+use crate::{Result, programs, workspace};
+use build::Built;
+use coverage::Coverage;
+use target::Run;
+
+/// What is wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// These targets; all if there are none.
+    pub(crate) targets: Vec<String>,
+    /// How long each is fuzzed.
+    pub(crate) time: Option<Duration>,
+    /// From what is in the repository alone, and what it covers must not be less than it was.
+    pub(crate) ci: bool,
+    /// Keep what is covered as what must be.
+    pub(crate) update: bool,
+    /// With AddressSanitizer, which a nightly toolchain has.
+    pub(crate) asan: bool,
+    /// Puts small inputs that were found into the repository, and does nothing else.
+    pub(crate) keep: bool,
+    /// Measures how soon missing checks are noticed, and does nothing else.
+    pub(crate) defects: bool,
+}
+
+/// Words of the command line: targets, and a time as `90`, `90s` or `10m`.
+pub(crate) fn wanted(words: &[&str]) -> Result<Wanted> {
+    let mut wanted = Wanted::default();
+    for word in words {
+        match word.starts_with(|first: char| first.is_ascii_digit()) {
+            true => wanted.time = Some(time(word)?),
+            false => wanted.targets.push((*word).to_owned()),
+        }
+    }
+    Ok(wanted)
+}
+
+fn time(word: &str) -> Result<Duration> {
+    let (digits, unit) = match word.strip_suffix('m') {
+        Some(digits) => (digits, 60),
+        None => (word.strip_suffix('s').unwrap_or(word), 1),
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| format!("`{word}` is no time such as 90s or 10m"))?;
+    Ok(Duration::from_secs(number * unit))
+}
+
+/// Builds the targets, runs them, and prints a table.
+///
+/// # Errors
+/// When a target has crashed, or covers less than it did.
+pub(crate) fn run(wanted: &Wanted) -> Result<()> {
+    programs::provide(&[("g++", "g++")])?;
+    if wanted.defects {
+        return defects::run(&wanted.targets);
+    }
+    let built = Built::make(workspace::root(), None, wanted.asan)?;
+    let targets = built.choose(&wanted.targets)?;
+    if wanted.keep {
+        return keep::run(&built, &targets);
+    }
+    let time = match (wanted.time, wanted.ci || wanted.update) {
+        (Some(time), _) => time,
+        (None, true) => IN_CI,
+        (None, false) => FOR_A_PERSON,
+    };
+    let seeds = built.seeds("seeds")?;
+    let jobs: Vec<Run> =
+        targets.iter().map(|target| Run::new(&built, &seeds, target, time, wanted)).collect();
+    let rows = all(&jobs)?;
+    let table = target::table(&rows);
+    print!("{table}");
+    let crashed: Vec<_> = rows.iter().filter(|row| row.crashed.is_some()).collect();
+    if !crashed.is_empty() {
+        let say = |row: &&target::Row| {
+            format!("{}: {}", row.target, row.crashed.as_deref().unwrap_or_default())
+        };
+        let said: Vec<String> = crashed.iter().map(say).collect();
+        return Err(format!("inputs were found that must not be:\n{}", said.join("\n")).into());
+    }
+    if wanted.update {
+        return Coverage::of(&rows)?.keep();
+    }
+    match wanted.ci {
+        true => Coverage::kept()?.compare(&Coverage::of(&rows)?),
+        false => Ok(()),
+    }
+}
+
+/// As many at once as there are processors; rows in the order of the targets.
+fn all(jobs: &[Run]) -> Result<Vec<target::Row>> {
+    let next = Mutex::new(jobs.iter().enumerate());
+    let rows = Mutex::new(Vec::new());
+    let failed = Mutex::new(None);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let Some((place, job)) = next.lock().ok().and_then(|mut next| next.next())
+                    else {
+                        return;
+                    };
+                    match job.run() {
+                        Ok(row) => {
+                            rows.lock().map(|mut rows| rows.push((place, row))).unwrap_or(())
+                        }
+                        Err(error) => {
+                            let error = error.to_string();
+                            failed.lock().map(|mut failed| *failed = Some(error)).unwrap_or(());
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(error) = failed.into_inner().ok().flatten() {
+        return Err(error.into());
+    }
+    let mut rows = rows.into_inner().map_err(|_| "a thread of ours has panicked")?;
+    rows.sort_by_key(|(place, _)| *place);
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// A fresh folder of the build.
+fn folder(name: &str) -> Result<PathBuf> {
+    let folder = workspace::target_dir().join("fuzz").join(name);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Time for each target in CI.
+const IN_CI: Duration = Duration::from_secs(5);
+/// Time for each target when nobody says.
+const FOR_A_PERSON: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_targets_are_told_apart() {
+        let found = wanted(&["set", "10m", "bpf"]).unwrap();
+        assert_eq!(
+            (found.targets, found.time),
+            (vec!["set".into(), "bpf".into()], Some(Duration::from_secs(600)))
+        );
+        assert_eq!(time("90").unwrap(), time("90s").unwrap());
+        assert!(wanted(&["9x"]).is_err());
+    }
+}

@@ -1,0 +1,29 @@
+//! `cargo xtask torture`: operations under faults, as many as one likes.
+
+use crate::workspace::cargo;
+use crate::{Result, process, session, setup};
+
+/// Runs rounds of a seed; prints a table of how they ended.
+pub(crate) fn run(words: &[&str], bare: bool) -> Result<()> {
+    if !process::is_root() {
+        return Err("torture dumps and restores processes, which takes root".into());
+    }
+    if let Some(word) = words.iter().find(|word| word.parse::<u64>().is_err()) {
+        return Err(format!("`{word}` is no number of rounds, and no seed").into());
+    }
+    setup::for_tests(false)?;
+    let rounds = words.first().copied().unwrap_or("1000");
+    let seed = words.get(1).copied().unwrap_or("1");
+    let mut torture = cargo(&["test", "--package", "criu-rs", "--test", "torture", "--"]);
+    torture.args([rounds, seed]).args(bare.then_some("--bare"));
+    let mut torture = session::isolated(&torture);
+    let mut child = torture.spawn()?;
+    // Its standard input is a lifeline, which `wait` would close.
+    let lifeline = child.stdin.take();
+    let status = child.wait()?;
+    drop(lifeline);
+    match status.success() {
+        true => Ok(()),
+        false => Err("something was lost or left behind, see above".into()),
+    }
+}

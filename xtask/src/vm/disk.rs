@@ -1,0 +1,165 @@
+//! The guests' disk.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::guest::GUESTS;
+use super::{APPARMOR_PARSER, KMOD, Machine, SECILC, name, only};
+use crate::workspace::target_dir;
+use crate::{Result, criu, process};
+
+impl Machine {
+    /// Makes the disk that all guests boot from.
+    pub(super) fn fill(&self, disk: &Path, test: &Path) -> Result<()> {
+        let root = disk.with_extension("root");
+        let _ = fs::remove_dir_all(&root);
+        for folder in ["proc", "sys", "dev", "run", "tmp", "root", "bin", "lib/modules", "usr/lib"]
+        {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        let place = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+        let copy = |from: &Path| -> Result<()> {
+            let to = place(from);
+            fs::create_dir_all(to.parent().unwrap_or(&root))?;
+            process::read(Command::new("cp").args(["-a", "--dereference"]).arg(from).arg(&to))
+                .map(drop)
+        };
+        // The tests limit their time with coreutils' timeout; busybox' is another.
+        let timeout = process::which("timeout").ok_or("timeout is not installed")?;
+        for program in [test, &timeout] {
+            copy(program)?;
+            for library in libraries(program)? {
+                copy(&library)?;
+            }
+        }
+        fs::create_dir_all(place(&target_dir().join("tmp")))?;
+        for program in criu::unpacked() {
+            let suite = program.ancestors().nth(3).unwrap_or(&program);
+            fs::create_dir_all(place(suite))?;
+            // Older packages still have libraries in /lib.
+            for folder in ["usr", "lib"].map(|folder| suite.join(folder)) {
+                if folder.exists() {
+                    process::read(Command::new("cp").arg("-a").arg(&folder).arg(place(suite)))?;
+                }
+            }
+        }
+        let dir = &self.prefix.dir;
+        fs::create_dir_all(place(dir))?;
+        process::read(Command::new("cp").arg("-a").arg(dir.join("usr")).arg(place(dir)))?;
+        // kmod is depmod when it is called so.
+        let depmod = root.join("bin/depmod");
+        symlink(dir.join(KMOD), &depmod)?;
+        // The kernel looks for modules in /lib. Older packages have them there, newer ones below /usr.
+        let folder = root.join("lib/modules");
+        let new = only(&place(dir).join("usr/lib/modules"), "")?;
+        fs::rename(&new, folder.join(name(&new)))?;
+        let old = only(&self.old.dir.join("lib/modules"), "")?;
+        process::read(Command::new("cp").arg("-a").arg(&old).arg(&folder))?;
+        for modules in [new, old] {
+            let release = name(&modules);
+            process::read(Command::new(&depmod).arg("--basedir").arg(&root).arg(release))?;
+        }
+        symlink("/lib/modules", root.join("usr/lib/modules"))?;
+        fs::copy(dir.join("usr/bin/busybox"), root.join("bin/busybox"))?;
+        symlink(dir.join(APPARMOR_PARSER), root.join("bin/apparmor_parser"))?;
+        // The parser warns where it is missing, and CRIU takes the warning for a file's name.
+        // Without the other libselinux takes SELinux for switched off.
+        for file in ["etc/apparmor/parser.conf", "etc/selinux/config"].map(|file| root.join(file)) {
+            fs::create_dir_all(file.parent().unwrap_or(&root))?;
+            fs::write(file, "")?;
+        }
+        self.compile_policy(&root.join("policy"))?;
+
+        let init = INIT
+            .replace("@KMOD@", &dir.join(KMOD).display().to_string())
+            .replace("@TIMEOUT@", &timeout.display().to_string())
+            .replace("@TEST@", &test.display().to_string())
+            .replace("@GUESTS@", &cases());
+        let file = root.join("init");
+        fs::write(&file, init)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+
+        let _ = fs::remove_file(disk);
+        let mut make = Command::new("mke2fs");
+        make.args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"]).arg(&root).arg(disk).arg("2G");
+        process::read(&mut make)?;
+        Ok(fs::remove_dir_all(&root)?)
+    }
+
+    /// Compiles the SELinux policy of the guest that has one.
+    fn compile_policy(&self, to: &Path) -> Result<()> {
+        let source = to.with_extension("cil");
+        fs::write(&source, include_str!("policy.cil"))?;
+        let mut secilc = Command::new(self.prefix.dir.join(SECILC));
+        secilc.args(["--policyvers", POLICY_VERSION, "--filecontext", "/dev/null", "--output"]);
+        process::read(secilc.arg(to).arg(&source)).map(drop)
+    }
+}
+
+/// What each guest tests, for its first process.
+fn cases() -> String {
+    let case = |guest: &super::Guest| {
+        let criu = guest.criu.map(|suite| {
+            let program = criu::of_suite(suite);
+            format!(" export CRIU_RS_TEST_CRIU={};", program.display())
+        });
+        format!(
+            "{}) tests='{}';{} ;;\n",
+            guest.name,
+            guest.tests.join(" "),
+            criu.unwrap_or_default()
+        )
+    };
+    GUESTS.iter().map(case).collect()
+}
+
+/// The libraries that a program loads, its loader included.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let list = process::read(Command::new("ldd").arg(program))?;
+    let files = list.split_whitespace().filter(|word| word.starts_with('/'));
+    Ok(files.map(PathBuf::from).collect())
+}
+
+/// The newest that the guest's kernel reads.
+const POLICY_VERSION: &str = "33";
+
+/// Process 1 of the guests. Without `lo` and the modules every criu command fails.
+const INIT: &str = "#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin HOME=/root CRIU_RS_TEST_TRACKS_MEMORY=1
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs run /run
+mount -t cgroup2 cg /sys/fs/cgroup
+mount -t securityfs sec /sys/kernel/security
+ip link set lo up
+# The kernel itself asks for modules there.
+mkdir /sbin
+ln -s @KMOD@ /sbin/modprobe
+ln -sf @TIMEOUT@ /bin/timeout
+/sbin/modprobe -a unix_diag inet_diag tcp_diag udp_diag raw_diag af_packet_diag netlink_diag tun veth nf_tables
+read line </proc/cmdline
+line=${line#*guest=}
+export CRIU_RS_TEST_GUEST=${line%% *}
+case $CRIU_RS_TEST_GUEST in
+@GUESTS@esac
+if [ -e /sys/fs/selinux ]; then
+    mount -t selinuxfs selinuxfs /sys/fs/selinux
+    # In one piece, as the kernel wants it.
+    dd if=/policy of=/sys/fs/selinux/load bs=1M 2>/dev/null
+    printf u:r:free_t:s0-s0:c0.c3 >/proc/self/attr/current
+fi
+status=0
+for test in $tests; do
+    setsid @TEST@ $test --test-threads 1 --color never </dev/null || status=$?
+done
+echo TESTS ENDED WITH $status
+sync
+poweroff -f
+";

@@ -1,0 +1,130 @@
+//! `cargo xtask vm`: tests that need another kernel, in small virtual machines.
+//!
+//! Pre-dumps want a kernel that tracks changed memory, labels want one with AppArmor or SELinux, and CRIU 3.17 one
+//! of its time: not every machine has them. Debian's kernels do. The guests are emulated, so that they run
+//! anywhere; their disk holds a shell, the CRIUs of the tests and the built tests themselves, all at the paths they
+//! have outside.
+
+mod disk;
+mod guest;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::apt::Archive;
+use crate::prefix::Prefix;
+use crate::workspace::{cargo, target_dir};
+use crate::{Result, criu, programs, setup};
+use guest::{GUESTS, Guest};
+
+/// Runs the tests in each guest, or in those that are named, printing what they print.
+pub(crate) fn run(is_named: impl Fn(&str) -> bool) -> Result<()> {
+    let named: Vec<_> = GUESTS.iter().filter(|guest| is_named(guest.name)).collect();
+    let usual = || GUESTS.iter().filter(|guest| guest.is_usual).collect();
+    let guests: Vec<_> = if named.is_empty() { usual() } else { named };
+    for suite in guests.iter().filter(|guest| !guest.is_usual).filter_map(|guest| guest.criu) {
+        let program = criu::of_suite(suite);
+        if !program.exists() {
+            let what = "a CRIU built with libselinux, and in ../lib the libraries it loads";
+            return Err(format!("{} should be {what}", program.display()).into());
+        }
+    }
+    Machine::provide()?.test(&guests)
+}
+
+/// What the guests are made of.
+pub(crate) struct Machine {
+    /// Debian's kernel and its modules, a static busybox, and what makes labels.
+    prefix: Prefix,
+    /// An older kernel.
+    old: Prefix,
+}
+
+impl Machine {
+    /// Finds or installs everything that the guests need.
+    pub(crate) fn provide() -> Result<Self> {
+        if std::env::consts::ARCH != "x86_64" {
+            return Err("the virtual machine is an x86-64 one, for an x86-64 host".into());
+        }
+        setup::for_tests(false)?;
+        programs::provide(PROGRAMS)?;
+        let prefix = |suite, packages, programs| {
+            let dir = target_dir().join("vm").join(suite);
+            let prefix = Prefix { dir, packages, programs, libraries: &[] };
+            if !prefix.is_installed() {
+                prefix.install(&Archive::debian(&[suite])?, false)?;
+            }
+            Ok::<_, Box<dyn std::error::Error>>(prefix)
+        };
+        Ok(Self {
+            prefix: prefix(SUITE, PACKAGES, &[KMOD, APPARMOR_PARSER, SECILC])?,
+            old: prefix(OLD, &["linux-image-cloud-amd64"], &[])?,
+        })
+    }
+
+    fn test(&self, guests: &[&Guest]) -> Result<()> {
+        let test = build()?;
+        let disk = target_dir().join("vm").join("disk.img");
+        self.fill(&disk, &test)?;
+        for guest in guests {
+            let prefix = if guest.is_old { &self.old } else { &self.prefix };
+            let kernel = only(&prefix.dir.join("boot"), "vmlinuz-")?;
+            guest.test(&kernel, &disk)?;
+        }
+        Ok(())
+    }
+}
+
+/// Builds the tests of a real CRIU; returns the program.
+fn build() -> Result<PathBuf> {
+    let mut build = cargo(&["test", "--package", "criu-rs", "--test", "real", "--no-run"]);
+    build.arg("--message-format=json").stderr(Stdio::inherit());
+    let output = build.stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        return Err("the tests do not build, see above".into());
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let key = "\"executable\":\"";
+    let mut found = messages.lines().filter_map(|line| line.split_once(key)?.1.split('"').next());
+    Ok(found.next_back().ok_or("cargo does not say where the tests are")?.into())
+}
+
+/// The one entry of a folder whose name begins like this.
+fn only(folder: &Path, start: &str) -> Result<PathBuf> {
+    let entries = fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| name(path).starts_with(start))
+        .collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(path), true) => Ok(path),
+        _ => Err(format!("{} should have one {start}*", folder.display()).into()),
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(OsStr::new("")).to_string_lossy().into_owned()
+}
+
+/// Where the guests' packages come from: the suite of the kernel.
+const SUITE: &str = "trixie";
+
+/// The suite with a kernel on which CRIU 3.17 works.
+const OLD: &str = "bookworm";
+
+const PACKAGES: &[&str] =
+    &["linux-image-cloud-amd64", "busybox-static", "kmod", "apparmor", "secilc"];
+
+const KMOD: &str = "usr/bin/kmod";
+
+/// Loads AppArmor profiles.
+const APPARMOR_PARSER: &str = "usr/sbin/apparmor_parser";
+
+/// Compiles SELinux policies.
+const SECILC: &str = "usr/bin/secilc";
+
+/// What runs the guests, and makes their disk.
+const PROGRAMS: &[(&str, &str)] =
+    &[("qemu-system-x86_64", "qemu-system-x86"), ("mke2fs", "e2fsprogs")];

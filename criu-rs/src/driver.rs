@@ -295,8 +295,9 @@ impl Driver {
                 if let Some(printed) = worker.listen() {
                     let _ = self.epoll.delete(&printed);
                 }
-                // Before looking for a packet, so that none it has left behind is missed.
-                ended = worker.try_wait().is_some();
+                // Before looking for a packet, so that none it has left behind is missed. It may say that helpers are
+                // to stay: a page server that has started is one until it has a session of its own.
+                ended = worker.has_ended();
             }
             if self.reply.is_some() {
                 return self.settle(ended);
@@ -460,7 +461,7 @@ impl Driver {
     /// not, and of a service in another pid namespace nothing can be told.
     fn tasks_to_end(&mut self) -> Vec<(Pid, u64)> {
         let is_there = match &mut self.link.worker {
-            Some(worker) => worker.try_wait().is_none(),
+            Some(worker) => !worker.has_ended(),
             None => self.link.numbers_processes_as_here(),
         };
         let (Subject::Tasks { root, end: true }, true) = (self.subject, is_there) else {

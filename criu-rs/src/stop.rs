@@ -107,9 +107,8 @@ impl Ending {
     pub(crate) fn advance(&mut self, worker: &mut Worker) -> Next {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
-        let gone = worker.try_wait().is_some();
         if let Some((how, ended)) = self.ended {
-            if gone {
+            if worker.try_wait().is_some() {
                 tree::reap(&self.swept);
                 return Next::Over(how);
             }
@@ -118,7 +117,7 @@ impl Ending {
             }
             return Next::Wait(now + TICK);
         }
-        if gone {
+        if worker.has_ended() {
             // It may have left its answer, perhaps that all went well.
             return Next::Wait(now);
         }

@@ -112,14 +112,22 @@ impl Worker {
         printable(&self.tail)
     }
 
+    /// Whether it has ended. What it has forked is as it was: it may have left word that this is to stay.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_some() || !is_running(self.peek())
+    }
+
+    /// Looks without reaping: as long as the process is a zombie nobody else can have its id, which is its group's id too.
+    fn peek(&self) -> nix::Result<WaitStatus> {
+        let peek = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(self.pid.nix()), peek)
+    }
+
     /// How it ended, if it has. Its helpers have then been ended as well, unless they are to stay.
     pub(crate) fn try_wait(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
-            // Look before reaping: as long as the process is a zombie nobody else can have its id,
-            // which is its group's id too.
-            let peek = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-            match waitid(Id::Pid(self.pid.nix()), peek) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => return None,
+            match self.peek() {
+                seen if is_running(seen) => return None,
                 Ok(_) => {
                     if !self.helpers_stay {
                         self.signal_group(Signal::SIGKILL);
@@ -173,6 +181,10 @@ impl Drop for Worker {
     fn drop(&mut self) {
         Ending::default().finish(self);
     }
+}
+
+fn is_running(seen: nix::Result<WaitStatus>) -> bool {
+    matches!(seen, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR))
 }
 
 fn open_null() -> io::Result<OwnedFd> {

@@ -24,6 +24,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_freezer_is_thawed_after_a_dump_is_ended", frozen),
     ("stopped_helpers_are_ended_too", stopped_helpers),
     ("a_criu_that_stays_after_its_reply_is_ended", overstaying),
+    ("what_a_criu_has_started_stays_when_it_ends", helper_of_one_that_ended),
     ("a_dropped_dump_leaves_the_process_running", dropped_dump),
     ("a_cancelled_restore_leaves_nothing", cancelled_restore),
     ("a_restore_ended_without_an_action_leaves_nothing", ended_restore),
@@ -212,6 +213,32 @@ fn overstaying(lab: &Lab) {
     dump.run(&criu_rs::Criu::at(&path)).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(30));
     assert!(images.join("inventory.img").exists());
+    target.goes_on();
+}
+
+/// A criu that starts a helper, says that all is well, and has ended before anybody listens. So does one that starts a page
+/// server in the background on a busy machine, whose server is in criu's own process group for a moment.
+fn helper_of_one_that_ended(lab: &Lab) {
+    let images = lab.dir("images");
+    let target = lab.start(&["count"]);
+    let path = lab.dir.join("quick-criu");
+    let told = lab.dir.join("helper");
+    let criu = "#!/bin/sh\nsleep 1000 </dev/null >/dev/null 2>&1 3>&- &\n\
+                head -c 1 <&3 >/dev/null\n\
+                printf '\\010\\001\\020\\001' >&3\n";
+    fs::write(&path, format!("{criu}echo $! > {}\n", told.display())).unwrap();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let dump = Dump::new(target.pid, &images).after_dump(criu_rs::AfterDump::LeaveRunning);
+    let mut session = dump.start(&criu_rs::Criu::at(&path)).unwrap();
+    let criu = session.pid().unwrap();
+    session.advance(&mut ()).unwrap();
+    assert!(soon(|| state(criu) == Some('Z')));
+    session.finish(&mut ()).unwrap();
+    let helper = fs::read_to_string(&told).unwrap().trim().parse::<i32>().unwrap();
+    let helper = Pid::new(helper).unwrap();
+    assert!(soon(|| state(helper) == Some('S')));
+    let helper = nix::unistd::Pid::from_raw(helper.as_raw());
+    nix::sys::signal::kill(helper, nix::sys::signal::Signal::SIGKILL).unwrap();
     target.goes_on();
 }
 

@@ -284,14 +284,20 @@ causes! {
     NotTraceable: "criu may not trace the process",
         "run criu as root in the process's user namespace or above it, with each of its capabilities";
 
+    /// Nobody listens at the page server's address, or it has no address.
+    NoPageServer: "the page server cannot be reached",
+        "check that it runs at this address and port; CRIU's own takes one dump and ends",
+        said as ["Failed to resolve hostname"];
+
     /// There is no such process.
     NoSuchProcess: "there is no such process", "check the process id",
         said as ["Unable to interrupt task", "No such process"];
 }
 
 impl Cause {
-    /// The cause of a failure, found in what CRIU said. `root` is the process that was to be dumped.
-    pub(crate) fn of(failure: &Failure, root: Option<Pid>) -> Option<Self> {
+    /// The cause of a failure, found in what CRIU said. `root` is the process that was to be dumped, `to_server` whether
+    /// to a page server.
+    pub(crate) fn of(failure: &Failure, root: Option<Pid>, to_server: bool) -> Option<Self> {
         let log = failure.excerpt().into_iter().flat_map(|log| {
             [&log.error].into_iter().chain(&log.more).chain(&log.before).map(String::as_str)
         });
@@ -314,11 +320,17 @@ impl Cause {
             }),
             said => said,
         };
+        // CRIU connects before it stops a task. Where it cannot, its first word is that it could not let go of the root.
+        let never_stopped = |root: Pid| {
+            let first = failure.excerpt().map_or("", |log| &log.error);
+            first.ends_with(&format!("Unable to detach from {root}: No such process"))
+        };
         // The line that tells is a warning, which a low log level leaves out.
         let gone = || root.is_some_and(|pid| procfs::process::Process::new(pid.as_raw()).is_err());
         said.or_else(|| {
             (failure.errno == Some(libc::ESRCH) && gone()).then_some(Self::NoSuchProcess)
         })
+        .or_else(|| (to_server && root.is_some_and(never_stopped)).then_some(Self::NoPageServer))
     }
 }
 

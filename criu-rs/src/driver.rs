@@ -91,6 +91,8 @@ pub(crate) struct Driver {
     link: Link,
     operation: &'static str,
     subject: Subject,
+    /// Whether memory goes to a page server.
+    to_server: bool,
     strays: Strays,
     /// When the worker was started, in the kernel's ticks.
     since: Option<u64>,
@@ -158,6 +160,7 @@ impl Driver {
             link,
             operation: job.operation,
             subject: job.subject,
+            to_server: job.request.opts.as_ref().is_some_and(|opts| opts.ps.is_some()),
             strays: job.strays,
             log: job.log,
             worker_ends: job.worker_ends,
@@ -543,7 +546,7 @@ impl Driver {
             Subject::Tasks { root, .. } => Some(root),
             _ => None,
         };
-        failure.cause = Cause::of(&failure, target);
+        failure.cause = Cause::of(&failure, target, self.to_server);
         Error::Failed(Box::new(failure))
     }
 }

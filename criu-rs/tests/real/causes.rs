@@ -38,6 +38,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("cause_no_space_and_nothing_is_left", no_space),
     ("cause_traced", traced),
     ("cause_not_traceable", not_traceable),
+    ("cause_no_page_server", no_page_server),
     ("cause_no_such_process", no_such_process),
 ];
 
@@ -301,6 +302,16 @@ fn not_traceable(lab: &Lab) {
         caps::drop(None, set, Capability::CAP_SYS_PTRACE).unwrap();
     }
     refused(lab, &target, Cause::NotTraceable);
+}
+
+fn no_page_server(lab: &Lab) {
+    let target = lab.start(&["count"]);
+    let images = lab.dir("images");
+    let to = |host: &str| Dump::new(target.pid, &images).page_server(host, 9).run(&lab.criu);
+    expect(Cause::NoPageServer, to("127.0.0.1"));
+    expect(Cause::NoPageServer, to("no.such.host.invalid"));
+    target.goes_on();
+    assert_eq!(names(&images), ["dump.log"]);
 }
 
 fn no_such_process(lab: &Lab) {

@@ -109,6 +109,7 @@ const CANNOT: &[(&str, &str, When)] = &[
     ),
     ("cpuinfo_is_recorded_and_compared", "CPUINFO_DUMP", When::Always),
     ("a_series_of_pre_dumps_ended_by_a_dump", "PRE_DUMP", When::Always),
+    ("cause_no_page_server", "page_server_address_port", When::Old),
     ("check", "criu_local_check sends no options", When::Always),
     // Options and answers that it cannot pass on.
     ("a_directory_that_criu_opens", "images_dir", When::Always),

@@ -1,15 +1,17 @@
 //! `cargo xtask torture`: operations under faults, as many as one likes.
 
+use crate::words::Misunderstood;
 use crate::workspace::cargo;
 use crate::{Result, process, session, setup};
 
 /// Runs rounds of a seed; prints a table of how they ended.
 pub(crate) fn run(words: &[&str], bare: bool) -> Result<()> {
+    let is_one_too_many = |(at, word): &(usize, &&str)| *at > 1 || word.parse::<u64>().is_err();
+    if let Some((_, word)) = words.iter().enumerate().find(is_one_too_many) {
+        return Err(Misunderstood(format!("`{word}` is no number of rounds, and no seed")).into());
+    }
     if !process::is_root() {
         return Err("torture dumps and restores processes, which takes root".into());
-    }
-    if let Some(word) = words.iter().find(|word| word.parse::<u64>().is_err()) {
-        return Err(format!("`{word}` is no number of rounds, and no seed").into());
     }
     setup::for_tests(false)?;
     let rounds = words.first().copied().unwrap_or("1000");

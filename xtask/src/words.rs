@@ -137,9 +137,27 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error}");
-        ExitCode::FAILURE
+        match error.is::<Misunderstood>() {
+            true => ExitCode::from(MISUNDERSTOOD),
+            false => ExitCode::FAILURE,
+        }
     })
 }
+
+/// A word that takes something else than what it was given.
+#[derive(Debug)]
+pub(crate) struct Misunderstood(pub(crate) String);
+
+impl std::error::Error for Misunderstood {}
+
+impl std::fmt::Display for Misunderstood {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The exit status for it.
+const MISUNDERSTOOD: u8 = 2;
 
 fn words(args: Vec<OsString>) -> Result<ExitCode> {
     let args: Vec<String> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
@@ -167,7 +185,7 @@ fn words(args: Vec<OsString>) -> Result<ExitCode> {
 
 fn misunderstood(what: &str) -> ExitCode {
     eprintln!("xtask: {what}\n\n{}", help());
-    ExitCode::from(2)
+    ExitCode::from(MISUNDERSTOOD)
 }
 
 fn help() -> String {

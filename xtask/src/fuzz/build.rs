@@ -11,8 +11,6 @@ use crate::{Result, process, workspace};
 pub(super) struct Built {
     /// Where their programs are.
     folder: PathBuf,
-    /// Their names.
-    targets: Vec<String>,
     /// The compiler's version: each counts what is covered in its own way.
     pub(super) compiler: String,
 }
@@ -65,23 +63,12 @@ impl Built {
         };
         process::read(&mut cargo)?;
         let folder = target.join(host).join("release");
-        Ok(Self { folder, targets: targets(&home)?, compiler })
+        Ok(Self { folder, compiler })
     }
 
     /// The program of a target.
     pub(super) fn program(&self, target: &str) -> PathBuf {
         self.folder.join(target)
-    }
-
-    /// The targets of these names, or all.
-    pub(super) fn choose(&self, names: &[String]) -> Result<Vec<String>> {
-        if let Some(name) = names.iter().find(|name| !self.targets.contains(name)) {
-            return Err(
-                format!("there is no target `{name}`, but {}", self.targets.join(", ")).into()
-            );
-        }
-        let chosen = self.targets.iter().filter(|name| names.is_empty() || names.contains(name));
-        Ok(chosen.cloned().collect())
     }
 
     /// A folder with what each target begins with, and the dictionary.
@@ -95,9 +82,9 @@ impl Built {
 }
 
 /// Every target, by its file.
-fn targets(home: &Path) -> Result<Vec<String>> {
+pub(super) fn targets() -> Result<Vec<String>> {
     let mut targets = Vec::new();
-    for entry in fs::read_dir(home.join("fuzz_targets"))? {
+    for entry in fs::read_dir(home().join("fuzz_targets"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         targets.extend(name.strip_suffix(".rs").map(str::to_owned));
     }

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::{fs, thread};
 
+use crate::words::Misunderstood;
 use crate::{Result, programs, workspace};
 use build::Built;
 use coverage::Coverage;
@@ -36,25 +37,32 @@ pub(crate) struct Wanted {
 }
 
 /// Words of the command line: targets, and a time as `90`, `90s` or `10m`.
+///
+/// # Errors
+/// [`Misunderstood`], when one is neither.
 pub(crate) fn wanted(words: &[&str]) -> Result<Wanted> {
     let mut wanted = Wanted::default();
+    let all = build::targets()?;
     for word in words {
-        match word.starts_with(|first: char| first.is_ascii_digit()) {
-            true => wanted.time = Some(time(word)?),
-            false => wanted.targets.push((*word).to_owned()),
+        if word.starts_with(|first: char| first.is_ascii_digit()) {
+            let no_time = || Misunderstood(format!("`{word}` is no time such as 90s or 10m"));
+            wanted.time = Some(time(word).ok_or_else(no_time)?);
+        } else if all.iter().any(|target| target == word) {
+            wanted.targets.push((*word).to_owned());
+        } else {
+            let all = all.join(", ");
+            return Err(Misunderstood(format!("there is no target `{word}`, but {all}")).into());
         }
     }
     Ok(wanted)
 }
 
-fn time(word: &str) -> Result<Duration> {
+fn time(word: &str) -> Option<Duration> {
     let (digits, unit) = match word.strip_suffix('m') {
         Some(digits) => (digits, 60),
         None => (word.strip_suffix('s').unwrap_or(word), 1),
     };
-    let number: u64 =
-        digits.parse().map_err(|_| format!("`{word}` is no time such as 90s or 10m"))?;
-    Ok(Duration::from_secs(number * unit))
+    Some(Duration::from_secs(digits.parse::<u64>().ok()?.checked_mul(unit)?))
 }
 
 /// Builds the targets, runs them, and prints a table.
@@ -67,7 +75,8 @@ pub(crate) fn run(wanted: &Wanted) -> Result<()> {
         return defects::run(&wanted.targets);
     }
     let built = Built::make(workspace::root(), None, wanted.asan)?;
-    let targets = built.choose(&wanted.targets)?;
+    let mut targets = build::targets()?;
+    targets.retain(|target| wanted.targets.is_empty() || wanted.targets.contains(target));
     if wanted.keep {
         return keep::run(&built, &targets);
     }
@@ -158,6 +167,8 @@ mod tests {
             (vec!["set".into(), "bpf".into()], Some(Duration::from_secs(600)))
         );
         assert_eq!(time("90").unwrap(), time("90s").unwrap());
-        assert!(wanted(&["9x"]).is_err());
+        for nonsense in ["9x", "400000000000000000m", "nosuch"] {
+            assert!(wanted(&[nonsense]).unwrap_err().is::<Misunderstood>());
+        }
     }
 }

@@ -91,17 +91,13 @@ impl<'a> Pod<'a> {
 
     /// Ends each dump that takes longer, and so all: see [`Dump::deadline`].
     pub fn deadline(mut self, limit: Duration) -> Self {
-        for container in &mut self.containers {
-            container.operation = container.operation.clone().deadline(limit);
-        }
+        gate::set(&mut self.containers, |dump| dump.deadline(limit));
         self
     }
 
     /// Ends all dumps when `cancel` says so.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
-        for container in &mut self.containers {
-            container.operation = container.operation.clone().cancel(cancel);
-        }
+        gate::set(&mut self.containers, |dump| dump.cancel(cancel));
         self
     }
 

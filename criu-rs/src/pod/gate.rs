@@ -26,6 +26,13 @@ pub(super) struct Container<'a, O> {
     pub(super) hooks: Option<&'a mut (dyn Hooks + Send)>,
 }
 
+/// Sets an option of every operation.
+pub(super) fn set<O: Clone>(containers: &mut [Container<'_, O>], option: impl Fn(O) -> O) {
+    for container in containers {
+        container.operation = option(container.operation.clone());
+    }
+}
+
 /// How the operations have ended.
 pub(super) struct Ended<T> {
     /// By the containers' names.

@@ -73,17 +73,13 @@ impl<'a> PodRestore<'a> {
 
     /// Ends each restore that takes longer, and so all: see [`Restore::deadline`].
     pub fn deadline(mut self, limit: Duration) -> Self {
-        for container in &mut self.containers {
-            container.operation = container.operation.clone().deadline(limit);
-        }
+        gate::set(&mut self.containers, |restore| restore.deadline(limit));
         self
     }
 
     /// Ends all restores when `cancel` says so.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
-        for container in &mut self.containers {
-            container.operation = container.operation.clone().cancel(cancel);
-        }
+        gate::set(&mut self.containers, |restore| restore.cancel(cancel));
         self
     }
 

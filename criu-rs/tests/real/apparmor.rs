@@ -63,17 +63,10 @@ fn confined(lab: &Lab, profile: &str) -> Target {
     target
 }
 
-fn dump(lab: &Lab, target: &mut Target) -> PathBuf {
-    let images = lab.dir("images");
-    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
-    target.is_gone();
-    images
-}
-
 fn kept(lab: &Lab) {
     load(lab, "kept", None);
     let mut target = confined(lab, "kept");
-    let images = dump(lab, &mut target);
+    let images = lab.dump(&mut target);
     assert_eq!(saved(&images), [Some("kept".to_owned()), Some("kept".to_owned())]);
     let before = target.count();
     let restored = Restore::new(&images).run(&lab.criu).unwrap();
@@ -87,7 +80,7 @@ fn replaced(lab: &Lab) {
     load(lab, "first", None);
     load(lab, "second", None);
     let mut target = confined(lab, "first");
-    let images = dump(lab, &mut target);
+    let images = lab.dump(&mut target);
     let with = |profile| {
         Restore::new(&images).lsm_profile(LsmProfile::apparmor(profile).unwrap()).run(&lab.criu)
     };
@@ -125,7 +118,7 @@ fn threads(lab: &Lab) {
     let follower = "changeprofile follower";
     let mut target = lab.start(&["labelled", "changeprofile leader", secret, nothing, follower]);
     assert_eq!(of(target.pid), ["leader", "follower"]);
-    let images = dump(lab, &mut target);
+    let images = lab.dump(&mut target);
     assert_eq!(saved(&images), [Some("leader".to_owned()), Some("follower".to_owned())]);
     let restored = Restore::new(&images).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
@@ -150,7 +143,7 @@ fn cut(lab: &Lab) {
 fn missing(lab: &Lab) {
     let profile = load(lab, "missing", None);
     let mut target = confined(lab, "missing");
-    let images = dump(lab, &mut target);
+    let images = lab.dump(&mut target);
     parser(&["--remove"], None, &profile);
     let error = refused(Restore::new(&images).run(&lab.criu));
     assert_eq!((error.operation, error.label.as_bytes()), ("restore", &b"missing"[..]));
@@ -178,7 +171,7 @@ fn stacked(lab: &Lab) {
     let mut target = lab.start(&["labelled", outer, secret.to_str().unwrap(), &inner]);
     let label = format!("outer//&:{namespace}:inner");
     assert_eq!(of(target.pid), [&*label, &*label]);
-    let images = dump(lab, &mut target);
+    let images = lab.dump(&mut target);
     assert_eq!(saved(&images), [Some(label.clone()), Some(label.clone())]);
     let restored = Restore::new(&images).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
@@ -252,7 +245,7 @@ fn unsaved(lab: &Lab) {
 fn unset(lab: &Lab) {
     load(lab, "unset", None);
     let mut target = lab.start(&["count"]);
-    let images = dump(lab, &mut target);
+    let images = lab.dump(&mut target);
     // CRIU replaces labels, and gives none to a task that had none.
     let restore = Restore::new(&images).lsm_profile(LsmProfile::apparmor("unset").unwrap());
     let error = refused(restore.run(&lab.criu));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_rs::{Criu, Pid, Version};
+use criu_rs::{Criu, Dump, Pid, Version};
 use nix::fcntl::{Flock, FlockArg};
 use procfs::process::Process;
 
@@ -28,6 +28,14 @@ impl Lab {
         let path = self.dir.join(name);
         fs::create_dir(&path).unwrap();
         path
+    }
+
+    /// Saves and ends a payload, in the directory `images`.
+    pub fn dump(&self, target: &mut Target) -> PathBuf {
+        let images = self.dir("images");
+        Dump::new(target.pid, &images).run(&self.criu).unwrap();
+        target.is_gone();
+        images
     }
 
     /// Starts a payload in a session of its own and waits until it counts.

@@ -130,9 +130,7 @@ fn sockets(lab: &Lab) {
 
 fn own(lab: &Lab) {
     let mut target = start(lab, FREE, &secret(lab));
-    let images = lab.dir("images");
-    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
-    target.is_gone();
+    let images = lab.dump(&mut target);
     let restored = Restore::new(&images).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
     target.goes_on();
@@ -141,9 +139,7 @@ fn own(lab: &Lab) {
 
 fn asked(lab: &Lab) {
     let mut target = start(lab, FREE, &secret(lab));
-    let images = lab.dir("images");
-    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
-    target.is_gone();
+    let images = lab.dump(&mut target);
     let restore = Restore::new(&images).lsm_profile(LsmProfile::selinux(CONFINED).unwrap());
     let error = refused(restore.run(&lab.criu));
     assert!(matches!(error.problem, LabelProblem::NoSupport { .. }), "{error}");
@@ -160,9 +156,7 @@ fn asked(lab: &Lab) {
 fn kept(lab: &Lab) {
     assert_eq!(lab.criu.label_support(SecurityModule::Selinux).unwrap(), LabelSupport::Yes);
     let mut target = start(lab, CONFINED, &secret(lab));
-    let images = lab.dir("images");
-    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
-    target.is_gone();
+    let images = lab.dump(&mut target);
     assert_eq!(saved(&images), [Some(CONFINED.to_owned()), Some(CONFINED.to_owned())]);
     let restored = Restore::new(&images).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
@@ -177,9 +171,7 @@ fn kept_for_sockets(lab: &Lab) {
     let mut target = lab.start(&["labelled", FREE, secret.to_str().unwrap(), next]);
     let before = of(target.pid);
     assert_eq!(before, [FREE, "u:r:other_t:s0", FREE, "u:r:other_t:s0"], "both threads");
-    let images = lab.dir("images");
-    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
-    target.is_gone();
+    let images = lab.dump(&mut target);
     let restored = Restore::new(&images).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
     target.goes_on();
@@ -188,9 +180,7 @@ fn kept_for_sockets(lab: &Lab) {
 
 fn replaced(lab: &Lab) {
     let mut target = start(lab, FREE, &secret(lab));
-    let images = lab.dir("images");
-    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
-    target.is_gone();
+    let images = lab.dump(&mut target);
     let restore = Restore::new(&images).lsm_profile(LsmProfile::selinux(CONFINED).unwrap());
     let restored = restore.run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
@@ -200,9 +190,7 @@ fn replaced(lab: &Lab) {
 
 fn unknown(lab: &Lab) {
     let mut target = start(lab, CONFINED, &secret(lab));
-    let images = lab.dir("images");
-    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
-    target.is_gone();
+    let images = lab.dump(&mut target);
     let profile = LsmProfile::selinux("u:r:nothing_t:s0").unwrap();
     let error = refused(Restore::new(&images).lsm_profile(profile).run(&lab.criu));
     assert!(matches!(error.problem, LabelProblem::Unknown(_)), "{error}");

@@ -272,11 +272,8 @@ fn dropped_dump(lab: &Lab) {
 }
 
 fn checkpointed(lab: &Lab, words: &[&str]) -> (PathBuf, crate::lab::Target) {
-    let images = lab.dir("images");
     let mut target = lab.start(words);
-    Dump::new(target.pid, &images).run(&lab.criu).unwrap();
-    target.is_gone();
-    (images, target)
+    (lab.dump(&mut target), target)
 }
 
 /// No process but this one, after a moment for the dying.

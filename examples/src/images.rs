@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
-use criu_images::ImageSet;
 use criu_images::source::Tar;
+use criu_images::{ImageSet, Text};
 use serde::Serialize;
 
 /// Opens a set: a directory, a tar archive that has one, or `ARCHIVE:FOLDER` where it has several.
@@ -31,6 +31,7 @@ pub fn open_set(path: &Path) -> Result<ImageSet, String> {
                 (Some(one), None) => one,
                 (None, _) => return Err(format!("{text}: no folder of it has images")),
                 (Some(a), Some(b)) => {
+                    let (a, b) = (Text(a.as_bytes()), Text(b.as_bytes()));
                     return Err(format!(
                         "{text}: several folders of it have images; name one: {text}:{a} or {text}:{b}"
                     ));

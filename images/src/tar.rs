@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use ::tar::{Archive, Entry, EntryType};
 
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::source::{Blob, Source};
+use crate::text::Text;
 
 /// A folder of a tar archive. The archive is gone through once, when it is opened; images are then read from
 /// their places in it, pages included. Compressed archives have to be unpacked first.
@@ -96,7 +97,7 @@ impl Index {
         // Through a buffer: a header is 512 bytes, and what lies between is passed over.
         let mut archive = Archive::new(BufReader::new(File::open(path)?));
         for entry in archive.entries_with_seek()? {
-            let mut entry = entry?;
+            let mut entry = entry.map_err(unreadable)?;
             // A sparse file's own name is beside the one that others unpack it by.
             let sparse = sparse(&mut entry)?;
             let name = sparse.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
@@ -147,8 +148,8 @@ impl Member {
 fn sparse(entry: &mut Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, Fault> {
     let mut name = None;
     let plain = entry.path_bytes().into_owned();
-    for one in entry.pax_extensions()?.into_iter().flatten() {
-        let one = one?;
+    for one in entry.pax_extensions().map_err(unreadable)?.into_iter().flatten() {
+        let one = one.map_err(unreadable)?;
         match one.key_bytes() {
             b"GNU.sparse.name" => name = Some(one.value_bytes().to_vec()),
             key if key.starts_with(b"GNU.sparse.") => name = name.or_else(|| Some(plain.clone())),
@@ -157,6 +158,19 @@ fn sparse(entry: &mut Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, Fault> {
     }
     Ok(name)
 }
+
+/// An error without the archive's own bytes, which the text of the tar crate's quotes as they are.
+fn unreadable(error: io::Error) -> io::Error {
+    if error.raw_os_error().is_some() {
+        return error;
+    }
+    let text = error.to_string();
+    let shown: String = text.chars().take(MAX_QUOTED).collect();
+    io::Error::new(error.kind(), Text(shown.as_bytes()).to_string())
+}
+
+/// As many characters of what is wrong with an archive as are told.
+const MAX_QUOTED: usize = 120;
 
 fn last(mut folder: Vec<String>) -> Option<(Vec<String>, String)> {
     let name = folder.pop()?;

@@ -230,6 +230,14 @@ fn an_archive_is_read_where_it_lies() {
     let packed = tar(&["-czf", "d.tar", "sets"]);
     let said = Tar::open(packed).unwrap_err().to_string();
     assert!(said.ends_with("d.tar: compressed archives are not supported"), "{said}");
+    // What is no archive does not speak to the terminal.
+    let none = directory.join("none.tar");
+    fs::write(&none, [&b"\x1b]0;title\x07\n"[..], &[b'A'; 600]].concat()).unwrap();
+    let said = Tar::open(none).unwrap_err().to_string();
+    assert!(
+        !said.contains(char::is_control) && said.contains("none.tar: cannot be read: "),
+        "{said}"
+    );
     let whole = fs::read(directory.join("a.tar")).unwrap();
     let cut = directory.join("cut.tar");
     for len in (0..whole.len()).step_by(97) {

@@ -1,18 +1,16 @@
 //! What can go wrong, and what CRIU said of it.
 
 use std::error::Error as StdError;
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
+use std::{fmt, io};
 
-use crate::cause::Cause;
+use crate::diagnosis::{Cause, LogExcerpt, is_harmless};
 use crate::hooks::Action;
 use crate::labels::LabelError;
-use crate::log::{LogExcerpt, is_harmless};
 use crate::rpc::ProtocolError;
-use crate::{Pid, Version};
+use crate::value::{Pid, Version};
 
 /// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::str::FromStr;
 
 use crate::error::{HookError, InvalidValue};
-use crate::{External, Pid};
+use crate::value::{External, Pid};
 
 /// What a hook returns: `Ok` lets CRIU go on, `Err` refuses.
 pub type HookResult<T = ()> = std::result::Result<T, HookError>;
@@ -134,22 +134,22 @@ macro_rules! hand_on {
         $(crate::hooks::hand_on!(@ $field $method);)*
     };
     (@ $field:ident setup_namespaces) => {
-        fn setup_namespaces(&mut self, root: crate::Pid) -> crate::HookResult {
+        fn setup_namespaces(&mut self, root: crate::value::Pid) -> crate::hooks::HookResult {
             self.$field.setup_namespaces(root)
         }
     };
     (@ $field:ident post_restore) => {
-        fn post_restore(&mut self, root: crate::Pid) -> crate::HookResult {
+        fn post_restore(&mut self, root: crate::value::Pid) -> crate::hooks::HookResult {
             self.$field.post_restore(root)
         }
     };
     (@ $field:ident orphan_pts_master) => {
-        fn orphan_pts_master(&mut self, master: std::os::fd::OwnedFd) -> crate::HookResult {
+        fn orphan_pts_master(&mut self, master: std::os::fd::OwnedFd) -> crate::hooks::HookResult {
             self.$field.orphan_pts_master(master)
         }
     };
     (@ $field:ident query_ext_files) => {
-        fn query_ext_files(&mut self) -> crate::HookResult<Vec<crate::External>> {
+        fn query_ext_files(&mut self) -> crate::hooks::HookResult<Vec<crate::value::External>> {
             self.$field.query_ext_files()
         }
     };
@@ -157,14 +157,14 @@ macro_rules! hand_on {
         fn other(
             &mut self,
             action: &str,
-            root: Option<crate::Pid>,
+            root: Option<crate::value::Pid>,
             fds: Vec<std::os::fd::OwnedFd>,
-        ) -> crate::HookResult {
+        ) -> crate::hooks::HookResult {
             self.$field.other(action, root, fds)
         }
     };
     (@ $field:ident $method:ident) => {
-        fn $method(&mut self) -> crate::HookResult {
+        fn $method(&mut self) -> crate::hooks::HookResult {
             self.$field.$method()
         }
     };

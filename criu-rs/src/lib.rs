@@ -64,90 +64,44 @@
 //! of theirs (CRIU 4.1 lets everybody connect).
 
 pub mod bounds;
-mod cancel;
-mod cause;
-mod cgroup;
-mod cgroup_yard;
-mod check;
-mod connections;
-mod cpuinfo;
 mod criu;
-mod dir;
-mod driver;
-mod dump;
+mod diagnosis;
+mod drive;
 mod error;
-mod external;
-mod freezer;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod gates;
 mod hooks;
-mod images_dir;
-mod inherit;
-mod kept_open;
+mod host;
 pub mod labels;
-mod log;
-mod memory;
-mod mountinfo;
-mod namespace;
-mod netlink;
-mod network;
 #[cfg(feature = "oci")]
 pub mod oci;
+mod operation;
 mod options;
-mod page_server;
 pub mod pages;
-mod pid;
 mod pod;
-mod pre_dump;
 pub mod preflight;
-mod probe_cache;
-mod restore;
 pub mod rpc;
-mod safe_point;
-mod sandbox;
-mod seccomp;
-mod security;
-mod session;
-mod stop;
-mod strays;
 mod sys;
-mod tls;
 mod transport;
-mod tree;
-mod version;
+mod undo;
+mod value;
 
-pub use cancel::Cancel;
-pub use cause::Cause;
-pub use cgroup::CgroupMode;
-pub use check::Check;
-pub use cpuinfo::{CpuCap, CpuInfo};
-pub use criu::{Criu, Features};
-pub use dir::Dir;
-pub use dump::{AfterDump, Captured, Dump, Dumped};
+pub use criu::{Criu, Features, ProbeCache};
+pub use diagnosis::{Cause, LogExcerpt, LogLevel};
 pub use error::{
     End, Error, Failure, HookError, InvalidValue, Result, StopMethod, StopReason, Stopped,
 };
-pub use external::{External, FoundMounts};
 pub use hooks::{Action, HookResult, Hooks};
-pub use inherit::InheritFd;
-pub use kept_open::KeptOpen;
-pub use log::{LogExcerpt, LogLevel};
-pub use memory::{Compression, ImageIo, PreDumpMode};
-pub use namespace::{JoinNs, NamespaceKind};
-pub use network::{NetworkLock, Tcp};
-pub use options::{OPTIONS, OptionInfo};
-pub use page_server::{PageServer, RunningPageServer};
-pub use pid::Pid;
-pub use pod::{Pod, PodDumped, PodError, PodHooks, PodRestore, PodRestored};
-pub use pre_dump::{PreDump, PreDumpSession};
-pub use probe_cache::ProbeCache;
-pub use restore::{Parent, Restore, Restored};
-pub use sandbox::Sandbox;
-pub use seccomp::{
+pub use host::{
     SeccompChange, SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
 };
-pub use security::{LsmProfile, MountContext};
-pub use session::Session;
-pub use tls::Tls;
-pub use version::{Build, Version};
+pub use operation::{
+    AfterDump, Captured, Check, CpuCap, CpuInfo, Dump, Dumped, KeptOpen, PageServer, Parent,
+    PreDump, PreDumpSession, Restore, Restored, RunningPageServer, Session,
+};
+pub use options::{OPTIONS, OptionInfo};
+pub use pod::{Pod, PodDumped, PodError, PodHooks, PodRestore, PodRestored, Sandbox};
+pub use value::{
+    Build, Cancel, CgroupMode, Compression, Dir, External, FoundMounts, ImageIo, InheritFd, JoinNs,
+    LsmProfile, MountContext, NamespaceKind, NetworkLock, Pid, PreDumpMode, Tcp, Tls, Version,
+};

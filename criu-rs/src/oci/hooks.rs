@@ -12,7 +12,8 @@ use oci_spec::runtime::{ContainerState, Hook, State};
 use super::console::ConsoleSocket;
 use super::container::Container;
 use super::error::{Error, Result};
-use crate::{HookResult, Hooks, Pid};
+use crate::hooks::{HookResult, Hooks};
+use crate::value::Pid;
 
 /// What a runtime does while a container is brought back: runs the bundle's hooks when its namespaces are
 /// there, and hands over its terminal. Everything else goes on to hooks of the caller's.

@@ -16,9 +16,11 @@ use super::error::{Error, Result};
 use super::prepare::{OwnMount, mount_points};
 use super::sources::Sources;
 use super::{NET_KEY, PID_KEY};
-use crate::{
-    CgroupMode, Criu, Dir, External, Hooks, InheritFd, JoinNs, LsmProfile, MountContext,
-    NamespaceKind, Restore, Restored,
+use crate::criu::Criu;
+use crate::hooks::Hooks;
+use crate::operation::{Restore, Restored};
+use crate::value::{
+    CgroupMode, Dir, External, InheritFd, JoinNs, LsmProfile, MountContext, NamespaceKind,
 };
 
 /// What bringing a container back takes: values, until [`prepare`](Self::prepare) makes what CRIU needs to find.

@@ -20,8 +20,8 @@ use super::server::{Counters, Limits};
 use super::session::{Session, Step};
 use super::socket::{Socket, wide_pair};
 use super::store::Store;
-use crate::hooks::At;
-use crate::{Action, Hooks, Pid};
+use crate::hooks::{Action, At, Hooks};
+use crate::value::Pid;
 
 /// Memory that captures go into, there from the beginning: huge pages where the machine has them. It is meant to be
 /// used again, because memory that has been used is what makes a capture quick.
@@ -55,7 +55,7 @@ impl Pool {
     /// Bytes that a capture of a process and its descendants takes, about: they may use more, or less, by
     /// the time it is made. What does not fit into a pool goes to disk while they stand still.
     pub fn needed(root: Pid) -> u64 {
-        let pages = crate::tree::memory(root);
+        let pages = crate::host::tree::memory(root);
         // A header stands before each run of pages.
         pages.saturating_add(pages / 64)
     }

@@ -64,7 +64,7 @@ impl Client {
     pub fn connect_tls(
         host: &str,
         port: u16,
-        tls: &crate::Tls,
+        tls: &crate::value::Tls,
         layout: Layout,
     ) -> Result<Self, PagesError> {
         let tls = super::tls::client(tls, host)?;

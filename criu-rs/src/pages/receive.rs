@@ -14,13 +14,12 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
 
 use super::error::PagesError;
-use super::page_size;
 use super::proto::Layout;
-use super::serve;
 use super::server::{Counters, Limits};
 use super::session::{Session, Step};
 use super::socket::{A_WHILE, Socket};
 use super::store::{PagesFile, Store};
+use super::{page_size, serve};
 
 /// What came over a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

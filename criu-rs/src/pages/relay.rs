@@ -51,7 +51,7 @@ impl Relay {
     /// Those of connecting, of files, and of what either end thinks of the other's certificate; a server may
     /// say that only later.
     #[cfg(feature = "tls")]
-    pub fn connect_tls(host: &str, port: u16, tls: &crate::Tls) -> Result<Self, PagesError> {
+    pub fn connect_tls(host: &str, port: u16, tls: &crate::value::Tls) -> Result<Self, PagesError> {
         let tls = super::tls::client(tls, host)?;
         let far = TcpStream::connect((host, port)).map_err(PagesError::socket("connect"))?;
         let mut far = Socket::from(far);

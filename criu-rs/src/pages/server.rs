@@ -1,9 +1,6 @@
 //! The server: listens, and gives each connection a thread.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::fs;
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
@@ -12,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{fmt, fs, io};
 
 use criu_images::memory::PageSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -234,7 +232,7 @@ impl Server {
     /// # Errors
     /// Those of the files.
     #[cfg(feature = "tls")]
-    pub fn tls(mut self, tls: &crate::Tls, name: &str) -> Result<Self, PagesError> {
+    pub fn tls(mut self, tls: &crate::value::Tls, name: &str) -> Result<Self, PagesError> {
         self.tls = Some(super::tls::Acceptor::new(tls, name)?);
         Ok(self)
     }

@@ -3,14 +3,16 @@
 mod dump;
 mod gate;
 mod restore;
+mod sandbox;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use dump::{Pod, PodDumped};
 pub use restore::{PodRestore, PodRestored};
+pub use sandbox::Sandbox;
 
-use crate::Criu;
+use crate::criu::Criu;
 use crate::error::{Error, HookError, InvalidValue};
 use crate::hooks::HookResult;
 

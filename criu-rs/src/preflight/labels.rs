@@ -1,9 +1,13 @@
 //! Security labels that would be lost.
 
 use super::{Finding, Severity};
-use crate::driver::Limits;
-use crate::labels::{LabelError, RestoreGuard, SecurityModule, foresee};
-use crate::{Cause, Criu, Dump, Error, Restore};
+use crate::criu::Criu;
+use crate::diagnosis::Cause;
+use crate::drive::Limits;
+use crate::error::Error;
+use crate::labels::{LabelError, SecurityModule};
+use crate::operation::labels::{RestoreGuard, foresee};
+use crate::operation::{Dump, Restore};
 
 pub(super) fn of_dump(dump: &Dump<'_>, criu: &Criu) -> Option<Finding> {
     found(foresee(criu, dump.pid()), dump.accepts_label_loss())

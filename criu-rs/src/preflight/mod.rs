@@ -67,10 +67,12 @@ mod terminals;
 
 use std::collections::BTreeMap;
 
+use crate::criu::Criu;
 use crate::error::Result;
+use crate::operation::{Dump, Restore};
 use crate::rpc::CriuOpts;
 use crate::transport::Handed;
-use crate::{Criu, Dump, Restore, Version};
+use crate::value::Version;
 
 pub use kernel::{CLASHES, Clash};
 use live::Tree;

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::{CriuOpts, CriuReq, CriuReqType, CriuResp};
 use crate::hooks::Action;
-use crate::{External, Pid};
+use crate::value::{External, Pid};
 
 /// One request to CRIU: any number of actions, each answered, then a reply.
 ///

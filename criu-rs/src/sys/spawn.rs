@@ -11,7 +11,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::{AccessFlags, access};
 
 use super::fd;
-use crate::Pid;
+use crate::value::Pid;
 
 /// A program to start.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ mod tests {
         };
         let pid = program.spawn(&[&null, &write, &null, &c, &a, &b, &a]).unwrap();
         drop(write);
-        assert!(crate::tree::wait(pid).unwrap().success());
+        assert!(crate::host::tree::wait(pid).unwrap().success());
         let mut said = String::new();
         std::fs::File::from(out).read_to_string(&mut said).unwrap();
         assert_eq!(said, format!("cab{}\n", common + 4));

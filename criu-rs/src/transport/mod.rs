@@ -2,6 +2,7 @@
 
 #[cfg(feature = "libcriu")]
 mod libcriu;
+pub(crate) mod safe_point;
 mod worker;
 
 use std::ffi::OsString;
@@ -18,13 +19,13 @@ use nix::sys::socket::{
 pub(crate) use libcriu::{Library, Served};
 pub(crate) use worker::Worker;
 
-use crate::Pid;
 use crate::bounds;
+use crate::drive::Subject;
 use crate::error::{Error, Result};
 use crate::rpc::ProtocolError;
-use crate::stop::Subject;
 use crate::sys::seqpacket::{self, Packet, Received};
 use crate::sys::spawn;
+use crate::value::Pid;
 
 /// How to reach a criu.
 #[derive(Clone, Debug)]
@@ -208,7 +209,7 @@ impl Link {
         if let Some(served) = &self.served {
             return served.since;
         }
-        self.pid().and_then(crate::tree::started_at)
+        self.pid().and_then(crate::host::tree::started_at)
     }
 
     /// Says what the worker is at work on, so that ending it early does no harm.

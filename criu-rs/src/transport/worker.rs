@@ -14,11 +14,12 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::pipe2;
 
 use super::{Launch, WORKER_SOCKET};
-use crate::connections::Connections;
-use crate::log::printable;
-use crate::stop::{Ending, Subject};
+use crate::diagnosis::printable;
+use crate::drive::{Ending, Subject};
+use crate::host::tree;
 use crate::sys::{fd, spawn};
-use crate::{Pid, tree};
+use crate::undo::Connections;
+use crate::value::Pid;
 
 /// A criu process of ours. Dropping it ends and reaps it, at a safe point.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criu_benches::{Result, crius, prepare, summary};
-use criu_rs::pages::{Pool, Relay, Server, Session, Step};
+use criu_rs::pages::{PageSession, PageStep, Pool, Relay, Server};
 use criu_rs::{AfterDump, Criu, Dump, PageServer, Pid};
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -189,7 +189,7 @@ impl Lab {
 
 /// A page server that keeps nothing.
 fn throw_away(mut socket: UnixStream) -> Result<()> {
-    let mut session = Session::new(None);
+    let mut session = PageSession::new(None);
     let mut buffer = vec![0; 4 << 20];
     let mut window = 0..0;
     loop {
@@ -197,7 +197,7 @@ fn throw_away(mut socket: UnixStream) -> Result<()> {
         let (taken, step) = session.next(unread)?;
         window.start += taken;
         match step {
-            Step::More(_) => {
+            PageStep::More(_) => {
                 buffer.copy_within(window.clone(), 0);
                 window = 0..window.len();
                 match socket.read(buffer.get_mut(window.end..).unwrap_or_default())? {
@@ -205,9 +205,9 @@ fn throw_away(mut socket: UnixStream) -> Result<()> {
                     size => window.end += size,
                 }
             }
-            Step::Open { answer: true, .. } => socket.write_all(&[0])?,
-            Step::Parent { .. } => socket.write_all(&[0; 4])?,
-            Step::Close => return Ok(socket.write_all(&[0; 4])?),
+            PageStep::Open { answer: true, .. } => socket.write_all(&[0])?,
+            PageStep::Parent { .. } => socket.write_all(&[0; 4])?,
+            PageStep::Close => return Ok(socket.write_all(&[0; 4])?),
             _ => {}
         }
     }

@@ -31,7 +31,7 @@ pub fn label(module: SecurityModule, said: &[u8]) -> Option<Label> {
 
 /// What a message to a person makes of bytes.
 pub fn printable(bytes: &[u8]) -> String {
-    let said = crate::diagnosis::printable(bytes);
+    let said = crate::value::printable(bytes);
     debug_assert!(!said.contains('\x1b') && !Text(bytes).to_string().contains('\x1b'));
     said
 }

@@ -4,8 +4,10 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
 
-use crate::error::{HookError, InvalidValue};
-use crate::value::{External, Pid};
+use crate::value::{External, InvalidValue, Pid};
+
+/// What a hook returns when it refuses.
+pub type HookError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a hook returns: `Ok` lets CRIU go on, `Err` refuses.
 pub type HookResult<T = ()> = std::result::Result<T, HookError>;

@@ -87,21 +87,20 @@ mod undo;
 mod value;
 
 pub use criu::{Criu, Features, ProbeCache};
-pub use diagnosis::{Cause, LogExcerpt, LogLevel};
-pub use error::{
-    End, Error, Failure, HookError, InvalidValue, Result, StopMethod, StopReason, Stopped,
-};
-pub use hooks::{Action, HookResult, Hooks};
+pub use diagnosis::{Cause, End, Failure, LogExcerpt, StopMethod, StopReason, Stopped};
+pub use error::{Error, Result};
+pub use hooks::{Action, HookError, HookResult, Hooks};
 pub use host::{
     SeccompChange, SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
 };
 pub use operation::{
-    AfterDump, Captured, Check, CpuCap, CpuInfo, Dump, Dumped, KeptOpen, PageServer, Parent,
-    PreDump, PreDumpSession, Restore, Restored, RunningPageServer, Session,
+    Captured, Check, CpuInfo, Dump, Dumped, KeptOpen, PageServer, Parent, PreDump, PreDumpSession,
+    Restore, Restored, RunningPageServer, Session,
 };
 pub use options::{OPTIONS, OptionInfo};
 pub use pod::{Pod, PodDumped, PodError, PodHooks, PodRestore, PodRestored, Sandbox};
 pub use value::{
-    Build, Cancel, CgroupMode, Compression, Dir, External, FoundMounts, ImageIo, InheritFd, JoinNs,
-    LsmProfile, MountContext, NamespaceKind, NetworkLock, Pid, PreDumpMode, Tcp, Tls, Version,
+    AfterDump, Build, Cancel, CgroupMode, Compression, CpuCap, Dir, External, FoundMounts, ImageIo,
+    InheritFd, InvalidValue, JoinNs, JoinableNs, LogLevel, LsmProfile, MountContext, NetworkLock,
+    Pid, PreDumpMode, SystemError, Tcp, Tls, Version,
 };

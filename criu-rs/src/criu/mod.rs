@@ -6,20 +6,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::drive::{Driver, Finished, Job, Limits, Subject};
 use crate::error::{Error, Result};
 use crate::labels::SecurityModule;
-use crate::operation::labels::LabelSupport;
-use crate::operation::{Check, KeptOpen};
 use crate::options;
-use crate::rpc::{CriuFeatures, CriuOpts, CriuReq, CriuReqType};
+use crate::rpc::CriuOpts;
 use crate::sys::spawn;
 use crate::transport::{Handed, Launch, Link, Transport};
-use crate::undo::Strays;
 use crate::value::{Build, Version};
 
+mod ask;
+mod features;
 mod probe_cache;
 
+pub(crate) use ask::{ask_build, ask_features, exchange};
+pub use features::Features;
 pub use probe_cache::ProbeCache;
 
 /// Where a criu is and how to reach it.
@@ -171,80 +171,21 @@ impl Criu {
         Ok(ask_features(link, self.stays_connected())?.0)
     }
 
-    /// Tests whether the kernel has what CRIU needs at least (CHECK). [`Check`] has options.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] with what is missing.
-    pub fn check(&self) -> Result<()> {
-        Check::new().run(self)
-    }
-
-    /// Whether this CRIU saves and sets the labels of a security module, here and now. It is asked for a dump of a
-    /// process that cannot be, and touches none.
-    ///
-    /// ```no_run
-    /// use criu_rs::Criu;
-    /// use criu_rs::labels::{LabelSupport, SecurityModule};
-    ///
-    /// if Criu::new().label_support(SecurityModule::Selinux)? == LabelSupport::No {
-    ///     println!("containers would come back without their SELinux labels");
-    /// }
-    /// # Ok::<(), criu_rs::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// When criu does not start or says something else; [`Error::TooOld`] before CRIU 3.12, which cannot be asked;
-    /// [`Error::NotOverSocket`] for [`Criu::connected`], since it would be the one request of that connection.
-    pub fn label_support(&self, module: SecurityModule) -> Result<LabelSupport> {
-        self.ask_labels(module, &Limits::default())
-    }
-
-    fn ask_labels(&self, module: SecurityModule, limits: &Limits) -> Result<LabelSupport> {
-        match &self.transport {
-            Transport::Connected(_) => {
-                let why = "the connection takes one operation, and the question is one";
-                Err(Error::NotOverSocket { what: "label_support", why })
-            }
-            #[cfg(feature = "libcriu")]
-            Transport::Libcriu(_, program) => {
-                crate::operation::labels::ask(&Self::at(program), module, limits)
-            }
-            _ => crate::operation::labels::ask(self, module, limits),
-        }
-    }
-
-    /// The same, and that it does is remembered of a program. That it does not is not: what it takes is often just
-    /// a mount. `None` where it cannot be asked.
-    pub(crate) fn saves_labels(
-        &self,
-        module: SecurityModule,
-        limits: &Limits,
-    ) -> Result<Option<LabelSupport>> {
+    /// Says whether the program was found to save the labels of a module.
+    pub(crate) fn is_known_to_save(&self, module: SecurityModule) -> Result<bool> {
         let stamp = self.program()?.as_deref().and_then(stamp);
-        let lock = || self.saves.lock().unwrap_or_else(PoisonError::into_inner);
-        if stamp.is_some_and(|stamp| lock().contains(&(stamp, module))) {
-            return Ok(Some(LabelSupport::Yes));
-        }
-        let support = match self.ask_labels(module, limits) {
-            Err(Error::TooOld { .. } | Error::NotOverSocket { .. }) => return Ok(None),
-            support => support?,
-        };
-        if let (LabelSupport::Yes, Some(stamp)) = (support, stamp) {
-            let mut saves = lock();
+        let saves = self.saves.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(stamp.is_some_and(|stamp| saves.contains(&(stamp, module))))
+    }
+
+    /// Remembers that the program saves the labels of a module.
+    pub(crate) fn remember_to_save(&self, module: SecurityModule) -> Result<()> {
+        if let Some(stamp) = self.program()?.as_deref().and_then(stamp) {
+            let mut saves = self.saves.lock().unwrap_or_else(PoisonError::into_inner);
             saves.retain(|(of, _)| *of == stamp);
             saves.push((stamp, module));
         }
-        Ok(Some(support))
-    }
-
-    /// One criu for several requests, those it allows several of.
-    ///
-    /// It is not faster: CRIU probes the kernel for each request.
-    ///
-    /// # Errors
-    /// When criu does not start or cannot be reached.
-    pub fn keep_open(&self) -> Result<KeptOpen> {
-        KeptOpen::new(self)
+        Ok(())
     }
 
     pub(crate) fn transport(&self) -> &Transport {
@@ -328,77 +269,6 @@ impl Default for Criu {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// What a CRIU can do on a kernel. `None`: this CRIU does not know the question.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Features {
-    /// Tracking of changed memory, which pre-dumps and
-    /// [`Dump::track_mem`](crate::Dump::track_mem) need.
-    pub mem_track: Option<bool>,
-    /// Memory on demand ([`Restore::lazy_pages`](crate::Restore::lazy_pages)). CRIU 3.5.
-    pub lazy_pages: Option<bool>,
-    /// Pidfds kept between pre-dumps ([`Dump::pidfd_store`](crate::Dump::pidfd_store)). CRIU 3.16.
-    pub pidfd_store: Option<bool>,
-    /// Compressed pages ([`Dump::compress`](crate::Dump::compress)). CRIU 4.3.
-    pub mem_compression: Option<bool>,
-}
-
-impl From<CriuFeatures> for Features {
-    fn from(answer: CriuFeatures) -> Self {
-        Self {
-            mem_track: answer.mem_track,
-            lazy_pages: answer.lazy_pages,
-            pidfd_store: answer.pidfd_store,
-            mem_compression: answer.mem_compression,
-        }
-    }
-}
-
-/// Sends a request that has no options.
-pub(crate) fn exchange(
-    link: Link,
-    operation: &'static str,
-    request: CriuReq,
-) -> Result<(Finished, Link)> {
-    let worker_ends = !request.keep_open();
-    let job = Job {
-        operation,
-        request,
-        subject: Subject::None,
-        strays: Strays::default(),
-        log: None,
-        worker_ends,
-        guard: None,
-    };
-    Driver::new(link, job, Limits::default())?.finish(&mut ())
-}
-
-pub(crate) fn ask_build(link: Link, keep_open: bool) -> Result<(Build, Link)> {
-    let request = CriuReq {
-        r#type: CriuReqType::Version.into(),
-        keep_open: keep_open.then_some(true),
-        ..Default::default()
-    };
-    let (finished, link) = exchange(link, "version", request)?;
-    Ok((finished.reply.version.unwrap_or_default().into(), link))
-}
-
-pub(crate) fn ask_features(link: Link, keep_open: bool) -> Result<(Features, Link)> {
-    let request = CriuReq {
-        r#type: CriuReqType::FeatureCheck.into(),
-        keep_open: keep_open.then_some(true),
-        features: Some(CriuFeatures {
-            mem_track: Some(true),
-            lazy_pages: Some(true),
-            pidfd_store: Some(true),
-            mem_compression: Some(true),
-        }),
-        ..Default::default()
-    };
-    let (finished, link) = exchange(link, "feature check", request)?;
-    Ok((finished.reply.features.unwrap_or_default().into(), link))
 }
 
 fn stamp(program: &Path) -> Option<Stamp> {

@@ -166,7 +166,7 @@ fn probe(program: PathBuf, env: Vec<(OsString, OsString)>) -> io::Result<Vec<u8>
         match File::open(LINK) {
             Ok(file) => file.take(MAX_CACHE).read_to_end(&mut bytes)?,
             Err(_) => {
-                let said = crate::diagnosis::printable(&check.stderr);
+                let said = crate::value::printable(&check.stderr);
                 return Err(io::Error::other(format!("it kept nothing and said: {said}")));
             }
         };

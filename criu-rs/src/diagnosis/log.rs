@@ -12,41 +12,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use crate::bounds;
-use crate::error::InvalidValue;
-
-/// How much CRIU logs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LogLevel {
-    /// Only what has no level (`-v0`).
-    Messages,
-    /// Errors (`-v1`).
-    Errors,
-    /// And warnings (`-v2`): what CRIU does by default.
-    #[default]
-    Warnings,
-    /// And information, with timestamps (`-v3`).
-    Information,
-    /// And debugging (`-v4`).
-    Debug,
-}
-
-impl LogLevel {
-    /// CRIU's number for it, 0 to 4.
-    pub fn number(self) -> i32 {
-        self as i32
-    }
-}
-
-impl TryFrom<i32> for LogLevel {
-    type Error = InvalidValue;
-
-    fn try_from(number: i32) -> Result<Self, InvalidValue> {
-        [Self::Messages, Self::Errors, Self::Warnings, Self::Information, Self::Debug]
-            .into_iter()
-            .find(|level| level.number() == number)
-            .ok_or_else(|| InvalidValue::new("a log level", number, "a number from 0 to 4"))
-    }
-}
+use crate::value::printable;
 
 /// The first error in a log that is not known to be harmless.
 ///
@@ -193,19 +159,6 @@ fn next_line(log: &mut impl BufRead) -> Option<String> {
         log.consume(taken);
     }
     any.then(|| printable(&line))
-}
-
-/// Text fit for a terminal.
-pub(crate) fn printable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .trim_end()
-        .chars()
-        .flat_map(|c| {
-            let escape = c.is_control() && c != '\t' && c != '\n';
-            let escaped = escape.then(|| c.escape_default());
-            (!escape).then_some(c).into_iter().chain(escaped.into_iter().flatten())
-        })
-        .collect()
 }
 
 /// Whether a line that CRIU calls an error is known to mean nothing.

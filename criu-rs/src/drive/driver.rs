@@ -13,76 +13,18 @@ use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::stop::{Ending, Next, Stopping, Subject};
-use crate::diagnosis::{Cause, LogPlace};
-use crate::error::{End, Error, Failure, Result, StopMethod, StopReason, Stopped};
+use super::job::{Guard, Job};
+use super::stop::Stopping;
+use crate::diagnosis::{End, Failure, LogPlace, StopMethod, StopReason, Stopped, cause_of};
+use crate::error::{Error, Result};
 use crate::hooks::{Action, HookResult, Hooks};
 use crate::host::tree;
-use crate::rpc::{Call, Conversation, CriuReq, CriuReqType, CriuResp, Step, Verdict};
+use crate::options::RunLimits;
+use crate::rpc::{Call, Conversation, CriuReqType, CriuResp, Step, Verdict};
 use crate::sys::fd;
-use crate::transport::{Heard, Link, Worker};
+use crate::transport::{Ending, Heard, Link, Next, Subject, Worker};
 use crate::undo::Strays;
 use crate::value::{Cancel, Pid};
-
-/// How long an operation may take, and who may end it.
-#[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    pub(crate) deadline: Option<Duration>,
-    pub(crate) cancel: Option<Cancel>,
-    pub(crate) grace: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { deadline: None, cancel: None, grace: Duration::from_secs(2) }
-    }
-}
-
-impl Limits {
-    /// Whether the operation can be ended before its time.
-    pub(crate) fn exist(&self) -> bool {
-        self.deadline.is_some() || self.cancel.is_some()
-    }
-}
-
-/// Looks at what is under way before the caller's hooks do. An error refuses the action, and comes back.
-pub(crate) trait Guard: std::fmt::Debug + Send {
-    /// `root` is the restored root task, where its number means the same process here.
-    fn check(&mut self, action: Action, root: Option<Pid>) -> Result<()>;
-}
-
-/// What a driver is to know of an operation.
-#[derive(Debug)]
-pub(crate) struct Job {
-    /// "dump", "restore", ...
-    pub(crate) operation: &'static str,
-    pub(crate) request: CriuReq,
-    pub(crate) subject: Subject,
-    /// What a restore makes.
-    pub(crate) strays: Strays,
-    pub(crate) log: Option<LogPlace>,
-    /// Whether the worker ends with the reply, as opposed to waiting for more or becoming another
-    /// program.
-    pub(crate) worker_ends: bool,
-    pub(crate) guard: Option<Box<dyn Guard>>,
-}
-
-impl Job {
-    /// Leaves the connection open for another request.
-    pub(crate) fn keep_open(&mut self) {
-        self.request.keep_open = Some(true);
-        self.worker_ends = false;
-    }
-
-    /// Has somebody look at each action, for which CRIU has to stop there.
-    pub(crate) fn watch(&mut self, guard: Option<impl Guard + 'static>) {
-        let Some(guard) = guard else { return };
-        self.guard = Some(Box::new(guard));
-        if let Some(opts) = &mut self.request.opts {
-            opts.notify_scripts = Some(true);
-        }
-    }
-}
 
 /// One operation under way.
 #[derive(Debug)]
@@ -104,7 +46,7 @@ pub(crate) struct Driver {
     packet: Option<Vec<u8>>,
     epoll: Epoll,
     timer: TimerFd,
-    limits: Limits,
+    limits: RunLimits,
     due: Option<Instant>,
     stopping: Option<Stopping>,
     guard: Option<Box<dyn Guard>>,
@@ -130,7 +72,7 @@ pub(crate) struct Finished {
 }
 
 impl Driver {
-    pub(crate) fn new(mut link: Link, job: Job, limits: Limits) -> Result<Self> {
+    pub(crate) fn new(mut link: Link, job: Job, limits: RunLimits) -> Result<Self> {
         link.protect(job.subject);
         let system = |what: &'static str| move |source: Errno| Error::system(what, source);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
@@ -431,7 +373,7 @@ impl Driver {
             self.link.protect(self.subject);
             if action == Action::PostRestore && self.link.numbers_processes_as_here() {
                 // The root is held until this is answered: nobody else can have its id.
-                self.root = Some((root, fd::open(root).ok()));
+                self.root = Some((root, fd::open(root.nix()).ok()));
             }
         }
         if self.stopping.is_some() {
@@ -528,7 +470,7 @@ impl Driver {
     }
 
     fn failed(&mut self, end: End, reply: Option<&CriuResp>) -> Error {
-        let text = |bytes: &[u8]| crate::diagnosis::printable(bytes);
+        let text = |bytes: &[u8]| crate::value::printable(bytes);
         let exit: Option<ExitStatus> = self.link.worker.as_mut().and_then(Worker::try_wait);
         let mut failure = Failure {
             operation: self.operation,
@@ -545,7 +487,7 @@ impl Driver {
             Subject::Tasks { root, .. } => Some(root),
             _ => None,
         };
-        failure.cause = Cause::of(&failure, target, self.to_server);
+        failure.cause = cause_of(&failure, target, self.to_server);
         Error::Failed(Box::new(failure))
     }
 }

@@ -1,7 +1,8 @@
 //! One conversation with a criu: its actions, its deadline, its end.
 
 mod driver;
+mod job;
 mod stop;
 
-pub(crate) use driver::{Driver, Finished, Guard, Job, Limits};
-pub(crate) use stop::{Ending, Subject};
+pub(crate) use driver::{Driver, Finished};
+pub(crate) use job::{Guard, Job};

@@ -9,9 +9,8 @@ use criu_images::bpf::Program;
 use criu_images::{Architecture, ImageSet, Seccomp};
 
 use super::tree;
-use crate::error::{Error, Result};
 use crate::sys::ptrace::Held;
-use crate::value::Pid;
+use crate::value::{Pid, SystemError};
 
 /// How seccomp(2) restricts each thread of a tree, live or saved.
 ///
@@ -120,27 +119,27 @@ impl SeccompState {
     /// # Errors
     /// [`Error::System`] without `CAP_SYS_ADMIN`, by a caller that is restricted itself, or of a thread that
     /// somebody traces or whose cgroup is frozen (version 1).
-    pub fn of_tree(root: Pid) -> Result<Self> {
+    pub fn of_tree(root: Pid) -> Result<Self, SystemError> {
         // A thread of its own: what it traces ends with it, whatever happens.
         let read = || {
             let mut known = HashMap::new();
             Self::look(root, &mut |pid, tid, _| filters(pid, tid, &mut known))
         };
         thread::scope(|scope| scope.spawn(read).join())
-            .map_err(|_| Error::system("read seccomp filters", io::Error::other("a panic")))?
+            .map_err(|_| SystemError::new("read seccomp filters", io::Error::other("a panic")))?
     }
 
     /// Looks at the tree rooted at `root` without touching it: filters are counted, and not read.
     ///
     /// # Errors
     /// [`Error::System`] when `root` is not there.
-    pub fn glance(root: Pid) -> Result<Self> {
+    pub fn glance(root: Pid) -> Result<Self, SystemError> {
         Self::look(root, &mut |_, _, status| Ok(Some(SeccompMode::Unread(status.filters))))
     }
 
     /// Looks at every thread, at one with filters by `read`.
-    fn look(root: Pid, read: &mut Read<'_>) -> Result<Self> {
-        let gone = |source| Error::system(format!("look at process {root}"), source);
+    fn look(root: Pid, read: &mut Read<'_>) -> Result<Self, SystemError> {
+        let gone = |source| SystemError::new(format!("look at process {root}"), source);
         let depth = Status::read(root, root).map_err(gone)?.ids.len();
         let mut threads = Vec::new();
         for pid in tree::descendants(root) {
@@ -167,7 +166,7 @@ impl SeccompState {
     ///
     /// # Errors
     /// Those of reading the images: [`Error::Images`].
-    pub fn of_images(set: &ImageSet) -> Result<Self> {
+    pub fn of_images(set: &ImageSet) -> Result<Self, criu_images::Error> {
         let mut known = HashMap::new();
         let mut threads = Vec::new();
         let checkpoint = set.checkpoint()?;
@@ -321,7 +320,7 @@ impl fmt::Display for SeccompChange {
 }
 
 /// The filters of a thread; `None` if it has ended.
-fn filters(pid: Pid, tid: Pid, known: &mut Programs) -> Result<Option<SeccompMode>> {
+fn filters(pid: Pid, tid: Pid, known: &mut Programs) -> Result<Option<SeccompMode>, SystemError> {
     let end = Instant::now() + MAX_EXIT;
     loop {
         let error = match read_filters(tid, known) {
@@ -339,7 +338,7 @@ fn filters(pid: Pid, tid: Pid, known: &mut Programs) -> Result<Option<SeccompMod
     }
 }
 
-fn refusal(tid: Pid, error: &io::Error) -> Error {
+fn refusal(tid: Pid, error: &io::Error) -> SystemError {
     let why = match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::TimedOut, _) => "it does not stop: is its cgroup frozen?".into(),
         (_, Some(libc::EPERM)) => {
@@ -351,11 +350,11 @@ fn refusal(tid: Pid, error: &io::Error) -> Error {
         _ => error.to_string(),
     };
     let what = format!("read the seccomp filters of thread {tid}");
-    Error::system(what, io::Error::new(error.kind(), why))
+    SystemError::new(what, io::Error::new(error.kind(), why))
 }
 
 fn read_filters(tid: Pid, known: &mut Programs) -> io::Result<Vec<SeccompFilter>> {
-    let mut held = Held::seize(tid)?;
+    let mut held = Held::seize(tid.nix())?;
     held.stop(Instant::now() + MAX_STOP)?;
     let mut filters = Vec::new();
     for index in 0..MAX_FILTERS {
@@ -368,7 +367,7 @@ fn read_filters(tid: Pid, known: &mut Programs) -> io::Result<Vec<SeccompFilter>
 }
 
 /// Says how a thread of a process is restricted by filters; nothing of one that has ended.
-type Read<'r> = dyn FnMut(Pid, Pid, &Status) -> Result<Option<SeccompMode>> + 'r;
+type Read<'r> = dyn FnMut(Pid, Pid, &Status) -> Result<Option<SeccompMode>, SystemError> + 'r;
 
 /// Programs by their bytes, so that one that many threads have is kept once.
 type Programs = HashMap<Vec<u8>, Arc<Program>>;

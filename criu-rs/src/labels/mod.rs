@@ -34,15 +34,15 @@
 
 mod error;
 pub(crate) mod machine;
+mod support;
 
 use std::{fmt, io};
 
-use crate::diagnosis::printable;
-use crate::value::Pid;
+use crate::value::{Pid, printable};
 
-pub use crate::operation::labels::LabelSupport;
 pub use error::{LabelError, LabelProblem};
 pub(crate) use machine::Machine;
+pub use support::LabelSupport;
 
 /// A kernel's security module that labels processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

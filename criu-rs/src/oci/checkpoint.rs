@@ -271,7 +271,7 @@ fn is_own_cgroup(container: &Container, mount: &MountInfo) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operation::Common;
+    use crate::options::Common;
     use crate::transport::Handed;
 
     fn container(config: &str) -> Container {

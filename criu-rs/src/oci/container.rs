@@ -183,7 +183,7 @@ impl Container {
         let selinux = process.and_then(|process| some(process.selinux_label()));
         let apparmor = process.and_then(|process| some(process.apparmor_profile()));
         let invalid = |field| {
-            move |error: crate::error::InvalidValue| Error::unsupported(field, error.to_string())
+            move |error: crate::value::InvalidValue| Error::unsupported(field, error.to_string())
         };
         match (selinux, apparmor) {
             (Some(_), Some(_)) => {
@@ -208,7 +208,7 @@ impl Container {
         let label = self.linux().and_then(|linux| linux.mount_label().as_deref());
         let label = label.filter(|label| !label.is_empty());
         let context = label.map(str::parse).transpose();
-        context.map_err(|error: crate::error::InvalidValue| {
+        context.map_err(|error: crate::value::InvalidValue| {
             Error::unsupported("linux.mountLabel", error.to_string())
         })
     }

@@ -1,15 +1,16 @@
 //! Testing what CRIU needs of the kernel.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
-use super::dump::Prepared;
-use super::session::{Common, operation};
+use super::methods::operation;
+use super::prepared::Prepared;
 use crate::criu::Criu;
-use crate::drive::{Driver, Subject};
-use crate::error::{Error, Result};
+use crate::drive::Driver;
+use crate::error::Result;
+use crate::operation::scratch::Scratch;
+use crate::options::Common;
 use crate::rpc::CriuReqType;
-use crate::transport::Launch;
+use crate::transport::{Launch, Subject};
 use crate::value::Dir;
 
 /// Tests whether the kernel has what CRIU needs at least: what `criu check` does.
@@ -58,34 +59,18 @@ impl<'a> Check<'a> {
     }
 }
 
+impl Criu {
+    /// Tests whether the kernel has what CRIU needs at least (CHECK). [`Check`] has options.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what is missing.
+    pub fn check(&self) -> Result<()> {
+        Check::new().run(self)
+    }
+}
+
 impl Default for Check<'_> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// A directory that goes with its owner.
-pub(crate) struct Scratch {
-    pub(crate) path: PathBuf,
-}
-
-impl Scratch {
-    pub(crate) fn new() -> Result<Self> {
-        let template = std::env::temp_dir().join("criu-rs-check-XXXXXX");
-        let path = nix::unistd::mkdtemp(&template);
-        path.map(|path| Self { path })
-            .map_err(|source| Error::system("make a temporary directory", source))
-    }
-}
-
-impl Scratch {
-    pub(crate) fn path(&self) -> &std::path::Path {
-        &self.path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
     }
 }

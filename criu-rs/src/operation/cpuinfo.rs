@@ -1,31 +1,14 @@
 //! The CPU's features, recorded and compared.
 
-use bitflags::bitflags;
-
-use super::dump::Prepared;
-use super::session::{Common, operation};
+use super::methods::operation;
+use super::prepared::Prepared;
 use crate::criu::Criu;
-use crate::drive::{Driver, Job, Subject};
+use crate::drive::{Driver, Job};
 use crate::error::Result;
+use crate::options::Common;
 use crate::rpc::CriuReqType;
-use crate::transport::{Handed, Launch};
+use crate::transport::{Handed, Launch, Subject};
 use crate::value::Dir;
-
-bitflags! {
-    /// Groups of CPU features: what `criu --cpu-cap` takes. None of them ignores the CPU.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub struct CpuCap: u32 {
-        /// `fpu`: the floating-point unit fits.
-        const FPU = 1;
-        /// `cpu`: all features are the same.
-        const CPU = 2;
-        /// `ins`: all instructions used are there.
-        const INS = 4;
-        /// The image is written; CRIU adds it to any other.
-        const IMAGE = 8;
-        const _ = !0;
-    }
-}
 
 /// Records the CPU's features in an image, or compares them with one: what `criu cpuinfo` does.
 ///

@@ -1,30 +1,27 @@
 //! Saving a process tree.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 
 use criu_images::DumpStats;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 
 use super::labels::DumpGuard;
-use super::session::{Common, Session, operation};
+use super::methods::operation;
+use super::session::Session;
 use crate::criu::Criu;
-use crate::diagnosis::LogPlace;
-use crate::drive::{Driver, Job, Subject};
+use crate::drive::Driver;
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
-use crate::options::Opts;
+use crate::operation::prepared::{Prepared, Watched, clone};
+use crate::options::Common;
 use crate::pages::{Capture, Client, Pool, Writing};
-use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
-use crate::transport::{Handed, Launch, Link};
-use crate::undo::{CgroupYard, Connections, Freezer, ImagesDir, Strays};
-use crate::value::{Dir, Pid};
+use crate::rpc::{CriuOpts, CriuReqType};
+use crate::transport::{Launch, Link, Subject};
+use crate::value::{Dir, Pid, read_file};
 
 /// Saves a process tree: what `criu dump` does.
 ///
@@ -279,19 +276,6 @@ pub struct Captured {
     pub writing: Writing,
 }
 
-/// What becomes of the tasks once they are saved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum AfterDump {
-    /// They are killed.
-    #[default]
-    Kill,
-    /// They run on. What they change from then on, in files or connections, the checkpoint does not
-    /// know of.
-    LeaveRunning,
-    /// They stay stopped.
-    LeaveStopped,
-}
-
 /// A completed dump.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -307,144 +291,3 @@ impl Dumped {
         Self { stats: DumpStats::parse(&bytes.unwrap_or_default()) }
     }
 }
-
-/// A request's message, and the descriptors and places it speaks of.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    pub(crate) message: CriuOpts,
-    handed: Handed,
-    pub(crate) images: Option<OwnedFd>,
-    work: Option<OwnedFd>,
-    log: Option<LogPlace>,
-}
-
-/// What has to be given back when a dump fails.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    // First: large images take a while to be removed.
-    connections: Option<Arc<Connections>>,
-    images: Option<ImagesDir>,
-    freezer: Option<Freezer>,
-}
-
-impl Prepared {
-    /// Checks the options, and opens what they name.
-    pub(crate) fn new(common: &Common<'_>, criu: &Criu) -> Result<Self> {
-        let opts = &common.opts;
-        refuse_over_socket(opts, criu)?;
-        let mut handed = Handed::default();
-        let message = opts.fill(&mut handed)?;
-        criu.require(&message)?;
-        let images = opts.images.open()?;
-        let work = match &opts.work {
-            Some(work) => work.open()?,
-            None => images.as_ref().map(clone).transpose()?,
-        };
-        let log = match (&work, &common.log_elsewhere, &message.log_file) {
-            (Some(work), Some(path), _) => LogPlace::at(work, path),
-            (Some(work), None, Some(name)) => Some(LogPlace::new(clone(work)?, name)),
-            _ => None,
-        };
-        Ok(Self { message, handed, images, work, log })
-    }
-
-    /// The job for a driver, the descriptors for its link, and the work directory.
-    pub(crate) fn into_job(
-        self,
-        kind: CriuReqType,
-        operation: &'static str,
-        subject: Subject,
-    ) -> (Job, Handed, Option<OwnedFd>) {
-        let opts = Some(self.message);
-        let request = CriuReq { r#type: kind.into(), opts, ..Default::default() };
-        let job = Job {
-            operation,
-            request,
-            subject,
-            strays: Strays::default(),
-            log: self.log,
-            worker_ends: true,
-            guard: None,
-        };
-        (job, self.handed, self.work)
-    }
-
-    /// Looks at what a restore must not leave behind.
-    pub(crate) fn yard(&self) -> Result<Option<CgroupYard>> {
-        let work = self.work.as_ref().map(clone).transpose()?;
-        Ok(work.map(CgroupYard::watch))
-    }
-
-    /// Looks at what a failed dump must leave as it was.
-    pub(crate) fn watch(&self, common: &Common<'_>, overwrite: bool) -> Result<Watched> {
-        let name = common.opts.images.path();
-        let images =
-            self.images.as_ref().map(|images| ImagesDir::watch(clone(images)?, name, overwrite));
-        let freezer = self.message.freeze_cgroup.as_deref().map(Freezer::watch);
-        Ok(Watched { images: images.transpose()?, freezer: freezer.flatten(), connections: None })
-    }
-}
-
-impl Watched {
-    /// Looks at the connections of the tasks, too.
-    pub(crate) fn look_after(&mut self, root: Pid, job: &Job, link: &mut Link) {
-        let opts = job.request.opts.as_ref().filter(|_| link.numbers_processes_as_here());
-        self.connections = opts.and_then(|opts| Connections::watch(root, opts)).map(Arc::new);
-        match (&mut link.worker, &self.connections) {
-            (Some(worker), connections) => worker.connections.clone_from(connections),
-            (None, Some(connections)) => connections.expect(),
-            (None, None) => {}
-        }
-    }
-
-    /// The dump is complete.
-    pub(crate) fn keep(self) {
-        if let Some(images) = self.keep_tasks() {
-            images.keep();
-        }
-    }
-
-    /// CRIU has done its part, and the images are not complete yet.
-    fn keep_tasks(self) -> Option<ImagesDir> {
-        if let Some(freezer) = self.freezer {
-            freezer.keep();
-        }
-        if let Some(connections) = self.connections {
-            connections.keep();
-        }
-        self.images
-    }
-}
-
-/// What a service cannot be asked for, refused before anything is done.
-fn refuse_over_socket(opts: &Opts<'_>, criu: &Criu) -> Result<()> {
-    let transport = criu.transport();
-    let placed = "its descriptors have to be put into the criu process";
-    if !opts.inherit.is_empty() {
-        transport.require_worker("inherit_fd", placed)?;
-    }
-    if opts.page_server_socket.is_some() {
-        transport.require_worker("page_server_socket", placed)?;
-    }
-    if opts.is_sibling() {
-        transport.require_worker("rst_sibling", "the restored root becomes criu's sibling")?;
-    }
-    Ok(())
-}
-
-fn clone(fd: &OwnedFd) -> Result<OwnedFd> {
-    fd.try_clone().map_err(|source| crate::error::Error::system("duplicate a descriptor", source))
-}
-
-/// A file in a directory, if it is not larger than [`MAX_FILE`].
-pub(crate) fn read_file(directory: impl AsFd, name: &str) -> Option<Vec<u8>> {
-    let directory: BorrowedFd<'_> = directory.as_fd();
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let file = File::from(openat(directory, name, flags, Mode::empty()).ok()?);
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).ok()?;
-    (u64::try_from(bytes.len()).ok()? <= MAX_FILE).then_some(bytes)
-}
-
-/// Statistics have some 200 bytes, a tree some 50 a task.
-const MAX_FILE: u64 = 16 << 20;

@@ -88,3 +88,15 @@ impl KeptOpen {
         self.link.take().ok_or_else(|| Error::system("ask once more", over()))
     }
 }
+
+impl Criu {
+    /// One criu for several requests, those it allows several of.
+    ///
+    /// It is not faster: CRIU probes the kernel for each request.
+    ///
+    /// # Errors
+    /// When criu does not start or cannot be reached.
+    pub fn keep_open(&self) -> Result<KeptOpen> {
+        KeptOpen::new(self)
+    }
+}

@@ -8,13 +8,14 @@ use std::process::ExitStatus;
 
 use nix::sys::signal::{Signal, kill};
 
-use super::dump::Prepared;
-use super::session::{Common, operation};
+use super::methods::operation;
+use super::prepared::Prepared;
 use crate::criu::Criu;
-use crate::drive::{Driver, Finished, Job, Subject};
+use crate::drive::{Driver, Finished, Job};
 use crate::error::{Error, Result};
+use crate::options::Common;
 use crate::rpc::{CriuPageServerInfo, CriuReq, CriuReqType};
-use crate::transport::{Handed, Launch, Link};
+use crate::transport::{Handed, Launch, Link, Subject};
 use crate::value::{Dir, Pid, Version};
 
 /// CRIU's page server: what `criu page-server` does. It takes the memory of one dump into its images

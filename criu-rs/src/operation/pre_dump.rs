@@ -1,14 +1,17 @@
 //! Saving memory ahead of a dump.
 
-use super::dump::{Dump, Dumped, Prepared, Watched};
+use super::dump::{Dump, Dumped};
 use super::labels::DumpGuard;
-use super::session::{Common, Session, operation};
+use super::methods::operation;
+use super::prepared::{Prepared, Watched};
+use super::session::Session;
 use crate::criu::Criu;
-use crate::drive::{Driver, Job, Subject};
+use crate::drive::{Driver, Job};
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
+use crate::options::Common;
 use crate::rpc::CriuReqType;
-use crate::transport::{Handed, Launch, Link};
+use crate::transport::{Handed, Launch, Link, Subject};
 use crate::value::{Dir, Pid, Version};
 
 /// Saves the memory of a process tree ahead of its dump: what `criu pre-dump` does. The tasks are

@@ -7,19 +7,21 @@ use std::process::ExitStatus;
 use criu_images::RestoreStats;
 use nix::sys::signal::Signal;
 
-use super::dump::{Prepared, read_file};
 use super::labels::RestoreGuard;
-use super::session::{Common, Session, operation};
+use super::methods::operation;
+use super::prepared::Prepared;
+use super::session::Session;
 use crate::criu::Criu;
-use crate::drive::{Driver, Finished, Subject};
+use crate::drive::{Driver, Finished};
 use crate::error::Result;
 use crate::hooks::Hooks;
 use crate::host::tree;
+use crate::options::Common;
 use crate::rpc::CriuReqType;
 use crate::sys::fd;
-use crate::transport::Launch;
+use crate::transport::{Launch, Subject};
 use crate::undo::Strays;
-use crate::value::{Dir, Pid};
+use crate::value::{Dir, Pid, read_file};
 
 /// Brings a process tree back: what `criu restore` does.
 ///
@@ -103,7 +105,7 @@ impl<'a> Restore<'a> {
         let becomes_another = !prepared.message.exec_cmd.is_empty();
         let launch = Launch { shell_job: prepared.message.shell_job(), ..Default::default() };
         let yard = prepared.yard()?;
-        let strays = Strays::of(prepared.images.as_ref(), criu);
+        let strays = Strays::of(prepared.images.as_ref(), criu.program().ok().flatten());
         let guard = match self.accept_label_loss {
             true => None,
             false => {

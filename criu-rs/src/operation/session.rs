@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 use crate::drive::{Driver, Finished};
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
-use crate::value::{Cancel, Pid};
+use crate::value::Pid;
 
 /// An operation under way: a criu that has been started or reached, and not yet been asked.
 ///
@@ -119,82 +118,3 @@ impl<T> fmt::Debug for Session<T> {
         f.debug_struct("Session").field("driver", &self.driver).finish_non_exhaustive()
     }
 }
-
-/// What all operations share: options and limits.
-#[derive(Clone, Debug)]
-pub(crate) struct Common<'a> {
-    pub(crate) opts: crate::options::Opts<'a>,
-    pub(crate) limits: crate::drive::Limits,
-    /// The log, where it is not where `opts` says.
-    pub(crate) log_elsewhere: Option<std::path::PathBuf>,
-}
-
-impl<'a> Common<'a> {
-    pub(crate) fn new(images: crate::value::Dir<'a>, log_file: &str) -> Self {
-        Self {
-            opts: crate::options::Opts::new(images, log_file),
-            limits: Default::default(),
-            log_elsewhere: None,
-        }
-    }
-
-    /// With CRIU stopping at its actions: for the hooks, and so that the operation can be ended where
-    /// CRIU itself can undo it.
-    pub(crate) fn with_actions(images: crate::value::Dir<'a>, log_file: &str) -> Self {
-        let mut common = Self::new(images, log_file);
-        common.opts.raw(|opts| opts.notify_scripts = Some(true));
-        common
-    }
-
-    pub(crate) fn deadline(&mut self, limit: Duration) {
-        self.limits.deadline = Some(limit);
-    }
-
-    pub(crate) fn cancel(&mut self, cancel: &Cancel) {
-        self.limits.cancel = Some(cancel.clone());
-    }
-}
-
-/// The methods every operation has.
-macro_rules! operation {
-    ($operation:ident) => {
-        impl<'a> $operation<'a> {
-            /// Ends the operation when it takes longer. See [`Cancel`](crate::Cancel) for how;
-            /// [`grace`](Self::grace) comes on top.
-            pub fn deadline(mut self, limit: std::time::Duration) -> Self {
-                self.common.deadline(limit);
-                self
-            }
-
-            /// Ends the operation when `cancel` says so.
-            pub fn cancel(mut self, cancel: &crate::value::Cancel) -> Self {
-                self.common.cancel(cancel);
-                self
-            }
-
-            /// How long a cancelled operation may go on until CRIU's next action, where CRIU itself
-            /// can undo what it has begun; 2 seconds unless set. After that criu is ended at the
-            /// first safe point, or after one second more without one.
-            pub fn grace(mut self, time: std::time::Duration) -> Self {
-                self.common.limits.grace = time;
-                self
-            }
-
-            /// Where the log is when a configuration file of CRIU's sends it elsewhere, as a path from
-            /// the work directory: errors quote it from there.
-            pub fn log_elsewhere(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-                self.common.log_elsewhere = Some(path.into());
-                self
-            }
-
-            /// Changes the message itself, for what no method of this crate can say. Methods called
-            /// later may change it again; descriptors are filled in at the end.
-            pub fn raw(mut self, set: impl FnOnce(&mut crate::rpc::CriuOpts)) -> Self {
-                self.common.opts.raw(set);
-                self
-            }
-        }
-    };
-}
-
-pub(crate) use operation;

@@ -1,8 +1,18 @@
-//! The options of CRIU's RPC, and the versions that have them.
+//! The options of CRIU's RPC: one row an option, and the versions that have it.
 
+mod common;
 mod gates;
+mod info;
+mod limits;
+mod opts;
+mod rows;
 mod table;
 
+pub(crate) use common::Common;
 pub(crate) use gates::newest;
-pub use table::{OPTIONS, OptionInfo};
-pub(crate) use table::{Opts, newer_than};
+pub use info::OptionInfo;
+pub(crate) use info::newer_than;
+pub(crate) use limits::RunLimits;
+pub(crate) use opts::Opts;
+pub(crate) use rows::option_rows;
+pub use table::OPTIONS;

@@ -8,12 +8,12 @@ use std::{fmt, io, thread};
 use super::gate::{self, Operation};
 use super::{PodError, PodHooks, connections};
 use crate::criu::Criu;
-use crate::error::{Error, InvalidValue};
+use crate::error::Error;
 use crate::hooks::{Action, Hooks};
 use crate::host::tree;
 use crate::operation::{Dump, Dumped};
 use crate::undo::{Frozen, frozen_above};
-use crate::value::{Cancel, Pid};
+use crate::value::{Cancel, InvalidValue, Pid};
 
 type Container<'a> = gate::Container<'a, Dump<'a>>;
 

@@ -5,8 +5,8 @@ use std::{io, thread};
 
 use super::PodError;
 use crate::criu::Criu;
-use crate::error::{Error, HookError};
-use crate::hooks::{Action, At, HookResult, Hooks};
+use crate::error::Error;
+use crate::hooks::{Action, At, HookError, HookResult, Hooks};
 
 /// An operation on a container: a dump or a restore.
 pub(super) trait Operation: Send {

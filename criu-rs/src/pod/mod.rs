@@ -13,8 +13,9 @@ pub use restore::{PodRestore, PodRestored};
 pub use sandbox::Sandbox;
 
 use crate::criu::Criu;
-use crate::error::{Error, HookError, InvalidValue};
-use crate::hooks::HookResult;
+use crate::error::Error;
+use crate::hooks::{HookError, HookResult};
+use crate::value::InvalidValue;
 
 /// What the caller does at a pod's common moments, in the calling thread.
 pub trait PodHooks {

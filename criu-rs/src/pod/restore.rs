@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::gate::{self, Operation};
 use super::{PodError, PodHooks, connections};
 use crate::criu::Criu;
-use crate::error::{Error, InvalidValue};
+use crate::error::Error;
 use crate::hooks::{Action, Hooks};
 use crate::operation::{Restore, Restored};
-use crate::value::Cancel;
+use crate::value::{Cancel, InvalidValue};
 
 type Container<'a> = gate::Container<'a, Restore<'a>>;
 

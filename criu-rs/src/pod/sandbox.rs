@@ -6,9 +6,9 @@ use std::path::Path;
 
 use nix::sys::stat::fstat;
 
-use crate::error::{Error, InvalidValue, Result};
+use crate::error::{Error, Result};
 use crate::operation::{Dump, Restore};
-use crate::value::{External, InheritFd, JoinNs, NamespaceKind, Pid};
+use crate::value::{External, InheritFd, InvalidValue, JoinNs, JoinableNs, Pid};
 
 /// The namespaces that the containers of a pod share: a network, IPC, UTS or pid namespace, held by whoever made the
 /// pod.
@@ -142,8 +142,7 @@ impl Sandbox {
         if let Some(pid) = &self.pid {
             restore = restore.inherit_fd(InheritFd::new(Self::PID_KEY, pid));
         }
-        for (kind, namespace) in [(NamespaceKind::Ipc, &self.ipc), (NamespaceKind::Uts, &self.uts)]
-        {
+        for (kind, namespace) in [(JoinableNs::Ipc, &self.ipc), (JoinableNs::Uts, &self.uts)] {
             if let Some(namespace) = namespace {
                 // Ours is open as long as the restore is borrowed from it.
                 let place = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());

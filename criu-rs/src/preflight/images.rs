@@ -9,9 +9,9 @@ use criu_images::{Checkpoint, Image, ImageSet, NamespaceKind, kind};
 
 use super::{Finding, Look, Need, Severity, proc, rights, saved_files};
 use crate::diagnosis::Cause;
-use crate::operation::{CpuCap, CpuInfo, Restore, Scratch};
+use crate::operation::{CpuInfo, Restore, Scratch};
 use crate::rpc::CriuCgMode;
-use crate::value::{External, Pid, Version};
+use crate::value::{CpuCap, External, Pid, Version};
 
 /// Tasks, threads, open files and bytes of memory.
 pub(super) type Size = (usize, usize, usize, u64);

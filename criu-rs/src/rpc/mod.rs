@@ -5,6 +5,7 @@
 //! need not be UTF-8.
 
 mod conversation;
+mod convert;
 #[rustfmt::skip]
 mod proto;
 

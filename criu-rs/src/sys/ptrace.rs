@@ -8,7 +8,7 @@ use std::{io, ptr};
 
 use nix::errno::Errno;
 
-use crate::value::Pid;
+use nix::unistd::Pid;
 
 /// A thread that this thread of ours traces. Dropped, it goes on as it was: with the signal that it was
 /// about to take, or stopped if it was stopped. Should it be running then, it is let go when the tracing

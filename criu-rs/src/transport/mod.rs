@@ -1,8 +1,10 @@
 //! Ways to reach a criu: a child of ours, a service, a socket the caller has.
 
+mod ending;
 #[cfg(feature = "libcriu")]
 mod libcriu;
-pub(crate) mod safe_point;
+mod safe_point;
+mod subject;
 mod worker;
 
 use std::ffi::OsString;
@@ -15,12 +17,13 @@ use nix::sys::socket::{
     sockopt,
 };
 
+pub(crate) use ending::{Ending, Next};
 #[cfg(feature = "libcriu")]
 pub(crate) use libcriu::{Library, Served};
+pub(crate) use subject::Subject;
 pub(crate) use worker::Worker;
 
 use crate::bounds;
-use crate::drive::Subject;
 use crate::error::{Error, Result};
 use crate::rpc::ProtocolError;
 use crate::sys::seqpacket::{self, Packet, Received};

@@ -13,13 +13,11 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::pipe2;
 
-use super::{Launch, WORKER_SOCKET};
-use crate::diagnosis::printable;
-use crate::drive::{Ending, Subject};
+use super::{Ending, Launch, Subject, WORKER_SOCKET};
 use crate::host::tree;
 use crate::sys::{fd, spawn};
 use crate::undo::Connections;
-use crate::value::Pid;
+use crate::value::{Pid, printable};
 
 /// A criu process of ours. Dropping it ends and reaps it, at a safe point.
 #[derive(Debug)]
@@ -62,9 +60,12 @@ impl Worker {
         let program =
             spawn::Program { path, args: &args, env: launch.env, own_group: !launch.shell_job };
         let pid = program.spawn(&fds)?;
+        let pidfd = fd::open(pid).ok();
+        let pid = Pid::new(pid.as_raw())
+            .ok_or_else(|| io::Error::other("posix_spawn gave no process"))?;
         Ok(Self {
             pid,
-            pidfd: fd::open(pid).ok(),
+            pidfd,
             printed: Some(printed.into()),
             tail: Vec::new(),
             own_group: program.own_group,

@@ -12,10 +12,8 @@ use criu_images::proto::PstreeEntry;
 use criu_images::{Image, ImageSet, Task, kind};
 use procfs::process::Process;
 
-use crate::criu::Criu;
 use crate::host::tree;
-use crate::operation::read_file;
-use crate::value::Pid;
+use crate::value::{Pid, read_file};
 
 /// How the tasks of a restore can be told from others.
 #[derive(Debug, Default)]
@@ -28,12 +26,11 @@ pub(crate) struct Strays {
 
 impl Strays {
     /// Those of the images. What cannot be read has none: CRIU will say so.
-    pub(crate) fn of(images: Option<&OwnedFd>, criu: &Criu) -> Self {
-        let program = criu.program().ok().flatten();
+    pub(crate) fn of(images: Option<&OwnedFd>, criu: Option<PathBuf>) -> Self {
         Self {
             pids: images.map(image_pids).unwrap_or_default(),
             images: images.and_then(|images| images.try_clone().ok()),
-            criu: program.and_then(|program| program.canonicalize().ok()),
+            criu: criu.and_then(|program| program.canonicalize().ok()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::error::{Error, Result};
+use super::system::SystemError;
 
 /// Cancels the operations it was given to, from another thread or from a signal handler's thread.
 ///
@@ -30,12 +30,12 @@ impl Cancel {
     /// One that is not cancelled yet.
     ///
     /// # Errors
-    /// [`Error::System`] when no descriptor can be had.
-    pub fn new() -> Result<Self> {
+    /// [`SystemError`] when no descriptor can be had.
+    pub fn new() -> Result<Self, SystemError> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         EventFd::from_flags(flags)
             .map(|event| Self(Arc::new(event)))
-            .map_err(|source| Error::system("make an eventfd", source))
+            .map_err(|source| SystemError::new("make an eventfd", source))
     }
 
     /// Cancels, for good.

@@ -2,8 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::error::InvalidValue;
-use crate::rpc::CriuCgMode;
+use super::InvalidValue;
 
 /// How much of the cgroup hierarchy is saved and rebuilt: what `criu --manage-cgroups` takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,29 +24,22 @@ pub enum CgroupMode {
 }
 
 impl CgroupMode {
-    const NAMES: [(Self, &'static str, CriuCgMode); 6] = [
-        (Self::Ignore, "ignore", CriuCgMode::Ignore),
-        (Self::None, "none", CriuCgMode::CgNone),
-        (Self::Props, "props", CriuCgMode::Props),
-        (Self::Soft, "soft", CriuCgMode::Soft),
-        (Self::Full, "full", CriuCgMode::Full),
-        (Self::Strict, "strict", CriuCgMode::Strict),
+    const NAMES: [(Self, &'static str); 6] = [
+        (Self::Ignore, "ignore"),
+        (Self::None, "none"),
+        (Self::Props, "props"),
+        (Self::Soft, "soft"),
+        (Self::Full, "full"),
+        (Self::Strict, "strict"),
     ];
-}
-
-impl From<CgroupMode> for CriuCgMode {
-    fn from(mode: CgroupMode) -> Self {
-        let row = CgroupMode::NAMES.iter().find(|(other, ..)| *other == mode);
-        row.map_or(Self::Default, |&(.., wire)| wire)
-    }
 }
 
 impl FromStr for CgroupMode {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let row = Self::NAMES.iter().find(|(_, name, _)| *name == text);
-        row.map(|&(mode, ..)| mode).ok_or_else(|| {
+        let row = Self::NAMES.iter().find(|(_, name)| *name == text);
+        row.map(|&(mode, _)| mode).ok_or_else(|| {
             let want = "one of ignore, none, props, soft, full, strict";
             InvalidValue::new("a cgroup mode", text, want)
         })

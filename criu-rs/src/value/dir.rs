@@ -1,13 +1,14 @@
 //! Directories as operations take them.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::error::{Error, Result};
+use super::system::SystemError;
 
 /// A directory for images or for logs: a path, or a descriptor of one.
 ///
@@ -47,9 +48,9 @@ impl Dir<'static> {
 
 impl Dir<'_> {
     /// A descriptor of the directory, unless CRIU opens it itself.
-    pub(crate) fn open(&self) -> Result<Option<OwnedFd>> {
+    pub(crate) fn open(&self) -> Result<Option<OwnedFd>, SystemError> {
         let system = |source: nix::Error| {
-            Error::system(format!("open the directory {}", self.path().display()), source)
+            SystemError::new(format!("open the directory {}", self.path().display()), source)
         };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match &self.0 {
@@ -126,3 +127,16 @@ impl<'fd> From<&'fd File> for Dir<'fd> {
         Self(Kind::Fd(file.as_fd()))
     }
 }
+
+/// A file in a directory, if it is not larger than [`MAX_FILE`].
+pub(crate) fn read_file(directory: impl AsFd, name: &str) -> Option<Vec<u8>> {
+    let directory: BorrowedFd<'_> = directory.as_fd();
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = File::from(nix::fcntl::openat(directory, name, flags, Mode::empty()).ok()?);
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).ok()?;
+    (u64::try_from(bytes.len()).ok()? <= MAX_FILE).then_some(bytes)
+}
+
+/// Statistics have some 200 bytes, a tree some 50 a task.
+const MAX_FILE: u64 = 16 << 20;

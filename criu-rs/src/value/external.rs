@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::error::InvalidValue;
+use super::InvalidValue;
 
 /// A resource outside the tree: what `criu --external` takes.
 ///

@@ -4,8 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::str::FromStr;
 
+use super::InvalidValue;
 use super::external::number;
-use crate::error::{Error, InvalidValue, Result};
+use super::system::SystemError;
 use crate::sys::fd;
 
 /// A descriptor of the caller that takes the place of a dumped resource on restore: what
@@ -60,13 +61,13 @@ impl<'fd> InheritFd<'fd> {
         &self.key
     }
 
-    pub(crate) fn duplicate(&self) -> Result<OwnedFd> {
+    pub(crate) fn duplicate(&self) -> Result<OwnedFd, SystemError> {
         match self.source {
             Source::Borrowed(fd) => fd.try_clone_to_owned(),
             Source::Number(number) => fd::duplicate(number, 0),
         }
         .map_err(|source| {
-            Error::system(format!("take descriptor {} to inherit", self.number()), source)
+            SystemError::new(format!("take descriptor {} to inherit", self.number()), source)
         })
     }
 

@@ -2,8 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::error::InvalidValue;
-use crate::rpc::{CriuImageIoMode, CriuPreDumpMode};
+use super::InvalidValue;
 
 /// How a pre-dump reads memory: what `criu --pre-dump-mode` takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,15 +13,6 @@ pub enum PreDumpMode {
     Splice,
     /// `read`: with process_vm_readv, after the tasks have been let go.
     Read,
-}
-
-impl From<PreDumpMode> for CriuPreDumpMode {
-    fn from(mode: PreDumpMode) -> Self {
-        match mode {
-            PreDumpMode::Splice => Self::Splice,
-            PreDumpMode::Read => Self::VmRead,
-        }
-    }
 }
 
 impl FromStr for PreDumpMode {
@@ -46,15 +36,6 @@ pub enum ImageIo {
     Writeback,
     /// `direct`: with `O_DIRECT`, where the file system has it.
     Direct,
-}
-
-impl From<ImageIo> for CriuImageIoMode {
-    fn from(mode: ImageIo) -> Self {
-        match mode {
-            ImageIo::Writeback => Self::ImageIoWriteback,
-            ImageIo::Direct => Self::ImageIoDirect,
-        }
-    }
 }
 
 impl FromStr for ImageIo {

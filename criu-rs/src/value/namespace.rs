@@ -5,14 +5,14 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use super::InvalidValue;
 use super::external::pair;
 use super::pid::Pid;
-use crate::error::InvalidValue;
 
 /// A namespace kind that a restore can join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum NamespaceKind {
+pub enum JoinableNs {
     /// System V IPC and POSIX message queues.
     Ipc,
     /// Mounts.
@@ -27,7 +27,7 @@ pub enum NamespaceKind {
     Uts,
 }
 
-impl NamespaceKind {
+impl JoinableNs {
     /// CRIU's name for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl NamespaceKind {
     }
 }
 
-impl FromStr for NamespaceKind {
+impl FromStr for JoinableNs {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
@@ -58,28 +58,28 @@ impl FromStr for NamespaceKind {
 /// `criu --join-ns` takes.
 ///
 /// ```
-/// use criu_rs::{JoinNs, NamespaceKind};
+/// use criu_rs::{JoinNs, JoinableNs};
 ///
-/// let net = JoinNs::path(NamespaceKind::Net, "/run/netns/blue");
+/// let net = JoinNs::path(JoinableNs::Net, "/run/netns/blue");
 /// assert_eq!(net.to_string(), "net:/run/netns/blue");
 /// assert_eq!("net:/run/netns/blue".parse::<JoinNs>()?, net);
 /// # Ok::<(), criu_rs::InvalidValue>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JoinNs {
-    kind: NamespaceKind,
+    kind: JoinableNs,
     place: OsString,
     user: Option<(u32, u32)>,
 }
 
 impl JoinNs {
     /// The namespace behind a namespace file.
-    pub fn path(kind: NamespaceKind, path: impl AsRef<Path>) -> Self {
+    pub fn path(kind: JoinableNs, path: impl AsRef<Path>) -> Self {
         Self { kind, place: path.as_ref().into(), user: None }
     }
 
     /// The namespace that a process is in.
-    pub fn of_process(kind: NamespaceKind, pid: Pid) -> Self {
+    pub fn of_process(kind: JoinableNs, pid: Pid) -> Self {
         Self { kind, place: pid.to_string().into(), user: None }
     }
 
@@ -90,7 +90,7 @@ impl JoinNs {
     }
 
     /// The kind of namespace.
-    pub fn kind(&self) -> NamespaceKind {
+    pub fn kind(&self) -> JoinableNs {
         self.kind
     }
 
@@ -123,7 +123,7 @@ impl FromStr for JoinNs {
         }
         let user = match extra {
             None => None,
-            Some(_) if kind != NamespaceKind::User => {
+            Some(_) if kind != JoinableNs::User => {
                 return Err(bad("no comma: only a user namespace takes ids"));
             }
             Some(extra) => {

@@ -2,8 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::error::InvalidValue;
-use crate::rpc::CriuNetworkLockMethod;
+use super::InvalidValue;
 
 /// What to do with connected TCP sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,16 +37,6 @@ pub enum NetworkLock {
     Nftables,
     /// None: the caller keeps packets away. CRIU 3.19.
     Skip,
-}
-
-impl From<NetworkLock> for CriuNetworkLockMethod {
-    fn from(lock: NetworkLock) -> Self {
-        match lock {
-            NetworkLock::Iptables => Self::Iptables,
-            NetworkLock::Nftables => Self::Nftables,
-            NetworkLock::Skip => Self::Skip,
-        }
-    }
 }
 
 impl FromStr for NetworkLock {

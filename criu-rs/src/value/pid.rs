@@ -5,7 +5,7 @@ use std::num::NonZeroI32;
 use std::process::Child;
 use std::str::FromStr;
 
-use crate::error::InvalidValue;
+use super::InvalidValue;
 
 /// A process id as the caller's pid namespace numbers it: always positive.
 ///

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::InvalidValue;
+use super::InvalidValue;
 
 /// The profile or label that restored tasks get instead of the saved one: what
 /// `criu --lsm-profile` takes.

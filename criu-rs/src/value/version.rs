@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::InvalidValue;
-use crate::rpc::CriuVersion;
+use super::InvalidValue;
 
 /// A version of CRIU, such as 4.1.1. Ordered as releases are.
 ///
@@ -71,20 +70,4 @@ pub struct Build {
     pub commit: Option<String>,
     /// The release's name.
     pub name: Option<String>,
-}
-
-impl From<CriuVersion> for Build {
-    fn from(answer: CriuVersion) -> Self {
-        let number = |n: i32| u32::try_from(n).unwrap_or(0);
-        let text = |bytes: Option<Vec<u8>>| bytes.map(|b| String::from_utf8_lossy(&b).into_owned());
-        Self {
-            version: Version::new(
-                number(answer.major_number),
-                number(answer.minor_number),
-                number(answer.sublevel()),
-            ),
-            commit: text(answer.gitid),
-            name: text(answer.name),
-        }
-    }
 }

@@ -10,7 +10,7 @@ use std::{fs, thread};
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
 use criu_images::{ImageSet, Severity, check};
-use criu_rs::pages::{Client, Layout, Limits, Pool, Relay, Server, Socket};
+use criu_rs::pages::{Client, Layout, Pool, Relay, Server, ServerLimits, Socket};
 use criu_rs::{AfterDump, Dump, PageServer, Restore};
 use nix::sys::signal::{Signal, kill};
 
@@ -387,7 +387,7 @@ fn relay(lab: &Lab) {
     restores(lab, &mut target, &images);
 
     let (images, pages) = (lab.dir("more"), lab.dir("pages"));
-    let mut limits = Limits::default();
+    let mut limits = ServerLimits::default();
     limits.bytes = 1 << 20;
     let server = Server::new().directory(&pages).limits(limits).listen(anywhere()).unwrap();
     let port = server.port();

@@ -6,14 +6,16 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
 use super::saved::Saved;
-use super::support::LabelSupport;
 use crate::criu::Criu;
-use crate::drive::{Guard, Limits};
+use crate::drive::Guard;
 use crate::error::{Error, Result};
 use crate::hooks::Action;
 use crate::host::tree;
 use crate::labels::machine::Machine;
-use crate::labels::{Attribute, Carried, Label, LabelError, LabelProblem, SecurityModule, machine};
+use crate::labels::{
+    Attribute, Carried, Label, LabelError, LabelProblem, LabelSupport, SecurityModule, machine,
+};
+use crate::options::RunLimits;
 use crate::transport::Link;
 use crate::value::Pid;
 
@@ -38,7 +40,7 @@ impl DumpGuard {
         link: &Link,
         root: Pid,
         images: Option<OwnedFd>,
-        limits: &Limits,
+        limits: &RunLimits,
     ) -> Result<Option<Self>> {
         let machine = Machine::look();
         if !machine.labels() || !link.numbers_processes_as_here() {
@@ -91,7 +93,7 @@ fn can_be_saved(
     root: Pid,
     own: &[Label],
     has_images: bool,
-    limits: &Limits,
+    limits: &RunLimits,
 ) -> Result<Vec<Carried>> {
     let carried = foreign(machine, root, own)?;
     let error = |found: &Carried, more, problem| {
@@ -127,7 +129,7 @@ pub(crate) fn foresee(criu: &Criu, root: Pid) -> Result<()> {
         return Ok(());
     }
     let own = machine.of_process(Pid::this()).unwrap_or_default();
-    can_be_saved(&machine, criu, root, &own, true, &Limits::default()).map(drop)
+    can_be_saved(&machine, criu, root, &own, true, &RunLimits::default()).map(drop)
 }
 
 /// The labels of a tree that count.
@@ -166,7 +168,7 @@ impl RestoreGuard {
         criu: &Criu,
         images: Option<&OwnedFd>,
         profile: Option<&[u8]>,
-        limits: &Limits,
+        limits: &RunLimits,
     ) -> Result<Option<Self>> {
         let machine = Machine::look();
         if !machine.labels() {

@@ -5,5 +5,3 @@ mod saved;
 mod support;
 
 pub(crate) use guard::{DumpGuard, RestoreGuard, foresee};
-pub use support::LabelSupport;
-pub(crate) use support::ask;

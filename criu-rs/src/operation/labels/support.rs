@@ -1,30 +1,74 @@
 //! Whether a CRIU saves and sets labels, found out by asking it.
 
 use crate::criu::Criu;
-use crate::diagnosis::LogLevel;
-use crate::drive::{Driver, Limits, Subject};
-use crate::error::{Error, Failure, Result};
-use crate::labels::SecurityModule;
-use crate::operation::{Common, Prepared, Scratch};
+use crate::diagnosis::Failure;
+use crate::drive::Driver;
+use crate::error::{Error, Result};
+use crate::labels::{LabelSupport, SecurityModule};
+use crate::operation::prepared::Prepared;
+use crate::operation::scratch::Scratch;
+use crate::options::{Common, RunLimits};
 use crate::rpc::CriuReqType;
-use crate::transport::Launch;
-use crate::value::Dir;
+use crate::transport::{Launch, Subject, Transport};
+use crate::value::{Dir, LogLevel};
 
-/// Whether a CRIU, on this machine as it is now, saves and sets the labels of a module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LabelSupport {
-    /// It does.
-    Yes,
-    /// It does not: the machine does not run the module, or CRIU was built without SELinux, or does not see what it
-    /// goes by, which is AppArmor's `/sys/kernel/security/apparmor` and libselinux' `/etc/selinux/config`. A
-    /// CRIU keeps what it saw in `/run/criu.kdat` until the next boot.
-    No,
+impl Criu {
+    /// Whether this CRIU saves and sets the labels of a security module, here and now. It is asked for a dump of a
+    /// process that cannot be, and touches none.
+    ///
+    /// ```no_run
+    /// use criu_rs::Criu;
+    /// use criu_rs::labels::{LabelSupport, SecurityModule};
+    ///
+    /// if Criu::new().label_support(SecurityModule::Selinux)? == LabelSupport::No {
+    ///     println!("containers would come back without their SELinux labels");
+    /// }
+    /// # Ok::<(), criu_rs::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When criu does not start or says something else; [`Error::TooOld`] before CRIU 3.12, which cannot be asked;
+    /// [`Error::NotOverSocket`] for [`Criu::connected`], since it would be the one request of that connection.
+    pub fn label_support(&self, module: SecurityModule) -> Result<LabelSupport> {
+        self.ask_labels(module, &RunLimits::default())
+    }
+
+    fn ask_labels(&self, module: SecurityModule, limits: &RunLimits) -> Result<LabelSupport> {
+        match self.transport() {
+            Transport::Connected(_) => {
+                let why = "the connection takes one operation, and the question is one";
+                Err(Error::NotOverSocket { what: "label_support", why })
+            }
+            #[cfg(feature = "libcriu")]
+            Transport::Libcriu(_, program) => ask(&Self::at(program), module, limits),
+            _ => ask(self, module, limits),
+        }
+    }
+
+    /// The same, and that it does is remembered of a program. That it does not is not: what it takes is often just
+    /// a mount. `None` where it cannot be asked.
+    pub(crate) fn saves_labels(
+        &self,
+        module: SecurityModule,
+        limits: &RunLimits,
+    ) -> Result<Option<LabelSupport>> {
+        if self.is_known_to_save(module)? {
+            return Ok(Some(LabelSupport::Yes));
+        }
+        let support = match self.ask_labels(module, limits) {
+            Err(Error::TooOld { .. } | Error::NotOverSocket { .. }) => return Ok(None),
+            support => support?,
+        };
+        if support == LabelSupport::Yes {
+            self.remember_to_save(module)?;
+        }
+        Ok(Some(support))
+    }
 }
 
 /// Asks for a dump of a process that cannot be, with a label of the module: CRIU looks at the label first, before it
 /// touches anything.
-pub(crate) fn ask(criu: &Criu, module: SecurityModule, limits: &Limits) -> Result<LabelSupport> {
+pub(crate) fn ask(criu: &Criu, module: SecurityModule, limits: &RunLimits) -> Result<LabelSupport> {
     let profile = match module {
         SecurityModule::Selinux => "selinux:u:r:t:s0",
         SecurityModule::Apparmor => "apparmor:unconfined",

@@ -53,7 +53,7 @@ impl Connection {
 
     fn socket(&self) -> Option<OwnedFd> {
         let (pid, number) = self.place;
-        let socket = fd::copy_of(pid, number).ok()?;
+        let socket = fd::copy_of(pid.nix(), number).ok()?;
         // The task may have opened something else there.
         (fstat(&socket).ok()?.st_ino == self.inode).then_some(socket)
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 macro_rules! operation {
     ($operation:ident) => {
         impl<'a> $operation<'a> {
-            /// Ends the operation when it takes longer. See [`Cancel`](crate::Cancel) for how;
+            /// Ends the operation when it takes longer. See [`Cancel`](crate::value::Cancel) for how;
             /// [`grace`](Self::grace) comes on top.
             pub fn deadline(mut self, limit: std::time::Duration) -> Self {
                 self.common.deadline(limit);
@@ -29,7 +29,7 @@ macro_rules! operation {
             }
 
             /// Ends the operation when `cancel` says so.
-            pub fn cancel(mut self, cancel: &crate::Cancel) -> Self {
+            pub fn cancel(mut self, cancel: &crate::value::Cancel) -> Self {
                 self.common.cancel(cancel);
                 self
             }

@@ -17,10 +17,10 @@ use super::job::{Guard, Job};
 use super::stop::Stopping;
 use crate::diagnosis::{End, Failure, LogPlace, StopMethod, StopReason, Stopped, cause_of};
 use crate::error::{Error, Result};
-use crate::hooks::{Action, HookResult, Hooks};
+use crate::hooks::{Action, Call, Hooks};
 use crate::host::tree;
 use crate::options::RunLimits;
-use crate::rpc::{Call, Conversation, CriuReqType, CriuResp, Step, Verdict};
+use crate::rpc::{Conversation, CriuReqType, CriuResp, Step, Verdict};
 use crate::sys::fd;
 use crate::transport::{Ending, Heard, Link, Next, Subject, Worker};
 use crate::undo::Strays;
@@ -383,7 +383,7 @@ impl Driver {
             let root = self.root.as_ref().map(|(root, _)| *root);
             let checked = self.guard.as_mut().map_or(Ok(()), |guard| guard.check(action, root));
             let hooked = |source| Error::Hook { action, source };
-            match checked.and_then(|()| invoke(call, hooks).map_err(hooked)) {
+            match checked.and_then(|()| call.answer(hooks).map_err(hooked)) {
                 Ok(externals) if externals.is_empty() => return Verdict::GoOn,
                 Ok(externals) => return Verdict::GoOnWith(externals),
                 Err(refusal) => self.refusal = Some(refusal),
@@ -500,31 +500,6 @@ impl AsFd for Driver {
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
-}
-
-/// Calls the hook of an action.
-fn invoke(call: Call, hooks: &mut dyn Hooks) -> HookResult<Vec<crate::value::External>> {
-    let root = || call.root.ok_or("the notification lacks the root task");
-    match call.action {
-        Action::PreStream => hooks.pre_stream(),
-        Action::PreDump => hooks.pre_dump(),
-        Action::PostDump => hooks.post_dump(),
-        Action::PreRestore => hooks.pre_restore(),
-        Action::PostRestore => hooks.post_restore(root()?),
-        Action::NetworkLock => hooks.network_lock(),
-        Action::NetworkUnlock => hooks.network_unlock(),
-        Action::SetupNamespaces => hooks.setup_namespaces(root()?),
-        Action::PostSetupNamespaces => hooks.post_setup_namespaces(),
-        Action::PreResume => hooks.pre_resume(),
-        Action::PostResume => hooks.post_resume(),
-        Action::OrphanPtsMaster => {
-            call.fds.into_iter().try_for_each(|master| hooks.orphan_pts_master(master))
-        }
-        Action::StatusReady => hooks.status_ready(),
-        Action::QueryExtFiles => return hooks.query_ext_files(),
-        Action::Other => hooks.other(&call.name, call.root, call.fds),
-    }
-    .map(|()| Vec::new())
 }
 
 /// How long is waited for tasks to die.

@@ -9,5 +9,6 @@ mod convert;
 #[rustfmt::skip]
 mod proto;
 
-pub use conversation::{Call, Conversation, ProtocolError, Step, Verdict};
+pub use crate::hooks::Call;
+pub use conversation::{Conversation, ProtocolError, Step, Verdict};
 pub use proto::*;

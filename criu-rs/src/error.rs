@@ -88,6 +88,9 @@ pub enum Error {
     /// CRIU, or what answered in its place, broke the protocol.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+    /// A value was used after its end.
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
     /// CRIU succeeded, but what it wrote cannot be read.
     #[error("cannot read what criu wrote: {0}")]
     Images(#[from] criu_images::Error),
@@ -110,4 +113,19 @@ impl Error {
     pub(crate) fn system(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
         SystemError::new(doing, source).into()
     }
+}
+
+/// The use of a value after its end: a mistake of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// The session has returned its outcome or an error.
+    #[error("the session is over: start the operation again")]
+    SessionOver,
+    /// A pre-dump of the series has failed, and CRIU ends a series with the first failure.
+    #[error("the series of pre-dumps ended with its first failure: begin a new series")]
+    SeriesOver,
+    /// A request on the connection has failed, and CRIU closes the connection after an error.
+    #[error("criu closed the connection after an error: call keep_open again")]
+    ConnectionClosed,
 }

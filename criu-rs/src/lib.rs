@@ -88,7 +88,7 @@ mod value;
 
 pub use criu::{Criu, Features, ProbeCache};
 pub use diagnosis::{Cause, End, Failure, LogExcerpt, StopMethod, StopReason, Stopped};
-pub use error::{Error, Result};
+pub use error::{Error, Misuse, Result};
 pub use hooks::{Action, HookError, HookResult, Hooks};
 pub use host::{
     SeccompChange, SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,

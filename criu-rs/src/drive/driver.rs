@@ -16,7 +16,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use super::job::{Guard, Job};
 use super::stop::Stopping;
 use crate::diagnosis::{End, Failure, LogPlace, StopMethod, StopReason, Stopped, cause_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Misuse, Result};
 use crate::hooks::{Action, Call, Hooks};
 use crate::host::tree;
 use crate::options::RunLimits;
@@ -134,7 +134,7 @@ impl Driver {
     /// readable.
     pub(crate) fn advance(&mut self, hooks: &mut dyn Hooks) -> Result<Option<Finished>> {
         if self.over {
-            return Err(Error::system("go on", io::Error::other("the operation is over")));
+            return Err(Misuse::SessionOver.into());
         }
         let result = self.step(hooks).or_else(|error| self.complete().ok_or(error).map(Some));
         self.over = !matches!(result, Ok(None));

@@ -353,7 +353,7 @@ mod tests {
             config_file: container(config).config_file(),
         };
         let told = |common: &Common<'_>| {
-            let message = common.opts.fill(&mut Handed::default()).unwrap();
+            let message = common.opts.fill(&mut Handed::default()).unwrap().message;
             (message.external, message.freeze_cgroup, message.config_file)
         };
         let expected = (

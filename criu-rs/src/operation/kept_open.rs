@@ -3,7 +3,7 @@
 use super::cpuinfo::CpuInfo;
 use crate::criu::{Criu, Features, ask_build, ask_features};
 use crate::drive::{Driver, Job};
-use crate::error::{Error, Result};
+use crate::error::{Misuse, Result};
 use crate::rpc::CriuReqType;
 use crate::transport::{Handed, Launch, Link};
 use crate::value::{Build, Pid};
@@ -39,7 +39,7 @@ impl KeptOpen {
     /// As [`Criu::build`].
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`](crate::Error).
     pub fn build(&mut self) -> Result<Build> {
         let (build, link) = ask_build(self.take()?, true)?;
         self.link = Some(link);
@@ -49,7 +49,7 @@ impl KeptOpen {
     /// As [`Criu::features`].
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`](crate::Error).
     pub fn features(&mut self) -> Result<Features> {
         let (features, link) = ask_features(self.take()?, true)?;
         self.link = Some(link);
@@ -59,7 +59,7 @@ impl KeptOpen {
     /// As [`CpuInfo::dump`].
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`](crate::Error).
     pub fn cpuinfo_dump(&mut self, info: &CpuInfo<'_>) -> Result<()> {
         let (job, handed) = info.job(&self.criu, CriuReqType::CpuinfoDump, "cpuinfo dump")?;
         self.ask(info, job, handed)
@@ -68,7 +68,7 @@ impl KeptOpen {
     /// As [`CpuInfo::check`].
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`](crate::Error).
     pub fn cpuinfo_check(&mut self, info: &CpuInfo<'_>) -> Result<()> {
         let (job, handed) = info.job(&self.criu, CriuReqType::CpuinfoCheck, "cpuinfo check")?;
         self.ask(info, job, handed)
@@ -84,8 +84,7 @@ impl KeptOpen {
     }
 
     fn take(&mut self) -> Result<Link> {
-        let over = || std::io::Error::other("CRIU has closed the connection after an error");
-        self.link.take().ok_or_else(|| Error::system("ask once more", over()))
+        Ok(self.link.take().ok_or(Misuse::ConnectionClosed)?)
     }
 }
 

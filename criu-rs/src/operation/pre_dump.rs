@@ -7,7 +7,7 @@ use super::prepared::{Prepared, Watched};
 use super::session::Session;
 use crate::criu::Criu;
 use crate::drive::{Driver, Job};
-use crate::error::{Error, Result};
+use crate::error::{Misuse, Result};
 use crate::hooks::Hooks;
 use crate::options::Common;
 use crate::rpc::CriuReqType;
@@ -54,7 +54,7 @@ impl<'a> PreDump<'a> {
     /// Pre-dumps once (SINGLE_PRE_DUMP). CRIU 3.17.
     ///
     /// # Errors
-    /// See [`Error`]. The tasks run on.
+    /// See [`Error`](crate::Error). The tasks run on.
     pub fn run(&self, criu: &Criu) -> Result<()> {
         self.run_with(criu, &mut ())
     }
@@ -62,7 +62,7 @@ impl<'a> PreDump<'a> {
     /// Pre-dumps once, answering CRIU's actions with `hooks`. CRIU 3.17.
     ///
     /// # Errors
-    /// See [`Error`]. The tasks run on.
+    /// See [`Error`](crate::Error). The tasks run on.
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<()> {
         self.start(criu)?.finish(hooks)
     }
@@ -123,7 +123,7 @@ impl PreDumpSession {
     /// Pre-dumps.
     ///
     /// # Errors
-    /// See [`Error`]. The tasks run on; CRIU ends a series with the first failure.
+    /// See [`Error`](crate::Error). The tasks run on; CRIU ends a series with the first failure.
     pub fn pre_dump(&mut self, pre_dump: &PreDump<'_>, hooks: &mut dyn Hooks) -> Result<()> {
         let PreDump { common, pid, overwrite } = pre_dump;
         let (watched, prepared) = self.prepare(common, *overwrite)?;
@@ -138,7 +138,7 @@ impl PreDumpSession {
     /// Dumps, which ends the series.
     ///
     /// # Errors
-    /// See [`Error`]. The tasks run on, the pre-dumps made so far stay.
+    /// See [`Error`](crate::Error). The tasks run on, the pre-dumps made so far stay.
     pub fn dump(mut self, dump: &Dump<'_>, hooks: &mut dyn Hooks) -> Result<Dumped> {
         let (mut watched, prepared) = self.prepare(&dump.common, dump.overwrites())?;
         let images = dump.compared(&prepared)?;
@@ -155,8 +155,7 @@ impl PreDumpSession {
 
     fn prepare(&mut self, common: &Common<'_>, overwrite: bool) -> Result<(Watched, Prepared)> {
         if self.failed {
-            let over = std::io::Error::other("CRIU has ended the series with its first failure");
-            return Err(Error::system("go on with a series of pre-dumps", over));
+            return Err(Misuse::SeriesOver.into());
         }
         let prepared = Prepared::new(common, &self.criu)?;
         let watched = prepared.watch(common, overwrite)?;

@@ -4,7 +4,7 @@ use crate::criu::Criu;
 use crate::diagnosis::LogPlace;
 use crate::drive::Job;
 use crate::error::{Error, Result};
-use crate::options::{Common, Opts};
+use crate::options::{Common, Filled, Opts};
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
 use crate::transport::{Handed, Link, Subject};
 use crate::undo::{CgroupYard, Connections, Freezer, ImagesDir, Strays};
@@ -37,13 +37,8 @@ impl Prepared {
         let opts = &common.opts;
         refuse_over_socket(opts, criu)?;
         let mut handed = Handed::default();
-        let message = opts.fill(&mut handed)?;
+        let Filled { message, images, work } = opts.fill(&mut handed)?;
         criu.require(&message)?;
-        let images = opts.images.open()?;
-        let work = match &opts.work {
-            Some(work) => work.open()?,
-            None => images.as_ref().map(clone).transpose()?,
-        };
         let log = match (&work, &common.log_elsewhere, &message.log_file) {
             (Some(work), Some(path), _) => LogPlace::at(work, path),
             (Some(work), None, Some(name)) => Some(LogPlace::new(clone(work)?, name)),
@@ -138,4 +133,50 @@ fn refuse_over_socket(opts: &Opts<'_>, criu: &Criu) -> Result<()> {
 
 pub(super) fn clone(fd: &OwnedFd) -> Result<OwnedFd> {
     fd.try_clone().map_err(|source| Error::system("duplicate a descriptor", source))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+    use super::*;
+
+    /// CRIU must write into the directory that is watched, even if somebody swaps the path meanwhile.
+    #[test]
+    fn a_directory_swapped_meanwhile_is_the_same_for_criu_and_for_us() {
+        let folder = std::env::temp_dir().join(format!("criu-rs-swap-{}", std::process::id()));
+        let (one, other) = (folder.join("one"), folder.join("other"));
+        fs::create_dir_all(&one).unwrap();
+        fs::create_dir_all(&other).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let swap = RenameFlags::RENAME_EXCHANGE;
+                    renameat2(AT_FDCWD, &one, AT_FDCWD, &other, swap).unwrap();
+                }
+            });
+            let inode =
+                |number: i32| fs::metadata(format!("/proc/self/fd/{number}")).unwrap().ino();
+            let mut differ = 0;
+            for _ in 0..5_000 {
+                let mut opts = Opts::new(one.as_path().into(), "dump.log");
+                opts.work = Some(one.as_path().into());
+                let mut handed = Handed::default();
+                let filled = opts.fill(&mut handed).unwrap();
+                let images = filled.images.as_ref().unwrap().as_raw_fd();
+                let work = filled.work.as_ref().unwrap().as_raw_fd();
+                differ += usize::from(inode(images) != inode(filled.message.images_dir_fd));
+                differ += usize::from(inode(work) != inode(filled.message.work_dir_fd.unwrap()));
+            }
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(differ, 0);
+        });
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::drive::{Driver, Finished};
-use crate::error::{Error, Result};
+use crate::error::{Misuse, Result};
 use crate::hooks::Hooks;
 use crate::value::Pid;
 
@@ -51,7 +51,7 @@ impl<T> Session<T> {
     /// Asks, answers CRIU's actions with `hooks`, and waits for the end.
     ///
     /// # Errors
-    /// See [`Error`]. Whatever had been begun is undone.
+    /// See [`Error`](crate::Error). Whatever had been begun is undone.
     pub fn finish(mut self, hooks: &mut dyn Hooks) -> Result<T> {
         loop {
             if let Some(outcome) = self.advance(hooks)? {
@@ -67,10 +67,10 @@ impl<T> Session<T> {
     /// descriptor is readable. Deadline and cancellation make it readable too.
     ///
     /// # Errors
-    /// See [`Error`]. Whatever had been begun is undone, and the session is over.
+    /// See [`Error`](crate::Error). Whatever had been begun is undone, and the session is over.
     pub fn advance(&mut self, hooks: &mut dyn Hooks) -> Result<Option<T>> {
         let Some(driver) = &mut self.driver else {
-            return Err(Error::system("go on", std::io::Error::other("the session is over")));
+            return Err(Misuse::SessionOver.into());
         };
         let result = driver.advance(hooks);
         if let Ok(None) = result {

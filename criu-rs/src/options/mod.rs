@@ -13,6 +13,6 @@ pub(crate) use gates::newest;
 pub use info::OptionInfo;
 pub(crate) use info::newer_than;
 pub(crate) use limits::RunLimits;
-pub(crate) use opts::Opts;
+pub(crate) use opts::{Filled, Opts};
 pub(crate) use rows::option_rows;
 pub use table::OPTIONS;

@@ -5,7 +5,7 @@ use crate::rpc::{CriuOpts, CriuPageServerInfo};
 use crate::transport::Handed;
 use crate::value::{Dir, InheritFd, InvalidValue};
 use std::ffi::OsStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Options as an operation collects them.
@@ -20,6 +20,16 @@ pub(crate) struct Opts<'a> {
     pub(crate) pidfd_store: Option<BorrowedFd<'a>>,
     /// The first value that cannot be sent.
     pub(super) fault: Option<InvalidValue>,
+}
+
+/// Options made ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Filled {
+    pub(crate) message: CriuOpts,
+    /// The images directory; `None` if CRIU opens it itself. CRIU was handed this very descriptor.
+    pub(crate) images: Option<OwnedFd>,
+    /// The directory for logs and statistics: the images directory, unless the caller named another.
+    pub(crate) work: Option<OwnedFd>,
 }
 
 impl<'a> Opts<'a> {
@@ -41,8 +51,9 @@ impl<'a> Opts<'a> {
         }
     }
 
-    /// The message to send. Descriptors it speaks of are opened or duplicated into `handed`.
-    pub(crate) fn fill(&self, handed: &mut Handed) -> Result<CriuOpts> {
+    /// Returns the message to send, and the directories that it names, each opened once. Descriptors that
+    /// the message names are put into `handed`.
+    pub(crate) fn fill(&self, handed: &mut Handed) -> Result<Filled> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone().into());
         }
@@ -51,11 +62,16 @@ impl<'a> Opts<'a> {
             copy.map_err(|source| Error::system("duplicate a descriptor", source))
         };
         let mut message = self.message.clone();
-        if let Some(images) = self.images.open()? {
-            message.images_dir_fd = handed.show(images);
+        let images = self.images.open()?;
+        if let Some(images) = &images {
+            message.images_dir_fd = handed.show(duplicate(images.as_fd())?);
         }
-        if let Some(work) = self.work.as_ref().map(Dir::open).transpose()?.flatten() {
-            message.work_dir_fd = Some(handed.show(work));
+        let work = match &self.work {
+            Some(work) => work.open()?,
+            None => images.as_ref().map(|images| duplicate(images.as_fd())).transpose()?,
+        };
+        if let (Some(work), Some(_)) = (&work, &self.work) {
+            message.work_dir_fd = Some(handed.show(duplicate(work.as_fd())?));
         }
         if let Some(socket) = self.pidfd_store {
             message.pidfd_store_sk = Some(handed.show(duplicate(socket)?));
@@ -68,7 +84,7 @@ impl<'a> Opts<'a> {
             let key = inherit.key().as_bytes().to_vec();
             message.inherit_fd.push(crate::rpc::InheritFd { key, fd: handed.place(fd) });
         }
-        Ok(message)
+        Ok(Filled { message, images, work })
     }
 
     /// Whether the tasks are there after a dump.

@@ -86,7 +86,7 @@ macro_rules! table {
                     let mut opts = Opts::new("/".into(), "x.log");
                     Opts::$method(&mut opts $(, $sample)*);
                     assert_eq!(opts.fault, None, "{}", stringify!($method));
-                    set.extend(field_numbers(&opts.fill(&mut Handed::default()).unwrap().encode_to_vec()));
+                    set.extend(field_numbers(&opts.fill(&mut Handed::default()).unwrap().message.encode_to_vec()));
                 })+
                 all.push((stringify!($method), vec![$($number),+], set));
             })*

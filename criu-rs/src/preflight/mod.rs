@@ -173,7 +173,7 @@ impl<'a> Look<'a> {
             left_out: 0,
         };
         // What CRIU would not even be told.
-        let filled = opts.fill(&mut Handed::default());
+        let filled = opts.fill(&mut Handed::default()).map(|filled| filled.message);
         let checked = filled.and_then(|message| criu.require(&message).map(|()| message));
         match checked {
             Ok(message) => look.opts.inherit_fd = message.inherit_fd,

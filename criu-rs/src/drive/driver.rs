@@ -1,4 +1,5 @@
-//! Drives one conversation with a criu: hooks, deadline, cancellation, the end of the process.
+//! Drives one conversation with a criu: does what its course orders, with real processes and the
+//! real clock.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,124 +7,90 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::signal::Signal;
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-
+use super::course::{Course, Fault, Order, Seen};
 use super::job::{Guard, Job};
-use super::stop::Stopping;
-use crate::diagnosis::{End, Failure, LogPlace, StopMethod, StopReason, Stopped, cause_of};
+use super::watch::Watch;
+use crate::diagnosis::{End, Failure, LogPlace, Stopped, cause_of};
 use crate::error::{Error, Misuse, Result};
 use crate::hooks::{Action, Call, Hooks};
 use crate::host::tree;
 use crate::options::RunLimits;
-use crate::rpc::{Conversation, CriuReqType, CriuResp, Step, Verdict};
+use crate::rpc::{CriuReqType, CriuResp, Verdict};
 use crate::sys::fd;
-use crate::transport::{Ending, Heard, Link, Next, Subject, Worker};
+use crate::transport::{Endable, Ending, Link, Subject, Worker};
 use crate::undo::Strays;
-use crate::value::{Cancel, Pid};
+use crate::value::{Cancel, Pid, printable};
 
 /// One operation under way.
 #[derive(Debug)]
 pub(crate) struct Driver {
     link: Link,
-    operation: &'static str,
-    subject: Subject,
-    /// Whether memory goes to a page server.
-    to_server: bool,
-    strays: Strays,
-    /// When the worker was started, in the kernel's ticks.
-    since: Option<u64>,
-    log: Option<LogPlace>,
-    worker_ends: bool,
-    /// Only the worker's end is waited for, not its reply before.
-    only_end: bool,
-    conversation: Conversation,
-    /// The request, until it is sent.
-    packet: Option<Vec<u8>>,
-    epoll: Epoll,
-    timer: TimerFd,
-    limits: RunLimits,
-    due: Option<Instant>,
-    stopping: Option<Stopping>,
+    watch: Watch,
+    course: Course,
+    facts: Facts,
+    cancel: Option<Cancel>,
     guard: Option<Box<dyn Guard>>,
-    /// Why an action was refused.
-    refusal: Option<Error>,
-    root: Option<(Pid, Option<OwnedFd>)>,
-    /// Tasks that were restored in spite of a refusal, killed.
-    killed: Vec<Pid>,
-    /// Tasks that are saved, and that criu is to kill now.
-    saved: Vec<(Pid, u64)>,
-    reply: Option<Box<CriuResp>>,
-    /// Since when the worker should be ending.
-    leaving: Option<Instant>,
-    over: bool,
+    tasks: Tasks,
 }
 
-/// What a successful operation leaves.
+/// What is known of an operation from its beginning.
+#[derive(Debug)]
+struct Facts {
+    operation: &'static str,
+    /// Memory goes to a page server.
+    to_server: bool,
+    log: Option<LogPlace>,
+    strays: Strays,
+    /// The time at which the worker of a restore was started, in the kernel's ticks.
+    since: Option<u64>,
+}
+
+/// The tasks that an operation has come to know.
+#[derive(Debug, Default)]
+struct Tasks {
+    /// The root of a restored tree, with a descriptor from the time when it was held.
+    root: Option<(Pid, Option<OwnedFd>)>,
+    /// Tasks that a service restored in spite of a refusal, killed.
+    killed: Vec<Pid>,
+    /// Tasks that are saved, and that criu is to kill now, with the times of their start.
+    saved: Vec<(Pid, u64)>,
+}
+
+/// The outcome of a successful operation.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) reply: Box<CriuResp>,
-    /// The root of a restored tree, with a descriptor from when it was still held.
+    /// The root of a restored tree, with a descriptor from the time when it was held.
     pub(crate) root: Option<(Pid, Option<OwnedFd>)>,
 }
 
 impl Driver {
     pub(crate) fn new(mut link: Link, job: Job, limits: RunLimits) -> Result<Self> {
         link.protect(job.subject);
-        let system = |what: &'static str| move |source: Errno| Error::system(what, source);
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
-        let epoll = epoll.map_err(system("make an epoll descriptor"))?;
-        let timer = TimerFd::new(
-            ClockId::CLOCK_MONOTONIC,
-            TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
-        )
-        .map_err(system("make a timer"))?;
-        let worker = link.worker.iter().flat_map(Worker::sources);
-        let cancel = limits.cancel.as_ref().map(AsFd::as_fd);
+        let mut course =
+            Course::new(&job.request, job.subject, job.worker_ends, &limits, Instant::now());
         // A worker that asks nothing sends its reply and ends: one waking instead of two. The reply
         // waits in the socket meanwhile.
         let asks = job.request.opts.as_ref().is_some_and(|opts| opts.notify_scripts());
         let is_seen = link.worker.as_ref().is_some_and(Worker::end_is_seen);
         let only_end = !asks && job.worker_ends && is_seen;
-        let socket = (!only_end).then(|| link.as_fd());
-        for source in socket.into_iter().chain([timer.as_fd()]).chain(worker).chain(cancel) {
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
-            epoll.add(source, event).map_err(system("watch a descriptor"))?;
+        if only_end {
+            course.wait_for_the_end_only();
         }
-        let (conversation, packet) = Conversation::new(&job.request);
-        let due = limits.deadline.map(|limit| Instant::now() + limit);
-        let driver = Self {
-            since: link.since().filter(|_| !job.strays.is_empty()),
-            link,
+        let socket = (!only_end).then(|| link.as_fd());
+        let worker = link.worker.iter().flat_map(Worker::sources);
+        let cancel = limits.cancel.as_ref().map(AsFd::as_fd);
+        let watch = Watch::new(socket.into_iter().chain(worker).chain(cancel))?;
+        watch.wake_at(course.due())?;
+        let facts = Facts {
             operation: job.operation,
-            subject: job.subject,
             to_server: job.request.opts.as_ref().is_some_and(|opts| opts.ps.is_some()),
-            strays: job.strays,
             log: job.log,
-            worker_ends: job.worker_ends,
-            only_end,
-            conversation,
-            packet: Some(packet),
-            epoll,
-            timer,
-            limits,
-            due,
-            stopping: None,
-            guard: job.guard,
-            refusal: None,
-            root: None,
-            killed: Vec::new(),
-            saved: Vec::new(),
-            reply: None,
-            leaving: None,
-            over: false,
+            since: link.since().filter(|_| !job.strays.is_empty()),
+            strays: job.strays,
         };
-        driver.wake_at(driver.due)?;
-        Ok(driver)
+        let (guard, cancel) = (job.guard, limits.cancel);
+        Ok(Self { link, watch, course, facts, cancel, guard, tasks: Tasks::default() })
     }
 
     pub(crate) fn pid(&self) -> Option<Pid> {
@@ -133,29 +100,20 @@ impl Driver {
     /// Does everything that can be done without waiting. `None`: call again when the descriptor is
     /// readable.
     pub(crate) fn advance(&mut self, hooks: &mut dyn Hooks) -> Result<Option<Finished>> {
-        if self.over {
+        if self.course.is_over() {
             return Err(Misuse::SessionOver.into());
         }
         let result = self.step(hooks).or_else(|error| self.complete().ok_or(error).map(Some));
-        self.over = !matches!(result, Ok(None));
-        if let (Err(_), Some(since)) = (&result, self.since) {
-            let ended = self.link.worker.as_mut().and_then(Worker::try_wait);
-            if self.link.worker.is_none() || ended.is_some() {
-                let root = match self.subject {
-                    Subject::Restored { root, .. } => root,
-                    _ => None,
-                };
-                // One that ends by itself takes what it has made away.
-                match ended.is_some_and(|status| status.signal().is_some()) {
-                    true => self.strays.end(since, root),
-                    false => self.strays.bury(since),
-                }
-            }
+        if !matches!(result, Ok(None)) {
+            self.course.end();
+        }
+        if result.is_err() {
+            self.bury_strays();
         }
         result
     }
 
-    /// Goes on to the end; the connection is for what else there is to say on it.
+    /// Goes on to the end. Returns the outcome and the connection, for further requests.
     pub(crate) fn finish(mut self, hooks: &mut dyn Hooks) -> Result<(Finished, Link)> {
         loop {
             if let Some(finished) = self.advance(hooks)? {
@@ -167,22 +125,191 @@ impl Driver {
 
     /// Waits until there is something to do.
     pub(crate) fn wait(&self) -> Result<()> {
-        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(source) => Err(Error::system("wait for criu", source)),
+        self.watch.wait()
+    }
+
+    /// Returns whether the tasks are saved and being killed. From now on that may not take long.
+    pub(crate) fn hurry_if_saved(&mut self) -> bool {
+        if self.tasks.saved.is_empty() {
+            return false;
+        }
+        self.forget_cancel();
+        self.course.hurry(Instant::now());
+        true
+    }
+
+    /// Returns the connection, for further requests.
+    pub(crate) fn into_link(self) -> Link {
+        self.link
+    }
+
+    /// Carries out orders, until one is to wait.
+    fn step(&mut self, hooks: &mut dyn Hooks) -> Result<Option<Finished>> {
+        loop {
+            // Looked at before a packet is, so that no packet a worker has left behind is missed.
+            let seen = self.look();
+            self.notice_stop(seen);
+            let (worker, hang_up) = self.link.parts();
+            let mut order = self.course.next(seen, worker, hang_up);
+            if let Order::Receive = order {
+                let heard = self.link.receive()?;
+                let (worker, hang_up) = self.link.parts();
+                order = self.course.hear(heard, seen, worker, hang_up);
+            }
+            match order {
+                Order::Send(packet) => self.send(&packet)?,
+                Order::Ask(call) => self.ask(call, hooks),
+                Order::Again | Order::Receive => self.take_note(),
+                Order::Wait(at) => {
+                    self.watch.wake_at(at)?;
+                    return Ok(None);
+                }
+                Order::Kill(at) => {
+                    if let Some(worker) = &mut self.link.worker {
+                        worker.kill();
+                    }
+                    self.watch.wake_at(Some(at))?;
+                    return Ok(None);
+                }
+                Order::Finish(reply) => {
+                    self.link.protect(Subject::None);
+                    return Ok(Some(Finished { reply, root: self.tasks.root.take() }));
+                }
+                Order::Fail(fault) => return Err(self.fault(fault)),
+            }
         }
     }
 
-    /// Where the tasks are saved and criu has gone before all were killed: what remains to be done. Nothing where it had not begun,
-    /// and they run on.
+    /// Looks at criu and at the cancel.
+    fn look(&mut self) -> Seen {
+        if let Some(worker) = &mut self.link.worker {
+            if let Some(printed) = worker.listen() {
+                self.watch.forget(&printed);
+            }
+        }
+        // A worker that has ended may have left word that helpers are to stay: a page server that has
+        // started is one until it has a session of its own. So it is not reaped yet.
+        let worker = self.link.worker.as_ref().map(Worker::has_ended);
+        let is_cancelled = self.cancel.as_ref().is_some_and(Cancel::is_cancelled);
+        Seen { now: Instant::now(), worker, is_cancelled }
+    }
+
+    fn notice_stop(&mut self, seen: Seen) {
+        if self.course.notice(seen) {
+            self.forget_cancel();
+        }
+    }
+
+    /// A cancel that has come stays readable, and would wake us again and again.
+    fn forget_cancel(&self) {
+        if let Some(cancel) = &self.cancel {
+            self.watch.forget(cancel);
+        }
+    }
+
+    fn send(&mut self, packet: &[u8]) -> Result<()> {
+        if let Some(connections) = self.link.worker.as_ref().and_then(|w| w.connections.as_ref()) {
+            connections.expect();
+        }
+        match self.link.send(packet) {
+            Ok(()) => Ok(()),
+            // A criu that has gone may have left word why.
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(Error::system("send the request to criu", error)),
+        }
+    }
+
+    /// Takes note of a reply, or of a connection that was closed.
+    fn take_note(&mut self) {
+        match self.course.reply() {
+            Some(reply) => {
+                if !reply.success {
+                    // CRIU has let the tasks go.
+                    self.tasks.saved.clear();
+                }
+                if let Some(worker) = &mut self.link.worker {
+                    worker.helpers_stay = reply.success;
+                }
+            }
+            None => self.watch.forget(&self.link),
+        }
+    }
+
+    /// Answers an action, by the caller's hook or by a refusal if the operation is to stop.
+    fn ask(&mut self, call: Call, hooks: &mut dyn Hooks) {
+        let is_last = call.action == Action::PostDump;
+        let verdict = self.verdict(call, hooks);
+        let is_saved = is_last && matches!(verdict, Verdict::GoOn);
+        let saved = if is_saved { self.tasks_to_end() } else { Vec::new() };
+        let answer = self.course.answer(&verdict);
+        if self.link.send(&answer).is_ok() && !saved.is_empty() {
+            self.tasks.saved = saved;
+            self.link.protect(Subject::Saved);
+        }
+    }
+
+    fn verdict(&mut self, call: Call, hooks: &mut dyn Hooks) -> Verdict {
+        let action = call.action;
+        if let (Some(root), Subject::Restored { root: known, .. }) =
+            (call.root, &mut self.course.subject)
+        {
+            *known = Some(root);
+            self.link.protect(self.course.subject);
+            if action == Action::PostRestore && self.link.numbers_processes_as_here() {
+                // The root is held until this is answered: nobody else can have its id.
+                self.tasks.root = Some((root, fd::open(root.nix()).ok()));
+            }
+        }
+        if self.course.is_stopping() {
+            return Verdict::Refuse;
+        }
+        if !self.course.has_refused() {
+            let root = self.tasks.root.as_ref().map(|(root, _)| *root);
+            let checked = self.guard.as_mut().map_or(Ok(()), |guard| guard.check(action, root));
+            let hooked = |source| Error::Hook { action, source };
+            match checked.and_then(|()| call.answer(hooks).map_err(hooked)) {
+                Ok(externals) if externals.is_empty() => return Verdict::GoOn,
+                Ok(externals) => return Verdict::GoOnWith(externals),
+                Err(refusal) => self.course.refuse(refusal),
+            }
+        }
+        // CRIU goes on after a refusal here, and would let the tasks run. At network-unlock it must
+        // go on, to take its rules away; pre-resume comes next.
+        if matches!(action, Action::PreResume | Action::PostResume) {
+            match &mut self.link.worker {
+                Some(worker) => Ending::default().finish(worker),
+                // Reaped only after CRIU has let go of them.
+                None => self.tasks.killed = self.kill_restored(),
+            }
+        }
+        Verdict::Refuse
+    }
+
+    /// Returns the tasks that criu will kill when it is told to go on, because their images are
+    /// complete. A worker that has gone kills no task, and a service in another pid namespace numbers
+    /// them otherwise.
+    fn tasks_to_end(&mut self) -> Vec<(Pid, u64)> {
+        let is_there = match &self.link.worker {
+            Some(worker) => !worker.has_ended(),
+            None => self.link.numbers_processes_as_here(),
+        };
+        let (Subject::Tasks { root, end: true }, true) = (self.course.subject, is_there) else {
+            return Vec::new();
+        };
+        let tasks = tree::descendants(root).into_iter();
+        let tasks = tasks.filter_map(|pid| Some((pid, tree::started_at(pid)?)));
+        tasks.filter(|(pid, since)| tree::is_alive(*pid, *since)).collect()
+    }
+
+    /// Completes a dump whose tasks are saved, if criu has gone before all were killed. Returns `None`
+    /// if criu had not begun to kill them: they run on.
     fn complete(&mut self) -> Option<Finished> {
-        let saved = std::mem::take(&mut self.saved);
+        let saved = std::mem::take(&mut self.tasks.saved);
         let (root, since) = *saved.first()?;
         if let Some(worker) = &mut self.link.worker {
             Ending::default().finish(worker);
         }
-        // CRIU begins with it.
+        // CRIU begins with the root.
         if tree::lives_on(root, since) {
             return None;
         }
@@ -198,303 +325,80 @@ impl Driver {
         Some(Finished { reply: Box::new(reply), root: None })
     }
 
-    /// Whether the tasks are saved and being killed; from now on that may not take long.
-    pub(crate) fn hurry_if_saved(&mut self) -> bool {
-        if self.saved.is_empty() {
-            return false;
+    /// Ends what a failed restore has left, once its worker has gone.
+    fn bury_strays(&mut self) {
+        let Some(since) = self.facts.since else { return };
+        let ended = self.link.worker.as_mut().and_then(Worker::try_wait);
+        if self.link.worker.is_some() && ended.is_none() {
+            return;
         }
-        self.forget_cancel();
-        self.stopping = Some(Stopping::new(StopReason::Cancelled, Duration::ZERO));
-        true
-    }
-
-    /// A cancel that has come stays readable, and would wake us again and again.
-    fn forget_cancel(&self) {
-        if let Some(cancel) = &self.limits.cancel {
-            let _ = self.epoll.delete(cancel);
-        }
-    }
-
-    fn step(&mut self, hooks: &mut dyn Hooks) -> Result<Option<Finished>> {
-        self.notice_stop();
-        if let Some(packet) = self.packet.take() {
-            if let Some(stopping) = &self.stopping {
-                return Err(self.stopped(stopping.why, StopMethod::NotStarted));
-            }
-            if let Some(connections) =
-                self.link.worker.as_ref().and_then(|w| w.connections.as_ref())
-            {
-                connections.expect();
-            }
-            match self.link.send(&packet) {
-                Ok(()) => {}
-                // A criu that has gone may have left word why.
-                Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(Error::system("send the request to criu", error)),
-            }
-        }
-        loop {
-            let mut ended = false;
-            if let Some(worker) = &mut self.link.worker {
-                if let Some(printed) = worker.listen() {
-                    let _ = self.epoll.delete(&printed);
-                }
-                // Before looking for a packet, so that none it has left behind is missed. It may say that helpers are
-                // to stay: a page server that has started is one until it has a session of its own.
-                ended = worker.has_ended();
-            }
-            if self.reply.is_some() {
-                return self.settle(ended);
-            }
-            if self.leaving.is_some() {
-                return if ended { Err(self.died()) } else { self.linger() };
-            }
-            match self.link.receive()? {
-                Heard::Packet(packet) => {
-                    match self.conversation.receive(&packet.bytes, packet.fds)? {
-                        Step::Hook(call) => {
-                            let is_last = call.action == Action::PostDump;
-                            let verdict = self.ask(call, hooks);
-                            let is_saved = is_last && matches!(verdict, Verdict::GoOn);
-                            let saved = if is_saved { self.tasks_to_end() } else { Vec::new() };
-                            let answer = self.conversation.answer(&verdict);
-                            if self.link.send(&answer).is_ok() && !saved.is_empty() {
-                                self.saved = saved;
-                                self.link.protect(Subject::Saved);
-                            }
-                            self.notice_stop();
-                        }
-                        Step::Done(reply) => {
-                            if !reply.success {
-                                // Then it has let them go.
-                                self.saved.clear();
-                            }
-                            if let Some(worker) = &mut self.link.worker {
-                                worker.helpers_stay = reply.success;
-                            }
-                            self.reply = Some(reply);
-                        }
-                    }
-                }
-                Heard::Nothing if ended => return Err(self.died()),
-                Heard::Nothing => return self.linger(),
-                Heard::Closed => {
-                    let _ = self.epoll.delete(&self.link);
-                    if self.link.worker.is_none() {
-                        return Err(self.died());
-                    }
-                    self.leaving = Some(Instant::now());
-                }
-            }
-        }
-    }
-
-    /// Nothing has come: see to stopping, and set the clock.
-    fn linger(&mut self) -> Result<Option<Finished>> {
-        let mut wake = self.due;
-        if let Some(stopping) = &mut self.stopping {
-            match stopping.advance(&mut self.link) {
-                Next::Wait(until) => wake = Some(until),
-                Next::Over(how) => {
-                    let why = stopping.why;
-                    return Err(self.stopped(why, how));
-                }
-            }
-        } else if let Some(since) = self.leaving {
-            wake = Some(self.see_out(since));
-        } else if self.only_end {
-            // It may not end as it should.
-            let patrol = Instant::now() + PATROL;
-            wake = Some(wake.map_or(patrol, |wake| wake.min(patrol)));
-        }
-        self.wake_at(wake)?;
-        Ok(None)
-    }
-
-    /// The reply is there: see the worker out.
-    fn settle(&mut self, ended: bool) -> Result<Option<Finished>> {
-        if self.worker_ends && !ended && self.link.worker.is_some() {
-            let since = *self.leaving.get_or_insert_with(Instant::now);
-            let wake = self.see_out(since);
-            self.wake_at(Some(wake))?;
-            return Ok(None);
-        }
-        let Some(reply) = self.reply.take() else {
-            return Ok(None);
+        let root = match self.course.subject {
+            Subject::Restored { root, .. } => root,
+            _ => None,
         };
-        if let Some(refusal) = self.refusal.take() {
-            self.end_restored();
-            return Err(refusal);
+        // A worker that ends by itself takes what it has made away.
+        if ended.is_some_and(|status| status.signal().is_some()) {
+            self.facts.strays.end(since, root);
+        } else {
+            self.facts.strays.bury(since);
         }
-        let kind = CriuReqType::try_from(reply.r#type).unwrap_or(CriuReqType::Empty);
-        if reply.success && kind != CriuReqType::Empty {
-            self.link.protect(Subject::None);
-            return Ok(Some(Finished { reply, root: self.root.take() }));
-        }
-        if let Some(stopping) = &self.stopping {
-            return Err(self.stopped(stopping.why, StopMethod::Refused));
-        }
-        let end = if kind == CriuReqType::Empty { End::NotUnderstood } else { End::Refused };
-        Err(self.failed(end, Some(&reply)))
     }
 
     /// Kills what a service has restored in spite of a refusal.
     fn end_restored(&mut self) {
         let killed = self.kill_restored();
-        tree::reap(&self.killed);
+        tree::reap(&self.tasks.killed);
         tree::reap(&killed);
     }
 
     fn kill_restored(&self) -> Vec<Pid> {
-        match (&self.link.worker, &self.root) {
+        match (&self.link.worker, &self.tasks.root) {
             (None, Some((root, _))) => tree::kill_all(&[*root]),
             _ => Vec::new(),
         }
     }
 
-    /// Gives a worker that should be ending its time; returns when to look again.
-    fn see_out(&self, since: Instant) -> Instant {
-        let now = Instant::now();
-        if let Some(worker) = &self.link.worker {
-            if now > since + EXIT_TIME {
-                worker.signal_group(Signal::SIGKILL);
+    fn fault(&mut self, fault: Fault) -> Error {
+        match fault {
+            Fault::Stopped(why, how) => {
+                Stopped { operation: self.facts.operation, why, how }.into()
             }
-        }
-        // Without a pidfd nothing becomes readable when it ends.
-        now + Duration::from_millis(20)
-    }
-
-    /// Answers an action: by the caller's hook, or by refusing where the operation is to stop.
-    fn ask(&mut self, call: Call, hooks: &mut dyn Hooks) -> Verdict {
-        let action = call.action;
-        if let (Some(root), Subject::Restored { root: known, .. }) = (call.root, &mut self.subject)
-        {
-            *known = Some(root);
-            self.link.protect(self.subject);
-            if action == Action::PostRestore && self.link.numbers_processes_as_here() {
-                // The root is held until this is answered: nobody else can have its id.
-                self.root = Some((root, fd::open(root.nix()).ok()));
+            Fault::Refused { refusal, has_replied } => {
+                if has_replied {
+                    self.end_restored();
+                }
+                refusal
             }
-        }
-        if self.stopping.is_some() {
-            return Verdict::Refuse;
-        }
-        if self.refusal.is_none() {
-            let root = self.root.as_ref().map(|(root, _)| *root);
-            let checked = self.guard.as_mut().map_or(Ok(()), |guard| guard.check(action, root));
-            let hooked = |source| Error::Hook { action, source };
-            match checked.and_then(|()| call.answer(hooks).map_err(hooked)) {
-                Ok(externals) if externals.is_empty() => return Verdict::GoOn,
-                Ok(externals) => return Verdict::GoOnWith(externals),
-                Err(refusal) => self.refusal = Some(refusal),
-            }
-        }
-        // CRIU goes on after a refusal here, and would let the tasks run. At network-unlock it must
-        // go on, to take its rules away; pre-resume comes next.
-        if matches!(action, Action::PreResume | Action::PostResume) {
-            match &mut self.link.worker {
-                Some(worker) => Ending::default().finish(worker),
-                // Not reaped before CRIU has let go of them.
-                None => self.killed = self.kill_restored(),
-            }
-        }
-        Verdict::Refuse
-    }
-
-    /// The tasks that criu will kill when it is told to go on, for their images are complete. A worker that has gone will
-    /// not, and of a service in another pid namespace nothing can be told.
-    fn tasks_to_end(&mut self) -> Vec<(Pid, u64)> {
-        let is_there = match &mut self.link.worker {
-            Some(worker) => !worker.has_ended(),
-            None => self.link.numbers_processes_as_here(),
-        };
-        let (Subject::Tasks { root, end: true }, true) = (self.subject, is_there) else {
-            return Vec::new();
-        };
-        let tasks = tree::descendants(root).into_iter();
-        let tasks = tasks.filter_map(|pid| Some((pid, tree::started_at(pid)?)));
-        tasks.filter(|(pid, since)| tree::is_alive(*pid, *since)).collect()
-    }
-
-    fn notice_stop(&mut self) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let why = if self.limits.cancel.as_ref().is_some_and(Cancel::is_cancelled) {
-            StopReason::Cancelled
-        } else if self.due.is_some_and(|due| Instant::now() >= due) {
-            StopReason::Deadline(self.limits.deadline.unwrap_or_default())
-        } else {
-            return;
-        };
-        self.forget_cancel();
-        let grace = match self.subject {
-            Subject::None => Duration::ZERO,
-            _ => self.limits.grace,
-        };
-        self.stopping = Some(Stopping::new(why, grace));
-    }
-
-    fn wake_at(&self, at: Option<Instant>) -> Result<()> {
-        let set = match at {
-            None => self.timer.unset(),
-            Some(at) => {
-                // Zero would switch it off.
-                let left =
-                    at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
-                let expiration = Expiration::OneShot(TimeSpec::from_duration(left));
-                self.timer.set(expiration, TimerSetTimeFlags::empty())
-            }
-        };
-        set.map_err(|source| Error::system("set a timer", source))
-    }
-
-    /// The connection, for what else there is to say on it.
-    pub(crate) fn into_link(self) -> Link {
-        self.link
-    }
-
-    fn stopped(&self, why: StopReason, how: StopMethod) -> Error {
-        Stopped { operation: self.operation, why, how }.into()
-    }
-
-    fn died(&mut self) -> Error {
-        if let Some(stopping) = &self.stopping {
-            let how = stopping.method(&self.link);
-            return self.stopped(stopping.why, how);
-        }
-        match self.refusal.take() {
-            Some(refusal) => refusal,
-            None => self.failed(End::Died, None),
+            Fault::Failed(end, reply) => self.failed(end, reply.as_deref()),
+            Fault::Broken(error) => error,
         }
     }
 
     fn failed(&mut self, end: End, reply: Option<&CriuResp>) -> Error {
-        let text = |bytes: &[u8]| crate::value::printable(bytes);
         let exit: Option<ExitStatus> = self.link.worker.as_mut().and_then(Worker::try_wait);
         let mut failure = Failure {
-            operation: self.operation,
+            operation: self.facts.operation,
             end,
             errno: reply.and_then(|reply| reply.cr_errno),
-            message: reply.and_then(|reply| reply.cr_errmsg.as_deref()).map(text),
+            message: reply.and_then(|reply| reply.cr_errmsg.as_deref()).map(printable),
             exit,
             output: self.link.worker.as_mut().map(Worker::said).unwrap_or_default(),
-            log: self.log.as_ref().map_or(Ok(None), LogPlace::excerpt),
+            log: self.facts.log.as_ref().map_or(Ok(None), LogPlace::excerpt),
             cause: None,
             root: reply.and_then(|reply| Pid::new(reply.restore.as_ref()?.pid)),
         };
-        let target = match self.subject {
+        let target = match self.course.subject {
             Subject::Tasks { root, .. } => Some(root),
             _ => None,
         };
-        failure.cause = cause_of(&failure, target, self.to_server);
+        failure.cause = cause_of(&failure, target, self.facts.to_server);
         Error::Failed(Box::new(failure))
     }
 }
 
 impl AsFd for Driver {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.0.as_fd()
+        self.watch.as_fd()
     }
 }
 
@@ -502,11 +406,5 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// How long is waited for tasks to die.
+/// The time that is waited for tasks to die.
 const DEATH_TIME: Duration = Duration::from_secs(1);
-
-/// How long a worker may take to end after its reply, or after it has closed the connection.
-const EXIT_TIME: Duration = Duration::from_secs(5);
-
-/// How often to look for a reply that nothing announces.
-const PATROL: Duration = Duration::from_secs(1);

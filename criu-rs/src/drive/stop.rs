@@ -1,49 +1,53 @@
-//! Ending an operation before its time.
+//! An operation that is stopped before its time.
 
 use std::time::{Duration, Instant};
 
 use crate::diagnosis::{StopMethod, StopReason};
-use crate::transport::{Ending, Link, Next};
+use crate::transport::{Endable, Ending, Next};
 
-/// An operation that is being stopped.
+/// The stopping of an operation: CRIU is refused at its next action; without one in time, its worker
+/// is ended.
 #[derive(Debug)]
-pub(crate) struct Stopping {
-    pub(crate) why: StopReason,
-    /// Until when an action is waited for, at which CRIU can be refused.
+pub(super) struct Stopping {
+    pub(super) why: StopReason,
+    /// The time until which an action is waited for.
     until: Instant,
     ending: Ending,
 }
 
 impl Stopping {
-    pub(crate) fn new(why: StopReason, grace: Duration) -> Self {
-        Self { why, until: Instant::now() + grace, ending: Ending::default() }
+    pub(super) fn new(why: StopReason, until: Instant) -> Self {
+        Self { why, until, ending: Ending::default() }
     }
 
-    /// Does what is due.
-    pub(crate) fn advance(&mut self, link: &mut Link) -> Next {
-        let now = Instant::now();
+    /// Takes the next step. Without a worker of ours, `hang_up` tells the service that nothing more
+    /// will come.
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        worker: Option<&mut impl Endable>,
+        hang_up: impl FnOnce(),
+    ) -> Next {
         if now < self.until {
             return Next::Wait(self.until);
         }
-        match &mut link.worker {
-            Some(worker) => self.ending.advance(worker),
-            None => {
-                link.hang_up();
-                let limit = self.until + HANG_UP_TIME;
-                if now < limit { Next::Wait(limit) } else { Next::Over(StopMethod::Disconnected) }
-            }
+        if let Some(worker) = worker {
+            return self.ending.advance(now, worker);
         }
+        hang_up();
+        let limit = self.until + HANG_UP_TIME;
+        if now < limit { Next::Wait(limit) } else { Next::Over(StopMethod::Disconnected) }
     }
 
-    /// How it has been stopped, CRIU having gone.
-    pub(crate) fn method(&self, link: &Link) -> StopMethod {
-        match (self.ending.method(), &link.worker) {
-            (Some(how), _) => how,
-            (None, Some(_)) => StopMethod::Refused,
-            (None, None) => StopMethod::Disconnected,
+    /// Returns how the operation was stopped, now that CRIU has gone.
+    pub(super) fn method(&self, has_worker: bool) -> StopMethod {
+        match self.ending.method() {
+            Some(how) => how,
+            None if has_worker => StopMethod::Refused,
+            None => StopMethod::Disconnected,
         }
     }
 }
 
-/// How long a service may take to notice that it has been left.
+/// The time that a service may take to notice that it has been left.
 const HANG_UP_TIME: Duration = Duration::from_secs(5);

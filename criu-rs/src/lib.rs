@@ -151,3 +151,13 @@ pub use security::{LsmProfile, MountContext};
 pub use session::Session;
 pub use tls::Tls;
 pub use version::{Build, Version};
+
+/// The programs in the READMEs, which have to compile.
+#[cfg(doctest)]
+mod readme {
+    #[doc = include_str!("../README.md")]
+    mod package {}
+
+    #[doc = include_str!("../../README.md")]
+    mod workspace {}
+}

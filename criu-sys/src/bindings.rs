@@ -24,11 +24,11 @@ pub const CRIU_LOG_DEBUG: c_int = 4;
 /// The ways in which libcriu reaches a CRIU. The header has this type, but no function takes
 /// it.
 pub type criu_service_comm = c_uint;
-/// By the address of a service: [`criu_set_service_address`].
+/// Connects to the address of a service: [`criu_set_service_address`].
 pub const CRIU_COMM_SK: criu_service_comm = 0;
-/// By a connected socket: [`criu_set_service_fd`].
+/// Uses a connected socket: [`criu_set_service_fd`].
 pub const CRIU_COMM_FD: criu_service_comm = 1;
-/// By starting a program: [`criu_set_service_binary`].
+/// Starts a program: [`criu_set_service_binary`].
 pub const CRIU_COMM_BIN: criu_service_comm = 2;
 
 /// The treatment of cgroups. See [`criu_set_manage_cgroups_mode`].

@@ -73,7 +73,7 @@ fn a_folder_without_libcriu_is_named() {
 
 #[test]
 fn pkg_config_finds_libcriu() {
-    // The .pc files name the folders of an installed package.
+    // The files name the folders of an installed package.
     let dir = scratch("pkg-config");
     let usr = suite("trixie").join("usr");
     for name in ["criu", "libprotobuf-c"] {
@@ -152,8 +152,8 @@ fn dumps(library: &'static str, linked: Linked, of: &str) {
 fn sleeper() -> Child {
     use nix::libc::{CLOSE_RANGE_CLOEXEC, c_int, c_uint, close_range};
     let flags = c_int::try_from(CLOSE_RANGE_CLOEXEC).unwrap();
-    // SAFETY: the call only marks descriptors, which close when another program is executed. The
-    // shell's files are open without that mark.
+    // SAFETY: it closes nothing here, but when another program is executed; the shell's files are
+    // open without that mark.
     let marked = unsafe { close_range(3, c_uint::MAX, flags) };
     assert_eq!(marked, 0);
     let mut command = Command::new("setsid");
@@ -163,7 +163,7 @@ fn sleeper() -> Child {
     let comm = format!("/proc/{}/comm", child.id());
     let limit = Instant::now() + Duration::from_secs(5);
     while fs::read_to_string(&comm).unwrap() != "sleep\n" {
-        assert!(Instant::now() < limit, "found no running process after 5 s");
+        assert!(Instant::now() < limit, "the process does not start");
         std::thread::sleep(Duration::from_millis(2));
     }
     child

@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     fs::create_dir_all(&directory)?;
     // Memory that no one has ever touched is slower than any that has been: the host has to find it.
     touch(12 << 30)?;
-    println!("| CRIU | process | how | frozen, ms, median (least..most) | beside the first |");
+    println!("| CRIU | process | dump | frozen, ms, median (least..most) | of the first |");
     println!("| --- | --- | --- | --- | --- |");
     for (version, program) in crius()? {
         let held = Held::start(mib, &directory)?;

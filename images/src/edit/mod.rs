@@ -55,7 +55,8 @@ pub enum Edit {
         /// New path, from the hierarchy's root.
         to: Vec<u8>,
     },
-    /// Changes the SELinux or AppArmor label of threads, of their new sockets, and of sockets.
+    /// Changes the SELinux or AppArmor label of threads, of sockets that they will create, and of
+    /// existing sockets.
     Label {
         /// Label to change; `None` changes every label.
         from: Option<Vec<u8>>,

@@ -49,8 +49,8 @@ impl Patch {
     /// Sets the values of a field, in place of all its old ones. No values remove the field.
     ///
     /// # Panics
-    /// Panics if the message does not have the field, or if the field cannot have so many values. A
-    /// caller knows both when the program is written.
+    /// Panics if the message does not have the field, or if the field cannot have this number of
+    /// values. A caller knows both when the program is written.
     pub fn set(&mut self, field: &str, values: impl IntoIterator<Item = Value>) {
         let found = self.message.fields.iter().find(|known| known.name == field);
         let Some(field) = found else {

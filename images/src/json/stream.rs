@@ -315,7 +315,7 @@ impl<'n, R: Read + Seek> Pieces<'n, R> {
     /// Reads the next `len` bytes, and puts them in place of the content of `buffer`.
     fn take(&mut self, buffer: &mut Vec<u8>, len: u64) -> Result<()> {
         self.need(self.at, len)?;
-        // The file has so many bytes.
+        // `need` has checked that the file has these bytes.
         buffer.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
         self.file.read_exact(buffer).map_err(|error| Error::new(self.name, error))?;
         self.at += len;

@@ -42,7 +42,7 @@ impl Blocks {
         let size = end - start;
         let sizes = &blocks.block_sizes;
         if sizes.len() as u64 != run.pages.div_ceil(per_block) {
-            return Err(wrong("block_sizes", sizes.len() as u64, "as many as the pages take"));
+            return Err(wrong("block_sizes", sizes.len() as u64, "one size for each block"));
         }
         let mut ends = Vec::with_capacity(sizes.len());
         let mut at = 0u64;

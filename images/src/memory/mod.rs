@@ -256,7 +256,7 @@ fn check_order(vmas: &[VmaEntry], page_size: PageSize) -> Result<(), ErrorKind> 
     for vma in vmas {
         let wrong = |found, want| Err(ErrorKind::Value { found, want });
         if vma.start < free {
-            return wrong(vma.start, "a mapping above the one before");
+            return wrong(vma.start, "a mapping above the last one");
         }
         if vma.end <= vma.start {
             return wrong(vma.end, "a mapping's end above its start");

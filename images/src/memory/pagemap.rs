@@ -53,7 +53,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Returns the first address, and the address after the last byte, for pages of so many bytes.
+    /// Returns the first address, and the address after the last byte, for pages of `page_size`
+    /// bytes.
     pub(crate) fn range(&self, page_size: u64) -> (u64, u64) {
         // A walk yields no run that passes the end of the address space.
         let bytes = self.pages.saturating_mul(page_size);
@@ -284,14 +285,14 @@ fn check_run(run: &Run, free: u64, page_size: u64) -> Result<u64, Fault> {
         return Err(wrong(VADDR, run.start, "a multiple of the page size"));
     }
     if run.start < free {
-        return Err(wrong(VADDR, run.start, "the end of the run before, or more"));
+        return Err(wrong(VADDR, run.start, "at least the end of the run before"));
     }
     if run.pages == 0 {
         return Err(wrong(NR_PAGES, 0, "at least one page"));
     }
     let stored = PageFlags::PARENT | PageFlags::PRESENT;
     if run.flags.contains(stored) || !run.flags.intersects(stored | PageFlags::LAZY) {
-        let want = "parent 1, present 4 or lazy 2, and not both of the first";
+        let want = "parent 1, present 4 or lazy 2, but not both 1 and 4";
         return Err(wrong(FLAGS, run.flags.bits().into(), want));
     }
     let end = run.pages.checked_mul(page_size).and_then(|bytes| run.start.checked_add(bytes));

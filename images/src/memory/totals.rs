@@ -58,7 +58,7 @@ impl Totals {
         self.present + self.parent + self.lazy
     }
 
-    /// Adds amounts up to the largest number. Images may claim any number.
+    /// Adds other amounts. A sum stays at the largest number, because images may claim any number.
     pub(crate) fn add(&mut self, other: &Self) {
         self.vmas = self.vmas.saturating_add(other.vmas);
         self.mapped = self.mapped.saturating_add(other.mapped);

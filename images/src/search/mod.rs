@@ -74,8 +74,8 @@ impl Search {
         self
     }
 
-    /// Adds so many bytes before and after to each match, at most [`MAX_MATCH`]. Fewer if memory
-    /// ends.
+    /// Adds up to `bytes` bytes before and after to each match, at most [`MAX_MATCH`]. Fewer at an
+    /// end of memory.
     pub fn context(mut self, bytes: usize) -> Self {
         self.context = bytes.min(MAX_MATCH);
         self

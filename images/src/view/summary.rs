@@ -211,7 +211,7 @@ fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need
     if outside > 0 {
         need(
             "--ext-unix-sk",
-            format!("{} with the other end outside", count(outside, "unix socket")),
+            format!("{} with the other end outside the tree", count(outside, "unix socket")),
         );
     }
     let locks = checkpoint.locks()?.len();
@@ -220,27 +220,27 @@ fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need
     }
     let root = checkpoint.root();
     if root.sid() != root.pid() && checkpoint.task(root.sid()).is_none() {
-        need("--shell-job", format!("session {} is outside", root.sid()));
+        need("--shell-job", format!("session {} is outside the tree", root.sid()));
     }
     for file in &files {
         if let File::Regular(reg) = file.file() {
             if reg.ext() {
                 let option = format!("--inherit-fd 'fd[FD]:{}'", Text(&reg.name));
-                need(&option, "an open file from outside".to_owned());
+                need(&option, "an open file from outside the tree".to_owned());
             }
         }
     }
     set.for_each(kind::TTY_INFO, 0, |tty: TtyInfoEntry| {
         if tty.r#type() == TtyType::ExtTty {
             let option = format!("--inherit-fd 'fd[FD]:tty[{:x}:{:x}]'", tty.rdev, tty.dev());
-            need(&option, "a terminal from outside".to_owned());
+            need(&option, "a terminal from outside the tree".to_owned());
         }
         Ok(())
     })?;
     for row in &namespaces.namespaces {
         if let Some(key) = &row.external {
             let option = format!("--inherit-fd 'fd[FD]:{key}'");
-            need(&option, format!("{} namespace {} from outside", row.kind, row.id));
+            need(&option, format!("{} namespace {} from outside the tree", row.kind, row.id));
         }
     }
     for saved in checkpoint.namespaces()? {

@@ -1,4 +1,4 @@
-//! That every image can be read to its end, and that the ids in what belongs to files lead somewhere.
+//! Checks that every image can be read to its end, and that ids which files use lead somewhere.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::proto::{PipeDataEntry, RemapFilePathEntry, RemapType, SkPacketEntry};
 use crate::schema::Message;
 use crate::set::ImageSet;
 
-/// Every image but pagemaps, entry by entry, with what follows each.
+/// Reads every image except raw ones and pagemaps, with the payload of each entry.
 pub(super) fn check_images(set: &ImageSet, findings: &mut Findings) {
     let Some(mut names) = findings.take(set.names()) else {
         return;
@@ -22,7 +22,7 @@ pub(super) fn check_images(set: &ImageSet, findings: &mut Findings) {
         let Some((kind, _)) = Kind::of_file(name) else {
             continue;
         };
-        // Raw images have no entries; pagemaps get a closer look.
+        // Raw images have no entries; `pages` looks at pagemaps.
         if !matches!(kind.entries, Entries::Raw | Entries::Pagemap) {
             findings.take(read(set, name, kind));
         }
@@ -47,7 +47,7 @@ fn read(set: &ImageSet, name: &str, kind: &'static Kind) -> Result<()> {
     }
 }
 
-/// What files need of each other and of the images beside them.
+/// Checks what files need of each other and of the images beside them.
 pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
     let set = checkpoint.set();
     let Some(files) = findings.take(checkpoint.files()) else {
@@ -84,7 +84,8 @@ pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
     }
     let mut ghosts = Vec::new();
     findings.take(set.for_each(kind::REMAP_FPATH, 0, |remap: RemapFilePathEntry| {
-        // Today's sets have the kind apart; in older ones the highest bit says it.
+        // New sets have the type in a field of its own. Old sets mark a ghost by the highest bit of
+        // the id.
         if remap.remap_type.is_some() && remap.remap_type() == RemapType::Ghost {
             ghosts.push(remap.remap_id);
         }
@@ -105,7 +106,7 @@ pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
     }
 }
 
-/// What ids may lead to.
+/// Ids that other images may refer to.
 #[derive(Default)]
 struct Known {
     files: HashSet<u32>,
@@ -149,7 +150,7 @@ fn check_file(
         File::Memfd(memfd) if file.memfd().is_none() => {
             dangling(Severity::Error, "memory file", memfd.inode_id.into());
         }
-        // The other end may be outside, or gone.
+        // The other end may be outside the tree, or gone.
         File::Unix(unix) if unix.peer != 0 && unix.uflags == 0 && file.peer().is_none() => {
             dangling(Severity::Warning, "unix socket", unix.peer.into());
         }

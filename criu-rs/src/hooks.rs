@@ -22,7 +22,8 @@ pub struct Call {
     pub name: String,
     /// The root task. CRIU sends it with setup-namespaces and post-restore.
     pub root: Option<Pid>,
-    /// Descriptors that CRIU sent along: one with orphan-pts-master, any number with an unknown action.
+    /// Descriptors that CRIU sent along: one with orphan-pts-master, any number with an unknown
+    /// action.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -42,31 +43,37 @@ pub(crate) trait Wrap {
     fn wrap(&mut self, call: Call) -> HookResult<Vec<External>>;
 }
 
-/// Makes everything that knows the actions out of one row an action: [`Hooks`], [`Action`], the call
-/// of the right method, and hooks that wrap others.
+/// Makes everything that knows the actions out of one row an action: [`Hooks`], [`Action`], the
+/// call of the right method, and hooks that wrap others.
 macro_rules! actions {
     ($(
         $(#[$doc:meta])*
         $variant:ident $name:literal => $method:ident($($argument:ident: $type:ident)?)
             $(-> $answer:ident<$item:ident>)?;
     )*) => {
-        /// The caller's part in an operation: one method for each action that CRIU stops at and waits in.
+        /// The caller's part in an operation: one method for each action that CRIU stops at and
+        /// waits in.
         ///
-        /// A dump passes pre-dump, network-lock (if the tasks have a network namespace of their own or
-        /// connections to keep), query-ext-files, post-dump and, if the tasks run on, network-unlock. A
-        /// restore passes pre-restore, setup-namespaces and post-setup-namespaces (if the tasks have
-        /// namespaces of their own), post-restore, network-unlock, pre-resume and post-resume.
+        /// A dump passes pre-dump, network-lock (if the tasks have a network namespace of their own
+        /// or connections to keep), query-ext-files, post-dump and, if the tasks run on,
+        /// network-unlock. A restore passes pre-restore, setup-namespaces and post-setup-namespaces
+        /// (if the tasks have namespaces of their own), post-restore, network-unlock, pre-resume
+        /// and post-resume.
         ///
-        /// A method that is not overridden lets CRIU go on. An `Err` refuses the action, and comes back
-        /// as [`Error::Hook`](crate::Error::Hook) with its source. A refusal has these effects:
+        /// A method that is not overridden lets CRIU go on. An `Err` refuses the action, and comes
+        /// back as [`Error::Hook`](crate::Error::Hook) with its source. A refusal has these
+        /// effects:
         ///
-        /// | action | effect of a refusal |
-        /// | --- | --- |
-        /// | pre-dump, network-lock, query-ext-files, post-dump | The dump fails, the tasks run on, no checkpoint is left. |
-        /// | pre-restore, setup-namespaces, post-setup-namespaces, post-restore | The restore fails, and nothing it made is left. |
-        /// | network-unlock, pre-resume, post-resume of a restore | CRIU itself would go on. This crate ends criu before the tasks run (at post-resume: as they begin to run), so nothing is left either. This crate cannot end a service: there it kills the tasks once the restore is done. |
-        /// | network-unlock of a dump | CRIU goes on and the tasks run. The checkpoint is removed. |
-        /// | orphan-pts-master, status-ready, pre-stream | The operation fails. |
+        /// * pre-dump, network-lock, query-ext-files, post-dump: the dump fails, the tasks run on,
+        ///   and no checkpoint is left.
+        /// * pre-restore, setup-namespaces, post-setup-namespaces, post-restore: the restore fails,
+        ///   and nothing it made is left.
+        /// * network-unlock, pre-resume, post-resume of a restore: CRIU itself would go on. This
+        ///   crate ends criu before the tasks run (at post-resume: as they begin to run), so
+        ///   nothing is left either. This crate cannot end a service: there it kills the tasks once
+        ///   the restore is done.
+        /// * network-unlock of a dump: CRIU goes on and the tasks run. The checkpoint is removed.
+        /// * orphan-pts-master, status-ready, pre-stream: the operation fails.
         ///
         /// ```
         /// use criu_rs::{HookResult, Hooks, Pid};
@@ -120,7 +127,8 @@ macro_rules! actions {
         }
 
         impl Call {
-            /// Calls the method of the action. Returns the external resources that query-ext-files adds.
+            /// Calls the method of the action. Returns the external resources that query-ext-files
+            /// adds.
             pub(crate) fn answer(self, hooks: &mut dyn Hooks) -> HookResult<Vec<External>> {
                 match self.action {
                     $(Action::$variant => actions!(@call self, hooks, $method, $($type)?),)*
@@ -195,8 +203,8 @@ actions! {
     /// `post-resume`: the tasks run.
     PostResume "post-resume" => post_resume();
 
-    /// `orphan-pts-master`: the hook receives the master of a pseudo terminal whose slave a restored
-    /// task has open.
+    /// `orphan-pts-master`: the hook receives the master of a pseudo terminal whose slave a
+    /// restored task has open.
     ///
     /// CRIU sends it once for each terminal, if
     /// [`Restore::orphan_pts_master`](crate::Restore::orphan_pts_master) asks for it. The default
@@ -206,8 +214,8 @@ actions! {
     /// `status-ready`: a lazy dump listens.
     StatusReady "status-ready" => status_ready();
 
-    /// `query-ext-files`: the tasks are frozen. The hook returns external resources to add to those of
-    /// the dump.
+    /// `query-ext-files`: the tasks are frozen. The hook returns external resources to add to those
+    /// of the dump.
     QueryExtFiles "query-ext-files" => query_ext_files() -> Vec<External>;
 }
 

@@ -25,52 +25,56 @@
 //! # The parts
 //!
 //! * **Operations are values.** [`Dump`], [`PreDump`], [`Restore`], [`PageServer`], [`CpuInfo`] and
-//!   [`Check`] hold options. Each operation has only the options that fit it: a restore cannot be told
-//!   to leave tasks running. Every option of CRIU's RPC is there ([`OPTIONS`]). An option that the CRIU
-//!   at hand does not know yet is refused before anything is frozen. Running an operation does not
-//!   change the value, so a retry is the same call.
+//!   [`Check`] hold options. Each operation has only the options that fit it: a restore cannot be
+//!   told to leave tasks running. Every option of CRIU's RPC is there ([`OPTIONS`]). An option that
+//!   the CRIU at hand does not know yet is refused before anything is frozen. Running an operation
+//!   does not change the value, so a retry is the same call.
 //! * **A [`Session`] is a running criu.** Its process id is known before the request is sent. Its
 //!   descriptor tells an event loop when there is something to do.
-//! * **[`Hooks`]** are CRIU's actions as methods. A hook holds state of its own, owns the descriptors
-//!   that CRIU sends, and refuses an action with an error that comes back to the caller.
-//! * **Deadlines and cancellation.** A deadline or a [`Cancel`] ends criu and its helpers at a moment
-//!   that harms no task: at an action, where CRIU undoes what it has begun, or at a point where no task
-//!   executes CRIU's code.
-//! * **Pages.** [`Dump::capture`] has the shortest freeze. The module [`pages`] holds a page server.
-//! * **Pods.** A [`Pod`] dumps several containers at one moment, all or none. [`PodRestore`] brings them
-//!   back at one moment. A [`Sandbox`] holds the namespaces that they share. [`SeccompState`] compares
-//!   the seccomp filters of threads before and after.
+//! * **[`Hooks`]** are CRIU's actions as methods. A hook holds state of its own, owns the
+//!   descriptors that CRIU sends, and refuses an action with an error that comes back to the
+//!   caller.
+//! * **Deadlines and cancellation.** A deadline or a [`Cancel`] ends criu and its helpers at a
+//!   moment that harms no task: at an action, where CRIU undoes what it has begun, or at a point
+//!   where no task executes CRIU's code.
+//! * **Pages.** [`Dump::capture`] has the shortest freeze. The module [`pages`] holds a page
+//!   server.
+//! * **Pods.** A [`Pod`] dumps several containers at one moment, all or none. [`PodRestore`] brings
+//!   them back at one moment. A [`Sandbox`] holds the namespaces that they share. [`SeccompState`]
+//!   compares the seccomp filters of threads before and after.
 //! * **Preflight.** [`Dump::preflight`] says whether a dump will work and which options it needs.
 //!   [`Restore::preflight`] says whether images fit this host. See the module [`preflight`].
 //! * **Containers.** The module `oci` (feature `oci`) makes a dump or a restore of an OCI bundle.
-//! * **Failures explain themselves.** An [`Error`] holds CRIU's errno and message, its output, the first
-//!   real error in its log with the lines before it, and for a known [`Cause`] the way to mend it.
-//! * **No label is lost.** A task that AppArmor or SELinux confines comes back confined, or the operation
-//!   is refused. See [`labels`].
-//! * **Nothing half-done is left.** After a failed dump the tasks run on, and the directory holds no
-//!   images of that dump. After a failed restore there is no process.
+//! * **Failures explain themselves.** An [`Error`] holds CRIU's errno and message, its output, the
+//!   first real error in its log with the lines before it, and for a known [`Cause`] the way to
+//!   mend it.
+//! * **No label is lost.** A task that AppArmor or SELinux confines comes back confined, or the
+//!   operation is refused. See [`labels`].
+//! * **Nothing half-done is left.** After a failed dump the tasks run on, and the directory holds
+//!   no images of that dump. After a failed restore there is no process.
 //!
 //! # Ways to reach CRIU
 //!
-//! [`Criu::new`] starts a `criu swrk` for each request, [`Criu::service`] connects to a `criu service`,
-//! and [`Criu::connected`] takes a socket. A criu that this crate starts inherits no descriptor except
-//! those meant for it, leads a process group of its own (except for shell jobs), and is always reaped.
+//! [`Criu::new`] starts a `criu swrk` for each request, [`Criu::service`] connects to a `criu
+//! service`, and [`Criu::connected`] takes a socket. A criu that this crate starts inherits no
+//! descriptor except those meant for it, leads a process group of its own (except for shell jobs),
+//! and is always reaped.
 //!
 //! A dump needs root, or `CAP_CHECKPOINT_RESTORE` and [`Dump::unprivileged`].
 //!
 //! # Restored tasks
 //!
-//! Restored tasks are children of criu first. When criu ends, the next reaper adopts them: process 1, or
-//! the caller if it is a child subreaper. With [`Restore::rst_sibling`] the root task is a child of the
-//! caller. [`Restored::pidfd`] names the root task even if its number is used again.
+//! Restored tasks are children of criu first. When criu ends, the next reaper adopts them: process
+//! 1, or the caller if it is a child subreaper. With [`Restore::rst_sibling`] the root task is a
+//! child of the caller. [`Restored::pidfd`] names the root task even if its number is used again.
 //!
 //! # Trust
 //!
-//! The other end of the socket is not trusted: the size of a packet is bounded, unexpected descriptors
-//! are closed, and a packet that is not an answer is an error. Control characters in CRIU's text are
-//! escaped. Images and logs are opened without following links. A *service* is trusted: whoever may
-//! connect to root's `criu service` can have any process dumped into a directory of their own, and
-//! CRIU 4.1 lets everybody connect.
+//! The other end of the socket is not trusted: the size of a packet is bounded, unexpected
+//! descriptors are closed, and a packet that is not an answer is an error. Control characters in
+//! CRIU's text are escaped. Images and logs are opened without following links. A *service* is
+//! trusted: whoever may connect to root's `criu service` can have any process dumped into a
+//! directory of their own, and CRIU 4.1 lets everybody connect.
 
 pub mod bounds;
 mod criu;

@@ -152,8 +152,8 @@ impl Course {
         self.stopping = Some(Stopping::new(StopReason::Cancelled, now));
     }
 
-    /// Begins to stop, if the operation was cancelled or is past its deadline. Returns whether it has
-    /// just begun.
+    /// Begins to stop, if the operation was cancelled or is past its deadline. Returns whether it
+    /// has just begun.
     pub(super) fn notice(&mut self, seen: Seen) -> bool {
         if self.is_stopping() {
             return false;

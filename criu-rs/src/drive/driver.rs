@@ -187,8 +187,8 @@ impl Driver {
                 self.watch.forget(&printed);
             }
         }
-        // A worker that has ended may have left word that helpers are to stay: a page server that has
-        // started is one until it has a session of its own. So it is not reaped yet.
+        // A worker that has ended may have left word that helpers are to stay: a page server that
+        // has started is one until it has a session of its own. So it is not reaped yet.
         let worker = self.link.worker.as_ref().map(Worker::has_ended);
         let is_cancelled = self.cancel.as_ref().is_some_and(Cancel::is_cancelled);
         Seen { now: Instant::now(), worker, is_cancelled }
@@ -286,8 +286,8 @@ impl Driver {
     }
 
     /// Returns the tasks that criu will kill when it is told to go on, because their images are
-    /// complete. A worker that has gone kills no task, and a service in another pid namespace numbers
-    /// them otherwise.
+    /// complete. A worker that has gone kills no task, and a service in another pid namespace
+    /// numbers them otherwise.
     fn tasks_to_end(&mut self) -> Vec<(Pid, u64)> {
         let is_there = match &self.link.worker {
             Some(worker) => !worker.has_ended(),
@@ -301,8 +301,8 @@ impl Driver {
         tasks.filter(|(pid, since)| tree::is_alive(*pid, *since)).collect()
     }
 
-    /// Completes a dump whose tasks are saved, if criu has gone before all were killed. Returns `None`
-    /// if criu had not begun to kill them: they run on.
+    /// Completes a dump whose tasks are saved, if criu has gone before all were killed. Returns
+    /// `None` if criu had not begun to kill them: they run on.
     fn complete(&mut self) -> Option<Finished> {
         let saved = std::mem::take(&mut self.tasks.saved);
         let (root, since) = *saved.first()?;

@@ -8,24 +8,25 @@ use crate::transport::Subject;
 use crate::undo::Strays;
 use crate::value::Pid;
 
-/// Looks at what is under way before the caller's hooks do. An error refuses the action, and comes back.
+/// A guard that looks at each action before the caller's hooks do. Its error refuses the action,
+/// and comes back to the caller.
 pub(crate) trait Guard: std::fmt::Debug + Send {
-    /// `root` is the restored root task, where its number means the same process here.
+    /// Checks the state at an action. `root` is the restored root task, if its number means the
+    /// same process here.
     fn check(&mut self, action: Action, root: Option<Pid>) -> Result<()>;
 }
 
-/// What a driver is to know of an operation.
+/// An operation, as a driver needs to know it.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// "dump", "restore", ...
+    /// The name: "dump", "restore", ...
     pub(crate) operation: &'static str,
     pub(crate) request: CriuReq,
     pub(crate) subject: Subject,
-    /// What a restore makes.
+    /// The tasks that a restore makes.
     pub(crate) strays: Strays,
     pub(crate) log: Option<LogPlace>,
-    /// Whether the worker ends with the reply, as opposed to waiting for more or becoming another
-    /// program.
+    /// The worker ends with the reply. Otherwise it waits for more, or becomes another program.
     pub(crate) worker_ends: bool,
     pub(crate) guard: Option<Box<dyn Guard>>,
 }
@@ -37,7 +38,7 @@ impl Job {
         self.worker_ends = false;
     }
 
-    /// Has somebody look at each action, for which CRIU has to stop there.
+    /// Adds a guard, and tells CRIU to stop at its actions.
     pub(crate) fn watch(&mut self, guard: Option<impl Guard + 'static>) {
         let Some(guard) = guard else { return };
         self.guard = Some(Box::new(guard));

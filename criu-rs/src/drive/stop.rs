@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::diagnosis::{StopMethod, StopReason};
 use crate::transport::{Endable, Ending, Next};
 
-/// The stopping of an operation: CRIU is refused at its next action; without one in time, its worker
-/// is ended.
+/// The stopping of an operation: CRIU is refused at its next action; without one in time, its
+/// worker is ended.
 #[derive(Debug)]
 pub(super) struct Stopping {
     pub(super) why: StopReason,

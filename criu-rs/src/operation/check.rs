@@ -13,7 +13,7 @@ use crate::rpc::CriuReqType;
 use crate::transport::{Launch, Subject};
 use crate::value::Dir;
 
-/// Tests whether the kernel has what CRIU needs at least: what `criu check` does.
+/// A test of the kernel: does it have what CRIU needs at least? This is what `criu check` does.
 ///
 /// ```no_run
 /// use criu_rs::{Check, Criu};
@@ -23,6 +23,7 @@ use crate::value::Dir;
 /// # Ok::<(), criu_rs::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "an operation does nothing until it is run"]
 pub struct Check<'a> {
     pub(crate) common: Common<'a>,
 }
@@ -30,13 +31,13 @@ pub struct Check<'a> {
 operation!(Check);
 
 impl<'a> Check<'a> {
-    /// A check whose log goes into a temporary directory, unless
-    /// [`work_dir`](Self::work_dir) names another.
+    /// Makes a check. Its log goes into a temporary directory, unless [`work_dir`](Self::work_dir)
+    /// names another.
     pub fn new() -> Self {
         Self { common: Common::new(Dir::from("/"), "check.log") }
     }
 
-    /// Checks (CHECK).
+    /// Runs the check (CHECK).
     ///
     /// # Errors
     /// [`Error::Failed`] with what is missing.
@@ -60,7 +61,8 @@ impl<'a> Check<'a> {
 }
 
 impl Criu {
-    /// Tests whether the kernel has what CRIU needs at least (CHECK). [`Check`] has options.
+    /// Tests whether the kernel has what CRIU needs at least (CHECK). [`Check`] does the same with
+    /// options.
     ///
     /// # Errors
     /// [`Error::Failed`] with what is missing.

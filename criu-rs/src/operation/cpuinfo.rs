@@ -21,6 +21,7 @@ use crate::value::Dir;
 /// # Ok::<(), criu_rs::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "an operation does nothing until it is run"]
 pub struct CpuInfo<'a> {
     pub(crate) common: Common<'a>,
 }
@@ -28,7 +29,7 @@ pub struct CpuInfo<'a> {
 operation!(CpuInfo);
 
 impl<'a> CpuInfo<'a> {
-    /// With `cpuinfo.img` in the directory `images`.
+    /// Makes the operation on `cpuinfo.img` in the directory `images`.
     pub fn new(images: impl Into<Dir<'a>>) -> Self {
         Self { common: Common::new(images.into(), "cpuinfo.log") }
     }
@@ -44,7 +45,8 @@ impl<'a> CpuInfo<'a> {
     /// Compares the image with this machine (CPUINFO_CHECK).
     ///
     /// # Errors
-    /// See [`Error`](crate::Error); errno is `ENOTSUP` where CRIU cannot tell on this platform.
+    /// See [`Error`](crate::Error). The errno is `ENOTSUP` if CRIU cannot compare CPUs on this
+    /// platform.
     pub fn check(&self, criu: &Criu) -> Result<()> {
         self.run(criu, CriuReqType::CpuinfoCheck, "cpuinfo check")
     }

@@ -37,10 +37,11 @@ use crate::value::{Dir, Pid, read_file};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The images directory must exist. One that holds a checkpoint is refused, unless
-/// [`overwrite`](Self::overwrite) allows it; after a failure it holds logs and no images of this run.
-/// The value is not changed by running it: the same call again is a retry.
+/// The images directory must exist. A directory that holds a checkpoint is refused, unless
+/// [`overwrite`](Self::overwrite) allows it. After a failure the directory holds logs, and no
+/// images of this dump. Running a dump does not change the value: the same call again is a retry.
 #[derive(Clone, Debug)]
+#[must_use = "an operation does nothing until it is run"]
 pub struct Dump<'a> {
     pub(crate) common: Common<'a>,
     pid: Pid,
@@ -51,15 +52,15 @@ pub struct Dump<'a> {
 operation!(Dump);
 
 impl<'a> Dump<'a> {
-    /// A dump of the tree rooted at `pid` into the directory `images`.
+    /// Makes a dump of the tree rooted at `pid` into the directory `images`.
     pub fn new(pid: Pid, images: impl Into<Dir<'a>>) -> Self {
         let mut common = Common::with_actions(images.into(), "dump.log");
         common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
         Self { common, pid, overwrite: false, accept_label_loss: false }
     }
 
-    /// Whether tasks may lose their security labels. Unless it is so, a dump of tasks that carry one is refused
-    /// where CRIU cannot save it, or has not: see [`labels`](crate::labels).
+    /// Allows the dump even if CRIU cannot save a task's security label, or has not saved it. By
+    /// default such a dump is refused: see [`labels`](crate::labels).
     pub fn accept_label_loss(mut self, on: bool) -> Self {
         self.accept_label_loss = on;
         self
@@ -69,13 +70,14 @@ impl<'a> Dump<'a> {
         self.accept_label_loss
     }
 
-    /// Whether a checkpoint in the directory may be replaced. It comes back if the dump fails.
+    /// Allows the dump to replace a checkpoint in the directory. The earlier checkpoint comes back
+    /// if the dump fails.
     pub fn overwrite(mut self, on: bool) -> Self {
         self.overwrite = on;
         self
     }
 
-    /// Dumps.
+    /// Runs the dump.
     ///
     /// # Errors
     /// See [`Error`](crate::Error). The tasks run on.
@@ -83,7 +85,7 @@ impl<'a> Dump<'a> {
         self.begin(criu, self.common.limits.exist())?.finish(&mut ())
     }
 
-    /// Dumps, answering CRIU's actions with `hooks`.
+    /// Runs the dump, and answers CRIU's actions with `hooks`.
     ///
     /// # Errors
     /// See [`Error`](crate::Error). The tasks run on.
@@ -91,10 +93,11 @@ impl<'a> Dump<'a> {
         self.start(criu)?.finish(hooks)
     }
 
-    /// Dumps with the shortest freeze there is: the memory goes into a [`Pool`], and from there into the
-    /// images directory when the tasks run on. Where the pool ends, memory goes to the directory at once.
+    /// Runs the dump with the shortest freeze. The memory goes into a [`Pool`], and from there into
+    /// the images directory while the tasks run on. Memory that does not fit into the pool goes to
+    /// the directory at once.
     ///
-    /// Tasks that are to be killed ([`AfterDump::Kill`]) are not before everything is written.
+    /// Tasks that are to be killed ([`AfterDump::Kill`]) are killed after everything is written.
     ///
     /// ```no_run
     /// use criu_rs::pages::Pool;
@@ -111,8 +114,9 @@ impl<'a> Dump<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Error`](crate::Error). The tasks run on. Also when only CRIU sees the images directory, or
-    /// the memory cannot be written and the tasks were to be killed.
+    /// See [`Error`](crate::Error). It is also an error if only CRIU sees the images directory, and
+    /// if the memory cannot be written and the tasks were to be killed. After an error the tasks
+    /// run on.
     pub fn capture(&self, criu: &Criu, pool: Pool, hooks: &mut dyn Hooks) -> Result<Captured> {
         let doing = "capture memory";
         let images = &self.common.opts.images;
@@ -124,12 +128,13 @@ impl<'a> Dump<'a> {
         self.capture_with(criu, capture.map_err(|error| Error::system(doing, error))?, hooks)
     }
 
-    /// The same with the memory handed on to a page server, and none of it on a disk here: what does not fit into the
-    /// pool fails the dump. All other images come into the images directory.
+    /// Runs the dump as [`capture`](Self::capture) does, and hands the memory on to a page server.
+    /// None of the memory goes to a disk here: the dump fails if the memory does not fit into the
+    /// pool. All other images go into the images directory.
     ///
     /// # Errors
-    /// See [`Error`](crate::Error). The tasks run on. Also when the server does not take the memory and the tasks
-    /// were to be killed.
+    /// See [`Error`](crate::Error). It is also an error if the server does not take the memory and
+    /// the tasks were to be killed. After an error the tasks run on.
     pub fn capture_to(
         &self,
         criu: &Criu,
@@ -150,11 +155,15 @@ impl<'a> Dump<'a> {
     ) -> Result<Captured> {
         let dump = self.clone().page_server_socket(&capture);
         let kills = !self.leaves_tasks();
-        // Without its pages it is no checkpoint, and must not replace one.
+        // Images without pages are not a checkpoint, and must not replace one.
         let (keep, kept) = mpsc::channel();
-        let session = dump.begin_and(criu, true, move |watched| match kills {
-            true => watched.keep(),
-            false => drop(keep.send(watched.keep_tasks())),
+        let session = dump.begin_and(criu, true, move |watched| {
+            if kills {
+                watched.keep();
+            } else {
+                // The receiver lives on in this function.
+                let _ = keep.send(watched.keep_tasks());
+            }
         });
         let result = session.and_then(|session| session.finish(&mut capture.hold(hooks, kills)));
         match result {
@@ -176,22 +185,22 @@ impl<'a> Dump<'a> {
         }
     }
 
-    /// Whether the tasks are there after the dump.
+    /// Says whether the tasks are there after the dump.
     pub(crate) fn leaves_tasks(&self) -> bool {
         self.common.opts.leaves_tasks()
     }
 
-    /// Starts or reaches a criu, and asks nothing of it yet.
+    /// Starts or reaches a criu, and does not send the request yet.
     ///
     /// # Errors
-    /// When an option is not valid or newer than this CRIU, the directory holds a checkpoint, a security
-    /// label cannot be saved, or criu does not start.
+    /// An option is not valid or is newer than this CRIU; the directory holds a checkpoint; a
+    /// security label cannot be saved; criu does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Dumped>> {
         self.begin(criu, true)
     }
 
-    /// Starts, with CRIU stopping at its actions or, where nobody has a use for that, without: each
-    /// stop costs a dump a tenth of a millisecond.
+    /// Starts a criu. With `actions` CRIU stops at its actions. Each stop costs a dump a tenth of a
+    /// millisecond, so CRIU does not stop if nobody needs that.
     fn begin(&self, criu: &Criu, actions: bool) -> Result<Session<Dumped>> {
         self.begin_and(criu, actions, Watched::keep)
     }
@@ -219,43 +228,44 @@ impl<'a> Dump<'a> {
         }))
     }
 
-    /// What a request works on. The memory of a lazy dump is saved last.
+    /// Returns what a request works on. The memory of a lazy dump is saved last, so its tasks are
+    /// not known to end with it.
     pub(crate) fn subject(&self, message: &CriuOpts) -> Subject {
         let end = !self.leaves_tasks() && !message.lazy_pages();
         Subject::Tasks { root: self.pid, end }
     }
 
-    /// What to call the images directory; a path that leads to it, where there is one.
+    /// Returns a name for the images directory: a path that leads to it, if there is such a path.
     #[cfg(feature = "oci")]
     pub(crate) fn images_path(&self) -> std::path::PathBuf {
         self.common.opts.images.path()
     }
 
-    /// The directory whose images are compared with the tasks' labels.
+    /// Returns the directory whose images are compared with the tasks' labels.
     pub(crate) fn compared(&self, prepared: &Prepared) -> Result<Option<OwnedFd>> {
         let streamed = prepared.message.stream();
         let images = prepared.images.as_ref().filter(|_| !streamed && !self.accept_label_loss);
         images.map(clone).transpose()
     }
 
-    /// What looks after the tasks' labels.
+    /// Returns the guard of the tasks' labels, if there are labels to guard.
     pub(crate) fn guard(
         &self,
         criu: &Criu,
         link: &Link,
         images: Option<OwnedFd>,
     ) -> Result<Option<DumpGuard>> {
-        match self.accept_label_loss {
-            true => Ok(None),
-            false => DumpGuard::before(criu, link, self.pid, images, &self.common.limits),
+        if self.accept_label_loss {
+            return Ok(None);
         }
+        DumpGuard::before(criu, link, self.pid, images, &self.common.limits)
     }
 
     pub(crate) fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// The cgroup that stops the tasks.
+    /// Returns the cgroup that stops the tasks.
     pub(crate) fn freezer(&self) -> Option<PathBuf> {
         let path = self.common.opts.freezer()?;
         Some(OsStr::from_bytes(path).into())
@@ -270,9 +280,9 @@ impl<'a> Dump<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Captured {
-    /// What the dump says. Its images are there but for the pages.
+    /// The result of the dump. All images are there except the pages.
     pub dumped: Dumped,
-    /// The pages: a restore needs them.
+    /// The writing of the pages. A restore needs them.
     pub writing: Writing,
 }
 
@@ -280,8 +290,8 @@ pub struct Captured {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Dumped {
-    /// What CRIU measured. An error where it cannot be read, as with a directory that only CRIU sees;
-    /// the checkpoint is complete all the same.
+    /// CRIU's measurements. They cannot be read from a directory that only CRIU sees: then this is
+    /// an error, and the checkpoint is complete all the same.
     pub stats: Result<DumpStats, criu_images::Error>,
 }
 

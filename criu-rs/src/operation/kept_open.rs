@@ -8,9 +8,10 @@ use crate::rpc::CriuReqType;
 use crate::transport::{Handed, Launch, Link};
 use crate::value::{Build, Pid};
 
-/// One criu that several requests are put to: the ones CRIU allows that for (`keep_open`).
+/// A criu that stays connected and answers several requests: version, features, CPU checks
+/// (`keep_open`).
 ///
-/// An error ends it: CRIU closes the connection then.
+/// After an error CRIU closes the connection, and every further request fails.
 ///
 /// ```no_run
 /// use criu_rs::Criu;
@@ -31,12 +32,12 @@ impl KeptOpen {
         Ok(Self { criu: criu.clone(), link: Some(link) })
     }
 
-    /// The criu process, where it is one of ours.
+    /// Returns the criu process, if this crate has started it.
     pub fn pid(&self) -> Option<Pid> {
         self.link.as_ref().and_then(Link::pid)
     }
 
-    /// As [`Criu::build`].
+    /// Asks as [`Criu::build`] does.
     ///
     /// # Errors
     /// See [`Error`](crate::Error).
@@ -46,7 +47,7 @@ impl KeptOpen {
         Ok(build)
     }
 
-    /// As [`Criu::features`].
+    /// Asks as [`Criu::features`] does.
     ///
     /// # Errors
     /// See [`Error`](crate::Error).
@@ -56,7 +57,7 @@ impl KeptOpen {
         Ok(features)
     }
 
-    /// As [`CpuInfo::dump`].
+    /// Writes the image as [`CpuInfo::dump`] does.
     ///
     /// # Errors
     /// See [`Error`](crate::Error).
@@ -65,7 +66,7 @@ impl KeptOpen {
         self.ask(info, job, handed)
     }
 
-    /// As [`CpuInfo::check`].
+    /// Compares the image as [`CpuInfo::check`] does.
     ///
     /// # Errors
     /// See [`Error`](crate::Error).
@@ -89,12 +90,12 @@ impl KeptOpen {
 }
 
 impl Criu {
-    /// One criu for several requests, those it allows several of.
+    /// Starts or reaches a criu that answers several requests. CRIU allows that for some requests.
     ///
-    /// It is not faster: CRIU probes the kernel for each request.
+    /// This is not faster: CRIU probes the kernel for each request.
     ///
     /// # Errors
-    /// When criu does not start or cannot be reached.
+    /// Criu does not start or cannot be reached.
     pub fn keep_open(&self) -> Result<KeptOpen> {
         KeptOpen::new(self)
     }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use super::check::Check;
 use super::cpuinfo::CpuInfo;
@@ -15,42 +16,42 @@ use crate::value::{
     AfterDump, CgroupMode, Compression, CpuCap, Dir, External, ImageIo, InheritFd, JoinNs,
     LogLevel, LsmProfile, MountContext, NetworkLock, PreDumpMode, Tcp, Tls,
 };
-use std::time::Duration;
 
 /// The methods every operation has.
 macro_rules! operation {
     ($operation:ident) => {
         impl<'a> $operation<'a> {
-            /// Ends the operation when it takes longer. See [`Cancel`](crate::value::Cancel) for how;
-            /// [`grace`](Self::grace) comes on top.
+            /// Ends the operation if it takes longer than this. [`Cancel`](crate::Cancel) says how
+            /// an operation ends early. The time of [`grace`](Self::grace) comes on top.
             pub fn deadline(mut self, limit: std::time::Duration) -> Self {
                 self.common.deadline(limit);
                 self
             }
 
-            /// Ends the operation when `cancel` says so.
+            /// Ends the operation when [`Cancel::cancel`](crate::Cancel::cancel) is called.
             pub fn cancel(mut self, cancel: &crate::value::Cancel) -> Self {
                 self.common.cancel(cancel);
                 self
             }
 
-            /// How long a cancelled operation may go on until CRIU's next action, where CRIU itself
-            /// can undo what it has begun; 2 seconds unless set. After that criu is ended at the
-            /// first safe point, or after one second more without one.
+            /// Sets the time that a cancelled operation may go on until CRIU's next action, where
+            /// CRIU itself can undo what it has begun. The default is 2 seconds. After that time
+            /// criu is ended at the first safe point, or without a safe point after one more
+            /// second.
             pub fn grace(mut self, time: std::time::Duration) -> Self {
                 self.common.limits.grace = time;
                 self
             }
 
-            /// Where the log is when a configuration file of CRIU's sends it elsewhere, as a path from
-            /// the work directory: errors quote it from there.
+            /// Names the log, if a configuration file of CRIU's sends it elsewhere: a path relative
+            /// to the work directory. Errors quote the log from there.
             pub fn log_elsewhere(mut self, path: impl Into<std::path::PathBuf>) -> Self {
                 self.common.log_elsewhere = Some(path.into());
                 self
             }
 
-            /// Changes the message itself, for what no method of this crate can say. Methods called
-            /// later may change it again; descriptors are filled in at the end.
+            /// Changes the message itself, for values that no method of this crate can set. Methods
+            /// that are called later may change it again. Descriptors are filled in at the end.
             pub fn raw(mut self, set: impl FnOnce(&mut crate::rpc::CriuOpts)) -> Self {
                 self.common.opts.raw(set);
                 self

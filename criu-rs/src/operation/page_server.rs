@@ -18,8 +18,9 @@ use crate::rpc::{CriuPageServerInfo, CriuReq, CriuReqType};
 use crate::transport::{Handed, Launch, Link, Subject};
 use crate::value::{Dir, Pid, Version};
 
-/// CRIU's page server: what `criu page-server` does. It takes the memory of one dump into its images
-/// directory, and ends.
+/// CRIU's own page server: what `criu page-server` does. The server takes the memory of one dump
+/// into its images directory, and ends. [`pages::Server`](crate::pages::Server) is the one of this
+/// crate.
 ///
 /// ```no_run
 /// use criu_rs::{Criu, Dump, PageServer, Pid};
@@ -32,6 +33,7 @@ use crate::value::{Dir, Pid, Version};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "an operation does nothing until it is run"]
 pub struct PageServer<'a> {
     pub(crate) common: Common<'a>,
 }
@@ -39,12 +41,13 @@ pub struct PageServer<'a> {
 operation!(PageServer);
 
 impl<'a> PageServer<'a> {
-    /// A server for the directory `images` that listens on `address`; port 0 lets the kernel choose.
+    /// Makes a server for the directory `images` that listens on `address`. Port 0 lets the kernel
+    /// choose.
     ///
     /// Whoever can connect can write: without [`tls`](Self::tls), listen on loopback.
     pub fn new(images: impl Into<Dir<'a>>, address: SocketAddr) -> Self {
-        // Without CRIU's actions: status-ready, the only one, comes from the server and so before or
-        // after the worker's reply, which itself comes when the server listens.
+        // Without CRIU's actions: status-ready, the only one, comes from the server and so before
+        // or after the worker's reply, which itself comes when the server listens.
         let mut common = Common::new(images.into(), "page-server.log");
         common.opts.raw(|opts| {
             opts.ps = Some(CriuPageServerInfo {
@@ -56,8 +59,9 @@ impl<'a> PageServer<'a> {
         Self { common }
     }
 
-    /// Starts it in the background (PAGE_SERVER); returns the port it listens on. It is nobody's child, and CRIU
-    /// does not tell its process id: [`spawn`](Self::spawn) gives a server that can be waited for.
+    /// Starts the server in the background (PAGE_SERVER), and returns its port. CRIU does not tell
+    /// the server's process id, and the server is not a child of this process:
+    /// [`spawn`](Self::spawn) gives a server that can be waited for.
     ///
     /// # Errors
     /// See [`Error`].
@@ -68,8 +72,8 @@ impl<'a> PageServer<'a> {
         port(&finished)
     }
 
-    /// Starts it as a child of a criu of ours (PAGE_SERVER_CHLD). It listens when this returns.
-    /// CRIU 3.7.
+    /// Starts the server as a child of a criu that this crate starts (PAGE_SERVER_CHLD). The server
+    /// listens when this returns. CRIU 3.7.
     ///
     /// # Errors
     /// See [`Error`].
@@ -93,7 +97,7 @@ impl<'a> PageServer<'a> {
     }
 }
 
-/// A page server that runs as a child of a criu of ours. Dropping it ends both.
+/// A running page server of CRIU. Dropping it ends the server and the criu that started it.
 #[derive(Debug)]
 pub struct RunningPageServer {
     pid: Pid,
@@ -102,17 +106,18 @@ pub struct RunningPageServer {
 }
 
 impl RunningPageServer {
-    /// Its process id.
+    /// Returns the process id of the server.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// The port it listens on.
+    /// Returns the port that the server listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Waits until it has ended (WAIT_PID): 0 after a dump that it has taken whole.
+    /// Waits until the server has ended (WAIT_PID). The status is 0 if the server has taken a whole
+    /// dump.
     ///
     /// # Errors
     /// See [`Error`].

@@ -29,6 +29,7 @@ use crate::value::{Dir, Pid, Version};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "an operation does nothing until it is run"]
 pub struct PreDump<'a> {
     pub(crate) common: Common<'a>,
     pid: Pid,
@@ -38,20 +39,21 @@ pub struct PreDump<'a> {
 operation!(PreDump);
 
 impl<'a> PreDump<'a> {
-    /// A pre-dump of the tree rooted at `pid` into the directory `images`.
+    /// Makes a pre-dump of the tree rooted at `pid` into the directory `images`.
     pub fn new(pid: Pid, images: impl Into<Dir<'a>>) -> Self {
         let mut common = Common::with_actions(images.into(), "pre-dump.log");
         common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
         Self { common, pid, overwrite: false }
     }
 
-    /// Whether a checkpoint in the directory may be replaced. It comes back if the pre-dump fails.
+    /// Allows the pre-dump to replace a checkpoint in the directory. The earlier checkpoint comes
+    /// back if the pre-dump fails.
     pub fn overwrite(mut self, on: bool) -> Self {
         self.overwrite = on;
         self
     }
 
-    /// Pre-dumps once (SINGLE_PRE_DUMP). CRIU 3.17.
+    /// Runs the pre-dump (SINGLE_PRE_DUMP). CRIU 3.17.
     ///
     /// # Errors
     /// See [`Error`](crate::Error). The tasks run on.
@@ -59,7 +61,7 @@ impl<'a> PreDump<'a> {
         self.run_with(criu, &mut ())
     }
 
-    /// Pre-dumps once, answering CRIU's actions with `hooks`. CRIU 3.17.
+    /// Runs the pre-dump, and answers CRIU's actions with `hooks`. CRIU 3.17.
     ///
     /// # Errors
     /// See [`Error`](crate::Error). The tasks run on.
@@ -67,11 +69,11 @@ impl<'a> PreDump<'a> {
         self.start(criu)?.finish(hooks)
     }
 
-    /// Starts or reaches a criu, and asks nothing of it yet.
+    /// Starts or reaches a criu, and does not send the request yet.
     ///
     /// # Errors
-    /// When an option is not valid or newer than this CRIU, the directory holds a checkpoint, or
-    /// criu does not start.
+    /// An option is not valid or is newer than this CRIU; the directory holds a checkpoint; criu
+    /// does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<()>> {
         criu.require_version("a single pre-dump", Version::new(3, 17, 0))?;
         let prepared = Prepared::new(&self.common, criu)?;
@@ -87,7 +89,7 @@ impl<'a> PreDump<'a> {
     }
 }
 
-/// Several pre-dumps and the dump that ends them, with one criu (PRE_DUMP).
+/// A series of pre-dumps and the dump that ends it, with one criu (PRE_DUMP).
 ///
 /// ```no_run
 /// use criu_rs::{Criu, Dump, Pid, PreDump, PreDumpSession};
@@ -101,7 +103,8 @@ impl<'a> PreDump<'a> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Dropping it before the dump leaves the pre-dumps made so far, which a later dump can build on.
+/// Dropping the series before the dump keeps the pre-dumps made so far. A later dump can build on
+/// them.
 #[derive(Debug)]
 pub struct PreDumpSession {
     criu: Criu,
@@ -110,17 +113,17 @@ pub struct PreDumpSession {
 }
 
 impl PreDumpSession {
-    /// A series with this criu, which is started or reached by the first pre-dump.
+    /// Makes a series with this criu. The first pre-dump starts or reaches the criu.
     pub fn new(criu: &Criu) -> Self {
         Self { criu: criu.clone(), link: None, failed: false }
     }
 
-    /// The criu process, where it is one of ours and has been started.
+    /// Returns the criu process, if this crate has started one.
     pub fn pid(&self) -> Option<Pid> {
         self.link.as_ref().and_then(Link::pid)
     }
 
-    /// Pre-dumps.
+    /// Runs a pre-dump.
     ///
     /// # Errors
     /// See [`Error`](crate::Error). The tasks run on; CRIU ends a series with the first failure.
@@ -135,10 +138,10 @@ impl PreDumpSession {
         Ok(())
     }
 
-    /// Dumps, which ends the series.
+    /// Runs the dump that ends the series.
     ///
     /// # Errors
-    /// See [`Error`](crate::Error). The tasks run on, the pre-dumps made so far stay.
+    /// See [`Error`](crate::Error). The tasks run on, and the pre-dumps made so far stay.
     pub fn dump(mut self, dump: &Dump<'_>, hooks: &mut dyn Hooks) -> Result<Dumped> {
         let (mut watched, prepared) = self.prepare(&dump.common, dump.overwrites())?;
         let images = dump.compared(&prepared)?;

@@ -1,4 +1,7 @@
-//! An operation made ready: its message, its descriptors, and what is watched over meanwhile.
+//! An operation made ready: its message, its descriptors, and the guards that undo a failure.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::criu::Criu;
 use crate::diagnosis::LogPlace;
@@ -9,10 +12,8 @@ use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
 use crate::transport::{Handed, Link, Subject};
 use crate::undo::{CgroupYard, Connections, Freezer, ImagesDir, Strays};
 use crate::value::Pid;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
-/// A request's message, and the descriptors and places it speaks of.
+/// A request's message, with the descriptors and the log that belong to it.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) message: CriuOpts,
@@ -22,7 +23,7 @@ pub(crate) struct Prepared {
     log: Option<LogPlace>,
 }
 
-/// What has to be given back when a dump fails.
+/// The things that are given back if a dump fails.
 #[derive(Debug)]
 pub(crate) struct Watched {
     // First: large images take a while to be removed.
@@ -32,7 +33,7 @@ pub(crate) struct Watched {
 }
 
 impl Prepared {
-    /// Checks the options, and opens what they name.
+    /// Checks the options, and opens the files that they name.
     pub(crate) fn new(common: &Common<'_>, criu: &Criu) -> Result<Self> {
         let opts = &common.opts;
         refuse_over_socket(opts, criu)?;
@@ -47,7 +48,7 @@ impl Prepared {
         Ok(Self { message, handed, images, work, log })
     }
 
-    /// The job for a driver, the descriptors for its link, and the work directory.
+    /// Returns the job for a driver, the descriptors for its link, and the work directory.
     pub(crate) fn into_job(
         self,
         kind: CriuReqType,
@@ -68,13 +69,13 @@ impl Prepared {
         (job, self.handed, self.work)
     }
 
-    /// Looks at what a restore must not leave behind.
+    /// Watches the work directory for mounts that a restore must not leave behind.
     pub(crate) fn yard(&self) -> Result<Option<CgroupYard>> {
         let work = self.work.as_ref().map(clone).transpose()?;
         Ok(work.map(CgroupYard::watch))
     }
 
-    /// Looks at what a failed dump must leave as it was.
+    /// Watches the images and the freezer, which a failed dump must leave as they were.
     pub(crate) fn watch(&self, common: &Common<'_>, overwrite: bool) -> Result<Watched> {
         let name = common.opts.images.path();
         let images =
@@ -85,7 +86,7 @@ impl Prepared {
 }
 
 impl Watched {
-    /// Looks at the connections of the tasks, too.
+    /// Watches the connections of the tasks, too.
     pub(crate) fn look_after(&mut self, root: Pid, job: &Job, link: &mut Link) {
         let opts = job.request.opts.as_ref().filter(|_| link.numbers_processes_as_here());
         self.connections = opts.and_then(|opts| Connections::watch(root, opts)).map(Arc::new);
@@ -96,14 +97,15 @@ impl Watched {
         }
     }
 
-    /// The dump is complete.
+    /// Keeps everything: the dump is complete.
     pub(crate) fn keep(self) {
         if let Some(images) = self.keep_tasks() {
             images.keep();
         }
     }
 
-    /// CRIU has done its part, and the images are not complete yet.
+    /// Keeps everything except the images, and returns their guard: CRIU has done its part, and the
+    /// images are not complete yet.
     pub(super) fn keep_tasks(self) -> Option<ImagesDir> {
         if let Some(freezer) = self.freezer {
             freezer.keep();
@@ -115,7 +117,7 @@ impl Watched {
     }
 }
 
-/// What a service cannot be asked for, refused before anything is done.
+/// Refuses requests that a service cannot fulfil, before anything is done.
 fn refuse_over_socket(opts: &Opts<'_>, criu: &Criu) -> Result<()> {
     let transport = criu.transport();
     let placed = "its descriptors have to be put into the criu process";
@@ -146,7 +148,8 @@ mod tests {
 
     use super::*;
 
-    /// CRIU must write into the directory that is watched, even if somebody swaps the path meanwhile.
+    /// CRIU must write into the directory that is watched, even if somebody swaps the path
+    /// meanwhile.
     #[test]
     fn a_directory_swapped_meanwhile_is_the_same_for_criu_and_for_us() {
         let folder = std::env::temp_dir().join(format!("criu-rs-swap-{}", std::process::id()));

@@ -48,6 +48,7 @@ use crate::value::{Dir, Pid, read_file};
 ///
 /// A restore that fails leaves no process behind.
 #[derive(Clone, Debug)]
+#[must_use = "an operation does nothing until it is run"]
 pub struct Restore<'a> {
     pub(crate) common: Common<'a>,
     accept_label_loss: bool,
@@ -56,14 +57,14 @@ pub struct Restore<'a> {
 operation!(Restore);
 
 impl<'a> Restore<'a> {
-    /// A restore from the directory `images`.
+    /// Makes a restore from the directory `images`.
     pub fn new(images: impl Into<Dir<'a>>) -> Self {
         let common = Common::with_actions(images.into(), "restore.log");
         Self { common, accept_label_loss: false }
     }
 
-    /// Whether tasks may come back with other security labels than the images or
-    /// [`lsm_profile`](Self::lsm_profile) say. Unless it is so, the restore is refused: see
+    /// Allows tasks to come back with other security labels than the images or
+    /// [`lsm_profile`](Self::lsm_profile) say. By default such a restore is refused: see
     /// [`labels`](crate::labels).
     pub fn accept_label_loss(mut self, on: bool) -> Self {
         self.accept_label_loss = on;
@@ -74,12 +75,12 @@ impl<'a> Restore<'a> {
         self.accept_label_loss
     }
 
-    /// Whether it hands over the masters of terminals.
+    /// Says whether the restore hands over the masters of terminals.
     pub(crate) fn wants_masters(&self) -> bool {
         self.common.opts.wants_masters()
     }
 
-    /// Restores.
+    /// Runs the restore.
     ///
     /// # Errors
     /// See [`Error`](crate::Error). No process is left behind.
@@ -87,7 +88,7 @@ impl<'a> Restore<'a> {
         self.run_with(criu, &mut ())
     }
 
-    /// Restores, answering CRIU's actions with `hooks`.
+    /// Runs the restore, and answers CRIU's actions with `hooks`.
     ///
     /// # Errors
     /// See [`Error`](crate::Error). No process is left behind.
@@ -95,24 +96,23 @@ impl<'a> Restore<'a> {
         self.start(criu)?.finish(hooks)
     }
 
-    /// Starts or reaches a criu, and asks nothing of it yet.
+    /// Starts or reaches a criu, and does not send the request yet.
     ///
     /// # Errors
-    /// When an option is not valid or newer than this CRIU, a security label cannot be given back, or criu does not
-    /// start.
+    /// An option is not valid or is newer than this CRIU; a security label cannot be given back;
+    /// criu does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
         let prepared = Prepared::new(&self.common, criu)?;
         let becomes_another = !prepared.message.exec_cmd.is_empty();
         let launch = Launch { shell_job: prepared.message.shell_job(), ..Default::default() };
         let yard = prepared.yard()?;
         let strays = Strays::of(prepared.images.as_ref(), criu.program().ok().flatten());
-        let guard = match self.accept_label_loss {
-            true => None,
-            false => {
-                let images = prepared.images.as_ref().filter(|_| !prepared.message.stream());
-                let profile = prepared.message.lsm_profile.as_deref();
-                RestoreGuard::before(criu, images, profile, &self.common.limits)?
-            }
+        let guard = if self.accept_label_loss {
+            None
+        } else {
+            let images = prepared.images.as_ref().filter(|_| !prepared.message.stream());
+            let profile = prepared.message.lsm_profile.as_deref();
+            RestoreGuard::before(criu, images, profile, &self.common.limits)?
         };
         let subject = Subject::Restored { root: None, image_root: strays.root() };
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Restore, "restore", subject);
@@ -140,17 +140,14 @@ impl<'a> Restore<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Restored {
-    /// The root task.
-    ///
-    /// A service in another pid namespace numbers it as that namespace does.
+    /// The root task. A service in another pid namespace answers with the number there.
     pub pid: Pid,
-    /// A descriptor of the root task, from the time when it was still held, so that it is no other
-    /// process's. Absent where the kernel has none (before Linux 5.3), or does not know the process
-    /// by that number.
+    /// A descriptor of the root task, opened while CRIU still held the task: so it cannot belong to
+    /// another process. `None` before Linux 5.3, and if the kernel here does not know the number.
     pub pidfd: Option<OwnedFd>,
-    /// What CRIU measured. An error where it cannot be read.
+    /// CRIU's measurements, or the reason why they cannot be read.
     pub stats: Result<RestoreStats, criu_images::Error>,
-    /// The program that criu has become, after [`Restore::exec_cmd`].
+    /// The program that criu has become after [`Restore::exec_cmd`].
     pub parent: Option<Parent>,
 }
 
@@ -177,18 +174,18 @@ impl Restored {
         })
     }
 
-    /// Waits for the root task to end, and reaps it.
+    /// Waits until the root task has ended, and reaps it.
     ///
     /// # Errors
-    /// `ECHILD` where it is no child of this process, as without [`Restore::rst_sibling`].
+    /// `ECHILD` if the root task is not a child of this process: see [`Restore::rst_sibling`].
     pub fn wait(&self) -> io::Result<ExitStatus> {
         tree::wait(self.pid)
     }
 
-    /// Sends the root task a signal, by descriptor where there is one.
+    /// Sends a signal to the root task, by its descriptor if there is one.
     ///
     /// # Errors
-    /// `ESRCH` when it has ended.
+    /// `ESRCH` if the root task has ended.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         let signal = Signal::try_from(signal)?;
         match &self.pidfd {
@@ -198,21 +195,21 @@ impl Restored {
     }
 }
 
-/// The program that criu has become after a restore: a child of this process, which reaps it.
+/// The program that criu has become after a restore. It is a child of this process, which reaps it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Parent {
-    /// Its process id.
+    /// The process id.
     pub pid: Pid,
-    /// A descriptor of it; absent before Linux 5.3.
+    /// A descriptor of the process; `None` before Linux 5.3.
     pub pidfd: Option<OwnedFd>,
 }
 
 impl Parent {
-    /// Waits for it to end, and reaps it.
+    /// Waits until the program has ended, and reaps it.
     ///
     /// # Errors
-    /// `ECHILD` when it has been waited for before.
+    /// `ECHILD` if the program has been waited for before.
     pub fn wait(&self) -> io::Result<ExitStatus> {
         tree::wait(self.pid)
     }

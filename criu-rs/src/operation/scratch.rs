@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
-/// A directory that goes with its owner.
+/// A temporary directory, removed when it is dropped.
 pub(crate) struct Scratch {
     pub(crate) path: PathBuf,
 }

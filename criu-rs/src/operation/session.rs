@@ -8,13 +8,13 @@ use crate::error::{Misuse, Result};
 use crate::hooks::Hooks;
 use crate::value::Pid;
 
-/// An operation under way: a criu that has been started or reached, and not yet been asked.
+/// An operation under way: a criu that has been started or reached.
 ///
-/// [`Session::finish`] asks and waits. A program with an event loop calls [`Session::advance`]
-/// instead, whenever the session's descriptor is readable.
+/// [`Session::finish`] sends the request and waits. A program with an event loop calls
+/// [`Session::advance`] instead, whenever the session's descriptor is readable.
 ///
-/// Dropping a session that is not over ends criu at a safe point and undoes what it has begun; a dump whose tasks are
-/// already being killed is completed.
+/// Dropping a session that is not over ends criu at a safe point and undoes what criu has begun. A
+/// dump whose tasks are already being killed is completed.
 ///
 /// ```no_run
 /// use criu_rs::{Criu, Dump, Pid};
@@ -27,7 +27,7 @@ use crate::value::Pid;
 /// ```
 #[must_use = "nothing has been asked of criu yet: call finish"]
 pub struct Session<T> {
-    // Ended before what `conclude` holds is given back: criu must be gone before its files are.
+    // Dropped before `conclude`: criu must be gone before its files are given back.
     driver: Option<Driver>,
     conclude: Option<Conclude<T>>,
 }
@@ -42,16 +42,16 @@ impl<T> Session<T> {
         Self { driver: Some(driver), conclude: Some(Box::new(conclude)) }
     }
 
-    /// The criu process, where it is one of ours. It has not been asked for anything before
-    /// [`Session::finish`] or [`Session::advance`].
+    /// Returns the criu process, if this crate has started it. The request is sent by
+    /// [`Session::finish`] or the first [`Session::advance`].
     pub fn pid(&self) -> Option<Pid> {
         self.driver.as_ref().and_then(Driver::pid)
     }
 
-    /// Asks, answers CRIU's actions with `hooks`, and waits for the end.
+    /// Sends the request, answers CRIU's actions with `hooks`, and waits for the end.
     ///
     /// # Errors
-    /// See [`Error`](crate::Error). Whatever had been begun is undone.
+    /// See [`Error`](crate::Error). Everything that was begun is undone.
     pub fn finish(mut self, hooks: &mut dyn Hooks) -> Result<T> {
         loop {
             if let Some(outcome) = self.advance(hooks)? {
@@ -63,11 +63,12 @@ impl<T> Session<T> {
         }
     }
 
-    /// Does what can be done without waiting: the first call asks. `None` means: call again when the
-    /// descriptor is readable. Deadline and cancellation make it readable too.
+    /// Does what can be done without waiting. The first call sends the request. After `None`, call
+    /// again when the descriptor is readable. A deadline and a cancellation make the descriptor
+    /// readable, too.
     ///
     /// # Errors
-    /// See [`Error`](crate::Error). Whatever had been begun is undone, and the session is over.
+    /// See [`Error`](crate::Error). Everything that was begun is undone, and the session is over.
     pub fn advance(&mut self, hooks: &mut dyn Hooks) -> Result<Option<T>> {
         let Some(driver) = &mut self.driver else {
             return Err(Misuse::SessionOver.into());
@@ -91,7 +92,7 @@ impl<T> Session<T> {
 
 impl<T> Drop for Session<T> {
     fn drop(&mut self) {
-        // What is saved is not undone: its tasks are being killed.
+        // A dump whose tasks are being killed is not undone.
         if !self.driver.as_mut().is_some_and(Driver::hurry_if_saved) {
             return;
         }
@@ -104,7 +105,7 @@ impl<T> Drop for Session<T> {
 }
 
 impl<T> AsFd for Session<T> {
-    /// Readable when [`Session::advance`] has something to do.
+    /// Returns a descriptor that is readable when [`Session::advance`] has something to do.
     ///
     /// # Panics
     /// After the session is over.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::value::Cancel;
 
-/// How long an operation may take, and who may end it.
+/// The time that an operation may take, and the handle that may end it.
 #[derive(Clone, Debug)]
 pub(crate) struct RunLimits {
     pub(crate) deadline: Option<Duration>,
@@ -19,7 +19,7 @@ impl Default for RunLimits {
 }
 
 impl RunLimits {
-    /// Whether the operation can be ended before its time.
+    /// Says whether the operation can be ended before its time.
     pub(crate) fn exist(&self) -> bool {
         self.deadline.is_some() || self.cancel.is_some()
     }

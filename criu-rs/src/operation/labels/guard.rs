@@ -1,4 +1,4 @@
-//! What looks after the labels of an operation.
+//! The guards of the labels of an operation.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,19 +19,20 @@ use crate::options::RunLimits;
 use crate::transport::Link;
 use crate::value::Pid;
 
-/// Compares the images of a dump with the labels of the tasks, while these are frozen.
+/// A guard that compares the images of a dump with the labels of the tasks, while the tasks are
+/// frozen.
 #[derive(Debug)]
 pub(crate) struct DumpGuard {
     machine: Machine,
     root: Pid,
-    /// What a restore gives a task without its label.
+    /// The labels that a restore gives to a task without a label of its own.
     own: Vec<Label>,
     images: OwnedFd,
 }
 
 impl DumpGuard {
-    /// Looks at the tree that is to be dumped. `None` where there is nothing to look after: no label that counts, or
-    /// none that can be seen from here.
+    /// Looks at the tree that is to be dumped. `None` if there is nothing to guard: no label that
+    /// counts, or no label that can be seen from here.
     ///
     /// # Errors
     /// [`Error::Label`] for a label that CRIU cannot save.
@@ -55,7 +56,7 @@ impl DumpGuard {
         let saved = Saved::read(&self.images)?;
         let depth = machine::ids(self.root, self.root).len();
         let mut lost = Vec::new();
-        // Read anew: now they stand still.
+        // Read again: now the tasks stand still.
         for carried in foreign(&self.machine, self.root, &self.own)? {
             let ids = machine::ids(carried.pid, carried.tid);
             let id = depth.checked_sub(1).and_then(|depth| ids.get(depth).copied());
@@ -83,10 +84,10 @@ impl Guard for DumpGuard {
     }
 }
 
-/// The labels of a tree that count, all of which this CRIU can save.
+/// Returns the labels of a tree that count. This CRIU can save all of them.
 ///
 /// # Errors
-/// [`Error::Label`] for one that it cannot.
+/// [`Error::Label`] for a label that CRIU cannot save.
 fn can_be_saved(
     machine: &Machine,
     criu: &Criu,
@@ -106,7 +107,7 @@ fn can_be_saved(
     }
     let modules: BTreeSet<_> = carried.iter().map(|carried| carried.label.module()).collect();
     for module in modules {
-        // The images tell later, where they can be seen.
+        // If the images can be seen, they tell later.
         let ask = criu.program()?.is_some() || !has_images;
         if ask && criu.saves_labels(module, limits)? == Some(LabelSupport::No) {
             let instead = own.iter().find(|own| own.module() == module).cloned();
@@ -119,7 +120,7 @@ fn can_be_saved(
     Ok(carried)
 }
 
-/// Says before a dump what it would be refused for, as far as a look from here can tell.
+/// Says before a dump whether it would be refused, as far as a look from here can tell.
 ///
 /// # Errors
 /// [`Error::Label`] for a label that CRIU cannot save.
@@ -132,7 +133,7 @@ pub(crate) fn foresee(criu: &Criu, root: Pid) -> Result<()> {
     can_be_saved(&machine, criu, root, &own, true, &RunLimits::default()).map(drop)
 }
 
-/// The labels of a tree that count.
+/// Returns the labels of a tree that count.
 fn foreign(machine: &Machine, root: Pid, own: &[Label]) -> Result<Vec<Carried>> {
     let read = machine.of_tree(root);
     let mut carried = read.map_err(|source| Error::system("read security labels", source))?;
@@ -143,14 +144,15 @@ fn foreign(machine: &Machine, root: Pid, own: &[Label]) -> Result<Vec<Carried>> 
     Ok(carried)
 }
 
-/// The first that is so, and how many others are.
+/// Returns the first label that fits, and the number of other labels that fit.
 fn of(carried: &[Carried], is_so: impl Fn(&Carried) -> bool) -> Option<(&Carried, usize)> {
     let mut found = carried.iter().filter(|carried| is_so(carried));
     let first = found.next()?;
     Some((first, found.count()))
 }
 
-/// Compares restored tasks, before they run, with the images and with what was asked for.
+/// A guard that compares restored tasks, before they run, with the images and with the profile
+/// asked for.
 #[derive(Debug)]
 pub(crate) struct RestoreGuard {
     machine: Machine,
@@ -159,8 +161,9 @@ pub(crate) struct RestoreGuard {
 }
 
 impl RestoreGuard {
-    /// Looks at what is to be restored. `profile` is what the caller asks for, as CRIU takes it. `None` where no
-    /// label is to come back, or no module is here to give one: CRIU itself refuses that.
+    /// Looks at the images. `profile` is the profile that the caller asks for, as CRIU takes it.
+    /// `None` if no label is to come back, or if no module here can give one: CRIU itself refuses
+    /// that.
     ///
     /// # Errors
     /// [`Error::Label`] for a label that this machine does not know, or that CRIU cannot set.
@@ -179,7 +182,7 @@ impl RestoreGuard {
             Some(None) => return Ok(None),
             asked => asked.flatten(),
         };
-        // What is wrong with images CRIU will say.
+        // CRIU will say what is wrong with the images.
         let saved = images.and_then(|images| Saved::read(images).ok());
         let wanted = |label: &Label| machine.runs(label.module()) && !label.is_unconfined();
         let mut labels: Vec<(Option<u32>, &Label)> = match (&asked, &saved) {
@@ -232,7 +235,7 @@ impl RestoreGuard {
         wrong.into_iter().next().map_or(Ok(()), |first| Err(LabelError { more, ..first }.into()))
     }
 
-    /// What is wrong with the labels of a thread.
+    /// Returns the wrong labels of a thread.
     fn wrong(&self, pid: Pid, tid: Pid, id: Option<u32>) -> Result<Vec<LabelError>> {
         let has = self.machine.of_one(pid, tid);
         let has = has.map_err(|source| Error::system("read security labels", source))?;
@@ -245,14 +248,14 @@ impl RestoreGuard {
             let saved = || self.saved.as_ref()?.of(id?, attribute);
             let (wanted, thread) = match (&self.asked, attribute) {
                 (Some(asked), Attribute::Current) => (Some(asked), None),
-                // CRIU gives sockets the label asked for as well, where they have one.
+                // CRIU also gives the label asked for to sockets that have a label.
                 (Some(_), _) => (None, None),
                 (None, _) => (saved(), u32::try_from(tid.as_raw()).ok()),
             };
             let Some(wanted) = wanted else { continue };
             let found = has(attribute, wanted.module());
             let is_right = match &self.asked {
-                // Where profiles are stacked CRIU replaces the outer ones.
+                // Of stacked profiles CRIU replaces the outer ones.
                 Some(asked) => found.as_ref().is_some_and(|found| found.includes(asked)),
                 None => found.as_ref() == Some(wanted),
             };
@@ -276,7 +279,7 @@ impl Guard for RestoreGuard {
     }
 }
 
-/// `selinux:LABEL` or `apparmor:PROFILE`.
+/// Reads `selinux:LABEL` or `apparmor:PROFILE`.
 fn asked(profile: &[u8]) -> Option<Label> {
     let at = profile.iter().position(|byte| *byte == b':')?;
     let module = match profile.get(..at)? {
@@ -287,7 +290,7 @@ fn asked(profile: &[u8]) -> Option<Label> {
     Some(Label::new(module, profile.get(at + 1..)?))
 }
 
-/// What of a label this machine does not know, as far as it says.
+/// Returns the part of a label that this machine does not know, as far as the machine tells.
 fn unknown(label: &Label) -> Option<Label> {
     let module = label.module();
     match module {
@@ -300,7 +303,7 @@ fn unknown(label: &Label) -> Option<Label> {
         SecurityModule::Apparmor => {
             let loaded = fs::read(PROFILES).ok()?;
             let is_loaded = |part: &[u8]| {
-                // CRIU makes namespaces with what is in them.
+                // CRIU makes namespaces together with their content.
                 part.first() == Some(&b':')
                     || part == b"unconfined"
                     || part.windows(7).any(|bytes| bytes == b"//null-")
@@ -313,7 +316,7 @@ fn unknown(label: &Label) -> Option<Label> {
     }
 }
 
-/// Whether a line of the loaded profiles is of this one: `docker-default (enforce)`.
+/// Says whether a line of the loaded profiles is about this profile: `docker-default (enforce)`.
 fn is_profile(line: &[u8], name: &[u8]) -> bool {
     let rest = line.strip_prefix(name);
     rest.is_some_and(|mode| {
@@ -321,10 +324,10 @@ fn is_profile(line: &[u8], name: &[u8]) -> bool {
     })
 }
 
-/// Where the kernel looks a context up in its policy.
+/// The file in which the kernel looks a context up in its policy.
 const CONTEXT: &str = "/sys/fs/selinux/context";
 
-/// The profiles loaded, of the namespace of the reader.
+/// The loaded profiles of the reader's namespace.
 const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use criu_images::proto::{CredsEntry, Lsmtype};
 use crate::labels::{Attribute, Label, SecurityModule};
 use crate::sys::proc_link;
 
-/// The labels in a set of images, by thread as the images number them.
+/// The labels in a set of images, by the thread's number in the images.
 #[derive(Debug)]
 pub(super) struct Saved {
     threads: HashMap<u32, Labels>,
@@ -43,7 +43,7 @@ impl Saved {
         Ok(Self { threads })
     }
 
-    /// The label of a thread.
+    /// Returns the label of a thread.
     pub(super) fn of(&self, id: u32, attribute: Attribute) -> Option<&Label> {
         let labels = self.threads.get(&id)?;
         match attribute {
@@ -53,7 +53,7 @@ impl Saved {
         }
     }
 
-    /// All labels, each with its thread.
+    /// Returns all labels, each with its thread.
     pub(super) fn all(&self) -> impl Iterator<Item = (u32, &Label)> {
         self.threads.iter().flat_map(|(id, labels)| {
             let both = [&labels.current, &labels.sockcreate];

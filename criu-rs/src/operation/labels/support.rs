@@ -1,4 +1,4 @@
-//! Whether a CRIU saves and sets labels, found out by asking it.
+//! The question whether a CRIU saves and sets labels.
 
 use crate::criu::Criu;
 use crate::diagnosis::Failure;
@@ -13,8 +13,8 @@ use crate::transport::{Launch, Subject, Transport};
 use crate::value::{Dir, LogLevel};
 
 impl Criu {
-    /// Whether this CRIU saves and sets the labels of a security module, here and now. It is asked for a dump of a
-    /// process that cannot be, and touches none.
+    /// Asks whether this CRIU, on this machine, saves and sets the labels of a security module.
+    /// CRIU is asked to dump a process that cannot exist, so no process is touched.
     ///
     /// ```no_run
     /// use criu_rs::Criu;
@@ -27,8 +27,9 @@ impl Criu {
     /// ```
     ///
     /// # Errors
-    /// When criu does not start or says something else; [`Error::TooOld`] before CRIU 3.12, which cannot be asked;
-    /// [`Error::NotOverSocket`] for [`Criu::connected`], since it would be the one request of that connection.
+    /// Criu does not start, or gives another answer. [`Error::TooOld`]: a CRIU before 3.12 cannot
+    /// be asked. [`Error::NotOverSocket`] for [`Criu::connected`]: the question would use up the
+    /// one request of that connection.
     pub fn label_support(&self, module: SecurityModule) -> Result<LabelSupport> {
         self.ask_labels(module, &RunLimits::default())
     }
@@ -45,8 +46,9 @@ impl Criu {
         }
     }
 
-    /// The same, and that it does is remembered of a program. That it does not is not: what it takes is often just
-    /// a mount. `None` where it cannot be asked.
+    /// Asks as [`label_support`](Self::label_support) does, unless this program is known to save
+    /// the labels. A `No` is not remembered, since a mount is often all that is missing. `None` if
+    /// CRIU cannot be asked.
     pub(crate) fn saves_labels(
         &self,
         module: SecurityModule,
@@ -66,8 +68,8 @@ impl Criu {
     }
 }
 
-/// Asks for a dump of a process that cannot be, with a label of the module: CRIU looks at the label first, before it
-/// touches anything.
+/// Asks for a dump of a process that cannot exist, with a label of the module. CRIU looks at the
+/// label before it touches anything.
 pub(crate) fn ask(criu: &Criu, module: SecurityModule, limits: &RunLimits) -> Result<LabelSupport> {
     let profile = match module {
         SecurityModule::Selinux => "selinux:u:r:t:s0",
@@ -89,21 +91,21 @@ pub(crate) fn ask(criu: &Criu, module: SecurityModule, limits: &RunLimits) -> Re
         Err(Error::Failed(failure)) => failure,
         Err(error) => return Err(error),
         Ok(_) => {
-            let odd = std::io::Error::other("it dumped a process that cannot be");
+            let odd = std::io::Error::other("it dumped a process that cannot exist");
             return Err(Error::system("ask criu whether it saves labels", odd));
         }
     };
     if has_said(&failure, UNSUPPORTED) {
         return Ok(LabelSupport::No);
     }
-    // It has come as far as to look for the process.
+    // It has come as far as the search for the process.
     if failure.errno == Some(libc::ESRCH) || has_said(&failure, "Unable to interrupt task") {
         return Ok(LabelSupport::Yes);
     }
     Err(Error::Failed(failure))
 }
 
-/// Whether CRIU has said so in any of its lines.
+/// Says whether one of CRIU's lines holds the text.
 fn has_said(failure: &Failure, part: &str) -> bool {
     let log = failure.excerpt().into_iter();
     let log = log.flat_map(|log| log.before.iter().chain([&log.error]).chain(&log.more));
@@ -111,8 +113,8 @@ fn has_said(failure: &Failure, part: &str) -> bool {
     log.map(String::as_str).chain(printed).any(|line| line.contains(part))
 }
 
-/// No process: the kernel numbers them to 2^22.
+/// A process id that cannot exist: the kernel's end at 2^22.
 const NOBODY: i32 = i32::MAX;
 
-/// How CRIU ends its complaint of a module that it does not see, or was not built for.
+/// The end of CRIU's complaint about a module that it does not see or was not built for.
 const UNSUPPORTED: &str = "not supported by kernel";

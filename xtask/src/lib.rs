@@ -8,8 +8,11 @@
 //! criu  runtimes  programs             which criu is good enough; what else the tests execute
 //! setup      steps  session            put it all there; named steps; a session of their own for tests
 //! demo  test  vm  fuzz  torture  asan  deny  msrv  ci  codegen  bindings    the words
+//! architecture                         the rooms of each crate, and what they import
 //! ```
 
+#[cfg(feature = "architecture")]
+pub mod architecture;
 #[cfg(feature = "codegen")]
 pub mod codegen;
 

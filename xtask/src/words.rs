@@ -102,6 +102,12 @@ const WORDS: &[Word] = &[
         run: |_| codegen(),
     },
     Word {
+        name: "rooms",
+        about: "print the rooms of each crate, their floors and cycles, and imports that break a rule",
+        flags: &[("DIR", "another checkout of this workspace")],
+        run: |flags| rooms(&flags.operands()),
+    },
+    Word {
         name: "bindings",
         about: "turn libcriu's header into Rust; its prose lies beside it",
         flags: &[],
@@ -214,14 +220,30 @@ fn codegen() -> Result<()> {
     Ok(())
 }
 
-/// Hands the word to an xtask that can do it.
 #[cfg(not(feature = "codegen"))]
 fn codegen() -> Result<()> {
-    let status =
-        crate::workspace::cargo(&["run", "--quiet", "--package", "xtask", "--", "codegen"])
-            .status()?;
-    if !status.success() {
-        return Err("codegen failed, see above".into());
+    hand_over("codegen", &[])
+}
+
+#[cfg(feature = "architecture")]
+fn rooms(operands: &[&str]) -> Result<()> {
+    let root = operands.first().map_or(crate::workspace::root(), |dir| std::path::Path::new(dir));
+    crate::architecture::run(root)
+}
+
+#[cfg(not(feature = "architecture"))]
+fn rooms(operands: &[&str]) -> Result<()> {
+    let absolute = |dir: &&str| Ok(std::path::absolute(dir)?.to_string_lossy().into_owned());
+    let operands = operands.iter().map(absolute).collect::<Result<Vec<_>>>()?;
+    hand_over("rooms", &operands)
+}
+
+/// Runs the word with an xtask that has all features.
+#[cfg(not(all(feature = "architecture", feature = "codegen")))]
+fn hand_over(word: &str, operands: &[String]) -> Result<()> {
+    let mut cargo = crate::workspace::cargo(&["run", "--quiet", "--package", "xtask", "--", word]);
+    if !cargo.args(operands).status()?.success() {
+        return Err(format!("{word} failed, see above").into());
     }
     Ok(())
 }

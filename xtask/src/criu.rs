@@ -7,7 +7,7 @@ use std::{env, fs, iter};
 use crate::prefix::LINKED;
 use crate::process::{self, finish, said};
 use crate::version::Version;
-use crate::{Result, setup, workspace};
+use crate::{Result, workspace};
 
 /// The oldest CRIU that setup accepts: the first whose RPC has every option of 4.1.1. On kernels
 /// since 6.13 it takes 4.1, but that `criu check` finds out.
@@ -64,9 +64,9 @@ pub(crate) fn of_suite(suite: &str) -> PathBuf {
     folder().join(suite).join(PROGRAM)
 }
 
-/// Makes a cargo, and what it runs, use the libcriu that [`setup`](crate::setup) gives a person.
+/// Makes a cargo, and what it runs, use the libcriu that `setup` gives a person.
 pub(crate) fn with_library(cargo: &mut Command) -> &mut Command {
-    let folder = folder().join(setup::STABLE).join(LINKED);
+    let folder = folder().join(STABLE).join(LINKED);
     let others = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let folders = iter::once(folder.clone()).chain(env::split_paths(&others));
     // Only a folder with a colon in its name cannot be in the list.
@@ -90,3 +90,10 @@ pub(crate) fn unpacked() -> Vec<PathBuf> {
 
 /// CRIU below the directory of its suite.
 pub(crate) const PROGRAM: &str = "usr/sbin/criu";
+
+/// The Debian suite whose CRIU a person gets.
+pub(crate) const STABLE: &str = "trixie";
+/// The Debian suite with the newest CRIU: for the tests, and for a person whose kernel needs it.
+pub(crate) const EXPERIMENTAL: &str = "experimental";
+/// The Debian suite with the oldest CRIU that the tests look at.
+pub(crate) const OLD: &str = "bookworm";

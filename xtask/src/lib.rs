@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! workspace  process  os  version      where we are; running programs; /etc/os-release; "4.1.1"
+//! misunderstood                        the error of a wrong command line
 //! apt  loader  prefix                  packages from the machine's mirror; unpacked so that they run
 //! criu  runtimes  programs             which criu is good enough; what else the tests execute
 //! setup      steps  session            put it all there; named steps; a session of their own for tests
@@ -26,6 +27,7 @@ mod demo;
 mod deny;
 mod fuzz;
 mod loader;
+mod misunderstood;
 mod msrv;
 mod os;
 mod prefix;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::apt::Archive;
-use crate::criu::{self, Criu};
+use crate::criu::{self, Criu, EXPERIMENTAL, OLD, STABLE};
 use crate::os::Os;
 use crate::prefix::Prefix;
 use crate::{Result, process, programs, runtimes};
@@ -118,10 +118,3 @@ fn print(criu: &Criu) {
         println!("to use it: export PATH=\"{}:$PATH\"", folder.display());
     }
 }
-
-/// The Debian suite whose CRIU a person gets.
-pub(crate) const STABLE: &str = "trixie";
-/// The Debian suite with the newest CRIU: for the tests, and for a person whose kernel needs it.
-pub(crate) const EXPERIMENTAL: &str = "experimental";
-/// The Debian suite with the oldest CRIU that the tests look at.
-const OLD: &str = "bookworm";

@@ -3,7 +3,7 @@
 use std::env;
 use std::process::Command;
 
-use crate::criu::{folder, of_suite, with_library};
+use crate::criu::{EXPERIMENTAL, STABLE, folder, of_suite, with_library};
 use crate::prefix::LINKED;
 use crate::steps::step;
 use crate::vm::Machine;
@@ -80,7 +80,7 @@ fn over_libcriu() -> Result<()> {
         with_library(&mut tests).env(WAY, way);
         step(&format!("libcriu {way}"), &mut session::isolated(&tests))?;
     }
-    for suite in [setup::STABLE, setup::EXPERIMENTAL] {
+    for suite in [STABLE, EXPERIMENTAL] {
         let mut tests = cargo(&real);
         let (library, criu) = (folder().join(suite).join(LINKED), of_suite(suite));
         tests.env("CRIU_LIB_DIR", library).env("CRIU_STATIC", "1");

@@ -1,6 +1,6 @@
 //! `cargo xtask torture`: operations under faults, as many as one likes.
 
-use crate::words::Misunderstood;
+use crate::misunderstood::Misunderstood;
 use crate::workspace::cargo;
 use crate::{Result, process, session, setup};
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::misunderstood::Misunderstood;
 use crate::test::Extent;
 use crate::{Result, asan, bindings, ci, demo, fuzz, msrv, session, setup, test, torture, vm};
 
@@ -148,18 +149,6 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             false => ExitCode::FAILURE,
         }
     })
-}
-
-/// A word that takes something else than what it was given.
-#[derive(Debug)]
-pub(crate) struct Misunderstood(pub(crate) String);
-
-impl std::error::Error for Misunderstood {}
-
-impl std::fmt::Display for Misunderstood {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// The exit status for it.

@@ -38,7 +38,7 @@ pub(crate) fn run() -> Result<()> {
 /// If there is none, its header has something new in kind, or an item has no documentation or the
 /// other way round.
 pub fn generate() -> Result<String> {
-    let header: PathBuf = criu::folder().join(setup::EXPERIMENTAL).join("usr/include/criu/criu.h");
+    let header: PathBuf = criu::folder().join(criu::EXPERIMENTAL).join("usr/include/criu/criu.h");
     let text = fs::read_to_string(&header).map_err(|error| {
         format!("cannot read {}: {error}; run `cargo xtask setup --tests`", header.display())
     })?;

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::{fs, thread};
 
-use crate::words::Misunderstood;
+use crate::misunderstood::Misunderstood;
 use crate::{Result, programs, workspace};
 use build::Built;
 use coverage::Coverage;

@@ -30,6 +30,7 @@ mod loader;
 mod misunderstood;
 mod msrv;
 mod os;
+mod package;
 mod prefix;
 mod process;
 mod programs;

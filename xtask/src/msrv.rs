@@ -19,7 +19,7 @@ pub(crate) enum Toolchain {
 /// Checks the workspace with the toolchain that [`find`] finds.
 pub(crate) fn run() -> Result<()> {
     setup::for_tests(false)?;
-    check(&find()?)
+    step("msrv", &mut command(&find()?))
 }
 
 /// Finds a toolchain: rustup's if it has one, else Debian's.
@@ -41,8 +41,8 @@ pub(crate) fn find() -> Result<Toolchain> {
     })
 }
 
-/// Checks everything, tests included, in a target directory of its own.
-pub(crate) fn check(toolchain: &Toolchain) -> Result<()> {
+/// Makes the command that checks everything, tests included, in a target directory of its own.
+pub(crate) fn command(toolchain: &Toolchain) -> Command {
     let mut cargo = match toolchain {
         Toolchain::Rustup(name) => {
             let mut rustup = Command::new("rustup");
@@ -59,7 +59,8 @@ pub(crate) fn check(toolchain: &Toolchain) -> Result<()> {
         .args(["check", "--workspace", "--all-targets", "--locked"])
         .current_dir(workspace::root())
         .env("CARGO_TARGET_DIR", workspace::target_dir().join("msrv"));
-    step("msrv", criu::with_library(&mut cargo))
+    criu::with_library(&mut cargo);
+    cargo
 }
 
 /// The first toolchain of the MSRV in `rustup toolchain list`.

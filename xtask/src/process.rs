@@ -46,6 +46,22 @@ pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&text).trim().to_owned()
 }
 
+/// Makes a command that has another program run `inner`: `nice -n 10 cargo test`.
+pub(crate) fn wrap(outer: &Command, inner: &Command) -> Command {
+    let mut command = Command::new(outer.get_program());
+    command.args(outer.get_args()).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(dir) = inner.get_current_dir() {
+        command.current_dir(dir);
+    }
+    command
+}
+
 /// The last lines of a text, set off from the message they stand in.
 pub(crate) fn indent(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();

@@ -17,25 +17,16 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{Pid, close, getpid, setsid};
 
-use crate::Result;
+use crate::{Result, process, workspace};
 
 /// The word that makes `xtask` the helper.
 pub(crate) const WORD: &str = "--in-session";
 
-/// The same command, to be run by the helper. Keep its standard input until it has ended.
+/// Wraps a command so that the helper runs it. Keep its standard input until it has ended.
 pub(crate) fn isolated(command: &Command) -> Command {
     // Not by name: building the tests may replace our file.
-    let mut helper = Command::new("/proc/self/exe");
-    helper.arg(WORD).arg(command.get_program()).args(command.get_args()).stdin(Stdio::piped());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => helper.env(name, value),
-            None => helper.env_remove(name),
-        };
-    }
-    if let Some(dir) = command.get_current_dir() {
-        helper.current_dir(dir);
-    }
+    let mut helper = process::wrap(Command::new(workspace::ourselves()).arg(WORD), command);
+    helper.stdin(Stdio::piped());
     helper
 }
 

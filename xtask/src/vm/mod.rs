@@ -11,11 +11,10 @@ mod guest;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use crate::apt::Archive;
 use crate::prefix::Prefix;
-use crate::workspace::{cargo, target_dir};
+use crate::workspace::{cargo, target_dir, test_program};
 use crate::{Result, criu, programs, setup};
 use guest::{GUESTS, Guest};
 
@@ -77,18 +76,10 @@ impl Machine {
     }
 }
 
-/// Builds the tests of a real CRIU; returns the program.
+/// Builds the tests of a real CRIU, with the features that need no library; returns the program.
 fn build() -> Result<PathBuf> {
-    let mut build = cargo(&["test", "--package", "criu-rs", "--test", "real", "--no-run"]);
-    build.arg("--message-format=json").stderr(Stdio::inherit());
-    let output = build.stdin(Stdio::null()).output()?;
-    if !output.status.success() {
-        return Err("the tests do not build, see above".into());
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let key = "\"executable\":\"";
-    let mut found = messages.lines().filter_map(|line| line.split_once(key)?.1.split('"').next());
-    Ok(found.next_back().ok_or("cargo does not say where the tests are")?.into())
+    let build = cargo(&["test", "--package", "criu-rs", "--test", "real", "--no-run"]);
+    Ok(test_program(build, "criu-rs", "real")?.get_program().into())
 }
 
 /// The one entry of a folder whose name begins like this.

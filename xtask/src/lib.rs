@@ -25,6 +25,7 @@ mod ci;
 mod criu;
 mod demo;
 mod deny;
+mod evidence;
 mod fuzz;
 mod loader;
 mod misunderstood;

@@ -63,7 +63,7 @@ fn is(pid: Pid, child: &Child) -> bool {
 }
 
 /// Closes what we inherited beyond standard error. Nothing of our own is open yet.
-fn close_strays() -> Result<()> {
+pub(crate) fn close_strays() -> Result<()> {
     let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();

@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: a CRIU that works, and what the tests need.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::apt::Archive;
 use crate::criu::{self, Criu, EXPERIMENTAL, OLD, STABLE};
@@ -8,7 +8,7 @@ use crate::os::Os;
 use crate::prefix::Prefix;
 use crate::{Result, process, programs, runtimes};
 
-/// Finds a suitable CRIU or installs one, and prints how to use it; `force` installs in any case.
+/// Finds a CRIU that works or installs one, and prints how to use it; `force` installs in any case.
 pub(crate) fn run(tests: bool, force: bool) -> Result<()> {
     if tests {
         for_tests(force)?;
@@ -23,21 +23,23 @@ pub(crate) fn run(tests: bool, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// Finds a suitable CRIU: on PATH, below the target directory, or else by installing it there.
-/// Says of each that it passes over why.
+/// Finds the newest CRIU that works, on PATH and below the target directory, or else installs one
+/// there. Says of each other why it is passed over.
 pub(crate) fn find(force: bool) -> Result<Criu> {
     if !force {
-        let stable = criu::of_suite(STABLE);
-        let unpacked = criu::unpacked();
-        let (first, rest): (Vec<_>, Vec<_>) = unpacked.into_iter().partition(|p| *p == stable);
-        for path in process::which("criu").into_iter().chain(first).chain(rest) {
-            match Criu::judge(&path) {
-                Ok(criu) => return Ok(criu),
-                Err(error) => eprintln!("not used: {error}"),
-            }
+        let paths: Vec<_> = process::which("criu").into_iter().chain(criu::unpacked()).collect();
+        if let Some(criu) = choose(&paths) {
+            return Ok(criu);
         }
     }
     install(force)
+}
+
+/// Chooses among programs, and prints why the others are passed over.
+fn choose(paths: &[PathBuf]) -> Option<Criu> {
+    let (criu, passed_over) = criu::choose(paths);
+    passed_over.iter().for_each(|reason| eprintln!("passed over: {reason}"));
+    criu
 }
 
 /// Installs what the test suite needs: the CRIUs that it runs on, container runtimes, and programs.
@@ -49,19 +51,22 @@ pub(crate) fn for_tests(force: bool) -> Result<()> {
     programs::provide(programs::OF_TESTS)
 }
 
+/// Installs the newest CRIU that works.
 fn install(force: bool) -> Result<Criu> {
     let os = Os::read()?;
     if os.id == "debian" {
-        debian(STABLE, force)?;
-        return Criu::judge(&criu::of_suite(STABLE)).or_else(|error| {
-            eprintln!("not used: {error}");
-            debian(EXPERIMENTAL, force)?;
-            Criu::judge(&criu::of_suite(EXPERIMENTAL))
-        });
+        for suite in [EXPERIMENTAL, STABLE] {
+            debian(suite, force)?;
+            if let Some(criu) = choose(&[criu::of_suite(suite)]) {
+                return Ok(criu);
+            }
+        }
+        return Err("no CRIU of Debian works on this kernel, see above".into());
     }
     if os.has_apt() {
         own(&os, force)?;
-        return Criu::judge(&criu::of_suite(os.suite()));
+        let criu = choose(&[criu::of_suite(os.suite())]);
+        return criu.ok_or_else(|| format!("the CRIU of {} does not work here", os.name).into());
     }
     Err(match os.install_criu() {
         Some(command) => format!("on {} install it as root: {command}", os.name),
@@ -111,7 +116,7 @@ fn print(criu: &Criu) {
     let path = criu.path.display();
     println!("CRIU {} at {path}", criu.version);
     if !criu.is_checked {
-        println!("whether it works on this kernel only root can tell: sudo {path} check");
+        println!("only root can tell if it works on this kernel: sudo {path} check");
     }
     let folder = criu.path.parent().unwrap_or(Path::new("/"));
     if !process::path_folders().iter().any(|f| f == folder) {

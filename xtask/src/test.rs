@@ -92,7 +92,7 @@ fn beside(extent: Extent) -> Vec<Step> {
     doc.env("RUSTDOCFLAGS", "-D warnings");
     let mut steps = vec![Step::new("doc", doc)];
     steps.extend(dependencies(extent));
-    steps.push(Step::new("package", package::command()));
+    steps.push(Step::made("package", package::command));
     steps.push(package::semver());
     steps.push(extent.step("msrv", || Ok(msrv::command(&msrv::find()?))));
     let mut fuzz = Command::new(ourselves());

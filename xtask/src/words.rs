@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use crate::misunderstood::Misunderstood;
 use crate::test::Extent;
-use crate::{Result, asan, bindings, ci, demo, fuzz, msrv, session, setup, test, torture, vm};
+use crate::{
+    Result, asan, bindings, ci, demo, evidence, fuzz, msrv, session, setup, test, torture, vm,
+};
 
 /// A word of the command line.
 struct Word {
@@ -140,6 +142,7 @@ impl Flags {
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let result = match args.split_first() {
         Some((word, command)) if word == session::WORD => session::main(command),
+        Some((word, words)) if word == evidence::WORD => evidence::main(words),
         _ => words(args),
     };
     result.unwrap_or_else(|error| {

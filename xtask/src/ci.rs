@@ -5,5 +5,5 @@ use crate::test::{self, Extent};
 
 /// Runs every test with nothing left out, and the demo.
 pub(crate) fn run() -> Result<()> {
-    test::run(Extent::Release)
+    test::run(Extent::Release, &[])
 }

@@ -21,17 +21,22 @@ pub(crate) enum Extent {
     Release,
 }
 
-/// Runs every step, whatever fails, and prints the failures at the end.
+/// Runs every step, or those that are named, whatever fails, and prints the failures at the end.
 ///
 /// # Errors
-/// If a step fails, or the machine cannot run the tests.
-pub(crate) fn run(extent: Extent) -> Result<()> {
+/// If a step fails, a name is unknown, or the machine cannot run the tests.
+pub(crate) fn run(extent: Extent, names: &[&str]) -> Result<()> {
+    let plan = plan(extent).only(names)?;
     if !process::is_root() {
         return Err("the tests dump and restore processes, which takes root; \
                     these run without it: cargo test --lib"
             .into());
     }
     setup::for_tests(false)?;
+    plan.run()
+}
+
+fn plan(extent: Extent) -> Plan {
     let mut plan = Plan::default();
     let mut first = vec![
         Step::new("fmt", cargo(&["fmt", "--all", "--check"])),
@@ -49,7 +54,7 @@ pub(crate) fn run(extent: Extent) -> Result<()> {
         plan.stage(vec![vec![extent.step("vm", machine).needs(BUILD)], beside]);
         plan.stage(vec![last(extent)]);
     }
-    plan.run()
+    plan
 }
 
 /// The tests that `cargo test` runs, in a session of their own.

@@ -37,9 +37,15 @@ const WORDS: &[Word] = &[
     },
     Word {
         name: "test",
-        about: "all that must be green: format, lints, documentation, tests, dependencies, fuzzing, vm, oldest Rust",
-        flags: &[("--quick", "format, lints and tests alone")],
-        run: |flags| test::run(if flags.has("--quick") { Extent::Quick } else { Extent::Full }),
+        about: "run format, lints, documentation, tests, packages, fuzzing, vm and oldest Rust",
+        flags: &[
+            ("--quick", "format, lints and tests alone"),
+            ("STEP", "only the steps of these names"),
+        ],
+        run: |flags| {
+            let extent = if flags.has("--quick") { Extent::Quick } else { Extent::Full };
+            test::run(extent, &flags.operands())
+        },
     },
     Word {
         name: "vm",

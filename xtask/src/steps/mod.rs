@@ -114,7 +114,7 @@ fn log(name: &str) -> PathBuf {
 
 /// The folder with the outputs and times of steps.
 fn folder() -> PathBuf {
-    workspace::target_dir().join("xtask")
+    workspace::target_dir().join(if cfg!(test) { "xtask/unit" } else { "xtask" })
 }
 
 /// The time between two looks at an output.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use super::screen::Screen;
 use super::times::Times;
 use super::watch::Tally;
 use super::{Ended, execute};
+use crate::misunderstood::Misunderstood;
 use crate::{Result, process};
 
 /// A step of a plan.
@@ -96,6 +97,25 @@ impl Plan {
     /// Adds a stage with these lanes.
     pub(crate) fn stage(&mut self, lanes: Vec<Vec<Step>>) {
         self.stages.push(lanes);
+    }
+
+    /// Keeps only the steps of these names; all of them if there are none.
+    ///
+    /// # Errors
+    /// [`Misunderstood`] if no step has one of the names.
+    pub(crate) fn only(mut self, names: &[&str]) -> Result<Self> {
+        let known: Vec<&str> = self.stages.iter().flatten().flatten().map(|s| s.name).collect();
+        if let Some(name) = names.iter().find(|name| !known.contains(name)) {
+            let known = known.join(", ");
+            let error = format!("unknown step `{name}`; the steps are: {known}");
+            return Err(Misunderstood(error).into());
+        }
+        for lane in self.stages.iter_mut().flatten() {
+            lane.retain(|step| names.is_empty() || names.contains(&step.name));
+        }
+        self.stages.iter_mut().for_each(|lanes| lanes.retain(|lane| !lane.is_empty()));
+        self.stages.retain(|lanes| !lanes.is_empty());
+        Ok(self)
     }
 
     /// Prints the steps with their expected time, runs all, and prints the failures at the end.
@@ -242,6 +262,74 @@ fn report(
     Err(format!("failed: {}", failed.join(", ")).into())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn shell(name: &'static str, script: &str) -> Step {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]);
+        Step::new(name, shell)
+    }
+
+    #[test]
+    fn steps_after_a_failure_run_but_those_that_need_it() {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let counted = |name| {
+            let ran = Arc::clone(&ran);
+            Step::made(name, move || {
+                ran.fetch_add(1, Ordering::Relaxed);
+                Ok(Command::new("true"))
+            })
+        };
+        let mut plan = Plan::default();
+        plan.stage(vec![vec![
+            shell("bad", "echo test result: FAILED. 1 passed; 2 failed; 0 ignored; exit 1"),
+            counted("needs bad").needs("bad"),
+            counted("after bad"),
+        ]]);
+        let lost = Step::optional("lost", || Err("not here".into()));
+        plan.stage(vec![vec![counted("beside")], vec![lost, counted("gentle").gently()]]);
+        let error = plan.run().unwrap_err().to_string();
+        assert_eq!(error, "failed: bad, needs bad");
+        assert_eq!(ran.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn steps_are_chosen_by_name() {
+        let plan = || {
+            let mut plan = Plan::default();
+            plan.stage(vec![vec![shell("one", "true"), shell("two", "true")]]);
+            plan.stage(vec![vec![shell("three", "true")]]);
+            plan
+        };
+        let names = |plan: Plan| -> Vec<&str> {
+            plan.stages.iter().flatten().flatten().map(|step| step.name).collect()
+        };
+        assert_eq!(names(plan().only(&[]).unwrap()), ["one", "two", "three"]);
+        assert_eq!(names(plan().only(&["two"]).unwrap()), ["two"]);
+        let error = plan().only(&["four"]).err().unwrap();
+        assert!(error.is::<Misunderstood>());
+        assert_eq!(error.to_string(), "unknown step `four`; the steps are: one, two, three");
+    }
+
+    #[test]
+    fn the_expected_time_of_lanes_is_that_of_the_longest() {
+        let mut plan = Plan::default();
+        plan.stage(vec![vec![shell("vm", "true")], vec![shell("fmt", "true")]]);
+        let times = Times::default();
+        let (vm, fmt) = (times.expected("vm").unwrap(), times.expected("fmt").unwrap());
+        let minutes = (vm.max(fmt) / 60.0).max(1.0);
+        let announced = plan.announce(&times);
+        let head = format!("2 steps, about {minutes:.0} min in all:\n    vm {vm:.0} s\n");
+        assert!(announced.starts_with(&head), "{announced}");
+        assert!(announced.contains("    beside that: fmt "), "{announced}");
+    }
 }

@@ -61,7 +61,7 @@ impl Prefix {
             process::read(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&new))?;
         }
         fs::remove_dir_all(&state)?;
-        Loader::find(&new, &self.dir)?.adopt(self.programs)?;
+        Loader::find(&new, &self.home())?.adopt(self.programs)?;
         self.link_libraries(&new)?;
 
         let versions: String = debs.iter().map(|deb| version(deb)).collect();
@@ -110,7 +110,7 @@ impl Prefix {
     fn recipe(&self) -> String {
         let mut recipe = format!(
             "# written by cargo xtask setup\ndir {}\npackages {}\nprograms {}\n",
-            self.dir.display(),
+            self.home().display(),
             self.packages.join(" "),
             self.programs.join(" "),
         );
@@ -118,6 +118,12 @@ impl Prefix {
             recipe += &format!("libraries {}\n", self.libraries.join(" "));
         }
         recipe
+    }
+
+    /// The directory without links: a checkout may share the folder of another one by a link.
+    fn home(&self) -> PathBuf {
+        let parent = || Some(self.dir.parent()?.canonicalize().ok()?.join(self.dir.file_name()?));
+        self.dir.canonicalize().ok().or_else(parent).unwrap_or_else(|| self.dir.clone())
     }
 
     fn name(&self) -> String {
@@ -213,6 +219,11 @@ mod tests {
         assert!(at("a").is_installed());
         fs::rename(dir.join("a"), dir.join("b")).unwrap();
         assert!(!at("b").is_installed());
+        fs::rename(dir.join("b"), dir.join("a")).unwrap();
+        symlink(&dir, dir.with_extension("link")).unwrap();
+        let linked = Prefix { dir: dir.with_extension("link").join("a"), ..at("a") };
+        assert!(linked.is_installed(), "a link to the folder leads to the same prefix");
+        fs::remove_file(dir.with_extension("link")).unwrap();
         fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -90,7 +90,7 @@ fn newest(
     (chosen, passed_over)
 }
 
-/// The version of the `criu` at `path`.
+/// Asks the `criu` at `path` for its version.
 pub(crate) fn version(path: &Path) -> Result<Version> {
     let output = process::read(Command::new(path).arg("--version"))
         .map_err(|error| format!("{} does not start: {error}", path.display()))?;
@@ -98,12 +98,12 @@ pub(crate) fn version(path: &Path) -> Result<Version> {
         .ok_or_else(|| format!("{} is not CRIU: --version says {output:?}", path.display()).into())
 }
 
-/// The folder that holds what setup installs, a directory a suite.
+/// The folder of the CRIUs that setup installs, with a directory for each suite.
 pub(crate) fn folder() -> PathBuf {
     workspace::target_dir().join("criu")
 }
 
-/// The `criu` of an installed suite.
+/// Returns the `criu` of an installed suite.
 pub(crate) fn of_suite(suite: &str) -> PathBuf {
     folder().join(suite).join(PROGRAM)
 }
@@ -118,7 +118,7 @@ pub(crate) fn with_library(cargo: &mut Command) -> &mut Command {
     cargo.env("CRIU_LIB_DIR", folder).env("LD_LIBRARY_PATH", path)
 }
 
-/// Every `criu` below [`folder`]; unfinished ones lie in hidden directories.
+/// Returns every `criu` below [`folder`]. Unfinished ones lie in hidden directories.
 pub(crate) fn unpacked() -> Vec<PathBuf> {
     let mut suites: Vec<_> = fs::read_dir(folder())
         .into_iter()
@@ -132,7 +132,7 @@ pub(crate) fn unpacked() -> Vec<PathBuf> {
     found
 }
 
-/// CRIU below the directory of its suite.
+/// The path of CRIU below the directory of its suite.
 pub(crate) const PROGRAM: &str = "usr/sbin/criu";
 
 /// The Debian suite of the stable release.

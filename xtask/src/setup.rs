@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: a CRIU that works, and what the tests need.
+//! `cargo xtask setup`: a CRIU that works, and all that the tests need.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ fn choose(paths: &[PathBuf]) -> Option<Criu> {
     criu
 }
 
-/// Installs what the test suite needs: the CRIUs that it runs on, container runtimes, and programs.
+/// Installs all that the tests need: several CRIUs, container runtimes, and programs.
 pub(crate) fn for_tests(force: bool) -> Result<()> {
     debian(STABLE, force)?;
     debian(EXPERIMENTAL, force)?;
@@ -75,13 +75,13 @@ fn install(force: bool) -> Result<Criu> {
     .into())
 }
 
-/// CRIU of a Debian suite, with its Python library, whose message tables the tests compare, and
-/// libcriu in both forms, with what each needs to be linked.
+/// Installs CRIU of a Debian suite, with its Python library, whose message tables the tests
+/// compare, and libcriu in both forms, with the libraries that each is linked to.
 fn debian(suite: &str, force: bool) -> Result<()> {
     let mut prefix = prefix(
         suite,
         match suite {
-            // There the program's package holds all of it.
+            // In this suite the program's package holds all of it.
             OLD => &["criu", "libprotobuf-c-dev"],
             _ => &["criu", "libcriu-dev", "python3-pycriu"],
         },
@@ -91,14 +91,14 @@ fn debian(suite: &str, force: bool) -> Result<()> {
         return Ok(());
     }
     let archive = match suite {
-        // Experimental holds only what is newer than sid, and builds on it.
+        // Experimental holds only packages that are newer than sid's, and builds on sid.
         EXPERIMENTAL => Archive::debian(&[EXPERIMENTAL, "sid"])?,
         suite => Archive::debian(&[suite])?,
     };
     prefix.install(&archive, force)
 }
 
-/// CRIU as this machine's own apt has it.
+/// Installs the CRIU of this machine's own apt.
 fn own(os: &Os, force: bool) -> Result<()> {
     let prefix = prefix(os.suite(), &["criu"]);
     if prefix.is_installed() && !force {

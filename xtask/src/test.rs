@@ -67,8 +67,8 @@ fn tests() -> Command {
 fn over_libcriu() -> Vec<Step> {
     let shared = |name, way: &'static str| {
         let make = move || {
-            // The program that the step `test` has run: cargo alone would build another one, because
-            // a package alone wants fewer features of its dependencies than the workspace.
+            // The program that the step `test` has run: cargo alone would build another one,
+            // because a package alone wants fewer features of its dependencies than the workspace.
             let build = library(&[TESTS, &["--no-run"]].concat());
             let mut tests = test_program(build, "criu-rs", "real")?;
             Ok(session::isolated(with_library(&mut tests).env(WAY, way)))

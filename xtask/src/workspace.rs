@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::Result;
 
-/// The workspace's root folder.
+/// The root folder of the workspace.
 pub(crate) fn root() -> &'static Path {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest)
@@ -23,7 +23,7 @@ pub(crate) fn target_dir() -> PathBuf {
     dir.canonicalize().unwrap_or(dir)
 }
 
-/// `cargo ARGS` in the root, with the cargo that runs us.
+/// Makes `cargo ARGS` in the root folder, with the cargo that runs us.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root()).env("CARGO_TARGET_DIR", target_dir());

@@ -68,8 +68,8 @@ impl Graph {
         imports.map(|(room, imports)| (room.as_str(), imports.as_slice()))
     }
 
-    /// Returns the floor of each room: 1 if it imports nothing, else one above the highest room that
-    /// it imports. The rooms of a knot share a floor.
+    /// Returns the floor of each room: 1 if it imports nothing, else one above the highest room
+    /// that it imports. The rooms of a knot share a floor.
     pub fn floors(&self) -> BTreeMap<&str, usize> {
         let reach: BTreeMap<&str, BTreeSet<&str>> =
             self.rooms().map(|room| (room, self.reach(room))).collect();

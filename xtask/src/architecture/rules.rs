@@ -29,7 +29,7 @@ pub struct Breach {
     pub rule: Rule,
     /// The import, or each import of a circle.
     pub imports: Vec<Import>,
-    /// What is wrong, with the rooms by name.
+    /// The fault, with the rooms by name.
     reason: String,
 }
 

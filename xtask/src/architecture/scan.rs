@@ -25,7 +25,7 @@ pub(super) struct Child {
     pub(super) content: Option<Scan>,
 }
 
-/// What a module holds.
+/// The content of a module.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) children: Vec<Child>,

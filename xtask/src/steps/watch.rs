@@ -43,7 +43,8 @@ impl Watch {
 }
 
 impl Tally {
-    /// Reads the last line of a test program: `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+    /// Reads the last line of a test program: `test result: ok. 3 passed; 0 failed; 1 ignored;
+    /// ...`.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let (_, counts) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
         let count = |word: &str| {
@@ -76,7 +77,8 @@ impl fmt::Display for Tally {
 pub(super) fn program(line: &str) -> Option<&str> {
     let line = line.trim();
     if let Some(rest) = line.strip_prefix("Running ") {
-        // `Running tests/tls.rs (target/debug/deps/tls-0123)`, and not the command of a verbose cargo.
+        // `Running tests/tls.rs (target/debug/deps/tls-0123)`, and not the command of a verbose
+        // cargo.
         return rest.ends_with(')').then_some(rest.split(" (").next()?);
     }
     let is_other = line.starts_with("Doc-tests ")

@@ -91,20 +91,23 @@ fn over_libcriu() -> Vec<Step> {
     ]
 }
 
-/// The steps that compile more than they test, and mind no other work on the machine.
+/// The steps that compile more than they test, and mind no other work on the machine. The first ones
+/// have target directories of their own, so that the build of `vm` does not wait for them.
 fn beside(extent: Extent) -> Vec<Step> {
-    let mut doc = library(&[&["doc", "--no-deps"], &ALL[..2]].concat());
-    doc.env("RUSTDOCFLAGS", "-D warnings");
-    let mut steps = vec![Step::new("doc", doc)];
-    steps.extend(dependencies(extent));
-    steps.push(Step::made("package", package::command));
-    steps.push(package::semver());
-    steps.push(extent.step("msrv", || Ok(msrv::command(&msrv::find()?))));
     let mut fuzz = Command::new(ourselves());
     fuzz.args(["fuzz", "--ci"]);
-    steps.push(Step::new("fuzz", fuzz));
-    steps.push(extent.step("asan build images", || asan::IMAGES.command(true)));
-    steps.push(extent.step("asan build criu-rs", || asan::CRIU_RS.command(true)));
+    let mut doc = library(&[&["doc", "--no-deps"], &ALL[..2]].concat());
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    let mut steps = vec![
+        extent.step("msrv", || Ok(msrv::command(&msrv::find()?))),
+        Step::new("fuzz", fuzz),
+        extent.step("asan build criu-images", || asan::IMAGES.command(true)),
+        extent.step("asan build criu-rs", || asan::CRIU_RS.command(true)),
+        Step::new("doc", doc),
+        Step::made("package", package::command),
+        package::semver(),
+    ];
+    steps.extend(dependencies(extent));
     steps
 }
 

@@ -143,7 +143,7 @@ impl Plan {
         let seconds = started.elapsed().as_secs();
         let outcomes = run.outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
         let tally = run.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-        report(&outcomes, tally, steps, seconds)
+        report(&outcomes, tally, seconds)
     }
 
     /// `14 steps, about 19 min:` and their names; a stage with several lanes on a line for each.
@@ -168,7 +168,11 @@ impl Plan {
             }
             total += longest;
         }
-        format!("{count} steps, about {:.0} min in all:\n{lines}", (total / 60.0).max(1.0))
+        let about = match total {
+            ..100.0 => format!("{total:.0} s"),
+            _ => format!("{:.0} min", total / 60.0),
+        };
+        format!("{count} steps, about {about} in all:\n{lines}")
     }
 }
 
@@ -234,12 +238,7 @@ fn story(ended: &Ended) -> String {
 }
 
 /// Prints what failed and the sums.
-fn report(
-    outcomes: &[(&'static str, Outcome)],
-    tally: Tally,
-    steps: usize,
-    seconds: u64,
-) -> Result<()> {
+fn report(outcomes: &[(&'static str, Outcome)], tally: Tally, seconds: u64) -> Result<()> {
     let mut failed = Vec::new();
     for (name, outcome) in outcomes {
         if let Outcome::Failed(story) = outcome {
@@ -248,14 +247,17 @@ fn report(
         }
     }
     eprintln!();
+    let mut left_out = 0;
     for (name, outcome) in outcomes {
         if let Outcome::LeftOut(reason) = outcome {
             eprintln!("left out: {name}: {reason}");
+            left_out += 1;
         }
     }
     eprintln!("tests: {tally}, in {} test programs", tally.programs);
-    let good = steps - failed.len();
-    eprintln!("steps: {good} passed or left out, {} failed, in {seconds} s", failed.len());
+    let passed = outcomes.len() - failed.len() - left_out;
+    let failures = failed.len();
+    eprintln!("steps: {passed} passed, {failures} failed, {left_out} left out, in {seconds} s");
     if failed.is_empty() {
         return Ok(());
     }
@@ -326,7 +328,7 @@ mod tests {
         plan.stage(vec![vec![shell("vm", "true")], vec![shell("fmt", "true")]]);
         let times = Times::default();
         let (vm, fmt) = (times.expected("vm").unwrap(), times.expected("fmt").unwrap());
-        let minutes = (vm.max(fmt) / 60.0).max(1.0);
+        let minutes = vm.max(fmt) / 60.0;
         let announced = plan.announce(&times);
         let head = format!("2 steps, about {minutes:.0} min in all:\n    vm {vm:.0} s\n");
         assert!(announced.starts_with(&head), "{announced}");

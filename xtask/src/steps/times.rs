@@ -65,7 +65,7 @@ const USUAL: &[(&str, f32)] = &[
     ("semver", 1.0),
     ("msrv", 50.0),
     ("fuzz", 130.0),
-    ("asan build images", 45.0),
+    ("asan build criu-images", 45.0),
     ("asan build criu-rs", 60.0),
     ("asan criu-images", 15.0),
     ("asan criu-rs", 30.0),

@@ -8,75 +8,61 @@ use crate::criu::with_library;
 use crate::steps::step;
 use crate::{Result, process, setup, workspace};
 
+/// Tests of a package that run with AddressSanitizer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    package: &'static str,
+    features: &'static str,
+    /// The integration tests. The unit tests run, too.
+    tests: &'static [&'static str],
+    /// A test that is left out.
+    skipped: Option<&'static str>,
+}
+
+/// The tests of criu-images, which read input from outside.
+pub(crate) const IMAGES: Part = Part {
+    package: "criu-images",
+    features: "json,search,serde,tar",
+    tests: &["bounds", "check", "edit", "found", "hostile", "memory"],
+    // It looks at the size of the address space, and the sanitizer reserves most of it.
+    skipped: Some("no_lie_makes_the_reader_reserve_much_memory"),
+};
+
+/// The tests of criu-rs that run without CRIU.
+pub(crate) const CRIU_RS: Part = Part {
+    package: "criu-rs",
+    features: "libcriu,oci,tls",
+    tests: &["fake", "pages", "tls", "libcriu"],
+    skipped: None,
+};
+
 /// Runs the tests.
 pub(crate) fn run() -> Result<()> {
     setup::for_tests(false)?;
-    find()?;
-    check()
+    for part in [IMAGES, CRIU_RS] {
+        step(&format!("asan {}", part.package), &mut part.command(false)?)?;
+    }
+    Ok(())
 }
 
-/// Looks for a nightly toolchain.
-///
-/// # Errors
-/// If there is none.
-pub(crate) fn find() -> Result<()> {
-    let nightly = process::read(Command::new("rustup").args(["run", "nightly", "rustc", "-vV"]));
-    nightly.map(drop).map_err(|error| {
-        format!("AddressSanitizer is in nightly Rust: `rustup toolchain install nightly`\n{error}")
-            .into()
-    })
-}
-
-/// The tests of the files with `unsafe`, and of what reads input from outside.
-pub(crate) fn check() -> Result<()> {
-    let parts: [&[&str]; 2] = [
-        &[
-            "--package",
-            "criu-images",
-            "--features",
-            "json,search,serde,tar",
-            "--lib",
-            "--test",
-            "bounds",
-            "--test",
-            "check",
-            "--test",
-            "edit",
-            "--test",
-            "found",
-            "--test",
-            "hostile",
-            "--test",
-            "memory",
-            "--",
-            // It looks at the size of the address space, and the sanitizer reserves most of it.
-            "--skip",
-            "no_lie_makes_the_reader_reserve_much_memory",
-        ],
-        &[
-            "--package",
-            "criu-rs",
-            "--features",
-            "libcriu,oci,tls",
-            "--lib",
-            "--test",
-            "fake",
-            "--test",
-            "pages",
-            "--test",
-            "tls",
-            "--test",
-            "libcriu",
-        ],
-    ];
-    let rustc = process::read(Command::new("rustc").arg("-vV"))?;
-    let host = rustc.lines().find_map(|line| line.strip_prefix("host: "));
-    let host = host.ok_or("rustc does not name its host")?;
-    for part in parts {
+impl Part {
+    /// Makes the command that builds the tests, and runs them unless `only_build` is set.
+    ///
+    /// # Errors
+    /// If there is no nightly toolchain.
+    pub(crate) fn command(self, only_build: bool) -> Result<Command> {
+        let nightly = Command::new("rustup").args(["run", "nightly", "rustc", "-vV"]).output();
+        let version = nightly.ok().filter(|output| output.status.success()).ok_or(
+            "AddressSanitizer is in nightly Rust: `rustup toolchain install nightly` brings it",
+        )?;
+        let version = process::said(&version);
+        let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+        let host = host.ok_or("rustc does not name its host")?;
         let mut tests = Command::new("rustup");
         tests
             .args(["run", "nightly", "cargo", "test", "--target", host])
-            .args(part)
+            .args(["--package", self.package, "--features", self.features, "--lib"])
+            .args(self.tests.iter().flat_map(|test| ["--test", test]))
             .current_dir(workspace::root())
             .env("CARGO_TARGET_DIR", workspace::target_dir())
             .env("RUSTFLAGS", "-Zsanitizer=address")
@@ -85,7 +71,12 @@ pub(crate) fn check() -> Result<()> {
             // They name the toolchain that runs us.
             .env_remove("RUSTUP_TOOLCHAIN")
             .env_remove("CARGO");
-        step(&format!("asan {}", part[1]), with_library(&mut tests))?;
+        if only_build {
+            tests.arg("--no-run");
+        } else if let Some(test) = self.skipped {
+            tests.args(["--", "--skip", test]);
+        }
+        with_library(&mut tests);
+        Ok(tests)
     }
-    Ok(())
 }

@@ -1,8 +1,8 @@
 //! `.proto` files in, committed Rust out, without protoc.
 //!
-//! [`SCHEMAS`] names every schema of the workspace. [`descriptors`] compiles one and keeps what
-//! plain code generation would lose: comments and the `(criu)` display options. Its messages become
-//! prost types and, where a schema asks for them, tables of their fields.
+//! [`SCHEMAS`] names every schema of the workspace. [`descriptors`] compiles a schema and keeps the
+//! comments and the `(criu)` display options, which plain code generation would lose. Messages
+//! become prost types and, if the schema wants them, tables of their fields.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -15,14 +15,14 @@ use prost_reflect::{DescriptorPool, DynamicMessage, Value};
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
-/// A set of `.proto` files, and the Rust files made of it. All paths are from the workspace root.
+/// A set of `.proto` files, and the Rust files made of the set. Paths start at the workspace root.
 #[derive(Debug)]
 pub struct Schema {
-    /// Folder of the `.proto` files.
+    /// The folder of the `.proto` files.
     pub folder: &'static str,
-    /// The prost types.
+    /// The file of the prost types.
     pub output: &'static str,
-    /// The field tables, where they are wanted.
+    /// The file of the field tables, if they are wanted.
     pub tables: Option<&'static str>,
 }
 
@@ -41,7 +41,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").into()
 }
 
-/// Compiles the schema to an encoded `FileDescriptorSet`, custom options included.
+/// Compiles a schema to an encoded `FileDescriptorSet`, custom options included.
 pub fn descriptors(schema: &Schema) -> Result<Vec<u8>, Box<dyn Error>> {
     let folder = root().join(schema.folder);
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)?
@@ -54,7 +54,7 @@ pub fn descriptors(schema: &Schema) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(compiler.encode_file_descriptor_set())
 }
 
-/// Every file generated from a schema, as path and content.
+/// Returns every file generated from a schema, as path and content.
 pub fn outputs(schema: &Schema) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
     let encoded = descriptors(schema)?;
     let mut set = FileDescriptorSet::decode(encoded.as_slice())?;
@@ -71,7 +71,7 @@ pub fn outputs(schema: &Schema) -> Result<Vec<(&'static str, String)>, Box<dyn E
     Ok(outputs)
 }
 
-/// The prost types of a schema.
+/// Returns the prost types of a schema.
 fn types(schema: &Schema, mut set: FileDescriptorSet) -> Result<String, Box<dyn Error>> {
     set.file.iter_mut().flat_map(|file| &mut file.message_type).for_each(strings_to_bytes);
     let requests: Vec<_> = set
@@ -87,8 +87,8 @@ fn types(schema: &Schema, mut set: FileDescriptorSet) -> Result<String, Box<dyn 
     Ok(source)
 }
 
-/// One static a message, naming its fields, and the impl that ties it to the prost type; one an enum;
-/// and the list of all messages by name.
+/// Returns the tables: a static for each message, with its fields and the impl for its prost type;
+/// a static for each enum; and the list of all messages by name.
 fn tables(set: &FileDescriptorSet, pool: &DescriptorPool) -> String {
     let mut source = String::from(
         "use super::messages;\nuse crate::error::Fault;\n\
@@ -97,7 +97,7 @@ fn tables(set: &FileDescriptorSet, pool: &DescriptorPool) -> String {
     );
     let mut names = Vec::new();
     let messages = set.file.iter().flat_map(|file| &file.message_type);
-    // Some enums only name what a number of a field means.
+    // Some enums only name the meanings of a number.
     let used: BTreeSet<&str> =
         messages.flat_map(|message| &message.field).map(|field| field.type_name()).collect();
     for file in &set.file {
@@ -148,7 +148,7 @@ fn tables(set: &FileDescriptorSet, pool: &DescriptorPool) -> String {
     source + "}\n"
 }
 
-/// The row of a field.
+/// Returns the row of a field.
 fn field_row(message: &str, field: &FieldDescriptorProto, pool: &DescriptorPool) -> String {
     let label = match field.label() {
         Label::Required => "Required",
@@ -171,7 +171,7 @@ fn field_row(message: &str, field: &FieldDescriptorProto, pool: &DescriptorPool)
     row + ",\n"
 }
 
-/// Takes a field's value, and says its place in the row.
+/// Returns the arm that takes a field's value and returns the field's place in the row.
 fn arm(place: usize, field: &FieldDescriptorProto) -> String {
     let name = match field.name() {
         "type" => "r#type",
@@ -189,7 +189,7 @@ fn arm(place: usize, field: &FieldDescriptorProto) -> String {
         Type::Sint32 => ("sint32", "Varint"),
         Type::Sint64 => ("sint64", "Varint"),
         Type::Fixed64 => ("fixed64", "Fixed64"),
-        other => panic!("{name}: no message of CRIU's has a field of type {other:?}"),
+        other => panic!("{name}: fields of type {other:?} are not supported"),
     };
     let take = match (field.label(), read) {
         (Label::Required, "message") => format!("value.message(&mut self.{name})?"),
@@ -207,7 +207,7 @@ fn arm(place: usize, field: &FieldDescriptorProto) -> String {
     format!("            {} => {{ {take}; Ok({place}) }}\n", field.number())
 }
 
-/// How people are shown a field: its `(criu)` options, of which the first counts that crit looks at.
+/// Returns how people are shown a field: the first of its `(criu)` options that crit looks at.
 fn display(message: &str, field: &str, pool: &DescriptorPool) -> Option<String> {
     let field = pool.get_message_by_name(message)?.get_field_by_name(field)?;
     let extension = pool.all_extensions().find(|extension| extension.number() == DISPLAY)?;
@@ -240,7 +240,8 @@ fn enumeration(path: &str, kind: &EnumDescriptorProto) -> String {
     format!("\nstatic {}: Enum = Enum::new(&[\n{values}]);\n", enum_constant(path))
 }
 
-/// The static of an enum: `.criu.images.core_entry.march` is `ENUM_CORE_ENTRY_MARCH`.
+/// Returns the name of an enum's static: `.criu.images.core_entry.march` is
+/// `ENUM_CORE_ENTRY_MARCH`.
 fn enum_constant(path: &str) -> String {
     let path = path.strip_prefix(".criu.images.").unwrap_or(path);
     format!("ENUM_{}", path.replace('.', "_").to_uppercase())
@@ -250,7 +251,7 @@ fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
-/// The name prost gives a message.
+/// Returns the name that prost gives a message.
 fn camel_case(name: &str) -> String {
     name.split('_')
         .flat_map(|word| {
@@ -260,8 +261,8 @@ fn camel_case(name: &str) -> String {
         .collect()
 }
 
-/// CRIU's strings are C strings: paths and messages of any bytes but NUL. As Rust's `String` one of
-/// them that is not UTF-8 would make its whole message unreadable.
+/// Makes bytes of strings. CRIU's strings are C strings: paths and messages of any bytes except
+/// NUL. A Rust `String` that is not UTF-8 would make its whole message unreadable.
 fn strings_to_bytes(message: &mut DescriptorProto) {
     for field in &mut message.field {
         if field.r#type() == Type::String {
@@ -271,7 +272,7 @@ fn strings_to_bytes(message: &mut DescriptorProto) {
     message.nested_type.iter_mut().for_each(strings_to_bytes);
 }
 
-/// Writes what every schema generates; returns the files that changed.
+/// Writes the files of every schema; returns those that changed.
 pub fn run() -> Result<Vec<&'static str>, Box<dyn Error>> {
     let mut changed = Vec::new();
     for schema in SCHEMAS {

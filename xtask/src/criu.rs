@@ -1,4 +1,4 @@
-//! Which `criu` will do.
+//! The `criu` that is chosen: the newest that works on this machine.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,66 +7,110 @@ use std::{env, fs, iter};
 use crate::prefix::LINKED;
 use crate::process::{self, finish, said};
 use crate::version::Version;
-use crate::{Result, setup, workspace};
+use crate::{Result, evidence, workspace};
 
 /// The oldest CRIU that setup accepts: the first whose RPC has every option of 4.1.1. On kernels
-/// since 6.13 it takes 4.1, but that `criu check` finds out.
+/// since 6.13 a program has to be 4.1 at least, but `criu check` finds that out.
 const OLDEST: Version = Version(3, 19, 0);
 
-/// A `criu` that does what is asked of it.
-#[derive(Debug)]
+/// A `criu` that works.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Criu {
     pub(crate) path: PathBuf,
     pub(crate) version: Version,
-    /// Whether the kernel was checked as well, which takes root.
+    /// The program was tried on this kernel, which takes root.
     pub(crate) is_checked: bool,
 }
 
 impl Criu {
-    /// Tries one: it starts, it is new enough, and it works on this kernel.
+    /// Tries the program of that version: it is new enough, `criu check` passes, and it dumps a
+    /// process with an internet socket. The last two take root.
     ///
     /// # Errors
-    /// Why it will not do, for a person who has it installed.
-    pub(crate) fn judge(path: &Path) -> Result<Self> {
-        let version = version(path)?;
+    /// The reason why the program does not work, for a person who has it installed.
+    fn judge(path: &Path, version: Version) -> Result<Self> {
         let show = path.display();
         if version < OLDEST {
             return Err(format!("{show} is CRIU {version}, older than {OLDEST}").into());
         }
         let check = finish(Command::new(path).arg("check"))?;
         let is_checked = check.status.success();
-        if !is_checked && process::is_root() {
-            return Err(format!(
-                "{show} (CRIU {version}) does not work here, `criu check` says:\n{}",
-                process::indent(&said(&check))
-            )
-            .into());
+        if !process::is_root() {
+            return Ok(Self { path: path.into(), version, is_checked });
         }
+        if !is_checked {
+            let said = process::indent(&said(&check));
+            let what = "does not work here, `criu check` says";
+            return Err(format!("{show} (CRIU {version}) {what}:\n{said}").into());
+        }
+        evidence::dump(path).map_err(|error| {
+            format!("{show} (CRIU {version}) cannot dump a process with a socket here:\n{error}")
+        })?;
         Ok(Self { path: path.into(), version, is_checked })
     }
 }
 
-/// The version of the `criu` at `path`.
+/// Chooses the newest program that works. Of two of one version, the first in the list counts.
+/// The other value says why each other program is passed over.
+pub(crate) fn choose(paths: &[PathBuf]) -> (Option<Criu>, Vec<String>) {
+    let known = paths.iter().map(|path| (path.clone(), version(path))).collect();
+    newest(known, Criu::judge)
+}
+
+fn newest(
+    paths: Vec<(PathBuf, Result<Version>)>,
+    judge: impl Fn(&Path, Version) -> Result<Criu>,
+) -> (Option<Criu>, Vec<String>) {
+    let mut passed_over = Vec::new();
+    let mut programs = Vec::new();
+    for (path, version) in paths {
+        match version {
+            Ok(version) => programs.push((path, version)),
+            Err(error) => passed_over.push(error.to_string()),
+        }
+    }
+    // The sort is stable.
+    programs.sort_by_key(|(_, version)| std::cmp::Reverse(*version));
+    let mut chosen: Option<Criu> = None;
+    for (path, version) in programs {
+        let show = path.display();
+        match &chosen {
+            Some(criu) if criu.version == version => {
+                passed_over.push(format!("{show} is CRIU {version} as well"));
+            }
+            Some(criu) => {
+                passed_over.push(format!("{show} is CRIU {version}, older than {}", criu.version));
+            }
+            None => match judge(&path, version) {
+                Ok(criu) => chosen = Some(criu),
+                Err(error) => passed_over.push(error.to_string()),
+            },
+        }
+    }
+    (chosen, passed_over)
+}
+
+/// Asks the `criu` at `path` for its version.
 pub(crate) fn version(path: &Path) -> Result<Version> {
     let output = process::read(Command::new(path).arg("--version"))
         .map_err(|error| format!("{} does not start: {error}", path.display()))?;
     Version::parse(&output)
-        .ok_or_else(|| format!("{} is no CRIU: --version says {output:?}", path.display()).into())
+        .ok_or_else(|| format!("{} is not CRIU: --version says {output:?}", path.display()).into())
 }
 
-/// The folder that holds what setup installs, a directory a suite.
+/// The folder of the CRIUs that setup installs, with a directory for each suite.
 pub(crate) fn folder() -> PathBuf {
     workspace::target_dir().join("criu")
 }
 
-/// The `criu` of an installed suite.
+/// Returns the `criu` of an installed suite.
 pub(crate) fn of_suite(suite: &str) -> PathBuf {
     folder().join(suite).join(PROGRAM)
 }
 
-/// Makes a cargo, and what it runs, use the libcriu that [`setup`](crate::setup) gives a person.
+/// Makes a cargo, and the programs that it runs, use the libcriu of Debian's stable release.
 pub(crate) fn with_library(cargo: &mut Command) -> &mut Command {
-    let folder = folder().join(setup::STABLE).join(LINKED);
+    let folder = folder().join(STABLE).join(LINKED);
     let others = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let folders = iter::once(folder.clone()).chain(env::split_paths(&others));
     // Only a folder with a colon in its name cannot be in the list.
@@ -74,7 +118,7 @@ pub(crate) fn with_library(cargo: &mut Command) -> &mut Command {
     cargo.env("CRIU_LIB_DIR", folder).env("LD_LIBRARY_PATH", path)
 }
 
-/// Every `criu` below [`folder`]; unfinished ones lie in hidden directories.
+/// Returns every `criu` below [`folder`]. Unfinished ones lie in hidden directories.
 pub(crate) fn unpacked() -> Vec<PathBuf> {
     let mut suites: Vec<_> = fs::read_dir(folder())
         .into_iter()
@@ -88,5 +132,61 @@ pub(crate) fn unpacked() -> Vec<PathBuf> {
     found
 }
 
-/// CRIU below the directory of its suite.
+/// The path of CRIU below the directory of its suite.
 pub(crate) const PROGRAM: &str = "usr/sbin/criu";
+
+/// The Debian suite of the stable release.
+pub(crate) const STABLE: &str = "trixie";
+/// The Debian suite with the newest CRIU.
+pub(crate) const EXPERIMENTAL: &str = "experimental";
+/// The Debian suite with the oldest CRIU that the tests look at.
+pub(crate) const OLD: &str = "bookworm";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The choice among programs named after their versions, of which some do not work.
+    fn chosen(paths: &[(&str, Version)], broken: &[&str]) -> (Option<PathBuf>, Vec<String>) {
+        let paths = paths.iter().map(|(path, version)| (PathBuf::from(path), Ok(*version)));
+        let (criu, passed_over) = newest(paths.collect(), |path, version| {
+            if broken.iter().any(|broken| path.ends_with(broken)) {
+                return Err(format!("{} does not work", path.display()).into());
+            }
+            Ok(Criu { path: path.into(), version, is_checked: true })
+        });
+        (criu.map(|criu| criu.path), passed_over)
+    }
+
+    const THREE: [(&str, Version); 3] =
+        [("old", Version(3, 17, 1)), ("new", Version(4, 3, 0)), ("stable", Version(4, 1, 1))];
+
+    #[test]
+    fn the_newest_that_works_is_chosen_and_the_others_are_explained() {
+        let (path, passed_over) = chosen(&THREE, &[]);
+        assert_eq!(path, Some("new".into()));
+        let older = ["stable is CRIU 4.1.1, older than 4.3", "old is CRIU 3.17.1, older than 4.3"];
+        assert_eq!(passed_over, older);
+        let (path, passed_over) = chosen(&THREE, &["new"]);
+        assert_eq!(path, Some("stable".into()));
+        assert_eq!(passed_over[0], "new does not work");
+        assert_eq!(chosen(&THREE, &["new", "stable", "old"]).0, None);
+    }
+
+    #[test]
+    fn of_two_with_one_version_the_first_counts() {
+        let (path, passed_over) = chosen(&[("a", Version(4, 3, 0)), ("b", Version(4, 3, 0))], &[]);
+        assert_eq!(path, Some("a".into()));
+        assert_eq!(passed_over, ["b is CRIU 4.3 as well"]);
+    }
+
+    #[test]
+    fn a_program_that_does_not_start_is_passed_over() {
+        let (criu, passed_over) = choose(&[PathBuf::from("/nonexistent/criu")]);
+        assert_eq!(criu, None);
+        assert!(
+            passed_over[0].starts_with("/nonexistent/criu does not start: "),
+            "{passed_over:?}"
+        );
+    }
+}

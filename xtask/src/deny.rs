@@ -1,66 +1,65 @@
-//! cargo-deny: licences, sources and known vulnerabilities of the dependencies. `deny.toml` says what is allowed.
+//! cargo-deny: licences, sources and known vulnerabilities of the dependencies. `deny.toml` says
+//! what is allowed.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::steps::step;
 use crate::workspace::cargo;
 use crate::{Result, process, workspace};
 
-/// A cargo-deny that runs.
-#[derive(Debug)]
-pub(crate) struct Deny(PathBuf);
-
-/// Finds one: installed, or in the target directory.
+/// Finds a cargo-deny that runs: on PATH, or in the target directory.
 ///
 /// # Errors
 /// If there is none.
-pub(crate) fn find() -> Result<Deny> {
+pub(crate) fn find() -> Result<PathBuf> {
     let programs = [PathBuf::from("cargo-deny"), ours()];
     let runs = |program: &PathBuf| process::read(Command::new(program).arg("--version")).is_ok();
-    programs.into_iter().find(runs).map(Deny).ok_or_else(|| {
-        "cargo-deny is not installed: run `cargo install --locked cargo-deny`".into()
+    programs.into_iter().find(runs).ok_or_else(|| {
+        "cargo-deny is not installed: `cargo install --locked cargo-deny` brings it".into()
     })
 }
 
-/// Finds one, or puts one into the target directory, which takes minutes.
-pub(crate) fn provide() -> Result<Deny> {
-    find().or_else(|_| {
-        let mut install = cargo(&["install", "--quiet", "--debug", "--locked", "--root"]);
-        install.arg(folder()).arg(PACKAGE);
-        step("cargo-deny", &mut install)?;
-        find()
-    })
+/// Makes the command that puts a cargo-deny into the target directory, which takes minutes.
+pub(crate) fn install() -> Command {
+    let mut install = cargo(&["install", "--quiet", "--debug", "--locked", "--root"]);
+    install.arg(folder()).arg(PACKAGE);
+    install
 }
 
-impl Deny {
-    /// Checks licences and sources of the workspace and of the fuzz targets; then what is known of vulnerabilities, unless
-    /// that cannot be fetched and `all` is not asked for.
-    pub(crate) fn check(&self, all: bool) -> Result<()> {
-        for (name, manifest) in [("deny", "Cargo.toml"), ("deny fuzz", "fuzz/Cargo.toml")] {
-            let mut deny = self.command(manifest);
-            step(name, deny.args(["check", "bans", "licenses", "sources"]))?;
-        }
-        if !all {
-            if let Err(reason) = process::read(self.command("Cargo.toml").args(["fetch", "db"])) {
-                let reason = reason.to_string();
-                let last = reason.trim_end().lines().last().unwrap_or_default();
-                eprintln!("advisories left out: {last}");
-                return Ok(());
-            }
-        }
-        step("advisories", self.command("Cargo.toml").args(["check", "advisories"]))
-    }
-
-    fn command(&self, manifest: &str) -> Command {
-        let mut command = Command::new(&self.0);
-        command.arg("--manifest-path").arg(workspace::root().join(manifest)).arg("--locked");
-        command.arg("--config").arg(workspace::root().join("deny.toml"));
-        command
-    }
+/// Makes the command that checks licences and sources of the workspace with this manifest.
+///
+/// # Errors
+/// If cargo-deny is not there.
+pub(crate) fn check(manifest: &str) -> Result<Command> {
+    let mut deny = command(manifest)?;
+    deny.args(["check", "bans", "licenses", "sources"]);
+    Ok(deny)
 }
 
-/// Where ours is installed.
+/// Makes the command that looks for known vulnerabilities.
+///
+/// # Errors
+/// If cargo-deny is not there, or `fetch` is set and the list cannot be fetched.
+pub(crate) fn advisories(fetch: bool) -> Result<Command> {
+    if fetch {
+        process::read(command("Cargo.toml")?.args(["fetch", "db"])).map_err(|reason| {
+            let reason = reason.to_string();
+            reason.trim_end().lines().last().unwrap_or_default().trim().to_owned()
+        })?;
+    }
+    let mut deny = command("Cargo.toml")?;
+    deny.args(["check", "advisories"]);
+    Ok(deny)
+}
+
+fn command(manifest: &str) -> Result<Command> {
+    let mut command = Command::new(find()?);
+    command.arg("--manifest-path").arg(workspace::root().join(manifest)).arg("--locked");
+    command.arg("--config").arg(workspace::root().join("deny.toml"));
+    Ok(command)
+}
+
+/// The folder of a cargo-deny that we install.
 fn folder() -> PathBuf {
     workspace::target_dir().join("tools")
 }
@@ -69,5 +68,5 @@ fn ours() -> PathBuf {
     folder().join("bin/cargo-deny")
 }
 
-/// The one that `deny.toml` is written for.
+/// The release that `deny.toml` is written for.
 const PACKAGE: &str = "cargo-deny@0.20.2";

@@ -1,4 +1,4 @@
-//! Makes programs of an unpacked tree run on the libraries of that tree.
+//! The dynamic loader of an unpacked tree, on which the tree's programs run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use crate::{Result, process};
 #[derive(Debug)]
 pub(crate) struct Loader<'a> {
     root: &'a Path,
-    /// Where the tree will lie in the end.
+    /// The final place of the tree.
     home: &'a Path,
-    /// From `root`, like `usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2`.
+    /// The path from `root`, as `usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2`.
     file: PathBuf,
 }
 
@@ -34,10 +34,10 @@ impl<'a> Loader<'a> {
                 }
             }
         }
-        Err("the packages hold no dynamic loader; their C library is laid out in a new way".into())
+        Err("the packages hold no dynamic loader where it is expected: usr/lib/*/ld-linux*".into())
     }
 
-    /// Makes the programs run on the libraries of this tree, and checks that they find each there.
+    /// Makes the programs run on the libraries of this tree, and checks that the tree has them all.
     pub(crate) fn adopt(&self, programs: &[&str]) -> Result<()> {
         let interpreter = self.home.join(&self.file);
         let run_path = self.libraries("$ORIGIN/../..");
@@ -57,15 +57,15 @@ impl<'a> Loader<'a> {
                 )
                 .into());
             }
-            // A program that executes a copy of itself in memory, as runtimes do, has no origin there.
+            // A program that executes a copy of itself in memory, as runtimes do, has no $ORIGIN.
             self.point(&program, &interpreter, &final_path)?;
         }
         Ok(())
     }
 
-    /// Names a program's loader, and where that looks for libraries.
+    /// Sets a program's loader, and the folders of its libraries.
     fn point(&self, program: &Path, interpreter: &Path, run_path: &str) -> Result<()> {
-        // `force`: an RPATH also holds for what the libraries need, a RUNPATH does not.
+        // `force`: an RPATH also counts for the libraries of libraries, a RUNPATH does not.
         process::read(
             self.patchelf()
                 .arg("--set-interpreter")
@@ -76,7 +76,7 @@ impl<'a> Loader<'a> {
         .map(drop)
     }
 
-    /// Libraries with a RUNPATH of their own do not look where the program's RPATH points.
+    /// Removes the RUNPATH of libraries, which would replace the program's RPATH.
     fn clear_run_paths(&self, program: &Path) -> Result<()> {
         for (_, library) in self.needed(program)? {
             if !library.starts_with(self.root) {
@@ -90,20 +90,20 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// Libraries that the program would take from outside the tree, or not find at all.
+    /// Returns libraries that the program would load from outside the tree, or not find at all.
     fn strangers(&self, program: &Path) -> Result<Vec<String>> {
         let mut needed = self.needed(program)?;
         needed.retain(|(_, path)| !path.starts_with(self.root));
         Ok(needed.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Every library the program loads, and the file it comes from.
+    /// Returns every library that the program loads, with its file.
     fn needed(&self, program: &Path) -> Result<Vec<(String, PathBuf)>> {
         let list = process::read(self.run("--list").arg(program))?;
         Ok(parse_list(&list))
     }
 
-    /// The patchelf of the same packages, so that there is one and the same everywhere.
+    /// Makes a command of the tree's own patchelf, so that all machines use the same version.
     fn patchelf(&self) -> Command {
         let mut command = self.run("--library-path");
         command
@@ -118,7 +118,7 @@ impl<'a> Loader<'a> {
         command
     }
 
-    /// The two library folders of a Debian tree (older packages still use `/lib`).
+    /// Returns the two library folders of a Debian tree; older packages still use `/lib`.
     fn libraries(&self, root: &str) -> String {
         let folder = self.file.parent().and_then(Path::file_name).unwrap_or_default();
         let folder = folder.to_string_lossy();

@@ -1,4 +1,5 @@
-//! `cargo xtask msrv`: the workspace builds with the oldest Rust that it names.
+//! `cargo xtask msrv`: a check of the workspace with the oldest Rust that it promises to build
+//! with.
 
 use std::process::Command;
 
@@ -10,22 +11,22 @@ use crate::{Result, criu, process, setup, workspace};
 /// A cargo of exactly the MSRV.
 #[derive(Debug)]
 pub(crate) enum Toolchain {
-    /// By its name in rustup.
+    /// The name of a toolchain in rustup.
     Rustup(String),
-    /// Debian's, unpacked.
+    /// Debian's packages, unpacked.
     Debian(Prefix),
 }
 
 /// Checks the workspace with the toolchain that [`find`] finds.
 pub(crate) fn run() -> Result<()> {
     setup::for_tests(false)?;
-    check(&find()?)
+    step("msrv", &mut command(&find()?))
 }
 
-/// Finds a toolchain: rustup's if it has one, else Debian's.
+/// Finds a toolchain: rustup's if it has the version, else Debian's.
 ///
 /// # Errors
-/// If neither can be had here.
+/// If rustup does not have it and Debian's cannot be installed.
 pub(crate) fn find() -> Result<Toolchain> {
     if let Ok(list) = process::read(Command::new("rustup").args(["toolchain", "list"])) {
         if let Some(name) = in_rustup(&list) {
@@ -34,15 +35,15 @@ pub(crate) fn find() -> Result<Toolchain> {
     }
     debian().map_err(|error| {
         format!(
-            "no Rust {MSRV} here: `rustup toolchain install {MSRV} --profile minimal` brings it. \
-             Debian's was tried as well: {error}"
+            "Rust {MSRV} is not installed: `rustup toolchain install {MSRV} --profile minimal` \
+             brings it; Debian's cannot be used: {error}"
         )
         .into()
     })
 }
 
-/// Checks everything, tests included, in a target directory of its own.
-pub(crate) fn check(toolchain: &Toolchain) -> Result<()> {
+/// Makes the command that checks everything, tests included, in a target directory of its own.
+pub(crate) fn command(toolchain: &Toolchain) -> Command {
     let mut cargo = match toolchain {
         Toolchain::Rustup(name) => {
             let mut rustup = Command::new("rustup");
@@ -59,15 +60,16 @@ pub(crate) fn check(toolchain: &Toolchain) -> Result<()> {
         .args(["check", "--workspace", "--all-targets", "--locked"])
         .current_dir(workspace::root())
         .env("CARGO_TARGET_DIR", workspace::target_dir().join("msrv"));
-    step("msrv", criu::with_library(&mut cargo))
+    criu::with_library(&mut cargo);
+    cargo
 }
 
-/// The first toolchain of the MSRV in `rustup toolchain list`.
+/// Finds the first toolchain of the MSRV in `rustup toolchain list`.
 fn in_rustup(list: &str) -> Option<&str> {
     list.lines().filter_map(|line| line.split_whitespace().next()).find(|name| is_msrv(name))
 }
 
-/// Debian's rustc and cargo, which need the machine's own linker.
+/// Finds or unpacks Debian's rustc and cargo, which need the machine's own linker.
 fn debian() -> Result<Toolchain> {
     let prefix = Prefix {
         dir: workspace::target_dir().join("toolchain").join(SUITE),
@@ -87,7 +89,7 @@ fn debian() -> Result<Toolchain> {
     }
 }
 
-/// Whether a version or toolchain name (`1.85.1`, `1.85-x86_64-unknown-linux-gnu`) is of the MSRV.
+/// Tells if a version or toolchain name (`1.85.1`, `1.85-x86_64-unknown-linux-gnu`) has the MSRV.
 fn is_msrv(name: &str) -> bool {
     name.strip_prefix(MSRV).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
 }

@@ -1,4 +1,4 @@
-//! Which distribution this is, from `os-release(5)`.
+//! The machine's distribution, from `os-release(5)`.
 
 use std::fs;
 
@@ -9,9 +9,9 @@ use crate::Result;
 pub(crate) struct Os {
     /// `ID`: `debian`, `ubuntu`, `fedora` ...
     pub(crate) id: String,
-    /// `ID_LIKE`: what it descends from, closest first.
+    /// `ID_LIKE`: the distributions that it descends from, closest first.
     pub(crate) like: Vec<String>,
-    /// `VERSION_CODENAME`: the suite, where the distribution has such names.
+    /// `VERSION_CODENAME`: the suite; empty if the distribution has no such names.
     pub(crate) codename: String,
     /// `PRETTY_NAME`, for messages.
     pub(crate) name: String,
@@ -41,7 +41,7 @@ impl Os {
         }
     }
 
-    /// The name of the machine's own suite, for a directory.
+    /// Returns the name of the machine's own suite, for a directory.
     pub(crate) fn suite(&self) -> &str {
         match &*self.codename {
             "" => &self.id,
@@ -49,12 +49,12 @@ impl Os {
         }
     }
 
-    /// Whether packages come by apt.
+    /// Tells if the distribution's packages come by apt.
     pub(crate) fn has_apt(&self) -> bool {
         self.is("debian") || self.is("ubuntu")
     }
 
-    /// The command that installs CRIU from the distribution, for a person to run.
+    /// Returns the command that installs the distribution's CRIU, for a person to run.
     pub(crate) fn install_criu(&self) -> Option<&'static str> {
         COMMANDS.iter().find(|(id, _)| self.is(id)).map(|(_, command)| *command)
     }
@@ -64,7 +64,7 @@ impl Os {
     }
 }
 
-/// A distribution or the ancestor others name in `ID_LIKE`, and how it installs CRIU.
+/// A distribution, or an ancestor in `ID_LIKE`, with the command that installs CRIU.
 const COMMANDS: &[(&str, &str)] = &[
     ("debian", "apt-get install criu"),
     ("ubuntu", "apt-get install criu"),

@@ -1,5 +1,5 @@
 //! Packages unpacked into a directory of their own, where their programs run on their own C
-//! library beside whatever the system has.
+//! library, independent of the system's.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -14,29 +14,29 @@ use crate::apt::Archive;
 use crate::loader::Loader;
 use crate::{Result, process};
 
-/// What a directory is to hold.
+/// The wanted content of a directory.
 #[derive(Debug)]
 pub(crate) struct Prefix {
-    /// Where to; its last part is the suite.
+    /// The directory, whose last part is the suite.
     pub(crate) dir: PathBuf,
-    /// The packages asked for, by name.
+    /// The wanted packages, by name.
     pub(crate) packages: &'static [&'static str],
-    /// The programs that must run, from `dir`.
+    /// The programs that have to run, as paths from `dir`.
     pub(crate) programs: &'static [&'static str],
-    /// Libraries for programs of this machine, which get them from [`LINKED`].
+    /// Libraries for programs of this machine, which find them in [`LINKED`].
     pub(crate) libraries: &'static [&'static str],
 }
 
 impl Prefix {
-    /// Whether the directory was completed by this recipe, and in this place.
+    /// Tells if the directory was completed by this recipe, and in this place.
     pub(crate) fn is_installed(&self) -> bool {
         fs::read_to_string(self.dir.join(MANIFEST))
             .is_ok_and(|manifest| manifest.starts_with(&self.recipe()))
     }
 
-    /// Fills the directory unless it is filled. Everything happens in a directory beside it, which
-    /// is renamed at the end: an interrupted run leaves nothing that looks complete, and of two
-    /// runs at once the second waits for the first.
+    /// Fills the directory unless it is filled. The work is done in a directory beside it, which is
+    /// renamed at the end: an interrupted run leaves no directory that looks complete. Of two runs
+    /// at once, the second waits for the first.
     pub(crate) fn install(&self, archive: &Archive, force: bool) -> Result<()> {
         let started = Instant::now();
         let name = self.name();
@@ -61,7 +61,7 @@ impl Prefix {
             process::read(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&new))?;
         }
         fs::remove_dir_all(&state)?;
-        Loader::find(&new, &self.dir)?.adopt(self.programs)?;
+        Loader::find(&new, &self.home())?.adopt(self.programs)?;
         self.link_libraries(&new)?;
 
         let versions: String = debs.iter().map(|deb| version(deb)).collect();
@@ -105,12 +105,12 @@ impl Prefix {
         Ok(())
     }
 
-    /// The head of the manifest. The directory is in it because programs name their ELF interpreter
-    /// by its full path: a prefix that was moved does not run.
+    /// Returns the head of the manifest. The directory is part of it, because programs name their
+    /// ELF interpreter by its full path: a prefix that was moved does not run.
     fn recipe(&self) -> String {
         let mut recipe = format!(
             "# written by cargo xtask setup\ndir {}\npackages {}\nprograms {}\n",
-            self.dir.display(),
+            self.home().display(),
             self.packages.join(" "),
             self.programs.join(" "),
         );
@@ -118,6 +118,12 @@ impl Prefix {
             recipe += &format!("libraries {}\n", self.libraries.join(" "));
         }
         recipe
+    }
+
+    /// The directory without links: a checkout may share the folder of another one by a link.
+    fn home(&self) -> PathBuf {
+        let parent = || Some(self.dir.parent()?.canonicalize().ok()?.join(self.dir.file_name()?));
+        self.dir.canonicalize().ok().or_else(parent).unwrap_or_else(|| self.dir.clone())
     }
 
     fn name(&self) -> String {
@@ -139,8 +145,8 @@ fn lock(path: &Path, name: &str) -> Result<Flock<File>> {
     }
 }
 
-/// A name for the directory to fill, after those of interrupted runs are gone. It is a new one each
-/// time, because what such a run started (apt) may still be writing.
+/// Removes the directories of interrupted runs, and returns a new name for the directory to fill.
+/// The name is always new, because programs of an interrupted run (apt) may still write.
 fn scratch(parent: &Path, name: &str) -> Result<PathBuf> {
     let prefix = format!(".{name}.new-");
     for entry in fs::read_dir(parent)? {
@@ -153,7 +159,7 @@ fn scratch(parent: &Path, name: &str) -> Result<PathBuf> {
     Ok(parent.join(format!("{prefix}{}", std::process::id())))
 }
 
-/// A line of the manifest: `criu_4.1.1-1_amd64.deb` is `criu 4.1.1-1`.
+/// Returns a line of the manifest: `criu_4.1.1-1_amd64.deb` is `criu 4.1.1-1`.
 fn version(deb: &Path) -> String {
     let name = deb.file_name().unwrap_or_default().to_string_lossy();
     let mut parts = name.split('_');
@@ -161,11 +167,11 @@ fn version(deb: &Path) -> String {
     format!("{package} {}\n", version.replace("%3a", ":"))
 }
 
-/// The folder with the libraries. In their own folder they lie beside a C library that only the
-/// tree's programs can load.
+/// The folder with the libraries. Their original folder also has a C library that only the tree's
+/// programs can load.
 pub(crate) const LINKED: &str = "link";
 
-/// Says what the directory holds; written last.
+/// The file that lists the content of the directory. It is written last.
 const MANIFEST: &str = "manifest.txt";
 
 #[cfg(test)]
@@ -213,6 +219,11 @@ mod tests {
         assert!(at("a").is_installed());
         fs::rename(dir.join("a"), dir.join("b")).unwrap();
         assert!(!at("b").is_installed());
+        fs::rename(dir.join("b"), dir.join("a")).unwrap();
+        symlink(&dir, dir.with_extension("link")).unwrap();
+        let linked = Prefix { dir: dir.with_extension("link").join("a"), ..at("a") };
+        assert!(linked.is_installed(), "a link to the folder leads to the same prefix");
+        fs::remove_file(dir.with_extension("link")).unwrap();
         fs::remove_dir_all(&dir).unwrap();
     }
 }

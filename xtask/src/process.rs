@@ -1,4 +1,4 @@
-//! Running programs quietly: their output matters only when they fail.
+//! Programs that run quietly: their output matters only if they fail.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use crate::Result;
 /// Runs the command to its end and returns its standard output.
 ///
 /// # Errors
-/// Names the command, how it ended and the last of what it said.
+/// If the command fails; names the command, its status and the last lines of its output.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let output = finish(command)?;
     if !output.status.success() {
@@ -26,10 +26,10 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs the command to its end, whatever that is.
+/// Runs the command to its end, and returns its output and status.
 ///
 /// # Errors
-/// Only if it cannot be started.
+/// Only if the command cannot be started.
 pub(crate) fn finish(command: &mut Command) -> Result<Output> {
     command.stdin(Stdio::null()).output().map_err(|error| {
         let name = command.get_program().to_string_lossy();
@@ -40,13 +40,29 @@ pub(crate) fn finish(command: &mut Command) -> Result<Output> {
     })
 }
 
-/// What a finished program said on both channels, trimmed.
+/// Returns the output of a finished program, standard output first, trimmed.
 pub(crate) fn said(output: &Output) -> String {
     let text = [&*output.stdout, &*output.stderr].concat();
     String::from_utf8_lossy(&text).trim().to_owned()
 }
 
-/// The last lines of a text, set off from the message they stand in.
+/// Makes a command that has another program run `inner`: `nice -n 10 cargo test`.
+pub(crate) fn wrap(outer: &Command, inner: &Command) -> Command {
+    let mut command = Command::new(outer.get_program());
+    command.args(outer.get_args()).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(dir) = inner.get_current_dir() {
+        command.current_dir(dir);
+    }
+    command
+}
+
+/// Returns the last lines of a text, indented for the message around them.
 pub(crate) fn indent(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let start = lines.len().saturating_sub(SHOWN);
@@ -57,7 +73,7 @@ pub(crate) fn indent(text: &str) -> String {
     shown.join("\n")
 }
 
-/// Finds a program as a shell would, and then in the `sbin` folders that a user's PATH may lack.
+/// Finds a program on PATH, and then in the `sbin` folders that a user's PATH may lack.
 pub(crate) fn which(program: &str) -> Option<PathBuf> {
     path_folders()
         .into_iter()
@@ -66,12 +82,12 @@ pub(crate) fn which(program: &str) -> Option<PathBuf> {
         .find(|file| is_executable(file))
 }
 
-/// The folders of PATH.
+/// Returns the folders of PATH.
 pub(crate) fn path_folders() -> Vec<PathBuf> {
     env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect()
 }
 
-/// Whether we are root: `/proc/self` belongs to the effective user.
+/// Tells if we are root: `/proc/self` belongs to the effective user.
 pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
@@ -86,5 +102,5 @@ fn show(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Lines of a failed program's output worth showing: apt's own summary is shorter than this.
+/// The most lines of a failed program's output to show. apt's own summary is shorter.
 const SHOWN: usize = 40;

@@ -7,20 +7,21 @@ use crate::{Result, process};
 
 /// A program, or the path of a file, and the Debian package that has it.
 pub(crate) const OF_TESTS: &[(&str, &str)] = &[
-    // CRIU saves and restores routes and rules of a network namespace with it; tests make namespaces.
+    // CRIU saves and restores routes and rules of a network namespace with it. Tests make
+    // namespaces with it.
     ("ip", "iproute2"),
-    // Opens the core files that are made of checkpoints, of any architecture.
+    // Opens the core files that are made of checkpoints, for any architecture.
     ("gdb-multiarch", "gdb-multiarch"),
-    // CRIU locks TCP connections with the one or the other's library while it dumps them.
+    // CRIU locks TCP connections during a dump, with this program or with the library of nft.
     ("iptables-restore", "iptables"),
     ("nft", "nftables"),
-    // crit's: the tests compare JSON with it, and have it compress pages.
+    // For crit: the tests compare JSON with crit's, and let crit compress pages.
     ("/usr/lib/python3/dist-packages/google/protobuf/__init__.py", "python3-protobuf"),
     ("/usr/lib/python3/dist-packages/lz4/block/__init__.py", "python3-lz4"),
     ("hexdump", "bsdextrautils"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
-    // Ordinary programs that are looked at before they are saved.
+    // Ordinary programs that the tests look at and save.
     ("busybox", "busybox"),
     ("memcached", "memcached"),
     ("nginx", "nginx-light"),
@@ -30,10 +31,10 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     ("/usr/sbin/sshd", "openssh-server"),
 ];
 
-/// Makes sure that all of `programs` are there, each with its package: as root by installing their packages.
+/// Makes sure that all `programs` are installed. Root's run installs the missing packages.
 ///
 /// # Errors
-/// The command that installs what is missing.
+/// If a program is missing, with the command that installs the packages.
 pub(crate) fn provide(programs: &[(&str, &'static str)]) -> Result<()> {
     let mut packages: Vec<_> = programs
         .iter()
@@ -47,32 +48,36 @@ pub(crate) fn provide(programs: &[(&str, &'static str)]) -> Result<()> {
     let names = packages.join(" ");
     if !process::is_root() {
         return Err(format!(
-            "the tests execute programs that are missing here: run `apt-get install {names}` as root"
+            "programs of the tests are missing: run `apt-get install {names}` as root"
         )
         .into());
     }
     eprintln!("installing on the system: {names}");
     let install = [&["install", "--yes", "--no-install-recommends"], &packages[..]].concat();
-    // The lists may be old or, in a container, absent; that one of them is stale does not matter.
+    // The package lists may be old or, in a container, missing. An error of a single list does not
+    // matter.
     apt_get(&install)
         .or_else(|_| {
             let _ = apt_get(&["update"]);
             apt_get(&install)
         })
-        .map_err(|error| format!("the tests need {names}, which do not install: {error}").into())
+        .map_err(|error| {
+            format!("the tests need {names}, which cannot be installed: {error}").into()
+        })
 }
 
 fn is_there(program: &str) -> bool {
-    match program.starts_with('/') {
-        true => Path::new(program).exists(),
-        false => process::which(program).is_some(),
+    if program.starts_with('/') {
+        Path::new(program).exists()
+    } else {
+        process::which(program).is_some()
     }
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {
     let mut apt = Command::new("apt-get");
     apt.args(args).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
-    // No service is started, only because its program is there.
+    // Keeps the services of the packages from starting.
     apt.env("RUNLEVEL", "1");
     process::read(&mut apt).map(drop)
 }

@@ -8,7 +8,7 @@ use crate::workspace::target_dir;
 /// Unpacks runc, crun and a static busybox. crun loads whatever libcriu it finds at run time.
 ///
 /// # Errors
-/// When they cannot be had, or do not start.
+/// If they cannot be downloaded, or do not start.
 pub(crate) fn install(force: bool) -> Result<()> {
     let prefix = Prefix {
         dir: target_dir().join("runtimes").join(SUITE),
@@ -22,5 +22,5 @@ pub(crate) fn install(force: bool) -> Result<()> {
     prefix.install(&Archive::debian(&[SUITE])?, force)
 }
 
-/// The suite whose runtimes know the seccomp flags of today.
+/// The Debian suite whose runtimes know today's seccomp flags.
 const SUITE: &str = "sid";

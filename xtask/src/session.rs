@@ -1,10 +1,10 @@
-//! Runs a command in a session of its own, under a helper that stays between.
+//! A session of its own for a command, under a helper.
 //!
-//! CRIU dumps what a process has: a descriptor that the caller's shell left open, a terminal that
-//! belongs to a session outside the tree. Tests get neither. Two things are then left to the helper:
-//! Ctrl-C no longer reaches the tests, so it ends them when its standard input closes, whose other
-//! end we hold for as long as we live. And it reaps orphans, which process 1 of many containers does
-//! not: a pid that a zombie keeps cannot be restored.
+//! CRIU dumps all that a process has: also a descriptor that the caller's shell left open, and a
+//! terminal of a session outside the tree. Tests get neither. The helper has two more tasks. Ctrl-C
+//! does not reach the tests, so the helper ends them when its standard input closes, whose other
+//! end we hold. And the helper reaps orphans, which process 1 of many containers does not do: a pid
+//! that a zombie keeps cannot be restored.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -17,29 +17,20 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{Pid, close, getpid, setsid};
 
-use crate::Result;
+use crate::{Result, process, workspace};
 
 /// The word that makes `xtask` the helper.
 pub(crate) const WORD: &str = "--in-session";
 
-/// The same command, to be run by the helper. Keep its standard input until it has ended.
+/// Wraps a command so that the helper runs it. Keep its standard input until it has ended.
 pub(crate) fn isolated(command: &Command) -> Command {
-    // Not by name: building the tests may replace our file.
-    let mut helper = Command::new("/proc/self/exe");
-    helper.arg(WORD).arg(command.get_program()).args(command.get_args()).stdin(Stdio::piped());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => helper.env(name, value),
-            None => helper.env_remove(name),
-        };
-    }
-    if let Some(dir) = command.get_current_dir() {
-        helper.current_dir(dir);
-    }
+    // Not by name: a build may replace our file.
+    let mut helper = process::wrap(Command::new(workspace::ourselves()).arg(WORD), command);
+    helper.stdin(Stdio::piped());
     helper
 }
 
-/// What the helper does.
+/// Runs the helper.
 pub(crate) fn main(command: &[OsString]) -> Result<ExitCode> {
     close_strays()?;
     setsid()?;
@@ -71,13 +62,13 @@ fn is(pid: Pid, child: &Child) -> bool {
     u32::try_from(pid.as_raw()) == Ok(child.id())
 }
 
-/// Closes what we inherited beyond standard error. Nothing of our own is open yet.
-fn close_strays() -> Result<()> {
+/// Closes the inherited descriptors above standard error. None of our own is open yet.
+pub(crate) fn close_strays() -> Result<()> {
     let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for fd in open.into_iter().filter(|fd| *fd > 2) {
-        // The descriptor that read the folder is in the list, and closed by now.
+        // The list has the descriptor that read the folder, which is closed already.
         let _ = close(fd);
     }
     Ok(())

@@ -1,14 +1,14 @@
-//! `cargo xtask setup`: a CRIU that works, and what the tests need.
+//! `cargo xtask setup`: a CRIU that works, and all that the tests need.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::apt::Archive;
-use crate::criu::{self, Criu};
+use crate::criu::{self, Criu, EXPERIMENTAL, OLD, STABLE};
 use crate::os::Os;
 use crate::prefix::Prefix;
 use crate::{Result, process, programs, runtimes};
 
-/// Finds a suitable CRIU or installs one, and prints how to use it; `force` installs in any case.
+/// Finds a CRIU that works or installs one, and prints how to use it; `force` installs in any case.
 pub(crate) fn run(tests: bool, force: bool) -> Result<()> {
     if tests {
         for_tests(force)?;
@@ -23,24 +23,26 @@ pub(crate) fn run(tests: bool, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// Finds a suitable CRIU: on PATH, below the target directory, or else by installing it there.
-/// Says of each that it passes over why.
+/// Finds the newest CRIU that works, on PATH and below the target directory, or else installs one
+/// there. Says of each other why it is passed over.
 pub(crate) fn find(force: bool) -> Result<Criu> {
     if !force {
-        let stable = criu::of_suite(STABLE);
-        let unpacked = criu::unpacked();
-        let (first, rest): (Vec<_>, Vec<_>) = unpacked.into_iter().partition(|p| *p == stable);
-        for path in process::which("criu").into_iter().chain(first).chain(rest) {
-            match Criu::judge(&path) {
-                Ok(criu) => return Ok(criu),
-                Err(error) => eprintln!("not used: {error}"),
-            }
+        let paths: Vec<_> = process::which("criu").into_iter().chain(criu::unpacked()).collect();
+        if let Some(criu) = choose(&paths) {
+            return Ok(criu);
         }
     }
     install(force)
 }
 
-/// Installs what the test suite needs: the CRIUs that it runs on, container runtimes, and programs.
+/// Chooses among programs, and prints why the others are passed over.
+fn choose(paths: &[PathBuf]) -> Option<Criu> {
+    let (criu, passed_over) = criu::choose(paths);
+    passed_over.iter().for_each(|reason| eprintln!("passed over: {reason}"));
+    criu
+}
+
+/// Installs all that the tests need: several CRIUs, container runtimes, and programs.
 pub(crate) fn for_tests(force: bool) -> Result<()> {
     debian(STABLE, force)?;
     debian(EXPERIMENTAL, force)?;
@@ -49,19 +51,22 @@ pub(crate) fn for_tests(force: bool) -> Result<()> {
     programs::provide(programs::OF_TESTS)
 }
 
+/// Installs the newest CRIU that works.
 fn install(force: bool) -> Result<Criu> {
     let os = Os::read()?;
     if os.id == "debian" {
-        debian(STABLE, force)?;
-        return Criu::judge(&criu::of_suite(STABLE)).or_else(|error| {
-            eprintln!("not used: {error}");
-            debian(EXPERIMENTAL, force)?;
-            Criu::judge(&criu::of_suite(EXPERIMENTAL))
-        });
+        for suite in [EXPERIMENTAL, STABLE] {
+            debian(suite, force)?;
+            if let Some(criu) = choose(&[criu::of_suite(suite)]) {
+                return Ok(criu);
+            }
+        }
+        return Err("no CRIU of Debian works on this kernel, see above".into());
     }
     if os.has_apt() {
         own(&os, force)?;
-        return Criu::judge(&criu::of_suite(os.suite()));
+        let criu = choose(&[criu::of_suite(os.suite())]);
+        return criu.ok_or_else(|| format!("the CRIU of {} does not work here", os.name).into());
     }
     Err(match os.install_criu() {
         Some(command) => format!("on {} install it as root: {command}", os.name),
@@ -70,13 +75,13 @@ fn install(force: bool) -> Result<Criu> {
     .into())
 }
 
-/// CRIU of a Debian suite, with its Python library, whose message tables the tests compare, and
-/// libcriu in both forms, with what each needs to be linked.
+/// Installs CRIU of a Debian suite, with its Python library, whose message tables the tests
+/// compare, and libcriu in both forms, with the libraries that each is linked to.
 fn debian(suite: &str, force: bool) -> Result<()> {
     let mut prefix = prefix(
         suite,
         match suite {
-            // There the program's package holds all of it.
+            // In this suite the program's package holds all of it.
             OLD => &["criu", "libprotobuf-c-dev"],
             _ => &["criu", "libcriu-dev", "python3-pycriu"],
         },
@@ -86,14 +91,14 @@ fn debian(suite: &str, force: bool) -> Result<()> {
         return Ok(());
     }
     let archive = match suite {
-        // Experimental holds only what is newer than sid, and builds on it.
+        // Experimental holds only packages that are newer than sid's, and builds on sid.
         EXPERIMENTAL => Archive::debian(&[EXPERIMENTAL, "sid"])?,
         suite => Archive::debian(&[suite])?,
     };
     prefix.install(&archive, force)
 }
 
-/// CRIU as this machine's own apt has it.
+/// Installs the CRIU of this machine's own apt.
 fn own(os: &Os, force: bool) -> Result<()> {
     let prefix = prefix(os.suite(), &["criu"]);
     if prefix.is_installed() && !force {
@@ -111,17 +116,10 @@ fn print(criu: &Criu) {
     let path = criu.path.display();
     println!("CRIU {} at {path}", criu.version);
     if !criu.is_checked {
-        println!("whether it works on this kernel only root can tell: sudo {path} check");
+        println!("only root can tell if it works on this kernel: sudo {path} check");
     }
     let folder = criu.path.parent().unwrap_or(Path::new("/"));
     if !process::path_folders().iter().any(|f| f == folder) {
         println!("to use it: export PATH=\"{}:$PATH\"", folder.display());
     }
 }
-
-/// The Debian suite whose CRIU a person gets.
-pub(crate) const STABLE: &str = "trixie";
-/// The Debian suite with the newest CRIU: for the tests, and for a person whose kernel needs it.
-pub(crate) const EXPERIMENTAL: &str = "experimental";
-/// The Debian suite with the oldest CRIU that the tests look at.
-const OLD: &str = "bookworm";

@@ -3,107 +3,186 @@
 use std::env;
 use std::process::Command;
 
-use crate::criu::{folder, of_suite, with_library};
+use crate::criu::{EXPERIMENTAL, STABLE, folder, of_suite, with_library};
 use crate::prefix::LINKED;
-use crate::steps::step;
+use crate::steps::{Plan, Step};
 use crate::vm::Machine;
-use crate::workspace::cargo;
-use crate::{Result, asan, deny, msrv, process, session, setup};
+use crate::workspace::{cargo, ourselves, test_program};
+use crate::{Result, asan, demo, deny, msrv, package, process, session, setup};
 
-/// How much is run.
+/// The steps that are run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Extent {
-    /// While working: without the documentation, the virtual machine and the MSRV.
+    /// While working: format, lints and tests.
     Quick,
-    /// Before a commit. The virtual machine and the MSRV are left out where they cannot be had.
+    /// Before a commit. On a person's machine, steps whose tools cannot be had are left out.
     Full,
-    /// Before a release: nothing may be left out.
+    /// Before a release: nothing may be left out, and the demo is shown.
     Release,
 }
 
-/// Runs every step, up to the first that fails.
-pub(crate) fn run(extent: Extent) -> Result<()> {
+/// Runs every step, or those that are named, whatever fails, and prints the failures at the end.
+///
+/// # Errors
+/// If a step fails, a name is unknown, or the machine cannot run the tests.
+pub(crate) fn run(extent: Extent, names: &[&str]) -> Result<()> {
+    let plan = plan(extent).only(names)?;
     if !process::is_root() {
         return Err("the tests dump and restore processes, which takes root; \
-                    what runs without: cargo test --lib"
+                    these run without it: cargo test --lib"
             .into());
     }
     setup::for_tests(false)?;
-    step("fmt", &mut cargo(&["fmt", "--all", "--check"]))?;
-    let clippy =
-        ["clippy", "--workspace", "--all-features", "--all-targets", "--", "-D", "warnings"];
-    step("clippy", with_library(&mut cargo(&clippy)))?;
+    plan.run()
+}
+
+fn plan(extent: Extent) -> Plan {
+    let mut plan = Plan::default();
+    let mut first = vec![
+        Step::new("fmt", cargo(&["fmt", "--all", "--check"])),
+        Step::new("clippy", library(&[&["clippy"], ALL, LINTS].concat())),
+        Step::new(BUILD, library(&[TESTS, &["--no-run"]].concat())),
+        Step::new("test", tests()).needs(BUILD),
+    ];
     if extent != Extent::Quick {
-        let mut doc = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
-        step("doc", with_library(doc.env("RUSTDOCFLAGS", "-D warnings")))?;
+        first.extend(over_libcriu());
     }
-    let mut tests = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
-    step("test", &mut session::isolated(with_library(&mut tests)))?;
-    if extent == Extent::Quick {
-        return Ok(());
+    plan.stage(vec![first]);
+    if extent != Extent::Quick {
+        // The guests keep one processor busy, so that something is compiled on the others.
+        let beside = beside(extent).into_iter().map(Step::gently).collect();
+        plan.stage(vec![vec![extent.step("vm", machine).needs(BUILD)], beside]);
+        plan.stage(vec![last(extent)]);
     }
-    dependencies(extent)?;
-    over_libcriu()?;
-    step("fuzz", Command::new("/proc/self/exe").args(["fuzz", "--ci"]))?;
-    // Not every machine can do the others.
-    let vm = Machine::provide().map(|_| ());
-    if extent.wants("vm", vm)?.is_some() {
-        step("vm", Command::new("/proc/self/exe").arg("vm"))?;
-    }
-    if extent.wants("asan", asan::find())?.is_some() {
-        asan::check()?;
-    }
-    match extent.wants("msrv", msrv::find())? {
-        Some(toolchain) => msrv::check(&toolchain),
-        None => Ok(()),
-    }
+    plan
 }
 
-/// What the dependencies are; with cargo-deny, which is left out where it cannot be had, but for a release.
-fn dependencies(extent: Extent) -> Result<()> {
-    let in_ci = env::var_os("CI").is_some() || extent == Extent::Release;
-    match if in_ci { deny::provide() } else { deny::find() } {
-        Ok(deny) => deny.check(extent == Extent::Release),
-        Err(reason) if extent == Extent::Release => Err(reason),
-        Err(reason) => {
-            eprintln!("deny       left out: {reason}");
-            Ok(())
-        }
-    }
+/// The tests that `cargo test` runs, in a session of their own.
+fn tests() -> Command {
+    session::isolated(&library(&[TESTS, &["--no-fail-fast"]].concat()))
 }
 
-/// The tests of criu-rs with libcriu between it and CRIU: loaded, linked, and with each libcriu linked statically.
-fn over_libcriu() -> Result<()> {
-    let real = ["test", "--package", "criu-rs", "--all-features", "--test", "real"];
-    for way in ["loaded", "linked"] {
-        let mut tests = cargo(&real);
-        with_library(&mut tests).env(WAY, way);
-        step(&format!("libcriu {way}"), &mut session::isolated(&tests))?;
-    }
-    for suite in [setup::STABLE, setup::EXPERIMENTAL] {
-        let mut tests = cargo(&real);
+/// The tests of criu-rs with libcriu between it and CRIU: loaded, linked, and with each libcriu
+/// linked statically.
+fn over_libcriu() -> Vec<Step> {
+    let shared = |name, way: &'static str| {
+        let make = move || {
+            // The program that the step `test` has run: cargo alone would build another one,
+            // because a package alone wants fewer features of its dependencies than the workspace.
+            let build = library(&[TESTS, &["--no-run"]].concat());
+            let mut tests = test_program(build, "criu-rs", "real")?;
+            Ok(session::isolated(with_library(&mut tests).env(WAY, way)))
+        };
+        Step::made(name, make).needs(BUILD)
+    };
+    let fixed = |name, suite| {
+        let mut tests =
+            cargo(&["test", "--package", "criu-rs", "--all-features", "--test", "real"]);
         let (library, criu) = (folder().join(suite).join(LINKED), of_suite(suite));
         tests.env("CRIU_LIB_DIR", library).env("CRIU_STATIC", "1");
         tests.env(WAY, "linked").env("CRIU_RS_TEST_CRIU", criu);
-        step(&format!("libcriu.a {suite}"), &mut session::isolated(&tests))?;
-    }
-    Ok(())
+        Step::new(name, session::isolated(&tests)).needs(BUILD)
+    };
+    vec![
+        shared("libcriu loaded", "loaded"),
+        shared("libcriu linked", "linked"),
+        fixed("libcriu.a trixie", STABLE),
+        fixed("libcriu.a experimental", EXPERIMENTAL),
+    ]
 }
 
-/// How tests reach CRIU.
+/// The steps that compile more than they test, and mind no other work on the machine. The first ones
+/// have target directories of their own, so that the build of `vm` does not wait for them.
+fn beside(extent: Extent) -> Vec<Step> {
+    let mut fuzz = Command::new(ourselves());
+    fuzz.args(["fuzz", "--ci"]);
+    let mut doc = library(&[&["doc", "--no-deps"], &ALL[..2]].concat());
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    let mut steps = vec![
+        extent.step("msrv", || Ok(msrv::command(&msrv::find()?))),
+        Step::new("fuzz", fuzz),
+        extent.step("asan build criu-images", || asan::IMAGES.command(true)),
+        extent.step("asan build criu-rs", || asan::CRIU_RS.command(true)),
+        Step::new("doc", doc),
+        Step::made("package", package::command),
+        package::semver(),
+    ];
+    steps.extend(dependencies(extent));
+    steps
+}
+
+/// The steps that have the machine for themselves again.
+fn last(extent: Extent) -> Vec<Step> {
+    let mut steps = vec![
+        extent.step("asan criu-images", || asan::IMAGES.command(false)),
+        extent.step("asan criu-rs", || asan::CRIU_RS.command(false)),
+    ];
+    if extent == Extent::Release {
+        steps.push(Step::made("demo", demo::as_step));
+    }
+    steps
+}
+
+/// The virtual machines, in a process of their own.
+fn machine() -> Result<Command> {
+    Machine::provide()?;
+    let mut vm = Command::new(ourselves());
+    vm.arg("vm");
+    Ok(vm)
+}
+
+/// Licences and sources of the dependencies, and known vulnerabilities. In CI, cargo-deny is
+/// installed if it is missing.
+fn dependencies(extent: Extent) -> Vec<Step> {
+    let in_ci = env::var_os("CI").is_some() || extent == Extent::Release;
+    let mut steps = Vec::new();
+    if in_ci && deny::find().is_err() {
+        steps.push(Step::new("cargo-deny", deny::install()));
+    }
+    let check = |name, manifest| {
+        let make = move || deny::check(manifest);
+        if in_ci { Step::made(name, make) } else { Step::optional(name, make) }
+    };
+    steps.push(check("deny", "Cargo.toml"));
+    steps.push(check("deny fuzz", "fuzz/Cargo.toml"));
+    steps.push(match extent {
+        Extent::Release => Step::made("advisories", || deny::advisories(false)),
+        _ => Step::optional("advisories", || deny::advisories(true)),
+    });
+    steps
+}
+
+/// `cargo ARGS` with the libcriu of the tests.
+fn library(args: &[&str]) -> Command {
+    let mut command = cargo(args);
+    with_library(&mut command);
+    command
+}
+
+/// The step that builds the tests.
+const BUILD: &str = "build";
+
+/// All packages with all they have.
+const ALL: &[&str] = &["--workspace", "--all-features", "--all-targets"];
+
+const LINTS: &[&str] = &["--", "-D", "warnings"];
+
+const TESTS: &[&str] = &["test", "--workspace", "--all-features"];
+
+/// The environment variable that tells tests how to reach CRIU.
 const WAY: &str = "CRIU_RS_TEST_LIBCRIU";
 
 impl Extent {
-    /// What a step needs, or nothing where that cannot be had and the step may be left out: on a
-    /// person's machine.
-    fn wants<T>(self, step: &str, found: Result<T>) -> Result<Option<T>> {
-        match found {
-            Ok(found) => Ok(Some(found)),
-            Err(reason) if self == Self::Full && env::var_os("CI").is_none() => {
-                eprintln!("{step:10} left out: {reason}");
-                Ok(None)
-            }
-            Err(reason) => Err(reason),
+    /// Makes a step that is left out on a person's machine if its command cannot be made.
+    fn step(
+        self,
+        name: &'static str,
+        make: impl FnOnce() -> Result<Command> + Send + 'static,
+    ) -> Step {
+        if self == Self::Full && env::var_os("CI").is_none() {
+            Step::optional(name, make)
+        } else {
+            Step::made(name, make)
         }
     }
 }

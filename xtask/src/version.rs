@@ -1,8 +1,8 @@
-//! CRIU's version as its programs print it.
+//! CRIU's version, in the form that its programs print.
 
 use std::fmt;
 
-/// A version number; CRIU leaves a last part of zero out.
+/// A version number. CRIU does not print a last part of zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(pub(crate) u32, pub(crate) u32, pub(crate) u32);
 

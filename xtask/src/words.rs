@@ -3,14 +3,17 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::misunderstood::Misunderstood;
 use crate::test::Extent;
-use crate::{Result, asan, bindings, ci, demo, fuzz, msrv, session, setup, test, torture, vm};
+use crate::{
+    Result, asan, bindings, ci, demo, evidence, fuzz, msrv, session, setup, test, torture, vm,
+};
 
 /// A word of the command line.
 struct Word {
     name: &'static str,
     about: &'static str,
-    /// Each with what it does. One in capitals stands for whatever is no flag.
+    /// The flags, each with a description. A name in capitals stands for a word without a dash.
     flags: &'static [(&'static str, &'static str)],
     run: fn(&Flags) -> Result<()>,
 }
@@ -21,26 +24,32 @@ const WORDS: &[Word] = &[
         name: "setup",
         about: "find a CRIU that works on this machine, or install one in the target directory",
         flags: &[
-            ("--tests", "what the tests need as well: CRIU 4.1 and the newest, some programs"),
-            ("--force", "install again, whatever is there"),
+            ("--tests", "also install what the tests need: three CRIUs, runtimes, programs"),
+            ("--force", "install again, even if it is installed"),
         ],
         run: |flags| setup::run(flags.has("--tests"), flags.has("--force")),
     },
     Word {
         name: "demo",
         about: "checkpoint a process tree, look at it, and bring it back; needs root",
-        flags: &[("--keep", "leave the images for a look at them")],
+        flags: &[("--keep", "keep the images, to look at them")],
         run: |flags| demo::run(flags.has("--keep")),
     },
     Word {
         name: "test",
-        about: "all that must be green: format, lints, documentation, tests, dependencies, fuzzing, vm, oldest Rust",
-        flags: &[("--quick", "format, lints and tests alone")],
-        run: |flags| test::run(if flags.has("--quick") { Extent::Quick } else { Extent::Full }),
+        about: "run format, lints, documentation, tests, packages, fuzzing, vm and oldest Rust",
+        flags: &[
+            ("--quick", "format, lints and tests alone"),
+            ("STEP", "only the steps of these names"),
+        ],
+        run: |flags| {
+            let extent = if flags.has("--quick") { Extent::Quick } else { Extent::Full };
+            test::run(extent, &flags.operands())
+        },
     },
     Word {
         name: "vm",
-        about: "tests for which this kernel may lack something, in emulated machines",
+        about: "run tests that need another kernel, in emulated machines",
         flags: &[
             ("--apparmor", "only with AppArmor, and where changed memory is tracked"),
             ("--selinux", "only with SELinux"),
@@ -51,24 +60,24 @@ const WORDS: &[Word] = &[
     },
     Word {
         name: "torture",
-        about: "kill, stop and starve operations, and look what is left; needs root",
+        about: "kill, stop and starve operations, and look at what they leave; needs root",
         flags: &[
-            ("ROUNDS", "how many, 1000 unless given"),
-            ("SEED", "which ones, 1 unless given"),
+            ("ROUNDS", "number of rounds, 1000 by default"),
+            ("SEED", "start of the random numbers, 1 by default"),
             ("--bare", "kill criu alone, with and without this crate around it"),
         ],
         run: |flags| torture::run(&flags.operands(), flags.has("--bare")),
     },
     Word {
         name: "fuzz",
-        about: "hostile input for the parsers: each target for a minute, and a table",
+        about: "give the parsers hostile input: each target for a minute, then a table",
         flags: &[
-            ("TARGET", "only this one"),
-            ("TIME", "how long for each, as 90s or 10m"),
+            ("TARGET", "only this target"),
+            ("TIME", "time for each target, as 90s or 10m"),
             ("--ci", "a few seconds each, from the seeds alone, whose coverage must not fall"),
-            ("--update", "the same, and what they cover now is what they must"),
-            ("--keep", "small inputs that were found become seeds"),
-            ("--defects", "take checks out of a copy, and measure how soon that is noticed"),
+            ("--update", "the same, and keep the coverage for the next comparison"),
+            ("--keep", "make seeds of small inputs that were found"),
+            ("--defects", "take checks out of a copy, and measure how soon a target notices"),
             ("--asan", "with AddressSanitizer, which nightly Rust has"),
         ],
         run: |flags| {
@@ -85,7 +94,7 @@ const WORDS: &[Word] = &[
     },
     Word {
         name: "asan",
-        about: "tests with AddressSanitizer, where there is a nightly Rust",
+        about: "run tests with AddressSanitizer; needs nightly Rust",
         flags: &[],
         run: |_| asan::run(),
     },
@@ -102,14 +111,20 @@ const WORDS: &[Word] = &[
         run: |_| codegen(),
     },
     Word {
+        name: "rooms",
+        about: "print the rooms of each crate, their floors and knots, and the broken rules",
+        flags: &[("DIR", "another checkout of this workspace")],
+        run: |flags| rooms(&flags.operands()),
+    },
+    Word {
         name: "bindings",
-        about: "turn libcriu's header into Rust; its prose lies beside it",
+        about: "turn libcriu's header into Rust, with the documentation in criu-sys/prose.txt",
         flags: &[],
         run: |_| bindings::run(),
     },
     Word {
         name: "ci",
-        about: "before a release: test with nothing left out, known vulnerabilities included, and the demo",
+        about: "run all of test with nothing left out, and the demo; for a release",
         flags: &[],
         run: |_| ci::run(),
     },
@@ -123,40 +138,27 @@ impl Flags {
         self.0.iter().any(|given| given == flag)
     }
 
-    /// What is no flag.
+    /// The words that are not flags.
     fn operands(&self) -> Vec<&str> {
         self.0.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect()
     }
 }
 
-/// Runs `cargo xtask ARGS`: 0 is done, 1 failed, 2 not understood.
+/// Runs `cargo xtask ARGS`. The exit status is 0 for success, 1 for a failure, and 2 for a wrong
+/// command line.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let result = match args.split_first() {
         Some((word, command)) if word == session::WORD => session::main(command),
+        Some((word, words)) if word == evidence::WORD => evidence::main(words),
         _ => words(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error}");
-        match error.is::<Misunderstood>() {
-            true => ExitCode::from(MISUNDERSTOOD),
-            false => ExitCode::FAILURE,
-        }
+        if error.is::<Misunderstood>() { ExitCode::from(MISUNDERSTOOD) } else { ExitCode::FAILURE }
     })
 }
 
-/// A word that takes something else than what it was given.
-#[derive(Debug)]
-pub(crate) struct Misunderstood(pub(crate) String);
-
-impl std::error::Error for Misunderstood {}
-
-impl std::fmt::Display for Misunderstood {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The exit status for it.
+/// The exit status for a wrong command line.
 const MISUNDERSTOOD: u8 = 2;
 
 fn words(args: Vec<OsString>) -> Result<ExitCode> {
@@ -177,7 +179,7 @@ fn words(args: Vec<OsString>) -> Result<ExitCode> {
         word.flags.iter().any(|(known, _)| known == flag || stands(known))
     };
     if let Some(flag) = flags.iter().find(|flag| !known(flag)) {
-        return Ok(misunderstood(&format!("`{name}` takes no `{flag}`")));
+        return Ok(misunderstood(&format!("`{name}` does not take `{flag}`")));
     }
     (word.run)(&Flags(flags.to_vec()))?;
     Ok(ExitCode::SUCCESS)
@@ -200,10 +202,10 @@ fn help() -> String {
 }
 
 const NOTES: &str = "
-A first time: `cargo xtask demo`; before a commit: `cargo xtask test`.
-Nothing of the system is changed, except that root's `setup --tests` and `test` install missing
-programs. All else goes to the target directory (CARGO_TARGET_DIR): CRIU to criu/SUITE, the output
-of each step to xtask/STEP.log. `cargo clean` removes it.
+Start with `cargo xtask demo`. Run `cargo xtask test` before a commit.
+The system is not changed, except that `setup --tests` and `test` install missing programs as root.
+All else goes to the target directory (CARGO_TARGET_DIR): CRIU to criu/SUITE, the output of each
+step to xtask/STEP.log. `cargo clean` removes it.
 ";
 
 #[cfg(feature = "codegen")]
@@ -214,14 +216,30 @@ fn codegen() -> Result<()> {
     Ok(())
 }
 
-/// Hands the word to an xtask that can do it.
 #[cfg(not(feature = "codegen"))]
 fn codegen() -> Result<()> {
-    let status =
-        crate::workspace::cargo(&["run", "--quiet", "--package", "xtask", "--", "codegen"])
-            .status()?;
-    if !status.success() {
-        return Err("codegen failed, see above".into());
+    hand_over("codegen", &[])
+}
+
+#[cfg(feature = "architecture")]
+fn rooms(operands: &[&str]) -> Result<()> {
+    let root = operands.first().map_or(crate::workspace::root(), |dir| std::path::Path::new(dir));
+    crate::architecture::run(root)
+}
+
+#[cfg(not(feature = "architecture"))]
+fn rooms(operands: &[&str]) -> Result<()> {
+    let absolute = |dir: &&str| Ok(std::path::absolute(dir)?.to_string_lossy().into_owned());
+    let operands = operands.iter().map(absolute).collect::<Result<Vec<_>>>()?;
+    hand_over("rooms", &operands)
+}
+
+/// Runs the word with an xtask that has all features.
+#[cfg(not(all(feature = "architecture", feature = "codegen")))]
+fn hand_over(word: &str, operands: &[String]) -> Result<()> {
+    let mut cargo = crate::workspace::cargo(&["run", "--quiet", "--package", "xtask", "--", word]);
+    if !cargo.args(operands).status()?.success() {
+        return Err(format!("{word} failed, see above").into());
     }
     Ok(())
 }

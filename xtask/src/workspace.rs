@@ -1,10 +1,12 @@
-//! Where the workspace lies, where it builds, and its cargo.
+//! The workspace's folder, its target directory, and its cargo.
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-/// The workspace's root folder.
+use crate::Result;
+
+/// The root folder of the workspace.
 pub(crate) fn root() -> &'static Path {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest)
@@ -21,9 +23,72 @@ pub(crate) fn target_dir() -> PathBuf {
     dir.canonicalize().unwrap_or(dir)
 }
 
-/// `cargo ARGS` in the root, with the cargo that runs us.
+/// Makes `cargo ARGS` in the root folder, with the cargo that runs us.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root()).env("CARGO_TARGET_DIR", target_dir());
     command
+}
+
+/// The path of the program that runs, also for a program that another one starts. A build may
+/// replace our file.
+pub(crate) fn ourselves() -> PathBuf {
+    PathBuf::from(format!("/proc/{}/exe", std::process::id()))
+}
+
+/// Builds tests with a `cargo test --no-run`, and returns one of the test programs as a command in
+/// the folder of its package.
+///
+/// # Errors
+/// If the tests do not build, or cargo does not name the program.
+pub(crate) fn test_program(mut build: Command, package: &str, test: &str) -> Result<Command> {
+    build.arg("--message-format=json").stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = build.output()?;
+    if !output.status.success() {
+        return Err("the tests do not build, see above".into());
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut programs = messages.lines().filter_map(|line| program(line, package, test));
+    programs.next_back().ok_or_else(|| format!("cargo does not name the test {test}").into())
+}
+
+/// Reads a message of cargo about the wanted test.
+fn program(message: &str, package: &str, test: &str) -> Option<Command> {
+    let field = |name: &str| {
+        let (_, rest) = message.split_once(&format!("\"{name}\":\""))?;
+        rest.split('"').next()
+    };
+    let id = field("package_id")?;
+    let is_package = id.contains(&format!("/{package}#")) || id.contains(&format!("#{package}@"));
+    let is_test = message.contains("\"kind\":[\"test\"]") && field("name")? == test;
+    if !is_package || !is_test {
+        return None;
+    }
+    let folder = Path::new(field("manifest_path")?).parent()?;
+    let mut program = Command::new(field("executable")?);
+    program.current_dir(folder);
+    Some(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_program_is_found_in_the_messages_of_cargo() {
+        let message = |id: &str, kind: &str| {
+            format!(r#"{{"reason":"compiler-artifact","package_id":"path+file://{id}","#,)
+                + &format!(
+                    r#""manifest_path":"/w/criu-rs/Cargo.toml","target":{{"kind":["{kind}"],"#,
+                )
+                + r#""name":"real","src_path":"/w/x.rs"},"executable":"/t/real-1","fresh":true}"#
+        };
+        let found = program(&message("/w/criu-rs#0.1.0", "test"), "criu-rs", "real").unwrap();
+        assert_eq!(found.get_program(), "/t/real-1");
+        assert_eq!(found.get_current_dir(), Some(Path::new("/w/criu-rs")));
+        assert!(program(&message("/w/x#criu-rs@0.1.0", "test"), "criu-rs", "real").is_some());
+        assert!(program(&message("/w/criu-sys#0.1.0", "test"), "criu-rs", "real").is_none());
+        assert!(program(&message("/w/criu-rs#0.1.0", "test"), "criu-rs", "tls").is_none());
+        assert!(program(&message("/w/criu-rs#0.1.0", "lib"), "criu-rs", "real").is_none());
+    }
 }

@@ -1,4 +1,4 @@
-//! The committed bindings are what `cargo xtask bindings` makes of the installed header.
+//! The committed bindings equal the output of `cargo xtask bindings` for the installed header.
 
 use std::fs;
 use std::path::Path;

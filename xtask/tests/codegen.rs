@@ -1,4 +1,4 @@
-//! The committed Rust is what codegen makes of the committed `.proto` files.
+//! The committed Rust equals the output of codegen for the committed `.proto` files.
 
 use std::fs;
 

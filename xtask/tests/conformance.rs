@@ -1,7 +1,7 @@
-//! Our message descriptions against those of the CRIUs that `cargo xtask setup` installs.
+//! Our message descriptions compared with those of the CRIUs that `cargo xtask setup` installs.
 //!
-//! CRIU's Python package holds its descriptors as bytes literals. Both sides are flattened to rows of
-//! text, one a field or enum value, and every row that is missing or differs is printed.
+//! CRIU's Python package holds its descriptors as bytes literals. Both sides are flattened to rows
+//! of text, a row for each field or enum value. Every row that is missing or differs is printed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -17,10 +17,10 @@ use xtask::codegen::{SCHEMAS, Schema, descriptors, root};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A row's place, as "pagemap_entry 2", and what it says.
+/// Rows by their place, as "pagemap_entry 2".
 type Rows = BTreeMap<String, String>;
 
-/// What an older CRIU may say otherwise: before which version, where, what, and why that is right.
+/// A difference that an older CRIU may have: the version, the place, the text, and the reason.
 const OLDER: &[(&str, &str, &str, &str)] = &[
     (
         "4.2",
@@ -64,7 +64,7 @@ fn conform(folder: &str, path: &str) {
                 faults.push(format!("{version}: {place}: want {want}, have {found}"));
             }
         }
-        // What an older CRIU lacks has come since.
+        // Rows that an older CRIU lacks are newer.
         for (place, found) in ours.iter().filter(|_| version == newest) {
             if !theirs.contains_key(place) {
                 faults.push(format!("{version}: {place}: want nothing, have {found}"));
@@ -76,7 +76,7 @@ fn conform(folder: &str, path: &str) {
 
 #[test]
 fn the_catalogue_of_images_is_that_of_every_installed_criu() {
-    // Words that are no image's, and CRIU's cache of what the kernel can do.
+    // Magics of no image, and of CRIU's cache of kernel features.
     let others = ["CRTOOLS_IMAGES_V1_1", "CRTOOLS_IMAGES_V1_2", "KDAT"];
     let mut ours: BTreeMap<&str, u32> = ALL.iter().map(|kind| (kind.name, kind.magic)).collect();
     ours.retain(|_, magic| *magic != 0);
@@ -108,7 +108,7 @@ fn excused(version: &Version, place: &str, row: &str) -> bool {
     })
 }
 
-/// The numbers of a version, so that 4.10 comes after 4.9.
+/// Returns the numbers of a version, so that 4.10 comes after 4.9.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Version(Vec<u32>);
 
@@ -125,7 +125,7 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// The Python package of each CRIU under the target directory.
+/// Returns the Python package of each CRIU below the target directory.
 fn installed() -> BTreeMap<Version, PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let criu = target.unwrap_or_else(|| root().join("target")).join("criu");
@@ -149,11 +149,12 @@ fn our_pool(schema: &Schema) -> Result<DescriptorPool> {
     Ok(DescriptorPool::decode(descriptors(schema)?.as_slice())?)
 }
 
-/// The descriptors in a Python file, or in the files of a folder.
+/// Returns the descriptors in a Python file, or in the files of a folder.
 fn their_pool(path: &Path) -> Result<DescriptorPool> {
-    let mut files: Vec<PathBuf> = match path.is_dir() {
-        false => vec![path.into()],
-        true => fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?,
+    let mut files: Vec<PathBuf> = if path.is_dir() {
+        fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?
+    } else {
+        vec![path.into()]
     };
     files.retain(|file| file.to_string_lossy().ends_with("_pb2.py"));
     let mut waiting = Vec::new();
@@ -162,7 +163,7 @@ fn their_pool(path: &Path) -> Result<DescriptorPool> {
         let bytes = bytes.ok_or_else(|| format!("{}: no descriptor", file.display()))?;
         waiting.push((FileDescriptorProto::decode(bytes.as_slice())?, bytes));
     }
-    // A pool takes a file after those it imports.
+    // A pool takes a file after the files that it imports.
     let mut pool = DescriptorPool::global();
     while !waiting.is_empty() {
         let known = |name: &String| pool.get_file_by_name(name).is_some();
@@ -173,7 +174,7 @@ fn their_pool(path: &Path) -> Result<DescriptorPool> {
     Ok(pool)
 }
 
-/// The bytes literal that a file made by protoc hands to its descriptor pool.
+/// Returns the bytes literal that a file made by protoc hands to its descriptor pool.
 fn python_bytes(source: &str) -> Option<Vec<u8>> {
     let (_, literal) = source.split_once("AddSerializedFile(b")?;
     let mut chars = literal.chars();
@@ -202,7 +203,7 @@ fn python_bytes(source: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// The names of all messages and enums, without the package.
+/// Returns the names of all messages and enums, without the package.
 fn names(pool: &DescriptorPool) -> BTreeSet<String> {
     let messages =
         pool.all_messages().map(|message| name(message.full_name(), &message.parent_file()));
@@ -215,7 +216,7 @@ fn name(full: &str, file: &FileDescriptor) -> String {
     full.strip_prefix(&package).unwrap_or(full).to_owned()
 }
 
-/// A row for each field and enum value.
+/// Returns a row for each field and enum value.
 fn rows(pool: &DescriptorPool) -> Rows {
     let display = pool.all_extensions().find(|extension| extension.number() == DISPLAY);
     let mut rows = Rows::new();
@@ -242,7 +243,7 @@ fn is_google(file: &FileDescriptor) -> bool {
     file.package_name().starts_with("google.")
 }
 
-/// A field as a line of a `.proto` file, without its number.
+/// Formats a field as a line of a `.proto` file, without its number.
 fn row(field: &FieldDescriptor, display: Option<&ExtensionDescriptor>) -> String {
     let proto = field.field_descriptor_proto();
     let label = match proto.label() {
@@ -269,7 +270,7 @@ fn row(field: &FieldDescriptor, display: Option<&ExtensionDescriptor>) -> String
     row
 }
 
-/// Number of the extension that says how a field is shown.
+/// The number of the extension that says how a field is shown.
 const DISPLAY: u32 = 1018;
 
 #[test]

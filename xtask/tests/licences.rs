@@ -1,6 +1,6 @@
 //! Every dependency has a licence of `deny.toml`, and is from the registry.
 //!
-//! `cargo xtask ci` has cargo-deny look at more: advisories, duplicates.
+//! `cargo xtask ci` also runs cargo-deny, which checks advisories and duplicates.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,10 +19,10 @@ fn allowed() -> Vec<String> {
     names.map(|name| name.trim().trim_matches('"').to_owned()).collect()
 }
 
-/// Whether an SPDX expression can be met with allowed licences.
+/// Tells if an SPDX expression can be met with allowed licences.
 fn is_met(expression: &str, allowed: &[String]) -> bool {
     let expression = expression.replace('/', " OR ").replace(['(', ')'], " ");
-    // No dependency has AND inside of OR in parentheses; then it would have to be read properly.
+    // No dependency has AND inside of OR in parentheses, which this does not understand.
     let met = |name: &str| allowed.iter().any(|allowed| allowed == name.trim());
     expression.split(" AND ").all(|part| part.split(" OR ").any(met))
 }
@@ -42,7 +42,7 @@ fn expressions_are_understood() {
 fn dependencies_have_allowed_licences_and_sources() {
     let allowed = allowed();
     let mut seen = 0;
-    // libFuzzer's, in a program that nobody ships.
+    // The licence of libFuzzer, which is only in programs that nobody ships.
     for (folder, more) in [("", None), ("fuzz", Some("NCSA"))] {
         let allowed: Vec<String> = allowed.iter().cloned().chain(more.map(str::to_owned)).collect();
         let mut cargo = Command::new(env!("CARGO"));
@@ -57,7 +57,7 @@ fn dependencies_have_allowed_licences_and_sources() {
             if package.contains(&own) {
                 continue;
             }
-            // What is not from the registry says from where.
+            // A package that is not from the registry names its source.
             let from = package.split_whitespace().nth(2).filter(|word| word.contains("://"));
             assert_eq!(from, None, "{package}");
             assert!(is_met(licence, &allowed), "{package} has the licence {licence}");

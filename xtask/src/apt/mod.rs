@@ -14,17 +14,17 @@ use crate::os::Os;
 use crate::{Result, process};
 use sources::Source;
 
-/// Where packages come from.
+/// The sources of packages.
 #[derive(Debug)]
 pub(crate) struct Archive {
     sources: Vec<Source>,
-    /// Whether each source must answer. One of several that a machine names may well be stale.
+    /// An error of any source counts. Of the many sources of a machine, some may be stale.
     strict: bool,
 }
 
 impl Archive {
-    /// Debian suites from the mirror of this Debian machine. Where CRIU is in several, the first
-    /// one wins; what it depends on comes from wherever apt would take it.
+    /// Returns Debian suites from the mirror of this Debian machine. If several have CRIU, the
+    /// first suite wins; its dependencies come from the suite that apt prefers.
     pub(crate) fn debian(suites: &[&str]) -> Result<Self> {
         let os = Os::read()?;
         let sources = sources::read()?;
@@ -47,15 +47,15 @@ impl Archive {
         Ok(Self { sources: vec![source], strict: true })
     }
 
-    /// Every source of the machine.
+    /// Returns every source of the machine.
     pub(crate) fn machine() -> Result<Self> {
         Ok(Self { sources: sources::read()?, strict: false })
     }
 
-    /// Downloads the packages, and of what they depend on all that is not [`ASSUMED`], into `dir`.
+    /// Downloads the packages and their dependencies into `dir`, except those in [`ASSUMED`].
     ///
     /// # Errors
-    /// What apt said, if a source does not answer or a package cannot be had.
+    /// If a source does not answer or a package cannot be downloaded, with apt's output.
     pub(crate) fn download(&self, packages: &[&str], dir: &Path) -> Result<Vec<PathBuf>> {
         let config = self.lay(dir)?;
         let apt = || {
@@ -83,7 +83,7 @@ impl Archive {
         Ok(debs)
     }
 
-    /// Lays apt's private state in `dir`; returns its configuration file.
+    /// Writes apt's private state to `dir`; returns its configuration file.
     fn lay(&self, dir: &Path) -> Result<PathBuf> {
         let architecture = process::read(Command::new("dpkg").arg("--print-architecture"))?;
         let architecture = architecture.trim();
@@ -101,7 +101,7 @@ impl Archive {
     }
 }
 
-/// A package as dpkg's `status` file has it when it is installed.
+/// The entry of an installed package in dpkg's `status` file.
 fn installed(name: &str, architecture: &str) -> String {
     format!(
         "Package: {name}\nStatus: install ok installed\nVersion: 99\n\
@@ -110,8 +110,8 @@ fn installed(name: &str, architecture: &str) -> String {
     )
 }
 
-/// Dependencies that are taken for installed, since nothing that we run needs them: what only
-/// maintainer scripts and Python tools use, and a compiler, which the machine has of its own.
+/// Dependencies that count as installed. Only maintainer scripts and Python tools use them, which
+/// are not run; the compiler is the machine's own.
 const ASSUMED: &[&str] = &[
     "binutils",
     "debconf",
@@ -125,11 +125,11 @@ const ASSUMED: &[&str] = &[
     "sgml-base",
 ];
 
-/// By itself apt takes nothing from experimental.
+/// Lets apt take CRIU from experimental, which apt does not use by default.
 const PREFERENCES: &str = "Package: src:criu\nPin: release a=experimental\nPin-Priority: 990\n";
 
-/// Read after the system's configuration, whose proxies and the like stay; its hooks do not run.
-/// `Sandbox`: apt's own user could not write below a home directory.
+/// The configuration that apt reads after the system's. The system's proxies stay; its hooks do not
+/// run. `Sandbox`: apt's own user could not write below a home directory.
 const CONFIG: &str = r#"
 #clear APT::Update;
 #clear DPkg;

@@ -8,14 +8,14 @@ use std::{fs, io};
 use crate::Result;
 use crate::os::Os;
 
-/// One enabled source of binary packages.
+/// An enabled source of binary packages.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Source {
     pub(crate) uris: Vec<String>,
     pub(crate) suites: Vec<String>,
-    /// None for a repository without suites, whose `suites` is a path.
+    /// The components; empty for a repository without suites, whose `suites` is a path.
     pub(crate) components: Vec<String>,
-    /// Whom apt is to trust, and whatever else the machine says of this source.
+    /// The options of this source in the machine's files, as the key that apt trusts.
     pub(crate) options: Vec<(String, String)>,
 }
 
@@ -42,7 +42,7 @@ impl Source {
 /// Reads every enabled source of the machine.
 ///
 /// # Errors
-/// A file that is there and cannot be read, unless it is closed to us: such files hold the
+/// If a file exists and cannot be read. A file without permission is skipped: such files hold the
 /// credentials of private repositories.
 pub(crate) fn read() -> Result<Vec<Source>> {
     let apt = Path::new("/etc/apt");
@@ -64,7 +64,7 @@ pub(crate) fn read() -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// The distribution's own source among those of the machine: its mirror, its keyring, its suite.
+/// Returns the distribution's own source among those of the machine: mirror, keyring and suite.
 ///
 /// Others often name the same suite, so the distribution's name in the address comes first.
 pub(crate) fn base<'a>(sources: &'a [Source], os: &Os) -> Option<&'a Source> {
@@ -80,7 +80,7 @@ pub(crate) fn base<'a>(sources: &'a [Source], os: &Os) -> Option<&'a Source> {
         .or_else(|| main().find(own))
 }
 
-/// One source a line: `deb [signed-by=KEYRING] URI SUITE COMPONENT...`.
+/// Reads a source from each line: `deb [signed-by=KEYRING] URI SUITE COMPONENT...`.
 fn lines(text: &str) -> Vec<Source> {
     text.lines().filter_map(line).collect()
 }
@@ -106,7 +106,7 @@ fn line(line: &str) -> Option<Source> {
     })
 }
 
-/// One source a stanza: `Field: value`, continued by lines that start with a blank.
+/// Reads a source from each stanza: `Field: value`, continued by lines that start with a blank.
 fn stanzas(text: &str) -> Vec<Source> {
     let mut sources = Vec::new();
     let mut fields: Vec<(String, String)> = Vec::new();
@@ -147,8 +147,8 @@ fn stanza(fields: Vec<(String, String)>) -> Option<Source> {
     (complete && types.iter().any(|t: &String| t == "deb")).then_some(source)
 }
 
-/// Whether an option goes along into our own stanza. Most are spelled alike in both notations; we
-/// choose the architecture and the index files ourselves.
+/// Tells if an option is copied to our own stanza. Both notations spell most options alike. The
+/// architecture and the index files are our own choice.
 fn is_kept(option: &str) -> bool {
     let dropped = ["enabled", "arch", "architectures", "lang", "languages", "target", "targets"];
     !dropped.contains(&option.to_ascii_lowercase().as_str())
@@ -169,7 +169,7 @@ fn is_absent_or_closed(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
-/// What apt takes for "no".
+/// The values that apt reads as "no".
 const FALSE: &[&str] = &["no", "false", "without", "off", "disable", "0"];
 
 #[cfg(test)]

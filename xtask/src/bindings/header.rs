@@ -1,10 +1,10 @@
-//! Reads a C header made of constants, enums, structs, typedefs and functions.
+//! A reader of a C header made of constants, enums, structs, typedefs and functions.
 //!
-//! Types become Rust's on the way. What is not understood is an error: nothing is left out silently.
+//! Types become Rust's. Text that is not understood is an error: nothing is left out silently.
 
 type Result<T> = std::result::Result<T, String>;
 
-/// What a header declares, with types as Rust has them.
+/// A declaration of a header, with Rust's types.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
     Constant { name: String, kind: &'static str, value: i64 },
@@ -26,11 +26,11 @@ pub(crate) struct Variable {
 pub(crate) struct Function {
     pub(crate) name: String,
     pub(crate) parameters: Vec<Variable>,
-    /// None for `void`.
+    /// The type; `None` for `void`.
     pub(crate) result: Option<String>,
 }
 
-/// Everything that the header declares, in its order.
+/// Reads all declarations of a header, in its order.
 pub(crate) fn read(header: &str) -> Result<Vec<Item>> {
     let text = without_comments(header)?;
     let mut items = Vec::new();
@@ -73,10 +73,7 @@ fn without_comments(text: &str) -> Result<String> {
         rest = after;
     }
     code += rest;
-    match code.contains("//") {
-        true => Err("a comment of an unknown kind".into()),
-        false => Ok(code),
-    }
+    if code.contains("//") { Err("a comment of an unknown kind".into()) } else { Ok(code) }
 }
 
 /// Integers and products of them.
@@ -96,7 +93,7 @@ fn constant(name: &str, value: &str) -> Result<Item> {
     Ok(Item::Constant { name: name.into(), kind, value: product })
 }
 
-/// Adds what whole statements declare; another declaration of the same must say the same.
+/// Adds the declarations of whole statements. A repeated declaration has to equal the first.
 fn statements(code: &str, items: &mut Vec<Item>) -> Result<()> {
     let mut reader = Reader { tokens: tokens(code) };
     while let Some(&first) = reader.tokens.last() {
@@ -123,9 +120,10 @@ fn tokens(code: &str) -> Vec<&str> {
     let mut rest = code.trim_start();
     while let Some(first) = rest.chars().next() {
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let length = match is_word(first) {
-            true => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
-            false => first.len_utf8(),
+        let length = if is_word(first) {
+            rest.find(|c| !is_word(c)).unwrap_or(rest.len())
+        } else {
+            first.len_utf8()
         };
         let (token, after) = rest.split_at(length);
         tokens.push(token);
@@ -144,7 +142,7 @@ impl<'a> Reader<'a> {
         self.tokens.pop().ok_or_else(|| "the header ends too early".into())
     }
 
-    /// Takes the token if it comes next.
+    /// Takes the next token if it is this one.
     fn has(&mut self, token: &str) -> bool {
         let found = self.tokens.last() == Some(&token);
         if found {
@@ -165,9 +163,10 @@ impl<'a> Reader<'a> {
 
     fn name(&mut self) -> Result<String> {
         let found = self.next()?;
-        match found.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
-            true => Ok(found.into()),
-            false => Err(format!("found `{found}` for a name")),
+        if found.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            Ok(found.into())
+        } else {
+            Err(format!("found `{found}` for a name"))
         }
     }
 
@@ -279,7 +278,7 @@ impl<'a> Reader<'a> {
         }
         match kind.as_str() {
             "c_void" => Err(format!("{name} is void")),
-            // Rust has it for itself.
+            // Rust has the type, too.
             _ if name == "in" => Ok(Variable { name: "in_".into(), kind }),
             _ => Ok(Variable { name, kind }),
         }
@@ -316,9 +315,10 @@ impl<'a> Reader<'a> {
 
     fn known(&mut self, items: &[Item]) -> Result<String> {
         let name = self.name()?;
-        match is_known(&name, items) {
-            true => Ok(name),
-            false => Err(format!("{name} is not declared before")),
+        if is_known(&name, items) {
+            Ok(name)
+        } else {
+            Err(format!("{name} is not declared before"))
         }
     }
 }
@@ -339,7 +339,7 @@ fn is_known(kind: &str, items: &[Item]) -> bool {
     })
 }
 
-/// Apart from what follows it: a test takes the two together for code of ours.
+/// The word `unsafe`. A test looks for the word with the one that follows it, in our own code.
 pub(crate) const UNSAFE: &str = "unsafe";
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `cargo xtask bindings`: libcriu's header in, committed Rust out.
 //!
-//! The header says what there is, `criu-sys/prose.txt` what the bindings say about it.
+//! The items are those of the header; their documentation is in `criu-sys/prose.txt`.
 
 mod header;
 
@@ -20,7 +20,7 @@ pub const OUTPUT: &str = "criu-sys/src/bindings.rs";
 /// The documentation of each item, from the workspace root.
 const PROSE: &str = "criu-sys/prose.txt";
 
-/// Writes the bindings, and says whether they changed.
+/// Writes the bindings, and prints the file's name if they changed.
 pub(crate) fn run() -> Result<()> {
     setup::for_tests(false)?;
     let path = workspace::root().join(OUTPUT);
@@ -35,10 +35,10 @@ pub(crate) fn run() -> Result<()> {
 /// Makes the bindings of the newest libcriu that `cargo xtask setup --tests` unpacks.
 ///
 /// # Errors
-/// If there is none, its header has something new in kind, or an item has no documentation or the
-/// other way round.
+/// If there is no libcriu, its header has an item of a new kind, an item has no documentation, or
+/// documentation has no item.
 pub fn generate() -> Result<String> {
-    let header: PathBuf = criu::folder().join(setup::EXPERIMENTAL).join("usr/include/criu/criu.h");
+    let header: PathBuf = criu::folder().join(criu::EXPERIMENTAL).join("usr/include/criu/criu.h");
     let text = fs::read_to_string(&header).map_err(|error| {
         format!("cannot read {}: {error}; run `cargo xtask setup --tests`", header.display())
     })?;
@@ -48,7 +48,7 @@ pub fn generate() -> Result<String> {
     format(&source)
 }
 
-/// The bindings, not formatted yet.
+/// Makes the bindings, without their format.
 fn write(items: &[Item], mut prose: Prose) -> Result<String> {
     let mut source = String::from(
         "// Made by `cargo xtask bindings` from criu.h and prose.txt. Do not edit.\n\n\
@@ -110,16 +110,16 @@ fn write(items: &[Item], mut prose: Prose) -> Result<String> {
     Ok(source)
 }
 
-/// What is said about each item, by its name.
+/// The documentation of each item, by its name.
 struct Prose {
     entries: BTreeMap<String, Entry>,
 }
 
-/// `= NAME [since VERSION] [local VERSION]`, and the paragraph below.
+/// An entry: `= NAME [since VERSION] [local VERSION]`, and the paragraph below.
 #[derive(Default)]
 struct Entry {
     since: Option<String>,
-    /// Since when there is the same function with options of its own, where that differs.
+    /// The version since which the function with options of its own exists, if that differs.
     local: Option<String>,
     text: String,
     is_used: bool,
@@ -139,18 +139,18 @@ impl Prose {
                 match word {
                     "since" => entry.since = version,
                     "local" => entry.local = version,
-                    _ => return Err(format!("an entry's head is not understood: {head}").into()),
+                    _ => return Err(format!("unknown head of an entry: {head}").into()),
                 }
             }
             if entry.text.is_empty() || entries.insert(name.to_owned(), entry).is_some() {
-                return Err(format!("{name} has no text, or two").into());
+                return Err(format!("{name} needs one text").into());
             }
         }
         Ok(Self { entries })
     }
 
-    /// The documentation of an item. Most functions come twice: for options that all share, and
-    /// with `local_` in the name for some of their own.
+    /// Returns the documentation of an item. Most functions exist twice: for options that all calls
+    /// share, and with `local_` in the name for options of their own.
     fn of(&mut self, name: &str) -> Result<String> {
         let (text, since) = if let Some(entry) = self.entries.get_mut(name) {
             entry.is_used = true;
@@ -196,16 +196,17 @@ fn format(source: &str) -> Result<String> {
     // It reads all before it writes any.
     child.stdin.take().ok_or("rustfmt has no input")?.write_all(source.as_bytes())?;
     let output = child.wait_with_output()?;
-    match output.status.success() {
-        true => Ok(String::from_utf8(output.stdout)?),
-        false => Err("rustfmt does not like the bindings".into()),
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout)?)
+    } else {
+        Err("rustfmt refuses the bindings".into())
     }
 }
 
-/// Columns of documentation: functions are indented, and lines end before column 100.
+/// Columns of documentation. Functions are indented, and lines end before column 100.
 const WIDTH: usize = 92;
 
-/// The oldest libcriu that the tests look at; what it has needs no mention.
+/// The oldest libcriu that the tests look at. Its items need no "since".
 const OLDEST: &str = "3.17";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Building the targets.
+//! The build of the targets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,28 @@ use crate::{Result, process, workspace};
 /// The targets, built.
 #[derive(Debug)]
 pub(super) struct Built {
-    /// Where their programs are.
+    /// The folder of their programs.
     folder: PathBuf,
-    /// The compiler's version: each counts what is covered in its own way.
+    /// The compiler's version. Compilers differ in the coverage that they count.
     pub(super) compiler: String,
 }
 
 impl Built {
-    /// Builds them all with what libFuzzer looks at. On stable Rust too: the flags are the compiler's own, only
-    /// the sanitizers need a nightly one.
+    /// Builds all targets with the counters that libFuzzer reads. Stable Rust does: the flags are
+    /// the compiler's own, and only sanitizers need nightly Rust.
     ///
     /// # Errors
-    /// What cargo says.
+    /// If a target does not build, with cargo's output.
     pub(super) fn make(root: &Path, only: Option<&str>, asan: bool) -> Result<Self> {
         let home = root.join("fuzz");
         let rustc =
             |args: &[&str]| process::read(Command::new("rustc").args(args).current_dir(&home));
-        let version = match asan {
-            true => rustc(&["+nightly", "-vV"]).map_err(|error| {
+        let version = if asan {
+            rustc(&["+nightly", "-vV"]).map_err(|error| {
                 format!("AddressSanitizer is in nightly Rust: `rustup toolchain install nightly`\n{error}")
-            })?,
-            false => rustc(&["-vV"])?,
+            })?
+        } else {
+            rustc(&["-vV"])?
         };
         let line = |name: &str| version.lines().find_map(|line| line.strip_prefix(name));
         let host = line("host: ").ok_or("rustc does not name its host")?.to_owned();
@@ -40,11 +41,8 @@ impl Built {
         if asan {
             flags.push("-Zsanitizer=address");
         }
-        // Through rustup where it is: CARGO names the cargo of the toolchain that runs us.
-        let mut cargo = match asan {
-            true => Command::new("rustup"),
-            false => workspace::cargo(&[]),
-        };
+        // Through rustup for nightly: CARGO names the cargo of the toolchain that runs us.
+        let mut cargo = if asan { Command::new("rustup") } else { workspace::cargo(&[]) };
         if asan {
             cargo
                 .args(["run", "nightly", "cargo"])
@@ -66,12 +64,12 @@ impl Built {
         Ok(Self { folder, compiler })
     }
 
-    /// The program of a target.
+    /// Returns the program of a target.
     pub(super) fn program(&self, target: &str) -> PathBuf {
         self.folder.join(target)
     }
 
-    /// A folder with what each target begins with, and the dictionary.
+    /// Makes a folder with the first inputs of each target, and the dictionary.
     pub(super) fn seeds(&self, name: &str) -> Result<PathBuf> {
         let seeds = super::folder(name)?;
         fs::remove_dir_all(&seeds)?;
@@ -81,7 +79,7 @@ impl Built {
     }
 }
 
-/// Every target, by its file.
+/// Returns every target, by its file.
 pub(super) fn targets() -> Result<Vec<String>> {
     let mut targets = Vec::new();
     for entry in fs::read_dir(home().join("fuzz_targets"))? {
@@ -92,12 +90,12 @@ pub(super) fn targets() -> Result<Vec<String>> {
     Ok(targets)
 }
 
-/// The fuzzer's own workspace.
+/// The folder of the fuzzer's own workspace.
 pub(super) fn home() -> PathBuf {
     workspace::root().join("fuzz")
 }
 
-/// What cargo-fuzz gives rustc, too.
+/// Flags for rustc, the same as cargo-fuzz's.
 const FLAGS: [&str; 5] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",

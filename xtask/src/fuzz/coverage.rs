@@ -1,4 +1,4 @@
-//! What the seeds cover, in numbers that must not fall.
+//! The coverage of the seeds, in numbers that must not fall.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use super::build::home;
 use super::target::Row;
 use crate::Result;
 
-/// Edges by target, as one compiler counts them.
+/// Edges by target, in the count of one compiler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Coverage {
     compiler: String,
@@ -23,7 +23,7 @@ impl Coverage {
         Ok(Self { compiler, edges })
     }
 
-    /// Those in the repository.
+    /// Reads the numbers in the repository.
     pub(super) fn kept() -> Result<Self> {
         let text = fs::read_to_string(file());
         Self::parse(&text.map_err(|error| format!("{}: {error}", file().display()))?)
@@ -32,7 +32,8 @@ impl Coverage {
     fn parse(text: &str) -> Result<Self> {
         let (mut compiler, mut edges) = (None, BTreeMap::new());
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-            let (name, value) = line.split_once(' ').ok_or_else(|| format!("what is `{line}`?"))?;
+            let (name, value) =
+                line.split_once(' ').ok_or_else(|| format!("a line without a number: `{line}`"))?;
             match name {
                 "rustc" => compiler = Some(value.to_owned()),
                 _ => _ = edges.insert(name.to_owned(), value.trim().parse()?),
@@ -50,15 +51,12 @@ impl Coverage {
         Ok(fs::write(file(), text)?)
     }
 
-    /// Compares what is covered with what was.
+    /// Compares these numbers with those of now.
     ///
     /// # Errors
-    /// Names every target that covers less than is allowed, or of which nothing is known.
+    /// Names every target that covers less than is allowed, or that is not in the list.
     pub(super) fn compare(&self, now: &Self) -> Result<()> {
-        let allowed = match self.compiler == now.compiler {
-            true => SAME_COMPILER,
-            false => OTHER_COMPILER,
-        };
+        let allowed = if self.compiler == now.compiler { SAME_COMPILER } else { OTHER_COMPILER };
         let mut wrong = Vec::new();
         for (target, edges) in &now.edges {
             match self.edges.get(target) {
@@ -69,17 +67,18 @@ impl Coverage {
                 Some(_) => {}
             }
         }
-        match wrong.is_empty() {
-            true => Ok(()),
-            false => Err(format!(
-                "the seeds cover less than {}% of what they did (with rustc {}, now {}):\n{}\n\
-                 If that is meant: `cargo xtask fuzz --update`",
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(format!(
+                "the seeds cover less than {}% of the numbers of before (rustc {}, now {}):\n{}\n\
+                 if that is intended, run `cargo xtask fuzz --update`",
                 100 - allowed,
                 self.compiler,
                 now.compiler,
                 wrong.join("\n")
             )
-            .into()),
+            .into())
         }
     }
 }
@@ -93,9 +92,9 @@ const HEAD: &str = "\
 # Made by `cargo xtask fuzz --update`.
 ";
 
-/// Percent that may be missing: hash maps of other order take other ways.
+/// Percent that may be missing: hash maps of another order take other ways.
 const SAME_COMPILER: u64 = 3;
-/// Another compiler inlines otherwise, and counts otherwise.
+/// Percent that may be missing with another compiler, which inlines and counts differently.
 const OTHER_COMPILER: u64 = 20;
 
 #[cfg(test)]

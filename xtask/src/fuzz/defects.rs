@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz --defects`: checks are taken out of a copy of the sources, one at a time, and the time is measured
-//! in which a target notices.
+//! `cargo xtask fuzz --defects`: checks are taken out of a copy of the sources, one at a time, and
+//! the time until a target notices is measured.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::{Result, process, workspace};
 struct Defect {
     what: &'static str,
     file: &'static str,
-    /// It stands there once.
+    /// The text of the check, which occurs once.
     check: &'static str,
     without: &'static str,
-    /// Who is to notice.
+    /// The target that has to notice.
     target: &'static str,
 }
 
@@ -52,13 +52,13 @@ const DEFECTS: &[Defect] = &[
     },
 ];
 
-/// Measures them all and prints a table.
+/// Measures all defects and prints a table.
 ///
 /// # Errors
-/// When one is not noticed within a minute.
+/// If a defect is not noticed within a minute.
 pub(super) fn run(targets: &[String]) -> Result<()> {
     let copy = folder("defects")?;
-    println!("| what is gone | target | seconds | what is said |\n| --- | --- | ---: | --- |");
+    println!("| missing check | target | seconds | symptom |\n| --- | --- | ---: | --- |");
     let mut late = Vec::new();
     let chosen =
         |defect: &&Defect| targets.is_empty() || targets.iter().any(|t| t == defect.target);
@@ -69,7 +69,7 @@ pub(super) fn run(targets: &[String]) -> Result<()> {
         fs::write(&file, text.replacen(defect.check, defect.without, 1))?;
         let built = Built::make(&copy, Some(defect.target), false)?;
         let seeds = built.seeds("defects-seeds")?;
-        // Nothing found before helps.
+        // Inputs of earlier runs do not help.
         let wanted = Wanted { ci: true, ..Wanted::default() };
         let row = Run::new(&built, &seeds, defect.target, LIMIT, &wanted).run()?;
         let Defect { what, target, .. } = defect;
@@ -80,13 +80,14 @@ pub(super) fn run(targets: &[String]) -> Result<()> {
             None => late.push(*what),
         }
     }
-    match late.is_empty() {
-        true => Ok(()),
-        false => Err(format!("not noticed in {LIMIT:?}: {}", late.join(", ")).into()),
+    if late.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("not noticed in {LIMIT:?}: {}", late.join(", ")).into())
     }
 }
 
-/// What a person would call it.
+/// Returns a person's word for a symptom.
 fn reason(said: &str) -> &'static str {
     let known = [
         ("timeout after", "takes too long"),
@@ -96,7 +97,7 @@ fn reason(said: &str) -> &'static str {
     known.iter().find(|(word, _)| said.contains(word)).map_or("ends", |(_, reason)| reason)
 }
 
-/// What the fuzzer is built of, beside each other as here.
+/// Copies the sources of the fuzzer, with the layout of the workspace.
 fn copy_sources(to: &Path) -> Result<()> {
     for name in [
         "Cargo.toml",
@@ -116,14 +117,14 @@ fn copy_sources(to: &Path) -> Result<()> {
         let mut copy = std::process::Command::new("cp");
         process::read(copy.args(["-rpTu", "--"]).arg(from).arg(to.join(name)))?;
     }
-    // What the defect before has changed is newer than what it was made of.
+    // The file that the previous defect changed is newer than the original.
     for defect in DEFECTS {
         fs::copy(workspace::root().join(defect.file), to.join(defect.file))?;
     }
     Ok(())
 }
 
-/// Each is to be noticed in this time.
+/// The time in which each defect has to be noticed.
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

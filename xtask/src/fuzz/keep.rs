@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz --keep`: of what has been found, small inputs that reach what the seeds do not, for the repository.
+//! `cargo xtask fuzz --keep`: small inputs that were found and reach more than the seeds, for the
+//! repository.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,15 +9,15 @@ use super::build::{Built, home};
 use super::folder;
 use crate::{Result, process};
 
-/// Puts them into one file for each target: `{ size u16  bytes }`, as the seeds are read.
+/// Puts the inputs into a file for each target, in the form of the seeds: `{ size u16  bytes }`.
 ///
 /// # Errors
-/// When libFuzzer does not compare them, or files cannot be written.
+/// If libFuzzer cannot merge the inputs, or a file cannot be written.
 pub(super) fn run(built: &Built, targets: &[String]) -> Result<()> {
     let packs = home().join("seeds/found");
     fs::create_dir_all(&packs)?;
     for target in targets {
-        // What is kept already is looked at anew, together with the rest.
+        // Inputs that are kept already are merged again, together with the rest.
         let (pack, grown) = (packs.join(target), folder(&format!("corpus/{target}"))?);
         let old = folder("keep-old")?.join(target);
         _ = fs::remove_dir_all(&old);
@@ -60,5 +61,5 @@ fn files(folder: &PathBuf) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Bytes for each target: together with the sets they stay below 300 KB.
+/// The most bytes for each target. Together with the sets, all stay below 300 KB.
 const MOST: usize = 12 << 10;

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the fuzz targets, without cargo-fuzz and with the Rust that everybody has.
+//! `cargo xtask fuzz`: the fuzz targets, without cargo-fuzz and with stable Rust.
 
 mod build;
 mod coverage;
@@ -11,24 +11,24 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::{fs, thread};
 
-use crate::words::Misunderstood;
+use crate::misunderstood::Misunderstood;
 use crate::{Result, programs, workspace};
 use build::Built;
 use coverage::Coverage;
 use target::Run;
 
-/// What is wanted.
+/// The wishes of a command line.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
-    /// These targets; all if there are none.
+    /// The targets; all of them if the list is empty.
     pub(crate) targets: Vec<String>,
-    /// How long each is fuzzed.
+    /// The time for each target.
     pub(crate) time: Option<Duration>,
-    /// From what is in the repository alone, and what it covers must not be less than it was.
+    /// Starts from the repository's seeds alone, and compares their coverage with the kept numbers.
     pub(crate) ci: bool,
-    /// Keep what is covered as what must be.
+    /// Keeps the coverage as the numbers to compare with.
     pub(crate) update: bool,
-    /// With AddressSanitizer, which a nightly toolchain has.
+    /// Builds with AddressSanitizer, which nightly Rust has.
     pub(crate) asan: bool,
     /// Puts small inputs that were found into the repository, and does nothing else.
     pub(crate) keep: bool,
@@ -36,22 +36,24 @@ pub(crate) struct Wanted {
     pub(crate) defects: bool,
 }
 
-/// Words of the command line: targets, and a time as `90`, `90s` or `10m`.
+/// Reads words of the command line: targets, and a time as `90`, `90s` or `10m`.
 ///
 /// # Errors
-/// [`Misunderstood`], when one is neither.
+/// [`Misunderstood`] if a word is neither.
 pub(crate) fn wanted(words: &[&str]) -> Result<Wanted> {
     let mut wanted = Wanted::default();
     let all = build::targets()?;
     for word in words {
         if word.starts_with(|first: char| first.is_ascii_digit()) {
-            let no_time = || Misunderstood(format!("`{word}` is no time such as 90s or 10m"));
+            let no_time = || Misunderstood(format!("`{word}` is not a time such as 90s or 10m"));
             wanted.time = Some(time(word).ok_or_else(no_time)?);
         } else if all.iter().any(|target| target == word) {
             wanted.targets.push((*word).to_owned());
         } else {
             let all = all.join(", ");
-            return Err(Misunderstood(format!("there is no target `{word}`, but {all}")).into());
+            return Err(
+                Misunderstood(format!("unknown target `{word}`; the targets are: {all}")).into()
+            );
         }
     }
     Ok(wanted)
@@ -68,7 +70,7 @@ fn time(word: &str) -> Option<Duration> {
 /// Builds the targets, runs them, and prints a table.
 ///
 /// # Errors
-/// When a target has crashed, or covers less than it did.
+/// If a target crashes, or covers less than the kept number.
 pub(crate) fn run(wanted: &Wanted) -> Result<()> {
     programs::provide(&[("g++", "g++")])?;
     if wanted.defects {
@@ -97,18 +99,15 @@ pub(crate) fn run(wanted: &Wanted) -> Result<()> {
             format!("{}: {}", row.target, row.crashed.as_deref().unwrap_or_default())
         };
         let said: Vec<String> = crashed.iter().map(say).collect();
-        return Err(format!("inputs were found that must not be:\n{}", said.join("\n")).into());
+        return Err(format!("targets crashed:\n{}", said.join("\n")).into());
     }
     if wanted.update {
         return Coverage::of(&rows)?.keep();
     }
-    match wanted.ci {
-        true => Coverage::kept()?.compare(&Coverage::of(&rows)?),
-        false => Ok(()),
-    }
+    if wanted.ci { Coverage::kept()?.compare(&Coverage::of(&rows)?) } else { Ok(()) }
 }
 
-/// As many at once as there are processors; rows in the order of the targets.
+/// Runs the targets, as many at once as there are processors. Rows have the order of the targets.
 fn all(jobs: &[Run]) -> Result<Vec<target::Row>> {
     let next = Mutex::new(jobs.iter().enumerate());
     let rows = Mutex::new(Vec::new());
@@ -138,12 +137,12 @@ fn all(jobs: &[Run]) -> Result<Vec<target::Row>> {
     if let Some(error) = failed.into_inner().ok().flatten() {
         return Err(error.into());
     }
-    let mut rows = rows.into_inner().map_err(|_| "a thread of ours has panicked")?;
+    let mut rows = rows.into_inner().map_err(|_| "a thread has panicked")?;
     rows.sort_by_key(|(place, _)| *place);
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-/// A fresh folder of the build.
+/// Makes a folder below the target directory.
 fn folder(name: &str) -> Result<PathBuf> {
     let folder = workspace::target_dir().join("fuzz").join(name);
     fs::create_dir_all(&folder)?;
@@ -152,7 +151,7 @@ fn folder(name: &str) -> Result<PathBuf> {
 
 /// Time for each target in CI.
 const IN_CI: Duration = Duration::from_secs(5);
-/// Time for each target when nobody says.
+/// Time for each target if the command line has no time.
 const FOR_A_PERSON: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One target: what it covers of its seeds, and what it finds in a while.
+//! A run of a target: the coverage of its seeds, and the inputs that it finds.
 
 use std::fmt::Write;
 use std::fs;
@@ -10,32 +10,32 @@ use super::build::{Built, home};
 use super::{Wanted, folder};
 use crate::{Result, process};
 
-/// A target and what is to be done with it.
+/// A target, with the wishes for its run.
 #[derive(Debug)]
 pub(super) struct Run {
     target: String,
     program: PathBuf,
-    /// Made from what is in the repository.
+    /// The folder of the seeds, made from the repository.
     seeds: PathBuf,
     dictionary: PathBuf,
     time: Duration,
-    /// Nothing is kept that was found before.
+    /// Inputs of earlier runs are removed first.
     fresh: bool,
     compiler: String,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) target: String,
     pub(super) compiler: String,
-    /// What the seeds alone cover: edges, and features of edges.
+    /// The coverage of the seeds alone.
     pub(super) seeds: Covered,
-    /// What is covered in the end.
+    /// The coverage at the end.
     pub(super) end: Covered,
     pub(super) executions: u64,
     pub(super) time: Duration,
-    /// An input that must not be, with the last lines of what was said.
+    /// The reason of a crash, with the path of the input.
     pub(super) crashed: Option<String>,
 }
 
@@ -66,7 +66,7 @@ impl Run {
         }
     }
 
-    /// Goes through all seeds and all inputs that once were wrong, then fuzzes.
+    /// Runs all seeds and all inputs of earlier crashes, then fuzzes.
     pub(super) fn run(&self) -> Result<Row> {
         let begun = Instant::now();
         let mut folders: Vec<PathBuf> = vec![self.seeds.clone()];
@@ -121,7 +121,7 @@ impl Run {
     }
 }
 
-/// What a crash is, of all that libFuzzer says: why, and where the input is.
+/// Returns the lines of libFuzzer's output that explain a crash: the reason, and the input's path.
 fn essence(said: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
     let why = ["panicked at", "ERROR: libFuzzer:", "Test unit written to"];
@@ -131,13 +131,10 @@ fn essence(said: &str) -> String {
             lines.extend(said.lines().skip(number).take(more));
         }
     }
-    match lines.is_empty() {
-        true => process::indent(said),
-        false => process::indent(&lines.join("\n")),
-    }
+    if lines.is_empty() { process::indent(said) } else { process::indent(&lines.join("\n")) }
 }
 
-/// The counts in the last line with a word.
+/// Reads the counts in the last line with a word.
 fn last(said: &str, word: &str) -> Option<Covered> {
     let line = said.lines().rev().find(|line| line.starts_with('#') && line.contains(word))?;
     Some(Covered {
@@ -147,7 +144,7 @@ fn last(said: &str, word: &str) -> Option<Covered> {
     })
 }
 
-/// The number that follows a word, up to whatever is no digit.
+/// Reads the number that follows a word, up to the first character that is not a digit.
 fn number_after(text: &str, word: &str) -> Option<u64> {
     let (_, rest) = text.split_once(word)?;
     let rest = rest.trim_start();
@@ -155,7 +152,7 @@ fn number_after(text: &str, word: &str) -> Option<u64> {
     rest.get(..end)?.parse().ok()
 }
 
-/// The rows as a table for a README.
+/// Formats the rows as a table for a README.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut table = String::from(
         "| target | seconds | executions | edges | features | corpus | crashes |\n\
@@ -173,14 +170,14 @@ pub(super) fn table(rows: &[Row]) -> String {
     table
 }
 
-/// What an input may take. Reading takes memory in proportion to what is read, 24 times as much at most, and
-/// inputs have 256 KiB; a search takes the most, 10 MiB for a regular expression.
+/// Limits of an input. Readers take up to 24 times the memory of their input, which has 256 KiB at
+/// most. A search takes the most, 10 MiB for a regular expression.
 const LIMITS: [&str; 5] = [
     "-max_len=262144",
     "-malloc_limit_mb=64",
     "-rss_limit_mb=768",
     "-timeout=10",
-    // A crash is not to be reported once a second in between.
+    // Without it, a crash is reported once a second.
     "-verbosity=1",
 ];
 

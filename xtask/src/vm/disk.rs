@@ -11,7 +11,7 @@ use crate::workspace::target_dir;
 use crate::{Result, criu, process};
 
 impl Machine {
-    /// Makes the disk that all guests boot from.
+    /// Makes the disk from which all guests boot.
     pub(super) fn fill(&self, disk: &Path, test: &Path) -> Result<()> {
         let root = disk.with_extension("root");
         let _ = fs::remove_dir_all(&root);
@@ -26,7 +26,7 @@ impl Machine {
             process::read(Command::new("cp").args(["-a", "--dereference"]).arg(from).arg(&to))
                 .map(drop)
         };
-        // The tests limit their time with coreutils' timeout; busybox' is another.
+        // The tests limit their time with timeout of coreutils; busybox's differs.
         let timeout = process::which("timeout").ok_or("timeout is not installed")?;
         for program in [test, &timeout] {
             copy(program)?;
@@ -48,10 +48,10 @@ impl Machine {
         let dir = &self.prefix.dir;
         fs::create_dir_all(place(dir))?;
         process::read(Command::new("cp").arg("-a").arg(dir.join("usr")).arg(place(dir)))?;
-        // kmod is depmod when it is called so.
+        // kmod acts as depmod if it is called by that name.
         let depmod = root.join("bin/depmod");
         symlink(dir.join(KMOD), &depmod)?;
-        // The kernel looks for modules in /lib. Older packages have them there, newer ones below /usr.
+        // The kernel looks for modules in /lib. Older packages have them there, newer ones in /usr.
         let folder = root.join("lib/modules");
         let new = only(&place(dir).join("usr/lib/modules"), "")?;
         fs::rename(&new, folder.join(name(&new)))?;
@@ -64,8 +64,8 @@ impl Machine {
         symlink("/lib/modules", root.join("usr/lib/modules"))?;
         fs::copy(dir.join("usr/bin/busybox"), root.join("bin/busybox"))?;
         symlink(dir.join(APPARMOR_PARSER), root.join("bin/apparmor_parser"))?;
-        // The parser warns where it is missing, and CRIU takes the warning for a file's name.
-        // Without the other libselinux takes SELinux for switched off.
+        // The parser warns if its file is missing, and CRIU takes the warning for a file's name.
+        // Without the other file, libselinux takes SELinux for switched off.
         for file in ["etc/apparmor/parser.conf", "etc/selinux/config"].map(|file| root.join(file)) {
             fs::create_dir_all(file.parent().unwrap_or(&root))?;
             fs::write(file, "")?;
@@ -88,7 +88,7 @@ impl Machine {
         Ok(fs::remove_dir_all(&root)?)
     }
 
-    /// Compiles the SELinux policy of the guest that has one.
+    /// Compiles the SELinux policy of the guest that enforces it.
     fn compile_policy(&self, to: &Path) -> Result<()> {
         let source = to.with_extension("cil");
         fs::write(&source, include_str!("policy.cil"))?;
@@ -98,7 +98,7 @@ impl Machine {
     }
 }
 
-/// What each guest tests, for its first process.
+/// Returns the tests of each guest, as shell code for its first process.
 fn cases() -> String {
     let case = |guest: &super::Guest| {
         let criu = guest.criu.map(|suite| {
@@ -115,17 +115,17 @@ fn cases() -> String {
     GUESTS.iter().map(case).collect()
 }
 
-/// The libraries that a program loads, its loader included.
+/// Returns the libraries that a program loads, with its loader.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let list = process::read(Command::new("ldd").arg(program))?;
     let files = list.split_whitespace().filter(|word| word.starts_with('/'));
     Ok(files.map(PathBuf::from).collect())
 }
 
-/// The newest that the guest's kernel reads.
+/// The newest policy version that the guest's kernel reads.
 const POLICY_VERSION: &str = "33";
 
-/// Process 1 of the guests. Without `lo` and the modules every criu command fails.
+/// The script of process 1 in the guests. Without `lo` and the modules every criu command fails.
 const INIT: &str = "#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/root CRIU_RS_TEST_TRACKS_MEMORY=1

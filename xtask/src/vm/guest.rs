@@ -9,21 +9,21 @@ use crate::Result;
 
 /// A virtual machine for some of the tests.
 pub(super) struct Guest {
-    /// The tests hear it in `CRIU_RS_TEST_GUEST`.
+    /// The name, which the tests read in `CRIU_RS_TEST_GUEST`.
     pub(super) name: &'static str,
-    /// Whether it has the older kernel.
+    /// The guest has the older kernel.
     pub(super) is_old: bool,
-    /// What its kernel is told besides.
+    /// Further arguments of its kernel.
     arguments: &'static str,
-    /// What the names of its tests have in them.
+    /// Parts of the names of its tests.
     pub(super) tests: &'static [&'static str],
-    /// The folder of `target/criu` whose CRIU alone is tested.
+    /// The folder of `target/criu` with the only CRIU that is tested; `None` for all.
     pub(super) criu: Option<&'static str>,
-    /// Whether it runs unless it is named. One that does not tests a CRIU that nobody has packed.
+    /// The guest also runs if it is not named. The other guest tests a CRIU that no package has.
     pub(super) is_usual: bool,
 }
 
-/// All of them. AppArmor is what Debian's kernel has unless it is told otherwise.
+/// All guests. AppArmor is the default of Debian's kernel.
 pub(super) const GUESTS: &[Guest] = &[
     Guest {
         name: "apparmor",
@@ -60,15 +60,15 @@ pub(super) const GUESTS: &[Guest] = &[
 ];
 
 impl Guest {
-    /// Boots, runs the tests, and prints what they print.
+    /// Boots, runs the tests, and prints their output.
     pub(super) fn test(&self, kernel: &Path, disk: &Path) -> Result<()> {
         let name = self.name;
         let started = Instant::now();
         println!("guest {name}");
-        // The emulated processor is not without faults: a guest that says nothing has a second try.
+        // The emulated processor has faults: a guest that ends in silence has a second try.
         let status = match self.boot(kernel, disk)? {
             None => {
-                eprintln!("the guest {name} ended without a word: once more");
+                eprintln!("the guest {name} ended before its tests: it is started again");
                 self.boot(kernel, disk)?
             }
             status => status,
@@ -78,19 +78,20 @@ impl Guest {
             Some(0) => Ok(()),
             Some(status) => Err(format!("tests failed in the guest {name} ({status})").into()),
             None => {
-                let silent = "ended without saying how the tests went, see above";
+                let silent = "ended before its tests, see above";
                 Err(format!("the guest {name} {silent}").into())
             }
         }
     }
 
-    /// Returns the tests' exit status, `None` when the guest ends before them.
+    /// Returns the tests' exit status; `None` if the guest ends before them.
     fn boot(&self, kernel: &Path, disk: &Path) -> Result<Option<i32>> {
         let mut qemu = Command::new("timeout");
         qemu.args(["--kill-after=5", &LIMIT.as_secs().to_string(), "qemu-system-x86_64"])
-            // Without pkeys and 5-level paging, which cost emulation time. QEMU 7.2 gets the flags of
-            // cmpxchg16b wrong, which crashes kernels, and so does code that one processor changes while
-            // another executes it: as the scheduler, whenever CRIU sets a breakpoint.
+            // Without pkeys and 5-level paging, which cost emulation time. QEMU 7.2 gets the flags
+            // of cmpxchg16b wrong, which crashes kernels. Code that one processor changes while
+            // another executes it crashes them, too: the scheduler, whenever CRIU sets a
+            // breakpoint. So there is one processor.
             .args(["-accel", "tcg,thread=multi", "-cpu", "max,-la57,-pku,-cx16"])
             .args(["-smp", "1", "-m", "1536", "-display", "none", "-nodefaults", "-no-reboot"])
             .args(["-nic", "none", "-serial", "stdio", "-kernel"])
@@ -125,16 +126,16 @@ impl Guest {
     }
 }
 
-/// What the tests say when there is none of that name.
+/// The line of the tests if no test has that name.
 const NONE: &str = "test result: ok. 0 passed";
 
-/// What timeout(1) ends with when time is up.
+/// The exit status of timeout(1) after the time is up.
 const TIMED_OUT: i32 = 124;
 
-/// A guest that takes longer hangs.
+/// The time limit of a guest.
 const LIMIT: Duration = Duration::from_secs(400);
 
 const KERNEL: &str = "console=ttyS0 panic=-1 quiet root=/dev/nvme0n1 rw init=/init mitigations=off";
 
-/// Begins the line with the tests' exit status.
+/// The start of the line with the tests' exit status.
 const STATUS: &str = "TESTS ENDED WITH";

@@ -1,9 +1,9 @@
 //! `cargo xtask vm`: tests that need another kernel, in small virtual machines.
 //!
-//! Pre-dumps want a kernel that tracks changed memory, labels want one with AppArmor or SELinux, and CRIU 3.17 one
-//! of its time: not every machine has them. Debian's kernels do. The guests are emulated, so that they run
-//! anywhere; their disk holds a shell, the CRIUs of the tests and the built tests themselves, all at the paths they
-//! have outside.
+//! Pre-dumps need a kernel that tracks changed memory, labels need AppArmor or SELinux, and CRIU
+//! 3.17 needs a kernel of its time. Not every machine has these; Debian's kernels do. The guests
+//! are emulated, so that they run anywhere. Their disk holds a shell, the CRIUs of the tests and
+//! the built tests, all at the paths of the host.
 
 mod disk;
 mod guest;
@@ -11,15 +11,14 @@ mod guest;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use crate::apt::Archive;
 use crate::prefix::Prefix;
-use crate::workspace::{cargo, target_dir};
+use crate::workspace::{cargo, target_dir, test_program};
 use crate::{Result, criu, programs, setup};
 use guest::{GUESTS, Guest};
 
-/// Runs the tests in each guest, or in those that are named, printing what they print.
+/// Runs the tests in each guest, or in those that are named, and prints their output.
 pub(crate) fn run(is_named: impl Fn(&str) -> bool) -> Result<()> {
     let named: Vec<_> = GUESTS.iter().filter(|guest| is_named(guest.name)).collect();
     let usual = || GUESTS.iter().filter(|guest| guest.is_usual).collect();
@@ -28,25 +27,25 @@ pub(crate) fn run(is_named: impl Fn(&str) -> bool) -> Result<()> {
         let program = criu::of_suite(suite);
         if !program.exists() {
             let what = "a CRIU built with libselinux, and in ../lib the libraries it loads";
-            return Err(format!("{} should be {what}", program.display()).into());
+            return Err(format!("{} is missing: {what} belongs there", program.display()).into());
         }
     }
     Machine::provide()?.test(&guests)
 }
 
-/// What the guests are made of.
+/// The parts of which the guests are made.
 pub(crate) struct Machine {
-    /// Debian's kernel and its modules, a static busybox, and what makes labels.
+    /// Debian's kernel and its modules, a static busybox, and the compilers of label policies.
     prefix: Prefix,
     /// An older kernel.
     old: Prefix,
 }
 
 impl Machine {
-    /// Finds or installs everything that the guests need.
+    /// Finds or installs all that the guests need.
     pub(crate) fn provide() -> Result<Self> {
         if std::env::consts::ARCH != "x86_64" {
-            return Err("the virtual machine is an x86-64 one, for an x86-64 host".into());
+            return Err("the virtual machines need an x86-64 host".into());
         }
         setup::for_tests(false)?;
         programs::provide(PROGRAMS)?;
@@ -77,21 +76,13 @@ impl Machine {
     }
 }
 
-/// Builds the tests of a real CRIU; returns the program.
+/// Builds the tests of a real CRIU, with the features that need no library; returns the program.
 fn build() -> Result<PathBuf> {
-    let mut build = cargo(&["test", "--package", "criu-rs", "--test", "real", "--no-run"]);
-    build.arg("--message-format=json").stderr(Stdio::inherit());
-    let output = build.stdin(Stdio::null()).output()?;
-    if !output.status.success() {
-        return Err("the tests do not build, see above".into());
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let key = "\"executable\":\"";
-    let mut found = messages.lines().filter_map(|line| line.split_once(key)?.1.split('"').next());
-    Ok(found.next_back().ok_or("cargo does not say where the tests are")?.into())
+    let build = cargo(&["test", "--package", "criu-rs", "--test", "real", "--no-run"]);
+    Ok(test_program(build, "criu-rs", "real")?.get_program().into())
 }
 
-/// The one entry of a folder whose name begins like this.
+/// Returns the only entry of a folder whose name begins with `start`.
 fn only(folder: &Path, start: &str) -> Result<PathBuf> {
     let entries = fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let mut found: Vec<_> = entries
@@ -100,7 +91,7 @@ fn only(folder: &Path, start: &str) -> Result<PathBuf> {
         .collect();
     match (found.pop(), found.is_empty()) {
         (Some(path), true) => Ok(path),
-        _ => Err(format!("{} should have one {start}*", folder.display()).into()),
+        _ => Err(format!("{} does not have exactly one {start}*", folder.display()).into()),
     }
 }
 
@@ -108,10 +99,10 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or(OsStr::new("")).to_string_lossy().into_owned()
 }
 
-/// Where the guests' packages come from: the suite of the kernel.
+/// The Debian suite of the guests' kernel and packages.
 const SUITE: &str = "trixie";
 
-/// The suite with a kernel on which CRIU 3.17 works.
+/// The Debian suite with a kernel on which CRIU 3.17 works.
 const OLD: &str = "bookworm";
 
 const PACKAGES: &[&str] =
@@ -125,6 +116,6 @@ const APPARMOR_PARSER: &str = "usr/sbin/apparmor_parser";
 /// Compiles SELinux policies.
 const SECILC: &str = "usr/bin/secilc";
 
-/// What runs the guests, and makes their disk.
+/// The programs that run the guests and make their disk.
 const PROGRAMS: &[(&str, &str)] =
     &[("qemu-system-x86_64", "qemu-system-x86"), ("mke2fs", "e2fsprogs")];

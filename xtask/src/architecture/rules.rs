@@ -57,8 +57,9 @@ pub const FLOORS: &[&[&str]] = &[
     &["diagnosis"],
     &["error"],
     &["undo"],
-    &["options"],
+    // Options put descriptors into what a transport hands to criu.
     &["transport"],
+    &["options"],
     &["drive"],
     &["criu"],
     // Below the operations, which capture pages themselves.

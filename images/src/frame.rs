@@ -11,8 +11,7 @@
 use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::kind::{ALL, Entries, IMG_COMMON, IMG_SERVICE, Kind};
-use crate::schema::Entry;
-use crate::typed;
+use crate::schema::{Entry, typed};
 use crate::wire::Reader;
 
 /// An image whose header has been read. Borrows the bytes and yields entry after entry.

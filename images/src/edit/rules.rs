@@ -14,9 +14,8 @@ use crate::proto::{
     FdinfoEntry, FhEntry, FileEntry, InetSkEntry, MntEntry, NetnsEntry, PidnsEntry, RegFileEntry,
     SeccompEntry, SeccompFilter, SeccompMode, TaskCoreEntry, ThreadCoreEntry, UnixSkEntry,
 };
-use crate::schema::Entry;
+use crate::schema::{Entry, typed};
 use crate::set::ImageSet;
-use crate::typed;
 
 /// An edit, and what it has to know of the set.
 pub(crate) struct Rules<'e> {

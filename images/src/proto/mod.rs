@@ -8,8 +8,17 @@
 mod messages;
 #[rustfmt::skip]
 mod tables;
-
-pub use messages::*;
-pub(crate) use tables::ALL;
 #[cfg(test)]
-pub(crate) use tables::visit;
+mod tests;
+
+use crate::schema::Message;
+pub use messages::*;
+use tables::ALL;
+
+impl Message {
+    /// A message by CRIU's name of it.
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        let place = ALL.binary_search_by(|message| message.name.cmp(name)).ok()?;
+        ALL.get(place).copied()
+    }
+}

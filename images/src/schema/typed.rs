@@ -3,8 +3,14 @@
 //! What a field's number leads to is generated, beside the tables of the schema.
 
 use crate::error::{ErrorKind, Fault};
-use crate::schema::{Entry, MAX_DEPTH};
+use crate::schema::table::{MAX_DEPTH, Message};
 use crate::wire::{Reader, WireType};
+
+/// A message of [`proto`](crate::proto), tied to its row in the schema.
+pub trait Entry: Fields + prost::Message + Default {
+    /// The message's row.
+    fn schema() -> &'static Message;
+}
 
 /// What [`Entry`] is implemented by: only the generated types.
 pub trait Fields {
@@ -187,152 +193,5 @@ impl<'a> Value<'a> {
             numbers.push(number);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use prost::encoding::encode_varint;
-
-    use super::*;
-    use crate::error::Error;
-    use crate::proto;
-    use crate::schema::{Label, Message, Type};
-
-    /// Is shown every type there is.
-    pub(crate) trait Visitor {
-        fn see<M: Entry + PartialEq + std::fmt::Debug>(&mut self);
-    }
-
-    /// Compares with the check by the tables, and then prost.
-    struct Twice {
-        random: Random,
-        accepted: u64,
-        refused: u64,
-    }
-
-    impl Visitor for Twice {
-        fn see<M: Entry + PartialEq + std::fmt::Debug>(&mut self) {
-            for round in 0..60 {
-                let mut bytes = self.random.message(M::schema(), 0);
-                if round % 3 == 1 {
-                    let cut = self.random.below(bytes.len() as u64 + 1);
-                    bytes.truncate(usize::try_from(cut).unwrap());
-                } else if round % 3 == 2 {
-                    for _ in 0..=self.random.below(3) {
-                        let at = self.random.below(bytes.len() as u64);
-                        if let Some(byte) = bytes.get_mut(usize::try_from(at).unwrap()) {
-                            *byte ^= 1 << self.random.below(8);
-                        }
-                    }
-                }
-                self.compare::<M>(&bytes);
-            }
-        }
-    }
-
-    impl Twice {
-        fn compare<M: Entry + PartialEq + std::fmt::Debug>(&mut self, bytes: &[u8]) {
-            let text = |fault| Error::new("image", fault).to_string();
-            let want = M::schema().check(bytes).map_err(text);
-            let found = decode::<M>(bytes);
-            match want {
-                Ok(()) => {
-                    self.accepted += 1;
-                    let want = <M as prost::Message>::decode(bytes).unwrap();
-                    assert_eq!(found.unwrap(), want, "{bytes:x?}");
-                }
-                Err(want) => {
-                    self.refused += 1;
-                    assert_eq!(found.map_err(text), Err(want), "{bytes:x?}");
-                }
-            }
-        }
-    }
-
-    struct Random(u64);
-
-    #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
-    impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0
-        }
-
-        fn below(&mut self, limit: u64) -> u64 {
-            self.next() % limit.max(1)
-        }
-
-        /// Fields in any order, most of them there, some more often than they should be.
-        fn message(&mut self, schema: &Message, depth: u32) -> Vec<u8> {
-            let mut bytes = Vec::new();
-            let first = self.below(schema.fields.len() as u64) as usize;
-            let turned = schema.fields.iter().cycle().skip(first).take(schema.fields.len());
-            for field in turned {
-                let times = match field.label {
-                    Label::Required => 1 + self.below(40) / 39,
-                    _ if depth > 3 => 0,
-                    Label::Optional => self.below(3) / 2 + self.below(40) / 39,
-                    Label::Repeated => self.below(4),
-                };
-                for _ in 0..times {
-                    self.field(field.number, field.kind, field.label, depth, &mut bytes);
-                }
-                if self.below(9) == 0 {
-                    // One that nobody knows.
-                    encode_varint(1999 << 3 | 2, &mut bytes);
-                    bytes.extend([2, 0xff, 0xff]);
-                }
-            }
-            bytes
-        }
-
-        fn field(&mut self, number: u32, kind: Type, label: Label, depth: u32, out: &mut Vec<u8>) {
-            let key = u64::from(number) << 3;
-            let size = self.next() % 64;
-            let value = self.next() >> size;
-            match kind {
-                Type::Message(message) => {
-                    let inner = self.message(message, depth + 1);
-                    encode_varint(key | 2, out);
-                    encode_varint(inner.len() as u64, out);
-                    out.extend(inner);
-                }
-                Type::Bytes | Type::String => {
-                    encode_varint(key | 2, out);
-                    out.extend([3, b'a', 0, 0xff]);
-                }
-                _ if label == Label::Repeated && value % 2 == 0 => {
-                    let mut inner = Vec::new();
-                    for _ in 0..self.below(4) {
-                        match kind {
-                            Type::Fixed64 => inner.extend(value.to_le_bytes()),
-                            _ => encode_varint(value, &mut inner),
-                        }
-                    }
-                    encode_varint(key | 2, out);
-                    encode_varint(inner.len() as u64, out);
-                    out.extend(inner);
-                }
-                Type::Fixed64 => {
-                    encode_varint(key | 1, out);
-                    out.extend(value.to_le_bytes());
-                }
-                _ => {
-                    encode_varint(key, out);
-                    encode_varint(value, out);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn types_and_faults_are_those_of_the_tables_and_prost() {
-        let mut twice = Twice { random: Random(7), accepted: 0, refused: 0 };
-        proto::visit(&mut twice);
-        let Twice { accepted, refused, .. } = twice;
-        assert!(accepted > 4000 && refused > 2000, "{accepted} {refused}");
     }
 }

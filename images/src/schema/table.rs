@@ -1,18 +1,7 @@
-//! The schema as tables: which fields a message has, and how each is encoded.
-//!
-//! The rows are made from the same `.proto` files as the types of [`proto`](crate::proto). Here they
-//! check what prost lets pass: an absent required field is an error, and every fault has a place.
+//! Messages, their fields and enums as rows of tables.
 
 use crate::error::{ErrorKind, Fault};
-use crate::proto::ALL;
-use crate::typed::Fields;
 use crate::wire::{Reader, WireType};
-
-/// A message of [`proto`](crate::proto), tied to its row in the schema.
-pub trait Entry: Fields + prost::Message + Default {
-    /// The message's row.
-    fn schema() -> &'static Message;
-}
 
 /// A message: its name and fields.
 #[derive(Debug)]
@@ -127,12 +116,6 @@ impl Message {
             i += 1;
         }
         Self { name, fields, required }
-    }
-
-    /// A message by CRIU's name of it.
-    pub fn by_name(name: &str) -> Option<&'static Self> {
-        let place = ALL.binary_search_by(|message| message.name.cmp(name)).ok()?;
-        ALL.get(place).copied()
     }
 
     /// A field, and its place in `fields`.
@@ -264,66 +247,3 @@ impl Field {
 /// Deepest nesting accepted. CRIU's messages nest by 5, its cgroup tree by the hierarchy's depth;
 /// protobuf implementations stop at 100.
 pub(crate) const MAX_DEPTH: u32 = 100;
-
-#[cfg(test)]
-mod tests {
-    use prost::Message as _;
-
-    use super::*;
-    use crate::error::Error;
-    use crate::proto::{MmEntry, PstreeEntry, VmaEntry};
-
-    fn fault(message: &'static Message, bytes: &[u8]) -> (String, Option<u64>, String) {
-        let error = Error::new("", message.check(bytes).unwrap_err());
-        let field = error.field();
-        let field = field.map_or(String::new(), |f| format!("{}.{}", f.message, f.field));
-        (error.kind().to_string(), error.offset(), field)
-    }
-
-    #[test]
-    fn an_absent_required_field_is_named_where_it_should_be() {
-        let task = PstreeEntry { pid: 7, ..Default::default() };
-        let whole = task.encode_to_vec();
-        assert!(PstreeEntry::schema().check(&whole).is_ok());
-        // The last of pid, ppid, pgid, sid takes two bytes.
-        let (kind, offset, field) = fault(PstreeEntry::schema(), &whole[..6]);
-        assert_eq!(kind, "is required and absent");
-        assert_eq!(offset, Some(0));
-        assert_eq!(field, "pstree_entry.sid");
-    }
-
-    #[test]
-    fn a_fault_in_a_nested_message_counts_from_the_outer_one() {
-        let mm = MmEntry { vmas: vec![VmaEntry::default()], ..Default::default() };
-        let mut bytes = mm.encode_to_vec();
-        let whole = bytes.len();
-        // The vma comes last; its own last field is `fd`, two bytes.
-        let vma = VmaEntry::default().encode_to_vec().len();
-        bytes.truncate(whole - 2);
-        bytes[whole - vma - 1] -= 2;
-        let (kind, offset, field) = fault(MmEntry::schema(), &bytes);
-        assert_eq!(kind, "is required and absent");
-        assert_eq!(offset, Some((whole - vma) as u64));
-        assert_eq!(field, "vma_entry.fd");
-    }
-
-    #[test]
-    fn wrong_wire_types_and_groups_are_refused() {
-        let (kind, offset, field) = fault(PstreeEntry::schema(), &[0x0d, 0, 0, 0, 0]);
-        assert_eq!(kind, "wire type is 5, wanted 0");
-        assert_eq!(offset, Some(0));
-        assert_eq!(field, "pstree_entry.pid");
-        let (kind, _, _) = fault(PstreeEntry::schema(), &[0x0b]);
-        assert_eq!(kind, "wire type is 3, wanted 0, 1, 2 or 5");
-    }
-
-    #[test]
-    fn repeated_numbers_may_be_packed_and_unknown_fields_pass() {
-        let mut bytes = PstreeEntry::default().encode_to_vec();
-        bytes.extend([0x2a, 3, 1, 0x80, 1]);
-        bytes.extend([0xfa, 0x01, 2, b'h', b'i']);
-        assert!(PstreeEntry::schema().check(&bytes).is_ok());
-        let decoded = PstreeEntry::decode(&*bytes).unwrap();
-        assert_eq!(decoded.threads, [1, 128]);
-    }
-}

@@ -3,6 +3,10 @@
 //! Names are plain file names. Nothing here follows a symbolic link but `parent`, which is the
 //! format's own way to the previous set; an image that is anything but a regular file is refused.
 
+mod map;
+#[cfg(feature = "tar")]
+mod tar;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -14,9 +18,9 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use crate::error::{Error, ErrorKind, Fault, Result};
-pub use crate::map::Mapped;
+pub use map::Mapped;
 #[cfg(feature = "tar")]
-pub use crate::tar::Tar;
+pub use tar::Tar;
 
 /// Something that holds the files of a set.
 pub trait Source: fmt::Debug + Send + Sync {

@@ -5,17 +5,11 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::error::{ErrorKind, Result};
+pub use crate::file::File;
 use crate::kind;
 use crate::old;
-use crate::proto::{
-    BpfmapFileEntry, EventfdFileEntry, EventpollFileEntry, ExtFileEntry, FanotifyFileEntry,
-    FdTypes, FdinfoEntry, FifoEntry, FileEntry, InetSkEntry, InotifyFileEntry, MemfdFileEntry,
-    MemfdInodeEntry, NetlinkSkEntry, NsFileEntry, PacketSockEntry, PidfdEntry, PipeEntry,
-    RegFileEntry, RemapFilePathEntry, SignalfdEntry, TimerfdEntry, TtyFileEntry, TtyInfoEntry,
-    TunfileEntry, UnixSkEntry,
-};
-use crate::set::ImageSet;
-use crate::words;
+use crate::proto::{FdinfoEntry, FileEntry, MemfdInodeEntry, RemapFilePathEntry, TtyInfoEntry};
+use crate::store::Store;
 
 /// A descriptor of a task.
 ///
@@ -52,54 +46,6 @@ pub struct OpenFile<'a> {
     id: u32,
     file: &'a File,
     table: &'a FileTable,
-}
-
-/// What an open file is.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum File {
-    /// `REG`: a regular file, directory or device.
-    Regular(RegFileEntry),
-    /// `PIPE`: one end of a pipe.
-    Pipe(PipeEntry),
-    /// `FIFO`: one end of a named pipe.
-    Fifo(FifoEntry),
-    /// `INETSK`: a TCP, UDP or raw socket.
-    Inet(Box<InetSkEntry>),
-    /// `UNIXSK`: a unix socket.
-    Unix(Box<UnixSkEntry>),
-    /// `PACKETSK`: a packet socket.
-    Packet(Box<PacketSockEntry>),
-    /// `NETLINKSK`: a netlink socket.
-    Netlink(Box<NetlinkSkEntry>),
-    /// `EVENTFD`: an event counter.
-    Eventfd(EventfdFileEntry),
-    /// `EVENTPOLL`: an epoll instance.
-    Eventpoll(EventpollFileEntry),
-    /// `INOTIFY`: an inotify instance.
-    Inotify(InotifyFileEntry),
-    /// `FANOTIFY`: a fanotify group.
-    Fanotify(FanotifyFileEntry),
-    /// `SIGNALFD`: a signal descriptor.
-    Signalfd(SignalfdEntry),
-    /// `TIMERFD`: a timer.
-    Timerfd(TimerfdEntry),
-    /// `TTY`: a terminal.
-    Tty(TtyFileEntry),
-    /// `TUNF`: a tun or tap device.
-    Tun(TunfileEntry),
-    /// `NS`: a namespace.
-    Namespace(NsFileEntry),
-    /// `EXT`: a file that a plugin saved.
-    External(ExtFileEntry),
-    /// `MEMFD`: a memory file.
-    Memfd(MemfdFileEntry),
-    /// `BPFMAP`: a BPF map.
-    BpfMap(Box<BpfmapFileEntry>),
-    /// `PIDFD`: a process handle.
-    Pidfd(PidfdEntry),
-    /// A type this version does not know, by its number.
-    Unknown(i32),
 }
 
 /// What an epoll instance waits for.
@@ -199,12 +145,6 @@ impl fmt::Debug for OpenFile<'_> {
     }
 }
 
-impl fmt::Display for OpenFile<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        words::describe(self, f)
-    }
-}
-
 /// The open files of a set, and what their ids lead to.
 #[derive(Debug)]
 pub(crate) struct FileTable {
@@ -219,7 +159,7 @@ pub(crate) struct FileTable {
 }
 
 impl FileTable {
-    pub(crate) fn read(set: &ImageSet) -> Result<Self> {
+    pub(crate) fn read(store: &Store) -> Result<Self> {
         let mut table = Self {
             files: HashMap::new(),
             memfds: HashMap::new(),
@@ -228,21 +168,21 @@ impl FileTable {
             unix: HashMap::new(),
             connections: HashMap::new(),
         };
-        set.for_each(kind::FILES, 0, |entry: FileEntry| {
+        store.for_each(kind::FILES, 0, |entry: FileEntry| {
             table.insert(entry.id, File::try_from(entry)?)
         })?;
         if table.files.is_empty() {
-            old::files(set, |id, file| table.insert(id, file))?;
+            old::files(store, |id, file| table.insert(id, file))?;
         }
-        set.for_each(kind::MEMFD_INODE, 0, |entry: MemfdInodeEntry| {
+        store.for_each(kind::MEMFD_INODE, 0, |entry: MemfdInodeEntry| {
             table.memfds.insert(entry.inode_id, entry);
             Ok(())
         })?;
-        set.for_each(kind::TTY_INFO, 0, |entry: TtyInfoEntry| {
+        store.for_each(kind::TTY_INFO, 0, |entry: TtyInfoEntry| {
             table.terminals.insert(entry.id, entry);
             Ok(())
         })?;
-        set.for_each(kind::REMAP_FPATH, 0, |entry: RemapFilePathEntry| {
+        store.for_each(kind::REMAP_FPATH, 0, |entry: RemapFilePathEntry| {
             table.remaps.insert(entry.orig_id, entry);
             Ok(())
         })?;
@@ -291,38 +231,6 @@ impl FileTable {
         let file =
             self.get(entry.id).ok_or(ErrorKind::Dangling { what: "file", id: entry.id.into() })?;
         Ok(Fd { number: entry.fd, cloexec: entry.flags & FD_CLOEXEC != 0, file })
-    }
-}
-
-impl TryFrom<FileEntry> for File {
-    type Error = ErrorKind;
-
-    /// Takes the member that the entry's type names.
-    fn try_from(entry: FileEntry) -> Result<Self, ErrorKind> {
-        let file = match FdTypes::try_from(entry.r#type) {
-            Ok(FdTypes::Reg) => entry.reg.map(Self::Regular),
-            Ok(FdTypes::Pipe) => entry.pipe.map(Self::Pipe),
-            Ok(FdTypes::Fifo) => entry.fifo.map(Self::Fifo),
-            Ok(FdTypes::Inetsk) => entry.isk.map(|isk| Self::Inet(isk.into())),
-            Ok(FdTypes::Unixsk) => entry.usk.map(|usk| Self::Unix(usk.into())),
-            Ok(FdTypes::Packetsk) => entry.psk.map(|psk| Self::Packet(psk.into())),
-            Ok(FdTypes::Netlinksk) => entry.nlsk.map(|nlsk| Self::Netlink(nlsk.into())),
-            Ok(FdTypes::Eventfd) => entry.efd.map(Self::Eventfd),
-            Ok(FdTypes::Eventpoll) => entry.epfd.map(Self::Eventpoll),
-            Ok(FdTypes::Inotify) => entry.ify.map(Self::Inotify),
-            Ok(FdTypes::Fanotify) => entry.ffy.map(Self::Fanotify),
-            Ok(FdTypes::Signalfd) => entry.sgfd.map(Self::Signalfd),
-            Ok(FdTypes::Timerfd) => entry.tfd.map(Self::Timerfd),
-            Ok(FdTypes::Tty) => entry.tty.map(Self::Tty),
-            Ok(FdTypes::Tunf) => entry.tunf.map(Self::Tun),
-            Ok(FdTypes::Ns) => entry.nsf.map(Self::Namespace),
-            Ok(FdTypes::Ext) => entry.ext.map(Self::External),
-            Ok(FdTypes::Memfd) => entry.memfd.map(Self::Memfd),
-            Ok(FdTypes::Bpfmap) => entry.bpf.map(|bpf| Self::BpfMap(bpf.into())),
-            Ok(FdTypes::Pidfd) => entry.pidfd.map(Self::Pidfd),
-            _ => Some(Self::Unknown(entry.r#type)),
-        };
-        file.ok_or(ErrorKind::Malformed("the member that the type names is absent"))
     }
 }
 

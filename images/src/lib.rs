@@ -53,6 +53,7 @@
 //! untrue: a path in it is a claim, not a file to open.
 
 mod arch;
+mod aside;
 pub mod bounds;
 pub mod bpf;
 mod caps;
@@ -65,6 +66,7 @@ mod diff;
 pub mod edit;
 mod error;
 mod extra;
+mod file;
 pub mod files;
 mod frame;
 #[cfg(feature = "json")]
@@ -86,8 +88,10 @@ mod signals;
 mod sockets;
 pub mod source;
 mod stats;
+mod store;
 mod task;
 mod text;
+mod tree;
 pub mod view;
 mod wire;
 mod words;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use crate::error::Result;
-use crate::files::{File, OpenFile};
+use crate::file::File;
+use crate::files::OpenFile;
 use crate::kind;
 use crate::proto::{PipeDataEntry, SkPacketEntry, TcpStreamEntry};
-use crate::set::ImageSet;
+use crate::store::Store;
 
 /// How much waits in pipes, fifos and sockets.
 ///
@@ -23,7 +24,7 @@ use crate::set::ImageSet;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Queues<'a> {
-    set: &'a ImageSet,
+    store: &'a Store,
     pipes: HashMap<u32, u64>,
     fifos: HashMap<u32, u64>,
     /// By file id: packets and their bytes.
@@ -43,18 +44,18 @@ pub struct Queued {
 }
 
 impl<'a> Queues<'a> {
-    pub(crate) fn read(set: &'a ImageSet) -> Result<Self> {
+    pub(crate) fn read(store: &'a Store) -> Result<Self> {
         let mut queues =
-            Self { set, pipes: HashMap::new(), fifos: HashMap::new(), packets: HashMap::new() };
-        set.for_each(kind::PIPES_DATA, 0, |pipe: PipeDataEntry| {
+            Self { store, pipes: HashMap::new(), fifos: HashMap::new(), packets: HashMap::new() };
+        store.for_each(kind::PIPES_DATA, 0, |pipe: PipeDataEntry| {
             queues.pipes.insert(pipe.pipe_id, pipe.bytes.into());
             Ok(())
         })?;
-        set.for_each(kind::FIFO_DATA, 0, |fifo: PipeDataEntry| {
+        store.for_each(kind::FIFO_DATA, 0, |fifo: PipeDataEntry| {
             queues.fifos.insert(fifo.pipe_id, fifo.bytes.into());
             Ok(())
         })?;
-        set.for_each(kind::SK_QUEUES, 0, |packet: SkPacketEntry| {
+        store.for_each(kind::SK_QUEUES, 0, |packet: SkPacketEntry| {
             let (packets, bytes) = queues.packets.entry(packet.id_for).or_default();
             *packets += 1;
             *bytes += u64::from(packet.length);
@@ -77,7 +78,7 @@ impl<'a> Queues<'a> {
             File::Fifo(fifo) => bytes(self.fifos.get(&fifo.pipe_id)),
             File::Inet(socket) if socket.remote().is_some() => {
                 let stream: Option<TcpStreamEntry> =
-                    self.set.optional(kind::TCP_STREAM, socket.ino.into())?;
+                    self.store.optional(kind::TCP_STREAM, socket.ino.into())?;
                 stream.map_or_else(Queued::default, |stream| Queued {
                     received: stream.inq_len.into(),
                     sent: stream.outq_len.into(),

@@ -6,9 +6,9 @@ use crate::arch::Architecture;
 use crate::bpf::Program;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::kind;
-use crate::proto::{SeccompFilter, SeccompMode};
+use crate::proto::{CoreEntry, SeccompFilter, SeccompMode};
 use crate::set::ImageSet;
-use crate::task::Thread;
+use crate::task::{Task, Thread};
 
 /// How seccomp(2) restricts a thread.
 ///
@@ -42,9 +42,9 @@ pub struct Filter<'a> {
 
 impl<'a> Seccomp<'a> {
     pub(crate) fn of(thread: &'a Thread<'_>, set: &'a ImageSet) -> Result<Self> {
-        let (mode, first) = match thread.own_seccomp() {
+        let (mode, first) = match own(thread) {
             // A filter that all threads have is with the first thread only.
-            (None, None) => match thread.task().own_seccomp() {
+            (None, None) => match of_leader(&thread.task()) {
                 (Some(SeccompMode::Filter), Some(first)) => {
                     let filters = &set.seccomp()?.seccomp_filters;
                     let shared = filters.get(first as usize);
@@ -94,6 +94,17 @@ impl<'a> Seccomp<'a> {
     }
 }
 
+impl Thread<'_> {
+    /// How seccomp(2) restricts it.
+    ///
+    /// # Errors
+    /// Those of `seccomp.img`; [`ErrorKind::Dangling`] when a filter leads nowhere,
+    /// [`ErrorKind::Malformed`] when the filters form a loop.
+    pub fn seccomp(&self) -> Result<Seccomp<'_>> {
+        Seccomp::of(self, self.task().set())
+    }
+}
+
 impl<'a> Filter<'a> {
     /// Its place in `seccomp.img`.
     pub fn index(&self) -> u32 {
@@ -135,6 +146,34 @@ impl fmt::Display for Seccomp<'_> {
             Self::Filters(filters) => write!(f, "{} filters", filters.len()),
         }
     }
+}
+
+/// The mode and the last filter, as far as images have them.
+type Own = (Option<SeccompMode>, Option<u32>);
+
+/// What a thread's own image says.
+fn own(thread: &Thread<'_>) -> Own {
+    if thread.tid() == thread.task().pid() {
+        of_leader(&thread.task())
+    } else {
+        in_core(thread.core())
+    }
+}
+
+/// What the image of a task's first thread says; older sets have it apart.
+fn of_leader(task: &Task<'_>) -> Own {
+    let own = in_core(task.leader());
+    if own.0.is_some() {
+        return own;
+    }
+    let task = task.core();
+    (task.old_seccomp_mode.and_then(|mode| mode.try_into().ok()), task.old_seccomp_filter)
+}
+
+fn in_core(core: &CoreEntry) -> Own {
+    let thread = core.thread_core.as_ref();
+    let mode = thread.and_then(|thread| thread.seccomp_mode?.try_into().ok());
+    (mode, thread.and_then(|thread| thread.seccomp_filter))
 }
 
 /// `SECCOMP_FILTER_FLAG_TSYNC`

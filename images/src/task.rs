@@ -3,7 +3,6 @@
 use std::fmt;
 
 use crate::arch::Architecture;
-use crate::checkpoint::{self, Node, Tree};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::files::{Fd, OpenFile};
 use crate::kind::{self, Kind};
@@ -11,12 +10,13 @@ use crate::memory::{self, Memory};
 use crate::namespaces::Namespace;
 use crate::old;
 use crate::proto::{
-    CoreEntry, CredsEntry, FdinfoEntry, FsEntry, MmEntry, SeccompMode, TaskCoreEntry,
-    TaskKobjIdsEntry, ThreadCoreEntry,
+    CoreEntry, CredsEntry, FdinfoEntry, FsEntry, MmEntry, TaskCoreEntry, TaskKobjIdsEntry,
+    ThreadCoreEntry,
 };
-use crate::seccomp::Seccomp;
 use crate::set::ImageSet;
+use crate::store::Store;
 use crate::text::Text;
+use crate::tree::{self, Node, Tree};
 
 /// A task of a [`Checkpoint`](crate::Checkpoint): a process with all its threads. A view, to be copied
 /// freely. It displays as one line of a process list.
@@ -145,6 +145,10 @@ impl<'a> Task<'a> {
         self.set
     }
 
+    fn store(&self) -> &'a Store {
+        self.set.store()
+    }
+
     /// The credentials of its first thread; a zombie has none.
     pub fn creds(&self) -> Option<&'a CredsEntry> {
         self.node.core.thread_core.as_ref()?.creds.as_ref()
@@ -165,10 +169,10 @@ impl<'a> Task<'a> {
     pub fn threads(&self) -> Result<Vec<Thread<'a>>> {
         let threads = self.tids().iter().map(|&tid| {
             let core = match tid == self.pid() {
-                true => checkpoint::leader(self.set, tid, |_| true)?.1,
+                true => tree::leader(self.store(), tid, |_| true)?.1,
                 false => {
-                    let mut core = self.set.single(kind::CORE, tid.into())?;
-                    old::complete_thread(self.set, tid, &mut core)?;
+                    let mut core = self.store().single(kind::CORE, tid.into())?;
+                    old::complete_thread(self.store(), tid, &mut core)?;
                     core
                 }
             };
@@ -184,7 +188,7 @@ impl<'a> Task<'a> {
     pub fn ids(&self) -> Result<Option<TaskKobjIdsEntry>> {
         self.if_alive(|| {
             let id = self.pid().into();
-            match (self.set.optional(kind::IDS, id)?, &self.node.core.ids) {
+            match (self.store().optional(kind::IDS, id)?, &self.node.core.ids) {
                 (Some(ids), _) => Ok(ids),
                 (None, Some(ids)) => Ok(*ids),
                 (None, None) => Err(Error::new(kind::IDS.file_name(id), ErrorKind::Missing)),
@@ -219,7 +223,7 @@ impl<'a> Task<'a> {
             false => self.pid(),
         };
         let id = id.into();
-        self.set.for_each(kind::FDINFO, id, |entry: FdinfoEntry| {
+        self.store().for_each(kind::FDINFO, id, |entry: FdinfoEntry| {
             fds.push(table.fd(&entry)?);
             Ok(())
         })?;
@@ -231,7 +235,7 @@ impl<'a> Task<'a> {
     /// # Errors
     /// Those of its mm image.
     pub fn mm(&self) -> Result<Option<MmEntry>> {
-        self.if_alive(|| memory::mm(self.set, self.pid()))
+        self.if_alive(|| memory::mm(self.store(), self.pid()))
     }
 
     /// Its memory; a zombie has none.
@@ -239,7 +243,7 @@ impl<'a> Task<'a> {
     /// # Errors
     /// Those of its mm image, its pagemap and `files.img`. Pages and parent sets are not yet needed.
     pub fn memory(&self) -> Result<Option<Memory<'a>>> {
-        self.if_alive(|| Memory::open(self.set, self.pid()))
+        self.if_alive(|| Memory::open(self.store(), self.set.files()?, self.pid()))
     }
 
     /// Its root, working directory and umask; a zombie has none.
@@ -247,7 +251,7 @@ impl<'a> Task<'a> {
     /// # Errors
     /// Those of its fs image.
     pub fn fs(&self) -> Result<Option<FsEntry>> {
-        self.if_alive(|| self.set.single(kind::FS, self.pid().into()))
+        self.if_alive(|| self.store().single(kind::FS, self.pid().into()))
     }
 
     /// Its working directory; a zombie has none.
@@ -285,16 +289,6 @@ impl<'a> Task<'a> {
             let fault = Fault::from(ErrorKind::Dangling { what, id });
             Error::new(kind.file_name(self.pid().into()), fault.field(kind.message, field))
         })
-    }
-
-    /// What its first thread's image says of seccomp, which older sets have apart.
-    pub(crate) fn own_seccomp(&self) -> (Option<SeccompMode>, Option<u32>) {
-        let own = own_seccomp(&self.node.core);
-        let (mode, filter) = (self.node.task.old_seccomp_mode, self.node.task.old_seccomp_filter);
-        match own.0 {
-            Some(_) => own,
-            None => (mode.and_then(|mode| mode.try_into().ok()), filter),
-        }
     }
 
     fn if_alive<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
@@ -368,31 +362,8 @@ impl Thread<'_> {
         self.thread_core()?.creds.as_ref()
     }
 
-    /// What its own image says of seccomp.
-    pub(crate) fn own_seccomp(&self) -> (Option<SeccompMode>, Option<u32>) {
-        match self.tid == self.task.pid() {
-            true => self.task.own_seccomp(),
-            false => own_seccomp(&self.core),
-        }
-    }
-
     /// Its architecture; `None` of one that is not known.
     pub fn architecture(&self) -> Option<Architecture> {
         Architecture::of(&self.core)
     }
-
-    /// How seccomp(2) restricts it.
-    ///
-    /// # Errors
-    /// Those of `seccomp.img`; [`ErrorKind::Dangling`] when a filter leads nowhere,
-    /// [`ErrorKind::Malformed`] when the filters form a loop.
-    pub fn seccomp(&self) -> Result<Seccomp<'_>> {
-        Seccomp::of(self, self.task.set)
-    }
-}
-
-fn own_seccomp(core: &CoreEntry) -> (Option<SeccompMode>, Option<u32>) {
-    let thread = core.thread_core.as_ref();
-    let mode = thread.and_then(|thread| thread.seccomp_mode?.try_into().ok());
-    (mode, thread.and_then(|thread| thread.seccomp_filter))
 }

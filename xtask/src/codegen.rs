@@ -141,7 +141,7 @@ fn tables(set: &FileDescriptorSet, pool: &DescriptorPool) -> String {
         _ = writeln!(source, "    &{},", name.to_uppercase());
     }
     source += "];\n\n/// Shows every type to a test.\n#[cfg(test)]\n\
-               pub(crate) fn visit(visitor: &mut impl super::tests::Visitor) {\n";
+               pub(crate) fn visit(visitor: &mut impl super::Visitor) {\n";
     for name in &names {
         _ = writeln!(source, "    visitor.see::<messages::{}>();", camel_case(name));
     }

@@ -6,7 +6,7 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::arch::Architecture;
-use crate::error::{ErrorKind, Fault};
+use crate::error::{Error, ErrorKind, Fault};
 use code::*;
 
 /// A seccomp filter's program. It displays as its disassembly, in the notation of the kernel's `bpf_dbg`
@@ -90,8 +90,8 @@ impl Program {
     /// # Errors
     /// [`ErrorKind::Value`] for a length no filter has, an instruction that seccomp refuses, a jump past
     /// the end; the offset is the instruction's.
-    pub fn parse(bytes: &[u8], arch: Architecture) -> Result<Self, crate::Error> {
-        Self::read(bytes, arch).map_err(|fault| crate::Error::new("seccomp filter", fault))
+    pub fn parse(bytes: &[u8], arch: Architecture) -> Result<Self, Error> {
+        Self::read(bytes, arch).map_err(|fault| Error::new("seccomp filter", fault))
     }
 
     pub(crate) fn read(bytes: &[u8], arch: Architecture) -> Result<Self, Fault> {
@@ -409,7 +409,7 @@ const MEMORY: u32 = 16;
 mod tests {
     use super::*;
 
-    fn program(code: &[(u16, u8, u8, u32)]) -> Result<Program, crate::Error> {
+    fn program(code: &[(u16, u8, u8, u32)]) -> Result<Program, Error> {
         let arch = Architecture::X86_64;
         let code = code.iter().map(|&(code, jt, jf, k)| Instruction { code, jt, jf, k });
         let bytes: Vec<u8> = code.flat_map(|instruction| instruction.bytes(arch)).collect();

@@ -64,7 +64,7 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
                 check_task(set, &task, &mut findings);
                 let known = page_size;
                 page_size = known.or_else(|| match task.is_alive() {
-                    true => memory::page_size(set, task.pid()).ok(),
+                    true => memory::page_size(set.store(), task.pid()).ok(),
                     false => None,
                 });
             }
@@ -74,7 +74,7 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
         Err(error) => findings.error(error),
     }
     graph::check_images(set, &mut findings);
-    let mut level = Some(set.level());
+    let mut level = Some(set.store().level());
     while let Some(now) = level {
         level = match now.parent() {
             Ok(parent) => parent,
@@ -162,7 +162,7 @@ fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
 
 /// The images that namespaces of the tree's own come with.
 fn check_namespaces(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
-    let set = checkpoint.set();
+    let store = checkpoint.store();
     for saved in findings.take(checkpoint.namespaces()).unwrap_or_default() {
         let namespace = saved.namespace();
         let kind = match namespace.kind {
@@ -176,7 +176,7 @@ fn check_namespaces(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
             NamespaceKind::Pid | NamespaceKind::Cgroup => continue,
         };
         let name = kind.file_name(namespace.id.into());
-        match set.level().open(&name) {
+        match store.level().open(&name) {
             Ok(Some(_)) => {}
             Ok(None) => findings.error(Error::new(name, ErrorKind::Missing)),
             Err(error) => findings.error(error),

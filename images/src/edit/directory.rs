@@ -3,13 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{Edit, Edited, edit};
+use crate::aside::{beside, image_beside, is_interrupted};
 use crate::error::WriteError;
 use crate::kind;
 use crate::set::ImageSet;
@@ -49,12 +49,6 @@ pub fn edit_directory(
 /// When the directory cannot be read or written.
 pub fn recover(directory: impl AsRef<Path>) -> io::Result<bool> {
     Place::lock(directory.as_ref())?.recover()
-}
-
-/// Whether an edit of a directory was killed when it could no longer be taken back.
-pub(crate) fn is_interrupted(directory: &Path) -> bool {
-    let inventory = OsStr::new(kind::INVENTORY.file);
-    !directory.join(inventory).exists() && directory.join(beside(inventory)).exists()
 }
 
 /// A directory of images that nobody else edits.
@@ -127,18 +121,8 @@ impl Place {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
-            let inner = name.as_bytes().strip_prefix(b".");
-            if let Some(inner) = inner.and_then(|inner| inner.strip_suffix(SUFFIX)) {
-                names.push(OsString::from_vec(inner.to_vec()));
-            }
+            names.extend(image_beside(&name));
         }
         Ok(names)
     }
 }
-
-/// What the new image of a name is called until it takes the place of the old one.
-fn beside(name: &OsStr) -> OsString {
-    OsString::from_vec([b".", name.as_bytes(), SUFFIX].concat())
-}
-
-const SUFFIX: &[u8] = b".edit";

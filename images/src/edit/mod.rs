@@ -13,7 +13,6 @@ use std::net::IpAddr;
 use crate::bpf::Program;
 use crate::error::{Error, Result};
 use crate::set::ImageSet;
-pub(crate) use directory::is_interrupted;
 pub use directory::{edit_directory, recover};
 pub use rewrite::{Change, Patch, Value, rewrite};
 use rules::Rules;

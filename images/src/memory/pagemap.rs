@@ -4,7 +4,7 @@ use std::fmt;
 
 use bitflags::bitflags;
 
-use crate::error::{ErrorKind, Fault, Result};
+use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::frame::Image;
 use crate::kind::Kind;
 use crate::memory::blocks::Blocks;
@@ -118,7 +118,7 @@ impl<'a> Pagemap<'a> {
         let mut image = Image::parse(name, bytes, kind)?;
         let Some(head) = image.next_entry()? else {
             let none = ErrorKind::Entries { found: 0, want: 1 };
-            return Err(crate::Error::new(name, none));
+            return Err(Error::new(name, none));
         };
         let PagemapHead { pages_id } = head.decode()?;
         Ok(Self { image, pages_id, page_size })
@@ -184,7 +184,7 @@ impl Runs<'_> {
             return Ok(Some((run, None)));
         }
         let blocks = entry.decode::<PagemapEntry>()?.blocks.unwrap_or_default();
-        let blocks = Blocks::new(&run, &blocks, page_size);
+        let blocks = Blocks::new(run.pages, page_size.bytes(), &blocks);
         Ok(Some((run, Some(blocks.map_err(|fault| entry.fault(fault))?))))
     }
 }

@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use crate::error::WriteError;
-use crate::kind;
+use crate::extra::Payload;
+use crate::kind::{self, Kind};
 use crate::memory::pagemap::{COMPAT_NR_PAGES, FLAGS, NR_PAGES, VADDR};
 use crate::memory::{PageFlags, Run};
 use crate::proto::PagemapHead;
 use crate::writer::ImageWriter;
-use crate::{Payload, kind::Kind};
 
 /// Writes a pagemap as every CRIU reads it: numbers of pages are where those before 4.2 have them, as far as
 /// they fit in there. Runs that follow each other and are alike become one.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind;
 use crate::proto::{Fstype, MntEntry};
-use crate::set::ImageSet;
+use crate::store::Store;
 use crate::text::Text;
 
 /// The mounts of a mount namespace, as a tree; [`view::Mounts`](crate::view::Mounts) shows them as findmnt(8)
@@ -28,10 +28,10 @@ pub struct Mount<'a> {
 }
 
 impl Mounts {
-    pub(crate) fn read(set: &ImageSet, id: u32) -> Result<Option<Self>> {
+    pub(crate) fn read(store: &Store, id: u32) -> Result<Option<Self>> {
         let name = kind::MNTS.file_name(id.into());
         let mut entries: Vec<MntEntry> = Vec::new();
-        set.for_each(kind::MNTS, id.into(), |mount| {
+        store.for_each(kind::MNTS, id.into(), |mount| {
             entries.push(mount);
             Ok(())
         })?;

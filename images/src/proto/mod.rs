@@ -22,3 +22,9 @@ impl Message {
         ALL.get(place).copied()
     }
 }
+
+/// Is shown every type there is.
+#[cfg(test)]
+pub(crate) trait Visitor {
+    fn see<M: crate::schema::Entry + PartialEq + std::fmt::Debug>(&mut self);
+}

@@ -4636,7 +4636,7 @@ pub(crate) static ALL: &[&Message] = &[
 
 /// Shows every type to a test.
 #[cfg(test)]
-pub(crate) fn visit(visitor: &mut impl super::tests::Visitor) {
+pub(crate) fn visit(visitor: &mut impl super::Visitor) {
     visitor.see::<messages::AaNamespace>();
     visitor.see::<messages::AaPolicy>();
     visitor.see::<messages::AioRingEntry>();

@@ -4,7 +4,7 @@ use prost::Message as _;
 use prost::encoding::encode_varint;
 
 use crate::error::Error;
-use crate::proto::{MmEntry, PstreeEntry, VmaEntry, tables};
+use crate::proto::{MmEntry, PstreeEntry, Visitor, VmaEntry, tables};
 use crate::schema::typed::decode;
 use crate::schema::{Entry, Label, Message, Type};
 
@@ -60,11 +60,6 @@ fn repeated_numbers_may_be_packed_and_unknown_fields_pass() {
     assert!(PstreeEntry::schema().check(&bytes).is_ok());
     let decoded = PstreeEntry::decode(&*bytes).unwrap();
     assert_eq!(decoded.threads, [1, 128]);
-}
-
-/// Is shown every type there is.
-pub(crate) trait Visitor {
-    fn see<M: Entry + PartialEq + std::fmt::Debug>(&mut self);
 }
 
 /// Compares with the check by the tables, and then prost.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::files::File;
+use crate::file::File;
 use crate::kind;
 use crate::memory::Totals;
 use crate::proto::{Lsmtype, TtyInfoEntry, TtyType};
@@ -93,13 +93,13 @@ impl Summary {
     /// # Errors
     /// Those of any image that describes tasks, files, memory and namespaces.
     pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
-        let (set, inventory) = (checkpoint.set(), checkpoint.inventory());
+        let (store, inventory) = (checkpoint.store(), checkpoint.inventory());
         let root = checkpoint.root();
         let namespaces = Namespaces::new(checkpoint)?;
-        let names = set.names()?;
+        let names = store.names()?;
         let mut image_bytes = 0u64;
         for name in &names {
-            let size = set.level().open(name)?.map_or(0, |blob| blob.len());
+            let size = store.level().open(name)?.map_or(0, |blob| blob.len());
             image_bytes = image_bytes.saturating_add(size);
         }
         let mut summary = Self {
@@ -119,7 +119,7 @@ impl Summary {
             stopped: 0,
             images: names.len(),
             image_bytes,
-            parent: set.level().source().parent()?.is_some(),
+            parent: store.level().source().parent()?.is_some(),
             page_size: 0,
             pages: Totals::default(),
             files: Vec::new(),
@@ -181,7 +181,7 @@ impl Summary {
 
 /// CRIU's record is a courtesy: whatever is wrong with it, the checkpoint is what it is.
 fn frozen(checkpoint: Checkpoint<'_>) -> Option<u64> {
-    let bytes = checkpoint.set().read(kind::STATS_DUMP.file).ok()??;
+    let bytes = checkpoint.store().read(kind::STATS_DUMP.file).ok()??;
     let stats = DumpStats::parse(&bytes).ok()?;
     u64::try_from(stats.frozen.as_micros()).ok()
 }
@@ -191,7 +191,7 @@ fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need
     let mut need = |option: &str, why: String| {
         needs.push(Need { option: option.to_owned(), why });
     };
-    let (set, inventory) = (checkpoint.set(), checkpoint.inventory());
+    let (store, inventory) = (checkpoint.store(), checkpoint.inventory());
     let files = checkpoint.files()?;
 
     let connected = |file: &File| match file {
@@ -229,7 +229,7 @@ fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need
             }
         }
     }
-    set.for_each(kind::TTY_INFO, 0, |tty: TtyInfoEntry| {
+    store.for_each(kind::TTY_INFO, 0, |tty: TtyInfoEntry| {
         if tty.r#type() == TtyType::ExtTty {
             let option = format!("--inherit-fd 'fd[FD]:tty[{:x}:{:x}]'", tty.rdev, tty.dev());
             need(&option, "a terminal from outside".to_owned());

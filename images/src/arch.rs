@@ -55,10 +55,7 @@ impl Architecture {
         Some(match core.mtype() {
             March::X8664 => {
                 let mode = core.thread_info.as_ref().and_then(|info| info.gpregs.mode);
-                match mode == Some(UserX86RegsMode::Compat as i32) {
-                    true => Self::X86,
-                    false => Self::X86_64,
-                }
+                if mode == Some(UserX86RegsMode::Compat as i32) { Self::X86 } else { Self::X86_64 }
             }
             March::Aarch64 => Self::Aarch64,
             March::Arm => Self::Arm,

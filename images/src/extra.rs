@@ -82,17 +82,21 @@ impl Follow {
                 let stream: TcpStreamEntry = entry.decode()?;
                 Self::Tcp { inq: stream.inq_len.into(), outq: stream.outq_len.into() }
             }
-            Extra::Ghost if is_first => match entry.decode::<GhostFileEntry>()?.chunks() {
-                true => Self::Nothing,
-                false => Self::Rest,
-            },
+            Extra::Ghost if is_first => {
+                if entry.decode::<GhostFileEntry>()?.chunks() {
+                    Self::Nothing
+                } else {
+                    Self::Rest
+                }
+            }
             Extra::Ghost => bytes(entry.decode::<GhostChunkEntry>()?.len),
             Extra::Shm => {
                 let segment: IpcShmEntry = entry.decode()?;
                 let len = segment.size;
-                match segment.in_pagemaps() {
-                    true => Self::Nothing,
-                    false => Self::Bytes { len, padding: padding(len, 4) },
+                if segment.in_pagemaps() {
+                    Self::Nothing
+                } else {
+                    Self::Bytes { len, padding: padding(len, 4) }
                 }
             }
             Extra::Msg => Self::Messages(entry.decode::<IpcMsgEntry>()?.qnum),

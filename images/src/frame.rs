@@ -255,10 +255,7 @@ fn read_magics(reader: &mut Reader<'_>) -> Result<Magics, Fault> {
     let known =
         |magic| magic == IMG_COMMON || magic == IMG_SERVICE || ALL.iter().any(|k| k.magic == magic);
     let first = word(&mut reader.clone(), Order::Little)?;
-    let order = match known(first.swap_bytes()) && first != 0 {
-        true => Order::Big,
-        false => Order::Little,
-    };
+    let order = if known(first.swap_bytes()) && first != 0 { Order::Big } else { Order::Little };
     let mut at = reader.at();
     let mut found = word(reader, order)?;
     // Images of version 1.0, and inventories of every version, begin with their type.

@@ -113,9 +113,10 @@ impl fmt::Display for Bound {
 impl fmt::Display for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {:.3?}", self.kind, self.due)?;
-        match self.interval.is_zero() {
-            true => Ok(()),
-            false => write!(f, ", then every {:.3?}", self.interval),
+        if self.interval.is_zero() {
+            Ok(())
+        } else {
+            write!(f, ", then every {:.3?}", self.interval)
         }
     }
 }

@@ -48,9 +48,10 @@ impl<'a> Seccomp<'a> {
                 (Some(SeccompMode::Filter), Some(first)) => {
                     let filters = &set.seccomp()?.seccomp_filters;
                     let shared = filters.get(first as usize);
-                    match shared.is_some_and(|filter| filter.flags() & FLAG_TSYNC != 0) {
-                        true => (SeccompMode::Filter, Some(first)),
-                        false => return Ok(Self::Off),
+                    if shared.is_some_and(|filter| filter.flags() & FLAG_TSYNC != 0) {
+                        (SeccompMode::Filter, Some(first))
+                    } else {
+                        return Ok(Self::Off);
                     }
                 }
                 _ => return Ok(Self::Off),

@@ -89,9 +89,10 @@ impl Thread<'_> {
     /// The signals it does not take.
     pub fn blocked(&self) -> SignalSet {
         let of = |core: &CoreEntry| core.thread_core.as_ref().and_then(|core| core.blk_sigset);
-        match self.tid() == self.task().pid() {
-            true => SignalSet(self.task().core().blk_sigset),
-            false => SignalSet(of(self.core()).unwrap_or(0)),
+        if self.tid() == self.task().pid() {
+            SignalSet(self.task().core().blk_sigset)
+        } else {
+            SignalSet(of(self.core()).unwrap_or(0))
         }
     }
 }

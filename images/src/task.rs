@@ -156,10 +156,7 @@ impl<'a> Task<'a> {
 
     /// The ids of its threads, the first its own; a zombie has none.
     pub fn tids(&self) -> &'a [u32] {
-        match self.is_alive() {
-            true => &self.node.entry.threads,
-            false => &[],
-        }
+        if self.is_alive() { &self.node.entry.threads } else { &[] }
     }
 
     /// Its threads, the first of which has its own id.
@@ -168,13 +165,12 @@ impl<'a> Task<'a> {
     /// Those of the threads' core images.
     pub fn threads(&self) -> Result<Vec<Thread<'a>>> {
         let threads = self.tids().iter().map(|&tid| {
-            let core = match tid == self.pid() {
-                true => tree::leader(self.store(), tid, |_| true)?.1,
-                false => {
-                    let mut core = self.store().single(kind::CORE, tid.into())?;
-                    old::complete_thread(self.store(), tid, &mut core)?;
-                    core
-                }
+            let core = if tid == self.pid() {
+                tree::leader(self.store(), tid, |_| true)?.1
+            } else {
+                let mut core = self.store().single(kind::CORE, tid.into())?;
+                old::complete_thread(self.store(), tid, &mut core)?;
+                core
             };
             Ok(Thread { task: *self, tid, core })
         });
@@ -218,10 +214,7 @@ impl<'a> Task<'a> {
         let table = self.set.files()?;
         let mut fds = Vec::new();
         // Older sets have one table a task.
-        let id = match self.set.inventory().fdinfo_per_id() {
-            true => ids.files_id,
-            false => self.pid(),
-        };
+        let id = if self.set.inventory().fdinfo_per_id() { ids.files_id } else { self.pid() };
         let id = id.into();
         self.store().for_each(kind::FDINFO, id, |entry: FdinfoEntry| {
             fds.push(table.fd(&entry)?);
@@ -292,10 +285,7 @@ impl<'a> Task<'a> {
     }
 
     fn if_alive<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-        match self.is_alive() {
-            true => read().map(Some),
-            false => Ok(None),
-        }
+        if self.is_alive() { read().map(Some) } else { Ok(None) }
     }
 }
 

@@ -16,9 +16,10 @@ impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for char in chunk.valid().chars() {
-                match char.is_control() {
-                    true => char.escape_default().fmt(f)?,
-                    false => f.write_char(char)?,
+                if char.is_control() {
+                    char.escape_default().fmt(f)?;
+                } else {
+                    f.write_char(char)?;
                 }
             }
             chunk.invalid().escape_ascii().fmt(f)?;

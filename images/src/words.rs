@@ -46,10 +46,7 @@ impl fmt::Display for OpenFile<'_> {
             },
             File::Unknown(kind) => write!(f, "file of unknown type {kind}"),
         }?;
-        match self.is_deleted() {
-            true => f.write_str(" (deleted)"),
-            false => Ok(()),
-        }
+        if self.is_deleted() { f.write_str(" (deleted)") } else { Ok(()) }
     }
 }
 

@@ -121,9 +121,10 @@ impl<W> fmt::Debug for ImageWriter<W> {
 fn append(follow: Follow, payload: &Payload<'_>, out: &mut Vec<u8>) -> Result<(), ErrorKind> {
     let sized = |bytes: &[u8], len: u64| -> Result<(), ErrorKind> {
         let found = bytes.len() as u64;
-        match found == len {
-            true => Ok(()),
-            false => Err(ErrorKind::Value { found, want: "as many bytes as the entry says" }),
+        if found == len {
+            Ok(())
+        } else {
+            Err(ErrorKind::Value { found, want: "as many bytes as the entry says" })
         }
     };
     match (follow, payload) {

@@ -214,16 +214,18 @@ struct State {
 impl Instruction {
     fn read(bytes: [u8; 8], arch: Architecture) -> Self {
         let [a, b, jt, jf, k @ ..] = bytes;
-        match arch.is_big_endian() {
-            true => Self { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(k) },
-            false => Self { code: u16::from_le_bytes([a, b]), jt, jf, k: u32::from_le_bytes(k) },
+        if arch.is_big_endian() {
+            Self { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(k) }
+        } else {
+            Self { code: u16::from_le_bytes([a, b]), jt, jf, k: u32::from_le_bytes(k) }
         }
     }
 
     fn bytes(self, arch: Architecture) -> [u8; 8] {
-        let ([a, b], [c, d, e, f]) = match arch.is_big_endian() {
-            true => (self.code.to_be_bytes(), self.k.to_be_bytes()),
-            false => (self.code.to_le_bytes(), self.k.to_le_bytes()),
+        let ([a, b], [c, d, e, f]) = if arch.is_big_endian() {
+            (self.code.to_be_bytes(), self.k.to_be_bytes())
+        } else {
+            (self.code.to_le_bytes(), self.k.to_le_bytes())
         };
         [a, b, self.jt, self.jf, c, d, e, f]
     }
@@ -266,11 +268,13 @@ impl Instruction {
             RET => matches!(self.code & !CLASS, 0 | RET_A),
             _ => matches!(self.code & !CLASS, 0 | TXA),
         };
-        match known {
-            false => wrong(code, "an instruction that seccomp takes"),
-            true if is_last && self.code & CLASS != RET => wrong(code, "a return at the end"),
-            true => Ok(()),
+        if !known {
+            return wrong(code, "an instruction that seccomp takes");
         }
+        if is_last && self.code & CLASS != RET {
+            return wrong(code, "a return at the end");
+        }
+        Ok(())
     }
 
     /// How many instructions it may skip.

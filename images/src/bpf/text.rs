@@ -44,9 +44,10 @@ impl fmt::Display for Summary {
         for (answers, names) in &self.exceptions {
             write!(f, "; {answers} on {}", names.join(", "))?;
         }
-        match self.foreign == self.default {
-            true => Ok(()),
-            false => write!(f, "; {} under other architectures", self.foreign),
+        if self.foreign == self.default {
+            Ok(())
+        } else {
+            write!(f, "; {} under other architectures", self.foreign)
         }
     }
 }
@@ -59,9 +60,10 @@ impl fmt::Display for Program {
                 f.write_str("\n")?;
             }
             let (text, remark) = instruction.text(at, *source, self.arch);
-            match remark.is_empty() {
-                true => write!(f, "{at:4}: {text}")?,
-                false => write!(f, "{at:4}: {text:32} ; {remark}")?,
+            if remark.is_empty() {
+                write!(f, "{at:4}: {text}")?;
+            } else {
+                write!(f, "{at:4}: {text:32} ; {remark}")?;
             }
         }
         Ok(())
@@ -128,10 +130,7 @@ fn word(offset: u32, arch: Architecture) -> String {
 }
 
 fn half(offset: u32, arch: Architecture) -> &'static str {
-    match (offset % 8 == 0) != arch.is_big_endian() {
-        true => "low",
-        false => "high",
-    }
+    if (offset % 8 == 0) != arch.is_big_endian() { "low" } else { "high" }
 }
 
 /// Error numbers that filters return, alike on all architectures but MIPS, which has another ENOSYS.

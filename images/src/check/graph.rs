@@ -76,10 +76,7 @@ pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
         [(kind::PIPES_DATA, &known.pipes, "pipe"), (kind::FIFO_DATA, &known.fifos, "fifo")]
     {
         findings.take(store.for_each(image, 0, |data: PipeDataEntry| {
-            match ids.contains(&data.pipe_id) {
-                true => Ok(()),
-                false => Err(dangling(what, data.pipe_id)),
-            }
+            if ids.contains(&data.pipe_id) { Ok(()) } else { Err(dangling(what, data.pipe_id)) }
         }));
     }
     let mut ghosts = Vec::new();
@@ -88,9 +85,10 @@ pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
         if remap.remap_type.is_some() && remap.remap_type() == RemapType::Ghost {
             ghosts.push(remap.remap_id);
         }
-        match known.files.contains(&remap.orig_id) {
-            true => Ok(()),
-            false => Err(dangling("file", remap.orig_id)),
+        if known.files.contains(&remap.orig_id) {
+            Ok(())
+        } else {
+            Err(dangling("file", remap.orig_id))
         }
     }));
     for id in ghosts {

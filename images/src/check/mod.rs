@@ -63,9 +63,12 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
             for task in checkpoint.tasks() {
                 check_task(set, &task, &mut findings);
                 let known = page_size;
-                page_size = known.or_else(|| match task.is_alive() {
-                    true => memory::page_size(set.store(), task.pid()).ok(),
-                    false => None,
+                page_size = known.or_else(|| {
+                    if task.is_alive() {
+                        memory::page_size(set.store(), task.pid()).ok()
+                    } else {
+                        None
+                    }
                 });
             }
         }

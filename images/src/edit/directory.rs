@@ -83,9 +83,10 @@ impl Place {
             let inventory = OsStr::new(kind::INVENTORY.file);
             let old = self.path.join(inventory);
             // From here on there is no way back.
-            match waiting.iter().any(|name| name == inventory) {
-                true => fs::remove_file(old)?,
-                false => fs::rename(old, self.path.join(beside(inventory)))?,
+            if waiting.iter().any(|name| name == inventory) {
+                fs::remove_file(old)?;
+            } else {
+                fs::rename(old, self.path.join(beside(inventory)))?;
             }
             self.handle.sync_all()?;
         }

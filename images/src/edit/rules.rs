@@ -73,9 +73,10 @@ impl<'e> Rules<'e> {
             let Some(bytes) = current(set, edited, &name)? else { continue };
             let mut image = Image::parse(&name, &bytes, kind)?;
             while let Some(entry) = image.next_entry()? {
-                let socket = match kind == kind::FILES {
-                    true => entry.decode::<FileEntry>()?.isk,
-                    false => Some(entry.decode::<InetSkEntry>()?),
+                let socket = if kind == kind::FILES {
+                    entry.decode::<FileEntry>()?.isk
+                } else {
+                    Some(entry.decode::<InetSkEntry>()?)
                 };
                 self.bound.extend(socket.map(|socket| (socket.src_addr, socket.src_port)));
             }
@@ -292,10 +293,7 @@ impl<'e> Rules<'e> {
 
     /// Where a link to a filter leads when one is gone.
     fn without(&self, gone: u32, index: u32) -> Option<u32> {
-        let index = match index == gone {
-            true => self.filters.get(gone as usize)?.prev?,
-            false => index,
-        };
+        let index = if index == gone { self.filters.get(gone as usize)?.prev? } else { index };
         Some(if index > gone { index - 1 } else { index })
     }
 }

@@ -18,9 +18,10 @@ impl Memory<'_> {
             return Ok(split(&words));
         }
         // A title that may have grown into the environment: it ends with the first zero.
-        let end = match mm.mm_env_start == mm.mm_arg_end {
-            true => mm.mm_env_end.max(mm.mm_arg_end),
-            false => mm.mm_arg_end,
+        let end = if mm.mm_env_start == mm.mm_arg_end {
+            mm.mm_env_end.max(mm.mm_arg_end)
+        } else {
+            mm.mm_arg_end
         };
         let mut title = self.area("mm_arg_start", mm.mm_arg_start, end)?;
         if let Some(end) = title.iter().position(|byte| *byte == 0) {

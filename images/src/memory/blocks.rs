@@ -52,12 +52,11 @@ impl Blocks {
             at = at.saturating_add(stored.into());
             ends.push(at);
         }
-        match blocks.total_payload_size == at {
-            true => Ok(Self { block, size, ends }),
-            false => {
-                let want = "the sum of the blocks' sizes";
-                Err(wrong("total_payload_size", blocks.total_payload_size, want))
-            }
+        if blocks.total_payload_size == at {
+            Ok(Self { block, size, ends })
+        } else {
+            let want = "the sum of the blocks' sizes";
+            Err(wrong("total_payload_size", blocks.total_payload_size, want))
         }
     }
 

@@ -151,10 +151,8 @@ impl<'a> Memory<'a> {
         let guard = self.guards.partition_point(|guard| guard.start <= address);
         let guard = self.guards.get(guard).map_or(u64::MAX, |guard| guard.start);
         let limit = vma.end().min(guard);
-        let (place, until) = match vma.is_private() {
-            true => self.private.locate(address)?,
-            false => (Place::Zero, u64::MAX),
-        };
+        let (place, until) =
+            if vma.is_private() { self.private.locate(address)? } else { (Place::Zero, u64::MAX) };
         let until = until.min(limit);
         match (&place, vma.backing()) {
             (Place::Zero, Backing::Zero) => Ok((place, until)),

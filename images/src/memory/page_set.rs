@@ -152,10 +152,7 @@ impl StoredPages<'_> {
                     Some(last) if last.1 == at => last.1 = next,
                     _ => ranges.push((at, next)),
                 }
-                at = match next == end {
-                    true => end,
-                    false => self.object.lacking_until(next)?.min(end),
-                };
+                at = if next == end { end } else { self.object.lacking_until(next)?.min(end) };
             }
         }
         Ok(ranges)

@@ -206,10 +206,7 @@ fn usual_run(bytes: &[u8], free: u64, page_size: u64) -> Option<(Run, u64)> {
         (pages, rest) = split_varint(after)?;
     }
     let run = Run { start, pages, flags, compressed: false };
-    match rest.is_empty() {
-        true => Some((run, check_run(&run, free, page_size).ok()?)),
-        false => None,
-    }
+    if rest.is_empty() { Some((run, check_run(&run, free, page_size).ok()?)) } else { None }
 }
 
 /// The key of a varint field.

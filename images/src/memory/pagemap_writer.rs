@@ -83,10 +83,7 @@ impl<W: Write> PagemapWriter<W> {
         if let Some(place) = self.buffer.get_mut(at..at + 4) {
             place.copy_from_slice(&size.to_le_bytes());
         }
-        match self.buffer.len() >= BUFFER {
-            true => self.flush(),
-            false => Ok(()),
-        }
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
 
     fn field(&mut self, number: u32, mut value: u64) {

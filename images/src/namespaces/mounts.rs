@@ -63,9 +63,10 @@ fn order(entries: &[MntEntry]) -> Result<Vec<(usize, usize)>, ErrorKind> {
     for (index, entry) in entries.iter().enumerate() {
         let is_root =
             !known.contains_key(&entry.parent_mnt_id) || entry.parent_mnt_id == entry.mnt_id;
-        match is_root {
-            true => waiting.push((index, 0)),
-            false => below.entry(entry.parent_mnt_id).or_default().push(index),
+        if is_root {
+            waiting.push((index, 0));
+        } else {
+            below.entry(entry.parent_mnt_id).or_default().push(index);
         }
     }
     let id = |index: &usize| entries.get(*index).map(|entry| entry.mnt_id);
@@ -76,9 +77,10 @@ fn order(entries: &[MntEntry]) -> Result<Vec<(usize, usize)>, ErrorKind> {
         children.sort_by_key(|index| std::cmp::Reverse(id(index)));
         waiting.extend(children.into_iter().map(|child| (child, depth + 1)));
     }
-    match order.len() == entries.len() {
-        true => Ok(order),
-        false => Err(ErrorKind::Malformed("mounts form a loop")),
+    if order.len() == entries.len() {
+        Ok(order)
+    } else {
+        Err(ErrorKind::Malformed("mounts form a loop"))
     }
 }
 

@@ -73,9 +73,10 @@ impl<'a> SavedNamespace<'a> {
     /// # Errors
     /// Those of its image; [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) when mounts form a loop.
     pub fn mounts(&self) -> Result<Option<Mounts>> {
-        match self.is(NamespaceKind::Mnt) {
-            true => Mounts::read(self.store, self.namespace.id),
-            false => Ok(None),
+        if self.is(NamespaceKind::Mnt) {
+            Mounts::read(self.store, self.namespace.id)
+        } else {
+            Ok(None)
         }
     }
 
@@ -84,9 +85,10 @@ impl<'a> SavedNamespace<'a> {
     /// # Errors
     /// Those of its images.
     pub fn network(&self) -> Result<Option<Network>> {
-        match self.is(NamespaceKind::Net) {
-            true => Network::read(self.store, self.namespace.id),
-            false => Ok(None),
+        if self.is(NamespaceKind::Net) {
+            Network::read(self.store, self.namespace.id)
+        } else {
+            Ok(None)
         }
     }
 
@@ -179,10 +181,7 @@ impl<'a> SavedNamespace<'a> {
     }
 
     fn single<M: Entry>(&self, kind: NamespaceKind, image: &'static Kind) -> Result<Option<M>> {
-        match self.is(kind) {
-            true => self.store.optional(image, self.namespace.id.into()),
-            false => Ok(None),
-        }
+        if self.is(kind) { self.store.optional(image, self.namespace.id.into()) } else { Ok(None) }
     }
 
     /// Calls `each` with every entry and what follows it.

@@ -148,13 +148,12 @@ impl<S: PageSource> Hits<'_, S> {
         let ahead = pattern.longest() + context;
         loop {
             let bytes = &self.window.bytes;
-            let limit = match self.window.whole {
-                true => bytes.len(),
-                false => bytes.len().saturating_sub(ahead),
-            };
-            let found = match self.at < limit {
-                true => pattern.find(bytes, self.at).filter(|(start, _)| *start < limit),
-                false => None,
+            let limit =
+                if self.window.whole { bytes.len() } else { bytes.len().saturating_sub(ahead) };
+            let found = if self.at < limit {
+                pattern.find(bytes, self.at).filter(|(start, _)| *start < limit)
+            } else {
+                None
             };
             if let Some((start, end)) = found {
                 self.at = end;

@@ -103,9 +103,10 @@ impl Blob {
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         if let Inner::File { file, start, len } = &self.0 {
             let size = buf.len() as u64;
-            return match offset.checked_add(size).is_some_and(|end| end <= *len) {
-                true => file.read_exact_at(buf, start + offset),
-                false => Err(io::ErrorKind::UnexpectedEof.into()),
+            return if offset.checked_add(size).is_some_and(|end| end <= *len) {
+                file.read_exact_at(buf, start + offset)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
             };
         }
         let start = usize::try_from(offset).ok();

@@ -267,10 +267,8 @@ fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let command = match self.command.is_empty() {
-            true => self.name.clone(),
-            false => self.command.join(" "),
-        };
+        let command =
+            if self.command.is_empty() { self.name.clone() } else { self.command.join(" ") };
         let arch = self.architecture.as_deref().unwrap_or("unknown architecture");
         write!(f, "root        {} {command} ({arch})", self.root)?;
         write!(f, "\ntasks       {}", self.tasks)?;
@@ -299,9 +297,10 @@ impl fmt::Display for Summary {
         let files: Vec<_> =
             self.files.iter().map(|Count { what, count }| format!("{count} {what}")).collect();
         write!(f, "\nfiles       {}", files.join(", "))?;
-        match self.own_namespaces.is_empty() {
-            true => f.write_str("\nnamespaces  the host's")?,
-            false => write!(f, "\nnamespaces  own {}", self.own_namespaces.join(", "))?,
+        if self.own_namespaces.is_empty() {
+            f.write_str("\nnamespaces  the host's")?;
+        } else {
+            write!(f, "\nnamespaces  own {}", self.own_namespaces.join(", "))?;
         }
         write!(f, "\nsecurity    {}", self.lsm.unwrap_or("no labels"))?;
         for label in &self.labels {

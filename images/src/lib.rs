@@ -111,7 +111,7 @@ pub use namespaces::{Namespace, NamespaceKind, SavedNamespace};
 pub use queues::{Queued, Queues};
 pub use seccomp::{Filter, Seccomp};
 pub use set::ImageSet;
-pub use signals::{Action, Disposition, Pending, Signal, SignalSet};
+pub use signals::{Disposition, Pending, Signal, SignalAction, SignalSet};
 pub use sockets::UnixAddress;
 pub use stats::{DumpStats, RestoreStats};
 pub use task::{State, Task, Thread};

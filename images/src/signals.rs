@@ -28,7 +28,7 @@ pub struct Disposition<'a> {
     /// The signal.
     pub signal: Signal,
     /// What it does.
-    pub action: Action,
+    pub action: SignalAction,
     /// Everything the set has of it.
     pub entry: &'a SaEntry,
 }
@@ -36,7 +36,7 @@ pub struct Disposition<'a> {
 /// What is done at a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Action {
+pub enum SignalAction {
     /// What signal(7) says.
     Default,
     /// Nothing.
@@ -66,9 +66,9 @@ impl<'a> Task<'a> {
         let numbers = (1..).filter(|number| !matches!(number, 9 | 19));
         self.core().sigactions.iter().zip(numbers).map(|(entry, number)| {
             let action = match entry.sigaction {
-                0 => Action::Default,
-                1 => Action::Ignore,
-                handler => Action::Handler(handler),
+                0 => SignalAction::Default,
+                1 => SignalAction::Ignore,
+                handler => SignalAction::Handler(handler),
             };
             Disposition { signal: Signal(number), action, entry }
         })
@@ -149,7 +149,7 @@ impl fmt::Display for Signal {
     }
 }
 
-impl fmt::Display for Action {
+impl fmt::Display for SignalAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),

@@ -25,8 +25,8 @@ use criu_images::kind::{Entries, Kind};
 use criu_images::memory::PageSource;
 use criu_images::source::{InMemory, Source};
 use criu_images::{
-    Action, Architecture, Checkpoint, Image, ImageSet, ImageWriter, NamespaceKind, Seccomp,
-    Severity, Signal, State, Task, Text, TimerKind, check, view,
+    Architecture, Checkpoint, Image, ImageSet, ImageWriter, NamespaceKind, Seccomp, Severity,
+    Signal, SignalAction, State, Task, Text, TimerKind, check, view,
 };
 
 #[test]
@@ -180,10 +180,10 @@ fn tasks_are(checkpoint: Checkpoint<'_>, kitchen: &Kitchen) {
         [(Signal(10), 0, Some(1)), (Signal(34), -1, Some(1)), (Signal(34), -1, Some(1))]
     );
     let action = |number| task.dispositions().find(|d| d.signal == Signal(number)).unwrap().action;
-    assert!(matches!(action(1), Action::Handler(_)));
-    assert_eq!((action(13), action(15)), (Action::Ignore, Action::Default));
+    assert!(matches!(action(1), SignalAction::Handler(_)));
+    assert_eq!((action(13), action(15)), (SignalAction::Ignore, SignalAction::Default));
     // Behind the two that the list leaves out.
-    assert_eq!(action(25), Action::Ignore, "Python ignores SIGXFSZ");
+    assert_eq!(action(25), SignalAction::Ignore, "Python ignores SIGXFSZ");
     let timers: Vec<_> =
         task.timers().map(|timer| (timer.kind, timer.interval.as_secs())).collect();
     let posix = TimerKind::Posix { id: 0, clock: 1, signal: 35 };

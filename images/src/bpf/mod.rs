@@ -48,7 +48,7 @@ pub struct Instruction {
 /// What a filter answers to a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Action {
+pub enum FilterAction {
     /// `SECCOMP_RET_KILL_PROCESS`
     KillProcess,
     /// `SECCOMP_RET_KILL_THREAD`
@@ -82,7 +82,7 @@ pub struct Summary {
 /// Every answer that a program may give to one system call, arguments deciding which. None when it is too
 /// intricate to follow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Answers(pub BTreeSet<Action>);
+pub struct Answers(pub BTreeSet<FilterAction>);
 
 impl Program {
     /// Takes a filter's instructions, as images and the kernel have them.
@@ -295,7 +295,7 @@ impl Instruction {
         arch: u32,
         number: u32,
         waiting: &mut Vec<State>,
-        found: &mut BTreeSet<Action>,
+        found: &mut BTreeSet<FilterAction>,
     ) {
         let operand = if self.code & X != 0 { state.x } else { Some(self.k) };
         let mut ways: Vec<usize> = self.ways().collect();
@@ -322,7 +322,7 @@ impl Instruction {
             ALU => {
                 // Dividing by an X that is 0 ends the program, and the thread.
                 if self.code & OP == DIV && operand.is_none_or(|by| by == 0) {
-                    found.insert(Action::KillThread);
+                    found.insert(FilterAction::KillThread);
                     if operand == Some(0) {
                         return;
                     }
@@ -346,7 +346,7 @@ impl Instruction {
             RET => {
                 let value = if self.code & !CLASS == RET_A { state.a } else { Some(self.k) };
                 // An action that depends on an argument is one nobody writes.
-                found.extend(value.map(Action::of));
+                found.extend(value.map(FilterAction::of));
             }
             _ => match self.code & TXA {
                 0 => state.x = state.a,
@@ -371,7 +371,7 @@ fn compute(op: u16, a: u32, by: u32) -> Option<u32> {
     })
 }
 
-impl Action {
+impl FilterAction {
     /// Of a value that a filter returns.
     pub fn of(value: u32) -> Self {
         let data = (value & 0xffff).try_into().unwrap_or(u16::MAX);

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::code::*;
-use super::{ARCH, Action, Answers, Instruction, NR, Program, Summary};
+use super::{ARCH, Answers, FilterAction, Instruction, NR, Program, Summary};
 use crate::arch::Architecture;
 
-impl fmt::Display for Action {
+impl fmt::Display for FilterAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KillProcess => f.write_str("kills the process"),
@@ -112,7 +112,7 @@ impl Instruction {
                 (format!("{name} {}, {t}, {f}", by(self.code)), remark.unwrap_or_default())
             }
             RET if self.code & !CLASS == RET_A => plain("ret a".to_owned()),
-            RET => (format!("ret #{k:#x}"), Action::of(k).to_string()),
+            RET => (format!("ret #{k:#x}"), FilterAction::of(k).to_string()),
             _ if self.code & TXA != 0 => plain("txa".to_owned()),
             _ => plain("tax".to_owned()),
         }

@@ -51,6 +51,7 @@ impl Architecture {
     ];
 
     /// A thread's, by its core image.
+    #[must_use]
     pub fn of(core: &CoreEntry) -> Option<Self> {
         Some(match core.mtype() {
             March::X8664 => {

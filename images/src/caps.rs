@@ -17,6 +17,7 @@ pub struct Capabilities(pub u64);
 
 impl Capabilities {
     /// From CRIU's words, the low one first.
+    #[must_use]
     pub fn from_words(words: &[u32]) -> Self {
         let word = |index: usize| u64::from(words.get(index).copied().unwrap_or(0));
         Self(word(0) | word(1) << 32)

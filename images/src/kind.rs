@@ -71,6 +71,7 @@ pub enum Extra {
 
 impl Kind {
     /// The kind of a file, and the id in its name.
+    #[must_use]
     pub fn of_file(name: &str) -> Option<(&'static Kind, Option<u64>)> {
         ALL.iter().find_map(|&kind| match kind.template() {
             None => (kind.file == name).then_some((kind, None)),
@@ -84,6 +85,7 @@ impl Kind {
     }
 
     /// The file's name, with this id where the kind has one.
+    #[must_use]
     pub fn file_name(&self, id: u64) -> String {
         match self.template() {
             None => self.file.to_owned(),

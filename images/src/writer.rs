@@ -25,6 +25,7 @@ use crate::schema::Entry;
 /// assert_eq!(image.next_entry()?.expect("one").decode::<PipeDataEntry>()?, entry);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "an image is whole only after `finish`"]
 pub struct ImageWriter<W> {
     out: W,
     kind: &'static Kind,

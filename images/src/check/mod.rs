@@ -53,6 +53,7 @@ pub enum Severity {
 /// }
 /// # Ok::<(), criu_images::Error>(())
 /// ```
+#[must_use = "the findings are all that a check is for"]
 pub fn check(set: &ImageSet) -> Vec<Finding> {
     let mut findings = Findings::default();
     let mut page_size = None;

@@ -20,6 +20,7 @@ use rules::Rules;
 /// Something that should be otherwise than it was dumped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "an edit changes nothing until `edit` or `edit_directory` carries it out"]
 pub enum Edit {
     /// Files below a path are below another: open files, programs, working and root directories, mapped
     /// files, unix sockets bound to a path, mount points, what inotify and fanotify watch. `/a` covers `/a` and `/a/b` but not `/ab`. The
@@ -84,6 +85,7 @@ pub enum Edit {
 /// An image that an edit has made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "an edited image is not yet in any directory"]
 pub struct Edited {
     /// Its name in the set.
     pub name: String,

@@ -86,6 +86,7 @@ impl PageSet {
     }
 
     /// Opens the pages that a source holds.
+    #[must_use]
     pub fn new(source: impl Source + 'static, page_size: PageSize) -> Self {
         Self { level: Level::new(Box::new(source)), page_size }
     }

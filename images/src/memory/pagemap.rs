@@ -140,6 +140,7 @@ impl<'a> Pagemap<'a> {
 
 /// The runs of a [`Pagemap`].
 #[derive(Clone, Debug)]
+#[must_use = "iterators are lazy"]
 pub struct Runs<'a> {
     image: Option<Image<'a>>,
     page_size: PageSize,

@@ -27,6 +27,7 @@ use crate::writer::ImageWriter;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "a pagemap is whole only after `finish`"]
 pub struct PagemapWriter<W> {
     out: W,
     page_size: u64,

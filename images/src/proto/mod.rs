@@ -17,6 +17,7 @@ use tables::ALL;
 
 impl Message {
     /// A message by CRIU's name of it.
+    #[must_use]
     pub fn by_name(name: &str) -> Option<&'static Self> {
         let place = ALL.binary_search_by(|message| message.name.cmp(name)).ok()?;
         ALL.get(place).copied()

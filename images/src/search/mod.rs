@@ -35,6 +35,7 @@ use window::Window;
 /// }
 /// # Ok::<(), criu_images::Error>(())
 /// ```
+#[must_use = "a search finds nothing until it runs"]
 pub struct Search {
     pattern: Pattern,
     range: Range<u64>,
@@ -127,6 +128,7 @@ impl fmt::Display for Hit {
 
 /// The matches, by rising address; none overlaps another. It ends with the first error.
 #[derive(Debug)]
+#[must_use = "iterators are lazy"]
 pub struct Hits<'m, S> {
     search: &'m Search,
     window: Window<'m, S>,

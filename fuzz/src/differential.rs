@@ -197,13 +197,3 @@ macro_rules! table {
     };
 }
 criu_fuzz_second::messages!(table);
-
-/// The place of a message among those compared.
-pub fn place(name: &str) -> Option<u16> {
-    u16::try_from(COMPARE.iter().position(|(known, ..)| *known == name)?).ok()
-}
-
-/// The description of the message that an input is to be.
-pub fn schema(place: u16) -> Option<&'static Schema> {
-    Schema::by_name(COMPARE[usize::from(place) % COMPARE.len()].0)
-}

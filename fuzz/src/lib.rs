@@ -14,6 +14,7 @@ pub mod pack;
 pub mod page_client;
 pub mod page_server;
 pub mod rpc;
+pub mod schema;
 pub mod seeds;
 pub mod set;
 pub mod text;

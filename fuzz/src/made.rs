@@ -10,7 +10,7 @@ use criu_rs::pages::proto::object_id;
 use criu_rs::pages::{Command, Header, Layout};
 use prost::Message;
 
-use crate::pack::Record;
+use crate::pack::{Record, Seeds};
 
 /// Sets of one task, with memory of every sort.
 pub(crate) fn memories() -> Vec<(&'static str, Vec<Record>)> {
@@ -195,10 +195,10 @@ pub(crate) fn filters() -> Vec<Vec<u8>> {
 }
 
 /// Sessions of pages in both layouts, and answers to a client.
-pub(crate) fn sessions() -> crate::seeds::Seeds {
+pub(crate) fn sessions() -> Seeds {
     let task = object_id(criu_images::memory::PageObject::Task(1));
     let shared = object_id(criu_images::memory::PageObject::Shared(7));
-    let mut seeds = crate::seeds::Seeds::new();
+    let mut seeds = Seeds::new();
     for (number, layout) in [(1, Layout::Narrow), (2, Layout::Wide)] {
         let header = |command, flags, pages, address, id| {
             let header = Header { command, flags, pages, address, id };
@@ -236,7 +236,7 @@ pub(crate) fn sessions() -> crate::seeds::Seeds {
 }
 
 /// Something for each parser of text.
-pub(crate) fn texts() -> crate::seeds::Seeds {
+pub(crate) fn texts() -> Seeds {
     let texts: [(u8, &[u8]); 31] = [
         (0, b"(00.001) line\n(00.1) Error (criu/x.c:7): it broke\n(00.2) Error (criu/y.c:8): so\n"),
         (1, b"mnt[/a]:key"),

@@ -7,6 +7,7 @@ use criu_images::{Image, kind};
 
 use crate::image::message;
 use crate::pack::{Record, pack, records};
+use crate::schema::schema;
 
 /// Changes a set in one place or a few; sometimes its bytes, whatever they mean.
 pub fn set(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
@@ -46,7 +47,7 @@ pub fn message_of(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> u
     let mut random = Random::new(seed);
     if let Some((&[low, high], bytes)) = data[..size].split_first_chunk::<2>() {
         let place = u16::from_le_bytes([low, high]);
-        let schema = crate::differential::schema(place);
+        let schema = schema(place);
         let nodes = schema.and_then(|schema| Some((schema, parse(schema, bytes, 0)?)));
         if let Some((schema, mut nodes)) = nodes.filter(|_| !random.one_in(4)) {
             for _ in 0..=random.below(3) {
@@ -140,10 +141,8 @@ fn fields(data: &[u8], ids: &[u64], random: &mut Random) -> Option<Vec<u8>> {
     encode(&tree, &mut changed);
     let mut new = head.to_vec();
     for (number, entry) in entries.iter().enumerate() {
-        let (message, times) = match number == place {
-            true => (&changed[..], times),
-            false => (entry.message, 1),
-        };
+        let (message, times) =
+            if number == place { (&changed[..], times) } else { (entry.message, 1) };
         for _ in 0..times {
             new.extend(u32::try_from(message.len()).ok()?.to_le_bytes());
             new.extend(message);

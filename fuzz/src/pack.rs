@@ -22,6 +22,9 @@ pub struct Record {
     pub bytes: Vec<u8>,
 }
 
+/// Inputs by target and name.
+pub type Seeds = Vec<(&'static str, String, Vec<u8>)>;
+
 /// Takes a set apart.
 pub fn records(mut data: &[u8]) -> Vec<Record> {
     let mut records = Vec::new();
@@ -59,12 +62,11 @@ pub fn source(records: &[Record]) -> InMemory {
     for record in records {
         let Some(kind) = record.kind else { continue };
         let name = kind.file_name(record.id.into());
-        match record.in_parent {
-            true => {
-                parent.insert(name, record.bytes.clone());
-                has_parent = true;
-            }
-            false => files.insert(name, record.bytes.clone()),
+        if record.in_parent {
+            parent.insert(name, record.bytes.clone());
+            has_parent = true;
+        } else {
+            files.insert(name, record.bytes.clone())
         }
     }
     if has_parent {

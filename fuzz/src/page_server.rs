@@ -52,10 +52,13 @@ fn steps(layout: Option<Layout>, bytes: &[u8], piece: usize) -> (Vec<Step>, u64,
                 }
                 end = end.saturating_add(piece).min(bytes.len());
             }
-            Step::MoreOrAssume => match end == bytes.len() {
-                true => session.assume(Layout::Narrow),
-                false => end = end.saturating_add(piece).min(bytes.len()),
-            },
+            Step::MoreOrAssume => {
+                if end == bytes.len() {
+                    session.assume(Layout::Narrow)
+                } else {
+                    end = end.saturating_add(piece).min(bytes.len())
+                }
+            }
             Step::Ended => {
                 if end == bytes.len() {
                     return (steps, payload, "ended".into());

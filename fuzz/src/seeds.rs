@@ -7,13 +7,10 @@ use criu_images::Image;
 use criu_images::json::{Style, decode};
 use criu_images::kind::{self, Kind};
 
-use crate::differential;
 use crate::image::message;
 use crate::made;
-use crate::pack::{Record, pack};
-
-/// Inputs by target and name.
-pub type Seeds = Vec<(&'static str, String, Vec<u8>)>;
+use crate::pack::{Record, Seeds, pack};
+use crate::schema::place;
 
 /// All seeds.
 ///
@@ -103,7 +100,7 @@ fn one_image(set: &str, record: &Record, seeds: &mut Seeds) {
     }
     let mut number = 0;
     while let Ok(Some(entry)) = image.next_entry() {
-        let place = differential::place(message(kind, number == 0)).unwrap_or(0);
+        let place = place(message(kind, number == 0)).unwrap_or(0);
         let bytes = [&place.to_le_bytes(), entry.bytes()].concat();
         seeds.push(("differential", format!("{name}-{number}"), bytes));
         number += 1;

@@ -1,4 +1,4 @@
-//! What the fuzz targets do with bytes. Each target is a function here, so that seeds and tests can run it too.
+//! The fuzz targets. Each target is a function here, so that seeds and tests can run it too.
 
 pub mod archive;
 pub mod bpf;

@@ -1,13 +1,13 @@
-//! Numbers of the messages that two decoders are compared on.
+//! Numbers of the messages on which two decoders are compared.
 
 use criu_images::schema::Message;
 
-/// The number of a message.
+/// Finds the number of a message by its name.
 pub fn place(name: &str) -> Option<u16> {
     u16::try_from(NAMES.iter().position(|known| *known == name)?).ok()
 }
 
-/// The description of the message that an input begins with the number of. Every number is of one.
+/// Finds the description of a message by its number. Each number leads to a message.
 pub fn schema(place: u16) -> Option<&'static Message> {
     Message::by_name(NAMES[usize::from(place) % NAMES.len()])
 }

@@ -1,4 +1,4 @@
-//! The names of new images beside the old ones, while an edit of a directory goes on.
+//! Names of new images, which stand beside the old ones while an edit of a directory goes on.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -6,18 +6,18 @@ use std::path::Path;
 
 use crate::kind;
 
-/// Whether an edit of a directory was killed when it could no longer be taken back.
+/// Returns `true` if an edit of a directory was killed after the point of no return.
 pub(crate) fn is_interrupted(directory: &Path) -> bool {
     let inventory = OsStr::new(kind::INVENTORY.file);
     !directory.join(inventory).exists() && directory.join(beside(inventory)).exists()
 }
 
-/// What the new image of a name is called until it takes the place of the old one.
+/// Name of a new image until it takes the place of the old one.
 pub(crate) fn beside(name: &OsStr) -> OsString {
     OsString::from_vec([b".", name.as_bytes(), SUFFIX].concat())
 }
 
-/// The image that a file is the new one of; `None` of any other file.
+/// Name of the image that a new image will replace; `None` if the file is not a new image.
 pub(crate) fn image_beside(name: &OsStr) -> Option<OsString> {
     let inner = name.as_bytes().strip_prefix(b".")?.strip_suffix(SUFFIX)?;
     Some(OsString::from_vec(inner.to_vec()))

@@ -1,4 +1,4 @@
-//! The process tree.
+//! The saved process tree.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::store::Store;
 use crate::task::Task;
 use crate::tree::Tree;
 
-/// A saved process tree. A view on an [`ImageSet`], to be copied freely.
+/// A saved process tree. A view of an [`ImageSet`], cheap to copy.
 ///
 /// ```
 /// use criu_images::ImageSet;
@@ -33,10 +33,10 @@ pub struct Checkpoint<'a> {
 }
 
 impl ImageSet {
-    /// The process tree. A pre-dump has none.
+    /// The process tree of the set. A pre-dump does not have one.
     ///
     /// # Errors
-    /// Those of reading `pstree.img` and the core image of every task.
+    /// Those of reading `pstree.img` and the core image of each task.
     pub fn checkpoint(&self) -> Result<Checkpoint<'_>> {
         Ok(Checkpoint { set: self, tree: self.tree()? })
     }
@@ -47,17 +47,17 @@ impl<'a> Checkpoint<'a> {
         self.set.store()
     }
 
-    /// What is true of the whole set.
+    /// Facts about the whole set, such as the version of its images: `inventory.img`.
     pub fn inventory(&self) -> &'a InventoryEntry {
         self.set.inventory()
     }
 
-    /// The task that all others descend from.
+    /// The task from which all others descend.
     pub fn root(&self) -> Task<'a> {
         Task::new(self.set, self.tree, self.tree.root())
     }
 
-    /// Every task, depth first: each is followed by its descendants.
+    /// All tasks, depth first: a task is followed by its descendants.
     pub fn tasks(&self) -> impl Iterator<Item = Task<'a>> {
         let Self { set, tree } = *self;
         let mut waiting = vec![tree.root()];
@@ -68,26 +68,26 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
-    /// A task by its pid.
+    /// Finds a task by its pid.
     pub fn task(&self, pid: u32) -> Option<Task<'a>> {
         let node = self.tree.find(pid)?;
         Some(Task::new(self.set, self.tree, node))
     }
 
-    /// The tree as text: a line a task, children below their parent and further in.
+    /// The tree as text: one line for each task, children indented below their parent.
     pub fn tree(&self) -> impl fmt::Display {
         Lines(*self)
     }
 
-    /// An open file by its id; `None` when there is none.
+    /// Finds an open file by its id; `None` if there is no file with this id.
     ///
     /// # Errors
-    /// Those of `files.img` and the images beside it.
+    /// Those of `files.img` and the images that belong to it.
     pub fn file(&self, id: u32) -> Result<Option<OpenFile<'a>>> {
         Ok(self.set.files()?.get(id))
     }
 
-    /// The namespaces that its tasks lived in, in the order of the tree.
+    /// Namespaces of all tasks, in the order of the tree.
     ///
     /// # Errors
     /// Those of the tasks' ids images.
@@ -109,18 +109,18 @@ impl<'a> Checkpoint<'a> {
         Ok(found)
     }
 
-    /// Every open file by rising id, those included that only wait in a socket to be received.
+    /// All open files, by rising id. Files that are in flight in a unix socket are included.
     ///
     /// # Errors
-    /// Those of `files.img` and the images beside it.
+    /// Those of `files.img` and the images that belong to it.
     pub fn files(&self) -> Result<Vec<OpenFile<'a>>> {
         let mut files: Vec<_> = self.set.files()?.iter().collect();
         files.sort_unstable_by_key(OpenFile::id);
         Ok(files)
     }
 
-    /// What was saved of cgroups: the combinations that threads were in, and the directories of each hierarchy.
-    /// There are none of the latter when CRIU was told to ignore cgroups.
+    /// Saved cgroups: the combinations that threads were in, and the directories of each hierarchy.
+    /// The directories are absent if CRIU was told to ignore cgroups.
     ///
     /// # Errors
     /// Those of `cgroup.img`.
@@ -128,15 +128,15 @@ impl<'a> Checkpoint<'a> {
         self.set.cgroup()
     }
 
-    /// What waits in pipes, fifos and sockets.
+    /// Data that waits in pipes, fifos and sockets.
     ///
     /// # Errors
-    /// Those of the images that have it.
+    /// Those of the images that hold the data.
     pub fn queues(&self) -> Result<Queues<'a>> {
         Queues::read(self.store())
     }
 
-    /// The locks on files that its tasks hold; none when they were not saved.
+    /// Locks on files that tasks hold; empty if locks were not saved.
     ///
     /// # Errors
     /// Those of `filelocks.img`.
@@ -149,10 +149,10 @@ impl<'a> Checkpoint<'a> {
         Ok(locks)
     }
 
-    /// The shared memory that this set has pages of, by rising id.
+    /// Shared memory whose pages are in this set, by rising id.
     ///
     /// # Errors
-    /// Those of its pagemaps, of `files.img`, and of the mm image that tells the page size.
+    /// Those of the pagemaps, of `files.img`, and of the mm image that holds the page size.
     pub fn shared_memory(&self) -> Result<Vec<SharedMemory<'a>>> {
         let names = self.set.names()?;
         let found = names.iter().filter_map(|name| Kind::of_file(name));
@@ -183,7 +183,7 @@ impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, task) in self.0.tasks().enumerate() {
             let line = if i == 0 { "" } else { "\n" };
-            // A tree that is deeper than a screen is wide stays readable.
+            // A tree that is deeper than a screen is wide stays readable: the indent stops growing.
             let indent = task.depth().min(MAX_INDENT) * 2;
             write!(f, "{line}{:indent$}{task}", "")?;
         }

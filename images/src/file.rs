@@ -1,4 +1,4 @@
-//! One open file, by its type.
+//! Open files by type.
 
 use crate::error::ErrorKind;
 use crate::proto::{
@@ -8,7 +8,7 @@ use crate::proto::{
     TtyFileEntry, TunfileEntry, UnixSkEntry,
 };
 
-/// What an open file is.
+/// An open file by its type, with all data in the set.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum File {
@@ -52,14 +52,14 @@ pub enum File {
     BpfMap(Box<BpfmapFileEntry>),
     /// `PIDFD`: a process handle.
     Pidfd(PidfdEntry),
-    /// A type this version does not know, by its number.
+    /// A type that this version does not know, by its number.
     Unknown(i32),
 }
 
 impl TryFrom<FileEntry> for File {
     type Error = ErrorKind;
 
-    /// Takes the member that the entry's type names.
+    /// Takes the field that the type of the entry names.
     fn try_from(entry: FileEntry) -> Result<Self, ErrorKind> {
         let file = match FdTypes::try_from(entry.r#type) {
             Ok(FdTypes::Reg) => entry.reg.map(Self::Regular),
@@ -84,6 +84,6 @@ impl TryFrom<FileEntry> for File {
             Ok(FdTypes::Pidfd) => entry.pidfd.map(Self::Pidfd),
             _ => Some(Self::Unknown(entry.r#type)),
         };
-        file.ok_or(ErrorKind::Malformed("the member that the type names is absent"))
+        file.ok_or(ErrorKind::Malformed("the field that the type names is absent"))
     }
 }

@@ -1,4 +1,4 @@
-//! The catalogue of images: every kind of file a set can have.
+//! The catalogue of images: all kinds of files in a set.
 
 use crate::proto::{GhostChunkEntry, PagemapHead};
 use crate::schema::{Entry, Message};
@@ -15,51 +15,51 @@ use crate::schema::{Entry, Message};
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Kind {
-    /// CRIU's name of the magic, which is also crit's; a raw image has only this name.
+    /// CRIU's and crit's name of the magic. A raw image has the name, but no magic.
     pub name: &'static str,
-    /// The type magic, 0 for a raw image, which has no header.
+    /// The type magic; 0 for a raw image, which has no header.
     pub magic: u32,
-    /// The file's name, with `{}` for a decimal id and `{x}` for a hexadecimal one.
+    /// Name of the file, with `{}` for a decimal id and `{x}` for a hexadecimal id.
     pub file: &'static str,
-    /// The entries' message, empty for a raw image.
+    /// Name of the entries' message; empty for a raw image.
     pub message: &'static str,
-    /// How many entries there are.
+    /// Number of entries.
     pub entries: Entries,
-    /// What follows each entry.
+    /// Bytes that follow each entry.
     pub extra: Extra,
 }
 
-/// How many entries an image has.
+/// Numbers of entries that an image has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Entries {
-    /// No header and no entries: bytes of another format.
+    /// No entries and no header: the bytes have another format.
     Raw,
-    /// Exactly one.
+    /// Exactly one entry.
     One,
-    /// Any number, up to the end of the file.
+    /// Any number of entries, up to the end of the file.
     Many,
-    /// A `pagemap_head`, then any number of the message.
+    /// A `pagemap_head`, then any number of entries.
     Pagemap,
-    /// The message; then `ghost_chunk_entry`s when its `chunks` is true, else the file's content.
+    /// The message; then `ghost_chunk_entry`s if its `chunks` is true, else the content of the file.
     Ghost,
 }
 
-/// Bytes after each entry, whose number the entry tells.
+/// Bytes that follow each entry. The entry holds their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Extra {
-    /// None.
+    /// No bytes.
     None,
     /// `bytes` bytes that were in the pipe.
     Pipe,
     /// `length` bytes of the packet.
     Packet,
-    /// `inq_len` received bytes, then `outq_len` sent ones.
+    /// `inq_len` received bytes, then `outq_len` sent bytes.
     Tcp,
     /// The content of a file, or `len` bytes of it.
     Ghost,
-    /// `size` bytes padded to 4, unless `in_pagemaps` says that they lie elsewhere.
+    /// `size` bytes padded to 4, unless `in_pagemaps` says that they are elsewhere.
     Shm,
     /// `qnum` times: a size, an `ipc_msg` of that size, then its `msize` bytes padded to 8.
     Msg,
@@ -70,7 +70,8 @@ pub enum Extra {
 }
 
 impl Kind {
-    /// The kind of a file, and the id in its name.
+    /// Finds the kind of a file by its name, and the id in the name. `None` if no image has such a
+    /// name.
     #[must_use]
     pub fn of_file(name: &str) -> Option<(&'static Kind, Option<u64>)> {
         ALL.iter().find_map(|&kind| match kind.template() {
@@ -78,13 +79,13 @@ impl Kind {
             Some((prefix, radix, suffix)) => {
                 let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
                 let id = u64::from_str_radix(digits, radix).ok()?;
-                // One spelling only: no signs, no leading zeros, lower case.
+                // An id has one spelling: no sign, no leading zeros, lower case.
                 (kind.file_name(id) == name).then_some((kind, Some(id)))
             }
         })
     }
 
-    /// The file's name, with this id where the kind has one.
+    /// Name of the file with this id. Kinds without an id ignore it.
     #[must_use]
     pub fn file_name(&self, id: u64) -> String {
         match self.template() {
@@ -94,7 +95,8 @@ impl Kind {
         }
     }
 
-    /// The message of an entry; `None` of a raw image. The first of some images is another.
+    /// Message of an entry; `None` for a raw image. In some kinds the first entry has its own
+    /// message.
     pub(crate) fn entry_message(&self, first: bool) -> Option<&'static Message> {
         match (self.entries, first) {
             (Entries::Pagemap, true) => Some(PagemapHead::schema()),
@@ -103,7 +105,7 @@ impl Kind {
         }
     }
 
-    /// The word before the type magic, which images of version 1.0 lack.
+    /// Head magic, the word before the type magic. Images of version 1.0 lack it.
     pub fn head_magic(&self) -> Option<u32> {
         match self.entries {
             Entries::Raw => None,
@@ -139,7 +141,7 @@ macro_rules! kinds {
             };
         )*
 
-        /// Every kind.
+        /// All kinds.
         pub const ALL: &[&Kind] = &[$($name),*];
     };
     (@doc Raw $message:literal) => { "no header." };

@@ -1,4 +1,5 @@
-//! State that older CRIUs keep apart: read where today's images lack it, and put where today's have it.
+//! Images in which older CRIUs keep what today's keep in core, mm and files images. Their content
+//! is put where today's images have it.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use crate::proto::{
 use crate::schema::Entry;
 use crate::store::Store;
 
-/// Completes what the core image of a living task lacks.
+/// Adds what the core image of a living task lacks.
 pub(crate) fn complete_task(
     store: &Store,
     pid: u32,
@@ -46,7 +47,7 @@ pub(crate) fn complete_task(
     complete_thread(store, pid, core)
 }
 
-/// Completes what the core image of a thread lacks.
+/// Adds what the core image of a thread lacks.
 pub(crate) fn complete_thread(store: &Store, tid: u32, core: &mut CoreEntry) -> Result<()> {
     if let Some(thread) = core.thread_core.as_mut().filter(|thread| thread.signals_p.is_none()) {
         thread.signals_p = signals(store, kind::PSIGNAL, tid.into())?;
@@ -98,7 +99,7 @@ pub(crate) fn files(
         PIDFD PidfdEntry => File::Pidfd;
         BPFMAP_FILE BpfmapFileEntry => |map| File::BpfMap(Box::new(map));
     }
-    // What these watch is apart once more.
+    // Watched files are in further images.
     let mut targets: HashMap<u32, Vec<EventpollTfdEntry>> = HashMap::new();
     store.for_each(kind::EVENTPOLL_TFD, 0, |entry: EventpollTfdEntry| {
         targets.entry(entry.id).or_default().push(entry);

@@ -1,4 +1,4 @@
-//! How much waits in pipes and sockets.
+//! Amounts of data that wait in pipes and sockets.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::kind;
 use crate::proto::{PipeDataEntry, SkPacketEntry, TcpStreamEntry};
 use crate::store::Store;
 
-/// How much waits in pipes, fifos and sockets.
+/// Amounts of data that wait in pipes, fifos and sockets.
 ///
 /// ```
 /// use criu_images::ImageSet;
@@ -27,19 +27,19 @@ pub struct Queues<'a> {
     store: &'a Store,
     pipes: HashMap<u32, u64>,
     fifos: HashMap<u32, u64>,
-    /// By file id: packets and their bytes.
+    /// Packets and their bytes, by file id.
     packets: HashMap<u32, (u64, u64)>,
 }
 
-/// What waits in one file.
+/// Amount of data that waits in one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Queued {
-    /// Bytes that can be read.
+    /// Bytes ready to be read.
     pub received: u64,
-    /// Of a TCP connection, bytes written that the other end has not acknowledged.
+    /// Bytes that a TCP connection has sent and the other end has not acknowledged.
     pub sent: u64,
-    /// Of a socket other than TCP, the number of packets that `received` is made of.
+    /// Number of packets that make up `received`, for sockets other than TCP.
     pub packets: u64,
 }
 
@@ -64,10 +64,10 @@ impl<'a> Queues<'a> {
         Ok(queues)
     }
 
-    /// What waits in a file: of a pipe, in the pipe, whichever its end.
+    /// Data that waits in a file. Both ends of a pipe report the data in the pipe.
     ///
     /// # Errors
-    /// Of a TCP connection, those of its image.
+    /// Those of the image of a TCP connection.
     pub fn of(&self, file: &OpenFile<'_>) -> Result<Queued> {
         let bytes = |received: Option<&u64>| Queued {
             received: received.copied().unwrap_or(0),

@@ -1,4 +1,4 @@
-//! How seccomp(2) restricts a thread.
+//! Restrictions of threads by seccomp(2).
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::proto::{CoreEntry, SeccompFilter, SeccompMode};
 use crate::set::ImageSet;
 use crate::task::{Task, Thread};
 
-/// How seccomp(2) restricts a thread.
+/// Restrictions of threads by seccomp(2).
 ///
 /// ```
 /// use criu_images::{ImageSet, Seccomp};
@@ -24,15 +24,16 @@ use crate::task::{Task, Thread};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Seccomp<'a> {
-    /// Not at all.
+    /// No restriction.
     Off,
-    /// Only read(2), write(2), _exit(2) and sigreturn(2) are allowed.
+    /// Strict mode: the thread may only call read(2), write(2), _exit(2) and sigreturn(2).
     Strict,
-    /// Filters decide, in the order in which they were installed. All are asked; the strictest wins.
+    /// Filters decide, listed in the order in which they were installed. All of them run; the
+    /// strictest answer wins.
     Filters(Vec<Filter<'a>>),
 }
 
-/// A seccomp filter of a thread.
+/// A seccomp filter of a thread, from `seccomp.img`.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter<'a> {
     index: u32,
@@ -43,7 +44,7 @@ pub struct Filter<'a> {
 impl<'a> Seccomp<'a> {
     pub(crate) fn of(thread: &'a Thread<'_>, set: &'a ImageSet) -> Result<Self> {
         let (mode, first) = match own(thread) {
-            // A filter that all threads have is with the first thread only.
+            // Only the first thread records a filter that all threads have.
             (None, None) => match of_leader(&thread.task()) {
                 (Some(SeccompMode::Filter), Some(first)) => {
                     let filters = &set.seccomp()?.seccomp_filters;
@@ -72,7 +73,7 @@ impl<'a> Seccomp<'a> {
         let arch = thread.architecture().ok_or_else(|| {
             let name = kind::CORE.file_name(thread.tid().into());
             let found = u64::try_from(thread.core().mtype).unwrap_or(u64::MAX);
-            let want = "an architecture that is known";
+            let want = "a known architecture";
             Error::new(
                 name,
                 Fault::from(ErrorKind::Value { found, want }).field("core_entry", "mtype"),
@@ -96,31 +97,31 @@ impl<'a> Seccomp<'a> {
 }
 
 impl Thread<'_> {
-    /// How seccomp(2) restricts it.
+    /// Restrictions of this thread by seccomp(2).
     ///
     /// # Errors
-    /// Those of `seccomp.img`; [`ErrorKind::Dangling`] when a filter leads nowhere,
-    /// [`ErrorKind::Malformed`] when the filters form a loop.
+    /// Those of `seccomp.img`; [`ErrorKind::Dangling`] if the set does not have a filter that is
+    /// named; [`ErrorKind::Malformed`] if the filters form a loop.
     pub fn seccomp(&self) -> Result<Seccomp<'_>> {
         Seccomp::of(self, self.task().set())
     }
 }
 
 impl<'a> Filter<'a> {
-    /// Its place in `seccomp.img`.
+    /// Place of the filter in `seccomp.img`, from 0.
     pub fn index(&self) -> u32 {
         self.index
     }
 
-    /// Everything the set has of it.
+    /// All data of the filter in the set.
     pub fn entry(&self) -> &'a SeccompFilter {
         self.entry
     }
 
-    /// Its instructions.
+    /// Instructions of the filter.
     ///
     /// # Errors
-    /// Those of [`Program::parse`], and their place in the filter.
+    /// Those of [`Program::parse`], with the place in the filter.
     pub fn program(&self) -> Result<Program> {
         let program = Program::read(&self.entry.filter, self.arch);
         program.map_err(|fault| {
@@ -128,7 +129,8 @@ impl<'a> Filter<'a> {
         })
     }
 
-    /// Its flags by name, `SECCOMP_FILTER_FLAG_` left out. CRIU adds TSYNC where all threads have it.
+    /// Names of the flags, without `SECCOMP_FILTER_FLAG_`. CRIU adds TSYNC to a filter of all
+    /// threads.
     pub fn flags(&self) -> impl Iterator<Item = &'static str> {
         let flags = self.entry.flags();
         let names =
@@ -149,10 +151,10 @@ impl fmt::Display for Seccomp<'_> {
     }
 }
 
-/// The mode and the last filter, as far as images have them.
+/// Mode and filter, as far as images have them.
 type Own = (Option<SeccompMode>, Option<u32>);
 
-/// What a thread's own image says.
+/// Reads mode and filter from a thread's own image.
 fn own(thread: &Thread<'_>) -> Own {
     if thread.tid() == thread.task().pid() {
         of_leader(&thread.task())
@@ -161,7 +163,7 @@ fn own(thread: &Thread<'_>) -> Own {
     }
 }
 
-/// What the image of a task's first thread says; older sets have it apart.
+/// Reads mode and filter of a task's first thread; older sets have them in the part of the task.
 fn of_leader(task: &Task<'_>) -> Own {
     let own = in_core(task.leader());
     if own.0.is_some() {

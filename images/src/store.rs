@@ -1,4 +1,4 @@
-//! Images of a set, looked up by their kind and id.
+//! Single images of a set, looked up by kind and id.
 
 use crate::chain::Level;
 use crate::error::{ErrorKind, Result};
@@ -7,7 +7,7 @@ use crate::kind::Kind;
 use crate::schema::Entry;
 use crate::source::Source;
 
-/// The images that a source holds. Readers of single images take it; it keeps none of them.
+/// Images of a source, read on each call. A store caches no image.
 #[derive(Debug)]
 pub(crate) struct Store {
     level: Level,
@@ -18,27 +18,27 @@ impl Store {
         Self { level: Level::new(source) }
     }
 
-    /// The source, and those of parent sets.
+    /// The source, with the sources of parent sets.
     pub(crate) fn level(&self) -> &Level {
         &self.level
     }
 
-    /// The names of all files.
+    /// Names of all files.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         self.level.source().names()
     }
 
-    /// The bytes of one image; `None` when the set lacks it.
+    /// Bytes of one image; `None` if the set does not have it.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         self.level.read(name)
     }
 
-    /// The bytes of one image that has to be there.
+    /// Bytes of one image that has to exist.
     pub(crate) fn need(&self, name: &str) -> Result<Vec<u8>> {
         self.level.need(name)
     }
 
-    /// The entry of an image that has one; `None` when the set lacks it.
+    /// Entry of an image with exactly one entry; `None` if the set does not have the image.
     pub(crate) fn optional<M: Entry>(&self, kind: &'static Kind, id: u64) -> Result<Option<M>> {
         let name = kind.file_name(id);
         let Some(bytes) = self.read(&name)? else {
@@ -47,14 +47,14 @@ impl Store {
         Image::parse(&name, &bytes, kind)?.single().map(Some)
     }
 
-    /// The entry of an image that has one and has to be there.
+    /// Entry of an image with exactly one entry. The image has to exist.
     pub(crate) fn single<M: Entry>(&self, kind: &'static Kind, id: u64) -> Result<M> {
         let name = kind.file_name(id);
         let bytes = self.need(&name)?;
         Image::parse(&name, &bytes, kind)?.single()
     }
 
-    /// Every entry of an image; none when the set lacks it.
+    /// Calls `each` with every entry of an image; never if the set does not have the image.
     pub(crate) fn for_each<M: Entry>(
         &self,
         kind: &'static Kind,
@@ -68,7 +68,7 @@ impl Store {
         let mut image = Image::parse(&name, &bytes, kind)?;
         while let Some(entry) = image.next_entry()? {
             each(entry.decode()?).map_err(|kind| entry.fault(kind.at(0)))?;
-            // What follows is passed over.
+            // The payload is skipped.
             image.payload(&entry)?;
         }
         Ok(())

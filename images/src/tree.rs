@@ -1,4 +1,4 @@
-//! The tasks of a set, linked as parents and children.
+//! Tasks of a set, linked as parents and children.
 
 use std::collections::HashMap;
 
@@ -9,21 +9,21 @@ use crate::old;
 use crate::proto::{CoreEntry, PstreeEntry, TaskCoreEntry};
 use crate::store::Store;
 
-/// What `pstree.img` and the leaders' core images say.
+/// All tasks, as `pstree.img` and the leaders' core images describe them.
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: Node,
-    /// All tasks but the root.
+    /// All tasks except the root.
     others: Vec<Node>,
     by_pid: HashMap<u32, usize>,
 }
 
-/// One task of the tree. Tasks are numbered: 0 is the root, then come the others.
+/// A task of the tree. Tasks are numbered: 0 is the root, then the others follow.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) entry: PstreeEntry,
     pub(crate) task: TaskCoreEntry,
-    /// The leader's, without `tc` and without registers.
+    /// Core image of the leader, without `tc` and without registers.
     pub(crate) core: CoreEntry,
     parent: Option<usize>,
     children: Vec<usize>,
@@ -47,7 +47,7 @@ impl Tree {
             let (what, id) = ("parent task", task.ppid.into());
             let dangling = || entry.fault(ErrorKind::Dangling { what, id });
             let index = tree.others.len() + 1;
-            // A parent that has come before: so there are no loops.
+            // The parent comes earlier in the image, so there are no loops.
             let parent = tree.by_pid.get(&task.ppid).copied();
             let parent_node = parent.and_then(|parent| tree.node_mut(parent));
             let parent_node = parent_node.ok_or_else(dangling)?;
@@ -65,7 +65,7 @@ impl Tree {
         &self.root
     }
 
-    /// A task by its pid.
+    /// Finds a task by its pid.
     pub(crate) fn find(&self, pid: u32) -> Option<&Node> {
         self.node(*self.by_pid.get(&pid)?)
     }
@@ -100,13 +100,13 @@ impl Node {
         parent: Option<usize>,
         depth: usize,
     ) -> Result<Self> {
-        // Registers are for whoever asks for the threads: of many tasks they are most of the bytes.
+        // Registers are read only with the threads: with many tasks they are most of the bytes.
         let (task, core) = leader(store, entry.pid, |number| matches!(number, 1 | 3 | 4 | 5))?;
         Ok(Self { entry, task, core, parent, children: Vec::new(), depth })
     }
 }
 
-/// What the core image of a task has of the task, and of its first thread.
+/// Reads the core image of a task: the part of the task, and the part of its first thread.
 pub(crate) fn leader(
     store: &Store,
     pid: u32,

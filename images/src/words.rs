@@ -1,4 +1,4 @@
-//! Open files in words.
+//! Open files described in words.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ impl fmt::Display for OpenFile<'_> {
             File::Inet(socket) => inet(socket, f),
             File::Unix(socket) => unix(socket, f),
             File::Packet(socket) => {
-                // In network order, as packet(7) has it.
+                // In network order, as in packet(7).
                 let [high, low, ..] = socket.protocol.to_le_bytes();
                 let protocol = u16::from_be_bytes([high, low]);
                 write!(f, "packet socket, protocol {protocol:#06x}")
@@ -51,7 +51,7 @@ impl fmt::Display for OpenFile<'_> {
 }
 
 impl File {
-    /// What it is in one word, as `pipe`.
+    /// A word for the type, as `pipe`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Regular(reg) => match reg.mode.map(|mode| mode & S_IFMT) {
@@ -82,7 +82,7 @@ impl File {
         }
     }
 
-    /// Its `O_` flags; `None` where the set does not have them here.
+    /// The `O_` flags; `None` for types whose entry does not hold flags.
     pub fn flags(&self) -> Option<u32> {
         Some(match self {
             Self::Regular(file) => file.flags,
@@ -102,17 +102,17 @@ impl File {
             Self::Memfd(file) => file.flags,
             Self::BpfMap(file) => file.flags,
             Self::Pidfd(file) => file.flags,
-            // The file beside it has them; or nobody.
+            // The file beside it holds the flags, or they are not saved.
             Self::Fifo(_) | Self::Tun(_) | Self::External(_) | Self::Unknown(_) => return None,
         })
     }
 
-    /// Whether it is a socket.
+    /// Returns `true` for a socket.
     pub fn is_socket(&self) -> bool {
         matches!(self, Self::Inet(_) | Self::Unix(_) | Self::Packet(_) | Self::Netlink(_))
     }
 
-    /// As lsof(8) has it behind a descriptor's number.
+    /// Access mode as lsof(8) shows it behind the number of a descriptor.
     pub(crate) fn mode(&self) -> &'static str {
         match self.flags() {
             Some(flags) if flags & O_PATH != 0 => "",

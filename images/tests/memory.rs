@@ -1,4 +1,4 @@
-//! Memory read through sets made by hand, where every byte names its address.
+//! Memory of sets made by hand, in which each byte names its address.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -84,12 +84,9 @@ fn a_read_crosses_pages_runs_and_mappings_but_no_gap() {
             assert!(buf == all[from as usize..to as usize]);
         }
         let error = memory.read_at(BASE + 3 * PAGE + 1, &mut [0; 4096]);
-        let (address, why) = (BASE + 4 * PAGE, NoPage::Unmapped);
         let error = error.unwrap_err();
-        assert!(
-            matches!(error.kind(), ErrorKind::NoPage { address: a, why: w } if (*a, *w) == (address, why)),
-            "{error}"
-        );
+        let ErrorKind::NoPage { address, why } = error.kind() else { panic!("{error}") };
+        assert_eq!((*address, *why), (BASE + 4 * PAGE, NoPage::Unmapped), "{error}");
         memory.read_at(u64::MAX, &mut []).unwrap();
         assert_eq!(check_chunks(memory), 3 * PAGE);
     });

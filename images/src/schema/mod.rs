@@ -1,7 +1,8 @@
 //! The schema as tables: which fields a message has, and how each is encoded.
 //!
-//! The rows are made from the same `.proto` files as the types of [`proto`](crate::proto). Here they
-//! check what prost lets pass: an absent required field is an error, and every fault has a place.
+//! The rows are generated from the same `.proto` files as the types of [`proto`](crate::proto).
+//! They find faults that prost lets pass, such as an absent required field, and give each fault a
+//! place.
 
 mod table;
 pub(crate) mod typed;

@@ -1,17 +1,17 @@
-//! Messages, their fields and enums as rows of tables.
+//! Tables of messages, fields and enums.
 
 use crate::error::{ErrorKind, Fault};
 use crate::wire::{Reader, WireType};
 
-/// A message: its name and fields.
+/// A message, with its name and fields.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Message {
-    /// CRIU's name of it.
+    /// Name in CRIU's `.proto` files.
     pub name: &'static str,
     /// The fields, by rising number.
     pub fields: &'static [Field],
-    /// Bit N is set when field N of `fields` is required.
+    /// Bit N is set if field N of `fields` is required.
     required: u64,
 }
 
@@ -19,29 +19,29 @@ pub struct Message {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Field {
-    /// Its number on the wire.
+    /// Number on the wire.
     pub number: u32,
-    /// CRIU's name of it.
+    /// Name in CRIU's `.proto` files.
     pub name: &'static str,
-    /// How often it occurs.
+    /// Number of times that the field occurs.
     pub label: Label,
-    /// What it holds.
+    /// Type of the value.
     pub kind: Type,
-    /// How people are shown it.
+    /// Form in which people see the value.
     pub show: Show,
-    /// A repeated number that CRIU writes in one piece.
+    /// `true` for a repeated number that CRIU writes in one piece.
     pub packed: bool,
 }
 
-/// How people are shown a field's value: what crit's `--pretty` follows.
+/// Forms in which people see a field's value, as with crit's `--pretty`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Show {
-    /// As it is.
+    /// The value itself.
     Plain,
-    /// Hexadecimal; of a message, every number in it.
+    /// Hexadecimal; in a message, all its numbers.
     Hex,
-    /// A device number in the kernel's form: the major from bit 20 up.
+    /// A device number in the kernel's form: the major number from bit 20 up.
     Dev,
     /// A device number in the C library's form.
     Odev,
@@ -55,15 +55,15 @@ pub enum Show {
     UnixName,
 }
 
-/// An enum: its values' numbers and names.
+/// An enum, with its values.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Enum {
-    /// Number and name of each.
+    /// Number and name of each value.
     pub values: &'static [(i32, &'static str)],
 }
 
-/// How often a field occurs.
+/// Numbers of times that a field may occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
     /// Exactly once.
@@ -74,7 +74,7 @@ pub enum Label {
     Repeated,
 }
 
-/// What a field holds: protobuf's types, as far as CRIU uses them.
+/// Types of fields: those of protobuf that CRIU uses.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Type {
@@ -118,7 +118,7 @@ impl Message {
         Self { name, fields, required }
     }
 
-    /// A field, and its place in `fields`.
+    /// Finds a field and its place in `fields`.
     pub(crate) fn find(&self, number: u32) -> Option<(usize, &'static Field)> {
         // Most messages number their fields from 1 without gaps.
         let guess = (number as usize).saturating_sub(1);
@@ -129,8 +129,9 @@ impl Message {
         Some((position, self.fields.get(position)?))
     }
 
-    /// Checks that `bytes` are this message: well formed to the last byte, every known field in its
-    /// type's encoding, every required field there, in nested messages too. Unknown fields pass.
+    /// Checks that `bytes` are this message: well formed to the last byte, each known field encoded
+    /// as its type, each required field present. Nested messages are checked too. Unknown fields
+    /// pass.
     pub(crate) fn check(&'static self, bytes: &[u8]) -> Result<(), Fault> {
         self.check_nested(bytes, MAX_DEPTH)
     }
@@ -140,13 +141,14 @@ impl Message {
         self.complete(seen)
     }
 
-    /// Checks some fields of this message. Others may be elsewhere.
+    /// Checks some fields of this message. The other fields may be elsewhere.
     #[cfg(feature = "json")]
     pub(crate) fn fields_of(&'static self, bytes: &[u8]) -> Result<(), Fault> {
         self.see(bytes, MAX_DEPTH).map(drop)
     }
 
-    /// Checks what is there; bit N of the answer is set when field N of `fields` is.
+    /// Checks the fields that are present. Bit N of the result is set if field N of `fields` is
+    /// present.
     fn see(&'static self, bytes: &[u8], depth: u32) -> Result<u64, Fault> {
         let Some(depth) = depth.checked_sub(1) else {
             return Err(ErrorKind::Depth(MAX_DEPTH).at(0));
@@ -169,7 +171,7 @@ impl Message {
         Ok(seen)
     }
 
-    /// Whether every required field is among those seen, bit N standing for field N.
+    /// Checks that all required fields were seen. Bit N of `seen` stands for field N.
     #[inline]
     pub(crate) fn complete(&'static self, seen: u64) -> Result<(), Fault> {
         let absent = (self.required & !seen).trailing_zeros() as usize;
@@ -179,7 +181,7 @@ impl Message {
         }
     }
 
-    /// A fault in a field, which it names if the schema knows it.
+    /// Names the field of a fault, if the schema knows the number.
     pub(crate) fn blame(&'static self, number: u32, fault: Fault) -> Fault {
         match self.find(number) {
             None => fault,
@@ -230,7 +232,7 @@ impl Field {
             let base = reader.at() - inner.len();
             return message.check_nested(inner, depth).map_err(|fault| fault.after(base as u64));
         }
-        // A repeated number may come packed, whatever its declaration says.
+        // A repeated number may be packed, whatever its declaration says.
         if wire == WireType::Bytes && self.label == Label::Repeated {
             let inner = reader.bytes()?;
             let base = reader.at() - inner.len();
@@ -244,6 +246,6 @@ impl Field {
     }
 }
 
-/// Deepest nesting accepted. CRIU's messages nest by 5, its cgroup tree by the hierarchy's depth;
-/// protobuf implementations stop at 100.
+/// Deepest nesting accepted. CRIU's messages nest 5 deep, its cgroup tree as deep as the hierarchy.
+/// Implementations of protobuf stop at 100.
 pub(crate) const MAX_DEPTH: u32 = 100;

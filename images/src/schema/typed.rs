@@ -1,49 +1,49 @@
-//! Messages as types. The bytes are gone through once: decoded and checked.
+//! Decoding of messages into types, in one pass that also checks them.
 //!
-//! What a field's number leads to is generated, beside the tables of the schema.
+//! The code that stores a field by its number is generated, beside the tables of the schema.
 
 use crate::error::{ErrorKind, Fault};
 use crate::schema::table::{MAX_DEPTH, Message};
 use crate::wire::{Reader, WireType};
 
-/// A message of [`proto`](crate::proto), tied to its row in the schema.
+/// A message type of [`proto`](crate::proto), tied to its row in the schema.
 pub trait Entry: Fields + prost::Message + Default {
-    /// The message's row.
+    /// Row of the message.
     fn schema() -> &'static Message;
 }
 
-/// What [`Entry`] is implemented by: only the generated types.
+/// Storage of fields by number. Only generated types implement it.
 pub trait Fields {
-    /// Takes one occurrence of a field. Returns its place in the message's row, or [`UNKNOWN`] for one that
-    /// is not known, which has not been read then.
+    /// Takes one occurrence of a field. Returns the place of the field in the message's row.
+    /// Returns [`UNKNOWN`] for an unknown field, whose value is then not read.
     ///
     /// # Errors
-    /// Those of its bytes.
+    /// Those of decoding the value.
     #[doc(hidden)]
     fn field(&mut self, number: u32, value: &mut Value<'_>) -> Result<u32, Fault>;
 }
 
-/// The place of a field that is not known.
+/// Place of an unknown field.
 pub(crate) const UNKNOWN: u32 = u32::MAX;
 
-/// One occurrence of a field, whose key has been read.
+/// An occurrence of a field whose key has been read.
 #[derive(Debug)]
 pub struct Value<'a> {
     reader: Reader<'a>,
     wire: WireType,
-    /// Where the key begins.
+    /// Offset of the key.
     start: usize,
     depth: u32,
 }
 
-/// Decodes a message. Faults are those of `Message::check`.
+/// Decodes a message. Its faults equal those of `Message::check`.
 pub(crate) fn decode<M: Entry>(bytes: &[u8]) -> Result<M, Fault> {
     let mut message = M::default();
     merge(&mut message, bytes, MAX_DEPTH, |_| true)?;
     Ok(message)
 }
 
-/// Decodes some fields of a message. Others are passed over, and only checked for where they end.
+/// Decodes some fields of a message. Other fields are skipped; only their length is checked.
 pub(crate) fn decode_only<M: Entry>(
     bytes: &[u8],
     wanted: impl Fn(u32) -> bool,
@@ -83,7 +83,7 @@ fn merge<M: Entry>(
     M::schema().complete(seen)
 }
 
-// Numbers are cut to their size, as protobuf does.
+// Numbers are cut to their size, as protobuf requires.
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
 impl<'a> Value<'a> {
     #[cold]
@@ -142,7 +142,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The bytes, and where they begin.
+    /// Reads the bytes of a length-delimited value, and returns their offset too.
     #[inline]
     fn inner(&mut self) -> Result<(&'a [u8], usize), Fault> {
         if self.wire != WireType::Bytes {
@@ -156,14 +156,14 @@ impl<'a> Value<'a> {
         self.inner().map(|(bytes, _)| bytes.to_vec())
     }
 
-    /// One more occurrence of a message that may occur once: its fields are added.
+    /// Merges one more occurrence of a message that may occur once: its fields are added.
     #[inline]
     pub(crate) fn message<M: Entry>(&mut self, message: &mut M) -> Result<(), Fault> {
         let (bytes, base) = self.inner()?;
         merge(message, bytes, self.depth, |_| true).map_err(|fault| fault.after(base as u64))
     }
 
-    /// One more message of several.
+    /// Appends one more of several messages.
     #[inline]
     pub(crate) fn push<M: Entry>(&mut self, messages: &mut Vec<M>) -> Result<(), Fault> {
         messages.push(M::default());
@@ -173,7 +173,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// One more number of several, or several at once: whatever the declaration says.
+    /// Appends one more number, or several packed ones, whatever the declaration says.
     #[inline]
     pub(crate) fn repeat<T>(
         &mut self,

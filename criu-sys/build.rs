@@ -8,7 +8,7 @@ fn main() {
         println!("cargo::rerun-if-env-changed={name}");
     }
     println!("cargo::rerun-if-changed=build.rs");
-    // Documentation links nothing, and its builders have no libcriu.
+    // Documentation links nothing, and docs.rs has no libcriu.
     if env::var_os(DOCS_RS).is_some() {
         return;
     }
@@ -24,12 +24,12 @@ fn main() {
     }
 }
 
-/// Links what lies in a folder.
+/// Links the libcriu in a folder.
 fn in_folder(dir: &Path, is_static: bool) -> Result<(), String> {
     let has = |name: &str| dir.join(name).exists();
     let wanted = if is_static { "libcriu.a" } else { "libcriu.so" };
     if !has(wanted) {
-        return Err(format!("{LIB_DIR} is {}, where there is no {wanted}", dir.display()));
+        return Err(format!("found no {wanted} in {}, the folder of {LIB_DIR}", dir.display()));
     }
     search(dir);
     if is_static {
@@ -40,19 +40,19 @@ fn in_folder(dir: &Path, is_static: bool) -> Result<(), String> {
         return Ok(());
     }
     link("criu");
-    // Some linkers look for what libcriu needs themselves, and not in this folder.
+    // Some linkers look for libprotobuf-c themselves, and not in this folder.
     if has("libprotobuf-c.so") {
         link("protobuf-c");
     }
     Ok(())
 }
 
-/// Links what pkg-config knows.
+/// Links the libcriu that pkg-config finds.
 fn installed(is_static: bool) -> Result<(), String> {
     let criu = pkg_config("criu", is_static)?;
     search_for(&criu);
     if is_static {
-        // Its file does not say what it needs.
+        // criu.pc does not name libprotobuf-c.
         search_for(&pkg_config("libprotobuf-c", is_static)?);
         link_statically();
     } else {
@@ -66,9 +66,9 @@ fn pkg_config(name: &str, is_static: bool) -> Result<pkg_config::Library, String
     config.cargo_metadata(false).env_metadata(true).statik(is_static);
     config.probe(name).map_err(|error| match error {
         pkg_config::Error::Command { cause, .. } => {
-            format!("cannot look for libcriu: pkg-config does not start: {cause}\n{INSTALL}")
+            format!("cannot look for libcriu: cannot start pkg-config: {cause}\n{INSTALL}")
         }
-        _ => format!("libcriu is not here: pkg-config knows no {name}.pc\n{INSTALL}"),
+        _ => format!("found no libcriu: pkg-config has no {name}.pc\n{INSTALL}"),
     })
 }
 
@@ -76,7 +76,7 @@ fn search_for(package: &pkg_config::Library) {
     package.link_paths.iter().for_each(|dir| search(dir));
 }
 
-/// Links libcriu, and after it the one library that it needs.
+/// Links libcriu, and after it libprotobuf-c, the library that libcriu needs.
 fn link_statically() {
     for name in ["criu", "protobuf-c"] {
         println!("cargo::rustc-link-lib=static={name}");
@@ -91,17 +91,17 @@ fn link(name: &str) {
     println!("cargo::rustc-link-lib=dylib={name}");
 }
 
-/// A folder to take libcriu from, instead of asking pkg-config.
+/// The variable with a folder that holds libcriu. Without it pkg-config is asked.
 const LIB_DIR: &str = "CRIU_LIB_DIR";
 
-/// Links statically unless it is empty or 0.
+/// The variable that asks for static libraries, unless it is empty or 0.
 const STATIC: &str = "CRIU_STATIC";
 
-/// Set where docs.rs builds.
+/// The variable that docs.rs sets.
 const DOCS_RS: &str = "DOCS_RS";
 
 const INSTALL: &str = "\
     install pkg-config and libcriu's development package:\n\
-    Debian from 13 and Ubuntu: libcriu-dev (Debian 12: criu); Fedora: criu-devel; Alpine: criu-dev; \
-    Arch: criu; others with RPM packages: what provides pkgconfig(criu)\n\
+    Debian from 13 and Ubuntu: libcriu-dev (Debian 12: criu); Fedora: criu-devel; \
+    Alpine: criu-dev; Arch: criu; other RPM systems: the package that provides pkgconfig(criu)\n\
     or set CRIU_LIB_DIR to the folder that holds libcriu.so (with CRIU_STATIC=1: libcriu.a)";

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criu_benches::{Result, crius, prepare, summary};
-use criu_rs::pages::{Pool, Relay, Server, Session, Step};
+use criu_rs::pages::{PageSession, PageStep, Pool, Relay, Server};
 use criu_rs::{AfterDump, Criu, Dump, PageServer, Pid};
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     fs::create_dir_all(&directory)?;
     // Memory that no one has ever touched is slower than any that has been: the host has to find it.
     touch(12 << 30)?;
-    println!("| CRIU | process | how | frozen, ms, median (least..most) | beside the first |");
+    println!("| CRIU | process | dump | frozen, ms, median (least..most) | of the first |");
     println!("| --- | --- | --- | --- | --- |");
     for (version, program) in crius()? {
         let held = Held::start(mib, &directory)?;
@@ -189,7 +189,7 @@ impl Lab {
 
 /// A page server that keeps nothing.
 fn throw_away(mut socket: UnixStream) -> Result<()> {
-    let mut session = Session::new(None);
+    let mut session = PageSession::new(None);
     let mut buffer = vec![0; 4 << 20];
     let mut window = 0..0;
     loop {
@@ -197,7 +197,7 @@ fn throw_away(mut socket: UnixStream) -> Result<()> {
         let (taken, step) = session.next(unread)?;
         window.start += taken;
         match step {
-            Step::More(_) => {
+            PageStep::More(_) => {
                 buffer.copy_within(window.clone(), 0);
                 window = 0..window.len();
                 match socket.read(buffer.get_mut(window.end..).unwrap_or_default())? {
@@ -205,9 +205,9 @@ fn throw_away(mut socket: UnixStream) -> Result<()> {
                     size => window.end += size,
                 }
             }
-            Step::Open { answer: true, .. } => socket.write_all(&[0])?,
-            Step::Parent { .. } => socket.write_all(&[0; 4])?,
-            Step::Close => return Ok(socket.write_all(&[0; 4])?),
+            PageStep::Open { answer: true, .. } => socket.write_all(&[0])?,
+            PageStep::Parent { .. } => socket.write_all(&[0; 4])?,
+            PageStep::Close => return Ok(socket.write_all(&[0; 4])?),
             _ => {}
         }
     }

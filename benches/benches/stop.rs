@@ -19,7 +19,7 @@ fn main() -> Result<()> {
     }
     prepare()?;
     let rounds = std::env::var("ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
-    println!("| CRIU | ended by | rounds | ended in the middle | lost | of those |");
+    println!("| CRIU | ended by | rounds | ended in the middle | lost | rate |");
     println!("| --- | --- | --- | --- | --- | --- |");
     for (version, program) in crius()? {
         for way in [Way::Cancel, Way::SafePoint, Way::Term, Way::Kill] {

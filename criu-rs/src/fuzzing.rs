@@ -2,18 +2,18 @@
 
 use criu_images::Text;
 
+use crate::diagnosis::LogExcerpt;
 use crate::labels::{Label, SecurityModule};
-use crate::log::LogExcerpt;
 
 /// The first error in a log.
 pub fn log(bytes: &[u8]) -> Option<LogExcerpt> {
-    crate::log::excerpt("log", bytes)
+    crate::diagnosis::excerpt("log", bytes)
 }
 
 /// A row of mountinfo: whether it is one, and what it says.
 #[cfg(feature = "oci")]
 pub fn mount(line: &[u8]) -> Option<String> {
-    let mount = crate::mountinfo::MountInfo::read(line)?;
+    let mount = crate::host::MountInfo::read(line)?;
     assert!(!mount.has_option(b","));
     Some(format!("{mount:?}"))
 }
@@ -31,7 +31,7 @@ pub fn label(module: SecurityModule, said: &[u8]) -> Option<Label> {
 
 /// What a message to a person makes of bytes.
 pub fn printable(bytes: &[u8]) -> String {
-    let said = crate::log::printable(bytes);
+    let said = crate::value::printable(bytes);
     debug_assert!(!said.contains('\x1b') && !Text(bytes).to_string().contains('\x1b'));
     said
 }

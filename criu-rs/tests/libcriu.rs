@@ -17,8 +17,8 @@ use criu_rs::rpc::{
 };
 use criu_rs::{
     AfterDump, CgroupMode, Compression, Criu, Dir, Dump, External, HookResult, Hooks, ImageIo,
-    JoinNs, LogLevel, LsmProfile, NamespaceKind, NetworkLock, Pid, PreDump, PreDumpMode, Restore,
-    Tcp, Tls,
+    JoinNs, JoinableNs, LogLevel, LsmProfile, NetworkLock, Pid, PreDump, PreDumpMode, Restore, Tcp,
+    Tls,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::socket::{MsgFlags, recvmsg, sendmsg};
@@ -235,7 +235,7 @@ fn questions(pid: Pid) -> Vec<(&'static str, Ask)> {
         pre_dump_mode(PreDumpMode::Read),
     ]);
     all.extend(of![|images: &Path| Restore::new(images.to_owned());
-        join_ns(JoinNs::path(NamespaceKind::Net, "/x")), root("/mnt"), mntns_compat_mode(true),
+        join_ns(JoinNs::path(JoinableNs::Net, "/x")), root("/mnt"), mntns_compat_mode(true),
         cgroup_yard("/x"), lazy_pages(true), decompress_threads(2),
         lsm_profile(LsmProfile::Apparmor("x".into())), lsm_mount_context("a:b:c".parse().unwrap()),
         weak_sysctls(true), skip_file_rwx_check(true), exec_cmd(["true", "x"]),

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
 use criu_rs::pages::proto::{LAZY, PARENT, PRESENT, object_id};
 use criu_rs::pages::{
-    Client, Command, Header, Layout, Limits, PagesError, Server, Session, SessionReport, Step,
+    Client, Command, Header, Layout, PageSession, PageStep, PagesError, Server, ServerLimits,
+    SessionReport,
 };
 
 const PAGE: u64 = 4096;
@@ -301,7 +302,7 @@ fn what_was_there_stays_until_all_has_come() {
 #[test]
 fn a_client_that_says_nothing_is_sent_away_and_disturbs_nobody() {
     let directory = scratch("silent");
-    let mut limits = Limits::default();
+    let mut limits = ServerLimits::default();
     limits.idle = Some(Duration::from_millis(300));
     let root = directory.clone();
     let server = Server::new().directories(move |n| root.join(n.to_string())).limits(limits);
@@ -438,7 +439,7 @@ fn a_session_survives_any_bytes() {
                 *byte ^= 1 << (random() % 8);
             }
         }
-        let mut session = Session::new(None);
+        let mut session = PageSession::new(None);
         let (mut at, mut end) = (0, 0);
         loop {
             match session.next(&stream[at..end]) {
@@ -447,14 +448,14 @@ fn a_session_survives_any_bytes() {
                     at += taken;
                     steps += 1;
                     match step {
-                        Step::More(_) | Step::MoreOrAssume if end == stream.len() => break,
-                        Step::More(need) => {
+                        PageStep::More(_) | PageStep::MoreOrAssume if end == stream.len() => break,
+                        PageStep::More(need) => {
                             let more = usize::try_from(random()).unwrap() % 5000;
                             end = stream.len().min(end + more.max(need));
                         }
-                        Step::MoreOrAssume => session.assume(Layout::Narrow),
-                        Step::Close => ended += 1,
-                        Step::Ended => break,
+                        PageStep::MoreOrAssume => session.assume(Layout::Narrow),
+                        PageStep::Close => ended += 1,
+                        PageStep::Ended => break,
                         _ => {}
                     }
                 }

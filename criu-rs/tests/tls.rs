@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use certs::{Authority, Wanted};
 use criu_images::memory::{PageFlags, PageSize, PagemapWriter};
 use criu_rs::Tls;
-use criu_rs::pages::{Client, Layout, Limits, PagesError, Relay, Server, SessionReport};
+use criu_rs::pages::{Client, Layout, PagesError, Relay, Server, ServerLimits, SessionReport};
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::pki_types::pem::PemObject;
 
@@ -194,7 +194,7 @@ fn whoever_speaks_no_tls_or_nothing_is_cut_off() {
 
     // One that sends a byte now and then gets no more time than the others.
     let begun = Instant::now();
-    let mut limits = Limits::default();
+    let mut limits = ServerLimits::default();
     limits.idle = Some(Duration::from_secs(1));
     let (port, running) = run(server().limits(limits));
     let mut slow = TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -1,4 +1,4 @@
-//! Dumps a process with libcriu, which ends it: `libcriu-dump PID DIR [CRIU]`.
+//! Dumps a process with libcriu and ends the process: `libcriu-dump PID DIR [CRIU]`.
 
 #![allow(unsafe_code)]
 
@@ -53,7 +53,7 @@ fn dump(pid: c_int, dir: &File, criu: &CStr) -> Result<(), Box<dyn std::error::E
 
     // SAFETY: the options are live.
     unsafe { criu_local_set_pid(opts, pid) };
-    // SAFETY: the options are live, and the borrowed directory is open for longer than they are.
+    // SAFETY: the options are live, and the borrowed directory stays open longer than they do.
     unsafe { criu_local_set_images_dir_fd(opts, dir.as_raw_fd()) };
     // SAFETY: the options are live, and libcriu copies the string.
     done("log_file", unsafe { criu_local_set_log_file(opts, c"dump.log".as_ptr()) })?;
@@ -67,7 +67,7 @@ fn dump(pid: c_int, dir: &File, criu: &CStr) -> Result<(), Box<dyn std::error::E
     Ok(())
 }
 
-/// Options that are freed in the end.
+/// Options of libcriu, freed when the value is dropped.
 struct Options(*mut criu_opts);
 
 impl Options {
@@ -83,16 +83,16 @@ impl Options {
 
 impl Drop for Options {
     fn drop(&mut self) {
-        // SAFETY: libcriu made them, and nobody has freed them.
+        // SAFETY: libcriu made these options, and nobody has freed them.
         unsafe { criu_local_free_opts(self.0) };
     }
 }
 
-/// What a function returned, if it is no error.
+/// Returns the result of a libcriu function, unless the result is an error.
 fn done(what: &str, result: c_int) -> Result<c_int, String> {
     match result {
         0.. => Ok(result),
-        // A request keeps CRIU's own number there.
+        // After a request errno is CRIU's own number.
         _ => Err(format!(
             "{what} failed: {}; errno: {}",
             io::Error::from_raw_os_error(-result),

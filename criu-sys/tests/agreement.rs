@@ -1,7 +1,7 @@
-//! The bindings against the headers and libraries of each libcriu that `cargo xtask setup --tests`
-//! unpacks.
+//! The bindings, compared with the headers and libraries of each libcriu that
+//! `cargo xtask setup --tests` unpacks.
 //!
-//! The C compiler compares: it is handed the header, and then everything that the bindings say in C.
+//! The C compiler compares: it gets the header, and then everything that the bindings say, in C.
 
 #![allow(clippy::unwrap_used)]
 
@@ -57,7 +57,7 @@ fn a_wrong_signature_is_noticed() {
     assert!(said.contains("conflicting types"), "{said}");
 }
 
-/// One that is unpacked.
+/// An unpacked libcriu.
 struct Libcriu {
     suite: &'static str,
     root: PathBuf,
@@ -76,7 +76,7 @@ impl Libcriu {
         Self { suite, root, version: parse(version) }
     }
 
-    /// The part of the bindings that this one should have.
+    /// Returns the part of the bindings that this libcriu should have.
     fn known(&self) -> Bindings {
         let mut known = bindings();
         let is_old = |since: &Option<Vec<u32>>| since.as_ref().is_none_or(|s| *s <= self.version);
@@ -89,7 +89,7 @@ impl Libcriu {
         known
     }
 
-    /// Compares with the header.
+    /// Compares the bindings with the header.
     #[track_caller]
     fn agrees(&self) {
         let known = self.known();
@@ -97,7 +97,7 @@ impl Libcriu {
 
         let header = self.compile("header", "#include \"criu.h\"\n", &["-E", "-P"]).unwrap();
         let macros = self.compile("header", "#include \"criu.h\"\n", &["-E", "-dM"]).unwrap();
-        // Those of other headers have two underscores, or are these.
+        // Names of other headers have two underscores, or are these.
         let others = ["CRIU_VERSION", "CRIU_GITID"];
         let is_ours =
             |name: &&str| !name.contains("__") && !others.iter().any(|o| name.starts_with(o));
@@ -118,7 +118,7 @@ impl Libcriu {
         assert_eq!(known.constants.iter().map(|c| &*c.name).collect::<BTreeSet<_>>(), constants);
     }
 
-    /// Links a program that names every function, to either library.
+    /// Links a program that names every function, with the shared and with the static library.
     #[track_caller]
     fn links(&self) {
         let mut source = String::new();
@@ -143,14 +143,14 @@ impl Libcriu {
         self.compile("linked", &source, &fixed).unwrap();
     }
 
-    /// Everything that bindings say, for a compiler that has seen the header.
+    /// Returns everything that the bindings say as C, for a compiler that has seen the header.
     fn in_c(&self, bindings: &Bindings) -> String {
         let mut source = String::from("#include <stddef.h>\n#include \"criu.h\"\n");
         for Constant { name, value, .. } in &bindings.constants {
             _ = writeln!(source, "_Static_assert({name} == ({value}), \"{name}\");");
         }
         for Alias { name, of, .. } in &bindings.aliases {
-            // Rust has an enumeration as its numbers, which C lets one choose.
+            // An enumeration is a plain number in Rust; C leaves the size of the number open.
             let check = match &**of {
                 "unsigned int" => {
                     format!("sizeof(enum {name}) == sizeof({of}) && (enum {name})-1 > 0")
@@ -170,7 +170,8 @@ impl Libcriu {
             for Field { name: field, .. } in fields {
                 _ = writeln!(
                     source,
-                    "_Static_assert(offsetof(struct {name}, {field}) == offsetof(struct our_{name}, {field}) \
+                    "_Static_assert(offsetof(struct {name}, {field}) \
+                     == offsetof(struct our_{name}, {field}) \
                      && __builtin_types_compatible_p(__typeof__(((struct {name} *)0)->{field}), \
                      __typeof__(((struct our_{name} *)0)->{field})), \"{field}\");"
                 );
@@ -186,7 +187,7 @@ impl Libcriu {
         source
     }
 
-    /// Hands a file to the C compiler; returns what it says.
+    /// Compiles a file with the C compiler. Returns the compiler's output.
     fn compile(&self, name: &str, source: &str, args: &[&str]) -> Result<String, String> {
         let thread = std::thread::current();
         let test = thread.name().unwrap_or("main");
@@ -204,14 +205,11 @@ impl Libcriu {
             .output()
             .expect("a C compiler");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        match output.status.success() {
-            true => Ok(text(&output.stdout)),
-            false => Err(text(&output.stderr)),
-        }
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 }
 
-/// What the bindings say, with types as C has them.
+/// The items of the bindings, with types as C has them.
 struct Bindings {
     functions: Vec<Function>,
     constants: Vec<Constant>,
@@ -329,7 +327,7 @@ fn result(output: &ReturnType, c: &impl Fn(&Type) -> String) -> String {
     }
 }
 
-/// A type as C has it.
+/// Returns a type in C's notation.
 fn in_c(kind: &Type, enumerations: &[String], structures: &[String]) -> String {
     let c = |kind: &Type| in_c(kind, enumerations, structures);
     match kind {
@@ -380,7 +378,7 @@ fn number(value: &Expr) -> String {
     }
 }
 
-/// The version that the documentation of an item names.
+/// Returns the version of libcriu that the documentation of an item names.
 fn since(attributes: &[Attribute]) -> Option<Vec<u32>> {
     let lines = attributes.iter().filter_map(|attribute| {
         let meta = attribute.meta.require_name_value().ok()?;
@@ -400,7 +398,7 @@ fn parse(version: &str) -> Vec<u32> {
     version.split('.').map(|number| number.parse().unwrap()).collect()
 }
 
-/// The words of C code, each with what follows it.
+/// Splits C code into words, each with the character after it.
 fn words(code: &str) -> impl Iterator<Item = (&str, char)> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     code.split_inclusive(move |c| !is_word(c)).map(move |part| {
@@ -409,7 +407,7 @@ fn words(code: &str) -> impl Iterator<Item = (&str, char)> {
     })
 }
 
-/// A file below the tests' folder.
+/// Returns the path of a file below the tests' folder.
 fn out(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("agreement");
     fs::create_dir_all(&folder).unwrap();

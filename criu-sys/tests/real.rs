@@ -1,5 +1,5 @@
-//! Programs that are built with each libcriu, and dump real processes. Needs root, and what
-//! `cargo xtask setup --tests` unpacks.
+//! Programs that are built with each libcriu and dump real processes. The tests need root, and the
+//! packages that `cargo xtask setup --tests` unpacks.
 
 #![allow(unsafe_code, clippy::unwrap_used)]
 
@@ -59,7 +59,7 @@ fn without_libcriu_the_build_names_its_packages() {
     assert!(!output.status.success());
     let said = said(&output);
     for word in ["criu.pc", "libcriu-dev", "criu-devel", "criu-dev", "CRIU_LIB_DIR"] {
-        assert!(said.contains(word), "no {word} in: {said}");
+        assert!(said.contains(word), "found no {word} in: {said}");
     }
 }
 
@@ -67,7 +67,7 @@ fn without_libcriu_the_build_names_its_packages() {
 fn a_folder_without_libcriu_is_named() {
     let output = finish(cargo("check", "folder").env("CRIU_LIB_DIR", "/nonexistent"));
     assert!(!output.status.success());
-    let wanted = "CRIU_LIB_DIR is /nonexistent, where there is no libcriu.so";
+    let wanted = "found no libcriu.so in /nonexistent, the folder of CRIU_LIB_DIR";
     assert!(said(&output).contains(wanted), "{}", said(&output));
 }
 
@@ -113,11 +113,11 @@ enum Linked {
     Statically,
 }
 
-/// Dumps a process with the libcriu of one suite and the CRIU of another, which restores it.
+/// Dumps a process with the libcriu of one suite and the CRIU of another. The CRIU restores it.
 #[track_caller]
 fn dumps(library: &'static str, linked: Linked, of: &str) {
-    assert!(nix::unistd::geteuid().is_root(), "these tests need root");
-    // CRIU restores as its own child what then is the reaper's.
+    assert!(nix::unistd::geteuid().is_root(), "found no root rights, which these tests need");
+    // A restored process is a child of criu first, and of the nearest reaper when criu ends.
     nix::sys::prctl::set_child_subreaper(true).unwrap();
     let program = build(library, linked);
     let dir = scratch(&format!("{library}-{linked:?}"));
@@ -135,7 +135,7 @@ fn dumps(library: &'static str, linked: Linked, of: &str) {
     let log = || fs::read_to_string(dir.join("dump.log")).unwrap_or_default();
     assert!(output.status.success(), "{}\n{}", said(&output), log());
     assert!(said(&output).contains(&format!("dumped {pid}")), "{}", said(&output));
-    // Its id is free again once it is reaped.
+    // The process id is free again once the process is reaped.
     sleeper.wait().unwrap();
 
     let images = dir.to_str().unwrap();
@@ -148,7 +148,7 @@ fn dumps(library: &'static str, linked: Linked, of: &str) {
     fs::remove_dir_all(&dir).unwrap();
 }
 
-/// A process in a session of its own, with nothing open that is somebody else's.
+/// Starts a process in a session of its own, without open files of the caller.
 fn sleeper() -> Child {
     use nix::libc::{CLOSE_RANGE_CLOEXEC, c_int, c_uint, close_range};
     let flags = c_int::try_from(CLOSE_RANGE_CLOEXEC).unwrap();
@@ -169,7 +169,7 @@ fn sleeper() -> Child {
     child
 }
 
-/// Builds the example with a libcriu.
+/// Builds the example with the libcriu of a suite.
 #[track_caller]
 fn build(library: &str, linked: Linked) -> PathBuf {
     let name = format!("{library}-{linked:?}");
@@ -186,8 +186,8 @@ fn build(library: &str, linked: Linked) -> PathBuf {
     program
 }
 
-/// Cargo in a package of its own that uses the bindings, and whose program is the example. No libcriu
-/// is chosen.
+/// Returns a cargo for a package of its own, which uses the bindings and whose program is the
+/// example. No libcriu is chosen yet.
 fn cargo(word: &str, name: &str) -> Command {
     let bindings = Path::new(env!("CARGO_MANIFEST_DIR"));
     let user = user(name);
@@ -200,7 +200,7 @@ fn cargo(word: &str, name: &str) -> Command {
         bindings.join("examples/libcriu-dump.rs"),
     );
     fs::write(user.join("Cargo.toml"), manifest).unwrap();
-    // What it names is here already.
+    // The packages that the lock file names are on this machine already.
     fs::copy(bindings.join("../Cargo.lock"), user.join("Cargo.lock")).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args([word, "--offline", "--target-dir", "target"]).current_dir(&user);
@@ -219,7 +219,7 @@ fn finish(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// What a finished program has printed.
+/// The output of a finished program, of both streams.
 fn said(output: &Output) -> String {
     let text = [&*output.stdout, &*output.stderr].concat();
     String::from_utf8_lossy(&text).into_owned()
@@ -240,7 +240,7 @@ fn path(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// The folder of a package.
+/// The folder of a package that uses the bindings.
 fn user(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("libcriu").join(name)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use criu_images::memory::{PageSet, PageSource};
-use criu_rs::pages::{Layout, Limits, Server, Session, Socket, Step, page_size};
+use criu_rs::pages::{Layout, PageSession, PageStep, Server, ServerLimits, Socket, page_size};
 
 /// Runs a session. The first byte chooses the layout, and whether a real server gets all bytes.
 pub fn run(data: &[u8]) {
@@ -29,8 +29,8 @@ pub fn run(data: &[u8]) {
 }
 
 /// Requests of a session, with the bytes of runs joined, and the end of the session.
-fn steps(layout: Option<Layout>, bytes: &[u8], piece: usize) -> (Vec<Step>, u64, String) {
-    let mut session = Session::new(layout);
+fn steps(layout: Option<Layout>, bytes: &[u8], piece: usize) -> (Vec<PageStep>, u64, String) {
+    let mut session = PageSession::new(layout);
     let (mut steps, mut payload) = (Vec::new(), 0);
     let (mut at, mut end) = (0, piece.min(bytes.len()));
     loop {
@@ -41,32 +41,32 @@ fn steps(layout: Option<Layout>, bytes: &[u8], piece: usize) -> (Vec<Step>, u64,
         assert!(at + taken <= end, "it takes what there is");
         at += taken;
         match step {
-            Step::Payload(size) => {
+            PageStep::Payload(size) => {
                 assert_eq!(size, taken);
                 payload += size as u64;
             }
-            Step::More(need) => {
+            PageStep::More(need) => {
                 assert!(need > end - at, "{need} bytes are there");
                 if end == bytes.len() {
                     return (steps, payload, "wants more".into());
                 }
                 end = end.saturating_add(piece).min(bytes.len());
             }
-            Step::MoreOrAssume => {
+            PageStep::MoreOrAssume => {
                 if end == bytes.len() {
-                    session.assume(Layout::Narrow)
+                    session.assume(Layout::Narrow);
                 } else {
-                    end = end.saturating_add(piece).min(bytes.len())
+                    end = end.saturating_add(piece).min(bytes.len());
                 }
             }
-            Step::Ended => {
+            PageStep::Ended => {
                 if end == bytes.len() {
                     return (steps, payload, "ended".into());
                 }
                 end = end.saturating_add(piece).min(bytes.len());
             }
             other => {
-                if let Step::Run { address, pages, .. } = other {
+                if let PageStep::Run { address, pages, .. } = other {
                     let size = pages.checked_mul(page_size().bytes()).expect("it was checked");
                     assert!(address.checked_add(size).is_some());
                 }
@@ -90,7 +90,7 @@ fn served(layout: Option<Layout>, bytes: &[u8]) {
     _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder).expect("a folder among the temporary ones");
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-    let mut limits = Limits::default();
+    let mut limits = ServerLimits::default();
     limits.idle = Some(Duration::from_secs(5));
     limits.bytes = 1 << 20;
     let mut server = Server::new().directory(folder).limits(limits);

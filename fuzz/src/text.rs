@@ -11,7 +11,7 @@ use criu_images::{Text, kind};
 use criu_rs::labels::SecurityModule;
 use criu_rs::oci::Descriptors;
 use criu_rs::{
-    Action, External, InheritFd, JoinNs, LsmProfile, MountContext, NamespaceKind, Pid, Version,
+    Action, External, InheritFd, JoinNs, JoinableNs, LsmProfile, MountContext, Pid, Version,
     fuzzing,
 };
 
@@ -50,7 +50,7 @@ pub fn run(data: &[u8]) {
         9 => descriptors(bytes),
         10 => {
             _ = text.parse::<Action>();
-            _ = text.parse::<NamespaceKind>();
+            _ = text.parse::<JoinableNs>();
             if let Some((kind, id)) = kind::Kind::of_file(&text) {
                 assert_eq!(kind.file_name(id.unwrap_or(0)), text);
             }

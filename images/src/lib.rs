@@ -139,3 +139,8 @@ pub use stats::{DumpStats, RestoreStats};
 pub use task::{State, Task, Thread};
 pub use text::Text;
 pub use writer::ImageWriter;
+
+/// The program in the README, which has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -173,7 +173,9 @@ fn append(follow: Follow, payload: &Payload<'_>, out: &mut Vec<u8>) -> Result<()
             }
         }
         _ => {
-            return Err(ErrorKind::Malformed("the payload is not of the sort that the entry needs"));
+            return Err(ErrorKind::Malformed(
+                "the payload is not of the sort that the entry needs",
+            ));
         }
     }
     Ok(())

@@ -96,11 +96,17 @@ fn pages_of_nobody_are_found() {
     files.insert("dump.log", vec![]);
     assert_eq!(
         found(files),
-        ["warning: pages-7.img: belongs to no pagemap", "note: strange.img: is no image of CRIU's"]
+        [
+            "warning: pages-7.img: does not belong to a pagemap",
+            "note: strange.img: is not an image of CRIU"
+        ]
     );
     let mut files = small();
     files.insert("pagemap-shmem-3.img", pagemap(1, &[run(0, 2, 4)]));
-    assert_eq!(found(files), ["error: pagemap-shmem-3.img: shares its pages file with another"]);
+    assert_eq!(
+        found(files),
+        ["error: pagemap-shmem-3.img: shares its pages file with another pagemap"]
+    );
 }
 
 #[test]

@@ -191,11 +191,11 @@ fn runs_out_of_order_overlapping_empty_or_askew_are_refused() {
     let wrong = |first: PagemapEntry, second: PagemapEntry| memory_error(&[first, second]);
     let first = run(0x2000, 2, 4);
     for (second, want) in [
-        (run(0x1000, 1, 4), "the end of the run before, or more"),
-        (run(0x3000, 1, 4), "the end of the run before, or more"),
+        (run(0x1000, 1, 4), "at least the end of the run before"),
+        (run(0x3000, 1, 4), "at least the end of the run before"),
         (run(0x4800, 1, 4), "a multiple of the page size"),
         (run(0x4000, 0, 4), "at least one page"),
-        (run(0x4000, 1, 5), "not both of the first"),
+        (run(0x4000, 1, 5), "not both 1 and 4"),
         (run(0x4000, 1, 0), "parent 1, present 4 or lazy 2"),
     ] {
         let said = wrong(first.clone(), second);

@@ -150,21 +150,21 @@ fn json_that_is_no_image_is_refused_with_a_place() {
     assert!(encoded(&task(whole)).is_ok());
     for (json, want) in [
         (task(r#""pid": 1"#), "entry 0: pstree_entry.ppid: is required and absent"),
-        (task(&format!("{whole}, \"x\": 1")), "entry 0: pstree_entry has no x"),
-        (task(&format!("{whole}, \"extra\": \"\"")), "extra follows no such entry"),
+        (task(&format!("{whole}, \"x\": 1")), "entry 0: pstree_entry: unknown field x"),
+        (task(&format!("{whole}, \"extra\": \"\"")), "pstree_entry: unexpected extra"),
         (task(&whole.replace("\"pid\": 1", "\"pid\": -1")), "pstree_entry.pid: -1 does not fit"),
         (task(&whole.replace("\"pid\": 1", "\"pid\": 1.5")), "pstree_entry.pid: 1.5 does not fit"),
         (task(&whole.replace("\"pid\": 1", "\"pid\": 4294967296")), "does not fit its type"),
-        (task(&whole.replace("\"pid\": 1", "\"pid\": \"x\"")), "\"x\" is no number"),
-        (task(&whole.replace("\"pid\": 1", "\"pid\": null")), "null is no number"),
-        (task(&whole.replace("[1]", "1")), "pstree_entry.threads: a number is no list"),
+        (task(&whole.replace("\"pid\": 1", "\"pid\": \"x\"")), "\"x\" is not a number"),
+        (task(&whole.replace("\"pid\": 1", "\"pid\": null")), "found null, wanted a number"),
+        (task(&whole.replace("[1]", "1")), "pstree_entry.threads: found a number, wanted a list"),
         (format!("{head}[1]}}"), "invalid type: integer `1`, expected a map"),
         (format!("{head}[]"), "EOF while parsing"),
         (format!("{head}[]}} x"), "trailing characters"),
         (r#"{"entries": [], "magic": "PSTREE"}"#.into(), "entries come before the magic"),
         (r#"{"magic": "PSTREE"}"#.into(), "missing field `entries`"),
-        (r#"{"magic": "NOTHING", "entries": []}"#.into(), "no magic \"NOTHING\""),
-        (r#"{"magic": "PAGES", "entries": []}"#.into(), "no magic \"PAGES\""),
+        (r#"{"magic": "NOTHING", "entries": []}"#.into(), "unknown magic \"NOTHING\""),
+        (r#"{"magic": "PAGES", "entries": []}"#.into(), "unknown magic \"PAGES\""),
         ("[".repeat(100_000), "invalid type: sequence"),
     ] {
         let error = refused(&json);
@@ -175,7 +175,7 @@ fn json_that_is_no_image_is_refused_with_a_place() {
     let pipe =
         r#"{"magic": "PIPES_DATA", "entries": [{"pipe_id": 1, "bytes": 3, "extra": "YQ=="}]}"#;
     assert!(refused(pipe).contains("extra: has 1 bytes, bytes says 3"));
-    assert!(refused(&pipe.replace("YQ==", "Y!")).contains("is no base64"));
+    assert!(refused(&pipe.replace("YQ==", "Y!")).contains("is not base64"));
 }
 
 /// Truncated anywhere, JSON is refused, and nothing panics.

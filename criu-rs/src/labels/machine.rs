@@ -7,7 +7,8 @@ use std::path::Path;
 use procfs::process::Process;
 
 use super::{Attribute, Carried, Label, SecurityModule};
-use crate::{Pid, tree};
+use crate::host::tree;
+use crate::value::Pid;
 
 /// What labels processes on this machine, and where the kernel says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl Machine {
     }
 
     /// All labels of a thread.
-    pub(super) fn of_one(&self, pid: Pid, tid: Pid) -> io::Result<Vec<Carried>> {
+    pub(crate) fn of_one(&self, pid: Pid, tid: Pid) -> io::Result<Vec<Carried>> {
         let mut carried = Vec::new();
         self.of_thread(pid, tid, &ATTRIBUTES, &mut carried)?;
         Ok(carried)
@@ -141,7 +142,7 @@ fn has(module: SecurityModule, attribute: Attribute) -> bool {
 }
 
 /// The threads of a process, itself first; none once it has ended.
-pub(super) fn threads(pid: Pid) -> io::Result<Vec<Pid>> {
+pub(crate) fn threads(pid: Pid) -> io::Result<Vec<Pid>> {
     let entries = match fs::read_dir(format!("/proc/{pid}/task")) {
         Ok(entries) => entries,
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
@@ -151,13 +152,13 @@ pub(super) fn threads(pid: Pid) -> io::Result<Vec<Pid>> {
 }
 
 /// Whether a thread has ended and waits to be reaped: it will never do anything again.
-pub(super) fn is_zombie(pid: Pid, tid: Pid) -> bool {
+pub(crate) fn is_zombie(pid: Pid, tid: Pid) -> bool {
     let task = Process::new(pid.as_raw()).and_then(|process| process.task_from_tid(tid.as_raw()));
     task.and_then(|task| task.stat()).is_ok_and(|stat| matches!(stat.state, 'Z' | 'X'))
 }
 
 /// A thread's id in each pid namespace that it is in, from ours inwards.
-pub(super) fn ids(pid: Pid, tid: Pid) -> Vec<u32> {
+pub(crate) fn ids(pid: Pid, tid: Pid) -> Vec<u32> {
     let task = Process::new(pid.as_raw()).and_then(|process| process.task_from_tid(tid.as_raw()));
     let ids = task.and_then(|task| task.status()).ok().and_then(|status| status.nspid);
     let ids = ids.unwrap_or_else(|| vec![tid.as_raw()]);

@@ -33,22 +33,16 @@
 //! the same.
 
 mod error;
-mod guard;
-mod machine;
-mod saved;
+pub(crate) mod machine;
 mod support;
 
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
-use crate::Pid;
-use crate::log::printable;
+use crate::value::{Pid, printable};
 
 pub use error::{LabelError, LabelProblem};
-pub(crate) use guard::{DumpGuard, RestoreGuard, foresee};
 pub(crate) use machine::Machine;
 pub use support::LabelSupport;
-pub(crate) use support::ask;
 
 /// A kernel's security module that labels processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,13 +117,13 @@ impl Label {
     }
 
     /// Whether it has all profiles of the other, or is the same.
-    fn includes(&self, other: &Self) -> bool {
+    pub(crate) fn includes(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.parts(), other.parts());
         self.module == other.module && theirs.iter().all(|part| mine.contains(part))
     }
 
     /// The profiles of a stack, sorted; the whole label of another module.
-    fn parts(&self) -> Vec<&[u8]> {
+    pub(crate) fn parts(&self) -> Vec<&[u8]> {
         let mut parts = Vec::new();
         let mut rest = self.bytes.as_slice();
         if self.module == SecurityModule::Apparmor {
@@ -192,7 +186,7 @@ impl Attribute {
     }
 
     /// Whether CRIU has a place for it in its images.
-    fn has_a_place(self) -> bool {
+    pub(crate) fn has_a_place(self) -> bool {
         matches!(self, Self::Current | Self::Sockcreate)
     }
 }

@@ -7,8 +7,9 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::mountinfo::MountInfo;
-use crate::{Pid, Restore};
+use crate::host::MountInfo;
+use crate::operation::Restore;
+use crate::value::Pid;
 
 /// The cgroups of a container: a path in the hierarchy of version 2, in those of version 1, or both.
 ///

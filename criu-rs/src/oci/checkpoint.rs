@@ -13,10 +13,12 @@ use super::descriptors::Descriptors;
 use super::error::{Error, Result};
 use super::root::Root;
 use super::{Cgroups, NET_KEY, PID_KEY, replaced};
-use crate::mountinfo::MountInfo;
-use crate::{
-    Action, CgroupMode, Criu, Dir, Dump, Dumped, External, Hooks, Pid, PreDump, hooks, tree,
-};
+use crate::criu::Criu;
+use crate::hooks;
+use crate::hooks::{Action, Hooks};
+use crate::host::{MountInfo, tree};
+use crate::operation::{Dump, Dumped, PreDump};
+use crate::value::{CgroupMode, Dir, External, Pid};
 
 /// What saving a container takes: values that a [`Dump`] is made of.
 ///
@@ -269,7 +271,7 @@ fn is_own_cgroup(container: &Container, mount: &MountInfo) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Common;
+    use crate::options::Common;
     use crate::transport::Handed;
 
     fn container(config: &str) -> Container {
@@ -351,7 +353,7 @@ mod tests {
             config_file: container(config).config_file(),
         };
         let told = |common: &Common<'_>| {
-            let message = common.opts.fill(&mut Handed::default()).unwrap();
+            let message = common.opts.fill(&mut Handed::default()).unwrap().message;
             (message.external, message.freeze_cgroup, message.config_file)
         };
         let expected = (

@@ -14,7 +14,7 @@ use super::checkpoint::Checkpoint;
 use super::error::{Error, Result};
 use super::restore::Restoring;
 use crate::bounds;
-use crate::{LsmProfile, MountContext, Pid};
+use crate::value::{LsmProfile, MountContext, Pid};
 
 /// A container as its bundle describes it: `config.json` and a root file system.
 ///
@@ -182,8 +182,9 @@ impl Container {
         let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let selinux = process.and_then(|process| some(process.selinux_label()));
         let apparmor = process.and_then(|process| some(process.apparmor_profile()));
-        let invalid =
-            |field| move |error: crate::InvalidValue| Error::unsupported(field, error.to_string());
+        let invalid = |field| {
+            move |error: crate::value::InvalidValue| Error::unsupported(field, error.to_string())
+        };
         match (selinux, apparmor) {
             (Some(_), Some(_)) => {
                 let why = "and process.apparmorProfile: CRIU restores one of them";
@@ -207,7 +208,7 @@ impl Container {
         let label = self.linux().and_then(|linux| linux.mount_label().as_deref());
         let label = label.filter(|label| !label.is_empty());
         let context = label.map(str::parse).transpose();
-        context.map_err(|error: crate::InvalidValue| {
+        context.map_err(|error: crate::value::InvalidValue| {
             Error::unsupported("linux.mountLabel", error.to_string())
         })
     }

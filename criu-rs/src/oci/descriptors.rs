@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
 use super::replaced::replace;
-use crate::{InheritFd, Pid};
+use crate::value::{InheritFd, Pid};
 
 /// `descriptors.json`: what descriptors 0, 1 and 2 of a container's first process led to, as runc, crun
 /// and youki keep it in the images directory.

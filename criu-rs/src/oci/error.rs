@@ -66,7 +66,7 @@ pub enum Error {
     )]
     Beside {
         /// Their ids.
-        processes: Vec<crate::Pid>,
+        processes: Vec<crate::value::Pid>,
     },
     /// A hook of the bundle failed.
     #[error("the {kind} hook {} {why}", path.display())]
@@ -96,7 +96,7 @@ pub enum Error {
     },
     /// CRIU refused, failed or died.
     #[error(transparent)]
-    Criu(#[from] crate::Error),
+    Criu(#[from] crate::error::Error),
 }
 
 impl From<criu_images::Error> for Error {

@@ -1,7 +1,6 @@
 //! A caller's part in bringing a container back.
 
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -12,7 +11,8 @@ use oci_spec::runtime::{ContainerState, Hook, State};
 use super::console::ConsoleSocket;
 use super::container::Container;
 use super::error::{Error, Result};
-use crate::{HookResult, Hooks, Pid};
+use crate::hooks::{Action, Call, HookResult, Hooks, Wrap};
+use crate::value::{External, Pid};
 
 /// What a runtime does while a container is brought back: runs the bundle's hooks when its namespaces are
 /// there, and hands over its terminal. Everything else goes on to hooks of the caller's.
@@ -84,21 +84,19 @@ impl std::fmt::Debug for RestoreHooks<'_> {
     }
 }
 
-impl Hooks for RestoreHooks<'_> {
-    fn setup_namespaces(&mut self, root: Pid) -> HookResult {
-        RestoreHooks::run(self, root)?;
-        self.hooks.setup_namespaces(root)
-    }
-
-    fn orphan_pts_master(&mut self, master: OwnedFd) -> HookResult {
+impl Wrap for RestoreHooks<'_> {
+    fn wrap(&mut self, call: Call) -> HookResult<Vec<External>> {
+        if let (Action::SetupNamespaces, Some(root)) = (call.action, call.root) {
+            self.run(root)?;
+        }
         match &self.console {
-            Some(socket) => Ok(socket.send(&master)?),
-            None => self.hooks.orphan_pts_master(master),
+            Some(socket) if call.action == Action::OrphanPtsMaster => {
+                call.fds.iter().try_for_each(|master| socket.send(master))?;
+                Ok(Vec::new())
+            }
+            _ => call.answer(self.hooks),
         }
     }
-
-    crate::hooks::hand_on!(hooks: pre_stream, pre_restore, post_restore, network_unlock, post_setup_namespaces,
-        pre_resume, post_resume, status_ready, other);
 }
 
 /// Runs a hook's program; what went wrong.

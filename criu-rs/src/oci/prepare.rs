@@ -1,10 +1,8 @@
 //! What CRIU needs to find when it restores a container, and what goes again.
 
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::{fs, io, thread};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -14,7 +12,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use super::container::{Bind, Container};
 use super::error::{Error, Result};
 use super::root::Root;
-use crate::mountinfo::MountInfo;
+use crate::host::MountInfo;
 
 /// Something mounted in a directory, until dropped.
 #[derive(Debug)]

@@ -16,9 +16,11 @@ use super::error::{Error, Result};
 use super::prepare::{OwnMount, mount_points};
 use super::sources::Sources;
 use super::{NET_KEY, PID_KEY};
-use crate::{
-    CgroupMode, Criu, Dir, External, Hooks, InheritFd, JoinNs, LsmProfile, MountContext,
-    NamespaceKind, Restore, Restored,
+use crate::criu::Criu;
+use crate::hooks::Hooks;
+use crate::operation::{Restore, Restored};
+use crate::value::{
+    CgroupMode, Dir, External, InheritFd, JoinNs, JoinableNs, LsmProfile, MountContext,
 };
 
 /// What bringing a container back takes: values, until [`prepare`](Self::prepare) makes what CRIU needs to find.
@@ -222,12 +224,12 @@ impl<'a> Restoring<'a> {
         for (kind, path) in self.container.namespaces() {
             let Some(path) = path else { continue };
             let (saved, joined) = match kind {
-                LinuxNamespaceType::Network => (Saved::Net, Some(NamespaceKind::Net)),
+                LinuxNamespaceType::Network => (Saved::Net, Some(JoinableNs::Net)),
                 LinuxNamespaceType::Pid => (Saved::Pid, None),
-                LinuxNamespaceType::Ipc => (Saved::Ipc, Some(NamespaceKind::Ipc)),
-                LinuxNamespaceType::Uts => (Saved::Uts, Some(NamespaceKind::Uts)),
-                LinuxNamespaceType::User => (Saved::User, Some(NamespaceKind::User)),
-                LinuxNamespaceType::Time => (Saved::Time, Some(NamespaceKind::Time)),
+                LinuxNamespaceType::Ipc => (Saved::Ipc, Some(JoinableNs::Ipc)),
+                LinuxNamespaceType::Uts => (Saved::Uts, Some(JoinableNs::Uts)),
+                LinuxNamespaceType::User => (Saved::User, Some(JoinableNs::User)),
+                LinuxNamespaceType::Time => (Saved::Time, Some(JoinableNs::Time)),
                 _ => continue,
             };
             let at = keys.iter().position(|(kind, _)| *kind == saved);

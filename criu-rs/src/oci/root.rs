@@ -26,7 +26,7 @@ impl Root {
     }
 
     /// The root of a process, with the mounts that it sees.
-    pub(crate) fn of_process(pid: crate::Pid) -> io::Result<Self> {
+    pub(crate) fn of_process(pid: crate::value::Pid) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = openat(AT_FDCWD, format!("/proc/{pid}/root").as_str(), flags, Mode::empty())?;
         // From a mount namespace of its own, names begin at its root.
@@ -155,7 +155,7 @@ mod process_tests {
 
     #[test]
     fn the_root_of_a_process_is_looked_into() {
-        let root = Root::of_process(crate::Pid::this()).unwrap();
+        let root = Root::of_process(crate::value::Pid::this()).unwrap();
         let found = root.find(Path::new("/proc/self/exe"));
         // A magic link: it leads anywhere.
         assert_eq!(found.unwrap_err().raw_os_error(), Some(libc::ELOOP));

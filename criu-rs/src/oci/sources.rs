@@ -15,7 +15,7 @@ use super::container::{Bind, Container};
 use super::error::{Error, Result};
 use super::restore::ExternalMount;
 use super::root::Root;
-use crate::mountinfo::MountInfo;
+use crate::host::MountInfo;
 
 /// Gives the external mounts of images their sources, and refuses images that have CRIU mount anything else of the
 /// machine.

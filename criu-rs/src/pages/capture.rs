@@ -1,6 +1,5 @@
 //! Captures: the memory of a dump into memory of ours, and from there to disk when the tasks run on.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -10,67 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use memmap2::{Advice, MmapMut, MmapOptions};
-
 use super::client::{Client, Sent};
 use super::error::PagesError;
+use super::limits::ServerLimits;
+use super::metrics::Counters;
+use super::pool::Pool;
 use super::proto::Layout;
 use super::receive::{Part, Received, keep_connection, read};
-use super::server::{Counters, Limits};
-use super::session::{Session, Step};
+use super::session::{PageSession, PageStep};
 use super::socket::{Socket, wide_pair};
 use super::store::Store;
-use crate::hooks::At;
-use crate::{Action, Hooks, Pid};
-
-/// Memory that captures go into, there from the beginning: huge pages where the machine has them. It is meant to be
-/// used again, because memory that has been used is what makes a capture quick.
-///
-/// ```
-/// use criu_rs::pages::Pool;
-///
-/// let pool = Pool::new(64 << 20)?;
-/// assert_eq!(pool.size(), 64 << 20);
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub struct Pool(pub(super) MmapMut);
-
-impl Pool {
-    /// A pool of so many bytes, a MiB at least. It takes about 0.3 s a GiB.
-    ///
-    /// # Errors
-    /// When there is not as much memory.
-    pub fn new(bytes: usize) -> io::Result<Self> {
-        let mut map = MmapOptions::new().len(bytes.max(SMALLEST)).map_anon()?;
-        // Without huge pages it is slower, and as good.
-        let _ = map.advise(Advice::HugePage);
-        if map.advise(Advice::PopulateWrite).is_err() {
-            for byte in map.iter_mut().step_by(4096) {
-                *byte = 0;
-            }
-        }
-        Ok(Self(map))
-    }
-
-    /// Bytes that a capture of a process and its descendants takes, about: they may use more, or less, by
-    /// the time it is made. What does not fit into a pool goes to disk while they stand still.
-    pub fn needed(root: Pid) -> u64 {
-        let pages = crate::tree::memory(root);
-        // A header stands before each run of pages.
-        pages.saturating_add(pages / 64)
-    }
-
-    /// Its number of bytes.
-    pub fn size(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pool").field(&self.size()).finish()
-    }
-}
+use crate::hooks::{Action, At, Hooks};
 
 /// What is being written of a capture, in the background.
 #[derive(Debug)]
@@ -260,7 +209,7 @@ fn write_out(
     directory: PathBuf,
 ) -> Result<Received, PagesError> {
     let mut store = Store::open(directory)?.durable(true);
-    let limits = Limits { idle: None, ..Limits::default() };
+    let limits = ServerLimits { idle: None, ..ServerLimits::default() };
     let counters = Counters::default();
     let kept = keep_connection(&mut socket, &mut store, pool, None, &limits, &counters);
     drop(socket);
@@ -296,16 +245,18 @@ fn send_on(
 
 /// Receives all that a dump sends, as it is. Returns its number of bytes, and of those the pages'.
 fn collect(pool: &mut [u8], socket: &mut Socket) -> Result<(usize, u64), PagesError> {
-    let (mut session, mut start, mut end, mut bytes) = (Session::new(None), 0, 0, 0);
+    let (mut session, mut start, mut end, mut bytes) = (PageSession::new(None), 0, 0, 0);
     loop {
         let (taken, step) = session.next(pool.get(start..end).unwrap_or_default())?;
         start += taken;
         match step {
-            Step::Open { answer: false, .. } | Step::Run { .. } => {}
-            Step::Payload(size) => bytes += size as u64,
-            Step::Open { .. } => socket.write_all(&[0]).map_err(PagesError::socket("answer"))?,
-            Step::MoreOrAssume => session.assume(Layout::Narrow),
-            Step::More(_) => {
+            PageStep::Open { answer: false, .. } | PageStep::Run { .. } => {}
+            PageStep::Payload(size) => bytes += size as u64,
+            PageStep::Open { .. } => {
+                socket.write_all(&[0]).map_err(PagesError::socket("answer"))?
+            }
+            PageStep::MoreOrAssume => session.assume(Layout::Narrow),
+            PageStep::More(_) => {
                 let size = pool.len();
                 let room = pool.get_mut(end..).filter(|room| !room.is_empty());
                 let room = room.ok_or(PagesError::TooMuch(size as u64))?;
@@ -314,19 +265,17 @@ fn collect(pool: &mut [u8], socket: &mut Socket) -> Result<(usize, u64), PagesEr
                     now => end += now,
                 }
             }
-            Step::Parent { .. } | Step::Close => {
+            PageStep::Parent { .. } | PageStep::Close => {
                 let answer = socket.write_all(&0i32.to_ne_bytes());
                 answer.map_err(PagesError::socket("answer"))?;
-                if step == Step::Close {
+                if step == PageStep::Close {
                     return Ok((end, bytes));
                 }
             }
-            Step::Get { .. } | Step::Ended => return Err(PagesError::Gone(end as u64)),
+            PageStep::Get { .. } | PageStep::Ended => return Err(PagesError::Gone(end as u64)),
         }
     }
 }
 
-/// Bytes of the smallest pool.
-const SMALLEST: usize = 1 << 20;
 /// Bytes that may be on their way.
 const BUFFER: usize = 8 << 20;

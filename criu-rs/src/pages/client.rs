@@ -10,7 +10,7 @@ use criu_images::memory::{PageFlags, PageObject, PageSet, PageSource, StoredPage
 use super::error::PagesError;
 use super::page_size;
 use super::proto::{Command, Header, LAZY, Layout, PARENT, PRESENT, object_id};
-use super::session::{Session, Step};
+use super::session::{PageSession, PageStep};
 use super::socket::Socket;
 
 /// A connection to a page server.
@@ -64,7 +64,7 @@ impl Client {
     pub fn connect_tls(
         host: &str,
         port: u16,
-        tls: &crate::Tls,
+        tls: &crate::value::Tls,
         layout: Layout,
     ) -> Result<Self, PagesError> {
         let tls = super::tls::client(tls, host)?;
@@ -121,21 +121,21 @@ impl Client {
         mut bytes: &[u8],
         mut wrote: impl FnMut(usize),
     ) -> Result<Sent, PagesError> {
-        let (mut session, mut sent) = (Session::new(None), Sent::default());
+        let (mut session, mut sent) = (PageSession::new(None), Sent::default());
         let (mut open, mut has_parent) = (PageObject::Task(0), false);
         loop {
             let (taken, step) = session.next(bytes)?;
             let (now, rest) = bytes.split_at_checked(taken).unwrap_or_default();
             bytes = rest;
             match step {
-                Step::Open { object, .. } => {
+                PageStep::Open { object, .. } => {
                     (open, has_parent) = (object, self.begin(object)?);
                     sent.objects += 1;
                 }
-                Step::Run { address, flags: PARENT, .. } if !has_parent => {
+                PageStep::Run { address, flags: PARENT, .. } if !has_parent => {
                     return Err(PagesError::Hole { object: open.file_name(), address });
                 }
-                Step::Run { address, pages, flags } => {
+                PageStep::Run { address, pages, flags } => {
                     let (command, id) = (Command::AddF, object_id(open));
                     self.put(Header { command, flags, pages, address, id })?;
                     match session.payload() {
@@ -143,14 +143,14 @@ impl Client {
                         _ => sent.pages += pages,
                     }
                 }
-                Step::Payload(_) => {
+                PageStep::Payload(_) => {
                     self.socket.write_all(now).map_err(PagesError::socket("send pages"))?;
                     wrote(taken);
                 }
-                Step::Parent { .. } => {}
-                Step::MoreOrAssume => session.assume(Layout::Narrow),
-                Step::Close => return Ok(sent),
-                Step::More(_) | Step::Get { .. } | Step::Ended => {
+                PageStep::Parent { .. } => {}
+                PageStep::MoreOrAssume => session.assume(Layout::Narrow),
+                PageStep::Close => return Ok(sent),
+                PageStep::More(_) | PageStep::Get { .. } | PageStep::Ended => {
                     return Err(PagesError::Gone(sent.pages.saturating_mul(page_size().bytes())));
                 }
             }
@@ -245,7 +245,7 @@ impl Client {
         let size = self.layout.size();
         self.get(head.get_mut(..size).unwrap_or_default())?;
         let wrong =
-            |what: String| PagesError::Protocol(super::session::ProtocolError { at: 0, what });
+            |what: String| PagesError::Protocol(super::session::PageProtocolError { at: 0, what });
         let answer = Header::parse(self.layout, &head);
         let answer = answer.map_err(|word| wrong(format!("no command is {word:#x}")))?;
         if answer.address != address || answer.id != id || !(1..=pages).contains(&answer.pages) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use criu_images::WriteError;
 
-use super::session::ProtocolError;
+use super::session::PageProtocolError;
 
 /// Why pages do not come, or do not go.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum PagesError {
     Tls(String),
     /// The peer breaks the protocol.
     #[error(transparent)]
-    Protocol(#[from] ProtocolError),
+    Protocol(#[from] PageProtocolError),
     /// The peer has gone before it said that everything is sent.
     #[error("the client has gone after {0} bytes, before it said that all is sent")]
     Gone(u64),

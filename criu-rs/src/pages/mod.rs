@@ -12,13 +12,16 @@
 //! one authority ([`Tls`](crate::Tls)). It takes TLS 1.2 and 1.3; X.509 certificates of version 1 are refused, and
 //! only the authority that is given is trusted, never the system's.
 //!
-//! [`Session`] is the protocol without a socket, [`Store`] a directory that pages come into.
+//! [`PageSession`] is the protocol without a socket, [`Store`] a directory that pages come into.
 
 mod capture;
 mod client;
 mod error;
+mod limits;
+mod metrics;
 #[cfg(feature = "tls")]
 mod peer;
+mod pool;
 pub mod proto;
 mod receive;
 mod relay;
@@ -32,14 +35,17 @@ mod tls;
 
 use criu_images::memory::PageSize;
 
-pub use capture::{Capture, Pool, Writing};
+pub use capture::{Capture, Writing};
 pub use client::{Client, Sent};
 pub use error::PagesError;
+pub use limits::ServerLimits;
+pub use metrics::Metrics;
+pub use pool::Pool;
 pub use proto::{Command, Header, Layout};
 pub use receive::Received;
 pub use relay::Relay;
-pub use server::{Handle, Limits, Listening, Metrics, Server, SessionReport};
-pub use session::{ProtocolError, Session, Step};
+pub use server::{Handle, Listening, Server, SessionReport};
+pub use session::{PageProtocolError, PageSession, PageStep};
 pub use socket::Socket;
 pub use store::Store;
 

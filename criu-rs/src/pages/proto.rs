@@ -80,8 +80,8 @@ impl Layout {
     pub const ALL: [Self; 2] = [Self::Narrow, Self::Wide];
 
     /// What a CRIU of this version speaks.
-    pub fn of(version: crate::Version) -> Self {
-        match version < crate::Version::new(4, 2, 0) {
+    pub fn of(version: crate::value::Version) -> Self {
+        match version < crate::value::Version::new(4, 2, 0) {
             true => Self::Narrow,
             false => Self::Wide,
         }

@@ -14,13 +14,13 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
 
 use super::error::PagesError;
-use super::page_size;
+use super::limits::ServerLimits;
+use super::metrics::Counters;
 use super::proto::Layout;
-use super::serve;
-use super::server::{Counters, Limits};
-use super::session::{Session, Step};
+use super::session::{PageSession, PageStep};
 use super::socket::{A_WHILE, Socket};
 use super::store::{PagesFile, Store};
+use super::{page_size, serve};
 
 /// What came over a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,13 +53,13 @@ pub(super) fn serve_connection(
     store: Option<&mut Store>,
     source: Option<&PageSet>,
     layout: Option<Layout>,
-    limits: &Limits,
+    limits: &ServerLimits,
     counters: &Counters,
 ) -> Result<Received, PagesError> {
     let mut buffer = vec![0; BUFFER];
     let mut connection = Connection::new(socket, store, &mut buffer, limits, counters);
     connection.source = source.map(serve::Source::new);
-    connection.session = Session::new(layout);
+    connection.session = PageSession::new(layout);
     connection.run()?;
     Ok(connection.received())
 }
@@ -71,11 +71,11 @@ pub(super) fn keep_connection(
     store: &mut Store,
     buffer: &mut [u8],
     layout: Option<Layout>,
-    limits: &Limits,
+    limits: &ServerLimits,
     counters: &Counters,
 ) -> Result<(Received, Vec<Part>), PagesError> {
     let mut connection = Connection::new(socket, Some(store), buffer, limits, counters);
-    connection.session = Session::new(layout);
+    connection.session = PageSession::new(layout);
     connection.keep = true;
     connection.run()?;
     Ok((connection.received(), connection.waiting))
@@ -115,7 +115,7 @@ struct Connection<'c> {
     socket: &'c mut Socket,
     store: Option<&'c mut Store>,
     source: Option<serve::Source<'c>>,
-    session: Session,
+    session: PageSession,
     buffer: &'c mut [u8],
     /// What has come stays in the buffer as long as there is room.
     keep: bool,
@@ -124,7 +124,7 @@ struct Connection<'c> {
     /// What of the buffer is to be written.
     waiting: Vec<Part>,
     received: Received,
-    limits: &'c Limits,
+    limits: &'c ServerLimits,
     counters: &'c Counters,
     begun: Instant,
     bytes: u64,
@@ -152,7 +152,7 @@ impl<'c> Connection<'c> {
         socket: &'c mut Socket,
         store: Option<&'c mut Store>,
         buffer: &'c mut [u8],
-        limits: &'c Limits,
+        limits: &'c ServerLimits,
         counters: &'c Counters,
     ) -> Self {
         let pipe = if socket.is_plain() { Pipe::NotYet } else { Pipe::Useless };
@@ -160,7 +160,7 @@ impl<'c> Connection<'c> {
             socket,
             store,
             source: None,
-            session: Session::new(None),
+            session: PageSession::new(None),
             buffer,
             keep: false,
             window: 0..0,
@@ -192,11 +192,11 @@ impl<'c> Connection<'c> {
             let start = self.window.start;
             self.window.start += taken;
             match step {
-                Step::Payload(size) => self.wait(start..start + size),
-                Step::Run { address, pages, flags } => self.take_run(address, pages, flags)?,
-                Step::More(need) => self.receive(need)?,
-                Step::MoreOrAssume => self.receive_or_assume()?,
-                Step::Open { object, answer } => {
+                PageStep::Payload(size) => self.wait(start..start + size),
+                PageStep::Run { address, pages, flags } => self.take_run(address, pages, flags)?,
+                PageStep::More(need) => self.receive(need)?,
+                PageStep::MoreOrAssume => self.receive_or_assume()?,
+                PageStep::Open { object, answer } => {
                     self.received.objects += 1;
                     let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
                     store.begin(object)?;
@@ -208,12 +208,12 @@ impl<'c> Connection<'c> {
                         self.answer(&[u8::from(parent)])?;
                     }
                 }
-                Step::Parent { object } => {
+                PageStep::Parent { object } => {
                     let store = self.store.as_deref().ok_or_else(receives_nothing)?;
                     let parent = store.parent_has(object)?;
                     self.answer(&i32::from(parent).to_ne_bytes())?;
                 }
-                Step::Get { pid, address, pages, id } => {
+                PageStep::Get { pid, address, pages, id } => {
                     let layout = self.session.layout().unwrap_or(Layout::Wide);
                     let source = self.source.as_mut().ok_or(PagesError::NoPage {
                         pid,
@@ -224,8 +224,8 @@ impl<'c> Connection<'c> {
                     self.received.served += sent;
                     self.counters.served.fetch_add(sent, Ordering::Relaxed);
                 }
-                Step::Close => return self.close(),
-                Step::Ended => return Ok(()),
+                PageStep::Close => return self.close(),
+                PageStep::Ended => return Ok(()),
             }
         }
     }

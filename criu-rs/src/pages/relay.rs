@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::PagesError;
 use super::proto::Layout;
-use super::session::{Session, Step};
+use super::session::{PageSession, PageStep};
 use super::socket::{Socket, wide_pair};
 
 /// A way to a page server elsewhere, ours or CRIU's, that spares a dump the 200 ms for which CRIU leaves its
@@ -51,7 +51,7 @@ impl Relay {
     /// Those of connecting, of files, and of what either end thinks of the other's certificate; a server may
     /// say that only later.
     #[cfg(feature = "tls")]
-    pub fn connect_tls(host: &str, port: u16, tls: &crate::Tls) -> Result<Self, PagesError> {
+    pub fn connect_tls(host: &str, port: u16, tls: &crate::value::Tls) -> Result<Self, PagesError> {
         let tls = super::tls::client(tls, host)?;
         let far = TcpStream::connect((host, port)).map_err(PagesError::socket("connect"))?;
         let mut far = Socket::from(far);
@@ -92,7 +92,8 @@ impl AsFd for Relay {
 /// Carries everything there and all answers back. What goes there is copied: pages that are moved, page by page, take
 /// longer through a TCP socket.
 fn carry(mut near: &UnixStream, far: &mut Socket) -> io::Result<u64> {
-    let mut there = There { session: Session::new(None), buffer: vec![0; AT_ONCE], window: 0..0 };
+    let mut there =
+        There { session: PageSession::new(None), buffer: vec![0; AT_ONCE], window: 0..0 };
     let (mut answer, mut sent) = ([0; 256], 0u64);
     loop {
         let mut fds = [far.as_fd(), near.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
@@ -124,7 +125,7 @@ fn carry(mut near: &UnixStream, far: &mut Socket) -> io::Result<u64> {
 /// which pages end and a header begins, or that is longer than what a pipe of its takes, stops it for ever. So headers
 /// and the pages of each run get records of their own.
 struct There {
-    session: Session,
+    session: PageSession,
     buffer: Vec<u8>,
     window: Range<usize>,
 }
@@ -162,8 +163,8 @@ impl There {
                 return Ok(taken);
             }
             match self.session.next(unread).map_err(io::Error::other)? {
-                (_, Step::More(_) | Step::Ended) => return Ok(0),
-                (_, Step::MoreOrAssume) => self.session.assume(Layout::Narrow),
+                (_, PageStep::More(_) | PageStep::Ended) => return Ok(0),
+                (_, PageStep::MoreOrAssume) => self.session.assume(Layout::Narrow),
                 // Said of the header that is still there.
                 (0, _) => {}
                 (taken, _) => return Ok(taken),

@@ -1,24 +1,23 @@
 //! The server: listens, and gives each connection a thread.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::fs;
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::{fmt, fs, io};
 
 use criu_images::memory::PageSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::capture::Pool;
 use super::error::PagesError;
+use super::limits::ServerLimits;
+use super::metrics::{Counters, Metrics};
 use super::page_size;
+use super::pool::Pool;
 use super::proto::Layout;
 use super::receive::{Received, keep_connection, serve_connection};
 use super::socket::{Plain, Socket};
@@ -45,7 +44,7 @@ pub struct Server {
     auto_dedup: bool,
     durable: bool,
     exposed: bool,
-    limits: Limits,
+    limits: ServerLimits,
     pools: Arc<Mutex<Vec<Pool>>>,
     #[cfg(feature = "tls")]
     tls: Option<super::tls::Acceptor>,
@@ -61,20 +60,6 @@ enum Place {
     One(PathBuf),
     /// Each session, counted from 0, into its own.
     Each(Arc<dyn Fn(u64) -> PathBuf + Send + Sync>),
-}
-
-/// What a client may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Connections at once; more wait until one ends.
-    pub connections: usize,
-    /// How long nothing may come.
-    pub idle: Option<Duration>,
-    /// How long a session may take.
-    pub total: Duration,
-    /// Bytes of pages in a session.
-    pub bytes: u64,
 }
 
 /// A server that listens.
@@ -105,41 +90,6 @@ struct Shared {
     wake: nix::sys::eventfd::EventFd,
 }
 
-/// What has been counted.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) bytes: AtomicU64,
-    pub(super) pages: AtomicU64,
-    pub(super) holes: AtomicU64,
-    pub(super) served: AtomicU64,
-    pub(super) done: AtomicU64,
-    pub(super) failed: AtomicU64,
-    /// Open connections are being ended.
-    pub(super) stopping: AtomicBool,
-    /// No more connections are taken.
-    finishing: AtomicBool,
-}
-
-/// A look at a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Metrics {
-    /// Bytes received, headers included.
-    pub bytes: u64,
-    /// Pages received.
-    pub pages: u64,
-    /// Pages left to parent sets.
-    pub holes: u64,
-    /// Pages sent because they were wanted.
-    pub served: u64,
-    /// Connections that are open.
-    pub open: usize,
-    /// Sessions that have ended well.
-    pub done: u64,
-    /// Sessions that have failed.
-    pub failed: u64,
-}
-
 /// How a session ended.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -152,17 +102,6 @@ pub struct SessionReport {
     pub directory: Option<PathBuf>,
     /// What came of it.
     pub result: Result<Received, PagesError>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 64,
-            idle: Some(Duration::from_secs(60)),
-            total: Duration::from_secs(24 * 60 * 60),
-            bytes: u64::MAX,
-        }
-    }
 }
 
 impl Server {
@@ -234,13 +173,13 @@ impl Server {
     /// # Errors
     /// Those of the files.
     #[cfg(feature = "tls")]
-    pub fn tls(mut self, tls: &crate::Tls, name: &str) -> Result<Self, PagesError> {
+    pub fn tls(mut self, tls: &crate::value::Tls, name: &str) -> Result<Self, PagesError> {
         self.tls = Some(super::tls::Acceptor::new(tls, name)?);
         Ok(self)
     }
 
     /// What a client may take.
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn limits(mut self, limits: ServerLimits) -> Self {
         self.limits = limits;
         self
     }

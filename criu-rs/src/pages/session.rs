@@ -7,20 +7,20 @@ use super::proto::{self, Command, Header, Layout, Recognised};
 /// What a page server's session asks for, one thing after another, whatever pieces its bytes come in.
 ///
 /// It does no I/O and keeps no bytes: whoever drives it hands it what has been received and not yet been
-/// taken, does what each [`Step`] says, and sends the answers.
+/// taken, does what each [`PageStep`] says, and sends the answers.
 ///
 /// ```
-/// use criu_rs::pages::{Layout, Session, Step};
+/// use criu_rs::pages::{Layout, PageSession, PageStep};
 ///
-/// let mut session = Session::new(Some(Layout::Wide));
+/// let mut session = PageSession::new(Some(Layout::Wide));
 /// // PARENT for task 7: does the parent set have it?
 /// let bytes = [&[5, 0, 0, 0][..], &[0; 20], &[1, 7, 0, 0, 0, 0, 0, 0]].concat();
 /// let (taken, step) = session.next(&bytes)?;
-/// assert!(matches!(step, Step::Parent { .. }) && taken == 32);
-/// # Ok::<(), criu_rs::pages::ProtocolError>(())
+/// assert!(matches!(step, PageStep::Parent { .. }) && taken == 32);
+/// # Ok::<(), criu_rs::pages::PageProtocolError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Session {
+pub struct PageSession {
     layout: Option<Layout>,
     page_size: u64,
     /// The object that pages belong to, and where the last run ended.
@@ -35,11 +35,11 @@ pub struct Session {
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Step {
+pub enum PageStep {
     /// Receive more: at least so many bytes are needed in all that is not yet taken.
     More(usize),
     /// A session that only closes, whose layout shows in whether more bytes come:
-    /// [`assume`](Session::assume) one after a while.
+    /// [`assume`](PageSession::assume) one after a while.
     MoreOrAssume,
     /// An object's pages begin. With `answer`, a byte is wanted: whether the parent set has it.
     Open {
@@ -84,14 +84,14 @@ pub enum Step {
 /// A session that breaks the protocol: where, and how.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("byte {at} of the session: {what}")]
-pub struct ProtocolError {
+pub struct PageProtocolError {
     /// Offset in what has been received.
     pub at: u64,
     /// What is wrong.
     pub what: String,
 }
 
-impl Session {
+impl PageSession {
     /// A session in a layout, or in the one that its first bytes show.
     pub fn new(layout: Option<Layout>) -> Self {
         Self {
@@ -134,19 +134,19 @@ impl Session {
     /// to do.
     ///
     /// # Errors
-    /// [`ProtocolError`]; the session cannot go on then.
-    pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, Step), ProtocolError> {
+    /// [`PageProtocolError`]; the session cannot go on then.
+    pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, PageStep), PageProtocolError> {
         if self.payload > 0 {
             let now = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
             if now == 0 {
-                return Ok((0, Step::More(1)));
+                return Ok((0, PageStep::More(1)));
             }
             self.passed(now as u64);
-            return Ok((now, Step::Payload(now)));
+            return Ok((now, PageStep::Payload(now)));
         }
         if self.ended {
             return match bytes.is_empty() {
-                true => Ok((0, Step::Ended)),
+                true => Ok((0, PageStep::Ended)),
                 false => Err(self.wrong("comes after the end")),
             };
         }
@@ -154,13 +154,13 @@ impl Session {
             Some(layout) => layout,
             None => match Layout::recognise(bytes) {
                 Recognised::Yes(layout) => *self.layout.insert(layout),
-                Recognised::At(need) => return Ok((0, Step::More(need))),
-                Recognised::IfMore => return Ok((0, Step::MoreOrAssume)),
+                Recognised::At(need) => return Ok((0, PageStep::More(need))),
+                Recognised::IfMore => return Ok((0, PageStep::MoreOrAssume)),
             },
         };
         let size = layout.size();
         let Some(head) = bytes.get(..size) else {
-            return Ok((0, Step::More(size)));
+            return Ok((0, PageStep::More(size)));
         };
         let mut whole = [0; 32];
         for (to, from) in whole.iter_mut().zip(head) {
@@ -170,7 +170,7 @@ impl Session {
             .map_err(|word| self.wrong(format!("no command is {word:#x}")))?;
         if let Some(object) = self.begins(&header)? {
             self.open = Some((object, 0));
-            return Ok((0, Step::Open { object, answer: false }));
+            return Ok((0, PageStep::Open { object, answer: false }));
         }
         let step = self.step(header)?;
         self.at = self.at.saturating_add(size as u64);
@@ -178,7 +178,7 @@ impl Session {
     }
 
     /// The object that begins with its first run, as CRIUs of long ago send it.
-    fn begins(&self, header: &Header) -> Result<Option<PageObject>, ProtocolError> {
+    fn begins(&self, header: &Header) -> Result<Option<PageObject>, PageProtocolError> {
         if !matches!(header.command, Command::Add | Command::Hole | Command::AddF) {
             return Ok(None);
         }
@@ -186,34 +186,34 @@ impl Session {
         Ok(Some(object).filter(|object| self.open.is_none_or(|(open, _)| open != *object)))
     }
 
-    fn object(&self, id: u64) -> Result<PageObject, ProtocolError> {
+    fn object(&self, id: u64) -> Result<PageObject, PageProtocolError> {
         proto::object(id).ok_or_else(|| self.wrong(format!("{id:#x} is the id of no object")))
     }
 
-    fn step(&mut self, header: Header) -> Result<Step, ProtocolError> {
+    fn step(&mut self, header: Header) -> Result<PageStep, PageProtocolError> {
         let Header { command, flags, pages, address, id } = header;
         match command {
             Command::Open | Command::Open2 => {
                 let object = self.object(id)?;
                 self.open = Some((object, 0));
-                Ok(Step::Open { object, answer: command == Command::Open2 })
+                Ok(PageStep::Open { object, answer: command == Command::Open2 })
             }
-            Command::Parent => Ok(Step::Parent { object: self.object(id)? }),
+            Command::Parent => Ok(PageStep::Parent { object: self.object(id)? }),
             Command::Add | Command::Hole | Command::AddF => self.run(address, pages, flags),
             Command::Get => {
                 let pid = u32::try_from(id);
                 let pid = pid.map_err(|_| self.wrong(format!("{id:#x} is no pid")))?;
                 self.range(address, pages)?;
-                Ok(Step::Get { pid, address, pages, id })
+                Ok(PageStep::Get { pid, address, pages, id })
             }
             Command::Close | Command::ForceClose => {
                 self.ended = true;
-                Ok(Step::Close)
+                Ok(PageStep::Close)
             }
         }
     }
 
-    fn run(&mut self, address: u64, pages: u64, flags: u16) -> Result<Step, ProtocolError> {
+    fn run(&mut self, address: u64, pages: u64, flags: u16) -> Result<PageStep, PageProtocolError> {
         let Some((object, end)) = self.open else {
             return Err(self.wrong("pages of an object that has not been opened"));
         };
@@ -229,11 +229,11 @@ impl Session {
         if flags & proto::PRESENT != 0 {
             self.payload = bytes;
         }
-        Ok(Step::Run { address, pages, flags })
+        Ok(PageStep::Run { address, pages, flags })
     }
 
     /// Bytes of a range of pages that an address space, or a file, can have.
-    fn range(&self, address: u64, pages: u64) -> Result<u64, ProtocolError> {
+    fn range(&self, address: u64, pages: u64) -> Result<u64, PageProtocolError> {
         let bytes = pages.checked_mul(self.page_size).filter(|bytes| *bytes > 0);
         let end = bytes.and_then(|bytes| address.checked_add(bytes));
         let end = end.filter(|end| i64::try_from(*end).is_ok());
@@ -243,7 +243,7 @@ impl Session {
         }
     }
 
-    fn wrong(&self, what: impl Into<String>) -> ProtocolError {
-        ProtocolError { at: self.at, what: what.into() }
+    fn wrong(&self, what: impl Into<String>) -> PageProtocolError {
+        PageProtocolError { at: self.at, what: what.into() }
     }
 }

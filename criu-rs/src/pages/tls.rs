@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 use super::error::PagesError;
 use super::peer::Verifier;
 use super::socket::{Cipher, Plain, Socket};
-use crate::Tls;
+use crate::value::Tls;
 
 /// What a server needs for TLS with its clients.
 #[derive(Clone, Debug)]

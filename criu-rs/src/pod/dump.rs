@@ -1,18 +1,19 @@
 //! Several containers dumped as one: all of one moment, and all or none.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, io, thread};
 
 use super::gate::{self, Operation};
 use super::{PodError, PodHooks, connections};
-use crate::error::{Error, InvalidValue};
-use crate::freezer::{Frozen, frozen_above};
-use crate::hooks::Hooks;
-use crate::{Action, Cancel, Criu, Dump, Dumped, Pid, tree};
+use crate::criu::Criu;
+use crate::error::Error;
+use crate::hooks::{Action, Hooks};
+use crate::host::tree;
+use crate::operation::{Dump, Dumped};
+use crate::undo::{Frozen, frozen_above};
+use crate::value::{Cancel, InvalidValue, Pid};
 
 type Container<'a> = gate::Container<'a, Dump<'a>>;
 

@@ -1,13 +1,12 @@
 //! Operations side by side, which wait for each other before the last step.
 
-use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::{io, thread};
 
 use super::PodError;
-use crate::error::{Error, HookError};
-use crate::hooks::{At, HookResult, Hooks};
-use crate::{Action, Criu};
+use crate::criu::Criu;
+use crate::error::Error;
+use crate::hooks::{Action, At, HookError, HookResult, Hooks};
 
 /// An operation on a container: a dump or a restore.
 pub(super) trait Operation: Send {

@@ -3,16 +3,19 @@
 mod dump;
 mod gate;
 mod restore;
+mod sandbox;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use dump::{Pod, PodDumped};
 pub use restore::{PodRestore, PodRestored};
+pub use sandbox::Sandbox;
 
-use crate::Criu;
-use crate::error::{Error, HookError, InvalidValue};
-use crate::hooks::HookResult;
+use crate::criu::Criu;
+use crate::error::Error;
+use crate::hooks::{HookError, HookResult};
+use crate::value::InvalidValue;
 
 /// What the caller does at a pod's common moments, in the calling thread.
 pub trait PodHooks {

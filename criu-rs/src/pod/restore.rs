@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::gate::{self, Operation};
 use super::{PodError, PodHooks, connections};
-use crate::error::{Error, InvalidValue};
-use crate::hooks::Hooks;
-use crate::{Action, Cancel, Criu, Restore, Restored};
+use crate::criu::Criu;
+use crate::error::Error;
+use crate::hooks::{Action, Hooks};
+use crate::operation::{Restore, Restored};
+use crate::value::{Cancel, InvalidValue};
 
 type Container<'a> = gate::Container<'a, Restore<'a>>;
 

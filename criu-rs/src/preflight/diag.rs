@@ -8,8 +8,9 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::SockProtocol;
 
 use super::proc;
-use crate::Pid;
-use crate::netlink::{self, Socket, attributes, word};
+use crate::host::netlink;
+use crate::host::netlink::{Socket, attributes, word};
+use crate::value::Pid;
 
 /// A unix socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

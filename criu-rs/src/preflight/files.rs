@@ -12,7 +12,8 @@ use nix::sys::statfs::{NFS_SUPER_MAGIC, PROC_SUPER_MAGIC, statfs};
 use super::live::{Task, Tree};
 use super::proc::{self, Fd, Kind, Meta, Mount};
 use super::{Finding, Look, Need, Severity};
-use crate::{Cause, External, Pid, Version};
+use crate::diagnosis::Cause;
+use crate::value::{External, Pid, Version};
 
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut files =

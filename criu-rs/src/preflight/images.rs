@@ -7,11 +7,11 @@ use criu_images::proto::{CgroupEntry, Lsmtype, PagemapEntry};
 use criu_images::view::Summary;
 use criu_images::{Checkpoint, Image, ImageSet, NamespaceKind, kind};
 
-use super::saved_files;
-use super::{Finding, Look, Need, Severity, proc, rights};
-use crate::check::Scratch;
+use super::{Finding, Look, Need, Severity, proc, rights, saved_files};
+use crate::diagnosis::Cause;
+use crate::operation::{CpuInfo, Restore, Scratch};
 use crate::rpc::CriuCgMode;
-use crate::{Cause, CpuCap, CpuInfo, External, Pid, Restore, Version};
+use crate::value::{CpuCap, External, Pid, Version};
 
 /// Tasks, threads, open files and bytes of memory.
 pub(super) type Size = (usize, usize, usize, u64);

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use procfs::sys::kernel::Version as Kernel;
 
 use super::{Finding, Look};
-use crate::{Cause, Criu, Version};
+use crate::criu::Criu;
+use crate::diagnosis::Cause;
+use crate::value::Version;
 
 /// A kernel that a CRIU is too old for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,13 @@
 //! Security labels that would be lost.
 
 use super::{Finding, Severity};
-use crate::driver::Limits;
-use crate::labels::{LabelError, RestoreGuard, SecurityModule, foresee};
-use crate::{Cause, Criu, Dump, Error, Restore};
+use crate::criu::Criu;
+use crate::diagnosis::Cause;
+use crate::error::Error;
+use crate::labels::{LabelError, SecurityModule};
+use crate::operation::labels::{RestoreGuard, foresee};
+use crate::operation::{Dump, Restore};
+use crate::options::RunLimits;
 
 pub(super) fn of_dump(dump: &Dump<'_>, criu: &Criu) -> Option<Finding> {
     found(foresee(criu, dump.pid()), dump.accepts_label_loss())
@@ -13,7 +17,7 @@ pub(super) fn of_restore(restore: &Restore<'_>, criu: &Criu) -> Option<Finding> 
     // What cannot be opened has been told of.
     let images = restore.common.opts.images.open().ok()?;
     let profile = restore.common.opts.message().lsm_profile.as_deref();
-    let guard = RestoreGuard::before(criu, images.as_ref(), profile, &Limits::default());
+    let guard = RestoreGuard::before(criu, images.as_ref(), profile, &RunLimits::default());
     found(guard.map(drop), restore.accepts_label_loss())
 }
 

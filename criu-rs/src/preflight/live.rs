@@ -1,12 +1,12 @@
 //! A live tree, as /proc shows it. Nothing is stopped or touched; what ends meanwhile is left out.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::fs;
-use std::io;
 use std::path::PathBuf;
+use std::{fs, io};
 
 use super::proc::{self, Fd, Meta, Mount};
-use crate::{Pid, tree};
+use crate::host::tree;
+use crate::value::Pid;
 
 /// A process tree.
 #[derive(Debug)]

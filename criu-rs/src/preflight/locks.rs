@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::live::Tree;
 use super::{Finding, Look, Need, Severity, proc};
-use crate::Cause;
+use crate::diagnosis::Cause;
 
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();

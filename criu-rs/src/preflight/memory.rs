@@ -8,7 +8,9 @@ use nix::sys::statvfs::fstatvfs;
 
 use super::live::{Task, Tree};
 use super::{Finding, Freeze, Look, Need, Report, Severity, proc};
-use crate::{Cause, Dump, tree};
+use crate::diagnosis::Cause;
+use crate::host::tree;
+use crate::operation::Dump;
 
 pub(super) fn look(tree: &Tree, _: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();

@@ -67,10 +67,12 @@ mod terminals;
 
 use std::collections::BTreeMap;
 
+use crate::criu::Criu;
 use crate::error::Result;
+use crate::operation::{Dump, Restore};
 use crate::rpc::CriuOpts;
 use crate::transport::Handed;
-use crate::{Criu, Dump, Restore, Version};
+use crate::value::Version;
 
 pub use kernel::{CLASHES, Clash};
 use live::Tree;
@@ -171,7 +173,7 @@ impl<'a> Look<'a> {
             left_out: 0,
         };
         // What CRIU would not even be told.
-        let filled = opts.fill(&mut Handed::default());
+        let filled = opts.fill(&mut Handed::default()).map(|filled| filled.message);
         let checked = filled.and_then(|message| criu.require(&message).map(|()| message));
         match checked {
             Ok(message) => look.opts.inherit_fd = message.inherit_fd,

@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use super::live::Tree;
 use super::proc::Mount;
 use super::{Finding, Look, Need, Severity};
-use crate::{Cause, External};
+use crate::diagnosis::Cause;
+use crate::value::External;
 
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::{CgroupMode, Dump, External, NetworkLock, Restore, Tcp};
+use crate::operation::{Dump, Restore};
+use crate::value::{CgroupMode, External, NetworkLock, Tcp};
 
 /// An option without which an operation fails, or one of several that would do.
 ///

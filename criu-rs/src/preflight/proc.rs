@@ -6,8 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::Pid;
-use crate::mountinfo::MountInfo;
+use crate::host::MountInfo;
+use crate::value::Pid;
 
 /// The lines of a file in /proc, cut at [`LIMIT`].
 pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {

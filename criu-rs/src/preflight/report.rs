@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Need;
-use crate::{Cause, Pid};
+use crate::diagnosis::Cause;
+use crate::value::Pid;
 
 /// How much a finding weighs. The heaviest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

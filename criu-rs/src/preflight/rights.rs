@@ -4,7 +4,7 @@ use caps::{CapSet, Capability as Cap};
 
 use super::live::{Task, Tree};
 use super::{Finding, Look, Need, Severity, proc};
-use crate::Cause;
+use crate::diagnosis::Cause;
 use crate::transport::Transport;
 
 /// What CRIU wants a capability for.

@@ -14,7 +14,7 @@ use criu_images::files::File;
 use criu_images::proto::RegFileEntry;
 
 use super::{Finding, Look, Need, Severity, proc};
-use crate::Cause;
+use crate::diagnosis::Cause;
 
 /// Compares the files of a tree that has no mount namespace of its own.
 pub(super) fn look(

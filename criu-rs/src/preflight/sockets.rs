@@ -6,8 +6,9 @@ use super::diag::{self, Unix};
 use super::live::{Task, Tree};
 use super::proc::{self, Fd, Kind};
 use super::{Finding, Look, Need, Severity, kernel};
+use crate::diagnosis::Cause;
 use crate::sys::fd::socket_protocol;
-use crate::{Cause, External, NetworkLock, Version};
+use crate::value::{External, NetworkLock, Version};
 
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();

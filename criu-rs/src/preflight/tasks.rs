@@ -2,7 +2,8 @@
 
 use super::live::{KINDS, Tree};
 use super::{Finding, Look, Need, Severity, proc};
-use crate::{Cause, Pid, Version};
+use crate::diagnosis::Cause;
+use crate::value::{Pid, Version};
 
 pub(super) fn look(tree: &Tree, root: Pid, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();

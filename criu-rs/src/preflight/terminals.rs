@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::live::{Task, Tree};
 use super::proc::{self, Fd, Kind};
 use super::{Finding, Look, Need};
-use crate::{Cause, External, Pid};
+use crate::diagnosis::Cause;
+use crate::value::{External, Pid};
 
 /// Whether a character device of this major number is a terminal.
 pub(super) fn is_terminal(major: u64) -> bool {

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use prost::Message;
 
 use super::{CriuOpts, CriuReq, CriuReqType, CriuResp};
-use crate::hooks::Action;
-use crate::{External, Pid};
+use crate::hooks::{Action, Call};
+use crate::value::{External, Pid};
 
 /// One request to CRIU: any number of actions, each answered, then a reply.
 ///
@@ -50,20 +50,6 @@ pub enum Step {
     Hook(Call),
     /// The reply that ends the conversation.
     Done(Box<CriuResp>),
-}
-
-/// An action CRIU has reached.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Call {
-    /// Which.
-    pub action: Action,
-    /// Its name as CRIU sent it.
-    pub name: String,
-    /// The root task, which comes with setup-namespaces and post-restore.
-    pub root: Option<Pid>,
-    /// Descriptors sent along. Only orphan-pts-master has one, and actions not known may.
-    pub fds: Vec<OwnedFd>,
 }
 
 /// The answer to an action.

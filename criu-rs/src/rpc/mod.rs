@@ -5,8 +5,10 @@
 //! need not be UTF-8.
 
 mod conversation;
+mod convert;
 #[rustfmt::skip]
 mod proto;
 
-pub use conversation::{Call, Conversation, ProtocolError, Step, Verdict};
+pub use crate::hooks::Call;
+pub use conversation::{Conversation, ProtocolError, Step, Verdict};
 pub use proto::*;

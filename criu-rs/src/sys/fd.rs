@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use crate::Pid;
+use nix::unistd::Pid;
 
 /// `pidfd_open(2)`: a descriptor of a process, close-on-exec. Linux 5.3.
 pub(crate) fn open(pid: Pid) -> io::Result<OwnedFd> {

@@ -2,14 +2,13 @@
 
 #![allow(unsafe_code)]
 
-use std::io;
 use std::mem::MaybeUninit;
-use std::ptr;
 use std::time::{Duration, Instant};
+use std::{io, ptr};
 
 use nix::errno::Errno;
 
-use crate::Pid;
+use nix::unistd::Pid;
 
 /// A thread that this thread of ours traces. Dropped, it goes on as it was: with the signal that it was
 /// about to take, or stopped if it was stopped. Should it be running then, it is let go when the tracing

@@ -11,7 +11,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::{AccessFlags, access};
 
 use super::fd;
-use crate::Pid;
+use nix::unistd::Pid;
 
 /// A program to start.
 #[derive(Debug)]
@@ -54,8 +54,7 @@ impl Program<'_> {
             .chain(self.args.iter().copied())
             .map(c_string)
             .collect::<io::Result<_>>()?;
-        let pid = posix_spawn(self.path, &actions, &attributes, &args, &self.environment()?)?;
-        Pid::new(pid.as_raw()).ok_or_else(|| io::Error::other("posix_spawn gave no process"))
+        Ok(posix_spawn(self.path, &actions, &attributes, &args, &self.environment()?)?)
     }
 
     fn environment(&self) -> io::Result<Vec<CString>> {
@@ -94,6 +93,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::wait::{WaitStatus, waitpid};
+
     use super::*;
     use std::io::Read;
 
@@ -122,7 +123,7 @@ mod tests {
         };
         let pid = program.spawn(&[&null, &write, &null, &c, &a, &b, &a]).unwrap();
         drop(write);
-        assert!(crate::tree::wait(pid).unwrap().success());
+        assert!(matches!(waitpid(pid, None), Ok(WaitStatus::Exited(_, 0))));
         let mut said = String::new();
         std::fs::File::from(out).read_to_string(&mut said).unwrap();
         assert_eq!(said, format!("cab{}\n", common + 4));

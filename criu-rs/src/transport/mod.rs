@@ -1,11 +1,17 @@
 //! Ways to reach a criu: a child of ours, a service, a socket the caller has.
 
+mod ending;
+mod handed;
 #[cfg(feature = "libcriu")]
 mod libcriu;
+mod safe_point;
+#[cfg(test)]
+mod scripted;
+mod standstill;
+mod subject;
 mod worker;
 
-use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,17 +20,21 @@ use nix::sys::socket::{
     sockopt,
 };
 
+pub(crate) use ending::{Endable, Ending, Next};
+pub(crate) use handed::{Handed, Launch};
 #[cfg(feature = "libcriu")]
 pub(crate) use libcriu::{Library, Served};
+#[cfg(test)]
+pub(crate) use scripted::Scripted;
+pub(crate) use subject::Subject;
 pub(crate) use worker::Worker;
 
-use crate::Pid;
 use crate::bounds;
 use crate::error::{Error, Result};
 use crate::rpc::ProtocolError;
-use crate::stop::Subject;
 use crate::sys::seqpacket::{self, Packet, Received};
 use crate::sys::spawn;
+use crate::value::Pid;
 
 /// How to reach a criu.
 #[derive(Clone, Debug)]
@@ -38,42 +48,6 @@ pub(crate) enum Transport {
     /// Have libcriu start `criu swrk` for each request.
     #[cfg(feature = "libcriu")]
     Libcriu(Library, PathBuf),
-}
-
-/// What a worker is started with.
-#[derive(Debug, Default)]
-pub(crate) struct Launch<'a> {
-    /// Options before its own words.
-    pub(crate) arguments: &'a [OsString],
-    pub(crate) env: &'a [(OsString, OsString)],
-    /// Keep this process's standard input and process group, for a job of its shell.
-    pub(crate) shell_job: bool,
-}
-
-/// Descriptors that a request speaks of.
-///
-/// CRIU knows two kinds of descriptor numbers: those it opens through /proc/PEER/fd, for which a
-/// descriptor open here suffices, and those of its own process, which have to be put there.
-#[derive(Debug, Default)]
-pub(crate) struct Handed {
-    shown: Vec<OwnedFd>,
-    placed: Vec<OwnedFd>,
-}
-
-impl Handed {
-    /// Keeps a descriptor open here; its number is valid in /proc/PEER/fd.
-    pub(crate) fn show(&mut self, fd: OwnedFd) -> RawFd {
-        let number = fd.as_raw_fd();
-        self.shown.push(fd);
-        number
-    }
-
-    /// Gives a descriptor to the worker; the number is the worker's.
-    pub(crate) fn place(&mut self, fd: OwnedFd) -> RawFd {
-        self.placed.push(fd);
-        let index = RawFd::try_from(self.placed.len() - 1).unwrap_or(RawFd::MAX);
-        FIRST_PLACED.saturating_add(index)
-    }
 }
 
 /// A connection to one criu.
@@ -208,7 +182,7 @@ impl Link {
         if let Some(served) = &self.served {
             return served.since;
         }
-        self.pid().and_then(crate::tree::started_at)
+        self.pid().and_then(crate::host::tree::started_at)
     }
 
     /// Says what the worker is at work on, so that ending it early does no harm.
@@ -238,9 +212,13 @@ impl Link {
         self.pid().or_else(|| Pid::new(peer()?.pid())).unwrap_or_else(Pid::this)
     }
 
-    /// Tells the other side that nothing more will come from here.
-    pub(crate) fn hang_up(&self) {
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+    /// Returns the worker, and a way to tell the other side that nothing more will come from here.
+    pub(crate) fn parts(&mut self) -> (Option<&mut Worker>, impl FnOnce() + use<'_>) {
+        let socket = self.socket.as_raw_fd();
+        let hang_up = move || {
+            let _ = shutdown(socket, Shutdown::Write);
+        };
+        (self.worker.as_mut(), hang_up)
     }
 
     /// The process id of a worker of ours.
@@ -266,9 +244,3 @@ impl AsFd for Link {
         self.socket.as_fd()
     }
 }
-
-/// The socket's number in a worker; 0 to 2 are its standard streams.
-const WORKER_SOCKET: RawFd = 3;
-
-/// The first descriptor put into a worker.
-const FIRST_PLACED: RawFd = WORKER_SOCKET + 1;

@@ -13,12 +13,14 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::pipe2;
 
-use super::{Launch, WORKER_SOCKET};
-use crate::connections::Connections;
-use crate::log::printable;
-use crate::stop::{Ending, Subject};
+use super::ending::{Endable, Ending};
+use super::handed::{Launch, WORKER_SOCKET};
+use super::subject::Subject;
+use super::{safe_point, standstill};
+use crate::host::tree;
 use crate::sys::{fd, spawn};
-use crate::{Pid, tree};
+use crate::undo::Connections;
+use crate::value::{Pid, printable};
 
 /// A criu process of ours. Dropping it ends and reaps it, at a safe point.
 #[derive(Debug)]
@@ -61,9 +63,12 @@ impl Worker {
         let program =
             spawn::Program { path, args: &args, env: launch.env, own_group: !launch.shell_job };
         let pid = program.spawn(&fds)?;
+        let pidfd = fd::open(pid).ok();
+        let pid = Pid::new(pid.as_raw())
+            .ok_or_else(|| io::Error::other("posix_spawn gave no process"))?;
         Ok(Self {
             pid,
-            pidfd: fd::open(pid).ok(),
+            pidfd,
             printed: Some(printed.into()),
             tail: Vec::new(),
             own_group: program.own_group,
@@ -151,13 +156,6 @@ impl Worker {
         status
     }
 
-    /// Signals the process.
-    pub(crate) fn signal(&self, signal: Signal) {
-        if self.ended.is_none() {
-            let _ = kill(self.pid.nix(), signal);
-        }
-    }
-
     /// Signals the process and the helpers it has forked.
     pub(crate) fn signal_group(&self, signal: Signal) {
         if self.ended.is_some() {
@@ -174,6 +172,50 @@ impl Worker {
     pub(crate) fn release(mut self) -> (Pid, Option<OwnedFd>) {
         self.ended = Some(ExitStatus::default());
         (self.pid, self.pidfd.take())
+    }
+}
+
+impl Endable for Worker {
+    fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended()
+    }
+
+    fn is_gone(&mut self) -> bool {
+        self.try_wait().is_some()
+    }
+
+    fn hold(&mut self, root: Pid) -> bool {
+        let is_safe = safe_point::hold(self.pid, root);
+        if let Some(connections) = self.connections.as_ref().filter(|_| is_safe) {
+            connections.release();
+        }
+        is_safe
+    }
+
+    fn halt(&mut self) -> bool {
+        self.ended.is_none() && standstill::halt(self.pid)
+    }
+
+    fn sweep(&mut self, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Pid> {
+        standstill::sweep(self.pid, root, image_root)
+    }
+
+    fn terminate(&mut self) {
+        // A stopped process takes SIGTERM as soon as it goes on, before anything else.
+        self.signal_group(Signal::SIGTERM);
+        self.signal_group(Signal::SIGCONT);
+    }
+
+    fn kill(&mut self) {
+        self.signal_group(Signal::SIGKILL);
+    }
+
+    fn bury(&mut self, tasks: &[Pid]) {
+        tree::reap(tasks);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use criu_rs::{Cause, Dump, External, InheritFd, JoinNs, NamespaceKind, Pid, Restore};
+use criu_rs::{Cause, Dump, External, InheritFd, JoinNs, JoinableNs, Pid, Restore};
 use nix::sched::CloneFlags;
 
 use crate::container::{Container, NEWTIME};
@@ -81,7 +81,7 @@ fn joins_net(lab: &Lab) {
     Dump::new(target.pid, &images).run(&lab.criu).unwrap();
     target.is_gone();
     let place = format!("/proc/{}/ns/net", holder.pid);
-    let join = JoinNs::path(NamespaceKind::Net, place);
+    let join = JoinNs::path(JoinableNs::Net, place);
     let restored = Restore::new(&images).join_ns(join).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
     target.goes_on();

@@ -1,17 +1,16 @@
 //! Our page server and its client, beside CRIU's.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
+use std::{fs, thread};
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
 use criu_images::{ImageSet, Severity, check};
-use criu_rs::pages::{Client, Layout, Limits, Pool, Relay, Server, Socket};
+use criu_rs::pages::{Client, Layout, Pool, Relay, Server, ServerLimits, Socket};
 use criu_rs::{AfterDump, Dump, PageServer, Restore};
 use nix::sys::signal::{Signal, kill};
 
@@ -388,7 +387,7 @@ fn relay(lab: &Lab) {
     restores(lab, &mut target, &images);
 
     let (images, pages) = (lab.dir("more"), lab.dir("pages"));
-    let mut limits = Limits::default();
+    let mut limits = ServerLimits::default();
     limits.bytes = 1 << 20;
     let server = Server::new().directory(&pages).limits(limits).listen(anywhere()).unwrap();
     let port = server.port();

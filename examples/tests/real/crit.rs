@@ -80,7 +80,7 @@ fn explore(lab: &Lab) {
     assert_eq!(done(lab, &["x", &images, "sk"]).lines().count(), 1);
     assert!(done(lab, &["x", &images, "security"]).contains("seccomp off"));
     assert!(done(lab, &["x", &images, "ns"]).contains(" mnt "));
-    assert_eq!(done(lab, &["x", &images, "mounts"]), "no mount namespace but the host's\n");
+    assert_eq!(done(lab, &["x", &images, "mounts"]), "no mount namespace except the host's\n");
     for what in ["ps", "fds", "mems", "rss", "sk", "mounts", "ns", "security"] {
         let line = done(lab, &["x", &images, what, "--pid", &pid, "--json"]);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

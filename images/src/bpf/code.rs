@@ -1,4 +1,4 @@
-//! The parts of an instruction's code, linux/bpf_common.h.
+//! Parts of an instruction's code, from linux/bpf_common.h.
 
 pub(super) const CLASS: u16 = 7;
 pub(super) const LD: u16 = 0;
@@ -34,7 +34,7 @@ pub(super) const X: u16 = 0x08;
 pub(super) const RET_A: u16 = 0x10;
 pub(super) const TXA: u16 = 0x80;
 
-/// Operations, by the parts that name them.
+/// Names of operations.
 pub(super) const ALU_NAMES: [(u16, &str); 9] = [
     (ADD, "add"),
     (SUB, "sub"),
@@ -46,6 +46,6 @@ pub(super) const ALU_NAMES: [(u16, &str); 9] = [
     (RSH, "rsh"),
     (XOR, "xor"),
 ];
-/// Jumps that compare.
+/// Names of jumps that compare.
 pub(super) const JUMP_NAMES: [(u16, &str); 4] =
     [(JEQ, "jeq"), (JGT, "jgt"), (JGE, "jge"), (JSET, "jset")];

@@ -1,4 +1,4 @@
-//! Classic BPF, as seccomp(2) filters are written in: disassembled, and asked what they do.
+//! Classic BPF, the language of seccomp(2) filters: disassembly, and the answers of a filter.
 
 mod code;
 mod text;
@@ -9,8 +9,8 @@ use crate::arch::Architecture;
 use crate::error::{Error, ErrorKind, Fault};
 use code::*;
 
-/// A seccomp filter's program. It displays as its disassembly, in the notation of the kernel's `bpf_dbg`
-/// with remarks.
+/// The program of a seccomp filter. Displays as its disassembly, in the notation of the kernel's
+/// `bpf_dbg` with remarks.
 ///
 /// ```
 /// use criu_images::{Architecture, bpf::Program};
@@ -31,65 +31,65 @@ pub struct Program {
     arch: Architecture,
 }
 
-/// One instruction: the kernel's `struct sock_filter`.
+/// An instruction: the kernel's `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "the kernel's own")]
 pub struct Instruction {
-    /// What it does.
+    /// Code of the operation.
     pub code: u16,
-    /// How many instructions a jump skips if its condition holds.
+    /// Number of instructions that a jump skips if its condition holds.
     pub jt: u8,
-    /// How many if not.
+    /// Number of instructions that a jump skips if its condition does not hold.
     pub jf: u8,
-    /// Its operand.
+    /// Operand.
     pub k: u32,
 }
 
-/// What a filter answers to a system call.
+/// The answer of a filter to a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FilterAction {
-    /// `SECCOMP_RET_KILL_PROCESS`
+    /// `SECCOMP_RET_KILL_PROCESS`: kills the process.
     KillProcess,
-    /// `SECCOMP_RET_KILL_THREAD`
+    /// `SECCOMP_RET_KILL_THREAD`: kills the thread.
     KillThread,
-    /// `SECCOMP_RET_TRAP`: SIGSYS.
+    /// `SECCOMP_RET_TRAP`: sends SIGSYS.
     Trap,
-    /// `SECCOMP_RET_ERRNO`: it fails with this error number.
+    /// `SECCOMP_RET_ERRNO`: the call fails with this error number.
     Errno(u16),
     /// `SECCOMP_RET_USER_NOTIF`: another process decides.
     Notify,
     /// `SECCOMP_RET_TRACE`: the tracer decides.
     Trace(u16),
-    /// `SECCOMP_RET_LOG`: allowed, and logged.
+    /// `SECCOMP_RET_LOG`: allows the call, and logs it.
     Log,
-    /// `SECCOMP_RET_ALLOW`
+    /// `SECCOMP_RET_ALLOW`: allows the call.
     Allow,
 }
 
-/// What a program does with the system calls of its architecture. It displays as one line.
+/// The answers of a program to the system calls of its architecture. Displays as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// With a system call that has no name.
+    /// Answers to a system call without a name.
     pub default: Answers,
-    /// With those that it answers otherwise, by name.
+    /// Other answers, with the names of the system calls that get them.
     pub exceptions: Vec<(Answers, Vec<&'static str>)>,
-    /// With system calls of other architectures.
+    /// Answers to system calls of other architectures.
     pub foreign: Answers,
 }
 
-/// Every answer that a program may give to one system call, arguments deciding which. None when it is too
-/// intricate to follow.
+/// The answers that a program may give to one system call, depending on its arguments. Empty if the
+/// answers cannot be predicted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Answers(pub BTreeSet<FilterAction>);
 
 impl Program {
-    /// Takes a filter's instructions, as images and the kernel have them.
+    /// Reads the instructions of a filter, in the form of images and of the kernel.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] for a length no filter has, an instruction that seccomp refuses, a jump past
-    /// the end; the offset is the instruction's.
+    /// [`ErrorKind::Value`] for a length that no filter has, an instruction that seccomp refuses,
+    /// or a jump past the end. The offset is the instruction's.
     pub fn parse(bytes: &[u8], arch: Architecture) -> Result<Self, Error> {
         Self::read(bytes, arch).map_err(|fault| Error::new("seccomp filter", fault))
     }
@@ -109,22 +109,22 @@ impl Program {
         Ok(program)
     }
 
-    /// The architecture it is read for.
+    /// Returns the architecture that the program is read for.
     pub fn architecture(&self) -> Architecture {
         self.arch
     }
 
-    /// Its instructions.
+    /// Returns the instructions.
     pub fn instructions(&self) -> &[Instruction] {
         &self.code
     }
 
-    /// The instructions as images have them: what [`parse`](Self::parse) takes.
+    /// Returns the instructions in the form of images, which [`parse`](Self::parse) reads.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.code.iter().flat_map(|instruction| instruction.bytes(self.arch)).collect()
     }
 
-    /// What it answers to a system call of an architecture, whatever the arguments.
+    /// Returns the answers to a system call, for all arguments. `arch` is an `AUDIT_ARCH_` number.
     pub fn answers(&self, arch: u32, number: u32) -> Answers {
         let start = State { at: 0, a: Some(0), x: Some(0), memory: BTreeMap::new() };
         let (mut waiting, mut seen) = (vec![start], HashSet::new());
@@ -140,14 +140,15 @@ impl Program {
                 Some(instruction) => {
                     instruction.step(state, arch, number, &mut waiting, &mut found);
                 }
-                // `check` has seen that jumps stay inside and that the last returns.
+                // `check` has made sure that jumps stay inside and that the last instruction
+                // returns.
                 None => continue,
             }
         }
         Answers(found)
     }
 
-    /// What it does with every system call.
+    /// Returns the answers to all system calls.
     pub fn summary(&self) -> Summary {
         let own = self.arch.audit();
         let default = self.answers(own, NO_SYSCALL);
@@ -162,7 +163,8 @@ impl Program {
         Summary { default, exceptions, foreign: self.answers(0, NO_SYSCALL) }
     }
 
-    /// Where the accumulator comes from before each instruction, if on all ways from the same word.
+    /// Returns the word of `seccomp_data` that the accumulator holds before each instruction, if it
+    /// is the same on all paths.
     fn sources(&self) -> Vec<Option<u32>> {
         let mut sources: Vec<Flow> = vec![Flow::Unreached; self.code.len()];
         if let Some(first) = sources.first_mut() {
@@ -202,7 +204,7 @@ enum Flow {
     Other,
 }
 
-/// What is known before an instruction; arguments are not.
+/// Values known before an instruction. Values that depend on arguments are unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
     at: usize,
@@ -230,7 +232,7 @@ impl Instruction {
         [a, b, self.jt, self.jf, c, d, e, f]
     }
 
-    /// Whether seccomp takes it, with so many instructions after it.
+    /// Checks that seccomp takes the instruction, with `after` instructions behind it.
     fn check(&self, after: usize, is_last: bool) -> Result<(), ErrorKind> {
         let wrong = |found: u64, want| Err(ErrorKind::Value { found, want });
         let code = self.code.into();
@@ -253,7 +255,7 @@ impl Instruction {
             }
             ST | STX => self.code & !CLASS == 0,
             ALU => match self.code & !CLASS & !X {
-                DIV if self.code & X == 0 && self.k == 0 => return wrong(0, "a divisor"),
+                DIV if self.code & X == 0 && self.k == 0 => return wrong(0, "a divisor above 0"),
                 op => ALU_NAMES.iter().any(|(known, _)| *known == op) || self.code == ALU | NEG,
             },
             JMP => {
@@ -277,7 +279,7 @@ impl Instruction {
         Ok(())
     }
 
-    /// How many instructions it may skip.
+    /// Returns the numbers of instructions that may be skipped.
     fn ways(&self) -> impl Iterator<Item = usize> {
         let ways = match self.code & CLASS {
             RET => [None, None],
@@ -288,7 +290,7 @@ impl Instruction {
         ways.into_iter().flatten()
     }
 
-    /// Adds the states after it, or what it returns.
+    /// Adds the states after the instruction, or the action that it returns.
     fn step(
         &self,
         mut state: State,
@@ -320,7 +322,7 @@ impl Instruction {
             STX => _ = state.memory.insert(self.k, state.x),
             ALU if self.code == ALU | NEG => state.a = state.a.map(u32::wrapping_neg),
             ALU => {
-                // Dividing by an X that is 0 ends the program, and the thread.
+                // A division by an X of 0 ends the program and kills the thread.
                 if self.code & OP == DIV && operand.is_none_or(|by| by == 0) {
                     found.insert(FilterAction::KillThread);
                     if operand == Some(0) {
@@ -345,7 +347,7 @@ impl Instruction {
             }
             RET => {
                 let value = if self.code & !CLASS == RET_A { state.a } else { Some(self.k) };
-                // An action that depends on an argument is one nobody writes.
+                // Nobody writes filters whose action depends on an argument.
                 found.extend(value.map(FilterAction::of));
             }
             _ => match self.code & TXA {
@@ -372,7 +374,7 @@ fn compute(op: u16, a: u32, by: u32) -> Option<u32> {
 }
 
 impl FilterAction {
-    /// Of a value that a filter returns.
+    /// Returns the action for a value that a filter returns.
     pub fn of(value: u32) -> Self {
         let data = (value & 0xffff).try_into().unwrap_or(u16::MAX);
         match value & 0xffff_0000 {
@@ -384,7 +386,7 @@ impl FilterAction {
             0x7ff0_0000 => Self::Trace(data),
             0x7ffc_0000 => Self::Log,
             0x7fff_0000 => Self::Allow,
-            // What the kernel does with actions it does not know.
+            // The kernel treats an unknown action like this one.
             _ => Self::KillProcess,
         }
     }
@@ -393,14 +395,14 @@ impl FilterAction {
 /// Bytes of an instruction.
 const SIZE: usize = 8;
 
-/// The kernel's limit.
+/// Most instructions of a filter: the kernel's limit.
 const MAX_LENGTH: usize = 4096;
 
-/// So many states are followed of one program and one system call. Real filters take some hundreds; those
-/// made to take more are not worth it.
+/// Most states that are followed for one program and one system call. Real filters take a few
+/// hundred. Programs made to take more are not worth the time.
 const MAX_STATES: usize = 1 << 13;
 
-/// A system call that no architecture has, and that is none of the x32 kind.
+/// Number of a system call that no architecture has, and that is not an x32 number.
 const NO_SYSCALL: u32 = 0x3fff_fff0;
 
 // Words of `struct seccomp_data`.
@@ -434,7 +436,7 @@ mod tests {
             (JMP | JEQ, 2, 0, 56),
             (RET, 0, 0, 0x7fff_0000),
             (RET, 0, 0, 0x0005_0001),
-            // clone: only without CLONE_NEWUSER.
+            // clone is forbidden only with CLONE_NEWUSER.
             (LD | ABS, 0, 0, 16),
             (JMP | JSET, 0, 1, 0x1000_0000),
             (RET, 0, 0, 0x0005_0026),
@@ -494,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_program_made_to_be_intricate_ends() {
-        // Every word of the arguments decides a bit: 2^n ways, were they not bounded.
+        // Each bit of the argument doubles the number of paths, which must be bounded.
         let mut code = Vec::new();
         for bit in 0..30 {
             code.push((LD | ABS, 0, 0, 16));
@@ -506,6 +508,6 @@ mod tests {
         code.push((RET, 0, 0, 0));
         let program = program(&code).unwrap();
         let answers = program.answers(0, 0);
-        assert_eq!(answers.to_string(), "does what cannot be foreseen");
+        assert_eq!(answers.to_string(), "does something that cannot be predicted");
     }
 }

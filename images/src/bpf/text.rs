@@ -1,4 +1,4 @@
-//! Programs and what they do, in words.
+//! Programs and their effects, in words.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl fmt::Display for FilterAction {
 impl fmt::Display for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
-            return f.write_str("does what cannot be foreseen");
+            return f.write_str("does something that cannot be predicted");
         }
         for (index, action) in self.0.iter().rev().enumerate() {
             let joint = if index == 0 { "" } else { " or " };
@@ -71,7 +71,7 @@ impl fmt::Display for Program {
 }
 
 impl Instruction {
-    /// In words, with a remark.
+    /// Returns the instruction in words, and a remark.
     fn text(self, at: usize, source: Option<u32>, arch: Architecture) -> (String, String) {
         let k = self.k;
         let plain = |text: String| (text, String::new());
@@ -119,7 +119,7 @@ impl Instruction {
     }
 }
 
-/// A word of `struct seccomp_data`.
+/// Returns the name of a word of `struct seccomp_data`.
 fn word(offset: u32, arch: Architecture) -> String {
     match offset {
         NR => "system call".to_owned(),
@@ -133,7 +133,7 @@ fn half(offset: u32, arch: Architecture) -> &'static str {
     if (offset % 8 == 0) != arch.is_big_endian() { "low" } else { "high" }
 }
 
-/// Error numbers that filters return, alike on all architectures but MIPS, which has another ENOSYS.
+/// Returns the name of an error number that filters return. MIPS has other numbers from ENOSYS on.
 fn errno(number: u16) -> Option<&'static str> {
     let names = [
         (1, "EPERM"),

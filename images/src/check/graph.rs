@@ -1,4 +1,4 @@
-//! That every image can be read to its end, and that the ids in what belongs to files lead somewhere.
+//! Checks that every image can be read to its end, and that ids which files use lead somewhere.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use crate::schema::Message;
 use crate::set::ImageSet;
 use crate::store::Store;
 
-/// Every image but pagemaps, entry by entry, with what follows each.
+/// Reads every image except raw ones and pagemaps, with the payload of each entry.
 pub(super) fn check_images(set: &ImageSet, findings: &mut Findings) {
     let Some(mut names) = findings.take(set.names()) else {
         return;
@@ -24,7 +24,7 @@ pub(super) fn check_images(set: &ImageSet, findings: &mut Findings) {
         let Some((kind, _)) = Kind::of_file(name) else {
             continue;
         };
-        // Raw images have no entries; pagemaps get a closer look.
+        // Raw images have no entries; `pages` looks at pagemaps.
         if !matches!(kind.entries, Entries::Raw | Entries::Pagemap) {
             findings.take(read(set, name, kind));
         }
@@ -49,7 +49,7 @@ fn read(set: &ImageSet, name: &str, kind: &'static Kind) -> Result<()> {
     }
 }
 
-/// What files need of each other and of the images beside them.
+/// Checks what files need of each other and of the images beside them.
 pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
     let store = checkpoint.store();
     let Some(files) = findings.take(checkpoint.files()) else {
@@ -81,7 +81,8 @@ pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
     }
     let mut ghosts = Vec::new();
     findings.take(store.for_each(kind::REMAP_FPATH, 0, |remap: RemapFilePathEntry| {
-        // Today's sets have the kind apart; in older ones the highest bit says it.
+        // New sets have the type in a field of its own. Old sets mark a ghost by the highest bit of
+        // the id.
         if remap.remap_type.is_some() && remap.remap_type() == RemapType::Ghost {
             ghosts.push(remap.remap_id);
         }
@@ -103,7 +104,7 @@ pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
     }
 }
 
-/// What ids may lead to.
+/// Ids that other images may refer to.
 #[derive(Default)]
 struct Known {
     files: HashSet<u32>,
@@ -147,7 +148,7 @@ fn check_file(
         File::Memfd(memfd) if file.memfd().is_none() => {
             dangling(Severity::Error, "memory file", memfd.inode_id.into());
         }
-        // The other end may be outside, or gone.
+        // The other end may be outside the tree, or gone.
         File::Unix(unix) if unix.peer != 0 && unix.uflags == 0 && file.peer().is_none() => {
             dangling(Severity::Warning, "unix socket", unix.peer.into());
         }

@@ -1,4 +1,4 @@
-//! Whether a set is whole: what `fsck` is for a file system.
+//! Check of a whole set, like `fsck` for a file system.
 
 mod graph;
 mod pages;
@@ -16,33 +16,36 @@ use crate::seccomp::Seccomp;
 use crate::set::ImageSet;
 use crate::task::Task;
 
-/// Something wrong with a set. It displays as one line: how bad, where, what.
+/// A fault of a set. Displays as one line: severity, place, fault.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Finding {
-    /// How bad it is.
+    /// Severity of the fault.
     pub severity: Severity,
-    /// What is wrong, and where.
+    /// The fault, and its place.
     pub error: Error,
 }
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Severity {
-    /// Worth knowing.
+    /// A fact worth knowing.
     Note,
-    /// Not as CRIU writes it. A restore may do without.
+    /// A difference from what CRIU writes. A restore may still succeed.
     Warning,
-    /// A restore fails, or loses something.
+    /// A fault that makes a restore fail, or lose something.
     Error,
 }
 
-/// Checks a set, and the parent sets it takes pages from: that every image can be read to its end, that
-/// ids lead somewhere, that pagemaps agree with their pages files and with the
-/// mappings, and that parents have what is left to them. The worst come first.
+/// Checks a set and the parent sets that it takes pages from. Returns the findings, the worst
+/// first.
 ///
-/// Pages are not read, and restoring may still fail for reasons of the host.
+/// The check reads every image to its end. It makes sure that ids lead somewhere, that pagemaps
+/// agree with their pages files and with the mappings, and that parent sets have the pages that are
+/// left to them.
+///
+/// Pages are not read, and a restore may still fail for reasons of the host.
 ///
 /// ```
 /// use criu_images::{ImageSet, check};
@@ -73,7 +76,7 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
                 });
             }
         }
-        // What a pre-dump leaves: pages, and no tree yet.
+        // A pre-dump leaves pages and no process tree.
         Err(error) if is_pre_dump(set, &error) => {}
         Err(error) => findings.error(error),
     }
@@ -103,7 +106,7 @@ fn is_pre_dump(set: &ImageSet, error: &Error) -> bool {
 #[derive(Default)]
 struct Findings {
     all: Vec<Finding>,
-    /// Lines of those known: what tasks share is found more than once.
+    /// Texts of the findings so far: a fault in what tasks share is found more than once.
     known: HashSet<String>,
 }
 
@@ -118,7 +121,7 @@ impl Findings {
         self.add(Severity::Error, error);
     }
 
-    /// The value, unless it is a finding.
+    /// Returns the value, or records the error as a finding.
     fn take<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.error(error)).ok()
     }
@@ -152,7 +155,7 @@ fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
             Err(error) => findings.error(error),
         }
         if thread.thread_core().is_none() {
-            findings.error(core(ErrorKind::Malformed("has no thread_core, as only zombies do")));
+            findings.error(core(ErrorKind::Malformed("lacks thread_core, but is not a zombie")));
         }
     }
     findings.take(task.files());
@@ -164,7 +167,7 @@ fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
     }
 }
 
-/// The images that namespaces of the tree's own come with.
+/// Checks the images of namespaces that belong to the tree.
 fn check_namespaces(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
     let store = checkpoint.store();
     for saved in findings.take(checkpoint.namespaces()).unwrap_or_default() {
@@ -191,13 +194,13 @@ fn check_namespaces(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
     }
 }
 
-/// That every page belongs to a mapping, and every mapping of shared memory leads to its pages.
+/// Checks that every page belongs to a mapping, and that every mapping leads to its pages or file.
 fn check_memory(task: &Task<'_>, memory: &Memory<'_>, findings: &mut Findings) {
     let pid = task.pid().into();
     let page = memory.page_size().bytes();
     for run in memory.runs() {
         let (mut at, end) = run.range(page);
-        // A run may go on from one mapping into the next.
+        // A run may continue from one mapping into the next.
         while at < end {
             match memory.vma(at) {
                 Some(vma) if vma.is_private() => at = vma.end(),

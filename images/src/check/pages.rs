@@ -1,4 +1,4 @@
-//! Pagemaps: against their pages files, and against those of the parent set.
+//! Checks of pagemaps against their pages files and those of the parent set.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::kind::{self, Entries, Kind};
 use crate::memory::{PageFlags, PageSize, Pagemap, next_place};
 
-/// Every file of one set of the chain.
+/// Checks every file of one set of the chain.
 pub(super) fn check_level(
     level: &Level,
     parent: Option<&Level>,
@@ -19,7 +19,7 @@ pub(super) fn check_level(
         return;
     };
     names.sort_unstable();
-    // By the id of a pages file: the pagemap that it belongs to.
+    // The pagemap that each pages file belongs to, by the id of the pages file.
     let mut owners: BTreeMap<u64, String> = BTreeMap::new();
     for name in &names {
         match Kind::of_file(name) {
@@ -29,12 +29,12 @@ pub(super) fn check_level(
                     continue;
                 };
                 if owners.insert(pages_id, name.clone()).is_some() {
-                    let kind = ErrorKind::Malformed("shares its pages file with another");
+                    let kind = ErrorKind::Malformed("shares its pages file with another pagemap");
                     findings.error(Error::new(level.place(name), kind));
                 }
             }
             None if name.ends_with(".img") => {
-                let kind = ErrorKind::Malformed("is no image of CRIU's");
+                let kind = ErrorKind::Malformed("is not an image of CRIU");
                 findings.add(Severity::Note, Error::new(level.place(name), kind));
             }
             _ => {}
@@ -43,14 +43,15 @@ pub(super) fn check_level(
     for name in &names {
         if let Some((kind, Some(id))) = Kind::of_file(name) {
             if kind == kind::PAGES && !owners.contains_key(&id) {
-                let kind = ErrorKind::Malformed("belongs to no pagemap");
+                let kind = ErrorKind::Malformed("does not belong to a pagemap");
                 findings.add(Severity::Warning, Error::new(level.place(name), kind));
             }
         }
     }
 }
 
-/// Walks a pagemap: against its pages file, and against the parent's. Returns the pages file's id.
+/// Checks a pagemap against its pages file and the parent's pagemap. Returns the id of the pages
+/// file.
 fn check_pagemap(
     level: &Level,
     parent: Option<&Level>,
@@ -97,7 +98,8 @@ fn check_pagemap(
     Some(pages_id)
 }
 
-/// What a pagemap of a set lists, joined. Its own faults are found when that set's turn comes.
+/// Returns the ranges that a pagemap lists, joined. Its faults are found when its own set is
+/// checked.
 fn ranges(
     level: &Level,
     name: &str,
@@ -117,7 +119,7 @@ fn ranges(
     Some(ranges)
 }
 
-/// The first address of a range that joined, ascending ranges lack.
+/// Returns the first address of a range that is not in `ranges`, which are joined and ascending.
 fn first_gap(ranges: &[(u64, u64)], start: u64, end: u64) -> Option<u64> {
     let after = ranges.partition_point(|range| range.0 <= start);
     let covered = after.checked_sub(1).and_then(|i| ranges.get(i)).map_or(start, |range| range.1);

@@ -6,7 +6,7 @@ use crate::proto::CoreEntry;
 
 pub(super) const MACHINE: Machine = Machine { elf: 183, registers, sets };
 
-/// `struct user_pt_regs`.
+/// Returns `struct user_pt_regs`.
 fn registers(core: &CoreEntry) -> Option<Vec<u64>> {
     let regs = &core.ti_aarch64.as_ref()?.gpregs;
     let general = regs.regs.iter().copied().chain(std::iter::repeat(0)).take(GENERAL);
@@ -25,9 +25,9 @@ fn sets(core: &CoreEntry) -> Vec<Set> {
     vec![("CORE", NT_PRFPREG, vectors), ("LINUX", NT_ARM_TLS, info.tls.to_le_bytes().to_vec())]
 }
 
-/// Registers x0 to x30.
+/// Number of the registers x0 to x30.
 const GENERAL: usize = 31;
-/// Two for each of 32 vector registers.
+/// Words of 32 vector registers, two words each.
 const VECTOR_WORDS: usize = 64;
 const NT_PRFPREG: u32 = 2;
 const NT_ARM_TLS: u32 = 0x401;

@@ -1,22 +1,22 @@
-//! The ELF around notes and memory.
+//! ELF headers around the notes and the memory.
 
 use super::segments::Segment;
 
-/// Where everything lies in the file.
+/// Places of all parts in the file, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     notes: u64,
     notes_size: u64,
-    /// Where the first segment's bytes begin.
+    /// Offset of the first segment's bytes.
     pub(super) data: u64,
     pub(super) size: u64,
-    /// Memory segments and the notes.
+    /// Number of program headers: memory segments and the notes.
     headers: u64,
     page: u64,
 }
 
 impl Layout {
-    /// `None` when a file cannot be that large.
+    /// Plans the layout. Returns `None` if a file cannot be that large.
     pub(super) fn new(notes_size: u64, segments: &[Segment], page: u64) -> Option<Self> {
         let headers = (segments.len() as u64).checked_add(1)?;
         let mut notes = EHDR.checked_add(headers.checked_mul(PHDR)?)?;
@@ -30,7 +30,7 @@ impl Layout {
     }
 }
 
-/// Everything before the notes.
+/// Returns everything before the notes.
 pub(super) fn head(machine: u16, layout: &Layout, segments: &[Segment]) -> Vec<u8> {
     let many = layout.headers >= PN_XNUM.into();
     let mut out = Vec::new();
@@ -41,7 +41,7 @@ pub(super) fn head(machine: u16, layout: &Layout, segments: &[Segment]) -> Vec<u
     put32(&mut out, 1);
     put64(&mut out, 0);
     put64(&mut out, EHDR);
-    // With too many headers to count in 16 bits, a section header behind them has their number.
+    // A section header holds the number of program headers if 16 bits cannot.
     put64(&mut out, if many { EHDR + layout.headers * PHDR } else { 0 });
     put32(&mut out, 0);
     for short in [EHDR, PHDR] {
@@ -71,7 +71,8 @@ pub(super) fn head(machine: u16, layout: &Layout, segments: &[Segment]) -> Vec<u
     out
 }
 
-/// A program header; `place` is offset, address, bytes in the file, bytes in memory, alignment.
+/// Appends a program header. `place` is offset, address, bytes in the file, bytes in memory,
+/// alignment.
 fn header(out: &mut Vec<u8>, kind: u32, flags: u32, place: [u64; 5]) {
     let [offset, address, in_file, in_memory, align] = place;
     put32(out, kind);
@@ -100,7 +101,7 @@ const SHDR: u64 = 64;
 const ET_CORE: u16 = 4;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
-/// The number of program headers stands elsewhere.
+/// Number of program headers that means: a section header holds the real number.
 const PN_XNUM: u16 = 0xffff;
 
 #[cfg(test)]

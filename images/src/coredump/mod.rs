@@ -1,4 +1,4 @@
-//! ELF core files: a saved task as a debugger opens it.
+//! ELF core files: saved tasks in the format that debuggers open.
 //!
 //! ```text
 //! ELF header, program headers
@@ -24,12 +24,12 @@ use crate::task::{Task, Thread};
 use elf::Layout;
 use segments::Segment;
 
-/// The core file of one task, as the kernel would have written it at the moment of the dump. It is
-/// written as a stream, on a host of any architecture.
+/// The core file of one task, as the kernel would have written it at the moment of the dump. The
+/// file is written as a stream, on a host of any architecture.
 ///
 /// Memory that the set does not hold is described and left out: debuggers read unmodified pages of
-/// mapped files from the files. Gaps of untouched memory up to 64 KiB are written as zeros; larger ones
-/// are left out and read as zero.
+/// mapped files from the files. Gaps of untouched memory up to 64 KiB are written as zeros. Larger
+/// gaps are left out and read as zero.
 ///
 /// ```no_run
 /// use std::fs::File;
@@ -54,14 +54,14 @@ pub struct CoreDump<'a> {
     layout: Layout,
 }
 
-/// What core files of an architecture have of their own.
+/// Properties of core files that depend on the architecture.
 #[derive(Debug)]
 struct Machine {
     /// `e_machine` of the ELF header.
     elf: u16,
-    /// The general registers, as ptrace(2) orders them, 8 bytes each.
+    /// Returns the general registers, in the order of ptrace(2), 8 bytes each.
     registers: fn(&CoreEntry) -> Option<Vec<u64>>,
-    /// Other register sets.
+    /// Returns the other register sets.
     sets: fn(&CoreEntry) -> Vec<Set>,
 }
 
@@ -72,8 +72,9 @@ impl<'a> CoreDump<'a> {
     /// Plans the core file of a task. Pages are not yet read.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] for a zombie, which has no memory; [`ErrorKind::Unsupported`] for 32-bit
-    /// tasks and architectures other than x86-64 and aarch64; those of the task's images.
+    /// [`ErrorKind::Missing`] for a zombie, which has no memory; [`ErrorKind::Unsupported`] for
+    /// 32-bit tasks and architectures other than x86-64 and aarch64; the errors of reading the
+    /// task's images.
     pub fn new(task: &Task<'a>) -> Result<Self> {
         let at_fault = |kind| Error::new(kind::CORE.file_name(task.pid().into()), kind);
         let memory = task
@@ -85,7 +86,7 @@ impl<'a> CoreDump<'a> {
         for (index, thread) in threads.iter().enumerate() {
             let found = machine_of(thread).map_err(at_fault)?;
             let registers = (found.registers)(thread.core()).ok_or_else(|| {
-                let lacks = "registers of the architecture it names are absent";
+                let lacks = "lacks registers of the architecture it names";
                 Error::new(kind::CORE.file_name(thread.tid().into()), ErrorKind::Malformed(lacks))
             })?;
             notes.thread(task, thread, &registers);
@@ -101,33 +102,33 @@ impl<'a> CoreDump<'a> {
         let notes = notes.finish();
         let segments = segments::plan(&memory)?;
         let page = memory.page_size().bytes();
-        let layout = Layout::new(notes.len() as u64, &segments, page).ok_or_else(|| {
-            at_fault(ErrorKind::Malformed("a core file of it would pass 2^63 bytes"))
-        })?;
+        let layout = Layout::new(notes.len() as u64, &segments, page)
+            .ok_or_else(|| at_fault(ErrorKind::Malformed("needs a core file above 2^63 bytes")))?;
         let (pid, threads) = (task.pid(), threads.len());
         Ok(Self { pid, threads, memory, machine, notes, segments, layout })
     }
 
-    /// Bytes of the core file.
+    /// Returns the number of bytes of the core file.
     pub fn size(&self) -> u64 {
         self.layout.size
     }
 
-    /// Bytes of memory in it.
+    /// Returns the number of bytes of memory in the core file.
     pub fn memory_size(&self) -> u64 {
         self.segments.iter().map(|segment| segment.stored).sum()
     }
 
-    /// Bytes of memory that the dump kept back for a lazy restore: a debugger reads zeros there.
+    /// Returns the number of bytes that the dump kept back for a lazy restore. A debugger reads
+    /// zeros there.
     pub fn kept_back(&self) -> u64 {
         let lazy = self.segments.iter().filter(|segment| segment.is_lazy);
         lazy.map(|segment| segment.end - segment.start).sum()
     }
 
-    /// Writes it, one megabyte at a time.
+    /// Writes the core file, one megabyte at a time.
     ///
     /// # Errors
-    /// Those of reading the pages, and of `out`. What has been written by then is no core file.
+    /// The errors of reading the pages, and of `out`. After an error the output is not a core file.
     pub fn write_to(&self, out: &mut impl Write) -> Result<(), WriteError> {
         let mut head = elf::head(self.machine.elf, &self.layout, &self.segments);
         head.extend(&self.notes);

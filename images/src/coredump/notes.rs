@@ -1,10 +1,10 @@
-//! The notes of a core file: threads, the process, its files.
+//! Notes of a core file: threads, the process, its files.
 
 use super::elf::{put16, put32, put64};
 use crate::memory::{Backing, Memory, PageSource, Vma, VmaStatus};
 use crate::task::{State, Task, Thread};
 
-/// Notes in the making.
+/// Notes that are being collected.
 #[derive(Debug, Default)]
 pub(super) struct Notes(Vec<u8>);
 
@@ -23,7 +23,7 @@ impl Notes {
         out.resize(out.len().next_multiple_of(4), 0);
     }
 
-    /// `NT_PRSTATUS`: one thread. Other notes of the thread follow it.
+    /// Adds `NT_PRSTATUS`, which begins a thread. The thread's other notes follow it.
     pub(super) fn thread(&mut self, task: &Task<'_>, thread: &Thread<'_>, registers: &[u64]) {
         let pending = |queue: Option<&crate::proto::SignalQueueEntry>| {
             let signals = queue.map(|queue| queue.signals.as_slice()).unwrap_or_default();
@@ -36,7 +36,7 @@ impl Notes {
             None if is_leader => task.core().blk_sigset,
             None => 0,
         };
-        // No signal ended it: number, code, errno, and the current one.
+        // Number, code, errno and the current signal: 0, because no signal ended the task.
         let mut out = vec![0; 16];
         put64(&mut out, pending(core.and_then(|core| core.signals_p.as_ref())));
         put64(&mut out, blocked);
@@ -54,7 +54,7 @@ impl Notes {
         self.add("CORE", NT_PRSTATUS, &out);
     }
 
-    /// The process as a whole, its auxiliary vector and its mapped files.
+    /// Adds the notes of the process as a whole, its auxiliary vector and its mapped files.
     pub(super) fn process(&mut self, task: &Task<'_>, memory: &Memory<'_>) {
         self.add("CORE", NT_PRPSINFO, &process(task, memory));
         let mut auxv = Vec::new();
@@ -62,7 +62,7 @@ impl Notes {
         for &word in saved {
             put64(&mut auxv, word);
         }
-        // Debuggers want the end, which CRIU may have cut off.
+        // Debuggers need the end of the vector, which CRIU may have cut off.
         if !saved.chunks(2).any(|pair| pair.first() == Some(&0)) {
             put64(&mut auxv, 0);
             put64(&mut auxv, 0);
@@ -76,7 +76,7 @@ impl Notes {
     }
 }
 
-/// `struct elf_prpsinfo` of 64-bit machines.
+/// Returns `struct elf_prpsinfo` of 64-bit machines.
 fn process(task: &Task<'_>, memory: &Memory<'_>) -> Vec<u8> {
     let (number, letter) = match task.state() {
         State::Stopped => (3, b'T'),
@@ -97,7 +97,7 @@ fn process(task: &Task<'_>, memory: &Memory<'_>) -> Vec<u8> {
     let mm = memory.mm();
     let length = mm.mm_arg_end.saturating_sub(mm.mm_arg_start);
     let mut line = vec![0; usize::try_from(length).unwrap_or(LINE).min(LINE - 1)];
-    // Its page may be where the set does not reach; the name stands for it then.
+    // The name replaces a command line whose page is not in the set.
     if memory.read_at(mm.mm_arg_start, &mut line).is_err() || line.is_empty() {
         line = name.to_vec();
     }
@@ -110,7 +110,7 @@ fn process(task: &Task<'_>, memory: &Memory<'_>) -> Vec<u8> {
     out
 }
 
-/// `NT_FILE`: which files are mapped where, so that a debugger can read them.
+/// Returns `NT_FILE`: the mapped files and their addresses, so that a debugger can read them.
 fn files(memory: &Memory<'_>) -> Vec<u8> {
     let page = memory.page_size().bytes();
     let mapped =
@@ -131,7 +131,7 @@ fn files(memory: &Memory<'_>) -> Vec<u8> {
     out
 }
 
-/// The bit of a signal, whose number a `siginfo_t` begins with.
+/// Returns the bit of the signal that a `siginfo_t` begins with.
 fn signal_bit(siginfo: &[u8]) -> u64 {
     let number = siginfo.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
     match number {
@@ -151,6 +151,6 @@ const NT_PRSTATUS: u32 = 1;
 const NT_PRPSINFO: u32 = 3;
 const NT_AUXV: u32 = 6;
 const NT_FILE: u32 = 0x4649_4c45;
-/// Bytes of the name and of the command line, with the zero that ends them.
+/// Bytes of the name with the zero that ends it, and of the command line.
 const NAME: usize = 16;
 const LINE: usize = 80;

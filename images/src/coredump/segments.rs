@@ -1,10 +1,10 @@
-//! Which memory goes into the file.
+//! Choice of the memory that goes into the file.
 
 use crate::bounds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{Backing, Memory, PageFlags, PageSource, Vma};
 
-/// A piece of one mapping. Its first `stored` bytes are in the file: all of them or none.
+/// A piece of one mapping. The file has all of its bytes, or none: `stored` says how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) start: u64,
@@ -12,20 +12,20 @@ pub(super) struct Segment {
     pub(super) stored: u64,
     /// `PF_` flags: 4 read, 2 write, 1 execute.
     pub(super) flags: u32,
-    /// The dump kept its bytes back.
+    /// The dump kept the bytes back.
     pub(super) is_lazy: bool,
 }
 
-/// What is known of a range of addresses.
+/// State of a range of addresses.
 #[derive(Clone, Copy, PartialEq)]
 enum Content {
     Stored,
     Lazy,
-    /// Untouched, or outside the set.
+    /// Untouched memory, or memory outside the set.
     Absent,
 }
 
-/// Splits every mapping into what is stored and what is not.
+/// Splits every mapping into segments that are stored and segments that are not.
 pub(super) fn plan(memory: &Memory<'_>) -> Result<Vec<Segment>> {
     let page = memory.page_size().bytes();
     let mut own = memory.runs().map(|run| (run.range(page), content(run.flags))).peekable();
@@ -57,7 +57,7 @@ pub(super) fn plan(memory: &Memory<'_>) -> Result<Vec<Segment>> {
     Ok(segments)
 }
 
-/// Adds what shared memory holds for a mapping, where the task has no pages of its own.
+/// Adds shared memory to a mapping, except where the task has pages of its own.
 fn add_shared(
     memory: &Memory<'_>,
     vma: &Vma<'_>,
@@ -66,7 +66,7 @@ fn add_shared(
 ) -> Result<()> {
     let shared = match memory.shared(id) {
         Ok(shared) => shared,
-        // Never written, so that there is nothing to store.
+        // Shared memory was never written, and there is nothing to store.
         Err(error) if matches!(error.kind(), ErrorKind::Missing) => return Ok(()),
         Err(error) => return Err(error),
     };
@@ -96,7 +96,7 @@ fn add_shared(
     Ok(())
 }
 
-/// Adds the part of a range that lies in the mapping, if there is any.
+/// Adds the part of a range that lies in the mapping, if any.
 fn push(
     known: &mut Vec<((u64, u64), Content)>,
     vma: &Vma<'_>,
@@ -117,7 +117,7 @@ fn cut(
     segments: &mut Vec<Segment>,
 ) {
     let first = segments.len();
-    // Gaps can be filled only where they read as zero.
+    // Only gaps that read as zero can be filled.
     let fill = match vma.backing() {
         Backing::Zero | Backing::Shared(_) => MAX_GAP,
         Backing::File | Backing::Kernel => 0,
@@ -168,12 +168,12 @@ fn content(flags: PageFlags) -> Content {
     }
 }
 
-/// `PF_` flags of `PROT_` ones.
+/// Returns `PF_` flags for the `PROT_` flags of a mapping.
 fn flags(vma: &Vma<'_>) -> u32 {
     let prot = vma.entry().prot;
     (prot & 1) << 2 | prot & 2 | (prot & 4) >> 2
 }
 
-/// Largest gap of untouched memory that is written as zeros, in bytes. A segment costs 56 bytes, and
-/// debuggers look through them one by one.
+/// Largest gap of untouched memory that is written as zeros, in bytes. A segment costs 56 bytes,
+/// and debuggers look through segments one by one.
 const MAX_GAP: u64 = 64 << 10;

@@ -7,13 +7,13 @@ use crate::proto::{CoreEntry, UserX86FpregsEntry, UserX86RegsMode, UserX86XsaveE
 
 pub(super) const MACHINE: Machine = Machine { elf: 62, registers, sets };
 
-/// Whether the thread runs 32-bit code.
+/// Returns true if the thread runs 32-bit code.
 pub(super) fn is_32_bit(core: &CoreEntry) -> bool {
     let regs = core.thread_info.as_ref().map(|info| &info.gpregs);
     regs.is_some_and(|regs| regs.mode() == UserX86RegsMode::Compat)
 }
 
-/// `struct user_regs_struct`, in which CRIU's message is ordered too.
+/// Returns `struct user_regs_struct`. CRIU's message has the same order.
 fn registers(core: &CoreEntry) -> Option<Vec<u64>> {
     let regs = &core.thread_info.as_ref()?.gpregs;
     Some(vec![
@@ -57,7 +57,7 @@ fn sets(core: &CoreEntry) -> Vec<Set> {
     sets
 }
 
-/// The 512 bytes that FXSAVE writes.
+/// Returns the 512 bytes that FXSAVE writes.
 fn fxsave(regs: &UserX86FpregsEntry) -> Vec<u8> {
     let mut out = Vec::with_capacity(FXSAVE);
     put16s(&mut out, [regs.cwd, regs.swd, regs.twd, regs.fop]);
@@ -73,11 +73,11 @@ fn fxsave(regs: &UserX86FpregsEntry) -> Vec<u8> {
     out
 }
 
-/// What XSAVE writes, in its standard form.
+/// Returns the bytes that XSAVE writes, in its standard form.
 fn extended(legacy: Vec<u8>, xsave: &UserX86XsaveEntry) -> Vec<u8> {
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let longs = |longs: &[u64]| longs.iter().flat_map(|long| long.to_le_bytes()).collect();
-    // Where each component lies, its size, its bit, and what the image has of it.
+    // Offset, size and bit of each component, and its bytes in the image.
     let components: [(usize, usize, u64, Vec<u8>); 7] = [
         (576, 256, 1 << 2, words(&xsave.ymmh_space)),
         (960, 64, 1 << 3, longs(&xsave.bndreg_state)),
@@ -102,7 +102,7 @@ fn extended(legacy: Vec<u8>, xsave: &UserX86XsaveEntry) -> Vec<u8> {
         }
     }
     out.resize(out.len().max(FXSAVE + HEADER), 0);
-    // The components the processor has, where the kernel puts them for debuggers.
+    // The kernel puts the components of the processor here for debuggers.
     put_at(&mut out, XCR0, has);
     put_at(&mut out, FXSAVE, xsave.xstate_bv);
     out
@@ -114,10 +114,10 @@ fn put_at(out: &mut [u8], offset: usize, value: u64) {
     }
 }
 
-/// Bytes of the FXSAVE area, and of the header behind it.
+/// Bytes of the FXSAVE area, before a header of [`HEADER`] bytes.
 const FXSAVE: usize = 512;
 const HEADER: usize = 64;
-/// Offset of the word for software.
+/// Offset of the components, in the words left to software.
 const XCR0: usize = 464;
 const NT_PRFPREG: u32 = 2;
 const NT_X86_XSTATE: u32 = 0x202;

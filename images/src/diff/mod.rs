@@ -1,4 +1,4 @@
-//! What has changed between two checkpoints.
+//! Differences between two checkpoints.
 
 mod pages;
 
@@ -12,9 +12,9 @@ use crate::task::Task;
 use crate::view::{Socket, Sockets};
 pub use pages::{DirtyMapping, PageRange};
 
-/// What has changed between two checkpoints of the same tree. Tasks are matched by pid, mappings by address,
-/// descriptors by number. It displays as lines that begin with "+", "-" and "~"; with the `serde` feature it
-/// serializes.
+/// The differences between two checkpoints of the same tree. Tasks are matched by pid, mappings by
+/// address, descriptors by number. Displays as lines that begin with "+", "-" and "~". With the
+/// `serde` feature it can be serialized.
 ///
 /// ```no_run
 /// use criu_images::{Diff, ImageSet};
@@ -30,55 +30,56 @@ pub use pages::{DirtyMapping, PageRange};
 #[non_exhaustive]
 #[must_use]
 pub struct Diff {
-    /// Tasks that only one has.
+    /// Tasks that only one checkpoint has.
     pub tasks: Changes<String>,
-    /// Tasks of both that differ.
+    /// Tasks of both checkpoints that differ.
     pub changed: Vec<TaskDiff>,
-    /// Sockets that only one has, or that are not in the same state or have not as much waiting.
+    /// Sockets that only one checkpoint has, and sockets whose state or number of waiting bytes
+    /// differs.
     pub sockets: Changes<String>,
 }
 
-/// What differs in one task.
+/// Differences in one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TaskDiff {
-    /// Its id.
+    /// Id of the task.
     pub pid: u32,
-    /// Its name in the newer.
+    /// Name of the task in the newer checkpoint.
     pub name: String,
-    /// What is true of the whole task: its name, state, parent, group, session, directories and program.
+    /// Facts about the whole task: name, state, parent, group, session, directories and program.
     pub task: Changes<String>,
-    /// Its threads' ids.
+    /// Ids of its threads.
     pub threads: Changes<u32>,
-    /// Its descriptors.
+    /// Descriptors of the task.
     pub fds: Changes<String>,
-    /// Its mappings.
+    /// Mappings of the task.
     pub mappings: Changes<String>,
-    /// Mappings with pages of another content.
+    /// Mappings with pages that differ or cannot be compared.
     pub dirty: Vec<DirtyMapping>,
 }
 
-/// What was and is not, what was not and is, and what is otherwise.
+/// Items removed, added and changed between two checkpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Changes<T> {
-    /// Only in the newer.
+    /// Items of the newer checkpoint only.
     pub added: Vec<T>,
-    /// Only in the older.
+    /// Items of the older checkpoint only.
     pub removed: Vec<T>,
-    /// In both: as it was, as it is.
+    /// Items of both that differ: the old and the new one.
     pub changed: Vec<(T, T)>,
 }
 
 impl<T> Changes<T> {
-    /// Whether nothing has changed.
+    /// Returns true if nothing has changed.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
 
-    /// Compares what has the same key.
+    /// Compares items with the same key.
     fn between<K: Ord>(
         old: impl IntoIterator<Item = (K, T)>,
         new: impl IntoIterator<Item = (K, T)>,
@@ -111,7 +112,8 @@ impl Diff {
     /// Compares two checkpoints, the older first.
     ///
     /// # Errors
-    /// Those of any image of either that describes tasks, files and memory, and of reading pages.
+    /// The errors of reading the images of both that describe tasks, files, sockets and memory, and
+    /// of reading pages.
     pub fn new(old: Checkpoint<'_>, new: Checkpoint<'_>) -> Result<Self> {
         let named = |checkpoint: Checkpoint<'_>| -> Vec<_> {
             checkpoint.tasks().map(|task| (task.pid(), task.to_string())).collect()
@@ -128,7 +130,7 @@ impl Diff {
         Ok(Self { tasks, changed, sockets: sockets(old, new)? })
     }
 
-    /// Whether nothing has changed.
+    /// Returns true if nothing has changed.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty() && self.changed.is_empty() && self.sockets.is_empty()
     }
@@ -149,7 +151,7 @@ fn sockets(old: Checkpoint<'_>, new: Checkpoint<'_>) -> Result<Changes<String>> 
         };
         Ok(Sockets::new(checkpoint)?.sockets.into_iter().map(line).collect())
     };
-    // Several may be alike, as unbound ones: each stands for itself.
+    // Several sockets may have the same key, such as unbound ones. Each counts by its number.
     let numbered = |sockets: Vec<((String, String, String), String)>| {
         let mut seen: BTreeMap<(String, String, String), usize> = BTreeMap::new();
         let number = sockets.into_iter().map(move |(key, line)| {
@@ -191,7 +193,7 @@ impl TaskDiff {
         })
     }
 
-    /// Whether nothing has changed.
+    /// Returns true if nothing has changed.
     pub fn is_empty(&self) -> bool {
         self.task.is_empty()
             && self.threads.is_empty()
@@ -201,7 +203,7 @@ impl TaskDiff {
     }
 }
 
-/// What is true of the whole task, in words.
+/// Returns facts about the whole task, in words.
 fn facts(task: &Task<'_>) -> Result<Vec<(u32, String)>> {
     let mut facts = vec![
         format!("name {}", task.name()),

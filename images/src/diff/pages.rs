@@ -1,4 +1,4 @@
-//! Which pages have another content.
+//! Pages whose content differs.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,41 +6,42 @@ use std::ops::Range;
 use crate::error::{NoPage, Result};
 use crate::memory::{Content, Memory, PageSource};
 
-/// A mapping of both checkpoints with pages that are not alike, or that cannot be compared.
+/// A mapping of both checkpoints with pages that differ or cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DirtyMapping {
-    /// First address in the newer.
+    /// First address, in the newer checkpoint.
     pub start: u64,
-    /// Address after the last in the newer.
+    /// Address after the last byte, in the newer checkpoint.
     pub end: u64,
-    /// As /proc/PID/maps has them: "rw-p".
+    /// Permissions, as in /proc/PID/maps: "rw-p".
     pub permissions: String,
-    /// The file, or the kernel's name in brackets; empty without either.
+    /// Name of the file, or the kernel's name in brackets; empty without either.
     pub name: String,
-    /// Pages that both have here.
+    /// Number of pages that both checkpoints map here.
     pub pages: u64,
-    /// How many of them are not alike.
+    /// Number of these pages that differ.
     pub dirty: u64,
-    /// Which.
+    /// Ranges of the pages that differ.
     pub ranges: Vec<PageRange>,
-    /// How many of them cannot be compared: a dump kept them back for a lazy restore.
+    /// Number of these pages that cannot be compared: a dump kept them back for a lazy restore.
     pub unknown: u64,
 }
 
-/// Pages that follow each other.
+/// Consecutive pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PageRange {
-    /// Address of the first.
+    /// Address of the first page.
     pub address: u64,
-    /// How many.
+    /// Number of pages.
     pub pages: u64,
 }
 
-/// The mappings of `new` with pages that `old` has, too, and that are not alike.
+/// Returns the mappings of `new` with pages that `old` maps too, and that differ or cannot be
+/// compared.
 pub(super) fn dirty(old: &Memory<'_>, new: &Memory<'_>) -> Result<Vec<DirtyMapping>> {
     let page = new.page_bytes();
     let mut before = old.vmas().map(|vma| vma.start()..vma.end()).peekable();
@@ -57,7 +58,7 @@ pub(super) fn dirty(old: &Memory<'_>, new: &Memory<'_>) -> Result<Vec<DirtyMappi
             ranges: Vec::new(),
             unknown: 0,
         };
-        // Both lists ascend. What reaches past this mapping stays for the next.
+        // Both lists ascend. A range that reaches past this mapping stays for the next one.
         while let Some(range) = before.peek().filter(|range| range.start < vma.end()) {
             let both = range.start.max(vma.start())..range.end.min(vma.end());
             let ends = range.end <= vma.end();
@@ -89,7 +90,7 @@ fn compare(
     while at < range.end {
         let (a, b) = (old.chunk(at)?.until(range.end), new.chunk(at)?.until(range.end));
         let end = a.end.min(b.end);
-        // Only what has to be read comes in pieces: a mapping may have any size, and nothing in it.
+        // Only stored pages are read in pieces. A mapping without content may have any size.
         let end = match (a.content, b.content) {
             (Content::Absent(_), _) | (_, Content::Absent(_)) => end,
             (Content::Zero, Content::Zero) | (Content::Bytes(_), Content::Bytes(_)) => end,
@@ -102,7 +103,8 @@ fn compare(
                 dirty.unknown += pages;
             }
             (Content::Absent(a), Content::Absent(b)) if a == b => {}
-            // One has a copy of its own by now, or has it no more.
+            // Only one checkpoint has a copy of the page, or both lack the page for different
+            // reasons.
             (Content::Absent(_), _) | (_, Content::Absent(_)) => dirty.add(at, pages, page),
             (Content::Zero, Content::Zero) => {}
             (Content::Bytes(a), Content::Bytes(b)) => differ(a, b, at, page, dirty),
@@ -132,13 +134,13 @@ fn differ(a: &[u8], b: &[u8], at: u64, page: u64, dirty: &mut DirtyMapping) {
     }
 }
 
-/// Room for a piece of either memory.
+/// Buffers for a piece of both memories.
 #[derive(Default)]
 struct Buffers(Vec<u8>, Vec<u8>);
 
 impl Buffers {
     fn of(&mut self, size: u64) -> (&mut [u8], &mut [u8]) {
-        // At most a piece.
+        // The caller asks for one piece at most.
         let size = usize::try_from(size.min(PIECE)).unwrap_or(0);
         self.0.resize(size, 0);
         self.1.resize(size, 0);
@@ -175,5 +177,5 @@ impl fmt::Display for DirtyMapping {
     }
 }
 
-/// So much is compared at once, in bytes: a multiple of every page size.
+/// Bytes compared at once: a multiple of every page size.
 const PIECE: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! Edits of images in the place where they are.
+//! Edits of the images in a directory.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -16,15 +16,17 @@ use crate::set::ImageSet;
 
 /// Edits the images in a directory.
 ///
-/// All or none: the new images are written beside the old ones and kept, then the inventory is put aside, without
-/// which the directory is no checkpoint, to anybody; it comes back when every new image is in its place. An edit that
-/// fails, or is killed before that, leaves the old images; one that is killed in between is completed by the next,
-/// or by [`recover`].
+/// Makes all changes or none. The new images are written beside the old ones. Then the inventory is
+/// put aside, and nobody takes the directory for a checkpoint. The inventory comes back when every
+/// new image is in its place.
 ///
-/// Of two edits at once the second waits.
+/// An edit that fails or is killed before the inventory is put aside leaves the old images. The
+/// next edit, or [`recover`], completes an edit that is killed after that.
+///
+/// The second of two edits at once waits for the first.
 ///
 /// # Errors
-/// Those of opening the set, of [`edit`](super::edit()), and [`WriteError::Write`].
+/// The errors of opening the set and of [`edit`](super::edit()), and [`WriteError::Write`].
 pub fn edit_directory(
     directory: impl AsRef<Path>,
     edits: &[Edit],
@@ -35,23 +37,24 @@ pub fn edit_directory(
     let written = edited.iter().try_for_each(|image| place.write(image));
     let committed = written.and_then(|()| place.keep());
     if let Err(error) = committed {
-        // What has been decided cannot be taken back: then the error stands, and `recover` is for later.
+        // Once the inventory is put aside, this completes the edit. If that fails too, a later
+        // `recover` can do it.
         let _ = place.recover();
         return Err(error.into());
     }
     Ok(edited)
 }
 
-/// Completes an edit that was killed while it put images in their places, and removes what one left that was killed
-/// before; whether there was anything of either.
+/// Completes an edit that was killed while it put images in place. Removes the files of an edit
+/// that was killed earlier. Returns true if there was such an edit.
 ///
 /// # Errors
-/// When the directory cannot be read or written.
+/// An error if the directory cannot be read or written.
 pub fn recover(directory: impl AsRef<Path>) -> io::Result<bool> {
     Place::lock(directory.as_ref())?.recover()
 }
 
-/// A directory of images that nobody else edits.
+/// A directory of images, locked against other edits.
 struct Place {
     path: PathBuf,
     handle: Flock<File>,
@@ -71,18 +74,18 @@ impl Place {
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(new)?;
         file.write_all(&image.bytes)?;
-        // Whoever may read the old one may read the new one, and nobody else.
+        // The new image gets the permissions of the old one.
         file.set_permissions(fs::symlink_metadata(old)?.permissions())?;
         file.sync_all()
     }
 
-    /// Puts the new images in the places of the old ones.
+    /// Puts the new images in place of the old ones.
     fn keep(&self) -> io::Result<()> {
         let waiting = self.waiting()?;
         if waiting.len() > 1 {
             let inventory = OsStr::new(kind::INVENTORY.file);
             let old = self.path.join(inventory);
-            // From here on there is no way back.
+            // From here on the edit can only be completed.
             if waiting.iter().any(|name| name == inventory) {
                 fs::remove_file(old)?;
             } else {
@@ -93,7 +96,7 @@ impl Place {
         self.complete()
     }
 
-    /// Renames what waits, the inventory last.
+    /// Renames the waiting images, the inventory last.
     fn complete(&self) -> io::Result<()> {
         let mut waiting = self.waiting()?;
         waiting.sort_by_key(|name| name == kind::INVENTORY.file);
@@ -117,7 +120,7 @@ impl Place {
         Ok(!waiting.is_empty())
     }
 
-    /// The names of the images that have a new one beside them.
+    /// Returns the names of the images that have a new one beside them.
     fn waiting(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {

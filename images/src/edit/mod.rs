@@ -1,8 +1,8 @@
-//! Edits: images rewritten where they have to be, and every other byte kept.
+//! Edits of images that keep every byte they do not have to change.
 //!
-//! An [`Edit`] says what should be otherwise, and is carried out in all images that it concerns:
-//! [`edit`] makes the new images, [`edit_directory`] also puts them in the place of the old ones.
-//! [`rewrite`] is for whatever has no edit of its own.
+//! An [`Edit`] is one change, made in all images that it concerns. [`edit`] makes the new images.
+//! [`edit_directory`] also puts them in place of the old ones. [`rewrite`] makes changes that have
+//! no [`Edit`].
 
 mod directory;
 mod rewrite;
@@ -17,68 +17,71 @@ pub use directory::{edit_directory, recover};
 pub use rewrite::{Change, Patch, Value, rewrite};
 use rules::Rules;
 
-/// Something that should be otherwise than it was dumped.
+/// A change to a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "an edit changes nothing until `edit` or `edit_directory` carries it out"]
 pub enum Edit {
-    /// Files below a path are below another: open files, programs, working and root directories, mapped
-    /// files, unix sockets bound to a path, mount points, what inotify and fanotify watch. `/a` covers `/a` and `/a/b` but not `/ab`. The
-    /// files themselves have to be there at restore, with the size they had.
+    /// Moves everything below a path to another path: open files, programs, working and root
+    /// directories, mapped files, unix sockets bound to a path, mount points, and files that
+    /// inotify and fanotify watch. `/a` covers `/a` and `/a/b` but not `/ab`.
+    ///
+    /// At restore the files must be at the new path, with the size they had.
     Path {
-        /// The path, absolute.
+        /// Old path, absolute.
         from: Vec<u8>,
-        /// What it becomes.
+        /// New path, absolute.
         to: Vec<u8>,
     },
-    /// Sockets that had an address have another one; their connections to each other stay. Connections
-    /// to others cannot survive it. Both are IPv4, or both IPv6.
+    /// Gives another address to sockets with an address. Their connections to each other stay.
+    /// Connections to other sockets cannot survive. Both addresses are IPv4, or both are IPv6.
     Address {
-        /// The address.
+        /// Old address.
         from: IpAddr,
-        /// What it becomes.
+        /// New address.
         to: IpAddr,
     },
-    /// Sockets that were bound to a port are bound to another one; their connections to each other stay.
+    /// Gives another port to sockets bound to a port. Their connections to each other stay.
     Port {
-        /// The port.
+        /// Old port.
         from: u16,
-        /// What it becomes.
+        /// New port.
         to: u16,
     },
-    /// Cgroups below a path are below another one.
+    /// Moves cgroups below a path to another path.
     Cgroup {
-        /// The path, from the hierarchy's root.
+        /// Old path, from the hierarchy's root.
         from: Vec<u8>,
-        /// What it becomes.
+        /// New path, from the hierarchy's root.
         to: Vec<u8>,
     },
-    /// The SELinux or AppArmor label of threads, of their new sockets, and of sockets.
+    /// Changes the SELinux or AppArmor label of threads, of sockets that they will create, and of
+    /// existing sockets.
     Label {
-        /// Those with this label only; `None` changes all that have one.
+        /// Label to change; `None` changes every label.
         from: Option<Vec<u8>>,
-        /// The new one.
+        /// New label.
         to: Vec<u8>,
     },
-    /// Mounts of a source, as `/dev/sda1`, have another one.
+    /// Changes the source of mounts, such as `/dev/sda1`.
     MountSource {
-        /// The source.
+        /// Old source.
         from: Vec<u8>,
-        /// What it becomes.
+        /// New source.
         to: Vec<u8>,
     },
-    /// Something that is external under a key, a mount or a namespace, has another one.
+    /// Changes the key of an external mount or namespace.
     ExternalKey {
-        /// The key.
+        /// Old key.
         from: Vec<u8>,
-        /// What it becomes.
+        /// New key.
         to: Vec<u8>,
     },
-    /// No thread is restricted by seccomp any more.
+    /// Removes the seccomp restrictions of all threads.
     DropSeccomp,
-    /// One seccomp filter is gone. The other filters of its threads stay.
+    /// Removes the seccomp filter with this index. The other filters of its threads stay.
     DropFilter(u32),
-    /// A seccomp filter is another program.
+    /// Replaces the program of the seccomp filter with this index.
     ReplaceFilter(u32, Program),
 }
 
@@ -87,16 +90,16 @@ pub enum Edit {
 #[non_exhaustive]
 #[must_use = "an edited image is not yet in any directory"]
 pub struct Edited {
-    /// Its name in the set.
+    /// Name of the image in the set.
     pub name: String,
-    /// Its bytes.
+    /// New bytes of the image.
     pub bytes: Vec<u8>,
-    /// How many messages in it are otherwise.
+    /// Number of changed messages. A message that two edits change counts twice.
     pub changes: usize,
 }
 
-/// Makes the images that are otherwise after these edits, which are carried out one after another in each
-/// image. No image means that there was nothing to edit. Parent sets stay as they are: they have only
+/// Carries out edits, one after another, and returns the images that they change. An empty list
+/// means that there was nothing to edit. Parent sets stay as they are, because they have only
 /// memory.
 ///
 /// ```
@@ -112,8 +115,9 @@ pub struct Edited {
 /// ```
 ///
 /// # Errors
-/// Those of reading the images; [`ErrorKind::Value`](crate::ErrorKind::Value) and
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an edit that makes no sense in this set.
+/// The errors of reading the images. [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for
+/// an edit that makes no sense in this set, and [`ErrorKind::Dangling`](crate::ErrorKind::Dangling)
+/// for a seccomp filter that the set does not have.
 pub fn edit(set: &ImageSet, edits: &[Edit]) -> Result<Vec<Edited>> {
     let mut edited: Vec<Edited> = Vec::new();
     for edit in edits {
@@ -150,7 +154,7 @@ pub fn edit(set: &ImageSet, edits: &[Edit]) -> Result<Vec<Edited>> {
     Ok(edited)
 }
 
-/// An image's bytes, as edits before have left them.
+/// Returns the bytes of an image, as earlier edits have left them.
 fn current(set: &ImageSet, edited: &[Edited], name: &str) -> Result<Option<Vec<u8>>, Error> {
     match edited.iter().find(|image| image.name == name) {
         Some(image) => Ok(Some(image.bytes.clone())),

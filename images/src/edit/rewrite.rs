@@ -1,4 +1,4 @@
-//! Changing fields of an image and leaving every other byte as it is.
+//! Changes of fields in an image that leave every other byte as it is.
 
 use prost::encoding::encode_varint;
 
@@ -13,44 +13,44 @@ use crate::wire::Reader;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Value {
-    /// Of a bool, an enum, or an integer that is not negative.
+    /// Value of a bool, an enum, or an integer that is not negative.
     Number(u64),
-    /// Of a signed integer.
+    /// Value of a signed integer.
     Signed(i64),
     /// Text, bytes, or a message.
     Bytes(Vec<u8>),
 }
 
-/// What becomes of the fields of one message: those named get other values, or none.
+/// Changes to one message: new values of some fields, or its removal.
 #[derive(Clone, Debug)]
 pub struct Patch {
     message: &'static Message,
-    /// By rising number.
+    /// New values, by rising field number.
     fields: Vec<(&'static Field, Vec<Value>)>,
     removed: bool,
 }
 
 impl Patch {
-    /// One that changes nothing.
+    /// Creates a patch that changes nothing.
     fn new(message: &'static Message) -> Self {
         Self { message, fields: Vec::new(), removed: false }
     }
 
-    /// The message's name, as `reg_file_entry`.
+    /// Returns the name of the message, such as `reg_file_entry`.
     pub fn message(&self) -> &'static str {
         self.message.name
     }
 
-    /// Leaves the message out, which must be one of several in a field of the message around it.
+    /// Removes the message, which must be in a repeated field of the message around it.
     pub fn remove(&mut self) {
         self.removed = true;
     }
 
-    /// Gives a field these values, in place of all it has. No values remove it.
+    /// Sets the values of a field, in place of all its old ones. No values remove the field.
     ///
     /// # Panics
-    /// When the message has no such field, or another number of values than it can have: which fields
-    /// there are is known when the program is written.
+    /// Panics if the message does not have the field, or if the field cannot have this number of
+    /// values. A caller knows both when the program is written.
     pub fn set(&mut self, field: &str, values: impl IntoIterator<Item = Value>) {
         let found = self.message.fields.iter().find(|known| known.name == field);
         let Some(field) = found else {
@@ -69,9 +69,11 @@ impl Patch {
     }
 }
 
-/// Rewrites an image. `change` is shown every message in it, outer ones before those inside, typed by
-/// [`decode`](prost::Message::decode) where it wants; what it leaves alone keeps its bytes, fields that
-/// nobody knows included. `None` when nothing has changed.
+/// Rewrites an image. Returns `None` if nothing has changed.
+///
+/// `change` is called for every message in the image, outer messages before those inside. It may
+/// read the bytes of a message with [`decode`](prost::Message::decode). Everything that `change`
+/// leaves alone keeps its bytes, unknown fields included.
 ///
 /// ```
 /// use criu_images::edit::{Value, rewrite};
@@ -87,7 +89,7 @@ impl Patch {
 /// ```
 ///
 /// # Errors
-/// Those of reading the image, and those of `change`.
+/// The errors of reading the image, and of `change`.
 pub fn rewrite(name: &str, bytes: &[u8], change: &mut Change<'_>) -> Result<Option<Vec<u8>>> {
     let by_name = name.rsplit('/').next().and_then(Kind::of_file);
     let mut image = match by_name {
@@ -122,15 +124,16 @@ pub fn rewrite(name: &str, bytes: &[u8], change: &mut Change<'_>) -> Result<Opti
     Ok(changed.then_some(new))
 }
 
-/// What [`rewrite`] asks about each message: a patch to fill, and the message's bytes.
+/// A function that [`rewrite`] calls for each message, with a patch to fill and the message's
+/// bytes.
 pub type Change<'c> = dyn FnMut(&mut Patch, &[u8]) -> Result<(), ErrorKind> + 'c;
 
-/// The message of an entry, which is not the same in all of them.
+/// Returns the message of an entry. Entries of one image may have different messages.
 pub(crate) fn message(image: &Image<'_>, entry: &RawEntry<'_>) -> &'static Message {
     match (image.kind().entries, image.is_first(entry)) {
         (Entries::Pagemap, true) => PagemapHead::schema(),
         (Entries::Ghost, false) => GhostChunkEntry::schema(),
-        // A test walks the catalogue.
+        // A test checks that the schema has the message of every kind.
         _ => Message::by_name(image.kind().message).unwrap_or(PagemapHead::schema()),
     }
 }
@@ -142,7 +145,7 @@ enum Rewritten {
     Removed,
 }
 
-/// The bytes of a message, which has been checked, as `change` wants them.
+/// Rewrites a message as `change` wants. The message has been checked.
 fn rewrite_message(
     message: &'static Message,
     bytes: &[u8],
@@ -154,7 +157,7 @@ fn rewrite_message(
         return Ok(Rewritten::Removed);
     }
     let present = numbers(bytes, &patch)?;
-    // Where a field is, it stays; one that is not comes where CRIU would write it.
+    // A present field stays in its place. An absent one goes where CRIU would write it.
     let absent = patch.fields.iter().filter(|(field, _)| !present.contains(&field.number));
     let mut absent = absent.peekable();
     let mut done = Vec::new();
@@ -190,7 +193,7 @@ fn rewrite_message(
         match rewritten {
             Rewritten::Removed => {
                 if known.is_none_or(|field| field.label != Label::Repeated) {
-                    return Err(ErrorKind::Unsupported("removals of what occurs once").at(start));
+                    return Err(ErrorKind::Unsupported("removals of single messages").at(start));
                 }
                 changed = true;
             }
@@ -209,7 +212,7 @@ fn rewrite_message(
     Ok(if changed && new != bytes { Rewritten::New(new) } else { Rewritten::Same })
 }
 
-/// Which of the patched fields occur.
+/// Returns the numbers of the patched fields that occur.
 fn numbers(bytes: &[u8], patch: &Patch) -> Result<Vec<u32>, Fault> {
     let mut found = Vec::new();
     if patch.fields.is_empty() {
@@ -265,7 +268,7 @@ fn put_number(field: &Field, value: &Value, to: &mut Vec<u8>) {
     };
     match field.kind {
         Type::Fixed64 => to.extend(bits.to_le_bytes()),
-        // The sign goes to the lowest bit.
+        // Zigzag encoding: the sign goes into the lowest bit.
         Type::Sint32 | Type::Sint64 => {
             encode_varint((bits << 1) ^ (bits >> 63).wrapping_neg(), to);
         }
@@ -273,7 +276,7 @@ fn put_number(field: &Field, value: &Value, to: &mut Vec<u8>) {
     }
 }
 
-/// Every kind of image that can hold a message, at any depth.
+/// Returns every kind of image that can hold a message, down to 8 levels of nesting.
 pub(crate) fn holders(name: &str) -> Vec<&'static Kind> {
     let kinds = ALL.iter().filter(|kind| kind.entries != Entries::Raw);
     let holds = |kind: &&&Kind| Message::by_name(kind.message).is_some_and(|m| holds(m, name, 8));

@@ -1,4 +1,4 @@
-//! What each edit means for each message.
+//! Effects of each edit on each message.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
@@ -17,16 +17,16 @@ use crate::proto::{
 use crate::schema::{Entry, typed};
 use crate::set::ImageSet;
 
-/// An edit, and what it has to know of the set.
+/// An edit, and the facts of the set that it needs.
 pub(crate) struct Rules<'e> {
     edit: &'e Edit,
-    /// The addresses and ports that sockets of the set are bound to, where that matters.
+    /// Addresses and ports that sockets of the set are bound to, for edits of addresses and ports.
     bound: HashSet<(Vec<u32>, u32)>,
-    /// The seccomp filters, where they matter.
+    /// Seccomp filters, for edits of a single filter.
     filters: Vec<SeccompFilter>,
-    /// How many of them have been seen.
+    /// Number of filters seen so far.
     seen: Cell<u32>,
-    /// The new names of the cgroup directories to come, in the order of the image.
+    /// New names of the cgroup directories to come, in the order of the image.
     names: RefCell<VecDeque<Option<Vec<u8>>>>,
 }
 
@@ -84,7 +84,7 @@ impl<'e> Rules<'e> {
         Ok(())
     }
 
-    /// The images in which something may change.
+    /// Returns the names of the images in which something may change.
     pub(crate) fn images(&self, set: &ImageSet) -> Result<Vec<String>> {
         let messages: &[&str] = match self.edit {
             Edit::Path { .. } => &[
@@ -112,7 +112,7 @@ impl<'e> Rules<'e> {
         Ok(names)
     }
 
-    /// Fills the patch of one message; whether there is anything in it.
+    /// Fills the patch of one message. Returns true if there is anything in the patch.
     pub(crate) fn apply(&self, patch: &mut Patch, bytes: &[u8]) -> Result<bool, ErrorKind> {
         match (self.edit, patch.message()) {
             (Edit::Path { from, to }, "reg_file_entry") => {
@@ -163,7 +163,7 @@ impl<'e> Rules<'e> {
             (Edit::Cgroup { from, to }, "cg_member_entry") => {
                 let member: CgMemberEntry = decode(bytes)?;
                 let Some(path) = below(&member.path, from, to) else { return Ok(false) };
-                // So much of the path was hidden from those inside.
+                // Length of the part of the path that the cgroup namespace hides.
                 if let Some(hidden) = member.cgns_prefix.filter(|hidden| *hidden > 0) {
                     let hidden = hidden as usize;
                     let moved = match hidden.checked_sub(from.len()) {
@@ -221,7 +221,7 @@ impl<'e> Rules<'e> {
         }
     }
 
-    /// Whether a socket of the set has this end.
+    /// Returns true if a socket of the set is bound to this address and port.
     fn is_bound(&self, address: &[u32], port: u32) -> bool {
         port != 0 && self.bound.contains(&(address.to_vec(), port))
     }
@@ -265,7 +265,7 @@ impl<'e> Rules<'e> {
         }
     }
 
-    /// A thread's mode and first filter, without those that are gone.
+    /// Removes dropped filters from a thread: from its mode and its first filter.
     fn thread(
         &self,
         patch: &mut Patch,
@@ -291,7 +291,7 @@ impl<'e> Rules<'e> {
         Ok(true)
     }
 
-    /// Where a link to a filter leads when one is gone.
+    /// Returns the new target of a link to a filter after the filter `gone` is removed.
     fn without(&self, gone: u32, index: u32) -> Option<u32> {
         let index = if index == gone { self.filters.get(gone as usize)?.prev? } else { index };
         Some(if index > gone { index - 1 } else { index })
@@ -299,11 +299,11 @@ impl<'e> Rules<'e> {
 }
 
 fn decode<M: Entry>(bytes: &[u8]) -> Result<M, ErrorKind> {
-    // Its bytes have been checked by whoever calls.
-    typed::decode(bytes).map_err(|_| ErrorKind::Malformed("does not decode"))
+    // The caller has checked the bytes.
+    typed::decode(bytes).map_err(|_| ErrorKind::Malformed("cannot be decoded"))
 }
 
-/// Sets a text field; whether there is a new text.
+/// Sets a text field. Returns true if there is a new text.
 fn text(patch: &mut Patch, field: &str, new: Option<Vec<u8>>) -> bool {
     match new {
         Some(new) => {
@@ -314,7 +314,7 @@ fn text(patch: &mut Patch, field: &str, new: Option<Vec<u8>>) -> bool {
     }
 }
 
-/// A path that is, or lies below, `from`: with `to` instead.
+/// Returns `path` with `to` in place of `from`, if it is `from` or lies below.
 fn below(path: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
     let (from, to) = (from.strip_suffix(b"/").unwrap_or(from), to.strip_suffix(b"/").unwrap_or(to));
     let rest = path.strip_prefix(from)?;
@@ -334,7 +334,7 @@ fn relabelled(label: Option<&[u8]>, from: &Option<Vec<u8>>, to: &[u8]) -> Option
     (concerned && label != to).then(|| to.to_vec())
 }
 
-/// Sets an address, also one of IPv4 in an IPv6 socket; whether it was the one.
+/// Sets an address if it is `from`, also an IPv4 address in an IPv6 socket. Returns true if it was.
 fn address(patch: &mut Patch, field: &str, words: &[u32], from: IpAddr, to: IpAddr) -> bool {
     let mapped = |address: Ipv4Addr| words_of(IpAddr::V6(address.to_ipv6_mapped()));
     let new = match (from, to) {
@@ -346,7 +346,7 @@ fn address(patch: &mut Patch, field: &str, words: &[u32], from: IpAddr, to: IpAd
     true
 }
 
-/// An address as CRIU has it: the words lie in memory in network order.
+/// Returns an address as CRIU has it: the words lie in memory in network order.
 fn words_of(address: IpAddr) -> Vec<u32> {
     match address {
         IpAddr::V4(address) => vec![u32::from_le_bytes(address.octets())],
@@ -358,8 +358,8 @@ fn words_of(address: IpAddr) -> Vec<u32> {
     }
 }
 
-/// Appends the new name, if any, of a directory and of all below it. The first of a controller have whole
-/// paths, the others names in the directory `parent`.
+/// Appends the new name, if any, of a directory and of all directories below it. The first
+/// directories of a controller have whole paths. The others have names in the directory `parent`.
 fn directory(
     dir: &CgroupDirEntry,
     parent: Option<&[u8]>,

@@ -1,4 +1,4 @@
-//! Images to JSON: a walk over the wire bytes, by the tables of the schema.
+//! Conversion of images to JSON: a walk over the wire bytes with the tables of the schema.
 
 use std::io::{self, Write};
 
@@ -12,17 +12,19 @@ use crate::frame::{Image, RawEntry};
 use crate::kind::Extra;
 use crate::schema::{Field, Label, Message, Show, Type};
 
-/// How JSON is written.
+/// Options for writing JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
-    /// Over many lines, and with names, flags, devices and addresses instead of numbers: `--pretty`.
+    /// Writes many lines, and names, flags, devices and addresses instead of numbers (`--pretty`).
     pub pretty: bool,
-    /// Only the size of what follows entries: `--nopl`. Such JSON cannot be encoded.
+    /// Writes only the sizes of payloads (`--nopl`). Such JSON cannot be encoded.
     pub no_payload: bool,
 }
 
-/// Writes an image as JSON. No line's end follows. Memory grows with the number of fields of one entry;
-/// that of [`decode_file`](super::decode_file) does not.
+/// Writes an image as JSON, without a line end after it.
+///
+/// Memory use grows with the number of fields of one entry. [`decode_file`](super::decode_file)
+/// needs only a few MiB.
 ///
 /// ```
 /// use criu_images::json::{Style, decode};
@@ -37,21 +39,21 @@ pub struct Style {
 /// ```
 ///
 /// # Errors
-/// Those of the image's entries, and of `out`. What has been written by then is not complete.
+/// The errors of the image's entries, and of `out`. After an error the JSON is incomplete.
 pub fn decode(image: Image<'_>, style: Style, out: &mut impl Write) -> Result<(), WriteError> {
     let mut writer = Writer::new(style, out);
     writer.image(image)?;
     Ok(writer.flush()?)
 }
 
-/// Why the members of a message end early.
+/// Reason why the members of a message end early.
 pub(super) enum Stop {
     Fault(Fault),
     Write(io::Error),
 }
 
 impl Stop {
-    /// The error of an entry.
+    /// Returns the error of an entry.
     pub(super) fn at(self, entry: &RawEntry<'_>) -> WriteError {
         match self {
             Self::Fault(fault) => entry.fault(fault).into(),
@@ -108,7 +110,7 @@ impl<'o, W: Write> Writer<'o, W> {
         Ok(())
     }
 
-    /// What stands before the first entry.
+    /// Writes the text before the first entry.
     pub(super) fn begin(&mut self, image: &Image<'_>) {
         self.open(b'{');
         self.member("magic", true);
@@ -165,7 +167,7 @@ impl<'o, W: Write> Writer<'o, W> {
                 self.close(b'}', false);
             }
             Payload::BpfMap { keys, values } => {
-                // In one piece, as crit has them.
+                // crit writes keys and values as one string.
                 self.base64(&[*keys, *values].concat())?;
             }
             Payload::Semaphores(values) => {
@@ -195,12 +197,13 @@ impl<'o, W: Write> Writer<'o, W> {
         Ok(())
     }
 
-    /// The members of a message; whether there are none.
+    /// Writes the members of a message. Returns true if the message has no members.
     fn fields(&mut self, message: &'static Message, bytes: &[u8], hex: bool) -> Result<bool, Stop> {
         self.members(message, bytes, hex, true)
     }
 
-    /// Members of an object that may have some already; whether there are still none.
+    /// Writes members of an object that may already have some. Returns true if the object is still
+    /// empty.
     pub(super) fn members(
         &mut self,
         message: &'static Message,
@@ -229,7 +232,7 @@ impl<'o, W: Write> Writer<'o, W> {
                 self.member(field.name, first);
                 first = false;
                 match (field.kind, group) {
-                    // Of a message that comes in pieces each adds to the others.
+                    // Pieces of one message are joined.
                     (Type::Message(_), [_, _, ..]) => {
                         let pieces = group.iter().filter_map(|one| match one.value {
                             Value::Bytes(bytes) => Some(bytes),
@@ -256,7 +259,7 @@ impl<'o, W: Write> Writer<'o, W> {
         self.open(b'[');
         if field.show == Show::Ip && self.style.pretty {
             let words = values.iter().filter_map(|value| match value {
-                // Protobuf cuts to the size.
+                // Protobuf truncates to the size.
                 Value::Number(word) => Some(*word & u64::from(u32::MAX)),
                 Value::Bytes(_) => None,
             });
@@ -309,7 +312,7 @@ impl<'o, W: Write> Writer<'o, W> {
     }
 
     fn number(&mut self, field: &Field, kind: Type, number: u64, hex: bool) {
-        // Protobuf cuts to the size.
+        // Protobuf truncates to the size.
         let number = match kind {
             Type::Uint32 | Type::Int32 | Type::Sint32 => number & u64::from(u32::MAX),
             _ => number,
@@ -331,7 +334,7 @@ impl<'o, W: Write> Writer<'o, W> {
         }
     }
 
-    /// A number as people are shown it.
+    /// Writes a number in the pretty form.
     fn shown(&mut self, field: &Field, kind: Type, number: u64, signed: i64, hex: bool) {
         let mut text = std::mem::take(&mut self.scratch);
         text.clear();
@@ -367,7 +370,7 @@ impl<'o, W: Write> Writer<'o, W> {
         self.scratch = text;
     }
 
-    /// A number in hexadecimal, as a string.
+    /// Writes a number in hexadecimal, as a string.
     fn hex(&mut self, sign: &str, number: u64) {
         let mut digits = [0; 16];
         let mut at = digits.len();
@@ -410,10 +413,10 @@ impl<'o, W: Write> Writer<'o, W> {
         self.buffer.extend(digits.get(at..).unwrap_or_default());
     }
 
-    /// A string, in ASCII only.
+    /// Writes a string, in ASCII only.
     fn text(&mut self, text: &str) {
         self.buffer.push(b'"');
-        // Looks at every byte, which is quicker than to stop at the first.
+        // Looking at every byte is faster than stopping at the first one that is not plain.
         let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
             self.buffer.extend(text.as_bytes());
@@ -448,7 +451,7 @@ impl<'o, W: Write> Writer<'o, W> {
         self.buffer.extend(short.as_bytes());
     }
 
-    /// A string of base64, written out as it grows.
+    /// Writes a string of base64, and flushes the buffer as it grows.
     fn base64(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         self.quote();
         for piece in bytes.chunks(PIECE) {
@@ -462,13 +465,13 @@ impl<'o, W: Write> Writer<'o, W> {
         self.buffer.push(b'"');
     }
 
-    /// A part of a string of base64: of [`PIECE`] bytes, or the last.
+    /// Writes a part of a string of base64: [`PIECE`] bytes, or the last part.
     pub(super) fn base64_piece(&mut self, piece: &[u8]) -> io::Result<()> {
         quoted::base64(piece, &mut self.buffer);
         self.flush_full()
     }
 
-    /// One item of a list of messages.
+    /// Writes one item of a list of messages.
     pub(super) fn message(&mut self, field: &Field, message: &[u8]) -> Result<(), Stop> {
         self.value(field, Value::Bytes(message), false)?;
         Ok(self.flush_full()?)
@@ -487,7 +490,7 @@ impl<'o, W: Write> Writer<'o, W> {
         self.buffer.push(bracket);
     }
 
-    /// What stands before the next item of a list or object.
+    /// Writes the text before the next item of a list or object.
     pub(super) fn item(&mut self, first: bool) {
         if !first {
             self.buffer.push(b',');
@@ -513,7 +516,7 @@ impl<'o, W: Write> Writer<'o, W> {
         }
     }
 
-    /// How much follows an entry.
+    /// Writes the size of the payload of an entry.
     pub(super) fn size(&mut self, bytes: u64) {
         self.text(&format!("... <{}>", size_in_words(bytes)));
     }
@@ -529,7 +532,7 @@ impl<'o, W: Write> Writer<'o, W> {
     }
 }
 
-/// How many bytes follow an entry; `None` for nothing.
+/// Returns the number of bytes of a payload, or `None` without a payload.
 fn size(payload: &Payload<'_>) -> Option<u64> {
     let bytes = match payload {
         Payload::None => return None,
@@ -544,7 +547,7 @@ fn size(payload: &Payload<'_>) -> Option<u64> {
     Some(bytes as u64)
 }
 
-/// So many bytes, in words.
+/// Returns a number of bytes with a unit, such as `1.5KB`.
 fn size_in_words(mut size: u64) -> String {
     let mut tenths = 0;
     let mut units = ["K", "M", "G", "T", "P", "E"].iter();
@@ -561,8 +564,8 @@ fn size_in_words(mut size: u64) -> String {
     }
 }
 
-/// Written out when so many bytes have come together.
+/// Buffered bytes above which the buffer is written out.
 const BUFFER: usize = 64 << 10;
-/// Whole lines of base64.
+/// Bytes of a piece of base64: a whole number of lines.
 pub(super) const PIECE: usize = 57 << 10;
 const INDENT: usize = 4;

@@ -1,4 +1,4 @@
-//! JSON to images.
+//! Conversion of JSON to images.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,20 +13,22 @@ use super::{BYTES, EXTRA, OLD, UNKNOWN, quoted, shown};
 use crate::kind::{ALL, Extra, Kind};
 use crate::schema::{Entry, Field, Label, Message, Show, Type};
 
-/// Why JSON makes no image.
+/// Reasons why JSON cannot be encoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// It is not JSON, or not that of an image. With line and column.
+    /// The text is not JSON, or not the JSON of an image. Names the line and column.
     #[error("{0}")]
     Json(serde_json::Error),
-    /// It cannot be read, or the image not written.
+    /// Reading the JSON or writing the image failed.
     #[error("cannot be encoded: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Writes the image that JSON stands for, entry by entry, and returns its kind. Members may come in any
-/// order, but the image's `"magic"` before its `"entries"`.
+/// Writes the image that JSON describes, entry by entry, and returns its kind.
+///
+/// Members may come in any order, except that `"magic"` and `"version"` must come before
+/// `"entries"`.
 ///
 /// ```
 /// use criu_images::json::{Style, decode, encode};
@@ -42,8 +44,8 @@ pub enum EncodeError {
 /// ```
 ///
 /// # Errors
-/// [`EncodeError::Json`] with the place where an entry ends that is wrong, and the field that is. What
-/// has been written by then is no image.
+/// [`EncodeError::Json`] names the wrong field, and the line and column where its entry ends.
+/// [`EncodeError::Io`] if reading or writing fails. After an error the output is not an image.
 pub fn encode(json: impl Read, out: &mut impl Write) -> Result<&'static Kind, EncodeError> {
     let failed = RefCell::new(None);
     let mut json = serde_json::Deserializer::new(IoRead::new(io::BufReader::new(json)));
@@ -58,10 +60,10 @@ pub fn encode(json: impl Read, out: &mut impl Write) -> Result<&'static Kind, En
     }
 }
 
-/// The object around everything.
+/// The outermost object.
 struct TopLevel<'o, W> {
     out: &'o mut W,
-    /// Why `out` failed: the parser's errors have no place for it.
+    /// Error of `out`. The errors of the parser cannot hold it.
     failed: &'o RefCell<Option<io::Error>>,
 }
 
@@ -87,8 +89,10 @@ impl<'de, W: Write> Visitor<'de> for TopLevel<'_, W> {
                 ("magic", None) => {
                     let name: String = map.next_value()?;
                     let found = ALL.iter().find(|kind| kind.name == name && kind.magic != 0);
-                    kind =
-                        Some(*found.ok_or_else(|| A::Error::custom(format!("no magic {name:?}")))?);
+                    kind = Some(
+                        *found
+                            .ok_or_else(|| A::Error::custom(format!("unknown magic {name:?}")))?,
+                    );
                 }
                 ("version", _) => {
                     let version: String = map.next_value()?;
@@ -166,10 +170,10 @@ fn put<E: serde::de::Error>(
     })
 }
 
-/// What is wrong, for a person.
+/// Result whose error is a message for people.
 type Fallible<T> = Result<T, String>;
 
-/// An entry in its frame, with what follows it.
+/// Appends an entry in its frame, and its payload.
 fn entry_bytes(
     kind: &Kind,
     first: bool,
@@ -179,7 +183,7 @@ fn entry_bytes(
     let extra = entry.remove(EXTRA);
     let schema = kind.entry_message(first).ok_or("this kind has no entries")?;
     if schema.name == "pagemap_entry" && !entry.contains_key(COMPAT_NR_PAGES) {
-        // As CRIU named it before 4.2, when it was the only one.
+        // CRIU before 4.2 has only this field, and names it `nr_pages`.
         if let Some(pages) = entry.remove("nr_pages") {
             entry.insert(COMPAT_NR_PAGES.into(), pages);
         }
@@ -194,14 +198,14 @@ fn entry_bytes(
     let is_true = |name: &str| entry.get(name) == Some(&Value::Bool(true));
     match (kind.extra, extra) {
         (Extra::None, None) => Ok(()),
-        (Extra::None, Some(_)) => Err(format!("{}: {EXTRA} follows no such entry", schema.name)),
+        (Extra::None, Some(_)) => Err(format!("{}: unexpected {EXTRA}", schema.name)),
         (Extra::Ghost, None) if first && is_true("chunks") => Ok(()),
         (Extra::Shm, None) if is_true("in_pagemaps") => Ok(()),
         (Extra::Ghost, Some(extra)) if first && !is_true("chunks") => {
             out.extend(base64_of(&extra)?);
             Ok(())
         }
-        // CRIU's own are empty, and crit writes none then.
+        // An empty payload, which crit leaves out.
         (_, None) => payload(kind.extra, &empty(kind.extra), number, out),
         (extra_kind, Some(extra)) => payload(extra_kind, &extra, number, out),
     }
@@ -215,7 +219,7 @@ fn empty(extra: Extra) -> Value {
     }
 }
 
-/// What follows an entry, whose numbers must agree with it.
+/// Appends the payload of an entry. Its sizes must agree with the numbers in the entry.
 fn payload(
     kind: Extra,
     extra: &Value,
@@ -256,24 +260,24 @@ fn payload(
             Ok(())
         }
         Extra::Sem => {
-            let values = extra.as_array().ok_or_else(|| format!("{EXTRA}: want a list"))?;
+            let values = extra.as_array().ok_or_else(|| format!("{EXTRA}: wanted a list"))?;
             let words = values.iter().map(|value| {
                 let word = integer_of(value).and_then(|word| u16::try_from(word).ok());
-                word.ok_or_else(|| format!("{EXTRA}: {value} is no 16-bit number"))
+                word.ok_or_else(|| format!("{EXTRA}: {value} is not a 16-bit number"))
             });
             let words: Vec<u16> = words.collect::<Result<_, _>>()?;
             let bytes: Vec<u8> = words.into_iter().flat_map(u16::to_le_bytes).collect();
             put(&bytes, "nsems, 2 bytes each,", number("nsems").saturating_mul(2), 8)
         }
         Extra::Msg => {
-            let list = extra.as_array().ok_or_else(|| format!("{EXTRA}: want a list"))?;
+            let list = extra.as_array().ok_or_else(|| format!("{EXTRA}: wanted a list"))?;
             let (count, want) = (list.len() as u64, number("qnum").saturating_mul(2));
             if count != want {
                 return Err(format!("{EXTRA}: has {count} items, qnum says {want}"));
             }
             for pair in list.chunks(2) {
                 let [Value::Object(message), bytes] = pair else {
-                    return Err(format!("{EXTRA}: want messages and their bytes in turn"));
+                    return Err(format!("{EXTRA}: wanted messages, each followed by its bytes"));
                 };
                 let mut encoded = Vec::new();
                 fields(crate::proto::IpcMsg::schema(), message, &mut encoded)?;
@@ -282,7 +286,7 @@ fn payload(
                 let size = message.get("msize").and_then(integer_of);
                 if size != Some(bytes.len() as i128) {
                     let found = bytes.len();
-                    return Err(format!("{EXTRA}: has {found} bytes, msize says otherwise"));
+                    return Err(format!("{EXTRA}: has {found} bytes, msize says another number"));
                 }
                 out.extend(&bytes);
                 out.resize(out.len() + bytes.len().next_multiple_of(8) - bytes.len(), 0);
@@ -299,7 +303,7 @@ fn framed(message: &[u8], out: &mut Vec<u8>) -> Fallible<()> {
     Ok(())
 }
 
-/// The fields of a message, by rising number.
+/// Appends the fields of a message, by rising number.
 fn fields(
     schema: &'static Message,
     object: &Map<String, Value>,
@@ -307,7 +311,7 @@ fn fields(
 ) -> Fallible<()> {
     let known = |name: &String| schema.fields.iter().any(|field| field.name == name);
     if let Some(name) = object.keys().find(|name| !known(name) && *name != UNKNOWN) {
-        return Err(format!("{} has no {name}", schema.name));
+        return Err(format!("{}: unknown field {name}", schema.name));
     }
     for field in schema.fields {
         let at_fault = |what: String| format!("{}.{}: {what}", schema.name, field.name);
@@ -318,7 +322,7 @@ fn fields(
                 repeated(field, values, out).map_err(at_fault)?;
             }
             (Some(value), Label::Repeated) => {
-                return Err(at_fault(format!("{} is no list", kind_of(value))));
+                return Err(at_fault(format!("found {}, wanted a list", kind_of(value))));
             }
             (Some(value), _) => single(field, value, out).map_err(at_fault)?,
         }
@@ -346,7 +350,7 @@ fn repeated(field: &Field, values: &[Value], out: &mut Vec<u8>) -> Fallible<()> 
         match (field.show, value) {
             (Show::Ip, Value::String(text)) => {
                 let words = shown::from_address(text);
-                for word in words.ok_or_else(|| format!("{text:?} is no address"))? {
+                for word in words.ok_or_else(|| format!("{text:?} is not an address"))? {
                     key(field.number, 0, out);
                     varint(word.into(), out);
                 }
@@ -367,16 +371,16 @@ fn single(field: &Field, value: &Value, out: &mut Vec<u8>) -> Fallible<()> {
         (Type::String, Value::String(text)) => text.clone().into_bytes(),
         (Type::String, Value::Object(object)) => match object.get(BYTES) {
             Some(bytes) if object.len() == 1 => base64_of(bytes)?,
-            _ => return Err(format!("want text, or an object with {BYTES}")),
+            _ => return Err(format!("wanted text, or an object with {BYTES}")),
         },
         (Type::Bytes, Value::String(text)) if field.show == Show::UnixName => {
             quoted::from_printable(text).ok_or_else(|| format!("{text:?} is badly quoted"))?
         }
         (Type::Bytes, value) => base64_of(value)?,
         (Type::Message(schema), value) => {
-            return Err(format!("{} is no {}", kind_of(value), schema.name));
+            return Err(format!("found {}, wanted {}", kind_of(value), schema.name));
         }
-        (Type::String, value) => return Err(format!("{} is no text", kind_of(value))),
+        (Type::String, value) => return Err(format!("found {}, wanted text", kind_of(value))),
         (Type::Fixed64, value) => {
             let number = number(field, value)?;
             key(field.number, 1, out);
@@ -396,13 +400,13 @@ fn single(field: &Field, value: &Value, out: &mut Vec<u8>) -> Fallible<()> {
     Ok(())
 }
 
-/// The bits of a number, as they are encoded.
+/// Returns the bits of a number, as they are encoded.
 #[allow(clippy::cast_sign_loss, reason = "protobuf keeps the bits")]
 fn number(field: &Field, value: &Value) -> Fallible<u64> {
     let wrong = || match value {
-        Value::String(text) => format!("{text:?} is no number or name of it"),
+        Value::String(text) => format!("{text:?} is not a number, nor the name of one"),
         Value::Number(number) => format!("{number} does not fit its type"),
-        value => format!("{} is no number", kind_of(value)),
+        value => format!("found {}, wanted a number", kind_of(value)),
     };
     if let (Type::Bool, Value::Bool(value)) = (field.kind, value) {
         return Ok((*value).into());
@@ -435,7 +439,7 @@ fn number(field: &Field, value: &Value) -> Fallible<u64> {
     bits.ok_or_else(wrong)
 }
 
-/// A whole number, in digits or as text.
+/// Returns a whole number, from digits or text.
 fn integer_of(value: &Value) -> Option<i128> {
     match value {
         Value::Number(number) => {
@@ -448,8 +452,8 @@ fn integer_of(value: &Value) -> Option<i128> {
 }
 
 fn base64_of(value: &Value) -> Fallible<Vec<u8>> {
-    let text = value.as_str().ok_or_else(|| format!("{} is no text", kind_of(value)))?;
-    quoted::from_base64(text).ok_or_else(|| "is no base64".into())
+    let text = value.as_str().ok_or_else(|| format!("found {}, wanted text", kind_of(value)))?;
+    quoted::from_base64(text).ok_or_else(|| "is not base64".into())
 }
 
 fn kind_of(value: &Value) -> &'static str {
@@ -471,5 +475,5 @@ fn varint(value: u64, out: &mut Vec<u8>) {
     prost::encoding::encode_varint(value, out);
 }
 
-/// Field 2 of a pagemap entry.
+/// Name of field 2 of a pagemap entry.
 const COMPAT_NR_PAGES: &str = "compat_nr_pages";

@@ -1,27 +1,30 @@
-//! Images as JSON, as crit writes and reads it.
+//! Conversion between images and the JSON of crit.
 //!
 //! ```text
 //! {"magic": "PSTREE", "entries": [{"pid": 7, "ppid": 0, ...}, ...]}
 //! ```
 //!
-//! [`decode`] writes what `crit decode` of CRIU 4.3 writes, byte for byte, and [`encode`] makes the same
-//! image of it again. It also reads what crit of CRIU 4.1 writes, pretty or not.
+//! [`decode`] writes the same JSON as `crit decode` of CRIU 4.3, byte for byte. [`encode`] turns
+//! this JSON into the same image again. [`encode`] also reads the JSON of crit 4.1, pretty or not.
 //!
-//! # Where crit is another
+//! # Differences from crit
 //!
-//! crit loses or refuses some images. Here
+//! crit loses parts of some images and refuses others. In this module:
 //!
-//! * fields that the schema does not know are kept as `"unknown_fields"`, base64 of their bytes, and put
-//!   back behind the others; numbers that an enum has no name for stay numbers;
-//! * strings that are not UTF-8 are `{"bytes": BASE64}`;
-//! * segments of `IPCNS_SHM` whose content is in pagemaps have no `"extra"`; the extras of shared memory
-//!   and BPF maps can be encoded;
-//! * images of version 1.0, which lack the first word, say so: `"version": "1.0"` behind the magic;
-//! * line ends in a unix socket's name are quoted, so that they come back;
-//! * what a message requires has to be there.
+//! * Fields that the schema does not know are kept in `"unknown_fields"`, as base64 of their bytes.
+//!   [`encode`] appends them after the other fields.
+//! * Numbers without a name in an enum stay numbers.
+//! * Strings that are not UTF-8 become `{"bytes": BASE64}`.
+//! * Segments of `IPCNS_SHM` whose content is in pagemaps have no `"extra"`.
+//! * The `"extra"` of shared memory and of BPF maps can be encoded.
+//! * Images of version 1.0, which lack the first magic word, have `"version": "1.0"` after the
+//!   magic.
+//! * Line ends in the name of a unix socket are quoted, so that they come back.
+//! * A required field must be present.
 //!
-//! In pretty JSON of crit before 4.3 the names of `task_state` are others: `Zombie` is stopped and
-//! `Stopped` a state inside CRIU. They are read as those of 4.3; numbers are never ambiguous.
+//! Pretty JSON of crit before 4.3 uses other names for `task_state`: `Zombie` is a stopped task,
+//! and `Stopped` is a state inside CRIU. [`encode`] reads these names as those of CRIU 4.3. Numbers
+//! are never ambiguous.
 
 mod decode;
 mod encode;
@@ -34,11 +37,11 @@ pub use decode::{Style, decode};
 pub use encode::{EncodeError, encode};
 pub use stream::decode_file;
 
-/// Fields that the schema does not know.
+/// Name of the member with fields that the schema does not know.
 const UNKNOWN: &str = "unknown_fields";
-/// What follows an entry.
+/// Name of the member with the payload of an entry.
 const EXTRA: &str = "extra";
-/// Of a string that is not UTF-8.
+/// Name of the member of a string that is not UTF-8.
 const BYTES: &str = "bytes";
-/// The version of an image without head magic.
+/// Version of an image without head magic.
 const OLD: &str = "1.0";

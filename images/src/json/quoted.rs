@@ -3,25 +3,25 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Writes base64 as the inside of a JSON string, with a line's end after every 76 characters and at the
-/// end.
+/// Writes base64 as the inside of a JSON string. A line end follows every 76 characters and the
+/// last line.
 pub(super) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     for line in bytes.chunks(LINE_BYTES) {
         let mut text = [0; LINE_TEXT];
-        // A line's text is never longer.
+        // The buffer holds the text of the longest line.
         let length = STANDARD.encode_slice(line, &mut text).unwrap_or(0);
         out.extend(text.iter().take(length));
         out.extend(b"\\n");
     }
 }
 
-/// Reads base64, wherever its lines end.
+/// Reads base64, wherever its lines end. Returns `None` for anything else.
 pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let packed: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     STANDARD.decode(packed).ok()
 }
 
-/// Quotes as Python's quopri does, but also ends of lines.
+/// Quotes bytes like quopri of Python, and quotes line ends too.
 pub(super) fn printable(bytes: &[u8]) -> String {
     let mut out = String::new();
     let mut length = 0;
@@ -29,7 +29,7 @@ pub(super) fn printable(bytes: &[u8]) -> String {
         let next = bytes.get(i + 1);
         let plain = match byte {
             b'=' => false,
-            // A lone dot ends a mail.
+            // A line with only a dot would end a mail.
             b'.' if length == 0 => !matches!(next, None | Some(b'\n' | b'\r' | 0)),
             b'\t' | b' ' => next.is_some(),
             _ => (33..=126).contains(&byte),
@@ -50,7 +50,7 @@ pub(super) fn printable(bytes: &[u8]) -> String {
     out
 }
 
-/// Reads quoted-printable text.
+/// Reads quoted-printable text. Returns `None` for a bad quote.
 pub(super) fn from_printable(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut rest = text.as_bytes();
@@ -70,7 +70,7 @@ pub(super) fn from_printable(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Characters of a line, and the bytes that make so many.
+/// Characters of a full line, which hold [`LINE_BYTES`] bytes.
 const LINE_TEXT: usize = 76;
 const LINE_BYTES: usize = 57;
 

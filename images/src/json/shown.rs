@@ -1,10 +1,10 @@
-//! Numbers as people are shown them: by name, as flags, devices, addresses.
+//! Numbers in pretty form: by name, as flags, devices, addresses.
 
 use std::fmt::Write;
 
 use crate::schema::Field;
 
-/// The tables of flags.
+/// Flags by table.
 const FLAGS: &[(&str, &[(&str, u64)])] = &[
     ("mmap.prot", &[("PROT_READ", 1), ("PROT_WRITE", 2), ("PROT_EXEC", 4)]),
     (
@@ -79,7 +79,7 @@ const FLAGS: &[(&str, &[(&str, u64)])] = &[
 
 type Names = &'static [(i64, &'static str)];
 
-/// Numbers by name, by the table's and the field's name.
+/// Names of numbers, by the name of the table and of the field.
 const NAMES: &[(&str, &str, Names)] = &[
     ("gen", "task_state", &[(1, "Alive"), (2, "Dead"), (3, "Stopped"), (6, "Zombie")]),
     ("sk", "family", &[(1, "UNIX"), (2, "INET"), (10, "INET6"), (16, "NETLINK"), (17, "PACKET")]),
@@ -103,7 +103,7 @@ const NAMES: &[(&str, &str, Names)] = &[
     ("sk", "proto", &[(0, "IP"), (6, "TCP"), (17, "UDP"), (136, "UDPLITE")]),
 ];
 
-/// Flags by name, with what has none as one number; nothing for 0.
+/// Writes flags by name. Bits without a name follow as one number. Writes nothing for 0.
 pub(super) fn flags(table: &str, value: u64, out: &mut String) {
     let table = FLAGS.iter().find(|(name, _)| *name == table).map_or(&[][..], |(_, flags)| flags);
     let mut left = value;
@@ -119,7 +119,7 @@ pub(super) fn flags(table: &str, value: u64, out: &mut String) {
     }
 }
 
-/// The number that such text stands for.
+/// Returns the number that a text from [`flags`] stands for.
 pub(super) fn from_flags(table: &str, text: &str) -> Option<i128> {
     let table = FLAGS.iter().find(|(name, _)| *name == table).map_or(&[][..], |(_, flags)| flags);
     if text.is_empty() {
@@ -134,12 +134,12 @@ pub(super) fn from_flags(table: &str, text: &str) -> Option<i128> {
     })
 }
 
-/// The name of a number.
+/// Returns the name of a number.
 pub(super) fn name(table: &str, field: &Field, value: i64) -> Option<&'static str> {
     names(table, field).iter().find(|(number, _)| *number == value).map(|(_, name)| *name)
 }
 
-/// The number of a name.
+/// Returns the number of a name.
 pub(super) fn from_name(table: &str, field: &Field, text: &str) -> Option<i128> {
     let found = names(table, field).iter().find(|(_, name)| *name == text);
     found.map_or_else(|| number(text), |(number, _)| Some((*number).into()))
@@ -150,7 +150,7 @@ fn names(table: &str, field: &Field) -> Names {
     found.map_or(&[], |(_, _, names)| names)
 }
 
-/// A device number, as "major:minor".
+/// Writes a device number as `major:minor`, in the form of the C library or of the kernel.
 pub(super) fn device(value: u64, is_libc: bool, out: &mut String) {
     let (major, minor) = if is_libc {
         (value >> 8 & 0xfff | value >> 32 & 0xffff_f000, value & 0xff | value >> 12 & 0xffff_ff00)
@@ -160,7 +160,7 @@ pub(super) fn device(value: u64, is_libc: bool, out: &mut String) {
     _ = write!(out, "{major}:{minor}");
 }
 
-/// The number that such text stands for.
+/// Returns the number that a text from [`device`] stands for.
 pub(super) fn from_device(text: &str, is_libc: bool) -> Option<i128> {
     let Some((major, minor)) = text.split_once(':') else { return number(text) };
     let (major, minor): (u64, u64) = (major.parse().ok()?, minor.parse().ok()?);
@@ -175,7 +175,7 @@ pub(super) fn from_device(text: &str, is_libc: bool) -> Option<i128> {
     Some(value.into())
 }
 
-/// An address of one or four words, whose bytes lie in network order.
+/// Writes an address of one or four words, whose bytes lie in network order.
 pub(super) fn address(words: &[u64], out: &mut String) -> Option<()> {
     let bytes = |word: &u64| u32::try_from(*word).ok().map(u32::to_le_bytes);
     match words {
@@ -196,8 +196,8 @@ pub(super) fn address(words: &[u64], out: &mut String) -> Option<()> {
     Some(())
 }
 
-/// An IPv6 address with its first longest run of zeros left out. Never with an IPv4 address inside, as
-/// the standard library prints some.
+/// Writes an IPv6 address with its first longest run of zeros left out. Never writes an IPv4
+/// address inside, as the standard library does for some addresses.
 fn compress(parts: &[u16], out: &mut String) {
     let mut best = 0..0;
     let mut start = 0;
@@ -222,7 +222,7 @@ fn compress(parts: &[u16], out: &mut String) {
     }
 }
 
-/// The words of an address.
+/// Returns the words of an address.
 pub(super) fn from_address(text: &str) -> Option<Vec<u32>> {
     let bytes = match text.parse().ok()? {
         std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -232,7 +232,7 @@ pub(super) fn from_address(text: &str) -> Option<Vec<u32>> {
     words.map(|word| word.first_chunk().copied().map(u32::from_le_bytes)).collect()
 }
 
-/// A whole number, decimal or with 0x, 0o or 0b before it.
+/// Returns a whole number from its text: decimal, or with 0x, 0o or 0b before it.
 pub(super) fn number(text: &str) -> Option<i128> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(from_flags("mmap.prot", &shown), Some(0x1003));
         assert_eq!(text(|out| flags("mmap.prot", 0, out)), "");
         assert_eq!(from_flags("mmap.prot", ""), Some(0));
-        // One that stands twice counts once.
+        // A repeated flag counts once.
         assert_eq!(from_flags("mmap.prot", "PROT_READ|PROT_READ | 1"), Some(1));
         assert_eq!(from_flags("mmap.prot", "PROT_SING"), None);
     }

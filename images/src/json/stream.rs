@@ -1,4 +1,4 @@
-//! JSON of an image that is read piece by piece.
+//! Conversion to JSON of an image that is read piece by piece.
 
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 
@@ -12,9 +12,12 @@ use crate::kind::Extra;
 use crate::schema::{Label, Message, Type};
 use crate::wire::{Reader, WireType};
 
-/// Writes an image as JSON, as [`decode`](super::decode) does, without taking it into memory: a few MiB are
-/// enough for any image whose fields stand in the order of their numbers, as CRIU writes them. Only message
-/// queues and semaphore sets, which the kernel bounds, are read at once.
+/// Writes an image as JSON, as [`decode`](super::decode) does, without reading it whole into
+/// memory.
+///
+/// A few MiB are enough for any image whose fields stand in the order of their numbers, as CRIU
+/// writes them. Only message queues and semaphore sets, whose size the kernel limits, are read
+/// whole.
 ///
 /// ```
 /// use criu_images::json::{Style, decode_file};
@@ -27,7 +30,8 @@ use crate::wire::{Reader, WireType};
 /// ```
 ///
 /// # Errors
-/// Those of [`decode`](super::decode), and [`ErrorKind::Io`]. What has been written by then is not complete.
+/// The errors of [`decode`](super::decode), and [`ErrorKind::Io`]. After an error the JSON is
+/// incomplete.
 pub fn decode_file(
     name: &str,
     file: impl Read + Seek,
@@ -41,7 +45,7 @@ pub fn decode_file(
     let image = Image::detect(name, &head)?;
     let kind = image.kind();
     let Some(first_message) = Message::by_name(kind.message) else {
-        // It has no JSON, which the other way says.
+        // This image has no JSON. `Writer::image` returns the error.
         return writer.image(image);
     };
     if matches!(kind.extra, Extra::Msg | Extra::Sem) {
@@ -92,7 +96,7 @@ pub fn decode_file(
     Ok(writer.flush()?)
 }
 
-/// What follows an entry. Returns whether that is nothing to show.
+/// Writes the payload of an entry. Returns true if there is nothing to show.
 fn extra<R: Read + Seek, W: Write>(
     file: &mut Pieces<'_, R>,
     writer: &mut Writer<'_, W>,
@@ -155,8 +159,8 @@ fn base64<R: Read + Seek, W: Write>(
     Ok(())
 }
 
-/// The members of a message with many bytes, most of which are a list of messages. Returns whether there
-/// are none.
+/// Writes the members of a large message, which has lists of messages and small fields. Returns
+/// true if the message has no members.
 fn large<R: Read + Seek, W: Write>(
     file: &mut Pieces<'_, R>,
     writer: &mut Writer<'_, W>,
@@ -167,7 +171,7 @@ fn large<R: Read + Seek, W: Write>(
     let start = file.at;
     let groups = match groups(file, message, size)? {
         Some(groups) if groups.iter().all(|group| group.list || group.size <= LARGE) => groups,
-        // Not as CRIU writes it: then at once.
+        // CRIU does not write such messages. Read this one whole.
         _ => {
             file.seek(start)?;
             file.take(buffer, size)?;
@@ -215,15 +219,16 @@ fn large<R: Read + Seek, W: Write>(
     Ok(first)
 }
 
-/// Occurrences of one field behind each other.
+/// Consecutive occurrences of one field.
 struct Group {
     number: u32,
     size: u64,
-    /// They are messages of a list, each of which is small.
+    /// The occurrences are messages of a list, and each is small.
     list: bool,
 }
 
-/// Where the fields of a message lie; `None` when they are out of order or not all known.
+/// Finds the fields of a message. Returns `None` if they are out of order, not all known, or pass
+/// the end of the message.
 fn groups<R: Read + Seek>(
     file: &mut Pieces<'_, R>,
     message: &'static Message,
@@ -246,7 +251,8 @@ fn groups<R: Read + Seek>(
             WireType::Bytes => file.varint()?,
         };
         if value > end.saturating_sub(file.at) {
-            // A value that ends outside: the other way says where.
+            // The value ends outside of the message. Reading the message whole finds the place of
+            // the error.
             return Ok(None);
         }
         file.skip(value)?;
@@ -270,7 +276,7 @@ fn groups<R: Read + Seek>(
     Ok(Some(groups))
 }
 
-/// A file that is read from front to back, with its place.
+/// A file that is read from front to back, and the current place in it.
 struct Pieces<'n, R> {
     name: &'n str,
     file: BufReader<R>,
@@ -293,7 +299,7 @@ impl<'n, R: Read + Seek> Pieces<'n, R> {
         self.len.saturating_sub(self.at)
     }
 
-    /// That there are so many bytes from a place on. Returns where they end.
+    /// Checks that the file has `need` bytes from a place on. Returns the place where they end.
     fn need(&self, at: u64, need: u64) -> Result<u64> {
         let left = self.len.saturating_sub(at);
         if need <= left {
@@ -303,10 +309,10 @@ impl<'n, R: Read + Seek> Pieces<'n, R> {
         Err(Error::new(self.name, ErrorKind::Truncated { need, left }.at(at)))
     }
 
-    /// The next `len` bytes, in the place of what `buffer` had.
+    /// Reads the next `len` bytes, and puts them in place of the content of `buffer`.
     fn take(&mut self, buffer: &mut Vec<u8>, len: u64) -> Result<()> {
         self.need(self.at, len)?;
-        // Not above what the file has.
+        // `need` has checked that the file has these bytes.
         buffer.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
         self.file.read_exact(buffer).map_err(|error| Error::new(self.name, error))?;
         self.at += len;
@@ -320,7 +326,7 @@ impl<'n, R: Read + Seek> Pieces<'n, R> {
         Ok(())
     }
 
-    /// Passes over bytes, most often without asking the system.
+    /// Skips bytes, usually without a system call.
     fn skip(&mut self, bytes: u64) -> Result<()> {
         self.need(self.at, bytes)?;
         let offset = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -330,7 +336,7 @@ impl<'n, R: Read + Seek> Pieces<'n, R> {
         Ok(())
     }
 
-    /// A field's number and wire type.
+    /// Reads a field's number and wire type.
     fn key(&mut self) -> Result<(u32, WireType)> {
         let start = self.at;
         let mut bytes = [0; LONGEST];
@@ -347,7 +353,7 @@ impl<'n, R: Read + Seek> Pieces<'n, R> {
         value.map_err(|fault| Error::new(self.name, fault.after(start)))
     }
 
-    /// The bytes of a varint, as many as are there.
+    /// Reads the bytes of a varint, or as many of them as the file has.
     fn varint_bytes(&mut self, bytes: &mut [u8; LONGEST]) -> Result<usize> {
         for (i, byte) in bytes.iter_mut().enumerate() {
             if self.left() == 0 {
@@ -364,9 +370,9 @@ impl<'n, R: Read + Seek> Pieces<'n, R> {
     }
 }
 
-/// Entries with more bytes than this are read piece by piece.
+/// Size in bytes above which an entry is read piece by piece.
 const LARGE: u64 = 1 << 20;
 /// Bytes read from the system at once.
 const BUFFER: usize = 256 << 10;
-/// Bytes of the longest varint, and one more that shows that it is none.
+/// Bytes of the longest varint, and one more to recognize a varint that is too long.
 const LONGEST: usize = 11;

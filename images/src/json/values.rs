@@ -1,15 +1,15 @@
-//! The fields of a message as they lie in its bytes.
+//! Fields of a message, read from its bytes.
 
 use crate::error::Fault;
 use crate::schema::{Field, Type};
 use crate::wire::{Reader, WireType};
 
-/// One occurrence of a field.
+/// Occurrence of a field.
 #[derive(Clone, Copy)]
 pub(super) struct Occurrence<'a> {
     pub(super) number: u32,
     pub(super) value: Value<'a>,
-    /// With its key.
+    /// Bytes of the field, including its key.
     pub(super) raw: &'a [u8],
 }
 
@@ -19,7 +19,7 @@ pub(super) enum Value<'a> {
     Bytes(&'a [u8]),
 }
 
-/// The fields of a message, in the order of its bytes.
+/// Returns the fields of a message, in the order of its bytes.
 pub(super) fn occurrences(bytes: &[u8]) -> Result<Vec<Occurrence<'_>>, Fault> {
     let mut all = Vec::with_capacity(16);
     let mut reader = Reader::new(bytes);
@@ -44,7 +44,7 @@ pub(super) fn occurrences(bytes: &[u8]) -> Result<Vec<Occurrence<'_>>, Fault> {
     Ok(all)
 }
 
-/// The values of a repeated field, of which some may come packed.
+/// Returns the values of a repeated field. Packed values are unpacked.
 pub(super) fn unpacked<'a>(
     field: &Field,
     group: &[Occurrence<'a>],
@@ -75,7 +75,7 @@ pub(super) fn kind_is_signed(kind: Type) -> bool {
     matches!(kind, Type::Int32 | Type::Int64 | Type::Sint32 | Type::Sint64 | Type::Enum(_))
 }
 
-/// The value of a signed type.
+/// Returns the value of a number of a signed type.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,

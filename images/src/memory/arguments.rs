@@ -1,15 +1,15 @@
-//! What a task was started with.
+//! Command line and environment of a task.
 
 use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::memory::{Memory, PageSource};
 
 impl Memory<'_> {
-    /// The words of its command line, as /proc/PID/cmdline has them: what it was started with, unless it
-    /// has written something else there. A kernel thread has none.
+    /// Reads the words of the command line, as /proc/PID/cmdline has them: the words that the task
+    /// was started with, unless it has written something else there. A kernel thread has no words.
     ///
     /// # Errors
-    /// Those of [`read_at`](PageSource::read_at); [`ErrorKind::TooLarge`] above 16 MiB.
+    /// The errors of [`read_at`](PageSource::read_at); [`ErrorKind::TooLarge`] above 16 MiB.
     pub fn cmdline(&self) -> Result<Vec<Vec<u8>>> {
         let mm = &self.mm;
         let words = self.area("mm_arg_start", mm.mm_arg_start, mm.mm_arg_end)?;
@@ -17,7 +17,8 @@ impl Memory<'_> {
         if !overwritten {
             return Ok(split(&words));
         }
-        // A title that may have grown into the environment: it ends with the first zero.
+        // The task has written a title, which may reach into the environment. The first zero ends
+        // the title.
         let end = if mm.mm_env_start == mm.mm_arg_end {
             mm.mm_env_end.max(mm.mm_arg_end)
         } else {
@@ -30,11 +31,11 @@ impl Memory<'_> {
         Ok(vec![title])
     }
 
-    /// Its environment as it was started with, one `NAME=value` each, as /proc/PID/environ has it. What
-    /// setenv(3) has changed since is not there.
+    /// Reads the environment that the task was started with, one `NAME=value` each, as
+    /// /proc/PID/environ has it. Changes by setenv(3) are not included.
     ///
     /// # Errors
-    /// Those of [`read_at`](PageSource::read_at); [`ErrorKind::TooLarge`] above 16 MiB.
+    /// The errors of [`read_at`](PageSource::read_at); [`ErrorKind::TooLarge`] above 16 MiB.
     pub fn environ(&self) -> Result<Vec<Vec<u8>>> {
         let mm = &self.mm;
         Ok(split(&self.area("mm_env_start", mm.mm_env_start, mm.mm_env_end)?))

@@ -3,30 +3,30 @@
 use crate::error::{ErrorKind, Fault};
 use crate::proto::PagemapBlocks;
 
-/// Where the blocks of a run lie, and how much each holds.
+/// Places and sizes of the blocks of a run.
 #[derive(Debug)]
 pub(crate) struct Blocks {
-    /// Bytes a block holds; the last may hold fewer.
+    /// Bytes that a block holds; the last block may hold fewer.
     block: u64,
-    /// Bytes the run holds.
+    /// Bytes that the run holds.
     size: u64,
-    /// Where each block's stored bytes end, from the run's first.
+    /// Ends of the blocks' stored bytes, counted from the run's first stored byte.
     ends: Vec<u64>,
 }
 
-/// One block, as it is stored.
+/// A block, as it is stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block {
-    /// Offset of its stored bytes from the run's first.
+    /// Offset of the stored bytes from the run's first stored byte.
     pub(crate) stored_at: u64,
     pub(crate) stored: u64,
-    /// First of its bytes in the run, and their number.
+    /// Offset in the run of the first byte that the block holds.
     pub(crate) start: u64,
     pub(crate) size: u64,
 }
 
 impl Blocks {
-    /// Checks that the blocks are those of the run.
+    /// Checks that the blocks fit the run.
     pub(crate) fn new(pages: u64, page: u64, blocks: &PagemapBlocks) -> Result<Self, Fault> {
         let wrong = |field, found, want| {
             Fault::from(ErrorKind::Value { found, want }).field("pagemap_blocks", field)
@@ -40,7 +40,7 @@ impl Blocks {
         let size = pages.saturating_mul(page);
         let sizes = &blocks.block_sizes;
         if sizes.len() as u64 != pages.div_ceil(per_block) {
-            return Err(wrong("block_sizes", sizes.len() as u64, "as many as the pages take"));
+            return Err(wrong("block_sizes", sizes.len() as u64, "one size for each block"));
         }
         let mut ends = Vec::with_capacity(sizes.len());
         let mut at = 0u64;
@@ -60,12 +60,12 @@ impl Blocks {
         }
     }
 
-    /// Stored bytes of all blocks.
+    /// Returns the number of stored bytes of all blocks.
     pub(crate) fn stored(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// The block that holds a byte of the run.
+    /// Returns the block that holds a byte of the run.
     pub(crate) fn at(&self, offset: u64) -> Option<Block> {
         let index = usize::try_from(offset / self.block).ok()?;
         let end = *self.ends.get(index)?;
@@ -79,7 +79,7 @@ impl Blocks {
     }
 }
 
-/// The bytes that a block holds which is stored, as it is or compressed.
+/// Returns the bytes that a block holds. They are stored as they are, or compressed.
 pub(crate) fn unpack(stored: Vec<u8>, size: usize) -> Result<Vec<u8>, ErrorKind> {
     if stored.len() == size {
         return Ok(stored);
@@ -88,10 +88,10 @@ pub(crate) fn unpack(stored: Vec<u8>, size: usize) -> Result<Vec<u8>, ErrorKind>
     match lz4_flex::block::decompress_into(&stored, &mut bytes) {
         Ok(length) if length == size => Ok(bytes),
         Ok(length) => {
-            let want = "an LZ4 block of the size it should have";
+            let want = "as many bytes as the LZ4 block should hold";
             Err(ErrorKind::Value { found: length as u64, want })
         }
-        Err(_) => Err(ErrorKind::Malformed("holds an LZ4 block that is broken")),
+        Err(_) => Err(ErrorKind::Malformed("holds a broken LZ4 block")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Memory piece by piece: what there is at an address, and up to which other that goes on.
+//! Memory in chunks: stretches whose bytes have the same source.
 
 use std::ops::Range;
 
@@ -11,27 +11,27 @@ use crate::memory::PageSize;
 pub struct Chunk<'m> {
     /// First address; in shared memory, the offset in the object.
     pub start: u64,
-    /// Address after the last.
+    /// Address after the last byte.
     pub end: u64,
-    /// Where the bytes come from.
+    /// Source of the bytes.
     pub content: Content<'m>,
 }
 
-/// Where the bytes of a [`Chunk`] come from.
+/// Sources of the bytes of a [`Chunk`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Content<'m> {
-    /// The bytes themselves: the source of the set has them in memory.
+    /// The bytes themselves, if the source of the set has them in memory.
     Bytes(&'m [u8]),
-    /// From a file of the set: [`PageSource::read_at`] reads them.
+    /// A file of the set. [`PageSource::read_at`] reads the bytes.
     Stored,
-    /// From nowhere: all are zero.
+    /// No source: all bytes are zero.
     Zero,
-    /// The set does not have them.
+    /// Bytes that the set does not have.
     Absent(NoPage),
 }
 
-/// Something that has memory: a task, an object of shared memory.
+/// A source of memory: a task, or an object of shared memory.
 ///
 /// ```no_run
 /// use criu_images::ImageSet;
@@ -49,26 +49,26 @@ pub enum Content<'m> {
 /// # Ok::<(), criu_images::Error>(())
 /// ```
 pub trait PageSource {
-    /// Bytes of a page.
+    /// Returns the page size.
     fn page_size(&self) -> PageSize;
 
-    /// What there is from an address on. It is found in time that grows with the logarithm of the number
+    /// Returns the chunk that starts at an address. The time grows with the logarithm of the number
     /// of runs and mappings.
     ///
     /// # Errors
-    /// [`ErrorKind::BrokenParent`](crate::ErrorKind::BrokenParent), and those of opening a pages file or
-    /// a parent set.
+    /// [`ErrorKind::BrokenParent`](crate::ErrorKind::BrokenParent), and the errors of opening a
+    /// pages file or a parent set.
     fn chunk(&self, address: u64) -> Result<Chunk<'_>>;
 
     /// Reads `buf.len()` bytes from an address on. On an error the content of `buf` is unspecified.
     ///
     /// # Errors
-    /// [`ErrorKind::NoPage`](crate::ErrorKind::NoPage) where a chunk is [absent](Content::Absent), those
-    /// of [`chunk`](Self::chunk), and of reading.
+    /// [`ErrorKind::NoPage`](crate::ErrorKind::NoPage) if a chunk is [absent](Content::Absent), and
+    /// the errors of [`chunk`](Self::chunk) and of reading.
     fn read_at(&self, address: u64, buf: &mut [u8]) -> Result<()>;
 
-    /// All there is in a range, without gaps: its first chunk starts where the range does, its last one
-    /// ends where the range does. It ends with the first error.
+    /// Iterates over the chunks of a range, without gaps. The first chunk starts where the range
+    /// starts, and the last one ends where the range ends. After an error the iteration ends.
     fn chunks(&self, range: Range<u64>) -> Chunks<'_, Self>
     where
         Self: Sized,
@@ -99,12 +99,12 @@ impl<'m, S: PageSource> Iterator for Chunks<'m, S> {
 }
 
 impl Chunk<'_> {
-    /// Its number of bytes.
+    /// Returns the number of bytes.
     pub fn size(&self) -> u64 {
         self.end.saturating_sub(self.start)
     }
 
-    /// The part before an address.
+    /// Returns the part of the chunk before an address.
     pub fn until(mut self, end: u64) -> Self {
         if end < self.end {
             self.end = end;

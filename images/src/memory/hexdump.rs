@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io::{self, Write};
 
-/// Bytes as `hexdump -C` shows them: the address, 16 bytes in hex, the same as text. Lines that repeat
-/// the one before are one `*`, but the last.
+/// Bytes in the form of `hexdump -C`: the address, 16 bytes in hex, and the 16 bytes as text. One
+/// `*` stands for lines that repeat the line before, except for the last line.
 ///
 /// ```
 /// use criu_images::memory::Hexdump;
@@ -28,7 +28,7 @@ impl Hexdump<'_> {
     /// Writes the lines.
     ///
     /// # Errors
-    /// Those of writing.
+    /// The errors of `out`.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let mut text = Vec::with_capacity(FLUSH + LINE);
         self.lines(|line| -> io::Result<()> {
@@ -44,7 +44,7 @@ impl Hexdump<'_> {
 
     /// Calls `each` with every line.
     fn lines<E>(&self, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        // The last row, whole or not, is written in any case.
+        // The last row, whole or not, is always written.
         let last = self.bytes.len().saturating_sub(1) / ROW * ROW;
         let (rows, rest) = self.bytes.split_at_checked(last).unwrap_or_default();
         let mut line = [b' '; LINE];
@@ -70,7 +70,7 @@ impl Hexdump<'_> {
         let mut row = [0; ROW];
         row.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
         fill(&mut line, address, &row);
-        // What is past the end is blank.
+        // The columns past the end are blank.
         for i in rest.len()..ROW {
             let at = hex_column(i);
             line.get_mut(at..at + 2).unwrap_or_default().fill(b' ');
@@ -87,7 +87,7 @@ impl fmt::Display for Hexdump<'_> {
     }
 }
 
-/// Writes a row into a line, whose blanks are there.
+/// Writes a row into a line that already has its blanks.
 #[inline]
 #[allow(clippy::indexing_slicing, reason = "all places are constants, and the line is long enough")]
 fn fill(line: &mut [u8; LINE], address: u64, row: &[u8; ROW]) {
@@ -103,13 +103,13 @@ fn fill(line: &mut [u8; LINE], address: u64, row: &[u8; ROW]) {
     line[TEXT + ROW..].copy_from_slice(b"|\n");
 }
 
-/// Where the digits of a row's byte stand.
+/// Returns the column of the digits of a row's byte.
 const fn hex_column(i: usize) -> usize {
     // A wider gap in the middle.
     18 + 3 * i + i / 8
 }
 
-/// Every byte as two digits.
+/// Two digits for every byte.
 const PAIRS: [[u8; 2]; 256] = {
     let digits = *b"0123456789abcdef";
     let mut pairs = [[0; 2]; 256];
@@ -123,7 +123,7 @@ const PAIRS: [[u8; 2]; 256] = {
 
 /// Bytes of a row.
 const ROW: usize = 16;
-/// Where the text of a line begins.
+/// Column at which the text of a line begins.
 const TEXT: usize = 69;
 /// Bytes of a whole line.
 const LINE: usize = TEXT + ROW + 2;
@@ -163,7 +163,7 @@ mod tests {
         let mut ours = Vec::new();
         Hexdump { address: 0, bytes: &bytes }.write_to(&mut ours).unwrap();
         let ours = String::from_utf8(ours).unwrap();
-        // It shows addresses in 8 digits, and the end in a line of its own.
+        // hexdump shows addresses in 8 digits, and the end in a line of its own.
         for (ours, want) in ours.lines().zip(want.lines()) {
             assert_eq!(ours.strip_prefix("00000000"), Some(want));
         }

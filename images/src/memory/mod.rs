@@ -1,4 +1,4 @@
-//! A task's memory: its mappings, which of their pages the set has, and the bytes.
+//! Memory of a task: its mappings, the pages that the set has, and the bytes.
 
 mod arguments;
 mod blocks;
@@ -50,13 +50,13 @@ pub struct Memory<'a> {
     store: &'a Store,
     files: &'a FileTable,
     name: String,
-    /// Its `vmas` are the mappings only, ascending.
+    /// The address space. Its `vmas` lack guard pages, and ascend.
     mm: MmEntry,
     /// Guard pages, ascending.
     guards: Vec<VmaEntry>,
     page_size: PageSize,
     private: Object<'a>,
-    /// By id, for every mapping that leads to some.
+    /// Shared memory by id, for every mapping that leads to some.
     shared: Vec<(u64, OnceLock<SharedMemory<'a>>)>,
 }
 
@@ -92,37 +92,38 @@ impl<'a> Memory<'a> {
         })
     }
 
-    /// The address space as the set has it, guard pages left out of its `vmas`.
+    /// Returns the address space as the set has it, except that its `vmas` lack guard pages.
     pub fn mm(&self) -> &MmEntry {
         &self.mm
     }
 
-    /// The mappings, ascending.
+    /// Iterates over the mappings, ascending.
     pub fn vmas(&self) -> impl Iterator<Item = Vma<'_>> {
         self.mm.vmas.iter().map(|entry| Vma::new(entry, self.files))
     }
 
-    /// The mapping that covers an address.
+    /// Returns the mapping that covers an address.
     pub fn vma(&self, address: u64) -> Option<Vma<'_>> {
         let entry = covering(&self.mm.vmas, address)?;
         Some(Vma::new(entry, self.files))
     }
 
-    /// Guard pages inside mappings, ascending.
+    /// Returns guard pages inside mappings, ascending.
     pub(crate) fn guards(&self) -> &[VmaEntry] {
         &self.guards
     }
 
-    /// The runs of the task's own pages that this set lists, ascending. Not shared memory.
+    /// Iterates over the runs of the task's own pages that this set lists, ascending. Shared memory
+    /// is not included.
     pub fn runs(&self) -> impl Iterator<Item = Run> {
         self.private.runs()
     }
 
-    /// Shared memory that a mapping of this task leads to.
+    /// Returns shared memory that a mapping of this task leads to.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] and others of its pagemap and pages; [`ErrorKind::Dangling`] when no mapping
-    /// leads to it.
+    /// [`ErrorKind::Missing`] and other errors of reading its pagemap; [`ErrorKind::Dangling`] if
+    /// no mapping leads to it.
     pub fn shared(&self, id: u64) -> Result<&SharedMemory<'a>> {
         let known = self.shared.binary_search_by_key(&id, |(id, _)| *id).ok();
         let dangling = || {
@@ -137,7 +138,7 @@ impl<'a> Memory<'a> {
         Ok(cell.get_or_init(|| shared))
     }
 
-    /// What there is at an address, and up to which other.
+    /// Finds the source of the bytes at an address, and the address at which this source ends.
     fn locate(&self, address: u64) -> Result<(Place<'_, 'a>, u64)> {
         let absent = |why, until| Ok((Place::Absent(why, None), until));
         let vmas = &self.mm.vmas;
@@ -160,7 +161,7 @@ impl<'a> Memory<'a> {
                 let offset = vma.entry().pgoff.saturating_add(address - vma.start());
                 let (place, end) = self.shared(id)?.locate(offset)?;
                 match end.saturating_sub(offset) {
-                    // An offset that no object has.
+                    // No object has this offset.
                     0 => Ok((Place::Zero, until)),
                     size => Ok((place, until.min(address.saturating_add(size)))),
                 }
@@ -174,8 +175,8 @@ impl<'a> Memory<'a> {
 
 /// Pages without a file that the task never touched read as zero.
 ///
-/// Why bytes are [absent](Content::Absent): nothing is mapped there, a mapped file or the kernel has them,
-/// they are guard pages, or the dump kept them back.
+/// Bytes are [absent](Content::Absent) if nothing is mapped there, if a mapped file or the kernel
+/// has them, if they are in guard pages, or if the dump kept them back.
 ///
 /// ```no_run
 /// use criu_images::memory::PageSource;
@@ -214,7 +215,7 @@ impl fmt::Debug for Memory<'_> {
     }
 }
 
-/// The address space of a task; older sets have its mappings apart.
+/// Reads the address space of a task. Older sets have its mappings in another image.
 pub(crate) fn mm(store: &Store, pid: u32) -> Result<MmEntry> {
     let mut mm: MmEntry = store.single(kind::MM, pid.into())?;
     if mm.vmas.is_empty() {
@@ -226,13 +227,13 @@ pub(crate) fn mm(store: &Store, pid: u32) -> Result<MmEntry> {
     Ok(mm)
 }
 
-/// The page size of the machine that a task was dumped on.
+/// Reads the page size of the machine that a task was dumped on.
 pub(crate) fn page_size(store: &Store, pid: u32) -> Result<PageSize> {
     let mm = store.single(kind::MM, pid.into())?;
     auxv_page_size(&mm, &kind::MM.file_name(pid.into()))
 }
 
-/// The page size, which only the auxiliary vector tells.
+/// Returns the page size, which only the auxiliary vector has.
 fn auxv_page_size(mm: &MmEntry, name: &str) -> Result<PageSize> {
     let mut pairs = mm.mm_saved_auxv.chunks_exact(2);
     let found = pairs.find_map(|pair| match pair {
@@ -252,7 +253,7 @@ fn check_order(vmas: &[VmaEntry], page_size: PageSize) -> Result<(), ErrorKind> 
     for vma in vmas {
         let wrong = |found, want| Err(ErrorKind::Value { found, want });
         if vma.start < free {
-            return wrong(vma.start, "a mapping above the one before");
+            return wrong(vma.start, "a mapping above the last one");
         }
         if vma.end <= vma.start {
             return wrong(vma.end, "a mapping's end above its start");

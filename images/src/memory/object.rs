@@ -1,4 +1,4 @@
-//! The pages of one object, a task's memory or shared memory, down the chain of parent sets.
+//! Pages of one object, a task's memory or shared memory, along the chain of parent sets.
 
 use std::fs::File;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -10,20 +10,21 @@ use crate::memory::blocks::{Block, Blocks, unpack};
 use crate::memory::{Content, PageFlags, PageSize, Pagemap, Run};
 use crate::source::Blob;
 
-/// What one set has of an object. The pages file and the parent set are opened when first needed.
+/// Pages that one set has of an object. The pages file and the parent set are opened when first
+/// needed.
 #[derive(Debug)]
 pub(crate) struct Object<'a> {
     level: &'a Level,
     kind: &'static Kind,
     id: u64,
     page_size: PageSize,
-    /// Ascending.
+    /// Runs, ascending.
     runs: Vec<Placed>,
     /// Name of the file with the bytes.
     pages_file: String,
     pages: OnceLock<Blob>,
     parent: OnceLock<Option<Box<Object<'a>>>>,
-    /// The block unpacked last, by its offset in the pages file.
+    /// The block unpacked last, and the offset of its stored bytes in the pages file.
     unpacked: Mutex<Option<(u64, Vec<u8>)>>,
 }
 
@@ -33,14 +34,15 @@ struct Placed {
     run: Run,
     /// First address after the run.
     end: u64,
-    /// Offset in the pages file, where the run is present.
+    /// Offset in the pages file, if the run is present.
     offset: Option<u64>,
-    /// Of a compressed run.
+    /// Blocks of a compressed run.
     blocks: Option<Blocks>,
 }
 
-/// Where the bytes of a present run begin in the pages file, whose first `free` byte lies behind the run
-/// before. `None` past the end of what a file can have.
+/// Returns the offset of a present run's bytes in the pages file, and moves `free` to the end of
+/// these bytes. `free` is the end of the bytes of the run before. Returns `None` past the largest
+/// size of a file.
 pub(crate) fn next_place(
     run: &Run,
     blocks: Option<&Blocks>,
@@ -58,20 +60,21 @@ pub(crate) fn next_place(
     offset
 }
 
-/// What there is at an address.
+/// Source of the bytes at an address.
 pub(crate) enum Place<'o, 'a> {
-    /// Nothing that was written: it reads as zero.
+    /// Memory that was never written, and reads as zero.
     Zero,
-    /// Nothing, and why; what is at fault has this pagemap.
+    /// No source, with the reason. The object's pagemap is at fault.
     Absent(NoPage, Option<&'o Object<'a>>),
-    /// Bytes from an offset of the object's pages file on.
+    /// Bytes in the object's pages file, from this offset on.
     Stored(&'o Object<'a>, u64),
-    /// Bytes from an offset of a block on, whose stored bytes begin at another of the pages file.
+    /// Bytes in a block. The first offset is that of its stored bytes in the pages file, the second
+    /// that of the wanted bytes in the unpacked block.
     Packed(&'o Object<'a>, Block, u64, u64),
 }
 
 impl<'o> Place<'o, '_> {
-    /// Reads what is there. `absent` makes the error of what is not.
+    /// Reads the bytes. `absent` makes the error if there are none.
     pub(crate) fn read(&self, buf: &mut [u8], absent: impl FnOnce(NoPage) -> Error) -> Result<()> {
         match self {
             Self::Zero => buf.fill(0),
@@ -86,12 +89,12 @@ impl<'o> Place<'o, '_> {
         Ok(())
     }
 
-    /// The bytes of so much of it as the set has in memory.
+    /// Returns the next `size` bytes if the set has them in memory, or else their source.
     pub(crate) fn content(&self, size: u64) -> Result<Content<'o>> {
         Ok(match self {
             Self::Zero => Content::Zero,
             Self::Absent(why, _) => Content::Absent(*why),
-            // Of what is compressed, only whole blocks are known to be zero.
+            // A block without stored bytes is zero. For other blocks only unpacking tells.
             Self::Packed(_, block, ..) if block.stored == 0 => Content::Zero,
             Self::Packed(..) => Content::Stored,
             Self::Stored(object, at) => match object.slice(*at, size)? {
@@ -103,7 +106,7 @@ impl<'o> Place<'o, '_> {
 }
 
 impl<'a> Object<'a> {
-    /// Opens the object; `None` when the set does not have its pagemap.
+    /// Opens the object. Returns `None` if the set does not have its pagemap.
     pub(crate) fn open(
         level: &'a Level,
         kind: &'static Kind,
@@ -142,12 +145,12 @@ impl<'a> Object<'a> {
         }))
     }
 
-    /// The runs of the set itself.
+    /// Iterates over the runs of the set itself.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Run> {
         self.runs.iter().map(|placed| placed.run)
     }
 
-    /// Finds what is at an address, and up to which other address that goes on.
+    /// Finds the source of the bytes at an address, and the address at which this source ends.
     pub(crate) fn locate(&self, address: u64) -> Result<(Place<'_, 'a>, u64)> {
         let mut found = match self.find(address) {
             Ok(found) => found,
@@ -177,7 +180,7 @@ impl<'a> Object<'a> {
         Ok((Place::Packed(object, block, file, within - block.start), until.min(end)))
     }
 
-    /// Up to where pages are lacking for the reason for which the one at an address is.
+    /// Returns the address up to which pages are lacking for the same reason as at `address`.
     pub(crate) fn lacking_until(&self, address: u64) -> Result<u64> {
         let (mut object, mut until) = (self, u64::MAX);
         loop {
@@ -193,7 +196,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Reads from an offset of a block, which is unpacked whole and kept.
+    /// Reads from an offset of a block. The block is unpacked as a whole, and kept.
     fn read_packed(&self, block: &Block, file: u64, at: u64, buf: &mut [u8]) -> Result<()> {
         if block.stored == 0 {
             buf.fill(0);
@@ -226,8 +229,9 @@ impl<'a> Object<'a> {
         read.map_err(|error| Error::new(self.level.place(&self.pages_file), error))
     }
 
-    /// The runs with bytes of their own, here and in the parent sets: range, file as seen from the first set,
-    /// offset in it. Compressed ones are left out.
+    /// Calls `each` for the runs with bytes of their own, here and in the parent sets: start, end,
+    /// name of the file as seen from the first set, offset in the file. Compressed runs are left
+    /// out.
     pub(crate) fn stored(&self, each: &mut impl FnMut(u64, u64, String, u64)) -> Result<()> {
         for placed in self.runs.iter().filter(|placed| placed.blocks.is_none()) {
             if let Some(offset) = placed.offset {
@@ -240,12 +244,12 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// The pages file as a file, and where it begins in it.
+    /// Returns the file that holds the pages file, and the offset at which the pages file begins.
     pub(crate) fn file(&self) -> Result<Option<(&File, u64)>> {
         Ok(self.pages()?.file())
     }
 
-    /// So many bytes of the pages file, if they are in memory.
+    /// Returns `size` bytes of the pages file, if they are in memory.
     fn slice(&self, offset: u64, size: u64) -> Result<Option<&[u8]>> {
         let Some(bytes) = self.pages()?.bytes() else {
             return Ok(None);
@@ -259,7 +263,7 @@ impl<'a> Object<'a> {
         rest.map(Some).ok_or_else(early)
     }
 
-    /// The pages file.
+    /// Opens the pages file when first called.
     fn pages(&self) -> Result<&Blob> {
         if let Some(blob) = self.pages.get() {
             return Ok(blob);
@@ -269,7 +273,7 @@ impl<'a> Object<'a> {
         Ok(self.pages.get_or_init(|| blob))
     }
 
-    /// The run that covers an address, or the start of the next.
+    /// Returns the run that covers an address, or the start of the next run.
     fn find(&self, address: u64) -> Result<&Placed, u64> {
         let after = self.runs.partition_point(|placed| placed.run.start <= address);
         let before = after.checked_sub(1).and_then(|i| self.runs.get(i));
@@ -279,7 +283,7 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// The same object in the parent set.
+    /// Opens the object in the parent set when first called.
     fn parent(&self) -> Result<Option<&Self>> {
         if let Some(parent) = self.parent.get() {
             return Ok(parent.as_deref());
@@ -295,7 +299,7 @@ impl<'a> Object<'a> {
         Error::new(self.place(), kind)
     }
 
-    /// The name of its pagemap.
+    /// Returns the name of the pagemap, as seen from the first set.
     fn place(&self) -> String {
         self.level.place(&self.kind.file_name(self.id))
     }

@@ -1,4 +1,4 @@
-//! Pages of a set that may lack everything else: what a page server writes.
+//! Pages of a set that may lack everything else, such as a page server writes.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use crate::memory::object::{Object, Place};
 use crate::memory::{Chunk, Content, PageSize, PageSource, Run};
 use crate::source::{Directory, Source};
 
-/// The pages of a set: its pagemaps, their pages files, and those of its parent sets. Nothing else needs to
-/// be there, not even an inventory.
+/// The pages of a set: its pagemaps, their pages files, and those of its parent sets. The set needs
+/// nothing else, not even an inventory.
 ///
 /// ```no_run
 /// use criu_images::memory::{PageSet, PageSize, PageSource};
@@ -29,7 +29,7 @@ pub struct PageSet {
     page_size: PageSize,
 }
 
-/// What pages belong to.
+/// A task or object that pages belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum PageObject {
@@ -39,25 +39,25 @@ pub enum PageObject {
     Shared(u64),
 }
 
-/// The pages of one object, and those that it leaves to parent sets. Addresses that no run covers are
-/// [absent](Content::Absent).
+/// The pages of one object, including pages that the set leaves to its parent sets. Addresses that
+/// no run covers are [absent](Content::Absent).
 #[derive(Debug)]
 pub struct StoredPages<'a> {
     object: Object<'a>,
     page_size: PageSize,
 }
 
-/// A run whose bytes lie in a file as they are.
+/// A run whose bytes lie in a file without compression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredRun {
     /// First address.
     pub start: u64,
-    /// Address after the last.
+    /// Address after the last byte.
     pub end: u64,
-    /// The file, as seen from the set: `parent/pages-1.img`.
+    /// Name of the file, as seen from the set: `parent/pages-1.img`.
     pub file: String,
-    /// Offset of the first byte in it.
+    /// Offset of the first byte in the file.
     pub offset: u64,
 }
 
@@ -69,7 +69,7 @@ impl PageObject {
         }
     }
 
-    /// The name of its pagemap.
+    /// Returns the name of the object's pagemap.
     pub fn file_name(self) -> String {
         let (kind, id) = self.kind();
         kind.file_name(id)
@@ -80,7 +80,7 @@ impl PageSet {
     /// Opens the pages in a directory.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the directory cannot be read.
+    /// [`ErrorKind::Io`] if the directory cannot be read.
     pub fn open(directory: impl Into<PathBuf>, page_size: PageSize) -> Result<Self> {
         Ok(Self::new(Directory::open(directory)?, page_size))
     }
@@ -91,10 +91,10 @@ impl PageSet {
         Self { level: Level::new(Box::new(source)), page_size }
     }
 
-    /// What has a pagemap in the set itself: tasks, then shared memory, by rising id.
+    /// Lists the objects with a pagemap in the set itself: tasks, then shared memory, by rising id.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`].
+    /// [`ErrorKind::Io`] if the names of the images cannot be read.
     pub fn objects(&self) -> Result<Vec<PageObject>> {
         let names = self.level.source().names()?;
         let found = names.iter().filter_map(|name| match Kind::of_file(name)? {
@@ -109,10 +109,10 @@ impl PageSet {
         Ok(objects)
     }
 
-    /// The pages of an object; `None` when the set has no pagemap of it.
+    /// Opens the pages of an object. Returns `None` if the set does not have its pagemap.
     ///
     /// # Errors
-    /// Those of the pagemap.
+    /// The errors of reading the pagemap.
     pub fn pages(&self, object: PageObject) -> Result<Option<StoredPages<'_>>> {
         let (kind, id) = object.kind();
         let page_size = self.page_size;
@@ -120,25 +120,25 @@ impl PageSet {
         Ok(object.map(|object| StoredPages { object, page_size }))
     }
 
-    /// Whether the set has a pagemap of an object.
+    /// Returns true if the set has a pagemap of an object.
     ///
     /// # Errors
-    /// Those of opening it.
+    /// The errors of opening the pagemap.
     pub fn has(&self, object: PageObject) -> Result<bool> {
         Ok(self.level.open(&object.file_name())?.is_some())
     }
 }
 
 impl StoredPages<'_> {
-    /// The runs of the set itself, ascending.
+    /// Iterates over the runs of the set itself, ascending.
     pub fn runs(&self) -> impl Iterator<Item = Run> {
         self.object.runs()
     }
 
-    /// The ranges that have bytes somewhere in the chain, joined and ascending.
+    /// Returns the ranges with bytes somewhere in the chain of sets, joined and ascending.
     ///
     /// # Errors
-    /// Those of opening parent sets.
+    /// The errors of opening parent sets.
     pub fn covered(&self) -> Result<Vec<(u64, u64)>> {
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for run in self.runs() {
@@ -159,11 +159,12 @@ impl StoredPages<'_> {
         Ok(ranges)
     }
 
-    /// The runs whose bytes lie in files as they are, in the set itself and then in its parent sets, those
-    /// included that a set above has anew.
+    /// Lists the runs whose bytes lie in files without compression: first runs of the set itself,
+    /// then runs of its parent sets. Runs of a parent set are included even if the set above
+    /// replaces them.
     ///
     /// # Errors
-    /// Those of opening parent sets.
+    /// The errors of opening parent sets.
     pub fn stored_runs(&self) -> Result<Vec<StoredRun>> {
         let mut all = Vec::new();
         self.object.stored(&mut |start, end, file, offset| {
@@ -172,10 +173,11 @@ impl StoredPages<'_> {
         Ok(all)
     }
 
-    /// The first address of a range that has no bytes anywhere in the chain.
+    /// Returns the first address of a range that has no bytes anywhere in the chain.
     ///
     /// # Errors
-    /// Those of opening parent sets; [`ErrorKind::BrokenParent`] is an answer, not an error.
+    /// The errors of opening parent sets. Pages for which a read fails with
+    /// [`ErrorKind::BrokenParent`] count as gaps.
     pub fn first_gap(&self, start: u64, end: u64) -> Result<Option<u64>> {
         let mut at = start;
         while at < end {
@@ -191,11 +193,12 @@ impl StoredPages<'_> {
         Ok(None)
     }
 
-    /// Where bytes lie as they are: a file, their offset in it, and how many follow each other. `None`
-    /// when they have to be [read](PageSource::read_at), or are absent.
+    /// Finds the bytes at an address in a file: returns the file, the offset of the bytes, and the
+    /// number of bytes in a row. Returns `None` if the bytes must be [read](PageSource::read_at),
+    /// or are absent.
     ///
     /// # Errors
-    /// Those of [`chunk`](PageSource::chunk).
+    /// The errors of [`chunk`](PageSource::chunk).
     pub fn in_file(&self, address: u64) -> Result<Option<(&File, u64, u64)>> {
         let (place, end) = self.object.locate(address)?;
         let Place::Stored(object, offset) = place else {

@@ -1,4 +1,4 @@
-//! Walking a pagemap: which pages a set has, and where.
+//! Pagemaps: lists of the pages that a set has, and of their places.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::proto::{PagemapBlocks, PagemapEntry, PagemapHead};
 use crate::schema::Entry;
 use crate::wire::{Reader, WireType, split_varint};
 
-/// A pagemap image. Borrows the bytes; walking it allocates nothing.
+/// A pagemap image. Borrows the bytes. Only compressed runs allocate memory when they are read.
 ///
 /// ```
 /// use criu_images::memory::{PageSize, Pagemap};
@@ -38,7 +38,7 @@ pub struct Pagemap<'a> {
     page_size: PageSize,
 }
 
-/// Consecutive pages that are stored alike.
+/// Consecutive pages that are stored in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Run {
@@ -46,14 +46,15 @@ pub struct Run {
     pub start: u64,
     /// Number of pages, at least one.
     pub pages: u64,
-    /// Where their bytes are.
+    /// Places of the bytes.
     pub flags: PageFlags,
     /// The bytes are in LZ4 blocks.
     pub compressed: bool,
 }
 
 impl Run {
-    /// Its first address and the one after its last, with pages of so many bytes.
+    /// Returns the first address, and the address after the last byte, for pages of `page_size`
+    /// bytes.
     pub(crate) fn range(&self, page_size: u64) -> (u64, u64) {
         // A walk yields no run that passes the end of the address space.
         let bytes = self.pages.saturating_mul(page_size);
@@ -62,16 +63,16 @@ impl Run {
 }
 
 bitflags! {
-    /// Where the bytes of a run are.
+    /// Places of the bytes of a run.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct PageFlags: u32 {
-        /// `PE_PARENT`: in the parent set.
+        /// `PE_PARENT`: the bytes are in the parent set.
         const PARENT = 1;
-        /// `PE_LAZY`: a restore may fetch them later. Alone: the dump kept them back.
+        /// `PE_LAZY`: a restore may fetch the bytes later. Alone: the dump kept them back.
         const LAZY = 2;
-        /// `PE_PRESENT`: in the pages file.
+        /// `PE_PRESENT`: the bytes are in the pages file.
         const PRESENT = 4;
-        /// `PE_PAYLOAD_ALIGNED`: they begin at a page boundary of a compressed pages file.
+        /// `PE_PAYLOAD_ALIGNED`: the bytes begin at a page boundary of a compressed pages file.
         const ALIGNED = 8;
         const _ = !0;
     }
@@ -82,16 +83,17 @@ bitflags! {
 pub struct PageSize(u64);
 
 impl PageSize {
-    /// 4096 bytes.
+    /// Pages of 4096 bytes.
     pub const K4: Self = Self(4096);
 
-    /// A page size, if Linux has such pages: 4 KiB to 256 KiB.
+    /// Creates a page size. Returns `None` unless it is a power of two from 4 KiB to 256 KiB: Linux
+    /// has no other pages.
     pub fn new(bytes: u64) -> Option<Self> {
         let possible = bytes.is_power_of_two() && (4 << 10..=256 << 10).contains(&bytes);
         possible.then_some(Self(bytes))
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub fn bytes(self) -> u64 {
         self.0
     }
@@ -104,11 +106,11 @@ impl fmt::Display for PageSize {
 }
 
 impl<'a> Pagemap<'a> {
-    /// Reads the head. `name` is the file's, for errors.
+    /// Reads the head. `name` is the name of the file, for errors.
     ///
     /// # Errors
-    /// Those of [`Image::parse`] and [`RawEntry::decode`](crate::frame::RawEntry::decode);
-    /// [`ErrorKind::Entries`] when there is no head.
+    /// The errors of [`Image::parse`] and [`RawEntry::decode`](crate::frame::RawEntry::decode);
+    /// [`ErrorKind::Entries`] if there is no head.
     pub fn parse(
         name: &'a str,
         bytes: &'a [u8],
@@ -124,15 +126,15 @@ impl<'a> Pagemap<'a> {
         Ok(Self { image, pages_id, page_size })
     }
 
-    /// Names the file with the bytes: `pages-ID.img`.
+    /// Returns the id of the file with the bytes, `pages-ID.img`.
     pub fn pages_id(&self) -> u32 {
         self.pages_id
     }
 
-    /// The runs, ascending.
+    /// Iterates over the runs, ascending.
     ///
-    /// Each is checked as it comes: aligned, not empty, beyond the run before, inside the address
-    /// space, its flags of a kind. After an error the walk ends.
+    /// Each run is checked as it is read. It must be aligned, not empty, above the run before, and
+    /// inside the address space, and its flags must agree. After an error the iteration ends.
     pub fn runs(&self) -> Runs<'a> {
         Runs { image: Some(self.image.clone()), page_size: self.page_size, free: 0 }
     }
@@ -158,7 +160,7 @@ impl Iterator for Runs<'_> {
 }
 
 impl Runs<'_> {
-    /// The next run, with its blocks if it is compressed and there is something to read.
+    /// Returns the next run, with its blocks if it is compressed and its bytes are here.
     pub(crate) fn with_blocks(&mut self) -> Option<Result<(Run, Option<Blocks>)>> {
         let next = self.step();
         if !matches!(next, Ok(Some(_))) {
@@ -190,8 +192,9 @@ impl Runs<'_> {
     }
 }
 
-/// A run written as CRIU writes nearly all of them, and where it ends: the fields in order, each at most
-/// once, nothing compressed, nothing wrong. `None` for any other, which [`parse_run`] looks into.
+/// Reads a run in the form in which CRIU writes nearly all of them, and returns its end too. The
+/// fields are in order, each at most once, nothing is compressed, and nothing is wrong. Returns
+/// `None` for any other run, which [`parse_run`] reads.
 #[inline]
 fn usual_run(bytes: &[u8], free: u64, page_size: u64) -> Option<(Run, u64)> {
     let rest = bytes.strip_prefix(&[key(VADDR)])?;
@@ -210,12 +213,12 @@ fn usual_run(bytes: &[u8], free: u64, page_size: u64) -> Option<(Run, u64)> {
     if rest.is_empty() { Some((run, check_run(&run, free, page_size).ok()?)) } else { None }
 }
 
-/// The key of a varint field.
+/// Returns the key of a varint field.
 const fn key(number: u32) -> u8 {
     (number << 3).to_le_bytes()[0]
 }
 
-/// The fields of one `pagemap_entry`.
+/// Reads the fields of one `pagemap_entry`.
 fn parse_run(bytes: &[u8]) -> Result<Run, Fault> {
     let entry = PagemapEntry::schema();
     let mut reader = Reader::new(bytes);
@@ -262,32 +265,32 @@ fn parse_run(bytes: &[u8]) -> Result<Run, Fault> {
     }
     Ok(Run {
         start,
-        // From 4.2 on the old field is 0 and the new one counts.
+        // From CRIU 4.2 on the old field is 0, and the new field counts.
         pages: pages.unwrap_or(old_pages.into()),
         flags,
         compressed,
     })
 }
 
-/// Checks a run against the one before, which ended at `free`; returns where it ends.
+/// Checks a run against the run before, which ended at `free`. Returns the end of the run.
 fn check_run(run: &Run, free: u64, page_size: u64) -> Result<u64, Fault> {
     let wrong = |number, found, want| {
         let fault = ErrorKind::Value { found, want }.at(0);
         PagemapEntry::schema().blame(number, fault)
     };
-    // A power of two.
+    // The page size is a power of two.
     if run.start & (page_size - 1) != 0 {
         return Err(wrong(VADDR, run.start, "a multiple of the page size"));
     }
     if run.start < free {
-        return Err(wrong(VADDR, run.start, "the end of the run before, or more"));
+        return Err(wrong(VADDR, run.start, "at least the end of the run before"));
     }
     if run.pages == 0 {
         return Err(wrong(NR_PAGES, 0, "at least one page"));
     }
     let stored = PageFlags::PARENT | PageFlags::PRESENT;
     if run.flags.contains(stored) || !run.flags.intersects(stored | PageFlags::LAZY) {
-        let want = "parent 1, present 4 or lazy 2, and not both of the first";
+        let want = "parent 1, present 4 or lazy 2, but not both 1 and 4";
         return Err(wrong(FLAGS, run.flags.bits().into(), want));
     }
     let end = run.pages.checked_mul(page_size).and_then(|bytes| run.start.checked_add(bytes));
@@ -310,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    /// What both ways make of an entry; the quick one may leave it to the other.
+    /// Compares both ways of reading an entry. Returns true if the quick way reads it.
     fn agree(bytes: &[u8], free: u64) -> bool {
         let slow = parse_run(bytes).and_then(|run| Ok((run, check_run(&run, free, 4096)?)));
         match usual_run(bytes, free, 4096) {
@@ -339,7 +342,7 @@ mod tests {
                         for free in [0, 4096, vaddr] {
                             quick += usize::from(agree(&bytes, free));
                         }
-                        // Cut, and with something after it.
+                        // Entries that are cut, and entries with something after them.
                         for end in 0..bytes.len() {
                             agree(&bytes[..end], 0);
                         }

@@ -1,4 +1,4 @@
-//! Writing pagemaps.
+//! Writer of pagemaps.
 
 use std::io::Write;
 
@@ -10,8 +10,8 @@ use crate::memory::{PageFlags, Run};
 use crate::proto::PagemapHead;
 use crate::writer::ImageWriter;
 
-/// Writes a pagemap as every CRIU reads it: numbers of pages are where those before 4.2 have them, as far as
-/// they fit in there. Runs that follow each other and are alike become one.
+/// Writes a pagemap that every CRIU reads: numbers of pages are in the field of CRIU before 4.2, if
+/// they fit in there. Adjacent runs with equal flags become one run.
 ///
 /// ```
 /// use criu_images::memory::{PageFlags, Pagemap, PagemapWriter, PageSize};
@@ -40,7 +40,7 @@ impl<W: Write> PagemapWriter<W> {
     /// Begins a pagemap whose bytes are in `pages-ID.img`.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// The errors of `out`.
     pub fn new(out: W, pages_id: u32, page_size: super::PageSize) -> Result<Self, WriteError> {
         const KIND: &Kind = kind::PAGEMAP;
         let mut head = ImageWriter::new(KIND, out)?;
@@ -49,10 +49,10 @@ impl<W: Write> PagemapWriter<W> {
         Ok(Self { out, page_size, last: None, buffer: Vec::with_capacity(BUFFER + LONGEST) })
     }
 
-    /// Adds pages behind those before.
+    /// Adds pages after those before.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// The errors of `out`.
     #[inline]
     pub fn run(&mut self, start: u64, pages: u64, flags: PageFlags) -> Result<(), WriteError> {
         if let Some(last) = &mut self.last {
@@ -108,7 +108,7 @@ impl<W: Write> PagemapWriter<W> {
     /// Ends the pagemap.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// The errors of `out`.
     pub fn finish(mut self) -> Result<W, WriteError> {
         self.put()?;
         self.flush()?;
@@ -117,7 +117,7 @@ impl<W: Write> PagemapWriter<W> {
     }
 }
 
-/// Written out when so many bytes have come together.
+/// Buffered bytes at which the buffer is written out.
 const BUFFER: usize = 64 << 10;
-/// More than an entry has.
+/// More bytes than an entry has.
 const LONGEST: usize = 64;

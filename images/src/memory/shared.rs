@@ -10,7 +10,7 @@ use crate::memory::{Chunk, PageSize, PageSource, Run};
 use crate::store::Store;
 use crate::text::Text;
 
-/// An object of shared memory, by the id that its mappings and memory files lead to.
+/// An object of shared memory. Its id is in mappings and memory files.
 #[derive(Debug)]
 pub struct SharedMemory<'a> {
     id: u64,
@@ -32,30 +32,31 @@ impl<'a> SharedMemory<'a> {
         Ok(Self { id, name: files.shared_memory_name(id), object, page_size })
     }
 
-    /// Its id: `pagemap-shmem-ID.img`.
+    /// Returns the id, as in `pagemap-shmem-ID.img`.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// The name of the memory file whose content it is. Shared anonymous memory is `/dev/zero`; a
-    /// System V segment has none.
+    /// Returns the name of the memory file with this content. The name of shared anonymous memory
+    /// is `/dev/zero`. A System V segment has no name.
     pub fn name(&self) -> Option<&'a [u8]> {
         self.name
     }
 
-    /// The runs of pages that this set lists, ascending. Addresses are offsets in the object.
+    /// Iterates over the runs of pages that this set lists, ascending. Addresses are offsets in the
+    /// object.
     pub fn runs(&self) -> impl Iterator<Item = Run> {
         self.object.runs()
     }
 
-    /// What there is at an offset, and up to which other.
+    /// Finds the source of the bytes at an offset, and the offset at which this source ends.
     pub(crate) fn locate(&self, offset: u64) -> Result<(Place<'_, 'a>, u64)> {
         self.object.locate(offset)
     }
 }
 
-/// Addresses are offsets in the object. Pages that are not listed read as zero, also past the object's end,
-/// which the pagemap does not tell.
+/// Addresses are offsets in the object. Pages that are not listed read as zero. So do bytes past
+/// the end of the object, because the pagemap does not have its size.
 impl PageSource for SharedMemory<'_> {
     fn page_size(&self) -> PageSize {
         self.page_size
@@ -92,7 +93,7 @@ impl fmt::Display for SharedMemory<'_> {
     }
 }
 
-/// The first `len` bytes of a buffer, or all, and the others.
+/// Splits a buffer after `len` bytes, or at its end.
 pub(crate) fn split(buf: &mut [u8], len: u64) -> (&mut [u8], &mut [u8]) {
     let len = usize::try_from(len).map_or(buf.len(), |len| len.min(buf.len()));
     buf.split_at_mut(len)

@@ -1,18 +1,19 @@
-//! How much memory a task has, and where it is.
+//! Amounts of memory that tasks have, by its source.
 
 use std::fmt;
 use std::iter::Peekable;
 
 use crate::memory::{Backing, Memory, PageFlags, Vma};
 
-/// How much memory a task has, in pages. All but `vmas` and `mapped` add up to `mapped`.
+/// Amount of memory that a task has, in pages. All fields except `vmas` and `mapped` add up to
+/// `mapped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Totals {
     /// Number of mappings.
     pub vmas: u64,
-    /// Pages they cover.
+    /// Pages that the mappings cover.
     pub mapped: u64,
     /// The task's own pages whose bytes are in this set.
     pub present: u64,
@@ -22,11 +23,11 @@ pub struct Totals {
     pub lazy: u64,
     /// Pages without a file that have not been touched.
     pub zero: u64,
-    /// Pages of mapped files, those apart that are the task's own.
+    /// Pages of mapped files, except the task's own pages.
     pub file: u64,
     /// Pages of shared memory.
     pub shared: u64,
-    /// Pages of the kernel, of plugins and guard pages.
+    /// Pages of the kernel and of plugins, and guard pages.
     pub kernel: u64,
 }
 
@@ -52,12 +53,12 @@ impl fmt::Display for Totals {
 }
 
 impl Totals {
-    /// The task's own pages, wherever their bytes are.
+    /// Returns the number of the task's own pages, wherever their bytes are.
     pub fn own(&self) -> u64 {
         self.present + self.parent + self.lazy
     }
 
-    /// Images may claim any number.
+    /// Adds other amounts. A sum stays at the largest number, because images may claim any number.
     pub(crate) fn add(&mut self, other: &Self) {
         self.vmas = self.vmas.saturating_add(other.vmas);
         self.mapped = self.mapped.saturating_add(other.mapped);
@@ -72,19 +73,19 @@ impl Totals {
 }
 
 impl Memory<'_> {
-    /// Bytes of a page.
+    /// Returns the bytes of a page.
     pub(crate) fn page_bytes(&self) -> u64 {
         self.page_size.bytes()
     }
 
-    /// Counts the pages.
+    /// Counts the pages of all mappings.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         self.usage(|_, pages| totals.add(&pages));
         totals
     }
 
-    /// Counts the pages of each mapping, by rising address.
+    /// Counts the pages of each mapping, by rising address, and calls `each` with them.
     pub fn usage(&self, mut each: impl FnMut(Vma<'_>, Totals)) {
         let page = self.page_size.bytes();
         let runs = self.runs().map(|run| (run.range(page), run.flags));
@@ -121,8 +122,8 @@ impl Memory<'_> {
     }
 }
 
-/// Calls `each` for every item whose range overlaps `range`, with the bytes they share. Both ascend from
-/// call to call; an item that reaches past `range` stays for the next one.
+/// Calls `each` for every item whose range overlaps `range`, with the number of bytes that they
+/// share. Both ascend from call to call. An item that reaches past `range` stays for the next call.
 fn overlaps<T: Copy>(
     items: &mut Peekable<impl Iterator<Item = ((u64, u64), T)>>,
     range: (u64, u64),

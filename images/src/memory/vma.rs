@@ -1,4 +1,4 @@
-//! One mapping of an address space.
+//! A mapping of an address space.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::files::FileTable;
 use crate::proto::VmaEntry;
 use crate::text::Text;
 
-/// A mapping. It displays as a line of /proc/PID/maps does.
+/// A mapping. Displays as a line of /proc/PID/maps.
 #[derive(Clone, Copy)]
 pub struct Vma<'a> {
     entry: &'a VmaEntry,
@@ -16,22 +16,22 @@ pub struct Vma<'a> {
 }
 
 bitflags! {
-    /// What CRIU knows of a mapping: the bits of `vma_entry.status`.
+    /// Facts that CRIU knows of a mapping: the bits of `vma_entry.status`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct VmaStatus: u32 {
-        /// `VMA_AREA_REGULAR`: restored by mapping it again.
+        /// `VMA_AREA_REGULAR`: an ordinary mapping, which a restore maps again.
         const REGULAR = 1 << 0;
-        /// `VMA_AREA_STACK`
+        /// `VMA_AREA_STACK`: the stack.
         const STACK = 1 << 1;
-        /// `VMA_AREA_VSYSCALL`
+        /// `VMA_AREA_VSYSCALL`: the page of old system calls.
         const VSYSCALL = 1 << 2;
-        /// `VMA_AREA_VDSO`
+        /// `VMA_AREA_VDSO`: the kernel's code in user space.
         const VDSO = 1 << 3;
-        /// `VMA_AREA_HEAP`: the one brk(2) moves.
+        /// `VMA_AREA_HEAP`: the heap, which brk(2) moves.
         const HEAP = 1 << 5;
-        /// `VMA_FILE_PRIVATE`: a file, with its own copy of what has been written.
+        /// `VMA_FILE_PRIVATE`: a file, with private copies of written pages.
         const FILE_PRIVATE = 1 << 6;
-        /// `VMA_FILE_SHARED`: a file.
+        /// `VMA_FILE_SHARED`: a file, whose pages are shared.
         const FILE_SHARED = 1 << 7;
         /// `VMA_ANON_SHARED`: memory without a file, shared.
         const ANON_SHARED = 1 << 8;
@@ -41,7 +41,7 @@ bitflags! {
         const SYSVIPC = 1 << 10;
         /// `VMA_AREA_SOCKET`: the ring of a packet socket.
         const SOCKET = 1 << 11;
-        /// `VMA_AREA_VVAR`: what the kernel shows the vDSO.
+        /// `VMA_AREA_VVAR`: data that the kernel gives to the vDSO.
         const VVAR = 1 << 12;
         /// `VMA_AREA_AIORING`: the ring of an asynchronous I/O context.
         const AIORING = 1 << 13;
@@ -49,29 +49,29 @@ bitflags! {
         const MEMFD = 1 << 14;
         /// `VMA_AREA_SHSTK`: a shadow stack.
         const SHSTK = 1 << 15;
-        /// `VMA_AREA_GUARD`: no mapping, but guard pages inside one.
+        /// `VMA_AREA_GUARD`: guard pages inside a mapping. Such an entry is not a mapping itself.
         const GUARD = 1 << 16;
         /// `VMA_AREA_UPROBES`: the kernel's trampolines.
         const UPROBES = 1 << 17;
         /// `VMA_AREA_NOT_ACCOUNTABLE`: not charged as memory (CRIU 4.3).
         const NOT_ACCOUNTABLE = 1 << 18;
-        /// `VMA_EXT_PLUGIN`: a plugin saved it.
+        /// `VMA_EXT_PLUGIN`: a plugin saved the mapping.
         const EXT_PLUGIN = 1 << 27;
         const _ = !0;
     }
 }
 
-/// Where the bytes of a mapping come from when its task's pagemap does not list them.
+/// Sources of the bytes of a mapping that its task's pagemap does not list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backing {
-    /// From nowhere: untouched pages are zero.
+    /// No source: untouched pages are zero.
     Zero,
-    /// From the mapped file, which is not in the set.
+    /// The mapped file, which is not in the set.
     File,
-    /// From shared memory of this id.
+    /// Shared memory of this id.
     Shared(u64),
-    /// From the kernel, or whatever else is outside the set.
+    /// The kernel, or another source outside the set.
     Kernel,
 }
 
@@ -80,32 +80,32 @@ impl<'a> Vma<'a> {
         Self { entry, files }
     }
 
-    /// The entry in the mm image.
+    /// Returns the entry in the mm image.
     pub fn entry(&self) -> &'a VmaEntry {
         self.entry
     }
 
-    /// First address.
+    /// Returns the first address.
     pub fn start(&self) -> u64 {
         self.entry.start
     }
 
-    /// Address after the last.
+    /// Returns the address after the last byte.
     pub fn end(&self) -> u64 {
         self.entry.end
     }
 
-    /// Size in bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         self.entry.end.saturating_sub(self.entry.start)
     }
 
-    /// What CRIU knows of it.
+    /// Returns the facts that CRIU knows of the mapping.
     pub fn status(&self) -> VmaStatus {
         VmaStatus::from_bits_retain(self.entry.status)
     }
 
-    /// Whether the task has pages of its own here, which its pagemap lists.
+    /// Returns true if the task has pages of its own here, which its pagemap lists.
     pub fn is_private(&self) -> bool {
         let status = self.status();
         let private = VmaStatus::ANON_PRIVATE | VmaStatus::FILE_PRIVATE;
@@ -116,7 +116,7 @@ impl<'a> Vma<'a> {
             || status.intersects(VmaStatus::SHSTK | VmaStatus::AIORING)
     }
 
-    /// Where its bytes come from, those apart that the pagemap lists.
+    /// Returns the source of the bytes that the pagemap does not list.
     pub fn backing(&self) -> Backing {
         let status = self.status();
         let file = VmaStatus::FILE_SHARED | VmaStatus::FILE_PRIVATE;
@@ -133,7 +133,7 @@ impl<'a> Vma<'a> {
         if self.is_private() { Backing::Zero } else { Backing::Kernel }
     }
 
-    /// What may be done, as /proc/PID/maps has it: "rw-p".
+    /// Returns the permissions, as in /proc/PID/maps: "rw-p".
     pub fn permissions(&self) -> String {
         let VmaEntry { prot, flags, .. } = self.entry;
         let letter = |bit, yes| if prot & bit != 0 { yes } else { '-' };
@@ -143,7 +143,7 @@ impl<'a> Vma<'a> {
         letters.iter().collect()
     }
 
-    /// What is mapped, as /proc/PID/maps has it: the file, the kernel's name in brackets, or both.
+    /// Returns the name, as in /proc/PID/maps: the file, the kernel's name in brackets, or both.
     pub fn name(&self) -> Option<String> {
         let names = [
             (VmaStatus::HEAP, "[heap]"),
@@ -165,7 +165,7 @@ impl<'a> Vma<'a> {
         }
     }
 
-    /// The path of the mapped file or name of the memory file.
+    /// Returns the path of the mapped file, or the name of the memory file.
     pub fn path(&self) -> Option<&'a [u8]> {
         let file = VmaStatus::FILE_SHARED | VmaStatus::FILE_PRIVATE;
         let id = u32::try_from(self.entry.shmid).ok()?;
@@ -190,7 +190,8 @@ impl fmt::Display for Vma<'_> {
     }
 }
 
-// From mmap(2), alike on all architectures that CRIU knows but MIPS, where no bit used here differs.
+// From mmap(2). The numbers hold on all architectures that CRIU knows, except for the MAP_GROWSDOWN
+// of MIPS.
 const PROT_READ: u32 = 1;
 const PROT_WRITE: u32 = 2;
 const PROT_EXEC: u32 = 4;

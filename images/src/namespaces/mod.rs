@@ -1,4 +1,4 @@
-//! The namespaces a task lived in.
+//! Namespaces that tasks lived in.
 
 mod mounts;
 mod netlink;
@@ -17,15 +17,16 @@ pub use saved::{Ipc, SavedNamespace};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Namespace {
-    /// What it isolates.
+    /// Kind of the namespace.
     pub kind: NamespaceKind,
-    /// Its id in the set. Tasks with equal ids share it, and its images have it in their names.
+    /// Id in the set. Tasks with equal ids share the namespace. Its images have the id in their
+    /// names.
     pub id: u32,
-    /// It is the one CRIU itself ran in: not part of the checkpoint.
+    /// The namespace is CRIU's own, and not part of the checkpoint.
     pub host: bool,
 }
 
-/// What a namespace isolates.
+/// Kinds of namespaces, by what they isolate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NamespaceKind {
@@ -48,7 +49,7 @@ pub enum NamespaceKind {
 }
 
 impl Namespace {
-    /// Those that `ids` names; `host` are CRIU's own.
+    /// Returns the namespaces that `ids` names. `host` has CRIU's own ids.
     pub(crate) fn all(ids: &TaskKobjIdsEntry, host: Option<&TaskKobjIdsEntry>) -> Vec<Self> {
         let pairs = list(ids).into_iter().zip(list(host.unwrap_or(&NONE)));
         let found = pairs.filter_map(|((kind, id), (_, host))| {
@@ -95,7 +96,7 @@ fn list(ids: &TaskKobjIdsEntry) -> [(NamespaceKind, Option<u32>); 8] {
     ]
 }
 
-/// The ids of nobody.
+/// Ids of a task without namespaces.
 const NONE: TaskKobjIdsEntry = TaskKobjIdsEntry {
     vm_id: 0,
     files_id: 0,

@@ -8,12 +8,12 @@ use crate::proto::{Fstype, MntEntry};
 use crate::store::Store;
 use crate::text::Text;
 
-/// The mounts of a mount namespace, as a tree; [`view::Mounts`](crate::view::Mounts) shows them as findmnt(8)
-/// does.
+/// The mounts of a mount namespace, as a tree. [`view::Mounts`](crate::view::Mounts) shows them
+/// like findmnt(8).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mounts {
     entries: Vec<MntEntry>,
-    /// Indices of entries with their depths: each is followed by what is mounted below it.
+    /// Indices of entries with their depths. Each mount is followed by the mounts below it.
     order: Vec<(usize, usize)>,
 }
 
@@ -21,9 +21,9 @@ pub struct Mounts {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Mount<'a> {
-    /// Everything the set has of it.
+    /// All fields that the set has of the mount.
     pub entry: &'a MntEntry,
-    /// Its distance from the root of the tree.
+    /// Distance from the root of the tree.
     pub depth: usize,
 }
 
@@ -42,7 +42,8 @@ impl Mounts {
         Ok(Some(Self { entries, order }))
     }
 
-    /// The mounts, each followed by those below it; those of one parent in the order of their ids.
+    /// Iterates over the mounts, each followed by the mounts below it. Mounts with the same parent
+    /// come in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = Mount<'_>> {
         let find = |&(index, depth): &(usize, usize)| {
             Some(Mount { entry: self.entries.get(index)?, depth })
@@ -85,17 +86,17 @@ fn order(entries: &[MntEntry]) -> Result<Vec<(usize, usize)>, ErrorKind> {
 }
 
 impl<'a> Mount<'a> {
-    /// Where it is mounted, seen from the root of its namespace.
+    /// Returns the mount point, seen from the root of the namespace.
     pub fn target(&self) -> Text<'a> {
         Text(&self.entry.mountpoint)
     }
 
-    /// What is mounted: a device, or a name for what has none.
+    /// Returns the source: a device, or a name for a file system without a device.
     pub fn source(&self) -> Text<'a> {
         Text(&self.entry.source)
     }
 
-    /// The kind of file system, as `ext4`.
+    /// Returns the kind of file system, such as `ext4`.
     pub fn fs(&self) -> Text<'a> {
         let number = i32::try_from(self.entry.fstype).ok();
         let name: &[u8] = match number.and_then(|number| Fstype::try_from(number).ok()) {
@@ -125,7 +126,7 @@ impl<'a> Mount<'a> {
         Text(name)
     }
 
-    /// The options, of the mount and of the file system, separated by commas.
+    /// Returns the options of the mount and of the file system, separated by commas.
     pub fn options(&self) -> String {
         let flags = self.entry.flags | self.entry.sb_flags.unwrap_or(0);
         let mut words = vec![if flags & MS_RDONLY != 0 { "ro" } else { "rw" }.to_owned()];
@@ -136,7 +137,7 @@ impl<'a> Mount<'a> {
         words.join(",")
     }
 
-    /// The name of an external mount: what a restore has to be told a place for.
+    /// Returns the key of an external mount, for which a restore must be given a place.
     pub fn external(&self) -> Option<Text<'a>> {
         self.entry.ext_key.as_deref().map(Text)
     }

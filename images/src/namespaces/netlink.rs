@@ -1,4 +1,4 @@
-//! Netlink messages, as `ip addr save` and its kin write them behind a magic.
+//! Netlink messages, as `ip addr save` and similar commands write them after a magic.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,7 +12,7 @@ pub(crate) struct Messages<'a> {
     big: bool,
 }
 
-/// One message: its type, a head of fixed size and attributes.
+/// A message: its type, a head of fixed size and attributes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
@@ -30,7 +30,7 @@ pub(crate) struct Attribute<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// The messages behind a magic; of an empty file, none.
+    /// Reads the messages after a magic. An empty file has no messages.
     pub(crate) fn after_magic(bytes: &'a [u8], want: u32) -> Result<Self, Fault> {
         let Some((magic, rest)) = bytes.split_first_chunk() else {
             let left = bytes.len() as u64;
@@ -46,7 +46,7 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// The messages of a file without a magic.
+    /// Reads the messages of a file without a magic.
     pub(crate) fn plain(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, at: 0, big: false }
     }
@@ -60,13 +60,13 @@ impl<'a> Messages<'a> {
         let size = u32_at(self.rest, 0, self.big).ok_or_else(|| cut(HEADER as u64))? as usize;
         let kind = u16_at(self.rest, 4, self.big).ok_or_else(|| cut(HEADER as u64))?;
         if size < HEADER {
-            let want = "a message of at least its header's 16 bytes";
+            let want = "at least the 16 bytes of a header";
             return Err(ErrorKind::Value { found: size as u64, want }.at(self.at));
         }
         let message = self.rest.get(..size).ok_or_else(|| cut(size as u64))?;
         let body = message.get(HEADER..).unwrap_or_default();
         let found = Message { kind, body, at: self.at, big: self.big };
-        // The last one may go without its padding.
+        // The last message may lack its padding.
         let step = size.next_multiple_of(ALIGN).min(left);
         self.rest = self.rest.get(step..).unwrap_or_default();
         self.at += step;
@@ -75,7 +75,7 @@ impl<'a> Messages<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The first `N` bytes, and the attributes that follow.
+    /// Returns the first `N` bytes, and the attributes that follow.
     pub(crate) fn split<const N: usize>(&self) -> Result<([u8; N], Vec<Attribute<'a>>), Fault> {
         let left = self.body.len() as u64;
         let cut = || ErrorKind::Truncated { need: N as u64, left }.at(self.at);
@@ -93,7 +93,7 @@ impl<'a> Message<'a> {
         Ok((*head, attributes))
     }
 
-    /// A number of its head.
+    /// Returns a number of the head.
     pub(crate) fn u32(&self, head: &[u8], at: usize) -> u32 {
         u32_at(head, at, self.big).unwrap_or(0)
     }
@@ -104,7 +104,7 @@ impl<'a> Attribute<'a> {
         u32_at(self.bytes, 0, self.big)
     }
 
-    /// An address of either family.
+    /// Returns an IPv4 or IPv6 address.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         let v4 = <[u8; 4]>::try_from(self.bytes).map(|octets| Ipv4Addr::from(octets).into());
         let v6 = || <[u8; 16]>::try_from(self.bytes).map(|octets| Ipv6Addr::from(octets).into());
@@ -125,5 +125,5 @@ fn u16_at(bytes: &[u8], at: usize, big: bool) -> Option<u16> {
 /// Bytes of `struct nlmsghdr`.
 const HEADER: usize = 16;
 const ALIGN: usize = 4;
-/// What is left of an attribute's type without its two flags.
+/// Mask that takes the two flags out of an attribute's type.
 const KIND: u16 = 0x3fff;

@@ -1,4 +1,4 @@
-//! What is in a network namespace.
+//! Content of a network namespace.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,32 +10,32 @@ use crate::proto::{NdType, NetDeviceEntry, NetnsEntry};
 use crate::store::Store;
 use crate::text::Text;
 
-/// A network namespace of the checkpoint: devices, addresses, routes, rules, and the packet filter as
+/// A network namespace of the checkpoint: devices, addresses, routes, rules, and packet filters as
 /// text.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Network {
     /// Settings of the namespace.
     pub settings: NetnsEntry,
-    /// Its devices.
+    /// Devices in the namespace.
     pub devices: Vec<NetDeviceEntry>,
     /// Addresses of the devices.
     pub addresses: Vec<Address>,
     /// Routes of IPv4, then of IPv6.
     pub routes: Vec<Route>,
-    /// Which table a packet's route is looked up in.
+    /// Rules that choose the table in which a packet's route is looked up.
     pub rules: Vec<Rule>,
-    /// What `iptables-save` printed.
+    /// Output of `iptables-save`.
     pub iptables: Vec<u8>,
-    /// What `ip6tables-save` printed.
+    /// Output of `ip6tables-save`.
     pub ip6tables: Vec<u8>,
-    /// What `nft list ruleset` would print.
+    /// Output that `nft list ruleset` would print.
     pub nftables: Vec<u8>,
     /// Number of connections that the kernel tracks.
     pub connections: u64,
 }
 
-/// An address of a device. It displays as `ip addr` has it, without the device.
+/// An address of a device. Displays like `ip addr`, without the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Address {
@@ -43,41 +43,42 @@ pub struct Address {
     pub device: u32,
     /// The address.
     pub address: IpAddr,
-    /// Number of leading bits that the network has in common.
+    /// Length of the network's prefix in bits.
     pub prefix: u8,
-    /// Of a point-to-point link, the other end.
+    /// Address of the other end of a point-to-point link.
     pub peer: Option<IpAddr>,
 }
 
-/// A route. It displays as `ip route` has it, without the device.
+/// A route. Displays like `ip route`, without the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Route {
-    /// Where to; `None` is everywhere.
+    /// Destination: an address and the length of its prefix in bits. `None` is everywhere.
     pub to: Option<(IpAddr, u8)>,
     /// The next hop.
     pub via: Option<IpAddr>,
     /// Index of the device.
     pub device: Option<u32>,
-    /// Source address of what is sent.
+    /// Source address of sent packets.
     pub source: Option<IpAddr>,
     /// Number of the table; 254 is the main one, 255 the kernel's own.
     pub table: u32,
     /// `RTN_` number; 1 is a usual route.
     pub kind: u8,
-    /// Its priority; the lowest wins.
+    /// Priority of the route; the lowest wins.
     pub metric: Option<u32>,
 }
 
-/// A rule of the policy. It displays as `ip rule` has it.
+/// A rule of the policy. Displays like `ip rule`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rule {
-    /// Rules are asked by rising priority.
+    /// Priority of the rule. Rules are tried by rising priority.
     pub priority: u32,
-    /// Only packets from here.
+    /// Source of the packets, as an address and the length of its prefix in bits. `None` is
+    /// anywhere.
     pub from: Option<(IpAddr, u8)>,
-    /// Only packets to here.
+    /// Destination of the packets, in the same form. `None` is anywhere.
     pub to: Option<(IpAddr, u8)>,
     /// The table to look in.
     pub table: u32,
@@ -129,12 +130,12 @@ impl Network {
         Ok(Some(network))
     }
 
-    /// The addresses of a device.
+    /// Returns the addresses of a device.
     pub fn addresses_of(&self, device: u32) -> impl Iterator<Item = &Address> {
         self.addresses.iter().filter(move |address| address.device == device)
     }
 
-    /// A device's name by its index.
+    /// Returns the name of a device by its index.
     pub fn device_name(&self, index: u32) -> Option<Text<'_>> {
         let found = self.devices.iter().find(|device| device.ifindex == index)?;
         Some(Text(&found.name))
@@ -142,7 +143,8 @@ impl Network {
 }
 
 impl NetDeviceEntry {
-    /// What kind of device it is, in the kernel's words; "external" is one from outside the tree.
+    /// Returns the kind of device in the kernel's words. "external" is a device from outside the
+    /// tree.
     pub fn type_name(&self) -> &'static str {
         match NdType::try_from(self.r#type) {
             Ok(NdType::Loopback) => "loopback",
@@ -177,7 +179,8 @@ impl Address {
 }
 
 impl Route {
-    /// Whether someone has set it up: the kernel makes those of the local table by itself.
+    /// Returns true if somebody configured the route. The kernel makes the routes of the local
+    /// table by itself.
     pub fn is_configured(&self) -> bool {
         self.table != LOCAL
     }
@@ -334,7 +337,7 @@ const FRA_DST: u16 = 1;
 const FRA_SRC: u16 = 2;
 const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
-/// The table that routes are in unless said otherwise.
+/// Number of the main table, which has most routes.
 const MAIN: u32 = 254;
-/// The table of the kernel's own routes.
+/// Number of the table with the kernel's own routes.
 const LOCAL: u32 = 255;

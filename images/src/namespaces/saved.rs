@@ -1,4 +1,4 @@
-//! What the set has of a namespace.
+//! Content of a namespace, as far as the set has it.
 
 use crate::error::Result;
 use crate::extra::Payload;
@@ -13,8 +13,8 @@ use crate::schema::Entry;
 use crate::store::Store;
 use crate::text::Text;
 
-/// A namespace that tasks of a [`Checkpoint`](crate::Checkpoint) lived in, and what is in it. Of the
-/// host's, nothing is saved but the clocks.
+/// A namespace that tasks of a [`Checkpoint`](crate::Checkpoint) lived in, and its content. Of the
+/// host's namespaces only the clocks are saved.
 ///
 /// ```
 /// use criu_images::{ImageSet, NamespaceKind};
@@ -35,7 +35,7 @@ pub struct SavedNamespace<'a> {
     pids: Vec<u32>,
 }
 
-/// What is in an IPC namespace.
+/// Content of an IPC namespace.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Ipc {
@@ -43,7 +43,7 @@ pub struct Ipc {
     pub settings: IpcVarEntry,
     /// Segments of shared memory.
     pub segments: Vec<IpcShmEntry>,
-    /// Queues of messages, and how many bytes are waiting in each.
+    /// Message queues, and the number of bytes waiting in each.
     pub queues: Vec<(IpcMsgEntry, u64)>,
     /// Sets of semaphores with their values.
     pub semaphores: Vec<(IpcSemEntry, Vec<u16>)>,
@@ -58,20 +58,21 @@ impl<'a> SavedNamespace<'a> {
         self.pids.push(pid);
     }
 
-    /// Which one it is.
+    /// Returns the kind and id of the namespace.
     pub fn namespace(&self) -> Namespace {
         self.namespace
     }
 
-    /// The tasks in it, in the order of the tree.
+    /// Returns the ids of the tasks in the namespace, in the order of the tree.
     pub fn pids(&self) -> &[u32] {
         &self.pids
     }
 
-    /// The mounts of a mount namespace that is not the host's.
+    /// Reads the mounts of a mount namespace. Returns `None` for other kinds, and for the host's.
     ///
     /// # Errors
-    /// Those of its image; [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) when mounts form a loop.
+    /// The errors of reading its image; [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) if
+    /// mounts form a loop or a mount id occurs twice.
     pub fn mounts(&self) -> Result<Option<Mounts>> {
         if self.is(NamespaceKind::Mnt) {
             Mounts::read(self.store, self.namespace.id)
@@ -80,10 +81,11 @@ impl<'a> SavedNamespace<'a> {
         }
     }
 
-    /// What is in a network namespace that is not the host's.
+    /// Reads the content of a network namespace. Returns `None` for other kinds, and for the
+    /// host's.
     ///
     /// # Errors
-    /// Those of its images.
+    /// The errors of reading its images.
     pub fn network(&self) -> Result<Option<Network>> {
         if self.is(NamespaceKind::Net) {
             Network::read(self.store, self.namespace.id)
@@ -92,34 +94,36 @@ impl<'a> SavedNamespace<'a> {
         }
     }
 
-    /// The names in a UTS namespace that is not the host's.
+    /// Reads the names in a UTS namespace. Returns `None` for other kinds, and for the host's.
     ///
     /// # Errors
-    /// Those of its image.
+    /// The errors of reading its image.
     pub fn uts(&self) -> Result<Option<UtsnsEntry>> {
         self.single(NamespaceKind::Uts, kind::UTSNS)
     }
 
-    /// How a user namespace that is not the host's maps ids.
+    /// Reads the id maps of a user namespace. Returns `None` for other kinds, and for the host's.
     ///
     /// # Errors
-    /// Those of its image.
+    /// The errors of reading its image.
     pub fn users(&self) -> Result<Option<UsernsEntry>> {
         self.single(NamespaceKind::User, kind::USERNS)
     }
 
-    /// What a pid namespace that exists outside is called.
+    /// Reads the image of a pid namespace that exists outside. Returns `None` for all other
+    /// namespaces.
     ///
     /// # Errors
-    /// Those of its image.
+    /// The errors of reading its image.
     pub fn pid(&self) -> Result<Option<PidnsEntry>> {
         self.single(NamespaceKind::Pid, kind::PIDNS)
     }
 
-    /// The name under which a pid or network namespace is external: not saved, to be given to a restore.
+    /// Returns the key of an external pid or network namespace, which is not saved and must be
+    /// given to a restore.
     ///
     /// # Errors
-    /// Those of its image.
+    /// The errors of reading its image.
     pub fn external(&self) -> Result<Option<String>> {
         let key = match self.namespace.kind {
             NamespaceKind::Pid => self.pid()?.and_then(|pid| pid.ext_key),
@@ -132,10 +136,10 @@ impl<'a> SavedNamespace<'a> {
         Ok(key.map(|key| Text(key.strip_suffix(b"\0").unwrap_or(&key)).to_string()))
     }
 
-    /// What the clocks of a time namespace showed. Those of the host's are saved, too.
+    /// Reads the clocks of a time namespace, also of the host's. Returns `None` for other kinds.
     ///
     /// # Errors
-    /// Those of its image.
+    /// The errors of reading its image.
     pub fn clocks(&self) -> Result<Option<TimensEntry>> {
         let Namespace { kind, id, host } = self.namespace;
         let id = if host { 0 } else { id };
@@ -145,10 +149,10 @@ impl<'a> SavedNamespace<'a> {
         }
     }
 
-    /// What is in an IPC namespace that is not the host's.
+    /// Reads the content of an IPC namespace. Returns `None` for other kinds, and for the host's.
     ///
     /// # Errors
-    /// Those of its images.
+    /// The errors of reading its images.
     pub fn ipc(&self) -> Result<Option<Ipc>> {
         let Some(settings) = self.single(NamespaceKind::Ipc, kind::IPC_VAR)? else {
             return Ok(None);
@@ -184,7 +188,7 @@ impl<'a> SavedNamespace<'a> {
         if self.is(kind) { self.store.optional(image, self.namespace.id.into()) } else { Ok(None) }
     }
 
-    /// Calls `each` with every entry and what follows it.
+    /// Calls `each` with every entry and its payload.
     fn payloads<M: Entry>(
         &self,
         kind: &'static Kind,

@@ -1,8 +1,8 @@
 //! The messages that images hold, as CRIU names them.
 //!
-//! Strings are bytes: CRIU's are C strings, and a path need not be UTF-8. Unknown enum values stay in
-//! the integers that hold them; unknown fields are dropped, so an image that has to survive is edited
-//! in its bytes, not through these types.
+//! Strings are bytes: CRIU's are C strings, and a path need not be UTF-8. Unknown enum values stay
+//! in the integers that hold them. Unknown fields are dropped, so an image that has to survive is
+//! edited in its bytes, not through these types.
 
 #[rustfmt::skip]
 mod messages;

@@ -1,4 +1,4 @@
-//! Searching memory: a task's, or an object of shared memory.
+//! Search in memory: of a task, or of an object of shared memory.
 
 mod pattern;
 mod window;
@@ -15,9 +15,9 @@ use window::Window;
 
 /// A search through memory.
 ///
-/// Matches are found across pages, runs, and mappings that touch each other. Memory that the set does
-/// not have is passed over, as unmodified pages of files; so are matches that lie wholly in memory that
-/// was never touched, which is zero.
+/// Matches are found across pages, runs, and mappings that touch each other. The search skips
+/// memory that the set does not have, such as unmodified pages of files. It also skips matches that
+/// lie wholly in untouched memory, which is zero.
 ///
 /// ```no_run
 /// use criu_images::ImageSet;
@@ -47,35 +47,36 @@ pub struct Search {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hit {
-    /// Its address; in shared memory, the offset in the object.
+    /// Address of the match; in shared memory, the offset in the object.
     pub address: u64,
     /// The bytes matched.
     pub bytes: Vec<u8>,
-    /// What stands before it.
+    /// Bytes before the match.
     pub before: Vec<u8>,
-    /// What follows.
+    /// Bytes after the match.
     pub after: Vec<u8>,
 }
 
 impl Search {
-    /// A search through all memory.
+    /// Creates a search through all memory.
     pub fn new(pattern: Pattern) -> Self {
         Self { pattern, range: 0..u64::MAX, context: 0, select: Box::new(|_| true) }
     }
 
-    /// Only in these addresses.
+    /// Limits the search to these addresses.
     pub fn within(mut self, range: Range<u64>) -> Self {
         self.range = range;
         self
     }
 
-    /// Only in mappings that `select` accepts.
+    /// Limits the search to mappings that `select` accepts.
     pub fn mappings(mut self, select: impl Fn(&Vma<'_>) -> bool + 'static) -> Self {
         self.select = Box::new(select);
         self
     }
 
-    /// So many bytes before and after each match, at most [`MAX_MATCH`]; fewer where memory ends.
+    /// Adds up to `bytes` bytes before and after to each match, at most [`MAX_MATCH`]. Fewer at an
+    /// end of memory.
     pub fn context(mut self, bytes: usize) -> Self {
         self.context = bytes.min(MAX_MATCH);
         self
@@ -95,7 +96,8 @@ impl Search {
         self.hits(memory, ranges)
     }
 
-    /// Searches anything that has memory, which has no mappings to select.
+    /// Searches any source of memory. Such a source has no mappings, so
+    /// [`mappings`](Self::mappings) has no effect.
     pub fn run_in<'m, S: PageSource>(&'m self, source: &'m S) -> Hits<'m, S> {
         self.hits(source, VecDeque::from([self.range.clone()]))
     }
@@ -117,7 +119,7 @@ impl fmt::Debug for Search {
     }
 }
 
-/// The address, and the bytes as text, what is not printable escaped.
+/// Shows the address, and the bytes as text. Bytes that are not printable are escaped.
 impl fmt::Display for Hit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [before, bytes, after] =
@@ -126,27 +128,27 @@ impl fmt::Display for Hit {
     }
 }
 
-/// The matches, by rising address; none overlaps another. It ends with the first error.
+/// The matches, by rising address. Matches do not overlap. Ends with the first error.
 #[derive(Debug)]
 #[must_use = "iterators are lazy"]
 pub struct Hits<'m, S> {
     search: &'m Search,
     window: Window<'m, S>,
-    /// Where in the window to look next.
+    /// Index in the window at which the search continues.
     at: usize,
     failed: bool,
 }
 
 impl<S: PageSource> Hits<'_, S> {
-    /// Bytes passed over so far because the dump kept them back for a lazy restore: what they hold is not
-    /// known.
+    /// Returns the number of bytes skipped so far because the dump kept them back for a lazy
+    /// restore. Their content is unknown.
     pub fn kept_back(&self) -> u64 {
         self.window.lazy
     }
 
     fn advance(&mut self) -> Result<Option<Hit>> {
         let Search { pattern, context, .. } = self.search;
-        // A match and what follows it have to be in the window before it counts.
+        // Before a match counts, the window must have the match and what follows it.
         let ahead = pattern.longest() + context;
         loop {
             let bytes = &self.window.bytes;
@@ -171,7 +173,8 @@ impl<S: PageSource> Hits<'_, S> {
                     return Ok(None);
                 }
             } else {
-                // A byte more than the context: `\b` looks at it, and `^` sees that it is no beginning.
+                // One byte more than the context: `\b` looks at this byte, and `^` does not match
+                // behind it.
                 let kept = self.at.min(context + 1);
                 self.window.forget(self.at - kept);
                 self.at = kept;
@@ -208,5 +211,5 @@ impl<S: PageSource> Iterator for Hits<'_, S> {
 
 impl<S: PageSource> FusedIterator for Hits<'_, S> {}
 
-/// Bytes looked at in one go. A processor's cache holds them.
+/// Bytes searched at once. They fit into a processor's cache.
 const STEP: usize = 256 << 10;

@@ -1,11 +1,11 @@
-//! What is searched for.
+//! Patterns to search for.
 
 use std::fmt::{self, Write};
 
 use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 
-/// What to search memory for.
+/// A pattern to search memory for.
 ///
 /// ```
 /// use criu_images::search::Pattern;
@@ -25,32 +25,32 @@ enum Kind {
     Regex { regex: Regex, longest: usize },
 }
 
-/// Why something is no pattern.
+/// Reasons why a pattern is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatternError {
-    /// Nothing to look for.
+    /// The pattern is empty.
     #[error("the pattern is empty")]
     Empty,
-    /// More than a match can have.
+    /// The pattern has more bytes than a match can have.
     #[error("the pattern has {0} bytes, at most {MAX_MATCH} can be matched")]
     TooLong(usize),
-    /// An odd number of digits.
+    /// The number of hex digits is odd.
     #[error("hex digits come in pairs")]
     Odd,
-    /// Not a hex digit.
-    #[error("{0:?} is no hex digit")]
+    /// A character is not a hex digit.
+    #[error("{0:?} is not a hex digit")]
     Digit(char),
-    /// Not a regular expression, or one that takes too much memory.
+    /// The text is not a regular expression, or takes too much memory.
     #[error("{0}")]
     Regex(#[from] regex::Error),
 }
 
-/// Longest match, in bytes. Where a regular expression would match more, the match is cut.
+/// Longest match, in bytes. A longer match of a regular expression is cut.
 pub const MAX_MATCH: usize = 64 << 10;
 
 impl Pattern {
-    /// These bytes.
+    /// Creates a pattern of these bytes.
     ///
     /// # Errors
     /// [`PatternError::Empty`]; [`PatternError::TooLong`] above [`MAX_MATCH`].
@@ -59,10 +59,11 @@ impl Pattern {
         Ok(Self(Kind::Literal(memmem::Finder::new(bytes).into_owned().into())))
     }
 
-    /// Bytes as pairs of hex digits; `??` is any byte. Spaces between pairs are skipped.
+    /// Creates a pattern from pairs of hex digits; `??` is any byte. White space is skipped.
     ///
     /// # Errors
-    /// [`PatternError::Odd`], [`PatternError::Digit`], and those of [`literal`](Self::literal).
+    /// [`PatternError::Odd`], [`PatternError::Digit`], and the errors of
+    /// [`literal`](Self::literal).
     pub fn hex(text: &str) -> Result<Self, PatternError> {
         let mut bytes = Vec::new();
         let mut chars = text.chars().filter(|char| !char.is_whitespace());
@@ -81,13 +82,14 @@ impl Pattern {
         }
     }
 
-    /// A regular expression over bytes, in the syntax of the `regex` crate without Unicode classes: `.`
-    /// is any byte but a newline, `\xff` that byte, `(?i)` ignores the case of ASCII letters, `(?s)`
-    /// makes `.` match newlines too. `^` and `$` are the ends of memory that hangs together. Empty
-    /// matches are none.
+    /// Creates a pattern from a regular expression over bytes, in the syntax of the `regex` crate
+    /// without Unicode classes. `.` is any byte except a newline, `\xff` is that byte, `(?i)`
+    /// ignores the case of ASCII letters, and `(?s)` makes `.` match newlines too. `^` and `$` are
+    /// the ends of contiguous memory. Empty matches do not count.
     ///
     /// # Errors
-    /// [`PatternError::Empty`], [`PatternError::Regex`].
+    /// [`PatternError::Empty`]; [`PatternError::TooLong`] for a text above [`MAX_MATCH`] bytes;
+    /// [`PatternError::Regex`].
     pub fn regex(text: &str) -> Result<Self, PatternError> {
         check_length(text.len())?;
         Self::compile(text, MAX_MATCH)
@@ -98,7 +100,7 @@ impl Pattern {
         Ok(Self(Kind::Regex { regex, longest }))
     }
 
-    /// Most bytes that a match can have.
+    /// Returns the largest number of bytes that a match can have.
     pub(crate) fn longest(&self) -> usize {
         match &self.0 {
             Kind::Literal(finder) => finder.needle().len(),
@@ -106,7 +108,7 @@ impl Pattern {
         }
     }
 
-    /// The first match that starts at `at` or later; never an empty one.
+    /// Finds the first match that starts at `at` or later and is not empty.
     pub(crate) fn find(&self, bytes: &[u8], mut at: usize) -> Option<(usize, usize)> {
         match &self.0 {
             Kind::Literal(finder) => {
@@ -140,7 +142,7 @@ fn digit(char: char) -> Result<u8, PatternError> {
     value.ok_or(PatternError::Digit(char))
 }
 
-/// Known and unknown bytes, as a regular expression.
+/// Known and unknown bytes. Displays as a regular expression.
 struct Wildcards<'a>(&'a [Option<u8>]);
 
 impl fmt::Display for Wildcards<'_> {

@@ -1,4 +1,4 @@
-//! The part of memory that is looked at: a buffer that slides over all that hangs together.
+//! A buffer that slides over contiguous memory: the part of memory that is searched.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -6,24 +6,24 @@ use std::ops::Range;
 use crate::error::{NoPage, Result};
 use crate::memory::{Chunk, Content, PageSource};
 
-/// A stretch of memory, the bytes of which come in order.
+/// A stretch of contiguous memory, whose bytes come in order.
 #[derive(Debug)]
 pub(crate) struct Window<'m, S> {
     source: &'m S,
-    /// What is still to come, ascending.
+    /// Ranges still to come, ascending.
     ranges: VecDeque<Range<u64>>,
     /// The rest of a chunk of the first range.
     pending: Option<Chunk<'m>>,
     pub(crate) bytes: Vec<u8>,
     /// Address of the first byte.
     pub(crate) address: u64,
-    /// Which bytes the set has. All others are untouched memory.
+    /// Ranges that the set has. All other bytes are untouched memory.
     stored: VecDeque<Range<u64>>,
-    /// Nothing can be added: what comes next does not follow.
+    /// The stretch is complete: the memory that comes next does not touch it.
     pub(crate) whole: bool,
-    /// Bytes passed over that the dump has kept back.
+    /// Bytes skipped because the dump kept them back.
     pub(crate) lazy: u64,
-    /// Untouched memory looked at beside what is stored.
+    /// Bytes of untouched memory to look at before and after stored memory.
     edge: u64,
 }
 
@@ -42,7 +42,7 @@ impl<'m, S: PageSource> Window<'m, S> {
         }
     }
 
-    /// Whether the set has some of these bytes.
+    /// Returns true if the set has some of these bytes.
     pub(crate) fn is_stored(&self, bytes: &Range<usize>) -> bool {
         let (start, end) = (self.address_of(bytes.start), self.address_of(bytes.end));
         self.stored.iter().any(|stored| stored.start < end && start < stored.end)
@@ -52,7 +52,7 @@ impl<'m, S: PageSource> Window<'m, S> {
         self.address + index as u64
     }
 
-    /// Begins the next stretch; false when there is none.
+    /// Begins the next stretch. Returns false if there is none left.
     pub(crate) fn next_stretch(&mut self) -> Result<bool> {
         self.bytes.clear();
         self.stored.clear();
@@ -63,7 +63,8 @@ impl<'m, S: PageSource> Window<'m, S> {
             };
             let start = match chunk.content {
                 Content::Absent(_) => continue,
-                // Of untouched memory, only what may begin a match that goes on in stored memory.
+                // A match that continues in stored memory can only begin near the end of untouched
+                // memory.
                 Content::Zero => chunk.end - chunk.size().min(self.edge),
                 _ => chunk.start,
             };
@@ -82,7 +83,7 @@ impl<'m, S: PageSource> Window<'m, S> {
         }
     }
 
-    /// Adds bytes until there are `want`, or the stretch is whole.
+    /// Adds bytes until there are `want`, or until the stretch is complete.
     pub(crate) fn fill(&mut self, want: usize) -> Result<()> {
         while !self.whole && self.bytes.len() < want {
             let next = self.address_of(self.bytes.len());
@@ -102,8 +103,8 @@ impl<'m, S: PageSource> Window<'m, S> {
             match chunk.content {
                 Content::Absent(_) => self.whole = true,
                 Content::Zero if chunk.size() > 2 * self.edge => {
-                    // A match that has begun may end here; then another stretch begins, which comes to
-                    // the end of this chunk by itself.
+                    // A match that has begun may end here. The next stretch begins near the end of
+                    // this chunk.
                     self.bytes.resize(old + usize::try_from(self.edge).unwrap_or(0), 0);
                     self.whole = true;
                     self.pending = Some(after(chunk, chunk.end - self.edge));
@@ -136,7 +137,7 @@ impl<'m, S: PageSource> Window<'m, S> {
         }
     }
 
-    /// Keeps what is left of a chunk from an address on.
+    /// Keeps the part of a chunk from an address on for later.
     fn keep(&mut self, chunk: Chunk<'m>, from: u64) {
         self.pending = (from < chunk.end).then(|| after(chunk, from));
     }
@@ -161,7 +162,7 @@ impl<'m, S: PageSource> Window<'m, S> {
     }
 }
 
-/// The part of a chunk from an address on.
+/// Returns the part of a chunk from an address on.
 fn after(mut chunk: Chunk<'_>, start: u64) -> Chunk<'_> {
     if let Content::Bytes(bytes) = &mut chunk.content {
         let skipped = usize::try_from(start - chunk.start).unwrap_or(usize::MAX);
@@ -171,5 +172,5 @@ fn after(mut chunk: Chunk<'_>, start: u64) -> Chunk<'_> {
     chunk
 }
 
-/// Most bytes of untouched memory looked at beside stored memory. A match takes in no more.
+/// Most bytes of untouched memory to look at before and after stored memory. No match has more.
 const MAX_EDGE: usize = 4096;

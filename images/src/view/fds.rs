@@ -8,12 +8,12 @@ use crate::task::Task;
 use crate::text::Text;
 use crate::view::Table;
 
-/// The open files of tasks. It displays as lsof(8) shows them.
+/// The open files of tasks. Displays like lsof(8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Fds {
-    /// By task.
+    /// Open files, by task.
     pub tasks: Vec<TaskFds>,
 }
 
@@ -22,17 +22,17 @@ pub struct Fds {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TaskFds {
-    /// Its id.
+    /// Id of the task.
     pub pid: u32,
-    /// Its name.
+    /// Name of the task.
     pub name: String,
-    /// Its working directory; a zombie has none.
+    /// Working directory; `None` for a zombie.
     pub cwd: Option<String>,
-    /// Its root directory; a zombie has none.
+    /// Root directory; `None` for a zombie.
     pub root: Option<String>,
-    /// The program it runs; a zombie has none.
+    /// Program; `None` for a zombie.
     pub exe: Option<String>,
-    /// Its descriptors.
+    /// Descriptors of the task.
     pub fds: Vec<OpenFd>,
 }
 
@@ -41,23 +41,24 @@ pub struct TaskFds {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct OpenFd {
-    /// Its number.
+    /// Number of the descriptor.
     pub fd: u32,
-    /// "r", "w" or "u" for both; empty when the file cannot be read or written, or the set does not say.
+    /// Access: "r", "w" or "u" for both. Empty if the file cannot be read or written, or the set
+    /// does not say.
     pub mode: &'static str,
-    /// It closes on execve(2).
+    /// The descriptor closes on execve(2).
     pub cloexec: bool,
-    /// The file's id in the set. Descriptors with the same share it.
+    /// Id of the file in the set. Descriptors with equal ids share the open file.
     pub id: u32,
-    /// What it is, in one word.
+    /// Kind of file, in one word.
     pub kind: &'static str,
-    /// The same in some words.
+    /// Description of the file, in some words.
     pub description: String,
-    /// The path it was opened by.
+    /// Path that the file was opened by.
     pub path: Option<String>,
-    /// The path was gone when the file was saved.
+    /// The path no longer existed when the file was saved.
     pub deleted: bool,
-    /// Of an epoll instance, the numbers of the descriptors it waits for.
+    /// Numbers of the descriptors that an epoll instance waits for. Empty for other files.
     pub waits_for: Vec<u32>,
 }
 
@@ -65,7 +66,7 @@ impl Fds {
     /// Lists the open files of tasks.
     ///
     /// # Errors
-    /// Those of [`Task::files`], [`Task::cwd`] and their kin.
+    /// The errors of [`Task::files`], [`Task::cwd`], [`Task::root_dir`] and [`Task::exe`].
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
         let tasks = tasks.into_iter().map(|task| TaskFds::new(&task));
         Ok(Self { tasks: tasks.collect::<Result<_>>()? })

@@ -1,4 +1,4 @@
-//! Mappings, and how much memory is in them.
+//! Mappings of tasks, and the amount of memory in them.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use crate::memory::Totals;
 use crate::task::Task;
 use crate::view::{Table, kib};
 
-/// The mappings of tasks. It displays as pmap(1) shows them.
+/// The mappings of tasks. Displays like pmap(1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Mems {
-    /// By task; zombies are left out.
+    /// Mappings, by task; zombies are left out.
     pub tasks: Vec<TaskMems>,
 }
 
@@ -21,13 +21,13 @@ pub struct Mems {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TaskMems {
-    /// Its id.
+    /// Id of the task.
     pub pid: u32,
-    /// Its name.
+    /// Name of the task.
     pub name: String,
     /// Bytes of a page.
     pub page_size: u64,
-    /// Its mappings, by rising address.
+    /// Mappings, by rising address.
     pub mappings: Vec<Mapping>,
 }
 
@@ -38,39 +38,39 @@ pub struct TaskMems {
 pub struct Mapping {
     /// First address.
     pub start: u64,
-    /// Address after the last.
+    /// Address after the last byte.
     pub end: u64,
-    /// As /proc/PID/maps has them: "rw-p".
+    /// Permissions, as in /proc/PID/maps: "rw-p".
     pub permissions: String,
-    /// Where in the file it begins, in bytes.
+    /// Offset in the file at which the mapping begins, in bytes.
     pub offset: u64,
-    /// The file, or the kernel's name in brackets; empty without either.
+    /// Name of the file, or the kernel's name in brackets; empty without either.
     pub name: String,
-    /// Its pages.
+    /// Pages of the mapping.
     pub pages: Totals,
 }
 
-/// How much memory tasks have. It displays as a table, in KiB.
+/// Amounts of memory that tasks have. Displays as a table, in KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Rss {
-    /// By task; zombies are left out.
+    /// Amounts, by task; zombies are left out.
     pub tasks: Vec<TaskRss>,
 }
 
-/// How much memory a task has.
+/// Amount of memory that a task has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TaskRss {
-    /// Its id.
+    /// Id of the task.
     pub pid: u32,
-    /// Its name.
+    /// Name of the task.
     pub name: String,
     /// Bytes of a page.
     pub page_size: u64,
-    /// Its pages.
+    /// Pages of the task.
     pub pages: Totals,
 }
 
@@ -78,7 +78,7 @@ impl Mems {
     /// Lists the mappings of tasks.
     ///
     /// # Errors
-    /// Those of [`Task::memory`].
+    /// The errors of [`Task::memory`].
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
         let mut all = Vec::new();
         for task in tasks {
@@ -107,7 +107,7 @@ impl Rss {
     /// Counts the pages of tasks.
     ///
     /// # Errors
-    /// Those of [`Task::memory`].
+    /// The errors of [`Task::memory`].
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
         let mut all = Vec::new();
         for task in tasks {

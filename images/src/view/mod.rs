@@ -1,7 +1,7 @@
-//! What is in a checkpoint, as people look at running processes.
+//! Views of a checkpoint, in the form in which people look at running processes.
 //!
-//! Each is a value of its own that displays as a table or a tree, and, with the `serde` feature, serializes.
-//! Strings have what is no text escaped, as [`Text`](crate::Text) has it.
+//! Each view is a value that displays as a table or a tree. With the `serde` feature it can be
+//! serialized. Strings escape bytes that are not text, as [`Text`](crate::Text) does.
 //!
 //! ```
 //! use criu_images::{ImageSet, view};
@@ -31,8 +31,8 @@ pub use security::{CapabilitySets, FilterRow, Security, ThreadSecurity};
 pub use sockets::{Holder, Socket, Sockets};
 pub use summary::{Count, Need, Summary};
 
-/// Rows of text in columns that are as wide as what is in them. A heading that begins with ">" is of a
-/// column of numbers.
+/// Rows of text, in columns as wide as their widest cell. A heading that begins with ">" belongs to
+/// a column of numbers.
 struct Table {
     head: &'static [&'static str],
     rows: Vec<Vec<String>>,
@@ -68,7 +68,7 @@ impl fmt::Display for Table {
                 if head.starts_with('>') {
                     write!(f, "{space}{cell:>width$}")?;
                 } else if n + 1 == self.head.len() {
-                    // Nothing after the last.
+                    // The last column is not padded.
                     write!(f, "{space}{cell}")?;
                 } else {
                     write!(f, "{space}{cell:width$}")?;
@@ -79,7 +79,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Pages as KiB.
+/// Returns the size of pages in KiB, as text.
 fn kib(pages: u64, page_size: u64) -> String {
     (u128::from(pages) * u128::from(page_size) / 1024).to_string()
 }

@@ -9,12 +9,12 @@ use crate::proto::UidGidExtent;
 use crate::text::{Text, count};
 use crate::view::Table;
 
-/// The namespaces of a checkpoint. It displays as lsns(8) shows them.
+/// The namespaces of a checkpoint. Displays like lsns(8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Namespaces {
-    /// In the order of the tree.
+    /// Namespaces, in the order of the tree.
     pub namespaces: Vec<NamespaceRow>,
 }
 
@@ -23,26 +23,26 @@ pub struct Namespaces {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NamespaceRow {
-    /// What it isolates, as `mnt`.
+    /// Kind of namespace, such as `mnt`.
     pub kind: String,
-    /// Its id in the set.
+    /// Id of the namespace in the set.
     pub id: u32,
-    /// It is the one CRIU itself ran in: not part of the checkpoint.
+    /// The namespace is CRIU's own, and not part of the checkpoint.
     pub host: bool,
-    /// The name under which it is external: to be given to a restore.
+    /// Key of an external namespace, which a restore must be given.
     pub external: Option<String>,
-    /// The tasks in it.
+    /// Ids of the tasks in the namespace.
     pub pids: Vec<u32>,
-    /// What is in it, a line each.
+    /// Lines of text about the content.
     pub contents: Vec<String>,
 }
 
-/// The mounts of every mount namespace. It displays as findmnt(8) shows them.
+/// The mounts of every mount namespace. Displays like findmnt(8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Mounts {
-    /// By namespace; the host's is left out.
+    /// Mounts, by namespace; the host's namespace is left out.
     pub namespaces: Vec<MountTable>,
 }
 
@@ -53,9 +53,9 @@ pub struct Mounts {
 pub struct MountTable {
     /// The namespace's id in the set.
     pub id: u32,
-    /// The tasks in it.
+    /// Ids of the tasks in the namespace.
     pub pids: Vec<u32>,
-    /// Its mounts, each followed by those below it.
+    /// Mounts, each followed by the mounts below it.
     pub mounts: Vec<MountRow>,
 }
 
@@ -64,23 +64,23 @@ pub struct MountTable {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct MountRow {
-    /// Its id.
+    /// Id of the mount.
     pub id: u32,
-    /// The id of the mount it is below.
+    /// Id of the mount above it.
     pub parent: u32,
-    /// Its distance from the root of the tree.
+    /// Distance from the root of the tree.
     pub depth: usize,
-    /// Where it is mounted, seen from the root of its namespace.
+    /// Mount point, seen from the root of the namespace.
     pub target: String,
-    /// What is mounted.
+    /// Source: a device, or a name for a file system without a device.
     pub source: String,
-    /// The directory of the file system that it shows.
+    /// Directory of the file system that is mounted.
     pub root: String,
     /// The kind of file system.
     pub fs: String,
     /// The options, separated by commas.
     pub options: String,
-    /// The name under which it is external: what a restore has to be told a place for.
+    /// Key of an external mount, for which a restore must be given a place.
     pub external: Option<String>,
 }
 
@@ -88,7 +88,7 @@ impl Namespaces {
     /// Lists the namespaces of a checkpoint.
     ///
     /// # Errors
-    /// Those of the tasks' ids images and of the namespaces' own.
+    /// The errors of reading the tasks' ids images and the namespaces' own images.
     pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
         let rows = checkpoint.namespaces()?.iter().map(NamespaceRow::new).collect::<Result<_>>()?;
         Ok(Self { namespaces: rows })
@@ -174,7 +174,7 @@ fn contents(saved: &SavedNamespace<'_>) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Who is who outside: "0=1000" for one, "0-9=1000-1009" for more.
+/// Shows ids inside and outside: "0=1000" for one id, "0-9=1000-1009" for several.
 fn extents(map: &[UidGidExtent]) -> String {
     let range = |first: u32, count: u32| match count {
         1 => first.to_string(),
@@ -191,7 +191,7 @@ impl Mounts {
     /// Lists the mounts of a checkpoint.
     ///
     /// # Errors
-    /// Those of the tasks' ids images and of the mount namespaces' own.
+    /// The errors of reading the tasks' ids images and the mount namespaces' own images.
     pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
         let mut namespaces = Vec::new();
         for saved in checkpoint.namespaces()? {
@@ -251,7 +251,7 @@ impl fmt::Display for Namespaces {
 impl fmt::Display for Mounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespaces.is_empty() {
-            return f.write_str("no mount namespace but the host's");
+            return f.write_str("no mount namespace except the host's");
         }
         for (i, namespace) in self.namespaces.iter().enumerate() {
             let gap = if i == 0 { "" } else { "\n\n" };
@@ -260,7 +260,7 @@ impl fmt::Display for Mounts {
             let mut table = Table::new(&["TARGET", "SOURCE", "FSTYPE", "EXTERNAL", "OPTIONS"]);
             for mount in &namespace.mounts {
                 let indent = mount.depth.min(MAX_INDENT) * 2;
-                // As findmnt does where a mount does not show the whole of its file system.
+                // As findmnt does for a mount that shows only a part of its file system.
                 let source = match mount.root.as_str() {
                     "/" | "" => mount.source.clone(),
                     root => format!("{}[{root}]", mount.source),

@@ -7,7 +7,7 @@ use crate::task::Task;
 use crate::text::Text;
 use crate::view::Table;
 
-/// The processes, as a tree. It displays as `ps -e --forest` shows them.
+/// The processes, as a tree. Displays like `ps -e --forest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -21,27 +21,27 @@ pub struct Ps {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Process {
-    /// Its id.
+    /// Id of the process.
     pub pid: u32,
-    /// Its parent's; of the root, 0.
+    /// Id of the parent; 0 for the root.
     pub ppid: u32,
-    /// Its process group.
+    /// Id of the process group.
     pub pgid: u32,
-    /// Its session.
+    /// Id of the session.
     pub sid: u32,
-    /// Its distance from the root.
+    /// Distance from the root of the tree.
     pub depth: usize,
-    /// "alive", "zombie" or "stopped".
+    /// State: "alive", "zombie" or "stopped".
     pub state: String,
-    /// Its threads' ids, the first its own; a zombie has none.
+    /// Ids of the threads, the process's own first. A zombie has no threads.
     pub tids: Vec<u32>,
-    /// Its effective user; a zombie has none.
+    /// Effective user; `None` for a zombie.
     pub user: Option<u32>,
-    /// Its name, at most 15 bytes.
+    /// Name, at most 15 bytes.
     pub name: String,
-    /// Its command line, when asked for and readable.
+    /// Command line, if asked for and readable.
     pub arguments: Option<Vec<String>>,
-    /// Its environment, when asked for and readable.
+    /// Environment, if asked for and readable.
     pub environment: Option<Vec<String>>,
 }
 
@@ -52,12 +52,12 @@ impl Ps {
         Self { processes: tasks.into_iter().map(|task| Process::new(&task)).collect() }
     }
 
-    /// Lists tasks with their command lines, which their memory has, and, if wanted, with their environments, in
-    /// which secrets may be.
+    /// Lists tasks with their command lines, and with their environments if `environments` is true.
+    /// Both come from the tasks' memory. Environments may hold secrets.
     ///
     /// # Errors
-    /// Those of the images that describe memory. Command lines whose pages are kept back or missing are
-    /// left out.
+    /// The errors of the images that describe memory. Command lines and environments whose pages
+    /// are kept back or missing are left out.
     pub fn with_arguments<'a>(
         tasks: impl IntoIterator<Item = Task<'a>>,
         environments: bool,
@@ -123,13 +123,13 @@ impl fmt::Display for Ps {
     }
 }
 
-/// What stands before each name to show whose child it is.
+/// Returns the branches of the tree to show before each name.
 fn branches(processes: &[Process]) -> Vec<String> {
-    // Whether a process at each depth follows, seen from below.
+    // True for each depth at which another process follows. The list is read from its end.
     let mut follows: Vec<bool> = Vec::new();
     let mut branches: Vec<String> = Vec::with_capacity(processes.len());
     for process in processes.iter().rev() {
-        // A tree that is deeper than a screen is wide stays readable.
+        // Even a deep tree has to fit on a screen.
         let depth = process.depth.min(MAX_DEPTH);
         follows.resize(depth + 1, false);
         let above = follows.iter().take(depth).skip(1);

@@ -1,4 +1,4 @@
-//! Who threads are and what they may do.
+//! Credentials of threads, and what restricts them.
 
 use std::fmt;
 
@@ -8,46 +8,46 @@ use crate::seccomp::{Filter, Seccomp};
 use crate::task::{Task, Thread};
 use crate::text::count;
 
-/// Credentials, label and seccomp filters of threads. It displays as a block a task; threads that are as the
-/// first are not said again.
+/// Credentials, labels and seccomp filters of threads. Displays as one block for each task. Threads
+/// that equal the first one are only named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Security {
-    /// By task and thread; zombies are left out.
+    /// Threads, by task; zombies are left out.
     pub threads: Vec<ThreadSecurity>,
 }
 
-/// Who a thread is and what it may do.
+/// Credentials of a thread, and what restricts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ThreadSecurity {
-    /// The task.
+    /// Id of the task.
     pub pid: u32,
-    /// The thread's id.
+    /// Id of the thread.
     pub tid: u32,
-    /// The thread's name.
+    /// Name of the thread.
     pub name: String,
     /// Real, effective, saved and file system user.
     pub users: [u32; 4],
     /// Real, effective, saved and file system group.
     pub groups: [u32; 4],
-    /// Other groups.
+    /// Supplementary groups.
     pub other_groups: Vec<u32>,
-    /// What it may do of what root may.
+    /// Capabilities of the thread.
     pub capabilities: CapabilitySets,
-    /// Names of its secure bits.
+    /// Names of the secure bits.
     pub secure_bits: Vec<&'static str>,
-    /// Its AppArmor profile or SELinux context. A CRIU built without SELinux saves none.
+    /// AppArmor profile or SELinux context. A CRIU built without SELinux does not save contexts.
     pub label: Option<String>,
-    /// Nothing it executes gets more privileges.
+    /// Programs that the thread executes get no more privileges.
     pub no_new_privs: bool,
-    /// "off", "strict" or "filters".
+    /// Mode of seccomp: "off", "strict" or "filters".
     pub seccomp: &'static str,
-    /// Its seccomp filters, in the order in which they were installed.
+    /// Seccomp filters, in the order in which they were installed.
     pub filters: Vec<FilterRow>,
-    /// Its cgroups, as /proc/PID/cgroup has them; empty when they were CRIU's own.
+    /// Cgroups, as in /proc/PID/cgroup; empty if they were CRIU's own.
     pub cgroups: Vec<String>,
 }
 
@@ -56,15 +56,15 @@ pub struct ThreadSecurity {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CapabilitySets {
-    /// Those it acts with.
+    /// Capabilities that the thread acts with.
     pub effective: String,
-    /// Those it may act with.
+    /// Capabilities that the thread may act with.
     pub permitted: String,
-    /// Those it keeps at execve(2) if the program's file says so.
+    /// Capabilities kept at execve(2) if the program's file says so.
     pub inheritable: String,
-    /// Those it can ever get.
+    /// Capabilities that the thread can ever get.
     pub bounding: String,
-    /// Those it keeps at execve(2) whatever the program's file says.
+    /// Capabilities kept at execve(2) whatever the program's file says.
     pub ambient: String,
 }
 
@@ -73,13 +73,13 @@ pub struct CapabilitySets {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct FilterRow {
-    /// Its place in `seccomp.img`.
+    /// Place of the filter in `seccomp.img`.
     pub index: u32,
-    /// Its flags by name.
+    /// Names of the flags.
     pub flags: Vec<&'static str>,
-    /// Number of its instructions.
+    /// Number of instructions.
     pub instructions: usize,
-    /// What it does, in one line.
+    /// Summary of the filter, in one line.
     pub summary: String,
 }
 
@@ -87,8 +87,8 @@ impl Security {
     /// Lists the threads of tasks.
     ///
     /// # Errors
-    /// Those of the threads' core images, `seccomp.img` and `cgroup.img`; [`ErrorKind::Malformed`] for a thread
-    /// without credentials.
+    /// The errors of reading the threads' core images, `seccomp.img` and `cgroup.img`;
+    /// [`ErrorKind::Malformed`] for a thread without credentials.
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
         let mut threads = Vec::new();
         for task in tasks {
@@ -103,7 +103,7 @@ impl Security {
 impl ThreadSecurity {
     fn new(thread: &Thread<'_>) -> Result<Self> {
         let task = thread.task();
-        // Threads of old sets have their task's.
+        // In old sets, threads have the credentials of their task.
         let creds = thread.creds().or_else(|| task.creds()).ok_or_else(|| {
             let name = kind::CORE.file_name(thread.tid().into());
             Error::new(name, ErrorKind::Malformed("has no credentials"))
@@ -142,7 +142,7 @@ impl ThreadSecurity {
         })
     }
 
-    /// Whether all but the thread itself is the same.
+    /// Returns true if all but the thread's id and name is equal.
     fn is_like(&self, other: &Self) -> bool {
         let Self { pid: _, tid, name, .. } = other;
         *other == Self { tid: *tid, name: name.clone(), ..self.clone() }

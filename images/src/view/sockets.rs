@@ -10,12 +10,12 @@ use crate::files::OpenFile;
 use crate::proto::UnixSkEntry;
 use crate::view::Table;
 
-/// The sockets of all tasks. It displays as ss(8) shows them.
+/// The sockets of all tasks. Displays like ss(8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Sockets {
-    /// By rising file id.
+    /// Sockets, by rising file id.
     pub sockets: Vec<Socket>,
 }
 
@@ -26,21 +26,21 @@ pub struct Sockets {
 pub struct Socket {
     /// The file's id in the set.
     pub id: u32,
-    /// The protocol in the kernel's words, as `tcp` or `unix stream`.
+    /// The protocol in the kernel's words, such as `tcp` or `unix stream`.
     pub protocol: String,
-    /// The state as ss(8) names it, as `ESTAB` or `LISTEN`.
+    /// The state as ss(8) names it, such as `ESTAB` or `LISTEN`.
     pub state: &'static str,
     /// Bytes that can be read.
     pub received: u64,
-    /// Of a TCP connection, bytes written that the other end has not acknowledged.
+    /// Bytes written to a TCP connection that the other end has not acknowledged.
     pub sent: u64,
-    /// Its own address, or "*"; of a unix socket its inode follows.
+    /// Local address, or "*". The inode of a unix socket follows.
     pub local: String,
-    /// The other end's address, likewise.
+    /// Address of the other end, in the same form.
     pub peer: String,
-    /// The other end's file id, when it belongs to the tree.
+    /// File id of the other end, if it belongs to the tree.
     pub peer_id: Option<u32>,
-    /// Whose it is. Nobody's is one that waits in another socket's queue.
+    /// Descriptors that lead to the socket. Empty for a socket that waits in the queue of another.
     pub holders: Vec<Holder>,
 }
 
@@ -49,9 +49,9 @@ pub struct Socket {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Holder {
-    /// The task.
+    /// Id of the task.
     pub pid: u32,
-    /// Its name.
+    /// Name of the task.
     pub name: String,
     /// Number of the descriptor.
     pub fd: u32,
@@ -61,7 +61,8 @@ impl Sockets {
     /// Lists the sockets of a checkpoint.
     ///
     /// # Errors
-    /// Those of the tasks' descriptor tables, `files.img`, and the images of what waits in sockets.
+    /// The errors of reading the tasks' descriptor tables, `files.img`, and the images of what
+    /// waits in sockets.
     pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
         let mut holders: HashMap<u32, Vec<Holder>> = HashMap::new();
         for task in checkpoint.tasks() {
@@ -94,7 +95,7 @@ impl Sockets {
     }
 }
 
-/// Protocol, state, own address and the other end's.
+/// Returns the protocol, the state, the local address and the other end's address.
 fn ends(file: &OpenFile<'_>) -> Option<(String, &'static str, String, String)> {
     let any = || "*".to_owned();
     Some(match file.file() {

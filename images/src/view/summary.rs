@@ -1,4 +1,4 @@
-//! The first screen.
+//! Summary of a checkpoint, on one screen.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -15,8 +15,7 @@ use crate::task::State;
 use crate::text::{Text, count};
 use crate::view::{Namespaces, kib};
 
-/// What one wants to know of a checkpoint first, and what a restore of it has to be given. It displays as one
-/// screen.
+/// The main facts about a checkpoint, and the options that a restore needs. Displays as one screen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -27,11 +26,11 @@ pub struct Summary {
     pub name: String,
     /// The root task's command line; empty when its memory cannot be read.
     pub command: Vec<String>,
-    /// The root task's architecture; `None` of one that is not known.
+    /// The root task's architecture; `None` if it is unknown.
     pub architecture: Option<String>,
     /// Layout of the images: 1, 2, or 3 when pages may be compressed.
     pub image_version: u32,
-    /// Which security module's labels were saved.
+    /// Security module whose labels were saved.
     pub lsm: Option<&'static str>,
     /// Number of tasks.
     pub tasks: usize,
@@ -43,47 +42,48 @@ pub struct Summary {
     pub stopped: usize,
     /// Number of files in the set.
     pub images: usize,
-    /// Their bytes.
+    /// Bytes of all these files.
     pub image_bytes: u64,
-    /// Whether there is a parent set, which holds some of the pages.
+    /// A parent set holds some of the pages.
     pub parent: bool,
     /// Bytes of a page.
     pub page_size: u64,
-    /// The pages of all tasks; shared ones count for each.
+    /// Pages of all tasks. Shared pages count for each task.
     pub pages: Totals,
-    /// Open files by what they are.
+    /// Numbers of open files, by kind.
     pub files: Vec<Count>,
-    /// How long the tasks were stopped, in microseconds, when CRIU's record lies beside the images.
+    /// Microseconds for which the tasks were stopped. `None` if CRIU's record is not beside the
+    /// images.
     pub frozen_us: Option<u64>,
-    /// The kinds of namespaces of its own that it had.
+    /// Kinds of namespaces that belong to the tree.
     pub own_namespaces: Vec<String>,
     /// Labels of threads.
     pub labels: Vec<String>,
     /// Number of threads that seccomp restricts.
     pub seccomp: usize,
-    /// What a restore has to be given.
+    /// Options that a restore needs.
     pub needs: Vec<Need>,
 }
 
-/// How many there are of something.
+/// Number of things of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Count {
-    /// What it is, in one word.
+    /// Kind, in one word.
     pub what: &'static str,
-    /// How many.
+    /// Number of them.
     pub count: usize,
 }
 
-/// An option without which `criu restore` refuses.
+/// An option that `criu restore` needs for this checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Need {
-    /// The option as criu(8) has it. What the restorer chooses is in capitals.
+    /// The option as in criu(8). Parts that the caller chooses are in capitals.
     pub option: String,
-    /// Why.
+    /// Reason for the option.
     pub why: String,
 }
 
@@ -91,7 +91,7 @@ impl Summary {
     /// Looks through a checkpoint.
     ///
     /// # Errors
-    /// Those of any image that describes tasks, files, memory and namespaces.
+    /// The errors of reading the images that describe tasks, files, memory and namespaces.
     pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
         let (store, inventory) = (checkpoint.store(), checkpoint.inventory());
         let root = checkpoint.root();
@@ -179,7 +179,8 @@ impl Summary {
     }
 }
 
-/// CRIU's record is a courtesy: whatever is wrong with it, the checkpoint is what it is.
+/// Returns the microseconds for which tasks were stopped. CRIU's record is optional, so faults in
+/// it are ignored.
 fn frozen(checkpoint: Checkpoint<'_>) -> Option<u64> {
     let bytes = checkpoint.store().read(kind::STATS_DUMP.file).ok()??;
     let stats = DumpStats::parse(&bytes).ok()?;
@@ -210,7 +211,7 @@ fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need
     if outside > 0 {
         need(
             "--ext-unix-sk",
-            format!("{} with the other end outside", count(outside, "unix socket")),
+            format!("{} with the other end outside the tree", count(outside, "unix socket")),
         );
     }
     let locks = checkpoint.locks()?.len();
@@ -219,27 +220,27 @@ fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need
     }
     let root = checkpoint.root();
     if root.sid() != root.pid() && checkpoint.task(root.sid()).is_none() {
-        need("--shell-job", format!("session {} is outside", root.sid()));
+        need("--shell-job", format!("session {} is outside the tree", root.sid()));
     }
     for file in &files {
         if let File::Regular(reg) = file.file() {
             if reg.ext() {
                 let option = format!("--inherit-fd 'fd[FD]:{}'", Text(&reg.name));
-                need(&option, "an open file from outside".to_owned());
+                need(&option, "an open file from outside the tree".to_owned());
             }
         }
     }
     store.for_each(kind::TTY_INFO, 0, |tty: TtyInfoEntry| {
         if tty.r#type() == TtyType::ExtTty {
             let option = format!("--inherit-fd 'fd[FD]:tty[{:x}:{:x}]'", tty.rdev, tty.dev());
-            need(&option, "a terminal from outside".to_owned());
+            need(&option, "a terminal from outside the tree".to_owned());
         }
         Ok(())
     })?;
     for row in &namespaces.namespaces {
         if let Some(key) = &row.external {
             let option = format!("--inherit-fd 'fd[FD]:{key}'");
-            need(&option, format!("{} namespace {} from outside", row.kind, row.id));
+            need(&option, format!("{} namespace {} from outside the tree", row.kind, row.id));
         }
     }
     for saved in checkpoint.namespaces()? {
@@ -319,5 +320,5 @@ impl fmt::Display for Summary {
     }
 }
 
-/// The other end of a unix socket is outside.
+/// Flag of a unix socket whose other end is outside the tree.
 const USK_EXTERN: u32 = 1;

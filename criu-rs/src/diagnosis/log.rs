@@ -1,0 +1,217 @@
+//! CRIU's log: how much it holds, and finding what went wrong in it.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
+use crate::bounds;
+use crate::value::printable;
+
+/// The first error in a log that is not known to be harmless.
+///
+/// Control characters are shown escaped: a log quotes names that strangers chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogExcerpt {
+    /// The log's name in the work directory.
+    pub file: String,
+    /// Number of the error's line, from 1.
+    pub line: u64,
+    /// Up to five lines before it.
+    pub before: Vec<String>,
+    /// The error.
+    pub error: String,
+    /// Up to 31 errors after it.
+    pub more: Vec<String>,
+}
+
+impl fmt::Display for LogExcerpt {
+    /// Several lines, as `grep -n -B5` would show them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:", self.file, self.line)?;
+        for line in self.before.iter().chain([&self.error]) {
+            write!(f, "\n  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where an operation's log will be, and what lay there before it began.
+#[derive(Debug)]
+pub(crate) struct LogPlace {
+    directory: OwnedFd,
+    name: String,
+    before: Option<Stamp>,
+}
+
+/// Tells a log written by this run from one left by an earlier run that CRIU never came to replace.
+type Stamp = (u64, i64, i64, u64);
+
+impl LogPlace {
+    pub(crate) fn new(directory: OwnedFd, name: &[u8]) -> Self {
+        let mut place =
+            Self { directory, name: String::from_utf8_lossy(name).into_owned(), before: None };
+        place.before = place.open().ok().and_then(|file| stamp(&file));
+        place
+    }
+
+    /// The log at a path from the work directory; `None` where its folder cannot be opened: CRIU will
+    /// say so.
+    pub(crate) fn at(work: &OwnedFd, path: &Path) -> Option<Self> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = openat(work.as_fd(), folder, flags, Mode::empty()).ok()?;
+        Some(Self::new(directory, path.file_name()?.as_bytes()))
+    }
+
+    fn open(&self) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let fd = openat(self.directory.as_fd(), self.name.as_str(), flags, Mode::empty())?;
+        let file = File::from(fd);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        Ok(file)
+    }
+
+    /// The first error this run logged.
+    ///
+    /// # Errors
+    /// With the log's name, when there is one that cannot be read: CRIU makes it its own user's.
+    pub(crate) fn excerpt(&self) -> io::Result<Option<LogExcerpt>> {
+        let file = match self.open() {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                let what = format!("cannot read {}: {error}", self.name);
+                return Err(io::Error::new(error.kind(), what));
+            }
+        };
+        if stamp(&file) == self.before {
+            return Ok(None);
+        }
+        Ok(excerpt(&self.name, BufReader::new(file.take(bounds::LOG.get()))))
+    }
+}
+
+fn stamp(file: &File) -> Option<Stamp> {
+    let meta = file.metadata().ok()?;
+    Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
+}
+
+pub(crate) fn excerpt(file: &str, mut log: impl BufRead) -> Option<LogExcerpt> {
+    let mut found: Option<LogExcerpt> = None;
+    let mut before: Vec<String> = Vec::new();
+    for number in 1.. {
+        let Some(line) = next_line(&mut log) else {
+            break;
+        };
+        let is_error = line.contains("Error (");
+        match &mut found {
+            Some(excerpt) if is_error => excerpt.more.push(line),
+            Some(_) => {}
+            None if is_error && !is_harmless(&line) => {
+                let before = std::mem::take(&mut before);
+                let file = file.to_owned();
+                found = Some(LogExcerpt { file, line: number, before, error: line, more: vec![] });
+            }
+            None if is_error => {}
+            None => {
+                if before.len() == LINES_BEFORE {
+                    before.remove(0);
+                }
+                before.push(line);
+            }
+        }
+        if found.as_ref().is_some_and(|excerpt| excerpt.more.len() == MORE_ERRORS) {
+            break;
+        }
+    }
+    found
+}
+
+/// The next line, cut to [`MAX_LINE`] bytes, control characters escaped.
+fn next_line(log: &mut impl BufRead) -> Option<String> {
+    let mut line = Vec::new();
+    let mut ended = false;
+    let mut any = false;
+    while !ended {
+        let Ok(chunk) = log.fill_buf() else { break };
+        if chunk.is_empty() {
+            break;
+        }
+        any = true;
+        let end = chunk.iter().position(|&byte| byte == b'\n');
+        let taken = end.map_or(chunk.len(), |end| end + 1);
+        let room = MAX_LINE.saturating_sub(line.len());
+        line.extend(chunk.iter().take(end.unwrap_or(taken)).take(room));
+        ended = end.is_some();
+        log.consume(taken);
+    }
+    any.then(|| printable(&line))
+}
+
+/// Whether a line that CRIU calls an error is known to mean nothing.
+pub(crate) fn is_harmless(line: &str) -> bool {
+    HARMLESS.iter().any(|known| line.contains(known))
+}
+
+/// Errors that CRIU logs in operations that succeed.
+const HARMLESS: &[&str] = &[
+    // Without CAP_SYS_RESOURCE, on every request.
+    "Can't setup RLIMIT_NOFILE",
+];
+
+/// As many lines before an error as runc and crun quote.
+const LINES_BEFORE: usize = 5;
+
+/// Errors kept after the first: the cause of a failure is sometimes not the first line.
+const MORE_ERRORS: usize = 31;
+
+/// Longest line kept. CRIU's own buffer for one is 1 KiB.
+const MAX_LINE: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_that_means_something_is_quoted_with_the_lines_before() {
+        let mut log = (1..=9).map(|n| format!("(00.00{n}) line {n}\n")).collect::<String>();
+        log.insert_str(
+            0,
+            "(00.0) Error (criu/util.c:1): rlimit: Can't setup RLIMIT_NOFILE for self\n",
+        );
+        log += "(00.1) Error (criu/x.c:7): it \x1b[31mbroke\n(00.2) Error (criu/y.c:8): and so\n";
+        let found = excerpt("dump.log", log.as_bytes()).unwrap();
+        assert_eq!(found.line, 11);
+        assert_eq!(found.before.len(), 5);
+        assert_eq!(found.before[0], "(00.005) line 5");
+        assert_eq!(found.error, "(00.1) Error (criu/x.c:7): it \\u{1b}[31mbroke");
+        assert_eq!(found.more, ["(00.2) Error (criu/y.c:8): and so"]);
+    }
+
+    #[test]
+    fn hostile_logs_are_bounded() {
+        let mut log = vec![b'x'; 10_000_000];
+        log.extend(b" Error (\n");
+        for _ in 0..1000 {
+            log.extend(b"Error (\xff\xfe\n");
+        }
+        let found = excerpt("l", log.as_slice()).unwrap();
+        assert_eq!(found.line, 2, "the error in the cut part of a long line is not seen");
+        assert_eq!(found.more.len(), MORE_ERRORS);
+        assert!(found.before[0].len() <= MAX_LINE);
+        assert!(excerpt("l", &b""[..]).is_none());
+    }
+}

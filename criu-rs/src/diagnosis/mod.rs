@@ -1,0 +1,16 @@
+//! Failures explained: CRIU's log, the known causes, the search for the one that fits.
+
+mod cause;
+mod failure;
+mod find;
+mod log;
+mod stopped;
+
+pub use cause::Cause;
+pub use failure::{End, Failure};
+pub(crate) use find::cause_of;
+pub use log::LogExcerpt;
+pub(crate) use log::LogPlace;
+#[cfg(fuzzing)]
+pub(crate) use log::excerpt;
+pub use stopped::{StopMethod, StopReason, Stopped};

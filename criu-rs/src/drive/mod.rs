@@ -1,0 +1,10 @@
+//! One conversation with a criu: its actions, its deadline, its end.
+
+mod course;
+mod driver;
+mod job;
+mod stop;
+mod watch;
+
+pub(crate) use driver::{Driver, Finished};
+pub(crate) use job::{Guard, Job};

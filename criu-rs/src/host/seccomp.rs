@@ -1,0 +1,498 @@
+//! The seccomp filters of live trees and of images, compared.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fmt, fs, io, thread};
+
+use criu_images::bpf::Program;
+use criu_images::{Architecture, ImageSet, Seccomp};
+
+use super::tree;
+use crate::sys::ptrace::Held;
+use crate::value::{Pid, SystemError};
+
+/// How seccomp(2) restricts each thread of a tree, live or saved.
+///
+/// ```no_run
+/// use criu_images::ImageSet;
+/// use criu_rs::{Criu, Restore, SeccompState};
+///
+/// let restored = Restore::new("/var/lib/ckpt").run(&Criu::new())?;
+/// let saved = SeccompState::of_images(&ImageSet::open("/var/lib/ckpt")?)?;
+/// for difference in saved.differences(&SeccompState::of_tree(restored.pid)?) {
+///     println!("{difference}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Before tasks run, in the hook `pre_resume`, CRIU traces them, and nobody else can: what
+/// [`glance`](Self::glance) sees, modes and numbers of filters, can be compared then. Filters to be dropped
+/// or replaced by a restore are so in its images, by [`criu_images::edit`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeccompState {
+    threads: Vec<ThreadSeccomp>,
+}
+
+/// How seccomp(2) restricts a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ThreadSeccomp {
+    /// The task's id, in the pid namespace of the tree's root.
+    pub task: u32,
+    /// The thread's id, there too.
+    pub tid: u32,
+    /// The restriction.
+    pub mode: SeccompMode,
+}
+
+/// A thread's restriction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SeccompMode {
+    /// None.
+    Off,
+    /// Only read(2), write(2), _exit(2) and sigreturn(2) are allowed.
+    Strict,
+    /// Filters, in the order in which they were installed.
+    Filters(Vec<SeccompFilter>),
+    /// Filters that were not read; how many is not known before Linux 5.9.
+    Unread(Option<u32>),
+}
+
+/// A seccomp filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SeccompFilter {
+    /// Its instructions. Threads that have the same share them.
+    pub program: Arc<Program>,
+    /// `SECCOMP_FILTER_FLAG_LOG`: whether what it does not allow is logged. `None` where the kernel does not
+    /// tell, before Linux 4.16.
+    pub logs: Option<bool>,
+}
+
+/// A thread that is not restricted as it was to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("thread {tid} of task {task}: {what}")]
+#[non_exhaustive]
+pub struct SeccompDifference {
+    /// The task's id, in the pid namespace of the tree's root.
+    pub task: u32,
+    /// The thread's id, there too.
+    pub tid: u32,
+    /// What is otherwise.
+    pub what: SeccompChange,
+}
+
+/// What is otherwise with a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SeccompChange {
+    /// It is not there.
+    Gone,
+    /// It was not there.
+    New,
+    /// It is restricted in another way, or by another number of filters.
+    Mode {
+        /// How it was to be.
+        wanted: SeccompMode,
+        /// How it is.
+        found: SeccompMode,
+    },
+    /// A filter is another.
+    Filter {
+        /// Which, by the order in which they were installed, from 0.
+        index: usize,
+        /// The filter that was to be.
+        wanted: SeccompFilter,
+        /// The filter that is.
+        found: SeccompFilter,
+    },
+}
+
+impl SeccompState {
+    /// Looks at the tree rooted at `root`, filters and all.
+    ///
+    /// Each thread that has filters is stopped for a moment, as a debugger does, and goes on as it was: one
+    /// that is stopped stays so. The tree should neither grow nor shrink meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::System`] without `CAP_SYS_ADMIN`, by a caller that is restricted itself, or of a thread that
+    /// somebody traces or whose cgroup is frozen (version 1).
+    pub fn of_tree(root: Pid) -> Result<Self, SystemError> {
+        // A thread of its own: what it traces ends with it, whatever happens.
+        let read = || {
+            let mut known = HashMap::new();
+            Self::look(root, &mut |pid, tid, _| filters(pid, tid, &mut known))
+        };
+        thread::scope(|scope| scope.spawn(read).join())
+            .map_err(|_| SystemError::new("read seccomp filters", io::Error::other("a panic")))?
+    }
+
+    /// Looks at the tree rooted at `root` without touching it: filters are counted, and not read.
+    ///
+    /// # Errors
+    /// [`Error::System`] when `root` is not there.
+    pub fn glance(root: Pid) -> Result<Self, SystemError> {
+        Self::look(root, &mut |_, _, status| Ok(Some(SeccompMode::Unread(status.filters))))
+    }
+
+    /// Looks at every thread, at one with filters by `read`.
+    fn look(root: Pid, read: &mut Read<'_>) -> Result<Self, SystemError> {
+        let gone = |source| SystemError::new(format!("look at process {root}"), source);
+        let depth = Status::read(root, root).map_err(gone)?.ids.len();
+        let mut threads = Vec::new();
+        for pid in tree::descendants(root) {
+            let Some(task) = Status::of(pid, pid) else { continue };
+            for tid in tree::threads(pid) {
+                let Some(status) = Status::of(pid, tid) else { continue };
+                let id = |status: &Status| status.ids.get(depth.saturating_sub(1)).copied();
+                let (Some(task), Some(id)) = (id(&task), id(&status)) else { continue };
+                let mode = match status.mode {
+                    0 => SeccompMode::Off,
+                    1 => SeccompMode::Strict,
+                    _ => match read(pid, tid, &status)? {
+                        Some(mode) => mode,
+                        None => continue,
+                    },
+                };
+                threads.push(ThreadSeccomp { task, tid: id, mode });
+            }
+        }
+        Ok(Self::sorted(threads))
+    }
+
+    /// What images say of it.
+    ///
+    /// # Errors
+    /// Those of reading the images: [`Error::Images`].
+    pub fn of_images(set: &ImageSet) -> Result<Self, criu_images::Error> {
+        let mut known = HashMap::new();
+        let mut threads = Vec::new();
+        let checkpoint = set.checkpoint()?;
+        for task in checkpoint.tasks().filter(|task| task.is_alive()) {
+            for thread in task.threads()? {
+                let mode = match thread.seccomp()? {
+                    Seccomp::Off => SeccompMode::Off,
+                    Seccomp::Strict => SeccompMode::Strict,
+                    Seccomp::Filters(filters) => {
+                        let mut read = Vec::new();
+                        for filter in filters {
+                            let program = shared(&mut known, filter.program()?);
+                            let logs = Some(filter.flags().any(|name| name == "LOG"));
+                            read.push(SeccompFilter { program, logs });
+                        }
+                        SeccompMode::Filters(read)
+                    }
+                    // Of a later version of the images.
+                    _ => SeccompMode::Unread(None),
+                };
+                threads.push(ThreadSeccomp { task: task.pid(), tid: thread.tid(), mode });
+            }
+        }
+        Ok(Self::sorted(threads))
+    }
+
+    fn sorted(mut threads: Vec<ThreadSeccomp>) -> Self {
+        threads.sort_by_key(|thread| (thread.task, thread.tid));
+        Self { threads }
+    }
+
+    /// Its threads, by task and thread id.
+    pub fn threads(&self) -> &[ThreadSeccomp] {
+        &self.threads
+    }
+
+    /// Whether any thread is restricted.
+    pub fn is_restricted(&self) -> bool {
+        self.threads.iter().any(|thread| thread.mode != SeccompMode::Off)
+    }
+
+    /// What of `found` is otherwise than here; filters that were not read are compared by their number.
+    pub fn differences(&self, found: &Self) -> Vec<SeccompDifference> {
+        let mut differences = Vec::new();
+        let mut note = |thread: &ThreadSeccomp, what| {
+            differences.push(SeccompDifference { task: thread.task, tid: thread.tid, what });
+        };
+        let (mut wanted, mut found) =
+            (self.threads.iter().peekable(), found.threads.iter().peekable());
+        let key = |thread: &&ThreadSeccomp| (thread.task, thread.tid);
+        loop {
+            match (wanted.peek().map(key), found.peek().map(key)) {
+                (None, None) => return differences,
+                (Some(w), Some(f)) if w == f => {
+                    if let (Some(w), Some(f)) = (wanted.next(), found.next()) {
+                        w.mode.compare(&f.mode).into_iter().for_each(|what| note(w, what));
+                    }
+                }
+                (Some(w), f) if f.is_none_or(|f| w < f) => {
+                    wanted.next().into_iter().for_each(|w| note(w, SeccompChange::Gone));
+                }
+                _ => found.next().into_iter().for_each(|f| note(f, SeccompChange::New)),
+            }
+        }
+    }
+}
+
+impl SeccompMode {
+    /// How many filters, where that is known.
+    pub fn filters(&self) -> Option<usize> {
+        match self {
+            Self::Off | Self::Strict => Some(0),
+            Self::Filters(filters) => Some(filters.len()),
+            Self::Unread(count) => count.and_then(|count| usize::try_from(count).ok()),
+        }
+    }
+
+    fn has_filters(&self) -> bool {
+        matches!(self, Self::Filters(_) | Self::Unread(_))
+    }
+
+    fn compare(&self, found: &Self) -> Vec<SeccompChange> {
+        let other = || SeccompChange::Mode { wanted: self.clone(), found: found.clone() };
+        match (self, found) {
+            (Self::Filters(here), Self::Filters(there)) if here.len() == there.len() => {
+                let pairs = here.iter().zip(there).enumerate();
+                let otherwise = pairs.filter(|(_, (wanted, found))| !wanted.is(found));
+                otherwise
+                    .map(|(index, (wanted, found))| SeccompChange::Filter {
+                        index,
+                        wanted: wanted.clone(),
+                        found: found.clone(),
+                    })
+                    .collect()
+            }
+            (Self::Filters(_), Self::Filters(_)) => vec![other()],
+            _ if self.has_filters() && found.has_filters() => {
+                match (self.filters(), found.filters()) {
+                    (Some(here), Some(there)) if here != there => vec![other()],
+                    _ => Vec::new(),
+                }
+            }
+            _ if self == found => Vec::new(),
+            _ => vec![other()],
+        }
+    }
+}
+
+impl SeccompFilter {
+    /// Whether the other does the same. Which architecture a program is read for is not part of it.
+    fn is(&self, other: &Self) -> bool {
+        let logs = match (self.logs, other.logs) {
+            (Some(here), Some(there)) => here == there,
+            _ => true,
+        };
+        logs && self.program.instructions() == other.program.instructions()
+    }
+}
+
+impl fmt::Display for SeccompMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.filters()) {
+            (Self::Off, _) => f.write_str("not restricted"),
+            (Self::Strict, _) => f.write_str("in strict mode"),
+            (_, Some(1)) => f.write_str("with 1 filter"),
+            (_, Some(count)) => write!(f, "with {count} filters"),
+            (_, None) => f.write_str("with filters"),
+        }
+    }
+}
+
+impl fmt::Display for SeccompFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = self.program.instructions().len();
+        let logs = if self.logs == Some(true) { " and logs" } else { "" };
+        write!(f, "{length} instructions: {}{logs}", self.program.summary())
+    }
+}
+
+impl fmt::Display for SeccompChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("is not there"),
+            Self::New => f.write_str("was not there"),
+            Self::Mode { wanted, found } => write!(f, "is {found}, not {wanted}"),
+            Self::Filter { index, wanted, found } => {
+                write!(f, "filter {index} has {found}; not {wanted}")
+            }
+        }
+    }
+}
+
+/// The filters of a thread; `None` if it has ended.
+fn filters(pid: Pid, tid: Pid, known: &mut Programs) -> Result<Option<SeccompMode>, SystemError> {
+    let end = Instant::now() + MAX_EXIT;
+    loop {
+        let error = match read_filters(tid, known) {
+            Ok(filters) => return Ok(Some(SeccompMode::Filters(filters))),
+            Err(error) => error,
+        };
+        // One that is about to end cannot be traced, and does not say yet that it ends.
+        let is_ending =
+            matches!(error.raw_os_error(), Some(libc::EPERM | libc::ESRCH | libc::ECHILD));
+        match Status::of(pid, tid) {
+            None => return Ok(None),
+            Some(_) if is_ending && Instant::now() < end => thread::sleep(Duration::from_millis(1)),
+            Some(_) => return Err(refusal(tid, &error)),
+        }
+    }
+}
+
+fn refusal(tid: Pid, error: &io::Error) -> SystemError {
+    let why = match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::TimedOut, _) => "it does not stop: is its cgroup frozen?".into(),
+        (_, Some(libc::EPERM)) => {
+            format!("{error}: it takes CAP_SYS_ADMIN, and nobody else may trace it")
+        }
+        (_, Some(libc::EACCES)) => {
+            format!("{error}: it takes CAP_SYS_ADMIN, and a caller without filters")
+        }
+        _ => error.to_string(),
+    };
+    let what = format!("read the seccomp filters of thread {tid}");
+    SystemError::new(what, io::Error::new(error.kind(), why))
+}
+
+fn read_filters(tid: Pid, known: &mut Programs) -> io::Result<Vec<SeccompFilter>> {
+    let mut held = Held::seize(tid.nix())?;
+    held.stop(Instant::now() + MAX_STOP)?;
+    let mut filters = Vec::new();
+    for index in 0..MAX_FILTERS {
+        let Some(code) = held.seccomp_filter(index)? else { return Ok(filters) };
+        let program = Program::parse(&code, ARCHITECTURE).map_err(io::Error::other)?;
+        let logs = held.seccomp_flags(index).map(|flags| flags & FLAG_LOG != 0);
+        filters.push(SeccompFilter { program: shared(known, program), logs });
+    }
+    Err(io::Error::other(format!("it has more than {MAX_FILTERS} filters")))
+}
+
+/// Says how a thread of a process is restricted by filters; nothing of one that has ended.
+type Read<'r> = dyn FnMut(Pid, Pid, &Status) -> Result<Option<SeccompMode>, SystemError> + 'r;
+
+/// Programs by their bytes, so that one that many threads have is kept once.
+type Programs = HashMap<Vec<u8>, Arc<Program>>;
+
+fn shared(known: &mut Programs, program: Program) -> Arc<Program> {
+    known.entry(program.to_bytes()).or_insert_with(|| Arc::new(program)).clone()
+}
+
+/// What `/proc/PID/task/TID/status` says.
+struct Status {
+    /// Its id in each pid namespace, from ours inwards.
+    ids: Vec<u32>,
+    mode: u32,
+    filters: Option<u32>,
+    has_ended: bool,
+}
+
+impl Status {
+    /// That of a thread which is alive.
+    fn of(pid: Pid, tid: Pid) -> Option<Self> {
+        Self::read(pid, tid).ok().filter(|status| !status.has_ended)
+    }
+
+    fn read(pid: Pid, tid: Pid) -> io::Result<Self> {
+        let text = fs::read(format!("/proc/{pid}/task/{tid}/status"))?;
+        let text = String::from_utf8_lossy(&text);
+        let value = |name| text.lines().find_map(|line| line.strip_prefix(name));
+        let number = |name| value(name).and_then(|text: &str| text.trim().parse().ok());
+        let ids = value("NSpid:").unwrap_or_default();
+        Ok(Self {
+            ids: ids.split_whitespace().filter_map(|id| id.parse().ok()).collect(),
+            mode: number("Seccomp:").unwrap_or_default(),
+            filters: number("Seccomp_filters:"),
+            has_ended: value("State:").is_some_and(|state| state.trim().starts_with(['Z', 'X'])),
+        })
+    }
+}
+
+/// A thread that runs or waits stops at once; one in a disk's wait may take a while.
+const MAX_STOP: Duration = Duration::from_secs(2);
+
+/// A thread that has begun to end says so soon.
+const MAX_EXIT: Duration = Duration::from_millis(50);
+
+/// The kernel's own limit: 32768 instructions, at least one and four of overhead each.
+const MAX_FILTERS: u64 = 32_768 / 5 + 1;
+
+/// `SECCOMP_FILTER_FLAG_LOG`
+const FLAG_LOG: u64 = 2;
+
+/// Of this machine: the one whose bytes its filters have.
+const ARCHITECTURE: Architecture = if cfg!(target_arch = "aarch64") {
+    Architecture::Aarch64
+} else if cfg!(target_arch = "s390x") {
+    Architecture::S390x
+} else {
+    Architecture::X86_64
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(value: u32) -> SeccompFilter {
+        let [a, b, c, d] = value.to_le_bytes();
+        let program = Program::parse(&[6, 0, 0, 0, a, b, c, d], Architecture::X86_64).unwrap();
+        SeccompFilter { program: Arc::new(program), logs: Some(false) }
+    }
+
+    fn state(threads: &[(u32, u32, SeccompMode)]) -> SeccompState {
+        let thread = |(task, tid, mode): &(u32, u32, SeccompMode)| ThreadSeccomp {
+            task: *task,
+            tid: *tid,
+            mode: mode.clone(),
+        };
+        SeccompState::sorted(threads.iter().map(thread).collect())
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        let (allow, kill) = (filter(0x7fff_0000), filter(0x8000_0000));
+        let wanted = state(&[
+            (1, 1, SeccompMode::Filters(vec![allow.clone(), kill.clone()])),
+            (1, 2, SeccompMode::Filters(vec![allow.clone()])),
+            (1, 3, SeccompMode::Off),
+            (5, 5, SeccompMode::Strict),
+        ]);
+        assert_eq!(wanted.differences(&wanted), []);
+        let found = state(&[
+            (1, 1, SeccompMode::Filters(vec![allow.clone(), allow.clone()])),
+            (1, 2, SeccompMode::Off),
+            (1, 4, SeccompMode::Off),
+            (5, 5, SeccompMode::Strict),
+        ]);
+        let said: Vec<String> =
+            wanted.differences(&found).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "thread 1 of task 1: filter 1 has 1 instructions: allows; not 1 instructions: kills \
+                 the process",
+                "thread 2 of task 1: is not restricted, not with 1 filter",
+                "thread 3 of task 1: is not there",
+                "thread 4 of task 1: was not there",
+            ]
+        );
+    }
+
+    #[test]
+    fn filters_that_were_not_read_are_counted() {
+        let filters = vec![filter(0), filter(1)];
+        let wanted = state(&[(1, 1, SeccompMode::Filters(filters))]);
+        let glance = |count| state(&[(1, 1, SeccompMode::Unread(count))]);
+        assert_eq!(wanted.differences(&glance(Some(2))), []);
+        assert_eq!(wanted.differences(&glance(None)), []);
+        let said = wanted.differences(&glance(Some(1)))[0].to_string();
+        assert_eq!(said, "thread 1 of task 1: is with 1 filter, not with 2 filters");
+        assert_eq!(wanted.differences(&state(&[(1, 1, SeccompMode::Off)])).len(), 1);
+    }
+
+    #[test]
+    fn this_process_is_not_restricted() {
+        let glance = SeccompState::glance(Pid::this()).unwrap();
+        assert!(!glance.is_restricted());
+        assert!(glance.threads().iter().any(|thread| thread.task == std::process::id()));
+        assert!(!SeccompState::of_tree(Pid::this()).unwrap().is_restricted());
+    }
+}

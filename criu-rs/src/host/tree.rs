@@ -1,0 +1,209 @@
+//! Live process trees: who belongs to one, and ending one whole.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use procfs::process::Process;
+
+use crate::value::Pid;
+
+/// The process and all its descendants, parents first. What has ended meanwhile is left out.
+pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        next += 1;
+        found.extend(children(pid));
+    }
+    found
+}
+
+/// Every process that this one sees.
+#[cfg(feature = "oci")]
+pub(crate) fn all() -> Vec<Pid> {
+    let all = procfs::process::all_processes().into_iter().flatten().flatten();
+    all.filter_map(|process| Pid::try_from(process.pid()).ok()).collect()
+}
+
+/// Whether a process is the first of its pid namespace.
+#[cfg(feature = "oci")]
+pub(crate) fn is_first(pid: Pid) -> bool {
+    let status = Process::new(pid.as_raw()).and_then(|process| process.status());
+    status.is_ok_and(|status| status.nspid.and_then(|ids| ids.last().copied()) == Some(1))
+}
+
+/// The children of all threads of a process.
+pub(crate) fn children(pid: Pid) -> Vec<Pid> {
+    let Ok(tasks) = Process::new(pid.as_raw()).and_then(|process| process.tasks()) else {
+        return Vec::new();
+    };
+    tasks
+        .flatten()
+        .filter_map(|task| task.children().ok())
+        .flatten()
+        .filter_map(|child| Pid::try_from(child).ok())
+        .collect()
+}
+
+/// The threads of a process.
+pub(crate) fn threads(pid: Pid) -> Vec<Pid> {
+    let tasks = Process::new(pid.as_raw()).and_then(|process| process.tasks());
+    let ids = tasks.into_iter().flatten().flatten().map(|task| Pid::try_from(task.tid));
+    ids.flatten().collect()
+}
+
+/// Whether a process has a tracer.
+pub(crate) fn is_traced(pid: Pid) -> bool {
+    let status = Process::new(pid.as_raw()).and_then(|process| process.status());
+    status.is_ok_and(|status| status.tracerpid > 0)
+}
+
+/// Bytes of memory of a tree that a dump saves, about: what is written and shared without a file. Processes that
+/// cannot be looked into count nothing.
+pub(crate) fn memory(root: Pid) -> u64 {
+    let of = |pid: Pid| {
+        let rollup = Process::new(pid.as_raw()).and_then(|process| process.smaps_rollup()).ok()?;
+        let all = rollup.memory_map_rollup.0;
+        let sum = |name| all.iter().filter_map(|map| map.extension.map.get(name)).sum::<u64>();
+        Some(sum("Anonymous") + sum("Swap"))
+    };
+    descendants(root).into_iter().filter_map(of).sum()
+}
+
+/// Kills whole trees; returns who belonged to them.
+///
+/// All of a tree is stopped before any of it is killed: a process that outlives its parent is adopted
+/// by another and could no longer be found.
+pub(crate) fn kill_all(roots: &[Pid]) -> Vec<Pid> {
+    let mut known: Vec<Pid> = Vec::new();
+    let mut seen = HashSet::new();
+    for _ in 0..MAX_ROUNDS {
+        let fresh: Vec<Pid> = roots
+            .iter()
+            .flat_map(|&root| descendants(root))
+            .filter(|&pid| seen.insert(pid))
+            .collect();
+        if fresh.is_empty() {
+            break;
+        }
+        for pid in &fresh {
+            let _ = kill(pid.nix(), Signal::SIGSTOP);
+        }
+        known.extend(fresh);
+    }
+    for pid in &known {
+        let _ = kill(pid.nix(), Signal::SIGKILL);
+    }
+    known
+}
+
+/// Reaps those of the processes, all of them killed, that are this process's children: restored
+/// siblings, and orphans where this process is their reaper.
+pub(crate) fn reap(killed: &[Pid]) {
+    for pid in killed {
+        while waitpid(pid.nix(), Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
+    }
+}
+
+/// Waits until none of the processes that were started at `since` or later is left, for a second at
+/// most, and reaps those that are this process's children: where it is the reaper of orphans, these
+/// are what a failed restore leaves. A zombie would keep its id from the next try.
+pub(crate) fn bury(pids: &[Pid], since: u64) {
+    let limit = Instant::now() + Duration::from_secs(1);
+    for &pid in pids {
+        while started_at(pid).is_some_and(|start| start >= since) && Instant::now() < limit {
+            match waitpid(pid.nix(), Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+                Ok(_) => break,
+                // Somebody else's to reap.
+                Err(_) if is_zombie(pid) => break,
+                Err(_) => {}
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// When a process was started, in the kernel's ticks.
+pub(crate) fn started_at(pid: Pid) -> Option<u64> {
+    Some(Process::new(pid.as_raw()).ok()?.stat().ok()?.starttime)
+}
+
+/// Whether the process that was started then still lives.
+pub(crate) fn is_alive(pid: Pid, since: u64) -> bool {
+    started_at(pid) == Some(since) && !is_zombie(pid)
+}
+
+/// The same, and nothing has killed it: one with much memory takes its time to go.
+pub(crate) fn lives_on(pid: Pid, since: u64) -> bool {
+    let Ok(process) = Process::new(pid.as_raw()) else { return false };
+    let is_exiting = process.stat().is_ok_and(|stat| stat.flags & PF_EXITING != 0);
+    let sigkill = 1 << (Signal::SIGKILL as u32 - 1);
+    let is_killed = process.status().is_ok_and(|now| (now.sigpnd | now.shdpnd) & sigkill != 0);
+    is_alive(pid, since) && !is_exiting && !is_killed
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    let stat = Process::new(pid.as_raw()).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| matches!(stat.state, 'Z' | 'X'))
+}
+
+/// Waits for a child of this process to end, and reaps it.
+pub(crate) fn wait(child: Pid) -> io::Result<ExitStatus> {
+    loop {
+        match waitpid(child.nix(), None) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(ExitStatus::from_raw(code << 8)),
+            Ok(WaitStatus::Signaled(_, signal, core)) => {
+                let core = if core { 0x80 } else { 0 };
+                return Ok(ExitStatus::from_raw(signal as i32 | core));
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A flag of the kernel's in /proc/PID/stat.
+const PF_EXITING: u32 = 4;
+
+/// Rounds of stopping before killing; each finds what the one before left unstopped for a moment.
+const MAX_ROUNDS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_tree_is_found_and_ended_whole() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "(sleep 1000 & sleep 1000 & wait) & wait"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let root = Pid::from(&shell);
+        let all = loop {
+            let all = descendants(root);
+            if all.len() == 4 {
+                break all;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        assert_eq!(kill_all(&[root]), all);
+        reap(&all);
+        assert!(shell.wait().is_err(), "it has been reaped");
+        let lives = |pid: &Pid| {
+            let stat = Process::new(pid.as_raw()).and_then(|process| process.stat());
+            stat.is_ok_and(|stat| stat.state != 'Z')
+        };
+        while all.iter().any(lives) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}

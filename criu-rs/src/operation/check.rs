@@ -1,0 +1,76 @@
+//! Testing what CRIU needs of the kernel.
+
+use std::os::fd::OwnedFd;
+
+use super::methods::operation;
+use super::prepared::Prepared;
+use crate::criu::Criu;
+use crate::drive::Driver;
+use crate::error::Result;
+use crate::operation::scratch::Scratch;
+use crate::options::Common;
+use crate::rpc::CriuReqType;
+use crate::transport::{Launch, Subject};
+use crate::value::Dir;
+
+/// Tests whether the kernel has what CRIU needs at least: what `criu check` does.
+///
+/// ```no_run
+/// use criu_rs::{Check, Criu};
+///
+/// Check::new().run(&Criu::new())?;
+/// println!("looks good");
+/// # Ok::<(), criu_rs::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Check<'a> {
+    pub(crate) common: Common<'a>,
+}
+
+operation!(Check);
+
+impl<'a> Check<'a> {
+    /// A check whose log goes into a temporary directory, unless
+    /// [`work_dir`](Self::work_dir) names another.
+    pub fn new() -> Self {
+        Self { common: Common::new(Dir::from("/"), "check.log") }
+    }
+
+    /// Checks (CHECK).
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what is missing.
+    pub fn run(&self, criu: &Criu) -> Result<()> {
+        // CRIU 4.1 wants an images directory as well, and writes nothing but the log there.
+        let scratch = if self.common.opts.work.is_none() { Some(Scratch::new()?) } else { None };
+        let mut common = self.common.clone();
+        if let Some(scratch) = &scratch {
+            common.opts.work = Some(Dir::from(&scratch.path));
+        }
+        if let Some(work) = &common.opts.work {
+            common.opts.images = work.clone();
+        }
+        let prepared = Prepared::new(&common, criu)?;
+        let (job, handed, _): (_, _, Option<OwnedFd>) =
+            prepared.into_job(CriuReqType::Check, "check", Subject::None);
+        let link = criu.link(&Launch::default(), handed)?;
+        Driver::new(link, job, common.limits.clone())?.finish(&mut ())?;
+        Ok(())
+    }
+}
+
+impl Criu {
+    /// Tests whether the kernel has what CRIU needs at least (CHECK). [`Check`] has options.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what is missing.
+    pub fn check(&self) -> Result<()> {
+        Check::new().run(self)
+    }
+}
+
+impl Default for Check<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

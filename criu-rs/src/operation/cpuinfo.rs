@@ -1,0 +1,69 @@
+//! The CPU's features, recorded and compared.
+
+use super::methods::operation;
+use super::prepared::Prepared;
+use crate::criu::Criu;
+use crate::drive::{Driver, Job};
+use crate::error::Result;
+use crate::options::Common;
+use crate::rpc::CriuReqType;
+use crate::transport::{Handed, Launch, Subject};
+use crate::value::Dir;
+
+/// Records the CPU's features in an image, or compares them with one: what `criu cpuinfo` does.
+///
+/// ```no_run
+/// use criu_rs::{CpuInfo, Criu};
+///
+/// CpuInfo::new("/ckpt").dump(&Criu::new())?;
+/// // … on the machine to restore on:
+/// CpuInfo::new("/ckpt").check(&Criu::new())?;
+/// # Ok::<(), criu_rs::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct CpuInfo<'a> {
+    pub(crate) common: Common<'a>,
+}
+
+operation!(CpuInfo);
+
+impl<'a> CpuInfo<'a> {
+    /// With `cpuinfo.img` in the directory `images`.
+    pub fn new(images: impl Into<Dir<'a>>) -> Self {
+        Self { common: Common::new(images.into(), "cpuinfo.log") }
+    }
+
+    /// Writes the image (CPUINFO_DUMP).
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error).
+    pub fn dump(&self, criu: &Criu) -> Result<()> {
+        self.run(criu, CriuReqType::CpuinfoDump, "cpuinfo dump")
+    }
+
+    /// Compares the image with this machine (CPUINFO_CHECK).
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error); errno is `ENOTSUP` where CRIU cannot tell on this platform.
+    pub fn check(&self, criu: &Criu) -> Result<()> {
+        self.run(criu, CriuReqType::CpuinfoCheck, "cpuinfo check")
+    }
+
+    fn run(&self, criu: &Criu, kind: CriuReqType, operation: &'static str) -> Result<()> {
+        let (job, handed) = self.job(criu, kind, operation)?;
+        let link = criu.link(&Launch::default(), handed)?;
+        Driver::new(link, job, self.common.limits.clone())?.finish(&mut ())?;
+        Ok(())
+    }
+
+    pub(crate) fn job(
+        &self,
+        criu: &Criu,
+        kind: CriuReqType,
+        operation: &'static str,
+    ) -> Result<(Job, Handed)> {
+        let prepared = Prepared::new(&self.common, criu)?;
+        let (job, handed, _) = prepared.into_job(kind, operation, Subject::None);
+        Ok((job, handed))
+    }
+}

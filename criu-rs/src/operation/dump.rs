@@ -1,0 +1,293 @@
+//! Saving a process tree.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use criu_images::DumpStats;
+
+use super::labels::DumpGuard;
+use super::methods::operation;
+use super::session::Session;
+use crate::criu::Criu;
+use crate::drive::Driver;
+use crate::error::{Error, Result};
+use crate::hooks::Hooks;
+use crate::operation::prepared::{Prepared, Watched, clone};
+use crate::options::Common;
+use crate::pages::{Capture, Client, Pool, Writing};
+use crate::rpc::{CriuOpts, CriuReqType};
+use crate::transport::{Launch, Link, Subject};
+use crate::value::{Dir, Pid, read_file};
+
+/// Saves a process tree: what `criu dump` does.
+///
+/// ```no_run
+/// use criu_rs::{AfterDump, Criu, Dump, Pid, Tcp};
+///
+/// let pid: Pid = "4711".parse()?;
+/// let dumped = Dump::new(pid, "/var/lib/ckpt")
+///     .after_dump(AfterDump::LeaveRunning)
+///     .tcp(Tcp::Established)
+///     .run(&Criu::new())?;
+/// println!("frozen for {:?}", dumped.stats?.frozen);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The images directory must exist. One that holds a checkpoint is refused, unless
+/// [`overwrite`](Self::overwrite) allows it; after a failure it holds logs and no images of this run.
+/// The value is not changed by running it: the same call again is a retry.
+#[derive(Clone, Debug)]
+pub struct Dump<'a> {
+    pub(crate) common: Common<'a>,
+    pid: Pid,
+    overwrite: bool,
+    accept_label_loss: bool,
+}
+
+operation!(Dump);
+
+impl<'a> Dump<'a> {
+    /// A dump of the tree rooted at `pid` into the directory `images`.
+    pub fn new(pid: Pid, images: impl Into<Dir<'a>>) -> Self {
+        let mut common = Common::with_actions(images.into(), "dump.log");
+        common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
+        Self { common, pid, overwrite: false, accept_label_loss: false }
+    }
+
+    /// Whether tasks may lose their security labels. Unless it is so, a dump of tasks that carry one is refused
+    /// where CRIU cannot save it, or has not: see [`labels`](crate::labels).
+    pub fn accept_label_loss(mut self, on: bool) -> Self {
+        self.accept_label_loss = on;
+        self
+    }
+
+    pub(crate) fn accepts_label_loss(&self) -> bool {
+        self.accept_label_loss
+    }
+
+    /// Whether a checkpoint in the directory may be replaced. It comes back if the dump fails.
+    pub fn overwrite(mut self, on: bool) -> Self {
+        self.overwrite = on;
+        self
+    }
+
+    /// Dumps.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on.
+    pub fn run(&self, criu: &Criu) -> Result<Dumped> {
+        self.begin(criu, self.common.limits.exist())?.finish(&mut ())
+    }
+
+    /// Dumps, answering CRIU's actions with `hooks`.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on.
+    pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Dumped> {
+        self.start(criu)?.finish(hooks)
+    }
+
+    /// Dumps with the shortest freeze there is: the memory goes into a [`Pool`], and from there into the
+    /// images directory when the tasks run on. Where the pool ends, memory goes to the directory at once.
+    ///
+    /// Tasks that are to be killed ([`AfterDump::Kill`]) are not before everything is written.
+    ///
+    /// ```no_run
+    /// use criu_rs::pages::Pool;
+    /// use criu_rs::{AfterDump, Criu, Dump, Pid};
+    ///
+    /// let pid: Pid = "4711".parse()?;
+    /// let dump = Dump::new(pid, "/ckpt").after_dump(AfterDump::LeaveRunning);
+    /// let captured = dump.capture(&Criu::new(), Pool::new(2 << 30)?, &mut ())?;
+    /// println!("the tasks run on; {:?}", captured.dumped.stats?.frozen);
+    /// let (pool, result) = captured.writing.wait();
+    /// println!("{} are on disk", result?);
+    /// # drop(pool);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on. Also when only CRIU sees the images directory, or
+    /// the memory cannot be written and the tasks were to be killed.
+    pub fn capture(&self, criu: &Criu, pool: Pool, hooks: &mut dyn Hooks) -> Result<Captured> {
+        let doing = "capture memory";
+        let images = &self.common.opts.images;
+        if images.named().is_some() {
+            let why = "the images directory is one that only CRIU sees";
+            return Err(Error::system(doing, io::Error::new(io::ErrorKind::Unsupported, why)));
+        }
+        let capture = Capture::new(pool, images.path());
+        self.capture_with(criu, capture.map_err(|error| Error::system(doing, error))?, hooks)
+    }
+
+    /// The same with the memory handed on to a page server, and none of it on a disk here: what does not fit into the
+    /// pool fails the dump. All other images come into the images directory.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on. Also when the server does not take the memory and the tasks
+    /// were to be killed.
+    pub fn capture_to(
+        &self,
+        criu: &Criu,
+        pool: Pool,
+        server: Client,
+        hooks: &mut dyn Hooks,
+    ) -> Result<Captured> {
+        let capture = Capture::to(pool, server);
+        let capture = capture.map_err(|error| Error::system("capture memory", error))?;
+        self.capture_with(criu, capture, hooks)
+    }
+
+    fn capture_with(
+        &self,
+        criu: &Criu,
+        capture: Capture,
+        hooks: &mut dyn Hooks,
+    ) -> Result<Captured> {
+        let dump = self.clone().page_server_socket(&capture);
+        let kills = !self.leaves_tasks();
+        // Without its pages it is no checkpoint, and must not replace one.
+        let (keep, kept) = mpsc::channel();
+        let session = dump.begin_and(criu, true, move |watched| match kills {
+            true => watched.keep(),
+            false => drop(keep.send(watched.keep_tasks())),
+        });
+        let result = session.and_then(|session| session.finish(&mut capture.hold(hooks, kills)));
+        match result {
+            Ok(dumped) => {
+                let images = kept.try_recv().ok().flatten();
+                let writing = capture.write_and(move |written| {
+                    if let Some(images) = images.filter(|_| written) {
+                        images.keep();
+                    }
+                });
+                Ok(Captured { dumped, writing })
+            }
+            Err(error) => {
+                let (_, failed) = capture.discard();
+                Err(failed.map_or(error, |first| {
+                    Error::system("capture memory", io::Error::other(first.to_string()))
+                }))
+            }
+        }
+    }
+
+    /// Whether the tasks are there after the dump.
+    pub(crate) fn leaves_tasks(&self) -> bool {
+        self.common.opts.leaves_tasks()
+    }
+
+    /// Starts or reaches a criu, and asks nothing of it yet.
+    ///
+    /// # Errors
+    /// When an option is not valid or newer than this CRIU, the directory holds a checkpoint, a security
+    /// label cannot be saved, or criu does not start.
+    pub fn start(&self, criu: &Criu) -> Result<Session<Dumped>> {
+        self.begin(criu, true)
+    }
+
+    /// Starts, with CRIU stopping at its actions or, where nobody has a use for that, without: each
+    /// stop costs a dump a tenth of a millisecond.
+    fn begin(&self, criu: &Criu, actions: bool) -> Result<Session<Dumped>> {
+        self.begin_and(criu, actions, Watched::keep)
+    }
+
+    fn begin_and(
+        &self,
+        criu: &Criu,
+        actions: bool,
+        keep: impl FnOnce(Watched) + Send + 'static,
+    ) -> Result<Session<Dumped>> {
+        let mut prepared = Prepared::new(&self.common, criu)?;
+        prepared.message.notify_scripts = actions.then_some(true);
+        let mut watched = prepared.watch(&self.common, self.overwrite)?;
+        let images = self.compared(&prepared)?;
+        let subject = self.subject(&prepared.message);
+        let (mut job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
+        let mut link = criu.link(&Launch::default(), handed)?;
+        watched.look_after(self.pid, &job, &mut link);
+        job.watch(self.guard(criu, &link, images)?);
+        let driver = Driver::new(link, job, self.common.limits.clone())?;
+        Ok(Session::new(driver, move |_, _| {
+            let dumped = Dumped::read(work);
+            keep(watched);
+            Ok(dumped)
+        }))
+    }
+
+    /// What a request works on. The memory of a lazy dump is saved last.
+    pub(crate) fn subject(&self, message: &CriuOpts) -> Subject {
+        let end = !self.leaves_tasks() && !message.lazy_pages();
+        Subject::Tasks { root: self.pid, end }
+    }
+
+    /// What to call the images directory; a path that leads to it, where there is one.
+    #[cfg(feature = "oci")]
+    pub(crate) fn images_path(&self) -> std::path::PathBuf {
+        self.common.opts.images.path()
+    }
+
+    /// The directory whose images are compared with the tasks' labels.
+    pub(crate) fn compared(&self, prepared: &Prepared) -> Result<Option<OwnedFd>> {
+        let streamed = prepared.message.stream();
+        let images = prepared.images.as_ref().filter(|_| !streamed && !self.accept_label_loss);
+        images.map(clone).transpose()
+    }
+
+    /// What looks after the tasks' labels.
+    pub(crate) fn guard(
+        &self,
+        criu: &Criu,
+        link: &Link,
+        images: Option<OwnedFd>,
+    ) -> Result<Option<DumpGuard>> {
+        match self.accept_label_loss {
+            true => Ok(None),
+            false => DumpGuard::before(criu, link, self.pid, images, &self.common.limits),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The cgroup that stops the tasks.
+    pub(crate) fn freezer(&self) -> Option<PathBuf> {
+        let path = self.common.opts.freezer()?;
+        Some(OsStr::from_bytes(path).into())
+    }
+
+    pub(crate) fn overwrites(&self) -> bool {
+        self.overwrite
+    }
+}
+
+/// A dump whose memory is still on its way to disk.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Captured {
+    /// What the dump says. Its images are there but for the pages.
+    pub dumped: Dumped,
+    /// The pages: a restore needs them.
+    pub writing: Writing,
+}
+
+/// A completed dump.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Dumped {
+    /// What CRIU measured. An error where it cannot be read, as with a directory that only CRIU sees;
+    /// the checkpoint is complete all the same.
+    pub stats: Result<DumpStats, criu_images::Error>,
+}
+
+impl Dumped {
+    pub(crate) fn read(work: Option<OwnedFd>) -> Self {
+        let bytes = work.and_then(|work| read_file(&work, "stats-dump"));
+        Self { stats: DumpStats::parse(&bytes.unwrap_or_default()) }
+    }
+}

@@ -1,0 +1,118 @@
+//! Whether a CRIU saves and sets labels, found out by asking it.
+
+use crate::criu::Criu;
+use crate::diagnosis::Failure;
+use crate::drive::Driver;
+use crate::error::{Error, Result};
+use crate::labels::{LabelSupport, SecurityModule};
+use crate::operation::prepared::Prepared;
+use crate::operation::scratch::Scratch;
+use crate::options::{Common, RunLimits};
+use crate::rpc::CriuReqType;
+use crate::transport::{Launch, Subject, Transport};
+use crate::value::{Dir, LogLevel};
+
+impl Criu {
+    /// Whether this CRIU saves and sets the labels of a security module, here and now. It is asked for a dump of a
+    /// process that cannot be, and touches none.
+    ///
+    /// ```no_run
+    /// use criu_rs::Criu;
+    /// use criu_rs::labels::{LabelSupport, SecurityModule};
+    ///
+    /// if Criu::new().label_support(SecurityModule::Selinux)? == LabelSupport::No {
+    ///     println!("containers would come back without their SELinux labels");
+    /// }
+    /// # Ok::<(), criu_rs::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When criu does not start or says something else; [`Error::TooOld`] before CRIU 3.12, which cannot be asked;
+    /// [`Error::NotOverSocket`] for [`Criu::connected`], since it would be the one request of that connection.
+    pub fn label_support(&self, module: SecurityModule) -> Result<LabelSupport> {
+        self.ask_labels(module, &RunLimits::default())
+    }
+
+    fn ask_labels(&self, module: SecurityModule, limits: &RunLimits) -> Result<LabelSupport> {
+        match self.transport() {
+            Transport::Connected(_) => {
+                let why = "the connection takes one operation, and the question is one";
+                Err(Error::NotOverSocket { what: "label_support", why })
+            }
+            #[cfg(feature = "libcriu")]
+            Transport::Libcriu(_, program) => ask(&Self::at(program), module, limits),
+            _ => ask(self, module, limits),
+        }
+    }
+
+    /// The same, and that it does is remembered of a program. That it does not is not: what it takes is often just
+    /// a mount. `None` where it cannot be asked.
+    pub(crate) fn saves_labels(
+        &self,
+        module: SecurityModule,
+        limits: &RunLimits,
+    ) -> Result<Option<LabelSupport>> {
+        if self.is_known_to_save(module)? {
+            return Ok(Some(LabelSupport::Yes));
+        }
+        let support = match self.ask_labels(module, limits) {
+            Err(Error::TooOld { .. } | Error::NotOverSocket { .. }) => return Ok(None),
+            support => support?,
+        };
+        if support == LabelSupport::Yes {
+            self.remember_to_save(module)?;
+        }
+        Ok(Some(support))
+    }
+}
+
+/// Asks for a dump of a process that cannot be, with a label of the module: CRIU looks at the label first, before it
+/// touches anything.
+pub(crate) fn ask(criu: &Criu, module: SecurityModule, limits: &RunLimits) -> Result<LabelSupport> {
+    let profile = match module {
+        SecurityModule::Selinux => "selinux:u:r:t:s0",
+        SecurityModule::Apparmor => "apparmor:unconfined",
+        SecurityModule::Other => return Ok(LabelSupport::No),
+    };
+    let scratch = Scratch::new()?;
+    let mut common = Common::new(Dir::from(&scratch.path), "dump.log");
+    common.opts.raw(|opts| {
+        opts.pid = Some(NOBODY);
+        opts.lsm_profile = Some(profile.into());
+        opts.log_level = Some(LogLevel::Warnings.number());
+        opts.unprivileged = (!nix::unistd::geteuid().is_root()).then_some(true);
+    });
+    let prepared = Prepared::new(&common, criu)?;
+    let (job, handed, _) = prepared.into_job(CriuReqType::Dump, "label check", Subject::None);
+    let link = criu.link(&Launch::default(), handed)?;
+    let failure = match Driver::new(link, job, limits.clone())?.finish(&mut ()) {
+        Err(Error::Failed(failure)) => failure,
+        Err(error) => return Err(error),
+        Ok(_) => {
+            let odd = std::io::Error::other("it dumped a process that cannot be");
+            return Err(Error::system("ask criu whether it saves labels", odd));
+        }
+    };
+    if has_said(&failure, UNSUPPORTED) {
+        return Ok(LabelSupport::No);
+    }
+    // It has come as far as to look for the process.
+    if failure.errno == Some(libc::ESRCH) || has_said(&failure, "Unable to interrupt task") {
+        return Ok(LabelSupport::Yes);
+    }
+    Err(Error::Failed(failure))
+}
+
+/// Whether CRIU has said so in any of its lines.
+fn has_said(failure: &Failure, part: &str) -> bool {
+    let log = failure.excerpt().into_iter();
+    let log = log.flat_map(|log| log.before.iter().chain([&log.error]).chain(&log.more));
+    let printed = failure.output.lines().chain(failure.message.as_deref());
+    log.map(String::as_str).chain(printed).any(|line| line.contains(part))
+}
+
+/// No process: the kernel numbers them to 2^22.
+const NOBODY: i32 = i32::MAX;
+
+/// How CRIU ends its complaint of a module that it does not see, or was not built for.
+const UNSUPPORTED: &str = "not supported by kernel";

@@ -1,0 +1,24 @@
+//! The operations: values that hold options and start a criu.
+
+mod check;
+mod cpuinfo;
+mod dump;
+mod kept_open;
+pub(crate) mod labels;
+mod methods;
+mod page_server;
+mod pre_dump;
+mod prepared;
+mod restore;
+mod scratch;
+mod session;
+
+pub use check::Check;
+pub use cpuinfo::CpuInfo;
+pub use dump::{Captured, Dump, Dumped};
+pub use kept_open::KeptOpen;
+pub use page_server::{PageServer, RunningPageServer};
+pub use pre_dump::{PreDump, PreDumpSession};
+pub use restore::{Parent, Restore, Restored};
+pub(crate) use scratch::Scratch;
+pub use session::Session;

@@ -1,0 +1,152 @@
+//! CRIU's own page server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use nix::sys::signal::{Signal, kill};
+
+use super::methods::operation;
+use super::prepared::Prepared;
+use crate::criu::Criu;
+use crate::drive::{Driver, Finished, Job};
+use crate::error::{Error, Result};
+use crate::options::Common;
+use crate::rpc::{CriuPageServerInfo, CriuReq, CriuReqType};
+use crate::transport::{Handed, Launch, Link, Subject};
+use crate::value::{Dir, Pid, Version};
+
+/// CRIU's page server: what `criu page-server` does. It takes the memory of one dump into its images
+/// directory, and ends.
+///
+/// ```no_run
+/// use criu_rs::{Criu, Dump, PageServer, Pid};
+///
+/// let criu = Criu::new();
+/// let server = PageServer::new("/ckpt", "127.0.0.1:0".parse()?).spawn(&criu)?;
+/// let pid: Pid = "4711".parse()?;
+/// Dump::new(pid, "/ckpt").page_server("127.0.0.1", server.port()).run(&criu)?;
+/// assert!(server.wait()?.success());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct PageServer<'a> {
+    pub(crate) common: Common<'a>,
+}
+
+operation!(PageServer);
+
+impl<'a> PageServer<'a> {
+    /// A server for the directory `images` that listens on `address`; port 0 lets the kernel choose.
+    ///
+    /// Whoever can connect can write: without [`tls`](Self::tls), listen on loopback.
+    pub fn new(images: impl Into<Dir<'a>>, address: SocketAddr) -> Self {
+        // Without CRIU's actions: status-ready, the only one, comes from the server and so before or
+        // after the worker's reply, which itself comes when the server listens.
+        let mut common = Common::new(images.into(), "page-server.log");
+        common.opts.raw(|opts| {
+            opts.ps = Some(CriuPageServerInfo {
+                address: Some(address.ip().to_string().into()),
+                port: Some(address.port().into()),
+                ..Default::default()
+            });
+        });
+        Self { common }
+    }
+
+    /// Starts it in the background (PAGE_SERVER); returns the port it listens on. It is nobody's child, and CRIU
+    /// does not tell its process id: [`spawn`](Self::spawn) gives a server that can be waited for.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn start(&self, criu: &Criu) -> Result<u16> {
+        let (job, handed, _) = self.job(criu, CriuReqType::PageServer)?;
+        let link = criu.link(&Launch::default(), handed)?;
+        let (finished, _) = Driver::new(link, job, self.common.limits.clone())?.finish(&mut ())?;
+        port(&finished)
+    }
+
+    /// Starts it as a child of a criu of ours (PAGE_SERVER_CHLD). It listens when this returns.
+    /// CRIU 3.7.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn spawn(&self, criu: &Criu) -> Result<RunningPageServer> {
+        criu.require_version("a page server as a child", Version::new(3, 7, 0))?;
+        let (mut job, handed, _) = self.job(criu, CriuReqType::PageServerChld)?;
+        job.keep_open();
+        let link = criu.link(&Launch::default(), handed)?;
+        let driver = Driver::new(link, job, self.common.limits.clone())?;
+        let (finished, link) = driver.finish(&mut ())?;
+        let pid = finished.reply.ps.as_ref().and_then(|server| Pid::new(server.pid()));
+        match pid {
+            Some(pid) => Ok(RunningPageServer { pid, port: port(&finished)?, link: Some(link) }),
+            None => Err(missing("the page server's process id")),
+        }
+    }
+
+    fn job(&self, criu: &Criu, kind: CriuReqType) -> Result<(Job, Handed, Option<OwnedFd>)> {
+        let prepared = Prepared::new(&self.common, criu)?;
+        Ok(prepared.into_job(kind, "page server", Subject::None))
+    }
+}
+
+/// A page server that runs as a child of a criu of ours. Dropping it ends both.
+#[derive(Debug)]
+pub struct RunningPageServer {
+    pid: Pid,
+    port: u16,
+    link: Option<Link>,
+}
+
+impl RunningPageServer {
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Waits until it has ended (WAIT_PID): 0 after a dump that it has taken whole.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        let Some(link) = self.link.take() else {
+            return Err(missing("its connection"));
+        };
+        let request = CriuReq {
+            r#type: CriuReqType::WaitPid.into(),
+            pid: u32::try_from(self.pid.as_raw()).ok(),
+            ..Default::default()
+        };
+        let (finished, _) = crate::criu::exchange(link, "wait for a page server", request)?;
+        let status = finished.reply.status.ok_or_else(|| missing("the exit status"))?;
+        Ok(ExitStatus::from_raw(status))
+    }
+}
+
+impl Drop for RunningPageServer {
+    fn drop(&mut self) {
+        // With a service nobody else would end it.
+        if self.link.is_some() {
+            let _ = kill(self.pid.nix(), Signal::SIGKILL);
+        }
+    }
+}
+
+fn port(finished: &Finished) -> Result<u16> {
+    let port = finished.reply.ps.as_ref().and_then(|server| server.port);
+    // CRIU keeps it in a short: ports from 32768 come as negative numbers.
+    let port = port.and_then(|port| u16::try_from(port & 0xffff).ok());
+    port.ok_or_else(|| missing("the page server's port"))
+}
+
+fn missing(what: &str) -> Error {
+    Error::system("read criu's answer", io::Error::other(format!("{what} is missing")))
+}

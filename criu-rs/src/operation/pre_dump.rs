@@ -1,0 +1,187 @@
+//! Saving memory ahead of a dump.
+
+use super::dump::{Dump, Dumped};
+use super::labels::DumpGuard;
+use super::methods::operation;
+use super::prepared::{Prepared, Watched};
+use super::session::Session;
+use crate::criu::Criu;
+use crate::drive::{Driver, Job};
+use crate::error::{Misuse, Result};
+use crate::hooks::Hooks;
+use crate::options::Common;
+use crate::rpc::CriuReqType;
+use crate::transport::{Handed, Launch, Link, Subject};
+use crate::value::{Dir, Pid, Version};
+
+/// Saves the memory of a process tree ahead of its dump: what `criu pre-dump` does. The tasks are
+/// frozen only for a moment and run on.
+///
+/// The kernel has to track changed memory (soft-dirty); see
+/// [`Features::mem_track`](crate::Features::mem_track).
+///
+/// ```no_run
+/// use criu_rs::{Criu, Dump, Pid, PreDump};
+///
+/// let (criu, pid): (Criu, Pid) = (Criu::new(), "4711".parse()?);
+/// PreDump::new(pid, "/ckpt/0").run(&criu)?;
+/// Dump::new(pid, "/ckpt/1").parent_img("../0").track_mem(true).run(&criu)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct PreDump<'a> {
+    pub(crate) common: Common<'a>,
+    pid: Pid,
+    overwrite: bool,
+}
+
+operation!(PreDump);
+
+impl<'a> PreDump<'a> {
+    /// A pre-dump of the tree rooted at `pid` into the directory `images`.
+    pub fn new(pid: Pid, images: impl Into<Dir<'a>>) -> Self {
+        let mut common = Common::with_actions(images.into(), "pre-dump.log");
+        common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
+        Self { common, pid, overwrite: false }
+    }
+
+    /// Whether a checkpoint in the directory may be replaced. It comes back if the pre-dump fails.
+    pub fn overwrite(mut self, on: bool) -> Self {
+        self.overwrite = on;
+        self
+    }
+
+    /// Pre-dumps once (SINGLE_PRE_DUMP). CRIU 3.17.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on.
+    pub fn run(&self, criu: &Criu) -> Result<()> {
+        self.run_with(criu, &mut ())
+    }
+
+    /// Pre-dumps once, answering CRIU's actions with `hooks`. CRIU 3.17.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on.
+    pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<()> {
+        self.start(criu)?.finish(hooks)
+    }
+
+    /// Starts or reaches a criu, and asks nothing of it yet.
+    ///
+    /// # Errors
+    /// When an option is not valid or newer than this CRIU, the directory holds a checkpoint, or
+    /// criu does not start.
+    pub fn start(&self, criu: &Criu) -> Result<Session<()>> {
+        criu.require_version("a single pre-dump", Version::new(3, 17, 0))?;
+        let prepared = Prepared::new(&self.common, criu)?;
+        let watched = prepared.watch(&self.common, self.overwrite)?;
+        let subject = Subject::Tasks { root: self.pid, end: false };
+        let (job, handed, _) = prepared.into_job(CriuReqType::SinglePreDump, "pre-dump", subject);
+        let link = criu.link(&Launch::default(), handed)?;
+        let driver = Driver::new(link, job, self.common.limits.clone())?;
+        Ok(Session::new(driver, move |_, _| {
+            watched.keep();
+            Ok(())
+        }))
+    }
+}
+
+/// Several pre-dumps and the dump that ends them, with one criu (PRE_DUMP).
+///
+/// ```no_run
+/// use criu_rs::{Criu, Dump, Pid, PreDump, PreDumpSession};
+///
+/// let pid: Pid = "4711".parse()?;
+/// let mut series = PreDumpSession::new(&Criu::new());
+/// series.pre_dump(&PreDump::new(pid, "/ckpt/0"), &mut ())?;
+/// series.pre_dump(&PreDump::new(pid, "/ckpt/1").parent_img("../0"), &mut ())?;
+/// let last = Dump::new(pid, "/ckpt/2").parent_img("../1").track_mem(true);
+/// series.dump(&last, &mut ())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Dropping it before the dump leaves the pre-dumps made so far, which a later dump can build on.
+#[derive(Debug)]
+pub struct PreDumpSession {
+    criu: Criu,
+    link: Option<Link>,
+    failed: bool,
+}
+
+impl PreDumpSession {
+    /// A series with this criu, which is started or reached by the first pre-dump.
+    pub fn new(criu: &Criu) -> Self {
+        Self { criu: criu.clone(), link: None, failed: false }
+    }
+
+    /// The criu process, where it is one of ours and has been started.
+    pub fn pid(&self) -> Option<Pid> {
+        self.link.as_ref().and_then(Link::pid)
+    }
+
+    /// Pre-dumps.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on; CRIU ends a series with the first failure.
+    pub fn pre_dump(&mut self, pre_dump: &PreDump<'_>, hooks: &mut dyn Hooks) -> Result<()> {
+        let PreDump { common, pid, overwrite } = pre_dump;
+        let (watched, prepared) = self.prepare(common, *overwrite)?;
+        let subject = Subject::Tasks { root: *pid, end: false };
+        let (mut job, handed, _) = prepared.into_job(CriuReqType::PreDump, "pre-dump", subject);
+        job.worker_ends = false;
+        self.link = Some(self.exchange(job, handed, common, |_, _, _| Ok(None), hooks)?);
+        watched.keep();
+        Ok(())
+    }
+
+    /// Dumps, which ends the series.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). The tasks run on, the pre-dumps made so far stay.
+    pub fn dump(mut self, dump: &Dump<'_>, hooks: &mut dyn Hooks) -> Result<Dumped> {
+        let (mut watched, prepared) = self.prepare(&dump.common, dump.overwrites())?;
+        let images = dump.compared(&prepared)?;
+        let subject = dump.subject(&prepared.message);
+        let (job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
+        let guard = |criu: &Criu, link: &mut Link, job: &Job| {
+            watched.look_after(dump.pid(), job, link);
+            dump.guard(criu, link, images)
+        };
+        self.exchange(job, handed, &dump.common, guard, hooks)?;
+        watched.keep();
+        Ok(Dumped::read(work))
+    }
+
+    fn prepare(&mut self, common: &Common<'_>, overwrite: bool) -> Result<(Watched, Prepared)> {
+        if self.failed {
+            return Err(Misuse::SeriesOver.into());
+        }
+        let prepared = Prepared::new(common, &self.criu)?;
+        let watched = prepared.watch(common, overwrite)?;
+        Ok((watched, prepared))
+    }
+
+    fn exchange(
+        &mut self,
+        mut job: Job,
+        handed: Handed,
+        common: &Common<'_>,
+        guard: impl FnOnce(&Criu, &mut Link, &Job) -> Result<Option<DumpGuard>>,
+        hooks: &mut dyn Hooks,
+    ) -> Result<Link> {
+        let mut link = match self.link.take() {
+            Some(mut link) => {
+                link.hand(handed)?;
+                link
+            }
+            None => self.criu.link(&Launch::default(), handed)?,
+        };
+        self.failed = true;
+        let guard = guard(&self.criu, &mut link, &job)?;
+        job.watch(guard);
+        let (_, link) = Driver::new(link, job, common.limits.clone())?.finish(hooks)?;
+        self.failed = false;
+        Ok(link)
+    }
+}

@@ -1,0 +1,182 @@
+//! An operation made ready: its message, its descriptors, and what is watched over meanwhile.
+
+use crate::criu::Criu;
+use crate::diagnosis::LogPlace;
+use crate::drive::Job;
+use crate::error::{Error, Result};
+use crate::options::{Common, Filled, Opts};
+use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
+use crate::transport::{Handed, Link, Subject};
+use crate::undo::{CgroupYard, Connections, Freezer, ImagesDir, Strays};
+use crate::value::Pid;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// A request's message, and the descriptors and places it speaks of.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) message: CriuOpts,
+    handed: Handed,
+    pub(crate) images: Option<OwnedFd>,
+    work: Option<OwnedFd>,
+    log: Option<LogPlace>,
+}
+
+/// What has to be given back when a dump fails.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    // First: large images take a while to be removed.
+    connections: Option<Arc<Connections>>,
+    images: Option<ImagesDir>,
+    freezer: Option<Freezer>,
+}
+
+impl Prepared {
+    /// Checks the options, and opens what they name.
+    pub(crate) fn new(common: &Common<'_>, criu: &Criu) -> Result<Self> {
+        let opts = &common.opts;
+        refuse_over_socket(opts, criu)?;
+        let mut handed = Handed::default();
+        let Filled { message, images, work } = opts.fill(&mut handed)?;
+        criu.require(&message)?;
+        let log = match (&work, &common.log_elsewhere, &message.log_file) {
+            (Some(work), Some(path), _) => LogPlace::at(work, path),
+            (Some(work), None, Some(name)) => Some(LogPlace::new(clone(work)?, name)),
+            _ => None,
+        };
+        Ok(Self { message, handed, images, work, log })
+    }
+
+    /// The job for a driver, the descriptors for its link, and the work directory.
+    pub(crate) fn into_job(
+        self,
+        kind: CriuReqType,
+        operation: &'static str,
+        subject: Subject,
+    ) -> (Job, Handed, Option<OwnedFd>) {
+        let opts = Some(self.message);
+        let request = CriuReq { r#type: kind.into(), opts, ..Default::default() };
+        let job = Job {
+            operation,
+            request,
+            subject,
+            strays: Strays::default(),
+            log: self.log,
+            worker_ends: true,
+            guard: None,
+        };
+        (job, self.handed, self.work)
+    }
+
+    /// Looks at what a restore must not leave behind.
+    pub(crate) fn yard(&self) -> Result<Option<CgroupYard>> {
+        let work = self.work.as_ref().map(clone).transpose()?;
+        Ok(work.map(CgroupYard::watch))
+    }
+
+    /// Looks at what a failed dump must leave as it was.
+    pub(crate) fn watch(&self, common: &Common<'_>, overwrite: bool) -> Result<Watched> {
+        let name = common.opts.images.path();
+        let images =
+            self.images.as_ref().map(|images| ImagesDir::watch(clone(images)?, name, overwrite));
+        let freezer = self.message.freeze_cgroup.as_deref().map(Freezer::watch);
+        Ok(Watched { images: images.transpose()?, freezer: freezer.flatten(), connections: None })
+    }
+}
+
+impl Watched {
+    /// Looks at the connections of the tasks, too.
+    pub(crate) fn look_after(&mut self, root: Pid, job: &Job, link: &mut Link) {
+        let opts = job.request.opts.as_ref().filter(|_| link.numbers_processes_as_here());
+        self.connections = opts.and_then(|opts| Connections::watch(root, opts)).map(Arc::new);
+        match (&mut link.worker, &self.connections) {
+            (Some(worker), connections) => worker.connections.clone_from(connections),
+            (None, Some(connections)) => connections.expect(),
+            (None, None) => {}
+        }
+    }
+
+    /// The dump is complete.
+    pub(crate) fn keep(self) {
+        if let Some(images) = self.keep_tasks() {
+            images.keep();
+        }
+    }
+
+    /// CRIU has done its part, and the images are not complete yet.
+    pub(super) fn keep_tasks(self) -> Option<ImagesDir> {
+        if let Some(freezer) = self.freezer {
+            freezer.keep();
+        }
+        if let Some(connections) = self.connections {
+            connections.keep();
+        }
+        self.images
+    }
+}
+
+/// What a service cannot be asked for, refused before anything is done.
+fn refuse_over_socket(opts: &Opts<'_>, criu: &Criu) -> Result<()> {
+    let transport = criu.transport();
+    let placed = "its descriptors have to be put into the criu process";
+    if !opts.inherit.is_empty() {
+        transport.require_worker("inherit_fd", placed)?;
+    }
+    if opts.page_server_socket.is_some() {
+        transport.require_worker("page_server_socket", placed)?;
+    }
+    if opts.is_sibling() {
+        transport.require_worker("rst_sibling", "the restored root becomes criu's sibling")?;
+    }
+    Ok(())
+}
+
+pub(super) fn clone(fd: &OwnedFd) -> Result<OwnedFd> {
+    fd.try_clone().map_err(|source| Error::system("duplicate a descriptor", source))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+    use super::*;
+
+    /// CRIU must write into the directory that is watched, even if somebody swaps the path meanwhile.
+    #[test]
+    fn a_directory_swapped_meanwhile_is_the_same_for_criu_and_for_us() {
+        let folder = std::env::temp_dir().join(format!("criu-rs-swap-{}", std::process::id()));
+        let (one, other) = (folder.join("one"), folder.join("other"));
+        fs::create_dir_all(&one).unwrap();
+        fs::create_dir_all(&other).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let swap = RenameFlags::RENAME_EXCHANGE;
+                    renameat2(AT_FDCWD, &one, AT_FDCWD, &other, swap).unwrap();
+                }
+            });
+            let inode =
+                |number: i32| fs::metadata(format!("/proc/self/fd/{number}")).unwrap().ino();
+            let mut differ = 0;
+            for _ in 0..5_000 {
+                let mut opts = Opts::new(one.as_path().into(), "dump.log");
+                opts.work = Some(one.as_path().into());
+                let mut handed = Handed::default();
+                let filled = opts.fill(&mut handed).unwrap();
+                let images = filled.images.as_ref().unwrap().as_raw_fd();
+                let work = filled.work.as_ref().unwrap().as_raw_fd();
+                differ += usize::from(inode(images) != inode(filled.message.images_dir_fd));
+                differ += usize::from(inode(work) != inode(filled.message.work_dir_fd.unwrap()));
+            }
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(differ, 0);
+        });
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,219 @@
+//! Bringing a process tree back.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitStatus;
+
+use criu_images::RestoreStats;
+use nix::sys::signal::Signal;
+
+use super::labels::RestoreGuard;
+use super::methods::operation;
+use super::prepared::Prepared;
+use super::session::Session;
+use crate::criu::Criu;
+use crate::drive::{Driver, Finished};
+use crate::error::Result;
+use crate::hooks::Hooks;
+use crate::host::tree;
+use crate::options::Common;
+use crate::rpc::CriuReqType;
+use crate::sys::fd;
+use crate::transport::{Launch, Subject};
+use crate::undo::Strays;
+use crate::value::{Dir, Pid, read_file};
+
+/// Brings a process tree back: what `criu restore` does.
+///
+/// ```no_run
+/// use criu_rs::{Criu, Restore};
+///
+/// let restored = Restore::new("/var/lib/ckpt").rst_sibling(true).run(&Criu::new())?;
+/// println!("process {} runs again", restored.pid);
+/// println!("and ended: {}", restored.wait()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A restore has no option of a dump:
+///
+/// ```compile_fail
+/// use criu_rs::{AfterDump, Restore};
+///
+/// Restore::new("/var/lib/ckpt").after_dump(AfterDump::LeaveRunning);
+/// ```
+///
+/// ```compile_fail
+/// criu_rs::Restore::new("/var/lib/ckpt").leave_running(true);
+/// ```
+///
+/// A restore that fails leaves no process behind.
+#[derive(Clone, Debug)]
+pub struct Restore<'a> {
+    pub(crate) common: Common<'a>,
+    accept_label_loss: bool,
+}
+
+operation!(Restore);
+
+impl<'a> Restore<'a> {
+    /// A restore from the directory `images`.
+    pub fn new(images: impl Into<Dir<'a>>) -> Self {
+        let common = Common::with_actions(images.into(), "restore.log");
+        Self { common, accept_label_loss: false }
+    }
+
+    /// Whether tasks may come back with other security labels than the images or
+    /// [`lsm_profile`](Self::lsm_profile) say. Unless it is so, the restore is refused: see
+    /// [`labels`](crate::labels).
+    pub fn accept_label_loss(mut self, on: bool) -> Self {
+        self.accept_label_loss = on;
+        self
+    }
+
+    pub(crate) fn accepts_label_loss(&self) -> bool {
+        self.accept_label_loss
+    }
+
+    /// Whether it hands over the masters of terminals.
+    pub(crate) fn wants_masters(&self) -> bool {
+        self.common.opts.wants_masters()
+    }
+
+    /// Restores.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). No process is left behind.
+    pub fn run(&self, criu: &Criu) -> Result<Restored> {
+        self.run_with(criu, &mut ())
+    }
+
+    /// Restores, answering CRIU's actions with `hooks`.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). No process is left behind.
+    pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Restored> {
+        self.start(criu)?.finish(hooks)
+    }
+
+    /// Starts or reaches a criu, and asks nothing of it yet.
+    ///
+    /// # Errors
+    /// When an option is not valid or newer than this CRIU, a security label cannot be given back, or criu does not
+    /// start.
+    pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
+        let prepared = Prepared::new(&self.common, criu)?;
+        let becomes_another = !prepared.message.exec_cmd.is_empty();
+        let launch = Launch { shell_job: prepared.message.shell_job(), ..Default::default() };
+        let yard = prepared.yard()?;
+        let strays = Strays::of(prepared.images.as_ref(), criu.program().ok().flatten());
+        let guard = match self.accept_label_loss {
+            true => None,
+            false => {
+                let images = prepared.images.as_ref().filter(|_| !prepared.message.stream());
+                let profile = prepared.message.lsm_profile.as_deref();
+                RestoreGuard::before(criu, images, profile, &self.common.limits)?
+            }
+        };
+        let subject = Subject::Restored { root: None, image_root: strays.root() };
+        let (mut job, handed, work) = prepared.into_job(CriuReqType::Restore, "restore", subject);
+        job.worker_ends = !becomes_another;
+        job.strays = strays;
+        job.watch(guard);
+        let link = criu.link(&launch, handed)?;
+        let driver = Driver::new(link, job, self.common.limits.clone())?;
+        Ok(Session::new(driver, move |finished, driver| {
+            if let Some(yard) = yard {
+                yard.keep();
+            }
+            let mut restored = Restored::read(finished, work)?;
+            let worker = driver.into_link().worker.filter(|_| becomes_another);
+            restored.parent = worker.map(|worker| {
+                let (pid, pidfd) = worker.release();
+                Parent { pid, pidfd }
+            });
+            Ok(restored)
+        }))
+    }
+}
+
+/// A restored process tree.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The root task.
+    ///
+    /// A service in another pid namespace numbers it as that namespace does.
+    pub pid: Pid,
+    /// A descriptor of the root task, from the time when it was still held, so that it is no other
+    /// process's. Absent where the kernel has none (before Linux 5.3), or does not know the process
+    /// by that number.
+    pub pidfd: Option<OwnedFd>,
+    /// What CRIU measured. An error where it cannot be read.
+    pub stats: Result<RestoreStats, criu_images::Error>,
+    /// The program that criu has become, after [`Restore::exec_cmd`].
+    pub parent: Option<Parent>,
+}
+
+impl Restored {
+    fn read(finished: Finished, work: Option<OwnedFd>) -> Result<Self> {
+        let answered = finished.reply.restore.as_ref().map(|restore| restore.pid);
+        let pid = match (finished.root, answered.and_then(Pid::new)) {
+            (Some((pid, pidfd)), _) => (pid, pidfd),
+            (None, Some(pid)) => (pid, None),
+            (None, None) => {
+                let missing = crate::rpc::ProtocolError::Incomplete {
+                    action: crate::hooks::Action::PostRestore,
+                    missing: "the root task",
+                };
+                return Err(missing.into());
+            }
+        };
+        let bytes = work.and_then(|work| read_file(&work, "stats-restore"));
+        Ok(Self {
+            pid: pid.0,
+            pidfd: pid.1,
+            stats: RestoreStats::parse(&bytes.unwrap_or_default()),
+            parent: None,
+        })
+    }
+
+    /// Waits for the root task to end, and reaps it.
+    ///
+    /// # Errors
+    /// `ECHILD` where it is no child of this process, as without [`Restore::rst_sibling`].
+    pub fn wait(&self) -> io::Result<ExitStatus> {
+        tree::wait(self.pid)
+    }
+
+    /// Sends the root task a signal, by descriptor where there is one.
+    ///
+    /// # Errors
+    /// `ESRCH` when it has ended.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        let signal = Signal::try_from(signal)?;
+        match &self.pidfd {
+            Some(pidfd) => fd::signal(pidfd.as_fd(), signal),
+            None => Ok(nix::sys::signal::kill(self.pid.nix(), signal)?),
+        }
+    }
+}
+
+/// The program that criu has become after a restore: a child of this process, which reaps it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Parent {
+    /// Its process id.
+    pub pid: Pid,
+    /// A descriptor of it; absent before Linux 5.3.
+    pub pidfd: Option<OwnedFd>,
+}
+
+impl Parent {
+    /// Waits for it to end, and reaps it.
+    ///
+    /// # Errors
+    /// `ECHILD` when it has been waited for before.
+    pub fn wait(&self) -> io::Result<ExitStatus> {
+        tree::wait(self.pid)
+    }
+}

@@ -1,0 +1,39 @@
+//! What all operations share.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::limits::RunLimits;
+use super::opts::Opts;
+use crate::value::{Cancel, Dir};
+
+/// What all operations share: options and limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Common<'a> {
+    pub(crate) opts: Opts<'a>,
+    pub(crate) limits: RunLimits,
+    /// The log, where it is not where `opts` says.
+    pub(crate) log_elsewhere: Option<PathBuf>,
+}
+
+impl<'a> Common<'a> {
+    pub(crate) fn new(images: Dir<'a>, log_file: &str) -> Self {
+        Self { opts: Opts::new(images, log_file), limits: Default::default(), log_elsewhere: None }
+    }
+
+    /// With CRIU stopping at its actions: for the hooks, and so that the operation can be ended where
+    /// CRIU itself can undo it.
+    pub(crate) fn with_actions(images: Dir<'a>, log_file: &str) -> Self {
+        let mut common = Self::new(images, log_file);
+        common.opts.raw(|opts| opts.notify_scripts = Some(true));
+        common
+    }
+
+    pub(crate) fn deadline(&mut self, limit: Duration) {
+        self.limits.deadline = Some(limit);
+    }
+
+    pub(crate) fn cancel(&mut self, cancel: &Cancel) {
+        self.limits.cancel = Some(cancel.clone());
+    }
+}

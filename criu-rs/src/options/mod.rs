@@ -1,0 +1,18 @@
+//! The options of CRIU's RPC: one row an option, and the versions that have it.
+
+mod common;
+mod gates;
+mod info;
+mod limits;
+mod opts;
+mod rows;
+mod table;
+
+pub(crate) use common::Common;
+pub(crate) use gates::newest;
+pub use info::OptionInfo;
+pub(crate) use info::newer_than;
+pub(crate) use limits::RunLimits;
+pub(crate) use opts::{Filled, Opts};
+pub(crate) use rows::option_rows;
+pub use table::OPTIONS;

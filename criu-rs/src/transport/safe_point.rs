@@ -1,0 +1,150 @@
+//! When criu can be ended without taking a task along.
+//!
+//! While criu has a task execute code of its own, the task's registers, and for some system calls
+//! the first bytes of its program, are not the task's. If criu dies then, the task goes on with them
+//! and crashes. There are two such times, a few milliseconds at the beginning and the end of each
+//! task's dump:
+//!
+//! * a system call executed in the task's name: criu overwrites the start of the first executable
+//!   mapping with a system call and a trap, and puts the old bytes back afterwards;
+//! * code of criu's "parasite" running in the task, which lies in a mapping called CRIUMFD. Only where
+//!   it waits for a command it is harmless: when the connection to criu ends it puts the task's own
+//!   registers back.
+//!
+//! Between the two, while memory is being copied, the parasite waits, so that most of a dump is safe.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use procfs::process::{MMPermissions, MMapPath, Process, Task};
+
+use crate::host::tree;
+use crate::value::Pid;
+
+/// Stops criu and its helpers at a point where ending them harms no task of the tree at `root`.
+///
+/// Where this is no such point they go on, and the answer is `false`.
+pub(crate) fn hold(criu: Pid, root: Pid) -> bool {
+    let processes = tree::descendants(criu);
+    processes.iter().copied().for_each(stop);
+    let safe = !processes.iter().any(|pid| is_at_rules(*pid))
+        && tree::descendants(root).into_iter().all(|pid| is_safe(pid, &processes));
+    if !safe {
+        for pid in processes {
+            let _ = kill(pid.nix(), Signal::SIGCONT);
+        }
+    }
+    safe
+}
+
+/// Whether it is iptables, which may hold the lock that others need to undo what it does.
+fn is_at_rules(pid: Pid) -> bool {
+    let program = Process::new(pid.as_raw()).and_then(|process| process.exe());
+    let name = program.ok().and_then(|program| program.file_name()?.to_str().map(str::to_owned));
+    name.is_some_and(|name| name.contains("tables"))
+}
+
+/// Stops a process and waits until it has stopped.
+fn stop(pid: Pid) {
+    let _ = kill(pid.nix(), Signal::SIGSTOP);
+    let limit = Instant::now() + MAX_STOP;
+    while Instant::now() < limit {
+        let stat = Process::new(pid.as_raw()).and_then(|process| process.stat());
+        match stat.map(|stat| stat.state) {
+            Ok('T' | 'Z') | Err(_) => return,
+            Ok(_) => std::thread::yield_now(),
+        }
+    }
+}
+
+fn is_safe(pid: Pid, criu: &[Pid]) -> bool {
+    let Ok(process) = Process::new(pid.as_raw()) else {
+        return true;
+    };
+    let Ok(maps) = process.maps() else {
+        return !is_traced(&process, criu);
+    };
+    let executable = |map: &&procfs::process::MemoryMap| map.perms.contains(MMPermissions::EXECUTE);
+    if let Some(first) = maps.iter().find(executable) {
+        let mut bytes = [0; REMOTE_SYSCALL.len()];
+        let read = process.mem().ok().map(|mem| mem.read_exact_at(&mut bytes, first.address.0));
+        if REMOTE_SYSCALL.is_empty() || !matches!(read, Some(Ok(()))) || bytes == *REMOTE_SYSCALL {
+            return !is_traced(&process, criu);
+        }
+    }
+    let parasite: Vec<(u64, u64)> = maps
+        .iter()
+        .filter(|map| matches!(&map.pathname, MMapPath::Path(path) if is_parasite(path)))
+        .map(|map| map.address)
+        .collect();
+    if parasite.is_empty() {
+        return true;
+    }
+    let Ok(tasks) = process.tasks() else {
+        return true;
+    };
+    tasks.flatten().all(|task| waits_or_is_itself(&task, &parasite))
+}
+
+/// Whether a thread executes its own code, or the parasite's while that waits for a command.
+///
+/// Waiting it sleeps. Where it is stopped instead, criu is about to have it leave, over a breakpoint
+/// that nobody would catch any more.
+fn waits_or_is_itself(task: &Task, parasite: &[(u64, u64)]) -> bool {
+    let path = format!("/proc/{}/task/{}/syscall", task.pid, task.tid);
+    let Ok(text) = std::fs::read_to_string(path) else { return true };
+    let Some((number, program_counter)) = place(&text) else { return false };
+    let inside = |&(start, end): &(u64, u64)| (start..end).contains(&program_counter);
+    let sleeps = || task.stat().is_ok_and(|stat| stat.state == 'S');
+    !parasite.iter().any(inside) || (RECEIVING.contains(&number) && sleeps())
+}
+
+/// The system call, or -1, and the program counter in `/proc/PID/task/TID/syscall`. `None` for a
+/// thread that runs.
+fn place(text: &str) -> Option<(i64, u64)> {
+    let mut words = text.split_ascii_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let counter = words.next_back()?.strip_prefix("0x")?;
+    Some((number, u64::from_str_radix(counter, 16).ok()?))
+}
+
+fn is_traced(process: &Process, criu: &[Pid]) -> bool {
+    let traced_by = |pid: Pid| criu.contains(&pid);
+    process.status().is_ok_and(|status| Pid::new(status.tracerpid).is_some_and(traced_by))
+}
+
+fn is_parasite(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().starts_with(b"/memfd:CRIUMFD")
+}
+
+/// A stopped process takes at most a scheduler's turn to show it.
+const MAX_STOP: Duration = Duration::from_millis(50);
+
+/// What criu writes over the program to execute a system call: `syscall`, `int3`.
+#[cfg(target_arch = "x86_64")]
+const REMOTE_SYSCALL: &[u8; 3] = &[0x0f, 0x05, 0xcc];
+/// What criu writes over the program to execute a system call: `svc #0`, `brk #0`.
+#[cfg(target_arch = "aarch64")]
+const REMOTE_SYSCALL: &[u8; 8] = &[0x01, 0x00, 0x00, 0xd4, 0x00, 0x00, 0x20, 0xd4];
+/// Not known here: a traced task counts as unsafe.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const REMOTE_SYSCALL: &[u8; 0] = &[];
+
+/// recvfrom(2) and recvmsg(2), in which the parasite waits.
+const RECEIVING: [i64; 2] = [libc::SYS_recvfrom, libc::SYS_recvmsg];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_in_each_form() {
+        let call = "45 0x3 0x7f 0x20 0x0 0x0 0x0 0x7ffc4b8 0x7fcfb34f2d90\n";
+        assert_eq!(place(call), Some((45, 0x7fcf_b34f_2d90)));
+        assert_eq!(place("-1 0x7fcfb3501628 0x7fcfb34f2d90\n"), Some((-1, 0x7fcf_b34f_2d90)));
+        assert_eq!(place("running\n"), None);
+        assert_eq!(place(""), None);
+    }
+}

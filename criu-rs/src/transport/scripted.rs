@@ -1,0 +1,65 @@
+//! A worker without a process, for tests of what is done to workers.
+
+use super::ending::Endable;
+use super::subject::Subject;
+use crate::value::Pid;
+
+/// A worker that is told how to behave, and notes what is done to it.
+#[derive(Debug)]
+pub(crate) struct Scripted {
+    pub(crate) subject: Subject,
+    pub(crate) is_safe: bool,
+    pub(crate) heeds_term: bool,
+    pub(crate) ended: bool,
+    pub(crate) done: Vec<&'static str>,
+}
+
+impl Scripted {
+    pub(crate) fn new(subject: Subject) -> Self {
+        Self { subject, is_safe: false, heeds_term: true, ended: false, done: Vec::new() }
+    }
+}
+
+impl Endable for Scripted {
+    fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn is_gone(&mut self) -> bool {
+        self.ended
+    }
+
+    fn hold(&mut self, _root: Pid) -> bool {
+        self.is_safe
+    }
+
+    fn halt(&mut self) -> bool {
+        self.done.push("halt");
+        !self.ended
+    }
+
+    fn sweep(&mut self, root: Option<Pid>, _image_root: Option<Pid>) -> Vec<Pid> {
+        self.done.push("sweep");
+        root.into_iter().collect()
+    }
+
+    fn terminate(&mut self) {
+        self.done.push("terminate");
+        self.ended = self.heeds_term;
+    }
+
+    fn kill(&mut self) {
+        self.done.push("kill");
+        self.ended = true;
+    }
+
+    fn bury(&mut self, tasks: &[Pid]) {
+        if !tasks.is_empty() {
+            self.done.push("reap");
+        }
+    }
+}

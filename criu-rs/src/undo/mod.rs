@@ -1,0 +1,13 @@
+//! What is put back after a failure: images, stray tasks, the freezer, cgroups, connections.
+
+mod cgroup_yard;
+mod connections;
+mod freezer;
+mod images_dir;
+mod strays;
+
+pub(crate) use cgroup_yard::CgroupYard;
+pub(crate) use connections::Connections;
+pub(crate) use freezer::{Freezer, Frozen, frozen_above};
+pub(crate) use images_dir::ImagesDir;
+pub(crate) use strays::Strays;

@@ -1,0 +1,118 @@
+//! What a restore leaves whose criu did not live to take it away.
+//!
+//! A criu that fails ends what it has made. One that is killed cannot: its tasks are adopted by others, and those that
+//! wait for a word of criu's wait for ever.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use criu_images::proto::PstreeEntry;
+use criu_images::{Image, ImageSet, Task, kind};
+use procfs::process::Process;
+
+use crate::host::tree;
+use crate::value::{Pid, read_file};
+
+/// How the tasks of a restore can be told from others.
+#[derive(Debug, Default)]
+pub(crate) struct Strays {
+    /// Their ids in the images, the root's first.
+    pids: Vec<Pid>,
+    images: Option<OwnedFd>,
+    criu: Option<PathBuf>,
+}
+
+impl Strays {
+    /// Those of the images. What cannot be read has none: CRIU will say so.
+    pub(crate) fn of(images: Option<&OwnedFd>, criu: Option<PathBuf>) -> Self {
+        Self {
+            pids: images.map(image_pids).unwrap_or_default(),
+            images: images.and_then(|images| images.try_clone().ok()),
+            criu: criu.and_then(|program| program.canonicalize().ok()),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pids.is_empty()
+    }
+
+    /// The root's id in the images.
+    pub(crate) fn root(&self) -> Option<Pid> {
+        self.pids.first().copied()
+    }
+
+    /// Ends what is left of a restore whose criu was started at `since` and has been killed: the tree at `root`, if CRIU has
+    /// named that, and tasks by their ids. Then waits until all are gone.
+    ///
+    /// An id alone is not enough, since it may be somebody else's by now. It has to be of a process that was started
+    /// since, in this pid namespace, and that executes criu or what the task of the images does.
+    pub(crate) fn end(&self, since: u64, root: Option<Pid>) {
+        let is_new = |pid: &Pid| tree::started_at(*pid).is_some_and(|start| start >= since);
+        let depth = depth(Pid::this());
+        let mut programs: Option<Vec<PathBuf>> = None;
+        // A task that is ended may just have forked another, which is nobody's child then.
+        for _ in 0..MAX_ROUNDS {
+            let suspects: Vec<Pid> = self.pids.iter().copied().filter(is_new).collect();
+            let mut found: Vec<Pid> = root.into_iter().filter(is_new).collect();
+            if !suspects.is_empty() {
+                let programs = programs.get_or_insert_with(|| self.programs());
+                let is_one = |pid: &Pid| {
+                    let program = Process::new(pid.as_raw()).and_then(|process| process.exe());
+                    // What has ended executes nothing.
+                    program.is_ok_and(|program| programs.contains(&program))
+                        && self::depth(*pid) == depth
+                };
+                found.extend(suspects.into_iter().filter(is_one));
+            }
+            if found.is_empty() {
+                break;
+            }
+            let killed = tree::kill_all(&found);
+            tree::bury(&killed, since);
+        }
+        self.bury(since);
+    }
+
+    /// Waits until those that were started at `since` or later are gone, for CRIU has ended them.
+    pub(crate) fn bury(&self, since: u64) {
+        tree::bury(&self.pids, since);
+    }
+
+    /// What they execute: criu, and what the tasks of the images do.
+    fn programs(&self) -> Vec<PathBuf> {
+        self.criu.iter().cloned().chain(self.of_images().unwrap_or_default()).collect()
+    }
+
+    fn of_images(&self) -> Option<Vec<PathBuf>> {
+        let images = self.images.as_ref()?.as_raw_fd();
+        let set = ImageSet::open(format!("/proc/self/fd/{images}")).ok()?;
+        let program = |task: Task<'_>| {
+            let path = task.exe().ok()??.path()?;
+            Some(PathBuf::from(OsStr::from_bytes(path)))
+        };
+        Some(set.checkpoint().ok()?.tasks().filter_map(program).collect())
+    }
+}
+
+/// In how many pid namespaces below the reader's a process is.
+fn depth(pid: Pid) -> usize {
+    let status = Process::new(pid.as_raw()).and_then(|process| process.status());
+    status.ok().and_then(|status| status.nspid).map_or(0, |ids| ids.len())
+}
+
+fn image_pids(images: &OwnedFd) -> Vec<Pid> {
+    let bytes = read_file(images, "pstree.img").unwrap_or_default();
+    let mut pids = Vec::new();
+    if let Ok(mut image) = Image::parse("pstree.img", &bytes, kind::PSTREE) {
+        while let Ok(Some(entry)) = image.next_entry() {
+            let task = entry.decode::<PstreeEntry>().ok();
+            pids.extend(task.and_then(|task| Pid::try_from(task.pid).ok()));
+        }
+    }
+    pids
+}
+
+/// Rounds of ending; each finds what was forked in the one before.
+const MAX_ROUNDS: usize = 64;

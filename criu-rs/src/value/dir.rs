@@ -1,0 +1,142 @@
+//! Directories as operations take them.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::system::SystemError;
+
+/// A directory for images or for logs: a path, or a descriptor of one.
+///
+/// A path is opened when the operation starts, and CRIU is handed the descriptor, so that renaming it
+/// meanwhile does no harm.
+///
+/// ```
+/// use criu_rs::Dir;
+/// use std::fs::File;
+///
+/// let by_path: Dir = "/var/lib/ckpt".into();
+/// let open = File::open("/tmp")?;
+/// let by_descriptor: Dir = (&open).into();
+/// # drop((by_path, by_descriptor));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dir<'fd>(Kind<'fd>);
+
+#[derive(Clone, Debug)]
+enum Kind<'fd> {
+    Path(PathBuf),
+    Fd(BorrowedFd<'fd>),
+    Named(PathBuf),
+}
+
+impl Dir<'static> {
+    /// A directory that CRIU opens itself by this path (`images_dir`), for a service that does not
+    /// see this process's /proc. CRIU 3.19; before 4.2 the path must be a symbolic link's.
+    ///
+    /// This crate then cannot look into it: an existing checkpoint is overwritten, and what a failed
+    /// dump leaves there stays.
+    pub fn opened_by_criu(path: impl Into<PathBuf>) -> Self {
+        Self(Kind::Named(path.into()))
+    }
+}
+
+impl Dir<'_> {
+    /// A descriptor of the directory, unless CRIU opens it itself.
+    pub(crate) fn open(&self) -> Result<Option<OwnedFd>, SystemError> {
+        let system = |source: nix::Error| {
+            SystemError::new(format!("open the directory {}", self.path().display()), source)
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match &self.0 {
+            Kind::Path(path) => open(path, flags, Mode::empty()).map(Some).map_err(system),
+            // Opened anew rather than duplicated: it may be an O_PATH descriptor, or not a directory.
+            Kind::Fd(fd) => {
+                nix::fcntl::openat(fd, ".", flags, Mode::empty()).map(Some).map_err(system)
+            }
+            Kind::Named(_) => Ok(None),
+        }
+    }
+
+    /// The path CRIU is to open itself.
+    pub(crate) fn named(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Named(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// What to call the directory in a message.
+    pub(crate) fn path(&self) -> PathBuf {
+        match &self.0 {
+            Kind::Path(path) | Kind::Named(path) => path.clone(),
+            Kind::Fd(fd) => name_of(fd),
+        }
+    }
+}
+
+/// What a descriptor's file is called at present.
+pub(crate) fn name_of(fd: impl AsFd) -> PathBuf {
+    let link = crate::sys::proc_link(fd.as_fd());
+    std::fs::read_link(&link).unwrap_or(link)
+}
+
+impl From<&Path> for Dir<'_> {
+    fn from(path: &Path) -> Self {
+        Self(Kind::Path(path.into()))
+    }
+}
+
+impl From<&str> for Dir<'_> {
+    fn from(path: &str) -> Self {
+        Self(Kind::Path(path.into()))
+    }
+}
+
+impl From<PathBuf> for Dir<'_> {
+    fn from(path: PathBuf) -> Self {
+        Self(Kind::Path(path))
+    }
+}
+
+impl From<&PathBuf> for Dir<'_> {
+    fn from(path: &PathBuf) -> Self {
+        Self(Kind::Path(path.clone()))
+    }
+}
+
+impl<'fd> From<BorrowedFd<'fd>> for Dir<'fd> {
+    fn from(fd: BorrowedFd<'fd>) -> Self {
+        Self(Kind::Fd(fd))
+    }
+}
+
+impl<'fd> From<&'fd OwnedFd> for Dir<'fd> {
+    fn from(fd: &'fd OwnedFd) -> Self {
+        Self(Kind::Fd(fd.as_fd()))
+    }
+}
+
+impl<'fd> From<&'fd File> for Dir<'fd> {
+    fn from(file: &'fd File) -> Self {
+        Self(Kind::Fd(file.as_fd()))
+    }
+}
+
+/// A file in a directory, if it is not larger than [`MAX_FILE`].
+pub(crate) fn read_file(directory: impl AsFd, name: &str) -> Option<Vec<u8>> {
+    let directory: BorrowedFd<'_> = directory.as_fd();
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = File::from(nix::fcntl::openat(directory, name, flags, Mode::empty()).ok()?);
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).ok()?;
+    (u64::try_from(bytes.len()).ok()? <= MAX_FILE).then_some(bytes)
+}
+
+/// Statistics have some 200 bytes, a tree some 50 a task.
+const MAX_FILE: u64 = 16 << 20;

@@ -1,0 +1,40 @@
+//! The values that options are made of: process ids, directories, external resources, versions.
+
+mod after_dump;
+mod cancel;
+mod cgroup;
+mod cpu_cap;
+mod dir;
+mod external;
+mod inherit;
+mod invalid;
+mod log_level;
+mod memory;
+mod namespace;
+mod network;
+mod pid;
+mod security;
+mod system;
+mod text;
+mod tls;
+mod version;
+
+pub use after_dump::AfterDump;
+pub use cancel::Cancel;
+pub use cgroup::CgroupMode;
+pub use cpu_cap::CpuCap;
+pub use dir::Dir;
+pub(crate) use dir::read_file;
+pub use external::{External, FoundMounts};
+pub use inherit::InheritFd;
+pub use invalid::InvalidValue;
+pub use log_level::LogLevel;
+pub use memory::{Compression, ImageIo, PreDumpMode};
+pub use namespace::{JoinNs, JoinableNs};
+pub use network::{NetworkLock, Tcp};
+pub use pid::Pid;
+pub use security::{LsmProfile, MountContext};
+pub use system::SystemError;
+pub(crate) use text::printable;
+pub use tls::Tls;
+pub use version::{Build, Version};

@@ -1,0 +1,20 @@
+//! System calls of this crate that fail.
+
+use std::io;
+
+/// A system call of this crate that failed: what was being done, and the call's error.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing}: {source}")]
+#[non_exhaustive]
+pub struct SystemError {
+    /// The attempt, as a verb phrase: "open the directory /ckpt".
+    pub doing: String,
+    /// The call's error.
+    pub source: io::Error,
+}
+
+impl SystemError {
+    pub(crate) fn new(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self { doing: doing.into(), source: source.into() }
+    }
+}

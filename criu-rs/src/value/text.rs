@@ -1,0 +1,14 @@
+//! Text from strangers, made fit for a terminal.
+
+/// Text fit for a terminal.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
+        .trim_end()
+        .chars()
+        .flat_map(|c| {
+            let escape = c.is_control() && c != '\t' && c != '\n';
+            let escaped = escape.then(|| c.escape_default());
+            (!escape).then_some(c).into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}

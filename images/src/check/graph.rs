@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Findings, Severity};
+use super::findings::{Findings, Severity};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;

@@ -1,42 +1,19 @@
 //! Check of a whole set, like `fsck` for a file system.
 
+mod findings;
 mod graph;
 mod pages;
 
-use std::collections::HashSet;
-use std::fmt;
-
-use crate::bounds;
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::kind;
 use crate::memory::{self, Backing, Memory, PageSize, PageSource};
 use crate::namespaces::NamespaceKind;
 use crate::seccomp::Seccomp;
 use crate::set::ImageSet;
 use crate::task::Task;
-
-/// A fault of a set. Displays as one line: severity, place, fault.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Finding {
-    /// Severity of the fault.
-    pub severity: Severity,
-    /// The fault, and its place.
-    pub error: Error,
-}
-
-/// Severity of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Severity {
-    /// A fact worth knowing.
-    Note,
-    /// A difference from what CRIU writes. A restore may still succeed.
-    Warning,
-    /// A fault that makes a restore fail, or lose something.
-    Error,
-}
+use findings::Findings;
+pub use findings::{Finding, Severity};
 
 /// Checks a set and the parent sets that it takes pages from. Returns the findings, the worst
 /// first.
@@ -101,30 +78,6 @@ fn is_pre_dump(set: &ImageSet, error: &Error) -> bool {
     error.image() == kind::PSTREE.file
         && matches!(error.kind(), ErrorKind::Missing)
         && set.inventory().pre_dump_mode.is_some()
-}
-
-#[derive(Default)]
-struct Findings {
-    all: Vec<Finding>,
-    /// Texts of the findings so far: a fault in what tasks share is found more than once.
-    known: HashSet<String>,
-}
-
-impl Findings {
-    fn add(&mut self, severity: Severity, error: Error) {
-        if self.all.len() < bounds::FINDINGS.length() && self.known.insert(error.to_string()) {
-            self.all.push(Finding { severity, error });
-        }
-    }
-
-    fn error(&mut self, error: Error) {
-        self.add(Severity::Error, error);
-    }
-
-    /// Returns the value, or records the error as a finding.
-    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.error(error)).ok()
-    }
 }
 
 fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
@@ -224,21 +177,5 @@ fn check_memory(task: &Task<'_>, memory: &Memory<'_>, findings: &mut Findings) {
             }
             _ => {}
         }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.severity, self.error)
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        })
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{Edit, Edited, edit};
+use super::apply::edit;
+use super::{Edit, Edited};
 use crate::aside::{beside, image_beside, is_interrupted};
 use crate::error::WriteError;
 use crate::kind;

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::rewrite::{Patch, Value, holders};
-use super::{Edit, Edited, current};
+use super::{Edit, Edited};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::frame::Image;
 use crate::kind::{self, Entries, Kind};
@@ -295,6 +295,14 @@ impl<'e> Rules<'e> {
     fn without(&self, gone: u32, index: u32) -> Option<u32> {
         let index = if index == gone { self.filters.get(gone as usize)?.prev? } else { index };
         Some(if index > gone { index - 1 } else { index })
+    }
+}
+
+/// Returns the bytes of an image, as earlier edits have left them.
+fn current(set: &ImageSet, edited: &[Edited], name: &str) -> Result<Option<Vec<u8>>, Error> {
+    match edited.iter().find(|image| image.name == name) {
+        Some(image) => Ok(Some(image.bytes.clone())),
+        None => set.read(name),
     }
 }
 

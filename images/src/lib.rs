@@ -2,14 +2,14 @@
 //! directory.
 //!
 //! ```text
-//! open                         look                                use
+//! open                     walk                                       use
 //!
-//! Directory ┐                                                    ┌▶ view    tables for people
-//! Mapped    │              process tree     one process          ├▶ check   faults of a set
-//! Tar       ├▶ ImageSet ──▶ Checkpoint ──▶ Task ─┬▶ Thread       ├▶ Diff    what changed
-//! InMemory  ┘                     │              ├▶ Fd           ├▶ edit    new images
-//!                                 ▼              └▶ Memory       ├▶ json    crit's text
-//!                           SavedNamespace                       └▶ CoreDump   for debuggers
+//! Directory ┐                                  ┌▶ Thread ─▶ Seccomp   view      shows to people
+//! Mapped    ├▶ ImageSet ─▶ Checkpoint ─▶ Task ─┼▶ Fd ─▶ OpenFile      check     finds faults
+//! Tar       │                  │               └▶ Memory              Diff      compares two
+//! InMemory  ┘                  └▶ SavedNamespace ─▶ Mounts, Network   edit      makes new images
+//!                                                                     json      is crit's text
+//!                                                                     CoreDump  is for debuggers
 //! ```
 //!
 //! An [`ImageSet`] owns what has been read; all other values borrow from it. The smallest program

@@ -1,4 +1,4 @@
-//! Writes what the fuzzer begins with: `FOLDER/TARGET/NAME`, and a dictionary `FOLDER/words.dict`.
+//! Writes the seeds of the fuzzer: `FOLDER/TARGET/NAME`, and a dictionary `FOLDER/words.dict`.
 
 use std::path::PathBuf;
 use std::{env, fs};

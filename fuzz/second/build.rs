@@ -1,5 +1,5 @@
-//! A second decoder of the images, made from the same descriptions by another hand: protobuf-codegen with its own
-//! parser. And the list of all messages, for whatever is done to each of them.
+//! Makes a second decoder of the images from the same descriptions, with protobuf-codegen and its
+//! own parser. Makes the list of all messages too.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -55,12 +55,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The name that prost makes of CRIU's, which have lower case only.
+/// Name that prost makes from CRIU's name, which is in lower case.
 fn camel(name: &str) -> String {
     name.split('_').map(capital).collect()
 }
 
-/// The name that protobuf-codegen makes of it.
+/// Name that protobuf-codegen makes from CRIU's name.
 fn capital(name: &str) -> String {
     let mut letters = name.chars();
     let first = letters.next().map(|first| first.to_ascii_uppercase());

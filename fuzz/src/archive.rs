@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use criu_images::source::{Source, Tar};
 use criu_images::{ImageSet, check};
 
-/// Opens bytes as an archive, and each set in it.
+/// Opens bytes as an archive, and opens each set in it.
 pub fn run(data: &[u8]) {
     // One file for all inputs: it has no name, so that nothing is left behind.
     static FILE: OnceLock<File> = OnceLock::new();

@@ -3,7 +3,7 @@
 use criu_images::Architecture;
 use criu_images::bpf::Program;
 
-/// Parses a filter, shows it, asks it, and writes it again.
+/// Parses a filter, shows it, asks it for its answers, and writes it again.
 pub fn run(data: &[u8]) {
     let Some((&first, code)) = data.split_first() else { return };
     let architectures = ARCHITECTURES;

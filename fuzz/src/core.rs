@@ -6,7 +6,7 @@ use criu_images::{CoreDump, ImageSet};
 
 use crate::pack::{records, source};
 
-/// Writes the core file of each task: what comes out is an ELF file, or an error.
+/// Writes the core file of each task: the result is an ELF file or an error.
 pub fn run(data: &[u8]) {
     let Ok(set) = ImageSet::new(source(&records(data))) else { return };
     let Ok(checkpoint) = set.checkpoint() else { return };
@@ -23,7 +23,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Takes so much and no more.
+/// A writer that accepts a limited number of bytes.
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {
@@ -83,5 +83,5 @@ fn notes(mut notes: &[u8]) {
     }
 }
 
-/// Bytes of a core file that is looked at.
+/// Largest core file that is examined, in bytes.
 const MOST: usize = 4 << 20;

@@ -1,5 +1,6 @@
-//! Two decoders of the same descriptions, which share nothing but them: ours, and that of protobuf-codegen. They
-//! agree on what is a message and on what is in it, or the difference is in the table below.
+//! Two decoders made from the same descriptions, which share nothing else: ours, and the one of
+//! protobuf-codegen. They have to agree on which bytes are a message and what is in it, unless the
+//! difference is in the table below.
 
 use std::fmt::Debug;
 
@@ -12,7 +13,7 @@ use protobuf::{Message as Second, MessageDyn, MessageFull, UnknownFields};
 
 use crate::mutate::in_pieces;
 
-/// The first two bytes say which message the others are to be.
+/// Compares the decoders on one message. The first two bytes choose the message.
 pub fn run(data: &[u8]) {
     let Some((&[low, high], bytes)) = data.split_first_chunk::<2>() else { return };
     let place = usize::from(u16::from_le_bytes([low, high])) % COMPARE.len();
@@ -20,34 +21,36 @@ pub fn run(data: &[u8]) {
     json(COMPARE[place].0, bytes);
 }
 
-/// Why one decoder accepts what the other does not. Every row is a decision of ours, with its reason.
+/// Reasons why only one decoder accepts some bytes. Each is a decision of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exception {
-    /// Ours keeps text as bytes, because CRIU's strings are C strings: a path need not be UTF-8.
+    /// Our decoder keeps text as bytes, because CRIU's strings are C strings: a path need not be
+    /// UTF-8.
     TextIsBytes,
-    /// Ours refuses a known field in another encoding than its own, as CRIU's parser does; the other takes it for
-    /// an unknown one.
+    /// Our decoder refuses a known field in another encoding than its own, as CRIU's parser does.
+    /// The second decoder takes such a field for an unknown one.
     WireType,
-    /// Ours refuses groups, as CRIU's parser does; the other reads past them.
+    /// Our decoder refuses groups, as CRIU's parser does. The second decoder reads past them.
     Group,
-    /// Ours refuses numbers of fields from 2^29 on, which protobuf does not have; the other cuts keys to 32 bits.
+    /// Our decoder refuses field numbers from 2^29 on, which protobuf does not have. The second
+    /// decoder cuts keys to 32 bits.
     FieldNumber,
-    /// Ours refuses varints of more than 64 bits; the other drops the bits.
+    /// Our decoder refuses varints of more than 64 bits. The second decoder drops the excess bits.
     Varint,
-    /// Ours cuts numbers of 32 bits to their size, as protobuf says and CRIU's parser does; the other refuses those
-    /// that are written with more.
+    /// Our decoder cuts 32-bit numbers to their size, as protobuf requires and CRIU's parser does.
+    /// The second decoder refuses numbers written with more bits.
     Cut,
-    /// A message that may be there once and comes twice: ours puts both together, as protobuf says and CRIU's parser
-    /// does; the other keeps the last.
+    /// A message that may occur once occurs twice. Our decoder merges both, as protobuf requires
+    /// and CRIU's parser does. The second decoder keeps the last.
     Pieces,
-    /// Ours refuses a message, or a list of numbers, whose length passes the end of what it is in; the other takes
-    /// what is there.
+    /// Our decoder refuses a message, or a list of numbers, whose length passes the end of its
+    /// container. The second decoder takes the bytes that are there.
     Cropped,
-    /// Both bound how deep messages nest, and neither at a depth that CRIU's have.
+    /// Both decoders bound the nesting of messages, far deeper than CRIU's messages.
     Depth,
 }
 
-/// What ours says when it refuses what the other takes.
+/// Finds the reason why only our decoder refuses, from its error.
 fn refused(error: &Error) -> Option<Exception> {
     Some(match error.kind() {
         ErrorKind::WireType { found: 3 | 4, .. } => Exception::Group,
@@ -60,7 +63,7 @@ fn refused(error: &Error) -> Option<Exception> {
     })
 }
 
-/// Whether a field holds messages, or may hold several numbers in one piece.
+/// Returns `true` if a field holds messages, or may hold several numbers in one piece.
 fn has_parts(name: FieldName) -> bool {
     let fields = Schema::by_name(name.message).map_or(&[][..], |message| message.fields);
     let field = fields.iter().find(|field| field.name == name.field);
@@ -71,7 +74,7 @@ fn has_parts(name: FieldName) -> bool {
     })
 }
 
-/// What the other says when it refuses what ours takes.
+/// Finds the reason why only the second decoder refuses, from its text.
 fn refused_by_second(said: &str) -> Option<Exception> {
     if said.contains("UTF-8") || said.contains("utf-8") {
         return Some(Exception::TextIsBytes);
@@ -88,7 +91,7 @@ fn compare<O: Entry, S: MessageFull + Debug>(bytes: &[u8]) {
     let entry = image.next_entry().expect("it is framed here").expect("it is framed here");
     let ours = entry.decode::<O>();
     let second = S::parse_from_bytes(bytes);
-    // `Exception::Pieces`: seen in the bytes, because neither says it.
+    // `Exception::Pieces` is found in the bytes, because neither decoder reports it.
     let pieces = || in_pieces(O::schema(), bytes);
     match (ours, second) {
         (Ok(ours), Ok(mut second)) => {
@@ -112,7 +115,7 @@ fn compare<O: Entry, S: MessageFull + Debug>(bytes: &[u8]) {
     }
 }
 
-/// JSON keeps all that the other decoder sees, unknown fields included.
+/// Checks that JSON keeps all that the second decoder sees, unknown fields included.
 fn json(name: &str, bytes: &[u8]) {
     let plain = |kind: &&&Kind| kind.extra == Extra::None && kind.entries != Entries::Pagemap;
     let of_message = |kind: &&&Kind| kind.message == name && kind.magic != 0;
@@ -134,11 +137,11 @@ fn json(name: &str, bytes: &[u8]) {
     }
 }
 
-/// Whether two messages are the same to the other decoder, unknown fields and all.
+/// Returns `true` if the second decoder finds two messages equal, unknown fields included.
 fn same<S: Second>(before: &[u8], after: &[u8]) -> bool {
     match (S::parse_from_bytes(before), S::parse_from_bytes(after)) {
         (Ok(before), Ok(after)) => before == after,
-        // What it does not take says nothing: ours does.
+        // Bytes that the second decoder refuses cannot be compared.
         (Err(_), _) => true,
         (Ok(_), Err(_)) => false,
     }
@@ -152,7 +155,7 @@ fn framed(kind: &Kind, bytes: &[u8]) -> Vec<u8> {
     image
 }
 
-/// Our types drop what they do not know, so the other's are made to.
+/// Drops unknown fields of a message of the second decoder, because our types drop them too.
 fn forget_unknown(message: &mut dyn MessageDyn) {
     use protobuf::reflect::{ReflectFieldRef, RuntimeFieldType, RuntimeType};
     *message.mut_unknown_fields_dyn() = UnknownFields::new();
@@ -184,7 +187,8 @@ fn forget_unknown(message: &mut dyn MessageDyn) {
     }
 }
 
-/// A message's name, how it is compared, and whether two are the same.
+/// Name of a message, function that compares the decoders on it, function that compares two
+/// messages.
 type Row = (&'static str, fn(&[u8]), fn(&[u8], &[u8]) -> bool);
 
 macro_rules! table {
@@ -197,13 +201,3 @@ macro_rules! table {
     };
 }
 criu_fuzz_second::messages!(table);
-
-/// The place of a message among those compared.
-pub fn place(name: &str) -> Option<u16> {
-    u16::try_from(COMPARE.iter().position(|(known, ..)| *known == name)?).ok()
-}
-
-/// The description of the message that an input is to be.
-pub fn schema(place: u16) -> Option<&'static Schema> {
-    Schema::by_name(COMPARE[usize::from(place) % COMPARE.len()].0)
-}

@@ -1,4 +1,4 @@
-//! Edits: what they make still reads, and what they do not mean stays.
+//! Edits: edited images can still be read, and everything else stays the same.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use criu_images::{Architecture, Checkpoint, Image, ImageSet, RawEntry};
 
 use crate::pack::{records, script, source};
 
-/// Edits a set as its script says.
+/// Edits a set as the script in it says.
 pub fn run(data: &[u8]) {
     let records = records(data);
     let files = source(&records);
@@ -39,7 +39,8 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// As many entries as before, and the same bytes behind each; no more are otherwise than are counted.
+/// Checks that an edit keeps the number of entries and their payloads, and that no more entries
+/// have changed than it counts.
 fn compare(before: &[u8], after: &Edited) {
     let both = [before, &after.bytes].map(|bytes| entries(&after.name, bytes));
     let [before, now] = both;
@@ -51,7 +52,7 @@ fn compare(before: &[u8], after: &Edited) {
     }
 }
 
-/// Every entry's message, and what follows it.
+/// Message and payload of all entries.
 fn entries(name: &str, bytes: &[u8]) -> Vec<(Vec<u8>, String)> {
     let mut image = Image::detect(name, bytes).expect("it was edited");
     let mut all = Vec::new();
@@ -62,7 +63,7 @@ fn entries(name: &str, bytes: &[u8]) -> Vec<(Vec<u8>, String)> {
     all
 }
 
-/// Text that stands in the set, for edits that mean something.
+/// Finds a text of the set, so that edits change something.
 fn known(checkpoint: Checkpoint<'_>) -> Vec<Vec<u8>> {
     let mut known: Vec<Vec<u8>> = Vec::new();
     for file in checkpoint.files().unwrap_or_default() {

@@ -1,11 +1,11 @@
-//! One image: its frame, its entries, what follows them.
+//! Single images: the frame, the entries, their payloads.
 
 use criu_images::kind::{self, Entries, Kind};
 use criu_images::memory::{PageSize, Pagemap};
 use criu_images::proto;
 use criu_images::{DumpStats, Image, ImageWriter, RestoreStats};
 
-/// Reads bytes as every kind of image, and what parses as the messages it should have.
+/// Reads bytes as all kinds of images, and the entries as the messages of the kind.
 pub fn run(data: &[u8]) {
     if let Ok(image) = Image::detect("image", data) {
         drop(entries(image));
@@ -40,7 +40,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Every entry, decoded as the message it should be.
+/// Decodes all entries as the messages of the kind.
 fn entries(mut image: Image<'_>) -> criu_images::Result<usize> {
     let (kind, mut count) = (image.kind(), 0);
     while let Some(entry) = image.next_entry()? {
@@ -56,7 +56,7 @@ fn entries(mut image: Image<'_>) -> criu_images::Result<usize> {
     Ok(count)
 }
 
-/// An image that reads to its end is written again from what was read, byte for byte.
+/// Writes an image again that can be read to its end, and compares all bytes.
 fn whole(data: &[u8], mut image: Image<'_>) {
     let kind = image.kind();
     let Ok(mut writer) = ImageWriter::new(kind, Vec::new()) else { return };
@@ -83,7 +83,7 @@ fn whole(data: &[u8], mut image: Image<'_>) {
     assert!(Image::parse("image", &written, kind).is_ok());
 }
 
-/// The message of an entry.
+/// Name of the message of an entry.
 pub(crate) fn message(kind: &Kind, first: bool) -> &'static str {
     match (kind.entries, first) {
         (Entries::Pagemap, true) => "pagemap_head",

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use criu_images::Image;
 use criu_images::json::{Style, decode, decode_file, encode};
 
-/// An image goes to JSON and back; anything else is JSON, or is to become an error.
+/// Converts an image to JSON and back. Other bytes are read as JSON.
 pub fn run(data: &[u8]) {
     match Image::detect("image", data) {
         Ok(image) => from_image(data, image),
@@ -41,7 +41,7 @@ fn from_image(data: &[u8], image: Image<'_>) {
     }
 }
 
-/// JSON of an image becomes an image of which the same JSON is made.
+/// Checks that JSON of an image becomes an image with the same JSON.
 fn round(text: &[u8], kind: &str) {
     let mut bytes = Vec::new();
     let made = encode(text, &mut bytes);
@@ -58,14 +58,15 @@ fn round(text: &[u8], kind: &str) {
     assert!(bytes == third, "{}: not the same image twice", shown(&plain));
 }
 
-/// Text that is accepted makes an image that reads.
+/// Checks that text which is accepted makes an image that can be read.
 fn from_text(data: &[u8]) {
     let mut bytes = Vec::new();
     match encode(data, &mut bytes) {
         Ok(_) => {
             let image = Image::detect("made", &bytes).expect("what was encoded has a magic");
             let mut text = Vec::new();
-            // An image of another number of entries than its kind has is for whoever reads it to refuse.
+            // An image of another number of entries than its kind has is for whoever reads it to
+            // refuse.
             decode(image, Style::default(), &mut text).expect("what was encoded decodes");
             round(&text, "made");
         }
@@ -73,7 +74,7 @@ fn from_text(data: &[u8]) {
     }
 }
 
-/// Where two texts part.
+/// Shows where two texts begin to differ.
 fn differ(one: &[u8], other: &[u8]) -> String {
     let at = one.iter().zip(other).take_while(|(a, b)| a == b).count().saturating_sub(100);
     format!("{}\n---- and ----\n{}", shown(&one[at..]), shown(&other[at.min(other.len())..]))

@@ -1,4 +1,4 @@
-//! What the fuzz targets do with bytes. Each target is a function here, so that seeds and tests can run it too.
+//! The fuzz targets. Each target is a function here, so that seeds and tests can run it too.
 
 pub mod archive;
 pub mod bpf;
@@ -14,6 +14,7 @@ pub mod pack;
 pub mod page_client;
 pub mod page_server;
 pub mod rpc;
+pub mod schema;
 pub mod seeds;
 pub mod set;
 pub mod text;

@@ -1,4 +1,4 @@
-//! Seeds made by hand: small, and each with something that real ones of a few kilobytes lack.
+//! Seeds made by hand. Each is small and has something that real images of a few kilobytes lack.
 
 use criu_images::kind::{self, Kind};
 use criu_images::proto::{
@@ -10,9 +10,9 @@ use criu_rs::pages::proto::object_id;
 use criu_rs::pages::{Command, Header, Layout};
 use prost::Message;
 
-use crate::pack::Record;
+use crate::pack::{Record, Seeds};
 
-/// Sets of one task, with memory of every sort.
+/// Sets of one task, with all sorts of memory.
 pub(crate) fn memories() -> Vec<(&'static str, Vec<Record>)> {
     let stored = |pages: u64| -> Vec<u8> {
         let page = |number: u64| {
@@ -152,13 +152,13 @@ fn vma(start: u64, pages: u64, status: u32) -> VmaEntry {
     VmaEntry { start, end, status, prot: 3, flags: 0x22, fd: -1, ..Default::default() }
 }
 
-/// What edits do, as the target reads them: 0 to 9 says which, then where from and where to.
+/// Scripts of edits, as the target reads them: 0 to 9 for the edit, then the old and the new value.
 pub(crate) fn scripts() -> Vec<Vec<u8>> {
     let script = |what: u8| [&[what, 0, 0, 0, 0][..], &[1; 24], &[0; 8]].concat();
     (0..10).map(script).collect()
 }
 
-/// Filters: of one answer, of every jump, and of the memory that they have.
+/// Filters with one answer, with all jumps, and with a filter's own memory.
 pub(crate) fn filters() -> Vec<Vec<u8>> {
     let errno: [[u8; 8]; 4] = [
         [0x20, 0, 0, 0, 0, 0, 0, 0],
@@ -180,7 +180,7 @@ pub(crate) fn filters() -> Vec<Vec<u8>> {
         [0x16, 0, 0, 0, 0, 0, 0, 0],
         [6, 0, 0, 0, 0, 0, 3, 0],
     ];
-    // As many comparisons as filters of real programs have.
+    // Real programs have filters with this many comparisons.
     let mut list: Vec<[u8; 8]> = vec![[0x20, 0, 0, 0, 16, 0, 0, 0]];
     list.extend((0..64).map(|number| [0x15, 0, 0, 0, number, 0, 0, 0]));
     list.push([6, 0, 0, 0, 0, 0, 0xff, 0x7f]);
@@ -195,10 +195,10 @@ pub(crate) fn filters() -> Vec<Vec<u8>> {
 }
 
 /// Sessions of pages in both layouts, and answers to a client.
-pub(crate) fn sessions() -> crate::seeds::Seeds {
+pub(crate) fn sessions() -> Seeds {
     let task = object_id(criu_images::memory::PageObject::Task(1));
     let shared = object_id(criu_images::memory::PageObject::Shared(7));
-    let mut seeds = crate::seeds::Seeds::new();
+    let mut seeds = Seeds::new();
     for (number, layout) in [(1, Layout::Narrow), (2, Layout::Wide)] {
         let header = |command, flags, pages, address, id| {
             let header = Header { command, flags, pages, address, id };
@@ -224,7 +224,7 @@ pub(crate) fn sessions() -> crate::seeds::Seeds {
             seeds.push(("page_server", format!("{number}-{how}"), [vec![how], all].concat()));
         }
         let answer = [header(Command::AddF, 4, 1, BASE, 1), page, vec![0; 4]].concat();
-        // One question for pages, then as many as the rest says.
+        // A question for pages, then as many as the other bytes say.
         let asked = [vec![number - 1, 1, 0, 1, 0, 0, 0, 0, 4, 0, 0, 1, 0], answer].concat();
         seeds.push(("page_client", number.to_string(), asked));
     }
@@ -235,8 +235,8 @@ pub(crate) fn sessions() -> crate::seeds::Seeds {
     seeds
 }
 
-/// Something for each parser of text.
-pub(crate) fn texts() -> crate::seeds::Seeds {
+/// Texts for each parser.
+pub(crate) fn texts() -> Seeds {
     let texts: [(u8, &[u8]); 31] = [
         (0, b"(00.001) line\n(00.1) Error (criu/x.c:7): it broke\n(00.2) Error (criu/y.c:8): so\n"),
         (1, b"mnt[/a]:key"),

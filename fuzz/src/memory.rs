@@ -1,4 +1,4 @@
-//! Memory: pagemaps, pages, parent sets, shared memory, compressed runs; and searches through it.
+//! Memory (pagemaps, pages, parent sets, shared memory, compressed runs) and searches through it.
 
 use criu_images::memory::{Backing, Content, Hexdump, Memory, PageSet, PageSize, PageSource};
 use criu_images::search::{Pattern, Search};
@@ -6,7 +6,7 @@ use criu_images::{ErrorKind, ImageSet};
 
 use crate::pack::{Record, records, script, source};
 
-/// Reads the memory of a set in every way.
+/// Reads the memory of a set in all ways.
 pub fn run(data: &[u8]) {
     let records = records(data);
     let needle = script(&records);
@@ -51,7 +51,7 @@ fn of_task(memory: &Memory<'_>, needle: &[u8]) {
     search(needle, |search| search.run(memory).take(HITS).map(|hit| hit.ok()).collect(), memory);
 }
 
-/// What is said of memory piece by piece is what is read there.
+/// Checks that the chunks of memory agree with what is read.
 fn pieces(memory: &impl PageSource) {
     let mut next = 0;
     for chunk in memory.chunks(0..u64::MAX).take(2000) {
@@ -83,7 +83,7 @@ fn pieces(memory: &impl PageSource) {
     }
 }
 
-/// A hit is where it says, and bytes that are there are found.
+/// Checks that hits are where they say, and that bytes in memory are found.
 fn search<S: PageSource>(
     needle: &[u8],
     run: impl Fn(&Search) -> Vec<Option<criu_images::search::Hit>>,
@@ -106,7 +106,7 @@ fn search<S: PageSource>(
     }
 }
 
-/// The pages alone, as a page server has them.
+/// Reads the pages alone, as a page server does.
 fn pages(records: &[Record]) {
     for size in [PageSize::K4, PageSize::new(65536).unwrap_or(PageSize::K4)] {
         let set = PageSet::new(source(records), size);
@@ -136,5 +136,5 @@ fn pages(records: &[Record]) {
     }
 }
 
-/// Hits looked at.
+/// Largest number of hits examined.
 const HITS: usize = 50;

@@ -1,5 +1,5 @@
-//! Mutations that keep images whole, so that what is behind the first checks is reached: one field of one message
-//! is another, and the lengths around it are right.
+//! Mutations that keep images whole, so that fuzzing gets past the first checks: one field of a
+//! message changes, and the lengths around it stay right.
 
 use criu_images::kind::{Entries, Extra};
 use criu_images::schema::{Field, Label, Message, Type};
@@ -7,8 +7,10 @@ use criu_images::{Image, kind};
 
 use crate::image::message;
 use crate::pack::{Record, pack, records};
+use crate::schema::schema;
 
-/// Changes a set in one place or a few; sometimes its bytes, whatever they mean.
+/// Changes a set in one place or a few. Sometimes changes its bytes without regard to their
+/// meaning.
 pub fn set(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut random = Random::new(seed);
     let mut all = records(&data[..size]);
@@ -41,12 +43,12 @@ pub fn image(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize 
     libfuzzer_sys::fuzzer_mutate(data, size, max_size)
 }
 
-/// Changes a message in one place, behind the two bytes that say which it is.
+/// Changes a message in one place, after the two bytes that choose the message.
 pub fn message_of(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut random = Random::new(seed);
     if let Some((&[low, high], bytes)) = data[..size].split_first_chunk::<2>() {
         let place = u16::from_le_bytes([low, high]);
-        let schema = crate::differential::schema(place);
+        let schema = schema(place);
         let nodes = schema.and_then(|schema| Some((schema, parse(schema, bytes, 0)?)));
         if let Some((schema, mut nodes)) = nodes.filter(|_| !random.one_in(4)) {
             for _ in 0..=random.below(3) {
@@ -99,13 +101,13 @@ fn one_record(all: &mut Vec<Record>, ids: &[u64], random: &mut Random) {
     }
 }
 
-/// One entry of an image: its message, and what follows.
+/// An entry of an image: the message and its payload.
 struct Entry<'a> {
     message: &'a [u8],
     follows: &'a [u8],
 }
 
-/// Changes a field of an image; nothing when it is none, or has no entries.
+/// Changes a field of an image; `None` if the bytes are not an image, or one without entries.
 fn fields(data: &[u8], ids: &[u64], random: &mut Random) -> Option<Vec<u8>> {
     let mut image = Image::detect("image", data).ok()?;
     let kind = image.kind();
@@ -140,10 +142,8 @@ fn fields(data: &[u8], ids: &[u64], random: &mut Random) -> Option<Vec<u8>> {
     encode(&tree, &mut changed);
     let mut new = head.to_vec();
     for (number, entry) in entries.iter().enumerate() {
-        let (message, times) = match number == place {
-            true => (&changed[..], times),
-            false => (entry.message, 1),
-        };
+        let (message, times) =
+            if number == place { (&changed[..], times) } else { (entry.message, 1) };
         for _ in 0..times {
             new.extend(u32::try_from(message.len()).ok()?.to_le_bytes());
             new.extend(message);
@@ -153,7 +153,7 @@ fn fields(data: &[u8], ids: &[u64], random: &mut Random) -> Option<Vec<u8>> {
     Some(new)
 }
 
-/// As libFuzzer changes what it knows nothing of.
+/// Changes bytes as libFuzzer does by default.
 fn plainly(bytes: &mut Vec<u8>) {
     let size = bytes.len();
     bytes.resize((size + 64).min(u16::MAX.into()), 0);
@@ -162,7 +162,7 @@ fn plainly(bytes: &mut Vec<u8>) {
     bytes.truncate(size);
 }
 
-/// One field as it stands on the wire.
+/// A field as encoded on the wire.
 #[derive(Clone)]
 struct Node {
     number: u32,
@@ -182,7 +182,7 @@ fn field(schema: &'static Message, number: u32) -> Option<&'static Field> {
     schema.fields.iter().find(|field| field.number == number)
 }
 
-/// The fields of a message; nothing where it does not parse.
+/// Parses the fields of a message; `None` if the bytes are malformed.
 fn parse(schema: &'static Message, mut bytes: &[u8], depth: u32) -> Option<Vec<Node>> {
     let mut nodes = Vec::new();
     while !bytes.is_empty() {
@@ -208,7 +208,8 @@ fn parse(schema: &'static Message, mut bytes: &[u8], depth: u32) -> Option<Vec<N
     Some(nodes)
 }
 
-/// Whether a message that may be there once comes in several pieces, anywhere inside; also in what ends early.
+/// Returns `true` if a message that may occur once occurs several times, at any depth. Messages
+/// that end early count too.
 pub(crate) fn in_pieces(schema: &'static Message, bytes: &[u8]) -> bool {
     fn inside(schema: &'static Message, mut bytes: &[u8], depth: u32) -> Option<bool> {
         let mut seen = Vec::new();
@@ -298,7 +299,7 @@ fn encode(nodes: &[Node], out: &mut Vec<u8>) {
     }
 }
 
-/// Changes one field, here or further inside.
+/// Changes a field of a message, or of a message inside it.
 fn change(
     schema: &'static Message,
     nodes: &mut Vec<Node>,
@@ -365,7 +366,7 @@ fn change(
     }
 }
 
-/// A value of a type, with all that it requires.
+/// Makes a value of a type, with all required fields.
 fn made(kind: Type, ids: &[u64], random: &mut Random, depth: u32) -> Value {
     match kind {
         Type::Fixed64 => Value::Fixed64(random.value(ids).to_le_bytes()),
@@ -393,7 +394,7 @@ fn made(kind: Type, ids: &[u64], random: &mut Random, depth: u32) -> Value {
     }
 }
 
-/// Numbers that look random and come again.
+/// Pseudo-random numbers that a seed reproduces.
 #[derive(Clone)]
 struct Random(u64);
 
@@ -421,7 +422,7 @@ impl Random {
         self.below(times) == 0
     }
 
-    /// A number that means something: an id, a size, an end.
+    /// Picks a number with a meaning: an id, a size, a limit.
     fn value(&mut self, ids: &[u64]) -> u64 {
         match self.below(8) {
             0 | 1 if !ids.is_empty() => ids[self.place(ids.len())],

@@ -1,28 +1,32 @@
-//! A set of images in one piece, as the targets take it whose input is a set.
+//! Sets of images in one piece: the input of targets that take a set.
 //!
 //! ```text
-//! { kind u8   id u32   size u16   bytes }      kind: its place in the catalogue; with the top bit, of the parent set
+//! { kind u8   id u32   size u16   bytes }
+//! kind: place in the catalogue; the top bit marks the parent set
 //! ```
 //!
-//! Whatever does not fit this ends the set: every input is one.
+//! Bytes that do not fit end the set, so every input is a set.
 
 use criu_images::kind::{self, Kind};
 use criu_images::source::InMemory;
 
-/// One file of a set.
+/// A file of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Of the parent set.
+    /// `true` if the file belongs to the parent set.
     pub in_parent: bool,
-    /// What it is; `None` is a script for the target itself.
+    /// Kind of the file; `None` for a script, which the target itself reads.
     pub kind: Option<&'static Kind>,
-    /// The id in its name.
+    /// Id in the name of the file.
     pub id: u32,
-    /// What is in it.
+    /// Content of the file.
     pub bytes: Vec<u8>,
 }
 
-/// Takes a set apart.
+/// Inputs by target and name.
+pub type Seeds = Vec<(&'static str, String, Vec<u8>)>;
+
+/// Splits a set into its files.
 pub fn records(mut data: &[u8]) -> Vec<Record> {
     let mut records = Vec::new();
     while let Some((head, rest)) = data.split_first_chunk::<7>() {
@@ -37,7 +41,7 @@ pub fn records(mut data: &[u8]) -> Vec<Record> {
     records
 }
 
-/// Puts a set together. Files larger than a record are cut.
+/// Packs files into a set. Files larger than a record are cut.
 pub fn pack(records: &[Record]) -> Vec<u8> {
     let mut data = Vec::new();
     for record in records {
@@ -52,19 +56,18 @@ pub fn pack(records: &[Record]) -> Vec<u8> {
     data
 }
 
-/// The set itself, its parent set included.
+/// Makes a source of the set, with its parent set.
 pub fn source(records: &[Record]) -> InMemory {
     let (mut files, mut parent) = (InMemory::default(), InMemory::default());
     let mut has_parent = false;
     for record in records {
         let Some(kind) = record.kind else { continue };
         let name = kind.file_name(record.id.into());
-        match record.in_parent {
-            true => {
-                parent.insert(name, record.bytes.clone());
-                has_parent = true;
-            }
-            false => files.insert(name, record.bytes.clone()),
+        if record.in_parent {
+            parent.insert(name, record.bytes.clone());
+            has_parent = true;
+        } else {
+            files.insert(name, record.bytes.clone())
         }
     }
     if has_parent {
@@ -73,11 +76,11 @@ pub fn source(records: &[Record]) -> InMemory {
     files
 }
 
-/// What is no image but says what the target does.
+/// Returns the script, which tells the target what to do; empty if the set has no script.
 pub fn script(records: &[Record]) -> &[u8] {
     let script = records.iter().find(|record| record.kind.is_none());
     script.map_or(&[], |record| &record.bytes)
 }
 
-/// The place of a script.
+/// Place that marks a script.
 const SCRIPT: u8 = 0x7f;

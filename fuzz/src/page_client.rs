@@ -1,4 +1,4 @@
-//! A client of pages whose server answers whatever it likes.
+//! A client of pages whose server sends arbitrary answers.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -11,7 +11,7 @@ use criu_images::kind;
 use criu_images::memory::PageObject;
 use criu_rs::pages::{Client, Layout, Socket, page_size};
 
-/// What the client asks for.
+/// Questions of the client.
 #[derive(Arbitrary, Debug)]
 enum Ask {
     Fetch { pid: u32, page: u32, pages: u8 },
@@ -20,7 +20,7 @@ enum Ask {
     Send,
 }
 
-/// The answers are all there before the first question.
+/// Runs a client. All answers are there before the first question.
 pub fn run(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     let Ok((wide, asks)) = <(bool, Vec<Ask>)>::arbitrary(&mut bytes) else { return };
@@ -57,7 +57,7 @@ pub fn run(data: &[u8]) {
     _ = client.close();
 }
 
-/// An answer as a server gives it, or nearly.
+/// Makes an answer as a server gives it, or nearly.
 fn echo(layout: Layout, pid: u32, page: u32, pages: u8, more: u8, fewer: bool) -> Vec<u8> {
     use criu_rs::pages::{Command, Header};
     let address = u64::from(page) * page_size().bytes();
@@ -69,7 +69,7 @@ fn echo(layout: Layout, pid: u32, page: u32, pages: u8, more: u8, fewer: bool) -
     answer
 }
 
-/// A set of one page, which is sent.
+/// Makes a set of one page, which is sent.
 fn folder() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! A page server whose client sends whatever it likes.
+//! A page server whose client sends arbitrary bytes.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -11,7 +11,7 @@ use std::{fs, thread};
 use criu_images::memory::{PageSet, PageSource};
 use criu_rs::pages::{Layout, PageSession, PageStep, Server, ServerLimits, Socket, page_size};
 
-/// The first byte says in which layout, and whether a real server gets it all.
+/// Runs a session. The first byte chooses the layout, and whether a real server gets all bytes.
 pub fn run(data: &[u8]) {
     let Some((&how, bytes)) = data.split_first() else { return };
     let layout = match how % 3 {
@@ -28,7 +28,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What a session asks for, with the bytes of runs joined; and how it ends.
+/// Requests of a session, with the bytes of runs joined, and the end of the session.
 fn steps(layout: Option<Layout>, bytes: &[u8], piece: usize) -> (Vec<PageStep>, u64, String) {
     let mut session = PageSession::new(layout);
     let (mut steps, mut payload) = (Vec::new(), 0);
@@ -52,10 +52,13 @@ fn steps(layout: Option<Layout>, bytes: &[u8], piece: usize) -> (Vec<PageStep>, 
                 }
                 end = end.saturating_add(piece).min(bytes.len());
             }
-            PageStep::MoreOrAssume => match end == bytes.len() {
-                true => session.assume(Layout::Narrow),
-                false => end = end.saturating_add(piece).min(bytes.len()),
-            },
+            PageStep::MoreOrAssume => {
+                if end == bytes.len() {
+                    session.assume(Layout::Narrow);
+                } else {
+                    end = end.saturating_add(piece).min(bytes.len());
+                }
+            }
             PageStep::Ended => {
                 if end == bytes.len() {
                     return (steps, payload, "ended".into());
@@ -77,7 +80,8 @@ fn steps(layout: Option<Layout>, bytes: &[u8], piece: usize) -> (Vec<PageStep>, 
     }
 }
 
-/// All of it over a socket into a directory: what ends well is a set that reads, and what does not is none.
+/// Sends all bytes over a socket into a directory. A session that ends well leaves a set that can
+/// be read; any other session leaves none.
 fn served(layout: Option<Layout>, bytes: &[u8]) {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! A conversation with a criu that sends whatever it likes.
+//! A conversation with a criu that sends arbitrary bytes.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use criu_rs::rpc::{
 use criu_rs::{Action, External};
 use prost::Message;
 
-/// What is sent.
+/// Messages of the criu.
 #[derive(Arbitrary, Debug)]
 enum Packet {
     Bytes(Vec<u8>),

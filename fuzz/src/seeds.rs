@@ -1,4 +1,4 @@
-//! What the fuzzer begins with: real images, and small ones made by hand.
+//! Seeds of the fuzzer: real images, and small ones made by hand.
 
 use std::path::Path;
 use std::{fs, io};
@@ -7,18 +7,15 @@ use criu_images::Image;
 use criu_images::json::{Style, decode};
 use criu_images::kind::{self, Kind};
 
-use crate::differential;
 use crate::image::message;
 use crate::made;
-use crate::pack::{Record, pack};
-
-/// Inputs by target and name.
-pub type Seeds = Vec<(&'static str, String, Vec<u8>)>;
+use crate::pack::{Record, Seeds, pack};
+use crate::schema::place;
 
 /// All seeds.
 ///
 /// # Errors
-/// When an image cannot be read.
+/// An image cannot be read.
 pub fn all() -> io::Result<Seeds> {
     let mut seeds = Seeds::new();
     for (name, folder) in sets()? {
@@ -54,7 +51,8 @@ pub fn all() -> io::Result<Seeds> {
     Ok(seeds)
 }
 
-/// Inputs that the fuzzer has found and `cargo xtask fuzz --keep` has kept: each with its size before it.
+/// Inputs that the fuzzer has found and `cargo xtask fuzz --keep` has kept. In the file each input
+/// follows its size.
 fn found(target: &str) -> io::Result<Vec<Vec<u8>>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/found").join(target);
     let bytes = match fs::read(file) {
@@ -70,7 +68,7 @@ fn found(target: &str) -> io::Result<Vec<Vec<u8>>> {
     Ok(inputs)
 }
 
-/// Every target.
+/// All targets.
 pub const TARGETS: [&str; 13] = [
     "archive",
     "bpf",
@@ -87,7 +85,7 @@ pub const TARGETS: [&str; 13] = [
     "text",
 ];
 
-/// What one image is for several targets.
+/// Makes seeds for several targets from an image.
 fn one_image(set: &str, record: &Record, seeds: &mut Seeds) {
     let Some(kind) = record.kind else { return };
     let name = format!("{set}-{}", kind.file_name(record.id.into()));
@@ -103,7 +101,7 @@ fn one_image(set: &str, record: &Record, seeds: &mut Seeds) {
     }
     let mut number = 0;
     while let Ok(Some(entry)) = image.next_entry() {
-        let place = differential::place(message(kind, number == 0)).unwrap_or(0);
+        let place = place(message(kind, number == 0)).unwrap_or(0);
         let bytes = [&place.to_le_bytes(), entry.bytes()].concat();
         seeds.push(("differential", format!("{name}-{number}"), bytes));
         number += 1;
@@ -113,7 +111,7 @@ fn one_image(set: &str, record: &Record, seeds: &mut Seeds) {
     }
 }
 
-/// A set whose pages are there, all zero: as many as its first pagemap has.
+/// Adds pages to a set, all zero: as many as the first pagemap lists.
 fn with_pages(set: &[Record]) -> Vec<Record> {
     let mut set = set.to_vec();
     if set.iter().all(|record| record.kind != Some(kind::PAGES)) {
@@ -123,7 +121,7 @@ fn with_pages(set: &[Record]) -> Vec<Record> {
     set
 }
 
-/// A tar archive of a set: a folder, and in it the files.
+/// Makes a tar archive of a set: a folder with the files in it.
 fn tar(set: &[Record]) -> Vec<u8> {
     let mut archive = Vec::new();
     for record in set {
@@ -149,7 +147,7 @@ fn tar(set: &[Record]) -> Vec<u8> {
     archive
 }
 
-/// The sets that lie beside the tests, and those of the fuzzer's own.
+/// Lists the sets beside the tests, and the fuzzer's own sets.
 fn sets() -> io::Result<Vec<(String, std::path::PathBuf)>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sets = vec![("pipeline".to_owned(), root.join("../images/tests/data/pipeline"))];
@@ -178,7 +176,7 @@ fn read_set(folder: &Path) -> io::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// What the fuzzer puts into inputs: magics, and keys of fields.
+/// Dictionary of words that the fuzzer puts into inputs: magics, and keys of fields.
 pub fn dictionary() -> String {
     let mut lines = Vec::new();
     let word = |word: u32| word.to_le_bytes().map(|byte| format!("\\x{byte:02x}")).concat();

@@ -1,4 +1,4 @@
-//! A whole set: the joins between its images, and everything that is made of them.
+//! Whole sets: the links between images, and everything that is made from them.
 
 use std::fmt::Write;
 
@@ -8,12 +8,12 @@ use criu_images::{Checkpoint, Diff, ImageSet, Result, Task, Thread, check, view}
 
 use crate::pack::{Record, records, source};
 
-/// Opens the set and asks it everything.
+/// Opens a set and asks it all questions there are.
 pub fn run(data: &[u8]) {
     look(&records(data));
 }
 
-/// Asks a set everything, each question by itself.
+/// Asks a set all questions there are, each by itself.
 pub fn look(records: &[Record]) {
     let Ok(set) = ImageSet::new(source(records)) else { return };
     let findings = check(&set);
@@ -70,7 +70,7 @@ fn show(view: Result<impl std::fmt::Display>) {
     }
 }
 
-/// Every accessor that the views do not go through.
+/// Calls all accessors that the views do not use.
 fn all(checkpoint: Checkpoint<'_>, said: &mut String) -> Result<()> {
     for task in checkpoint.tasks() {
         assert_eq!(checkpoint.task(task.pid()).map(|t| t.pid()), Some(task.pid()));

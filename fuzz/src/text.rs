@@ -1,4 +1,4 @@
-//! Text that others have written: logs, notations of the command line, rows of /proc.
+//! Text from outside: logs, values on the command line, rows of /proc.
 
 use std::fmt::{Debug, Display};
 use std::fs;
@@ -15,7 +15,7 @@ use criu_rs::{
     fuzzing,
 };
 
-/// The first byte says which parser gets the rest.
+/// Runs a parser of text. The first byte chooses the parser.
 pub fn run(data: &[u8]) {
     let Some((&which, bytes)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(bytes);
@@ -64,7 +64,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Nothing that moves a terminal's cursor but a tab and a line's end.
+/// Checks that a text moves the cursor of a terminal only by tabs and line ends.
 fn printable(text: &str) {
     assert!(
         !text.contains(|char: char| char.is_control() && char != '\t' && char != '\n'),
@@ -93,7 +93,7 @@ fn external(bytes: &[u8]) {
     }
 }
 
-/// What is written reads as the same.
+/// Checks that a value that is written and parsed again stays the same.
 fn stable<T: FromStr<Err: Debug> + Display + PartialEq + Debug>(text: &str) {
     if let Ok(value) = text.parse::<T>() {
         let written = value.to_string();

@@ -1,11 +1,12 @@
-//! Processor architectures, and the numbers of their system calls.
+//! Processor architectures and the numbers of their system calls.
 
 use std::fmt;
 
 use crate::proto::core_entry::March;
 use crate::proto::{CoreEntry, UserX86RegsMode};
 
-/// A processor architecture as system calls know it: the 32-bit one of a processor is one of its own.
+/// A processor architecture, as system calls know it. The 32-bit mode of a processor is an
+/// architecture of its own.
 ///
 /// ```
 /// use criu_images::Architecture;
@@ -37,7 +38,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// All that are known.
+    /// All known architectures.
     pub const ALL: [Self; 9] = [
         Self::X86_64,
         Self::X86,
@@ -50,15 +51,13 @@ impl Architecture {
         Self::Mips64,
     ];
 
-    /// A thread's, by its core image.
+    /// Architecture of a thread, from its core image; `None` if unknown.
+    #[must_use]
     pub fn of(core: &CoreEntry) -> Option<Self> {
         Some(match core.mtype() {
             March::X8664 => {
                 let mode = core.thread_info.as_ref().and_then(|info| info.gpregs.mode);
-                match mode == Some(UserX86RegsMode::Compat as i32) {
-                    true => Self::X86,
-                    false => Self::X86_64,
-                }
+                if mode == Some(UserX86RegsMode::Compat as i32) { Self::X86 } else { Self::X86_64 }
             }
             March::Aarch64 => Self::Aarch64,
             March::Arm => Self::Arm,
@@ -71,7 +70,7 @@ impl Architecture {
         })
     }
 
-    /// The kernel's number of it, `AUDIT_ARCH_`.
+    /// Number of the architecture in the kernel, an `AUDIT_ARCH_` constant.
     pub fn audit(self) -> u32 {
         match self {
             Self::X86_64 => 0xc000_003e,
@@ -86,18 +85,18 @@ impl Architecture {
         }
     }
 
-    /// Whether the highest byte of a number comes first in memory.
+    /// Returns `true` if the highest byte of a number comes first in memory.
     pub fn is_big_endian(self) -> bool {
         self == Self::S390x
     }
 
-    /// The name of a system call.
+    /// Name of a system call; `None` for an unknown number.
     pub fn syscall(self, number: u32) -> Option<&'static str> {
         let mut all = self.syscalls();
         all.find(|(found, _)| *found == number).map(|(_, name)| name)
     }
 
-    /// Number and name of every system call that is known.
+    /// Numbers and names of all known system calls.
     pub fn syscalls(self) -> impl Iterator<Item = (u32, &'static str)> {
         let base = if self == Self::Mips64 { 5000 } else { 0 };
         numbered(self.own(), 0).chain(numbered(COMMON, base))
@@ -134,7 +133,8 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// The names of a list, each a number above the one before, or above the number that stands before it.
+/// Splits a list of names into numbers and names. A number in the list belongs to the next name;
+/// each name after it counts one up.
 fn numbered(list: &'static str, base: u32) -> impl Iterator<Item = (u32, &'static str)> {
     let mut next = base;
     list.split_ascii_whitespace().filter_map(move |word| match word.parse::<u32>() {
@@ -149,7 +149,7 @@ fn numbered(list: &'static str, base: u32) -> impl Iterator<Item = (u32, &'stati
     })
 }
 
-/// Numbers that are the same everywhere; MIPS adds 5000.
+/// System calls with the same number everywhere; MIPS adds 5000.
 static COMMON: &str = "\
 424 pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount \
 fsopen fsconfig fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 \

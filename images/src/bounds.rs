@@ -1,7 +1,8 @@
-//! How much is accepted from outside.
+//! Bounds on input from outside.
 //!
-//! Images come from anywhere, and each of these bounds keeps something that they say from costing memory or time
-//! without end. Each is far above what CRIU writes; a program that meets more raises it, once, when it begins:
+//! Images may come from anywhere. Each bound here stops one claim of an image from costing memory
+//! or time without end. All bounds are far above what CRIU writes. A program that meets more raises
+//! a bound once, when it starts:
 //!
 //! ```
 //! use criu_images::bounds;
@@ -14,12 +15,13 @@
 //! }
 //! ```
 //!
-//! What the kernel or the formats themselves bound cannot be raised and is not here: 4096 instructions of a filter,
-//! 4 MiB of a compressed block, 100 messages in one another. Pages have no bound: they are read piece by piece.
+//! Bounds of the kernel and of the formats cannot be raised and are not listed here: 4096
+//! instructions of a filter, 4 MiB of a compressed block, messages nested 100 deep. Pages have no
+//! bound: they are read piece by piece.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A bound on what is accepted. The process has one of each.
+/// A bound on input. Each bound exists once in a process.
 #[derive(Debug)]
 pub struct Bound {
     name: &'static str,
@@ -30,7 +32,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// A bound, for the libraries on top of this one.
+    /// Makes a bound, for libraries on top of this crate.
     #[doc(hidden)]
     pub const fn new(
         name: &'static str,
@@ -41,37 +43,37 @@ impl Bound {
         Self { name, unit, reason, default, value: AtomicU64::new(default) }
     }
 
-    /// Its name, that of the constant.
+    /// Name of the constant.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What is counted.
+    /// Unit that is counted.
     pub fn unit(&self) -> &'static str {
         self.unit
     }
 
-    /// Why it is as large as it is unless set.
+    /// Reason for the default value.
     pub fn reason(&self) -> &'static str {
         self.reason
     }
 
-    /// What it is unless set.
+    /// Value of the bound unless set.
     pub fn default_value(&self) -> u64 {
         self.default
     }
 
-    /// What it is now.
+    /// Current value.
     pub fn get(&self) -> u64 {
         self.value.load(Ordering::Relaxed)
     }
 
-    /// Sets it, for the whole process and for what is read from now on.
+    /// Sets the bound for the whole process, for all reads from now on.
     pub fn raise(&self, value: u64) {
         self.value.store(value, Ordering::Relaxed);
     }
 
-    /// The same as a length in memory.
+    /// Current value as a length in memory.
     pub(crate) fn length(&self) -> usize {
         usize::try_from(self.get()).unwrap_or(usize::MAX)
     }
@@ -85,23 +87,24 @@ pub static IMAGE: Bound = Bound::new(
     "the largest are pagemaps, 14 bytes a run: enough for 18 million runs",
 );
 
-/// Largest message in an image; above 4 GiB the format cannot say more.
+/// Largest message in an image. The format itself ends at 4 GiB.
 pub static ENTRY: Bound = Bound::new(
     "ENTRY",
     64 << 20,
     "bytes",
-    "the largest of CRIU's are mm images, 60 bytes a mapping; parsed, a message grows up to 24 times",
+    "the largest of CRIU's are mm images, 60 bytes a mapping; parsed, a message grows up to 24 \
+     times",
 );
 
 /// Longest chain of parent sets.
 pub static CHAIN: Bound =
     Bound::new("CHAIN", 256, "sets", "nobody pre-dumps that often, and each level costs memory");
 
-/// Most of a task's arguments, and most of its environment.
+/// Largest arguments of a task; the same for its environment.
 pub static ARGUMENTS: Bound =
     Bound::new("ARGUMENTS", 16 << 20, "bytes", "the kernel gives both together 6 MiB");
 
-/// Most pieces of memory in a core file.
+/// Largest number of memory pieces in a core file.
 pub static SEGMENTS: Bound = Bound::new(
     "SEGMENTS",
     1 << 20,
@@ -109,7 +112,7 @@ pub static SEGMENTS: Bound = Bound::new(
     "each costs a hundred bytes here and more in a debugger; the largest tasks known have 400,000",
 );
 
-/// Most findings of a check.
+/// Largest number of findings of a check.
 pub static FINDINGS: Bound = Bound::new(
     "FINDINGS",
     10_000,
@@ -120,7 +123,7 @@ pub static FINDINGS: Bound = Bound::new(
 /// All bounds of this crate.
 pub static ALL: &[&Bound] = &[&IMAGE, &ENTRY, &CHAIN, &ARGUMENTS, &SEGMENTS, &FINDINGS];
 
-/// A line for each, as `docs/limits.md` of the project has them.
+/// Formats a row for each bound, as in `docs/limits.md` of the project.
 #[doc(hidden)]
 pub fn rows(bounds: &[&Bound]) -> String {
     let row = |bound: &&Bound| {

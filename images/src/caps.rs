@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A set of capabilities(7). It displays as getpcaps(8) names them: "cap_chown,cap_kill"; a set that lacks
-/// only a few of those known is "all but cap_chown".
+/// A set of capabilities(7). Displays with the names of getpcaps(8), as "cap_chown,cap_kill". A set
+/// that lacks at most 8 known capabilities displays as "all but cap_chown".
 ///
 /// ```
 /// use criu_images::Capabilities;
@@ -16,29 +16,30 @@ use std::fmt;
 pub struct Capabilities(pub u64);
 
 impl Capabilities {
-    /// From CRIU's words, the low one first.
+    /// Makes a set from CRIU's words, the low word first.
+    #[must_use]
     pub fn from_words(words: &[u32]) -> Self {
         let word = |index: usize| u64::from(words.get(index).copied().unwrap_or(0));
         Self(word(0) | word(1) << 32)
     }
 
-    /// Whether there are none.
+    /// Returns `true` if the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether one is in the set, by its name.
+    /// Returns `true` if the capability of this name is in the set.
     pub fn contains(self, name: &str) -> bool {
         self.names().any(|found| found == name)
     }
 
-    /// The names of those in the set that have one.
+    /// Names of the known capabilities in the set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let known = NAMES.iter().enumerate();
         known.filter(move |(bit, _)| self.0 >> bit & 1 != 0).map(|(_, name)| *name)
     }
 
-    /// Those in the set that have no name, one bit each.
+    /// Bits of the unknown capabilities in the set.
     fn unknown(self) -> impl Iterator<Item = u32> {
         (0..64).filter(move |bit| self.0 >> bit & 1 != 0 && *bit as usize >= NAMES.len())
     }
@@ -78,13 +79,13 @@ impl Capabilities {
     }
 }
 
-/// So many are few enough to say which are lacking.
+/// Largest number of lacking capabilities that are listed.
 const FEW: u32 = 8;
 
-/// All that have a name.
+/// All known capabilities.
 const ALL: u64 = (1 << NAMES.len()) - 1;
 
-/// By number.
+/// Names by number.
 const NAMES: [&str; 41] = [
     "cap_chown",
     "cap_dac_override",

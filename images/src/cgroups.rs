@@ -1,4 +1,4 @@
-//! The cgroups that threads were in.
+//! Cgroups of tasks and threads.
 
 use std::fmt;
 
@@ -10,21 +10,21 @@ use crate::task::{Task, Thread};
 use crate::text::Text;
 
 impl<'a> Task<'a> {
-    /// The cgroups it was in, one of each hierarchy; `None` when they were CRIU's own, which are not saved,
-    /// or when cgroups were not saved at all. A zombie has none.
+    /// Cgroups of the task, one of each hierarchy. `None` for a zombie, if cgroups were not saved,
+    /// or if the task was in the cgroups of CRIU itself, which CRIU does not save.
     ///
     /// # Errors
-    /// Those of `cgroup.img`; [`ErrorKind::Dangling`] when it lacks the combination.
+    /// Those of `cgroup.img`; [`ErrorKind::Dangling`] if the image does not have the combination.
     pub fn cgroups(&self) -> Result<Option<&'a [CgMemberEntry]>> {
         let thread = self.leader().thread_core.as_ref();
-        // Where a CRIU before 4.0 has it.
+        // CRIU before 4.0 has the id in the part of the task.
         let id = thread.and_then(|thread| thread.cg_set).or(self.core().cg_set);
         cgroups(self.set(), id, self.pid())
     }
 }
 
 impl Thread<'_> {
-    /// The cgroups it was in, as [`Task::cgroups`] has them.
+    /// Cgroups of the thread, in the form of [`Task::cgroups`].
     ///
     /// # Errors
     /// Those of [`Task::cgroups`].
@@ -48,7 +48,7 @@ fn cgroups(set: &ImageSet, id: Option<u32>, tid: u32) -> Result<Option<&[CgMembe
     Ok(Some(&found.ctls))
 }
 
-/// As a line of /proc/PID/cgroup, without the hierarchy's number: "cpu:/user.slice".
+/// Formats a line of /proc/PID/cgroup without the number of the hierarchy: "cpu:/user.slice".
 impl fmt::Display for CgMemberEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", Text(&self.name), Text(&self.path))

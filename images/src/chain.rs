@@ -1,4 +1,4 @@
-//! A set's source, and those of its parent sets as they are needed.
+//! The chain of a set and its parent sets, opened as needed.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::source::{Blob, Source};
 
-/// One set of the chain that `parent` links form, with what it takes to reach the next.
+/// A set of the chain that `parent` links form. Opens the next set when first needed.
 #[derive(Debug)]
 pub(crate) struct Level {
     source: Box<dyn Source>,
@@ -23,7 +23,7 @@ impl Level {
         &*self.source
     }
 
-    /// The parent set, if there is one.
+    /// The parent set; `None` for the last set of the chain.
     pub(crate) fn parent(&self) -> Result<Option<&Self>> {
         if let Some(parent) = self.parent.get() {
             return Ok(parent.as_deref());
@@ -39,12 +39,12 @@ impl Level {
         Ok(self.parent.get_or_init(|| parent).as_deref())
     }
 
-    /// The bytes of a file, read piece by piece; `None` when there is no such file.
+    /// Opens a file for reading piece by piece; `None` if there is no such file.
     pub(crate) fn open(&self, file: &str) -> Result<Option<Blob>> {
         self.source.open(file).map_err(|e| self.place_error(e))
     }
 
-    /// A whole image other than pages; `None` when there is no such file.
+    /// Reads a whole image, for all kinds except pages; `None` if there is no such file.
     pub(crate) fn read(&self, file: &str) -> Result<Option<Vec<u8>>> {
         let Some(blob) = self.open(file)? else {
             return Ok(None);
@@ -59,13 +59,13 @@ impl Level {
         Ok(Some(bytes))
     }
 
-    /// A whole image that has to be there.
+    /// Reads a whole image that has to exist.
     pub(crate) fn need(&self, file: &str) -> Result<Vec<u8>> {
         let missing = || Error::new(self.place(file), ErrorKind::Missing);
         self.read(file)?.ok_or_else(missing)
     }
 
-    /// A file's name as errors give it: seen from the first set of the chain.
+    /// Name of a file in errors, as seen from the first set of the chain.
     pub(crate) fn place(&self, file: &str) -> String {
         format!("{}{file}", "parent/".repeat(self.depth))
     }

@@ -1,12 +1,12 @@
-//! What can be wrong with an image, and where.
+//! Faults of images, with their place.
 
 use std::fmt;
 use std::io;
 
-/// The result of reading images.
+/// Result of reading images.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A fault in an image: what, in which file, at which byte, in which field.
+/// A fault in an image: its kind, the file, the byte and the field.
 ///
 /// ```
 /// use criu_images::{ErrorKind, DumpStats};
@@ -34,9 +34,9 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FieldName {
-    /// The message, as `mm_entry`.
+    /// Name of the message, as `mm_entry`.
     pub message: &'static str,
-    /// The field, as `vmas`.
+    /// Name of the field, as `vmas`.
     pub field: &'static str,
 }
 
@@ -47,28 +47,28 @@ impl Error {
         Self(inner)
     }
 
-    /// The same error under another name of the file.
+    /// Replaces the name of the file.
     pub(crate) fn with_image(mut self, image: String) -> Self {
         self.0.image = image;
         self
     }
 
-    /// What is wrong.
+    /// Kind of the fault, with its numbers.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
 
-    /// The file's name in its set, as `core-12.img`; `parent/pagemap-12.img` lies in the parent set.
+    /// Name of the file in the set, as `core-12.img`; `parent/pagemap-12.img` is in the parent set.
     pub fn image(&self) -> &str {
         &self.0.image
     }
 
-    /// Where in the file, in bytes, as far as the fault has a place.
+    /// Offset of the fault in the file, in bytes, if it has one.
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
     }
 
-    /// The field that is wrong, where one is.
+    /// The faulty field, if the fault is in a field.
     pub fn field(&self) -> Option<FieldName> {
         self.0.field
     }
@@ -89,20 +89,20 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What is wrong with an image.
+/// Kinds of faults in images.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The operating system refused.
+    /// The operating system refused to read the file.
     #[error("cannot be read: {0}")]
     Io(io::Error),
-    /// The set needs this image and has none.
+    /// The set needs this image and does not have it.
     #[error("is missing")]
     Missing,
-    /// A symbolic link, a fifo, a folder: only regular files are read.
+    /// The file is a symbolic link, a fifo or a folder. Only regular files are read.
     #[error("is not a regular file")]
     NotAFile,
-    /// An image or an entry with more bytes than this crate takes into memory at once.
+    /// An image or an entry has more bytes than [this crate accepts](crate::bounds).
     #[error("has {size} bytes, at most {limit} are read")]
     TooLarge {
         /// Bytes found, or claimed.
@@ -110,15 +110,15 @@ pub enum ErrorKind {
         /// Bytes allowed.
         limit: u64,
     },
-    /// The bytes end inside something.
+    /// The bytes end inside an item.
     #[error("ends early: {need} bytes are needed, {left} are left")]
     Truncated {
-        /// Bytes the item takes.
+        /// Bytes that the item takes.
         need: u64,
-        /// Bytes there are.
+        /// Bytes that are left.
         left: u64,
     },
-    /// Not the kind of image its name says.
+    /// The image is of another kind than its name says.
     #[error("magic is {found:#010x}, wanted {want:#010x}")]
     Magic {
         /// Magic found.
@@ -126,115 +126,116 @@ pub enum ErrorKind {
         /// Magic of the kind.
         want: u32,
     },
-    /// No image that has a header.
-    #[error("magic {0:#010x} is no image's")]
+    /// The bytes are not an image with a header.
+    #[error("magic {0:#010x} is not that of any image")]
     UnknownMagic(u32),
-    /// An image with another number of entries than its kind has.
+    /// The image has another number of entries than its kind.
     #[error("has {found} entries, wanted {want}")]
     Entries {
-        /// Entries found; counting stops where the fault is certain.
+        /// Entries found; counting stops once the fault is certain.
         found: u64,
         /// Entries wanted.
         want: u64,
     },
-    /// An image layout this crate does not know.
+    /// The version of the images is unknown to this crate.
     #[error("image version is {0}, wanted 1, 2 or 3")]
     Version(u32),
-    /// A varint goes on past its tenth byte, or past 64 bits.
+    /// A varint has more than ten bytes, or more than 64 bits.
     #[error("varint passes 64 bits")]
     Varint,
-    /// Field number 0, or one above 2^29-1.
+    /// A field number is 0, or above 2^29-1.
     #[error("field number is {0}")]
     FieldNumber(u64),
-    /// A field in another encoding than its type has.
+    /// A field has another encoding than its type.
     #[error("wire type is {found}, wanted {want}")]
     WireType {
         /// Wire type found.
         found: u8,
-        /// Wire type of the field, or what is possible at all.
+        /// Wire type of the field, or the wire types that exist.
         want: &'static str,
     },
     /// A required field is absent.
     #[error("is required and absent")]
     Required,
-    /// Messages nested too deep.
+    /// Messages are nested too deep.
     #[error("messages are nested more than {0} deep")]
     Depth(u32),
-    /// Bytes that break a rule of their format.
+    /// The bytes break a rule of their format.
     #[error("{0}")]
     Malformed(&'static str),
-    /// A value that makes no sense here.
+    /// A value makes no sense in its place.
     #[error("is {found:#x}, wanted {want}")]
     Value {
         /// Value found.
         found: u64,
-        /// What it should be.
+        /// The values that are possible.
         want: &'static str,
     },
-    /// Something this version cannot do.
+    /// The request is beyond this version of the crate.
     #[error("{0} are not supported")]
     Unsupported(&'static str),
-    /// An id that leads nowhere.
+    /// An id names an object that the set does not have.
     #[error("no {what} {id}")]
     Dangling {
-        /// What the id should name.
+        /// Sort of object that the id should name.
         what: &'static str,
         /// The id.
         id: u64,
     },
-    /// The chain of parent sets is longer than this, or comes back to itself.
+    /// The chain of parent sets is longer than this, or leads back to itself.
     #[error("parent sets form a loop or more than {0} levels")]
     Chain(usize),
-    /// The pagemap leaves an address to a parent set that does not have it.
+    /// The pagemap leaves a page to a parent set, which does not have it.
     #[error("leaves {address:#x} to a parent set, which lacks it")]
     BrokenParent {
-        /// First address that is lacking.
+        /// First address without bytes.
         address: u64,
     },
-    /// Memory that no image of the set holds.
+    /// No image of the set holds this memory.
     #[error("has no bytes for {address:#x}: {why}")]
     NoPage {
-        /// First address that is lacking.
+        /// First address without bytes.
         address: u64,
-        /// Where the bytes are instead.
+        /// Reason, or the place where the bytes are instead.
         why: NoPage,
     },
 }
 
-/// Why something made of images could not be written.
+/// Reasons why output made from images is not written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// An image is at fault.
+    /// An image is faulty.
     #[error(transparent)]
     Image(#[from] Error),
-    /// It cannot be written where it should.
+    /// Writing failed.
     #[error("cannot be written: {0}")]
     Write(#[from] io::Error),
 }
 
-/// Why a set has no bytes for an address.
+/// Reasons why a set has no bytes for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoPage {
-    /// The task could not have read it either.
+    /// The address is not mapped: the task itself could not read it.
     #[error("nothing is mapped there")]
     Unmapped,
-    /// An unmodified page of a mapped file.
+    /// The page of a mapped file was not modified.
     #[error("the mapped file has them")]
     File,
-    /// A page of the kernel's, as vvar.
+    /// The page belongs to the kernel, as vvar does.
     #[error("the kernel has them")]
     Kernel,
-    /// A guard page, which nobody can read.
+    /// The page is a guard page, which the task could not read.
     #[error("they are guard pages")]
     Guard,
-    /// A page that the dump kept back for a lazy restore.
+    /// The dump kept the page back for a lazy restore.
     #[error("the dump kept them back for a lazy restore")]
     Lazy,
 }
 
-/// A fault whose image is not known yet. One word, so that parsers return values in registers.
+/// A fault whose image is not known yet. A fault is one word, so that parsers return values in
+/// registers.
 #[derive(Debug)]
 pub struct Fault(Box<Inner>);
 
@@ -244,13 +245,13 @@ impl Fault {
         Self(Box::new(Inner { kind, image: String::new(), offset, field: None }))
     }
 
-    /// The same fault in bytes that begin at `base`.
+    /// Moves the fault by `base`, the offset at which the parsed bytes begin.
     pub(crate) fn after(mut self, base: u64) -> Self {
         self.0.offset = self.0.offset.map(|offset| base.saturating_add(offset));
         self
     }
 
-    /// Names the field, unless an inner one is named already.
+    /// Names the field, unless an inner field is named already.
     pub(crate) fn field(mut self, message: &'static str, field: &'static str) -> Self {
         self.0.field.get_or_insert(FieldName { message, field });
         self
@@ -258,12 +259,12 @@ impl Fault {
 }
 
 impl ErrorKind {
-    /// An error of this kind in a file, for a [`Source`](crate::source::Source) of one's own.
+    /// Makes an error of this kind in a file, for your own [`Source`](crate::source::Source).
     pub fn in_image(self, name: impl Into<String>) -> Error {
         Error::new(name, self)
     }
 
-    /// A fault at an offset of the bytes being parsed.
+    /// Makes a fault at an offset of the bytes being parsed.
     pub(crate) fn at(self, offset: usize) -> Fault {
         Fault::new(self, Some(offset as u64))
     }

@@ -1,4 +1,4 @@
-//! What follows an entry: bytes that no message holds.
+//! Bytes that follow an entry, outside any message.
 
 use crate::error::{ErrorKind, Result};
 use crate::frame::{Image, RawEntry};
@@ -8,7 +8,7 @@ use crate::proto::{
     IpcShmEntry, PipeDataEntry, SkPacketEntry, TcpStreamEntry,
 };
 
-/// The bytes behind one entry.
+/// Bytes that follow an entry.
 ///
 /// ```
 /// use criu_images::{Image, Payload, kind};
@@ -23,22 +23,22 @@ use crate::proto::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Payload<'a> {
-    /// There are none.
+    /// No bytes.
     None,
-    /// What was in a pipe, a packet, a file, a shared memory segment.
+    /// Content of a pipe, a packet, a file or a segment of shared memory.
     Bytes(&'a [u8]),
-    /// The queues of a TCP connection.
+    /// Queues of a TCP connection.
     Tcp {
-        /// Received and not yet read.
+        /// Bytes received and not yet read.
         inq: &'a [u8],
-        /// Written and not yet acknowledged.
+        /// Bytes written and not yet acknowledged.
         outq: &'a [u8],
     },
-    /// The messages of a System V queue: each an `ipc_msg` and its bytes.
+    /// Messages of a System V queue: each an `ipc_msg` and its bytes.
     Messages(Vec<(IpcMsg, &'a [u8])>),
-    /// The values of a System V semaphore set.
+    /// Values of a System V semaphore set.
     Semaphores(Vec<u16>),
-    /// The pairs of a BPF map.
+    /// Pairs of a BPF map.
     BpfMap {
         /// All keys.
         keys: &'a [u8],
@@ -47,7 +47,7 @@ pub enum Payload<'a> {
     },
 }
 
-/// What follows an entry, by what the entry says.
+/// Sort and number of the bytes that follow an entry, as the entry gives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Follow {
     Nothing,
@@ -55,15 +55,15 @@ pub(crate) enum Follow {
         len: u64,
         padding: u64,
     },
-    /// All that is left.
+    /// All bytes up to the end of the image.
     Rest,
     Tcp {
         inq: u64,
         outq: u64,
     },
-    /// So many messages.
+    /// Number of messages.
     Messages(u32),
-    /// So many values.
+    /// Number of values.
     Semaphores(u32),
     BpfMap {
         keys: u64,
@@ -82,17 +82,21 @@ impl Follow {
                 let stream: TcpStreamEntry = entry.decode()?;
                 Self::Tcp { inq: stream.inq_len.into(), outq: stream.outq_len.into() }
             }
-            Extra::Ghost if is_first => match entry.decode::<GhostFileEntry>()?.chunks() {
-                true => Self::Nothing,
-                false => Self::Rest,
-            },
+            Extra::Ghost if is_first => {
+                if entry.decode::<GhostFileEntry>()?.chunks() {
+                    Self::Nothing
+                } else {
+                    Self::Rest
+                }
+            }
             Extra::Ghost => bytes(entry.decode::<GhostChunkEntry>()?.len),
             Extra::Shm => {
                 let segment: IpcShmEntry = entry.decode()?;
                 let len = segment.size;
-                match segment.in_pagemaps() {
-                    true => Self::Nothing,
-                    false => Self::Bytes { len, padding: padding(len, 4) },
+                if segment.in_pagemaps() {
+                    Self::Nothing
+                } else {
+                    Self::Bytes { len, padding: padding(len, 4) }
                 }
             }
             Extra::Msg => Self::Messages(entry.decode::<IpcMsgEntry>()?.qnum),
@@ -105,17 +109,18 @@ impl Follow {
     }
 }
 
-/// What fills `len` bytes up to a multiple of `unit`.
+/// Number of bytes that fill `len` up to a multiple of `unit`.
 fn padding(len: u64, unit: u64) -> u64 {
     (unit - len % unit) % unit
 }
 
 impl<'a> Image<'a> {
-    /// The bytes that belong to an entry, which must be the last one read. To be called for each entry of
-    /// a kind with [extra](crate::kind::Kind::extra) bytes, before the next.
+    /// Reads the bytes that follow an entry, which must be the last one read. Call this for each
+    /// entry of a kind with [extra](crate::kind::Kind::extra) bytes, before the next entry.
     ///
     /// # Errors
-    /// Those of decoding the entry; [`ErrorKind::Truncated`] when there are fewer bytes than it says.
+    /// Those of decoding the entry; [`ErrorKind::Truncated`] if fewer bytes follow than the entry
+    /// says.
     pub fn payload(&mut self, entry: &RawEntry<'_>) -> Result<Payload<'a>> {
         let is_first = self.is_first(entry);
         Ok(match Follow::of(self.kind().extra, entry, is_first)? {
@@ -141,7 +146,7 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// So many bytes, and what fills them up to a multiple of `unit`.
+    /// Takes `len` bytes, and skips the padding to a multiple of `unit`.
     fn padded(&mut self, len: u64, unit: u64) -> Result<&'a [u8]> {
         let bytes = self.extra(len)?;
         self.extra(padding(len, unit))?;
@@ -152,7 +157,7 @@ impl<'a> Image<'a> {
         let mut messages = Vec::new();
         for _ in 0..count {
             let message = self.next_entry()?.ok_or_else(|| {
-                entry.fault(ErrorKind::Malformed("fewer messages follow than it counts"))
+                entry.fault(ErrorKind::Malformed("fewer messages follow than the entry counts"))
             })?;
             let message: IpcMsg = message.decode()?;
             let bytes = self.padded(message.msize.into(), 8)?;

@@ -5,17 +5,11 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::error::{ErrorKind, Result};
+pub use crate::file::File;
 use crate::kind;
 use crate::old;
-use crate::proto::{
-    BpfmapFileEntry, EventfdFileEntry, EventpollFileEntry, ExtFileEntry, FanotifyFileEntry,
-    FdTypes, FdinfoEntry, FifoEntry, FileEntry, InetSkEntry, InotifyFileEntry, MemfdFileEntry,
-    MemfdInodeEntry, NetlinkSkEntry, NsFileEntry, PacketSockEntry, PidfdEntry, PipeEntry,
-    RegFileEntry, RemapFilePathEntry, SignalfdEntry, TimerfdEntry, TtyFileEntry, TtyInfoEntry,
-    TunfileEntry, UnixSkEntry,
-};
-use crate::set::ImageSet;
-use crate::words;
+use crate::proto::{FdinfoEntry, FileEntry, MemfdInodeEntry, RemapFilePathEntry, TtyInfoEntry};
+use crate::store::Store;
 
 /// A descriptor of a task.
 ///
@@ -31,11 +25,11 @@ use crate::words;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Fd<'a> {
-    /// Its number.
+    /// Number of the descriptor.
     pub number: u32,
-    /// It closes on execve(2).
+    /// `FD_CLOEXEC`: the descriptor is closed at execve(2).
     pub cloexec: bool,
-    /// The open file behind it, which other descriptors may share.
+    /// The open file behind the descriptor, which other descriptors may share.
     pub file: OpenFile<'a>,
 }
 
@@ -45,8 +39,8 @@ impl fmt::Display for Fd<'_> {
     }
 }
 
-/// An open file of the tree: what the kernel calls a file description, with its own offset. It
-/// displays in words, as "pipe 1234 (read end)".
+/// An open file of the tree, with its own offset: the kernel's file description. Displays in words,
+/// as "pipe 1234 (read end)".
 #[derive(Clone, Copy)]
 pub struct OpenFile<'a> {
     id: u32,
@@ -54,71 +48,23 @@ pub struct OpenFile<'a> {
     table: &'a FileTable,
 }
 
-/// What an open file is.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum File {
-    /// `REG`: a regular file, directory or device.
-    Regular(RegFileEntry),
-    /// `PIPE`: one end of a pipe.
-    Pipe(PipeEntry),
-    /// `FIFO`: one end of a named pipe.
-    Fifo(FifoEntry),
-    /// `INETSK`: a TCP, UDP or raw socket.
-    Inet(Box<InetSkEntry>),
-    /// `UNIXSK`: a unix socket.
-    Unix(Box<UnixSkEntry>),
-    /// `PACKETSK`: a packet socket.
-    Packet(Box<PacketSockEntry>),
-    /// `NETLINKSK`: a netlink socket.
-    Netlink(Box<NetlinkSkEntry>),
-    /// `EVENTFD`: an event counter.
-    Eventfd(EventfdFileEntry),
-    /// `EVENTPOLL`: an epoll instance.
-    Eventpoll(EventpollFileEntry),
-    /// `INOTIFY`: an inotify instance.
-    Inotify(InotifyFileEntry),
-    /// `FANOTIFY`: a fanotify group.
-    Fanotify(FanotifyFileEntry),
-    /// `SIGNALFD`: a signal descriptor.
-    Signalfd(SignalfdEntry),
-    /// `TIMERFD`: a timer.
-    Timerfd(TimerfdEntry),
-    /// `TTY`: a terminal.
-    Tty(TtyFileEntry),
-    /// `TUNF`: a tun or tap device.
-    Tun(TunfileEntry),
-    /// `NS`: a namespace.
-    Namespace(NsFileEntry),
-    /// `EXT`: a file that a plugin saved.
-    External(ExtFileEntry),
-    /// `MEMFD`: a memory file.
-    Memfd(MemfdFileEntry),
-    /// `BPFMAP`: a BPF map.
-    BpfMap(Box<BpfmapFileEntry>),
-    /// `PIDFD`: a process handle.
-    Pidfd(PidfdEntry),
-    /// A type this version does not know, by its number.
-    Unknown(i32),
-}
-
-/// What an epoll instance waits for.
+/// A file that an epoll instance watches.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct EpollTarget<'a> {
-    /// Number of the descriptor when it was added.
+    /// Number of the descriptor when the file was added.
     pub number: u32,
     /// `EPOLL` events.
     pub events: u32,
-    /// What epoll_wait(2) hands out.
+    /// Value that epoll_wait(2) returns with an event.
     pub data: u64,
-    /// The file; `None` when the number leads nowhere by now, as when another task has added it.
+    /// The file; `None` if the number leads to no file any more, or if another task added the file.
     pub file: Option<OpenFile<'a>>,
 }
 
 impl<'a> Fd<'a> {
-    /// What an epoll instance waits for, its files looked up among the descriptors of the same task; of any
-    /// other file, nothing.
+    /// Files that an epoll instance watches, looked up among the descriptors of the same task.
+    /// Empty for any other file.
     pub fn epoll_targets(&self, fds: &[Fd<'a>]) -> Vec<EpollTarget<'a>> {
         let File::Eventpoll(epoll) = self.file.file() else {
             return Vec::new();
@@ -136,17 +82,17 @@ impl<'a> Fd<'a> {
 }
 
 impl<'a> OpenFile<'a> {
-    /// Its id in the set.
+    /// Id of the file in the set.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// What it is, with everything the set has of it.
+    /// The file by its type, with all data in the set.
     pub fn file(&self) -> &'a File {
         self.file
     }
 
-    /// The path it was opened by, or the name of a memory file.
+    /// The path by which the file was opened, or the name of a memory file.
     pub fn path(&self) -> Option<&'a [u8]> {
         match self.file {
             File::Regular(reg) => Some(&reg.name),
@@ -157,7 +103,7 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    /// Whether the path was gone when the file was saved.
+    /// Returns `true` if the path no longer existed at the dump.
     pub fn is_deleted(&self) -> bool {
         self.table.remaps.contains_key(&self.id)
     }
@@ -170,8 +116,8 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    /// The terminal behind a terminal's file: its settings, size, session and foreground group. Both ends
-    /// of a pseudo terminal have one each.
+    /// The terminal behind a terminal file: settings, size, session and foreground group. Each end
+    /// of a pseudo terminal has its own.
     pub fn terminal(&self) -> Option<&'a TtyInfoEntry> {
         match self.file {
             File::Tty(tty) => self.table.terminals.get(&tty.tty_info_id),
@@ -179,7 +125,7 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    /// The other end of a unix socket, or of a TCP connection when it belongs to the tree, too.
+    /// Finds the other end of a unix socket or of a TCP connection, if that end belongs to the tree too.
     pub fn peer(&self) -> Option<OpenFile<'a>> {
         match self.file {
             File::Unix(unix) => self.table.get(*self.table.unix.get(&unix.peer)?),
@@ -199,13 +145,7 @@ impl fmt::Debug for OpenFile<'_> {
     }
 }
 
-impl fmt::Display for OpenFile<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        words::describe(self, f)
-    }
-}
-
-/// The open files of a set, and what their ids lead to.
+/// Open files of a set, with the objects that their ids name.
 #[derive(Debug)]
 pub(crate) struct FileTable {
     files: HashMap<u32, File>,
@@ -214,12 +154,12 @@ pub(crate) struct FileTable {
     remaps: HashMap<u32, RemapFilePathEntry>,
     /// File ids of unix sockets by inode.
     unix: HashMap<u32, u32>,
-    /// File ids of TCP connections by their own address, the other end's and the network namespace.
+    /// File ids of TCP connections by own address, address of the other end, and network namespace.
     connections: HashMap<(SocketAddr, SocketAddr, Option<u32>), u32>,
 }
 
 impl FileTable {
-    pub(crate) fn read(set: &ImageSet) -> Result<Self> {
+    pub(crate) fn read(store: &Store) -> Result<Self> {
         let mut table = Self {
             files: HashMap::new(),
             memfds: HashMap::new(),
@@ -228,21 +168,21 @@ impl FileTable {
             unix: HashMap::new(),
             connections: HashMap::new(),
         };
-        set.for_each(kind::FILES, 0, |entry: FileEntry| {
+        store.for_each(kind::FILES, 0, |entry: FileEntry| {
             table.insert(entry.id, File::try_from(entry)?)
         })?;
         if table.files.is_empty() {
-            old::files(set, |id, file| table.insert(id, file))?;
+            old::files(store, |id, file| table.insert(id, file))?;
         }
-        set.for_each(kind::MEMFD_INODE, 0, |entry: MemfdInodeEntry| {
+        store.for_each(kind::MEMFD_INODE, 0, |entry: MemfdInodeEntry| {
             table.memfds.insert(entry.inode_id, entry);
             Ok(())
         })?;
-        set.for_each(kind::TTY_INFO, 0, |entry: TtyInfoEntry| {
+        store.for_each(kind::TTY_INFO, 0, |entry: TtyInfoEntry| {
             table.terminals.insert(entry.id, entry);
             Ok(())
         })?;
-        set.for_each(kind::REMAP_FPATH, 0, |entry: RemapFilePathEntry| {
+        store.for_each(kind::REMAP_FPATH, 0, |entry: RemapFilePathEntry| {
             table.remaps.insert(entry.orig_id, entry);
             Ok(())
         })?;
@@ -274,55 +214,23 @@ impl FileTable {
         self.files.iter().map(|(&id, file)| OpenFile { id, file, table: self })
     }
 
-    /// The id of the shared memory behind a memory file.
+    /// Id of the shared memory behind a memory file.
     pub(crate) fn shared_memory(&self, id: u32) -> Option<u32> {
         Some(self.get(id)?.memfd()?.shmid)
     }
 
-    /// The name of shared memory that is a memory file's.
+    /// Name of the memory file that some shared memory belongs to.
     pub(crate) fn shared_memory_name(&self, shmid: u64) -> Option<&[u8]> {
         let mut memfds = self.memfds.values();
         let found = memfds.find(|memfd| u64::from(memfd.shmid) == shmid)?;
         Some(&found.name)
     }
 
-    /// The file a descriptor leads to.
+    /// Finds the file that a descriptor leads to.
     pub(crate) fn fd(&self, entry: &FdinfoEntry) -> Result<Fd<'_>, ErrorKind> {
         let file =
             self.get(entry.id).ok_or(ErrorKind::Dangling { what: "file", id: entry.id.into() })?;
         Ok(Fd { number: entry.fd, cloexec: entry.flags & FD_CLOEXEC != 0, file })
-    }
-}
-
-impl TryFrom<FileEntry> for File {
-    type Error = ErrorKind;
-
-    /// Takes the member that the entry's type names.
-    fn try_from(entry: FileEntry) -> Result<Self, ErrorKind> {
-        let file = match FdTypes::try_from(entry.r#type) {
-            Ok(FdTypes::Reg) => entry.reg.map(Self::Regular),
-            Ok(FdTypes::Pipe) => entry.pipe.map(Self::Pipe),
-            Ok(FdTypes::Fifo) => entry.fifo.map(Self::Fifo),
-            Ok(FdTypes::Inetsk) => entry.isk.map(|isk| Self::Inet(isk.into())),
-            Ok(FdTypes::Unixsk) => entry.usk.map(|usk| Self::Unix(usk.into())),
-            Ok(FdTypes::Packetsk) => entry.psk.map(|psk| Self::Packet(psk.into())),
-            Ok(FdTypes::Netlinksk) => entry.nlsk.map(|nlsk| Self::Netlink(nlsk.into())),
-            Ok(FdTypes::Eventfd) => entry.efd.map(Self::Eventfd),
-            Ok(FdTypes::Eventpoll) => entry.epfd.map(Self::Eventpoll),
-            Ok(FdTypes::Inotify) => entry.ify.map(Self::Inotify),
-            Ok(FdTypes::Fanotify) => entry.ffy.map(Self::Fanotify),
-            Ok(FdTypes::Signalfd) => entry.sgfd.map(Self::Signalfd),
-            Ok(FdTypes::Timerfd) => entry.tfd.map(Self::Timerfd),
-            Ok(FdTypes::Tty) => entry.tty.map(Self::Tty),
-            Ok(FdTypes::Tunf) => entry.tunf.map(Self::Tun),
-            Ok(FdTypes::Ns) => entry.nsf.map(Self::Namespace),
-            Ok(FdTypes::Ext) => entry.ext.map(Self::External),
-            Ok(FdTypes::Memfd) => entry.memfd.map(Self::Memfd),
-            Ok(FdTypes::Bpfmap) => entry.bpf.map(|bpf| Self::BpfMap(bpf.into())),
-            Ok(FdTypes::Pidfd) => entry.pidfd.map(Self::Pidfd),
-            _ => Some(Self::Unknown(entry.r#type)),
-        };
-        file.ok_or(ErrorKind::Malformed("the member that the type names is absent"))
     }
 }
 

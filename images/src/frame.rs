@@ -1,21 +1,20 @@
-//! The frame all images but raw ones share: magics, then entries.
+//! The frame of all images except raw ones: magics, then entries.
 //!
 //! ```text
 //! [ head magic ]  type magic  { size  message  [ extra bytes ] }
 //!     u32            u32        u32   size
 //! ```
 //!
-//! The words are in the byte order of the dumping machine, which the magics betray. There is no count
-//! and no checksum; an image ends where an entry could begin.
+//! Words are in the byte order of the dumping machine, which the magics reveal. The frame has no
+//! count and no checksum; an image ends where an entry could begin.
 
 use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::kind::{ALL, Entries, IMG_COMMON, IMG_SERVICE, Kind};
-use crate::schema::Entry;
-use crate::typed;
+use crate::schema::{Entry, typed};
 use crate::wire::Reader;
 
-/// An image whose header has been read. Borrows the bytes and yields entry after entry.
+/// An image whose header has been read. Borrows the bytes and yields the entries one by one.
 ///
 /// ```
 /// use criu_images::{Image, kind, proto::PstreeEntry};
@@ -32,11 +31,11 @@ pub struct Image<'a> {
     kind: &'static Kind,
     order: Order,
     reader: Reader<'a>,
-    /// Where the first entry's message begins.
+    /// Offset of the first entry's message.
     first: usize,
 }
 
-/// One entry of an image: the bytes of a message, and their place.
+/// An entry of an image: the bytes of a message, and their place.
 #[derive(Clone, Copy, Debug)]
 pub struct RawEntry<'a> {
     image: &'a str,
@@ -51,10 +50,10 @@ enum Order {
 }
 
 impl<'a> Image<'a> {
-    /// Reads the header. `name` is the file's, for errors.
+    /// Reads the header of an image of a known kind. `name` is the file's name, for errors.
     ///
     /// # Errors
-    /// [`ErrorKind::Magic`] when the bytes are not an image of this kind; [`ErrorKind::Truncated`].
+    /// [`ErrorKind::Magic`] if the bytes are not an image of this kind; [`ErrorKind::Truncated`].
     pub fn parse(name: &'a str, bytes: &'a [u8], kind: &'static Kind) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let magics = read_magics(&mut reader).map_err(|fault| Error::new(name, fault))?;
@@ -67,11 +66,12 @@ impl<'a> Image<'a> {
         Ok(Self { name, kind, order, reader, first })
     }
 
-    /// Reads the header of an image whose kind only its magic tells.
+    /// Reads the header of an image and finds its kind by the magic. `name` is the file's name, for
+    /// errors.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownMagic`] when the bytes are no image, or one without a header;
-    /// [`ErrorKind::Truncated`].
+    /// [`ErrorKind::UnknownMagic`] if the bytes are not an image, or a raw image, which has no
+    /// header; [`ErrorKind::Truncated`].
     pub fn detect(name: &'a str, bytes: &'a [u8]) -> Result<Self> {
         let magics = read_magics(&mut Reader::new(bytes));
         let Magics { found, at, .. } = magics.map_err(|fault| Error::new(name, fault))?;
@@ -80,23 +80,24 @@ impl<'a> Image<'a> {
         Self::parse(name, bytes, kind.ok_or_else(unknown)?)
     }
 
-    /// The file's name.
+    /// Name of the file.
     pub fn name(&self) -> &'a str {
         self.name
     }
 
-    /// The image's row in the catalogue.
+    /// Row of the image in the catalogue.
     pub fn kind(&self) -> &'static Kind {
         self.kind
     }
 
-    /// The next entry, or `None` at the end.
+    /// Reads the next entry; `None` at the end.
     ///
-    /// Of a kind with [extra](Kind::extra) bytes, [`extra`](Self::extra) has to take those first.
+    /// With a kind that has [extra](Kind::extra) bytes, [`payload`](Self::payload) or
+    /// [`extra`](Self::extra) has to take these bytes first.
     ///
     /// # Errors
-    /// [`ErrorKind::Truncated`] when the bytes end inside an entry; [`ErrorKind::TooLarge`] when it says
-    /// that it has more than 64 MiB.
+    /// [`ErrorKind::Truncated`] if the bytes end inside the entry; [`ErrorKind::TooLarge`] if the
+    /// entry claims more than [`ENTRY`](crate::bounds::ENTRY) bytes, 64 MiB unless raised.
     pub fn next_entry(&mut self) -> Result<Option<RawEntry<'a>>> {
         if self.reader.is_empty() {
             return Ok(None);
@@ -110,8 +111,8 @@ impl<'a> Image<'a> {
         }))
     }
 
-    /// The next entry as `parse` makes it of the bytes, or `None`, and then it is still to be read: a way
-    /// past the checks that all entries need, for short entries of the usual form.
+    /// Parses the next entry if it is short and `parse` accepts its bytes. Otherwise returns `None`
+    /// and leaves the entry to be read. This path skips the checks that other entries need.
     #[inline]
     pub(crate) fn next_if<T>(&mut self, parse: impl FnOnce(&'a [u8]) -> Option<T>) -> Option<T> {
         if !matches!(self.order, Order::Little) {
@@ -127,17 +128,17 @@ impl<'a> Image<'a> {
         Some(parsed)
     }
 
-    /// Whether an entry is the first of the image.
+    /// Returns `true` for the first entry of the image.
     pub(crate) fn is_first(&self, entry: &RawEntry<'_>) -> bool {
         entry.offset == self.first as u64
     }
 
-    /// How much of the image has been read.
+    /// Number of bytes that have been read.
     pub(crate) fn position(&self) -> usize {
         self.reader.at()
     }
 
-    /// A 32-bit number as the image has them.
+    /// Bytes of a 32-bit number in the image's byte order.
     pub(crate) fn word_bytes(&self, word: u32) -> [u8; 4] {
         match self.order {
             Order::Little => word.to_le_bytes(),
@@ -145,12 +146,12 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// All that is left.
+    /// Takes all bytes that are left.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         self.reader.rest()
     }
 
-    /// A 32-bit number in the image's byte order.
+    /// Reads a 32-bit number in the image's byte order.
     #[cfg(feature = "json")]
     pub(crate) fn word(&self, bytes: &[u8]) -> u32 {
         let bytes = bytes.first_chunk().copied().unwrap_or_default();
@@ -160,7 +161,7 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// A 16-bit number in the image's byte order.
+    /// Reads a 16-bit number in the image's byte order.
     pub(crate) fn half_word(&self, pair: &[u8]) -> u16 {
         let pair = pair.first_chunk().copied().unwrap_or_default();
         match self.order {
@@ -169,25 +170,28 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Whether the image has the word before its type that version 1.0 lacks, or is of a kind without.
+    /// Returns `true` if the image has the head magic that version 1.0 lacks, or its kind never has
+    /// one.
     #[cfg(feature = "json")]
     pub(crate) fn has_head(&self) -> bool {
         self.kind.head_magic().is_none() || self.first > 2 * SIZE_WORD
     }
 
-    /// The next `len` bytes, which belong to the last entry. [`payload`](Self::payload) knows how many.
+    /// Takes the next `len` bytes, which belong to the last entry. [`payload`](Self::payload) knows
+    /// the number.
     ///
     /// # Errors
-    /// [`ErrorKind::Truncated`] when there are fewer.
+    /// [`ErrorKind::Truncated`] if fewer bytes are left.
     pub fn extra(&mut self, len: u64) -> Result<&'a [u8]> {
         let taken = self.reader.take(len);
         taken.map_err(|fault| Error::new(self.name, fault))
     }
 
-    /// The only entry of an image that has one and nothing after it.
+    /// Decodes the only entry of an image, after which nothing may follow.
     ///
     /// # Errors
-    /// [`ErrorKind::Entries`] when there are none or more, and what [`RawEntry::decode`] reports.
+    /// [`ErrorKind::Entries`] if the image does not have exactly one entry; those of
+    /// [`RawEntry::decode`].
     pub fn single<M: Entry>(self) -> Result<M> {
         self.single_by(RawEntry::decode)
     }
@@ -200,7 +204,7 @@ impl<'a> Image<'a> {
         let wrong = |found| Error::new(name, ErrorKind::Entries { found, want: 1 });
         let entry = self.next_entry()?.ok_or_else(|| wrong(0))?;
         let message = decode(&entry)?;
-        // What follows is passed over.
+        // The payload is skipped.
         self.payload(&entry)?;
         if !self.reader.is_empty() {
             return Err(wrong(2));
@@ -214,40 +218,40 @@ impl<'a> RawEntry<'a> {
         Self { image, offset, bytes }
     }
 
-    /// Where the message begins in the file.
+    /// Offset of the message in the file, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The message.
+    /// Bytes of the message.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Some fields of the message.
+    /// Decodes some fields of the message.
     pub(crate) fn decode_only<M: Entry>(&self, wanted: impl Fn(u32) -> bool) -> Result<M> {
         typed::decode_only(self.bytes, wanted).map_err(|fault| self.fault(fault))
     }
 
-    /// The message, typed.
+    /// Decodes the message into its type.
     ///
     /// # Errors
-    /// [`ErrorKind::Required`] for a required field that is absent, and whatever else is wrong with
-    /// the bytes, with its place.
+    /// [`ErrorKind::Required`] if a required field is absent; other kinds for malformed bytes. All
+    /// have a place.
     pub fn decode<M: Entry>(&self) -> Result<M> {
         typed::decode(self.bytes).map_err(|fault| self.fault(fault))
     }
 
-    /// A fault inside the message.
+    /// Makes an error of a fault inside the message.
     pub(crate) fn fault(&self, fault: impl Into<Fault>) -> Error {
         Error::new(self.image, fault.into().after(self.offset))
     }
 }
 
-/// What an image begins with.
+/// The first words of an image.
 struct Magics {
     order: Order,
-    /// The type magic, and where it is.
+    /// The type magic, and its offset.
     found: u32,
     at: usize,
 }
@@ -256,13 +260,10 @@ fn read_magics(reader: &mut Reader<'_>) -> Result<Magics, Fault> {
     let known =
         |magic| magic == IMG_COMMON || magic == IMG_SERVICE || ALL.iter().any(|k| k.magic == magic);
     let first = word(&mut reader.clone(), Order::Little)?;
-    let order = match known(first.swap_bytes()) && first != 0 {
-        true => Order::Big,
-        false => Order::Little,
-    };
+    let order = if known(first.swap_bytes()) && first != 0 { Order::Big } else { Order::Little };
     let mut at = reader.at();
     let mut found = word(reader, order)?;
-    // Images of version 1.0, and inventories of every version, begin with their type.
+    // Images of version 1.0, and inventories of every version, begin with the type magic.
     if found == IMG_COMMON || found == IMG_SERVICE {
         at = reader.at();
         found = word(reader, order)?;
@@ -294,8 +295,8 @@ fn word(reader: &mut Reader<'_>, order: Order) -> Result<u32, Fault> {
     })
 }
 
-/// Longest entry that is short, in bytes.
+/// Longest short entry, in bytes.
 const SHORT: u32 = 64;
 
-/// Bytes of the words around messages.
+/// Size of the words around messages, in bytes.
 const SIZE_WORD: usize = 4;

@@ -1,18 +1,33 @@
-//! Reads CRIU's checkpoint images: what `criu dump` leaves in a directory.
+//! Reads, checks, edits and writes CRIU's checkpoint images: the files that `criu dump` leaves in a
+//! directory.
 //!
 //! ```text
-//! ImageSet ──▶ Checkpoint ──▶ Task ──▶ Memory
-//! (a set of     (its process  │ ├─▶ Thread ──▶ Seccomp
-//!  images)       tree)        │ └─▶ Fd ──▶ OpenFile
-//!                             └─▶ SavedNamespace ──▶ Mounts, Network
+//! open                     walk                                       use
+//!
+//! Directory ┐                                  ┌▶ Thread ─▶ Seccomp   view      shows to people
+//! Mapped    ├▶ ImageSet ─▶ Checkpoint ─▶ Task ─┼▶ Fd ─▶ OpenFile      check     finds faults
+//! Tar       │                  │               └▶ Memory              Diff      compares two
+//! InMemory  ┘                  └▶ SavedNamespace ─▶ Mounts, Network   edit      makes new images
+//!                                                                     json      is crit's text
+//!                                                                     CoreDump  is for debuggers
 //! ```
 //!
-//! An [`ImageSet`] owns what has been read; the others borrow from it.
+//! An [`ImageSet`] owns what has been read; all other values borrow from it. The smallest program
+//! prints the process tree:
 //!
 //! ```
 //! use criu_images::ImageSet;
 //!
 //! let set = ImageSet::open("tests/data/pipeline")?;
+//! println!("{}", set.checkpoint()?.tree());
+//! # Ok::<(), criu_images::Error>(())
+//! ```
+//!
+//! The next one walks through tasks, their descriptors and their memory:
+//!
+//! ```
+//! # use criu_images::ImageSet;
+//! # let set = ImageSet::open("tests/data/pipeline")?;
 //! for task in set.checkpoint()?.tasks() {
 //!     println!("{task}");
 //!     for fd in task.files()? {
@@ -25,34 +40,42 @@
 //! # Ok::<(), criu_images::Error>(())
 //! ```
 //!
-//! Views of the [`view`] module show it as people look at processes, and what a restore needs.
-//! [`check`] finds out whether a set is whole, a [`Diff`] what has changed between two. [`edit`] makes images
-//! that are otherwise. A [`CoreDump`] is a task as a debugger opens it.
+//! | to | use |
+//! | --- | --- |
+//! | show a checkpoint to people: processes, descriptors, memory, namespaces | [`view`] |
+//! | find out whether a set is complete and consistent | [`check()`] |
+//! | compare two checkpoints | [`Diff`] |
+//! | change paths, addresses, labels or filters, and keep every other byte | [`edit`] |
+//! | open a task in a debugger | [`CoreDump`] |
+//! | read the statistics of a run | [`DumpStats`], [`RestoreStats`] |
+//! | read single images and their bytes | [`kind`], [`Image`], [`proto`], [`memory::Pagemap`] |
+//! | write an image | [`ImageWriter`], [`memory::PagemapWriter`] |
 //!
-//! A set comes from a directory, from memory, or from whatever implements
-//! [`Source`](source::Source). Features, none of which is on by default:
+//! A set comes from a [directory](source::Directory), from [memory](source::InMemory), or from any
+//! other [`Source`](source::Source).
 //!
-//! | feature | what |
+//! # Features
+//!
+//! No feature is on by default.
+//!
+//! | feature | adds |
 //! | --- | --- |
 //! | `json` | images as crit's JSON, and back |
-//! | `search` | literal bytes, bytes with gaps, and regular expressions in memory |
-//! | `serde` | views and differences serialize |
+//! | `search` | searches through memory: literal bytes, bytes with gaps, regular expressions |
+//! | `serde` | serialization of views and differences |
 //! | `tar` | sets in tar archives |
-//!
-//! Below lie the layers it is made of: the [catalogue](kind) of images, their [frame](Image), the
-//! [messages](proto) in them, and the [walk](memory::Pagemap) of a pagemap. [`DumpStats`] and
-//! [`RestoreStats`] are CRIU's own records of a run.
 //!
 //! # Trust
 //!
-//! Images may come from anywhere. Whatever their bytes are, reading them ends in a result or an
-//! [`Error`] with its place. Nothing panics. Memory stays in proportion to the size of the files read,
-//! each of which has [a limit](bounds). Nothing is read outside the set's directory but
-//! through its `parent` link, which leads where it says; a [`Source`](source::Source) that refuses to
-//! follow it can stand before the [directory](source::Directory). What an image says may still be
-//! untrue: a path in it is a claim, not a file to open.
+//! Images may come from anywhere. Whatever their bytes are, reading ends in a result or in an
+//! [`Error`] with its place, never in a panic. The memory used is in proportion to the size of the
+//! files read, each of which has [a limit](bounds). No file outside the set's directory is read,
+//! except through the directory's `parent` link, which may lead anywhere. A
+//! [`Source`](source::Source) of your own in front of the [directory](source::Directory) can refuse
+//! to follow the link. Claims of an image may still be false: a path in it is not a file to open.
 
 mod arch;
+mod aside;
 pub mod bounds;
 pub mod bpf;
 mod caps;
@@ -65,13 +88,13 @@ mod diff;
 pub mod edit;
 mod error;
 mod extra;
+mod file;
 pub mod files;
 mod frame;
 #[cfg(feature = "json")]
 pub mod json;
 pub mod kind;
 mod limits;
-mod map;
 pub mod memory;
 pub mod namespaces;
 mod old;
@@ -87,11 +110,10 @@ mod signals;
 mod sockets;
 pub mod source;
 mod stats;
-#[cfg(feature = "tar")]
-mod tar;
+mod store;
 mod task;
 mod text;
-mod typed;
+mod tree;
 pub mod view;
 mod wire;
 mod words;
@@ -111,7 +133,7 @@ pub use namespaces::{Namespace, NamespaceKind, SavedNamespace};
 pub use queues::{Queued, Queues};
 pub use seccomp::{Filter, Seccomp};
 pub use set::ImageSet;
-pub use signals::{Action, Disposition, Pending, Signal, SignalSet};
+pub use signals::{Disposition, Pending, Signal, SignalAction, SignalSet};
 pub use sockets::UnixAddress;
 pub use stats::{DumpStats, RestoreStats};
 pub use task::{State, Task, Thread};

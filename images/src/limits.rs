@@ -1,4 +1,4 @@
-//! What a task may use, and its timers.
+//! Resource limits and timers of tasks.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,54 +6,53 @@ use std::time::Duration;
 use crate::proto::ItimerEntry;
 use crate::task::Task;
 
-/// A resource limit, as getrlimit(2) has it. It displays as a line of /proc/PID/limits does, without
-/// padding.
+/// A resource limit of getrlimit(2). Displays as a line of /proc/PID/limits, without padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limit {
-    /// What is limited: the `RLIMIT_` name in lower case, as `nofile`.
+    /// Name of the resource: the `RLIMIT_` name in lower case, as `nofile`.
     pub name: &'static str,
-    /// The limit in force; `None` is unlimited.
+    /// The limit in force; `None` if unlimited.
     pub soft: Option<u64>,
-    /// How far the task may raise it.
+    /// The value up to which the task may raise the limit; `None` if unlimited.
     pub hard: Option<u64>,
 }
 
-/// A timer that will expire.
+/// An armed timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timer {
-    /// Which one.
+    /// Sort of timer.
     pub kind: TimerKind,
-    /// Time left.
+    /// Time left until the timer expires.
     pub due: Duration,
-    /// Time between expirations after the first; zero when there is one only.
+    /// Time between later expirations; zero if the timer expires once.
     pub interval: Duration,
 }
 
-/// Whose timer it is.
+/// Sorts of timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimerKind {
     /// setitimer(2), wall time.
     Real,
-    /// setitimer(2), the task's own CPU time.
+    /// setitimer(2), CPU time in user mode.
     Virtual,
     /// setitimer(2), CPU time.
     Prof,
     /// timer_create(2).
     Posix {
-        /// Its id in the task.
+        /// Id of the timer in the task.
         id: u32,
-        /// Its clock, a `CLOCK_` number.
+        /// Number of the clock, a `CLOCK_` constant.
         clock: u32,
-        /// The signal it sends.
+        /// Number of the signal that the timer sends.
         signal: u32,
     },
 }
 
 impl Task<'_> {
-    /// Its resource limits; a zombie has none.
+    /// The resource limits; empty for a zombie.
     pub fn limits(&self) -> impl Iterator<Item = Limit> {
         let limits = self.core().rlimits.as_ref().into_iter().flat_map(|all| &all.rlimits);
         let value = |value| (value != u64::MAX).then_some(value);
@@ -63,7 +62,7 @@ impl Task<'_> {
         })
     }
 
-    /// Its timers that are armed; those of timerfd_create(2) are [files](Self::files).
+    /// The armed timers. Timers of timerfd_create(2) are [files](Self::files).
     pub fn timers(&self) -> impl Iterator<Item = Timer> {
         let timers = self.core().timers.as_ref();
         let three = timers.map(|timers| {
@@ -88,7 +87,7 @@ impl Task<'_> {
     }
 }
 
-/// What is not a time is the longest.
+/// Adds seconds and nanoseconds. A sum that overflows is the longest duration.
 fn duration(seconds: u64, nanos: u64) -> Duration {
     Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos))
 }
@@ -113,9 +112,10 @@ impl fmt::Display for Bound {
 impl fmt::Display for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {:.3?}", self.kind, self.due)?;
-        match self.interval.is_zero() {
-            true => Ok(()),
-            false => write!(f, ", then every {:.3?}", self.interval),
+        if self.interval.is_zero() {
+            Ok(())
+        } else {
+            write!(f, ", then every {:.3?}", self.interval)
         }
     }
 }
@@ -131,7 +131,7 @@ impl fmt::Display for TimerKind {
     }
 }
 
-/// By number, as every architecture but MIPS has them.
+/// Names by number, those of every architecture except MIPS.
 const LIMITS: [&str; 16] = [
     "cpu",
     "fsize",

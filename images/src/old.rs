@@ -1,9 +1,10 @@
-//! State that older CRIUs keep apart: read where today's images lack it, and put where today's have it.
+//! Images in which older CRIUs keep what today's keep in core, mm and files images. Their content
+//! is put where today's images have it.
 
 use std::collections::HashMap;
 
 use crate::error::{ErrorKind, Result};
-use crate::files::File;
+use crate::file::File;
 use crate::kind::{self, Kind};
 use crate::proto::{
     BpfmapFileEntry, CoreEntry, CredsEntry, EventfdFileEntry, EventpollFileEntry,
@@ -14,49 +15,49 @@ use crate::proto::{
     TimerfdEntry, TtyFileEntry, TunfileEntry, UnixSkEntry,
 };
 use crate::schema::Entry;
-use crate::set::ImageSet;
+use crate::store::Store;
 
-/// Completes what the core image of a living task lacks.
+/// Adds what the core image of a living task lacks.
 pub(crate) fn complete_task(
-    set: &ImageSet,
+    store: &Store,
     pid: u32,
     task: &mut TaskCoreEntry,
     core: &mut CoreEntry,
 ) -> Result<()> {
     let id = pid.into();
     if task.timers.is_none() {
-        task.timers = timers(set, id)?;
+        task.timers = timers(store, id)?;
     }
     if task.rlimits.is_none() {
-        let rlimits: Vec<RlimitEntry> = all(set, kind::RLIMIT, id)?;
+        let rlimits: Vec<RlimitEntry> = all(store, kind::RLIMIT, id)?;
         task.rlimits = (!rlimits.is_empty()).then_some(TaskRlimitsEntry { rlimits });
     }
     if task.sigactions.is_empty() {
-        let actions: Vec<SaEntry> = all(set, kind::SIGACT, id)?;
+        let actions: Vec<SaEntry> = all(store, kind::SIGACT, id)?;
         task.sigactions = actions;
     }
     if task.signals_s.is_none() {
-        task.signals_s = signals(set, kind::SIGNAL, id)?;
+        task.signals_s = signals(store, kind::SIGNAL, id)?;
     }
     if let Some(thread) = &mut core.thread_core {
         if thread.creds.is_none() {
-            thread.creds = set.optional::<CredsEntry>(kind::CREDS, id)?;
+            thread.creds = store.optional::<CredsEntry>(kind::CREDS, id)?;
         }
     }
-    complete_thread(set, pid, core)
+    complete_thread(store, pid, core)
 }
 
-/// Completes what the core image of a thread lacks.
-pub(crate) fn complete_thread(set: &ImageSet, tid: u32, core: &mut CoreEntry) -> Result<()> {
+/// Adds what the core image of a thread lacks.
+pub(crate) fn complete_thread(store: &Store, tid: u32, core: &mut CoreEntry) -> Result<()> {
     if let Some(thread) = core.thread_core.as_mut().filter(|thread| thread.signals_p.is_none()) {
-        thread.signals_p = signals(set, kind::PSIGNAL, tid.into())?;
+        thread.signals_p = signals(store, kind::PSIGNAL, tid.into())?;
     }
     Ok(())
 }
 
-fn timers(set: &ImageSet, pid: u64) -> Result<Option<TaskTimersEntry>> {
-    let mut interval = all::<ItimerEntry>(set, kind::ITIMERS, pid)?.into_iter();
-    let posix: Vec<PosixTimerEntry> = all(set, kind::POSIX_TIMERS, pid)?;
+fn timers(store: &Store, pid: u64) -> Result<Option<TaskTimersEntry>> {
+    let mut interval = all::<ItimerEntry>(store, kind::ITIMERS, pid)?.into_iter();
+    let posix: Vec<PosixTimerEntry> = all(store, kind::POSIX_TIMERS, pid)?;
     let three = (interval.next(), interval.next(), interval.next());
     Ok(match three {
         (Some(real), Some(virt), Some(prof)) => Some(TaskTimersEntry { real, virt, prof, posix }),
@@ -65,19 +66,19 @@ fn timers(set: &ImageSet, pid: u64) -> Result<Option<TaskTimersEntry>> {
     })
 }
 
-fn signals(set: &ImageSet, kind: &'static Kind, id: u64) -> Result<Option<SignalQueueEntry>> {
-    let signals: Vec<SiginfoEntry> = all(set, kind, id)?;
+fn signals(store: &Store, kind: &'static Kind, id: u64) -> Result<Option<SignalQueueEntry>> {
+    let signals: Vec<SiginfoEntry> = all(store, kind, id)?;
     Ok((!signals.is_empty()).then_some(SignalQueueEntry { signals }))
 }
 
 /// Calls `each` with every open file of a set without `files.img`.
 pub(crate) fn files(
-    set: &ImageSet,
+    store: &Store,
     mut each: impl FnMut(u32, File) -> Result<(), ErrorKind>,
 ) -> Result<()> {
     macro_rules! kinds {
         ($($kind:ident $entry:ty => $file:expr;)*) => {
-            $(set.for_each(kind::$kind, 0, |entry: $entry| each(entry.id, $file(entry)))?;)*
+            $(store.for_each(kind::$kind, 0, |entry: $entry| each(entry.id, $file(entry)))?;)*
         };
     }
     kinds! {
@@ -98,39 +99,39 @@ pub(crate) fn files(
         PIDFD PidfdEntry => File::Pidfd;
         BPFMAP_FILE BpfmapFileEntry => |map| File::BpfMap(Box::new(map));
     }
-    // What these watch is apart once more.
+    // Watched files are in further images.
     let mut targets: HashMap<u32, Vec<EventpollTfdEntry>> = HashMap::new();
-    set.for_each(kind::EVENTPOLL_TFD, 0, |entry: EventpollTfdEntry| {
+    store.for_each(kind::EVENTPOLL_TFD, 0, |entry: EventpollTfdEntry| {
         targets.entry(entry.id).or_default().push(entry);
         Ok(())
     })?;
-    set.for_each(kind::EVENTPOLL_FILE, 0, |mut entry: EventpollFileEntry| {
+    store.for_each(kind::EVENTPOLL_FILE, 0, |mut entry: EventpollFileEntry| {
         entry.tfd.extend(targets.remove(&entry.id).unwrap_or_default());
         each(entry.id, File::Eventpoll(entry))
     })?;
     let mut watches: HashMap<u32, Vec<InotifyWdEntry>> = HashMap::new();
-    set.for_each(kind::INOTIFY_WD, 0, |entry: InotifyWdEntry| {
+    store.for_each(kind::INOTIFY_WD, 0, |entry: InotifyWdEntry| {
         watches.entry(entry.id).or_default().push(entry);
         Ok(())
     })?;
-    set.for_each(kind::INOTIFY_FILE, 0, |mut entry: InotifyFileEntry| {
+    store.for_each(kind::INOTIFY_FILE, 0, |mut entry: InotifyFileEntry| {
         entry.wd.extend(watches.remove(&entry.id).unwrap_or_default());
         each(entry.id, File::Inotify(entry))
     })?;
     let mut marks: HashMap<u32, Vec<FanotifyMarkEntry>> = HashMap::new();
-    set.for_each(kind::FANOTIFY_MARK, 0, |entry: FanotifyMarkEntry| {
+    store.for_each(kind::FANOTIFY_MARK, 0, |entry: FanotifyMarkEntry| {
         marks.entry(entry.id).or_default().push(entry);
         Ok(())
     })?;
-    set.for_each(kind::FANOTIFY_FILE, 0, |mut entry: FanotifyFileEntry| {
+    store.for_each(kind::FANOTIFY_FILE, 0, |mut entry: FanotifyFileEntry| {
         entry.mark.extend(marks.remove(&entry.id).unwrap_or_default());
         each(entry.id, File::Fanotify(entry))
     })
 }
 
-fn all<M: Entry>(set: &ImageSet, kind: &'static Kind, id: u64) -> Result<Vec<M>> {
+fn all<M: Entry>(store: &Store, kind: &'static Kind, id: u64) -> Result<Vec<M>> {
     let mut entries = Vec::new();
-    set.for_each(kind, id, |entry| {
+    store.for_each(kind, id, |entry| {
         entries.push(entry);
         Ok(())
     })?;

@@ -1,14 +1,15 @@
-//! How much waits in pipes and sockets.
+//! Amounts of data that wait in pipes and sockets.
 
 use std::collections::HashMap;
 
 use crate::error::Result;
-use crate::files::{File, OpenFile};
+use crate::file::File;
+use crate::files::OpenFile;
 use crate::kind;
 use crate::proto::{PipeDataEntry, SkPacketEntry, TcpStreamEntry};
-use crate::set::ImageSet;
+use crate::store::Store;
 
-/// How much waits in pipes, fifos and sockets.
+/// Amounts of data that wait in pipes, fifos and sockets.
 ///
 /// ```
 /// use criu_images::ImageSet;
@@ -23,38 +24,38 @@ use crate::set::ImageSet;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Queues<'a> {
-    set: &'a ImageSet,
+    store: &'a Store,
     pipes: HashMap<u32, u64>,
     fifos: HashMap<u32, u64>,
-    /// By file id: packets and their bytes.
+    /// Packets and their bytes, by file id.
     packets: HashMap<u32, (u64, u64)>,
 }
 
-/// What waits in one file.
+/// Amount of data that waits in one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Queued {
-    /// Bytes that can be read.
+    /// Bytes ready to be read.
     pub received: u64,
-    /// Of a TCP connection, bytes written that the other end has not acknowledged.
+    /// Bytes that a TCP connection has sent and the other end has not acknowledged.
     pub sent: u64,
-    /// Of a socket other than TCP, the number of packets that `received` is made of.
+    /// Number of packets that make up `received`, for sockets other than TCP.
     pub packets: u64,
 }
 
 impl<'a> Queues<'a> {
-    pub(crate) fn read(set: &'a ImageSet) -> Result<Self> {
+    pub(crate) fn read(store: &'a Store) -> Result<Self> {
         let mut queues =
-            Self { set, pipes: HashMap::new(), fifos: HashMap::new(), packets: HashMap::new() };
-        set.for_each(kind::PIPES_DATA, 0, |pipe: PipeDataEntry| {
+            Self { store, pipes: HashMap::new(), fifos: HashMap::new(), packets: HashMap::new() };
+        store.for_each(kind::PIPES_DATA, 0, |pipe: PipeDataEntry| {
             queues.pipes.insert(pipe.pipe_id, pipe.bytes.into());
             Ok(())
         })?;
-        set.for_each(kind::FIFO_DATA, 0, |fifo: PipeDataEntry| {
+        store.for_each(kind::FIFO_DATA, 0, |fifo: PipeDataEntry| {
             queues.fifos.insert(fifo.pipe_id, fifo.bytes.into());
             Ok(())
         })?;
-        set.for_each(kind::SK_QUEUES, 0, |packet: SkPacketEntry| {
+        store.for_each(kind::SK_QUEUES, 0, |packet: SkPacketEntry| {
             let (packets, bytes) = queues.packets.entry(packet.id_for).or_default();
             *packets += 1;
             *bytes += u64::from(packet.length);
@@ -63,10 +64,10 @@ impl<'a> Queues<'a> {
         Ok(queues)
     }
 
-    /// What waits in a file: of a pipe, in the pipe, whichever its end.
+    /// Data that waits in a file. Both ends of a pipe report the data in the pipe.
     ///
     /// # Errors
-    /// Of a TCP connection, those of its image.
+    /// Those of the image of a TCP connection.
     pub fn of(&self, file: &OpenFile<'_>) -> Result<Queued> {
         let bytes = |received: Option<&u64>| Queued {
             received: received.copied().unwrap_or(0),
@@ -77,7 +78,7 @@ impl<'a> Queues<'a> {
             File::Fifo(fifo) => bytes(self.fifos.get(&fifo.pipe_id)),
             File::Inet(socket) if socket.remote().is_some() => {
                 let stream: Option<TcpStreamEntry> =
-                    self.set.optional(kind::TCP_STREAM, socket.ino.into())?;
+                    self.store.optional(kind::TCP_STREAM, socket.ino.into())?;
                 stream.map_or_else(Queued::default, |stream| Queued {
                     received: stream.inq_len.into(),
                     sent: stream.outq_len.into(),

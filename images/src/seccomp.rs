@@ -1,4 +1,4 @@
-//! How seccomp(2) restricts a thread.
+//! Restrictions of threads by seccomp(2).
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use crate::arch::Architecture;
 use crate::bpf::Program;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::kind;
-use crate::proto::{SeccompFilter, SeccompMode};
+use crate::proto::{CoreEntry, SeccompFilter, SeccompMode};
 use crate::set::ImageSet;
-use crate::task::Thread;
+use crate::task::{Task, Thread};
 
-/// How seccomp(2) restricts a thread.
+/// Restrictions of threads by seccomp(2).
 ///
 /// ```
 /// use criu_images::{ImageSet, Seccomp};
@@ -24,15 +24,16 @@ use crate::task::Thread;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Seccomp<'a> {
-    /// Not at all.
+    /// No restriction.
     Off,
-    /// Only read(2), write(2), _exit(2) and sigreturn(2) are allowed.
+    /// Strict mode: the thread may only call read(2), write(2), _exit(2) and sigreturn(2).
     Strict,
-    /// Filters decide, in the order in which they were installed. All are asked; the strictest wins.
+    /// Filters decide, listed in the order in which they were installed. All of them run; the
+    /// strictest answer wins.
     Filters(Vec<Filter<'a>>),
 }
 
-/// A seccomp filter of a thread.
+/// A seccomp filter of a thread, from `seccomp.img`.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter<'a> {
     index: u32,
@@ -42,15 +43,16 @@ pub struct Filter<'a> {
 
 impl<'a> Seccomp<'a> {
     pub(crate) fn of(thread: &'a Thread<'_>, set: &'a ImageSet) -> Result<Self> {
-        let (mode, first) = match thread.own_seccomp() {
-            // A filter that all threads have is with the first thread only.
-            (None, None) => match thread.task().own_seccomp() {
+        let (mode, first) = match own(thread) {
+            // Only the first thread records a filter that all threads have.
+            (None, None) => match of_leader(&thread.task()) {
                 (Some(SeccompMode::Filter), Some(first)) => {
                     let filters = &set.seccomp()?.seccomp_filters;
                     let shared = filters.get(first as usize);
-                    match shared.is_some_and(|filter| filter.flags() & FLAG_TSYNC != 0) {
-                        true => (SeccompMode::Filter, Some(first)),
-                        false => return Ok(Self::Off),
+                    if shared.is_some_and(|filter| filter.flags() & FLAG_TSYNC != 0) {
+                        (SeccompMode::Filter, Some(first))
+                    } else {
+                        return Ok(Self::Off);
                     }
                 }
                 _ => return Ok(Self::Off),
@@ -71,7 +73,7 @@ impl<'a> Seccomp<'a> {
         let arch = thread.architecture().ok_or_else(|| {
             let name = kind::CORE.file_name(thread.tid().into());
             let found = u64::try_from(thread.core().mtype).unwrap_or(u64::MAX);
-            let want = "an architecture that is known";
+            let want = "a known architecture";
             Error::new(
                 name,
                 Fault::from(ErrorKind::Value { found, want }).field("core_entry", "mtype"),
@@ -94,21 +96,32 @@ impl<'a> Seccomp<'a> {
     }
 }
 
+impl Thread<'_> {
+    /// Restrictions of this thread by seccomp(2).
+    ///
+    /// # Errors
+    /// Those of `seccomp.img`; [`ErrorKind::Dangling`] if the set does not have a filter that is
+    /// named; [`ErrorKind::Malformed`] if the filters form a loop.
+    pub fn seccomp(&self) -> Result<Seccomp<'_>> {
+        Seccomp::of(self, self.task().set())
+    }
+}
+
 impl<'a> Filter<'a> {
-    /// Its place in `seccomp.img`.
+    /// Place of the filter in `seccomp.img`, from 0.
     pub fn index(&self) -> u32 {
         self.index
     }
 
-    /// Everything the set has of it.
+    /// All data of the filter in the set.
     pub fn entry(&self) -> &'a SeccompFilter {
         self.entry
     }
 
-    /// Its instructions.
+    /// Instructions of the filter.
     ///
     /// # Errors
-    /// Those of [`Program::parse`], and their place in the filter.
+    /// Those of [`Program::parse`], with the place in the filter.
     pub fn program(&self) -> Result<Program> {
         let program = Program::read(&self.entry.filter, self.arch);
         program.map_err(|fault| {
@@ -116,7 +129,8 @@ impl<'a> Filter<'a> {
         })
     }
 
-    /// Its flags by name, `SECCOMP_FILTER_FLAG_` left out. CRIU adds TSYNC where all threads have it.
+    /// Names of the flags, without `SECCOMP_FILTER_FLAG_`. CRIU adds TSYNC to a filter of all
+    /// threads.
     pub fn flags(&self) -> impl Iterator<Item = &'static str> {
         let flags = self.entry.flags();
         let names =
@@ -135,6 +149,34 @@ impl fmt::Display for Seccomp<'_> {
             Self::Filters(filters) => write!(f, "{} filters", filters.len()),
         }
     }
+}
+
+/// Mode and filter, as far as images have them.
+type Own = (Option<SeccompMode>, Option<u32>);
+
+/// Reads mode and filter from a thread's own image.
+fn own(thread: &Thread<'_>) -> Own {
+    if thread.tid() == thread.task().pid() {
+        of_leader(&thread.task())
+    } else {
+        in_core(thread.core())
+    }
+}
+
+/// Reads mode and filter of a task's first thread; older sets have them in the part of the task.
+fn of_leader(task: &Task<'_>) -> Own {
+    let own = in_core(task.leader());
+    if own.0.is_some() {
+        return own;
+    }
+    let task = task.core();
+    (task.old_seccomp_mode.and_then(|mode| mode.try_into().ok()), task.old_seccomp_filter)
+}
+
+fn in_core(core: &CoreEntry) -> Own {
+    let thread = core.thread_core.as_ref();
+    let mode = thread.and_then(|thread| thread.seccomp_mode?.try_into().ok());
+    (mode, thread.and_then(|thread| thread.seccomp_filter))
 }
 
 /// `SECCOMP_FILTER_FLAG_TSYNC`

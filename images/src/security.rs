@@ -5,7 +5,7 @@ use crate::proto::CredsEntry;
 use crate::text::Text;
 
 impl CredsEntry {
-    /// The capabilities it acts with.
+    /// Effective capabilities.
     ///
     /// ```
     /// use criu_images::ImageSet;
@@ -20,41 +20,41 @@ impl CredsEntry {
         Capabilities::from_words(&self.cap_eff)
     }
 
-    /// The capabilities it may act with.
+    /// Permitted capabilities, which the thread may make effective.
     pub fn permitted(&self) -> Capabilities {
         Capabilities::from_words(&self.cap_prm)
     }
 
-    /// The capabilities that it keeps at execve(2) if the program's file says so.
+    /// Inheritable capabilities, kept at execve(2) if the file of the program says so.
     pub fn inheritable(&self) -> Capabilities {
         Capabilities::from_words(&self.cap_inh)
     }
 
-    /// The capabilities that it can ever get.
+    /// The bounding set: capabilities that the thread can ever gain.
     pub fn bounding(&self) -> Capabilities {
         Capabilities::from_words(&self.cap_bnd)
     }
 
-    /// The capabilities that it keeps at execve(2) whatever the program's file says.
+    /// Ambient capabilities, kept at execve(2) whatever the file of the program says.
     pub fn ambient(&self) -> Capabilities {
         Capabilities::from_words(&self.cap_amb)
     }
 
-    /// Its secure bits by name, `SECBIT_` left out.
+    /// Names of the secure bits, without `SECBIT_`.
     pub fn secure_bits(&self) -> impl Iterator<Item = &'static str> {
         let bits = self.secbits;
         let named = SECURE_BITS.into_iter().enumerate();
         named.filter(move |(bit, _)| bits >> bit & 1 != 0).map(|(_, name)| name)
     }
 
-    /// Its AppArmor profile or SELinux context. None when it was unconfined, or when the CRIU that made the
-    /// dump was built without SELinux: such a one says nothing.
+    /// The AppArmor profile or SELinux context. `None` if the thread was unconfined. Also `None` if
+    /// the CRIU that made the dump was built without SELinux: it saves no context.
     pub fn label(&self) -> Option<Text<'_>> {
         self.lsm_profile.as_deref().map(Text)
     }
 }
 
-/// By number.
+/// Names by number.
 const SECURE_BITS: [&str; 8] = [
     "NOROOT",
     "NOROOT_LOCKED",

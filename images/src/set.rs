@@ -1,24 +1,22 @@
-//! A set of images: one checkpoint, one pre-dump, or a copy of either.
+//! Sets of images: a checkpoint, a pre-dump, or a copy of either.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::chain::Level;
-use crate::checkpoint::{Checkpoint, Tree};
-use crate::edit::is_interrupted;
+use crate::aside::is_interrupted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::FileTable;
-use crate::frame::Image;
-use crate::kind::{self, Kind};
+use crate::kind;
 use crate::proto::{CgroupEntry, InventoryEntry, SeccompEntry};
-use crate::schema::Entry;
 use crate::source::{Directory, Source};
+use crate::store::Store;
+use crate::tree::Tree;
 
-/// The images of one dump. It owns what has been read; everything else borrows from it.
+/// The images of one dump. A set owns what has been read; tasks, files and memory borrow from it.
 ///
-/// What belongs to the whole set is read once, when it is first wanted; what belongs to one task is
-/// read by the call that asks for it.
+/// Images of the whole set (tree, files, seccomp, cgroups) are read once, when first needed. Images
+/// of one task are read by each call that asks for them.
 ///
 /// ```
 /// use criu_images::ImageSet;
@@ -29,7 +27,7 @@ use crate::source::{Directory, Source};
 /// # Ok::<(), criu_images::Error>(())
 /// ```
 pub struct ImageSet {
-    level: Level,
+    store: Store,
     inventory: InventoryEntry,
     tree: OnceLock<Tree>,
     files: OnceLock<FileTable>,
@@ -38,36 +36,37 @@ pub struct ImageSet {
 }
 
 impl ImageSet {
-    /// Opens the images in a directory.
+    /// Opens the images in a directory and reads their inventory.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the directory cannot be read; [`ErrorKind::Malformed`] while it waits for
-    /// [`recover`](crate::edit::recover); those of [`new`](Self::new).
+    /// [`ErrorKind::Io`] if the directory cannot be read; [`ErrorKind::Malformed`] if an edit of it
+    /// was killed and [`recover`](crate::edit::recover) has to complete the edit; those of
+    /// [`new`](Self::new).
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self> {
         let directory = directory.into();
         Self::new(Directory::open(&directory)?).map_err(|error| match error.kind() {
             ErrorKind::Missing if is_interrupted(&directory) => {
-                let what = "is aside, since an edit was killed: edit::recover completes it";
+                let what = "was put aside by a killed edit: edit::recover completes the edit";
                 Error::new(kind::INVENTORY.file, ErrorKind::Malformed(what))
             }
             _ => error,
         })
     }
 
-    /// Opens the images that a source holds, and reads their inventory.
+    /// Opens the images of a source and reads their inventory.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] when there is no inventory, as after a failed dump;
-    /// [`ErrorKind::Version`] when its layout is unknown; those of any image.
+    /// [`ErrorKind::Missing`] if there is no inventory, as after a failed dump;
+    /// [`ErrorKind::Version`] if the version of the images is unknown; those of parsing an image.
     pub fn new(source: impl Source + 'static) -> Result<Self> {
-        let level = Level::new(Box::new(source));
-        let inventory: InventoryEntry = single(&level, kind::INVENTORY, 0)?;
+        let store = Store::new(Box::new(source));
+        let inventory: InventoryEntry = store.single(kind::INVENTORY, 0)?;
         if !(1..=3).contains(&inventory.img_version) {
             let kind = ErrorKind::Version(inventory.img_version);
             return Err(Error::new(kind::INVENTORY.file, kind));
         }
         Ok(Self {
-            level,
+            store,
             inventory,
             tree: OnceLock::new(),
             files: OnceLock::new(),
@@ -76,105 +75,63 @@ impl ImageSet {
         })
     }
 
-    /// What is true of the whole set.
+    /// Facts about the whole set, such as the version of its images: `inventory.img`.
     pub fn inventory(&self) -> &InventoryEntry {
         &self.inventory
     }
 
-    /// The process tree. A pre-dump has none.
-    ///
-    /// # Errors
-    /// Those of reading `pstree.img` and the core image of every task.
-    pub fn checkpoint(&self) -> Result<Checkpoint<'_>> {
-        let tree = cached(&self.tree, || Tree::read(self))?;
-        Ok(Checkpoint::new(self, tree))
-    }
-
-    /// The names of all files of the set.
+    /// Names of all files of the set, images or not.
     ///
     /// # Errors
     /// [`ErrorKind::Io`].
     pub fn names(&self) -> Result<Vec<String>> {
-        self.level.source().names()
+        self.store.names()
     }
 
-    /// The bytes of one image, for [`Image::parse`]; `None` when the set lacks it. Not for pages.
+    /// Bytes of one image, for [`Image::parse`](crate::Image::parse); `None` if the set does not
+    /// have the image. Pages are read through [`Memory`](crate::memory::Memory) instead.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; [`ErrorKind::NotAFile`]; [`ErrorKind::TooLarge`] above
     /// [`IMAGE`](crate::bounds::IMAGE).
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.level.read(name)
+        self.store.read(name)
     }
 
-    pub(crate) fn level(&self) -> &Level {
-        &self.level
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
-    /// The open files of all tasks.
+    /// Tasks of the set. A pre-dump does not have any.
+    pub(crate) fn tree(&self) -> Result<&Tree> {
+        cached(&self.tree, || Tree::read(&self.store))
+    }
+
+    /// Open files of all tasks.
     pub(crate) fn files(&self) -> Result<&FileTable> {
-        cached(&self.files, || FileTable::read(self))
+        cached(&self.files, || FileTable::read(&self.store))
     }
 
-    /// The seccomp filters of all threads; none when the set lacks the image.
+    /// Seccomp filters of all threads; empty if the set does not have the image.
     pub(crate) fn seccomp(&self) -> Result<&SeccompEntry> {
-        cached(&self.seccomp, || Ok(self.optional(kind::SECCOMP, 0)?.unwrap_or_default()))
+        cached(&self.seccomp, || Ok(self.store.optional(kind::SECCOMP, 0)?.unwrap_or_default()))
     }
 
-    /// The cgroups of all threads; none when the set lacks the image.
+    /// Cgroups of all threads; empty if the set does not have the image.
     pub(crate) fn cgroup(&self) -> Result<&CgroupEntry> {
-        cached(&self.cgroup, || Ok(self.optional(kind::CGROUP, 0)?.unwrap_or_default()))
-    }
-
-    /// The entry of an image that has one; `None` when the set lacks it.
-    pub(crate) fn optional<M: Entry>(&self, kind: &'static Kind, id: u64) -> Result<Option<M>> {
-        let name = kind.file_name(id);
-        let Some(bytes) = self.level.read(&name)? else {
-            return Ok(None);
-        };
-        Image::parse(&name, &bytes, kind)?.single().map(Some)
-    }
-
-    /// The entry of an image that has one and has to be there.
-    pub(crate) fn single<M: Entry>(&self, kind: &'static Kind, id: u64) -> Result<M> {
-        single(&self.level, kind, id)
-    }
-
-    /// Every entry of an image; none when the set lacks it.
-    pub(crate) fn for_each<M: Entry>(
-        &self,
-        kind: &'static Kind,
-        id: u64,
-        mut each: impl FnMut(M) -> Result<(), ErrorKind>,
-    ) -> Result<()> {
-        let name = kind.file_name(id);
-        let Some(bytes) = self.level.read(&name)? else {
-            return Ok(());
-        };
-        let mut image = Image::parse(&name, &bytes, kind)?;
-        while let Some(entry) = image.next_entry()? {
-            each(entry.decode()?).map_err(|kind| entry.fault(kind.at(0)))?;
-            // What follows is passed over.
-            image.payload(&entry)?;
-        }
-        Ok(())
+        cached(&self.cgroup, || Ok(self.store.optional(kind::CGROUP, 0)?.unwrap_or_default()))
     }
 }
 
 impl fmt::Debug for ImageSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = self.level.source();
+        let source = self.store.level().source();
         f.debug_tuple("ImageSet").field(&source).finish()
     }
 }
 
-fn single<M: Entry>(level: &Level, kind: &'static Kind, id: u64) -> Result<M> {
-    let name = kind.file_name(id);
-    let bytes = level.need(&name)?;
-    Image::parse(&name, &bytes, kind)?.single()
-}
-
-/// A value made once. Two threads may both make it; one wins.
+/// Returns the value of a cell, and makes the value first if needed. Two threads may both make a
+/// value; the first one stored is kept.
 fn cached<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     match cell.get() {
         Some(value) => Ok(value),

@@ -6,23 +6,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::proto::{InetSkEntry, UnixSkEntry};
 use crate::text::Text;
 
-/// The address of a unix socket. It displays as ss(8) shows it: an abstract one begins with "@".
+/// The address of a unix socket. Displays as in ss(8): an abstract address begins with "@".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnixAddress<'a> {
-    /// A path.
+    /// A path in the file system.
     Path(&'a [u8]),
-    /// A name that is no path.
+    /// An abstract name, which is not a path.
     Abstract(&'a [u8]),
 }
 
 impl InetSkEntry {
-    /// Its own address; `None` when the words are no address.
+    /// Local address; `None` if the words are not an address.
     pub fn local(&self) -> Option<SocketAddr> {
         address(&self.src_addr, self.src_port)
     }
 
-    /// The address it is connected to; `None` when it is not.
+    /// Address of the other end; `None` if the socket is not connected.
     pub fn remote(&self) -> Option<SocketAddr> {
         match self.state {
             LISTEN => None,
@@ -31,7 +31,7 @@ impl InetSkEntry {
         }
     }
 
-    /// The protocol in the kernel's words, as `tcp`; `None` of one that this version does not name.
+    /// Name of the protocol, as `tcp`; `None` for a protocol that this version does not know.
     pub fn protocol(&self) -> Option<&'static str> {
         Some(match self.proto {
             IPPROTO_ICMP => "icmp",
@@ -44,7 +44,7 @@ impl InetSkEntry {
         })
     }
 
-    /// The state of the connection, as ss(8) names it; a datagram socket is connected or not.
+    /// State of the connection, as named by ss(8). A datagram socket is either connected or not.
     pub fn state_name(&self) -> &'static str {
         match self.proto {
             IPPROTO_TCP => state(self.state),
@@ -55,7 +55,7 @@ impl InetSkEntry {
 }
 
 impl UnixSkEntry {
-    /// The address it is bound to.
+    /// Address that the socket is bound to; `None` if it is not bound.
     pub fn address(&self) -> Option<UnixAddress<'_>> {
         match self.name.strip_suffix(b"\0").unwrap_or(&self.name) {
             [] => None,
@@ -64,7 +64,7 @@ impl UnixSkEntry {
         }
     }
 
-    /// Its type, as `stream`.
+    /// Name of the socket type, as `stream`.
     pub fn type_name(&self) -> &'static str {
         match self.r#type {
             SOCK_STREAM => "stream",
@@ -74,12 +74,12 @@ impl UnixSkEntry {
         }
     }
 
-    /// Its state, as ss(8) names it.
+    /// State of the socket, as named by ss(8).
     pub fn state_name(&self) -> &'static str {
         state(self.state)
     }
 
-    /// Whether it waits for connections.
+    /// Returns `true` if the socket waits for connections.
     pub fn is_listening(&self) -> bool {
         self.state == LISTEN
     }
@@ -98,7 +98,7 @@ fn state(number: u32) -> &'static str {
     STATES.get(number as usize).copied().unwrap_or("UNKNOWN")
 }
 
-/// An address of CRIU's, whose words lie in memory in network order.
+/// Makes an address from CRIU's words, which lie in memory in network order.
 fn address(words: &[u32], port: u32) -> Option<SocketAddr> {
     let port = u16::try_from(port).ok()?;
     let ip = match *words {
@@ -115,7 +115,7 @@ fn address(words: &[u32], port: u32) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// By number.
+/// Names by number.
 const STATES: [&str; 13] = [
     "UNKNOWN",
     "ESTAB",

@@ -1,4 +1,4 @@
-//! What CRIU counted while it worked: `stats-dump` and `stats-restore`, in the work directory.
+//! CRIU's own counters of a run: `stats-dump` and `stats-restore`, in the work directory.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use crate::frame::Image;
 use crate::kind::{self, Kind};
 use crate::proto::StatsEntry;
 
-/// Statistics of a dump. Counters are in pages unless they say otherwise; those an older CRIU lacks
-/// are `None`.
+/// Statistics of a dump. Counters are in pages unless noted. Counters that an older CRIU does not
+/// have are `None`.
 ///
 /// ```
 /// use criu_images::DumpStats;
@@ -22,17 +22,17 @@ use crate::proto::StatsEntry;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DumpStats {
-    /// To stop all tasks.
+    /// Time to stop all tasks.
     pub freezing: Duration,
-    /// How long they were stopped.
+    /// Time for which tasks were stopped.
     pub frozen: Duration,
-    /// To find and drain memory.
+    /// Time to find and drain memory.
     pub memdump: Duration,
-    /// To write it.
+    /// Time to write memory.
     pub memwrite: Duration,
-    /// To find the paths of watched inodes.
+    /// Time to find the paths of watched inodes.
     pub irmap_resolve: Option<Duration>,
-    /// Pages looked at.
+    /// Pages scanned.
     pub pages_scanned: u64,
     /// Pages left to the parent set.
     pub pages_skipped_parent: u64,
@@ -40,11 +40,11 @@ pub struct DumpStats {
     pub pages_written: u64,
     /// Pages that a restore may fetch lazily.
     pub pages_lazy: u64,
-    /// Pipes used to drain memory.
+    /// Pipes used to drain memory, in pipes.
     pub page_pipes: Option<u64>,
-    /// Their buffers.
+    /// Buffers of these pipes, in buffers.
     pub page_pipe_bufs: Option<u64>,
-    /// Shared pages looked at.
+    /// Shared pages scanned.
     pub shpages_scanned: Option<u64>,
     /// Shared pages left to the parent set.
     pub shpages_skipped_parent: Option<u64>,
@@ -56,13 +56,13 @@ pub struct DumpStats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RestoreStats {
-    /// To create all tasks.
+    /// Time to create all tasks.
     pub forking: Duration,
-    /// In all.
+    /// Time of the whole restore.
     pub restore: Duration,
-    /// Pages compared with what the parent task already had.
+    /// Pages compared with the parent task's.
     pub pages_compared: u64,
-    /// Pages found equal, and so still shared with it.
+    /// Pages found equal, which stay shared with the parent task.
     pub pages_skipped_cow: u64,
     /// Pages read from images.
     pub pages_restored: Option<u64>,
@@ -72,7 +72,7 @@ impl DumpStats {
     /// Parses the content of `stats-dump`.
     ///
     /// # Errors
-    /// Those of any image; [`ErrorKind::Required`] when it has no statistics of a dump.
+    /// Those of parsing an image; [`ErrorKind::Required`] if it has no statistics of a dump.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let entry = stats(bytes, kind::STATS_DUMP)?;
         let dump = entry.dump.ok_or_else(|| absent(kind::STATS_DUMP, "dump"))?;
@@ -99,7 +99,7 @@ impl RestoreStats {
     /// Parses the content of `stats-restore`.
     ///
     /// # Errors
-    /// Those of any image; [`ErrorKind::Required`] when it has no statistics of a restore.
+    /// Those of parsing an image; [`ErrorKind::Required`] if it has no statistics of a restore.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let entry = stats(bytes, kind::STATS_RESTORE)?;
         let restore = entry.restore;

@@ -1,9 +1,8 @@
-//! One task, and its threads.
+//! A task, and its threads.
 
 use std::fmt;
 
 use crate::arch::Architecture;
-use crate::checkpoint::{self, Node, Tree};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::files::{Fd, OpenFile};
 use crate::kind::{self, Kind};
@@ -11,15 +10,16 @@ use crate::memory::{self, Memory};
 use crate::namespaces::Namespace;
 use crate::old;
 use crate::proto::{
-    CoreEntry, CredsEntry, FdinfoEntry, FsEntry, MmEntry, SeccompMode, TaskCoreEntry,
-    TaskKobjIdsEntry, ThreadCoreEntry,
+    CoreEntry, CredsEntry, FdinfoEntry, FsEntry, MmEntry, TaskCoreEntry, TaskKobjIdsEntry,
+    ThreadCoreEntry,
 };
-use crate::seccomp::Seccomp;
 use crate::set::ImageSet;
+use crate::store::Store;
 use crate::text::Text;
+use crate::tree::{self, Node, Tree};
 
-/// A task of a [`Checkpoint`](crate::Checkpoint): a process with all its threads. A view, to be copied
-/// freely. It displays as one line of a process list.
+/// A task of a [`Checkpoint`](crate::Checkpoint): a process with all its threads. A view, cheap to
+/// copy. Displays as one line of a process list.
 ///
 /// ```
 /// use criu_images::{ImageSet, State};
@@ -40,17 +40,17 @@ pub struct Task<'a> {
     node: &'a Node,
 }
 
-/// What a task was doing.
+/// The state of a task at the dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
     /// Running or sleeping.
     Alive,
-    /// It has ended and nobody has waited for it: a zombie.
+    /// Ended, but no parent has waited for it yet: a zombie.
     Dead,
     /// Stopped by a signal.
     Stopped,
-    /// A number this version does not know.
+    /// A number that this version does not know.
     Unknown(u32),
 }
 
@@ -67,76 +67,76 @@ impl<'a> Task<'a> {
         Self { set, tree, node }
     }
 
-    /// Its process id, in its own pid namespace.
+    /// Process id, in the task's own pid namespace.
     pub fn pid(&self) -> u32 {
         self.node.entry.pid
     }
 
-    /// Its parent's process id; of the root, 0.
+    /// Process id of the parent; 0 for the root.
     pub fn ppid(&self) -> u32 {
         self.node.entry.ppid
     }
 
-    /// Its process group.
+    /// Id of the process group.
     pub fn pgid(&self) -> u32 {
         self.node.entry.pgid
     }
 
-    /// Its session.
+    /// Id of the session.
     pub fn sid(&self) -> u32 {
         self.node.entry.sid
     }
 
-    /// Its distance from the root.
+    /// Distance from the root, which has depth 0.
     pub fn depth(&self) -> usize {
         self.node.depth
     }
 
-    /// Its parent; `None` for the root.
+    /// The parent; `None` for the root.
     pub fn parent(&self) -> Option<Task<'a>> {
         let node = self.tree.parent(self.node)?;
         Some(Self { node, ..*self })
     }
 
-    /// Its children.
+    /// The children.
     pub fn children(&self) -> impl Iterator<Item = Task<'a>> {
         let Self { set, tree, node } = *self;
         let children = tree.children(node);
         children.map(move |node| Self { set, tree, node })
     }
 
-    /// Its name, at most 15 bytes.
+    /// The name, at most 15 bytes (`comm`).
     pub fn name(&self) -> Text<'a> {
         Text(&self.node.task.comm)
     }
 
-    /// What it was doing.
+    /// The state at the dump.
     pub fn state(&self) -> State {
         match self.node.task.task_state {
             1 => State::Alive,
-            // 6 is what CRIU calls a zombie among its own states.
+            // 6 is a zombie among CRIU's own states.
             2 | 6 => State::Dead,
             3 => State::Stopped,
             other => State::Unknown(other),
         }
     }
 
-    /// Whether it has memory, files and threads: it is no zombie.
+    /// Returns `true` if the task has memory, files and threads, so is not a zombie.
     pub fn is_alive(&self) -> bool {
         self.state() != State::Dead
     }
 
-    /// What the set has of the task as a whole.
+    /// Data of the task as a whole: `task_core_entry`.
     pub fn core(&self) -> &'a TaskCoreEntry {
         &self.node.task
     }
 
-    /// The number of its architecture.
+    /// Number of the architecture.
     pub(crate) fn architecture(&self) -> i32 {
         self.node.core.mtype
     }
 
-    /// What the set has of its first thread, without registers.
+    /// Data of the first thread, without registers.
     pub(crate) fn leader(&self) -> &'a CoreEntry {
         &self.node.core
     }
@@ -145,46 +145,46 @@ impl<'a> Task<'a> {
         self.set
     }
 
-    /// The credentials of its first thread; a zombie has none.
+    fn store(&self) -> &'a Store {
+        self.set.store()
+    }
+
+    /// Credentials of the first thread; `None` for a zombie.
     pub fn creds(&self) -> Option<&'a CredsEntry> {
         self.node.core.thread_core.as_ref()?.creds.as_ref()
     }
 
-    /// The ids of its threads, the first its own; a zombie has none.
+    /// Ids of the threads, the first equal to the pid; empty for a zombie.
     pub fn tids(&self) -> &'a [u32] {
-        match self.is_alive() {
-            true => &self.node.entry.threads,
-            false => &[],
-        }
+        if self.is_alive() { &self.node.entry.threads } else { &[] }
     }
 
-    /// Its threads, the first of which has its own id.
+    /// The threads, the first with the id of the task; empty for a zombie.
     ///
     /// # Errors
     /// Those of the threads' core images.
     pub fn threads(&self) -> Result<Vec<Thread<'a>>> {
         let threads = self.tids().iter().map(|&tid| {
-            let core = match tid == self.pid() {
-                true => checkpoint::leader(self.set, tid, |_| true)?.1,
-                false => {
-                    let mut core = self.set.single(kind::CORE, tid.into())?;
-                    old::complete_thread(self.set, tid, &mut core)?;
-                    core
-                }
+            let core = if tid == self.pid() {
+                tree::leader(self.store(), tid, |_| true)?.1
+            } else {
+                let mut core = self.store().single(kind::CORE, tid.into())?;
+                old::complete_thread(self.store(), tid, &mut core)?;
+                core
             };
             Ok(Thread { task: *self, tid, core })
         });
         threads.collect()
     }
 
-    /// The ids of the kernel objects it shares with others; a zombie has none.
+    /// Ids of the kernel objects that tasks may share; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of its ids image.
+    /// Those of the ids image.
     pub fn ids(&self) -> Result<Option<TaskKobjIdsEntry>> {
         self.if_alive(|| {
             let id = self.pid().into();
-            match (self.set.optional(kind::IDS, id)?, &self.node.core.ids) {
+            match (self.store().optional(kind::IDS, id)?, &self.node.core.ids) {
                 (Some(ids), _) => Ok(ids),
                 (None, Some(ids)) => Ok(*ids),
                 (None, None) => Err(Error::new(kind::IDS.file_name(id), ErrorKind::Missing)),
@@ -192,92 +192,89 @@ impl<'a> Task<'a> {
         })
     }
 
-    /// Its namespaces; a zombie has none.
+    /// The namespaces; empty for a zombie.
     ///
     /// # Errors
-    /// Those of its ids image.
+    /// Those of the ids image.
     pub fn namespaces(&self) -> Result<Vec<Namespace>> {
         let ids = self.ids()?.unwrap_or_default();
         let host = self.set.inventory().root_ids.as_ref();
         Ok(Namespace::all(&ids, host))
     }
 
-    /// Its descriptors, in the order the kernel listed them; a zombie has none.
+    /// The descriptors, in the order in which the kernel listed them; empty for a zombie.
     ///
     /// # Errors
-    /// Those of its ids image, its descriptor table and `files.img`; [`ErrorKind::Dangling`] when a
-    /// descriptor leads nowhere.
+    /// Those of the ids image, the descriptor table and `files.img`; [`ErrorKind::Dangling`] if a
+    /// descriptor leads to no file.
     pub fn files(&self) -> Result<Vec<Fd<'a>>> {
         let Some(ids) = self.ids()? else {
             return Ok(Vec::new());
         };
         let table = self.set.files()?;
         let mut fds = Vec::new();
-        // Older sets have one table a task.
-        let id = match self.set.inventory().fdinfo_per_id() {
-            true => ids.files_id,
-            false => self.pid(),
-        };
+        // Older sets have one table for each task.
+        let id = if self.set.inventory().fdinfo_per_id() { ids.files_id } else { self.pid() };
         let id = id.into();
-        self.set.for_each(kind::FDINFO, id, |entry: FdinfoEntry| {
+        self.store().for_each(kind::FDINFO, id, |entry: FdinfoEntry| {
             fds.push(table.fd(&entry)?);
             Ok(())
         })?;
         Ok(fds)
     }
 
-    /// Its address space, mappings included; a zombie has none.
+    /// The address space, with its mappings; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of its mm image.
+    /// Those of the mm image.
     pub fn mm(&self) -> Result<Option<MmEntry>> {
-        self.if_alive(|| memory::mm(self.set, self.pid()))
+        self.if_alive(|| memory::mm(self.store(), self.pid()))
     }
 
-    /// Its memory; a zombie has none.
+    /// The memory; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of its mm image, its pagemap and `files.img`. Pages and parent sets are not yet needed.
+    /// Those of the mm image, the pagemap and `files.img`. Pages and parent sets are not read yet.
     pub fn memory(&self) -> Result<Option<Memory<'a>>> {
-        self.if_alive(|| Memory::open(self.set, self.pid()))
+        self.if_alive(|| Memory::open(self.store(), self.set.files()?, self.pid()))
     }
 
-    /// Its root, working directory and umask; a zombie has none.
+    /// Root directory, working directory and umask; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of its fs image.
+    /// Those of the fs image.
     pub fn fs(&self) -> Result<Option<FsEntry>> {
-        self.if_alive(|| self.set.single(kind::FS, self.pid().into()))
+        self.if_alive(|| self.store().single(kind::FS, self.pid().into()))
     }
 
-    /// Its working directory; a zombie has none.
+    /// The working directory; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of its fs image and `files.img`.
+    /// Those of the fs image and `files.img`.
     pub fn cwd(&self) -> Result<Option<OpenFile<'a>>> {
         let fs = self.fs()?;
         fs.map(|fs| self.file(kind::FS, "cwd_id", fs.cwd_id)).transpose()
     }
 
-    /// Its root directory; a zombie has none.
+    /// The root directory; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of its fs image and `files.img`.
+    /// Those of the fs image and `files.img`.
     pub fn root_dir(&self) -> Result<Option<OpenFile<'a>>> {
         let fs = self.fs()?;
         fs.map(|fs| self.file(kind::FS, "root_id", fs.root_id)).transpose()
     }
 
-    /// The program it runs; a zombie has none.
+    /// The program that the task runs; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of its mm image and `files.img`.
+    /// Those of the mm image and `files.img`.
     pub fn exe(&self) -> Result<Option<OpenFile<'a>>> {
         let mm = self.mm()?;
         mm.map(|mm| self.file(kind::MM, "exe_file_id", mm.exe_file_id)).transpose()
     }
 
-    /// The file that a field of an image of this task names.
+    /// Finds the file that a field in an image of this task names.
     fn file(&self, kind: &Kind, field: &'static str, id: u32) -> Result<OpenFile<'a>> {
         let found = self.set.files()?.get(id);
         found.ok_or_else(|| {
@@ -287,21 +284,8 @@ impl<'a> Task<'a> {
         })
     }
 
-    /// What its first thread's image says of seccomp, which older sets have apart.
-    pub(crate) fn own_seccomp(&self) -> (Option<SeccompMode>, Option<u32>) {
-        let own = own_seccomp(&self.node.core);
-        let (mode, filter) = (self.node.task.old_seccomp_mode, self.node.task.old_seccomp_filter);
-        match own.0 {
-            Some(_) => own,
-            None => (mode.and_then(|mode| mode.try_into().ok()), filter),
-        }
-    }
-
     fn if_alive<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-        match self.is_alive() {
-            true => read().map(Some),
-            false => Ok(None),
-        }
+        if self.is_alive() { read().map(Some) } else { Ok(None) }
     }
 }
 
@@ -337,62 +321,39 @@ impl fmt::Display for State {
 }
 
 impl Thread<'_> {
-    /// Its thread id.
+    /// The thread id.
     pub fn tid(&self) -> u32 {
         self.tid
     }
 
-    /// Its name, at most 15 bytes.
+    /// The name, at most 15 bytes (`comm`).
     pub fn name(&self) -> Text<'_> {
         let own = self.thread_core().and_then(|core| core.comm.as_deref());
         Text(own.unwrap_or(&self.task.core().comm))
     }
 
-    /// The task it belongs to.
+    /// The task that the thread belongs to.
     pub fn task(&self) -> Task<'_> {
         self.task
     }
 
-    /// Everything its core image has, registers included, but not what belongs to the whole task.
+    /// The thread's core image, with registers, without the part of the whole task.
     pub fn core(&self) -> &CoreEntry {
         &self.core
     }
 
-    /// What no architecture owns: scheduling, credentials, waiting signals.
+    /// Data that does not depend on the architecture: scheduling, credentials, waiting signals.
     pub fn thread_core(&self) -> Option<&ThreadCoreEntry> {
         self.core.thread_core.as_ref()
     }
 
-    /// Its credentials.
+    /// The credentials.
     pub fn creds(&self) -> Option<&CredsEntry> {
         self.thread_core()?.creds.as_ref()
     }
 
-    /// What its own image says of seccomp.
-    pub(crate) fn own_seccomp(&self) -> (Option<SeccompMode>, Option<u32>) {
-        match self.tid == self.task.pid() {
-            true => self.task.own_seccomp(),
-            false => own_seccomp(&self.core),
-        }
-    }
-
-    /// Its architecture; `None` of one that is not known.
+    /// The architecture; `None` if this version does not know it.
     pub fn architecture(&self) -> Option<Architecture> {
         Architecture::of(&self.core)
     }
-
-    /// How seccomp(2) restricts it.
-    ///
-    /// # Errors
-    /// Those of `seccomp.img`; [`ErrorKind::Dangling`] when a filter leads nowhere,
-    /// [`ErrorKind::Malformed`] when the filters form a loop.
-    pub fn seccomp(&self) -> Result<Seccomp<'_>> {
-        Seccomp::of(self, self.task.set)
-    }
-}
-
-fn own_seccomp(core: &CoreEntry) -> (Option<SeccompMode>, Option<u32>) {
-    let thread = core.thread_core.as_ref();
-    let mode = thread.and_then(|thread| thread.seccomp_mode?.try_into().ok());
-    (mode, thread.and_then(|thread| thread.seccomp_filter))
 }

@@ -1,9 +1,9 @@
-//! Names and paths from images, fit for a terminal.
+//! Names and paths from images, made safe for a terminal.
 
 use std::fmt::{self, Write};
 
-/// Bytes that should be text: CRIU's strings. It displays what is not UTF-8, and control characters,
-/// escaped.
+/// Bytes that should be text, as CRIU's strings. Displays control characters, and bytes that are
+/// not UTF-8, in escaped form.
 ///
 /// ```
 /// let path = criu_images::Text(b"/tmp/\x1b[2Ja");
@@ -16,9 +16,10 @@ impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for char in chunk.valid().chars() {
-                match char.is_control() {
-                    true => char.escape_default().fmt(f)?,
-                    false => f.write_char(char)?,
+                if char.is_control() {
+                    char.escape_default().fmt(f)?;
+                } else {
+                    f.write_char(char)?;
                 }
             }
             chunk.invalid().escape_ascii().fmt(f)?;
@@ -27,7 +28,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// "1 page", "2 pages", "2 watches".
+/// Formats a number with its noun: "1 page", "2 pages", "2 watches".
 pub(crate) fn count(number: usize, noun: &str) -> String {
     let plural = match number {
         1 => "",

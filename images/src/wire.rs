@@ -1,4 +1,4 @@
-//! Protobuf's wire format: keys, varints, lengths.
+//! Reading of protobuf's wire format: keys, varints, lengths.
 
 use crate::error::{ErrorKind, Fault};
 
@@ -9,7 +9,7 @@ pub(crate) struct Reader<'a> {
     len: usize,
 }
 
-/// How a field's value is encoded.
+/// The encoding of a field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WireType {
     Varint,
@@ -31,7 +31,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// The next `len` bytes.
+    /// Takes the next `len` bytes.
     #[inline]
     pub(crate) fn take(&mut self, len: u64) -> Result<&'a [u8], Fault> {
         let split = usize::try_from(len).ok();
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// All that is left.
+    /// Takes all bytes that are left.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A varint of any length.
+    /// Reads a varint of any length.
     fn long_varint(&mut self) -> Result<u64, Fault> {
         if let Some((value, rest)) = split_varint(self.rest) {
             self.rest = rest;
@@ -84,14 +84,14 @@ impl<'a> Reader<'a> {
         ErrorKind::Truncated { need, left }.at(self.at())
     }
 
-    /// A varint that stands for a 32-bit number.
+    /// Reads a varint that stands for a 32-bit number.
     #[allow(clippy::cast_possible_truncation, reason = "protobuf cuts to the size")]
     #[inline]
     pub(crate) fn varint32(&mut self) -> Result<u32, Fault> {
         self.varint().map(|value| value as u32)
     }
 
-    /// A field's number and wire type.
+    /// Reads the number and the wire type of a field.
     #[inline]
     pub(crate) fn key(&mut self) -> Result<(u32, WireType), Fault> {
         let start = self.at();
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
             1 => WireType::Fixed64,
             2 => WireType::Bytes,
             5 => WireType::Fixed32,
-            // 3 and 4 are groups, which CRIU's own parser refuses as well.
+            // 3 and 4 are groups, which CRIU's own parser refuses too.
             other => {
                 let found = u8::try_from(other).unwrap_or(u8::MAX);
                 let want = "0, 1, 2 or 5";
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         Ok(bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)))
     }
 
-    /// The bytes of a length-delimited value.
+    /// Reads the bytes of a length-delimited value.
     #[inline]
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Fault> {
         let len = self.varint()?;
@@ -139,20 +139,21 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A varint and what follows it. `None` for one of more than 8 bytes, or close to the end.
+/// Splits bytes after a varint. `None` for a varint of more than 8 bytes, or one near the end of
+/// `bytes`.
 #[inline]
 pub(crate) fn split_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     if let [byte @ ..0x80, rest @ ..] = bytes {
         return Some((u64::from(*byte), rest));
     }
     let word = u64::from_le_bytes(*bytes.first_chunk()?);
-    // Up to 8 bytes, as addresses have, are taken at once.
+    // Up to 8 bytes, as in addresses, are decoded at once.
     let last = (!word & 0x8080_8080_8080_8080).trailing_zeros() / 8;
     if last == 8 {
         return None;
     }
     let rest = bytes.get(last as usize + 1..)?;
-    // Drops what follows the last byte, then joins 7 bits of each in pairs.
+    // Clears the bytes after the last one, then joins the 7 bits of each byte in pairs.
     let word = word & (u64::MAX >> (56 - 8 * last));
     let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
     let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
@@ -160,7 +161,7 @@ pub(crate) fn split_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 impl WireType {
-    /// The number that stands for it.
+    /// Number of the wire type in a key.
     pub(crate) fn number(self) -> u8 {
         match self {
             Self::Varint => 0,
@@ -211,10 +212,7 @@ mod tests {
     #[test]
     fn a_length_past_the_end_is_truncation() {
         let error = Error::new("", Reader::new(&[0x85, 0x01, b'x']).bytes().unwrap_err());
-        let (need, left) = (133, 1);
-        assert!(
-            matches!(error.kind(), ErrorKind::Truncated { need: n, left: l } if (*n, *l) == (need, left))
-        );
+        assert!(matches!(error.kind(), ErrorKind::Truncated { need: 133, left: 1 }), "{error}");
         assert_eq!(error.offset(), Some(2));
     }
 }

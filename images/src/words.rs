@@ -1,56 +1,57 @@
-//! Open files in words.
+//! Open files described in words.
 
 use std::fmt;
 
-use crate::files::{File, OpenFile};
+use crate::file::File;
+use crate::files::OpenFile;
 use crate::proto::{InetSkEntry, RegFileEntry, TimerfdEntry, UnixSkEntry};
 use crate::text::{Text, count};
 
-/// Writes what an open file is, as a person would say it.
-pub(crate) fn describe(file: &OpenFile<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let path = Text(file.path().unwrap_or(b"?"));
-    match file.file() {
-        File::Regular(reg) => regular(reg, f),
-        File::Pipe(pipe) => write!(f, "pipe {} ({})", pipe.pipe_id, end(pipe.flags)),
-        File::Fifo(_) => write!(f, "fifo {path}"),
-        File::Inet(socket) => inet(socket, f),
-        File::Unix(socket) => unix(socket, f),
-        File::Packet(socket) => {
-            // In network order, as packet(7) has it.
-            let [high, low, ..] = socket.protocol.to_le_bytes();
-            let protocol = u16::from_be_bytes([high, low]);
-            write!(f, "packet socket, protocol {protocol:#06x}")
-        }
-        File::Netlink(socket) => write!(f, "netlink socket, protocol {}", socket.protocol),
-        File::Eventfd(event) => write!(f, "eventfd, counter {}", event.counter),
-        File::Eventpoll(epoll) => write!(f, "epoll of {}", count(epoll.tfd.len(), "descriptor")),
-        File::Inotify(inotify) => write!(f, "inotify of {}", count(inotify.wd.len(), "watch")),
-        File::Fanotify(group) => write!(f, "fanotify of {}", count(group.mark.len(), "mark")),
-        File::Signalfd(signals) => write!(f, "signalfd of {:#x}", signals.sigmask),
-        File::Timerfd(timer) => timerfd(timer, f),
-        File::Tty(_) => write!(f, "terminal {path}"),
-        File::Tun(tun) => match &tun.netdev {
-            Some(device) => write!(f, "tun device {}", Text(device)),
-            None => f.write_str("tun device, not attached"),
-        },
-        File::Namespace(ns) => write!(f, "namespace {}", ns.ns_id),
-        File::External(_) => f.write_str("file of a plugin"),
-        File::Memfd(memfd) => write!(f, "memfd {path} at offset {}", memfd.pos),
-        File::BpfMap(map) => write!(f, "BPF map {}", Text(&map.map_name)),
-        File::Pidfd(pidfd) => match pidfd.nspid {
-            ..=0 => f.write_str("pidfd of a process that is gone"),
-            pid => write!(f, "pidfd of process {pid}"),
-        },
-        File::Unknown(kind) => write!(f, "file of unknown type {kind}"),
-    }?;
-    match file.is_deleted() {
-        true => f.write_str(" (deleted)"),
-        false => Ok(()),
+impl fmt::Display for OpenFile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = Text(self.path().unwrap_or(b"?"));
+        match self.file() {
+            File::Regular(reg) => regular(reg, f),
+            File::Pipe(pipe) => write!(f, "pipe {} ({})", pipe.pipe_id, end(pipe.flags)),
+            File::Fifo(_) => write!(f, "fifo {path}"),
+            File::Inet(socket) => inet(socket, f),
+            File::Unix(socket) => unix(socket, f),
+            File::Packet(socket) => {
+                // In network order, as in packet(7).
+                let [high, low, ..] = socket.protocol.to_le_bytes();
+                let protocol = u16::from_be_bytes([high, low]);
+                write!(f, "packet socket, protocol {protocol:#06x}")
+            }
+            File::Netlink(socket) => write!(f, "netlink socket, protocol {}", socket.protocol),
+            File::Eventfd(event) => write!(f, "eventfd, counter {}", event.counter),
+            File::Eventpoll(epoll) => {
+                write!(f, "epoll of {}", count(epoll.tfd.len(), "descriptor"))
+            }
+            File::Inotify(inotify) => write!(f, "inotify of {}", count(inotify.wd.len(), "watch")),
+            File::Fanotify(group) => write!(f, "fanotify of {}", count(group.mark.len(), "mark")),
+            File::Signalfd(signals) => write!(f, "signalfd of {:#x}", signals.sigmask),
+            File::Timerfd(timer) => timerfd(timer, f),
+            File::Tty(_) => write!(f, "terminal {path}"),
+            File::Tun(tun) => match &tun.netdev {
+                Some(device) => write!(f, "tun device {}", Text(device)),
+                None => f.write_str("tun device, not attached"),
+            },
+            File::Namespace(ns) => write!(f, "namespace {}", ns.ns_id),
+            File::External(_) => f.write_str("file of a plugin"),
+            File::Memfd(memfd) => write!(f, "memfd {path} at offset {}", memfd.pos),
+            File::BpfMap(map) => write!(f, "BPF map {}", Text(&map.map_name)),
+            File::Pidfd(pidfd) => match pidfd.nspid {
+                ..=0 => f.write_str("pidfd of a process that is gone"),
+                pid => write!(f, "pidfd of process {pid}"),
+            },
+            File::Unknown(kind) => write!(f, "file of unknown type {kind}"),
+        }?;
+        if self.is_deleted() { f.write_str(" (deleted)") } else { Ok(()) }
     }
 }
 
 impl File {
-    /// What it is in one word, as `pipe`.
+    /// A word for the type, as `pipe`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Regular(reg) => match reg.mode.map(|mode| mode & S_IFMT) {
@@ -81,7 +82,7 @@ impl File {
         }
     }
 
-    /// Its `O_` flags; `None` where the set does not have them here.
+    /// The `O_` flags; `None` for types whose entry does not hold flags.
     pub fn flags(&self) -> Option<u32> {
         Some(match self {
             Self::Regular(file) => file.flags,
@@ -101,17 +102,17 @@ impl File {
             Self::Memfd(file) => file.flags,
             Self::BpfMap(file) => file.flags,
             Self::Pidfd(file) => file.flags,
-            // The file beside it has them; or nobody.
+            // The file beside it holds the flags, or they are not saved.
             Self::Fifo(_) | Self::Tun(_) | Self::External(_) | Self::Unknown(_) => return None,
         })
     }
 
-    /// Whether it is a socket.
+    /// Returns `true` for a socket.
     pub fn is_socket(&self) -> bool {
         matches!(self, Self::Inet(_) | Self::Unix(_) | Self::Packet(_) | Self::Netlink(_))
     }
 
-    /// As lsof(8) has it behind a descriptor's number.
+    /// Access mode as lsof(8) shows it behind the number of a descriptor.
     pub(crate) fn mode(&self) -> &'static str {
         match self.flags() {
             Some(flags) if flags & O_PATH != 0 => "",

@@ -1,4 +1,4 @@
-//! Writing images, entry by entry.
+//! A writer of images, entry by entry.
 
 use std::fmt;
 use std::io::Write;
@@ -10,7 +10,7 @@ use crate::frame::RawEntry;
 use crate::kind::{Entries, Kind};
 use crate::schema::Entry;
 
-/// Writes an image of today's layout, as CRIU does on a little-endian machine.
+/// A writer of one image, in the layout of today's CRIU on a little-endian machine.
 ///
 /// ```
 /// use criu_images::proto::PipeDataEntry;
@@ -25,6 +25,7 @@ use crate::schema::Entry;
 /// assert_eq!(image.next_entry()?.expect("one").decode::<PipeDataEntry>()?, entry);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "an image is whole only after `finish`"]
 pub struct ImageWriter<W> {
     out: W,
     kind: &'static Kind,
@@ -32,10 +33,10 @@ pub struct ImageWriter<W> {
 }
 
 impl<W: Write> ImageWriter<W> {
-    /// Begins an image.
+    /// Begins an image: writes the magics.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a raw image, which has no entries; those of `out`.
+    /// [`ErrorKind::Unsupported`] for a raw image, which has no entries; those of writing to `out`.
     pub fn new(kind: &'static Kind, mut out: W) -> Result<Self, WriteError> {
         if kind.entries == Entries::Raw {
             return Err(Error::new(kind.file, ErrorKind::Unsupported("raw images")).into());
@@ -46,7 +47,7 @@ impl<W: Write> ImageWriter<W> {
         Ok(Self { out, kind, entries: 0 })
     }
 
-    /// Writes an entry and what follows it.
+    /// Writes an entry and the bytes that follow it.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a message of another kind; those of [`raw`](Self::raw).
@@ -63,11 +64,13 @@ impl<W: Write> ImageWriter<W> {
         self.raw(&message.encode_to_vec(), payload)
     }
 
-    /// Writes an entry by the bytes of its message, unknown fields and all, and what follows it.
+    /// Writes an entry from the bytes of its message, with unknown fields, and the bytes that
+    /// follow it.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] when not as much follows as the message says; [`ErrorKind::TooLarge`] above
-    /// [`ENTRY`](crate::bounds::ENTRY); those of the message, and of `out`.
+    /// [`ErrorKind::Value`] if the payload has another size than the message says;
+    /// [`ErrorKind::TooLarge`] above [`ENTRY`](crate::bounds::ENTRY); those of checking the
+    /// message, and of writing to `out`.
     pub fn raw(&mut self, message: &[u8], payload: &Payload<'_>) -> Result<(), WriteError> {
         let name = self.kind.file;
         let (is_first, limit) = (self.entries == 0, bounds::ENTRY.get());
@@ -81,7 +84,7 @@ impl<W: Write> ImageWriter<W> {
         if let Some(schema) = self.kind.entry_message(is_first) {
             schema.check(message).map_err(|fault| entry.fault(fault))?;
         }
-        // All of it is put together first: nothing is written that does not fit.
+        // The payload is put together first, so that nothing is written if it does not fit.
         let mut follows = Vec::new();
         let follow = Follow::of(self.kind.extra, &entry, is_first)?;
         append(follow, payload, &mut follows).map_err(|kind| Error::new(name, kind))?;
@@ -95,7 +98,7 @@ impl<W: Write> ImageWriter<W> {
     /// Ends the image.
     ///
     /// # Errors
-    /// [`ErrorKind::Entries`] when there are not as many entries as the kind has; those of `out`.
+    /// [`ErrorKind::Entries`] if the kind has another number of entries; those of writing to `out`.
     pub fn finish(mut self) -> Result<W, WriteError> {
         let fits = match self.kind.entries {
             Entries::One => self.entries == 1,
@@ -121,9 +124,10 @@ impl<W> fmt::Debug for ImageWriter<W> {
 fn append(follow: Follow, payload: &Payload<'_>, out: &mut Vec<u8>) -> Result<(), ErrorKind> {
     let sized = |bytes: &[u8], len: u64| -> Result<(), ErrorKind> {
         let found = bytes.len() as u64;
-        match found == len {
-            true => Ok(()),
-            false => Err(ErrorKind::Value { found, want: "as many bytes as the entry says" }),
+        if found == len {
+            Ok(())
+        } else {
+            Err(ErrorKind::Value { found, want: "as many bytes as the entry says" })
         }
     };
     match (follow, payload) {
@@ -168,7 +172,11 @@ fn append(follow: Follow, payload: &Payload<'_>, out: &mut Vec<u8>) -> Result<()
                 out.resize(out.len() + padding, 0);
             }
         }
-        _ => return Err(ErrorKind::Malformed("does not go with what is to follow its entry")),
+        _ => {
+            return Err(ErrorKind::Malformed(
+                "the payload is not of the sort that the entry needs",
+            ));
+        }
     }
     Ok(())
 }

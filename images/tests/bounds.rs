@@ -1,4 +1,4 @@
-//! Bounds that are set. One test, because the process has one of each.
+//! Bounds set by a program. A single test, because bounds belong to the whole process.
 
 use criu_images::{ErrorKind, ImageSet, bounds};
 

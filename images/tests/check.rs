@@ -1,4 +1,4 @@
-//! What `check` finds in sets made by hand; of real dumps it finds nothing (`real.rs`).
+//! Findings of `check` in sets made by hand. In real dumps it finds nothing (`real.rs`).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -30,7 +30,7 @@ fn small() -> InMemory {
     files
 }
 
-/// The findings that `files` has and `small` has not.
+/// Findings in `files` that are not in `small`.
 fn found(files: InMemory) -> Vec<String> {
     let lines = |files| {
         let findings = check(&ImageSet::new(files).unwrap());

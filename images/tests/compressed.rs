@@ -1,4 +1,4 @@
-//! Pages in LZ4 blocks: made by hand, hostile ones, and those of real dumps that crit has compressed.
+//! Pages in LZ4 blocks: made by hand, hostile, and from real dumps that crit has compressed.
 //!
 //! Needs root, Debian's python3-lz4 and the CRIUs that `cargo xtask setup --tests` installs.
 
@@ -52,7 +52,7 @@ fn read(set: &ImageSet, address: u64, len: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Zeros but for a few bytes, so that they compress.
+/// Zeros with a few other bytes, so that the page compresses.
 fn sparse(address: u64) -> Vec<u8> {
     let mut page = vec![0; PAGE as usize];
     page[100..108].copy_from_slice(&address.to_le_bytes());

@@ -1,6 +1,6 @@
 //! Core files of real dumps, opened by gdb and compared with what the live process says of itself.
 //!
-//! Needs root, gdb and the CRIUs that `cargo xtask setup --tests` installs; without them it fails.
+//! Needs root, gdb and the CRIUs that `cargo xtask setup --tests` installs, and fails without them.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -38,7 +38,7 @@ fn gdb_opens_the_core_of_a_dump_by_4_3() {
     check("experimental");
 }
 
-/// What the dumped process runs: this test again, in a process of its own.
+/// The dumped process: this test again, in a process of its own.
 #[test]
 fn payload() {
     if std::env::var_os(PAYLOAD).is_none() {
@@ -78,7 +78,7 @@ fn wait(name: &str, mark: u64) {
     }
 }
 
-/// What a live thread says of itself.
+/// Statements of a live thread about itself.
 #[derive(Debug)]
 struct Said {
     name: String,
@@ -91,8 +91,9 @@ struct Said {
 
 fn check(suite: &str) {
     let directory = common::scratch(&format!("core-{suite}"));
-    // Nothing of the test runner's may stay open in the payload but the three standard streams.
-    let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && eval \"exec $fd>&-\"; done; \
+    // No file of the test runner may stay open in the payload, except the three standard streams.
+    let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && \
+                 eval \"exec $fd>&-\"; done; \
                  exec setsid \"$@\"";
     let program = std::env::current_exe().unwrap();
     let child = Command::new("bash")
@@ -298,7 +299,7 @@ fn gdb_opens_the_core_of_an_aarch64_task() {
     }
 }
 
-/// What the three threads have printed, and what the kernel says of each.
+/// Reads what the three threads have printed, and what the kernel says about each.
 fn listen(file: &Path, pid: u32) -> BTreeMap<u32, Said> {
     loop {
         let lines = BufReader::new(File::open(file).unwrap()).lines().map(Result::unwrap);

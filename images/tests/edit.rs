@@ -1,4 +1,4 @@
-//! Edits: what is asked for changes, and nothing else does.
+//! Edits change what they are asked for, and nothing else.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,7 +29,7 @@ fn set(images: &[(&'static Kind, u64, Vec<Vec<u8>>)]) -> InMemory {
     files
 }
 
-/// All entries of an image after some edits; those before if they leave it alone.
+/// All entries of an image after some edits. An image that no edit changes keeps its entries.
 fn after<M: Entry>(files: &InMemory, kind: &'static Kind, id: u64, edits: &[Edit]) -> Vec<M> {
     let set = ImageSet::new(files.clone()).unwrap();
     let edited = edit(&set, edits).unwrap();
@@ -273,7 +273,8 @@ fn filter(value: u32, prev: Option<u32>) -> SeccompFilter {
     SeccompFilter { filter: code, prev, flags: Some(0) }
 }
 
-/// Three threads: of two filters, of one of its own, of none. The images list the newest first.
+/// Three threads: with two filters, with a filter of its own, without filters. The images list the
+/// newest first.
 fn threads_with_filters() -> InMemory {
     let seccomp = SeccompEntry {
         seccomp_filters: vec![
@@ -301,7 +302,7 @@ fn threads_with_filters() -> InMemory {
     ])
 }
 
-/// What the filters of each thread do, after edits.
+/// Effects of each thread's filters after edits.
 fn chains(edits: &[Edit]) -> Result<Vec<String>> {
     let mut files = threads_with_filters();
     for image in edit(&ImageSet::new(files.clone())?, edits)? {

@@ -1,4 +1,4 @@
-//! Every kind of open file, in words.
+//! All kinds of open files, described in words.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -245,7 +245,7 @@ fn an_entry_without_the_member_its_type_names_is_an_error() {
     let task = set.checkpoint().unwrap().root();
     assert_eq!(
         task.files().unwrap_err().to_string(),
-        "files.img: byte 12: the member that the type names is absent"
+        "files.img: byte 12: the field that the type names is absent"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Images that lie. Whatever they say, reading them ends in a result or in an error with a place.
+//! Images that lie. Whatever they claim, reading ends in a result or in an error with a place.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -47,8 +47,8 @@ fn with(name: &str, bytes: Vec<u8>) {
     }
 }
 
-/// The sample's images but those that nothing reads, and but those of the root's children, which are
-/// like the root's.
+/// Images of the sample. Left out are images that nothing reads, and those of the root's children,
+/// which are like the root's.
 fn names() -> Vec<String> {
     let unread = ["pipes-data.img", "seccomp.img", "timens-0.img"];
     let names = fs::read_dir("tests/data/pipeline").unwrap();
@@ -314,10 +314,8 @@ fn an_image_too_large_is_refused_before_it_is_read() {
     file.set_len(bounds::IMAGE.get() + 1).unwrap();
     let set = ImageSet::open(&dir).unwrap();
     let error = set.checkpoint().unwrap_err();
-    let (want, limit) = (bounds::IMAGE.get() + 1, bounds::IMAGE.get());
-    assert!(
-        matches!(error.kind(), ErrorKind::TooLarge { size, limit: l } if (*size, *l) == (want, limit))
-    );
+    let ErrorKind::TooLarge { size, limit } = error.kind() else { panic!("{error}") };
+    assert_eq!((*size, *limit), (bounds::IMAGE.get() + 1, bounds::IMAGE.get()));
 }
 
 #[test]

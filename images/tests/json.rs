@@ -1,4 +1,4 @@
-//! JSON against crit itself: of every kind of image there is, with every field set now and then, and of
+//! JSON compared with crit's own: for each kind of image, with each field set now and then, and for
 //! real dumps.
 //!
 //! Needs root, Debian's python3-protobuf and the CRIUs that `cargo xtask setup --tests` installs.
@@ -25,7 +25,7 @@ use criu_images::schema::{Entry, Label, Message as Schema, Show, Type};
 use criu_images::{Image, proto};
 use prost::encoding::encode_varint;
 
-/// The error of JSON that makes no image.
+/// The error of JSON that does not make an image.
 fn refused(json: &str) -> String {
     let error = encoded(json).unwrap_err();
     assert!(matches!(error, EncodeError::Json(_)), "{error}");
@@ -78,7 +78,8 @@ fn dumps_by_4_3_come_back_from_crit_s_json() {
     dumps("experimental");
 }
 
-/// Every image of a real dump: from our JSON, from crit's, and ours is crit's.
+/// Compares all images of a real dump: made from our JSON, made from crit's, and our JSON with
+/// crit's.
 fn dumps(suite: &str) {
     let directory = common::scratch(&format!("json-{suite}"));
     let payload = Payload::start(&["sh", "-c", "echo waiting in the pipe | sleep 1000"]);
@@ -284,7 +285,7 @@ fn errors_of_the_writer_are_its_own() {
     assert!(matches!(&error, EncodeError::Io(e) if e.kind() == std::io::ErrorKind::StorageFull));
 }
 
-/// Images nobody dumped: each field with a value of its type, or left out.
+/// Images that no dump made: each field has a value of its type, or is left out.
 struct Random(u64);
 
 impl Random {

@@ -1,5 +1,5 @@
-//! A process that has one of nearly everything, dumped, read to the last byte, re-encoded, edited, and
-//! restored: `data/kitchen.py`.
+//! A process that has one of nearly everything (`data/kitchen.py`): dumped, read to the last byte,
+//! re-encoded, edited and restored.
 //!
 //! Needs root, Debian's python3-protobuf and the CRIUs that `cargo xtask setup --tests` installs.
 
@@ -25,8 +25,8 @@ use criu_images::kind::{Entries, Kind};
 use criu_images::memory::PageSource;
 use criu_images::source::{InMemory, Source};
 use criu_images::{
-    Action, Architecture, Checkpoint, Image, ImageSet, ImageWriter, NamespaceKind, Seccomp,
-    Severity, Signal, State, Task, Text, TimerKind, check, view,
+    Architecture, Checkpoint, Image, ImageSet, ImageWriter, NamespaceKind, Seccomp, Severity,
+    Signal, SignalAction, State, Task, Text, TimerKind, check, view,
 };
 
 #[test]
@@ -76,8 +76,8 @@ fn served(suite: &str, words: &[&str]) {
     change(&mut kitchen, &edited, words.contains(&"inet"));
 }
 
-/// Every image is of a known kind and consists of entries and what belongs to them: written again, it is
-/// the same.
+/// Checks that each image is of a known kind, consists of entries and their payloads, and stays the
+/// same when written again.
 fn every_byte_is_known(images: &Path) {
     let mut payloads = 0;
     for entry in fs::read_dir(images).unwrap() {
@@ -102,7 +102,7 @@ fn every_byte_is_known(images: &Path) {
     assert!(payloads > 8, "{payloads}");
 }
 
-/// What only this process has is flipped and cut, byte after byte: it ends in a result.
+/// Flips and cuts images that only this process has, byte after byte. All reads end in a result.
 fn corrupt(images: &Path) {
     let whole = load(images);
     let look = |files: InMemory| -> criu_images::Result<()> {
@@ -180,10 +180,10 @@ fn tasks_are(checkpoint: Checkpoint<'_>, kitchen: &Kitchen) {
         [(Signal(10), 0, Some(1)), (Signal(34), -1, Some(1)), (Signal(34), -1, Some(1))]
     );
     let action = |number| task.dispositions().find(|d| d.signal == Signal(number)).unwrap().action;
-    assert!(matches!(action(1), Action::Handler(_)));
-    assert_eq!((action(13), action(15)), (Action::Ignore, Action::Default));
+    assert!(matches!(action(1), SignalAction::Handler(_)));
+    assert_eq!((action(13), action(15)), (SignalAction::Ignore, SignalAction::Default));
     // Behind the two that the list leaves out.
-    assert_eq!(action(25), Action::Ignore, "Python ignores SIGXFSZ");
+    assert_eq!(action(25), SignalAction::Ignore, "Python ignores SIGXFSZ");
     let timers: Vec<_> =
         task.timers().map(|timer| (timer.kind, timer.interval.as_secs())).collect();
     let posix = TimerKind::Posix { id: 0, clock: 1, signal: 35 };
@@ -326,7 +326,7 @@ fn restore_needs(checkpoint: Checkpoint<'_>, words: &[&str]) {
     assert_eq!(summary.seccomp, 2);
 }
 
-/// Every image, by way of its JSON.
+/// Makes all images again by way of their JSON.
 fn re_encode(images: &Path) {
     for entry in fs::read_dir(images).unwrap() {
         let path = entry.unwrap().path();
@@ -340,7 +340,7 @@ fn re_encode(images: &Path) {
     }
 }
 
-/// Edits its images, and looks at what CRIU makes of them.
+/// Edits the images, and looks at what CRIU makes of them.
 fn change(kitchen: &mut Kitchen, images: &Path, inet: bool) {
     let set = ImageSet::open(images).unwrap();
     let on_mount = mount_filter(set.checkpoint().unwrap().root());

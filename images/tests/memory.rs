@@ -1,4 +1,4 @@
-//! Memory read through sets made by hand, where every byte names its address.
+//! Memory of sets made by hand, in which each byte names its address.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -58,10 +58,8 @@ fn both_ways_to_count_pages_and_the_old_flags_read_alike() {
     files.insert("pages-9.img", pages(present));
     with_memory(files, |memory| {
         for address in (0..6).map(|i| BASE + i * PAGE) {
-            let want = match present.contains(&address) {
-                true => pattern(address),
-                false => vec![0; PAGE as usize],
-            };
+            let want =
+                if present.contains(&address) { pattern(address) } else { vec![0; PAGE as usize] };
             assert!(page(memory, address).unwrap() == want, "{address:#x}");
         }
         assert_eq!(check_chunks(memory), 4 * PAGE);
@@ -86,12 +84,9 @@ fn a_read_crosses_pages_runs_and_mappings_but_no_gap() {
             assert!(buf == all[from as usize..to as usize]);
         }
         let error = memory.read_at(BASE + 3 * PAGE + 1, &mut [0; 4096]);
-        let (address, why) = (BASE + 4 * PAGE, NoPage::Unmapped);
         let error = error.unwrap_err();
-        assert!(
-            matches!(error.kind(), ErrorKind::NoPage { address: a, why: w } if (*a, *w) == (address, why)),
-            "{error}"
-        );
+        let ErrorKind::NoPage { address, why } = error.kind() else { panic!("{error}") };
+        assert_eq!((*address, *why), (BASE + 4 * PAGE, NoPage::Unmapped), "{error}");
         memory.read_at(u64::MAX, &mut []).unwrap();
         assert_eq!(check_chunks(memory), 3 * PAGE);
     });
@@ -143,10 +138,9 @@ fn three_levels() -> [InMemory; 3] {
         let mut files = one_task(vec![vma(BASE, PAGES, ANON)]);
         let at = |i: u64| BASE + i * PAGE;
         let here = |i: u64| i % 3 == level;
-        let entries = (0..PAGES).filter(|i| i % 3 >= level).map(|i| match here(i) {
-            true => run(at(i), 1, PRESENT),
-            false => run(at(i), 1, PARENT),
-        });
+        let entries = (0..PAGES)
+            .filter(|i| i % 3 >= level)
+            .map(|i| if here(i) { run(at(i), 1, PRESENT) } else { run(at(i), 1, PARENT) });
         files.insert("pagemap-1.img", pagemap(1, &entries.collect::<Vec<_>>()));
         files.insert("pages-1.img", pages((0..PAGES).filter(|&i| here(i)).map(at)));
         files

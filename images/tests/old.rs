@@ -1,4 +1,4 @@
-//! Sets as old CRIUs wrote them, with much in images of its own.
+//! Sets as old CRIUs wrote them, with much of the state in separate images.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -42,7 +42,7 @@ fn criu_4_3() {
     check("experimental");
 }
 
-/// What the dumped process runs: this test again, in a process of its own.
+/// The dumped process: this test again, in a process of its own.
 #[test]
 #[allow(clippy::zombie_processes, reason = "who dumps the payload waits for them")]
 fn payload() {
@@ -92,14 +92,15 @@ fn payload() {
     wait_for_ever();
 }
 
-/// Unlike a sleep, this writes no time left to the thread's memory when it is interrupted.
+/// Waits. Unlike a sleep, an interrupted wait here does not write the time left to the thread's
+/// memory.
 fn wait_for_ever() {
     loop {
         thread::park();
     }
 }
 
-/// The tree that has been dumped, stopped as the dump left it. Ends with the value.
+/// The tree that was dumped, stopped as the dump left it. Dropping the value ends the tree.
 struct Dumped {
     child: Child,
     others: [u32; 3],
@@ -109,13 +110,16 @@ struct Dumped {
 
 impl Dumped {
     fn new(suite: &str) -> Self {
-        // What the payload leaves behind comes to us and not to whoever may never wait for it.
+        // Orphans of the payload become our children, because another parent might never wait for
+        // them.
         set_child_subreaper(true).unwrap();
         let directory = common::scratch(suite);
         let images = directory.join("images");
         fs::create_dir(&images).unwrap();
-        // Nothing of the test runner's may stay open in the payload but the three standard streams.
-        let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && eval \"exec $fd>&-\"; done; \
+        // No file of the test runner may stay open in the payload, except the three standard
+        // streams.
+        let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && \
+                     eval \"exec $fd>&-\"; done; \
                      exec setsid \"$@\"";
         let mut child = Command::new("bash")
             .args(["-c", close, "bash"])
@@ -279,7 +283,7 @@ fn check_files(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     assert!(said.iter().any(listening), "{said:#?}");
 }
 
-/// The mappings against the lines of /proc/PID/maps, without device and inode.
+/// Compares mappings with the lines of /proc/PID/maps, without device and inode.
 fn check_words(task: Task<'_>) {
     let memory = task.memory().unwrap().unwrap();
     for (name, words) in [("cmdline", memory.cmdline()), ("environ", memory.environ())] {
@@ -311,7 +315,7 @@ fn check_maps(task: Task<'_>) {
     assert_eq!(found.join("\n"), want.join("\n"));
 }
 
-/// Every byte that the set has, against the memory of the stopped process.
+/// Compares all bytes of the set with the memory of the stopped process.
 fn check_memory(checkpoint: Checkpoint<'_>, memory: &Memory<'_>, dumped: &Dumped) {
     let live = File::open(format!("/proc/{}/mem", dumped.child.id())).unwrap();
     // The kernel goes on writing its number of the processor there.
@@ -389,8 +393,8 @@ fn check_stats(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     assert!(stats.frozen > Duration::ZERO && stats.frozen < Duration::from_secs(60));
 }
 
-/// Spreads the set over three, each page in one of them and stale in those below, and reads it through the
-/// chain: before and after CRIU frees the space of what is stale.
+/// Spreads the set over three sets. Each page is current in one set and stale in the sets below.
+/// Reads the chain before and after CRIU frees the space of stale pages.
 fn check_chain(suite: &str, checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     let pid = checkpoint.root().pid();
     let whole = checkpoint.root().memory().unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! What views and differences say of sets made by hand.
+//! Views and differences of sets made by hand.
 
 #![cfg(all(feature = "serde", feature = "tar"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -32,7 +32,7 @@ fn task(vmas: Vec<VmaEntry>) -> InMemory {
     files
 }
 
-/// Eight pages, of which those listed are stored with a byte of their own.
+/// Eight pages. The listed pages are stored, each filled with a byte of its own.
 fn pages(stored: &[(u64, u8)]) -> InMemory {
     let mut files = task(vec![vma(BASE, 8, ANON)]);
     let runs: Vec<_> = stored.iter().map(|(page, _)| run(BASE + page * PAGE, 1, 4)).collect();

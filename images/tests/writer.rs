@@ -1,4 +1,4 @@
-//! What the writer refuses; what it writes of real images is theirs (`kitchen.rs`).
+//! Refusals of the writer. From real images it writes the same bytes again (`kitchen.rs`).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,8 +14,8 @@ fn what_does_not_belong_together_is_refused_and_not_written() {
     let entry = PipeDataEntry { pipe_id: 1, bytes: 2, size: None };
     for (payload, said) in [
         (Payload::Bytes(b"abc"), "pipes-data.img: is 0x3, wanted as many bytes as the entry says"),
-        (Payload::None, "pipes-data.img: does not go with what is to follow its entry"),
-        (Payload::Tcp { inq: b"a", outq: b"b" }, "pipes-data.img: does not go with"),
+        (Payload::None, "pipes-data.img: the payload is not of the sort that the entry needs"),
+        (Payload::Tcp { inq: b"a", outq: b"b" }, "pipes-data.img: the payload is not of"),
     ] {
         let error = writer.entry(&entry, &payload).unwrap_err().to_string();
         assert!(error.starts_with(said), "{error}");

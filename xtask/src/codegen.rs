@@ -93,7 +93,7 @@ fn tables(set: &FileDescriptorSet, pool: &DescriptorPool) -> String {
     let mut source = String::from(
         "use super::messages;\nuse crate::error::Fault;\n\
          use crate::schema::{Entry, Enum, Field, Label::*, Message, Show, Type};\n\
-         use crate::typed::{Fields, UNKNOWN, Value};\nuse crate::wire::WireType;\n",
+         use crate::schema::typed::{Fields, UNKNOWN, Value};\nuse crate::wire::WireType;\n",
     );
     let mut names = Vec::new();
     let messages = set.file.iter().flat_map(|file| &file.message_type);
@@ -141,7 +141,7 @@ fn tables(set: &FileDescriptorSet, pool: &DescriptorPool) -> String {
         _ = writeln!(source, "    &{},", name.to_uppercase());
     }
     source += "];\n\n/// Shows every type to a test.\n#[cfg(test)]\n\
-               pub(crate) fn visit(visitor: &mut impl crate::typed::tests::Visitor) {\n";
+               pub(crate) fn visit(visitor: &mut impl super::Visitor) {\n";
     for name in &names {
         _ = writeln!(source, "    visitor.see::<messages::{}>();", camel_case(name));
     }

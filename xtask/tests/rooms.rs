@@ -14,7 +14,7 @@ const ROOMS: &[&str] = &[
     "criu-sys/examples/libcriu-dump.rs",
     "criu-sys/src/bindings.rs",
     "criu-sys/tests/real.rs",
-    "images/src/map.rs",
+    "images/src/source/map.rs",
     "images/tests/common/mapped.rs",
 ];
 

@@ -261,7 +261,7 @@ fn nonsense(lab: &Lab) {
         crit(lab, words).fails(1, &["crit: "]);
         assert_eq!(fs::read_to_string(lab.path("old")).unwrap(), "old");
     }
-    crit(lab, &["show", "text"]).fails(1, &["text: byte 0: magic 0x69206f6e is no image's"]);
+    crit(lab, &["show", "text"]).fails(1, &["text: byte 0: magic 0x69206f6e is not that of any image"]);
     crit(lab, &["show", "absent"]).fails(1, &["absent: No such file"]);
     crit(lab, &["x", ".", "ps"]).fails(1, &["inventory.img: is missing"]);
     crit(lab, &["x", ".", "everything"]).fails(2, &["possible values"]);

@@ -6,7 +6,7 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::arch::Architecture;
-use crate::error::{ErrorKind, Fault};
+use crate::error::{Error, ErrorKind, Fault};
 use code::*;
 
 /// The program of a seccomp filter. Displays as its disassembly, in the notation of the kernel's
@@ -48,7 +48,7 @@ pub struct Instruction {
 /// The answer of a filter to a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Action {
+pub enum FilterAction {
     /// `SECCOMP_RET_KILL_PROCESS`: kills the process.
     KillProcess,
     /// `SECCOMP_RET_KILL_THREAD`: kills the thread.
@@ -82,7 +82,7 @@ pub struct Summary {
 /// The answers that a program may give to one system call, depending on its arguments. Empty if the
 /// answers cannot be predicted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Answers(pub BTreeSet<Action>);
+pub struct Answers(pub BTreeSet<FilterAction>);
 
 impl Program {
     /// Reads the instructions of a filter, in the form of images and of the kernel.
@@ -90,8 +90,8 @@ impl Program {
     /// # Errors
     /// [`ErrorKind::Value`] for a length that no filter has, an instruction that seccomp refuses,
     /// or a jump past the end. The offset is the instruction's.
-    pub fn parse(bytes: &[u8], arch: Architecture) -> Result<Self, crate::Error> {
-        Self::read(bytes, arch).map_err(|fault| crate::Error::new("seccomp filter", fault))
+    pub fn parse(bytes: &[u8], arch: Architecture) -> Result<Self, Error> {
+        Self::read(bytes, arch).map_err(|fault| Error::new("seccomp filter", fault))
     }
 
     pub(crate) fn read(bytes: &[u8], arch: Architecture) -> Result<Self, Fault> {
@@ -216,16 +216,18 @@ struct State {
 impl Instruction {
     fn read(bytes: [u8; 8], arch: Architecture) -> Self {
         let [a, b, jt, jf, k @ ..] = bytes;
-        match arch.is_big_endian() {
-            true => Self { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(k) },
-            false => Self { code: u16::from_le_bytes([a, b]), jt, jf, k: u32::from_le_bytes(k) },
+        if arch.is_big_endian() {
+            Self { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(k) }
+        } else {
+            Self { code: u16::from_le_bytes([a, b]), jt, jf, k: u32::from_le_bytes(k) }
         }
     }
 
     fn bytes(self, arch: Architecture) -> [u8; 8] {
-        let ([a, b], [c, d, e, f]) = match arch.is_big_endian() {
-            true => (self.code.to_be_bytes(), self.k.to_be_bytes()),
-            false => (self.code.to_le_bytes(), self.k.to_le_bytes()),
+        let ([a, b], [c, d, e, f]) = if arch.is_big_endian() {
+            (self.code.to_be_bytes(), self.k.to_be_bytes())
+        } else {
+            (self.code.to_le_bytes(), self.k.to_le_bytes())
         };
         [a, b, self.jt, self.jf, c, d, e, f]
     }
@@ -268,11 +270,13 @@ impl Instruction {
             RET => matches!(self.code & !CLASS, 0 | RET_A),
             _ => matches!(self.code & !CLASS, 0 | TXA),
         };
-        match known {
-            false => wrong(code, "an instruction that seccomp takes"),
-            true if is_last && self.code & CLASS != RET => wrong(code, "a return at the end"),
-            true => Ok(()),
+        if !known {
+            return wrong(code, "an instruction that seccomp takes");
         }
+        if is_last && self.code & CLASS != RET {
+            return wrong(code, "a return at the end");
+        }
+        Ok(())
     }
 
     /// Returns the numbers of instructions that may be skipped.
@@ -293,7 +297,7 @@ impl Instruction {
         arch: u32,
         number: u32,
         waiting: &mut Vec<State>,
-        found: &mut BTreeSet<Action>,
+        found: &mut BTreeSet<FilterAction>,
     ) {
         let operand = if self.code & X != 0 { state.x } else { Some(self.k) };
         let mut ways: Vec<usize> = self.ways().collect();
@@ -320,7 +324,7 @@ impl Instruction {
             ALU => {
                 // A division by an X of 0 ends the program and kills the thread.
                 if self.code & OP == DIV && operand.is_none_or(|by| by == 0) {
-                    found.insert(Action::KillThread);
+                    found.insert(FilterAction::KillThread);
                     if operand == Some(0) {
                         return;
                     }
@@ -344,7 +348,7 @@ impl Instruction {
             RET => {
                 let value = if self.code & !CLASS == RET_A { state.a } else { Some(self.k) };
                 // Nobody writes filters whose action depends on an argument.
-                found.extend(value.map(Action::of));
+                found.extend(value.map(FilterAction::of));
             }
             _ => match self.code & TXA {
                 0 => state.x = state.a,
@@ -369,7 +373,7 @@ fn compute(op: u16, a: u32, by: u32) -> Option<u32> {
     })
 }
 
-impl Action {
+impl FilterAction {
     /// Returns the action for a value that a filter returns.
     pub fn of(value: u32) -> Self {
         let data = (value & 0xffff).try_into().unwrap_or(u16::MAX);
@@ -411,7 +415,7 @@ const MEMORY: u32 = 16;
 mod tests {
     use super::*;
 
-    fn program(code: &[(u16, u8, u8, u32)]) -> Result<Program, crate::Error> {
+    fn program(code: &[(u16, u8, u8, u32)]) -> Result<Program, Error> {
         let arch = Architecture::X86_64;
         let code = code.iter().map(|&(code, jt, jf, k)| Instruction { code, jt, jf, k });
         let bytes: Vec<u8> = code.flat_map(|instruction| instruction.bytes(arch)).collect();

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::code::*;
-use super::{ARCH, Action, Answers, Instruction, NR, Program, Summary};
+use super::{ARCH, Answers, FilterAction, Instruction, NR, Program, Summary};
 use crate::arch::Architecture;
 
-impl fmt::Display for Action {
+impl fmt::Display for FilterAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KillProcess => f.write_str("kills the process"),
@@ -44,9 +44,10 @@ impl fmt::Display for Summary {
         for (answers, names) in &self.exceptions {
             write!(f, "; {answers} on {}", names.join(", "))?;
         }
-        match self.foreign == self.default {
-            true => Ok(()),
-            false => write!(f, "; {} under other architectures", self.foreign),
+        if self.foreign == self.default {
+            Ok(())
+        } else {
+            write!(f, "; {} under other architectures", self.foreign)
         }
     }
 }
@@ -59,9 +60,10 @@ impl fmt::Display for Program {
                 f.write_str("\n")?;
             }
             let (text, remark) = instruction.text(at, *source, self.arch);
-            match remark.is_empty() {
-                true => write!(f, "{at:4}: {text}")?,
-                false => write!(f, "{at:4}: {text:32} ; {remark}")?,
+            if remark.is_empty() {
+                write!(f, "{at:4}: {text}")?;
+            } else {
+                write!(f, "{at:4}: {text:32} ; {remark}")?;
             }
         }
         Ok(())
@@ -110,7 +112,7 @@ impl Instruction {
                 (format!("{name} {}, {t}, {f}", by(self.code)), remark.unwrap_or_default())
             }
             RET if self.code & !CLASS == RET_A => plain("ret a".to_owned()),
-            RET => (format!("ret #{k:#x}"), Action::of(k).to_string()),
+            RET => (format!("ret #{k:#x}"), FilterAction::of(k).to_string()),
             _ if self.code & TXA != 0 => plain("txa".to_owned()),
             _ => plain("tax".to_owned()),
         }
@@ -128,10 +130,7 @@ fn word(offset: u32, arch: Architecture) -> String {
 }
 
 fn half(offset: u32, arch: Architecture) -> &'static str {
-    match (offset % 8 == 0) != arch.is_big_endian() {
-        true => "low",
-        false => "high",
-    }
+    if (offset % 8 == 0) != arch.is_big_endian() { "low" } else { "high" }
 }
 
 /// Returns the name of an error number that filters return. MIPS has other numbers from ENOSYS on.

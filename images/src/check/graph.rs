@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::{Findings, Severity};
+use super::findings::{Findings, Severity};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{File, OpenFile};
+use crate::file::File;
+use crate::files::OpenFile;
 use crate::frame::Image;
 use crate::kind::{self, Entries, Kind};
 use crate::proto::{PipeDataEntry, RemapFilePathEntry, RemapType, SkPacketEntry};
 use crate::schema::Message;
 use crate::set::ImageSet;
+use crate::store::Store;
 
 /// Reads every image except raw ones and pagemaps, with the payload of each entry.
 pub(super) fn check_images(set: &ImageSet, findings: &mut Findings) {
@@ -49,7 +51,7 @@ fn read(set: &ImageSet, name: &str, kind: &'static Kind) -> Result<()> {
 
 /// Checks what files need of each other and of the images beside them.
 pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
-    let set = checkpoint.set();
+    let store = checkpoint.store();
     let Some(files) = findings.take(checkpoint.files()) else {
         return;
     };
@@ -61,7 +63,7 @@ pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
         check_file(checkpoint, file, &known, findings);
     }
     let dangling = |what, id: u32| ErrorKind::Dangling { what, id: id.into() };
-    findings.take(set.for_each(kind::SK_QUEUES, 0, |packet: SkPacketEntry| {
+    findings.take(store.for_each(kind::SK_QUEUES, 0, |packet: SkPacketEntry| {
         let sent = packet.scm.iter().flat_map(|message| &message.rights);
         let lacking = sent.copied().find(|id| !known.files.contains(id));
         match lacking {
@@ -73,29 +75,25 @@ pub(super) fn check_files(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
     for (image, ids, what) in
         [(kind::PIPES_DATA, &known.pipes, "pipe"), (kind::FIFO_DATA, &known.fifos, "fifo")]
     {
-        findings.take(set.for_each(
-            image,
-            0,
-            |data: PipeDataEntry| match ids.contains(&data.pipe_id) {
-                true => Ok(()),
-                false => Err(dangling(what, data.pipe_id)),
-            },
-        ));
+        findings.take(store.for_each(image, 0, |data: PipeDataEntry| {
+            if ids.contains(&data.pipe_id) { Ok(()) } else { Err(dangling(what, data.pipe_id)) }
+        }));
     }
     let mut ghosts = Vec::new();
-    findings.take(set.for_each(kind::REMAP_FPATH, 0, |remap: RemapFilePathEntry| {
+    findings.take(store.for_each(kind::REMAP_FPATH, 0, |remap: RemapFilePathEntry| {
         // New sets have the type in a field of its own. Old sets mark a ghost by the highest bit of
         // the id.
         if remap.remap_type.is_some() && remap.remap_type() == RemapType::Ghost {
             ghosts.push(remap.remap_id);
         }
-        match known.files.contains(&remap.orig_id) {
-            true => Ok(()),
-            false => Err(dangling("file", remap.orig_id)),
+        if known.files.contains(&remap.orig_id) {
+            Ok(())
+        } else {
+            Err(dangling("file", remap.orig_id))
         }
     }));
     for id in ghosts {
-        need(set, kind::GHOST_FILE, id.into(), findings);
+        need(store, kind::GHOST_FILE, id.into(), findings);
     }
     for lock in findings.take(checkpoint.locks()).unwrap_or_default() {
         let pid = u32::try_from(lock.pid).ok();
@@ -157,16 +155,16 @@ fn check_file(
         File::Inet(socket) => {
             let is_connection = socket.protocol() == Some("tcp") && socket.remote().is_some();
             if is_connection && !checkpoint.inventory().tcp_close() {
-                need(checkpoint.set(), kind::TCP_STREAM, socket.ino.into(), findings);
+                need(checkpoint.store(), kind::TCP_STREAM, socket.ino.into(), findings);
             }
         }
         _ => {}
     }
 }
 
-fn need(set: &ImageSet, kind: &'static Kind, id: u64, findings: &mut Findings) {
+fn need(store: &Store, kind: &'static Kind, id: u64, findings: &mut Findings) {
     let name = kind.file_name(id);
-    if let Some(None) = findings.take(set.level().open(&name)) {
+    if let Some(None) = findings.take(store.level().open(&name)) {
         findings.error(Error::new(name, ErrorKind::Missing));
     }
 }

@@ -1,42 +1,19 @@
 //! Check of a whole set, like `fsck` for a file system.
 
+mod findings;
 mod graph;
 mod pages;
 
-use std::collections::HashSet;
-use std::fmt;
-
-use crate::bounds;
 use crate::checkpoint::Checkpoint;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::kind;
 use crate::memory::{self, Backing, Memory, PageSize, PageSource};
 use crate::namespaces::NamespaceKind;
 use crate::seccomp::Seccomp;
 use crate::set::ImageSet;
 use crate::task::Task;
-
-/// A fault of a set. Displays as one line: severity, place, fault.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Finding {
-    /// Severity of the fault.
-    pub severity: Severity,
-    /// The fault, and its place.
-    pub error: Error,
-}
-
-/// Severity of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Severity {
-    /// A fact worth knowing.
-    Note,
-    /// A difference from what CRIU writes. A restore may still succeed.
-    Warning,
-    /// A fault that makes a restore fail, or lose something.
-    Error,
-}
+use findings::Findings;
+pub use findings::{Finding, Severity};
 
 /// Checks a set and the parent sets that it takes pages from. Returns the findings, the worst
 /// first.
@@ -56,6 +33,7 @@ pub enum Severity {
 /// }
 /// # Ok::<(), criu_images::Error>(())
 /// ```
+#[must_use = "the findings are all that a check is for"]
 pub fn check(set: &ImageSet) -> Vec<Finding> {
     let mut findings = Findings::default();
     let mut page_size = None;
@@ -66,9 +44,12 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
             for task in checkpoint.tasks() {
                 check_task(set, &task, &mut findings);
                 let known = page_size;
-                page_size = known.or_else(|| match task.is_alive() {
-                    true => memory::page_size(set, task.pid()).ok(),
-                    false => None,
+                page_size = known.or_else(|| {
+                    if task.is_alive() {
+                        memory::page_size(set.store(), task.pid()).ok()
+                    } else {
+                        None
+                    }
                 });
             }
         }
@@ -77,7 +58,7 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
         Err(error) => findings.error(error),
     }
     graph::check_images(set, &mut findings);
-    let mut level = Some(set.level());
+    let mut level = Some(set.store().level());
     while let Some(now) = level {
         level = match now.parent() {
             Ok(parent) => parent,
@@ -97,30 +78,6 @@ fn is_pre_dump(set: &ImageSet, error: &Error) -> bool {
     error.image() == kind::PSTREE.file
         && matches!(error.kind(), ErrorKind::Missing)
         && set.inventory().pre_dump_mode.is_some()
-}
-
-#[derive(Default)]
-struct Findings {
-    all: Vec<Finding>,
-    /// Texts of the findings so far: a fault in what tasks share is found more than once.
-    known: HashSet<String>,
-}
-
-impl Findings {
-    fn add(&mut self, severity: Severity, error: Error) {
-        if self.all.len() < bounds::FINDINGS.length() && self.known.insert(error.to_string()) {
-            self.all.push(Finding { severity, error });
-        }
-    }
-
-    fn error(&mut self, error: Error) {
-        self.add(Severity::Error, error);
-    }
-
-    /// Returns the value, or records the error as a finding.
-    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.error(error)).ok()
-    }
 }
 
 fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
@@ -165,7 +122,7 @@ fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
 
 /// Checks the images of namespaces that belong to the tree.
 fn check_namespaces(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
-    let set = checkpoint.set();
+    let store = checkpoint.store();
     for saved in findings.take(checkpoint.namespaces()).unwrap_or_default() {
         let namespace = saved.namespace();
         let kind = match namespace.kind {
@@ -179,7 +136,7 @@ fn check_namespaces(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
             NamespaceKind::Pid | NamespaceKind::Cgroup => continue,
         };
         let name = kind.file_name(namespace.id.into());
-        match set.level().open(&name) {
+        match store.level().open(&name) {
             Ok(Some(_)) => {}
             Ok(None) => findings.error(Error::new(name, ErrorKind::Missing)),
             Err(error) => findings.error(error),
@@ -220,21 +177,5 @@ fn check_memory(task: &Task<'_>, memory: &Memory<'_>, findings: &mut Findings) {
             }
             _ => {}
         }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.severity, self.error)
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        })
     }
 }

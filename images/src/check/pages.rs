@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Severity};
+use super::findings::{Findings, Severity};
 use crate::chain::Level;
 use crate::error::{Error, ErrorKind};
 use crate::kind::{self, Entries, Kind};

@@ -43,6 +43,7 @@ use segments::Segment;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "a core file is not there until `write_to` writes it"]
 pub struct CoreDump<'a> {
     pid: u32,
     threads: usize,

@@ -148,9 +148,10 @@ fn cut(
     for &((start, end), content) in known {
         let start = start.max(at);
         let is_stored = content == Content::Stored;
-        let gap = match after_stored && is_stored && reads_as_zero(at, start) {
-            true => Content::Stored,
-            false => Content::Absent,
+        let gap = if after_stored && is_stored && reads_as_zero(at, start) {
+            Content::Stored
+        } else {
+            Content::Absent
         };
         add(at, start, gap);
         add(start, end, content);
@@ -160,9 +161,10 @@ fn cut(
 }
 
 fn content(flags: PageFlags) -> Content {
-    match flags.intersects(PageFlags::PRESENT | PageFlags::PARENT) {
-        true => Content::Stored,
-        false => Content::Lazy,
+    if flags.intersects(PageFlags::PRESENT | PageFlags::PARENT) {
+        Content::Stored
+    } else {
+        Content::Lazy
     }
 }
 

@@ -28,6 +28,7 @@ pub use pages::{DirtyMapping, PageRange};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
+#[must_use]
 pub struct Diff {
     /// Tasks that only one checkpoint has.
     pub tasks: Changes<String>,

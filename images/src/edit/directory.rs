@@ -3,13 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{Edit, Edited, edit};
+use super::apply::edit;
+use super::{Edit, Edited};
+use crate::aside::{beside, image_beside, is_interrupted};
 use crate::error::WriteError;
 use crate::kind;
 use crate::set::ImageSet;
@@ -54,12 +55,6 @@ pub fn recover(directory: impl AsRef<Path>) -> io::Result<bool> {
     Place::lock(directory.as_ref())?.recover()
 }
 
-/// Returns true if an edit of a directory was killed after the inventory was put aside.
-pub(crate) fn is_interrupted(directory: &Path) -> bool {
-    let inventory = OsStr::new(kind::INVENTORY.file);
-    !directory.join(inventory).exists() && directory.join(beside(inventory)).exists()
-}
-
 /// A directory of images, locked against other edits.
 struct Place {
     path: PathBuf,
@@ -92,9 +87,10 @@ impl Place {
             let inventory = OsStr::new(kind::INVENTORY.file);
             let old = self.path.join(inventory);
             // From here on the edit can only be completed.
-            match waiting.iter().any(|name| name == inventory) {
-                true => fs::remove_file(old)?,
-                false => fs::rename(old, self.path.join(beside(inventory)))?,
+            if waiting.iter().any(|name| name == inventory) {
+                fs::remove_file(old)?;
+            } else {
+                fs::rename(old, self.path.join(beside(inventory)))?;
             }
             self.handle.sync_all()?;
         }
@@ -130,18 +126,8 @@ impl Place {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
-            let inner = name.as_bytes().strip_prefix(b".");
-            if let Some(inner) = inner.and_then(|inner| inner.strip_suffix(SUFFIX)) {
-                names.push(OsString::from_vec(inner.to_vec()));
-            }
+            names.extend(image_beside(&name));
         }
         Ok(names)
     }
 }
-
-/// Returns the name of a new image until it takes the place of the old one.
-fn beside(name: &OsStr) -> OsString {
-    OsString::from_vec([b".", name.as_bytes(), SUFFIX].concat())
-}
-
-const SUFFIX: &[u8] = b".edit";

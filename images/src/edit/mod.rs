@@ -4,6 +4,7 @@
 //! [`edit_directory`] also puts them in place of the old ones. [`rewrite`] makes changes that have
 //! no [`Edit`].
 
+mod apply;
 mod directory;
 mod rewrite;
 mod rules;
@@ -11,16 +12,14 @@ mod rules;
 use std::net::IpAddr;
 
 use crate::bpf::Program;
-use crate::error::{Error, Result};
-use crate::set::ImageSet;
-pub(crate) use directory::is_interrupted;
+pub use apply::edit;
 pub use directory::{edit_directory, recover};
 pub use rewrite::{Change, Patch, Value, rewrite};
-use rules::Rules;
 
 /// A change to a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "an edit changes nothing until `edit` or `edit_directory` carries it out"]
 pub enum Edit {
     /// Moves everything below a path to another path: open files, programs, working and root
     /// directories, mapped files, unix sockets bound to a path, mount points, and files that
@@ -88,6 +87,7 @@ pub enum Edit {
 /// An image that an edit has made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "an edited image is not yet in any directory"]
 pub struct Edited {
     /// Name of the image in the set.
     pub name: String,
@@ -95,68 +95,4 @@ pub struct Edited {
     pub bytes: Vec<u8>,
     /// Number of changed messages. A message that two edits change counts twice.
     pub changes: usize,
-}
-
-/// Carries out edits, one after another, and returns the images that they change. An empty list
-/// means that there was nothing to edit. Parent sets stay as they are, because they have only
-/// memory.
-///
-/// ```
-/// use criu_images::ImageSet;
-/// use criu_images::edit::{Edit, edit};
-///
-/// let set = ImageSet::open("tests/data/pipeline")?;
-/// let to = Edit::Path { from: b"/tmp".into(), to: b"/var/tmp".into() };
-/// for image in edit(&set, &[to])? {
-///     println!("{}: {} places", image.name, image.changes);
-/// }
-/// # Ok::<(), criu_images::Error>(())
-/// ```
-///
-/// # Errors
-/// The errors of reading the images. [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for
-/// an edit that makes no sense in this set, and [`ErrorKind::Dangling`](crate::ErrorKind::Dangling)
-/// for a seccomp filter that the set does not have.
-pub fn edit(set: &ImageSet, edits: &[Edit]) -> Result<Vec<Edited>> {
-    let mut edited: Vec<Edited> = Vec::new();
-    for edit in edits {
-        let rules = Rules::new(set, edit, &edited)?;
-        for name in rules.images(set)? {
-            let before = edited.iter().position(|image| image.name == name);
-            let read;
-            let bytes = match before.and_then(|index| edited.get(index)) {
-                Some(image) => &image.bytes,
-                None => match set.read(&name)? {
-                    Some(bytes) => {
-                        read = bytes;
-                        &read
-                    }
-                    None => continue,
-                },
-            };
-            let mut changes = 0;
-            let changed = rewrite(&name, bytes, &mut |patch, bytes| {
-                let touched = rules.apply(patch, bytes)?;
-                changes += usize::from(touched);
-                Ok(())
-            })?;
-            let Some(bytes) = changed else { continue };
-            match before.and_then(|index| edited.get_mut(index)) {
-                Some(image) => {
-                    image.bytes = bytes;
-                    image.changes += changes;
-                }
-                None => edited.push(Edited { name, bytes, changes }),
-            }
-        }
-    }
-    Ok(edited)
-}
-
-/// Returns the bytes of an image, as earlier edits have left them.
-fn current(set: &ImageSet, edited: &[Edited], name: &str) -> Result<Option<Vec<u8>>, Error> {
-    match edited.iter().find(|image| image.name == name) {
-        Some(image) => Ok(Some(image.bytes.clone())),
-        None => set.read(name),
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::rewrite::{Patch, Value, holders};
-use super::{Edit, Edited, current};
+use super::{Edit, Edited};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::frame::Image;
 use crate::kind::{self, Entries, Kind};
@@ -14,9 +14,8 @@ use crate::proto::{
     FdinfoEntry, FhEntry, FileEntry, InetSkEntry, MntEntry, NetnsEntry, PidnsEntry, RegFileEntry,
     SeccompEntry, SeccompFilter, SeccompMode, TaskCoreEntry, ThreadCoreEntry, UnixSkEntry,
 };
-use crate::schema::Entry;
+use crate::schema::{Entry, typed};
 use crate::set::ImageSet;
-use crate::typed;
 
 /// An edit, and the facts of the set that it needs.
 pub(crate) struct Rules<'e> {
@@ -74,9 +73,10 @@ impl<'e> Rules<'e> {
             let Some(bytes) = current(set, edited, &name)? else { continue };
             let mut image = Image::parse(&name, &bytes, kind)?;
             while let Some(entry) = image.next_entry()? {
-                let socket = match kind == kind::FILES {
-                    true => entry.decode::<FileEntry>()?.isk,
-                    false => Some(entry.decode::<InetSkEntry>()?),
+                let socket = if kind == kind::FILES {
+                    entry.decode::<FileEntry>()?.isk
+                } else {
+                    Some(entry.decode::<InetSkEntry>()?)
                 };
                 self.bound.extend(socket.map(|socket| (socket.src_addr, socket.src_port)));
             }
@@ -293,11 +293,16 @@ impl<'e> Rules<'e> {
 
     /// Returns the new target of a link to a filter after the filter `gone` is removed.
     fn without(&self, gone: u32, index: u32) -> Option<u32> {
-        let index = match index == gone {
-            true => self.filters.get(gone as usize)?.prev?,
-            false => index,
-        };
+        let index = if index == gone { self.filters.get(gone as usize)?.prev? } else { index };
         Some(if index > gone { index - 1 } else { index })
+    }
+}
+
+/// Returns the bytes of an image, as earlier edits have left them.
+fn current(set: &ImageSet, edited: &[Edited], name: &str) -> Result<Option<Vec<u8>>, Error> {
+    match edited.iter().find(|image| image.name == name) {
+        Some(image) => Ok(Some(image.bytes.clone())),
+        None => set.read(name),
     }
 }
 

@@ -340,11 +340,10 @@ impl<'o, W: Write> Writer<'o, W> {
         text.clear();
         match field.show {
             _ if hex || field.show == Show::Hex => {
-                let (sign, size) = match kind_is_signed(kind) && signed < 0 {
-                    true => ("-", signed.unsigned_abs()),
-                    false => {
-                        ("", if kind_is_signed(kind) { signed.unsigned_abs() } else { number })
-                    }
+                let (sign, size) = if kind_is_signed(kind) && signed < 0 {
+                    ("-", signed.unsigned_abs())
+                } else {
+                    ("", if kind_is_signed(kind) { signed.unsigned_abs() } else { number })
                 };
                 self.hex(sign, size);
                 self.scratch = text;
@@ -523,10 +522,7 @@ impl<'o, W: Write> Writer<'o, W> {
     }
 
     pub(super) fn flush_full(&mut self) -> io::Result<()> {
-        match self.buffer.len() > BUFFER {
-            true => self.flush(),
-            false => Ok(()),
-        }
+        if self.buffer.len() > BUFFER { self.flush() } else { Ok(()) }
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {

@@ -34,17 +34,16 @@ pub(super) fn printable(bytes: &[u8]) -> String {
             b'\t' | b' ' => next.is_some(),
             _ => (33..=126).contains(&byte),
         };
-        let fits = match plain {
-            true => length + 1 < LINE_TEXT || next.is_none(),
-            false => length + 3 < LINE_TEXT,
-        };
+        let fits =
+            if plain { length + 1 < LINE_TEXT || next.is_none() } else { length + 3 < LINE_TEXT };
         if !fits {
             out.push_str("=\n");
             length = 0;
         }
-        match plain {
-            true => out.push(char::from(byte)),
-            false => out.push_str(&format!("={byte:02X}")),
+        if plain {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("={byte:02X}"));
         }
         length += if plain { 1 } else { 3 };
     }

@@ -152,12 +152,10 @@ fn names(table: &str, field: &Field) -> Names {
 
 /// Writes a device number as `major:minor`, in the form of the C library or of the kernel.
 pub(super) fn device(value: u64, is_libc: bool, out: &mut String) {
-    let (major, minor) = match is_libc {
-        true => (
-            value >> 8 & 0xfff | value >> 32 & 0xffff_f000,
-            value & 0xff | value >> 12 & 0xffff_ff00,
-        ),
-        false => (value >> 20, value & 0xf_ffff),
+    let (major, minor) = if is_libc {
+        (value >> 8 & 0xfff | value >> 32 & 0xffff_f000, value & 0xff | value >> 12 & 0xffff_ff00)
+    } else {
+        (value >> 20, value & 0xf_ffff)
     };
     _ = write!(out, "{major}:{minor}");
 }
@@ -169,11 +167,10 @@ pub(super) fn from_device(text: &str, is_libc: bool) -> Option<i128> {
     if major > u32::MAX.into() || minor > u32::MAX.into() {
         return None;
     }
-    let value = match is_libc {
-        true => {
-            (major & 0xfff) << 8 | (major & !0xfff) << 32 | minor & 0xff | (minor & !0xff) << 12
-        }
-        false => major << 20 | minor,
+    let value = if is_libc {
+        (major & 0xfff) << 8 | (major & !0xfff) << 32 | minor & 0xff | (minor & !0xff) << 12
+    } else {
+        major << 20 | minor
     };
     Some(value.into())
 }

@@ -75,20 +75,17 @@ pub fn decode_file(
         writer.item(first);
         writer.open(b'{');
         let mut empty = true;
-        let follow = match size > LARGE && kind.extra == Extra::None {
-            true => {
-                empty = large(&mut file, &mut writer, message, size, &mut buffer)?;
-                Follow::Nothing
-            }
-            false => {
-                let offset = file.at;
-                file.take(&mut buffer, size)?;
-                let entry = RawEntry::new(name, offset, &buffer);
-                message.check(entry.bytes()).map_err(|fault| entry.fault(fault))?;
-                let members = writer.members(message, entry.bytes(), false, true);
-                empty &= members.map_err(|stop| stop.at(&entry))?;
-                Follow::of(kind.extra, &entry, first)?
-            }
+        let follow = if size > LARGE && kind.extra == Extra::None {
+            empty = large(&mut file, &mut writer, message, size, &mut buffer)?;
+            Follow::Nothing
+        } else {
+            let offset = file.at;
+            file.take(&mut buffer, size)?;
+            let entry = RawEntry::new(name, offset, &buffer);
+            message.check(entry.bytes()).map_err(|fault| entry.fault(fault))?;
+            let members = writer.members(message, entry.bytes(), false, true);
+            empty &= members.map_err(|stop| stop.at(&entry))?;
+            Follow::of(kind.extra, &entry, first)?
         };
         empty &= extra(&mut file, &mut writer, follow, kind.extra, empty, &mut buffer)?;
         writer.close(b'}', empty);

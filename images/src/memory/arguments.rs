@@ -19,9 +19,10 @@ impl Memory<'_> {
         }
         // The task has written a title, which may reach into the environment. The first zero ends
         // the title.
-        let end = match mm.mm_env_start == mm.mm_arg_end {
-            true => mm.mm_env_end.max(mm.mm_arg_end),
-            false => mm.mm_arg_end,
+        let end = if mm.mm_env_start == mm.mm_arg_end {
+            mm.mm_env_end.max(mm.mm_arg_end)
+        } else {
+            mm.mm_arg_end
         };
         let mut title = self.area("mm_arg_start", mm.mm_arg_start, end)?;
         if let Some(end) = title.iter().position(|byte| *byte == 0) {

@@ -1,7 +1,6 @@
 //! Compressed runs: pages in LZ4 blocks, as CRIU 4.3 writes them.
 
 use crate::error::{ErrorKind, Fault};
-use crate::memory::{PageSize, Run};
 use crate::proto::PagemapBlocks;
 
 /// Places and sizes of the blocks of a run.
@@ -28,20 +27,19 @@ pub(crate) struct Block {
 
 impl Blocks {
     /// Checks that the blocks fit the run.
-    pub(crate) fn new(run: &Run, blocks: &PagemapBlocks, page: PageSize) -> Result<Self, Fault> {
+    pub(crate) fn new(pages: u64, page: u64, blocks: &PagemapBlocks) -> Result<Self, Fault> {
         let wrong = |field, found, want| {
             Fault::from(ErrorKind::Value { found, want }).field("pagemap_blocks", field)
         };
         let per_block = u64::from(blocks.pages_per_block);
-        let block = per_block.saturating_mul(page.bytes());
+        let block = per_block.saturating_mul(page);
         if per_block == 0 || block > MAX_BLOCK {
             let want = "at least one page and at most 4 MiB";
             return Err(wrong("pages_per_block", per_block, want));
         }
-        let (start, end) = run.range(page.bytes());
-        let size = end - start;
+        let size = pages.saturating_mul(page);
         let sizes = &blocks.block_sizes;
-        if sizes.len() as u64 != run.pages.div_ceil(per_block) {
+        if sizes.len() as u64 != pages.div_ceil(per_block) {
             return Err(wrong("block_sizes", sizes.len() as u64, "one size for each block"));
         }
         let mut ends = Vec::with_capacity(sizes.len());
@@ -54,12 +52,11 @@ impl Blocks {
             at = at.saturating_add(stored.into());
             ends.push(at);
         }
-        match blocks.total_payload_size == at {
-            true => Ok(Self { block, size, ends }),
-            false => {
-                let want = "the sum of the blocks' sizes";
-                Err(wrong("total_payload_size", blocks.total_payload_size, want))
-            }
+        if blocks.total_payload_size == at {
+            Ok(Self { block, size, ends })
+        } else {
+            let want = "the sum of the blocks' sizes";
+            Err(wrong("total_payload_size", blocks.total_payload_size, want))
         }
     }
 

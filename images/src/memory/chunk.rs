@@ -79,6 +79,7 @@ pub trait PageSource {
 
 /// The chunks of a range.
 #[derive(Clone, Debug)]
+#[must_use = "iterators are lazy"]
 pub struct Chunks<'m, S> {
     source: &'m S,
     range: Range<u64>,

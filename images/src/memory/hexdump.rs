@@ -16,6 +16,7 @@ use std::io::{self, Write};
 /// );
 /// ```
 #[derive(Clone, Copy, Debug)]
+#[must_use = "a hexdump shows nothing until it is written"]
 pub struct Hexdump<'a> {
     /// Address of the first byte.
     pub address: u64,

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, NoPage, Result};
 use crate::files::FileTable;
 use crate::kind;
 use crate::proto::{MmEntry, VmaEntry};
-use crate::set::ImageSet;
+use crate::store::Store;
 pub use chunk::{Chunk, Chunks, Content, PageSource};
 pub use hexdump::Hexdump;
 pub(crate) use object::next_place;
@@ -47,7 +47,7 @@ pub use vma::{Backing, Vma, VmaStatus};
 /// # Ok::<(), criu_images::Error>(())
 /// ```
 pub struct Memory<'a> {
-    set: &'a ImageSet,
+    store: &'a Store,
     files: &'a FileTable,
     name: String,
     /// The address space. Its `vmas` lack guard pages, and ascend.
@@ -61,10 +61,9 @@ pub struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    pub(crate) fn open(set: &'a ImageSet, pid: u32) -> Result<Self> {
+    pub(crate) fn open(store: &'a Store, files: &'a FileTable, pid: u32) -> Result<Self> {
         let name = kind::MM.file_name(pid.into());
-        let files = set.files()?;
-        let mut mm = mm(set, pid)?;
+        let mut mm = mm(store, pid)?;
         let page_size = auxv_page_size(&mm, &name)?;
         let guard = |vma: &VmaEntry| Vma::new(vma, files).status().contains(VmaStatus::GUARD);
         let (guards, vmas) = mm.vmas.into_iter().partition(guard);
@@ -80,9 +79,9 @@ impl<'a> Memory<'a> {
         shared.sort_unstable();
         shared.dedup();
         let missing = || Error::new(kind::PAGEMAP.file_name(pid.into()), ErrorKind::Missing);
-        let private = Object::open(set.level(), kind::PAGEMAP, pid.into(), page_size)?;
+        let private = Object::open(store.level(), kind::PAGEMAP, pid.into(), page_size)?;
         Ok(Self {
-            set,
+            store,
             files,
             name,
             mm,
@@ -135,7 +134,7 @@ impl<'a> Memory<'a> {
         if let Some(shared) = cell.get() {
             return Ok(shared);
         }
-        let shared = SharedMemory::open(self.set, id, self.page_size)?;
+        let shared = SharedMemory::open(self.store, self.files, id, self.page_size)?;
         Ok(cell.get_or_init(|| shared))
     }
 
@@ -153,10 +152,8 @@ impl<'a> Memory<'a> {
         let guard = self.guards.partition_point(|guard| guard.start <= address);
         let guard = self.guards.get(guard).map_or(u64::MAX, |guard| guard.start);
         let limit = vma.end().min(guard);
-        let (place, until) = match vma.is_private() {
-            true => self.private.locate(address)?,
-            false => (Place::Zero, u64::MAX),
-        };
+        let (place, until) =
+            if vma.is_private() { self.private.locate(address)? } else { (Place::Zero, u64::MAX) };
         let until = until.min(limit);
         match (&place, vma.backing()) {
             (Place::Zero, Backing::Zero) => Ok((place, until)),
@@ -219,10 +216,10 @@ impl fmt::Debug for Memory<'_> {
 }
 
 /// Reads the address space of a task. Older sets have its mappings in another image.
-pub(crate) fn mm(set: &ImageSet, pid: u32) -> Result<MmEntry> {
-    let mut mm: MmEntry = set.single(kind::MM, pid.into())?;
+pub(crate) fn mm(store: &Store, pid: u32) -> Result<MmEntry> {
+    let mut mm: MmEntry = store.single(kind::MM, pid.into())?;
     if mm.vmas.is_empty() {
-        set.for_each(kind::VMAS, pid.into(), |vma| {
+        store.for_each(kind::VMAS, pid.into(), |vma| {
             mm.vmas.push(vma);
             Ok(())
         })?;
@@ -231,8 +228,8 @@ pub(crate) fn mm(set: &ImageSet, pid: u32) -> Result<MmEntry> {
 }
 
 /// Reads the page size of the machine that a task was dumped on.
-pub(crate) fn page_size(set: &ImageSet, pid: u32) -> Result<PageSize> {
-    let mm = set.single(kind::MM, pid.into())?;
+pub(crate) fn page_size(store: &Store, pid: u32) -> Result<PageSize> {
+    let mm = store.single(kind::MM, pid.into())?;
     auxv_page_size(&mm, &kind::MM.file_name(pid.into()))
 }
 

@@ -50,9 +50,10 @@ pub(crate) fn next_place(
     free: &mut Option<u64>,
 ) -> Option<u64> {
     let (start, end) = run.range(page_size.bytes());
-    let offset = match run.flags.contains(PageFlags::ALIGNED) {
-        true => free.and_then(|free| free.checked_next_multiple_of(page_size.bytes())),
-        false => *free,
+    let offset = if run.flags.contains(PageFlags::ALIGNED) {
+        free.and_then(|free| free.checked_next_multiple_of(page_size.bytes()))
+    } else {
+        *free
     };
     let stored = blocks.map_or(end - start, Blocks::stored);
     *free = offset.and_then(|offset| offset.checked_add(stored));
@@ -124,9 +125,10 @@ impl<'a> Object<'a> {
         while let Some(next) = walk.with_blocks() {
             let (run, blocks) = next?;
             let (_, end) = run.range(page_size.bytes());
-            let offset = match run.flags.contains(PageFlags::PRESENT) {
-                true => next_place(&run, blocks.as_ref(), page_size, &mut free),
-                false => None,
+            let offset = if run.flags.contains(PageFlags::PRESENT) {
+                next_place(&run, blocks.as_ref(), page_size, &mut free)
+            } else {
+                None
             };
             runs.push(Placed { run, end, offset, blocks });
         }

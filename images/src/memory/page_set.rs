@@ -86,6 +86,7 @@ impl PageSet {
     }
 
     /// Opens the pages that a source holds.
+    #[must_use]
     pub fn new(source: impl Source + 'static, page_size: PageSize) -> Self {
         Self { level: Level::new(Box::new(source)), page_size }
     }
@@ -152,10 +153,7 @@ impl StoredPages<'_> {
                     Some(last) if last.1 == at => last.1 = next,
                     _ => ranges.push((at, next)),
                 }
-                at = match next == end {
-                    true => end,
-                    false => self.object.lacking_until(next)?.min(end),
-                };
+                at = if next == end { end } else { self.object.lacking_until(next)?.min(end) };
             }
         }
         Ok(ranges)

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bitflags::bitflags;
 
-use crate::error::{ErrorKind, Fault, Result};
+use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::frame::Image;
 use crate::kind::Kind;
 use crate::memory::blocks::Blocks;
@@ -120,7 +120,7 @@ impl<'a> Pagemap<'a> {
         let mut image = Image::parse(name, bytes, kind)?;
         let Some(head) = image.next_entry()? else {
             let none = ErrorKind::Entries { found: 0, want: 1 };
-            return Err(crate::Error::new(name, none));
+            return Err(Error::new(name, none));
         };
         let PagemapHead { pages_id } = head.decode()?;
         Ok(Self { image, pages_id, page_size })
@@ -142,6 +142,7 @@ impl<'a> Pagemap<'a> {
 
 /// The runs of a [`Pagemap`].
 #[derive(Clone, Debug)]
+#[must_use = "iterators are lazy"]
 pub struct Runs<'a> {
     image: Option<Image<'a>>,
     page_size: PageSize,
@@ -186,7 +187,7 @@ impl Runs<'_> {
             return Ok(Some((run, None)));
         }
         let blocks = entry.decode::<PagemapEntry>()?.blocks.unwrap_or_default();
-        let blocks = Blocks::new(&run, &blocks, page_size);
+        let blocks = Blocks::new(run.pages, page_size.bytes(), &blocks);
         Ok(Some((run, Some(blocks.map_err(|fault| entry.fault(fault))?))))
     }
 }
@@ -209,10 +210,7 @@ fn usual_run(bytes: &[u8], free: u64, page_size: u64) -> Option<(Run, u64)> {
         (pages, rest) = split_varint(after)?;
     }
     let run = Run { start, pages, flags, compressed: false };
-    match rest.is_empty() {
-        true => Some((run, check_run(&run, free, page_size).ok()?)),
-        false => None,
-    }
+    if rest.is_empty() { Some((run, check_run(&run, free, page_size).ok()?)) } else { None }
 }
 
 /// Returns the key of a varint field.

@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use crate::error::WriteError;
-use crate::kind;
+use crate::extra::Payload;
+use crate::kind::{self, Kind};
 use crate::memory::pagemap::{COMPAT_NR_PAGES, FLAGS, NR_PAGES, VADDR};
 use crate::memory::{PageFlags, Run};
 use crate::proto::PagemapHead;
 use crate::writer::ImageWriter;
-use crate::{Payload, kind::Kind};
 
 /// Writes a pagemap that every CRIU reads: numbers of pages are in the field of CRIU before 4.2, if
 /// they fit in there. Adjacent runs with equal flags become one run.
@@ -27,6 +27,7 @@ use crate::{Payload, kind::Kind};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "a pagemap is whole only after `finish`"]
 pub struct PagemapWriter<W> {
     out: W,
     page_size: u64,
@@ -83,10 +84,7 @@ impl<W: Write> PagemapWriter<W> {
         if let Some(place) = self.buffer.get_mut(at..at + 4) {
             place.copy_from_slice(&size.to_le_bytes());
         }
-        match self.buffer.len() >= BUFFER {
-            true => self.flush(),
-            false => Ok(()),
-        }
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
 
     fn field(&mut self, number: u32, mut value: u64) {

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::FileTable;
 use crate::kind;
 use crate::memory::object::{Object, Place};
 use crate::memory::{Chunk, PageSize, PageSource, Run};
-use crate::set::ImageSet;
+use crate::store::Store;
 use crate::text::Text;
 
 /// An object of shared memory. Its id is in mappings and memory files.
@@ -19,11 +20,16 @@ pub struct SharedMemory<'a> {
 }
 
 impl<'a> SharedMemory<'a> {
-    pub(crate) fn open(set: &'a ImageSet, id: u64, page_size: PageSize) -> Result<Self> {
+    pub(crate) fn open(
+        store: &'a Store,
+        files: &'a FileTable,
+        id: u64,
+        page_size: PageSize,
+    ) -> Result<Self> {
         let kind = kind::PAGEMAP_SHMEM;
         let missing = || Error::new(kind.file_name(id), ErrorKind::Missing);
-        let object = Object::open(set.level(), kind, id, page_size)?.ok_or_else(missing)?;
-        Ok(Self { id, name: set.files()?.shared_memory_name(id), object, page_size })
+        let object = Object::open(store.level(), kind, id, page_size)?.ok_or_else(missing)?;
+        Ok(Self { id, name: files.shared_memory_name(id), object, page_size })
     }
 
     /// Returns the id, as in `pagemap-shmem-ID.img`.

@@ -130,10 +130,7 @@ impl<'a> Vma<'a> {
         if status.intersects(VmaStatus::ANON_SHARED | VmaStatus::SYSVIPC) {
             return Backing::Shared(self.entry.shmid);
         }
-        match self.is_private() {
-            true => Backing::Zero,
-            false => Backing::Kernel,
-        }
+        if self.is_private() { Backing::Zero } else { Backing::Kernel }
     }
 
     /// Returns the permissions, as in /proc/PID/maps: "rw-p".
@@ -172,10 +169,7 @@ impl<'a> Vma<'a> {
     pub fn path(&self) -> Option<&'a [u8]> {
         let file = VmaStatus::FILE_SHARED | VmaStatus::FILE_PRIVATE;
         let id = u32::try_from(self.entry.shmid).ok()?;
-        match self.status().intersects(file) {
-            true => self.files.get(id)?.path(),
-            false => None,
-        }
+        if self.status().intersects(file) { self.files.get(id)?.path() } else { None }
     }
 }
 

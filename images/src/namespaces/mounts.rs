@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind;
 use crate::proto::{Fstype, MntEntry};
-use crate::set::ImageSet;
+use crate::store::Store;
 use crate::text::Text;
 
 /// The mounts of a mount namespace, as a tree. [`view::Mounts`](crate::view::Mounts) shows them
@@ -28,10 +28,10 @@ pub struct Mount<'a> {
 }
 
 impl Mounts {
-    pub(crate) fn read(set: &ImageSet, id: u32) -> Result<Option<Self>> {
+    pub(crate) fn read(store: &Store, id: u32) -> Result<Option<Self>> {
         let name = kind::MNTS.file_name(id.into());
         let mut entries: Vec<MntEntry> = Vec::new();
-        set.for_each(kind::MNTS, id.into(), |mount| {
+        store.for_each(kind::MNTS, id.into(), |mount| {
             entries.push(mount);
             Ok(())
         })?;
@@ -64,9 +64,10 @@ fn order(entries: &[MntEntry]) -> Result<Vec<(usize, usize)>, ErrorKind> {
     for (index, entry) in entries.iter().enumerate() {
         let is_root =
             !known.contains_key(&entry.parent_mnt_id) || entry.parent_mnt_id == entry.mnt_id;
-        match is_root {
-            true => waiting.push((index, 0)),
-            false => below.entry(entry.parent_mnt_id).or_default().push(index),
+        if is_root {
+            waiting.push((index, 0));
+        } else {
+            below.entry(entry.parent_mnt_id).or_default().push(index);
         }
     }
     let id = |index: &usize| entries.get(*index).map(|entry| entry.mnt_id);
@@ -77,9 +78,10 @@ fn order(entries: &[MntEntry]) -> Result<Vec<(usize, usize)>, ErrorKind> {
         children.sort_by_key(|index| std::cmp::Reverse(id(index)));
         waiting.extend(children.into_iter().map(|child| (child, depth + 1)));
     }
-    match order.len() == entries.len() {
-        true => Ok(order),
-        false => Err(ErrorKind::Malformed("mounts form a loop")),
+    if order.len() == entries.len() {
+        Ok(order)
+    } else {
+        Err(ErrorKind::Malformed("mounts form a loop"))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Fault, Result};
 use crate::kind::{self, Kind};
 use crate::namespaces::netlink::{Attribute, Message, Messages};
 use crate::proto::{NdType, NetDeviceEntry, NetnsEntry};
-use crate::set::ImageSet;
+use crate::store::Store;
 use crate::text::Text;
 
 /// A network namespace of the checkpoint: devices, addresses, routes, rules, and packet filters as
@@ -85,18 +85,18 @@ pub struct Rule {
 }
 
 impl Network {
-    pub(crate) fn read(set: &ImageSet, id: u32) -> Result<Option<Self>> {
+    pub(crate) fn read(store: &Store, id: u32) -> Result<Option<Self>> {
         let id = id.into();
-        let Some(settings) = set.optional::<NetnsEntry>(kind::NETNS, id)? else {
+        let Some(settings) = store.optional::<NetnsEntry>(kind::NETNS, id)? else {
             return Ok(None);
         };
         let mut devices = Vec::new();
-        set.for_each(kind::NETDEV, id, |device| {
+        store.for_each(kind::NETDEV, id, |device| {
             devices.push(device);
             Ok(())
         })?;
         let text = |kind: &Kind| -> Result<Vec<u8>> {
-            Ok(set.read(&kind.file_name(id))?.unwrap_or_default())
+            Ok(store.read(&kind.file_name(id))?.unwrap_or_default())
         };
         let mut network = Self {
             settings,
@@ -109,21 +109,21 @@ impl Network {
             nftables: text(kind::NFTABLES)?,
             connections: 0,
         };
-        messages(set, kind::IFADDR, id, Some(ADDRESS_MAGIC), |message| {
+        messages(store, kind::IFADDR, id, Some(ADDRESS_MAGIC), |message| {
             network.addresses.extend(Address::parse(message)?);
             Ok(())
         })?;
         for kind in [kind::ROUTE, kind::ROUTE6] {
-            messages(set, kind, id, Some(ROUTE_MAGIC), |message| {
+            messages(store, kind, id, Some(ROUTE_MAGIC), |message| {
                 network.routes.extend(Route::parse(message)?);
                 Ok(())
             })?;
         }
-        messages(set, kind::RULE, id, Some(RULE_MAGIC), |message| {
+        messages(store, kind::RULE, id, Some(RULE_MAGIC), |message| {
             network.rules.extend(Rule::parse(message)?);
             Ok(())
         })?;
-        messages(set, kind::NETNF_CT, id, None, |_| {
+        messages(store, kind::NETNF_CT, id, None, |_| {
             network.connections += 1;
             Ok(())
         })?;
@@ -293,14 +293,14 @@ fn find<'m, 'a>(attributes: &'m [Attribute<'a>], kind: u16) -> Option<&'m Attrib
 }
 
 fn messages(
-    set: &ImageSet,
+    store: &Store,
     kind: &Kind,
     id: u64,
     magic: Option<u32>,
     mut each: impl FnMut(Message<'_>) -> Result<(), Fault>,
 ) -> Result<()> {
     let name = kind.file_name(id);
-    let Some(bytes) = set.read(&name)? else {
+    let Some(bytes) = store.read(&name)? else {
         return Ok(());
     };
     let mut read = || {

@@ -10,7 +10,7 @@ use crate::proto::{
     UsernsEntry, UtsnsEntry,
 };
 use crate::schema::Entry;
-use crate::set::ImageSet;
+use crate::store::Store;
 use crate::text::Text;
 
 /// A namespace that tasks of a [`Checkpoint`](crate::Checkpoint) lived in, and its content. Of the
@@ -30,7 +30,7 @@ use crate::text::Text;
 /// ```
 #[derive(Clone, Debug)]
 pub struct SavedNamespace<'a> {
-    set: &'a ImageSet,
+    store: &'a Store,
     namespace: Namespace,
     pids: Vec<u32>,
 }
@@ -50,8 +50,8 @@ pub struct Ipc {
 }
 
 impl<'a> SavedNamespace<'a> {
-    pub(crate) fn new(set: &'a ImageSet, namespace: Namespace) -> Self {
-        Self { set, namespace, pids: Vec::new() }
+    pub(crate) fn new(store: &'a Store, namespace: Namespace) -> Self {
+        Self { store, namespace, pids: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, pid: u32) {
@@ -74,9 +74,10 @@ impl<'a> SavedNamespace<'a> {
     /// The errors of reading its image; [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) if
     /// mounts form a loop or a mount id occurs twice.
     pub fn mounts(&self) -> Result<Option<Mounts>> {
-        match self.is(NamespaceKind::Mnt) {
-            true => Mounts::read(self.set, self.namespace.id),
-            false => Ok(None),
+        if self.is(NamespaceKind::Mnt) {
+            Mounts::read(self.store, self.namespace.id)
+        } else {
+            Ok(None)
         }
     }
 
@@ -86,9 +87,10 @@ impl<'a> SavedNamespace<'a> {
     /// # Errors
     /// The errors of reading its images.
     pub fn network(&self) -> Result<Option<Network>> {
-        match self.is(NamespaceKind::Net) {
-            true => Network::read(self.set, self.namespace.id),
-            false => Ok(None),
+        if self.is(NamespaceKind::Net) {
+            Network::read(self.store, self.namespace.id)
+        } else {
+            Ok(None)
         }
     }
 
@@ -142,7 +144,7 @@ impl<'a> SavedNamespace<'a> {
         let Namespace { kind, id, host } = self.namespace;
         let id = if host { 0 } else { id };
         match kind {
-            NamespaceKind::Time => self.set.optional(kind::TIMENS, id.into()),
+            NamespaceKind::Time => self.store.optional(kind::TIMENS, id.into()),
             _ => Ok(None),
         }
     }
@@ -183,10 +185,7 @@ impl<'a> SavedNamespace<'a> {
     }
 
     fn single<M: Entry>(&self, kind: NamespaceKind, image: &'static Kind) -> Result<Option<M>> {
-        match self.is(kind) {
-            true => self.set.optional(image, self.namespace.id.into()),
-            false => Ok(None),
-        }
+        if self.is(kind) { self.store.optional(image, self.namespace.id.into()) } else { Ok(None) }
     }
 
     /// Calls `each` with every entry and its payload.
@@ -196,7 +195,7 @@ impl<'a> SavedNamespace<'a> {
         mut each: impl FnMut(M, Payload<'_>),
     ) -> Result<()> {
         let name = kind.file_name(self.namespace.id.into());
-        let Some(bytes) = self.set.read(&name)? else {
+        let Some(bytes) = self.store.read(&name)? else {
             return Ok(());
         };
         let mut image = Image::parse(&name, &bytes, kind)?;

@@ -8,8 +8,24 @@
 mod messages;
 #[rustfmt::skip]
 mod tables;
-
-pub use messages::*;
-pub(crate) use tables::ALL;
 #[cfg(test)]
-pub(crate) use tables::visit;
+mod tests;
+
+use crate::schema::Message;
+pub use messages::*;
+use tables::ALL;
+
+impl Message {
+    /// A message by CRIU's name of it.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        let place = ALL.binary_search_by(|message| message.name.cmp(name)).ok()?;
+        ALL.get(place).copied()
+    }
+}
+
+/// Is shown every type there is.
+#[cfg(test)]
+pub(crate) trait Visitor {
+    fn see<M: crate::schema::Entry + PartialEq + std::fmt::Debug>(&mut self);
+}

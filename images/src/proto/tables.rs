@@ -3,7 +3,7 @@
 use super::messages;
 use crate::error::Fault;
 use crate::schema::{Entry, Enum, Field, Label::*, Message, Show, Type};
-use crate::typed::{Fields, UNKNOWN, Value};
+use crate::schema::typed::{Fields, UNKNOWN, Value};
 use crate::wire::WireType;
 
 static ENUM_TTYTYPE: Enum = Enum::new(&[
@@ -4636,7 +4636,7 @@ pub(crate) static ALL: &[&Message] = &[
 
 /// Shows every type to a test.
 #[cfg(test)]
-pub(crate) fn visit(visitor: &mut impl crate::typed::tests::Visitor) {
+pub(crate) fn visit(visitor: &mut impl super::Visitor) {
     visitor.see::<messages::AaNamespace>();
     visitor.see::<messages::AaPolicy>();
     visitor.see::<messages::AioRingEntry>();

@@ -35,6 +35,7 @@ use window::Window;
 /// }
 /// # Ok::<(), criu_images::Error>(())
 /// ```
+#[must_use = "a search finds nothing until it runs"]
 pub struct Search {
     pattern: Pattern,
     range: Range<u64>,
@@ -129,6 +130,7 @@ impl fmt::Display for Hit {
 
 /// The matches, by rising address. Matches do not overlap. Ends with the first error.
 #[derive(Debug)]
+#[must_use = "iterators are lazy"]
 pub struct Hits<'m, S> {
     search: &'m Search,
     window: Window<'m, S>,
@@ -150,13 +152,12 @@ impl<S: PageSource> Hits<'_, S> {
         let ahead = pattern.longest() + context;
         loop {
             let bytes = &self.window.bytes;
-            let limit = match self.window.whole {
-                true => bytes.len(),
-                false => bytes.len().saturating_sub(ahead),
-            };
-            let found = match self.at < limit {
-                true => pattern.find(bytes, self.at).filter(|(start, _)| *start < limit),
-                false => None,
+            let limit =
+                if self.window.whole { bytes.len() } else { bytes.len().saturating_sub(ahead) };
+            let found = if self.at < limit {
+                pattern.find(bytes, self.at).filter(|(start, _)| *start < limit)
+            } else {
+                None
             };
             if let Some((start, end)) = found {
                 self.at = end;

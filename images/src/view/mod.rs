@@ -65,11 +65,13 @@ impl fmt::Display for Table {
             let columns = self.head.iter().zip(&widths).zip(row);
             for (n, ((head, &width), cell)) in columns.enumerate() {
                 let space = if n == 0 { "" } else { " " };
-                match head.starts_with('>') {
-                    true => write!(f, "{space}{cell:>width$}")?,
+                if head.starts_with('>') {
+                    write!(f, "{space}{cell:>width$}")?;
+                } else if n + 1 == self.head.len() {
                     // The last column is not padded.
-                    false if n + 1 == self.head.len() => write!(f, "{space}{cell}")?,
-                    false => write!(f, "{space}{cell:width$}")?,
+                    write!(f, "{space}{cell}")?;
+                } else {
+                    write!(f, "{space}{cell:width$}")?;
                 }
             }
         }

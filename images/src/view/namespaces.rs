@@ -104,10 +104,7 @@ impl NamespaceRow {
             host: namespace.host,
             external: saved.external()?,
             pids: saved.pids().to_vec(),
-            contents: match namespace.host {
-                true => Vec::new(),
-                false => contents(saved)?,
-            },
+            contents: if namespace.host { Vec::new() } else { contents(saved)? },
         })
     }
 }

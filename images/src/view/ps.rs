@@ -47,6 +47,7 @@ pub struct Process {
 
 impl Ps {
     /// Lists tasks.
+    #[must_use]
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Self {
         Self { processes: tasks.into_iter().map(|task| Process::new(&task)).collect() }
     }

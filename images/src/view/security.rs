@@ -190,9 +190,10 @@ impl ThreadSecurity {
     fn write(&self, f: &mut fmt::Formatter<'_>, indent: &str) -> fmt::Result {
         let ids = |ids: [u32; 4]| {
             let [real, effective, saved, fs] = ids;
-            match ids.iter().all(|id| *id == real) {
-                true => real.to_string(),
-                false => format!("{real}, effective {effective}, saved {saved}, files {fs}"),
+            if ids.iter().all(|id| *id == real) {
+                real.to_string()
+            } else {
+                format!("{real}, effective {effective}, saved {saved}, files {fs}")
             }
         };
         write!(f, "\n{indent}user {}; group {}", ids(self.users), ids(self.groups))?;

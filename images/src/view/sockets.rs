@@ -5,7 +5,8 @@ use std::fmt;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::files::{File, OpenFile};
+use crate::file::File;
+use crate::files::OpenFile;
 use crate::proto::UnixSkEntry;
 use crate::view::Table;
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::files::File;
+use crate::file::File;
 use crate::kind;
 use crate::memory::Totals;
 use crate::proto::{Lsmtype, TtyInfoEntry, TtyType};
@@ -93,13 +93,13 @@ impl Summary {
     /// # Errors
     /// The errors of reading the images that describe tasks, files, memory and namespaces.
     pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
-        let (set, inventory) = (checkpoint.set(), checkpoint.inventory());
+        let (store, inventory) = (checkpoint.store(), checkpoint.inventory());
         let root = checkpoint.root();
         let namespaces = Namespaces::new(checkpoint)?;
-        let names = set.names()?;
+        let names = store.names()?;
         let mut image_bytes = 0u64;
         for name in &names {
-            let size = set.level().open(name)?.map_or(0, |blob| blob.len());
+            let size = store.level().open(name)?.map_or(0, |blob| blob.len());
             image_bytes = image_bytes.saturating_add(size);
         }
         let mut summary = Self {
@@ -119,7 +119,7 @@ impl Summary {
             stopped: 0,
             images: names.len(),
             image_bytes,
-            parent: set.level().source().parent()?.is_some(),
+            parent: store.level().source().parent()?.is_some(),
             page_size: 0,
             pages: Totals::default(),
             files: Vec::new(),
@@ -182,7 +182,7 @@ impl Summary {
 /// Returns the microseconds for which tasks were stopped. CRIU's record is optional, so faults in
 /// it are ignored.
 fn frozen(checkpoint: Checkpoint<'_>) -> Option<u64> {
-    let bytes = checkpoint.set().read(kind::STATS_DUMP.file).ok()??;
+    let bytes = checkpoint.store().read(kind::STATS_DUMP.file).ok()??;
     let stats = DumpStats::parse(&bytes).ok()?;
     u64::try_from(stats.frozen.as_micros()).ok()
 }
@@ -192,7 +192,7 @@ fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need
     let mut need = |option: &str, why: String| {
         needs.push(Need { option: option.to_owned(), why });
     };
-    let (set, inventory) = (checkpoint.set(), checkpoint.inventory());
+    let (store, inventory) = (checkpoint.store(), checkpoint.inventory());
     let files = checkpoint.files()?;
 
     let connected = |file: &File| match file {
@@ -230,7 +230,7 @@ fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need
             }
         }
     }
-    set.for_each(kind::TTY_INFO, 0, |tty: TtyInfoEntry| {
+    store.for_each(kind::TTY_INFO, 0, |tty: TtyInfoEntry| {
         if tty.r#type() == TtyType::ExtTty {
             let option = format!("--inherit-fd 'fd[FD]:tty[{:x}:{:x}]'", tty.rdev, tty.dev());
             need(&option, "a terminal from outside the tree".to_owned());
@@ -268,10 +268,8 @@ fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let command = match self.command.is_empty() {
-            true => self.name.clone(),
-            false => self.command.join(" "),
-        };
+        let command =
+            if self.command.is_empty() { self.name.clone() } else { self.command.join(" ") };
         let arch = self.architecture.as_deref().unwrap_or("unknown architecture");
         write!(f, "root        {} {command} ({arch})", self.root)?;
         write!(f, "\ntasks       {}", self.tasks)?;
@@ -300,9 +298,10 @@ impl fmt::Display for Summary {
         let files: Vec<_> =
             self.files.iter().map(|Count { what, count }| format!("{count} {what}")).collect();
         write!(f, "\nfiles       {}", files.join(", "))?;
-        match self.own_namespaces.is_empty() {
-            true => f.write_str("\nnamespaces  the host's")?,
-            false => write!(f, "\nnamespaces  own {}", self.own_namespaces.join(", "))?,
+        if self.own_namespaces.is_empty() {
+            f.write_str("\nnamespaces  the host's")?;
+        } else {
+            write!(f, "\nnamespaces  own {}", self.own_namespaces.join(", "))?;
         }
         write!(f, "\nsecurity    {}", self.lsm.unwrap_or("no labels"))?;
         for label in &self.labels {

@@ -1,4 +1,4 @@
-//! JSON beside crit's own.
+//! JSON compared with crit's own.
 
 use std::fs;
 use std::io::Cursor;
@@ -12,7 +12,7 @@ use super::python;
 
 pub(crate) const PRETTY: Style = Style { pretty: true, no_payload: false };
 
-/// Kinds that crit knows no handler for, or handles wrongly.
+/// Kinds that crit has no handler for, or handles wrongly.
 pub(crate) const NOT_CRITS: &[&str] = &["PIDFD", "BINFMT_MISC", "SIGNAL", "PSIGNAL", "IPCNS_SHM"];
 
 pub(crate) fn json(name: &str, bytes: &[u8], kind: &'static Kind, style: Style) -> String {
@@ -51,7 +51,8 @@ for name in os.listdir('.'):
     println!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// Every image of a dump: from our JSON, from crit's, and ours is crit's. Returns how many were compared.
+/// Compares all images of a dump: made from our JSON, made from crit's, and our JSON with crit's.
+/// Returns the number of images compared.
 pub(crate) fn compare(suite: &str, directory: &Path) -> usize {
     let names = fs::read_dir(directory).unwrap();
     let names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();

@@ -1,4 +1,5 @@
-//! The process of `data/kitchen.py`: started, dumped, restored, asked whether all is as it was.
+//! The process of `data/kitchen.py`: starts, dumps and restores it, and asks it if its state is
+//! unchanged.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,18 +18,19 @@ use super::{scratch, suite_dir};
 pub(crate) struct Kitchen {
     suite: String,
     directory: PathBuf,
-    /// The root of its pid namespace, as it is called outside.
+    /// Pid of the root of its pid namespace, seen from outside.
     pub(crate) pid: Option<u32>,
     pub(crate) limit: (Option<u64>, Option<u64>),
-    /// What its /usr is called.
+    /// External key of its /usr.
     pub(crate) key: &'static str,
-    /// Whose child it is until it is restored.
+    /// The parent of the process until a restore.
     unshare: Option<Child>,
 }
 
 impl Kitchen {
     pub(crate) fn start(suite: &str, words: &[&str]) -> Self {
-        // What `unshare` and `criu` leave behind comes to us and not to whoever may never wait for it.
+        // What `unshare` and `criu` leave behind comes to us and not to whoever may never wait for
+        // it.
         set_child_subreaper(true).unwrap();
         let directory = scratch(&format!("kitchen-{suite}-{}", words.len()));
         let root = directory.join("root");
@@ -82,12 +84,12 @@ impl Kitchen {
         serde_json::from_slice(&fs::read(self.path("root/tmp/ready")).unwrap()).unwrap()
     }
 
-    /// Where its memory says where it lies.
+    /// Address of the memory in which each word holds its own address.
     pub(crate) fn area(&self) -> u64 {
         self.ready()["area"].as_u64().unwrap()
     }
 
-    /// The root, the zombie, the leader of another session, the stopped one.
+    /// Pids of the root, the zombie, the leader of another session, and the stopped task.
     pub(crate) fn pids(&self) -> [u32; 4] {
         let ready = self.ready();
         let pids = ready["pids"].as_array().unwrap().iter();
@@ -116,7 +118,7 @@ impl Kitchen {
         self.reap();
     }
 
-    /// Restores what is in a directory, as `restore_needs` says.
+    /// Restores the images in a directory, with the options that `restore_needs` names.
     pub(crate) fn restore(&mut self, images: &Path) {
         let root = self.path("root");
         _ = fs::remove_file(root.join("tmp/report"));
@@ -135,7 +137,7 @@ impl Kitchen {
         self.pid = Some(pid);
     }
 
-    /// What it says is not as it was.
+    /// The process's own report of what has changed.
     pub(crate) fn report(&self) -> String {
         let pid = Pid::from_raw(self.pid.unwrap().try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
@@ -166,7 +168,7 @@ impl Kitchen {
         }
     }
 
-    /// Until it is gone. Its pid may have another parent than us.
+    /// Waits until the process is gone. Its parent may be another process.
     pub(crate) fn reap(&mut self) {
         if let Some(pid) = self.pid.take() {
             _ = waitpid(Pid::from_raw(pid.try_into().unwrap()), None);
@@ -188,9 +190,10 @@ impl Drop for Kitchen {
     }
 }
 
-/// Runs a command in a session of its own, without any descriptor of the test runner's.
+/// Runs a command in a session of its own, without any descriptor of the test runner.
 fn run(command: Command, log: &Path) {
-    let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && eval \"exec $fd>&-\"; done; \
+    let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && \
+                 eval \"exec $fd>&-\"; done; \
                  exec setsid -w \"$@\"";
     let output = Command::new("bash")
         .args(["-c", close, "bash"])

@@ -1,4 +1,4 @@
-//! A set whose pages are mapped: the tests' only unsafe file.
+//! A set with mapped pages. The only file of the tests with unsafe code.
 #![allow(unsafe_code)]
 
 use std::path::Path;

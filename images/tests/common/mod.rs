@@ -1,4 +1,4 @@
-//! What the tests share: images made by hand, and a look at everything a set says.
+//! Shared parts of the tests: images made by hand, and a walk through everything that a set says.
 
 #![allow(dead_code, reason = "no test uses all of it")]
 #![allow(
@@ -66,7 +66,7 @@ pub(crate) fn vma(start: u64, pages: u64, status: u32) -> VmaEntry {
     }
 }
 
-/// A set with one task, pid 1, and nothing but these mappings.
+/// A set with one task, pid 1, which has only these mappings.
 pub(crate) fn one_task(vmas: Vec<VmaEntry>) -> InMemory {
     let mut files = InMemory::default();
     let mut one = |kind: &Kind, message: Vec<u8>| {
@@ -125,7 +125,8 @@ pub(crate) fn scratch(test: &str) -> PathBuf {
     directory
 }
 
-/// Compares what memory is piece by piece with what is read of it. Gives the bytes had without a copy.
+/// Compares the chunks of memory with what is read from it. Returns the number of bytes that were
+/// available without a copy.
 pub(crate) fn check_chunks(memory: &impl PageSource) -> u64 {
     let (mut next, mut borrowed) = (0, 0);
     for chunk in memory.chunks(0..u64::MAX) {
@@ -156,7 +157,7 @@ pub(crate) fn check_chunks(memory: &impl PageSource) -> u64 {
     borrowed
 }
 
-/// Asks a set everything it can be asked, and says it all.
+/// Asks a set all questions there are, and returns the answers as text.
 pub(crate) fn tour(set: &ImageSet) -> Result<String> {
     let checkpoint = set.checkpoint()?;
     let mut said = checkpoint.tree().to_string();
@@ -193,7 +194,7 @@ pub(crate) const PAGE: u64 = 4096;
 /// Status of an anonymous private mapping.
 pub(crate) const ANON: u32 = 1 | 1 << 9;
 
-/// What `cargo xtask setup --tests` has unpacked of a Debian suite.
+/// Folder into which `cargo xtask setup --tests` has unpacked the packages of a Debian suite.
 pub(crate) fn suite_dir(suite: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
@@ -226,7 +227,7 @@ pub(crate) fn python(suite: &str, program: &str) -> Command {
     python
 }
 
-/// A command in a session of its own, killed with all its processes in the end.
+/// A command in a session of its own. Dropping it kills the process group.
 pub(crate) struct Payload(pub(crate) Child);
 
 impl Payload {

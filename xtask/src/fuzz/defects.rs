@@ -45,7 +45,7 @@ const DEFECTS: &[Defect] = &[
     },
     Defect {
         what: "a bit of signed numbers",
-        file: "images/src/typed.rs",
+        file: "images/src/schema/typed.rs",
         check: "self.varint().map(|value| (value >> 1) as i64 ^ -((value & 1) as i64))",
         without: "self.varint().map(|value| (value >> 1) as i64)",
         target: "differential",

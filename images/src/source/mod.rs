@@ -1,7 +1,11 @@
-//! Where the bytes of a set come from: a directory, or memory.
+//! Sources of the bytes of a set: a directory, an archive, or memory.
 //!
-//! Names are plain file names. Nothing here follows a symbolic link but `parent`, which is the
-//! format's own way to the previous set; an image that is anything but a regular file is refused.
+//! Names are plain file names. The sources here follow no symbolic link except `parent`, the
+//! format's own way to the previous set. They refuse an image that is not a regular file.
+
+mod map;
+#[cfg(feature = "tar")]
+mod tar;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,38 +18,39 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use crate::error::{Error, ErrorKind, Fault, Result};
-pub use crate::map::Mapped;
+pub use map::Mapped;
 #[cfg(feature = "tar")]
-pub use crate::tar::Tar;
+pub use tar::Tar;
 
-/// Something that holds the files of a set.
+/// A holder of the files of a set.
 pub trait Source: fmt::Debug + Send + Sync {
-    /// The names of all files, in no particular order.
+    /// Lists the names of all files, in no particular order.
     ///
     /// # Errors
     /// [`ErrorKind::Io`].
     fn names(&self) -> Result<Vec<String>>;
 
-    /// Opens a file; `None` when there is none of that name.
+    /// Opens a file; `None` if there is no file of this name.
     ///
     /// # Errors
     /// [`ErrorKind::Io`], [`ErrorKind::NotAFile`].
     fn open(&self, name: &str) -> Result<Option<Blob>>;
 
-    /// The set that pages in the parent are taken from; `None` when there is none.
+    /// Opens the parent set, which holds the pages that this set leaves to it; `None` if there is
+    /// no parent set.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`]; [`ErrorKind::Chain`] when it is a set already passed on the way here.
+    /// [`ErrorKind::Io`]; [`ErrorKind::Chain`] if the parent is a set that already led here.
     fn parent(&self) -> Result<Option<Box<dyn Source>>>;
 }
 
-/// The bytes of one file, read where they are wanted.
+/// Bytes of one file, read on demand.
 #[derive(Clone, Debug)]
 pub struct Blob(Inner);
 
 #[derive(Clone, Debug)]
 enum Inner {
-    /// So many bytes of a file, from an offset on.
+    /// `len` bytes of a file, from an offset on.
     File {
         file: Arc<File>,
         start: u64,
@@ -56,12 +61,12 @@ enum Inner {
 }
 
 impl Blob {
-    /// A part of a file. Its end is an offset, too.
+    /// Makes a blob of a part of a file. `start + len` must fit into a `u64`.
     pub(crate) fn part(file: Arc<File>, start: u64, len: u64) -> Self {
         Self(Inner::File { file, start, len })
     }
 
-    /// Number of bytes, as it was when the file was opened.
+    /// Number of bytes at the time when the file was opened.
     pub fn len(&self) -> u64 {
         match &self.0 {
             Inner::File { len, .. } => *len,
@@ -70,7 +75,7 @@ impl Blob {
         }
     }
 
-    /// The file to read from, and where it begins in it; `None` when the bytes are in memory.
+    /// The file to read from, and the offset of the first byte; `None` if the bytes are in memory.
     pub(crate) fn file(&self) -> Option<(&File, u64)> {
         match &self.0 {
             Inner::File { file, start, .. } => Some((file, *start)),
@@ -78,7 +83,7 @@ impl Blob {
         }
     }
 
-    /// The bytes, unless they have to be read.
+    /// The bytes, if they are in memory; `None` if they have to be read from a file.
     pub fn bytes(&self) -> Option<&[u8]> {
         match &self.0 {
             Inner::File { .. } => None,
@@ -87,7 +92,7 @@ impl Blob {
         }
     }
 
-    /// Whether there are no bytes.
+    /// Returns `true` if there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -95,13 +100,14 @@ impl Blob {
     /// Fills `buf` from `offset` on.
     ///
     /// # Errors
-    /// Those of pread(2), and `UnexpectedEof` when the file is shorter.
+    /// Those of pread(2); `UnexpectedEof` if the bytes end before `buf` is full.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         if let Inner::File { file, start, len } = &self.0 {
             let size = buf.len() as u64;
-            return match offset.checked_add(size).is_some_and(|end| end <= *len) {
-                true => file.read_exact_at(buf, start + offset),
-                false => Err(io::ErrorKind::UnexpectedEof.into()),
+            return if offset.checked_add(size).is_some_and(|end| end <= *len) {
+                file.read_exact_at(buf, start + offset)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
             };
         }
         let start = usize::try_from(offset).ok();
@@ -130,15 +136,15 @@ impl From<Mmap> for Blob {
 #[derive(Clone, Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Device and inode of this directory and of those whose `parent` led here.
+    /// Device and inode of this directory, and of the directories whose `parent` led here.
     passed: Vec<(u64, u64)>,
 }
 
 impl Directory {
-    /// A directory by its path.
+    /// Opens a directory by its path.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when it cannot be reached or is none.
+    /// [`ErrorKind::Io`] if the path cannot be reached or is not a directory.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         Self::reach(path.clone(), Vec::new()).map_err(|f| Error::new(path.to_string_lossy(), f))
@@ -157,12 +163,12 @@ impl Directory {
         Ok(Self { path, passed })
     }
 
-    /// The directory's path.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens a regular file, and says how many bytes it has.
+    /// Opens a regular file and returns its size in bytes.
     pub(crate) fn open_file(&self, name: &str) -> Result<Option<(File, u64)>> {
         let fail = |fault: Fault| Error::new(name, fault);
         if name.contains('/') || name == ".." || name == "." {
@@ -170,7 +176,7 @@ impl Directory {
         }
         let opened = OpenOptions::new()
             .read(true)
-            // A link is not followed, and a fifo without a writer does not block.
+            // Links are not followed, and a fifo without a writer does not block.
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(self.path.join(name));
         let file = match opened {
@@ -188,7 +194,7 @@ impl Directory {
         Ok(Some((file, found.len())))
     }
 
-    /// The directory that `parent` leads to.
+    /// Opens the directory that `parent` leads to.
     pub(crate) fn parent_directory(&self) -> Result<Option<Self>> {
         let name = "parent";
         let path = self.path.join(name);
@@ -242,7 +248,7 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// Adds a file, or replaces it.
+    /// Adds or replaces a file.
     pub fn insert(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) {
         self.files.insert(name.into(), Blob::from(bytes.into()));
     }

@@ -1,4 +1,4 @@
-//! Sets in tar archives, read where they lie.
+//! Sets in tar archives, read in place.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::source::{Blob, Source};
 use crate::text::Text;
 
-/// A folder of a tar archive. The archive is gone through once, when it is opened; images are then read from
-/// their places in it, pages included. Compressed archives have to be unpacked first.
+/// A folder of a tar archive. Opening reads the archive's headers once. Images, pages included, are
+/// then read from their places in the archive. Compressed archives have to be unpacked first.
 ///
 /// ```no_run
 /// use criu_images::ImageSet;
@@ -27,13 +27,13 @@ use crate::text::Text;
 #[derive(Clone, Debug)]
 pub struct Tar {
     archive: Arc<Index>,
-    /// Its folders from the root of the archive.
+    /// Names of the folders from the root of the archive.
     folder: Vec<String>,
-    /// Folders whose `parent` led here.
+    /// Folders whose `parent` led to this one.
     passed: Vec<Vec<String>>,
 }
 
-/// What is in an archive, by folder and name.
+/// Members of an archive, by folder and name.
 #[derive(Debug)]
 struct Index {
     path: PathBuf,
@@ -47,18 +47,19 @@ enum Member {
         start: u64,
         size: u64,
     },
-    /// Where a symbolic link leads.
+    /// Target of a symbolic link.
     Link(Vec<u8>),
     Other,
     Sparse,
 }
 
 impl Tar {
-    /// The top folder of an archive.
+    /// Opens the top folder of an archive.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the file cannot be read or is no tar archive; [`ErrorKind::Truncated`] when
-    /// it ends inside a file; [`ErrorKind::Unsupported`] when it is compressed.
+    /// [`ErrorKind::Io`] if the file cannot be read or is not a tar archive;
+    /// [`ErrorKind::Truncated`] if the archive ends inside a file; [`ErrorKind::Unsupported`] if it
+    /// is compressed.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let archive = Index::read(path);
@@ -66,14 +67,14 @@ impl Tar {
         Ok(Self { archive: Arc::new(archive), folder: Vec::new(), passed: Vec::new() })
     }
 
-    /// A folder of the archive, by its path.
+    /// Returns a folder of the archive by its path.
     #[must_use]
     pub fn folder(&self, path: &str) -> Self {
         let folder = components(path.as_bytes()).unwrap_or_else(|| vec![path.to_owned()]);
         Self { folder, ..self.clone() }
     }
 
-    /// The folders that have an inventory, by their paths: those that may be a set.
+    /// Paths of the folders that have an inventory, so may be a set.
     pub fn sets(&self) -> impl Iterator<Item = String> {
         let names = self.archive.members.keys().filter(|(_, name)| name == "inventory.img");
         names.map(|(folder, _)| folder.join("/"))
@@ -94,19 +95,19 @@ impl Index {
             return Err(ErrorKind::Unsupported("compressed archives").into());
         }
         let mut members = BTreeMap::new();
-        // Through a buffer: a header is 512 bytes, and what lies between is passed over.
+        // Buffered: a header has 512 bytes, and the content between headers is skipped.
         let mut archive = Archive::new(BufReader::new(File::open(path)?));
         for entry in archive.entries_with_seek()? {
             let mut entry = entry.map_err(unreadable)?;
-            // A sparse file's own name is beside the one that others unpack it by.
+            // A sparse file has its own name in an extension, beside the name in the header.
             let sparse = sparse(&mut entry)?;
             let name = sparse.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
-            // What leads out of the archive is no member of it.
+            // Names that lead out of the archive are skipped.
             let Some((folder, name)) = components(&name).and_then(last) else {
                 continue;
             };
             let member = match Member::of(&entry) {
-                // Another name of what came before.
+                // A hard link: another name of an earlier member.
                 Member::Other if entry.header().entry_type() == EntryType::Link => {
                     let target = entry.link_name_bytes().and_then(|name| components(&name));
                     let place = target.and_then(last);
@@ -121,7 +122,7 @@ impl Index {
                     return Err(ErrorKind::Truncated { need: size, left }.into());
                 }
             }
-            // Of several with one name the last counts, as it does when they are unpacked.
+            // Of several members with one name the last counts, as when the archive is unpacked.
             members.insert((folder, name), member);
         }
         Ok(Self { path: path.to_owned(), file: Arc::new(file), members })
@@ -144,7 +145,8 @@ impl Member {
     }
 }
 
-/// The name of a sparse file as POSIX archives have it; what would be read as its bytes begins with a map.
+/// Name of a sparse file in a POSIX archive; `None` for other files. The bytes of a sparse file
+/// begin with a map, so they cannot be read in place.
 fn sparse(entry: &mut Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, Fault> {
     let mut name = None;
     let plain = entry.path_bytes().into_owned();
@@ -159,7 +161,7 @@ fn sparse(entry: &mut Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, Fault> {
     Ok(name)
 }
 
-/// An error without the archive's own bytes, which the text of the tar crate's quotes as they are.
+/// Escapes the archive's own bytes in an error, which the tar crate quotes as they are.
 fn unreadable(error: io::Error) -> io::Error {
     if error.raw_os_error().is_some() {
         return error;
@@ -169,7 +171,7 @@ fn unreadable(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), Text(shown.as_bytes()).to_string())
 }
 
-/// As many characters of what is wrong with an archive as are told.
+/// Longest text of a tar error that is shown, in characters.
 const MAX_QUOTED: usize = 120;
 
 fn last(mut folder: Vec<String>) -> Option<(Vec<String>, String)> {
@@ -177,13 +179,13 @@ fn last(mut folder: Vec<String>) -> Option<(Vec<String>, String)> {
     Some((folder, name))
 }
 
-/// The magics of gzip, zstd, xz and bzip2.
+/// Returns `true` for the magics of gzip, zstd, xz and bzip2.
 fn is_compressed(head: &[u8]) -> bool {
     let magics: [&[u8]; 4] = [&[0x1f, 0x8b], &[0x28, 0xb5, 0x2f, 0xfd], b"\xfd7zX", b"BZh"];
     magics.iter().any(|magic| head.starts_with(magic))
 }
 
-/// The parts of a relative path; none of what leads upwards or is not UTF-8.
+/// Splits a path into its parts; `None` if it leads upwards or is not UTF-8.
 fn components(path: &[u8]) -> Option<Vec<String>> {
     let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
     let parts = parts.map(|part| match part {
@@ -214,7 +216,7 @@ impl Source for Tar {
         }
     }
 
-    /// The folder of the same archive that `parent` leads to.
+    /// Finds the folder of the same archive that `parent` leads to.
     fn parent(&self) -> Result<Option<Box<dyn Source>>> {
         let name = "parent";
         let Some(Member::Link(target)) = self.member(name) else {

@@ -1,28 +1,17 @@
-//! The schema as tables: which fields a message has, and how each is encoded.
-//!
-//! The rows are made from the same `.proto` files as the types of [`proto`](crate::proto). Here they
-//! check what prost lets pass: an absent required field is an error, and every fault has a place.
+//! Tables of messages, fields and enums.
 
 use crate::error::{ErrorKind, Fault};
-use crate::proto::ALL;
-use crate::typed::Fields;
 use crate::wire::{Reader, WireType};
 
-/// A message of [`proto`](crate::proto), tied to its row in the schema.
-pub trait Entry: Fields + prost::Message + Default {
-    /// The message's row.
-    fn schema() -> &'static Message;
-}
-
-/// A message: its name and fields.
+/// A message, with its name and fields.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Message {
-    /// CRIU's name of it.
+    /// Name in CRIU's `.proto` files.
     pub name: &'static str,
     /// The fields, by rising number.
     pub fields: &'static [Field],
-    /// Bit N is set when field N of `fields` is required.
+    /// Bit N is set if field N of `fields` is required.
     required: u64,
 }
 
@@ -30,29 +19,29 @@ pub struct Message {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Field {
-    /// Its number on the wire.
+    /// Number on the wire.
     pub number: u32,
-    /// CRIU's name of it.
+    /// Name in CRIU's `.proto` files.
     pub name: &'static str,
-    /// How often it occurs.
+    /// Number of times that the field occurs.
     pub label: Label,
-    /// What it holds.
+    /// Type of the value.
     pub kind: Type,
-    /// How people are shown it.
+    /// Form in which people see the value.
     pub show: Show,
-    /// A repeated number that CRIU writes in one piece.
+    /// `true` for a repeated number that CRIU writes in one piece.
     pub packed: bool,
 }
 
-/// How people are shown a field's value: what crit's `--pretty` follows.
+/// Forms in which people see a field's value, as with crit's `--pretty`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Show {
-    /// As it is.
+    /// The value itself.
     Plain,
-    /// Hexadecimal; of a message, every number in it.
+    /// Hexadecimal; in a message, all its numbers.
     Hex,
-    /// A device number in the kernel's form: the major from bit 20 up.
+    /// A device number in the kernel's form: the major number from bit 20 up.
     Dev,
     /// A device number in the C library's form.
     Odev,
@@ -66,15 +55,15 @@ pub enum Show {
     UnixName,
 }
 
-/// An enum: its values' numbers and names.
+/// An enum, with its values.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Enum {
-    /// Number and name of each.
+    /// Number and name of each value.
     pub values: &'static [(i32, &'static str)],
 }
 
-/// How often a field occurs.
+/// Numbers of times that a field may occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
     /// Exactly once.
@@ -85,7 +74,7 @@ pub enum Label {
     Repeated,
 }
 
-/// What a field holds: protobuf's types, as far as CRIU uses them.
+/// Types of fields: those of protobuf that CRIU uses.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Type {
@@ -129,13 +118,7 @@ impl Message {
         Self { name, fields, required }
     }
 
-    /// A message by CRIU's name of it.
-    pub fn by_name(name: &str) -> Option<&'static Self> {
-        let place = ALL.binary_search_by(|message| message.name.cmp(name)).ok()?;
-        ALL.get(place).copied()
-    }
-
-    /// A field, and its place in `fields`.
+    /// Finds a field and its place in `fields`.
     pub(crate) fn find(&self, number: u32) -> Option<(usize, &'static Field)> {
         // Most messages number their fields from 1 without gaps.
         let guess = (number as usize).saturating_sub(1);
@@ -146,8 +129,9 @@ impl Message {
         Some((position, self.fields.get(position)?))
     }
 
-    /// Checks that `bytes` are this message: well formed to the last byte, every known field in its
-    /// type's encoding, every required field there, in nested messages too. Unknown fields pass.
+    /// Checks that `bytes` are this message: well formed to the last byte, each known field encoded
+    /// as its type, each required field present. Nested messages are checked too. Unknown fields
+    /// pass.
     pub(crate) fn check(&'static self, bytes: &[u8]) -> Result<(), Fault> {
         self.check_nested(bytes, MAX_DEPTH)
     }
@@ -157,13 +141,14 @@ impl Message {
         self.complete(seen)
     }
 
-    /// Checks some fields of this message. Others may be elsewhere.
+    /// Checks some fields of this message. The other fields may be elsewhere.
     #[cfg(feature = "json")]
     pub(crate) fn fields_of(&'static self, bytes: &[u8]) -> Result<(), Fault> {
         self.see(bytes, MAX_DEPTH).map(drop)
     }
 
-    /// Checks what is there; bit N of the answer is set when field N of `fields` is.
+    /// Checks the fields that are present. Bit N of the result is set if field N of `fields` is
+    /// present.
     fn see(&'static self, bytes: &[u8], depth: u32) -> Result<u64, Fault> {
         let Some(depth) = depth.checked_sub(1) else {
             return Err(ErrorKind::Depth(MAX_DEPTH).at(0));
@@ -186,7 +171,7 @@ impl Message {
         Ok(seen)
     }
 
-    /// Whether every required field is among those seen, bit N standing for field N.
+    /// Checks that all required fields were seen. Bit N of `seen` stands for field N.
     #[inline]
     pub(crate) fn complete(&'static self, seen: u64) -> Result<(), Fault> {
         let absent = (self.required & !seen).trailing_zeros() as usize;
@@ -196,7 +181,7 @@ impl Message {
         }
     }
 
-    /// A fault in a field, which it names if the schema knows it.
+    /// Names the field of a fault, if the schema knows the number.
     pub(crate) fn blame(&'static self, number: u32, fault: Fault) -> Fault {
         match self.find(number) {
             None => fault,
@@ -247,7 +232,7 @@ impl Field {
             let base = reader.at() - inner.len();
             return message.check_nested(inner, depth).map_err(|fault| fault.after(base as u64));
         }
-        // A repeated number may come packed, whatever its declaration says.
+        // A repeated number may be packed, whatever its declaration says.
         if wire == WireType::Bytes && self.label == Label::Repeated {
             let inner = reader.bytes()?;
             let base = reader.at() - inner.len();
@@ -261,69 +246,6 @@ impl Field {
     }
 }
 
-/// Deepest nesting accepted. CRIU's messages nest by 5, its cgroup tree by the hierarchy's depth;
-/// protobuf implementations stop at 100.
+/// Deepest nesting accepted. CRIU's messages nest 5 deep, its cgroup tree as deep as the hierarchy.
+/// Implementations of protobuf stop at 100.
 pub(crate) const MAX_DEPTH: u32 = 100;
-
-#[cfg(test)]
-mod tests {
-    use prost::Message as _;
-
-    use super::*;
-    use crate::error::Error;
-    use crate::proto::{MmEntry, PstreeEntry, VmaEntry};
-
-    fn fault(message: &'static Message, bytes: &[u8]) -> (String, Option<u64>, String) {
-        let error = Error::new("", message.check(bytes).unwrap_err());
-        let field = error.field();
-        let field = field.map_or(String::new(), |f| format!("{}.{}", f.message, f.field));
-        (error.kind().to_string(), error.offset(), field)
-    }
-
-    #[test]
-    fn an_absent_required_field_is_named_where_it_should_be() {
-        let task = PstreeEntry { pid: 7, ..Default::default() };
-        let whole = task.encode_to_vec();
-        assert!(PstreeEntry::schema().check(&whole).is_ok());
-        // The last of pid, ppid, pgid, sid takes two bytes.
-        let (kind, offset, field) = fault(PstreeEntry::schema(), &whole[..6]);
-        assert_eq!(kind, "is required and absent");
-        assert_eq!(offset, Some(0));
-        assert_eq!(field, "pstree_entry.sid");
-    }
-
-    #[test]
-    fn a_fault_in_a_nested_message_counts_from_the_outer_one() {
-        let mm = MmEntry { vmas: vec![VmaEntry::default()], ..Default::default() };
-        let mut bytes = mm.encode_to_vec();
-        let whole = bytes.len();
-        // The vma comes last; its own last field is `fd`, two bytes.
-        let vma = VmaEntry::default().encode_to_vec().len();
-        bytes.truncate(whole - 2);
-        bytes[whole - vma - 1] -= 2;
-        let (kind, offset, field) = fault(MmEntry::schema(), &bytes);
-        assert_eq!(kind, "is required and absent");
-        assert_eq!(offset, Some((whole - vma) as u64));
-        assert_eq!(field, "vma_entry.fd");
-    }
-
-    #[test]
-    fn wrong_wire_types_and_groups_are_refused() {
-        let (kind, offset, field) = fault(PstreeEntry::schema(), &[0x0d, 0, 0, 0, 0]);
-        assert_eq!(kind, "wire type is 5, wanted 0");
-        assert_eq!(offset, Some(0));
-        assert_eq!(field, "pstree_entry.pid");
-        let (kind, _, _) = fault(PstreeEntry::schema(), &[0x0b]);
-        assert_eq!(kind, "wire type is 3, wanted 0, 1, 2 or 5");
-    }
-
-    #[test]
-    fn repeated_numbers_may_be_packed_and_unknown_fields_pass() {
-        let mut bytes = PstreeEntry::default().encode_to_vec();
-        bytes.extend([0x2a, 3, 1, 0x80, 1]);
-        bytes.extend([0xfa, 0x01, 2, b'h', b'i']);
-        assert!(PstreeEntry::schema().check(&bytes).is_ok());
-        let decoded = PstreeEntry::decode(&*bytes).unwrap();
-        assert_eq!(decoded.threads, [1, 128]);
-    }
-}

@@ -1,4 +1,4 @@
-//! Pages files mapped into memory: the crate's only unsafe file.
+//! Pages files mapped into memory. The only file of the crate with unsafe code.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 use crate::kind::{Entries, Kind};
 use crate::source::{Blob, Directory, Source};
 
-/// A directory of images whose pages are mapped, not read: memory is then had
-/// [without a copy](crate::memory::Content::Bytes). All other images are read as from a [`Directory`].
+/// A directory of images whose pages are mapped instead of read. Memory is then available
+/// [without a copy](crate::memory::Content::Bytes). All other images are read as from a
+/// [`Directory`].
 ///
 /// ```no_run
 /// use criu_images::ImageSet;
@@ -27,17 +28,17 @@ use crate::source::{Blob, Directory, Source};
 pub struct Mapped(Directory);
 
 impl Mapped {
-    /// A directory by its path.
+    /// Opens a directory by its path.
     ///
     /// # Errors
     /// Those of [`Directory::open`].
     ///
     /// # Safety
-    /// From here on, and until the last thing is dropped that borrows from a set of this directory, no
-    /// pages file in it or in its parent sets may be written to or made shorter by anybody: a page that
-    /// changes breaks what the compiler assumes of a slice, and reading past the end of a file that has
-    /// become shorter ends the program with SIGBUS. That excludes a dump into the directory, `criu dedup`,
-    /// and restoring with `--auto-dedup`. Where this cannot be known, use [`Directory`].
+    /// From this call until the last value that borrows from a set of this directory is dropped,
+    /// nobody may write to or shorten a pages file in the directory or in its parent sets. A page
+    /// that changes breaks what the compiler assumes about a slice. A read past the end of a
+    /// shortened file ends the program with SIGBUS. This excludes a dump into the directory, `criu
+    /// dedup`, and a restore with `--auto-dedup`. If this cannot be known, use [`Directory`].
     pub unsafe fn open(path: impl Into<PathBuf>) -> Result<Self> {
         Directory::open(path).map(Self)
     }
@@ -65,8 +66,8 @@ impl Source for Mapped {
 }
 
 fn map(file: &File) -> io::Result<Blob> {
-    // SAFETY: whoever opened the directory has promised that the file neither changes nor becomes shorter
-    // while the mapping lives, which the blob keeps no longer than the set lives.
+    // SAFETY: the caller of `Mapped::open` has promised that the file neither changes nor becomes
+    // shorter while the mapping lives. The blob keeps the mapping no longer than the set lives.
     let map = unsafe { Mmap::map(file) }?;
     Ok(Blob::from(map))
 }

@@ -10,13 +10,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::client::{Client, Sent};
+use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
 use super::limits::ServerLimits;
 use super::metrics::Counters;
 use super::pool::Pool;
-use super::proto::Layout;
 use super::receive::{Part, Received, keep_connection, read};
-use super::session::{PageSession, PageStep};
+use super::session::PageSession;
 use super::socket::{Socket, wide_pair};
 use super::store::Store;
 use crate::hooks::{Action, At, Hooks};
@@ -245,35 +245,51 @@ fn send_on(
 
 /// Receives all that a dump sends, as it is. Returns its number of bytes, and of those the pages'.
 fn collect(pool: &mut [u8], socket: &mut Socket) -> Result<(usize, u64), PagesError> {
-    let (mut session, mut start, mut end, mut bytes) = (PageSession::new(None), 0, 0, 0);
-    loop {
-        let (taken, step) = session.next(pool.get(start..end).unwrap_or_default())?;
-        start += taken;
-        match step {
-            PageStep::Open { answer: false, .. } | PageStep::Run { .. } => {}
-            PageStep::Payload(size) => bytes += size as u64,
-            PageStep::Open { .. } => {
-                socket.write_all(&[0]).map_err(PagesError::socket("answer"))?
-            }
-            PageStep::MoreOrAssume => session.assume(Layout::Narrow),
-            PageStep::More(_) => {
-                let size = pool.len();
-                let room = pool.get_mut(end..).filter(|room| !room.is_empty());
-                let room = room.ok_or(PagesError::TooMuch(size as u64))?;
-                match read(socket, room).map_err(PagesError::socket("receive"))? {
-                    0 => return Err(PagesError::Gone(end as u64)),
-                    now => end += now,
-                }
-            }
-            PageStep::Parent { .. } | PageStep::Close => {
-                let answer = socket.write_all(&0i32.to_ne_bytes());
-                answer.map_err(PagesError::socket("answer"))?;
-                if step == PageStep::Close {
-                    return Ok((end, bytes));
-                }
-            }
-            PageStep::Get { .. } | PageStep::Ended => return Err(PagesError::Gone(end as u64)),
-        }
+    let mut collected = Collected { pool, socket, start: 0, end: 0, bytes: 0 };
+    let closed = drive(&mut PageSession::new(None), &mut collected)?;
+    if !closed {
+        return Err(PagesError::Gone(collected.end as u64));
+    }
+    Ok((collected.end, collected.bytes))
+}
+
+/// What a dump has sent, from the beginning of a pool on.
+struct Collected<'c> {
+    pool: &'c mut [u8],
+    socket: &'c mut Socket,
+    /// Where the unread bytes are.
+    start: usize,
+    end: usize,
+    /// Bytes of pages.
+    bytes: u64,
+}
+
+impl PageReceiver for Collected<'_> {
+    fn unread(&self, _: &PageSession) -> &[u8] {
+        self.pool.get(self.start..self.end).unwrap_or_default()
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), PagesError> {
+        self.start += bytes;
+        Ok(())
+    }
+
+    fn receive(&mut self, _: &mut PageSession, _: usize) -> Result<bool, PagesError> {
+        let size = self.pool.len();
+        let room = self.pool.get_mut(self.end..).filter(|room| !room.is_empty());
+        let room = room.ok_or(PagesError::TooMuch(size as u64))?;
+        let received = read(self.socket, room).map_err(PagesError::socket("receive"))?;
+        self.end += received;
+        Ok(received > 0)
+    }
+
+    fn answer(&mut self, bytes: &[u8]) -> Result<(), PagesError> {
+        self.socket.write_all(bytes).map_err(PagesError::socket("answer"))
+    }
+
+    fn payload(&mut self, bytes: usize) -> Result<(), PagesError> {
+        self.bytes += bytes as u64;
+        Ok(())
     }
 }
 

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSource, StoredPages};
 
+use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
-use super::page_size;
+use super::page_size::page_size;
 use super::proto::{Command, Header, LAZY, Layout, PARENT, PRESENT, object_id};
-use super::session::{PageSession, PageStep};
+use super::session::{PageProtocolError, PageSession};
 use super::socket::Socket;
 
 /// A connection to a page server.
@@ -118,43 +119,17 @@ impl Client {
     /// `wrote` is told how many bytes of pages have gone each time.
     pub(super) fn send_again(
         &mut self,
-        mut bytes: &[u8],
-        mut wrote: impl FnMut(usize),
+        bytes: &[u8],
+        wrote: impl FnMut(usize),
     ) -> Result<Sent, PagesError> {
-        let (mut session, mut sent) = (PageSession::new(None), Sent::default());
-        let (mut open, mut has_parent) = (PageObject::Task(0), false);
-        loop {
-            let (taken, step) = session.next(bytes)?;
-            let (now, rest) = bytes.split_at_checked(taken).unwrap_or_default();
-            bytes = rest;
-            match step {
-                PageStep::Open { object, .. } => {
-                    (open, has_parent) = (object, self.begin(object)?);
-                    sent.objects += 1;
-                }
-                PageStep::Run { address, flags: PARENT, .. } if !has_parent => {
-                    return Err(PagesError::Hole { object: open.file_name(), address });
-                }
-                PageStep::Run { address, pages, flags } => {
-                    let (command, id) = (Command::AddF, object_id(open));
-                    self.put(Header { command, flags, pages, address, id })?;
-                    match session.payload() {
-                        0 => sent.holes += pages,
-                        _ => sent.pages += pages,
-                    }
-                }
-                PageStep::Payload(_) => {
-                    self.socket.write_all(now).map_err(PagesError::socket("send pages"))?;
-                    wrote(taken);
-                }
-                PageStep::Parent { .. } => {}
-                PageStep::MoreOrAssume => session.assume(Layout::Narrow),
-                PageStep::Close => return Ok(sent),
-                PageStep::More(_) | PageStep::Get { .. } | PageStep::Ended => {
-                    return Err(PagesError::Gone(sent.pages.saturating_mul(page_size().bytes())));
-                }
-            }
+        let (open, sent) = (PageObject::Task(0), Sent::default());
+        let mut again = Again { client: self, bytes, open, has_parent: false, sent, wrote };
+        let closed = drive(&mut PageSession::new(None), &mut again)?;
+        let sent = again.sent;
+        if !closed {
+            return Err(PagesError::Gone(sent.pages.saturating_mul(page_size().bytes())));
         }
+        Ok(sent)
     }
 
     fn send_object(
@@ -244,8 +219,7 @@ impl Client {
         let mut head = [0; 32];
         let size = self.layout.size();
         self.get(head.get_mut(..size).unwrap_or_default())?;
-        let wrong =
-            |what: String| PagesError::Protocol(super::session::PageProtocolError { at: 0, what });
+        let wrong = |what: String| PagesError::Protocol(PageProtocolError { at: 0, what });
         let answer = Header::parse(self.layout, &head);
         let answer = answer.map_err(|word| wrong(format!("no command is {word:#x}")))?;
         if answer.address != address || answer.id != id || !(1..=pages).contains(&answer.pages) {
@@ -283,6 +257,71 @@ impl Client {
 
     fn get(&mut self, buffer: &mut [u8]) -> Result<(), PagesError> {
         self.socket.read_exact(buffer).map_err(PagesError::socket("wait for an answer"))
+    }
+}
+
+/// A dump's session that a client sends once more.
+struct Again<'a, W> {
+    client: &'a mut Client,
+    /// The bytes of the session that are left.
+    bytes: &'a [u8],
+    open: PageObject,
+    /// The server's parent set has the open object.
+    has_parent: bool,
+    sent: Sent,
+    wrote: W,
+}
+
+impl<W: FnMut(usize)> PageReceiver for Again<'_, W> {
+    fn unread(&self, _: &PageSession) -> &[u8] {
+        self.bytes
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), PagesError> {
+        self.bytes = self.bytes.get(bytes..).unwrap_or_default();
+        Ok(())
+    }
+
+    /// All has come already.
+    fn receive(&mut self, _: &mut PageSession, _: usize) -> Result<bool, PagesError> {
+        Ok(false)
+    }
+
+    /// The dump had its answers when it sent this.
+    fn answer(&mut self, _: &[u8]) -> Result<(), PagesError> {
+        Ok(())
+    }
+
+    fn open(&mut self, object: PageObject) -> Result<(), PagesError> {
+        (self.open, self.has_parent) = (object, self.client.begin(object)?);
+        self.sent.objects += 1;
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        session: &PageSession,
+        address: u64,
+        pages: u64,
+        flags: u16,
+    ) -> Result<(), PagesError> {
+        if flags == PARENT && !self.has_parent {
+            return Err(PagesError::Hole { object: self.open.file_name(), address });
+        }
+        let (command, id) = (Command::AddF, object_id(self.open));
+        self.client.put(Header { command, flags, pages, address, id })?;
+        match session.payload() {
+            0 => self.sent.holes += pages,
+            _ => self.sent.pages += pages,
+        }
+        Ok(())
+    }
+
+    fn payload(&mut self, bytes: usize) -> Result<(), PagesError> {
+        let pages = self.bytes.get(..bytes).unwrap_or_default();
+        self.client.socket.write_all(pages).map_err(PagesError::socket("send pages"))?;
+        (self.wrote)(bytes);
+        Ok(())
     }
 }
 

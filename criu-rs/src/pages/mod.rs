@@ -16,9 +16,11 @@
 
 mod capture;
 mod client;
+mod drive;
 mod error;
 mod limits;
 mod metrics;
+mod page_size;
 #[cfg(feature = "tls")]
 mod peer;
 mod pool;
@@ -33,13 +35,13 @@ mod store;
 #[cfg(feature = "tls")]
 mod tls;
 
-use criu_images::memory::PageSize;
-
 pub use capture::{Capture, Writing};
 pub use client::{Client, Sent};
+pub use drive::{PageReceiver, drive};
 pub use error::PagesError;
 pub use limits::ServerLimits;
 pub use metrics::Metrics;
+pub use page_size::page_size;
 pub use pool::Pool;
 pub use proto::{Command, Header, Layout};
 pub use receive::Received;
@@ -48,10 +50,3 @@ pub use server::{Handle, Listening, Server, SessionReport};
 pub use session::{PageProtocolError, PageSession, PageStep};
 pub use socket::Socket;
 pub use store::Store;
-
-/// The page size of this machine. Both ends have the same; nobody says which.
-pub fn page_size() -> PageSize {
-    let found = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
-    let bytes = found.ok().flatten().and_then(|bytes| u64::try_from(bytes).ok());
-    bytes.and_then(PageSize::new).unwrap_or(PageSize::K4)
-}

@@ -9,18 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use criu_images::memory::PageSet;
+use criu_images::memory::{PageObject, PageSet};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
 
+use super::drive::{PageReceiver, drive, serves_nothing};
 use super::error::PagesError;
 use super::limits::ServerLimits;
 use super::metrics::Counters;
+use super::page_size::page_size;
 use super::proto::Layout;
-use super::session::{PageSession, PageStep};
+use super::serve;
+use super::session::PageSession;
 use super::socket::{A_WHILE, Socket};
 use super::store::{PagesFile, Store};
-use super::{page_size, serve};
 
 /// What came over a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,9 +61,7 @@ pub(super) fn serve_connection(
     let mut buffer = vec![0; BUFFER];
     let mut connection = Connection::new(socket, store, &mut buffer, limits, counters);
     connection.source = source.map(serve::Source::new);
-    connection.session = PageSession::new(layout);
-    connection.run()?;
-    Ok(connection.received())
+    connection.run(layout)
 }
 
 /// Does the same, and leaves pages in `buffer` until they are written: as many as it holds. The answer to the last
@@ -75,10 +75,9 @@ pub(super) fn keep_connection(
     counters: &Counters,
 ) -> Result<(Received, Vec<Part>), PagesError> {
     let mut connection = Connection::new(socket, Some(store), buffer, limits, counters);
-    connection.session = PageSession::new(layout);
     connection.keep = true;
-    connection.run()?;
-    Ok((connection.received(), connection.waiting))
+    let received = connection.run(layout)?;
+    Ok((received, connection.waiting))
 }
 
 /// What of a buffer belongs into a pages file, in this order.
@@ -115,7 +114,6 @@ struct Connection<'c> {
     socket: &'c mut Socket,
     store: Option<&'c mut Store>,
     source: Option<serve::Source<'c>>,
-    session: PageSession,
     buffer: &'c mut [u8],
     /// What has come stays in the buffer as long as there is room.
     keep: bool,
@@ -160,7 +158,6 @@ impl<'c> Connection<'c> {
             socket,
             store,
             source: None,
-            session: PageSession::new(None),
             buffer,
             keep: false,
             window: 0..0,
@@ -177,82 +174,13 @@ impl<'c> Connection<'c> {
         }
     }
 
-    fn received(&self) -> Received {
-        let (layout, time) = (self.session.layout(), self.begun.elapsed());
-        Received { layout, time, ..self.received }
-    }
-
-    fn run(&mut self) -> Result<(), PagesError> {
-        self.socket
-            .prepare(self.limits.idle)
-            .map_err(PagesError::socket("set up the connection"))?;
-        loop {
-            let unread = self.buffer.get(self.window.clone()).unwrap_or_default();
-            let (taken, step) = self.session.next(unread)?;
-            let start = self.window.start;
-            self.window.start += taken;
-            match step {
-                PageStep::Payload(size) => self.wait(start..start + size),
-                PageStep::Run { address, pages, flags } => self.take_run(address, pages, flags)?,
-                PageStep::More(need) => self.receive(need)?,
-                PageStep::MoreOrAssume => self.receive_or_assume()?,
-                PageStep::Open { object, answer } => {
-                    self.received.objects += 1;
-                    let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
-                    store.begin(object)?;
-                    let file = store.pages().ok_or_else(receives_nothing)?;
-                    self.waiting.push(Part { file, ranges: Vec::new() });
-                    if answer {
-                        let parent = self.store.as_deref().map(|store| store.parent_has(object));
-                        let parent = parent.transpose()?.unwrap_or(false);
-                        self.answer(&[u8::from(parent)])?;
-                    }
-                }
-                PageStep::Parent { object } => {
-                    let store = self.store.as_deref().ok_or_else(receives_nothing)?;
-                    let parent = store.parent_has(object)?;
-                    self.answer(&i32::from(parent).to_ne_bytes())?;
-                }
-                PageStep::Get { pid, address, pages, id } => {
-                    let layout = self.session.layout().unwrap_or(Layout::Wide);
-                    let source = self.source.as_mut().ok_or(PagesError::NoPage {
-                        pid,
-                        address,
-                        why: "this server serves no pages".to_owned(),
-                    })?;
-                    let sent = source.send(self.socket, layout, pid, address, pages, id)?;
-                    self.received.served += sent;
-                    self.counters.served.fetch_add(sent, Ordering::Relaxed);
-                }
-                PageStep::Close => return self.close(),
-                PageStep::Ended => return Ok(()),
-            }
-        }
-    }
-
-    #[inline]
-    fn take_run(&mut self, address: u64, pages: u64, flags: u16) -> Result<(), PagesError> {
-        let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
-        store.run(address, pages, flags)?;
-        match self.session.payload() {
-            0 => self.received.holes += pages,
-            _ => self.received.pages += pages,
-        }
-        self.bytes = self.bytes.saturating_add(self.session.payload());
-        match self.bytes > self.limits.bytes {
-            true => Err(PagesError::TooMuch(self.limits.bytes)),
-            false => Ok(()),
-        }
-    }
-
-    /// Remembers bytes that belong to the open object.
-    fn wait(&mut self, range: Range<usize>) {
-        if let Some(part) = self.waiting.last_mut() {
-            match part.ranges.last_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                _ => part.ranges.push(range),
-            }
-        }
+    fn run(&mut self, layout: Option<Layout>) -> Result<Received, PagesError> {
+        let prepared = self.socket.prepare(self.limits.idle);
+        prepared.map_err(PagesError::socket("set up the connection"))?;
+        let mut session = PageSession::new(layout);
+        drive(&mut session, self)?;
+        let (layout, time) = (session.layout(), self.begun.elapsed());
+        Ok(Received { layout, time, ..self.received })
     }
 
     /// Brings what all connections share up to date.
@@ -264,80 +192,6 @@ impl<'c> Connection<'c> {
         self.counted = (pages, holes);
     }
 
-    /// Everything has been sent: the answer says whether everything is stored.
-    fn close(&mut self) -> Result<(), PagesError> {
-        self.count();
-        if self.keep {
-            return self.answer(&0i32.to_ne_bytes());
-        }
-        let stored = self.write_waiting().and_then(|()| match self.store.as_deref_mut() {
-            Some(store) => store.finish(),
-            None => Ok(()),
-        });
-        let status: i32 = match &stored {
-            Ok(()) => 0,
-            Err(PagesError::File { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
-            Err(_) => libc::EIO,
-        };
-        self.answer(&status.to_ne_bytes())?;
-        stored?;
-        // Whoever ends a TCP connection first keeps its port busy for a while: that is the client's part.
-        self.socket.finish();
-        self.socket.wait_for_end();
-        Ok(())
-    }
-
-    fn answer(&mut self, bytes: &[u8]) -> Result<(), PagesError> {
-        self.socket.write_all(bytes).map_err(PagesError::socket("answer"))
-    }
-
-    /// Makes room for `need` bytes of what has not been taken, and receives some.
-    fn receive(&mut self, need: usize) -> Result<(), PagesError> {
-        let full = self.window.start.saturating_add(need) > self.buffer.len();
-        if !self.keep || full || self.window.end == self.buffer.len() {
-            self.write_waiting()?;
-            if self.window.is_empty() {
-                self.window = 0..0;
-            } else if full || self.window.end == self.buffer.len() {
-                self.buffer.copy_within(self.window.clone(), 0);
-                self.window = 0..self.window.len();
-            }
-        }
-        self.count();
-        if self.begun.elapsed() > self.limits.total {
-            return Err(PagesError::TimedOut("the session"));
-        }
-        if self.window.is_empty() && !self.keep && self.session.payload() >= LONG {
-            self.long_runs = true;
-        }
-        if self.long_runs && self.window.is_empty() && self.splice_run()? {
-            return Ok(());
-        }
-        let end = match self.long_runs {
-            // The header, or a short run and the next header, and nothing of what follows.
-            true => {
-                let payload = usize::try_from(self.session.payload()).unwrap_or(usize::MAX);
-                let need = match payload {
-                    0 => need,
-                    payload => payload.saturating_add(Layout::Wide.size()),
-                };
-                self.window.start.saturating_add(need).min(self.buffer.len())
-            }
-            false => self.buffer.len(),
-        };
-        let room = self.buffer.get_mut(self.window.end..end).unwrap_or_default();
-        match read(self.socket, room) {
-            Ok(0) => Err(self.gone()),
-            Ok(size) => {
-                self.window.end += size;
-                self.counters.bytes.fetch_add(size as u64, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) if is_timeout(&error) => Err(PagesError::TimedOut("the next word")),
-            Err(source) => Err(PagesError::Socket { what: "receive", source }),
-        }
-    }
-
     /// The peer has ended the connection; or we have.
     fn gone(&self) -> PagesError {
         match self.counters.stopping.load(Ordering::Relaxed) {
@@ -347,8 +201,8 @@ impl<'c> Connection<'c> {
     }
 
     /// Moves what is left of a run through a pipe; `false` when there is nothing to move, or not enough.
-    fn splice_run(&mut self) -> Result<bool, PagesError> {
-        match self.session.payload() {
+    fn splice_run(&mut self, session: &mut PageSession) -> Result<bool, PagesError> {
+        match session.payload() {
             0 => return Ok(false),
             1..LONG_AS_A_WHOLE => {
                 self.short_runs += 1;
@@ -373,9 +227,8 @@ impl<'c> Connection<'c> {
         };
         let (file, flags) = (Arc::clone(&part.file), SpliceFFlags::SPLICE_F_MOVE);
         let mut useless = false;
-        while self.session.payload() > 0 && !useless {
-            let most =
-                usize::try_from(self.session.payload()).unwrap_or(usize::MAX).min(AT_ONCE_PIPED);
+        while session.payload() > 0 && !useless {
+            let most = usize::try_from(session.payload()).unwrap_or(usize::MAX).min(AT_ONCE_PIPED);
             let mut moved = match splice(self.socket.as_fd(), None, to, None, most, flags) {
                 Ok(0) => return Err(self.gone()),
                 Ok(moved) => moved,
@@ -385,7 +238,7 @@ impl<'c> Connection<'c> {
                     return Err(PagesError::Socket { what: "receive", source: error.into() });
                 }
             };
-            self.session.passed(moved as u64);
+            session.passed(moved as u64);
             self.counters.bytes.fetch_add(moved as u64, Ordering::Relaxed);
             while moved > 0 {
                 match splice(from, None, &file.file, None, moved, flags) {
@@ -412,22 +265,6 @@ impl<'c> Connection<'c> {
         Ok(true)
     }
 
-    fn receive_or_assume(&mut self) -> Result<(), PagesError> {
-        let set = |socket: &mut Socket, time| {
-            socket.set_timeout(time).map_err(PagesError::socket("set up the connection"))
-        };
-        set(self.socket, Some(A_WHILE))?;
-        let received = self.receive(Layout::Wide.size());
-        set(self.socket, self.limits.idle)?;
-        match received {
-            Err(PagesError::TimedOut(_) | PagesError::Gone(_)) => {
-                self.session.assume(Layout::Narrow);
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
     /// Writes what of the buffer belongs to pages.
     fn write_waiting(&mut self) -> Result<(), PagesError> {
         for part in &mut self.waiting {
@@ -437,6 +274,172 @@ impl<'c> Connection<'c> {
         // The open object goes on.
         let done = self.waiting.len().saturating_sub(1);
         self.waiting.drain(..done);
+        Ok(())
+    }
+}
+
+impl PageReceiver for Connection<'_> {
+    #[inline]
+    fn unread(&self, _: &PageSession) -> &[u8] {
+        self.buffer.get(self.window.clone()).unwrap_or_default()
+    }
+
+    #[inline]
+    fn take(&mut self, bytes: usize) -> Result<(), PagesError> {
+        self.window.start += bytes;
+        Ok(())
+    }
+
+    /// Makes room for `need` bytes of what has not been taken, and receives some.
+    fn receive(&mut self, session: &mut PageSession, need: usize) -> Result<bool, PagesError> {
+        let full = self.window.start.saturating_add(need) > self.buffer.len();
+        if !self.keep || full || self.window.end == self.buffer.len() {
+            self.write_waiting()?;
+            if self.window.is_empty() {
+                self.window = 0..0;
+            } else if full || self.window.end == self.buffer.len() {
+                self.buffer.copy_within(self.window.clone(), 0);
+                self.window = 0..self.window.len();
+            }
+        }
+        self.count();
+        if self.begun.elapsed() > self.limits.total {
+            return Err(PagesError::TimedOut("the session"));
+        }
+        if self.window.is_empty() && !self.keep && session.payload() >= LONG {
+            self.long_runs = true;
+        }
+        if self.long_runs && self.window.is_empty() && self.splice_run(session)? {
+            return Ok(true);
+        }
+        let end = match self.long_runs {
+            // The header, or a short run and the next header, and nothing of what follows.
+            true => {
+                let payload = usize::try_from(session.payload()).unwrap_or(usize::MAX);
+                let need = match payload {
+                    0 => need,
+                    payload => payload.saturating_add(Layout::Wide.size()),
+                };
+                self.window.start.saturating_add(need).min(self.buffer.len())
+            }
+            false => self.buffer.len(),
+        };
+        let room = self.buffer.get_mut(self.window.end..end).unwrap_or_default();
+        match read(self.socket, room) {
+            Ok(0) => Err(self.gone()),
+            Ok(size) => {
+                self.window.end += size;
+                self.counters.bytes.fetch_add(size as u64, Ordering::Relaxed);
+                Ok(true)
+            }
+            Err(error) if is_timeout(&error) => Err(PagesError::TimedOut("the next word")),
+            Err(source) => Err(PagesError::Socket { what: "receive", source }),
+        }
+    }
+
+    fn receive_or_assume(&mut self, session: &mut PageSession) -> Result<(), PagesError> {
+        let set = |socket: &mut Socket, time| {
+            socket.set_timeout(time).map_err(PagesError::socket("set up the connection"))
+        };
+        set(self.socket, Some(A_WHILE))?;
+        let received = self.receive(session, Layout::Wide.size());
+        set(self.socket, self.limits.idle)?;
+        match received {
+            Err(PagesError::TimedOut(_) | PagesError::Gone(_)) => {
+                session.assume(Layout::Narrow);
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    fn answer(&mut self, bytes: &[u8]) -> Result<(), PagesError> {
+        self.socket.write_all(bytes).map_err(PagesError::socket("answer"))
+    }
+
+    fn open(&mut self, object: PageObject) -> Result<(), PagesError> {
+        self.received.objects += 1;
+        let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
+        store.begin(object)?;
+        let file = store.pages().ok_or_else(receives_nothing)?;
+        self.waiting.push(Part { file, ranges: Vec::new() });
+        Ok(())
+    }
+
+    fn parent_has(&mut self, object: PageObject) -> Result<bool, PagesError> {
+        self.store.as_deref().ok_or_else(receives_nothing)?.parent_has(object)
+    }
+
+    #[inline]
+    fn run(
+        &mut self,
+        session: &PageSession,
+        address: u64,
+        pages: u64,
+        flags: u16,
+    ) -> Result<(), PagesError> {
+        let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
+        store.run(address, pages, flags)?;
+        match session.payload() {
+            0 => self.received.holes += pages,
+            _ => self.received.pages += pages,
+        }
+        self.bytes = self.bytes.saturating_add(session.payload());
+        match self.bytes > self.limits.bytes {
+            true => Err(PagesError::TooMuch(self.limits.bytes)),
+            false => Ok(()),
+        }
+    }
+
+    /// Remembers bytes that belong to the open object.
+    #[inline]
+    fn payload(&mut self, bytes: usize) -> Result<(), PagesError> {
+        let range = self.window.start..self.window.start + bytes;
+        if let Some(part) = self.waiting.last_mut() {
+            match part.ranges.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => part.ranges.push(range),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(
+        &mut self,
+        session: &PageSession,
+        pid: u32,
+        address: u64,
+        pages: u64,
+        id: u64,
+    ) -> Result<(), PagesError> {
+        let layout = session.layout().unwrap_or(Layout::Wide);
+        let source = self.source.as_mut().ok_or_else(|| serves_nothing(pid, address))?;
+        let sent = source.send(self.socket, layout, pid, address, pages, id)?;
+        self.received.served += sent;
+        self.counters.served.fetch_add(sent, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Everything has been sent: the answer says whether everything is stored.
+    fn close(&mut self) -> Result<(), PagesError> {
+        self.count();
+        if self.keep {
+            return self.answer(&0i32.to_ne_bytes());
+        }
+        let stored = self.write_waiting().and_then(|()| match self.store.as_deref_mut() {
+            Some(store) => store.finish(),
+            None => Ok(()),
+        });
+        let status: i32 = match &stored {
+            Ok(()) => 0,
+            Err(PagesError::File { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
+            Err(_) => libc::EIO,
+        };
+        self.answer(&status.to_ne_bytes())?;
+        stored?;
+        // Whoever ends a TCP connection first keeps its port busy for a while: that is the client's part.
+        self.socket.finish();
+        self.socket.wait_for_end();
         Ok(())
     }
 }

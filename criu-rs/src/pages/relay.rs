@@ -10,9 +10,9 @@ use std::thread::{self, JoinHandle};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
-use super::proto::Layout;
-use super::session::{PageSession, PageStep};
+use super::session::PageSession;
 use super::socket::{Socket, wide_pair};
 
 /// A way to a page server elsewhere, ours or CRIU's, that spares a dump the 200 ms for which CRIU leaves its
@@ -31,7 +31,7 @@ use super::socket::{Socket, wide_pair};
 #[derive(Debug)]
 pub struct Relay {
     socket: OwnedFd,
-    thread: JoinHandle<io::Result<u64>>,
+    thread: JoinHandle<Result<u64, PagesError>>,
 }
 
 impl Relay {
@@ -77,8 +77,8 @@ impl Relay {
     /// Those of either socket.
     pub fn finish(self) -> Result<u64, PagesError> {
         drop(self.socket);
-        let lost = |_| Err(io::Error::other("the relay's thread has ended"));
-        self.thread.join().unwrap_or_else(lost).map_err(PagesError::socket("relay"))
+        let lost = |_| Err(failed(io::Error::other("the relay's thread has ended")));
+        self.thread.join().unwrap_or_else(lost)
     }
 }
 
@@ -89,88 +89,113 @@ impl AsFd for Relay {
     }
 }
 
-/// Carries everything there and all answers back. What goes there is copied: pages that are moved, page by page, take
-/// longer through a TCP socket.
-fn carry(mut near: &UnixStream, far: &mut Socket) -> io::Result<u64> {
-    let mut there =
-        There { session: PageSession::new(None), buffer: vec![0; AT_ONCE], window: 0..0 };
-    let (mut answer, mut sent) = ([0; 256], 0u64);
-    loop {
-        let mut fds = [far.as_fd(), near.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => continue,
-            Err(error) => return Err(error.into()),
+/// Carries everything there and all answers back until one end has ended. Returns how many bytes went there.
+fn carry(near: &UnixStream, far: &mut Socket) -> Result<u64, PagesError> {
+    let mut way = Way { near, far, buffer: vec![0; AT_ONCE], window: 0..0, sent: 0 };
+    // What goes there is copied: pages that are moved, page by page, take longer through a TCP socket.
+    if way.far.is_plain() {
+        while way.receive_some()? {
+            let unread = way.buffer.get(way.window.clone()).unwrap_or_default();
+            way.far.write_all(unread).map_err(failed)?;
+            way.window = 0..0;
         }
-        let [answered, asked] = fds.map(|fd| fd.any().unwrap_or(false));
-        if answered {
-            match far.read(&mut answer)? {
-                0 => return Ok(sent),
-                size => near.write_all(answer.get(..size).unwrap_or_default())?,
-            }
-        }
-        if asked {
-            match there.carry(near, far)? {
-                0 => {
-                    far.part();
-                    return Ok(sent);
-                }
-                size => sent = sent.saturating_add(size as u64),
-            }
-        }
+        return Ok(way.sent);
     }
+    // Driven on after the end, where nothing may come.
+    let mut session = PageSession::new(None);
+    while drive(&mut session, &mut way)? && way.receive_some()? {}
+    Ok(way.sent)
 }
 
-/// What is on its way. With TLS, CRIU's server takes records as they come: one in
+/// The way of a dump's bytes to the far end. With TLS, CRIU's server takes records as they come: one in
 /// which pages end and a header begins, or that is longer than what a pipe of its takes, stops it for ever. So headers
 /// and the pages of each run get records of their own.
-struct There {
-    session: PageSession,
+struct Way<'w> {
+    near: &'w UnixStream,
+    far: &'w mut Socket,
     buffer: Vec<u8>,
+    /// What of the buffer has come and not gone.
     window: Range<usize>,
+    /// Bytes that have come.
+    sent: u64,
 }
 
-impl There {
-    /// Takes what has come, and sends what of it can go. Returns how much has come; 0 at the end.
-    fn carry(&mut self, mut near: &UnixStream, far: &mut Socket) -> io::Result<usize> {
-        self.buffer.copy_within(self.window.clone(), 0);
-        self.window = 0..self.window.len();
-        let size = near.read(self.buffer.get_mut(self.window.end..).unwrap_or_default())?;
-        self.window.end += size;
-        if far.is_plain() {
-            far.write_all(self.buffer.get(self.window.clone()).unwrap_or_default())?;
-            self.window = 0..0;
-            return Ok(size);
+impl Way<'_> {
+    /// Waits until something has come from the near end, and carries answers back meanwhile. Returns `false` at the
+    /// end of either.
+    fn receive_some(&mut self) -> Result<bool, PagesError> {
+        self.far.flush().map_err(failed)?;
+        let (mut near, mut answer) = (self.near, [0; 256]);
+        loop {
+            let fds = [self.far.as_fd(), near.as_fd()];
+            let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(error) => return Err(failed(error.into())),
+            }
+            let [answered, asked] = fds.map(|fd| fd.any().unwrap_or(false));
+            if answered {
+                match self.far.read(&mut answer).map_err(failed)? {
+                    0 => return Ok(false),
+                    size => {
+                        let answer = answer.get(..size).unwrap_or_default();
+                        near.write_all(answer).map_err(failed)?;
+                    }
+                }
+            }
+            if asked {
+                self.buffer.copy_within(self.window.clone(), 0);
+                self.window = 0..self.window.len();
+                let room = self.buffer.get_mut(self.window.end..).unwrap_or_default();
+                let size = near.read(room).map_err(failed)?;
+                if size == 0 {
+                    self.far.part();
+                    return Ok(false);
+                }
+                self.window.end += size;
+                self.sent = self.sent.saturating_add(size as u64);
+                return Ok(true);
+            }
         }
-        while let taken @ 1.. = self.next()? {
-            let end = self.window.start + taken;
-            far.write_more(self.buffer.get(self.window.start..end).unwrap_or_default())?;
-            self.window.start = end;
+    }
+}
+
+impl PageReceiver for Way<'_> {
+    /// Of a run that has not come to its end, whole records only.
+    fn unread(&self, session: &PageSession) -> &[u8] {
+        let unread = self.buffer.get(self.window.clone()).unwrap_or_default();
+        if (unread.len() as u64) < session.payload() {
+            return unread.get(..unread.len() - unread.len() % RECORD).unwrap_or_default();
         }
-        far.flush()?;
-        Ok(size)
+        unread
     }
 
-    /// How many bytes go next, together; 0 when there have to be more.
-    fn next(&mut self) -> io::Result<usize> {
-        loop {
-            let unread = self.buffer.get(self.window.clone()).unwrap_or_default();
-            let payload = usize::try_from(self.session.payload()).unwrap_or(usize::MAX);
-            if payload > 0 {
-                let whole = unread.len() - unread.len() % RECORD;
-                let taken = if unread.len() >= payload { payload } else { whole };
-                self.session.passed(taken as u64);
-                return Ok(taken);
-            }
-            match self.session.next(unread).map_err(io::Error::other)? {
-                (_, PageStep::More(_) | PageStep::Ended) => return Ok(0),
-                (_, PageStep::MoreOrAssume) => self.session.assume(Layout::Narrow),
-                // Said of the header that is still there.
-                (0, _) => {}
-                (taken, _) => return Ok(taken),
-            }
-        }
+    fn take(&mut self, bytes: usize) -> Result<(), PagesError> {
+        let end = self.window.start + bytes;
+        let taken = self.buffer.get(self.window.start..end).unwrap_or_default();
+        self.far.write_more(taken).map_err(failed)?;
+        self.window.start = end;
+        Ok(())
     }
+
+    fn receive(&mut self, _: &mut PageSession, _: usize) -> Result<bool, PagesError> {
+        self.receive_some()
+    }
+
+    /// The far end answers.
+    fn answer(&mut self, _: &[u8]) -> Result<(), PagesError> {
+        Ok(())
+    }
+
+    /// The far end's part.
+    fn send(&mut self, _: &PageSession, _: u32, _: u64, _: u64, _: u64) -> Result<(), PagesError> {
+        Ok(())
+    }
+}
+
+fn failed(source: io::Error) -> PagesError {
+    PagesError::socket("relay")(source)
 }
 
 /// Bytes that may be on their way.

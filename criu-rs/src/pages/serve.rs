@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use criu_images::memory::{PageObject, PageSet, PageSource, StoredPages};
 
 use super::error::PagesError;
-use super::page_size;
+use super::page_size::page_size;
 use super::proto::{Command, Header, Layout, PRESENT};
 use super::socket::Socket;
 

@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::error::PagesError;
 use super::limits::ServerLimits;
 use super::metrics::{Counters, Metrics};
-use super::page_size;
+use super::page_size::page_size;
 use super::pool::Pool;
 use super::proto::Layout;
 use super::receive::{Received, keep_connection, serve_connection};

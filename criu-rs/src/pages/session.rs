@@ -2,6 +2,7 @@
 
 use criu_images::memory::PageObject;
 
+use super::page_size::page_size;
 use super::proto::{self, Command, Header, Layout, Recognised};
 
 /// What a page server's session asks for, one thing after another, whatever pieces its bytes come in.
@@ -94,14 +95,7 @@ pub struct PageProtocolError {
 impl PageSession {
     /// A session in a layout, or in the one that its first bytes show.
     pub fn new(layout: Option<Layout>) -> Self {
-        Self {
-            layout,
-            page_size: super::page_size().bytes(),
-            open: None,
-            payload: 0,
-            ended: false,
-            at: 0,
-        }
+        Self { layout, page_size: page_size().bytes(), open: None, payload: 0, ended: false, at: 0 }
     }
 
     /// The layout, as soon as it is known.

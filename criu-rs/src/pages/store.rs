@@ -10,7 +10,7 @@ use criu_images::memory::{PageFlags, PageObject, PageSet, PagemapWriter, StoredR
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::error::PagesError;
-use super::page_size;
+use super::page_size::page_size;
 
 /// An images directory that receives pages, as `criu page-server -D` fills it: a pagemap for each object and
 /// a pages file beside it, numbered from 65537 on so that those of a dump into the same directory are others.

@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSource, StoredPages};
 
+use super::deadline::Deadline;
 use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
 use super::page_size::page_size;
@@ -86,6 +88,17 @@ impl Client {
     /// Takes a connected socket.
     pub fn new(socket: Socket, layout: Layout) -> Self {
         Self { socket, layout }
+    }
+
+    /// Bounds the whole exchange, from this call to the end of [`close`](Self::close). Without a
+    /// deadline a client waits for its peer as long as the connection lasts.
+    ///
+    /// At the deadline the call that waits fails with [`PagesError::Deadline`], and so does every
+    /// later one, however little or much the peer does. Connecting comes before and is not bounded
+    /// by it. The socket becomes non-blocking, for others that share it, too.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.socket.set_deadline(Some(Deadline::after(limit, Instant::now())));
+        self
     }
 
     /// Sends all pages of the set in a directory: shared memory first, as CRIU does. Pages that the set leaves to
@@ -179,7 +192,7 @@ impl Client {
         address: u64,
         size: u64,
     ) -> Result<(), PagesError> {
-        let failed = |source| PagesError::Socket { what: "send pages", source };
+        let failed = PagesError::socket("send pages");
         if let Some((file, offset, _)) = stored.in_file(address)? {
             return self.socket.send_file(file, offset, size).map_err(failed);
         }
@@ -190,7 +203,7 @@ impl Client {
             let now = left.min(buffer.len());
             let piece = buffer.get_mut(..now).unwrap_or_default();
             stored.read_at(at, piece)?;
-            self.socket.write_all(piece).map_err(failed)?;
+            self.socket.write_all(piece).map_err(&failed)?;
             left -= now;
             at = at.saturating_add(now as u64);
         }

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use criu_images::WriteError;
 
+use super::deadline::DeadlinePassed;
 use super::session::PageProtocolError;
 
 /// Why pages do not come, or do not go.
@@ -60,6 +62,10 @@ pub enum PagesError {
     /// Something takes longer than it may.
     #[error("{0} takes longer than it may")]
     TimedOut(&'static str),
+    /// The deadline of a [`Client`](super::Client) or a [`Relay`](super::Relay) passes before its
+    /// exchange is over.
+    #[error("the exchange takes longer than its deadline of {0:?}")]
+    Deadline(Duration),
     /// More is sent than may be.
     #[error("more than {0} bytes are sent")]
     TooMuch(u64),
@@ -78,7 +84,10 @@ impl PagesError {
     }
 
     pub(crate) fn socket(what: &'static str) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Socket { what, source }
+        move |source| match source.downcast() {
+            Ok(DeadlinePassed(limit)) => Self::Deadline(limit),
+            Err(source) => Self::Socket { what, source },
+        }
     }
 
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

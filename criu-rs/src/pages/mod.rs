@@ -16,6 +16,7 @@
 
 mod capture;
 mod client;
+mod deadline;
 mod drive;
 mod error;
 mod limits;

@@ -4,12 +4,14 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::deadline::{Deadline, poll_timeout};
 use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
 use super::session::PageSession;
@@ -31,6 +33,7 @@ use super::socket::{Socket, wide_pair};
 #[derive(Debug)]
 pub struct Relay {
     socket: OwnedFd,
+    deadline: Arc<Mutex<Option<Deadline>>>,
     thread: JoinHandle<Result<u64, PagesError>>,
 }
 
@@ -62,13 +65,28 @@ impl Relay {
     fn begin(mut far: Socket) -> io::Result<Self> {
         far.prepare(None)?;
         let (socket, near) = wide_pair(BUFFER)?;
+        let deadline = Arc::new(Mutex::new(None));
+        let shared = Arc::clone(&deadline);
         let thread = thread::Builder::new().name("relay".into()).spawn(move || {
-            let sent = carry(&near, &mut far);
+            let sent = carry(Socket::from(near), &mut far, &shared);
             // Each end sees that the other has ended, however.
             far.shutdown();
             sent
         })?;
-        Ok(Self { socket: socket.into(), thread })
+        Ok(Self { socket: socket.into(), deadline, thread })
+    }
+
+    /// Bounds the whole exchange, from this call to the far end's last answer. Set it before the
+    /// dump begins. Without a deadline a relay waits for the far end as long as the connection
+    /// lasts.
+    ///
+    /// At the deadline the relay ends both connections, so that the dump fails;
+    /// [`finish`](Self::finish) returns [`PagesError::Deadline`]. Connecting comes before and is
+    /// not bounded by it.
+    pub fn deadline(self, limit: Duration) -> Self {
+        let deadline = Deadline::after(limit, Instant::now());
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+        self
     }
 
     /// The dump is done: ends the connection. Returns how many bytes went over it.
@@ -90,8 +108,16 @@ impl AsFd for Relay {
 }
 
 /// Carries everything there and all answers back until one end has ended. Returns how many bytes went there.
-fn carry(near: &UnixStream, far: &mut Socket) -> Result<u64, PagesError> {
-    let mut way = Way { near, far, buffer: vec![0; AT_ONCE], window: 0..0, sent: 0 };
+fn carry(
+    near: Socket,
+    far: &mut Socket,
+    deadline: &Mutex<Option<Deadline>>,
+) -> Result<u64, PagesError> {
+    let mut way =
+        Way { near, far, deadline: None, buffer: vec![0; AT_ONCE], window: 0..0, sent: 0 };
+    // The dump speaks first. By then the relay has its deadline.
+    way.wait()?;
+    way.set_deadline(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
     // What goes there is copied: pages that are moved, page by page, take longer through a TCP socket.
     if way.far.is_plain() {
         while way.receive_some()? {
@@ -111,8 +137,9 @@ fn carry(near: &UnixStream, far: &mut Socket) -> Result<u64, PagesError> {
 /// which pages end and a header begins, or that is longer than what a pipe of its takes, stops it for ever. So headers
 /// and the pages of each run get records of their own.
 struct Way<'w> {
-    near: &'w UnixStream,
+    near: Socket,
     far: &'w mut Socket,
+    deadline: Option<Deadline>,
     buffer: Vec<u8>,
     /// What of the buffer has come and not gone.
     window: Range<usize>,
@@ -121,26 +148,40 @@ struct Way<'w> {
 }
 
 impl Way<'_> {
+    fn set_deadline(&mut self, deadline: Option<Deadline>) {
+        self.near.set_deadline(deadline);
+        self.far.set_deadline(deadline);
+        self.deadline = deadline;
+    }
+
+    /// Waits until the far end or the near end has something to read. Returns which of them do.
+    fn wait(&self) -> Result<[bool; 2], PagesError> {
+        loop {
+            let left = self.deadline.map(|deadline| deadline.left(Instant::now())).transpose();
+            let left = left.map_err(failed)?.map_or(PollTimeout::NONE, poll_timeout);
+            let fds = [self.far.as_fd(), self.near.as_fd()];
+            let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut fds, left) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(fds.map(|fd| fd.any().unwrap_or(false))),
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+    }
+
     /// Waits until something has come from the near end, and carries answers back meanwhile. Returns `false` at the
     /// end of either.
     fn receive_some(&mut self) -> Result<bool, PagesError> {
         self.far.flush().map_err(failed)?;
-        let (mut near, mut answer) = (self.near, [0; 256]);
+        let mut answer = [0; 256];
         loop {
-            let fds = [self.far.as_fd(), near.as_fd()];
-            let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) => {}
-                Err(Errno::EINTR) => continue,
-                Err(error) => return Err(failed(error.into())),
-            }
-            let [answered, asked] = fds.map(|fd| fd.any().unwrap_or(false));
+            let [answered, asked] = self.wait()?;
             if answered {
                 match self.far.read(&mut answer).map_err(failed)? {
                     0 => return Ok(false),
                     size => {
                         let answer = answer.get(..size).unwrap_or_default();
-                        near.write_all(answer).map_err(failed)?;
+                        self.near.write_all(answer).map_err(failed)?;
                     }
                 }
             }
@@ -148,7 +189,7 @@ impl Way<'_> {
                 self.buffer.copy_within(self.window.clone(), 0);
                 self.window = 0..self.window.len();
                 let room = self.buffer.get_mut(self.window.end..).unwrap_or_default();
-                let size = near.read(room).map_err(failed)?;
+                let size = self.near.read(room).map_err(failed)?;
                 if size == 0 {
                     self.far.part();
                     return Ok(false);

@@ -7,11 +7,14 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
+
+use super::deadline::{Deadline, poll_timeout};
 
 /// A connected stream socket, made from a TCP or a unix one.
 ///
@@ -34,7 +37,16 @@ pub struct Socket {
 
 /// A socket without a cipher.
 #[derive(Debug)]
-pub(super) enum Plain {
+pub(super) struct Plain {
+    stream: Stream,
+    timeout: Option<Duration>,
+    deadline: Option<Deadline>,
+    /// The stream does not block: with a deadline, every wait is one of ours.
+    nonblocking: bool,
+}
+
+#[derive(Debug)]
+enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -51,19 +63,19 @@ pub(super) trait Cipher: fmt::Debug + Send {
 
 impl From<TcpStream> for Socket {
     fn from(tcp: TcpStream) -> Self {
-        Self { plain: Plain::Tcp(tcp), cipher: None }
+        Self { plain: Plain::new(Stream::Tcp(tcp)), cipher: None }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(unix: UnixStream) -> Self {
-        Self { plain: Plain::Unix(unix), cipher: None }
+        Self { plain: Plain::new(Stream::Unix(unix)), cipher: None }
     }
 }
 
 impl Socket {
     pub(super) fn prepare(&mut self, idle: Option<Duration>) -> io::Result<()> {
-        if let Plain::Tcp(tcp) = &self.plain {
+        if let Stream::Tcp(tcp) = &self.plain.stream {
             tcp.set_nodelay(true)?;
         }
         self.set_timeout(idle)
@@ -83,17 +95,25 @@ impl Socket {
         Ok(())
     }
 
+    /// Bounds the wait of each call. A deadline may end it earlier.
     pub(super) fn set_timeout(&mut self, time: Option<Duration>) -> io::Result<()> {
-        match &self.plain {
-            Plain::Tcp(tcp) => {
+        self.plain.timeout = time;
+        match &self.plain.stream {
+            Stream::Tcp(tcp) => {
                 tcp.set_read_timeout(time)?;
                 tcp.set_write_timeout(time)
             }
-            Plain::Unix(unix) => {
+            Stream::Unix(unix) => {
                 unix.set_read_timeout(time)?;
                 unix.set_write_timeout(time)
             }
         }
+    }
+
+    /// Bounds all calls together: those after the deadline, and one that it finds waiting, fail with
+    /// [`DeadlinePassed`](super::deadline::DeadlinePassed).
+    pub(super) fn set_deadline(&mut self, deadline: Option<Deadline>) {
+        self.plain.deadline = deadline;
     }
 
     /// Writes what more is to follow at once.
@@ -102,7 +122,9 @@ impl Socket {
         while !bytes.is_empty() {
             let written = match &mut self.cipher {
                 Some(cipher) => cipher.write(&mut self.plain, bytes, true),
-                None => send(self.plain.as_fd().as_raw_fd(), bytes, flags).map_err(Into::into),
+                None => self.plain.call(PollFlags::POLLOUT, |stream| {
+                    Ok(send(stream.as_fd().as_raw_fd(), bytes, flags)?)
+                }),
             };
             match written {
                 Ok(size) => bytes = bytes.get(size..).unwrap_or_default(),
@@ -122,11 +144,14 @@ impl Socket {
         let mut at = i64::try_from(offset).map_err(io::Error::other)?;
         let mut left = usize::try_from(size).map_err(io::Error::other)?;
         while left > 0 {
-            match sendfile(&*self, file, Some(&mut at), left) {
+            let sent = self.plain.call(PollFlags::POLLOUT, |stream| {
+                Ok(sendfile(stream.as_fd(), file, Some(&mut at), left)?)
+            });
+            match sent {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(now) => left = left.saturating_sub(now),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -164,7 +189,7 @@ impl Socket {
 
     /// Until the peer ends a TCP connection, or for a while.
     pub(super) fn wait_for_end(&mut self) {
-        if matches!(self.plain, Plain::Tcp(_)) && self.set_timeout(Some(A_WHILE)).is_ok() {
+        if matches!(self.plain.stream, Stream::Tcp(_)) && self.set_timeout(Some(A_WHILE)).is_ok() {
             let _ = self.read(&mut [0]);
         }
     }
@@ -176,45 +201,94 @@ impl Socket {
 
     /// What ends the connection from elsewhere.
     pub(super) fn plain(&self) -> io::Result<Plain> {
-        match &self.plain {
-            Plain::Tcp(tcp) => tcp.try_clone().map(Plain::Tcp),
-            Plain::Unix(unix) => unix.try_clone().map(Plain::Unix),
-        }
+        let stream = match &self.plain.stream {
+            Stream::Tcp(tcp) => Stream::Tcp(tcp.try_clone()?),
+            Stream::Unix(unix) => Stream::Unix(unix.try_clone()?),
+        };
+        Ok(Plain::new(stream))
     }
 }
 
 impl Plain {
+    fn new(stream: Stream) -> Self {
+        Self { stream, timeout: None, deadline: None, nonblocking: false }
+    }
+
+    /// Calls the system, and with a deadline waits for as long as that and the timeout allow.
+    fn call<T>(
+        &mut self,
+        ready: PollFlags,
+        mut call: impl FnMut(&mut Stream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let Some(deadline) = self.deadline else {
+            return call(&mut self.stream);
+        };
+        if !self.nonblocking {
+            self.stream.set_nonblocking()?;
+            self.nonblocking = true;
+        }
+        loop {
+            let left = deadline.left(Instant::now())?;
+            match call(&mut self.stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait(ready, left)?
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until a call may succeed, or `left` has passed.
+    fn wait(&self, ready: PollFlags, left: Duration) -> io::Result<()> {
+        let time = self.timeout.map_or(left, |timeout| timeout.min(left));
+        let mut fds = [PollFd::new(self.as_fd(), ready)];
+        match poll(&mut fds, poll_timeout(time)) {
+            Ok(0) if time < left => Err(io::ErrorKind::WouldBlock.into()),
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Ends the connection in both directions, for whoever uses it.
     pub(super) fn shutdown(&self) {
-        let _ = match self {
-            Self::Tcp(tcp) => tcp.shutdown(Shutdown::Both),
-            Self::Unix(unix) => unix.shutdown(Shutdown::Both),
+        let _ = match &self.stream {
+            Stream::Tcp(tcp) => tcp.shutdown(Shutdown::Both),
+            Stream::Unix(unix) => unix.shutdown(Shutdown::Both),
         };
+    }
+}
+
+impl Stream {
+    fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.set_nonblocking(true),
+            Self::Unix(unix) => unix.set_nonblocking(true),
+        }
     }
 }
 
 impl Read for Plain {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(tcp) => tcp.read(buffer),
-            Self::Unix(unix) => unix.read(buffer),
-        }
+        self.call(PollFlags::POLLIN, |stream| match stream {
+            Stream::Tcp(tcp) => tcp.read(buffer),
+            Stream::Unix(unix) => unix.read(buffer),
+        })
     }
 }
 
 impl Write for Plain {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(tcp) => tcp.write(bytes),
-            Self::Unix(unix) => unix.write(bytes),
-        }
+        self.call(PollFlags::POLLOUT, |stream| match stream {
+            Stream::Tcp(tcp) => tcp.write(bytes),
+            Stream::Unix(unix) => unix.write(bytes),
+        })
     }
 
     fn write_vectored(&mut self, bytes: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(tcp) => tcp.write_vectored(bytes),
-            Self::Unix(unix) => unix.write_vectored(bytes),
-        }
+        self.call(PollFlags::POLLOUT, |stream| match stream {
+            Stream::Tcp(tcp) => tcp.write_vectored(bytes),
+            Stream::Unix(unix) => unix.write_vectored(bytes),
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -222,12 +296,18 @@ impl Write for Plain {
     }
 }
 
-impl AsFd for Plain {
+impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(tcp) => tcp.as_fd(),
             Self::Unix(unix) => unix.as_fd(),
         }
+    }
+}
+
+impl AsFd for Plain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 
@@ -264,12 +344,12 @@ impl AsFd for Socket {
 
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.plain {
-            Plain::Tcp(tcp) => match tcp.peer_addr() {
+        match &self.plain.stream {
+            Stream::Tcp(tcp) => match tcp.peer_addr() {
                 Ok(address) => address.fmt(f),
                 Err(_) => f.write_str("a client that has gone"),
             },
-            Plain::Unix(_) => f.write_str("a unix socket"),
+            Stream::Unix(_) => f.write_str("a unix socket"),
         }
     }
 }

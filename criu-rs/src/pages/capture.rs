@@ -138,10 +138,7 @@ impl Capture {
     /// Hooks that call others, and, if the dump kills its tasks, keep it from that until their memory is where it
     /// belongs. Memory that cannot be written fails the dump.
     pub fn hold<'h>(&'h self, hooks: &'h mut dyn Hooks, kills: bool) -> impl Hooks + 'h {
-        let then = move || match kills {
-            true => Ok(self.write_now()?),
-            false => Ok(()),
-        };
+        let then = move || if kills { Ok(self.write_now()?) } else { Ok(()) };
         At { hooks, action: Action::PostDump, then }
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use criu_images::memory::{PageFlags, PageObject, PageSet, PageSource, StoredPages};
+use criu_images::memory::{Content, PageFlags, PageObject, PageSet, PageSource, StoredPages};
 
 use super::deadline::Deadline;
 use super::drive::{PageReceiver, drive};
@@ -15,6 +15,8 @@ use super::page_size::page_size;
 use super::proto::{Command, Header, LAZY, Layout, PARENT, PRESENT, object_id};
 use super::session::{PageProtocolError, PageSession};
 use super::socket::Socket;
+#[cfg(feature = "tls")]
+use crate::value::Tls;
 
 /// A connection to a page server.
 ///
@@ -67,7 +69,7 @@ impl Client {
     pub fn connect_tls(
         host: &str,
         port: u16,
-        tls: &crate::value::Tls,
+        tls: &Tls,
         layout: Layout,
     ) -> Result<Self, PagesError> {
         let tls = super::tls::client(tls, host)?;
@@ -169,7 +171,7 @@ impl Client {
                 let chunk = stored.chunk(at)?.until(end);
                 let most = u64::from(u32::MAX).min(PIECE);
                 let pages = (chunk.size() / page).min(most).max(1);
-                if let criu_images::memory::Content::Absent(_) = chunk.content {
+                if let Content::Absent(_) = chunk.content {
                     // Kept back by the dump: there are no bytes to send.
                     let flags = LAZY;
                     self.put(Header { command: Command::AddF, flags, pages, address: at, id })?;

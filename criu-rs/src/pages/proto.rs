@@ -9,6 +9,8 @@
 
 use criu_images::memory::PageObject;
 
+use crate::value::Version;
+
 /// Which of the two headers a peer speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
@@ -80,11 +82,8 @@ impl Layout {
     pub const ALL: [Self; 2] = [Self::Narrow, Self::Wide];
 
     /// What a CRIU of this version speaks.
-    pub fn of(version: crate::value::Version) -> Self {
-        match version < crate::value::Version::new(4, 2, 0) {
-            true => Self::Narrow,
-            false => Self::Wide,
-        }
+    pub fn of(version: Version) -> Self {
+        if version < Version::new(4, 2, 0) { Self::Narrow } else { Self::Wide }
     }
 
     /// Bytes of a header.

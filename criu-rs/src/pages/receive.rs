@@ -194,9 +194,10 @@ impl<'c> Connection<'c> {
 
     /// The peer has ended the connection; or we have.
     fn gone(&self) -> PagesError {
-        match self.counters.stopping.load(Ordering::Relaxed) {
-            true => PagesError::Stopped,
-            false => PagesError::Gone(self.bytes),
+        if self.counters.stopping.load(Ordering::Relaxed) {
+            PagesError::Stopped
+        } else {
+            PagesError::Gone(self.bytes)
         }
     }
 
@@ -312,17 +313,15 @@ impl PageReceiver for Connection<'_> {
         if self.long_runs && self.window.is_empty() && self.splice_run(session)? {
             return Ok(true);
         }
-        let end = match self.long_runs {
+        let end = if self.long_runs {
             // The header, or a short run and the next header, and nothing of what follows.
-            true => {
-                let payload = usize::try_from(session.payload()).unwrap_or(usize::MAX);
-                let need = match payload {
-                    0 => need,
-                    payload => payload.saturating_add(Layout::Wide.size()),
-                };
-                self.window.start.saturating_add(need).min(self.buffer.len())
-            }
-            false => self.buffer.len(),
+            let need = match usize::try_from(session.payload()).unwrap_or(usize::MAX) {
+                0 => need,
+                payload => payload.saturating_add(Layout::Wide.size()),
+            };
+            self.window.start.saturating_add(need).min(self.buffer.len())
+        } else {
+            self.buffer.len()
         };
         let room = self.buffer.get_mut(self.window.end..end).unwrap_or_default();
         match read(self.socket, room) {
@@ -385,10 +384,10 @@ impl PageReceiver for Connection<'_> {
             _ => self.received.pages += pages,
         }
         self.bytes = self.bytes.saturating_add(session.payload());
-        match self.bytes > self.limits.bytes {
-            true => Err(PagesError::TooMuch(self.limits.bytes)),
-            false => Ok(()),
+        if self.bytes > self.limits.bytes {
+            return Err(PagesError::TooMuch(self.limits.bytes));
         }
+        Ok(())
     }
 
     /// Remembers bytes that belong to the open object.

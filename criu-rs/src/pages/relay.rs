@@ -16,6 +16,8 @@ use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
 use super::session::PageSession;
 use super::socket::{Socket, wide_pair};
+#[cfg(feature = "tls")]
+use crate::value::Tls;
 
 /// A way to a page server elsewhere, ours or CRIU's, that spares a dump the 200 ms for which CRIU leaves its
 /// last word corked in a TCP socket. The dump ends when the far end has confirmed that it has everything.
@@ -54,7 +56,7 @@ impl Relay {
     /// Those of connecting, of files, and of what either end thinks of the other's certificate; a server may
     /// say that only later.
     #[cfg(feature = "tls")]
-    pub fn connect_tls(host: &str, port: u16, tls: &crate::value::Tls) -> Result<Self, PagesError> {
+    pub fn connect_tls(host: &str, port: u16, tls: &Tls) -> Result<Self, PagesError> {
         let tls = super::tls::client(tls, host)?;
         let far = TcpStream::connect((host, port)).map_err(PagesError::socket("connect"))?;
         let mut far = Socket::from(far);

@@ -1,9 +1,10 @@
 //! Pages that are wanted, straight from images.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, Write};
 
-use criu_images::memory::{PageObject, PageSet, PageSource, StoredPages};
+use criu_images::memory::{Content, PageObject, PageSet, PageSource, StoredPages};
 
 use super::error::PagesError;
 use super::page_size::page_size;
@@ -33,20 +34,16 @@ impl<'s> Source<'s> {
         id: u64,
     ) -> Result<u64, PagesError> {
         let no_page = |why: String| PagesError::NoPage { pid, address, why };
-        let known = match self.tasks.contains_key(&pid) {
-            true => None,
-            false => {
+        let task = match self.tasks.entry(pid) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
                 let found = self.set.pages(PageObject::Task(pid))?;
-                Some(found.ok_or_else(|| no_page("there is no such task".to_owned()))?)
+                new.insert(found.ok_or_else(|| no_page("there is no such task".to_owned()))?)
             }
-        };
-        self.tasks.extend(known.map(|task| (pid, task)));
-        let Some(task) = self.tasks.get(&pid) else {
-            return Ok(0);
         };
         let page = page_size().bytes();
         let chunk = task.chunk(address)?;
-        if let criu_images::memory::Content::Absent(why) = chunk.content {
+        if let Content::Absent(why) = chunk.content {
             return Err(no_page(why.to_string()));
         }
         let together = chunk.end.saturating_sub(address) / page;

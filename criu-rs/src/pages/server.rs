@@ -6,12 +6,14 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::{fmt, fs, io};
 
 use criu_images::memory::PageSet;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::error::PagesError;
 use super::limits::ServerLimits;
@@ -22,6 +24,10 @@ use super::proto::Layout;
 use super::receive::{Received, keep_connection, serve_connection};
 use super::socket::{Plain, Socket};
 use super::store::Store;
+#[cfg(feature = "tls")]
+use super::tls::Acceptor;
+#[cfg(feature = "tls")]
+use crate::value::Tls;
 
 /// A page server of our own. It takes many clients at once, of every CRIU, each into its own directory or all
 /// of a session into one; and serves the pages of a checkpoint to any number of them.
@@ -47,7 +53,7 @@ pub struct Server {
     limits: ServerLimits,
     pools: Arc<Mutex<Vec<Pool>>>,
     #[cfg(feature = "tls")]
-    tls: Option<super::tls::Acceptor>,
+    tls: Option<Acceptor>,
 }
 
 /// Where pages go.
@@ -87,7 +93,7 @@ struct Shared {
     /// The connections that are open.
     open: Mutex<Vec<(u64, Plain)>>,
     /// What wakes the thread that accepts.
-    wake: nix::sys::eventfd::EventFd,
+    wake: EventFd,
 }
 
 /// How a session ended.
@@ -173,8 +179,8 @@ impl Server {
     /// # Errors
     /// Those of the files.
     #[cfg(feature = "tls")]
-    pub fn tls(mut self, tls: &crate::value::Tls, name: &str) -> Result<Self, PagesError> {
-        self.tls = Some(super::tls::Acceptor::new(tls, name)?);
+    pub fn tls(mut self, tls: &Tls, name: &str) -> Result<Self, PagesError> {
+        self.tls = Some(Acceptor::new(tls, name)?);
         Ok(self)
     }
 
@@ -232,7 +238,7 @@ impl Server {
         let shared = Shared {
             counters: Counters::default(),
             open: Mutex::default(),
-            wake: nix::sys::eventfd::EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC)?,
+            wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?,
         };
         Ok(Listening { server: self, listener, port, shared: Arc::new(shared) })
     }
@@ -358,10 +364,8 @@ impl Listening {
         let mut begun = 0;
         while begun < most && !shared.counters.finishing.load(Ordering::SeqCst) {
             while !running.is_empty() {
-                let report = match running.len() < server.limits.connections.max(1) {
-                    true => reports.try_recv().ok(),
-                    false => reports.recv().ok(),
-                };
+                let room = running.len() < server.limits.connections.max(1);
+                let report = if room { reports.try_recv().ok() } else { reports.recv().ok() };
                 let Some(report) = report else { break };
                 end(&mut running, report);
             }
@@ -409,7 +413,7 @@ impl Listener {
             PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
         let woken = fds[1].any().unwrap_or(false);
@@ -468,7 +472,7 @@ impl Handle {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Plain)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(u64, Plain)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -139,10 +139,10 @@ impl PageSession {
             return Ok((now, PageStep::Payload(now)));
         }
         if self.ended {
-            return match bytes.is_empty() {
-                true => Ok((0, PageStep::Ended)),
-                false => Err(self.wrong("comes after the end")),
-            };
+            if bytes.is_empty() {
+                return Ok((0, PageStep::Ended));
+            }
+            return Err(self.wrong("comes after the end"));
         }
         let layout = match self.layout {
             Some(layout) => layout,

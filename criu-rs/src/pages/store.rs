@@ -172,9 +172,10 @@ impl Store {
         let flags = PageFlags::from_bits_retain(flags.into());
         if flags.contains(PageFlags::PARENT) || self.auto_dedup {
             let end = address.saturating_add(pages.saturating_mul(page_size().bytes()));
-            match flags.contains(PageFlags::PARENT) {
-                true => open.check(address, end)?,
-                false => open.punch(&self.directory, address, end)?,
+            if flags.contains(PageFlags::PARENT) {
+                open.check(address, end)?;
+            } else {
+                open.punch(&self.directory, address, end)?;
             }
         }
         let run = open.pagemap.run(address, pages, flags);
@@ -240,13 +241,11 @@ impl Open {
         let after = self.inherited.partition_point(|range| range.0 <= start);
         let before = after.checked_sub(1).and_then(|index| self.inherited.get(index));
         let covered = before.map_or(start, |range| range.1);
-        match covered < end {
-            true => Err(PagesError::Hole {
-                object: self.object.file_name(),
-                address: covered.max(start),
-            }),
-            false => Ok(()),
+        if covered < end {
+            let (object, address) = (self.object.file_name(), covered.max(start));
+            return Err(PagesError::Hole { object, address });
         }
+        Ok(())
     }
 
     /// Frees the space that pages take in the parent sets.

@@ -107,10 +107,7 @@ fn verifier(tls: &Tls, name: &str, provider: &CryptoProvider) -> Result<Verifier
         Some(path) => pem_items::<CertificateRevocationListDer<'static>>(path)?,
         None => Vec::new(),
     };
-    let name = match tls.any_name {
-        true => None,
-        false => Some(parse_name(name)?),
-    };
+    let name = if tls.any_name { None } else { Some(parse_name(name)?) };
     let algorithms = provider.signature_verification_algorithms;
     Verifier::new(&authorities, &lists, name, algorithms).map_err(|(what, error)| {
         let place = if what == "authority" { Some(path) } else { revoked };
@@ -141,10 +138,10 @@ fn identity(
 fn pem_items<T: PemObject>(path: &Path) -> Result<Vec<T>, PagesError> {
     let items = T::pem_file_iter(path).and_then(Iterator::collect);
     let items: Vec<T> = items.map_err(|error| unreadable(path, error))?;
-    match items.is_empty() {
-        true => Err(unreadable(path, pem::Error::NoItemsFound)),
-        false => Ok(items),
+    if items.is_empty() {
+        return Err(unreadable(path, pem::Error::NoItemsFound));
     }
+    Ok(items)
 }
 
 fn unreadable(path: &Path, error: pem::Error) -> PagesError {

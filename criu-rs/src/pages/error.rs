@@ -46,6 +46,12 @@ pub enum PagesError {
         /// First address that is lacking.
         address: u64,
     },
+    /// Pages are added to a [`Store`](super::Store) in which no object has been begun.
+    #[error("pages at {address:#x} belong to no object: begin one first")]
+    NoObject {
+        /// The first address.
+        address: u64,
+    },
     /// Pages are wanted that are not there.
     #[error("pages of task {pid} at {address:#x} are wanted: {why}")]
     NoPage {

@@ -163,12 +163,11 @@ impl Store {
     /// Adds pages to the object; the bytes of those that are present go to its pages file.
     ///
     /// # Errors
+    /// [`PagesError::NoObject`] before [`begin`](Self::begin) and after [`finish`](Self::finish);
     /// [`PagesError::Hole`] when the parent set lacks pages that are left to it; those of files.
     #[inline]
     pub fn run(&mut self, address: u64, pages: u64, flags: u16) -> Result<(), PagesError> {
-        let Some(open) = &mut self.open else {
-            return Err(PagesError::Stopped);
-        };
+        let open = self.open.as_mut().ok_or(PagesError::NoObject { address })?;
         let flags = PageFlags::from_bits_retain(flags.into());
         if flags.contains(PageFlags::PARENT) || self.auto_dedup {
             let end = address.saturating_add(pages.saturating_mul(page_size().bytes()));
@@ -272,3 +271,26 @@ impl Open {
 
 /// Number of the first pages file.
 const FIRST: u32 = 0x10001;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_without_an_object_are_refused_as_that() {
+        let folder = std::env::temp_dir().join(format!("criu-rs-store-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut store = Store::open(&folder).unwrap();
+        let refused = |store: &mut Store| {
+            let error = store.run(0x40_0000, 1, 4).unwrap_err();
+            assert!(matches!(error, PagesError::NoObject { address: 0x40_0000 }), "{error:?}");
+            assert_eq!(error.to_string(), "pages at 0x400000 belong to no object: begin one first");
+        };
+        refused(&mut store);
+        store.begin(PageObject::Task(7)).unwrap();
+        store.run(0x40_0000, 1, 4).unwrap();
+        store.finish().unwrap();
+        refused(&mut store);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

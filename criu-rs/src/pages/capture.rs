@@ -23,6 +23,7 @@ use crate::hooks::{Action, At, Hooks};
 
 /// What is being written of a capture, in the background.
 #[derive(Debug)]
+#[must_use = "the outcome is lost, and the pool with it: call wait"]
 pub struct Writing {
     written: Arc<AtomicU64>,
     bytes: u64,
@@ -71,6 +72,7 @@ impl Writing {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "dropped, it loses the memory and the pool: call write or discard"]
 pub struct Capture {
     /// criu's end.
     socket: OwnedFd,

@@ -31,6 +31,7 @@ use crate::value::Tls;
 /// # Ok::<(), criu_rs::pages::PagesError>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "dropped before close, it leaves the server without a whole set"]
 pub struct Client {
     socket: Socket,
     layout: Layout,

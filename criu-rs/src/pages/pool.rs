@@ -17,6 +17,7 @@ use crate::value::Pid;
 /// assert_eq!(pool.size(), 64 << 20);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "dropped, it gives its memory back"]
 pub struct Pool(pub(super) MmapMut);
 
 impl Pool {

@@ -33,6 +33,7 @@ use crate::value::Tls;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "whether the far end has everything is known from finish"]
 pub struct Relay {
     socket: OwnedFd,
     deadline: Arc<Mutex<Option<Deadline>>>,

@@ -43,6 +43,7 @@ use crate::value::Tls;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
+#[must_use = "it does nothing until it listens or takes a session"]
 pub struct Server {
     place: Place,
     source: Option<PathBuf>,
@@ -70,6 +71,7 @@ enum Place {
 
 /// A server that listens.
 #[derive(Debug)]
+#[must_use = "it takes no connection until run is called"]
 pub struct Listening {
     server: Server,
     listener: Listener,

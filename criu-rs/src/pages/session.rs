@@ -21,6 +21,7 @@ use super::proto::{self, Command, Header, Layout, Recognised};
 /// # Ok::<(), criu_rs::pages::PageProtocolError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "it does nothing until it is driven"]
 pub struct PageSession {
     layout: Option<Layout>,
     page_size: u64,

@@ -18,6 +18,7 @@ use super::page_size::page_size;
 /// A pagemap gets its name when everything has been received ([`finish`](Self::finish)): until then, and after
 /// any failure, there is none that could pass for a whole one, and what was there before is still there.
 #[derive(Debug)]
+#[must_use = "what it has received is removed unless finish is called"]
 pub struct Store {
     directory: PathBuf,
     /// Where pages left to the parent are looked for.

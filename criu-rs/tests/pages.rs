@@ -1,4 +1,5 @@
-//! The page server without CRIU: clients of every kind, and those that break off, lie, or never come to an end.
+//! The page server without CRIU: clients of every kind, and those that break off, lie, or never
+//! come to an end.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -207,7 +208,10 @@ fn holes_are_those_of_the_parent_set() {
     peer.say(Command::AddF, PARENT, 2, BASE + 2 * PAGE);
     peer.is_cut();
     let error = one(running).unwrap_err().to_string();
-    assert_eq!(error, "pagemap-7.img leaves 0x7f0000003000 to the parent set, which lacks it");
+    assert_eq!(
+        error,
+        "pagemap-7.img leaves 0x7f0000003000 to the parent set, which does not have it"
+    );
     assert_eq!(names(&directory), before);
 }
 
@@ -244,18 +248,18 @@ fn lies_are_told_with_their_place_and_leave_nothing_behind() {
         (vec![run_of(1 << 63, BASE, PRESENT)], "9223372036854775808 pages at 0x7f0000000000"),
         (vec![run_of(0, BASE, PRESENT)], "0 pages at 0x7f0000000000"),
         (vec![run_of(1, BASE + 5, PRESENT)], "1 pages at 0x7f0000000005"),
-        (vec![run_of(1, BASE, 0)], "no pages have flags 0x0"),
-        (vec![run_of(1, BASE, 5)], "no pages have flags 0x5"),
+        (vec![run_of(1, BASE, 0)], "pages cannot have the flags 0x0"),
+        (vec![run_of(1, BASE, 5)], "pages cannot have the flags 0x5"),
         (
             vec![run_of(1, BASE, PARENT), run_of(1, BASE, LAZY)],
             "leaves 0x7f0000000000 to the parent",
         ),
         (
             vec![run_of(2, BASE, LAZY), run_of(1, BASE + PAGE, LAZY)],
-            "pages at 0x7f0000001000, which is below 0x7f0000002000",
+            "pages at 0x7f0000001000, below 0x7f0000002000",
         ),
-        (vec![wrong_id], "0x703 is the id of no object"),
-        (vec![Header { id: 1 << 40, ..header(Command::Get, 0, 1, BASE, TASK) }], "is no pid"),
+        (vec![wrong_id], "no object has the id 0x703"),
+        (vec![Header { id: 1 << 40, ..header(Command::Get, 0, 1, BASE, TASK) }], "is not a pid"),
     ];
     let directory = scratch("lies");
     for (headers, said) in cases {
@@ -276,7 +280,7 @@ fn lies_are_told_with_their_place_and_leave_nothing_behind() {
     peer.is_cut();
     assert_eq!(
         one(running).unwrap_err().to_string(),
-        "byte 0 of the session: no command is 0x9090909"
+        "byte 0 of the session: unknown command 0x9090909"
     );
 }
 
@@ -319,7 +323,7 @@ fn a_client_that_says_nothing_is_sent_away_and_disturbs_nobody() {
     silent.is_cut();
     let reports = running.join().unwrap();
     let error = reports[1].result.as_ref().unwrap_err().to_string();
-    assert_eq!(error, "the next word takes longer than it may");
+    assert_eq!(error, "the next message takes longer than allowed");
     assert!(reports[0].result.is_ok());
     assert!(names(&directory.join("0")).is_empty());
 }

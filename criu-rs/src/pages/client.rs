@@ -1,4 +1,4 @@
-//! The client: sends the pages of a checkpoint to a page server, ours or CRIU's.
+//! The client of a page server.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -18,7 +18,7 @@ use super::socket::Socket;
 #[cfg(feature = "tls")]
 use crate::value::Tls;
 
-/// A connection to a page server.
+/// A client of a page server, ours or CRIU's: sends the pages of a checkpoint and fetches pages.
 ///
 /// ```no_run
 /// use criu_rs::pages::{Client, Layout};
@@ -31,41 +31,42 @@ use crate::value::Tls;
 /// # Ok::<(), criu_rs::pages::PagesError>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "dropped before close, it leaves the server without a whole set"]
+#[must_use = "the server keeps nothing unless close is called"]
 pub struct Client {
     socket: Socket,
     layout: Layout,
 }
 
-/// What has been sent.
+/// The numbers of what a client has sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sent {
-    /// Objects.
+    /// Objects, such as the memory of a task.
     pub objects: u64,
-    /// Pages with their bytes.
+    /// Pages sent with their bytes.
     pub pages: u64,
-    /// Pages that the server has in its parent set.
+    /// Pages left to the server's parent set.
     pub holes: u64,
 }
 
 impl Client {
-    /// Connects over TCP. The server does not say which layout it speaks.
+    /// Connects over TCP. The caller has to know the server's layout, which the protocol does not
+    /// tell.
     ///
     /// # Errors
-    /// Those of connecting.
+    /// [`PagesError::Socket`] if connecting fails.
     pub fn connect(address: impl ToSocketAddrs, layout: Layout) -> Result<Self, PagesError> {
         let tcp = TcpStream::connect(address).map_err(PagesError::socket("connect"))?;
         tcp.set_nodelay(true).map_err(PagesError::socket("set up the connection"))?;
         Ok(Self::new(Socket::from(tcp), layout))
     }
 
-    /// Connects over TCP, and agrees on TLS with a server whose certificate is for this host, unless
-    /// [any name](crate::Tls::any_name) will do.
+    /// Connects over TCP and agrees on TLS, within 10 seconds. The server's certificate has to be
+    /// for this host, unless [any name](crate::Tls::any_name) is accepted.
     ///
     /// # Errors
-    /// Those of connecting, of files, and of what either end thinks of the other's certificate; a server may
-    /// say that only later.
+    /// [`PagesError`] if connecting fails, a file cannot be used or either end refuses the other's
+    /// certificate. A server that refuses may say so only in a later call.
     #[cfg(feature = "tls")]
     pub fn connect_tls(
         host: &str,
@@ -82,13 +83,13 @@ impl Client {
     /// Connects to a unix socket.
     ///
     /// # Errors
-    /// Those of connecting.
+    /// [`PagesError::Socket`] if connecting fails.
     pub fn connect_unix(path: impl AsRef<Path>, layout: Layout) -> Result<Self, PagesError> {
         let unix = UnixStream::connect(path).map_err(PagesError::socket("connect"))?;
         Ok(Self::new(Socket::from(unix), layout))
     }
 
-    /// Takes a connected socket.
+    /// A client over a connected socket.
     pub fn new(socket: Socket, layout: Layout) -> Self {
         Self { socket, layout }
     }
@@ -96,19 +97,21 @@ impl Client {
     /// Bounds the whole exchange, from this call to the end of [`close`](Self::close). Without a
     /// deadline a client waits for its peer as long as the connection lasts.
     ///
-    /// At the deadline the call that waits fails with [`PagesError::Deadline`], and so does every
-    /// later one, however little or much the peer does. Connecting comes before and is not bounded
-    /// by it. The socket becomes non-blocking, for others that share it, too.
+    /// At the deadline a waiting call fails with [`PagesError::Deadline`], and so does every later
+    /// call, even if the peer still sends now and then. The time to connect is not included. The
+    /// socket becomes non-blocking, also for others who share it.
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.socket.set_deadline(Some(Deadline::after(limit, Instant::now())));
         self
     }
 
-    /// Sends all pages of the set in a directory: shared memory first, as CRIU does. Pages that the set leaves to
-    /// a parent set are left to the server's parent set where it has one of the object, and else sent.
+    /// Sends all pages of the set in a directory, shared memory first, as CRIU does.
+    ///
+    /// Pages that the set leaves to its parent set are left to the server's parent set if that has
+    /// the object, and are sent otherwise.
     ///
     /// # Errors
-    /// [`PagesError`].
+    /// [`PagesError`] if an image cannot be read or the connection fails.
     pub fn send_set(&mut self, directory: impl AsRef<Path>) -> Result<Sent, PagesError> {
         let set = PageSet::open(directory.as_ref(), page_size())?;
         let mut objects = set.objects()?;
@@ -122,7 +125,7 @@ impl Client {
         Ok(sent)
     }
 
-    /// Begins an object; whether the server's parent set has it.
+    /// Begins an object. Returns `true` if the server's parent set has it.
     fn begin(&mut self, object: PageObject) -> Result<bool, PagesError> {
         let id = object_id(object);
         self.put(Header { command: Command::Open2, flags: 0, pages: 0, address: 0, id })?;
@@ -131,8 +134,8 @@ impl Client {
         Ok(answer == [1])
     }
 
-    /// Sends all that a dump has sent, in whatever layout: but its last word, which is for [`close`](Self::close).
-    /// `wrote` is told how many bytes of pages have gone each time.
+    /// Sends the bytes of a dump's session, of either layout, without the last header, which is for
+    /// [`close`](Self::close). Calls `wrote` with the bytes of pages sent since the last call.
     pub(super) fn send_again(
         &mut self,
         bytes: &[u8],
@@ -173,7 +176,7 @@ impl Client {
                 let most = u64::from(u32::MAX).min(PIECE);
                 let pages = (chunk.size() / page).min(most).max(1);
                 if let Content::Absent(_) = chunk.content {
-                    // Kept back by the dump: there are no bytes to send.
+                    // The dump kept these pages back: there are no bytes to send.
                     let flags = LAZY;
                     self.put(Header { command: Command::AddF, flags, pages, address: at, id })?;
                     at = at.saturating_add(pages.saturating_mul(page));
@@ -213,10 +216,10 @@ impl Client {
         Ok(())
     }
 
-    /// Asks whether the server's parent set has an object.
+    /// Asks the server for an object of its parent set. Returns `true` if there is one.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// [`PagesError`] if the connection fails.
     pub fn parent_has(&mut self, object: PageObject) -> Result<bool, PagesError> {
         let id = object_id(object);
         self.put(Header { command: Command::Parent, flags: 0, pages: 0, address: 0, id })?;
@@ -225,10 +228,12 @@ impl Client {
         Ok(i32::from_ne_bytes(answer) != 0)
     }
 
-    /// Wants pages of a task: at most so many from an address on. Returns their bytes, of one page at least.
+    /// Fetches pages of a task, at most so many from an address on. Returns their bytes: at least
+    /// one page, and no more than what lies together in the server's images.
     ///
     /// # Errors
-    /// Those of the socket, of which one is the server's answer to what it does not have.
+    /// [`PagesError`] if the connection fails. A server that does not have the pages ends the
+    /// connection.
     pub fn fetch(&mut self, pid: u32, address: u64, pages: u64) -> Result<Vec<u8>, PagesError> {
         let id = pid.into();
         self.put(Header { command: Command::Get, flags: 0, pages, address, id })?;
@@ -237,10 +242,10 @@ impl Client {
         self.get(head.get_mut(..size).unwrap_or_default())?;
         let wrong = |what: String| PagesError::Protocol(PageProtocolError { at: 0, what });
         let answer = Header::parse(self.layout, &head);
-        let answer = answer.map_err(|word| wrong(format!("no command is {word:#x}")))?;
+        let answer = answer.map_err(|word| wrong(format!("unknown command {word:#x}")))?;
         if answer.address != address || answer.id != id || !(1..=pages).contains(&answer.pages) {
             return Err(wrong(format!(
-                "the answer is of {} pages at {:#x}",
+                "the answer has {} pages at {:#x}, not {pages} at {address:#x} or fewer",
                 answer.pages, answer.address
             )));
         }
@@ -250,10 +255,11 @@ impl Client {
         Ok(found)
     }
 
-    /// Says that all is sent, and waits until the server has taken it.
+    /// Tells the server that everything has been sent, and waits until the server has stored it.
     ///
     /// # Errors
-    /// [`PagesError::Refused`] when it has not; those of the socket.
+    /// [`PagesError::Refused`] if the server could not store everything, and other [`PagesError`]s
+    /// if the connection fails.
     pub fn close(mut self) -> Result<(), PagesError> {
         self.put(Header { command: Command::Close, flags: 0, pages: 0, address: 0, id: 0 })?;
         let mut answer = [0; 4];
@@ -276,13 +282,13 @@ impl Client {
     }
 }
 
-/// A dump's session that a client sends once more.
+/// A dump's session on its way through a client, from memory.
 struct Again<'a, W> {
     client: &'a mut Client,
-    /// The bytes of the session that are left.
+    /// The rest of the session's bytes.
     bytes: &'a [u8],
     open: PageObject,
-    /// The server's parent set has the open object.
+    /// Tells that the server's parent set has the open object.
     has_parent: bool,
     sent: Sent,
     wrote: W,
@@ -298,12 +304,12 @@ impl<W: FnMut(usize)> PageReceiver for Again<'_, W> {
         Ok(())
     }
 
-    /// All has come already.
+    /// Returns `false`: all bytes were there from the beginning.
     fn receive(&mut self, _: &mut PageSession, _: usize) -> Result<bool, PagesError> {
         Ok(false)
     }
 
-    /// The dump had its answers when it sent this.
+    /// Does nothing: the dump had its answers before.
     fn answer(&mut self, _: &[u8]) -> Result<(), PagesError> {
         Ok(())
     }
@@ -341,5 +347,5 @@ impl<W: FnMut(usize)> PageReceiver for Again<'_, W> {
     }
 }
 
-/// So many pages are announced at once.
+/// The most pages that one header announces.
 const PIECE: u64 = 1 << 20;

@@ -37,7 +37,7 @@ impl Deadline {
     }
 }
 
-/// The timeout of poll(2) for so much time, in milliseconds and rounded up: a wait that ends early
+/// Returns the timeout of poll(2) for a time, rounded up to milliseconds: a wait that ends early
 /// would only begin again.
 pub(super) fn poll_timeout(time: Duration) -> PollTimeout {
     PollTimeout::try_from(time.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)

@@ -1,4 +1,4 @@
-//! The loop that drives a [`PageSession`]: the only one, whoever receives.
+//! The loop that drives a page session, for every receiver.
 
 use criu_images::memory::PageObject;
 
@@ -6,9 +6,10 @@ use super::error::PagesError;
 use super::proto::Layout;
 use super::session::{PageSession, PageStep};
 
-/// A receiving end of a page session: brings the session's bytes and does what its steps ask for.
+/// A receiver of a page session: brings the session's bytes and does what its steps say.
 ///
-/// [`drive`] calls the methods. A receiver that keeps nothing needs the required ones only:
+/// [`drive`] calls the methods. The session ends with the first error that one of them returns. A
+/// receiver that keeps nothing needs only the required methods:
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -45,29 +46,31 @@ use super::session::{PageSession, PageStep};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait PageReceiver {
-    /// Returns received bytes that have not been taken yet. A receiver may hold some back until
+    /// Returns the received bytes that have not been taken yet. A receiver may hold some back until
     /// more have come.
     fn unread(&self, session: &PageSession) -> &[u8];
 
-    /// Takes the first `bytes` of the unread ones: the step that they are for has been done.
+    /// Takes the first `bytes` of the unread bytes, after the step that they asked for.
     ///
     /// # Errors
-    /// Any; the session ends with it.
+    /// The receiver's own.
     fn take(&mut self, bytes: usize) -> Result<(), PagesError>;
 
-    /// Receives more bytes: at least `need` unread ones are wanted in all, and fewer may come.
-    /// A receiver that moves bytes of a run by itself tells the session
-    /// ([`passed`](PageSession::passed)). Returns `false` when no more will come.
+    /// Receives more bytes. The session needs at least `need` unread bytes in all; fewer may come
+    /// at once. Returns `false` when no more will come.
+    ///
+    /// A receiver may move bytes of a run without a buffer: it tells the session by
+    /// [`passed`](PageSession::passed).
     ///
     /// # Errors
-    /// Any; the session ends with it.
+    /// The receiver's own.
     fn receive(&mut self, session: &mut PageSession, need: usize) -> Result<bool, PagesError>;
 
-    /// Receives more bytes, or settles the layout of a session that shows it only by going on
-    /// ([`PageStep::MoreOrAssume`]). By default the layout is narrow.
+    /// Receives more bytes or settles the layout, for [`PageStep::MoreOrAssume`]. The default
+    /// settles on the narrow layout.
     ///
     /// # Errors
-    /// Any; the session ends with it.
+    /// The receiver's own.
     fn receive_or_assume(&mut self, session: &mut PageSession) -> Result<(), PagesError> {
         session.assume(Layout::Narrow);
         Ok(())
@@ -76,30 +79,30 @@ pub trait PageReceiver {
     /// Sends an answer to the peer.
     ///
     /// # Errors
-    /// Any; the session ends with it.
+    /// The receiver's own.
     fn answer(&mut self, bytes: &[u8]) -> Result<(), PagesError>;
 
-    /// Begins an object. Does nothing by default.
+    /// Begins an object. The default does nothing.
     ///
     /// # Errors
-    /// Any; the session ends with it.
+    /// The receiver's own.
     fn open(&mut self, _object: PageObject) -> Result<(), PagesError> {
         Ok(())
     }
 
-    /// Says whether the parent set has an object. By default there is no parent set.
+    /// Returns `true` if the parent set has an object. The default has no parent set.
     ///
     /// # Errors
-    /// Any; the session ends with it.
+    /// The receiver's own.
     fn parent_has(&mut self, _object: PageObject) -> Result<bool, PagesError> {
         Ok(false)
     }
 
-    /// Adds a run of pages to the open object; [`payload`](PageSession::payload) says how many
-    /// bytes follow. Does nothing by default.
+    /// Adds a run of pages to the open object. As many bytes follow as the session's
+    /// [`payload`](PageSession::payload) says. The default does nothing.
     ///
     /// # Errors
-    /// Any; the session ends with it.
+    /// The receiver's own.
     fn run(
         &mut self,
         _session: &PageSession,
@@ -110,20 +113,20 @@ pub trait PageReceiver {
         Ok(())
     }
 
-    /// Keeps the first `bytes` of the unread ones, which belong to the run. Does nothing by
-    /// default.
+    /// Keeps the first `bytes` of the unread bytes, which belong to the run. The default does
+    /// nothing.
     ///
     /// # Errors
-    /// Any; the session ends with it.
+    /// The receiver's own.
     fn payload(&mut self, _bytes: usize) -> Result<(), PagesError> {
         Ok(())
     }
 
-    /// Sends pages of a task: at most `pages` from `address` on. The answer repeats `id`. By
-    /// default there are no pages.
+    /// Sends pages of a task, at most `pages` from `address` on. The header before them repeats
+    /// `id`.
     ///
     /// # Errors
-    /// Any; the session ends with it.
+    /// The receiver's own. The default has no pages and returns [`PagesError::NoPage`].
     fn send(
         &mut self,
         _session: &PageSession,
@@ -135,19 +138,19 @@ pub trait PageReceiver {
         Err(serves_nothing(pid, address))
     }
 
-    /// Ends the session: the peer has sent everything. Answers 0, for success, by default.
+    /// Ends the session: the peer has sent everything. The default answers 0, for success.
     ///
     /// # Errors
-    /// Any; the session ends with it.
+    /// The receiver's own.
     fn close(&mut self) -> Result<(), PagesError> {
         self.answer(&0i32.to_ne_bytes())
     }
 }
 
-/// Drives a session until it is closed. Returns `false` when its bytes end before that.
+/// Drives a session until it is closed. Returns `false` if its bytes end before that.
 ///
 /// # Errors
-/// [`PagesError::Protocol`] when the peer breaks the protocol; those of the receiver.
+/// [`PagesError::Protocol`] if the peer breaks the protocol, and the receiver's errors.
 pub fn drive<R: PageReceiver>(
     session: &mut PageSession,
     receiver: &mut R,

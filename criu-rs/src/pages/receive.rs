@@ -1,4 +1,4 @@
-//! One connection: what comes over it into a store, and pages of a set over it.
+//! A connection of a page server: receives pages into a store and sends those of a set.
 
 use std::fmt;
 use std::fs::File;
@@ -24,32 +24,31 @@ use super::session::PageSession;
 use super::socket::{A_WHILE, Socket};
 use super::store::{PagesFile, Store};
 
-/// What came over a connection.
+/// The numbers of what a connection has carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Received {
-    /// Objects begun.
+    /// Objects that were begun.
     pub objects: u64,
-    /// Pages whose bytes have come.
+    /// Pages received with their bytes.
     pub pages: u64,
     /// Pages left to the parent set.
     pub holes: u64,
-    /// Pages that have been sent because they were wanted.
+    /// Pages sent on request.
     pub served: u64,
-    /// The layout that the peer spoke.
+    /// The layout that the peer spoke, if it showed.
     pub layout: Option<Layout>,
-    /// How long it took.
+    /// The time that the connection took.
     pub time: Duration,
 }
 
-/// Does what a peer asks for over a connection until it says that all is sent: puts pages into a store, and
-/// sends those of a set.
+/// Serves a peer until it closes the session: stores pages and sends those of a set.
 ///
-/// It has at most a MiB of what has been received in memory, and as much as a pagemap takes for each object.
+/// At most 1 MiB of received bytes is in memory, and for each object what its pagemap takes.
 ///
 /// # Errors
-/// [`PagesError`]. The peer is told by the end of the connection, or by the answer to its last word; the store
-/// has no pagemap of this session then.
+/// [`PagesError`]. The peer learns of it by the end of the connection, or by the answer to its last
+/// header. The store has no pagemap of this session then.
 pub(super) fn serve_connection(
     socket: &mut Socket,
     store: Option<&mut Store>,
@@ -64,8 +63,10 @@ pub(super) fn serve_connection(
     connection.run(layout)
 }
 
-/// Does the same, and leaves pages in `buffer` until they are written: as many as it holds. The answer to the last
-/// word says only that they have come. Nothing is served.
+/// Receives a peer's pages until it closes the session, and leaves them in `buffer`.
+///
+/// Pages that do not fit into the buffer are written at once. The answer to the last header says
+/// only that everything has been received. Nothing is sent.
 pub(super) fn keep_connection(
     socket: &mut Socket,
     store: &mut Store,
@@ -80,7 +81,7 @@ pub(super) fn keep_connection(
     Ok((received, connection.waiting))
 }
 
-/// What of a buffer belongs into a pages file, in this order.
+/// The ranges of a buffer that belong into a pages file, in order.
 #[derive(Debug)]
 pub(super) struct Part {
     file: Arc<PagesFile>,
@@ -88,11 +89,12 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Returns the number of bytes in the ranges.
     pub(super) fn bytes(&self) -> u64 {
         self.ranges.iter().map(|range| range.len() as u64).sum()
     }
 
-    /// Writes it. `wrote` is told how many bytes each time.
+    /// Writes the ranges. Calls `wrote` with the bytes written since the last call.
     pub(super) fn write(
         &self,
         buffer: &[u8],
@@ -115,28 +117,28 @@ struct Connection<'c> {
     store: Option<&'c mut Store>,
     source: Option<serve::Source<'c>>,
     buffer: &'c mut [u8],
-    /// What has come stays in the buffer as long as there is room.
+    /// Tells that received bytes stay in the buffer while there is room.
     keep: bool,
-    /// What of the buffer has been received and not yet been taken.
+    /// The part of the buffer that has been received and not been taken.
     window: Range<usize>,
-    /// What of the buffer is to be written.
+    /// The parts of the buffer that are to be written.
     waiting: Vec<Part>,
     received: Received,
     limits: &'c ServerLimits,
     counters: &'c Counters,
     begun: Instant,
     bytes: u64,
-    /// Pages and holes that the counters know of.
+    /// Pages and holes that the shared counters have already.
     counted: (u64, u64),
-    /// Runs are long: headers are read alone, and pages go through a pipe.
+    /// Tells that runs are long: headers are read alone, and pages go through a pipe.
     long_runs: bool,
-    /// How many short ones have come since the last long one.
+    /// The number of short runs since the last long one.
     short_runs: u32,
-    /// The pipe; none where the file system takes nothing from one.
+    /// The pipe, which some file systems cannot read from.
     pipe: Pipe,
 }
 
-/// What long runs go through without a copy.
+/// The pipe that long runs go through without a copy.
 #[derive(Debug, Default)]
 enum Pipe {
     #[default]
@@ -183,7 +185,7 @@ impl<'c> Connection<'c> {
         Ok(Received { layout, time, ..self.received })
     }
 
-    /// Brings what all connections share up to date.
+    /// Brings the shared counters up to date.
     fn count(&mut self) {
         let Received { pages, holes, .. } = self.received;
         let (counted_pages, counted_holes) = self.counted;
@@ -192,7 +194,7 @@ impl<'c> Connection<'c> {
         self.counted = (pages, holes);
     }
 
-    /// The peer has ended the connection; or we have.
+    /// Returns the error of a connection that has ended: by the peer, or by a server that stops.
     fn gone(&self) -> PagesError {
         if self.counters.stopping.load(Ordering::Relaxed) {
             PagesError::Stopped
@@ -201,7 +203,7 @@ impl<'c> Connection<'c> {
         }
     }
 
-    /// Moves what is left of a run through a pipe; `false` when there is nothing to move, or not enough.
+    /// Moves the rest of a run through a pipe. Returns `false` if the rest is empty or too small.
     fn splice_run(&mut self, session: &mut PageSession) -> Result<bool, PagesError> {
         match session.payload() {
             0 => return Ok(false),
@@ -215,7 +217,7 @@ impl<'c> Connection<'c> {
         if matches!(self.pipe, Pipe::NotYet) {
             self.pipe = match nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC) {
                 Ok((from, to)) => {
-                    // A smaller one does as well.
+                    // A smaller pipe works too.
                     let _ = fcntl(&to, FcntlArg::F_SETPIPE_SZ(PIPE));
                     Pipe::Open(from, to)
                 }
@@ -234,7 +236,7 @@ impl<'c> Connection<'c> {
                 Ok(0) => return Err(self.gone()),
                 Ok(moved) => moved,
                 Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => return Err(PagesError::TimedOut("the next word")),
+                Err(Errno::EAGAIN) => return Err(PagesError::TimedOut("the next message")),
                 Err(error) => {
                     return Err(PagesError::Socket { what: "receive", source: error.into() });
                 }
@@ -245,7 +247,7 @@ impl<'c> Connection<'c> {
                 match splice(from, None, &file.file, None, moved, flags) {
                     Ok(now) => moved = moved.saturating_sub(now),
                     Err(Errno::EINTR) => {}
-                    // A file system that takes nothing from a pipe: what is in it is copied.
+                    // The file system cannot read from a pipe: its bytes are copied.
                     Err(Errno::EINVAL) => {
                         let room = self.buffer.get_mut(..moved).unwrap_or_default();
                         let read = nix::unistd::read(from, room).map_err(|error| {
@@ -266,13 +268,13 @@ impl<'c> Connection<'c> {
         Ok(true)
     }
 
-    /// Writes what of the buffer belongs to pages.
+    /// Writes the parts of the buffer that are pages.
     fn write_waiting(&mut self) -> Result<(), PagesError> {
         for part in &mut self.waiting {
             part.write(self.buffer, |_| {})?;
             part.ranges.clear();
         }
-        // The open object goes on.
+        // The last part belongs to the open object, which goes on.
         let done = self.waiting.len().saturating_sub(1);
         self.waiting.drain(..done);
         Ok(())
@@ -291,7 +293,7 @@ impl PageReceiver for Connection<'_> {
         Ok(())
     }
 
-    /// Makes room for `need` bytes of what has not been taken, and receives some.
+    /// Makes room for `need` unread bytes in all, and receives some.
     fn receive(&mut self, session: &mut PageSession, need: usize) -> Result<bool, PagesError> {
         let full = self.window.start.saturating_add(need) > self.buffer.len();
         if !self.keep || full || self.window.end == self.buffer.len() {
@@ -314,7 +316,7 @@ impl PageReceiver for Connection<'_> {
             return Ok(true);
         }
         let end = if self.long_runs {
-            // The header, or a short run and the next header, and nothing of what follows.
+            // The header, or a short run and the next header, and nothing after that.
             let need = match usize::try_from(session.payload()).unwrap_or(usize::MAX) {
                 0 => need,
                 payload => payload.saturating_add(Layout::Wide.size()),
@@ -331,7 +333,7 @@ impl PageReceiver for Connection<'_> {
                 self.counters.bytes.fetch_add(size as u64, Ordering::Relaxed);
                 Ok(true)
             }
-            Err(error) if is_timeout(&error) => Err(PagesError::TimedOut("the next word")),
+            Err(error) if is_timeout(&error) => Err(PagesError::TimedOut("the next message")),
             Err(source) => Err(PagesError::Socket { what: "receive", source }),
         }
     }
@@ -390,7 +392,7 @@ impl PageReceiver for Connection<'_> {
         Ok(())
     }
 
-    /// Remembers bytes that belong to the open object.
+    /// Notes that bytes belong to the open object.
     #[inline]
     fn payload(&mut self, bytes: usize) -> Result<(), PagesError> {
         let range = self.window.start..self.window.start + bytes;
@@ -419,7 +421,7 @@ impl PageReceiver for Connection<'_> {
         Ok(())
     }
 
-    /// Everything has been sent: the answer says whether everything is stored.
+    /// Stores what has been received. The answer is 0, or an errno if that fails.
     fn close(&mut self) -> Result<(), PagesError> {
         self.count();
         if self.keep {
@@ -436,7 +438,8 @@ impl PageReceiver for Connection<'_> {
         };
         self.answer(&status.to_ne_bytes())?;
         stored?;
-        // Whoever ends a TCP connection first keeps its port busy for a while: that is the client's part.
+        // The end that closes a TCP connection first keeps its port busy for a while: let it be the
+        // client.
         self.socket.finish();
         self.socket.wait_for_end();
         Ok(())
@@ -450,7 +453,7 @@ fn receives_nothing() -> PagesError {
     }
 }
 
-/// Writes all of them, as many at once as the system takes.
+/// Writes all slices, with as few system calls as possible.
 fn write_all(file: &mut &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
     while !slices.is_empty() {
         let now = slices.len().min(AT_ONCE);
@@ -464,7 +467,7 @@ fn write_all(file: &mut &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()>
     Ok(())
 }
 
-/// Reads some bytes, whatever interrupts it.
+/// Reads some bytes. An interrupted call is repeated.
 pub(super) fn read(socket: &mut Socket, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match socket.read(buffer) {
@@ -479,7 +482,7 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 impl Received {
-    /// Bytes of pages received.
+    /// Returns the number of bytes in the received pages.
     pub fn bytes(&self) -> u64 {
         self.pages.saturating_mul(page_size().bytes())
     }
@@ -499,16 +502,17 @@ impl fmt::Display for Received {
     }
 }
 
-/// Bytes of a connection's buffer.
+/// The bytes of a connection's buffer.
 const BUFFER: usize = 1 << 20;
-/// As many places are written by one system call.
+/// The most slices that one system call writes.
 const AT_ONCE: usize = 1024;
-/// With so many bytes of a run still to come, runs are long.
+/// Runs are long when so many bytes of a run are still to come.
 const LONG: u64 = 64 << 10;
-/// A run of fewer bytes goes quicker through a buffer.
+/// The bytes of a run that a pipe takes as quickly as a buffer: shorter runs use the buffer.
 const LONG_AS_A_WHOLE: u64 = 64 << 10;
-/// After so many short ones runs are short.
+/// Runs are short again after so many short ones.
 const SHORT_RUNS: u32 = 8;
-/// Bytes of the pipe, and moved by one system call: no more than the buffer has.
+/// The bytes of the pipe.
 const PIPE: i32 = 1 << 20;
+/// The most bytes that one system call moves: no more than the buffer holds.
 const AT_ONCE_PIPED: usize = BUFFER;

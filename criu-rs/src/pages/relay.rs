@@ -1,4 +1,4 @@
-//! A relay: the pages of a dump over a unix socket of ours, and from there to a page server elsewhere.
+//! The relay between a dump on this machine and a page server elsewhere.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -19,8 +19,11 @@ use super::socket::{Socket, wide_pair};
 #[cfg(feature = "tls")]
 use crate::value::Tls;
 
-/// A way to a page server elsewhere, ours or CRIU's, that spares a dump the 200 ms for which CRIU leaves its
-/// last word corked in a TCP socket. The dump ends when the far end has confirmed that it has everything.
+/// A relay between a dump and a page server elsewhere, ours or CRIU's.
+///
+/// The dump writes to a unix socket, and the relay sends that on over TCP. This saves the 200 ms
+/// for which CRIU leaves its last message corked in a TCP socket. The dump ends when the page
+/// server has confirmed that it has everything.
 ///
 /// ```no_run
 /// use criu_rs::pages::Relay;
@@ -33,7 +36,7 @@ use crate::value::Tls;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "whether the far end has everything is known from finish"]
+#[must_use = "finish tells whether the server has everything"]
 pub struct Relay {
     socket: OwnedFd,
     deadline: Arc<Mutex<Option<Deadline>>>,
@@ -41,21 +44,22 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Connects to the page server.
+    /// Connects to a page server.
     ///
     /// # Errors
-    /// Those of connecting.
+    /// [`PagesError::Socket`] if connecting fails.
     pub fn connect(address: impl ToSocketAddrs) -> Result<Self, PagesError> {
         let far = TcpStream::connect(address).map_err(PagesError::socket("connect"))?;
         Self::begin(far.into()).map_err(PagesError::socket("set up the relay"))
     }
 
-    /// Connects to a page server that speaks TLS, whose certificate is for this host, unless
-    /// [any name](crate::Tls::any_name) will do. The dump itself knows nothing of it.
+    /// Connects to a page server and agrees on TLS, within 10 seconds. The server's certificate has
+    /// to be for this host, unless [any name](crate::Tls::any_name) is accepted. The dump itself
+    /// needs no TLS.
     ///
     /// # Errors
-    /// Those of connecting, of files, and of what either end thinks of the other's certificate; a server may
-    /// say that only later.
+    /// [`PagesError`] if connecting fails, a file cannot be used or either end refuses the other's
+    /// certificate. A server that refuses may say so only in [`finish`](Self::finish).
     #[cfg(feature = "tls")]
     pub fn connect_tls(host: &str, port: u16, tls: &Tls) -> Result<Self, PagesError> {
         let tls = super::tls::client(tls, host)?;
@@ -72,45 +76,46 @@ impl Relay {
         let shared = Arc::clone(&deadline);
         let thread = thread::Builder::new().name("relay".into()).spawn(move || {
             let sent = carry(Socket::from(near), &mut far, &shared);
-            // Each end sees that the other has ended, however.
+            // Each end sees that the other has ended, whatever the reason.
             far.shutdown();
             sent
         })?;
         Ok(Self { socket: socket.into(), deadline, thread })
     }
 
-    /// Bounds the whole exchange, from this call to the far end's last answer. Set it before the
-    /// dump begins. Without a deadline a relay waits for the far end as long as the connection
-    /// lasts.
+    /// Bounds the whole exchange, from this call to the server's last answer. The deadline has to
+    /// be set before the dump begins. Without a deadline a relay waits for the server as long as
+    /// the connection lasts.
     ///
-    /// At the deadline the relay ends both connections, so that the dump fails;
-    /// [`finish`](Self::finish) returns [`PagesError::Deadline`]. Connecting comes before and is
-    /// not bounded by it.
+    /// At the deadline the relay ends both connections: the dump fails, and
+    /// [`finish`](Self::finish) returns [`PagesError::Deadline`]. The time to connect is not
+    /// included.
     pub fn deadline(self, limit: Duration) -> Self {
         let deadline = Deadline::after(limit, Instant::now());
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
         self
     }
 
-    /// The dump is done: ends the connection. Returns how many bytes went over it.
+    /// Ends the connection after the dump. Returns the number of bytes sent.
     ///
     /// # Errors
-    /// Those of either socket.
+    /// [`PagesError`] if either connection fails, or the deadline has passed.
     pub fn finish(self) -> Result<u64, PagesError> {
         drop(self.socket);
-        let lost = |_| Err(failed(io::Error::other("the relay's thread has ended")));
+        let lost = |_| Err(failed(io::Error::other("the relay's thread panicked")));
         self.thread.join().unwrap_or_else(lost)
     }
 }
 
-/// The end for criu.
+/// The end of the socket for criu.
 impl AsFd for Relay {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// Carries everything there and all answers back until one end has ended. Returns how many bytes went there.
+/// Carries bytes to the far end, and answers back, until one end has ended. Returns the number of
+/// bytes sent.
 fn carry(
     near: Socket,
     far: &mut Socket,
@@ -121,7 +126,7 @@ fn carry(
     // The dump speaks first. By then the relay has its deadline.
     way.wait()?;
     way.set_deadline(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
-    // What goes there is copied: pages that are moved, page by page, take longer through a TCP socket.
+    // Bytes are copied: moving pages, one by one, into a TCP socket takes longer.
     if way.far.is_plain() {
         while way.receive_some()? {
             let unread = way.buffer.get(way.window.clone()).unwrap_or_default();
@@ -130,23 +135,25 @@ fn carry(
         }
         return Ok(way.sent);
     }
-    // Driven on after the end, where nothing may come.
+    // After the end the session still looks at what comes: nothing may.
     let mut session = PageSession::new(None);
     while drive(&mut session, &mut way)? && way.receive_some()? {}
     Ok(way.sent)
 }
 
-/// The way of a dump's bytes to the far end. With TLS, CRIU's server takes records as they come: one in
-/// which pages end and a header begins, or that is longer than what a pipe of its takes, stops it for ever. So headers
-/// and the pages of each run get records of their own.
+/// The way of a dump's bytes to the far end.
+///
+/// With TLS, CRIU's server takes records as they come. A record in which pages end and a header
+/// begins, or that is longer than what CRIU's pipe takes, stops it for ever. So headers and the
+/// pages of each run get records of their own.
 struct Way<'w> {
     near: Socket,
     far: &'w mut Socket,
     deadline: Option<Deadline>,
     buffer: Vec<u8>,
-    /// What of the buffer has come and not gone.
+    /// The part of the buffer that has been received and not been sent.
     window: Range<usize>,
-    /// Bytes that have come.
+    /// The number of bytes received from the dump.
     sent: u64,
 }
 
@@ -157,7 +164,7 @@ impl Way<'_> {
         self.deadline = deadline;
     }
 
-    /// Waits until the far end or the near end has something to read. Returns which of them do.
+    /// Waits until the far end or the near end can be read. Returns `true` for each that can.
     fn wait(&self) -> Result<[bool; 2], PagesError> {
         loop {
             let left = self.deadline.map(|deadline| deadline.left(Instant::now())).transpose();
@@ -172,8 +179,8 @@ impl Way<'_> {
         }
     }
 
-    /// Waits until something has come from the near end, and carries answers back meanwhile. Returns `false` at the
-    /// end of either.
+    /// Receives bytes from the near end, and carries answers back while it waits. Returns `false`
+    /// at the end of either connection.
     fn receive_some(&mut self) -> Result<bool, PagesError> {
         self.far.flush().map_err(failed)?;
         let mut answer = [0; 256];
@@ -206,7 +213,7 @@ impl Way<'_> {
 }
 
 impl PageReceiver for Way<'_> {
-    /// Of a run that has not come to its end, whole records only.
+    /// Returns only whole records of a run that has not been received to its end.
     fn unread(&self, session: &PageSession) -> &[u8] {
         let unread = self.buffer.get(self.window.clone()).unwrap_or_default();
         if (unread.len() as u64) < session.payload() {
@@ -227,12 +234,12 @@ impl PageReceiver for Way<'_> {
         self.receive_some()
     }
 
-    /// The far end answers.
+    /// Does nothing: the far end answers.
     fn answer(&mut self, _: &[u8]) -> Result<(), PagesError> {
         Ok(())
     }
 
-    /// The far end's part.
+    /// Does nothing: the far end sends pages.
     fn send(&mut self, _: &PageSession, _: u32, _: u64, _: u64, _: u64) -> Result<(), PagesError> {
         Ok(())
     }
@@ -242,9 +249,9 @@ fn failed(source: io::Error) -> PagesError {
     PagesError::socket("relay")(source)
 }
 
-/// Bytes that may be on their way.
+/// The bytes that a socket's buffer holds.
 const BUFFER: usize = 4 << 20;
-/// Bytes received at once.
+/// The bytes received at once.
 const AT_ONCE: usize = 1 << 20;
-/// The most bytes in a record of TLS.
+/// The most bytes in a TLS record.
 const RECORD: usize = 16 << 10;

@@ -1,4 +1,4 @@
-//! Sockets that pages go over.
+//! The sockets that pages go over, with or without TLS.
 
 use std::fmt;
 use std::fs::File;
@@ -16,7 +16,7 @@ use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 
 use super::deadline::{Deadline, poll_timeout};
 
-/// A connected stream socket, made from a TCP or a unix one.
+/// A connected stream socket: TCP or unix.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -31,7 +31,7 @@ use super::deadline::{Deadline, poll_timeout};
 #[derive(Debug)]
 pub struct Socket {
     plain: Plain,
-    /// What turns bytes into others, and back, where the socket is encrypted.
+    /// The encryption of the socket, if there is any.
     cipher: Option<Box<dyn Cipher>>,
 }
 
@@ -41,7 +41,8 @@ pub(super) struct Plain {
     stream: Stream,
     timeout: Option<Duration>,
     deadline: Option<Deadline>,
-    /// The stream does not block: with a deadline, every wait is one of ours.
+    /// Tells that the stream does not block. With a deadline, [`call`](Self::call) does the
+    /// waiting.
     nonblocking: bool,
 }
 
@@ -51,13 +52,13 @@ enum Stream {
     Unix(UnixStream),
 }
 
-/// What stands between us and a socket.
+/// The encryption between this end and a socket.
 pub(super) trait Cipher: fmt::Debug + Send {
-    /// Reads some bytes; 0 at the end.
+    /// Reads some bytes. Returns 0 at the end.
     fn read(&mut self, socket: &mut Plain, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Takes some bytes, and writes all that it has taken; but not when `more` is to follow at once.
+    /// Takes some bytes and returns their number. They are written at once unless `more` follows.
     fn write(&mut self, socket: &mut Plain, bytes: &[u8], more: bool) -> io::Result<usize>;
-    /// Says that nothing follows.
+    /// Tells the peer that nothing follows.
     fn finish(&mut self, socket: &mut Plain) -> io::Result<()>;
 }
 
@@ -74,6 +75,7 @@ impl From<UnixStream> for Socket {
 }
 
 impl Socket {
+    /// Sets the socket up for a session: no delay, and a limit for silence.
     pub(super) fn prepare(&mut self, idle: Option<Duration>) -> io::Result<()> {
         if let Stream::Tcp(tcp) = &self.plain.stream {
             tcp.set_nodelay(true)?;
@@ -81,7 +83,7 @@ impl Socket {
         self.set_timeout(idle)
     }
 
-    /// Whether its bytes are those that are meant, so that the kernel can move them.
+    /// Returns `true` if bytes are not encrypted, so that the kernel can move them.
     pub(super) fn is_plain(&self) -> bool {
         self.cipher.is_none()
     }
@@ -110,13 +112,13 @@ impl Socket {
         }
     }
 
-    /// Bounds all calls together: those after the deadline, and one that it finds waiting, fail with
-    /// [`DeadlinePassed`](super::deadline::DeadlinePassed).
+    /// Bounds all calls together. Calls after the deadline, and one that waits at that time, fail
+    /// with [`DeadlinePassed`](super::deadline::DeadlinePassed).
     pub(super) fn set_deadline(&mut self, deadline: Option<Deadline>) {
         self.plain.deadline = deadline;
     }
 
-    /// Writes what more is to follow at once.
+    /// Writes bytes that more will follow at once.
     pub(super) fn write_more(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let flags = MsgFlags::from_bits_retain(libc::MSG_MORE | libc::MSG_NOSIGNAL);
         while !bytes.is_empty() {
@@ -135,8 +137,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends so many bytes of a file, from an offset on, without a copy if it is plain. `UnexpectedEof` when it
-    /// is shorter.
+    /// Sends so many bytes of a file, from an offset on; without a copy if the socket is plain.
+    /// Returns `UnexpectedEof` for a shorter file.
     pub(super) fn send_file(&mut self, file: &File, offset: u64, size: u64) -> io::Result<()> {
         if !self.is_plain() {
             return self.copy_file(file, offset, size);
@@ -171,15 +173,16 @@ impl Socket {
         Ok(())
     }
 
-    /// Says that nothing follows, where that is said: to a peer that may have gone.
+    /// Tells an encrypted peer that nothing follows. The peer may be gone.
     pub(super) fn finish(&mut self) {
         if let Some(cipher) = &mut self.cipher {
             let _ = cipher.finish(&mut self.plain);
         }
     }
 
-    /// The end for a client: it ends the connection first, but where both say that nothing follows it hears that
-    /// before. CRIU's server takes it for a failure when the connection ends with its word on the way.
+    /// Ends a client's part of the connection. With TLS, both ends tell that nothing follows, and
+    /// the client waits for the server's message: CRIU's server fails if the connection ends with
+    /// that on its way.
     pub(super) fn part(&mut self) {
         if !self.is_plain() {
             self.finish();
@@ -187,19 +190,19 @@ impl Socket {
         }
     }
 
-    /// Until the peer ends a TCP connection, or for a while.
+    /// Waits until the peer ends a TCP connection, for [`A_WHILE`] at most.
     pub(super) fn wait_for_end(&mut self) {
         if matches!(self.plain.stream, Stream::Tcp(_)) && self.set_timeout(Some(A_WHILE)).is_ok() {
             let _ = self.read(&mut [0]);
         }
     }
 
-    /// Ends the connection in both directions, for whoever uses it.
+    /// Ends the connection in both directions, for everybody who uses the socket.
     pub(super) fn shutdown(&self) {
         self.plain.shutdown();
     }
 
-    /// What ends the connection from elsewhere.
+    /// Returns a copy of the socket that can end the connection from elsewhere.
     pub(super) fn plain(&self) -> io::Result<Plain> {
         let stream = match &self.plain.stream {
             Stream::Tcp(tcp) => Stream::Tcp(tcp.try_clone()?),
@@ -214,7 +217,8 @@ impl Plain {
         Self { stream, timeout: None, deadline: None, nonblocking: false }
     }
 
-    /// Calls the system, and with a deadline waits for as long as that and the timeout allow.
+    /// Makes a system call. With a deadline, the call does not block and is repeated when the
+    /// socket is ready, until the deadline or the timeout.
     fn call<T>(
         &mut self,
         ready: PollFlags,
@@ -249,7 +253,7 @@ impl Plain {
         }
     }
 
-    /// Ends the connection in both directions, for whoever uses it.
+    /// Ends the connection in both directions, for everybody who uses the socket.
     pub(super) fn shutdown(&self) {
         let _ = match &self.stream {
             Stream::Tcp(tcp) => tcp.shutdown(Shutdown::Both),
@@ -347,19 +351,20 @@ impl fmt::Display for Socket {
         match &self.plain.stream {
             Stream::Tcp(tcp) => match tcp.peer_addr() {
                 Ok(address) => address.fmt(f),
-                Err(_) => f.write_str("a client that has gone"),
+                Err(_) => f.write_str("a client that is gone"),
             },
             Stream::Unix(_) => f.write_str("a unix socket"),
         }
     }
 }
 
-/// Long enough for bytes that are on their way.
+/// The time after which bytes that were on their way have come.
 pub(super) const A_WHILE: Duration = Duration::from_millis(500);
-/// Bytes of a file in memory on their way to a socket that is not plain.
+/// The bytes of a file that are in memory on their way to an encrypted socket.
 const COPIED: usize = 256 << 10;
 
-/// Connected sockets with room for so many bytes on their way: more than the limit, where root asks.
+/// Returns connected sockets whose buffers hold so many bytes. For root that may be more than the
+/// system's limit.
 pub(super) fn wide_pair(bytes: usize) -> io::Result<(UnixStream, UnixStream)> {
     let (one, other) = UnixStream::pair()?;
     for socket in [&one, &other] {

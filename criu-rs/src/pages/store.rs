@@ -1,4 +1,4 @@
-//! A directory that pages come into.
+//! A directory that receives pages.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,16 +12,19 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use super::error::PagesError;
 use super::page_size::page_size;
 
-/// An images directory that receives pages, as `criu page-server -D` fills it: a pagemap for each object and
-/// a pages file beside it, numbered from 65537 on so that those of a dump into the same directory are others.
+/// An images directory that receives pages, as `criu page-server -D` fills it.
 ///
-/// A pagemap gets its name when everything has been received ([`finish`](Self::finish)): until then, and after
-/// any failure, there is none that could pass for a whole one, and what was there before is still there.
+/// Each object gets a pagemap and a pages file. The pages files are numbered from 65537 on, so that
+/// they do not collide with those of a dump into the same directory.
+///
+/// A pagemap gets its name when everything has been received ([`finish`](Self::finish)). Until
+/// then, and after any failure, the pagemaps from before are still there, and no new one looks
+/// whole.
 #[derive(Debug)]
-#[must_use = "what it has received is removed unless finish is called"]
+#[must_use = "the received pages are removed unless finish is called"]
 pub struct Store {
     directory: PathBuf,
-    /// Where pages left to the parent are looked for.
+    /// The parent set, in which pages may be left.
     parent: Option<PageSet>,
     auto_dedup: bool,
     durable: bool,
@@ -37,16 +40,16 @@ struct Open {
     pagemap: PagemapWriter<File>,
     place: Done,
     pages: Arc<PagesFile>,
-    /// The ranges that the parent set has, ascending.
+    /// The ranges of addresses that the parent set has, ascending.
     inherited: Vec<(u64, u64)>,
-    /// Where their bytes are, by file, when they are to be freed.
+    /// The places of the parent set's pages by file, if they are to be freed.
     stored: Vec<Vec<StoredRun>>,
 }
 
-/// An object of which everything has come.
+/// An object that has been received.
 #[derive(Debug)]
 struct Done {
-    /// The pagemap, and the name it gets.
+    /// The path of the pagemap until it gets its name.
     beside: PathBuf,
     name: PathBuf,
     pages: PathBuf,
@@ -55,7 +58,7 @@ struct Done {
     kept: bool,
 }
 
-/// A pages file, and its path for errors.
+/// A pages file, with its path for errors.
 #[derive(Debug)]
 pub(crate) struct PagesFile {
     pub(crate) file: File,
@@ -63,10 +66,11 @@ pub(crate) struct PagesFile {
 }
 
 impl Store {
-    /// A store in a directory, which has to be there. Its `parent` link leads to the parent set, if it has one.
+    /// Opens a store in an existing directory. Its `parent` link leads to the parent set, if there
+    /// is one.
     ///
     /// # Errors
-    /// When the directory, or its parent set, cannot be read.
+    /// [`PagesError`] if the directory or its parent set cannot be read.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, PagesError> {
         let directory = directory.into();
         fs::metadata(&directory).map_err(PagesError::file(&directory))?;
@@ -86,27 +90,27 @@ impl Store {
         })
     }
 
-    /// Frees the space of pages in the parent sets that come anew.
+    /// Frees the space that pages take in the parent sets when they are received anew.
     pub fn auto_dedup(mut self, on: bool) -> Self {
         self.auto_dedup = on;
         self
     }
 
-    /// Whether [`finish`](Self::finish) waits until everything is on disk.
+    /// Makes [`finish`](Self::finish) wait until everything is on disk (fsync(2)).
     pub fn durable(mut self, on: bool) -> Self {
         self.durable = on;
         self
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Whether the parent set has an object.
+    /// Returns `true` if the parent set has an object.
     ///
     /// # Errors
-    /// When it cannot be looked for.
+    /// [`PagesError`] if the parent set cannot be read.
     pub fn parent_has(&self, object: PageObject) -> Result<bool, PagesError> {
         match &self.parent {
             Some(parent) => Ok(parent.has(object)?),
@@ -114,10 +118,10 @@ impl Store {
         }
     }
 
-    /// Begins an object, and ends the one before.
+    /// Begins an object, after ending the object before.
     ///
     /// # Errors
-    /// When its files cannot be written.
+    /// [`PagesError`] if its files cannot be written, or the parent set cannot be read.
     pub fn begin(&mut self, object: PageObject) -> Result<(), PagesError> {
         self.end()?;
         let (mut inherited, mut stored) = (Vec::new(), Vec::new());
@@ -146,7 +150,7 @@ impl Store {
         Ok(())
     }
 
-    /// A pages file that was not there.
+    /// Creates a pages file with a number that is free.
     fn pages_file(&mut self) -> Result<(u32, PathBuf, File), PagesError> {
         loop {
             let id = self.next;
@@ -161,11 +165,12 @@ impl Store {
         }
     }
 
-    /// Adds pages to the object; the bytes of those that are present go to its pages file.
+    /// Adds a run of pages to the object's pagemap. The bytes of present pages are not part of it.
     ///
     /// # Errors
     /// [`PagesError::NoObject`] before [`begin`](Self::begin) and after [`finish`](Self::finish);
-    /// [`PagesError::Hole`] when the parent set lacks pages that are left to it; those of files.
+    /// [`PagesError::Hole`] if pages are left to the parent set, which does not have them; other
+    /// [`PagesError`]s if a file cannot be written.
     #[inline]
     pub fn run(&mut self, address: u64, pages: u64, flags: u16) -> Result<(), PagesError> {
         let open = self.open.as_mut().ok_or(PagesError::NoObject { address })?;
@@ -182,7 +187,7 @@ impl Store {
         run.map_err(PagesError::image(&open.place.beside))
     }
 
-    /// The file that bytes of pages go to, one behind the other; `None` before an object begins.
+    /// Returns the file that the bytes of pages are appended to, or `None` before an object begins.
     pub(crate) fn pages(&self) -> Option<Arc<PagesFile>> {
         self.open.as_ref().map(|open| Arc::clone(&open.pages))
     }
@@ -193,16 +198,16 @@ impl Store {
         };
         place.pagemap = Some(pagemap.finish().map_err(PagesError::image(&place.beside))?);
         place.file = Some(pages);
-        // The same object once more takes the place of what it had.
+        // An object that was received twice keeps what came last.
         self.done.retain(|done| done.name != place.name);
         self.done.push(place);
         Ok(())
     }
 
-    /// Everything has come: gives the pagemaps their names.
+    /// Gives the pagemaps their names: everything has been received.
     ///
     /// # Errors
-    /// Those of files.
+    /// [`PagesError::File`] if a file cannot be written or renamed.
     pub fn finish(&mut self) -> Result<(), PagesError> {
         self.end()?;
         for done in &mut self.done {
@@ -225,7 +230,7 @@ impl Store {
     }
 }
 
-/// What never came whole is removed.
+/// Removes the files of an object whose pagemap did not get its name.
 impl Drop for Done {
     fn drop(&mut self) {
         if !self.kept {
@@ -236,7 +241,7 @@ impl Drop for Done {
 }
 
 impl Open {
-    /// That pages left to the parent set are there.
+    /// Checks that the parent set has the pages that are left to it.
     fn check(&self, start: u64, end: u64) -> Result<(), PagesError> {
         let after = self.inherited.partition_point(|range| range.0 <= start);
         let before = after.checked_sub(1).and_then(|index| self.inherited.get(index));
@@ -248,7 +253,7 @@ impl Open {
         Ok(())
     }
 
-    /// Frees the space that pages take in the parent sets.
+    /// Frees the space that a range of pages takes in the parent sets.
     fn punch(&self, directory: &Path, start: u64, end: u64) -> Result<(), PagesError> {
         let overlapping = self.stored.iter().flat_map(|runs| {
             let first = runs.partition_point(|run| run.end <= start);
@@ -270,7 +275,7 @@ impl Open {
     }
 }
 
-/// Number of the first pages file.
+/// The number of the first pages file.
 const FIRST: u32 = 0x10001;
 
 #[cfg(test)]

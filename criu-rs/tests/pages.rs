@@ -410,7 +410,7 @@ fn ends_at_its_deadline<T: std::fmt::Debug>(begun: Instant, result: Result<T, Pa
     assert!(matches!(error, PagesError::Deadline(LIMIT)), "{error:?}");
     assert_eq!(error.to_string(), "the exchange takes longer than its deadline of 400ms");
     let time = begun.elapsed();
-    assert!(time >= LIMIT && time < Duration::from_secs(8), "{time:?}");
+    assert!(time >= LIMIT && time < Duration::from_secs(30), "{time:?}");
 }
 
 /// A peer that begins with `first` and then sends a byte now and then, or says nothing, until the
@@ -418,7 +418,7 @@ fn ends_at_its_deadline<T: std::fmt::Debug>(begun: Instant, result: Result<T, Pa
 fn bad_peer(mut socket: impl Write + Send + 'static, first: Vec<u8>, trickles: bool) {
     thread::spawn(move || {
         _ = socket.write_all(&first);
-        for _ in 0..1000 {
+        for _ in 0..6000 {
             thread::sleep(Duration::from_millis(10));
             if trickles && socket.write_all(&[7]).is_err() {
                 break;
@@ -497,6 +497,17 @@ fn a_relay_with_a_deadline_waits_for_no_far_end_that_stalls_or_trickles() {
         drop(near);
         ends_at_its_deadline(begun, relay.finish());
     }
+}
+
+#[test]
+fn a_relay_whose_far_end_is_gone_ends_before_a_dump_begins() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Relay::connect(listener.local_addr().unwrap()).unwrap();
+    drop(listener.accept().unwrap());
+    let mut near = UnixStream::from(relay.as_fd().try_clone_to_owned().unwrap());
+    near.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(near.read(&mut [0]).unwrap(), 0);
+    assert_eq!(relay.finish().unwrap(), 0);
 }
 
 #[test]

@@ -123,8 +123,8 @@ fn carry(
 ) -> Result<u64, PagesError> {
     let mut way =
         Way { near, far, deadline: None, buffer: vec![0; AT_ONCE], window: 0..0, sent: 0 };
-    // The dump speaks first. By then the relay has its deadline.
-    way.wait()?;
+    // The dump speaks first, and by then the relay has its deadline: nothing is read before.
+    way.wait(PollFlags::from_bits_retain(libc::POLLRDHUP))?;
     way.set_deadline(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
     // Bytes are copied: moving pages, one by one, into a TCP socket takes longer.
     if way.far.is_plain() {
@@ -164,13 +164,16 @@ impl Way<'_> {
         self.deadline = deadline;
     }
 
-    /// Waits until the far end or the near end can be read. Returns `true` for each that can.
-    fn wait(&self) -> Result<[bool; 2], PagesError> {
+    /// Waits for events of the far end, or until the near end can be read. Returns `true` for each
+    /// end that is ready.
+    fn wait(&self, far: PollFlags) -> Result<[bool; 2], PagesError> {
         loop {
             let left = self.deadline.map(|deadline| deadline.left(Instant::now())).transpose();
             let left = left.map_err(failed)?.map_or(PollTimeout::NONE, poll_timeout);
-            let fds = [self.far.as_fd(), self.near.as_fd()];
-            let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let mut fds = [
+                PollFd::new(self.far.as_fd(), far),
+                PollFd::new(self.near.as_fd(), PollFlags::POLLIN),
+            ];
             match poll(&mut fds, left) {
                 Ok(0) | Err(Errno::EINTR) => {}
                 Ok(_) => return Ok(fds.map(|fd| fd.any().unwrap_or(false))),
@@ -185,7 +188,7 @@ impl Way<'_> {
         self.far.flush().map_err(failed)?;
         let mut answer = [0; 256];
         loop {
-            let [answered, asked] = self.wait()?;
+            let [answered, asked] = self.wait(PollFlags::POLLIN)?;
             if answered {
                 match self.far.read(&mut answer).map_err(failed)? {
                     0 => return Ok(false),

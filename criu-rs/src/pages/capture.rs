@@ -145,7 +145,7 @@ impl Capture {
     }
 
     /// Returns hooks that call `hooks`. If the dump `kills` its tasks, they hold it until the
-    /// tasks' memory has been written; a memory that cannot be written fails the dump.
+    /// tasks' memory has been written. Memory that cannot be written fails the dump.
     pub fn hold<'h>(&'h self, hooks: &'h mut dyn Hooks, kills: bool) -> impl Hooks + 'h {
         let then = move || if kills { Ok(self.write_now()?) } else { Ok(()) };
         At { hooks, action: Action::PostDump, then }
@@ -188,7 +188,7 @@ impl Capture {
     }
 }
 
-/// The capture's thread's side of its talk with the thread that drives the dump.
+/// The channels of a capture's thread to the thread that drives the dump.
 struct Progress {
     sent: Sender<Result<u64, String>>,
     wait: Receiver<Option<Done>>,

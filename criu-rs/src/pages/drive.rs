@@ -193,6 +193,7 @@ pub fn drive<R: PageReceiver>(
     }
 }
 
+/// Returns the error of an end that has no pages to send.
 pub(super) fn serves_nothing(pid: u32, address: u64) -> PagesError {
     PagesError::NoPage { pid, address, why: "this server serves no pages".to_owned() }
 }

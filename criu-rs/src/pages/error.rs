@@ -65,22 +65,22 @@ pub enum PagesError {
     /// An image cannot be read.
     #[error(transparent)]
     Image(#[from] criu_images::Error),
-    /// The peer, named by what it owes, takes longer than the server's limits allow.
+    /// The session, or the next message of the peer, takes longer than the server's limits allow.
     #[error("{0} takes longer than allowed")]
     TimedOut(&'static str),
     /// The deadline of a [`Client`](super::Client) or a [`Relay`](super::Relay) passes before the
     /// exchange is over.
     #[error("the exchange takes longer than its deadline of {0:?}")]
     Deadline(Duration),
-    /// The peer sends more bytes than the limit, which is given.
+    /// The peer sends more bytes than the limit, which is the number.
     #[error("the peer sends more than {0} bytes, the limit")]
     TooMuch(u64),
     /// This end stops the session: [`Handle::stop`](super::Handle::stop) was called, or a capture
     /// ended without being written.
     #[error("the session was stopped")]
     Stopped,
-    /// The server reports that it could not store everything. The number is its answer, for our
-    /// server and CRIU's mostly an errno.
+    /// The server could not store everything. The number is its answer; for our server it is an
+    /// errno.
     #[error("the server could not store everything: it answers {0}")]
     Refused(i32),
 }

@@ -11,9 +11,9 @@ pub(super) struct Counters {
     pub(super) served: AtomicU64,
     pub(super) done: AtomicU64,
     pub(super) failed: AtomicU64,
-    /// Set while open connections are being ended.
+    /// Tells that open connections are being ended.
     pub(super) stopping: AtomicBool,
-    /// Set when the server accepts no more connections.
+    /// Tells that the server accepts no more connections.
     pub(super) finishing: AtomicBool,
 }
 

@@ -39,24 +39,26 @@ pub struct PageSession {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PageStep {
-    /// Receive more: at least so many untaken bytes are needed in all.
+    /// A request to receive more: at least so many untaken bytes are needed in all.
     More(usize),
-    /// Receive more, or [`assume`](PageSession::assume) a layout after a while: the session only
-    /// closes, and its layout shows in more bytes or their absence.
+    /// A request to receive more, or to [`assume`](PageSession::assume) a layout after a while. The
+    /// session only closes, and its layout shows in more bytes or their absence.
     MoreOrAssume,
-    /// Begin an object. With `answer`, answer one byte: 1 if the parent set has the object, else 0.
+    /// The beginning of an object. With `answer`, the driver answers one byte: 1 if the parent set
+    /// has the object, else 0.
     Open {
         /// The object that begins.
         object: PageObject,
         /// Tells that the peer waits for the byte.
         answer: bool,
     },
-    /// Answer four bytes: 1 if the parent set has an object, else 0.
+    /// A question for an object of the parent set. The driver answers four bytes: 1 if the parent
+    /// set has the object, else 0.
     Parent {
         /// The object that is asked for.
         object: PageObject,
     },
-    /// Add a run of pages to the open object. Its bytes follow if it is present. Addresses ascend.
+    /// A run of pages of the open object. The bytes of present pages follow. Addresses ascend.
     Run {
         /// The address of the first page.
         address: u64,
@@ -65,9 +67,9 @@ pub enum PageStep {
         /// The flags of the pages, as in a pagemap.
         flags: u16,
     },
-    /// Keep so many of the next bytes: they belong to the run.
+    /// Bytes of the run: so many of the next ones.
     Payload(usize),
-    /// Send pages.
+    /// A request for pages.
     Get {
         /// The pid of the task.
         pid: u32,
@@ -78,10 +80,10 @@ pub enum PageStep {
         /// The id that the answer repeats.
         id: u64,
     },
-    /// Answer four bytes: 0, or an errno if not everything could be stored. The peer has sent
-    /// everything.
+    /// The end: the peer has sent everything. The driver answers four bytes: 0, or an errno if not
+    /// everything could be stored.
     Close,
-    /// Stop: the session has been closed.
+    /// The state after the end, in which no more bytes may come.
     Ended,
 }
 

@@ -118,7 +118,7 @@ impl Socket {
         self.plain.deadline = deadline;
     }
 
-    /// Writes bytes that more will follow at once.
+    /// Writes bytes to which more will be added at once (`MSG_MORE`).
     pub(super) fn write_more(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let flags = MsgFlags::from_bits_retain(libc::MSG_MORE | libc::MSG_NOSIGNAL);
         while !bytes.is_empty() {

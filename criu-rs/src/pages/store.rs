@@ -18,8 +18,7 @@ use super::page_size::page_size;
 /// they do not collide with those of a dump into the same directory.
 ///
 /// A pagemap gets its name when everything has been received ([`finish`](Self::finish)). Until
-/// then, and after any failure, the pagemaps from before are still there, and no new one looks
-/// whole.
+/// then, and after any failure, the directory has the pagemaps from before and no incomplete one.
 #[derive(Debug)]
 #[must_use = "the received pages are removed unless finish is called"]
 pub struct Store {
@@ -165,7 +164,7 @@ impl Store {
         }
     }
 
-    /// Adds a run of pages to the object's pagemap. The bytes of present pages are not part of it.
+    /// Adds a run of pages to the object. The bytes of present pages go to its pages file.
     ///
     /// # Errors
     /// [`PagesError::NoObject`] before [`begin`](Self::begin) and after [`finish`](Self::finish);

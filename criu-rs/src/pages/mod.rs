@@ -28,8 +28,6 @@ mod error;
 mod limits;
 mod metrics;
 mod page_size;
-#[cfg(feature = "tls")]
-mod peer;
 mod pool;
 pub mod proto;
 mod receive;
@@ -41,6 +39,8 @@ mod socket;
 mod store;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod verifier;
 
 pub use capture::{Capture, Writing};
 pub use client::{Client, Sent};

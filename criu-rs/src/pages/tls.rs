@@ -15,8 +15,8 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::error::PagesError;
-use super::peer::Verifier;
 use super::socket::{Cipher, Plain, Socket};
+use super::verifier::Verifier;
 use crate::value::Tls;
 
 /// The TLS configuration of a server.

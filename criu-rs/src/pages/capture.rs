@@ -79,7 +79,7 @@ pub struct Capture {
     /// The end for criu.
     socket: OwnedFd,
     received: Receiver<Result<u64, String>>,
-    go: Sender<Option<Done>>,
+    go: Sender<Option<OnWritten>>,
     outcome: Receiver<Result<(), String>>,
     written: Arc<AtomicU64>,
     thread: JoinHandle<Ended>,
@@ -191,13 +191,13 @@ impl Capture {
 /// The channels of a capture's thread to the thread that drives the dump.
 struct Progress {
     sent: Sender<Result<u64, String>>,
-    wait: Receiver<Option<Done>>,
-    done: Arc<Mutex<Option<Done>>>,
+    wait: Receiver<Option<OnWritten>>,
+    done: Arc<Mutex<Option<OnWritten>>>,
     written: Arc<AtomicU64>,
 }
 
 /// A function that is called when everything has been written, or cannot be.
-type Done = Box<dyn FnOnce(bool) + Send>;
+type OnWritten = Box<dyn FnOnce(bool) + Send>;
 
 impl Progress {
     /// Reports the bytes of pages that have been received, and waits until they may be written.
@@ -243,7 +243,7 @@ fn send_on(
     let (size, bytes) = collect(pool, &mut socket)?;
     drop(socket);
     progress.wait(bytes)?;
-    let sent = server.send_again(pool.get(..size).unwrap_or_default(), |bytes| {
+    let sent = server.replay(pool.get(..size).unwrap_or_default(), |bytes| {
         progress.written.fetch_add(bytes as u64, Ordering::Relaxed);
     })?;
     server.close()?;

@@ -23,7 +23,7 @@ use crate::value::Tls;
 /// ```no_run
 /// use criu_rs::pages::{Client, Layout};
 ///
-/// // The pages of a checkpoint, to where its other images have gone already.
+/// // Sends the pages of a checkpoint whose other images have been copied already.
 /// let mut client = Client::connect("198.51.100.7:27000", Layout::Wide)?;
 /// let sent = client.send_set("/ckpt")?;
 /// client.close()?;
@@ -136,15 +136,15 @@ impl Client {
 
     /// Sends the bytes of a dump's session, of either layout, without the last header, which is for
     /// [`close`](Self::close). Calls `wrote` with the bytes of pages sent since the last call.
-    pub(super) fn send_again(
+    pub(super) fn replay(
         &mut self,
         bytes: &[u8],
         wrote: impl FnMut(usize),
     ) -> Result<Sent, PagesError> {
         let (open, sent) = (PageObject::Task(0), Sent::default());
-        let mut again = Again { client: self, bytes, open, has_parent: false, sent, wrote };
-        let closed = drive(&mut PageSession::new(None), &mut again)?;
-        let sent = again.sent;
+        let mut replay = Replay { client: self, bytes, open, has_parent: false, sent, wrote };
+        let closed = drive(&mut PageSession::new(None), &mut replay)?;
+        let sent = replay.sent;
         if !closed {
             return Err(PagesError::Gone(sent.pages.saturating_mul(page_size().bytes())));
         }
@@ -229,7 +229,7 @@ impl Client {
     }
 
     /// Fetches pages of a task, at most so many from an address on. Returns their bytes: at least
-    /// one page, and no more than what lies together in the server's images.
+    /// one page, at most those that lie together in the server's images.
     ///
     /// # Errors
     /// [`PagesError`] if the connection fails. A server that does not have the pages ends the
@@ -283,7 +283,7 @@ impl Client {
 }
 
 /// A dump's session on its way through a client, from memory.
-struct Again<'a, W> {
+struct Replay<'a, W> {
     client: &'a mut Client,
     /// The rest of the session's bytes.
     bytes: &'a [u8],
@@ -294,7 +294,7 @@ struct Again<'a, W> {
     wrote: W,
 }
 
-impl<W: FnMut(usize)> PageReceiver for Again<'_, W> {
+impl<W: FnMut(usize)> PageReceiver for Replay<'_, W> {
     fn unread(&self, _: &PageSession) -> &[u8] {
         self.bytes
     }

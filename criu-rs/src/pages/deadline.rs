@@ -9,7 +9,7 @@ use nix::poll::PollTimeout;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     limit: Duration,
-    /// `None` for a moment that the clock cannot name, which never comes.
+    /// The moment; `None` if the clock cannot name it, so that it never comes.
     at: Option<Instant>,
 }
 
@@ -27,7 +27,7 @@ impl Deadline {
     /// Returns how much time is left at `now`.
     ///
     /// # Errors
-    /// [`DeadlinePassed`] when there is none.
+    /// [`DeadlinePassed`] if no time is left.
     pub(super) fn left(&self, now: Instant) -> io::Result<Duration> {
         let left = self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
         if left.is_zero() {

@@ -121,34 +121,34 @@ fn carry(
     far: &mut Socket,
     deadline: &Mutex<Option<Deadline>>,
 ) -> Result<u64, PagesError> {
-    let mut way =
-        Way { near, far, deadline: None, buffer: vec![0; AT_ONCE], window: 0..0, sent: 0 };
+    let mut carrier =
+        Carrier { near, far, deadline: None, buffer: vec![0; AT_ONCE], window: 0..0, sent: 0 };
     // The dump speaks first, and by then the relay has its deadline: nothing is read before.
-    way.wait(PollFlags::from_bits_retain(libc::POLLRDHUP))?;
-    way.set_deadline(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
+    carrier.wait(PollFlags::from_bits_retain(libc::POLLRDHUP))?;
+    carrier.set_deadline(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
     // Bytes are copied: moving pages, one by one, into a TCP socket takes longer.
-    if way.far.is_plain() {
-        while way.receive_some()? {
-            let unread = way.buffer.get(way.window.clone()).unwrap_or_default();
-            way.far.write_all(unread).map_err(failed)?;
-            way.window = 0..0;
+    if carrier.far.is_plain() {
+        while carrier.receive_some()? {
+            let unread = carrier.buffer.get(carrier.window.clone()).unwrap_or_default();
+            carrier.far.write_all(unread).map_err(failed)?;
+            carrier.window = 0..0;
         }
-        return Ok(way.sent);
+        return Ok(carrier.sent);
     }
     // After the end the session still looks at what comes: nothing may.
     let mut session = PageSession::new(None);
-    while drive(&mut session, &mut way)? && way.receive_some()? {}
-    Ok(way.sent)
+    while drive(&mut session, &mut carrier)? && carrier.receive_some()? {}
+    Ok(carrier.sent)
 }
 
-/// The way of a dump's bytes to the far end.
+/// The carrier of a dump's bytes to the far end.
 ///
 /// With TLS, CRIU's server takes records as they come. A record in which pages end and a header
 /// begins, or that is longer than what CRIU's pipe takes, stops it for ever. So headers and the
 /// pages of each run get records of their own.
-struct Way<'w> {
+struct Carrier<'c> {
     near: Socket,
-    far: &'w mut Socket,
+    far: &'c mut Socket,
     deadline: Option<Deadline>,
     buffer: Vec<u8>,
     /// The part of the buffer that has been received and not been sent.
@@ -157,7 +157,7 @@ struct Way<'w> {
     sent: u64,
 }
 
-impl Way<'_> {
+impl Carrier<'_> {
     fn set_deadline(&mut self, deadline: Option<Deadline>) {
         self.near.set_deadline(deadline);
         self.far.set_deadline(deadline);
@@ -215,7 +215,7 @@ impl Way<'_> {
     }
 }
 
-impl PageReceiver for Way<'_> {
+impl PageReceiver for Carrier<'_> {
     /// Returns only whole records of a run that has not been received to its end.
     fn unread(&self, session: &PageSession) -> &[u8] {
         let unread = self.buffer.get(self.window.clone()).unwrap_or_default();

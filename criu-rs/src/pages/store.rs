@@ -29,7 +29,7 @@ pub struct Store {
     durable: bool,
     next: u32,
     open: Option<Open>,
-    done: Vec<Done>,
+    done: Vec<ObjectFiles>,
 }
 
 /// The object that is being received.
@@ -37,7 +37,7 @@ pub struct Store {
 struct Open {
     object: PageObject,
     pagemap: PagemapWriter<File>,
-    place: Done,
+    files: ObjectFiles,
     pages: Arc<PagesFile>,
     /// The ranges of addresses that the parent set has, ascending.
     inherited: Vec<(u64, u64)>,
@@ -45,9 +45,9 @@ struct Open {
     stored: Vec<Vec<StoredRun>>,
 }
 
-/// An object that has been received.
+/// The files of an object, until they get their names.
 #[derive(Debug)]
-struct Done {
+struct ObjectFiles {
     /// The path of the pagemap until it gets its name.
     beside: PathBuf,
     name: PathBuf,
@@ -139,13 +139,13 @@ impl Store {
         let beside = self.directory.join(format!(".{}.{pages_id}", object.file_name()));
         let pages = Arc::new(PagesFile { file: pages, path: pages_path.clone() });
         let (pagemap, file) = (None, None);
-        let place = Done { beside, name, pages: pages_path, pagemap, file, kept: false };
-        let _ = fs::remove_file(&place.beside);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place.beside);
-        let file = file.map_err(PagesError::file(&place.beside))?;
+        let files = ObjectFiles { beside, name, pages: pages_path, pagemap, file, kept: false };
+        let _ = fs::remove_file(&files.beside);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&files.beside);
+        let file = file.map_err(PagesError::file(&files.beside))?;
         let pagemap = PagemapWriter::new(file, pages_id, page_size());
-        let pagemap = pagemap.map_err(PagesError::image(&place.beside))?;
-        self.open = Some(Open { object, pagemap, place, pages, inherited, stored });
+        let pagemap = pagemap.map_err(PagesError::image(&files.beside))?;
+        self.open = Some(Open { object, pagemap, files, pages, inherited, stored });
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl Store {
             }
         }
         let run = open.pagemap.run(address, pages, flags);
-        run.map_err(PagesError::image(&open.place.beside))
+        run.map_err(PagesError::image(&open.files.beside))
     }
 
     /// Returns the file that the bytes of pages are appended to, or `None` before an object begins.
@@ -192,14 +192,14 @@ impl Store {
     }
 
     fn end(&mut self) -> Result<(), PagesError> {
-        let Some(Open { pagemap, mut place, pages, .. }) = self.open.take() else {
+        let Some(Open { pagemap, mut files, pages, .. }) = self.open.take() else {
             return Ok(());
         };
-        place.pagemap = Some(pagemap.finish().map_err(PagesError::image(&place.beside))?);
-        place.file = Some(pages);
+        files.pagemap = Some(pagemap.finish().map_err(PagesError::image(&files.beside))?);
+        files.file = Some(pages);
         // An object that was received twice keeps what came last.
-        self.done.retain(|done| done.name != place.name);
-        self.done.push(place);
+        self.done.retain(|done| done.name != files.name);
+        self.done.push(files);
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl Store {
 }
 
 /// Removes the files of an object whose pagemap did not get its name.
-impl Drop for Done {
+impl Drop for ObjectFiles {
     fn drop(&mut self) {
         if !self.kept {
             let _ = fs::remove_file(&self.beside);

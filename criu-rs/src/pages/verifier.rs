@@ -55,7 +55,7 @@ impl Verifier {
     ) -> Result<(), Error> {
         let certificate = EndEntityCert::try_from(shown).map_err(refused)?;
         let lists: Vec<_> = self.revoked.iter().collect();
-        // An authority without a list has not revoked anything.
+        // An authority without a list revokes nothing.
         let revocation = || {
             let options = RevocationOptionsBuilder::new(&lists).ok()?;
             let options = options.with_status_policy(UnknownStatusPolicy::Allow);

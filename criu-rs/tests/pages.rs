@@ -1,11 +1,14 @@
-//! The page server without CRIU: clients of every kind, and those that break off, lie, or never come to an end.
+//! The page server without CRIU: clients of every kind, and those that break off, lie, or never
+//! come to an end.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -13,8 +16,8 @@ use std::time::{Duration, Instant};
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
 use criu_rs::pages::proto::{LAZY, PARENT, PRESENT, object_id};
 use criu_rs::pages::{
-    Client, Command, Header, Layout, PageSession, PageStep, PagesError, Server, ServerLimits,
-    SessionReport,
+    Client, Command, Header, Layout, PageSession, PageStep, PagesError, Relay, Server,
+    ServerLimits, SessionReport, Socket,
 };
 
 const PAGE: u64 = 4096;
@@ -205,7 +208,10 @@ fn holes_are_those_of_the_parent_set() {
     peer.say(Command::AddF, PARENT, 2, BASE + 2 * PAGE);
     peer.is_cut();
     let error = one(running).unwrap_err().to_string();
-    assert_eq!(error, "pagemap-7.img leaves 0x7f0000003000 to the parent set, which lacks it");
+    assert_eq!(
+        error,
+        "pagemap-7.img leaves 0x7f0000003000 to the parent set, which does not have it"
+    );
     assert_eq!(names(&directory), before);
 }
 
@@ -242,18 +248,18 @@ fn lies_are_told_with_their_place_and_leave_nothing_behind() {
         (vec![run_of(1 << 63, BASE, PRESENT)], "9223372036854775808 pages at 0x7f0000000000"),
         (vec![run_of(0, BASE, PRESENT)], "0 pages at 0x7f0000000000"),
         (vec![run_of(1, BASE + 5, PRESENT)], "1 pages at 0x7f0000000005"),
-        (vec![run_of(1, BASE, 0)], "no pages have flags 0x0"),
-        (vec![run_of(1, BASE, 5)], "no pages have flags 0x5"),
+        (vec![run_of(1, BASE, 0)], "pages cannot have the flags 0x0"),
+        (vec![run_of(1, BASE, 5)], "pages cannot have the flags 0x5"),
         (
             vec![run_of(1, BASE, PARENT), run_of(1, BASE, LAZY)],
             "leaves 0x7f0000000000 to the parent",
         ),
         (
             vec![run_of(2, BASE, LAZY), run_of(1, BASE + PAGE, LAZY)],
-            "pages at 0x7f0000001000, which is below 0x7f0000002000",
+            "pages at 0x7f0000001000, below 0x7f0000002000",
         ),
-        (vec![wrong_id], "0x703 is the id of no object"),
-        (vec![Header { id: 1 << 40, ..header(Command::Get, 0, 1, BASE, TASK) }], "is no pid"),
+        (vec![wrong_id], "no object has the id 0x703"),
+        (vec![Header { id: 1 << 40, ..header(Command::Get, 0, 1, BASE, TASK) }], "is not a pid"),
     ];
     let directory = scratch("lies");
     for (headers, said) in cases {
@@ -274,7 +280,7 @@ fn lies_are_told_with_their_place_and_leave_nothing_behind() {
     peer.is_cut();
     assert_eq!(
         one(running).unwrap_err().to_string(),
-        "byte 0 of the session: no command is 0x9090909"
+        "byte 0 of the session: unknown command 0x9090909"
     );
 }
 
@@ -317,7 +323,7 @@ fn a_client_that_says_nothing_is_sent_away_and_disturbs_nobody() {
     silent.is_cut();
     let reports = running.join().unwrap();
     let error = reports[1].result.as_ref().unwrap_err().to_string();
-    assert_eq!(error, "the next word takes longer than it may");
+    assert_eq!(error, "the next message takes longer than allowed");
     assert!(reports[0].result.is_ok());
     assert!(names(&directory.join("0")).is_empty());
 }
@@ -393,6 +399,131 @@ fn one_snapshot_is_served_to_many_at_once() {
     errors.sort();
     assert!(errors[0].ends_with("nothing is mapped there"), "{errors:?}");
     assert!(errors[1].ends_with("there is no such task"), "{errors:?}");
+}
+
+const LIMIT: Duration = Duration::from_millis(400);
+
+/// Asserts that an exchange that began at `begun` ended with its deadline, neither early nor late.
+#[track_caller]
+fn ends_at_its_deadline<T: std::fmt::Debug>(begun: Instant, result: Result<T, PagesError>) {
+    let error = result.unwrap_err();
+    assert!(matches!(error, PagesError::Deadline(LIMIT)), "{error:?}");
+    assert_eq!(error.to_string(), "the exchange takes longer than its deadline of 400ms");
+    let time = begun.elapsed();
+    assert!(time >= LIMIT && time < Duration::from_secs(30), "{time:?}");
+}
+
+/// A peer that begins with `first` and then sends a byte now and then, or says nothing, until the
+/// other end has gone. It reads nothing.
+fn bad_peer(mut socket: impl Write + Send + 'static, first: Vec<u8>, trickles: bool) {
+    thread::spawn(move || {
+        _ = socket.write_all(&first);
+        for _ in 0..6000 {
+            thread::sleep(Duration::from_millis(10));
+            if trickles && socket.write_all(&[7]).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+/// Two connected sockets of each kind.
+fn pairs() -> [(Socket, Box<dyn Write + Send>); 2] {
+    let (unix, other_unix) = UnixStream::pair().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let other_tcp = listener.accept().unwrap().0;
+    [(unix.into(), Box::new(other_unix)), (tcp.into(), Box::new(other_tcp))]
+}
+
+#[test]
+fn a_client_with_a_deadline_waits_for_no_peer_that_stalls_or_trickles() {
+    // More than the buffers of sockets hold.
+    let large = scratch("deadline");
+    set(&large, &(0..4096).collect::<Vec<_>>());
+    for trickles in [false, true] {
+        for (socket, peer) in pairs() {
+            // The answer is of a page, whose bytes are too slow.
+            let first = Header { id: 7, ..header(Command::AddF, PRESENT, 1, BASE, TASK) };
+            bad_peer(peer, bytes(Layout::Wide, first), trickles);
+            let begun = Instant::now();
+            let mut client = Client::new(socket, Layout::Wide).deadline(LIMIT);
+            ends_at_its_deadline(begun, client.fetch(7, BASE, 1));
+            ends_at_its_deadline(begun, client.parent_has(TASK));
+            ends_at_its_deadline(begun, client.close());
+        }
+        for (socket, peer) in pairs() {
+            // The parent set has nothing, and the pages are never read.
+            bad_peer(peer, vec![0], trickles);
+            let begun = Instant::now();
+            let mut client = Client::new(socket, Layout::Wide).deadline(LIMIT);
+            ends_at_its_deadline(begun, client.send_set(&large));
+        }
+    }
+}
+
+#[test]
+fn a_client_within_its_deadline_is_as_good_as_one_without() {
+    let root = scratch("deadline-kept");
+    let (from, to) = (root.join("from"), root.join("to"));
+    set(&from, &(0..2048).collect::<Vec<_>>());
+    fs::create_dir(&to).unwrap();
+    let (port, running) = run(Server::new().directory(&to), 1);
+    let client = Client::connect(("127.0.0.1", port), Layout::Wide).unwrap();
+    let mut client = client.deadline(Duration::from_secs(600));
+    assert_eq!(client.send_set(&from).unwrap().pages, 2048);
+    client.close().unwrap();
+    assert_eq!(one(running).unwrap().pages, 2048);
+    assert_eq!(read(&to, BASE + 2047 * PAGE), page(BASE + 2047 * PAGE));
+}
+
+#[test]
+fn a_relay_with_a_deadline_waits_for_no_far_end_that_stalls_or_trickles() {
+    for (trickles, sends) in [(false, false), (true, false), (false, true), (true, true)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let relay = Relay::connect(listener.local_addr().unwrap()).unwrap();
+        bad_peer(listener.accept().unwrap().0, vec![0], trickles);
+        let begun = Instant::now();
+        let relay = relay.deadline(LIMIT);
+        let mut near = UnixStream::from(relay.as_fd().try_clone_to_owned().unwrap());
+        near.write_all(&bytes(Layout::Wide, header(Command::Open2, 0, 0, 0, TASK))).unwrap();
+        if sends {
+            // Until the relay has ended the connection: no buffer holds so much.
+            near.write_all(&vec![0; 64 << 20]).unwrap_err();
+        } else {
+            // Answers come, or none do, until it has.
+            _ = near.read_to_end(&mut Vec::new());
+        }
+        drop(near);
+        ends_at_its_deadline(begun, relay.finish());
+    }
+}
+
+#[test]
+fn a_relay_whose_far_end_is_gone_ends_before_a_dump_begins() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Relay::connect(listener.local_addr().unwrap()).unwrap();
+    drop(listener.accept().unwrap());
+    let mut near = UnixStream::from(relay.as_fd().try_clone_to_owned().unwrap());
+    near.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(near.read(&mut [0]).unwrap(), 0);
+    assert_eq!(relay.finish().unwrap(), 0);
+}
+
+#[test]
+fn a_relay_within_its_deadline_is_as_good_as_one_without() {
+    let root = scratch("relay-kept");
+    let (from, to) = (root.join("from"), root.join("to"));
+    set(&from, &(0..2048).collect::<Vec<_>>());
+    fs::create_dir(&to).unwrap();
+    let (port, running) = run(Server::new().directory(&to), 1);
+    let relay = Relay::connect(("127.0.0.1", port)).unwrap().deadline(Duration::from_secs(600));
+    let near = UnixStream::from(relay.as_fd().try_clone_to_owned().unwrap());
+    let mut client = Client::new(near.into(), Layout::Wide);
+    client.send_set(&from).unwrap();
+    client.close().unwrap();
+    assert!(relay.finish().unwrap() > 2048 * PAGE);
+    assert_eq!(one(running).unwrap().pages, 2048);
 }
 
 /// Whatever bytes come, in whatever pieces: an end, and no more taken than there was.

@@ -7,7 +7,7 @@ mod certs;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -262,13 +262,68 @@ fn a_relay_speaks_tls_for_those_who_do_not() {
     assert!(got.join("pagemap-7.img").exists());
 }
 
+/// A server that agrees on TLS and then sends a byte now and then, or nothing. It reads nothing.
+fn bad_server(dir: &Path, trickles: bool) -> u16 {
+    let pem = |name: &str| dir.join("ca").join(name);
+    let certificate = rustls::pki_types::CertificateDer::from_pem_file(pem("1.cert")).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_file(pem("1.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(vec![certificate], key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut tcp = listener.accept().unwrap().0;
+        let mut tls = rustls::ServerConnection::new(config).unwrap();
+        tls.complete_io(&mut tcp).unwrap();
+        for _ in 0..6000 {
+            thread::sleep(Duration::from_millis(10));
+            if trickles {
+                tls.writer().write_all(&[0]).unwrap();
+                if tls.write_tls(&mut tcp).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_deadline_ends_what_a_tls_peer_stalls_or_trickles() {
+    const LIMIT: Duration = Duration::from_millis(400);
+    let dir = scratch("deadline");
+    let ca = Authority::new(&dir.join("ca"));
+    let tls = ca.sign_for_loopback(1);
+    for trickles in [false, true] {
+        let port = bad_server(&dir, trickles);
+        let client = Client::connect_tls("127.0.0.1", port, &tls, Layout::Wide).unwrap();
+        let begun = Instant::now();
+        let error = client.deadline(LIMIT).send_set(set(&dir)).unwrap_err();
+        assert!(matches!(error, PagesError::Deadline(LIMIT)), "{error:?}");
+
+        let port = bad_server(&dir, trickles);
+        let relay = Relay::connect_tls("127.0.0.1", port, &tls).unwrap().deadline(LIMIT);
+        let near = std::os::fd::AsFd::as_fd(&relay).try_clone_to_owned().unwrap();
+        let near = std::os::unix::net::UnixStream::from(near);
+        let mut client = Client::new(near.into(), Layout::Wide);
+        // Without a deadline of its own the client sees the relay's end.
+        _ = client.send_set(set(&dir)).and_then(|_| client.close()).unwrap_err();
+        let error = relay.finish().unwrap_err();
+        assert!(matches!(error, PagesError::Deadline(LIMIT)), "{error:?}");
+        let time = begun.elapsed();
+        assert!(time >= 2 * LIMIT && time < Duration::from_secs(30), "{time:?}");
+    }
+}
+
 #[test]
 fn with_tls_other_machines_may_reach_a_server() {
     let dir = scratch("exposed");
     let ca = Authority::new(&dir.join("ca"));
     let server = Server::new().directory(&dir).tls(&ca.sign_for_loopback(1), "node").unwrap();
     let anywhere: SocketAddr = "0.0.0.0:0".parse().unwrap();
-    server.listen(anywhere).unwrap();
+    drop(server.listen(anywhere).unwrap());
     Server::new().directory(&dir).listen(anywhere).unwrap_err();
 }
 

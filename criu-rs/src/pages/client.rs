@@ -1,24 +1,29 @@
-//! The client: sends the pages of a checkpoint to a page server, ours or CRIU's.
+//! The client of a page server.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use criu_images::memory::{PageFlags, PageObject, PageSet, PageSource, StoredPages};
+use criu_images::memory::{Content, PageFlags, PageObject, PageSet, PageSource, StoredPages};
 
+use super::deadline::Deadline;
+use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
-use super::page_size;
+use super::page_size::page_size;
 use super::proto::{Command, Header, LAZY, Layout, PARENT, PRESENT, object_id};
-use super::session::{PageSession, PageStep};
+use super::session::{PageProtocolError, PageSession};
 use super::socket::Socket;
+#[cfg(feature = "tls")]
+use crate::value::Tls;
 
-/// A connection to a page server.
+/// A client of a page server, ours or CRIU's: sends the pages of a checkpoint and fetches pages.
 ///
 /// ```no_run
 /// use criu_rs::pages::{Client, Layout};
 ///
-/// // The pages of a checkpoint, to where its other images have gone already.
+/// // Sends the pages of a checkpoint whose other images have been copied already.
 /// let mut client = Client::connect("198.51.100.7:27000", Layout::Wide)?;
 /// let sent = client.send_set("/ckpt")?;
 /// client.close()?;
@@ -26,45 +31,47 @@ use super::socket::Socket;
 /// # Ok::<(), criu_rs::pages::PagesError>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "the server keeps nothing unless close is called"]
 pub struct Client {
     socket: Socket,
     layout: Layout,
 }
 
-/// What has been sent.
+/// The numbers of what a client has sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sent {
-    /// Objects.
+    /// Objects, such as the memory of a task.
     pub objects: u64,
-    /// Pages with their bytes.
+    /// Pages sent with their bytes.
     pub pages: u64,
-    /// Pages that the server has in its parent set.
+    /// Pages left to the server's parent set.
     pub holes: u64,
 }
 
 impl Client {
-    /// Connects over TCP. The server does not say which layout it speaks.
+    /// Connects over TCP. The caller has to know the server's layout, which the protocol does not
+    /// tell.
     ///
     /// # Errors
-    /// Those of connecting.
+    /// [`PagesError::Socket`] if connecting fails.
     pub fn connect(address: impl ToSocketAddrs, layout: Layout) -> Result<Self, PagesError> {
         let tcp = TcpStream::connect(address).map_err(PagesError::socket("connect"))?;
         tcp.set_nodelay(true).map_err(PagesError::socket("set up the connection"))?;
         Ok(Self::new(Socket::from(tcp), layout))
     }
 
-    /// Connects over TCP, and agrees on TLS with a server whose certificate is for this host, unless
-    /// [any name](crate::Tls::any_name) will do.
+    /// Connects over TCP and agrees on TLS, within 10 seconds. The server's certificate has to be
+    /// for this host, unless [any name](crate::Tls::any_name) is accepted.
     ///
     /// # Errors
-    /// Those of connecting, of files, and of what either end thinks of the other's certificate; a server may
-    /// say that only later.
+    /// [`PagesError`] if connecting fails, a file cannot be used or either end refuses the other's
+    /// certificate. A server that refuses may say so only in a later call.
     #[cfg(feature = "tls")]
     pub fn connect_tls(
         host: &str,
         port: u16,
-        tls: &crate::value::Tls,
+        tls: &Tls,
         layout: Layout,
     ) -> Result<Self, PagesError> {
         let tls = super::tls::client(tls, host)?;
@@ -76,22 +83,35 @@ impl Client {
     /// Connects to a unix socket.
     ///
     /// # Errors
-    /// Those of connecting.
+    /// [`PagesError::Socket`] if connecting fails.
     pub fn connect_unix(path: impl AsRef<Path>, layout: Layout) -> Result<Self, PagesError> {
         let unix = UnixStream::connect(path).map_err(PagesError::socket("connect"))?;
         Ok(Self::new(Socket::from(unix), layout))
     }
 
-    /// Takes a connected socket.
+    /// A client over a connected socket.
     pub fn new(socket: Socket, layout: Layout) -> Self {
         Self { socket, layout }
     }
 
-    /// Sends all pages of the set in a directory: shared memory first, as CRIU does. Pages that the set leaves to
-    /// a parent set are left to the server's parent set where it has one of the object, and else sent.
+    /// Bounds the whole exchange, from this call to the end of [`close`](Self::close). Without a
+    /// deadline a client waits for its peer as long as the connection lasts.
+    ///
+    /// At the deadline a waiting call fails with [`PagesError::Deadline`], and so does every later
+    /// call, even if the peer still sends now and then. The time to connect is not included. The
+    /// socket becomes non-blocking, also for others who share it.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.socket.set_deadline(Some(Deadline::after(limit, Instant::now())));
+        self
+    }
+
+    /// Sends all pages of the set in a directory, shared memory first, as CRIU does.
+    ///
+    /// Pages that the set leaves to its parent set are left to the server's parent set if that has
+    /// the object, and are sent otherwise.
     ///
     /// # Errors
-    /// [`PagesError`].
+    /// [`PagesError`] if an image cannot be read or the connection fails.
     pub fn send_set(&mut self, directory: impl AsRef<Path>) -> Result<Sent, PagesError> {
         let set = PageSet::open(directory.as_ref(), page_size())?;
         let mut objects = set.objects()?;
@@ -105,7 +125,7 @@ impl Client {
         Ok(sent)
     }
 
-    /// Begins an object; whether the server's parent set has it.
+    /// Begins an object. Returns `true` if the server's parent set has it.
     fn begin(&mut self, object: PageObject) -> Result<bool, PagesError> {
         let id = object_id(object);
         self.put(Header { command: Command::Open2, flags: 0, pages: 0, address: 0, id })?;
@@ -114,47 +134,21 @@ impl Client {
         Ok(answer == [1])
     }
 
-    /// Sends all that a dump has sent, in whatever layout: but its last word, which is for [`close`](Self::close).
-    /// `wrote` is told how many bytes of pages have gone each time.
-    pub(super) fn send_again(
+    /// Sends the bytes of a dump's session, of either layout, without the last header, which is for
+    /// [`close`](Self::close). Calls `wrote` with the bytes of pages sent since the last call.
+    pub(super) fn replay(
         &mut self,
-        mut bytes: &[u8],
-        mut wrote: impl FnMut(usize),
+        bytes: &[u8],
+        wrote: impl FnMut(usize),
     ) -> Result<Sent, PagesError> {
-        let (mut session, mut sent) = (PageSession::new(None), Sent::default());
-        let (mut open, mut has_parent) = (PageObject::Task(0), false);
-        loop {
-            let (taken, step) = session.next(bytes)?;
-            let (now, rest) = bytes.split_at_checked(taken).unwrap_or_default();
-            bytes = rest;
-            match step {
-                PageStep::Open { object, .. } => {
-                    (open, has_parent) = (object, self.begin(object)?);
-                    sent.objects += 1;
-                }
-                PageStep::Run { address, flags: PARENT, .. } if !has_parent => {
-                    return Err(PagesError::Hole { object: open.file_name(), address });
-                }
-                PageStep::Run { address, pages, flags } => {
-                    let (command, id) = (Command::AddF, object_id(open));
-                    self.put(Header { command, flags, pages, address, id })?;
-                    match session.payload() {
-                        0 => sent.holes += pages,
-                        _ => sent.pages += pages,
-                    }
-                }
-                PageStep::Payload(_) => {
-                    self.socket.write_all(now).map_err(PagesError::socket("send pages"))?;
-                    wrote(taken);
-                }
-                PageStep::Parent { .. } => {}
-                PageStep::MoreOrAssume => session.assume(Layout::Narrow),
-                PageStep::Close => return Ok(sent),
-                PageStep::More(_) | PageStep::Get { .. } | PageStep::Ended => {
-                    return Err(PagesError::Gone(sent.pages.saturating_mul(page_size().bytes())));
-                }
-            }
+        let (open, sent) = (PageObject::Task(0), Sent::default());
+        let mut replay = Replay { client: self, bytes, open, has_parent: false, sent, wrote };
+        let closed = drive(&mut PageSession::new(None), &mut replay)?;
+        let sent = replay.sent;
+        if !closed {
+            return Err(PagesError::Gone(sent.pages.saturating_mul(page_size().bytes())));
         }
+        Ok(sent)
     }
 
     fn send_object(
@@ -181,8 +175,8 @@ impl Client {
                 let chunk = stored.chunk(at)?.until(end);
                 let most = u64::from(u32::MAX).min(PIECE);
                 let pages = (chunk.size() / page).min(most).max(1);
-                if let criu_images::memory::Content::Absent(_) = chunk.content {
-                    // Kept back by the dump: there are no bytes to send.
+                if let Content::Absent(_) = chunk.content {
+                    // The dump kept these pages back: there are no bytes to send.
                     let flags = LAZY;
                     self.put(Header { command: Command::AddF, flags, pages, address: at, id })?;
                     at = at.saturating_add(pages.saturating_mul(page));
@@ -204,7 +198,7 @@ impl Client {
         address: u64,
         size: u64,
     ) -> Result<(), PagesError> {
-        let failed = |source| PagesError::Socket { what: "send pages", source };
+        let failed = PagesError::socket("send pages");
         if let Some((file, offset, _)) = stored.in_file(address)? {
             return self.socket.send_file(file, offset, size).map_err(failed);
         }
@@ -215,17 +209,17 @@ impl Client {
             let now = left.min(buffer.len());
             let piece = buffer.get_mut(..now).unwrap_or_default();
             stored.read_at(at, piece)?;
-            self.socket.write_all(piece).map_err(failed)?;
+            self.socket.write_all(piece).map_err(&failed)?;
             left -= now;
             at = at.saturating_add(now as u64);
         }
         Ok(())
     }
 
-    /// Asks whether the server's parent set has an object.
+    /// Asks the server for an object of its parent set. Returns `true` if there is one.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// [`PagesError`] if the connection fails.
     pub fn parent_has(&mut self, object: PageObject) -> Result<bool, PagesError> {
         let id = object_id(object);
         self.put(Header { command: Command::Parent, flags: 0, pages: 0, address: 0, id })?;
@@ -234,23 +228,24 @@ impl Client {
         Ok(i32::from_ne_bytes(answer) != 0)
     }
 
-    /// Wants pages of a task: at most so many from an address on. Returns their bytes, of one page at least.
+    /// Fetches pages of a task, at most so many from an address on. Returns their bytes: at least
+    /// one page, at most those that lie together in the server's images.
     ///
     /// # Errors
-    /// Those of the socket, of which one is the server's answer to what it does not have.
+    /// [`PagesError`] if the connection fails. A server that does not have the pages ends the
+    /// connection.
     pub fn fetch(&mut self, pid: u32, address: u64, pages: u64) -> Result<Vec<u8>, PagesError> {
         let id = pid.into();
         self.put(Header { command: Command::Get, flags: 0, pages, address, id })?;
         let mut head = [0; 32];
         let size = self.layout.size();
         self.get(head.get_mut(..size).unwrap_or_default())?;
-        let wrong =
-            |what: String| PagesError::Protocol(super::session::PageProtocolError { at: 0, what });
+        let wrong = |what: String| PagesError::Protocol(PageProtocolError { at: 0, what });
         let answer = Header::parse(self.layout, &head);
-        let answer = answer.map_err(|word| wrong(format!("no command is {word:#x}")))?;
+        let answer = answer.map_err(|word| wrong(format!("unknown command {word:#x}")))?;
         if answer.address != address || answer.id != id || !(1..=pages).contains(&answer.pages) {
             return Err(wrong(format!(
-                "the answer is of {} pages at {:#x}",
+                "the answer has {} pages at {:#x}, not {pages} at {address:#x} or fewer",
                 answer.pages, answer.address
             )));
         }
@@ -260,10 +255,11 @@ impl Client {
         Ok(found)
     }
 
-    /// Says that all is sent, and waits until the server has taken it.
+    /// Tells the server that everything has been sent, and waits until the server has stored it.
     ///
     /// # Errors
-    /// [`PagesError::Refused`] when it has not; those of the socket.
+    /// [`PagesError::Refused`] if the server could not store everything, and other [`PagesError`]s
+    /// if the connection fails.
     pub fn close(mut self) -> Result<(), PagesError> {
         self.put(Header { command: Command::Close, flags: 0, pages: 0, address: 0, id: 0 })?;
         let mut answer = [0; 4];
@@ -286,5 +282,70 @@ impl Client {
     }
 }
 
-/// So many pages are announced at once.
+/// A dump's session on its way through a client, from memory.
+struct Replay<'a, W> {
+    client: &'a mut Client,
+    /// The rest of the session's bytes.
+    bytes: &'a [u8],
+    open: PageObject,
+    /// Tells that the server's parent set has the open object.
+    has_parent: bool,
+    sent: Sent,
+    wrote: W,
+}
+
+impl<W: FnMut(usize)> PageReceiver for Replay<'_, W> {
+    fn unread(&self, _: &PageSession) -> &[u8] {
+        self.bytes
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), PagesError> {
+        self.bytes = self.bytes.get(bytes..).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Returns `false`: all bytes were there from the beginning.
+    fn receive(&mut self, _: &mut PageSession, _: usize) -> Result<bool, PagesError> {
+        Ok(false)
+    }
+
+    /// Does nothing: the dump had its answers before.
+    fn answer(&mut self, _: &[u8]) -> Result<(), PagesError> {
+        Ok(())
+    }
+
+    fn open(&mut self, object: PageObject) -> Result<(), PagesError> {
+        (self.open, self.has_parent) = (object, self.client.begin(object)?);
+        self.sent.objects += 1;
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        session: &PageSession,
+        address: u64,
+        pages: u64,
+        flags: u16,
+    ) -> Result<(), PagesError> {
+        if flags == PARENT && !self.has_parent {
+            return Err(PagesError::Hole { object: self.open.file_name(), address });
+        }
+        let (command, id) = (Command::AddF, object_id(self.open));
+        self.client.put(Header { command, flags, pages, address, id })?;
+        match session.payload() {
+            0 => self.sent.holes += pages,
+            _ => self.sent.pages += pages,
+        }
+        Ok(())
+    }
+
+    fn payload(&mut self, bytes: usize) -> Result<(), PagesError> {
+        let pages = self.bytes.get(..bytes).unwrap_or_default();
+        self.client.socket.write_all(pages).map_err(PagesError::socket("send pages"))?;
+        (self.wrote)(bytes);
+        Ok(())
+    }
+}
+
+/// The most pages that one header announces.
 const PIECE: u64 = 1 << 20;

@@ -1,73 +1,87 @@
-//! What goes wrong between the ends of a page server.
+//! The errors of page servers and their clients.
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use criu_images::WriteError;
 
+use super::deadline::DeadlinePassed;
 use super::session::PageProtocolError;
 
-/// Why pages do not come, or do not go.
+/// The error of a session between a page server and its client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PagesError {
-    /// The socket fails.
+    /// A call on a socket fails.
     #[error("{what}: {source}")]
     Socket {
-        /// What was tried.
+        /// The attempt that failed.
         what: &'static str,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
     /// A file cannot be written.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// Certificates, keys or lists of revoked ones cannot be used.
+    /// A certificate, a key or a revocation list cannot be used.
     #[error("TLS: {0}")]
     Tls(String),
     /// The peer breaks the protocol.
     #[error(transparent)]
     Protocol(#[from] PageProtocolError),
-    /// The peer has gone before it said that everything is sent.
-    #[error("the client has gone after {0} bytes, before it said that all is sent")]
+    /// The client ends the connection before it closes the session. The number is of bytes.
+    #[error("the client is gone after {0} bytes, before it closed the session")]
     Gone(u64),
-    /// The peer leaves pages to the parent set, which lacks them.
-    #[error("{object} leaves {address:#x} to the parent set, which lacks it")]
+    /// The client leaves pages to the parent set, which does not have them.
+    #[error("{object} leaves {address:#x} to the parent set, which does not have it")]
     Hole {
-        /// The pagemap.
+        /// The name of the pagemap.
         object: String,
-        /// First address that is lacking.
+        /// The first address that the parent set does not have.
         address: u64,
     },
-    /// Pages are wanted that are not there.
-    #[error("pages of task {pid} at {address:#x} are wanted: {why}")]
-    NoPage {
-        /// The task.
-        pid: u32,
-        /// The address.
+    /// Pages are added to a [`Store`](super::Store) in which no object has been begun.
+    #[error("pages at {address:#x} belong to no object: begin one first")]
+    NoObject {
+        /// The address of the first page.
         address: u64,
-        /// Why not.
+    },
+    /// The client asks for pages that the server does not have.
+    #[error("cannot send pages of task {pid} at {address:#x}: {why}")]
+    NoPage {
+        /// The pid of the task.
+        pid: u32,
+        /// The address of the first page.
+        address: u64,
+        /// The reason.
         why: String,
     },
-    /// Images cannot be read.
+    /// An image cannot be read.
     #[error(transparent)]
     Image(#[from] criu_images::Error),
-    /// Something takes longer than it may.
-    #[error("{0} takes longer than it may")]
+    /// The session, or the next message of the peer, takes longer than the server's limits allow.
+    #[error("{0} takes longer than allowed")]
     TimedOut(&'static str),
-    /// More is sent than may be.
-    #[error("more than {0} bytes are sent")]
+    /// The deadline of a [`Client`](super::Client) or a [`Relay`](super::Relay) passes before the
+    /// exchange is over.
+    #[error("the exchange takes longer than its deadline of {0:?}")]
+    Deadline(Duration),
+    /// The peer sends more bytes than the limit, which is the number.
+    #[error("the peer sends more than {0} bytes, the limit")]
     TooMuch(u64),
-    /// The server is to stop.
-    #[error("the server stops")]
+    /// This end stops the session: [`Handle::stop`](super::Handle::stop) was called, or a capture
+    /// ended without being written.
+    #[error("the session was stopped")]
     Stopped,
-    /// The other end refuses.
-    #[error("the server answers {0}: it has not taken everything")]
+    /// The server could not store everything. The number is its answer; for our server it is an
+    /// errno.
+    #[error("the server could not store everything: it answers {0}")]
     Refused(i32),
 }
 
@@ -78,7 +92,10 @@ impl PagesError {
     }
 
     pub(crate) fn socket(what: &'static str) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Socket { what, source }
+        move |source| match source.downcast() {
+            Ok(DeadlinePassed(limit)) => Self::Deadline(limit),
+            Err(source) => Self::Socket { what, source },
+        }
     }
 
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

@@ -1,18 +1,18 @@
-//! Bounds of a page server.
+//! The limits of a page server.
 
 use std::time::Duration;
 
-/// What a client may take.
+/// The limits that a page server sets its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerLimits {
-    /// Connections at once; more wait until one ends.
+    /// Connections at once. More wait until one ends. 64 by default.
     pub connections: usize,
-    /// How long nothing may come.
+    /// Time that a connection may be silent, if limited. 60 seconds by default.
     pub idle: Option<Duration>,
-    /// How long a session may take.
+    /// Time that a session may take. 24 hours by default.
     pub total: Duration,
-    /// Bytes of pages in a session.
+    /// Bytes of pages in a session. Unlimited by default.
     pub bytes: u64,
 }
 

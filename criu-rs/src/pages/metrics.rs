@@ -1,8 +1,8 @@
-//! Counts of a page server.
+//! The counters of a page server.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-/// What has been counted.
+/// The counters that all connections of a server share.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) bytes: AtomicU64,
@@ -11,28 +11,28 @@ pub(super) struct Counters {
     pub(super) served: AtomicU64,
     pub(super) done: AtomicU64,
     pub(super) failed: AtomicU64,
-    /// Open connections are being ended.
+    /// Tells that open connections are being ended.
     pub(super) stopping: AtomicBool,
-    /// No more connections are taken.
+    /// Tells that the server accepts no more connections.
     pub(super) finishing: AtomicBool,
 }
 
-/// A look at a server.
+/// The counters of a page server at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Bytes received, headers included.
+    /// Bytes received, including headers.
     pub bytes: u64,
     /// Pages received.
     pub pages: u64,
-    /// Pages left to parent sets.
+    /// Pages that clients left to parent sets.
     pub holes: u64,
-    /// Pages sent because they were wanted.
+    /// Pages sent on request.
     pub served: u64,
-    /// Connections that are open.
+    /// Open connections.
     pub open: usize,
-    /// Sessions that have ended well.
+    /// Sessions that succeeded.
     pub done: u64,
-    /// Sessions that have failed.
+    /// Sessions that failed.
     pub failed: u64,
 }

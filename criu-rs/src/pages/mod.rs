@@ -1,5 +1,8 @@
-//! Pages over a socket: a server that receives the memory of dumps and serves that of checkpoints, and a
-//! client that sends it.
+//! Pages over a socket: a page server and its clients.
+//!
+//! A [`Server`] receives the memory of dumps and serves the memory of checkpoints. A [`Client`]
+//! sends a checkpoint's memory to a page server, a [`Relay`] sends that of a running dump, and a
+//! [`Capture`] keeps a dump's memory here until the tasks run on.
 //!
 //! ```text
 //! criu dump --page-server ──▶                ┌─▶ pagemap-*.img, pages-*.img
@@ -7,20 +10,24 @@
 //!        criu lazy-pages ◀────               └── images of a checkpoint
 //! ```
 //!
-//! The protocol is CRIU's, of every generation: a server recognises which of the two headers a client speaks.
-//! With the feature `tls` each of the three speaks TLS, with CRIU or with each other: both ends show a certificate of
-//! one authority ([`Tls`](crate::Tls)). It takes TLS 1.2 and 1.3; X.509 certificates of version 1 are refused, and
-//! only the authority that is given is trusted, never the system's.
+//! The protocol is that of every CRIU: a server recognises which of the two headers a client
+//! speaks.
 //!
-//! [`PageSession`] is the protocol without a socket, [`Store`] a directory that pages come into.
+//! With the feature `tls`, servers, clients and relays speak TLS 1.2 and 1.3, with CRIU or with
+//! each other. Both ends show a certificate of one authority ([`Tls`](crate::Tls)). Only the given
+//! authority is trusted, never those of the system. X.509 certificates of version 1 are refused.
+//!
+//! [`PageSession`] is the protocol without a socket, [`drive`] the loop over it, and [`Store`] a
+//! directory that receives pages.
 
 mod capture;
 mod client;
+mod deadline;
+mod drive;
 mod error;
 mod limits;
 mod metrics;
-#[cfg(feature = "tls")]
-mod peer;
+mod page_size;
 mod pool;
 pub mod proto;
 mod receive;
@@ -32,14 +39,16 @@ mod socket;
 mod store;
 #[cfg(feature = "tls")]
 mod tls;
-
-use criu_images::memory::PageSize;
+#[cfg(feature = "tls")]
+mod verifier;
 
 pub use capture::{Capture, Writing};
 pub use client::{Client, Sent};
+pub use drive::{PageReceiver, drive};
 pub use error::PagesError;
 pub use limits::ServerLimits;
 pub use metrics::Metrics;
+pub use page_size::page_size;
 pub use pool::Pool;
 pub use proto::{Command, Header, Layout};
 pub use receive::Received;
@@ -48,10 +57,3 @@ pub use server::{Handle, Listening, Server, SessionReport};
 pub use session::{PageProtocolError, PageSession, PageStep};
 pub use socket::Socket;
 pub use store::Store;
-
-/// The page size of this machine. Both ends have the same; nobody says which.
-pub fn page_size() -> PageSize {
-    let found = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
-    let bytes = found.ok().flatten().and_then(|bytes| u64::try_from(bytes).ok());
-    bytes.and_then(PageSize::new).unwrap_or(PageSize::K4)
-}

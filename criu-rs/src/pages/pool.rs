@@ -1,4 +1,4 @@
-//! Memory for captures.
+//! The memory that captures go into.
 
 use std::{fmt, io};
 
@@ -7,8 +7,9 @@ use memmap2::{Advice, MmapMut, MmapOptions};
 use crate::host::tree;
 use crate::value::Pid;
 
-/// Memory that captures go into, there from the beginning: huge pages where the machine has them. It is meant to be
-/// used again, because memory that has been used is what makes a capture quick.
+/// Memory for captures, allocated in advance and in huge pages if the machine has them.
+///
+/// Use a pool again for the next capture: memory that has been used before makes a capture quick.
 ///
 /// ```
 /// use criu_rs::pages::Pool;
@@ -17,16 +18,17 @@ use crate::value::Pid;
 /// assert_eq!(pool.size(), 64 << 20);
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[must_use = "dropping a pool gives its memory back"]
 pub struct Pool(pub(super) MmapMut);
 
 impl Pool {
-    /// A pool of so many bytes, a MiB at least. It takes about 0.3 s a GiB.
+    /// Allocates a pool of so many bytes, at least 1 MiB. This takes about 0.3 s per GiB.
     ///
     /// # Errors
-    /// When there is not as much memory.
+    /// The system does not have so much memory.
     pub fn new(bytes: usize) -> io::Result<Self> {
         let mut map = MmapOptions::new().len(bytes.max(SMALLEST)).map_anon()?;
-        // Without huge pages it is slower, and as good.
+        // Without huge pages the pool is slower, and as good.
         let _ = map.advise(Advice::HugePage);
         if map.advise(Advice::PopulateWrite).is_err() {
             for byte in map.iter_mut().step_by(4096) {
@@ -36,15 +38,17 @@ impl Pool {
         Ok(Self(map))
     }
 
-    /// Bytes that a capture of a process and its descendants takes, about: they may use more, or less, by
-    /// the time it is made. What does not fit into a pool goes to disk while they stand still.
+    /// Estimates the bytes that a capture of a process and its descendants takes.
+    ///
+    /// The processes may use more or less when the capture is made. Pages that do not fit into the
+    /// pool are written to disk while the processes are frozen.
     pub fn needed(root: Pid) -> u64 {
         let pages = tree::memory(root);
         // A header stands before each run of pages.
         pages.saturating_add(pages / 64)
     }
 
-    /// Its number of bytes.
+    /// Returns the number of bytes in the pool.
     pub fn size(&self) -> usize {
         self.0.len()
     }
@@ -56,5 +60,5 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Bytes of the smallest pool.
+/// The size of the smallest pool, in bytes.
 const SMALLEST: usize = 1 << 20;

@@ -1,15 +1,18 @@
-//! The page server's protocol as bytes: both layouts of its header, commands, ids.
+//! The page server's protocol as bytes: commands, ids and both layouts of the header.
 //!
 //! ```text
 //! CRIU 4.1 and before   command u32  pages u32              address u64  id u64      24 bytes
 //! CRIU 4.2 and later    command u32  (4 bytes)  pages u64   address u64  id u64      32 bytes
 //! ```
 //!
-//! All in the byte order of the machine, here little endian. Neither side says which layout it speaks.
+//! All numbers are in the byte order of the machine, here little endian. Neither end says which
+//! layout it speaks.
 
 use criu_images::memory::PageObject;
 
-/// Which of the two headers a peer speaks.
+use crate::value::Version;
+
+/// The layout of the headers that a peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// 24 bytes: CRIU 4.1 and before.
@@ -18,76 +21,75 @@ pub enum Layout {
     Wide,
 }
 
-/// What a header asks for.
+/// The command of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Command {
-    /// 1: pages follow. What CRIUs of long ago send.
+    /// `PS_IOV_ADD`, 1: pages follow. Only very old CRIUs send it.
     Add,
-    /// 2: pages are the parent's. Likewise.
+    /// `PS_IOV_HOLE`, 2: the pages are in the parent set. Only very old CRIUs send it.
     Hole,
-    /// 3: an object begins; no answer. Likewise.
+    /// `PS_IOV_OPEN`, 3: an object begins; no answer. Only very old CRIUs send it.
     Open,
-    /// 4: an object begins; the answer is a byte: whether the parent set has it.
+    /// `PS_IOV_OPEN2`, 4: an object begins. The answer is one byte: 1 if the parent set has it.
     Open2,
-    /// 5: whether the parent set has an object; the answer is four bytes.
+    /// `PS_IOV_PARENT`, 5: asks for the parent set's object. The answer is four bytes: 1 if there
+    /// is one.
     Parent,
-    /// 6: what the flags say.
+    /// `PS_IOV_ADD_F`, 6: pages whose flags say where they are.
     AddF,
-    /// 7: wants pages.
+    /// `PS_IOV_GET`, 7: asks for pages.
     Get,
-    /// 0x1023: everything has been sent; the answer is four bytes.
+    /// `PS_IOV_CLOSE`, 0x1023: everything has been sent. The answer is four bytes.
     Close,
-    /// 0x1024: the same, and the connection stays somebody else's.
+    /// `PS_IOV_FORCE_CLOSE`, 0x1024: like [`Close`](Self::Close); somebody else keeps the
+    /// connection.
     ForceClose,
 }
 
-/// One header.
+/// A header of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What it asks for.
+    /// The command.
     pub command: Command,
-    /// Flags of the pages: those of a pagemap.
+    /// The flags of the pages, as in a pagemap.
     pub flags: u16,
-    /// How many pages.
+    /// The number of pages.
     pub pages: u64,
-    /// Address of the first; in shared memory, the offset.
+    /// The address of the first page; in shared memory, the offset.
     pub address: u64,
-    /// What they belong to; of [`Command::Get`] the bare pid.
+    /// The id of the object that the pages belong to; for [`Command::Get`] the bare pid.
     pub id: u64,
 }
 
-/// What the first bytes of a session tell of its layout.
+/// The result of recognising a layout by the first bytes of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recognised {
-    /// It is known.
+    /// The layout is known.
     Yes(Layout),
-    /// Not before there are so many bytes.
+    /// The layout shows when there are so many bytes.
     At(usize),
-    /// A session that only closes: wide if more bytes come, narrow if none do.
+    /// A session that only closes. The layout is wide if more bytes come, and otherwise narrow.
     IfMore,
 }
 
-/// The flag of pages whose bytes follow.
+/// `PE_PRESENT`: the bytes of the pages follow.
 pub const PRESENT: u16 = 4;
-/// The flag of pages that a restore may fetch later.
+/// `PE_LAZY`: a restore may fetch the pages later.
 pub const LAZY: u16 = 2;
-/// The flag of pages that the parent set has.
+/// `PE_PARENT`: the parent set has the pages.
 pub const PARENT: u16 = 1;
 
 impl Layout {
-    /// Both.
+    /// Both layouts.
     pub const ALL: [Self; 2] = [Self::Narrow, Self::Wide];
 
-    /// What a CRIU of this version speaks.
-    pub fn of(version: crate::value::Version) -> Self {
-        match version < crate::value::Version::new(4, 2, 0) {
-            true => Self::Narrow,
-            false => Self::Wide,
-        }
+    /// Returns the layout that a CRIU of this version speaks.
+    pub fn of(version: Version) -> Self {
+        if version < Version::new(4, 2, 0) { Self::Narrow } else { Self::Wide }
     }
 
-    /// Bytes of a header.
+    /// Returns the number of bytes in a header.
     pub fn size(self) -> usize {
         match self {
             Self::Narrow => 24,
@@ -95,9 +97,11 @@ impl Layout {
         }
     }
 
-    /// Recognises the layout by the first bytes of a session. Where the wide one has an address, which is a
-    /// multiple of the page size, the narrow one has an id, whose lowest byte is a type; where the narrow one
-    /// has the address of pages that are wanted, the wide one has their number.
+    /// Recognises the layout by the first bytes of a session.
+    ///
+    /// At the place of the wide layout's address, a multiple of the page size, the narrow layout
+    /// has an id, whose lowest byte is a type. In a request for pages, the wide layout has the
+    /// number of pages at the place of the narrow layout's address.
     pub fn recognise(bytes: &[u8]) -> Recognised {
         let Some(head) = bytes.first_chunk::<24>() else {
             return Recognised::At(24);
@@ -114,7 +118,7 @@ impl Layout {
                     _ => Recognised::Yes(Self::Wide),
                 };
             }
-            // Where the narrow one has a pid, the wide one has an address, and few lie below 4 GiB.
+            // The narrow layout has a pid here, the wide one an address: few lie below 4 GiB.
             Some(Command::Get) => {
                 word(8) >= 4096 && word(8) % 4096 == 0 && u32::try_from(word(16)).is_ok()
             }
@@ -125,12 +129,12 @@ impl Layout {
 }
 
 impl Command {
-    /// By the first word of a header.
+    /// Finds the command in the first word of a header.
     fn parse(bytes: [u8; 8]) -> Option<Self> {
         let [a, b, c, d, ..] = bytes;
         let word = u32::from_le_bytes([a, b, c, d]);
         Some(match (word, word & 0xffff) {
-            // Nobody sends these with flags; CRIU's server would answer and go on.
+            // Nobody sends these two with flags; CRIU's server would answer and go on.
             (0x1023, _) => Self::Close,
             (0x1024, _) => Self::ForceClose,
             (_, 1) => Self::Add,
@@ -160,10 +164,10 @@ impl Command {
 }
 
 impl Header {
-    /// Reads a header; `None` for a command that there is not, with the word it is in.
+    /// Reads a header; of the narrow layout the first 24 bytes.
     ///
     /// # Errors
-    /// The first word, when no command has it.
+    /// The first word of the header, if it holds no known command.
     pub fn parse(layout: Layout, bytes: &[u8; 32]) -> Result<Self, u32> {
         let word = |at: usize| {
             let part = bytes.get(at..).and_then(|rest| rest.first_chunk());
@@ -186,8 +190,8 @@ impl Header {
         Ok(Self { command, flags, pages, address, id })
     }
 
-    /// The header's bytes; of the narrow layout the first 24. Of a number of pages that the narrow layout
-    /// has no room for, `None`.
+    /// Returns the header's bytes; of the narrow layout the first 24. `None` if the number of pages
+    /// does not fit into the narrow layout.
     pub fn to_bytes(self, layout: Layout) -> Option<[u8; 32]> {
         let mut bytes = [0; 32];
         let command = self.command.number() | u32::from(self.flags) << 16;
@@ -213,17 +217,17 @@ impl Header {
     }
 }
 
-/// The id of an object in all headers but [`Command::Get`]'s.
+/// Returns the id of an object in a header. [`Command::Get`] has a bare pid instead.
 pub fn object_id(object: PageObject) -> u64 {
     match object {
         PageObject::Task(pid) => u64::from(pid) << 8 | 1,
         PageObject::Shared(id) => id << 8 | 2,
-        // No other is known.
+        // There are no other kinds.
         _ => 0,
     }
 }
 
-/// The object that an id names, the types of older CRIUs included.
+/// Returns the object that an id names, including the types of older CRIUs.
 pub fn object(id: u64) -> Option<PageObject> {
     match id & 0xff {
         1 | 10 | 11 | 16 | 17 => u32::try_from(id >> 8).ok().map(PageObject::Task),

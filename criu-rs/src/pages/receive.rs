@@ -1,4 +1,4 @@
-//! One connection: what comes over it into a store, and pages of a set over it.
+//! A connection of a page server: receives pages into a store and sends those of a set.
 
 use std::fmt;
 use std::fs::File;
@@ -9,45 +9,46 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use criu_images::memory::PageSet;
+use criu_images::memory::{PageObject, PageSet};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
 
+use super::drive::{PageReceiver, drive, serves_nothing};
 use super::error::PagesError;
 use super::limits::ServerLimits;
 use super::metrics::Counters;
+use super::page_size::page_size;
 use super::proto::Layout;
-use super::session::{PageSession, PageStep};
+use super::serve;
+use super::session::PageSession;
 use super::socket::{A_WHILE, Socket};
 use super::store::{PagesFile, Store};
-use super::{page_size, serve};
 
-/// What came over a connection.
+/// The numbers of what a connection has carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Received {
-    /// Objects begun.
+    /// Objects that were begun.
     pub objects: u64,
-    /// Pages whose bytes have come.
+    /// Pages received with their bytes.
     pub pages: u64,
     /// Pages left to the parent set.
     pub holes: u64,
-    /// Pages that have been sent because they were wanted.
+    /// Pages sent on request.
     pub served: u64,
-    /// The layout that the peer spoke.
+    /// The layout that the peer spoke, if it showed.
     pub layout: Option<Layout>,
-    /// How long it took.
+    /// The time that the connection took.
     pub time: Duration,
 }
 
-/// Does what a peer asks for over a connection until it says that all is sent: puts pages into a store, and
-/// sends those of a set.
+/// Serves a peer until it closes the session: stores pages and sends those of a set.
 ///
-/// It has at most a MiB of what has been received in memory, and as much as a pagemap takes for each object.
+/// At most 1 MiB of received bytes is in memory, and for each object what its pagemap takes.
 ///
 /// # Errors
-/// [`PagesError`]. The peer is told by the end of the connection, or by the answer to its last word; the store
-/// has no pagemap of this session then.
+/// [`PagesError`]. The peer learns of it by the end of the connection, or by the answer to its last
+/// header. The store has no pagemap of this session then.
 pub(super) fn serve_connection(
     socket: &mut Socket,
     store: Option<&mut Store>,
@@ -59,13 +60,13 @@ pub(super) fn serve_connection(
     let mut buffer = vec![0; BUFFER];
     let mut connection = Connection::new(socket, store, &mut buffer, limits, counters);
     connection.source = source.map(serve::Source::new);
-    connection.session = PageSession::new(layout);
-    connection.run()?;
-    Ok(connection.received())
+    connection.run(layout)
 }
 
-/// Does the same, and leaves pages in `buffer` until they are written: as many as it holds. The answer to the last
-/// word says only that they have come. Nothing is served.
+/// Receives a peer's pages until it closes the session, and leaves them in `buffer`.
+///
+/// Pages that do not fit into the buffer are written at once. The answer to the last header says
+/// only that everything has been received. Nothing is sent.
 pub(super) fn keep_connection(
     socket: &mut Socket,
     store: &mut Store,
@@ -75,13 +76,12 @@ pub(super) fn keep_connection(
     counters: &Counters,
 ) -> Result<(Received, Vec<Part>), PagesError> {
     let mut connection = Connection::new(socket, Some(store), buffer, limits, counters);
-    connection.session = PageSession::new(layout);
     connection.keep = true;
-    connection.run()?;
-    Ok((connection.received(), connection.waiting))
+    let received = connection.run(layout)?;
+    Ok((received, connection.waiting))
 }
 
-/// What of a buffer belongs into a pages file, in this order.
+/// The ranges of a buffer that belong into a pages file, in order.
 #[derive(Debug)]
 pub(super) struct Part {
     file: Arc<PagesFile>,
@@ -89,11 +89,12 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Returns the number of bytes in the ranges.
     pub(super) fn bytes(&self) -> u64 {
         self.ranges.iter().map(|range| range.len() as u64).sum()
     }
 
-    /// Writes it. `wrote` is told how many bytes each time.
+    /// Writes the ranges. Calls `wrote` with the bytes written since the last call.
     pub(super) fn write(
         &self,
         buffer: &[u8],
@@ -115,30 +116,29 @@ struct Connection<'c> {
     socket: &'c mut Socket,
     store: Option<&'c mut Store>,
     source: Option<serve::Source<'c>>,
-    session: PageSession,
     buffer: &'c mut [u8],
-    /// What has come stays in the buffer as long as there is room.
+    /// Tells that received bytes stay in the buffer while there is room.
     keep: bool,
-    /// What of the buffer has been received and not yet been taken.
+    /// The part of the buffer that has been received and not been taken.
     window: Range<usize>,
-    /// What of the buffer is to be written.
+    /// The parts of the buffer that are to be written.
     waiting: Vec<Part>,
     received: Received,
     limits: &'c ServerLimits,
     counters: &'c Counters,
     begun: Instant,
     bytes: u64,
-    /// Pages and holes that the counters know of.
+    /// Pages and holes that the shared counters have already.
     counted: (u64, u64),
-    /// Runs are long: headers are read alone, and pages go through a pipe.
+    /// Tells that runs are long: headers are read alone, and pages go through a pipe.
     long_runs: bool,
-    /// How many short ones have come since the last long one.
+    /// The number of short runs since the last long one.
     short_runs: u32,
-    /// The pipe; none where the file system takes nothing from one.
+    /// The pipe, which some file systems cannot read from.
     pipe: Pipe,
 }
 
-/// What long runs go through without a copy.
+/// The pipe that long runs go through without a copy.
 #[derive(Debug, Default)]
 enum Pipe {
     #[default]
@@ -160,7 +160,6 @@ impl<'c> Connection<'c> {
             socket,
             store,
             source: None,
-            session: PageSession::new(None),
             buffer,
             keep: false,
             window: 0..0,
@@ -177,85 +176,16 @@ impl<'c> Connection<'c> {
         }
     }
 
-    fn received(&self) -> Received {
-        let (layout, time) = (self.session.layout(), self.begun.elapsed());
-        Received { layout, time, ..self.received }
+    fn run(&mut self, layout: Option<Layout>) -> Result<Received, PagesError> {
+        let prepared = self.socket.prepare(self.limits.idle);
+        prepared.map_err(PagesError::socket("set up the connection"))?;
+        let mut session = PageSession::new(layout);
+        drive(&mut session, self)?;
+        let (layout, time) = (session.layout(), self.begun.elapsed());
+        Ok(Received { layout, time, ..self.received })
     }
 
-    fn run(&mut self) -> Result<(), PagesError> {
-        self.socket
-            .prepare(self.limits.idle)
-            .map_err(PagesError::socket("set up the connection"))?;
-        loop {
-            let unread = self.buffer.get(self.window.clone()).unwrap_or_default();
-            let (taken, step) = self.session.next(unread)?;
-            let start = self.window.start;
-            self.window.start += taken;
-            match step {
-                PageStep::Payload(size) => self.wait(start..start + size),
-                PageStep::Run { address, pages, flags } => self.take_run(address, pages, flags)?,
-                PageStep::More(need) => self.receive(need)?,
-                PageStep::MoreOrAssume => self.receive_or_assume()?,
-                PageStep::Open { object, answer } => {
-                    self.received.objects += 1;
-                    let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
-                    store.begin(object)?;
-                    let file = store.pages().ok_or_else(receives_nothing)?;
-                    self.waiting.push(Part { file, ranges: Vec::new() });
-                    if answer {
-                        let parent = self.store.as_deref().map(|store| store.parent_has(object));
-                        let parent = parent.transpose()?.unwrap_or(false);
-                        self.answer(&[u8::from(parent)])?;
-                    }
-                }
-                PageStep::Parent { object } => {
-                    let store = self.store.as_deref().ok_or_else(receives_nothing)?;
-                    let parent = store.parent_has(object)?;
-                    self.answer(&i32::from(parent).to_ne_bytes())?;
-                }
-                PageStep::Get { pid, address, pages, id } => {
-                    let layout = self.session.layout().unwrap_or(Layout::Wide);
-                    let source = self.source.as_mut().ok_or(PagesError::NoPage {
-                        pid,
-                        address,
-                        why: "this server serves no pages".to_owned(),
-                    })?;
-                    let sent = source.send(self.socket, layout, pid, address, pages, id)?;
-                    self.received.served += sent;
-                    self.counters.served.fetch_add(sent, Ordering::Relaxed);
-                }
-                PageStep::Close => return self.close(),
-                PageStep::Ended => return Ok(()),
-            }
-        }
-    }
-
-    #[inline]
-    fn take_run(&mut self, address: u64, pages: u64, flags: u16) -> Result<(), PagesError> {
-        let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
-        store.run(address, pages, flags)?;
-        match self.session.payload() {
-            0 => self.received.holes += pages,
-            _ => self.received.pages += pages,
-        }
-        self.bytes = self.bytes.saturating_add(self.session.payload());
-        match self.bytes > self.limits.bytes {
-            true => Err(PagesError::TooMuch(self.limits.bytes)),
-            false => Ok(()),
-        }
-    }
-
-    /// Remembers bytes that belong to the open object.
-    fn wait(&mut self, range: Range<usize>) {
-        if let Some(part) = self.waiting.last_mut() {
-            match part.ranges.last_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                _ => part.ranges.push(range),
-            }
-        }
-    }
-
-    /// Brings what all connections share up to date.
+    /// Brings the shared counters up to date.
     fn count(&mut self) {
         let Received { pages, holes, .. } = self.received;
         let (counted_pages, counted_holes) = self.counted;
@@ -264,91 +194,18 @@ impl<'c> Connection<'c> {
         self.counted = (pages, holes);
     }
 
-    /// Everything has been sent: the answer says whether everything is stored.
-    fn close(&mut self) -> Result<(), PagesError> {
-        self.count();
-        if self.keep {
-            return self.answer(&0i32.to_ne_bytes());
-        }
-        let stored = self.write_waiting().and_then(|()| match self.store.as_deref_mut() {
-            Some(store) => store.finish(),
-            None => Ok(()),
-        });
-        let status: i32 = match &stored {
-            Ok(()) => 0,
-            Err(PagesError::File { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
-            Err(_) => libc::EIO,
-        };
-        self.answer(&status.to_ne_bytes())?;
-        stored?;
-        // Whoever ends a TCP connection first keeps its port busy for a while: that is the client's part.
-        self.socket.finish();
-        self.socket.wait_for_end();
-        Ok(())
-    }
-
-    fn answer(&mut self, bytes: &[u8]) -> Result<(), PagesError> {
-        self.socket.write_all(bytes).map_err(PagesError::socket("answer"))
-    }
-
-    /// Makes room for `need` bytes of what has not been taken, and receives some.
-    fn receive(&mut self, need: usize) -> Result<(), PagesError> {
-        let full = self.window.start.saturating_add(need) > self.buffer.len();
-        if !self.keep || full || self.window.end == self.buffer.len() {
-            self.write_waiting()?;
-            if self.window.is_empty() {
-                self.window = 0..0;
-            } else if full || self.window.end == self.buffer.len() {
-                self.buffer.copy_within(self.window.clone(), 0);
-                self.window = 0..self.window.len();
-            }
-        }
-        self.count();
-        if self.begun.elapsed() > self.limits.total {
-            return Err(PagesError::TimedOut("the session"));
-        }
-        if self.window.is_empty() && !self.keep && self.session.payload() >= LONG {
-            self.long_runs = true;
-        }
-        if self.long_runs && self.window.is_empty() && self.splice_run()? {
-            return Ok(());
-        }
-        let end = match self.long_runs {
-            // The header, or a short run and the next header, and nothing of what follows.
-            true => {
-                let payload = usize::try_from(self.session.payload()).unwrap_or(usize::MAX);
-                let need = match payload {
-                    0 => need,
-                    payload => payload.saturating_add(Layout::Wide.size()),
-                };
-                self.window.start.saturating_add(need).min(self.buffer.len())
-            }
-            false => self.buffer.len(),
-        };
-        let room = self.buffer.get_mut(self.window.end..end).unwrap_or_default();
-        match read(self.socket, room) {
-            Ok(0) => Err(self.gone()),
-            Ok(size) => {
-                self.window.end += size;
-                self.counters.bytes.fetch_add(size as u64, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) if is_timeout(&error) => Err(PagesError::TimedOut("the next word")),
-            Err(source) => Err(PagesError::Socket { what: "receive", source }),
-        }
-    }
-
-    /// The peer has ended the connection; or we have.
+    /// Returns the error of a connection that has ended: by the peer, or by a server that stops.
     fn gone(&self) -> PagesError {
-        match self.counters.stopping.load(Ordering::Relaxed) {
-            true => PagesError::Stopped,
-            false => PagesError::Gone(self.bytes),
+        if self.counters.stopping.load(Ordering::Relaxed) {
+            PagesError::Stopped
+        } else {
+            PagesError::Gone(self.bytes)
         }
     }
 
-    /// Moves what is left of a run through a pipe; `false` when there is nothing to move, or not enough.
-    fn splice_run(&mut self) -> Result<bool, PagesError> {
-        match self.session.payload() {
+    /// Moves the rest of a run through a pipe. Returns `false` if the rest is empty or too small.
+    fn splice_run(&mut self, session: &mut PageSession) -> Result<bool, PagesError> {
+        match session.payload() {
             0 => return Ok(false),
             1..LONG_AS_A_WHOLE => {
                 self.short_runs += 1;
@@ -360,7 +217,7 @@ impl<'c> Connection<'c> {
         if matches!(self.pipe, Pipe::NotYet) {
             self.pipe = match nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC) {
                 Ok((from, to)) => {
-                    // A smaller one does as well.
+                    // A smaller pipe works too.
                     let _ = fcntl(&to, FcntlArg::F_SETPIPE_SZ(PIPE));
                     Pipe::Open(from, to)
                 }
@@ -373,25 +230,24 @@ impl<'c> Connection<'c> {
         };
         let (file, flags) = (Arc::clone(&part.file), SpliceFFlags::SPLICE_F_MOVE);
         let mut useless = false;
-        while self.session.payload() > 0 && !useless {
-            let most =
-                usize::try_from(self.session.payload()).unwrap_or(usize::MAX).min(AT_ONCE_PIPED);
+        while session.payload() > 0 && !useless {
+            let most = usize::try_from(session.payload()).unwrap_or(usize::MAX).min(AT_ONCE_PIPED);
             let mut moved = match splice(self.socket.as_fd(), None, to, None, most, flags) {
                 Ok(0) => return Err(self.gone()),
                 Ok(moved) => moved,
                 Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => return Err(PagesError::TimedOut("the next word")),
+                Err(Errno::EAGAIN) => return Err(PagesError::TimedOut("the next message")),
                 Err(error) => {
                     return Err(PagesError::Socket { what: "receive", source: error.into() });
                 }
             };
-            self.session.passed(moved as u64);
+            session.passed(moved as u64);
             self.counters.bytes.fetch_add(moved as u64, Ordering::Relaxed);
             while moved > 0 {
                 match splice(from, None, &file.file, None, moved, flags) {
                     Ok(now) => moved = moved.saturating_sub(now),
                     Err(Errno::EINTR) => {}
-                    // A file system that takes nothing from a pipe: what is in it is copied.
+                    // The file system cannot read from a pipe: its bytes are copied.
                     Err(Errno::EINVAL) => {
                         let room = self.buffer.get_mut(..moved).unwrap_or_default();
                         let read = nix::unistd::read(from, room).map_err(|error| {
@@ -412,31 +268,180 @@ impl<'c> Connection<'c> {
         Ok(true)
     }
 
-    fn receive_or_assume(&mut self) -> Result<(), PagesError> {
-        let set = |socket: &mut Socket, time| {
-            socket.set_timeout(time).map_err(PagesError::socket("set up the connection"))
-        };
-        set(self.socket, Some(A_WHILE))?;
-        let received = self.receive(Layout::Wide.size());
-        set(self.socket, self.limits.idle)?;
-        match received {
-            Err(PagesError::TimedOut(_) | PagesError::Gone(_)) => {
-                self.session.assume(Layout::Narrow);
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// Writes what of the buffer belongs to pages.
+    /// Writes the parts of the buffer that are pages.
     fn write_waiting(&mut self) -> Result<(), PagesError> {
         for part in &mut self.waiting {
             part.write(self.buffer, |_| {})?;
             part.ranges.clear();
         }
-        // The open object goes on.
+        // The last part belongs to the open object, which goes on.
         let done = self.waiting.len().saturating_sub(1);
         self.waiting.drain(..done);
+        Ok(())
+    }
+}
+
+impl PageReceiver for Connection<'_> {
+    #[inline]
+    fn unread(&self, _: &PageSession) -> &[u8] {
+        self.buffer.get(self.window.clone()).unwrap_or_default()
+    }
+
+    #[inline]
+    fn take(&mut self, bytes: usize) -> Result<(), PagesError> {
+        self.window.start += bytes;
+        Ok(())
+    }
+
+    /// Makes room for `need` unread bytes in all, and receives some.
+    fn receive(&mut self, session: &mut PageSession, need: usize) -> Result<bool, PagesError> {
+        let full = self.window.start.saturating_add(need) > self.buffer.len();
+        if !self.keep || full || self.window.end == self.buffer.len() {
+            self.write_waiting()?;
+            if self.window.is_empty() {
+                self.window = 0..0;
+            } else if full || self.window.end == self.buffer.len() {
+                self.buffer.copy_within(self.window.clone(), 0);
+                self.window = 0..self.window.len();
+            }
+        }
+        self.count();
+        if self.begun.elapsed() > self.limits.total {
+            return Err(PagesError::TimedOut("the session"));
+        }
+        if self.window.is_empty() && !self.keep && session.payload() >= LONG {
+            self.long_runs = true;
+        }
+        if self.long_runs && self.window.is_empty() && self.splice_run(session)? {
+            return Ok(true);
+        }
+        let end = if self.long_runs {
+            // The header, or a short run and the next header, and nothing after that.
+            let need = match usize::try_from(session.payload()).unwrap_or(usize::MAX) {
+                0 => need,
+                payload => payload.saturating_add(Layout::Wide.size()),
+            };
+            self.window.start.saturating_add(need).min(self.buffer.len())
+        } else {
+            self.buffer.len()
+        };
+        let room = self.buffer.get_mut(self.window.end..end).unwrap_or_default();
+        match read(self.socket, room) {
+            Ok(0) => Err(self.gone()),
+            Ok(size) => {
+                self.window.end += size;
+                self.counters.bytes.fetch_add(size as u64, Ordering::Relaxed);
+                Ok(true)
+            }
+            Err(error) if is_timeout(&error) => Err(PagesError::TimedOut("the next message")),
+            Err(source) => Err(PagesError::Socket { what: "receive", source }),
+        }
+    }
+
+    fn receive_or_assume(&mut self, session: &mut PageSession) -> Result<(), PagesError> {
+        let set = |socket: &mut Socket, time| {
+            socket.set_timeout(time).map_err(PagesError::socket("set up the connection"))
+        };
+        set(self.socket, Some(A_WHILE))?;
+        let received = self.receive(session, Layout::Wide.size());
+        set(self.socket, self.limits.idle)?;
+        match received {
+            Err(PagesError::TimedOut(_) | PagesError::Gone(_)) => {
+                session.assume(Layout::Narrow);
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    fn answer(&mut self, bytes: &[u8]) -> Result<(), PagesError> {
+        self.socket.write_all(bytes).map_err(PagesError::socket("answer"))
+    }
+
+    fn open(&mut self, object: PageObject) -> Result<(), PagesError> {
+        self.received.objects += 1;
+        let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
+        store.begin(object)?;
+        let file = store.pages().ok_or_else(receives_nothing)?;
+        self.waiting.push(Part { file, ranges: Vec::new() });
+        Ok(())
+    }
+
+    fn parent_has(&mut self, object: PageObject) -> Result<bool, PagesError> {
+        self.store.as_deref().ok_or_else(receives_nothing)?.parent_has(object)
+    }
+
+    #[inline]
+    fn run(
+        &mut self,
+        session: &PageSession,
+        address: u64,
+        pages: u64,
+        flags: u16,
+    ) -> Result<(), PagesError> {
+        let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
+        store.run(address, pages, flags)?;
+        match session.payload() {
+            0 => self.received.holes += pages,
+            _ => self.received.pages += pages,
+        }
+        self.bytes = self.bytes.saturating_add(session.payload());
+        if self.bytes > self.limits.bytes {
+            return Err(PagesError::TooMuch(self.limits.bytes));
+        }
+        Ok(())
+    }
+
+    /// Notes that bytes belong to the open object.
+    #[inline]
+    fn payload(&mut self, bytes: usize) -> Result<(), PagesError> {
+        let range = self.window.start..self.window.start + bytes;
+        if let Some(part) = self.waiting.last_mut() {
+            match part.ranges.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => part.ranges.push(range),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(
+        &mut self,
+        session: &PageSession,
+        pid: u32,
+        address: u64,
+        pages: u64,
+        id: u64,
+    ) -> Result<(), PagesError> {
+        let layout = session.layout().unwrap_or(Layout::Wide);
+        let source = self.source.as_mut().ok_or_else(|| serves_nothing(pid, address))?;
+        let sent = source.send(self.socket, layout, pid, address, pages, id)?;
+        self.received.served += sent;
+        self.counters.served.fetch_add(sent, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Stores what has been received. The answer is 0, or an errno if that fails.
+    fn close(&mut self) -> Result<(), PagesError> {
+        self.count();
+        if self.keep {
+            return self.answer(&0i32.to_ne_bytes());
+        }
+        let stored = self.write_waiting().and_then(|()| match self.store.as_deref_mut() {
+            Some(store) => store.finish(),
+            None => Ok(()),
+        });
+        let status: i32 = match &stored {
+            Ok(()) => 0,
+            Err(PagesError::File { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
+            Err(_) => libc::EIO,
+        };
+        self.answer(&status.to_ne_bytes())?;
+        stored?;
+        // The end that closes a TCP connection first keeps its port busy for a while: let it be the
+        // client.
+        self.socket.finish();
+        self.socket.wait_for_end();
         Ok(())
     }
 }
@@ -448,7 +453,7 @@ fn receives_nothing() -> PagesError {
     }
 }
 
-/// Writes all of them, as many at once as the system takes.
+/// Writes all slices, with as few system calls as possible.
 fn write_all(file: &mut &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
     while !slices.is_empty() {
         let now = slices.len().min(AT_ONCE);
@@ -462,7 +467,7 @@ fn write_all(file: &mut &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()>
     Ok(())
 }
 
-/// Reads some bytes, whatever interrupts it.
+/// Reads some bytes. An interrupted call is repeated.
 pub(super) fn read(socket: &mut Socket, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match socket.read(buffer) {
@@ -477,7 +482,7 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 impl Received {
-    /// Bytes of pages received.
+    /// Returns the number of bytes in the received pages.
     pub fn bytes(&self) -> u64 {
         self.pages.saturating_mul(page_size().bytes())
     }
@@ -497,16 +502,17 @@ impl fmt::Display for Received {
     }
 }
 
-/// Bytes of a connection's buffer.
+/// The bytes of a connection's buffer.
 const BUFFER: usize = 1 << 20;
-/// As many places are written by one system call.
+/// The most slices that one system call writes.
 const AT_ONCE: usize = 1024;
-/// With so many bytes of a run still to come, runs are long.
+/// Runs are long when so many bytes of a run are still to come.
 const LONG: u64 = 64 << 10;
-/// A run of fewer bytes goes quicker through a buffer.
+/// The bytes of a run that a pipe takes as quickly as a buffer: shorter runs use the buffer.
 const LONG_AS_A_WHOLE: u64 = 64 << 10;
-/// After so many short ones runs are short.
+/// Runs are short again after so many short ones.
 const SHORT_RUNS: u32 = 8;
-/// Bytes of the pipe, and moved by one system call: no more than the buffer has.
+/// The bytes of the pipe.
 const PIPE: i32 = 1 << 20;
+/// The most bytes that one system call moves: no more than the buffer holds.
 const AT_ONCE_PIPED: usize = BUFFER;

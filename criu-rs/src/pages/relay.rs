@@ -1,22 +1,29 @@
-//! A relay: the pages of a dump over a unix socket of ours, and from there to a page server elsewhere.
+//! The relay between a dump on this machine and a page server elsewhere.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::deadline::{Deadline, poll_timeout};
+use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
-use super::proto::Layout;
-use super::session::{PageSession, PageStep};
+use super::session::PageSession;
 use super::socket::{Socket, wide_pair};
+#[cfg(feature = "tls")]
+use crate::value::Tls;
 
-/// A way to a page server elsewhere, ours or CRIU's, that spares a dump the 200 ms for which CRIU leaves its
-/// last word corked in a TCP socket. The dump ends when the far end has confirmed that it has everything.
+/// A relay between a dump and a page server elsewhere, ours or CRIU's.
+///
+/// The dump writes to a unix socket, and the relay sends that on over TCP. This saves the 200 ms
+/// for which CRIU leaves its last message corked in a TCP socket. The dump ends when the page
+/// server has confirmed that it has everything.
 ///
 /// ```no_run
 /// use criu_rs::pages::Relay;
@@ -29,29 +36,32 @@ use super::socket::{Socket, wide_pair};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "finish tells whether the server has everything"]
 pub struct Relay {
     socket: OwnedFd,
-    thread: JoinHandle<io::Result<u64>>,
+    deadline: Arc<Mutex<Option<Deadline>>>,
+    thread: JoinHandle<Result<u64, PagesError>>,
 }
 
 impl Relay {
-    /// Connects to the page server.
+    /// Connects to a page server.
     ///
     /// # Errors
-    /// Those of connecting.
+    /// [`PagesError::Socket`] if connecting fails.
     pub fn connect(address: impl ToSocketAddrs) -> Result<Self, PagesError> {
         let far = TcpStream::connect(address).map_err(PagesError::socket("connect"))?;
         Self::begin(far.into()).map_err(PagesError::socket("set up the relay"))
     }
 
-    /// Connects to a page server that speaks TLS, whose certificate is for this host, unless
-    /// [any name](crate::Tls::any_name) will do. The dump itself knows nothing of it.
+    /// Connects to a page server and agrees on TLS, within 10 seconds. The server's certificate has
+    /// to be for this host, unless [any name](crate::Tls::any_name) is accepted. The dump itself
+    /// needs no TLS.
     ///
     /// # Errors
-    /// Those of connecting, of files, and of what either end thinks of the other's certificate; a server may
-    /// say that only later.
+    /// [`PagesError`] if connecting fails, a file cannot be used or either end refuses the other's
+    /// certificate. A server that refuses may say so only in [`finish`](Self::finish).
     #[cfg(feature = "tls")]
-    pub fn connect_tls(host: &str, port: u16, tls: &crate::value::Tls) -> Result<Self, PagesError> {
+    pub fn connect_tls(host: &str, port: u16, tls: &Tls) -> Result<Self, PagesError> {
         let tls = super::tls::client(tls, host)?;
         let far = TcpStream::connect((host, port)).map_err(PagesError::socket("connect"))?;
         let mut far = Socket::from(far);
@@ -62,120 +72,189 @@ impl Relay {
     fn begin(mut far: Socket) -> io::Result<Self> {
         far.prepare(None)?;
         let (socket, near) = wide_pair(BUFFER)?;
+        let deadline = Arc::new(Mutex::new(None));
+        let shared = Arc::clone(&deadline);
         let thread = thread::Builder::new().name("relay".into()).spawn(move || {
-            let sent = carry(&near, &mut far);
-            // Each end sees that the other has ended, however.
+            let sent = carry(Socket::from(near), &mut far, &shared);
+            // Each end sees that the other has ended, whatever the reason.
             far.shutdown();
             sent
         })?;
-        Ok(Self { socket: socket.into(), thread })
+        Ok(Self { socket: socket.into(), deadline, thread })
     }
 
-    /// The dump is done: ends the connection. Returns how many bytes went over it.
+    /// Bounds the whole exchange, from this call to the server's last answer. The deadline has to
+    /// be set before the dump begins. Without a deadline a relay waits for the server as long as
+    /// the connection lasts.
+    ///
+    /// At the deadline the relay ends both connections: the dump fails, and
+    /// [`finish`](Self::finish) returns [`PagesError::Deadline`]. The time to connect is not
+    /// included.
+    pub fn deadline(self, limit: Duration) -> Self {
+        let deadline = Deadline::after(limit, Instant::now());
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+        self
+    }
+
+    /// Ends the connection after the dump. Returns the number of bytes sent.
     ///
     /// # Errors
-    /// Those of either socket.
+    /// [`PagesError`] if either connection fails, or the deadline has passed.
     pub fn finish(self) -> Result<u64, PagesError> {
         drop(self.socket);
-        let lost = |_| Err(io::Error::other("the relay's thread has ended"));
-        self.thread.join().unwrap_or_else(lost).map_err(PagesError::socket("relay"))
+        let lost = |_| Err(failed(io::Error::other("the relay's thread panicked")));
+        self.thread.join().unwrap_or_else(lost)
     }
 }
 
-/// The end for criu.
+/// The end of the socket for criu.
 impl AsFd for Relay {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// Carries everything there and all answers back. What goes there is copied: pages that are moved, page by page, take
-/// longer through a TCP socket.
-fn carry(mut near: &UnixStream, far: &mut Socket) -> io::Result<u64> {
-    let mut there =
-        There { session: PageSession::new(None), buffer: vec![0; AT_ONCE], window: 0..0 };
-    let (mut answer, mut sent) = ([0; 256], 0u64);
-    loop {
-        let mut fds = [far.as_fd(), near.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => continue,
-            Err(error) => return Err(error.into()),
+/// Carries bytes to the far end, and answers back, until one end has ended. Returns the number of
+/// bytes sent.
+fn carry(
+    near: Socket,
+    far: &mut Socket,
+    deadline: &Mutex<Option<Deadline>>,
+) -> Result<u64, PagesError> {
+    let mut carrier =
+        Carrier { near, far, deadline: None, buffer: vec![0; AT_ONCE], window: 0..0, sent: 0 };
+    // The dump speaks first, and by then the relay has its deadline: nothing is read before.
+    carrier.wait(PollFlags::from_bits_retain(libc::POLLRDHUP))?;
+    carrier.set_deadline(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
+    // Bytes are copied: moving pages, one by one, into a TCP socket takes longer.
+    if carrier.far.is_plain() {
+        while carrier.receive_some()? {
+            let unread = carrier.buffer.get(carrier.window.clone()).unwrap_or_default();
+            carrier.far.write_all(unread).map_err(failed)?;
+            carrier.window = 0..0;
         }
-        let [answered, asked] = fds.map(|fd| fd.any().unwrap_or(false));
-        if answered {
-            match far.read(&mut answer)? {
-                0 => return Ok(sent),
-                size => near.write_all(answer.get(..size).unwrap_or_default())?,
-            }
-        }
-        if asked {
-            match there.carry(near, far)? {
-                0 => {
-                    far.part();
-                    return Ok(sent);
-                }
-                size => sent = sent.saturating_add(size as u64),
-            }
-        }
+        return Ok(carrier.sent);
     }
+    // After the end the session still looks at what comes: nothing may.
+    let mut session = PageSession::new(None);
+    while drive(&mut session, &mut carrier)? && carrier.receive_some()? {}
+    Ok(carrier.sent)
 }
 
-/// What is on its way. With TLS, CRIU's server takes records as they come: one in
-/// which pages end and a header begins, or that is longer than what a pipe of its takes, stops it for ever. So headers
-/// and the pages of each run get records of their own.
-struct There {
-    session: PageSession,
+/// The carrier of a dump's bytes to the far end.
+///
+/// With TLS, CRIU's server takes records as they come. A record in which pages end and a header
+/// begins, or that is longer than what CRIU's pipe takes, stops it for ever. So headers and the
+/// pages of each run get records of their own.
+struct Carrier<'c> {
+    near: Socket,
+    far: &'c mut Socket,
+    deadline: Option<Deadline>,
     buffer: Vec<u8>,
+    /// The part of the buffer that has been received and not been sent.
     window: Range<usize>,
+    /// The number of bytes received from the dump.
+    sent: u64,
 }
 
-impl There {
-    /// Takes what has come, and sends what of it can go. Returns how much has come; 0 at the end.
-    fn carry(&mut self, mut near: &UnixStream, far: &mut Socket) -> io::Result<usize> {
-        self.buffer.copy_within(self.window.clone(), 0);
-        self.window = 0..self.window.len();
-        let size = near.read(self.buffer.get_mut(self.window.end..).unwrap_or_default())?;
-        self.window.end += size;
-        if far.is_plain() {
-            far.write_all(self.buffer.get(self.window.clone()).unwrap_or_default())?;
-            self.window = 0..0;
-            return Ok(size);
-        }
-        while let taken @ 1.. = self.next()? {
-            let end = self.window.start + taken;
-            far.write_more(self.buffer.get(self.window.start..end).unwrap_or_default())?;
-            self.window.start = end;
-        }
-        far.flush()?;
-        Ok(size)
+impl Carrier<'_> {
+    fn set_deadline(&mut self, deadline: Option<Deadline>) {
+        self.near.set_deadline(deadline);
+        self.far.set_deadline(deadline);
+        self.deadline = deadline;
     }
 
-    /// How many bytes go next, together; 0 when there have to be more.
-    fn next(&mut self) -> io::Result<usize> {
+    /// Waits for events of the far end, or until the near end can be read. Returns `true` for each
+    /// end that is ready.
+    fn wait(&self, far: PollFlags) -> Result<[bool; 2], PagesError> {
         loop {
-            let unread = self.buffer.get(self.window.clone()).unwrap_or_default();
-            let payload = usize::try_from(self.session.payload()).unwrap_or(usize::MAX);
-            if payload > 0 {
-                let whole = unread.len() - unread.len() % RECORD;
-                let taken = if unread.len() >= payload { payload } else { whole };
-                self.session.passed(taken as u64);
-                return Ok(taken);
+            let left = self.deadline.map(|deadline| deadline.left(Instant::now())).transpose();
+            let left = left.map_err(failed)?.map_or(PollTimeout::NONE, poll_timeout);
+            let mut fds = [
+                PollFd::new(self.far.as_fd(), far),
+                PollFd::new(self.near.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, left) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(fds.map(|fd| fd.any().unwrap_or(false))),
+                Err(error) => return Err(failed(error.into())),
             }
-            match self.session.next(unread).map_err(io::Error::other)? {
-                (_, PageStep::More(_) | PageStep::Ended) => return Ok(0),
-                (_, PageStep::MoreOrAssume) => self.session.assume(Layout::Narrow),
-                // Said of the header that is still there.
-                (0, _) => {}
-                (taken, _) => return Ok(taken),
+        }
+    }
+
+    /// Receives bytes from the near end, and carries answers back while it waits. Returns `false`
+    /// at the end of either connection.
+    fn receive_some(&mut self) -> Result<bool, PagesError> {
+        self.far.flush().map_err(failed)?;
+        let mut answer = [0; 256];
+        loop {
+            let [answered, asked] = self.wait(PollFlags::POLLIN)?;
+            if answered {
+                match self.far.read(&mut answer).map_err(failed)? {
+                    0 => return Ok(false),
+                    size => {
+                        let answer = answer.get(..size).unwrap_or_default();
+                        self.near.write_all(answer).map_err(failed)?;
+                    }
+                }
+            }
+            if asked {
+                self.buffer.copy_within(self.window.clone(), 0);
+                self.window = 0..self.window.len();
+                let room = self.buffer.get_mut(self.window.end..).unwrap_or_default();
+                let size = self.near.read(room).map_err(failed)?;
+                if size == 0 {
+                    self.far.part();
+                    return Ok(false);
+                }
+                self.window.end += size;
+                self.sent = self.sent.saturating_add(size as u64);
+                return Ok(true);
             }
         }
     }
 }
 
-/// Bytes that may be on their way.
+impl PageReceiver for Carrier<'_> {
+    /// Returns only whole records of a run that has not been received to its end.
+    fn unread(&self, session: &PageSession) -> &[u8] {
+        let unread = self.buffer.get(self.window.clone()).unwrap_or_default();
+        if (unread.len() as u64) < session.payload() {
+            return unread.get(..unread.len() - unread.len() % RECORD).unwrap_or_default();
+        }
+        unread
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), PagesError> {
+        let end = self.window.start + bytes;
+        let taken = self.buffer.get(self.window.start..end).unwrap_or_default();
+        self.far.write_more(taken).map_err(failed)?;
+        self.window.start = end;
+        Ok(())
+    }
+
+    fn receive(&mut self, _: &mut PageSession, _: usize) -> Result<bool, PagesError> {
+        self.receive_some()
+    }
+
+    /// Does nothing: the far end answers.
+    fn answer(&mut self, _: &[u8]) -> Result<(), PagesError> {
+        Ok(())
+    }
+
+    /// Does nothing: the far end sends pages.
+    fn send(&mut self, _: &PageSession, _: u32, _: u64, _: u64, _: u64) -> Result<(), PagesError> {
+        Ok(())
+    }
+}
+
+fn failed(source: io::Error) -> PagesError {
+    PagesError::socket("relay")(source)
+}
+
+/// The bytes that a socket's buffer holds.
 const BUFFER: usize = 4 << 20;
-/// Bytes received at once.
+/// The bytes received at once.
 const AT_ONCE: usize = 1 << 20;
-/// The most bytes in a record of TLS.
+/// The most bytes in a TLS record.
 const RECORD: usize = 16 << 10;

@@ -1,19 +1,20 @@
-//! Pages that are wanted, straight from images.
+//! Pages sent on request, straight from images.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, Write};
 
-use criu_images::memory::{PageObject, PageSet, PageSource, StoredPages};
+use criu_images::memory::{Content, PageObject, PageSet, PageSource, StoredPages};
 
 use super::error::PagesError;
-use super::page_size;
+use super::page_size::page_size;
 use super::proto::{Command, Header, Layout, PRESENT};
 use super::socket::Socket;
 
-/// A set whose pages a connection may want.
+/// A set whose pages a connection serves.
 pub(super) struct Source<'s> {
     set: &'s PageSet,
-    /// What has been wanted from so far.
+    /// The tasks that pages have been sent of.
     tasks: HashMap<u32, StoredPages<'s>>,
 }
 
@@ -22,7 +23,8 @@ impl<'s> Source<'s> {
         Self { set, tasks: HashMap::new() }
     }
 
-    /// Answers a request for at most `pages` pages: those up to the end of what lies together. Returns how many.
+    /// Answers a request for at most `pages` pages with those that lie together. Returns their
+    /// number.
     pub(super) fn send(
         &mut self,
         socket: &mut Socket,
@@ -33,24 +35,21 @@ impl<'s> Source<'s> {
         id: u64,
     ) -> Result<u64, PagesError> {
         let no_page = |why: String| PagesError::NoPage { pid, address, why };
-        let known = match self.tasks.contains_key(&pid) {
-            true => None,
-            false => {
+        let task = match self.tasks.entry(pid) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
                 let found = self.set.pages(PageObject::Task(pid))?;
-                Some(found.ok_or_else(|| no_page("there is no such task".to_owned()))?)
+                new.insert(found.ok_or_else(|| no_page("there is no such task".to_owned()))?)
             }
-        };
-        self.tasks.extend(known.map(|task| (pid, task)));
-        let Some(task) = self.tasks.get(&pid) else {
-            return Ok(0);
         };
         let page = page_size().bytes();
         let chunk = task.chunk(address)?;
-        if let criu_images::memory::Content::Absent(why) = chunk.content {
+        if let Content::Absent(why) = chunk.content {
             return Err(no_page(why.to_string()));
         }
         let together = chunk.end.saturating_sub(address) / page;
-        // What is not in a file as it is, is read into memory first.
+        // Pages that no file holds as they are, such as compressed ones, are read into memory
+        // first.
         let in_file = task.in_file(address)?;
         let most = if in_file.is_some() { u64::MAX } else { PIECE };
         let count = pages.min(together).min(most).min(u32::MAX.into());
@@ -61,10 +60,10 @@ impl<'s> Source<'s> {
         let size = count.saturating_mul(page);
         match in_file {
             Some((file, offset, _)) => {
-                // Together with what follows.
+                // The header goes together with the pages.
                 socket.write_more(head).map_err(sent)?;
                 socket.send_file(file, offset, size).map_err(|error| match error.kind() {
-                    io::ErrorKind::UnexpectedEof => no_page("its pages file ends early".to_owned()),
+                    io::ErrorKind::UnexpectedEof => no_page("the pages file ends early".to_owned()),
                     _ => sent(error),
                 })?;
             }
@@ -79,5 +78,5 @@ impl<'s> Source<'s> {
     }
 }
 
-/// So many pages are read into memory at most.
+/// The most pages that are read into memory.
 const PIECE: u64 = 256;

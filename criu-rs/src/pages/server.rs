@@ -1,4 +1,4 @@
-//! The server: listens, and gives each connection a thread.
+//! The page server: listens, and gives each connection a thread.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -6,25 +6,33 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::{fmt, fs, io};
 
 use criu_images::memory::PageSet;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::error::PagesError;
 use super::limits::ServerLimits;
 use super::metrics::{Counters, Metrics};
-use super::page_size;
+use super::page_size::page_size;
 use super::pool::Pool;
 use super::proto::Layout;
 use super::receive::{Received, keep_connection, serve_connection};
 use super::socket::{Plain, Socket};
 use super::store::Store;
+#[cfg(feature = "tls")]
+use super::tls::Acceptor;
+#[cfg(feature = "tls")]
+use crate::value::Tls;
 
-/// A page server of our own. It takes many clients at once, of every CRIU, each into its own directory or all
-/// of a session into one; and serves the pages of a checkpoint to any number of them.
+/// A page server for many clients at once, of every CRIU.
+///
+/// The server stores the pages of each session in a directory, of its own or common to all, and
+/// serves the pages of a checkpoint to any number of clients.
 ///
 /// ```no_run
 /// use criu_rs::pages::Server;
@@ -37,6 +45,7 @@ use super::store::Store;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
+#[must_use = "a server does nothing until it listens or runs a session"]
 pub struct Server {
     place: Place,
     source: Option<PathBuf>,
@@ -47,23 +56,26 @@ pub struct Server {
     limits: ServerLimits,
     pools: Arc<Mutex<Vec<Pool>>>,
     #[cfg(feature = "tls")]
-    tls: Option<super::tls::Acceptor>,
+    tls: Option<Acceptor>,
 }
 
-/// Where pages go.
+/// The place that pages go to.
 #[derive(Clone, Default)]
 enum Place {
-    /// Nowhere: they are only served.
+    /// No place: the server only serves pages.
     #[default]
     None,
-    /// All into one directory.
+    /// The directory for all sessions.
     One(PathBuf),
-    /// Each session, counted from 0, into its own.
+    /// The directory for each session, counted from 0.
     Each(Arc<dyn Fn(u64) -> PathBuf + Send + Sync>),
 }
 
-/// A server that listens.
+/// A page server that listens.
+///
+/// [`run`](Self::run) accepts connections.
 #[derive(Debug)]
+#[must_use = "the server accepts no connections until it runs"]
 pub struct Listening {
     server: Server,
     listener: Listener,
@@ -77,47 +89,47 @@ enum Listener {
     Unix(UnixListener),
 }
 
-/// Stops a server, and says what it does. To be copied to where it is needed.
+/// A handle that stops a running server and reads its metrics. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     counters: Counters,
-    /// The connections that are open.
+    /// The open connections, by number.
     open: Mutex<Vec<(u64, Plain)>>,
-    /// What wakes the thread that accepts.
-    wake: nix::sys::eventfd::EventFd,
+    /// The event that wakes the accepting thread.
+    wake: EventFd,
 }
 
-/// How a session ended.
+/// The report of a session that has ended.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SessionReport {
-    /// Its number, from 0.
+    /// The number of the session, counted from 0.
     pub number: u64,
-    /// Who it was.
+    /// The client: its address, for TCP.
     pub peer: String,
-    /// Where its pages went.
+    /// The directory of its pages.
     pub directory: Option<PathBuf>,
-    /// What came of it.
+    /// The numbers of what was received, or the error that ended the session.
     pub result: Result<Received, PagesError>,
 }
 
 impl Server {
-    /// One that takes and serves nothing yet.
+    /// A server that neither receives nor serves pages yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Puts the pages of all sessions into a directory.
+    /// Stores the pages of all sessions in one directory.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.place = Place::One(directory.into());
         self
     }
 
-    /// Puts the pages of each session, counted from 0, into a directory of its own, which is made if it is not
-    /// there.
+    /// Stores the pages of each session, counted from 0, in a directory of its own. The server
+    /// makes a directory that does not exist.
     pub fn directories(
         mut self,
         directory: impl Fn(u64) -> PathBuf + Send + Sync + 'static,
@@ -126,72 +138,77 @@ impl Server {
         self
     }
 
-    /// Serves the pages of the set in a directory, and of its parent sets, to whoever wants them.
+    /// Serves the pages of the set in a directory, and of its parent sets, to clients that ask.
     pub fn serve(mut self, directory: impl Into<PathBuf>) -> Self {
         self.source = Some(directory.into());
         self
     }
 
-    /// Takes all clients for speakers of one layout, instead of recognising it.
+    /// Expects one layout of all clients, instead of recognising it.
     pub fn layout(mut self, layout: Layout) -> Self {
         self.layout = Some(layout);
         self
     }
 
-    /// Frees the space of pages in the parent sets that come anew.
+    /// Frees the space that pages take in the parent sets when a session sends them anew.
     pub fn auto_dedup(mut self, on: bool) -> Self {
         self.auto_dedup = on;
         self
     }
 
-    /// Answers the end of a session when everything is on disk.
+    /// Answers the end of a session only when everything is on disk (fsync(2)).
     pub fn durable(mut self, on: bool) -> Self {
         self.durable = on;
         self
     }
 
-    /// Adds memory for one session at a time: the end of a session is answered when its pages are in memory, and they
-    /// are written afterwards. A dump stands still for less, and does not learn of a disk that fails: its report does.
-    /// What does not fit is written at once. Sessions for which no pool is free do without, as all do that are
-    /// [durable](Self::durable), or of a server that [serves](Self::serve).
+    /// Adds memory for one session at a time. The server answers the end of such a session when the
+    /// pages are in memory, and writes them afterwards.
+    ///
+    /// The tasks of a dump are frozen for less time. If the disk fails, the dump does not learn of
+    /// it; the session's report does. Pages that do not fit into the pool are written at once. A
+    /// session does without a pool if none is free, and in a server that is
+    /// [durable](Self::durable) or that [serves](Self::serve).
     pub fn pool(self, pool: Pool) -> Self {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
         self
     }
 
-    /// Allows an address that other machines reach. Whoever can connect can write pages, and read those that
-    /// are served.
+    /// Allows an address that other machines can reach. Everybody who can connect can write pages,
+    /// and read the served ones.
     pub fn exposed(mut self, on: bool) -> Self {
         self.exposed = on;
         self
     }
 
-    /// Speaks TLS, with clients whose certificate is for `name`, unless [any name](crate::Tls::any_name) will do.
-    /// CRIU takes the address that it listens on for the name, at both ends. A name that is in every client's
-    /// certificate does as well.
+    /// Speaks TLS. A client's certificate has to be for `name`, unless
+    /// [any name](crate::Tls::any_name) is accepted.
+    ///
+    /// CRIU uses the address of the server as the name at both ends. A name that every client's
+    /// certificate has works as well.
     ///
     /// # Errors
-    /// Those of the files.
+    /// [`PagesError`] if a file cannot be used.
     #[cfg(feature = "tls")]
-    pub fn tls(mut self, tls: &crate::value::Tls, name: &str) -> Result<Self, PagesError> {
-        self.tls = Some(super::tls::Acceptor::new(tls, name)?);
+    pub fn tls(mut self, tls: &Tls, name: &str) -> Result<Self, PagesError> {
+        self.tls = Some(Acceptor::new(tls, name)?);
         Ok(self)
     }
 
-    /// What a client may take.
+    /// Sets the limits for clients.
     pub fn limits(mut self, limits: ServerLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Listens on a TCP address; port 0 lets the kernel choose.
+    /// Listens on a TCP address. With port 0 the kernel chooses the port.
     ///
     /// # Errors
-    /// Those of bind(2); `PermissionDenied` for an address that is not loopback's, where there is no TLS and
-    /// it was not [exposed](Self::exposed).
+    /// Those of bind(2). `PermissionDenied` if the address is not a loopback one and the server
+    /// neither speaks TLS nor is [exposed](Self::exposed).
     pub fn listen(self, address: SocketAddr) -> io::Result<Listening> {
         if !address.ip().is_loopback() && !self.exposed && !self.knows_clients() {
-            let why = "other machines reach this address, and nothing tells who they are";
+            let why = "other machines can reach this address, and clients need no certificate";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
         let listener = TcpListener::bind(address)?;
@@ -207,16 +224,16 @@ impl Server {
         self.begin(Listener::Unix(UnixListener::bind(path)?), 0)
     }
 
-    /// Takes a socket that listens already, whatever its address.
+    /// Uses a socket that already listens, on any address.
     ///
     /// # Errors
-    /// Those of setting it up.
+    /// Those of setting up the socket.
     pub fn listen_on(self, listener: TcpListener) -> io::Result<Listening> {
         let port = listener.local_addr()?.port();
         self.begin(Listener::Tcp(listener), port)
     }
 
-    /// Whether clients have to show who they are.
+    /// Returns `true` if clients have to show a certificate.
     fn knows_clients(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
@@ -232,15 +249,15 @@ impl Server {
         let shared = Shared {
             counters: Counters::default(),
             open: Mutex::default(),
-            wake: nix::sys::eventfd::EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_CLOEXEC)?,
+            wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?,
         };
         Ok(Listening { server: self, listener, port, shared: Arc::new(shared) })
     }
 
-    /// Takes one session over a connected socket.
+    /// Runs one session over a connected socket.
     ///
     /// # Errors
-    /// [`PagesError`].
+    /// [`PagesError`], as in a session's report.
     pub fn session(&self, socket: Socket) -> Result<Received, PagesError> {
         self.take(0, socket, &Counters::default()).result
     }
@@ -253,7 +270,7 @@ impl Server {
             Place::Each(directory) => Some(directory(number)),
         };
         let result = self.receive(directory.as_deref(), &mut socket, counters);
-        // The peer sees the end now, and not when the last copy of the socket is gone.
+        // The peer sees the end now, not when the last copy of the socket is closed.
         socket.shutdown();
         let counter = if result.is_ok() { &counters.done } else { &counters.failed };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -302,15 +319,15 @@ impl Server {
 }
 
 impl Listening {
-    /// The TCP port.
+    /// Returns the TCP port; 0 for a unix socket.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Gives the TCP socket back, which goes on listening.
+    /// Returns the TCP socket, which goes on listening.
     ///
     /// # Errors
-    /// When it is a unix socket.
+    /// `Unsupported` for a unix socket.
     pub fn into_listener(self) -> io::Result<TcpListener> {
         match self.listener {
             Listener::Tcp(tcp) => Ok(tcp),
@@ -318,23 +335,23 @@ impl Listening {
         }
     }
 
-    /// What stops it, and says what it does.
+    /// Returns a handle that stops the server and reads its metrics.
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.shared))
     }
 
-    /// Takes so many sessions, or sessions until it is stopped. Returns how they ended, in the order in which they
-    /// did.
+    /// Runs so many sessions; with `None`, until the server is stopped. Returns their reports in
+    /// the order in which the sessions ended.
     ///
     /// # Errors
-    /// Those of accepting connections. How a session fails is in its report.
+    /// Those of accepting connections. The error of a session is in its report.
     pub fn run(self, sessions: Option<u64>) -> io::Result<Vec<SessionReport>> {
         let mut reports = Vec::new();
         self.run_with(sessions, |report| reports.push(report))?;
         Ok(reports)
     }
 
-    /// The same with `ended` called at the end of each session.
+    /// Runs sessions as [`run`](Self::run) does, and calls `ended` at the end of each.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
@@ -347,8 +364,8 @@ impl Listening {
         let (server, most) = (Arc::new(server), sessions.unwrap_or(u64::MAX));
         let (sender, reports) = mpsc::channel();
         let mut running: HashMap<u64, JoinHandle<()>> = HashMap::new();
-        // A thread whose report has come has nothing left to do: it is waited for, so that nothing of it is
-        // there when this returns.
+        // A thread that has sent its report has nothing left to do. It is waited for, so that it
+        // has ended when this function returns.
         let mut end = |running: &mut HashMap<u64, JoinHandle<()>>, report: SessionReport| {
             if let Some(thread) = running.remove(&report.number) {
                 let _ = thread.join();
@@ -358,10 +375,8 @@ impl Listening {
         let mut begun = 0;
         while begun < most && !shared.counters.finishing.load(Ordering::SeqCst) {
             while !running.is_empty() {
-                let report = match running.len() < server.limits.connections.max(1) {
-                    true => reports.try_recv().ok(),
-                    false => reports.recv().ok(),
-                };
+                let room = running.len() < server.limits.connections.max(1);
+                let report = if room { reports.try_recv().ok() } else { reports.recv().ok() };
                 let Some(report) = report else { break };
                 end(&mut running, report);
             }
@@ -374,7 +389,7 @@ impl Listening {
                 (Arc::clone(&server), Arc::clone(&shared), sender.clone());
             let kept = socket.plain()?;
             shared.lock().push((number, kept));
-            // One that came while the others were being ended.
+            // This connection came while the others were being ended.
             if shared.counters.stopping.load(Ordering::SeqCst) {
                 socket.shutdown();
             }
@@ -387,7 +402,7 @@ impl Listening {
             })?;
             running.insert(number, session);
         }
-        // The threads have the others: when they are gone, nothing more comes.
+        // The threads have the other senders: when they have ended, no more reports come.
         drop(sender);
         while !running.is_empty() {
             let Ok(report) = reports.recv() else { break };
@@ -398,7 +413,7 @@ impl Listening {
 }
 
 impl Listener {
-    /// The next connection; `None` when the server is woken.
+    /// Returns the next connection, or `None` when the server is woken.
     fn accept(&self, shared: &Shared) -> io::Result<Option<Socket>> {
         let own = match self {
             Self::Tcp(tcp) => tcp.as_fd(),
@@ -409,7 +424,7 @@ impl Listener {
             PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
         let woken = fds[1].any().unwrap_or(false);
@@ -428,14 +443,14 @@ impl Listener {
     }
 }
 
-/// Whether a connection, and not the listening itself, has failed.
+/// Returns `true` for the error of a connection, and `false` for that of the listening socket.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
     matches!(error.kind(), WouldBlock | Interrupted | ConnectionAborted | ConnectionReset)
 }
 
 impl Handle {
-    /// Stops the server: no more connections are taken, and those that are open are ended.
+    /// Stops the server: it accepts no more connections and ends the open ones.
     pub fn stop(&self) {
         self.0.counters.stopping.store(true, Ordering::SeqCst);
         self.0.counters.finishing.store(true, Ordering::SeqCst);
@@ -445,13 +460,13 @@ impl Handle {
         self.0.wake();
     }
 
-    /// Takes no more connections; those that are open go on.
+    /// Lets the server finish: it accepts no more connections, and the open ones go on.
     pub fn finish(&self) {
         self.0.counters.finishing.store(true, Ordering::SeqCst);
         self.0.wake();
     }
 
-    /// What it has done so far.
+    /// Returns the server's counters.
     pub fn metrics(&self) -> Metrics {
         let Counters { bytes, pages, holes, served, done, failed, .. } = &self.0.counters;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -468,7 +483,7 @@ impl Handle {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Plain)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(u64, Plain)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

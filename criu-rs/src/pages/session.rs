@@ -1,140 +1,139 @@
-//! A session without its socket: bytes in, what they ask for out.
+//! A session of a page server without its socket: bytes in, steps out.
 
 use criu_images::memory::PageObject;
 
+use super::page_size::page_size;
 use super::proto::{self, Command, Header, Layout, Recognised};
 
-/// What a page server's session asks for, one thing after another, whatever pieces its bytes come in.
+/// A page server's session as a state machine: turns the bytes of a client into [`PageStep`]s.
 ///
-/// It does no I/O and keeps no bytes: whoever drives it hands it what has been received and not yet been
-/// taken, does what each [`PageStep`] says, and sends the answers.
+/// The session does no I/O and keeps no bytes. Its driver hands over the received bytes that have
+/// not been taken yet, in pieces of any size, does what each step says, and sends the answers.
+/// [`drive`](super::drive) is that loop.
 ///
 /// ```
 /// use criu_rs::pages::{Layout, PageSession, PageStep};
 ///
 /// let mut session = PageSession::new(Some(Layout::Wide));
-/// // PARENT for task 7: does the parent set have it?
+/// // Asks for the parent set's object of task 7.
 /// let bytes = [&[5, 0, 0, 0][..], &[0; 20], &[1, 7, 0, 0, 0, 0, 0, 0]].concat();
 /// let (taken, step) = session.next(&bytes)?;
 /// assert!(matches!(step, PageStep::Parent { .. }) && taken == 32);
 /// # Ok::<(), criu_rs::pages::PageProtocolError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "a session does nothing until it is driven"]
 pub struct PageSession {
     layout: Option<Layout>,
     page_size: u64,
-    /// The object that pages belong to, and where the last run ended.
+    /// The object that pages belong to, and the end of its last run.
     open: Option<(PageObject, u64)>,
-    /// Bytes of the run that have not come yet.
+    /// Bytes of the present run that have not been taken.
     payload: u64,
     ended: bool,
-    /// Bytes taken.
+    /// The number of bytes taken.
     at: u64,
 }
 
-/// What to do.
+/// A step of a session, which its driver takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PageStep {
-    /// Receive more: at least so many bytes are needed in all that is not yet taken.
+    /// A request to receive more: at least so many untaken bytes are needed in all.
     More(usize),
-    /// A session that only closes, whose layout shows in whether more bytes come:
-    /// [`assume`](PageSession::assume) one after a while.
+    /// A request to receive more, or to [`assume`](PageSession::assume) a layout after a while. The
+    /// session only closes, and its layout shows in more bytes or their absence.
     MoreOrAssume,
-    /// An object's pages begin. With `answer`, a byte is wanted: whether the parent set has it.
+    /// The beginning of an object. With `answer`, the driver answers one byte: 1 if the parent set
+    /// has the object, else 0.
     Open {
-        /// The object.
+        /// The object that begins.
         object: PageObject,
-        /// Whether the byte is wanted.
+        /// Tells that the peer waits for the byte.
         answer: bool,
     },
-    /// Four bytes are wanted: whether the parent set has an object.
+    /// A question for an object of the parent set. The driver answers four bytes: 1 if the parent
+    /// set has the object, else 0.
     Parent {
-        /// The object.
+        /// The object that is asked for.
         object: PageObject,
     },
-    /// Pages of the open object, after those before. Their bytes follow if they are present.
+    /// A run of pages of the open object. The bytes of present pages follow. Addresses ascend.
     Run {
-        /// The first address.
+        /// The address of the first page.
         address: u64,
-        /// How many.
+        /// The number of pages.
         pages: u64,
-        /// Their flags, as a pagemap has them.
+        /// The flags of the pages, as in a pagemap.
         flags: u16,
     },
-    /// So many of the next bytes belong to the run.
+    /// Bytes of the run: so many of the next ones.
     Payload(usize),
-    /// Pages are wanted.
+    /// A request for pages.
     Get {
-        /// The task.
+        /// The pid of the task.
         pid: u32,
-        /// The first address.
+        /// The address of the first page.
         address: u64,
-        /// At most how many.
+        /// The largest number of pages to send.
         pages: u64,
-        /// What the answer repeats.
+        /// The id that the answer repeats.
         id: u64,
     },
-    /// Everything has been sent. Four bytes are wanted: 0, or what went wrong.
+    /// The end: the peer has sent everything. The driver answers four bytes: 0, or an errno if not
+    /// everything could be stored.
     Close,
-    /// Nothing comes after the end.
+    /// The state after the end, in which no more bytes may come.
     Ended,
 }
 
-/// A session that breaks the protocol: where, and how.
+/// The error of a peer that breaks the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("byte {at} of the session: {what}")]
 pub struct PageProtocolError {
-    /// Offset in what has been received.
+    /// The offset in the received bytes.
     pub at: u64,
-    /// What is wrong.
+    /// The fault.
     pub what: String,
 }
 
 impl PageSession {
-    /// A session in a layout, or in the one that its first bytes show.
+    /// A session in a layout. With `None`, its first bytes show the layout.
     pub fn new(layout: Option<Layout>) -> Self {
-        Self {
-            layout,
-            page_size: super::page_size().bytes(),
-            open: None,
-            payload: 0,
-            ended: false,
-            at: 0,
-        }
+        Self { layout, page_size: page_size().bytes(), open: None, payload: 0, ended: false, at: 0 }
     }
 
-    /// The layout, as soon as it is known.
+    /// Returns the layout, as soon as it is known.
     pub fn layout(&self) -> Option<Layout> {
         self.layout
     }
 
-    /// Settles the layout of a session that does not show it.
+    /// Settles the layout of a session that does not show it. A known layout stays.
     pub fn assume(&mut self, layout: Layout) {
         self.layout.get_or_insert(layout);
     }
 
-    /// Bytes of the present run that have not been taken.
+    /// Returns the bytes of the present run that have not been taken.
     pub fn payload(&self) -> u64 {
         self.payload
     }
 
-    /// Takes bytes of the run that never were in a buffer of ours.
+    /// Takes bytes of the present run that its driver moved without showing them to the session.
     pub fn passed(&mut self, bytes: u64) {
         self.payload = self.payload.saturating_sub(bytes);
         self.at = self.at.saturating_add(bytes);
     }
 
-    /// Whether the session may end here: it has been closed, or nothing has been begun.
+    /// Returns `true` when the session has been closed, so that it may end.
     pub fn may_end(&self) -> bool {
         self.ended
     }
 
-    /// Looks at what has been received and not yet been taken. Returns how many bytes are taken, and what
-    /// to do.
+    /// Looks at the received bytes that have not been taken yet. Returns how many of them it takes,
+    /// and the next step.
     ///
     /// # Errors
-    /// [`PageProtocolError`]; the session cannot go on then.
+    /// [`PageProtocolError`] if the peer breaks the protocol. The session cannot go on then.
     pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, PageStep), PageProtocolError> {
         if self.payload > 0 {
             let now = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
@@ -145,10 +144,10 @@ impl PageSession {
             return Ok((now, PageStep::Payload(now)));
         }
         if self.ended {
-            return match bytes.is_empty() {
-                true => Ok((0, PageStep::Ended)),
-                false => Err(self.wrong("comes after the end")),
-            };
+            if bytes.is_empty() {
+                return Ok((0, PageStep::Ended));
+            }
+            return Err(self.wrong("comes after the end"));
         }
         let layout = match self.layout {
             Some(layout) => layout,
@@ -167,7 +166,7 @@ impl PageSession {
             *to = *from;
         }
         let header = Header::parse(layout, &whole)
-            .map_err(|word| self.wrong(format!("no command is {word:#x}")))?;
+            .map_err(|word| self.wrong(format!("unknown command {word:#x}")))?;
         if let Some(object) = self.begins(&header)? {
             self.open = Some((object, 0));
             return Ok((0, PageStep::Open { object, answer: false }));
@@ -177,7 +176,7 @@ impl PageSession {
         Ok((size, step))
     }
 
-    /// The object that begins with its first run, as CRIUs of long ago send it.
+    /// Returns the object that a run begins without an `Open`, as very old CRIUs send it.
     fn begins(&self, header: &Header) -> Result<Option<PageObject>, PageProtocolError> {
         if !matches!(header.command, Command::Add | Command::Hole | Command::AddF) {
             return Ok(None);
@@ -187,7 +186,7 @@ impl PageSession {
     }
 
     fn object(&self, id: u64) -> Result<PageObject, PageProtocolError> {
-        proto::object(id).ok_or_else(|| self.wrong(format!("{id:#x} is the id of no object")))
+        proto::object(id).ok_or_else(|| self.wrong(format!("no object has the id {id:#x}")))
     }
 
     fn step(&mut self, header: Header) -> Result<PageStep, PageProtocolError> {
@@ -202,7 +201,7 @@ impl PageSession {
             Command::Add | Command::Hole | Command::AddF => self.run(address, pages, flags),
             Command::Get => {
                 let pid = u32::try_from(id);
-                let pid = pid.map_err(|_| self.wrong(format!("{id:#x} is no pid")))?;
+                let pid = pid.map_err(|_| self.wrong(format!("{id:#x} is not a pid")))?;
                 self.range(address, pages)?;
                 Ok(PageStep::Get { pid, address, pages, id })
             }
@@ -215,15 +214,17 @@ impl PageSession {
 
     fn run(&mut self, address: u64, pages: u64, flags: u16) -> Result<PageStep, PageProtocolError> {
         let Some((object, end)) = self.open else {
-            return Err(self.wrong("pages of an object that has not been opened"));
+            return Err(self.wrong("pages come before an object is opened"));
         };
         let bytes = self.range(address, pages)?;
         if address < end {
-            return Err(self.wrong(format!("pages at {address:#x}, which is below {end:#x}")));
+            return Err(self.wrong(format!(
+                "pages at {address:#x}, below {end:#x}, the end of the run before"
+            )));
         }
         let stored = proto::PRESENT | proto::PARENT;
         if flags & !7 != 0 || flags & stored == stored || flags == 0 {
-            return Err(self.wrong(format!("no pages have flags {flags:#x}")));
+            return Err(self.wrong(format!("pages cannot have the flags {flags:#x}")));
         }
         self.open = Some((object, address + bytes));
         if flags & proto::PRESENT != 0 {
@@ -232,14 +233,16 @@ impl PageSession {
         Ok(PageStep::Run { address, pages, flags })
     }
 
-    /// Bytes of a range of pages that an address space, or a file, can have.
+    /// Returns the bytes of a range of pages, which has to fit into an address space or a file.
     fn range(&self, address: u64, pages: u64) -> Result<u64, PageProtocolError> {
         let bytes = pages.checked_mul(self.page_size).filter(|bytes| *bytes > 0);
         let end = bytes.and_then(|bytes| address.checked_add(bytes));
         let end = end.filter(|end| i64::try_from(*end).is_ok());
         match (bytes, end) {
             (Some(bytes), Some(_)) if address % self.page_size == 0 => Ok(bytes),
-            _ => Err(self.wrong(format!("{pages} pages at {address:#x}"))),
+            _ => {
+                Err(self.wrong(format!("{pages} pages at {address:#x} are not a range of memory")))
+            }
         }
     }
 

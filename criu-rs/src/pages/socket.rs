@@ -1,4 +1,4 @@
-//! Sockets that pages go over.
+//! The sockets that pages go over, with or without TLS.
 
 use std::fmt;
 use std::fs::File;
@@ -7,13 +7,16 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 
-/// A connected stream socket, made from a TCP or a unix one.
+use super::deadline::{Deadline, poll_timeout};
+
+/// A connected stream socket: TCP or unix.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -28,48 +31,59 @@ use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 #[derive(Debug)]
 pub struct Socket {
     plain: Plain,
-    /// What turns bytes into others, and back, where the socket is encrypted.
+    /// The encryption of the socket, if there is any.
     cipher: Option<Box<dyn Cipher>>,
 }
 
 /// A socket without a cipher.
 #[derive(Debug)]
-pub(super) enum Plain {
+pub(super) struct Plain {
+    stream: Stream,
+    timeout: Option<Duration>,
+    deadline: Option<Deadline>,
+    /// Tells that the stream does not block. With a deadline, [`call`](Self::call) does the
+    /// waiting.
+    nonblocking: bool,
+}
+
+#[derive(Debug)]
+enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// What stands between us and a socket.
+/// The encryption between this end and a socket.
 pub(super) trait Cipher: fmt::Debug + Send {
-    /// Reads some bytes; 0 at the end.
+    /// Reads some bytes. Returns 0 at the end.
     fn read(&mut self, socket: &mut Plain, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Takes some bytes, and writes all that it has taken; but not when `more` is to follow at once.
+    /// Takes some bytes and returns their number. They are written at once unless `more` follows.
     fn write(&mut self, socket: &mut Plain, bytes: &[u8], more: bool) -> io::Result<usize>;
-    /// Says that nothing follows.
+    /// Tells the peer that nothing follows.
     fn finish(&mut self, socket: &mut Plain) -> io::Result<()>;
 }
 
 impl From<TcpStream> for Socket {
     fn from(tcp: TcpStream) -> Self {
-        Self { plain: Plain::Tcp(tcp), cipher: None }
+        Self { plain: Plain::new(Stream::Tcp(tcp)), cipher: None }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(unix: UnixStream) -> Self {
-        Self { plain: Plain::Unix(unix), cipher: None }
+        Self { plain: Plain::new(Stream::Unix(unix)), cipher: None }
     }
 }
 
 impl Socket {
+    /// Sets the socket up for a session: no delay, and a limit for silence.
     pub(super) fn prepare(&mut self, idle: Option<Duration>) -> io::Result<()> {
-        if let Plain::Tcp(tcp) = &self.plain {
+        if let Stream::Tcp(tcp) = &self.plain.stream {
             tcp.set_nodelay(true)?;
         }
         self.set_timeout(idle)
     }
 
-    /// Whether its bytes are those that are meant, so that the kernel can move them.
+    /// Returns `true` if bytes are not encrypted, so that the kernel can move them.
     pub(super) fn is_plain(&self) -> bool {
         self.cipher.is_none()
     }
@@ -83,26 +97,36 @@ impl Socket {
         Ok(())
     }
 
+    /// Bounds the wait of each call. A deadline may end it earlier.
     pub(super) fn set_timeout(&mut self, time: Option<Duration>) -> io::Result<()> {
-        match &self.plain {
-            Plain::Tcp(tcp) => {
+        self.plain.timeout = time;
+        match &self.plain.stream {
+            Stream::Tcp(tcp) => {
                 tcp.set_read_timeout(time)?;
                 tcp.set_write_timeout(time)
             }
-            Plain::Unix(unix) => {
+            Stream::Unix(unix) => {
                 unix.set_read_timeout(time)?;
                 unix.set_write_timeout(time)
             }
         }
     }
 
-    /// Writes what more is to follow at once.
+    /// Bounds all calls together. Calls after the deadline, and one that waits at that time, fail
+    /// with [`DeadlinePassed`](super::deadline::DeadlinePassed).
+    pub(super) fn set_deadline(&mut self, deadline: Option<Deadline>) {
+        self.plain.deadline = deadline;
+    }
+
+    /// Writes bytes to which more will be added at once (`MSG_MORE`).
     pub(super) fn write_more(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let flags = MsgFlags::from_bits_retain(libc::MSG_MORE | libc::MSG_NOSIGNAL);
         while !bytes.is_empty() {
             let written = match &mut self.cipher {
                 Some(cipher) => cipher.write(&mut self.plain, bytes, true),
-                None => send(self.plain.as_fd().as_raw_fd(), bytes, flags).map_err(Into::into),
+                None => self.plain.call(PollFlags::POLLOUT, |stream| {
+                    Ok(send(stream.as_fd().as_raw_fd(), bytes, flags)?)
+                }),
             };
             match written {
                 Ok(size) => bytes = bytes.get(size..).unwrap_or_default(),
@@ -113,8 +137,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends so many bytes of a file, from an offset on, without a copy if it is plain. `UnexpectedEof` when it
-    /// is shorter.
+    /// Sends so many bytes of a file, from an offset on; without a copy if the socket is plain.
+    /// Returns `UnexpectedEof` for a shorter file.
     pub(super) fn send_file(&mut self, file: &File, offset: u64, size: u64) -> io::Result<()> {
         if !self.is_plain() {
             return self.copy_file(file, offset, size);
@@ -122,11 +146,14 @@ impl Socket {
         let mut at = i64::try_from(offset).map_err(io::Error::other)?;
         let mut left = usize::try_from(size).map_err(io::Error::other)?;
         while left > 0 {
-            match sendfile(&*self, file, Some(&mut at), left) {
+            let sent = self.plain.call(PollFlags::POLLOUT, |stream| {
+                Ok(sendfile(stream.as_fd(), file, Some(&mut at), left)?)
+            });
+            match sent {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(now) => left = left.saturating_sub(now),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -146,15 +173,16 @@ impl Socket {
         Ok(())
     }
 
-    /// Says that nothing follows, where that is said: to a peer that may have gone.
+    /// Tells an encrypted peer that nothing follows. The peer may be gone.
     pub(super) fn finish(&mut self) {
         if let Some(cipher) = &mut self.cipher {
             let _ = cipher.finish(&mut self.plain);
         }
     }
 
-    /// The end for a client: it ends the connection first, but where both say that nothing follows it hears that
-    /// before. CRIU's server takes it for a failure when the connection ends with its word on the way.
+    /// Ends a client's part of the connection. With TLS, both ends tell that nothing follows, and
+    /// the client waits for the server's message: CRIU's server fails if the connection ends with
+    /// that on its way.
     pub(super) fn part(&mut self) {
         if !self.is_plain() {
             self.finish();
@@ -162,59 +190,109 @@ impl Socket {
         }
     }
 
-    /// Until the peer ends a TCP connection, or for a while.
+    /// Waits until the peer ends a TCP connection, for [`A_WHILE`] at most.
     pub(super) fn wait_for_end(&mut self) {
-        if matches!(self.plain, Plain::Tcp(_)) && self.set_timeout(Some(A_WHILE)).is_ok() {
+        if matches!(self.plain.stream, Stream::Tcp(_)) && self.set_timeout(Some(A_WHILE)).is_ok() {
             let _ = self.read(&mut [0]);
         }
     }
 
-    /// Ends the connection in both directions, for whoever uses it.
+    /// Ends the connection in both directions, for everybody who uses the socket.
     pub(super) fn shutdown(&self) {
         self.plain.shutdown();
     }
 
-    /// What ends the connection from elsewhere.
+    /// Returns a copy of the socket that can end the connection from elsewhere.
     pub(super) fn plain(&self) -> io::Result<Plain> {
-        match &self.plain {
-            Plain::Tcp(tcp) => tcp.try_clone().map(Plain::Tcp),
-            Plain::Unix(unix) => unix.try_clone().map(Plain::Unix),
-        }
+        let stream = match &self.plain.stream {
+            Stream::Tcp(tcp) => Stream::Tcp(tcp.try_clone()?),
+            Stream::Unix(unix) => Stream::Unix(unix.try_clone()?),
+        };
+        Ok(Plain::new(stream))
     }
 }
 
 impl Plain {
-    /// Ends the connection in both directions, for whoever uses it.
-    pub(super) fn shutdown(&self) {
-        let _ = match self {
-            Self::Tcp(tcp) => tcp.shutdown(Shutdown::Both),
-            Self::Unix(unix) => unix.shutdown(Shutdown::Both),
+    fn new(stream: Stream) -> Self {
+        Self { stream, timeout: None, deadline: None, nonblocking: false }
+    }
+
+    /// Makes a system call. With a deadline, the call does not block and is repeated when the
+    /// socket is ready, until the deadline or the timeout.
+    fn call<T>(
+        &mut self,
+        ready: PollFlags,
+        mut call: impl FnMut(&mut Stream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let Some(deadline) = self.deadline else {
+            return call(&mut self.stream);
         };
+        if !self.nonblocking {
+            self.stream.set_nonblocking()?;
+            self.nonblocking = true;
+        }
+        loop {
+            let left = deadline.left(Instant::now())?;
+            match call(&mut self.stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait(ready, left)?
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until a call may succeed, or `left` has passed.
+    fn wait(&self, ready: PollFlags, left: Duration) -> io::Result<()> {
+        let time = self.timeout.map_or(left, |timeout| timeout.min(left));
+        let mut fds = [PollFd::new(self.as_fd(), ready)];
+        match poll(&mut fds, poll_timeout(time)) {
+            Ok(0) if time < left => Err(io::ErrorKind::WouldBlock.into()),
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends the connection in both directions, for everybody who uses the socket.
+    pub(super) fn shutdown(&self) {
+        let _ = match &self.stream {
+            Stream::Tcp(tcp) => tcp.shutdown(Shutdown::Both),
+            Stream::Unix(unix) => unix.shutdown(Shutdown::Both),
+        };
+    }
+}
+
+impl Stream {
+    fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.set_nonblocking(true),
+            Self::Unix(unix) => unix.set_nonblocking(true),
+        }
     }
 }
 
 impl Read for Plain {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(tcp) => tcp.read(buffer),
-            Self::Unix(unix) => unix.read(buffer),
-        }
+        self.call(PollFlags::POLLIN, |stream| match stream {
+            Stream::Tcp(tcp) => tcp.read(buffer),
+            Stream::Unix(unix) => unix.read(buffer),
+        })
     }
 }
 
 impl Write for Plain {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(tcp) => tcp.write(bytes),
-            Self::Unix(unix) => unix.write(bytes),
-        }
+        self.call(PollFlags::POLLOUT, |stream| match stream {
+            Stream::Tcp(tcp) => tcp.write(bytes),
+            Stream::Unix(unix) => unix.write(bytes),
+        })
     }
 
     fn write_vectored(&mut self, bytes: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(tcp) => tcp.write_vectored(bytes),
-            Self::Unix(unix) => unix.write_vectored(bytes),
-        }
+        self.call(PollFlags::POLLOUT, |stream| match stream {
+            Stream::Tcp(tcp) => tcp.write_vectored(bytes),
+            Stream::Unix(unix) => unix.write_vectored(bytes),
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -222,12 +300,18 @@ impl Write for Plain {
     }
 }
 
-impl AsFd for Plain {
+impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(tcp) => tcp.as_fd(),
             Self::Unix(unix) => unix.as_fd(),
         }
+    }
+}
+
+impl AsFd for Plain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 
@@ -264,22 +348,23 @@ impl AsFd for Socket {
 
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.plain {
-            Plain::Tcp(tcp) => match tcp.peer_addr() {
+        match &self.plain.stream {
+            Stream::Tcp(tcp) => match tcp.peer_addr() {
                 Ok(address) => address.fmt(f),
-                Err(_) => f.write_str("a client that has gone"),
+                Err(_) => f.write_str("a client that is gone"),
             },
-            Plain::Unix(_) => f.write_str("a unix socket"),
+            Stream::Unix(_) => f.write_str("a unix socket"),
         }
     }
 }
 
-/// Long enough for bytes that are on their way.
+/// The time after which bytes that were on their way have come.
 pub(super) const A_WHILE: Duration = Duration::from_millis(500);
-/// Bytes of a file in memory on their way to a socket that is not plain.
+/// The bytes of a file that are in memory on their way to an encrypted socket.
 const COPIED: usize = 256 << 10;
 
-/// Connected sockets with room for so many bytes on their way: more than the limit, where root asks.
+/// Returns connected sockets whose buffers hold so many bytes. For root that may be more than the
+/// system's limit.
 pub(super) fn wide_pair(bytes: usize) -> io::Result<(UnixStream, UnixStream)> {
     let (one, other) = UnixStream::pair()?;
     for socket in [&one, &other] {

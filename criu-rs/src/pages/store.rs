@@ -1,4 +1,4 @@
-//! A directory that pages come into.
+//! A directory that receives pages.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -10,23 +10,26 @@ use criu_images::memory::{PageFlags, PageObject, PageSet, PagemapWriter, StoredR
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::error::PagesError;
-use super::page_size;
+use super::page_size::page_size;
 
-/// An images directory that receives pages, as `criu page-server -D` fills it: a pagemap for each object and
-/// a pages file beside it, numbered from 65537 on so that those of a dump into the same directory are others.
+/// An images directory that receives pages, as `criu page-server -D` fills it.
 ///
-/// A pagemap gets its name when everything has been received ([`finish`](Self::finish)): until then, and after
-/// any failure, there is none that could pass for a whole one, and what was there before is still there.
+/// Each object gets a pagemap and a pages file. The pages files are numbered from 65537 on, so that
+/// they do not collide with those of a dump into the same directory.
+///
+/// A pagemap gets its name when everything has been received ([`finish`](Self::finish)). Until
+/// then, and after any failure, the directory has the pagemaps from before and no incomplete one.
 #[derive(Debug)]
+#[must_use = "the received pages are removed unless finish is called"]
 pub struct Store {
     directory: PathBuf,
-    /// Where pages left to the parent are looked for.
+    /// The parent set, in which pages may be left.
     parent: Option<PageSet>,
     auto_dedup: bool,
     durable: bool,
     next: u32,
     open: Option<Open>,
-    done: Vec<Done>,
+    done: Vec<ObjectFiles>,
 }
 
 /// The object that is being received.
@@ -34,18 +37,18 @@ pub struct Store {
 struct Open {
     object: PageObject,
     pagemap: PagemapWriter<File>,
-    place: Done,
+    files: ObjectFiles,
     pages: Arc<PagesFile>,
-    /// The ranges that the parent set has, ascending.
+    /// The ranges of addresses that the parent set has, ascending.
     inherited: Vec<(u64, u64)>,
-    /// Where their bytes are, by file, when they are to be freed.
+    /// The places of the parent set's pages by file, if they are to be freed.
     stored: Vec<Vec<StoredRun>>,
 }
 
-/// An object of which everything has come.
+/// The files of an object, until they get their names.
 #[derive(Debug)]
-struct Done {
-    /// The pagemap, and the name it gets.
+struct ObjectFiles {
+    /// The path of the pagemap until it gets its name.
     beside: PathBuf,
     name: PathBuf,
     pages: PathBuf,
@@ -54,7 +57,7 @@ struct Done {
     kept: bool,
 }
 
-/// A pages file, and its path for errors.
+/// A pages file, with its path for errors.
 #[derive(Debug)]
 pub(crate) struct PagesFile {
     pub(crate) file: File,
@@ -62,10 +65,11 @@ pub(crate) struct PagesFile {
 }
 
 impl Store {
-    /// A store in a directory, which has to be there. Its `parent` link leads to the parent set, if it has one.
+    /// Opens a store in an existing directory. Its `parent` link leads to the parent set, if there
+    /// is one.
     ///
     /// # Errors
-    /// When the directory, or its parent set, cannot be read.
+    /// [`PagesError`] if the directory or its parent set cannot be read.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, PagesError> {
         let directory = directory.into();
         fs::metadata(&directory).map_err(PagesError::file(&directory))?;
@@ -85,27 +89,27 @@ impl Store {
         })
     }
 
-    /// Frees the space of pages in the parent sets that come anew.
+    /// Frees the space that pages take in the parent sets when they are received anew.
     pub fn auto_dedup(mut self, on: bool) -> Self {
         self.auto_dedup = on;
         self
     }
 
-    /// Whether [`finish`](Self::finish) waits until everything is on disk.
+    /// Makes [`finish`](Self::finish) wait until everything is on disk (fsync(2)).
     pub fn durable(mut self, on: bool) -> Self {
         self.durable = on;
         self
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Whether the parent set has an object.
+    /// Returns `true` if the parent set has an object.
     ///
     /// # Errors
-    /// When it cannot be looked for.
+    /// [`PagesError`] if the parent set cannot be read.
     pub fn parent_has(&self, object: PageObject) -> Result<bool, PagesError> {
         match &self.parent {
             Some(parent) => Ok(parent.has(object)?),
@@ -113,10 +117,10 @@ impl Store {
         }
     }
 
-    /// Begins an object, and ends the one before.
+    /// Begins an object, after ending the object before.
     ///
     /// # Errors
-    /// When its files cannot be written.
+    /// [`PagesError`] if its files cannot be written, or the parent set cannot be read.
     pub fn begin(&mut self, object: PageObject) -> Result<(), PagesError> {
         self.end()?;
         let (mut inherited, mut stored) = (Vec::new(), Vec::new());
@@ -135,17 +139,17 @@ impl Store {
         let beside = self.directory.join(format!(".{}.{pages_id}", object.file_name()));
         let pages = Arc::new(PagesFile { file: pages, path: pages_path.clone() });
         let (pagemap, file) = (None, None);
-        let place = Done { beside, name, pages: pages_path, pagemap, file, kept: false };
-        let _ = fs::remove_file(&place.beside);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place.beside);
-        let file = file.map_err(PagesError::file(&place.beside))?;
+        let files = ObjectFiles { beside, name, pages: pages_path, pagemap, file, kept: false };
+        let _ = fs::remove_file(&files.beside);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&files.beside);
+        let file = file.map_err(PagesError::file(&files.beside))?;
         let pagemap = PagemapWriter::new(file, pages_id, page_size());
-        let pagemap = pagemap.map_err(PagesError::image(&place.beside))?;
-        self.open = Some(Open { object, pagemap, place, pages, inherited, stored });
+        let pagemap = pagemap.map_err(PagesError::image(&files.beside))?;
+        self.open = Some(Open { object, pagemap, files, pages, inherited, stored });
         Ok(())
     }
 
-    /// A pages file that was not there.
+    /// Creates a pages file with a number that is free.
     fn pages_file(&mut self) -> Result<(u32, PathBuf, File), PagesError> {
         loop {
             let id = self.next;
@@ -160,48 +164,49 @@ impl Store {
         }
     }
 
-    /// Adds pages to the object; the bytes of those that are present go to its pages file.
+    /// Adds a run of pages to the object. The bytes of present pages go to its pages file.
     ///
     /// # Errors
-    /// [`PagesError::Hole`] when the parent set lacks pages that are left to it; those of files.
+    /// [`PagesError::NoObject`] before [`begin`](Self::begin) and after [`finish`](Self::finish);
+    /// [`PagesError::Hole`] if pages are left to the parent set, which does not have them; other
+    /// [`PagesError`]s if a file cannot be written.
     #[inline]
     pub fn run(&mut self, address: u64, pages: u64, flags: u16) -> Result<(), PagesError> {
-        let Some(open) = &mut self.open else {
-            return Err(PagesError::Stopped);
-        };
+        let open = self.open.as_mut().ok_or(PagesError::NoObject { address })?;
         let flags = PageFlags::from_bits_retain(flags.into());
         if flags.contains(PageFlags::PARENT) || self.auto_dedup {
             let end = address.saturating_add(pages.saturating_mul(page_size().bytes()));
-            match flags.contains(PageFlags::PARENT) {
-                true => open.check(address, end)?,
-                false => open.punch(&self.directory, address, end)?,
+            if flags.contains(PageFlags::PARENT) {
+                open.check(address, end)?;
+            } else {
+                open.punch(&self.directory, address, end)?;
             }
         }
         let run = open.pagemap.run(address, pages, flags);
-        run.map_err(PagesError::image(&open.place.beside))
+        run.map_err(PagesError::image(&open.files.beside))
     }
 
-    /// The file that bytes of pages go to, one behind the other; `None` before an object begins.
+    /// Returns the file that the bytes of pages are appended to, or `None` before an object begins.
     pub(crate) fn pages(&self) -> Option<Arc<PagesFile>> {
         self.open.as_ref().map(|open| Arc::clone(&open.pages))
     }
 
     fn end(&mut self) -> Result<(), PagesError> {
-        let Some(Open { pagemap, mut place, pages, .. }) = self.open.take() else {
+        let Some(Open { pagemap, mut files, pages, .. }) = self.open.take() else {
             return Ok(());
         };
-        place.pagemap = Some(pagemap.finish().map_err(PagesError::image(&place.beside))?);
-        place.file = Some(pages);
-        // The same object once more takes the place of what it had.
-        self.done.retain(|done| done.name != place.name);
-        self.done.push(place);
+        files.pagemap = Some(pagemap.finish().map_err(PagesError::image(&files.beside))?);
+        files.file = Some(pages);
+        // An object that was received twice keeps what came last.
+        self.done.retain(|done| done.name != files.name);
+        self.done.push(files);
         Ok(())
     }
 
-    /// Everything has come: gives the pagemaps their names.
+    /// Gives the pagemaps their names: everything has been received.
     ///
     /// # Errors
-    /// Those of files.
+    /// [`PagesError::File`] if a file cannot be written or renamed.
     pub fn finish(&mut self) -> Result<(), PagesError> {
         self.end()?;
         for done in &mut self.done {
@@ -224,8 +229,8 @@ impl Store {
     }
 }
 
-/// What never came whole is removed.
-impl Drop for Done {
+/// Removes the files of an object whose pagemap did not get its name.
+impl Drop for ObjectFiles {
     fn drop(&mut self) {
         if !self.kept {
             let _ = fs::remove_file(&self.beside);
@@ -235,21 +240,19 @@ impl Drop for Done {
 }
 
 impl Open {
-    /// That pages left to the parent set are there.
+    /// Checks that the parent set has the pages that are left to it.
     fn check(&self, start: u64, end: u64) -> Result<(), PagesError> {
         let after = self.inherited.partition_point(|range| range.0 <= start);
         let before = after.checked_sub(1).and_then(|index| self.inherited.get(index));
         let covered = before.map_or(start, |range| range.1);
-        match covered < end {
-            true => Err(PagesError::Hole {
-                object: self.object.file_name(),
-                address: covered.max(start),
-            }),
-            false => Ok(()),
+        if covered < end {
+            let (object, address) = (self.object.file_name(), covered.max(start));
+            return Err(PagesError::Hole { object, address });
         }
+        Ok(())
     }
 
-    /// Frees the space that pages take in the parent sets.
+    /// Frees the space that a range of pages takes in the parent sets.
     fn punch(&self, directory: &Path, start: u64, end: u64) -> Result<(), PagesError> {
         let overlapping = self.stored.iter().flat_map(|runs| {
             let first = runs.partition_point(|run| run.end <= start);
@@ -271,5 +274,28 @@ impl Open {
     }
 }
 
-/// Number of the first pages file.
+/// The number of the first pages file.
 const FIRST: u32 = 0x10001;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_without_an_object_are_refused_as_that() {
+        let folder = std::env::temp_dir().join(format!("criu-rs-store-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut store = Store::open(&folder).unwrap();
+        let refused = |store: &mut Store| {
+            let error = store.run(0x40_0000, 1, 4).unwrap_err();
+            assert!(matches!(error, PagesError::NoObject { address: 0x40_0000 }), "{error:?}");
+            assert_eq!(error.to_string(), "pages at 0x400000 belong to no object: begin one first");
+        };
+        refused(&mut store);
+        store.begin(PageObject::Task(7)).unwrap();
+        store.run(0x40_0000, 1, 4).unwrap();
+        store.finish().unwrap();
+        refused(&mut store);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,4 +1,4 @@
-//! TLS between the ends of a page server, as CRIU has it: both show a certificate.
+//! TLS between a page server and its clients, as CRIU has it: both show a certificate.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -15,16 +15,16 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::error::PagesError;
-use super::peer::Verifier;
 use super::socket::{Cipher, Plain, Socket};
+use super::verifier::Verifier;
 use crate::value::Tls;
 
-/// What a server needs for TLS with its clients.
+/// The TLS configuration of a server.
 #[derive(Clone, Debug)]
 pub(super) struct Acceptor(Arc<ServerConfig>);
 
 impl Acceptor {
-    /// For clients whose certificate is for a name, unless any will do.
+    /// A configuration for clients whose certificate is for a name, unless any name is accepted.
     pub(super) fn new(tls: &Tls, name: &str) -> Result<Self, PagesError> {
         let provider = Arc::new(ring::default_provider());
         let verifier = verifier(tls, name, &provider)?;
@@ -36,13 +36,13 @@ impl Acceptor {
             .with_client_cert_verifier(Arc::new(verifier))
             .with_single_cert(chain, key);
         let mut config = config.map_err(PagesError::tls)?;
-        // With a ticket after the handshake, CRIU's dump ends: it takes it for an answer that does not come.
+        // A ticket after the handshake ends CRIU's dump: CRIU mistakes it for an answer.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self(Arc::new(config)))
     }
 
-    /// Agrees with a client on keys, which takes no longer than the client may be silent.
+    /// Agrees with a client on keys, within the time that the client may be silent.
     pub(super) fn accept(
         &self,
         socket: &mut Socket,
@@ -53,8 +53,8 @@ impl Acceptor {
     }
 }
 
-/// What a client needs for TLS with a server whose certificate is for a name, unless any will do. Made before it
-/// connects: CRIU's server takes one connection alone.
+/// Returns a client's end of TLS with a server whose certificate is for a name, unless any name is
+/// accepted. It is made before connecting: CRIU's server accepts only one connection.
 pub(super) fn client(tls: &Tls, name: &str) -> Result<ClientConnection, PagesError> {
     let provider = Arc::new(ring::default_provider());
     let verifier = verifier(tls, name, &provider)?;
@@ -72,7 +72,7 @@ pub(super) fn client(tls: &Tls, name: &str) -> Result<ClientConnection, PagesErr
     ClientConnection::new(Arc::new(config), name).map_err(PagesError::tls)
 }
 
-/// Agrees with a server on keys.
+/// Agrees with a server on keys, within [`HANDSHAKE`].
 pub(super) fn encrypt(socket: &mut Socket, tls: ClientConnection) -> Result<(), PagesError> {
     encrypt_within(socket, tls, HANDSHAKE)
 }
@@ -95,7 +95,7 @@ fn encrypt_within(
     socket.set_timeout(None).map_err(PagesError::socket("set up the connection"))
 }
 
-/// What certificates have to be like.
+/// Returns the verifier for the peer's certificates.
 fn verifier(tls: &Tls, name: &str, provider: &CryptoProvider) -> Result<Verifier, PagesError> {
     let path = tls.ca.as_deref().unwrap_or(Path::new("/etc/pki/CA/cacert.pem"));
     let authorities = pem_items::<CertificateDer<'static>>(path)?;
@@ -107,15 +107,12 @@ fn verifier(tls: &Tls, name: &str, provider: &CryptoProvider) -> Result<Verifier
         Some(path) => pem_items::<CertificateRevocationListDer<'static>>(path)?,
         None => Vec::new(),
     };
-    let name = match tls.any_name {
-        true => None,
-        false => Some(parse_name(name)?),
-    };
+    let name = if tls.any_name { None } else { Some(parse_name(name)?) };
     let algorithms = provider.signature_verification_algorithms;
     Verifier::new(&authorities, &lists, name, algorithms).map_err(|(what, error)| {
         let place = if what == "authority" { Some(path) } else { revoked };
         PagesError::Tls(format!(
-            "{}: an {what} is refused: {error}",
+            "{}: cannot use an {what}: {error}",
             place.unwrap_or(path).display()
         ))
     })
@@ -123,10 +120,10 @@ fn verifier(tls: &Tls, name: &str, provider: &CryptoProvider) -> Result<Verifier
 
 fn parse_name(name: &str) -> Result<ServerName<'static>, PagesError> {
     let parsed = ServerName::try_from(name.to_owned());
-    parsed.map_err(|_| PagesError::Tls(format!("{name:?} is neither a host's name nor an address")))
+    parsed.map_err(|_| PagesError::Tls(format!("{name:?} is neither a host name nor an address")))
 }
 
-/// The certificate that is shown, with those that lead to its authority, and its key.
+/// Returns the certificate of this end, with those that lead to its authority, and its key.
 fn identity(
     tls: &Tls,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), PagesError> {
@@ -137,38 +134,40 @@ fn identity(
     Ok((chain, key))
 }
 
-/// All items of a kind in a PEM file: one at least.
+/// Returns all items of a kind in a PEM file: at least one.
 fn pem_items<T: PemObject>(path: &Path) -> Result<Vec<T>, PagesError> {
     let items = T::pem_file_iter(path).and_then(Iterator::collect);
     let items: Vec<T> = items.map_err(|error| unreadable(path, error))?;
-    match items.is_empty() {
-        true => Err(unreadable(path, pem::Error::NoItemsFound)),
-        false => Ok(items),
+    if items.is_empty() {
+        return Err(unreadable(path, pem::Error::NoItemsFound));
     }
+    Ok(items)
 }
 
 fn unreadable(path: &Path, error: pem::Error) -> PagesError {
     match error {
         pem::Error::Io(source) => PagesError::file(path)(source),
-        pem::Error::NoItemsFound => {
-            PagesError::Tls(format!("{}: nothing in it is what is wanted, in PEM", path.display()))
-        }
+        pem::Error::NoItemsFound => PagesError::Tls(format!(
+            "{}: the file has no item of the wanted kind in PEM",
+            path.display()
+        )),
         error => PagesError::Tls(format!("{}: {error}", path.display())),
     }
 }
 
-/// A TLS connection over a socket that somebody else has.
+/// A TLS connection over a socket that its caller owns.
 #[derive(Debug)]
 struct Stream {
     tls: Connection,
-    /// What has come, and what of it has not been looked at.
+    /// The received bytes, and the part of them that TLS has not looked at.
     received: Box<[u8]>,
     window: (usize, usize),
-    /// Bytes taken and not sent.
+    /// The bytes taken and not sent.
     waiting: usize,
 }
 
 impl Stream {
+    /// Agrees with the peer on keys, within a limit of time.
     fn agree(&mut self, socket: &mut Plain, limit: Duration) -> io::Result<()> {
         let begun = Instant::now();
         loop {
@@ -185,7 +184,7 @@ impl Stream {
         }
     }
 
-    /// Sends what is to be sent.
+    /// Sends what TLS has to send.
     fn send(&mut self, socket: &mut Plain) -> io::Result<()> {
         while self.tls.wants_write() {
             match self.tls.write_tls(socket) {
@@ -198,7 +197,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Looks at some of what has come, or is to come; `false` at the end.
+    /// Hands some received bytes to TLS, and receives some first if there are none. Returns `false`
+    /// at the end.
     fn receive(&mut self, socket: &mut Plain) -> io::Result<bool> {
         let (mut start, mut end) = self.window;
         if start == end {
@@ -210,7 +210,7 @@ impl Stream {
         match self.tls.process_new_packets() {
             Ok(_) => self.send(socket)?,
             Err(error) => {
-                // The peer is told, if it listens.
+                // Tell the peer, if it listens.
                 let _ = self.send(socket);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, explained(error)));
             }
@@ -219,7 +219,7 @@ impl Stream {
     }
 }
 
-/// What a peer's alert is about, which its name alone does not say.
+/// Says whose certificate a peer's alert is about, which the alert's name does not.
 fn explained(error: rustls::Error) -> Box<dyn std::error::Error + Send + Sync> {
     use rustls::AlertDescription as Alert;
     match error {
@@ -232,7 +232,7 @@ fn explained(error: rustls::Error) -> Box<dyn std::error::Error + Send + Sync> {
             | Alert::AccessDenied
             | Alert::UnknownCA
             | Alert::UnsupportedCertificate),
-        ) => format!("the other end refuses the certificate of this one: {alert:?}").into(),
+        ) => format!("the other end refuses the certificate of this end: {alert:?}").into(),
         other => other.into(),
     }
 }
@@ -245,13 +245,13 @@ impl Cipher for Stream {
                 Ok(0) => break,
                 Ok(size) => filled += size,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // There may be more, but whoever waits for what there is does not wait for it.
+                    // More may come, but a caller that has bytes does not wait for it.
                     if filled > 0 && self.window.0 == self.window.1 {
                         break;
                     }
                     self.receive(socket)?;
                 }
-                // Not told apart from an end that is announced: a session has a last word of its own.
+                // An end without notice counts as an end: a session has a last header of its own.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(error) => return Err(error),
             }
@@ -260,7 +260,7 @@ impl Cipher for Stream {
     }
 
     fn write(&mut self, socket: &mut Plain, bytes: &[u8], more: bool) -> io::Result<usize> {
-        // Of what is taken together, every 16 KiB are a record.
+        // Every 16 KiB of what is taken together is a record.
         let bytes = bytes.get(..bytes.len().min(AT_ONCE)).unwrap_or_default();
         let size = self.tls.writer().write(bytes)?;
         self.waiting += size;
@@ -277,9 +277,9 @@ impl Cipher for Stream {
     }
 }
 
-/// How long agreeing on keys may take.
+/// The time that agreeing on keys may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Bytes encrypted before they are sent.
+/// The bytes that are encrypted before they are sent.
 const AT_ONCE: usize = 256 << 10;
-/// Bytes received by one system call.
+/// The bytes that one system call receives.
 const RECEIVED: usize = 256 << 10;

@@ -346,7 +346,7 @@ fn dies(lab: &Lab) {
     assert!(dump.is_err());
     let reports = running.join().unwrap();
     let error = reports[0].result.as_ref().unwrap_err().to_string();
-    assert!(error == "the server stops" || error.starts_with("receive: "), "{error}");
+    assert!(error == "the session was stopped" || error.starts_with("receive: "), "{error}");
     assert!(names(&pages).is_empty(), "{:?}", names(&pages));
     target.goes_on();
 }
@@ -397,7 +397,7 @@ fn relay(lab: &Lab) {
     assert!(dump.is_err());
     drop(relay);
     let error = running.join().unwrap().remove(0).result.unwrap_err();
-    assert_eq!(error.to_string(), "more than 1048576 bytes are sent");
+    assert_eq!(error.to_string(), "the peer sends more than 1048576 bytes, the limit");
     target.goes_on();
 }
 

@@ -1,4 +1,4 @@
-//! Which certificates a peer may show.
+//! The check of a peer's certificate.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -15,10 +15,11 @@ use webpki::{
     RevocationOptionsBuilder, UnknownStatusPolicy, anchor_from_trusted_cert,
 };
 
-/// Checks certificates as CRIU does at either end: signed by the authority, not revoked, and for a name.
+/// A verifier that checks certificates as CRIU does at either end: signed by the authority, not
+/// revoked, and for a name.
 ///
-/// What a certificate says of its use for servers or clients has to allow one of the two: machines that dump and
-/// restore are both, and show one certificate.
+/// A certificate that restricts its use has to allow use by servers or by clients. Either is
+/// enough: machines that dump and restore are both, and show one certificate.
 #[derive(Debug)]
 pub(super) struct Verifier {
     anchors: Vec<TrustAnchor<'static>>,
@@ -28,7 +29,8 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Without a name, any will do. What is refused is an "authority" or a "list of revoked certificates".
+    /// A verifier for certificates with a name; without one, for any name. An error comes with the
+    /// item that cannot be used: an "authority" or an "entry of the revocation lists".
     pub(super) fn new(
         authorities: &[CertificateDer<'static>],
         lists: &[CertificateRevocationListDer<'static>],
@@ -53,7 +55,7 @@ impl Verifier {
     ) -> Result<(), Error> {
         let certificate = EndEntityCert::try_from(shown).map_err(refused)?;
         let lists: Vec<_> = self.revoked.iter().collect();
-        // Certificates of authorities that have no list are not on it.
+        // An authority without a list revokes nothing.
         let revocation = || {
             let options = RevocationOptionsBuilder::new(&lists).ok()?;
             let options = options.with_status_policy(UnknownStatusPolicy::Allow);
@@ -85,7 +87,8 @@ impl Verifier {
     }
 }
 
-/// Whether a certificate is for a name: one of its alternative names, or else, for a host, its common name.
+/// Checks that a certificate is for a name: one of its alternative names, or for a host without
+/// any, its common name.
 fn is_for(certificate: &EndEntityCert<'_>, name: &ServerName<'_>) -> Result<(), Error> {
     let Err(error) = certificate.verify_is_valid_for_subject_name(name) else {
         return Ok(());
@@ -100,7 +103,8 @@ fn is_for(certificate: &EndEntityCert<'_>, name: &ServerName<'_>) -> Result<(), 
     Err(refused(error))
 }
 
-/// The common name in the contents of a DER name; `None` unless there is just one.
+/// Returns the common name in the contents of a DER name, or `None` if it does not have exactly
+/// one.
 fn common_name(mut subject: &[u8]) -> Option<&str> {
     let mut found = None;
     while !subject.is_empty() {
@@ -117,7 +121,7 @@ fn common_name(mut subject: &[u8]) -> Option<&str> {
     std::str::from_utf8(found?).ok()
 }
 
-/// Takes the first element of DER: its tag, and its contents of at most 64 KiB.
+/// Takes the first element of DER. Returns its tag and its contents of at most 64 KiB.
 fn element<'d>(bytes: &mut &'d [u8]) -> Option<(u8, &'d [u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (size, rest) = match rest {
@@ -131,7 +135,7 @@ fn element<'d>(bytes: &mut &'d [u8]) -> Option<(u8, &'d [u8])> {
     Some((*tag, value))
 }
 
-/// The word for it that the peer hears, too.
+/// Converts an error to one that the peer is told, too.
 fn refused(error: webpki::Error) -> Error {
     use webpki::Error as E;
     let why = match error {
@@ -151,7 +155,7 @@ fn refused(error: webpki::Error) -> Error {
     Error::InvalidCertificate(why)
 }
 
-/// What verifiers of either end have alike.
+/// Defines the methods that the verifiers of both ends share.
 macro_rules! signatures {
     () => {
         fn verify_tls12_signature(
@@ -179,7 +183,7 @@ macro_rules! signatures {
 }
 
 impl ClientCertVerifier for Verifier {
-    /// None: a client shows what it has.
+    /// Returns no names: a client shows the certificate that it has.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
-#[path = "common/certs.rs"]
+#[path = "../../lab/src/certs.rs"]
 mod certs;
 
 use std::fs;

@@ -6,17 +6,25 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[path = "../../../lab/src/containers/bed.rs"]
 mod bed;
+#[path = "../../../lab/src/containers/bundle.rs"]
 mod bundle;
+#[path = "../../../lab/src/cgroups.rs"]
 mod cgroups;
-#[path = "../common/filter.rs"]
+#[path = "../../../lab/src/filter.rs"]
 mod filter;
+#[path = "../../../lab/src/containers/harness.rs"]
 mod harness;
+#[path = "../../../lab/src/containers/payload.rs"]
 mod payload;
+#[path = "../../../lab/src/raw.rs"]
 mod raw;
-#[path = "../common/rootfs.rs"]
+#[path = "../../../lab/src/rootfs.rs"]
 mod rootfs;
+#[path = "../../../lab/src/containers/runtime.rs"]
 mod runtime;
+#[path = "../../../lab/src/sandbox.rs"]
 mod sandbox;
 
 mod aftermath;

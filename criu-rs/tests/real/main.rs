@@ -7,17 +7,17 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 #[cfg(feature = "tls")]
-#[path = "../common/certs.rs"]
+#[path = "../../../lab/src/certs.rs"]
 mod certs;
 mod container;
-#[path = "../common/filter.rs"]
+#[path = "../../../lab/src/filter.rs"]
 mod filter;
 mod freezer;
 mod lab;
 mod lazy;
 mod libcriu;
 mod payload;
-#[path = "../common/rootfs.rs"]
+#[path = "../../../lab/src/rootfs.rs"]
 mod rootfs;
 
 mod apparmor;

@@ -8,7 +8,7 @@
 mod bare;
 mod bed;
 #[allow(dead_code, reason = "the tests of containers use more of it")]
-#[path = "../containers/cgroups.rs"]
+#[path = "../../../lab/src/cgroups.rs"]
 mod cgroups;
 mod driver;
 mod fuse;
@@ -17,7 +17,7 @@ mod payload;
 mod raw;
 mod rounds;
 #[allow(dead_code, reason = "the tests of containers use more of it")]
-#[path = "../containers/sandbox.rs"]
+#[path = "../../../lab/src/sandbox.rs"]
 mod sandbox;
 mod scene;
 

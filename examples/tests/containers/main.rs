@@ -3,25 +3,25 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
 
-#[path = "../../../criu-rs/tests/containers/bed.rs"]
+#[path = "../../../lab/src/containers/bed.rs"]
 mod bed;
-#[path = "../../../criu-rs/tests/containers/bundle.rs"]
+#[path = "../../../lab/src/containers/bundle.rs"]
 mod bundle;
-#[path = "../../../criu-rs/tests/containers/cgroups.rs"]
+#[path = "../../../lab/src/cgroups.rs"]
 mod cgroups;
-#[path = "../../../criu-rs/tests/common/filter.rs"]
+#[path = "../../../lab/src/filter.rs"]
 mod filter;
-#[path = "../../../criu-rs/tests/containers/harness.rs"]
+#[path = "../../../lab/src/containers/harness.rs"]
 mod harness;
-#[path = "../../../criu-rs/tests/containers/payload.rs"]
+#[path = "../../../lab/src/containers/payload.rs"]
 mod payload;
-#[path = "../../../criu-rs/tests/containers/raw.rs"]
+#[path = "../../../lab/src/raw.rs"]
 mod raw;
-#[path = "../../../criu-rs/tests/common/rootfs.rs"]
+#[path = "../../../lab/src/rootfs.rs"]
 mod rootfs;
-#[path = "../../../criu-rs/tests/containers/runtime.rs"]
+#[path = "../../../lab/src/containers/runtime.rs"]
 mod runtime;
-#[path = "../../../criu-rs/tests/containers/sandbox.rs"]
+#[path = "../../../lab/src/sandbox.rs"]
 mod sandbox;
 
 use std::fs;

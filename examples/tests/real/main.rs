@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
-#[path = "../../../criu-rs/tests/common/certs.rs"]
+#[path = "../../../lab/src/certs.rs"]
 mod certs;
 mod lab;
 mod payload;

@@ -1,11 +1,15 @@
 //! A cgroup tree of a sandbox's own, in every hierarchy of the machine.
+//!
+//! The machine's hierarchies are those mounted below `/sys/fs/cgroup`. Another program may mount a
+//! hierarchy somewhere else at any moment, and take it away again. `/proc/self/cgroup` lists such a
+//! hierarchy too, but nothing here enters it or mounts it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::bed::soon;
+use crate::soon;
 
 /// Which hierarchies a sandbox sees.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,10 +27,20 @@ pub struct Cgroups {
     made: Vec<(PathBuf, PathBuf)>,
 }
 
+impl Layout {
+    /// The layout whose `Debug` name this is, as processes hand it on.
+    pub fn named(name: &str) -> Self {
+        if name == format!("{:?}", Self::Unified) { Self::Unified } else { Self::Machine }
+    }
+}
+
 impl Cgroups {
     /// Makes them. This process must have a mount namespace of its own.
+    ///
+    /// # Errors
+    /// The step that failed.
     pub fn make() -> Result<Self, String> {
-        let hierarchies = mount_all(Layout::Machine)?;
+        let hierarchies = mount_all(take_away()?, Layout::Machine)?;
         let name = format!("{PREFIX}{}", std::process::id());
         let mut made = Vec::new();
         for Hierarchy { at, controllers, path } in hierarchies {
@@ -46,16 +60,25 @@ impl Cgroups {
     }
 
     /// Moves this process into them.
+    ///
+    /// # Errors
+    /// The cgroup that does not take it.
     pub fn enter(&self) -> Result<(), String> {
         self.made.iter().try_for_each(|(ours, _)| join(ours))
     }
 
     /// Moves this process back.
+    ///
+    /// # Errors
+    /// The cgroup that does not take it.
     pub fn leave(&self) -> Result<(), String> {
         self.made.iter().try_for_each(|(_, home)| join(home))
     }
 
     /// Removes them with all that was made below. Nothing may run there any more.
+    ///
+    /// # Errors
+    /// The cgroup that stays.
     pub fn remove(self) -> Result<(), String> {
         for (ours, _) in self.made {
             let gone = || {
@@ -70,13 +93,42 @@ impl Cgroups {
     }
 }
 
-/// Mounts a tree of hierarchies at `/sys/fs/cgroup`, in place of what is there: seen from a cgroup
-/// namespace, nothing above its root can be reached by it.
-pub fn mount_all(layout: Layout) -> Result<Vec<Hierarchy>, String> {
-    let root = Path::new("/sys/fs/cgroup");
-    while umount2(root, MntFlags::MNT_DETACH).is_ok() {}
-    let listed = fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
-    let mut hierarchies: Vec<Hierarchy> = listed.lines().filter_map(Hierarchy::parse).collect();
+/// Unmounts every cgroup hierarchy, in a mount namespace of this process' own; returns those of the
+/// machine, for [`mount_all`].
+///
+/// # Errors
+/// Files of `/proc` that cannot be read.
+pub fn take_away() -> Result<Vec<Hierarchy>, String> {
+    let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let mounts = read("/proc/self/mountinfo")?;
+    let hierarchies = of_machine(&read("/proc/self/cgroup")?, &mounts);
+    for mount in mounts.lines().rev().filter_map(Mount::parse) {
+        let _ = umount2(&mount.at, MntFlags::MNT_DETACH);
+    }
+    while umount2(ROOT, MntFlags::MNT_DETACH).is_ok() {}
+    Ok(hierarchies)
+}
+
+/// The hierarchies of the machine among those that `/proc/self/cgroup` lists. Where nothing is mounted
+/// below `/sys/fs/cgroup` they are all of them.
+fn of_machine(listed: &str, mounts: &str) -> Vec<Hierarchy> {
+    let mut mounts: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
+    mounts.retain(|mount| mount.at.starts_with(ROOT));
+    let hierarchies = listed.lines().filter_map(Hierarchy::parse);
+    let is_ours = |hierarchy: &Hierarchy| mounts.iter().any(|mount| mount.is_of(hierarchy));
+    hierarchies.filter(|hierarchy| mounts.is_empty() || is_ours(hierarchy)).collect()
+}
+
+/// Mounts hierarchies at `/sys/fs/cgroup`, where nothing is mounted: seen from a cgroup namespace,
+/// nothing above its root can be reached by them. Returns where each of them is.
+///
+/// # Errors
+/// The mount that fails.
+pub fn mount_all(
+    mut hierarchies: Vec<Hierarchy>,
+    layout: Layout,
+) -> Result<Vec<Hierarchy>, String> {
+    let root = Path::new(ROOT);
     let is_pure = hierarchies.iter().all(|h| h.controllers.is_empty());
     if layout == Layout::Unified || is_pure {
         hierarchies.retain(|h| h.controllers.is_empty());
@@ -100,6 +152,9 @@ pub fn mount_all(layout: Layout) -> Result<Vec<Hierarchy>, String> {
 }
 
 /// Moves this process into a cgroup.
+///
+/// # Errors
+/// The file that cannot be written.
 pub fn join(cgroup: &Path) -> Result<(), String> {
     let file = cgroup.join("cgroup.procs");
     fs::write(&file, "0").map_err(|error| format!("{}: {error}", file.display()))
@@ -124,8 +179,40 @@ impl Hierarchy {
     }
 }
 
+/// A cgroup hierarchy's line in `/proc/self/mountinfo`.
+struct Mount {
+    at: PathBuf,
+    is_unified: bool,
+    /// Like `rw`, `cpu`, `cpuacct`, `name=systemd`.
+    options: Vec<String>,
+}
+
+impl Mount {
+    fn parse(line: &str) -> Option<Self> {
+        let (place, kind) = line.split_once(" - ")?;
+        let at = place.split(' ').nth(4)?.replace("\\040", " ").into();
+        let words: Vec<&str> = kind.split(' ').collect();
+        let is_unified = match *words.first()? {
+            "cgroup" => false,
+            "cgroup2" => true,
+            _ => return None,
+        };
+        let options = words.last()?.split(',').map(str::to_owned).collect();
+        Some(Self { at, is_unified, options })
+    }
+
+    fn is_of(&self, hierarchy: &Hierarchy) -> bool {
+        let mut wanted = hierarchy.controllers.split(',');
+        if self.is_unified {
+            hierarchy.controllers.is_empty()
+        } else {
+            wanted.all(|name| self.options.iter().any(|option| option == name))
+        }
+    }
+}
+
 /// The cgroups of the kind we make, below `folder`.
-pub fn left(folder: &Path) -> Vec<PathBuf> {
+fn left(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     ours.map(|entry| entry.path()).collect()
@@ -158,5 +245,45 @@ fn attach(kind: &str, at: &Path, options: &str) -> Result<(), String> {
         .map_err(|errno| format!("cannot mount {kind} ({options}) at {}: {errno}", at.display()))
 }
 
+/// The folder below which a machine has its hierarchies.
+const ROOT: &str = "/sys/fs/cgroup";
+
 /// Begins their names; the id of the process that made them follows.
 const PREFIX: &str = "criu-rs-bed-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTED: &str =
+        "7:name=other:/\n6:perf_event:/\n5:name=systemd:/\n4:cpu,cpuacct:/x\n0::/\n";
+
+    const MOUNTS: &str = "\
+        31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+        32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+        40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+        41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+        50 23 0:50 / /tmp/an\\040x rw - cgroup none rw,name=other\n\
+        51 23 0:51 / /tmp/y rw - cgroup none rw,perf_event\n";
+
+    fn names(hierarchies: &[Hierarchy]) -> Vec<&str> {
+        hierarchies.iter().map(|hierarchy| hierarchy.controllers.as_str()).collect()
+    }
+
+    #[test]
+    fn hierarchies_that_others_mount_elsewhere_are_not_of_the_machine() {
+        assert_eq!(names(&of_machine(LISTED, MOUNTS)), ["name=systemd", "cpu,cpuacct", ""]);
+    }
+
+    #[test]
+    fn a_machine_that_mounts_nothing_has_all_hierarchies() {
+        assert_eq!(of_machine(LISTED, "").len(), 5);
+    }
+
+    #[test]
+    fn mounts_with_blanks_in_their_paths_are_found() {
+        let mounts: Vec<_> = MOUNTS.lines().filter_map(Mount::parse).collect();
+        assert!(mounts.iter().any(|mount| mount.at == Path::new("/tmp/an x")));
+        assert_eq!(mounts.len(), 5);
+    }
+}

@@ -1,9 +1,12 @@
-//! Descriptors that come over a socket.
+//! Descriptors that come over a socket, and signals that interrupt system calls.
 
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// Receives one descriptor with the bytes that come with it.
 pub fn receive_fd(socket: &UnixStream) -> OwnedFd {
@@ -22,3 +25,24 @@ pub fn receive_fd(socket: &UnixStream) -> OwnedFd {
         other => panic!("no descriptor came: {other:?}"),
     }
 }
+
+/// Sends this process a signal every `time` from now on. It comes to any thread, and ends the system
+/// call that this thread is in with `EINTR`.
+pub fn interrupt_every(time: Duration) {
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing, so it is safe at any moment.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
+    let own = nix::unistd::getpid();
+    std::thread::spawn(move || {
+        // Others of the process are there to take it.
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGUSR1);
+        mask.thread_block().unwrap();
+        loop {
+            std::thread::sleep(time);
+            let _ = nix::sys::signal::kill(own, Signal::SIGUSR1);
+        }
+    });
+}
+
+extern "C" fn nothing(_: nix::libc::c_int) {}

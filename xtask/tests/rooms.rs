@@ -8,7 +8,6 @@ const ROOMS: &[&str] = &[
     "benches/src/mapped.rs",
     "criu-rs/src/sys/",
     "criu-rs/src/transport/libcriu/",
-    "criu-rs/tests/torture/raw.rs",
     "criu-sys/examples/libcriu-dump.rs",
     "criu-sys/src/bindings.rs",
     "criu-sys/tests/real.rs",

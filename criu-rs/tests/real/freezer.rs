@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use criu_lab::{names, soon};
 use criu_rs::Pid;
-
-use crate::lab::{names, soon};
 
 /// The containers.
 pub const NAMES: [&str; 2] = ["a", "b"];

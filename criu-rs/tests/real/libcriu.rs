@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use criu_lab::harness::Failed;
 use criu_rs::{Criu, Version};
-use libtest_mimic::Failed;
 
 /// How tests reach criu.
 pub fn reach(program: &Path) -> Criu {

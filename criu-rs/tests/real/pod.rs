@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use criu_images::ImageSet;
 use criu_images::memory::PageSource;
+use criu_lab::{names, soon};
 use criu_rs::{
     Action, AfterDump, Cancel, Cause, Criu, Dump, External, HookResult, Hooks, Pid, Pod, PodError,
     PodHooks, PodRestore, Restore, Sandbox, Tcp, Version,
@@ -14,7 +15,7 @@ use criu_rs::{
 
 use crate::container::{Container, Plan};
 use crate::freezer::{Cgroup, Hierarchy, NAMES, hierarchies};
-use crate::lab::{Lab, Target, TestFn, names, soon};
+use crate::lab::{Lab, Target, TestFn};
 use crate::service::Service;
 
 pub const TESTS: &[(&str, TestFn)] = &[
@@ -264,7 +265,7 @@ fn shared_pids(lab: &Lab) {
 }
 
 fn criu_children(pid: Pid) -> Vec<Pid> {
-    crate::lab::descendants(pid)[1..].to_vec()
+    criu_lab::process::descendants(pid)[1..].to_vec()
 }
 
 /// Looks at the pair at both moments; refuses at the second when told to.

@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::PathBuf;
 
+use criu_lab::{names, soon};
 use criu_rs::labels::{Attribute, Label, LabelError, LabelProblem, LabelSupport, SecurityModule};
 use criu_rs::{Cause, Dump, Error, LsmProfile, PreDump, PreDumpSession, Restore};
 
-use crate::lab::{Lab, TestFn, names, soon};
+use crate::lab::{Lab, TestFn};
 use crate::labels::{has_leaked, of, refused, saved, start, untouched};
 use crate::service::Service;
 

@@ -1,58 +1,76 @@
-//! What a test works with: a runtime with a CRIU, a directory.
+//! A test of containers, and what it works with: a runtime with a CRIU, a directory.
 
+use std::fmt;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use criu_rs::{Criu, Version};
-
-use crate::cgroups::Layout;
-use crate::runtime::Runtime;
+use super::runtime::Runtime;
+use crate::process::{ProcessId, prepare};
 use crate::sandbox::Sandbox;
+use crate::scratch;
 
 /// A test, and with what it runs.
-#[derive(Clone, Copy)]
-pub struct Case {
+pub struct Case<P: ProcessId, C> {
+    /// Its name.
     pub name: &'static str,
-    pub test: fn(&Bed),
+    /// What it does.
+    pub test: fn(&Bed<P, C>),
     /// `runc`, `crun`.
     pub runtimes: &'static [&'static str],
-    /// Whether the newest CRIU alone can do it.
+    /// True if only the newest CRIU can do it.
     pub newest_only: bool,
 }
 
-impl Case {
+impl<P: ProcessId, C> Case<P, C> {
     /// How many of the CRIUs it runs with, the newest first.
-    pub fn crius(&self) -> usize {
+    pub(super) fn crius(&self) -> usize {
         if self.newest_only { 1 } else { usize::MAX }
     }
 }
 
-/// What one test has.
-pub struct Bed {
-    pub runtime: Runtime,
+impl<P: ProcessId, C> Clone for Case<P, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: ProcessId, C> Copy for Case<P, C> {}
+
+impl<P: ProcessId, C> fmt::Debug for Case<P, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {:?}", self.name, self.runtimes)
+    }
+}
+
+/// A runtime with a CRIU, and a directory, for one test. `P` is a process id, and `C` a CRIU, in the
+/// types that the suite has for them.
+#[derive(Debug)]
+pub struct Bed<P: ProcessId, C> {
+    /// The runtime.
+    pub runtime: Runtime<P>,
     /// The CRIU that the runtime finds, for what a test does by itself.
-    #[allow(dead_code, reason = "the tests of the programs, which share this file, use theirs")]
-    pub criu: Criu,
-    pub version: Version,
+    pub criu: C,
+    /// The version of the CRIU, like `4.1.1`.
+    pub version: String,
     /// A directory of this test's own.
     pub dir: PathBuf,
 }
 
-impl Bed {
-    /// Lays one for a test.
-    pub fn lay(sandbox: Sandbox, test: &str, runtime: &str, criu: &Path) -> Self {
-        close_inherited();
-        let _ = nix::unistd::setsid();
-        nix::sys::prctl::set_child_subreaper(true).unwrap();
-        // Its own process id says nothing in a pid namespace.
-        let version = Criu::at(criu).version().unwrap();
-        let dir = scratch().join(format!("{test}-{runtime}-{version}"));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
-        let runtime = Runtime::new(sandbox, runtime, criu, &dir);
-        Self { runtime, criu: Criu::at(criu), version, dir }
+impl<P: ProcessId, C> Bed<P, C> {
+    /// Lays a bed for a test.
+    pub(super) fn lay(
+        sandbox: Sandbox,
+        test: &str,
+        runtime: &str,
+        program: &Path,
+        (criu, version): (C, String),
+    ) -> Self {
+        prepare();
+        // The process id says nothing in a pid namespace.
+        let dir = scratch(&format!("{test}-{runtime}-{version}"));
+        let runtime = Runtime::new(sandbox, runtime, program, &dir);
+        Self { runtime, criu, version, dir }
     }
 
     /// A new directory below the test's.
@@ -62,73 +80,12 @@ impl Bed {
         path
     }
 
-    /// Runs the test to its end, and the process with it when it fails.
-    pub fn run(self, test: fn(&Self)) {
+    /// Runs the test to its end, and ends the process if it fails.
+    pub(super) fn run(self, test: fn(&Self)) {
         if catch_unwind(AssertUnwindSafe(|| test(&self))).is_err() {
             eprintln!("{}its files are in {}", self.runtime.logs(), self.dir.display());
             std::process::exit(1);
         }
         fs::remove_dir_all(&self.dir).unwrap();
-    }
-}
-
-/// Which cgroup hierarchies a runtime takes.
-pub fn layout(runtime: &str) -> Layout {
-    match runtime {
-        "crun" => Layout::Unified,
-        _ => Layout::Machine,
-    }
-}
-
-/// The CRIUs to test with, by version, the oldest first.
-pub fn crius() -> Result<Vec<(Version, PathBuf)>, String> {
-    let suites = ["trixie", "experimental"];
-    let tell = |suite| {
-        let path = target().join("criu").join(suite).join("usr/sbin/criu");
-        let version = Criu::at(&path).version();
-        version.map(|version| (version, path)).map_err(|error| {
-            format!("{error}\nthese tests need CRIU: run `cargo xtask setup --tests`")
-        })
-    };
-    if !nix::unistd::geteuid().is_root() {
-        return Err("these tests need root".into());
-    }
-    suites.into_iter().map(tell).collect()
-}
-
-/// A program that setup has unpacked beside the runtimes.
-pub fn unpacked(program: &str) -> PathBuf {
-    let path = target().join("runtimes/sid/usr").join(program);
-    assert!(path.exists(), "{} is missing: run `cargo xtask setup --tests`", path.display());
-    path
-}
-
-/// Whether something comes true within five seconds.
-pub fn soon(mut check: impl FnMut() -> bool) -> bool {
-    let limit = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < limit {
-        if check() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    false
-}
-
-fn target() -> &'static Path {
-    scratch().parent().unwrap()
-}
-
-fn scratch() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR"))
-}
-
-/// A descriptor that a container has from whoever started the tests cannot be dumped.
-fn close_inherited() {
-    let open = fs::read_dir("/proc/self/fd").unwrap();
-    let numbers: Vec<i32> =
-        open.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
-    for number in numbers.into_iter().filter(|&number| number > 2) {
-        let _ = nix::unistd::close(number);
     }
 }

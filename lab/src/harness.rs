@@ -1,0 +1,109 @@
+//! The harness of the suites: tests on real processes, each in a process of its own.
+
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use libtest_mimic::Arguments;
+pub use libtest_mimic::{Failed, Trial};
+use procfs::process::Process;
+
+use crate::process::{descendants, descriptors, kill_tree, prepare, reap};
+use crate::{place, scratch, soon};
+
+/// Runs the trials that the program's arguments name, and says how they went.
+pub fn run(trials: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Tests wait for processes more than they compute.
+    arguments.test_threads.get_or_insert(4);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The trials with each of the CRIUs, or the failed trial `setup` in place of them.
+pub fn with_each<V>(
+    crius: Result<Vec<(V, PathBuf)>, String>,
+    mut trials: impl FnMut(V, PathBuf) -> Vec<Trial>,
+) -> Vec<Trial> {
+    match crius {
+        Ok(crius) => crius.into_iter().flat_map(|(version, criu)| trials(version, criu)).collect(),
+        Err(why) => vec![Trial::test("setup", move || Err(Failed::from(why)))],
+    }
+}
+
+/// The command that runs one test of this program by name, with one CRIU and a time limit: the words
+/// are `--one NAME CRIU`.
+pub fn one(name: &str, criu: &Path) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", &TIME_LIMIT.as_secs().to_string()]);
+    command.arg(std::env::current_exe().unwrap()).args(["--one", name]).arg(criu);
+    command
+}
+
+/// Runs a command to its end, with no input.
+///
+/// # Errors
+/// How it ended, if not with success, and what it said.
+pub fn finish(command: &mut Command) -> Result<(), Failed> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let folder = place::target_dir().join("tmp");
+    fs::create_dir_all(&folder)?;
+    // A pipe would stay open in what a killed test leaves behind.
+    let path = folder.join(format!("said-{}-{number}", std::process::id()));
+    let said = File::create(&path)?;
+    let status = command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said).status()?;
+    let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+    fs::remove_file(&path)?;
+    if status.success() { Ok(()) } else { Err(format!("{status}\n{text}").into()) }
+}
+
+/// One test in this process: its directory, and the look at what it leaves behind.
+#[derive(Debug)]
+pub struct Alone {
+    /// A directory of this test's own, which goes if the test passes.
+    pub dir: PathBuf,
+}
+
+impl Alone {
+    /// Makes this process fit to dump others, and the directory.
+    pub fn begin(name: impl Display) -> Self {
+        prepare();
+        Self { dir: scratch(&format!("{name}-{}", std::process::id())) }
+    }
+
+    /// Runs the test. The process ends with it if it fails, or if it leaves a process or a descriptor.
+    pub fn run(self, test: impl FnOnce()) {
+        let result = catch_unwind(AssertUnwindSafe(test));
+        let mut descriptors = descriptors();
+        // The directory being read has one itself.
+        descriptors.pop();
+        let own = i32::try_from(std::process::id()).unwrap();
+        if result.is_err() {
+            for &pid in &descendants(own)[1..] {
+                kill_tree(pid);
+            }
+            reap();
+            eprintln!("its files are in {}", self.dir.display());
+            std::process::exit(1);
+        }
+        let is_alone = soon(|| {
+            reap();
+            descendants(own).len() == 1
+        });
+        let survivors: Vec<String> = descendants(own)[1..]
+            .iter()
+            .filter_map(|&pid| Process::new(pid).ok()?.stat().ok())
+            .map(|stat| format!("{} {} {}", stat.pid, stat.comm, stat.state))
+            .collect();
+        assert!(is_alone, "left behind: {survivors:?}");
+        assert_eq!(descriptors, [0, 1, 2], "descriptors left open");
+        fs::remove_dir_all(&self.dir).unwrap();
+    }
+}
+
+/// The longest test takes some seconds.
+pub const TIME_LIMIT: Duration = Duration::from_secs(90);

@@ -24,7 +24,7 @@ fn main() -> Result<()> {
             return hold(mib.parse()?, Path::new(ready));
         }
     }
-    prepare()?;
+    prepare();
     let number = |name: &str, usual: usize| -> Result<usize> {
         Ok(std::env::var(name).map_or(Ok(usual), |text| text.parse())?)
     };

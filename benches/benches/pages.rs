@@ -48,7 +48,7 @@ fn main() -> Result<()> {
             _ => {}
         }
     }
-    prepare()?;
+    prepare();
     let number = |name: &str, usual: usize| -> Result<usize> {
         Ok(std::env::var(name).map_or(Ok(usual), |text| text.parse())?)
     };

@@ -16,7 +16,7 @@ fn main() -> Result<()> {
             return count(Path::new(file));
         }
     }
-    prepare()?;
+    prepare();
     println!("milliseconds, median (least..most)\n");
     println!("| CRIU | what | times | command line | this crate | difference of the medians |");
     println!("| --- | --- | --- | --- | --- | --- |");

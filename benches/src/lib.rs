@@ -5,13 +5,14 @@ mod mapped;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criu_images::kind::{self, Kind};
 use criu_images::proto::{
     CoreEntry, FdTypes, FileEntry, FownEntry, InventoryEntry, MmEntry, PagemapEntry, PagemapHead,
     PstreeEntry, RegFileEntry, TaskCoreEntry, TaskKobjIdsEntry, ThreadCoreEntry, VmaEntry,
 };
+pub use criu_lab::process::prepare;
 use criu_rs::{Criu, Pid, Version};
 pub use mapped::mapped;
 use prost::Message;
@@ -22,36 +23,9 @@ pub type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 /// The CRIUs below the target directory, where `cargo xtask setup --tests` puts them.
 ///
 /// # Errors
-/// When there is none.
+/// If a CRIU does not tell its version.
 pub fn crius() -> Result<Vec<(Version, PathBuf)>> {
-    let mut target = std::env::current_exe()?;
-    while target.pop() && !target.join("criu").is_dir() {}
-    let programs = ["trixie", "experimental"]
-        .map(|suite| target.join("criu").join(suite).join("usr/sbin/criu"));
-    programs
-        .into_iter()
-        .map(|program| match Criu::at(&program).version() {
-            Ok(version) => Ok((version, program)),
-            Err(error) => Err(format!("{error}: run `cargo xtask setup --tests`").into()),
-        })
-        .collect()
-}
-
-/// Prepares this process for dumping others: its descriptors above 2 are closed, it leads a session,
-/// and it reaps orphans.
-///
-/// # Errors
-/// When /proc cannot be read.
-pub fn prepare() -> Result<()> {
-    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    for number in open.into_iter().filter(|&number| number > 2) {
-        let _ = nix::unistd::close(number);
-    }
-    let _ = nix::unistd::setsid();
-    nix::sys::prctl::set_child_subreaper(true)?;
-    Ok(())
+    Ok(criu_lab::place::crius(|path| Criu::at(path).version())?)
 }
 
 /// A process of four threads that counts into a file, so that it can be seen to live.
@@ -87,18 +61,11 @@ impl Counter {
         Pid::from(&self.child)
     }
 
-    /// Whether it counts on, within two seconds.
+    /// Returns true once it counts on, or false after two seconds.
     pub fn lives(&self) -> bool {
         let count = || std::fs::read(&self.file).unwrap_or_default();
         let before = count();
-        let limit = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < limit {
-            if count() != before {
-                return true;
-            }
-            std::thread::sleep(Duration::from_micros(500));
-        }
-        false
+        criu_lab::within(Duration::from_secs(2), || count() != before)
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! The machine's hierarchies are those mounted below `/sys/fs/cgroup`. Another program may mount a
 //! hierarchy somewhere else at any moment, and take it away again. `/proc/self/cgroup` lists such a
-//! hierarchy too, but nothing here enters it or mounts it.
+//! hierarchy too, but a sandbox neither enters nor mounts it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::place::unused;
 use crate::soon;
 
 /// Which hierarchies a sandbox sees.
@@ -93,6 +95,49 @@ impl Cgroups {
     }
 }
 
+/// Hierarchies that others have mounted, kept from vanishing while a sandbox runs.
+///
+/// CRIU saves the place of a task in every hierarchy that the kernel lists, and mounts each of them
+/// for that. In a cgroup namespace it cannot mount one that has gone since. The mounts of this value
+/// end with the mount namespace of this process, which must be its own.
+#[derive(Debug)]
+pub(crate) struct Held {
+    at: PathBuf,
+    controllers: BTreeSet<String>,
+}
+
+impl Held {
+    /// Holds those that are there.
+    pub(crate) fn new() -> Result<Self, String> {
+        let at = unused();
+        fs::create_dir(&at).map_err(|error| format!("{}: {error}", at.display()))?;
+        let mut held = Self { at, controllers: BTreeSet::new() };
+        held.look();
+        Ok(held)
+    }
+
+    /// Holds those that have come since.
+    pub(crate) fn look(&mut self) {
+        let listed = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        for Hierarchy { controllers, .. } in listed.lines().filter_map(Hierarchy::parse) {
+            if !controllers.is_empty() && !self.controllers.contains(&controllers) {
+                let (kind, options) = kind_and_options(&controllers);
+                // It may have gone by now.
+                if attach(kind, &self.at, &options).is_ok() {
+                    self.controllers.insert(controllers);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        while umount2(&self.at, MntFlags::MNT_DETACH).is_ok() {}
+        let _ = fs::remove_dir(&self.at);
+    }
+}
+
 /// Unmounts every cgroup hierarchy, in a mount namespace of this process' own; returns those of the
 /// machine, for [`mount_all`].
 ///
@@ -136,14 +181,12 @@ pub fn mount_all(
         attach("tmpfs", root, "mode=755")?;
     }
     for hierarchy in &mut hierarchies {
-        let (kind, options, place) = match hierarchy.controllers.as_str() {
-            "" if layout == Layout::Unified || is_pure => ("cgroup2", String::new(), String::new()),
-            "" => ("cgroup2", String::new(), "unified".into()),
-            name if name.starts_with("name=") => {
-                ("cgroup", format!("none,{name}"), name.replace("name=", ""))
-            }
-            name => ("cgroup", name.into(), name.into()),
+        let place = match hierarchy.controllers.as_str() {
+            "" if layout == Layout::Unified || is_pure => String::new(),
+            "" => "unified".into(),
+            name => name.replace("name=", ""),
         };
+        let (kind, options) = kind_and_options(&hierarchy.controllers);
         hierarchy.at = root.join(place);
         fs::create_dir_all(&hierarchy.at).map_err(|e| e.to_string())?;
         attach(kind, &hierarchy.at, &options)?;
@@ -237,6 +280,15 @@ fn remove_tree(cgroup: &Path) {
         }
     }
     let _ = fs::remove_dir(cgroup);
+}
+
+/// The type of a hierarchy's file system, and the options that it is mounted with.
+fn kind_and_options(controllers: &str) -> (&'static str, String) {
+    match controllers {
+        "" => ("cgroup2", String::new()),
+        name if name.starts_with("name=") => ("cgroup", format!("none,{name}")),
+        names => ("cgroup", names.into()),
+    }
 }
 
 fn attach(kind: &str, at: &Path, options: &str) -> Result<(), String> {

@@ -23,12 +23,14 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// The trials with each of the CRIUs, or the failed trial `setup` in place of them.
+/// The trials with each of the CRIUs. Without root or CRIUs there is the failed trial `setup` in place of
+/// them.
 pub fn with_each<V>(
     crius: Result<Vec<(V, PathBuf)>, String>,
     mut trials: impl FnMut(V, PathBuf) -> Vec<Trial>,
 ) -> Vec<Trial> {
-    match crius {
+    let is_root = nix::unistd::geteuid().is_root();
+    match crius.and_then(|crius| is_root.then_some(crius).ok_or("these tests need root".into())) {
         Ok(crius) => crius.into_iter().flat_map(|(version, criu)| trials(version, criu)).collect(),
         Err(why) => vec![Trial::test("setup", move || Err(Failed::from(why)))],
     }

@@ -1,8 +1,10 @@
 //! Processes: their states, their descendants, their end.
 
+use std::ffi::OsStr;
 use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -27,6 +29,16 @@ impl<T: Copy + Display + TryFrom<i32, Error: Debug>> ProcessId for T {
     fn raw(self) -> i32 {
         self.to_string().parse().unwrap()
     }
+}
+
+/// A command that closes all descriptors above standard error, starts a session and becomes a program
+/// with the words that follow. For tests that run as threads of one process, which cannot [`prepare`].
+pub fn apart(program: impl AsRef<OsStr>) -> Command {
+    let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; \
+                 [ $fd -gt 2 ] && eval \"exec $fd>&-\"; done; exec setsid \"$@\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", close, "bash"]).arg(program);
+    command
 }
 
 /// Makes this process fit to dump others: closes what it inherited above standard error, starts a

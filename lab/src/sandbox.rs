@@ -2,7 +2,7 @@
 //!
 //! A runtime that goes wrong kills what its cgroup holds, which may be all that runs on the machine. So
 //! a runtime is started in a [`Sandbox`] only. Cgroup hierarchies that other programs of the machine
-//! mount somewhere are not mounted in a sandbox.
+//! mount somewhere are not mounted in a sandbox, and stay as long as it does.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, wait};
 
-use crate::cgroups::{self, Cgroups, Layout};
+use crate::cgroups::{self, Cgroups, Held, Layout};
 
 /// The proof that this process is in a sandbox.
 #[derive(Clone, Debug)]
@@ -96,6 +96,7 @@ fn run_in(
     limit: Duration,
     outside: &str,
 ) -> Result<(), String> {
+    let mut held = Held::new()?;
     cgroups.enter()?;
     unshare(CloneFlags::CLONE_NEWPID).map_err(|e| format!("no pid namespace: {e}"))?;
     let child = Command::new("/proc/self/exe")
@@ -109,6 +110,7 @@ fn run_in(
     let mut child = child.map_err(|e| format!("cannot start process 1: {e}"))?;
     let end = Instant::now() + limit;
     loop {
+        held.look();
         match child.try_wait().map_err(|e| e.to_string())? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => return Err(status.to_string()),

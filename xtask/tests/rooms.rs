@@ -10,7 +10,6 @@ const ROOMS: &[&str] = &[
     "criu-rs/src/transport/libcriu/",
     "criu-sys/examples/libcriu-dump.rs",
     "criu-sys/src/bindings.rs",
-    "criu-sys/tests/real.rs",
     "images/src/map.rs",
     "images/tests/common/mapped.rs",
     "lab/src/filter.rs",

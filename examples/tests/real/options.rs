@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::lab::{Lab, TestFn, names};
+use crate::lab::{Lab, TestFn};
+use criu_lab::names;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_script_for_criu_runs", script),

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use criu_lab::{names, soon};
 use criu_rs::Pid;
 use nix::sys::signal::{Signal, kill};
 
-use crate::lab::{Lab, Target, TestFn, names, soon};
+use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] =
     &[("a_shell_s_job_gets_one_ctrl_c", ctrl_c), ("a_long_dump_shows_how_far_it_is", progress)];
@@ -60,7 +61,7 @@ fn ctrl_c(lab: &Lab) {
     let images = lab.dir("img");
     let (old, new) = (Terminal::new(), Terminal::new());
     let mut session = old.start(&lab.payload(&["job"]));
-    let mut target = Target::new(Pid::from(&session), lab.dir.join("count"));
+    let mut target = Target::at(Pid::from(&session), lab.dir.join("count"));
     target.goes_on();
     let plain = lab.run(&["dump", "-t", &target.pid(), "-D", &images]);
     plain.fails(1, &["do: ", "--shell-job"]);

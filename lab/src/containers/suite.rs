@@ -1,8 +1,10 @@
 //! Suites of tests with containers: each test runs by itself in a sandbox.
 
 use std::fmt::{self, Display};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -15,6 +17,7 @@ use crate::harness::{self, Failed, TIME_LIMIT, Trial};
 use crate::place::Short;
 use crate::process::ProcessId;
 use crate::sandbox::{self, Sandbox};
+use crate::soon;
 
 /// A suite: its tests, and how it reaches a CRIU.
 pub struct Suite<P: ProcessId + 'static, C: 'static, V> {
@@ -37,7 +40,7 @@ impl<P: ProcessId, C, V: Display> Suite<P, C, V> {
             sandbox::FIRST => return Some(sandbox::first(&words[2], &words[3..])),
             "--one" => self.one(&words[2..]),
             "--hang" => hang(),
-            "--look" => look(&words[2]),
+            "--look" => look(&words[2..]),
             word if word.starts_with("--own-") => return None,
             _ => return Some(self.run()),
         }
@@ -128,7 +131,7 @@ fn none_outside() -> Result<(), Failed> {
 fn hang() {
     Sandbox::check().unwrap();
     let cgroup = Path::new("/sys/fs/cgroup/hangs");
-    std::fs::create_dir(cgroup).unwrap();
+    fs::create_dir(cgroup).unwrap();
     cgroups::join(cgroup).unwrap();
     let _ = Command::new("setsid").args(["sleep", MARK]).status();
 }
@@ -151,43 +154,54 @@ fn ends_with_it() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Looks for a hierarchy that the test outside has mounted, in this sandbox. The machine lists it.
-fn look(name: &str) {
+/// Looks for a hierarchy that the test outside has mounted, in this sandbox, and mounts it as CRIU does
+/// once the test has unmounted it.
+fn look(words: &[String]) {
+    let (name, folder) = (&words[0], Path::new(&words[1]));
     Sandbox::check().unwrap();
-    let has_name = |path: &str| std::fs::read_to_string(path).unwrap().contains(name);
-    assert!(has_name("/proc/self/cgroup"), "the hierarchy {name} is gone");
+    let has_name = |path: &str| fs::read_to_string(path).unwrap().contains(name);
+    assert!(has_name("/proc/self/cgroup"), "the hierarchy {name} is not listed");
     assert!(!has_name("/proc/self/mountinfo"), "the hierarchy {name} is mounted in the sandbox");
+    fs::write(folder.join(LOOKED), "").unwrap();
+    assert!(soon(|| folder.join(UNMOUNTED).exists()));
+    mount_hierarchy(name, &folder.join(POINT)).unwrap();
 }
 
 fn stays_out() -> Result<(), Failed> {
-    let place = Short::folder();
-    let name = format!("name=lab-{}", std::process::id());
+    for (n, layout) in [Layout::Machine, Layout::Unified].into_iter().enumerate() {
+        let folder = Short::folder();
+        let point = folder.join(POINT);
+        fs::create_dir(&point)?;
+        let name = format!("name=lab-{}-{n}", std::process::id());
+        match mount_hierarchy(&name, &point) {
+            // A kernel without version 1 has no such hierarchies.
+            Err(Errno::ENODEV) => return Ok(()),
+            result => result?,
+        }
+        let words = [name, folder.path().display().to_string()];
+        let look = thread::spawn(move || run_apart("--look", &words, layout, TIME_LIMIT));
+        let looked = soon(|| folder.join(LOOKED).exists() || look.is_finished());
+        umount2(&point, MntFlags::MNT_DETACH)?;
+        fs::write(folder.join(UNMOUNTED), "")?;
+        look.join().unwrap()?;
+        assert!(looked, "the sandbox has no time to look");
+    }
+    Ok(())
+}
+
+fn mount_hierarchy(name: &str, at: &Path) -> nix::Result<()> {
     let options = format!("none,{name}");
-    let none = None::<&str>;
-    match mount(none, place.path(), Some("cgroup"), MsFlags::empty(), Some(&*options)) {
-        // A kernel without version 1 has no such hierarchies.
-        Err(Errno::ENODEV) => return Ok(()),
-        result => result?,
-    }
-    let mounted = Mounted(place);
-    for layout in [Layout::Machine, Layout::Unified] {
-        run_apart("--look", std::slice::from_ref(&name), layout, TIME_LIMIT)?;
-    }
-    // No cgroup of a sandbox keeps it from ending with its mount.
-    drop(mounted);
-    let is_gone = || !std::fs::read_to_string("/proc/self/cgroup").unwrap().contains(&name);
-    if crate::soon(is_gone) { Ok(()) } else { Err("a sandbox holds the hierarchy".into()) }
+    mount(None::<&str>, at, Some("cgroup"), MsFlags::empty(), Some(options.as_str()))
 }
 
-/// A mount that ends with the value.
-struct Mounted(Short);
+/// The mount point of a hierarchy, in the folder that a test shares with a sandbox.
+const POINT: &str = "hierarchy";
 
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let path: PathBuf = self.0.path().into();
-        let _ = umount2(&path, MntFlags::MNT_DETACH);
-    }
-}
+/// The file by which a sandbox says that it has looked, in the same folder.
+const LOOKED: &str = "looked";
+
+/// The file by which a test says that it has unmounted the hierarchy, in the same folder.
+const UNMOUNTED: &str = "unmounted";
 
 /// A number of seconds that nothing else sleeps for.
 const MARK: &str = "94061";

@@ -15,6 +15,32 @@ use procfs::process::Process;
 use crate::process::{descendants, descriptors, kill_tree, prepare, reap};
 use crate::{place, scratch, soon};
 
+/// A test of a suite with real CRIUs, which works with an `L`.
+pub type Test<L> = (&'static str, fn(&L));
+
+/// Does what the words of this program's own say: `--payload WORDS` is a payload, and `--one NAME CRIU`
+/// is one test in this process. `lab` makes what the test works with, of the CRIU's path and a
+/// directory. Returns false for other words.
+pub fn own_word<L>(
+    tests: &[Test<L>],
+    payload: impl FnOnce(&[String]),
+    lab: impl FnOnce(&Path, PathBuf) -> L,
+) -> bool {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        Some("--payload") => payload(&words[1..]),
+        Some("--one") => {
+            let test = tests.iter().find(|(name, _)| *name == words[1]);
+            let (name, test) = test.expect("a test of this name");
+            let alone = Alone::begin(name);
+            let lab = lab(Path::new(&words[2]), alone.dir.clone());
+            alone.run(|| test(&lab));
+        }
+        _ => return false,
+    }
+    true
+}
+
 /// Runs the trials that the program's arguments name, and says how they went.
 pub fn run(trials: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -64,21 +90,20 @@ pub fn finish(command: &mut Command) -> Result<(), Failed> {
 }
 
 /// One test in this process: its directory, and the look at what it leaves behind.
-#[derive(Debug)]
-pub struct Alone {
+struct Alone {
     /// A directory of this test's own, which goes if the test passes.
-    pub dir: PathBuf,
+    dir: PathBuf,
 }
 
 impl Alone {
     /// Makes this process fit to dump others, and the directory.
-    pub fn begin(name: impl Display) -> Self {
+    fn begin(name: impl Display) -> Self {
         prepare();
         Self { dir: scratch(&format!("{name}-{}", std::process::id())) }
     }
 
     /// Runs the test. The process ends with it if it fails, or if it leaves a process or a descriptor.
-    pub fn run(self, test: impl FnOnce()) {
+    fn run(self, test: impl FnOnce()) {
         let result = catch_unwind(AssertUnwindSafe(test));
         let mut descriptors = descriptors();
         // The directory being read has one itself.

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use criu_lab::harness::Alone;
 use criu_rs::{Criu, Dump, Pid, Version};
 
 /// A live payload.
@@ -23,6 +22,13 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// The CRIU of this path, and a directory of the test's own.
+    pub fn new(program: &Path, dir: PathBuf) -> Self {
+        let criu = crate::libcriu::reach(program);
+        let version = criu.version().unwrap();
+        Self { criu, program: program.into(), version, dir }
+    }
+
     /// A new directory below the test's.
     pub fn dir(&self, name: &str) -> PathBuf {
         let path = self.dir.join(name);
@@ -62,13 +68,4 @@ impl Lab {
 pub fn other(lab: &Lab, suite: &str) -> Criu {
     let suites = lab.program.ancestors().nth(4).unwrap();
     Criu::at(suites.join(suite).join("usr/sbin/criu"))
-}
-
-/// Runs one test in this process.
-pub fn run_one(name: &str, test: TestFn, program: &Path) {
-    let alone = Alone::begin(name);
-    let criu = crate::libcriu::reach(program);
-    let version = criu.version().unwrap();
-    let lab = Lab { criu, program: program.into(), version, dir: alone.dir.clone() };
-    alone.run(|| test(&lab));
 }

@@ -34,7 +34,6 @@ mod stopping;
 #[cfg(feature = "tls")]
 mod tls;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::RwLock;
 
@@ -42,23 +41,11 @@ use criu_lab::harness::{self, Trial};
 use criu_lab::place;
 use criu_rs::Criu;
 
-use lab::TestFn;
+use lab::{Lab, TestFn};
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().collect();
-    match words.get(1).map(String::as_str) {
-        Some("--payload") => {
-            criu_lab::payload::run(&words[2..], payload::OWN);
-            ExitCode::SUCCESS
-        }
-        Some("--one") => {
-            let test = all().into_iter().find(|(name, _)| *name == words[2]);
-            let (name, test) = test.expect("a test of this name");
-            lab::run_one(name, test, Path::new(&words[3]));
-            ExitCode::SUCCESS
-        }
-        _ => run_all(),
-    }
+    let payload = |words: &[String]| criu_lab::payload::run(words, payload::OWN);
+    if harness::own_word(&all(), payload, Lab::new) { ExitCode::SUCCESS } else { run_all() }
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use criu_lab::harness::Alone;
 use criu_lab::payload;
 use criu_rs::{Criu, Pid, Version};
 use serde_json::Value;
@@ -33,6 +32,12 @@ pub struct Ran {
 }
 
 impl Lab {
+    /// The CRIU of this path, and a directory of the test's own.
+    pub fn new(criu: &Path, dir: PathBuf) -> Self {
+        let version = Criu::at(criu).version().unwrap();
+        Self { criu: criu.into(), version, dir }
+    }
+
     /// A new directory below the test's, as an argument.
     pub fn dir(&self, name: &str) -> String {
         let path = self.dir.join(name);
@@ -114,12 +119,4 @@ impl Ran {
             assert!(self.err.contains(said), "no {said:?}: {self:?}");
         }
     }
-}
-
-/// Runs one test in this process.
-pub fn run_one(name: &str, test: TestFn, criu: &Path) {
-    let alone = Alone::begin(name);
-    let version = Criu::at(criu).version().unwrap();
-    let lab = Lab { criu: criu.into(), version, dir: alone.dir.clone() };
-    alone.run(|| test(&lab));
 }

@@ -20,30 +20,16 @@ mod programs;
 mod restore;
 mod terminal;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use criu_lab::harness::{self, Trial};
 use criu_lab::place;
 use criu_rs::Criu;
 
-use lab::TestFn;
+use lab::{Lab, TestFn};
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().collect();
-    match words.get(1).map(String::as_str) {
-        Some("--payload") => {
-            payload::run(&words[2..]);
-            ExitCode::SUCCESS
-        }
-        Some("--one") => {
-            let test = all().into_iter().find(|(name, _)| *name == words[2]);
-            let (name, test) = test.expect("a test of this name");
-            lab::run_one(name, test, Path::new(&words[3]));
-            ExitCode::SUCCESS
-        }
-        _ => run_all(),
-    }
+    if harness::own_word(&all(), payload::run, Lab::new) { ExitCode::SUCCESS } else { run_all() }
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {

@@ -1,4 +1,4 @@
-//! What driving CRIU through this crate costs beside its command line, and what the probe cache saves.
+//! The cost of driving CRIU through this crate beside its command line, and the gain of the probe cache.
 //!
 //! The ways take turns, so that a change of the machine's speed meets all of them.
 

@@ -1,5 +1,5 @@
-//! What libcriu says to criu, beside what this crate says: each option alone, with each libcriu that is there. This program
-//! is also the criu that they talk to.
+//! The requests of libcriu to criu, beside those of this crate: each option alone, with each libcriu that is
+//! there. This program is also the criu that they talk to.
 
 #![allow(clippy::unwrap_used)]
 

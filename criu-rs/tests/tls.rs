@@ -1,4 +1,5 @@
-//! TLS without CRIU: whom a server takes, whom a client trusts, and who never comes to an end.
+//! TLS without CRIU: the clients that a server takes, the servers that a client trusts, and peers that never
+//! come to an end.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 

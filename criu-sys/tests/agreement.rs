@@ -1,7 +1,7 @@
 //! The bindings against the headers and libraries of each libcriu that `cargo xtask setup --tests`
 //! unpacks.
 //!
-//! The C compiler compares: it is handed the header, and then everything that the bindings say in C.
+//! The C compiler compares: it gets the header, and then everything that the bindings say, written in C.
 
 #![allow(clippy::unwrap_used)]
 
@@ -204,10 +204,7 @@ impl Libcriu {
             .output()
             .expect("a C compiler");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        match output.status.success() {
-            true => Ok(text(&output.stdout)),
-            false => Err(text(&output.stderr)),
-        }
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 }
 

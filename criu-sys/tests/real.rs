@@ -1,5 +1,5 @@
-//! Programs that are built with each libcriu, and dump real processes. Needs root, and what
-//! `cargo xtask setup --tests` unpacks.
+//! Programs that are built with each libcriu, and dump real processes. The tests need root, and the packages
+//! that `cargo xtask setup --tests` unpacks.
 
 #![allow(clippy::unwrap_used)]
 
@@ -211,7 +211,7 @@ fn finish(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// What a finished program has printed.
+/// The output of a finished program.
 fn said(output: &Output) -> String {
     let text = [&*output.stdout, &*output.stderr].concat();
     String::from_utf8_lossy(&text).into_owned()

@@ -1,4 +1,4 @@
-//! Bounds that are set. One test, because the process has one of each.
+//! Bounds that are set. This is a program of its own, because a process has one of each.
 
 use criu_images::{ErrorKind, ImageSet, bounds};
 

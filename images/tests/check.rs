@@ -1,4 +1,4 @@
-//! What `check` finds in sets made by hand; of real dumps it finds nothing (`real.rs`).
+//! The findings of `check` in sets made by hand. In real dumps it finds nothing (`real.rs`).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Edits: what is asked for changes, and nothing else does.
+//! Edits: they change the things that they name, and nothing else.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

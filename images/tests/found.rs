@@ -1,4 +1,4 @@
-//! What fuzzing has found, each as a test of its own.
+//! The faults that fuzzing has found, each as a test of its own.
 
 #![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -1,4 +1,4 @@
-//! Images that lie. Whatever they say, reading them ends in a result or in an error with a place.
+//! Images that lie. Reading them always ends in a result, or in an error with a place.
 
 #![allow(
     clippy::cast_possible_truncation,

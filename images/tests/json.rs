@@ -1,4 +1,4 @@
-//! JSON against crit itself: of every kind of image there is, with every field set now and then, and of
+//! JSON compared with that of crit itself: of every kind of image, with every field set now and then, and of
 //! real dumps.
 //!
 //! Needs root, Debian's python3-protobuf and the CRIUs that `cargo xtask setup --tests` installs.

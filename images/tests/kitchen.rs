@@ -1,4 +1,4 @@
-//! A process that has one of nearly everything, dumped, read to the last byte, re-encoded, edited, and
+//! A process that has nearly everything once, dumped, read to the last byte, re-encoded, edited, and
 //! restored: `data/kitchen.py`.
 //!
 //! Needs root, Debian's python3-protobuf and the CRIUs that `cargo xtask setup --tests` installs.

@@ -58,10 +58,8 @@ fn both_ways_to_count_pages_and_the_old_flags_read_alike() {
     files.insert("pages-9.img", pages(present));
     with_memory(files, |memory| {
         for address in (0..6).map(|i| BASE + i * PAGE) {
-            let want = match present.contains(&address) {
-                true => pattern(address),
-                false => vec![0; PAGE as usize],
-            };
+            let is_present = present.contains(&address);
+            let want = if is_present { pattern(address) } else { vec![0; PAGE as usize] };
             assert!(page(memory, address).unwrap() == want, "{address:#x}");
         }
         assert_eq!(check_chunks(memory), 4 * PAGE);
@@ -143,10 +141,8 @@ fn three_levels() -> [InMemory; 3] {
         let mut files = one_task(vec![vma(BASE, PAGES, ANON)]);
         let at = |i: u64| BASE + i * PAGE;
         let here = |i: u64| i % 3 == level;
-        let entries = (0..PAGES).filter(|i| i % 3 >= level).map(|i| match here(i) {
-            true => run(at(i), 1, PRESENT),
-            false => run(at(i), 1, PARENT),
-        });
+        let entries = (0..PAGES).filter(|i| i % 3 >= level);
+        let entries = entries.map(|i| run(at(i), 1, if here(i) { PRESENT } else { PARENT }));
         files.insert("pagemap-1.img", pagemap(1, &entries.collect::<Vec<_>>()));
         files.insert("pages-1.img", pages((0..PAGES).filter(|&i| here(i)).map(at)));
         files

@@ -1,4 +1,4 @@
-//! Sets as old CRIUs wrote them, with much in images of its own.
+//! Sets as old CRIUs wrote them, with more images.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! What views and differences say of sets made by hand.
+//! Views of sets made by hand, and the differences between such sets.
 
 #![cfg(all(feature = "serde", feature = "tar"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

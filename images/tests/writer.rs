@@ -1,4 +1,4 @@
-//! What the writer refuses; what it writes of real images is theirs (`kitchen.rs`).
+//! The input that the writer refuses. `kitchen.rs` compares real images with those it writes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -19,9 +19,9 @@ pub struct Authority {
 /// The properties of a certificate.
 #[derive(Debug, Default)]
 pub struct Wanted<'w> {
-    /// Its alternative names: hosts and addresses.
+    /// The alternative names: hosts and addresses.
     pub names: &'w [&'w str],
-    /// Its common name.
+    /// The common name.
     pub common: &'w str,
     /// The only purpose that it is for: clients, or servers.
     pub only: Option<ExtendedKeyUsagePurpose>,
@@ -53,7 +53,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), dir: dir.into() }
     }
 
-    /// Its own certificate, for whoever trusts it.
+    /// The authority's own certificate, for whoever trusts it.
     pub fn file(&self) -> PathBuf {
         self.dir.join("ca.pem")
     }

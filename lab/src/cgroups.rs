@@ -16,7 +16,7 @@ use crate::soon;
 /// Which hierarchies a sandbox sees.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layout {
-    /// Those of the machine, as runc takes them: often both versions.
+    /// The hierarchies of the machine, as runc takes them: often both versions.
     Machine,
     /// Version 2 alone, as crun wants it.
     Unified,
@@ -25,7 +25,7 @@ pub enum Layout {
 /// A cgroup in each hierarchy, below where this process is.
 #[derive(Debug)]
 pub struct Cgroups {
-    /// Ours, and where we came from.
+    /// Each cgroup, and the one that this process came from.
     made: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -206,11 +206,11 @@ pub fn join(cgroup: &Path) -> Result<(), String> {
 /// A line of `/proc/self/cgroup`.
 #[derive(Debug)]
 pub struct Hierarchy {
-    /// Where it is mounted.
+    /// The mount point.
     pub at: PathBuf,
     /// Empty for version 2.
     pub controllers: String,
-    /// Where this process is in it.
+    /// The place of this process in it.
     pub path: String,
 }
 
@@ -226,7 +226,7 @@ impl Hierarchy {
 struct Mount {
     at: PathBuf,
     is_unified: bool,
-    /// Like `rw`, `cpu`, `cpuacct`, `name=systemd`.
+    /// The options, such as `rw`, `cpu`, `cpuacct`, `name=systemd`.
     options: Vec<String>,
 }
 

@@ -7,7 +7,7 @@
 /// `jt`, `jf` and `k`.
 ///
 /// # Errors
-/// Those of `seccomp(2)`.
+/// The errors of `seccomp(2)`.
 pub fn install(code: &[(u16, u8, u8, u32)], flags: nix::libc::c_ulong) -> std::io::Result<()> {
     let mut code: Vec<nix::libc::sock_filter> =
         code.iter().map(|&(code, jt, jf, k)| nix::libc::sock_filter { code, jt, jf, k }).collect();

@@ -74,7 +74,7 @@ pub fn one(name: &str, criu: &Path) -> Command {
 /// Runs a command to its end, with no input.
 ///
 /// # Errors
-/// How it ended, if not with success, and what it said.
+/// Tells how the command ended, unless with success, and its output.
 pub fn finish(command: &mut Command) -> Result<(), Failed> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);

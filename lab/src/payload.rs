@@ -34,7 +34,7 @@ pub fn member(file: &Path) -> Child {
 /// is killed. It leads a session, except for the [`MEMBERS`] of another's.
 ///
 /// # Panics
-/// If there is no such payload.
+/// Panics if there is no such payload.
 pub fn run(words: &[String], own: &[Own]) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (name, rest) = (words[0], &words[1..]);

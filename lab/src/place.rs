@@ -10,8 +10,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// The target directory of the build that this program is of.
 ///
-/// It is the nearest folder above the program with a folder `criu` in it: with `--target` cargo puts
-/// programs one level deeper. Before `cargo xtask setup --tests` it is where cargo usually has it.
+/// The directory is the nearest folder above the program with a folder `criu` in it: with `--target` cargo
+/// puts programs one level deeper. Before `cargo xtask setup --tests` it is the third folder above.
 pub fn target_dir() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let with_criu = program.ancestors().find(|folder| folder.join("criu/trixie").is_dir());
@@ -21,7 +21,7 @@ pub fn target_dir() -> PathBuf {
 
 /// An empty directory of this name in the target directory's `tmp`, where failed tests leave it.
 ///
-/// Its path may be long: a socket needs a [`Short`] one.
+/// The path may be long: a socket needs a [`Short`] one.
 pub fn scratch(name: &str) -> PathBuf {
     let dir = target_dir().join("tmp").join(name);
     let _ = fs::remove_dir_all(&dir);
@@ -97,10 +97,10 @@ pub fn alone(with: &str) -> Flock<fs::File> {
     Flock::lock(file, FlockArg::LockExclusive).unwrap()
 }
 
-/// What `cargo xtask setup --tests` has unpacked of the CRIU of one of Debian's suites.
+/// The folder into which `cargo xtask setup --tests` has unpacked the CRIU of one of Debian's suites.
 ///
 /// # Panics
-/// If it is missing.
+/// Panics if it is missing.
 #[track_caller]
 pub fn suite(name: &str) -> PathBuf {
     let folder = target_dir().join("criu").join(name);
@@ -111,7 +111,7 @@ pub fn suite(name: &str) -> PathBuf {
 /// The CRIU of a suite.
 ///
 /// # Panics
-/// If it is missing.
+/// Panics if it is missing.
 #[track_caller]
 pub fn criu(suite_name: &str) -> PathBuf {
     suite(suite_name).join("usr/sbin/criu")
@@ -120,7 +120,7 @@ pub fn criu(suite_name: &str) -> PathBuf {
 /// A program that `cargo xtask setup --tests` has unpacked beside the runtimes, such as `sbin/runc`.
 ///
 /// # Panics
-/// If it is missing.
+/// Panics if it is missing.
 #[track_caller]
 pub fn unpacked(program: &str) -> PathBuf {
     let path = target_dir().join("runtimes/sid/usr").join(program);
@@ -132,7 +132,7 @@ pub fn unpacked(program: &str) -> PathBuf {
 /// that `CRIU_RS_TEST_CRIU` lists, separated by colons.
 ///
 /// # Errors
-/// If a CRIU does not tell its version.
+/// Fails if a CRIU does not tell its version.
 pub fn crius<V, E: Display>(
     version: impl Fn(&Path) -> Result<V, E>,
 ) -> Result<Vec<(V, PathBuf)>, String> {

@@ -34,7 +34,7 @@ impl Sandbox {
     /// Looks at the process that calls it, given the names of the namespaces outside.
     ///
     /// # Errors
-    /// Those of [`Sandbox::check`].
+    /// The errors of [`Sandbox::check`].
     pub fn check_against(outside: &str) -> Result<Self, String> {
         let outside: Vec<&str> = outside.split_whitespace().collect();
         let inside = namespaces()?;
@@ -75,7 +75,7 @@ impl Sandbox {
 }
 
 /// Runs this program with `words` in a sandbox, from a process with one thread that does nothing else.
-/// When it ends, or its time is up, nothing that it started is left.
+/// Nothing that the program started is left when it ends, or when its time is up.
 ///
 /// # Errors
 /// The step that failed, or how the program ended.

@@ -12,7 +12,7 @@ use crate::{payload, soon};
 /// A live payload, which counts into a file. It is killed with its descendants when dropped.
 #[derive(Debug)]
 pub struct Target<P: ProcessId> {
-    /// Its process id.
+    /// The process id.
     pub pid: P,
     /// Absent after a restore.
     child: Option<Child>,

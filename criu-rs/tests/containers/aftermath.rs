@@ -1,4 +1,4 @@
-//! What is left of containers and of attempts at them.
+//! The remains of containers and of attempts at them.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;

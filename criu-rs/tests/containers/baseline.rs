@@ -1,4 +1,4 @@
-//! The runtimes alone, there and back: what the bed itself can do.
+//! The runtimes alone: they save and restore containers without this crate.
 
 use std::collections::BTreeMap;
 use std::fs;

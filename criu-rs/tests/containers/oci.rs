@@ -1,5 +1,5 @@
-//! Containers of real runtimes saved and brought back by this crate: by it alone, and with the runtime doing
-//! one half.
+//! Containers of real runtimes, saved and brought back by this crate alone, or by the runtime one way and
+//! this crate the other.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;

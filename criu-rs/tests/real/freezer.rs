@@ -1,4 +1,4 @@
-//! Freezer cgroups for the tests: one with one below it for each container.
+//! Freezer cgroups for the tests: a cgroup with another below it for each container.
 
 use std::fs;
 use std::path::{Path, PathBuf};

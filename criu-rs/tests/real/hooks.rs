@@ -1,4 +1,4 @@
-//! CRIU's actions: their order, what a refusal does, what they hand over.
+//! CRIU's actions: their order, the effect of a refusal, and the descriptors that they hand over.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;

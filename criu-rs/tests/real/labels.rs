@@ -1,4 +1,4 @@
-//! Labels: what machine and CRIU have to do with them, and what the tests of both modules share.
+//! Labels: the support of the machine and of CRIU, and the common parts of the tests of both modules.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Pre-dumps, where the kernel tracks changed memory; elsewhere, that we are told so.
+//! Pre-dumps on a kernel that tracks changed memory, and the error on other kernels.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};

@@ -1,4 +1,4 @@
-//! Requests besides dump and restore.
+//! Requests other than dump and restore.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A `criu service`, as root and as nobody; a socket somebody has connected.
+//! A `criu service`, as root and as nobody, and a socket that somebody else has connected.
 
 use std::fs;
 use std::os::fd::OwnedFd;

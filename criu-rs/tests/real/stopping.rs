@@ -1,4 +1,4 @@
-//! Deadlines, cancellation, and sessions nobody finishes.
+//! Deadlines, cancellation, and sessions that nobody finishes.
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! What a round has left, and whether that may be.
+//! The judgement of a round, by the things it has left.
 
 use std::path::Path;
 use std::time::Duration;

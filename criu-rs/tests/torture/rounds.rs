@@ -1,4 +1,4 @@
-//! The rounds.
+//! The rounds: each does an operation with a fault, and is judged.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

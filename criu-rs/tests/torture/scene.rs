@@ -1,4 +1,4 @@
-//! What is tortured and what is looked at: the tasks, the checkpoint, the machine.
+//! The scene of a round: the tasks, the checkpoint, the machine.
 
 use std::collections::BTreeSet;
 use std::fs;

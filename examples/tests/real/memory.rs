@@ -1,4 +1,4 @@
-//! Memory that goes elsewhere: page servers, and lazily.
+//! Memory that goes elsewhere: to page servers, and on demand.
 
 use std::fs;
 use std::io::Read;

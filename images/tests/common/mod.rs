@@ -1,4 +1,4 @@
-//! What the tests share: images made by hand, and a look at everything a set says.
+//! The common parts of the tests: images made by hand, and a look at everything in a set.
 
 #![allow(dead_code, reason = "no test uses all of it")]
 #![allow(

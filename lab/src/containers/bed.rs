@@ -12,9 +12,9 @@ use crate::scratch;
 
 /// A test, and with what it runs.
 pub struct Case<P: ProcessId, C> {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// What it does.
+    /// The test itself.
     pub test: fn(&Bed<P, C>),
     /// `runc`, `crun`.
     pub runtimes: &'static [&'static str],
@@ -23,7 +23,7 @@ pub struct Case<P: ProcessId, C> {
 }
 
 impl<P: ProcessId, C> Case<P, C> {
-    /// How many of the CRIUs it runs with, the newest first.
+    /// The number of the CRIUs that it runs with, the newest first.
     pub(super) fn crius(&self) -> usize {
         if self.newest_only { 1 } else { usize::MAX }
     }

@@ -18,7 +18,7 @@ use crate::soon;
 pub struct Bundle {
     /// The folder that runtimes are given.
     pub dir: PathBuf,
-    /// Its root file system.
+    /// The root file system.
     pub root: PathBuf,
     /// The configuration that [`Bundle::write`] writes; a test changes it as it likes.
     pub config: Value,
@@ -130,7 +130,7 @@ impl Bundle {
     /// The last number that its process has written.
     ///
     /// # Panics
-    /// If the process says that something is wrong with it.
+    /// Panics if the process says that something is wrong with it.
     #[track_caller]
     pub fn count(&self) -> u64 {
         let text = fs::read_to_string(self.root.join("count")).unwrap_or_default();
@@ -246,7 +246,7 @@ fn root_file_system(dir: &Path) -> PathBuf {
     root
 }
 
-/// What container engines leave a process by default.
+/// The capabilities that container engines leave a process by default.
 const CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",

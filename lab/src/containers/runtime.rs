@@ -25,7 +25,7 @@ pub struct Runtime<P> {
     _sandbox: Sandbox,
     program: PathBuf,
     criu: PathBuf,
-    /// Its state, and what its containers and it itself say.
+    /// The directory of its state and its logs.
     dir: PathBuf,
     /// The ends of containers' pipes, which stay open as long as the test.
     held: RefCell<Vec<File>>,

@@ -1,4 +1,4 @@
-//! What a look before the freeze says, and what CRIU then does: they have to agree.
+//! The report of a look before the freeze beside the dump that follows: the two have to agree.
 
 mod causes;
 mod files;

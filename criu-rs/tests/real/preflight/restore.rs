@@ -1,4 +1,4 @@
-//! Images beside a host: what a look at them says, and what CRIU then does.
+//! Images beside a host: the report of a look at them beside the restore that follows.
 
 use std::fs;
 use std::io::Write;

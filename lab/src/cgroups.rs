@@ -1,12 +1,13 @@
-//! A cgroup tree of a sandbox's own, in every hierarchy of the machine.
+//! A cgroup tree of a sandbox's own, in every hierarchy.
 //!
 //! The machine's hierarchies are those mounted below `/sys/fs/cgroup`. Another program may mount a
 //! hierarchy somewhere else at any moment, and take it away again. `/proc/self/cgroup` lists such a
-//! hierarchy too, but a sandbox neither enters nor mounts it.
+//! hierarchy too, and CRIU saves and restores the cgroups in it. So a sandbox has a cgroup of its own
+//! there as well, does not have it mounted, and keeps it from vanishing meanwhile.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
@@ -27,6 +28,9 @@ pub enum Layout {
 pub struct Cgroups {
     /// Each cgroup, and the one that this process came from.
     made: Vec<(PathBuf, PathBuf)>,
+    held: Held,
+    /// The mount points of hierarchies that have come since, in which there is no cgroup of ours.
+    late: Vec<PathBuf>,
 }
 
 impl Layout {
@@ -42,7 +46,9 @@ impl Cgroups {
     /// # Errors
     /// The step that failed.
     pub fn make() -> Result<Self, String> {
-        let hierarchies = mount_all(take_away()?, Layout::Machine)?;
+        let mut hierarchies = mount_all(take_away()?, Layout::Machine)?;
+        let mut held = Held::new(&hierarchies)?;
+        hierarchies.extend(held.look());
         let name = format!("{PREFIX}{}", std::process::id());
         let mut made = Vec::new();
         for Hierarchy { at, controllers, path } in hierarchies {
@@ -58,7 +64,7 @@ impl Cgroups {
             }
             made.push((ours, home));
         }
-        Ok(Self { made })
+        Ok(Self { made, held, late: Vec::new() })
     }
 
     /// Moves this process into them.
@@ -67,6 +73,11 @@ impl Cgroups {
     /// The cgroup that does not take it.
     pub fn enter(&self) -> Result<(), String> {
         self.made.iter().try_for_each(|(ours, _)| join(ours))
+    }
+
+    /// Keeps hierarchies that have come since from vanishing. To be called often.
+    pub fn look(&mut self) {
+        self.late.extend(self.held.look().into_iter().map(|hierarchy| hierarchy.at));
     }
 
     /// Moves this process back.
@@ -91,51 +102,93 @@ impl Cgroups {
                 return Err(format!("the cgroup {} stays", ours.display()));
             }
         }
+        // A restore has made its container's cgroup there, at the top.
+        for top in self.late {
+            for entry in fs::read_dir(top).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if name == "c" || name.as_encoded_bytes().starts_with(b"c-") {
+                    remove_tree(&entry.path());
+                }
+            }
+        }
         Ok(())
     }
 }
 
 /// Hierarchies that others have mounted, kept from vanishing while a sandbox runs.
 ///
-/// CRIU saves the place of a task in every hierarchy that the kernel lists, and mounts each of them
-/// for that. In a cgroup namespace it cannot mount one that has gone since. The mounts of this value
-/// end with the mount namespace of this process, which must be its own.
+/// CRIU mounts each hierarchy that the kernel lists. In a cgroup namespace it cannot mount one that has
+/// gone since. The mounts of this value are in the mount namespace of this process, which must be its
+/// own.
 #[derive(Debug)]
-pub(crate) struct Held {
-    at: PathBuf,
-    controllers: BTreeSet<String>,
+struct Held {
+    folder: PathBuf,
+    /// The controllers of the hierarchies that are mounted, those of the machine first.
+    known: Vec<String>,
+    /// The number of those of the machine.
+    machine: usize,
 }
 
 impl Held {
-    /// Holds those that are there.
-    pub(crate) fn new() -> Result<Self, String> {
-        let at = unused();
-        fs::create_dir(&at).map_err(|error| format!("{}: {error}", at.display()))?;
-        let mut held = Self { at, controllers: BTreeSet::new() };
-        held.look();
-        Ok(held)
+    fn new(machine: &[Hierarchy]) -> Result<Self, String> {
+        let folder = unused();
+        fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let known = machine.iter().map(|hierarchy| hierarchy.controllers.clone());
+        Ok(Self { folder, known: known.collect(), machine: machine.len() })
     }
 
-    /// Holds those that have come since.
-    pub(crate) fn look(&mut self) {
-        let listed = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        for Hierarchy { controllers, .. } in listed.lines().filter_map(Hierarchy::parse) {
-            if !controllers.is_empty() && !self.controllers.contains(&controllers) {
-                let (kind, options) = kind_and_options(&controllers);
+    /// Mounts the hierarchies that have come since; returns them.
+    fn look(&mut self) -> Vec<Hierarchy> {
+        let mut new = Vec::new();
+        for mut hierarchy in listed() {
+            let name = &hierarchy.controllers;
+            if !name.is_empty() && !self.known.contains(name) {
+                hierarchy.at = self.place(self.known.len());
+                let _ = fs::create_dir(&hierarchy.at);
+                let (kind, options) = kind_and_options(name);
                 // It may have gone by now.
-                if attach(kind, &self.at, &options).is_ok() {
-                    self.controllers.insert(controllers);
+                if attach(kind, &hierarchy.at, &options).is_ok() {
+                    self.known.push(name.clone());
+                    new.push(hierarchy);
                 }
             }
         }
+        new
+    }
+
+    fn place(&self, number: usize) -> PathBuf {
+        self.folder.join(number.to_string())
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        while umount2(&self.at, MntFlags::MNT_DETACH).is_ok() {}
-        let _ = fs::remove_dir(&self.at);
+        for (n, name) in self.known.iter().enumerate().skip(self.machine) {
+            let place = self.place(n);
+            let _ = umount2(&place, MntFlags::MNT_DETACH);
+            // A hierarchy ends with its last mount, unless a cgroup is still on its way out.
+            let (kind, options) = kind_and_options(name);
+            for _ in 0..3 {
+                std::thread::sleep(Duration::from_millis(10));
+                if listed().all(|hierarchy| hierarchy.controllers != *name)
+                    || attach(kind, &place, &options).is_err()
+                {
+                    break;
+                }
+                let _ = umount2(&place, MntFlags::MNT_DETACH);
+            }
+        }
+        for n in self.machine..=self.known.len() {
+            let _ = fs::remove_dir(self.place(n));
+        }
+        let _ = fs::remove_dir(&self.folder);
     }
+}
+
+/// The hierarchies that `/proc/self/cgroup` lists.
+fn listed() -> impl Iterator<Item = Hierarchy> {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    text.lines().filter_map(Hierarchy::parse).collect::<Vec<_>>().into_iter()
 }
 
 /// Unmounts every cgroup hierarchy, in a mount namespace of this process' own; returns those of the

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, wait};
 
-use crate::cgroups::{self, Cgroups, Held, Layout};
+use crate::cgroups::{self, Cgroups, Layout};
 
 /// The proof that this process is in a sandbox.
 #[derive(Clone, Debug)]
@@ -83,20 +83,19 @@ pub fn run(words: &[String], layout: Layout, limit: Duration) -> Result<(), Stri
     let outside = namespaces()?.join(" ");
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| format!("these tests need root: {e}"))?;
     make_private()?;
-    let cgroups = Cgroups::make()?;
-    let result = run_in(&cgroups, words, layout, limit, &outside);
+    let mut cgroups = Cgroups::make()?;
+    let result = run_in(&mut cgroups, words, layout, limit, &outside);
     cgroups.remove()?;
     result
 }
 
 fn run_in(
-    cgroups: &Cgroups,
+    cgroups: &mut Cgroups,
     words: &[String],
     layout: Layout,
     limit: Duration,
     outside: &str,
 ) -> Result<(), String> {
-    let mut held = Held::new()?;
     cgroups.enter()?;
     unshare(CloneFlags::CLONE_NEWPID).map_err(|e| format!("no pid namespace: {e}"))?;
     let child = Command::new("/proc/self/exe")
@@ -110,7 +109,7 @@ fn run_in(
     let mut child = child.map_err(|e| format!("cannot start process 1: {e}"))?;
     let end = Instant::now() + limit;
     loop {
-        held.look();
+        cgroups.look();
         match child.try_wait().map_err(|e| e.to_string())? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => return Err(status.to_string()),

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use caps::{CapSet, Capability};
+use criu_lab::place::Short;
 use criu_lab::{Terminal, soon};
 use criu_rs::preflight::Need;
 use criu_rs::{AfterDump, Cause, Compression, Criu, Dump, Error, Pid, Tcp, Version};
@@ -111,7 +112,8 @@ os.close(f + 1)";
 }
 
 fn service(lab: &Lab) {
-    let socket = lab.dir.join("socket");
+    let folder = Short::folder();
+    let socket = folder.join("socket");
     let mut service = std::process::Command::new(&lab.program)
         .args(["service", "--address"])
         .arg(&socket)

@@ -1,5 +1,5 @@
-//! How long a process of 2 GiB stands still: dumped to tmpfs, captured, and dumped to a receiver that throws
-//! everything away, which is what CRIU itself takes.
+//! The time that a process of 2 GiB stands still: dumped to tmpfs, captured, and dumped to a receiver that
+//! throws everything away, which is the time that CRIU itself takes.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -25,7 +25,7 @@ fn main() -> Result<()> {
             return hold(mib.parse()?, Path::new(ready));
         }
     }
-    prepare()?;
+    prepare();
     let number = |name: &str, usual: usize| -> Result<usize> {
         Ok(std::env::var(name).map_or(Ok(usual), |text| text.parse())?)
     };
@@ -133,14 +133,13 @@ impl Lab {
             (theirs, ours) = (None, Some(std::thread::spawn(move || server.run(Some(1)))));
         }
         let dump = Dump::new(self.pid, &images).after_dump(AfterDump::LeaveRunning);
-        let dumped = match how < 3 {
-            true => dump.page_server("127.0.0.1", port).run(&self.criu)?,
-            false => {
-                let relay = Relay::connect(("127.0.0.1", port))?;
-                let dumped = dump.page_server_socket(&relay).run(&self.criu)?;
-                relay.finish()?;
-                dumped
-            }
+        let dumped = if how < 3 {
+            dump.page_server("127.0.0.1", port).run(&self.criu)?
+        } else {
+            let relay = Relay::connect(("127.0.0.1", port))?;
+            let dumped = dump.page_server_socket(&relay).run(&self.criu)?;
+            relay.finish()?;
+            dumped
         };
         if let Some(server) = theirs {
             server.wait()?;

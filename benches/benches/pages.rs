@@ -1,5 +1,5 @@
-//! Receiving pages: our page server beside CRIU's, and beside two minimal loops that do nothing but put what comes
-//! where it belongs.
+//! Receiving pages: our page server beside CRIU's, and beside two minimal loops that only put the pages
+//! where they belong.
 
 use std::fs::{self, File};
 use std::io::{IoSlice, Read, Write};
@@ -38,17 +38,15 @@ fn main() -> Result<()> {
                 }
                 let server = server.listen(address.parse()?)?;
                 let reports = server.run(Some(1))?;
-                return match reports.into_iter().all(|report| report.result.is_ok()) {
-                    true => Ok(()),
-                    false => Err("it failed".into()),
-                };
+                let all = reports.into_iter().all(|report| report.result.is_ok());
+                return if all { Ok(()) } else { Err("it failed".into()) };
             }
             BUFFERED => return buffered(directory, &address),
             SPLICING => return splicing(directory, &address),
             _ => {}
         }
     }
-    prepare()?;
+    prepare();
     let number = |name: &str, usual: usize| -> Result<usize> {
         Ok(std::env::var(name).map_or(Ok(usual), |text| text.parse())?)
     };

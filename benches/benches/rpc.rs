@@ -1,4 +1,4 @@
-//! What driving CRIU through this crate costs beside its command line, and what the probe cache saves.
+//! The cost of driving CRIU through this crate beside its command line, and the gain of the probe cache.
 //!
 //! The ways take turns, so that a change of the machine's speed meets all of them.
 
@@ -16,7 +16,7 @@ fn main() -> Result<()> {
             return count(Path::new(file));
         }
     }
-    prepare()?;
+    prepare();
     println!("milliseconds, median (least..most)\n");
     println!("| CRIU | what | times | command line | this crate | difference of the medians |");
     println!("| --- | --- | --- | --- | --- | --- |");

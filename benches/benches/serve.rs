@@ -1,4 +1,5 @@
-//! Serving pages: four clients that read one snapshot at once, beside sendfile of the same bytes to four clients.
+//! Serving pages: four clients that read one snapshot at once, beside sendfile of the same bytes to four
+//! clients.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -81,10 +82,8 @@ fn ours(directory: &Path) -> Result<Duration> {
         Ok(socket.read_exact(&mut [0; 4])?)
     })?;
     let reports = running.join().map_err(|_| "the server died")??;
-    match reports.iter().all(|report| report.result.is_ok()) {
-        true => Ok(time),
-        false => Err(format!("{reports:?}").into()),
-    }
+    let all = reports.iter().all(|report| report.result.is_ok());
+    if all { Ok(time) } else { Err(format!("{reports:?}").into()) }
 }
 
 /// The same bytes without anybody asking for them; or with a request and a header each time, and nothing else of the
@@ -146,8 +145,5 @@ fn clients(port: u16, run: impl Fn(&mut TcpStream) -> Result<()> + Sync) -> Resu
             .collect();
         clients.into_iter().all(|client| matches!(client.join(), Ok(Ok(()))))
     });
-    match all {
-        true => Ok(begun.elapsed()),
-        false => Err("a client failed".into()),
-    }
+    if all { Ok(begun.elapsed()) } else { Err("a client failed".into()) }
 }

@@ -1,57 +1,31 @@
-//! What the measurements share: CRIUs to measure, processes to dump, medians.
+//! The common parts of the measurements: CRIUs to measure, processes to dump, medians.
 
 mod mapped;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criu_images::kind::{self, Kind};
 use criu_images::proto::{
     CoreEntry, FdTypes, FileEntry, FownEntry, InventoryEntry, MmEntry, PagemapEntry, PagemapHead,
     PstreeEntry, RegFileEntry, TaskCoreEntry, TaskKobjIdsEntry, ThreadCoreEntry, VmaEntry,
 };
+pub use criu_lab::process::prepare;
 use criu_rs::{Criu, Pid, Version};
 pub use mapped::mapped;
 use prost::Message;
 
-/// What a measurement returns.
+/// The result of a measurement.
 pub type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// The CRIUs below the target directory, where `cargo xtask setup --tests` puts them.
 ///
 /// # Errors
-/// When there is none.
+/// Fails if a CRIU does not tell its version.
 pub fn crius() -> Result<Vec<(Version, PathBuf)>> {
-    let mut target = std::env::current_exe()?;
-    while target.pop() && !target.join("criu").is_dir() {}
-    let programs = ["trixie", "experimental"]
-        .map(|suite| target.join("criu").join(suite).join("usr/sbin/criu"));
-    programs
-        .into_iter()
-        .map(|program| match Criu::at(&program).version() {
-            Ok(version) => Ok((version, program)),
-            Err(error) => Err(format!("{error}: run `cargo xtask setup --tests`").into()),
-        })
-        .collect()
-}
-
-/// Prepares this process for dumping others: its descriptors above 2 are closed, it leads a session,
-/// and it reaps orphans.
-///
-/// # Errors
-/// When /proc cannot be read.
-pub fn prepare() -> Result<()> {
-    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    for number in open.into_iter().filter(|&number| number > 2) {
-        let _ = nix::unistd::close(number);
-    }
-    let _ = nix::unistd::setsid();
-    nix::sys::prctl::set_child_subreaper(true)?;
-    Ok(())
+    Ok(criu_lab::place::crius(|path| Criu::at(path).version())?)
 }
 
 /// A process of four threads that counts into a file, so that it can be seen to live.
@@ -68,7 +42,7 @@ impl Counter {
     /// Starts one: this program again, with [`COUNTER`].
     ///
     /// # Errors
-    /// When it does not start.
+    /// Fails if it does not start.
     pub fn start(file: &Path) -> Result<Self> {
         let _ = std::fs::remove_file(file);
         let child = Command::new("/proc/self/exe")
@@ -82,23 +56,16 @@ impl Counter {
         if counter.lives() { Ok(counter) } else { Err("the counter does not start".into()) }
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> Pid {
         Pid::from(&self.child)
     }
 
-    /// Whether it counts on, within two seconds.
+    /// Returns true once it counts on, or false after two seconds.
     pub fn lives(&self) -> bool {
         let count = || std::fs::read(&self.file).unwrap_or_default();
         let before = count();
-        let limit = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < limit {
-            if count() != before {
-                return true;
-            }
-            std::thread::sleep(Duration::from_micros(500));
-        }
-        false
+        criu_lab::within(Duration::from_secs(2), || count() != before)
     }
 }
 
@@ -112,7 +79,7 @@ impl Drop for Counter {
 /// Counts until it is killed.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// Fails if the file cannot be written.
 pub fn count(file: &Path) -> Result<()> {
     use std::os::unix::fs::FileExt;
     let _ = nix::unistd::setsid();
@@ -141,7 +108,7 @@ pub fn summary(times: &mut [Duration]) -> String {
 /// An image of these messages.
 ///
 /// # Errors
-/// When one is larger than 4 GiB.
+/// Fails if a message is larger than 4 GiB.
 pub fn image(kind: &Kind, messages: &[Vec<u8>]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes.extend(kind.head_magic().into_iter().flat_map(u32::to_le_bytes));
@@ -202,7 +169,7 @@ pub fn files(count: u32) -> Vec<Vec<u8>> {
 /// Writes a set with one task, whose memory from [`BASE`] on is stored in one run.
 ///
 /// # Errors
-/// When it cannot be written.
+/// Fails if it cannot be written.
 pub fn task_with_pages(directory: &Path, bytes: &[u8]) -> Result<()> {
     let pages = u64::try_from(bytes.len())? / 4096;
     let vma = VmaEntry {
@@ -236,7 +203,7 @@ pub fn task_with_pages(directory: &Path, bytes: &[u8]) -> Result<()> {
 /// Writes the images that a set has once: its inventory and this tree.
 ///
 /// # Errors
-/// When they cannot be written.
+/// Fails if they cannot be written.
 pub fn set(directory: &Path, tree: &[Vec<u8>]) -> Result<()> {
     let inventory =
         InventoryEntry { img_version: 2, fdinfo_per_id: Some(true), ..Default::default() };
@@ -245,10 +212,10 @@ pub fn set(directory: &Path, tree: &[Vec<u8>]) -> Result<()> {
     Ok(std::fs::write(directory.join(kind::PSTREE.file), image(kind::PSTREE, tree)?)?)
 }
 
-/// Writes the images of a task that every set has of it.
+/// Writes the images that every set has of a task.
 ///
 /// # Errors
-/// When they cannot be written.
+/// Fails if they cannot be written.
 pub fn task(directory: &Path, pid: u32, files_id: u32, name: &[u8]) -> Result<()> {
     let core = CoreEntry {
         mtype: 1,
@@ -263,7 +230,7 @@ pub fn task(directory: &Path, pid: u32, files_id: u32, name: &[u8]) -> Result<()
     Ok(())
 }
 
-/// Where the memory of [`task_with_pages`] begins.
+/// The address at which the memory of [`task_with_pages`] begins.
 pub const BASE: u64 = 0x7f00_0000_0000;
 
 /// Numbers that look random and are the same in every run (splitmix64).
@@ -271,7 +238,7 @@ pub const BASE: u64 = 0x7f00_0000_0000;
 pub struct Random(pub u64);
 
 impl Random {
-    /// The next, below `limit`.
+    /// The next number, below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -11,7 +11,7 @@ use crate::Result;
 /// Opens a directory of this measurement's own, in which nothing is written while the set lives.
 ///
 /// # Errors
-/// Those of [`ImageSet::new`].
+/// The errors of [`ImageSet::new`].
 pub fn mapped(directory: &Path) -> Result<ImageSet> {
     // SAFETY: the directory belongs to the measurement, which has written it and no longer does.
     let mapped = unsafe { Mapped::open(directory) }?;

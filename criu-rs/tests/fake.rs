@@ -4,9 +4,9 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::thread::JoinHandle;
 
+use criu_lab::scratch;
 use criu_rs::rpc::{
     CriuNotify, CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp, CriuVersion,
     ProtocolError,
@@ -68,16 +68,8 @@ fn fake<T: Send + 'static>(act: impl FnOnce(Fake) -> T + Send + 'static) -> (Cri
     (Criu::connected(ours), std::thread::spawn(move || act(Fake(theirs))))
 }
 
-/// An empty directory for one test.
-fn scratch(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("fake-{name}"));
-    let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).unwrap();
-    path
-}
-
 fn dump(name: &str) -> Dump<'static> {
-    Dump::new(Pid::this(), scratch(name))
+    Dump::new(Pid::this(), scratch(&format!("fake-{name}")))
 }
 
 #[test]
@@ -93,7 +85,7 @@ fn a_refused_request_keeps_all_that_criu_said() {
         fake.send(&answer);
         request
     });
-    let error = Restore::new(scratch("refused")).shell_job(true).run(&criu).unwrap_err();
+    let error = Restore::new(scratch("fake-refused")).shell_job(true).run(&criu).unwrap_err();
     let failure = error.failure().unwrap();
     assert_eq!(failure.end, End::Refused);
     assert_eq!(failure.errno, Some(17));
@@ -186,7 +178,7 @@ fn descriptors_nobody_asked_for_are_closed() {
         read
     });
     let mut hooks = Count::default();
-    let restored = Restore::new(scratch("fds")).run_with(&criu, &mut hooks).unwrap();
+    let restored = Restore::new(scratch("fake-fds")).run_with(&criu, &mut hooks).unwrap();
     assert_eq!(restored.pid.as_raw(), 4711);
     assert_eq!((hooks.masters, hooks.other), (1, vec![("pre-tea".into(), 3)]));
     // With every copy of the writing end closed, the pipe is at its end.

@@ -1,5 +1,5 @@
-//! What libcriu says to criu, beside what this crate says: each option alone, with each libcriu that is there. This program
-//! is also the criu that they talk to.
+//! The requests of libcriu to criu, beside those of this crate: each option alone, with each libcriu that is
+//! there. This program is also the criu that they talk to.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use criu_lab::harness::{self, Failed, Trial};
+use criu_lab::{place, scratch};
 use criu_rs::rpc::{
     CriuDumpResp, CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp, CriuVersion,
 };
@@ -20,7 +22,6 @@ use criu_rs::{
     JoinNs, JoinableNs, LogLevel, LsmProfile, NetworkLock, Pid, PreDump, PreDumpMode, Restore, Tcp,
     Tls,
 };
-use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::socket::{MsgFlags, recvmsg, sendmsg};
 use prost::Message;
 
@@ -32,7 +33,6 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     }
-    let arguments = Arguments::from_args();
     let mut trials = vec![
         Trial::test("a_library_that_is_none_is_named", none),
         Trial::test("what_libcriu_does_not_take_is_refused", bad_value),
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             hooks(suite)
         }));
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    harness::run(trials)
 }
 
 /// What each libcriu cannot carry, besides what none can: of Debian's suites.
@@ -123,18 +123,8 @@ fn criu(socket: i32) {
 type Ask = Box<dyn Fn(&Criu, &Path) -> criu_rs::Result<()>>;
 
 fn library(suite: &str) -> Result<PathBuf, Failed> {
-    // A folder higher when cargo is told the target.
-    let folders = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors().skip(1).take(2);
-    let libraries = folders.map(|folder| folder.join("criu").join(suite).join("link/libcriu.so.2"));
-    let found = libraries.into_iter().find(|library| library.exists());
-    found.ok_or_else(|| "run `cargo xtask setup --tests`".into())
-}
-
-fn scratch(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libcriu-{name}"));
-    _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    path
+    let library = place::target_dir().join("criu").join(suite).join("link/libcriu.so.2");
+    if library.exists() { Ok(library) } else { Err("run `cargo xtask setup --tests`".into()) }
 }
 
 /// A process to name.
@@ -174,7 +164,8 @@ fn each(suite: &str, lacking: &[&[&str]]) -> Result<(), Failed> {
     let sleep = Sleep::start();
     let mut refused = BTreeMap::new();
     for (name, ask) in questions(sleep.pid()) {
-        let [want, found] = ["ours", "theirs"].map(|who| scratch(&format!("{suite}-{name}-{who}")));
+        let [want, found] =
+            ["ours", "theirs"].map(|who| scratch(&format!("libcriu-{suite}-{name}-{who}")));
         ask(&ours, &want).map_err(|error| format!("{name}: {error}"))?;
         match ask(&theirs, &found) {
             Ok(()) if asked(&want) == asked(&found) => {}
@@ -188,9 +179,10 @@ fn each(suite: &str, lacking: &[&[&str]]) -> Result<(), Failed> {
     let names: Vec<_> = refused.keys().copied().collect();
     let mut want: Vec<_> = NEVER.iter().chain(lacking.iter().copied().flatten()).copied().collect();
     want.sort_unstable();
-    match names == want && refused.values().all(|why| why.contains("libcriu")) {
-        true => Ok(()),
-        false => Err(format!("refused: {refused:#?}, wanted {want:?}").into()),
+    if names == want && refused.values().all(|why| why.contains("libcriu")) {
+        Ok(())
+    } else {
+        Err(format!("refused: {refused:#?}, wanted {want:?}").into())
     }
 }
 
@@ -246,7 +238,7 @@ fn questions(pid: Pid) -> Vec<(&'static str, Ask)> {
 /// What libcriu itself does not take is refused, too.
 fn bad_value() -> Result<(), Failed> {
     let criu = Criu::load_libcriu(library("experimental")?, std::env::current_exe()?)?;
-    let (sleep, images) = (Sleep::start(), scratch("bad"));
+    let (sleep, images) = (Sleep::start(), scratch("libcriu-bad"));
     let dump = Dump::new(sleep.pid(), &images).compress(Compression::new().block_size(4097));
     let error = dump.run(&criu).unwrap_err().to_string();
     assert!(error.contains("criu_local_set_compress_block_size fails"), "{error}");
@@ -267,7 +259,7 @@ fn hooks(suite: &str) -> Result<(), Failed> {
     let criu = Criu::load_libcriu(library(suite)?, std::env::current_exe()?)?;
     let sleep = Sleep::start();
     for refuse in [false, true] {
-        let images = scratch(&format!("{suite}-hook"));
+        let images = scratch(&format!("libcriu-{suite}-hook"));
         let mut count = Count(0, refuse);
         let dump = Dump::new(sleep.pid(), &images).log_file("pre-dump.hook");
         let result = dump.run_with(&criu, &mut count);

@@ -9,11 +9,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
+use criu_lab::{names, scratch};
 use criu_rs::pages::proto::{LAZY, PARENT, PRESENT, object_id};
 use criu_rs::pages::{
     Client, Command, Header, Layout, PageSession, PageStep, PagesError, Relay, Server,
@@ -23,13 +24,6 @@ use criu_rs::pages::{
 const PAGE: u64 = 4096;
 const BASE: u64 = 0x7f00_0000_0000;
 const TASK: PageObject = PageObject::Task(7);
-
-fn scratch(test: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pages-{test}"));
-    _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    path
-}
 
 /// A page that says where it is.
 fn page(address: u64) -> Vec<u8> {
@@ -102,14 +96,6 @@ fn one(running: JoinHandle<Vec<SessionReport>>) -> Result<criu_rs::pages::Receiv
     running.join().unwrap().remove(0).result
 }
 
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 /// Writes a set with these pages of task 7.
 fn set(directory: &Path, pages: &[u64]) {
     fs::create_dir_all(directory).unwrap();
@@ -135,7 +121,7 @@ fn read(directory: &Path, address: u64) -> Vec<u8> {
 #[test]
 fn both_layouts_and_old_commands_are_taken() {
     for layout in Layout::ALL {
-        let directory = scratch(&format!("layout-{}", layout.size()));
+        let directory = scratch(&format!("pages-layout-{}", layout.size()));
         let (port, running) = run(Server::new().directory(&directory), 1);
         let mut peer = Peer::connect(port, layout);
         // As CRIUs of long ago: without an open, and with types of their own.
@@ -161,7 +147,7 @@ fn both_layouts_and_old_commands_are_taken() {
 #[test]
 fn a_session_that_only_closes_ends_whatever_its_layout() {
     for layout in Layout::ALL {
-        let directory = scratch(&format!("close-{}", layout.size()));
+        let directory = scratch(&format!("pages-close-{}", layout.size()));
         let (port, running) = run(Server::new().directory(&directory), 1);
         let mut peer = Peer::connect(port, layout);
         let begun = Instant::now();
@@ -175,7 +161,7 @@ fn a_session_that_only_closes_ends_whatever_its_layout() {
 
 #[test]
 fn holes_are_those_of_the_parent_set() {
-    let root = scratch("holes");
+    let root = scratch("pages-holes");
     set(&root.join("before"), &[0, 1, 2]);
     let directory = root.join("now");
     fs::create_dir(&directory).unwrap();
@@ -217,7 +203,7 @@ fn holes_are_those_of_the_parent_set() {
 
 #[test]
 fn whoever_breaks_off_leaves_nothing_behind() {
-    let directory = scratch("cut");
+    let directory = scratch("pages-cut");
     let whole = {
         let mut all = bytes(Layout::Wide, header(Command::Open2, 0, 0, 0, TASK));
         all.extend(bytes(Layout::Wide, header(Command::AddF, PRESENT, 2, BASE, TASK)));
@@ -261,7 +247,7 @@ fn lies_are_told_with_their_place_and_leave_nothing_behind() {
         (vec![wrong_id], "no object has the id 0x703"),
         (vec![Header { id: 1 << 40, ..header(Command::Get, 0, 1, BASE, TASK) }], "is not a pid"),
     ];
-    let directory = scratch("lies");
+    let directory = scratch("pages-lies");
     for (headers, said) in cases {
         let (port, running) = run(Server::new().directory(&directory), 1);
         let mut peer = Peer::connect(port, Layout::Wide);
@@ -286,7 +272,7 @@ fn lies_are_told_with_their_place_and_leave_nothing_behind() {
 
 #[test]
 fn what_was_there_stays_until_all_has_come() {
-    let directory = scratch("stays");
+    let directory = scratch("pages-stays");
     set(&directory, &[0]);
     let old = fs::read(directory.join("pagemap-7.img")).unwrap();
     let (port, running) = run(Server::new().directory(&directory), 2);
@@ -307,7 +293,7 @@ fn what_was_there_stays_until_all_has_come() {
 
 #[test]
 fn a_client_that_says_nothing_is_sent_away_and_disturbs_nobody() {
-    let directory = scratch("silent");
+    let directory = scratch("pages-silent");
     let mut limits = ServerLimits::default();
     limits.idle = Some(Duration::from_millis(300));
     let root = directory.clone();
@@ -325,12 +311,12 @@ fn a_client_that_says_nothing_is_sent_away_and_disturbs_nobody() {
     let error = reports[1].result.as_ref().unwrap_err().to_string();
     assert_eq!(error, "the next message takes longer than allowed");
     assert!(reports[0].result.is_ok());
-    assert!(names(&directory.join("0")).is_empty());
+    assert!(names(directory.join("0")).is_empty());
 }
 
 #[test]
 fn a_directory_that_is_gone_is_the_answer_to_the_last_word() {
-    let directory = scratch("gone").join("images");
+    let directory = scratch("pages-gone").join("images");
     fs::create_dir(&directory).unwrap();
     let (port, running) = run(Server::new().directory(&directory), 1);
     let mut peer = Peer::connect(port, Layout::Wide);
@@ -354,7 +340,7 @@ fn an_address_that_others_reach_needs_a_word() {
 
 #[test]
 fn one_snapshot_is_served_to_many_at_once() {
-    let root = scratch("serve");
+    let root = scratch("pages-serve");
     set(&root.join("before"), &[0, 1, 2, 3, 4, 5, 6, 7]);
     let directory = root.join("now");
     fs::create_dir(&directory).unwrap();

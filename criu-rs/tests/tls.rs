@@ -1,9 +1,7 @@
-//! TLS without CRIU: whom a server takes, whom a client trusts, and who never comes to an end.
+//! TLS without CRIU: the clients that a server takes, the servers that a client trusts, and peers that never
+//! come to an end.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
-
-#[path = "common/certs.rs"]
-mod certs;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,8 +11,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use certs::{Authority, Wanted};
 use criu_images::memory::{PageFlags, PageSize, PagemapWriter};
+use criu_lab::certs::{Authority, Signed, Wanted};
+use criu_lab::scratch;
 use criu_rs::Tls;
 use criu_rs::pages::{Client, Layout, PagesError, Relay, Server, ServerLimits, SessionReport};
 use rcgen::ExtendedKeyUsagePurpose;
@@ -23,11 +22,9 @@ use rustls::pki_types::pem::PemObject;
 const PAGES: u64 = 3000;
 const BASE: u64 = 0x7f00_0000_0000;
 
-fn scratch(test: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tls-{test}"));
-    _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    path
+/// The files of one end, as this crate takes them.
+fn tls_of(signed: Signed) -> Tls {
+    Tls::new().ca(signed.ca).certificate(signed.certificate).key(signed.key)
 }
 
 /// A set of one task: a long run, and single pages.
@@ -99,39 +96,39 @@ const RECEIVES: usize = 1;
 
 #[test]
 fn certificates_for_the_name_are_taken_at_both_ends() {
-    let dir = scratch("taken");
+    let dir = scratch("tls-taken");
     let ca = Authority::new(&dir.join("ca"));
-    let [one, other] = [1, 2].map(|number| ca.sign_for_loopback(number));
+    let [one, other] = [1, 2].map(|number| tls_of(ca.sign_for_loopback(number)));
     taken(meet(&dir, (&one, "127.0.0.1"), (&other, "127.0.0.1")));
     taken(meet(&dir, (&one, "localhost"), (&other, "localhost")));
     // A machine that has one for servers only shows that one everywhere; and the other way round.
     for only in [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth] {
         let names = &["127.0.0.1"];
-        let one = ca.sign(3, &Wanted { names, only: Some(only), ..Wanted::default() });
+        let one = tls_of(ca.sign(3, &Wanted { names, only: Some(only), ..Wanted::default() }));
         taken(meet(&dir, (&one, "127.0.0.1"), (&one, "127.0.0.1")));
     }
 }
 
 #[test]
 fn a_common_name_does_where_there_is_no_other() {
-    let dir = scratch("common");
+    let dir = scratch("tls-common");
     let ca = Authority::new(&dir.join("ca"));
-    let common = ca.sign(1, &Wanted { common: "LocalHost", ..Wanted::default() });
+    let common = tls_of(ca.sign(1, &Wanted { common: "LocalHost", ..Wanted::default() }));
     taken(meet(&dir, (&common, "localhost"), (&common, "localhost")));
     // Not where there is one, and not for an address.
     let both = Wanted { common: "localhost", names: &["elsewhere"], ..Wanted::default() };
-    let both = ca.sign(2, &both);
+    let both = tls_of(ca.sign(2, &both));
     refused(meet(&dir, (&both, "elsewhere"), (&common, "localhost")), SENDS, "valid for");
-    let address = ca.sign(3, &Wanted { common: "127.0.0.1", ..Wanted::default() });
+    let address = tls_of(ca.sign(3, &Wanted { common: "127.0.0.1", ..Wanted::default() }));
     refused(meet(&dir, (&common, "127.0.0.1"), (&address, "localhost")), RECEIVES, "valid for");
 }
 
 #[test]
 fn other_names_are_refused_unless_any_will_do() {
-    let dir = scratch("names");
+    let dir = scratch("tls-names");
     let ca = Authority::new(&dir.join("ca"));
-    let here = ca.sign_for_loopback(1);
-    let there = ca.sign(2, &Wanted { names: &["elsewhere"], ..Wanted::default() });
+    let here = tls_of(ca.sign_for_loopback(1));
+    let there = tls_of(ca.sign(2, &Wanted { names: &["elsewhere"], ..Wanted::default() }));
     refused(meet(&dir, (&here, "127.0.0.1"), (&there, "127.0.0.1")), RECEIVES, "valid for");
     refused(meet(&dir, (&there, "127.0.0.1"), (&here, "127.0.0.1")), SENDS, "valid for");
     let [any_here, any_there] = [&here, &there].map(|tls| tls.clone().any_name());
@@ -141,16 +138,16 @@ fn other_names_are_refused_unless_any_will_do() {
 
 #[test]
 fn strangers_and_those_revoked_or_expired_are_refused() {
-    let dir = scratch("strangers");
+    let dir = scratch("tls-strangers");
     let (ca, other) = (Authority::new(&dir.join("ca")), Authority::new(&dir.join("other")));
-    let [one, two] = [1, 2].map(|number| ca.sign_for_loopback(number));
+    let [one, two] = [1, 2].map(|number| tls_of(ca.sign_for_loopback(number)));
     let name = "127.0.0.1";
     // Each trusts our authority, and one shows a certificate of the other.
-    let stranger = other.sign_for_loopback(3).ca(ca.file());
+    let stranger = tls_of(other.sign_for_loopback(3)).ca(ca.file());
     refused(meet(&dir, (&one, name), (&stranger, name)), RECEIVES, "UnknownIssuer");
     refused(meet(&dir, (&stranger, name), (&one, name)), SENDS, "UnknownIssuer");
     let old = Wanted { names: &["127.0.0.1"], expired: true, ..Wanted::default() };
-    let old = ca.sign(4, &old);
+    let old = tls_of(ca.sign(4, &old));
     refused(meet(&dir, (&one, name), (&old, name)), RECEIVES, "xpired");
     let list = ca.revoke(2);
     let careful = one.clone().revoked(&list);
@@ -161,9 +158,9 @@ fn strangers_and_those_revoked_or_expired_are_refused() {
 
 #[test]
 fn a_client_without_a_certificate_is_refused() {
-    let dir = scratch("without");
+    let dir = scratch("tls-without");
     let ca = Authority::new(&dir.join("ca"));
-    let server = Server::new().directory(&dir).tls(&ca.sign_for_loopback(1), "127.0.0.1");
+    let server = Server::new().directory(&dir).tls(&tls_of(ca.sign_for_loopback(1)), "127.0.0.1");
     let (port, running) = run(server.unwrap());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(rustls::pki_types::CertificateDer::from_pem_file(ca.file()).unwrap()).unwrap();
@@ -183,9 +180,9 @@ fn a_client_without_a_certificate_is_refused() {
 
 #[test]
 fn whoever_speaks_no_tls_or_nothing_is_cut_off() {
-    let dir = scratch("nonsense");
+    let dir = scratch("tls-nonsense");
     let ca = Authority::new(&dir.join("ca"));
-    let tls = ca.sign_for_loopback(1);
+    let tls = tls_of(ca.sign_for_loopback(1));
     let server = || Server::new().directory(&dir).tls(&tls, "127.0.0.1").unwrap();
     let (port, running) = run(server());
     let mut client = Client::connect(("127.0.0.1", port), Layout::Wide).unwrap();
@@ -214,10 +211,10 @@ fn whoever_speaks_no_tls_or_nothing_is_cut_off() {
 
 #[test]
 fn a_client_that_breaks_off_leaves_nothing_that_looks_whole() {
-    let dir = scratch("breaks");
+    let dir = scratch("tls-breaks");
     let (ca, got) = (Authority::new(&dir.join("ca")), dir.join("got"));
     fs::create_dir(&got).unwrap();
-    let tls = ca.sign_for_loopback(1);
+    let tls = tls_of(ca.sign_for_loopback(1));
     let (port, running) = run(Server::new().directory(&got).tls(&tls, "127.0.0.1").unwrap());
     let mut client = Client::connect_tls("127.0.0.1", port, &tls, Layout::Narrow).unwrap();
     client.send_set(set(&dir)).unwrap();
@@ -229,9 +226,9 @@ fn a_client_that_breaks_off_leaves_nothing_that_looks_whole() {
 
 #[test]
 fn pages_are_served_over_tls() {
-    let dir = scratch("served");
+    let dir = scratch("tls-served");
     let ca = Authority::new(&dir.join("ca"));
-    let tls = ca.sign_for_loopback(1);
+    let tls = tls_of(ca.sign_for_loopback(1));
     let server = Server::new().serve(set(&dir)).tls(&tls, "127.0.0.1").unwrap();
     let (port, running) = run(server);
     let mut client = Client::connect_tls("127.0.0.1", port, &tls, Layout::Wide).unwrap();
@@ -246,10 +243,10 @@ fn pages_are_served_over_tls() {
 
 #[test]
 fn a_relay_speaks_tls_for_those_who_do_not() {
-    let dir = scratch("relay");
+    let dir = scratch("tls-relay");
     let (ca, got) = (Authority::new(&dir.join("ca")), dir.join("got"));
     fs::create_dir(&got).unwrap();
-    let tls = ca.sign_for_loopback(1);
+    let tls = tls_of(ca.sign_for_loopback(1));
     let (port, running) = run(Server::new().directory(&got).tls(&tls, "127.0.0.1").unwrap());
     let relay = Relay::connect_tls("127.0.0.1", port, &tls).unwrap();
     let near = std::os::fd::AsFd::as_fd(&relay).try_clone_to_owned().unwrap();
@@ -319,9 +316,10 @@ fn a_deadline_ends_what_a_tls_peer_stalls_or_trickles() {
 
 #[test]
 fn with_tls_other_machines_may_reach_a_server() {
-    let dir = scratch("exposed");
+    let dir = scratch("tls-exposed");
     let ca = Authority::new(&dir.join("ca"));
-    let server = Server::new().directory(&dir).tls(&ca.sign_for_loopback(1), "node").unwrap();
+    let server =
+        Server::new().directory(&dir).tls(&tls_of(ca.sign_for_loopback(1)), "node").unwrap();
     let anywhere: SocketAddr = "0.0.0.0:0".parse().unwrap();
     drop(server.listen(anywhere).unwrap());
     Server::new().directory(&dir).listen(anywhere).unwrap_err();
@@ -329,9 +327,9 @@ fn with_tls_other_machines_may_reach_a_server() {
 
 #[test]
 fn files_that_do_not_fit_are_named() {
-    let dir = scratch("files");
+    let dir = scratch("tls-files");
     let ca = Authority::new(&dir.join("ca"));
-    let (tls, other) = (ca.sign_for_loopback(1), ca.sign_for_loopback(2));
+    let (tls, other) = (tls_of(ca.sign_for_loopback(1)), tls_of(ca.sign_for_loopback(2)));
     let says = |tls: &Tls, word: &str| {
         let said = Server::new().tls(tls, "node").unwrap_err().to_string();
         assert!(said.contains(word), "{said}");

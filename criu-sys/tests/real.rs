@@ -1,13 +1,15 @@
 //! Programs that are built with each libcriu and dump real processes. The tests need root, and the
 //! packages that `cargo xtask setup --tests` unpacks.
 
-#![allow(unsafe_code, clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
+use criu_lab::place::{criu, suite};
+use criu_lab::process::apart;
+use criu_lab::{place, scratch, soon};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -45,7 +47,7 @@ fn the_newest_libcriu_in_the_program_dumps() {
 #[test]
 fn what_criu_says_comes_back() {
     let program = build("trixie", Linked::Dynamically);
-    let dir = scratch("what-criu-says");
+    let dir = scratch("libcriu-what-criu-says");
     let output = run(&program, "trixie", &["0", dir.to_str().unwrap(), &path(&criu("trixie"))]);
     assert_eq!(output.status.code(), Some(1));
     let said = said(&output);
@@ -74,7 +76,7 @@ fn a_folder_without_libcriu_is_named() {
 #[test]
 fn pkg_config_finds_libcriu() {
     // The files name the folders of an installed package.
-    let dir = scratch("pkg-config");
+    let dir = scratch("libcriu-pkg-config");
     let usr = suite("trixie").join("usr");
     for name in ["criu", "libprotobuf-c"] {
         let file = fs::read_dir(usr.join("lib"))
@@ -120,7 +122,7 @@ fn dumps(library: &'static str, linked: Linked, of: &str) {
     // A restored process is a child of criu first, and of the nearest reaper when criu ends.
     nix::sys::prctl::set_child_subreaper(true).unwrap();
     let program = build(library, linked);
-    let dir = scratch(&format!("{library}-{linked:?}"));
+    let dir = scratch(&format!("libcriu-{library}-{linked:?}"));
     let criu = criu(of);
     let mut sleeper = sleeper();
     let pid = Pid::from_raw(i32::try_from(sleeper.id()).unwrap());
@@ -150,22 +152,12 @@ fn dumps(library: &'static str, linked: Linked, of: &str) {
 
 /// Starts a process in a session of its own, without open files of the caller.
 fn sleeper() -> Child {
-    use nix::libc::{CLOSE_RANGE_CLOEXEC, c_int, c_uint, close_range};
-    let flags = c_int::try_from(CLOSE_RANGE_CLOEXEC).unwrap();
-    // SAFETY: it closes nothing here, but when another program is executed; the shell's files are
-    // open without that mark.
-    let marked = unsafe { close_range(3, c_uint::MAX, flags) };
-    assert_eq!(marked, 0);
-    let mut command = Command::new("setsid");
-    command.args(["sleep", "1000"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut command = apart("sleep");
+    command.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().unwrap();
     let comm = format!("/proc/{}/comm", child.id());
-    let limit = Instant::now() + Duration::from_secs(5);
-    while fs::read_to_string(&comm).unwrap() != "sleep\n" {
-        assert!(Instant::now() < limit, "the process does not start");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let is_sleep = || fs::read_to_string(&comm).unwrap() == "sleep\n";
+    assert!(soon(is_sleep), "the process does not start");
     child
 }
 
@@ -225,29 +217,11 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-#[track_caller]
-fn suite(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("criu").join(name);
-    assert!(root.join("link").exists(), "{}: run `cargo xtask setup --tests`", root.display());
-    root
-}
-
-fn criu(suite_name: &str) -> PathBuf {
-    suite(suite_name).join("usr/sbin/criu")
-}
-
 fn path(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
 /// The folder of a package that uses the bindings.
 fn user(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("libcriu").join(name)
-}
-
-fn scratch(name: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libcriu-{name}"));
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).unwrap();
-    dir
+    place::target_dir().join("tmp/libcriu").join(name)
 }

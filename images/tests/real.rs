@@ -26,6 +26,8 @@ use criu_images::files::File as Open;
 use criu_images::memory::{Memory, PageFlags, PageSource};
 use criu_images::proto::PagemapEntry;
 use criu_images::{Checkpoint, DumpStats, ErrorKind, ImageSet, NoPage, State, Task, Text};
+use criu_lab::place::{self, Short};
+use criu_lab::process::apart;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
@@ -69,7 +71,8 @@ fn payload() {
     let gone = File::create(directory.join("gone")).unwrap();
     fs::remove_file(directory.join("gone")).unwrap();
     let pair = UnixStream::pair().unwrap();
-    let listener = UnixListener::bind(directory.join("socket")).unwrap();
+    let sockets = PathBuf::from(std::env::var_os(SOCKETS).unwrap());
+    let listener = UnixListener::bind(sockets.join("socket")).unwrap();
 
     for i in 0..2 {
         let worker = thread::Builder::new().name(format!("worker {i}"));
@@ -106,6 +109,7 @@ struct Dumped {
     others: [u32; 3],
     area: u64,
     images: PathBuf,
+    _sockets: Short,
 }
 
 impl Dumped {
@@ -116,16 +120,12 @@ impl Dumped {
         let directory = common::scratch(suite);
         let images = directory.join("images");
         fs::create_dir(&images).unwrap();
-        // No file of the test runner may stay open in the payload, except the three standard
-        // streams.
-        let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && \
-                     eval \"exec $fd>&-\"; done; \
-                     exec setsid \"$@\"";
-        let mut child = Command::new("bash")
-            .args(["-c", close, "bash"])
-            .arg(std::env::current_exe().unwrap())
+        // Nothing of the test runner's may stay open in the payload but the three standard streams.
+        let sockets = Short::folder();
+        let mut child = apart(std::env::current_exe().unwrap())
             .args(["--exact", "payload", "--nocapture"])
             .env(PAYLOAD, &directory)
+            .env(SOCKETS, sockets.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -139,8 +139,8 @@ impl Dumped {
         });
         let ready = ready.expect("the payload is ready");
         let [area, others @ ..]: [u64; 4] = ready.try_into().unwrap();
-        let dumped =
-            Self { child, others: others.map(|pid| u32::try_from(pid).unwrap()), area, images };
+        let others = others.map(|pid| u32::try_from(pid).unwrap());
+        let dumped = Self { child, others, area, images, _sockets: sockets };
         common::dump(suite, dumped.child.id(), "--leave-stopped", &dumped.images);
         dumped
     }
@@ -449,7 +449,7 @@ fn check_chain(suite: &str, checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     as_wanted(&memory);
     let kib = |level: &PathBuf| fs::metadata(level.join("pages-1000.img")).unwrap().blocks() / 2;
     let before = levels.each_ref().map(kib);
-    let criu = common::suite_dir(suite).join("usr/sbin/criu");
+    let criu = place::criu(suite);
     let mut dedup = Command::new(criu);
     dedup.args(["dedup", "-v4", "-o", "dedup.log", "-D"]).arg(&dumped.images);
     let output = dedup.stdin(Stdio::null()).output().unwrap();
@@ -488,5 +488,6 @@ fn bytes(path: &Path) -> &[u8] {
 }
 
 const PAYLOAD: &str = "CRIU_IMAGES_PAYLOAD";
+const SOCKETS: &str = "CRIU_IMAGES_SOCKETS";
 const READY: &str = "payload-ready";
 const AREA_PAGES: u64 = 64;

@@ -1,16 +1,17 @@
-//! What is left of containers and of attempts at them.
+//! The remains of containers and of attempts at them.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use criu_lab::containers::Bundle;
+use criu_lab::soon;
 use criu_rs::oci::{Container, Descriptors, Error, RestoreHooks};
 use criu_rs::{AfterDump, CgroupMode, HookResult, Hooks, LogLevel, Pid};
 use nix::sys::signal::{Signal, kill};
 
-use crate::bed::{self, Bed, Case};
-use crate::bundle::Bundle;
 use crate::trip::{BOTH, Trip, WeDoBoth, end};
+use crate::{Bed, Case};
 
 pub const TESTS: &[Case] = &[
     Case {
@@ -233,10 +234,10 @@ fn beside(bed: &Bed) {
     assert!(is_done, "{said}");
     let (images, running) = (bed.dir("images"), bed.dir("images-while-it-runs"));
     let checkpoint = Container::open(&bundle.dir).unwrap().checkpoint(pid).unwrap();
-    assert!(bed::soon(|| checkpoint.beside().len() == 1));
+    assert!(soon(|| checkpoint.beside().len() == 1));
     let beside = checkpoint.beside()[0];
     let name = || fs::read_to_string(format!("/proc/{beside}/comm")).unwrap();
-    assert!(bed::soon(|| name().trim() == "sleep"), "{}", name());
+    assert!(soon(|| name().trim() == "sleep"), "{}", name());
     let error = checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap_err();
     assert!(matches!(&error, Error::Beside { processes } if *processes == [beside]), "{error}");
     // It does not matter to who goes on with the container.
@@ -247,7 +248,7 @@ fn beside(bed: &Bed) {
     // Not even while nobody has waited for it: the kernel keeps the container until then.
     checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap_err();
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(beside.as_raw()), None);
-    assert!(bed::soon(|| checkpoint.beside().is_empty()));
+    assert!(soon(|| checkpoint.beside().is_empty()));
     checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap();
     bed.runtime.delete("c");
     let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);

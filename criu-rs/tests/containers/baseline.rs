@@ -1,15 +1,17 @@
-//! The runtimes alone, there and back: what the bed itself can do.
+//! The runtimes alone: they save and restore containers without this crate.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 
+use criu_lab::containers::{Bundle, seccomp_profile};
+use criu_lab::place::Short;
+use criu_lab::raw::receive_fd;
+use criu_lab::soon;
 use criu_rs::Pid;
 
-use crate::bed::{Bed, Case, soon};
-use crate::bundle::{Bundle, seccomp_profile};
-use crate::raw::receive_fd;
+use crate::{Bed, Case};
 
 pub const TESTS: &[Case] = &[
     Case { name: "plain", test: plain, runtimes: BOTH, newest_only: false },
@@ -69,7 +71,8 @@ fn bind_mounts(bed: &Bed) {
 
 fn terminal(bed: &Bed) {
     let bundle = Bundle::new(bed, "bundle", "echo", &[]).with(Bundle::terminal);
-    let console = bed.dir.join("console");
+    let folder = Short::folder();
+    let console = folder.join("console");
     let listener = UnixListener::bind(&console).unwrap();
     let option = format!("--console-socket={}", console.display());
     let images = bed.dir("images");

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use criu_images::proto::{Fstype, MntEntry};
 use criu_images::{Image, ImageSet, ImageWriter, Payload, kind};
+use criu_lab::containers::Bundle;
 use criu_rs::oci::{Container, Error};
 use criu_rs::{LogLevel, Pid};
 use serde_json::json;
 
-use crate::bed::{Bed, Case};
-use crate::bundle::Bundle;
 use crate::trip::{BOTH, Trip, WeDoBoth, end};
+use crate::{Bed, Case};
 
 pub const TESTS: &[Case] = &[
     Case { name: "images_mount_nothing_else", test: images, runtimes: BOTH, newest_only: true },

@@ -1,23 +1,9 @@
-//! Tests with real container runtimes: runc and crun, which drive a real CRIU. They need root, and what
-//! `cargo xtask setup --tests` unpacks below `target`.
+//! Tests with real container runtimes: runc and crun, which drive a real CRIU. They need root, and the
+//! programs that `cargo xtask setup --tests` unpacks below `target`.
 //!
-//! Each test runs in a sandbox (`sandbox.rs`) as `runc::4.3::NAME`, with the runtimes and the CRIUs that
-//! can do it.
+//! Each test runs in a sandbox as `runc::4.3::NAME`, with the runtimes and the CRIUs that can do it.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
-
-mod bed;
-mod bundle;
-mod cgroups;
-#[path = "../common/filter.rs"]
-mod filter;
-mod harness;
-mod payload;
-mod raw;
-#[path = "../common/rootfs.rs"]
-mod rootfs;
-mod runtime;
-mod sandbox;
 
 mod aftermath;
 mod baseline;
@@ -31,13 +17,24 @@ mod trip;
 
 use std::process::ExitCode;
 
+use criu_lab::containers::Suite;
+use criu_rs::{Criu, Pid};
+
+/// A bed, in this crate's types.
+pub type Bed = criu_lab::containers::Bed<Pid, Criu>;
+
+/// A test, in this crate's types.
+pub type Case = criu_lab::containers::Case<Pid, Criu>;
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
-    harness::run(
-        &[baseline::TESTS, oci::TESTS, mounts::TESTS, hostile::TESTS, aftermath::TESTS].concat(),
-        &words,
-    )
-    .unwrap_or_else(|| {
+    let tests = [baseline::TESTS, oci::TESTS, mounts::TESTS, hostile::TESTS, aftermath::TESTS];
+    let suite = Suite {
+        tests: tests.concat(),
+        criu: |path| Criu::at(path),
+        version: |criu| criu.version().map_err(|error| error.to_string()),
+    };
+    suite.main(&words).unwrap_or_else(|| {
         let words: Vec<&str> = words[2..].iter().map(String::as_str).collect();
         example::run(&words).unwrap();
         ExitCode::SUCCESS

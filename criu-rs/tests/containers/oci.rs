@@ -1,5 +1,5 @@
-//! Containers of real runtimes saved and brought back by this crate: by it alone, and with the runtime doing
-//! one half.
+//! Containers of real runtimes, saved and brought back by this crate alone, or by the runtime one way and
+//! this crate the other.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -7,15 +7,16 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use criu_lab::containers::{Bundle, seccomp_profile};
+use criu_lab::place::Short;
 use criu_rs::oci::{Container, Error, RestoreHooks};
 use criu_rs::{LogLevel, Pid, Tcp};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use serde_json::json;
 
-use crate::bed::{Bed, Case};
-use crate::bundle::{Bundle, seccomp_profile};
 use crate::trip::{ALL, BOTH, Trip, WeDoBoth, WeRestore};
+use crate::{Bed, Case};
 
 pub const TESTS: &[Case] = &[
     Case { name: "oci_plain", test: plain, runtimes: BOTH, newest_only: false },
@@ -148,7 +149,8 @@ fn recursive(bed: &Bed) {
 fn terminal(bed: &Bed) {
     let bundle = Bundle::new(bed, "bundle", "echo", &[]).with(Bundle::terminal);
     let mut trip = Trip::new(bed, &bundle);
-    trip.console = Some(bed.dir.join("console"));
+    let folder = Short::folder();
+    trip.console = Some(folder.join("console"));
     trip.go(ALL);
 }
 

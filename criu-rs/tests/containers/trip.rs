@@ -7,15 +7,16 @@ use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use criu_lab::containers::Bundle;
+use criu_lab::raw::receive_fd;
+use criu_lab::soon;
 use criu_rs::oci::{ConsoleSocket, Container, Keys, RestoreHooks};
 use criu_rs::{Dump, LogLevel, Pid, Restore};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 
+use crate::Bed;
 use crate::baseline::{Status, answers, threads};
-use crate::bed::{Bed, soon};
-use crate::bundle::Bundle;
-use crate::raw::receive_fd;
 
 pub const BOTH: &[&str] = &["runc", "crun"];
 

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use criu_lab::process::reap;
+use criu_lab::{names, soon};
 use criu_rs::labels::{Attribute, LabelProblem, LabelSupport, SecurityModule};
 use criu_rs::{Criu, Dump, Error, LsmProfile, Restore};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::container::Container;
-use crate::lab::{Lab, Target, TestFn, names, reap, soon};
+use crate::lab::{Lab, Target, TestFn};
 use crate::labels::{has_leaked, of, refused, saved, start, untouched};
 use crate::service::Service;
 

@@ -5,12 +5,14 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
+use criu_lab::process::{descendants, state};
+use criu_lab::{Terminal, names, soon};
 use criu_rs::{AfterDump, Dump, Error, InheritFd, LogLevel, Pid, Restore, Version};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use procfs::process::Process;
 
-use crate::lab::{Lab, Terminal, TestFn, descendants, names, other, soon, state, terminal};
+use crate::lab::{Lab, TestFn, other};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("children_of_the_caller_are_left_alone", others),
@@ -102,7 +104,7 @@ fn tree_of_100(lab: &Lab) {
     Dump::new(target.pid, &images).run(&lab.criu).unwrap();
     target.is_gone();
     assert!(before.iter().all(|&pid| matches!(state(pid), None | Some('Z'))));
-    crate::lab::reap();
+    criu_lab::process::reap();
     let old = counts(lab);
     let restored = Restore::new(&images).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
@@ -317,7 +319,7 @@ fn newer_option(lab: &Lab) {
 
 fn shell_job(lab: &Lab) {
     let images = lab.dir("images");
-    let Terminal { master, slave, path, alone: _alone } = terminal();
+    let Terminal { master, slave, path, alone: _alone } = Terminal::open();
     drop(slave);
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--payload", "shell"])

@@ -8,13 +8,14 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use caps::{CapSet, Capability};
+use criu_lab::{Terminal, names};
 use criu_rs::{
     AfterDump, Cause, Compression, Criu, Dump, Error, Pid, PreDump, Restore, Result, Tcp, Version,
 };
 use nix::mount::{MsFlags, mount, umount};
 use prost::Message;
 
-use crate::lab::{Lab, Target, Terminal, TestFn, names, other, terminal};
+use crate::lab::{Lab, Target, TestFn, other};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("cause_connected_tcp", connected_tcp),
@@ -105,7 +106,7 @@ fn external_unix_socket(lab: &Lab) {
 
 fn foreign_terminal(lab: &Lab) {
     // Another session's: that of the process which opened it first.
-    let Terminal { master: _master, slave, path, alone: _alone } = terminal();
+    let Terminal { master: _master, slave, path, alone: _alone } = Terminal::open();
     let _leader = lab.start(&["terminal", &path]);
     let target = lab.start_with(&["count"], |command| command.stdin(slave));
     refused(lab, &target, Cause::ForeignTerminal);

@@ -6,13 +6,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use criu_lab::rootfs::{everybody, open_the_way, place_program};
 use criu_rs::Pid;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::lab::{Lab, Target};
-use crate::rootfs::{everybody, open_the_way, place_program};
 
 /// `CLONE_NEWTIME`, which the nix crate does not name.
 pub const NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);

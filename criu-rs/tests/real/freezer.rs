@@ -1,11 +1,10 @@
-//! Freezer cgroups for the tests: one with one below it for each container.
+//! Freezer cgroups for the tests: a cgroup with another below it for each container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use criu_lab::{names, soon};
 use criu_rs::Pid;
-
-use crate::lab::{names, soon};
 
 /// The containers.
 pub const NAMES: [&str; 2] = ["a", "b"];

@@ -1,16 +1,18 @@
-//! CRIU's actions: their order, what a refusal does, what they hand over.
+//! CRIU's actions: their order, the effect of a refusal, and the descriptors that they hand over.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use criu_lab::process::state;
+use criu_lab::{Terminal, names, soon};
 use criu_rs::{
     Action, AfterDump, Dump, Error, External, HookResult, Hooks, Pid, Restore, Restored, Result,
 };
 use nix::sched::CloneFlags;
 
 use crate::container::Container;
-use crate::lab::{Lab, Target, Terminal, TestFn, names, soon, state, terminal};
+use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("actions_of_a_plain_process", actions_of_a_plain_process),
@@ -207,10 +209,10 @@ fn leaves_nothing(lab: &Lab, restore: &Restore<'_>, action: Action) {
     let mut hooks = Recorder::refusing(action);
     assert_eq!(refused_at(restore.run_with(&lab.criu, &mut hooks)), action);
     let alone = || {
-        crate::lab::reap();
-        crate::lab::descendants(Pid::this()).len() == 1
+        criu_lab::process::reap();
+        criu_lab::process::descendants(Pid::this()).len() == 1
     };
-    assert!(soon(alone), "{action}: {:?}", crate::lab::descendants(Pid::this()));
+    assert!(soon(alone), "{action}: {:?}", criu_lab::process::descendants(Pid::this()));
     if let Some(root) = hooks.root {
         assert_eq!(state(root), None, "{action}: the root is there");
     }
@@ -240,7 +242,7 @@ fn fd_number(fd: &impl std::os::fd::AsRawFd) -> i32 {
 
 fn orphan_master(lab: &Lab) {
     let images = lab.dir("images");
-    let Terminal { mut master, slave, path, alone: _alone } = terminal();
+    let Terminal { mut master, slave, path, alone: _alone } = Terminal::open();
     let mut target = lab.start(&["terminal-echo", &path]);
     drop(slave);
     assert_eq!(talk(&mut master, "before"), "before");
@@ -302,7 +304,7 @@ fn root_is_held(lab: &Lab) {
 
 fn refused_terminal(lab: &Lab) {
     let images = lab.dir("images");
-    let Terminal { master, slave, path, alone: _alone } = terminal();
+    let Terminal { master, slave, path, alone: _alone } = Terminal::open();
     let mut target = lab.start(&["terminal-echo", &path]);
     drop(slave);
     Dump::new(target.pid, &images).orphan_pts_master(true).run(&lab.criu).unwrap();
@@ -313,7 +315,7 @@ fn refused_terminal(lab: &Lab) {
 }
 
 fn refused_lazy_dump(lab: &Lab) {
-    let _alone = crate::lab::alone("pipe-max-size");
+    let _alone = criu_lab::place::alone("pipe-max-size");
     let images = lab.dir("images");
     let target = lab.start(&["count"]);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -1,14 +1,15 @@
-//! Labels: what machine and CRIU have to do with them, and what the tests of both modules share.
+//! Labels: the support of the machine and of CRIU, and the common parts of the tests of both modules.
 
 use std::fs;
 use std::path::Path;
 
 use criu_images::ImageSet;
 use criu_images::view::Security;
+use criu_lab::names;
 use criu_rs::labels::{self, LabelError, LabelSupport, SecurityModule};
 use criu_rs::{Cause, Dump, Error, LsmProfile, Pid, Restore};
 
-use crate::lab::{Lab, Target, TestFn, names};
+use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("what_criu_says_of_labels_is_what_the_machine_has", support),

@@ -4,9 +4,11 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
+use criu_lab::place::alone;
+use criu_lab::{names, soon};
 use criu_rs::{Dump, HookResult, Hooks, Restore};
 
-use crate::lab::{Lab, TestFn, alone, names, soon};
+use crate::lab::{Lab, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] =
     &[("a_restore_fetches_memory_on_demand", restore), ("a_dump_serves_memory_on_demand", dump)];

@@ -1,11 +1,11 @@
-//! The same tests over libcriu: with `CRIU_RS_TEST_LIBCRIU=loaded` it is loaded by each test, with `linked` the tests are
-//! linked with it.
+//! The tests of this suite over libcriu. With `CRIU_RS_TEST_LIBCRIU=loaded` each test loads it, with `linked`
+//! the tests are linked with it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use criu_lab::harness::Failed;
 use criu_rs::{Criu, Version};
-use libtest_mimic::Failed;
 
 /// How tests reach criu.
 pub fn reach(program: &Path) -> Criu {

@@ -161,7 +161,7 @@ fn external_file(lab: &Lab) {
     let is_it = |fd: &String| {
         fs::metadata(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|meta| meta.ino() == inode)
     };
-    let fds = crate::lab::names(Path::new(&format!("/proc/{pid}/fd")));
+    let fds = criu_lab::names(Path::new(&format!("/proc/{pid}/fd")));
     let fd = fds.into_iter().find(is_it).unwrap();
     let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap();
     let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).unwrap();

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use criu_images::{ImageSet, Severity, check};
+use criu_lab::names;
 use criu_rs::pages::Server;
 use criu_rs::{AfterDump, Dump, NetworkLock, Restore, Tcp};
 
-use crate::lab::{Lab, Target, TestFn, names};
+use crate::lab::{Lab, Target, TestFn};
 use crate::pre_dump::{is_as_it_was, level_address, next_generation};
 
 pub const TESTS: &[(&str, TestFn)] = &[

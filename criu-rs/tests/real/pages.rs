@@ -10,11 +10,12 @@ use std::{fs, thread};
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
 use criu_images::{ImageSet, Severity, check};
+use criu_lab::{names, soon};
 use criu_rs::pages::{Client, Layout, Pool, Relay, Server, ServerLimits, Socket};
 use criu_rs::{AfterDump, Dump, PageServer, Restore};
 use nix::sys::signal::{Signal, kill};
 
-use crate::lab::{Lab, Target, TestFn, names, soon};
+use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("our_page_server_takes_what_a_dump_writes", receive),
@@ -519,7 +520,7 @@ fn lazy_four(lab: &Lab) {
         assert!(received.served > 16 << 7 && received.served <= kept_back, "{received}");
     }
     assert!(target.count() > before);
-    crate::lab::reap();
+    criu_lab::process::reap();
 }
 
 /// Writes the pages of a set without those that may be lazy. Returns how many these are.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use criu_images::ImageSet;
 use criu_images::memory::PageSource;
+use criu_lab::{names, soon};
 use criu_rs::{
     Action, AfterDump, Cancel, Cause, Criu, Dump, External, HookResult, Hooks, Pid, Pod, PodError,
     PodHooks, PodRestore, Restore, Sandbox, Tcp, Version,
@@ -14,7 +15,7 @@ use criu_rs::{
 
 use crate::container::{Container, Plan};
 use crate::freezer::{Cgroup, Hierarchy, NAMES, hierarchies};
-use crate::lab::{Lab, Target, TestFn, names, soon};
+use crate::lab::{Lab, Target, TestFn};
 use crate::service::Service;
 
 pub const TESTS: &[(&str, TestFn)] = &[
@@ -264,7 +265,7 @@ fn shared_pids(lab: &Lab) {
 }
 
 fn criu_children(pid: Pid) -> Vec<Pid> {
-    crate::lab::descendants(pid)[1..].to_vec()
+    criu_lab::process::descendants(pid)[1..].to_vec()
 }
 
 /// Looks at the pair at both moments; refuses at the second when told to.
@@ -277,10 +278,7 @@ struct Watch<'p> {
 impl Watch<'_> {
     fn at(&mut self, moment: &'static str) -> HookResult {
         self.seen.push((moment, self.pair.counts()));
-        match moment == self.refuse_at {
-            true => Err("the test says no".into()),
-            false => Ok(()),
-        }
+        if moment == self.refuse_at { Err("the test says no".into()) } else { Ok(()) }
     }
 }
 
@@ -413,11 +411,11 @@ struct Failing(Action);
 
 impl Failing {
     fn at(&self, action: Action) -> HookResult {
-        match action == self.0 {
-            true if action == Action::PostDump => panic!("the test panics"),
-            true => Err("the test says no".into()),
-            false => Ok(()),
+        if action != self.0 {
+            return Ok(());
         }
+        assert!(action != Action::PostDump, "the test panics");
+        Err("the test says no".into())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Pre-dumps, where the kernel tracks changed memory; elsewhere, that we are told so.
+//! Pre-dumps on a kernel that tracks changed memory, and the error on other kernels.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
@@ -6,10 +6,11 @@ use std::path::Path;
 
 use criu_images::memory::{PageObject, PageSet, PageSize, PageSource, StoredRun};
 use criu_images::{ImageSet, Severity, check};
+use criu_lab::{names, soon};
 use criu_rs::pages::Server;
 use criu_rs::{Cause, Dump, PreDump, PreDumpMode, PreDumpSession, Restore};
 
-use crate::lab::{Lab, Target, TestFn, names, soon};
+use crate::lab::{Lab, Target, TestFn};
 use crate::payload::{LEVELS_PAGES, level_page};
 
 pub const TESTS: &[(&str, TestFn)] = &[

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use criu_lab::names;
+use criu_lab::place::alone;
 use criu_rs::{Criu, Dump, LogLevel, ProbeCache};
 
-use crate::lab::{Lab, TestFn, alone, names};
+use crate::lab::{Lab, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[("probe_cache", probe_cache)];
 

@@ -1,12 +1,13 @@
-//! Requests besides dump and restore.
+//! Requests other than dump and restore.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 
+use criu_lab::{names, soon};
 use criu_rs::{Check, CpuCap, CpuInfo, Criu, Dump, Error, Features, PageServer, Restore, Version};
 
-use crate::lab::{Lab, TestFn, names, soon};
+use crate::lab::{Lab, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("version", version),
@@ -102,8 +103,8 @@ fn page_server_child(lab: &Lab) {
     let pid = server.pid();
     drop(server);
     assert!(soon(|| {
-        crate::lab::reap();
-        crate::lab::state(pid).is_none()
+        criu_lab::process::reap();
+        criu_lab::process::state(pid).is_none()
     }));
 }
 

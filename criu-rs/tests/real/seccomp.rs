@@ -1,4 +1,4 @@
-//! Seccomp filters of live trees: what they are, that a restore brings them back, and that it can change them.
+//! Seccomp filters of live trees: they are read, a restore brings them back, and a restore can change them.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use criu_images::bpf::Program;
 use criu_images::edit::{Edit, edit_directory};
 use criu_images::{Architecture, ImageSet};
+use criu_lab::filter;
+use criu_lab::soon;
 use criu_rs::{
     Action, Dump, Error, HookResult, Hooks, Pid, Restore, SeccompMode, SeccompState, ThreadSeccomp,
 };
 use nix::sys::signal::{Signal, kill};
 
-use crate::filter;
-use crate::lab::{Lab, Target, TestFn, soon};
+use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("live_filters_are_those_of_the_images", live_and_saved),

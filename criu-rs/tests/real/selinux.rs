@@ -1,13 +1,14 @@
-//! SELinux contexts and a CRIU that was built without SELinux, in a guest that enforces a policy: there `free_t` may
-//! do everything, and `confined_t` not read files of `secret_t`.
+//! SELinux contexts and a CRIU that was built without SELinux, in a guest that enforces a policy. There
+//! `free_t` may do everything, and `confined_t` may not read files of `secret_t`.
 
 use std::fs;
 use std::path::PathBuf;
 
+use criu_lab::{names, soon};
 use criu_rs::labels::{Attribute, Label, LabelError, LabelProblem, LabelSupport, SecurityModule};
 use criu_rs::{Cause, Dump, Error, LsmProfile, PreDump, PreDumpSession, Restore};
 
-use crate::lab::{Lab, TestFn, names, soon};
+use crate::lab::{Lab, TestFn};
 use crate::labels::{has_leaked, of, refused, saved, start, untouched};
 use crate::service::Service;
 

@@ -1,4 +1,4 @@
-//! A `criu service`, as root and as nobody; a socket somebody has connected.
+//! A `criu service`, as root and as nobody, and a socket that somebody else has connected.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -6,10 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use criu_lab::place::Short;
+use criu_lab::soon;
 use criu_rs::{AfterDump, Cause, Criu, Dump, Error, InheritFd, Pid, Restore, Version};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
-use crate::lab::{Lab, TestFn, soon};
+use crate::lab::{Lab, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("service_as_root", as_root),
@@ -24,11 +26,13 @@ pub const TESTS: &[(&str, TestFn)] = &[
 pub struct Service {
     child: Child,
     socket: PathBuf,
+    _folder: Short,
 }
 
 impl Service {
     pub fn start(lab: &Lab) -> Self {
-        let socket = lab.dir.join("service.socket");
+        let folder = Short::folder();
+        let socket = folder.join("service.socket");
         let child = Command::new(&lab.program)
             .args(["service", "-o", "service.log", "-W"])
             .arg(&lab.dir)
@@ -39,7 +43,7 @@ impl Service {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let service = Self { child, socket };
+        let service = Self { child, socket, _folder: folder };
         let answers = soon(|| Criu::service(&service.socket).version().is_ok());
         assert!(answers, "{:?}", fs::read_to_string(lab.dir.join("service.log")));
         service
@@ -184,7 +188,7 @@ fn refused_over_service(lab: &Lab) {
     let error = dump.run_with(&service.criu(), &mut No).unwrap_err();
     assert!(matches!(error, Error::Hook { .. }), "{error}");
     target.goes_on();
-    assert_eq!(crate::lab::names(&images), ["dump.log"]);
+    assert_eq!(criu_lab::names(&images), ["dump.log"]);
     dump.run(&service.criu()).unwrap();
     target.is_gone();
     // CRIU itself goes on after a refusal there, and a service is not ours to end.

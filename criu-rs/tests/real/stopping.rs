@@ -1,4 +1,4 @@
-//! Deadlines, cancellation, and sessions nobody finishes.
+//! Deadlines, cancellation, and sessions that nobody finishes.
 
 use std::fs;
 use std::net::TcpListener;
@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use criu_lab::process::{descendants, reap, state};
+use criu_lab::{names, soon};
 use criu_rs::{
     Cancel, Criu, Dump, Error, HookResult, Hooks, Pid, Restore, Result, StopMethod, StopReason,
     Stopped,
@@ -13,7 +15,7 @@ use criu_rs::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::lab::{Lab, TestFn, descendants, names, reap, soon, state};
+use crate::lab::{Lab, TestFn};
 use crate::service::Service;
 
 pub const TESTS: &[(&str, TestFn)] = &[

@@ -4,11 +4,12 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use criu_lab::certs::{Authority, Signed, Wanted};
+use criu_lab::soon;
 use criu_rs::pages::{Client, Layout, Relay, Server};
 use criu_rs::{AfterDump, Dump, PageServer, Restore, Tls};
 
-use crate::certs::{Authority, Wanted};
-use crate::lab::{Lab, TestFn, soon};
+use crate::lab::{Lab, TestFn};
 use crate::pages::{anywhere, are_alike, is_whole, keep_back, pages, restores};
 
 pub const TESTS: &[(&str, TestFn)] = &[
@@ -22,11 +23,16 @@ pub const TESTS: &[(&str, TestFn)] = &[
 const HERE: &str = "127.0.0.1";
 
 /// With names, and with a common name alone, which CRIU's library takes.
+/// The files of one end, as this crate takes them.
+fn tls_of(signed: Signed) -> Tls {
+    Tls::new().ca(signed.ca).certificate(signed.certificate).key(signed.key)
+}
+
 fn receive(lab: &Lab) {
     let ca = Authority::new(&lab.dir("ca"));
     let common = Wanted { common: "localhost", ..Wanted::default() };
     for (n, host, tls) in
-        [(1, HERE, ca.sign_for_loopback(1)), (2, "localhost", ca.sign(2, &common))]
+        [(1, HERE, tls_of(ca.sign_for_loopback(1))), (2, "localhost", tls_of(ca.sign(2, &common)))]
     {
         let images = lab.dir(&format!("images-{n}"));
         let mut target = lab.start(&["memory", "24"]);
@@ -49,7 +55,7 @@ fn push(lab: &Lab) {
     let (from, to, ca) = (lab.dir("from"), lab.dir("to"), Authority::new(&lab.dir("ca")));
     let mut target = lab.start(&["memory", "24"]);
     Dump::new(target.pid, &from).run(&lab.criu).unwrap();
-    let tls = ca.sign_for_loopback(1);
+    let tls = tls_of(ca.sign_for_loopback(1));
     let server = PageServer::new(&to, anywhere()).tls(tls.clone()).spawn(&lab.criu).unwrap();
     let mut client =
         Client::connect_tls(HERE, server.port(), &tls, Layout::of(lab.version)).unwrap();
@@ -63,7 +69,7 @@ fn push(lab: &Lab) {
 fn relay(lab: &Lab) {
     let (images, ca) = (lab.dir("images"), Authority::new(&lab.dir("ca")));
     let mut target = lab.start(&["memory", "24"]);
-    let tls = ca.sign_for_loopback(1);
+    let tls = tls_of(ca.sign_for_loopback(1));
     let server = PageServer::new(&images, anywhere()).tls(tls.clone()).spawn(&lab.criu).unwrap();
     let relay = Relay::connect_tls(HERE, server.port(), &tls).unwrap();
     Dump::new(target.pid, &images).page_server_socket(&relay).run(&lab.criu).unwrap();
@@ -76,7 +82,7 @@ fn relay(lab: &Lab) {
 
 fn lazy(lab: &Lab) {
     let (whole, lazy, ca) = (lab.dir("whole"), lab.dir("lazy"), Authority::new(&lab.dir("ca")));
-    let tls = ca.sign_for_loopback(1);
+    let tls = tls_of(ca.sign_for_loopback(1));
     let mut target = lab.start(&["memory", "16"]);
     let server = Server::new().directory(&whole).tls(&tls, HERE).unwrap();
     let server = server.listen(anywhere()).unwrap();
@@ -110,11 +116,11 @@ fn lazy(lab: &Lab) {
 /// Each pair of certificates twice: a dump of CRIU's into our server, and our client into CRIU's.
 fn refused(lab: &Lab) {
     let (ca, other) = (Authority::new(&lab.dir("ca")), Authority::new(&lab.dir("other")));
-    let good = ca.sign_for_loopback(1);
-    let there = ca.sign(2, &Wanted { names: &["elsewhere"], ..Wanted::default() });
-    let stranger = other.sign_for_loopback(3).ca(ca.file());
+    let good = tls_of(ca.sign_for_loopback(1));
+    let there = tls_of(ca.sign(2, &Wanted { names: &["elsewhere"], ..Wanted::default() }));
+    let stranger = tls_of(other.sign_for_loopback(3)).ca(ca.file());
     let careful = good.clone().revoked(ca.revoke(4));
-    let revoked = ca.sign_for_loopback(4);
+    let revoked = tls_of(ca.sign_for_loopback(4));
     let none = lab.dir.join("none.pem");
     let without = good.clone().certificate(&none).key(&none);
     let mut target = lab.start(&["memory", "4"]);

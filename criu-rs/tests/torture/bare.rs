@@ -1,14 +1,16 @@
-//! How many processes are lost when criu is killed, beside those of a criu that this crate has not started.
+//! The number of processes that are lost when criu is killed, beside that of a criu which this crate has not
+//! started.
 
 use std::fs;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use criu_lab::process::{children, name, send};
 use criu_rs::Pid;
 use nix::sys::signal::Signal;
 
-use crate::rounds::{Hall, name, send};
-use crate::scene::{Subject, Talk, children, strangers};
+use crate::rounds::Hall;
+use crate::scene::{Subject, Talk, strangers};
 
 /// Who starts criu, and how the tasks talk.
 const ROWS: [(bool, Talk); 4] =
@@ -30,19 +32,15 @@ impl Hall {
             fs::create_dir_all(&images).unwrap();
             let mut subject = Subject::start(&self.dir.join("subject"), talk);
             let pid = subject.pid.to_string();
-            let mut command = match bare {
-                true => Command::new(&self.program),
-                false => Command::new(std::env::current_exe().unwrap()),
-            };
-            match bare {
-                true => {
-                    command.args(["dump", "-R", "--tcp-established", "-t", &pid, "-D"]).arg(&images)
-                }
-                false => {
-                    command.args(["--drive", "dump-on", "kill-criu", "0"]).arg(&self.program);
-                    command.arg(&images).arg(&pid)
-                }
-            };
+            let mut command;
+            if bare {
+                command = Command::new(&self.program);
+                command.args(["dump", "-R", "--tcp-established", "-t", &pid, "-D"]).arg(&images);
+            } else {
+                command = Command::new(std::env::current_exe().unwrap());
+                command.args(["--drive", "dump-on", "kill-criu", "0"]).arg(&self.program);
+                command.arg(&images).arg(&pid);
+            }
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             let mut child = command.spawn().unwrap();
             if times[row].is_zero() {
@@ -52,9 +50,10 @@ impl Hall {
             }
             std::thread::sleep(Duration::from_micros(self.below(times[row].as_micros() as u64)));
             let own = Pid::from(&child);
-            let criu = match bare {
-                true => Some(own),
-                false => children(own).into_iter().find(|pid| name(*pid) == "criu"),
+            let criu = if bare {
+                Some(own)
+            } else {
+                children(own).into_iter().find(|pid| name(*pid) == "criu")
             };
             let killed = child.try_wait().unwrap().is_none()
                 && criu.is_some_and(|criu| send(criu, Signal::SIGKILL));

@@ -1,13 +1,13 @@
-//! The process that drives CRIU, and is tortured as well: one operation, and how it ended as one line.
+//! The process that drives CRIU, and is tortured as well: it does one operation, and prints its end as one
+//! line.
 
 use std::path::Path;
 use std::time::Duration;
 
 use criu_images::edit::{Edit, edit_directory};
+use criu_lab::raw::interrupt_every;
 use criu_rs::pages::{Pool, Server};
 use criu_rs::{AfterDump, Cancel, Criu, Dump, Pid, Restore, Tcp};
-
-use crate::raw;
 
 /// `--drive OPERATION FAULT VALUE CRIU IMAGES ARGUMENT`.
 pub fn run(words: &[String]) {
@@ -25,7 +25,7 @@ pub fn run(words: &[String]) {
             Duration::from_secs(20)
         }
         "eintr" => {
-            raw::interrupt_every(Duration::from_micros(value));
+            interrupt_every(Duration::from_micros(value));
             Duration::from_secs(20)
         }
         "descriptors" => {

@@ -1,16 +1,17 @@
-//! What a round has left, and whether that may be.
+//! The judgement of a round, by the things it has left.
 
 use std::path::Path;
 use std::time::Duration;
 
 use criu_images::ImageSet;
 use criu_images::edit::{Edit, edit, recover};
+use criu_lab::process::{exists, send};
+use criu_lab::{names, within};
 use criu_rs::Pid;
 use nix::sys::signal::Signal;
 
-use crate::bed::within;
-use crate::rounds::{End, Hall, names, send};
-use crate::scene::{self, Machine, exists, is_complete, strangers};
+use crate::rounds::{End, Hall};
+use crate::scene::{self, Machine, is_complete, strangers};
 
 impl Hall {
     /// What there is now, and whether that may be.

@@ -1,31 +1,23 @@
-//! Operations that are killed, stopped, starved and cut short at random moments, and what is left afterwards.
+//! Operations that are killed, stopped, starved and cut short at random moments, and what they leave.
 //!
-//! `cargo test` runs some rounds, `cargo xtask torture [ROUNDS]` as many as one likes. Each round is one operation
-//! with one fault in a sandbox (`../containers/sandbox.rs`). It needs root and CRIU, as the other real tests.
+//! `cargo test` runs some rounds, `cargo xtask torture [ROUNDS]` as many as it is told. Each round is one
+//! operation with one fault in a sandbox. The test needs root and CRIU.
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, unreachable_pub)]
 
 mod bare;
-mod bed;
-#[allow(dead_code, reason = "the tests of containers use more of it")]
-#[path = "../containers/cgroups.rs"]
-mod cgroups;
 mod driver;
 mod fuse;
 mod judge;
 mod payload;
-mod raw;
 mod rounds;
-#[allow(dead_code, reason = "the tests of containers use more of it")]
-#[path = "../containers/sandbox.rs"]
-mod sandbox;
 mod scene;
 
-use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use cgroups::Layout;
+use criu_lab::cgroups::Layout;
+use criu_lab::{place, sandbox};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
@@ -47,21 +39,18 @@ fn main() -> ExitCode {
 fn start(words: &[String]) -> ExitCode {
     let words: Vec<&String> = words.iter().filter(|word| !word.starts_with("--test")).collect();
     // A place of its own for temporary files: others' come and go.
-    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let temporary = temporary.join(format!("torture-temporary-{}", std::process::id()));
-    std::fs::create_dir_all(&temporary).unwrap();
+    let temporary = place::Short::folder();
     let status = Command::new(std::env::current_exe().unwrap())
         .arg("--apart")
         .args(words)
-        .env("TMPDIR", &temporary)
+        .env("TMPDIR", temporary.path())
         .stdin(Stdio::null())
         .status()
         .unwrap();
-    let _ = std::fs::remove_dir_all(&temporary);
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What the process does that waits outside of the sandbox.
+/// The process that waits outside of the sandbox.
 fn apart(words: &[String]) -> ExitCode {
     let words = [&["--rounds".to_owned()], words].concat();
     match sandbox::run(&words, Layout::Machine, LIMIT) {

@@ -1,13 +1,13 @@
-//! What is tortured: a process that checks its memory and asks a child over a pipe, which answers over another or over
-//! TCP. Both count.
+//! The tortured processes: one checks its memory and asks a child over a pipe, which answers over another
+//! pipe or over TCP. Both count.
 
-use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
+
+use criu_lab::payload::{self, Counter, Pattern};
 
 /// Runs it, counting into `DIR/root` and `DIR/child`.
 pub fn run(words: &[String]) -> ! {
@@ -24,10 +24,7 @@ fn root(dir: &Path, tcp: bool) -> ! {
     nix::unistd::setsid().unwrap();
     let listener = tcp.then(|| TcpListener::bind("127.0.0.1:0").unwrap());
     let port = listener.as_ref().map_or(0, |listener| listener.local_addr().unwrap().port());
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--payload", "child"])
-        .arg(dir)
-        .arg(port.to_string())
+    let mut child = payload::command(&["child", &port.to_string()], dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -42,14 +39,11 @@ fn root(dir: &Path, tcp: bool) -> ! {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
-    let count = Count::into(&dir.join("root"));
-    let memory: Vec<u64> = (0..WORDS).map(pattern).collect();
+    let count = Counter::into(dir.join("root"));
+    let memory = Pattern::new(WORDS);
     for n in 1u64.. {
-        let at = usize::try_from(n).unwrap() * 4096 % memory.len();
-        let wrong = memory.iter().enumerate().skip(at).take(4096);
-        let mut wrong = wrong.filter(|(place, word)| **word != pattern(*place as u64));
-        if let Some((place, word)) = wrong.next() {
-            count.fail(&format!("word {place} of memory is {word:#x}"));
+        if let Some(wrong) = memory.wrong(n, 4096) {
+            count.fail(&wrong);
         }
         let mut answer = [0; 8];
         let told = to.write_all(&n.to_le_bytes()).and_then(|()| from.read_exact(&mut answer));
@@ -63,7 +57,7 @@ fn root(dir: &Path, tcp: bool) -> ! {
 }
 
 fn child(dir: &Path, port: u16) -> ! {
-    let count = Count::into(&dir.join("child"));
+    let count = Counter::into(dir.join("child"));
     let mut out: Box<dyn Write> = match port {
         0 => Box::new(std::io::stdout()),
         port => Box::new(TcpStream::connect(("127.0.0.1", port)).unwrap()),
@@ -77,28 +71,6 @@ fn child(dir: &Path, port: u16) -> ! {
         count.at(n);
     }
     unreachable!()
-}
-
-struct Count(File);
-
-impl Count {
-    fn into(path: &Path) -> Self {
-        Self(OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap())
-    }
-
-    fn at(&self, n: u64) {
-        self.0.write_all_at(format!("{n:020}").as_bytes(), 0).unwrap();
-    }
-
-    fn fail(&self, why: &str) -> ! {
-        let why = format!("{why:100.100}");
-        self.0.write_all_at(why.as_bytes(), 0).unwrap();
-        std::process::exit(1);
-    }
-}
-
-fn pattern(place: u64) -> u64 {
-    place.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// 4 MiB.

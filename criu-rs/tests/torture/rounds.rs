@@ -1,4 +1,4 @@
-//! The rounds.
+//! The rounds: each does an operation with a fault, and is judged.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use criu_lab::process::{children, close_inherited, name, send};
+use criu_lab::{place, scratch, within};
 use criu_rs::{Criu, Pid, Version};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 
-use crate::bed::within;
 use crate::fuse::{Failure, Mounted};
-use crate::scene::{self, Machine, Subject, Talk, children};
+use crate::scene::{self, Machine, Subject, Talk};
 
 const OPERATIONS: &[&str] = &["dump", "dump-on", "capture", "pages", "restore", "edit"];
 
@@ -104,14 +105,9 @@ pub struct Hall {
 
 impl Hall {
     fn new(seed: u64) -> Self {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let suite = std::env::var("TORTURE_CRIU").unwrap_or_else(|_| "experimental".into());
-        let program = target.join("criu").join(suite).join("usr/sbin/criu");
-        assert!(program.exists(), "these tests need CRIU: run `cargo xtask setup --tests`");
-        let dir =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("torture-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
+        let program = place::criu(&suite);
+        let dir = scratch(&format!("torture-{}", std::process::id()));
         let none = None::<&str>;
         mount(Some("torture"), &dir, Some("tmpfs"), MsFlags::empty(), none).unwrap();
         let criu = Criu::at(&program);
@@ -389,15 +385,6 @@ impl Drop for Hall {
     }
 }
 
-/// A descriptor from whoever started this cannot be dumped.
-fn close_inherited() {
-    let numbers: Vec<i32> =
-        names(Path::new("/proc/self/fd")).iter().filter_map(|name| name.parse().ok()).collect();
-    for number in numbers.into_iter().filter(|&number| number > 2) {
-        let _ = nix::unistd::close(number);
-    }
-}
-
 /// Something that images are on and that fails.
 enum Device {
     Tmpfs,
@@ -465,19 +452,6 @@ fn wait(driver: &mut Child, limit: Duration) -> Option<String> {
     let mut text = String::new();
     driver.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     text.lines().rfind(|line| line.starts_with("RESULT")).map(str::to_owned)
-}
-
-pub fn send(pid: Pid, signal: Signal) -> bool {
-    kill(nix::unistd::Pid::from_raw(pid.as_raw()), signal).is_ok()
-}
-
-pub fn name(pid: Pid) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
-}
-
-pub fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 fn copy(from: &Path, to: &Path) {

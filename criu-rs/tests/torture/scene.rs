@@ -1,4 +1,4 @@
-//! What is tortured and what is looked at: the tasks, the checkpoint, the machine.
+//! The scene of a round: the tasks, the checkpoint, the machine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use criu_images::{ImageSet, Severity, check};
+use criu_lab::process::{children, exists, send};
+use criu_lab::{payload, soon, within};
 use criu_rs::{Criu, Dump, Pid, Restore, Tcp};
-use nix::sys::signal::{Signal, kill};
-
-use crate::bed::{soon, within};
+use nix::sys::signal::Signal;
 
 /// The tasks.
 pub struct Subject {
@@ -33,15 +33,9 @@ impl Subject {
         let _ = fs::remove_dir_all(dir);
         fs::create_dir_all(dir).unwrap();
         let null = Stdio::null;
-        let mut command = Command::new(std::env::current_exe().unwrap());
         let talk = if talk == Talk::Tcp { "tcp" } else { "pipe" };
-        command
-            .args(["--payload", "root"])
-            .arg(dir)
-            .arg(talk)
-            .stdin(null())
-            .stdout(null())
-            .stderr(null());
+        let mut command = payload::command(&["root", talk], dir);
+        command.stdin(null()).stdout(null()).stderr(null());
         let handle = command.spawn().unwrap();
         let pid = Pid::from(&handle);
         assert!(soon(|| count(&dir.join("root")).is_ok_and(|n| n > 1)), "the payload starts");
@@ -88,7 +82,7 @@ impl Subject {
 
     pub fn end(&mut self) {
         for pid in [self.pid, self.child] {
-            let _ = kill(nix::unistd::Pid::from_raw(pid.as_raw()), Signal::SIGKILL);
+            send(pid, Signal::SIGKILL);
         }
         assert!(soon(|| self.is_gone()), "SIGKILL ends it");
     }
@@ -107,17 +101,6 @@ fn state(pid: Pid) -> String {
         line.unwrap_or(" gone").trim().to_owned()
     };
     format!("{}, tracer {}", field("State:"), field("TracerPid:"))
-}
-
-pub fn children(pid: Pid) -> Vec<Pid> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let text = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).ok();
-    let all: String = tasks.filter_map(text).collect::<Vec<_>>().join(" ");
-    all.split_whitespace().filter_map(|word| word.parse().ok()).collect()
-}
-
-pub fn exists(pid: Pid) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// Whether a directory holds a checkpoint that passes the check; otherwise why not.

@@ -1,41 +1,28 @@
-//! The program `container`, with containers of real runtimes. It needs root, and what `cargo xtask setup --tests`
-//! unpacks; see `criu-rs/tests/containers`.
+//! The program `container`, with containers of real runtimes. The tests need root, and the programs that
+//! `cargo xtask setup --tests` unpacks; see `criu-rs/tests/containers`.
 
-#![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
-
-#[path = "../../../criu-rs/tests/containers/bed.rs"]
-mod bed;
-#[path = "../../../criu-rs/tests/containers/bundle.rs"]
-mod bundle;
-#[path = "../../../criu-rs/tests/containers/cgroups.rs"]
-mod cgroups;
-#[path = "../../../criu-rs/tests/common/filter.rs"]
-mod filter;
-#[path = "../../../criu-rs/tests/containers/harness.rs"]
-mod harness;
-#[path = "../../../criu-rs/tests/containers/payload.rs"]
-mod payload;
-#[path = "../../../criu-rs/tests/containers/raw.rs"]
-mod raw;
-#[path = "../../../criu-rs/tests/common/rootfs.rs"]
-mod rootfs;
-#[path = "../../../criu-rs/tests/containers/runtime.rs"]
-mod runtime;
-#[path = "../../../criu-rs/tests/containers/sandbox.rs"]
-mod sandbox;
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use criu_lab::containers::{Bundle, Suite};
+use criu_lab::soon;
+use criu_rs::{Criu, Pid};
 use serde_json::Value;
 
-use bed::{Bed, Case};
-use bundle::Bundle;
+type Bed = criu_lab::containers::Bed<Pid, Criu>;
+type Case = criu_lab::containers::Case<Pid, Criu>;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
-    harness::run(TESTS, &words).unwrap_or(ExitCode::FAILURE)
+    let suite = Suite {
+        tests: TESTS.to_vec(),
+        criu: |path| Criu::at(path),
+        version: |criu| criu.version().map_err(|error| error.to_string()),
+    };
+    suite.main(&words).unwrap_or(ExitCode::FAILURE)
 }
 
 const TESTS: &[Case] = &[
@@ -126,7 +113,7 @@ fn waits(bed: &Bed) {
     let pid_file = bed.dir.join("pid");
     let mut command = restore(bed, &bundle, &images);
     let mut child = command.arg("--wait").arg("--pid-file").arg(&pid_file).spawn().unwrap();
-    assert!(bed::soon(|| fs::read(&pid_file).is_ok_and(|pid| !pid.is_empty())));
+    assert!(soon(|| fs::read(&pid_file).is_ok_and(|pid| !pid.is_empty())));
     bundle.goes_on();
     kill(&pid_file);
     // As a shell tells the end by SIGKILL.
@@ -171,5 +158,5 @@ fn kill(pid_file: &Path) {
         Ok(stat) => stat.contains(") Z "),
         Err(_) => true,
     };
-    assert!(bed::soon(gone));
+    assert!(soon(gone));
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::lab::{Lab, Ran, Target, TestFn, run, soon};
+use crate::lab::{Lab, Ran, Target, TestFn, run};
+use criu_lab::soon;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("crit_s_images_restore", round_trip),
@@ -268,7 +269,7 @@ fn nonsense(lab: &Lab) {
     crit(lab, &["frob"]).fails(2, &["frob"]);
     crit(lab, &[]).fails(2, &["Usage: crit"]);
     // Nothing is left of what failed.
-    let mut left = crate::lab::names(&lab.dir);
+    let mut left = criu_lab::names(&lab.dir);
     left.sort();
     assert_eq!(left, ["old", "text"]);
 }

@@ -4,10 +4,11 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use criu_lab::{names, soon};
 use criu_rs::Criu;
 use nix::sys::signal::{Signal, kill};
 
-use crate::lab::{Lab, TestFn, names, run, soon};
+use crate::lab::{Lab, TestFn, run};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("dump_leaves_running", leaves_running),

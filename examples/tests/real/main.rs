@@ -1,13 +1,11 @@
-//! The built programs, run on real processes. They need root, and a CRIU under `target/criu`, where
-//! `cargo xtask setup --tests` puts them.
+//! The built programs, run on real processes. The tests need root, and the CRIUs that `cargo xtask setup
+//! --tests` puts into `target/criu`.
 //!
-//! Each test runs in a process of its own, once with each CRIU: `4.3::dump_and_restore`. The same
-//! binary is also the process that is dumped (`payload.rs`).
+//! Each test runs in a process of its own, once with each CRIU: `4.3::dump_and_restore`. This program is
+//! also the process that is dumped (`payload.rs`).
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
-#[path = "../../../criu-rs/tests/common/certs.rs"]
-mod certs;
 mod lab;
 mod payload;
 mod preflight;
@@ -22,28 +20,16 @@ mod programs;
 mod restore;
 mod terminal;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use criu_lab::harness::{self, Trial};
+use criu_lab::place;
+use criu_rs::Criu;
 
-use lab::TestFn;
+use lab::{Lab, TestFn};
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().collect();
-    match words.get(1).map(String::as_str) {
-        Some("--payload") => {
-            payload::run(&words[2..]);
-            ExitCode::SUCCESS
-        }
-        Some("--one") => {
-            let test = all().into_iter().find(|(name, _)| *name == words[2]);
-            let (name, test) = test.expect("a test of this name");
-            lab::run_one(name, test, Path::new(&words[3]));
-            ExitCode::SUCCESS
-        }
-        _ => run_all(),
-    }
+    if harness::own_word(&all(), payload::run, Lab::new) { ExitCode::SUCCESS } else { run_all() }
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
@@ -63,37 +49,13 @@ fn all() -> Vec<(&'static str, TestFn)> {
 }
 
 fn run_all() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    // Tests wait for processes more than they compute.
-    arguments.test_threads.get_or_insert(4);
-    let mut trials = Vec::new();
-    match lab::crius() {
-        Ok(crius) => {
-            for (version, criu) in crius {
-                for (name, _) in all() {
-                    let criu = criu.clone();
-                    let run = move || run_apart(name, &criu);
-                    trials.push(Trial::test(format!("{version}::{name}"), run));
-                }
-            }
-        }
-        Err(why) => trials.push(Trial::test("setup", move || Err(Failed::from(why)))),
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// Runs a test in a process of its own, with a time limit.
-fn run_apart(name: &str, criu: &PathBuf) -> Result<(), Failed> {
-    let output = Command::new("timeout")
-        .args(["--kill-after=5", "60"])
-        .arg(std::env::current_exe()?)
-        .args(["--one", name])
-        .arg(criu)
-        .stdin(Stdio::null())
-        .output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Err(format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)).into())
+    let crius = place::crius(|path| Criu::at(path).version());
+    harness::run(harness::with_each(crius, |version, criu| {
+        let trial = |name| {
+            let criu = criu.clone();
+            let run = move || harness::finish(&mut harness::one(name, &criu));
+            Trial::test(format!("{version}::{name}"), run)
+        };
+        all().into_iter().map(|(name, _)| trial(name)).collect()
+    }))
 }

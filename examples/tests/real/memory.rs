@@ -1,4 +1,4 @@
-//! Memory that goes elsewhere: page servers, and lazily.
+//! Memory that goes elsewhere: to page servers, and on demand.
 
 use std::fs;
 use std::io::Read;
@@ -7,10 +7,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 
+use criu_lab::soon;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 
-use crate::lab::{Lab, TestFn, run, soon};
+use crate::lab::{Lab, TestFn, run};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("memory_goes_to_a_page_server", page_server),

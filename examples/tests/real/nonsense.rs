@@ -1,6 +1,7 @@
-//! What nobody should write: it is refused, with a reason, before anything is done.
+//! Command lines that nobody should write: they are refused, with a reason, before anything is done.
 
-use crate::lab::{Lab, TestFn, names, run};
+use crate::lab::{Lab, TestFn, run};
+use criu_lab::names;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("nonsense_is_refused_with_a_reason", nonsense),

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::lab::{Lab, TestFn, names, run, soon};
+use crate::lab::{Lab, TestFn, run};
+use criu_lab::{names, soon};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("demo", demo),
@@ -123,8 +124,8 @@ fn page_server(lab: &Lab) {
     let pid: i32 = fs::read_to_string(format!("{pages}/pid")).unwrap().parse().unwrap();
     let pid = criu_rs::Pid::try_from(pid).unwrap();
     assert!(soon(|| {
-        crate::lab::reap();
-        crate::lab::state(pid).is_none()
+        criu_lab::process::reap();
+        criu_lab::process::state(pid).is_none()
     }));
     assert!(names(&pages).iter().any(|name| name == "pages-65537.img"));
     target.goes_on();
@@ -169,7 +170,7 @@ fn page_server(lab: &Lab) {
 /// By CRIU, by a relay, and by a relay without a certificate.
 fn page_server_tls(lab: &Lab) {
     let (images, ca) = (lab.dir("img"), lab.path("ca"));
-    let authority = crate::certs::Authority::new(Path::new(&ca));
+    let authority = criu_lab::certs::Authority::new(Path::new(&ca));
     authority.sign_for_loopback(1);
     let [ca, cert, key] = ["ca.pem", "1.cert", "1.key"].map(|name| format!("{ca}/{name}"));
     let tls = ["--tls", "--tls-cacert", &ca, "--tls-cert", &cert, "--tls-key", &key];

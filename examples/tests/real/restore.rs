@@ -6,13 +6,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
+use criu_lab::soon;
 use criu_rs::Pid;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::pipe2;
 use procfs::process::Process;
 
-use crate::lab::{Lab, Target, TestFn, soon};
+use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("dump_and_restore", dump_and_restore),

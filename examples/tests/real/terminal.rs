@@ -5,11 +5,13 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
+use criu_lab::{names, soon};
 use criu_rs::Pid;
 use nix::sys::signal::{Signal, kill};
 
-use crate::lab::{Lab, Target, TestFn, names, soon};
+use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] =
     &[("a_shell_s_job_gets_one_ctrl_c", ctrl_c), ("a_long_dump_shows_how_far_it_is", progress)];
@@ -17,8 +19,10 @@ pub const TESTS: &[(&str, TestFn)] =
 /// A pseudo terminal, and what has been written to it.
 struct Terminal {
     master: File,
-    slave: OwnedFd,
+    /// Absent once it is closed.
+    slave: Option<OwnedFd>,
     seen: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -31,13 +35,13 @@ impl Terminal {
         let master = File::from(pty.master);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (mut reader, writer) = (master.try_clone().unwrap(), Arc::clone(&seen));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = reader.read(&mut bytes) {
                 writer.lock().unwrap().extend(&bytes[..length]);
             }
         });
-        Self { master, slave: pty.slave, seen }
+        Self { master, slave: Some(pty.slave), seen, reader }
     }
 
     fn text(&self) -> String {
@@ -51,8 +55,16 @@ impl Terminal {
         for (name, value) in command.get_envs() {
             leader.env(name, value.unwrap_or_default());
         }
-        let end = || Stdio::from(self.slave.try_clone().unwrap());
+        let end = || Stdio::from(self.slave.as_ref().unwrap().try_clone().unwrap());
         leader.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // The reader ends with the last of the other ends, and closes its own.
+        self.slave = None;
+        soon(|| self.reader.is_finished());
     }
 }
 
@@ -60,7 +72,7 @@ fn ctrl_c(lab: &Lab) {
     let images = lab.dir("img");
     let (old, new) = (Terminal::new(), Terminal::new());
     let mut session = old.start(&lab.payload(&["job"]));
-    let mut target = Target::new(Pid::from(&session), lab.dir.join("count"));
+    let mut target = Target::at(Pid::from(&session), lab.dir.join("count"));
     target.goes_on();
     let plain = lab.run(&["dump", "-t", &target.pid(), "-D", &images]);
     plain.fails(1, &["do: ", "--shell-job"]);

@@ -8,11 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use criu_lab::{place, scratch};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-
-use super::{scratch, suite_dir};
 
 /// The process, and the directory it works in.
 pub(crate) struct Kitchen {
@@ -104,7 +103,7 @@ impl Kitchen {
     }
 
     pub(crate) fn criu(&self) -> PathBuf {
-        suite_dir(&self.suite).join("usr/sbin/criu")
+        place::criu(&self.suite)
     }
 
     pub(crate) fn dump(&mut self) {

@@ -15,7 +15,7 @@ pub(crate) mod mapped;
 pub(crate) mod old;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use criu_images::kind::{self, Kind};
@@ -26,6 +26,9 @@ use criu_images::proto::{
 };
 use criu_images::source::{InMemory, Source};
 use criu_images::{ErrorKind, ImageSet, Result};
+use criu_lab::place;
+#[allow(unused_imports, reason = "no test uses all of it")]
+pub(crate) use criu_lab::scratch;
 use prost::Message;
 
 /// An image of these messages, framed as CRIU frames it.
@@ -117,14 +120,6 @@ pub(crate) fn store(files: &InMemory, directory: &Path) {
     }
 }
 
-/// An empty directory of this test's own.
-pub(crate) fn scratch(test: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
-    _ = fs::remove_dir_all(&directory);
-    fs::create_dir_all(&directory).unwrap();
-    directory
-}
-
 /// Compares the chunks of memory with what is read from it. Returns the number of bytes that were
 /// available without a copy.
 pub(crate) fn check_chunks(memory: &impl PageSource) -> u64 {
@@ -194,18 +189,9 @@ pub(crate) const PAGE: u64 = 4096;
 /// Status of an anonymous private mapping.
 pub(crate) const ANON: u32 = 1 | 1 << 9;
 
-/// Folder into which `cargo xtask setup --tests` has unpacked the packages of a Debian suite.
-pub(crate) fn suite_dir(suite: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
-    let folder = target.join("criu").join(suite);
-    assert!(folder.is_dir(), "{}: run `cargo xtask setup --tests`", folder.display());
-    folder
-}
-
 /// Dumps a process with the CRIU of a suite and lets it run on, or stopped.
 pub(crate) fn dump(suite: &str, pid: u32, after: &str, images: &Path) {
-    let output = Command::new(suite_dir(suite).join("usr/sbin/criu"))
+    let output = Command::new(place::criu(suite))
         .args(["dump", after, "-v4", "-o", "dump.log", "-t", &pid.to_string(), "-D"])
         .arg(images)
         .stdin(Stdio::null())
@@ -221,7 +207,7 @@ pub(crate) fn python(suite: &str, program: &str) -> Command {
     let mut python = Command::new("/usr/bin/python3");
     python
         .args(["-c", program])
-        .env("PYTHONPATH", suite_dir(suite).join("usr/lib/python3/dist-packages"))
+        .env("PYTHONPATH", place::suite(suite).join("usr/lib/python3/dist-packages"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null());
     python

@@ -3,6 +3,8 @@
 use std::process::Stdio;
 
 use caps::{CapSet, Capability};
+use criu_lab::place::Short;
+use criu_lab::{Terminal, soon};
 use criu_rs::preflight::Need;
 use criu_rs::{AfterDump, Cause, Compression, Criu, Dump, Error, Pid, Tcp, Version};
 use nix::fcntl::{FcntlArg, FdFlag};
@@ -11,7 +13,7 @@ use nix::sched::CloneFlags;
 
 use super::{foreseen, foreseen_of, is_blocked, of_sockets, works_by_itself, works_with_options};
 use crate::container::Container;
-use crate::lab::{Lab, Terminal, TestFn, other, soon, terminal};
+use crate::lab::{Lab, TestFn, other};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("preflight_finds_nothing_to_say_of_a_plain_process", plain),
@@ -110,7 +112,8 @@ os.close(f + 1)";
 }
 
 fn service(lab: &Lab) {
-    let socket = lab.dir.join("socket");
+    let folder = Short::folder();
+    let socket = folder.join("socket");
     let mut service = std::process::Command::new(&lab.program)
         .args(["service", "--address"])
         .arg(&socket)
@@ -141,7 +144,7 @@ fn no_such_process(lab: &Lab) {
 fn dead_root(lab: &Lab) {
     let mut child = std::process::Command::new("true").stdin(Stdio::null()).spawn().unwrap();
     let pid = Pid::from(&child);
-    assert!(soon(|| crate::lab::state(pid) == Some('Z')));
+    assert!(soon(|| criu_lab::process::state(pid) == Some('Z')));
     let images = lab.dir("images");
     foreseen_of(lab, Dump::new(pid, &images), Cause::DeadRoot);
     child.wait().unwrap();
@@ -241,7 +244,7 @@ fn foreign_session(lab: &Lab) {
 }
 
 fn foreign_terminal(lab: &Lab) {
-    let Terminal { master: _master, slave, path, alone: _alone } = terminal();
+    let Terminal { master: _master, slave, path, alone: _alone } = Terminal::open();
     let _leader = lab.start(&["terminal", &path]);
     let target = lab.start_with(&["count"], |command| command.stdin(slave));
     let report = foreseen(lab, &target, Cause::ForeignTerminal);
@@ -250,7 +253,7 @@ fn foreign_terminal(lab: &Lab) {
 
 /// As screen, tmux and sshd have.
 fn own_terminal(lab: &Lab) {
-    let alone = crate::lab::alone("terminal");
+    let alone = criu_lab::place::alone("terminal");
     let target = lab.python("import pty\npid, fd = pty.fork()\nif pid == 0: time.sleep(1000)");
     let images = lab.dir("images");
     let dump = Dump::new(target.pid, &images);
@@ -281,7 +284,7 @@ ready.wait()";
 }
 
 fn several_terminals(lab: &Lab) {
-    let one = terminal();
+    let one = Terminal::open();
     let two = nix::pty::openpty(None, None).unwrap();
     for end in [&two.master, &two.slave] {
         nix::fcntl::fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
@@ -317,8 +320,8 @@ child = subprocess.Popen(['unshare', '--pid', '--fork', '--mount-proc', 'sh', '-
     'while umount -l /dev/shm; do :; done 2>/dev/null; setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo; wait'], stdout=subprocess.PIPE)
 child.stdout.readline()";
     let target = lab.python(code);
-    assert!(soon(|| crate::lab::descendants(target.pid).len() == 4));
-    let sleep = *crate::lab::descendants(target.pid).last().unwrap();
+    assert!(soon(|| criu_lab::process::descendants(target.pid).len() == 4));
+    let sleep = *criu_lab::process::descendants(target.pid).last().unwrap();
     assert!(soon(|| {
         let stat = procfs::process::Process::new(sleep.as_raw()).unwrap().stat().unwrap();
         stat.comm == "sleep" && stat.session == sleep.as_raw()

@@ -1,4 +1,4 @@
-//! What a look before the freeze says, and what CRIU then does: they have to agree.
+//! The report of a look before the freeze beside the dump that follows: the two have to agree.
 
 mod causes;
 mod files;
@@ -11,10 +11,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use criu_lab::soon;
 use criu_rs::preflight::{Finding, Report};
 use criu_rs::{AfterDump, Cause, Dump, Error, Version};
 
-use crate::lab::{Lab, Target, TestFn, soon};
+use crate::lab::{Lab, Target, TestFn};
 
 pub fn tests() -> Vec<(&'static str, TestFn)> {
     [causes::TESTS, files::TESTS, sockets::TESTS, programs::TESTS, restore::TESTS].concat()

@@ -4,15 +4,17 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use criu_lab::place::Short;
+use criu_lab::soon;
 use criu_rs::{Cause, Dump, Restore};
 
 use super::of_sockets;
 use crate::container::Container;
-use crate::lab::{Lab, Target, TestFn, soon};
+use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("preflight_of_sleep", sleep),
@@ -141,14 +143,9 @@ fn redis(lab: &Lab) {
 
 fn redis_on_unix(lab: &Lab) {
     let words = ["redis-server", "--port", "0", "--save", "", "--unixsocket", "s"];
-    let socket = lab.dir.join("s");
     round_trip(lab, &words, |_| {
-        // By a short name: the path of a socket has a limit.
-        let link = std::path::PathBuf::from(format!("/tmp/criu-rs-{}", std::process::id()));
-        let _ = std::os::unix::fs::symlink(socket.parent().unwrap(), &link);
-        let peer = std::os::unix::net::UnixStream::connect(link.join("s"));
-        fs::remove_file(&link).unwrap();
-        let Ok(mut peer) = peer else { return false };
+        let link = Short::link(&lab.dir);
+        let Ok(mut peer) = UnixStream::connect(link.join("s")) else { return false };
         peer.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         let mut answer = [0; 5];
         peer.write_all(b"PING\r\n").and_then(|()| peer.read_exact(&mut answer)).is_ok()
@@ -180,11 +177,8 @@ fn memcached(lab: &Lab) {
 fn memcached_of_a_user(lab: &Lab) {
     let words = ["-s", "/socket", "-a", "777"];
     let mut container = Container::start_program(lab, Path::new("/usr/bin/memcached"), &words);
-    let link = PathBuf::from(format!("/tmp/criu-rs-{}", std::process::id()));
     let lives = |container: &Container| {
-        let _ = std::os::unix::fs::symlink(&container.root, &link);
-        let peer = UnixStream::connect(link.join("socket"));
-        fs::remove_file(&link).unwrap();
+        let peer = UnixStream::connect(Short::link(&container.root).join("socket"));
         let mut answer = [0; 7];
         let ask = |mut peer: UnixStream| {
             peer.set_read_timeout(Some(Duration::from_millis(500)))?;

@@ -1,4 +1,4 @@
-//! Images beside a host: what a look at them says, and what CRIU then does.
+//! Images beside a host: the report of a look at them beside the restore that follows.
 
 use std::fs;
 use std::io::Write;
@@ -73,13 +73,13 @@ fn dumped(lab: &Lab, target: &mut Target) -> PathBuf {
 fn plain(lab: &Lab) {
     let mut target = lab.start(&["count"]);
     let images = dumped(lab, &mut target);
-    let before = crate::lab::names(&images);
+    let before = criu_lab::names(&images);
     let restore = Restore::new(&images);
     let report = restore.preflight(&lab.criu).unwrap();
     assert_eq!(report.findings(), [], "{report}");
     assert_eq!((report.tasks(), report.threads()), (1, 1));
     assert!(report.memory() > 4096 && report.freeze_estimate().is_none());
-    assert_eq!(crate::lab::names(&images), before, "a look leaves nothing behind");
+    assert_eq!(criu_lab::names(&images), before, "a look leaves nothing behind");
     works(lab, &restore, &mut target);
 }
 
@@ -205,7 +205,7 @@ fn another_cpu(lab: &Lab) {
     let images = dumped(lab, &mut target);
     CpuInfo::new(&images).dump(&lab.criu).unwrap();
     fs::remove_file(images.join("cpuinfo.log")).ok();
-    let before = crate::lab::names(&images);
+    let before = criu_lab::names(&images);
     assert!(Restore::new(&images).preflight(&lab.criu).unwrap().will_work());
     edit(&images.join("cpuinfo.img"), 8, |info: &mut CpuinfoEntry| {
         for word in &mut info.x86_entry[0].capability {
@@ -219,7 +219,7 @@ fn another_cpu(lab: &Lab) {
     // CRIU compares only when it is asked to.
     let report = restore.preflight(&lab.criu).unwrap();
     assert_eq!(report.findings()[0].cause, Some(Cause::CpuMismatch), "{report}");
-    assert_eq!(crate::lab::names(&images), before);
+    assert_eq!(criu_lab::names(&images), before);
     works(lab, &restore, &mut target);
 }
 

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use criu_lab::place::Short;
 use criu_rs::preflight::Need;
 use criu_rs::{Cause, Dump, External, Tcp};
 
@@ -108,7 +109,8 @@ fn unix_stream(lab: &Lab) {
 }
 
 fn unix_datagram(lab: &Lab) {
-    let path = lab.dir.join("log.sock");
+    let folder = Short::folder();
+    let path = folder.join("log.sock");
     let listener = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     let code = format!(
         "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\ns.connect('{}')",

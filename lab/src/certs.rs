@@ -1,11 +1,8 @@
-//! An authority, and certificates that it has signed: as files, where both we and CRIU find them.
-
-#![allow(dead_code, reason = "each test uses a part of it")]
+//! An authority, and certificates that it has signed, as files: both we and CRIU read them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use criu_rs::Tls;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
@@ -13,25 +10,38 @@ use rcgen::{
 };
 
 /// An authority with its files in a directory of its own.
+#[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     dir: PathBuf,
 }
 
-/// What a certificate is like.
-#[derive(Default)]
+/// The properties of a certificate.
+#[derive(Debug, Default)]
 pub struct Wanted<'w> {
-    /// Its alternative names: hosts and addresses.
+    /// The alternative names: hosts and addresses.
     pub names: &'w [&'w str],
-    /// Its common name.
+    /// The common name.
     pub common: &'w str,
-    /// It is for clients, or for servers, alone.
+    /// The only purpose that it is for: clients, or servers.
     pub only: Option<ExtendedKeyUsagePurpose>,
-    /// It is not valid any more.
+    /// True if it is not valid any more.
     pub expired: bool,
 }
 
+/// The files of one end: its certificate, and the authority that it trusts.
+#[derive(Debug)]
+pub struct Signed {
+    /// The authority's certificate.
+    pub ca: PathBuf,
+    /// The end's own certificate.
+    pub certificate: PathBuf,
+    /// The key of this certificate.
+    pub key: PathBuf,
+}
+
 impl Authority {
+    /// A new authority, in a directory that is made.
     pub fn new(dir: &Path) -> Self {
         fs::create_dir_all(dir).unwrap();
         let mut params = CertificateParams::new([]).unwrap();
@@ -43,12 +53,13 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), dir: dir.into() }
     }
 
+    /// The authority's own certificate, for whoever trusts it.
     pub fn file(&self) -> PathBuf {
         self.dir.join("ca.pem")
     }
 
-    /// A certificate, and this authority as the one to trust.
-    pub fn sign(&self, number: u64, wanted: &Wanted<'_>) -> Tls {
+    /// Signs a certificate with this serial number.
+    pub fn sign(&self, number: u64, wanted: &Wanted<'_>) -> Signed {
         let names: Vec<String> = wanted.names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.serial_number = Some(SerialNumber::from(number));
@@ -63,16 +74,16 @@ impl Authority {
         let [cert, secret] = ["cert", "key"].map(|kind| self.dir.join(format!("{number}.{kind}")));
         fs::write(&cert, certificate.pem()).unwrap();
         fs::write(&secret, key.serialize_pem()).unwrap();
-        Tls::new().ca(self.file()).certificate(cert).key(secret)
+        Signed { ca: self.file(), certificate: cert, key: secret }
     }
 
-    /// For this machine, as CRIU sees it.
-    pub fn sign_for_loopback(&self, number: u64) -> Tls {
+    /// Signs a certificate for this machine, by the names that CRIU has for it.
+    pub fn sign_for_loopback(&self, number: u64) -> Signed {
         let names = &["127.0.0.1", "localhost"];
         self.sign(number, &Wanted { names, ..Wanted::default() })
     }
 
-    /// A list with one revoked certificate on it.
+    /// Writes a list with one revoked certificate.
     pub fn revoke(&self, number: u64) -> PathBuf {
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2020, 1, 1),

@@ -1,21 +1,20 @@
-//! What runs in containers: this same binary, started with `--payload NAME FILE ...`.
+//! The payloads of containers: this same program, started with `--payload NAME FILE ...`.
 //!
-//! Each writes a growing number into FILE, or what it found wrong with itself.
+//! Each writes a growing number into FILE, or what it found wrong with its memory.
 
-use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filter;
+use crate::payload::{Counter, Pattern};
 
 /// Runs a payload; it ends when it is killed.
-pub fn run(words: &[String]) {
+pub(super) fn run(words: &[String]) {
     let (name, file, rest) = (words[0].as_str(), Path::new(&words[1]), &words[2..]);
-    let count = Count::into(file);
+    let count = Count { counter: Counter::into(file), memory: Pattern::new(WORDS) };
     match name {
         "count" => count.forever(),
         // Threads, each with one more filter of its own than the one before it.
@@ -69,16 +68,11 @@ pub fn run(words: &[String]) {
 
 /// A counter, and memory that must stay as it was filled.
 struct Count {
-    file: File,
-    memory: Vec<u64>,
+    counter: Counter,
+    memory: Pattern,
 }
 
 impl Count {
-    fn into(file: &Path) -> Self {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(file).unwrap();
-        Self { file, memory: (0..LENGTH).map(pattern).collect() }
-    }
-
     fn forever(&self) -> ! {
         self.forever_with(|_| ())
     }
@@ -86,28 +80,18 @@ impl Count {
     fn forever_with(&self, mut step: impl FnMut(u64)) -> ! {
         for n in 1u64.. {
             step(n);
-            let at = usize::try_from(n).unwrap() * 512 % self.memory.len();
-            for (place, value) in self.memory.iter().enumerate().skip(at).take(512) {
-                let expected = pattern(place as u64);
-                if *value != expected {
-                    let said = format!("word {place} of memory is {value:#x}, not {expected:#x}");
-                    self.file.write_all_at(said.as_bytes(), 0).unwrap();
-                    std::process::exit(1);
-                }
+            if let Some(wrong) = self.memory.wrong(n, 512) {
+                self.counter.fail(&wrong);
             }
-            self.file.write_all_at(format!("{n:020}").as_bytes(), 0).unwrap();
+            self.counter.at(n);
             std::thread::sleep(Duration::from_millis(2));
         }
         unreachable!()
     }
 }
 
-fn pattern(place: u64) -> u64 {
-    place.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
 /// Words of memory: 1 MiB.
-const LENGTH: u64 = 128 << 10;
+const WORDS: u64 = 128 << 10;
 
 /// A number above all system calls.
 const UNUSED: u32 = 5000;

@@ -7,22 +7,31 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, soon, unpacked};
+use super::bed::Bed;
+use crate::place::unpacked;
+use crate::process::ProcessId;
 use crate::rootfs::{everybody, open_the_way, place_program};
+use crate::soon;
 
 /// A bundle whose process counts into `/count`.
+#[derive(Debug)]
 pub struct Bundle {
     /// The folder that runtimes are given.
     pub dir: PathBuf,
-    /// Its root file system.
+    /// The root file system.
     pub root: PathBuf,
-    /// What [`Bundle::write`] writes; a test changes it as it likes.
+    /// The configuration that [`Bundle::write`] writes; a test changes it as it likes.
     pub config: Value,
 }
 
 impl Bundle {
-    /// One that runs a payload, with `words` after the file that it counts into.
-    pub fn new(bed: &Bed, name: &str, payload: &str, words: &[&str]) -> Self {
+    /// A bundle that runs a payload, with `words` after the file that it counts into.
+    pub fn new<P: ProcessId, C>(
+        bed: &Bed<P, C>,
+        name: &str,
+        payload: &str,
+        words: &[&str],
+    ) -> Self {
         let dir = bed.dir(name);
         let root = root_file_system(&dir);
         let args = [&["/payload", "--payload", payload, "/count"], words].concat();
@@ -118,10 +127,10 @@ impl Bundle {
         self.config["annotations"][key] = json!(value);
     }
 
-    /// How far its process has counted.
+    /// The last number that its process has written.
     ///
     /// # Panics
-    /// With what the process says is wrong with it.
+    /// Panics if the process says that something is wrong with it.
     #[track_caller]
     pub fn count(&self) -> u64 {
         let text = fs::read_to_string(self.root.join("count")).unwrap_or_default();
@@ -150,8 +159,8 @@ impl Bundle {
     }
 }
 
-/// A seccomp profile that allows everything but what no test needs, by `count` filters of the kernel's: a
-/// list of rules with a different flag each makes runtimes install one filter, so others come by payload.
+/// A seccomp profile that allows all that the tests need. Runtimes install one filter for it: more
+/// filters come by payload.
 pub fn seccomp_profile(flags: &[&str]) -> Value {
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
@@ -229,7 +238,7 @@ fn root_file_system(dir: &Path) -> PathBuf {
     for name in ["sh", "sleep", "cat", "ls", "id", "ip"] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }
-    // For whoever mounts nothing at /dev.
+    // For a container with nothing mounted at /dev.
     let null = root.join("dev/null");
     mknod(&null, SFlag::S_IFCHR, Mode::all(), makedev(1, 3)).unwrap();
     everybody(&null, 0o666);
@@ -237,7 +246,7 @@ fn root_file_system(dir: &Path) -> PathBuf {
     root
 }
 
-/// What container engines leave a process by default.
+/// The capabilities that container engines leave a process by default.
 const CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",

@@ -2,8 +2,12 @@
 
 #![allow(unsafe_code)]
 
-/// Installs a filter of the calling thread's, or with [`nix::libc::SECCOMP_FILTER_FLAG_TSYNC`] of all threads.
-/// Each instruction is its `code`, `jt`, `jf` and `k`.
+/// Installs a filter for the calling thread, or for all threads with
+/// [`SECCOMP_FILTER_FLAG_TSYNC`](nix::libc::SECCOMP_FILTER_FLAG_TSYNC). Each instruction is its `code`,
+/// `jt`, `jf` and `k`.
+///
+/// # Errors
+/// The errors of `seccomp(2)`.
 pub fn install(code: &[(u16, u8, u8, u32)], flags: nix::libc::c_ulong) -> std::io::Result<()> {
     let mut code: Vec<nix::libc::sock_filter> =
         code.iter().map(|&(code, jt, jf, k)| nix::libc::sock_filter { code, jt, jf, k }).collect();
@@ -20,13 +24,10 @@ pub fn install(code: &[(u16, u8, u8, u32)], flags: nix::libc::c_ulong) -> std::i
             &raw const program,
         )
     };
-    match answer {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
+    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// A filter's instructions: a system call that nobody uses fails with an error of its own.
+/// The instructions of a filter with which a system call that nobody uses fails with `errno`.
 pub fn forbidding(number: u32, errno: u32) -> [(u16, u8, u8, u32); 4] {
     let load_number = (0x20, 0, 0, 0);
     let is_it = (0x15, 0, 1, number);

@@ -4,14 +4,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use procfs::process::{MMapPath, Process};
+
 /// Puts this program into `root` as `/payload`, and its libraries into `/lib64`.
 pub fn place_program(root: &Path) {
     let program = root.join("payload");
     fs::copy("/proc/self/exe", &program).unwrap();
     everybody(&program, 0o755);
-    let maps = procfs::process::Process::myself().unwrap().maps().unwrap();
+    let maps = Process::myself().unwrap().maps().unwrap();
     for map in maps {
-        let procfs::process::MMapPath::Path(path) = map.pathname else { continue };
+        let MMapPath::Path(path) = map.pathname else { continue };
         if path.to_string_lossy().contains(".so") {
             // By the name that programs want: of libc.so.6.1, libc.so.6.
             let name = path.file_name().unwrap().to_str().unwrap();

@@ -1,7 +1,8 @@
-//! Where container runtimes run: namespaces and cgroups of their own, which end with the test.
+//! A sandbox for container runtimes: namespaces and cgroups of its own, which end with the test.
 //!
 //! A runtime that goes wrong kills what its cgroup holds, which may be all that runs on the machine. So
-//! none is started without a [`Sandbox`], and there is none outside.
+//! a runtime is started in a [`Sandbox`] only. Cgroup hierarchies that other programs of the machine
+//! mount somewhere are not mounted in a sandbox, and stay as long as it does.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,16 +22,19 @@ use crate::cgroups::{self, Cgroups, Layout};
 pub struct Sandbox(());
 
 impl Sandbox {
-    /// Looks whether this process is in one.
+    /// Looks at the process that calls it.
     ///
     /// # Errors
-    /// What of it is missing.
+    /// The first thing that a sandbox has and this process lacks.
     pub fn check() -> Result<Self, String> {
-        let outside = std::env::var(OUTSIDE).map_err(|_| "this is no sandbox".to_owned())?;
+        let outside = std::env::var(OUTSIDE).map_err(|_| "this is not a sandbox".to_owned())?;
         Self::check_against(&outside)
     }
 
-    /// The same, with the names of the namespaces outside.
+    /// Looks at the process that calls it, given the names of the namespaces outside.
+    ///
+    /// # Errors
+    /// The errors of [`Sandbox::check`].
     pub fn check_against(outside: &str) -> Result<Self, String> {
         let outside: Vec<&str> = outside.split_whitespace().collect();
         let inside = namespaces()?;
@@ -71,19 +75,22 @@ impl Sandbox {
 }
 
 /// Runs this program with `words` in a sandbox, from a process with one thread that does nothing else.
-/// When it ends, or its time is up, nothing that it started is left.
+/// Nothing that the program started is left when it ends, or when its time is up.
+///
+/// # Errors
+/// The step that failed, or how the program ended.
 pub fn run(words: &[String], layout: Layout, limit: Duration) -> Result<(), String> {
     let outside = namespaces()?.join(" ");
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| format!("these tests need root: {e}"))?;
     make_private()?;
-    let cgroups = Cgroups::make()?;
-    let result = run_in(&cgroups, words, layout, limit, &outside);
+    let mut cgroups = Cgroups::make()?;
+    let result = run_in(&mut cgroups, words, layout, limit, &outside);
     cgroups.remove()?;
     result
 }
 
 fn run_in(
-    cgroups: &Cgroups,
+    cgroups: &mut Cgroups,
     words: &[String],
     layout: Layout,
     limit: Duration,
@@ -102,6 +109,7 @@ fn run_in(
     let mut child = child.map_err(|e| format!("cannot start process 1: {e}"))?;
     let end = Instant::now() + limit;
     loop {
+        cgroups.look();
         match child.try_wait().map_err(|e| e.to_string())? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => return Err(status.to_string()),
@@ -116,7 +124,7 @@ fn run_in(
     }
 }
 
-/// What process 1 does: it makes the rest of the sandbox, starts this program with `words`, and reaps.
+/// Process 1 of a sandbox: makes the rest of it, starts this program with `words`, and reaps.
 pub fn first(layout: &str, words: &[String]) -> ExitCode {
     let worker = prepare(layout).and_then(|()| {
         let mut worker = Command::new("/proc/self/exe");
@@ -158,6 +166,7 @@ fn prepare(layout: &str) -> Result<(), String> {
         | CloneFlags::CLONE_NEWUTS;
     unshare(namespaces).map_err(failed("namespaces"))?;
     make_private()?;
+    let hierarchies = cgroups::take_away()?;
     let none = None::<&str>;
     while umount2("/sys", MntFlags::MNT_DETACH).is_ok() {}
     let filesystems =
@@ -168,11 +177,7 @@ fn prepare(layout: &str) -> Result<(), String> {
         }
         mount(Some(kind), at, Some(kind), MsFlags::empty(), none).map_err(failed(at))?;
     }
-    let layout = match layout == format!("{:?}", Layout::Unified) {
-        true => Layout::Unified,
-        false => Layout::Machine,
-    };
-    for hierarchy in cgroups::mount_all(layout)? {
+    for hierarchy in cgroups::mount_all(hierarchies, Layout::named(layout))? {
         if hierarchy.controllers.is_empty() {
             // A cgroup of version 2 with processes cannot give controllers to those below it.
             let leaf = hierarchy.at.join("sandbox");

@@ -1,13 +1,13 @@
-//! Waiting.
+//! Waiting for what other processes do.
 
 use std::time::{Duration, Instant};
 
-/// Whether something comes true within five seconds.
+/// Returns true once `check` does, or false after five seconds.
 pub fn soon(check: impl FnMut() -> bool) -> bool {
     within(Duration::from_secs(5), check)
 }
 
-/// Whether something comes true in time.
+/// Returns true once `check` does, or false when `time` is up. Checks at least once.
 pub fn within(time: Duration, mut check: impl FnMut() -> bool) -> bool {
     let limit = Instant::now() + time;
     loop {

@@ -4,43 +4,47 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read;
+use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_rs::Pid;
 use serde_json::Value;
 
-use crate::bed::unpacked;
-use crate::bundle::Bundle;
+use super::bundle::Bundle;
+use crate::place::unpacked;
+use crate::process::ProcessId;
 use crate::sandbox::Sandbox;
 
-/// A runtime that finds the CRIU under test.
-pub struct Runtime {
+/// A runtime that finds the CRIU under test. Ids of processes have the type `P`.
+#[derive(Debug)]
+pub struct Runtime<P> {
+    /// `runc` or `crun`.
     pub name: &'static str,
     _sandbox: Sandbox,
     program: PathBuf,
     criu: PathBuf,
-    /// Its state, and what its containers and it itself say.
+    /// The directory of its state and its logs.
     dir: PathBuf,
     /// The ends of containers' pipes, which stay open as long as the test.
     held: RefCell<Vec<File>>,
+    ids: PhantomData<P>,
 }
 
-impl Runtime {
+impl<P: ProcessId> Runtime<P> {
     /// The runtime of that name.
-    pub fn new(sandbox: Sandbox, name: &str, criu: &Path, dir: &Path) -> Self {
+    pub(super) fn new(sandbox: Sandbox, name: &str, criu: &Path, dir: &Path) -> Self {
         let (name, program) = match name {
             "runc" => ("runc", unpacked("sbin/runc")),
             "crun" => ("crun", unpacked("bin/crun")),
             other => panic!("no runtime {other}"),
         };
-        let held = RefCell::default();
-        Self { name, _sandbox: sandbox, program, criu: criu.into(), dir: dir.into(), held }
+        let (criu, dir, held) = (criu.into(), dir.into(), RefCell::default());
+        Self { name, _sandbox: sandbox, program, criu, dir, held, ids: PhantomData }
     }
 
-    /// `create`, with what else to say to it.
+    /// `create`, with more options.
     #[track_caller]
     pub fn create(&self, bundle: &Bundle, id: &str, options: &[&str]) {
         let mut command = self.command("create");
@@ -55,7 +59,7 @@ impl Runtime {
 
     /// `create`, `start`, and the wait for the payload; returns its process.
     #[track_caller]
-    pub fn run(&self, bundle: &Bundle, id: &str, options: &[&str]) -> Pid {
+    pub fn run(&self, bundle: &Bundle, id: &str, options: &[&str]) -> P {
         self.create(bundle, id, options);
         self.start(id);
         bundle.goes_on();
@@ -73,7 +77,7 @@ impl Runtime {
 
     /// `restore` from `images`; returns the process.
     #[track_caller]
-    pub fn restore(&self, bundle: &Bundle, id: &str, images: &Path, options: &[&str]) -> Pid {
+    pub fn restore(&self, bundle: &Bundle, id: &str, images: &Path, options: &[&str]) -> P {
         let mut command = self.command("restore");
         command.arg("--detach").args(self.own_options()).args(options);
         command.arg("--image-path").arg(images).arg("--work-path").arg(self.work("restore"));
@@ -81,7 +85,7 @@ impl Runtime {
         self.pid(id)
     }
 
-    /// What `state` says; nothing when there is no such container.
+    /// The answer to `state`, `None` if there is no such container.
     #[track_caller]
     pub fn state(&self, id: &str) -> Option<Value> {
         let (is_done, said) = self.finish(self.command("state").arg(id));
@@ -90,13 +94,13 @@ impl Runtime {
 
     /// The first process of a container.
     #[track_caller]
-    pub fn pid(&self, id: &str) -> Pid {
+    pub fn pid(&self, id: &str) -> P {
         let state = self.state(id).expect("a container");
         let pid = state["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-        Pid::try_from(pid.expect("a process")).expect("a process")
+        P::of(pid.expect("a process"))
     }
 
-    /// Where this runtime keeps what it knows of a container: `state.json`, or `status`.
+    /// The file in which this runtime keeps what it knows of a container: `state.json`, or `status`.
     pub fn state_file(&self, id: &str) -> PathBuf {
         let name = if self.name == "crun" { "status" } else { "state.json" };
         self.state_dir().join(id).join(name)
@@ -134,8 +138,8 @@ impl Runtime {
         command
     }
 
-    /// Runs a command to its end, and says whether that was success, and what it printed. Containers
-    /// that it starts have pipes for their input and output.
+    /// Runs a command to its end; returns true for a success, and what it printed. Containers that it
+    /// starts have pipes for their input and output.
     #[track_caller]
     pub fn finish(&self, command: &mut Command) -> (bool, String) {
         let (input, their_input) = pipe();
@@ -165,17 +169,16 @@ impl Runtime {
                 let _ = write!(said, "\n{status}");
                 (false, said)
             }
-            None => (false, said + "\nit was killed, for it did not end"),
+            None => (false, said + "\nit was killed, because it did not end"),
         }
     }
 
-    /// Its program, and where it keeps its state.
-    #[allow(dead_code, reason = "the tests of the programs, which share this file, name it")]
+    /// The program, and the folder in which it keeps its state.
     pub fn place(&self) -> (&Path, PathBuf) {
         (&self.program, self.state_dir())
     }
 
-    /// What CRIU and the runtime have written into their logs.
+    /// The last lines of the logs of CRIU and the runtime.
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for name in [LOG, "work-dump/dump.log", "work-restore/restore.log"] {
@@ -218,7 +221,7 @@ fn pipe() -> (OwnedFd, OwnedFd) {
     nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap()
 }
 
-/// What can be read without waiting.
+/// The bytes that can be read without waiting.
 fn available(pipe: &mut File) -> String {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     fcntl(&*pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
@@ -230,7 +233,7 @@ fn available(pipe: &mut File) -> String {
 /// A restore that goes wrong may wait for ever.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What the runtime says, in the test's directory.
+/// The runtime's log, in the test's directory.
 const LOG: &str = "runtime.log";
 
 /// Lines of a log worth showing.

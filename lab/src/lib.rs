@@ -1,0 +1,34 @@
+//! Processes, payloads, sandboxes, certificates and a harness, for the tests of all crates.
+//!
+//! A test program of this workspace is several programs. Without a word of ours it is the
+//! [`harness`], which lists and runs tests. Started by itself with another word it is one test in
+//! a process of its own, the [`payload`] that this test dumps, or process 1 of a [`sandbox`].
+//!
+//! The crate knows processes and files, not the library under test: a process id has the type that
+//! a suite gives it ([`ProcessId`]), and a suite says how it asks a CRIU for its version
+//! ([`place::crius`]).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[cfg(feature = "certs")]
+pub mod certs;
+pub mod cgroups;
+#[cfg(feature = "containers")]
+pub mod containers;
+pub mod filter;
+pub mod harness;
+pub mod payload;
+pub mod place;
+pub mod process;
+pub mod raw;
+pub mod rootfs;
+pub mod sandbox;
+mod target;
+mod terminal;
+mod wait;
+
+pub use place::{names, scratch};
+pub use process::ProcessId;
+pub use target::Target;
+pub use terminal::Terminal;
+pub use wait::{soon, within};

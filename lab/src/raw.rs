@@ -1,0 +1,48 @@
+//! Descriptors that come over a socket, and signals that interrupt system calls.
+
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+/// Receives one descriptor with the bytes that come with it.
+pub fn receive_fd(socket: &UnixStream) -> OwnedFd {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
+    let mut bytes = [0; 4096];
+    let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
+    let mut messages = message.cmsgs().unwrap();
+    match messages.next() {
+        Some(ControlMessageOwned::ScmRights(fds)) if fds.len() == 1 => {
+            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+            unsafe { OwnedFd::from_raw_fd(fds[0]) }
+        }
+        other => panic!("no descriptor came: {other:?}"),
+    }
+}
+
+/// Sends this process a signal every `time` from now on. It comes to any thread, and ends the system
+/// call that this thread is in with `EINTR`.
+pub fn interrupt_every(time: Duration) {
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing, so it is safe at any moment.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
+    let own = nix::unistd::getpid();
+    std::thread::spawn(move || {
+        // Others of the process are there to take it.
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGUSR1);
+        mask.thread_block().unwrap();
+        loop {
+            std::thread::sleep(time);
+            let _ = nix::sys::signal::kill(own, Signal::SIGUSR1);
+        }
+    });
+}
+
+extern "C" fn nothing(_: nix::libc::c_int) {}

@@ -1,0 +1,124 @@
+//! A live payload, as the test sees it that dumps it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::process::{ProcessId, has_ended, kill_tree, reap, send, state};
+use crate::{payload, soon};
+
+/// A live payload, which counts into a file. It is killed with its descendants when dropped.
+#[derive(Debug)]
+pub struct Target<P: ProcessId> {
+    /// The process id.
+    pub pid: P,
+    /// Absent after a restore.
+    child: Option<Child>,
+    file: PathBuf,
+}
+
+impl<P: ProcessId> Target<P> {
+    /// Starts the payload that `words` name, with changes to the command, and waits until it counts
+    /// into `file`. Its three standard streams are `/dev/null`.
+    #[track_caller]
+    pub fn start(
+        words: &[&str],
+        file: &Path,
+        change: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Self {
+        let mut command = payload::command(words, file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let target = Self::started(change(&mut command).spawn().unwrap(), file.into());
+        assert!(soon(|| target.count() > 1), "the payload {words:?} does not start");
+        target
+    }
+
+    /// A payload that somebody else has started, and which counts into `file`.
+    pub fn at(pid: P, file: PathBuf) -> Self {
+        Self { pid, child: None, file }
+    }
+
+    /// A child, which counts into `file`.
+    pub fn started(child: Child, file: PathBuf) -> Self {
+        Self { pid: P::of(i32::try_from(child.id()).unwrap()), child: Some(child), file }
+    }
+
+    /// Takes over the same payload after a restore.
+    pub fn restored_as(&mut self, pid: P) {
+        self.pid = pid;
+    }
+
+    /// The process id as an argument of a program.
+    pub fn pid(&self) -> String {
+        self.pid.to_string()
+    }
+
+    /// The state letter in `/proc`, while the process is there.
+    pub fn state(&self) -> Option<char> {
+        state(self.pid)
+    }
+
+    /// The last number that it has written.
+    pub fn count(&self) -> u64 {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    /// Waits until it has counted on; returns how far.
+    #[track_caller]
+    pub fn goes_on(&self) -> u64 {
+        let before = self.count();
+        let counted = || self.count() > before.max(1);
+        assert!(soon(counted), "process {} does not count on from {before}", self.pid);
+        self.count()
+    }
+
+    /// The signals that it has noted beside its file, one a line.
+    pub fn signals(&self) -> String {
+        fs::read_to_string(self.file.with_extension("signals")).unwrap_or_default()
+    }
+
+    /// Sends it a signal.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        assert!(send(self.pid, signal), "there is no process {}", self.pid);
+    }
+
+    /// Waits until it has ended, and reaps it with all others that have ended.
+    #[track_caller]
+    pub fn is_gone(&mut self) {
+        assert!(soon(|| has_ended(self.pid)), "process {} is alive", self.pid);
+        self.child = None;
+        reap();
+    }
+
+    /// Waits until it has ended, and reaps it alone.
+    #[track_caller]
+    pub fn is_gone_alone(&mut self) {
+        assert!(soon(|| has_ended(self.pid)), "process {} is alive", self.pid);
+        if let Some(mut child) = self.child.take() {
+            child.wait().unwrap();
+        }
+    }
+
+    /// Kills it and all its descendants, and reaps them.
+    pub fn end(&mut self) {
+        let tree = kill_tree(self.pid);
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+        soon(|| {
+            reap();
+            tree.iter().all(|&pid| has_ended(pid))
+        });
+        reap();
+    }
+}
+
+impl<P: ProcessId> Drop for Target<P> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

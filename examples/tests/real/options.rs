@@ -234,9 +234,10 @@ fn newer(lab: &Lab) {
     let target = lab.start(&["count"]);
     let dump = ["dump", "-R", "-t", &target.pid(), "-D", &images, "--image-io-mode", "direct"];
     let ran = lab.run(&dump);
-    match lab.version < criu_rs::Version::new(4, 3, 0) {
-        true => ran.fails(3, &["--image-io-mode", "needs CRIU 4.3"]),
-        false => assert_eq!(ran.code, Some(0), "{ran:?}"),
+    if lab.version < criu_rs::Version::new(4, 3, 0) {
+        ran.fails(3, &["--image-io-mode", "needs CRIU 4.3"])
+    } else {
+        assert_eq!(ran.code, Some(0), "{ran:?}")
     }
     target.goes_on();
 }

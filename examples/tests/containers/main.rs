@@ -1,5 +1,5 @@
-//! The program `container`, with containers of real runtimes. It needs root, and what `cargo xtask setup --tests`
-//! unpacks; see `criu-rs/tests/containers`.
+//! The word `container`, with containers of real runtimes. It needs root, and the programs that
+//! `cargo xtask setup --tests` unpacks; see `criu-rs/tests/containers`.
 
 #![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
 
@@ -95,7 +95,7 @@ fn there_and_back(bed: &Bed) {
     assert!(bundle.goes_on() > counted);
     kill(&pid_file);
 
-    // A process that nobody would know of is none.
+    // A process whose id cannot be told is not restored.
     let mut unwritten = restore(bed, &bundle, &images);
     let (is_done, said) = bed.runtime.finish(unwritten.arg("--pid-file").arg("/no/such/file"));
     assert!(!is_done && said.contains("cannot write /no/such/file: No such file"), "{said}");

@@ -1,4 +1,4 @@
-//! What nobody should write: it is refused, with a reason, before anything is done.
+//! Command lines that make no sense: refused with a reason before anything is done.
 
 use crate::lab::{Lab, TestFn, names, run};
 

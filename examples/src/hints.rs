@@ -1,13 +1,13 @@
-//! What to do about a failure, in the words of the command line.
+//! Advice after a failure, in the options of the command line.
 
 use criu_rs::labels::{LabelError, LabelProblem, SecurityModule};
 use criu_rs::{Cause, Error};
 
-/// Where there is no criu.
+/// The advice if there is no criu.
 pub(crate) const NO_CRIU: &str = "\
 install the package criu, or name the program with --criu PATH or the variable CRIU";
 
-/// What to do about an error, where that is known.
+/// Returns the advice for an error, if there is any.
 pub(crate) fn of(error: &Error) -> Option<&'static str> {
     match error {
         Error::Start { .. } => Some(NO_CRIU),
@@ -20,7 +20,67 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
     }
 }
 
-/// What to do about a label that is lost.
+/// Returns the advice for an error of `container`, which has fewer options than criu.
+///
+/// The others reach CRIU in its configuration file: the one that the annotation org.criu.config
+/// names, or /etc/criu/runc.conf.
+pub(crate) fn of_container(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::TooOld { .. } => Some("name a newer criu with --criu PATH"),
+        Error::Label(_) => Some(
+            "name a criu that saves labels with --criu PATH; for AppArmor mount securityfs where \
+             criu runs and remove /run/criu.kdat",
+        ),
+        Error::Start { .. } | Error::CheckpointExists { .. } => of(error),
+        _ => error.cause().map(about_container),
+    }
+}
+
+/// Returns the advice for a cause, in the options of `container` and of CRIU's configuration file.
+fn about_container(cause: Cause) -> &'static str {
+    match cause {
+        Cause::MissingCapability => "run it as root",
+        Cause::NoSoftDirty => "leave track-mem out of CRIU's configuration file",
+        Cause::NoCompression => "leave compress out of CRIU's configuration file",
+        Cause::ExternalUnixSocket => {
+            "add --ext-unix-sk for datagram sockets; have the program close a stream to the outside"
+        }
+        Cause::FileOutsideMounts => {
+            "start the container with a pipe or a log driver in place of the file, or have the \
+             program close it"
+        }
+        Cause::ExternalMount => {
+            "describe the mount in config.json; on restore --source KEY=PATH names what to mount"
+        }
+        Cause::CgroupMissing => {
+            "restore where it is, or write manage-cgroups ignore into CRIU's configuration file"
+        }
+        Cause::TcpInFlight => {
+            "wait until they are accepted, or write skip-in-flight into CRIU's configuration file"
+        }
+        Cause::LinkRemap => "write link-remap into CRIU's configuration file",
+        Cause::UnsupportedMount => {
+            "describe the mount in config.json, or write skip-mnt PATH into CRIU's configuration \
+             file"
+        }
+        Cause::CpuMismatch => {
+            "restore on a machine that has them, or write cpu-cap none into CRIU's configuration \
+             file"
+        }
+        Cause::LsmMismatch => "restore where that module is active",
+        Cause::NoSelinux => "name a criu built with libselinux with --criu PATH",
+        Cause::FileChanged => {
+            "put the file back as it was; skip-file-rwx-check in CRIU's configuration file accepts \
+             a changed mode"
+        }
+        Cause::NetworkLockFailed => {
+            "install iptables, or write network-lock nftables into CRIU's configuration file"
+        }
+        cause => about(cause),
+    }
+}
+
+/// Returns the advice for a lost label.
 fn about_label(error: &LabelError) -> &'static str {
     match &error.problem {
         LabelProblem::NoPlace | LabelProblem::Unknown(_) | LabelProblem::NotInImages(Some(_)) => {
@@ -40,7 +100,9 @@ fn about_label(error: &LabelError) -> &'static str {
     }
 }
 
-/// The library speaks of its methods, where people know options.
+/// Returns the advice for a cause, in the options of the words that are criu's.
+///
+/// The hints of the library name its methods.
 pub(crate) fn about(cause: Cause) -> &'static str {
     match cause {
         Cause::MissingCapability => {
@@ -78,15 +140,16 @@ pub(crate) fn about(cause: Cause) -> &'static str {
         }
         Cause::LinkRemap => "add --link-remap, which makes a link beside it until the restore",
         Cause::UnsupportedMount => {
-            "name it with --external mnt[PATH]:KEY, here and on restore, or leave it out with --skip-mnt"
+            "name it with --external mnt[PATH]:KEY, here and on restore, or leave it out with \
+             --skip-mnt"
         }
         Cause::CpuMismatch => "restore on a machine that has them, or with --cpu-cap=none",
         Cause::LsmMismatch => {
             "restore where that module is active, and without --lsm-profile where it is not"
         }
         Cause::NoSelinux => {
-            "name a criu built with libselinux with --criu PATH, or leave --lsm-profile away and add \
-             --accept-label-loss"
+            "name a criu built with libselinux with --criu PATH, or leave --lsm-profile away and \
+             add --accept-label-loss"
         }
         Cause::FileChanged => {
             "put the file back as it was; a changed mode is accepted with --skip-file-rwx-check"
@@ -95,5 +158,73 @@ pub(crate) fn about(cause: Cause) -> &'static str {
             "install iptables, or add --network-lock nftables or --network-lock skip"
         }
         cause => cause.hint(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::find;
+
+    const CAUSES: &[Cause] = &[
+        Cause::MissingCapability,
+        Cause::NoSoftDirty,
+        Cause::NoCompression,
+        Cause::ConnectedTcp,
+        Cause::ExternalUnixSocket,
+        Cause::ForeignTerminal,
+        Cause::ForeignSession,
+        Cause::FileLocks,
+        Cause::GhostTooLarge,
+        Cause::FileOutsideMounts,
+        Cause::ExternalMount,
+        Cause::CgroupMissing,
+        Cause::TcpInFlight,
+        Cause::LinkRemap,
+        Cause::UnsupportedMount,
+        Cause::CpuMismatch,
+        Cause::LsmMismatch,
+        Cause::NoSelinux,
+        Cause::FileChanged,
+        Cause::NetworkLockFailed,
+        Cause::NoSpace,
+        Cause::PidInUse,
+        Cause::NoPageServer,
+    ];
+
+    /// Returns the long names of options in a text, without dashes.
+    fn options(text: &str) -> impl Iterator<Item = &str> {
+        text.split_whitespace().filter_map(|word| {
+            let name = word.trim_start_matches(['(', '`']).strip_prefix("--")?;
+            Some(name.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or(name))
+        })
+    }
+
+    #[test]
+    fn advice_names_options_that_the_word_has() {
+        let container = (find("container").unwrap().read)();
+        let in_container = |name: &str| {
+            let has =
+                |word: &clap::Command| word.get_arguments().any(|arg| arg.get_long() == Some(name));
+            container.get_subcommands().any(has)
+        };
+        let in_criu = |name: &str| {
+            let has = |word: &str| {
+                let command = (find(word).unwrap().read)();
+                command.get_arguments().any(|arg| arg.get_long() == Some(name))
+            };
+            has("dump") || has("restore")
+        };
+        let mut named = 0;
+        for &cause in CAUSES {
+            for name in options(about_container(cause)) {
+                assert!(in_container(name), "{cause:?}: container has no --{name}");
+            }
+            for name in options(about(cause)) {
+                assert!(in_criu(name), "{cause:?}: nobody has --{name}");
+                named += 1;
+            }
+        }
+        assert!(named > 20, "{named}");
     }
 }

@@ -51,24 +51,24 @@ pub(crate) struct Program {
 
 impl program::Program for Program {
     const WORD: &'static str = "restore";
-    const ABOUT: &'static str = "bring a saved process tree back";
+    const ABOUT: &'static str = "Brings a saved process tree back.";
     const MORE: &'static str = "\
 Without --restore-detached the program stays the parent of the tree: it hands signals on to the
 root and ends as the root ends, with its exit status, or 128 and the number of the signal that
 killed it. When a restore fails or is stopped it leaves no process behind.
 
 Examples:
-  restore -D img                           bring the tree in img back, and wait for it
-  restore -D img -d                        bring it back, and leave it alone
-  restore -D img -j                        a job of this terminal
-  restore -D img -d --pidfile pid          write the root's process id to img/pid
-  restore -D img --inherit-fd 'fd[1]:pipe:[4711]'
-                                           put standard output in the place of that pipe
-  restore -D img --exec-cmd -- supervise   become the program supervise, as the tree's parent
+  criu-rs restore -D img                           bring the tree in img back, and wait for it
+  criu-rs restore -D img -d                        bring it back, and leave it alone
+  criu-rs restore -D img -j                        a job of this terminal
+  criu-rs restore -D img -d --pidfile pid          write the root's process id to img/pid
+  criu-rs restore -D img --inherit-fd 'fd[1]:pipe:[4711]'
+                                                   put standard output in the place of that pipe
+  criu-rs restore -D img --exec-cmd -- supervise   become supervise, the tree's parent
 ";
 
-    fn reach(&self) -> &Reach {
-        &self.reach
+    fn json(&self) -> bool {
+        self.reach.json
     }
 
     fn run(&self, output: &Output, args: &[OsString]) -> Result<ExitCode, Fault> {
@@ -76,8 +76,8 @@ Examples:
         if self.restore.restore_sibling == Some(true) {
             return Err(self.as_sibling(args));
         }
-        if self.restore.tree.is_some() {
-            output.say("--tree has no effect here: the images know their processes");
+        if self.restore.leave_running {
+            output.say("--leave-running has no effect on restore, except to undo --leave-stopped");
         }
         self.common.prepare()?;
         let images = self.images.path();
@@ -116,12 +116,9 @@ Examples:
         if let Some(parent) = parent {
             return parent.stay(&restored, drive.received());
         }
-        // What signals there are meanwhile is for the command.
+        // Signals from now on are for the command.
         drop(drive);
-        match self.restore.exec_cmd {
-            true => Err(self.become_command()),
-            false => Ok(Exit::Done.into()),
-        }
+        if self.restore.exec_cmd { Err(self.become_command()) } else { Ok(Exit::Done.into()) }
     }
 }
 
@@ -143,17 +140,18 @@ impl Program {
         }
     }
 
-    /// Becomes the command, as `criu` itself does: the tree's parent. Returns only if that fails.
+    /// Becomes the command, which is then the tree's parent, as with `criu`. Returns only if that
+    /// fails.
     fn become_command(&self) -> Fault {
         let Some((program, args)) = self.restore.command.split_first() else {
-            return Fault::usage("--exec-cmd: want a command after --");
+            return Fault::usage("--exec-cmd needs a command after --");
         };
         let source = Command::new(program).args(args).exec();
         Fault::system(format!("execute {}", program.to_string_lossy()), source)
     }
 
-    /// Becomes `criu`: the tree's parent is to be the parent of this program, and only who forks the
-    /// tree can give it to its own parent. Returns only if that fails.
+    /// Becomes `criu`. The tree's parent is to be the parent of this program, and only the process
+    /// that forks the tree can give it to its own parent. Returns only if that fails.
     fn as_sibling(&self, args: &[OsString]) -> Fault {
         match self.reach.only_here() {
             Some(option) => Fault::usage(format!(
@@ -175,7 +173,7 @@ impl PidFile {
         Self { path: path.map(|path| work_dir.join(path)), written: false }
     }
 
-    /// The restore is complete.
+    /// Keeps the file, since the restore is complete.
     fn keep(mut self) {
         self.written = false;
     }
@@ -185,7 +183,7 @@ impl Hooks for PidFile {
     fn post_restore(&mut self, root: Pid) -> HookResult {
         let Some(path) = &self.path else { return Ok(()) };
         let named = |error| format!("--pidfile: cannot write {}: {error}", path.display());
-        // As CRIU: another's file is not overwritten.
+        // An existing file is not overwritten, as by CRIU.
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let mut file = file.map_err(named)?;
         self.written = true;

@@ -1,4 +1,4 @@
-//! `check`: what CRIU can do on this machine, and what would fail.
+//! `check`: tells what CRIU can do on this machine, and what would fail.
 
 mod capabilities;
 mod machine;
@@ -35,7 +35,7 @@ pub(crate) struct Program {
     /// Have criu test what its developers try out as well
     #[arg(long, help_heading = MAIN)]
     experimental: Option<bool>,
-    /// Both
+    /// Have criu do both of these tests
     #[arg(long, help_heading = MAIN)]
     all: bool,
     #[command(flatten)]
@@ -48,35 +48,36 @@ const MAIN: &str = "Main options";
 
 impl program::Program for Program {
     const WORD: &'static str = "check";
-    const ABOUT: &'static str = "tell what CRIU can do on this machine, and what would fail";
+    const ABOUT: &'static str = "Tells what CRIU can do on this machine, and what would fail.";
     const MORE: &'static str = "\
 The exit status is 0 only if the kernel has what CRIU needs at least, and whatever else was asked
 for.
 
 Examples:
-  check
-  check --feature mem_dirty_track    whether the kernel tracks changed memory
-  check --all                        with criu's own tests of everything it may want
+  criu-rs check
+  criu-rs check --feature mem_dirty_track    whether the kernel tracks changed memory
+  criu-rs check --all                        with criu's own tests of everything it may want
 ";
 
-    fn reach(&self) -> &Reach {
-        &self.reach
+    fn json(&self) -> bool {
+        self.reach.json
     }
 
     fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {
         self.common.prepare()?;
         let criu = self.reach.criu()?;
         let program = criu.program()?.unwrap_or_default();
-        let good = match self.feature.is_empty() {
-            true => self.look(output, &criu, program)?,
-            false => self.ask_features(output, &program)?,
+        let good = if self.feature.is_empty() {
+            self.look(output, &criu, program)?
+        } else {
+            self.ask_features(output, &program)?
         };
         Ok(if good { Exit::Done } else { Exit::Failed }.into())
     }
 }
 
 impl Program {
-    /// Looks at everything.
+    /// Looks at everything, and reports it.
     fn look(&self, output: &Output, criu: &Criu, program: PathBuf) -> Result<bool, Fault> {
         let mut config = Config::default();
         let check = self.reach.apply(Check::new(), &mut config)?;
@@ -86,7 +87,7 @@ impl Program {
             check = check.config_file(config.path());
         }
         let machine = Machine::look();
-        // Without rights it cannot be asked.
+        // An unprivileged criu cannot be asked.
         let is_unsaved =
             |module| criu.label_support(module).is_ok_and(|yes| yes == LabelSupport::No);
         let active = machine.lsms.iter().filter_map(|name| match name.as_str() {
@@ -97,7 +98,7 @@ impl Program {
         let unsaved_labels = active.filter(|module| is_unsaved(*module)).collect();
         let mut found = Found {
             build: criu.build()?,
-            // Without rights it cannot find out: then they are unknown.
+            // An unprivileged criu cannot find out, and then they are unknown.
             features: criu.features().unwrap_or_default(),
             basics: check.run(criu).map_err(Fault::from),
             capabilities: Capability::all(),
@@ -131,9 +132,10 @@ impl Program {
         for name in &self.feature {
             let answer = Answer::of(program, &["--feature", name])?;
             all &= answer.is_yes;
-            match answer.is_yes {
-                true => output.print(format_args!("{name}: yes")),
-                false => output.print(format_args!("{name}: no ({})", answer.text)),
+            if answer.is_yes {
+                output.print(format_args!("{name}: yes"))
+            } else {
+                output.print(format_args!("{name}: no ({})", answer.text))
             }
             answers.insert(name.clone(), json!({ "yes": answer.is_yes, "said": answer.text }));
         }
@@ -142,7 +144,7 @@ impl Program {
     }
 }
 
-/// What `criu check` says to a question.
+/// The answer of `criu check` to a question.
 struct Answer {
     is_yes: bool,
     text: String,
@@ -161,7 +163,7 @@ impl Answer {
     }
 }
 
-/// What was found out.
+/// Everything that was found out.
 struct Found {
     program: PathBuf,
     build: Build,
@@ -171,7 +173,7 @@ struct Found {
     machine: Machine,
     /// Modules whose labels this CRIU does not save.
     unsaved_labels: Vec<SecurityModule>,
-    /// What criu said to `--extra` and `--experimental`.
+    /// The answers of criu to `--extra` and `--experimental`.
     more: Vec<(&'static str, Answer)>,
 }
 
@@ -204,7 +206,7 @@ impl Found {
         );
     }
 
-    /// The features that criu tells of: name, what needs it, whether it is there.
+    /// The features that criu tells of: the name, the options that need it, and if it is there.
     fn each_feature(&self) -> impl Iterator<Item = (&'static str, &'static str, Option<bool>)> {
         let Features { mem_track, lazy_pages, pidfd_store, mem_compression, .. } = self.features;
         [
@@ -258,7 +260,7 @@ impl Found {
             lines.push("  nothing that is known".into());
         }
         lines.extend(problems.iter().map(ToString::to_string));
-        // In criu's own words, which scripts look for.
+        // The words of criu, which scripts look for.
         lines.push(match &self.basics {
             Ok(()) => "\nLooks good.".into(),
             Err(fault) => format!("\nDoes not look good: {fault}"),

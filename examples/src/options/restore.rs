@@ -1,10 +1,10 @@
-//! What restore alone takes.
+//! Options of restore alone.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
-use criu_rs::{External, InheritFd, JoinNs, MountContext, Pid};
+use criu_rs::{External, InheritFd, JoinNs, MountContext};
 
 use crate::fault::Fault;
 use crate::options::applies;
@@ -18,8 +18,11 @@ pub(crate) struct RestoreOnly {
     #[arg(short = 'd', long)]
     pub(crate) restore_detached: Option<bool>,
     /// Leave the tasks stopped
-    #[arg(short = 's', long)]
+    #[arg(short = 's', long, overrides_with = "leave_running")]
     leave_stopped: bool,
+    /// Undo --leave-stopped, as for criu
+    #[arg(short = 'R', long, hide = true, overrides_with = "leave_stopped")]
+    pub(crate) leave_running: bool,
     /// Write the root's process id to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     pub(crate) pidfile: Option<PathBuf>,
@@ -29,15 +32,12 @@ pub(crate) struct RestoreOnly {
     /// The command of --exec-cmd
     #[arg(value_name = "COMMAND", hide = true)]
     pub(crate) command: Vec<OsString>,
-    /// Make the tasks children of who started this program, which then becomes `criu` itself
+    /// Make the tasks children of this program's parent; this program becomes `criu` itself
     #[arg(short = 'S', long)]
     pub(crate) restore_sibling: Option<bool>,
     /// Older name of --restore-detached
     #[arg(long, hide = true)]
     pub(crate) daemon: Option<bool>,
-    /// Without effect on a restore
-    #[arg(short = 't', long, value_name = "PID", hide = true)]
-    pub(crate) tree: Option<Pid>,
 
     /// A descriptor of this process in place of a saved one
     #[arg(long, value_name = "fd[N]:RESOURCE", help_heading = FILES)]
@@ -55,7 +55,7 @@ pub(crate) struct RestoreOnly {
     /// An existing namespace to enter, such as net:/run/netns/blue
     #[arg(short = 'J', long, value_name = "NS:PID|PATH", help_heading = "Namespaces")]
     join_ns: Vec<JoinNs>,
-    /// Go on where a saved sysctl does not exist
+    /// Go on if a saved sysctl does not exist
     #[arg(long, help_heading = "Namespaces")]
     weak_sysctls: Option<bool>,
     /// Older spelling of --external veth[INNER]:OUTER
@@ -94,18 +94,18 @@ applies! {
 }
 
 impl RestoreOnly {
-    /// Refuses what makes no sense together.
+    /// Refuses options that make no sense together.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         let wrong = match (self.exec_cmd, self.detaches(), self.restore_sibling) {
-            (true, true, _) => "--exec-cmd: it does not go with --restore-detached",
-            (true, false, _) if self.command.is_empty() => "--exec-cmd: want a command behind --",
-            (_, false, Some(true)) => "--restore-sibling: want --restore-detached with it",
+            (true, true, _) => "--exec-cmd and --restore-detached exclude each other",
+            (true, false, _) if self.command.is_empty() => "--exec-cmd needs a command after --",
+            (_, false, Some(true)) => "--restore-sibling needs --restore-detached",
             _ => return Ok(()),
         };
         Err(Fault::usage(wrong))
     }
 
-    /// Whether the program ends once the tasks run.
+    /// Tells if the program ends once the tasks run.
     pub(crate) fn detaches(&self) -> bool {
         self.restore_detached.or(self.daemon) == Some(true)
     }

@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::lab::{Lab, Ran, Target, TestFn, run};
 use criu_lab::soon;
+
+use crate::lab::{Lab, Ran, Target, TestFn, run};
+use crate::links::link;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("crit_s_images_restore", round_trip),
@@ -20,7 +22,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
 ];
 
 fn crit(lab: &Lab, words: &[&str]) -> Ran {
-    run(lab.program(env!("CARGO_BIN_EXE_crit"), words))
+    run(lab.program(link(lab, "crit"), words))
 }
 
 #[track_caller]
@@ -38,7 +40,7 @@ fn checkpointed(lab: &Lab, words: &[&str]) -> (String, Target) {
     (images, target)
 }
 
-/// Every image through JSON and back, in place; CRIU restores what comes of it.
+/// Turns every image into JSON and back, in place; CRIU restores the result.
 fn round_trip(lab: &Lab) {
     let (images, target) = checkpointed(lab, &["count"]);
     let before = target.count();
@@ -123,7 +125,7 @@ fn core(lab: &Lab) {
     crit(lab, &["core", &images, "1"]).fails(1, &["crit: no task 1"]);
 }
 
-/// The same process twice, with time to count between.
+/// Two dumps of one process, with time to count between.
 fn diff(lab: &Lab) {
     let (first, second) = (lab.dir("first"), lab.dir("second"));
     let target = lab.start(&["count"]);
@@ -221,7 +223,7 @@ fn inspect(lab: &Lab) {
     let pid = target.pid();
     lab.done(&["dump", "-t", &pid, "-D", &images, "--file-locks", "--leave-running"]);
     let inspect = |words: &[&str]| {
-        let ran = run(lab.program(env!("CARGO_BIN_EXE_inspect"), words));
+        let ran = run(lab.program(link(lab, "inspect"), words));
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
         ran.out
     };
@@ -229,7 +231,7 @@ fn inspect(lab: &Lab) {
     assert!(screen.starts_with(&format!("root        {pid} /")), "{screen}");
     assert!(screen.contains("\n  --file-locks  1 lock\n"), "{screen}");
     assert!(screen.lines().count() < 24, "{screen}");
-    // The same from an archive that has the images in a folder, and from one of two folders.
+    // An archive with one folder of images, and an archive with two.
     let tar = |words: &[&str]| {
         let made = std::process::Command::new("tar").args(words).current_dir(&lab.dir).status();
         assert!(made.unwrap().success());
@@ -240,15 +242,15 @@ fn inspect(lab: &Lab) {
     tar(&["cf", "two.tar", "a", "--transform", "s,^a,b,", "a"]);
     tar(&["rf", "two.tar", "a"]);
     assert_eq!(inspect(&["two.tar:b"]), screen);
-    let both = run(lab.program(env!("CARGO_BIN_EXE_inspect"), &["two.tar"]));
-    both.fails(1, &["several folders of it have images; name one: two.tar:a or two.tar:b"]);
+    let both = run(lab.program(link(lab, "inspect"), &["two.tar"]));
+    both.fails(1, &["several folders in it have images; name one: two.tar:a or two.tar:b"]);
     tar(&["czf", "packed.tar.gz", "a"]);
-    let packed = run(lab.program(env!("CARGO_BIN_EXE_inspect"), &["packed.tar.gz"]));
+    let packed = run(lab.program(link(lab, "inspect"), &["packed.tar.gz"]));
     packed.fails(1, &["packed.tar.gz: compressed archives are not supported"]);
     let json: serde_json::Value = serde_json::from_str(&inspect(&["--json", "two.tar:a"])).unwrap();
     assert_eq!(json["needs"][0]["option"], "--file-locks");
     assert_eq!(json["processes"][0]["pid"].to_string(), pid);
-    run(lab.program(env!("CARGO_BIN_EXE_inspect"), &["absent"])).fails(1, &["inspect: absent: "]);
+    run(lab.program(link(lab, "inspect"), &["absent"])).fails(1, &["inspect: absent: "]);
 }
 
 fn nonsense(lab: &Lab) {
@@ -262,7 +264,8 @@ fn nonsense(lab: &Lab) {
         crit(lab, words).fails(1, &["crit: "]);
         assert_eq!(fs::read_to_string(lab.path("old")).unwrap(), "old");
     }
-    crit(lab, &["show", "text"]).fails(1, &["text: byte 0: magic 0x69206f6e is not that of any image"]);
+    crit(lab, &["show", "text"])
+        .fails(1, &["text: byte 0: magic 0x69206f6e is not that of any image"]);
     crit(lab, &["show", "absent"]).fails(1, &["absent: No such file"]);
     crit(lab, &["x", ".", "ps"]).fails(1, &["inventory.img: is missing"]);
     crit(lab, &["x", ".", "everything"]).fails(2, &["possible values"]);

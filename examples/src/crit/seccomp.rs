@@ -1,18 +1,18 @@
-//! `crit seccomp`: what the filters do.
+//! `crit seccomp`: shows filters, and what they do.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use criu_examples::show;
 use criu_images::{Checkpoint, Seccomp};
 use serde::Serialize;
 
-use crate::Fallible;
+use crate::images::show;
+use crate::tool::Fallible;
 
 #[derive(Serialize)]
 struct Filters {
     filters: Vec<Filter>,
-    /// By thread; the filters' places in the order in which they were installed.
+    /// The threads. A filter is named by its place in the order of installation.
     threads: Vec<Thread>,
 }
 
@@ -86,10 +86,8 @@ impl fmt::Display for Filters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = Vec::new();
         for Filter { index, flags, summary, code } in &self.filters {
-            let flags = match flags.is_empty() {
-                true => String::new(),
-                false => format!(" ({})", flags.join(", ")),
-            };
+            let flags =
+                if flags.is_empty() { String::new() } else { format!(" ({})", flags.join(", ")) };
             lines.push(format!("filter {index}{flags}: {summary}"));
             lines.extend(code.iter().flatten().map(|line| format!("  {line}")));
         }

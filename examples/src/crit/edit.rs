@@ -1,25 +1,25 @@
-//! `crit edit`: images that are otherwise than they were dumped.
+//! `crit edit`: changes images, so that a restore differs from the dump.
 
 use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use criu_examples::open_set;
 use criu_images::Checkpoint;
 use criu_images::bpf::Program;
 use criu_images::edit::{Edit as Change, Edited, edit, edit_directory};
 
-use crate::Fallible;
+use crate::images::open_set;
+use crate::tool::Fallible;
 
 #[derive(Args)]
 #[command(after_help = MORE)]
 pub(crate) struct Edit {
-    /// A directory of images.
+    /// A directory of images
     dir: PathBuf,
-    /// What to change, carried out in this order.
+    /// Changes, carried out in this order
     #[arg(required = true)]
     edits: Vec<String>,
-    /// Only say what would change.
+    /// Tell what would change, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -31,10 +31,8 @@ impl Edit {
         let parse =
             |text: &String| change(text, checkpoint).map_err(|why| format!("{text}: {why}"));
         let edits = self.edits.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-        let edited = match self.dry_run {
-            true => edit(&set, &edits)?,
-            false => edit_directory(&self.dir, &edits)?,
-        };
+        let edited =
+            if self.dry_run { edit(&set, &edits)? } else { edit_directory(&self.dir, &edits)? };
         if edited.is_empty() {
             println!("nothing to change");
         }
@@ -49,7 +47,7 @@ impl Edit {
 fn change(text: &str, checkpoint: Checkpoint<'_>) -> Fallible<Change> {
     let (word, rest) = text.split_once(':').unwrap_or((text, ""));
     let pair = || {
-        let (from, to) = rest.split_once('=').ok_or("wanted FROM=TO")?;
+        let (from, to) = rest.split_once('=').ok_or("expected FROM=TO")?;
         Ok::<_, &str>((from, to))
     };
     let bytes = || {
@@ -96,7 +94,7 @@ fn change(text: &str, checkpoint: Checkpoint<'_>) -> Fallible<Change> {
                 Program::parse(&fs::read(path).map_err(|e| format!("{path}: {e}"))?, arch)?;
             Change::ReplaceFilter(index.parse()?, program)
         }
-        _ => return Err("no edit has this name; see crit edit --help".into()),
+        _ => return Err("unknown edit; `crit edit --help` lists them".into()),
     })
 }
 
@@ -116,5 +114,5 @@ Edits:
 All new images are written before the first takes the place of an old one.
 
 Example:
-  crit edit img path:/srv/a=/srv/b port:80=8080
+  criu-rs crit edit img path:/srv/a=/srv/b port:80=8080
 ";

@@ -259,14 +259,14 @@ fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// Tells `#[cfg(test)]`, alone or in an `all`.
+/// Tells `#[cfg(test)]` and `#[cfg(doctest)]`, alone or in an `all`.
 fn is_for_tests(attribute: &Attribute) -> bool {
     fn names_test(tokens: TokenStream) -> bool {
         let mut after_not = false;
         tokens.into_iter().any(|token| match token {
             TokenTree::Ident(ident) => {
                 after_not = ident == "not";
-                ident == "test"
+                ident == "test" || ident == "doctest"
             }
             TokenTree::Group(group) => !after_not && names_test(group.stream()),
             _ => false,

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{Attribute, Label, SecurityModule};
+use super::carried::Attribute;
+use super::label::Label;
+use super::module::SecurityModule;
 
 /// A label that an operation loses, or would lose. It was refused: nothing has changed for the tasks of a dump, and
 /// nothing is left of those of a restore.

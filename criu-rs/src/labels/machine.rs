@@ -6,9 +6,31 @@ use std::path::Path;
 
 use procfs::process::Process;
 
-use super::{Attribute, Carried, Label, SecurityModule};
+use super::carried::{Attribute, Carried};
+use super::label::Label;
+use super::module::SecurityModule;
 use crate::host::tree;
 use crate::value::Pid;
+
+/// The labels that a process and its descendants carry, by process and thread; `unconfined` and zombies are left
+/// out. On a machine without a module that labels processes there are none.
+///
+/// ```no_run
+/// use criu_rs::labels;
+///
+/// for carried in labels::of_tree("4711".parse()?)? {
+///     println!("{} {}: {}", carried.tid, carried.attribute, carried.label);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// With the file, where this process may not read one. What has ended meanwhile is left out.
+pub fn of_tree(root: Pid) -> io::Result<Vec<Carried>> {
+    let mut carried = Machine::look().of_tree(root)?;
+    carried.retain(|carried| !is_zombie(carried.pid, carried.tid));
+    Ok(carried)
+}
 
 /// What labels processes on this machine, and where the kernel says so.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{NFS_SUPER_MAGIC, PROC_SUPER_MAGIC, statfs};
 
+use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
+use super::look::Look;
+use super::need::Need;
 use super::proc::{self, Fd, Kind, Meta, Mount};
-use super::{Finding, Look, Need, Severity};
 use crate::diagnosis::Cause;
 use crate::value::{External, Pid, Version};
 

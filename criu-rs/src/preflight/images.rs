@@ -7,7 +7,10 @@ use criu_images::proto::{CgroupEntry, Lsmtype, PagemapEntry};
 use criu_images::view::Summary;
 use criu_images::{Checkpoint, Image, ImageSet, NamespaceKind, kind};
 
-use super::{Finding, Look, Need, Severity, proc, rights, saved_files};
+use super::finding::{Finding, Severity};
+use super::look::Look;
+use super::need::Need;
+use super::{proc, rights, saved_files};
 use crate::diagnosis::Cause;
 use crate::operation::{CpuInfo, Restore, Scratch};
 use crate::rpc::CriuCgMode;

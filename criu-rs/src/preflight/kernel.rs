@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use procfs::sys::kernel::Version as Kernel;
 
-use super::{Finding, Look};
+use super::finding::Finding;
+use super::look::Look;
 use crate::criu::Criu;
 use crate::diagnosis::Cause;
 use crate::value::Version;

@@ -1,6 +1,6 @@
 //! Security labels that would be lost.
 
-use super::{Finding, Severity};
+use super::finding::{Finding, Severity};
 use crate::criu::Criu;
 use crate::diagnosis::Cause;
 use crate::error::Error;

@@ -2,8 +2,11 @@
 
 use std::collections::HashSet;
 
+use super::finding::{Finding, Severity};
 use super::live::Tree;
-use super::{Finding, Look, Need, Severity, proc};
+use super::look::Look;
+use super::need::Need;
+use super::proc;
 use crate::diagnosis::Cause;
 
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {

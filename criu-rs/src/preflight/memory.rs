@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use nix::sys::statvfs::fstatvfs;
 
+use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
-use super::{Finding, Freeze, Look, Need, Report, Severity, proc};
+use super::look::Look;
+use super::need::Need;
+use super::proc;
+use super::report::{Freeze, Report};
 use crate::diagnosis::Cause;
 use crate::host::tree;
 use crate::operation::Dump;

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 
+use super::finding::{Finding, Severity};
 use super::live::Tree;
+use super::look::Look;
+use super::need::Need;
 use super::proc::Mount;
-use super::{Finding, Look, Need, Severity};
 use crate::diagnosis::Cause;
 use crate::value::External;
 

@@ -2,8 +2,11 @@
 
 use caps::{CapSet, Capability as Cap};
 
+use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
-use super::{Finding, Look, Need, Severity, proc};
+use super::look::Look;
+use super::need::Need;
+use super::proc;
 use crate::diagnosis::Cause;
 use crate::transport::Transport;
 

@@ -13,7 +13,10 @@ use criu_images::Checkpoint;
 use criu_images::files::File;
 use criu_images::proto::RegFileEntry;
 
-use super::{Finding, Look, Need, Severity, proc};
+use super::finding::{Finding, Severity};
+use super::look::Look;
+use super::need::Need;
+use super::proc;
 use crate::diagnosis::Cause;
 
 /// Compares the files of a tree that has no mount namespace of its own.

@@ -3,9 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::diag::{self, Unix};
+use super::finding::{Finding, Severity};
+use super::kernel;
 use super::live::{Task, Tree};
+use super::look::Look;
+use super::need::Need;
 use super::proc::{self, Fd, Kind};
-use super::{Finding, Look, Need, Severity, kernel};
 use crate::diagnosis::Cause;
 use crate::sys::fd::socket_protocol;
 use crate::value::{External, NetworkLock, Version};

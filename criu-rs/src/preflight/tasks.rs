@@ -1,7 +1,10 @@
 //! The processes themselves: which of them can be stopped and saved at all.
 
+use super::finding::{Finding, Severity};
 use super::live::{KINDS, Tree};
-use super::{Finding, Look, Need, Severity, proc};
+use super::look::Look;
+use super::need::Need;
+use super::proc;
 use crate::diagnosis::Cause;
 use crate::value::{Pid, Version};
 

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::finding::Finding;
 use super::live::{Task, Tree};
+use super::look::Look;
+use super::need::Need;
 use super::proc::{self, Fd, Kind};
-use super::{Finding, Look, Need};
 use crate::diagnosis::Cause;
 use crate::value::{External, Pid};
 

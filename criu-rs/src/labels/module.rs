@@ -1,0 +1,25 @@
+//! Security modules.
+
+use std::fmt;
+
+/// A kernel's security module that labels processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum SecurityModule {
+    /// SELinux, whose labels are contexts: `user:role:type:level`.
+    Selinux,
+    /// AppArmor, whose labels are profiles, several of them where they are stacked.
+    Apparmor,
+    /// Another, as Smack. No CRIU knows it.
+    Other,
+}
+
+impl fmt::Display for SecurityModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Selinux => "SELinux",
+            Self::Apparmor => "AppArmor",
+            Self::Other => "security module's",
+        })
+    }
+}

@@ -1,4 +1,4 @@
-//! One thing that a look found.
+//! A finding: a fact that a look found about a tree or about images.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,17 +8,17 @@ use super::need::Need;
 use crate::diagnosis::Cause;
 use crate::value::Pid;
 
-/// How much a finding weighs. The heaviest comes first.
+/// The weight of a finding. The heaviest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Severity {
-    /// The operation fails, whatever the options.
+    /// The operation fails, whatever the options are.
     Blocks,
     /// The operation fails without an option, which [`Finding`] names.
     Needs,
-    /// The operation works, and something is lost, changed or uncertain.
+    /// The operation works, but something is lost, changed or uncertain.
     Loses,
-    /// Good to know.
+    /// A remark. The operation works.
     Info,
 }
 
@@ -33,17 +33,17 @@ impl fmt::Display for Severity {
     }
 }
 
-/// What a finding is about; whichever of it is known.
+/// The object of a finding. Each field is set if it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Subject {
-    /// The process, by the id it has here.
+    /// The process, by its id in the pid namespace of this process.
     pub pid: Option<Pid>,
-    /// Its descriptor.
+    /// The number of the descriptor in that process.
     pub fd: Option<i32>,
-    /// The file, or what /proc calls it.
+    /// The file, or the name that `/proc` gives it.
     pub path: Option<PathBuf>,
-    /// The inode, of a socket or a namespace too.
+    /// The inode of a file, a socket or a namespace.
     pub inode: Option<u64>,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Subject {
         let mut parts = Vec::new();
         parts.extend(self.pid.map(|pid| format!("process {pid}")));
         parts.extend(self.fd.map(|fd| format!("descriptor {fd}")));
-        // Names are a stranger's: nothing in them may steer a terminal.
+        // Strangers choose file names: escape control characters that would steer a terminal.
         let shown = |path: &PathBuf| path.to_string_lossy().escape_debug().to_string();
         match (&self.path, self.inode) {
             (Some(path), _) => parts.push(shown(path)),
@@ -69,26 +69,27 @@ impl fmt::Display for Subject {
     }
 }
 
-/// One thing that was found.
+/// A fact about the tree or the images that matters for the operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// How much it weighs.
+    /// The weight.
     pub severity: Severity,
-    /// The cause CRIU's failure would have, where that is a known one.
+    /// The cause that CRIU's failure would have, if it is a known one.
     pub cause: Option<Cause>,
-    /// What it is: the same words for all findings of a kind.
+    /// A description, with the same words for all findings of a kind.
     pub what: Cow<'static, str>,
-    /// What is particular to this one; empty where there is nothing.
+    /// Details of this finding. Empty if there are no details.
     pub detail: String,
-    /// What it is about.
+    /// The process, file or inode that the finding is about.
     pub subject: Subject,
-    /// Options any one of which lets the operation go on, the likeliest first. Where there is also
-    /// a [`cause`](Self::cause), [`Cause::hint`] says more.
+    /// Options, the likeliest first. Any one of them lets the operation go on. [`Cause::hint`] of
+    /// the [`cause`](Self::cause) says more.
     pub needs: Vec<Need>,
-    /// Whether a person has to choose: the option changes something outside the tree, or loses something.
+    /// True if a person has to choose, because the option changes something outside the tree or
+    /// loses something.
     pub is_choice: bool,
-    /// What to do where no option helps.
+    /// Advice that is more specific than [`Cause::hint`].
     pub hint: Option<&'static str>,
 }
 
@@ -106,17 +107,17 @@ impl Finding {
         }
     }
 
-    /// One whose cause says what it is.
+    /// Makes a finding that is described by its cause.
     pub(super) fn of(severity: Severity, cause: Cause) -> Self {
         Self { cause: Some(cause), ..Self::new(severity, cause.to_string()) }
     }
 
-    /// One that blocks.
+    /// Makes a finding that blocks the operation.
     pub(super) fn blocks(cause: Cause) -> Self {
         Self::of(Severity::Blocks, cause)
     }
 
-    /// One that needs any of these options, or only tells where one of them is set.
+    /// Makes a finding that needs one of these options, or only informs if one of them is set.
     pub(super) fn needs(cause: Cause, needs: Vec<Need>, is_set: bool) -> Self {
         let severity = if is_set { Severity::Info } else { Severity::Needs };
         Self { needs, ..Self::of(severity, cause) }
@@ -152,7 +153,7 @@ impl Finding {
         self
     }
 
-    /// The option can be set without asking anybody.
+    /// Marks the option as safe to set without asking anybody.
     pub(super) fn safe(mut self) -> Self {
         self.is_choice = false;
         self

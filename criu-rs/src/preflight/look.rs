@@ -1,4 +1,4 @@
-//! What a look found so far, and what every part of it needs.
+//! The state of a look: the options it checks and the findings so far.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::rpc::CriuOpts;
 use crate::transport::Handed;
 use crate::value::Version;
 
-/// What every part of a look needs, and where it puts what it finds.
+/// A look in progress. Every part of it reads the options here and adds its findings.
 pub(super) struct Look<'a> {
     pub(super) operation: &'static str,
     pub(super) criu: &'a Criu,
     pub(super) version: Version,
-    /// The options as they are set.
+    /// The options of the operation.
     pub(super) opts: CriuOpts,
     findings: Vec<Finding>,
     kinds: BTreeMap<(Severity, String), usize>,
@@ -38,7 +38,7 @@ impl<'a> Look<'a> {
             kinds: BTreeMap::new(),
             left_out: 0,
         };
-        // What CRIU would not even be told.
+        // Options that this crate refuses before it asks CRIU.
         let filled = opts.fill(&mut Handed::default()).map(|filled| filled.message);
         let checked = filled.and_then(|message| criu.require(&message).map(|()| message));
         match checked {
@@ -82,17 +82,18 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Whether CRIU is told to find mounts from outside by itself.
+    /// Returns true if the options tell CRIU to find mounts from outside by itself.
     pub(super) fn finds_mounts(&self) -> bool {
         self.opts.auto_ext_mnt() || self.opts.external.iter().any(|text| text.starts_with(b"mnt[]"))
     }
 
-    /// Whether it takes such that follow others, too.
+    /// Returns true if the options also let CRIU find external mounts that are slaves of others.
     pub(super) fn takes_masters(&self) -> bool {
         self.opts.ext_masters() || self.opts.external.iter().any(|text| text == b"mnt[]:m")
     }
 
-    /// Whether an external resource is named, in CRIU's notation without what follows the bracket.
+    /// Returns true if the caller has named an external resource. `name` is CRIU's notation up to
+    /// and including the bracket, as in `file[1a:2b]`.
     pub(super) fn is_external(&self, name: &str) -> bool {
         let starts = |text: &Vec<u8>| {
             let rest = text.strip_prefix(name.as_bytes());
@@ -102,5 +103,5 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Findings of one kind that are kept; a hostile tree could have as many as descriptors.
+/// Most findings kept of one kind. A hostile tree could cause one for each descriptor.
 const MAX_OF_A_KIND: usize = 4096;

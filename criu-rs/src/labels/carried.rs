@@ -1,28 +1,28 @@
-//! Labels that threads carry.
+//! The labels that threads carry.
 
 use std::fmt;
 
 use super::label::Label;
 use crate::value::Pid;
 
-/// What a label is for.
+/// The purpose of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Attribute {
-    /// The thread itself (`attr/current`).
+    /// Confines the thread itself (`attr/current`).
     Current,
-    /// Sockets that it makes (`attr/sockcreate`).
+    /// Labels the sockets that the thread creates (`attr/sockcreate`).
     Sockcreate,
-    /// The next program that it executes (`attr/exec`). No CRIU saves it.
+    /// Labels the next program that the thread executes (`attr/exec`). No CRIU saves it.
     Exec,
-    /// Files that it makes (`attr/fscreate`). No CRIU saves it.
+    /// Labels the files that the thread creates (`attr/fscreate`). No CRIU saves it.
     Fscreate,
-    /// Keys that it makes (`attr/keycreate`). No CRIU saves it.
+    /// Labels the keys that the thread creates (`attr/keycreate`). No CRIU saves it.
     Keycreate,
 }
 
 impl Attribute {
-    /// Its file in `/proc/PID/attr`.
+    /// The name of the file in `/proc/PID/attr`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Current => "current",
@@ -33,7 +33,7 @@ impl Attribute {
         }
     }
 
-    /// Whether CRIU has a place for it in its images.
+    /// Returns true if CRIU's images have a place for it.
     pub(crate) fn has_a_place(self) -> bool {
         matches!(self, Self::Current | Self::Sockcreate)
     }
@@ -51,9 +51,9 @@ impl fmt::Display for Attribute {
 pub struct Carried {
     /// The process.
     pub pid: Pid,
-    /// Its thread; the process's id for its first one.
+    /// The thread. For the first thread it is the process's id.
     pub tid: Pid,
-    /// What the label is for.
+    /// The purpose of the label.
     pub attribute: Attribute,
     /// The label.
     pub label: Label,

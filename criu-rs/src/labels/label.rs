@@ -1,11 +1,12 @@
-//! One label.
+//! The label of a process.
 
 use std::fmt;
 
 use super::module::SecurityModule;
 use crate::value::printable;
 
-/// A label: an SELinux context, or an AppArmor profile without its mode. Profiles in a stack have no order.
+/// A label: an SELinux context, or an AppArmor profile without its mode. The order of profiles in a
+/// stack does not matter.
 ///
 /// ```
 /// use criu_rs::labels::{Label, SecurityModule};
@@ -21,17 +22,17 @@ pub struct Label {
 }
 
 impl Label {
-    /// A label of a module.
+    /// Makes a label of a module.
     pub fn new(module: SecurityModule, label: impl Into<Vec<u8>>) -> Self {
         Self { module, bytes: label.into() }
     }
 
-    /// What the kernel says in a file of `/proc/PID/attr`; `None` where that is nothing.
+    /// Reads the content of a file in `/proc/PID/attr`. `None` if it is empty.
     pub(crate) fn read(module: SecurityModule, said: &[u8]) -> Option<Self> {
         let end = said.iter().position(|byte| matches!(byte, 0 | b'\n')).unwrap_or(said.len());
         let mut bytes = said.get(..end)?;
         if let (SecurityModule::Apparmor, [rest @ .., b')']) = (module, bytes) {
-            // The mode, as in `docker-default (enforce)`. A profile's own name may have blanks.
+            // The mode, as in `docker-default (enforce)`. A profile's name may contain blanks.
             if let Some(at) = rest.windows(2).rposition(|pair| pair == b" (") {
                 bytes = rest.get(..at)?;
             }
@@ -39,29 +40,29 @@ impl Label {
         (!bytes.is_empty()).then(|| Self::new(module, bytes))
     }
 
-    /// Whose it is.
+    /// The module that the label belongs to.
     pub fn module(&self) -> SecurityModule {
         self.module
     }
 
-    /// The label as the kernel has it.
+    /// The label in the kernel's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Whether it restricts nothing by its name: AppArmor's `unconfined`. SELinux has no such label, but a domain
-    /// that its policy allows everything.
+    /// Returns true for AppArmor's `unconfined`, which restricts nothing. SELinux has no such
+    /// label; a policy may have a domain that is allowed everything.
     pub fn is_unconfined(&self) -> bool {
         self.module == SecurityModule::Apparmor && self.bytes == b"unconfined"
     }
 
-    /// Whether it has all profiles of the other, or is the same.
+    /// Returns true if the labels are equal, or this stack contains all profiles of the other.
     pub(crate) fn includes(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.parts(), other.parts());
         self.module == other.module && theirs.iter().all(|part| mine.contains(part))
     }
 
-    /// The profiles of a stack, sorted; the whole label of another module.
+    /// The sorted profiles of an AppArmor stack. For other modules it is the whole label.
     pub(crate) fn parts(&self) -> Vec<&[u8]> {
         let mut parts = Vec::new();
         let mut rest = self.bytes.as_slice();
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_is_read_without_mode_and_end() {
+    fn a_label_is_read_without_mode_and_end() {
         let apparmor = |said: &str| {
             let label = Label::read(SecurityModule::Apparmor, said.as_bytes());
             label.map(|label| label.to_string())
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn stacks_are_compared_without_order_and_modules_never_match() {
+    fn stacks_match_in_any_order_and_modules_never_match() {
         let of = |text: &str| Label::new(SecurityModule::Apparmor, text);
         assert_eq!(of("a//&b//&:n:c"), of(":n:c//&a//&b"));
         assert_ne!(of("a//&b"), of("a"));

@@ -1,36 +1,46 @@
-//! Security labels of processes: what a tree carries, what a CRIU can save, and that nothing of it is lost.
+//! Security labels of processes: which labels a tree carries, and which of them a CRIU can save.
 //!
-//! A label confines: a task that comes back without its own is confined no more, or by another's. CRIU saves
-//! labels of SELinux where it was built with libselinux, which Debian's is not, and of AppArmor where it sees
-//! `/sys/kernel/security/apparmor`. Elsewhere it dumps and restores without a word, and the tasks get the label
-//! of the criu that restores them. So [`Dump`](crate::Dump) and [`Restore`](crate::Restore) look for
-//! themselves:
+//! A label confines. A task that is restored without its label is no longer confined, or is
+//! confined by the label of another program. CRIU saves SELinux labels if it was built with
+//! libselinux, which Debian's is not. It saves AppArmor labels if it sees
+//! `/sys/kernel/security/apparmor`. Otherwise it dumps and restores without a word, and the tasks
+//! get the label of the criu that restores them.
 //!
-//! | when | what is refused |
-//! | --- | --- |
-//! | before a dump asks anything of criu | a tree with a label that this CRIU, [asked](crate::Criu::label_support), cannot save |
-//! | at post-dump, the tasks still frozen | images without the label of a thread. The tasks run on, no checkpoint is left |
-//! | before a restore | a profile or context that this machine does not know, a CRIU that cannot set it |
-//! | at pre-resume, before the tasks run | a thread with another label than the images', or than [`lsm_profile`](crate::Restore::lsm_profile) asks for. Nothing is left of the tasks |
+//! [`Dump`](crate::Dump) and [`Restore`](crate::Restore) therefore check labels themselves:
 //!
-//! Each is an [`Error::Label`](crate::Error::Label). `accept_label_loss` of either operation switches all of it off.
+//! - Before a dump asks criu for anything, it refuses a tree with a label that this CRIU
+//!   [says](crate::Criu::label_support) it cannot save.
+//! - At post-dump, while the tasks are still frozen, it refuses images that lack the label of a
+//!   thread. The tasks run on, and no checkpoint is left.
+//! - Before a restore, it refuses a profile or context that this machine does not know, and a CRIU
+//!   that cannot set it.
+//! - At pre-resume, before the tasks run, it refuses a thread whose label differs from the label in
+//!   the images or the one that [`lsm_profile`](crate::Restore::lsm_profile) asks for. No task is
+//!   left.
 //!
-//! # What counts
+//! Each refusal is an [`Error::Label`](crate::Error::Label). `accept_label_loss` of the operation
+//! switches all checks off.
 //!
-//! `attr/current` of every thread but zombies', and `attr/sockcreate`, the label of sockets to come. A label
-//! set for the next execve(2), file or key (`attr/exec`, `fscreate`, `keycreate`) counts too, and no CRIU saves it.
-//! What does not count is AppArmor's `unconfined`, and a label that is criu's own: SELinux labels every process, and
-//! what is not saved comes back with the label of the restoring criu, so that nothing changes where that one runs in
-//! the same domain. A dump of a tree without a label that counts costs the reading of it, some microseconds a
-//! thread, and nothing where no module labels processes.
+//! # Labels that count
 //!
-//! # What cannot be seen
+//! The checks cover `attr/current` of every thread that is not a zombie, and `attr/sockcreate`, the
+//! label of sockets that the thread will create. A label set for the next execve(2), file or key
+//! (`attr/exec`, `fscreate`, `keycreate`) counts too, and no CRIU saves it.
 //!
-//! A service in another pid namespace numbers processes in its own way: their labels are not read, and neither
-//! check is made. Images that only CRIU sees ([`Dir::opened_by_criu`](crate::Dir::opened_by_criu)) or that are
-//! streamed are not compared; what CRIU says when it is asked is all there is then. A service of one connection
-//! ([`Criu::connected`](crate::Criu::connected)) cannot be asked first: images and restored tasks are compared all
-//! the same.
+//! AppArmor's `unconfined` does not count, and neither does a label that is criu's own. SELinux
+//! labels every process, and an unsaved label becomes that of the restoring criu, so nothing
+//! changes if that criu runs in the same domain.
+//!
+//! For a tree without labels that count, the check costs some microseconds a thread. It costs
+//! nothing if no module labels processes.
+//!
+//! # Limits
+//!
+//! A service in another pid namespace has other process ids: labels are not read, and neither check
+//! is made. Images that only CRIU sees ([`Dir::opened_by_criu`](crate::Dir::opened_by_criu)) or
+//! that are streamed are not compared; then only CRIU's own answer counts. A service of one
+//! connection ([`Criu::connected`](crate::Criu::connected)) cannot be asked first, but its images
+//! and restored tasks are compared all the same.
 
 mod carried;
 mod error;

@@ -1,16 +1,16 @@
-//! Security modules.
+//! The security modules whose labels this crate knows.
 
 use std::fmt;
 
-/// A kernel's security module that labels processes.
+/// A security module of the kernel that labels processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum SecurityModule {
     /// SELinux, whose labels are contexts: `user:role:type:level`.
     Selinux,
-    /// AppArmor, whose labels are profiles, several of them where they are stacked.
+    /// AppArmor, whose labels are profiles or stacks of several profiles.
     Apparmor,
-    /// Another, as Smack. No CRIU knows it.
+    /// Another module, such as Smack. No CRIU knows it.
     Other,
 }
 

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_are_cut_end() {
+    fn truncated_answers_end() {
         assert!(entry(&[0; 15]).is_none());
         let mut body = vec![0; 16];
         body.extend([2, 0, 2, 0]);

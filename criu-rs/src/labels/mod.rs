@@ -6,17 +6,17 @@
 //! `/sys/kernel/security/apparmor`. Otherwise it dumps and restores without a word, and the tasks
 //! get the label of the criu that restores them.
 //!
-//! [`Dump`](crate::Dump) and [`Restore`](crate::Restore) therefore check labels themselves:
+//! [`Dump`](crate::Dump) and [`Restore`](crate::Restore) therefore check labels themselves. They
+//! refuse:
 //!
-//! - Before a dump asks criu for anything, it refuses a tree with a label that this CRIU
-//!   [says](crate::Criu::label_support) it cannot save.
-//! - At post-dump, while the tasks are still frozen, it refuses images that lack the label of a
-//!   thread. The tasks run on, and no checkpoint is left.
-//! - Before a restore, it refuses a profile or context that this machine does not know, and a CRIU
-//!   that cannot set it.
-//! - At pre-resume, before the tasks run, it refuses a thread whose label differs from the label in
-//!   the images or the one that [`lsm_profile`](crate::Restore::lsm_profile) asks for. No task is
-//!   left.
+//! - before criu starts to dump, a tree with a label that this CRIU
+//!   [cannot save](crate::Criu::label_support);
+//! - at post-dump, while the tasks are still frozen, images that lack the label of a thread. The
+//!   tasks run on, and no checkpoint is left;
+//! - before a restore, a profile or context that this machine does not know, and a CRIU that cannot
+//!   set it;
+//! - at pre-resume, before the tasks run, a thread whose label differs from the label in the images
+//!   or the one that [`lsm_profile`](crate::Restore::lsm_profile) asks for. No task is left.
 //!
 //! Each refusal is an [`Error::Label`](crate::Error::Label). `accept_label_loss` of the operation
 //! switches all checks off.
@@ -36,7 +36,7 @@
 //!
 //! # Limits
 //!
-//! A service in another pid namespace has other process ids: labels are not read, and neither check
+//! A service in another pid namespace has other process ids: labels are not read, and no check
 //! is made. Images that only CRIU sees ([`Dir::opened_by_criu`](crate::Dir::opened_by_criu)) or
 //! that are streamed are not compared; then only CRIU's own answer counts. A service of one
 //! connection ([`Criu::connected`](crate::Criu::connected)) cannot be asked first, but its images

@@ -107,7 +107,7 @@ fn version(set: &ImageSet, look: &Look<'_>) -> criu_images::Result<Option<Findin
 /// Compares the CPU with the one that the images record, if they record one.
 fn cpu(look: &Look<'_>, inside: &Path) -> Option<Finding> {
     inside.join(kind::CPUINFO.file).exists().then_some(())?;
-    // CRIU writes its log there, not into the images directory.
+    // The scratch directory keeps CRIU's log out of the images directory.
     let scratch = Scratch::new().ok()?;
     let mut check = CpuInfo::new(inside).work_dir(scratch.path());
     check = check.raw(|opts| opts.cpu_cap = look.opts.cpu_cap);
@@ -161,7 +161,7 @@ fn ids(checkpoint: Checkpoint<'_>) -> Vec<Finding> {
     for task in checkpoint.tasks() {
         wanted.push(task.pid());
         wanted.extend(task.tids());
-        // CRIU recreates leaders that have ended for a while, so their ids count too.
+        // CRIU recreates ended leaders for a while, so their ids count too.
         let leaders = [task.sid(), task.pgid()];
         let root = checkpoint.root();
         let outside = root.sid() != root.pid();

@@ -48,8 +48,8 @@
 //! Processes that end and files that are closed during the look are left out.
 //!
 //! Devices of GPUs count as unsupported, although a plugin of CRIU may save them. Options that
-//! libcriu cannot carry are not checked. Nobody can foresee a program that is disturbed by
-//! interrupted system calls or by the time that has passed.
+//! libcriu cannot carry are not checked. No look foresees that interrupted system
+//! calls, or the time that has passed, disturb a program.
 //!
 //! A look covers at most 10,000 processes and 50,000 open files; the report says if there are more.
 //! A file system that does not answer (a dead NFS server) blocks the look, as it would block CRIU.

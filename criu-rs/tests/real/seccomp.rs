@@ -198,7 +198,10 @@ fn refused(lab: &Lab) {
     edit_directory(&images, &[Edit::DropSeccomp]).unwrap();
     let error = Restore::new(&images).run_with(&lab.criu, &mut guard).unwrap_err();
     let Error::Hook { action: Action::PreResume, source } = error else { panic!("{error}") };
-    assert!(source.to_string().contains("is not restricted; wanted: restricted by 2 filters"), "{source}");
+    assert!(
+        source.to_string().contains("is not restricted; wanted: restricted by 2 filters"),
+        "{source}"
+    );
     target.is_gone();
 }
 

@@ -64,8 +64,8 @@ pub(crate) fn is_traced(pid: Pid) -> bool {
     status.is_ok_and(|status| status.tracerpid > 0)
 }
 
-/// Approximate bytes of memory that a dump of a tree saves: memory without a file, and swapped
-/// memory. Processes whose memory this process may not see count as zero.
+/// Approximate bytes of memory that a dump of a tree saves: anonymous memory and swap. Processes
+/// whose memory this process may not see count as zero.
 pub(crate) fn memory(root: Pid) -> u64 {
     let of = |pid: Pid| {
         let rollup = Process::new(pid.as_raw()).and_then(|process| process.smaps_rollup()).ok()?;

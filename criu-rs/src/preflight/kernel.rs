@@ -19,7 +19,7 @@ pub struct Clash {
     pub criu: Version,
     /// The first kernel that needs it: major and minor version of Linux.
     pub linux: (u8, u8),
-    /// The operations that fail.
+    /// The dumps or processes that fail.
     pub fails: &'static str,
     /// The reason.
     pub why: &'static str,

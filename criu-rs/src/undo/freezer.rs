@@ -59,7 +59,7 @@ struct Version {
     state: &'static str,
     thawed: &'static str,
     frozen: &'static str,
-    /// The file that tells if this cgroup itself is frozen, whatever its parents are.
+    /// The file that tells if this cgroup itself is frozen, whatever its ancestors are.
     own: &'static str,
     /// The file that tells if all tasks have stopped, and the line that says so.
     done: (&'static str, &'static str),
@@ -107,7 +107,7 @@ impl Frozen {
     }
 }
 
-/// The nearest parent of a cgroup that is frozen and so keeps it frozen.
+/// The nearest ancestor of a cgroup that is frozen and so keeps it frozen.
 pub(crate) fn frozen_above(cgroup: &Path) -> Option<&Path> {
     let is_frozen = |above: &&Path| {
         let says = |version: &Version| fs::read_to_string(above.join(version.own));

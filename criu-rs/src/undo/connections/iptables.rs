@@ -28,7 +28,7 @@ pub(super) fn remove(connections: &[Ends], whole: bool) {
         if commands.is_empty() {
             continue;
         }
-        // Sorted, -D comes before -X: a chain can be deleted once no rule leads to it.
+        // Sorted, -D comes before -F and -X: a chain can be deleted once no rule leads to it.
         commands.sort();
         let commands = format!("*filter\n{}COMMIT\n", commands.concat());
         run(&format!("{program}-restore"), &["--noflush"], &commands);

@@ -8,7 +8,7 @@
 //! # bounds::LOG.raise(bounds::LOG.default_value());
 //! ```
 //!
-//! A [page server](crate::pages::Limits) has limits of its own. The `deadline` of an operation
+//! A [page server](crate::pages::ServerLimits) has limits of its own. The `deadline` of an operation
 //! limits its time.
 
 pub use criu_images::bounds::Bound;

@@ -16,8 +16,15 @@ use crate::operation::{CpuInfo, Restore, Scratch};
 use crate::rpc::CriuCgMode;
 use crate::value::{CpuCap, External, Pid, Version};
 
-/// The numbers of tasks, threads and open files, and the bytes of memory.
-pub(super) type Size = (usize, usize, usize, u64);
+/// The size of a checkpoint.
+#[derive(Default)]
+pub(super) struct Size {
+    pub(super) tasks: usize,
+    pub(super) threads: usize,
+    pub(super) files: usize,
+    /// Bytes of memory.
+    pub(super) memory: u64,
+}
 
 pub(super) fn look(restore: &Restore<'_>, look: &Look<'_>) -> (Vec<Finding>, Size) {
     let nothing = Size::default();
@@ -76,8 +83,8 @@ fn host(
     found.extend(cgroups(set, look)?);
     let memory = summary.pages.present.saturating_mul(summary.page_size);
     found.extend(room(memory));
-    let size = (summary.tasks, summary.threads, checkpoint.files()?.len(), memory);
-    Ok((found, size))
+    let files = checkpoint.files()?.len();
+    Ok((found, Size { tasks: summary.tasks, threads: summary.threads, files, memory }))
 }
 
 /// Checks that this CRIU is new enough for the images.

@@ -136,7 +136,8 @@ impl Restore<'_> {
         look.note_all(findings);
         look.note_all(labels::of_restore(self, criu).into_iter().collect());
         let mut report = look.into_report();
-        (report.tasks, report.threads, report.descriptors, report.memory) = size;
+        (report.tasks, report.threads) = (size.tasks, size.threads);
+        (report.descriptors, report.memory) = (size.files, size.memory);
         report.findings.sort_by_key(|finding| finding.severity);
         Ok(report)
     }

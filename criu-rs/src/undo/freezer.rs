@@ -47,14 +47,14 @@ impl Drop for Freezer {
 #[derive(Debug)]
 pub(crate) struct Frozen {
     file: PathBuf,
-    version: &'static Version,
+    interface: &'static Interface,
     /// True if the cgroup was frozen before.
     was_frozen: bool,
 }
 
 /// The files and words that a version of cgroups uses for freezing.
 #[derive(Debug)]
-struct Version {
+struct Interface {
     /// The file that takes the wanted state.
     state: &'static str,
     thawed: &'static str,
@@ -71,25 +71,25 @@ impl Frozen {
     /// # Errors
     /// `NotFound` if it is not a freezer cgroup, `TimedOut` if tasks still run after `limit`.
     pub(crate) fn freeze(cgroup: &Path, limit: Duration) -> io::Result<Self> {
-        let is_it = |version: &&Version| cgroup.join(version.state).exists();
-        let version = VERSIONS.iter().find(is_it).ok_or_else(|| {
+        let is_it = |interface: &&Interface| cgroup.join(interface.state).exists();
+        let interface = INTERFACES.iter().find(is_it).ok_or_else(|| {
             let why = "not a freezer cgroup: it has neither cgroup.freeze nor freezer.state";
             io::Error::new(io::ErrorKind::NotFound, why)
         })?;
-        let file = cgroup.join(version.state);
-        let was_frozen = fs::read_to_string(cgroup.join(version.own))?.trim() == "1";
-        fs::write(&file, version.frozen)?;
+        let file = cgroup.join(interface.state);
+        let was_frozen = fs::read_to_string(cgroup.join(interface.own))?.trim() == "1";
+        fs::write(&file, interface.frozen)?;
         // From here on, an error drops `frozen`, which restores the earlier state.
-        let frozen = Self { file, version, was_frozen };
+        let frozen = Self { file, interface, was_frozen };
         let end = Instant::now() + limit;
-        let (name, line) = version.done;
+        let (name, line) = interface.done;
         while !fs::read_to_string(cgroup.join(name))?.lines().any(|said| said == line) {
             if Instant::now() > end {
                 let why = format!("not all tasks have stopped after {} ms", limit.as_millis());
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
             // Version 1 may get stuck half way until the state is written again.
-            fs::write(&frozen.file, version.frozen)?;
+            fs::write(&frozen.file, interface.frozen)?;
             std::thread::sleep(PAUSE);
         }
         Ok(frozen)
@@ -103,35 +103,35 @@ impl Frozen {
 
     /// Thaws the cgroup until this value is dropped.
     pub(crate) fn release(&self) -> io::Result<()> {
-        fs::write(&self.file, self.version.thawed)
+        fs::write(&self.file, self.interface.thawed)
     }
 }
 
 /// The nearest ancestor of a cgroup that is frozen and so keeps it frozen.
 pub(crate) fn frozen_above(cgroup: &Path) -> Option<&Path> {
     let is_frozen = |above: &&Path| {
-        let says = |version: &Version| fs::read_to_string(above.join(version.own));
-        VERSIONS.iter().any(|version| says(version).is_ok_and(|own| own.trim() == "1"))
+        let says = |interface: &Interface| fs::read_to_string(above.join(interface.own));
+        INTERFACES.iter().any(|interface| says(interface).is_ok_and(|own| own.trim() == "1"))
     };
     cgroup.ancestors().skip(1).find(is_frozen)
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let state = if self.was_frozen { self.version.frozen } else { self.version.thawed };
+        let state = if self.was_frozen { self.interface.frozen } else { self.interface.thawed };
         let _ = fs::write(&self.file, state);
     }
 }
 
-static VERSIONS: [Version; 2] = [
-    Version {
+static INTERFACES: [Interface; 2] = [
+    Interface {
         state: "freezer.state",
         thawed: "THAWED",
         frozen: "FROZEN",
         own: "freezer.self_freezing",
         done: ("freezer.state", "FROZEN"),
     },
-    Version {
+    Interface {
         state: "cgroup.freeze",
         thawed: "0",
         frozen: "1",

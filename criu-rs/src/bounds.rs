@@ -8,8 +8,8 @@
 //! # bounds::LOG.raise(bounds::LOG.default_value());
 //! ```
 //!
-//! A [page server](crate::pages::ServerLimits) has limits of its own. The `deadline` of an operation
-//! limits its time.
+//! A [page server](crate::pages::ServerLimits) has limits of its own. The `deadline` of an
+//! operation limits its time.
 
 pub use criu_images::bounds::Bound;
 

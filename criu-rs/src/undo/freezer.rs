@@ -165,7 +165,7 @@ mod tests {
             fs::write(&state, frozen).unwrap();
             freezer.keep();
             assert_eq!(fs::read_to_string(&state).unwrap(), frozen);
-            assert!(watch().is_none(), "frozen before: not ours to thaw");
+            assert!(watch().is_none(), "a cgroup that was frozen before stays frozen");
             assert_eq!(fs::read_to_string(&state).unwrap(), frozen, "a look changes nothing");
             fs::remove_dir_all(&folder).unwrap();
         }

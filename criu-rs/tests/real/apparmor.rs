@@ -225,7 +225,7 @@ fn unseen(lab: &Lab) {
     target.restored_as(restored.pid);
     target.goes_on();
     assert_eq!(of(target.pid), [""; 0]);
-    assert!(soon(|| has_leaked(lab)), "it is confined still");
+    assert!(soon(|| has_leaked(lab)), "it is still confined");
 }
 
 fn unsaved(lab: &Lab) {

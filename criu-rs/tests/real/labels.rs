@@ -11,8 +11,8 @@ use criu_rs::{Cause, Dump, Error, LsmProfile, Pid, Restore};
 use crate::lab::{Lab, Target, TestFn, names};
 
 pub const TESTS: &[(&str, TestFn)] = &[
-    ("what_criu_says_of_labels_is_what_the_machine_has", support),
-    ("a_profile_of_a_module_that_is_not_here_is_told_as_such", not_here),
+    ("label_support_matches_the_machine", support),
+    ("a_profile_of_a_missing_module_has_an_error_of_its_own", not_here),
 ];
 
 /// The tests for the security module of the guest, or for its old CRIU. Empty outside a guest.

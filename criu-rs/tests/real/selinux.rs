@@ -18,7 +18,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("selinux_label_lost_by_a_service", unsaved),
     ("selinux_label_for_sockets_stops_the_dump", sockets),
     ("selinux_label_of_criu_itself_is_no_loss", own),
-    ("selinux_label_asked_of_a_criu_without_selinux_is_told_as_such", asked),
+    ("selinux_label_asked_of_a_criu_without_selinux_has_an_error_of_its_own", asked),
 ];
 
 /// Tests for a CRIU that was built with SELinux, if one is available.
@@ -101,7 +101,7 @@ fn lost(lab: &Lab) {
     target.restored_as(restored.pid);
     target.goes_on();
     assert_eq!(of(target.pid), [FREE, FREE]);
-    assert!(soon(|| has_leaked(lab)), "it is confined still");
+    assert!(soon(|| has_leaked(lab)), "it is still confined");
 }
 
 fn unsaved(lab: &Lab) {

@@ -162,7 +162,8 @@ fn nginx(lab: &Lab) {
     let config = format!(
         "daemon off; user root; pid nginx.pid; error_log error.log; events {{}} \
          http {{ access_log off; client_body_temp_path t1; proxy_temp_path t2; \
-         fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5; server {{ listen 127.0.0.1:{port}; }} }}"
+         fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5; \
+         server {{ listen 127.0.0.1:{port}; }} }}"
     );
     fs::write(lab.dir.join("nginx.conf"), config).unwrap();
     let prefix = format!("{}/", lab.dir.display());

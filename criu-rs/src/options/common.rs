@@ -1,4 +1,4 @@
-//! What all operations share.
+//! The part that all operations share.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use super::limits::RunLimits;
 use super::opts::Opts;
 use crate::value::{Cancel, Dir};
 
-/// What all operations share: options and limits.
+/// The part that all operations share: options and limits.
 #[derive(Clone, Debug)]
 pub(crate) struct Common<'a> {
     pub(crate) opts: Opts<'a>,
     pub(crate) limits: RunLimits,
-    /// The log, where it is not where `opts` says.
+    /// The log's path, if a configuration file moves it from where `opts` puts it.
     pub(crate) log_elsewhere: Option<PathBuf>,
 }
 
@@ -21,8 +21,8 @@ impl<'a> Common<'a> {
         Self { opts: Opts::new(images, log_file), limits: Default::default(), log_elsewhere: None }
     }
 
-    /// With CRIU stopping at its actions: for the hooks, and so that the operation can be ended where
-    /// CRIU itself can undo it.
+    /// Returns options with which CRIU stops at its actions: hooks need that, and so does ending
+    /// the operation at a point where CRIU itself can undo it.
     pub(crate) fn with_actions(images: Dir<'a>, log_file: &str) -> Self {
         let mut common = Self::new(images, log_file);
         common.opts.raw(|opts| opts.notify_scripts = Some(true));

@@ -1,4 +1,4 @@
-//! Values of options that CRIU understands only from some version on, later than the options themselves.
+//! Option values that need a newer CRIU than the option itself.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,12 +7,14 @@ use std::path::Path;
 use crate::rpc::CriuOpts;
 use crate::value::Version;
 
-/// The newest of the values in a message that CRIU did not always know: what it is, and since when.
+/// Returns the value in a message that needs the newest CRIU: its description and that version.
+/// `None` if every value is as old as its option.
 pub(crate) fn newest(message: &CriuOpts) -> Option<(&'static str, Version)> {
     let fits = GATES.iter().filter(|(_, _, fits)| fits(message));
     fits.map(|&(what, since, _)| (what, since)).max_by_key(|&(_, since)| since)
 }
 
+/// A value: its description, the first version that understands it, and the test for it.
 type Gate = (&'static str, Version, fn(&CriuOpts) -> bool);
 
 const GATES: &[Gate] = &[
@@ -22,7 +24,7 @@ const GATES: &[Gate] = &[
         let dir = opts.freeze_cgroup.as_deref().map(OsStr::from_bytes).map(Path::new);
         dir.is_some_and(|dir| dir.join("cgroup.freeze").exists())
     }),
-    // It was there before, and did nothing.
+    // Older versions accept the option and ignore it.
     ("a security profile other than the saved one", Version::new(3, 16, 0), |opts| {
         opts.lsm_profile.is_some()
     }),

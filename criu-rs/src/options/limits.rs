@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use crate::value::Cancel;
 
-/// How long an operation may take, and who may end it.
+/// The time limit of an operation, and the handle that cancels it.
 #[derive(Clone, Debug)]
 pub(crate) struct RunLimits {
+    /// The time after which the operation is ended.
     pub(crate) deadline: Option<Duration>,
+    /// The handle that cancels the operation.
     pub(crate) cancel: Option<Cancel>,
+    /// The time that CRIU has to reach its next action once the operation is to end.
     pub(crate) grace: Duration,
 }
 
@@ -19,7 +22,7 @@ impl Default for RunLimits {
 }
 
 impl RunLimits {
-    /// Whether the operation can be ended before its time.
+    /// Says whether the operation can be ended early.
     pub(crate) fn exist(&self) -> bool {
         self.deadline.is_some() || self.cancel.is_some()
     }

@@ -1,6 +1,6 @@
 //! A worker without a process, for tests of what is done to workers.
 
-use super::ending::Endable;
+use super::endable::Endable;
 use super::subject::Subject;
 use crate::value::Pid;
 

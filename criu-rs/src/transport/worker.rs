@@ -13,7 +13,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::pipe2;
 
-use super::ending::{Endable, Ending};
+use super::endable::Endable;
+use super::ending::Ending;
 use super::handed::{Launch, WORKER_SOCKET};
 use super::subject::Subject;
 use super::{safe_point, standstill};

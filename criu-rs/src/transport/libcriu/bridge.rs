@@ -11,7 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use prost::Message;
 
-use super::{Library, Refusal};
+use super::library::Library;
+use super::refusal::Refusal;
 use crate::bounds::{self, PACKET};
 use crate::rpc::{CriuNotify, CriuReq, CriuReqType, CriuResp};
 use crate::sys::seqpacket::{self, Received};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
-use super::Refusal;
+use super::refusal::Refusal;
 
 /// libcriu's functions, by name.
 #[derive(Clone)]

@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
 use super::bridge::notified;
-use super::{Library, Refusal};
+use super::library::Library;
+use super::refusal::Refusal;
 use crate::rpc::CriuOpts;
 
 /// libcriu's object with the options of an operation.

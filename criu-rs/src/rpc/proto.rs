@@ -465,7 +465,7 @@ pub enum CriuCgMode {
     Soft = 3,
     /// Create missing cgroups and set the properties of all.
     Full = 4,
-    /// Like FULL, but refuse cgroups that exist already.
+    /// FULL, but refuse cgroups that exist already.
     Strict = 5,
     /// CRIU's default, SOFT today.
     Default = 6,

@@ -1,4 +1,4 @@
-//! The end of a worker before its time, at a moment that harms no task.
+//! The early end of a worker, at a moment that harms no task.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use crate::value::Pid;
 pub(crate) struct Ending {
     /// The time since when a safe point has been looked for.
     since: Option<Instant>,
-    /// How the worker was told to end.
+    /// The way the worker was told to end, once decided.
     told: Option<StopMethod>,
-    /// The time since when it has been waited for.
+    /// The time since when the end has been waited for.
     waiting: Option<Instant>,
     /// Killed tasks of an unfinished restore.
     swept: Vec<Pid>,
@@ -30,7 +30,7 @@ pub(crate) enum Next {
 }
 
 impl Ending {
-    /// Returns how the worker was told to end, once that is decided.
+    /// Returns the way the worker was told to end, once that is decided.
     pub(crate) fn method(&self) -> Option<StopMethod> {
         self.told
     }
@@ -59,17 +59,17 @@ impl Ending {
             return Next::Wait(now + TICK);
         }
         if worker.has_ended() {
-            // It may have left its answer, perhaps that all went well.
+            // The worker may have left its answer, perhaps a success.
             return Next::Wait(now);
         }
         let how = match worker.subject() {
             Subject::Tasks { root, .. } if worker.hold(root) => StopMethod::Killed,
-            // Tasks that are saved are about to be killed.
+            // Saved tasks are about to be killed.
             Subject::Tasks { .. } | Subject::Saved if now < since + WINDOW => {
                 return Next::Wait(now + TICK);
             }
             Subject::Tasks { .. } | Subject::Saved => StopMethod::KilledUnsafely,
-            // What it has made is adopted by others when it ends.
+            // Others adopt the worker's tasks when it ends.
             Subject::Restored { .. } if !worker.halt() => return Next::Wait(now),
             Subject::Restored { root, image_root } => {
                 self.swept = worker.sweep(root, image_root);
@@ -83,7 +83,7 @@ impl Ending {
     }
 }
 
-/// The time that a safe point is waited for. The dangerous stretches last a few milliseconds a task.
+/// The time to wait for a safe point. The dangerous stretches last a few milliseconds a task.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// The time between two looks.
@@ -97,7 +97,7 @@ mod tests {
     use super::super::scripted::Scripted;
     use super::*;
 
-    /// Lets time pass in the steps that are asked for, to the end.
+    /// Lets time pass in the requested steps, to the end.
     fn run(worker: &mut Scripted, mut each: impl FnMut(Duration, &mut Scripted)) -> StopMethod {
         let start = Instant::now();
         let mut ending = Ending::default();

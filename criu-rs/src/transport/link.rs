@@ -19,26 +19,30 @@ use crate::value::Pid;
 /// A connection to one criu.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// The socket on which requests and replies travel.
     pub(super) socket: OwnedFd,
+    /// The worker, if this process started one.
     pub(crate) worker: Option<Worker>,
-    /// Open until CRIU has no more use for them.
+    /// Descriptors kept open until CRIU no longer needs them.
     pub(super) handed: Handed,
-    /// What looks at requests before they are sent.
+    /// The libcriu thread, which checks requests before they are sent.
     #[cfg(feature = "libcriu")]
     pub(super) served: Option<Served>,
 }
 
-/// What CRIU has to say.
+/// A look at the connection.
 #[derive(Debug)]
 pub(crate) enum Heard {
+    /// A packet.
     Packet(Packet),
-    /// Nothing yet.
+    /// No packet has come yet.
     Nothing,
-    /// Nothing any more.
+    /// CRIU has closed the connection.
     Closed,
 }
 
 impl Link {
+    /// Sends a request or an answer.
     pub(crate) fn send(&self, packet: &[u8]) -> std::io::Result<()> {
         #[cfg(feature = "libcriu")]
         if let Some(served) = &self.served {
@@ -47,10 +51,10 @@ impl Link {
         seqpacket::send(&self.socket, packet)
     }
 
-    /// What CRIU has to say, if anything yet.
+    /// Returns the next packet from CRIU if there is one, never waiting.
     pub(crate) fn receive(&self) -> Result<Heard> {
         let received = seqpacket::receive(&self.socket, bounds::length(&bounds::PACKET))
-            .map_err(|source| Error::system("hear from criu", source))?;
+            .map_err(|source| Error::system("receive from criu", source))?;
         match received {
             Received::Packet(packet) => Ok(Heard::Packet(packet)),
             Received::Nothing => Ok(Heard::Nothing),
@@ -61,7 +65,7 @@ impl Link {
         }
     }
 
-    /// When what does the work was started, in the kernel's ticks: a worker of ours, or libcriu's.
+    /// Returns the start time of the worker or the libcriu thread, in the kernel's ticks.
     pub(crate) fn since(&self) -> Option<u64> {
         #[cfg(feature = "libcriu")]
         if let Some(served) = &self.served {
@@ -70,15 +74,15 @@ impl Link {
         self.pid().and_then(tree::started_at)
     }
 
-    /// Says what the worker is at work on, so that ending it early does no harm.
+    /// Notes the worker's subject, so that ending the worker early does no harm.
     pub(crate) fn protect(&mut self, subject: Subject) {
         if let Some(worker) = &mut self.worker {
             worker.subject = subject;
         }
     }
 
-    /// Whether a process id of CRIU's means the same process here: a service can be in another pid
-    /// namespace.
+    /// Says whether CRIU's process ids mean the same processes here. A service can be in another
+    /// pid namespace.
     pub(crate) fn numbers_processes_as_here(&self) -> bool {
         if self.worker.is_some() {
             return true;
@@ -91,7 +95,8 @@ impl Link {
         })
     }
 
-    /// The criu that does the work, as far as that is known; else this process, whose child it may be.
+    /// Returns the criu that does the work, if known; otherwise this process, whose child that criu
+    /// may be.
     pub(crate) fn criu(&self) -> Pid {
         let peer = || getsockopt(&self.socket, sockopt::PeerCredentials).ok();
         self.pid().or_else(|| Pid::new(peer()?.pid())).unwrap_or_else(Pid::this)
@@ -106,17 +111,17 @@ impl Link {
         (self.worker.as_mut(), hang_up)
     }
 
-    /// The process id of a worker of ours.
+    /// Returns the process id of a worker of ours.
     pub(crate) fn pid(&self) -> Option<Pid> {
         self.worker.as_ref().map(Worker::pid)
     }
 
     /// Keeps further descriptors open for a later request on this connection.
     ///
-    /// The worker is running already, so none can be put into it any more.
+    /// The worker is already running, so no descriptor can be placed inside it.
     pub(crate) fn hand(&mut self, handed: Handed) -> Result<()> {
         if !handed.placed.is_empty() {
-            let why = "its descriptors are placed when it is started";
+            let why = "descriptors are placed inside criu when it is started";
             return Err(Error::NotOverSocket { what: "page_server_socket", why });
         }
         self.handed.shown.extend(handed.shown);

@@ -1,4 +1,4 @@
-//! Ways to reach a criu: a child of ours, a service, a socket the caller has.
+//! Connections to a criu: a child of ours, a service, a socket of the caller.
 
 mod endable;
 mod ending;

@@ -1,4 +1,4 @@
-//! Ways to reach a criu: a child of ours, a service, a socket the caller has.
+//! Ways to reach a criu: a child of ours, a service, a socket of the caller.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -14,31 +14,32 @@ use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::sys::{seqpacket, spawn};
 
-/// How to reach a criu.
+/// The way to reach a criu.
 #[derive(Clone, Debug)]
 pub(crate) enum Transport {
-    /// Start `criu swrk` for each request.
+    /// Starts `criu swrk` for each request.
     Swrk(PathBuf),
-    /// Connect to a `criu service`.
+    /// Connects to a `criu service`.
     Service(PathBuf),
-    /// A socket connected to one.
+    /// Uses a socket that is connected to a criu.
     Connected(Arc<OwnedFd>),
-    /// Have libcriu start `criu swrk` for each request.
+    /// Has libcriu start `criu swrk` for each request.
     #[cfg(feature = "libcriu")]
     Libcriu(Library, PathBuf),
 }
 
 impl Transport {
-    /// Whether all requests share a connection.
+    /// Says whether all requests share a connection.
     pub(crate) fn is_one_connection(&self) -> bool {
         matches!(self, Self::Connected(_))
     }
 
-    /// Whether libcriu is in between.
+    /// Says whether libcriu starts criu.
     pub(crate) fn is_libcriu(&self) -> bool {
         !matches!(self, Self::Swrk(_) | Self::Service(_) | Self::Connected(_))
     }
 
+    /// Starts or connects to a criu.
     pub(crate) fn open(&self, launch: &Launch<'_>, mut handed: Handed) -> Result<Link> {
         #[cfg(feature = "libcriu")]
         let mut served = None;
@@ -79,11 +80,11 @@ impl Transport {
         })
     }
 
-    /// Refuses what only a worker of ours can do.
+    /// Refuses a request that only a worker of ours can serve.
     pub(crate) fn require_worker(&self, what: &'static str, why: &'static str) -> Result<()> {
         match self {
             Self::Swrk(_) => Ok(()),
-            // It has a function that makes the restored root a child of this process.
+            // libcriu has a function that makes the restored root a child of this process.
             #[cfg(feature = "libcriu")]
             Self::Libcriu(..) if what == "rst_sibling" => Ok(()),
             #[cfg(feature = "libcriu")]
@@ -93,6 +94,7 @@ impl Transport {
     }
 }
 
+/// Starts a worker, with a socket to it.
 fn start(program: &Path, launch: &Launch<'_>, placed: Vec<OwnedFd>) -> Result<(OwnedFd, Worker)> {
     let failed = |source| Error::Start { program: program.to_owned(), source };
     let path = spawn::find(program).map_err(failed)?;
@@ -102,6 +104,7 @@ fn start(program: &Path, launch: &Launch<'_>, placed: Vec<OwnedFd>) -> Result<(O
     Ok((ours, worker))
 }
 
+/// Connects to a service.
 fn connect_to(path: &Path) -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let connected = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)

@@ -1,4 +1,4 @@
-//! Requests that libcriu is not asked for.
+//! Refusals: reasons why libcriu is not asked.
 
-/// Why libcriu is not asked.
+/// The reason why libcriu is not asked.
 pub(super) type Refusal = String;

@@ -19,22 +19,25 @@ use super::refusal::Refusal;
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp};
 use crate::sys::seqpacket;
 
-/// For whoever may receive the master of an orphaned terminal: libcriu has one place for it.
+/// Held while an operation may receive the master of an orphaned terminal: libcriu has one place
+/// for it.
 static MASTER: Mutex<()> = Mutex::new(());
 
-/// The thread behind a connection.
+/// The libcriu thread behind a connection.
 #[derive(Debug)]
 pub(crate) struct Served {
     library: Library,
     thread: Option<JoinHandle<()>>,
+    /// `true` once a request has been sent.
     asked: AtomicBool,
+    /// `true` once libcriu has answered.
     answered: Arc<AtomicBool>,
-    /// When it began, in the kernel's ticks.
+    /// The time at which the thread began, in the kernel's ticks.
     pub(crate) since: Option<u64>,
 }
 
 impl Served {
-    /// A packet is about to be sent: refuses what libcriu cannot carry.
+    /// Refuses a packet that libcriu cannot carry. The packet is about to be sent.
     pub(crate) fn check(&self, packet: &[u8]) -> Result<(), Refusal> {
         self.library.check(packet)?;
         self.asked.store(true, Ordering::SeqCst);
@@ -42,8 +45,8 @@ impl Served {
     }
 }
 
-/// The connection has been closed: a thread that has nothing to do any more is waited for. One that is in the middle of
-/// an operation, which nobody can end, goes on alone.
+/// Waits for a thread that has nothing more to do, now that the connection is closed. A thread in
+/// the middle of an operation, which nobody can end, continues alone.
 impl Drop for Served {
     fn drop(&mut self) {
         let is_busy = self.asked.load(Ordering::SeqCst) && !self.answered.load(Ordering::SeqCst);
@@ -53,21 +56,22 @@ impl Drop for Served {
     }
 }
 
-/// The time in the kernel's ticks, in which it says when processes were started.
+/// Returns the present time in the kernel's ticks, the unit of a process's start time.
 fn ticks() -> Option<u64> {
     let uptime = procfs::Uptime::current().ok()?.uptime_duration();
     let ticks = u128::from(procfs::ticks_per_second()) * uptime.as_millis() / 1000;
     u64::try_from(ticks).ok()
 }
 
-/// Waits until the thread before this one has its criu. libcriu starts one with all descriptors that are open: of two that are
-/// started at once each could keep the other's connection, and wait for its end for ever.
+/// Waits until the thread before this one has its criu. libcriu starts criu with all open
+/// descriptors: of two that start at once, each could keep the other's connection and wait for its
+/// end for ever.
 fn wait_for_turn() {
     static LAST: Mutex<Option<(i32, Instant)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     while let Some((thread, since)) = *last {
         let children = std::fs::read_to_string(format!("/proc/self/task/{thread}/children"));
-        // A thread that has ended is no longer there.
+        // The file of a thread that has ended is gone.
         if since.elapsed() > START_TIME || children.map_or(true, |children| !children.is_empty()) {
             break;
         }
@@ -76,11 +80,11 @@ fn wait_for_turn() {
     *last = Some((nix::unistd::gettid().as_raw(), Instant::now()));
 }
 
-/// How long libcriu may take to start its criu.
+/// The time that libcriu may take to start its criu.
 const START_TIME: Duration = Duration::from_millis(100);
 
 impl Library {
-    /// Takes one request from a socket.
+    /// Starts a thread that takes one request from a socket.
     pub(crate) fn serve(&self, program: PathBuf, socket: OwnedFd) -> io::Result<Served> {
         let (library, answered) = (self.clone(), Arc::new(AtomicBool::new(false)));
         let (replied, since) = (Arc::clone(&answered), ticks());
@@ -94,7 +98,7 @@ impl Library {
                 ..Default::default()
             });
             replied.store(true, Ordering::SeqCst);
-            // Whoever asked may have gone.
+            // The other side may have gone.
             let _ = seqpacket::send(&socket, &reply.encode_to_vec());
         };
         let thread = thread::Builder::new().name("libcriu".into()).spawn(serve)?;
@@ -102,11 +106,12 @@ impl Library {
         Ok(Served { library, thread: Some(thread), asked, answered, since })
     }
 
-    /// Refuses what libcriu cannot carry, before it is asked.
+    /// Refuses what libcriu cannot carry, before libcriu is asked.
     fn check(&self, packet: &[u8]) -> Result<(), Refusal> {
         let Ok(request) = CriuReq::decode(packet) else { return Ok(()) };
         if request.r#type == CriuReqType::Check as i32 {
-            return Err("libcriu's criu_local_check sends no options: not where to log".to_owned());
+            let why = "libcriu's criu_local_check sends no options, not even the log's place";
+            return Err(why.to_owned());
         }
         if let Some(opts) = &request.opts {
             Options::new(self)?.fill(opts)?;
@@ -119,13 +124,14 @@ impl Library {
                 | CriuReqType::Notify,
             ) if !request.keep_open() => Ok(()),
             Ok(kind) if request.keep_open() => {
-                Err(format!("libcriu keeps no connection open after {}", kind.as_str_name()))
+                Err(format!("libcriu closes the connection after {}", kind.as_str_name()))
             }
             Ok(kind) => Err(format!("libcriu has no function for {}", kind.as_str_name())),
             Err(_) => Err("libcriu has no function for this request".to_owned()),
         }
     }
 
+    /// Passes a request to libcriu, and returns its result as a reply.
     fn answer(
         &self,
         program: &Path,
@@ -153,10 +159,8 @@ impl Library {
             CriuReqType::SinglePreDump => options.run(c"criu_local_pre_dump"),
             CriuReqType::Restore => {
                 let sibling = request.opts.as_ref().is_some_and(CriuOpts::rst_sibling);
-                let name = match sibling {
-                    true => c"criu_local_restore_child",
-                    false => c"criu_local_restore",
-                };
+                let name =
+                    if sibling { c"criu_local_restore_child" } else { c"criu_local_restore" };
                 options.run(name).inspect(|pid| reply.restore = Some(CriuRestoreResp { pid: *pid }))
             }
             _ => Err("libcriu has no function for this request".to_owned()),
@@ -166,16 +170,18 @@ impl Library {
         let status = status?;
         reply.success = status >= 0 && refusal.is_none();
         if status < 0 {
-            // It says what went wrong between it and criu in place of criu's own errno, which it keeps.
-            let own = nix::errno::Errno::last_raw();
-            reply.cr_errno = Some(if status == -libc::EBADE && own != 0 { own } else { -status });
+            // `-EBADE` means that criu has reported an error; libcriu then leaves criu's errno in
+            // errno. Any other status is the error between libcriu and criu.
+            let from_criu = nix::errno::Errno::last_raw();
+            let is_from_criu = status == -libc::EBADE && from_criu != 0;
+            reply.cr_errno = Some(if is_from_criu { from_criu } else { -status });
         }
         reply.cr_errmsg = refusal.map(String::into_bytes);
         Ok(reply)
     }
 }
 
-/// The next request; `None` when there are no more.
+/// Receives the next request; `None` if there are no more.
 fn next(socket: &OwnedFd) -> Option<CriuReq> {
     CriuReq::decode(hear(socket.as_fd())?.as_slice()).ok()
 }

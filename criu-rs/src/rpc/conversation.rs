@@ -23,7 +23,8 @@ use crate::value::{External, Pid};
 /// let request = CriuReq { r#type: CriuReqType::Version.into(), ..Default::default() };
 /// let (mut conversation, packet) = Conversation::new(&request);
 /// // … send `packet`, receive an answer:
-/// let answer = CriuResp { r#type: CriuReqType::Version.into(), success: true, ..Default::default() };
+/// let kind = CriuReqType::Version.into();
+/// let answer = CriuResp { r#type: kind, success: true, ..Default::default() };
 /// match conversation.receive(&answer.encode_to_vec(), Vec::new())? {
 ///     Step::Done(reply) => assert!(reply.success),
 ///     Step::Hook(call) => panic!("{call:?}"),

@@ -75,7 +75,7 @@ pub struct CgroupRoot {
 /// The inode of a unix socket. Superseded by `external` with `unix\[ino\]`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnixSk {
-    /// Inode as `ss -x` and /proc show it.
+    /// The inode, as `ss -x` and /proc show it.
     #[prost(uint32, required, tag = "1")]
     pub inode: u32,
 }
@@ -83,28 +83,28 @@ pub struct UnixSk {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CriuOpts {
     /// Directory of the images: a descriptor number of the client, opened by CRIU as
-    /// /proc/PEER/fd/N. Required on the wire; -1 stands for none.
+    /// /proc/PEER/fd/N. Required on the wire; -1 stands for no descriptor.
     #[prost(int32, required, tag = "1", default = "-1")]
     pub images_dir_fd: i32,
     /// Root of the process tree to dump. Absent: the client itself.
     #[prost(int32, optional, tag = "2")]
     pub pid: ::core::option::Option<i32>,
-    /// Let the tasks run on after the dump instead of killing them. Only true counts.
+    /// Lets the tasks run on after the dump instead of killing them. Only true counts.
     #[prost(bool, optional, tag = "3")]
     pub leave_running: ::core::option::Option<bool>,
-    /// Accept unix sockets whose peer is not in the tree.
+    /// Accepts unix sockets whose peer is not in the tree.
     #[prost(bool, optional, tag = "4")]
     pub ext_unix_sk: ::core::option::Option<bool>,
-    /// Accept connected TCP sockets, and restore them.
+    /// Accepts connected TCP sockets, and restores them.
     #[prost(bool, optional, tag = "5")]
     pub tcp_established: ::core::option::Option<bool>,
-    /// Accept another path to a device file if the original path is inaccessible.
+    /// Accepts another path to a device file if the original path is inaccessible.
     #[prost(bool, optional, tag = "6")]
     pub evasive_devices: ::core::option::Option<bool>,
-    /// Accept tasks whose session or terminal belongs to the shell that started them.
+    /// Accepts tasks whose session or terminal belongs to the shell that started them.
     #[prost(bool, optional, tag = "7")]
     pub shell_job: ::core::option::Option<bool>,
-    /// Accept file locks, and restore them.
+    /// Accepts file locks, and restores them.
     #[prost(bool, optional, tag = "8")]
     pub file_locks: ::core::option::Option<bool>,
     /// Log level: 0 messages, 1 errors, 2 warnings, 3 information, 4 debugging.
@@ -117,7 +117,7 @@ pub struct CriuOpts {
     /// on.
     #[prost(message, optional, tag = "11")]
     pub ps: ::core::option::Option<CriuPageServerInfo>,
-    /// Send a NOTIFY at each action and wait for the answer.
+    /// Sends a NOTIFY at each action and waits for the answer.
     #[prost(bool, optional, tag = "12")]
     pub notify_scripts: ::core::option::Option<bool>,
     /// New root directory of the restored mount tree.
@@ -126,17 +126,17 @@ pub struct CriuOpts {
     /// Images of the previous dump, relative to the images directory.
     #[prost(bytes = "vec", optional, tag = "14")]
     pub parent_img: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
-    /// Start tracking changed memory after this dump.
+    /// Starts tracking changed memory after this dump.
     #[prost(bool, optional, tag = "15")]
     pub track_mem: ::core::option::Option<bool>,
-    /// Free pages of older images that this dump, server or restore has superseded.
+    /// Frees pages of older images that this dump, server or restore has superseded.
     #[prost(bool, optional, tag = "16")]
     pub auto_dedup: ::core::option::Option<bool>,
     /// Directory for logs, statistics and pidfiles: a descriptor number of the client. Absent: the
     /// images directory.
     #[prost(int32, optional, tag = "17")]
     pub work_dir_fd: ::core::option::Option<i32>,
-    /// Accept files that were unlinked but still have other names, by linking them back for a
+    /// Accepts files that were unlinked but still have other names, by linking them back for a
     /// while.
     #[prost(bool, optional, tag = "18")]
     pub link_remap: ::core::option::Option<bool>,
@@ -146,10 +146,10 @@ pub struct CriuOpts {
     /// CPU features to record or compare: 1 fpu, 2 cpu, 4 ins, 8 image.
     #[prost(uint32, optional, tag = "20", default = "4294967295")]
     pub cpu_cap: ::core::option::Option<u32>,
-    /// Find the paths of inotify and fanotify watches by scanning.
+    /// Finds the paths of inotify and fanotify watches by scanning.
     #[prost(bool, optional, tag = "21")]
     pub force_irmap: ::core::option::Option<bool>,
-    /// After a restore, become this program (and the parent of the restored tree).
+    /// The program that CRIU becomes after a restore (and so the parent of the restored tree).
     #[prost(bytes = "vec", repeated, tag = "22")]
     pub exec_cmd: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     /// Superseded by `external`.
@@ -161,19 +161,19 @@ pub struct CriuOpts {
     /// New cgroup roots.
     #[prost(message, repeated, tag = "25")]
     pub cg_root: ::prost::alloc::vec::Vec<CgroupRoot>,
-    /// Make the restored root a child of the client instead of CRIU (swrk only).
+    /// Makes the restored root a child of the client instead of CRIU (swrk only).
     #[prost(bool, optional, tag = "26")]
     pub rst_sibling: ::core::option::Option<bool>,
     /// Descriptors that replace dumped resources (swrk only).
     #[prost(message, repeated, tag = "27")]
     pub inherit_fd: ::prost::alloc::vec::Vec<InheritFd>,
-    /// Find external bind mounts automatically.
+    /// Finds external bind mounts automatically.
     #[prost(bool, optional, tag = "28")]
     pub auto_ext_mnt: ::core::option::Option<bool>,
-    /// Accept external mounts that are shared.
+    /// Accepts external mounts that are shared.
     #[prost(bool, optional, tag = "29")]
     pub ext_sharing: ::core::option::Option<bool>,
-    /// Accept external mounts that are slaves.
+    /// Accepts external mounts that are slaves.
     #[prost(bool, optional, tag = "30")]
     pub ext_masters: ::core::option::Option<bool>,
     /// Mount points to leave out of the dump.
@@ -218,25 +218,25 @@ pub struct CriuOpts {
     /// Seconds that collecting the tasks may take; CRIU's default is 10.
     #[prost(uint32, optional, tag = "45")]
     pub timeout: ::core::option::Option<u32>,
-    /// Leave half-open TCP connections out.
+    /// Leaves half-open TCP connections out.
     #[prost(bool, optional, tag = "46")]
     pub tcp_skip_in_flight: ::core::option::Option<bool>,
-    /// Continue if a saved sysctl does not exist.
+    /// Continues if a saved sysctl does not exist.
     #[prost(bool, optional, tag = "47")]
     pub weak_sysctls: ::core::option::Option<bool>,
-    /// Dump: keep memory back and serve it on demand; restore: fetch memory on demand.
+    /// A dump keeps memory back and serves it on demand; a restore fetches memory on demand.
     #[prost(bool, optional, tag = "48")]
     pub lazy_pages: ::core::option::Option<bool>,
     /// Superseded by the status-ready notification.
     #[prost(int32, optional, tag = "49")]
     pub status_fd: ::core::option::Option<i32>,
-    /// Hand over the masters of pseudo terminals whose slaves are restored.
+    /// Hands over the masters of pseudo terminals whose slaves are restored.
     #[prost(bool, optional, tag = "50")]
     pub orphan_pts_master: ::core::option::Option<bool>,
     /// A configuration file that wins over these options.
     #[prost(bytes = "vec", optional, tag = "51")]
     pub config_file: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
-    /// Save and restore TCP connections as closed.
+    /// Saves and restores TCP connections as closed.
     #[prost(bool, optional, tag = "52")]
     pub tcp_close: ::core::option::Option<bool>,
     /// Security profile for the restored tasks, `type:name`.
@@ -254,10 +254,10 @@ pub struct CriuOpts {
     /// This side's private key.
     #[prost(bytes = "vec", optional, tag = "57")]
     pub tls_key: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
-    /// Use TLS with the page server. Only true counts.
+    /// Uses TLS with the page server. Only true counts.
     #[prost(bool, optional, tag = "58")]
     pub tls: ::core::option::Option<bool>,
-    /// Do not compare the name in the peer's certificate. Only true counts.
+    /// Accepts any name in the peer's certificate. Only true counts.
     #[prost(bool, optional, tag = "59")]
     pub tls_no_cn_verify: ::core::option::Option<bool>,
     /// A directory with the cgroup controllers already mounted.
@@ -280,13 +280,13 @@ pub struct CriuOpts {
         default = "Iptables"
     )]
     pub network_lock: ::core::option::Option<i32>,
-    /// Rebuild mounts without move_mount. Only true counts.
+    /// Rebuilds mounts without move_mount. Only true counts.
     #[prost(bool, optional, tag = "65")]
     pub mntns_compat_mode: ::core::option::Option<bool>,
-    /// Do not compare the permissions of files with those at the dump.
+    /// Skips the comparison of file permissions with those at the dump.
     #[prost(bool, optional, tag = "66")]
     pub skip_file_rwx_check: ::core::option::Option<bool>,
-    /// Run without root but with CAP_CHECKPOINT_RESTORE, and accept that some state cannot be
+    /// Runs without root but with CAP_CHECKPOINT_RESTORE, and accepts that some state cannot be
     /// saved.
     #[prost(bool, optional, tag = "67")]
     pub unprivileged: ::core::option::Option<bool>,
@@ -294,13 +294,13 @@ pub struct CriuOpts {
     /// `images_dir_fd` is -1.
     #[prost(bytes = "vec", optional, tag = "68")]
     pub images_dir: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
-    /// Leave the tasks stopped after the operation. Only true counts.
+    /// Leaves the tasks stopped after the operation. Only true counts.
     #[prost(bool, optional, tag = "69")]
     pub leave_stopped: ::core::option::Option<bool>,
-    /// Print statistics to the log.
+    /// Prints statistics to the log.
     #[prost(bool, optional, tag = "70")]
     pub display_stats: ::core::option::Option<bool>,
-    /// Log to standard error when no log file is named.
+    /// Logs to standard error if no log file is named.
     #[prost(bool, optional, tag = "71")]
     pub log_to_stderr: ::core::option::Option<bool>,
     /// The way pages images are read and written.
@@ -326,7 +326,7 @@ pub struct CriuOpts {
     /// Options of plugins, `PLUGIN.NAME=VALUE`.
     #[prost(bytes = "vec", repeated, tag = "77")]
     pub plugin_options: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Exchange images with a streamer instead of the directory.
+    /// Exchanges images with a streamer instead of the directory.
     #[prost(bool, optional, tag = "78")]
     pub stream: ::core::option::Option<bool>,
 }
@@ -340,7 +340,7 @@ pub struct CriuDumpResp {
 /// Answer to RESTORE.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CriuRestoreResp {
-    /// The root task as CRIU's pid namespace numbers it; -1 when none was created.
+    /// The root task in CRIU's pid namespace; -1 if no task was created.
     #[prost(int32, required, tag = "1")]
     pub pid: i32,
 }
@@ -382,7 +382,7 @@ pub struct CriuReq {
     /// With NOTIFY: true if the operation may go on.
     #[prost(bool, optional, tag = "3")]
     pub notify_success: ::core::option::Option<bool>,
-    /// Another request follows on this connection.
+    /// Tells that another request follows on this connection.
     #[prost(bool, optional, tag = "4")]
     pub keep_open: ::core::option::Option<bool>,
     /// With FEATURE_CHECK: the features to look for.
@@ -455,17 +455,17 @@ pub struct CriuVersion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum CriuCgMode {
-    /// Leave cgroups alone.
+    /// Leaves cgroups alone.
     Ignore = 0,
-    /// Save and restore no properties, but put tasks back.
+    /// Saves and restores no properties, but puts tasks back.
     CgNone = 1,
-    /// Restore properties; the cgroups must exist.
+    /// Restores properties; the cgroups must exist.
     Props = 2,
-    /// Create missing cgroups, and set the properties of those created.
+    /// Creates missing cgroups, and sets the properties of those created.
     Soft = 3,
-    /// Create missing cgroups and set the properties of all.
+    /// Creates missing cgroups, and sets the properties of all.
     Full = 4,
-    /// FULL, but refuse cgroups that exist already.
+    /// Does the same as FULL, but refuses cgroups that exist already.
     Strict = 5,
     /// CRIU's default, SOFT today.
     Default = 6,
@@ -597,31 +597,31 @@ impl CriuImageIoMode {
 pub enum CriuReqType {
     /// Reply only: the request was not understood.
     Empty = 0,
-    /// Save a process tree.
+    /// Saves a process tree.
     Dump = 1,
-    /// Restore a process tree.
+    /// Restores a process tree.
     Restore = 2,
-    /// Test the kernel features that CRIU needs.
+    /// Tests the kernel features that CRIU needs.
     Check = 3,
-    /// Save memory ahead of a dump; more requests follow on the connection, the last a DUMP.
+    /// Saves memory ahead of a dump; more requests follow on the connection, the last a DUMP.
     PreDump = 4,
-    /// Start a page server in the background.
+    /// Starts a page server in the background.
     PageServer = 5,
     /// Reply: an action has been reached. Request: the client's answer to it.
     Notify = 6,
-    /// Write cpuinfo.img.
+    /// Writes cpuinfo.img.
     CpuinfoDump = 7,
-    /// Compare cpuinfo.img with this machine.
+    /// Compares cpuinfo.img with this machine.
     CpuinfoCheck = 8,
-    /// Ask for optional features.
+    /// Asks for optional features.
     FeatureCheck = 9,
-    /// Ask for CRIU's version.
+    /// Asks for CRIU's version.
     Version = 10,
-    /// Wait for a page server started as a child.
+    /// Waits for a page server started as a child.
     WaitPid = 11,
-    /// Start a page server as a child of this worker. The reply is a PAGE_SERVER.
+    /// Starts a page server as a child of this worker. The reply is a PAGE_SERVER.
     PageServerChld = 12,
-    /// Save memory ahead of a dump, once.
+    /// Saves memory ahead of a dump, once.
     SinglePreDump = 13,
 }
 impl CriuReqType {

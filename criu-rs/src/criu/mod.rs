@@ -3,6 +3,7 @@
 mod ask;
 mod features;
 mod probe_cache;
+mod probing;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;

@@ -9,9 +9,9 @@ use std::time::Duration;
 #[cfg(test)]
 use prost::Message;
 
-use super::info::OptionInfo;
 #[cfg(test)]
-use super::info::field_numbers;
+use super::fields::field_numbers;
+use super::info::OptionInfo;
 use super::opts::Opts;
 use super::rows::option_rows;
 use crate::rpc::{
@@ -112,7 +112,6 @@ fn sample_fd() -> &'static std::fs::File {
 
 #[cfg(test)]
 mod tests {
-    use super::super::info::newer_than;
     use super::*;
 
     /// Returns the number and name of each `criu_opts` field in the schema.
@@ -190,16 +189,5 @@ mod tests {
         let mut opts = Opts::new("/".into(), "x.log");
         Opts::log_file(&mut opts, "logs/x.log");
         assert!(fault(opts).contains("without slash"));
-    }
-
-    #[test]
-    fn an_old_criu_is_told_from_the_message_itself() {
-        let mut opts = Opts::new("/".into(), "x.log");
-        assert_eq!(newer_than(Version::OLDEST, &opts.message), None);
-        Opts::leave_stopped(&mut opts, true);
-        Opts::skip_file_rwx_check(&mut opts, true);
-        let newest = newer_than(Version::new(3, 17, 1), &opts.message).unwrap();
-        assert_eq!(newest.name, "leave_stopped");
-        assert_eq!(newer_than(Version::new(3, 19, 0), &opts.message), None);
     }
 }

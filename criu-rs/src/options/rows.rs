@@ -294,8 +294,8 @@ macro_rules! option_rows {
                 sets 44 "freeze_cgroup" "--freeze-cgroup" (2, 4); such as ("/x");
 
                 /// Limits the time for collecting and freezing the tasks, in whole seconds, rounded
-                /// up. The default is 10 seconds; zero stands for no limit. CRIU then gives up by
-                /// itself. For a limit on the whole operation see `deadline`.
+                /// up; CRIU then gives up. The default is 10 seconds; zero stands for no limit. For
+                /// a limit on the whole operation see `deadline`.
                 on [Dump PreDump]
                 fn timeout(o, limit: Duration) {
                     let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
@@ -347,9 +347,8 @@ macro_rules! option_rows {
                 }
                 sets 11 "ps" "--page-server --address --port" (1, 2); such as ("127.0.0.1", 7);
 
-                /// Connects to the page server through this connected stream socket: a dump sends
-                /// memory into it, a page server reads from it. Needs a criu started by this
-                /// process.
+                /// Uses this connected stream socket for pages: a dump sends memory into it, a page
+                /// server reads from it. Needs a criu started by this process.
                 on [Dump PreDump PageServer]
                 fn page_server_socket(o, socket: &'a impl AsFd) {
                     o.message.ps = None;
@@ -492,7 +491,7 @@ macro_rules! option_rows {
                 sets 50 "orphan_pts_master" "-" (2, 12); such as (true);
 
                 /// Names a program, with its arguments, that criu becomes after the restore: the
-                /// parent of the restored tree. Its output goes to the log. See
+                /// parent of the restored tree. The program's output goes to the log. See
                 /// [`Restored::parent`](crate::Restored::parent).
                 on [Restore]
                 fn exec_cmd(o, command: impl IntoIterator<Item = impl AsRef<OsStr>>) {

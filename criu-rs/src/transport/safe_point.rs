@@ -6,10 +6,10 @@
 //! and the end of each task's dump:
 //!
 //! * criu executes a system call in the task's name: it overwrites the start of the first
-//! executable mapping with a system call and a trap, and restores the old bytes afterwards;
-//! * criu's "parasite" code, in a mapping called CRIUMFD, runs in the task. It is harmless only
-//! while it waits for a command: when the connection to criu ends, it restores the task's
-//! registers.
+//!   executable mapping with a system call and a trap, and restores the old bytes afterwards;
+//! * criu's "parasite" code, in a mapping called CRIUMFD, runs in the task. The parasite is harmless
+//!   only while it waits for a command: when the connection to criu ends, it restores the task's
+//!   registers.
 //!
 //! Between the two, while memory is being copied, the parasite waits, so most of a dump is safe.
 

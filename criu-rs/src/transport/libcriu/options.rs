@@ -213,7 +213,7 @@ impl Options<'_> {
             log_level,
             log_file,
             ps,
-            // By a callback in any case.
+            // The callback covers this option.
             notify_scripts: _,
             root,
             parent_img,
@@ -228,7 +228,7 @@ impl Options<'_> {
             ext_mnt,
             manage_cgroups,
             cg_root,
-            // Another function serves this option.
+            // The choice of the restore function covers this option.
             rst_sibling: _,
             inherit_fd,
             auto_ext_mnt,

@@ -142,12 +142,12 @@ impl Library {
         options.text(c"criu_local_set_service_binary", program.as_os_str().as_bytes())?;
         let mut reply = CriuResp { r#type: request.r#type, ..Default::default() };
         let kind = CriuReqType::try_from(request.r#type).unwrap_or(CriuReqType::Empty);
-        let mut alone = None;
+        let mut master = None;
         if let Some(opts) = &request.opts {
             options.fill(opts)?;
             options.listen()?;
             if opts.orphan_pts_master() {
-                alone = Some(MASTER.lock().unwrap_or_else(PoisonError::into_inner));
+                master = Some(MASTER.lock().unwrap_or_else(PoisonError::into_inner));
             }
             let forward = opts.notify_scripts();
             let bridge = Bridge::new(self, socket.as_fd(), forward)?;
@@ -165,7 +165,7 @@ impl Library {
             }
             _ => Err("libcriu has no function for this request".to_owned()),
         };
-        drop(alone);
+        drop(master);
         let refusal = BRIDGE.take().and_then(|bridge| bridge.refusal);
         let status = status?;
         reply.success = status >= 0 && refusal.is_none();

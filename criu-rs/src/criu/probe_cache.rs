@@ -18,9 +18,10 @@ use crate::error::{Error, Result};
 /// becomes a link to that file.
 ///
 /// The file's name holds the boot's id and the criu program's identity. A CRIU of another version
-/// that finds the link removes it; a [`Criu`] that was [given](Criu::with_probe_cache) the cache
-/// restores the link before each run. The cache changes the machine for every user of CRIU, until
-/// [`remove`](Self::remove) or the next boot. Needs root.
+/// that finds the link removes it; a [`Criu`](crate::Criu) that was
+/// [given](crate::Criu::with_probe_cache) the cache restores the link before each run. The cache
+/// changes the machine for every user of CRIU, until [`remove`](Self::remove) or the next boot.
+/// Needs root.
 ///
 /// ```no_run
 /// use criu_rs::{Criu, ProbeCache};

@@ -7,9 +7,9 @@
 //!
 //! * criu executes a system call in the task's name: it overwrites the start of the first
 //!   executable mapping with a system call and a trap, and restores the old bytes afterwards;
-//! * criu's "parasite" code, in a mapping called CRIUMFD, runs in the task. The parasite is harmless
-//!   only while it waits for a command: when the connection to criu ends, it restores the task's
-//!   registers.
+//! * criu's "parasite" code, in a mapping called CRIUMFD, runs in the task. The parasite is
+//!   harmless only while it waits for a command: when the connection to criu ends, it restores the
+//!   task's registers.
 //!
 //! Between the two, while memory is being copied, the parasite waits, so most of a dump is safe.
 

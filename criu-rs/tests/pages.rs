@@ -1,5 +1,5 @@
-//! The page server without CRIU: clients of every kind, and clients that break off, lie, or never come to an
-//! end.
+//! The page server without CRIU: clients of every kind, and clients that break off, lie, or never
+//! come to an end.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

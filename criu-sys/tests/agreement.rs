@@ -1,7 +1,8 @@
 //! The bindings against the headers and libraries of each libcriu that `cargo xtask setup --tests`
 //! unpacks.
 //!
-//! The C compiler compares: it gets the header, and then everything that the bindings say, written in C.
+//! The C compiler compares: it gets the header, and then everything that the bindings say, written
+//! in C.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,5 @@
-//! Programs that are built with each libcriu, and dump real processes. The tests need root, and the packages
-//! that `cargo xtask setup --tests` unpacks.
+//! Programs that are built with each libcriu, and dump real processes. The tests need root, and the
+//! packages that `cargo xtask setup --tests` unpacks.
 
 #![allow(clippy::unwrap_used)]
 
@@ -178,8 +178,8 @@ fn build(library: &str, linked: Linked) -> PathBuf {
     program
 }
 
-/// Cargo in a package of its own that uses the bindings, and whose program is the example. No libcriu
-/// is chosen.
+/// Cargo in a package of its own that uses the bindings, and whose program is the example. No
+/// libcriu is chosen.
 fn cargo(word: &str, name: &str) -> Command {
     let bindings = Path::new(env!("CARGO_MANIFEST_DIR"));
     let user = user(name);

@@ -1,4 +1,5 @@
-//! Pages in LZ4 blocks: made by hand, hostile ones, and those of real dumps that crit has compressed.
+//! Pages in LZ4 blocks: made by hand, hostile ones, and those of real dumps that crit has
+//! compressed.
 //!
 //! Needs root, Debian's python3-lz4 and the CRIUs that `cargo xtask setup --tests` installs.
 

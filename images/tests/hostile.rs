@@ -47,8 +47,8 @@ fn with(name: &str, bytes: Vec<u8>) {
     }
 }
 
-/// The sample's images but those that nothing reads, and but those of the root's children, which are
-/// like the root's.
+/// The sample's images but those that nothing reads, and but those of the root's children, which
+/// are like the root's.
 fn names() -> Vec<String> {
     let unread = ["pipes-data.img", "seccomp.img", "timens-0.img"];
     let names = fs::read_dir("tests/data/pipeline").unwrap();

@@ -1,5 +1,5 @@
-//! JSON compared with that of crit itself: of every kind of image, with every field set now and then, and of
-//! real dumps.
+//! JSON compared with that of crit itself: of every kind of image, with every field set now and
+//! then, and of real dumps.
 //!
 //! Needs root, Debian's python3-protobuf and the CRIUs that `cargo xtask setup --tests` installs.
 

@@ -1,5 +1,5 @@
-//! A process that has nearly everything once, dumped, read to the last byte, re-encoded, edited, and
-//! restored: `data/kitchen.py`.
+//! A process that has nearly everything once, dumped, read to the last byte, re-encoded, edited,
+//! and restored: `data/kitchen.py`.
 //!
 //! Needs root, Debian's python3-protobuf and the CRIUs that `cargo xtask setup --tests` installs.
 
@@ -76,8 +76,8 @@ fn served(suite: &str, words: &[&str]) {
     change(&mut kitchen, &edited, words.contains(&"inet"));
 }
 
-/// Every image is of a known kind and consists of entries and what belongs to them: written again, it is
-/// the same.
+/// Every image is of a known kind and consists of entries and what belongs to them: written again,
+/// it is the same.
 fn every_byte_is_known(images: &Path) {
     let mut payloads = 0;
     for entry in fs::read_dir(images).unwrap() {

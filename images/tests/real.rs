@@ -391,8 +391,8 @@ fn check_stats(checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     assert!(stats.frozen > Duration::ZERO && stats.frozen < Duration::from_secs(60));
 }
 
-/// Spreads the set over three, each page in one of them and stale in those below, and reads it through the
-/// chain: before and after CRIU frees the space of what is stale.
+/// Spreads the set over three, each page in one of them and stale in those below, and reads it
+/// through the chain: before and after CRIU frees the space of what is stale.
 fn check_chain(suite: &str, checkpoint: Checkpoint<'_>, dumped: &Dumped) {
     let pid = checkpoint.root().pid();
     let whole = checkpoint.root().memory().unwrap().unwrap();

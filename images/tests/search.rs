@@ -17,8 +17,8 @@ const BASE: u64 = 0x10_0000;
 const PRESENT: u32 = 4;
 const LAZY: u32 = 2;
 
-/// A task with two mappings that touch and one that does not. Of the pages, `stored` has runs of those
-/// that are in the set, counted from [`BASE`].
+/// A task with two mappings that touch and one that does not. Of the pages, `stored` has runs of
+/// those that are in the set, counted from [`BASE`].
 struct Memories {
     runs: Vec<(u64, u64, u32)>,
     pages: Vec<u8>,
@@ -62,7 +62,8 @@ fn places(hits: &[Hit]) -> Vec<u64> {
 
 #[test]
 fn a_match_is_found_across_pages_runs_and_mappings() {
-    // Pages 0 to 2 in two runs, and around the border of two mappings; page 399 and 500 do not touch.
+    // Pages 0 to 2 in two runs, and around the border of two mappings; page 399 and 500 do not
+    // touch.
     let memory = || {
         Memories::new(&[(0, 1, PRESENT), (1, 2, PRESENT), (99, 2, PRESENT), (399, 1, PRESENT)])
             .write(PAGE - 3, b"needle")

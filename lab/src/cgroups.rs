@@ -2,8 +2,8 @@
 //!
 //! The machine's hierarchies are those mounted below `/sys/fs/cgroup`. Another program may mount a
 //! hierarchy somewhere else at any moment, and take it away again. `/proc/self/cgroup` lists such a
-//! hierarchy too, and CRIU saves and restores the cgroups in it. So a sandbox has a cgroup of its own
-//! there as well, does not have it mounted, and keeps it from vanishing meanwhile.
+//! hierarchy too, and CRIU saves and restores the cgroups in it. So a sandbox has a cgroup of its
+//! own there as well, does not have it mounted, and keeps it from vanishing meanwhile.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,8 +74,8 @@ impl Cgroups {
         self.made.iter().try_for_each(|(ours, _)| join(ours))
     }
 
-    /// Keeps hierarchies that have come since from vanishing, and moves what runs in these cgroups into
-    /// one there, so that CRIU sees only that. To be called often.
+    /// Keeps hierarchies that have come since from vanishing, and moves what runs in these cgroups
+    /// into one there, so that CRIU sees only that. To be called often.
     pub fn look(&mut self) {
         for Hierarchy { at, .. } in self.held.look() {
             let ours = at.join(name());
@@ -130,9 +130,9 @@ impl Cgroups {
 
 /// Hierarchies that others have mounted, kept from vanishing while a sandbox runs.
 ///
-/// CRIU mounts each hierarchy that the kernel lists. In a cgroup namespace it cannot mount one that has
-/// gone since. The mounts of this value are in the mount namespace of this process, which must be its
-/// own.
+/// CRIU mounts each hierarchy that the kernel lists. In a cgroup namespace it cannot mount one that
+/// has gone since. The mounts of this value are in the mount namespace of this process, which must
+/// be its own.
 #[derive(Debug)]
 struct Held {
     folder: PathBuf,
@@ -220,8 +220,8 @@ pub fn take_away() -> Result<Vec<Hierarchy>, String> {
     Ok(hierarchies)
 }
 
-/// The hierarchies of the machine among those that `/proc/self/cgroup` lists. Where nothing is mounted
-/// below `/sys/fs/cgroup` they are all of them.
+/// The hierarchies of the machine among those that `/proc/self/cgroup` lists. Where nothing is
+/// mounted below `/sys/fs/cgroup` they are all of them.
 fn of_machine(listed: &str, mounts: &str) -> Vec<Hierarchy> {
     let mut mounts: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
     mounts.retain(|mount| mount.at.starts_with(ROOT));

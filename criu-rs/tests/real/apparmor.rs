@@ -182,7 +182,8 @@ fn stacked(lab: &Lab) {
     assert!(!has_leaked(lab));
 }
 
-/// Keeps AppArmor from CRIU until dropped: it looks for it in securityfs, and keeps in /run what it saw.
+/// Keeps AppArmor from CRIU until dropped: it looks for it in securityfs, and keeps in /run what it
+/// saw.
 struct Blind;
 
 impl Blind {

@@ -1,4 +1,5 @@
-//! Labels: the support of the machine and of CRIU, and the common parts of the tests of both modules.
+//! Labels: the support of the machine and of CRIU, and the common parts of the tests of both
+//! modules.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +17,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_profile_of_a_module_that_is_not_here_is_told_as_such", not_here),
 ];
 
-/// The tests of the module that the guest runs, or of its old CRIU: elsewhere there is none to test.
+/// The tests of the module that the guest runs, or of its old CRIU: elsewhere there is none to
+/// test.
 pub fn of_guest() -> &'static [(&'static str, TestFn)] {
     match std::env::var("CRIU_RS_TEST_GUEST").as_deref() {
         Ok("apparmor") => crate::apparmor::TESTS,

@@ -51,7 +51,8 @@ for name in os.listdir('.'):
     println!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// Every image of a dump: from our JSON, from crit's, and ours is crit's. Returns how many were compared.
+/// Every image of a dump: from our JSON, from crit's, and ours is crit's. Returns how many were
+/// compared.
 pub(crate) fn compare(suite: &str, directory: &Path) -> usize {
     let names = fs::read_dir(directory).unwrap();
     let names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();

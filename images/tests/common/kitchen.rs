@@ -27,7 +27,8 @@ pub(crate) struct Kitchen {
 
 impl Kitchen {
     pub(crate) fn start(suite: &str, words: &[&str]) -> Self {
-        // What `unshare` and `criu` leave behind comes to us and not to whoever may never wait for it.
+        // What `unshare` and `criu` leave behind comes to us and not to whoever may never wait for
+        // it.
         set_child_subreaper(true).unwrap();
         let directory = scratch(&format!("kitchen-{suite}-{}", words.len()));
         let root = directory.join("root");

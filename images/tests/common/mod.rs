@@ -120,7 +120,8 @@ pub(crate) fn store(files: &InMemory, directory: &Path) {
     }
 }
 
-/// Compares what memory is piece by piece with what is read of it. Gives the bytes had without a copy.
+/// Compares what memory is piece by piece with what is read of it. Gives the bytes had without a
+/// copy.
 pub(crate) fn check_chunks(memory: &impl PageSource) -> u64 {
     let (mut next, mut borrowed) = (0, 0);
     for chunk in memory.chunks(0..u64::MAX) {

@@ -1,5 +1,5 @@
-//! A set as an old CRIU would have written it, with images of their own for parts of today's core, mm and
-//! files images. Memory files are left out: CRIUs that know them have `files.img`.
+//! A set as an old CRIU would have written it, with images of their own for parts of today's core,
+//! mm and files images. Memory files are left out: CRIUs that know them have `files.img`.
 
 use criu_images::kind::{self, Kind};
 use criu_images::proto::{CoreEntry, FileEntry, InventoryEntry, MmEntry, TaskKobjIdsEntry};

@@ -155,7 +155,8 @@ fn inside_tree(lab: &Lab) {
     let dump = Dump::new(Pid::this(), &images);
     let report = dump.preflight(&lab.criu).unwrap();
     assert!(report.foresees(Cause::InsideTree), "{report}");
-    // CRIU stops this process, and itself, if it is asked: see how it says so of a shell that runs it.
+    // CRIU stops this process, and itself, if it is asked: see how it says so of a shell that runs
+    // it.
     let script =
         format!("{} dump -t $$ -D {} -o dump.log; exit 0", lab.program.display(), images.display());
     let mut shell = std::process::Command::new("setsid");
@@ -313,8 +314,8 @@ while open(f'/proc/{child.pid}/comm').read() != 'sleep\\n': time.sleep(0.01)";
 }
 
 fn no_init(lab: &Lab) {
-    // Its child is the first process, and that one's child is what is dumped, without what others write in memory
-    // meanwhile.
+    // Its child is the first process, and that one's child is what is dumped, without what others
+    // write in memory meanwhile.
     let code = "\
 child = subprocess.Popen(['unshare', '--pid', '--fork', '--mount-proc', 'sh', '-c',
     'while umount -l /dev/shm; do :; done 2>/dev/null; setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo; wait'], stdout=subprocess.PIPE)

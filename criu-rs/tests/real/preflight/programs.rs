@@ -31,7 +31,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("preflight_of_sshd", sshd),
 ];
 
-/// Starts a program in a session of its own, has it looked at, saved and restored, and sees whether it goes on.
+/// Starts a program in a session of its own, has it looked at, saved and restored, and sees whether
+/// it goes on.
 #[track_caller]
 fn round_trip(lab: &Lab, words: &[&str], lives: impl Fn(&Target) -> bool) {
     let mut command = Command::new("setsid");
@@ -172,8 +173,8 @@ fn memcached(lab: &Lab) {
     serves(lab, port, &words, "version\r\n", "VERSION");
 }
 
-/// It refuses to be root, and what another user runs has limits that a criu without `CAP_SYS_RESOURCE` may not read:
-/// in a user namespace of its own it can be saved.
+/// It refuses to be root, and what another user runs has limits that a criu without
+/// `CAP_SYS_RESOURCE` may not read: in a user namespace of its own it can be saved.
 fn memcached_of_a_user(lab: &Lab) {
     let words = ["-s", "/socket", "-a", "777"];
     let mut container = Container::start_program(lab, Path::new("/usr/bin/memcached"), &words);

@@ -1,5 +1,5 @@
-//! Receiving pages: our page server beside CRIU's, and beside two minimal loops that only put the pages
-//! where they belong.
+//! Receiving pages: our page server beside CRIU's, and beside two minimal loops that only put the
+//! pages where they belong.
 
 use std::fs::{self, File};
 use std::io::{IoSlice, Read, Write};
@@ -78,7 +78,8 @@ fn main() -> Result<()> {
             let stream = stream(mib << 20, runs)?;
             let names = ["CRIU 4.3", "this crate", "minimal, buffered", "minimal, splicing"];
             let mut all: [Vec<Measured>; 4] = Default::default();
-            // They take turns, and turns at being first: what one writes the disk may still be busy with.
+            // They take turns, and turns at being first: what one writes the disk may still be busy
+            // with.
             for round in 0..rounds {
                 for turn in 0..servers {
                     let server = (round + turn) % servers;

@@ -2,8 +2,8 @@
 //!
 //! The machine's hierarchies are those mounted below `/sys/fs/cgroup`. Another program may mount a
 //! hierarchy somewhere else at any moment, and take it away again. `/proc/self/cgroup` lists such a
-//! hierarchy too, and CRIU saves and restores the cgroups in it. So a sandbox has a cgroup of its own
-//! there as well, does not have it mounted, and keeps it from vanishing meanwhile.
+//! hierarchy too, and CRIU saves and restores the cgroups in it. So a sandbox has a cgroup of its
+//! own there as well, does not have it mounted, and keeps it from vanishing meanwhile.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub struct Cgroups {
     /// Each cgroup, and the one that this process came from.
     made: Vec<(PathBuf, PathBuf)>,
     held: Held,
-    /// The mount points of hierarchies that have come since, in which there is no cgroup of ours.
+    /// The mount points of hierarchies that have come since.
     late: Vec<PathBuf>,
 }
 
@@ -49,12 +49,11 @@ impl Cgroups {
         let mut hierarchies = mount_all(take_away()?, Layout::Machine)?;
         let mut held = Held::new(&hierarchies)?;
         hierarchies.extend(held.look());
-        let name = format!("{PREFIX}{}", std::process::id());
         let mut made = Vec::new();
         for Hierarchy { at, controllers, path } in hierarchies {
             let home = at.join(path.trim_start_matches('/'));
             sweep(&home);
-            let ours = home.join(&name);
+            let ours = home.join(name());
             fs::create_dir(&ours).map_err(|e| format!("{}: {e}", ours.display()))?;
             if controllers.split(',').any(|name| name == "cpuset") {
                 for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -75,9 +74,22 @@ impl Cgroups {
         self.made.iter().try_for_each(|(ours, _)| join(ours))
     }
 
-    /// Keeps hierarchies that have come since from vanishing. To be called often.
+    /// Keeps hierarchies that have come since from vanishing, and moves what runs in these cgroups
+    /// into one there, so that CRIU sees only that. To be called often.
     pub fn look(&mut self) {
-        self.late.extend(self.held.look().into_iter().map(|hierarchy| hierarchy.at));
+        for Hierarchy { at, .. } in self.held.look() {
+            let ours = at.join(name());
+            let _ = fs::create_dir(&ours);
+            if let Some((running, _)) = self.made.first() {
+                // A process may start another meanwhile, but hardly twice.
+                for _ in 0..2 {
+                    for pid in members(running) {
+                        let _ = fs::write(ours.join("cgroup.procs"), pid);
+                    }
+                }
+            }
+            self.late.push(at);
+        }
     }
 
     /// Moves this process back.
@@ -102,8 +114,9 @@ impl Cgroups {
                 return Err(format!("the cgroup {} stays", ours.display()));
             }
         }
-        // A restore has made its container's cgroup there, at the top.
         for top in self.late {
+            remove_tree(&top.join(name()));
+            // A restore has made its container's cgroup there, at the top.
             for entry in fs::read_dir(top).into_iter().flatten().flatten() {
                 let name = entry.file_name();
                 if name == "c" || name.as_encoded_bytes().starts_with(b"c-") {
@@ -117,9 +130,9 @@ impl Cgroups {
 
 /// Hierarchies that others have mounted, kept from vanishing while a sandbox runs.
 ///
-/// CRIU mounts each hierarchy that the kernel lists. In a cgroup namespace it cannot mount one that has
-/// gone since. The mounts of this value are in the mount namespace of this process, which must be its
-/// own.
+/// CRIU mounts each hierarchy that the kernel lists. In a cgroup namespace it cannot mount one that
+/// has gone since. The mounts of this value are in the mount namespace of this process, which must
+/// be its own.
 #[derive(Debug)]
 struct Held {
     folder: PathBuf,
@@ -168,8 +181,8 @@ impl Drop for Held {
             let _ = umount2(&place, MntFlags::MNT_DETACH);
             // A hierarchy ends with its last mount, unless a cgroup is still on its way out.
             let (kind, options) = kind_and_options(name);
-            for _ in 0..3 {
-                std::thread::sleep(Duration::from_millis(10));
+            for _ in 0..5 {
+                std::thread::sleep(Duration::from_millis(20));
                 if listed().all(|hierarchy| hierarchy.controllers != *name)
                     || attach(kind, &place, &options).is_err()
                 {
@@ -207,8 +220,8 @@ pub fn take_away() -> Result<Vec<Hierarchy>, String> {
     Ok(hierarchies)
 }
 
-/// The hierarchies of the machine among those that `/proc/self/cgroup` lists. Where nothing is mounted
-/// below `/sys/fs/cgroup` they are all of them.
+/// The hierarchies of the machine among those that `/proc/self/cgroup` lists. Where nothing is
+/// mounted below `/sys/fs/cgroup` they are all of them.
 fn of_machine(listed: &str, mounts: &str) -> Vec<Hierarchy> {
     let mut mounts: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
     mounts.retain(|mount| mount.at.starts_with(ROOT));
@@ -323,6 +336,23 @@ fn sweep(home: &Path) {
             remove_tree(&cgroup);
         }
     }
+}
+
+/// The name of the cgroups of this process.
+fn name() -> String {
+    format!("{PREFIX}{}", std::process::id())
+}
+
+/// The ids of the processes in a cgroup and those below it.
+fn members(cgroup: &Path) -> Vec<String> {
+    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let mut found: Vec<String> = text.lines().map(str::to_owned).collect();
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(members(&entry.path()));
+        }
+    }
+    found
 }
 
 /// Removes a cgroup and those below it, as far as nothing runs there.

@@ -15,7 +15,8 @@ pub fn install(code: &[(u16, u8, u8, u32)], flags: nix::libc::c_ulong) -> std::i
         len: u16::try_from(code.len()).unwrap(),
         filter: code.as_mut_ptr(),
     };
-    // SAFETY: `program` points to as many instructions as it says, which live until the call returns.
+    // SAFETY: `program` points to as many instructions as it says, which live until the call
+    // returns.
     let answer = unsafe {
         nix::libc::syscall(
             nix::libc::SYS_seccomp,

@@ -1,8 +1,8 @@
 //! A sandbox for container runtimes: namespaces and cgroups of its own, which end with the test.
 //!
-//! A runtime that goes wrong kills what its cgroup holds, which may be all that runs on the machine. So
-//! a runtime is started in a [`Sandbox`] only. Cgroup hierarchies that other programs of the machine
-//! mount somewhere are not mounted in a sandbox, and stay as long as it does.
+//! A runtime that goes wrong kills what its cgroup holds, which may be all that runs on the
+//! machine. So a runtime is started in a [`Sandbox`] only. Cgroup hierarchies that other programs
+//! of the machine mount somewhere are not mounted in a sandbox, and stay as long as it does.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -74,8 +74,8 @@ impl Sandbox {
     }
 }
 
-/// Runs this program with `words` in a sandbox, from a process with one thread that does nothing else.
-/// Nothing that the program started is left when it ends, or when its time is up.
+/// Runs this program with `words` in a sandbox, from a process with one thread that does nothing
+/// else. Nothing that the program started is left when it ends, or when its time is up.
 ///
 /// # Errors
 /// The step that failed, or how the program ended.

@@ -123,8 +123,8 @@ fn user_namespace(bed: &Bed) {
     assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
 }
 
-/// Starts a container `c`, checkpoints it and restores it: it must go on, as what it was. Returns what
-/// its threads are.
+/// Starts a container `c`, checkpoints it and restores it: it must go on, as what it was. Returns
+/// what its threads are.
 #[track_caller]
 pub fn there_and_back(bed: &Bed, bundle: &Bundle, options: &[&str]) -> BTreeMap<i32, Status> {
     let runtime = &bed.runtime;

@@ -1,5 +1,5 @@
-//! Containers of real runtimes, saved and brought back by this crate alone, or by the runtime one way and
-//! this crate the other.
+//! Containers of real runtimes, saved and brought back by this crate alone, or by the runtime one
+//! way and this crate the other.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -123,8 +123,8 @@ fn bind_mounts_behind_links(bed: &Bed) {
     }
 }
 
-/// What is mounted below the source of a recursive bind mount comes along. The runtimes name its top alone to
-/// CRIU, which makes a file system of the container's own of a tmpfs below it.
+/// What is mounted below the source of a recursive bind mount comes along. The runtimes name its
+/// top alone to CRIU, which makes a file system of the container's own of a tmpfs below it.
 fn recursive(bed: &Bed) {
     let outside = bed.dir("outside");
     let below = outside.join("below");

@@ -63,8 +63,8 @@ impl<'a> Trip<'a> {
         self
     }
 
-    /// There and back on each of these ways, every time with a container made anew; returns the rights of its
-    /// threads.
+    /// There and back on each of these ways, every time with a container made anew; returns the
+    /// rights of its threads.
     #[track_caller]
     pub fn go(&self, ways: &[Way]) -> BTreeMap<i32, Status> {
         let mut rights = BTreeMap::new();

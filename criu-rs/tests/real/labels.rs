@@ -1,4 +1,5 @@
-//! Labels: the support of the machine and of CRIU, and the common parts of the tests of both modules.
+//! Labels: the support of the machine and of CRIU, and the common parts of the tests of both
+//! modules.
 
 use std::fs;
 use std::path::Path;

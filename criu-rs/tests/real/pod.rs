@@ -360,7 +360,8 @@ fn frozen_above(lab: &Lab) {
         let pair = Pair::start(lab, &hierarchy);
         pair.cgroup.freeze();
         let before = pair.counts();
-        // CRIU alone thaws the container's own cgroup, which does not help. With version 2 it would wait for ever.
+        // CRIU alone thaws the container's own cgroup, which does not help. With version 2 it would
+        // wait for ever.
         if hierarchy.state == "freezer.state" {
             let images = lab.dir(&format!("alone-{}", hierarchy.state));
             let alone = pair.dump_into(&images, 0, AfterDump::LeaveRunning);
@@ -388,7 +389,8 @@ fn over_service(lab: &Lab) {
             pair.has_no_images();
             assert!(pair.cgroup.is_thawed());
         };
-        // The service finds out by itself that nobody waits any more, and freezes again what it has thawed.
+        // The service finds out by itself that nobody waits any more, and freezes again what it has
+        // thawed.
         let mut failing = Failing(Action::PostDump);
         let pod = Pod::new()
             .container_with("a", pair.dump(0, AfterDump::Kill), &mut failing)
@@ -507,7 +509,8 @@ fn nonsense(lab: &Lab) {
     target.goes_on();
 }
 
-/// Two containers with a connection, dumped and ended; where they are to be restored, with each one's restore.
+/// Two containers with a connection, dumped and ended; where they are to be restored, with each
+/// one's restore.
 fn with_connected(lab: &Lab, test: impl FnOnce(&mut Pair, &Target, Vec<Restore<'_>>)) {
     let hierarchy = &hierarchies()[0];
     let words = |name: &str| match name {

@@ -1,4 +1,5 @@
-//! Seccomp filters of live trees: they are read, a restore brings them back, and a restore can change them.
+//! Seccomp filters of live trees: they are read, a restore brings them back, and a restore can
+//! change them.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! SELinux contexts and a CRIU that was built without SELinux, in a guest that enforces a policy. There
-//! `free_t` may do everything, and `confined_t` may not read files of `secret_t`.
+//! SELinux contexts and a CRIU that was built without SELinux, in a guest that enforces a policy.
+//! There `free_t` may do everything, and `confined_t` may not read files of `secret_t`.
 
 use std::fs;
 use std::path::PathBuf;

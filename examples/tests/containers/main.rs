@@ -1,5 +1,5 @@
-//! The program `container`, with containers of real runtimes. The tests need root, and the programs that
-//! `cargo xtask setup --tests` unpacks; see `criu-rs/tests/containers`.
+//! The program `container`, with containers of real runtimes. The tests need root, and the programs
+//! that `cargo xtask setup --tests` unpacks; see `criu-rs/tests/containers`.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 

@@ -43,8 +43,8 @@ impl<P: ProcessId, C> fmt::Debug for Case<P, C> {
     }
 }
 
-/// A runtime with a CRIU, and a directory, for one test. `P` is a process id, and `C` a CRIU, in the
-/// types that the suite has for them.
+/// A runtime with a CRIU, and a directory, for one test. `P` is a process id, and `C` a CRIU, in
+/// the types that the suite has for them.
 #[derive(Debug)]
 pub struct Bed<P: ProcessId, C> {
     /// The runtime.

@@ -264,7 +264,8 @@ const CAPABILITIES: &[&str] = &[
     "CAP_AUDIT_WRITE",
 ];
 
-/// The calls of the runtimes' own start, of the payload, of a shell, and of CRIU's code in the process.
+/// The calls of the runtimes' own start, of the payload, of a shell, and of CRIU's code in the
+/// process.
 const ALLOWED: &[&str] = &[
     "accept",
     "accept4",

@@ -100,7 +100,8 @@ impl<P: ProcessId> Runtime<P> {
         P::of(pid.expect("a process"))
     }
 
-    /// The file in which this runtime keeps what it knows of a container: `state.json`, or `status`.
+    /// The file in which this runtime keeps what it knows of a container: `state.json`, or
+    /// `status`.
     pub fn state_file(&self, id: &str) -> PathBuf {
         let name = if self.name == "crun" { "status" } else { "state.json" };
         self.state_dir().join(id).join(name)
@@ -138,8 +139,8 @@ impl<P: ProcessId> Runtime<P> {
         command
     }
 
-    /// Runs a command to its end; returns true for a success, and what it printed. Containers that it
-    /// starts have pipes for their input and output.
+    /// Runs a command to its end; returns true for a success, and what it printed. Containers that
+    /// it starts have pipes for their input and output.
     #[track_caller]
     pub fn finish(&self, command: &mut Command) -> (bool, String) {
         let (input, their_input) = pipe();

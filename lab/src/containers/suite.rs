@@ -30,8 +30,9 @@ pub struct Suite<P: ProcessId + 'static, C: 'static, V> {
 }
 
 impl<P: ProcessId, C, V: Display> Suite<P, C, V> {
-    /// The main function of a program of such tests: runs the tests, or does what a word says that the
-    /// program has given itself. Returns `None` for a word `--own-...`, which the program knows.
+    /// The main function of a program of such tests: runs the tests, or does what a word says that
+    /// the program has given itself. Returns `None` for a word `--own-...`, which the program
+    /// knows.
     pub fn main(&self, words: &[String]) -> Option<ExitCode> {
         let word = words.get(1).map_or("", String::as_str);
         match word {
@@ -154,8 +155,8 @@ fn ends_with_it() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Looks for a hierarchy that the test outside has mounted, in this sandbox, and mounts it as CRIU does
-/// once the test has unmounted it.
+/// Looks for a hierarchy that the test outside has mounted, in this sandbox, and mounts it as CRIU
+/// does once the test has unmounted it.
 fn look(words: &[String]) {
     let (name, folder) = (&words[0], Path::new(&words[1]));
     Sandbox::check().unwrap();

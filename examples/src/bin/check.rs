@@ -1,5 +1,5 @@
 //! `check` as a program of its own.
 
 fn main() -> std::process::ExitCode {
-    criu_examples::one("check")
+    criu_cli::one("check")
 }

@@ -1,5 +1,5 @@
 //! `dump` as a program of its own.
 
 fn main() -> std::process::ExitCode {
-    criu_examples::one("dump")
+    criu_cli::one("dump")
 }

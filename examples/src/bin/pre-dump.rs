@@ -1,5 +1,5 @@
 //! `pre-dump` as a program of its own.
 
 fn main() -> std::process::ExitCode {
-    criu_examples::one("pre-dump")
+    criu_cli::one("pre-dump")
 }

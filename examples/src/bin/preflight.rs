@@ -1,5 +1,5 @@
 //! `preflight` as a program of its own.
 
 fn main() -> std::process::ExitCode {
-    criu_examples::one("preflight")
+    criu_cli::one("preflight")
 }

@@ -1,5 +1,5 @@
 //! `restore` as a program of its own.
 
 fn main() -> std::process::ExitCode {
-    criu_examples::one("restore")
+    criu_cli::one("restore")
 }

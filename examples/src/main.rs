@@ -1,5 +1,5 @@
 //! All programs in one, in the place of `criu`.
 
 fn main() -> std::process::ExitCode {
-    criu_examples::criu_rs()
+    criu_cli::criu_rs()
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use criu_examples::{is_broken_pipe, open_set, show};
+use criu_cli::{is_broken_pipe, open_set, show};
 use criu_images::json::{self, Style};
 use criu_images::{CoreDump, Diff, Image, Severity, check};
 

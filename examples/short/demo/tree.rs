@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_examples::{Fault, Pause};
+use criu_cli::{Fault, Pause};
 use criu_rs::Pid;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use criu_examples::show;
+use criu_cli::show;
 use criu_images::{Checkpoint, Seccomp};
 use serde::Serialize;
 

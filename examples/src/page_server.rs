@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use criu_examples::{Certificates, Exit, by_number};
+use criu_cli::{Certificates, Exit, by_number};
 use criu_rs::pages::{Handle, Listening, Server, SessionReport, Socket};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use criu_examples::{is_broken_pipe, open_set, show};
+use criu_cli::{is_broken_pipe, open_set, show};
 use criu_images::view::{Ps, Summary};
 use serde::Serialize;
 

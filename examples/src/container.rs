@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
-use criu_examples::{Exit, Fault, Output, criu_program, dump_stats, micros, restore_stats};
+use criu_cli::{Exit, Fault, Output, criu_program, dump_stats, micros, restore_stats};
 use criu_rs::oci::oci_spec::runtime::State;
 use criu_rs::oci::{ConsoleSocket, Container, Error, Keys, RestoreHooks};
 use criu_rs::{AfterDump, Criu, Dump, HookResult, Hooks, LogLevel, Pid, Restore, Tcp};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use criu_examples::open_set;
+use criu_cli::open_set;
 use criu_images::Checkpoint;
 use criu_images::bpf::Program;
 use criu_images::edit::{Edit as Change, Edited, edit, edit_directory};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use console::style;
-use criu_examples::open_set;
+use criu_cli::open_set;
 use criu_images::Text;
 use criu_images::memory::{Hexdump, Memory, PageSource, Vma};
 use criu_images::search::{Hit, Pattern, Search as Run};

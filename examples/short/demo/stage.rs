@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use criu_examples::Fault;
+use criu_cli::Fault;
 use nix::sys::prctl::set_child_subreaper;
 use nix::unistd::{close, geteuid, mkdtemp};
 

@@ -1,7 +1,7 @@
 //! `crit x`: a set of images as people look at processes.
 
 use clap::ValueEnum;
-use criu_examples::show;
+use criu_cli::show;
 use criu_images::view::{Fds, Mems, Mounts, Namespaces, Ps, Rss, Security, Sockets};
 use criu_images::{Checkpoint, Task};
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use console::style;
-use criu_examples::{Exit, Fault, Output, Pause, criu_program, dump_stats, restore_stats};
+use criu_cli::{Exit, Fault, Output, Pause, criu_program, dump_stats, restore_stats};
 use criu_rs::{Criu, Dump, Restore};
 use serde_json::{Value, json};
 

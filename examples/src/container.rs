@@ -6,20 +6,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use clap::{Args, Parser, Subcommand};
-use criu_cli::{Exit, Fault, Output, criu_program, dump_stats, micros, restore_stats};
+use clap::{Args, Subcommand};
 use criu_rs::oci::oci_spec::runtime::State;
-use criu_rs::oci::{ConsoleSocket, Container, Error, Keys, RestoreHooks};
+use criu_rs::oci::{self, ConsoleSocket, Error, Keys, RestoreHooks};
 use criu_rs::{AfterDump, Criu, Dump, HookResult, Hooks, LogLevel, Pid, Restore, Tcp};
 use serde_json::{Value, json};
 
-#[derive(Parser)]
-#[command(
-    name = "container",
-    about = "Save and bring back a container of an OCI runtime",
-    after_help = MORE
-)]
-struct Options {
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::hints;
+use crate::options::{Size, criu_program};
+use crate::output::{Output, dump_stats, micros, restore_stats};
+use crate::tool::{Fallible, Tool};
+
+/// The command line of `container`.
+#[derive(Args)]
+pub(crate) struct Container {
     #[command(subcommand)]
     word: Word,
 }
@@ -27,13 +29,13 @@ struct Options {
 #[derive(Subcommand)]
 enum Word {
     /// Save a running container, by the id its runtime knows it by
-    Checkpoint(Save),
+    Checkpoint(CheckpointArgs),
     /// Bring a container back from images, as its bundle describes it
-    Restore(BringBack),
+    Restore(RestoreArgs),
 }
 
 #[derive(Args)]
-struct Save {
+struct CheckpointArgs {
     /// The container's id.
     id: String,
     /// The runtime that made it: it is asked for the container's state.
@@ -45,18 +47,21 @@ struct Save {
     /// Let it run on afterwards.
     #[arg(short = 'R', long)]
     leave_running: bool,
-    /// Save its network namespace empty, for whoever restores to fill.
+    /// CheckpointArgs its network namespace empty, for whoever restores to fill.
     #[arg(long)]
     empty_network: bool,
-    /// Largest unlinked file that is saved, in bytes.
+    /// The largest unlinked file to save, with K, M or G; 1M unless given
+    #[arg(long, value_name = "SIZE")]
+    ghost_limit: Option<Size>,
+    /// Replace a checkpoint that is there already; it comes back if this fails
     #[arg(long)]
-    ghost_limit: Option<u32>,
+    overwrite: bool,
     #[command(flatten)]
-    both: Both,
+    shared: SharedArgs,
 }
 
 #[derive(Args)]
-struct BringBack {
+struct RestoreArgs {
     /// The id to tell the bundle's hooks.
     id: String,
     /// The directory with config.json.
@@ -84,12 +89,12 @@ struct BringBack {
     #[arg(long)]
     empty_network: bool,
     #[command(flatten)]
-    both: Both,
+    shared: SharedArgs,
 }
 
 /// What both take.
 #[derive(Args)]
-struct Both {
+struct SharedArgs {
     /// The directory of the images.
     #[arg(short = 'D', long)]
     images_dir: PathBuf,
@@ -119,66 +124,71 @@ struct Both {
     json: bool,
 }
 
-const MORE: &str = "\
-checkpoint leaves images and descriptors.json as the runtimes themselves do: what
-it saves, `runc restore` and `crun restore` bring back, and restore brings back
-what they save. After a checkpoint that ends the container its runtime still knows
-it as stopped, until it is told to delete it. What restore brings back belongs to
-no runtime. CRIU reads the configuration file in the annotation org.criu.config,
-or else /etc/criu/runc.conf, or before that /etc/criu/crun.conf for --runtime crun.
-
+impl Tool for Container {
+    const WORD: &'static str = "container";
+    const ABOUT: &'static str = "Saves and brings back a container of an OCI runtime.";
+    const MORE: &'static str = "\
 Examples:
-  container checkpoint web -D img                     save and end the container `web` of runc
-  container checkpoint web -D img --runtime crun -R   save one of crun's, and let it run on
-  container restore web -b bundle -D img              bring it back
-  container restore web -b bundle -D img --tcp-established --wait
+  criu-rs container checkpoint web -D img                     save and end the container `web` of runc
+  criu-rs container checkpoint web -D img --runtime crun -R   save one of crun's, and let it run on
+  criu-rs container restore web -b bundle -D img              bring it back
+  criu-rs container restore web -b bundle -D img --tcp-established --wait
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 no criu, 4 stopped.
-With --wait that of the container.";
+A checkpoint leaves images and descriptors.json as the runtimes themselves do: `runc restore` and
+`crun restore` bring it back, and this program brings back what they save. The runtime still knows
+a container that was ended as stopped, until it is told to delete it. A restored container belongs
+to no runtime. CRIU reads the configuration file that the annotation org.criu.config names, else
+/etc/criu/crun.conf with --runtime crun, else /etc/criu/runc.conf.
+
+Exit status:
+  0  done
+  1  CRIU refused or failed, or the bundle or the images cannot be used
+  2  wrong usage; nothing was begun
+  3  criu cannot be started or reached, or is too old
+  4  stopped by a deadline, Ctrl-C or SIGTERM; what was begun is undone
+With --wait the exit status is that of the container.";
+
+    fn run(self, name: &str) -> Fallible<ExitCode> {
+        let code = match self.word {
+            Word::Checkpoint(args) => args.run(name)?,
+            Word::Restore(args) => args.run(name)?,
+        };
+        Ok(code)
+    }
+}
 
 fn source(text: &str) -> Result<(String, PathBuf), String> {
     let (key, path) = text.split_once('=').ok_or("wanted KEY=PATH")?;
     Ok((key.to_owned(), path.into()))
 }
 
-fn main() -> ExitCode {
-    let (name, json, result) = match Options::parse().word {
-        Word::Checkpoint(save) => ("checkpoint", save.both.json, save.run()),
-        Word::Restore(back) => ("restore", back.both.json, back.run()),
-    };
-    match result {
-        Ok(code) => code,
-        Err(fault) => Output::new("container", name, json).fault(&fault).into(),
-    }
-}
-
-impl Save {
-    fn run(self) -> Result<ExitCode, Fault> {
-        let output = Output::new("container", "checkpoint", self.both.json);
-        let criu = self.both.criu()?;
+impl CheckpointArgs {
+    fn run(self, name: &str) -> Result<ExitCode, Fault> {
+        let output = Output::new(name, "checkpoint", self.shared.json);
+        let fault = |error| self.shared.fault(error, DUMP_LOG);
+        let criu = self.shared.criu()?;
         let (pid, bundle) = self.find()?;
         let crun = self.runtime.file_name().is_some_and(|name| name == "crun");
         let keys = if crun { Keys::Crun } else { Keys::Runc };
-        let container = Container::open(bundle).map_err(|error| self.both.fault(error))?.keys(keys);
+        let container = oci::Container::open(bundle).map_err(fault)?.keys(keys);
         // As the runtimes do.
-        let container = match crun {
-            true => container.default_config_file("/etc/criu/crun.conf"),
-            false => container,
-        };
+        let container =
+            if crun { container.default_config_file("/etc/criu/crun.conf") } else { container };
         let container = container.default_config_file("/etc/criu/runc.conf");
-        let checkpoint = container.checkpoint(pid).map_err(|error| self.both.fault(error))?;
-        make_directory(&self.both.images_dir)?;
+        let checkpoint = container.checkpoint(pid).map_err(fault)?;
+        make_directory(&self.shared.images_dir)?;
         let after = if self.leave_running { AfterDump::LeaveRunning } else { AfterDump::Kill };
-        let dump = checkpoint.dump(&self.both.images_dir).after_dump(after);
-        let mut dump = self.both.dump(dump)?.empty_net_ns(self.empty_network);
-        if let Some(bytes) = self.ghost_limit {
+        let dump = checkpoint.dump(&self.shared.images_dir).after_dump(after);
+        let dump = self.shared.dump(dump)?.empty_net_ns(self.empty_network);
+        let mut dump = dump.overwrite(self.overwrite);
+        if let Some(Size(bytes)) = self.ghost_limit {
             dump = dump.ghost_limit(bytes);
         }
         let begun = Instant::now();
         let dumped = checkpoint.run(&dump, &criu, &mut ());
-        let dumped = dumped.map_err(|error| self.both.logged(error, "dump.log"))?;
+        let dumped = dumped.map_err(fault)?;
         let ended = if self.leave_running { "it runs on" } else { "it has been ended" };
-        let images = self.both.images_dir.display();
+        let images = self.shared.images_dir.display();
         output.done(
             format!("container {} (process {pid}) is saved in {images}; {ended}", self.id),
             json!({
@@ -220,19 +230,19 @@ impl Save {
     }
 }
 
-impl BringBack {
-    fn run(self) -> Result<ExitCode, Fault> {
-        let output = Output::new("container", "restore", self.both.json);
-        let criu = self.both.criu()?;
-        let fault = |error| self.both.fault(error);
-        let mut container = Container::open(&self.bundle)
+impl RestoreArgs {
+    fn run(self, name: &str) -> Result<ExitCode, Fault> {
+        let output = Output::new(name, "restore", self.shared.json);
+        let criu = self.shared.criu()?;
+        let fault = |error| self.shared.fault(error, RESTORE_LOG);
+        let mut container = oci::Container::open(&self.bundle)
             .map_err(fault)?
             .default_config_file("/etc/criu/runc.conf")
             .trust_images(self.trust_images);
         for (key, path) in &self.source {
             container = container.source(key, path);
         }
-        let restoring = container.restoring(&self.both.images_dir).map_err(fault)?;
+        let restoring = container.restoring(&self.shared.images_dir).map_err(fault)?;
         let made = match &self.state {
             Some(_) => None,
             None => Some(temporary()?),
@@ -243,16 +253,16 @@ impl BringBack {
         let prepared = restoring.prepare(state).map_err(fault)?;
         let (input, out, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let stdio = [input.as_fd(), out.as_fd(), error.as_fd()];
-        let restore = prepared.restore_with(&self.both.images_dir, stdio);
-        let restore = self.both.restore(restore)?.empty_net_ns(self.empty_network);
-        let mut own = Own { pid_file: self.pid_file.as_deref() };
+        let restore = prepared.restore_with(&self.shared.images_dir, stdio);
+        let restore = self.shared.restore(restore)?.empty_net_ns(self.empty_network);
+        let mut own = PidFileHook { pid_file: self.pid_file.as_deref() };
         let mut hooks = RestoreHooks::new(&container, &self.id, &mut own);
         if let Some(socket) = &self.console_socket {
             hooks = hooks.console(ConsoleSocket::new(socket));
         }
         let begun = Instant::now();
         let restored = prepared.run(&restore, &criu, &mut hooks);
-        let restored = restored.map_err(|error| self.both.logged(error, "restore.log"))?;
+        let restored = restored.map_err(fault)?;
         drop(prepared);
         drop(made);
         output.done(
@@ -274,11 +284,11 @@ impl BringBack {
 }
 
 /// What is done while nothing runs yet: a restore whose process nobody would know is refused.
-struct Own<'a> {
+struct PidFileHook<'a> {
     pid_file: Option<&'a Path>,
 }
 
-impl Hooks for Own<'_> {
+impl Hooks for PidFileHook<'_> {
     fn post_restore(&mut self, root: Pid) -> HookResult {
         let Some(file) = self.pid_file else { return Ok(()) };
         fs::write(file, root.to_string())
@@ -286,7 +296,7 @@ impl Hooks for Own<'_> {
     }
 }
 
-impl Both {
+impl SharedArgs {
     fn criu(&self) -> Result<Criu, Fault> {
         criu_program(self.criu.as_deref()).map(Criu::at)
     }
@@ -318,18 +328,25 @@ impl Both {
         })
     }
 
-    fn fault(&self, error: Error) -> Fault {
-        self.logged(error, "dump.log")
-    }
-
-    fn logged(&self, error: Error, log: &str) -> Fault {
+    /// Makes the fault of an operation that logs to `log`, with advice in options that this word has.
+    fn fault(&self, error: Error, log: &str) -> Fault {
         let dir = self.work_dir.as_ref().unwrap_or(&self.images_dir);
         match error {
-            Error::Criu(error) => Fault::logged(error, &dir.join(log)),
-            error => Fault::Bundle(error.to_string()),
+            Error::Criu(error) => Fault::Criu {
+                error: Box::new(error),
+                log: Some(dir.join(log)),
+                hints: hints::of_container,
+            },
+            error => Fault::Failed(error.to_string()),
         }
     }
 }
+
+/// The log of a checkpoint, in the work directory.
+const DUMP_LOG: &str = "dump.log";
+
+/// The log of a restore, likewise.
+const RESTORE_LOG: &str = "restore.log";
 
 /// Makes a directory that may be there already.
 fn make_directory(path: &Path) -> Result<&Path, Fault> {

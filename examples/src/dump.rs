@@ -18,6 +18,7 @@ use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd;
+use crate::foreign::without_effect;
 use crate::options::{
     Apply, Cgroups, CgroupsSaved, Common, DumpOnly, Files, Images, Jobs, Lazy, Memory, Network,
     NetworkSaved, Reach, Saved, Way,
@@ -59,29 +60,32 @@ pub(crate) struct Program {
 
 impl program::Program for Program {
     const WORD: &'static str = "dump";
-    const ABOUT: &'static str = "save a process and all its descendants, and end them";
+    const ABOUT: &'static str = "Saves a process and all its descendants, and ends them.";
     const MORE: &'static str = "\
 The tasks are stopped, saved, and killed, unless --leave-running or --leave-stopped is given. When
 a dump fails or is stopped the tasks run on, and the images directory holds the log and no
 checkpoint.
 
 Examples:
-  dump -t 4711 -D img                      save process 4711 in the directory img
-  dump -t 4711 -D img -R                   the same, and let it run on
-  dump -t 4711 -D img -R --capture 2G      the same, with the shortest standstill
-  dump -t $$ -D img -j                     a job of this terminal
-  dump -t 4711 -D img --tcp-established    with its TCP connections
-  dump -t 4711 -D img --external mnt[/data]:data
-                                           leave the mount at /data outside, to be named on restore
+  criu-rs dump -t 4711 -D img                      save process 4711 in the directory img
+  criu-rs dump -t 4711 -D img -R                   the same, and let it run on
+  criu-rs dump -t 4711 -D img -R --capture 2G      the same, with the shortest standstill
+  criu-rs dump -t $$ -D img -j                     a job of this terminal
+  criu-rs dump -t 4711 -D img --tcp-established    with its TCP connections
+  criu-rs dump -t 4711 -D img --external mnt[/data]:data
+                                                   leave the mount at /data outside, to be named on restore
 ";
 
-    fn reach(&self) -> &Reach {
-        &self.reach
+    fn json(&self) -> bool {
+        self.reach.json
     }
 
     fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {
         self.common.prepare()?;
-        self.memory.check(self.lazy.lazy_pages)?;
+        let unused = self.memory.unused(self.lazy.lazy_pages);
+        if let Some(note) = without_effect("a dump without --page-server", &unused) {
+            output.say(note);
+        }
         let images = self.images.path();
         crate::check_directory("--images-dir", images)?;
         let criu = self.reach.criu()?;

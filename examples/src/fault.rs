@@ -20,8 +20,8 @@ pub enum Fault {
     NoCriu,
     /// A signal of this name asked to stop.
     Interrupted(&'static str),
-    /// A container's bundle, or its images, cannot be used.
-    Bundle(String),
+    /// A container's bundle, its images, or a page server failed, in words.
+    Failed(String),
     /// A call of this program's own failed.
     System {
         /// What was being done.
@@ -33,8 +33,10 @@ pub enum Fault {
     Criu {
         /// What happened.
         error: Box<Error>,
-        /// The path of the log, where there may be one.
+        /// The path of the log, if there may be one.
         log: Option<PathBuf>,
+        /// Advice in the options of the word that failed.
+        hints: fn(&Error) -> Option<&'static str>,
     },
 }
 
@@ -51,7 +53,7 @@ impl Fault {
 
     /// What the operation that logs to `log` failed with.
     pub fn logged(error: Error, log: &Path) -> Self {
-        Self::Criu { error: Box::new(error), log: Some(log.to_owned()) }
+        Self::Criu { error: Box::new(error), log: Some(log.to_owned()), hints: hints::of }
     }
 
     /// The code to end with.
@@ -60,7 +62,7 @@ impl Fault {
             Self::Usage(_) => Exit::Usage,
             Self::NoCriu => Exit::NoCriu,
             Self::Interrupted(_) => Exit::Stopped,
-            Self::System { .. } | Self::Bundle(_) => Exit::Failed,
+            Self::System { .. } | Self::Failed(_) => Exit::Failed,
             Self::Criu { error, .. } => match **error {
                 Error::InvalidValue(_) | Error::CheckpointExists { .. } => Exit::Usage,
                 Error::Start { .. } | Error::Connect { .. } | Error::TooOld { .. } => Exit::NoCriu,
@@ -82,7 +84,7 @@ impl Fault {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoCriu => Some(hints::NO_CRIU),
-            Self::Criu { error, .. } => hints::of(error),
+            Self::Criu { error, hints, .. } => hints(error),
             _ => None,
         }
     }
@@ -118,7 +120,7 @@ impl Fault {
     /// What failed, in one line.
     fn headline(&self) -> String {
         match self {
-            Self::Usage(what) | Self::Bundle(what) => what.clone(),
+            Self::Usage(what) | Self::Failed(what) => what.clone(),
             Self::NoCriu => "there is no criu in PATH".into(),
             Self::Interrupted(signal) => format!("stopped by {signal}"),
             Self::System { doing, source } => format!("cannot {doing}: {source}"),
@@ -153,7 +155,7 @@ fn headline(failure: &Failure) -> String {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Self::Criu { error: Box::new(error), log: None }
+        Self::Criu { error: Box::new(error), log: None, hints: hints::of }
     }
 }
 

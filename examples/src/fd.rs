@@ -13,7 +13,7 @@ use crate::fault::Fault;
 ///
 /// # Errors
 /// When there is no such descriptor.
-pub fn by_number(option: &str, number: RawFd) -> Result<OwnedFd, Fault> {
+pub(crate) fn by_number(option: &str, number: RawFd) -> Result<OwnedFd, Fault> {
     let own = pidfd_open(getpid(), PidfdFlags::empty());
     own.and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty())).map_err(|error| {
         let why = std::io::Error::from(error);

@@ -11,12 +11,16 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, Command};
 
+use crate::foreign::OURS;
+
 /// An option, as far as taking a command line apart goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     long: String,
     short: Option<char>,
     value: Value,
+    /// criu does not have it.
+    is_ours: bool,
 }
 
 /// What follows an option's name.
@@ -60,7 +64,8 @@ impl Options {
     pub(crate) fn of(command: &Command) -> Self {
         let known = |arg: &Arg| {
             let long = arg.get_long()?.to_owned();
-            Some(Known { long, short: arg.get_short(), value: Value::of(arg) })
+            let is_ours = OURS.contains(&long.as_str());
+            Some(Known { long, short: arg.get_short(), value: Value::of(arg), is_ours })
         };
         Self(command.get_arguments().filter_map(known).collect())
     }
@@ -133,6 +138,10 @@ impl Options {
         let mut found: Vec<_> = all.filter(|(long, ..)| long.starts_with(name)).collect();
         if let Some(exact) = found.iter().position(|(long, ..)| long == name) {
             found = vec![found.swap_remove(exact)];
+        }
+        // The beginning of a name means what it means to criu.
+        if found.iter().any(|(_, known, _)| !known.is_ours) {
+            found.retain(|(_, known, _)| !known.is_ours);
         }
         match found.as_slice() {
             [] => Err(Unclear::Unknown(format!("--{name}"))),

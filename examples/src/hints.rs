@@ -20,7 +20,65 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
     }
 }
 
-/// What to do about a label that is lost.
+/// Returns what to do about an error of `container`, which has fewer options than criu.
+///
+/// The others reach CRIU in its configuration file: the one that the annotation org.criu.config names, or
+/// /etc/criu/runc.conf.
+pub(crate) fn of_container(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::TooOld { .. } => Some("name a newer criu with --criu PATH"),
+        Error::Label(_) => Some(
+            "name a criu that saves labels with --criu PATH; for AppArmor mount securityfs where criu \
+             runs and remove /run/criu.kdat",
+        ),
+        Error::Start { .. } | Error::CheckpointExists { .. } => of(error),
+        _ => error.cause().map(about_container),
+    }
+}
+
+/// Returns what to do about a cause, in the options of `container` and of CRIU's configuration file.
+fn about_container(cause: Cause) -> &'static str {
+    match cause {
+        Cause::MissingCapability => "run it as root",
+        Cause::NoSoftDirty => "leave track-mem out of CRIU's configuration file",
+        Cause::NoCompression => "leave compress out of CRIU's configuration file",
+        Cause::ExternalUnixSocket => {
+            "add --ext-unix-sk for datagram sockets; have the program close a stream to the outside"
+        }
+        Cause::FileOutsideMounts => {
+            "start the container with a pipe or a log driver in place of the file, or have the program \
+             close it"
+        }
+        Cause::ExternalMount => {
+            "describe the mount in config.json; on restore --source KEY=PATH names what to mount"
+        }
+        Cause::CgroupMissing => {
+            "restore where it is, or write manage-cgroups ignore into CRIU's configuration file"
+        }
+        Cause::TcpInFlight => {
+            "wait until they are accepted, or write skip-in-flight into CRIU's configuration file"
+        }
+        Cause::LinkRemap => "write link-remap into CRIU's configuration file",
+        Cause::UnsupportedMount => {
+            "describe the mount in config.json, or write skip-mnt PATH into CRIU's configuration file"
+        }
+        Cause::CpuMismatch => {
+            "restore on a machine that has them, or write cpu-cap none into CRIU's configuration file"
+        }
+        Cause::LsmMismatch => "restore where that module is active",
+        Cause::NoSelinux => "name a criu built with libselinux with --criu PATH",
+        Cause::FileChanged => {
+            "put the file back as it was; skip-file-rwx-check in CRIU's configuration file accepts a \
+             changed mode"
+        }
+        Cause::NetworkLockFailed => {
+            "install iptables, or write network-lock nftables into CRIU's configuration file"
+        }
+        cause => about(cause),
+    }
+}
+
+/// Returns what to do about a label that is lost.
 fn about_label(error: &LabelError) -> &'static str {
     match &error.problem {
         LabelProblem::NoPlace | LabelProblem::Unknown(_) | LabelProblem::NotInImages(Some(_)) => {
@@ -40,7 +98,9 @@ fn about_label(error: &LabelError) -> &'static str {
     }
 }
 
-/// The library speaks of its methods, where people know options.
+/// Returns what to do about a cause, in the options of the words that are criu's.
+///
+/// The hints of the library name its methods.
 pub(crate) fn about(cause: Cause) -> &'static str {
     match cause {
         Cause::MissingCapability => {

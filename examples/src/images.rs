@@ -12,7 +12,7 @@ use serde::Serialize;
 ///
 /// # Errors
 /// What went wrong, for a person, the path included.
-pub fn open_set(path: &Path) -> Result<ImageSet, String> {
+pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
     let named = |error: criu_images::Error| format!("{}: {error}", path.display());
     if path.is_dir() {
         return ImageSet::open(path).map_err(named);
@@ -46,7 +46,7 @@ pub fn open_set(path: &Path) -> Result<ImageSet, String> {
 ///
 /// # Errors
 /// Those of writing.
-pub fn show<T: fmt::Display + Serialize>(value: &T, json: bool) -> io::Result<()> {
+pub(crate) fn show<T: fmt::Display + Serialize>(value: &T, json: bool) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match json {
         true => serde_json::to_writer(&mut out, value)?,
@@ -57,7 +57,7 @@ pub fn show<T: fmt::Display + Serialize>(value: &T, json: bool) -> io::Result<()
 }
 
 /// Whether an error is that whoever read has seen enough.
-pub fn is_broken_pipe(mut error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_broken_pipe(mut error: &(dyn std::error::Error + 'static)) -> bool {
     loop {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return error.kind() == io::ErrorKind::BrokenPipe;

@@ -3,21 +3,20 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-use criu_cli::{is_broken_pipe, open_set, show};
+use clap::Args;
 use criu_images::view::{Ps, Summary};
 use serde::Serialize;
 
-#[derive(Parser)]
-#[command(
-    name = "inspect",
-    about = "Show what is in a checkpoint, and what a restore of it needs",
-    after_help = MORE
-)]
-struct Inspect {
-    /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
+use crate::exit::Exit;
+use crate::images::{open_set, show};
+use crate::tool::{Fallible, Tool};
+
+/// Options of `inspect`.
+#[derive(Args)]
+pub(crate) struct Inspect {
+    /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
     dir: PathBuf,
-    /// As JSON, on one line.
+    /// Print JSON, on one line
     #[arg(long)]
     json: bool,
 }
@@ -36,28 +35,26 @@ impl std::fmt::Display for Screen {
     }
 }
 
-fn main() -> ExitCode {
-    let Inspect { dir, json } = Inspect::parse();
-    let run = || -> Result<(), Box<dyn std::error::Error>> {
-        let set = open_set(&dir)?;
+impl Tool for Inspect {
+    const WORD: &'static str = "inspect";
+    const ABOUT: &'static str = "Shows what a checkpoint holds, and what a restore of it needs.";
+    const MORE: &'static str = "\
+Examples:
+  criu-rs inspect img
+  criu-rs inspect --json checkpoint.tar | jq .needs
+  criu-rs crit x img fds      a closer look
+  criu-rs crit check img      tells if the checkpoint is whole
+
+Exit status:
+  0  done
+  1  the checkpoint cannot be read
+  2  wrong usage";
+
+    fn run(self, _: &str) -> Fallible<ExitCode> {
+        let set = open_set(&self.dir)?;
         let checkpoint = set.checkpoint()?;
         let ps = Ps::with_arguments(checkpoint.tasks(), false)?;
-        Ok(show(&Screen { summary: Summary::new(checkpoint)?, ps }, json)?)
-    };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("inspect: {error}");
-            ExitCode::FAILURE
-        }
+        show(&Screen { summary: Summary::new(checkpoint)?, ps }, self.json)?;
+        Ok(Exit::Done.into())
     }
 }
-
-const MORE: &str = "\
-Examples:
-  inspect img
-  inspect --json checkpoint.tar | jq .needs
-
-More of the same: crit x img fds; whether it is whole: crit check img.
-";

@@ -12,33 +12,40 @@
 
 mod check;
 mod config;
+mod container;
+mod crit;
 mod drive;
 mod dump;
 mod exit;
 mod fault;
 mod fd;
+mod foreign;
 mod getopt;
 mod hints;
 mod images;
+mod inspect;
+mod links;
 mod options;
 mod output;
+mod page_server;
 mod parent;
 mod pre_dump;
 mod preflight;
 mod program;
 mod progress;
 mod restore;
+mod shell;
 mod signals;
+mod tool;
+mod usage;
 mod words;
 
 pub use exit::Exit;
 pub use fault::Fault;
-pub use fd::by_number;
-pub use images::{is_broken_pipe, open_set, show};
-pub use options::{Certificates, criu_program};
-pub use output::{Output, dump_stats, micros, restore_stats};
+pub use options::criu_program;
+pub use output::{Output, dump_stats, restore_stats};
 pub use signals::Pause;
-pub use words::{criu_rs, one};
+pub use words::criu_rs;
 
 use std::path::Path;
 

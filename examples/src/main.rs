@@ -1,4 +1,4 @@
-//! All programs in one, in the place of `criu`.
+//! The program `criu-rs`.
 
 fn main() -> std::process::ExitCode {
     criu_cli::criu_rs()

@@ -116,6 +116,6 @@ pub fn restore_stats(stats: &RestoreStats) -> Value {
 }
 
 /// A time as JSON has it.
-pub fn micros(time: std::time::Duration) -> u64 {
+pub(crate) fn micros(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

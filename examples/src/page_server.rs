@@ -1,124 +1,174 @@
-//! `page-server`: takes CRIU's options, and more than one client.
+//! `page-server`: receives or serves pages. It takes CRIU's options, and more than one client.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use clap::Parser;
-use criu_cli::{Certificates, Exit, by_number};
-use criu_rs::pages::{Handle, Listening, Server, SessionReport, Socket};
+use clap::Args;
+use criu_rs::pages::{Handle, Listening, PagesError, Received, Server, SessionReport, Socket};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 use serde_json::json;
 
-#[derive(Parser)]
-#[command(
-    name = "page-server",
-    about = "Receive the memory of dumps, or serve that of a checkpoint",
-    after_help = MORE
-)]
-struct Options {
-    /// The directory that pages go into, or are served from.
-    #[arg(short = 'D', long, default_value = ".")]
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::fd::by_number;
+use crate::foreign::without_effect;
+use crate::options::{Certificates, Verbosity};
+use crate::output::Output;
+use crate::program::Program;
+use crate::tool::Fallible;
+use crate::words::NAME;
+
+/// Options of `page-server`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Main options")]
+pub(crate) struct PageServer {
+    /// The directory that pages go into or are served from; the current one unless given
+    #[arg(short = 'D', long, value_name = "DIR", default_value = ".", hide_default_value = true)]
     images_dir: PathBuf,
-    /// The directory for the log, and for the pid file if its path is relative.
-    #[arg(short = 'W', long)]
-    work_dir: Option<PathBuf>,
-    /// The address to listen on: 127.0.0.1 unless given.
+    /// The address to listen on; 127.0.0.1 unless given, where criu listens on all
     #[arg(long)]
     address: Option<IpAddr>,
-    /// The port to listen on; without it the kernel chooses.
+    /// The port to listen on; the kernel chooses one unless given
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Allow an address that other machines reach without TLS: whoever connects can write pages.
+    /// Allow an address that other machines reach, without TLS: whoever connects can write pages
     #[arg(long)]
     expose: bool,
-    /// Go on in the background as soon as it listens.
+    /// Go on in the background as soon as it listens
     #[arg(short, long)]
-    daemon: bool,
-    /// Write the process id of the daemon into this file.
-    #[arg(long)]
+    daemon: Option<bool>,
+    /// The name that criu has for the same switch on restore
+    #[arg(long, hide = true)]
+    restore_detached: Option<bool>,
+    /// Write the process id of the daemon to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
-    /// Write a byte 0 to this descriptor as soon as it listens, and close it.
-    #[arg(long)]
+    /// Write a zero byte to this descriptor as soon as it listens, and close it
+    #[arg(long, value_name = "FD")]
     status_fd: Option<i32>,
-    /// Take one session over this connected socket instead of listening.
-    #[arg(long, conflicts_with_all = ["address", "port", "daemon", "sessions"])]
+    /// Take one session over this connected socket instead of listening
+    #[arg(long, value_name = "FD", conflicts_with_all = ["daemon", "sessions"])]
     ps_socket: Option<i32>,
-    /// The parent set, seen from the images directory.
-    #[arg(long)]
-    prev_images_dir: Option<PathBuf>,
-    /// Free the space of pages in the parent sets that come anew.
-    #[arg(long)]
-    auto_dedup: bool,
-    /// Serve the pages in the images directory to whoever wants them.
-    #[arg(long)]
-    lazy_pages: bool,
-    /// How many sessions to take: a number, or "unlimited".
-    #[arg(long, default_value = "1", value_parser = sessions)]
+    /// The number of sessions to take, or unlimited; 1 unless given
+    #[arg(long, value_name = "N", default_value = "1", hide_default_value = true,
+        value_parser = sessions)]
     sessions: Sessions,
-    /// Each session into a directory of its own below the images directory: 0, 1, ...
+    /// Put each session into a directory of its own below the images directory: 0, 1, ...
     #[arg(long)]
     each: bool,
-    /// Answer the end of a session when everything is on disk.
+    /// Answer the end of a session only when everything is on disk
     #[arg(long)]
     sync: bool,
-    /// Write messages into this file.
-    #[arg(short = 'o', long)]
-    log_file: Option<PathBuf>,
-    /// Say more: -v4 or -vvvv, as CRIU has it.
-    #[arg(short, long, num_args = 0..=1, default_missing_value = "1", action = clap::ArgAction::Append)]
-    verbosity: Vec<u8>,
-    /// One JSON object a session on standard output.
-    #[arg(long)]
-    json: bool,
-    /// The listening socket is standard input: for the daemon.
-    #[arg(long, hide = true)]
-    listening: bool,
-    /// Speak TLS: clients show a certificate, for the address that is given if there is one.
+
+    /// The previous images, as a path from the images directory
+    #[arg(long, value_name = "DIR", help_heading = "Memory")]
+    prev_images_dir: Option<PathBuf>,
+    /// Free pages of the previous images that newer ones replace
+    #[arg(long, help_heading = "Memory")]
+    auto_dedup: Option<bool>,
+    /// Serve the pages in the images directory to whoever asks for them
+    #[arg(long, help_heading = "Memory")]
+    lazy_pages: bool,
+
+    /// Speak TLS: clients show a certificate, for the address that is given if there is one
     #[arg(long, help_heading = "Page server")]
-    tls: bool,
+    tls: Option<bool>,
     #[command(flatten)]
     certificates: Certificates,
+
+    /// The log's name in the work directory, or its path; standard error unless given
+    #[arg(short = 'o', long, value_name = "FILE", help_heading = "Logging")]
+    log_file: Option<PathBuf>,
+    /// Directory for the log and the pid file; the images directory unless given
+    #[arg(short = 'W', long, value_name = "DIR", help_heading = "Logging")]
+    work_dir: Option<PathBuf>,
+    /// Accepted as for criu; every level logs the same
+    #[arg(
+        short = 'v', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "",
+        require_equals = true, help_heading = "Logging"
+    )]
+    verbosity: Vec<Verbosity>,
+    /// Print one JSON object a session on standard output
+    #[arg(long, help_heading = "This program")]
+    json: bool,
+    /// The listening socket is standard input: for the daemon
+    #[arg(long, hide = true)]
+    listening: bool,
 }
 
-#[derive(Clone, Copy)]
+/// The number of sessions that a server takes; `None` is no limit.
+#[derive(Clone, Copy, Debug)]
 struct Sessions(Option<u64>);
 
 fn sessions(text: &str) -> Result<Sessions, String> {
     match text {
         "unlimited" => Ok(Sessions(None)),
         number => match number.parse() {
-            Ok(0) | Err(_) => Err("wanted a number above 0, or \"unlimited\"".to_owned()),
+            Ok(0) | Err(_) => Err("want a number above 0, or unlimited".to_owned()),
             Ok(number) => Ok(Sessions(Some(number))),
         },
     }
 }
 
-fn main() -> ExitCode {
-    let options = Options::parse();
-    match options.run() {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            eprintln!("page-server: {error}");
-            Exit::Failed.into()
+impl Program for PageServer {
+    const WORD: &'static str = "page-server";
+    const ABOUT: &'static str = "Receives the memory of dumps, or serves that of a checkpoint.";
+    const MORE: &'static str = "\
+Options are those of `criu page-server`. Unlike CRIU's, this server listens on 127.0.0.1 unless
+told, refuses an address that other machines reach unless TLS or --expose is given, and can take
+several sessions. The first Ctrl-C or SIGTERM lets sessions end, the second ends them.
+
+Examples:
+  criu-rs page-server -D img --port 27000                  take one dump, as criu page-server does
+  criu-rs page-server -D img --sessions unlimited --each   take any number, into img/0, img/1, ...
+  criu-rs page-server -D img --lazy-pages --port 27000 --sessions 4
+                                                           serve the pages of a checkpoint
+  criu-rs page-server -D img --address 198.51.100.7 --port 27000 --tls --tls-cacert ca.pem \
+    --tls-cert me.pem --tls-key me.key             take a dump from another machine
+  criu-rs dump -t 4711 -D img --page-server --address 127.0.0.1 --port 27000
+                                                           the other side
+";
+    const EXIT_CODES: &'static str = "\
+Exit status:
+  0  done
+  1  a session failed, or the server could not start
+  2  wrong usage; nothing was begun
+";
+    const DRIVES_CRIU: bool = false;
+
+    fn json(&self) -> bool {
+        self.json
+    }
+
+    fn run(&self, output: &Output, args: &[OsString]) -> Result<ExitCode, Fault> {
+        if self.ps_socket.is_some() {
+            let unused = [("--address", self.address.is_some()), ("--port", self.port.is_some())];
+            let unused = unused.iter().filter(|(_, given)| *given).map(|(name, _)| *name);
+            let unused: Vec<&str> = unused.collect();
+            if let Some(note) = without_effect("a server with --ps-socket", &unused) {
+                output.say(note);
+            }
         }
+        let ended = self.start(output, args);
+        ended.map(ExitCode::from).map_err(|error| Fault::Failed(error.to_string()))
     }
 }
 
-type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
-
-impl Options {
-    fn run(self) -> Fallible<Exit> {
-        let log = self.log()?;
+impl PageServer {
+    fn start(&self, output: &Output, args: &[OsString]) -> Fallible<Exit> {
+        let log = self.log(output)?;
         if let Some(parent) = &self.prev_images_dir {
             link_parent(&self.images_dir, parent)?;
         }
@@ -129,15 +179,15 @@ impl Options {
             let result = server.session(socket);
             return Ok(self.report(&log, &peer, &result));
         }
-        let listening = match self.listening {
-            true => {
-                let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
-                server.listen_on(listener)?
-            }
-            false => server.listen(SocketAddr::new(self.address(), self.port.unwrap_or(0)))?,
+        let listening = if self.listening {
+            let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+            server.listen_on(listener)?
+        } else {
+            server.listen(SocketAddr::new(self.address(), self.port.unwrap_or(0)))?
         };
-        if self.daemon && !self.listening {
-            return self.daemonize(listening);
+        let is_daemon = self.daemon.or(self.restore_detached) == Some(true);
+        if is_daemon && !self.listening {
+            return self.daemonize(listening, args);
         }
         if self.listening {
             let _ = nix::unistd::setsid();
@@ -153,21 +203,21 @@ impl Options {
 
     fn server(&self) -> Fallible<Server> {
         let images = self.images_dir.clone();
-        let server = Server::new().exposed(self.expose).auto_dedup(self.auto_dedup);
+        let server = Server::new().exposed(self.expose).auto_dedup(self.auto_dedup == Some(true));
         let server = server.durable(self.sync);
-        let server = match (self.each, self.lazy_pages) {
-            (true, _) => server.directories(move |n| images.join(n.to_string())),
-            (false, _) => server.directory(images),
+        let server = if self.each {
+            server.directories(move |n| images.join(n.to_string()))
+        } else {
+            server.directory(images)
         };
-        let server = match self.lazy_pages {
-            true => server.serve(&self.images_dir),
-            false => server,
-        };
-        // Without an address of its own a server knows no name for its clients.
-        Ok(match (self.tls, self.address) {
-            (true, Some(address)) => server.tls(&self.certificates.tls(), &address.to_string())?,
-            (true, None) => server.tls(&self.certificates.tls().any_name(), "")?,
-            (false, _) => server,
+        let server = if self.lazy_pages { server.serve(&self.images_dir) } else { server };
+        if self.tls != Some(true) {
+            return Ok(server);
+        }
+        // A server without an address of its own knows no name for its clients.
+        Ok(match self.address {
+            Some(address) => server.tls(&self.certificates.tls(), &address.to_string())?,
+            None => server.tls(&self.certificates.tls().any_name(), "")?,
         })
     }
 
@@ -183,12 +233,7 @@ impl Options {
         Ok(exit)
     }
 
-    fn report(
-        &self,
-        log: &Log,
-        peer: &str,
-        result: &Result<criu_rs::pages::Received, criu_rs::pages::PagesError>,
-    ) -> Exit {
+    fn report(&self, log: &Log, peer: &str, result: &Result<Received, PagesError>) -> Exit {
         let (line, facts) = match result {
             Ok(received) => (
                 format!("{peer}: {received}"),
@@ -210,11 +255,12 @@ impl Options {
         if result.is_ok() { Exit::Done } else { Exit::Failed }
     }
 
-    /// Starts itself again with the socket as standard input, and leaves.
-    fn daemonize(&self, listening: Listening) -> Fallible<Exit> {
+    /// Starts this program again with the socket as standard input, and leaves.
+    fn daemonize(&self, listening: Listening, args: &[OsString]) -> Fallible<Exit> {
         let socket = listening.into_listener()?;
         let mut daemon = Command::new(std::env::current_exe()?);
-        daemon.args(std::env::args_os().skip(1)).arg("--listening");
+        // By the word: the file may have any name.
+        daemon.arg0(NAME).args([Self::WORD, "--listening"]).args(args);
         daemon.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
         let child = daemon.spawn()?;
         if let Some(pidfile) = &self.pidfile {
@@ -239,35 +285,35 @@ impl Options {
         self.work_dir.as_deref().unwrap_or(&self.images_dir)
     }
 
-    fn log(&self) -> Fallible<Log> {
-        let quiet = self.json && self.log_file.is_none();
+    fn log(&self, output: &Output) -> Fallible<Log> {
         let Some(name) = &self.log_file else {
-            return Ok(Log { to: None, quiet });
+            return Ok(Log { to: None, output: output.clone() });
         };
         let path = self.work_dir().join(name);
         let file = OpenOptions::new().append(true).create(true).open(&path);
         let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Log { to: Some(file), quiet })
+        Ok(Log { to: Some(file), output: output.clone() })
     }
 }
 
-/// Where messages go.
+/// The place for messages: a file, or standard error.
 struct Log {
     to: Option<fs::File>,
-    quiet: bool,
+    output: Output,
 }
 
 impl Log {
     fn line(&self, text: &str) {
-        let _ = match &self.to {
-            Some(file) => writeln!(&mut &*file, "{text}"),
-            None if self.quiet => Ok(()),
-            None => writeln!(io::stderr(), "page-server: {text}"),
-        };
+        match &self.to {
+            Some(file) => {
+                let _ = writeln!(&mut &*file, "{text}");
+            }
+            None => self.output.say(text),
+        }
     }
 }
 
-/// The link that CRIU makes, too.
+/// Makes the link to the parent set, as CRIU does.
 fn link_parent(images: &Path, parent: &Path) -> Fallible<()> {
     let link = images.join("parent");
     match fs::read_link(&link) {
@@ -277,17 +323,17 @@ fn link_parent(images: &Path, parent: &Path) -> Fallible<()> {
     Ok(())
 }
 
-/// A connected socket of either family.
+/// Takes a connected socket of either family.
 fn connected(fd: OwnedFd) -> Fallible<Socket> {
     let address: SockaddrStorage = getsockname(std::os::fd::AsRawFd::as_raw_fd(&fd))?;
     Ok(match address.family() {
         Some(AddressFamily::Unix) => UnixStream::from(fd).into(),
         Some(AddressFamily::Inet | AddressFamily::Inet6) => TcpStream::from(fd).into(),
-        _ => return Err("the descriptor is no stream socket".into()),
+        _ => return Err("the descriptor is not a stream socket".into()),
     })
 }
 
-/// The first Ctrl-C or SIGTERM lets sessions end; the second ends them.
+/// Lets sessions end at the first Ctrl-C or SIGTERM, and ends them at the second.
 fn stop_at_signals(handle: Handle) -> Fallible<()> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     signals.thread_block()?;
@@ -305,14 +351,3 @@ fn stop_at_signals(handle: Handle) -> Fallible<()> {
     });
     Ok(())
 }
-
-const MORE: &str = "\
-Examples:
-  page-server -D img --port 27000                  # one dump, as criu page-server takes it
-  page-server -D img --sessions unlimited --each   # any number, into img/0, img/1, ...
-  page-server -D img --lazy-pages --port 27000 --sessions 4
-  criu-rs dump -t 4711 -D img --page-server --address 127.0.0.1 --port 27000
-  page-server -D img --address 198.51.100.7 --port 27000 --tls --tls-cacert ca.pem --tls-cert me.pem --tls-key me.key
-
-Exit status: 0 done, 1 a session failed, 2 wrong usage.
-";

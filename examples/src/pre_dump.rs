@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::foreign::without_effect;
 use crate::options::{
     Apply, Common, Files, Images, Jobs, Memory, Network, NetworkSaved, PreDumpOnly, Reach, Saved,
     Way,
@@ -50,25 +51,28 @@ pub(crate) struct Program {
 
 impl program::Program for Program {
     const WORD: &'static str = "pre-dump";
-    const ABOUT: &'static str = "save the memory of a process tree ahead of its dump";
+    const ABOUT: &'static str = "Saves the memory of a process tree ahead of its dump.";
     const MORE: &'static str = "\
 The tasks are frozen for a moment and run on. The dump that follows saves only what has changed
 since; its images need those of the pre-dumps beside them. The kernel has to track changed memory
 (soft-dirty): `check` tells whether it does.
 
 Examples:
-  pre-dump -t 4711 -D 0
-  pre-dump -t 4711 -D 1 --prev-images-dir ../0
-  dump     -t 4711 -D 2 --prev-images-dir ../1 --track-mem
+  criu-rs pre-dump -t 4711 -D 0
+  criu-rs pre-dump -t 4711 -D 1 --prev-images-dir ../0
+  criu-rs dump     -t 4711 -D 2 --prev-images-dir ../1 --track-mem
 ";
 
-    fn reach(&self) -> &Reach {
-        &self.reach
+    fn json(&self) -> bool {
+        self.reach.json
     }
 
     fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {
         self.common.prepare()?;
-        self.memory.check(false)?;
+        let unused = self.memory.unused(false);
+        if let Some(note) = without_effect("a pre-dump without --page-server", &unused) {
+            output.say(note);
+        }
         let images = self.images.path();
         crate::check_directory("--images-dir", images)?;
         let criu = self.reach.criu()?;

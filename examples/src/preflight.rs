@@ -73,21 +73,22 @@ pub(crate) struct Program {
 
 impl program::Program for Program {
     const WORD: &'static str = "preflight";
-    const ABOUT: &'static str = "tell whether a dump or a restore will work, and what it needs";
+    const ABOUT: &'static str =
+        "Tells if a dump or a restore will work, and which options it needs.";
     const TAKES_WORDS: bool = true;
     const MORE: &'static str = "\
 Nothing is frozen, asked of the process or changed. The options are those of dump, or with --images those
 of restore: give the ones that you mean to use. The exit status is 0 if it will work so, and 1 if not.
 
 Examples:
-  preflight 4711
-  preflight 4711 --tcp-established -D /var/lib/ckpt
-  preflight --images /var/lib/ckpt
-  preflight 4711 --json | jq -r '.options[].option'
+  criu-rs preflight 4711
+  criu-rs preflight 4711 --tcp-established -D /var/lib/ckpt
+  criu-rs preflight --images /var/lib/ckpt
+  criu-rs preflight 4711 --json | jq -r '.options[].option'
 ";
 
-    fn reach(&self) -> &Reach {
-        &self.reach
+    fn json(&self) -> bool {
+        self.reach.json
     }
 
     fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {

@@ -51,24 +51,24 @@ pub(crate) struct Program {
 
 impl program::Program for Program {
     const WORD: &'static str = "restore";
-    const ABOUT: &'static str = "bring a saved process tree back";
+    const ABOUT: &'static str = "Brings a saved process tree back.";
     const MORE: &'static str = "\
 Without --restore-detached the program stays the parent of the tree: it hands signals on to the
 root and ends as the root ends, with its exit status, or 128 and the number of the signal that
 killed it. When a restore fails or is stopped it leaves no process behind.
 
 Examples:
-  restore -D img                           bring the tree in img back, and wait for it
-  restore -D img -d                        bring it back, and leave it alone
-  restore -D img -j                        a job of this terminal
-  restore -D img -d --pidfile pid          write the root's process id to img/pid
-  restore -D img --inherit-fd 'fd[1]:pipe:[4711]'
-                                           put standard output in the place of that pipe
-  restore -D img --exec-cmd -- supervise   become the program supervise, as the tree's parent
+  criu-rs restore -D img                           bring the tree in img back, and wait for it
+  criu-rs restore -D img -d                        bring it back, and leave it alone
+  criu-rs restore -D img -j                        a job of this terminal
+  criu-rs restore -D img -d --pidfile pid          write the root's process id to img/pid
+  criu-rs restore -D img --inherit-fd 'fd[1]:pipe:[4711]'
+                                                   put standard output in the place of that pipe
+  criu-rs restore -D img --exec-cmd -- supervise   become the program supervise, as the tree's parent
 ";
 
-    fn reach(&self) -> &Reach {
-        &self.reach
+    fn json(&self) -> bool {
+        self.reach.json
     }
 
     fn run(&self, output: &Output, args: &[OsString]) -> Result<ExitCode, Fault> {
@@ -76,8 +76,8 @@ Examples:
         if self.restore.restore_sibling == Some(true) {
             return Err(self.as_sibling(args));
         }
-        if self.restore.tree.is_some() {
-            output.say("--tree has no effect here: the images know their processes");
+        if self.restore.leave_running {
+            output.say("--leave-running has no effect on restore but to undo --leave-stopped");
         }
         self.common.prepare()?;
         let images = self.images.path();

@@ -1,138 +1,260 @@
-//! `criu-rs WORD ...`: the programs as one, in the place of `criu`.
+//! `criu-rs WORD ...`: one program that holds all words, and takes the place of `criu`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 
+use clap::{Arg, ArgAction, Command};
+
+use crate::container::Container;
+use crate::crit::Crit;
 use crate::exit::{EXIT_CODES, Exit};
 use crate::fault::Fault;
-use crate::getopt::Unclear;
+use crate::getopt::Options;
+use crate::inspect::Inspect;
+use crate::links::Links;
 use crate::options::criu_program;
 use crate::output::Output;
-use crate::program::{all_options, own_name, run_word, words};
+use crate::page_server::PageServer;
+use crate::shell::{Completions, Man};
+use crate::{check, dump, pre_dump, preflight, program, restore, tool, usage};
 
-/// What CRIU can do besides: it is started for that.
+/// A word of the program: one row a word.
+pub(crate) struct Word {
+    /// The word itself, which is also the name of the link that stands for it.
+    pub(crate) name: &'static str,
+    /// The first sentence of its help.
+    pub(crate) about: &'static str,
+    pub(crate) kind: Kind,
+    /// Makes its command line as it is read.
+    pub(crate) read: fn() -> Command,
+    /// Makes its command line as help, completions and manual pages show it.
+    pub(crate) shown: fn() -> Command,
+    /// Runs it under a name that messages begin with.
+    pub(crate) run: fn(&str, Vec<OsString>) -> ExitCode,
+}
+
+/// A family of words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Takes options in the way that `criu` takes them.
+    Criu,
+    /// Has subcommands or arguments of its own.
+    Tool,
+    /// Is about the program itself: no link stands for it.
+    Own,
+}
+
+/// All words that this program does itself.
+pub(crate) const WORDS: &[Word] = &[
+    program::word::<dump::Program>(),
+    program::word::<pre_dump::Program>(),
+    program::word::<restore::Program>(),
+    program::word::<check::Program>(),
+    program::word::<preflight::Program>(),
+    program::word::<PageServer>(),
+    tool::word::<Container>(Kind::Tool),
+    tool::word::<Inspect>(Kind::Tool),
+    tool::word::<Crit>(Kind::Tool),
+    tool::word::<Links>(Kind::Own),
+    tool::word::<Completions>(Kind::Own),
+    tool::word::<Man>(Kind::Own),
+];
+
+/// Words that the real criu is started for.
 const HANDED_OVER: &[(&str, &str)] = &[
-    ("page-server", "receive memory pages"),
-    ("lazy-pages", "serve memory to a lazy restore"),
-    ("service", "answer requests on a socket"),
-    ("dedup", "remove memory that newer images replace"),
-    ("cpuinfo", "record or compare the CPU's features"),
-    ("swrk", "answer requests on a descriptor"),
+    ("lazy-pages", "Serves memory to a lazy restore."),
+    ("service", "Answers requests on a socket."),
+    ("dedup", "Removes memory that newer images replace."),
+    ("cpuinfo", "Records or compares the features of the CPU."),
+    ("swrk", "deprecated"),
     ("exec", "deprecated"),
     ("show", "deprecated"),
 ];
 
-/// The program `criu-rs`, or the one whose name it was started by.
+/// Runs the program: the word on its command line, or the one whose name it was started by.
 pub fn criu_rs() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let called = own_name(&args).unwrap_or_default().to_owned();
     args.drain(..args.len().min(1));
-    if let Some(code) = run_word(&called, &called, &args) {
-        return code;
+    if let Some(word) = find(&called) {
+        return (word.run)(&called, args);
     }
-    let output = Output::new("criu-rs", "criu-rs", args.iter().any(|arg| arg == "--json"));
-    dispatch(args).unwrap_or_else(|fault| output.fault(&fault).into())
-}
-
-/// One of the programs, by its word.
-pub fn one(word: &str) -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().collect();
-    let name = own_name(&args).unwrap_or(word).to_owned();
-    let args = args.get(1..).unwrap_or_default();
-    run_word(word, &name, args).unwrap_or(Exit::Usage.into())
+    let output = Output::new(NAME, NAME, args.iter().any(|arg| arg == "--json"));
+    let done = if is_handed_over(&called) {
+        Err(hand_over(&[&[called.into()], &args[..]].concat()))
+    } else {
+        dispatch(args)
+    };
+    done.unwrap_or_else(|fault| output.fault(&fault).into())
 }
 
 fn dispatch(mut args: Vec<OsString>) -> Result<ExitCode, Fault> {
-    let options = all_options();
-    // What only a program knows to be wrong is for the program to say.
-    let line = options.read(&args).map_err(|unclear| match unclear {
-        Unclear::Unknown(option) => format!("{option} is unknown, to CRIU or to this program"),
-        Unclear::Ambiguous(option, names) => format!("{option} may be {}", names.join(" or ")),
-        Unclear::NoValue(option) => format!("{option} wants a value behind it"),
-        Unclear::Value(option) => format!("{option} takes no value"),
-    });
+    let line = program::all_options().read(&args);
     let (place, word) = match line {
         Ok(line) => match line.words.first() {
             Some((place, word)) => (*place, word.to_string_lossy().into_owned()),
             None if line.options.iter().any(|option| option == "--version") => {
-                return Ok(print_version());
+                return Ok(print_version(true));
             }
             None if args.is_empty() || line.options.iter().any(|option| option == "--help") => {
                 print_help(args.is_empty());
                 let exit = if args.is_empty() { Exit::Usage } else { Exit::Done };
                 return Ok(exit.into());
             }
-            None => return Err(unknown("a word is missing: what to do")),
+            None => return Err(unknown("a word is missing, which says what to do")),
         },
-        // The first argument is the word nearly always; its program can say more.
-        Err(why) => match args.first().and_then(|arg| arg.to_str()) {
+        // The first argument is the word nearly always, and its own parser can say more.
+        Err(unclear) => match args.first().and_then(|arg| arg.to_str()) {
             Some(word) if !word.starts_with('-') => (0, word.to_owned()),
-            _ => return Err(Fault::usage(why)),
+            _ => return Err(usage::fault(NAME, unclear.to_string())),
         },
     };
-    if HANDED_OVER.iter().any(|(known, _)| *known == word) {
+    if is_handed_over(&word) {
         return Err(hand_over(&args));
     }
+    let found = find(&word).ok_or_else(|| unknown(&format!("unknown word `{word}`")))?;
     args.remove(place);
-    run_word(&word, &format!("criu-rs {word}"), &args)
-        .ok_or_else(|| unknown(&format!("unknown word `{word}`")))
+    Ok((found.run)(&format!("{NAME} {word}"), args))
+}
+
+/// Returns the row of a word.
+pub(crate) fn find(word: &str) -> Option<&'static Word> {
+    WORDS.iter().find(|row| row.name == word)
+}
+
+/// Returns the words whose options are those of criu.
+pub(crate) fn criu_words() -> impl Iterator<Item = &'static Word> {
+    WORDS.iter().filter(|row| row.kind == Kind::Criu)
+}
+
+fn is_handed_over(word: &str) -> bool {
+    HANDED_OVER.iter().any(|(known, _)| *known == word)
 }
 
 fn unknown(what: &str) -> Fault {
-    let known: Vec<&str> =
-        words().map(|(word, _)| word).chain(HANDED_OVER.iter().map(|row| row.0)).collect();
-    Fault::usage(format!("{what}\nthe words are {}", known.join(", ")))
+    let known = WORDS.iter().map(|row| row.name).chain(HANDED_OVER.iter().map(|row| row.0));
+    let known = known.collect::<Vec<_>>().join(", ");
+    usage::fault(NAME, format!("{what}\nthe words are {known}"))
 }
 
-/// Becomes the real criu, with these arguments; returns only if that fails.
+/// Becomes the real criu, with these arguments. Returns only if that fails.
 pub(crate) fn hand_over(args: &[OsString]) -> Fault {
     match criu_program(None) {
         Ok(criu) => {
-            let source = Command::new(&criu).args(args).exec();
+            let source = std::process::Command::new(&criu).args(args).exec();
             criu_rs::Error::Start { program: criu, source }.into()
         }
         Err(fault) => fault,
     }
 }
 
-/// The version of this program, and CRIU's own words for its version.
-pub(crate) fn print_version() -> ExitCode {
-    let _ = writeln!(io::stdout(), "criu-rs {}", env!("CARGO_PKG_VERSION"));
-    if let Ok(criu) = criu_program(None) {
+/// Prints the version of this program and, if `with_criu`, the line with which CRIU tells its own.
+pub(crate) fn print_version(with_criu: bool) -> ExitCode {
+    let _ = writeln!(io::stdout(), "{NAME} {VERSION}");
+    if let (true, Ok(criu)) = (with_criu, criu_program(None)) {
         // "Version: 4.3", which scripts look for.
-        let _ = Command::new(criu).arg("--version").status();
+        let _ = std::process::Command::new(criu).arg("--version").status();
     }
     Exit::Done.into()
 }
 
+/// Makes the whole command line: this program with a subcommand a word.
+///
+/// Words that go to the real criu are among the subcommands if `with_handed_over`.
+pub(crate) fn command(with_handed_over: bool) -> Command {
+    let others = HANDED_OVER.iter().filter(|(_, about)| with_handed_over && *about != "deprecated");
+    let others = others.map(|(word, about)| {
+        Command::new(*word).about(format!("{about} By the criu that is installed."))
+    });
+    let own = WORDS.iter().map(|row| (row.shown)());
+    with_flags(Command::new(NAME))
+        .version(VERSION)
+        .about(ABOUT)
+        .override_usage("criu-rs WORD [OPTIONS]")
+        .after_help(format!("{MORE}\n{EXIT_CODES}"))
+        .subcommands(own.chain(others))
+        .disable_help_subcommand(true)
+}
+
+/// Adds the flags that this program reads before clap does.
+pub(crate) fn with_flags(command: Command) -> Command {
+    let heading = "This program";
+    let flag = |name: &'static str, letter, about: &'static str| {
+        let arg = Arg::new(name).long(name).short(letter).help(about);
+        arg.action(ArgAction::SetTrue).help_heading(heading)
+    };
+    command
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .arg(flag("help", 'h', "Print this help"))
+        .arg(flag("version", 'V', "Print the version"))
+}
+
+/// The options that every word takes and clap does not see.
+pub(crate) fn flags() -> Options {
+    Options::of(&with_flags(Command::new("")))
+}
+
 fn print_help(is_mistake: bool) {
-    let mut text = String::from(
-        "Checkpoints and restores processes: takes the place of `criu`.\n\n\
-         Usage: criu-rs WORD [OPTIONS]\n\nWords:\n",
-    );
-    for (word, about) in words() {
-        text += &format!("  {word:12} {about}\n");
+    let mut text =
+        format!("{ABOUT}\n\nUsage: {NAME} WORD [OPTIONS]\n\n{MORE}\n{EXIT_CODES}\nWords:\n");
+    for Word { name, about, .. } in WORDS {
+        text += &format!("  {name:12} {about}\n");
     }
-    text += "\nHanded to the criu that is installed:\n";
+    text += "\nNot built in: for these words the criu that is installed is started.\n";
     for (word, about) in HANDED_OVER.iter().filter(|(_, about)| *about != "deprecated") {
         text += &format!("  {word:12} {about}\n");
     }
-    text += MORE;
-    text += EXIT_CODES;
-    let _ = match is_mistake {
-        true => io::stderr().write_all(text.as_bytes()),
-        false => io::stdout().write_all(text.as_bytes()),
+    let _ = if is_mistake {
+        io::stderr().write_all(text.as_bytes())
+    } else {
+        io::stdout().write_all(text.as_bytes())
     };
 }
 
-const MORE: &str = "
-Options are CRIU's own, long and short, so that a script for `criu` runs with this one word changed.
-`criu-rs WORD --help` lists them. A link named dump, pre-dump, restore or check is that program.
+/// Returns the name that a program was started by, without its directory.
+fn own_name(args: &[OsString]) -> Option<&str> {
+    args.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str)
+}
 
+pub(crate) const NAME: &str = "criu-rs";
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+const ABOUT: &str = "Checkpoints and restores processes, in place of `criu`.";
+
+const MORE: &str = "\
 Examples:
   criu-rs dump -t 4711 -D img -v4 -o dump.log
   criu-rs restore -D img -d
+  criu-rs dump --help
 
+Options are those of criu, long and short: a script for `criu` runs with this one word changed.
+A link named dump, restore, crit and so on is the program of that name: `criu-rs links DIR` makes
+such links. The real criu is the one that the variable CRIU names, else the first `criu` in PATH.
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_command_line_is_sound() {
+        command(true).debug_assert();
+    }
+
+    #[test]
+    fn every_word_teaches() {
+        for Word { name, about, shown, .. } in WORDS {
+            assert!(about.ends_with('.') && about.starts_with(char::is_uppercase), "{name}");
+            let help = shown().render_help().to_string();
+            let at = |text: &str| help.find(text).unwrap_or_else(|| panic!("{name}: no {text}"));
+            assert_eq!(at(about), 0, "{name}");
+            assert!(at("Usage:") < at("Examples:") && at("Examples:") < at("Exit status:"));
+            assert!(at("Exit status:") < at("--version"), "{name}");
+        }
+    }
+}

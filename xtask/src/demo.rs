@@ -31,11 +31,11 @@ pub(crate) fn as_step() -> Result<Command> {
 
 /// Builds the demo in the profile of the tests, which takes two thirds of the time of a release.
 fn build() -> Result<()> {
-    step("build", &mut cargo(&["build", "--package", "criu-cli", "--bin", "demo"]))
+    step("build", &mut cargo(&["build", "--package", "criu-cli", "--example", "demo"]))
 }
 
 fn command(criu: &Criu) -> Command {
-    let mut demo = cargo(&["run", "--quiet", "--package", "criu-cli", "--bin", "demo", "--"]);
+    let mut demo = cargo(&["run", "--quiet", "--package", "criu-cli", "--example", "demo", "--"]);
     demo.arg("--criu").arg(&criu.path);
     demo
 }

@@ -48,19 +48,19 @@ const MAIN: &str = "Main options";
 
 impl program::Program for Program {
     const WORD: &'static str = "check";
-    const ABOUT: &'static str = "tell what CRIU can do on this machine, and what would fail";
+    const ABOUT: &'static str = "Tells what CRIU can do on this machine, and what would fail.";
     const MORE: &'static str = "\
 The exit status is 0 only if the kernel has what CRIU needs at least, and whatever else was asked
 for.
 
 Examples:
-  check
-  check --feature mem_dirty_track    whether the kernel tracks changed memory
-  check --all                        with criu's own tests of everything it may want
+  criu-rs check
+  criu-rs check --feature mem_dirty_track    whether the kernel tracks changed memory
+  criu-rs check --all                        with criu's own tests of everything it may want
 ";
 
-    fn reach(&self) -> &Reach {
-        &self.reach
+    fn json(&self) -> bool {
+        self.reach.json
     }
 
     fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {

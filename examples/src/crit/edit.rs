@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use criu_cli::open_set;
 use criu_images::Checkpoint;
 use criu_images::bpf::Program;
 use criu_images::edit::{Edit as Change, Edited, edit, edit_directory};
 
-use crate::Fallible;
+use crate::images::open_set;
+use crate::tool::Fallible;
 
 #[derive(Args)]
 #[command(after_help = MORE)]
@@ -116,5 +116,5 @@ Edits:
 All new images are written before the first takes the place of an old one.
 
 Example:
-  crit edit img path:/srv/a=/srv/b port:80=8080
+  criu-rs crit edit img path:/srv/a=/srv/b port:80=8080
 ";

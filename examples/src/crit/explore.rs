@@ -1,11 +1,11 @@
 //! `crit x`: a set of images as people look at processes.
 
 use clap::ValueEnum;
-use criu_cli::show;
 use criu_images::view::{Fds, Mems, Mounts, Namespaces, Ps, Rss, Security, Sockets};
 use criu_images::{Checkpoint, Task};
 
-use crate::Fallible;
+use crate::images::show;
+use crate::tool::Fallible;
 
 /// What to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -11,20 +11,18 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use criu_cli::{is_broken_pipe, open_set, show};
+use clap::{Args, Subcommand};
 use criu_images::json::{self, Style};
 use criu_images::{CoreDump, Diff, Image, Severity, check};
 
+use crate::images::{open_set, show};
+use crate::tool::{Fallible, Tool};
 use explore::What;
 use output::Output;
 
-/// What went wrong, for a person.
-type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
-
-#[derive(Parser)]
-#[command(name = "crit", about = "Look into CRIU's images, and turn them into JSON and back", after_help = MORE)]
-struct Crit {
+/// The command line of `crit`.
+#[derive(Args)]
+pub(crate) struct Crit {
     #[command(subcommand)]
     word: Word,
 }
@@ -132,19 +130,17 @@ struct Files {
     out: Option<PathBuf>,
 }
 
-fn main() -> ExitCode {
-    match run(Crit::parse().word) {
-        Ok(code) => code,
-        // Whoever read has seen enough.
-        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("crit: {error}");
-            ExitCode::FAILURE
-        }
+impl Tool for Crit {
+    const WORD: &'static str = "crit";
+    const ABOUT: &'static str = "Looks into images, turns them into JSON and back, and edits them.";
+    const MORE: &'static str = MORE;
+
+    fn run(self, name: &str) -> Fallible<ExitCode> {
+        run(self.word, name)
     }
 }
 
-fn run(word: Word) -> Fallible<ExitCode> {
+fn run(word: Word, name: &str) -> Fallible<ExitCode> {
     match word {
         Word::Decode { files, pretty, nopl } => {
             let style = Style { pretty, no_payload: nopl };
@@ -185,7 +181,7 @@ fn run(word: Word) -> Fallible<ExitCode> {
             show(&Diff::new(old.checkpoint()?, new.checkpoint()?)?, json)?;
         }
         Word::Search(search) => {
-            return Ok(if search.run()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(if search.run(name)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Word::Memory(bytes) => bytes.run()?,
         Word::Seccomp { dir, pid, code, json } => {
@@ -204,7 +200,7 @@ fn run(word: Word) -> Fallible<ExitCode> {
             let mut file = Output::create(Some(&out))?;
             core.write_to(&mut file)?;
             file.keep()?;
-            eprintln!("crit: {}: {core}", out.display());
+            eprintln!("{name}: {}: {core}", out.display());
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -271,17 +267,19 @@ fn at(path: &Path, error: &dyn std::error::Error) -> Box<dyn std::error::Error> 
 
 const MORE: &str = "\
 Examples:
-  crit show img/pstree.img
-  crit decode -i img/core-7.img --pretty -o core.json
-  crit encode -i core.json -o img/core-7.img
-  crit x img fds
-  crit check img
-  crit diff img.1 img.2
-  crit search img -e 'password=[^&\\x00]+' --context 20
-  crit memory img 7 7ffc10000000+100
-  crit seccomp img --code
-  crit edit img path:/srv/a=/srv/b
-  crit core img 7 -o core; gdb /usr/bin/program core
+  criu-rs crit show img/pstree.img
+  criu-rs crit decode -i img/core-7.img --pretty -o core.json
+  criu-rs crit encode -i core.json -o img/core-7.img
+  criu-rs crit x img fds
+  criu-rs crit check img
+  criu-rs crit diff img.1 img.2
+  criu-rs crit search img -e 'password=[^&\\x00]+' --context 20
+  criu-rs crit memory img 7 7ffc10000000+100
+  criu-rs crit seccomp img --code
+  criu-rs crit edit img path:/srv/a=/srv/b
+  criu-rs crit core img 7 -o core; gdb /usr/bin/program core
 
-Exit status: 0 done, 1 failed or, of check, errors found or, of search, nothing found, 2 wrong usage.
-";
+Exit status:
+  0  done
+  1  failed; check: errors were found; search: nothing was found
+  2  wrong usage";

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use console::style;
-use criu_cli::open_set;
 use criu_images::Text;
 use criu_images::memory::{Hexdump, Memory, PageSource, Vma};
 use criu_images::search::{Hit, Pattern, Search as Run};
 use serde_json::json;
 
-use crate::Fallible;
+use crate::images::open_set;
+use crate::tool::Fallible;
 
 #[derive(Args)]
 pub(crate) struct Search {
@@ -50,8 +50,8 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// Whether anything was found.
-    pub(crate) fn run(self) -> Fallible<bool> {
+    /// Runs the search, and tells if anything was found.
+    pub(crate) fn run(self, name: &str) -> Fallible<bool> {
         let set = open_set(&self.dir)?;
         let checkpoint = set.checkpoint()?;
         for pid in &self.pid {
@@ -80,7 +80,7 @@ impl Search {
         }
         out.flush()?;
         if kept_back > 0 {
-            eprintln!("crit: {kept_back} bytes were not searched: the dump kept them back");
+            eprintln!("{name}: {kept_back} bytes were not searched: the dump kept them back");
         }
         Ok(found > 0)
     }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use criu_cli::show;
 use criu_images::{Checkpoint, Seccomp};
 use serde::Serialize;
 
-use crate::Fallible;
+use crate::images::show;
+use crate::tool::Fallible;
 
 #[derive(Serialize)]
 struct Filters {

@@ -46,10 +46,7 @@ pub(crate) struct Memory {
     )]
     port: Option<u16>,
     /// A connected socket of this process, by its number
-    #[arg(
-        long, value_name = "FD", conflicts_with_all = ["address", "port"],
-        help_heading = PAGE_SERVER
-    )]
+    #[arg(long, value_name = "FD", help_heading = PAGE_SERVER)]
     ps_socket: Option<RawFd>,
     /// Speak TLS with the page server
     #[arg(long, help_heading = PAGE_SERVER)]
@@ -87,11 +84,8 @@ applies! {
 impl Memory {
     /// The way to a page server that is not CRIU's part, and which the operation borrows.
     pub(crate) fn way(&self) -> Result<Option<Way>, Fault> {
-        let elsewhere = [("--ps-socket", self.ps_socket.is_some()), ("--relay", self.relay)];
-        if let (Some((name, _)), false) =
-            (elsewhere.iter().find(|(_, given)| *given), self.page_server == Some(true))
-        {
-            return Err(Fault::usage(format!("{name}: want --page-server with it")));
+        if self.relay && !self.has_server() {
+            return Err(Fault::usage("--relay: want --page-server with it"));
         }
         if self.relay {
             let (address, port) = self.server()?;
@@ -104,7 +98,8 @@ impl Memory {
             })?;
             return Ok(Some(Way::Relay(relay)));
         }
-        let socket = self.ps_socket.map(|number| fd::by_number("--ps-socket", number));
+        let number = self.ps_socket.filter(|_| self.has_server());
+        let socket = number.map(|number| fd::by_number("--ps-socket", number));
         Ok(socket.transpose()?.map(Way::Socket))
     }
 
@@ -152,15 +147,18 @@ impl Memory {
         }
     }
 
-    /// Refuses what would be of no use.
-    pub(crate) fn check(&self, lazy: bool) -> Result<(), Fault> {
-        let place = [("--address", self.address.is_some()), ("--port", self.port.is_some())];
-        match place.iter().find(|(_, given)| *given) {
-            Some((name, _)) if !lazy && self.page_server != Some(true) => {
-                Err(Fault::usage(format!("{name}: want --page-server with it")))
-            }
-            _ => Ok(()),
-        }
+    /// Returns the options that were given and have no effect beside the others, as criu accepts them.
+    pub(crate) fn unused(&self, lazy: bool) -> Vec<&'static str> {
+        let (server, socket) = (self.has_server(), self.ps_socket.is_some());
+        let place = lazy || server && !socket;
+        [
+            ("--address", self.address.is_some() && !place),
+            ("--port", self.port.is_some() && !place),
+            ("--ps-socket", socket && !server),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_unused)| is_unused.then_some(name))
+        .collect()
     }
 
     fn compression(&self) -> Option<Compression> {

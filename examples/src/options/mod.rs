@@ -20,8 +20,8 @@ pub(crate) use jobs::Jobs;
 pub(crate) use memory::{Lazy, Memory, PreDumpOnly, Way};
 pub(crate) use network::{Network, NetworkSaved};
 pub(crate) use restore::RestoreOnly;
-pub use tls::Certificates;
-pub(crate) use values::Size;
+pub(crate) use tls::Certificates;
+pub(crate) use values::{Size, Verbosity};
 
 use crate::config::Config;
 use crate::fault::Fault;

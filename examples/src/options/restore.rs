@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
-use criu_rs::{External, InheritFd, JoinNs, MountContext, Pid};
+use criu_rs::{External, InheritFd, JoinNs, MountContext};
 
 use crate::fault::Fault;
 use crate::options::applies;
@@ -18,8 +18,11 @@ pub(crate) struct RestoreOnly {
     #[arg(short = 'd', long)]
     pub(crate) restore_detached: Option<bool>,
     /// Leave the tasks stopped
-    #[arg(short = 's', long)]
+    #[arg(short = 's', long, overrides_with = "leave_running")]
     leave_stopped: bool,
+    /// Undoes --leave-stopped, as it does for criu
+    #[arg(short = 'R', long, hide = true, overrides_with = "leave_stopped")]
+    pub(crate) leave_running: bool,
     /// Write the root's process id to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     pub(crate) pidfile: Option<PathBuf>,
@@ -35,9 +38,6 @@ pub(crate) struct RestoreOnly {
     /// Older name of --restore-detached
     #[arg(long, hide = true)]
     pub(crate) daemon: Option<bool>,
-    /// Without effect on a restore
-    #[arg(short = 't', long, value_name = "PID", hide = true)]
-    pub(crate) tree: Option<Pid>,
 
     /// A descriptor of this process in place of a saved one
     #[arg(long, value_name = "fd[N]:RESOURCE", help_heading = FILES)]

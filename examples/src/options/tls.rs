@@ -7,7 +7,7 @@ use criu_rs::Tls;
 
 /// Options of whoever speaks TLS.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     /// The authority to trust
     #[arg(long, value_name = "FILE", help_heading = PAGE_SERVER)]
     tls_cacert: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub(crate) const PAGE_SERVER: &str = "Page server";
 
 impl Certificates {
     /// What they say.
-    pub fn tls(&self) -> Tls {
+    pub(crate) fn tls(&self) -> Tls {
         let mut tls = Tls::new();
         if let Some(file) = &self.tls_cacert {
             tls = tls.ca(file);

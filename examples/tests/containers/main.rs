@@ -36,8 +36,8 @@ const BOTH: &[&str] = &["runc", "crun"];
 
 /// The program, told which runtime and which CRIU.
 fn container(bed: &Bed, word: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_container"));
-    command.arg(word).env("CRIU", bed.criu.program().unwrap().unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_criu-rs"));
+    command.args(["container", word]).env("CRIU", bed.criu.program().unwrap().unwrap());
     command
 }
 

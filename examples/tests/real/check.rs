@@ -3,6 +3,7 @@
 use criu_rs::Criu;
 
 use crate::lab::{Lab, TestFn, run};
+use crate::links::link;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("check_tells_what_would_fail", tells),
@@ -53,7 +54,7 @@ fn feature(lab: &Lab) {
 }
 
 fn without_privileges(lab: &Lab) {
-    let program = env!("CARGO_BIN_EXE_check");
+    let program = &link(lab, "check");
     let drop = ["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", program];
     let ran = run(lab.program("setpriv", &drop).current_dir("/"));
     assert_eq!(ran.code, Some(1), "{ran:?}");

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::lab::{Lab, Ran, Target, TestFn, run};
 use criu_lab::soon;
+use crate::links::link;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("crit_s_images_restore", round_trip),
@@ -20,7 +21,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
 ];
 
 fn crit(lab: &Lab, words: &[&str]) -> Ran {
-    run(lab.program(env!("CARGO_BIN_EXE_crit"), words))
+    run(lab.program(link(lab, "crit"), words))
 }
 
 #[track_caller]
@@ -221,7 +222,7 @@ fn inspect(lab: &Lab) {
     let pid = target.pid();
     lab.done(&["dump", "-t", &pid, "-D", &images, "--file-locks", "--leave-running"]);
     let inspect = |words: &[&str]| {
-        let ran = run(lab.program(env!("CARGO_BIN_EXE_inspect"), words));
+        let ran = run(lab.program(link(lab, "inspect"), words));
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
         ran.out
     };
@@ -240,15 +241,15 @@ fn inspect(lab: &Lab) {
     tar(&["cf", "two.tar", "a", "--transform", "s,^a,b,", "a"]);
     tar(&["rf", "two.tar", "a"]);
     assert_eq!(inspect(&["two.tar:b"]), screen);
-    let both = run(lab.program(env!("CARGO_BIN_EXE_inspect"), &["two.tar"]));
+    let both = run(lab.program(link(lab, "inspect"), &["two.tar"]));
     both.fails(1, &["several folders of it have images; name one: two.tar:a or two.tar:b"]);
     tar(&["czf", "packed.tar.gz", "a"]);
-    let packed = run(lab.program(env!("CARGO_BIN_EXE_inspect"), &["packed.tar.gz"]));
+    let packed = run(lab.program(link(lab, "inspect"), &["packed.tar.gz"]));
     packed.fails(1, &["packed.tar.gz: compressed archives are not supported"]);
     let json: serde_json::Value = serde_json::from_str(&inspect(&["--json", "two.tar:a"])).unwrap();
     assert_eq!(json["needs"][0]["option"], "--file-locks");
     assert_eq!(json["processes"][0]["pid"].to_string(), pid);
-    run(lab.program(env!("CARGO_BIN_EXE_inspect"), &["absent"])).fails(1, &["inspect: absent: "]);
+    run(lab.program(link(lab, "inspect"), &["absent"])).fails(1, &["inspect: absent: "]);
 }
 
 fn nonsense(lab: &Lab) {

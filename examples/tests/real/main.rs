@@ -13,6 +13,8 @@ mod preflight;
 mod check;
 mod crit;
 mod dump;
+mod foreign;
+mod links;
 mod memory;
 mod nonsense;
 mod options;
@@ -38,6 +40,8 @@ fn all() -> Vec<(&'static str, TestFn)> {
         preflight::TESTS,
         crit::TESTS,
         dump::TESTS,
+        foreign::TESTS,
+        links::TESTS,
         memory::TESTS,
         nonsense::TESTS,
         options::TESTS,

@@ -124,7 +124,7 @@ fn verbosity(lab: &Lab) {
         assert!(many > 200, "{many} lines with {given:?}");
     }
     assert!(lines(8, &["-v4", "-v1"]) <= few);
-    lab.run(&["dump", "-t", "1", "-v", "4"]).fails(2, &["`4` is no option", "as in -v4"]);
+    lab.run(&["dump", "-t", "1", "-v", "4"]).fails(2, &["unexpected `4`", "as in -v4"]);
     lab.run(&["dump", "-t", "1", "-vx"]).fails(2, &["as in -v4"]);
 }
 
@@ -136,7 +136,7 @@ fn negation(lab: &Lab) {
     lab.run(&on_and_off).fails(1, &["a process holds a file lock"]);
     lab.done(&[&dump[..], &["--no-file-locks", "-l"]].concat());
     lab.run(&[&dump[..], &["--no-leave-running"]].concat())
-        .fails(2, &["--no-leave-running is unknown"]);
+        .fails(2, &["unknown option `--no-leave-running`"]);
 }
 
 fn log_file(lab: &Lab) {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
 use crate::lab::{Lab, TestFn, run};
+use crate::links::link;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("preflight_says_that_a_dump_will_work", works),
@@ -21,7 +22,7 @@ fn works(lab: &Lab) {
     let ran = lab.done(&["preflight", &pid]);
     assert!(ran.out.starts_with("the dump will work\n1 process, "), "{ran:?}");
     // A program of its own; no colour, which is for terminals.
-    let own = run(lab.program(env!("CARGO_BIN_EXE_preflight"), &["-t", &pid]));
+    let own = run(lab.program(link(lab, "preflight"), &["-t", &pid]));
     assert_eq!(own.code, Some(0), "{own:?}");
     assert!(!own.out.contains('\u{1b}'), "{own:?}");
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::lab::{Lab, TestFn, run};
 use criu_lab::{names, soon};
+use crate::links::{example, link};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("demo", demo),
@@ -12,6 +13,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("demo_on_a_terminal", demo_on_a_terminal),
     ("async_dump", async_dump),
     ("programs_of_their_own_and_links", own_programs),
+    ("short_programs_show_the_library", short_programs),
     ("other_words_go_to_criu", handed_over),
     ("page_server_takes_criu_s_options", page_server),
     ("a_dump_goes_to_page_server_over_tls_and_a_relay", page_server_tls),
@@ -19,7 +21,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
 
 fn demo(lab: &Lab) {
     let place = lab.dir("tmp");
-    let ran = run(lab.program(env!("CARGO_BIN_EXE_demo"), &[]).env("TMPDIR", &place));
+    let ran = run(lab.program(example("demo"), &[]).env("TMPDIR", &place));
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.out.contains("Every counter goes on from where it was"), "{ran:?}");
     assert!(ran.err.is_empty() && names(&place).is_empty(), "{ran:?}");
@@ -31,7 +33,7 @@ fn demo(lab: &Lab) {
 fn demo_as_json(lab: &Lab) {
     let place = lab.dir("tmp");
     let words = ["--json", "--keep", "--criu", lab.criu.to_str().unwrap()];
-    let mut command = lab.program(env!("CARGO_BIN_EXE_demo"), &words);
+    let mut command = lab.program(example("demo"), &words);
     let said = run(command.env("TMPDIR", &place).env_remove("CRIU")).json();
     assert_eq!(said["outcome"], "done");
     assert_eq!(said["criu"], lab.version.to_string());
@@ -49,10 +51,8 @@ fn demo_as_json(lab: &Lab) {
 }
 
 fn demo_on_a_terminal(lab: &Lab) {
-    let ran = run(lab.program(
-        "script",
-        &["--quiet", "--return", "-c", env!("CARGO_BIN_EXE_demo"), "/dev/null"],
-    ));
+    let ran =
+        run(lab.program("script", &["--quiet", "--return", "-c", &example("demo"), "/dev/null"]));
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.out.contains("\x1b[") && ran.out.contains("Every counter goes on"), "{ran:?}");
 }
@@ -60,7 +60,7 @@ fn demo_on_a_terminal(lab: &Lab) {
 fn async_dump(lab: &Lab) {
     let images = lab.dir("img");
     let target = lab.start(&["memory", "100"]);
-    let program = env!("CARGO_BIN_EXE_async-dump");
+    let program = &example("async-dump");
     let ran = run(lab.program(program, &[&target.pid(), &images]));
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.out.starts_with("..") && ran.out.contains("frozen for"), "{ran:?}");
@@ -72,19 +72,44 @@ fn async_dump(lab: &Lab) {
 
 fn own_programs(lab: &Lab) {
     let target = lab.start(&["count"]);
-    let link = lab.path("dump");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_criu-rs"), &link).unwrap();
-    for (number, program) in [env!("CARGO_BIN_EXE_dump"), &link].into_iter().enumerate() {
-        let images = lab.dir(&number.to_string());
-        let ran = run(lab.program(program, &["-t", &target.pid(), "-D", &images, "-R"]));
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        assert!(ran.err.starts_with("dump: process "), "{ran:?}");
-        target.goes_on();
+    let images = lab.dir("img");
+    let ran = run(lab.program(link(lab, "dump"), &["-t", &target.pid(), "-D", &images, "-R"]));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.starts_with("dump: process "), "{ran:?}");
+    target.goes_on();
+    for program in ["restore", "pre-dump"] {
+        let ran = run(lab.program(link(lab, program), &["--frob"]));
+        ran.fails(2, &["unknown option `--frob`"]);
     }
-    for program in [env!("CARGO_BIN_EXE_restore"), env!("CARGO_BIN_EXE_pre-dump")] {
-        run(lab.program(program, &["--frob"])).fails(2, &["--frob is unknown"]);
+    assert_eq!(run(lab.program(link(lab, "check"), &[])).code, Some(0));
+}
+
+/// A process is saved by one program, looked at by another, and brought back by a third.
+fn short_programs(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["lock"]);
+    let pid = target.pid();
+    let dump = |images: &str| run(lab.program(example("dump"), &[&pid, images]));
+    dump(&images).fails(1, &["dump: ", "a process holds a file lock"]);
+    drop(target);
+    target = lab.start(&["count"]);
+    let pid = target.pid();
+    let ran = run(lab.program(example("dump"), &[&pid, &images]));
+    assert!(ran.code == Some(0) && ran.out.contains("frozen for"), "{ran:?}");
+    let look = run(lab.program(example("look"), &[&images]));
+    assert!(look.code == Some(0) && look.out.starts_with(&format!("{pid} ")), "{look:?}");
+    assert!(look.out.contains(" pages stored of ") && look.out.contains("/dev/null"), "{look:?}");
+    target.signal(nix::sys::signal::Signal::SIGKILL);
+    target.is_gone();
+    let before = target.count();
+    let mut restore = lab.program(example("restore"), &[&images]);
+    let mut restore = restore.stdout(std::process::Stdio::null()).spawn().unwrap();
+    assert!(soon(|| target.count() > before));
+    target.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(restore.wait().unwrap().code(), Some(7));
+    for name in ["dump", "look", "restore"] {
+        run(lab.program(example(name), &[])).fails(2, &[&format!("Usage: {name} ")]);
     }
-    assert_eq!(run(lab.program(env!("CARGO_BIN_EXE_check"), &[])).code, Some(0));
 }
 
 fn handed_over(lab: &Lab) {
@@ -103,7 +128,7 @@ fn handed_over(lab: &Lab) {
 /// A dump into the program, by CRIU's own options; and what it says when there is none.
 fn page_server(lab: &Lab) {
     let (images, pages) = (lab.dir("img"), lab.dir("pages"));
-    let program = env!("CARGO_BIN_EXE_page-server");
+    let program = &link(lab, "page-server");
     let target = lab.start(&["memory", "8"]);
     let [first, second] = [(); 2].map(|()| {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -180,7 +205,7 @@ fn page_server_tls(lab: &Lab) {
     let pages = lab.dir("pages");
     let server = ["-D", &pages, "--sessions", "4", "--each"];
     let words = [&server[..], &address, &tls].concat();
-    let mut server = lab.program(env!("CARGO_BIN_EXE_page-server"), &words);
+    let mut server = lab.program(link(lab, "page-server"), &words);
     let mut server = server.stderr(std::process::Stdio::piped()).spawn().unwrap();
     assert!(soon(|| !crate::memory::listeners(&port).is_empty()));
     let target = lab.start(&["memory", "8"]);

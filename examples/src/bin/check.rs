@@ -1,5 +1,0 @@
-//! `check` as a program of its own.
-
-fn main() -> std::process::ExitCode {
-    criu_cli::one("check")
-}

@@ -1,5 +1,0 @@
-//! `dump` as a program of its own.
-
-fn main() -> std::process::ExitCode {
-    criu_cli::one("dump")
-}

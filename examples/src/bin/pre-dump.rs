@@ -1,5 +1,0 @@
-//! `pre-dump` as a program of its own.
-
-fn main() -> std::process::ExitCode {
-    criu_cli::one("pre-dump")
-}

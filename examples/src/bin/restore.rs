@@ -1,5 +1,0 @@
-//! `restore` as a program of its own.
-
-fn main() -> std::process::ExitCode {
-    criu_cli::one("restore")
-}

@@ -1,0 +1,147 @@
+//! Options that criu accepts for any word, because it has one list of options for all of them.
+//!
+//! Scripts give the same options to dump and to restore. An option that some word here has is accepted by
+//! every other word as criu accepts it there: its value is checked, and a note tells that it has no effect.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use clap::builder::Resettable;
+use clap::{Arg, Command};
+
+use crate::fault::Fault;
+use crate::getopt::{Line, Options};
+use crate::usage;
+use crate::words::criu_words;
+
+/// Options of this program that criu does not have. Each is known to its own words only.
+pub(crate) const OURS: &[&str] = &[
+    "accept-label-loss",
+    "capture",
+    "criu",
+    "deadline",
+    "each",
+    "expose",
+    "images",
+    "json",
+    "listening",
+    "overwrite",
+    "relay",
+    "sessions",
+    "sync",
+];
+
+/// Options that criu refuses unless the word is one of these.
+const BOUND: &[(&str, &[&str])] = &[
+    ("exec-cmd", &["restore"]),
+    ("inherit-fd", &["restore"]),
+    ("lazy-pages", &["dump", "restore", "check", "page-server", "preflight"]),
+    ("mntns-compat-mode", &["restore", "preflight"]),
+    ("stream", &["dump", "restore"]),
+];
+
+/// Returns the options that criu accepts for a word; those that the word has itself are among them.
+pub(crate) fn options(word: &str) -> Options {
+    let accepted = all().into_iter().filter(|arg| {
+        let name = arg.get_long().unwrap_or_default();
+        let bound = BOUND.iter().find(|(option, _)| *option == name);
+        bound.is_none_or(|(_, words)| words.contains(&word))
+    });
+    Options::of(&Command::new("").args(accepted))
+}
+
+/// Separates the options that a word does not have itself.
+pub(crate) fn split(own: &Options, line: Line) -> (Line, Vec<OsString>) {
+    let (mine, foreign) = line.options.into_iter().partition(|option| own.has(name(option)));
+    (Line { options: mine, words: line.words }, foreign)
+}
+
+/// Refuses values that no word would take, and an option that criu refuses without another.
+pub(crate) fn check(program: &str, foreign: &[OsString]) -> Result<(), Fault> {
+    let given = |option: &str| foreign.iter().any(|given| given == option);
+    if given("--restore-sibling=true")
+        && !given("--restore-detached=true")
+        && !given("--daemon=true")
+    {
+        return Err(usage::fault(program, "--restore-sibling: want --restore-detached with it"));
+    }
+    let words = [OsString::from(program)].into_iter().chain(foreign.iter().cloned());
+    let command = Command::new("").args_override_self(true).args(all());
+    let command = command.disable_help_flag(true).disable_version_flag(true);
+    let matches = command.try_get_matches_from(words);
+    matches.map(|_| ()).map_err(|error| usage::fault(program, usage::text(&error)))
+}
+
+/// Says that options have no effect, where any was given.
+pub(crate) fn note(word: &str, foreign: &[OsString]) -> Option<String> {
+    let mut names: Vec<String> = Vec::new();
+    for option in foreign {
+        let name = name(option).to_owned();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    without_effect(word, &names)
+}
+
+/// The note that options have no effect on a word.
+pub(crate) fn without_effect(word: &str, names: &[impl AsRef<str>]) -> Option<String> {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    Some(match names.as_slice() {
+        [] => return None,
+        [name] => format!("{name} has no effect on {word}"),
+        [names @ .., last] => format!("{} and {last} have no effect on {word}", names.join(", ")),
+    })
+}
+
+/// The options of criu, one of each name, none of them bound to others.
+fn all() -> Vec<Arg> {
+    let mut all: Vec<Arg> = Vec::new();
+    for row in criu_words() {
+        for arg in (row.read)().get_arguments() {
+            let Some(long) = arg.get_long() else { continue };
+            let is_known = all.iter().any(|known| known.get_long() == Some(long));
+            if is_known || OURS.contains(&long) || matches!(long, "help" | "version") {
+                continue;
+            }
+            let free = arg.clone().required(false).requires(Resettable::Reset);
+            all.push(free.conflicts_with(Resettable::Reset).overrides_with(Resettable::Reset));
+        }
+    }
+    all
+}
+
+/// `--name` of `--name=value`.
+fn name(option: &OsString) -> &str {
+    let bytes = option.as_bytes();
+    let end = bytes.iter().position(|&byte| byte == b'=').unwrap_or(bytes.len());
+    // A name that was found in the table is ASCII.
+    bytes.get(..end).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_this_program_are_not_criu_s() {
+        let all = all();
+        assert!(OURS.iter().all(|own| all.iter().all(|arg| arg.get_long() != Some(own))));
+        let is_option = |own: &&str| {
+            let has = |row: &crate::words::Word| {
+                (row.read)().get_arguments().any(|arg| arg.get_long() == Some(own))
+            };
+            criu_words().any(has)
+        };
+        assert!(OURS.iter().all(|own| is_option(&own)), "a name is no option any more");
+        assert!(BOUND.iter().all(|(name, _)| all.iter().any(|arg| arg.get_long() == Some(name))));
+    }
+
+    #[test]
+    fn the_note_names_each_option_once() {
+        let given = ["--timeout=2", "--tree=7", "--timeout=3"].map(OsString::from);
+        let note = note("restore", &given).unwrap();
+        assert_eq!(note, "--timeout and --tree have no effect on restore");
+        assert_eq!(super::note("restore", &[]), None);
+    }
+}

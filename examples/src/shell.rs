@@ -1,0 +1,155 @@
+//! `completions` and `man`: what a shell and `man` know of this program, made from the words' command lines.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Command, ValueEnum};
+use clap_complete::Shell;
+
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::tool::{Fallible, Tool};
+use crate::usage;
+use crate::words::{NAME, WORDS, command, find};
+
+/// Options of `completions`.
+#[derive(Args)]
+pub(crate) struct Completions {
+    /// The shell that is to complete command lines
+    shell: For,
+    /// Complete command lines of the link with this word's name instead of those of criu-rs
+    word: Option<String>,
+}
+
+/// A shell that completions can be made for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum For {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Tool for Completions {
+    const WORD: &'static str = "completions";
+    const ABOUT: &'static str = "Prints a script that completes command lines in a shell.";
+    const MORE: &'static str = "\
+Examples:
+  source <(criu-rs completions bash)
+  criu-rs completions bash > /etc/bash_completion.d/criu-rs
+  criu-rs completions zsh > ~/.zfunc/_criu-rs
+  criu-rs completions fish > ~/.config/fish/completions/criu-rs.fish
+  criu-rs completions bash crit     of the link crit, which `criu-rs links` makes
+
+Exit status:
+  0  done
+  1  standard output cannot be written
+  2  wrong usage";
+
+    fn run(self, name: &str) -> Fallible<ExitCode> {
+        let (mut command, program) = match &self.word {
+            None => (command(true), NAME),
+            Some(word) => {
+                let row = find(word).ok_or_else(|| no_word(name, word))?;
+                ((row.shown)(), row.name)
+            }
+        };
+        let shell = match self.shell {
+            For::Bash => Shell::Bash,
+            For::Zsh => Shell::Zsh,
+            For::Fish => Shell::Fish,
+        };
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut command, program, &mut script);
+        print(&script)
+    }
+}
+
+/// Options of `man`.
+#[derive(Args)]
+pub(crate) struct Man {
+    /// The word whose page to print, or the directory that all pages go into; the page of criu-rs
+    /// unless given
+    #[arg(value_name = "WORD|DIR")]
+    what: Option<PathBuf>,
+}
+
+impl Tool for Man {
+    const WORD: &'static str = "man";
+    const ABOUT: &'static str = "Prints a manual page, or writes all of them into a directory.";
+    const MORE: &'static str = "\
+Examples:
+  criu-rs man dump | man -l -
+  criu-rs man ~/.local/share/man/man1    write criu-rs.1, criu-rs-dump.1 and so on
+  criu-rs man ./dump                     write them into a directory with the name of a word
+
+Exit status:
+  0  done
+  1  a page cannot be written
+  2  wrong usage";
+
+    fn run(self, name: &str) -> Fallible<ExitCode> {
+        let Some(what) = self.what else {
+            return print(&page(command(false))?);
+        };
+        if let Some(row) = what.to_str().and_then(find) {
+            return print(&page(in_program((row.shown)(), NAME))?);
+        }
+        if !what.is_dir() {
+            return Err(no_word(name, &what.display().to_string()).into());
+        }
+        write(&what, command(false), None)?;
+        for row in WORDS {
+            write(&what, (row.shown)(), Some(NAME))?;
+        }
+        Ok(Exit::Done.into())
+    }
+}
+
+fn no_word(name: &str, word: &str) -> Fault {
+    let words = WORDS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
+    usage::fault(name, format!("unknown word `{word}`\nthe words are {words}"))
+}
+
+/// Writes the page of a command, and those of its own subcommands unless it is the whole program.
+fn write(dir: &Path, command: Command, parent: Option<&str>) -> Fallible<()> {
+    let Some(parent) = parent else { return save(dir, command) };
+    let command = in_program(command, parent);
+    let name = command.get_name().to_owned();
+    let words: Vec<Command> = command.get_subcommands().cloned().collect();
+    save(dir, command)?;
+    for word in words {
+        write(dir, word, Some(&name))?;
+    }
+    Ok(())
+}
+
+/// Gives a command the name of its page: `criu-rs-dump`.
+fn in_program(command: Command, parent: &str) -> Command {
+    let words = format!("{} {}", parent.replacen("criu-rs-", "criu-rs ", 1), command.get_name());
+    let name = format!("{parent}-{}", command.get_name());
+    command.name(name).bin_name(words)
+}
+
+fn save(dir: &Path, command: Command) -> Fallible<()> {
+    let path = dir.join(format!("{}.1", command.get_name()));
+    let page = page(command)?;
+    let written = File::create(&path).and_then(|mut file| file.write_all(&page));
+    let failed = |error| Fault::system(format!("write {}", path.display()), error);
+    Ok(written.map_err(failed)?)
+}
+
+fn page(command: Command) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let section = clap_mangen::Man::new(command).section("1").manual("criu-rs");
+    section.source(concat!("criu-rs ", env!("CARGO_PKG_VERSION"))).render(&mut page)?;
+    Ok(page)
+}
+
+fn print(text: &[u8]) -> Fallible<ExitCode> {
+    let mut out = io::stdout().lock();
+    out.write_all(text)?;
+    out.flush()?;
+    Ok(Exit::Done.into())
+}

@@ -1,0 +1,93 @@
+//! Words with subcommands or arguments of their own, which clap reads.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Command, FromArgMatches};
+
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::images::is_broken_pipe;
+use crate::output::Output;
+use crate::usage;
+use crate::words::{self, Kind, Word};
+
+/// Why a tool failed: a [`Fault`], or any error that says what and where.
+pub(crate) type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// A word that clap reads.
+pub(crate) trait Tool: Args + FromArgMatches {
+    const WORD: &'static str;
+    /// The first sentence of its help.
+    const ABOUT: &'static str;
+    /// Examples, exit codes, and facts that a user needs.
+    const MORE: &'static str;
+
+    /// Runs it. `name` is the name that messages begin with.
+    fn run(self, name: &str) -> Fallible<ExitCode>;
+}
+
+/// Makes the row of a tool.
+pub(crate) const fn word<T: Tool>(kind: Kind) -> Word {
+    Word {
+        name: T::WORD,
+        about: T::ABOUT,
+        kind,
+        read: command::<T>,
+        shown: command::<T>,
+        run: run::<T>,
+    }
+}
+
+fn command<T: Tool>() -> Command {
+    let command = T::augment_args(words::with_flags(Command::new(T::WORD)));
+    let command = command.about(T::ABOUT).after_help(T::MORE).help_template(HELP);
+    command.disable_help_subcommand(true)
+}
+
+fn run<T: Tool>(name: &str, args: Vec<OsString>) -> ExitCode {
+    let output = Output::new(name, T::WORD, args.iter().any(|arg| arg == "--json"));
+    let command = T::augment_args(Command::new(T::WORD)).bin_name(name).about(T::ABOUT);
+    let command =
+        command.after_help(T::MORE).help_template(HELP).version("").propagate_version(true);
+    let command = command.disable_help_subcommand(true);
+    let matches = command.try_get_matches_from([OsString::from(name)].into_iter().chain(args));
+    let tool = match matches.and_then(|matches| T::from_arg_matches(&matches)) {
+        Ok(tool) => tool,
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::DisplayVersion => words::print_version(false),
+                ErrorKind::DisplayHelp => {
+                    let _ = error.print();
+                    Exit::Done.into()
+                }
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    let _ = error.print();
+                    Exit::Usage.into()
+                }
+                _ => output.fault(&usage::fault(name, usage::text(&error))).into(),
+            };
+        }
+    };
+    match tool.run(name) {
+        Ok(code) => code,
+        // Whoever read has seen enough.
+        Err(error) if is_broken_pipe(&*error) => Exit::Done.into(),
+        Err(error) => match error.downcast::<Fault>() {
+            Ok(fault) => output.fault(&fault).into(),
+            Err(error) => {
+                eprintln!("{name}: {error}");
+                Exit::Failed.into()
+            }
+        },
+    }
+}
+
+/// The order of a help text: the purpose, how it is used, what teaches, and then the options.
+pub(crate) const HELP: &str = "\
+{about-with-newline}
+{usage-heading} {usage}{after-help}
+
+{all-args}
+";

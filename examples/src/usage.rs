@@ -1,0 +1,53 @@
+//! Mistakes on a command line, told in one style by all words.
+//!
+//! ```text
+//! criu-rs WORD: what is wrong
+//! `criu-rs WORD --help` shows how it is used
+//! ```
+
+use std::fmt;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::fault::Fault;
+use crate::getopt::Unclear;
+
+/// Makes a usage error of the program that is called `name`.
+pub(crate) fn fault(name: &str, what: impl fmt::Display) -> Fault {
+    Fault::Usage(format!("{what}\n`{name} --help` shows how it is used"))
+}
+
+/// Says in one line what clap has found wrong.
+pub(crate) fn text(error: &clap::Error) -> String {
+    let named = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let argument = named(ContextKind::InvalidArg);
+            let what = if argument.starts_with('-') { "unknown option" } else { "unexpected" };
+            return format!("{what} `{argument}`");
+        }
+        ErrorKind::InvalidSubcommand => {
+            return format!("unknown word `{}`", named(ContextKind::InvalidSubcommand));
+        }
+        _ => {}
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    // Usage follows, which help tells.
+    let text = text.split("\n\n").next().unwrap_or(text);
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for Unclear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(option) => write!(f, "unknown option `{option}`"),
+            Self::Ambiguous(option, names) => write!(f, "{option} may be {}", names.join(" or ")),
+            Self::NoValue(option) => write!(f, "{option} wants a value behind it"),
+            Self::Value(option) => write!(f, "{option} takes no value"),
+        }
+    }
+}

@@ -82,7 +82,7 @@ fn shown<P: Program>() -> Command {
         .about(P::ABOUT)
         .after_help(format!("{}\n{}\n{FORMS}", P::MORE, P::EXIT_CODES))
         .help_template(HELP)
-        .override_usage(usage_line::<P>(P::WORD))
+        .override_usage(usage_line::<P>(&format!("{} {}", words::NAME, P::WORD)))
 }
 
 fn usage_line<P: Program>(name: &str) -> String {

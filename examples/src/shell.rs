@@ -62,7 +62,10 @@ Exit status:
         };
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, program, &mut script);
-        print(&script)
+        // For a program with a dash in its name clap_complete 4.6 looks up words under one name and
+        // lists them under another, so that bash would complete nothing behind a word.
+        let (listed, looked_up) = (program.replace('-', "__subcmd__"), program.replace('-', "__"));
+        print(String::from_utf8_lossy(&script).replace(&listed, &looked_up).as_bytes())
     }
 }
 
@@ -142,9 +145,51 @@ fn save(dir: &Path, command: Command) -> Fallible<()> {
 
 fn page(command: Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    let section = clap_mangen::Man::new(command).section("1").manual("criu-rs");
-    section.source(concat!("criu-rs ", env!("CARGO_PKG_VERSION"))).render(&mut page)?;
+    let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let has_words = command.has_subcommands();
+    // Without a date what follows it would move into its place.
+    let man = clap_mangen::Man::new(command).section("1").date(env!("CARGO_PKG_VERSION"));
+    let man = man.source(NAME).manual("criu-rs");
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    page.extend(sections(&text).into_bytes());
+    man.render_options_section(&mut page)?;
+    if has_words {
+        man.render_subcommands_section(&mut page)?;
+    }
     Ok(page)
+}
+
+/// Turns the text that follows the usage in help into sections of a page, examples line by line.
+fn sections(text: &str) -> String {
+    let (mut page, mut is_listed) = (String::new(), false);
+    for line in text.lines() {
+        let escaped = line.replace('\\', "\\e").replace('-', "\\-");
+        let heading = line.strip_suffix(':').filter(|line| !line.contains(['.', ',']));
+        page += &match heading {
+            Some(heading) if !line.starts_with(' ') => {
+                let end = if is_listed { ".fi\n" } else { "" };
+                is_listed = false;
+                format!("{end}.SH \"{}\"\n", heading.to_uppercase())
+            }
+            _ if line.is_empty() => ".PP\n".to_owned(),
+            _ if line.starts_with(' ') && !is_listed => {
+                is_listed = true;
+                format!(".nf\n{escaped}\n")
+            }
+            _ if !line.starts_with(' ') && is_listed => {
+                is_listed = false;
+                format!(".fi\n.SH NOTES\n\\&{escaped}\n")
+            }
+            _ => format!("\\&{escaped}\n"),
+        };
+    }
+    if is_listed {
+        page += ".fi\n";
+    }
+    page
 }
 
 fn print(text: &[u8]) -> Fallible<ExitCode> {

@@ -21,11 +21,10 @@ pub const TESTS: &[(&str, TestFn)] = &[
 
 /// A link to the program, with the name of a word.
 pub fn link(lab: &Lab, word: &str) -> String {
-    let dir = lab.dir.join("links");
-    if !dir.exists() {
-        fs::create_dir(&dir).unwrap();
-        lab.done(&["links", dir.to_str().unwrap()]);
-    }
+    // Beside the test's own directory, which some tests list.
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("links");
+    fs::create_dir_all(&dir).unwrap();
+    lab.done(&["links", dir.to_str().unwrap()]);
     dir.join(word).into_os_string().into_string().unwrap()
 }
 
@@ -198,7 +197,7 @@ fn bash(lab: &Lab) {
     };
     let whole = "source <(\"$PROGRAM\" completions bash)";
     let words = complete(whole, &["criu-rs", ""]);
-    assert!(words[0].ends_with(" criu-rs") && words[0].starts_with("complete -F "), "{words:?}");
+    assert!(words[0].starts_with("complete ") && words[0].ends_with(" criu-rs"), "{words:?}");
     for word in LINKED.iter().chain(OWN).chain(&["lazy-pages"]) {
         assert!(words.iter().any(|found| found == word), "no {word}: {words:?}");
     }
@@ -235,7 +234,7 @@ fn man(lab: &Lab) {
         let ran = run(groff.args(["-man", "-Tutf8", "-ww", "-P-cbou", &path]));
         assert!(ran.code == Some(0) && ran.err.is_empty(), "{page}: {ran:?}");
         let title = page.trim_end_matches(".1");
-        assert!(ran.out.starts_with(&format!("{title}(1)")), "{page}: {}", ran.out);
+        assert!(ran.out.starts_with(title), "{page}: {}", ran.out);
         assert!(ran.out.contains("NAME") && ran.out.contains("SYNOPSIS"), "{page}: {}", ran.out);
     }
     let one = lab.done(&["man", "dump"]).out;

@@ -92,6 +92,7 @@ fn short_programs(lab: &Lab) {
     let dump = |images: &str| run(lab.program(example("dump"), &[&pid, images]));
     dump(&images).fails(1, &["dump: ", "a process holds a file lock"]);
     drop(target);
+    fs::remove_file(lab.path("count")).unwrap();
     target = lab.start(&["count"]);
     let pid = target.pid();
     let ran = run(lab.program(example("dump"), &[&pid, &images]));

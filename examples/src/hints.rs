@@ -157,3 +157,71 @@ pub(crate) fn about(cause: Cause) -> &'static str {
         cause => cause.hint(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::find;
+
+    const CAUSES: &[Cause] = &[
+        Cause::MissingCapability,
+        Cause::NoSoftDirty,
+        Cause::NoCompression,
+        Cause::ConnectedTcp,
+        Cause::ExternalUnixSocket,
+        Cause::ForeignTerminal,
+        Cause::ForeignSession,
+        Cause::FileLocks,
+        Cause::GhostTooLarge,
+        Cause::FileOutsideMounts,
+        Cause::ExternalMount,
+        Cause::CgroupMissing,
+        Cause::TcpInFlight,
+        Cause::LinkRemap,
+        Cause::UnsupportedMount,
+        Cause::CpuMismatch,
+        Cause::LsmMismatch,
+        Cause::NoSelinux,
+        Cause::FileChanged,
+        Cause::NetworkLockFailed,
+        Cause::NoSpace,
+        Cause::PidInUse,
+        Cause::NoPageServer,
+    ];
+
+    /// The long names of options in a text, without dashes.
+    fn options(text: &str) -> impl Iterator<Item = &str> {
+        text.split_whitespace().filter_map(|word| {
+            let name = word.trim_start_matches(['(', '`']).strip_prefix("--")?;
+            Some(name.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or(name))
+        })
+    }
+
+    #[test]
+    fn advice_names_options_that_the_word_has() {
+        let container = (find("container").unwrap().read)();
+        let in_container = |name: &str| {
+            let has =
+                |word: &clap::Command| word.get_arguments().any(|arg| arg.get_long() == Some(name));
+            container.get_subcommands().any(has)
+        };
+        let in_criu = |name: &str| {
+            let has = |word: &str| {
+                let command = (find(word).unwrap().read)();
+                command.get_arguments().any(|arg| arg.get_long() == Some(name))
+            };
+            has("dump") || has("restore")
+        };
+        let mut named = 0;
+        for &cause in CAUSES {
+            for name in options(about_container(cause)) {
+                assert!(in_container(name), "{cause:?}: container has no --{name}");
+            }
+            for name in options(about(cause)) {
+                assert!(in_criu(name), "{cause:?}: nobody has --{name}");
+                named += 1;
+            }
+        }
+        assert!(named > 20, "{named}");
+    }
+}

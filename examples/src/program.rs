@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::{ArgAction, Args, Command, FromArgMatches};
 
 use crate::exit::{EXIT_CODES, Exit};
@@ -71,14 +72,17 @@ fn command<P: Program>() -> Command {
         .args_override_self(true)
 }
 
-/// Makes the command line as people see it, where a switch is written without a value.
+/// Makes the command line as people see it: a switch has no value, and hidden options are not there.
 fn shown<P: Program>() -> Command {
     let switch = clap::builder::ValueParser::bool().type_id();
-    words::with_flags(command::<P>())
-        .mut_args(|arg| {
-            let is_switch = arg.get_value_parser().type_id() == switch;
-            if is_switch { arg.action(ArgAction::SetTrue) } else { arg }
-        })
+    let command = command::<P>();
+    let seen = command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned().map(|arg| {
+        let is_switch = arg.get_value_parser().type_id() == switch;
+        let arg = if is_switch { arg.action(ArgAction::SetTrue) } else { arg };
+        // Nothing is read with this command line, and what is hidden cannot be referred to.
+        arg.conflicts_with(Resettable::Reset).overrides_with(Resettable::Reset)
+    });
+    words::with_flags(Command::new(P::WORD).args(seen))
         .about(P::ABOUT)
         .after_help(format!("{}\n{}\n{FORMS}", P::MORE, P::EXIT_CODES))
         .help_template(HELP)

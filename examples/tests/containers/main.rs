@@ -29,6 +29,7 @@ const TESTS: &[Case] = &[
     Case { name: "there_and_back", test: there_and_back, runtimes: BOTH, newest_only: false },
     Case { name: "it_runs_on", test: runs_on, runtimes: BOTH, newest_only: true },
     Case { name: "the_end_is_waited_for", test: waits, runtimes: &["runc"], newest_only: true },
+    Case { name: "failures_cite_their_log", test: cites, runtimes: &["runc"], newest_only: true },
     Case { name: "nonsense_is_explained", test: nonsense, runtimes: &["runc"], newest_only: true },
 ];
 
@@ -102,6 +103,41 @@ fn runs_on(bed: &Bed) {
     bundle.goes_on();
     assert_eq!(bed.runtime.state("c").unwrap()["status"], "running");
     bed.runtime.delete("c");
+}
+
+/// A checkpoint and a restore that fail in CRIU: each cites its own log, with advice that can be
+/// followed here.
+fn cites(bed: &Bed) {
+    let bundle = Bundle::new(bed, "bundle", "count", &[]);
+    let images = bed.dir.join("images");
+    bed.runtime.run(&bundle, "c", &[]);
+    done(bed, checkpoint(bed, &images).arg("-R"));
+    // A second one says how it would be possible, and it is.
+    let (is_done, said) = bed.runtime.finish(checkpoint(bed, &images).arg("-R"));
+    assert!(!is_done && said.contains("holds a checkpoint already"), "{said}");
+    assert!(said.contains("do: use another directory, or --overwrite"), "{said}");
+    done(bed, &mut checkpoint(bed, &images).arg("--overwrite"));
+    bed.runtime.delete("c");
+
+    // Only CRIU opens this image.
+    let broken = fs::read_dir(&images).unwrap().map(|entry| entry.unwrap().path()).find(|path| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("mm-"))
+    });
+    fs::write(broken.unwrap(), "no image").unwrap();
+    let (is_done, said) = bed.runtime.finish(&mut restore(bed, &bundle, &images));
+    assert!(!is_done && said.contains("container: CRIU failed"), "{said}");
+    let log = images.join("restore.log");
+    assert!(said.contains(&format!("{}:", log.display())), "{said}");
+    assert!(!said.contains("dump.log"), "{said}");
+
+    let work = bed.dir.join("work");
+    let mut elsewhere = restore(bed, &bundle, &images);
+    let (is_done, said) = bed.runtime.finish(elsewhere.arg("-W").arg(&work).arg("--json"));
+    let said: Value =
+        serde_json::from_str(said.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    assert!(!is_done && said["outcome"] == "failed", "{said}");
+    assert_eq!(said["error"]["log"]["file"], work.join("restore.log").display().to_string());
+    bundle.stands_still();
 }
 
 fn waits(bed: &Bed) {

@@ -203,10 +203,12 @@ impl Row {
 }
 
 fn real(lab: &Lab, words: &[String]) -> Ran {
+    places(lab);
     run(lab.program(&lab.criu, &words.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
 fn ours(lab: &Lab, words: &[String]) -> Ran {
+    places(lab);
     lab.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -217,9 +219,12 @@ fn takes(ran: &Ran) -> bool {
     !complaints.iter().any(|complaint| said.contains(complaint))
 }
 
+/// Makes the directories that options name, without what the last run has left there.
 fn places(lab: &Lab) {
-    lab.dir("img");
-    lab.dir("work");
+    for dir in ["img", "work"].map(|name| lab.path(name)) {
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).unwrap();
+    }
 }
 
 fn complete(lab: &Lab) {
@@ -253,7 +258,6 @@ fn complete(lab: &Lab) {
 
 /// All at once, in each form that they are written in.
 fn accepted(lab: &Lab) {
-    places(lab);
     type Form = fn(&Row) -> Vec<String>;
     let forms: [Form; 3] = [Row::joined, Row::apart, Row::letter];
     for (word, rest) in WORDS.iter().chain(&[("preflight", &["-t", "2147483646"][..])]) {
@@ -282,7 +286,7 @@ fn accepted(lab: &Lab) {
                 panic!("{word}, all together: {said}");
             }
             let note = ours(lab, &line(&rows)).err;
-            let end = format!(" have no effect on {word}");
+            let end = format!(" no effect on {word}");
             let notes = note.lines().filter(|line| line.ends_with(&end));
             assert!(notes.count() == 1, "{word}: {note}");
         }
@@ -290,7 +294,6 @@ fn accepted(lab: &Lab) {
 }
 
 fn refused(lab: &Lab) {
-    places(lab);
     let both = |words: &[&str]| {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let (real, ours) = (real(lab, &words), ours(lab, &words));

@@ -54,9 +54,9 @@ async fn dump(pid: &str, directory: &Path) -> Result<Dumped, Box<dyn Error>> {
     }
 }
 
-/// Goes on with a session whenever its descriptor says that there is something to do.
+/// Goes on with a session whenever its descriptor is ready.
 async fn finish<T>(mut session: Session<T>) -> Result<T, Box<dyn Error>> {
-    // Its own duplicate, because the session has to be borrowed to go on.
+    // A duplicate, because the session has to be borrowed to go on.
     let descriptor = session.as_fd().try_clone_to_owned()?;
     // Newer versions of tokio want `unsafe` here, for types whose descriptor may change. This one's
     // cannot.

@@ -22,11 +22,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The answers to what CRIU asks while it restores.
+/// The answers to CRIU's notices while it restores.
 struct Watch;
 
 impl Hooks for Watch {
-    /// Is called when all processes are there and none runs yet: an error here ends them again.
+    /// Runs when all processes are there and none runs yet. An error here ends them again.
     fn post_restore(&mut self, root: Pid) -> HookResult {
         println!("process {root} is about to run again");
         Ok(())

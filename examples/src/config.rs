@@ -1,4 +1,4 @@
-//! Options that CRIU's command line has and its RPC lacks: handed over as a configuration file.
+//! Options that CRIU's command line has and its RPC lacks, handed over as a configuration file.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -11,20 +11,20 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::fault::Fault;
 
-/// A configuration file in the making: CRIU reads it after the request, so that it wins.
+/// A configuration file in the making. CRIU reads it after the request, so its options win.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     text: Vec<u8>,
 }
 
-/// One that CRIU can read as long as it is held.
+/// A configuration file that CRIU can read as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
     file: File,
 }
 
 impl Config {
-    /// A switch: its name, with `no-` before it to switch it off.
+    /// Adds a switch: the name, with `no-` before it to switch it off.
     pub(crate) fn switch(&mut self, name: &str, on: Option<bool>) {
         if let Some(on) = on {
             let no = if on { "" } else { "no-" };
@@ -32,11 +32,11 @@ impl Config {
         }
     }
 
-    /// An option with a value.
+    /// Adds an option with a value.
     ///
     /// # Errors
-    /// When CRIU's parser could not take the value: it has no way to write a line's end, and cuts a
-    /// value at `#` even inside quotes.
+    /// Refuses a value that CRIU's parser could not take: it has no way to write a line's end, and
+    /// cuts a value at `#` even inside quotes.
     pub(crate) fn value(&mut self, name: &str, value: impl Into<OsString>) -> Result<(), Fault> {
         let value: OsString = value.into();
         let line = line(name, &value).ok_or_else(|| {
@@ -51,7 +51,7 @@ impl Config {
         Ok(())
     }
 
-    /// The file, if there is anything in it.
+    /// Returns the file, unless it would be empty.
     pub(crate) fn into_file(self) -> Result<Option<ConfigFile>, Fault> {
         if self.text.is_empty() {
             return Ok(None);
@@ -66,13 +66,13 @@ impl Config {
 }
 
 impl ConfigFile {
-    /// Where criu finds it.
+    /// Returns the path at which criu finds the file.
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
     }
 }
 
-/// The line that CRIU reads as this value, where there is one.
+/// Returns the line that CRIU reads as this value, or nothing if there is no such line.
 fn line(name: &str, value: &OsStr) -> Option<Vec<u8>> {
     let bytes = value.as_bytes();
     let lost = |&byte: &u8| matches!(byte, b'#' | b'"') || byte.is_ascii_control();
@@ -82,8 +82,8 @@ fn line(name: &str, value: &OsStr) -> Option<Vec<u8>> {
     if !bytes.contains(&b' ') {
         return Some([name.as_bytes(), b" ", bytes, b"\n"].concat());
     }
-    // CRIU takes blanks inside quotes only up to where the value began in its line, three characters
-    // further for the quotes. So the value begins as far in as it is long.
+    // CRIU accepts blanks inside quotes only up to the column at which the value began, plus three
+    // for the quotes. So the value begins at a column as large as its length.
     let padding = bytes.len().saturating_sub(name.len() + 2).max(1);
     Some([name.as_bytes(), &vec![b' '; padding], b"\"", bytes, b"\"\n"].concat())
 }

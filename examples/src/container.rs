@@ -36,18 +36,18 @@ enum Word {
 
 #[derive(Args)]
 struct CheckpointArgs {
-    /// The container's id.
+    /// The container's id
     id: String,
-    /// The runtime that made it: it is asked for the container's state.
+    /// The runtime that made the container; it is asked for the container's state
     #[arg(long, default_value = "runc")]
     runtime: PathBuf,
-    /// Where that runtime keeps its state.
+    /// The directory in which that runtime keeps its state
     #[arg(long)]
     root: Option<PathBuf>,
-    /// Let it run on afterwards.
+    /// Let the container run on afterwards
     #[arg(short = 'R', long)]
     leave_running: bool,
-    /// CheckpointArgs its network namespace empty, for whoever restores to fill.
+    /// Save the network namespace empty, for whoever restores to fill
     #[arg(long)]
     empty_network: bool,
     /// The largest unlinked file to save, with K, M or G; 1M unless given
@@ -62,64 +62,65 @@ struct CheckpointArgs {
 
 #[derive(Args)]
 struct RestoreArgs {
-    /// The id to tell the bundle's hooks.
+    /// The id to tell the bundle's hooks
     id: String,
-    /// The directory with config.json.
+    /// The directory with config.json
     #[arg(short, long)]
     bundle: PathBuf,
-    /// A socket where somebody waits for the container's terminal.
+    /// A socket on which somebody waits for the container's terminal
     #[arg(long)]
     console_socket: Option<PathBuf>,
-    /// Write the process id of the container into this file.
+    /// Write the process id of the container to this file
     #[arg(long)]
     pid_file: Option<PathBuf>,
-    /// Where the container's root is mounted for CRIU meanwhile; a temporary directory unless given.
+    /// The directory in which the container's root is mounted for CRIU meanwhile; a temporary one
+    /// unless given
     #[arg(long)]
     state: Option<PathBuf>,
-    /// KEY=PATH: mount PATH in place of the external mount KEY, which config.json does not describe.
+    /// KEY=PATH: mount PATH in place of the external mount KEY, which config.json does not describe
     #[arg(long, value_parser = source)]
     source: Vec<(String, PathBuf)>,
-    /// Mount whatever the images say, also what config.json does not describe.
+    /// Mount everything that the images name, even if config.json does not describe it
     #[arg(long)]
     trust_images: bool,
-    /// Stay until the container ends, and end as it does.
+    /// Stay until the container ends, and end with its exit status
     #[arg(long)]
     wait: bool,
-    /// The dump left its network namespace empty.
+    /// Expect a network namespace that was saved empty
     #[arg(long)]
     empty_network: bool,
     #[command(flatten)]
     shared: SharedArgs,
 }
 
-/// What both take.
+/// Options of both words.
 #[derive(Args)]
 struct SharedArgs {
-    /// The directory of the images.
+    /// The directory of the images
     #[arg(short = 'D', long)]
     images_dir: PathBuf,
-    /// The directory for logs and statistics; that of the images unless given.
+    /// The directory for logs and statistics; the images directory unless given
     #[arg(short = 'W', long)]
     work_dir: Option<PathBuf>,
-    /// Keep TCP connections.
+    /// Keep TCP connections
     #[arg(long, conflicts_with = "tcp_close")]
     tcp_established: bool,
-    /// Drop TCP connections.
+    /// Drop TCP connections
     #[arg(long)]
     tcp_close: bool,
-    /// Keep file locks.
+    /// Keep file locks
     #[arg(long)]
     file_locks: bool,
-    /// Accept unix sockets whose peer is outside.
+    /// Accept unix sockets whose peer is outside the container
     #[arg(long)]
     ext_unix_sk: bool,
-    /// The container is a job of this terminal.
+    /// Accept a container that is a job of this terminal
     #[arg(long)]
     shell_job: bool,
-    /// The criu program; that of $CRIU or PATH unless given.
+    /// The criu to use; else the variable CRIU, else `criu` in PATH
     #[arg(long)]
     criu: Option<PathBuf>,
-    /// What happened as one JSON object on standard output.
+    /// Print one JSON object on standard output: the outcome and statistics, or the error
     #[arg(long)]
     json: bool,
 }
@@ -129,9 +130,9 @@ impl Tool for Container {
     const ABOUT: &'static str = "Saves and brings back a container of an OCI runtime.";
     const MORE: &'static str = "\
 Examples:
-  criu-rs container checkpoint web -D img                     save and end the container `web` of runc
-  criu-rs container checkpoint web -D img --runtime crun -R   save one of crun's, and let it run on
-  criu-rs container restore web -b bundle -D img              bring it back
+  criu-rs container checkpoint web -D img                    save and end the container web of runc
+  criu-rs container checkpoint web -D img --runtime crun -R  save one of crun's, and let it run on
+  criu-rs container restore web -b bundle -D img             bring it back
   criu-rs container restore web -b bundle -D img --tcp-established --wait
 
 A checkpoint leaves images and descriptors.json as the runtimes themselves do: `runc restore` and
@@ -158,7 +159,7 @@ With --wait the exit status is that of the container.";
 }
 
 fn source(text: &str) -> Result<(String, PathBuf), String> {
-    let (key, path) = text.split_once('=').ok_or("wanted KEY=PATH")?;
+    let (key, path) = text.split_once('=').ok_or("expected KEY=PATH")?;
     Ok((key.to_owned(), path.into()))
 }
 
@@ -171,7 +172,7 @@ impl CheckpointArgs {
         let crun = self.runtime.file_name().is_some_and(|name| name == "crun");
         let keys = if crun { Keys::Crun } else { Keys::Runc };
         let container = oci::Container::open(bundle).map_err(fault)?.keys(keys);
-        // As the runtimes do.
+        // The same files in the same order as the runtimes.
         let container =
             if crun { container.default_config_file("/etc/criu/crun.conf") } else { container };
         let container = container.default_config_file("/etc/criu/runc.conf");
@@ -189,11 +190,12 @@ impl CheckpointArgs {
         let dumped = dumped.map_err(fault)?;
         let ended = if self.leave_running { "it runs on" } else { "it has been ended" };
         let images = self.shared.images_dir.display();
+        let external = checkpoint.external().iter().map(ToString::to_string);
         output.done(
             format!("container {} (process {pid}) is saved in {images}; {ended}", self.id),
             json!({
                 "id": self.id, "pid": pid.as_raw(), "images": images.to_string(),
-                "external": checkpoint.external().iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "external": external.collect::<Vec<_>>(),
                 "elapsed_us": micros(begun.elapsed()),
                 "statistics": dumped.stats.as_ref().map_or(Value::Null, dump_stats),
             }),
@@ -201,7 +203,7 @@ impl CheckpointArgs {
         Ok(Exit::Done.into())
     }
 
-    /// The container's first process and its bundle, as the runtime tells them.
+    /// Returns the container's first process and its bundle, as the runtime tells them.
     fn find(&self) -> Result<(Pid, PathBuf), Fault> {
         let runtime = self.runtime.display();
         let mut command = Command::new(&self.runtime);
@@ -248,7 +250,7 @@ impl RestoreArgs {
             None => Some(temporary()?),
         };
         let state = self.state.as_ref().or(made.as_ref().map(|made| &made.0));
-        let state = state.ok_or_else(|| Fault::usage("--state: which directory?"))?;
+        let state = state.ok_or_else(|| Fault::usage("--state needs a directory"))?;
         make_directory(state)?;
         let prepared = restoring.prepare(state).map_err(fault)?;
         let (input, out, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
@@ -283,7 +285,8 @@ impl RestoreArgs {
     }
 }
 
-/// What is done while nothing runs yet: a restore whose process nobody would know is refused.
+/// The answer to CRIU while nothing runs yet. A restore whose process id cannot be written down is
+/// refused.
 struct PidFileHook<'a> {
     pid_file: Option<&'a Path>,
 }
@@ -328,7 +331,7 @@ impl SharedArgs {
         })
     }
 
-    /// Makes the fault of an operation that logs to `log`, with advice in options that this word has.
+    /// Makes the fault of an operation that logs to `log`, with advice in options of this word.
     fn fault(&self, error: Error, log: &str) -> Fault {
         let dir = self.work_dir.as_ref().unwrap_or(&self.images_dir);
         match error {
@@ -345,7 +348,7 @@ impl SharedArgs {
 /// The log of a checkpoint, in the work directory.
 const DUMP_LOG: &str = "dump.log";
 
-/// The log of a restore, likewise.
+/// The log of a restore, in the work directory.
 const RESTORE_LOG: &str = "restore.log";
 
 /// Makes a directory that may be there already.
@@ -355,7 +358,7 @@ fn make_directory(path: &Path) -> Result<&Path, Fault> {
     Ok(path)
 }
 
-/// A directory that goes with its value.
+/// A directory that is removed when this value is dropped.
 struct Temporary(PathBuf);
 
 fn temporary() -> Result<Temporary, Fault> {

@@ -1,4 +1,4 @@
-//! Runs an operation to its end: answers CRIU, listens to signals, shows how far it is.
+//! Runs an operation to its end: answers CRIU, listens to signals, shows the progress.
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::progress::Progress;
 use crate::signals::{Received, STOP, Signals};
 
-/// What goes with an operation: it is made before the operation, and told of it.
+/// The signals and the cancellation of an operation. It is made before the operation.
 #[derive(Debug)]
 pub(crate) struct Drive {
     signals: Signals,
@@ -21,18 +21,19 @@ pub(crate) struct Drive {
 }
 
 impl Drive {
-    /// From here on a signal that asks to stop cancels the operation instead of ending the program.
+    /// Makes one. From then on a signal that asks to stop cancels the operation instead of ending
+    /// the program.
     pub(crate) fn new() -> Result<Self, Fault> {
         let signals = Signals::hold(STOP)?;
         Ok(Self { signals, cancel: Cancel::new()?, received: Cell::default() })
     }
 
-    /// What the operation has to be given.
+    /// Returns the cancellation that the operation has to be given.
     pub(crate) fn cancel(&self) -> &Cancel {
         &self.cancel
     }
 
-    /// Runs what was started. `log` is where CRIU logs.
+    /// Runs a session to its end. `log` is the path of CRIU's log.
     pub(crate) fn run<T>(
         &self,
         started: criu_rs::Result<Session<T>>,
@@ -63,7 +64,8 @@ impl Drive {
         }
     }
 
-    /// A signal that asked to stop, and came too late if the operation has succeeded.
+    /// Returns a signal that asked to stop, even if it came too late because the operation
+    /// succeeded.
     pub(crate) fn received(&self) -> Option<Received> {
         self.received.get()
     }

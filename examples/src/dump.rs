@@ -73,7 +73,7 @@ Examples:
   criu-rs dump -t $$ -D img -j                     a job of this terminal
   criu-rs dump -t 4711 -D img --tcp-established    with its TCP connections
   criu-rs dump -t 4711 -D img --external mnt[/data]:data
-                                                   leave the mount at /data outside, to be named on restore
+                                                   leave the mount at /data outside
 ";
 
     fn json(&self) -> bool {
@@ -92,7 +92,7 @@ Examples:
         let way = self.memory.way()?;
         let mut memory = self.memory.clone();
         let mut capture = None;
-        // Before the tasks are stopped: it is the memory that takes time.
+        // The pool is made before the tasks are stopped, because its memory takes time.
         if let Some(bytes) = self.dump.capture {
             memory = memory.without_server();
             let needed = Pool::needed(self.saved.tree);
@@ -164,7 +164,7 @@ Examples:
     }
 }
 
-/// What receives the memory.
+/// Makes the receiver of the memory.
 fn receiver(bytes: usize, images: &Path, server: Option<Client>) -> Result<Capture, Fault> {
     let capture = Pool::new(bytes).and_then(|pool| match server {
         Some(server) => Capture::to(pool, server),
@@ -203,7 +203,7 @@ impl Program {
     }
 }
 
-/// Tells whoever waits that a lazy dump listens.
+/// The hook that tells a waiting program that a lazy dump listens.
 struct Ready(Option<File>);
 
 impl Hooks for Ready {

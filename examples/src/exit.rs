@@ -1,20 +1,20 @@
-//! What a program's end says.
+//! Exit codes.
 
 use std::process::ExitCode;
 
-/// The codes all these programs end with. `restore` that stays ends with the root's own.
+/// The exit codes of all words. A `restore` that stays ends with the root's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// It is done.
+    /// The work is done.
     Done = 0,
     /// CRIU refused or failed, or the system did.
     Failed = 1,
-    /// The command line makes no sense here. Nothing was begun.
+    /// The command line makes no sense. Nothing was begun.
     Usage = 2,
-    /// No CRIU, or one too old.
+    /// There is no CRIU, or it is too old.
     NoCriu = 3,
-    /// Stopped by a deadline or a signal. What had been begun is undone.
+    /// A deadline or a signal stopped the work. What had been begun is undone.
     Stopped = 4,
 }
 
@@ -24,7 +24,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// For `--help`.
+/// The exit codes, for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit status:
   0  done

@@ -1,4 +1,4 @@
-//! What goes wrong in a program, for a person and as JSON.
+//! Failures of a program, for a person and as JSON.
 
 use std::fmt;
 use std::io;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::exit::Exit;
 use crate::hints;
 
-/// Why a program did not do what it was asked to.
+/// The reason why a program did not do its work.
 #[derive(Debug)]
 pub enum Fault {
-    /// The command line makes no sense here.
+    /// The command line makes no sense.
     Usage(String),
     /// There is no criu.
     NoCriu,
@@ -22,16 +22,16 @@ pub enum Fault {
     Interrupted(&'static str),
     /// A container's bundle, its images, or a page server failed, in words.
     Failed(String),
-    /// A call of this program's own failed.
+    /// A system call of this program failed.
     System {
-        /// What was being done.
+        /// The action that failed.
         doing: String,
-        /// Why it failed.
+        /// The reason.
         source: io::Error,
     },
-    /// CRIU, or driving it, failed.
+    /// CRIU failed, or the library that drives it.
     Criu {
-        /// What happened.
+        /// The error.
         error: Box<Error>,
         /// The path of the log, if there may be one.
         log: Option<PathBuf>,
@@ -41,22 +41,22 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// A command line that makes no sense.
+    /// Makes the fault of a command line that makes no sense.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::Usage(what.into())
     }
 
-    /// A failed call.
+    /// Makes the fault of a failed system call.
     pub fn system(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::System { doing: doing.into(), source: source.into() }
     }
 
-    /// What the operation that logs to `log` failed with.
+    /// Makes the fault of an operation that logs to `log`.
     pub fn logged(error: Error, log: &Path) -> Self {
         Self::Criu { error: Box::new(error), log: Some(log.to_owned()), hints: hints::of }
     }
 
-    /// The code to end with.
+    /// Returns the code to end with.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
@@ -72,7 +72,7 @@ impl Fault {
         }
     }
 
-    /// What CRIU failed with.
+    /// Returns the failure of CRIU, if CRIU failed.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Criu { error, .. } => error.failure(),
@@ -80,7 +80,7 @@ impl Fault {
         }
     }
 
-    /// What to do about it, where that is known.
+    /// Returns the advice, if there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoCriu => Some(hints::NO_CRIU),
@@ -89,7 +89,7 @@ impl Fault {
         }
     }
 
-    /// As an object.
+    /// Returns the fault as a JSON object.
     pub(crate) fn to_json(&self) -> Value {
         let mut object = json!({ "message": self.headline(), "hint": self.hint() });
         if let Some(failure) = self.failure() {
@@ -117,7 +117,7 @@ impl Fault {
         }
     }
 
-    /// What failed, in one line.
+    /// Returns the failure in one line.
     fn headline(&self) -> String {
         match self {
             Self::Usage(what) | Self::Failed(what) => what.clone(),
@@ -129,7 +129,7 @@ impl Fault {
                     format!("{} holds a checkpoint already", directory.display())
                 }
                 Error::Failed(failure) => headline(failure),
-                // The hooks are this program's own: what they say is enough.
+                // The hooks are this program's own, and their messages are complete.
                 Error::Hook { source, .. } => source.to_string(),
                 Error::Label(error) => error.what().to_string(),
                 error => error.to_string(),
@@ -138,7 +138,7 @@ impl Fault {
     }
 }
 
-/// Without the cause and the hint, which have lines of their own.
+/// Returns the failure in one line, without the cause and the hint, which have lines of their own.
 fn headline(failure: &Failure) -> String {
     let mut line = match failure.end {
         End::NotUnderstood => "CRIU did not understand the request".to_owned(),
@@ -160,7 +160,7 @@ impl From<Error> for Fault {
 }
 
 impl fmt::Display for Fault {
-    /// What failed; the cause and what to do, where they are known; what CRIU said.
+    /// Writes the failure, the cause and the advice as far as they are known, and what CRIU said.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
         let cause = self.failure().and_then(|failure| failure.cause);

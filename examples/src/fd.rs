@@ -6,13 +6,13 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 
 use crate::fault::Fault;
 
-/// A duplicate of the descriptor with this number, for the option that names it.
+/// Duplicates the descriptor that an option names by number.
 ///
-/// The kernel looks it up as it would for another process (`pidfd_getfd(2)`, Linux 5.6), so that
-/// nothing here claims to own a number that somebody else gave.
+/// The kernel looks the number up as for another process (`pidfd_getfd(2)`, Linux 5.6), so that
+/// nothing here claims to own a descriptor that somebody else gave.
 ///
 /// # Errors
-/// When there is no such descriptor.
+/// Fails if there is no such descriptor.
 pub(crate) fn by_number(option: &str, number: RawFd) -> Result<OwnedFd, Fault> {
     let own = pidfd_open(getpid(), PidfdFlags::empty());
     own.and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty())).map_err(|error| {

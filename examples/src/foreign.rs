@@ -1,7 +1,8 @@
 //! Options that criu accepts for any word, because it has one list of options for all of them.
 //!
-//! Scripts give the same options to dump and to restore. An option that some word here has is accepted by
-//! every other word as criu accepts it there: its value is checked, and a note tells that it has no effect.
+//! Scripts give the same options to dump and to restore. Every word accepts the options of the
+//! other words as criu accepts them there: the value is checked, and a note tells that the option
+//! has no effect.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -63,7 +64,7 @@ pub(crate) fn check(program: &str, foreign: &[OsString]) -> Result<(), Fault> {
         && !given("--restore-detached=true")
         && !given("--daemon=true")
     {
-        return Err(usage::fault(program, "--restore-sibling: want --restore-detached with it"));
+        return Err(usage::fault(program, "--restore-sibling needs --restore-detached"));
     }
     let words = [OsString::from(program)].into_iter().chain(foreign.iter().cloned());
     let command = Command::new("").args_override_self(true).args(all());
@@ -72,7 +73,7 @@ pub(crate) fn check(program: &str, foreign: &[OsString]) -> Result<(), Fault> {
     matches.map(|_| ()).map_err(|error| usage::fault(program, usage::text(&error)))
 }
 
-/// Says that options have no effect, where any was given.
+/// Makes the note for options that have no effect, if any was given.
 pub(crate) fn note(word: &str, foreign: &[OsString]) -> Option<String> {
     let mut names: Vec<String> = Vec::new();
     for option in foreign {
@@ -84,7 +85,7 @@ pub(crate) fn note(word: &str, foreign: &[OsString]) -> Option<String> {
     without_effect(word, &names)
 }
 
-/// The note that options have no effect on a word.
+/// Makes the note that options have no effect on a word.
 pub(crate) fn without_effect(word: &str, names: &[impl AsRef<str>]) -> Option<String> {
     let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     Some(match names.as_slice() {
@@ -94,7 +95,7 @@ pub(crate) fn without_effect(word: &str, names: &[impl AsRef<str>]) -> Option<St
     })
 }
 
-/// The options of criu, one of each name, none of them bound to others.
+/// Returns the options of criu, one of each name, none of them bound to others.
 fn all() -> Vec<Arg> {
     let mut all: Vec<Arg> = Vec::new();
     for row in criu_words() {
@@ -111,7 +112,7 @@ fn all() -> Vec<Arg> {
     all
 }
 
-/// `--name` of `--name=value`.
+/// Returns `--name` of `--name=value`.
 fn name(option: &OsString) -> &str {
     let bytes = option.as_bytes();
     let end = bytes.iter().position(|&byte| byte == b'=').unwrap_or(bytes.len());
@@ -133,7 +134,7 @@ mod tests {
             };
             criu_words().any(has)
         };
-        assert!(OURS.iter().all(|own| is_option(&own)), "a name is no option any more");
+        assert!(OURS.iter().all(|own| is_option(&own)), "an own option is gone");
         assert!(BOUND.iter().all(|(name, _)| all.iter().any(|arg| arg.get_long() == Some(name))));
     }
 

@@ -1,8 +1,8 @@
-//! The command line, read as getopt_long(3) reads it: CRIU's own way.
+//! The command line, read as getopt_long(3) reads it, which is CRIU's own way.
 //!
-//! clap knows the options, but not all that people write: `-vvvv` and `-v4`, `-x123`, the beginning of
-//! a long name, `--no-` before one, an option's value that begins with a dash, options before the
-//! program's word. Here a command line is taken apart by those rules and written anew in the one form
+//! clap knows the options, but not all forms that people write: `-vvvv` and `-v4`, `-x123`, the
+//! beginning of a long name, `--no-` before a name, a value that begins with a dash, options before
+//! the word. Here a command line is taken apart by those rules and written anew in the one form
 //! that clap reads alike: `--name` or `--name=value`.
 
 use std::ffi::{OsStr, OsString};
@@ -13,28 +13,28 @@ use clap::{Arg, ArgAction, Command};
 
 use crate::foreign::OURS;
 
-/// An option, as far as taking a command line apart goes.
+/// An option: the parts that matter for taking a command line apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     long: String,
     short: Option<char>,
     value: Value,
-    /// criu does not have it.
+    /// Marks an option that criu does not have.
     is_ours: bool,
 }
 
-/// What follows an option's name.
+/// The kind of value that follows an option's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value {
     Never,
-    /// Never, but `--no-` before the name undoes it.
+    /// Never; `--no-` before the name undoes the option.
     Switch,
-    /// After `=`, or right behind the letter.
+    /// Optional: after `=`, or right behind the letter.
     Optional,
     Always,
 }
 
-/// The options of one program, or of several together.
+/// The options of one word, or of several together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options(Vec<Known>);
 
@@ -43,20 +43,20 @@ pub(crate) struct Options(Vec<Known>);
 pub(crate) struct Line {
     /// The options as clap is to read them.
     pub(crate) options: Vec<OsString>,
-    /// What is no option, each with its place in the command line.
+    /// The words beside the options, each with its place in the command line.
     pub(crate) words: Vec<(usize, OsString)>,
 }
 
-/// Why a command line cannot be taken apart.
+/// The reason why a command line cannot be taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unclear {
-    /// No option has this name. As it was written, with its dashes.
+    /// An unknown option, as it was written, with its dashes.
     Unknown(String),
-    /// Several begin like this.
+    /// The beginning of several names.
     Ambiguous(String, Vec<String>),
-    /// Its value is missing.
+    /// An option without the value that it needs.
     NoValue(String),
-    /// It takes none.
+    /// An option with a value that it does not take.
     Value(String),
 }
 
@@ -70,7 +70,7 @@ impl Options {
         Self(command.get_arguments().filter_map(known).collect())
     }
 
-    /// Adds those of another program.
+    /// Adds the options of another word.
     pub(crate) fn and(mut self, other: Self) -> Self {
         for known in other.0 {
             if !self.0.iter().any(|mine| mine.long == known.long) {
@@ -80,7 +80,7 @@ impl Options {
         self
     }
 
-    /// Whether there is an option of exactly this name, dashes included.
+    /// Tells if there is an option of exactly this name, dashes included.
     pub(crate) fn has(&self, name: &str) -> bool {
         let (long, short) = (name.strip_prefix("--"), name.strip_prefix('-'));
         self.0.iter().any(|known| {
@@ -128,7 +128,8 @@ impl Options {
         }
     }
 
-    /// The option of a name, or the only one whose name begins so; and whether it is switched on.
+    /// Returns the option of this name, or the only one whose name begins so, and tells if it is
+    /// switched on.
     fn named(&self, name: &str) -> Result<(&Known, bool), Unclear> {
         let all = self.0.iter().flat_map(|known| {
             let negated = (known.value == Value::Switch).then(|| format!("no-{}", known.long));
@@ -253,7 +254,7 @@ mod tests {
             (&["-v4", "-v", "4"], "--verbosity=4 --verbosity", "4"),
             (&["--verb"], "--verbosity", ""),
             (&["--tcp-e", "--no-tcp-c"], "--tcp-established=true --tcp-close=false", ""),
-            // Exact, though another one begins so.
+            // The exact name wins over a longer one.
             (&["--tls", "--no-tls"], "--tls=true --tls=false", ""),
             (&["a", "--", "-R", "--", "b"], "", "a -R -- b"),
             (&["-"], "", "-"),

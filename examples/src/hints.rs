@@ -1,13 +1,13 @@
-//! What to do about a failure, in the words of the command line.
+//! Advice after a failure, in the options of the command line.
 
 use criu_rs::labels::{LabelError, LabelProblem, SecurityModule};
 use criu_rs::{Cause, Error};
 
-/// Where there is no criu.
+/// The advice if there is no criu.
 pub(crate) const NO_CRIU: &str = "\
 install the package criu, or name the program with --criu PATH or the variable CRIU";
 
-/// What to do about an error, where that is known.
+/// Returns the advice for an error, if there is any.
 pub(crate) fn of(error: &Error) -> Option<&'static str> {
     match error {
         Error::Start { .. } => Some(NO_CRIU),
@@ -20,23 +20,23 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
     }
 }
 
-/// Returns what to do about an error of `container`, which has fewer options than criu.
+/// Returns the advice for an error of `container`, which has fewer options than criu.
 ///
-/// The others reach CRIU in its configuration file: the one that the annotation org.criu.config names, or
-/// /etc/criu/runc.conf.
+/// The others reach CRIU in its configuration file: the one that the annotation org.criu.config
+/// names, or /etc/criu/runc.conf.
 pub(crate) fn of_container(error: &Error) -> Option<&'static str> {
     match error {
         Error::TooOld { .. } => Some("name a newer criu with --criu PATH"),
         Error::Label(_) => Some(
-            "name a criu that saves labels with --criu PATH; for AppArmor mount securityfs where criu \
-             runs and remove /run/criu.kdat",
+            "name a criu that saves labels with --criu PATH; for AppArmor mount securityfs where \
+             criu runs and remove /run/criu.kdat",
         ),
         Error::Start { .. } | Error::CheckpointExists { .. } => of(error),
         _ => error.cause().map(about_container),
     }
 }
 
-/// Returns what to do about a cause, in the options of `container` and of CRIU's configuration file.
+/// Returns the advice for a cause, in the options of `container` and of CRIU's configuration file.
 fn about_container(cause: Cause) -> &'static str {
     match cause {
         Cause::MissingCapability => "run it as root",
@@ -46,8 +46,8 @@ fn about_container(cause: Cause) -> &'static str {
             "add --ext-unix-sk for datagram sockets; have the program close a stream to the outside"
         }
         Cause::FileOutsideMounts => {
-            "start the container with a pipe or a log driver in place of the file, or have the program \
-             close it"
+            "start the container with a pipe or a log driver in place of the file, or have the \
+             program close it"
         }
         Cause::ExternalMount => {
             "describe the mount in config.json; on restore --source KEY=PATH names what to mount"
@@ -60,16 +60,18 @@ fn about_container(cause: Cause) -> &'static str {
         }
         Cause::LinkRemap => "write link-remap into CRIU's configuration file",
         Cause::UnsupportedMount => {
-            "describe the mount in config.json, or write skip-mnt PATH into CRIU's configuration file"
+            "describe the mount in config.json, or write skip-mnt PATH into CRIU's configuration \
+             file"
         }
         Cause::CpuMismatch => {
-            "restore on a machine that has them, or write cpu-cap none into CRIU's configuration file"
+            "restore on a machine that has them, or write cpu-cap none into CRIU's configuration \
+             file"
         }
         Cause::LsmMismatch => "restore where that module is active",
         Cause::NoSelinux => "name a criu built with libselinux with --criu PATH",
         Cause::FileChanged => {
-            "put the file back as it was; skip-file-rwx-check in CRIU's configuration file accepts a \
-             changed mode"
+            "put the file back as it was; skip-file-rwx-check in CRIU's configuration file accepts \
+             a changed mode"
         }
         Cause::NetworkLockFailed => {
             "install iptables, or write network-lock nftables into CRIU's configuration file"
@@ -78,7 +80,7 @@ fn about_container(cause: Cause) -> &'static str {
     }
 }
 
-/// Returns what to do about a label that is lost.
+/// Returns the advice for a lost label.
 fn about_label(error: &LabelError) -> &'static str {
     match &error.problem {
         LabelProblem::NoPlace | LabelProblem::Unknown(_) | LabelProblem::NotInImages(Some(_)) => {
@@ -98,7 +100,7 @@ fn about_label(error: &LabelError) -> &'static str {
     }
 }
 
-/// Returns what to do about a cause, in the options of the words that are criu's.
+/// Returns the advice for a cause, in the options of the words that are criu's.
 ///
 /// The hints of the library name its methods.
 pub(crate) fn about(cause: Cause) -> &'static str {
@@ -138,15 +140,16 @@ pub(crate) fn about(cause: Cause) -> &'static str {
         }
         Cause::LinkRemap => "add --link-remap, which makes a link beside it until the restore",
         Cause::UnsupportedMount => {
-            "name it with --external mnt[PATH]:KEY, here and on restore, or leave it out with --skip-mnt"
+            "name it with --external mnt[PATH]:KEY, here and on restore, or leave it out with \
+             --skip-mnt"
         }
         Cause::CpuMismatch => "restore on a machine that has them, or with --cpu-cap=none",
         Cause::LsmMismatch => {
             "restore where that module is active, and without --lsm-profile where it is not"
         }
         Cause::NoSelinux => {
-            "name a criu built with libselinux with --criu PATH, or leave --lsm-profile away and add \
-             --accept-label-loss"
+            "name a criu built with libselinux with --criu PATH, or leave --lsm-profile away and \
+             add --accept-label-loss"
         }
         Cause::FileChanged => {
             "put the file back as it was; a changed mode is accepted with --skip-file-rwx-check"
@@ -189,7 +192,7 @@ mod tests {
         Cause::NoPageServer,
     ];
 
-    /// The long names of options in a text, without dashes.
+    /// Returns the long names of options in a text, without dashes.
     fn options(text: &str) -> impl Iterator<Item = &str> {
         text.split_whitespace().filter_map(|word| {
             let name = word.trim_start_matches(['(', '`']).strip_prefix("--")?;

@@ -1,4 +1,4 @@
-//! Sets of images as the programs take them and show them.
+//! Sets of images, as the words take and show them.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -8,10 +8,10 @@ use criu_images::source::Tar;
 use criu_images::{ImageSet, Text};
 use serde::Serialize;
 
-/// Opens a set: a directory, a tar archive that has one, or `ARCHIVE:FOLDER` where it has several.
+/// Opens a set: a directory, a tar archive with one set, or `ARCHIVE:FOLDER` if there are several.
 ///
 /// # Errors
-/// What went wrong, for a person, the path included.
+/// Returns the reason for a person, with the path.
 pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
     let named = |error: criu_images::Error| format!("{}: {error}", path.display());
     if path.is_dir() {
@@ -29,11 +29,11 @@ pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
             let mut sets = tar.sets();
             match (sets.next(), sets.next()) {
                 (Some(one), None) => one,
-                (None, _) => return Err(format!("{text}: no folder of it has images")),
+                (None, _) => return Err(format!("{text}: no folder in it has images")),
                 (Some(a), Some(b)) => {
                     let (a, b) = (Text(a.as_bytes()), Text(b.as_bytes()));
                     return Err(format!(
-                        "{text}: several folders of it have images; name one: {text}:{a} or {text}:{b}"
+                        "{text}: several folders in it have images; name one: {text}:{a} or {text}:{b}"
                     ));
                 }
             }
@@ -45,7 +45,7 @@ pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
 /// Prints a value on standard output: as text, or as JSON on one line.
 ///
 /// # Errors
-/// Those of writing.
+/// Fails if standard output cannot be written.
 pub(crate) fn show<T: fmt::Display + Serialize>(value: &T, json: bool) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     match json {
@@ -56,7 +56,7 @@ pub(crate) fn show<T: fmt::Display + Serialize>(value: &T, json: bool) -> io::Re
     out.flush()
 }
 
-/// Whether an error is that whoever read has seen enough.
+/// Tells if an error means that the reader of the output is gone.
 pub(crate) fn is_broken_pipe(mut error: &(dyn std::error::Error + 'static)) -> bool {
     loop {
         if let Some(error) = error.downcast_ref::<io::Error>() {

@@ -1,4 +1,4 @@
-//! `inspect`: one screen about a checkpoint.
+//! `inspect`: shows one screen about a checkpoint.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

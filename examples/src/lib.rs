@@ -1,12 +1,16 @@
-//! The programs a person runs: `criu-rs` with its words `dump`, `pre-dump`, `restore`, `check` and
-//! `preflight`, the same as programs of their own, `crit`, `inspect`, `page-server`, and examples of using the libraries.
+//! The program `criu-rs`: one word for each thing a person does with CRIU.
+//!
+//! The library under it is the crate `criu-rs`; this crate's own functions are for its program and
+//! its short examples, and change with them.
 //!
 //! ```text
-//! words           which program
-//! program         its command line, taken apart by `getopt` and checked by clap: the `options`
-//! dump  pre_dump  restore  check  preflight
-//! drive           runs an operation: `signals`, `progress`; `parent` stays with what was restored
-//! output  fault   what it says at the end; `exit` codes, `hints`
+//! words           the table of words
+//! program         words that take criu's options: `getopt`, `foreign`, clap, the `options`
+//! dump  pre_dump  restore  check  preflight  page_server
+//! tool            words that clap reads
+//! container  inspect  crit  links  shell
+//! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
+//! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! images          sets of images as `crit` and `inspect` take them
 //! ```
 
@@ -49,12 +53,12 @@ pub use words::criu_rs;
 
 use std::path::Path;
 
-/// Refuses what is no directory, in the name of an option.
+/// Refuses an option whose value is not a directory.
 fn check_directory(option: &str, directory: &Path) -> Result<(), Fault> {
     let show = directory.display();
     match std::fs::metadata(directory) {
         Ok(meta) if meta.is_dir() => Ok(()),
-        Ok(_) => Err(Fault::usage(format!("{option}: {show} is no directory"))),
+        Ok(_) => Err(Fault::usage(format!("{option}: {show} is not a directory"))),
         Err(error) => Err(Fault::usage(format!("{option}: cannot open {show}: {error}"))),
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Links {
     /// Make links that stay right when the directory and the program move together
     #[arg(long)]
     relative: bool,
-    /// Make the link `criu`, too: this program in place of criu for whoever searches that directory
+    /// Make the link `criu`, too, so that this program takes the place of criu
     #[arg(long)]
     as_criu: bool,
     /// Print one JSON object on standard output
@@ -80,7 +80,7 @@ Exit status:
     }
 }
 
-/// Tells if nothing is at `path`, or a link to this program, or to one of its name that is gone.
+/// Tells if nothing is at `path`, or a link to this program, or a dangling link to its name.
 fn is_free(path: &Path, program: &Path) -> bool {
     if fs::symlink_metadata(path).is_err() {
         return true;
@@ -92,7 +92,7 @@ fn is_free(path: &Path, program: &Path) -> bool {
     }
 }
 
-/// Makes a link in one step, also in the place of another.
+/// Makes a link in one step, even in the place of another.
 fn replace(link: &Path, target: &Path) -> io::Result<()> {
     let mut new = OsString::from(".");
     new.push(link.file_name().unwrap_or_default());

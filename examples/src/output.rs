@@ -1,4 +1,4 @@
-//! What a program prints: for a person on standard error, for a program as JSON on standard output.
+//! Output of a program: for a person on standard error, for a program as JSON on standard output.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::exit::Exit;
 use crate::fault::Fault;
 
-/// Where a program prints to, and under which name.
+/// The output of a program, under a name.
 #[derive(Clone, Debug)]
 pub struct Output {
     name: String,
@@ -19,32 +19,32 @@ pub struct Output {
 }
 
 impl Output {
-    /// For the program `program`, which is called `name` in what a person reads.
+    /// Makes the output of `program`, which is called `name` in messages to a person.
     pub fn new(name: impl Into<String>, program: &'static str, json: bool) -> Self {
         Self { name: name.into(), program, json }
     }
 
-    /// Tells that it is done: in `line` for a person, with `facts` for a program.
+    /// Tells that the work is done: in `line` for a person, with `facts` for a program.
     pub fn done(&self, line: impl fmt::Display, facts: Value) {
         self.say(line);
         self.object("done", facts);
     }
 
-    /// Tells a person something.
+    /// Tells a person something, on standard error.
     pub fn say(&self, line: impl fmt::Display) {
         if !self.json {
             let _ = writeln!(io::stderr(), "{}: {line}", self.name);
         }
     }
 
-    /// Prints what was asked for.
+    /// Prints a result, on standard output.
     pub fn print(&self, text: impl fmt::Display) {
         if !self.json {
             let _ = writeln!(io::stdout(), "{text}");
         }
     }
 
-    /// Tells what went wrong; returns the code to end with.
+    /// Tells a fault, and returns the code to end with.
     pub fn fault(&self, fault: &Fault) -> Exit {
         let exit = fault.exit();
         let outcome = match exit {
@@ -73,7 +73,7 @@ impl Output {
         exit
     }
 
-    /// Tells a program how it went.
+    /// Tells a program the outcome, as a JSON object.
     pub fn object(&self, outcome: &str, mut facts: Value) {
         if !self.json {
             return;
@@ -84,7 +84,7 @@ impl Output {
     }
 }
 
-/// The statistics of a dump, times in microseconds.
+/// Returns the statistics of a dump as JSON, times in microseconds.
 pub fn dump_stats(stats: &DumpStats) -> Value {
     json!({
         "freezing_us": micros(stats.freezing),
@@ -104,7 +104,7 @@ pub fn dump_stats(stats: &DumpStats) -> Value {
     })
 }
 
-/// The statistics of a restore, times in microseconds.
+/// Returns the statistics of a restore as JSON, times in microseconds.
 pub fn restore_stats(stats: &RestoreStats) -> Value {
     json!({
         "forking_us": micros(stats.forking),
@@ -115,7 +115,7 @@ pub fn restore_stats(stats: &RestoreStats) -> Value {
     })
 }
 
-/// A time as JSON has it.
+/// Returns a time in microseconds.
 pub(crate) fn micros(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! `page-server`: receives or serves pages. It takes CRIU's options, and more than one client.
+//! `page-server`: receives or serves pages. It takes CRIU's options, and several clients.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -49,7 +49,7 @@ pub(crate) struct PageServer {
     /// Go on in the background as soon as it listens
     #[arg(short, long)]
     daemon: Option<bool>,
-    /// The name that criu has for the same switch on restore
+    /// Go on in the background, under the name that criu has for the same switch on restore
     #[arg(long, hide = true)]
     restore_detached: Option<bool>,
     /// Write the process id of the daemon to this file, which must not exist
@@ -116,7 +116,7 @@ fn sessions(text: &str) -> Result<Sessions, String> {
     match text {
         "unlimited" => Ok(Sessions(None)),
         number => match number.parse() {
-            Ok(0) | Err(_) => Err("want a number above 0, or unlimited".to_owned()),
+            Ok(0) | Err(_) => Err("expected a number above 0, or unlimited".to_owned()),
             Ok(number) => Ok(Sessions(Some(number))),
         },
     }
@@ -259,7 +259,7 @@ impl PageServer {
     fn daemonize(&self, listening: Listening, args: &[OsString]) -> Fallible<Exit> {
         let socket = listening.into_listener()?;
         let mut daemon = Command::new(std::env::current_exe()?);
-        // By the word: the file may have any name.
+        // The word is given, because the file may have any name.
         daemon.arg0(NAME).args([Self::WORD, "--listening"]).args(args);
         daemon.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
         let child = daemon.spawn()?;

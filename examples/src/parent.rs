@@ -1,4 +1,4 @@
-//! Staying the parent of what was restored.
+//! The parent of a restored tree.
 
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -13,20 +13,20 @@ use nix::unistd::{Pid, getsid};
 use crate::fault::Fault;
 use crate::signals::{Received, STOP, Signals};
 
-/// This program, as the parent of a tree that is being restored.
+/// This program as the parent of a tree that is being restored.
 pub(crate) struct Parent {
     signals: Signals,
 }
 
 impl Parent {
-    /// From here on signals wait until there is somebody to hand them on to.
+    /// Makes one. From then on signals wait until there is a tree to hand them on to.
     pub(crate) fn new() -> Result<Self, Fault> {
         let signals = Signals::hold(&[STOP, FORWARDED, &[Signal::SIGCHLD]].concat())?;
         Ok(Self { signals })
     }
 
-    /// Hands signals on to the root until it ends, `earlier` before those that wait; returns how it
-    /// ended, as a shell puts it.
+    /// Hands signals on to the root until the root ends, `earlier` before those that wait. Returns
+    /// the root's end as an exit code, as a shell does.
     pub(crate) fn stay(
         &self,
         restored: &Restored,
@@ -59,12 +59,12 @@ fn hand_on(restored: &Restored, Received { signal, by_kernel }: Received) {
     if signal == Signal::SIGCHLD || by_kernel && shares_terminal(restored) {
         return;
     }
-    // It may be ending: then its status is what counts.
+    // A failure means that the root is ending, and then its status counts.
     let _ = restored.signal(signal as i32);
 }
 
-/// Whether the tree has had by itself what a terminal sends: a shell's job is in this program's session
-/// and process group.
+/// Tells if the tree has received by itself what a terminal sends, because it is a shell's job in
+/// this program's session and process group.
 fn shares_terminal(restored: &Restored) -> bool {
     getsid(Some(Pid::from_raw(restored.pid.as_raw()))).ok() == getsid(None).ok()
 }
@@ -73,6 +73,6 @@ fn code_of(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
-/// What is handed on besides those that ask to stop.
+/// Signals that are handed on, beside those that ask to stop.
 const FORWARDED: &[Signal] =
     &[Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGCONT, Signal::SIGWINCH];

@@ -1,4 +1,4 @@
-//! `preflight`: says whether a dump or a restore would work, before anything is frozen.
+//! `preflight`: tells if a dump or a restore would work, before anything is frozen.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub(crate) struct Program {
     /// The process that is to be saved, with all its descendants
     #[arg(value_name = "PID")]
     pid: Option<Pid>,
-    /// The same, as dump has it
+    /// The process, as dump names it
     #[arg(short = 't', long, value_name = "PID", conflicts_with = "pid")]
     tree: Option<Pid>,
     /// The directory that the images are to go into; the current one unless given
@@ -43,16 +43,16 @@ pub(crate) struct Program {
     /// A mount point to leave out
     #[arg(long, value_name = "PATH")]
     skip_mnt: Vec<PathBuf>,
-    /// Without root
+    /// Look at a dump or restore without root
     #[arg(long)]
     unprivileged: Option<bool>,
-    /// On restore: a descriptor of this process in place of a saved one
+    /// A descriptor of this process in place of a saved one, on restore
     #[arg(long, value_name = "fd[N]:RESOURCE")]
     inherit_fd: Vec<InheritFd<'static>>,
-    /// On restore: the new root directory of the tasks' mounts
+    /// The new root directory of the tasks' mounts, on restore
     #[arg(short = 'r', long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// On restore: do not compare the permissions of files
+    /// Do not compare the permissions of files, on restore
     #[arg(long)]
     skip_file_rwx_check: Option<bool>,
     #[command(flatten)]
@@ -77,8 +77,9 @@ impl program::Program for Program {
         "Tells if a dump or a restore will work, and which options it needs.";
     const TAKES_WORDS: bool = true;
     const MORE: &'static str = "\
-Nothing is frozen, asked of the process or changed. The options are those of dump, or with --images those
-of restore: give the ones that you mean to use. The exit status is 0 if it will work so, and 1 if not.
+Nothing is frozen, asked of the process or changed. The options are those of dump, or with --images
+those of restore: give the ones that you mean to use. The exit status is 0 if it will work with
+them, and 1 if not.
 
 Examples:
   criu-rs preflight 4711
@@ -97,7 +98,7 @@ Examples:
             (Some(images), _) => self.restore(images, &criu)?,
             (None, Some(pid)) => self.dump(pid, &criu)?,
             (None, None) => {
-                let why = "which process? Give its id, or --images and a directory";
+                let why = "a process id is missing, or --images with a directory";
                 return Err(Fault::usage(why.to_owned()));
             }
         };
@@ -110,7 +111,7 @@ Examples:
 
 impl Program {
     fn dump(&self, pid: Pid, criu: &Criu) -> Result<Report, Fault> {
-        // What only CRIU's command line knows is nothing that a look heeds.
+        // A look heeds no option that only CRIU's command line knows.
         let mut config = Config::default();
         let mut dump = Dump::new(pid, &self.images_dir).overwrite(self.overwrite);
         if let Some(Size(bytes)) = self.ghost_limit {
@@ -154,7 +155,7 @@ impl Program {
     }
 }
 
-/// The words of the command line.
+/// The words of the command line for the report.
 struct Options;
 
 impl Words for Options {

@@ -1,4 +1,5 @@
-//! Words that take the options of criu: the command line is read, the word runs, and says how it went.
+//! Words that take the options of criu: reads the command line, runs the word, and tells the
+//! outcome.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ pub(crate) trait Program: Args + FromArgMatches {
     const EXIT_CODES: &'static str = EXIT_CODES;
     /// Allows words beside the options.
     const TAKES_WORDS: bool = false;
-    /// Tells that it drives a criu, whose version then belongs to its own.
+    /// Tells if the word drives a criu, whose version then follows its own.
     const DRIVES_CRIU: bool = true;
 
     /// Tells if the outcome is printed as JSON.
@@ -58,7 +59,7 @@ pub(crate) fn all_options() -> Options {
 /// Returns the words that have an option.
 fn who_has(option: &str) -> Vec<&'static str> {
     let has = |row: &&Word| {
-        // A look takes what these take.
+        // Preflight takes the options of the others.
         row.name != "preflight" && Options::of(&(row.read)()).has(option)
     };
     criu_words().filter(has).map(|row| row.name).collect()
@@ -72,14 +73,15 @@ fn command<P: Program>() -> Command {
         .args_override_self(true)
 }
 
-/// Makes the command line as people see it: a switch has no value, and hidden options are not there.
+/// Makes the command line as people see it, without hidden options and with switches that have no
+/// value.
 fn shown<P: Program>() -> Command {
     let switch = clap::builder::ValueParser::bool().type_id();
     let command = command::<P>();
     let seen = command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned().map(|arg| {
         let is_switch = arg.get_value_parser().type_id() == switch;
         let arg = if is_switch { arg.action(ArgAction::SetTrue) } else { arg };
-        // Nothing is read with this command line, and what is hidden cannot be referred to.
+        // Only help is made of this command line, and references to hidden options would fail.
         arg.conflicts_with(Resettable::Reset).overrides_with(Resettable::Reset)
     });
     words::with_flags(Command::new(P::WORD).args(seen))

@@ -9,7 +9,7 @@ use criu_rs::Pid;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use procfs::process::Process;
 
-/// How far an operation is. Dropping it clears the line.
+/// The progress of an operation. Dropping it clears the line.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// Hidden until it is first shown.
@@ -20,7 +20,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of a dump: bytes written, and those the tree has in memory.
+    /// Shows a dump: bytes written, and bytes that the tree has in memory.
     pub(crate) fn of_dump(root: Pid, images: &Path) -> Self {
         let mut progress =
             Self::new("{spinner} {bytes} written, {total_bytes} in memory {bar:30} {elapsed}");
@@ -31,7 +31,7 @@ impl Progress {
         progress
     }
 
-    /// Of something that only takes its time.
+    /// Shows the time that an operation takes.
     pub(crate) fn of_time(what: &str) -> Self {
         Self::new(&format!("{{spinner}} {what} {{elapsed}}"))
     }
@@ -44,12 +44,12 @@ impl Progress {
         Self { bar, is_wanted: io::stderr().is_terminal(), fills: None }
     }
 
-    /// How long to wait for something to happen before showing it; `None` for ever.
+    /// Returns the time to wait before showing the progress; `None` waits for ever.
     pub(crate) fn pause(&self) -> Option<Duration> {
         self.is_wanted.then_some(PAUSE)
     }
 
-    /// Shows it.
+    /// Shows the line.
     pub(crate) fn show(&self) {
         if let Some((directory, before)) = &self.fills {
             let written = bytes_in(directory).saturating_sub(*before);
@@ -70,7 +70,7 @@ impl Drop for Progress {
     }
 }
 
-/// Bytes that a tree has in memory. Shared ones count for each process.
+/// Returns the bytes that a tree has in memory. Shared ones count for each process.
 fn resident(root: Pid) -> u64 {
     let mut waiting = vec![root.as_raw()];
     let mut pages = 0;
@@ -89,5 +89,5 @@ fn bytes_in(directory: &Path) -> u64 {
     entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
 }
 
-/// A short operation shows nothing.
+/// The time before the line is shown: a short operation shows nothing.
 const PAUSE: Duration = Duration::from_millis(150);

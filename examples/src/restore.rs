@@ -64,7 +64,7 @@ Examples:
   criu-rs restore -D img -d --pidfile pid          write the root's process id to img/pid
   criu-rs restore -D img --inherit-fd 'fd[1]:pipe:[4711]'
                                                    put standard output in the place of that pipe
-  criu-rs restore -D img --exec-cmd -- supervise   become the program supervise, as the tree's parent
+  criu-rs restore -D img --exec-cmd -- supervise   become supervise, the tree's parent
 ";
 
     fn json(&self) -> bool {
@@ -77,7 +77,7 @@ Examples:
             return Err(self.as_sibling(args));
         }
         if self.restore.leave_running {
-            output.say("--leave-running has no effect on restore but to undo --leave-stopped");
+            output.say("--leave-running has no effect on restore, except to undo --leave-stopped");
         }
         self.common.prepare()?;
         let images = self.images.path();
@@ -116,7 +116,7 @@ Examples:
         if let Some(parent) = parent {
             return parent.stay(&restored, drive.received());
         }
-        // What signals there are meanwhile is for the command.
+        // Signals from now on are for the command.
         drop(drive);
         match self.restore.exec_cmd {
             true => Err(self.become_command()),
@@ -143,17 +143,18 @@ impl Program {
         }
     }
 
-    /// Becomes the command, as `criu` itself does: the tree's parent. Returns only if that fails.
+    /// Becomes the command, which is then the tree's parent, as with `criu`. Returns only if that
+    /// fails.
     fn become_command(&self) -> Fault {
         let Some((program, args)) = self.restore.command.split_first() else {
-            return Fault::usage("--exec-cmd: want a command after --");
+            return Fault::usage("--exec-cmd needs a command after --");
         };
         let source = Command::new(program).args(args).exec();
         Fault::system(format!("execute {}", program.to_string_lossy()), source)
     }
 
-    /// Becomes `criu`: the tree's parent is to be the parent of this program, and only who forks the
-    /// tree can give it to its own parent. Returns only if that fails.
+    /// Becomes `criu`. The tree's parent is to be the parent of this program, and only the process
+    /// that forks the tree can give it to its own parent. Returns only if that fails.
     fn as_sibling(&self, args: &[OsString]) -> Fault {
         match self.reach.only_here() {
             Some(option) => Fault::usage(format!(
@@ -175,7 +176,7 @@ impl PidFile {
         Self { path: path.map(|path| work_dir.join(path)), written: false }
     }
 
-    /// The restore is complete.
+    /// Keeps the file, since the restore is complete.
     fn keep(mut self) {
         self.written = false;
     }
@@ -185,7 +186,7 @@ impl Hooks for PidFile {
     fn post_restore(&mut self, root: Pid) -> HookResult {
         let Some(path) = &self.path else { return Ok(()) };
         let named = |error| format!("--pidfile: cannot write {}: {error}", path.display());
-        // As CRIU: another's file is not overwritten.
+        // An existing file is not overwritten, as by CRIU.
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let mut file = file.map_err(named)?;
         self.written = true;

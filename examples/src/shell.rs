@@ -1,4 +1,5 @@
-//! `completions` and `man`: what a shell and `man` know of this program, made from the words' command lines.
+//! `completions` and `man`: scripts for shells and manual pages, made from the words' command
+//! lines.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -62,7 +63,7 @@ Exit status:
         };
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, program, &mut script);
-        // For a program with a dash in its name clap_complete 4.6 looks up words under one name and
+        // If the program has a dash in its name, clap_complete 4.6 looks up words under one name and
         // lists them under another, so that bash would complete nothing behind a word.
         let (listed, looked_up) = (program.replace('-', "__subcmd__"), program.replace('-', "__"));
         print(String::from_utf8_lossy(&script).replace(&listed, &looked_up).as_bytes())
@@ -147,7 +148,7 @@ fn page(command: Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let has_words = command.has_subcommands();
-    // Without a date what follows it would move into its place.
+    // Without a date the next field would take its place.
     let man = clap_mangen::Man::new(command).section("1").date(env!("CARGO_PKG_VERSION"));
     let man = man.source(NAME).manual("criu-rs");
     man.render_title(&mut page)?;

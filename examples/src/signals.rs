@@ -1,4 +1,4 @@
-//! Signals, as something to wait for.
+//! Signals as a descriptor to wait for.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use procfs::process::Process;
 
 use crate::fault::Fault;
 
-/// Some signals, held back and read from a descriptor instead. Dropping it lets them through again.
+/// Signals that are held back and read from a descriptor. Dropping it lets them through again.
 #[derive(Debug)]
 pub(crate) struct Signals {
     fd: SignalFd,
@@ -21,12 +21,12 @@ pub(crate) struct Signals {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Received {
     pub(crate) signal: Signal,
-    /// Whether the kernel sent it, as for Ctrl-C, to the whole foreground group of a terminal.
+    /// Tells if the kernel sent it, as for Ctrl-C, to the whole foreground group of a terminal.
     pub(crate) by_kernel: bool,
 }
 
 impl Signals {
-    /// Holds back those of `wanted` that this process was not started to ignore.
+    /// Holds back the signals of `wanted` that this process was not started to ignore.
     pub(crate) fn hold(wanted: &[Signal]) -> Result<Self, Fault> {
         let failed = |source: nix::Error| Fault::system("wait for signals", source);
         let ignored = Process::myself().and_then(|own| own.status()).map_or(0, |own| own.sigign);
@@ -39,11 +39,11 @@ impl Signals {
         Ok(Self { fd, before })
     }
 
-    /// The next one that has come.
+    /// Returns the next signal that has come.
     pub(crate) fn next(&self) -> Option<Received> {
         let info = self.fd.read_signal().ok()??;
         let signal = Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()?;
-        // What a process sends has SI_USER, 0, or less.
+        // A signal from a process has SI_USER, which is 0, or less.
         Some(Received { signal, by_kernel: info.ssi_code > 0 })
     }
 }
@@ -60,20 +60,20 @@ impl Drop for Signals {
     }
 }
 
-/// Waiting, which a signal that asks to stop ends.
+/// A wait that a signal which asks to stop ends.
 #[derive(Debug)]
 pub struct Pause(Signals);
 
 impl Pause {
-    /// From here on such a signal is noticed at the next pause.
+    /// Makes one. From then on such a signal is noticed at the next pause.
     ///
     /// # Errors
-    /// When the system has no descriptor left.
+    /// Fails if the system has no descriptor left.
     pub fn new() -> Result<Self, Fault> {
         Signals::hold(STOP).map(Self)
     }
 
-    /// Waits.
+    /// Waits for a time.
     ///
     /// # Errors
     /// [`Fault::Interrupted`] when such a signal has come.
@@ -87,6 +87,6 @@ impl Pause {
     }
 }
 
-/// Those that ask a program to stop.
+/// Signals that ask a program to stop.
 pub(crate) const STOP: &[Signal] =
     &[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];

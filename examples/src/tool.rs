@@ -13,7 +13,8 @@ use crate::output::Output;
 use crate::usage;
 use crate::words::{self, Kind, Word};
 
-/// Why a tool failed: a [`Fault`], or any error that says what and where.
+/// The result of a tool. The error is a [`Fault`], or any error that tells the reason and the
+/// place.
 pub(crate) type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// A word that clap reads.
@@ -72,7 +73,7 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>) -> ExitCode {
     };
     match tool.run(name) {
         Ok(code) => code,
-        // Whoever read has seen enough.
+        // The reader of the output has seen enough.
         Err(error) if is_broken_pipe(&*error) => Exit::Done.into(),
         Err(error) => match error.downcast::<Fault>() {
             Ok(fault) => output.fault(&fault).into(),
@@ -84,7 +85,7 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// The order of a help text: the purpose, how it is used, what teaches, and then the options.
+/// The order of a help text: the purpose, the usage, the examples, and then the options.
 pub(crate) const HELP: &str = "\
 {about-with-newline}
 {usage-heading} {usage}{after-help}

@@ -1,7 +1,7 @@
 //! Mistakes on a command line, told in one style by all words.
 //!
 //! ```text
-//! criu-rs WORD: what is wrong
+//! criu-rs WORD: the mistake
 //! `criu-rs WORD --help` shows how it is used
 //! ```
 
@@ -17,7 +17,7 @@ pub(crate) fn fault(name: &str, what: impl fmt::Display) -> Fault {
     Fault::Usage(format!("{what}\n`{name} --help` shows how it is used"))
 }
 
-/// Says in one line what clap has found wrong.
+/// Returns the mistake that clap has found, in one line.
 pub(crate) fn text(error: &clap::Error) -> String {
     let named = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
@@ -36,7 +36,7 @@ pub(crate) fn text(error: &clap::Error) -> String {
     }
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    // Usage follows, which help tells.
+    // The usage follows, which help shows.
     let text = text.split("\n\n").next().unwrap_or(text);
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
@@ -46,7 +46,7 @@ impl fmt::Display for Unclear {
         match self {
             Self::Unknown(option) => write!(f, "unknown option `{option}`"),
             Self::Ambiguous(option, names) => write!(f, "{option} may be {}", names.join(" or ")),
-            Self::NoValue(option) => write!(f, "{option} wants a value behind it"),
+            Self::NoValue(option) => write!(f, "{option} needs a value"),
             Self::Value(option) => write!(f, "{option} takes no value"),
         }
     }

@@ -63,7 +63,7 @@ pub(crate) const WORDS: &[Word] = &[
     tool::word::<Man>(Kind::Own),
 ];
 
-/// Words that the real criu is started for.
+/// Words for which the real criu is started.
 const HANDED_OVER: &[(&str, &str)] = &[
     ("lazy-pages", "Serves memory to a lazy restore."),
     ("service", "Answers requests on a socket."),
@@ -74,7 +74,7 @@ const HANDED_OVER: &[(&str, &str)] = &[
     ("show", "deprecated"),
 ];
 
-/// Runs the program: the word on its command line, or the one whose name it was started by.
+/// Runs the program: the word on its command line, or the word whose name it was started by.
 pub fn criu_rs() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let called = own_name(&args).unwrap_or_default().to_owned();
@@ -151,11 +151,11 @@ pub(crate) fn hand_over(args: &[OsString]) -> Fault {
     }
 }
 
-/// Prints the version of this program and, if `with_criu`, the line with which CRIU tells its own.
+/// Prints the version of this program and, if `with_criu`, CRIU's line about its own.
 pub(crate) fn print_version(with_criu: bool) -> ExitCode {
     let _ = writeln!(io::stdout(), "{NAME} {VERSION}");
     if let (true, Ok(criu)) = (with_criu, criu_program(None)) {
-        // "Version: 4.3", which scripts look for.
+        // Scripts look for this line: "Version: 4.3".
         let _ = std::process::Command::new(criu).arg("--version").status();
     }
     Exit::Done.into()
@@ -193,7 +193,7 @@ pub(crate) fn with_flags(command: Command) -> Command {
         .arg(flag("version", 'V', "Print the version"))
 }
 
-/// The options that every word takes and clap does not see.
+/// Returns the options that every word takes and clap does not see.
 pub(crate) fn flags() -> Options {
     Options::of(&with_flags(Command::new("")))
 }

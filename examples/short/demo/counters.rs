@@ -1,4 +1,4 @@
-//! What the demo's processes count, in memory that they share.
+//! The counters of the demo's processes, in memory that they share.
 
 use std::fs::File;
 use std::io;
@@ -19,13 +19,13 @@ pub(crate) enum Counter {
     Pipe,
     /// Numbers that have come back over the socket.
     Socket,
-    /// What two processes add up together.
+    /// The sum that two processes add up together.
     Shared,
-    /// What was lost, or came in the wrong order. It stays zero.
+    /// Numbers that were lost or came in the wrong order. It stays zero.
     Faults,
 }
 
-/// Those to look at, with what they are.
+/// The counters to look at, with a description.
 pub(crate) const SHOWN: &[(Counter, &str)] = &[
     (Counter::Thread1, "thread 1"),
     (Counter::Thread2, "thread 2"),
@@ -49,12 +49,12 @@ impl Counters {
     }
 }
 
-/// What the counters said at one moment.
+/// The state of the counters at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Snapshot([u8; SIZE]);
 
 impl Snapshot {
-    /// Before anything was counted.
+    /// Returns the state before anything was counted.
     pub(crate) fn zero() -> Self {
         Self([0; SIZE])
     }
@@ -79,11 +79,11 @@ impl Snapshot {
         u64::from_ne_bytes(bytes.unwrap_or_default())
     }
 
-    /// Whether every counter is beyond what it was.
+    /// Tells if every counter is beyond its earlier state.
     pub(crate) fn is_beyond(&self, earlier: &Self) -> bool {
         SHOWN.iter().all(|&(counter, _)| self.get(counter) > earlier.get(counter))
     }
 }
 
-/// One page, wherever this runs.
+/// The size of the shared memory: one page, wherever this runs.
 pub(crate) const SIZE: usize = 4096;

@@ -1,4 +1,5 @@
-//! Checkpoints a real process tree, shows what was saved, brings it back, and proves that it goes on.
+//! Checkpoints a real process tree, shows what was saved, brings it back, and proves that it goes
+//! on.
 
 mod counters;
 mod payload;
@@ -23,8 +24,8 @@ use saved::Saved;
 use stage::Images;
 use tree::Tree;
 
-/// Checkpoints a small process tree, shows what was saved, brings it back, and proves that it goes on
-/// counting. It takes root and two seconds.
+/// Checkpoints a small process tree, shows what was saved, brings it back, and proves that it goes
+/// on counting. It takes root and two seconds.
 #[derive(Debug, Parser)]
 #[command(name = "demo")]
 struct Options {
@@ -112,5 +113,5 @@ fn show(output: &Output, heading: std::fmt::Arguments<'_>) {
     output.print(style(heading).bold());
 }
 
-/// How long the processes count before something happens to them.
+/// The time for which the processes count before something happens to them.
 const COUNTING: Duration = Duration::from_millis(400);

@@ -6,8 +6,8 @@
 //!       └─ echo ═════ socket pair ══ tree      all write down in shared memory how far they are
 //! ```
 //!
-//! Every number is kept in its process's own memory as well: a process that had forgotten where it was
-//! would begin anew, and the others would notice.
+//! Every number is kept in the memory of its process as well: a process that had forgotten its
+//! number would begin anew, and the others would notice.
 
 use std::ffi::{CStr, CString, OsString};
 use std::fs::{File, OpenOptions};
@@ -99,7 +99,7 @@ fn count(counters: &Counters, counter: Counter) -> io::Result<()> {
     Ok(())
 }
 
-/// Looks again and again whether a block of memory is what it was.
+/// Checks again and again that a block of memory is unchanged.
 fn check_memory(counters: &Counters) -> io::Result<()> {
     let block: Vec<u64> = (0..MEMORY / 8).map(|n: u64| n.wrapping_mul(PATTERN)).collect();
     for number in 1u64.. {
@@ -155,7 +155,7 @@ fn echo() -> io::Result<()> {
 /// The shared memory's name.
 pub(crate) const NAME: &CStr = c"counters";
 
-/// Between two numbers.
+/// The pause between two numbers.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Numbers that wait in the pipe.
@@ -164,5 +164,5 @@ const AHEAD: u64 = 200;
 /// Bytes that are checked.
 const MEMORY: u64 = 8 << 20;
 
-/// Spread over all bits, so that no page is like another.
+/// A factor that spreads over all bits, so that no page is like another.
 const PATTERN: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,4 +1,4 @@
-//! That nothing was lost: where every counter was, and where it is.
+//! The proof that nothing was lost: the state of every counter before and after.
 
 use std::fmt::Display;
 
@@ -12,18 +12,18 @@ pub(crate) struct Proof {
     pub(crate) saved: Snapshot,
     pub(crate) first: Snapshot,
     pub(crate) last: Snapshot,
-    /// Whether all processes are there.
+    /// Tells if all processes are there.
     pub(crate) is_whole: bool,
 }
 
 impl Proof {
-    /// Whether every counter has gone on from where it was, in every process.
+    /// Tells if every counter has gone on from its saved state, in every process.
     pub(crate) fn holds(&self) -> bool {
         let goes_on = SHOWN.iter().all(|&(counter, _)| self.goes_on(counter));
         self.is_whole && goes_on && self.last.get(Counter::Faults) == 0
     }
 
-    /// Not from the beginning, and still growing.
+    /// Tells if a counter did not begin anew, and still grows.
     fn goes_on(&self, counter: Counter) -> bool {
         let [saved, first, last] = self.values(counter);
         0 < saved && saved <= first && first < last
@@ -33,7 +33,7 @@ impl Proof {
         [&self.saved, &self.first, &self.last].map(|snapshot| snapshot.get(counter))
     }
 
-    /// A table, and what it means.
+    /// Returns a table, and a line with the verdict.
     pub(crate) fn lines(&self) -> Vec<String> {
         let row = |name: &str, values: [&dyn Display; 3], mark: &str| {
             let [saved, first, last] = values.map(ToString::to_string);

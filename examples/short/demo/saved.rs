@@ -1,4 +1,4 @@
-//! What a checkpoint has of the tree, read from its images.
+//! The saved tree, read from its images.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::counters::Snapshot;
 use crate::payload;
 
-/// What the images of the demo's tree tell.
+/// The contents of the images of the demo's tree.
 pub(crate) struct Saved {
     tasks: Vec<SavedTask>,
     /// Shared memory: its name, and the bytes stored.
@@ -49,7 +49,7 @@ impl Saved {
         Ok(Self { tasks: tasks?, shared, counters, size: size(directory) })
     }
 
-    /// A line a task, and what they share.
+    /// Returns a line for each task, and one for each memory that they share.
     pub(crate) fn lines(&self) -> Vec<String> {
         let row = |name: &str, threads: &str, memory: &str, files: &str| {
             format!("  {name:18} {threads:>7} {memory:>11}  {files}")
@@ -69,7 +69,7 @@ impl Saved {
         lines
     }
 
-    /// How much was written, and how long that took.
+    /// Returns the amount that was written, and the time it took.
     pub(crate) fn summary(&self, dumped: &Dumped, elapsed: Duration) -> String {
         let (bytes, images) = self.size;
         let mut text = format!("  {images} images, {}, after {elapsed:.1?}", HumanBytes(bytes));
@@ -117,7 +117,7 @@ impl SavedTask {
     }
 }
 
-/// What a task has open, in a few words each; not what leads to nothing.
+/// Returns the open files of a task in a few words each, except /dev/null.
 fn open_files(task: &Task<'_>) -> Result<Vec<String>> {
     let mut all: Vec<String> = Vec::new();
     for fd in task.files()? {

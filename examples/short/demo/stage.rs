@@ -1,4 +1,4 @@
-//! What the demo needs around it: the right to do this, no stray descriptors, a place for images.
+//! The demo's surroundings: the right to do this, no stray descriptors, a place for images.
 
 use std::fs;
 use std::io;
@@ -15,23 +15,23 @@ pub(crate) fn prepare() -> Result<(), Fault> {
         return Err(Fault::system("checkpoint processes without being root", denied));
     }
     close_strays().map_err(|source| Fault::system("close inherited descriptors", source))?;
-    // Orphans come to this program, which reaps them: an id that a zombie keeps cannot be restored.
+    // This program reaps orphans, because an id that a zombie keeps cannot be restored.
     set_child_subreaper(true).map_err(|source| Fault::system("become the orphans' parent", source))
 }
 
-/// Closes what a shell has left open: CRIU would have to save it with every child.
+/// Closes descriptors that a shell has left open: CRIU would have to save them with every child.
 fn close_strays() -> io::Result<()> {
     let entries = fs::read_dir("/proc/self/fd")?.flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let strays: Vec<i32> = numbers.filter(|&number| number > 2).collect();
     for number in strays {
-        // The one that read the folder is closed already.
+        // The descriptor that read the folder is closed already.
         let _ = close(number);
     }
     Ok(())
 }
 
-/// A temporary images directory, which goes at the end unless it is kept.
+/// A temporary images directory, which is removed at the end unless it is kept.
 pub(crate) struct Images {
     path: PathBuf,
     kept: bool,

@@ -20,7 +20,7 @@ use crate::payload;
 /// A live tree. Dropping it ends it.
 pub(crate) struct Tree {
     pub(crate) root: Pid,
-    /// All its processes, once it counts.
+    /// All processes of the tree, once it counts.
     pids: Vec<i32>,
 }
 
@@ -46,17 +46,17 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The same tree, after a restore.
+    /// Returns the tree after a restore.
     pub(crate) fn restored(root: Pid) -> Self {
         Self { root, pids: descendants(root) }
     }
 
-    /// Its processes.
+    /// Returns the number of its processes.
     pub(crate) fn size(&self) -> usize {
         self.pids.len()
     }
 
-    /// What it has counted so far, read out of the shared memory.
+    /// Returns the counters, read out of the shared memory.
     pub(crate) fn counters(&self) -> Result<Snapshot, Fault> {
         self.read_counters().map_err(|source| Fault::system("read the counters", source))
     }
@@ -84,7 +84,7 @@ impl Drop for Tree {
         if self.pids.is_empty() {
             return;
         }
-        // Where it did not come to count it may have more processes than are known.
+        // A tree that never counted may have more processes than are known.
         self.pids.extend(descendants(self.root));
         for &pid in &self.pids {
             let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
@@ -93,7 +93,7 @@ impl Drop for Tree {
     }
 }
 
-/// Reaps them: this program is the parent of orphans.
+/// Reaps processes: this program is the parent of orphans.
 fn bury(pids: &[i32]) {
     let limit = Instant::now() + PATIENCE;
     while pids.iter().any(|&pid| Process::new(pid).is_ok()) && Instant::now() < limit {
@@ -118,5 +118,5 @@ fn descendants(root: Pid) -> Vec<i32> {
     found
 }
 
-/// Starting and ending take some milliseconds.
+/// The longest wait for a start or an end, which take some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,18 +1,18 @@
-//! The capabilities that CRIU wants, and whether this process has them.
+//! The capabilities that CRIU wants, each with a mark if this process has it.
 
 use criu_rs::preflight::{CAPABILITIES, CapabilityUse};
 
 /// A capability that CRIU wants.
 pub(super) struct Capability {
     wanted: CapabilityUse,
-    /// What fails without it.
+    /// The operations that fail without it.
     pub(super) loses: &'static str,
-    /// Whether this process has it, and so a criu that it starts.
+    /// Tells if this process has it, and so a criu that it starts.
     pub(super) is_held: bool,
 }
 
 impl Capability {
-    /// All that CRIU wants.
+    /// Returns all capabilities that CRIU wants.
     pub(super) fn all() -> Vec<Self> {
         let row = |&wanted: &CapabilityUse| Self {
             wanted,
@@ -26,7 +26,7 @@ impl Capability {
         self.wanted.capability.to_string()
     }
 
-    /// Whether CRIU does nothing without one of these two.
+    /// Tells if it is one of the two of which CRIU needs at least one.
     pub(super) fn is_basic(&self) -> bool {
         self.wanted.is_basic()
     }

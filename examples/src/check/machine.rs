@@ -1,4 +1,4 @@
-//! A look at this machine, beyond what CRIU tests.
+//! Facts about this machine that CRIU does not test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use procfs::process::all_processes;
 use procfs::sys::kernel::Version as Kernel;
 use serde_json::{Value, json};
 
-/// What a look at this machine tells.
+/// Facts about this machine.
 pub(super) struct Machine {
     /// Release and architecture.
     pub(super) kernel: String,
@@ -19,11 +19,11 @@ pub(super) struct Machine {
     pub(super) iptables: Option<PathBuf>,
     pub(super) nft: Option<PathBuf>,
     pub(super) has_userfaultfd: bool,
-    /// Whether CRIU keeps what it has found out about the kernel.
+    /// Tells if CRIU keeps what it finds out about the kernel.
     pub(super) run_is_tmpfs: bool,
-    /// Yama's limit on who may trace whom, where it is active.
+    /// Yama's limit on who may trace whom, if Yama is active.
     pub(super) ptrace_scope: Option<u8>,
-    /// Processes that have ended and that process 1 has left so.
+    /// The number of ended processes that process 1 has not waited for.
     pub(super) zombies_of_init: usize,
 }
 
@@ -37,7 +37,7 @@ impl Machine {
             lsms: lsms(),
             iptables: find("iptables-restore"),
             nft: find("nft"),
-            // The call exists since 4.3; where it is switched off there is no limit to set.
+            // The call exists since Linux 4.3; a kernel without it has neither file.
             has_userfaultfd: Path::new("/proc/sys/vm/unprivileged_userfaultfd").exists()
                 || Path::new("/dev/userfaultfd").exists(),
             run_is_tmpfs: statfs("/run").is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC),
@@ -47,7 +47,7 @@ impl Machine {
         }
     }
 
-    /// Adds its rows to a report.
+    /// Adds the rows about the machine to a report.
     pub(super) fn report(&self, row: &mut dyn FnMut(&str, String)) {
         let yes = |there: bool| if there { "yes" } else { "no" };
         row("userfaultfd", yes(self.has_userfaultfd).into());
@@ -85,7 +85,7 @@ impl Machine {
     }
 }
 
-/// Security modules that give processes labels which CRIU saves.
+/// Returns the security modules that give processes labels which CRIU saves.
 fn lsms() -> Vec<String> {
     let selinux = Path::new("/sys/fs/selinux/enforce").exists();
     let apparmor = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
@@ -94,7 +94,7 @@ fn lsms() -> Vec<String> {
     active.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect()
 }
 
-/// A program where criu would find it.
+/// Returns the path of a program, searched as criu searches it.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path);

@@ -1,4 +1,4 @@
-//! `check`: what CRIU can do on this machine, and what would fail.
+//! `check`: tells what CRIU can do on this machine, and what would fail.
 
 mod capabilities;
 mod machine;
@@ -35,7 +35,7 @@ pub(crate) struct Program {
     /// Have criu test what its developers try out as well
     #[arg(long, help_heading = MAIN)]
     experimental: Option<bool>,
-    /// Both
+    /// Have criu do both of these tests
     #[arg(long, help_heading = MAIN)]
     all: bool,
     #[command(flatten)]
@@ -76,7 +76,7 @@ Examples:
 }
 
 impl Program {
-    /// Looks at everything.
+    /// Looks at everything, and reports it.
     fn look(&self, output: &Output, criu: &Criu, program: PathBuf) -> Result<bool, Fault> {
         let mut config = Config::default();
         let check = self.reach.apply(Check::new(), &mut config)?;
@@ -86,7 +86,7 @@ impl Program {
             check = check.config_file(config.path());
         }
         let machine = Machine::look();
-        // Without rights it cannot be asked.
+        // An unprivileged criu cannot be asked.
         let is_unsaved =
             |module| criu.label_support(module).is_ok_and(|yes| yes == LabelSupport::No);
         let active = machine.lsms.iter().filter_map(|name| match name.as_str() {
@@ -97,7 +97,7 @@ impl Program {
         let unsaved_labels = active.filter(|module| is_unsaved(*module)).collect();
         let mut found = Found {
             build: criu.build()?,
-            // Without rights it cannot find out: then they are unknown.
+            // An unprivileged criu cannot find out, and then they are unknown.
             features: criu.features().unwrap_or_default(),
             basics: check.run(criu).map_err(Fault::from),
             capabilities: Capability::all(),
@@ -142,7 +142,7 @@ impl Program {
     }
 }
 
-/// What `criu check` says to a question.
+/// The answer of `criu check` to a question.
 struct Answer {
     is_yes: bool,
     text: String,
@@ -161,7 +161,7 @@ impl Answer {
     }
 }
 
-/// What was found out.
+/// Everything that was found out.
 struct Found {
     program: PathBuf,
     build: Build,
@@ -171,7 +171,7 @@ struct Found {
     machine: Machine,
     /// Modules whose labels this CRIU does not save.
     unsaved_labels: Vec<SecurityModule>,
-    /// What criu said to `--extra` and `--experimental`.
+    /// The answers of criu to `--extra` and `--experimental`.
     more: Vec<(&'static str, Answer)>,
 }
 
@@ -204,7 +204,7 @@ impl Found {
         );
     }
 
-    /// The features that criu tells of: name, what needs it, whether it is there.
+    /// The features that criu tells of: the name, the options that need it, and if it is there.
     fn each_feature(&self) -> impl Iterator<Item = (&'static str, &'static str, Option<bool>)> {
         let Features { mem_track, lazy_pages, pidfd_store, mem_compression, .. } = self.features;
         [
@@ -258,7 +258,7 @@ impl Found {
             lines.push("  nothing that is known".into());
         }
         lines.extend(problems.iter().map(ToString::to_string));
-        // In criu's own words, which scripts look for.
+        // The words of criu, which scripts look for.
         lines.push(match &self.basics {
             Ok(()) => "\nLooks good.".into(),
             Err(fault) => format!("\nDoes not look good: {fault}"),

@@ -1,4 +1,4 @@
-//! What would fail on this machine, in words.
+//! Operations that would fail on this machine, in words.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use super::Found;
 
-/// Something that would fail.
+/// An operation that would fail.
 pub(super) struct Problem {
-    /// What.
+    /// The operation.
     what: String,
-    /// Why.
+    /// The reason.
     why: String,
-    /// What to do about it.
+    /// The advice.
     hint: &'static str,
 }
 
 impl Problem {
-    /// All that are known, the worst first.
+    /// Returns all problems that are known, the worst first.
     pub(super) fn all(found: &Found) -> Vec<Self> {
         let mut all = Vec::new();
         let mut add = |what: &str, why: String, hint| {

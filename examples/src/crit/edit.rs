@@ -1,4 +1,4 @@
-//! `crit edit`: images that are otherwise than they were dumped.
+//! `crit edit`: changes images, so that a restore differs from the dump.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use crate::tool::Fallible;
 #[derive(Args)]
 #[command(after_help = MORE)]
 pub(crate) struct Edit {
-    /// A directory of images.
+    /// A directory of images
     dir: PathBuf,
-    /// What to change, carried out in this order.
+    /// Changes, carried out in this order
     #[arg(required = true)]
     edits: Vec<String>,
-    /// Only say what would change.
+    /// Tell what would change, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -49,7 +49,7 @@ impl Edit {
 fn change(text: &str, checkpoint: Checkpoint<'_>) -> Fallible<Change> {
     let (word, rest) = text.split_once(':').unwrap_or((text, ""));
     let pair = || {
-        let (from, to) = rest.split_once('=').ok_or("wanted FROM=TO")?;
+        let (from, to) = rest.split_once('=').ok_or("expected FROM=TO")?;
         Ok::<_, &str>((from, to))
     };
     let bytes = || {
@@ -96,7 +96,7 @@ fn change(text: &str, checkpoint: Checkpoint<'_>) -> Fallible<Change> {
                 Program::parse(&fs::read(path).map_err(|e| format!("{path}: {e}"))?, arch)?;
             Change::ReplaceFilter(index.parse()?, program)
         }
-        _ => return Err("no edit has this name; see crit edit --help".into()),
+        _ => return Err("unknown edit; `crit edit --help` lists them".into()),
     })
 }
 

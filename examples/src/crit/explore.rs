@@ -1,4 +1,4 @@
-//! `crit x`: a set of images as people look at processes.
+//! `crit x`: shows a set of images as tools show live processes.
 
 use clap::ValueEnum;
 use criu_images::view::{Fds, Mems, Mounts, Namespaces, Ps, Rss, Security, Sockets};
@@ -7,28 +7,28 @@ use criu_images::{Checkpoint, Task};
 use crate::images::show;
 use crate::tool::Fallible;
 
-/// What to look at.
+/// A view of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
-    /// The processes, as ps shows them.
+    /// The processes, as ps shows them
     Ps,
-    /// Their open files, as lsof shows them.
+    /// Their open files, as lsof shows them
     Fds,
-    /// Their mappings, as pmap shows them.
+    /// Their mappings, as pmap shows them
     Mems,
-    /// How much memory they have, and where it is.
+    /// Their memory: how much, and where it is
     Rss,
-    /// Their sockets, as ss shows them.
+    /// Their sockets, as ss shows them
     Sk,
-    /// Their mounts, as findmnt shows them.
+    /// Their mounts, as findmnt shows them
     Mounts,
-    /// Their namespaces, as lsns shows them.
+    /// Their namespaces, as lsns shows them
     Ns,
-    /// Who they are and what they may do.
+    /// Their users, groups and capabilities
     Security,
 }
 
-/// Prints it; of all tasks when none is named.
+/// Prints a view, of all tasks unless some are named.
 pub(crate) fn explore(
     checkpoint: Checkpoint<'_>,
     what: What,

@@ -1,4 +1,5 @@
-//! `crit`: looks into images, turns them into JSON and back. Takes the options of CRIU's own.
+//! `crit`: looks into images, turns them into JSON and back. It takes the options of CRIU's own
+//! crit.
 
 mod edit;
 mod explore;
@@ -29,92 +30,92 @@ pub(crate) struct Crit {
 
 #[derive(Subcommand)]
 enum Word {
-    /// Turn an image into JSON.
+    /// Turn an image into JSON
     Decode {
         #[command(flatten)]
         files: Files,
-        /// Over many lines, with names instead of numbers.
+        /// Write many lines, with names instead of numbers
         #[arg(long)]
         pretty: bool,
-        /// Only the size of what follows entries; such JSON cannot be encoded.
+        /// Write only the size of extra data behind entries; such JSON cannot be encoded
         #[arg(long)]
         nopl: bool,
     },
-    /// Turn JSON into an image.
+    /// Turn JSON into an image
     Encode {
         #[command(flatten)]
         files: Files,
     },
-    /// Say what an image is, and how many entries it has.
+    /// Show the kind of an image and its number of entries
     Info {
-        /// The image.
+        /// The image
         image: PathBuf,
     },
-    /// Show an image: as decode --pretty.
+    /// Show an image, as decode --pretty does
     Show {
-        /// The image.
+        /// The image
         image: PathBuf,
-        /// Only the size of what follows entries.
+        /// Show only the size of extra data behind entries
         #[arg(long)]
         nopl: bool,
     },
-    /// Explore a directory of images.
+    /// Explore a directory of images
     X {
-        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
+        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
         dir: PathBuf,
-        /// What to look at.
+        /// The view
         what: What,
-        /// Only these tasks.
+        /// Show only these tasks
         #[arg(short, long)]
         pid: Vec<u32>,
-        /// With ps as JSON, environments, too: secrets may be in them.
+        /// Add environments to ps as JSON; secrets may be in them
         #[arg(long, requires = "json")]
         env: bool,
-        /// As JSON, on one line.
+        /// Print JSON, on one line
         #[arg(long)]
         json: bool,
     },
-    /// Find out whether a directory of images is whole.
+    /// Check that a directory of images is whole
     Check {
-        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
+        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
         dir: PathBuf,
     },
-    /// Say what has changed between two checkpoints of the same processes.
+    /// Show what has changed between two checkpoints of the same processes
     Diff {
-        /// The older.
+        /// The older checkpoint
         old: PathBuf,
-        /// The newer.
+        /// The newer checkpoint
         new: PathBuf,
-        /// As JSON, on one line, with every page that differs.
+        /// Print JSON, on one line, with every page that differs
         #[arg(long)]
         json: bool,
     },
-    /// Search the memory of tasks.
+    /// Search the memory of tasks
     Search(search::Search),
-    /// Show bytes of a task's memory.
+    /// Show bytes of a task's memory
     Memory(search::Bytes),
-    /// Show seccomp filters, and what they do.
+    /// Show seccomp filters, and what they do
     Seccomp {
-        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
+        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
         dir: PathBuf,
-        /// Only of this task.
+        /// Show only this task
         pid: Option<u32>,
-        /// Their instructions, too.
+        /// Show the instructions, too
         #[arg(short, long)]
         code: bool,
-        /// As JSON, on one line.
+        /// Print JSON, on one line
         #[arg(long)]
         json: bool,
     },
-    /// Change images so that a restore makes something else of them.
+    /// Change images so that a restore differs from the dump
     Edit(edit::Edit),
-    /// Write a task as a core file, for a debugger.
+    /// Write a task as a core file, for a debugger
     Core {
-        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
+        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
         dir: PathBuf,
-        /// The task; the root of the tree if none is named.
+        /// The task; the root of the tree unless given
         pid: Option<u32>,
-        /// The core file.
+        /// The core file
         #[arg(short, long, default_value = "core")]
         out: PathBuf,
     },
@@ -122,10 +123,10 @@ enum Word {
 
 #[derive(Args)]
 struct Files {
-    /// What to read, standard input if it is not named.
+    /// The file to read; standard input unless given
     #[arg(short, long = "in")]
     input: Option<PathBuf>,
-    /// What to write, standard output if it is not named.
+    /// The file to write; standard output unless given
     #[arg(short, long)]
     out: Option<PathBuf>,
 }
@@ -213,13 +214,14 @@ fn decode(path: Option<&Path>, style: Style, out: &mut impl Write) -> Fallible<(
             return Ok(json::decode_file(&path.to_string_lossy(), &mut file, style, out)?);
         }
     }
-    // What comes through a pipe cannot be gone back in.
+    // A pipe cannot be read a second time.
     let name = path.map_or("standard input".into(), |path| path.to_string_lossy());
     let bytes = read(path)?;
     Ok(json::decode(Image::detect(&name, &bytes)?, style, out)?)
 }
 
-/// Kind and number of entries. What follows an entry is none, unlike to CRIU's crit.
+/// Prints the kind of an image and its number of entries. Unlike CRIU's crit, extra data behind an
+/// entry does not count as one.
 fn info(path: &Path) -> Fallible<()> {
     let bytes = read(Some(path))?;
     let name = path.to_string_lossy();
@@ -230,7 +232,7 @@ fn info(path: &Path) -> Fallible<()> {
         image.payload(&entry)?;
         count += 1;
     }
-    // The head of a pagemap is no entry.
+    // The head of a pagemap is not an entry.
     if kind.entries == criu_images::kind::Entries::Pagemap {
         count = count.saturating_sub(1);
     }

@@ -1,34 +1,34 @@
-//! Files that are there when they are complete.
+//! Files that appear only when they are complete.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// A file in the making, beside the one it is to replace; or standard output.
+/// A file in the making, beside the file that it replaces, or standard output.
 pub(crate) struct Output {
     to: BufWriter<Box<dyn Write>>,
-    /// Where it is made, and where it goes.
+    /// The path at which it is made, and the path at which it ends.
     paths: Option<(PathBuf, PathBuf)>,
 }
 
 impl Output {
-    /// Begins one; no path is standard output.
+    /// Begins a file; without a path it is standard output.
     pub(crate) fn create(path: Option<&Path>) -> Result<Self, String> {
         let Some(path) = path else {
             return Ok(Self { to: BufWriter::new(Box::new(io::stdout())), paths: None });
         };
-        // What is no file, as /dev/null, is written to as it is.
+        // A device such as /dev/null is written to as it is.
         if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
             let file = File::options().write(true).open(path).map_err(|e| named(path, &e))?;
             return Ok(Self { to: BufWriter::new(Box::new(file)), paths: None });
         }
-        let name = path.file_name().ok_or_else(|| format!("{}: is no file", path.display()))?;
+        let name = path.file_name().ok_or_else(|| format!("{}: is not a file", path.display()))?;
         let mut new = std::ffi::OsString::from(".");
         new.push(name);
         new.push(format!(".{}", std::process::id()));
         let new = path.with_file_name(new);
         let file = File::create_new(&new).map_err(|error| named(path, &error))?;
-        // Whoever may read the old one may read the new one, and nobody else.
+        // The new file can be read by those who can read the old one, and by nobody else.
         if let Ok(old) = fs::metadata(path) {
             file.set_permissions(old.permissions()).map_err(|error| named(path, &error))?;
         }
@@ -36,7 +36,7 @@ impl Output {
         Ok(Self { to: BufWriter::new(Box::new(file)), paths })
     }
 
-    /// Puts it in its place.
+    /// Puts the file in its place.
     pub(crate) fn keep(mut self) -> io::Result<()> {
         self.to.flush()?;
         if let Some((new, path)) = self.paths.take() {

@@ -1,4 +1,4 @@
-//! `crit search` and `crit memory`: what was in memory.
+//! `crit search` and `crit memory`: show what was in memory.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -16,35 +16,35 @@ use crate::tool::Fallible;
 
 #[derive(Args)]
 pub(crate) struct Search {
-    /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
+    /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
     dir: PathBuf,
-    /// What to look for.
+    /// The pattern to search for
     pattern: String,
-    /// The pattern is bytes in hex, "??" any: "de ad ?? ef".
+    /// The pattern is bytes in hex, "??" any: "de ad ?? ef"
     #[arg(short = 'x', long, conflicts_with = "regex")]
     hex: bool,
-    /// The pattern is a regular expression on bytes, as the crate regex has them.
+    /// The pattern is a regular expression on bytes, in the syntax of the crate regex
     #[arg(short = 'e', long)]
     regex: bool,
-    /// Only in these tasks.
+    /// Search only these tasks
     #[arg(short, long)]
     pid: Vec<u32>,
-    /// Only in mappings with these permissions, "." any: "rw-p", ".w..".
+    /// Search only mappings with these permissions, "." any: "rw-p", ".w.."
     #[arg(long)]
     perm: Option<String>,
-    /// Only in mappings whose file or name contains this: "heap", "libc".
+    /// Search only mappings whose file or name contains this: "heap", "libc"
     #[arg(long)]
     mapping: Option<String>,
-    /// Only at these addresses, in hex: "7f0000000000-7f0000010000".
+    /// Search only these addresses, in hex: "7f0000000000-7f0000010000"
     #[arg(long, value_parser = range)]
     range: Option<Range<u64>>,
-    /// So many bytes before and after each match.
+    /// Show this many bytes before and after each match
     #[arg(short = 'C', long, default_value_t = 0)]
     context: usize,
-    /// Say how many there are, not where.
+    /// Print the number of matches instead of the matches
     #[arg(short, long)]
     count: bool,
-    /// Each match as JSON, on a line.
+    /// Print each match as JSON, on a line
     #[arg(long, conflicts_with = "count")]
     json: bool,
 }
@@ -143,15 +143,15 @@ fn name(vma: &Vma<'_>) -> String {
 
 #[derive(Args)]
 pub(crate) struct Bytes {
-    /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER.
+    /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
     dir: PathBuf,
-    /// The task.
+    /// The task
     pid: u32,
-    /// Which bytes, in hex: the first address and the one after the last, or the first and a number
-    /// of bytes: "7ffc1000-7ffc1100", "7ffc1000+100".
+    /// The bytes to show, in hex: the first address and the one after the last, or the first and a
+    /// number of bytes: "7ffc1000-7ffc1100", "7ffc1000+100"
     #[arg(value_parser = range)]
     range: Range<u64>,
-    /// The bytes themselves.
+    /// Write the bytes themselves
     #[arg(long)]
     raw: bool,
 }
@@ -179,7 +179,7 @@ impl Bytes {
     }
 }
 
-/// "A-B" or "A+SIZE", in hex.
+/// Reads a range in hex: "A-B" or "A+SIZE".
 fn range(text: &str) -> Result<Range<u64>, String> {
     let number = |text: &str| {
         let digits = text.trim().trim_start_matches("0x");
@@ -192,7 +192,7 @@ fn range(text: &str) -> Result<Range<u64>, String> {
             let end = start.checked_add(number(size)?);
             (start, end.ok_or("ends past the last address")?)
         }
-        _ => return Err("wanted START-END or START+SIZE, in hex".to_owned()),
+        _ => return Err("expected START-END or START+SIZE, in hex".to_owned()),
     };
     match start < end {
         true => Ok(start..end),

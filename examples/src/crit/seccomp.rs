@@ -1,4 +1,4 @@
-//! `crit seccomp`: what the filters do.
+//! `crit seccomp`: shows filters, and what they do.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::tool::Fallible;
 #[derive(Serialize)]
 struct Filters {
     filters: Vec<Filter>,
-    /// By thread; the filters' places in the order in which they were installed.
+    /// The threads. A filter is named by its place in the order of installation.
     threads: Vec<Thread>,
 }
 

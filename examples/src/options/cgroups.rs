@@ -1,4 +1,4 @@
-//! Cgroups, and what else dump and restore take but not pre-dump.
+//! Cgroups and other options that dump and restore take, but not pre-dump.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::options::values::{CgroupRoot, NetOnly, cgroup_mode};
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Cgroups")]
 pub(crate) struct Cgroups {
-    /// What to do with cgroups: ignore, none, props, soft (what no mode means), full, strict
+    /// The way to handle cgroups: ignore, none, props, soft (what no mode means), full, strict
     #[arg(
         long, value_name = "MODE", num_args = 0..=1, default_missing_value = "",
         require_equals = true, value_parser = cgroup_mode
@@ -63,7 +63,7 @@ pub(crate) struct CgroupsSaved {
     /// Controllers and properties to save, in CRIU's YAML
     #[arg(long, value_name = "SPEC")]
     cgroup_props: Option<OsString>,
-    /// A file with the same
+    /// A file with such a specification
     #[arg(long, value_name = "FILE")]
     cgroup_props_file: Option<PathBuf>,
     /// The only controller to save

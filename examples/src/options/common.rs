@@ -1,4 +1,4 @@
-//! What every program takes: how to reach criu, and logging.
+//! Options that every word takes: how to reach criu, and logging.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::options::applies;
 use crate::options::values::{Verbosity, seconds};
 
-/// Options of these programs alone, and those that say how criu is started.
+/// Options that criu does not have, and those that say how criu is started.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "This program")]
 pub(crate) struct Reach {
@@ -35,11 +35,11 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    /// The criu that was asked for.
+    /// Returns the criu that was asked for.
     pub(crate) fn criu(&self) -> Result<Criu, Fault> {
         let mut criu = Criu::at(criu_program(self.criu.as_deref())?);
         if let Some(config) = &self.config {
-            // CRIU takes a file it cannot read for an empty one.
+            // CRIU treats a file that it cannot read as empty.
             std::fs::File::open(config).map_err(|error| {
                 Fault::usage(format!("--config: cannot read {}: {error}", config.display()))
             })?;
@@ -53,7 +53,7 @@ impl Reach {
         Ok(criu)
     }
 
-    /// One that was given and `criu` itself does not know.
+    /// Returns an option that was given and that `criu` itself does not know.
     pub(crate) fn only_here(&self) -> Option<&'static str> {
         let given = [
             ("--json", self.json),
@@ -71,8 +71,8 @@ applies! {
     with |self, operation, _config| {}
 }
 
-/// The program `--criu` names, else the variable CRIU, else the first `criu` in PATH that is not this
-/// program under another name.
+/// Returns the criu to use: the named one, else that of the variable CRIU, else the first `criu` in
+/// PATH that is not this program under another name.
 ///
 /// # Errors
 /// [`Fault::NoCriu`].
@@ -91,17 +91,18 @@ pub fn criu_program(named: Option<&Path>) -> Result<PathBuf, Fault> {
         .ok_or(Fault::NoCriu)
 }
 
-/// Logging, and what else `criu` takes whatever it does.
+/// Logging, and other options that `criu` takes for every word.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct Common {
-    /// Log more, a level for each v, or this much: -v1 errors, -v2 warnings, -v3 information, -v4 all
+    /// Log more, a level for each v, or this level: -v1 errors, -v2 warnings, -v3 information, -v4
+    /// all
     #[arg(
         short = 'v', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "",
         require_equals = true
     )]
     verbosity: Vec<Verbosity>,
-    /// The log's name in the work directory, or its path; PROGRAM.log unless given
+    /// The log's name in the work directory, or its path; WORD.log unless given
     #[arg(short = 'o', long, value_name = "FILE")]
     log_file: Option<PathBuf>,
     /// Directory for the log, statistics and pid file; the images directory unless given
@@ -117,7 +118,7 @@ pub(crate) struct Common {
     /// Directory with CRIU's plugins
     #[arg(short = 'L', long, value_name = "DIR", help_heading = "CRIU itself")]
     libdir: Option<PathBuf>,
-    /// Accept what CRIU has deprecated
+    /// Accept features that CRIU has deprecated
     #[arg(long, help_heading = "CRIU itself")]
     deprecated: Option<bool>,
     /// Close this descriptor first
@@ -126,7 +127,7 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    /// Does what is to be done before anything else, and looks at what was given.
+    /// Closes descriptors and checks directories, before anything else is done.
     pub(crate) fn prepare(&self) -> Result<(), Fault> {
         if self.log_file.as_deref() == Some(Path::new("-")) {
             return Err(Fault::usage(
@@ -146,17 +147,18 @@ impl Common {
         }
     }
 
-    /// The work directory, where the images are in `images`.
+    /// Returns the work directory of an operation with the images in `images`.
     pub(crate) fn work_dir<'a>(&'a self, images: &'a Path) -> &'a Path {
         self.work_dir.as_deref().unwrap_or(images)
     }
 
-    /// The log, where the images are in `images` and it is called `name` unless said otherwise.
+    /// Returns the log of an operation with the images in `images`, called `name` unless told
+    /// otherwise.
     pub(crate) fn log(&self, images: &Path, name: &str) -> PathBuf {
         self.work_dir(images).join(self.log_file.as_deref().unwrap_or(Path::new(name)))
     }
 
-    /// Whether the log goes where the RPC cannot send it.
+    /// Returns the log's path if the log goes to a place that the RPC cannot name.
     fn log_is_elsewhere(&self) -> Option<&Path> {
         let has_slash = |file: &&Path| file.as_os_str().as_bytes().contains(&b'/');
         self.log_file.as_deref().filter(has_slash)

@@ -1,4 +1,4 @@
-//! What dump and pre-dump take, and dump alone.
+//! Options of dump and pre-dump, and of dump alone.
 
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use criu_rs::{AfterDump, Pid};
 use crate::options::applies;
 use crate::options::values::{Size, memory, whole_seconds};
 
-/// Options of dump and pre-dump: what is saved, and where.
+/// Options of dump and pre-dump: the processes to save, and the place for them.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "What to save")]
 pub(crate) struct Saved {
@@ -69,8 +69,9 @@ pub(crate) struct DumpOnly {
     /// Write a zero byte to this descriptor when a lazy dump listens
     #[arg(long, value_name = "FD", help_heading = "Memory")]
     pub(crate) status_fd: Option<RawFd>,
-    /// Stop the tasks for less: their memory goes into this much of ours, with K, M or G, and to disk when
-    /// they run on, or with --page-server there; what does not fit goes to disk at once
+    /// Stop the tasks for less time: captures their memory in this much memory of ours, with K, M
+    /// or G, and writes it to disk, or with --page-server to a server, when they run on; what does
+    /// not fit goes to disk at once
     #[arg(
         long,
         value_name = "SIZE",
@@ -82,7 +83,7 @@ pub(crate) struct DumpOnly {
 }
 
 impl DumpOnly {
-    /// What becomes of the tasks.
+    /// Returns what becomes of the tasks.
     pub(crate) fn after(&self) -> AfterDump {
         match (self.leave_running, self.leave_stopped) {
             (true, _) => AfterDump::LeaveRunning,
@@ -92,7 +93,7 @@ impl DumpOnly {
     }
 }
 
-/// The images directory, which all but check take.
+/// The images directory, an option of all words but check.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Main options")]
 pub(crate) struct Images {

@@ -1,4 +1,4 @@
-//! Files, mounts, and what lies outside the tree.
+//! Files, mounts, and resources outside the tree.
 
 use std::ffi::OsString;
 
@@ -24,10 +24,10 @@ pub(crate) struct Files {
     /// Accept a device file under another path
     #[arg(long)]
     evasive_devices: Option<bool>,
-    /// File systems to handle although CRIU does not know them, or all
+    /// File systems to handle even if CRIU does not know them, or all
     #[arg(long, value_name = "FS,FS...")]
     enable_fs: Vec<OsString>,
-    /// How to see that a file is still the same: filesize or buildid
+    /// The way to see that a file is still the same: filesize or buildid
     #[arg(long, value_name = "HOW", value_parser = file_validation)]
     file_validation: Option<OsString>,
     /// Older spelling of --external mnt[KEY]:VALUE and mnt[]

@@ -1,4 +1,4 @@
-//! What dump, pre-dump and restore take besides: terminals, CPUs, scripts, images.
+//! Further options of dump, pre-dump and restore: terminals, CPUs, scripts, images.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub(crate) struct Jobs {
     /// Accept mappings that the kernel made for uprobes; needed on restore too
     #[arg(long)]
     allow_uprobes: Option<bool>,
-    /// How pages images are read and written: writeback or direct
+    /// The way to read and write pages images: writeback or direct
     #[arg(long, value_name = "MODE", help_heading = "Memory")]
     image_io_mode: Option<ImageIo>,
     /// Free pages of older images that newer ones replace, and on restore each page that was read

@@ -1,4 +1,4 @@
-//! Where memory goes on a dump or pre-dump.
+//! The place that memory goes to on a dump or pre-dump.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::options::values::Size;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Memory")]
 pub(crate) struct Memory {
-    /// Track what changes after this dump, for the next one
+    /// Track memory that changes after this dump, for the next one
     #[arg(long)]
     track_mem: Option<bool>,
     /// The previous images, as a path from the images directory
@@ -82,10 +82,10 @@ applies! {
 }
 
 impl Memory {
-    /// The way to a page server that is not CRIU's part, and which the operation borrows.
+    /// Returns the way to a page server that is not CRIU's part. The operation borrows it.
     pub(crate) fn way(&self) -> Result<Option<Way>, Fault> {
         if self.relay && !self.has_server() {
-            return Err(Fault::usage("--relay: want --page-server with it"));
+            return Err(Fault::usage("--relay needs --page-server"));
         }
         if self.relay {
             let (address, port) = self.server()?;
@@ -103,7 +103,7 @@ impl Memory {
         Ok(socket.transpose()?.map(Way::Socket))
     }
 
-    /// A connection to the page server, for memory that has been captured.
+    /// Connects to the page server, for memory that has been captured.
     pub(crate) fn client(&self, criu: &Criu) -> Result<Option<Client>, Fault> {
         if !self.has_server() {
             return Ok(None);
@@ -121,12 +121,12 @@ impl Memory {
         client.map(Some).map_err(unreachable)
     }
 
-    /// Whether pages go to a page server.
+    /// Tells if pages go to a page server.
     pub(crate) fn has_server(&self) -> bool {
         self.page_server == Some(true)
     }
 
-    /// The same without a page server that CRIU knows of.
+    /// Returns these options without a page server that CRIU knows of.
     pub(crate) fn without_server(&self) -> Self {
         Self { page_server: None, tls: None, ..self.clone() }
     }
@@ -134,20 +134,22 @@ impl Memory {
     fn server(&self) -> Result<(&str, u16), Fault> {
         match (&self.address, self.port) {
             (Some(address), Some(port)) => Ok((address, port)),
-            _ => Err(Fault::usage("--page-server: want --address and --port, or --ps-socket")),
+            _ => Err(Fault::usage("--page-server needs --address and --port, or --ps-socket")),
         }
     }
 
-    /// Where a lazy dump listens.
+    /// Returns the address and port on which a lazy dump listens.
     pub(crate) fn lazy_address(&self) -> Result<(&str, u16), Fault> {
         match (self.page_server, self.port) {
-            (Some(true), _) => Err(Fault::usage("want --page-server or --lazy-pages, not both")),
+            (Some(true), _) => {
+                Err(Fault::usage("--page-server and --lazy-pages exclude each other"))
+            }
             (_, Some(port)) => Ok((self.address.as_deref().unwrap_or("0.0.0.0"), port)),
-            (_, None) => Err(Fault::usage("--lazy-pages: want --port, where to listen")),
+            (_, None) => Err(Fault::usage("--lazy-pages needs --port, on which to listen")),
         }
     }
 
-    /// Returns the options that were given and have no effect beside the others, as criu accepts them.
+    /// Returns the options that were given and have no effect beside the others; criu accepts them.
     pub(crate) fn unused(&self, lazy: bool) -> Vec<&'static str> {
         let (server, socket) = (self.has_server(), self.ps_socket.is_some());
         let place = lazy || server && !socket;
@@ -191,7 +193,7 @@ impl AsFd for Way {
 }
 
 impl Way {
-    /// The operation is done.
+    /// Ends the way after the operation.
     pub(crate) fn finish(self) -> Result<(), Fault> {
         let Self::Relay(relay) = self else { return Ok(()) };
         let ended = relay.finish().map(|_| ());
@@ -203,7 +205,7 @@ impl Way {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Memory")]
 pub(crate) struct PreDumpOnly {
-    /// How memory is read: splice, with the tasks frozen, or read, after they have been let go
+    /// The way to read memory: splice, with the tasks frozen, or read, after they have been let go
     #[arg(long, value_name = "MODE")]
     pre_dump_mode: Option<PreDumpMode>,
 }

@@ -1,4 +1,4 @@
-//! CRIU's options, in groups that several programs share, and what each sets on an operation.
+//! CRIU's options, in groups that several words share, and their settings on an operation.
 
 mod cgroups;
 mod common;
@@ -28,13 +28,15 @@ use crate::fault::Fault;
 
 /// A group of options that an operation takes.
 pub(crate) trait Apply<Operation> {
-    /// Sets on the operation what was given. What only CRIU's command line knows goes into `config`.
+    /// Sets the given options on the operation. Options that only CRIU's command line knows go into
+    /// `config`.
     fn apply(&self, operation: Operation, config: &mut Config) -> Result<Operation, Fault>;
 }
 
-/// Makes a group one that operations take.
+/// Implements [`Apply`] for a group and several operations.
 ///
-/// A field of `one` is an `Option`, one of `each` a list; both are named as the operation's method.
+/// A field of `one` is an `Option`, a field of `each` a list; both are named as the operation's
+/// method.
 macro_rules! applies {
     (
         $group:ident to $($operation:ident)+;

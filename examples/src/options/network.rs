@@ -29,7 +29,7 @@ applies! {
     one [];
     each [];
     with |self, operation, config| {
-        // CRIU lets both be given; dropping then wins.
+        // CRIU accepts both together; dropping then wins.
         match (self.tcp_established, self.tcp_close) {
             (_, Some(true)) => operation = operation.tcp(Tcp::Close),
             (Some(true), _) => operation = operation.tcp(Tcp::Established),
@@ -54,7 +54,7 @@ pub(crate) struct NetworkSaved {
     /// Leave half-open TCP connections out
     #[arg(long)]
     skip_in_flight: Option<bool>,
-    /// How packets are kept away meanwhile: iptables, nftables or skip
+    /// The way to keep packets away meanwhile: iptables, nftables or skip
     #[arg(long, value_name = "HOW")]
     network_lock: Option<NetworkLock>,
 }

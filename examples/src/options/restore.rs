@@ -1,4 +1,4 @@
-//! What restore alone takes.
+//! Options of restore alone.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub(crate) struct RestoreOnly {
     /// Leave the tasks stopped
     #[arg(short = 's', long, overrides_with = "leave_running")]
     leave_stopped: bool,
-    /// Undoes --leave-stopped, as it does for criu
+    /// Undo --leave-stopped, as for criu
     #[arg(short = 'R', long, hide = true, overrides_with = "leave_stopped")]
     pub(crate) leave_running: bool,
     /// Write the root's process id to this file, which must not exist
@@ -32,7 +32,7 @@ pub(crate) struct RestoreOnly {
     /// The command of --exec-cmd
     #[arg(value_name = "COMMAND", hide = true)]
     pub(crate) command: Vec<OsString>,
-    /// Make the tasks children of who started this program, which then becomes `criu` itself
+    /// Make the tasks children of this program's parent; this program becomes `criu` itself
     #[arg(short = 'S', long)]
     pub(crate) restore_sibling: Option<bool>,
     /// Older name of --restore-detached
@@ -55,7 +55,7 @@ pub(crate) struct RestoreOnly {
     /// An existing namespace to enter, such as net:/run/netns/blue
     #[arg(short = 'J', long, value_name = "NS:PID|PATH", help_heading = "Namespaces")]
     join_ns: Vec<JoinNs>,
-    /// Go on where a saved sysctl does not exist
+    /// Go on if a saved sysctl does not exist
     #[arg(long, help_heading = "Namespaces")]
     weak_sysctls: Option<bool>,
     /// Older spelling of --external veth[INNER]:OUTER
@@ -94,18 +94,18 @@ applies! {
 }
 
 impl RestoreOnly {
-    /// Refuses what makes no sense together.
+    /// Refuses options that make no sense together.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         let wrong = match (self.exec_cmd, self.detaches(), self.restore_sibling) {
-            (true, true, _) => "--exec-cmd: it does not go with --restore-detached",
-            (true, false, _) if self.command.is_empty() => "--exec-cmd: want a command behind --",
-            (_, false, Some(true)) => "--restore-sibling: want --restore-detached with it",
+            (true, true, _) => "--exec-cmd and --restore-detached exclude each other",
+            (true, false, _) if self.command.is_empty() => "--exec-cmd needs a command after --",
+            (_, false, Some(true)) => "--restore-sibling needs --restore-detached",
             _ => return Ok(()),
         };
         Err(Fault::usage(wrong))
     }
 
-    /// Whether the program ends once the tasks run.
+    /// Tells if the program ends once the tasks run.
     pub(crate) fn detaches(&self) -> bool {
         self.restore_detached.or(self.daemon) == Some(true)
     }

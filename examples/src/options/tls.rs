@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use criu_rs::Tls;
 
-/// Options of whoever speaks TLS.
+/// Options of words that speak TLS.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Certificates {
     /// The authority to trust
     #[arg(long, value_name = "FILE", help_heading = PAGE_SERVER)]
     tls_cacert: Option<PathBuf>,
-    /// Its revocation list
+    /// The authority's revocation list
     #[arg(long, value_name = "FILE", help_heading = PAGE_SERVER)]
     tls_cacrl: Option<PathBuf>,
     /// This side's certificate
@@ -29,7 +29,7 @@ pub(crate) struct Certificates {
 pub(crate) const PAGE_SERVER: &str = "Page server";
 
 impl Certificates {
-    /// What they say.
+    /// Returns the options as the library takes them.
     pub(crate) fn tls(&self) -> Tls {
         let mut tls = Tls::new();
         if let Some(file) = &self.tls_cacert {

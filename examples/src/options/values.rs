@@ -1,4 +1,4 @@
-//! What options take, where the library has no type for it that reads CRIU's notation.
+//! Values of options for which the library has no type that reads CRIU's notation.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -9,29 +9,29 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use criu_rs::{CpuCap, External, InvalidValue, LogLevel};
 
-/// A resource outside the tree, which need not be UTF-8.
+/// Parses a resource outside the tree, which need not be UTF-8.
 pub(crate) fn external() -> impl TypedValueParser<Value = External> {
     OsStringValueParser::new().try_map(|text| External::from_bytes(text.as_bytes()))
 }
 
-/// What a `-v` asks for.
+/// The request of a `-v`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verbosity {
-    /// So many levels more: `-v`, `-vv`.
+    /// A number of further levels: `-v`, `-vv`.
     More(i32),
-    /// This level: `-v4`.
+    /// A level: `-v4`.
     Level(i32),
 }
 
 impl Verbosity {
-    /// The level that several of them amount to, one after the other.
+    /// Returns the level that several requests amount to, one after the other.
     pub(crate) fn level(all: &[Self]) -> LogLevel {
         let default = LogLevel::default().number();
         let level = all.iter().fold(default, |level, &verbosity| match verbosity {
             Self::More(levels) => level.saturating_add(levels),
             Self::Level(level) => level,
         });
-        // There is nothing above debugging; scripts write -vvvvvv all the same.
+        // Debugging is the highest level, but scripts write -vvvvvv.
         LogLevel::try_from(level).unwrap_or(LogLevel::Debug)
     }
 }
@@ -47,7 +47,7 @@ impl FromStr for Verbosity {
                 let more = i32::try_from(text.len()).unwrap_or(i32::MAX);
                 Ok(Self::More(more.saturating_add(1)))
             }
-            Err(_) => Err("want a number, as in -v4, or more v, as in -vvv".into()),
+            Err(_) => Err("expected a number, as in -v4, or more v, as in -vvv".into()),
         }
     }
 }
@@ -61,11 +61,13 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bytes = u32::try_from(memory(text)?).ok();
-        bytes.map(Self).ok_or_else(|| "CRIU counts in 32 bits: want less than 4G".into())
+        bytes
+            .map(Self)
+            .ok_or_else(|| "expected less than 4G, because CRIU counts in 32 bits".into())
     }
 }
 
-/// A number of bytes of memory, likewise.
+/// Parses a number of bytes of memory, with or without `K`, `M` or `G`.
 pub(crate) fn memory(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(['K', 'M', 'G']);
     let shift = match text.strip_prefix(digits) {
@@ -73,31 +75,33 @@ pub(crate) fn memory(text: &str) -> Result<usize, String> {
         Some("K") => 10,
         Some("M") => 20,
         Some("G") => 30,
-        _ => return Err("want a number with K, M, G or nothing behind it".into()),
+        _ => return Err("expected a number, alone or with K, M or G".into()),
     };
-    let number: usize = digits.parse().map_err(|_| "want a number, as in 512K".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "want a number of bytes that there can be".into())
+    let number: usize = digits.parse().map_err(|_| "expected a number, as in 512K".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "expected a number of bytes that a machine can have".into())
 }
 
-/// Seconds, with or without a fraction.
+/// Parses seconds, with or without a fraction.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok();
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| "want a number of seconds, as in 2.5".into())
+    duration.ok_or_else(|| "expected a number of seconds, as in 2.5".into())
 }
 
-/// Whole seconds.
+/// Parses whole seconds.
 pub(crate) fn whole_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<u32>();
     seconds
         .map(|seconds| Duration::from_secs(seconds.into()))
-        .map_err(|_| "want a whole number of seconds".into())
+        .map_err(|_| "expected a whole number of seconds".into())
 }
 
-/// Groups of CPU features: `cpu,^fpu`. Nothing means all.
+/// Parses groups of CPU features: `cpu,^fpu`. An empty text means all.
 pub(crate) fn cpu_cap(text: &str) -> Result<CpuCap, String> {
     let all = CpuCap::FPU | CpuCap::CPU | CpuCap::INS;
-    // What CRIU compares when it is not told.
+    // The groups that CRIU compares by default.
     let mut groups = CpuCap::FPU | CpuCap::INS;
     for name in if text.is_empty() { "all" } else { text }.split(',') {
         let (name, on) = match name.strip_prefix('^') {
@@ -110,13 +114,15 @@ pub(crate) fn cpu_cap(text: &str) -> Result<CpuCap, String> {
             "fpu" => groups.set(CpuCap::FPU, on),
             "cpu" => groups.set(CpuCap::CPU, on),
             "ins" => groups.set(CpuCap::INS, on),
-            _ => return Err("want some of cpu, fpu, ins, all, none, with a comma between".into()),
+            _ => {
+                return Err("expected some of cpu, fpu, ins, all, none, separated by commas".into());
+            }
         }
     }
     Ok(groups)
 }
 
-/// Inodes of unix sockets: `12,34`. Nothing means none in particular.
+/// Inodes of unix sockets: `12,34`. An empty list names none in particular.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inodes(pub(crate) Vec<u32>);
 
@@ -126,7 +132,7 @@ impl FromStr for Inodes {
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split(',').filter(|part| !part.is_empty());
         let inodes: Result<_, _> = parts.map(str::parse).collect();
-        inodes.map(Self).map_err(|_| "want inode numbers with a comma between".into())
+        inodes.map(Self).map_err(|_| "expected inode numbers separated by commas".into())
     }
 }
 
@@ -146,13 +152,13 @@ impl FromStr for CgroupRoot {
             None => (None, text),
         };
         if path.is_empty() {
-            return Err("want a path, as in memory:/new".into());
+            return Err("expected a path, as in memory:/new".into());
         }
         Ok(Self { controller, path: path.into() })
     }
 }
 
-/// Two names with something between: `inner=outer`.
+/// Splits two names with something between: `inner=outer`.
 fn two(text: &OsString, between: u8) -> Option<(OsString, OsString)> {
     let bytes = text.as_bytes();
     let at = bytes.iter().position(|&byte| byte == between)?;
@@ -160,24 +166,24 @@ fn two(text: &OsString, between: u8) -> Option<(OsString, OsString)> {
     Some((part(bytes.get(..at)?), part(bytes.get(at + 1..)?)))
 }
 
-/// A pair of virtual Ethernet devices as it was written before `--external`.
+/// Parses a pair of virtual Ethernet devices in the notation that is older than `--external`.
 pub(crate) fn veth_pair() -> impl TypedValueParser<Value = External> {
     OsStringValueParser::new().try_map(|text| match two(&text, b'=') {
         Some((inner, outer)) => Ok(External::Veth { inner, outer, bridge: None }),
-        None => Err("want INNER=OUTER".to_owned()),
+        None => Err("expected INNER=OUTER".to_owned()),
     })
 }
 
-/// A mount from outside as it was written before `--external`.
+/// Parses a mount from outside in the notation that is older than `--external`.
 pub(crate) fn mount_map() -> impl TypedValueParser<Value = External> {
     OsStringValueParser::new().try_map(|text| match two(&text, b':') {
         _ if text == "auto" => Ok(External::FoundMounts(None)),
         Some((id, value)) => Ok(External::mount(id, value)),
-        None => Err("want KEY:VALUE or auto".to_owned()),
+        None => Err("expected KEY:VALUE or auto".to_owned()),
     })
 }
 
-/// The one namespace that CRIU makes empty: the network's.
+/// The only namespace that CRIU makes empty, that of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NetOnly;
 
@@ -192,15 +198,15 @@ impl FromStr for NetOnly {
     }
 }
 
-/// A way to compare files, checked here because CRIU would refuse it without a word to us.
+/// Checks a way to compare files, because CRIU would refuse it without a message to us.
 pub(crate) fn file_validation(text: &str) -> Result<OsString, String> {
     match text {
         "filesize" | "buildid" => Ok(text.into()),
-        _ => Err("want filesize or buildid".into()),
+        _ => Err("expected filesize or buildid".into()),
     }
 }
 
-/// The mode that `--manage-cgroups` alone means.
+/// Parses the mode of cgroups; `--manage-cgroups` alone means soft.
 pub(crate) fn cgroup_mode(text: &str) -> Result<criu_rs::CgroupMode, InvalidValue> {
     if text.is_empty() { Ok(criu_rs::CgroupMode::Soft) } else { text.parse() }
 }

@@ -242,7 +242,7 @@ fn inspect(lab: &Lab) {
     tar(&["rf", "two.tar", "a"]);
     assert_eq!(inspect(&["two.tar:b"]), screen);
     let both = run(lab.program(link(lab, "inspect"), &["two.tar"]));
-    both.fails(1, &["several folders of it have images; name one: two.tar:a or two.tar:b"]);
+    both.fails(1, &["several folders in it have images; name one: two.tar:a or two.tar:b"]);
     tar(&["czf", "packed.tar.gz", "a"]);
     let packed = run(lab.program(link(lab, "inspect"), &["packed.tar.gz"]));
     packed.fails(1, &["packed.tar.gz: compressed archives are not supported"]);

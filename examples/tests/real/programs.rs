@@ -232,7 +232,7 @@ fn page_server_tls(lab: &Lab) {
     assert!(said.lines().last().unwrap().contains("agree on TLS"), "{said}");
 
     let alone = ["dump", "-t", &target.pid(), "-D", &images, "--relay"];
-    lab.run(&alone).fails(2, &["--relay: want --page-server"]);
+    lab.run(&alone).fails(2, &["--relay needs --page-server"]);
     let nobody = [&alone[..], &["--page-server"], &address].concat();
     lab.run(&nobody).fails(2, &["--relay: cannot reach 127.0.0.1"]);
 }

@@ -150,7 +150,7 @@ fn sibling(lab: &Lab) {
     target.is_gone();
     let deadline = lab.run(&[&words[..], &["--deadline", "5"]].concat());
     deadline.fails(2, &["--deadline does not go with --restore-sibling"]);
-    lab.run(&["restore", "-S"]).fails(2, &["want --restore-detached"]);
+    lab.run(&["restore", "-S"]).fails(2, &["needs --restore-detached"]);
 }
 
 fn fails(lab: &Lab) {

@@ -48,9 +48,10 @@ pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
 /// Fails if standard output cannot be written.
 pub(crate) fn show<T: fmt::Display + Serialize>(value: &T, json: bool) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match json {
-        true => serde_json::to_writer(&mut out, value)?,
-        false => write!(out, "{value}")?,
+    if json {
+        serde_json::to_writer(&mut out, value)?
+    } else {
+        write!(out, "{value}")?
     }
     writeln!(out)?;
     out.flush()

@@ -118,10 +118,7 @@ Examples:
         }
         // Signals from now on are for the command.
         drop(drive);
-        match self.restore.exec_cmd {
-            true => Err(self.become_command()),
-            false => Ok(Exit::Done.into()),
-        }
+        if self.restore.exec_cmd { Err(self.become_command()) } else { Ok(Exit::Done.into()) }
     }
 }
 

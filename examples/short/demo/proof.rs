@@ -46,10 +46,7 @@ impl Proof {
             lines.push(row(
                 name,
                 [&saved, &first, &last],
-                match self.goes_on(counter) {
-                    true => "",
-                    false => "  <-- stands still",
-                },
+                if self.goes_on(counter) { "" } else { "  <-- stands still" },
             ));
         }
         let verdict = match (self.holds(), self.last.get(Counter::Faults)) {

@@ -64,9 +64,10 @@ impl Machine {
         );
         row(
             "/run",
-            match self.run_is_tmpfs {
-                true => "tmpfs: CRIU keeps what it finds out about the kernel".into(),
-                false => "no tmpfs: CRIU tests the kernel anew each time, some 25 ms".into(),
+            if self.run_is_tmpfs {
+                "tmpfs: CRIU keeps what it finds out about the kernel".into()
+            } else {
+                "no tmpfs: CRIU tests the kernel anew each time, some 25 ms".into()
             },
         );
     }

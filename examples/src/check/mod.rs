@@ -67,9 +67,10 @@ Examples:
         self.common.prepare()?;
         let criu = self.reach.criu()?;
         let program = criu.program()?.unwrap_or_default();
-        let good = match self.feature.is_empty() {
-            true => self.look(output, &criu, program)?,
-            false => self.ask_features(output, &program)?,
+        let good = if self.feature.is_empty() {
+            self.look(output, &criu, program)?
+        } else {
+            self.ask_features(output, &program)?
         };
         Ok(if good { Exit::Done } else { Exit::Failed }.into())
     }
@@ -131,9 +132,10 @@ impl Program {
         for name in &self.feature {
             let answer = Answer::of(program, &["--feature", name])?;
             all &= answer.is_yes;
-            match answer.is_yes {
-                true => output.print(format_args!("{name}: yes")),
-                false => output.print(format_args!("{name}: no ({})", answer.text)),
+            if answer.is_yes {
+                output.print(format_args!("{name}: yes"))
+            } else {
+                output.print(format_args!("{name}: no ({})", answer.text))
             }
             answers.insert(name.clone(), json!({ "yes": answer.is_yes, "said": answer.text }));
         }

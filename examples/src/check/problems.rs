@@ -54,9 +54,10 @@ impl Problem {
             add("pre-dump, --track-mem", why, "dump without them");
         }
         if features.lazy_pages == Some(false) {
-            let why = match machine.has_userfaultfd {
-                true => "userfaultfd lacks what CRIU needs of it",
-                false => "the kernel has no userfaultfd (CONFIG_USERFAULTFD)",
+            let why = if machine.has_userfaultfd {
+                "userfaultfd lacks what CRIU needs of it"
+            } else {
+                "the kernel has no userfaultfd (CONFIG_USERFAULTFD)"
             };
             add("--lazy-pages", why.into(), "dump and restore without it");
         }

@@ -31,10 +31,8 @@ impl Edit {
         let parse =
             |text: &String| change(text, checkpoint).map_err(|why| format!("{text}: {why}"));
         let edits = self.edits.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-        let edited = match self.dry_run {
-            true => edit(&set, &edits)?,
-            false => edit_directory(&self.dir, &edits)?,
-        };
+        let edited =
+            if self.dry_run { edit(&set, &edits)? } else { edit_directory(&self.dir, &edits)? };
         if edited.is_empty() {
             println!("nothing to change");
         }

@@ -169,9 +169,10 @@ impl Bytes {
             let size = buffer.len().min(usize::try_from(self.range.end - at)?);
             let bytes = &mut buffer[..size];
             memory.read_at(at, bytes)?;
-            match self.raw {
-                true => out.write_all(bytes)?,
-                false => Hexdump { address: at, bytes }.write_to(&mut out)?,
+            if self.raw {
+                out.write_all(bytes)?
+            } else {
+                Hexdump { address: at, bytes }.write_to(&mut out)?
             }
             at += size as u64;
         }
@@ -194,8 +195,5 @@ fn range(text: &str) -> Result<Range<u64>, String> {
         }
         _ => return Err("expected START-END or START+SIZE, in hex".to_owned()),
     };
-    match start < end {
-        true => Ok(start..end),
-        false => Err("has no bytes".to_owned()),
-    }
+    if start < end { Ok(start..end) } else { Err("has no bytes".to_owned()) }
 }

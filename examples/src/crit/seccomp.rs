@@ -86,10 +86,8 @@ impl fmt::Display for Filters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = Vec::new();
         for Filter { index, flags, summary, code } in &self.filters {
-            let flags = match flags.is_empty() {
-                true => String::new(),
-                false => format!(" ({})", flags.join(", ")),
-            };
+            let flags =
+                if flags.is_empty() { String::new() } else { format!(" ({})", flags.join(", ")) };
             lines.push(format!("filter {index}{flags}: {summary}"));
             lines.extend(code.iter().flatten().map(|line| format!("  {line}")));
         }

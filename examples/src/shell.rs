@@ -63,8 +63,8 @@ Exit status:
         };
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, program, &mut script);
-        // If the program has a dash in its name, clap_complete 4.6 looks up words under one name and
-        // lists them under another, so that bash would complete nothing behind a word.
+        // For a name with a dash, clap_complete 4.6 looks up words under one name and lists them
+        // under another, so that bash would complete nothing behind a word.
         let (listed, looked_up) = (program.replace('-', "__subcmd__"), program.replace('-', "__"));
         print(String::from_utf8_lossy(&script).replace(&listed, &looked_up).as_bytes())
     }

@@ -1,4 +1,4 @@
-//! The program `container`, with containers of real runtimes. The tests need root, and the programs that
+//! The word `container`, with containers of real runtimes. It needs root, and the programs that
 //! `cargo xtask setup --tests` unpacks; see `criu-rs/tests/containers`.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
@@ -82,7 +82,7 @@ fn there_and_back(bed: &Bed) {
     assert!(bundle.goes_on() > counted);
     kill(&pid_file);
 
-    // A process that nobody would know of is none.
+    // A process whose id cannot be told is not restored.
     let mut unwritten = restore(bed, &bundle, &images);
     let (is_done, said) = bed.runtime.finish(unwritten.arg("--pid-file").arg("/no/such/file"));
     assert!(!is_done && said.contains("cannot write /no/such/file: No such file"), "{said}");

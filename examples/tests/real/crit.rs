@@ -39,7 +39,7 @@ fn checkpointed(lab: &Lab, words: &[&str]) -> (String, Target) {
     (images, target)
 }
 
-/// Every image through JSON and back, in place; CRIU restores what comes of it.
+/// Turns every image into JSON and back, in place; CRIU restores the result.
 fn round_trip(lab: &Lab) {
     let (images, target) = checkpointed(lab, &["count"]);
     let before = target.count();
@@ -124,7 +124,7 @@ fn core(lab: &Lab) {
     crit(lab, &["core", &images, "1"]).fails(1, &["crit: no task 1"]);
 }
 
-/// The same process twice, with time to count between.
+/// Two dumps of one process, with time to count between.
 fn diff(lab: &Lab) {
     let (first, second) = (lab.dir("first"), lab.dir("second"));
     let target = lab.start(&["count"]);
@@ -230,7 +230,7 @@ fn inspect(lab: &Lab) {
     assert!(screen.starts_with(&format!("root        {pid} /")), "{screen}");
     assert!(screen.contains("\n  --file-locks  1 lock\n"), "{screen}");
     assert!(screen.lines().count() < 24, "{screen}");
-    // The same from an archive that has the images in a folder, and from one of two folders.
+    // An archive with one folder of images, and an archive with two.
     let tar = |words: &[&str]| {
         let made = std::process::Command::new("tar").args(words).current_dir(&lab.dir).status();
         assert!(made.unwrap().success());

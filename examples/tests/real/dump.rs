@@ -150,7 +150,7 @@ fn ignored_hangup(lab: &Lab) {
     target.goes_on();
 }
 
-/// It needs soft-dirty tracking in the kernel, and says so where that is missing.
+/// A pre-dump needs soft-dirty tracking in the kernel, and says so if that is missing.
 fn pre_dump(lab: &Lab) {
     let (first, second) = (lab.dir("0"), lab.dir("1"));
     let mut target = lab.start(&["count"]);

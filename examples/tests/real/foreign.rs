@@ -22,7 +22,7 @@ struct Row {
     long: &'static str,
     short: &'static str,
     value: &'static str,
-    /// It is not in CRIU 4.1.1.
+    /// Marks an option that CRIU 4.1.1 does not have.
     is_new: bool,
 }
 
@@ -128,7 +128,7 @@ const OPTIONS: &[Row] = &[
     old("work-dir", "W", "work"),
 ];
 
-/// Words that both have, and what makes them end at once.
+/// Words that both programs have, with options that make them end at once.
 const WORDS: &[(&str, &[&str])] = &[
     ("dump", &["-t", "2147483646"]),
     ("pre-dump", &["-t", "2147483646"]),
@@ -137,8 +137,8 @@ const WORDS: &[(&str, &[&str])] = &[
     ("page-server", &["--address", "192.0.2.1", "--port", "9"]),
 ];
 
-/// Options that end the program, or depend on the machine or on each other: each has a test of its own,
-/// or the same as before in the tests of its word.
+/// Options that end the program, or depend on the machine or on each other. Tests of their words
+/// have them, and the tests below.
 const APART: &[&str] = &[
     "compress",
     "compress-acceleration",
@@ -186,7 +186,7 @@ impl Row {
         vec![format!("--{}{}{value}", self.long, if value.is_empty() { "" } else { "=" })]
     }
 
-    /// `--name value`; a value that may be missing is.
+    /// `--name value`, without a value that may be missing.
     fn apart(&self) -> Vec<String> {
         let mut words = vec![format!("--{}", self.long)];
         if !self.value.is_empty() && !self.value.starts_with('?') {
@@ -256,7 +256,7 @@ fn complete(lab: &Lab) {
     }
 }
 
-/// All at once, in each form that they are written in.
+/// Gives all options at once, in each form that people write them in.
 fn accepted(lab: &Lab) {
     type Form = fn(&Row) -> Vec<String>;
     let forms: [Form; 3] = [Row::joined, Row::apart, Row::letter];
@@ -326,7 +326,7 @@ fn refused(lab: &Lab) {
     lab.run(&["restore", "--capture", "1G"]).fails(2, &["--capture is an option of dump"]);
 }
 
-/// One option after the other, with a real process: case 23.
+/// Gives the options of a dump to restores of a real process.
 fn restore(lab: &Lab) {
     let images = lab.dir("img");
     let mut target = lab.start(&["count"]);
@@ -361,6 +361,7 @@ fn restore(lab: &Lab) {
     }
 }
 
+/// Gives the options of a restore to dumps of a real process.
 fn dump(lab: &Lab) {
     let images = lab.dir("img");
     let target = lab.start(&["count"]);
@@ -395,7 +396,7 @@ fn note(lab: &Lab) {
     assert!(ran.out.is_empty(), "{ran:?}");
 }
 
-/// As for criu, for which both are one setting.
+/// For criu, too, both are one setting.
 fn last_wins(lab: &Lab) {
     let images = lab.dir("img");
     let mut target = lab.start(&["count"]);

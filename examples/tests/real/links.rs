@@ -1,4 +1,4 @@
-//! The names that the program is called by, and what shells and `man` know of it.
+//! Links named after words, versions, usage errors, completions and manual pages.
 
 use std::fs;
 use std::os::unix::fs::symlink;

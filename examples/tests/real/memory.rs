@@ -26,7 +26,7 @@ fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// What listens on a port, as /proc/net/tcp writes addresses.
+/// Returns the addresses that listen on a port, as /proc/net/tcp writes them.
 pub fn listeners(port: &str) -> Vec<String> {
     let port = format!(":{:04X}", port.parse::<u16>().unwrap());
     let table = fs::read_to_string("/proc/net/tcp").unwrap();

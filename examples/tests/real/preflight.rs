@@ -98,7 +98,7 @@ fn usage(lab: &Lab) {
     }
 }
 
-/// What it says of another user's criu is what that one does.
+/// Preflight and dump of an unprivileged user agree.
 fn without_root(lab: &Lab) {
     let nobody = |command: &mut std::process::Command| {
         command.uid(NOBODY).gid(NOBODY);

@@ -1,4 +1,4 @@
-//! The other programs, and the names they are started by.
+//! Short programs, the page server, and words that are handed over.
 
 use std::fs;
 use std::path::Path;
@@ -126,7 +126,7 @@ fn handed_over(lab: &Lab) {
     let _ = fs::remove_dir_all(images);
 }
 
-/// A dump into the program, by CRIU's own options; and what it says when there is none.
+/// A dump into the server, by CRIU's own options, and errors without a dump.
 fn page_server(lab: &Lab) {
     let (images, pages) = (lab.dir("img"), lab.dir("pages"));
     let program = &link(lab, "page-server");

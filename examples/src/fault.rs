@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use criu_rs::{End, Error, Failure};
+use criu_rs::{End, Error, Failure, SystemError};
 use nix::errno::Errno;
 use serde_json::{Value, json};
 
@@ -156,6 +156,12 @@ fn headline(failure: &Failure) -> String {
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Self::Criu { error: Box::new(error), log: None, hints: hints::of }
+    }
+}
+
+impl From<SystemError> for Fault {
+    fn from(error: SystemError) -> Self {
+        Error::from(error).into()
     }
 }
 

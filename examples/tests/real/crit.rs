@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::lab::{Lab, Ran, Target, TestFn, run};
-use criu_lab::soon;
 use crate::links::link;
+use criu_lab::soon;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("crit_s_images_restore", round_trip),
@@ -263,7 +263,8 @@ fn nonsense(lab: &Lab) {
         crit(lab, words).fails(1, &["crit: "]);
         assert_eq!(fs::read_to_string(lab.path("old")).unwrap(), "old");
     }
-    crit(lab, &["show", "text"]).fails(1, &["text: byte 0: magic 0x69206f6e is not that of any image"]);
+    crit(lab, &["show", "text"])
+        .fails(1, &["text: byte 0: magic 0x69206f6e is not that of any image"]);
     crit(lab, &["show", "absent"]).fails(1, &["absent: No such file"]);
     crit(lab, &["x", ".", "ps"]).fails(1, &["inventory.img: is missing"]);
     crit(lab, &["x", ".", "everything"]).fails(2, &["possible values"]);

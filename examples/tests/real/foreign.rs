@@ -408,5 +408,5 @@ fn last_wins(lab: &Lab) {
     target.signal(Signal::SIGKILL);
     target.is_gone();
     lab.done(&["restore", "-D", &images, "-d", "-R", "-s"]);
-    assert!(crate::lab::soon(|| target.state() == Some('T')));
+    assert!(criu_lab::soon(|| target.state() == Some('T')));
 }

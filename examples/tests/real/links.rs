@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::lab::{Lab, TestFn, names, run};
+use crate::lab::{Lab, TestFn, run};
+use criu_lab::names;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("links_are_made_once_and_for_all_words", made),

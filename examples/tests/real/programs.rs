@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::lab::{Lab, TestFn, run};
-use criu_lab::{names, soon};
 use crate::links::{example, link};
+use criu_lab::{names, soon};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("demo", demo),

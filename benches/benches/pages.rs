@@ -116,7 +116,7 @@ struct Measured {
     start: f64,
 }
 
-/// All that a dump would send between its first answer and its last word.
+/// Makes the bytes that a dump sends between the first answer and the last word.
 fn stream(bytes: usize, runs: std::ops::RangeInclusive<u64>) -> Result<Vec<u8>> {
     let mut random = Random(1);
     let mut stream = Vec::with_capacity(bytes + bytes / 64);
@@ -318,7 +318,7 @@ fn peak(child: &Child) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// What a minimal server does besides the pages.
+/// Accepts a client as a minimal server does, without taking pages.
 fn accept(address: &str) -> Result<TcpStream> {
     let (socket, _) = TcpListener::bind(address)?.accept()?;
     Ok(socket)

@@ -3,8 +3,8 @@
 #![allow(unsafe_code)]
 
 /// Installs a filter for the calling thread, or for all threads with
-/// [`SECCOMP_FILTER_FLAG_TSYNC`](nix::libc::SECCOMP_FILTER_FLAG_TSYNC). Each instruction is its `code`,
-/// `jt`, `jf` and `k`.
+/// [`SECCOMP_FILTER_FLAG_TSYNC`](nix::libc::SECCOMP_FILTER_FLAG_TSYNC). Each instruction is its
+/// `code`, `jt`, `jf` and `k`.
 ///
 /// # Errors
 /// The errors of `seccomp(2)`.

@@ -89,7 +89,7 @@ pub fn finish(command: &mut Command) -> Result<(), Failed> {
     if status.success() { Ok(()) } else { Err(format!("{status}\n{text}").into()) }
 }
 
-/// One test in this process: its directory, and the look at what it leaves behind.
+/// A test in this process: its directory, and the look at what it leaves behind.
 struct Alone {
     /// A directory of this test's own, which goes if the test passes.
     dir: PathBuf,

@@ -40,7 +40,7 @@ impl<'a> Check<'a> {
     /// Runs the check (CHECK).
     ///
     /// # Errors
-    /// [`Error::Failed`] with what is missing.
+    /// [`Error::Failed`](crate::Error::Failed) with what is missing.
     pub fn run(&self, criu: &Criu) -> Result<()> {
         // CRIU 4.1 wants an images directory as well, and writes nothing but the log there.
         let scratch = if self.common.opts.work.is_none() { Some(Scratch::new()?) } else { None };
@@ -65,7 +65,7 @@ impl Criu {
     /// options.
     ///
     /// # Errors
-    /// [`Error::Failed`] with what is missing.
+    /// [`Error::Failed`](crate::Error::Failed) with what is missing.
     pub fn check(&self) -> Result<()> {
         Check::new().run(self)
     }

@@ -97,7 +97,8 @@ impl<'a> Dump<'a> {
     /// the images directory while the tasks run on. Memory that does not fit into the pool goes to
     /// the directory at once.
     ///
-    /// Tasks that are to be killed ([`AfterDump::Kill`]) are killed after everything is written.
+    /// Tasks that are to be killed ([`AfterDump::Kill`](crate::AfterDump::Kill)) are killed after
+    /// everything is written.
     ///
     /// ```no_run
     /// use criu_rs::pages::Pool;

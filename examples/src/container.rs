@@ -18,6 +18,7 @@ use crate::hints;
 use crate::options::{Size, criu_program};
 use crate::output::{Output, dump_stats, micros, restore_stats};
 use crate::tool::{Fallible, Tool};
+use crate::word::Table;
 
 /// The command line of `container`.
 #[derive(Args)]
@@ -149,7 +150,7 @@ Exit status:
   4  stopped by a deadline, Ctrl-C or SIGTERM; what was begun is undone
 With --wait the exit status is that of the container.";
 
-    fn run(self, name: &str) -> Fallible<ExitCode> {
+    fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
         let code = match self.word {
             Word::Checkpoint(args) => args.run(name)?,
             Word::Restore(args) => args.run(name)?,

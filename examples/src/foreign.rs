@@ -11,26 +11,9 @@ use clap::builder::Resettable;
 use clap::{Arg, Command};
 
 use crate::fault::Fault;
-use crate::getopt::{Line, Options};
+use crate::getopt::{Line, OURS, Options};
 use crate::usage;
-use crate::words::criu_words;
-
-/// Options of this program that criu does not have. Each is known to its own words only.
-pub(crate) const OURS: &[&str] = &[
-    "accept-label-loss",
-    "capture",
-    "criu",
-    "deadline",
-    "each",
-    "expose",
-    "images",
-    "json",
-    "listening",
-    "overwrite",
-    "relay",
-    "sessions",
-    "sync",
-];
+use crate::word::Table;
 
 /// Options that criu refuses unless the word is one of these.
 const BOUND: &[(&str, &[&str])] = &[
@@ -42,8 +25,8 @@ const BOUND: &[(&str, &[&str])] = &[
 ];
 
 /// Returns the options that criu accepts for a word; those that the word has itself are among them.
-pub(crate) fn options(word: &str) -> Options {
-    let accepted = all().into_iter().filter(|arg| {
+pub(crate) fn options(table: &Table, word: &str) -> Options {
+    let accepted = all(table).into_iter().filter(|arg| {
         let name = arg.get_long().unwrap_or_default();
         let bound = BOUND.iter().find(|(option, _)| *option == name);
         bound.is_none_or(|(_, words)| words.contains(&word))
@@ -58,7 +41,7 @@ pub(crate) fn split(own: &Options, line: Line) -> (Line, Vec<OsString>) {
 }
 
 /// Refuses values that no word would take, and an option that criu refuses without another.
-pub(crate) fn check(program: &str, foreign: &[OsString]) -> Result<(), Fault> {
+pub(crate) fn check(table: &Table, program: &str, foreign: &[OsString]) -> Result<(), Fault> {
     let given = |option: &str| foreign.iter().any(|given| given == option);
     if given("--restore-sibling=true")
         && !given("--restore-detached=true")
@@ -67,7 +50,7 @@ pub(crate) fn check(program: &str, foreign: &[OsString]) -> Result<(), Fault> {
         return Err(usage::fault(program, "--restore-sibling needs --restore-detached"));
     }
     let words = [OsString::from(program)].into_iter().chain(foreign.iter().cloned());
-    let command = Command::new("").args_override_self(true).args(all());
+    let command = Command::new("").args_override_self(true).args(all(table));
     let command = command.disable_help_flag(true).disable_version_flag(true);
     let matches = command.try_get_matches_from(words);
     matches.map(|_| ()).map_err(|error| usage::fault(program, usage::text(&error)))
@@ -96,9 +79,9 @@ pub(crate) fn without_effect(word: &str, names: &[impl AsRef<str>]) -> Option<St
 }
 
 /// Returns the options of criu, one of each name, none of them bound to others.
-fn all() -> Vec<Arg> {
+fn all(table: &Table) -> Vec<Arg> {
     let mut all: Vec<Arg> = Vec::new();
-    for row in criu_words() {
+    for row in table.criu_words() {
         for arg in (row.read)().get_arguments() {
             let Some(long) = arg.get_long() else { continue };
             let is_known = all.iter().any(|known| known.get_long() == Some(long));
@@ -123,16 +106,17 @@ fn name(option: &OsString) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::TABLE;
 
     #[test]
     fn options_of_this_program_are_not_criu_s() {
-        let all = all();
+        let all = all(&TABLE);
         assert!(OURS.iter().all(|own| all.iter().all(|arg| arg.get_long() != Some(own))));
         let is_option = |own: &&str| {
-            let has = |row: &crate::words::Word| {
+            let has = |row: &crate::word::Word| {
                 (row.read)().get_arguments().any(|arg| arg.get_long() == Some(own))
             };
-            criu_words().any(has)
+            TABLE.criu_words().any(has)
         };
         assert!(OURS.iter().all(is_option), "an own option is gone");
         assert!(BOUND.iter().all(|(name, _)| all.iter().any(|arg| arg.get_long() == Some(name))));

@@ -11,8 +11,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, Command};
 
-use crate::foreign::OURS;
-
 /// An option: the parts that matter for taking a command line apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
@@ -215,6 +213,23 @@ impl Known {
         OsString::from_vec(text)
     }
 }
+
+/// Options of this program that criu does not have. Each is known to its own words only.
+pub(crate) const OURS: &[&str] = &[
+    "accept-label-loss",
+    "capture",
+    "criu",
+    "deadline",
+    "each",
+    "expose",
+    "images",
+    "json",
+    "listening",
+    "overwrite",
+    "relay",
+    "sessions",
+    "sync",
+];
 
 #[cfg(test)]
 mod tests {

@@ -164,7 +164,7 @@ pub(crate) fn about(cause: Cause) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::find;
+    use crate::words::TABLE;
 
     const CAUSES: &[Cause] = &[
         Cause::MissingCapability,
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn advice_names_options_that_the_word_has() {
-        let container = (find("container").unwrap().read)();
+        let container = (TABLE.find("container").unwrap().read)();
         let in_container = |name: &str| {
             let has =
                 |word: &clap::Command| word.get_arguments().any(|arg| arg.get_long() == Some(name));
@@ -210,7 +210,7 @@ mod tests {
         };
         let in_criu = |name: &str| {
             let has = |word: &str| {
-                let command = (find(word).unwrap().read)();
+                let command = (TABLE.find(word).unwrap().read)();
                 command.get_arguments().any(|arg| arg.get_long() == Some(name))
             };
             has("dump") || has("restore")

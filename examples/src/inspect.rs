@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::exit::Exit;
 use crate::images::{open_set, show};
 use crate::tool::{Fallible, Tool};
+use crate::word::Table;
 
 /// Options of `inspect`.
 #[derive(Args)]
@@ -50,7 +51,7 @@ Exit status:
   1  the checkpoint cannot be read
   2  wrong usage";
 
-    fn run(self, _: &str) -> Fallible<ExitCode> {
+    fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
         let set = open_set(&self.dir)?;
         let checkpoint = set.checkpoint()?;
         let ps = Ps::with_arguments(checkpoint.tasks(), false)?;

@@ -42,6 +42,7 @@ mod shell;
 mod signals;
 mod tool;
 mod usage;
+mod word;
 mod words;
 
 pub use exit::Exit;

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::Output;
 use crate::tool::{Fallible, Tool};
-use crate::words::{Kind, WORDS};
+use crate::word::{Kind, Table};
 
 /// Options of `links`.
 #[derive(Args)]
@@ -49,7 +49,7 @@ Exit status:
   1  the directory cannot be used, or a name in it is taken
   2  wrong usage";
 
-    fn run(self, name: &str) -> Fallible<ExitCode> {
+    fn run(self, name: &str, table: &Table) -> Fallible<ExitCode> {
         let output = Output::new(name, Self::WORD, self.json);
         let failed = |path: &Path, error: io::Error| {
             Fault::system(format!("make a link at {}", path.display()), error)
@@ -58,7 +58,7 @@ Exit status:
         let program = std::env::current_exe().and_then(fs::canonicalize);
         let program = program.map_err(|error| Fault::system("find this program", error))?;
         let target = if self.relative { from(&dir, &program) } else { program.clone() };
-        let names = WORDS.iter().filter(|row| row.kind != Kind::Own).map(|row| row.name);
+        let names = table.words.iter().filter(|row| row.kind != Kind::Own).map(|row| row.name);
         let names = names.chain(self.as_criu.then_some("criu"));
         let links: Vec<PathBuf> = names.map(|name| self.dir.join(name)).collect();
         let taken: Vec<String> = links

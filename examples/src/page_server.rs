@@ -28,7 +28,7 @@ use crate::options::{Certificates, Verbosity};
 use crate::output::Output;
 use crate::program::Program;
 use crate::tool::Fallible;
-use crate::words::NAME;
+use crate::word::NAME;
 
 /// Options of `page-server`.
 #[derive(Args, Clone, Debug)]

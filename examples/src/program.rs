@@ -14,7 +14,7 @@ use crate::getopt::{Line, Options, Unclear};
 use crate::output::Output;
 use crate::tool::HELP;
 use crate::usage;
-use crate::words::{self, Kind, Word, criu_words};
+use crate::word::{self, Kind, Table, Word};
 
 /// A word that takes the options of criu.
 pub(crate) trait Program: Args + FromArgMatches {
@@ -51,18 +51,18 @@ pub(crate) const fn word<P: Program>() -> Word {
 }
 
 /// Returns the options of all words that take those of criu.
-pub(crate) fn all_options() -> Options {
-    let each = criu_words().map(|row| Options::of(&(row.read)()));
-    each.fold(words::flags(), Options::and)
+pub(crate) fn all_options(table: &Table) -> Options {
+    let each = table.criu_words().map(|row| Options::of(&(row.read)()));
+    each.fold(word::flags(), Options::and)
 }
 
 /// Returns the words that have an option.
-fn who_has(option: &str) -> Vec<&'static str> {
+fn who_has(table: &Table, option: &str) -> Vec<&'static str> {
     let has = |row: &&Word| {
         // Preflight takes the options of the others.
         row.name != "preflight" && Options::of(&(row.read)()).has(option)
     };
-    criu_words().filter(has).map(|row| row.name).collect()
+    table.criu_words().filter(has).map(|row| row.name).collect()
 }
 
 /// Makes the command line that clap reads: each option as `--name` or `--name=value`.
@@ -84,11 +84,11 @@ fn shown<P: Program>() -> Command {
         // Only help is made of this command line, and references to hidden options would fail.
         arg.conflicts_with(Resettable::Reset).overrides_with(Resettable::Reset)
     });
-    words::with_flags(Command::new(P::WORD).args(seen))
+    word::with_flags(Command::new(P::WORD).args(seen))
         .about(P::ABOUT)
         .after_help(format!("{}\n{}\n{FORMS}", P::MORE, P::EXIT_CODES))
         .help_template(HELP)
-        .override_usage(usage_line::<P>(&format!("{} {}", words::NAME, P::WORD)))
+        .override_usage(usage_line::<P>(&format!("{} {}", word::NAME, P::WORD)))
 }
 
 fn usage_line<P: Program>(name: &str) -> String {
@@ -102,18 +102,18 @@ Options are written as for criu: a long name may be cut short, --no- before the 
 undoes it, and an option that names one thing of several may be given several times. Options that
 criu accepts for this word without effect are accepted, with a note.";
 
-fn run<P: Program>(name: &str, args: Vec<OsString>) -> ExitCode {
+fn run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
     let json = args.iter().any(|arg| arg == "--json");
-    match try_run::<P>(name, &args) {
+    match try_run::<P>(name, &args, table) {
         Ok(code) => code,
         Err(fault) => Output::new(name, P::WORD, json).fault(&fault).into(),
     }
 }
 
-fn try_run<P: Program>(name: &str, args: &[OsString]) -> Result<ExitCode, Fault> {
+fn try_run<P: Program>(name: &str, args: &[OsString], table: &Table) -> Result<ExitCode, Fault> {
     let own = Options::of(&command::<P>());
-    let options = own.clone().and(words::flags()).and(foreign::options(P::WORD));
-    let line = options.read(args).map_err(|unclear| misread::<P>(name, &unclear))?;
+    let options = own.clone().and(word::flags()).and(foreign::options(table, P::WORD));
+    let line = options.read(args).map_err(|unclear| misread::<P>(table, name, &unclear))?;
     let asks = |option: &str| line.options.iter().any(|given| given == option);
     if asks("--help") {
         let mut command = shown::<P>().bin_name(name).override_usage(usage_line::<P>(name));
@@ -121,10 +121,10 @@ fn try_run<P: Program>(name: &str, args: &[OsString]) -> Result<ExitCode, Fault>
         return Ok(Exit::Done.into());
     }
     if asks("--version") {
-        return Ok(words::print_version(P::DRIVES_CRIU));
+        return Ok(word::print_version(P::DRIVES_CRIU));
     }
     let (line, foreign) = foreign::split(&own, line);
-    foreign::check(name, &foreign)?;
+    foreign::check(table, name, &foreign)?;
     let program = parse::<P>(name, line)?;
     let output = Output::new(name, P::WORD, program.json());
     if let Some(note) = foreign::note(P::WORD, &foreign) {
@@ -156,11 +156,11 @@ fn parse<P: Program>(name: &str, line: Line) -> Result<P, Fault> {
         .map_err(|error| usage::fault(name, usage::text(&error)))
 }
 
-fn misread<P: Program>(name: &str, unclear: &Unclear) -> Fault {
+fn misread<P: Program>(table: &Table, name: &str, unclear: &Unclear) -> Fault {
     let Unclear::Unknown(option) = unclear else {
         return usage::fault(name, unclear.to_string());
     };
-    let what = match who_has(option).as_slice() {
+    let what = match who_has(table, option).as_slice() {
         _ if option == "--ms" => "--ms is gone from CRIU: see --extra and --all of check".into(),
         [] => unclear.to_string(),
         others => format!("{option} is an option of {}, not of {}", others.join(", "), P::WORD),
@@ -171,11 +171,12 @@ fn misread<P: Program>(name: &str, unclear: &Unclear) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::TABLE;
 
     #[test]
     fn an_option_of_another_word_is_known() {
-        assert_eq!(who_has("--capture"), ["dump"]);
-        assert_eq!(who_has("-t"), ["dump", "pre-dump"]);
-        assert!(who_has("--frob").is_empty());
+        assert_eq!(who_has(&TABLE, "--capture"), ["dump"]);
+        assert_eq!(who_has(&TABLE, "-t"), ["dump", "pre-dump"]);
+        assert!(who_has(&TABLE, "--frob").is_empty());
     }
 }

@@ -24,7 +24,7 @@ use crate::output::{Output, micros, restore_stats};
 use crate::parent::Parent;
 use crate::program;
 use crate::progress::Progress;
-use crate::words::hand_over;
+use crate::word::hand_over;
 
 /// Options of `restore`.
 #[derive(Args, Clone, Debug)]

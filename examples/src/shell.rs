@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::tool::{Fallible, Tool};
 use crate::usage;
-use crate::words::{NAME, WORDS, command, find};
+use crate::word::{NAME, Table};
 
 /// Options of `completions`.
 #[derive(Args)]
@@ -48,11 +48,11 @@ Exit status:
   1  standard output cannot be written
   2  wrong usage";
 
-    fn run(self, name: &str) -> Fallible<ExitCode> {
+    fn run(self, name: &str, table: &Table) -> Fallible<ExitCode> {
         let (mut command, program) = match &self.word {
-            None => (command(true), NAME),
+            None => ((table.command)(true), NAME),
             Some(word) => {
-                let row = find(word).ok_or_else(|| no_word(name, word))?;
+                let row = table.find(word).ok_or_else(|| no_word(table, name, word))?;
                 ((row.shown)(), row.name)
             }
         };
@@ -93,26 +93,26 @@ Exit status:
   1  a page cannot be written
   2  wrong usage";
 
-    fn run(self, name: &str) -> Fallible<ExitCode> {
+    fn run(self, name: &str, table: &Table) -> Fallible<ExitCode> {
         let Some(what) = self.what else {
-            return print(&page(command(false))?);
+            return print(&page((table.command)(false))?);
         };
-        if let Some(row) = what.to_str().and_then(find) {
+        if let Some(row) = what.to_str().and_then(|word| table.find(word)) {
             return print(&page(in_program((row.shown)(), NAME))?);
         }
         if !what.is_dir() {
-            return Err(no_word(name, &what.display().to_string()).into());
+            return Err(no_word(table, name, &what.display().to_string()).into());
         }
-        write(&what, command(false), None)?;
-        for row in WORDS {
+        write(&what, (table.command)(false), None)?;
+        for row in table.words {
             write(&what, (row.shown)(), Some(NAME))?;
         }
         Ok(Exit::Done.into())
     }
 }
 
-fn no_word(name: &str, word: &str) -> Fault {
-    let words = WORDS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
+fn no_word(table: &Table, name: &str, word: &str) -> Fault {
+    let words = table.words.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
     usage::fault(name, format!("unknown word `{word}`\nthe words are {words}"))
 }
 

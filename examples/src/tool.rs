@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::images::is_broken_pipe;
 use crate::output::Output;
 use crate::usage;
-use crate::words::{self, Kind, Word};
+use crate::word::{self, Kind, Table, Word};
 
 /// The result of a tool. The error is a [`Fault`], or any error that tells the reason and the
 /// place.
@@ -26,7 +26,7 @@ pub(crate) trait Tool: Args + FromArgMatches {
     const MORE: &'static str;
 
     /// Runs it. `name` is the name that messages begin with.
-    fn run(self, name: &str) -> Fallible<ExitCode>;
+    fn run(self, name: &str, table: &Table) -> Fallible<ExitCode>;
 }
 
 /// Makes the row of a tool.
@@ -42,12 +42,12 @@ pub(crate) const fn word<T: Tool>(kind: Kind) -> Word {
 }
 
 fn command<T: Tool>() -> Command {
-    let command = T::augment_args(words::with_flags(Command::new(T::WORD)));
+    let command = T::augment_args(word::with_flags(Command::new(T::WORD)));
     let command = command.about(T::ABOUT).after_help(T::MORE).help_template(HELP);
     command.disable_help_subcommand(true)
 }
 
-fn run<T: Tool>(name: &str, args: Vec<OsString>) -> ExitCode {
+fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
     let output = Output::new(name, T::WORD, args.iter().any(|arg| arg == "--json"));
     let command = T::augment_args(Command::new(T::WORD)).bin_name(name).about(T::ABOUT);
     let command =
@@ -58,7 +58,7 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>) -> ExitCode {
         Ok(tool) => tool,
         Err(error) => {
             return match error.kind() {
-                ErrorKind::DisplayVersion => words::print_version(false),
+                ErrorKind::DisplayVersion => word::print_version(false),
                 ErrorKind::DisplayHelp => {
                     let _ = error.print();
                     Exit::Done.into()
@@ -71,7 +71,7 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>) -> ExitCode {
             };
         }
     };
-    match tool.run(name) {
+    match tool.run(name, table) {
         Ok(code) => code,
         // The reader of the output has seen enough.
         Err(error) if is_broken_pipe(&*error) => Exit::Done.into(),

@@ -2,53 +2,25 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, Command};
+use clap::Command;
 
 use crate::container::Container;
 use crate::crit::Crit;
 use crate::exit::{EXIT_CODES, Exit};
 use crate::fault::Fault;
-use crate::getopt::Options;
 use crate::inspect::Inspect;
 use crate::links::Links;
-use crate::options::criu_program;
 use crate::output::Output;
 use crate::page_server::PageServer;
 use crate::shell::{Completions, Man};
+use crate::word::{Kind, NAME, Table, VERSION, Word, hand_over, print_version, with_flags};
 use crate::{check, dump, pre_dump, preflight, program, restore, tool, usage};
 
-/// A word of the program: one row a word.
-pub(crate) struct Word {
-    /// The word itself, which is also the name of the link that stands for it.
-    pub(crate) name: &'static str,
-    /// The first sentence of its help.
-    pub(crate) about: &'static str,
-    pub(crate) kind: Kind,
-    /// Makes its command line as it is read.
-    pub(crate) read: fn() -> Command,
-    /// Makes its command line as help, completions and manual pages show it.
-    pub(crate) shown: fn() -> Command,
-    /// Runs it under a name that messages begin with.
-    pub(crate) run: fn(&str, Vec<OsString>) -> ExitCode,
-}
-
-/// A family of words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Takes options in the way that `criu` takes them.
-    Criu,
-    /// Has subcommands or arguments of its own.
-    Tool,
-    /// Is about the program itself: no link stands for it.
-    Own,
-}
-
 /// All words that this program does itself.
-pub(crate) const WORDS: &[Word] = &[
+const WORDS: &[Word] = &[
     program::word::<dump::Program>(),
     program::word::<pre_dump::Program>(),
     program::word::<restore::Program>(),
@@ -62,6 +34,9 @@ pub(crate) const WORDS: &[Word] = &[
     tool::word::<Completions>(Kind::Own),
     tool::word::<Man>(Kind::Own),
 ];
+
+/// The table of the words, as each word gets it.
+pub(crate) static TABLE: Table = Table { words: WORDS, command };
 
 /// Words for which the real criu is started.
 const HANDED_OVER: &[(&str, &str)] = &[
@@ -79,8 +54,8 @@ pub fn criu_rs() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let called = own_name(&args).unwrap_or_default().to_owned();
     args.drain(..args.len().min(1));
-    if let Some(word) = find(&called) {
-        return (word.run)(&called, args);
+    if let Some(word) = TABLE.find(&called) {
+        return (word.run)(&called, args, &TABLE);
     }
     let output = Output::new(NAME, NAME, args.iter().any(|arg| arg == "--json"));
     let done = if is_handed_over(&called) {
@@ -92,7 +67,7 @@ pub fn criu_rs() -> ExitCode {
 }
 
 fn dispatch(mut args: Vec<OsString>) -> Result<ExitCode, Fault> {
-    let line = program::all_options().read(&args);
+    let line = program::all_options(&TABLE).read(&args);
     let (place, word) = match line {
         Ok(line) => match line.words.first() {
             Some((place, word)) => (*place, word.to_string_lossy().into_owned()),
@@ -115,19 +90,9 @@ fn dispatch(mut args: Vec<OsString>) -> Result<ExitCode, Fault> {
     if is_handed_over(&word) {
         return Err(hand_over(&args));
     }
-    let found = find(&word).ok_or_else(|| unknown(&format!("unknown word `{word}`")))?;
+    let found = TABLE.find(&word).ok_or_else(|| unknown(&format!("unknown word `{word}`")))?;
     args.remove(place);
-    Ok((found.run)(&format!("{NAME} {word}"), args))
-}
-
-/// Returns the row of a word.
-pub(crate) fn find(word: &str) -> Option<&'static Word> {
-    WORDS.iter().find(|row| row.name == word)
-}
-
-/// Returns the words whose options are those of criu.
-pub(crate) fn criu_words() -> impl Iterator<Item = &'static Word> {
-    WORDS.iter().filter(|row| row.kind == Kind::Criu)
+    Ok((found.run)(&format!("{NAME} {word}"), args, &TABLE))
 }
 
 fn is_handed_over(word: &str) -> bool {
@@ -140,31 +105,10 @@ fn unknown(what: &str) -> Fault {
     usage::fault(NAME, format!("{what}\nthe words are {known}"))
 }
 
-/// Becomes the real criu, with these arguments. Returns only if that fails.
-pub(crate) fn hand_over(args: &[OsString]) -> Fault {
-    match criu_program(None) {
-        Ok(criu) => {
-            let source = std::process::Command::new(&criu).args(args).exec();
-            criu_rs::Error::Start { program: criu, source }.into()
-        }
-        Err(fault) => fault,
-    }
-}
-
-/// Prints the version of this program and, if `with_criu`, CRIU's line about its own.
-pub(crate) fn print_version(with_criu: bool) -> ExitCode {
-    let _ = writeln!(io::stdout(), "{NAME} {VERSION}");
-    if let (true, Ok(criu)) = (with_criu, criu_program(None)) {
-        // Scripts look for this line: "Version: 4.3".
-        let _ = std::process::Command::new(criu).arg("--version").status();
-    }
-    Exit::Done.into()
-}
-
 /// Makes the whole command line: this program with a subcommand a word.
 ///
 /// Words that go to the real criu are among the subcommands if `with_handed_over`.
-pub(crate) fn command(with_handed_over: bool) -> Command {
+fn command(with_handed_over: bool) -> Command {
     let others = HANDED_OVER.iter().filter(|(_, about)| with_handed_over && *about != "deprecated");
     let others = others.map(|(word, about)| {
         Command::new(*word).about(format!("{about} By the criu that is installed."))
@@ -177,25 +121,6 @@ pub(crate) fn command(with_handed_over: bool) -> Command {
         .after_help(format!("{MORE}\n{EXIT_CODES}"))
         .subcommands(own.chain(others))
         .disable_help_subcommand(true)
-}
-
-/// Adds the flags that this program reads before clap does.
-pub(crate) fn with_flags(command: Command) -> Command {
-    let heading = "This program";
-    let flag = |name: &'static str, letter, about: &'static str| {
-        let arg = Arg::new(name).long(name).short(letter).help(about);
-        arg.action(ArgAction::SetTrue).help_heading(heading)
-    };
-    command
-        .disable_help_flag(true)
-        .disable_version_flag(true)
-        .arg(flag("help", 'h', "Print this help"))
-        .arg(flag("version", 'V', "Print the version"))
-}
-
-/// Returns the options that every word takes and clap does not see.
-pub(crate) fn flags() -> Options {
-    Options::of(&with_flags(Command::new("")))
 }
 
 fn print_help(is_mistake: bool) {
@@ -219,10 +144,6 @@ fn print_help(is_mistake: bool) {
 fn own_name(args: &[OsString]) -> Option<&str> {
     args.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str)
 }
-
-pub(crate) const NAME: &str = "criu-rs";
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const ABOUT: &str = "Checkpoints and restores processes, in place of `criu`.";
 

@@ -18,6 +18,7 @@ use criu_images::{CoreDump, Diff, Image, Severity, check};
 
 use crate::images::{open_set, show};
 use crate::tool::{Fallible, Tool};
+use crate::word::Table;
 use explore::What;
 use output::Output;
 
@@ -136,7 +137,7 @@ impl Tool for Crit {
     const ABOUT: &'static str = "Looks into images, turns them into JSON and back, and edits them.";
     const MORE: &'static str = MORE;
 
-    fn run(self, name: &str) -> Fallible<ExitCode> {
+    fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
         run(self.word, name)
     }
 }

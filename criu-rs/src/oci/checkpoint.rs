@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
 
-use super::container::{Bind, Container, Keys};
+use super::cgroups::Cgroups;
+use super::container::{Bind, Container, Keys, NET_KEY, PID_KEY};
 use super::descriptors::Descriptors;
 use super::error::{Error, Result};
+use super::replaced;
 use super::root::Root;
-use super::{Cgroups, NET_KEY, PID_KEY, replaced};
 use crate::criu::Criu;
 use crate::hooks;
 use crate::hooks::{Action, Hooks};
@@ -44,8 +45,18 @@ pub struct Checkpoint {
     config_file: Option<PathBuf>,
 }
 
+impl Container {
+    /// What saving it takes, its first process being `pid`. Nothing is done to it.
+    ///
+    /// # Errors
+    /// When there is no such process, or `config.json` asks for what CRIU cannot save.
+    pub fn checkpoint(&self, pid: Pid) -> Result<Checkpoint> {
+        Checkpoint::new(self, pid)
+    }
+}
+
 impl Checkpoint {
-    pub(crate) fn new(container: &Container, pid: Pid) -> Result<Self> {
+    fn new(container: &Container, pid: Pid) -> Result<Self> {
         container.refuse_namespaces()?;
         let mut external = namespaces(container, pid)?;
         external.extend(mounts(container, pid)?);

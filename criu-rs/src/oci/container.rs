@@ -10,11 +10,9 @@ use oci_spec::OciSpecError;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, Spec};
 
 use super::cgroups::Cgroups;
-use super::checkpoint::Checkpoint;
 use super::error::{Error, Result};
-use super::restore::Restoring;
 use crate::bounds;
-use crate::value::{LsmProfile, MountContext, Pid};
+use crate::value::{LsmProfile, MountContext};
 
 /// A container as its bundle describes it: `config.json` and a root file system.
 ///
@@ -128,23 +126,6 @@ impl Container {
     pub fn default_config_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.config_files.push(path.into());
         self
-    }
-
-    /// What saving it takes, its first process being `pid`. Nothing is done to it.
-    ///
-    /// # Errors
-    /// When there is no such process, or `config.json` asks for what CRIU cannot save.
-    pub fn checkpoint(&self, pid: Pid) -> Result<Checkpoint> {
-        Checkpoint::new(self, pid)
-    }
-
-    /// What bringing it back from the images takes. Nothing is done yet.
-    ///
-    /// # Errors
-    /// When the images cannot be read, or do not fit `config.json`.
-    pub fn restoring(&self, images: impl AsRef<Path>) -> Result<Restoring<'_>> {
-        let images = images.as_ref();
-        Restoring::new(self, images).map_err(|error| error.of_images_in(images))
     }
 
     /// The specification.
@@ -287,6 +268,12 @@ impl Bind {
         (!is_empty).then(|| Self { source: bundle.join(source), is_recursive, is_read_only })
     }
 }
+
+/// Under which runtimes remember a network namespace that is left out.
+pub(crate) const NET_KEY: &str = "extRootNetNS";
+
+/// Under which runtimes remember a pid namespace that is left out.
+pub(crate) const PID_KEY: &str = "extRootPidNS";
 
 #[cfg(test)]
 mod tests {

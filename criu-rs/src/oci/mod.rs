@@ -60,15 +60,10 @@ pub use descriptors::Descriptors;
 pub use error::{Error, Result};
 pub use hooks::RestoreHooks;
 pub use oci_spec;
-pub use restore::{ExternalMount, Prepared, Restoring};
+pub use restore::{Prepared, Restoring};
+pub use sources::ExternalMount;
 
 /// The guide's code compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/runtime-authors.md")]
 mod guide {}
-
-/// Under which runtimes remember a network namespace that is left out.
-pub(crate) const NET_KEY: &str = "extRootNetNS";
-
-/// Under which runtimes remember a pid namespace that is left out.
-pub(crate) const PID_KEY: &str = "extRootPidNS";

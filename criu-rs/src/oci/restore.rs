@@ -10,12 +10,11 @@ use criu_images::{Checkpoint, ImageSet, Namespace, NamespaceKind as Saved};
 use oci_spec::runtime::{LinuxNamespaceType, Root};
 
 use super::cgroups::{Cgroups, Made};
-use super::container::Container;
+use super::container::{Container, NET_KEY, PID_KEY};
 use super::descriptors::Descriptors;
 use super::error::{Error, Result};
 use super::prepare::{OwnMount, mount_points};
-use super::sources::Sources;
-use super::{NET_KEY, PID_KEY};
+use super::sources::{ExternalMount, Sources};
 use crate::criu::Criu;
 use crate::hooks::Hooks;
 use crate::operation::{Restore, Restored};
@@ -54,20 +53,19 @@ pub struct Restoring<'a> {
     descriptors: Descriptors,
 }
 
-/// A mount of the images that comes from outside the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ExternalMount {
-    /// Where it is in the container.
-    pub point: PathBuf,
-    /// What the images remember it by.
-    pub key: OsString,
-    /// What is mounted there; empty for a masked directory, which gets an empty one.
-    pub source: PathBuf,
+impl Container {
+    /// What bringing it back from the images takes. Nothing is done yet.
+    ///
+    /// # Errors
+    /// When the images cannot be read, or do not fit `config.json`.
+    pub fn restoring(&self, images: impl AsRef<Path>) -> Result<Restoring<'_>> {
+        let images = images.as_ref();
+        Restoring::new(self, images).map_err(|error| error.of_images_in(images))
+    }
 }
 
 impl<'a> Restoring<'a> {
-    pub(crate) fn new(container: &'a Container, images: &Path) -> Result<Self> {
+    fn new(container: &'a Container, images: &Path) -> Result<Self> {
         container.refuse_namespaces()?;
         let set = ImageSet::open(images)?;
         let checkpoint = set.checkpoint()?;

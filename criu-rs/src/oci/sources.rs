@@ -13,9 +13,20 @@ use oci_spec::runtime::LinuxNamespaceType;
 use super::cgroups::Cgroups;
 use super::container::{Bind, Container};
 use super::error::{Error, Result};
-use super::restore::ExternalMount;
 use super::root::Root;
 use crate::host::MountInfo;
+
+/// A mount of the images that comes from outside the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExternalMount {
+    /// Where it is in the container.
+    pub point: PathBuf,
+    /// What the images remember it by.
+    pub key: OsString,
+    /// What is mounted there; empty for a masked directory, which gets an empty one.
+    pub source: PathBuf,
+}
 
 /// Gives the external mounts of images their sources, and refuses images that have CRIU mount anything else of the
 /// machine.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, io, thread};
 
-use super::gate::{self, Operation};
-use super::{PodError, PodHooks, connections};
+use super::error::PodError;
+use super::gate::{self, Operation, connections};
+use super::hooks::PodHooks;
 use crate::criu::Criu;
 use crate::error::Error;
 use crate::hooks::{Action, Hooks};

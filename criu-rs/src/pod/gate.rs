@@ -3,10 +3,11 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
-use super::PodError;
+use super::error::PodError;
 use crate::criu::Criu;
 use crate::error::Error;
 use crate::hooks::{Action, At, HookError, HookResult, Hooks};
+use crate::value::InvalidValue;
 
 /// An operation on a container: a dump or a restore.
 pub(super) trait Operation: Send {
@@ -23,6 +24,16 @@ pub(super) struct Container<'a, O> {
     pub(super) name: String,
     pub(super) operation: O,
     pub(super) hooks: Option<&'a mut (dyn Hooks + Send)>,
+}
+
+/// Refuses a criu that can be asked for one thing at a time only.
+pub(super) fn connections(criu: &Criu) -> Result<(), InvalidValue> {
+    if criu.transport().is_one_connection() {
+        let (what, found) = ("a pod's criu", "one connection");
+        let want = "a program or a service: each container takes a connection of its own";
+        return Err(InvalidValue::new(what, found, want));
+    }
+    Ok(())
 }
 
 /// Sets an option of every operation.

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::gate::{self, Operation};
-use super::{PodError, PodHooks, connections};
+use super::error::PodError;
+use super::gate::{self, Operation, connections};
+use super::hooks::PodHooks;
 use crate::criu::Criu;
 use crate::error::Error;
 use crate::hooks::{Action, Hooks};

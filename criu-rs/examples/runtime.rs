@@ -33,7 +33,7 @@ pub fn run(words: &[&str]) -> Result {
 
 /// Saves a container whose first process is `pid`, and ends it.
 fn checkpoint(bundle: &str, pid: Pid, images: &str) -> Result {
-    // What config.json and the live container say: external mounts and namespaces, the freezer, the streams.
+    // Taken from config.json and the live container: external mounts, namespaces, freezer, streams.
     let container = Container::open(bundle)?;
     let checkpoint = container.checkpoint(pid)?;
     for external in checkpoint.external() {
@@ -46,7 +46,7 @@ fn checkpoint(bundle: &str, pid: Pid, images: &str) -> Result {
         .tcp(Tcp::Established)
         .file_locks(true)
         .deadline(Duration::from_secs(60));
-    let dumped = checkpoint.run(&dump, &Criu::new(), &mut ())?;
+    let dumped = dump.run(&Criu::new())?;
     println!("frozen for {:?}", dumped.stats?.frozen);
     Ok(())
 }
@@ -71,18 +71,18 @@ fn restore(
     state: &str,
     console: Option<ConsoleSocket>,
 ) -> Result {
-    // The sources of external mounts, the namespaces to join, labels, cgroups: values to look at.
+    // The sources of external mounts, namespaces to join, labels, cgroups: values to look at.
     let container = Container::open(bundle)?.cgroups(Cgroups::at(format!("/runtime/{id}"))?);
-    let restoring = container.restoring(images)?;
-    for mount in restoring.mounts() {
+    let plan = container.restore(images)?;
+    for mount in plan.mounts() {
         println!("{} comes from {}", mount.point.display(), mount.source.display());
     }
 
-    // Mount points, a root for CRIU, descriptors of namespaces: they go with `prepared`.
-    let prepared = restoring.prepare(state)?;
+    // Mount points, a root for CRIU, descriptors of namespaces: they go with `restore`.
     let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let restore = prepared
-        .restore_with(images, [input.as_fd(), output.as_fd(), error.as_fd()])
+    let restore = plan
+        .prepare(state)?
+        .stdio([input.as_fd(), output.as_fd(), error.as_fd()])
         .tcp(Tcp::Established)
         .file_locks(true)
         .deadline(Duration::from_secs(60));
@@ -93,7 +93,7 @@ fn restore(
     if let Some(console) = console {
         hooks = hooks.console(console);
     }
-    let restored = prepared.run(&restore, &Criu::new(), &mut hooks)?;
+    let restored = restore.run_with(&Criu::new(), &mut hooks)?;
     println!("{id} runs again as process {}", restored.pid);
     Ok(())
 }

@@ -77,10 +77,12 @@ impl Cgroups {
                 continue;
             }
             let Some(dir) = directory(&mounted, controllers, path) else { continue };
-            let file = match controllers.is_empty() {
-                true => "cgroup.freeze",
-                false if controllers.split(',').any(|name| name == "freezer") => "freezer.state",
-                false => continue,
+            let file = if controllers.is_empty() {
+                "cgroup.freeze"
+            } else if controllers.split(',').any(|name| name == "freezer") {
+                "freezer.state"
+            } else {
+                continue;
             };
             if dir.join(file).exists() {
                 return Ok(Some(dir));
@@ -95,12 +97,12 @@ impl Cgroups {
     /// # Errors
     /// When one of them cannot be made or takes no process.
     pub fn add(&self, pid: Pid) -> io::Result<()> {
-        self.enter(pid).map(Made::keep)
+        self.enter(pid).map(MadeCgroups::keep)
     }
 
     /// The same; what was made goes again unless it is kept.
-    pub(crate) fn enter(&self, pid: Pid) -> io::Result<Made> {
-        let mut made = Made(Vec::new());
+    pub(crate) fn enter(&self, pid: Pid) -> io::Result<MadeCgroups> {
+        let mut made = MadeCgroups(Vec::new());
         let mounted = hierarchies()?;
         for (controllers, path) in &self.paths {
             let Some(dir) = directory(&mounted, controllers, path) else { continue };
@@ -111,8 +113,8 @@ impl Cgroups {
     }
 
     /// Makes the cgroups above these, so that CRIU can make these with the properties that were saved.
-    pub(crate) fn make_above(&self) -> io::Result<Made> {
-        let mut made = Made(Vec::new());
+    pub(crate) fn make_above(&self) -> io::Result<MadeCgroups> {
+        let mut made = MadeCgroups(Vec::new());
         let mounted = hierarchies()?;
         for (controllers, path) in &self.paths {
             let Some(dir) = directory(&mounted, controllers, path) else { continue };
@@ -153,15 +155,15 @@ impl Cgroups {
 /// Cgroups that were made here or are to be made by CRIU. They go with this value, and what CRIU has made below
 /// them, unless somebody is in them.
 #[derive(Debug)]
-pub(crate) struct Made(Vec<PathBuf>);
+pub(crate) struct MadeCgroups(Vec<PathBuf>);
 
-impl Made {
+impl MadeCgroups {
     pub(crate) fn keep(mut self) {
         self.0.clear();
     }
 }
 
-impl Drop for Made {
+impl Drop for MadeCgroups {
     fn drop(&mut self) {
         for dir in self.0.iter().rev() {
             for empty in unused(dir).unwrap_or_default().iter().rev() {

@@ -12,14 +12,10 @@ use super::cgroups::Cgroups;
 use super::container::{Bind, Container, Keys, NET_KEY, PID_KEY};
 use super::descriptors::Descriptors;
 use super::error::{Error, Result};
-use super::replaced;
 use super::root::Root;
-use crate::criu::Criu;
-use crate::hooks;
-use crate::hooks::{Action, Hooks};
 use crate::host::{MountInfo, tree};
-use crate::operation::{Dump, Dumped, PreDump};
-use crate::value::{CgroupMode, Dir, External, Pid};
+use crate::operation::PreDump;
+use crate::value::{Dir, External, Pid};
 
 /// What saving a container takes: values that a [`Dump`] is made of.
 ///
@@ -33,16 +29,17 @@ use crate::value::{CgroupMode, Dir, External, Pid};
 ///     println!("left out: {external}");
 /// }
 /// let dump = checkpoint.dump("/ckpt/web").after_dump(AfterDump::LeaveRunning);
-/// checkpoint.run(&dump.tcp(Tcp::Established), &Criu::new(), &mut ())?;
+/// dump.tcp(Tcp::Established).run(&Criu::new())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Checkpoint {
-    pid: Pid,
-    external: Vec<External>,
-    freezer: Option<PathBuf>,
+#[must_use = "nothing is saved before a dump of this is run"]
+pub struct ContainerCheckpoint {
+    pub(super) pid: Pid,
+    pub(super) external: Vec<External>,
+    pub(super) freezer: Option<PathBuf>,
     descriptors: Descriptors,
-    config_file: Option<PathBuf>,
+    pub(super) config_file: Option<PathBuf>,
 }
 
 impl Container {
@@ -50,12 +47,12 @@ impl Container {
     ///
     /// # Errors
     /// When there is no such process, or `config.json` asks for what CRIU cannot save.
-    pub fn checkpoint(&self, pid: Pid) -> Result<Checkpoint> {
-        Checkpoint::new(self, pid)
+    pub fn checkpoint(&self, pid: Pid) -> Result<ContainerCheckpoint> {
+        ContainerCheckpoint::new(self, pid)
     }
 }
 
-impl Checkpoint {
+impl ContainerCheckpoint {
     fn new(container: &Container, pid: Pid) -> Result<Self> {
         container.refuse_namespaces()?;
         let mut external = namespaces(container, pid)?;
@@ -90,7 +87,7 @@ impl Checkpoint {
         self.freezer.as_deref()
     }
 
-    /// What its standard streams lead to. [`Checkpoint::run`] puts them into the images directory.
+    /// What its standard streams lead to. A [dump](Self::dump) puts them into the images directory.
     pub fn descriptors(&self) -> &Descriptors {
         &self.descriptors
     }
@@ -114,24 +111,8 @@ impl Checkpoint {
         all
     }
 
-    /// A dump into the directory `images` with all that. Whatever else is wanted is for its own methods.
-    pub fn dump<'a>(&self, images: impl Into<Dir<'a>>) -> Dump<'a> {
-        let mut dump =
-            Dump::new(self.pid, images).manage_cgroups(CgroupMode::Soft).orphan_pts_master(true);
-        for external in &self.external {
-            dump = dump.external(external.clone());
-        }
-        if let Some(freezer) = &self.freezer {
-            dump = dump.freeze_cgroup(freezer);
-        }
-        if let Some(file) = &self.config_file {
-            dump = dump.config_file(file);
-        }
-        dump
-    }
-
     /// A pre-dump into the directory `images`, ahead of a [`dump`](Self::dump) that has those as its
-    /// [`parent_img`](Dump::parent_img).
+    /// [`parent_img`](super::ContainerDump::parent_img).
     pub fn pre_dump<'a>(&self, images: impl Into<Dir<'a>>) -> PreDump<'a> {
         let mut pre_dump = PreDump::new(self.pid, images);
         for external in &self.external {
@@ -144,50 +125,6 @@ impl Checkpoint {
             pre_dump = pre_dump.config_file(file);
         }
         pre_dump
-    }
-
-    /// What [`run`](Self::run) does to the images: leaves [`Descriptors`] beside them, and has external mounts forget
-    /// that something took the place of what they showed. For dumps by others, as a [`Pod`](crate::Pod) or a
-    /// [`PreDumpSession`](crate::PreDumpSession): best at [`Hooks::post_dump`], while the tasks still stand.
-    ///
-    /// # Errors
-    /// When the images cannot be read or written.
-    pub fn complete(&self, images: impl AsRef<Path>) -> Result<()> {
-        let images = images.as_ref();
-        self.descriptors.save(images)?;
-        replaced::forget(images).map_err(|error| error.of_images_in(images))
-    }
-
-    /// Dumps, and leaves [`Descriptors`] beside the images, for whoever restores. A dump that cannot have them
-    /// fails.
-    ///
-    /// # Errors
-    /// See [`crate::Error`]; [`Error::Beside`] for a dump that ends the container where there are processes
-    /// [`beside`](Self::beside) its first: CRIU would freeze them with it, and wait for ever for its end. The
-    /// container runs on.
-    pub fn run(&self, dump: &Dump<'_>, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Dumped> {
-        let beside = if dump.leaves_tasks() { Vec::new() } else { self.beside() };
-        if !beside.is_empty() {
-            return Err(Error::Beside { processes: beside });
-        }
-        let images = dump.images_path();
-        let earlier = Descriptors::load(&images);
-        let mut is_saved = false;
-        let then = || {
-            is_saved = true;
-            Ok(self.complete(&images)?)
-        };
-        let mut hooks = hooks::At { hooks, action: Action::PostDump, then };
-        let dumped = dump.run_with(criu, &mut hooks);
-        // An earlier checkpoint that is there still is one.
-        if dumped.is_err() && is_saved {
-            let _ = match earlier {
-                Ok(earlier) => earlier.save(&images),
-                Err(_) => fs::remove_file(images.join(Descriptors::FILE))
-                    .map_err(|source| Error::path("remove", &images, source)),
-            };
-        }
-        Ok(dumped?)
     }
 }
 
@@ -238,11 +175,14 @@ fn external_mounts(
     let (mut external, mut points) = (Vec::new(), HashSet::new());
     for mount in mounts.iter().filter(|mount| mount.point != Path::new("/")) {
         let is_null = || masked.contains(&mount.point) && mount.root.ends_with("null");
-        let key = match is_bound(mount, &described) {
-            true => mount.point.as_path(),
-            false if !is_foreign(mount, &known) || is_own_cgroup(container, mount) => continue,
-            false if container.keys == Keys::Runc && is_null() => Path::new("/dev/null"),
-            false => &mount.point,
+        let key = if is_bound(mount, &described) {
+            mount.point.as_path()
+        } else if !is_foreign(mount, &known) || is_own_cgroup(container, mount) {
+            continue;
+        } else if container.keys == Keys::Runc && is_null() {
+            Path::new("/dev/null")
+        } else {
+            &mount.point
         };
         if mount.point.as_os_str().as_bytes().contains(&b']') {
             let why = "CRIU cannot name a mount point with a bracket";
@@ -356,7 +296,7 @@ mod tests {
     fn a_pre_dump_is_told_what_a_dump_is() {
         let config = r#"{"ociVersion": "1.0.2", "root": {"path": "/"},
             "annotations": {"org.criu.config": "/etc/criu/special.conf"}}"#;
-        let checkpoint = Checkpoint {
+        let checkpoint = ContainerCheckpoint {
             pid: Pid::this(),
             external: vec![External::mount("/data", "/data")],
             freezer: Some("/sys/fs/cgroup/it".into()),
@@ -373,7 +313,7 @@ mod tests {
             Some(b"/etc/criu/special.conf".to_vec()),
         );
         assert_eq!(told(&checkpoint.pre_dump("/").common), expected);
-        assert_eq!(told(&checkpoint.dump("/").common), expected);
+        assert_eq!(told(&checkpoint.dump("/").operation.common), expected);
     }
 
     #[test]

@@ -22,10 +22,11 @@ use crate::value::{LsmProfile, MountContext};
 ///
 /// let container = Container::open("/run/bundles/web")?;
 /// let checkpoint = container.checkpoint("4711".parse()?)?;
-/// checkpoint.run(&checkpoint.dump("/ckpt/web"), &Criu::new(), &mut ())?;
+/// checkpoint.dump("/ckpt/web").run(&Criu::new())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Container {
     spec: Spec,
     bundle: PathBuf,

@@ -26,13 +26,14 @@ use crate::value::Pid;
 /// use criu_rs::oci::{ConsoleSocket, Container, RestoreHooks};
 ///
 /// let container = Container::open("/run/bundles/web")?;
-/// let prepared = container.restoring("/ckpt/web")?.prepare("/run/my-runtime/web")?;
+/// let restore = container.restore("/ckpt/web")?.prepare("/run/my-runtime/web")?;
 /// let mut inner = ();
 /// let mut hooks = RestoreHooks::new(&container, "web", &mut inner)
 ///     .console(ConsoleSocket::new("/run/console.sock"));
-/// prepared.run(&prepared.restore("/ckpt/web"), &Criu::new(), &mut hooks)?;
+/// restore.run_with(&Criu::new(), &mut hooks)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "a restore needs these hooks"]
 pub struct RestoreHooks<'a> {
     container: &'a Container,
     id: String,

@@ -1,10 +1,12 @@
 //! OCI containers: from a bundle and a running container to the options of a dump and a restore.
 //!
 //! ```text
-//! Container ──▶ Checkpoint ──▶ Dump              (values)
+//! Container ── checkpoint(pid) ──▶ ContainerCheckpoint ── dump(images) ──▶ ContainerDump ── run ──▶ Dumped
+//!     │                                  (values)                       (options)
 //!     │
-//!     └───────▶ Restoring ──▶ Prepared ──▶ Restore
-//!               (values)      (a root for CRIU, descriptors of namespaces; undone when dropped)
+//!     └── restore(images) ──▶ RestorePlan ── prepare(state) ──▶ ContainerRestore ── run ──▶ Restored
+//!                              (values)               (options; a root for CRIU, descriptors
+//!                                                   of namespaces: undone when dropped)
 //! ```
 //!
 //! What a runtime would otherwise write itself is in these values:
@@ -42,8 +44,11 @@ mod checkpoint;
 mod console;
 mod container;
 mod descriptors;
+mod dump;
 mod error;
 mod hooks;
+mod options;
+mod plan;
 mod prepare;
 mod replaced;
 mod restore;
@@ -53,14 +58,16 @@ mod sources;
 pub use cgroups::Cgroups;
 #[cfg(fuzzing)]
 pub(crate) use cgroups::row;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::ContainerCheckpoint;
 pub use console::ConsoleSocket;
 pub use container::{Container, Keys};
 pub use descriptors::Descriptors;
+pub use dump::{ContainerDump, DumpHooks};
 pub use error::{Error, Result};
 pub use hooks::RestoreHooks;
 pub use oci_spec;
-pub use restore::{Prepared, Restoring};
+pub use plan::RestorePlan;
+pub use restore::ContainerRestore;
 pub use sources::ExternalMount;
 
 /// The guide's code compiles.

@@ -16,11 +16,11 @@ use crate::host::MountInfo;
 
 /// Something mounted in a directory, until dropped.
 #[derive(Debug)]
-pub(crate) struct OwnMount {
+pub(crate) struct TemporaryMount {
     pub(crate) path: PathBuf,
 }
 
-impl OwnMount {
+impl TemporaryMount {
     /// The container's root: CRIU wants one that is a mount point.
     pub(crate) fn of_root(rootfs: &Path, at: &Path) -> Result<Self> {
         let none = None::<&str>;
@@ -94,7 +94,7 @@ impl OwnMount {
     }
 }
 
-impl Drop for OwnMount {
+impl Drop for TemporaryMount {
     fn drop(&mut self) {
         let _ = umount2(&self.path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
         let _ = fs::remove_dir(&self.path);

@@ -43,27 +43,27 @@ pub(crate) struct Sources<'a> {
 }
 
 /// What belongs at a mount point.
-struct Wanted {
+struct MountSource {
     /// Nothing: a masked directory, which gets an empty one.
     source: Option<PathBuf>,
     is_read_only: bool,
 }
 
-impl Wanted {
+impl MountSource {
     fn path(source: impl Into<PathBuf>) -> Self {
         Self { source: Some(source.into()), is_read_only: false }
     }
 }
 
 /// The file systems of the images that others may show parts of.
-type Known<'a> = HashMap<FileSystem<'a>, HashMap<&'a Path, Whole>>;
+type KnownFileSystems<'a> = HashMap<FileSystem<'a>, HashMap<&'a Path, ShownDirectory>>;
 
 /// What CRIU knows one file system from another by.
 type FileSystem<'a> = (u32, u32, &'a [u8], &'a [u8], Option<&'a [u8]>);
 
 /// Mounts of one directory.
 #[derive(Clone, Copy)]
-struct Whole {
+struct ShownDirectory {
     is_root: bool,
     is_read_only: bool,
 }
@@ -111,7 +111,8 @@ impl<'a> Sources<'a> {
             let is_first = namespace.pids().contains(&first);
             tables.extend(namespace.mounts()?.map(|mounts| (is_first, mounts)));
         }
-        let (mut found, mut known, mut rest) = (Found::default(), Known::new(), Vec::new());
+        let (mut found, mut known, mut rest) =
+            (ExternalMounts::default(), KnownFileSystems::new(), Vec::new());
         for (is_first, mount) in tables
             .iter()
             .flat_map(|(is_first, mounts)| mounts.iter().map(|mount| (*is_first, mount)))
@@ -130,7 +131,7 @@ impl<'a> Sources<'a> {
                     let wanted = self.find(entry, &point, key)?;
                     if entry.deleted.unwrap_or_default() {
                         let why = "showed what was removed or replaced outside before the dump: \
-                            CRIU fails where there is something now; a dump by `Checkpoint::run` forgets that";
+                            CRIU fails where there is something now; a `ContainerDump` forgets that";
                         return Err(Error::Mount { point, why: why.into() });
                     }
                     is_read_only = wanted.is_read_only;
@@ -147,7 +148,7 @@ impl<'a> Sources<'a> {
                 }
             }
             let whole = known.entry(file_system(entry)).or_default().entry(root(entry));
-            let whole = whole.or_insert(Whole { is_root, is_read_only });
+            let whole = whole.or_insert(ShownDirectory { is_root, is_read_only });
             whole.is_root |= is_root;
             whole.is_read_only &= is_read_only;
         }
@@ -157,13 +158,11 @@ impl<'a> Sources<'a> {
 
     /// Refuses a mount, unless the images are trusted.
     fn untrusted(&self, point: &Path, why: impl FnOnce() -> String) -> Result<()> {
-        match self.container.trusts_images {
-            true => Ok(()),
-            false => {
-                let why = format!("{}: only images that are trusted may", why());
-                Err(Error::Mount { point: point.into(), why })
-            }
+        if self.container.trusts_images {
+            return Ok(());
         }
+        let why = format!("{}: only images that are trusted may", why());
+        Err(Error::Mount { point: point.into(), why })
     }
 
     /// Whether a mount is of a file system in which the container has nothing but what is its own; or of one of the
@@ -195,7 +194,12 @@ impl<'a> Sources<'a> {
     }
 
     /// Refuses a mount that is no part of others: CRIU would mount whatever device or directories it names.
-    fn check_part(&self, entry: &MntEntry, point: &Path, known: &Known<'_>) -> Result<()> {
+    fn check_part(
+        &self,
+        entry: &MntEntry,
+        point: &Path,
+        known: &KnownFileSystems<'_>,
+    ) -> Result<()> {
         let is_unsupported = i32::try_from(entry.fstype) == Ok(i32::from(Fstype::Unsupported));
         // CRIU may mount anew the root of a file system that it knows.
         let is_new = !is_unsupported && root(entry).components().count() <= 1;
@@ -208,17 +212,17 @@ impl<'a> Sources<'a> {
                 format!("config.json does not describe ({})", String::from_utf8_lossy(name))
             });
         }
-        match whole.all(|whole| whole.is_read_only) && !is_mounted_read_only(entry) {
-            true => self.untrusted(point, || {
+        if whole.all(|whole| whole.is_read_only) && !is_mounted_read_only(entry) {
+            return self.untrusted(point, || {
                 "can be written to, where config.json says `ro` of all that it is part of".into()
-            }),
-            false => Ok(()),
+            });
         }
+        Ok(())
     }
 
-    fn find(&self, mount: &MntEntry, point: &Path, key: &OsStr) -> Result<Wanted> {
+    fn find(&self, mount: &MntEntry, point: &Path, key: &OsStr) -> Result<MountSource> {
         if let Some(path) = self.container.sources.get(key) {
-            return Ok(Wanted::path(path));
+            return Ok(MountSource::path(path));
         }
         if let Some(wanted) = self.bound(point)? {
             return Ok(wanted);
@@ -226,27 +230,27 @@ impl<'a> Sources<'a> {
         if self.masked.contains(point) {
             let is_null = mount.root.ends_with(b"/null");
             let source = is_null.then(|| PathBuf::from("/dev/null"));
-            return Ok(Wanted { source, is_read_only: false });
+            return Ok(MountSource { source, is_read_only: false });
         }
         if let Some(device) = self.devices.get(point) {
-            return Ok(Wanted::path(device));
+            return Ok(MountSource::path(device));
         }
         if let Some(source) = self.cgroup(mount, point)? {
-            return Ok(Wanted::path(source));
+            return Ok(MountSource::path(source));
         }
         let key = key.to_string_lossy().into_owned();
         Err(Error::UnknownMount { point: point.into(), key })
     }
 
     /// What is bound at a place, or above it with what is mounted below.
-    fn bound(&self, point: &Path) -> Result<Option<Wanted>> {
+    fn bound(&self, point: &Path) -> Result<Option<MountSource>> {
         let above = self.described.iter().filter(|(at, _)| point.starts_with(at));
         let best = above.max_by_key(|(at, _)| at.components().count());
         let Some((at, Some(bind))) = best else { return Ok(None) };
         let below = point.strip_prefix(at).unwrap_or(Path::new(""));
         if below.as_os_str().is_empty() {
             let is_read_only = bind.is_read_only;
-            return Ok(Some(Wanted { source: Some(bind.source.clone()), is_read_only }));
+            return Ok(Some(MountSource { source: Some(bind.source.clone()), is_read_only }));
         }
         if !bind.is_recursive {
             return Ok(None);
@@ -256,17 +260,16 @@ impl<'a> Sources<'a> {
         let place = place
             .map_err(|error| Error::path("find the source of a mount", &bind.source, error))?;
         let place = place.join(below);
-        match self.machine.contains(&place) {
-            true => Ok(Some(Wanted::path(place))),
-            false => {
-                let why = format!(
-                    "came along with what config.json binds at {}; nothing is mounted at {} now: mount it, or name a source",
-                    at.display(),
-                    place.display()
-                );
-                Err(Error::Mount { point: point.into(), why })
-            }
+        if self.machine.contains(&place) {
+            return Ok(Some(MountSource::path(place)));
         }
+        let why = format!(
+            "came along with what config.json binds at {}; nothing is mounted at {} now: \
+             mount it, or name a source",
+            at.display(),
+            place.display()
+        );
+        Err(Error::Mount { point: point.into(), why })
     }
 
     /// The container's directory in a hierarchy of version 1, which runtimes bind one by one.
@@ -293,15 +296,15 @@ impl<'a> Sources<'a> {
 
 /// The external mounts that have been found.
 #[derive(Default)]
-struct Found {
+struct ExternalMounts {
     mounts: Vec<ExternalMount>,
     known: HashSet<(PathBuf, OsString)>,
     /// CRIU knows one source for a key.
     sources: BTreeMap<OsString, PathBuf>,
 }
 
-impl Found {
-    fn add(&mut self, point: PathBuf, key: OsString, wanted: Wanted) -> Result<()> {
+impl ExternalMounts {
+    fn add(&mut self, point: PathBuf, key: OsString, wanted: MountSource) -> Result<()> {
         let refused = |why: String| Err(Error::Mount { point: point.clone(), why });
         // CRIU reads `mnt[KEY]:SOURCE`.
         if key.is_empty() || key.as_bytes().contains(&b']') {

@@ -32,7 +32,7 @@ pub const TESTS: &[Case] = &[
 
 /// What there is of what a restore makes.
 #[derive(Debug, PartialEq)]
-struct Left {
+struct Leftovers {
     state: Vec<PathBuf>,
     mounts: usize,
     descriptors: usize,
@@ -40,7 +40,7 @@ struct Left {
     processes: usize,
 }
 
-impl Left {
+impl Leftovers {
     fn now(state: &Path) -> Self {
         let list = |path: &Path| -> Vec<PathBuf> {
             fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
@@ -65,9 +65,9 @@ impl Left {
     }
 }
 
-struct Refuse(&'static str);
+struct RefuseAt(&'static str);
 
-impl Hooks for Refuse {
+impl Hooks for RefuseAt {
     fn post_restore(&mut self, _: Pid) -> HookResult {
         if self.0 == "post-restore" { Err("no".into()) } else { Ok(()) }
     }
@@ -87,28 +87,28 @@ fn failed(bed: &Bed) {
     let pid = bed.runtime.run(&bundle, "c", &[]);
     let checkpoint = Container::open(&bundle.dir).unwrap().checkpoint(pid).unwrap();
     let dump = checkpoint.dump(&without).after_dump(AfterDump::LeaveRunning);
-    checkpoint.run(&dump.manage_cgroups(CgroupMode::Ignore), &bed.criu, &mut ()).unwrap();
+    dump.manage_cgroups(CgroupMode::Ignore).run(&bed.criu).unwrap();
     Trip::new(bed, &bundle).save(pid, &images);
     bed.runtime.delete("c");
     bundle.cgroups_path("/bed/not/yet/there");
     bundle.write();
     let state = bed.dir("state-of-it");
-    let before = Left::now(&state);
+    let before = Leftovers::now(&state);
     assert_eq!(before.state, [] as [PathBuf; 0]);
 
     let attempt = |images: &Path, refused: &'static str| {
         let container = Container::open(&bundle.dir).unwrap();
-        let prepared = container.restoring(images).unwrap().prepare(&state).unwrap();
+        let restore = container.restore(images).unwrap().prepare(&state).unwrap();
         let null = File::options().read(true).write(true).open("/dev/null").unwrap();
-        let restore = prepared.restore_with(images, [null.as_fd(); 3]).log_level(LogLevel::Debug);
-        let mut inner = Refuse(refused);
+        let restore = restore.stdio([null.as_fd(); 3]).log_level(LogLevel::Debug);
+        let mut inner = RefuseAt(refused);
         let mut hooks = RestoreHooks::new(&container, "c", &mut inner);
-        prepared.run(&restore, &bed.criu, &mut hooks).map(|restored| restored.pid)
+        restore.run_with(&bed.criu, &mut hooks).map(|restored| restored.pid)
     };
     for images in [&images, &without] {
         for refused in ["post-restore", "pre-resume"] {
             attempt(images, refused).unwrap_err();
-            assert_eq!(Left::now(&state), before, "{refused} of {}", images.display());
+            assert_eq!(Leftovers::now(&state), before, "{refused} of {}", images.display());
         }
         bundle.stands_still();
     }
@@ -117,27 +117,27 @@ fn failed(bed: &Bed) {
     fs::rename(&payload, &away).unwrap();
     for images in [&images, &without] {
         attempt(images, "").unwrap_err();
-        assert_eq!(Left::now(&state), before, "{}", images.display());
+        assert_eq!(Leftovers::now(&state), before, "{}", images.display());
     }
     fs::rename(&away, &payload).unwrap();
     // Half-way through the preparation.
     fs::rename(&outside, bed.dir.join("gone")).unwrap();
     let container = Container::open(&bundle.dir).unwrap();
-    container.restoring(&images).unwrap().prepare(&state).unwrap_err();
-    assert_eq!(Left::now(&state), before);
-    container.restoring(&images).unwrap().prepare(bed.dir.join("no-state")).unwrap_err();
+    container.restore(&images).unwrap().prepare(&state).unwrap_err();
+    assert_eq!(Leftovers::now(&state), before);
+    container.restore(&images).unwrap().prepare(bed.dir.join("no-state")).unwrap_err();
     fs::rename(bed.dir.join("gone"), &outside).unwrap();
     // Whoever prepared was killed: the next clears up.
-    std::mem::forget(container.restoring(&images).unwrap().prepare(&state).unwrap());
-    assert_ne!(Left::now(&state).state, before.state);
+    std::mem::forget(container.restore(&images).unwrap().prepare(&state).unwrap());
+    assert_ne!(Leftovers::now(&state).state, before.state);
 
     for images in [&images, &without] {
         let pid = attempt(images, "").unwrap();
         bundle.goes_on();
         let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
         assert!(cgroups.contains(":/bed/not/yet/there"), "{cgroups}");
-        assert_eq!(Left::now(&state).state, before.state);
-        assert_eq!(Left::now(&state).mounts, before.mounts);
+        assert_eq!(Leftovers::now(&state).state, before.state);
+        assert_eq!(Leftovers::now(&state).mounts, before.mounts);
         end(pid);
     }
 }
@@ -149,18 +149,18 @@ fn earlier(bed: &Bed) {
     let pid = bed.runtime.run(&bundle, "c", &[]);
     let checkpoint = Container::open(&bundle.dir).unwrap().checkpoint(pid).unwrap();
     let dump = checkpoint.dump(&images).after_dump(AfterDump::LeaveRunning);
-    checkpoint.run(&dump, &bed.criu, &mut ()).unwrap();
-    let error = checkpoint.run(&dump, &bed.criu, &mut ()).unwrap_err().to_string();
+    dump.run(&bed.criu).unwrap();
+    let error = dump.run(&bed.criu).unwrap_err().to_string();
     assert!(error.contains("checkpoint"), "{error}");
     assert_eq!(&Descriptors::load(&images).unwrap(), checkpoint.descriptors());
     // Nor does one that fails when it has written its own.
-    struct Late;
-    impl Hooks for Late {
+    struct RefuseUnlock;
+    impl Hooks for RefuseUnlock {
         fn network_unlock(&mut self) -> HookResult {
             Err("too late".into())
         }
     }
-    checkpoint.run(&dump.clone().overwrite(true), &bed.criu, &mut Late).unwrap_err();
+    dump.overwrite(true).run_with(&bed.criu, &mut RefuseUnlock).unwrap_err();
     assert_eq!(&Descriptors::load(&images).unwrap(), checkpoint.descriptors());
     bundle.goes_on();
     bed.runtime.delete("c");
@@ -178,13 +178,15 @@ fn running(bed: &Bed) {
         let images = bed.dir(&format!("images-{n}"));
         let dump = checkpoint.dump(&images).after_dump(AfterDump::LeaveRunning);
         match n {
-            // As if somebody else had dumped it.
+            // As a pod or a series of pre-dumps runs it.
             2 => {
-                dump.run(&bed.criu).unwrap();
-                checkpoint.complete(&images).unwrap();
+                let mut own = ();
+                let (dump, mut hooks) = dump.parts(&mut own).unwrap();
+                dump.run_with(&bed.criu, &mut hooks).unwrap();
             }
-            _ => drop(checkpoint.run(&dump, &bed.criu, &mut ()).unwrap()),
+            _ => drop(dump.run(&bed.criu).unwrap()),
         }
+        assert_eq!(&Descriptors::load(&images).unwrap(), checkpoint.descriptors());
         bundle.goes_on();
         assert_eq!(bed.runtime.state("c").unwrap()["status"], "running");
     }
@@ -237,18 +239,20 @@ fn beside(bed: &Bed) {
     let beside = checkpoint.beside()[0];
     let name = || fs::read_to_string(format!("/proc/{beside}/comm")).unwrap();
     assert!(bed::soon(|| name().trim() == "sleep"), "{}", name());
-    let error = checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap_err();
-    assert!(matches!(&error, Error::Beside { processes } if *processes == [beside]), "{error}");
+    let dump = checkpoint.dump(&images);
+    for error in [dump.run(&bed.criu).unwrap_err(), dump.parts(&mut ()).unwrap_err()] {
+        assert!(matches!(&error, Error::Beside { processes } if *processes == [beside]), "{error}");
+    }
     // It does not matter to who goes on with the container.
-    let dump = checkpoint.dump(&running).after_dump(AfterDump::LeaveRunning);
-    checkpoint.run(&dump, &bed.criu, &mut ()).unwrap();
+    let and_runs_on = checkpoint.dump(&running).after_dump(AfterDump::LeaveRunning);
+    and_runs_on.run(&bed.criu).unwrap();
     bundle.goes_on();
     kill(nix::unistd::Pid::from_raw(beside.as_raw()), Signal::SIGKILL).unwrap();
     // Not even while nobody has waited for it: the kernel keeps the container until then.
-    checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap_err();
+    dump.run(&bed.criu).unwrap_err();
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(beside.as_raw()), None);
     assert!(bed::soon(|| checkpoint.beside().is_empty()));
-    checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap();
+    dump.run(&bed.criu).unwrap();
     bed.runtime.delete("c");
     let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
     bundle.goes_on();

@@ -147,10 +147,10 @@ fn images(bed: &Bed) {
     Trip::new(bed, &bundle).save(pid, &saved);
     bed.runtime.delete("c");
     let container = Container::open(&bundle.dir).unwrap();
-    container.restoring(&saved).unwrap();
+    let _ = container.restore(&saved).unwrap();
     for (n, (what, change, why)) in TRICKS.iter().enumerate() {
         let images = craft(bed, &saved, &format!("crafted-{n}"), change);
-        let error = container.restoring(&images).expect_err(what);
+        let error = container.restore(&images).expect_err(what);
         let is_kind = matches!(error, Error::Mount { .. } | Error::UnknownMount { .. });
         assert!(is_kind && error.to_string().contains(why), "{what}: {error}");
     }
@@ -163,8 +163,8 @@ fn images(bed: &Bed) {
     let container = Container::open(&bundle.dir).unwrap();
     let images =
         craft(bed, &saved, "device", &|all| add(all, "/elsewhere/fuse", |new| key(new, "k")));
-    let restoring = container.restoring(&images).unwrap();
-    let device = restoring.mounts().iter().find(|mount| mount.key == "k").unwrap();
+    let plan = container.restore(&images).unwrap();
+    let device = plan.mounts().iter().find(|mount| mount.key == "k").unwrap();
     assert_eq!(device.source, Path::new("/linked/fuse"));
 
     // Who trusts the images gets what they say.
@@ -178,11 +178,11 @@ fn images(bed: &Bed) {
         });
     };
     let images = craft(bed, &saved, "trusted", &ramfs);
-    container.restoring(&images).unwrap_err();
+    container.restore(&images).unwrap_err();
     let container = container.trust_images(true);
-    let prepared = container.restoring(&images).unwrap().prepare(bed.dir("state-of-it")).unwrap();
+    let restore = container.restore(&images).unwrap().prepare(bed.dir("state-of-it")).unwrap();
     let null = fs::File::options().read(true).write(true).open("/dev/null").unwrap();
-    let restore = prepared.restore_with(&images, [null.as_fd(); 3]).log_level(LogLevel::Debug);
+    let restore = restore.stdio([null.as_fd(); 3]).log_level(LogLevel::Debug);
     let restored = restore.run(&bed.criu).unwrap();
     let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", restored.pid)).unwrap();
     assert!(
@@ -190,7 +190,7 @@ fn images(bed: &Bed) {
         "{mounts}"
     );
     end(restored.pid);
-    drop(prepared);
+    drop(restore);
 
     let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &saved);
     bundle.goes_on();
@@ -208,12 +208,12 @@ fn namespaces(bed: &Bed) {
         let pid = bed.runtime.run(&bundle, "c", &[]);
         Trip::new(bed, &bundle).save(pid, &images);
         bed.runtime.delete("c");
-        Container::open(&bundle.dir).unwrap().restoring(&images).unwrap();
+        let _ = Container::open(&bundle.dir).unwrap().restore(&images).unwrap();
         let bundle = bundle.with(|b| b.namespace(kind, None));
         let container = Container::open(&bundle.dir).unwrap();
-        let error = container.restoring(&images).unwrap_err().to_string();
+        let error = container.restore(&images).unwrap_err().to_string();
         assert!(error.contains(&format!("a {kind} namespace of its own")), "{error}");
-        container.trust_images(true).restoring(&images).unwrap();
+        let _ = container.trust_images(true).restore(&images).unwrap();
     }
 }
 
@@ -327,7 +327,7 @@ fn bundle(bed: &Bed) {
         bundle.config["mounts"].as_array_mut().unwrap().push(mount.clone());
         bundle.write();
         let container = Container::open(&bundle.dir).unwrap();
-        let prepared = container.restoring(&images).and_then(|restoring| restoring.prepare(&state));
+        let prepared = container.restore(&images).and_then(|plan| plan.prepare(&state));
         let said = prepared.map(drop).map_err(|error| error.to_string());
         match why {
             Some(why) => {
@@ -361,7 +361,7 @@ fn bundle(bed: &Bed) {
             }
         });
         for _ in 0..300 {
-            let prepared = container.restoring(&images).unwrap().prepare(&state);
+            let prepared = container.restore(&images).unwrap().prepare(&state);
             made += usize::from(prepared.is_ok());
         }
         stop.store(true, Ordering::Relaxed);
@@ -379,5 +379,5 @@ fn bundle(bed: &Bed) {
     }
     bundle.write();
     let container = Container::open(&bundle.dir).unwrap();
-    container.checkpoint(Pid::this()).unwrap();
+    let _ = container.checkpoint(Pid::this()).unwrap();
 }

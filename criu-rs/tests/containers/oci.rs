@@ -290,7 +290,7 @@ fn cgroups(bed: &Bed) {
     let freezer = checkpoint.freezer().expect("a freezer");
     assert!(freezer.ends_with("bed/old"), "{}", freezer.display());
     let dump = checkpoint.dump(&images).log_level(LogLevel::Debug);
-    checkpoint.run(&dump, &bed.criu, &mut ()).unwrap();
+    dump.run(&bed.criu).unwrap();
     bed.runtime.delete("c");
     let counted = bundle.stands_still();
 
@@ -336,9 +336,9 @@ fn hooks(bed: &Bed) {
     });
     let container = Container::open(&bundle.dir).unwrap();
     let state = bed.dir("state-of-hooks");
-    let prepared = container.restoring(&images).unwrap().prepare(&state).unwrap();
+    let restore = container.restore(&images).unwrap().prepare(&state).unwrap();
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
-    let restore = prepared.restore_with(&images, [null.as_fd(); 3]);
+    let restore = restore.stdio([null.as_fd(); 3]);
     let mut inner = ();
     let mut hooks = RestoreHooks::new(&container, "web", &mut inner);
     let error = restore.run_with(&bed.criu, &mut hooks).unwrap_err().to_string();
@@ -373,7 +373,7 @@ fn unknown_mount(bed: &Bed) {
         b.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/data");
     });
     let container = Container::open(&bundle.dir).unwrap();
-    let error = container.restoring(&images).unwrap_err();
+    let error = container.restore(&images).unwrap_err();
     assert!(
         matches!(&error, Error::UnknownMount { point, .. } if point == Path::new("/data")),
         "{error}"
@@ -382,10 +382,9 @@ fn unknown_mount(bed: &Bed) {
     let other = bed.dir("other");
     fs::write(other.join("said"), "new").unwrap();
     let container = container.source("/data", &other);
-    let prepared = container.restoring(&images).unwrap().prepare(bed.dir("state-of-it")).unwrap();
+    let restore = container.restore(&images).unwrap().prepare(bed.dir("state-of-it")).unwrap();
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
-    let restore = prepared.restore_with(&images, [null.as_fd(); 3]);
-    let restored = restore.run(&bed.criu).unwrap();
+    let restored = restore.stdio([null.as_fd(); 3]).run(&bed.criu).unwrap();
     let said = fs::read_to_string(format!("/proc/{}/root/data/said", restored.pid)).unwrap();
     assert_eq!(said, "new");
     restored.signal(nix::libc::SIGKILL).unwrap();

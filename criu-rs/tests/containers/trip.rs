@@ -7,8 +7,8 @@ use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use criu_rs::oci::{ConsoleSocket, Container, Keys, RestoreHooks};
-use criu_rs::{Dump, LogLevel, Pid, Restore};
+use criu_rs::oci::{ConsoleSocket, Container, ContainerDump, ContainerRestore, Keys, RestoreHooks};
+use criu_rs::{LogLevel, Pid};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 
@@ -41,8 +41,8 @@ pub struct Trip<'a> {
     pub bed: &'a Bed,
     pub bundle: &'a Bundle,
     /// What this crate's operations are told besides, and what the runtime.
-    pub dump: fn(Dump<'_>) -> Dump<'_>,
-    pub restore: fn(Restore<'_>) -> Restore<'_>,
+    pub dump: fn(ContainerDump<'_>) -> ContainerDump<'_>,
+    pub restore: fn(ContainerRestore<'_>) -> ContainerRestore<'_>,
     pub options: &'a [&'a str],
     /// Where a terminal is handed over.
     pub console: Option<PathBuf>,
@@ -142,7 +142,7 @@ impl<'a> Trip<'a> {
     pub fn save(&self, pid: Pid, images: &Path) {
         let checkpoint = self.container().checkpoint(pid).unwrap();
         let dump = (self.dump)(checkpoint.dump(images)).log_level(LogLevel::Debug);
-        checkpoint.run(&dump, &self.bed.criu, &mut ()).unwrap();
+        dump.run(&self.bed.criu).unwrap();
     }
 
     #[track_caller]
@@ -150,24 +150,24 @@ impl<'a> Trip<'a> {
         let container = self.container();
         let state = self.bed.dir.join(format!("our-state-{way:?}"));
         fs::create_dir_all(&state).unwrap();
-        let prepared = container.restoring(images).unwrap().prepare(&state).unwrap();
+        let restore = container.restore(images).unwrap().prepare(&state).unwrap();
         let (input, output) = (pipe(), pipe());
         let stdio = [input.0.as_fd(), output.1.as_fd(), output.1.as_fd()];
-        let restore = prepared.restore_with(images, stdio).log_level(LogLevel::Debug);
+        let restore = restore.stdio(stdio).log_level(LogLevel::Debug);
         let mut inner = ();
         let mut hooks = RestoreHooks::new(&container, "c", &mut inner);
         if let Some(console) = &self.console {
             hooks = hooks.console(ConsoleSocket::new(console));
         }
         let restore = (self.restore)(restore);
-        let restored = prepared.run(&restore, &self.bed.criu, &mut hooks).unwrap();
-        // Somebody outside holds them as long as the container lives.
-        std::mem::forget((input, output.0));
-        let shared = prepared.root().parent().unwrap().to_path_buf();
-        drop(prepared);
+        let restored = restore.run_with(&self.bed.criu, &mut hooks).unwrap();
+        let shared = restore.root_mount().parent().unwrap().to_path_buf();
+        drop(restore);
         assert_eq!(fs::read_dir(&shared).unwrap().count(), 0, "something is left behind");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains("criu-root") && !mounts.contains("criu-empty"), "{mounts}");
+        // Somebody outside holds them as long as the container lives.
+        std::mem::forget((input, output.0));
         restored.pid
     }
 

@@ -76,9 +76,10 @@ impl Root {
             parent = match self.find(&done) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let last = index + 1 == names.len();
-                    match last && !is_directory {
-                        true => make_file(&parent, name)?,
-                        false => mkdirat(&parent, *name, Mode::from_bits_truncate(0o755))?,
+                    if last && !is_directory {
+                        make_file(&parent, name)?;
+                    } else {
+                        mkdirat(&parent, *name, Mode::from_bits_truncate(0o755))?;
                     }
                     // A link that leads nowhere is not made to lead somewhere.
                     self.find(&done)?

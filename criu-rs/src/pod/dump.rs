@@ -46,6 +46,7 @@ type Container<'a> = gate::Container<'a, Dump<'a>>;
 /// Each dump needs a freezer cgroup of its own ([`Dump::freeze_cgroup`]), of either version, which holds its tasks
 /// and no other's. A cgroup above that is frozen already is refused unless it is the pod's: CRIU would wait in vain.
 #[derive(Default)]
+#[must_use = "nothing is dumped before `dump`"]
 pub struct Pod<'a> {
     cgroup: Option<PathBuf>,
     containers: Vec<Container<'a>>,

@@ -44,7 +44,7 @@ pub(super) fn set<O: Clone>(containers: &mut [Container<'_, O>], option: impl Fn
 }
 
 /// How the operations have ended.
-pub(super) struct Ended<T> {
+pub(super) struct Endings<T> {
     /// By the containers' names.
     outcomes: Vec<(String, Result<T, Error>)>,
     /// Why the caller did not want them to go on.
@@ -58,16 +58,16 @@ pub(super) fn run<'a, O: Operation + 'a>(
     containers: Vec<Container<'a, O>>,
     criu: &Criu,
     go_on: impl FnOnce() -> HookResult,
-) -> Ended<O::Outcome> {
+) -> Endings<O::Outcome> {
     let gate = &Gate::default();
     let count = containers.len();
     thread::scope(|scope| {
         // Whatever happens here, those that wait are told.
-        let _end = Refuse(gate);
+        let _end = RefuseWhenDropped(gate);
         let start = |container: Container<'a, O>| {
             let Container { name, operation, hooks } = container;
             let thread = scope.spawn(move || {
-                let _left = Leave(gate);
+                let _left = LeaveWhenDropped(gate);
                 let mut none = ();
                 let hooks: &mut dyn Hooks = match hooks {
                     Some(hooks) => hooks,
@@ -79,22 +79,19 @@ pub(super) fn run<'a, O: Operation + 'a>(
             (name, thread)
         };
         let threads: Vec<_> = containers.into_iter().map(start).collect();
-        let refused = match gate.all_there(count) {
-            true => go_on().err(),
-            false => None,
-        };
-        let is_let_go = gate.all_there(count) && refused.is_none();
+        let refused = if gate.all_wait(count) { go_on().err() } else { None };
+        let is_let_go = gate.all_wait(count) && refused.is_none();
         gate.decide(if is_let_go { Decision::GoOn } else { Decision::Refuse });
         let lost = || Error::system("go on", io::Error::other("a hook panicked"));
         let ended = threads.into_iter().map(|(name, thread)| {
             let ended = thread.join().unwrap_or_else(|_| Err(lost()));
             (name, ended)
         });
-        Ended { outcomes: ended.collect(), refused, is_let_go }
+        Endings { outcomes: ended.collect(), refused, is_let_go }
     })
 }
 
-impl<T> Ended<T> {
+impl<T> Endings<T> {
     /// What came of it.
     pub(super) fn conclude(self) -> Result<Vec<(String, T)>, PodError> {
         if let Some(refused) = self.refused {
@@ -132,7 +129,7 @@ struct Gate {
 #[derive(Default)]
 struct State {
     /// Operations that wait, or have waited.
-    there: usize,
+    waiting: usize,
     /// Operations that are over.
     left: usize,
     decision: Option<Decision>,
@@ -148,7 +145,7 @@ impl Gate {
     /// Called by an operation when it is there: waits for what becomes of all.
     fn pass(&self) -> HookResult {
         let mut state = self.state();
-        state.there += 1;
+        state.waiting += 1;
         self.changed.notify_all();
         loop {
             match state.decision {
@@ -162,9 +159,9 @@ impl Gate {
     }
 
     /// Waits until `count` operations wait, or one is over before its time; whether all are there.
-    fn all_there(&self, count: usize) -> bool {
+    fn all_wait(&self, count: usize) -> bool {
         let mut state = self.state();
-        while state.there < count && state.left == 0 {
+        while state.waiting < count && state.left == 0 {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.left == 0
@@ -182,9 +179,9 @@ impl Gate {
 }
 
 /// Dropped when an operation is over.
-struct Leave<'g>(&'g Gate);
+struct LeaveWhenDropped<'g>(&'g Gate);
 
-impl Drop for Leave<'_> {
+impl Drop for LeaveWhenDropped<'_> {
     fn drop(&mut self) {
         self.0.state().left += 1;
         self.0.changed.notify_all();
@@ -192,9 +189,9 @@ impl Drop for Leave<'_> {
 }
 
 /// Dropped it refuses, unless something has been decided.
-struct Refuse<'g>(&'g Gate);
+struct RefuseWhenDropped<'g>(&'g Gate);
 
-impl Drop for Refuse<'_> {
+impl Drop for RefuseWhenDropped<'_> {
     fn drop(&mut self) {
         self.0.decide(Decision::Refuse);
     }

@@ -38,6 +38,7 @@ type Container<'a> = gate::Container<'a, Restore<'a>>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Default)]
+#[must_use = "nothing is restored before `restore`"]
 pub struct PodRestore<'a> {
     containers: Vec<Container<'a>>,
 }

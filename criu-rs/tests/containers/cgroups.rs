@@ -16,6 +16,13 @@ pub enum Layout {
     Unified,
 }
 
+impl Layout {
+    /// The layout that is written so for debugging, as processes of the harness tell each other.
+    pub fn named(name: &str) -> Self {
+        if name == format!("{:?}", Self::Unified) { Self::Unified } else { Self::Machine }
+    }
+}
+
 /// A cgroup in each hierarchy, below where this process is.
 #[derive(Debug)]
 pub struct Cgroups {

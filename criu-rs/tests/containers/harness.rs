@@ -72,10 +72,7 @@ fn run_apart(word: &str, words: &[String], layout: Layout, limit: Duration) -> R
 
 /// What the process does that waits outside of the sandbox.
 fn apart(words: &[String]) {
-    let layout = match words[0] == format!("{:?}", Layout::Unified) {
-        true => Layout::Unified,
-        false => Layout::Machine,
-    };
+    let layout = Layout::named(&words[0]);
     let limit = Duration::from_millis(words[1].parse().unwrap());
     if let Err(error) = sandbox::run(&words[2..], layout, limit) {
         eprintln!("{error}");
@@ -121,10 +118,10 @@ fn ends_with_it() -> Result<(), Failed> {
     let is_left = |process: procfs::process::Process| {
         process.cmdline().is_ok_and(|words| words.iter().any(|word| word == MARK))
     };
-    match procfs::process::all_processes()?.flatten().any(is_left) {
-        true => Err("its process runs on".into()),
-        false => Ok(()),
+    if procfs::process::all_processes()?.flatten().any(is_left) {
+        return Err("its process runs on".into());
     }
+    Ok(())
 }
 
 /// A number of seconds that nothing else sleeps for.

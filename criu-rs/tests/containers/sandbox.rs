@@ -168,11 +168,7 @@ fn prepare(layout: &str) -> Result<(), String> {
         }
         mount(Some(kind), at, Some(kind), MsFlags::empty(), none).map_err(failed(at))?;
     }
-    let layout = match layout == format!("{:?}", Layout::Unified) {
-        true => Layout::Unified,
-        false => Layout::Machine,
-    };
-    for hierarchy in cgroups::mount_all(layout)? {
+    for hierarchy in cgroups::mount_all(Layout::named(layout))? {
         if hierarchy.controllers.is_empty() {
             // A cgroup of version 2 with processes cannot give controllers to those below it.
             let leaf = hierarchy.at.join("sandbox");

@@ -268,23 +268,20 @@ fn criu_children(pid: Pid) -> Vec<Pid> {
 }
 
 /// Looks at the pair at both moments; refuses at the second when told to.
-struct Watch<'p> {
+struct WatchPair<'p> {
     pair: &'p Pair,
     seen: Vec<(&'static str, Vec<u64>)>,
     refuse_at: &'static str,
 }
 
-impl Watch<'_> {
+impl WatchPair<'_> {
     fn at(&mut self, moment: &'static str) -> HookResult {
         self.seen.push((moment, self.pair.counts()));
-        match moment == self.refuse_at {
-            true => Err("the test says no".into()),
-            false => Ok(()),
-        }
+        if moment == self.refuse_at { Err("the test says no".into()) } else { Ok(()) }
     }
 }
 
-impl PodHooks for Watch<'_> {
+impl PodHooks for WatchPair<'_> {
     fn frozen(&mut self) -> HookResult {
         self.pair.has_no_images();
         self.at("frozen")
@@ -303,9 +300,9 @@ impl PodHooks for Watch<'_> {
 }
 
 /// Counts the dumps that have come to their end.
-struct Saved(u32);
+struct CountDumps(u32);
 
-impl Hooks for Saved {
+impl Hooks for CountDumps {
     fn post_dump(&mut self) -> HookResult {
         self.0 += 1;
         Ok(())
@@ -316,7 +313,7 @@ fn hooks(lab: &Lab) {
     let hierarchy = &hierarchies()[0];
     let pair = Pair::start(lab, hierarchy);
     for refuse_at in ["frozen", "saved"] {
-        let mut watch = Watch { pair: &pair, seen: Vec::new(), refuse_at };
+        let mut watch = WatchPair { pair: &pair, seen: Vec::new(), refuse_at };
         let error = pair.pod(AfterDump::Kill).dump(&lab.criu, &mut watch).unwrap_err();
         assert!(matches!(error, PodError::Hook(_)), "{error}");
         assert_eq!(error.to_string(), "the pod's hook refused: the test says no");
@@ -324,8 +321,8 @@ fn hooks(lab: &Lab) {
         pair.has_no_images();
         assert!(pair.cgroup.is_thawed());
     }
-    let mut watch = Watch { pair: &pair, seen: Vec::new(), refuse_at: "never" };
-    let (mut a, mut b) = (Saved(0), Saved(0));
+    let mut watch = WatchPair { pair: &pair, seen: Vec::new(), refuse_at: "never" };
+    let (mut a, mut b) = (CountDumps(0), CountDumps(0));
     let pod = Pod::new()
         .container_with("a", pair.dump(0, AfterDump::LeaveRunning), &mut a)
         .container_with("b", pair.dump(1, AfterDump::LeaveRunning), &mut b);
@@ -391,13 +388,13 @@ fn over_service(lab: &Lab) {
             assert!(pair.cgroup.is_thawed());
         };
         // The service finds out by itself that nobody waits any more, and freezes again what it has thawed.
-        let mut failing = Failing(Action::PostDump);
+        let mut failing = FailAt(Action::PostDump);
         let pod = Pod::new()
             .container_with("a", pair.dump(0, AfterDump::Kill), &mut failing)
             .container("b", pair.dump(1, AfterDump::Kill));
         pod.dump(&service.criu(), &mut ()).unwrap_err();
         runs_on();
-        let mut watch = Watch { pair: &pair, seen: Vec::new(), refuse_at: "saved" };
+        let mut watch = WatchPair { pair: &pair, seen: Vec::new(), refuse_at: "saved" };
         let error = pair.pod(AfterDump::Kill).dump(&service.criu(), &mut watch).unwrap_err();
         assert!(matches!(error, PodError::Hook(_)), "{error}");
         runs_on();
@@ -409,19 +406,21 @@ fn over_service(lab: &Lab) {
 }
 
 /// Fails at one action, after another dump may have come to its end.
-struct Failing(Action);
+struct FailAt(Action);
 
-impl Failing {
+impl FailAt {
     fn at(&self, action: Action) -> HookResult {
-        match action == self.0 {
-            true if action == Action::PostDump => panic!("the test panics"),
-            true => Err("the test says no".into()),
-            false => Ok(()),
+        if action != self.0 {
+            return Ok(());
         }
+        if action == Action::PostDump {
+            panic!("the test panics");
+        }
+        Err("the test says no".into())
     }
 }
 
-impl Hooks for Failing {
+impl Hooks for FailAt {
     fn post_dump(&mut self) -> HookResult {
         self.at(Action::PostDump)
     }
@@ -433,7 +432,7 @@ impl Hooks for Failing {
 
 fn panic(lab: &Lab) {
     let pair = Pair::start(lab, &hierarchies()[0]);
-    let mut failing = Failing(Action::PostDump);
+    let mut failing = FailAt(Action::PostDump);
     let pod = Pod::new()
         .container_with("a", pair.dump(0, AfterDump::Kill), &mut failing)
         .container("b", pair.dump(1, AfterDump::Kill));
@@ -446,7 +445,7 @@ fn panic(lab: &Lab) {
 
 fn torn(lab: &Lab) {
     let pair = Pair::start(lab, &hierarchies()[0]);
-    let mut failing = Failing(Action::NetworkUnlock);
+    let mut failing = FailAt(Action::NetworkUnlock);
     let pod = Pod::new().container("a", pair.dump(0, AfterDump::LeaveRunning)).container_with(
         "b",
         pair.dump(1, AfterDump::LeaveRunning),
@@ -551,7 +550,7 @@ fn stay_connected(lab: &Lab) {
         pair.containers.iter_mut().for_each(|container| container.target.is_gone());
 
         let pod = || PodRestore::new().container("a", a.clone()).container("b", b.clone());
-        let mut watch = Watch { pair, seen: Vec::new(), refuse_at: "restored" };
+        let mut watch = WatchPair { pair, seen: Vec::new(), refuse_at: "restored" };
         let error = pod().restore(&lab.criu, &mut watch).unwrap_err();
         assert!(matches!(error, PodError::Hook(_)), "{error}");
         assert_eq!(watch.seen, [("restored", pair.counts())], "none has run");

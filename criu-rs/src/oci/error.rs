@@ -68,6 +68,16 @@ pub enum Error {
         /// Their ids.
         processes: Vec<crate::value::Pid>,
     },
+    /// The restored tasks would begin outside of the container's cgroups. The images have no cgroups that CRIU
+    /// could make, and criu cannot be moved into the container's. Nothing was restored.
+    #[error(
+        "the restored tasks would be outside of the container's cgroups: the images have none, and {why}; \
+         or dump with a CgroupMode other than Ignore"
+    )]
+    OutsideCgroups {
+        /// Why criu cannot be moved, and what to do.
+        why: &'static str,
+    },
     /// A hook of the bundle failed.
     #[error("the {kind} hook {} {why}", path.display())]
     Hook {

@@ -171,7 +171,9 @@ impl<'a> ContainerRestore<'a> {
     /// Restores. The tasks are in the container's cgroups from the start.
     ///
     /// # Errors
-    /// See [`crate::Error`]. [`Error::Path`] when a cgroup cannot be made. No process is left behind.
+    /// See [`crate::Error`]. [`Error::Path`] when a cgroup cannot be made. [`Error::OutsideCgroups`] where the
+    /// images have no cgroups, the container's are known, and the criu at hand is not one that this process has
+    /// started, but a service, a connected socket or libcriu's. No process is left behind.
     pub fn run(&self, criu: &Criu) -> Result<Restored> {
         self.run_with(criu, &mut ())
     }
@@ -183,7 +185,11 @@ impl<'a> ContainerRestore<'a> {
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Restored> {
         let session = self.with_namespaces().start(criu)?;
         let mut made = None;
-        if let (Some(cgroups), Some(criu)) = (self.cgroups_of_criu(), session.pid()) {
+        if let Some(cgroups) = self.cgroups_of_criu() {
+            let criu = session.pid().ok_or(Error::OutsideCgroups {
+                why: "this process has not started the criu that restores, and cannot move it there: \
+                      use Criu::new or Criu::at",
+            })?;
             let entered = cgroups.enter(criu);
             made =
                 Some(entered.map_err(|source| {
@@ -199,8 +205,17 @@ impl<'a> ContainerRestore<'a> {
 
     /// The plain restore, for a [`PodRestore`](crate::PodRestore). It is borrowed from this value, which is to
     /// live until the pod is restored.
-    pub fn for_pod(&self) -> Restore<'_> {
-        self.with_namespaces()
+    ///
+    /// # Errors
+    /// [`Error::OutsideCgroups`] where the images have no cgroups and the container's are known: a pod moves no
+    /// criu into them.
+    pub fn for_pod(&self) -> Result<Restore<'_>> {
+        if self.cgroups_of_criu().is_some() {
+            return Err(Error::OutsideCgroups {
+                why: "a pod does not move criu there: restore the container by itself",
+            });
+        }
+        Ok(self.with_namespaces())
     }
 
     /// Looks at the images and at this host, and says whether this restore would work: see

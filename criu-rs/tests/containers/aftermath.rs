@@ -1,11 +1,12 @@
 //! What is left of containers and of attempts at them.
 
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use criu_rs::oci::{Container, Descriptors, Error, RestoreHooks};
-use criu_rs::{AfterDump, CgroupMode, HookResult, Hooks, LogLevel, Pid};
+use criu_rs::{AfterDump, CgroupMode, Criu, HookResult, Hooks, LogLevel, Pid};
 use nix::sys::signal::{Signal, kill};
 
 use crate::bed::{self, Bed, Case};
@@ -16,6 +17,12 @@ pub const TESTS: &[Case] = &[
     Case {
         name: "a_failed_restore_leaves_nothing",
         test: failed,
+        runtimes: BOTH,
+        newest_only: true,
+    },
+    Case {
+        name: "a_criu_that_cannot_be_moved_restores_nothing",
+        test: not_moved,
         runtimes: BOTH,
         newest_only: true,
     },
@@ -139,6 +146,95 @@ fn failed(bed: &Bed) {
         assert_eq!(Leftovers::now(&state).state, before.state);
         assert_eq!(Leftovers::now(&state).mounts, before.mounts);
         end(pid);
+    }
+}
+
+/// A service is in its own cgroups, and so would be what it restores from images without any.
+fn not_moved(bed: &Bed) {
+    let mut bundle = Bundle::new(bed, "bundle", "count", &[]).with(|b| b.cgroups_path("/bed/old"));
+    let (images, without) = (bed.dir("images"), bed.dir("images-without-cgroups"));
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    let checkpoint = Container::open(&bundle.dir).unwrap().checkpoint(pid).unwrap();
+    let dump = checkpoint.dump(&without).after_dump(AfterDump::LeaveRunning);
+    dump.manage_cgroups(CgroupMode::Ignore).run(&bed.criu).unwrap();
+    checkpoint.dump(&images).run(&bed.criu).unwrap();
+    bed.runtime.delete("c");
+    let counted = bundle.stands_still();
+    bundle.cgroups_path("/bed/new");
+    bundle.write();
+
+    let state = bed.dir("state-of-it");
+    let mut before = Leftovers::now(&state);
+    let service = Service::start(bed);
+    before.processes += 1;
+    let container = Container::open(&bundle.dir).unwrap();
+    let prepare = |images: &Path| {
+        let restore = container.restore(images).unwrap().prepare(&state).unwrap();
+        // A service has no children for others.
+        restore.raw(|options| options.rst_sibling = None).log_level(LogLevel::Debug)
+    };
+    for criu in [Criu::service(&service.socket), Criu::connected(service.connect())] {
+        let error = prepare(&without).run(&criu).unwrap_err();
+        assert!(matches!(error, Error::OutsideCgroups { .. }), "{error}");
+        let said = error.to_string();
+        for part in ["the container's cgroups", "use Criu::new or Criu::at", "CgroupMode"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+    let error = prepare(&without).for_pod().unwrap_err();
+    assert!(matches!(error, Error::OutsideCgroups { .. }), "{error}");
+    assert_eq!(bundle.stands_still(), counted);
+    let now = || Leftovers::now(&state);
+    assert!(bed::soon(|| now() == before), "{before:?}\n{:?}", now());
+
+    // Where the images have cgroups, CRIU itself moves the tasks.
+    let restore = prepare(&images);
+    let _ = restore.for_pod().unwrap();
+    let restored = restore.run(&Criu::service(&service.socket)).unwrap();
+    assert!(bundle.goes_on() > counted);
+    let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", restored.pid)).unwrap();
+    assert!(cgroups.contains(":/bed/new\n"), "{cgroups}");
+    restored.signal(nix::libc::SIGKILL).unwrap();
+}
+
+/// A running `criu service`, which ends with the value.
+struct Service {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Service {
+    fn start(bed: &Bed) -> Self {
+        let socket = bed.dir.join("service.socket");
+        let child = Command::new(bed.criu.program().unwrap().unwrap())
+            .args(["service", "-o", "service.log", "-W"])
+            .arg(&bed.dir)
+            .arg("--address")
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let service = Self { child, socket };
+        let answers = bed::soon(|| Criu::service(&service.socket).version().is_ok());
+        assert!(answers, "{:?}", fs::read_to_string(bed.dir.join("service.log")));
+        service
+    }
+
+    fn connect(&self) -> OwnedFd {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+        let (family, kind) = (AddressFamily::Unix, SockType::SeqPacket);
+        let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        connect(fd.as_raw_fd(), &UnixAddr::new(&self.socket).unwrap()).unwrap();
+        fd
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

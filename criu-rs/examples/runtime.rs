@@ -1,4 +1,4 @@
-//! A checkpoint and a restore as an OCI runtime has to do them, in full:
+//! A complete checkpoint and restore of an OCI runtime:
 //!
 //! ```sh
 //! runtime checkpoint BUNDLE PID IMAGES
@@ -19,7 +19,7 @@ fn main() -> Result {
     run(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Does what the command line says.
+/// Runs the words of the command line.
 pub fn run(words: &[&str]) -> Result {
     match *words {
         ["checkpoint", bundle, pid, images] => checkpoint(bundle, pid.parse()?, images),
@@ -33,14 +33,14 @@ pub fn run(words: &[&str]) -> Result {
 
 /// Saves a container whose first process is `pid`, and ends it.
 fn checkpoint(bundle: &str, pid: Pid, images: &str) -> Result {
-    // Taken from config.json and the live container: external mounts, namespaces, freezer, streams.
+    // From config.json and the live container: external mounts, namespaces, freezer, streams.
     let container = Container::open(bundle)?;
     let checkpoint = container.checkpoint(pid)?;
     for external in checkpoint.external() {
         println!("stays outside: {external}");
     }
 
-    // The rest is what the user of the runtime asked for.
+    // Options that the user of the runtime asked for.
     let dump = checkpoint
         .dump(images)
         .tcp(Tcp::Established)
@@ -51,19 +51,19 @@ fn checkpoint(bundle: &str, pid: Pid, images: &str) -> Result {
     Ok(())
 }
 
-/// What this runtime has to do itself while CRIU restores.
+/// The actions of this runtime while CRIU restores.
 struct Adopt<'a> {
     state: &'a Path,
 }
 
 impl Hooks for Adopt<'_> {
-    /// Everything is made, nothing runs yet: the last moment to refuse.
+    /// Records the process. Everything is made and nothing runs yet: the last moment to refuse.
     fn post_restore(&mut self, root: Pid) -> HookResult {
         Ok(std::fs::write(self.state.join("pid"), root.to_string())?)
     }
 }
 
-/// Brings a container back.
+/// Restores a container.
 fn restore(
     bundle: &str,
     id: &str,
@@ -71,7 +71,7 @@ fn restore(
     state: &str,
     console: Option<ConsoleSocket>,
 ) -> Result {
-    // The sources of external mounts, namespaces to join, labels, cgroups: values to look at.
+    // Sources of external mounts, namespaces to join, labels, cgroups: values to look at.
     let container = Container::open(bundle)?.cgroups(Cgroups::at(format!("/runtime/{id}"))?);
     let plan = container.restore(images)?;
     for mount in plan.mounts() {
@@ -87,7 +87,7 @@ fn restore(
         .file_locks(true)
         .deadline(Duration::from_secs(60));
 
-    // The hooks of config.json run when the namespaces are there; then those of this runtime.
+    // The hooks of config.json run when the namespaces exist; then those of this runtime.
     let mut adopt = Adopt { state: Path::new(state) };
     let mut hooks = RestoreHooks::new(&container, id, &mut adopt);
     if let Some(console) = console {

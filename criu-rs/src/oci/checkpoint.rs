@@ -1,4 +1,4 @@
-//! What saving a container takes.
+//! A live container as its dump has to know it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,7 +17,9 @@ use crate::host::{MountInfo, tree};
 use crate::operation::PreDump;
 use crate::value::{Dir, External, Pid};
 
-/// What saving a container takes: values that a [`Dump`] is made of.
+/// A container about to be saved: the values that its dump is made of.
+///
+/// Nothing is done to the container before a [dump](Self::dump) is run.
 ///
 /// ```no_run
 /// use criu_rs::oci::Container;
@@ -43,10 +45,10 @@ pub struct ContainerCheckpoint {
 }
 
 impl Container {
-    /// What saving it takes, its first process being `pid`. Nothing is done to it.
+    /// Looks at the live container whose first process is `pid`, to save it. Nothing is done to it.
     ///
     /// # Errors
-    /// When there is no such process, or `config.json` asks for what CRIU cannot save.
+    /// When there is no such process, or `config.json` asks for something that CRIU cannot save.
     pub fn checkpoint(&self, pid: Pid) -> Result<ContainerCheckpoint> {
         ContainerCheckpoint::new(self, pid)
     }
@@ -60,7 +62,7 @@ impl ContainerCheckpoint {
         let process = |source| Error::path("read the cgroups of process", pid.to_string(), source);
         let cgroups = match &container.cgroups {
             Some(cgroups) => cgroups.clone(),
-            // A container's first process may have gone further down.
+            // A container's first process may have moved further down.
             None => match container.linux().and_then(|linux| linux.cgroups_path().as_deref()) {
                 Some(path) if path.is_absolute() => {
                     Cgroups::of(pid).map_err(process)?.widened_to(path)
@@ -77,23 +79,25 @@ impl ContainerCheckpoint {
         })
     }
 
-    /// What is outside of the container, and is left out of the checkpoint.
+    /// The resources outside of the container, which are left out of the checkpoint.
     pub fn external(&self) -> &[External] {
         &self.external
     }
 
-    /// The directory of the cgroup that the container is frozen by; without one CRIU stops its tasks one by one.
+    /// The directory of the cgroup that freezes the container. Without such a cgroup CRIU stops the
+    /// tasks one by one.
     pub fn freezer(&self) -> Option<&Path> {
         self.freezer.as_deref()
     }
 
-    /// What its standard streams lead to. A [dump](Self::dump) puts them into the images directory.
+    /// The files behind the container's standard streams. A [dump](Self::dump) records them in the
+    /// images directory.
     pub fn descriptors(&self) -> &Descriptors {
         &self.descriptors
     }
 
-    /// Processes that its first one has not started, but a runtime's `exec`: CRIU does not save them, and they end
-    /// with the container. None where it shares its pid namespace with others.
+    /// Processes beside the tree of the first one, such as a runtime's `exec` adds. CRIU does not
+    /// save them, and they end with the container. Empty if the container shares its pid namespace.
     pub fn beside(&self) -> Vec<Pid> {
         let namespace = |pid: Pid| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let Some(own) = namespace(self.pid).filter(|_| tree::is_first(self.pid)) else {
@@ -104,15 +108,15 @@ impl ContainerCheckpoint {
         let descendants = tree::descendants(self.pid);
         all.retain(|pid| !descendants.contains(pid));
         if !all.is_empty() {
-            // Some ended or got another parent meanwhile.
+            // Some processes ended or got another parent meanwhile.
             let descendants = tree::descendants(self.pid);
             all.retain(|pid| !descendants.contains(pid) && is_inside(pid));
         }
         all
     }
 
-    /// A pre-dump into the directory `images`, ahead of a [`dump`](Self::dump) that has those as its
-    /// [`parent_img`](super::ContainerDump::parent_img).
+    /// A pre-dump into the directory `images`, ahead of a [`dump`](Self::dump) whose
+    /// [`parent_img`](super::ContainerDump::parent_img) is that directory.
     pub fn pre_dump<'a>(&self, images: impl Into<Dir<'a>>) -> PreDump<'a> {
         let mut pre_dump = PreDump::new(self.pid, images);
         for external in &self.external {
@@ -128,7 +132,8 @@ impl ContainerCheckpoint {
     }
 }
 
-/// The namespaces by path that CRIU leaves out. Those of other kinds it saves, and a restore joins others.
+/// The namespaces that `config.json` gives by path and CRIU leaves out: network and pid. CRIU saves
+/// the other kinds, and a restore joins the namespaces at their paths instead.
 fn namespaces(container: &Container, pid: Pid) -> Result<Vec<External>> {
     let inode = |kind: &str| {
         let path = PathBuf::from(format!("/proc/{pid}/ns/{kind}"));
@@ -151,13 +156,14 @@ fn mounts(container: &Container, pid: Pid) -> Result<Vec<External>> {
     let of_process = |source| Error::path("look into the root of process", pid.to_string(), source);
     let root = Root::of_process(pid).map_err(of_process)?;
     let mounts = MountInfo::all(&pid.to_string()).map_err(of_process)?;
-    // What is not there is no mount.
+    // A path that does not exist is not a mount.
     let find = |path: &Path| root.find(path).and_then(|found| root.name(&found)).ok();
     external_mounts(container, &mounts, find)
 }
 
-/// The mounts that come from outside: those that `config.json` binds, and whatever else shows a directory of
-/// a file system that is not in the container. `find` follows the links of a path.
+/// The mounts that come from outside: bind mounts of `config.json`, and every other mount that
+/// shows a directory of a file system whose root is not in the container. `find` follows the links
+/// of a path.
 fn external_mounts(
     container: &Container,
     mounts: &[MountInfo],
@@ -188,7 +194,7 @@ fn external_mounts(
             let why = "CRIU cannot name a mount point with a bracket";
             return Err(Error::unsupported(format!("mounts: {}", mount.point.display()), why));
         }
-        // Of mounts over one another, CRIU sees the one name for all.
+        // Mounts over one another have one name for CRIU.
         if points.insert(&mount.point) {
             external.push(External::mount(&mount.point, key));
         }
@@ -196,7 +202,7 @@ fn external_mounts(
     Ok(external)
 }
 
-/// Whether a mount is one that `config.json` binds, or came along below such a one.
+/// Says whether `config.json` binds a mount, or the mount came along below such a bind mount.
 fn is_bound(mount: &MountInfo, described: &[(PathBuf, Option<Bind>)]) -> bool {
     let above = described.iter().filter(|(point, _)| mount.point.starts_with(point));
     match above.max_by_key(|(point, _)| point.components().count()) {
@@ -205,14 +211,15 @@ fn is_bound(mount: &MountInfo, described: &[(PathBuf, Option<Bind>)]) -> bool {
     }
 }
 
-/// Whether a mount shows a part of a file system of which the container has not the whole.
+/// Says whether a mount shows a part of a file system, and no other mount of the container shows
+/// more of it.
 fn is_foreign(mount: &MountInfo, all: &HashSet<(&[u8], &Path)>) -> bool {
     let mut wider = mount.root.ancestors().skip(1);
     mount.root != Path::new("/") && !wider.any(|root| all.contains(&(&mount.device[..], root)))
 }
 
-/// Whether a mount is a cgroup hierarchy as CRIU itself mounts it: with a cgroup namespace its root is the
-/// container's, and version 2 is whole anyway.
+/// Says whether CRIU itself mounts a cgroup hierarchy. In a cgroup namespace its root is the
+/// container's cgroup, and version 2 is always mounted whole.
 fn is_own_cgroup(container: &Container, mount: &MountInfo) -> bool {
     let is_version_1 = mount.kind == b"cgroup";
     let is_cgroup = is_version_1 || mount.kind == b"cgroup2";
@@ -236,7 +243,7 @@ mod tests {
     }
 
     fn named(container: &Container, rows: &[MountInfo]) -> Vec<String> {
-        // As a container in which /var/run is a link to /run.
+        // In this container /var/run is a link to /run.
         let find = |path: &Path| match path.strip_prefix("/var/run") {
             Ok(rest) => Some(Path::new("/run").join(rest)),
             Err(_) => Some(path.to_path_buf()),
@@ -251,10 +258,13 @@ mod tests {
             r#"{"ociVersion": "1.0.2", "root": {"path": "/"},
                 "mounts": [
                     {"destination": "/proc", "type": "proc", "source": "proc"},
-                    {"destination": "/data", "type": "bind", "source": "/srv", "options": ["rbind"]},
+                    {"destination": "/data", "type": "bind", "source": "/srv",
+                     "options": ["rbind"]},
                     {"destination": "/data/own", "type": "tmpfs", "source": "tmpfs"},
-                    {"destination": "/one", "type": "none", "source": "/srv", "options": ["bind"]},
-                    {"destination": "/var/run/x", "type": "bind", "source": "/x", "options": ["bind"]}],
+                    {"destination": "/one", "type": "none", "source": "/srv",
+                     "options": ["bind"]},
+                    {"destination": "/var/run/x", "type": "bind", "source": "/x",
+                     "options": ["bind"]}],
                 "linux": {"maskedPaths": ["/proc/kcore", "/proc/acpi", "/proc/none"],
                           "namespaces": [{"type": "mount"}]}}"#,
         );

@@ -14,9 +14,10 @@ use crate::value::{CgroupMode, Dir};
 
 /// The dump of a container: a [`Dump`] that completes the container's checkpoint.
 ///
-/// The options of a [`Dump`] are methods here. [`run`](Self::run) does three things more than a dump:
-/// it refuses to end a container in which `exec` has added processes, leaves [`Descriptors`] beside the
-/// images while the tasks still stand, and has external mounts forget that what they showed was replaced.
+/// The options of a [`Dump`] are methods here. [`run`](Self::run) does three things more than a
+/// dump: it refuses to end a container in which `exec` has added processes, leaves [`Descriptors`]
+/// beside the images while the tasks still stand, and makes external mounts forget that their
+/// sources were replaced.
 ///
 /// ```no_run
 /// use criu_rs::oci::Container;
@@ -72,10 +73,10 @@ impl<'a> ContainerDump<'a> {
     /// Dumps, and completes the checkpoint.
     ///
     /// # Errors
-    /// See [`crate::Error`]. [`Error::Beside`] for a dump that ends a container with processes
-    /// [`beside`](ContainerCheckpoint::beside) its first: CRIU would freeze them with it, and wait for
-    /// ever for its end. [`Error::Path`] or [`Error::Images`] when the checkpoint cannot be completed. The
-    /// container runs on.
+    /// See [`crate::Error`]; [`crate::Error::Hook`] also when the checkpoint cannot be completed.
+    /// [`Error::Beside`] for a dump that would end processes
+    /// [`beside`](ContainerCheckpoint::beside) the tree of the first one: CRIU would freeze them,
+    /// too, and wait for ever for the container to end. The container runs on.
     pub fn run(&self, criu: &Criu) -> Result<Dumped> {
         self.run_with(criu, &mut ())
     }
@@ -102,7 +103,7 @@ impl<'a> ContainerDump<'a> {
 
     /// The plain dump and the hooks that complete it, for whoever else runs a dump: a
     /// [`Pod`](crate::Pod), a [`PreDumpSession`](crate::PreDumpSession), [`Dump::capture`] or
-    /// [`Dump::start`]. A dump without these hooks is no checkpoint of a container.
+    /// [`Dump::start`]. A dump without these hooks is not a complete checkpoint.
     ///
     /// ```no_run
     /// use criu_rs::oci::Container;
@@ -138,14 +139,14 @@ impl<'a> ContainerDump<'a> {
     }
 }
 
-/// Hooks that complete a container's checkpoint at post-dump, after the caller's own have agreed. Made by
-/// [`ContainerDump::parts`].
+/// Hooks that complete a container's checkpoint at post-dump, after the caller's own have agreed.
+/// Made by [`ContainerDump::parts`].
 #[must_use = "a container's dump needs these hooks"]
 pub struct DumpHooks<'h, H: ?Sized> {
     hooks: &'h mut H,
     descriptors: Descriptors,
     images: PathBuf,
-    /// Whether the descriptors have been written.
+    /// Set once the descriptors have been written.
     is_saved: bool,
 }
 

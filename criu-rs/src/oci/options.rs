@@ -41,7 +41,9 @@ macro_rules! methods {
                 $(#[$doc:meta])*
                 on $operations:tt
                 fn $method:ident($opts:ident $(, $argument:ident: $type:ty)*) $body:block
-                sets $($number:literal $name:literal $cli:literal ($major:literal, $minor:literal)),+;
+                sets $(
+                    $number:literal $name:literal $cli:literal ($major:literal, $minor:literal)
+                ),+;
                 such as $(($($sample:expr),*)),+;
             )*
         }
@@ -71,50 +73,52 @@ option_rows!(methods);
 macro_rules! forward {
     ($container:ident, $operation:literal) => {
         impl $container<'_> {
-            #[doc = concat!("Ends the operation when it takes longer than `limit`: see [`", $operation,
-                "::deadline`](crate::", $operation, "::deadline).")]
+            #[doc = concat!("Ends the operation if it takes longer than `limit`: see [`",
+                        $operation,
+                        "::deadline`](crate::", $operation, "::deadline).")]
             pub fn deadline(mut self, limit: Duration) -> Self {
                 self.operation = self.operation.deadline(limit);
                 self
             }
 
             #[doc = concat!("Ends the operation when `cancel` is cancelled: see [`", $operation,
-                "::cancel`](crate::", $operation, "::cancel).")]
+                        "::cancel`](crate::", $operation, "::cancel).")]
             pub fn cancel(mut self, cancel: &Cancel) -> Self {
                 self.operation = self.operation.cancel(cancel);
                 self
             }
 
             #[doc = concat!("Sets how long a cancelled operation may go on: see [`", $operation,
-                "::grace`](crate::", $operation, "::grace).")]
+                        "::grace`](crate::", $operation, "::grace).")]
             pub fn grace(mut self, time: Duration) -> Self {
                 self.operation = self.operation.grace(time);
                 self
             }
 
-            #[doc = concat!("Names the log that a configuration file of CRIU's sends elsewhere: see [`",
-                $operation, "::log_elsewhere`](crate::", $operation, "::log_elsewhere).")]
+            #[doc = concat!("Names the log that a configuration file of CRIU's sends elsewhere: ",
+                        "see [`",
+                        $operation, "::log_elsewhere`](crate::", $operation, "::log_elsewhere).")]
             pub fn log_elsewhere(mut self, path: impl Into<PathBuf>) -> Self {
                 self.operation = self.operation.log_elsewhere(path);
                 self
             }
 
             #[doc = concat!("Changes the message itself: see [`", $operation, "::raw`](crate::",
-                $operation, "::raw).")]
+                        $operation, "::raw).")]
             pub fn raw(mut self, set: impl FnOnce(&mut CriuOpts)) -> Self {
                 self.operation = self.operation.raw(set);
                 self
             }
 
             #[doc = concat!("Allows tasks to lose their security labels: see [`", $operation,
-                "::accept_label_loss`](crate::", $operation, "::accept_label_loss).")]
+                        "::accept_label_loss`](crate::", $operation, "::accept_label_loss).")]
             pub fn accept_label_loss(mut self, on: bool) -> Self {
                 self.operation = self.operation.accept_label_loss(on);
                 self
             }
 
             #[doc = concat!("Sets the safe options of a report: see [`", $operation,
-                "::with_preflight`](crate::", $operation, "::with_preflight).")]
+                        "::with_preflight`](crate::", $operation, "::with_preflight).")]
             pub fn with_preflight(mut self, report: &Report) -> Self {
                 self.operation = self.operation.with_preflight(report);
                 self
@@ -127,7 +131,8 @@ forward!(ContainerDump, "Dump");
 forward!(ContainerRestore, "Restore");
 
 impl ContainerDump<'_> {
-    /// Allows the dump to replace a checkpoint in the directory. The old one comes back if the dump fails.
+    /// Allows the dump to replace a checkpoint in the directory. The old one comes back if the dump
+    /// fails.
     pub fn overwrite(mut self, on: bool) -> Self {
         self.operation = self.operation.overwrite(on);
         self

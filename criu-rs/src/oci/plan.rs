@@ -1,4 +1,4 @@
-//! What bringing a container back takes.
+//! A restore as images and bundle describe it, before anything is made.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ use crate::value::{JoinNs, JoinableNs, LsmProfile, MountContext};
 
 /// A container's restore as its images and its bundle describe it: values to look at.
 ///
-/// Nothing is done before [`prepare`](Self::prepare), which makes a [`ContainerRestore`](super::ContainerRestore).
+/// Nothing is done before [`prepare`](Self::prepare), which makes a
+/// [`ContainerRestore`](super::ContainerRestore).
 ///
 /// ```no_run
 /// use criu_rs::oci::Container;
@@ -38,13 +39,13 @@ pub struct RestorePlan<'a> {
     pub(super) profile: Option<LsmProfile>,
     pub(super) context: Option<MountContext>,
     pub(super) cgroups: Option<Cgroups>,
-    /// Whether the images have its cgroups.
+    /// Set if the images have cgroups.
     pub(super) has_cgroups: bool,
     pub(super) descriptors: Descriptors,
 }
 
 impl Container {
-    /// What bringing it back from the images takes. Nothing is done yet.
+    /// Plans the restore of the container from the images in a directory. Nothing is done yet.
     ///
     /// # Errors
     /// When the images cannot be read, or do not fit `config.json`.
@@ -81,37 +82,39 @@ impl<'a> RestorePlan<'a> {
         Ok(plan)
     }
 
-    /// The mounts that come from outside.
+    /// The mounts that come from outside the container.
     pub fn mounts(&self) -> &[ExternalMount] {
         &self.mounts
     }
 
-    /// The namespaces that take the places of those left out of the images, by their keys.
+    /// The namespaces that replace the ones left out of the images, with the keys of the latter.
     pub fn inherited(&self) -> impl Iterator<Item = (&OsStr, &Path)> {
         self.inherit.iter().map(|(key, path)| (key.as_os_str(), path.as_path()))
     }
 
-    /// The namespaces it joins instead of those in the images.
+    /// The namespaces that the tasks join instead of namespaces in the images.
     pub fn joined(&self) -> &[JoinNs] {
         &self.join
     }
 
-    /// The label or profile it gets: that of `config.json`, where the images have another.
+    /// The label or profile that the tasks get: the one of `config.json`, if the images have
+    /// another.
     pub fn lsm_profile(&self) -> Option<&LsmProfile> {
         self.profile.as_ref()
     }
 
-    /// The cgroups it is to be in.
+    /// The cgroups in which the restored tasks are to be.
     pub fn cgroups(&self) -> Option<&Cgroups> {
         self.cgroups.as_ref()
     }
 
-    /// What its standard streams led to.
+    /// The files behind the container's standard streams at the dump.
     pub fn descriptors(&self) -> &Descriptors {
         &self.descriptors
     }
 
-    /// Refuses tasks in the machine's namespace where the container is to have one of its own.
+    /// Refuses images with tasks in a namespace of the machine if the container is to have a
+    /// namespace of its own.
     fn isolates(&self, saved: Namespace) -> Result<()> {
         let kind = match saved.kind {
             Saved::Net => LinuxNamespaceType::Network,
@@ -121,21 +124,21 @@ impl<'a> RestorePlan<'a> {
             Saved::Mnt => LinuxNamespaceType::Mount,
             Saved::User => LinuxNamespaceType::User,
             Saved::Cgroup => LinuxNamespaceType::Cgroup,
-            // CRIU gives a time namespace to tasks that had none.
+            // CRIU gives a time namespace also to tasks that were in the machine's.
             _ => return Ok(()),
         };
         let has_own = self.container.has(kind) && self.container.shared(kind).is_none();
         if saved.host && has_own && !self.container.trusts_images {
             let why = format!(
-                "a {kind} namespace of its own is asked for, and the images have tasks in the machine's: \
-                 they are of another container, or not to be trusted"
+                "the container is to have a {kind} namespace of its own, and the images have tasks \
+                 in the machine's: they belong to another container, or must not be trusted"
             );
             return Err(Error::unsupported("linux.namespaces", why));
         }
         Ok(())
     }
 
-    /// Finds each namespace of the specification a way into the restore.
+    /// Finds for each shared namespace of the specification whether the tasks inherit or join it.
     fn namespaces(&mut self, checkpoint: Checkpoint<'_>) -> Result<()> {
         let mut keys = Vec::new();
         for saved in checkpoint.namespaces()? {
@@ -161,7 +164,8 @@ impl<'a> RestorePlan<'a> {
                 (None, Some(kind)) => self.join.push(JoinNs::path(kind, path)),
                 (None, None) => {
                     let why = format!(
-                        "the images have a {kind} namespace of their own: CRIU cannot restore them into {}",
+                        "the images have a {kind} namespace of their own: CRIU cannot restore the \
+                         tasks into {}",
                         path.display()
                     );
                     return Err(Error::unsupported("linux.namespaces", why));
@@ -171,7 +175,8 @@ impl<'a> RestorePlan<'a> {
         let missing = keys.iter().find(|(_, key)| *key == NET_KEY || *key == PID_KEY);
         if let Some((kind, _)) = missing {
             let why = format!(
-                "the images left the {kind} namespace out: give the path of one to put in its place"
+                "the images lack the {kind} namespace, which was left out: give the path of \
+                 another one"
             );
             return Err(Error::unsupported("linux.namespaces", why));
         }
@@ -179,16 +184,16 @@ impl<'a> RestorePlan<'a> {
     }
 }
 
-/// Where the specification says its cgroups are.
+/// The cgroups of the specification.
 fn of_spec(container: &Container) -> Result<Option<Cgroups>> {
     let path = container.linux().and_then(|linux| linux.cgroups_path().as_deref());
-    // Others are for the runtime to make sense of, as systemd's `slice:prefix:name`.
+    // Only the runtime understands other forms, such as systemd's `slice:prefix:name`.
     let Some(path) = path.filter(|path| path.is_absolute()) else { return Ok(None) };
     let cgroups = Cgroups::at(path);
     cgroups.map(Some).map_err(|source| Error::path("use the cgroups", path, source))
 }
 
-/// The label asked for, unless that is what the images have.
+/// The label that is asked for, if the images have another.
 fn changed_label(wanted: Option<LsmProfile>, checkpoint: Checkpoint<'_>) -> Option<LsmProfile> {
     let wanted = wanted?;
     let text = match &wanted {

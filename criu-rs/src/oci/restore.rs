@@ -19,12 +19,14 @@ use crate::operation::{Restore, Restored};
 use crate::preflight::Report;
 use crate::value::{CgroupMode, External, InheritFd};
 
-/// The restore of a container: a [`Restore`] with what was made for it, such as a mount point for the
-/// container's root. All of that goes when this value is dropped, which is safe once the restore is over.
+/// The restore of a container: a [`Restore`] with what was made for it, such as a mount point for
+/// the container's root. All of that goes when this value is dropped, which is safe once the
+/// restore is over.
 ///
-/// The options of a [`Restore`] are methods here. Repeat what the dump was told: TCP connections, file
-/// locks, shell jobs. The restored root is this process's child. [`run`](Self::run) does more than a
-/// restore: the tasks are in the container's cgroups from the start, also where the images have none.
+/// The options of a [`Restore`] are methods here. Repeat what the dump was told: TCP connections,
+/// file locks, shell jobs. The restored root is this process's child. [`run`](Self::run) does more
+/// than a restore: the tasks are in the container's cgroups from the start, also where the images
+/// have none.
 ///
 /// ```no_run
 /// use criu_rs::oci::Container;
@@ -66,15 +68,15 @@ pub struct ContainerRestore<'a> {
 }
 
 impl RestorePlan<'_> {
-    /// Makes what CRIU needs to find: missing mount points in the root file system, a mount point for that
-    /// root below the directory `state`, which exists, descriptors of the namespaces, and the cgroups above
-    /// the container's.
+    /// Makes what CRIU needs to find: missing mount points in the root file system, a mount point
+    /// for that root below the directory `state`, which exists, descriptors of the namespaces, and
+    /// the cgroups above the container's.
     ///
-    /// Cgroups come back as they were saved. Where the dump ignored them, the tasks begin in the cgroups of
-    /// criu, and [`run`](ContainerRestore::run) puts criu into the container's.
+    /// Cgroups come back as they were saved. Where the dump ignored them, the tasks begin in the
+    /// cgroups of criu, and [`run`](ContainerRestore::run) puts criu into the container's.
     ///
     /// # Errors
-    /// When one of them cannot be made; then all are removed again.
+    /// When one of them cannot be made. Everything except mount points is removed again then.
     pub fn prepare(self, state: impl AsRef<Path>) -> Result<ContainerRestore<'static>> {
         // CRIU need not be where this process is.
         let state = state.as_ref();
@@ -171,14 +173,16 @@ impl<'a> ContainerRestore<'a> {
     /// Restores. The tasks are in the container's cgroups from the start.
     ///
     /// # Errors
-    /// See [`crate::Error`]. [`Error::Path`] when a cgroup cannot be made. [`Error::OutsideCgroups`] where the
-    /// images have no cgroups, the container's are known, and the criu at hand is not one that this process has
-    /// started, but a service, a connected socket or libcriu's. No process is left behind.
+    /// See [`crate::Error`]. [`Error::Path`] when a cgroup cannot be made.
+    /// [`Error::OutsideCgroups`] where the images have no cgroups, the container's are known, and
+    /// the criu at hand is not one that this process has started, but a service, a connected socket
+    /// or libcriu's. No process is left behind.
     pub fn run(&self, criu: &Criu) -> Result<Restored> {
         self.run_with(criu, &mut ())
     }
 
-    /// Restores, answering CRIU's actions with `hooks`, such as [`RestoreHooks`](super::RestoreHooks).
+    /// Restores, answering CRIU's actions with `hooks`, such as
+    /// [`RestoreHooks`](super::RestoreHooks).
     ///
     /// # Errors
     /// See [`run`](Self::run).
@@ -187,8 +191,8 @@ impl<'a> ContainerRestore<'a> {
         let mut made = None;
         if let Some(cgroups) = self.cgroups_of_criu() {
             let criu = session.pid().ok_or(Error::OutsideCgroups {
-                why: "this process has not started the criu that restores, and cannot move it there: \
-                      use Criu::new or Criu::at",
+                why: "this process has not started the criu that restores, and cannot move it \
+                      there: use Criu::new or Criu::at",
             })?;
             let entered = cgroups.enter(criu);
             made =
@@ -203,12 +207,12 @@ impl<'a> ContainerRestore<'a> {
         Ok(restored)
     }
 
-    /// The plain restore, for a [`PodRestore`](crate::PodRestore). It is borrowed from this value, which is to
-    /// live until the pod is restored.
+    /// The plain restore, for a [`PodRestore`](crate::PodRestore). It is borrowed from this value,
+    /// which is to live until the pod is restored.
     ///
     /// # Errors
-    /// [`Error::OutsideCgroups`] where the images have no cgroups and the container's are known: a pod moves no
-    /// criu into them.
+    /// [`Error::OutsideCgroups`] where the images have no cgroups and the container's are known: a
+    /// pod moves no criu into them.
     pub fn for_pod(&self) -> Result<Restore<'_>> {
         if self.cgroups_of_criu().is_some() {
             return Err(Error::OutsideCgroups {
@@ -243,7 +247,8 @@ impl<'a> ContainerRestore<'a> {
         inherited.fold(self.operation.clone(), Restore::inherit_fd)
     }
 
-    /// The cgroups into which criu is to be moved. Where the images have cgroups, CRIU itself moves the tasks.
+    /// The cgroups into which criu is to be moved. Where the images have cgroups, CRIU itself moves
+    /// the tasks.
     fn cgroups_of_criu(&self) -> Option<&Cgroups> {
         self.cgroups.as_ref().filter(|_| !self.has_cgroups)
     }

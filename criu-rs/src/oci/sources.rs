@@ -1,4 +1,4 @@
-//! What the mounts in images come from: `config.json` says so, and not the images.
+//! The sources of the mounts in images, chosen by `config.json` and never by the images.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -20,31 +20,33 @@ use crate::host::MountInfo;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExternalMount {
-    /// Where it is in the container.
+    /// The mount point in the container.
     pub point: PathBuf,
-    /// What the images remember it by.
+    /// The key by which the images remember the mount.
     pub key: OsString,
-    /// What is mounted there; empty for a masked directory, which gets an empty one.
+    /// The path that is mounted there. Empty for a masked directory, over which an empty directory
+    /// is mounted.
     pub source: PathBuf,
 }
 
-/// Gives the external mounts of images their sources, and refuses images that have CRIU mount anything else of the
-/// machine.
+/// The search for the sources of external mounts. It refuses images that make CRIU mount anything
+/// else of the machine.
 pub(crate) struct Sources<'a> {
     container: &'a Container,
     cgroups: Option<&'a Cgroups>,
-    /// What `config.json` mounts where, by their names and where links lead those.
+    /// Mounts of `config.json`: each mount point by its name and by the place where links lead,
+    /// with its source.
     described: Vec<(PathBuf, Option<Bind>)>,
     masked: HashSet<PathBuf>,
-    /// Devices by where they are.
+    /// Devices by their places in the container.
     devices: HashMap<PathBuf, PathBuf>,
-    /// What is mounted on this machine.
+    /// Mount points of this machine.
     machine: HashSet<PathBuf>,
 }
 
-/// What belongs at a mount point.
+/// The source of a mount, and how it is mounted.
 struct MountSource {
-    /// Nothing: a masked directory, which gets an empty one.
+    /// `None` for a masked directory, over which an empty directory is mounted.
     source: Option<PathBuf>,
     is_read_only: bool,
 }
@@ -55,13 +57,13 @@ impl MountSource {
     }
 }
 
-/// The file systems of the images that others may show parts of.
+/// The file systems of the images, with the directories of which other mounts may show parts.
 type KnownFileSystems<'a> = HashMap<FileSystem<'a>, HashMap<&'a Path, ShownDirectory>>;
 
-/// What CRIU knows one file system from another by.
+/// The fields by which CRIU tells file systems apart.
 type FileSystem<'a> = (u32, u32, &'a [u8], &'a [u8], Option<&'a [u8]>);
 
-/// Mounts of one directory.
+/// The mounts that show one directory.
 #[derive(Clone, Copy)]
 struct ShownDirectory {
     is_root: bool,
@@ -72,7 +74,7 @@ impl<'a> Sources<'a> {
     pub(crate) fn of(container: &'a Container, cgroups: Option<&'a Cgroups>) -> Result<Self> {
         let root = Root::open(container.rootfs());
         let root = root.map_err(|source| Error::path("open", container.rootfs(), source))?;
-        // Links may stand where the container's own mounts are by then: a name counts as it is, too.
+        // Links may lie under the container's own mounts: a name also counts as it is.
         let places = |path: &Path| {
             let plain = Path::new("/").join(path);
             let found = root.find(path).and_then(|found| root.name(&found));
@@ -86,7 +88,7 @@ impl<'a> Sources<'a> {
         let masked = masked.into_iter().flatten().flat_map(|path| places(Path::new(path)));
         let devices = linux.and_then(|linux| linux.devices().as_ref());
         let devices = devices.into_iter().flatten().map(|device| device.path().as_path());
-        // What config.json calls it, wherever a link of the container's puts it.
+        // The source is the name in config.json, wherever a link in the container leads.
         let devices = devices.chain(DEFAULT_DEVICES.map(Path::new)).flat_map(|device| {
             places(device).into_iter().map(move |at| (at, device.to_path_buf()))
         });
@@ -122,21 +124,22 @@ impl<'a> Sources<'a> {
             let is_root = is_first && mount.depth == 0 && point == Path::new("/");
             let mut is_read_only = false;
             match key(entry) {
-                // CRIU takes what it is told to, whatever key of its own that has.
+                // CRIU takes the root that it is given, whatever key of CRIU's own the images name.
                 _ if is_root => {}
                 Some(key) if key.as_bytes().starts_with(b"CRIU:") => {
-                    self.untrusted(&point, || "CRIU finds on the machine by itself".into())?;
+                    self.untrusted(&point, || "CRIU would find on the machine by itself".into())?;
                 }
                 Some(key) => {
                     let wanted = self.find(entry, &point, key)?;
                     if entry.deleted.unwrap_or_default() {
-                        let why = "showed what was removed or replaced outside before the dump: \
-                            CRIU fails where there is something now; a `ContainerDump` forgets that";
+                        let why = "showed a file that was removed or replaced outside before the \
+                            dump: CRIU fails if there is one now; a dump by `ContainerDump` does \
+                            not record that";
                         return Err(Error::Mount { point, why: why.into() });
                     }
                     is_read_only = wanted.is_read_only;
                     if is_read_only && !is_mounted_read_only(entry) {
-                        let why = || "can be written to, where config.json says `ro`".into();
+                        let why = || "can be written to, although config.json says `ro`".into();
                         self.untrusted(&point, why)?;
                     }
                     found.add(point, key.to_owned(), wanted)?;
@@ -156,17 +159,17 @@ impl<'a> Sources<'a> {
         Ok(found.mounts)
     }
 
-    /// Refuses a mount, unless the images are trusted.
+    /// Refuses a mount of images that are not trusted.
     fn untrusted(&self, point: &Path, why: impl FnOnce() -> String) -> Result<()> {
         if self.container.trusts_images {
             return Ok(());
         }
-        let why = format!("{}: only images that are trusted may", why());
+        let why = format!("{}: only trusted images may have such a mount", why());
         Err(Error::Mount { point: point.into(), why })
     }
 
-    /// Whether a mount is of a file system in which the container has nothing but what is its own; or of one of the
-    /// kernel's, that `config.json` describes there.
+    /// Says whether a mount shows only what is the container's own, or a file system of the
+    /// kernel's that `config.json` describes there.
     fn is_kernel_s(&self, entry: &MntEntry, point: &Path) -> bool {
         let kind = i32::try_from(entry.fstype).ok().and_then(|kind| Fstype::try_from(kind).ok());
         let name = match kind {
@@ -193,7 +196,8 @@ impl<'a> Sources<'a> {
         self.container.has_mount(point, |kind| kind == "cgroup" || kind == "cgroup2")
     }
 
-    /// Refuses a mount that is no part of others: CRIU would mount whatever device or directories it names.
+    /// Refuses a mount that is not a part of another: CRIU would mount any device or directories
+    /// that it names.
     fn check_part(
         &self,
         entry: &MntEntry,
@@ -201,7 +205,7 @@ impl<'a> Sources<'a> {
         known: &KnownFileSystems<'_>,
     ) -> Result<()> {
         let is_unsupported = i32::try_from(entry.fstype) == Ok(i32::from(Fstype::Unsupported));
-        // CRIU may mount anew the root of a file system that it knows.
+        // CRIU may mount the root of a file system that it knows a second time.
         let is_new = !is_unsupported && root(entry).components().count() <= 1;
         let all = known.get(&file_system(entry));
         let above = root(entry).ancestors().filter_map(|path| all?.get(path));
@@ -214,7 +218,8 @@ impl<'a> Sources<'a> {
         }
         if whole.all(|whole| whole.is_read_only) && !is_mounted_read_only(entry) {
             return self.untrusted(point, || {
-                "can be written to, where config.json says `ro` of all that it is part of".into()
+                "can be written to, although config.json says `ro` of all mounts that it is part of"
+                    .into()
             });
         }
         Ok(())
@@ -242,7 +247,7 @@ impl<'a> Sources<'a> {
         Err(Error::UnknownMount { point: point.into(), key })
     }
 
-    /// What is bound at a place, or above it with what is mounted below.
+    /// The source of a bind mount at a place, or of the mount below a recursive bind mount.
     fn bound(&self, point: &Path) -> Result<Option<MountSource>> {
         let above = self.described.iter().filter(|(at, _)| point.starts_with(at));
         let best = above.max_by_key(|(at, _)| at.components().count());
@@ -255,7 +260,7 @@ impl<'a> Sources<'a> {
         if !bind.is_recursive {
             return Ok(None);
         }
-        // Who can write there could have put a link to anywhere. The kernel's name of a mount has none.
+        // A link below the source could lead anywhere. The kernel's name of a mount has no links.
         let place = bind.source.canonicalize();
         let place = place
             .map_err(|error| Error::path("find the source of a mount", &bind.source, error))?;
@@ -294,12 +299,12 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// The external mounts that have been found.
+/// The external mounts found so far.
 #[derive(Default)]
 struct ExternalMounts {
     mounts: Vec<ExternalMount>,
     known: HashSet<(PathBuf, OsString)>,
-    /// CRIU knows one source for a key.
+    /// The source of each key: CRIU takes one source for a key.
     sources: BTreeMap<OsString, PathBuf>,
 }
 
@@ -309,7 +314,7 @@ impl ExternalMounts {
         // CRIU reads `mnt[KEY]:SOURCE`.
         if key.is_empty() || key.as_bytes().contains(&b']') {
             return refused(format!(
-                "has the key `{}`, which no dump gives",
+                "has the key `{}`, which no dump writes",
                 key.to_string_lossy()
             ));
         }
@@ -317,7 +322,7 @@ impl ExternalMounts {
         let first = self.sources.entry(key.clone()).or_insert_with(|| source.clone());
         if *first != source {
             let key = key.to_string_lossy();
-            return refused(format!("has the key {key} of another, with another source"));
+            return refused(format!("has the key {key} of another mount, with another source"));
         }
         if self.known.insert((point.clone(), key.clone())) {
             self.mounts.push(ExternalMount { point, key, source });
@@ -326,14 +331,17 @@ impl ExternalMounts {
     }
 }
 
-/// Under which key a mount is external.
+/// The key of an external mount.
 fn key(entry: &MntEntry) -> Option<&OsStr> {
-    // Old images have it in another place.
+    // Old images have the key in another field.
     let old = entry.ext_mount.unwrap_or_default().then_some(&entry.root);
     entry.ext_key.as_ref().or(old).map(|key| OsStr::from_bytes(key))
 }
 
-/// Where a mount is. One whose paths lead elsewhere than they say is refused.
+/// The mount point of a mount.
+///
+/// # Errors
+/// [`Error::Mount`] for paths that lead elsewhere than they say.
 fn point(entry: &MntEntry) -> Result<PathBuf> {
     let path = Path::new(OsStr::from_bytes(&entry.mountpoint));
     let refused = |why: &str| Error::Mount { point: path.into(), why: why.into() };
@@ -344,14 +352,14 @@ fn point(entry: &MntEntry) -> Result<PathBuf> {
     }
     let up = |path: &Path| path.components().any(|part| part == Component::ParentDir);
     if up(path) || up(Path::new(OsStr::from_bytes(&entry.root))) {
-        return Err(refused("has `..` in a path: it could be anywhere"));
+        return Err(refused("has `..` in a path, which could lead anywhere"));
     }
     let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
     Ok(Path::new("/").join(parts.collect::<PathBuf>()))
 }
 
-/// Whether CRIU makes a mount that nobody writes through. Of the flags of images from before CRIU 2.9, it takes
-/// those of the file system for the mount's.
+/// Says whether CRIU makes a mount read-only. In images from before CRIU 2.9, CRIU takes the
+/// read-only flag for a flag of the file system, not of the mount.
 fn is_mounted_read_only(entry: &MntEntry) -> bool {
     let read_only = u32::try_from(libc::MS_RDONLY).unwrap_or(1);
     entry.flags & read_only != 0 && entry.sb_flags.is_some()
@@ -362,11 +370,11 @@ fn file_system(entry: &MntEntry) -> FileSystem<'_> {
     (*root_dev, *fstype, source, options, fsname.as_deref())
 }
 
-/// The directory of the file system.
+/// The directory of the file system that a mount shows.
 fn root(entry: &MntEntry) -> &Path {
     Path::new(OsStr::from_bytes(&entry.root))
 }
 
-/// Devices that runtimes bind where they may not make any, as in a user namespace.
+/// Devices that runtimes bind if they may not make device files, as in a user namespace.
 const DEFAULT_DEVICES: [&str; 6] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/urandom"];

@@ -1,4 +1,4 @@
-//! What can go wrong with a pod.
+//! Errors of a pod.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,44 +7,46 @@ use crate::error::Error;
 use crate::hooks::HookError;
 use crate::value::InvalidValue;
 
-/// Why a pod was not dumped or restored.
+/// The reason why a pod was not dumped or restored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PodError {
-    /// It makes no sense. Nothing was touched.
+    /// The pod makes no sense. Nothing was touched.
     #[error(transparent)]
     Invalid(#[from] InvalidValue),
-    /// A cgroup does not freeze. Everything runs on.
+    /// A cgroup cannot be frozen. All containers run on.
     #[error("cannot freeze {}: {source}", cgroup.display())]
     Freeze {
         /// The cgroup.
         cgroup: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// The caller's hook refused. What was to be dumped runs on, and no image is left; of a restore no process.
+    /// The caller's hook refused. A dump leaves the containers running and no images. A restore
+    /// leaves no process.
     #[error("the pod's hook refused: {0}")]
     Hook(#[source] HookError),
-    /// A container could not be saved, or not restored. What was to be dumped runs on, and no image is left; of a
-    /// restore no process.
+    /// A container could not be saved or restored. A dump leaves the containers running and no
+    /// images. A restore leaves no process.
     #[error("container {name}: {source}")]
     Container {
-        /// The container.
+        /// The name of the container.
         name: String,
-        /// Why it could not.
+        /// The reason.
         #[source]
         source: Box<Error>,
     },
-    /// All were saved or restored, and then a container could not be ended or let go. Its images, or processes, are
-    /// gone; those of the others are there, and their tasks have come to what their dumps say.
-    #[error("container {name}, when all were done: {source}; complete: {}", complete.join(", "))]
+    /// All containers were saved or restored, and then one of them could not be ended or let run.
+    /// The images or processes of this container are gone. The others are complete, and their tasks
+    /// are as their dumps say.
+    #[error("container {name}, after all were done: {source}; complete: {}", complete.join(", "))]
     Torn {
-        /// The container.
+        /// The name of the container that failed.
         name: String,
-        /// What happened.
+        /// The reason.
         #[source]
         source: Box<Error>,
-        /// The containers that are done with.
+        /// The names of the containers that are complete.
         complete: Vec<String>,
     },
 }

@@ -1,4 +1,4 @@
-//! Operations side by side, which wait for each other before the last step.
+//! Operations that run side by side and wait for each other before the last step.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
@@ -13,20 +13,20 @@ use crate::value::InvalidValue;
 pub(super) trait Operation: Send {
     type Outcome: Send;
 
-    /// Where it waits for the others.
+    /// The action at which the operation waits for the others.
     const AT: Action;
 
     fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Self::Outcome, Error>;
 }
 
-/// A container, and what is to be done with it.
+/// A container and its operation.
 pub(super) struct Container<'a, O> {
     pub(super) name: String,
     pub(super) operation: O,
     pub(super) hooks: Option<&'a mut (dyn Hooks + Send)>,
 }
 
-/// Refuses a criu that can be asked for one thing at a time only.
+/// Refuses a criu that can be asked only one request at a time.
 pub(super) fn connections(criu: &Criu) -> Result<(), InvalidValue> {
     if criu.transport().is_one_connection() {
         let (what, found) = ("a pod's criu", "one connection");
@@ -43,17 +43,18 @@ pub(super) fn set<O: Clone>(containers: &mut [Container<'_, O>], option: impl Fn
     }
 }
 
-/// How the operations have ended.
+/// The outcomes of the operations.
 pub(super) struct Endings<T> {
-    /// By the containers' names.
+    /// Outcomes with the containers' names.
     outcomes: Vec<(String, Result<T, Error>)>,
-    /// Why the caller did not want them to go on.
+    /// The caller's refusal.
     refused: Option<HookError>,
-    /// Whether all had come to where they wait, and were let go.
+    /// Set if all operations came to where they wait, and were let go.
     pub(super) is_let_go: bool,
 }
 
-/// Runs all, each to where it waits; asks `go_on` when all are there, and lets them go, or has all refuse.
+/// Runs each operation to where it waits. When all wait, asks `go_on`, and lets all go or makes all
+/// refuse.
 pub(super) fn run<'a, O: Operation + 'a>(
     containers: Vec<Container<'a, O>>,
     criu: &Criu,
@@ -62,7 +63,7 @@ pub(super) fn run<'a, O: Operation + 'a>(
     let gate = &Gate::default();
     let count = containers.len();
     thread::scope(|scope| {
-        // Whatever happens here, those that wait are told.
+        // Operations that wait are told, whatever happens here.
         let _end = RefuseWhenDropped(gate);
         let start = |container: Container<'a, O>| {
             let Container { name, operation, hooks } = container;
@@ -82,7 +83,8 @@ pub(super) fn run<'a, O: Operation + 'a>(
         let refused = if gate.all_wait(count) { go_on().err() } else { None };
         let is_let_go = gate.all_wait(count) && refused.is_none();
         gate.decide(if is_let_go { Decision::GoOn } else { Decision::Refuse });
-        let lost = || Error::system("go on", io::Error::other("a hook panicked"));
+        let lost =
+            || Error::system("go on with the container", io::Error::other("a hook panicked"));
         let ended = threads.into_iter().map(|(name, thread)| {
             let ended = thread.join().unwrap_or_else(|_| Err(lost()));
             (name, ended)
@@ -92,7 +94,7 @@ pub(super) fn run<'a, O: Operation + 'a>(
 }
 
 impl<T> Endings<T> {
-    /// What came of it.
+    /// The outcome of the pod.
     pub(super) fn conclude(self) -> Result<Vec<(String, T)>, PodError> {
         if let Some(refused) = self.refused {
             return Err(PodError::Hook(refused));
@@ -102,14 +104,14 @@ impl<T> Endings<T> {
         for (name, outcome) in self.outcomes {
             match outcome {
                 Ok(outcome) => complete.push((name, outcome)),
-                // Refused by us, because of another.
+                // This crate refused because of another container.
                 Err(Error::Hook { source, .. }) if source.is::<Refused>() => {}
                 Err(source) => failed.push((name, Box::new(source))),
             }
         }
         match (failed.into_iter().next(), self.is_let_go) {
             (None, true) => Ok(complete),
-            (None, false) => Err(PodError::Hook("criu did not come by its actions".into())),
+            (None, false) => Err(PodError::Hook("criu ended without its actions".into())),
             (Some((name, source)), false) => Err(PodError::Container { name, source }),
             (Some((name, source)), true) => {
                 let complete = complete.into_iter().map(|(name, _)| name).collect();
@@ -119,7 +121,7 @@ impl<T> Endings<T> {
     }
 }
 
-/// Where operations wait for each other.
+/// The place where operations wait for each other.
 #[derive(Default)]
 struct Gate {
     state: Mutex<State>,
@@ -142,7 +144,7 @@ enum Decision {
 }
 
 impl Gate {
-    /// Called by an operation when it is there: waits for what becomes of all.
+    /// Called by an operation that has arrived. Waits for the decision about all.
     fn pass(&self) -> HookResult {
         let mut state = self.state();
         state.waiting += 1;
@@ -158,7 +160,8 @@ impl Gate {
         }
     }
 
-    /// Waits until `count` operations wait, or one is over before its time; whether all are there.
+    /// Waits until `count` operations wait, or one of them ends too early. Returns whether all
+    /// wait.
     fn all_wait(&self, count: usize) -> bool {
         let mut state = self.state();
         while state.waiting < count && state.left == 0 {
@@ -167,7 +170,7 @@ impl Gate {
         state.left == 0
     }
 
-    /// Lets those that wait go; what was decided first holds.
+    /// Tells the decision to the operations that wait. The first decision holds.
     fn decide(&self, decision: Decision) {
         self.state().decision.get_or_insert(decision);
         self.changed.notify_all();
@@ -178,7 +181,7 @@ impl Gate {
     }
 }
 
-/// Dropped when an operation is over.
+/// A guard that counts an operation as over when it is dropped.
 struct LeaveWhenDropped<'g>(&'g Gate);
 
 impl Drop for LeaveWhenDropped<'_> {
@@ -188,7 +191,7 @@ impl Drop for LeaveWhenDropped<'_> {
     }
 }
 
-/// Dropped it refuses, unless something has been decided.
+/// A guard that refuses when it is dropped, unless there is a decision.
 struct RefuseWhenDropped<'g>(&'g Gate);
 
 impl Drop for RefuseWhenDropped<'_> {
@@ -197,7 +200,7 @@ impl Drop for RefuseWhenDropped<'_> {
     }
 }
 
-/// What an operation is told that would have succeeded.
+/// The refusal for an operation that would have succeeded.
 #[derive(Debug, thiserror::Error)]
 #[error("another container of the pod has failed")]
 struct Refused;

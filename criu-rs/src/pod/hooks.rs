@@ -2,33 +2,33 @@
 
 use crate::hooks::HookResult;
 
-/// What the caller does at a pod's common moments, in the calling thread.
+/// The caller's actions at the common moments of a pod. They run in the calling thread.
 pub trait PodHooks {
-    /// All containers are frozen, and none is saved.
+    /// Called when all containers are frozen and no container is saved yet.
     ///
     /// # Errors
-    /// Refuse: all run on.
+    /// An error refuses the dump: all containers run on.
     fn frozen(&mut self) -> HookResult {
         Ok(())
     }
 
-    /// All containers are saved, and still frozen: the time for what belongs to the checkpoint and lies outside
-    /// of it, such as files.
+    /// Called when all containers are saved and still frozen: the time to save what belongs to the
+    /// checkpoint and lies outside of it, such as files.
     ///
     /// # Errors
-    /// Refuse: all run on, and their images are removed.
+    /// An error refuses the dump: all containers run on, and their images are removed.
     fn saved(&mut self) -> HookResult {
         Ok(())
     }
 
-    /// All containers are restored, and none runs yet.
+    /// Called when all containers are restored and no container runs yet.
     ///
     /// # Errors
-    /// Refuse: none is left.
+    /// An error refuses the restore: no process is left.
     fn restored(&mut self) -> HookResult {
         Ok(())
     }
 }
 
-/// Nothing to do.
+/// No actions.
 impl PodHooks for () {}

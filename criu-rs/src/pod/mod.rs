@@ -1,4 +1,4 @@
-//! Several containers as one: dumped at one moment, restored at one moment, all or none.
+//! Several containers as one: dumped at one moment or restored at one moment, all or none.
 
 mod dump;
 mod error;

@@ -1,4 +1,4 @@
-//! What is left of containers and of attempts at them.
+//! The traces of containers and of failed attempts.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -37,7 +37,7 @@ pub const TESTS: &[Case] = &[
     Case { name: "a_process_beside_the_first", test: beside, runtimes: BOTH, newest_only: true },
 ];
 
-/// What there is of what a restore makes.
+/// Everything of the kinds that a restore makes: what exists at one moment.
 #[derive(Debug, PartialEq)]
 struct Leftovers {
     state: Vec<PathBuf>,
@@ -119,7 +119,7 @@ fn failed(bed: &Bed) {
         }
         bundle.stands_still();
     }
-    // CRIU's own failure.
+    // A failure of CRIU's own.
     let (payload, away) = (bundle.root.join("payload"), bundle.root.join("away"));
     fs::rename(&payload, &away).unwrap();
     for images in [&images, &without] {
@@ -127,14 +127,14 @@ fn failed(bed: &Bed) {
         assert_eq!(Leftovers::now(&state), before, "{}", images.display());
     }
     fs::rename(&away, &payload).unwrap();
-    // Half-way through the preparation.
+    // A failure half-way through the preparation.
     fs::rename(&outside, bed.dir.join("gone")).unwrap();
     let container = Container::open(&bundle.dir).unwrap();
     container.restore(&images).unwrap().prepare(&state).unwrap_err();
     assert_eq!(Leftovers::now(&state), before);
     container.restore(&images).unwrap().prepare(bed.dir.join("no-state")).unwrap_err();
     fs::rename(bed.dir.join("gone"), &outside).unwrap();
-    // Whoever prepared was killed: the next clears up.
+    // A runtime that was killed after it prepared: the next one clears up.
     std::mem::forget(container.restore(&images).unwrap().prepare(&state).unwrap());
     assert_ne!(Leftovers::now(&state).state, before.state);
 
@@ -149,7 +149,7 @@ fn failed(bed: &Bed) {
     }
 }
 
-/// A service is in its own cgroups, and so would be what it restores from images without any.
+/// A service is in cgroups of its own, and so would be tasks from images without cgroups.
 fn not_moved(bed: &Bed) {
     let mut bundle = Bundle::new(bed, "bundle", "count", &[]).with(|b| b.cgroups_path("/bed/old"));
     let (images, without) = (bed.dir("images"), bed.dir("images-without-cgroups"));
@@ -170,7 +170,7 @@ fn not_moved(bed: &Bed) {
     let container = Container::open(&bundle.dir).unwrap();
     let prepare = |images: &Path| {
         let restore = container.restore(images).unwrap().prepare(&state).unwrap();
-        // A service has no children for others.
+        // A service refuses to make its tasks children of another process.
         restore.raw(|options| options.rst_sibling = None).log_level(LogLevel::Debug)
     };
     for criu in [Criu::service(&service.socket), Criu::connected(service.connect())] {
@@ -238,7 +238,7 @@ impl Drop for Service {
     }
 }
 
-/// A dump that is refused, since there is a checkpoint already, leaves that whole.
+/// A dump that is refused, because there is a checkpoint already, leaves that checkpoint whole.
 fn earlier(bed: &Bed) {
     let bundle = Bundle::new(bed, "bundle", "count", &[]);
     let images = bed.dir("images");
@@ -249,7 +249,7 @@ fn earlier(bed: &Bed) {
     let error = dump.run(&bed.criu).unwrap_err().to_string();
     assert!(error.contains("checkpoint"), "{error}");
     assert_eq!(&Descriptors::load(&images).unwrap(), checkpoint.descriptors());
-    // Nor does one that fails when it has written its own.
+    // So does a dump that fails after it has written its own descriptors.
     struct RefuseUnlock;
     impl Hooks for RefuseUnlock {
         fn network_unlock(&mut self) -> HookResult {
@@ -274,7 +274,7 @@ fn running(bed: &Bed) {
         let images = bed.dir(&format!("images-{n}"));
         let dump = checkpoint.dump(&images).after_dump(AfterDump::LeaveRunning);
         match n {
-            // As a pod or a series of pre-dumps runs it.
+            // This is how a pod or a series of pre-dumps runs it.
             2 => {
                 let mut own = ();
                 let (dump, mut hooks) = dump.parts(&mut own).unwrap();
@@ -316,12 +316,12 @@ fn moved_down(bed: &Bed) {
     let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
     assert!(bundle.goes_on() > counted);
     let cgroups = fs::read_to_string(format!("/proc/{restored}/cgroup")).unwrap();
-    // What was the first process's is the container's now.
+    // The cgroup of the container is the first process's now.
     assert!(cgroups.contains(":/bed/it\n"), "{cgroups}");
     end(restored);
 }
 
-/// What `exec` has added is no descendant of the first process: CRIU cannot save it.
+/// Processes that `exec` has added are not descendants of the first process: CRIU cannot save them.
 fn beside(bed: &Bed) {
     let bundle = Bundle::new(bed, "bundle", "count", &[]);
     let pid = bed.runtime.run(&bundle, "c", &[]);
@@ -339,12 +339,12 @@ fn beside(bed: &Bed) {
     for error in [dump.run(&bed.criu).unwrap_err(), dump.parts(&mut ()).unwrap_err()] {
         assert!(matches!(&error, Error::Beside { processes } if *processes == [beside]), "{error}");
     }
-    // It does not matter to who goes on with the container.
+    // A dump that leaves the container running does not mind.
     let and_runs_on = checkpoint.dump(&running).after_dump(AfterDump::LeaveRunning);
     and_runs_on.run(&bed.criu).unwrap();
     bundle.goes_on();
     kill(nix::unistd::Pid::from_raw(beside.as_raw()), Signal::SIGKILL).unwrap();
-    // Not even while nobody has waited for it: the kernel keeps the container until then.
+    // A zombie counts, too: the kernel keeps the container until somebody has waited for it.
     dump.run(&bed.criu).unwrap_err();
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(beside.as_raw()), None);
     assert!(bed::soon(|| checkpoint.beside().is_empty()));

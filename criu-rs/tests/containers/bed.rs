@@ -1,4 +1,4 @@
-//! What a test works with: a runtime with a CRIU, a directory.
+//! The environment of a test: a runtime with a CRIU, and a directory.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,25 +11,25 @@ use crate::cgroups::Layout;
 use crate::runtime::Runtime;
 use crate::sandbox::Sandbox;
 
-/// A test, and with what it runs.
+/// A test, and the runtimes and CRIUs with which it runs.
 #[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
     pub test: fn(&Bed),
     /// `runc`, `crun`.
     pub runtimes: &'static [&'static str],
-    /// Whether the newest CRIU alone can do it.
+    /// Set if only the newest CRIU can do it.
     pub newest_only: bool,
 }
 
 impl Case {
-    /// How many of the CRIUs it runs with, the newest first.
+    /// The number of CRIUs with which it runs, counted from the newest.
     pub fn crius(&self) -> usize {
         if self.newest_only { 1 } else { usize::MAX }
     }
 }
 
-/// What one test has.
+/// The environment of one test.
 pub struct Bed {
     pub runtime: Runtime,
     /// The CRIU that the runtime finds, for what a test does by itself.
@@ -41,12 +41,12 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Lays one for a test.
+    /// Makes the environment of a test.
     pub fn lay(sandbox: Sandbox, test: &str, runtime: &str, criu: &Path) -> Self {
         close_inherited();
         let _ = nix::unistd::setsid();
         nix::sys::prctl::set_child_subreaper(true).unwrap();
-        // Its own process id says nothing in a pid namespace.
+        // Process ids repeat in pid namespaces, so that the directory is named after the test.
         let version = Criu::at(criu).version().unwrap();
         let dir = scratch().join(format!("{test}-{runtime}-{version}"));
         let _ = fs::remove_dir_all(&dir);
@@ -62,7 +62,7 @@ impl Bed {
         path
     }
 
-    /// Runs the test to its end, and the process with it when it fails.
+    /// Runs the test. If it fails, ends this process.
     pub fn run(self, test: fn(&Self)) {
         if catch_unwind(AssertUnwindSafe(|| test(&self))).is_err() {
             eprintln!("{}its files are in {}", self.runtime.logs(), self.dir.display());
@@ -72,7 +72,7 @@ impl Bed {
     }
 }
 
-/// Which cgroup hierarchies a runtime takes.
+/// The cgroup hierarchies that a runtime takes.
 pub fn layout(runtime: &str) -> Layout {
     match runtime {
         "crun" => Layout::Unified,
@@ -103,7 +103,7 @@ pub fn unpacked(program: &str) -> PathBuf {
     path
 }
 
-/// Whether something comes true within five seconds.
+/// Waits up to five seconds for a condition. Returns whether it came true.
 pub fn soon(mut check: impl FnMut() -> bool) -> bool {
     let limit = Instant::now() + Duration::from_secs(5);
     while Instant::now() < limit {
@@ -123,7 +123,7 @@ fn scratch() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// A descriptor that a container has from whoever started the tests cannot be dumped.
+/// Closes descriptors of whoever started the tests: a container that inherits one cannot be dumped.
 fn close_inherited() {
     let open = fs::read_dir("/proc/self/fd").unwrap();
     let numbers: Vec<i32> =

@@ -1,4 +1,4 @@
-//! A cgroup tree of a sandbox's own, in every hierarchy of the machine.
+//! The cgroups of a sandbox, one in every hierarchy of the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,18 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::bed::soon;
 
-/// Which hierarchies a sandbox sees.
+/// The hierarchies that a sandbox sees.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layout {
-    /// Those of the machine, as runc takes them: often both versions.
+    /// The hierarchies of the machine, as runc takes them: often both versions.
     Machine,
     /// Version 2 alone, as crun wants it.
     Unified,
 }
 
 impl Layout {
-    /// The layout that is written so for debugging, as processes of the harness tell each other.
+    /// The layout whose debugging text is `name`, as processes of the harness name it to each
+    /// other.
     pub fn named(name: &str) -> Self {
         if name == format!("{:?}", Self::Unified) { Self::Unified } else { Self::Machine }
     }
@@ -26,7 +27,7 @@ impl Layout {
 /// A cgroup in each hierarchy, below where this process is.
 #[derive(Debug)]
 pub struct Cgroups {
-    /// Ours, and where we came from.
+    /// Each cgroup of ours, with the cgroup where this process was before.
     made: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -115,11 +116,11 @@ pub fn join(cgroup: &Path) -> Result<(), String> {
 /// A line of `/proc/self/cgroup`.
 #[derive(Debug)]
 pub struct Hierarchy {
-    /// Where it is mounted.
+    /// The mount point.
     pub at: PathBuf,
     /// Empty for version 2.
     pub controllers: String,
-    /// Where this process is in it.
+    /// The path of this process in the hierarchy.
     pub path: String,
 }
 
@@ -131,14 +132,14 @@ impl Hierarchy {
     }
 }
 
-/// The cgroups of the kind we make, below `folder`.
+/// The cgroups below `folder` that tests have made.
 pub fn left(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     ours.map(|entry| entry.path()).collect()
 }
 
-/// Removes what runs that were killed have left.
+/// Removes cgroups that killed runs have left.
 fn sweep(home: &Path) {
     for cgroup in left(home) {
         let name = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -11,7 +11,7 @@ use crate::cgroups::{self, Layout};
 use crate::payload;
 use crate::sandbox::{self, Sandbox};
 
-/// What a program of such tests does: it runs them, or what a word says that it has given itself. `None` for a word
+/// Runs the tests, or the word that a program of such tests has given itself. `None` for a word
 /// that is not known here.
 pub fn run(cases: &[Case], words: &[String]) -> Option<ExitCode> {
     let word = words.get(1).map_or("", String::as_str);
@@ -70,7 +70,7 @@ fn run_apart(word: &str, words: &[String], layout: Layout, limit: Duration) -> R
     Err(format!("{}{}", text(&output.stdout), text(&output.stderr)).into())
 }
 
-/// What the process does that waits outside of the sandbox.
+/// The task of the process that waits outside of the sandbox.
 fn apart(words: &[String]) {
     let layout = Layout::named(&words[0]);
     let limit = Duration::from_millis(words[1].parse().unwrap());
@@ -88,9 +88,9 @@ fn one(cases: &[Case], words: &[String]) {
 
 fn none_outside() -> Result<(), Failed> {
     if Sandbox::check().is_ok() {
-        return Err("here is none".into());
+        return Err("this process passes for one in a sandbox".into());
     }
-    // Whoever says that all namespaces are others is not believed.
+    // The claim that all namespaces differ is not enough.
     match Sandbox::check_against("pid:[1] mnt:[2] ipc:[3] uts:[4] net:[5] cgroup:[6]") {
         Err(why) if why == "process 1 is not ours" => Ok(()),
         other => Err(format!("{other:?}").into()),
@@ -109,7 +109,7 @@ fn hang() {
 fn ends_with_it() -> Result<(), Failed> {
     let limit = Duration::from_millis(500);
     let Err(failed) = run_apart("--hang", &[], Layout::Unified, limit) else {
-        return Err("it ended by itself".into());
+        return Err("the test ended by itself".into());
     };
     let said = failed.message().unwrap_or_default();
     if !said.contains("not done after") {
@@ -119,7 +119,7 @@ fn ends_with_it() -> Result<(), Failed> {
         process.cmdline().is_ok_and(|words| words.iter().any(|word| word == MARK))
     };
     if procfs::process::all_processes()?.flatten().any(is_left) {
-        return Err("its process runs on".into());
+        return Err("the process of the test runs on".into());
     }
     Ok(())
 }

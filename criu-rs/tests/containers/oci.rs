@@ -1,4 +1,4 @@
-//! Containers of real runtimes saved and brought back by this crate: by it alone, and with the runtime doing
+//! Containers of real runtimes, saved and restored by this crate alone, or with the runtime doing
 //! one half.
 
 use std::fs::{self, File};
@@ -94,7 +94,7 @@ fn bind_mounts(bed: &Bed) {
     Trip::new(bed, &bundle).look(&look).go(ALL);
 }
 
-/// Mount points behind links in the root file system, one of which would lead out of it.
+/// Mount points behind links in the root file system. One of the links would lead out of it.
 fn bind_mounts_behind_links(bed: &Bed) {
     let (linked, dots) = (bed.dir("linked"), bed.dir("dots"));
     fs::write(linked.join("said"), "behind an absolute link").unwrap();
@@ -113,7 +113,7 @@ fn bind_mounts_behind_links(bed: &Bed) {
     };
     let trip = Trip::new(bed, &bundle).look(&look);
     match bed.runtime.name {
-        // It names the links to CRIU.
+        // crun names the links to CRIU.
         "crun" => {
             trip.go(&[WeDoBoth]);
             trip.fails_alone("doesn't have a proper root mount");
@@ -122,8 +122,8 @@ fn bind_mounts_behind_links(bed: &Bed) {
     }
 }
 
-/// What is mounted below the source of a recursive bind mount comes along. The runtimes name its top alone to
-/// CRIU, which makes a file system of the container's own of a tmpfs below it.
+/// Mounts below the source of a recursive bind mount come along. The runtimes name only the top
+/// mount to CRIU, which turns a tmpfs below it into a file system of the container's own.
 fn recursive(bed: &Bed) {
     let outside = bed.dir("outside");
     let below = outside.join("below");
@@ -207,7 +207,7 @@ fn user_namespace(bed: &Bed) {
     }
 }
 
-/// A container in the namespaces of another, and then in those of a third.
+/// A container in the namespaces of a second container, and then of a third.
 fn pod_namespaces(bed: &Bed) {
     let kinds = ["network", "ipc", "uts", "pid"];
     let link = |pid: Pid, kind: &str| {
@@ -223,7 +223,7 @@ fn pod_namespaces(bed: &Bed) {
         for kind in kinds {
             bundle.namespace(kind, Some(Path::new(&link(pid, kind))));
         }
-        // It is the sandbox's.
+        // The host name is the sandbox's.
         bundle.config.as_object_mut().unwrap().remove("hostname");
     };
     let first = sandbox("first");
@@ -250,7 +250,8 @@ fn pod_namespaces(bed: &Bed) {
     kill(nix::unistd::Pid::from_raw(restored.as_raw()), Signal::SIGKILL).unwrap();
 }
 
-/// A connection inside the container's own network: runc's restore makes an empty one, and fails.
+/// A connection inside the container's own network. runc's restore makes an empty network, and
+/// fails.
 fn own_network(bed: &Bed) {
     let bundle = Bundle::new(bed, "bundle", "tcp", &[]);
     let mut trip = Trip::new(bed, &bundle);
@@ -308,7 +309,7 @@ fn cgroups(bed: &Bed) {
     let shown: Vec<_> = mounts.lines().filter(|line| line.contains(" - cgroup")).collect();
     println!("{shown:#?}");
     assert!(!shown.is_empty() && !mounts.contains("/bed/old"), "{mounts}");
-    // In what it is shown, it finds itself.
+    // The container finds itself in the cgroups that it is shown.
     for line in shown {
         let mut words = line.split(' ').skip(3);
         let (root, point) = (words.next().unwrap(), words.next().unwrap());
@@ -390,7 +391,7 @@ fn unknown_mount(bed: &Bed) {
     restored.signal(nix::libc::SIGKILL).unwrap();
 }
 
-/// The example of the guide, with everything it prints.
+/// The example of the guide, with its whole output.
 fn guide(bed: &Bed) {
     let outside = bed.dir("outside");
     let bundle = Bundle::new(bed, "bundle", "count", &[]).with(|b| b.bind(&outside, "/data", &[]));

@@ -1,6 +1,6 @@
-//! What runs in containers: this same binary, started with `--payload NAME FILE ...`.
+//! The processes in containers: this same binary, started with `--payload NAME FILE ...`.
 //!
-//! Each writes a growing number into FILE, or what it found wrong with itself.
+//! Each writes a growing number into FILE, or the fault that it found in itself.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

@@ -1,7 +1,9 @@
-//! Where container runtimes run: namespaces and cgroups of their own, which end with the test.
+//! The place where container runtimes run: namespaces and cgroups of their own, which end with the
+//! test.
 //!
-//! A runtime that goes wrong kills what its cgroup holds, which may be all that runs on the machine. So
-//! none is started without a [`Sandbox`], and there is none outside.
+//! A runtime that goes wrong kills all processes of its cgroup, which may be every process on the
+//! machine. So no runtime is started without a [`Sandbox`], and no such value exists outside of
+//! one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,16 +23,17 @@ use crate::cgroups::{self, Cgroups, Layout};
 pub struct Sandbox(());
 
 impl Sandbox {
-    /// Looks whether this process is in one.
+    /// Checks that this process is in a sandbox.
     ///
     /// # Errors
-    /// What of it is missing.
+    /// The part of the sandbox that is missing.
     pub fn check() -> Result<Self, String> {
-        let outside = std::env::var(OUTSIDE).map_err(|_| "this is no sandbox".to_owned())?;
+        let outside =
+            std::env::var(OUTSIDE).map_err(|_| "this process is not in a sandbox".to_owned())?;
         Self::check_against(&outside)
     }
 
-    /// The same, with the names of the namespaces outside.
+    /// Checks that this process is in a sandbox, given the names of the namespaces outside.
     pub fn check_against(outside: &str) -> Result<Self, String> {
         let outside: Vec<&str> = outside.split_whitespace().collect();
         let inside = namespaces()?;
@@ -70,8 +73,8 @@ impl Sandbox {
     }
 }
 
-/// Runs this program with `words` in a sandbox, from a process with one thread that does nothing else.
-/// When it ends, or its time is up, nothing that it started is left.
+/// Runs this program with `words` in a sandbox, from a process with one thread that does nothing
+/// else. When it ends, or its time is up, no process that it started is left.
 pub fn run(words: &[String], layout: Layout, limit: Duration) -> Result<(), String> {
     let outside = namespaces()?.join(" ");
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| format!("these tests need root: {e}"))?;
@@ -116,7 +119,8 @@ fn run_in(
     }
 }
 
-/// What process 1 does: it makes the rest of the sandbox, starts this program with `words`, and reaps.
+/// The task of process 1: makes the rest of the sandbox, starts this program with `words`, and
+/// reaps.
 pub fn first(layout: &str, words: &[String]) -> ExitCode {
     let worker = prepare(layout).and_then(|()| {
         let mut worker = Command::new("/proc/self/exe");

@@ -1,4 +1,4 @@
-//! Several containers of one sandbox, dumped as one and restored into another.
+//! Several containers of one sandbox, dumped as one and restored into another sandbox.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -95,7 +95,8 @@ impl Pair {
         Pod::new().container("a", self.dump(0, after)).container("b", self.dump(1, after))
     }
 
-    /// What each has in its saved memory: how far it is, and how far it has seen the other.
+    /// Two numbers of each saved container: its own count, and the count of the other that it has
+    /// seen.
     fn saved(&self) -> Vec<[u64; 2]> {
         let read = |(container, images): (&Container, &PathBuf)| {
             let place = fs::read_to_string(container.root.join("count.at")).unwrap();
@@ -154,7 +155,7 @@ fn one_moment(lab: &Lab) {
             assert!(pair.cgroup.is_thawed());
             let [a, b] = pair.saved()[..] else { panic!() };
             assert!(a[0] > 1 && b[0] > 1, "{a:?} {b:?}");
-            // Neither knows of the other what is not saved.
+            // No container has seen a count of the other that is not saved.
             assert!(b[1] <= a[0] && a[1] <= b[0], "round {round}: {a:?} {b:?}");
             for images in &pair.images {
                 fs::remove_dir_all(images).unwrap();
@@ -164,7 +165,7 @@ fn one_moment(lab: &Lab) {
     }
 }
 
-/// That the test above can tell.
+/// The counterpart that shows that the test above can fail.
 fn one_by_one(lab: &Lab) {
     let pair = Pair::start(lab, &hierarchies()[0]);
     for index in [0, 1] {
@@ -267,7 +268,7 @@ fn criu_children(pid: Pid) -> Vec<Pid> {
     crate::lab::descendants(pid)[1..].to_vec()
 }
 
-/// Looks at the pair at both moments; refuses at the second when told to.
+/// Hooks that record the counts of the pair at each moment, and refuse at one of them.
 struct WatchPair<'p> {
     pair: &'p Pair,
     seen: Vec<(&'static str, Vec<u64>)>,
@@ -299,7 +300,7 @@ impl PodHooks for WatchPair<'_> {
     }
 }
 
-/// Counts the dumps that have come to their end.
+/// Hooks that count the dumps that have come to their end.
 struct CountDumps(u32);
 
 impl Hooks for CountDumps {
@@ -359,7 +360,8 @@ fn frozen_above(lab: &Lab) {
         let pair = Pair::start(lab, &hierarchy);
         pair.cgroup.freeze();
         let before = pair.counts();
-        // CRIU alone thaws the container's own cgroup, which does not help. With version 2 it would wait for ever.
+        // CRIU alone thaws only the container's own cgroup, in vain. With version 2 it would wait
+        // for ever.
         if hierarchy.state == "freezer.state" {
             let images = lab.dir(&format!("alone-{}", hierarchy.state));
             let alone = pair.dump_into(&images, 0, AfterDump::LeaveRunning);
@@ -387,7 +389,8 @@ fn over_service(lab: &Lab) {
             pair.has_no_images();
             assert!(pair.cgroup.is_thawed());
         };
-        // The service finds out by itself that nobody waits any more, and freezes again what it has thawed.
+        // The service notices that nobody waits any more, and freezes again the tasks that it has
+        // thawed.
         let mut failing = FailAt(Action::PostDump);
         let pod = Pod::new()
             .container_with("a", pair.dump(0, AfterDump::Kill), &mut failing)
@@ -405,7 +408,7 @@ fn over_service(lab: &Lab) {
     }
 }
 
-/// Fails at one action, after another dump may have come to its end.
+/// Hooks that fail at one action, after another dump may have come to its end.
 struct FailAt(Action);
 
 impl FailAt {
@@ -508,7 +511,8 @@ fn nonsense(lab: &Lab) {
     target.goes_on();
 }
 
-/// Two containers with a connection, dumped and ended; where they are to be restored, with each one's restore.
+/// Runs a test with two connected containers that were dumped and ended, a new sandbox, and their
+/// restores.
 fn with_connected(lab: &Lab, test: impl FnOnce(&mut Pair, &Target, Vec<Restore<'_>>)) {
     let hierarchy = &hierarchies()[0];
     let words = |name: &str| match name {
@@ -537,7 +541,7 @@ fn with_connected(lab: &Lab, test: impl FnOnce(&mut Pair, &Target, Vec<Restore<'
 
 fn stay_connected(lab: &Lab) {
     if lab.version < Version::new(4, 2, 0) {
-        // It cannot dump sockets of today's kernels.
+        // This CRIU cannot dump sockets of today's kernels.
         return refuses_sockets(lab);
     }
     with_connected(lab, |pair, holder, restores| {
@@ -554,7 +558,7 @@ fn stay_connected(lab: &Lab) {
         let error = pod().restore(&lab.criu, &mut watch).unwrap_err();
         assert!(matches!(error, PodError::Hook(_)), "{error}");
         assert_eq!(watch.seen, [("restored", pair.counts())], "none has run");
-        // What CRIU had mounted in its work directory is gone with it.
+        // CRIU leaves no mount in its work directory.
         for images in &pair.images {
             assert!(
                 names(images).iter().all(|name| !name.starts_with(".criu")),
@@ -574,7 +578,7 @@ fn stay_connected(lab: &Lab) {
     });
 }
 
-/// That the test above can tell.
+/// The counterpart that shows that the test above can fail.
 fn lose_connection(lab: &Lab) {
     if lab.version < Version::new(4, 2, 0) {
         return refuses_sockets(lab);

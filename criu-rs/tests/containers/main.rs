@@ -1,7 +1,8 @@
-//! Tests with real container runtimes: runc and crun, which drive a real CRIU. They need root, and the
-//! programs that `cargo xtask setup --tests` unpacks below `target`.
+//! Tests with real container runtimes: runc and crun, which drive a real CRIU. They need root, and
+//! the programs that `cargo xtask setup --tests` unpacks below `target`.
 //!
-//! Each test runs in a sandbox as `runc::4.3::NAME`, with the runtimes and the CRIUs that can do it.
+//! Each test runs in a sandbox as `runc::4.3::NAME`, with the runtimes and the CRIUs that can do
+//! it.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 

@@ -292,7 +292,7 @@ fn a_deadline_ends_what_a_tls_peer_stalls_or_trickles() {
     const LIMIT: Duration = Duration::from_millis(400);
     let dir = scratch("deadline");
     let ca = Authority::new(&dir.join("ca"));
-    let tls = ca.sign_for_loopback(1);
+    let tls = tls_of(ca.sign_for_loopback(1));
     for trickles in [false, true] {
         let port = bad_server(&dir, trickles);
         let client = Client::connect_tls("127.0.0.1", port, &tls, Layout::Wide).unwrap();

@@ -134,7 +134,7 @@ mod tests {
             };
             criu_words().any(has)
         };
-        assert!(OURS.iter().all(|own| is_option(own)), "an own option is gone");
+        assert!(OURS.iter().all(is_option), "an own option is gone");
         assert!(BOUND.iter().all(|(name, _)| all.iter().any(|arg| arg.get_long() == Some(name))));
     }
 

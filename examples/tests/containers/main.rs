@@ -1,5 +1,5 @@
-//! The program `container`, with containers of real runtimes. The tests need root, and the programs that
-//! `cargo xtask setup --tests` unpacks; see `criu-rs/tests/containers`.
+//! The program `container`, with containers of real runtimes. The tests need root, and the programs
+//! that `cargo xtask setup --tests` unpacks; see `criu-rs/tests/containers`.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
@@ -116,7 +116,7 @@ fn cites(bed: &Bed) {
     let (is_done, said) = bed.runtime.finish(checkpoint(bed, &images).arg("-R"));
     assert!(!is_done && said.contains("holds a checkpoint already"), "{said}");
     assert!(said.contains("do: use another directory, or --overwrite"), "{said}");
-    done(bed, &mut checkpoint(bed, &images).arg("--overwrite"));
+    done(bed, checkpoint(bed, &images).arg("--overwrite"));
     bed.runtime.delete("c");
 
     // Only CRIU opens this image.

@@ -1,5 +1,5 @@
-//! The time that a process of 2 GiB stands still: dumped to tmpfs, captured, and dumped to a receiver that
-//! throws everything away, which is the time that CRIU itself takes.
+//! The time that a process of 2 GiB stands still: dumped to tmpfs, captured, and dumped to a
+//! receiver that throws everything away, which is the time that CRIU itself takes.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -34,7 +34,8 @@ fn main() -> Result<()> {
     let directory = std::env::var("DIR").unwrap_or_else(|_| "/dev/shm".to_owned());
     let directory = Path::new(&directory).join(format!("criu-freeze-{}", std::process::id()));
     fs::create_dir_all(&directory)?;
-    // Memory that no one has ever touched is slower than any that has been: the host has to find it.
+    // Memory that no one has ever touched is slower than any that has been: the host has to find
+    // it.
     touch(12 << 30)?;
     println!("| CRIU | process | dump | frozen, ms, median (least..most) | of the first |");
     println!("| --- | --- | --- | --- | --- |");

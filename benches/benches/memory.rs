@@ -107,5 +107,5 @@ fn measure(name: &str, mut run: impl FnMut() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Where the task's memory begins.
+/// The address at which the task's memory begins.
 const BASE: u64 = criu_benches::BASE;

@@ -1,5 +1,5 @@
-//! Receiving pages: our page server beside CRIU's, and beside two minimal loops that only put the pages
-//! where they belong.
+//! Receiving pages: our page server beside CRIU's, and beside two minimal loops that only put the
+//! pages where they belong.
 
 use std::fs::{self, File};
 use std::io::{IoSlice, Read, Write};
@@ -78,7 +78,8 @@ fn main() -> Result<()> {
             let stream = stream(mib << 20, runs)?;
             let names = ["CRIU 4.3", "this crate", "minimal, buffered", "minimal, splicing"];
             let mut all: [Vec<Measured>; 4] = Default::default();
-            // They take turns, and turns at being first: what one writes the disk may still be busy with.
+            // They take turns, and turns at being first: what one writes the disk may still be busy
+            // with.
             for round in 0..rounds {
                 for turn in 0..servers {
                     let server = (round + turn) % servers;
@@ -115,7 +116,7 @@ struct Measured {
     start: f64,
 }
 
-/// All that a dump would send between its first answer and its last word.
+/// Makes the bytes that a dump sends between the first answer and the last word.
 fn stream(bytes: usize, runs: std::ops::RangeInclusive<u64>) -> Result<Vec<u8>> {
     let mut random = Random(1);
     let mut stream = Vec::with_capacity(bytes + bytes / 64);
@@ -317,7 +318,7 @@ fn peak(child: &Child) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// What a minimal server does besides the pages.
+/// Accepts a client as a minimal server does, without taking pages.
 fn accept(address: &str) -> Result<TcpStream> {
     let (socket, _) = TcpListener::bind(address)?.accept()?;
     Ok(socket)

@@ -1,4 +1,5 @@
-//! The cost of driving CRIU through this crate beside its command line, and the gain of the probe cache.
+//! The cost of driving CRIU through this crate beside its command line, and the gain of the probe
+//! cache.
 //!
 //! The ways take turns, so that a change of the machine's speed meets all of them.
 

@@ -1,5 +1,5 @@
-//! Serving pages: four clients that read one snapshot at once, beside sendfile of the same bytes to four
-//! clients.
+//! Serving pages: four clients that read one snapshot at once, beside sendfile of the same bytes to
+//! four clients.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -86,8 +86,8 @@ fn ours(directory: &Path) -> Result<Duration> {
     if all { Ok(time) } else { Err(format!("{reports:?}").into()) }
 }
 
-/// The same bytes without anybody asking for them; or with a request and a header each time, and nothing else of the
-/// protocol.
+/// Sends the same bytes without the protocol. With `asked`, a request and a header go with each
+/// piece.
 fn plain(directory: &Path, asked: bool) -> Result<Duration> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
@@ -130,7 +130,7 @@ fn plain(directory: &Path, asked: bool) -> Result<Duration> {
     Ok(time)
 }
 
-/// How long so many clients take, all at once.
+/// Measures the time that all clients take at once.
 fn clients(port: u16, run: impl Fn(&mut TcpStream) -> Result<()> + Sync) -> Result<Duration> {
     let begun = Instant::now();
     let all = thread::scope(|scope| {

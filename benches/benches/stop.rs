@@ -1,4 +1,5 @@
-//! The number of processes that are lost when a dump of them is ended in the middle, by the ways to end it.
+//! The number of processes that are lost when a dump of them is ended in the middle, by the ways to
+//! end it.
 //!
 //! Each round dumps a counting process and ends the dump at a moment somewhere between CRIU's
 //! `pre-dump` action and its end. A process that does not count on is lost.

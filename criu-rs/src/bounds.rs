@@ -1,5 +1,5 @@
-//! How much is accepted from criu, from the machine and from bundles, as
-//! [`criu_images::bounds`] has it for images.
+//! Limits on input from criu, from the machine and from bundles. [`criu_images::bounds`] has the
+//! limits on images.
 //!
 //! ```
 //! use criu_rs::bounds;
@@ -8,20 +8,22 @@
 //! # bounds::LOG.raise(bounds::LOG.default_value());
 //! ```
 //!
-//! A [page server](crate::pages::Limits) has bounds of its own. Time is bounded by the operations' `deadline`.
+//! A [page server](crate::pages::ServerLimits) has limits of its own. The `deadline` of an
+//! operation limits its time.
 
 pub use criu_images::bounds::Bound;
 
-/// As much of a log as is searched for errors.
+/// Most bytes of a log that are searched for errors.
 pub static LOG: Bound =
     Bound::new("LOG", 1 << 30, "bytes", "a debugging log of 2,000 tasks has about 100 MiB");
 
-/// Largest packet taken from a criu.
+/// Largest packet accepted from a criu.
 pub static PACKET: Bound = Bound::new(
     "PACKET",
     1 << 20,
     "bytes",
-    "replies have some hundred bytes; the text of an error is the longest part, and CRIU's buffer for it is below 64 KiB",
+    "replies have some hundred bytes; the text of an error is the longest part, and CRIU's buffer \
+     for it is below 64 KiB",
 );
 
 /// Largest `config.json`.
@@ -32,13 +34,13 @@ pub static MOUNTS: Bound = Bound::new(
     "MOUNTS",
     64 << 20,
     "bytes",
-    "a namespace has at most 100,000 mounts unless the kernel is told otherwise, of some 300 bytes each",
+    "by default the kernel allows 100,000 mounts in a namespace, of some 300 bytes each",
 );
 
 /// All bounds of this crate.
 pub static ALL: &[&Bound] = &[&LOG, &PACKET, &CONFIG, &MOUNTS];
 
-/// A bound as a length in memory.
+/// Converts a bound to a length in memory.
 pub(crate) fn length(bound: &Bound) -> usize {
     usize::try_from(bound.get()).unwrap_or(usize::MAX)
 }

@@ -1,4 +1,4 @@
-//! What can go wrong, and what CRIU said of it.
+//! The errors of operations.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::value::{InvalidValue, SystemError, Version};
 /// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an operation did not do what was asked.
+/// The reason why an operation failed or was refused.
 ///
-/// `Display` is one line with what went wrong, what CRIU said and, for a known cause, what to do
-/// about it. [`Error::failure`] gives the parts.
+/// `Display` is one line with the problem, CRIU's message and, for a known cause, advice.
+/// [`Error::failure`] gives the parts.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,7 +24,7 @@ pub enum Error {
     Start {
         /// The program.
         program: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// No criu service answers on the socket.
@@ -32,31 +32,31 @@ pub enum Error {
     Connect {
         /// The socket.
         socket: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// A system call of this crate failed.
     #[error(transparent)]
     System(#[from] SystemError),
-    /// A value does not have the form its option wants.
+    /// A value does not have the form that its option needs.
     #[error(transparent)]
     InvalidValue(#[from] InvalidValue),
-    /// The CRIU at hand is older than an option or request used. It was told nothing.
+    /// This CRIU is too old for an option or request. It was not asked for anything.
     #[error("{what} needs CRIU {needs}, this one is {found}")]
     TooOld {
         /// The option or request.
         what: String,
         /// The first version that has it.
         needs: Version,
-        /// The version at hand.
+        /// The version of this CRIU.
         found: Version,
     },
-    /// Only a criu started by this process can do this, not a service.
+    /// A service cannot do this. It needs a criu started by this process.
     #[error("{what} needs a criu started by this process: {why}")]
     NotOverSocket {
         /// The option or request.
         what: &'static str,
-        /// What a service lacks for it.
+        /// The reason why a service cannot do it.
         why: &'static str,
     },
     /// The images directory holds a checkpoint already. Nothing was touched.
@@ -71,27 +71,28 @@ pub enum Error {
     /// CRIU refused, failed or died.
     #[error(transparent)]
     Failed(Box<Failure>),
-    /// A hook refused, and CRIU undid what it had begun.
+    /// A hook refused, and CRIU undid its work.
     #[error("the {action} hook refused: {source}")]
     Hook {
         /// The action.
         action: Action,
-        /// What the hook returned.
+        /// The error that the hook returned.
         source: HookError,
     },
-    /// A security label would be lost, or was. The tasks of a dump run on, nothing is left of a restore.
+    /// A security label was or would be lost. The tasks of a dump run on; no task of a restore is
+    /// left.
     #[error(transparent)]
     Label(#[from] LabelError),
     /// The operation was cancelled, or its deadline passed.
     #[error(transparent)]
     Stopped(#[from] Stopped),
-    /// CRIU, or what answered in its place, broke the protocol.
+    /// CRIU, or a program in its place, broke the protocol.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
-    /// A value was used after its end.
+    /// The program used a value after its end.
     #[error(transparent)]
     Misuse(#[from] Misuse),
-    /// CRIU succeeded, but what it wrote cannot be read.
+    /// CRIU succeeded, but the images that it wrote cannot be read.
     #[error("cannot read what criu wrote: {0}")]
     Images(#[from] criu_images::Error),
 }
@@ -105,7 +106,7 @@ impl Error {
         }
     }
 
-    /// The cause, where it is a known one.
+    /// The cause, if it is a known one.
     pub fn cause(&self) -> Option<Cause> {
         self.failure()?.cause
     }

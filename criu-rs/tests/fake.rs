@@ -245,9 +245,9 @@ fn a_request_larger_than_the_send_buffer_gets_through() {
 }
 
 #[test]
-fn what_is_no_answer_is_an_error() {
+fn a_packet_that_is_not_an_answer_is_an_error() {
     let answers: [(&str, Vec<u8>); 4] = [
-        ("no reply", vec![0xff; 40]),
+        ("that are not a reply", vec![0xff; 40]),
         ("with a reply of type 2", reply(CriuReqType::Restore, true).encode_to_vec()),
         ("without an action", reply(CriuReqType::Notify, true).encode_to_vec()),
         ("lacks the root task", notification("post-restore", Some(-1))),

@@ -1,5 +1,5 @@
-//! The requests of libcriu to criu, beside those of this crate: each option alone, with each libcriu that is
-//! there. This program is also the criu that they talk to.
+//! The requests of libcriu to criu, beside those of this crate: each option alone, with each
+//! libcriu that is there. This program is also the criu that they talk to.
 
 #![allow(clippy::unwrap_used)]
 
@@ -72,8 +72,8 @@ const NOT_BEFORE_4_3: &[&str] = &[
 /// What none can: timeouts are not sent, the others have no function.
 const NEVER: &[&str] = &["timeout", "images_dir"];
 
-/// A criu that takes any request for a success, and leaves it in the images directory. With a hook's name as its log it
-/// calls that hook.
+/// A criu that takes any request for a success, and leaves it in the images directory. With a
+/// hook's name as its log it calls that hook.
 fn criu(socket: i32) {
     let receive = || {
         let mut bytes = vec![0; 1 << 20];
@@ -147,7 +147,8 @@ impl Drop for Sleep {
     }
 }
 
-/// What was asked, without numbers of descriptors, and without whether hooks are wanted: libcriu always wants them.
+/// What was asked, without numbers of descriptors, and without whether hooks are wanted: libcriu
+/// always wants them.
 fn asked(images: &Path) -> CriuOpts {
     let request = fs::read(images.join("request")).unwrap();
     let mut opts = CriuReq::decode(request.as_slice()).unwrap().opts.unwrap();

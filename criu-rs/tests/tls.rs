@@ -1,5 +1,5 @@
-//! TLS without CRIU: the clients that a server takes, the servers that a client trusts, and peers that never
-//! come to an end.
+//! TLS without CRIU: the clients that a server takes, the servers that a client trusts, and peers
+//! that never come to an end.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
@@ -52,7 +52,8 @@ fn run(server: Server) -> Running {
     (port, thread::spawn(move || server.run(Some(1)).unwrap()))
 }
 
-/// Sends a set from a client with one certificate to a server with another. Returns what each says of it.
+/// Sends a set from a client with one certificate to a server with another. Returns what each says
+/// of it.
 fn meet(
     dir: &Path,
     (server, name): (&Tls, &str),

@@ -125,7 +125,8 @@ impl<'a> OpenFile<'a> {
         }
     }
 
-    /// Finds the other end of a unix socket or of a TCP connection, if that end belongs to the tree too.
+    /// Finds the other end of a unix socket or of a TCP connection, if that end belongs to the tree
+    /// too.
     pub fn peer(&self) -> Option<OpenFile<'a>> {
         match self.file {
             File::Unix(unix) => self.table.get(*self.table.unix.get(&unix.peer)?),

@@ -26,6 +26,7 @@ use criu_images::proto::{
 };
 use criu_images::source::InMemory;
 use criu_images::{CoreDump, ErrorKind, ImageSet, WriteError, kind};
+use criu_lab::process::apart;
 use prost::Message;
 
 #[test]
@@ -92,13 +93,8 @@ struct Said {
 fn check(suite: &str) {
     let directory = common::scratch(&format!("core-{suite}"));
     // No file of the test runner may stay open in the payload, except the three standard streams.
-    let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && \
-                 eval \"exec $fd>&-\"; done; \
-                 exec setsid \"$@\"";
     let program = std::env::current_exe().unwrap();
-    let child = Command::new("bash")
-        .args(["-c", close, "bash"])
-        .arg(&program)
+    let child = apart(&program)
         .args(["--exact", "payload", "--nocapture"])
         .env(PAYLOAD, "")
         .stdin(Stdio::null())

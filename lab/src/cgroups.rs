@@ -29,7 +29,7 @@ pub struct Cgroups {
     /// Each cgroup of ours, with the cgroup where this process was before.
     made: Vec<(PathBuf, PathBuf)>,
     held: Held,
-    /// The mount points of hierarchies that have come since, in which there is no cgroup of ours.
+    /// The mount points of hierarchies that have come since.
     late: Vec<PathBuf>,
 }
 
@@ -49,12 +49,11 @@ impl Cgroups {
         let mut hierarchies = mount_all(take_away()?, Layout::Machine)?;
         let mut held = Held::new(&hierarchies)?;
         hierarchies.extend(held.look());
-        let name = format!("{PREFIX}{}", std::process::id());
         let mut made = Vec::new();
         for Hierarchy { at, controllers, path } in hierarchies {
             let home = at.join(path.trim_start_matches('/'));
             sweep(&home);
-            let ours = home.join(&name);
+            let ours = home.join(name());
             fs::create_dir(&ours).map_err(|e| format!("{}: {e}", ours.display()))?;
             if controllers.split(',').any(|name| name == "cpuset") {
                 for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -75,9 +74,22 @@ impl Cgroups {
         self.made.iter().try_for_each(|(ours, _)| join(ours))
     }
 
-    /// Keeps hierarchies that have come since from vanishing. To be called often.
+    /// Keeps hierarchies that have come since from vanishing, and moves what runs in these cgroups
+    /// into one there, so that CRIU sees only that. To be called often.
     pub fn look(&mut self) {
-        self.late.extend(self.held.look().into_iter().map(|hierarchy| hierarchy.at));
+        for Hierarchy { at, .. } in self.held.look() {
+            let ours = at.join(name());
+            let _ = fs::create_dir(&ours);
+            if let Some((running, _)) = self.made.first() {
+                // A process may start another meanwhile, but hardly twice.
+                for _ in 0..2 {
+                    for pid in members(running) {
+                        let _ = fs::write(ours.join("cgroup.procs"), pid);
+                    }
+                }
+            }
+            self.late.push(at);
+        }
     }
 
     /// Moves this process back.
@@ -102,8 +114,9 @@ impl Cgroups {
                 return Err(format!("the cgroup {} stays", ours.display()));
             }
         }
-        // A restore has made its container's cgroup there, at the top.
         for top in self.late {
+            remove_tree(&top.join(name()));
+            // A restore has made its container's cgroup there, at the top.
             for entry in fs::read_dir(top).into_iter().flatten().flatten() {
                 let name = entry.file_name();
                 if name == "c" || name.as_encoded_bytes().starts_with(b"c-") {
@@ -168,8 +181,8 @@ impl Drop for Held {
             let _ = umount2(&place, MntFlags::MNT_DETACH);
             // A hierarchy ends with its last mount, unless a cgroup is still on its way out.
             let (kind, options) = kind_and_options(name);
-            for _ in 0..3 {
-                std::thread::sleep(Duration::from_millis(10));
+            for _ in 0..5 {
+                std::thread::sleep(Duration::from_millis(20));
                 if listed().all(|hierarchy| hierarchy.controllers != *name)
                     || attach(kind, &place, &options).is_err()
                 {
@@ -323,6 +336,23 @@ fn sweep(home: &Path) {
             remove_tree(&cgroup);
         }
     }
+}
+
+/// The name of the cgroups of this process.
+fn name() -> String {
+    format!("{PREFIX}{}", std::process::id())
+}
+
+/// The ids of the processes in a cgroup and those below it.
+fn members(cgroup: &Path) -> Vec<String> {
+    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let mut found: Vec<String> = text.lines().map(str::to_owned).collect();
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(members(&entry.path()));
+        }
+    }
+    found
 }
 
 /// Removes a cgroup and those below it, as far as nothing runs there.

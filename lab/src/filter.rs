@@ -3,8 +3,8 @@
 #![allow(unsafe_code)]
 
 /// Installs a filter for the calling thread, or for all threads with
-/// [`SECCOMP_FILTER_FLAG_TSYNC`](nix::libc::SECCOMP_FILTER_FLAG_TSYNC). Each instruction is its `code`,
-/// `jt`, `jf` and `k`.
+/// [`SECCOMP_FILTER_FLAG_TSYNC`](nix::libc::SECCOMP_FILTER_FLAG_TSYNC). Each instruction is its
+/// `code`, `jt`, `jf` and `k`.
 ///
 /// # Errors
 /// The errors of `seccomp(2)`.
@@ -15,7 +15,8 @@ pub fn install(code: &[(u16, u8, u8, u32)], flags: nix::libc::c_ulong) -> std::i
         len: u16::try_from(code.len()).unwrap(),
         filter: code.as_mut_ptr(),
     };
-    // SAFETY: `program` points to as many instructions as it says, which live until the call returns.
+    // SAFETY: `program` points to as many instructions as it says, which live until the call
+    // returns.
     let answer = unsafe {
         nix::libc::syscall(
             nix::libc::SYS_seccomp,

@@ -18,9 +18,9 @@ use crate::{place, scratch, soon};
 /// A test of a suite with real CRIUs, which works with an `L`.
 pub type Test<L> = (&'static str, fn(&L));
 
-/// Does what the words of this program's own say: `--payload WORDS` is a payload, and `--one NAME CRIU`
-/// is one test in this process. `lab` makes what the test works with, of the CRIU's path and a
-/// directory. Returns false for other words.
+/// Does what the words of this program's own say: `--payload WORDS` is a payload, and `--one NAME
+/// CRIU` is one test in this process. `lab` makes what the test works with, of the CRIU's path and
+/// a directory. Returns false for other words.
 pub fn own_word<L>(
     tests: &[Test<L>],
     payload: impl FnOnce(&[String]),
@@ -49,8 +49,8 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// The trials with each of the CRIUs. Without root or CRIUs there is the failed trial `setup` in place of
-/// them.
+/// The trials with each of the CRIUs. Without root or CRIUs there is the failed trial `setup` in
+/// place of them.
 pub fn with_each<V>(
     crius: Result<Vec<(V, PathBuf)>, String>,
     mut trials: impl FnMut(V, PathBuf) -> Vec<Trial>,
@@ -62,8 +62,8 @@ pub fn with_each<V>(
     }
 }
 
-/// The command that runs one test of this program by name, with one CRIU and a time limit: the words
-/// are `--one NAME CRIU`.
+/// The command that runs one test of this program by name, with one CRIU and a time limit: the
+/// words are `--one NAME CRIU`.
 pub fn one(name: &str, criu: &Path) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", &TIME_LIMIT.as_secs().to_string()]);
@@ -89,7 +89,7 @@ pub fn finish(command: &mut Command) -> Result<(), Failed> {
     if status.success() { Ok(()) } else { Err(format!("{status}\n{text}").into()) }
 }
 
-/// One test in this process: its directory, and the look at what it leaves behind.
+/// A test in this process: its directory, and the look at what it leaves behind.
 struct Alone {
     /// A directory of this test's own, which goes if the test passes.
     dir: PathBuf,
@@ -102,7 +102,8 @@ impl Alone {
         Self { dir: scratch(&format!("{name}-{}", std::process::id())) }
     }
 
-    /// Runs the test. The process ends with it if it fails, or if it leaves a process or a descriptor.
+    /// Runs the test. The process ends with it if it fails, or if it leaves a process or a
+    /// descriptor.
     fn run(self, test: impl FnOnce()) {
         let result = catch_unwind(AssertUnwindSafe(test));
         let mut descriptors = descriptors();

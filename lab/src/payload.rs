@@ -1,7 +1,7 @@
 //! The programs that are dumped: the test program itself, started with `--payload NAME FILE ...`.
 //!
-//! Each counts: it writes a growing number into FILE, so that a test sees whether it goes on, and from
-//! where. A suite adds payloads of its own.
+//! Each counts: it writes a growing number into FILE, so that a test sees whether it goes on, and
+//! from where. A suite adds payloads of its own.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -30,8 +30,8 @@ pub fn member(file: &Path) -> Child {
     command.args(["--payload", "member"]).arg(file).stdin(Stdio::null()).spawn().unwrap()
 }
 
-/// Runs the payload that the words name, one of the suite's own or one of [`SHARED`]. It ends when it
-/// is killed. It leads a session, except for the [`MEMBERS`] of another's.
+/// Runs the payload that the words name, one of the suite's own or one of [`SHARED`]. It ends when
+/// it is killed. It leads a session, except for the [`MEMBERS`] of another's.
 ///
 /// # Panics
 /// Panics if there is no such payload.
@@ -128,7 +128,8 @@ impl Pattern {
         Self((0..words).map(pattern).collect())
     }
 
-    /// The first wrong word of the `n`th part of so many words; the parts begin again after the last.
+    /// The first wrong word of the `n`th part of so many words; the parts begin again after the
+    /// last.
     pub fn wrong(&self, n: u64, part: usize) -> Option<String> {
         let at = usize::try_from(n).unwrap() * part % self.0.len();
         let mut words = self.0.iter().enumerate().skip(at).take(part);

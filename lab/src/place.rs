@@ -10,8 +10,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// The target directory of the build that this program is of.
 ///
-/// The directory is the nearest folder above the program with a folder `criu` in it: with `--target` cargo
-/// puts programs one level deeper. Before `cargo xtask setup --tests` it is the third folder above.
+/// The directory is the nearest folder above the program with a folder `criu` in it: with
+/// `--target` cargo puts programs one level deeper. Before `cargo xtask setup --tests` it is the
+/// third folder above.
 pub fn target_dir() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let with_criu = program.ancestors().find(|folder| folder.join("criu/trixie").is_dir());
@@ -29,8 +30,8 @@ pub fn scratch(name: &str) -> PathBuf {
     dir
 }
 
-/// A path in the folder for temporary files, short enough for the name of a socket whatever the path
-/// of the checkout: `sun_path` has 108 bytes. The value removes it when dropped.
+/// A path in the folder for temporary files, short enough for the name of a socket whatever the
+/// path of the checkout: `sun_path` has 108 bytes. The value removes it when dropped.
 #[derive(Debug)]
 pub struct Short(PathBuf);
 
@@ -71,8 +72,8 @@ impl Drop for Short {
     }
 }
 
-/// A path for temporary files that nobody uses. Process ids alone would not do: sandboxes number theirs
-/// from 1.
+/// A path for temporary files that nobody uses. Process ids alone would not do: sandboxes number
+/// theirs from 1.
 pub(crate) fn unused() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -97,7 +98,8 @@ pub fn alone(with: &str) -> Flock<fs::File> {
     Flock::lock(file, FlockArg::LockExclusive).unwrap()
 }
 
-/// The folder into which `cargo xtask setup --tests` has unpacked the CRIU of one of Debian's suites.
+/// The folder into which `cargo xtask setup --tests` has unpacked the CRIU of one of Debian's
+/// suites.
 ///
 /// # Panics
 /// Panics if it is missing.
@@ -117,7 +119,8 @@ pub fn criu(suite_name: &str) -> PathBuf {
     suite(suite_name).join("usr/sbin/criu")
 }
 
-/// A program that `cargo xtask setup --tests` has unpacked beside the runtimes, such as `sbin/runc`.
+/// A program that `cargo xtask setup --tests` has unpacked beside the runtimes, such as
+/// `sbin/runc`.
 ///
 /// # Panics
 /// Panics if it is missing.

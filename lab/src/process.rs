@@ -31,8 +31,9 @@ impl<T: Copy + Display + TryFrom<i32, Error: Debug>> ProcessId for T {
     }
 }
 
-/// A command that closes all descriptors above standard error, starts a session and becomes a program
-/// with the words that follow. For tests that run as threads of one process, which cannot [`prepare`].
+/// A command that closes all descriptors above standard error, starts a session and becomes a
+/// program with the words that follow. For tests that run as threads of one process, which cannot
+/// [`prepare`].
 pub fn apart(program: impl AsRef<OsStr>) -> Command {
     let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; \
                  [ $fd -gt 2 ] && eval \"exec $fd>&-\"; done; exec setsid \"$@\"";

@@ -26,8 +26,8 @@ pub fn receive_fd(socket: &UnixStream) -> OwnedFd {
     }
 }
 
-/// Sends this process a signal every `time` from now on. It comes to any thread, and ends the system
-/// call that this thread is in with `EINTR`.
+/// Sends this process a signal every `time` from now on. It comes to any thread, and ends the
+/// system call that this thread is in with `EINTR`.
 pub fn interrupt_every(time: Duration) {
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing, so it is safe at any moment.

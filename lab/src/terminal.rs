@@ -7,8 +7,8 @@ use nix::fcntl::{FcntlArg, FdFlag, Flock, fcntl};
 
 use crate::place::alone;
 
-/// A pseudo terminal. Nobody inherits its ends by accident. No other test has one meanwhile, because
-/// a restored terminal gets the number it had.
+/// A pseudo terminal. Nobody inherits its ends by accident. No other test has one meanwhile,
+/// because a restored terminal gets the number it had.
 #[derive(Debug)]
 pub struct Terminal {
     /// The end of whoever shows the terminal.

@@ -91,8 +91,8 @@ fn over_libcriu() -> Vec<Step> {
     ]
 }
 
-/// The steps that compile more than they test, and mind no other work on the machine. The first ones
-/// have target directories of their own, so that the build of `vm` does not wait for them.
+/// The steps that compile more than they test, and mind no other work on the machine. The first
+/// ones have target directories of their own, so that the build of `vm` does not wait for them.
 fn beside(extent: Extent) -> Vec<Step> {
     let mut fuzz = Command::new(ourselves());
     fuzz.args(["fuzz", "--ci"]);

@@ -130,6 +130,7 @@ fn tests_and_documentation_import_nothing() {
     let forms = [
         "#[cfg(test)] mod tests { use crate::b::B; }",
         "#[cfg(test)] use crate::b::B;",
+        "#[cfg(doctest)] mod readme { use crate::b::B; }",
         "#[cfg(all(test, unix))] fn f() { crate::b::f() }",
         "struct X; impl X { #[cfg(test)] fn f() { crate::b::f() } }",
         "/// Sees [`crate::b::B`].\nstruct X;",

@@ -1,4 +1,4 @@
-//! Questions that have no options.
+//! Questions to CRIU, which have no options.
 
 use super::features::Features;
 use crate::drive::{Driver, Finished, Job};
@@ -28,6 +28,7 @@ pub(crate) fn exchange(
     Driver::new(link, job, RunLimits::default())?.finish(&mut ())
 }
 
+/// Asks for the version (VERSION).
 pub(crate) fn ask_build(link: Link, keep_open: bool) -> Result<(Build, Link)> {
     let request = CriuReq {
         r#type: CriuReqType::Version.into(),
@@ -38,6 +39,7 @@ pub(crate) fn ask_build(link: Link, keep_open: bool) -> Result<(Build, Link)> {
     Ok((finished.reply.version.unwrap_or_default().into(), link))
 }
 
+/// Asks for all optional features (FEATURE_CHECK).
 pub(crate) fn ask_features(link: Link, keep_open: bool) -> Result<(Features, Link)> {
     let request = CriuReq {
         r#type: CriuReqType::FeatureCheck.into(),

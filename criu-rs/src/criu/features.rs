@@ -1,19 +1,20 @@
-//! What a CRIU can do on a kernel.
+//! Optional features of a CRIU on a kernel.
 
 use crate::rpc::CriuFeatures;
 
-/// What a CRIU can do on a kernel. `None`: this CRIU does not know the question.
+/// Optional features of a CRIU on a kernel. `None`: this CRIU does not know the feature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Features {
-    /// Tracking of changed memory, which pre-dumps and
-    /// [`Dump::track_mem`](crate::Dump::track_mem) need.
+    /// Tracking of changed memory, which pre-dumps and [`Dump::track_mem`](crate::Dump::track_mem)
+    /// need.
     pub mem_track: Option<bool>,
-    /// Memory on demand ([`Restore::lazy_pages`](crate::Restore::lazy_pages)). CRIU 3.5.
+    /// Memory on demand ([`Restore::lazy_pages`](crate::Restore::lazy_pages)). Needs CRIU 3.5.
     pub lazy_pages: Option<bool>,
-    /// Pidfds kept between pre-dumps ([`Dump::pidfd_store`](crate::Dump::pidfd_store)). CRIU 3.16.
+    /// Pidfds kept between pre-dumps ([`Dump::pidfd_store`](crate::Dump::pidfd_store)). Needs CRIU
+    /// 3.16.
     pub pidfd_store: Option<bool>,
-    /// Compressed pages ([`Dump::compress`](crate::Dump::compress)). CRIU 4.3.
+    /// Compressed pages ([`Dump::compress`](crate::Dump::compress)). Needs CRIU 4.3.
     pub mem_compression: Option<bool>,
 }
 

@@ -1,4 +1,9 @@
-//! Where criu is, and what to ask of it.
+//! The criu to use, and questions to it.
+
+mod ask;
+mod features;
+mod probe_cache;
+mod probing;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -14,17 +19,14 @@ use crate::sys::spawn;
 use crate::transport::{Handed, Launch, Link, Transport};
 use crate::value::{Build, Version};
 
-mod ask;
-mod features;
-mod probe_cache;
-
 pub(crate) use ask::{ask_build, ask_features, exchange};
 pub use features::Features;
 pub use probe_cache::ProbeCache;
 
-/// Where a criu is and how to reach it.
+/// The criu to use: a program, a service or a connected socket.
 ///
-/// It holds no process: each operation starts a `criu swrk` of its own, or connects to a service.
+/// This value does not hold a process: each operation starts its own `criu swrk` or connects to a
+/// service.
 ///
 /// ```no_run
 /// use criu_rs::Criu;
@@ -41,53 +43,56 @@ pub struct Criu {
     arguments: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     cache: Option<ProbeCache>,
+    /// The version that a program has answered.
     known: Arc<Mutex<Option<(Stamp, Version)>>>,
-    /// Modules whose labels the program was found to save.
+    /// Security modules whose labels the program is known to save.
     saves: Arc<Mutex<Vec<(Stamp, SecurityModule)>>>,
 }
 
-/// Tells one criu program from another: device, inode, size, time of change.
+/// The identity of a criu program: device, inode, size, time of change.
 type Stamp = (u64, u64, u64, i64);
 
 impl Criu {
-    /// The `criu` found in `PATH`, started anew for each request.
+    /// Uses the `criu` found in `PATH`, and starts it anew for each request.
     pub fn new() -> Self {
         Self::at("criu")
     }
 
-    /// The criu program at this path, started anew for each request.
+    /// Uses the criu program at this path, and starts it anew for each request.
     pub fn at(program: impl Into<PathBuf>) -> Self {
         Self::over(Transport::Swrk(program.into()))
     }
 
-    /// A running `criu service`, by its socket. CRIU's default is `criu_service.socket` in the
-    /// directory it was started in.
+    /// Uses a running `criu service`, reached through this socket. CRIU's default is
+    /// `criu_service.socket` in the directory in which the service was started.
     ///
-    /// What needs descriptors put into criu, or criu as this process's child
-    /// ([`Restore::inherit_fd`](crate::Restore::inherit_fd) and the like), is refused.
+    /// Options that need descriptors inside the criu process, or criu as a child of this process
+    /// ([`Restore::inherit_fd`](crate::Restore::inherit_fd) and the like), are refused.
     pub fn service(socket: impl Into<PathBuf>) -> Self {
         Self::over(Transport::Service(socket.into()))
     }
 
-    /// A `SOCK_SEQPACKET` socket connected to a criu.
+    /// Uses the criu at the other end of a connected `SOCK_SEQPACKET` socket.
     ///
-    /// CRIU takes one operation a connection: after a dump or a restore it closes it.
+    /// CRIU serves one operation a connection: it closes the connection after a dump or a restore.
     pub fn connected(socket: OwnedFd) -> Self {
         Self::over(Transport::Connected(Arc::new(socket)))
     }
 
-    /// By way of libcriu, with which this program is linked, and which starts the criu program at this path for
-    /// each request.
-    /// What libcriu cannot carry is refused; [`Criu::at`] carries everything.
+    /// Uses the libcriu that this program is linked with. libcriu starts the criu program at this
+    /// path for each request. Requests that libcriu cannot carry are refused; [`Criu::at`] carries
+    /// all.
     #[cfg(feature = "libcriu-link")]
     pub fn libcriu(program: impl Into<PathBuf>) -> Self {
         Self::over(Transport::Libcriu(crate::transport::Library::linked(), program.into()))
     }
 
-    /// The same with a libcriu that is loaded now, `libcriu.so.2` or a path, and stays.
+    /// Loads a libcriu, `libcriu.so.2` or a path, and uses it to start the criu program at this
+    /// path for each request. The library stays loaded.
     ///
     /// # Errors
-    /// When it cannot be loaded, or lacks a function that every libcriu 4 has, which is named.
+    /// If the library cannot be loaded, or lacks a function that every libcriu 4 has. The error
+    /// names the function.
     #[cfg(feature = "libcriu")]
     pub fn load_libcriu(
         library: impl AsRef<Path>,
@@ -109,29 +114,33 @@ impl Criu {
         }
     }
 
-    /// Starts criu with one more argument, an option that says how it is configured before any request:
-    /// `--no-default-config`, or `--config=FILE`.
+    /// Starts criu with one more argument that sets its configuration before any request:
+    /// `--no-default-config` or `--config=FILE`.
+    #[must_use]
     pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Sets an environment variable for the criu processes started, such as `CRIU_CONFIG_FILE`.
+    /// Sets an environment variable for the started criu processes, such as `CRIU_CONFIG_FILE`.
+    #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// Looks after a [`ProbeCache`] before each start of criu.
+    /// Repairs the link of a [`ProbeCache`] before each start of criu.
+    #[must_use]
     pub fn with_probe_cache(mut self, cache: &ProbeCache) -> Self {
         self.cache = Some(cache.clone());
         self
     }
 
-    /// The program that is started for a request, as found in `PATH`; `None` for a service.
+    /// Returns the program that is started for a request, as found in `PATH`; `None` for a service
+    /// or a socket.
     ///
     /// # Errors
-    /// [`Error::Start`] when there is none.
+    /// [`Error::Start`] if there is no such program.
     pub fn program(&self) -> Result<Option<PathBuf>> {
         let find = |program: &PathBuf| {
             let failed = |source| Error::Start { program: program.clone(), source };
@@ -145,33 +154,33 @@ impl Criu {
         }
     }
 
-    /// CRIU's version (VERSION).
+    /// Returns CRIU's version (VERSION).
     ///
     /// # Errors
-    /// When criu does not start or does not answer.
+    /// If criu does not start or does not answer.
     pub fn version(&self) -> Result<Version> {
         self.build().map(|build| build.version)
     }
 
-    /// CRIU's version with the commit and the name it was built with (VERSION).
+    /// Returns CRIU's version with the commit and the name of the release (VERSION).
     ///
     /// # Errors
-    /// When criu does not start or does not answer.
+    /// If criu does not start or does not answer.
     pub fn build(&self) -> Result<Build> {
         let link = self.question()?;
         Ok(ask_build(link, self.stays_connected())?.0)
     }
 
-    /// What this CRIU can do on this kernel (FEATURE_CHECK).
+    /// Returns the optional features of this CRIU on this kernel (FEATURE_CHECK).
     ///
     /// # Errors
-    /// When criu does not start or does not answer.
+    /// If criu does not start or does not answer.
     pub fn features(&self) -> Result<Features> {
         let link = self.question()?;
         Ok(ask_features(link, self.stays_connected())?.0)
     }
 
-    /// Says whether the program was found to save the labels of a module.
+    /// Says whether the program is known to save the labels of a module.
     pub(crate) fn is_known_to_save(&self, module: SecurityModule) -> Result<bool> {
         let stamp = self.program()?.as_deref().and_then(stamp);
         let saves = self.saves.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,6 +205,7 @@ impl Criu {
         &self.env
     }
 
+    /// Starts or connects to criu.
     pub(crate) fn link(&self, launch: &Launch<'_>, handed: Handed) -> Result<Link> {
         if let Some(cache) = &self.cache {
             cache.look_after();
@@ -204,8 +214,8 @@ impl Criu {
         self.transport.open(&launch, handed)
     }
 
-    /// A link for a question that has no options. libcriu is not asked: it waits for any child of this process when it
-    /// has the answer, and not for the criu that it has started.
+    /// Opens a link for a question, which has no options. libcriu is not asked: once it has the
+    /// answer, it waits for any child of this process instead of the criu that it has started.
     fn question(&self) -> Result<Link> {
         #[cfg(feature = "libcriu")]
         if let Transport::Libcriu(_, program) = &self.transport {
@@ -214,7 +224,7 @@ impl Criu {
         self.link(&Launch::default(), Handed::default())
     }
 
-    /// The same criu by a way that carries every request.
+    /// Returns this criu, reached in a way that carries every request.
     pub(crate) fn without_libcriu(&self) -> Self {
         #[cfg(feature = "libcriu")]
         if let Transport::Libcriu(_, program) = &self.transport {
@@ -223,13 +233,13 @@ impl Criu {
         self.clone()
     }
 
-    /// Whether a question must not be the last on its connection.
+    /// Says whether the connection must stay open after a question.
     fn stays_connected(&self) -> bool {
         matches!(self.transport, Transport::Connected(_))
     }
 
-    /// Refuses options that this CRIU would not know, without a question where the message has none
-    /// that the oldest lacks.
+    /// Refuses options that this CRIU does not know. Does not ask for the version if even the
+    /// oldest CRIU knows all options in the message.
     pub(crate) fn require(&self, message: &CriuOpts) -> Result<()> {
         let value = options::newest(message);
         if options::newer_than(Version::OLDEST, message).is_none() && value.is_none() {
@@ -245,13 +255,13 @@ impl Criu {
         }
     }
 
-    /// Refuses a request that this CRIU would not know.
+    /// Refuses a request that this CRIU does not know.
     pub(crate) fn require_version(&self, what: &str, needs: Version) -> Result<()> {
         let found = self.known_version()?;
         if found < needs { Err(Error::TooOld { what: what.into(), needs, found }) } else { Ok(()) }
     }
 
-    /// The version, asked for once a program.
+    /// Returns the version, asking only once for each program.
     pub(crate) fn known_version(&self) -> Result<Version> {
         let stamp = self.program()?.as_deref().and_then(stamp);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -271,6 +281,7 @@ impl Default for Criu {
     }
 }
 
+/// Returns the identity of a program, if its file can be read.
 fn stamp(program: &Path) -> Option<Stamp> {
     let meta = std::fs::metadata(program).ok()?;
     Some((meta.dev(), meta.ino(), meta.size(), meta.mtime_nsec() ^ (meta.mtime() << 30)))

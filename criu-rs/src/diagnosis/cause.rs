@@ -1,4 +1,4 @@
-//! Known causes of failures, and what to do about them.
+//! The known causes of failures, each with a description and advice.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ macro_rules! causes {
     )*) => {
         /// A known cause of a failure.
         ///
-        /// `Display` says what it is, [`Cause::hint`] what to do. Each was seen on a real CRIU.
+        /// `Display` describes the cause, [`Cause::hint`] advises what to do. Each cause was seen
+        /// with a real CRIU.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Cause {
@@ -18,7 +19,7 @@ macro_rules! causes {
         }
 
         impl Cause {
-            /// What to do about it.
+            /// Advises what to do.
             pub fn hint(self) -> &'static str {
                 match self {
                     $(Self::$cause => $hint,)*
@@ -32,23 +33,24 @@ macro_rules! causes {
             }
         }
 
-        /// What CRIU says: each row is a cause and parts that one line must have, all of them.
+        /// CRIU's messages: each row is a cause and the parts that one line must all contain.
         pub(super) const SAID: &[(Cause, &[&str])] = &[$($($((Cause::$cause, &[$($part),+]),)+)?)*];
     };
 }
 
-// The order counts: the first row that fits any of the lines wins.
+// The order matters: the first row that fits any of the lines wins.
 causes! {
-    /// The criu program has not the capabilities it needs.
+    /// The criu program lacks a capability that it needs.
     MissingCapability: "criu lacks a capability",
-        "run it as root, or give it CAP_CHECKPOINT_RESTORE and CAP_SYS_PTRACE and set unprivileged",
+        "run criu as root, or give it CAP_CHECKPOINT_RESTORE and CAP_SYS_PTRACE and set \
+         .unprivileged(true)",
         said as
         ["CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability"]
         ["Can't open dir /proc/", "Permission denied"];
 
-    /// This CRIU does not know something that this kernel does otherwise than older ones: the layout
-    /// of the vDSO (before CRIU 4.1 on Linux 6.13), options of sockets (before CRIU 4.2 on Linux 6.16).
-    CriuTooOld: "this CRIU is too old for this kernel", "install a newer one",
+    /// This CRIU does not know a change in this kernel: the layout of the vDSO (before CRIU 4.1 on
+    /// Linux 6.13), or options of sockets (before CRIU 4.2 on Linux 6.16).
+    CriuTooOld: "this CRIU is too old for this kernel", "install a newer CRIU",
         said as
         ["Unexpected rt vDSO area bounds"]
         ["Can't get 1:16 opt: Operation not supported"]
@@ -56,13 +58,13 @@ causes! {
 
     /// The kernel does not track changed memory.
     NoSoftDirty: "this kernel does not track changed memory (soft-dirty)",
-        "dump without track_mem and pre-dumps, or on a kernel with CONFIG_MEM_SOFT_DIRTY",
+        "dump without .track_mem(true) and pre-dumps, or on a kernel with CONFIG_MEM_SOFT_DIRTY",
         said as
         ["Tracking memory is not available"]
         ["BUG at criu/mem.c:"];
 
     /// CRIU was built without LZ4.
-    NoCompression: "this CRIU was built without LZ4", "dump without compress",
+    NoCompression: "this CRIU was built without LZ4", "dump without .compress",
         said as ["requires CRIU built with LZ4 support"];
 
     /// A connected TCP socket.
@@ -75,7 +77,7 @@ causes! {
         "set .ext_unix_sk(true), or name the socket with .external(External::UnixSocket(inode))",
         said as ["External socket is used"] ["Can't dump half of stream unix connection"];
 
-    /// A terminal that belongs to a session outside the tree, or whose master is outside.
+    /// A terminal that belongs to a session outside the tree, or whose master is outside the tree.
     ForeignTerminal: "a process uses a terminal from outside the tree",
         "set .shell_job(true) or .orphan_pts_master(true) on dump and restore",
         said as
@@ -84,8 +86,8 @@ causes! {
         ["Unable to open dev/ptmx with specified index"];
 
     /// The root of the tree does not lead its session.
-    ForeignSession: "the session of a process is led from outside the tree",
-        "dump from the session's leader on, or set .shell_job(true) on dump and restore",
+    ForeignSession: "the leader of a process's session is outside the tree",
+        "dump the session leader's tree, or set .shell_job(true) on dump and restore",
         said as
         ["is not a session leader"]
         ["A session leader of", "is outside of its pid namespace"];
@@ -97,58 +99,63 @@ causes! {
 
     /// An unlinked file larger than the limit.
     GhostTooLarge: "a process has an unlinked file open that is larger than the limit",
-        "raise .ghost_limit(bytes), or close the file",
+        "raise .ghost_limit(bytes), or have the program close the file",
         said as ["Can't dump ghost file"];
 
     /// An open file that the tree's mount namespace does not show.
     FileOutsideMounts: "a process has a file open that its mount namespace does not show",
-        "name it with .external(External::File { .. }) and give it back with .inherit_fd, or close it",
+        "name it with .external(External::File { .. }) and pass it to the restore with \
+         .inherit_fd, or have the program close it",
         said as ["Can't lookup mount="];
 
-    /// A task of another user, without the capability to read its limits.
+    /// A task of another user, whose limits criu lacks the capability to read.
     NoResourceCapability: "criu may not read the limits of another user's process",
-        "give criu CAP_SYS_RESOURCE; a container often lacks it, and then only root's tasks and those \
-         in a user namespace of their own can be dumped",
+        "give criu CAP_SYS_RESOURCE; a container often lacks it, and then only root's tasks and \
+         those in a user namespace of their own can be dumped",
         said as ["Can't get rlimit", "Operation not permitted"];
 
-    /// A bind mount from outside that nobody has named.
+    /// A bind mount from outside that the caller has not named.
     ExternalMount: "a mount comes from outside the tree's mount namespace",
-        "name it with .external(External::mount(..)) on dump and restore, or set .auto_ext_mnt(true)",
+        "name it with .external(External::mount(..)) on dump and restore, or set \
+         .auto_ext_mnt(true)",
         said as
         ["doesn't have a proper root mount"]
         ["has unreachable sharing"]
         ["No mapping for", "mountpoint"];
 
-    /// A process id of the tree belongs to somebody else.
+    /// A process id of the tree belongs to another process.
     PidInUse: "a process id of the tree is in use",
-        "end that process (a zombie counts, its parent has to reap it), or restore into a pid \
-         namespace of its own",
+        "end the process that has it (a zombie has to be reaped by its parent), or restore into \
+         a pid namespace of its own",
         said as ["Can't fork for", "File exists"];
 
-    /// A controller of cgroups that the tasks were in, and that this kernel has not, or not in this version.
-    CgroupMissing: "a controller of cgroups that the tasks were in is not there",
-        "restore where it is, or set .manage_cgroups(CgroupMode::Ignore)",
+    /// A cgroup controller of the tasks that this kernel lacks, or has only in another cgroup
+    /// version.
+    CgroupMissing: "a cgroup controller that the tasks used is missing on this machine",
+        "restore on a machine that has it, or set .manage_cgroups(CgroupMode::Ignore)",
         said as ["Can't mount controller dir"];
 
-    /// An address that a saved socket is bound to belongs to somebody else.
+    /// Another program uses the address that a saved socket is bound to.
     AddressInUse: "an address that a socket of the tree is bound to is in use",
         "end the program that has it, or restore into a network namespace of its own",
         said as ["Can't bind inet socket", "Address already in use"];
 
-    /// The images, or the profile asked for, are of a security module that this host does not run.
+    /// The images or the requested profile need a security module that this host does not run.
     LsmMismatch: "this host does not run the security module of the images or of the profile",
-        "restore where that module is active, and without lsm_profile where it is not",
+        "restore on a host that runs the module; on other hosts leave .lsm_profile out",
         said as
         ["mismatched lsm types"]
         ["can't render profile"]
         ["LSM specified but", "not supported by kernel"];
 
-    /// A profile or images of SELinux, which this machine runs and this CRIU was built without.
+    /// An SELinux profile or images with SELinux labels, with a CRIU that was built without
+    /// SELinux.
     NoSelinux: "this CRIU was built without SELinux, which this machine runs",
-        "use a CRIU built with libselinux, or restore without lsm_profile and accept_label_loss(true)";
+        "use a CRIU built with libselinux, or leave .lsm_profile out and set \
+         .accept_label_loss(true)";
 
     /// Images of a CRIU that is newer than this one.
-    VersionSkew: "these images were made by a CRIU that this one does not understand",
+    VersionSkew: "these images were made by a newer CRIU, and this one cannot read them",
         "restore with the CRIU that made them, or a newer one: images of 4.2 and later need 4.2",
         said as ["vdso: ELF header magic mismatch"] ["Not supported images version"];
 
@@ -156,7 +163,7 @@ causes! {
     NotCheckpoint: "the images directory holds no checkpoint", "check the path",
         said as ["Unexpected EOF on (empty-image)"];
 
-    /// A file differs from what it was at the dump.
+    /// A file that has changed since the dump.
     FileChanged: "a file has changed since the dump",
         "put the file back as it was; a changed mode is accepted with .skip_file_rwx_check(true)",
         said as
@@ -164,13 +171,14 @@ causes! {
         ["has bad mode"]
         ["has bad build-ID"];
 
-    /// A file is gone.
-    FileMissing: "a file that a process has open is not there any more", "put it back",
+    /// A file that is missing since the dump.
+    FileMissing: "a file that a process had open is missing", "put the file back",
         said as ["Can't open file", "on restore: No such file or directory"];
 
-    /// The program or library that keeps packets away does not work.
+    /// The program or library that locks the network does not work.
     NetworkLockFailed: "the network cannot be locked",
-        "install iptables, or set .network_lock(NetworkLock::Nftables) or Skip",
+        "install iptables, or set .network_lock(NetworkLock::Nftables) or \
+         .network_lock(NetworkLock::Skip)",
         said as ["Iptables configuration failed"] ["Locking network failed"];
 
     /// The images directory's file system is full.
@@ -184,87 +192,90 @@ causes! {
 
     /// A socket of a protocol or family that CRIU does not save.
     UnsupportedSocket: "a process has a socket of a kind that CRIU cannot save",
-        "have the program close it, or do without",
+        "have the program close it, or run the program without it",
         said as ["Unsupported proto"] ["Unknown socket collected"] ["inet socket", "Only stream"];
 
-    /// A netlink socket with messages to be read.
-    UnreadNetlink: "a netlink socket holds messages that have not been read", "try again when they are",
+    /// A netlink socket with unread messages.
+    UnreadNetlink: "a netlink socket holds unread messages",
+        "try again when the program has read them",
         said as ["The socket has data to read"];
 
-    /// A descriptor of a process outside the tree.
-    PidfdOutside: "a process has a descriptor of a process outside the tree (pidfd)",
-        "dump that process with it, or have the program close it",
+    /// A pidfd of a process outside the tree.
+    PidfdOutside: "a process has a pidfd of a process outside the tree",
+        "dump both processes in one tree, or have the program close it",
         said as ["is not a part of process tree"];
 
-    /// A descriptor of a kind that CRIU does not save: devices, io_uring, perf events.
+    /// An open file of a kind that CRIU does not save: devices, io_uring, perf events.
     UnsupportedFile: "a process has a file open of a kind that CRIU cannot save",
-        "have the program close it, or do without; for a device CRIU may have a plugin",
+        "have the program close it, or run the program without it; CRIU may have a plugin for a \
+         device",
         said as
         ["Can't dump file", "of that type"]
-        // A file that refuses to be sent over a socket, as an io_uring does.
+        // A file that cannot be sent over a socket, such as an io_uring.
         ["send_fds failed (-22)"]
-        // A descriptor of a namespace that is not the tree's.
+        // A descriptor of a namespace that is not one of the tree.
         ["No NS ID with kid"];
 
-    /// Memory of a device or of another file that is none of a file system.
-    UnsupportedMapping: "a process has memory of a device, or of a file that CRIU cannot map again",
-        "have the program unmap it; for a GPU CRIU may have a plugin",
+    /// A mapping of a device, or of another file that is not in a file system.
+    UnsupportedMapping: "a process maps a device, or a file that CRIU cannot map again",
+        "have the program unmap it; CRIU may have a plugin for a GPU",
         said as ["Can't handle non-regular mapping"] ["Unknown shit"];
 
-    /// A file that was unlinked and has other names still.
-    LinkRemap: "a process has a file open that was unlinked under this name, and has others still",
-        "set .link_remap(true) on dump, which makes a link beside it until the restore",
+    /// A file that was unlinked but still has other names.
+    LinkRemap: "a process has a file open that was unlinked but still has other names",
+        "set .link_remap(true) on dump, which keeps a link beside the file until the restore",
         said as ["Can't create link remap"] ["Use --link-remap option"];
 
-    /// A file whose name is another file's now.
-    PathTaken: "a process has a file open whose name is another file's now",
-        "move that other file away", said as ["Unaccessible path opened"];
+    /// A file whose name now belongs to another file.
+    PathTaken: "a process has a file open whose name now belongs to another file",
+        "move the other file away", said as ["Unaccessible path opened"];
 
     /// An open file below a mount that hides it.
-    Overmounted: "a process has a file open on a mount that another one hides",
+    Overmounted: "a process has a file open on a mount that another mount hides",
         "unmount the upper one, or have the program close the file",
         said as ["Open files on overmounted mounts"];
 
     /// A mounted file system that CRIU does not know.
-    UnsupportedMount: "a file system of a kind that CRIU does not know is mounted in the tree's mount namespace",
+    UnsupportedMount: "the tree's mount namespace has a file system that CRIU does not know",
         "name it with .external(External::mount(..)), or leave it out with .skip_mnt",
         said as ["FS mnt", "unsupported id"];
 
-    /// System V shared memory without an IPC namespace of its own.
-    SysvShm: "a process has System V shared memory, and no IPC namespace of its own",
+    /// System V shared memory in a tree without an IPC namespace of its own.
+    SysvShm: "a process has System V shared memory, but no IPC namespace of its own",
         "start the tree in an IPC namespace of its own (unshare --ipc)",
         said as ["with SysVIPC shmem map", "doesn't live in IPC ns"];
 
     /// A namespace that the root of the tree is not in.
-    NestedNamespace: "a process has a namespace of its own below the root of the tree",
-        "dump from that process on, or start the tree in one set of namespaces",
+    NestedNamespace: "a process is in a namespace that the root of the tree is not in",
+        "dump that process's tree, or start the whole tree in one set of namespaces",
         said as ["Can't dump nested"];
 
-    /// A pid namespace without its first process.
-    NoInit: "the tree is a part of a pid namespace, without its first process",
-        "dump from the namespace's first process on",
+    /// A tree that lacks the first process of its pid namespace.
+    NoInit: "the tree lacks the first process of its pid namespace",
+        "dump the tree of the namespace's first process",
         said as ["Can't dump a pid namespace without the process init"];
 
-    /// More than one terminal whose master is outside.
-    SeveralTerminals: "the tree uses several terminals from outside", "give it one at most",
+    /// More than one terminal whose master is outside the tree.
+    SeveralTerminals: "the tree uses several terminals from outside",
+        "start it with one terminal at most",
         said as ["Only one slave external peer"];
 
-    /// CRIU 4.3 mounts binfmt_misc to save what a user namespace has of it, and may only where the tree's mount
-    /// namespace belongs to that user namespace.
-    NoBinfmtMisc: "the tree has a user namespace of its own, and no mount namespace",
+    /// A user namespace without a mount namespace. CRIU 4.3 mounts binfmt_misc to save its entries,
+    /// which is allowed only if the mount namespace of the tree belongs to the user namespace.
+    NoBinfmtMisc: "the tree has a user namespace of its own, but no mount namespace",
         "start it in a mount namespace as well (unshare --user --mount)",
         said as ["Failed to dump binfmt_misc contents"];
 
-    /// The root has ended already.
-    DeadRoot: "the process has ended, and its parent has not waited for it", "check the process id",
+    /// A root task that is a zombie.
+    DeadRoot: "the process has ended, and its parent has not reaped it", "check the process id",
         said as ["A root task is dead"] ["found while seizing"];
 
-    /// criu, or who runs it, is part of the tree.
+    /// criu or the program that starts it is part of the tree.
     InsideTree: "criu, or the program that starts it, is itself in the tree",
         "start it from outside the tree", said as ["The criu itself is within dumped tree"];
 
-    /// A CPU that lacks what the images say was there.
-    CpuMismatch: "this CPU lacks features of the one that the images were made on",
+    /// A CPU that lacks features that the images record.
+    CpuMismatch: "this CPU lacks features of the CPU that the images were made on",
         "restore on a machine that has them, or set .cpu_cap to compare less",
         said as
         ["CPU instruction capabilities do not match"]
@@ -273,17 +284,20 @@ causes! {
         ["CPU xfeatures has unsupported bits"]
         ["Image carries unknown vendor"];
 
-    /// Somebody else traces the process.
-    Traced: "the process is being traced by another", "end the debugger or strace that traces it",
+    /// Another process traces the process.
+    Traced: "another process traces the process", "end the debugger or strace that traces it",
         said as ["Unable to interrupt task", "Operation not permitted"];
 
-    /// A process holds a capability that criu lacks, or is in a user namespace that criu is not above.
+    /// A process holds a capability that criu lacks, or is in a user namespace that criu is not
+    /// above.
     NotTraceable: "criu may not trace the process",
-        "run criu as root in the process's user namespace or above it, with each of its capabilities";
+        "run criu as root in the process's user namespace or above it, with all capabilities \
+         that the process has";
 
     /// Nobody listens at the page server's address, or it has no address.
     NoPageServer: "the page server cannot be reached",
-        "check that it runs at this address and port; CRIU's own takes one dump and ends",
+        "check that it listens at this address and port; CRIU's own page server takes one dump \
+         and ends",
         said as ["Failed to resolve hostname"];
 
     /// There is no such process.

@@ -1,4 +1,4 @@
-//! An operation that failed, with all that is known of it.
+//! The error for a failed operation, with everything that is known about it.
 
 use std::error::Error as StdError;
 use std::process::ExitStatus;
@@ -12,38 +12,38 @@ use crate::value::Pid;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure {
-    /// What was asked for: "dump", "restore", ...
+    /// The name of the operation: "dump", "restore", ...
     pub operation: &'static str,
-    /// How CRIU ended it.
+    /// The way in which CRIU ended the operation.
     pub end: End,
-    /// The errno it answered with. Only a few are ever sent: `ESRCH`, `EEXIST`, `EBADRQC` for options
-    /// that contradict each other, `ENOTSUP`.
+    /// The errno in CRIU's answer. CRIU sends only a few: `ESRCH`, `EEXIST`, `ENOTSUP`, and
+    /// `EBADRQC` for options that contradict each other.
     pub errno: Option<i32>,
     /// The first error line that CRIU logged. It can be an unrelated, harmless one.
     pub message: Option<String>,
-    /// How the criu process ended, where it was started by this process.
+    /// The exit status of criu, if this process started it.
     pub exit: Option<ExitStatus>,
-    /// What criu printed, cut to the last 16 KiB: errors from before its log was open.
+    /// The last 16 KiB of criu's output: errors from before its log was open.
     pub output: String,
-    /// The first error in the log that is not known to be harmless, with the lines before it. `None`
-    /// where CRIU did not come to write one; an error where there is a log that this process may not
-    /// read, as with a service of another user's.
+    /// The first error in the log that is not known to be harmless, with the lines before it.
+    /// `None` if CRIU wrote no log. An error if this process may not read the log, such as that of
+    /// another user's service.
     pub log: io::Result<Option<LogExcerpt>>,
-    /// The cause, where it is a known one.
+    /// The cause, if it is a known one.
     pub cause: Option<Cause>,
     /// The root task of a failed restore, as CRIU named it. It has been killed.
     pub root: Option<Pid>,
 }
 
-/// How CRIU ended an operation.
+/// The way in which CRIU ended an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
-    /// It answered that the operation failed.
+    /// CRIU answered that the operation failed.
     Refused,
-    /// It answered that it does not understand the request (a reply of type EMPTY).
+    /// CRIU answered that it does not understand the request (a reply of type EMPTY).
     NotUnderstood,
-    /// It closed the connection or ended without an answer.
+    /// CRIU closed the connection or ended without an answer.
     Died,
 }
 
@@ -78,8 +78,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// The one line of CRIU's that tells most: from the log, else from what it printed, else from its
-    /// answer.
+    /// The most telling line of CRIU: from the log, else from its output, else from its answer.
     pub fn said(&self) -> Option<&str> {
         let printed = || self.output.lines().find(|line| line.contains("Error ("));
         let first = || self.output.lines().find(|line| !line.trim().is_empty());
@@ -88,7 +87,7 @@ impl Failure {
         logged.or_else(printed).or(message).or_else(first)
     }
 
-    /// The log's first error, where there is one to be read.
+    /// The excerpt of the log, if the log has an error and can be read.
     pub fn excerpt(&self) -> Option<&LogExcerpt> {
         self.log.as_ref().ok()?.as_ref()
     }

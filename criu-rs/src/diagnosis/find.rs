@@ -1,12 +1,12 @@
-//! The search for the cause of a failure, in what CRIU said and in /proc.
+//! The search for the cause of a failure, in CRIU's messages and in `/proc`.
 
 use super::cause::{Cause, SAID};
 use super::failure::Failure;
 use crate::labels;
 use crate::value::Pid;
 
-/// The cause of a failure, found in what CRIU said. `root` is the process that was to be dumped, `to_server` whether
-/// to a page server.
+/// Finds the cause of a failure. `root` is the process to be dumped; `to_server` is true if the
+/// dump goes to a page server.
 pub(crate) fn cause_of(failure: &Failure, root: Option<Pid>, to_server: bool) -> Option<Cause> {
     let log = failure.excerpt().into_iter().flat_map(|log| {
         [&log.error].into_iter().chain(&log.more).chain(&log.before).map(String::as_str)
@@ -15,7 +15,7 @@ pub(crate) fn cause_of(failure: &Failure, root: Option<Pid>, to_server: bool) ->
         log.chain(failure.output.lines()).chain(failure.message.as_deref()).collect();
     let fits = |parts: &[&str]| lines.iter().any(|line| has_all(line, parts));
     let said = SAID.iter().find(|(_, parts)| fits(parts)).map(|&(cause, _)| cause);
-    // CRIU says the same of both, and of all three.
+    // CRIU has one message for two causes, and another for three: tell them apart.
     let selinux = || labels::Machine::look().runs(labels::SecurityModule::Selinux);
     let said = match said {
         Some(Cause::LsmMismatch) if selinux() && lines.iter().any(|line| names_selinux(line)) => {
@@ -28,24 +28,25 @@ pub(crate) fn cause_of(failure: &Failure, root: Option<Pid>, to_server: bool) ->
         }),
         said => said,
     };
-    // CRIU connects before it stops a task. Where it cannot, its first word is that it could not let go of the root.
+    // CRIU connects before it stops a task. Without a connection, its first error is that it cannot
+    // detach from the root.
     let never_stopped = |root: Pid| {
         let first = failure.excerpt().map_or("", |log| &log.error);
         first.ends_with(&format!("Unable to detach from {root}: No such process"))
     };
-    // The line that tells is a warning, which a low log level leaves out.
+    // The telling line is a warning, which a low log level leaves out.
     let gone = || root.is_some_and(|pid| procfs::process::Process::new(pid.as_raw()).is_err());
     said.or_else(|| (failure.errno == Some(libc::ESRCH) && gone()).then_some(Cause::NoSuchProcess))
         .or_else(|| (to_server && root.is_some_and(never_stopped)).then_some(Cause::NoPageServer))
 }
 
-/// Whether a line is about SELinux, or about images of any module.
+/// Returns true if a line is about SELinux, or about a module that does not match the images.
 fn names_selinux(line: &str) -> bool {
     line.contains("selinux LSM specified") || line.contains("mismatched lsm types")
 }
 
-/// Who traces the process that CRIU could not stop, and the state it is in. Without a process it is as if nobody
-/// did.
+/// The tracer (zero for none) and the state of the process that CRIU could not stop. `None` if no
+/// line names it or it is gone.
 fn refused(lines: &[&str]) -> Option<(i32, char)> {
     let named = |line: &&str| {
         let (_, rest) = line.split_once("Unable to interrupt task: ")?;

@@ -1,4 +1,4 @@
-//! CRIU's log: how much it holds, and finding what went wrong in it.
+//! CRIU's log, and the search for the error in it.
 
 use std::fmt;
 use std::fs::File;
@@ -16,24 +16,24 @@ use crate::value::printable;
 
 /// The first error in a log that is not known to be harmless.
 ///
-/// Control characters are shown escaped: a log quotes names that strangers chose.
+/// Control characters are escaped, since a log quotes names that strangers chose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogExcerpt {
     /// The log's name in the work directory.
     pub file: String,
-    /// Number of the error's line, from 1.
+    /// The line number of the error, from 1.
     pub line: u64,
-    /// Up to five lines before it.
+    /// Up to five lines before the error.
     pub before: Vec<String>,
-    /// The error.
+    /// The line with the error.
     pub error: String,
-    /// Up to 31 errors after it.
+    /// Up to 31 later errors.
     pub more: Vec<String>,
 }
 
 impl fmt::Display for LogExcerpt {
-    /// Several lines, as `grep -n -B5` would show them.
+    /// Shows several lines, like `grep -n -B5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:", self.file, self.line)?;
         for line in self.before.iter().chain([&self.error]) {
@@ -43,7 +43,7 @@ impl fmt::Display for LogExcerpt {
     }
 }
 
-/// Where an operation's log will be, and what lay there before it began.
+/// The place of an operation's log, with a stamp of the file that was there before.
 #[derive(Debug)]
 pub(crate) struct LogPlace {
     directory: OwnedFd,
@@ -51,7 +51,8 @@ pub(crate) struct LogPlace {
     before: Option<Stamp>,
 }
 
-/// Tells a log written by this run from one left by an earlier run that CRIU never came to replace.
+/// A stamp that distinguishes the log of this run from the log of an earlier run: inode,
+/// modification time and size.
 type Stamp = (u64, i64, i64, u64);
 
 impl LogPlace {
@@ -62,8 +63,8 @@ impl LogPlace {
         place
     }
 
-    /// The log at a path from the work directory; `None` where its folder cannot be opened: CRIU will
-    /// say so.
+    /// The log at a path from the work directory. `None` if its folder cannot be opened, which CRIU
+    /// will report.
     pub(crate) fn at(work: &OwnedFd, path: &Path) -> Option<Self> {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -84,10 +85,10 @@ impl LogPlace {
         Ok(file)
     }
 
-    /// The first error this run logged.
+    /// The first error that this run logged.
     ///
     /// # Errors
-    /// With the log's name, when there is one that cannot be read: CRIU makes it its own user's.
+    /// Names the log if it cannot be read. CRIU creates it as its own user.
     pub(crate) fn excerpt(&self) -> io::Result<Option<LogExcerpt>> {
         let file = match self.open() {
             Ok(file) => file,
@@ -109,6 +110,7 @@ fn stamp(file: &File) -> Option<Stamp> {
     Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
 }
 
+/// Finds the first error in a log that is not harmless.
 pub(crate) fn excerpt(file: &str, mut log: impl BufRead) -> Option<LogExcerpt> {
     let mut found: Option<LogExcerpt> = None;
     let mut before: Vec<String> = Vec::new();
@@ -140,7 +142,7 @@ pub(crate) fn excerpt(file: &str, mut log: impl BufRead) -> Option<LogExcerpt> {
     found
 }
 
-/// The next line, cut to [`MAX_LINE`] bytes, control characters escaped.
+/// The next line, cut to [`MAX_LINE`] bytes, with control characters escaped.
 fn next_line(log: &mut impl BufRead) -> Option<String> {
     let mut line = Vec::new();
     let mut ended = false;
@@ -161,24 +163,24 @@ fn next_line(log: &mut impl BufRead) -> Option<String> {
     any.then(|| printable(&line))
 }
 
-/// Whether a line that CRIU calls an error is known to mean nothing.
+/// Returns true if an error line is known to be harmless.
 pub(crate) fn is_harmless(line: &str) -> bool {
     HARMLESS.iter().any(|known| line.contains(known))
 }
 
 /// Errors that CRIU logs in operations that succeed.
 const HARMLESS: &[&str] = &[
-    // Without CAP_SYS_RESOURCE, on every request.
+    // Logged on every request without CAP_SYS_RESOURCE.
     "Can't setup RLIMIT_NOFILE",
 ];
 
-/// As many lines before an error as runc and crun quote.
+/// Lines kept before an error, as many as runc and crun quote.
 const LINES_BEFORE: usize = 5;
 
 /// Errors kept after the first: the cause of a failure is sometimes not the first line.
 const MORE_ERRORS: usize = 31;
 
-/// Longest line kept. CRIU's own buffer for one is 1 KiB.
+/// Most bytes kept of a line. CRIU's own buffer for a line is 1 KiB.
 const MAX_LINE: usize = 2048;
 
 #[cfg(test)]
@@ -186,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_error_that_means_something_is_quoted_with_the_lines_before() {
+    fn the_first_error_that_matters_is_quoted_with_the_lines_before() {
         let mut log = (1..=9).map(|n| format!("(00.00{n}) line {n}\n")).collect::<String>();
         log.insert_str(
             0,

@@ -1,4 +1,4 @@
-//! Failures explained: CRIU's log, the known causes, the search for the one that fits.
+//! Explanations of failures: CRIU's log, the known causes, and the search for a cause.
 
 mod cause;
 mod failure;

@@ -1,4 +1,4 @@
-//! An operation that was ended before its time.
+//! The error for an operation that was stopped early.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use std::time::Duration;
 #[error("{operation} {why}: {how}")]
 #[non_exhaustive]
 pub struct Stopped {
-    /// What was asked for: "dump", "restore", ...
+    /// The name of the operation: "dump", "restore", ...
     pub operation: &'static str,
-    /// Why it was stopped.
+    /// The reason.
     pub why: StopReason,
-    /// How it was stopped.
+    /// The method.
     pub how: StopMethod,
 }
 
-/// Why an operation was stopped.
+/// The reason why an operation was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
     /// [`Cancel::cancel`](crate::Cancel::cancel) was called.
     Cancelled,
-    /// Its deadline passed.
+    /// The deadline passed.
     Deadline(Duration),
 }
 
@@ -35,30 +35,31 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// How an operation was stopped.
+/// The method by which an operation was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopMethod {
-    /// Before CRIU was asked for anything.
+    /// The operation ended before CRIU was asked for anything.
     NotStarted,
-    /// At an action, by refusing it: CRIU undid what it had begun.
+    /// An action was refused, and CRIU undid its work.
     Refused,
-    /// By ending criu at a point where no task was executing code of CRIU's.
+    /// criu was killed at a point where no task was executing CRIU's code.
     Killed,
-    /// By ending criu at a point where a task may have been executing code of CRIU's, because none
-    /// better came in the time allowed. Such a task can die.
+    /// criu was killed at a point where a task may have been executing CRIU's code, because no
+    /// better point came in time. Such a task can die.
     KilledUnsafely,
-    /// By closing the connection. A service is not ours to kill: it notices at its next action.
+    /// The connection was closed. This crate does not kill a service, which notices at its next
+    /// action.
     Disconnected,
 }
 
 impl fmt::Display for StopMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotStarted => "nothing had been started",
-            Self::Refused => "criu undid what it had begun",
-            Self::Killed => "criu was ended at a safe point",
-            Self::KilledUnsafely => "criu was ended, perhaps while a task executed its code",
+            Self::NotStarted => "nothing was started",
+            Self::Refused => "criu undid its work",
+            Self::Killed => "criu was killed at a safe point",
+            Self::KilledUnsafely => "criu was killed, perhaps while a task executed its code",
             Self::Disconnected => "the connection was closed; the service stops at its next action",
         })
     }

@@ -48,7 +48,7 @@ enum Phase {
     Over,
 }
 
-/// What is seen of CRIU at one moment.
+/// A look at CRIU at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) now: Instant,
@@ -57,7 +57,7 @@ pub(super) struct Seen {
     pub(super) is_cancelled: bool,
 }
 
-/// What is to be done next.
+/// An order of the course to its driver: the next step.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Send the request, and ask again.
@@ -250,7 +250,7 @@ impl Course {
         }
     }
 
-    /// Nothing has come: goes on with stopping, or sets the time of the next look.
+    /// Goes on with stopping, or sets the time of the next look: nothing has come.
     fn linger(
         &mut self,
         seen: Seen,

@@ -21,7 +21,7 @@ use crate::transport::{Endable, Ending, Link, Subject, Worker};
 use crate::undo::Strays;
 use crate::value::{Cancel, Pid, printable};
 
-/// One operation under way.
+/// An operation under way.
 #[derive(Debug)]
 pub(crate) struct Driver {
     link: Link,
@@ -33,7 +33,7 @@ pub(crate) struct Driver {
     tasks: Tasks,
 }
 
-/// What is known of an operation from its beginning.
+/// The facts of an operation that are known from its beginning.
 #[derive(Debug)]
 struct Facts {
     operation: &'static str,

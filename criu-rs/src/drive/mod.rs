@@ -1,4 +1,4 @@
-//! One conversation with a criu: its actions, its deadline, its end.
+//! A conversation with a criu: its actions, its deadline, its end.
 
 mod course;
 mod driver;

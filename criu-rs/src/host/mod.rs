@@ -1,4 +1,4 @@
-//! A live machine, read: process trees, mounts, sockets, seccomp filters.
+//! Reads of the live machine: process trees, mounts, netlink, seccomp filters.
 
 mod mountinfo;
 pub(crate) mod netlink;

@@ -1,4 +1,4 @@
-//! The mounts a process sees, as the kernel lists them.
+//! The mounts that a process sees, as the kernel lists them.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,36 +12,41 @@ use crate::bounds;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MountInfo {
     pub(crate) id: u32,
-    /// The mount that it is in.
+    /// The id of the parent mount.
     pub(crate) parent: u32,
-    /// The file system, `MAJOR:MINOR`.
+    /// The device number of the file system, as `MAJOR:MINOR`.
     pub(crate) device: Vec<u8>,
     /// The directory of the file system that is mounted.
     pub(crate) root: PathBuf,
-    /// Where, from the process's root.
+    /// The mount point, relative to the process's root.
     pub(crate) point: PathBuf,
     pub(crate) kind: Vec<u8>,
     /// Options of the file system.
     pub(crate) options: Vec<u8>,
-    /// The peer group that it propagates to and from, and the one that it follows.
+    /// The peer group to and from which events propagate.
     pub(crate) shared: Option<u32>,
+    /// The peer group that a slave mount receives events from.
     pub(crate) master: Option<u32>,
 }
 
 impl MountInfo {
-    /// The mounts that a process sees, those below others behind them. What the kernel would never write is
+    /// The mounts that a process sees, parents first. Lines that the kernel would never write are
     /// left out.
+    ///
+    /// # Errors
+    /// `InvalidData` if the list is longer than [`bounds::MOUNTS`].
     pub(crate) fn all(process: &str) -> io::Result<Vec<Self>> {
         let (mut bytes, limit) = (Vec::new(), bounds::MOUNTS.get());
         let file = File::open(format!("/proc/{process}/mountinfo"))?;
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if u64::try_from(bytes.len()).map_or(true, |len| len > limit) {
-            let why = format!("process {process} has more mounts than {limit} bytes tell of");
+            let why = format!("the mount list of process {process} has more than {limit} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         Ok(bytes.split(|&byte| byte == b'\n').filter_map(Self::read).collect())
     }
 
+    /// Reads a line of the list.
     pub(crate) fn read(line: &[u8]) -> Option<Self> {
         let mut words = line.split(|&byte| byte == b' ');
         let (id, parent) = (number(words.next()?)?, number(words.next()?)?);
@@ -59,7 +64,7 @@ impl MountInfo {
         Some(Self { id, parent, device, root, point, kind, options, shared, master })
     }
 
-    /// Whether an option of the file system is set.
+    /// Returns true if an option of the file system is set.
     #[cfg(any(feature = "oci", test))]
     pub(crate) fn has_option(&self, name: &[u8]) -> bool {
         self.options.split(|&byte| byte == b',').any(|option| option == name)
@@ -70,7 +75,7 @@ fn number(word: &[u8]) -> Option<u32> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
-/// A path in which white space and backslashes are octal numbers.
+/// Decodes a path in which white space and backslashes are written as octal numbers.
 fn path(word: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(word.len());
     let mut rest = word;
@@ -97,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_row_is_read_with_its_optional_fields_and_escapes() {
-        let row = b"36 35 98:0 /mnt1 /a\\040b\\134c rw,noatime shared:1 master:2 - ext3 /dev/root rw,errors=x";
+        let row = b"36 35 98:0 /mnt1 /a\\040b\\134c rw,noatime shared:1 master:2 \
+                    - ext3 /dev/root rw,errors=x";
         let mount = MountInfo::read(row).unwrap();
         assert_eq!((mount.id, &mount.device[..]), (36, &b"98:0"[..]));
         assert_eq!((mount.root, mount.point), ("/mnt1".into(), "/a b\\c".into()));
@@ -108,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_row_is_left_out() {
+    fn lines_that_are_no_rows_are_left_out() {
         for row in ["", "x", "36 35 98:0 / /", "36 35 98:0 / / rw", "36 35 98:0 / / rw - ext3"] {
             assert_eq!(MountInfo::read(row.as_bytes()), None, "{row}");
         }

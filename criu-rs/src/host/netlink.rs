@@ -1,4 +1,4 @@
-//! Questions to the kernel over netlink.
+//! Requests to the kernel over netlink.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,7 +10,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-/// A socket of the network namespace that this thread is in.
+/// A netlink socket in the network namespace of this thread. It waits two seconds for an answer.
 #[derive(Debug)]
 pub(crate) struct Socket(OwnedFd);
 
@@ -22,16 +22,17 @@ impl Socket {
         Ok(Self(socket))
     }
 
-    /// Sends messages.
+    /// Sends one or several messages.
     pub(crate) fn send(&self, messages: &[u8]) -> io::Result<()> {
         send(self.0.as_raw_fd(), messages, MsgFlags::empty())?;
         Ok(())
     }
 
-    /// Hears type and body of each answer, until there is none left or `each` wants no more.
+    /// Calls `each` with the type and body of each answer, until the last answer or until `each`
+    /// returns false.
     ///
     /// # Errors
-    /// What the kernel refuses with.
+    /// The errno with which the kernel refuses the request.
     pub(crate) fn hear(&self, mut each: impl FnMut(u16, &[u8]) -> bool) -> io::Result<()> {
         let mut buffer = vec![0; 1 << 16];
         loop {
@@ -43,7 +44,7 @@ impl Socket {
             while let Some((kind, body, next)) = message(rest) {
                 match kind {
                     DONE => return Ok(()),
-                    // Without a number it is an acknowledgement.
+                    // An error number of zero is an acknowledgement.
                     ERROR => match body.first_chunk().copied().map(i32::from_ne_bytes) {
                         Some(0) => return Ok(()),
                         errno => {
@@ -63,21 +64,21 @@ impl Socket {
     }
 }
 
-/// A message: its type, its flags, its body.
+/// Builds a message from a type, flags and a body.
 pub(crate) fn request(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEAD + body.len()).unwrap_or(u32::MAX);
     let mut bytes = Vec::new();
     bytes.extend(length.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend((flags | REQUEST).to_ne_bytes());
-    // Sequence and port.
+    // Sequence number and port.
     bytes.extend([0; 8]);
     bytes.extend(body);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
 }
 
-/// Type and body of the first message, and what follows it.
+/// Splits off the first message: its type, its body and the bytes that follow.
 pub(crate) fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::try_from(word(bytes)?).ok()?;
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
@@ -85,7 +86,7 @@ pub(crate) fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, body, bytes.get(length.checked_next_multiple_of(4)?..).unwrap_or_default()))
 }
 
-/// The attributes in a body, by their types.
+/// The attributes in a body, as types and values.
 pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -97,24 +98,25 @@ pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// The first four bytes.
+/// The first four bytes as a number.
 pub(crate) fn word(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 
-/// Length of a message's head.
+/// The length of a message's header.
 const HEAD: usize = 16;
 
+/// `NLM_F_REQUEST`: marks a request.
 const REQUEST: u16 = 1;
-/// An answer is wanted though all is well.
+/// `NLM_F_ACK`: asks for an answer even if the request succeeds.
 pub(crate) const ACK: u16 = 4;
-/// All there are.
+/// `NLM_F_DUMP`: asks for all objects.
 pub(crate) const DUMP: u16 = 0x300;
 
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
-/// That an attribute is nested, or in network order.
+/// Flags in an attribute's type: nested, or in network byte order.
 const FLAGS: u16 = 0xc000;
 
 #[cfg(test)]
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_that_are_cut_end() {
+    fn truncated_answers_end() {
         assert!(message(&[]).is_none());
         assert!(message(&[0; 16]).is_none(), "a length below the head's");
         assert!(message(&[0xff; 16]).is_none());

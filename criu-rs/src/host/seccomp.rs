@@ -1,4 +1,4 @@
-//! The seccomp filters of live trees and of images, compared.
+//! A comparison of the seccomp filters in live trees and in images.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::tree;
 use crate::sys::ptrace::Held;
 use crate::value::{Pid, SystemError};
 
-/// How seccomp(2) restricts each thread of a tree, live or saved.
+/// The seccomp(2) restrictions of each thread in a tree, live or saved.
 ///
 /// ```no_run
 /// use criu_images::ImageSet;
@@ -26,21 +26,21 @@ use crate::value::{Pid, SystemError};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Before tasks run, in the hook `pre_resume`, CRIU traces them, and nobody else can: what
-/// [`glance`](Self::glance) sees, modes and numbers of filters, can be compared then. Filters to be dropped
-/// or replaced by a restore are so in its images, by [`criu_images::edit`].
+/// In the hook `pre_resume`, before tasks run, CRIU traces them and nobody else can. Only the modes
+/// and numbers of filters that [`glance`](Self::glance) sees can be compared then. To drop or
+/// replace filters on restore, edit the images with [`criu_images::edit`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeccompState {
     threads: Vec<ThreadSeccomp>,
 }
 
-/// How seccomp(2) restricts a thread.
+/// The seccomp(2) restriction of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThreadSeccomp {
     /// The task's id, in the pid namespace of the tree's root.
     pub task: u32,
-    /// The thread's id, there too.
+    /// The thread's id, in the same namespace.
     pub tid: u32,
     /// The restriction.
     pub mode: SeccompMode,
@@ -50,13 +50,13 @@ pub struct ThreadSeccomp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SeccompMode {
-    /// None.
+    /// No restriction.
     Off,
     /// Only read(2), write(2), _exit(2) and sigreturn(2) are allowed.
     Strict,
     /// Filters, in the order in which they were installed.
     Filters(Vec<SeccompFilter>),
-    /// Filters that were not read; how many is not known before Linux 5.9.
+    /// Filters that were not read. Their number is not known before Linux 5.9.
     Unread(Option<u32>),
 }
 
@@ -64,63 +64,63 @@ pub enum SeccompMode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeccompFilter {
-    /// Its instructions. Threads that have the same share them.
+    /// The instructions. Threads with equal programs share them.
     pub program: Arc<Program>,
-    /// `SECCOMP_FILTER_FLAG_LOG`: whether what it does not allow is logged. `None` where the kernel does not
-    /// tell, before Linux 4.16.
+    /// `SECCOMP_FILTER_FLAG_LOG`: true if the filter logs what it does not allow. `None` before
+    /// Linux 4.16, which does not report it.
     pub logs: Option<bool>,
 }
 
-/// A thread that is not restricted as it was to be.
+/// A thread whose restriction is not the wanted one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("thread {tid} of task {task}: {what}")]
 #[non_exhaustive]
 pub struct SeccompDifference {
     /// The task's id, in the pid namespace of the tree's root.
     pub task: u32,
-    /// The thread's id, there too.
+    /// The thread's id, in the same namespace.
     pub tid: u32,
-    /// What is otherwise.
+    /// The difference.
     pub what: SeccompChange,
 }
 
-/// What is otherwise with a thread.
+/// A difference between the wanted and the found state of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SeccompChange {
-    /// It is not there.
+    /// The thread is missing.
     Gone,
-    /// It was not there.
+    /// The thread is new.
     New,
-    /// It is restricted in another way, or by another number of filters.
+    /// The thread has another mode, or another number of filters.
     Mode {
-        /// How it was to be.
+        /// The wanted mode.
         wanted: SeccompMode,
-        /// How it is.
+        /// The mode that was found.
         found: SeccompMode,
     },
-    /// A filter is another.
+    /// A filter differs.
     Filter {
-        /// Which, by the order in which they were installed, from 0.
+        /// The number of the filter in the order of installation, from 0.
         index: usize,
-        /// The filter that was to be.
+        /// The wanted filter.
         wanted: SeccompFilter,
-        /// The filter that is.
+        /// The filter that was found.
         found: SeccompFilter,
     },
 }
 
 impl SeccompState {
-    /// Looks at the tree rooted at `root`, filters and all.
+    /// Reads the state of the tree at `root`, including the filters.
     ///
-    /// Each thread that has filters is stopped for a moment, as a debugger does, and goes on as it was: one
-    /// that is stopped stays so. The tree should neither grow nor shrink meanwhile.
+    /// Each thread with filters is stopped for a moment, as a debugger does, and then goes on as
+    /// before. A stopped thread stays stopped. The tree should neither grow nor shrink meanwhile.
     ///
     /// # Errors
-    /// [`Error::System`] without `CAP_SYS_ADMIN`, by a caller that is restricted itself, or of a thread that
-    /// somebody traces or whose cgroup is frozen (version 1).
+    /// Fails without `CAP_SYS_ADMIN`, or if the caller itself has filters. Fails if a thread has a
+    /// tracer or is in a frozen cgroup (version 1).
     pub fn of_tree(root: Pid) -> Result<Self, SystemError> {
-        // A thread of its own: what it traces ends with it, whatever happens.
+        // A separate thread: the kernel ends its traces with it, whatever happens.
         let read = || {
             let mut known = HashMap::new();
             Self::look(root, &mut |pid, tid, _| filters(pid, tid, &mut known))
@@ -129,16 +129,16 @@ impl SeccompState {
             .map_err(|_| SystemError::new("read seccomp filters", io::Error::other("a panic")))?
     }
 
-    /// Looks at the tree rooted at `root` without touching it: filters are counted, and not read.
+    /// Reads the state of the tree at `root` without touching it. Filters are counted but not read.
     ///
     /// # Errors
-    /// [`Error::System`] when `root` is not there.
+    /// Fails if there is no process `root`.
     pub fn glance(root: Pid) -> Result<Self, SystemError> {
         Self::look(root, &mut |_, _, status| Ok(Some(SeccompMode::Unread(status.filters))))
     }
 
-    /// Looks at every thread, at one with filters by `read`.
-    fn look(root: Pid, read: &mut Read<'_>) -> Result<Self, SystemError> {
+    /// Reads the state of every thread, using `read` for threads with filters.
+    fn look(root: Pid, read: &mut ReadMode<'_>) -> Result<Self, SystemError> {
         let gone = |source| SystemError::new(format!("look at process {root}"), source);
         let depth = Status::read(root, root).map_err(gone)?.ids.len();
         let mut threads = Vec::new();
@@ -162,10 +162,10 @@ impl SeccompState {
         Ok(Self::sorted(threads))
     }
 
-    /// What images say of it.
+    /// Reads the saved state from images.
     ///
     /// # Errors
-    /// Those of reading the images: [`Error::Images`].
+    /// Fails if the images cannot be read.
     pub fn of_images(set: &ImageSet) -> Result<Self, criu_images::Error> {
         let mut known = HashMap::new();
         let mut threads = Vec::new();
@@ -184,7 +184,7 @@ impl SeccompState {
                         }
                         SeccompMode::Filters(read)
                     }
-                    // Of a later version of the images.
+                    // A mode of a later version of the images.
                     _ => SeccompMode::Unread(None),
                 };
                 threads.push(ThreadSeccomp { task: task.pid(), tid: thread.tid(), mode });
@@ -198,17 +198,18 @@ impl SeccompState {
         Self { threads }
     }
 
-    /// Its threads, by task and thread id.
+    /// The threads, in the order of task and thread ids.
     pub fn threads(&self) -> &[ThreadSeccomp] {
         &self.threads
     }
 
-    /// Whether any thread is restricted.
+    /// Returns true if any thread is restricted.
     pub fn is_restricted(&self) -> bool {
         self.threads.iter().any(|thread| thread.mode != SeccompMode::Off)
     }
 
-    /// What of `found` is otherwise than here; filters that were not read are compared by their number.
+    /// The differences of `found` from this, the wanted state. Filters that were not read are
+    /// compared by their number.
     pub fn differences(&self, found: &Self) -> Vec<SeccompDifference> {
         let mut differences = Vec::new();
         let mut note = |thread: &ThreadSeccomp, what| {
@@ -235,7 +236,7 @@ impl SeccompState {
 }
 
 impl SeccompMode {
-    /// How many filters, where that is known.
+    /// The number of filters, if it is known.
     pub fn filters(&self) -> Option<usize> {
         match self {
             Self::Off | Self::Strict => Some(0),
@@ -253,8 +254,8 @@ impl SeccompMode {
         match (self, found) {
             (Self::Filters(here), Self::Filters(there)) if here.len() == there.len() => {
                 let pairs = here.iter().zip(there).enumerate();
-                let otherwise = pairs.filter(|(_, (wanted, found))| !wanted.is(found));
-                otherwise
+                let different = pairs.filter(|(_, (wanted, found))| !wanted.is(found));
+                different
                     .map(|(index, (wanted, found))| SeccompChange::Filter {
                         index,
                         wanted: wanted.clone(),
@@ -276,7 +277,8 @@ impl SeccompMode {
 }
 
 impl SeccompFilter {
-    /// Whether the other does the same. Which architecture a program is read for is not part of it.
+    /// Returns true if the filters do the same. The architecture that a program was read for does
+    /// not matter.
     fn is(&self, other: &Self) -> bool {
         let logs = match (self.logs, other.logs) {
             (Some(here), Some(there)) => here == there,
@@ -291,9 +293,9 @@ impl fmt::Display for SeccompMode {
         match (self, self.filters()) {
             (Self::Off, _) => f.write_str("not restricted"),
             (Self::Strict, _) => f.write_str("in strict mode"),
-            (_, Some(1)) => f.write_str("with 1 filter"),
-            (_, Some(count)) => write!(f, "with {count} filters"),
-            (_, None) => f.write_str("with filters"),
+            (_, Some(1)) => f.write_str("restricted by 1 filter"),
+            (_, Some(count)) => write!(f, "restricted by {count} filters"),
+            (_, None) => f.write_str("restricted by filters"),
         }
     }
 }
@@ -309,17 +311,17 @@ impl fmt::Display for SeccompFilter {
 impl fmt::Display for SeccompChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gone => f.write_str("is not there"),
-            Self::New => f.write_str("was not there"),
-            Self::Mode { wanted, found } => write!(f, "is {found}, not {wanted}"),
+            Self::Gone => f.write_str("is missing"),
+            Self::New => f.write_str("is new"),
+            Self::Mode { wanted, found } => write!(f, "is {found}; wanted: {wanted}"),
             Self::Filter { index, wanted, found } => {
-                write!(f, "filter {index} has {found}; not {wanted}")
+                write!(f, "filter {index} has {found}; wanted: {wanted}")
             }
         }
     }
 }
 
-/// The filters of a thread; `None` if it has ended.
+/// Reads the filters of a thread. `None` if it has ended.
 fn filters(pid: Pid, tid: Pid, known: &mut Programs) -> Result<Option<SeccompMode>, SystemError> {
     let end = Instant::now() + MAX_EXIT;
     loop {
@@ -327,7 +329,7 @@ fn filters(pid: Pid, tid: Pid, known: &mut Programs) -> Result<Option<SeccompMod
             Ok(filters) => return Ok(Some(SeccompMode::Filters(filters))),
             Err(error) => error,
         };
-        // One that is about to end cannot be traced, and does not say yet that it ends.
+        // A thread that is about to end cannot be traced, and its state does not show that yet.
         let is_ending =
             matches!(error.raw_os_error(), Some(libc::EPERM | libc::ESRCH | libc::ECHILD));
         match Status::of(pid, tid) {
@@ -340,12 +342,12 @@ fn filters(pid: Pid, tid: Pid, known: &mut Programs) -> Result<Option<SeccompMod
 
 fn refusal(tid: Pid, error: &io::Error) -> SystemError {
     let why = match (error.kind(), error.raw_os_error()) {
-        (io::ErrorKind::TimedOut, _) => "it does not stop: is its cgroup frozen?".into(),
+        (io::ErrorKind::TimedOut, _) => "it does not stop; its cgroup may be frozen".into(),
         (_, Some(libc::EPERM)) => {
-            format!("{error}: it takes CAP_SYS_ADMIN, and nobody else may trace it")
+            format!("{error}: this needs CAP_SYS_ADMIN, and nobody else may trace it")
         }
         (_, Some(libc::EACCES)) => {
-            format!("{error}: it takes CAP_SYS_ADMIN, and a caller without filters")
+            format!("{error}: this needs CAP_SYS_ADMIN, and a caller without filters")
         }
         _ => error.to_string(),
     };
@@ -366,19 +368,19 @@ fn read_filters(tid: Pid, known: &mut Programs) -> io::Result<Vec<SeccompFilter>
     Err(io::Error::other(format!("it has more than {MAX_FILTERS} filters")))
 }
 
-/// Says how a thread of a process is restricted by filters; nothing of one that has ended.
-type Read<'r> = dyn FnMut(Pid, Pid, &Status) -> Result<Option<SeccompMode>, SystemError> + 'r;
+/// A function that reads the mode of a thread with filters. `None` if the thread has ended.
+type ReadMode<'r> = dyn FnMut(Pid, Pid, &Status) -> Result<Option<SeccompMode>, SystemError> + 'r;
 
-/// Programs by their bytes, so that one that many threads have is kept once.
+/// Programs by their bytes, so that threads with equal programs share one copy.
 type Programs = HashMap<Vec<u8>, Arc<Program>>;
 
 fn shared(known: &mut Programs, program: Program) -> Arc<Program> {
     known.entry(program.to_bytes()).or_insert_with(|| Arc::new(program)).clone()
 }
 
-/// What `/proc/PID/task/TID/status` says.
+/// The content of `/proc/PID/task/TID/status`.
 struct Status {
-    /// Its id in each pid namespace, from ours inwards.
+    /// The thread's ids in its pid namespaces, from this process's namespace inwards.
     ids: Vec<u32>,
     mode: u32,
     filters: Option<u32>,
@@ -386,7 +388,7 @@ struct Status {
 }
 
 impl Status {
-    /// That of a thread which is alive.
+    /// Reads the status of a thread. `None` if it has ended.
     fn of(pid: Pid, tid: Pid) -> Option<Self> {
         Self::read(pid, tid).ok().filter(|status| !status.has_ended)
     }
@@ -406,19 +408,20 @@ impl Status {
     }
 }
 
-/// A thread that runs or waits stops at once; one in a disk's wait may take a while.
+/// Longest wait for a thread to stop. A running thread stops at once; a thread that waits for a
+/// disk may take a while.
 const MAX_STOP: Duration = Duration::from_secs(2);
 
-/// A thread that has begun to end says so soon.
+/// Longest wait until the state of an ending thread shows that it ends.
 const MAX_EXIT: Duration = Duration::from_millis(50);
 
-/// The kernel's own limit: 32768 instructions, at least one and four of overhead each.
+/// The kernel's own limit: 32768 instructions in all, and a filter counts as at least five.
 const MAX_FILTERS: u64 = 32_768 / 5 + 1;
 
-/// `SECCOMP_FILTER_FLAG_LOG`
+/// `SECCOMP_FILTER_FLAG_LOG`.
 const FLAG_LOG: u64 = 2;
 
-/// Of this machine: the one whose bytes its filters have.
+/// The architecture of this machine, for which its filters are read.
 const ARCHITECTURE: Architecture = if cfg!(target_arch = "aarch64") {
     Architecture::Aarch64
 } else if cfg!(target_arch = "s390x") {
@@ -467,11 +470,11 @@ mod tests {
         assert_eq!(
             said,
             [
-                "thread 1 of task 1: filter 1 has 1 instructions: allows; not 1 instructions: kills \
-                 the process",
-                "thread 2 of task 1: is not restricted, not with 1 filter",
-                "thread 3 of task 1: is not there",
-                "thread 4 of task 1: was not there",
+                "thread 1 of task 1: filter 1 has 1 instructions: allows; wanted: 1 instructions: \
+                 kills the process",
+                "thread 2 of task 1: is not restricted; wanted: restricted by 1 filter",
+                "thread 3 of task 1: is missing",
+                "thread 4 of task 1: is new",
             ]
         );
     }
@@ -484,7 +487,10 @@ mod tests {
         assert_eq!(wanted.differences(&glance(Some(2))), []);
         assert_eq!(wanted.differences(&glance(None)), []);
         let said = wanted.differences(&glance(Some(1)))[0].to_string();
-        assert_eq!(said, "thread 1 of task 1: is with 1 filter, not with 2 filters");
+        assert_eq!(
+            said,
+            "thread 1 of task 1: is restricted by 1 filter; wanted: restricted by 2 filters"
+        );
         assert_eq!(wanted.differences(&state(&[(1, 1, SeccompMode::Off)])).len(), 1);
     }
 

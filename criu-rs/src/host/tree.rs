@@ -1,4 +1,4 @@
-//! Live process trees: who belongs to one, and ending one whole.
+//! Live process trees: finding their members, and ending whole trees.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,7 +13,7 @@ use procfs::process::Process;
 
 use crate::value::Pid;
 
-/// The process and all its descendants, parents first. What has ended meanwhile is left out.
+/// The process and all its descendants, parents first. Processes that end meanwhile are left out.
 pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
     let mut found = vec![root];
     let mut next = 0;
@@ -24,14 +24,14 @@ pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
     found
 }
 
-/// Every process that this one sees.
+/// All processes that this process sees.
 #[cfg(feature = "oci")]
 pub(crate) fn all() -> Vec<Pid> {
     let all = procfs::process::all_processes().into_iter().flatten().flatten();
     all.filter_map(|process| Pid::try_from(process.pid()).ok()).collect()
 }
 
-/// Whether a process is the first of its pid namespace.
+/// Returns true if a process is the first of its pid namespace.
 #[cfg(feature = "oci")]
 pub(crate) fn is_first(pid: Pid) -> bool {
     let status = Process::new(pid.as_raw()).and_then(|process| process.status());
@@ -58,14 +58,14 @@ pub(crate) fn threads(pid: Pid) -> Vec<Pid> {
     ids.flatten().collect()
 }
 
-/// Whether a process has a tracer.
+/// Returns true if a process has a tracer.
 pub(crate) fn is_traced(pid: Pid) -> bool {
     let status = Process::new(pid.as_raw()).and_then(|process| process.status());
     status.is_ok_and(|status| status.tracerpid > 0)
 }
 
-/// Bytes of memory of a tree that a dump saves, about: what is written and shared without a file. Processes that
-/// cannot be looked into count nothing.
+/// Approximate bytes of memory that a dump of a tree saves: anonymous memory and swap. Processes
+/// whose memory this process may not see count as zero.
 pub(crate) fn memory(root: Pid) -> u64 {
     let of = |pid: Pid| {
         let rollup = Process::new(pid.as_raw()).and_then(|process| process.smaps_rollup()).ok()?;
@@ -76,10 +76,10 @@ pub(crate) fn memory(root: Pid) -> u64 {
     descendants(root).into_iter().filter_map(of).sum()
 }
 
-/// Kills whole trees; returns who belonged to them.
+/// Kills whole trees and returns their processes.
 ///
-/// All of a tree is stopped before any of it is killed: a process that outlives its parent is adopted
-/// by another and could no longer be found.
+/// All processes of a tree are stopped before any is killed: a process that outlives its parent is
+/// adopted by another process and could no longer be found.
 pub(crate) fn kill_all(roots: &[Pid]) -> Vec<Pid> {
     let mut known: Vec<Pid> = Vec::new();
     let mut seen = HashSet::new();
@@ -103,17 +103,17 @@ pub(crate) fn kill_all(roots: &[Pid]) -> Vec<Pid> {
     known
 }
 
-/// Reaps those of the processes, all of them killed, that are this process's children: restored
-/// siblings, and orphans where this process is their reaper.
+/// Reaps the killed processes that are children of this process: restored siblings, and orphans if
+/// this process is their reaper.
 pub(crate) fn reap(killed: &[Pid]) {
     for pid in killed {
         while waitpid(pid.nix(), Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
     }
 }
 
-/// Waits until none of the processes that were started at `since` or later is left, for a second at
-/// most, and reaps those that are this process's children: where it is the reaper of orphans, these
-/// are what a failed restore leaves. A zombie would keep its id from the next try.
+/// Waits at most a second until all of the processes that started at `since` or later are gone, and
+/// reaps the children of this process among them. A failed restore leaves such children if this
+/// process is the reaper of orphans. A zombie would keep its id from the next try.
 pub(crate) fn bury(pids: &[Pid], since: u64) {
     let limit = Instant::now() + Duration::from_secs(1);
     for &pid in pids {
@@ -121,7 +121,7 @@ pub(crate) fn bury(pids: &[Pid], since: u64) {
             match waitpid(pid.nix(), Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
                 Ok(_) => break,
-                // Somebody else's to reap.
+                // Another process has to reap it.
                 Err(_) if is_zombie(pid) => break,
                 Err(_) => {}
             }
@@ -130,17 +130,18 @@ pub(crate) fn bury(pids: &[Pid], since: u64) {
     }
 }
 
-/// When a process was started, in the kernel's ticks.
+/// The start time of a process, in the kernel's ticks since boot.
 pub(crate) fn started_at(pid: Pid) -> Option<u64> {
     Some(Process::new(pid.as_raw()).ok()?.stat().ok()?.starttime)
 }
 
-/// Whether the process that was started then still lives.
+/// Returns true if the process that started at `since` is alive.
 pub(crate) fn is_alive(pid: Pid, since: u64) -> bool {
     started_at(pid) == Some(since) && !is_zombie(pid)
 }
 
-/// The same, and nothing has killed it: one with much memory takes its time to go.
+/// Returns true if the process that started at `since` is alive and was not killed. A killed
+/// process with much memory takes a while to disappear.
 pub(crate) fn lives_on(pid: Pid, since: u64) -> bool {
     let Ok(process) = Process::new(pid.as_raw()) else { return false };
     let is_exiting = process.stat().is_ok_and(|stat| stat.flags & PF_EXITING != 0);
@@ -149,6 +150,7 @@ pub(crate) fn lives_on(pid: Pid, since: u64) -> bool {
     is_alive(pid, since) && !is_exiting && !is_killed
 }
 
+/// Returns true if a process has ended.
 fn is_zombie(pid: Pid) -> bool {
     let stat = Process::new(pid.as_raw()).and_then(|process| process.stat());
     stat.is_ok_and(|stat| matches!(stat.state, 'Z' | 'X'))
@@ -169,10 +171,11 @@ pub(crate) fn wait(child: Pid) -> io::Result<ExitStatus> {
     }
 }
 
-/// A flag of the kernel's in /proc/PID/stat.
+/// The kernel's flag in `/proc/PID/stat` for a process that is exiting.
 const PF_EXITING: u32 = 4;
 
-/// Rounds of stopping before killing; each finds what the one before left unstopped for a moment.
+/// Most rounds of stopping before killing. Each round finds processes that were forked during the
+/// round before.
 const MAX_ROUNDS: usize = 64;
 
 #[cfg(test)]

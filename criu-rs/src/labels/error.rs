@@ -1,45 +1,48 @@
-//! A label that is lost, or would be.
+//! The error for a security label that is or would be lost.
 
 use std::fmt;
 
-use super::{Attribute, Label, SecurityModule};
+use super::carried::Attribute;
+use super::label::Label;
+use super::module::SecurityModule;
 
-/// A label that an operation loses, or would lose. It was refused: nothing has changed for the tasks of a dump, and
-/// nothing is left of those of a restore.
+/// A refused operation, because it loses or would lose a security label. The tasks of a dump are
+/// unchanged, and nothing is left of the tasks of a restore.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LabelError {
-    /// What was asked for: "dump" or "restore".
+    /// The name of the operation: "dump" or "restore".
     pub operation: &'static str,
-    /// The thread, by its id here or, where it is not restored yet, in the images. `None` for a label that the
-    /// caller asked for.
+    /// The id of the thread, which for a thread that is not yet restored is its id in the images.
+    /// `None` for a label that the caller asked for.
     pub thread: Option<u32>,
-    /// What the label is for.
+    /// The purpose of the label.
     pub attribute: Attribute,
     /// The label.
     pub label: Label,
-    /// How many more labels of the tree are in the same case.
+    /// The number of other labels in the tree with the same problem.
     pub more: usize,
-    /// What is wrong.
+    /// The problem.
     pub problem: LabelProblem,
 }
 
-/// What is wrong with a label.
+/// The problem with a label.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum LabelProblem {
-    /// CRIU, asked before the operation, cannot save or set it.
+    /// CRIU said before the operation that it cannot save or set the label.
     NoSupport {
-        /// The label that the tasks would have after a restore, which is criu's own, where that is known.
+        /// The label that the tasks would have after a restore, if it is known. It is criu's own.
         instead: Option<Label>,
     },
     /// CRIU's images have no place for a label of this kind.
     NoPlace,
-    /// The images that CRIU has written do not have it, but this one or none.
+    /// The images that CRIU has written have this other label, or no label.
     NotInImages(Option<Label>),
-    /// The machine does not know the label: there is no such profile, or the policy has no such context.
+    /// This machine does not know the label: no such profile is loaded, or the policy has no such
+    /// context.
     Unknown(Label),
-    /// The restored thread has another label, or none.
+    /// The restored thread has this other label, or no label.
     NotRestored(Option<Label>),
 }
 
@@ -57,16 +60,16 @@ impl fmt::Display for LabelError {
 }
 
 impl LabelError {
-    /// What is wrong, without what to do about it.
+    /// Describes the problem without advice.
     pub fn what(&self) -> impl fmt::Display {
-        What(self)
+        Description(self)
     }
 
-    /// What to do about it, other than to accept the loss.
+    /// Advises what to do, other than to accept the loss.
     pub fn hint(&self) -> &'static str {
         let module = self.label.module();
         match (&self.problem, module) {
-            (LabelProblem::NoPlace, _) => "wait until it has none",
+            (LabelProblem::NoPlace, _) => "wait until the thread has no such label",
             (LabelProblem::Unknown(_), SecurityModule::Apparmor) => {
                 "load it with apparmor_parser, or restore with another profile"
             }
@@ -74,10 +77,10 @@ impl LabelError {
                 "load the policy module that has it, or restore with another label"
             }
             (LabelProblem::NotRestored(_), _) if self.thread.is_none() => {
-                "restore without asking for one, since CRIU gives a label only to tasks that were saved with one"
+                "restore without asking for a label: CRIU sets it only for tasks saved with one"
             }
             (LabelProblem::NotInImages(Some(_)), SecurityModule::Apparmor) => {
-                "give the profile a name without blanks, at which CRIU cuts it"
+                "give the profile a name without blanks: CRIU cuts the name at the first blank"
             }
             (_, SecurityModule::Selinux) => "use a CRIU built with libselinux",
             (_, SecurityModule::Apparmor) => {
@@ -88,9 +91,10 @@ impl LabelError {
     }
 }
 
-struct What<'a>(&'a LabelError);
+/// The problem in words, without advice.
+struct Description<'a>(&'a LabelError);
 
-impl fmt::Display for What<'_> {
+impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LabelError { operation, thread, attribute, label, more, problem } = self.0;
         let module = label.module();
@@ -105,8 +109,8 @@ impl fmt::Display for What<'_> {
             Attribute::Current => "",
             Attribute::Sockcreate => " for its sockets",
             Attribute::Exec => " for the next program it executes",
-            Attribute::Fscreate => " for the files it makes",
-            Attribute::Keycreate => " for the keys it makes",
+            Attribute::Fscreate => " for the files it creates",
+            Attribute::Keycreate => " for the keys it creates",
         })?;
         if *more > 0 {
             write!(f, " (and {more} more in the tree)")?;
@@ -124,7 +128,7 @@ impl fmt::Display for What<'_> {
             }
             LabelProblem::NoPlace => f.write_str(", which no CRIU saves"),
             LabelProblem::NotInImages(found) => {
-                write!(f, ", and CRIU has written {} into the images", Found(found))
+                write!(f, ", and CRIU has written {} into the images", FoundLabel(found))
             }
             LabelProblem::Unknown(part) => match module {
                 SecurityModule::Apparmor => {
@@ -133,19 +137,17 @@ impl fmt::Display for What<'_> {
                 _ => write!(f, ", but the policy of this machine has no context {part}"),
             },
             LabelProblem::NotRestored(found) => {
-                write!(
-                    f,
-                    ", and one has {} after the restore; nothing was left running",
-                    Found(found)
-                )
+                write!(f, ", and one has {} after the restore", FoundLabel(found))?;
+                f.write_str("; nothing was left running")
             }
         }
     }
 }
 
-struct Found<'a>(&'a Option<Label>);
+/// A label, or `none`.
+struct FoundLabel<'a>(&'a Option<Label>);
 
-impl fmt::Display for Found<'_> {
+impl fmt::Display for FoundLabel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(label) => write!(f, "{label}"),
@@ -154,12 +156,12 @@ impl fmt::Display for Found<'_> {
     }
 }
 
-/// Why a CRIU cannot.
+/// The reason why a CRIU cannot save or set labels of a module.
 fn reason(module: SecurityModule) -> &'static str {
     match module {
         SecurityModule::Selinux => "it was built without SELinux, as Debian's is",
         SecurityModule::Apparmor => "it does not see /sys/kernel/security/apparmor",
-        SecurityModule::Other => "CRIU knows SELinux and AppArmor alone",
+        SecurityModule::Other => "CRIU knows only SELinux and AppArmor",
     }
 }
 
@@ -178,8 +180,8 @@ mod tests {
         let lost = error("dump", Some(812), LabelProblem::NoSupport { instead: Some(own) });
         assert_eq!(
             lost.to_string(),
-            "dump refused: thread 812 carries the SELinux label u:r:confined_t:s0 (and 2 more in the \
-             tree), which this CRIU cannot save: it was built without SELinux, as Debian's is; \
+            "dump refused: thread 812 carries the SELinux label u:r:confined_t:s0 (and 2 more in \
+             the tree), which this CRIU cannot save: it was built without SELinux, as Debian's is; \
              restored, it would have criu's own label u:r:free_t:s0; use a CRIU built with \
              libselinux, or accept the loss with .accept_label_loss(true)"
         );

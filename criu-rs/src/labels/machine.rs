@@ -1,4 +1,4 @@
-//! The modules that label processes here, and the labels of live ones.
+//! The security modules of this machine, and the labels of live processes.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -6,19 +6,41 @@ use std::path::Path;
 
 use procfs::process::Process;
 
-use super::{Attribute, Carried, Label, SecurityModule};
+use super::carried::{Attribute, Carried};
+use super::label::Label;
+use super::module::SecurityModule;
 use crate::host::tree;
 use crate::value::Pid;
 
-/// What labels processes on this machine, and where the kernel says so.
+/// The labels that a process and its descendants carry, by process and thread. `unconfined` and
+/// zombies are left out. The list is empty if no module of this machine labels processes.
+///
+/// ```no_run
+/// use criu_rs::labels;
+///
+/// for carried in labels::of_tree("4711".parse()?)? {
+///     println!("{} {}: {}", carried.tid, carried.attribute, carried.label);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Names the file that this process may not read. Threads that end meanwhile are left out.
+pub fn of_tree(root: Pid) -> io::Result<Vec<Carried>> {
+    let mut carried = Machine::look().of_tree(root)?;
+    carried.retain(|carried| !is_zombie(carried.pid, carried.tid));
+    Ok(carried)
+}
+
+/// The modules that label processes on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
-    /// Modules with the folder of `/proc/PID/attr` that is theirs; an empty one is the folder itself.
+    /// The modules, each with its folder in `/proc/PID/attr`. An empty name is `attr` itself.
     folders: Vec<(SecurityModule, &'static str)>,
 }
 
 impl Machine {
-    /// Looks at the labels of this process: three files that fail to read where there is none.
+    /// Finds the modules by the labels of this process, which are in three files at most.
     pub(crate) fn look() -> Self {
         let own = |file: &str| read(Path::new("/proc/thread-self/attr").join(file).as_path());
         let speaks = |file: &str| matches!(own(file), Ok(said) if !said.is_empty());
@@ -40,31 +62,31 @@ impl Machine {
         Self { folders }
     }
 
-    /// Whether any module labels processes.
+    /// Returns true if any module labels processes.
     pub(crate) fn labels(&self) -> bool {
         !self.folders.is_empty()
     }
 
-    /// Whether this module does.
+    /// Returns true if this module labels processes.
     pub(crate) fn runs(&self, module: SecurityModule) -> bool {
         self.folders.iter().any(|(known, _)| *known == module)
     }
 
-    /// The labels of a process itself, its first thread's.
+    /// The labels that confine the first thread of a process.
     pub(crate) fn of_process(&self, pid: Pid) -> io::Result<Vec<Label>> {
         let mut carried = Vec::new();
         self.of_thread(pid, pid, &[Attribute::Current], &mut carried)?;
         Ok(carried.into_iter().map(|carried| carried.label).collect())
     }
 
-    /// All labels of a thread.
+    /// All labels of a thread, for every purpose.
     pub(crate) fn of_one(&self, pid: Pid, tid: Pid) -> io::Result<Vec<Carried>> {
         let mut carried = Vec::new();
         self.of_thread(pid, tid, &ATTRIBUTES, &mut carried)?;
         Ok(carried)
     }
 
-    /// The labels of a tree, `unconfined` left out.
+    /// The labels of a tree, without `unconfined`.
     pub(crate) fn of_tree(&self, root: Pid) -> io::Result<Vec<Carried>> {
         let mut carried = Vec::new();
         if !self.labels() {
@@ -108,7 +130,7 @@ impl Machine {
     }
 }
 
-/// The module that `attr/current` speaks for: the first of the active ones that has labels.
+/// The module whose label is in `attr/current`: the first active module that has labels.
 fn first(
     active: Option<&str>,
     said: &[u8],
@@ -121,18 +143,25 @@ fn first(
             "smack" | "tomoyo" => Some(SecurityModule::Other),
             _ => None,
         });
-    // Without securityfs: by what else the kernel shows, and by the look of a context.
-    named.unwrap_or_else(|| match () {
-        () if own("apparmor/current").as_deref() == Some(said) => SecurityModule::Apparmor,
-        () if own("smack/current").as_deref() == Some(said) => SecurityModule::Other,
-        () if said.iter().filter(|byte| **byte == b':').count() >= 2 => SecurityModule::Selinux,
-        () if Path::new("/sys/module/apparmor").exists() => SecurityModule::Apparmor,
-        () if Path::new("/sys/fs/selinux").exists() => SecurityModule::Selinux,
-        () => SecurityModule::Other,
+    // Without securityfs, other files tell, and the three colons of an SELinux context.
+    named.unwrap_or_else(|| {
+        if own("apparmor/current").as_deref() == Some(said) {
+            SecurityModule::Apparmor
+        } else if own("smack/current").as_deref() == Some(said) {
+            SecurityModule::Other
+        } else if said.iter().filter(|byte| **byte == b':').count() >= 2 {
+            SecurityModule::Selinux
+        } else if Path::new("/sys/module/apparmor").exists() {
+            SecurityModule::Apparmor
+        } else if Path::new("/sys/fs/selinux").exists() {
+            SecurityModule::Selinux
+        } else {
+            SecurityModule::Other
+        }
     })
 }
 
-/// Whether a module has such a label.
+/// Returns true if a module has labels for this purpose.
 fn has(module: SecurityModule, attribute: Attribute) -> bool {
     match module {
         SecurityModule::Selinux => true,
@@ -141,7 +170,7 @@ fn has(module: SecurityModule, attribute: Attribute) -> bool {
     }
 }
 
-/// The threads of a process, itself first; none once it has ended.
+/// The threads of a process, the first thread first. Empty if the process has ended.
 pub(crate) fn threads(pid: Pid) -> io::Result<Vec<Pid>> {
     let entries = match fs::read_dir(format!("/proc/{pid}/task")) {
         Ok(entries) => entries,
@@ -151,13 +180,13 @@ pub(crate) fn threads(pid: Pid) -> io::Result<Vec<Pid>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// Whether a thread has ended and waits to be reaped: it will never do anything again.
+/// Returns true if a thread has ended and waits to be reaped. Its label no longer matters.
 pub(crate) fn is_zombie(pid: Pid, tid: Pid) -> bool {
     let task = Process::new(pid.as_raw()).and_then(|process| process.task_from_tid(tid.as_raw()));
     task.and_then(|task| task.stat()).is_ok_and(|stat| matches!(stat.state, 'Z' | 'X'))
 }
 
-/// A thread's id in each pid namespace that it is in, from ours inwards.
+/// A thread's ids in its pid namespaces, from this process's namespace inwards.
 pub(crate) fn ids(pid: Pid, tid: Pid) -> Vec<u32> {
     let task = Process::new(pid.as_raw()).and_then(|process| process.task_from_tid(tid.as_raw()));
     let ids = task.and_then(|task| task.status()).ok().and_then(|status| status.nspid);
@@ -171,13 +200,14 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(said)
 }
 
-/// Whether a thread has gone, or a module has nothing of this kind: `EINVAL`, and sometimes `EOPNOTSUPP`.
+/// Returns true if a thread has ended, or a module has no such label (`EINVAL`, rarely
+/// `EOPNOTSUPP`).
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound
         || matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::EOPNOTSUPP))
 }
 
-/// All of them.
+/// All purposes of labels.
 const ATTRIBUTES: [Attribute; 5] = [
     Attribute::Current,
     Attribute::Sockcreate,
@@ -186,10 +216,10 @@ const ATTRIBUTES: [Attribute; 5] = [
     Attribute::Keycreate,
 ];
 
-/// The active security modules, in order.
+/// The file that lists the active security modules, in order.
 const ACTIVE: &str = "/sys/kernel/security/lsm";
 
-/// The kernel's own limit is a page.
+/// Most bytes read of a label. The kernel's own limit is a page.
 const MAX_LABEL: u64 = 64 << 10;
 
 #[cfg(test)]
@@ -197,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_module_with_labels_speaks() {
+    fn the_first_module_with_labels_counts() {
         let none = |_: &str| None;
         let of = |list| first(Some(list), b"x", none);
         assert_eq!(
@@ -213,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_has_gone_carries_nothing() {
+    fn an_ended_process_carries_no_labels() {
         let machine = Machine { folders: vec![(SecurityModule::Selinux, "")] };
         assert_eq!(machine.of_tree(Pid::new(i32::MAX).unwrap()).unwrap(), []);
     }

@@ -1,13 +1,14 @@
-//! Whether a CRIU saves labels.
+//! The ability of a CRIU to save labels.
 
-/// Whether a CRIU, on this machine as it is now, saves and sets the labels of a module.
+/// The ability of a CRIU, on this machine as it is now, to save and set the labels of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LabelSupport {
-    /// It does.
+    /// CRIU saves and sets the labels.
     Yes,
-    /// It does not: the machine does not run the module, or CRIU was built without SELinux, or does not see what it
-    /// goes by, which is AppArmor's `/sys/kernel/security/apparmor` and libselinux' `/etc/selinux/config`. A
-    /// CRIU keeps what it saw in `/run/criu.kdat` until the next boot.
+    /// CRIU does not. The machine does not run the module, or CRIU was built without SELinux, or
+    /// CRIU does not see the module. It looks for AppArmor at `/sys/kernel/security/apparmor`;
+    /// libselinux looks for `/etc/selinux/config`. CRIU keeps its findings in `/run/criu.kdat`
+    /// until the next boot.
     No,
 }

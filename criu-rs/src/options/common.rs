@@ -1,4 +1,4 @@
-//! What all operations share.
+//! The part that all operations share.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -7,8 +7,11 @@ use crate::value::Cancel;
 /// The time that an operation may take, and the handle that may end it.
 #[derive(Clone, Debug)]
 pub(crate) struct RunLimits {
+    /// The time after which the operation is ended.
     pub(crate) deadline: Option<Duration>,
+    /// The handle that cancels the operation.
     pub(crate) cancel: Option<Cancel>,
+    /// The time that CRIU has to reach its next action once the operation is to end.
     pub(crate) grace: Duration,
 }
 

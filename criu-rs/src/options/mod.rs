@@ -1,6 +1,7 @@
 //! The options of CRIU's RPC: one row an option, and the versions that have it.
 
 mod common;
+mod fields;
 mod gates;
 mod info;
 mod limits;
@@ -9,9 +10,8 @@ mod rows;
 mod table;
 
 pub(crate) use common::Common;
-pub(crate) use gates::newest;
+pub(crate) use gates::{newer_than, newest};
 pub use info::OptionInfo;
-pub(crate) use info::newer_than;
 pub(crate) use limits::RunLimits;
 pub(crate) use opts::{Filled, Opts};
 pub(crate) use rows::option_rows;

@@ -1,17 +1,18 @@
 //! Options as an operation collects them.
 
-use crate::error::{Error, Result};
-use crate::rpc::{CriuOpts, CriuPageServerInfo};
-use crate::transport::Handed;
-use crate::value::{Dir, InheritFd, InvalidValue};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::error::{Error, Result};
+use crate::rpc::{CriuOpts, CriuPageServerInfo};
+use crate::transport::Handed;
+use crate::value::{Dir, InheritFd, InvalidValue};
+
 /// Options as an operation collects them.
 #[derive(Clone, Debug)]
 pub(crate) struct Opts<'a> {
-    /// Everything but descriptors.
+    /// All options except descriptors.
     pub(super) message: CriuOpts,
     pub(crate) images: Dir<'a>,
     pub(crate) work: Option<Dir<'a>>,
@@ -28,7 +29,8 @@ pub(crate) struct Filled {
     pub(crate) message: CriuOpts,
     /// The images directory; `None` if CRIU opens it itself. CRIU was handed this very descriptor.
     pub(crate) images: Option<OwnedFd>,
-    /// The directory for logs and statistics: the images directory, unless the caller named another.
+    /// The directory for logs and statistics: the images directory, unless the caller named
+    /// another.
     pub(crate) work: Option<OwnedFd>,
 }
 
@@ -51,8 +53,8 @@ impl<'a> Opts<'a> {
         }
     }
 
-    /// Returns the message to send, and the directories that it names, each opened once. Descriptors that
-    /// the message names are put into `handed`.
+    /// Returns the message to send and the directories that it names, each opened once. Descriptors
+    /// that the message names are put into `handed`.
     pub(crate) fn fill(&self, handed: &mut Handed) -> Result<Filled> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone().into());
@@ -87,36 +89,37 @@ impl<'a> Opts<'a> {
         Ok(Filled { message, images, work })
     }
 
-    /// Whether the tasks are there after a dump.
+    /// Says whether the tasks outlive the dump.
     pub(crate) fn leaves_tasks(&self) -> bool {
         self.message.leave_running() || self.message.leave_stopped()
     }
 
-    /// Whether the masters of terminals are handed over.
+    /// Says whether CRIU hands over the masters of terminals.
     pub(crate) fn wants_masters(&self) -> bool {
         self.message.orphan_pts_master()
     }
 
-    /// The cgroup that stops the tasks of a dump.
+    /// Returns the cgroup that stops the tasks of a dump, if one is set.
     pub(crate) fn freezer(&self) -> Option<&[u8]> {
         self.message.freeze_cgroup.as_deref()
     }
 
-    /// Everything but descriptors.
+    /// All options except descriptors.
     pub(crate) fn message(&self) -> &CriuOpts {
         &self.message
     }
 
+    /// Changes the message directly.
     pub(crate) fn raw(&mut self, set: impl FnOnce(&mut CriuOpts)) {
         set(&mut self.message);
     }
 
-    /// Whether the restored root becomes this process's child.
+    /// Says whether the restored root becomes a child of this process.
     pub(crate) fn is_sibling(&self) -> bool {
         self.message.rst_sibling()
     }
 
-    /// Text for CRIU, which ends at the first NUL.
+    /// Returns text as CRIU's bytes. A NUL would end it early, so it is noted as a fault.
     pub(super) fn text(&mut self, what: &'static str, text: impl AsRef<OsStr>) -> Vec<u8> {
         let bytes = text.as_ref().as_bytes().to_vec();
         if bytes.contains(&0) {
@@ -127,6 +130,7 @@ impl<'a> Opts<'a> {
         bytes
     }
 
+    /// Returns the address of a page server.
     pub(super) fn server(&mut self, address: &str, port: u16) -> CriuPageServerInfo {
         CriuPageServerInfo {
             address: Some(self.text("a page server's address", address)),

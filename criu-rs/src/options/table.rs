@@ -1,4 +1,4 @@
-//! The setters of all options, and the table of them.
+//! The setters of all options, and their table.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -9,9 +9,9 @@ use std::time::Duration;
 #[cfg(test)]
 use prost::Message;
 
-use super::info::OptionInfo;
 #[cfg(test)]
-use super::info::field_numbers;
+use super::fields::field_numbers;
+use super::info::OptionInfo;
 use super::opts::Opts;
 use super::rows::option_rows;
 use crate::rpc::{
@@ -24,7 +24,7 @@ use crate::value::{
     JoinNs, LogLevel, LsmProfile, MountContext, NetworkLock, PreDumpMode, Tcp, Tls, Version,
 };
 
-/// The operations' names.
+/// Names of operations.
 macro_rules! names {
     ([$($operation:ident)*]) => { &[$(stringify!($operation)),*] };
 }
@@ -36,7 +36,9 @@ macro_rules! table {
                 $(#[$doc:meta])*
                 on $operations:tt
                 fn $method:ident($opts:ident $(, $argument:ident: $type:ty)*) $body:block
-                sets $($number:literal $name:literal $cli:literal ($major:literal, $minor:literal)),+;
+                sets $(
+                    $number:literal $name:literal $cli:literal ($major:literal, $minor:literal)
+                ),+;
                 such as $(($($sample:expr),*)),+;
             )*
         }
@@ -76,7 +78,7 @@ macro_rules! table {
             },)*
         ];
 
-        /// For each method: its name, the numbers its row claims, and those its samples set.
+        /// For each method: its name, the field numbers in its row, and those that its samples set.
         #[cfg(test)]
         fn samples() -> Vec<(&'static str, Vec<u32>, Vec<u32>)> {
             let mut all = Vec::new();
@@ -86,7 +88,8 @@ macro_rules! table {
                     let mut opts = Opts::new("/".into(), "x.log");
                     Opts::$method(&mut opts $(, $sample)*);
                     assert_eq!(opts.fault, None, "{}", stringify!($method));
-                    set.extend(field_numbers(&opts.fill(&mut Handed::default()).unwrap().message.encode_to_vec()));
+                    let filled = opts.fill(&mut Handed::default()).unwrap();
+                    set.extend(field_numbers(&filled.message.encode_to_vec()));
                 })+
                 all.push((stringify!($method), vec![$($number),+], set));
             })*
@@ -97,7 +100,7 @@ macro_rules! table {
 
 option_rows!(table);
 
-/// The one namespace kind `empty_ns` takes.
+/// The only namespace kind that `empty_ns` takes.
 const CLONE_NEWNET: u32 = 0x4000_0000;
 
 #[cfg(test)]
@@ -109,10 +112,9 @@ fn sample_fd() -> &'static std::fs::File {
 
 #[cfg(test)]
 mod tests {
-    use super::super::info::newer_than;
     use super::*;
 
-    /// The fields of `criu_opts` in the schema, by number and name.
+    /// Returns the number and name of each `criu_opts` field in the schema.
     fn schema() -> Vec<(u32, String)> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/proto");
         let files = protox::compile(["rpc.proto"], [folder]).unwrap();
@@ -151,7 +153,7 @@ mod tests {
         }
     }
 
-    /// The first columns of an option's row in docs/coverage.md.
+    /// Returns the first columns of an option's row in docs/coverage.md.
     fn row(number: u32) -> String {
         let ways: Vec<&OptionInfo> = OPTIONS.iter().filter(|row| row.number == number).collect();
         let first = ways[0];
@@ -187,16 +189,5 @@ mod tests {
         let mut opts = Opts::new("/".into(), "x.log");
         Opts::log_file(&mut opts, "logs/x.log");
         assert!(fault(opts).contains("without slash"));
-    }
-
-    #[test]
-    fn an_old_criu_is_told_from_the_message_itself() {
-        let mut opts = Opts::new("/".into(), "x.log");
-        assert_eq!(newer_than(Version::OLDEST, &opts.message), None);
-        Opts::leave_stopped(&mut opts, true);
-        Opts::skip_file_rwx_check(&mut opts, true);
-        let newest = newer_than(Version::new(3, 17, 1), &opts.message).unwrap();
-        assert_eq!(newest.name, "leave_stopped");
-        assert_eq!(newer_than(Version::new(3, 19, 0), &opts.message), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Unix sockets of a network namespace and their peers, asked of the kernel (sock_diag).
+//! Unix sockets of a network namespace and their peers, from the kernel's sock_diag.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,11 +15,11 @@ use crate::value::Pid;
 /// A unix socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unix {
-    /// `SOCK_STREAM` and so on.
+    /// The socket type, such as `SOCK_STREAM`.
     pub(super) kind: u8,
     pub(super) state: u8,
     pub(super) has_name: bool,
-    /// Inode of its peer.
+    /// The inode of the peer.
     pub(super) peer: Option<u32>,
 }
 
@@ -29,12 +29,12 @@ pub(super) fn unix(of: Pid, is_here: bool) -> io::Result<HashMap<u64, Unix>> {
         return ask();
     }
     let namespace = File::open(proc::of(of, "ns/net"))?;
-    // A thread is in the namespaces it enters until it ends, and this one ends at once.
+    // The namespace of a thread lasts until the thread ends, and this thread ends at once.
     let thread = std::thread::Builder::new().spawn(move || {
         setns(&namespace, CloneFlags::CLONE_NEWNET)?;
         ask()
     })?;
-    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread has panicked")))
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
 }
 
 fn ask() -> io::Result<HashMap<u64, Unix>> {
@@ -51,7 +51,7 @@ fn ask() -> io::Result<HashMap<u64, Unix>> {
 /// A request for all unix sockets with their names and peers.
 fn request() -> Vec<u8> {
     let mut body = Vec::new();
-    // Family, protocol, padding; states; inode; what to show (name and peer); cookie.
+    // Family, protocol, padding; states; inode; attributes to show (name and peer); cookie.
     body.extend([1, 0, 0, 0]);
     body.extend(u32::MAX.to_ne_bytes());
     body.extend([0; 4]);
@@ -78,7 +78,7 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NAME: u16 = 0;
 const PEER: u16 = 2;
 
-/// Sockets of a namespace that are listed.
+/// Most sockets of a namespace that are listed.
 const MAX_SOCKETS: usize = 1 << 20;
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_are_cut_end() {
+    fn truncated_answers_end() {
         assert!(entry(&[0; 15]).is_none());
         let mut body = vec![0; 16];
         body.extend([2, 0, 2, 0]);

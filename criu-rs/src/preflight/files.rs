@@ -1,4 +1,4 @@
-//! Open files, and what else of the file system a task holds: programs, mapped files, directories.
+//! Files that tasks hold: open files, programs, mapped files and directories.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{NFS_SUPER_MAGIC, PROC_SUPER_MAGIC, statfs};
 
+use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
+use super::look::Look;
+use super::need::Need;
 use super::proc::{self, Fd, Kind, Meta, Mount};
-use super::{Finding, Look, Need, Severity};
 use crate::diagnosis::Cause;
 use crate::value::{External, Pid, Version};
 
@@ -31,7 +33,7 @@ struct Files<'a> {
     tree: &'a Tree,
     look: &'a Look<'a>,
     mounts: BTreeMap<u32, Mount>,
-    /// Inodes that have been told of.
+    /// Unlinked files that were checked already, by device and inode.
     seen: HashSet<(u64, u64)>,
     found: Vec<Finding>,
 }
@@ -43,13 +45,13 @@ impl Files<'_> {
             Kind::Character => self.device(task, fd),
             Kind::Block => Some(unsupported("a block device")),
             _ if ["anon_inode:inotify", "anon_inode:[fanotify]"].contains(&fd.name()) => {
-                let what = "a watch on files loses what it has not told yet, and what happens until the restore";
+                let what = "a file watch loses unread events, and events until the restore";
                 Some(Finding::new(Severity::Info, what))
             }
             // A kernel before 6.9 gives pidfds no file system of their own.
             _ if is_pidfd(fd.name()) => self.pidfd(fd),
             _ if fd.name().starts_with("anon_inode:") => anonymous(fd.name(), self.look.version),
-            Kind::Other => Some(unsupported("a file of a kind of its own")),
+            Kind::Other => Some(unsupported("a kernel file of an unknown kind")),
             Kind::Fifo if fd.name().starts_with("pipe:[") => None,
             Kind::Fifo => self.visible(task, fd),
             Kind::Regular | Kind::Directory | Kind::Link if !fd.is_path() => self.nameless(fd),
@@ -62,7 +64,7 @@ impl Files<'_> {
     fn device(&self, task: &Task, fd: &Fd) -> Option<Finding> {
         let (major, minor) = fd.meta.device();
         match (major, minor) {
-            // Memory: null, zero, random. Terminals are looked at apart.
+            // Memory devices: null, zero, random. Terminals have a check of their own.
             (MEM, _) => self.visible(task, fd),
             (MISC, AUTOFS) => self.visible(task, fd),
             (MISC, TUN) if self.tree.saves("net") => None,
@@ -81,7 +83,7 @@ impl Files<'_> {
         }
     }
 
-    /// A file without a path: of a namespace, or of memory.
+    /// Checks a file without a path: a namespace or a memory file.
     fn nameless(&self, fd: &Fd) -> Option<Finding> {
         if fd.name().starts_with("memfd:") {
             return None;
@@ -97,34 +99,34 @@ impl Files<'_> {
         Some(unsupported("a namespace that no process of the tree is in"))
     }
 
-    /// A process behind a descriptor has to be in the tree, or to have ended.
+    /// Checks a pidfd: its process has to be in the tree, or to have ended.
     fn pidfd(&self, fd: &Fd) -> Option<Finding> {
         if self.look.version < Version::new(4, 1, 0) {
-            return Some(unsupported("a pidfd (CRIU 4.1 saves them)"));
+            return Some(unsupported("a pidfd, which needs CRIU 4.1"));
         }
         let pid: i32 = proc::value(&fd.info, "Pid")?.parse().ok()?;
         if pid <= 0 || self.tree.has(pid) {
             return None;
         }
-        Some(Finding::blocks(Cause::PidfdOutside).detail(format!("it is of process {pid}")))
+        Some(Finding::blocks(Cause::PidfdOutside).detail(format!("it refers to process {pid}")))
     }
 
-    /// A file with a path.
+    /// Checks a file with a path.
     fn file(&mut self, task: &Task, fd: &Fd) -> Option<Finding> {
-        // Memory has a mount that nobody sees.
+        // A memory file is on a mount that nobody sees.
         if link_starts(&fd.link, b"/memfd:") || self.is_named(fd) {
             return None;
         }
         self.visible(task, fd).or_else(|| self.remapped(task, &fd.link, fd.meta))
     }
 
-    /// Whether the caller has named it as one from outside.
+    /// Returns true if the caller has named the file as external.
     fn is_named(&self, fd: &Fd) -> bool {
         let Some(mount) = fd.mount else { return false };
         self.look.is_external(&format!("file[{mount:x}:{:x}]", fd.meta.inode))
     }
 
-    /// Whether the mounts of the tree show it.
+    /// Checks that the mounts of the tree show the file.
     fn visible(&self, task: &Task, fd: &Fd) -> Option<Finding> {
         let mount = fd.mount?;
         if self.is_named(fd) || task.namespaces.is_empty() {
@@ -141,7 +143,7 @@ impl Files<'_> {
         Some(Finding::blocks(Cause::Overmounted).detail(detail))
     }
 
-    /// A file that cannot be opened again by the name it was opened by.
+    /// Checks that the file can be opened again by the name under which it was opened.
     fn remapped(&mut self, task: &Task, link: &Path, meta: Meta) -> Option<Finding> {
         if meta.links == 0 {
             let is_new = self.seen.insert((meta.dev, meta.inode));
@@ -160,18 +162,18 @@ impl Files<'_> {
         if silly || is_gone {
             let is_set = self.look.opts.link_remap();
             let finding = Finding::needs(Cause::LinkRemap, vec![Need::LinkRemap], is_set);
-            let detail = "it was unlinked, and has other names still";
+            let detail = "it was unlinked but still has other names";
             return Some(finding.detail(if silly { "NFS has renamed it" } else { detail }));
         }
         let other = Meta::of(&path)?;
-        // A file system may number its devices otherwise than it says, so the inode alone counts.
+        // Some file systems report different device numbers for one file: compare only the inode.
         if other.inode == meta.inode || !matches!(meta.kind, Kind::Regular) {
             return None;
         }
         Some(Finding::blocks(Cause::PathTaken))
     }
 
-    /// An unlinked file: its content goes into the images.
+    /// Checks an unlinked file, whose content goes into the images, against the limit.
     fn ghost(&self, link: &Path, meta: Meta) -> Option<Finding> {
         let of_kernel: [&[u8]; 6] =
             [b"/SYSV", b"/dev/zero", b"/[aio]", b"/anon_hugepage", b"/dev/pts/", b"/memfd:"];
@@ -184,7 +186,7 @@ impl Files<'_> {
             let what = "an unlinked file is saved with its content";
             return Some(Finding::new(Severity::Info, what).detail(detail));
         }
-        // A file that is written to grows; and CRIU wants whole bytes, at most so many.
+        // The file may grow until the dump, so ask for a quarter more. CRIU's limit has 32 bits.
         let ample = meta.allocated.saturating_add(meta.allocated / 4);
         Some(match (u32::try_from(ample), u32::try_from(meta.allocated)) {
             (Ok(bytes), _) | (Err(_), Ok(bytes)) => {
@@ -192,17 +194,17 @@ impl Files<'_> {
                 Finding::needs(Cause::GhostTooLarge, needs, false).detail(detail).safe()
             }
             (Err(_), Err(_)) => {
-                let hint = "close the file: CRIU saves none above 4 GiB";
+                let hint = "close the file: CRIU cannot save more than 4 GiB";
                 Finding::blocks(Cause::GhostTooLarge).detail(detail).hint(hint)
             }
         })
     }
 
-    /// The program, the working and the root directory, and mapped files that are unlinked.
+    /// Checks the program, the working and root directory, and mapped files that are unlinked.
     fn surroundings(&mut self, task: &Task) {
         for name in ["exe", "cwd", "root"] {
             let Some((link, meta)) = task.linked(name) else { continue };
-            // A program of memory: CRIU saves it as a memory file.
+            // CRIU saves a program in memory as a memory file.
             if link_starts(&link, b"/memfd:") {
                 continue;
             }
@@ -210,8 +212,8 @@ impl Files<'_> {
                 "root" => None,
                 _ => self.remapped(task, &link, meta),
             });
-            let what = |finding: Finding| finding.pid(task.pid).path(&link);
-            self.found.extend(finding.map(what));
+            let place = |finding: Finding| finding.pid(task.pid).path(&link);
+            self.found.extend(finding.map(place));
         }
         for (place, link) in unlinked_mappings(task.pid) {
             let Some(meta) = Meta::of(&place) else { continue };
@@ -222,11 +224,11 @@ impl Files<'_> {
         }
     }
 
-    /// A directory or a program that the tree's mounts do not show.
+    /// Checks that the mounts of the tree show a directory or a program.
     fn outside(&self, task: &Task, name: &str) -> Option<Finding> {
         let path = proc::of(task.pid, name);
         let mut how = File::options();
-        // Without touching it: no file system hears of such an open.
+        // O_PATH does not touch the file: the file system is not asked to open it.
         how.read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_CLOEXEC);
         let file = how.open(path).ok()?;
         let number = std::os::fd::AsRawFd::as_raw_fd(&file.as_fd());
@@ -241,7 +243,7 @@ impl Files<'_> {
     }
 }
 
-/// Files in memory of a process that are unlinked: where to look at them, and what /proc calls them.
+/// The unlinked files that a process has mapped: a path to each file in `/proc`, and its old name.
 fn unlinked_mappings(pid: Pid) -> Vec<(PathBuf, PathBuf)> {
     let Ok(maps) = proc::text(proc::of(pid, "maps")) else { return Vec::new() };
     let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
@@ -254,7 +256,7 @@ fn unlinked_mappings(pid: Pid) -> Vec<(PathBuf, PathBuf)> {
             continue;
         }
         before = path;
-        // The file has the numbers without leading zeros.
+        // Names in map_files have no leading zeros.
         let Some((low, high)) = range.split_once('-') else { continue };
         let short = |number: &str| match number.trim_start_matches('0') {
             "" => "0".to_owned(),
@@ -274,7 +276,7 @@ fn is_pidfd(name: &str) -> bool {
     name == "anon_inode:[pidfd]" || name.starts_with("pidfd:[")
 }
 
-/// A file of the kernel's, by what it is for.
+/// Checks an anonymous kernel file (`anon_inode`) by its purpose.
 fn anonymous(name: &str, version: Version) -> Option<Finding> {
     let name = name.strip_prefix("anon_inode:").unwrap_or(name);
     let plain = name.trim_start_matches('[').trim_end_matches(']');
@@ -284,16 +286,16 @@ fn anonymous(name: &str, version: Version) -> Option<Finding> {
         "io_uring" => "an io_uring",
         "perf_event" => "a performance counter",
         "userfaultfd" => "a userfaultfd",
-        "seccomp notify" => "a listener of seccomp",
-        "landlock-ruleset" => "a ruleset of Landlock",
+        "seccomp notify" => "a seccomp listener",
+        "landlock-ruleset" => "a Landlock ruleset",
         "fscontext" | "mount" => "a mount that is being made",
-        name if name.starts_with("bpf") => "a program or link of BPF",
+        name if name.starts_with("bpf") => "a BPF program or link",
         name if name.starts_with("kvm") => "a virtual machine (kvm)",
-        _ => "a file of a kind of its own",
+        _ => "a kernel file of an unknown kind",
     };
     let finding = unsupported(what);
     Some(match plain {
-        "io_uring" => finding.hint("have the program do without: CRIU does not save io_uring"),
+        "io_uring" => finding.hint("run the program without io_uring: CRIU does not save it"),
         _ => finding,
     })
 }
@@ -304,13 +306,13 @@ fn unsupported(what: impl Into<String>) -> Finding {
 
 /// Major number of memory devices.
 const MEM: u64 = 1;
-/// Major number of devices of all sorts, and two of them.
+/// Major number of miscellaneous devices, and the minor numbers of two of them.
 const MISC: u64 = 10;
 const TUN: u64 = 200;
 const AUTOFS: u64 = 235;
 
-/// CRIU's own limit on unlinked files.
+/// CRIU's default limit on the size of an unlinked file, in bytes.
 const GHOST_LIMIT: u32 = 1 << 20;
 
-/// Mapped files of a process that are looked at.
+/// Most unlinked mapped files of a process that are checked.
 const MAX_MAPPINGS: usize = 1000;

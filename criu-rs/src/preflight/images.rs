@@ -1,4 +1,4 @@
-//! Images, and whether they go with this host.
+//! The check of images against this host.
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,28 @@ use criu_images::proto::{CgroupEntry, Lsmtype, PagemapEntry};
 use criu_images::view::Summary;
 use criu_images::{Checkpoint, Image, ImageSet, NamespaceKind, kind};
 
-use super::{Finding, Look, Need, Severity, proc, rights, saved_files};
+use super::finding::{Finding, Severity};
+use super::look::Look;
+use super::need::Need;
+use super::{proc, rights, saved_files};
 use crate::diagnosis::Cause;
 use crate::operation::{CpuInfo, Restore, Scratch};
 use crate::rpc::CriuCgMode;
 use crate::value::{CpuCap, External, Pid, Version};
 
-/// Tasks, threads, open files and bytes of memory.
-pub(super) type Size = (usize, usize, usize, u64);
+/// The size of a checkpoint.
+#[derive(Default)]
+pub(super) struct Size {
+    pub(super) tasks: usize,
+    pub(super) threads: usize,
+    pub(super) files: usize,
+    /// Bytes of memory.
+    pub(super) memory: u64,
+}
 
 pub(super) fn look(restore: &Restore<'_>, look: &Look<'_>) -> (Vec<Finding>, Size) {
     let nothing = Size::default();
-    // An error has been told of.
+    // Look::new has already reported the error.
     let Ok(Some(directory)) = restore.common.opts.images.open() else {
         return (Vec::new(), nothing);
     };
@@ -38,7 +48,7 @@ pub(super) fn look(restore: &Restore<'_>, look: &Look<'_>) -> (Vec<Finding>, Siz
 }
 
 fn unreadable(error: &criu_images::Error, path: &Path) -> Finding {
-    let what = "the images are damaged, or of a kind that cannot be read";
+    let what = "the images are damaged or of an unknown kind";
     Finding::new(Severity::Blocks, what).path(path).detail(error.to_string())
 }
 
@@ -61,7 +71,7 @@ fn host(
         found.extend(ids(checkpoint));
     }
     if own(NamespaceKind::Mnt)? {
-        let what = "files of a mount namespace of its own are not compared with those there";
+        let what = "files in a mount namespace of the images' own are not checked";
         found.push(Finding::new(Severity::Info, what));
     } else {
         found.extend(saved_files::look(checkpoint, look)?);
@@ -73,14 +83,14 @@ fn host(
     found.extend(cgroups(set, look)?);
     let memory = summary.pages.present.saturating_mul(summary.page_size);
     found.extend(room(memory));
-    let size = (summary.tasks, summary.threads, checkpoint.files()?.len(), memory);
-    Ok((found, size))
+    let files = checkpoint.files()?.len();
+    Ok((found, Size { tasks: summary.tasks, threads: summary.threads, files, memory }))
 }
 
-/// Images of a CRIU that is newer.
+/// Checks that this CRIU is new enough for the images.
 fn version(set: &ImageSet, look: &Look<'_>) -> criu_images::Result<Option<Finding>> {
     let skew = |needs: Version| {
-        let detail = format!("they want CRIU {needs}, this one is {}", look.version);
+        let detail = format!("they need CRIU {needs}, this one is {}", look.version);
         Finding::blocks(Cause::VersionSkew).detail(detail)
     };
     if set.inventory().img_version > 2 && look.version < Version::new(4, 3, 0) {
@@ -91,7 +101,7 @@ fn version(set: &ImageSet, look: &Look<'_>) -> criu_images::Result<Option<Findin
         let name = kind::PAGEMAP.file_name(task.pid().into());
         let Some(bytes) = set.read(&name)? else { continue };
         let mut image = Image::parse(&name, &bytes, kind::PAGEMAP)?;
-        // The head comes first.
+        // The first entry is the head, the second is a run of pages.
         let _head = image.next_entry()?;
         if let Some(entry) = image.next_entry()? {
             let wide = entry.decode::<PagemapEntry>()?.nr_pages.is_some();
@@ -101,39 +111,39 @@ fn version(set: &ImageSet, look: &Look<'_>) -> criu_images::Result<Option<Findin
     Ok(None)
 }
 
-/// The CPU, where the images have a record of the one that they were made on.
+/// Compares the CPU with the one that the images record, if they record one.
 fn cpu(look: &Look<'_>, inside: &Path) -> Option<Finding> {
     inside.join(kind::CPUINFO.file).exists().then_some(())?;
-    // The log must not come to lie among the images.
+    // The scratch directory keeps CRIU's log out of the images directory.
     let scratch = Scratch::new().ok()?;
     let mut check = CpuInfo::new(inside).work_dir(scratch.path());
     check = check.raw(|opts| opts.cpu_cap = look.opts.cpu_cap);
     let error = check.check(&look.criu.without_libcriu()).err()?;
     let cause = error.cause().unwrap_or(Cause::CpuMismatch);
     let said = error.failure().and_then(|failure| failure.said());
-    // CRIU compares only when it is asked to. A program that has found out before what there is may then die of
-    // an instruction that is not there.
+    // A restore compares only if it is asked to. Without the comparison, a program that detected
+    // the features of the old CPU may die of a missing instruction.
     let asked = CpuCap::from_bits_retain(look.opts.cpu_cap.unwrap_or_default());
-    let severity = match asked.intersects(CpuCap::CPU | CpuCap::INS | CpuCap::FPU) {
-        true => Severity::Blocks,
-        false => Severity::Loses,
-    };
+    let compares = asked.intersects(CpuCap::CPU | CpuCap::INS | CpuCap::FPU);
+    let severity = if compares { Severity::Blocks } else { Severity::Loses };
     Some(Finding::of(severity, cause).detail(said.map_or_else(|| error.to_string(), str::to_owned)))
 }
 
-/// The security module whose labels are restored.
+/// Checks that this host runs the security module of the images and of the requested profile.
 fn labels(summary: &Summary, look: &Look<'_>) -> Option<Finding> {
-    let host = match () {
-        () if Path::new("/sys/kernel/security/apparmor").exists() => Lsmtype::Apparmor,
-        () if Path::new("/sys/fs/selinux").exists() => Lsmtype::Selinux,
-        () => Lsmtype::NoLsm,
+    let host = if Path::new("/sys/kernel/security/apparmor").exists() {
+        Lsmtype::Apparmor
+    } else if Path::new("/sys/fs/selinux").exists() {
+        Lsmtype::Selinux
+    } else {
+        Lsmtype::NoLsm
     };
     let name = |of: Lsmtype| match of {
         Lsmtype::NoLsm => None,
         Lsmtype::Selinux => Some("SELinux"),
         Lsmtype::Apparmor => Some("AppArmor"),
     };
-    let here = name(host).unwrap_or("no such module");
+    let here = name(host).unwrap_or("neither SELinux nor AppArmor");
     let differs = summary.lsm.is_some() && summary.lsm != name(host);
     let asked = look.opts.lsm_profile.as_deref().and_then(|profile| match profile {
         profile if profile.starts_with(b"selinux:") => Some(Lsmtype::Selinux),
@@ -142,23 +152,23 @@ fn labels(summary: &Summary, look: &Look<'_>) -> Option<Finding> {
     });
     let detail = match asked {
         Some(asked) if asked != host => {
-            format!("the profile asked for is one of {}; here is {here}", name(asked)?)
+            format!("the requested profile is for {}, this host runs {here}", name(asked)?)
         }
         _ if differs && !summary.labels.is_empty() => {
-            format!("the images are of a host with {}; here is {here}", summary.lsm?)
+            format!("the images come from a host with {}, this host runs {here}", summary.lsm?)
         }
         _ => return None,
     };
     Some(Finding::blocks(Cause::LsmMismatch).detail(detail))
 }
 
-/// Ids of processes, threads, sessions and groups that somebody has.
+/// Checks that the ids of processes, threads, sessions and groups are free.
 fn ids(checkpoint: Checkpoint<'_>) -> Vec<Finding> {
     let mut wanted: Vec<u32> = Vec::new();
     for task in checkpoint.tasks() {
         wanted.push(task.pid());
         wanted.extend(task.tids());
-        // CRIU makes leaders that have ended again, for a while.
+        // CRIU recreates ended leaders for a while, so their ids count too.
         let leaders = [task.sid(), task.pgid()];
         let root = checkpoint.root();
         let outside = root.sid() != root.pid();
@@ -173,14 +183,14 @@ fn ids(checkpoint: Checkpoint<'_>) -> Vec<Finding> {
     let finding = |(pid, status): (Pid, String)| {
         let name = proc::value(&status, "Name").unwrap_or_default().to_owned();
         let state = proc::value(&status, "State").unwrap_or_default();
-        let zombie = if state.starts_with('Z') { ", which nobody has waited for" } else { "" };
+        let zombie = if state.starts_with('Z') { ", a zombie that was not reaped" } else { "" };
         let detail = format!("it is {}{zombie}", name.escape_debug());
         Finding::blocks(Cause::PidInUse).pid(pid).detail(detail)
     };
     used.map(finding).collect()
 }
 
-/// What the images say that a restore has to be given.
+/// A finding for an option that the images need on restore.
 fn option(option: &str, why: &str, look: &Look<'_>) -> Option<Finding> {
     let opts = &look.opts;
     let key = |start: &str, end: &str| {
@@ -202,27 +212,27 @@ fn option(option: &str, why: &str, look: &Look<'_>) -> Option<Finding> {
         }
         "--external" => {
             let name = key("'mnt[", "]:PATH'")?;
-            // CRIU's own name for a mount that it finds again by itself.
+            // With mnt[] CRIU finds the mount again by itself.
             let given = look.is_external(&format!("mnt[{name}]")) || look.finds_mounts();
             (Need::External(External::mount(name, "PATH")), given, true)
         }
         _ => (Need::Line(option.to_owned()), false, true),
     };
     let severity = match need {
-        // CRIU goes on without them.
+        // CRIU goes on without these.
         Need::FileLocks | Need::Root if !is_set => Severity::Loses,
-        // Only a configuration file or criu's own command line says so, and this crate cannot see that.
+        // A configuration file may set it, which this crate cannot see.
         Need::Line(_) => Severity::Loses,
         _ if is_set => Severity::Info,
         _ => Severity::Needs,
     };
     let cause = matches!(need, Need::External(_)).then_some(Cause::ExternalMount);
-    let finding = Finding::new(severity, "the images want an option on restore");
+    let finding = Finding::new(severity, "the images need an option on restore");
     let finding = finding.detail(format!("{option}: {why}"));
     Some(Finding { needs: vec![need], is_choice, cause, ..finding })
 }
 
-/// Hierarchies of cgroups that are not mounted here.
+/// Checks that the cgroup controllers of the images are available here.
 fn cgroups(set: &ImageSet, look: &Look<'_>) -> criu_images::Result<Vec<Finding>> {
     let ignored = look.opts.manage_cgroups_mode == Some(CriuCgMode::Ignore.into());
     let Some(bytes) = set.read(kind::CGROUP.file)?.filter(|_| !ignored) else {
@@ -237,7 +247,7 @@ fn cgroups(set: &ImageSet, look: &Look<'_>) -> criu_images::Result<Vec<Finding>>
         let name = |name: &Vec<u8>| String::from_utf8_lossy(name).into_owned();
         let is_here =
             |name: &String| here.iter().any(|line| line.split(',').any(|one| one == name));
-        // CRIU makes a hierarchy that has only a name.
+        // CRIU creates a named hierarchy without controllers itself.
         names.iter().map(name).find(|name| !name.starts_with("name=") && !is_here(name))
     };
     let names = entry.controllers.iter().filter_map(|controller| missing(&controller.cnames));
@@ -249,7 +259,7 @@ fn cgroups(set: &ImageSet, look: &Look<'_>) -> criu_images::Result<Vec<Finding>>
     Ok(names.map(finding).collect())
 }
 
-/// Whether memory here is enough.
+/// Checks that this machine has enough free memory.
 fn room(memory: u64) -> Option<Finding> {
     let info = proc::text("/proc/meminfo").ok()?;
     let kib: u64 = *proc::numbers(&info, "MemAvailable").first()?;

@@ -1,28 +1,29 @@
-//! CRIU and the kernel: what goes together, and what the options want of both.
+//! Checks of CRIU against the kernel, and of the options against both.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use procfs::sys::kernel::Version as Kernel;
 
-use super::{Finding, Look};
+use super::finding::Finding;
+use super::look::Look;
 use crate::criu::Criu;
 use crate::diagnosis::Cause;
 use crate::value::Version;
 
-/// A kernel that a CRIU is too old for.
+/// A known incompatibility: CRIU releases that are too old for a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Clash {
-    /// The first CRIU that goes with such a kernel.
+    /// The first CRIU that works on such a kernel.
     pub criu: Version,
-    /// The first such kernel: Linux major and minor.
+    /// The first kernel that needs it: major and minor version of Linux.
     pub linux: (u8, u8),
-    /// What fails.
+    /// The dumps or processes that fail.
     pub fails: &'static str,
-    /// Why.
+    /// The reason.
     pub why: &'static str,
-    /// Whether every dump fails, and not only those with internet sockets.
+    /// True if every dump fails. Otherwise only dumps with internet sockets fail.
     pub every_dump: bool,
 }
 
@@ -32,7 +33,7 @@ impl Clash {
     }
 }
 
-/// Every clash that is known.
+/// All known incompatibilities.
 pub const CLASHES: &[Clash] = &[
     Clash {
         criu: Version::new(4, 1, 0),
@@ -45,12 +46,12 @@ pub const CLASHES: &[Clash] = &[
         criu: Version::new(4, 2, 0),
         linux: (6, 16),
         fails: "processes with internet sockets",
-        why: "the kernel answers questions about sockets otherwise than this CRIU expects",
+        why: "the kernel answers socket queries in a way this CRIU does not expect",
         every_dump: false,
     },
 ];
 
-/// The clash of this CRIU with the running kernel, of those that `fits`.
+/// The first clash of this CRIU with the running kernel that `fits` accepts.
 pub(super) fn clash(criu: Version, fits: impl Fn(&Clash) -> bool) -> Option<&'static Clash> {
     let kernel = Kernel::current().ok()?;
     let is_new = |(major, minor)| kernel >= Kernel::new(major, minor, 0);
@@ -66,7 +67,7 @@ pub(super) fn look(look: &Look<'_>) -> Vec<Finding> {
     let compresses = opts.compress.is_some();
     let is_dump = look.operation == "dump";
     if is_dump && (opts.track_mem() || compresses || opts.lazy_pages()) {
-        // Without rights it cannot find out.
+        // Without privileges criu cannot tell its features: no answer, no finding.
         let features = look.criu.features().unwrap_or_default();
         if opts.track_mem() && features.mem_track == Some(false) {
             found.push(Finding::blocks(Cause::NoSoftDirty));
@@ -78,7 +79,7 @@ pub(super) fn look(look: &Look<'_>) -> Vec<Finding> {
     found
 }
 
-/// Whether a program is where a criu that is started here looks for it.
+/// Returns true if a criu started by this process finds a program in its `PATH`.
 pub(super) fn in_path(criu: &Criu, program: &str) -> bool {
     let own = criu.environment().iter().rfind(|(name, _)| name == "PATH");
     let path: Option<OsString> = own.map(|(_, path)| path.clone());

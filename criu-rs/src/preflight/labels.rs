@@ -1,6 +1,6 @@
-//! Security labels that would be lost.
+//! Checks for security labels that would be lost.
 
-use super::{Finding, Severity};
+use super::finding::{Finding, Severity};
 use crate::criu::Criu;
 use crate::diagnosis::Cause;
 use crate::error::Error;
@@ -14,7 +14,7 @@ pub(super) fn of_dump(dump: &Dump<'_>, criu: &Criu) -> Option<Finding> {
 }
 
 pub(super) fn of_restore(restore: &Restore<'_>, criu: &Criu) -> Option<Finding> {
-    // What cannot be opened has been told of.
+    // Look::new has already reported a directory that cannot be opened.
     let images = restore.common.opts.images.open().ok()?;
     let profile = restore.common.opts.message().lsm_profile.as_deref();
     let guard = RestoreGuard::before(criu, images.as_ref(), profile, &RunLimits::default());
@@ -26,7 +26,7 @@ fn found(result: Result<(), Error>, is_accepted: bool) -> Option<Finding> {
         Ok(()) => None,
         Err(Error::Label(error)) => Some(finding(&error, is_accepted)),
         Err(error) => {
-            let what = "security labels cannot be looked at";
+            let what = "security labels cannot be read";
             Some(Finding::new(Severity::Info, what).detail(error.to_string()))
         }
     }

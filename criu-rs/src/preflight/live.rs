@@ -1,4 +1,4 @@
-//! A live tree, as /proc shows it. Nothing is stopped or touched; what ends meanwhile is left out.
+//! A live tree as `/proc` shows it. Nothing is stopped; processes that end meanwhile are left out.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use crate::value::Pid;
 /// A process tree.
 #[derive(Debug)]
 pub(super) struct Tree {
-    /// The root first.
+    /// The processes, the root first.
     pub(super) tasks: Vec<Task>,
-    /// Some processes or descriptors were too many to look at.
+    /// True if there were more processes or descriptors than the limits allow.
     pub(super) is_cut: bool,
-    /// The namespaces of this process, and so of a criu that it starts.
+    /// The namespaces of this process, which a criu that it starts inherits, by kind.
     pub(super) here: BTreeMap<&'static str, u64>,
 }
 
@@ -23,18 +23,18 @@ pub(super) struct Tree {
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) pid: Pid,
-    /// The letter in /proc.
+    /// The state letter in `/proc/PID/stat`.
     pub(super) state: char,
     pub(super) session: i32,
-    /// The device of its controlling terminal; zero for none.
+    /// The device number of the controlling terminal, or zero without a terminal.
     pub(super) terminal: u64,
     pub(super) is_kernel: bool,
-    /// `status`.
+    /// The text of `/proc/PID/status`.
     pub(super) status: String,
     pub(super) threads: usize,
-    /// By kind.
+    /// The inodes of the namespaces, by kind.
     pub(super) namespaces: BTreeMap<&'static str, u64>,
-    /// None where they may not be looked at.
+    /// The open descriptors. `None` if this process may not read them.
     pub(super) fds: Option<Vec<Fd>>,
 }
 
@@ -64,28 +64,28 @@ impl Tree {
         self.tasks.iter().any(|task| task.pid.as_raw() == pid)
     }
 
-    /// Tasks that have not ended.
+    /// The tasks that are not zombies.
     pub(super) fn alive(&self) -> impl Iterator<Item = &Task> {
         self.tasks.iter().filter(|task| !task.is_zombie())
     }
 
-    /// Every open descriptor.
+    /// All open descriptors with their tasks.
     pub(super) fn fds(&self) -> impl Iterator<Item = (&Task, &Fd)> {
         self.alive().flat_map(|task| task.fds.iter().flatten().map(move |fd| (task, fd)))
     }
 
-    /// One task of each namespace of a kind, the root's first.
+    /// The tasks that represent the namespaces of a kind, one for each, the root first.
     pub(super) fn one_of_each(&self, kind: &str) -> Vec<&Task> {
         let mut seen = HashSet::new();
         self.alive().filter(|task| seen.insert(task.namespaces.get(kind).copied())).collect()
     }
 
-    /// Whether a namespace is one that this process is in.
+    /// Returns true if a task shares this kind of namespace with this process.
     pub(super) fn is_here(&self, kind: &str, task: &Task) -> bool {
         self.here.get(kind) == task.namespaces.get(kind)
     }
 
-    /// Whether the dump takes a namespace of this kind into the images.
+    /// Returns true if the dump saves a namespace of this kind.
     pub(super) fn saves(&self, kind: &str) -> bool {
         self.root().is_some_and(|root| !root.namespaces.is_empty() && !self.is_here(kind, root))
     }
@@ -101,7 +101,7 @@ impl Tree {
 impl Task {
     fn look(pid: Pid, budget: &mut usize) -> Option<Self> {
         let stat = proc::text(proc::of(pid, "stat")).ok()?;
-        // The name stands in parentheses and may hold anything.
+        // The program's name is in parentheses and may contain any character.
         let (_, rest) = stat.rsplit_once(')')?;
         let words: Vec<&str> = rest.split_whitespace().collect();
         let number = |n: usize| words.get(n).and_then(|word| word.parse::<i64>().ok());
@@ -113,7 +113,7 @@ impl Task {
             pid,
             state,
             session: i32::try_from(number(3)?).ok()?,
-            // Signed in the file, a device number by its bits.
+            // The file prints the 32 bits of a device number as a signed number.
             terminal: u64::try_from(number(4)? & 0xffff_ffff).ok()?,
             is_kernel: number(6)? & PF_KTHREAD != 0,
             threads: proc::numbers(&status, "Threads").first().copied().unwrap_or(1),
@@ -127,28 +127,29 @@ impl Task {
         matches!(self.state, 'Z' | 'X')
     }
 
-    /// Its id in its own pid namespace.
+    /// The task's id in its own pid namespace.
     pub(super) fn inner_pid(&self) -> Option<i32> {
         proc::numbers(&self.status, "NSpid").last().copied()
     }
 
-    /// Its session's id in its own pid namespace; zero when that is led from outside of it.
+    /// The session's id in the task's own pid namespace. Zero if the leader is outside the
+    /// namespace.
     pub(super) fn inner_session(&self) -> Option<i32> {
         proc::numbers(&self.status, "NSsid").last().copied()
     }
 
-    /// The ids of its user, or with `Gid` of its group: real, effective, saved, of file systems.
+    /// The user ids (`Uid`) or group ids (`Gid`): real, effective, saved, file system.
     pub(super) fn ids(&self, key: &str) -> Vec<u32> {
         proc::numbers(&self.status, key)
     }
 
-    /// A set of capabilities: `CapPrm` and the like.
+    /// A set of capabilities as bits, by its key in `status`, such as `CapPrm`.
     pub(super) fn capabilities(&self, key: &str) -> u64 {
         let digits = proc::value(&self.status, key).unwrap_or_default();
         u64::from_str_radix(digits, 16).unwrap_or(0)
     }
 
-    /// Who traces it or one of its threads.
+    /// The process that traces the task or one of its threads.
     pub(super) fn tracer(&self) -> Option<i32> {
         let of = |status: &str| proc::numbers(status, "TracerPid").first().copied();
         let own = of(&self.status).filter(|&pid| pid != 0);
@@ -162,25 +163,25 @@ impl Task {
         if self.threads > 1 { own.or_else(threads) } else { own }
     }
 
-    /// Its controlling terminal as (major, minor).
+    /// The device numbers (major, minor) of the controlling terminal.
     pub(super) fn terminal(&self) -> Option<(u64, u64)> {
         let dev = self.terminal;
         (dev != 0).then_some(((dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xf_ff00)))
     }
 
-    /// A path of its mount namespace as this process reaches it; none where it has a root directory
-    /// of its own.
+    /// Translates a path of the task's mount namespace into a path for this process. `None` if the
+    /// task has another root directory inside its namespace.
     pub(super) fn outside_path(&self, path: &std::path::Path, is_here: bool) -> Option<PathBuf> {
         let root = fs::read_link(proc::of(self.pid, "root")).ok()?;
         match (is_here, root.as_os_str() == "/") {
-            // The link is from the root of this process.
+            // In the same mount namespace a link is a path from this process's root.
             (true, _) => Some(path.to_owned()),
             (false, true) => Some(proc::of(self.pid, "root").join(path.strip_prefix("/").ok()?)),
             (false, false) => None,
         }
     }
 
-    /// What one of its links leads to: `exe`, `cwd` or `root`.
+    /// The target of one of the links `exe`, `cwd` and `root`.
     pub(super) fn linked(&self, name: &str) -> Option<(PathBuf, Meta)> {
         let place = proc::of(self.pid, name);
         Some((fs::read_link(&place).ok()?, Meta::of(&place)?))
@@ -192,12 +193,12 @@ fn namespaces(pid: Pid) -> BTreeMap<&'static str, u64> {
     KINDS.iter().filter_map(inode).collect()
 }
 
-/// The open descriptors of a process, the lowest first; none where they may not be looked at.
+/// The open descriptors of a process, in ascending order. `None` if this process may not read them.
 fn open(pid: Pid, budget: &mut usize) -> Option<Vec<Fd>> {
     let entries = match fs::read_dir(proc::of(pid, "fd")) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
-        // It has ended.
+        // The process has ended.
         Err(_) => return Some(Vec::new()),
     };
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -207,17 +208,17 @@ fn open(pid: Pid, budget: &mut usize) -> Option<Vec<Fd>> {
     Some(numbers.into_iter().filter_map(|number| Fd::look(pid, number)).collect())
 }
 
-/// Kinds of namespaces, as /proc calls them.
+/// The kinds of namespaces, as `/proc` names them.
 pub(super) const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
-/// Processes of a tree that are looked at.
+/// Most processes of a tree that are checked.
 const MAX_TASKS: usize = 10_000;
 
-/// Descriptors of a tree that are looked at: some 20 microseconds each.
+/// Most descriptors of a tree that are checked. Each takes about 20 microseconds.
 const MAX_FDS: usize = 50_000;
 
-/// Threads of a process that are asked for a tracer.
+/// Most threads of a process that are checked for a tracer.
 const MAX_THREADS: usize = 1000;
 
-/// A thread of the kernel.
+/// `PF_KTHREAD`: the flag of kernel threads in `/proc/PID/stat`.
 const PF_KTHREAD: i64 = 0x20_0000;

@@ -1,31 +1,33 @@
-//! File locks, as each descriptor's fdinfo tells.
+//! Checks of file locks, which `fdinfo` of each descriptor lists.
 
 use std::collections::HashSet;
 
+use super::finding::{Finding, Severity};
 use super::live::Tree;
-use super::{Finding, Look, Need, Severity, proc};
+use super::look::Look;
+use super::need::Need;
+use super::proc;
 use crate::diagnosis::Cause;
 
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
-    let others = Others::of(tree);
+    let outside = LockedOutside::of(tree);
     for (task, fd) in tree.fds() {
         for lock in fd.info.lines().filter_map(Lock::parse) {
-            // A lock of an open file shows at each descriptor of it.
+            // A lock shows at each descriptor of the open file: count it once.
             if !seen.insert((task.pid, lock.line.clone())) {
                 continue;
             }
             let is_set = look.opts.file_locks();
-            let is_shared = others.has(&lock.file);
+            let is_shared = outside.has(&lock.file);
             let finding = Finding::needs(Cause::FileLocks, vec![Need::FileLocks], is_set);
             let finding = finding.pid(task.pid).fd(fd.number).path(&fd.link);
-            let finding = match is_shared {
-                true => finding.detail(format!(
-                    "a {} lock; somebody outside the tree has one on the same file",
-                    lock.kind.to_lowercase()
-                )),
-                false => finding.detail(format!("a {} lock", lock.kind.to_lowercase())).safe(),
+            let kind = lock.kind.to_lowercase();
+            let finding = if is_shared {
+                finding.detail(format!("a {kind} lock on a file that is also locked from outside"))
+            } else {
+                finding.detail(format!("a {kind} lock")).safe()
             };
             if is_shared && is_set {
                 found.push(Finding { severity: Severity::Loses, ..finding });
@@ -37,6 +39,7 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     found
 }
 
+/// A lock, as a line of `fdinfo` or `/proc/locks` describes it.
 struct Lock {
     /// `FLOCK`, `POSIX`, `OFDLCK`, `LEASE` or `DELEG`.
     kind: String,
@@ -51,7 +54,7 @@ impl Lock {
         Self::words(line.strip_prefix("lock:")?)
     }
 
-    /// Reads the same without its key, as in /proc/locks.
+    /// Reads a line of `/proc/locks`, which has no key. `None` for a lock that only waits.
     fn words(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let _number = words.next()?;
@@ -61,15 +64,15 @@ impl Lock {
     }
 }
 
-/// Files that processes outside the tree hold locks on.
-struct Others(HashSet<String>);
+/// The files that processes outside the tree hold locks on.
+struct LockedOutside(HashSet<String>);
 
-impl Others {
+impl LockedOutside {
     fn of(tree: &Tree) -> Self {
         let text = proc::text("/proc/locks").unwrap_or_default();
         let outside = |line: &&str| {
             let holder = line.split_whitespace().nth(4).and_then(|word| word.parse().ok());
-            // A lock of an open file has no holder, -1, or one that has ended.
+            // The holder of an open file's lock is -1, or a process that may have ended.
             holder.is_some_and(|pid: i32| {
                 pid > 0 && !tree.has(pid) && std::path::Path::new(&format!("/proc/{pid}")).exists()
             })
@@ -88,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_read_and_one_that_waits_is_none() {
+    fn a_lock_is_read_and_a_waiting_one_is_skipped() {
         let lock = Lock::parse("lock:\t1: FLOCK  ADVISORY  WRITE 4711 08:01:42 0 EOF").unwrap();
         assert_eq!((lock.kind.as_str(), lock.file.as_str()), ("FLOCK", "08:01:42"));
         assert!(Lock::words("1: -> POSIX ADVISORY WRITE 7 08:01:42 0 EOF").is_none());

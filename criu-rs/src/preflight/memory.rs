@@ -1,4 +1,4 @@
-//! Memory: what of it cannot be saved, how much it is, and how long that takes.
+//! Memory: mappings that cannot be saved, the size of a dump, and the time it takes.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use nix::sys::statvfs::fstatvfs;
 
+use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
-use super::{Finding, Freeze, Look, Need, Report, Severity, proc};
+use super::look::Look;
+use super::need::Need;
+use super::proc;
+use super::report::{Freeze, Report};
 use crate::diagnosis::Cause;
 use crate::host::tree;
 use crate::operation::Dump;
@@ -27,7 +31,7 @@ pub(super) fn look(tree: &Tree, _: &Look<'_>) -> Vec<Finding> {
     found
 }
 
-/// What of a line of `maps` cannot be saved, and why.
+/// The cause and path of a mapping that cannot be saved, from a line of `maps`.
 fn mapping<'a>(line: &'a str, tree: &Tree, task: &Task) -> Option<(Cause, &'a str)> {
     let path = line.splitn(6, ' ').nth(5)?.trim_start();
     let is_device = path.starts_with("/dev/")
@@ -37,7 +41,7 @@ fn mapping<'a>(line: &'a str, tree: &Tree, task: &Task) -> Option<(Cause, &'a st
             Some((Cause::SysvShm, path))
         }
         _ if path.starts_with("anon_inode:") => Some((Cause::UnsupportedMapping, path)),
-        // A file below /dev can be an ordinary one.
+        // A file below /dev can be a regular file.
         _ if is_device && !is_regular(task, line) => Some((Cause::UnsupportedMapping, path)),
         _ => None,
     }
@@ -49,7 +53,7 @@ fn is_regular(task: &Task, line: &str) -> bool {
     meta.is_some_and(|meta| meta.kind == proc::Kind::Regular)
 }
 
-/// A program of another architecture, which not every CRIU saves.
+/// Checks for a 32-bit program, which only some builds of CRIU save.
 fn architecture(task: &Task) -> Option<Finding> {
     use std::io::Read;
     let mut head = [0; 20];
@@ -58,12 +62,12 @@ fn architecture(task: &Task) -> Option<Finding> {
     let is_short = head.get(4) == Some(&1);
     (is_elf && is_short && cfg!(target_pointer_width = "64")).then(|| {
         let what =
-            "a program of 32 bits: CRIU has to be built for that (criu check --feature compat_cr)";
+            "a 32-bit program, which CRIU must be built for (criu check --feature compat_cr)";
         Finding::new(Severity::Loses, what).pid(task.pid)
     })
 }
 
-/// Counts what has to be saved, and how long that takes.
+/// Measures what a dump has to save, and estimates how long the tasks will stand still.
 pub(super) fn measure(tree: &Tree, report: &mut Report) {
     report.tasks = tree.tasks.len();
     report.threads = tree.tasks.iter().map(|task| task.threads).sum();
@@ -88,13 +92,13 @@ pub(super) fn measure(tree: &Tree, report: &mut Report) {
     });
 }
 
-/// For an estimate: a float has room for every size that memory can have.
+/// Converts to GiB for an estimate. The loss of precision does not matter there.
 #[allow(clippy::cast_precision_loss)]
 fn gibibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 
-/// Whether the images directory can be used, and has room for them.
+/// Checks that the images directory holds no checkpoint and has room for the images.
 pub(super) fn room(dump: &Dump<'_>, report: &mut Report) {
     let images = &dump.common.opts.images;
     let Ok(Some(directory)) = images.open() else { return };
@@ -115,12 +119,12 @@ pub(super) fn room(dump: &Dump<'_>, report: &mut Report) {
         message.ps.is_some() || message.stream() || dump.common.opts.page_server_socket.is_some();
     let Ok(stat) = fstatvfs(&directory) else { return };
     let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-    // Parent images and compression save some of it, holes none.
+    // Parent images and compression make the images smaller.
     let shrinks = message.parent_img.is_some() || message.compress.is_some();
     let needed = report.memory.saturating_add(report.files).saturating_add(OTHER_IMAGES);
     if !elsewhere && free < needed {
         let detail = format!(
-            "{} MiB are free, some {} MiB are needed",
+            "{} MiB are free, about {} MiB are needed",
             free >> 20,
             needed.div_ceil(1 << 20)
         );
@@ -130,20 +134,20 @@ pub(super) fn room(dump: &Dump<'_>, report: &mut Report) {
     }
 }
 
-/// Microseconds of a freeze for each of these, as measured with CRIU 4.3 on a machine of 2 cores.
+/// Microseconds of standing still for each item, measured with CRIU 4.3 on a machine of 2 cores.
 const TASK: f64 = 2200.0;
 const THREAD: f64 = 250.0;
 const DESCRIPTOR: f64 = 35.0;
 const MAPPING: f64 = 11.0;
 
-/// Seconds for a GiB of memory: into memory without a copy too many; and to a disk, or to a file system that is
-/// slow to give room.
+/// Seconds for a GiB of memory. The fast value is for a file system in memory, the slow value for a
+/// disk or a file system that allocates slowly.
 const FAST: f64 = 0.12;
 const SLOW: f64 = 4.0;
 
-/// The same for file systems in memory, which CRIU has tar save.
+/// Seconds for a GiB of file systems in memory, which CRIU saves with tar.
 const ARCHIVE_FAST: f64 = 0.5;
 const ARCHIVE_SLOW: f64 = 15.0;
 
-/// Bytes of all images but those of pages, about.
+/// Approximate bytes of all images except memory pages.
 const OTHER_IMAGES: u64 = 256 << 10;

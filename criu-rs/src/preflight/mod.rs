@@ -1,8 +1,8 @@
-//! Looks before the freeze: will this dump work, which options does it need, what cannot be saved, how
-//! long will the tasks stand still. The same for a restore: these images on this host.
+//! A look before a dump or a restore: whether it will work, which options it needs, what cannot be
+//! saved, and about how long the tasks will stand still.
 //!
-//! [`Dump::preflight`] reads /proc of the tree and stops nothing; [`Restore::preflight`] reads the images.
-//! Both return a [`Report`] of [`Finding`]s.
+//! [`Dump::preflight`] reads `/proc` of the tree and stops nothing. [`Restore::preflight`] compares
+//! the images with this host. Both return a [`Report`] of [`Finding`]s.
 //!
 //! ```no_run
 //! use criu_rs::{Criu, Dump, Pid};
@@ -18,42 +18,53 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Which options are set without asking
+//! # Options that are set without asking
 //!
-//! [`Dump::with_preflight`] sets those that change nothing outside the tree, and lose nothing:
+//! [`Dump::with_preflight`] sets the options that change nothing outside the tree and lose nothing:
 //!
-//! | option | set | why |
-//! | --- | --- | --- |
-//! | `file_locks` | when nobody outside holds a lock on the same file | the restore takes the same locks again |
-//! | `ghost_limit` | always | the images grow by the file, no more |
-//! | `ext_unix_sk` | for datagram sockets with a named peer | the restore connects them again by name |
-//! | `tcp` | never | saved, the connection is held until the restore; closed, it is lost |
-//! | `tcp_skip_in_flight` | never | loses connections that clients have made |
-//! | `link_remap` | never | leaves links in the directories of others until the restore |
-//! | `shell_job`, `orphan_pts_master` | never | the restored tasks get another session or terminal, which the caller has to have |
-//! | `external`, `auto_ext_mnt`, `inherit_fd` | never | only the caller knows what to put there on restore |
-//! | `network_lock` | never | another lock may not be built into this CRIU; none needs the caller to keep packets away |
-//! | `unprivileged` | never | saves less |
-//! | `overwrite` | never | replaces a checkpoint |
+//! - `file_locks`, if nobody outside the tree holds a lock on the same file: the restore takes the
+//!   same locks again.
+//! - `ghost_limit`, always: the images grow by the size of the file, and nothing else changes.
+//! - `ext_unix_sk`, for datagram sockets whose peer has a name: the restore connects them again by
+//!   that name.
 //!
-//! # How far it can be trusted
+//! It leaves these options to the caller:
 //!
-//! A look is of one moment: a process can open a file or take a connection right after it, and one that ends or
-//! closes something meanwhile is left out. What CRIU's plugins save (devices of GPUs) is taken for what cannot be
-//! saved. What libcriu cannot carry is not looked at, and a running program that minds that its system calls are
-//! interrupted, or that time has passed, is not foreseen.
+//! - `tcp`: a saved connection is held until the restore, a closed one is lost.
+//! - `tcp_skip_in_flight` loses connections that clients have made.
+//! - `link_remap` leaves links beside unlinked files until the restore.
+//! - `shell_job` and `orphan_pts_master`: the restored tasks get another session or terminal, which
+//!   the caller has to have.
+//! - `external`, `auto_ext_mnt` and `inherit_fd`: only the caller knows what to put there on
+//!   restore.
+//! - `network_lock`: this CRIU may be built without the other lock, and without a lock the caller
+//!   has to keep packets away.
+//! - `unprivileged` saves less.
+//! - `overwrite` replaces a checkpoint.
 //!
-//! What is looked at is bounded: of trees with more than 10,000 processes or 50,000 open files a part, which the
-//! report says. A file system that does not answer (a dead NFS server) makes the look wait, as it would CRIU. Whose
-//! rights count is this process, which starts criu; those of a `criu service` are not known, and not judged.
+//! # Limits
+//!
+//! A look shows one moment. A process can open a file or accept a connection right after it.
+//! Processes that end and files that are closed during the look are left out.
+//!
+//! Devices of GPUs count as unsupported, although a plugin of CRIU may save them. Options that
+//! libcriu cannot carry are not checked. No look foresees that interrupted system
+//! calls, or the time that has passed, disturb a program.
+//!
+//! A look covers at most 10,000 processes and 50,000 open files; the report says if there are more.
+//! A file system that does not answer (a dead NFS server) blocks the look, as it would block CRIU.
+//! The rights that count are those of this process, which starts criu. The rights of a `criu
+//! service` are not known and not checked.
 
 mod diag;
 mod files;
+mod finding;
 mod images;
 mod kernel;
 mod labels;
 mod live;
 mod locks;
+mod look;
 mod memory;
 mod mounts;
 mod need;
@@ -65,26 +76,23 @@ mod sockets;
 mod tasks;
 mod terminals;
 
-use std::collections::BTreeMap;
-
 use crate::criu::Criu;
 use crate::error::Result;
 use crate::operation::{Dump, Restore};
-use crate::rpc::CriuOpts;
-use crate::transport::Handed;
-use crate::value::Version;
 
+pub use finding::{Finding, Severity, Subject};
 pub use kernel::{CLASHES, Clash};
 use live::Tree;
+use look::Look;
 pub use need::Need;
-pub use report::{Finding, Freeze, Report, Severity, Subject, Words};
+pub use report::{Freeze, Report, Words};
 pub use rights::{CAPABILITIES, CapabilityUse};
 
 impl Dump<'_> {
-    /// Looks at the tree and says whether this dump would work. Nothing is stopped, asked or changed.
+    /// Looks at the tree and says whether this dump would work. It stops and changes nothing.
     ///
     /// # Errors
-    /// When criu does not start or does not answer. Everything else is a finding.
+    /// Fails if criu does not start or does not answer. Everything else is a finding.
     pub fn preflight(&self, criu: &Criu) -> Result<Report> {
         let tree = Tree::look(self.pid());
         let mut look = Look::new("dump", criu, &self.common.opts)?;
@@ -109,8 +117,8 @@ impl Dump<'_> {
         Ok(report)
     }
 
-    /// Sets the options that a report asks for and that change nothing outside the tree: see the
-    /// [module](self). The others stay with the caller.
+    /// Sets the options that a report asks for and that change nothing outside the tree. The
+    /// [module](self) lists them; the others are left to the caller.
     pub fn with_preflight(self, report: &Report) -> Self {
         report.safe_options().iter().fold(self, |dump, need| need.set(dump))
     }
@@ -120,7 +128,7 @@ impl Restore<'_> {
     /// Looks at the images and at this host, and says whether this restore would work.
     ///
     /// # Errors
-    /// When criu does not start or does not answer. Everything else is a finding.
+    /// Fails if criu does not start or does not answer. Everything else is a finding.
     pub fn preflight(&self, criu: &Criu) -> Result<Report> {
         let mut look = Look::new("restore", criu, &self.common.opts)?;
         look.note_all(kernel::look(&look));
@@ -128,13 +136,14 @@ impl Restore<'_> {
         look.note_all(findings);
         look.note_all(labels::of_restore(self, criu).into_iter().collect());
         let mut report = look.into_report();
-        (report.tasks, report.threads, report.descriptors, report.memory) = size;
+        (report.tasks, report.threads) = (size.tasks, size.threads);
+        (report.descriptors, report.memory) = (size.files, size.memory);
         report.findings.sort_by_key(|finding| finding.severity);
         Ok(report)
     }
 
-    /// Sets what a report asks for and what changes nothing outside the tree: one of the images, or one of
-    /// the tree from before the dump.
+    /// Sets the options that a report asks for and that change nothing outside the tree. The report
+    /// is that of the images, or that of the tree before the dump.
     pub fn with_preflight(self, report: &Report) -> Self {
         let needs = report.safe_options();
         needs
@@ -143,98 +152,3 @@ impl Restore<'_> {
             .fold(self, |restore, need| need.set_on_restore(restore))
     }
 }
-
-/// What every part of a look needs, and where it puts what it finds.
-struct Look<'a> {
-    operation: &'static str,
-    criu: &'a Criu,
-    version: Version,
-    /// The options as they are set.
-    opts: CriuOpts,
-    findings: Vec<Finding>,
-    kinds: BTreeMap<(Severity, String), usize>,
-    left_out: usize,
-}
-
-impl<'a> Look<'a> {
-    fn new(
-        operation: &'static str,
-        criu: &'a Criu,
-        opts: &crate::options::Opts<'_>,
-    ) -> Result<Self> {
-        let version = criu.known_version()?;
-        let mut look = Self {
-            operation,
-            criu,
-            version,
-            opts: opts.message().clone(),
-            findings: Vec::new(),
-            kinds: BTreeMap::new(),
-            left_out: 0,
-        };
-        // What CRIU would not even be told.
-        let filled = opts.fill(&mut Handed::default()).map(|filled| filled.message);
-        let checked = filled.and_then(|message| criu.require(&message).map(|()| message));
-        match checked {
-            Ok(message) => look.opts.inherit_fd = message.inherit_fd,
-            Err(error) => {
-                let words = "an option or a directory cannot be used";
-                look.note(Finding::new(Severity::Blocks, words).detail(error.to_string()));
-            }
-        }
-        Ok(look)
-    }
-
-    fn note(&mut self, finding: Finding) {
-        let kind = (finding.severity, finding.what.to_string());
-        let count = self.kinds.entry(kind).or_default();
-        *count += 1;
-        if *count > MAX_OF_A_KIND {
-            self.left_out += 1;
-        } else {
-            self.findings.push(finding);
-        }
-    }
-
-    fn note_all(&mut self, findings: Vec<Finding>) {
-        for finding in findings {
-            self.note(finding);
-        }
-    }
-
-    fn into_report(self) -> Report {
-        Report {
-            operation: self.operation,
-            findings: self.findings,
-            left_out: self.left_out,
-            tasks: 0,
-            threads: 0,
-            descriptors: 0,
-            memory: 0,
-            files: 0,
-            freeze: None,
-        }
-    }
-
-    /// Whether CRIU is told to find mounts from outside by itself.
-    fn finds_mounts(&self) -> bool {
-        self.opts.auto_ext_mnt() || self.opts.external.iter().any(|text| text.starts_with(b"mnt[]"))
-    }
-
-    /// Whether it takes such that follow others, too.
-    fn takes_masters(&self) -> bool {
-        self.opts.ext_masters() || self.opts.external.iter().any(|text| text == b"mnt[]:m")
-    }
-
-    /// Whether an external resource is named, in CRIU's notation without what follows the bracket.
-    fn is_external(&self, name: &str) -> bool {
-        let starts = |text: &Vec<u8>| {
-            let rest = text.strip_prefix(name.as_bytes());
-            rest.is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b':'))
-        };
-        self.opts.external.iter().any(starts)
-    }
-}
-
-/// Findings of one kind that are kept; a hostile tree could have as many as descriptors.
-const MAX_OF_A_KIND: usize = 4096;

@@ -1,11 +1,13 @@
-//! Mounts of a mount namespace that is saved.
+//! Checks of the mounts in a mount namespace that the dump saves.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 
+use super::finding::{Finding, Severity};
 use super::live::Tree;
+use super::look::Look;
+use super::need::Need;
 use super::proc::Mount;
-use super::{Finding, Look, Need, Severity};
 use crate::diagnosis::Cause;
 use crate::value::External;
 
@@ -29,8 +31,8 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     found
 }
 
-/// Bytes of file systems in memory that are saved with the mounts. Those below others are counted as long as they
-/// can be reached.
+/// Bytes of file systems in memory that are saved with the mounts. A file system that another mount
+/// covers counts only if it can still be reached.
 pub(super) fn in_memory(tree: &Tree, look: &Look<'_>) -> u64 {
     let tasks = tree.one_of_each("mnt").into_iter().filter(|task| !tree.is_here("mnt", task));
     let mut seen = BTreeSet::new();
@@ -55,7 +57,7 @@ pub(super) fn in_memory(tree: &Tree, look: &Look<'_>) -> u64 {
     bytes
 }
 
-/// Whether a mount, or one above it, is left out.
+/// Returns true if the options skip the mount or one of its parents.
 fn is_skipped(mount: &Mount, all: &[Mount], look: &Look<'_>) -> bool {
     let (mut mount, mut steps) = (mount, 0);
     loop {
@@ -63,13 +65,14 @@ fn is_skipped(mount: &Mount, all: &[Mount], look: &Look<'_>) -> bool {
             return true;
         }
         match all.iter().find(|other| other.id == mount.parent && other.id != mount.id) {
-            // A file in /proc cannot hold a circle; what is not one can.
+            // The kernel never lists a cycle of parents, but the loop has to end for any input.
             Some(parent) if steps <= all.len() => (mount, steps) = (parent, steps + 1),
             _ => return false,
         }
     }
 }
 
+/// Checks one mount of the namespace.
 fn kind(mount: &Mount, mounts: &[&Mount], look: &Look<'_>) -> Option<Finding> {
     let is_root = mount.point == b"/";
     if is_root || is_named(mount, look) {
@@ -88,7 +91,7 @@ fn kind(mount: &Mount, mounts: &[&Mount], look: &Look<'_>) -> Option<Finding> {
     if hidden && !look.finds_mounts() {
         let needs = vec![Need::External(external)];
         let finding = Finding::needs(Cause::ExternalMount, needs, false).hint(MAKE_PRIVATE);
-        return Some(finding.detail(format!("a {} that follows a mount outside", mount.fs)));
+        return Some(finding.detail(format!("a {} mount that follows a mount outside", mount.fs)));
     }
     if mount.root == b"/" {
         let enabled = |name: &[u8]| look.opts.enable_fs.iter().any(|fs| fs == name || fs == b"all");
@@ -103,19 +106,22 @@ fn kind(mount: &Mount, mounts: &[&Mount], look: &Look<'_>) -> Option<Finding> {
         return None;
     }
     if look.finds_mounts() && (!hidden || look.takes_masters()) {
-        return Some(Finding::new(Severity::Info, "a mount from outside is taken as it is found"));
+        let what = "CRIU finds a mount from outside again on restore";
+        return Some(Finding::new(Severity::Info, what));
     }
-    let needs = match (look.finds_mounts(), hidden) {
-        (true, true) => vec![Need::ExtMasters],
-        _ => vec![Need::External(external), Need::AutoExtMnt],
+    let needs = if look.finds_mounts() && hidden {
+        vec![Need::ExtMasters]
+    } else {
+        vec![Need::External(external), Need::AutoExtMnt]
     };
     let part = String::from_utf8_lossy(&mount.root).into_owned();
     Some(
         Finding::needs(Cause::ExternalMount, needs, false)
-            .detail(format!("{part} of a {}", mount.fs)),
+            .detail(format!("{part} of a mounted {}", mount.fs)),
     )
 }
 
+/// Returns true if the caller has named the mount as external.
 fn is_named(mount: &Mount, look: &Look<'_>) -> bool {
     let path = mount.path();
     let name = [b"mnt[", path.as_os_str().as_bytes(), b"]"].concat();
@@ -124,18 +130,19 @@ fn is_named(mount: &Mount, look: &Look<'_>) -> bool {
         || look.is_external(&format!("dev[{}/{}]", mount.dev.0, mount.dev.1))
 }
 
-/// A key that tells the mount: its path in words.
+/// A key for the mount: its path with `-` in place of other characters.
 fn key(mount: &Mount) -> String {
     let path = String::from_utf8_lossy(&mount.point).into_owned();
     let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     path.trim_matches('/').chars().map(word).collect()
 }
 
-/// For mounts that nobody has made for this tree.
-const MAKE_PRIVATE: &str = "make the mounts private before the program starts (mount --make-rprivate /, unshare --mount \
-                            does it), or name each as external (mnt[PATH]:KEY), here and on restore";
+/// Advice for mounts that follow mounts outside the tree.
+const MAKE_PRIVATE: &str = "\
+make the mounts private before the program starts (mount --make-rprivate /; unshare --mount does \
+it), or name each mount as external (mnt[PATH]:KEY) on dump and restore";
 
-/// File systems that CRIU mounts anew.
+/// File systems that CRIU mounts anew on restore.
 const FILE_SYSTEMS: &[&str] = &[
     "proc",
     "sysfs",

@@ -1,4 +1,4 @@
-//! Options that a finding asks for.
+//! Options that findings ask for.
 
 use std::fmt;
 
@@ -7,7 +7,8 @@ use crate::value::{CgroupMode, External, NetworkLock, Tcp};
 
 /// An option without which an operation fails, or one of several that would do.
 ///
-/// `Display` is the method that sets it, [`Need::argument`] what criu's command line calls it.
+/// `Display` is the method that sets the option, [`Need::argument`] its name on criu's command
+/// line.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Need {
@@ -51,12 +52,12 @@ pub enum Need {
     IgnoreCgroups,
     /// `.lazy_pages(true)`, on a restore.
     LazyPages,
-    /// An option as criu(8) has it, which only its command line or a configuration file takes.
+    /// An option of criu(8) that only its command line or a configuration file accepts.
     Line(String),
 }
 
 impl Need {
-    /// The option as criu's command line has it.
+    /// The option as criu's command line spells it.
     pub fn argument(&self) -> String {
         match self {
             Self::FileLocks => "--file-locks".into(),
@@ -68,7 +69,7 @@ impl Need {
             Self::TcpSkipInFlight => "--skip-in-flight".into(),
             Self::NetworkLock(lock) => format!("--network-lock {}", word(*lock)),
             Self::ShellJob => "--shell-job".into(),
-            // CRIU's RPC alone has it.
+            // Only CRIU's RPC has this option.
             Self::OrphanPtsMaster => "(the library's orphan_pts_master)".into(),
             Self::LinkRemap => "--link-remap".into(),
             Self::AutoExtMnt => "--external 'mnt[]'".into(),
@@ -84,7 +85,7 @@ impl Need {
         }
     }
 
-    /// Whether a restore of what was dumped with it has to be given it as well.
+    /// Returns true if a dump with this option has to be restored with it too.
     pub fn on_restore(&self) -> bool {
         matches!(
             self,
@@ -105,7 +106,8 @@ impl Need {
         )
     }
 
-    /// Sets it on a dump. What a dump has not, or takes a value that only the caller has, is left.
+    /// Sets the option on a dump. An option that a dump does not have, or whose value only the
+    /// caller knows, is skipped.
     pub fn set<'a>(&self, dump: Dump<'a>) -> Dump<'a> {
         match self {
             Self::FileLocks => dump.file_locks(true),
@@ -132,7 +134,8 @@ impl Need {
         }
     }
 
-    /// Sets it on a restore, if a restore has it and no value of the caller's is needed.
+    /// Sets the option on a restore. An option that a restore does not have, or whose value only
+    /// the caller knows, is skipped.
     pub fn set_on_restore<'a>(&self, restore: Restore<'a>) -> Restore<'a> {
         match self {
             Self::FileLocks => restore.file_locks(true),
@@ -171,7 +174,7 @@ impl fmt::Display for Need {
 }
 
 impl Need {
-    /// The method, of those that take a switch.
+    /// The name of the method, for options that are on or off.
     fn method(&self) -> &'static str {
         match self {
             Self::FileLocks => "file_locks",
@@ -191,6 +194,7 @@ impl Need {
     }
 }
 
+/// The lock as criu's command line spells it.
 fn word(lock: NetworkLock) -> &'static str {
     match lock {
         NetworkLock::Iptables => "iptables",

@@ -1,22 +1,24 @@
-//! Reading /proc of strangers: bounded, and nothing that is not text for sure is taken for it.
+//! Bounded reads of `/proc` files of other processes, whose content is not trusted.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use nix::sys::stat::SFlag;
 
 use crate::host::MountInfo;
 use crate::value::Pid;
 
-/// The lines of a file in /proc, cut at [`LIMIT`].
+/// The text of a file in `/proc`, cut at [`LIMIT`] bytes.
 pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A file of a process, such as `status`.
+/// The path of a file of a process in `/proc`, such as `status`.
 pub(super) fn of(pid: Pid, name: &str) -> PathBuf {
     format!("/proc/{pid}/{name}").into()
 }
@@ -43,21 +45,21 @@ pub(super) fn bracketed(link: &str, kind: &str) -> Option<u64> {
     link.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// What an open descriptor is, seen from outside.
+/// An open descriptor of another process.
 #[derive(Clone, Debug)]
 pub(super) struct Fd {
     pub(super) number: i32,
-    /// What /proc calls it.
+    /// The target of the link in `/proc/PID/fd`.
     pub(super) link: PathBuf,
     pub(super) meta: Meta,
-    /// The mount that it was opened through.
+    /// The id of the mount through which the file was opened.
     pub(super) mount: Option<u32>,
-    /// `fdinfo`, cut where a hostile one is long.
+    /// The text of `fdinfo`, cut at [`LIMIT`] bytes.
     pub(super) info: String,
 }
 
 impl Fd {
-    /// Looks at a descriptor; nothing if it has been closed meanwhile.
+    /// Reads a descriptor. `None` if it has been closed meanwhile.
     pub(super) fn look(pid: Pid, number: i32) -> Option<Self> {
         let place = of(pid, "fd").join(number.to_string());
         let link = fs::read_link(&place).ok()?;
@@ -67,18 +69,18 @@ impl Fd {
         Some(Self { number, link, meta, mount, info })
     }
 
-    /// The link as text, for comparing with what the kernel writes.
+    /// The link as text, to compare with names that the kernel uses.
     pub(super) fn name(&self) -> &str {
         self.link.to_str().unwrap_or_default()
     }
 
-    /// Whether it is a path, and not something like `socket:[7]`.
+    /// Returns true if the link is a path, and not a name such as `socket:[7]`.
     pub(super) fn is_path(&self) -> bool {
         self.link.as_os_str().as_bytes().starts_with(b"/")
     }
 }
 
-/// What stat(2) says.
+/// The result of stat(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) kind: Kind,
@@ -88,7 +90,7 @@ pub(super) struct Meta {
     pub(super) links: u64,
     pub(super) size: u64,
     pub(super) mode: u32,
-    /// Bytes on disk, which is what CRIU holds against its limit.
+    /// Bytes on disk, which CRIU compares with its limit.
     pub(super) allocated: u64,
 }
 
@@ -102,23 +104,22 @@ pub(super) enum Kind {
     Block,
     Fifo,
     Socket,
-    /// A file of the kernel's own, which has no kind.
+    /// A kernel file without a file type.
     Other,
 }
 
 impl Meta {
     pub(super) fn of(path: impl AsRef<Path>) -> Option<Self> {
         let meta = fs::metadata(path).ok()?;
-        let kind = meta.file_type();
-        let kind = match () {
-            () if kind.is_file() => Kind::Regular,
-            () if kind.is_dir() => Kind::Directory,
-            () if kind.is_symlink() => Kind::Link,
-            () if kind.is_char_device() => Kind::Character,
-            () if kind.is_block_device() => Kind::Block,
-            () if kind.is_fifo() => Kind::Fifo,
-            () if kind.is_socket() => Kind::Socket,
-            () => Kind::Other,
+        let kind = match SFlag::from_bits_truncate(meta.mode()) & SFlag::S_IFMT {
+            SFlag::S_IFREG => Kind::Regular,
+            SFlag::S_IFDIR => Kind::Directory,
+            SFlag::S_IFLNK => Kind::Link,
+            SFlag::S_IFCHR => Kind::Character,
+            SFlag::S_IFBLK => Kind::Block,
+            SFlag::S_IFIFO => Kind::Fifo,
+            SFlag::S_IFSOCK => Kind::Socket,
+            _ => Kind::Other,
         };
         Some(Self {
             kind,
@@ -132,7 +133,7 @@ impl Meta {
         })
     }
 
-    /// The device that it is: major and minor number.
+    /// The major and minor number of a device file.
     pub(super) fn device(&self) -> (u64, u64) {
         (nix::sys::stat::major(self.rdev), nix::sys::stat::minor(self.rdev))
     }
@@ -169,13 +170,13 @@ impl Mount {
         Some(Self { id, parent, dev, root, point, shared, master, fs })
     }
 
-    /// Where it is mounted.
+    /// The mount point as a path.
     pub(super) fn path(&self) -> PathBuf {
         std::ffi::OsString::from_vec(self.point.clone()).into()
     }
 }
 
-/// Bytes of a file in /proc that are read. Tables of sockets and of mappings are the large ones.
+/// Most bytes read of a file in `/proc`. Tables of sockets and of mappings are the largest.
 const LIMIT: u64 = 32 << 20;
 
 #[cfg(test)]
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_found_by_its_key_alone() {
+    fn a_line_is_found_by_its_whole_key() {
         let text = "Uid:\t1 2 3 4\nUidx: 9\nGid:\tx 7\n";
         assert_eq!(numbers::<u32>(text, "Uid"), [1, 2, 3, 4]);
         assert_eq!(numbers::<u32>(text, "Gid"), [7]);

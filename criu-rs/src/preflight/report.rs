@@ -1,173 +1,21 @@
-//! What a look found.
+//! The report of a look, and how it reads.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Need;
+use super::finding::{Finding, Severity};
+use super::need::Need;
 use crate::diagnosis::Cause;
-use crate::value::Pid;
 
-/// How much a finding weighs. The heaviest comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Severity {
-    /// The operation fails, whatever the options.
-    Blocks,
-    /// The operation fails without an option, which [`Finding`] names.
-    Needs,
-    /// The operation works, and something is lost, changed or uncertain.
-    Loses,
-    /// Good to know.
-    Info,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Blocks => "blocks",
-            Self::Needs => "needs",
-            Self::Loses => "loses",
-            Self::Info => "info",
-        })
-    }
-}
-
-/// What a finding is about; whichever of it is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Subject {
-    /// The process, by the id it has here.
-    pub pid: Option<Pid>,
-    /// Its descriptor.
-    pub fd: Option<i32>,
-    /// The file, or what /proc calls it.
-    pub path: Option<PathBuf>,
-    /// The inode, of a socket or a namespace too.
-    pub inode: Option<u64>,
-}
-
-impl Subject {
-    pub(super) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut parts = Vec::new();
-        parts.extend(self.pid.map(|pid| format!("process {pid}")));
-        parts.extend(self.fd.map(|fd| format!("descriptor {fd}")));
-        // Names are a stranger's: nothing in them may steer a terminal.
-        let shown = |path: &PathBuf| path.to_string_lossy().escape_debug().to_string();
-        match (&self.path, self.inode) {
-            (Some(path), _) => parts.push(shown(path)),
-            (None, Some(inode)) => parts.push(format!("inode {inode}")),
-            (None, None) => {}
-        }
-        f.write_str(&parts.join(", "))
-    }
-}
-
-/// One thing that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Finding {
-    /// How much it weighs.
-    pub severity: Severity,
-    /// The cause CRIU's failure would have, where that is a known one.
-    pub cause: Option<Cause>,
-    /// What it is: the same words for all findings of a kind.
-    pub what: Cow<'static, str>,
-    /// What is particular to this one; empty where there is nothing.
-    pub detail: String,
-    /// What it is about.
-    pub subject: Subject,
-    /// Options any one of which lets the operation go on, the likeliest first. Where there is also
-    /// a [`cause`](Self::cause), [`Cause::hint`] says more.
-    pub needs: Vec<Need>,
-    /// Whether a person has to choose: the option changes something outside the tree, or loses something.
-    pub is_choice: bool,
-    /// What to do where no option helps.
-    pub hint: Option<&'static str>,
-}
-
-impl Finding {
-    pub(super) fn new(severity: Severity, what: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            severity,
-            cause: None,
-            what: what.into(),
-            detail: String::new(),
-            subject: Subject::default(),
-            needs: Vec::new(),
-            is_choice: true,
-            hint: None,
-        }
-    }
-
-    /// One whose cause says what it is.
-    pub(super) fn of(severity: Severity, cause: Cause) -> Self {
-        Self { cause: Some(cause), ..Self::new(severity, cause.to_string()) }
-    }
-
-    /// One that blocks.
-    pub(super) fn blocks(cause: Cause) -> Self {
-        Self::of(Severity::Blocks, cause)
-    }
-
-    /// One that needs any of these options, or only tells where one of them is set.
-    pub(super) fn needs(cause: Cause, needs: Vec<Need>, is_set: bool) -> Self {
-        let severity = if is_set { Severity::Info } else { Severity::Needs };
-        Self { needs, ..Self::of(severity, cause) }
-    }
-
-    pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = detail.into();
-        self
-    }
-
-    pub(super) fn pid(mut self, pid: Pid) -> Self {
-        self.subject.pid = Some(pid);
-        self
-    }
-
-    pub(super) fn fd(mut self, fd: i32) -> Self {
-        self.subject.fd = Some(fd);
-        self
-    }
-
-    pub(super) fn path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.subject.path = Some(path.into());
-        self
-    }
-
-    pub(super) fn inode(mut self, inode: u64) -> Self {
-        self.subject.inode = Some(inode);
-        self
-    }
-
-    pub(super) fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(hint);
-        self
-    }
-
-    /// The option can be set without asking anybody.
-    pub(super) fn safe(mut self) -> Self {
-        self.is_choice = false;
-        self
-    }
-}
-
-/// How long the tasks will stand still, about: an order of magnitude, of a machine that is not busy.
+/// An estimate of how long the tasks will stand still. It gives the order of magnitude on a machine
+/// that is not busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Freeze {
     /// On a fast machine with the images in memory.
     pub shortest: Duration,
-    /// On a slow one, or with a disk that has to keep up.
+    /// On a slow machine, or with a disk that has to keep up.
     pub longest: Duration,
 }
 
@@ -184,10 +32,11 @@ fn about(time: Duration) -> String {
     }
 }
 
-/// What a look at a live tree or at images found: what [`Dump::preflight`](crate::Dump::preflight) and
-/// [`Restore::preflight`](crate::Restore::preflight) return.
+/// The result of a look at a live tree or at images. [`Dump::preflight`](crate::Dump::preflight)
+/// and [`Restore::preflight`](crate::Restore::preflight) return it.
 ///
-/// `Display` is a report for people, in the words of the library; findings of a kind stand together.
+/// `Display` is a report for people that names options by the library's methods. It groups findings
+/// of a kind.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub(super) operation: &'static str,
@@ -202,83 +51,84 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the operation works as it is set.
+    /// Returns true if the operation will work with the options that are set.
     pub fn will_work(&self) -> bool {
         self.is_possible() && self.needs().next().is_none()
     }
 
-    /// Whether it works once the options of [`needs`](Self::needs) are set.
+    /// Returns true if the operation will work once the options of [`needs`](Self::needs) are set.
     pub fn is_possible(&self) -> bool {
         self.blocks().next().is_none()
     }
 
-    /// Everything that was found, the heaviest first.
+    /// All findings, the heaviest first.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// What makes the operation fail whatever the options.
+    /// The findings that make the operation fail, whatever the options are.
     pub fn blocks(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.severity == Severity::Blocks)
     }
 
-    /// What needs an option that is not set.
+    /// The findings that need an option that is not set.
     pub fn needs(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.severity == Severity::Needs)
     }
 
-    /// Whether something has this cause and makes the operation fail.
+    /// Returns true if a finding makes the operation fail with this cause.
     pub fn foresees(&self, cause: Cause) -> bool {
         self.blocks().chain(self.needs()).any(|finding| finding.cause == Some(cause))
     }
 
-    /// The options that are needed, each once: of several that would do the likeliest, of limits the
-    /// greatest.
+    /// The options that are needed, each once. If several would do, it is the likeliest; of several
+    /// limits, it is the greatest.
     pub fn options(&self) -> Vec<Need> {
         chosen(self.needs())
     }
 
-    /// Those that can be set without asking anybody.
+    /// The needed options that can be set without asking anybody.
     pub fn safe_options(&self) -> Vec<Need> {
         chosen(self.needs().filter(|finding| !finding.is_choice))
     }
 
-    /// Findings beyond the number that is kept, which were counted only.
+    /// The number of findings that were counted but not kept.
     pub fn left_out(&self) -> usize {
         self.left_out
     }
 
-    /// Processes of the tree.
+    /// The number of processes in the tree.
     pub fn tasks(&self) -> usize {
         self.tasks
     }
 
-    /// Their threads.
+    /// The number of threads of all processes.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// Their open descriptors.
+    /// The number of open descriptors of all processes.
     pub fn descriptors(&self) -> usize {
         self.descriptors
     }
 
-    /// Bytes of memory that are saved, or were.
+    /// Bytes of memory that a dump will save, or that the images hold.
     pub fn memory(&self) -> u64 {
         self.memory
     }
 
-    /// Bytes of file systems in memory (tmpfs) of the tree's own mount namespace that are saved with it.
+    /// Bytes of file systems in memory (tmpfs) that a dump will save with the tree's own mount
+    /// namespace.
     pub fn file_systems(&self) -> u64 {
         self.files
     }
 
-    /// How long the tasks will stand still, about; nothing for a restore.
+    /// An estimate of how long the tasks will stand still. `None` for a restore.
     pub fn freeze_estimate(&self) -> Option<Freeze> {
         self.freeze
     }
 
-    /// Findings of a kind together, the heaviest kind first.
+    /// The findings grouped by kind, the heaviest kind first.
     pub fn kinds(&self) -> Vec<Vec<&Finding>> {
         let mut kinds: Vec<Vec<&Finding>> = Vec::new();
         let mut places: BTreeMap<(Severity, &str), usize> = BTreeMap::new();
@@ -303,30 +153,30 @@ impl Report {
         }
     }
 
-    /// The report with options in other words than the library's.
+    /// The report in other words than the library's, for example those of a command line.
     pub fn in_words<'a>(&'a self, words: &'a dyn Words) -> impl fmt::Display + 'a {
-        Shown { report: self, words }
+        ReportInWords { report: self, words }
     }
 }
 
-/// In which words a [`Report`] speaks.
+/// The words in which a [`Report`] names options and gives advice.
 pub trait Words {
-    /// An option.
+    /// Names an option.
     fn option(&self, need: &Need) -> String;
 
-    /// What to do about a cause.
+    /// Advises what to do about a cause.
     fn hint(&self, cause: Cause) -> &'static str;
 
-    /// Emphasis for the head of a kind of findings; none unless said otherwise.
+    /// Emphasizes the headline of a kind of findings. By default the text stays as it is.
     fn head(&self, _severity: Severity, text: &str) -> String {
         text.to_owned()
     }
 }
 
-/// The library's words.
-struct Methods;
+/// The library's words: options are named by their methods.
+struct LibraryWords;
 
-impl Words for Methods {
+impl Words for LibraryWords {
     fn option(&self, need: &Need) -> String {
         need.to_string()
     }
@@ -338,16 +188,16 @@ impl Words for Methods {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.in_words(&Methods).fmt(f)
+        self.in_words(&LibraryWords).fmt(f)
     }
 }
 
-struct Shown<'a> {
+struct ReportInWords<'a> {
     report: &'a Report,
     words: &'a dyn Words,
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for ReportInWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (report, words) = (self.report, self.words);
         f.write_str(&report.verdict())?;
@@ -363,7 +213,7 @@ impl fmt::Display for Shown<'_> {
             write!(f, ", {:.1} MiB of file systems in memory", mebibytes(report.files))?;
         }
         if let Some(freeze) = report.freeze.filter(|_| report.tasks > 0) {
-            write!(f, "; they will stand still for some {freeze}")?;
+            write!(f, "; they will stand still for about {freeze}")?;
         }
         for kind in report.kinds() {
             let Some(first) = kind.first() else { continue };
@@ -401,7 +251,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Each option once.
+/// The first option of each finding, without duplicates.
 fn chosen<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Need> {
     let mut options: Vec<Need> = Vec::new();
     for need in findings.filter_map(|finding| finding.needs.first()) {
@@ -426,11 +276,11 @@ fn count(number: usize, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
-/// Only for people: a float has room for every size that memory can have.
+/// Converts to MiB for display. The loss of precision does not matter there.
 #[allow(clippy::cast_precision_loss)]
 fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Findings of a kind that are shown each.
+/// Most findings of a kind that are shown one by one.
 const SHOWN: usize = 5;

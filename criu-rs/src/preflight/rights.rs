@@ -1,23 +1,26 @@
-//! What criu may do: its capabilities, as it gets them of this process.
+//! Checks of the capabilities that criu has, which it inherits from this process.
 
 use caps::{CapSet, Capability as Cap};
 
+use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
-use super::{Finding, Look, Need, Severity, proc};
+use super::look::Look;
+use super::need::Need;
+use super::proc;
 use crate::diagnosis::Cause;
 use crate::transport::Transport;
 
-/// What CRIU wants a capability for.
+/// A capability that CRIU needs, and its purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CapabilityUse {
     /// The capability.
     pub capability: Cap,
-    /// What fails without it.
+    /// The things that fail without the capability.
     pub loses: &'static str,
-    /// For dumps and pre-dumps.
+    /// True if dumps and pre-dumps need it.
     pub dump: bool,
-    /// For restores.
+    /// True if restores need it.
     pub restore: bool,
 }
 
@@ -26,18 +29,18 @@ impl CapabilityUse {
         Self { capability, loses, dump, restore }
     }
 
-    /// Whether this process has it, and so a criu that it starts.
+    /// Returns true if this process has the capability, and so does a criu that it starts.
     pub fn is_held(&self) -> bool {
         caps::has_cap(None, CapSet::Effective, self.capability).unwrap_or(false)
     }
 
-    /// Whether CRIU does nothing without it or the other one of the two.
+    /// Returns true if the capability is one of two of which CRIU needs at least one.
     pub fn is_basic(&self) -> bool {
         matches!(self.capability, Cap::CAP_SYS_ADMIN | Cap::CAP_CHECKPOINT_RESTORE)
     }
 }
 
-/// Every capability that CRIU wants. Without `CAP_SYS_ADMIN` it wants `unprivileged`.
+/// All capabilities that CRIU needs. Without `CAP_SYS_ADMIN` it also needs `unprivileged`.
 pub const CAPABILITIES: &[CapabilityUse] = &[
     CapabilityUse::new(
         Cap::CAP_SYS_ADMIN,
@@ -53,13 +56,13 @@ pub const CAPABILITIES: &[CapabilityUse] = &[
     ),
     CapabilityUse::new(
         Cap::CAP_SYS_PTRACE,
-        "stopping and reading the processes of others",
+        "stopping and reading other users' processes",
         true,
         false,
     ),
     CapabilityUse::new(
         Cap::CAP_SYS_RESOURCE,
-        "processes of users other than root, those in a user namespace apart",
+        "processes of users other than root, unless in a user namespace",
         true,
         true,
     ),
@@ -79,7 +82,7 @@ pub const CAPABILITIES: &[CapabilityUse] = &[
         true,
         false,
     ),
-    CapabilityUse::new(Cap::CAP_DAC_OVERRIDE, "files that only others may open", true, true),
+    CapabilityUse::new(Cap::CAP_DAC_OVERRIDE, "files that only other users may open", true, true),
 ];
 
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
@@ -91,8 +94,8 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let yama = proc::text("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     match yama.trim() {
         "3" => {
-            let hint = "lift kernel.yama.ptrace_scope at the next boot: it cannot be lowered";
-            let detail = "Yama forbids to trace any process";
+            let hint = "boot with kernel.yama.ptrace_scope below 3: it cannot be lowered later";
+            let detail = "Yama forbids tracing any process";
             found.push(Finding::blocks(Cause::NotTraceable).detail(detail).hint(hint));
         }
         "2" if lacks(Cap::CAP_SYS_PTRACE) => found.push(missing(Cap::CAP_SYS_PTRACE)),
@@ -103,27 +106,29 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
         let same = tree.is_here("user", task) || task.namespaces.is_empty();
         connected |= task.fds.iter().flatten().any(|fd| fd.name().starts_with("socket:["));
         if task.fds.is_none() {
-            let cause = match lacks(Cap::CAP_SYS_PTRACE) && !mine.owns(task) {
-                true => Cause::MissingCapability,
-                false => Cause::NotTraceable,
+            let cause = if lacks(Cap::CAP_SYS_PTRACE) && !mine.owns(task) {
+                Cause::MissingCapability
+            } else {
+                Cause::NotTraceable
             };
-            found.push(Finding::blocks(cause).pid(task.pid).detail("it may not be looked into"));
+            let detail = "its descriptors may not be read";
+            found.push(Finding::blocks(cause).pid(task.pid).detail(detail));
         } else if same && lacks(Cap::CAP_SYS_PTRACE) {
             let more = task.capabilities("CapPrm") & !mine.permitted;
             if !mine.owns(task) {
                 found.push(missing(Cap::CAP_SYS_PTRACE).pid(task.pid));
             } else if more != 0 {
-                let detail = "it holds a capability that criu has not";
+                let detail = "it holds a capability that criu lacks";
                 found.push(Finding::blocks(Cause::NotTraceable).pid(task.pid).detail(detail));
             } else if !told && mine.user == 0 {
-                // /proc/PID/map_files and the like want it of root as well.
+                // Even root needs it for files such as /proc/PID/map_files.
                 told = true;
                 found.push(missing(Cap::CAP_SYS_PTRACE));
             }
         }
         if same && lacks(Cap::CAP_SYS_RESOURCE) && !mine.owns(task) {
             let user = task.ids("Uid").first().copied().unwrap_or_default();
-            let detail = format!("it is of user {user}");
+            let detail = format!("it belongs to user {user}");
             let finding = Finding::blocks(Cause::NoResourceCapability).pid(task.pid);
             found.push(finding.detail(detail));
         }
@@ -139,25 +144,26 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
         found.push(missing(Cap::CAP_SYS_ADMIN));
     }
     if mine.user != 0 && look.opts.unprivileged() {
-        let what = "without root CRIU leaves out what it may not see: cgroups, some of the mounts";
+        let what = "without root CRIU leaves out what it may not see: cgroups and some mounts";
         found.push(Finding::new(Severity::Loses, what));
     }
     found
 }
 
-/// What a restore wants at least.
+/// Checks the capabilities that a restore needs at least.
 pub(super) fn of_restore(look: &Look<'_>) -> Vec<Finding> {
     of_criu(look).1
 }
 
-/// What every operation wants; and who this process is, unless a service does it.
-fn of_criu(look: &Look<'_>) -> (Option<Mine>, Vec<Finding>) {
+/// Checks the capabilities that every operation needs. Returns the credentials of this process, or
+/// `None` if a service carries the operation out.
+fn of_criu(look: &Look<'_>) -> (Option<Credentials>, Vec<Finding>) {
     let mut found = Vec::new();
-    // A service has rights of its own.
+    // A service has rights of its own, which are not known.
     if matches!(look.criu.transport(), Transport::Service(_) | Transport::Connected(_)) {
         return (None, found);
     }
-    let Some(mine) = Mine::look() else { return (None, found) };
+    let Some(mine) = Credentials::look() else { return (None, found) };
     let basic = [Cap::CAP_SYS_ADMIN, Cap::CAP_CHECKPOINT_RESTORE];
     if basic.iter().all(|cap| mine.effective & cap.bitmask() == 0) {
         found.push(missing(Cap::CAP_SYS_ADMIN));
@@ -175,7 +181,7 @@ fn missing(cap: Cap) -> Finding {
 }
 
 /// The credentials of this process.
-struct Mine {
+struct Credentials {
     user: u32,
     effective: u64,
     permitted: u64,
@@ -183,7 +189,7 @@ struct Mine {
     gids: Vec<u32>,
 }
 
-impl Mine {
+impl Credentials {
     fn look() -> Option<Self> {
         let status = proc::text("/proc/thread-self/status").ok()?;
         let set = |key| u64::from_str_radix(proc::value(&status, key)?, 16).ok();
@@ -192,7 +198,7 @@ impl Mine {
         Some(Self { user, effective: set("CapEff")?, permitted: set("CapPrm")?, uids, gids })
     }
 
-    /// Whether a process is of this user and group, by each of its ids.
+    /// Returns true if all ids of a process are the user and group of this process.
     fn owns(&self, task: &Task) -> bool {
         let all = |ids: Vec<u32>, mine: &[u32]| {
             let first = mine.first();

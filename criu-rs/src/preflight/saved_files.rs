@@ -1,4 +1,4 @@
-//! Files and ports as images have them, beside those of this host.
+//! Checks of files and ports in images against those of this host.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,10 +13,13 @@ use criu_images::Checkpoint;
 use criu_images::files::File;
 use criu_images::proto::RegFileEntry;
 
-use super::{Finding, Look, Need, Severity, proc};
+use super::finding::{Finding, Severity};
+use super::look::Look;
+use super::need::Need;
+use super::proc;
 use crate::diagnosis::Cause;
 
-/// Compares the files of a tree that has no mount namespace of its own.
+/// Checks the files of a tree that has no mount namespace of its own.
 pub(super) fn look(
     checkpoint: Checkpoint<'_>,
     look: &Look<'_>,
@@ -34,6 +37,7 @@ pub(super) fn look(
     Ok(found)
 }
 
+/// Compares a saved file with the file on this host.
 fn compare(reg: &RegFileEntry, path: &Path, look: &Look<'_>) -> Option<Finding> {
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
@@ -41,16 +45,16 @@ fn compare(reg: &RegFileEntry, path: &Path, look: &Look<'_>) -> Option<Finding> 
             return Some(Finding::blocks(Cause::FileMissing));
         }
         Err(error) => {
-            let what = "a file that a process has open cannot be looked at";
+            let what = "a file that a process has open cannot be checked";
             return Some(Finding::new(Severity::Loses, what).detail(error.to_string()));
         }
     };
     let changed = |detail: String| Finding::blocks(Cause::FileChanged).detail(detail);
     if let Some(size) = reg.size.filter(|&size| size != meta.size()) {
-        return Some(changed(format!("it has {} bytes, and had {size}", meta.size())));
+        return Some(changed(format!("it has {} bytes, and had {size} at the dump", meta.size())));
     }
     if let Some(mode) = reg.mode.filter(|&mode| mode != meta.mode()) {
-        let detail = format!("it has mode {:o}, and had {mode:o}", meta.mode());
+        let detail = format!("it has mode {:o}, and had {mode:o} at the dump", meta.mode());
         if mode & !0o777 != meta.mode() & !0o777 {
             return Some(changed(detail));
         }
@@ -63,12 +67,12 @@ fn compare(reg: &RegFileEntry, path: &Path, look: &Look<'_>) -> Option<Finding> 
     }
     let saved: Vec<u8> = reg.build_id.iter().flat_map(|word| word.to_le_bytes()).collect();
     let id = build_id(path)?;
-    // Whole words in the image.
+    // The image pads the id to whole words.
     let same = saved.get(..id.len()) == Some(&id[..]) && saved.len() - id.len() < 4;
     (!same).then(|| changed("it is another build of the same size".to_owned()))
 }
 
-/// The build id of an ELF program of 64 bits.
+/// The build id of a 64-bit ELF program.
 fn build_id(path: &Path) -> Option<Vec<u8>> {
     let mut how = HostFile::options();
     how.read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC);
@@ -110,7 +114,7 @@ fn build_id(path: &Path) -> Option<Vec<u8>> {
     None
 }
 
-/// Addresses that sockets are bound to and that others have here.
+/// Checks that the ports of saved sockets are free on this host.
 pub(super) fn ports(checkpoint: Checkpoint<'_>) -> criu_images::Result<Vec<Finding>> {
     let mut used: BTreeSet<(bool, u16)> = BTreeSet::new();
     for (name, is_tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
@@ -120,7 +124,7 @@ pub(super) fn ports(checkpoint: Checkpoint<'_>) -> criu_images::Result<Vec<Findi
             let (Some(local), Some(state)) = (words.get(1), words.get(3)) else { continue };
             let port =
                 local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
-            // Only one that listens keeps others away.
+            // A TCP socket blocks its port only while it listens.
             if *state == "0A" || !is_tcp {
                 used.extend(port.map(|port| (is_tcp, port)));
             }
@@ -146,7 +150,7 @@ const NT_GNU_BUILD_ID: u32 = 3;
 /// `TCP_LISTEN`.
 const LISTEN: u32 = 10;
 
-/// Parts of a program that are looked at, and bytes of notes in one.
+/// Most program headers that are read, and most bytes of notes in a segment.
 const MAX_SEGMENTS: u16 = 1000;
 const MAX_NOTES: usize = 64 << 10;
 

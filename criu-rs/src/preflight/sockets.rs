@@ -1,11 +1,14 @@
-//! Sockets: what they are, and who is at their other end.
+//! Checks of sockets by their kind and their peer.
 
 use std::collections::{HashMap, HashSet};
 
 use super::diag::{self, Unix};
+use super::finding::{Finding, Severity};
+use super::kernel;
 use super::live::{Task, Tree};
+use super::look::Look;
+use super::need::Need;
 use super::proc::{self, Fd, Kind};
-use super::{Finding, Look, Need, Severity, kernel};
 use crate::diagnosis::Cause;
 use crate::sys::fd::socket_protocol;
 use crate::value::{External, NetworkLock, Version};
@@ -14,7 +17,7 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     let mut connected = false;
-    // By network namespace: the sockets that the kernel tells of.
+    // The sockets that the kernel lists, by network namespace.
     let mut tables: HashMap<Option<u64>, Tables> = HashMap::new();
     let ours: HashSet<u64> =
         tree.fds().filter(|(_, fd)| is_socket(fd)).map(|s| s.1.meta.inode).collect();
@@ -50,20 +53,20 @@ fn is_socket(fd: &Fd) -> bool {
 struct Tables {
     unix: HashMap<u64, Unix>,
     inet: HashMap<u64, Inet>,
-    /// Netlink sockets that hold messages.
+    /// Inodes of netlink sockets that hold unread messages.
     unread: HashSet<u64>,
 }
 
-/// A socket of the internet.
+/// A TCP or UDP socket.
 struct Inet {
     is_tcp: bool,
     state: u8,
-    /// Bytes to be read; of a listening one, connections to be accepted.
+    /// Unread bytes, or for a listening socket the connections that are not yet accepted.
     waiting: u64,
 }
 
 impl Inet {
-    /// In a state that has a peer.
+    /// Returns true if the state is one with a peer.
     fn is_connected(&self) -> bool {
         matches!(self.state, 1 | 2 | 4 | 5 | 8 | 9 | 11)
     }
@@ -87,7 +90,7 @@ impl Tables {
     }
 }
 
-/// A line of /proc/net/tcp or one like it.
+/// Reads a line of `/proc/net/tcp` or a similar table: the inode and the socket.
 fn row(line: &str, is_tcp: bool) -> Option<(u64, Inet)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let state = u8::from_str_radix(words.get(3)?, 16).ok()?;
@@ -105,26 +108,28 @@ fn unix_socket(
     look: &Look<'_>,
 ) -> Option<Finding> {
     let peer = unix.peer.filter(|&peer| !ours.contains(&u64::from(peer)))?;
-    // By the end that is in the tree.
+    // CRIU names the pair by the inode of the end in the tree.
     let external = External::UnixSocket(u32::try_from(inode).ok()?);
     if look.is_external(&external.to_string()) {
         let what = "a unix socket is saved without its peer";
-        let detail =
-            format!("a restore has to be given one: inherit_fd with the key socket:[{inode}]");
+        let detail = format!("the restore needs another: inherit_fd with the key socket:[{inode}]");
         return Some(Finding::new(Severity::Loses, what).detail(detail));
     }
     let (cause, is_set) = (Cause::ExternalUnixSocket, look.opts.ext_unix_sk());
     let has_name = tables.unix.get(&u64::from(peer)).is_some_and(|peer| peer.has_name);
     if unix.kind == DGRAM && has_name {
         let finding = Finding::needs(cause, vec![Need::ExtUnixSk], is_set).safe();
-        return Some(finding.detail("a datagram socket, connected again by its peer's name"));
+        return Some(
+            finding.detail("a datagram socket, which the restore connects by its peer's name"),
+        );
     }
-    let kind = if unix.kind == DGRAM { "datagrams to a peer without a name" } else { "a stream" };
+    let peer_has_no_name = "a datagram socket whose peer has no name";
+    let kind = if unix.kind == DGRAM { peer_has_no_name } else { "a stream socket" };
     let needs = vec![Need::External(external)];
     Some(Finding::needs(cause, needs, false).detail(kind).hint(NAME_IT))
 }
 
-/// A socket that this CRIU cannot ask for its options on this kernel.
+/// Checks that this CRIU can read the options of such a socket on this kernel.
 fn too_old(protocol: &str, look: &Look<'_>) -> Option<Finding> {
     let family = protocol.trim_end_matches("v6");
     let asked = ["TCP", "UDP", "UDP-Lite", "RAW", "PING", "PACKET"];
@@ -132,19 +137,19 @@ fn too_old(protocol: &str, look: &Look<'_>) -> Option<Finding> {
     clash.flatten().map(|clash| Finding::blocks(Cause::CriuTooOld).detail(clash.detail()))
 }
 
-/// What is neither of the internet nor of unix.
+/// Checks a socket that is neither a unix nor an internet socket.
 fn odd(protocol: &str, tables: &Tables, inode: u64) -> Option<Finding> {
     match protocol.trim_end_matches("v6") {
         "TCP" | "UDP" | "UDP-Lite" | "RAW" | "PING" | "PACKET" | "UNIX" | "UNIX-STREAM" => None,
-        // A kernel that does not tell.
+        // Older kernels do not report the protocol.
         "" => None,
         "MPTCP" => {
-            let hint = "have the program use plain TCP: of Go programs with GODEBUG=multipathtcp=0";
+            let hint = "have the program use plain TCP (a Go program: GODEBUG=multipathtcp=0)";
             Some(Finding::blocks(Cause::UnsupportedSocket).detail("MPTCP").hint(hint))
         }
         "NETLINK" => {
             let finding = Finding::blocks(Cause::UnreadNetlink);
-            let hint = "wait until the program has read it";
+            let hint = "wait until the program has read them";
             tables.unread.contains(&inode).then(|| finding.hint(hint))
         }
         other => Some(Finding::blocks(Cause::UnsupportedSocket).detail(other.to_owned())),
@@ -164,14 +169,14 @@ fn internet(inet: &Inet, look: &Look<'_>) -> Option<Finding> {
             Some(Finding::needs(Cause::ConnectedTcp, needs, is_set))
         }
         (false, _) if inet.waiting > 0 => {
-            let what = "datagrams that have come and have not been read are lost";
+            let what = "received datagrams that were not read are lost";
             Some(Finding::new(Severity::Loses, what).detail(format!("{} bytes", inet.waiting)))
         }
         _ => None,
     }
 }
 
-/// What keeps packets away from connections while their tasks stand still.
+/// Checks that CRIU can keep packets away from connections while their tasks stand still.
 fn network_lock(connected: bool, look: &Look<'_>) -> Option<Finding> {
     use crate::rpc::CriuNetworkLockMethod as Method;
     let locks = connected && (look.opts.tcp_established() || look.opts.tcp_close());
@@ -190,9 +195,10 @@ fn network_lock(connected: bool, look: &Look<'_>) -> Option<Finding> {
     })
 }
 
-/// The option that takes all such sockets does nothing for these.
-const NAME_IT: &str = "name the socket as external (unix[INODE]), and hand the restore another in its place \
-                       (inherit_fd with the key socket:[INODE], and ext_unix_sk); or have the program close it";
+/// Advice for sockets that `ext_unix_sk` alone does not save.
+const NAME_IT: &str = "\
+name the socket as external (unix[INODE]) and give the restore another in its place (inherit_fd \
+with the key socket:[INODE], and ext_unix_sk), or have the program close it";
 
 const DGRAM: u8 = 2;
 const LISTEN: u8 = 10;

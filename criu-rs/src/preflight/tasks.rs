@@ -1,7 +1,10 @@
-//! The processes themselves: which of them can be stopped and saved at all.
+//! Checks of the processes: whether they can be stopped and saved at all.
 
+use super::finding::{Finding, Severity};
 use super::live::{KINDS, Tree};
-use super::{Finding, Look, Need, Severity, proc};
+use super::look::Look;
+use super::need::Need;
+use super::proc;
 use crate::diagnosis::Cause;
 use crate::value::{Pid, Version};
 
@@ -14,11 +17,11 @@ pub(super) fn look(tree: &Tree, root: Pid, look: &Look<'_>) -> Vec<Finding> {
         return vec![Finding::blocks(Cause::DeadRoot).pid(root)];
     }
     if task.is_kernel {
-        let what = Finding::new(Severity::Blocks, "a thread of the kernel cannot be saved");
+        let what = Finding::new(Severity::Blocks, "a kernel thread cannot be saved");
         return vec![what.pid(root)];
     }
     if tree.is_cut {
-        let what = "the tree is large, and only a part of it was looked at";
+        let what = "the tree is large, and only a part of it was checked";
         found.push(Finding::new(Severity::Loses, what));
     }
     if tree.has(Pid::this().as_raw()) {
@@ -32,14 +35,14 @@ pub(super) fn look(tree: &Tree, root: Pid, look: &Look<'_>) -> Vec<Finding> {
             found.push(Finding::blocks(Cause::Traced).pid(task.pid).detail(by));
         }
         if task.state == 'D' {
-            let what = "a process waits in the kernel and cannot be stopped at present";
-            let hint = "wait until it goes on: CRIU gives up after 10 s, or what .timeout says";
+            let what = "a process waits in the kernel and cannot be stopped now";
+            let hint = "wait until it goes on: CRIU gives up after 10 s, or after .timeout";
             found.push(Finding::new(Severity::Loses, what).pid(task.pid).hint(hint));
         }
     }
     let ended = tree.tasks.len() - tree.alive().count();
     if ended > 0 {
-        let what = "processes that have ended and that nobody has waited for are saved as such";
+        let what = "processes that have ended but were not reaped are saved as zombies";
         found.push(Finding::new(Severity::Info, what).detail(format!("{ended} of them")));
     }
     found
@@ -48,15 +51,15 @@ pub(super) fn look(tree: &Tree, root: Pid, look: &Look<'_>) -> Vec<Finding> {
 fn sessions(tree: &Tree, look: &Look<'_>, found: &mut Vec<Finding>) {
     let Some(root) = tree.root() else { return };
     for task in tree.tasks.iter().filter(|task| task.inner_session() == Some(0)) {
-        let detail = "its leader is outside of the pid namespace";
-        let hint = "start it with setsid in the pid namespace, or dump from the leader on";
+        let detail = "its session leader is outside the pid namespace";
+        let hint = "start it with setsid in the pid namespace, or dump the leader's tree";
         let finding = Finding::blocks(Cause::ForeignSession).pid(task.pid).detail(detail);
         found.push(finding.hint(hint));
     }
     if root.session != root.pid.as_raw() && root.inner_session() != Some(0) {
         let is_set = look.opts.shell_job();
         let finding = Finding::needs(Cause::ForeignSession, vec![Need::ShellJob], is_set);
-        let detail = format!("its session is that of process {}", root.session);
+        let detail = format!("it is in the session of process {}", root.session);
         found.push(finding.pid(root.pid).detail(detail));
     }
 }
@@ -64,7 +67,7 @@ fn sessions(tree: &Tree, look: &Look<'_>, found: &mut Vec<Finding>) {
 fn namespaces(tree: &Tree, look: &Look<'_>, found: &mut Vec<Finding>) {
     let Some(root) = tree.root() else { return };
     for kind in KINDS {
-        // Several of these are saved.
+        // CRIU saves several namespaces of these kinds.
         if matches!(kind, "mnt" | "net") {
             continue;
         }
@@ -72,7 +75,7 @@ fn namespaces(tree: &Tree, look: &Look<'_>, found: &mut Vec<Finding>) {
             let inode = task.namespaces.get(kind);
             let known = inode == root.namespaces.get(kind) || inode == tree.here.get(kind);
             if let (false, Some(inode)) = (known, inode) {
-                let detail = format!("the {kind} namespace differs from that of the root");
+                let detail = format!("its {kind} namespace differs from the root's");
                 let finding = Finding::blocks(Cause::NestedNamespace).pid(task.pid);
                 found.push(finding.inode(*inode).detail(detail));
             }

@@ -1,14 +1,16 @@
-//! Terminals: whose they are, and where their other ends are.
+//! Checks of terminals: their sessions, and the masters of pseudoterminals.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::finding::Finding;
 use super::live::{Task, Tree};
+use super::look::Look;
+use super::need::Need;
 use super::proc::{self, Fd, Kind};
-use super::{Finding, Look, Need};
 use crate::diagnosis::Cause;
 use crate::value::{External, Pid};
 
-/// Whether a character device of this major number is a terminal.
+/// Returns true if a character device with this major number is a terminal.
 pub(super) fn is_terminal(major: u64) -> bool {
     matches!(major, 4 | 5 | 188 | 204) || is_slave(major) || is_master(major)
 }
@@ -29,7 +31,7 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mounts = tree.mounts();
     for (task, fd) in tree.fds().filter(|(_, fd)| fd.meta.kind == Kind::Character) {
         let (major, minor) = fd.meta.device();
-        if !is_terminal(major) || named(look, fd) {
+        if !is_terminal(major) || is_named(look, fd) {
             continue;
         }
         let invisible = fd.mount.is_some_and(|mount| !mounts.contains_key(&mount));
@@ -39,7 +41,7 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
             let finding = Finding::needs(Cause::FileOutsideMounts, needs, false);
             found.push(finding.pid(task.pid).fd(fd.number).path(&fd.link));
         }
-        // One whose master is closed has hung up: nothing can be lost of it.
+        // A terminal whose master is closed has hung up: nothing is left to lose.
         let is_hung_up = fd.name().ends_with(" (deleted)");
         if is_hung_up {
             continue;
@@ -49,12 +51,12 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
         } else if (major, minor) == (5, 2) || is_master(major) {
             masters.extend(proc::numbers::<u64>(&fd.info, "tty-index"));
         }
-        // CRIU asks the terminal itself, which tells a process about its own alone.
+        // CRIU asks the terminal for its session, which answers only for a controlling terminal.
         let is_own = task.terminal() == Some((major, minor)) || (major, minor) == (5, 0);
-        if is_own && !leads(tree, task) && told.insert(task.session) {
+        if is_own && !has_leader(tree, task) && told.insert(task.session) {
             let is_set = look.opts.shell_job();
             let finding = Finding::needs(Cause::ForeignTerminal, vec![Need::ShellJob], is_set);
-            let detail = format!("its session is led by process {}, outside", task.session);
+            let detail = format!("process {} outside the tree leads its session", task.session);
             found.push(finding.pid(task.pid).fd(fd.number).path(&fd.link).detail(detail));
         }
     }
@@ -73,11 +75,12 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     found
 }
 
-fn leads(tree: &Tree, task: &Task) -> bool {
+/// Returns true if the leader of the task's session is in the tree.
+fn has_leader(tree: &Tree, task: &Task) -> bool {
     tree.has(task.session)
 }
 
-/// Whether the caller has named it as one from outside.
-fn named(look: &Look<'_>, fd: &Fd) -> bool {
+/// Returns true if the caller has named the terminal as external.
+fn is_named(look: &Look<'_>, fd: &Fd) -> bool {
     look.is_external(&format!("tty[{:x}:{:x}]", fd.meta.rdev, fd.meta.dev))
 }

@@ -1,4 +1,4 @@
-//! One request and what follows, without a socket.
+//! A request to CRIU and its course, without a socket.
 
 use std::os::fd::OwnedFd;
 
@@ -8,13 +8,13 @@ use super::{CriuOpts, CriuReq, CriuReqType, CriuResp};
 use crate::hooks::{Action, Call};
 use crate::value::{External, Pid};
 
-/// One request to CRIU: any number of actions, each answered, then a reply.
+/// A request to CRIU: any number of actions, each answered, then a reply.
 ///
 /// ```text
 /// new ──request──▶ receive ──▶ Step::Hook ── answer ──▶ receive ──▶ … ──▶ Step::Done
 /// ```
 ///
-/// It holds no socket: packets go in, packets come out.
+/// A conversation does not hold a socket: packets go in, packets come out.
 ///
 /// ```
 /// use criu_rs::rpc::{Conversation, CriuReq, CriuReqType, CriuResp, Step};
@@ -23,7 +23,8 @@ use crate::value::{External, Pid};
 /// let request = CriuReq { r#type: CriuReqType::Version.into(), ..Default::default() };
 /// let (mut conversation, packet) = Conversation::new(&request);
 /// // … send `packet`, receive an answer:
-/// let answer = CriuResp { r#type: CriuReqType::Version.into(), success: true, ..Default::default() };
+/// let kind = CriuReqType::Version.into();
+/// let answer = CriuResp { r#type: kind, success: true, ..Default::default() };
 /// match conversation.receive(&answer.encode_to_vec(), Vec::new())? {
 ///     Step::Done(reply) => assert!(reply.success),
 ///     Step::Hook(call) => panic!("{call:?}"),
@@ -38,12 +39,15 @@ pub struct Conversation {
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
+    /// A packet from CRIU comes next.
     Listening,
+    /// CRIU waits for the answer to an action.
     Asked,
+    /// The reply or an error has ended the conversation.
     Over,
 }
 
-/// What a packet from CRIU means.
+/// The meaning of a packet from CRIU.
 #[derive(Debug)]
 pub enum Step {
     /// CRIU has reached an action and waits for [`Conversation::answer`].
@@ -55,62 +59,63 @@ pub enum Step {
 /// The answer to an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go on.
+    /// CRIU may go on.
     GoOn,
-    /// Go on, with these external resources besides those of the request (query-ext-files).
+    /// CRIU may go on, with these external resources in addition to those of the request
+    /// (query-ext-files).
     GoOnWith(Vec<External>),
-    /// Give up.
+    /// CRIU must give up.
     Refuse,
 }
 
-/// A packet that does not belong where it came.
+/// A packet from CRIU that breaks the protocol.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// It is no message.
-    #[error("criu sent {size} bytes that are no reply: {source}")]
+    /// The packet is not a reply.
+    #[error("criu sent {size} bytes that are not a reply: {source}")]
     Undecodable {
         /// Size of the packet.
         size: usize,
-        /// Why it does not decode.
+        /// The decoder's error.
         source: prost::DecodeError,
     },
-    /// It answers something else.
+    /// The reply answers another request.
     #[error("criu answered a {} request with a reply of type {found}", expected.as_str_name())]
     WrongReply {
-        /// The reply wanted.
+        /// The type of the expected reply.
         expected: CriuReqType,
         /// The type found.
         found: i32,
     },
-    /// A notification that names no action.
+    /// A notification does not name an action.
     #[error("criu sent a notification without an action")]
     NoAction,
-    /// A notification that lacks what its action comes with.
+    /// A notification lacks a part that belongs to its action.
     #[error("criu's {action} notification lacks {missing}")]
     Incomplete {
         /// The action.
         action: Action,
-        /// What is missing.
+        /// The missing part.
         missing: &'static str,
     },
-    /// A packet while CRIU should be waiting for an answer, or after its reply.
+    /// A packet came while CRIU should wait for an answer, or after its reply.
     #[error("criu sent a packet out of turn")]
     OutOfTurn,
-    /// A packet larger than any reply.
-    #[error("criu sent a packet of {size} bytes, more than {limit} are not taken")]
+    /// A packet is larger than any reply.
+    #[error("criu sent a packet of {size} bytes, larger than the limit of {limit}")]
     TooLarge {
-        /// Its size.
+        /// The packet's size.
         size: usize,
-        /// The limit.
+        /// The largest size accepted.
         limit: usize,
     },
 }
 
 impl Conversation {
-    /// Begins a conversation; the bytes are the packet to send.
+    /// Begins a conversation. The returned bytes are the packet to send.
     pub fn new(request: &CriuReq) -> (Self, Vec<u8>) {
-        // CRIU answers PAGE_SERVER_CHLD as if it had been PAGE_SERVER.
+        // CRIU answers PAGE_SERVER_CHLD with a PAGE_SERVER reply.
         let expects = match request.r#type() {
             CriuReqType::PageServerChld => CriuReqType::PageServer,
             kind => kind,
@@ -120,10 +125,10 @@ impl Conversation {
 
     /// Takes a packet and the descriptors that came with it.
     ///
-    /// Descriptors of a packet that should have none are closed.
+    /// Descriptors that do not belong to the packet's action are closed.
     ///
     /// # Errors
-    /// [`ProtocolError`], after which the conversation is over.
+    /// [`ProtocolError`]. The conversation is then over.
     pub fn receive(&mut self, packet: &[u8], fds: Vec<OwnedFd>) -> Result<Step, ProtocolError> {
         let before = std::mem::replace(&mut self.state, State::Over);
         if before != State::Listening {
@@ -144,7 +149,7 @@ impl Conversation {
         }
     }
 
-    /// The packet that answers the action just received.
+    /// Returns the packet that answers the action just received.
     pub fn answer(&mut self, verdict: &Verdict) -> Vec<u8> {
         if self.state == State::Asked {
             self.state = State::Listening;
@@ -167,6 +172,7 @@ impl Conversation {
     }
 }
 
+/// Reads the action of a notification.
 fn call(reply: CriuResp, fds: Vec<OwnedFd>) -> Result<Call, ProtocolError> {
     let notify = reply.notify.ok_or(ProtocolError::NoAction)?;
     let name = notify.script.as_deref().ok_or(ProtocolError::NoAction)?;
@@ -230,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_not_known_keeps_its_name_and_its_descriptors() {
+    fn an_unknown_action_keeps_its_name_and_its_descriptors() {
         let mut talk = asked(CriuReqType::Dump);
         let fds = vec![OwnedFd::from(std::fs::File::open("/dev/null").unwrap())];
         match talk.receive(&notify(Some("pre-lunch"), Some(-1)), fds).unwrap() {
@@ -243,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_is_an_error() {
+    fn a_packet_that_breaks_the_protocol_is_an_error() {
         let wrong = |packet: &[u8]| asked(CriuReqType::Dump).receive(packet, vec![]).unwrap_err();
         assert!(matches!(wrong(&[0xff]), ProtocolError::Undecodable { size: 1, .. }));
         assert!(matches!(wrong(&reply(CriuReqType::Restore)), ProtocolError::WrongReply { .. }));

@@ -1,4 +1,4 @@
-//! Values of options as CRIU's messages have them, and back.
+//! Conversions between option values and CRIU's messages.
 
 use super::{CriuCgMode, CriuImageIoMode, CriuNetworkLockMethod, CriuPreDumpMode, CriuVersion};
 use crate::value::{Build, CgroupMode, ImageIo, NetworkLock, PreDumpMode, Version};

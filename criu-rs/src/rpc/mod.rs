@@ -1,8 +1,8 @@
-//! CRIU's RPC: its messages, and one request with all that follows as a state machine over bytes.
+//! CRIU's RPC: its messages, and the course of one request as a state machine over bytes.
 //!
-//! Most programs never come here: the operations build the messages. [`CriuOpts`] is what the `raw`
-//! method of an operation hands out. Text is bytes throughout: CRIU's strings are C strings, and paths
-//! need not be UTF-8.
+//! Most programs do not need this module: the operations build the messages. [`CriuOpts`] is the
+//! type that the `raw` method of an operation hands out. Text is bytes throughout: CRIU's strings
+//! are C strings, and paths need not be UTF-8.
 
 mod conversation;
 mod convert;

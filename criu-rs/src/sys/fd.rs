@@ -10,10 +10,9 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-
 use nix::unistd::Pid;
 
-/// `pidfd_open(2)`: a descriptor of a process, close-on-exec. Linux 5.3.
+/// `pidfd_open(2)`: returns a close-on-exec descriptor of a process. Linux 5.3.
 pub(crate) fn open(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two integers and touches no memory of ours.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
@@ -22,7 +21,7 @@ pub(crate) fn open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// `pidfd_send_signal(2)`.
+/// `pidfd_send_signal(2)`: sends a signal to a process.
 pub(crate) fn signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     let fd = pidfd.as_fd().as_raw_fd();
     let no_info = std::ptr::null::<libc::siginfo_t>();
@@ -34,7 +33,7 @@ pub(crate) fn signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// `pidfd_getfd(2)`: a copy of another process's descriptor, close-on-exec. Linux 5.6.
+/// `pidfd_getfd(2)`: returns a close-on-exec copy of another process's descriptor. Linux 5.6.
 pub(crate) fn copy_of(pid: Pid, number: RawFd) -> io::Result<OwnedFd> {
     let process = open(pid)?;
     let process = process.as_fd().as_raw_fd();
@@ -45,21 +44,22 @@ pub(crate) fn copy_of(pid: Pid, number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A duplicate of the descriptor with this number, close-on-exec, numbered `least` or above.
+/// Returns a close-on-exec duplicate of the descriptor with this number, numbered `least` or above.
 pub(crate) fn duplicate(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_DUPFD_CLOEXEC takes two integers; a number that is not open yields EBADF. Duplicating
-    // neither closes nor changes the original, so whoever owns it is not disturbed.
+    // SAFETY: F_DUPFD_CLOEXEC takes two integers; a number that is not open yields EBADF.
+    // Duplicating neither closes nor changes the original, so its owner is not disturbed.
     let fd = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) })?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// What the kernel calls the protocol of a socket, which is given by its link in /proc: `TCP`, `UNIX-STREAM`,
-/// `PACKET`. Nothing where it does not tell, or the socket is gone.
+/// Returns the kernel's name for the protocol of a socket, given by its link in /proc: `TCP`,
+/// `UNIX-STREAM`, `PACKET`. `None` if the kernel does not tell, or the socket is gone.
 pub(crate) fn socket_protocol(link: &Path) -> Option<String> {
     let path = CString::new(link.as_os_str().as_bytes()).ok()?;
     let mut name = [0u8; 64];
-    // SAFETY: both strings end with a NUL and outlive the call, and the buffer has the length that is given.
+    // SAFETY: both strings end with a NUL and outlive the call, and the buffer has the given
+    // length.
     let length = unsafe {
         libc::getxattr(
             path.as_ptr(),

@@ -1,4 +1,4 @@
-//! A thread held for a moment, to read what only a tracer may.
+//! A thread held for a moment, to read state that only a tracer may read.
 
 #![allow(unsafe_code)]
 
@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 use std::{io, ptr};
 
 use nix::errno::Errno;
-
 use nix::unistd::Pid;
 
-/// A thread that this thread of ours traces. Dropped, it goes on as it was: with the signal that it was
-/// about to take, or stopped if it was stopped. Should it be running then, it is let go when the tracing
-/// thread ends.
+/// A thread that the calling thread traces. On drop, it continues as it was: with the signal that
+/// it was about to take, or stopped if it was stopped. If it is running at that time, the kernel
+/// lets it go when the tracing thread ends.
 #[derive(Debug)]
 pub(crate) struct Held {
     tid: Pid,
-    /// The signal that it was about to take.
+    /// The signal that the thread was about to take; 0 if there was none.
     signal: libc::c_int,
 }
 
@@ -28,14 +27,14 @@ impl Held {
         Ok(Self { tid, signal: 0 })
     }
 
-    /// Stops it, and waits until it has stopped or `until` comes, which is `TimedOut`. An error also when
-    /// it has ended.
+    /// Stops the thread, and waits until it has stopped. The error is `TimedOut` if it has not
+    /// stopped by `until`; a thread that has ended is an error too.
     pub(crate) fn stop(&mut self, until: Instant) -> io::Result<()> {
         // SAFETY: PTRACE_INTERRUPT takes a thread id, and no memory of ours.
         request(unsafe { libc::syscall(libc::SYS_ptrace, INTERRUPT, self.tid.as_raw(), 0, 0) })?;
         loop {
             if let Some(status) = self.has_stopped()? {
-                // Not the trap that we asked for: a signal came first, and is the thread's.
+                // This is not the requested trap: a signal came first, and belongs to the thread.
                 if status >> 8 != EVENT_STOP {
                     self.signal = status & 0x7f;
                 }
@@ -48,11 +47,12 @@ impl Held {
         }
     }
 
-    /// How it has stopped. It is not reaped, should it have ended instead.
+    /// Returns the thread's stop status, if it has stopped. A thread that has ended instead is not
+    /// reaped.
     fn has_stopped(&self) -> io::Result<Option<libc::c_int>> {
         let id = libc::id_t::try_from(self.tid.as_raw()).map_err(io::Error::other)?;
         let options = libc::WSTOPPED | libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD;
-        // Zeroed, for the kernel leaves it alone where nothing has happened.
+        // Zeroed: the kernel does not touch it if nothing has happened.
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         // SAFETY: `info` has room for what the kernel writes.
         let result = unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), options) };
@@ -66,8 +66,8 @@ impl Held {
         Ok((pid != 0).then_some(status))
     }
 
-    /// The instructions of one of its seccomp filters, by the order in which they were installed; `None`
-    /// past the last one.
+    /// Returns the instructions of one of the thread's seccomp filters, by the order of their
+    /// installation; `None` past the last filter.
     pub(crate) fn seccomp_filter(&self, index: u64) -> io::Result<Option<Vec<u8>>> {
         let nowhere = ptr::null_mut::<libc::sock_filter>();
         let Some(count) = self.get_filter(index, nowhere)? else { return Ok(None) };
@@ -86,14 +86,15 @@ impl Held {
         Ok(Some(code.iter().flat_map(bytes).collect()))
     }
 
-    /// How many instructions a filter has; written to `place`, unless that is null.
+    /// Returns the number of instructions of a filter, and writes them to `place` unless that is
+    /// null.
     fn get_filter(
         &self,
         index: u64,
         place: *mut libc::sock_filter,
     ) -> io::Result<Option<libc::c_long>> {
-        // SAFETY: the kernel writes nothing to a null pointer; else the caller has asked before how many
-        // instructions there are, and has room for as many, and filters do not change.
+        // SAFETY: the kernel writes nothing to a null pointer. Otherwise the caller has asked for
+        // the number of instructions before and has room for as many, and filters do not change.
         let result =
             unsafe { libc::syscall(libc::SYS_ptrace, GET_FILTER, self.tid.as_raw(), index, place) };
         match Errno::result(result) {
@@ -103,14 +104,14 @@ impl Held {
         }
     }
 
-    /// A filter's flags, as far as the kernel keeps them: `SECCOMP_FILTER_FLAG_LOG`. `None` where it does not
-    /// tell, before Linux 4.16.
+    /// Returns a filter's flags, as far as the kernel keeps them: `SECCOMP_FILTER_FLAG_LOG`. `None`
+    /// if the kernel does not tell, before Linux 4.16.
     pub(crate) fn seccomp_flags(&self, index: u64) -> Option<u64> {
         // The kernel's `struct seccomp_metadata`.
         let mut metadata = [index, 0];
         let size = size_of_val(&metadata);
         let place = metadata.as_mut_ptr();
-        // SAFETY: `place` points to `size` bytes that are ours to be written.
+        // SAFETY: `place` points to `size` bytes of ours that may be written.
         let result = unsafe {
             libc::syscall(libc::SYS_ptrace, GET_METADATA, self.tid.as_raw(), size, place)
         };
@@ -122,7 +123,8 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let signal = self.signal;
-        // SAFETY: PTRACE_DETACH takes a thread id and the number of a signal, and no memory of ours.
+        // SAFETY: PTRACE_DETACH takes a thread id and the number of a signal, and no memory of
+        // ours.
         unsafe { libc::syscall(libc::SYS_ptrace, DETACH, self.tid.as_raw(), 0, signal) };
     }
 }
@@ -141,5 +143,5 @@ const GET_METADATA: libc::c_long = 0x420d;
 /// `PTRACE_EVENT_STOP`, in a thread's status.
 const EVENT_STOP: libc::c_int = 128;
 
-/// A thread stops within some ten microseconds.
+/// The time between two looks: a thread stops within some ten microseconds.
 const PAUSE: Duration = Duration::from_micros(20);

@@ -11,28 +11,29 @@ use nix::sys::socket::{
     recvmsg, sendmsg, setsockopt, socketpair, sockopt,
 };
 
-/// A packet.
+/// A packet with its descriptors.
 #[derive(Debug)]
 pub(crate) struct Packet {
-    /// Its bytes.
+    /// The bytes of the packet.
     pub(crate) bytes: Vec<u8>,
-    /// The descriptors it brought, close-on-exec.
+    /// The descriptors that came with it, close-on-exec.
     pub(crate) fds: Vec<OwnedFd>,
 }
 
-/// What a socket has to say.
+/// The result of a look at a socket.
 #[derive(Debug)]
 pub(crate) enum Received {
+    /// A packet.
     Packet(Packet),
-    /// Nothing yet.
+    /// No packet has come yet.
     Nothing,
     /// The peer has closed its end.
     Closed,
-    /// A packet of this size, left unread because it is over the limit.
+    /// A packet of this size, left unread because it exceeds the limit.
     TooLarge(usize),
 }
 
-/// A connected pair, both ends close-on-exec.
+/// Returns a connected pair of sockets, both close-on-exec.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
@@ -43,7 +44,7 @@ pub(crate) fn send(socket: impl AsFd, packet: &[u8]) -> io::Result<()> {
     send_with(socket, packet, &[])
 }
 
-/// The same with descriptors.
+/// Sends one packet with descriptors. The send buffer grows to hold it.
 pub(crate) fn send_with(
     socket: impl AsFd,
     packet: &[u8],
@@ -65,22 +66,22 @@ pub(crate) fn send_with(
     }
 }
 
-/// Makes room for a packet in the send buffer; false where the buffer is large enough already, or
-/// cannot be had.
+/// Makes room for a packet in the send buffer. Returns `false` if the buffer has not grown: it is
+/// large enough already, or may not grow.
 fn grow(socket: &impl AsFd, packet: usize) -> bool {
     let want = packet.saturating_add(PACKET_OVERHEAD);
     let size = || nix::sys::socket::getsockopt(socket, sockopt::SndBuf).unwrap_or(usize::MAX);
     let before = size();
-    // The first needs CAP_NET_ADMIN and knows no limit, the second stops at net.core.wmem_max.
+    // The first call needs CAP_NET_ADMIN and has no limit; the second stops at net.core.wmem_max.
     let _ = setsockopt(socket, sockopt::SndBufForce, &want)
         .or_else(|_| setsockopt(socket, sockopt::SndBuf, &want));
     size() > before
 }
 
-/// Receives a packet if one is there, never waiting.
+/// Receives a packet if there is one, never waiting.
 pub(crate) fn receive(socket: impl AsFd, limit: usize) -> io::Result<Received> {
     let socket = socket.as_fd().as_raw_fd();
-    // MSG_TRUNC makes recv tell the packet's size, whatever the buffer's.
+    // MSG_TRUNC makes recv report the packet's size, whatever the buffer's size.
     let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
     let size = loop {
         match recv(socket, &mut [], peek) {
@@ -121,7 +122,7 @@ pub(crate) fn receive(socket: impl AsFd, limit: usize) -> io::Result<Received> {
         // else has taken them.
         .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
         .collect();
-    // An empty packet cannot be told from the end of the connection; CRIU sends none.
+    // An empty packet looks like the end of the connection; CRIU sends no empty packets.
     if length == 0 && fds.is_empty() {
         return Ok(Received::Closed);
     }
@@ -129,16 +130,17 @@ pub(crate) fn receive(socket: impl AsFd, limit: usize) -> io::Result<Received> {
     Ok(Received::Packet(Packet { bytes, fds }))
 }
 
-/// What the kernel charges a packet to the buffer besides its bytes, rounded up.
+/// The overhead that the kernel charges to the buffer for each packet, rounded up.
 const PACKET_OVERHEAD: usize = 4096;
 
-/// As many descriptors as one message can carry (`SCM_MAX_FD`).
+/// The largest number of descriptors that one message can carry (`SCM_MAX_FD`).
 const MAX_FDS: usize = 253;
 
 #[cfg(test)]
 mod tests {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
     use super::*;
-    use std::os::fd::AsFd;
 
     #[test]
     fn a_packet_larger_than_the_send_buffer_gets_through() {
@@ -157,7 +159,6 @@ mod tests {
 
     #[test]
     fn received_descriptors_are_owned_and_close_on_exec() {
-        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
         let (here, there) = pair().unwrap();
         let null = std::fs::File::open("/dev/null").unwrap();
         send_with(&here, b"x", &[null.as_fd(), null.as_fd()]).unwrap();

@@ -1,4 +1,4 @@
-//! Starting criu with exactly the descriptors it is meant to have.
+//! Starting criu with exactly the intended descriptors.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -8,31 +8,31 @@ use std::path::{Path, PathBuf};
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, Pid, access};
 
 use super::fd;
-use nix::unistd::Pid;
 
 /// A program to start.
 #[derive(Debug)]
 pub(crate) struct Program<'a> {
     pub(crate) path: &'a Path,
     pub(crate) args: &'a [&'a OsStr],
-    /// Variables set besides those of this process.
+    /// Variables set in addition to those of this process.
     pub(crate) env: &'a [(OsString, OsString)],
-    /// Whether it leads a process group of its own.
+    /// `true` if the program leads its own process group.
     pub(crate) own_group: bool,
 }
 
 impl Program<'_> {
     /// Starts the program with `fds[n]` as its descriptor `n`.
     ///
-    /// posix_spawn shares this process's memory until the exec, so that starting criu costs the same
-    /// from a program of any size; no signal is blocked or ignored in the child, whatever is here.
+    /// posix_spawn shares this process's memory until the exec, so starting criu costs the same
+    /// from a program of any size. No signal is blocked or ignored in the child, whatever this
+    /// process does.
     pub(crate) fn spawn(&self, fds: &[impl AsFd]) -> io::Result<Pid> {
         let count = RawFd::try_from(fds.len()).map_err(io::Error::other)?;
         let mut actions = PosixSpawnFileActions::init()?;
-        // A source that lies where another one goes would be overwritten: move it out of the way.
+        // A source numbered like a target would be overwritten: move it out of the way.
         let mut moved: Vec<OwnedFd> = Vec::new();
         for (target, wanted) in (0..).zip(fds) {
             let mut source = wanted.as_fd().as_raw_fd();
@@ -72,7 +72,7 @@ impl Program<'_> {
     }
 }
 
-/// Where a shell would find the program.
+/// Returns the path at which a shell would find the program.
 pub(crate) fn find(program: &Path) -> io::Result<PathBuf> {
     if program.components().count() > 1 {
         return Ok(program.to_owned());
@@ -88,17 +88,18 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(io::Error::other)
 }
 
-/// What a shell searches without a PATH; CRIU lies in sbin.
+/// The search path of a shell without `PATH`. CRIU lies in sbin.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use nix::sys::wait::{WaitStatus, waitpid};
 
     use super::*;
-    use std::io::Read;
 
-    /// The content of each descriptor tells which one it is.
+    /// Returns a pipe whose content identifies it.
     fn pipe_holding(text: &str) -> OwnedFd {
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         nix::unistd::write(&write, text.as_bytes()).unwrap();
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn descriptors_arrive_at_their_numbers_wherever_they_come_from() {
         let count = "ls /proc/self/fd | wc -w";
-        // What this process was started with and did not mark goes everywhere.
+        // Descriptors that this process inherited without close-on-exec reach every child.
         let common = std::process::Command::new("/bin/sh").args(["-c", count]).output().unwrap();
         let common: u32 = String::from_utf8(common.stdout).unwrap().trim().parse().unwrap();
         let (out, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();

@@ -1,50 +1,20 @@
-//! The end of a worker before its time, at a moment that harms no task.
+//! The early end of a worker, at a moment that harms no task.
 
 use std::time::{Duration, Instant};
 
+use super::endable::Endable;
 use super::subject::Subject;
 use crate::diagnosis::StopMethod;
 use crate::value::Pid;
-
-/// A worker as its ending sees it: what it works on, and what can be done to it.
-pub(crate) trait Endable {
-    /// Returns what the worker works on.
-    fn subject(&self) -> Subject;
-
-    /// Says whether the worker has ended. It may have left an answer in its socket.
-    fn has_ended(&self) -> bool;
-
-    /// Says whether the worker has ended and has been reaped.
-    fn is_gone(&mut self) -> bool;
-
-    /// Stops the worker at a point where no task below `root` executes CRIU's code, and lets go of what
-    /// the worker holds of the tasks. Returns `false` if this is not such a point.
-    fn hold(&mut self, root: Pid) -> bool;
-
-    /// Stops the worker wherever it is. Returns `false` if it has ended meanwhile.
-    fn halt(&mut self) -> bool;
-
-    /// Kills everything that a restore has made. Returns the killed tasks.
-    fn sweep(&mut self, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Pid>;
-
-    /// Asks the worker and its helpers to end, and lets a stopped worker go on.
-    fn terminate(&mut self);
-
-    /// Kills the worker and its helpers.
-    fn kill(&mut self);
-
-    /// Reaps tasks that were killed, if they have become children of this process.
-    fn bury(&mut self, tasks: &[Pid]);
-}
 
 /// The ending of a worker, at a safe point if there is one in time.
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
     /// The time since when a safe point has been looked for.
     since: Option<Instant>,
-    /// How the worker was told to end.
+    /// The way the worker was told to end, once decided.
     told: Option<StopMethod>,
-    /// The time since when it has been waited for.
+    /// The time since when the end has been waited for.
     waiting: Option<Instant>,
     /// Killed tasks of an unfinished restore.
     swept: Vec<Pid>,
@@ -60,7 +30,7 @@ pub(crate) enum Next {
 }
 
 impl Ending {
-    /// Returns how the worker was told to end, once that is decided.
+    /// Returns the way the worker was told to end, once that is decided.
     pub(crate) fn method(&self) -> Option<StopMethod> {
         self.told
     }
@@ -89,17 +59,17 @@ impl Ending {
             return Next::Wait(now + TICK);
         }
         if worker.has_ended() {
-            // It may have left its answer, perhaps that all went well.
+            // The worker may have left its answer, perhaps a success.
             return Next::Wait(now);
         }
         let how = match worker.subject() {
             Subject::Tasks { root, .. } if worker.hold(root) => StopMethod::Killed,
-            // Tasks that are saved are about to be killed.
+            // Saved tasks are about to be killed.
             Subject::Tasks { .. } | Subject::Saved if now < since + WINDOW => {
                 return Next::Wait(now + TICK);
             }
             Subject::Tasks { .. } | Subject::Saved => StopMethod::KilledUnsafely,
-            // What it has made is adopted by others when it ends.
+            // Others adopt the worker's tasks when it ends.
             Subject::Restored { .. } if !worker.halt() => return Next::Wait(now),
             Subject::Restored { root, image_root } => {
                 self.swept = worker.sweep(root, image_root);
@@ -113,7 +83,7 @@ impl Ending {
     }
 }
 
-/// The time that a safe point is waited for. The dangerous stretches last a few milliseconds a task.
+/// The time to wait for a safe point. The dangerous stretches last a few milliseconds a task.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// The time between two looks.
@@ -127,7 +97,7 @@ mod tests {
     use super::super::scripted::Scripted;
     use super::*;
 
-    /// Lets time pass in the steps that are asked for, to the end.
+    /// Lets time pass in the requested steps, to the end.
     fn run(worker: &mut Scripted, mut each: impl FnMut(Duration, &mut Scripted)) -> StopMethod {
         let start = Instant::now();
         let mut ending = Ending::default();

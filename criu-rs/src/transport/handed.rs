@@ -1,37 +1,42 @@
-//! What a worker is started with: options, and descriptors.
+//! The options and descriptors that a worker is started with.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// What a worker is started with.
+/// The settings that a worker is started with.
 #[derive(Debug, Default)]
 pub(crate) struct Launch<'a> {
-    /// Options before its own words.
+    /// Options before the worker's own arguments.
     pub(crate) arguments: &'a [OsString],
+    /// Environment variables to set.
     pub(crate) env: &'a [(OsString, OsString)],
-    /// Keep this process's standard input and process group, for a job of its shell.
+    /// Keeps this process's standard input and process group, for a job of its shell.
     pub(crate) shell_job: bool,
 }
 
-/// Descriptors that a request speaks of.
+/// Descriptors that a request names by number.
 ///
-/// CRIU knows two kinds of descriptor numbers: those it opens through /proc/PEER/fd, for which a
-/// descriptor open here suffices, and those of its own process, which have to be put there.
+/// CRIU knows two kinds of descriptor numbers. For a number that it opens through /proc/PEER/fd,
+/// the descriptor must be open in this process. For a number of its own, the descriptor must be
+/// placed inside the criu process.
 #[derive(Debug, Default)]
 pub(crate) struct Handed {
+    /// Descriptors that stay open in this process.
     pub(super) shown: Vec<OwnedFd>,
+    /// Descriptors for the worker, in the order of their numbers.
     pub(super) placed: Vec<OwnedFd>,
 }
 
 impl Handed {
-    /// Keeps a descriptor open here; its number is valid in /proc/PEER/fd.
+    /// Keeps a descriptor open in this process. Returns its number, which is valid in
+    /// /proc/PEER/fd.
     pub(crate) fn show(&mut self, fd: OwnedFd) -> RawFd {
         let number = fd.as_raw_fd();
         self.shown.push(fd);
         number
     }
 
-    /// Gives a descriptor to the worker; the number is the worker's.
+    /// Gives a descriptor to the worker. Returns its number inside the worker.
     pub(crate) fn place(&mut self, fd: OwnedFd) -> RawFd {
         self.placed.push(fd);
         let index = RawFd::try_from(self.placed.len() - 1).unwrap_or(RawFd::MAX);
@@ -39,8 +44,8 @@ impl Handed {
     }
 }
 
-/// The socket's number in a worker; 0 to 2 are its standard streams.
+/// The number of the socket inside a worker; 0 to 2 are the standard streams.
 pub(super) const WORKER_SOCKET: RawFd = 3;
 
-/// The first descriptor put into a worker.
+/// The number of the first descriptor placed inside a worker.
 const FIRST_PLACED: RawFd = WORKER_SOCKET + 1;

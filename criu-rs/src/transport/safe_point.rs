@@ -1,17 +1,17 @@
-//! When criu can be ended without taking a task along.
+//! Points at which criu can be ended without harm to a task.
 //!
-//! While criu has a task execute code of its own, the task's registers, and for some system calls
-//! the first bytes of its program, are not the task's. If criu dies then, the task goes on with them
-//! and crashes. There are two such times, a few milliseconds at the beginning and the end of each
-//! task's dump:
+//! While criu has a task execute code of its own, the task's registers are not its own, and for
+//! some system calls neither are the first bytes of its program. If criu dies then, the task
+//! continues with them and crashes. There are two such times, a few milliseconds at the beginning
+//! and the end of each task's dump:
 //!
-//! * a system call executed in the task's name: criu overwrites the start of the first executable
-//!   mapping with a system call and a trap, and puts the old bytes back afterwards;
-//! * code of criu's "parasite" running in the task, which lies in a mapping called CRIUMFD. Only where
-//!   it waits for a command it is harmless: when the connection to criu ends it puts the task's own
-//!   registers back.
+//! * criu executes a system call in the task's name: it overwrites the start of the first
+//!   executable mapping with a system call and a trap, and restores the old bytes afterwards;
+//! * criu's "parasite" code, in a mapping called CRIUMFD, runs in the task. The parasite is
+//!   harmless only while it waits for a command: when the connection to criu ends, it restores the
+//!   task's registers.
 //!
-//! Between the two, while memory is being copied, the parasite waits, so that most of a dump is safe.
+//! Between the two, while memory is being copied, the parasite waits, so most of a dump is safe.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -25,11 +25,11 @@ use crate::value::Pid;
 
 /// Stops criu and its helpers at a point where ending them harms no task of the tree at `root`.
 ///
-/// Where this is no such point they go on, and the answer is `false`.
+/// If this is not such a point, they continue and the answer is `false`.
 pub(crate) fn hold(criu: Pid, root: Pid) -> bool {
     let processes = tree::descendants(criu);
     processes.iter().copied().for_each(stop);
-    let safe = !processes.iter().any(|pid| is_at_rules(*pid))
+    let safe = !processes.iter().any(|pid| is_iptables(*pid))
         && tree::descendants(root).into_iter().all(|pid| is_safe(pid, &processes));
     if !safe {
         for pid in processes {
@@ -39,8 +39,9 @@ pub(crate) fn hold(criu: Pid, root: Pid) -> bool {
     safe
 }
 
-/// Whether it is iptables, which may hold the lock that others need to undo what it does.
-fn is_at_rules(pid: Pid) -> bool {
+/// Says whether a process is iptables, which may hold the lock that others need to undo what it
+/// does.
+fn is_iptables(pid: Pid) -> bool {
     let program = Process::new(pid.as_raw()).and_then(|process| process.exe());
     let name = program.ok().and_then(|program| program.file_name()?.to_str().map(str::to_owned));
     name.is_some_and(|name| name.contains("tables"))
@@ -59,6 +60,7 @@ fn stop(pid: Pid) {
     }
 }
 
+/// Says whether criu can end now without harm to this task.
 fn is_safe(pid: Pid, criu: &[Pid]) -> bool {
     let Ok(process) = Process::new(pid.as_raw()) else {
         return true;
@@ -88,10 +90,11 @@ fn is_safe(pid: Pid, criu: &[Pid]) -> bool {
     tasks.flatten().all(|task| waits_or_is_itself(&task, &parasite))
 }
 
-/// Whether a thread executes its own code, or the parasite's while that waits for a command.
+/// Says whether a thread executes its own code, or the parasite's while the parasite waits for a
+/// command.
 ///
-/// Waiting it sleeps. Where it is stopped instead, criu is about to have it leave, over a breakpoint
-/// that nobody would catch any more.
+/// A waiting parasite sleeps. If its thread is stopped instead, criu is about to make the parasite
+/// leave over a breakpoint, which nobody would catch after criu's end.
 fn waits_or_is_itself(task: &Task, parasite: &[(u64, u64)]) -> bool {
     let path = format!("/proc/{}/task/{}/syscall", task.pid, task.tid);
     let Ok(text) = std::fs::read_to_string(path) else { return true };
@@ -101,8 +104,8 @@ fn waits_or_is_itself(task: &Task, parasite: &[(u64, u64)]) -> bool {
     !parasite.iter().any(inside) || (RECEIVING.contains(&number) && sleeps())
 }
 
-/// The system call, or -1, and the program counter in `/proc/PID/task/TID/syscall`. `None` for a
-/// thread that runs.
+/// Reads the system call, or -1, and the program counter from `/proc/PID/task/TID/syscall`. Returns
+/// `None` for a running thread.
 fn place(text: &str) -> Option<(i64, u64)> {
     let mut words = text.split_ascii_whitespace();
     let number = words.next()?.parse().ok()?;
@@ -110,29 +113,31 @@ fn place(text: &str) -> Option<(i64, u64)> {
     Some((number, u64::from_str_radix(counter, 16).ok()?))
 }
 
+/// Says whether one of criu's processes traces the task.
 fn is_traced(process: &Process, criu: &[Pid]) -> bool {
     let traced_by = |pid: Pid| criu.contains(&pid);
     process.status().is_ok_and(|status| Pid::new(status.tracerpid).is_some_and(traced_by))
 }
 
+/// Says whether a mapping's path is that of the parasite.
 fn is_parasite(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().starts_with(b"/memfd:CRIUMFD")
 }
 
-/// A stopped process takes at most a scheduler's turn to show it.
+/// The time that a stopped process may take to show it: at most a turn of the scheduler.
 const MAX_STOP: Duration = Duration::from_millis(50);
 
-/// What criu writes over the program to execute a system call: `syscall`, `int3`.
+/// The code that criu writes over the program to execute a system call: `syscall`, `int3`.
 #[cfg(target_arch = "x86_64")]
 const REMOTE_SYSCALL: &[u8; 3] = &[0x0f, 0x05, 0xcc];
-/// What criu writes over the program to execute a system call: `svc #0`, `brk #0`.
+/// The code that criu writes over the program to execute a system call: `svc #0`, `brk #0`.
 #[cfg(target_arch = "aarch64")]
 const REMOTE_SYSCALL: &[u8; 8] = &[0x01, 0x00, 0x00, 0xd4, 0x00, 0x00, 0x20, 0xd4];
-/// Not known here: a traced task counts as unsafe.
+/// Unknown on this architecture: a traced task counts as unsafe.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const REMOTE_SYSCALL: &[u8; 0] = &[];
 
-/// recvfrom(2) and recvmsg(2), in which the parasite waits.
+/// The system calls in which the parasite waits: recvfrom(2) and recvmsg(2).
 const RECEIVING: [i64; 2] = [libc::SYS_recvfrom, libc::SYS_recvmsg];
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
-//! A worker without a process, for tests of what is done to workers.
+//! A worker without a process, for tests of the ways workers are ended.
 
-use super::ending::Endable;
+use super::endable::Endable;
 use super::subject::Subject;
 use crate::value::Pid;
 
-/// A worker that is told how to behave, and notes what is done to it.
+/// A worker that behaves as told, and notes the calls it gets.
 #[derive(Debug)]
 pub(crate) struct Scripted {
     pub(crate) subject: Subject,
     pub(crate) is_safe: bool,
     pub(crate) heeds_term: bool,
     pub(crate) ended: bool,
+    /// The calls so far.
     pub(crate) done: Vec<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! A criu that is made to stand still, and the tasks that it has made so far.
+//! Stopping a criu, and killing the tasks that it has made so far.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use procfs::process::Process;
 use crate::host::tree;
 use crate::value::Pid;
 
-/// Stops a criu. Returns whether it stands still; `false` if it has ended meanwhile.
+/// Stops a criu. Returns `true` once it stands still; `false` if it has ended meanwhile.
 pub(super) fn halt(criu: Pid) -> bool {
     let _ = kill(criu.nix(), Signal::SIGSTOP);
     let limit = Instant::now() + HALT_TIME;
@@ -17,14 +17,15 @@ pub(super) fn halt(criu: Pid) -> bool {
         match stat.map(|stat| stat.state) {
             Ok('T' | 't') => return true,
             Ok('Z' | 'X') | Err(_) => return false,
-            // In the middle of a system call.
+            // The process is in the middle of a system call.
             Ok(_) if Instant::now() < limit => std::thread::sleep(PAUSE),
             Ok(_) => return true,
         }
     }
 }
 
-/// Kills everything that a restore has made so far. Its criu stands still. Returns the killed tasks.
+/// Kills every task that a restore has made so far, while its criu stands still. Returns the killed
+/// tasks.
 pub(super) fn sweep(criu: Pid, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Pid> {
     let mut roots = tree::children(criu);
     roots.extend(root);
@@ -33,8 +34,9 @@ pub(super) fn sweep(criu: Pid, root: Option<Pid>, image_root: Option<Pid>) -> Ve
     tree::kill_all(&roots)
 }
 
-/// Says whether a child of this process is a root that criu has forked as its sibling: a process that
-/// came after criu and still runs criu's program, or has the root's id in a pid namespace of its own.
+/// Says whether a child of this process is a root that criu has forked as its sibling. Such a
+/// process is younger than criu, and either still runs criu's program or has the root's id in its
+/// own pid namespace.
 fn is_made_by(pid: Pid, criu: Pid, image_root: Option<Pid>) -> bool {
     let look =
         |pid: Pid| Process::new(pid.as_raw()).and_then(|p| Ok((p.stat()?.starttime, p.exe()?)));

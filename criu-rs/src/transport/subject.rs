@@ -1,26 +1,26 @@
-//! What an operation works on.
+//! The subject of an operation.
 
 use crate::value::Pid;
 
-/// What an operation works on, as far as ending it has to know.
+/// The subject of an operation, as far as ending the operation depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Subject {
     /// Live tasks, which must survive.
     Tasks {
-        /// Their root.
+        /// The root of the tree.
         root: Pid,
-        /// Whether they are killed in the end.
+        /// `true` if a successful dump kills them.
         end: bool,
     },
-    /// Tasks that are saved, and just being killed.
+    /// Tasks that are saved and are just being killed.
     Saved,
-    /// Tasks in the making, of which none may be left.
+    /// Tasks of an unfinished restore; none of them may be left behind.
     Restored {
         /// The root, once CRIU has named it.
         root: Option<Pid>,
-        /// The root's id in its own pid namespace, as the images have it.
+        /// The root's id in its own pid namespace, as the images record it.
         image_root: Option<Pid>,
     },
-    /// Nothing.
+    /// No tasks.
     None,
 }

@@ -1,4 +1,4 @@
-//! A `criu swrk` process: started, heard, ended and reaped by us.
+//! A `criu swrk` process that this process starts, listens to, ends and reaps.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -13,7 +13,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::pipe2;
 
-use super::ending::{Endable, Ending};
+use super::endable::Endable;
+use super::ending::Ending;
 use super::handed::{Launch, WORKER_SOCKET};
 use super::subject::Subject;
 use super::{safe_point, standstill};
@@ -22,22 +23,25 @@ use crate::sys::{fd, spawn};
 use crate::undo::Connections;
 use crate::value::{Pid, printable};
 
-/// A criu process of ours. Dropping it ends and reaps it, at a safe point.
+/// A criu process of ours. On drop, it is ended at a safe point and reaped.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pid: Pid,
-    /// Readable once the process has ended; absent before Linux 5.3.
+    /// A descriptor that is readable once the process has ended; absent before Linux 5.3.
     pidfd: Option<OwnedFd>,
-    /// What it prints.
+    /// The pipe with the worker's standard output and error.
     printed: Option<std::fs::File>,
+    /// The end of what the worker has printed.
     tail: Vec<u8>,
+    /// `true` if the worker leads its own process group.
     own_group: bool,
-    /// What it is at work on.
+    /// The tasks that the worker works on.
     pub(crate) subject: Subject,
-    /// What it holds of them, to be let go before it is ended.
+    /// The connections that CRIU holds during a dump, to be released before the worker is ended.
     pub(crate) connections: Option<Arc<Connections>>,
-    /// Whether processes of its group live on after it: a page server in the background.
+    /// `true` if processes of the worker's group live on after it: a page server in the background.
     pub(crate) helpers_stay: bool,
+    /// The exit status, once the worker is reaped.
     ended: Option<ExitStatus>,
 }
 
@@ -49,8 +53,8 @@ impl Worker {
         socket: OwnedFd,
         placed: Vec<OwnedFd>,
     ) -> io::Result<Self> {
-        // A descriptor of ours, not this process's: what criu prints must not mix with what the
-        // caller prints, and the restored tasks must not inherit the caller's terminal.
+        // Not this process's own output: criu's output must not mix with the caller's, and the
+        // restored tasks must not inherit the caller's terminal.
         let (printed, output) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         nix::fcntl::fcntl(&output, nix::fcntl::FcntlArg::F_SETFL(OFlag::empty()))?;
         // CRIU reads the terminal of a shell job from its standard input.
@@ -58,14 +62,14 @@ impl Worker {
         let again = output.try_clone()?;
         let fds: Vec<OwnedFd> = [input, output, again, socket].into_iter().chain(placed).collect();
         let number = WORKER_SOCKET.to_string();
-        let own = [OsStr::new("swrk"), OsStr::new(&number)];
-        let args: Vec<&OsStr> = launch.arguments.iter().map(AsRef::as_ref).chain(own).collect();
+        let words = [OsStr::new("swrk"), OsStr::new(&number)];
+        let args: Vec<&OsStr> = launch.arguments.iter().map(AsRef::as_ref).chain(words).collect();
         let program =
             spawn::Program { path, args: &args, env: launch.env, own_group: !launch.shell_job };
         let pid = program.spawn(&fds)?;
         let pidfd = fd::open(pid).ok();
         let pid = Pid::new(pid.as_raw())
-            .ok_or_else(|| io::Error::other("posix_spawn gave no process"))?;
+            .ok_or_else(|| io::Error::other("posix_spawn returned an invalid process id"))?;
         Ok(Self {
             pid,
             pidfd,
@@ -83,18 +87,18 @@ impl Worker {
         self.pid
     }
 
-    /// Whether a descriptor tells that the process has ended.
+    /// Says whether a descriptor tells that the process has ended.
     pub(crate) fn end_is_seen(&self) -> bool {
         self.pidfd.is_some()
     }
 
-    /// What becomes readable when there is something to hear or the process has ended.
+    /// Returns the descriptors that become readable when the worker has printed or ended.
     pub(crate) fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let printed = self.printed.as_ref().map(AsFd::as_fd);
         printed.into_iter().chain(self.pidfd.as_ref().map(AsFd::as_fd))
     }
 
-    /// Reads what it has printed; returns the descriptor once nothing more can come.
+    /// Reads what the worker has printed. Returns the pipe once nothing more can come.
     pub(crate) fn listen(&mut self) -> Option<std::fs::File> {
         let mut chunk = [0; 4096];
         loop {
@@ -111,24 +115,27 @@ impl Worker {
         }
     }
 
-    /// The last it printed, fit for a terminal.
+    /// Returns the end of what the worker has printed, fit for a terminal.
     pub(crate) fn said(&mut self) -> String {
         self.listen();
         printable(&self.tail)
     }
 
-    /// Whether it has ended. What it has forked is as it was: it may have left word that this is to stay.
+    /// Says whether the worker has ended. Its helpers are not touched: its answer may say that they
+    /// are to stay.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.is_some() || !is_running(self.peek())
     }
 
-    /// Looks without reaping: as long as the process is a zombie nobody else can have its id, which is its group's id too.
+    /// Looks without reaping: as long as the process is a zombie, nobody else can get its id, which
+    /// is also its group's id.
     fn peek(&self) -> nix::Result<WaitStatus> {
         let peek = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         waitid(Id::Pid(self.pid.nix()), peek)
     }
 
-    /// How it ended, if it has. Its helpers have then been ended as well, unless they are to stay.
+    /// Returns the exit status if the worker has ended. Its helpers have then been ended as well,
+    /// unless they are to stay.
     pub(crate) fn try_wait(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             match self.peek() {
@@ -139,7 +146,7 @@ impl Worker {
                     }
                     self.ended = Some(self.reap());
                 }
-                // The caller has reaped it, or ignores SIGCHLD.
+                // The caller has reaped the process, or ignores SIGCHLD.
                 Err(_) => self.ended = Some(ExitStatus::default()),
             }
         }
@@ -148,7 +155,7 @@ impl Worker {
 
     fn reap(&self) -> ExitStatus {
         let status = tree::wait(self.pid).unwrap_or_default();
-        // Helpers, killed by now, become our children where this process reaps orphans.
+        // Helpers are killed by now. They become our children if this process reaps orphans.
         if self.own_group && !self.helpers_stay {
             let group = nix::unistd::Pid::from_raw(-self.pid.as_raw());
             while !matches!(waitpid(group, None), Err(error) if error != Errno::EINTR) {}
@@ -156,7 +163,7 @@ impl Worker {
         status
     }
 
-    /// Signals the process and the helpers it has forked.
+    /// Signals the process and the helpers that it has forked.
     pub(crate) fn signal_group(&self, signal: Signal) {
         if self.ended.is_some() {
             return;
@@ -205,7 +212,7 @@ impl Endable for Worker {
     }
 
     fn terminate(&mut self) {
-        // A stopped process takes SIGTERM as soon as it goes on, before anything else.
+        // A stopped process takes SIGTERM as soon as it continues, before anything else.
         self.signal_group(Signal::SIGTERM);
         self.signal_group(Signal::SIGCONT);
     }
@@ -233,5 +240,5 @@ fn open_null() -> io::Result<OwnedFd> {
     Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
 }
 
-/// As much of what criu prints as is kept.
+/// The number of bytes of criu's output that are kept.
 const MAX_TAIL: usize = 16 << 10;

@@ -1,4 +1,4 @@
-//! What a criu that is ended in a restore leaves mounted in its work directory.
+//! The cgroup mounts that a criu killed during a restore leaves in its work directory.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
@@ -11,11 +11,11 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::images_dir::list;
 use crate::sys::proc_link;
 
-/// Watches over a work directory during a restore. CRIU mounts there the cgroup hierarchies that it puts tasks into
-/// (its "cgroup yard"), and takes them away when it ends by itself.
+/// A guard of a work directory during a restore. CRIU mounts the cgroup hierarchies of the tasks
+/// there (its "cgroup yard"), and unmounts them when it ends by itself.
 ///
-/// Dropped without [`CgroupYard::keep`] it takes away those that have come meanwhile: whoever removed the directory
-/// with all that is below would reach into the machine's cgroups.
+/// Dropped without [`CgroupYard::keep`], the guard unmounts the yards that are new. With such a
+/// mount in place, a recursive removal of the directory would reach into the machine's cgroups.
 #[derive(Debug)]
 pub(crate) struct CgroupYard {
     directory: OwnedFd,
@@ -24,13 +24,13 @@ pub(crate) struct CgroupYard {
 }
 
 impl CgroupYard {
-    /// Looks at the directory.
+    /// Notes the names in the directory.
     pub(crate) fn watch(directory: OwnedFd) -> Self {
         let before = list(&directory).unwrap_or_default();
         Self { directory, before, kept: false }
     }
 
-    /// The restore is complete.
+    /// Ends the guard, since the restore is complete.
     pub(crate) fn keep(mut self) {
         self.kept = true;
     }
@@ -52,5 +52,5 @@ impl Drop for CgroupYard {
     }
 }
 
-/// Begins the name of a yard.
+/// The beginning of a yard's name.
 const PREFIX: &[u8] = b".criu.cgyard.";

@@ -1,4 +1,4 @@
-//! The freezer cgroup that a dump may use, and what it must be like after a failure.
+//! Freezer cgroups: thawing the one that a failed dump leaves frozen, and freezing one.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-/// Watches over a freezer cgroup during a dump: dropped without [`Freezer::keep`] it thaws what was
-/// not frozen before. A criu that is ended leaves its freezer frozen.
+/// A guard of a freezer cgroup during a dump. A criu that is killed leaves its freezer frozen.
+/// Dropped without [`Freezer::keep`], the guard thaws the cgroup.
 #[derive(Debug)]
 pub(crate) struct Freezer {
     file: PathBuf,
@@ -16,7 +16,7 @@ pub(crate) struct Freezer {
 }
 
 impl Freezer {
-    /// Looks at the cgroup; nothing is to be watched over where it is frozen already.
+    /// Makes a guard for the cgroup. `None` if the cgroup is frozen already or cannot be read.
     pub(crate) fn watch(cgroup: &[u8]) -> Option<Self> {
         let cgroup = Path::new(OsStr::from_bytes(cgroup));
         // Version 1, then version 2.
@@ -24,11 +24,12 @@ impl Freezer {
         states.into_iter().find_map(|(name, thawed)| {
             let file = cgroup.join(name);
             let state = fs::read_to_string(&file).ok()?;
-            // Not made in vain: dropped it would thaw.
+            // Made only for a thawed cgroup: dropping a guard thaws.
             (state.trim() == thawed).then(|| Self { file, thawed, kept: false })
         })
     }
 
+    /// Ends the guard without thawing.
     pub(crate) fn keep(mut self) {
         self.kept = true;
     }
@@ -42,91 +43,95 @@ impl Drop for Freezer {
     }
 }
 
-/// A cgroup that is frozen by us. Dropped it is as it was before.
+/// A cgroup that this process has frozen. Dropped, it returns to its earlier state.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     file: PathBuf,
-    version: &'static Version,
-    /// Whether it was frozen before.
-    was: bool,
+    interface: &'static Interface,
+    /// True if the cgroup was frozen before.
+    was_frozen: bool,
 }
 
-/// How a version of cgroups says it.
+/// The files and words that a version of cgroups uses for freezing.
 #[derive(Debug)]
-struct Version {
+struct Interface {
+    /// The file that takes the wanted state.
     state: &'static str,
     thawed: &'static str,
     frozen: &'static str,
-    /// Where it tells whether this cgroup is to be frozen itself, whatever those above are.
+    /// The file that tells if this cgroup itself is frozen, whatever its ancestors are.
     own: &'static str,
-    /// Where it tells whether all tasks have stopped, and the line that says so.
+    /// The file that tells if all tasks have stopped, and the line that says so.
     done: (&'static str, &'static str),
 }
 
 impl Frozen {
-    /// Freezes a cgroup, and waits until all of it has stopped.
+    /// Freezes a cgroup and waits until all its tasks have stopped.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not a freezer cgroup, `TimedOut` if tasks still run after `limit`.
     pub(crate) fn freeze(cgroup: &Path, limit: Duration) -> io::Result<Self> {
-        let is_it = |version: &&Version| cgroup.join(version.state).exists();
-        let version = VERSIONS.iter().find(is_it).ok_or_else(|| {
-            let why = "it is no freezer cgroup: neither cgroup.freeze nor freezer.state is there";
+        let is_it = |interface: &&Interface| cgroup.join(interface.state).exists();
+        let interface = INTERFACES.iter().find(is_it).ok_or_else(|| {
+            let why = "not a freezer cgroup: it has neither cgroup.freeze nor freezer.state";
             io::Error::new(io::ErrorKind::NotFound, why)
         })?;
-        let file = cgroup.join(version.state);
-        let was = fs::read_to_string(cgroup.join(version.own))?.trim() == "1";
-        fs::write(&file, version.frozen)?;
-        // From here on it is thawed again, if need be.
-        let frozen = Self { file, version, was };
+        let file = cgroup.join(interface.state);
+        let was_frozen = fs::read_to_string(cgroup.join(interface.own))?.trim() == "1";
+        fs::write(&file, interface.frozen)?;
+        // From here on, an error drops `frozen`, which restores the earlier state.
+        let frozen = Self { file, interface, was_frozen };
         let end = Instant::now() + limit;
-        let (name, line) = version.done;
+        let (name, line) = interface.done;
         while !fs::read_to_string(cgroup.join(name))?.lines().any(|said| said == line) {
             if Instant::now() > end {
-                let why = format!("not all of it has stopped after {} ms", limit.as_millis());
+                let why = format!("not all tasks have stopped after {} ms", limit.as_millis());
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
-            // Version 1 may be stuck half way until it is told again.
-            fs::write(&frozen.file, version.frozen)?;
+            // Version 1 may get stuck half way until the state is written again.
+            fs::write(&frozen.file, interface.frozen)?;
             std::thread::sleep(PAUSE);
         }
         Ok(frozen)
     }
 
-    /// Thaws it, whatever it was before.
+    /// Thaws the cgroup for good, whatever its earlier state was.
     pub(crate) fn thaw(mut self) -> io::Result<()> {
-        self.was = false;
+        self.was_frozen = false;
         self.release()
     }
 
-    /// Thaws it for now.
+    /// Thaws the cgroup until this value is dropped.
     pub(crate) fn release(&self) -> io::Result<()> {
-        fs::write(&self.file, self.version.thawed)
+        fs::write(&self.file, self.interface.thawed)
     }
 }
 
-/// The cgroup above this one that keeps it frozen.
+/// The nearest ancestor of a cgroup that is frozen and so keeps it frozen.
 pub(crate) fn frozen_above(cgroup: &Path) -> Option<&Path> {
     let is_frozen = |above: &&Path| {
-        let says = |version: &Version| fs::read_to_string(above.join(version.own));
-        VERSIONS.iter().any(|version| says(version).is_ok_and(|own| own.trim() == "1"))
+        let says = |interface: &Interface| fs::read_to_string(above.join(interface.own));
+        INTERFACES.iter().any(|interface| says(interface).is_ok_and(|own| own.trim() == "1"))
     };
     cgroup.ancestors().skip(1).find(is_frozen)
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let state = if self.was { self.version.frozen } else { self.version.thawed };
+        let state = if self.was_frozen { self.interface.frozen } else { self.interface.thawed };
         let _ = fs::write(&self.file, state);
     }
 }
 
-static VERSIONS: [Version; 2] = [
-    Version {
+static INTERFACES: [Interface; 2] = [
+    Interface {
         state: "freezer.state",
         thawed: "THAWED",
         frozen: "FROZEN",
         own: "freezer.self_freezing",
         done: ("freezer.state", "FROZEN"),
     },
-    Version {
+    Interface {
         state: "cgroup.freeze",
         thawed: "0",
         frozen: "1",
@@ -135,7 +140,7 @@ static VERSIONS: [Version; 2] = [
     },
 ];
 
-/// Tasks stop within some milliseconds.
+/// The pause between two looks. Tasks stop within some milliseconds.
 const PAUSE: Duration = Duration::from_micros(200);
 
 #[cfg(test)]
@@ -143,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_thawed_is_thawed_again_unless_kept() {
+    fn a_thawed_cgroup_is_thawed_again_unless_kept() {
         let folder = std::env::temp_dir().join(format!("criu-rs-freezer-{}", std::process::id()));
         for (file, thawed, frozen) in
             [("freezer.state", "THAWED", "FROZEN"), ("cgroup.freeze", "0", "1")]
@@ -160,7 +165,7 @@ mod tests {
             fs::write(&state, frozen).unwrap();
             freezer.keep();
             assert_eq!(fs::read_to_string(&state).unwrap(), frozen);
-            assert!(watch().is_none(), "frozen before: not ours to thaw");
+            assert!(watch().is_none(), "a cgroup that was frozen before stays frozen");
             assert_eq!(fs::read_to_string(&state).unwrap(), frozen, "a look changes nothing");
             fs::remove_dir_all(&folder).unwrap();
         }
@@ -168,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_freeze_is_thawed_again() {
+    fn a_cgroup_that_does_not_freeze_is_thawed_again() {
         let folder = std::env::temp_dir().join(format!("criu-rs-frozen-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let limit = Duration::from_millis(1);
         let missing = Frozen::freeze(&folder, limit).unwrap_err().to_string();
-        assert!(missing.contains("no freezer cgroup"), "{missing}");
+        assert!(missing.contains("not a freezer cgroup"), "{missing}");
         for (file, content) in
             [("cgroup.freeze", "0\n"), ("cgroup.events", "populated 1\nfrozen 0\n")]
         {

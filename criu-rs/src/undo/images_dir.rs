@@ -1,4 +1,4 @@
-//! The images directory of a dump: what is there before, and what must not be there after a failure.
+//! The images directory of a dump, and its cleanup after a failure.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
@@ -13,27 +13,32 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Error, Result};
 
-/// Watches over an images directory during a dump.
+/// A guard of an images directory during a dump.
 ///
-/// Dropped without [`ImagesDir::keep`] it removes the images written meanwhile, so that nothing
-/// half-done passes for a checkpoint, and puts those back that were there before.
+/// Dropped without [`ImagesDir::keep`], the guard removes the images written meanwhile, so that a
+/// partial dump does not pass for a checkpoint. It also puts earlier images back.
 #[derive(Debug)]
 pub(crate) struct ImagesDir {
     directory: OwnedFd,
     before: HashSet<CString>,
-    /// Images of an earlier checkpoint lie in [`ASIDE`].
+    /// True if images of an earlier checkpoint are in [`ASIDE`].
     aside: bool,
     kept: bool,
 }
 
 impl ImagesDir {
-    /// Looks at the directory; refuses one that holds a checkpoint, or sets its images aside.
+    /// Notes the files in the directory. With `overwrite` it sets the images of an earlier
+    /// checkpoint aside.
+    ///
+    /// # Errors
+    /// [`Error::CheckpointExists`] without `overwrite`. `EEXIST` if an interrupted run has left
+    /// images aside.
     pub(crate) fn watch(directory: OwnedFd, name: PathBuf, overwrite: bool) -> Result<Self> {
-        let read = |source: Errno| Error::system(format!("look into {}", name.display()), source);
+        let read = |source: Errno| Error::system(format!("list {}", name.display()), source);
         let entries = list(&directory).map_err(read)?;
         if entries.contains(ASIDE) {
-            // A process that died in an overwriting dump left it. Whose images are the better ones
-            // is not ours to guess.
+            // A process that died in an overwriting dump left it. A person has to decide which
+            // images are the right ones.
             let what = format!(
                 "dump into {}: an interrupted run left the earlier checkpoint in {} there; \
                  move it back, or remove it",
@@ -71,7 +76,8 @@ impl ImagesDir {
         nix::fcntl::openat(&self.directory, ASIDE, flags, Mode::empty())
     }
 
-    /// The dump is complete: what it wrote stays, what it replaced goes.
+    /// Ends the guard, since the dump is complete. The new images stay, the replaced ones are
+    /// removed.
     pub(crate) fn keep(mut self) {
         self.kept = true;
         if self.aside {
@@ -108,7 +114,7 @@ impl Drop for ImagesDir {
 
 /// The names in a directory.
 pub(crate) fn list(directory: &OwnedFd) -> nix::Result<HashSet<CString>> {
-    // Opened anew: a duplicate would share its reading position with the original.
+    // Opened again, since a duplicate would share the reading position of the original.
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut entries = Dir::openat(directory.as_fd(), ".", flags, Mode::empty())?;
     entries
@@ -118,7 +124,7 @@ pub(crate) fn list(directory: &OwnedFd) -> nix::Result<HashSet<CString>> {
         .collect()
 }
 
-/// Whether CRIU writes a file of this name as part of a checkpoint. Logs are not: they stay.
+/// Returns true if a file of this name is part of a checkpoint. Logs are not, so they stay.
 fn is_image(name: &CStr) -> bool {
     let name = name.to_bytes();
     name.ends_with(b".img") || matches!(name, b"parent" | b"stats-dump" | b"irmap-cache")
@@ -126,7 +132,7 @@ fn is_image(name: &CStr) -> bool {
 
 const INVENTORY: &CStr = c"inventory.img";
 
-/// Where images are set aside while a dump overwrites them.
+/// The directory for earlier images while a dump overwrites them.
 const ASIDE: &CStr = c".criu-rs-earlier";
 
 #[cfg(test)]
@@ -156,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_dump_leaves_logs_and_what_was_there() {
+    fn a_failed_dump_leaves_logs_and_earlier_files() {
         let path = scratch("failed");
         fs::write(path.join("notes.img"), "mine").unwrap();
         let guard = watch(&path, false).unwrap();

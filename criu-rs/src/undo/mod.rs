@@ -1,4 +1,4 @@
-//! What is put back after a failure: images, stray tasks, the freezer, cgroups, connections.
+//! The cleanup after a failure: images, stray tasks, the freezer, cgroup mounts, connections.
 
 mod cgroup_yard;
 mod connections;

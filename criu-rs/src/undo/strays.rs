@@ -1,7 +1,7 @@
-//! What a restore leaves whose criu did not live to take it away.
+//! The tasks that a restore leaves behind if its criu was killed.
 //!
-//! A criu that fails ends what it has made. One that is killed cannot: its tasks are adopted by others, and those that
-//! wait for a word of criu's wait for ever.
+//! A criu that fails ends the tasks that it has created. A criu that is killed cannot: its tasks
+//! are adopted by other processes, and tasks that wait for criu wait for ever.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,17 +15,18 @@ use procfs::process::Process;
 use crate::host::tree;
 use crate::value::{Pid, read_file};
 
-/// How the tasks of a restore can be told from others.
+/// The marks of the tasks of a restore: their ids and the programs they execute.
 #[derive(Debug, Default)]
 pub(crate) struct Strays {
-    /// Their ids in the images, the root's first.
+    /// The ids of the tasks in the images, the root first.
     pids: Vec<Pid>,
     images: Option<OwnedFd>,
     criu: Option<PathBuf>,
 }
 
 impl Strays {
-    /// Those of the images. What cannot be read has none: CRIU will say so.
+    /// Reads the ids from the images. Images that cannot be read give no ids, since CRIU refuses
+    /// them.
     pub(crate) fn of(images: Option<&OwnedFd>, criu: Option<PathBuf>) -> Self {
         Self {
             pids: images.map(image_pids).unwrap_or_default(),
@@ -43,28 +44,29 @@ impl Strays {
         self.pids.first().copied()
     }
 
-    /// Ends what is left of a restore whose criu was started at `since` and has been killed: the tree at `root`, if CRIU has
-    /// named that, and tasks by their ids. Then waits until all are gone.
+    /// Ends the remains of a restore whose criu was started at `since` and has been killed: the
+    /// tree at `root`, if CRIU has named it, and tasks by their ids. Then waits until all are gone.
     ///
-    /// An id alone is not enough, since it may be somebody else's by now. It has to be of a process that was started
-    /// since, in this pid namespace, and that executes criu or what the task of the images does.
+    /// An id alone is not enough, since another process may have it by now. The process must have
+    /// been started at `since` or later, in this pid namespace, and must execute criu or a program
+    /// of the images.
     pub(crate) fn end(&self, since: u64, root: Option<Pid>) {
         let is_new = |pid: &Pid| tree::started_at(*pid).is_some_and(|start| start >= since);
         let depth = depth(Pid::this());
         let mut programs: Option<Vec<PathBuf>> = None;
-        // A task that is ended may just have forked another, which is nobody's child then.
+        // A task may fork just before it is killed, and the new process is then orphaned.
         for _ in 0..MAX_ROUNDS {
             let suspects: Vec<Pid> = self.pids.iter().copied().filter(is_new).collect();
             let mut found: Vec<Pid> = root.into_iter().filter(is_new).collect();
             if !suspects.is_empty() {
                 let programs = programs.get_or_insert_with(|| self.programs());
-                let is_one = |pid: &Pid| {
+                let is_stray = |pid: &Pid| {
+                    // A process that has ended has no program.
                     let program = Process::new(pid.as_raw()).and_then(|process| process.exe());
-                    // What has ended executes nothing.
                     program.is_ok_and(|program| programs.contains(&program))
                         && self::depth(*pid) == depth
                 };
-                found.extend(suspects.into_iter().filter(is_one));
+                found.extend(suspects.into_iter().filter(is_stray));
             }
             if found.is_empty() {
                 break;
@@ -75,12 +77,12 @@ impl Strays {
         self.bury(since);
     }
 
-    /// Waits until those that were started at `since` or later are gone, for CRIU has ended them.
+    /// Waits until the tasks that were started at `since` or later are gone, which CRIU has ended.
     pub(crate) fn bury(&self, since: u64) {
         tree::bury(&self.pids, since);
     }
 
-    /// What they execute: criu, and what the tasks of the images do.
+    /// The programs that strays execute: criu, and those of the tasks in the images.
     fn programs(&self) -> Vec<PathBuf> {
         self.criu.iter().cloned().chain(self.of_images().unwrap_or_default()).collect()
     }
@@ -96,7 +98,7 @@ impl Strays {
     }
 }
 
-/// In how many pid namespaces below the reader's a process is.
+/// The number of pid namespaces that a process is in, counted from the reader's.
 fn depth(pid: Pid) -> usize {
     let status = Process::new(pid.as_raw()).and_then(|process| process.status());
     status.ok().and_then(|status| status.nspid).map_or(0, |ids| ids.len())
@@ -114,5 +116,5 @@ fn image_pids(images: &OwnedFd) -> Vec<Pid> {
     pids
 }
 
-/// Rounds of ending; each finds what was forked in the one before.
+/// Most rounds of ending. Each round finds processes that were forked in the round before.
 const MAX_ROUNDS: usize = 64;

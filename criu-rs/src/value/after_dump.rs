@@ -1,14 +1,14 @@
 //! The fate of dumped tasks.
 
-/// What becomes of the tasks once they are saved.
+/// The fate of the tasks after a successful dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AfterDump {
-    /// They are killed.
+    /// CRIU kills the tasks.
     #[default]
     Kill,
-    /// They run on. What they change from then on, in files or connections, the checkpoint does not
-    /// know of.
+    /// The tasks run on. The checkpoint does not know of what they change afterwards in files or
+    /// connections.
     LeaveRunning,
-    /// They stay stopped.
+    /// The tasks stay stopped.
     LeaveStopped,
 }

@@ -1,4 +1,4 @@
-//! Cancelling an operation from elsewhere.
+//! A handle that cancels operations.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::system::SystemError;
 
-/// Cancels the operations it was given to, from another thread or from a signal handler's thread.
+/// Cancels operations from another thread, such as one that handles signals.
 ///
-/// An operation that is cancelled stops at CRIU's next action, where CRIU can undo what it has begun;
-/// where none comes within the operation's grace time, criu is ended at the next safe point. One that
-/// is complete before that returns its outcome after all, and so does a dump whose tasks are saved and being killed.
+/// A cancelled operation stops at CRIU's next action, where CRIU can undo what it has begun. If no
+/// action comes within the operation's grace time, criu is ended at the next safe point. An
+/// operation that completes before that returns its outcome, and so does a dump whose tasks are
+/// saved and already being killed.
 ///
 /// ```
 /// use criu_rs::Cancel;
@@ -27,10 +28,10 @@ use super::system::SystemError;
 pub struct Cancel(Arc<EventFd>);
 
 impl Cancel {
-    /// One that is not cancelled yet.
+    /// Returns a handle that is not cancelled yet.
     ///
     /// # Errors
-    /// [`SystemError`] when no descriptor can be had.
+    /// [`SystemError`] if no descriptor is available.
     pub fn new() -> Result<Self, SystemError> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         EventFd::from_flags(flags)
@@ -38,13 +39,13 @@ impl Cancel {
             .map_err(|source| SystemError::new("make an eventfd", source))
     }
 
-    /// Cancels, for good.
+    /// Cancels every operation that has this handle, for good.
     pub fn cancel(&self) {
-        // It can fail only when it has been called 2^64 times.
+        // Fails only if the counter would pass 2^64 - 2; the descriptor stays readable then.
         let _ = self.0.write(1);
     }
 
-    /// Whether [`Cancel::cancel`] has been called.
+    /// Returns `true` once [`Cancel::cancel`] has been called.
     pub fn is_cancelled(&self) -> bool {
         let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
@@ -52,7 +53,7 @@ impl Cancel {
 }
 
 impl AsFd for Cancel {
-    /// Readable from the moment of cancelling.
+    /// A descriptor that becomes readable when the handle is cancelled.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -1,25 +1,25 @@
-//! What becomes of cgroups.
+//! Modes of handling cgroups.
 
 use std::str::FromStr;
 
 use super::InvalidValue;
 
-/// How much of the cgroup hierarchy is saved and rebuilt: what `criu --manage-cgroups` takes.
+/// The part of the cgroup hierarchy that is saved and rebuilt (`criu --manage-cgroups`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CgroupMode {
-    /// `ignore`: as if cgroups did not exist.
+    /// `ignore`: CRIU pretends that cgroups do not exist.
     Ignore,
-    /// `none`: put tasks back into cgroups that exist; restore no properties.
+    /// `none`: puts tasks back into cgroups that exist; restores no properties.
     None,
-    /// `props`: restore properties of cgroups that exist.
+    /// `props`: restores properties of cgroups that exist.
     Props,
-    /// `soft`: create missing cgroups, and set the properties of those created.
+    /// `soft`: creates missing cgroups, and sets the properties of those created.
     #[default]
     Soft,
-    /// `full`: create missing cgroups, and set the properties of all.
+    /// `full`: creates missing cgroups, and sets the properties of all.
     Full,
-    /// `strict`: as full, and none may exist yet.
+    /// `strict`: like `full`, but refuses cgroups that exist already.
     Strict,
 }
 

@@ -3,16 +3,16 @@
 use bitflags::bitflags;
 
 bitflags! {
-    /// Groups of CPU features: what `criu --cpu-cap` takes. None of them ignores the CPU.
+    /// Groups of CPU features to check (`criu --cpu-cap`). The empty set ignores the CPU.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct CpuCap: u32 {
-        /// `fpu`: the floating-point unit fits.
+        /// `fpu`: the floating-point unit must be compatible.
         const FPU = 1;
-        /// `cpu`: all features are the same.
+        /// `cpu`: all features must be the same.
         const CPU = 2;
-        /// `ins`: all instructions used are there.
+        /// `ins`: all instructions in use must be available.
         const INS = 4;
-        /// The image is written; CRIU adds it to any other.
+        /// Writes the CPU image. CRIU adds this bit to any other.
         const IMAGE = 8;
         const _ = !0;
     }

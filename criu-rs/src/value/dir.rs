@@ -1,4 +1,4 @@
-//! Directories as operations take them.
+//! Directories that operations take.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,10 +10,10 @@ use nix::sys::stat::Mode;
 
 use super::system::SystemError;
 
-/// A directory for images or for logs: a path, or a descriptor of one.
+/// A directory for images or logs: a path, or a descriptor of an open directory.
 ///
-/// A path is opened when the operation starts, and CRIU is handed the descriptor, so that renaming it
-/// meanwhile does no harm.
+/// The operation opens a path when it starts and gives CRIU the descriptor, so a later rename does
+/// no harm.
 ///
 /// ```
 /// use criu_rs::Dir;
@@ -37,17 +37,17 @@ enum Kind<'fd> {
 
 impl Dir<'static> {
     /// A directory that CRIU opens itself by this path (`images_dir`), for a service that does not
-    /// see this process's /proc. CRIU 3.19; before 4.2 the path must be a symbolic link's.
+    /// see this process's /proc. Needs CRIU 3.19; before 4.2 the path must name a symbolic link.
     ///
-    /// This crate then cannot look into it: an existing checkpoint is overwritten, and what a failed
-    /// dump leaves there stays.
+    /// This crate then cannot look into the directory: an existing checkpoint is overwritten, and
+    /// the files of a failed dump stay.
     pub fn opened_by_criu(path: impl Into<PathBuf>) -> Self {
         Self(Kind::Named(path.into()))
     }
 }
 
 impl Dir<'_> {
-    /// A descriptor of the directory, unless CRIU opens it itself.
+    /// Returns a descriptor of the directory, or `None` if CRIU opens the directory itself.
     pub(crate) fn open(&self) -> Result<Option<OwnedFd>, SystemError> {
         let system = |source: nix::Error| {
             SystemError::new(format!("open the directory {}", self.path().display()), source)
@@ -55,7 +55,7 @@ impl Dir<'_> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match &self.0 {
             Kind::Path(path) => open(path, flags, Mode::empty()).map(Some).map_err(system),
-            // Opened anew rather than duplicated: it may be an O_PATH descriptor, or not a directory.
+            // Opened anew, not duplicated: the descriptor may be O_PATH, or not of a directory.
             Kind::Fd(fd) => {
                 nix::fcntl::openat(fd, ".", flags, Mode::empty()).map(Some).map_err(system)
             }
@@ -63,7 +63,7 @@ impl Dir<'_> {
         }
     }
 
-    /// The path CRIU is to open itself.
+    /// Returns the path that CRIU opens itself, if any.
     pub(crate) fn named(&self) -> Option<&Path> {
         match &self.0 {
             Kind::Named(path) => Some(path),
@@ -71,7 +71,7 @@ impl Dir<'_> {
         }
     }
 
-    /// What to call the directory in a message.
+    /// Returns the directory's path for messages.
     pub(crate) fn path(&self) -> PathBuf {
         match &self.0 {
             Kind::Path(path) | Kind::Named(path) => path.clone(),
@@ -80,7 +80,7 @@ impl Dir<'_> {
     }
 }
 
-/// What a descriptor's file is called at present.
+/// Returns the present path of a descriptor's file, or its link in /proc if that is unreadable.
 pub(crate) fn name_of(fd: impl AsFd) -> PathBuf {
     let link = crate::sys::proc_link(fd.as_fd());
     std::fs::read_link(&link).unwrap_or(link)
@@ -128,7 +128,8 @@ impl<'fd> From<&'fd File> for Dir<'fd> {
     }
 }
 
-/// A file in a directory, if it is not larger than [`MAX_FILE`].
+/// Reads a file in a directory. Returns `None` if the file is unreadable or larger than
+/// [`MAX_FILE`].
 pub(crate) fn read_file(directory: impl AsFd, name: &str) -> Option<Vec<u8>> {
     let directory: BorrowedFd<'_> = directory.as_fd();
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
@@ -138,5 +139,6 @@ pub(crate) fn read_file(directory: impl AsFd, name: &str) -> Option<Vec<u8>> {
     (u64::try_from(bytes.len()).ok()? <= MAX_FILE).then_some(bytes)
 }
 
-/// Statistics have some 200 bytes, a tree some 50 a task.
+/// The largest file that is read. Statistics take some 200 bytes, a process tree some 50 bytes a
+/// task.
 const MAX_FILE: u64 = 16 << 20;

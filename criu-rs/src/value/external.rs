@@ -8,10 +8,10 @@ use std::str::FromStr;
 
 use super::InvalidValue;
 
-/// A resource outside the tree: what `criu --external` takes.
+/// A resource outside the dumped tree (`criu --external`).
 ///
-/// On a dump it names something to leave out and to remember by a key; on a restore it says what to
-/// put in that place. `Display` and `FromStr` speak CRIU's notation.
+/// On a dump, the value names a resource to leave out and the key to remember it by. On a restore,
+/// it names the replacement for that key. `Display` and `FromStr` use CRIU's notation.
 ///
 /// ```
 /// use criu_rs::External;
@@ -24,62 +24,65 @@ use super::InvalidValue;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum External {
-    /// `mnt[ID]:VALUE`: a bind mount. Dump: its mount point and the key to remember it by; restore:
-    /// the key and the path to mount.
+    /// `mnt[ID]:VALUE`: a bind mount. A dump takes its mount point and a key to remember it by; a
+    /// restore takes the key and the path to mount.
     Mount {
         /// Mount point inside the tree (dump) or key (restore).
         id: OsString,
         /// Key (dump) or path outside (restore).
         value: OsString,
     },
-    /// `mnt[]` or `mnt[]:FLAG`: every bind mount from outside, found by CRIU. It reads one flag; add
-    /// the option twice for both.
+    /// `mnt[]` or `mnt[]:FLAG`: every bind mount from outside, found by CRIU. CRIU reads one flag;
+    /// add the option twice for both flags.
     FoundMounts(Option<FoundMounts>),
-    /// `file[MNT_ID:INODE]`, in hexadecimal: an open file that the tree's mount namespace does not show.
-    /// A restore gives it back with [`InheritFd`](crate::InheritFd) under the same key.
+    /// `file[MNT_ID:INODE]`, in hexadecimal: an open file that the tree's mount namespace does not
+    /// show. A restore replaces it with an [`InheritFd`](crate::InheritFd) of the same key.
     File {
-        /// The mount's id, `mnt_id` in /proc/PID/fdinfo/N.
+        /// The mount's id: `mnt_id` in /proc/PID/fdinfo/N.
         mount: u32,
-        /// The inode, as stat(2) gives it.
+        /// The inode, as stat(2) reports it.
         inode: u64,
     },
-    /// `tty[RDEV:DEV]`, in hexadecimal: a terminal. A restore gives it back with [`InheritFd`](crate::InheritFd).
+    /// `tty[RDEV:DEV]`, in hexadecimal: a terminal. A restore replaces it with an
+    /// [`InheritFd`](crate::InheritFd) of the same key.
     Tty {
         /// `st_rdev` of the terminal.
         rdev: u64,
         /// `st_dev` of the terminal.
         dev: u64,
     },
-    /// `unix[INODE]`: a unix socket whose peer may stay behind.
+    /// `unix[INODE]`: a unix socket whose peer may stay outside the dump.
     UnixSocket(u32),
-    /// `dev[MAJOR/MINOR]:KEY` on a dump: a block device mounted inside.
+    /// `dev[MAJOR/MINOR]:KEY` on a dump: a block device that is mounted inside the tree.
     Device {
         /// The device's major number.
         major: u32,
         /// The device's minor number.
         minor: u32,
-        /// The key to remember it by.
+        /// The key to remember the resource by.
         key: OsString,
     },
     /// `dev[KEY]:PATH` on a restore: the block device to mount.
     DevicePath {
-        /// The key given at the dump.
+        /// The key given on the dump.
         key: OsString,
         /// The device file.
         path: PathBuf,
     },
-    /// `net[INODE]:KEY`: a network namespace to leave out. A restore gives one with [`InheritFd`](crate::InheritFd).
+    /// `net[INODE]:KEY`: a network namespace to leave out. A restore provides one with
+    /// [`InheritFd`](crate::InheritFd).
     NetNamespace {
         /// The namespace's inode, as `readlink /proc/PID/ns/net` shows it.
         inode: u32,
-        /// The key to remember it by.
+        /// The key to remember the resource by.
         key: OsString,
     },
-    /// `pid[INODE]:KEY`: a pid namespace to leave out. A restore gives one with [`InheritFd`](crate::InheritFd).
+    /// `pid[INODE]:KEY`: a pid namespace to leave out. A restore provides one with
+    /// [`InheritFd`](crate::InheritFd).
     PidNamespace {
         /// The namespace's inode, as `readlink /proc/PID/ns/pid` shows it.
         inode: u32,
-        /// The key to remember it by.
+        /// The key to remember the resource by.
         key: OsString,
     },
     /// `veth[INNER]:OUTER@BRIDGE` on a restore: the name of a veth pair's outer end.
@@ -91,32 +94,32 @@ pub enum External {
         /// Bridge to attach the outer end to.
         bridge: Option<OsString>,
     },
-    /// `macvlan[INNER]:OUTER` on a restore: the device a macvlan hangs on.
+    /// `macvlan[INNER]:OUTER` on a restore: the outer device of a macvlan.
     Macvlan {
         /// Name inside.
         inner: OsString,
         /// Name of the device outside.
         outer: OsString,
     },
-    /// `netdev[INNER]:OUTER` on a restore: a device to move into the namespace.
+    /// `netdev[INNER]:OUTER` on a restore: a device to move into the network namespace.
     NetDevice {
         /// Name inside.
         inner: OsString,
-        /// Its name outside.
+        /// Name outside.
         outer: OsString,
     },
-    /// `TYPE[ID]:VALUE` of a type this crate does not know, a plugin's perhaps.
+    /// `TYPE[ID]:VALUE` of a type that this crate does not know, such as a plugin's.
     Other {
         /// The type.
         kind: OsString,
-        /// What stands in the brackets.
+        /// The text in the brackets.
         id: OsString,
-        /// What follows the colon.
+        /// The text after the colon.
         value: Option<OsString>,
     },
 }
 
-/// Which mounts [`External::FoundMounts`] includes besides plain ones.
+/// The kind of mounts that [`External::FoundMounts`] adds to plain ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FoundMounts {
     /// Slave mounts (`m`).
@@ -126,12 +129,13 @@ pub enum FoundMounts {
 }
 
 impl External {
-    /// A bind mount. Dump: mount point and key; restore: key and path.
+    /// Returns a bind mount. A dump takes its mount point and a key; a restore takes the key and
+    /// the path to mount.
     pub fn mount(id: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         Self::Mount { id: id.into(), value: value.into() }
     }
 
-    /// The notation as the bytes CRIU reads.
+    /// Returns the notation as the bytes that CRIU reads.
     pub fn to_bytes(&self) -> Vec<u8> {
         let with = |kind: &str, id: &[u8], value: Option<&[u8]>| {
             let colon: &[u8] = if value.is_some() { b":" } else { b"" };
@@ -186,8 +190,8 @@ impl External {
     /// Reads the notation from bytes.
     ///
     /// # Errors
-    /// [`InvalidValue`] when it is not `TYPE[ID]` or `TYPE[ID]:VALUE`, or when an id of a known type
-    /// is no number where CRIU wants one.
+    /// [`InvalidValue`] if the text is not `TYPE[ID]` or `TYPE[ID]:VALUE`, or if the id of a known
+    /// type is not a number although CRIU wants one.
     pub fn from_bytes(text: &[u8]) -> Result<Self, InvalidValue> {
         let bad =
             |want| InvalidValue::new("an external resource", String::from_utf8_lossy(text), want);
@@ -204,7 +208,9 @@ impl External {
                 b"m" => Some(FoundMounts::Masters),
                 b"s" => Some(FoundMounts::Shared),
                 _ => {
-                    return Err(bad("one flag after mnt[], m or s (CRIU reads no second one)"));
+                    return Err(bad(
+                        "one flag after mnt[], m or s (CRIU does not read a second flag)",
+                    ));
                 }
             }),
             b"mnt" => Self::Mount { id: os(id), value: need()? },
@@ -266,11 +272,13 @@ fn split(text: &[u8]) -> Option<Parts<'_>> {
     valid.then_some((kind, rest.get(..end)?, rest.get(end + 2..)))
 }
 
+/// Reads a decimal number of digits alone.
 pub(crate) fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
     let text = std::str::from_utf8(digits).ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
+/// Reads two numbers with a separator between them, without signs.
 pub(crate) fn pair(text: &[u8], separator: u8, radix: u32) -> Option<(u64, u64)> {
     let (left, right) = std::str::from_utf8(text).ok()?.split_once(char::from(separator))?;
     let plain = |n: &str| n.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -9,11 +9,10 @@ use super::external::number;
 use super::system::SystemError;
 use crate::sys::fd;
 
-/// A descriptor of the caller that takes the place of a dumped resource on restore: what
-/// `criu --inherit-fd` takes.
+/// A descriptor of the caller that takes the place of a dumped resource (`criu --inherit-fd`).
 ///
-/// The descriptor may have any number and keep its close-on-exec flag: it is placed inside the criu
-/// process by this crate. It is borrowed until the restore has been started.
+/// The descriptor may have any number and keep its close-on-exec flag: this crate places it inside
+/// the criu process. It is borrowed until the restore has started.
 ///
 /// ```
 /// use criu_rs::InheritFd;
@@ -37,37 +36,40 @@ enum Source<'fd> {
 }
 
 impl<'fd> InheritFd<'fd> {
-    /// `fd` in place of the resource `key`: `pipe:[INODE]`, `socket:[INODE]`, `tty[RDEV:DEV]`,
-    /// `file[MNT_ID:INODE]`, the key of an [`External`](crate::External) namespace, or a path without its first slash.
+    /// Puts `fd` in the place of the resource `key`. The key is `pipe:[INODE]`, `socket:[INODE]`,
+    /// `tty[RDEV:DEV]`, `file[MNT_ID:INODE]`, the key of an [`External`](crate::External)
+    /// namespace, or a path without its first slash.
     pub fn new(key: impl Into<OsString>, fd: &'fd impl AsFd) -> Self {
         Self { key: key.into(), source: Source::Borrowed(fd.as_fd()) }
     }
 
-    /// The same for a descriptor that is borrowed already.
+    /// Puts a borrowed descriptor in the place of the resource `key`.
     #[cfg(feature = "oci")]
     pub(crate) fn borrowed(key: impl Into<OsString>, fd: BorrowedFd<'fd>) -> Self {
         Self { key: key.into(), source: Source::Borrowed(fd) }
     }
 
-    /// The same for a descriptor known by number, as `fd[NUMBER]:KEY` names it on a command line.
+    /// Puts the descriptor with this number in the place of the resource `key`, as `fd[NUMBER]:KEY`
+    /// does on a command line.
     ///
-    /// The number is looked up when the restore starts; one that is not open then is an error.
+    /// The number is looked up when the restore starts. A number that is not open then is an error.
     pub fn numbered(key: impl Into<OsString>, number: RawFd) -> InheritFd<'static> {
         InheritFd { key: key.into(), source: Source::Number(number) }
     }
 
-    /// The resource replaced.
+    /// Returns the key of the replaced resource.
     pub fn key(&self) -> &OsStr {
         &self.key
     }
 
+    /// Duplicates the descriptor for the operation.
     pub(crate) fn duplicate(&self) -> Result<OwnedFd, SystemError> {
         match self.source {
             Source::Borrowed(fd) => fd.try_clone_to_owned(),
             Source::Number(number) => fd::duplicate(number, 0),
         }
         .map_err(|source| {
-            SystemError::new(format!("take descriptor {} to inherit", self.number()), source)
+            SystemError::new(format!("duplicate descriptor {} to inherit", self.number()), source)
         })
     }
 

@@ -1,8 +1,8 @@
-//! Values that do not have the form their option wants.
+//! Values in the wrong form for their option.
 
 use std::fmt;
 
-/// A value that does not have the form its option wants.
+/// A value in the wrong form for its option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be {want}, found {found:?}")]
 pub struct InvalidValue {

@@ -1,25 +1,25 @@
-//! How much CRIU logs.
+//! Levels of CRIU's log.
 
 use super::invalid::InvalidValue;
 
-/// How much CRIU logs.
+/// The most detailed kind of message that CRIU logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogLevel {
-    /// Only what has no level (`-v0`).
+    /// Only messages without a level (`-v0`).
     Messages,
-    /// Errors (`-v1`).
+    /// Errors too (`-v1`).
     Errors,
-    /// And warnings (`-v2`): what CRIU does by default.
+    /// Warnings too (`-v2`): CRIU's default.
     #[default]
     Warnings,
-    /// And information, with timestamps (`-v3`).
+    /// Information too, with timestamps (`-v3`).
     Information,
-    /// And debugging (`-v4`).
+    /// Debugging messages too (`-v4`).
     Debug,
 }
 
 impl LogLevel {
-    /// CRIU's number for it, 0 to 4.
+    /// Returns CRIU's number for the level, 0 to 4.
     pub fn number(self) -> i32 {
         self as i32
     }

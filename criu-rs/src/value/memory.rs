@@ -1,17 +1,17 @@
-//! How memory is read and written.
+//! Ways to read and write memory.
 
 use std::str::FromStr;
 
 use super::InvalidValue;
 
-/// How a pre-dump reads memory: what `criu --pre-dump-mode` takes.
+/// The way a pre-dump reads memory (`criu --pre-dump-mode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PreDumpMode {
-    /// `splice`: through pipes, with the tasks frozen until they are filled.
+    /// `splice`: through pipes, with the tasks frozen until the pipes are filled.
     #[default]
     Splice,
-    /// `read`: with process_vm_readv, after the tasks have been let go.
+    /// `read`: with process_vm_readv(2), while the tasks run again.
     Read,
 }
 
@@ -27,14 +27,14 @@ impl FromStr for PreDumpMode {
     }
 }
 
-/// How pages images are read and written: what `criu --image-io-mode` takes. The bytes are the same.
+/// The way pages images are read and written (`criu --image-io-mode`). The images are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ImageIo {
     /// `writeback`: through the page cache.
     #[default]
     Writeback,
-    /// `direct`: with `O_DIRECT`, where the file system has it.
+    /// `direct`: with `O_DIRECT`, if the file system supports it.
     Direct,
 }
 
@@ -50,9 +50,11 @@ impl FromStr for ImageIo {
     }
 }
 
-/// LZ4 compression of pages images: what `criu --compress` and its companions take.
+/// LZ4 compression of pages images (`criu --compress`, `--compress-acceleration` and
+/// `--compress-block`).
 ///
-/// A CRIU built without LZ4 (Debian's 4.3) fails; ask [`Criu::features`](crate::Criu::features) first.
+/// A CRIU built without LZ4 (Debian's 4.3) fails; ask [`Criu::features`](crate::Criu::features)
+/// first.
 ///
 /// ```
 /// use criu_rs::Compression;
@@ -67,18 +69,21 @@ pub struct Compression {
 }
 
 impl Compression {
-    /// Blocks of 256 KiB (one page towards a page server or a streamer), the best ratio.
+    /// Returns compression with the best ratio, in blocks of 256 KiB (one page when sent to a page
+    /// server or a streamer).
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Trades ratio for speed: 1, the default, to 65537.
+    /// Sets the acceleration, which trades ratio for speed: from 1, the default, to 65537.
+    #[must_use]
     pub fn acceleration(mut self, level: u32) -> Self {
         self.acceleration = Some(level);
         self
     }
 
-    /// Bytes that are compressed together: a multiple of the page size, at most 4 MiB.
+    /// Sets the number of bytes compressed together: a multiple of the page size, at most 4 MiB.
+    #[must_use]
     pub fn block_size(mut self, bytes: u32) -> Self {
         self.block_size = Some(bytes);
         self

@@ -1,4 +1,4 @@
-//! The values that options are made of: process ids, directories, external resources, versions.
+//! Values of options: process ids, directories, external resources, versions and others.
 
 mod after_dump;
 mod cancel;

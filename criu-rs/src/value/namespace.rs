@@ -28,7 +28,7 @@ pub enum JoinableNs {
 }
 
 impl JoinableNs {
-    /// CRIU's name for it.
+    /// Returns CRIU's name for the kind.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ipc => "ipc",
@@ -54,8 +54,7 @@ impl FromStr for JoinableNs {
     }
 }
 
-/// An existing namespace that restored tasks enter instead of getting their own: what
-/// `criu --join-ns` takes.
+/// An existing namespace that restored tasks enter instead of a new one (`criu --join-ns`).
 ///
 /// ```
 /// use criu_rs::{JoinNs, JoinableNs};
@@ -73,33 +72,34 @@ pub struct JoinNs {
 }
 
 impl JoinNs {
-    /// The namespace behind a namespace file.
+    /// Returns the namespace of a namespace file.
     pub fn path(kind: JoinableNs, path: impl AsRef<Path>) -> Self {
         Self { kind, place: path.as_ref().into(), user: None }
     }
 
-    /// The namespace that a process is in.
+    /// Returns the namespace of a process.
     pub fn of_process(kind: JoinableNs, pid: Pid) -> Self {
         Self { kind, place: pid.to_string().into(), user: None }
     }
 
-    /// For a user namespace: the user and group id to take inside it.
+    /// Sets the user and group id to take inside a user namespace.
+    #[must_use]
     pub fn as_user(mut self, uid: u32, gid: u32) -> Self {
         self.user = Some((uid, gid));
         self
     }
 
-    /// The kind of namespace.
+    /// Returns the kind of the namespace.
     pub fn kind(&self) -> JoinableNs {
         self.kind
     }
 
-    /// The namespace file, or the process id, as CRIU is told.
+    /// Returns the path of the namespace file or the process id, as CRIU reads it.
     pub fn place(&self) -> &OsStr {
         &self.place
     }
 
-    /// The ids to take in a user namespace, as CRIU is told.
+    /// Returns the ids to take in a user namespace, as CRIU reads them.
     pub(crate) fn extra(&self) -> Option<String> {
         self.user.map(|(uid, gid)| format!("{uid},{gid}"))
     }

@@ -1,32 +1,34 @@
-//! What becomes of TCP connections.
+//! Ways to handle TCP connections.
 
 use std::str::FromStr;
 
 use super::InvalidValue;
 
-/// What to do with connected TCP sockets.
+/// The way connected TCP sockets are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Tcp {
-    /// A connected socket makes the dump fail.
+    /// Refuses the dump if a socket is connected.
     #[default]
     Refuse,
-    /// Save and restore connections as they are. The restore needs it too; until then no packet may
-    /// reach the peer, which CRIU sees to: see [`NetworkLock`].
+    /// Saves connections and restores them. The restore needs this option too. Until then no packet
+    /// may reach the peer; CRIU sees to that with a [`NetworkLock`].
     ///
-    /// A dump that fails or is cancelled leaves the connections working. One whose criu somebody else kills
-    /// leaves them open, too, but a task that reads from one at that moment gets `EPERM`.
+    /// A dump that fails or is cancelled leaves the connections working. If somebody else kills the
+    /// criu of a dump, its connections stay open, but a task that reads from one at that moment
+    /// gets `EPERM`.
     Established,
-    /// Drop connections: restored sockets are closed. A dump made so restores only so.
+    /// Drops connections: restored sockets are closed. A dump made with this option can only be
+    /// restored with it.
     Close,
 }
 
-/// How CRIU keeps packets of saved connections away while their tasks are frozen: what
-/// `criu --network-lock` takes.
+/// The way CRIU keeps packets of saved connections away while their tasks are frozen (`criu
+/// --network-lock`).
 ///
-/// What it makes is there until a restore has brought the connections back, and goes with a dump that fails:
-/// should criu itself not take it away any more, this crate does, from Linux 5.6 on. A table of nftables that keeps
-/// nothing away, because criu ended before it came to the first connection, may stay.
+/// The rules stay until a restore has brought the connections back. After a failed dump they are
+/// removed: by CRIU, or by this crate if CRIU no longer can (Linux 5.6 and later). If criu ended
+/// before it came to the first connection, an nftables table that blocks nothing may stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NetworkLock {
@@ -35,7 +37,7 @@ pub enum NetworkLock {
     Iptables,
     /// A table made by libnftables, which CRIU must have been built with.
     Nftables,
-    /// None: the caller keeps packets away. CRIU 3.19.
+    /// No rules: the caller keeps packets away. Needs CRIU 3.19.
     Skip,
 }
 

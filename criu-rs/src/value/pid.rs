@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::InvalidValue;
 
-/// A process id as the caller's pid namespace numbers it: always positive.
+/// A process id in the caller's pid namespace: always positive.
 ///
 /// ```
 /// use criu_rs::Pid;
@@ -21,17 +21,17 @@ use super::InvalidValue;
 pub struct Pid(NonZeroI32);
 
 impl Pid {
-    /// The id, unless it is zero or negative.
+    /// Returns the id, or `None` if the number is zero or negative.
     pub fn new(raw: i32) -> Option<Self> {
         NonZeroI32::new(raw).filter(|pid| pid.get() > 0).map(Self)
     }
 
-    /// The calling process.
+    /// Returns the id of the calling process.
     pub fn this() -> Self {
         Self::try_from(std::process::id()).expect("the kernel numbers processes from 1 to 2^22")
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn as_raw(self) -> i32 {
         self.0.get()
     }

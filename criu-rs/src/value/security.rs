@@ -5,12 +5,12 @@ use std::str::FromStr;
 
 use super::InvalidValue;
 
-/// The profile or label that restored tasks get instead of the saved one: what
-/// `criu --lsm-profile` takes.
+/// The security profile or label of restored tasks, instead of the saved one (`criu
+/// --lsm-profile`).
 ///
-/// A CRIU built without the module in question (Debian's is built without SELinux) says that the kernel lacks it, and
-/// none gives a label to a task that was saved without one. Both are refused by
-/// [`Restore`](crate::Restore): see [`labels`](crate::labels).
+/// A CRIU built without the module in question (Debian's lacks SELinux) reports that the kernel
+/// lacks it. No CRIU gives a label to a task that was saved without one.
+/// [`Restore`](crate::Restore) refuses both: see [`labels`](crate::labels).
 ///
 /// ```
 /// use criu_rs::LsmProfile;
@@ -30,22 +30,22 @@ pub enum LsmProfile {
 }
 
 impl LsmProfile {
-    /// An SELinux label.
+    /// Returns an SELinux label.
     ///
     /// # Errors
-    /// [`InvalidValue`] when it has not the three or four parts of a context.
+    /// [`InvalidValue`] if the label does not have the three or four parts of a context.
     pub fn selinux(label: impl Into<String>) -> Result<Self, InvalidValue> {
         context("an SELinux label", label.into()).map(Self::Selinux)
     }
 
-    /// An AppArmor profile, loaded on the host that restores.
+    /// Returns an AppArmor profile. It must be loaded on the host that restores.
     ///
     /// # Errors
-    /// [`InvalidValue`] when it is empty, or holds control characters.
+    /// [`InvalidValue`] if the profile is empty or contains control characters.
     pub fn apparmor(profile: impl Into<String>) -> Result<Self, InvalidValue> {
         let profile = profile.into();
         if profile.trim().is_empty() || profile.contains(char::is_control) {
-            let want = "a profile's name without control characters";
+            let want = "a profile name without control characters";
             return Err(InvalidValue::new("an AppArmor profile", profile, want));
         }
         Ok(Self::Apparmor(profile))
@@ -77,8 +77,7 @@ impl fmt::Display for LsmProfile {
     }
 }
 
-/// An SELinux context for restored mounts that were saved with one: what
-/// `criu --lsm-mount-context` takes.
+/// The SELinux context of restored mounts that were saved with one (`criu --lsm-mount-context`).
 ///
 /// ```
 /// use criu_rs::MountContext;
@@ -105,8 +104,8 @@ impl fmt::Display for MountContext {
     }
 }
 
-/// An SELinux context: three parts, and a level that may hold colons itself. A quote would end the
-/// mount option that CRIU writes it into.
+/// Checks an SELinux context: three parts, and optionally a level, which may contain colons. A
+/// quote is refused: it would end the mount option that CRIU writes the context into.
 fn context(what: &'static str, text: String) -> Result<String, InvalidValue> {
     let allowed = |c: char| c.is_ascii_graphic() && c != '"';
     let parts: Vec<&str> = text.splitn(4, ':').collect();
@@ -122,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_label_is_refused() {
+    fn an_invalid_label_is_refused() {
         for bad in ["", "a:b", "a::c", "a:b:c d", "a:b:c\"", "a:b:c:", "a:b:c\n"] {
             assert!(LsmProfile::selinux(bad).is_err(), "{bad:?}");
             assert!(bad.parse::<MountContext>().is_err(), "{bad:?}");

@@ -1,8 +1,8 @@
-//! System calls of this crate that fail.
+//! Failed system calls of this crate.
 
 use std::io;
 
-/// A system call of this crate that failed: what was being done, and the call's error.
+/// A failed system call of this crate: the attempt, and the call's error.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing}: {source}")]
 #[non_exhaustive]

@@ -1,6 +1,6 @@
-//! Text from strangers, made fit for a terminal.
+//! Text from other programs, made fit for a terminal.
 
-/// Text fit for a terminal.
+/// Returns text fit for a terminal: control characters except tabs and newlines are escaped.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .trim_end()

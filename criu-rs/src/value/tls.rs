@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-/// Certificates for TLS with a page server; all files are PEM.
+/// Certificates for TLS with a page server, as PEM files.
 ///
-/// Both sides show a certificate, and each checks the other's name against the address it was given
-/// itself. What is not set keeps CRIU's place for it under /etc/pki. It does not combine with a
-/// page-server socket that is passed in: CRIU's client then speaks no TLS.
+/// Each side shows a certificate, and checks the other's name against the address that it was given
+/// itself. A file that is not set keeps CRIU's default below /etc/pki. TLS does not combine with a
+/// page-server socket that is passed in: CRIU's client then does not use TLS.
 ///
 /// ```
 /// use criu_rs::Tls;
@@ -24,36 +24,42 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// TLS with the files CRIU expects under /etc/pki.
+    /// Returns TLS with the files that CRIU expects below /etc/pki.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The authority to trust, instead of /etc/pki/CA/cacert.pem and the system's.
+    /// Sets the certificate of the authority to trust, instead of /etc/pki/CA/cacert.pem and the
+    /// system's authorities.
+    #[must_use]
     pub fn ca(mut self, file: impl AsRef<Path>) -> Self {
         self.ca = Some(file.as_ref().into());
         self
     }
 
-    /// Its revocation list, instead of /etc/pki/CA/cacrl.pem.
+    /// Sets the authority's revocation list, instead of /etc/pki/CA/cacrl.pem.
+    #[must_use]
     pub fn revoked(mut self, file: impl AsRef<Path>) -> Self {
         self.revoked = Some(file.as_ref().into());
         self
     }
 
-    /// This side's certificate, instead of /etc/pki/criu/cert.pem.
+    /// Sets this side's certificate, instead of /etc/pki/criu/cert.pem.
+    #[must_use]
     pub fn certificate(mut self, file: impl AsRef<Path>) -> Self {
         self.certificate = Some(file.as_ref().into());
         self
     }
 
-    /// This side's private key, instead of /etc/pki/criu/private/key.pem.
+    /// Sets this side's private key, instead of /etc/pki/criu/private/key.pem.
+    #[must_use]
     pub fn key(mut self, file: impl AsRef<Path>) -> Self {
         self.key = Some(file.as_ref().into());
         self
     }
 
-    /// Accept a certificate whatever name it carries.
+    /// Accepts any name in the other side's certificate.
+    #[must_use]
     pub fn any_name(mut self) -> Self {
         self.any_name = true;
         self

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::InvalidValue;
 
-/// A version of CRIU, such as 4.1.1. Ordered as releases are.
+/// A version of CRIU, such as 4.1.1, ordered as releases are.
 ///
 /// ```
 /// use criu_rs::Version;
@@ -21,15 +21,15 @@ pub struct Version {
     pub major: u32,
     /// The first 1 of 4.1.1.
     pub minor: u32,
-    /// The last 1 of 4.1.1; 0 where a release has none.
+    /// The last 1 of 4.1.1; 0 if a release does not have one.
     pub sublevel: u32,
 }
 
 impl Version {
-    /// The oldest CRIU this crate drives: the first that answers a VERSION request.
+    /// The oldest CRIU that this crate drives: the first that answers a VERSION request.
     pub const OLDEST: Self = Self::new(3, 0, 0);
 
-    /// A version from its numbers.
+    /// Returns the version with these numbers.
     pub const fn new(major: u32, minor: u32, sublevel: u32) -> Self {
         Self { major, minor, sublevel }
     }
@@ -60,14 +60,14 @@ impl fmt::Display for Version {
     }
 }
 
-/// What a CRIU says of itself.
+/// The version of a CRIU, with the commit and the name of the release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Build {
-    /// Its version.
+    /// The version.
     pub version: Version,
-    /// The commit it was built from, where it was built from a git checkout.
+    /// The commit, if CRIU was built from a git checkout.
     pub commit: Option<String>,
-    /// The release's name.
+    /// The name of the release.
     pub name: Option<String>,
 }

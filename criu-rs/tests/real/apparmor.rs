@@ -1,4 +1,4 @@
-//! AppArmor profiles over dump and restore, in a guest whose kernel has them.
+//! AppArmor profiles over dump and restore, in a guest whose kernel has AppArmor.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("apparmor_profile_for_the_next_program_stops_the_dump", pending),
 ];
 
-/// Loads a profile that keeps files named `secret` to themselves.
+/// Loads a profile that forbids reading files named `secret`.
 fn load(lab: &Lab, name: &str, namespace: Option<&str>) -> PathBuf {
     let text = format!(
         "profile \"{name}\" flags=(attach_disconnected,mediate_deleted) {{\n\
@@ -57,7 +57,7 @@ fn secret(lab: &Lab) -> PathBuf {
     file
 }
 
-/// A confined payload.
+/// Starts a confined payload.
 fn confined(lab: &Lab, profile: &str) -> Target {
     let target = start(lab, &format!("changeprofile {profile}"), &secret(lab));
     assert_eq!(of(target.pid), [profile, profile], "both threads");
@@ -96,7 +96,7 @@ fn replaced(lab: &Lab) {
     assert_eq!(of(target.pid), ["second", "second"]);
 }
 
-/// Its processes have other ids in the images than out here.
+/// Tests a container, whose processes have other ids in the images than outside.
 fn contained(lab: &Lab) {
     load(lab, "contained", None);
     let mut container = Container::start_confined(lab, "contained");
@@ -128,7 +128,7 @@ fn threads(lab: &Lab) {
     assert_eq!(of(target.pid), ["leader", "follower"]);
 }
 
-/// CRIU reads a name to its first blank.
+/// Tests a name with a blank, at which CRIU cuts it.
 fn cut(lab: &Lab) {
     load(lab, "with blank", None);
     let target = confined(lab, "with blank");
@@ -151,7 +151,7 @@ fn missing(lab: &Lab) {
     assert_eq!((error.operation, error.label.as_bytes()), ("restore", &b"missing"[..]));
     assert_eq!(error.more, 1, "the other thread");
     assert!(error.to_string().contains("no AppArmor profile missing is loaded here"), "{error}");
-    // CRIU itself, with more than one thread, waits for ever for the one that could not be made.
+    // With several threads, CRIU itself waits for ever for the thread that could not be created.
     let theirs = Restore::new(&images).accept_label_loss(true).deadline(Duration::from_secs(4));
     let error = theirs.run(&lab.criu).unwrap_err();
     assert!(matches!(error, Error::Stopped(_)), "{error}");
@@ -182,7 +182,8 @@ fn stacked(lab: &Lab) {
     assert!(!has_leaked(lab));
 }
 
-/// Keeps AppArmor from CRIU until dropped: it looks for it in securityfs, and keeps in /run what it saw.
+/// Hides AppArmor from CRIU until dropped. CRIU looks for it in securityfs and keeps its findings
+/// in `/run`.
 struct Blind;
 
 impl Blind {
@@ -217,7 +218,7 @@ fn unseen(lab: &Lab) {
     assert_eq!((error.label.as_bytes(), error.more), (&b"unseen"[..], 1));
     untouched(&target, &images);
     assert_eq!(names(&images), [""; 0], "nothing was asked of criu");
-    // What is refused is really lost.
+    // The refused dump would really lose the label.
     Dump::new(target.pid, &images).accept_label_loss(true).run(&criu).unwrap();
     assert_eq!(saved(&images), [None, None]);
     target.is_gone();
@@ -226,7 +227,7 @@ fn unseen(lab: &Lab) {
     target.restored_as(restored.pid);
     target.goes_on();
     assert_eq!(of(target.pid), [""; 0]);
-    assert!(soon(|| has_leaked(lab)), "it is confined still");
+    assert!(soon(|| has_leaked(lab)), "it is still confined");
 }
 
 fn unsaved(lab: &Lab) {
@@ -248,18 +249,18 @@ fn unset(lab: &Lab) {
     load(lab, "unset", None);
     let mut target = lab.start(&["count"]);
     let images = lab.dump(&mut target);
-    // CRIU replaces labels, and gives none to a task that had none.
+    // CRIU replaces labels, but gives no label to a task without one.
     let restore = Restore::new(&images).lsm_profile(LsmProfile::apparmor("unset").unwrap());
     let error = refused(restore.run(&lab.criu));
     assert!(matches!(error.problem, LabelProblem::NotRestored(_)), "{error}");
     assert!(soon(|| target.state().is_none()), "{:?}", target.state());
-    // A service is not ours to end before it lets the task run.
+    // This crate does not end a service before it lets the task run.
     let service = Service::start(lab);
     let error = refused(restore.run(&service.criu()));
     assert!(matches!(error.problem, LabelProblem::NotRestored(_)), "{error}");
     target.is_gone_alone();
     drop(service);
-    // It has ended as the service's child.
+    // The task has ended as a child of the service.
     let reaped = || {
         reap();
         target.state().is_none()

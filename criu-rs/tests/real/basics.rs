@@ -333,8 +333,8 @@ fn shell_job(lab: &Lab) {
     drop(master);
 }
 
-/// The shell of [`shell_job`]: it leads a session with a terminal, dumps a job of its own and brings
-/// it back.
+/// The shell of [`shell_job`]: it leads a session with a terminal, dumps a job of its own and
+/// brings it back.
 pub fn shell(words: &[&str]) {
     use nix::unistd::{dup2_stdin, dup2_stdout, getpgrp, getsid};
     let (count, path, program, images) = (words[0], words[1], words[2], words[3]);
@@ -392,8 +392,8 @@ fn retry(lab: &Lab) {
     target.goes_on();
 }
 
-/// One that runs and one that has ended, neither of them a session's leader: nobody waits for them but whoever started
-/// them.
+/// One that runs and one that has ended, neither of them a session's leader: nobody waits for them
+/// but whoever started them.
 fn others(lab: &Lab) {
     let images = lab.dir("images");
     let start = |time: &str| Command::new("sleep").arg(time).stdin(Stdio::null()).spawn().unwrap();

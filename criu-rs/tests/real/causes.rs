@@ -1,4 +1,4 @@
-//! Every known cause, provoked.
+//! Tests that provoke the known causes.
 
 use std::fs;
 use std::io::Write;
@@ -52,7 +52,7 @@ fn expect<T: std::fmt::Debug>(cause: Cause, result: Result<T>) -> Error {
     error
 }
 
-/// Dumps a process that goes on whatever comes of it.
+/// Asserts that a dump fails with this cause, that the process goes on and only the log is left.
 #[track_caller]
 fn refused(lab: &Lab, target: &Target, cause: Cause) -> Error {
     let images = lab.dir("refused");
@@ -62,7 +62,7 @@ fn refused(lab: &Lab, target: &Target, cause: Cause) -> Error {
     error
 }
 
-/// A program that runs the CRIU under test with less.
+/// A script that runs the CRIU under test with fewer rights.
 fn wrapped(lab: &Lab, command: &str) -> Criu {
     let path = lab.dir.join("criu-with-less");
     let criu = lab.program.display();
@@ -72,8 +72,8 @@ fn wrapped(lab: &Lab, command: &str) -> Criu {
     Criu::at(path)
 }
 
-/// CRIU 4.1 cannot dump inet sockets on Linux 6.16 and later: an option it reads is not there for
-/// them any more.
+/// Returns true if CRIU is older than 4.2. On Linux 6.16 and later it cannot dump inet sockets,
+/// which lack an option that it reads.
 fn sockets_are_too_new(lab: &Lab) -> bool {
     lab.version < Version::new(4, 2, 0)
 }
@@ -92,7 +92,7 @@ fn network_lock_failed(lab: &Lab) {
     let images = lab.dir("images");
     let dump = Dump::new(target.pid, &images).tcp(Tcp::Established);
     let cause = if sockets_are_too_new(lab) { Cause::CriuTooOld } else { Cause::NetworkLockFailed };
-    // Nothing is installed there.
+    // The directory does not exist, so it has no programs.
     expect(cause, dump.run(&lab.criu.clone().env("PATH", "/nonexistent")));
     target.goes_on();
 }
@@ -105,7 +105,7 @@ fn external_unix_socket(lab: &Lab) {
 }
 
 fn foreign_terminal(lab: &Lab) {
-    // Another session's: that of the process which opened it first.
+    // The terminal belongs to the session of the process that opened it first.
     let Terminal { master: _master, slave, path, alone: _alone } = Terminal::open();
     let _leader = lab.start(&["terminal", &path]);
     let target = lab.start_with(&["count"], |command| command.stdin(slave));
@@ -163,7 +163,7 @@ fn lsm_mismatch(lab: &Lab) {
     let mut target = lab.start(&["count"]);
     Dump::new(target.pid, &images).run(&lab.criu).unwrap();
     target.is_gone();
-    // As images of a host with SELinux are.
+    // Makes the images look like those of a host with SELinux.
     edit(&images.join("inventory.img"), 4, |inventory: &mut InventoryEntry| {
         inventory.lsmtype = Some(Lsmtype::Selinux.into());
     });
@@ -177,7 +177,7 @@ fn lsm_mismatch(lab: &Lab) {
     expect(Cause::LsmMismatch, restore.run(&lab.criu));
 }
 
-/// Changes the only message of an image, which stands behind its magic and its size.
+/// Changes the only message of an image, which follows the magic and the size.
 pub fn edit<M: Message + Default>(image: &Path, magic: usize, change: impl FnOnce(&mut M)) {
     let bytes = fs::read(image).unwrap();
     let mut message = M::decode(&bytes[magic + 4..]).unwrap();
@@ -204,7 +204,7 @@ fn missing_capability(lab: &Lab) {
 fn no_soft_dirty(lab: &Lab) {
     let target = lab.start(&["count"]);
     if lab.criu.features().unwrap().mem_track == Some(true) {
-        // Such a kernel runs the pre-dumps themselves, see pre_dump.rs.
+        // The tests in pre_dump.rs cover such a kernel.
         return;
     }
     let images = lab.dir("dump");
@@ -298,7 +298,7 @@ fn traced(lab: &Lab) {
 
 fn not_traceable(lab: &Lab) {
     let target = lab.start(&["count"]);
-    // It holds a capability more than this process and its criu from now on.
+    // From now on it holds one capability more than this process and its criu.
     for set in [CapSet::Bounding, CapSet::Effective, CapSet::Permitted] {
         caps::drop(None, set, Capability::CAP_SYS_PTRACE).unwrap();
     }
@@ -322,7 +322,7 @@ fn no_such_process(lab: &Lab) {
     target.end();
     let error = expect(Cause::NoSuchProcess, Dump::new(pid, &images).run(&lab.criu));
     assert_eq!(error.failure().unwrap().errno, Some(nix::libc::ESRCH));
-    // Without the warning that names it, from the errno and a look.
+    // Without the warning in the log, the errno and /proc tell the cause.
     let quiet = Dump::new(pid, &images).log_level(criu_rs::LogLevel::Errors);
     expect(Cause::NoSuchProcess, quiet.run(&lab.criu));
 }

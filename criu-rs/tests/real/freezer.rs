@@ -115,7 +115,8 @@ impl Drop for Cgroup {
     }
 }
 
-/// Removes what others have left: CRIU makes the cgroups again that were there at a dump, those of other tests too.
+/// Removes what others have left: CRIU makes the cgroups again that were there at a dump, those of
+/// other tests too.
 fn sweep(root: &Path) {
     for name in names(root) {
         let Some(pid) = name.strip_prefix(PREFIX) else { continue };

@@ -1,4 +1,5 @@
-//! Labels: the support of the machine and of CRIU, and the common parts of the tests of both modules.
+//! Labels: the support of the machine and of CRIU, and the common parts of the tests of both
+//! modules.
 
 use std::fs;
 use std::path::Path;
@@ -12,11 +13,11 @@ use criu_rs::{Cause, Dump, Error, LsmProfile, Pid, Restore};
 use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
-    ("what_criu_says_of_labels_is_what_the_machine_has", support),
-    ("a_profile_of_a_module_that_is_not_here_is_told_as_such", not_here),
+    ("label_support_matches_the_machine", support),
+    ("a_profile_of_a_missing_module_has_an_error_of_its_own", not_here),
 ];
 
-/// The tests of the module that the guest runs, or of its old CRIU: elsewhere there is none to test.
+/// The tests for the security module of the guest, or for its old CRIU. Empty outside a guest.
 pub fn of_guest() -> &'static [(&'static str, TestFn)] {
     match std::env::var("CRIU_RS_TEST_GUEST").as_deref() {
         Ok("apparmor") => crate::apparmor::TESTS,
@@ -27,7 +28,7 @@ pub fn of_guest() -> &'static [(&'static str, TestFn)] {
     }
 }
 
-/// Debian's CRIUs know AppArmor where they see it, and SELinux nowhere.
+/// Tests that Debian's CRIU supports AppArmor if it sees it, and never SELinux.
 fn support(lab: &Lab) {
     let ask = |module| lab.criu.label_support(module).unwrap();
     let sees = Path::new("/sys/kernel/security/apparmor").exists();
@@ -35,7 +36,7 @@ fn support(lab: &Lab) {
     assert_eq!(ask(SecurityModule::Apparmor), apparmor);
     assert_eq!(ask(SecurityModule::Selinux), LabelSupport::No);
     assert_eq!(ask(SecurityModule::Other), LabelSupport::No);
-    // Nothing that asks may find a process.
+    // Without SELinux, the tree carries no labels that count.
     let target = lab.start(&["tree", "2"]);
     let carried = labels::of_tree(target.pid).unwrap();
     let active = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
@@ -79,7 +80,7 @@ pub fn saved(images: &Path) -> Vec<Option<String>> {
     security.threads.into_iter().map(|thread| thread.label).collect()
 }
 
-/// What a refusal for the sake of a label says.
+/// The label error of an operation that was refused.
 #[track_caller]
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> LabelError {
     match result {
@@ -88,7 +89,7 @@ pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> LabelError {
     }
 }
 
-/// The target runs on, and nothing in the directory passes for a checkpoint.
+/// Asserts that the target runs on and that the directory holds no checkpoint.
 #[track_caller]
 pub fn untouched(target: &Target, images: &Path) {
     target.goes_on();
@@ -96,7 +97,7 @@ pub fn untouched(target: &Target, images: &Path) {
     assert!(images.iter().all(|name| name == "dump.log"), "{images:?}");
 }
 
-/// Whether the target has read what it should not.
+/// Returns true if the target has read the secret file.
 pub fn has_leaked(lab: &Lab) -> bool {
     fs::read(lab.dir.join("count-labelled.leak")).is_ok_and(|leak| !leak.is_empty())
 }

@@ -1,5 +1,5 @@
-//! The tests of this suite over libcriu. With `CRIU_RS_TEST_LIBCRIU=loaded` each test loads it, with `linked`
-//! the tests are linked with it.
+//! The tests of this suite over libcriu. With `CRIU_RS_TEST_LIBCRIU=loaded` each test loads it,
+//! with `linked` the tests are linked with it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,8 @@ fn is_used() -> bool {
     way().is_some()
 }
 
-/// Has the loader find the libcriu that belongs to a criu, and what it needs, and nothing else of another system.
+/// Has the loader find the libcriu that belongs to a criu, and what it needs, and nothing else of
+/// another system.
 pub fn environment(criu: &Path) -> Option<(&'static str, PathBuf)> {
     let suite = criu.ancestors().nth(3)?;
     is_used().then(|| ("LD_LIBRARY_PATH", suite.join("link")))
@@ -60,8 +61,8 @@ impl When {
     }
 }
 
-/// What libcriu cannot do: the test that shows it, what it fails with, one of several where they are separated by a bar,
-/// and of which libcriu that is true.
+/// What libcriu cannot do: the test that shows it, what it fails with, one of several where they
+/// are separated by a bar, and of which libcriu that is true.
 const CANNOT: &[(&str, &str, When)] = &[
     // Descriptors that have to be put into criu.
     ("inherit_fd_swaps_a_pipe", "inherit_fd needs|NotOverSocket", When::Always),
@@ -172,13 +173,16 @@ const CANNOT: &[(&str, &str, When)] = &[
     ("a_refused_stream_leaves_the_process_running", "no criu_local_set_stream", When::Linked),
 ];
 
-/// Tests that would wait for a dump that libcriu before 4.3 does not make: others show that it does not.
+/// Tests that would wait for a dump that libcriu before 4.3 does not make: others show that it does
+/// not.
 const WAIT_IN_VAIN: &[&str] = &["a_dump_into_a_full_disk_fails"];
 
-/// A dump that nobody waits for any more goes on alone: whether it is still there when the test looks is chance.
+/// A dump that nobody waits for any more goes on alone: whether it is still there when the test
+/// looks is chance.
 const CHANCE: &[&str] = &["a_dropped_dump_leaves_the_process_running"];
 
-/// Where the kernel tracks no memory these look at a series, too, which one test shows that libcriu has not.
+/// Where the kernel tracks no memory these look at a series, too, which one test shows that libcriu
+/// has not.
 const ALIKE: &[&str] = &[
     "pre_dump_then_dump",
     "pre_dump_by_reading",

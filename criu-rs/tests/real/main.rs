@@ -1,8 +1,8 @@
-//! Tests against a real CRIU, on real processes. They need root, and the CRIUs that `cargo xtask setup
-//! --tests` puts into `target/criu`.
+//! Tests against a real CRIU, on real processes. They need root, and the CRIUs that `cargo xtask
+//! setup --tests` puts into `target/criu`.
 //!
-//! Each test runs in a process of its own, once with each CRIU: `4.3::dump_then_restore`. This program
-//! is also the payloads that are dumped (`payload.rs`).
+//! Each test runs in a process of its own, once with each CRIU: `4.3::dump_then_restore`. This
+//! program is also the payloads that are dumped (`payload.rs`).
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
@@ -94,8 +94,8 @@ fn run_all() -> ExitCode {
     harness::run(trials)
 }
 
-/// The lock of a test. A restore makes all cgroups again that were there at the dump, of other tests too:
-/// so tests that make cgroups run alone.
+/// The lock of a test. A restore makes all cgroups again that were there at the dump, of other
+/// tests too: so tests that make cgroups run alone.
 fn cgroups(name: &str) -> impl Sized {
     static LOCK: RwLock<()> = RwLock::new(());
     let with_freezer =

@@ -27,8 +27,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_container_is_left_no_table", |lab| killed_in_its_network(lab, NetworkLock::Nftables)),
 ];
 
-/// A payload connected to us. CRIU 4.1 cannot dump inet sockets on kernels since 6.16: there the test
-/// sees to it that we are told so, and is over.
+/// A payload connected to us. CRIU 4.1 cannot dump inet sockets on kernels since 6.16: there the
+/// test sees to it that we are told so, and is over.
 fn connected(lab: &Lab) -> Option<(Target, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
@@ -158,7 +158,8 @@ impl Hooks for Kill<'_> {
 }
 
 fn killed(lab: &Lab, lock: NetworkLock) {
-    // The task tries again where it cannot read: it goes on before its socket is out of repair mode.
+    // The task tries again where it cannot read: it goes on before its socket is out of repair
+    // mode.
     let Some((target, mut peer)) = connected(lab) else { return };
     let images = lab.dir("images");
     let dump = Dump::new(target.pid, &images).tcp(Tcp::Established).network_lock(lock);

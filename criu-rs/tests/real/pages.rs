@@ -170,8 +170,8 @@ fn capture(lab: &Lab) {
     restores(lab, &mut target, &images);
 }
 
-/// A process that writes all of its memory all the time: what is captured is of one moment, whatever it writes
-/// while the pages are on their way to disk.
+/// A process that writes all of its memory all the time: what is captured is of one moment,
+/// whatever it writes while the pages are on their way to disk.
 fn busy(lab: &Lab) {
     const MARK: u64 = crate::payload::MARK;
     let target = lab.start(&["rewrite", "64"]);
@@ -210,7 +210,8 @@ fn spill(lab: &Lab) {
     restores(lab, &mut target, &images);
 }
 
-/// The disk is full when the pages go there: after the tasks are frozen, and before they are killed.
+/// The disk is full when the pages go there: after the tasks are frozen, and before they are
+/// killed.
 fn held(lab: &Lab) {
     let images = lab.dir("images");
     let mount = ["-t", "tmpfs", "-o", "size=4m", "images"];
@@ -330,7 +331,8 @@ pub fn are_alike(
     assert!(differ <= 8, "{differ}");
 }
 
-/// A server that is stopped in the middle: the dump fails, the process runs on, and there is no pagemap.
+/// A server that is stopped in the middle: the dump fails, the process runs on, and there is no
+/// pagemap.
 fn dies(lab: &Lab) {
     let images = lab.dir("images");
     let pages = lab.dir("pages");
@@ -425,8 +427,8 @@ fn push(lab: &Lab) {
     restores(lab, &mut target, &remote);
 }
 
-/// Dumps pages into one directory and all else into another, which gets those that cannot be lazy, too. Returns how many
-/// can. Over a page server they are said to be so.
+/// Dumps pages into one directory and all else into another, which gets those that cannot be lazy,
+/// too. Returns how many can. Over a page server they are said to be so.
 fn dump_apart(lab: &Lab, target: &mut Target, whole: &Path, lazy: &Path) -> u64 {
     let server = Server::new().directory(whole).listen(anywhere()).unwrap();
     let port = server.port();

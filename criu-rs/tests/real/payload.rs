@@ -53,8 +53,8 @@ fn filtered(words: &[&str]) {
 }
 
 /// `FILE NUMBER NUMBERS`: has a thread for each number, with so many filters of its own; the first
-/// thread's are those of the others too. `FILE all`: the first thread installs a filter for all, which
-/// logs.
+/// thread's are those of the others too. `FILE all`: the first thread installs a filter for all,
+/// which logs.
 fn filters(words: &[&str]) {
     let (count, words) = (Counter::into(words[0]), &words[1..]);
     let forbid = |number, errno, flags| {
@@ -80,8 +80,8 @@ fn filters(words: &[&str]) {
     count.forever()
 }
 
-/// `FILE LABEL SECRET [ATTRIBUTE=LABEL [LABEL]]`: labels itself, and tries to read a file whenever it
-/// counts. It writes what it reads into `FILE.leak`.
+/// `FILE LABEL SECRET [ATTRIBUTE=LABEL [LABEL]]`: labels itself, and tries to read a file whenever
+/// it counts. It writes what it reads into `FILE.leak`.
 fn labelled(words: &[&str]) {
     let (path, words) = (Path::new(words[0]), &words[1..]);
     let leak = open(&path.with_extension("leak"));
@@ -139,8 +139,8 @@ fn levels(words: &[&str]) {
     }
 }
 
-/// `FILE OWN OTHER`: one process of two. It says in OWN how far it is, and looks in OTHER how far the
-/// other is. `FILE.at` holds the address at which it keeps both.
+/// `FILE OWN OTHER`: one process of two. It says in OWN how far it is, and looks in OTHER how far
+/// the other is. `FILE.at` holds the address at which it keeps both.
 fn pair(words: &[&str]) {
     let path = Path::new(words[0]);
     let state = Box::new([AtomicU64::new(0), AtomicU64::new(0)]);
@@ -202,8 +202,8 @@ fn tcp_answer(words: &[&str]) {
     }
 }
 
-/// `FILE PORT-FILE`: sends numbers over a connection, and counts those that come back. Before it has a
-/// connection it just counts.
+/// `FILE PORT-FILE`: sends numbers over a connection, and counts those that come back. Before it
+/// has a connection it just counts.
 fn tcp_ask(words: &[&str]) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -223,7 +223,8 @@ fn tcp_ask(words: &[&str]) {
     }
 }
 
-/// `FILE PORT`: sends back what comes over a connection; after the end of the connection it just counts.
+/// `FILE PORT`: sends back what comes over a connection; after the end of the connection it just
+/// counts.
 fn tcp_echo(words: &[&str]) {
     let mut peer = TcpStream::connect(format!("127.0.0.1:{}", words[1])).unwrap();
     peer.set_read_timeout(Some(Duration::from_millis(2))).unwrap();

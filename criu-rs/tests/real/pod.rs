@@ -493,7 +493,7 @@ fn nonsense(lab: &Lab) {
         ),
         (Pod::new().container("a", frozen("/x")).container("b", frozen("/x/y")), "holds no other"),
         (Pod::new().freeze_cgroup("/x").container("a", frozen("/y/a")), "below the pod's"),
-        (Pod::new().container("a", frozen("/nonexistent")), "no freezer cgroup"),
+        (Pod::new().container("a", frozen("/nonexistent")), "not a freezer cgroup"),
     ] {
         let said = said(pod);
         assert!(said.contains(want), "{said}");

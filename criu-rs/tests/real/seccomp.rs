@@ -1,4 +1,5 @@
-//! Seccomp filters of live trees: they are read, a restore brings them back, and a restore can change them.
+//! Seccomp filters of live trees: they are read, a restore brings them back, and a restore can
+//! change them.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +29,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_caller_with_filters_cannot_read_those_of_others", restricted),
 ];
 
-/// A payload, and the words after its name: each thread's own filters, as `2 0 1`.
+/// Starts a payload. `filters` has the number of filters of each thread, such as `2 0 1`.
 fn start(lab: &Lab, filters: &[&str]) -> Target {
     let target = lab.start(&[&["filters"], filters].concat());
     let threads = filters.len();
@@ -45,7 +46,7 @@ fn saved(images: &std::path::Path) -> SeccompState {
     SeccompState::of_images(&ImageSet::open(images).unwrap()).unwrap()
 }
 
-/// What [`filter::forbidding`] installs.
+/// The program that [`filter::forbidding`] installs.
 fn forbidding(number: u32, errno: u32) -> Program {
     let bytes = |&(code, jt, jf, k): &(u16, u8, u8, u32)| {
         let (code, k) = (code.to_le_bytes(), k.to_le_bytes());
@@ -67,7 +68,7 @@ fn programs(thread: &ThreadSeccomp) -> Vec<Program> {
     }
 }
 
-/// Restores, waits until it runs, and returns what restricts it.
+/// Restores a target, waits until it runs, and returns its seccomp state.
 #[track_caller]
 fn restore(lab: &Lab, target: &mut Target, images: &std::path::Path) -> SeccompState {
     let restored = Restore::new(images).run(&lab.criu).unwrap();
@@ -80,7 +81,7 @@ fn live_and_saved(lab: &Lab) {
     let images = lab.dir("images");
     let mut target = start(lab, &["2", "0", "1", "3"]);
     let live = || SeccompState::of_tree(target.pid).unwrap();
-    // The threads install theirs when they have started.
+    // The threads install their filters after they have started.
     let counts = [2, 2, 3, 5];
     let filters = |state: &SeccompState| -> Vec<usize> {
         state.threads().iter().map(|thread| thread.mode.filters().unwrap()).collect()
@@ -109,7 +110,7 @@ fn live_and_saved(lab: &Lab) {
 
 fn of_all_threads(lab: &Lab) {
     let images = lab.dir("images");
-    // The last word's filter is installed by the first thread, for all and with a flag.
+    // The first thread installs one filter for all threads, with a flag.
     let mut target = start(lab, &["all", "0", "0"]);
     assert!(soon(|| {
         let live = SeccompState::of_tree(target.pid).unwrap();
@@ -163,7 +164,7 @@ fn dropped(lab: &Lab) {
     }
 }
 
-/// Lets tasks run that are as restricted as they are to be.
+/// A hook that lets tasks run only if they have the wanted restrictions.
 struct Guard {
     wanted: SeccompState,
     root: Option<Pid>,
@@ -199,7 +200,10 @@ fn refused(lab: &Lab) {
     edit_directory(&images, &[Edit::DropSeccomp]).unwrap();
     let error = Restore::new(&images).run_with(&lab.criu, &mut guard).unwrap_err();
     let Error::Hook { action: Action::PreResume, source } = error else { panic!("{error}") };
-    assert!(source.to_string().contains("is not restricted, not with 2 filters"), "{source}");
+    assert!(
+        source.to_string().contains("is not restricted; wanted: restricted by 2 filters"),
+        "{source}"
+    );
     target.is_gone();
 }
 
@@ -219,7 +223,8 @@ fn stopped(lab: &Lab) {
     target.goes_on();
 }
 
-/// A shell counts the signals that it takes, each sent when the one before has been counted.
+/// Tests that no signal is lost. A shell counts signals, and each is sent after the last was
+/// counted.
 fn signals(lab: &Lab) {
     let counted = lab.dir.join("counted");
     let script = format!(

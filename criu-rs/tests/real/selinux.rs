@@ -1,5 +1,5 @@
-//! SELinux contexts and a CRIU that was built without SELinux, in a guest that enforces a policy. There
-//! `free_t` may do everything, and `confined_t` may not read files of `secret_t`.
+//! SELinux contexts and a CRIU that was built without SELinux, in a guest that enforces a policy.
+//! There `free_t` may do everything, and `confined_t` may not read files of `secret_t`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,10 +19,10 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("selinux_label_lost_by_a_service", unsaved),
     ("selinux_label_for_sockets_stops_the_dump", sockets),
     ("selinux_label_of_criu_itself_is_no_loss", own),
-    ("selinux_label_asked_of_a_criu_without_selinux_is_told_as_such", asked),
+    ("selinux_label_asked_of_a_criu_without_selinux_has_an_error_of_its_own", asked),
 ];
 
-/// With a CRIU that was built with SELinux, where somebody has one.
+/// Tests for a CRIU that was built with SELinux, if one is available.
 pub const BUILT: &[(&str, TestFn)] = &[
     ("libselinux_keeps_contexts", kept),
     ("libselinux_keeps_contexts_of_sockets", kept_for_sockets),
@@ -33,7 +33,7 @@ pub const BUILT: &[(&str, TestFn)] = &[
 const FREE: &str = "u:r:free_t:s0-s0:c0.c3";
 const CONFINED: &str = "u:r:confined_t:s0:c1";
 
-/// A file that only some may read.
+/// Makes a file that `confined_t` may not read.
 fn secret(lab: &Lab) -> PathBuf {
     let file = lab.dir.join("secret");
     let label = |label: &str| fs::write("/proc/thread-self/attr/fscreate", label).unwrap();
@@ -43,7 +43,7 @@ fn secret(lab: &Lab) -> PathBuf {
     file
 }
 
-/// What is said of a confined process whose dump is refused before criu is asked.
+/// Asserts the error for a confined process whose dump is refused before criu is asked.
 fn is_explained(error: &LabelError) {
     let own = Label::new(SecurityModule::Selinux, FREE);
     match &error.problem {
@@ -76,7 +76,7 @@ fn stopped(lab: &Lab) {
     is_explained(&refused(captured));
     untouched(&target, &images);
     assert!(!has_leaked(lab));
-    // Memory is no label's business.
+    // A pre-dump saves only memory, so labels do not matter.
     PreDump::new(target.pid, lab.dir("pre")).run(&lab.criu).unwrap();
 }
 
@@ -90,7 +90,7 @@ fn stopped_series(lab: &Lab) {
     untouched(&target, &last);
 }
 
-/// What the guard keeps from happening.
+/// Tests that the label is lost without the guard.
 fn lost(lab: &Lab) {
     let mut target = start(lab, CONFINED, &secret(lab));
     let images = lab.dir("images");
@@ -102,7 +102,7 @@ fn lost(lab: &Lab) {
     target.restored_as(restored.pid);
     target.goes_on();
     assert_eq!(of(target.pid), [FREE, FREE]);
-    assert!(soon(|| has_leaked(lab)), "it is confined still");
+    assert!(soon(|| has_leaked(lab)), "it is still confined");
 }
 
 fn unsaved(lab: &Lab) {
@@ -147,7 +147,7 @@ fn asked(lab: &Lab) {
     let said = error.to_string();
     assert!(said.contains(CONFINED) && said.contains("built without SELinux"), "{said}");
     assert_eq!(target.state(), None);
-    // What CRIU itself says speaks of the kernel.
+    // CRIU's own message blames the kernel.
     let theirs = restore.accept_label_loss(true).run(&lab.criu).unwrap_err();
     assert!(matches!(theirs, Error::Failed(_)), "{theirs}");
     assert_eq!(theirs.cause(), Some(Cause::NoSelinux), "{theirs}");

@@ -218,8 +218,9 @@ fn overstaying(lab: &Lab) {
     target.goes_on();
 }
 
-/// A criu that starts a helper, says that all is well, and has ended before anybody listens. So does one that starts a page
-/// server in the background on a busy machine, whose server is in criu's own process group for a moment.
+/// A criu that starts a helper, says that all is well, and has ended before anybody listens. So
+/// does one that starts a page server in the background on a busy machine, whose server is in
+/// criu's own process group for a moment.
 fn helper_of_one_that_ended(lab: &Lab) {
     let images = lab.dir("images");
     let target = lab.start(&["count"]);

@@ -144,7 +144,8 @@ fn refused(lab: &Lab) {
     target.end();
 }
 
-/// Whether a dump into our server succeeds. If not, its process runs on, and there is no checkpoint.
+/// Whether a dump into our server succeeds. If not, its process runs on, and there is no
+/// checkpoint.
 fn into_ours(lab: &Lab, n: usize, target: &crate::lab::Target, server: &Tls, client: &Tls) -> bool {
     let images = lab.dir(&format!("ours-{n}"));
     let listening = Server::new().directory(&images).tls(server, HERE).unwrap();

@@ -1,5 +1,5 @@
-//! The number of processes that are lost when criu is killed, beside that of a criu which this crate has not
-//! started.
+//! The number of processes that are lost when criu is killed, beside that of a criu which this
+//! crate has not started.
 
 use std::fs;
 use std::process::{Command, ExitCode, Stdio};

@@ -1,5 +1,5 @@
-//! The process that drives CRIU, and is tortured as well: it does one operation, and prints its end as one
-//! line.
+//! The process that drives CRIU, and is tortured as well: it does one operation, and prints its end
+//! as one line.
 
 use std::path::Path;
 use std::time::Duration;

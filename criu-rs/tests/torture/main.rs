@@ -1,7 +1,8 @@
-//! Operations that are killed, stopped, starved and cut short at random moments, and what they leave.
+//! Operations that are killed, stopped, starved and cut short at random moments, and what they
+//! leave.
 //!
-//! `cargo test` runs some rounds, `cargo xtask torture [ROUNDS]` as many as it is told. Each round is one
-//! operation with one fault in a sandbox. The test needs root and CRIU.
+//! `cargo test` runs some rounds, `cargo xtask torture [ROUNDS]` as many as it is told. Each round
+//! is one operation with one fault in a sandbox. The test needs root and CRIU.
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, unreachable_pub)]
 

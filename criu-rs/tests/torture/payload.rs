@@ -1,5 +1,5 @@
-//! The tortured processes: one checks its memory and asks a child over a pipe, which answers over another
-//! pipe or over TCP. Both count.
+//! The tortured processes: one checks its memory and asks a child over a pipe, which answers over
+//! another pipe or over TCP. Both count.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -181,7 +181,8 @@ impl Machine {
     }
 }
 
-/// Every process but the first, this one, its caller's and those that are known, once they have had time to end.
+/// Every process but the first, this one, its caller's and those that are known, once they have had
+/// time to end.
 pub fn strangers(known: &[Pid]) -> Vec<(Pid, String)> {
     let own = Pid::this();
     let look = || -> Vec<(Pid, String)> {

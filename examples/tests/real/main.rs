@@ -1,8 +1,8 @@
-//! The built programs, run on real processes. The tests need root, and the CRIUs that `cargo xtask setup
-//! --tests` puts into `target/criu`.
+//! The built programs, run on real processes. The tests need root, and the CRIUs that `cargo xtask
+//! setup --tests` puts into `target/criu`.
 //!
-//! Each test runs in a process of its own, once with each CRIU: `4.3::dump_and_restore`. This program is
-//! also the process that is dumped (`payload.rs`).
+//! Each test runs in a process of its own, once with each CRIU: `4.3::dump_and_restore`. This
+//! program is also the process that is dumped (`payload.rs`).
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 

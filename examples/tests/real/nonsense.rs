@@ -1,4 +1,5 @@
-//! Command lines that nobody should write: they are refused, with a reason, before anything is done.
+//! Command lines that nobody should write: they are refused, with a reason, before anything is
+//! done.
 
 use crate::lab::{Lab, TestFn, run};
 use criu_lab::names;

@@ -185,7 +185,7 @@ fn page_server(lab: &Lab) {
 
     for (words, code, said) in [
         (&["-D", "/nonexistent", "--ps-socket", "0"][..], 1, "page-server: "),
-        (&["--address", "0.0.0.0"], 1, "other machines reach this address"),
+        (&["--address", "0.0.0.0"], 1, "other machines can reach this address"),
         (&["--sessions", "none"], 2, "unlimited"),
         (&["--port", "0"], 2, "0 is not in 1.."),
         (&["--tls", "--tls-cacert", "/none.pem"], 1, "/none.pem: No such file"),

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use criu_lab::{place, scratch};
+use criu_lab::process::apart;
+use criu_lab::{place, scratch, within};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -191,12 +191,7 @@ impl Drop for Kitchen {
 
 /// Runs a command in a session of its own, without any descriptor of the test runner.
 fn run(command: Command, log: &Path) {
-    let close = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && \
-                 eval \"exec $fd>&-\"; done; \
-                 exec setsid -w \"$@\"";
-    let output = Command::new("bash")
-        .args(["-c", close, "bash"])
-        .arg(command.get_program())
+    let output = apart(command.get_program())
         .args(command.get_args())
         .stdin(Stdio::null())
         .output()
@@ -207,10 +202,6 @@ fn run(command: Command, log: &Path) {
     assert!(output.status.success(), "{output:?} {errors:#?}");
 }
 
-fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !is() {
-        assert!(Instant::now() < end, "waited for: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
+fn wait_for(what: &str, is: impl FnMut() -> bool) {
+    assert!(within(Duration::from_secs(20), is), "waited for: {what}");
 }

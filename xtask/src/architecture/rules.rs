@@ -18,7 +18,7 @@ pub enum Rule {
     Floor,
     /// A room of criu-rs has a row in [`FLOORS`].
     Row,
-    /// A crate does not know the crates above it, nor a room certain others.
+    /// A crate does not name the crates above it, and some rooms do not name certain others.
     Stranger,
 }
 
@@ -73,8 +73,8 @@ pub const FLOORS: &[&[&str]] = &[
     &["fuzzing"],
 ];
 
-/// Crates and rooms that do not know certain others: the crate's folder, the room or `""` for all,
-/// and the names that its paths do not begin with or go through.
+/// Crates and rooms that do not name certain others: the crate's folder, the room or `""` for all
+/// rooms, and the crates and rooms that no path leads to.
 const STRANGERS: &[(&str, &str, &[&str])] = &[
     ("images", "", &["criu_rs", "criu_sys", "criu_archive", "criu_cli"]),
     ("archive", "", &["criu_rs", "criu_sys", "criu_cli"]),

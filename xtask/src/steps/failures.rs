@@ -19,18 +19,19 @@ pub(super) fn failures(output: &str) -> String {
 /// The failed part of one program's output: all of it if the program did not come to its result.
 fn failed(section: &[&str]) -> Option<String> {
     let first = *section.first()?;
-    program(&plain(first))?;
+    // A program that cargo did not start has no line with its name.
+    let name = program(&plain(first)).map(|_| first);
     let result = section.iter().position(|line| plain(line).starts_with(RESULT));
     let Some(result) = result else {
         let has_end = section.iter().any(|line| plain(line).starts_with("error: "));
-        return has_end.then(|| section.join("\n"));
+        return (name.is_some() && has_end).then(|| section.join("\n"));
     };
     if plain(section[result]).starts_with(PASSED) {
         return None;
     }
     let list = section.iter().position(|line| plain(line).trim_end() == "failures:");
-    let shown = section.get(list.unwrap_or(1).min(result)..=result)?;
-    Some([&[first], shown].concat().join("\n"))
+    let shown = section.get(list.unwrap_or(0).min(result)..=result)?;
+    Some(name.into_iter().chain(shown.iter().copied()).collect::<Vec<_>>().join("\n"))
 }
 
 /// The start of a program's last line.
@@ -57,6 +58,14 @@ mod tests {
         assert!(shown.starts_with("     Running tests/b.rs (target/b)\nfailures:\n"), "{shown}");
         assert!(shown.contains("it broke") && shown.contains("SIGSEGV"), "{shown}");
         assert!(!shown.contains("test one") && !shown.contains("test two"), "{shown}");
+    }
+
+    #[test]
+    fn a_program_without_cargo_is_shown_from_its_list_of_failures() {
+        let output = "    Finished `test` profile\n\nrunning 2 tests\ntest a ... ok\n\
+                      test b ... FAILED\n\nfailures:\n\n---- b ----\nit broke\n\n\
+                      test result: FAILED. 1 passed; 1 failed\n";
+        assert!(failures(output).starts_with("failures:\n\n---- b ----\nit broke"));
     }
 
     #[test]

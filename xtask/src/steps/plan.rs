@@ -168,9 +168,10 @@ impl Plan {
             }
             total += longest;
         }
-        let about = match total {
-            ..100.0 => format!("{total:.0} s"),
-            _ => format!("{:.0} min", total / 60.0),
+        let about = if total < 100.0 {
+            format!("{total:.0} s")
+        } else {
+            format!("{:.0} min", total / 60.0)
         };
         format!("{count} steps, about {about} in all:\n{lines}")
     }

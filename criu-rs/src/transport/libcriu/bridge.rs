@@ -1,4 +1,4 @@
-//! From libcriu's callback to whoever asked for the operation.
+//! The way from libcriu's callback to the thread that asked for the operation.
 
 #![allow(unsafe_code)]
 
@@ -11,19 +11,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use prost::Message;
 
-use super::{Library, Refusal};
+use super::library::Library;
+use super::refusal::Refusal;
 use crate::bounds::{self, PACKET};
 use crate::rpc::{CriuNotify, CriuReq, CriuReqType, CriuResp};
 use crate::sys::seqpacket::{self, Received};
 
-/// Where libcriu's callback, which has no word for whom it is called, finds the operation of its thread.
+/// The operation of a thread, for libcriu's callback, which does not get an argument of ours.
 pub(super) struct Bridge {
     socket: OwnedFd,
-    /// Actions are somebody's, and not only a look at whether to go on.
+    /// `true` if actions have hooks; otherwise an action only checks whether the operation may go
+    /// on.
     forward: bool,
     notify_pid: unsafe extern "C" fn(*mut c_void) -> c_int,
     orphan_pts_master: unsafe extern "C" fn() -> c_int,
-    /// What was answered and libcriu cannot pass on.
+    /// The part of an answer that libcriu cannot pass on.
     pub(super) refusal: Option<Refusal>,
 }
 
@@ -54,16 +56,16 @@ impl Bridge {
         })
     }
 
-    /// Whether CRIU may go on.
+    /// Asks whether CRIU may go on.
     fn ask(&mut self, action: &CStr, argument: *mut c_void) -> bool {
         if !self.forward {
-            // An operation that is to stop has hung up.
+            // The other side closes the connection of an operation that is to stop.
             return !matches!(
                 seqpacket::receive(&self.socket, bounds::length(&PACKET)),
                 Ok(Received::Closed)
             );
         }
-        // SAFETY: the argument is what libcriu has just called back with.
+        // SAFETY: the argument is the one that libcriu has just called back with.
         let pid = unsafe { (self.notify_pid)(argument) };
         let script = action.to_bytes();
         let notify = CriuNotify { script: Some(script.into()), pid: Some(pid).filter(|p| *p > 0) };
@@ -75,11 +77,11 @@ impl Bridge {
         };
         let mut master = None;
         if script == b"orphan-pts-master" {
-            // SAFETY: without conditions; it says which descriptor came last.
+            // SAFETY: the call has no conditions; it says which descriptor came last.
             let number = unsafe { (self.orphan_pts_master)() };
             if number >= 0 {
-                // SAFETY: libcriu has received it for whoever is called back, and never uses or closes it. Of those that
-                // ask for one no other runs.
+                // SAFETY: libcriu has received the descriptor for its caller, and never uses or
+                // closes it. No other operation that asks for such a descriptor runs at this time.
                 master = Some(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(number) });
             }
         }
@@ -100,10 +102,10 @@ impl Bridge {
     }
 }
 
-/// What libcriu calls at each action. A panic does not get into its frames.
+/// The callback that libcriu calls at each action. A panic does not get into libcriu's frames.
 pub(super) extern "C" fn notified(action: *mut c_char, argument: *mut c_void) -> c_int {
     let go_on = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: libcriu calls back with a string that it keeps until this returns.
+        // SAFETY: libcriu calls back with a string that it keeps until this function returns.
         let action = unsafe { CStr::from_ptr(action) };
         BRIDGE.with_borrow_mut(|bridge| {
             bridge.as_mut().is_some_and(|bridge| bridge.ask(action, argument))
@@ -112,7 +114,7 @@ pub(super) extern "C" fn notified(action: *mut c_char, argument: *mut c_void) ->
     if go_on.unwrap_or(false) { 0 } else { -1 }
 }
 
-/// Waits for a packet; `None` when none will come.
+/// Waits for a packet; `None` if none will come.
 pub(super) fn hear(socket: BorrowedFd<'_>) -> Option<Vec<u8>> {
     loop {
         match seqpacket::receive(socket, bounds::length(&PACKET)) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
-use super::Refusal;
+use super::refusal::Refusal;
 
 /// libcriu's functions, by name.
 #[derive(Clone)]
@@ -20,13 +20,13 @@ enum Symbols {
     Loaded(Loaded),
 }
 
-/// A library that was loaded, and stays so.
+/// A library that is loaded, and stays so.
 struct Loaded {
     path: PathBuf,
     handle: *mut c_void,
 }
 
-// SAFETY: dlsym takes a handle in any thread, and nobody closes it.
+// SAFETY: dlsym takes a handle in any thread, and nobody closes the handle.
 unsafe impl Send for Loaded {}
 
 // SAFETY: as above; the handle is never changed.
@@ -50,13 +50,15 @@ impl Library {
         let name = CString::new(path.as_os_str().as_bytes())?;
         let mut flags = libc::RTLD_NOW | libc::RTLD_LOCAL;
         if cfg!(all(feature = "libcriu-link", target_env = "gnu")) {
-            // Or its own calls would go to the library that the program is linked with.
+            // Otherwise the library's own calls would go to the library that the program is linked
+            // with.
             flags |= libc::RTLD_DEEPBIND;
         }
-        // SAFETY: the name ends with a NUL, and what runs when libcriu is loaded touches nothing of ours.
+        // SAFETY: the name ends with a NUL, and the code that runs when libcriu is loaded touches
+        // nothing of ours.
         let handle = unsafe { libc::dlopen(name.as_ptr(), flags) };
         if handle.is_null() {
-            // SAFETY: without conditions.
+            // SAFETY: the call has no conditions.
             let why = unsafe { libc::dlerror() };
             if why.is_null() {
                 return Err(io::ErrorKind::NotFound.into());
@@ -80,7 +82,7 @@ impl Library {
         }
     }
 
-    /// A function of this name.
+    /// Returns the function of this name.
     pub(super) fn symbol(&self, name: &CStr) -> Result<*const c_void, Refusal> {
         let found = match &*self.0 {
             #[cfg(feature = "libcriu-link")]
@@ -91,11 +93,11 @@ impl Library {
                 Some(found.cast_const()).filter(|found| !found.is_null())
             }
         };
-        found.ok_or_else(|| format!("{} has no {}", self.name(), name.to_string_lossy()))
+        found.ok_or_else(|| format!("{} does not have {}", self.name(), name.to_string_lossy()))
     }
 }
 
-/// What there has to be in any libcriu.
+/// The functions that every libcriu must have.
 const NEEDED: &[&CStr] = &[
     c"criu_local_init_opts",
     c"criu_local_free_opts",

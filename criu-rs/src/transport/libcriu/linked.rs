@@ -2,8 +2,8 @@
 
 use std::ffi::{CStr, c_void};
 
-/// A function by its name: of those that libcriu 4.1 has. One that is newer would keep the program from being linked
-/// with an older library.
+/// Returns a function by its name, if libcriu 4.1 has it. A newer function would keep the program
+/// from being linked with an older library.
 pub(super) fn find(name: &CStr) -> Option<*const c_void> {
     macro_rules! functions {
         ($($function:ident)*) => {

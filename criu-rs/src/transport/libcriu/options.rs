@@ -1,4 +1,4 @@
-//! libcriu's object with the options of an operation.
+//! An object of libcriu that holds the options of an operation.
 
 #![allow(unsafe_code)]
 
@@ -8,10 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
 use super::bridge::notified;
-use super::{Library, Refusal};
+use super::library::Library;
+use super::refusal::Refusal;
 use crate::rpc::CriuOpts;
 
-/// libcriu's object with the options of an operation.
+/// An object of libcriu that holds the options of an operation.
 pub(super) struct Options<'l> {
     library: &'l Library,
     opts: *mut c_void,
@@ -24,12 +25,12 @@ impl<'l> Options<'l> {
         // SAFETY: this is how criu.h declares it.
         let init = unsafe { transmute::<*const c_void, Init>(init) };
         let mut opts = ptr::null_mut();
-        // SAFETY: it writes a pointer to where this one is.
+        // SAFETY: the function writes a pointer to the place of this one.
         let failed = unsafe { init(&mut opts) };
-        match failed == 0 && !opts.is_null() {
-            true => Ok(Self { library, opts }),
-            false => Err("libcriu has no memory for options".to_owned()),
+        if failed != 0 || opts.is_null() {
+            return Err("libcriu has no memory for options".to_owned());
         }
+        Ok(Self { library, opts })
     }
 }
 
@@ -39,7 +40,7 @@ impl Drop for Options<'_> {
         if let Ok(free) = self.library.symbol(c"criu_local_free_opts") {
             // SAFETY: this is how criu.h declares it.
             let free = unsafe { transmute::<*const c_void, Free>(free) };
-            // SAFETY: criu_local_init_opts made it, and nobody has it after this.
+            // SAFETY: criu_local_init_opts made the object, and nobody uses it after this.
             unsafe { free(self.opts) }
         }
     }
@@ -50,7 +51,7 @@ impl Options<'_> {
         type Set = unsafe extern "C" fn(*mut c_void, bool);
         let Some(on) = on else { return Ok(()) };
         let set = self.library.symbol(name)?;
-        // SAFETY: the functions that this is called with take options and a bool in criu.h, and return nothing.
+        // SAFETY: the functions passed here take options and a bool in criu.h, and return nothing.
         let set = unsafe { transmute::<*const c_void, Set>(set) };
         // SAFETY: the options are alive.
         unsafe { set(self.opts, on) };
@@ -61,8 +62,8 @@ impl Options<'_> {
         type Set = unsafe extern "C" fn(*mut c_void, c_int);
         let Some(value) = value else { return Ok(()) };
         let set = self.library.symbol(name)?;
-        // SAFETY: the functions that this is called with take options and an int, or an enum, in criu.h, and return
-        // nothing.
+        // SAFETY: the functions passed here take options and an int, or an enum, in criu.h, and
+        // return nothing.
         let set = unsafe { transmute::<*const c_void, Set>(set) };
         // SAFETY: the options are alive.
         unsafe { set(self.opts, value) };
@@ -73,21 +74,21 @@ impl Options<'_> {
         type Set = unsafe extern "C" fn(*mut c_void, c_uint);
         let Some(value) = value else { return Ok(()) };
         let set = self.library.symbol(name)?;
-        // SAFETY: the functions that this is called with take options and an int of either kind in criu.h, and return
-        // nothing.
+        // SAFETY: the functions passed here take options and an int of either sign in criu.h, and
+        // return nothing.
         let set = unsafe { transmute::<*const c_void, Set>(set) };
         // SAFETY: the options are alive.
         unsafe { set(self.opts, value) };
         Ok(())
     }
 
-    /// A number that libcriu looks at.
+    /// Passes a number that libcriu checks.
     fn checked(&self, name: &CStr, value: Option<u32>) -> Result<(), Refusal> {
         type Set = unsafe extern "C" fn(*mut c_void, c_uint) -> c_int;
         let Some(value) = value else { return Ok(()) };
         let set = self.library.symbol(name)?;
-        // SAFETY: the functions that this is called with take options and an unsigned int, or an enum, in criu.h, and
-        // return an int.
+        // SAFETY: the functions passed here take options and an unsigned int, or an enum, in
+        // criu.h, and return an int.
         let set = unsafe { transmute::<*const c_void, Set>(set) };
         // SAFETY: the options are alive.
         let failed = unsafe { set(self.opts, value) };
@@ -98,7 +99,7 @@ impl Options<'_> {
         type Set = unsafe extern "C" fn(*mut c_void, *const c_char) -> c_int;
         let text = c_text(text)?;
         let set = self.library.symbol(name)?;
-        // SAFETY: the functions that this is called with take options and a string in criu.h, and return an int.
+        // SAFETY: the functions passed here take options and a string in criu.h, and return an int.
         let set = unsafe { transmute::<*const c_void, Set>(set) };
         // SAFETY: the options are alive, and the string, which libcriu copies, ends with a NUL.
         let failed = unsafe { set(self.opts, text.as_ptr()) };
@@ -113,16 +114,17 @@ impl Options<'_> {
         texts.iter().try_for_each(|text| self.text(name, text))
     }
 
-    /// The first may be absent.
+    /// Passes two strings, of which the first may be absent.
     fn pair(&self, name: &CStr, one: Option<&[u8]>, other: &[u8]) -> Result<(), Refusal> {
         type Add = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> c_int;
         let (one, other) = (one.map(c_text).transpose()?, c_text(other)?);
         let add = self.library.symbol(name)?;
-        // SAFETY: the functions that this is called with take options and two strings in criu.h, and return an int.
+        // SAFETY: the functions passed here take options and two strings in criu.h, and return an
+        // int.
         let add = unsafe { transmute::<*const c_void, Add>(add) };
         let one = one.as_ref().map_or(ptr::null(), |one| one.as_ptr());
-        // SAFETY: the options are alive, and the strings, which libcriu copies, end with a NUL; the first may be null
-        // for criu_local_add_cg_root, the only one that is called without it.
+        // SAFETY: the options are alive, and the strings, which libcriu copies, end with a NUL; the
+        // first may be null for criu_local_add_cg_root, the only function called without it.
         let failed = unsafe { add(self.opts, one, other.as_ptr()) };
         taken(name, failed)
     }
@@ -148,7 +150,8 @@ impl Options<'_> {
         // SAFETY: this is how criu.h declares it.
         let add = unsafe { transmute::<*const c_void, Add>(add) };
         let extra = extra.as_ref().map_or(ptr::null(), |extra| extra.as_ptr());
-        // SAFETY: the options are alive, and the strings, which libcriu copies, end with a NUL; the last may be null.
+        // SAFETY: the options are alive, and the strings, which libcriu copies, end with a NUL; the
+        // last may be null.
         let failed = unsafe { add(self.opts, ns.as_ptr(), file.as_ptr(), extra) };
         taken(name, failed)
     }
@@ -166,7 +169,8 @@ impl Options<'_> {
         let set = self.library.symbol(name)?;
         // SAFETY: this is how criu.h declares it.
         let set = unsafe { transmute::<*const c_void, Set>(set) };
-        // SAFETY: the options are alive, and there are as many strings, which libcriu copies and does not change.
+        // SAFETY: the options are alive, and `count` is the number of strings, which libcriu copies
+        // and does not change.
         let failed = unsafe { set(self.opts, count, pointers.as_mut_ptr()) };
         taken(name, failed)
     }
@@ -178,7 +182,7 @@ impl Options<'_> {
         let set = self.library.symbol(c"criu_local_set_notify_cb")?;
         // SAFETY: this is how criu.h declares it; the argument of the callback is a pointer.
         let set = unsafe { transmute::<*const c_void, Set>(set) };
-        // SAFETY: the options are alive, and the callback is there for ever.
+        // SAFETY: the options are alive, and the callback exists for ever.
         unsafe { set(self.opts, notified) };
         Ok(())
     }
@@ -187,14 +191,14 @@ impl Options<'_> {
     pub(super) fn run(&self, name: &CStr) -> Result<c_int, Refusal> {
         type Run = unsafe extern "C" fn(*mut c_void) -> c_int;
         let run = self.library.symbol(name)?;
-        // SAFETY: the functions that this is called with take options in criu.h, and return an int.
+        // SAFETY: the functions passed here take options in criu.h, and return an int.
         let run = unsafe { transmute::<*const c_void, Run>(run) };
         nix::errno::Errno::clear();
         // SAFETY: the options are alive, and nobody else has them meanwhile.
         Ok(unsafe { run(self.opts) })
     }
 
-    /// Sets all that a message says, or says what cannot be set.
+    /// Sets all options of a message. The error names the option that cannot be set.
     pub(super) fn fill(&self, message: &CriuOpts) -> Result<(), Refusal> {
         let no = |what: &str, why: &str| Err(format!("libcriu cannot carry {what}: {why}"));
         let CriuOpts {
@@ -209,7 +213,7 @@ impl Options<'_> {
             log_level,
             log_file,
             ps,
-            // By a callback in any case.
+            // The callback covers this option.
             notify_scripts: _,
             root,
             parent_img,
@@ -224,7 +228,7 @@ impl Options<'_> {
             ext_mnt,
             manage_cgroups,
             cg_root,
-            // By another function.
+            // The choice of the restore function covers this option.
             rst_sibling: _,
             inherit_fd,
             auto_ext_mnt,
@@ -306,7 +310,7 @@ impl Options<'_> {
         self.unsigned(c"criu_local_set_empty_ns", *empty_ns)?;
         self.unsigned(c"criu_local_set_cpu_cap", *cpu_cap)?;
         self.unsigned(c"criu_local_set_ghost_limit", *ghost_limit)?;
-        // What is negative is none of their values.
+        // A negative number is not one of their values.
         let mode = |mode: &Option<i32>| mode.map(|mode| u32::try_from(mode).unwrap_or(u32::MAX));
         self.checked(c"criu_local_set_pre_dump_mode", mode(pre_dump_mode))?;
         self.checked(c"criu_local_set_network_lock", mode(network_lock))?;
@@ -392,7 +396,7 @@ impl Options<'_> {
 }
 
 fn c_text(text: &[u8]) -> Result<CString, Refusal> {
-    let bad = |_| format!("{:?} has a NUL byte", OsStr::from_bytes(text));
+    let bad = |_| format!("{:?} contains a NUL byte", OsStr::from_bytes(text));
     CString::new(text).map_err(bad)
 }
 

@@ -1,4 +1,4 @@
-//! A connection that a task has a socket of.
+//! The socket of a TCP connection that a task holds.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,24 +12,24 @@ use procfs::process::Process;
 use crate::sys::fd;
 use crate::value::Pid;
 
-/// A connection, and where its socket is.
+/// A TCP connection, and the place of its socket.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// This end and the other; an IPv4 address is one, however the socket has it.
+    /// Both ends, this one first. An IPv4 address in an IPv6 socket counts as an IPv4 address.
     pub(super) ends: Ends,
     inode: u64,
-    /// The process, and the number of its descriptor.
+    /// The process and the number of its descriptor.
     place: (Pid, i32),
-    /// `SO_REUSEADDR`, which repair mode takes away.
+    /// The value of `SO_REUSEADDR` before the dump. Repair mode clears it.
     pub(super) was_reused: bool,
-    /// Whether it was held already: by a dump that has left its tasks stopped.
+    /// True if the socket was already in repair mode, by a dump that has left its tasks stopped.
     pub(super) was_in_repair: bool,
 }
 
-/// Address and port of both ends, this one first.
+/// The address and port of both ends, this end first.
 pub(super) type Ends = [(IpAddr, u16); 2];
 
-/// The ends of all sockets that have a peer, by their inodes, of the network that a process is in.
+/// The ends of all connected TCP sockets in the network of a process, by inode.
 pub(super) fn connected(process: &Process) -> HashMap<u64, Ends> {
     let tables = [process.tcp(), process.tcp6()];
     let all = tables.into_iter().flatten().flatten();
@@ -58,7 +58,7 @@ impl Connection {
         (fstat(&socket).ok()?.st_ino == self.inode).then_some(socket)
     }
 
-    /// Takes its socket out of repair mode.
+    /// Takes the socket out of repair mode.
     pub(super) fn end_repair(&self) {
         let Some(socket) = self.socket() else { return };
         if is_in_repair(&socket) {
@@ -66,7 +66,7 @@ impl Connection {
         }
     }
 
-    /// Sets `SO_REUSEADDR` as it was.
+    /// Sets `SO_REUSEADDR` to `on`.
     pub(super) fn reuse(&self, on: bool) {
         let Some(socket) = self.socket() else { return };
         if getsockopt(&socket, sockopt::ReuseAddr).is_ok_and(|now| now != on) {

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use super::connection::Ends;
 
-/// Removes the rules for connections from the network that this thread is in, and with `whole` those for all of it.
+/// Removes the rules for connections from the network of this thread. With `whole` it also removes
+/// the rules that cut off the whole network.
 pub(super) fn remove(connections: &[Ends], whole: bool) {
     let mut rules: HashMap<&str, HashSet<String>> = HashMap::new();
     if whole {
@@ -23,18 +24,18 @@ pub(super) fn remove(connections: &[Ends], whole: bool) {
             "-N CRIU" => "-F CRIU\n-X CRIU\n".to_owned(),
             rule => rule.replacen("-A", "-D", 1) + "\n",
         });
-        let mut orders: Vec<String> = ours.collect();
-        if orders.is_empty() {
+        let mut commands: Vec<String> = ours.collect();
+        if commands.is_empty() {
             continue;
         }
-        // The chain goes when nothing leads to it any more.
-        orders.sort();
-        let orders = format!("*filter\n{}COMMIT\n", orders.concat());
-        run(&format!("{program}-restore"), &["--noflush"], &orders);
+        // Sorted, -D comes before -F and -X: a chain can be deleted once no rule leads to it.
+        commands.sort();
+        let commands = format!("*filter\n{}COMMIT\n", commands.concat());
+        run(&format!("{program}-restore"), &["--noflush"], &commands);
     }
 }
 
-/// What keeps packets of a connection away, as iptables lists it.
+/// The two rules that keep packets of a connection away, as iptables lists them.
 fn of([here, there]: &Ends) -> [String; 2] {
     let bits = if here.0.is_ipv4() { 32 } else { 128 };
     let rule = |chain, (source, sport), (destination, dport)| {
@@ -46,21 +47,22 @@ fn of([here, there]: &Ends) -> [String; 2] {
     [rule("INPUT", *there, *here), rule("OUTPUT", *here, *there)]
 }
 
-/// What a program of iptables prints; nothing where it fails or there is none.
-fn run(program: &str, words: &[&str], orders: &str) -> Option<String> {
+/// Runs a program of iptables with `input` and returns its output. `None` if it is missing or
+/// fails.
+fn run(program: &str, words: &[&str], input: &str) -> Option<String> {
     let mut command = Command::new(program);
-    // Others may be at the rules as well: it waits some seconds for them.
+    // Waits up to five seconds for other programs that change the rules.
     command.args(["-w", "5"]).args(words);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
-    let sent = child.stdin.take()?.write_all(orders.as_bytes());
+    let sent = child.stdin.take()?.write_all(input.as_bytes());
     let mut said = Vec::new();
     let read = child.stdout.take()?.read_to_end(&mut said);
-    // Somebody else may have reaped it.
+    // An error means that another thread has reaped it, which is not a failure.
     let has_failed = child.wait().is_ok_and(|status| !status.success());
     let is_done = !has_failed && sent.is_ok() && read.is_ok();
     is_done.then(|| String::from_utf8_lossy(&said).into_owned())
 }
 
-/// What CRIU cuts a whole network off with.
+/// The rules with which CRIU cuts off a whole network.
 const FOR_ALL: [&str; 3] = ["-N CRIU", "-A INPUT -j CRIU", "-A OUTPUT -j CRIU"];

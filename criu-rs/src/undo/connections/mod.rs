@@ -1,7 +1,8 @@
-//! What CRIU holds TCP connections by while it dumps, and must not leave behind.
+//! The release of TCP connections that a killed criu still holds.
 //!
-//! It keeps packets away with rules of iptables or a table of nftables, and puts sockets into repair mode to read them. A
-//! criu that fails undoes both. One that is ended cannot: the connections would stay silent for ever.
+//! While CRIU dumps, it keeps packets away with iptables rules or an nftables table, and puts
+//! sockets into repair mode to read them. A criu that fails undoes both. A criu that is killed
+//! cannot, and the connections would stay silent for ever.
 
 mod connection;
 mod iptables;
@@ -24,23 +25,25 @@ use crate::rpc::CriuOpts;
 use crate::value::Pid;
 use connection::{Connection, Ends, connected};
 
-/// Watches over a tree's connections during a dump: dropped without [`Connections::keep`] it lets go of what CRIU
-/// still holds.
+/// A guard of a tree's connections during a dump. Dropped without [`Connections::keep`], it
+/// releases the connections that CRIU still holds.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    watched: Arc<Watched>,
-    /// Whether CRIU may hold something: it has been asked to.
+    before: Arc<Before>,
+    /// True if CRIU was asked to dump, so it may hold connections.
     expected: AtomicBool,
     kept: AtomicBool,
 }
 
+/// The state of a tree's connections before the dump.
 #[derive(Debug)]
-struct Watched {
+struct Before {
     root: Pid,
-    /// Whether connections are saved. Otherwise only a whole network is cut off, if the root has one of its own.
+    /// True if the dump saves connections. Otherwise CRIU only cuts off the whole network of the
+    /// tree, if the tree has a network namespace of its own.
     are_saved: bool,
-    /// Before the dump, for tasks may be lost with the criu that was at work on them.
-    before: Vec<Network>,
+    /// The networks before the dump. Afterwards tasks may be lost together with the killed criu.
+    networks: Vec<Network>,
 }
 
 /// A network namespace that tasks are in.
@@ -48,76 +51,77 @@ struct Watched {
 struct Network {
     inode: u64,
     namespace: File,
-    /// Those of the tasks, by inode.
+    /// The connections of the tasks, by inode of the socket.
     connections: HashMap<u64, Connection>,
-    /// Tables of CRIU's that are there: of other dumps.
+    /// The names of CRIU's nftables tables that other dumps have made.
     tables: HashSet<String>,
 }
 
 impl Connections {
-    /// Looks at the tree of a dump; `None` where CRIU holds nothing of it.
+    /// Makes a guard for the tree of a dump. `None` if CRIU will not hold any connection of it.
     pub(crate) fn watch(root: Pid, message: &CriuOpts) -> Option<Self> {
         let are_saved = message.tcp_established();
         let is_apart = inode(&root.to_string()).is_some_and(|own| Some(own) != inode(HERE));
-        let watched =
-            (are_saved || is_apart).then(|| within(move || Watched::new(root, are_saved)));
-        let watched = Arc::new(watched??);
-        Some(Self { watched, expected: false.into(), kept: false.into() })
+        let before = (are_saved || is_apart).then(|| within(move || Before::new(root, are_saved)));
+        let before = Arc::new(before??);
+        Some(Self { before, expected: false.into(), kept: false.into() })
     }
 
-    /// CRIU is about to be asked.
+    /// Notes that CRIU is about to be asked to dump.
     pub(crate) fn expect(&self) {
         self.expected.store(true, Ordering::Relaxed);
     }
 
+    /// Ends the guard without releasing anything.
     pub(crate) fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);
     }
 
-    /// Takes away what keeps packets away, and sockets out of repair mode. A criu that is still there has to stand still,
-    /// and cannot go on.
+    /// Removes the rules that keep packets away, and takes sockets out of repair mode. A criu that
+    /// is still there has to be stopped, and must not go on afterwards.
     pub(crate) fn release(&self) {
         if self.expected.load(Ordering::Relaxed) {
-            let watched = Arc::clone(&self.watched);
-            within(move || watched.release());
+            let before = Arc::clone(&self.before);
+            within(move || before.release());
         }
     }
 }
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        // Where tasks are still traced a criu is at it that this process could not end.
-        if !*self.kept.get_mut() && !tree::is_traced(self.watched.root) {
+        // A tracer means that a criu is still at work, which this process could not end.
+        if !*self.kept.get_mut() && !tree::is_traced(self.before.root) {
             self.release();
         }
     }
 }
 
-/// Does something that a task can make last for ever: what it has put in a socket's place is closed here, too.
+/// Runs `work` in a thread and waits at most [`LIMIT`] for it. A task can make it last for ever: it
+/// may have put another file in a socket's place, and closing the copy of that file may block.
 fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, is_done) = mpsc::channel();
     thread::Builder::new().spawn(move || done.send(work())).ok()?;
     is_done.recv_timeout(LIMIT).ok()
 }
 
-impl Watched {
+impl Before {
     fn new(root: Pid, are_saved: bool) -> Self {
-        let mut before = look(root, are_saved);
-        for network in before.iter_mut().filter(|network| network.is_at_stake()) {
+        let mut networks = look(root, are_saved);
+        for network in networks.iter_mut().filter(|network| network.is_at_stake()) {
             network.tables = network.enter(nftables::tables).unwrap_or_default();
         }
-        Self { root, are_saved, before }
+        Self { root, are_saved, networks }
     }
 
     fn release(&self) {
         let now = look(self.root, self.are_saved);
         let before: HashMap<_, _> =
-            self.before.iter().flat_map(|network| &network.connections).collect();
-        // What an earlier dump holds is not ours to let go.
+            self.networks.iter().flat_map(|network| &network.connections).collect();
+        // A connection that an earlier dump holds stays held.
         let is_ours = |(inode, _): &(&u64, &Connection)| {
             before.get(inode).is_none_or(|before| !before.was_in_repair)
         };
-        for network in &self.before {
+        for network in &self.networks {
             let same = now.iter().filter(|now| now.inode == network.inode);
             let all = std::iter::once(network).chain(same).flat_map(|network| &network.connections);
             network.open(&all.filter(is_ours).map(|(_, own)| own.ends).collect::<Vec<_>>());
@@ -133,16 +137,18 @@ impl Watched {
 }
 
 impl Network {
+    /// Returns true if it is the network namespace of this thread.
     fn is_here(&self) -> bool {
         Some(self.inode) == inode(HERE)
     }
 
-    /// Whether CRIU holds something of it: connections, or all of it.
+    /// Returns true if CRIU may hold connections of this network, or the whole network.
     fn is_at_stake(&self) -> bool {
         !self.connections.is_empty() || !self.is_here()
     }
 
-    /// Takes away what keeps packets of connections away, and in a network of the tasks' own those of all.
+    /// Removes the rules for connections. In a network of the tasks' own it also removes the rules
+    /// for the whole network.
     fn open(&self, connections: &[Ends]) {
         let whole = !self.is_here();
         if whole || !connections.is_empty() {
@@ -153,12 +159,12 @@ impl Network {
         }
     }
 
-    /// Does something in it; `None` where that cannot be entered.
+    /// Runs `work` in this network. `None` if the network cannot be entered.
     fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Option<T> {
         if self.is_here() {
             return Some(work());
         }
-        // A thread of its own can be in another network than the rest of this process.
+        // A separate thread can be in another network than the rest of this process.
         thread::scope(|scope| {
             let thread = thread::Builder::new().spawn_scoped(scope, || {
                 setns(&self.namespace, CloneFlags::CLONE_NEWNET).ok()?;
@@ -169,12 +175,12 @@ impl Network {
     }
 }
 
-/// The network namespace of a process, or of this thread.
+/// The inode of the network namespace of a process, or of this thread for [`HERE`].
 fn inode(who: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{who}/ns/net")).ok().map(|meta| meta.ino())
 }
 
-/// The networks of a tree, with its connections if those are asked for.
+/// The networks of a tree, and its connections if `with_connections` is true.
 fn look(root: Pid, with_connections: bool) -> Vec<Network> {
     let mut networks: HashMap<u64, (Network, HashMap<u64, Ends>)> = HashMap::new();
     for pid in tree::descendants(root) {
@@ -209,8 +215,9 @@ fn look(root: Pid, with_connections: bool) -> Vec<Network> {
     networks.into_values().map(|(network, _)| network).collect()
 }
 
-/// In /proc.
+/// The name of this thread in `/proc`.
 const HERE: &str = "thread-self";
 
-/// Thousands of rules take a second; iptables waits up to five for others.
+/// Longest time for the work. Thousands of rules take a second; iptables waits up to five for
+/// others.
 const LIMIT: Duration = Duration::from_secs(12);

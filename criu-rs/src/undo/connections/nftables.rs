@@ -1,4 +1,4 @@
-//! The tables that CRIU makes with nftables: one for each dump, with a name that only that criu knows.
+//! The nftables tables of CRIU: one for each dump, with a name that only that criu knows.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -10,7 +10,7 @@ use nix::sys::socket::SockProtocol;
 use super::connection::Ends;
 use crate::host::netlink::{ACK, DUMP, Socket, attributes, request};
 
-/// CRIU's tables of the network that this thread is in.
+/// The names of CRIU's tables in the network of this thread.
 pub(super) fn tables() -> HashSet<String> {
     let mut found = HashSet::new();
     let listed = ask(GET_TABLE, &[], |body| {
@@ -19,27 +19,27 @@ pub(super) fn tables() -> HashSet<String> {
             names.filter_map(|(_, name)| CStr::from_bytes_until_nul(name).ok()?.to_str().ok());
         found.extend(names.filter(|name| name.starts_with("CRIU")).map(str::to_owned));
     });
-    // A kernel without nftables has none.
+    // A kernel without nftables refuses the request and has no tables.
     if listed.is_err() { HashSet::new() } else { found }
 }
 
-/// Removes those that have come since `before` and keep packets of these connections away, or with `whole` all packets.
-/// One that keeps nothing away stays.
+/// Removes the tables that are not in `before` and keep packets of these connections away, or with
+/// `whole` all packets. A table that keeps nothing away stays.
 pub(super) fn remove(before: &HashSet<String>, connections: &[Ends], whole: bool) {
     let keys: HashSet<Vec<u8>> = connections.iter().flat_map(keys).collect();
     for table in tables().difference(before) {
         let held = ["conns4", "conns6"].map(|set| held(table, set));
         let mut all = held.iter().flatten().flatten().peekable();
         let is_ours = all.peek().is_some() && all.all(|key| keys.contains(key));
-        // One for a whole network has no sets.
+        // A table for a whole network has no sets.
         if is_ours || whole && held == [None, None] {
-            // Somebody else may have been faster.
+            // Another process may have removed it already.
             let _ = delete(table);
         }
     }
 }
 
-/// How a set has a connection: addresses and ports, one way or the other.
+/// The two keys of a connection in a set: addresses and ports, in both directions.
 fn keys([here, there]: &Ends) -> [Vec<u8>; 2] {
     let part = |(address, port): (IpAddr, u16)| {
         let mut bytes = match address {
@@ -54,7 +54,7 @@ fn keys([here, there]: &Ends) -> [Vec<u8>; 2] {
     [[here.clone(), there.clone()].concat(), [there, here].concat()]
 }
 
-/// What a set of a table has; `None` where there is no such set.
+/// The keys in a set of a table. `None` if there is no such set.
 fn held(table: &str, set: &str) -> Option<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     let names = [(ELEMENTS_TABLE, table), (ELEMENTS_SET, set)];
@@ -72,7 +72,7 @@ fn ask(kind: u16, names: &[(u16, &str)], mut each: impl FnMut(&[u8])) -> io::Res
     let socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
     socket.send(&request(OF_TABLES | kind, DUMP, &body(FAMILY, 0, names)))?;
     socket.hear(|_, body| {
-        // After the family.
+        // The attributes follow the four bytes of the family.
         each(body.get(4..).unwrap_or_default());
         true
     })
@@ -90,7 +90,7 @@ fn delete(table: &str) -> io::Result<()> {
     socket.hear(|_, _| true)
 }
 
-/// A family, a version of 0, a resource, and names.
+/// Builds a body: a family, version 0, a resource, and attributes with names.
 fn body(family: u8, resource: u16, names: &[(u16, &str)]) -> Vec<u8> {
     let mut bytes = vec![family, 0];
     bytes.extend(resource.to_be_bytes());
@@ -105,7 +105,7 @@ fn body(family: u8, resource: u16, names: &[(u16, &str)]) -> Vec<u8> {
     bytes
 }
 
-/// Both IPv4 and IPv6.
+/// `NFPROTO_INET`: both IPv4 and IPv6.
 const FAMILY: u8 = 1;
 
 // linux/netfilter/nfnetlink.h and nf_tables.h.

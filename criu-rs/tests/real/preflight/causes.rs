@@ -81,13 +81,13 @@ fn vanishing(lab: &Lab) {
     let dump = Dump::new(target.pid, &images);
     for _ in 0..30 {
         let report = dump.preflight(&lab.criu).unwrap();
-        // Each child is a process that one has seen start, run or end.
+        // A look meets each child while it starts, runs or ends.
         assert!(!report.foresees(Cause::NoSuchProcess), "{report}");
         assert!(report.tasks() >= 1);
     }
 }
 
-/// More descriptors than are looked at.
+/// A tree with more descriptors than the limit of a look.
 fn many(lab: &Lab) {
     let code = "\
 import resource
@@ -122,7 +122,7 @@ fn service(lab: &Lab) {
         .unwrap();
     assert!(soon(|| socket.exists()));
     let target = lab.start(&["count"]);
-    // Of this process, no more of the service.
+    // Only this process loses them, not the service.
     drop_everywhere(Capability::CAP_SYS_ADMIN);
     drop_everywhere(Capability::CAP_CHECKPOINT_RESTORE);
     let images = lab.dir("images");
@@ -155,7 +155,7 @@ fn inside_tree(lab: &Lab) {
     let dump = Dump::new(Pid::this(), &images);
     let report = dump.preflight(&lab.criu).unwrap();
     assert!(report.foresees(Cause::InsideTree), "{report}");
-    // CRIU stops this process, and itself, if it is asked: see how it says so of a shell that runs it.
+    // Asked to dump this process, CRIU would stop itself too. A shell that runs it shows the error.
     let script =
         format!("{} dump -t $$ -D {} -o dump.log; exit 0", lab.program.display(), images.display());
     let mut shell = std::process::Command::new("setsid");
@@ -197,7 +197,7 @@ fn no_resource_capability(lab: &Lab) {
         drop_everywhere(Capability::CAP_SYS_RESOURCE);
     }
     foreseen(lab, &target, Cause::NoResourceCapability);
-    // One of that user in a user namespace of its own has limits that root there may read.
+    // In a user namespace of its own, root there may read the limits of that user's process.
     let before = ["/usr/bin/python3", "-S", "-c", INTO_USER_NAMESPACE];
     let code = "os.setgroups([])\nos.setresgid(7, 7, 7)\nos.setresuid(7, 7, 7)";
     let inner = lab.python_in(&before, code);
@@ -210,7 +210,7 @@ fn no_resource_capability(lab: &Lab) {
         assert!(report.will_work(), "{report}");
         dump.run(&lab.criu).unwrap();
     }
-    // And with a mount namespace to it.
+    // The same process with a mount namespace of its own.
     let container = Container::start(lab, CloneFlags::CLONE_NEWUSER);
     let images = lab.dir("container");
     let dump = Dump::new(container.target.pid, &images).after_dump(AfterDump::LeaveRunning);
@@ -219,7 +219,7 @@ fn no_resource_capability(lab: &Lab) {
     dump.run(&lab.criu).unwrap();
 }
 
-/// Executes the rest of its words in a user namespace in which users are those outside.
+/// A program that executes its arguments in a user namespace with the same user ids as outside.
 const INTO_USER_NAMESPACE: &str = "\
 import ctypes, os, sys
 r, w = os.pipe()
@@ -251,7 +251,7 @@ fn foreign_terminal(lab: &Lab) {
     works_with_options(lab, &target, &report);
 }
 
-/// As screen, tmux and sshd have.
+/// Tests a terminal of the tree's own, which screen, tmux and sshd have.
 fn own_terminal(lab: &Lab) {
     let alone = criu_lab::place::alone("terminal");
     let target = lab.python("import pty\npid, fd = pty.fork()\nif pid == 0: time.sleep(1000)");
@@ -263,7 +263,7 @@ fn own_terminal(lab: &Lab) {
     drop(alone);
 }
 
-/// Credentials, capabilities and seccomp filters belong to threads.
+/// Tests a thread with other credentials and capabilities than the first thread.
 fn threads(lab: &Lab) {
     let code = "\
 def other():
@@ -294,7 +294,7 @@ fn several_terminals(lab: &Lab) {
     let dump = Dump::new(target.pid, &images).shell_job(true);
     let (report, _) = foreseen_of(lab, dump, Cause::SeveralTerminals);
     is_blocked(&report);
-    // Those that have hung up do not count.
+    // Terminals that have hung up do not count.
     drop((one.master, two.master));
     let images = lab.dir("hung-up");
     let dump = Dump::new(target.pid, &images);
@@ -313,11 +313,12 @@ while open(f'/proc/{child.pid}/comm').read() != 'sleep\\n': time.sleep(0.01)";
 }
 
 fn no_init(lab: &Lab) {
-    // Its child is the first process, and that one's child is what is dumped, without what others write in memory
-    // meanwhile.
+    // The dumped process is a child of the first process of the namespace. /dev/shm is unmounted,
+    // so that writes of other programs there do not matter.
     let code = "\
 child = subprocess.Popen(['unshare', '--pid', '--fork', '--mount-proc', 'sh', '-c',
-    'while umount -l /dev/shm; do :; done 2>/dev/null; setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo; wait'], stdout=subprocess.PIPE)
+    'while umount -l /dev/shm; do :; done 2>/dev/null; \
+     setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo; wait'], stdout=subprocess.PIPE)
 child.stdout.readline()";
     let target = lab.python(code);
     assert!(soon(|| criu_lab::process::descendants(target.pid).len() == 4));
@@ -368,7 +369,7 @@ fn not_built_in(lab: &Lab) {
     } else {
         foreseen_of(lab, dump, Cause::NoCompression);
     }
-    // What locks connections, for a criu that does not find it.
+    // A criu that does not find the program which locks connections.
     let target = lab.start(&["tcp"]);
     let images = lab.dir("lock");
     let dump = Dump::new(target.pid, &images).tcp(Tcp::Established);

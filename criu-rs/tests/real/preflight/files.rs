@@ -54,7 +54,7 @@ fn ghost_too_large(lab: &Lab) {
     let target = lab.start(&["ghost", "2097152"]);
     let report = foreseen(lab, &target, Cause::GhostTooLarge);
     works_by_itself(lab, &target, &report);
-    // One with holes counts what it takes on disk.
+    // A file with holes counts with its size on disk.
     let file = lab.dir.join("sparse");
     let code =
         format!("f = open('{0}', 'w')\nf.truncate(1 << 33)\nos.unlink('{0}')", file.display());
@@ -67,7 +67,7 @@ fn ghost_too_large(lab: &Lab) {
 }
 
 fn unlinked_mapping(lab: &Lab) {
-    // As a library is after an upgrade.
+    // A library is unlinked but mapped after an upgrade.
     let file = lab.dir.join("library");
     let code = format!(
         "f = open('{0}', 'w+b')\nf.write(b'x' * (3 << 20))\nf.flush()\n\
@@ -90,7 +90,7 @@ fn link_remap(lab: &Lab) {
 }
 
 fn path_taken(lab: &Lab) {
-    // The name that /proc gives an unlinked file is a file's.
+    // Another file has the name that /proc gives the unlinked file.
     let file = lab.dir.join("file");
     let code = format!(
         "f = open('{0}', 'w')\nos.link('{0}', '{0}.2')\nos.unlink('{0}')\n\
@@ -103,11 +103,11 @@ fn path_taken(lab: &Lab) {
 }
 
 fn outside(lab: &Lab) {
-    // It has left its program behind as well.
+    // The program of this process is outside its mount namespace too.
     let target = lab.start(&["outside-file", "/etc/hostname"]);
     let report = foreseen(lab, &target, Cause::FileOutsideMounts);
     is_blocked(&report);
-    // A device is no exception.
+    // Devices need the option too.
     for file in ["/etc/hostname", "/dev/null"] {
         let code = "os.dup2(old, 0)\nos.close(old)";
         let head = "import os\nold = os.dup(0)";
@@ -120,7 +120,8 @@ fn outside(lab: &Lab) {
     }
 }
 
-/// In a mount namespace of its own, without what others keep in memory: it would be saved too.
+/// A command that runs a program in a mount namespace of its own, without the file systems in
+/// memory of other programs, which a dump would save too.
 const PRIVATE: [&str; 7] = [
     "unshare",
     "--mount",
@@ -151,7 +152,9 @@ fn odd_kinds(lab: &Lab) {
         ("device", "f = os.open('/dev/fuse', os.O_RDWR)"),
         (
             "namespace",
-            "p = subprocess.Popen(['unshare', '--net', 'sh', '-c', 'echo; exec sleep 9'], stdout=subprocess.PIPE)\np.stdout.readline()\nf = open(f'/proc/{p.pid}/ns/net')\np.kill()\np.wait()",
+            "p = subprocess.Popen(['unshare', '--net', 'sh', '-c', 'echo; exec sleep 9'], \
+             stdout=subprocess.PIPE)\np.stdout.readline()\n\
+             f = open(f'/proc/{p.pid}/ns/net')\np.kill()\np.wait()",
         ),
     ] {
         let mut target = lab.python(code);
@@ -160,7 +163,7 @@ fn odd_kinds(lab: &Lab) {
         assert!(is_blocked(&report).detail.contains(kind), "{report}");
         target.end();
     }
-    // Those that CRIU does save, all in one.
+    // A process with all kinds that CRIU saves.
     let target = lab.python(
         "call(290, 0, 0)\ncall(291, 0)\ncall(294, 0)\ncall(283, 1, 0)\n\
          call(289, -1, ctypes.create_string_buffer(8), 8, 0)\ncall(319, b'memory', 0)\n\
@@ -174,7 +177,7 @@ fn odd_kinds(lab: &Lab) {
     dump.run(&lab.criu).unwrap();
 }
 
-/// Loads a program that does nothing.
+/// Loads a BPF program that does nothing.
 const BPF: &str = "\
 code = ctypes.create_string_buffer(b'\\xb7' + bytes(7) + b'\\x95' + bytes(7))
 free = ctypes.create_string_buffer(b'GPL')
@@ -182,7 +185,7 @@ words = (1, 2, ctypes.addressof(code), ctypes.addressof(free), 0, 0, 0, 0, 0, b'
 call(321, 5, struct.pack('IIQQIIQII16s', *words), 64)";
 
 fn program_of_memory(lab: &Lab) {
-    // As runc executes itself.
+    // runc executes a copy of itself in memory like this.
     let script = "\
 import os, sys
 fd = os.memfd_create('program', 0)
@@ -217,7 +220,8 @@ fn external_mount(lab: &Lab) {
     let code = format!(
         "root, out = '{}', '{}'\n\
          subprocess.check_call(f'mount -t tmpfs a {{out}}; mkdir {{out}}/a; \
-         mkdir -p {{root}}/in; mount --rbind {{out}}/a {{root}}/in; umount -l {{out}}', shell=True)",
+         mkdir -p {{root}}/in; mount --rbind {{out}}/a {{root}}/in; \
+         umount -l {{out}}', shell=True)",
         root.display(),
         outside.display()
     );

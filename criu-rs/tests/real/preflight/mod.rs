@@ -21,13 +21,13 @@ pub fn tests() -> Vec<(&'static str, TestFn)> {
     [causes::TESTS, files::TESTS, sockets::TESTS, programs::TESTS, restore::TESTS].concat()
 }
 
-/// Foresees the cause, and CRIU fails with it. The process goes on.
+/// Asserts that the look foresees the cause and that CRIU fails with it. The process goes on.
 #[track_caller]
 fn foreseen(lab: &Lab, target: &Target, cause: Cause) -> Report {
     foreseen_of(lab, Dump::new(target.pid, lab.fresh("foreseen")), cause).0
 }
 
-/// The same of a dump with options.
+/// Asserts that the look at a dump foresees the cause and that CRIU fails with it.
 #[track_caller]
 fn foreseen_of(lab: &Lab, dump: Dump<'_>, cause: Cause) -> (Report, Error) {
     let dump = dump.after_dump(AfterDump::LeaveRunning);
@@ -39,7 +39,7 @@ fn foreseen_of(lab: &Lab, dump: Dump<'_>, cause: Cause) -> (Report, Error) {
     (report, error)
 }
 
-/// CRIU saves it with the options that the report asks for, and the next look says so.
+/// Asserts that the dump works with the options of the report, and that the next look says so.
 #[track_caller]
 fn works_with_options(lab: &Lab, target: &Target, report: &Report) {
     assert!(report.is_possible(), "{report}");
@@ -53,7 +53,7 @@ fn works_with_options(lab: &Lab, target: &Target, report: &Report) {
     target.goes_on();
 }
 
-/// The options that are set without asking are all that is needed.
+/// Asserts that the dump needs only the options that are set without asking.
 #[track_caller]
 fn works_by_itself(lab: &Lab, target: &Target, report: &Report) {
     assert_eq!(report.options(), report.safe_options(), "{report}");
@@ -63,40 +63,40 @@ fn works_by_itself(lab: &Lab, target: &Target, report: &Report) {
     dump.with_preflight(report).run(&lab.criu).unwrap();
 }
 
-/// Nothing helps, says the report.
+/// Asserts that no option helps, and returns the first finding that blocks.
 #[track_caller]
 fn is_blocked(report: &Report) -> &Finding {
     assert!(!report.is_possible(), "{report}");
     report.blocks().next().unwrap()
 }
 
-/// CRIU 4.1 saves no internet sockets on such a kernel, whatever else is wrong with them.
+/// The cause of a failure with internet sockets. CRIU 4.1 cannot save any on the tested kernel.
 fn of_sockets(lab: &Lab, cause: Cause) -> Cause {
     if lab.version < Version::new(4, 2, 0) { Cause::CriuTooOld } else { cause }
 }
 
 impl Lab {
-    /// A new directory, of this name or one like it.
+    /// Makes a new directory whose name begins with `name`.
     fn fresh(&self, name: &str) -> PathBuf {
         let names = (0..).map(|n| format!("{name}-{n}"));
         let name = names.into_iter().find(|name| !self.dir.join(name).exists());
         self.dir(&name.unwrap())
     }
 
-    /// Starts a Python program in a session of its own; it counts when it has got through `code`.
+    /// Starts a Python program in a session of its own, which counts once it has run `code`.
     fn python(&self, code: &str) -> Target {
         self.python_in(&[], code)
     }
 
-    /// The same by way of a program that executes it, such as unshare.
+    /// Starts a Python program through a command that executes it, such as unshare.
     fn python_in(&self, before: &[&str], code: &str) -> Target {
         self.python_around(before, "", code, "/dev/null")
     }
 
-    /// The same with `head` before all else, and with a file as standard input.
+    /// Starts a Python program that runs `head` first and has a file as standard input.
     fn python_around(&self, before: &[&str], head: &str, code: &str, input: &str) -> Target {
         let place = self.fresh("python");
-        // For those that become somebody else.
+        // For programs that become another user.
         std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o777)).unwrap();
         let file = place.join("count");
         let program =

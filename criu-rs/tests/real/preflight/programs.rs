@@ -1,4 +1,4 @@
-//! Ordinary programs: no false alarm, and the options that a report names are all that they need.
+//! Ordinary programs: no false alarm, and they need only the options of the report.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -31,7 +31,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("preflight_of_sshd", sshd),
 ];
 
-/// Starts a program in a session of its own, has it looked at, saved and restored, and sees whether it goes on.
+/// Starts a program in a session of its own, looks at it, dumps and restores it, and asserts that
+/// it goes on.
 #[track_caller]
 fn round_trip(lab: &Lab, words: &[&str], lives: impl Fn(&Target) -> bool) {
     let mut command = Command::new("setsid");
@@ -41,7 +42,7 @@ fn round_trip(lab: &Lab, words: &[&str], lives: impl Fn(&Target) -> bool) {
     assert!(soon(|| lives(&target)), "{words:?} does not start");
     let images = lab.dir("images");
     let dump = Dump::new(target.pid, &images);
-    // A connection of ours is there for a moment still.
+    // A connection of this test may last for a moment.
     let mut report = dump.preflight(&lab.criu).unwrap();
     soon(|| {
         report = dump.preflight(&lab.criu).unwrap();
@@ -83,7 +84,7 @@ fn counts(lab: &Lab, words: &[&str]) {
 fn sleep(lab: &Lab) {
     round_trip(lab, &["sleep", "1000"], |target| {
         let stat = procfs::process::Process::new(target.pid.as_raw()).and_then(|p| p.stat());
-        // Not setsid any more.
+        // setsid has executed sleep.
         stat.is_ok_and(|stat| stat.comm == "sleep" && stat.session == stat.pid)
     });
 }
@@ -111,7 +112,7 @@ fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A server answers to what is said to it.
+/// Tests a server that answers `say` with `want`.
 fn serves(lab: &Lab, port: u16, words: &[&str], say: &str, want: &str) {
     round_trip(lab, words, |_| {
         let Ok(mut peer) = TcpStream::connect(("127.0.0.1", port)) else { return false };
@@ -157,8 +158,9 @@ fn nginx(lab: &Lab) {
     let port = port();
     let config = format!(
         "daemon off; user root; pid nginx.pid; error_log error.log; events {{}} \
-         http {{ access_log off; client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; \
-         uwsgi_temp_path t4; scgi_temp_path t5; server {{ listen 127.0.0.1:{port}; }} }}"
+         http {{ access_log off; client_body_temp_path t1; proxy_temp_path t2; \
+         fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5; \
+         server {{ listen 127.0.0.1:{port}; }} }}"
     );
     fs::write(lab.dir.join("nginx.conf"), config).unwrap();
     let prefix = format!("{}/", lab.dir.display());
@@ -172,8 +174,8 @@ fn memcached(lab: &Lab) {
     serves(lab, port, &words, "version\r\n", "VERSION");
 }
 
-/// It refuses to be root, and what another user runs has limits that a criu without `CAP_SYS_RESOURCE` may not read:
-/// in a user namespace of its own it can be saved.
+/// Tests memcached, which refuses to run as root. A criu without `CAP_SYS_RESOURCE` may not read
+/// another user's limits, except in a user namespace of its own.
 fn memcached_of_a_user(lab: &Lab) {
     let words = ["-s", "/socket", "-a", "777"];
     let mut container = Container::start_program(lab, Path::new("/usr/bin/memcached"), &words);

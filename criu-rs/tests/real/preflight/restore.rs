@@ -60,7 +60,7 @@ fn works(lab: &Lab, restore: &Restore<'_>, target: &mut Target) {
     target.goes_on();
 }
 
-/// Dumps a process, which is gone then.
+/// Dumps a process, which ends.
 fn dumped(lab: &Lab, target: &mut Target) -> PathBuf {
     let images = lab.fresh("images");
     let dump = Dump::new(target.pid, &images);
@@ -170,7 +170,7 @@ fn labels(lab: &Lab) {
     let images = dumped(lab, &mut target);
     let asked = criu_rs::LsmProfile::selinux("a:b:c").unwrap();
     foreseen(lab, &Restore::new(&images).lsm_profile(asked), Cause::LsmMismatch);
-    // As images of a host with SELinux are.
+    // Makes the images look like those of a host with SELinux.
     edit(&images.join("inventory.img"), 4, |inventory: &mut InventoryEntry| {
         inventory.lsmtype = Some(Lsmtype::Selinux.into());
     });
@@ -183,7 +183,8 @@ fn labels(lab: &Lab) {
 
 fn address_in_use(lab: &Lab) {
     let mut target = lab.python(
-        "s = socket.create_server(('127.0.0.1', 0))\nopen('PORT', 'w').write(str(s.getsockname()[1]))"
+        "s = socket.create_server(('127.0.0.1', 0))\n\
+         open('PORT', 'w').write(str(s.getsockname()[1]))"
             .replace("PORT", lab.dir.join("port").to_str().unwrap())
             .as_str(),
     );
@@ -228,7 +229,7 @@ fn external_mount(lab: &Lab) {
     let mut container = Container::start_with(lab, CloneFlags::empty(), &[(&outside, "/data")]);
     let images = lab.dir("images");
     let dump = Dump::new(container.target.pid, &images);
-    // The directory is of the same file system as the root, and below another directory.
+    // The directory is in the file system of the root, below another directory.
     let report = dump.preflight(&lab.criu).unwrap();
     assert!(report.foresees(Cause::ExternalMount), "{report}");
     assert!(report.is_possible(), "{report}");
@@ -264,7 +265,7 @@ fn external_file(lab: &Lab) {
     works(lab, &restore.inherit_fd(InheritFd::new(key, &again)), &mut container.target);
 }
 
-/// A hierarchy that is not mounted.
+/// Tests a cgroup hierarchy that is not mounted.
 fn cgroups(lab: &Lab) {
     let mut target = lab.start(&["count"]);
     let freezer = Freezer::with(target.pid);
@@ -290,7 +291,7 @@ fn cgroups(lab: &Lab) {
     works(lab, &Need::IgnoreCgroups.set_on_restore(restore), &mut target);
 }
 
-/// What was dumped with an option is not restored without it, and is with what the report names.
+/// Tests that a restore needs the options of the dump, and that the report names them.
 fn options(lab: &Lab) {
     let lock = lab.dir.join("lock");
     let mut cases = vec![(

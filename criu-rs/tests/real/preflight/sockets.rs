@@ -40,7 +40,9 @@ fn connection(lab: &Lab) {
 fn in_flight(lab: &Lab) {
     let code = "\
 s = socket.create_server(('127.0.0.1', 0))
-p = subprocess.Popen(['/usr/bin/python3', '-Sc', f'import socket, time; s = socket.create_connection((\"127.0.0.1\", {s.getsockname()[1]})); print(flush=True); time.sleep(1000)'], stdout=subprocess.PIPE)
+p = subprocess.Popen(['/usr/bin/python3', '-Sc', f'import socket, time; \
+    s = socket.create_connection((\"127.0.0.1\", {s.getsockname()[1]})); \
+    print(flush=True); time.sleep(1000)'], stdout=subprocess.PIPE)
 p.stdout.readline()";
     let target = lab.python(code);
     let images = lab.dir("images");
@@ -66,7 +68,7 @@ fn odd_kinds(lab: &Lab) {
         let images = lab.fresh("odd");
         let dump = Dump::new(target.pid, &images);
         let report = dump.preflight(&lab.criu).unwrap();
-        // Not every kernel has every kind; MPTCP is in all that are of use here.
+        // Not every kernel has every kind; all kernels of these tests have MPTCP.
         if report.will_work() {
             assert_ne!(kind, "MPTCP");
             dump.run(&lab.criu).unwrap();
@@ -75,7 +77,7 @@ fn odd_kinds(lab: &Lab) {
         }
         target.end();
     }
-    // A socket that is neither bound nor connected is in no table.
+    // The kernel's tables lack sockets that are neither bound nor connected.
     let target = lab.python("s = socket.socket()\nu = socket.socket(socket.AF_UNIX)");
     let images = lab.fresh("idle");
     let dump = Dump::new(target.pid, &images);
@@ -100,7 +102,7 @@ fn unix_stream(lab: &Lab) {
     let report = foreseen(lab, &target, Cause::ExternalUnixSocket);
     assert!(matches!(report.options()[..], [Need::External(External::UnixSocket(_))]));
     assert_eq!(report.safe_options(), []);
-    // Without the name of the peer the option does nothing for a stream.
+    // The option does nothing for a stream whose peer has no name.
     let images = lab.dir("accepted");
     let dump = Dump::new(target.pid, &images).ext_unix_sk(true);
     foreseen_of(lab, dump, Cause::ExternalUnixSocket);
@@ -126,7 +128,8 @@ fn unix_datagram(lab: &Lab) {
 fn namespaces(lab: &Lab) {
     let target = lab.python(
         "libc.unshare(0x40000000)\nsubprocess.check_call(['ip', 'link', 'set', 'lo', 'up'])\n\
-         s = socket.create_server(('127.0.0.1', 0))\nc = socket.create_connection(s.getsockname())\n\
+         s = socket.create_server(('127.0.0.1', 0))\n\
+         c = socket.create_connection(s.getsockname())\n\
          a, _ = s.accept()\nl, r = socket.socketpair()",
     );
     let cause = of_sockets(lab, Cause::ConnectedTcp);

@@ -1,4 +1,4 @@
-//! A checkpoint and a restore as an OCI runtime has to do them, in full:
+//! A complete checkpoint and restore of an OCI runtime:
 //!
 //! ```sh
 //! runtime checkpoint BUNDLE PID IMAGES
@@ -19,7 +19,7 @@ fn main() -> Result {
     run(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Does what the command line says.
+/// Runs the words of the command line.
 pub fn run(words: &[&str]) -> Result {
     match *words {
         ["checkpoint", bundle, pid, images] => checkpoint(bundle, pid.parse()?, images),
@@ -33,37 +33,37 @@ pub fn run(words: &[&str]) -> Result {
 
 /// Saves a container whose first process is `pid`, and ends it.
 fn checkpoint(bundle: &str, pid: Pid, images: &str) -> Result {
-    // What config.json and the live container say: external mounts and namespaces, the freezer, the streams.
+    // From config.json and the live container: external mounts, namespaces, freezer, streams.
     let container = Container::open(bundle)?;
     let checkpoint = container.checkpoint(pid)?;
     for external in checkpoint.external() {
         println!("stays outside: {external}");
     }
 
-    // The rest is what the user of the runtime asked for.
+    // Options that the user of the runtime asked for.
     let dump = checkpoint
         .dump(images)
         .tcp(Tcp::Established)
         .file_locks(true)
         .deadline(Duration::from_secs(60));
-    let dumped = checkpoint.run(&dump, &Criu::new(), &mut ())?;
+    let dumped = dump.run(&Criu::new())?;
     println!("frozen for {:?}", dumped.stats?.frozen);
     Ok(())
 }
 
-/// What this runtime has to do itself while CRIU restores.
+/// The actions of this runtime while CRIU restores.
 struct Adopt<'a> {
     state: &'a Path,
 }
 
 impl Hooks for Adopt<'_> {
-    /// Everything is made, nothing runs yet: the last moment to refuse.
+    /// Records the process. Everything is made and nothing runs yet: the last moment to refuse.
     fn post_restore(&mut self, root: Pid) -> HookResult {
         Ok(std::fs::write(self.state.join("pid"), root.to_string())?)
     }
 }
 
-/// Brings a container back.
+/// Restores a container.
 fn restore(
     bundle: &str,
     id: &str,
@@ -71,29 +71,29 @@ fn restore(
     state: &str,
     console: Option<ConsoleSocket>,
 ) -> Result {
-    // The sources of external mounts, the namespaces to join, labels, cgroups: values to look at.
+    // Sources of external mounts, namespaces to join, labels, cgroups: values to look at.
     let container = Container::open(bundle)?.cgroups(Cgroups::at(format!("/runtime/{id}"))?);
-    let restoring = container.restoring(images)?;
-    for mount in restoring.mounts() {
+    let plan = container.restore(images)?;
+    for mount in plan.mounts() {
         println!("{} comes from {}", mount.point.display(), mount.source.display());
     }
 
-    // Mount points, a root for CRIU, descriptors of namespaces: they go with `prepared`.
-    let prepared = restoring.prepare(state)?;
+    // Mount points, a root for CRIU, descriptors of namespaces: they go with `restore`.
     let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let restore = prepared
-        .restore_with(images, [input.as_fd(), output.as_fd(), error.as_fd()])
+    let restore = plan
+        .prepare(state)?
+        .stdio([input.as_fd(), output.as_fd(), error.as_fd()])
         .tcp(Tcp::Established)
         .file_locks(true)
         .deadline(Duration::from_secs(60));
 
-    // The hooks of config.json run when the namespaces are there; then those of this runtime.
+    // The hooks of config.json run when the namespaces exist; then those of this runtime.
     let mut adopt = Adopt { state: Path::new(state) };
     let mut hooks = RestoreHooks::new(&container, id, &mut adopt);
     if let Some(console) = console {
         hooks = hooks.console(console);
     }
-    let restored = prepared.run(&restore, &Criu::new(), &mut hooks)?;
+    let restored = restore.run_with(&Criu::new(), &mut hooks)?;
     println!("{id} runs again as process {}", restored.pid);
     Ok(())
 }

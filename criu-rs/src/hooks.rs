@@ -129,7 +129,10 @@ macro_rules! actions {
         impl Call {
             /// Calls the method of the action. Returns the external resources that query-ext-files
             /// adds.
-            pub(crate) fn answer(self, hooks: &mut dyn Hooks) -> HookResult<Vec<External>> {
+            pub(crate) fn answer<H: Hooks + ?Sized>(
+                self,
+                hooks: &mut H,
+            ) -> HookResult<Vec<External>> {
                 match self.action {
                     $(Action::$variant => actions!(@call self, hooks, $method, $($type)?),)*
                     Action::Other => {

@@ -8,8 +8,10 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use criu_rs::oci::oci_spec::runtime::State;
-use criu_rs::oci::{self, ConsoleSocket, Error, Keys, RestoreHooks};
-use criu_rs::{AfterDump, Criu, Dump, HookResult, Hooks, LogLevel, Pid, Restore, Tcp};
+use criu_rs::oci::{
+    self, ConsoleSocket, ContainerDump, ContainerRestore, Error, Keys, RestoreHooks,
+};
+use criu_rs::{AfterDump, Criu, HookResult, Hooks, LogLevel, Pid, Tcp};
 use serde_json::{Value, json};
 
 use crate::exit::Exit;
@@ -187,8 +189,7 @@ impl CheckpointArgs {
             dump = dump.ghost_limit(bytes);
         }
         let begun = Instant::now();
-        let dumped = checkpoint.run(&dump, &criu, &mut ());
-        let dumped = dumped.map_err(fault)?;
+        let dumped = dump.run(&criu).map_err(fault)?;
         let ended = if self.leave_running { "it runs on" } else { "it has been ended" };
         let images = self.shared.images_dir.display();
         let external = checkpoint.external().iter().map(ToString::to_string);
@@ -245,7 +246,7 @@ impl RestoreArgs {
         for (key, path) in &self.source {
             container = container.source(key, path);
         }
-        let restoring = container.restoring(&self.shared.images_dir).map_err(fault)?;
+        let plan = container.restore(&self.shared.images_dir).map_err(fault)?;
         let made = match &self.state {
             Some(_) => None,
             None => Some(temporary()?),
@@ -253,20 +254,18 @@ impl RestoreArgs {
         let state = self.state.as_ref().or(made.as_ref().map(|made| &made.0));
         let state = state.ok_or_else(|| Fault::usage("--state needs a directory"))?;
         make_directory(state)?;
-        let prepared = restoring.prepare(state).map_err(fault)?;
+        let restore = plan.prepare(state).map_err(fault)?;
         let (input, out, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let stdio = [input.as_fd(), out.as_fd(), error.as_fd()];
-        let restore = prepared.restore_with(&self.shared.images_dir, stdio);
-        let restore = self.shared.restore(restore)?.empty_net_ns(self.empty_network);
+        let restore = self.shared.restore(restore.stdio(stdio))?.empty_net_ns(self.empty_network);
         let mut own = PidFileHook { pid_file: self.pid_file.as_deref() };
         let mut hooks = RestoreHooks::new(&container, &self.id, &mut own);
         if let Some(socket) = &self.console_socket {
             hooks = hooks.console(ConsoleSocket::new(socket));
         }
         let begun = Instant::now();
-        let restored = prepared.run(&restore, &criu, &mut hooks);
-        let restored = restored.map_err(fault)?;
-        drop(prepared);
+        let restored = restore.run_with(&criu, &mut hooks).map_err(fault)?;
+        drop(restore);
         drop(made);
         output.done(
             format!("container {} runs again as process {}", self.id, restored.pid),
@@ -313,7 +312,7 @@ impl SharedArgs {
         }
     }
 
-    fn dump<'a>(&'a self, dump: Dump<'a>) -> Result<Dump<'a>, Fault> {
+    fn dump<'a>(&'a self, dump: ContainerDump<'a>) -> Result<ContainerDump<'a>, Fault> {
         let dump = dump.tcp(self.tcp()).file_locks(self.file_locks).ext_unix_sk(self.ext_unix_sk);
         let dump = dump.shell_job(self.shell_job).log_level(LogLevel::Debug);
         Ok(match &self.work_dir {
@@ -322,7 +321,7 @@ impl SharedArgs {
         })
     }
 
-    fn restore<'a>(&'a self, restore: Restore<'a>) -> Result<Restore<'a>, Fault> {
+    fn restore<'a>(&'a self, restore: ContainerRestore<'a>) -> Result<ContainerRestore<'a>, Fault> {
         let restore = restore.tcp(self.tcp()).file_locks(self.file_locks);
         let restore = restore.ext_unix_sk(self.ext_unix_sk).shell_job(self.shell_job);
         let restore = restore.log_level(LogLevel::Debug);

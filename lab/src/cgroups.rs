@@ -1,4 +1,4 @@
-//! A cgroup tree of a sandbox's own, in every hierarchy.
+//! The cgroups of a sandbox, one in every hierarchy.
 //!
 //! The machine's hierarchies are those mounted below `/sys/fs/cgroup`. Another program may mount a
 //! hierarchy somewhere else at any moment, and take it away again. `/proc/self/cgroup` lists such a
@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::place::unused;
 use crate::soon;
 
-/// Which hierarchies a sandbox sees.
+/// The hierarchies that a sandbox sees.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layout {
     /// The hierarchies of the machine, as runc takes them: often both versions.
@@ -26,7 +26,7 @@ pub enum Layout {
 /// A cgroup in each hierarchy, below where this process is.
 #[derive(Debug)]
 pub struct Cgroups {
-    /// Each cgroup, and the one that this process came from.
+    /// Each cgroup of ours, with the cgroup where this process was before.
     made: Vec<(PathBuf, PathBuf)>,
     held: Held,
     /// The mount points of hierarchies that have come since.
@@ -34,7 +34,7 @@ pub struct Cgroups {
 }
 
 impl Layout {
-    /// The layout whose `Debug` name this is, as processes hand it on.
+    /// The layout whose `Debug` text is `name`, as processes of the harness name it to each other.
     pub fn named(name: &str) -> Self {
         if name == format!("{:?}", Self::Unified) { Self::Unified } else { Self::Machine }
     }
@@ -130,9 +130,9 @@ impl Cgroups {
 
 /// Hierarchies that others have mounted, kept from vanishing while a sandbox runs.
 ///
-/// CRIU mounts each hierarchy that the kernel lists. In a cgroup namespace it cannot mount one that
-/// has gone since. The mounts of this value are in the mount namespace of this process, which must
-/// be its own.
+/// CRIU mounts each hierarchy that the kernel lists. In a cgroup namespace it cannot mount a
+/// hierarchy that has gone since. The mounts of this value are in the mount namespace of this
+/// process, which must be its own.
 #[derive(Debug)]
 struct Held {
     folder: PathBuf,
@@ -220,8 +220,8 @@ pub fn take_away() -> Result<Vec<Hierarchy>, String> {
     Ok(hierarchies)
 }
 
-/// The hierarchies of the machine among those that `/proc/self/cgroup` lists. Where nothing is
-/// mounted below `/sys/fs/cgroup` they are all of them.
+/// The hierarchies of the machine among those that `/proc/self/cgroup` lists. If nothing is mounted
+/// below `/sys/fs/cgroup`, they are all of them.
 fn of_machine(listed: &str, mounts: &str) -> Vec<Hierarchy> {
     let mut mounts: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
     mounts.retain(|mount| mount.at.starts_with(ROOT));
@@ -276,7 +276,7 @@ pub struct Hierarchy {
     pub at: PathBuf,
     /// Empty for version 2.
     pub controllers: String,
-    /// The place of this process in it.
+    /// The path of this process in the hierarchy.
     pub path: String,
 }
 
@@ -320,14 +320,14 @@ impl Mount {
     }
 }
 
-/// The cgroups of the kind we make, below `folder`.
+/// The cgroups below `folder` that tests have made.
 fn left(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     ours.map(|entry| entry.path()).collect()
 }
 
-/// Removes what runs that were killed have left.
+/// Removes cgroups that killed runs have left.
 fn sweep(home: &Path) {
     for cgroup in left(home) {
         let name = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -1,6 +1,6 @@
 //! A sandbox for container runtimes: namespaces and cgroups of its own, which end with the test.
 //!
-//! A runtime that goes wrong kills what its cgroup holds, which may be all that runs on the
+//! A runtime that goes wrong kills all processes of its cgroup, which may be every process on the
 //! machine. So a runtime is started in a [`Sandbox`] only. Cgroup hierarchies that other programs
 //! of the machine mount somewhere are not mounted in a sandbox, and stay as long as it does.
 
@@ -22,16 +22,17 @@ use crate::cgroups::{self, Cgroups, Layout};
 pub struct Sandbox(());
 
 impl Sandbox {
-    /// Looks at the process that calls it.
+    /// Checks that this process is in a sandbox.
     ///
     /// # Errors
-    /// The first thing that a sandbox has and this process lacks.
+    /// The first part of a sandbox that this process lacks.
     pub fn check() -> Result<Self, String> {
-        let outside = std::env::var(OUTSIDE).map_err(|_| "this is not a sandbox".to_owned())?;
+        let outside =
+            std::env::var(OUTSIDE).map_err(|_| "this process is not in a sandbox".to_owned())?;
         Self::check_against(&outside)
     }
 
-    /// Looks at the process that calls it, given the names of the namespaces outside.
+    /// Checks that this process is in a sandbox, given the names of the namespaces outside.
     ///
     /// # Errors
     /// The errors of [`Sandbox::check`].
@@ -75,7 +76,7 @@ impl Sandbox {
 }
 
 /// Runs this program with `words` in a sandbox, from a process with one thread that does nothing
-/// else. Nothing that the program started is left when it ends, or when its time is up.
+/// else. When it ends, or its time is up, no process that it started is left.
 ///
 /// # Errors
 /// The step that failed, or how the program ended.
@@ -124,7 +125,8 @@ fn run_in(
     }
 }
 
-/// Process 1 of a sandbox: makes the rest of it, starts this program with `words`, and reaps.
+/// The task of process 1: makes the rest of the sandbox, starts this program with `words`, and
+/// reaps.
 pub fn first(layout: &str, words: &[String]) -> ExitCode {
     let worker = prepare(layout).and_then(|()| {
         let mut worker = Command::new("/proc/self/exe");

@@ -1,4 +1,4 @@
-//! Where a container is in the cgroup hierarchies.
+//! The place of a container in the cgroup hierarchies.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,7 +11,8 @@ use crate::host::MountInfo;
 use crate::operation::Restore;
 use crate::value::Pid;
 
-/// The cgroups of a container: a path in the hierarchy of version 2, in those of version 1, or both.
+/// The cgroups of a container: a path in the hierarchy of version 2, a path in each hierarchy of
+/// version 1, or both.
 ///
 /// ```
 /// use criu_rs::oci::Cgroups;
@@ -25,12 +26,13 @@ use crate::value::Pid;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroups {
-    /// By controllers as the kernel lists them (`cpu,cpuacct`, `name=systemd`); version 2 has none.
+    /// Paths by controllers as the kernel lists them (`cpu,cpuacct`, `name=systemd`). The key of
+    /// version 2 is empty.
     paths: BTreeMap<String, PathBuf>,
 }
 
 impl Cgroups {
-    /// Those that a process is in.
+    /// The cgroups of a process.
     ///
     /// # Errors
     /// When there is no such process.
@@ -41,7 +43,7 @@ impl Cgroups {
         Ok(Self { paths: text.split(|&byte| byte == b'\n').filter_map(row).collect() })
     }
 
-    /// The same path in every hierarchy that is mounted here. It need not exist yet.
+    /// The cgroups at `path` in every hierarchy that is mounted here. They need not exist yet.
     ///
     /// # Errors
     /// When the mounts cannot be read; `EINVAL` for a path with `..` in it.
@@ -58,14 +60,17 @@ impl Cgroups {
         Ok(Self { paths: paths.collect() })
     }
 
-    /// Each hierarchy's controllers, an empty text for version 2, and the path in it.
+    /// The path in each hierarchy, with the controllers of that hierarchy: an empty text for
+    /// version 2.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.paths.iter().map(|(controllers, path)| (controllers.as_str(), path.as_path()))
     }
 
-    /// The directory that freezes the container: of version 2, or of the freezer of version 1.
+    /// The directory of the cgroup that freezes the container, of version 2 or of the freezer of
+    /// version 1.
     ///
-    /// `None` where there is none, or where this process is in it: it would freeze itself.
+    /// `None` if no such directory exists, or if this process is in or below that cgroup and would
+    /// freeze itself.
     ///
     /// # Errors
     /// When the mounts cannot be read.
@@ -77,10 +82,12 @@ impl Cgroups {
                 continue;
             }
             let Some(dir) = directory(&mounted, controllers, path) else { continue };
-            let file = match controllers.is_empty() {
-                true => "cgroup.freeze",
-                false if controllers.split(',').any(|name| name == "freezer") => "freezer.state",
-                false => continue,
+            let file = if controllers.is_empty() {
+                "cgroup.freeze"
+            } else if controllers.split(',').any(|name| name == "freezer") {
+                "freezer.state"
+            } else {
+                continue;
             };
             if dir.join(file).exists() {
                 return Ok(Some(dir));
@@ -89,18 +96,21 @@ impl Cgroups {
         Ok(None)
     }
 
-    /// Moves a process into these cgroups, and makes those that are not there: for the criu of a restore
-    /// ([`Session::pid`](crate::Session::pid)), whose tasks then begin there.
+    /// Moves a process into these cgroups, and makes those that are missing.
+    ///
+    /// Tasks begin in the cgroups of the criu that restores them
+    /// ([`Session::pid`](crate::Session::pid)).
     ///
     /// # Errors
-    /// When one of them cannot be made or takes no process.
+    /// When a cgroup cannot be made, or does not take the process.
     pub fn add(&self, pid: Pid) -> io::Result<()> {
-        self.enter(pid).map(Made::keep)
+        self.enter(pid).map(MadeCgroups::keep)
     }
 
-    /// The same; what was made goes again unless it is kept.
-    pub(crate) fn enter(&self, pid: Pid) -> io::Result<Made> {
-        let mut made = Made(Vec::new());
+    /// Moves a process into these cgroups. Cgroups that were made for it go again unless they are
+    /// kept.
+    pub(crate) fn enter(&self, pid: Pid) -> io::Result<MadeCgroups> {
+        let mut made = MadeCgroups(Vec::new());
         let mounted = hierarchies()?;
         for (controllers, path) in &self.paths {
             let Some(dir) = directory(&mounted, controllers, path) else { continue };
@@ -110,9 +120,10 @@ impl Cgroups {
         Ok(made)
     }
 
-    /// Makes the cgroups above these, so that CRIU can make these with the properties that were saved.
-    pub(crate) fn make_above(&self) -> io::Result<Made> {
-        let mut made = Made(Vec::new());
+    /// Makes the parents of these cgroups. CRIU then makes the cgroups themselves, with the
+    /// properties that were saved.
+    pub(crate) fn make_above(&self) -> io::Result<MadeCgroups> {
+        let mut made = MadeCgroups(Vec::new());
         let mounted = hierarchies()?;
         for (controllers, path) in &self.paths {
             let Some(dir) = directory(&mounted, controllers, path) else { continue };
@@ -125,7 +136,7 @@ impl Cgroups {
         Ok(made)
     }
 
-    /// These, or those at `path` where these are below it.
+    /// Replaces each path below `path` by `path`.
     pub(crate) fn widened_to(mut self, path: &Path) -> Self {
         for own in self.paths.values_mut().filter(|own| own.starts_with(path)) {
             *own = path.into();
@@ -133,7 +144,7 @@ impl Cgroups {
         self
     }
 
-    /// Has the restored tasks' cgroups begin here instead of where they were.
+    /// Makes the restored tasks' cgroups begin here instead of at their old place.
     pub(crate) fn become_roots<'a>(&self, mut restore: Restore<'a>) -> Restore<'a> {
         for (controllers, path) in self.iter() {
             restore = restore.cgroup_root(Some(controllers), path);
@@ -141,7 +152,7 @@ impl Cgroups {
         restore
     }
 
-    /// The directory, on this machine, of the hierarchy that has a controller.
+    /// The directory of the container's cgroup in the hierarchy that has a controller.
     pub(crate) fn directory_of(&self, controller: &str) -> io::Result<Option<PathBuf>> {
         let mounted = hierarchies()?;
         let has = |controllers: &str| controllers.split(',').any(|name| name == controller);
@@ -150,18 +161,18 @@ impl Cgroups {
     }
 }
 
-/// Cgroups that were made here or are to be made by CRIU. They go with this value, and what CRIU has made below
-/// them, unless somebody is in them.
+/// Cgroups that were made here or are to be made by CRIU. They are removed with this value, and so
+/// are the cgroups below them that CRIU has made, unless a process is in one of them.
 #[derive(Debug)]
-pub(crate) struct Made(Vec<PathBuf>);
+pub(crate) struct MadeCgroups(Vec<PathBuf>);
 
-impl Made {
+impl MadeCgroups {
     pub(crate) fn keep(mut self) {
         self.0.clear();
     }
 }
 
-impl Drop for Made {
+impl Drop for MadeCgroups {
     fn drop(&mut self) {
         for dir in self.0.iter().rev() {
             for empty in unused(dir).unwrap_or_default().iter().rev() {
@@ -171,7 +182,7 @@ impl Drop for Made {
     }
 }
 
-/// A cgroup and those below it, from above; `None` when somebody is in one of them.
+/// A cgroup and all cgroups below it, parents first; `None` if a process is in one of them.
 fn unused(dir: &Path) -> Option<Vec<PathBuf>> {
     let mut all = vec![dir.to_path_buf()];
     let mut next = 0;
@@ -188,8 +199,8 @@ fn unused(dir: &Path) -> Option<Vec<PathBuf>> {
     Some(all)
 }
 
-/// Makes a cgroup and those above it that are missing. In one of the cpuset controller of version 1 nothing can
-/// be until it has processors and memory.
+/// Makes a cgroup and its missing parents. A cgroup of the cpuset controller of version 1 takes no
+/// process before it has processors and memory.
 fn make(dir: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
     missing.reverse();
@@ -201,7 +212,7 @@ fn make(dir: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
         }
         for file in ["cpuset.cpus", "cpuset.mems"] {
             let above = dir.parent().map(|parent| fs::read(parent.join(file)));
-            // Version 2 has these files, too, and takes what is above without being told.
+            // Version 2 has these files, too, and inherits their values.
             let is_wanted = dir.join(file).exists() && !dir.join("cgroup.controllers").exists();
             if let (Some(Ok(value)), true) = (above, is_wanted) {
                 fs::write(dir.join(file), value)?;
@@ -211,7 +222,8 @@ fn make(dir: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// A row `NUMBER:CONTROLLERS:PATH`. A path outside of this process's cgroup namespace cannot be used.
+/// Reads a row `NUMBER:CONTROLLERS:PATH`. `None` for a path outside of this process's cgroup
+/// namespace, which cannot be used.
 pub(crate) fn row(line: &[u8]) -> Option<(String, PathBuf)> {
     let mut parts = line.splitn(3, |&byte| byte == b':').skip(1);
     let controllers = String::from_utf8(parts.next()?.to_vec()).ok()?;
@@ -226,7 +238,7 @@ fn hierarchies() -> io::Result<Vec<MountInfo>> {
     Ok(mounts)
 }
 
-/// Whether a mount is of the hierarchy with these controllers.
+/// Says whether a mount is of the hierarchy with these controllers.
 fn is_of(mount: &MountInfo, controllers: &str) -> bool {
     match controllers {
         "" => mount.kind == b"cgroup2",
@@ -237,7 +249,7 @@ fn is_of(mount: &MountInfo, controllers: &str) -> bool {
     }
 }
 
-/// Where a cgroup is as a directory; that of a mount which shows most of the hierarchy.
+/// The directory of a cgroup, below the mount that shows most of the hierarchy.
 fn directory(mounted: &[MountInfo], controllers: &str, path: &Path) -> Option<PathBuf> {
     let fits = mounted.iter().filter(|mount| is_of(mount, controllers));
     let inside = fits.filter_map(|mount| Some((mount, path.strip_prefix(&mount.root).ok()?)));
@@ -245,7 +257,8 @@ fn directory(mounted: &[MountInfo], controllers: &str, path: &Path) -> Option<Pa
     Some(mount.point.join(rest))
 }
 
-/// A machine has a dozen hierarchies, and a path at most 4 KiB.
+/// Bytes of `/proc/PID/cgroup` that are read. A machine has a dozen hierarchies, and a path at most
+/// 4 KiB.
 const MAX_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]

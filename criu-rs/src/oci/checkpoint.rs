@@ -1,4 +1,4 @@
-//! What saving a container takes.
+//! A live container as its dump has to know it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,19 +8,18 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
 
-use super::container::{Bind, Container, Keys};
+use super::cgroups::Cgroups;
+use super::container::{Bind, Container, Keys, NET_KEY, PID_KEY};
 use super::descriptors::Descriptors;
 use super::error::{Error, Result};
 use super::root::Root;
-use super::{Cgroups, NET_KEY, PID_KEY, replaced};
-use crate::criu::Criu;
-use crate::hooks;
-use crate::hooks::{Action, Hooks};
 use crate::host::{MountInfo, tree};
-use crate::operation::{Dump, Dumped, PreDump};
-use crate::value::{CgroupMode, Dir, External, Pid};
+use crate::operation::PreDump;
+use crate::value::{Dir, External, Pid};
 
-/// What saving a container takes: values that a [`Dump`] is made of.
+/// A container about to be saved: the values that its dump is made of.
+///
+/// Nothing is done to the container before a [dump](Self::dump) is run.
 ///
 /// ```no_run
 /// use criu_rs::oci::Container;
@@ -32,27 +31,38 @@ use crate::value::{CgroupMode, Dir, External, Pid};
 ///     println!("left out: {external}");
 /// }
 /// let dump = checkpoint.dump("/ckpt/web").after_dump(AfterDump::LeaveRunning);
-/// checkpoint.run(&dump.tcp(Tcp::Established), &Criu::new(), &mut ())?;
+/// dump.tcp(Tcp::Established).run(&Criu::new())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Checkpoint {
-    pid: Pid,
-    external: Vec<External>,
-    freezer: Option<PathBuf>,
+#[must_use = "nothing is saved before a dump of this is run"]
+pub struct ContainerCheckpoint {
+    pub(super) pid: Pid,
+    pub(super) external: Vec<External>,
+    pub(super) freezer: Option<PathBuf>,
     descriptors: Descriptors,
-    config_file: Option<PathBuf>,
+    pub(super) config_file: Option<PathBuf>,
 }
 
-impl Checkpoint {
-    pub(crate) fn new(container: &Container, pid: Pid) -> Result<Self> {
+impl Container {
+    /// Looks at the live container whose first process is `pid`, to save it. Nothing is done to it.
+    ///
+    /// # Errors
+    /// When there is no such process, or `config.json` asks for something that CRIU cannot save.
+    pub fn checkpoint(&self, pid: Pid) -> Result<ContainerCheckpoint> {
+        ContainerCheckpoint::new(self, pid)
+    }
+}
+
+impl ContainerCheckpoint {
+    fn new(container: &Container, pid: Pid) -> Result<Self> {
         container.refuse_namespaces()?;
         let mut external = namespaces(container, pid)?;
         external.extend(mounts(container, pid)?);
         let process = |source| Error::path("read the cgroups of process", pid.to_string(), source);
         let cgroups = match &container.cgroups {
             Some(cgroups) => cgroups.clone(),
-            // A container's first process may have gone further down.
+            // A container's first process may have moved further down.
             None => match container.linux().and_then(|linux| linux.cgroups_path().as_deref()) {
                 Some(path) if path.is_absolute() => {
                     Cgroups::of(pid).map_err(process)?.widened_to(path)
@@ -69,23 +79,25 @@ impl Checkpoint {
         })
     }
 
-    /// What is outside of the container, and is left out of the checkpoint.
+    /// The resources outside of the container, which are left out of the checkpoint.
     pub fn external(&self) -> &[External] {
         &self.external
     }
 
-    /// The directory of the cgroup that the container is frozen by; without one CRIU stops its tasks one by one.
+    /// The directory of the cgroup that freezes the container. Without such a cgroup CRIU stops the
+    /// tasks one by one.
     pub fn freezer(&self) -> Option<&Path> {
         self.freezer.as_deref()
     }
 
-    /// What its standard streams lead to. [`Checkpoint::run`] puts them into the images directory.
+    /// The files behind the container's standard streams. A [dump](Self::dump) records them in the
+    /// images directory.
     pub fn descriptors(&self) -> &Descriptors {
         &self.descriptors
     }
 
-    /// Processes that its first one has not started, but a runtime's `exec`: CRIU does not save them, and they end
-    /// with the container. None where it shares its pid namespace with others.
+    /// Processes beside the tree of the first one, such as a runtime's `exec` adds. CRIU does not
+    /// save them, and they end with the container. Empty if the container shares its pid namespace.
     pub fn beside(&self) -> Vec<Pid> {
         let namespace = |pid: Pid| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let Some(own) = namespace(self.pid).filter(|_| tree::is_first(self.pid)) else {
@@ -96,31 +108,15 @@ impl Checkpoint {
         let descendants = tree::descendants(self.pid);
         all.retain(|pid| !descendants.contains(pid));
         if !all.is_empty() {
-            // Some ended or got another parent meanwhile.
+            // Some processes ended or got another parent meanwhile.
             let descendants = tree::descendants(self.pid);
             all.retain(|pid| !descendants.contains(pid) && is_inside(pid));
         }
         all
     }
 
-    /// A dump into the directory `images` with all that. Whatever else is wanted is for its own methods.
-    pub fn dump<'a>(&self, images: impl Into<Dir<'a>>) -> Dump<'a> {
-        let mut dump =
-            Dump::new(self.pid, images).manage_cgroups(CgroupMode::Soft).orphan_pts_master(true);
-        for external in &self.external {
-            dump = dump.external(external.clone());
-        }
-        if let Some(freezer) = &self.freezer {
-            dump = dump.freeze_cgroup(freezer);
-        }
-        if let Some(file) = &self.config_file {
-            dump = dump.config_file(file);
-        }
-        dump
-    }
-
-    /// A pre-dump into the directory `images`, ahead of a [`dump`](Self::dump) that has those as its
-    /// [`parent_img`](Dump::parent_img).
+    /// A pre-dump into the directory `images`, ahead of a [`dump`](Self::dump) whose
+    /// [`parent_img`](super::ContainerDump::parent_img) is that directory.
     pub fn pre_dump<'a>(&self, images: impl Into<Dir<'a>>) -> PreDump<'a> {
         let mut pre_dump = PreDump::new(self.pid, images);
         for external in &self.external {
@@ -134,53 +130,10 @@ impl Checkpoint {
         }
         pre_dump
     }
-
-    /// What [`run`](Self::run) does to the images: leaves [`Descriptors`] beside them, and has external mounts forget
-    /// that something took the place of what they showed. For dumps by others, as a [`Pod`](crate::Pod) or a
-    /// [`PreDumpSession`](crate::PreDumpSession): best at [`Hooks::post_dump`], while the tasks still stand.
-    ///
-    /// # Errors
-    /// When the images cannot be read or written.
-    pub fn complete(&self, images: impl AsRef<Path>) -> Result<()> {
-        let images = images.as_ref();
-        self.descriptors.save(images)?;
-        replaced::forget(images).map_err(|error| error.of_images_in(images))
-    }
-
-    /// Dumps, and leaves [`Descriptors`] beside the images, for whoever restores. A dump that cannot have them
-    /// fails.
-    ///
-    /// # Errors
-    /// See [`crate::Error`]; [`Error::Beside`] for a dump that ends the container where there are processes
-    /// [`beside`](Self::beside) its first: CRIU would freeze them with it, and wait for ever for its end. The
-    /// container runs on.
-    pub fn run(&self, dump: &Dump<'_>, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Dumped> {
-        let beside = if dump.leaves_tasks() { Vec::new() } else { self.beside() };
-        if !beside.is_empty() {
-            return Err(Error::Beside { processes: beside });
-        }
-        let images = dump.images_path();
-        let earlier = Descriptors::load(&images);
-        let mut is_saved = false;
-        let then = || {
-            is_saved = true;
-            Ok(self.complete(&images)?)
-        };
-        let mut hooks = hooks::At { hooks, action: Action::PostDump, then };
-        let dumped = dump.run_with(criu, &mut hooks);
-        // An earlier checkpoint that is there still is one.
-        if dumped.is_err() && is_saved {
-            let _ = match earlier {
-                Ok(earlier) => earlier.save(&images),
-                Err(_) => fs::remove_file(images.join(Descriptors::FILE))
-                    .map_err(|source| Error::path("remove", &images, source)),
-            };
-        }
-        Ok(dumped?)
-    }
 }
 
-/// The namespaces by path that CRIU leaves out. Those of other kinds it saves, and a restore joins others.
+/// The namespaces that `config.json` gives by path and CRIU leaves out: network and pid. CRIU saves
+/// the other kinds, and a restore joins the namespaces at their paths instead.
 fn namespaces(container: &Container, pid: Pid) -> Result<Vec<External>> {
     let inode = |kind: &str| {
         let path = PathBuf::from(format!("/proc/{pid}/ns/{kind}"));
@@ -203,13 +156,14 @@ fn mounts(container: &Container, pid: Pid) -> Result<Vec<External>> {
     let of_process = |source| Error::path("look into the root of process", pid.to_string(), source);
     let root = Root::of_process(pid).map_err(of_process)?;
     let mounts = MountInfo::all(&pid.to_string()).map_err(of_process)?;
-    // What is not there is no mount.
+    // A path that does not exist is not a mount.
     let find = |path: &Path| root.find(path).and_then(|found| root.name(&found)).ok();
     external_mounts(container, &mounts, find)
 }
 
-/// The mounts that come from outside: those that `config.json` binds, and whatever else shows a directory of
-/// a file system that is not in the container. `find` follows the links of a path.
+/// The mounts that come from outside: bind mounts of `config.json`, and every other mount that
+/// shows a directory of a file system whose root is not in the container. `find` follows the links
+/// of a path.
 fn external_mounts(
     container: &Container,
     mounts: &[MountInfo],
@@ -227,17 +181,20 @@ fn external_mounts(
     let (mut external, mut points) = (Vec::new(), HashSet::new());
     for mount in mounts.iter().filter(|mount| mount.point != Path::new("/")) {
         let is_null = || masked.contains(&mount.point) && mount.root.ends_with("null");
-        let key = match is_bound(mount, &described) {
-            true => mount.point.as_path(),
-            false if !is_foreign(mount, &known) || is_own_cgroup(container, mount) => continue,
-            false if container.keys == Keys::Runc && is_null() => Path::new("/dev/null"),
-            false => &mount.point,
+        let key = if is_bound(mount, &described) {
+            mount.point.as_path()
+        } else if !is_foreign(mount, &known) || is_own_cgroup(container, mount) {
+            continue;
+        } else if container.keys == Keys::Runc && is_null() {
+            Path::new("/dev/null")
+        } else {
+            &mount.point
         };
         if mount.point.as_os_str().as_bytes().contains(&b']') {
             let why = "CRIU cannot name a mount point with a bracket";
             return Err(Error::unsupported(format!("mounts: {}", mount.point.display()), why));
         }
-        // Of mounts over one another, CRIU sees the one name for all.
+        // Mounts over one another have one name for CRIU.
         if points.insert(&mount.point) {
             external.push(External::mount(&mount.point, key));
         }
@@ -245,7 +202,7 @@ fn external_mounts(
     Ok(external)
 }
 
-/// Whether a mount is one that `config.json` binds, or came along below such a one.
+/// Says whether `config.json` binds a mount, or the mount came along below such a bind mount.
 fn is_bound(mount: &MountInfo, described: &[(PathBuf, Option<Bind>)]) -> bool {
     let above = described.iter().filter(|(point, _)| mount.point.starts_with(point));
     match above.max_by_key(|(point, _)| point.components().count()) {
@@ -254,14 +211,15 @@ fn is_bound(mount: &MountInfo, described: &[(PathBuf, Option<Bind>)]) -> bool {
     }
 }
 
-/// Whether a mount shows a part of a file system of which the container has not the whole.
+/// Says whether a mount shows a part of a file system, and no other mount of the container shows
+/// more of it.
 fn is_foreign(mount: &MountInfo, all: &HashSet<(&[u8], &Path)>) -> bool {
     let mut wider = mount.root.ancestors().skip(1);
     mount.root != Path::new("/") && !wider.any(|root| all.contains(&(&mount.device[..], root)))
 }
 
-/// Whether a mount is a cgroup hierarchy as CRIU itself mounts it: with a cgroup namespace its root is the
-/// container's, and version 2 is whole anyway.
+/// Says whether CRIU itself mounts a cgroup hierarchy. In a cgroup namespace its root is the
+/// container's cgroup, and version 2 is always mounted whole.
 fn is_own_cgroup(container: &Container, mount: &MountInfo) -> bool {
     let is_version_1 = mount.kind == b"cgroup";
     let is_cgroup = is_version_1 || mount.kind == b"cgroup2";
@@ -285,7 +243,7 @@ mod tests {
     }
 
     fn named(container: &Container, rows: &[MountInfo]) -> Vec<String> {
-        // As a container in which /var/run is a link to /run.
+        // In this container /var/run is a link to /run.
         let find = |path: &Path| match path.strip_prefix("/var/run") {
             Ok(rest) => Some(Path::new("/run").join(rest)),
             Err(_) => Some(path.to_path_buf()),
@@ -300,10 +258,13 @@ mod tests {
             r#"{"ociVersion": "1.0.2", "root": {"path": "/"},
                 "mounts": [
                     {"destination": "/proc", "type": "proc", "source": "proc"},
-                    {"destination": "/data", "type": "bind", "source": "/srv", "options": ["rbind"]},
+                    {"destination": "/data", "type": "bind", "source": "/srv",
+                     "options": ["rbind"]},
                     {"destination": "/data/own", "type": "tmpfs", "source": "tmpfs"},
-                    {"destination": "/one", "type": "none", "source": "/srv", "options": ["bind"]},
-                    {"destination": "/var/run/x", "type": "bind", "source": "/x", "options": ["bind"]}],
+                    {"destination": "/one", "type": "none", "source": "/srv",
+                     "options": ["bind"]},
+                    {"destination": "/var/run/x", "type": "bind", "source": "/x",
+                     "options": ["bind"]}],
                 "linux": {"maskedPaths": ["/proc/kcore", "/proc/acpi", "/proc/none"],
                           "namespaces": [{"type": "mount"}]}}"#,
         );
@@ -345,7 +306,7 @@ mod tests {
     fn a_pre_dump_is_told_what_a_dump_is() {
         let config = r#"{"ociVersion": "1.0.2", "root": {"path": "/"},
             "annotations": {"org.criu.config": "/etc/criu/special.conf"}}"#;
-        let checkpoint = Checkpoint {
+        let checkpoint = ContainerCheckpoint {
             pid: Pid::this(),
             external: vec![External::mount("/data", "/data")],
             freezer: Some("/sys/fs/cgroup/it".into()),
@@ -362,7 +323,7 @@ mod tests {
             Some(b"/etc/criu/special.conf".to_vec()),
         );
         assert_eq!(told(&checkpoint.pre_dump("/").common), expected);
-        assert_eq!(told(&checkpoint.dump("/").common), expected);
+        assert_eq!(told(&checkpoint.dump("/").operation.common), expected);
     }
 
     #[test]

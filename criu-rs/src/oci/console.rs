@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-/// A console socket, as `--console-socket` names it to a runtime: a unix socket on which somebody waits for the
-/// master of the container's terminal.
+/// A console socket, such as runtimes take by `--console-socket`: a unix socket whose listener
+/// waits for the master of the container's terminal.
 ///
 /// ```no_run
 /// use criu_rs::oci::ConsoleSocket;
@@ -30,14 +30,14 @@ impl ConsoleSocket {
     /// Connects, and sends the master of a terminal.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// When no process listens on the socket.
     pub fn send(&self, master: &OwnedFd) -> io::Result<()> {
         let socket = UnixStream::connect(&self.path).map_err(|error| {
             let what = format!("cannot reach the console socket {}: {error}", self.path.display());
             io::Error::new(error.kind(), what)
         })?;
         let fds = [master.as_raw_fd()];
-        // Receivers take the text for the terminal's name.
+        // Receivers take this text for the terminal's name.
         let text = [IoSlice::new(b"/dev/ptmx")];
         let message = [ControlMessage::ScmRights(&fds)];
         sendmsg::<()>(socket.as_raw_fd(), &text, &message, MsgFlags::MSG_NOSIGNAL, None)?;

@@ -1,4 +1,4 @@
-//! A container as its bundle describes it.
+//! A container, as its bundle describes it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,13 +10,11 @@ use oci_spec::OciSpecError;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, Spec};
 
 use super::cgroups::Cgroups;
-use super::checkpoint::Checkpoint;
 use super::error::{Error, Result};
-use super::restore::Restoring;
 use crate::bounds;
-use crate::value::{LsmProfile, MountContext, Pid};
+use crate::value::{LsmProfile, MountContext};
 
-/// A container as its bundle describes it: `config.json` and a root file system.
+/// A container, described by its bundle: `config.json` and a root file system.
 ///
 /// ```no_run
 /// use criu_rs::Criu;
@@ -24,10 +22,11 @@ use crate::value::{LsmProfile, MountContext, Pid};
 ///
 /// let container = Container::open("/run/bundles/web")?;
 /// let checkpoint = container.checkpoint("4711".parse()?)?;
-/// checkpoint.run(&checkpoint.dump("/ckpt/web"), &Criu::new(), &mut ())?;
+/// checkpoint.dump("/ckpt/web").run(&Criu::new())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Container {
     spec: Spec,
     bundle: PathBuf,
@@ -39,16 +38,17 @@ pub struct Container {
     config_files: Vec<PathBuf>,
 }
 
-/// Under which keys a checkpoint remembers its external mounts.
+/// The keys by which a checkpoint remembers its external mounts.
 ///
-/// It matters to the runtime that restores: this crate reads the keys in the images and takes either.
+/// The choice matters to a runtime that restores. This crate reads the keys in the images and takes
+/// either kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Keys {
-    /// runc's and youki's: masked files as `/dev/null`, everything else by its mount point.
+    /// Keys of runc and youki: `/dev/null` for masked files, the mount point for everything else.
     #[default]
     Runc,
-    /// crun's: everything by its mount point.
+    /// Keys of crun: the mount point for everything.
     Crun,
 }
 
@@ -56,14 +56,16 @@ impl Container {
     /// Reads the bundle in a directory.
     ///
     /// # Errors
-    /// When `config.json` cannot be read, or names no root file system that is there.
+    /// When `config.json` cannot be read, or the root file system that it names does not exist.
     pub fn open(bundle: impl AsRef<Path>) -> Result<Self> {
         let path = bundle.as_ref().join("config.json");
         let read = || -> std::result::Result<Spec, OciSpecError> {
             let (mut bytes, limit) = (Vec::new(), bounds::CONFIG.get());
             File::open(&path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
             if u64::try_from(bytes.len()).map_or(true, |len| len > limit) {
-                return Err(OciSpecError::Other(format!("it is longer than {limit} bytes")));
+                return Err(OciSpecError::Other(format!(
+                    "the file is longer than the limit of {limit} bytes"
+                )));
             }
             Ok(serde_json::from_slice(&bytes)?)
         };
@@ -71,10 +73,10 @@ impl Container {
         Self::new(spec, bundle)
     }
 
-    /// A container of this specification. Relative paths in it begin at `bundle`.
+    /// A container with this specification. Relative paths in it begin at `bundle`.
     ///
     /// # Errors
-    /// When it names no root file system that is there.
+    /// When the root file system that it names does not exist.
     pub fn new(spec: Spec, bundle: impl AsRef<Path>) -> Result<Self> {
         let bundle = bundle.as_ref();
         let full = |path: &Path| {
@@ -89,21 +91,22 @@ impl Container {
         Ok(Self { spec, bundle, rootfs, cgroups, keys, sources, trusts_images, config_files })
     }
 
-    /// The cgroups that the container is in, or is to be in after a restore. Unless set a checkpoint takes those
-    /// of the process, and a restore `linux.cgroupsPath` where it is an absolute path.
+    /// Sets the cgroups of the container, now or after a restore. By default a checkpoint takes the
+    /// cgroups of the first process, and a restore takes `linux.cgroupsPath` if that is an absolute
+    /// path.
     pub fn cgroups(mut self, cgroups: Cgroups) -> Self {
         self.cgroups = Some(cgroups);
         self
     }
 
-    /// The keys of external mounts in a checkpoint. [`Keys::Runc`] unless set.
+    /// Sets the keys of external mounts in a checkpoint. The default is [`Keys::Runc`].
     pub fn keys(mut self, keys: Keys) -> Self {
         self.keys = keys;
         self
     }
 
-    /// What a restore mounts for an external mount of the images that `config.json` does not describe, by its
-    /// key. Call it once for each.
+    /// Names the source of an external mount of the images, by its key, for a mount that
+    /// `config.json` does not describe. Call it once for each mount.
     pub fn source(mut self, key: impl Into<OsString>, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         // CRIU need not be where this process is.
@@ -112,39 +115,26 @@ impl Container {
         self
     }
 
-    /// Whether a restore takes the images' word for what they mount.
+    /// Allows a restore to mount whatever the images say. Containers that mount file systems
+    /// themselves need it.
     ///
-    /// Unless it does, images are refused with [`Error::Mount`] that have CRIU mount file systems which
-    /// `config.json` does not describe, as a device or an overlay of any directories, or writable what it calls
-    /// `ro`; with [`Error::Unsupported`] those that have tasks in a namespace of the machine's where it asks for one
-    /// of the container's own. A container that may mount has such mounts of its own making.
+    /// By default a restore refuses images
+    ///
+    /// * with [`Error::Mount`], if CRIU would mount a file system that `config.json` does not
+    ///   describe, such as a device or an overlay of any directories, or if it would mount writable
+    ///   what `config.json` calls `ro`;
+    /// * with [`Error::Unsupported`], if tasks are in a namespace of the machine and `config.json`
+    ///   asks for a namespace of the container's own.
     pub fn trust_images(mut self, on: bool) -> Self {
         self.trusts_images = on;
         self
     }
 
-    /// A configuration file that CRIU is to read unless the annotation `org.criu.config` says otherwise, as
-    /// `/etc/criu/runc.conf`. Call it once for each: the first that is a file counts.
+    /// Adds a configuration file for CRIU, such as `/etc/criu/runc.conf`. CRIU reads the first of
+    /// them that is a file, unless the annotation `org.criu.config` names another.
     pub fn default_config_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.config_files.push(path.into());
         self
-    }
-
-    /// What saving it takes, its first process being `pid`. Nothing is done to it.
-    ///
-    /// # Errors
-    /// When there is no such process, or `config.json` asks for what CRIU cannot save.
-    pub fn checkpoint(&self, pid: Pid) -> Result<Checkpoint> {
-        Checkpoint::new(self, pid)
-    }
-
-    /// What bringing it back from the images takes. Nothing is done yet.
-    ///
-    /// # Errors
-    /// When the images cannot be read, or do not fit `config.json`.
-    pub fn restoring(&self, images: impl AsRef<Path>) -> Result<Restoring<'_>> {
-        let images = images.as_ref();
-        Restoring::new(self, images).map_err(|error| error.of_images_in(images))
     }
 
     /// The specification.
@@ -162,8 +152,9 @@ impl Container {
         &self.rootfs
     }
 
-    /// The configuration file that CRIU is to read: the annotation `org.criu.config`, where an empty text means
-    /// none, or else the first [default](Self::default_config_file) that is a file.
+    /// The configuration file that CRIU is to read: the one in the annotation `org.criu.config`, or
+    /// else the first [default](Self::default_config_file) that is a file. An empty annotation
+    /// means no file.
     pub fn config_file(&self) -> Option<PathBuf> {
         let annotations = self.spec.annotations().as_ref();
         match annotations.and_then(|all| all.get("org.criu.config")) {
@@ -173,10 +164,10 @@ impl Container {
         }
     }
 
-    /// The label or profile of its processes, if it has one.
+    /// The security label of the container's processes: an SELinux label or an AppArmor profile.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for two, or for one that is no label.
+    /// [`Error::Unsupported`] if `config.json` has both, or a text that is not a label.
     pub fn lsm_profile(&self) -> Result<Option<LsmProfile>> {
         let process = self.spec.process().as_ref();
         let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
@@ -200,10 +191,10 @@ impl Container {
         }
     }
 
-    /// The SELinux context of its mounts, if it has one.
+    /// The SELinux context of the container's mounts.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for one that is no context.
+    /// [`Error::Unsupported`] for a text that is not a context.
     pub fn mount_context(&self) -> Result<Option<MountContext>> {
         let label = self.linux().and_then(|linux| linux.mount_label().as_deref());
         let label = label.filter(|label| !label.is_empty());
@@ -217,13 +208,14 @@ impl Container {
         self.spec.linux().as_ref()
     }
 
-    /// The mounts, in their order: where, and what is bound there if it is a bind mount.
+    /// The mounts, in their order: each mount point, and what is bound there if it is a bind mount.
     pub(crate) fn mounts(&self) -> impl Iterator<Item = (&Path, Option<Bind>)> {
         let all = self.spec.mounts().iter().flatten();
         all.map(|mount| (mount.destination().as_path(), Bind::of(mount, &self.bundle)))
     }
 
-    /// Whether a mount other than a bind mount, of a type that `is_kind` accepts, is described at a place or above it.
+    /// Says whether `config.json` describes a mount at `point` or above it that is not a bind mount
+    /// and has a type that `is_kind` accepts.
     pub(crate) fn has_mount(&self, point: &Path, is_kind: impl Fn(&str) -> bool) -> bool {
         self.spec.mounts().iter().flatten().any(|mount| {
             let is_above = point.starts_with(Path::new("/").join(mount.destination()));
@@ -231,17 +223,17 @@ impl Container {
         })
     }
 
-    /// The path of a namespace that exists already.
+    /// The path of a namespace that the container shares.
     pub(crate) fn shared(&self, kind: LinuxNamespaceType) -> Option<&Path> {
         self.namespaces().find(|(found, _)| *found == kind).and_then(|(_, path)| path)
     }
 
-    /// Whether a namespace is not the machine's.
+    /// Says whether the container has a namespace other than the machine's.
     pub(crate) fn has(&self, kind: LinuxNamespaceType) -> bool {
         self.namespaces().any(|(found, _)| found == kind)
     }
 
-    /// The namespaces, with the paths of those that exist already.
+    /// The namespaces, with the paths of the shared ones.
     pub(crate) fn namespaces(&self) -> impl Iterator<Item = (LinuxNamespaceType, Option<&Path>)> {
         let all = self.linux().and_then(|linux| linux.namespaces().as_ref());
         all.into_iter().flatten().map(|namespace| {
@@ -269,7 +261,7 @@ impl Container {
 #[derive(Clone, Debug)]
 pub(crate) struct Bind {
     pub(crate) source: PathBuf,
-    /// With the mounts below its source.
+    /// Set for a mount that shows the mounts below its source, too.
     pub(crate) is_recursive: bool,
     pub(crate) is_read_only: bool,
 }
@@ -287,6 +279,12 @@ impl Bind {
         (!is_empty).then(|| Self { source: bundle.join(source), is_recursive, is_read_only })
     }
 }
+
+/// The key by which runtimes remember a network namespace that is left out.
+pub(crate) const NET_KEY: &str = "extRootNetNS";
+
+/// The key by which runtimes remember a pid namespace that is left out.
+pub(crate) const PID_KEY: &str = "extRootPidNS";
 
 #[cfg(test)]
 mod tests {

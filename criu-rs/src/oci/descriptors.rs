@@ -1,4 +1,4 @@
-//! What a container's standard streams were.
+//! The record of a container's standard streams.
 
 use std::fs;
 use std::io::{self, Read};
@@ -11,11 +11,10 @@ use super::error::{Error, Result};
 use super::replaced::replace;
 use crate::value::{InheritFd, Pid};
 
-/// `descriptors.json`: what descriptors 0, 1 and 2 of a container's first process led to, as runc, crun
-/// and youki keep it in the images directory.
+/// `descriptors.json`: the files behind descriptors 0, 1 and 2 of a container's first process.
+/// runc, crun and youki keep this file in the images directory.
 ///
-/// Of the three, a pipe is given another end when the container is brought back; CRIU itself restores the
-/// others.
+/// A restore gives a pipe among them another end. CRIU itself restores other files.
 ///
 /// ```
 /// use criu_rs::oci::Descriptors;
@@ -33,7 +32,7 @@ impl Descriptors {
     /// The file's name in the images directory.
     pub const FILE: &'static str = "descriptors.json";
 
-    /// Those of a live process. A closed one leads to an empty text.
+    /// The descriptors of a live process. A closed descriptor is an empty text.
     ///
     /// # Errors
     /// When there is no such process.
@@ -51,10 +50,10 @@ impl Descriptors {
         (0..3).map(link).collect::<Result<_>>().map(Self)
     }
 
-    /// Those in an images directory.
+    /// Reads the file in an images directory.
     ///
     /// # Errors
-    /// When there is no such file, or something else is in it.
+    /// When there is no such file, or it holds something else.
     pub fn load(images: impl AsRef<Path>) -> Result<Self> {
         let path = images.as_ref().join(Self::FILE);
         let mut bytes = Vec::new();
@@ -65,17 +64,17 @@ impl Descriptors {
         read.map_err(|source| Error::path("read", &path, source))?;
         let not = |why: String| Error::Descriptors { path: path.clone(), why };
         if u64::try_from(bytes.len()).map_or(true, |len| len > MAX_BYTES) {
-            return Err(not(format!("is longer than {MAX_BYTES} bytes")));
+            return Err(not(format!("the file is longer than the limit of {MAX_BYTES} bytes")));
         }
         let targets: Option<Vec<String>> = serde_json::from_slice(&bytes)
-            .map_err(|error| not(format!("is no array of texts: {error}")))?;
+            .map_err(|error| not(format!("the file is not an array of texts: {error}")))?;
         Ok(Self(targets.unwrap_or_default()))
     }
 
-    /// Puts the file into an images directory, whole or not at all.
+    /// Writes the file into an images directory, whole or not at all.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn save(&self, images: impl AsRef<Path>) -> Result<()> {
         let path = images.as_ref().join(Self::FILE);
         let text = serde_json::to_string(&self.0).unwrap_or_default();
@@ -83,7 +82,7 @@ impl Descriptors {
         written.map_err(|source| Error::path("write", path, source))
     }
 
-    /// What each led to, as its link in `/proc/PID/fd` says.
+    /// The target of each descriptor's link in `/proc/PID/fd`.
     pub fn targets(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
@@ -92,7 +91,7 @@ impl Descriptors {
     pub fn inherit<'fd>(&self, stdio: [BorrowedFd<'fd>; 3]) -> Vec<InheritFd<'fd>> {
         let mut inherited: Vec<InheritFd<'fd>> = Vec::new();
         for (target, fd) in self.0.iter().zip(stdio) {
-            // Output and error may be one pipe. CRIU has one descriptor for it then.
+            // Output and error may be one pipe, for which CRIU takes one descriptor.
             let is_known = |known: &InheritFd<'_>| known.key() == target.as_str();
             if target.starts_with("pipe:") && !inherited.iter().any(is_known) {
                 inherited.push(InheritFd::borrowed(target, fd));
@@ -106,7 +105,7 @@ fn exists(pid: Pid) -> bool {
     Path::new(&format!("/proc/{pid}/fd")).exists()
 }
 
-/// Three links of at most 4 KiB each, in JSON.
+/// Bytes of the file that are read: three links of at most 4 KiB each, in JSON.
 const MAX_BYTES: u64 = 128 << 10;
 
 #[cfg(test)]
@@ -130,13 +129,13 @@ mod tests {
         assert_eq!(Descriptors::load(&dir).unwrap(), descriptors);
         let file = dir.join(Descriptors::FILE);
         assert_eq!(fs::read_to_string(&file).unwrap(), r#"["pipe:[4711]","/dev/null",""]"#);
-        // runc writes that for a container that never ran.
+        // runc writes `null` for a container that never ran.
         fs::write(&file, "null").unwrap();
         assert_eq!(Descriptors::load(&dir).unwrap(), Descriptors::default());
         for bad in ["", "{}", "[1]", "[\"a\""] {
             fs::write(&file, bad).unwrap();
             let error = Descriptors::load(&dir).unwrap_err().to_string();
-            assert!(error.contains("is no array of texts"), "{bad}: {error}");
+            assert!(error.contains("is not an array of texts"), "{bad}: {error}");
         }
         fs::write(&file, vec![b' '; 200_000]).unwrap();
         assert!(Descriptors::load(&dir).unwrap_err().to_string().contains("is longer"));

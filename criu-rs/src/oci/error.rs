@@ -1,4 +1,4 @@
-//! What can go wrong with a bundle.
+//! Errors of a container.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use oci_spec::OciSpecError;
 /// The result of an operation on a container.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a container cannot be saved or brought back as its bundle describes it.
+/// The reason why a container cannot be saved or restored as its bundle describes it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -17,81 +17,92 @@ pub enum Error {
     Config {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: OciSpecError,
     },
-    /// `config.json` asks for what cannot be done.
+    /// `config.json` asks for something that cannot be done.
     #[error("config.json: {field}: {why}")]
     Unsupported {
         /// The field.
         field: String,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         why: String,
     },
     /// A file or directory of the bundle, the root file system or the machine cannot be used.
     #[error("cannot {doing} {}: {source}", path.display())]
     Path {
-        /// What was being done.
+        /// The action that failed.
         doing: &'static str,
-        /// With what.
+        /// The path.
         path: PathBuf,
-        /// The call's error.
+        /// The system call's error.
         source: io::Error,
     },
-    /// The images have a mount from outside the container that `config.json` does not speak of.
+    /// The images have a mount from outside the container that `config.json` does not describe.
     #[error(
         "the images have an external mount at {} (key {key}) that config.json does not describe: \
          add it to its mounts, or name a source",
         point.display()
     )]
     UnknownMount {
-        /// Where it is in the container.
+        /// The mount point in the container.
         point: PathBuf,
-        /// What it was remembered by.
+        /// The key by which the images remember the mount.
         key: String,
     },
-    /// The images have a mount that is not to be made.
+    /// The images have a mount that must not be made.
     #[error("the images have a mount at {} that {why}", point.display())]
     Mount {
-        /// Where it is in the container.
+        /// The mount point in the container.
         point: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// There are processes in the container that its first one has not started.
+    /// The container has processes beside the tree of its first one, and CRIU would not save them.
     #[error(
-        "the container has processes that its first one has not started, and that CRIU would not save: {}; \
-         end those that `exec` has added first",
+        "the container has processes beside the tree of its first one, which CRIU would not \
+         save: {}; first end the processes that `exec` has added",
         processes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )]
     Beside {
-        /// Their ids.
+        /// The ids of these processes.
         processes: Vec<crate::value::Pid>,
+    },
+    /// The restored tasks would begin outside of the container's cgroups. The images have no
+    /// cgroups that CRIU could make, and criu cannot be moved into the container's. Nothing was
+    /// restored.
+    #[error(
+        "the restored tasks would be outside of the container's cgroups: the images have none, \
+         and {why}, or dump with a CgroupMode other than Ignore"
+    )]
+    OutsideCgroups {
+        /// The reason why criu cannot be moved, and what to do.
+        why: &'static str,
     },
     /// A hook of the bundle failed.
     #[error("the {kind} hook {} {why}", path.display())]
     Hook {
-        /// Which kind: `prestart` or `createRuntime`.
+        /// The kind: `prestart` or `createRuntime`.
         kind: &'static str,
-        /// Its program.
+        /// The hook's program.
         path: PathBuf,
-        /// How it ended, and the end of what it printed.
+        /// The hook's end, and the beginning of what it printed.
         why: String,
     },
-    /// `descriptors.json` is no array of a few strings.
+    /// `descriptors.json` is not an array of a few texts.
     #[error("{}: {why}", path.display())]
     Descriptors {
         /// The file.
         path: PathBuf,
-        /// What it is instead.
+        /// The difference.
         why: String,
     },
     /// The images cannot be read.
-    #[error("images in {}: {source}", directory.display())]
+    #[error("cannot read the images in {}: {source}", directory.display())]
     Images {
-        /// Their directory.
+        /// The images directory.
         directory: PathBuf,
-        /// Why.
+        /// The reason.
         source: criu_images::Error,
     },
     /// CRIU refused, failed or died.
@@ -106,7 +117,7 @@ impl From<criu_images::Error> for Error {
 }
 
 impl Error {
-    /// The same, of images in this directory.
+    /// Adds the directory to an error about images.
     pub(crate) fn of_images_in(mut self, images: &Path) -> Self {
         if let Self::Images { directory, .. } = &mut self {
             *directory = images.into();
@@ -127,7 +138,7 @@ impl Error {
     }
 }
 
-/// What is behind the names of kinds of errors.
+/// The message of the innermost error.
 fn reason(error: &OciSpecError) -> String {
     match error {
         OciSpecError::Io(error) => error.to_string(),

@@ -1,4 +1,4 @@
-//! A caller's part in bringing a container back.
+//! The runtime's part in a container's restore.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -14,24 +14,26 @@ use super::error::{Error, Result};
 use crate::hooks::{Action, Call, HookResult, Hooks, Wrap};
 use crate::value::{External, Pid};
 
-/// What a runtime does while a container is brought back: runs the bundle's hooks when its namespaces are
-/// there, and hands over its terminal. Everything else goes on to hooks of the caller's.
+/// The hooks of a runtime that restores a container: they run the bundle's hooks and hand over the
+/// container's terminal. Every other action goes to the caller's own hooks.
 ///
-/// At setup-namespaces the `prestart` and then the `createRuntime` hooks are run, one after another, with the
-/// container's state on their standard input; the first that fails fails the restore.
+/// At setup-namespaces, when the namespaces exist, the `prestart` and then the `createRuntime`
+/// hooks run one after another. Each reads the container's state from its standard input. The first
+/// hook that fails makes the restore fail.
 ///
 /// ```no_run
 /// use criu_rs::Criu;
 /// use criu_rs::oci::{ConsoleSocket, Container, RestoreHooks};
 ///
 /// let container = Container::open("/run/bundles/web")?;
-/// let prepared = container.restoring("/ckpt/web")?.prepare("/run/my-runtime/web")?;
+/// let restore = container.restore("/ckpt/web")?.prepare("/run/my-runtime/web")?;
 /// let mut inner = ();
 /// let mut hooks = RestoreHooks::new(&container, "web", &mut inner)
 ///     .console(ConsoleSocket::new("/run/console.sock"));
-/// prepared.run(&prepared.restore("/ckpt/web"), &Criu::new(), &mut hooks)?;
+/// restore.run_with(&Criu::new(), &mut hooks)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "a restore needs these hooks"]
 pub struct RestoreHooks<'a> {
     container: &'a Container,
     id: String,
@@ -40,12 +42,12 @@ pub struct RestoreHooks<'a> {
 }
 
 impl<'a> RestoreHooks<'a> {
-    /// For the container with this id.
+    /// Hooks for the container with this id, and the caller's own.
     pub fn new(container: &'a Container, id: impl Into<String>, hooks: &'a mut dyn Hooks) -> Self {
         Self { container, id: id.into(), console: None, hooks }
     }
 
-    /// Where the terminal's master goes. Unless set the caller's hooks get it.
+    /// Sets the socket that gets the terminal's master. By default the caller's hooks get it.
     pub fn console(mut self, socket: ConsoleSocket) -> Self {
         self.console = Some(socket);
         self
@@ -63,7 +65,7 @@ impl<'a> RestoreHooks<'a> {
             .set_bundle(self.container.bundle().to_path_buf())
             .set_annotations(spec.annotations().clone());
         let state = serde_json::to_vec(&state).unwrap_or_default();
-        // Deprecated, and still in use.
+        // Bundles still use this deprecated kind.
         #[allow(deprecated)]
         let prestart = hooks.prestart();
         for (kind, hooks) in [("prestart", prestart), ("createRuntime", hooks.create_runtime())] {
@@ -99,7 +101,10 @@ impl Wrap for RestoreHooks<'_> {
     }
 }
 
-/// Runs a hook's program; what went wrong.
+/// Runs a hook's program.
+///
+/// # Errors
+/// The reason, as text that goes on after the name of the program.
 fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     let args = hook.args().as_deref().unwrap_or_default();
     let env = hook.env().iter().flatten().filter_map(|variable| variable.split_once('='));
@@ -109,9 +114,9 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     if let Some(name) = args.first() {
         std::os::unix::process::CommandExt::arg0(&mut command, name);
     }
-    let mut child = command.spawn().map_err(|error| format!("does not start: {error}"))?;
-    // Neither is waited for: a hook need not read what it is given, and what it has started may keep its
-    // standard error for ever.
+    let mut child = command.spawn().map_err(|error| format!("cannot be started: {error}"))?;
+    // No wait for either thread: a hook need not read its input, and a process that it has started
+    // may keep its standard error open for ever.
     let (stdin, stderr, state) = (child.stdin.take(), child.stderr.take(), state.to_vec());
     thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&state)));
     let said = Arc::new(Mutex::new(Vec::new()));
@@ -132,11 +137,11 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(format!("failed ({status}){said}")),
         Ok(None) => Err(format!("did not end in {} s{said}", limit.unwrap_or_default())),
-        Err(error) => Err(format!("cannot be waited for: {error}")),
+        Err(error) => Err(format!("cannot be watched: {error}")),
     }
 }
 
-/// Keeps the beginning of what a hook prints, and reads the rest so that it need not wait.
+/// Keeps the beginning of a hook's output, and reads the rest, so that the hook never waits.
 fn listen(mut stderr: ChildStderr, said: &Mutex<Vec<u8>>) {
     let mut part = [0; 4096];
     while let Ok(count @ 1..) = stderr.read(&mut part) {
@@ -146,7 +151,7 @@ fn listen(mut stderr: ChildStderr, said: &Mutex<Vec<u8>>) {
     }
 }
 
-/// Waits for the end; `None` when it took too long and was killed.
+/// Waits for the hook to end. `None` if it took too long and was killed.
 fn wait(
     child: &mut Child,
     limit: Option<Duration>,
@@ -166,11 +171,11 @@ fn wait(
     }
 }
 
-/// Between looks at a hook that has a time limit.
+/// Time between two looks at a hook that has a time limit.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How long the end of what a hook has printed may take to arrive.
+/// Time that the end of a hook's output may take to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// How much of what a hook prints is quoted.
+/// Bytes of a hook's output that an error quotes.
 const MAX_SAID: usize = 4 << 10;

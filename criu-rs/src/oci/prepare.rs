@@ -1,4 +1,4 @@
-//! What CRIU needs to find when it restores a container, and what goes again.
+//! Mounts and mount points that CRIU needs when it restores a container.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
@@ -14,27 +14,28 @@ use super::error::{Error, Result};
 use super::root::Root;
 use crate::host::MountInfo;
 
-/// Something mounted in a directory, until dropped.
+/// A mount on a directory of its own. Both are removed when the value is dropped.
 #[derive(Debug)]
-pub(crate) struct OwnMount {
+pub(crate) struct TemporaryMount {
     pub(crate) path: PathBuf,
 }
 
-impl OwnMount {
-    /// The container's root: CRIU wants one that is a mount point.
+impl TemporaryMount {
+    /// Mounts the container's root at `at`: CRIU wants a root that is a mount point.
     pub(crate) fn of_root(rootfs: &Path, at: &Path) -> Result<Self> {
         let none = None::<&str>;
         let own = Self::make(at, "mount the root file system at", || {
             mount(Some(rootfs), at, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
         })?;
-        // What is mounted in it from here on is nobody else's.
+        // Nobody else gets the mounts that are made in it from here on.
         let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
         mount(none, at, none, private, none)
             .map_err(|source| Error::path("make private", at, source))?;
         Ok(own)
     }
 
-    /// Makes it read-only; what is mounted in it stays as it is. CRIU 4.1 forgets that of a root.
+    /// Makes the mount read-only, as CRIU 4.1 forgets to do with a root. Mounts in it stay as they
+    /// are.
     pub(crate) fn make_read_only(&self) -> Result<()> {
         let failed = |source| Error::path("make read-only", &self.path, source);
         let known = [
@@ -53,8 +54,9 @@ impl OwnMount {
         mount(none, &self.path, none, flags, none).map_err(failed)
     }
 
-    /// A directory without what is mounted below it: where mounts came along into another user namespace, the kernel
-    /// does not let CRIU show what they hide. `None` for one that has nothing below.
+    /// Mounts a directory at `at` without the mounts below it. In another user namespace the kernel
+    /// does not let CRIU uncover what these hide. `None` if there are no mounts below the
+    /// directory.
     pub(crate) fn alone(source: &Path, at: &Path) -> Result<Option<Self>> {
         let failed = |error| Error::path("find the source of a mount", source, error);
         let full = source.canonicalize().map_err(failed)?;
@@ -69,8 +71,9 @@ impl OwnMount {
         Ok(Some(own))
     }
 
-    /// An empty directory, for masked ones. It is a file system of its own: the container keeps it when this value
-    /// is gone, and a later dump saves it with the container.
+    /// Mounts an empty directory at `at`, for masked directories. It is a file system of its own:
+    /// the container keeps it when this value is gone, and a later dump saves it with the
+    /// container.
     pub(crate) fn empty(at: &Path) -> Result<Self> {
         Self::make(at, "mount an empty file system at", || {
             let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -85,23 +88,23 @@ impl OwnMount {
         mount: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<Self> {
         make_directory(at)?;
-        // One that was left behind, by a runtime that was killed.
+        // A runtime that was killed may have left a mount.
         while umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
-        // If nothing is mounted, the directory goes.
+        // The value removes the directory if the mount fails.
         let own = Self { path: at.into() };
         mount().map_err(|source| Error::path(doing, at, source))?;
         Ok(own)
     }
 }
 
-impl Drop for OwnMount {
+impl Drop for TemporaryMount {
     fn drop(&mut self) {
         let _ = umount2(&self.path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
         let _ = fs::remove_dir(&self.path);
     }
 }
 
-/// A directory below another, which may be there already but is no link.
+/// Makes a directory that may exist already, but must not be a link.
 fn make_directory(path: &Path) -> Result<()> {
     let failed = |source| Error::path("make the directory", path, source);
     match fs::create_dir(path) {
@@ -113,10 +116,11 @@ fn make_directory(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes mount points that are missing in a root file system, as a runtime does when it creates the container.
+/// Makes mount points that are missing in a root file system, as a runtime does when it creates the
+/// container.
 ///
-/// Bind mounts are mounted on the way, since what is below them may be a mount point as well: by a thread in a
-/// mount namespace of its own, with which they go.
+/// Bind mounts are mounted on the way, because a mount point may be below one of them. A thread
+/// with a mount namespace of its own does that, and the mounts go with this namespace.
 pub(crate) fn mount_points(container: &Container, root: &Path) -> Result<()> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -126,11 +130,11 @@ pub(crate) fn mount_points(container: &Container, root: &Path) -> Result<()> {
             let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
             mount(none, "/", none, private, none).map_err(failed)?;
             let inside = Root::open(root).map_err(|source| Error::path("open", root, source))?;
-            // What is below these is made when CRIU mounts them.
+            // CRIU makes mount points below these when it mounts them.
             let mut own: Vec<&Path> = Vec::new();
             for (destination, bind) in container.mounts() {
                 if destination.as_os_str().is_empty() {
-                    return Err(Error::unsupported("mounts", "one has no destination"));
+                    return Err(Error::unsupported("mounts", "a mount has no destination"));
                 }
                 if own.iter().any(|above| destination != *above && destination.starts_with(above)) {
                     continue;
@@ -159,7 +163,7 @@ fn mount_point(root: &Root, destination: &Path, bind: Option<&Bind>) -> Result<(
     let point = make(meta.is_dir())?;
     let target = format!("/proc/self/fd/{}", point.as_fd().as_raw_fd());
     let none = None::<&str>;
-    // What is not shown later is not to be found now.
+    // A mount point must not be made in a mount that is not shown later.
     let below = if bind.is_recursive { MsFlags::MS_REC } else { MsFlags::empty() };
     let flags = MsFlags::MS_BIND | below;
     mount(Some(source), target.as_str(), none, flags, none)

@@ -1,4 +1,4 @@
-//! Files and directories that were bound into a container, and replaced outside since.
+//! Sources of bind mounts that were replaced outside of the container.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,9 +12,9 @@ use prost::Message;
 
 use super::error::{Error, Result};
 
-/// Has external mounts in fresh images forget that what they showed has been removed, as `/etc/resolv.conf` is when
-/// a new one takes its name: CRIU would want to make it anew where there is one, and fail. A restore shows what
-/// there is.
+/// Makes the external mounts in fresh images forget that their source was removed, as
+/// `/etc/resolv.conf` is when a new file takes its name. CRIU would make the source anew, and fail
+/// because there is one. A restore shows the source that exists then.
 pub(crate) fn forget(images: &Path) -> Result<()> {
     let failed = |source| Error::path("look into", images, source);
     let Ok(set) = ImageSet::open(images) else { return Ok(()) };

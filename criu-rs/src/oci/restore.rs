@@ -1,146 +1,96 @@
-//! What bringing a container back takes.
+//! The restore of a container, and what was made for it.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use criu_images::{Checkpoint, ImageSet, Namespace, NamespaceKind as Saved};
 use oci_spec::runtime::{LinuxNamespaceType, Root};
 
-use super::cgroups::{Cgroups, Made};
-use super::container::Container;
+use super::cgroups::{Cgroups, MadeCgroups};
 use super::descriptors::Descriptors;
 use super::error::{Error, Result};
-use super::prepare::{OwnMount, mount_points};
-use super::sources::Sources;
-use super::{NET_KEY, PID_KEY};
+use super::plan::RestorePlan;
+use super::prepare::{TemporaryMount, mount_points};
 use crate::criu::Criu;
 use crate::hooks::Hooks;
 use crate::operation::{Restore, Restored};
-use crate::value::{
-    CgroupMode, Dir, External, InheritFd, JoinNs, JoinableNs, LsmProfile, MountContext,
-};
+use crate::preflight::Report;
+use crate::value::{CgroupMode, External, InheritFd};
 
-/// What bringing a container back takes: values, until [`prepare`](Self::prepare) makes what CRIU needs to find.
+/// The restore of a container: a [`Restore`] with what was made for it, such as a mount point for
+/// the container's root. All of that goes when this value is dropped, which is safe once the
+/// restore is over.
+///
+/// The options of a [`Restore`] are methods here. Repeat what the dump was told: TCP connections,
+/// file locks, shell jobs. The restored root is this process's child. [`run`](Self::run) does more
+/// than a restore: the tasks are in the container's cgroups from the start, also where the images
+/// have none.
 ///
 /// ```no_run
-/// use criu_rs::Criu;
 /// use criu_rs::oci::Container;
+/// use criu_rs::{Criu, Tcp};
 ///
 /// let container = Container::open("/run/bundles/web")?;
-/// let restoring = container.restoring("/ckpt/web")?;
-/// for mount in restoring.mounts() {
-///     println!("{} on {}", mount.source.display(), mount.point.display());
-/// }
-/// let prepared = restoring.prepare("/run/my-runtime/web")?;
-/// let restore = prepared.restore("/ckpt/web");
-/// let restored = prepared.run(&restore, &Criu::new(), &mut ())?;
+/// let restore = container.restore("/ckpt/web")?.prepare("/run/my-runtime/web")?;
+/// let restored = restore.tcp(Tcp::Established).run(&Criu::new())?;
 /// println!("process {} runs again", restored.pid);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct Restoring<'a> {
-    container: &'a Container,
-    mounts: Vec<ExternalMount>,
-    inherit: Vec<(OsString, PathBuf)>,
-    join: Vec<JoinNs>,
-    profile: Option<LsmProfile>,
-    context: Option<MountContext>,
+///
+/// The cgroups cannot be left out by mistake, because the value is not a [`Restore`]:
+///
+/// ```compile_fail,E0308
+/// use criu_rs::oci::Container;
+/// use criu_rs::{Criu, Restore, Tcp};
+///
+/// let container = Container::open("/run/bundles/web")?;
+/// let restore: Restore<'_> = container.restore("/ckpt/web")?.prepare("/run/my-runtime/web")?;
+/// let restored = restore.tcp(Tcp::Established).run(&Criu::new())?;
+/// println!("process {} runs again", restored.pid);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing is restored before `run`"]
+pub struct ContainerRestore<'a> {
+    /// The restore without the descriptors of `namespaces`.
+    pub(super) operation: Restore<'a>,
+    namespaces: Vec<(OsString, OwnedFd)>,
+    root: TemporaryMount,
+    /// Sources of mounts.
+    _sources: Vec<TemporaryMount>,
+    /// Cgroups that were made for the container's.
+    _cgroups: Option<MadeCgroups>,
     cgroups: Option<Cgroups>,
-    /// Whether the images have its cgroups.
     has_cgroups: bool,
     descriptors: Descriptors,
 }
 
-/// A mount of the images that comes from outside the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ExternalMount {
-    /// Where it is in the container.
-    pub point: PathBuf,
-    /// What the images remember it by.
-    pub key: OsString,
-    /// What is mounted there; empty for a masked directory, which gets an empty one.
-    pub source: PathBuf,
-}
-
-impl<'a> Restoring<'a> {
-    pub(crate) fn new(container: &'a Container, images: &Path) -> Result<Self> {
-        container.refuse_namespaces()?;
-        let set = ImageSet::open(images)?;
-        let checkpoint = set.checkpoint()?;
-        let cgroups = match &container.cgroups {
-            Some(cgroups) => Some(cgroups.clone()),
-            None => of_spec(container)?,
-        };
-        let mut restoring = Self {
-            container,
-            mounts: Vec::new(),
-            inherit: Vec::new(),
-            join: Vec::new(),
-            profile: changed_label(container.lsm_profile()?, checkpoint),
-            context: container.mount_context()?,
-            cgroups,
-            has_cgroups: checkpoint.cgroups()?.controllers.iter().any(|one| !one.dirs.is_empty()),
-            descriptors: Descriptors::load(images)?,
-        };
-        restoring.namespaces(checkpoint)?;
-        let sources = Sources::of(container, restoring.cgroups.as_ref())?;
-        restoring.mounts = sources.find_all(checkpoint)?;
-        Ok(restoring)
-    }
-
-    /// The mounts that come from outside.
-    pub fn mounts(&self) -> &[ExternalMount] {
-        &self.mounts
-    }
-
-    /// The namespaces that take the places of those left out of the images, by their keys.
-    pub fn inherited(&self) -> impl Iterator<Item = (&OsStr, &Path)> {
-        self.inherit.iter().map(|(key, path)| (key.as_os_str(), path.as_path()))
-    }
-
-    /// The namespaces it joins instead of those in the images.
-    pub fn joined(&self) -> &[JoinNs] {
-        &self.join
-    }
-
-    /// The label or profile it gets: that of `config.json`, where the images have another.
-    pub fn lsm_profile(&self) -> Option<&LsmProfile> {
-        self.profile.as_ref()
-    }
-
-    /// The cgroups it is to be in.
-    pub fn cgroups(&self) -> Option<&Cgroups> {
-        self.cgroups.as_ref()
-    }
-
-    /// What its standard streams led to.
-    pub fn descriptors(&self) -> &Descriptors {
-        &self.descriptors
-    }
-
-    /// Makes what CRIU needs to find: missing mount points in the root file system, that at a mount point of its
-    /// own below the directory `state`, which exists, descriptors of the namespaces, and the cgroups above the
-    /// container's.
+impl RestorePlan<'_> {
+    /// Makes what CRIU needs to find: missing mount points in the root file system, a mount point
+    /// for that root below the directory `state`, which exists, descriptors of the namespaces, and
+    /// the cgroups above the container's.
+    ///
+    /// Cgroups come back as they were saved. Where the dump ignored them, the tasks begin in the
+    /// cgroups of criu, and [`run`](ContainerRestore::run) puts criu into the container's.
     ///
     /// # Errors
-    /// When one of them cannot be made; then none is left.
-    pub fn prepare(self, state: impl AsRef<Path>) -> Result<Prepared> {
+    /// When one of them cannot be made. Everything except mount points is removed again then.
+    pub fn prepare(self, state: impl AsRef<Path>) -> Result<ContainerRestore<'static>> {
         // CRIU need not be where this process is.
         let state = state.as_ref();
         let state = state
             .canonicalize()
             .map_err(|source| Error::path("find the directory", state, source))?;
-        let root = OwnMount::of_root(self.container.rootfs(), &state.join("criu-root"))?;
+        let root = TemporaryMount::of_root(self.container.rootfs(), &state.join("criu-root"))?;
         mount_points(self.container, &root.path)?;
         if self.container.spec().root().as_ref().and_then(Root::readonly) == Some(true) {
             root.make_read_only()?;
         }
         let has_empty = self.mounts.iter().any(|mount| mount.source.as_os_str().is_empty());
-        let empty = has_empty.then(|| OwnMount::empty(&state.join("criu-empty"))).transpose()?;
+        let empty =
+            has_empty.then(|| TemporaryMount::empty(&state.join("criu-empty"))).transpose()?;
         let made = match self.cgroups.as_ref().filter(|_| self.has_cgroups) {
             Some(cgroups) => Some(cgroups.make_above().map_err(|source| {
                 Error::path("make the cgroups above those of", self.container.bundle(), source)
@@ -155,7 +105,7 @@ impl<'a> Restoring<'a> {
             };
             if self.container.has(LinuxNamespaceType::User) {
                 let at = state.join(format!("criu-mount-{}", alone.len()));
-                alone.extend(OwnMount::alone(source, &at)?);
+                alone.extend(TemporaryMount::alone(source, &at)?);
                 source = alone.last().filter(|own| own.path == at).map_or(source, |own| &own.path);
             }
             let named = External::mount(&mount.key, source);
@@ -164,160 +114,34 @@ impl<'a> Restoring<'a> {
                 external.push(named);
             }
         }
+        let operation = self.operation(&root.path, external);
         let open = |(key, path): (OsString, PathBuf)| {
             let file = File::open(&path);
             let file = file.map_err(|source| Error::path("open the namespace", path, source))?;
             Ok((key, file.into()))
         };
-        let namespaces = self.inherit.into_iter().map(open).collect::<Result<_>>()?;
-        Ok(Prepared {
+        Ok(ContainerRestore {
+            operation,
+            namespaces: self.inherit.into_iter().map(open).collect::<Result<_>>()?,
             root,
             _sources: empty.into_iter().chain(alone).collect(),
             _cgroups: made,
-            external,
-            namespaces,
-            join: self.join,
-            profile: self.profile,
-            context: self.context,
             cgroups: self.cgroups,
             has_cgroups: self.has_cgroups,
             descriptors: self.descriptors,
-            config_file: self.container.config_file(),
         })
     }
 
-    /// Refuses tasks in the machine's namespace where the container is to have one of its own.
-    fn isolates(&self, saved: Namespace) -> Result<()> {
-        let kind = match saved.kind {
-            Saved::Net => LinuxNamespaceType::Network,
-            Saved::Pid => LinuxNamespaceType::Pid,
-            Saved::Ipc => LinuxNamespaceType::Ipc,
-            Saved::Uts => LinuxNamespaceType::Uts,
-            Saved::Mnt => LinuxNamespaceType::Mount,
-            Saved::User => LinuxNamespaceType::User,
-            Saved::Cgroup => LinuxNamespaceType::Cgroup,
-            // CRIU gives a time namespace to tasks that had none.
-            _ => return Ok(()),
-        };
-        let has_own = self.container.has(kind) && self.container.shared(kind).is_none();
-        match saved.host && has_own && !self.container.trusts_images {
-            true => {
-                let why = format!(
-                    "a {kind} namespace of its own is asked for, and the images have tasks in the machine's: \
-                     they are of another container, or not to be trusted"
-                );
-                Err(Error::unsupported("linux.namespaces", why))
-            }
-            false => Ok(()),
-        }
-    }
-
-    /// Finds each namespace of the specification a way into the restore.
-    fn namespaces(&mut self, checkpoint: Checkpoint<'_>) -> Result<()> {
-        let mut keys = Vec::new();
-        for saved in checkpoint.namespaces()? {
-            self.isolates(saved.namespace())?;
-            if let Some(key) = saved.external()? {
-                keys.push((saved.namespace().kind, OsString::from(key)));
-            }
-        }
-        for (kind, path) in self.container.namespaces() {
-            let Some(path) = path else { continue };
-            let (saved, joined) = match kind {
-                LinuxNamespaceType::Network => (Saved::Net, Some(JoinableNs::Net)),
-                LinuxNamespaceType::Pid => (Saved::Pid, None),
-                LinuxNamespaceType::Ipc => (Saved::Ipc, Some(JoinableNs::Ipc)),
-                LinuxNamespaceType::Uts => (Saved::Uts, Some(JoinableNs::Uts)),
-                LinuxNamespaceType::User => (Saved::User, Some(JoinableNs::User)),
-                LinuxNamespaceType::Time => (Saved::Time, Some(JoinableNs::Time)),
-                _ => continue,
-            };
-            let at = keys.iter().position(|(kind, _)| *kind == saved);
-            match (at.map(|at| keys.remove(at)), joined) {
-                (Some((_, key)), _) => self.inherit.push((key, path.into())),
-                (None, Some(kind)) => self.join.push(JoinNs::path(kind, path)),
-                (None, None) => {
-                    let why = format!(
-                        "the images have a {kind} namespace of their own: CRIU cannot restore them into {}",
-                        path.display()
-                    );
-                    return Err(Error::unsupported("linux.namespaces", why));
-                }
-            }
-        }
-        let missing = keys.iter().find(|(_, key)| *key == NET_KEY || *key == PID_KEY);
-        match missing {
-            Some((kind, _)) => {
-                let why = format!(
-                    "the images left the {kind} namespace out: give the path of one to put in its place"
-                );
-                Err(Error::unsupported("linux.namespaces", why))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// Where the specification says its cgroups are.
-fn of_spec(container: &Container) -> Result<Option<Cgroups>> {
-    let path = container.linux().and_then(|linux| linux.cgroups_path().as_deref());
-    // Others are for the runtime to make sense of, as systemd's `slice:prefix:name`.
-    let Some(path) = path.filter(|path| path.is_absolute()) else { return Ok(None) };
-    let cgroups = Cgroups::at(path);
-    cgroups.map(Some).map_err(|source| Error::path("use the cgroups", path, source))
-}
-
-/// The label asked for, unless that is what the images have.
-fn changed_label(wanted: Option<LsmProfile>, checkpoint: Checkpoint<'_>) -> Option<LsmProfile> {
-    let wanted = wanted?;
-    let text = match &wanted {
-        LsmProfile::Selinux(text) | LsmProfile::Apparmor(text) => text.as_bytes(),
-    };
-    let has_it = |task: criu_images::Task<'_>| {
-        task.creds().is_some_and(|creds| creds.lsm_profile.as_deref() == Some(text))
-    };
-    (!checkpoint.tasks().filter(criu_images::Task::is_alive).all(has_it)).then_some(wanted)
-}
-
-/// What has been made for a restore, and goes with this value, as the container's root at a mount point of its own.
-/// Keep it until the restore is over.
-#[derive(Debug)]
-pub struct Prepared {
-    root: OwnMount,
-    /// Sources of mounts.
-    _sources: Vec<OwnMount>,
-    /// Cgroups that were made for the container's.
-    _cgroups: Option<Made>,
-    external: Vec<External>,
-    namespaces: Vec<(OsString, OwnedFd)>,
-    join: Vec<JoinNs>,
-    profile: Option<LsmProfile>,
-    context: Option<MountContext>,
-    cgroups: Option<Cgroups>,
-    has_cgroups: bool,
-    descriptors: Descriptors,
-    config_file: Option<PathBuf>,
-}
-
-impl Prepared {
-    /// A restore from the directory `images` with all that; the restored root is this process's child. Whatever
-    /// else is wanted is for its own methods, above all what the dump was told: TCP connections, file locks,
-    /// shell jobs.
-    ///
-    /// Cgroups come back as they were saved. Where a dump was told to ignore them, the tasks begin in criu's:
-    /// [`run`](Self::run) sees to it that those are the container's.
-    pub fn restore<'a>(&'a self, images: impl Into<Dir<'a>>) -> Restore<'a> {
-        let mut restore = Restore::new(images)
-            .root(&self.root.path)
+    /// A restore with everything that needs no descriptor.
+    fn operation(&self, root: &Path, external: Vec<External>) -> Restore<'static> {
+        let mut restore = Restore::new(self.images.clone())
+            .root(root)
             .rst_sibling(true)
             .evasive_devices(true)
             .orphan_pts_master(true)
             .manage_cgroups(if self.has_cgroups { CgroupMode::Soft } else { CgroupMode::Ignore });
-        for external in &self.external {
-            restore = restore.external(external.clone());
-        }
-        for (key, fd) in &self.namespaces {
-            restore = restore.inherit_fd(InheritFd::new(key, fd));
+        for external in external {
+            restore = restore.external(external);
         }
         for join in &self.join {
             restore = restore.join_ns(join.clone());
@@ -331,37 +155,45 @@ impl Prepared {
         if let Some(cgroups) = self.cgroups.as_ref().filter(|_| self.has_cgroups) {
             restore = cgroups.become_roots(restore);
         }
-        if let Some(file) = &self.config_file {
+        if let Some(file) = self.container.config_file() {
             restore = restore.config_file(file);
         }
         restore
     }
+}
 
-    /// The same with these standard streams in the places of the container's pipes.
-    pub fn restore_with<'a>(
-        &'a self,
-        images: impl Into<Dir<'a>>,
-        stdio: [BorrowedFd<'a>; 3],
-    ) -> Restore<'a> {
+impl<'a> ContainerRestore<'a> {
+    /// Puts these standard streams (input, output, error) in the places of the container's pipes.
+    pub fn stdio(mut self, stdio: [BorrowedFd<'a>; 3]) -> Self {
         let inherited = self.descriptors.inherit(stdio);
-        inherited.into_iter().fold(self.restore(images), Restore::inherit_fd)
+        self.operation = inherited.into_iter().fold(self.operation, Restore::inherit_fd);
+        self
     }
 
     /// Restores. The tasks are in the container's cgroups from the start.
     ///
     /// # Errors
-    /// See [`crate::Error`]; [`Error::Path`] when a cgroup cannot be made. No process is left behind.
-    pub fn run(
-        &self,
-        restore: &Restore<'_>,
-        criu: &Criu,
-        hooks: &mut dyn Hooks,
-    ) -> Result<Restored> {
-        let session = restore.start(criu)?;
-        // CRIU moves them itself where the images have them.
-        let cgroups = self.cgroups.as_ref().filter(|_| !self.has_cgroups);
+    /// See [`crate::Error`]. [`Error::Path`] when a cgroup cannot be made.
+    /// [`Error::OutsideCgroups`] where the images have no cgroups, the container's are known, and
+    /// the criu at hand is not one that this process has started, but a service, a connected socket
+    /// or libcriu's. No process is left behind.
+    pub fn run(&self, criu: &Criu) -> Result<Restored> {
+        self.run_with(criu, &mut ())
+    }
+
+    /// Restores, answering CRIU's actions with `hooks`, such as
+    /// [`RestoreHooks`](super::RestoreHooks).
+    ///
+    /// # Errors
+    /// See [`run`](Self::run).
+    pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Restored> {
+        let session = self.with_namespaces().start(criu)?;
         let mut made = None;
-        if let (Some(cgroups), Some(criu)) = (cgroups, session.pid()) {
+        if let Some(cgroups) = self.cgroups_of_criu() {
+            let criu = session.pid().ok_or(Error::OutsideCgroups {
+                why: "this process has not started the criu that restores, and cannot move it \
+                      there: use Criu::new or Criu::at",
+            })?;
             let entered = cgroups.enter(criu);
             made =
                 Some(entered.map_err(|source| {
@@ -375,13 +207,49 @@ impl Prepared {
         Ok(restored)
     }
 
+    /// The plain restore, for a [`PodRestore`](crate::PodRestore). It is borrowed from this value,
+    /// which is to live until the pod is restored.
+    ///
+    /// # Errors
+    /// [`Error::OutsideCgroups`] where the images have no cgroups and the container's are known: a
+    /// pod moves no criu into them.
+    pub fn for_pod(&self) -> Result<Restore<'_>> {
+        if self.cgroups_of_criu().is_some() {
+            return Err(Error::OutsideCgroups {
+                why: "a pod does not move criu there: restore the container by itself",
+            });
+        }
+        Ok(self.with_namespaces())
+    }
+
+    /// Looks at the images and at this host, and says whether this restore would work: see
+    /// [`Restore::preflight`].
+    ///
+    /// # Errors
+    /// When criu does not start or does not answer. Everything else is a finding.
+    pub fn preflight(&self, criu: &Criu) -> crate::error::Result<Report> {
+        self.with_namespaces().preflight(criu)
+    }
+
     /// The mount point that is the container's root for CRIU.
-    pub fn root(&self) -> &Path {
+    pub fn root_mount(&self) -> &Path {
         &self.root.path
     }
 
-    /// The cgroups it is to be in.
+    /// The cgroups in which the restored tasks are to be.
     pub fn cgroups(&self) -> Option<&Cgroups> {
         self.cgroups.as_ref()
+    }
+
+    /// The restore with all its descriptors.
+    fn with_namespaces(&self) -> Restore<'_> {
+        let inherited = self.namespaces.iter().map(|(key, fd)| InheritFd::new(key, fd));
+        inherited.fold(self.operation.clone(), Restore::inherit_fd)
+    }
+
+    /// The cgroups into which criu is to be moved. Where the images have cgroups, CRIU itself moves
+    /// the tasks.
+    fn cgroups_of_criu(&self) -> Option<&Cgroups> {
+        self.cgroups.as_ref().filter(|_| !self.has_cgroups)
     }
 }

@@ -1,4 +1,4 @@
-//! A directory tree as those see it whose root it is.
+//! A directory tree, seen by processes whose root it is.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,12 +8,12 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 
-/// A root directory. Paths are followed inside it: absolute links begin at it, and `..` does not leave it,
-/// whatever another process does to the tree meanwhile.
+/// A root directory. Paths are followed inside it: absolute links begin at this directory, and `..`
+/// does not leave it, whatever another process does to the tree meanwhile.
 #[derive(Debug)]
 pub(crate) struct Root {
     fd: OwnedFd,
-    /// Where it is for this process.
+    /// The path of the directory, seen by this process.
     at: PathBuf,
 }
 
@@ -29,16 +29,16 @@ impl Root {
     pub(crate) fn of_process(pid: crate::value::Pid) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = openat(AT_FDCWD, format!("/proc/{pid}/root").as_str(), flags, Mode::empty())?;
-        // From a mount namespace of its own, names begin at its root.
+        // Names of files in another mount namespace begin at its root.
         Ok(Self { fd, at: std::fs::read_link(format!("/proc/{pid}/root"))? })
     }
 
-    /// What a path leads to.
+    /// Opens the file that a path leads to.
     pub(crate) fn find(&self, path: &Path) -> io::Result<OwnedFd> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        // The kernel asks for another try when something was renamed on the way.
+        // The kernel asks for another try if a directory of the path was renamed meanwhile.
         for _ in 0..MAX_TRIES {
             match openat2(&self.fd, path, how) {
                 Err(Errno::EAGAIN) => {}
@@ -48,14 +48,14 @@ impl Root {
         Err(Errno::EAGAIN.into())
     }
 
-    /// The path, from the root, of what was found in it: without links.
+    /// The path, from the root and without links, of a file that was found in it.
     pub(crate) fn name(&self, found: &OwnedFd) -> io::Result<PathBuf> {
         let path = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
         let inside = path.strip_prefix(&self.at).map_err(|_| io::Error::from(Errno::EXDEV))?;
         Ok(Path::new("/").join(inside))
     }
 
-    /// Finds a path and makes what is missing of it: directories, and at its end a directory or an empty file.
+    /// Opens a path, and makes its missing directories and its end: a directory or an empty file.
     pub(crate) fn make(&self, path: &Path, is_directory: bool) -> io::Result<OwnedFd> {
         match self.find(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -76,11 +76,12 @@ impl Root {
             parent = match self.find(&done) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let last = index + 1 == names.len();
-                    match last && !is_directory {
-                        true => make_file(&parent, name)?,
-                        false => mkdirat(&parent, *name, Mode::from_bits_truncate(0o755))?,
+                    if last && !is_directory {
+                        make_file(&parent, name)?;
+                    } else {
+                        mkdirat(&parent, *name, Mode::from_bits_truncate(0o755))?;
                     }
-                    // A link that leads nowhere is not made to lead somewhere.
+                    // The target of a dangling link is not made.
                     self.find(&done)?
                 }
                 result => result?,
@@ -95,7 +96,7 @@ fn make_file(parent: &OwnedFd, name: &std::ffi::OsStr) -> Result<(), Errno> {
     openat(parent, name, flags, Mode::from_bits_truncate(0o644)).map(drop)
 }
 
-/// Lookups that lost a race to a rename.
+/// Most tries of a lookup that loses races to renames.
 const MAX_TRIES: usize = 128;
 
 #[cfg(test)]
@@ -157,7 +158,7 @@ mod process_tests {
     fn the_root_of_a_process_is_looked_into() {
         let root = Root::of_process(crate::value::Pid::this()).unwrap();
         let found = root.find(Path::new("/proc/self/exe"));
-        // A magic link: it leads anywhere.
+        // A magic link can lead anywhere.
         assert_eq!(found.unwrap_err().raw_os_error(), Some(libc::ELOOP));
         let found = root.find(Path::new("/proc")).unwrap();
         assert_eq!(root.name(&found).unwrap(), Path::new("/proc"));

@@ -1,4 +1,4 @@
-//! What the mounts in images come from: `config.json` says so, and not the images.
+//! The sources of the mounts in images, chosen by `config.json` and never by the images.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -13,46 +13,59 @@ use oci_spec::runtime::LinuxNamespaceType;
 use super::cgroups::Cgroups;
 use super::container::{Bind, Container};
 use super::error::{Error, Result};
-use super::restore::ExternalMount;
 use super::root::Root;
 use crate::host::MountInfo;
 
-/// Gives the external mounts of images their sources, and refuses images that have CRIU mount anything else of the
-/// machine.
+/// A mount of the images that comes from outside the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExternalMount {
+    /// The mount point in the container.
+    pub point: PathBuf,
+    /// The key by which the images remember the mount.
+    pub key: OsString,
+    /// The path that is mounted there. Empty for a masked directory, over which an empty directory
+    /// is mounted.
+    pub source: PathBuf,
+}
+
+/// The search for the sources of external mounts. It refuses images that make CRIU mount anything
+/// else of the machine.
 pub(crate) struct Sources<'a> {
     container: &'a Container,
     cgroups: Option<&'a Cgroups>,
-    /// What `config.json` mounts where, by their names and where links lead those.
+    /// Mounts of `config.json`: each mount point by its name and by the place where links lead,
+    /// with its source.
     described: Vec<(PathBuf, Option<Bind>)>,
     masked: HashSet<PathBuf>,
-    /// Devices by where they are.
+    /// Devices by their places in the container.
     devices: HashMap<PathBuf, PathBuf>,
-    /// What is mounted on this machine.
+    /// Mount points of this machine.
     machine: HashSet<PathBuf>,
 }
 
-/// What belongs at a mount point.
-struct Wanted {
-    /// Nothing: a masked directory, which gets an empty one.
+/// The source of a mount, and how it is mounted.
+struct MountSource {
+    /// `None` for a masked directory, over which an empty directory is mounted.
     source: Option<PathBuf>,
     is_read_only: bool,
 }
 
-impl Wanted {
+impl MountSource {
     fn path(source: impl Into<PathBuf>) -> Self {
         Self { source: Some(source.into()), is_read_only: false }
     }
 }
 
-/// The file systems of the images that others may show parts of.
-type Known<'a> = HashMap<FileSystem<'a>, HashMap<&'a Path, Whole>>;
+/// The file systems of the images, with the directories of which other mounts may show parts.
+type KnownFileSystems<'a> = HashMap<FileSystem<'a>, HashMap<&'a Path, ShownDirectory>>;
 
-/// What CRIU knows one file system from another by.
+/// The fields by which CRIU tells file systems apart.
 type FileSystem<'a> = (u32, u32, &'a [u8], &'a [u8], Option<&'a [u8]>);
 
-/// Mounts of one directory.
+/// The mounts that show one directory.
 #[derive(Clone, Copy)]
-struct Whole {
+struct ShownDirectory {
     is_root: bool,
     is_read_only: bool,
 }
@@ -61,7 +74,7 @@ impl<'a> Sources<'a> {
     pub(crate) fn of(container: &'a Container, cgroups: Option<&'a Cgroups>) -> Result<Self> {
         let root = Root::open(container.rootfs());
         let root = root.map_err(|source| Error::path("open", container.rootfs(), source))?;
-        // Links may stand where the container's own mounts are by then: a name counts as it is, too.
+        // Links may lie under the container's own mounts: a name also counts as it is.
         let places = |path: &Path| {
             let plain = Path::new("/").join(path);
             let found = root.find(path).and_then(|found| root.name(&found));
@@ -75,7 +88,7 @@ impl<'a> Sources<'a> {
         let masked = masked.into_iter().flatten().flat_map(|path| places(Path::new(path)));
         let devices = linux.and_then(|linux| linux.devices().as_ref());
         let devices = devices.into_iter().flatten().map(|device| device.path().as_path());
-        // What config.json calls it, wherever a link of the container's puts it.
+        // The source is the name in config.json, wherever a link in the container leads.
         let devices = devices.chain(DEFAULT_DEVICES.map(Path::new)).flat_map(|device| {
             places(device).into_iter().map(move |at| (at, device.to_path_buf()))
         });
@@ -100,7 +113,8 @@ impl<'a> Sources<'a> {
             let is_first = namespace.pids().contains(&first);
             tables.extend(namespace.mounts()?.map(|mounts| (is_first, mounts)));
         }
-        let (mut found, mut known, mut rest) = (Found::default(), Known::new(), Vec::new());
+        let (mut found, mut known, mut rest) =
+            (ExternalMounts::default(), KnownFileSystems::new(), Vec::new());
         for (is_first, mount) in tables
             .iter()
             .flat_map(|(is_first, mounts)| mounts.iter().map(|mount| (*is_first, mount)))
@@ -110,21 +124,22 @@ impl<'a> Sources<'a> {
             let is_root = is_first && mount.depth == 0 && point == Path::new("/");
             let mut is_read_only = false;
             match key(entry) {
-                // CRIU takes what it is told to, whatever key of its own that has.
+                // CRIU takes the root that it is given, whatever key of CRIU's own the images name.
                 _ if is_root => {}
                 Some(key) if key.as_bytes().starts_with(b"CRIU:") => {
-                    self.untrusted(&point, || "CRIU finds on the machine by itself".into())?;
+                    self.untrusted(&point, || "CRIU would find on the machine by itself".into())?;
                 }
                 Some(key) => {
                     let wanted = self.find(entry, &point, key)?;
                     if entry.deleted.unwrap_or_default() {
-                        let why = "showed what was removed or replaced outside before the dump: \
-                            CRIU fails where there is something now; a dump by `Checkpoint::run` forgets that";
+                        let why = "showed a file that was removed or replaced outside before the \
+                            dump: CRIU fails if there is one now; a dump by `ContainerDump` does \
+                            not record that";
                         return Err(Error::Mount { point, why: why.into() });
                     }
                     is_read_only = wanted.is_read_only;
                     if is_read_only && !is_mounted_read_only(entry) {
-                        let why = || "can be written to, where config.json says `ro`".into();
+                        let why = || "can be written to, although config.json says `ro`".into();
                         self.untrusted(&point, why)?;
                     }
                     found.add(point, key.to_owned(), wanted)?;
@@ -136,7 +151,7 @@ impl<'a> Sources<'a> {
                 }
             }
             let whole = known.entry(file_system(entry)).or_default().entry(root(entry));
-            let whole = whole.or_insert(Whole { is_root, is_read_only });
+            let whole = whole.or_insert(ShownDirectory { is_root, is_read_only });
             whole.is_root |= is_root;
             whole.is_read_only &= is_read_only;
         }
@@ -144,19 +159,17 @@ impl<'a> Sources<'a> {
         Ok(found.mounts)
     }
 
-    /// Refuses a mount, unless the images are trusted.
+    /// Refuses a mount of images that are not trusted.
     fn untrusted(&self, point: &Path, why: impl FnOnce() -> String) -> Result<()> {
-        match self.container.trusts_images {
-            true => Ok(()),
-            false => {
-                let why = format!("{}: only images that are trusted may", why());
-                Err(Error::Mount { point: point.into(), why })
-            }
+        if self.container.trusts_images {
+            return Ok(());
         }
+        let why = format!("{}: only trusted images may have such a mount", why());
+        Err(Error::Mount { point: point.into(), why })
     }
 
-    /// Whether a mount is of a file system in which the container has nothing but what is its own; or of one of the
-    /// kernel's, that `config.json` describes there.
+    /// Says whether a mount shows only what is the container's own, or a file system of the
+    /// kernel's that `config.json` describes there.
     fn is_kernel_s(&self, entry: &MntEntry, point: &Path) -> bool {
         let kind = i32::try_from(entry.fstype).ok().and_then(|kind| Fstype::try_from(kind).ok());
         let name = match kind {
@@ -183,10 +196,16 @@ impl<'a> Sources<'a> {
         self.container.has_mount(point, |kind| kind == "cgroup" || kind == "cgroup2")
     }
 
-    /// Refuses a mount that is no part of others: CRIU would mount whatever device or directories it names.
-    fn check_part(&self, entry: &MntEntry, point: &Path, known: &Known<'_>) -> Result<()> {
+    /// Refuses a mount that is not a part of another: CRIU would mount any device or directories
+    /// that it names.
+    fn check_part(
+        &self,
+        entry: &MntEntry,
+        point: &Path,
+        known: &KnownFileSystems<'_>,
+    ) -> Result<()> {
         let is_unsupported = i32::try_from(entry.fstype) == Ok(i32::from(Fstype::Unsupported));
-        // CRIU may mount anew the root of a file system that it knows.
+        // CRIU may mount the root of a file system that it knows a second time.
         let is_new = !is_unsupported && root(entry).components().count() <= 1;
         let all = known.get(&file_system(entry));
         let above = root(entry).ancestors().filter_map(|path| all?.get(path));
@@ -197,17 +216,18 @@ impl<'a> Sources<'a> {
                 format!("config.json does not describe ({})", String::from_utf8_lossy(name))
             });
         }
-        match whole.all(|whole| whole.is_read_only) && !is_mounted_read_only(entry) {
-            true => self.untrusted(point, || {
-                "can be written to, where config.json says `ro` of all that it is part of".into()
-            }),
-            false => Ok(()),
+        if whole.all(|whole| whole.is_read_only) && !is_mounted_read_only(entry) {
+            return self.untrusted(point, || {
+                "can be written to, although config.json says `ro` of all mounts that it is part of"
+                    .into()
+            });
         }
+        Ok(())
     }
 
-    fn find(&self, mount: &MntEntry, point: &Path, key: &OsStr) -> Result<Wanted> {
+    fn find(&self, mount: &MntEntry, point: &Path, key: &OsStr) -> Result<MountSource> {
         if let Some(path) = self.container.sources.get(key) {
-            return Ok(Wanted::path(path));
+            return Ok(MountSource::path(path));
         }
         if let Some(wanted) = self.bound(point)? {
             return Ok(wanted);
@@ -215,47 +235,46 @@ impl<'a> Sources<'a> {
         if self.masked.contains(point) {
             let is_null = mount.root.ends_with(b"/null");
             let source = is_null.then(|| PathBuf::from("/dev/null"));
-            return Ok(Wanted { source, is_read_only: false });
+            return Ok(MountSource { source, is_read_only: false });
         }
         if let Some(device) = self.devices.get(point) {
-            return Ok(Wanted::path(device));
+            return Ok(MountSource::path(device));
         }
         if let Some(source) = self.cgroup(mount, point)? {
-            return Ok(Wanted::path(source));
+            return Ok(MountSource::path(source));
         }
         let key = key.to_string_lossy().into_owned();
         Err(Error::UnknownMount { point: point.into(), key })
     }
 
-    /// What is bound at a place, or above it with what is mounted below.
-    fn bound(&self, point: &Path) -> Result<Option<Wanted>> {
+    /// The source of a bind mount at a place, or of the mount below a recursive bind mount.
+    fn bound(&self, point: &Path) -> Result<Option<MountSource>> {
         let above = self.described.iter().filter(|(at, _)| point.starts_with(at));
         let best = above.max_by_key(|(at, _)| at.components().count());
         let Some((at, Some(bind))) = best else { return Ok(None) };
         let below = point.strip_prefix(at).unwrap_or(Path::new(""));
         if below.as_os_str().is_empty() {
             let is_read_only = bind.is_read_only;
-            return Ok(Some(Wanted { source: Some(bind.source.clone()), is_read_only }));
+            return Ok(Some(MountSource { source: Some(bind.source.clone()), is_read_only }));
         }
         if !bind.is_recursive {
             return Ok(None);
         }
-        // Who can write there could have put a link to anywhere. The kernel's name of a mount has none.
+        // A link below the source could lead anywhere. The kernel's name of a mount has no links.
         let place = bind.source.canonicalize();
         let place = place
             .map_err(|error| Error::path("find the source of a mount", &bind.source, error))?;
         let place = place.join(below);
-        match self.machine.contains(&place) {
-            true => Ok(Some(Wanted::path(place))),
-            false => {
-                let why = format!(
-                    "came along with what config.json binds at {}; nothing is mounted at {} now: mount it, or name a source",
-                    at.display(),
-                    place.display()
-                );
-                Err(Error::Mount { point: point.into(), why })
-            }
+        if self.machine.contains(&place) {
+            return Ok(Some(MountSource::path(place)));
         }
+        let why = format!(
+            "came along with what config.json binds at {}; nothing is mounted at {} now: \
+             mount it, or name a source",
+            at.display(),
+            place.display()
+        );
+        Err(Error::Mount { point: point.into(), why })
     }
 
     /// The container's directory in a hierarchy of version 1, which runtimes bind one by one.
@@ -280,22 +299,22 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// The external mounts that have been found.
+/// The external mounts found so far.
 #[derive(Default)]
-struct Found {
+struct ExternalMounts {
     mounts: Vec<ExternalMount>,
     known: HashSet<(PathBuf, OsString)>,
-    /// CRIU knows one source for a key.
+    /// The source of each key: CRIU takes one source for a key.
     sources: BTreeMap<OsString, PathBuf>,
 }
 
-impl Found {
-    fn add(&mut self, point: PathBuf, key: OsString, wanted: Wanted) -> Result<()> {
+impl ExternalMounts {
+    fn add(&mut self, point: PathBuf, key: OsString, wanted: MountSource) -> Result<()> {
         let refused = |why: String| Err(Error::Mount { point: point.clone(), why });
         // CRIU reads `mnt[KEY]:SOURCE`.
         if key.is_empty() || key.as_bytes().contains(&b']') {
             return refused(format!(
-                "has the key `{}`, which no dump gives",
+                "has the key `{}`, which no dump writes",
                 key.to_string_lossy()
             ));
         }
@@ -303,7 +322,7 @@ impl Found {
         let first = self.sources.entry(key.clone()).or_insert_with(|| source.clone());
         if *first != source {
             let key = key.to_string_lossy();
-            return refused(format!("has the key {key} of another, with another source"));
+            return refused(format!("has the key {key} of another mount, with another source"));
         }
         if self.known.insert((point.clone(), key.clone())) {
             self.mounts.push(ExternalMount { point, key, source });
@@ -312,14 +331,17 @@ impl Found {
     }
 }
 
-/// Under which key a mount is external.
+/// The key of an external mount.
 fn key(entry: &MntEntry) -> Option<&OsStr> {
-    // Old images have it in another place.
+    // Old images have the key in another field.
     let old = entry.ext_mount.unwrap_or_default().then_some(&entry.root);
     entry.ext_key.as_ref().or(old).map(|key| OsStr::from_bytes(key))
 }
 
-/// Where a mount is. One whose paths lead elsewhere than they say is refused.
+/// The mount point of a mount.
+///
+/// # Errors
+/// [`Error::Mount`] for paths that lead elsewhere than they say.
 fn point(entry: &MntEntry) -> Result<PathBuf> {
     let path = Path::new(OsStr::from_bytes(&entry.mountpoint));
     let refused = |why: &str| Error::Mount { point: path.into(), why: why.into() };
@@ -330,14 +352,14 @@ fn point(entry: &MntEntry) -> Result<PathBuf> {
     }
     let up = |path: &Path| path.components().any(|part| part == Component::ParentDir);
     if up(path) || up(Path::new(OsStr::from_bytes(&entry.root))) {
-        return Err(refused("has `..` in a path: it could be anywhere"));
+        return Err(refused("has `..` in a path, which could lead anywhere"));
     }
     let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
     Ok(Path::new("/").join(parts.collect::<PathBuf>()))
 }
 
-/// Whether CRIU makes a mount that nobody writes through. Of the flags of images from before CRIU 2.9, it takes
-/// those of the file system for the mount's.
+/// Says whether CRIU makes a mount read-only. In images from before CRIU 2.9, CRIU takes the
+/// read-only flag for a flag of the file system, not of the mount.
 fn is_mounted_read_only(entry: &MntEntry) -> bool {
     let read_only = u32::try_from(libc::MS_RDONLY).unwrap_or(1);
     entry.flags & read_only != 0 && entry.sb_flags.is_some()
@@ -348,11 +370,11 @@ fn file_system(entry: &MntEntry) -> FileSystem<'_> {
     (*root_dev, *fstype, source, options, fsname.as_deref())
 }
 
-/// The directory of the file system.
+/// The directory of the file system that a mount shows.
 fn root(entry: &MntEntry) -> &Path {
     Path::new(OsStr::from_bytes(&entry.root))
 }
 
-/// Devices that runtimes bind where they may not make any, as in a user namespace.
+/// Devices that runtimes bind if they may not make device files, as in a user namespace.
 const DEFAULT_DEVICES: [&str; 6] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/urandom"];

@@ -1,12 +1,13 @@
-//! Several containers dumped as one: all of one moment, and all or none.
+//! Several containers dumped as one: at one moment, and all or none.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, io, thread};
 
-use super::gate::{self, Operation};
-use super::{PodError, PodHooks, connections};
+use super::error::PodError;
+use super::gate::{self, Operation, connections};
+use super::hooks::PodHooks;
 use crate::criu::Criu;
 use crate::error::Error;
 use crate::hooks::{Action, Hooks};
@@ -19,9 +20,10 @@ type Container<'a> = gate::Container<'a, Dump<'a>>;
 
 /// Containers to be dumped as one, such as those of a Kubernetes pod.
 ///
-/// All are frozen by their cgroups first, and stay so until the last is saved: what one has sent, another has
-/// got or will get. They are saved side by side. Only when all are does each come to what its
-/// [`after_dump`](Dump::after_dump) says; if any fails, all run on, and the images of this run are removed.
+/// First all containers are frozen by their cgroups, and they stay frozen until the last is saved:
+/// data that one has sent, another has got or will get. They are saved side by side. After that
+/// each container is treated as its [`after_dump`](Dump::after_dump) says. If a dump fails, all
+/// containers run on, and the images of this run are removed.
 ///
 /// ```no_run
 /// use criu_rs::{AfterDump, Criu, Dump, Pid, Pod, Sandbox};
@@ -30,8 +32,10 @@ type Container<'a> = gate::Container<'a, Dump<'a>>;
 /// let (sandbox, web, log): (Pid, Pid, Pid) = ("4710".parse()?, "4711".parse()?, "4720".parse()?);
 /// let shared = Sandbox::of_process(sandbox)?;
 /// let container = |name: &str, pid| {
-///     let dump = Dump::new(pid, Path::new("/ckpt").join(name)).after_dump(AfterDump::LeaveRunning);
-///     shared.leave_out(dump.freeze_cgroup(format!("/sys/fs/cgroup/pod7/{name}")))
+///     let dump = Dump::new(pid, Path::new("/ckpt").join(name))
+///         .after_dump(AfterDump::LeaveRunning)
+///         .freeze_cgroup(format!("/sys/fs/cgroup/pod7/{name}"));
+///     shared.leave_out(dump)
 /// };
 /// let dumped = Pod::new()
 ///     .freeze_cgroup("/sys/fs/cgroup/pod7")
@@ -42,9 +46,11 @@ type Container<'a> = gate::Container<'a, Dump<'a>>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Each dump needs a freezer cgroup of its own ([`Dump::freeze_cgroup`]), of either version, which holds its tasks
-/// and no other's. A cgroup above that is frozen already is refused unless it is the pod's: CRIU would wait in vain.
+/// Each dump needs a freezer cgroup of its own ([`Dump::freeze_cgroup`]), of version 1 or 2, which
+/// holds the tasks of this container and no others. A frozen cgroup above it is refused unless it
+/// is the pod's: CRIU would wait in vain.
 #[derive(Default)]
+#[must_use = "nothing is dumped before `dump`"]
 pub struct Pod<'a> {
     cgroup: Option<PathBuf>,
     containers: Vec<Container<'a>>,
@@ -54,9 +60,9 @@ pub struct Pod<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PodDumped {
-    /// Its containers' names and dumps, in the order in which they were added.
+    /// The names and dumps of the containers, in the order in which they were added.
     pub containers: Vec<(String, Dumped)>,
-    /// How long all of them stood still.
+    /// Time for which all containers stood still.
     pub frozen: Duration,
 }
 
@@ -83,30 +89,31 @@ impl<'a> Pod<'a> {
         self
     }
 
-    /// A cgroup above those of all containers, to freeze them at one stroke. Without it they are frozen one after
-    /// another, before the first is saved. It is thawed while CRIU works, and in the end as it was.
+    /// Names a cgroup above those of all containers, which freezes them at one stroke. By default
+    /// they are frozen one after another, before the first is saved. The cgroup is thawed while
+    /// CRIU works, and in the end as it was before.
     pub fn freeze_cgroup(mut self, cgroup: impl Into<PathBuf>) -> Self {
         self.cgroup = Some(cgroup.into());
         self
     }
 
-    /// Ends each dump that takes longer, and so all: see [`Dump::deadline`].
+    /// Ends all dumps if one of them takes longer than `limit`: see [`Dump::deadline`].
     pub fn deadline(mut self, limit: Duration) -> Self {
         gate::set(&mut self.containers, |dump| dump.deadline(limit));
         self
     }
 
-    /// Ends all dumps when `cancel` says so.
+    /// Ends all dumps when `cancel` is cancelled.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
         gate::set(&mut self.containers, |dump| dump.cancel(cancel));
         self
     }
 
-    /// Freezes, dumps and lets go.
+    /// Freezes the containers, dumps them and lets them go.
     ///
     /// # Errors
-    /// See [`PodError`]. But for [`PodError::Torn`] all containers run on, their freezers are as they were, and no
-    /// image of this run is left.
+    /// See [`PodError`]. Except after [`PodError::Torn`], all containers run on, their freezers are
+    /// as they were, and no image of this run is left.
     pub fn dump(self, criu: &Criu, hooks: &mut dyn PodHooks) -> Result<PodDumped, PodError> {
         connections(criu)?;
         let cgroups = self.check()?;
@@ -114,12 +121,12 @@ impl<'a> Pod<'a> {
         let above = self.cgroup.as_deref().map(freeze).transpose()?;
         let held: Vec<Frozen> = cgroups.iter().map(freeze).collect::<Result<_, _>>()?;
         if let (Some(above), Some(cgroup)) = (&above, &self.cgroup) {
-            // CRIU thaws what it has seized, and what is frozen from above would stay so.
+            // CRIU thaws the tasks that it has seized. Frozen from above, they would stay frozen.
             let failed = |source| PodError::Freeze { cgroup: cgroup.clone(), source };
             above.release().map_err(failed)?;
         }
         if let Some(above) = cgroups.iter().find_map(|cgroup| frozen_above(cgroup)) {
-            let why = "it is frozen itself, which CRIU would wait for in vain: \
+            let why = "it is frozen already, and CRIU would wait in vain: \
                        name it by Pod::freeze_cgroup, or thaw it";
             let source = io::Error::other(why);
             return Err(PodError::Freeze { cgroup: above.into(), source });
@@ -130,11 +137,11 @@ impl<'a> Pod<'a> {
         let roots: Vec<Pid> = self.containers.iter().map(|c| c.operation.pid()).collect();
         let ended = gate::run(self.containers, criu, || hooks.saved());
         wait_for_others(&roots);
-        // First: what was frozen from above does not run in between.
+        // This comes first, so that tasks that were frozen from above do not run in between.
         drop(above);
         for (held, is_killed) in held.into_iter().zip(is_killed) {
             if is_killed && ended.is_let_go {
-                // Frozen, it would be no place for those that are restored into it.
+                // Tasks cannot be restored into a frozen cgroup.
                 let _ = held.thaw();
             }
         }
@@ -142,10 +149,10 @@ impl<'a> Pod<'a> {
         ended.conclude().map(|containers| PodDumped { containers, frozen })
     }
 
-    /// The containers' cgroups, if all of this makes sense.
+    /// The containers' cgroups, if the pod makes sense.
     fn check(&self) -> Result<Vec<PathBuf>, PodError> {
         if self.containers.is_empty() {
-            return Err(InvalidValue::new("a pod", "none", "one container or more").into());
+            return Err(InvalidValue::new("a pod", "no container", "one container or more").into());
         }
         let mut names = HashSet::new();
         let mut cgroups: Vec<PathBuf> = Vec::new();
@@ -205,8 +212,9 @@ fn freeze(cgroup: impl AsRef<Path>) -> Result<Frozen, PodError> {
     Frozen::freeze(cgroup, FREEZE_TIME).map_err(failed)
 }
 
-/// Waits until no criu holds a task any more: one that is not ours to end, as a service's, may still be at it when its
-/// connection has ended, and freezes again what it has found frozen before it lets go.
+/// Waits until no criu holds a task any more. The criu of a service, which we may not end, goes on
+/// for a while after its connection has ended, and freezes again the tasks that it found frozen
+/// before it lets go of them.
 fn wait_for_others(roots: &[Pid]) {
     let end = Instant::now() + FREEZE_TIME;
     let is_held = || roots.iter().flat_map(|&root| tree::descendants(root)).any(tree::is_traced);
@@ -215,5 +223,5 @@ fn wait_for_others(roots: &[Pid]) {
     }
 }
 
-/// As long as CRIU gives itself.
+/// Time that a cgroup may take to freeze: as long as CRIU gives itself.
 const FREEZE_TIME: Duration = Duration::from_secs(10);

@@ -1,28 +1,39 @@
-//! Operations side by side, which wait for each other before the last step.
+//! Operations that run side by side and wait for each other before the last step.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
-use super::PodError;
+use super::error::PodError;
 use crate::criu::Criu;
 use crate::error::Error;
 use crate::hooks::{Action, At, HookError, HookResult, Hooks};
+use crate::value::InvalidValue;
 
 /// An operation on a container: a dump or a restore.
 pub(super) trait Operation: Send {
     type Outcome: Send;
 
-    /// Where it waits for the others.
+    /// The action at which the operation waits for the others.
     const AT: Action;
 
     fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Self::Outcome, Error>;
 }
 
-/// A container, and what is to be done with it.
+/// A container and its operation.
 pub(super) struct Container<'a, O> {
     pub(super) name: String,
     pub(super) operation: O,
     pub(super) hooks: Option<&'a mut (dyn Hooks + Send)>,
+}
+
+/// Refuses a criu that can be asked only one request at a time.
+pub(super) fn connections(criu: &Criu) -> Result<(), InvalidValue> {
+    if criu.transport().is_one_connection() {
+        let (what, found) = ("a pod's criu", "one connection");
+        let want = "a program or a service: each container takes a connection of its own";
+        return Err(InvalidValue::new(what, found, want));
+    }
+    Ok(())
 }
 
 /// Sets an option of every operation.
@@ -32,31 +43,32 @@ pub(super) fn set<O: Clone>(containers: &mut [Container<'_, O>], option: impl Fn
     }
 }
 
-/// How the operations have ended.
-pub(super) struct Ended<T> {
-    /// By the containers' names.
+/// The outcomes of the operations.
+pub(super) struct Endings<T> {
+    /// Outcomes with the containers' names.
     outcomes: Vec<(String, Result<T, Error>)>,
-    /// Why the caller did not want them to go on.
+    /// The caller's refusal.
     refused: Option<HookError>,
-    /// Whether all had come to where they wait, and were let go.
+    /// Set if all operations came to where they wait, and were let go.
     pub(super) is_let_go: bool,
 }
 
-/// Runs all, each to where it waits; asks `go_on` when all are there, and lets them go, or has all refuse.
+/// Runs each operation to where it waits. When all wait, asks `go_on`, and lets all go or makes all
+/// refuse.
 pub(super) fn run<'a, O: Operation + 'a>(
     containers: Vec<Container<'a, O>>,
     criu: &Criu,
     go_on: impl FnOnce() -> HookResult,
-) -> Ended<O::Outcome> {
+) -> Endings<O::Outcome> {
     let gate = &Gate::default();
     let count = containers.len();
     thread::scope(|scope| {
-        // Whatever happens here, those that wait are told.
-        let _end = Refuse(gate);
+        // Operations that wait are told, whatever happens here.
+        let _end = RefuseWhenDropped(gate);
         let start = |container: Container<'a, O>| {
             let Container { name, operation, hooks } = container;
             let thread = scope.spawn(move || {
-                let _left = Leave(gate);
+                let _left = LeaveWhenDropped(gate);
                 let mut none = ();
                 let hooks: &mut dyn Hooks = match hooks {
                     Some(hooks) => hooks,
@@ -68,23 +80,21 @@ pub(super) fn run<'a, O: Operation + 'a>(
             (name, thread)
         };
         let threads: Vec<_> = containers.into_iter().map(start).collect();
-        let refused = match gate.all_there(count) {
-            true => go_on().err(),
-            false => None,
-        };
-        let is_let_go = gate.all_there(count) && refused.is_none();
+        let refused = if gate.all_wait(count) { go_on().err() } else { None };
+        let is_let_go = gate.all_wait(count) && refused.is_none();
         gate.decide(if is_let_go { Decision::GoOn } else { Decision::Refuse });
-        let lost = || Error::system("go on", io::Error::other("a hook panicked"));
+        let lost =
+            || Error::system("go on with the container", io::Error::other("a hook panicked"));
         let ended = threads.into_iter().map(|(name, thread)| {
             let ended = thread.join().unwrap_or_else(|_| Err(lost()));
             (name, ended)
         });
-        Ended { outcomes: ended.collect(), refused, is_let_go }
+        Endings { outcomes: ended.collect(), refused, is_let_go }
     })
 }
 
-impl<T> Ended<T> {
-    /// What came of it.
+impl<T> Endings<T> {
+    /// The outcome of the pod.
     pub(super) fn conclude(self) -> Result<Vec<(String, T)>, PodError> {
         if let Some(refused) = self.refused {
             return Err(PodError::Hook(refused));
@@ -94,14 +104,14 @@ impl<T> Ended<T> {
         for (name, outcome) in self.outcomes {
             match outcome {
                 Ok(outcome) => complete.push((name, outcome)),
-                // Refused by us, because of another.
+                // This crate refused because of another container.
                 Err(Error::Hook { source, .. }) if source.is::<Refused>() => {}
                 Err(source) => failed.push((name, Box::new(source))),
             }
         }
         match (failed.into_iter().next(), self.is_let_go) {
             (None, true) => Ok(complete),
-            (None, false) => Err(PodError::Hook("criu did not come by its actions".into())),
+            (None, false) => Err(PodError::Hook("criu ended without its actions".into())),
             (Some((name, source)), false) => Err(PodError::Container { name, source }),
             (Some((name, source)), true) => {
                 let complete = complete.into_iter().map(|(name, _)| name).collect();
@@ -111,7 +121,7 @@ impl<T> Ended<T> {
     }
 }
 
-/// Where operations wait for each other.
+/// The place where operations wait for each other.
 #[derive(Default)]
 struct Gate {
     state: Mutex<State>,
@@ -121,7 +131,7 @@ struct Gate {
 #[derive(Default)]
 struct State {
     /// Operations that wait, or have waited.
-    there: usize,
+    waiting: usize,
     /// Operations that are over.
     left: usize,
     decision: Option<Decision>,
@@ -134,10 +144,10 @@ enum Decision {
 }
 
 impl Gate {
-    /// Called by an operation when it is there: waits for what becomes of all.
+    /// Called by an operation that has arrived. Waits for the decision about all.
     fn pass(&self) -> HookResult {
         let mut state = self.state();
-        state.there += 1;
+        state.waiting += 1;
         self.changed.notify_all();
         loop {
             match state.decision {
@@ -150,16 +160,17 @@ impl Gate {
         }
     }
 
-    /// Waits until `count` operations wait, or one is over before its time; whether all are there.
-    fn all_there(&self, count: usize) -> bool {
+    /// Waits until `count` operations wait, or one of them ends too early. Returns whether all
+    /// wait.
+    fn all_wait(&self, count: usize) -> bool {
         let mut state = self.state();
-        while state.there < count && state.left == 0 {
+        while state.waiting < count && state.left == 0 {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.left == 0
     }
 
-    /// Lets those that wait go; what was decided first holds.
+    /// Tells the decision to the operations that wait. The first decision holds.
     fn decide(&self, decision: Decision) {
         self.state().decision.get_or_insert(decision);
         self.changed.notify_all();
@@ -170,26 +181,26 @@ impl Gate {
     }
 }
 
-/// Dropped when an operation is over.
-struct Leave<'g>(&'g Gate);
+/// A guard that counts an operation as over when it is dropped.
+struct LeaveWhenDropped<'g>(&'g Gate);
 
-impl Drop for Leave<'_> {
+impl Drop for LeaveWhenDropped<'_> {
     fn drop(&mut self) {
         self.0.state().left += 1;
         self.0.changed.notify_all();
     }
 }
 
-/// Dropped it refuses, unless something has been decided.
-struct Refuse<'g>(&'g Gate);
+/// A guard that refuses when it is dropped, unless there is a decision.
+struct RefuseWhenDropped<'g>(&'g Gate);
 
-impl Drop for Refuse<'_> {
+impl Drop for RefuseWhenDropped<'_> {
     fn drop(&mut self) {
         self.0.decide(Decision::Refuse);
     }
 }
 
-/// What an operation is told that would have succeeded.
+/// The refusal for an operation that would have succeeded.
 #[derive(Debug, thiserror::Error)]
 #[error("another container of the pod has failed")]
 struct Refused;

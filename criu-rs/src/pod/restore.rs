@@ -1,11 +1,12 @@
-//! Several containers restored as one: all or none, and all of them run from one moment on.
+//! Several containers restored as one: all or none, and all run from one moment on.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::gate::{self, Operation};
-use super::{PodError, PodHooks, connections};
+use super::error::PodError;
+use super::gate::{self, Operation, connections};
+use super::hooks::PodHooks;
 use crate::criu::Criu;
 use crate::error::Error;
 use crate::hooks::{Action, Hooks};
@@ -16,8 +17,9 @@ type Container<'a> = gate::Container<'a, Restore<'a>>;
 
 /// Containers to be restored as one, as a [`Pod`](crate::Pod) was dumped.
 ///
-/// They are made side by side, and none runs before all are there; if any fails, none is left. Restored one by one, a
-/// container may send to another that is not there yet, and lose its connection to it.
+/// The containers are restored side by side, and no container runs before all are complete. If a
+/// restore fails, no container is left. Containers that are restored one by one may lose
+/// connections: the first sends to another that does not exist yet.
 ///
 /// ```no_run
 /// use criu_rs::{Criu, Pid, PodRestore, Restore, Sandbox, Tcp};
@@ -37,6 +39,7 @@ type Container<'a> = gate::Container<'a, Restore<'a>>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Default)]
+#[must_use = "nothing is restored before `restore`"]
 pub struct PodRestore<'a> {
     containers: Vec<Container<'a>>,
 }
@@ -45,7 +48,7 @@ pub struct PodRestore<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PodRestored {
-    /// Its containers' names and restores, in the order in which they were added.
+    /// The names and restores of the containers, in the order in which they were added.
     pub containers: Vec<(String, Restored)>,
 }
 
@@ -73,22 +76,22 @@ impl<'a> PodRestore<'a> {
         self
     }
 
-    /// Ends each restore that takes longer, and so all: see [`Restore::deadline`].
+    /// Ends all restores if one of them takes longer than `limit`: see [`Restore::deadline`].
     pub fn deadline(mut self, limit: Duration) -> Self {
         gate::set(&mut self.containers, |restore| restore.deadline(limit));
         self
     }
 
-    /// Ends all restores when `cancel` says so.
+    /// Ends all restores when `cancel` is cancelled.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
         gate::set(&mut self.containers, |restore| restore.cancel(cancel));
         self
     }
 
-    /// Restores, and lets all run.
+    /// Restores the containers, and lets all run.
     ///
     /// # Errors
-    /// See [`PodError`]. But for [`PodError::Torn`] no process is left behind.
+    /// See [`PodError`]. Except after [`PodError::Torn`], no process is left behind.
     pub fn restore(self, criu: &Criu, hooks: &mut dyn PodHooks) -> Result<PodRestored, PodError> {
         connections(criu)?;
         self.check(criu)?;
@@ -98,7 +101,7 @@ impl<'a> PodRestore<'a> {
 
     fn check(&self, criu: &Criu) -> Result<(), PodError> {
         if self.containers.is_empty() {
-            return Err(InvalidValue::new("a pod", "none", "one container or more").into());
+            return Err(InvalidValue::new("a pod", "no container", "one container or more").into());
         }
         let mut names = HashSet::new();
         if let Some(twice) = self.containers.iter().find(|container| !names.insert(&container.name))
@@ -108,7 +111,8 @@ impl<'a> PodRestore<'a> {
         }
         let with_terminals = self.containers.iter().filter(|c| c.operation.wants_masters()).count();
         if with_terminals > 1 && criu.transport().is_libcriu() {
-            // libcriu has one place for them, so the second would wait for the first to end.
+            // libcriu has one place for masters, so the second restore would wait for the first to
+            // end.
             let want = "at most one that hands over the masters of terminals";
             return Err(InvalidValue::new("a pod over libcriu", with_terminals, want).into());
         }

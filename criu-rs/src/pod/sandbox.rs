@@ -1,4 +1,4 @@
-//! Namespaces that containers share, left out of their dumps and entered by their restores.
+//! Namespaces that containers share: left out of dumps, and entered by restores.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,16 +10,18 @@ use crate::error::{Error, Result};
 use crate::operation::{Dump, Restore};
 use crate::value::{External, InheritFd, InvalidValue, JoinNs, JoinableNs, Pid};
 
-/// The namespaces that the containers of a pod share: a network, IPC, UTS or pid namespace, held by whoever made the
-/// pod.
+/// The namespaces that the containers of a pod share: a network, IPC, UTS or pid namespace. Whoever
+/// made the pod keeps them open.
 ///
-/// A dump leaves their contents out where CRIU can (network, pid), and a restore enters those of another sandbox.
-/// The keys are those of container runtimes, [`NET_KEY`](Self::NET_KEY) and [`PID_KEY`](Self::PID_KEY).
+/// A dump leaves out network and pid namespaces, for which CRIU has an option. A restore enters the
+/// namespaces of another sandbox. The keys are those of container runtimes,
+/// [`NET_KEY`](Self::NET_KEY) and [`PID_KEY`](Self::PID_KEY).
 ///
 /// ```no_run
 /// use criu_rs::{Criu, Dump, LsmProfile, Pid, Restore, Sandbox};
 ///
-/// let (old, new, container): (Pid, Pid, Pid) = ("4710".parse()?, "5110".parse()?, "4711".parse()?);
+/// let (old, new): (Pid, Pid) = ("4710".parse()?, "5110".parse()?);
+/// let container: Pid = "4711".parse()?;
 /// let criu = Criu::new();
 /// Sandbox::of_process(old)?.leave_out(Dump::new(container, "/ckpt/web"))?.run(&criu)?;
 /// let sandbox = Sandbox::of_process(new)?;
@@ -28,8 +30,9 @@ use crate::value::{External, InheritFd, InvalidValue, JoinNs, JoinableNs, Pid};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Of an IPC namespace CRIU saves all that is in it, with each container, and restores none of it into one that
-/// exists: containers with System V shared memory in common cannot be restored so.
+/// CRIU saves the whole content of an IPC namespace with each container, and restores none of it
+/// into an existing namespace. Containers that share System V shared memory cannot be restored in
+/// this way.
 #[derive(Debug, Default)]
 pub struct Sandbox {
     net: Option<OwnedFd>,
@@ -45,16 +48,16 @@ impl Sandbox {
     /// The key of a pid namespace.
     pub const PID_KEY: &'static str = "extRootPidNS";
 
-    /// One that shares nothing yet.
+    /// A sandbox that shares no namespace yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The network, IPC and UTS namespaces of a process. A pid namespace that is shared too is added by
+    /// The network, IPC and UTS namespaces of a process. A shared pid namespace is added by
     /// [`pid`](Self::pid).
     ///
     /// # Errors
-    /// [`Error::System`] when the process is not there, or not ours to look at.
+    /// [`Error::System`] when the process does not exist, or this process may not look at it.
     pub fn of_process(process: Pid) -> Result<Self> {
         let open = |kind| open(format!("/proc/{process}/ns/{kind}").as_ref());
         Ok(Self {
@@ -65,47 +68,47 @@ impl Sandbox {
         })
     }
 
-    /// With the network namespace behind a file, as `/run/netns/blue`.
+    /// Adds the network namespace behind a file, such as `/run/netns/blue`.
     ///
     /// # Errors
-    /// [`Error::System`] when it cannot be opened. So do the other methods.
+    /// [`Error::System`] when the file cannot be opened.
     pub fn net(mut self, file: impl AsRef<Path>) -> Result<Self> {
         self.net = Some(open(file.as_ref())?);
         Ok(self)
     }
 
-    /// With the IPC namespace behind a file.
+    /// Adds the IPC namespace behind a file.
     ///
     /// # Errors
-    /// As [`net`](Self::net).
+    /// [`Error::System`] when the file cannot be opened.
     pub fn ipc(mut self, file: impl AsRef<Path>) -> Result<Self> {
         self.ipc = Some(open(file.as_ref())?);
         Ok(self)
     }
 
-    /// With the UTS namespace behind a file.
+    /// Adds the UTS namespace behind a file.
     ///
     /// # Errors
-    /// As [`net`](Self::net).
+    /// [`Error::System`] when the file cannot be opened.
     pub fn uts(mut self, file: impl AsRef<Path>) -> Result<Self> {
         self.uts = Some(open(file.as_ref())?);
         Ok(self)
     }
 
-    /// With the pid namespace behind a file. What is restored into it must find its process ids free.
+    /// Adds the pid namespace behind a file. The process ids of restored tasks must be free in it.
     ///
     /// # Errors
-    /// As [`net`](Self::net).
+    /// [`Error::System`] when the file cannot be opened.
     pub fn pid(mut self, file: impl AsRef<Path>) -> Result<Self> {
         self.pid = Some(open(file.as_ref())?);
         Ok(self)
     }
 
-    /// The dump of a container in this sandbox, without what is the sandbox's.
+    /// Leaves the sandbox's namespaces out of the dump of a container in this sandbox.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] when the container is not in one of the namespaces; [`Error::System`] when it cannot
-    /// be looked at.
+    /// [`Error::InvalidValue`] when the container is not in one of the namespaces.
+    /// [`Error::System`] when the container cannot be looked at.
     pub fn leave_out<'a>(&self, mut dump: Dump<'a>) -> Result<Dump<'a>> {
         let container = dump.pid();
         for (kind, namespace) in self.all() {
@@ -134,7 +137,8 @@ impl Sandbox {
         Ok(dump)
     }
 
-    /// The restore of a container, dumped by [`leave_out`](Self::leave_out) or by a runtime, into this sandbox.
+    /// Puts the restore of a container into this sandbox. The dump was made with
+    /// [`leave_out`](Self::leave_out), or by a runtime.
     pub fn join<'a>(&'a self, mut restore: Restore<'a>) -> Restore<'a> {
         if let Some(net) = &self.net {
             restore = restore.inherit_fd(InheritFd::new(Self::NET_KEY, net));
@@ -144,7 +148,7 @@ impl Sandbox {
         }
         for (kind, namespace) in [(JoinableNs::Ipc, &self.ipc), (JoinableNs::Uts, &self.uts)] {
             if let Some(namespace) = namespace {
-                // Ours is open as long as the restore is borrowed from it.
+                // This descriptor stays open, because the restore borrows from the sandbox.
                 let place = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
                 restore = restore.join_ns(JoinNs::path(kind, place));
             }
@@ -152,7 +156,7 @@ impl Sandbox {
         restore
     }
 
-    /// What is shared, by the names in `/proc/PID/ns`.
+    /// The shared namespaces, with their names in `/proc/PID/ns`.
     fn all(&self) -> impl Iterator<Item = (&'static str, &OwnedFd)> {
         let all = [("net", &self.net), ("ipc", &self.ipc), ("uts", &self.uts), ("pid", &self.pid)];
         all.into_iter().filter_map(|(kind, namespace)| Some((kind, namespace.as_ref()?)))

@@ -1,13 +1,14 @@
-//! The remains of containers and of attempts at them.
+//! The traces of containers and of failed attempts.
 
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use criu_lab::containers::Bundle;
 use criu_lab::soon;
 use criu_rs::oci::{Container, Descriptors, Error, RestoreHooks};
-use criu_rs::{AfterDump, CgroupMode, HookResult, Hooks, LogLevel, Pid};
+use criu_rs::{AfterDump, CgroupMode, Criu, HookResult, Hooks, LogLevel, Pid};
 use nix::sys::signal::{Signal, kill};
 
 use crate::trip::{BOTH, Trip, WeDoBoth, end};
@@ -17,6 +18,12 @@ pub const TESTS: &[Case] = &[
     Case {
         name: "a_failed_restore_leaves_nothing",
         test: failed,
+        runtimes: BOTH,
+        newest_only: true,
+    },
+    Case {
+        name: "a_criu_that_cannot_be_moved_restores_nothing",
+        test: not_moved,
         runtimes: BOTH,
         newest_only: true,
     },
@@ -31,9 +38,9 @@ pub const TESTS: &[Case] = &[
     Case { name: "a_process_beside_the_first", test: beside, runtimes: BOTH, newest_only: true },
 ];
 
-/// What there is of what a restore makes.
+/// Everything of the kinds that a restore makes: what exists at one moment.
 #[derive(Debug, PartialEq)]
-struct Left {
+struct Leftovers {
     state: Vec<PathBuf>,
     mounts: usize,
     descriptors: usize,
@@ -41,7 +48,7 @@ struct Left {
     processes: usize,
 }
 
-impl Left {
+impl Leftovers {
     fn now(state: &Path) -> Self {
         let list = |path: &Path| -> Vec<PathBuf> {
             fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
@@ -66,9 +73,9 @@ impl Left {
     }
 }
 
-struct Refuse(&'static str);
+struct RefuseAt(&'static str);
 
-impl Hooks for Refuse {
+impl Hooks for RefuseAt {
     fn post_restore(&mut self, _: Pid) -> HookResult {
         if self.0 == "post-restore" { Err("no".into()) } else { Ok(()) }
     }
@@ -88,80 +95,169 @@ fn failed(bed: &Bed) {
     let pid = bed.runtime.run(&bundle, "c", &[]);
     let checkpoint = Container::open(&bundle.dir).unwrap().checkpoint(pid).unwrap();
     let dump = checkpoint.dump(&without).after_dump(AfterDump::LeaveRunning);
-    checkpoint.run(&dump.manage_cgroups(CgroupMode::Ignore), &bed.criu, &mut ()).unwrap();
+    dump.manage_cgroups(CgroupMode::Ignore).run(&bed.criu).unwrap();
     Trip::new(bed, &bundle).save(pid, &images);
     bed.runtime.delete("c");
     bundle.cgroups_path("/bed/not/yet/there");
     bundle.write();
     let state = bed.dir("state-of-it");
-    let before = Left::now(&state);
+    let before = Leftovers::now(&state);
     assert_eq!(before.state, [] as [PathBuf; 0]);
 
     let attempt = |images: &Path, refused: &'static str| {
         let container = Container::open(&bundle.dir).unwrap();
-        let prepared = container.restoring(images).unwrap().prepare(&state).unwrap();
+        let restore = container.restore(images).unwrap().prepare(&state).unwrap();
         let null = File::options().read(true).write(true).open("/dev/null").unwrap();
-        let restore = prepared.restore_with(images, [null.as_fd(); 3]).log_level(LogLevel::Debug);
-        let mut inner = Refuse(refused);
+        let restore = restore.stdio([null.as_fd(); 3]).log_level(LogLevel::Debug);
+        let mut inner = RefuseAt(refused);
         let mut hooks = RestoreHooks::new(&container, "c", &mut inner);
-        prepared.run(&restore, &bed.criu, &mut hooks).map(|restored| restored.pid)
+        restore.run_with(&bed.criu, &mut hooks).map(|restored| restored.pid)
     };
     for images in [&images, &without] {
         for refused in ["post-restore", "pre-resume"] {
             attempt(images, refused).unwrap_err();
-            assert_eq!(Left::now(&state), before, "{refused} of {}", images.display());
+            assert_eq!(Leftovers::now(&state), before, "{refused} of {}", images.display());
         }
         bundle.stands_still();
     }
-    // CRIU's own failure.
+    // A failure of CRIU's own.
     let (payload, away) = (bundle.root.join("payload"), bundle.root.join("away"));
     fs::rename(&payload, &away).unwrap();
     for images in [&images, &without] {
         attempt(images, "").unwrap_err();
-        assert_eq!(Left::now(&state), before, "{}", images.display());
+        assert_eq!(Leftovers::now(&state), before, "{}", images.display());
     }
     fs::rename(&away, &payload).unwrap();
-    // Half-way through the preparation.
+    // A failure half-way through the preparation.
     fs::rename(&outside, bed.dir.join("gone")).unwrap();
     let container = Container::open(&bundle.dir).unwrap();
-    container.restoring(&images).unwrap().prepare(&state).unwrap_err();
-    assert_eq!(Left::now(&state), before);
-    container.restoring(&images).unwrap().prepare(bed.dir.join("no-state")).unwrap_err();
+    container.restore(&images).unwrap().prepare(&state).unwrap_err();
+    assert_eq!(Leftovers::now(&state), before);
+    container.restore(&images).unwrap().prepare(bed.dir.join("no-state")).unwrap_err();
     fs::rename(bed.dir.join("gone"), &outside).unwrap();
-    // Whoever prepared was killed: the next clears up.
-    std::mem::forget(container.restoring(&images).unwrap().prepare(&state).unwrap());
-    assert_ne!(Left::now(&state).state, before.state);
+    // A runtime that was killed after it prepared: the next one clears up.
+    std::mem::forget(container.restore(&images).unwrap().prepare(&state).unwrap());
+    assert_ne!(Leftovers::now(&state).state, before.state);
 
     for images in [&images, &without] {
         let pid = attempt(images, "").unwrap();
         bundle.goes_on();
         let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
         assert!(cgroups.contains(":/bed/not/yet/there"), "{cgroups}");
-        assert_eq!(Left::now(&state).state, before.state);
-        assert_eq!(Left::now(&state).mounts, before.mounts);
+        assert_eq!(Leftovers::now(&state).state, before.state);
+        assert_eq!(Leftovers::now(&state).mounts, before.mounts);
         end(pid);
     }
 }
 
-/// A dump that is refused, since there is a checkpoint already, leaves that whole.
+/// A service is in cgroups of its own, and so would be tasks from images without cgroups.
+fn not_moved(bed: &Bed) {
+    let mut bundle = Bundle::new(bed, "bundle", "count", &[]).with(|b| b.cgroups_path("/bed/old"));
+    let (images, without) = (bed.dir("images"), bed.dir("images-without-cgroups"));
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    let checkpoint = Container::open(&bundle.dir).unwrap().checkpoint(pid).unwrap();
+    let dump = checkpoint.dump(&without).after_dump(AfterDump::LeaveRunning);
+    dump.manage_cgroups(CgroupMode::Ignore).run(&bed.criu).unwrap();
+    checkpoint.dump(&images).run(&bed.criu).unwrap();
+    bed.runtime.delete("c");
+    let counted = bundle.stands_still();
+    bundle.cgroups_path("/bed/new");
+    bundle.write();
+
+    let state = bed.dir("state-of-it");
+    let mut before = Leftovers::now(&state);
+    let service = Service::start(bed);
+    before.processes += 1;
+    let container = Container::open(&bundle.dir).unwrap();
+    let prepare = |images: &Path| {
+        let restore = container.restore(images).unwrap().prepare(&state).unwrap();
+        // A service refuses to make its tasks children of another process.
+        restore.raw(|options| options.rst_sibling = None).log_level(LogLevel::Debug)
+    };
+    for criu in [Criu::service(&service.socket), Criu::connected(service.connect())] {
+        let error = prepare(&without).run(&criu).unwrap_err();
+        assert!(matches!(error, Error::OutsideCgroups { .. }), "{error}");
+        let said = error.to_string();
+        for part in ["the container's cgroups", "use Criu::new or Criu::at", "CgroupMode"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+    let error = prepare(&without).for_pod().unwrap_err();
+    assert!(matches!(error, Error::OutsideCgroups { .. }), "{error}");
+    assert_eq!(bundle.stands_still(), counted);
+    let now = || Leftovers::now(&state);
+    assert!(soon(|| now() == before), "{before:?}\n{:?}", now());
+
+    // Where the images have cgroups, CRIU itself moves the tasks.
+    let restore = prepare(&images);
+    let _ = restore.for_pod().unwrap();
+    let restored = restore.run(&Criu::service(&service.socket)).unwrap();
+    assert!(bundle.goes_on() > counted);
+    let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", restored.pid)).unwrap();
+    assert!(cgroups.contains(":/bed/new\n"), "{cgroups}");
+    restored.signal(nix::libc::SIGKILL).unwrap();
+}
+
+/// A running `criu service`, which ends with the value.
+struct Service {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Service {
+    fn start(bed: &Bed) -> Self {
+        let socket = bed.dir.join("service.socket");
+        let child = Command::new(bed.criu.program().unwrap().unwrap())
+            .args(["service", "-o", "service.log", "-W"])
+            .arg(&bed.dir)
+            .arg("--address")
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let service = Self { child, socket };
+        let answers = soon(|| Criu::service(&service.socket).version().is_ok());
+        assert!(answers, "{:?}", fs::read_to_string(bed.dir.join("service.log")));
+        service
+    }
+
+    fn connect(&self) -> OwnedFd {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+        let (family, kind) = (AddressFamily::Unix, SockType::SeqPacket);
+        let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        connect(fd.as_raw_fd(), &UnixAddr::new(&self.socket).unwrap()).unwrap();
+        fd
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A dump that is refused, because there is a checkpoint already, leaves that checkpoint whole.
 fn earlier(bed: &Bed) {
     let bundle = Bundle::new(bed, "bundle", "count", &[]);
     let images = bed.dir("images");
     let pid = bed.runtime.run(&bundle, "c", &[]);
     let checkpoint = Container::open(&bundle.dir).unwrap().checkpoint(pid).unwrap();
     let dump = checkpoint.dump(&images).after_dump(AfterDump::LeaveRunning);
-    checkpoint.run(&dump, &bed.criu, &mut ()).unwrap();
-    let error = checkpoint.run(&dump, &bed.criu, &mut ()).unwrap_err().to_string();
+    dump.run(&bed.criu).unwrap();
+    let error = dump.run(&bed.criu).unwrap_err().to_string();
     assert!(error.contains("checkpoint"), "{error}");
     assert_eq!(&Descriptors::load(&images).unwrap(), checkpoint.descriptors());
-    // Nor does one that fails when it has written its own.
-    struct Late;
-    impl Hooks for Late {
+    // So does a dump that fails after it has written its own descriptors.
+    struct RefuseUnlock;
+    impl Hooks for RefuseUnlock {
         fn network_unlock(&mut self) -> HookResult {
             Err("too late".into())
         }
     }
-    checkpoint.run(&dump.clone().overwrite(true), &bed.criu, &mut Late).unwrap_err();
+    dump.overwrite(true).run_with(&bed.criu, &mut RefuseUnlock).unwrap_err();
     assert_eq!(&Descriptors::load(&images).unwrap(), checkpoint.descriptors());
     bundle.goes_on();
     bed.runtime.delete("c");
@@ -179,13 +275,15 @@ fn running(bed: &Bed) {
         let images = bed.dir(&format!("images-{n}"));
         let dump = checkpoint.dump(&images).after_dump(AfterDump::LeaveRunning);
         match n {
-            // As if somebody else had dumped it.
+            // This is how a pod or a series of pre-dumps runs it.
             2 => {
-                dump.run(&bed.criu).unwrap();
-                checkpoint.complete(&images).unwrap();
+                let mut own = ();
+                let (dump, mut hooks) = dump.parts(&mut own).unwrap();
+                dump.run_with(&bed.criu, &mut hooks).unwrap();
             }
-            _ => drop(checkpoint.run(&dump, &bed.criu, &mut ()).unwrap()),
+            _ => drop(dump.run(&bed.criu).unwrap()),
         }
+        assert_eq!(&Descriptors::load(&images).unwrap(), checkpoint.descriptors());
         bundle.goes_on();
         assert_eq!(bed.runtime.state("c").unwrap()["status"], "running");
     }
@@ -219,12 +317,12 @@ fn moved_down(bed: &Bed) {
     let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
     assert!(bundle.goes_on() > counted);
     let cgroups = fs::read_to_string(format!("/proc/{restored}/cgroup")).unwrap();
-    // What was the first process's is the container's now.
+    // The cgroup of the container is the first process's now.
     assert!(cgroups.contains(":/bed/it\n"), "{cgroups}");
     end(restored);
 }
 
-/// What `exec` has added is no descendant of the first process: CRIU cannot save it.
+/// Processes that `exec` has added are not descendants of the first process: CRIU cannot save them.
 fn beside(bed: &Bed) {
     let bundle = Bundle::new(bed, "bundle", "count", &[]);
     let pid = bed.runtime.run(&bundle, "c", &[]);
@@ -238,18 +336,20 @@ fn beside(bed: &Bed) {
     let beside = checkpoint.beside()[0];
     let name = || fs::read_to_string(format!("/proc/{beside}/comm")).unwrap();
     assert!(soon(|| name().trim() == "sleep"), "{}", name());
-    let error = checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap_err();
-    assert!(matches!(&error, Error::Beside { processes } if *processes == [beside]), "{error}");
-    // It does not matter to who goes on with the container.
-    let dump = checkpoint.dump(&running).after_dump(AfterDump::LeaveRunning);
-    checkpoint.run(&dump, &bed.criu, &mut ()).unwrap();
+    let dump = checkpoint.dump(&images);
+    for error in [dump.run(&bed.criu).unwrap_err(), dump.parts(&mut ()).unwrap_err()] {
+        assert!(matches!(&error, Error::Beside { processes } if *processes == [beside]), "{error}");
+    }
+    // A dump that leaves the container running is not refused.
+    let and_runs_on = checkpoint.dump(&running).after_dump(AfterDump::LeaveRunning);
+    and_runs_on.run(&bed.criu).unwrap();
     bundle.goes_on();
     kill(nix::unistd::Pid::from_raw(beside.as_raw()), Signal::SIGKILL).unwrap();
-    // Not even while nobody has waited for it: the kernel keeps the container until then.
-    checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap_err();
+    // A zombie counts, too: the kernel keeps the container until somebody has waited for it.
+    dump.run(&bed.criu).unwrap_err();
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(beside.as_raw()), None);
     assert!(soon(|| checkpoint.beside().is_empty()));
-    checkpoint.run(&checkpoint.dump(&images), &bed.criu, &mut ()).unwrap();
+    dump.run(&bed.criu).unwrap();
     bed.runtime.delete("c");
     let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
     bundle.goes_on();

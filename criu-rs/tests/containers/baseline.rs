@@ -1,4 +1,4 @@
-//! The runtimes alone: they save and restore containers without this crate.
+//! Containers saved and restored by the runtimes alone, which shows that the test bed works.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -114,7 +114,7 @@ fn masked_paths(bed: &Bed) {
 fn user_namespace(bed: &Bed) {
     let bundle = Bundle::new(bed, "bundle", "count", &[]).with(|b| {
         b.user_namespace(100_000);
-        // Some mounts want to be owned by the namespace, or to come from it.
+        // Some mounts must belong to the namespace, or be made in it.
         b.cgroups_path("/bed/user");
     });
     there_and_back(bed, &bundle, &[]);
@@ -123,8 +123,8 @@ fn user_namespace(bed: &Bed) {
     assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
 }
 
-/// Starts a container `c`, checkpoints it and restores it: it must go on, as what it was. Returns
-/// what its threads are.
+/// Starts a container `c`, saves and restores it, and asserts that it goes on with the same rights.
+/// Returns the rights of its threads.
 #[track_caller]
 pub fn there_and_back(bed: &Bed, bundle: &Bundle, options: &[&str]) -> BTreeMap<i32, Status> {
     let runtime = &bed.runtime;
@@ -143,7 +143,7 @@ pub fn there_and_back(bed: &Bed, bundle: &Bundle, options: &[&str]) -> BTreeMap<
     after
 }
 
-/// What the kernel says of a thread's rights, by name.
+/// The rights of a thread in the kernel's words, by name.
 pub type Status = BTreeMap<String, String>;
 
 /// The rights of all threads of a process, by their ids in the container.
@@ -164,7 +164,7 @@ pub fn threads(pid: Pid) -> BTreeMap<i32, Status> {
     tasks.map(read).collect()
 }
 
-/// Writes a line to a terminal, and waits for its echo and the payload's.
+/// Writes a line to a terminal, and waits for the echo of the terminal and of the payload.
 #[track_caller]
 pub fn answers(master: std::os::fd::OwnedFd) {
     let mut master = fs::File::from(master);
@@ -184,7 +184,7 @@ fn run(program: &str, words: &[&str]) {
     assert!(std::process::Command::new(program).args(words).status().unwrap().success());
 }
 
-/// The lines of `status` that a restore must bring back.
+/// The lines of `status` that must be equal after a restore.
 const RIGHTS: &[&str] = &[
     "Uid",
     "Gid",

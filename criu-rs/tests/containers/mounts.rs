@@ -1,4 +1,4 @@
-//! Mounts of every kind, there and back.
+//! Mounts of every kind, saved and restored.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -67,7 +67,7 @@ fn mount_tmpfs(at: &Path) {
     mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
 }
 
-/// `bind` alone does not take along what is mounted below.
+/// A mount with `bind` alone does not show the mounts below its source.
 fn plain_bind(bed: &Bed) {
     let outside = bed.dir("outside");
     let below = outside.join("below");
@@ -78,8 +78,13 @@ fn plain_bind(bed: &Bed) {
     mount_tmpfs(&below);
     fs::write(below.join("said"), "on top").unwrap();
     let bundle = Bundle::new(bed, "bundle", "count", &[]).with(|b| {
-        add(b, json!({"destination": "/data", "type": "bind", "source": outside, "options": ["bind"]}));
-        add(b, json!({"destination": "/data/below/new", "type": "bind", "source": file, "options": ["bind"]}));
+        for (source, point) in [(&outside, "/data"), (&file, "/data/below/new")] {
+            let options = ["bind"];
+            add(
+                b,
+                json!({"destination": point, "type": "bind", "source": source, "options": options}),
+            );
+        }
     });
     let look = |pid: Pid| {
         assert_eq!(said(pid, "/data/below/said"), "underneath");
@@ -87,7 +92,10 @@ fn plain_bind(bed: &Bed) {
     };
     let trip = Trip::new(bed, &bundle).look(&look);
     trip.go(&[WeDoBoth]);
-    assert!(!below.join("new").exists(), "a mount point was made in what is not shown");
+    assert!(
+        !below.join("new").exists(),
+        "a mount point was made in a file system that is not shown"
+    );
     trip.go(&[WeSave, WeRestore]);
     nix::mount::umount(&below).unwrap();
 }
@@ -124,7 +132,7 @@ fn files(bed: &Bed) {
     Trip::new(bed, &bundle).look(&look).go(EVERY);
 }
 
-/// As /etc/resolv.conf is, by who writes a new one and renames it.
+/// A source replaced by a new file that takes its name, as happens to /etc/resolv.conf.
 fn replaced(bed: &Bed) {
     let file = bed.dir.join("file");
     fs::write(&file, "old").unwrap();
@@ -143,8 +151,8 @@ fn replaced(bed: &Bed) {
     let restored = trip.bring_back(WeDoBoth, &images);
     assert_eq!(said(restored, "/note"), "new");
     end(restored);
-    // The runtimes' own checkpoints cannot be restored by anybody.
-    let error = Container::open(&bundle.dir).unwrap().restoring(&theirs).unwrap_err();
+    // Nobody can restore the runtimes' own checkpoints.
+    let error = Container::open(&bundle.dir).unwrap().restore(&theirs).unwrap_err();
     assert!(error.to_string().contains("replaced outside"), "{error}");
     let mut command = bed.runtime.command("restore");
     command.args(["--detach", "--image-path"]).arg(&theirs).arg("--bundle").arg(&bundle.dir);
@@ -188,7 +196,7 @@ fn read_only_root(bed: &Bed) {
     };
     let trip = Trip::new(bed, &bundle).look(&look);
     if bed.criu.version().unwrap() < Version::new(4, 2, 0) {
-        // The runtimes leave it to CRIU, and this one makes it writable.
+        // The runtimes leave the root to CRIU, and this CRIU makes it writable.
         trip.go(&[WeDoBoth, WeRestore]);
         trip.fails_alone("unwrap_err()");
     } else {
@@ -214,7 +222,7 @@ fn propagation(bed: &Bed) {
         b.bind(&slave, "/slave", &["rslave"]);
         b.bind(&peer, "/peer", &["rshared"]);
         if is_crun {
-            // It makes all mounts private otherwise, and nothing comes of these two.
+            // By default crun makes all mounts private, also these two.
             b.config["linux"]["rootfsPropagation"] = json!("rshared");
         }
     });
@@ -222,7 +230,7 @@ fn propagation(bed: &Bed) {
         assert!(row(pid, "/slave").contains(" master:"), "{}", row(pid, "/slave"));
         assert!(row(pid, "/peer").contains(" shared:"), "{}", row(pid, "/peer"));
         for (outside, place) in [(&slave, "/slave/later"), (&peer, "/peer/later")] {
-            // crun's is a peer of the one outside. CRIU makes it one of nobody.
+            // crun's mount is a peer of the one outside. CRIU restores it without peers.
             if is_crun && place == "/peer/later" {
                 continue;
             }
@@ -241,7 +249,7 @@ fn propagation(bed: &Bed) {
 }
 
 fn root_propagation(bed: &Bed) {
-    // As where everything is shared from the start.
+    // On many machines everything is shared from the start.
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).unwrap();
     let outside = bed.dir("outside");
@@ -269,7 +277,7 @@ fn cgroup_namespace(bed: &Bed) {
             "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}),
         );
     });
-    // Every hierarchy begins where it is.
+    // Every hierarchy begins at the container's cgroup.
     let look = |pid: Pid| {
         let mounts = mountinfo(pid);
         let rows: Vec<_> = mounts.lines().filter(|line| line.contains(" - cgroup")).collect();
@@ -296,7 +304,8 @@ fn cgroup_namespace(bed: &Bed) {
 
 fn with_devices(bundle: &mut Bundle) {
     bundle.config["linux"]["devices"] = json!([
-        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666, "uid": 0, "gid": 0},
+        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229,
+         "fileMode": 0o666, "uid": 0, "gid": 0},
     ]);
     bundle.config["linux"]["resources"] = json!({"devices": [{"allow": true, "access": "rwm"}]});
 }
@@ -324,7 +333,7 @@ fn devices_of_user(bed: &Bed) {
     Trip::new(bed, &bundle).look(&look).go(ways);
 }
 
-/// What was restored is saved and restored again.
+/// A restored container is saved and restored again.
 fn second(bed: &Bed) {
     let outside = bed.dir("outside");
     fs::write(outside.join("said"), "from outside").unwrap();
@@ -371,7 +380,8 @@ fn host_network(bed: &Bed) {
         b.cgroups_path("/bed/user");
         for mount in b.config["mounts"].as_array_mut().unwrap() {
             if mount["destination"] == "/sys" {
-                *mount = json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
+                *mount = json!({"destination": "/sys", "type": "none", "source": "/sys",
+                    "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
             }
         }
     });

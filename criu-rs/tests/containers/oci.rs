@@ -1,5 +1,5 @@
-//! Containers of real runtimes, saved and brought back by this crate alone, or by the runtime one
-//! way and this crate the other.
+//! Containers of real runtimes, saved and restored by this crate alone, or with the runtime doing
+//! one half.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -95,7 +95,7 @@ fn bind_mounts(bed: &Bed) {
     Trip::new(bed, &bundle).look(&look).go(ALL);
 }
 
-/// Mount points behind links in the root file system, one of which would lead out of it.
+/// Mount points behind links in the root file system. One of the links would lead out of it.
 fn bind_mounts_behind_links(bed: &Bed) {
     let (linked, dots) = (bed.dir("linked"), bed.dir("dots"));
     fs::write(linked.join("said"), "behind an absolute link").unwrap();
@@ -114,7 +114,7 @@ fn bind_mounts_behind_links(bed: &Bed) {
     };
     let trip = Trip::new(bed, &bundle).look(&look);
     match bed.runtime.name {
-        // It names the links to CRIU.
+        // crun names the links to CRIU.
         "crun" => {
             trip.go(&[WeDoBoth]);
             trip.fails_alone("doesn't have a proper root mount");
@@ -123,8 +123,8 @@ fn bind_mounts_behind_links(bed: &Bed) {
     }
 }
 
-/// What is mounted below the source of a recursive bind mount comes along. The runtimes name its
-/// top alone to CRIU, which makes a file system of the container's own of a tmpfs below it.
+/// Mounts below the source of a recursive bind mount come along. The runtimes name only the top
+/// mount to CRIU, which turns a tmpfs below it into a file system of the container's own.
 fn recursive(bed: &Bed) {
     let outside = bed.dir("outside");
     let below = outside.join("below");
@@ -209,7 +209,7 @@ fn user_namespace(bed: &Bed) {
     }
 }
 
-/// A container in the namespaces of another, and then in those of a third.
+/// A container in the namespaces of a second container, and then of a third.
 fn pod_namespaces(bed: &Bed) {
     let kinds = ["network", "ipc", "uts", "pid"];
     let link = |pid: Pid, kind: &str| {
@@ -225,7 +225,7 @@ fn pod_namespaces(bed: &Bed) {
         for kind in kinds {
             bundle.namespace(kind, Some(Path::new(&link(pid, kind))));
         }
-        // It is the sandbox's.
+        // The host name is the sandbox's.
         bundle.config.as_object_mut().unwrap().remove("hostname");
     };
     let first = sandbox("first");
@@ -252,7 +252,8 @@ fn pod_namespaces(bed: &Bed) {
     kill(nix::unistd::Pid::from_raw(restored.as_raw()), Signal::SIGKILL).unwrap();
 }
 
-/// A connection inside the container's own network: runc's restore makes an empty one, and fails.
+/// A connection inside the container's own network. runc's restore makes an empty network, and
+/// fails.
 fn own_network(bed: &Bed) {
     let bundle = Bundle::new(bed, "bundle", "tcp", &[]);
     let mut trip = Trip::new(bed, &bundle);
@@ -292,7 +293,7 @@ fn cgroups(bed: &Bed) {
     let freezer = checkpoint.freezer().expect("a freezer");
     assert!(freezer.ends_with("bed/old"), "{}", freezer.display());
     let dump = checkpoint.dump(&images).log_level(LogLevel::Debug);
-    checkpoint.run(&dump, &bed.criu, &mut ()).unwrap();
+    dump.run(&bed.criu).unwrap();
     bed.runtime.delete("c");
     let counted = bundle.stands_still();
 
@@ -310,7 +311,7 @@ fn cgroups(bed: &Bed) {
     let shown: Vec<_> = mounts.lines().filter(|line| line.contains(" - cgroup")).collect();
     println!("{shown:#?}");
     assert!(!shown.is_empty() && !mounts.contains("/bed/old"), "{mounts}");
-    // In what it is shown, it finds itself.
+    // The container finds itself in the cgroups that it is shown.
     for line in shown {
         let mut words = line.split(' ').skip(3);
         let (root, point) = (words.next().unwrap(), words.next().unwrap());
@@ -338,9 +339,9 @@ fn hooks(bed: &Bed) {
     });
     let container = Container::open(&bundle.dir).unwrap();
     let state = bed.dir("state-of-hooks");
-    let prepared = container.restoring(&images).unwrap().prepare(&state).unwrap();
+    let restore = container.restore(&images).unwrap().prepare(&state).unwrap();
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
-    let restore = prepared.restore_with(&images, [null.as_fd(); 3]);
+    let restore = restore.stdio([null.as_fd(); 3]);
     let mut inner = ();
     let mut hooks = RestoreHooks::new(&container, "web", &mut inner);
     let error = restore.run_with(&bed.criu, &mut hooks).unwrap_err().to_string();
@@ -375,7 +376,7 @@ fn unknown_mount(bed: &Bed) {
         b.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/data");
     });
     let container = Container::open(&bundle.dir).unwrap();
-    let error = container.restoring(&images).unwrap_err();
+    let error = container.restore(&images).unwrap_err();
     assert!(
         matches!(&error, Error::UnknownMount { point, .. } if point == Path::new("/data")),
         "{error}"
@@ -384,16 +385,15 @@ fn unknown_mount(bed: &Bed) {
     let other = bed.dir("other");
     fs::write(other.join("said"), "new").unwrap();
     let container = container.source("/data", &other);
-    let prepared = container.restoring(&images).unwrap().prepare(bed.dir("state-of-it")).unwrap();
+    let restore = container.restore(&images).unwrap().prepare(bed.dir("state-of-it")).unwrap();
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
-    let restore = prepared.restore_with(&images, [null.as_fd(); 3]);
-    let restored = restore.run(&bed.criu).unwrap();
+    let restored = restore.stdio([null.as_fd(); 3]).run(&bed.criu).unwrap();
     let said = fs::read_to_string(format!("/proc/{}/root/data/said", restored.pid)).unwrap();
     assert_eq!(said, "new");
     restored.signal(nix::libc::SIGKILL).unwrap();
 }
 
-/// The example of the guide, with everything it prints.
+/// The example of the guide, with its whole output.
 fn guide(bed: &Bed) {
     let outside = bed.dir("outside");
     let bundle = Bundle::new(bed, "bundle", "count", &[]).with(|b| b.bind(&outside, "/data", &[]));

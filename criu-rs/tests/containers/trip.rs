@@ -1,4 +1,4 @@
-//! Containers on their way: saved, and brought back, by this crate or by their runtime.
+//! Containers that are saved and restored, by this crate or by their runtime.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use criu_lab::containers::Bundle;
 use criu_lab::raw::receive_fd;
 use criu_lab::soon;
-use criu_rs::oci::{ConsoleSocket, Container, Keys, RestoreHooks};
-use criu_rs::{Dump, LogLevel, Pid, Restore};
+use criu_rs::oci::{ConsoleSocket, Container, ContainerDump, ContainerRestore, Keys, RestoreHooks};
+use criu_rs::{LogLevel, Pid};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 
@@ -22,7 +22,7 @@ pub const BOTH: &[&str] = &["runc", "crun"];
 
 pub const ALL: &[Way] = &[WeDoBoth, WeSave, WeRestore];
 
-/// Who does what.
+/// The parts of the runtime and of this crate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Way {
     /// The runtime does everything.
@@ -37,17 +37,17 @@ pub enum Way {
 
 pub use Way::{Alone, WeDoBoth, WeRestore, WeSave};
 
-/// A container on its way.
+/// A container to be saved and restored.
 pub struct Trip<'a> {
     pub bed: &'a Bed,
     pub bundle: &'a Bundle,
-    /// What this crate's operations are told besides, and what the runtime.
-    pub dump: fn(Dump<'_>) -> Dump<'_>,
-    pub restore: fn(Restore<'_>) -> Restore<'_>,
+    /// Further options of this crate's operations, and of the runtime.
+    pub dump: fn(ContainerDump<'_>) -> ContainerDump<'_>,
+    pub restore: fn(ContainerRestore<'_>) -> ContainerRestore<'_>,
     pub options: &'a [&'a str],
-    /// Where a terminal is handed over.
+    /// The console socket, for a container with a terminal.
     pub console: Option<PathBuf>,
-    /// What must be true before and after.
+    /// Assertions about the first process, before and after.
     pub look: &'a dyn Fn(Pid),
 }
 
@@ -57,14 +57,13 @@ impl<'a> Trip<'a> {
         Self { bed, bundle, dump: |dump| dump, restore: |restore| restore, options, console, look }
     }
 
-    /// The same with another look at the container's first process.
+    /// Sets the assertions about the container's first process.
     pub fn look(mut self, look: &'a dyn Fn(Pid)) -> Self {
         self.look = look;
         self
     }
 
-    /// There and back on each of these ways, every time with a container made anew; returns the
-    /// rights of its threads.
+    /// Saves and restores a new container in each of these ways. Returns the rights of its threads.
     #[track_caller]
     pub fn go(&self, ways: &[Way]) -> BTreeMap<i32, Status> {
         let mut rights = BTreeMap::new();
@@ -123,15 +122,15 @@ impl<'a> Trip<'a> {
             WeRestore | WeDoBoth => end(restored),
         }
         let path = format!("/proc/{restored}/root");
-        assert!(soon(|| fs::read_link(&path).is_err()), "it is still there");
+        assert!(soon(|| fs::read_link(&path).is_err()), "process {restored} still exists");
         after
     }
 
-    /// Has the runtime do it all, which it cannot; `why` is among what it and CRIU say.
+    /// Asserts that the runtime alone fails, and that `why` is in its output or in the logs.
     #[track_caller]
     pub fn fails_alone(&self, why: &str) {
         let done = catch_unwind(AssertUnwindSafe(|| self.go_once(Alone)));
-        let error = done.expect_err("the runtime can do it by now: have it do it in all ways");
+        let error = done.expect_err("the runtime alone now succeeds: test all ways");
         let said = error.downcast_ref::<String>().cloned().unwrap_or_default();
         let logs = self.bed.runtime.logs();
         assert!(said.contains(why) || logs.contains(why), "{said}\n{logs}");
@@ -143,7 +142,7 @@ impl<'a> Trip<'a> {
     pub fn save(&self, pid: Pid, images: &Path) {
         let checkpoint = self.container().checkpoint(pid).unwrap();
         let dump = (self.dump)(checkpoint.dump(images)).log_level(LogLevel::Debug);
-        checkpoint.run(&dump, &self.bed.criu, &mut ()).unwrap();
+        dump.run(&self.bed.criu).unwrap();
     }
 
     #[track_caller]
@@ -151,24 +150,29 @@ impl<'a> Trip<'a> {
         let container = self.container();
         let state = self.bed.dir.join(format!("our-state-{way:?}"));
         fs::create_dir_all(&state).unwrap();
-        let prepared = container.restoring(images).unwrap().prepare(&state).unwrap();
+        let restore = container.restore(images).unwrap().prepare(&state).unwrap();
         let (input, output) = (pipe(), pipe());
         let stdio = [input.0.as_fd(), output.1.as_fd(), output.1.as_fd()];
-        let restore = prepared.restore_with(images, stdio).log_level(LogLevel::Debug);
+        let restore = restore.stdio(stdio).log_level(LogLevel::Debug);
         let mut inner = ();
         let mut hooks = RestoreHooks::new(&container, "c", &mut inner);
         if let Some(console) = &self.console {
             hooks = hooks.console(ConsoleSocket::new(console));
         }
         let restore = (self.restore)(restore);
-        let restored = prepared.run(&restore, &self.bed.criu, &mut hooks).unwrap();
-        // Somebody outside holds them as long as the container lives.
-        std::mem::forget((input, output.0));
-        let shared = prepared.root().parent().unwrap().to_path_buf();
-        drop(prepared);
-        assert_eq!(fs::read_dir(&shared).unwrap().count(), 0, "something is left behind");
+        let restored = restore.run_with(&self.bed.criu, &mut hooks).unwrap();
+        let shared = restore.root_mount().parent().unwrap().to_path_buf();
+        drop(restore);
+        assert_eq!(
+            fs::read_dir(&shared).unwrap().count(),
+            0,
+            "files are left in {}",
+            shared.display()
+        );
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains("criu-root") && !mounts.contains("criu-empty"), "{mounts}");
+        // Somebody outside holds them as long as the container lives.
+        std::mem::forget((input, output.0));
         restored.pid
     }
 
@@ -178,7 +182,7 @@ impl<'a> Trip<'a> {
     }
 }
 
-/// Ends what this crate has brought back, which is a child of this process.
+/// Ends a restored container, which is a child of this process.
 #[track_caller]
 pub fn end(pid: Pid) {
     let pid = nix::unistd::Pid::from_raw(pid.as_raw());

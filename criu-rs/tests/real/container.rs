@@ -20,54 +20,55 @@ pub const NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
 /// A counting process, process 1 of its pid namespace.
 pub struct Container {
     pub target: Target,
-    /// Its root file system, a mount point out here.
+    /// The root file system, which is a mount point outside.
     pub root: PathBuf,
     outer: Option<Child>,
 }
 
-/// How a container is to be started, besides what all have.
+/// The parts in which a container differs from others.
 #[derive(Default)]
 pub struct Plan<'a> {
-    /// Its own, besides `NEWNS` and `NEWPID`.
+    /// Namespaces of its own, in addition to `NEWNS` and `NEWPID`.
     pub namespaces: Option<CloneFlags>,
-    /// Bind mounts: a directory outside, and where to mount it inside.
+    /// Bind mounts: each a directory outside, and its mount point inside.
     pub binds: &'a [(&'a Path, &'a str)],
-    /// A file from outside that it has open.
+    /// A file from outside that the container has open.
     pub held: Option<&'a Path>,
-    /// A process whose network, IPC and UTS namespaces it enters.
+    /// A process whose network, IPC and UTS namespaces the container enters.
     pub joins: Option<Pid>,
-    /// The pid namespace that it enters in place of one of its own: that of the process's children.
+    /// A process whose children's pid namespace the container enters, instead of one of its own.
     pub pid_namespace: Option<Pid>,
-    /// Its AppArmor profile.
+    /// The AppArmor profile.
     pub profile: Option<&'a str>,
-    /// The words of `/program`, which it executes instead of a payload.
+    /// The words of `/program`, which the container executes instead of a payload.
     pub program: Option<&'a str>,
-    /// The payload and its words; otherwise it counts.
+    /// The payload and its words. The default payload counts.
     pub payload: &'a [&'a str],
 }
 
 impl Container {
-    /// Starts one. `NEWNS` and `NEWPID` are always among its namespaces.
+    /// Starts a container. `NEWNS` and `NEWPID` are always among its namespaces.
     pub fn start(lab: &Lab, namespaces: CloneFlags) -> Self {
         Self::launch(lab, &Plan { namespaces: Some(namespaces), ..Plan::default() })
     }
 
-    /// Starts one that has a file from outside open.
+    /// Starts a container that has a file from outside open.
     pub fn start_holding(lab: &Lab, file: &Path) -> Self {
         Self::launch(lab, &Plan { held: Some(file), ..Plan::default() })
     }
 
-    /// Starts one with an AppArmor profile.
+    /// Starts a container with an AppArmor profile.
     pub fn start_confined(lab: &Lab, profile: &str) -> Self {
         Self::launch(lab, &Plan { profile: Some(profile), ..Plan::default() })
     }
 
-    /// Starts one with bind mounts: a directory outside, and where to mount it inside.
+    /// Starts a container with bind mounts: each a directory outside, and its mount point inside.
     pub fn start_with(lab: &Lab, namespaces: CloneFlags, binds: &[(&Path, &str)]) -> Self {
         Self::launch(lab, &Plan { namespaces: Some(namespaces), binds, ..Plan::default() })
     }
 
-    /// Starts one whose first process becomes another program, as user 7, with a user namespace.
+    /// Starts a container in a user namespace whose first process becomes another program, as user
+    /// 7.
     pub fn start_program(lab: &Lab, program: &Path, words: &[&str]) -> Self {
         let root = root_file_system(lab);
         let copy = root.join("program");
@@ -86,7 +87,7 @@ impl Container {
         Self::launch_in(root, &Plan { namespaces, program: Some(&words), ..Plan::default() })
     }
 
-    /// Starts one as planned.
+    /// Starts a container as planned.
     pub fn launch(lab: &Lab, plan: &Plan<'_>) -> Self {
         let container = Self::launch_in(root_file_system(lab), plan);
         container.target.goes_on();
@@ -126,7 +127,7 @@ impl Container {
         Self { target, root, outer: Some(outer) }
     }
 
-    /// Waits until it has ended.
+    /// Waits until the container has ended.
     #[track_caller]
     pub fn is_gone(&mut self) {
         self.outer.take().unwrap().wait().unwrap();
@@ -161,7 +162,7 @@ fn root_file_system(lab: &Lab) -> PathBuf {
     root
 }
 
-/// What the outer process does: it makes the namespaces, and waits.
+/// The task of the outer process: makes the namespaces, and waits.
 pub fn contain(words: &[&str]) {
     let (file, root, flags) = (words[0], words[1], words[2].parse::<i32>().unwrap());
     let flags = CloneFlags::from_bits_retain(flags);
@@ -197,7 +198,7 @@ pub fn contain(words: &[&str]) {
     child.wait().unwrap();
 }
 
-/// What the first process inside does before it becomes the payload.
+/// The task of the first process inside before it becomes the payload.
 pub fn init(words: &[&str]) {
     let (file, root, binds) = (words[0], Path::new(words[1]), &words[2..]);
     // A descriptor that stays over the exec.
@@ -244,16 +245,16 @@ pub fn init(words: &[&str]) {
     panic!("{error}");
 }
 
-/// What a container executes instead, in words.
+/// Gives the words of the program that a container executes instead.
 const PROGRAM: &str = "CRIU_RS_PROGRAM";
 
 /// Names the file that a container has open from outside.
 const HELD: &str = "CRIU_RS_HELD";
-/// Names the process whose namespaces it enters.
+/// Names the process whose namespaces a container enters.
 const JOINS: &str = "CRIU_RS_JOINS";
-/// Names the process whose pid namespace it enters.
+/// Names the process whose pid namespace a container enters.
 const PID_NAMESPACE: &str = "CRIU_RS_PID_NAMESPACE";
-/// Names what it runs.
+/// Names the payload of a container.
 const PAYLOAD: &str = "CRIU_RS_PAYLOAD";
 /// Names the profile of a container.
 const PROFILE: &str = "CRIU_RS_PROFILE";

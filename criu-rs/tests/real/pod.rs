@@ -1,4 +1,4 @@
-//! Several containers of one sandbox, dumped as one and restored into another.
+//! Several containers of one sandbox, dumped as one and restored into another sandbox.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -96,7 +96,8 @@ impl Pair {
         Pod::new().container("a", self.dump(0, after)).container("b", self.dump(1, after))
     }
 
-    /// What each has in its saved memory: how far it is, and how far it has seen the other.
+    /// Two numbers of each saved container: its own count, and the count of the other that it has
+    /// seen.
     fn saved(&self) -> Vec<[u64; 2]> {
         let read = |(container, images): (&Container, &PathBuf)| {
             let place = fs::read_to_string(container.root.join("count.at")).unwrap();
@@ -155,7 +156,7 @@ fn one_moment(lab: &Lab) {
             assert!(pair.cgroup.is_thawed());
             let [a, b] = pair.saved()[..] else { panic!() };
             assert!(a[0] > 1 && b[0] > 1, "{a:?} {b:?}");
-            // Neither knows of the other what is not saved.
+            // No container has seen a count of the other that is not saved.
             assert!(b[1] <= a[0] && a[1] <= b[0], "round {round}: {a:?} {b:?}");
             for images in &pair.images {
                 fs::remove_dir_all(images).unwrap();
@@ -165,7 +166,7 @@ fn one_moment(lab: &Lab) {
     }
 }
 
-/// That the test above can tell.
+/// The counterpart that shows that the test above can fail.
 fn one_by_one(lab: &Lab) {
     let pair = Pair::start(lab, &hierarchies()[0]);
     for index in [0, 1] {
@@ -268,21 +269,21 @@ fn criu_children(pid: Pid) -> Vec<Pid> {
     criu_lab::process::descendants(pid)[1..].to_vec()
 }
 
-/// Looks at the pair at both moments; refuses at the second when told to.
-struct Watch<'p> {
+/// Hooks that record the counts of the pair at each moment, and refuse at one of them.
+struct WatchPair<'p> {
     pair: &'p Pair,
     seen: Vec<(&'static str, Vec<u64>)>,
     refuse_at: &'static str,
 }
 
-impl Watch<'_> {
+impl WatchPair<'_> {
     fn at(&mut self, moment: &'static str) -> HookResult {
         self.seen.push((moment, self.pair.counts()));
         if moment == self.refuse_at { Err("the test says no".into()) } else { Ok(()) }
     }
 }
 
-impl PodHooks for Watch<'_> {
+impl PodHooks for WatchPair<'_> {
     fn frozen(&mut self) -> HookResult {
         self.pair.has_no_images();
         self.at("frozen")
@@ -300,10 +301,10 @@ impl PodHooks for Watch<'_> {
     }
 }
 
-/// Counts the dumps that have come to their end.
-struct Saved(u32);
+/// Hooks that count the dumps that have come to their end.
+struct CountDumps(u32);
 
-impl Hooks for Saved {
+impl Hooks for CountDumps {
     fn post_dump(&mut self) -> HookResult {
         self.0 += 1;
         Ok(())
@@ -314,7 +315,7 @@ fn hooks(lab: &Lab) {
     let hierarchy = &hierarchies()[0];
     let pair = Pair::start(lab, hierarchy);
     for refuse_at in ["frozen", "saved"] {
-        let mut watch = Watch { pair: &pair, seen: Vec::new(), refuse_at };
+        let mut watch = WatchPair { pair: &pair, seen: Vec::new(), refuse_at };
         let error = pair.pod(AfterDump::Kill).dump(&lab.criu, &mut watch).unwrap_err();
         assert!(matches!(error, PodError::Hook(_)), "{error}");
         assert_eq!(error.to_string(), "the pod's hook refused: the test says no");
@@ -322,8 +323,8 @@ fn hooks(lab: &Lab) {
         pair.has_no_images();
         assert!(pair.cgroup.is_thawed());
     }
-    let mut watch = Watch { pair: &pair, seen: Vec::new(), refuse_at: "never" };
-    let (mut a, mut b) = (Saved(0), Saved(0));
+    let mut watch = WatchPair { pair: &pair, seen: Vec::new(), refuse_at: "never" };
+    let (mut a, mut b) = (CountDumps(0), CountDumps(0));
     let pod = Pod::new()
         .container_with("a", pair.dump(0, AfterDump::LeaveRunning), &mut a)
         .container_with("b", pair.dump(1, AfterDump::LeaveRunning), &mut b);
@@ -360,8 +361,8 @@ fn frozen_above(lab: &Lab) {
         let pair = Pair::start(lab, &hierarchy);
         pair.cgroup.freeze();
         let before = pair.counts();
-        // CRIU alone thaws the container's own cgroup, which does not help. With version 2 it would
-        // wait for ever.
+        // CRIU alone thaws only the container's own cgroup, in vain. With version 2 it would wait
+        // for ever.
         if hierarchy.state == "freezer.state" {
             let images = lab.dir(&format!("alone-{}", hierarchy.state));
             let alone = pair.dump_into(&images, 0, AfterDump::LeaveRunning);
@@ -389,15 +390,15 @@ fn over_service(lab: &Lab) {
             pair.has_no_images();
             assert!(pair.cgroup.is_thawed());
         };
-        // The service finds out by itself that nobody waits any more, and freezes again what it has
+        // The service notices that nobody waits any more, and freezes again the tasks that it has
         // thawed.
-        let mut failing = Failing(Action::PostDump);
+        let mut failing = FailAt(Action::PostDump);
         let pod = Pod::new()
             .container_with("a", pair.dump(0, AfterDump::Kill), &mut failing)
             .container("b", pair.dump(1, AfterDump::Kill));
         pod.dump(&service.criu(), &mut ()).unwrap_err();
         runs_on();
-        let mut watch = Watch { pair: &pair, seen: Vec::new(), refuse_at: "saved" };
+        let mut watch = WatchPair { pair: &pair, seen: Vec::new(), refuse_at: "saved" };
         let error = pair.pod(AfterDump::Kill).dump(&service.criu(), &mut watch).unwrap_err();
         assert!(matches!(error, PodError::Hook(_)), "{error}");
         runs_on();
@@ -408,10 +409,10 @@ fn over_service(lab: &Lab) {
     }
 }
 
-/// Fails at one action, after another dump may have come to its end.
-struct Failing(Action);
+/// Hooks that fail at one action, after another dump may have come to its end.
+struct FailAt(Action);
 
-impl Failing {
+impl FailAt {
     fn at(&self, action: Action) -> HookResult {
         if action != self.0 {
             return Ok(());
@@ -421,7 +422,7 @@ impl Failing {
     }
 }
 
-impl Hooks for Failing {
+impl Hooks for FailAt {
     fn post_dump(&mut self) -> HookResult {
         self.at(Action::PostDump)
     }
@@ -433,7 +434,7 @@ impl Hooks for Failing {
 
 fn panic(lab: &Lab) {
     let pair = Pair::start(lab, &hierarchies()[0]);
-    let mut failing = Failing(Action::PostDump);
+    let mut failing = FailAt(Action::PostDump);
     let pod = Pod::new()
         .container_with("a", pair.dump(0, AfterDump::Kill), &mut failing)
         .container("b", pair.dump(1, AfterDump::Kill));
@@ -446,7 +447,7 @@ fn panic(lab: &Lab) {
 
 fn torn(lab: &Lab) {
     let pair = Pair::start(lab, &hierarchies()[0]);
-    let mut failing = Failing(Action::NetworkUnlock);
+    let mut failing = FailAt(Action::NetworkUnlock);
     let pod = Pod::new().container("a", pair.dump(0, AfterDump::LeaveRunning)).container_with(
         "b",
         pair.dump(1, AfterDump::LeaveRunning),
@@ -509,8 +510,8 @@ fn nonsense(lab: &Lab) {
     target.goes_on();
 }
 
-/// Two containers with a connection, dumped and ended; where they are to be restored, with each
-/// one's restore.
+/// Runs a test with two connected containers that were dumped and ended, a new sandbox, and their
+/// restores.
 fn with_connected(lab: &Lab, test: impl FnOnce(&mut Pair, &Target, Vec<Restore<'_>>)) {
     let hierarchy = &hierarchies()[0];
     let words = |name: &str| match name {
@@ -539,7 +540,7 @@ fn with_connected(lab: &Lab, test: impl FnOnce(&mut Pair, &Target, Vec<Restore<'
 
 fn stay_connected(lab: &Lab) {
     if lab.version < Version::new(4, 2, 0) {
-        // It cannot dump sockets of today's kernels.
+        // This CRIU cannot dump sockets of today's kernels.
         return refuses_sockets(lab);
     }
     with_connected(lab, |pair, holder, restores| {
@@ -552,11 +553,11 @@ fn stay_connected(lab: &Lab) {
         pair.containers.iter_mut().for_each(|container| container.target.is_gone());
 
         let pod = || PodRestore::new().container("a", a.clone()).container("b", b.clone());
-        let mut watch = Watch { pair, seen: Vec::new(), refuse_at: "restored" };
+        let mut watch = WatchPair { pair, seen: Vec::new(), refuse_at: "restored" };
         let error = pod().restore(&lab.criu, &mut watch).unwrap_err();
         assert!(matches!(error, PodError::Hook(_)), "{error}");
         assert_eq!(watch.seen, [("restored", pair.counts())], "none has run");
-        // What CRIU had mounted in its work directory is gone with it.
+        // CRIU leaves no mount in its work directory.
         for images in &pair.images {
             assert!(
                 names(images).iter().all(|name| !name.starts_with(".criu")),
@@ -576,7 +577,7 @@ fn stay_connected(lab: &Lab) {
     });
 }
 
-/// That the test above can tell.
+/// The counterpart that shows that the test above can fail.
 fn lose_connection(lab: &Lab) {
     if lab.version < Version::new(4, 2, 0) {
         return refuses_sockets(lab);

@@ -1,4 +1,4 @@
-//! A test of containers, and what it works with: a runtime with a CRIU, a directory.
+//! A test of containers, and its environment: a runtime with a CRIU, and a directory.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::process::{ProcessId, prepare};
 use crate::sandbox::Sandbox;
 use crate::scratch;
 
-/// A test, and with what it runs.
+/// A test, and the runtimes and CRIUs with which it runs.
 pub struct Case<P: ProcessId, C> {
     /// The name.
     pub name: &'static str,
@@ -18,12 +18,12 @@ pub struct Case<P: ProcessId, C> {
     pub test: fn(&Bed<P, C>),
     /// `runc`, `crun`.
     pub runtimes: &'static [&'static str],
-    /// True if only the newest CRIU can do it.
+    /// Set if only the newest CRIU can do it.
     pub newest_only: bool,
 }
 
 impl<P: ProcessId, C> Case<P, C> {
-    /// The number of the CRIUs that it runs with, the newest first.
+    /// The number of CRIUs with which it runs, counted from the newest.
     pub(super) fn crius(&self) -> usize {
         if self.newest_only { 1 } else { usize::MAX }
     }
@@ -43,8 +43,8 @@ impl<P: ProcessId, C> fmt::Debug for Case<P, C> {
     }
 }
 
-/// A runtime with a CRIU, and a directory, for one test. `P` is a process id, and `C` a CRIU, in
-/// the types that the suite has for them.
+/// The environment of one test: a runtime with a CRIU, and a directory. `P` is a process id, and
+/// `C` a CRIU, in the types that the suite has for them.
 #[derive(Debug)]
 pub struct Bed<P: ProcessId, C> {
     /// The runtime.
@@ -58,7 +58,7 @@ pub struct Bed<P: ProcessId, C> {
 }
 
 impl<P: ProcessId, C> Bed<P, C> {
-    /// Lays a bed for a test.
+    /// Makes the environment of a test.
     pub(super) fn lay(
         sandbox: Sandbox,
         test: &str,
@@ -67,7 +67,7 @@ impl<P: ProcessId, C> Bed<P, C> {
         (criu, version): (C, String),
     ) -> Self {
         prepare();
-        // The process id says nothing in a pid namespace.
+        // Process ids repeat in pid namespaces, so that the directory is named after the test.
         let dir = scratch(&format!("{test}-{runtime}-{version}"));
         let runtime = Runtime::new(sandbox, runtime, program, &dir);
         Self { runtime, criu, version, dir }
@@ -80,7 +80,7 @@ impl<P: ProcessId, C> Bed<P, C> {
         path
     }
 
-    /// Runs the test to its end, and ends the process if it fails.
+    /// Runs the test. If it fails, ends this process.
     pub(super) fn run(self, test: fn(&Self)) {
         if catch_unwind(AssertUnwindSafe(|| test(&self))).is_err() {
             eprintln!("{}its files are in {}", self.runtime.logs(), self.dir.display());

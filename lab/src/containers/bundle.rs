@@ -1,4 +1,4 @@
-//! A container before it runs: a root file system, and `config.json`.
+//! The bundle of a container: a root file system, and `config.json`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,16 +16,16 @@ use crate::soon;
 /// A bundle whose process counts into `/count`.
 #[derive(Debug)]
 pub struct Bundle {
-    /// The folder that runtimes are given.
+    /// The folder, which runtimes get as `--bundle`.
     pub dir: PathBuf,
     /// The root file system.
     pub root: PathBuf,
-    /// The configuration that [`Bundle::write`] writes; a test changes it as it likes.
+    /// The content of `config.json`. A test changes it and calls [`Bundle::write`].
     pub config: Value,
 }
 
 impl Bundle {
-    /// A bundle that runs a payload, with `words` after the file that it counts into.
+    /// A bundle that runs a payload, with `words` after the file into which it counts.
     pub fn new<P: ProcessId, C>(
         bed: &Bed<P, C>,
         name: &str,
@@ -127,10 +127,10 @@ impl Bundle {
         self.config["annotations"][key] = json!(value);
     }
 
-    /// The last number that its process has written.
+    /// The number to which the process has counted.
     ///
     /// # Panics
-    /// Panics if the process says that something is wrong with it.
+    /// If the process found a fault in itself, with that fault.
     #[track_caller]
     pub fn count(&self) -> u64 {
         let text = fs::read_to_string(self.root.join("count")).unwrap_or_default();
@@ -140,7 +140,7 @@ impl Bundle {
         }
     }
 
-    /// Waits until it has counted on; returns how far.
+    /// Waits until the process has counted on. Returns its number.
     #[track_caller]
     pub fn goes_on(&self) -> u64 {
         let before = self.count().max(1);
@@ -149,7 +149,7 @@ impl Bundle {
         self.count()
     }
 
-    /// Waits long enough to see that it does not count on; returns how far it is.
+    /// Waits long enough to see that the process does not count on. Returns its number.
     #[track_caller]
     pub fn stands_still(&self) -> u64 {
         let before = self.count();
@@ -159,8 +159,8 @@ impl Bundle {
     }
 }
 
-/// A seccomp profile that allows all that the tests need. Runtimes install one filter for it: more
-/// filters come by payload.
+/// A seccomp profile that allows every system call that a test needs. Runtimes install one filter
+/// for it; payloads add others.
 pub fn seccomp_profile(flags: &[&str]) -> Value {
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
@@ -172,7 +172,8 @@ pub fn seccomp_profile(flags: &[&str]) -> Value {
             {"names": ["personality"], "action": "SCMP_ACT_ALLOW",
              "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}]},
             {"names": ["clone"], "action": "SCMP_ACT_ALLOW",
-             "args": [{"index": 0, "value": 2114060288, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
+             "args": [{"index": 0, "value": 2114060288, "valueTwo": 0,
+                       "op": "SCMP_CMP_MASKED_EQ"}]},
         ],
     })
 }
@@ -238,7 +239,7 @@ fn root_file_system(dir: &Path) -> PathBuf {
     for name in ["sh", "sleep", "cat", "ls", "id", "ip"] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }
-    // For a container with nothing mounted at /dev.
+    // For containers without a mount at /dev.
     let null = root.join("dev/null");
     mknod(&null, SFlag::S_IFCHR, Mode::all(), makedev(1, 3)).unwrap();
     everybody(&null, 0o666);
@@ -264,7 +265,7 @@ const CAPABILITIES: &[&str] = &[
     "CAP_AUDIT_WRITE",
 ];
 
-/// The calls of the runtimes' own start, of the payload, of a shell, and of CRIU's code in the
+/// The system calls of the runtimes' own start, the payload, a shell, and CRIU's code in the
 /// process.
 const ALLOWED: &[&str] = &[
     "accept",

@@ -1,6 +1,6 @@
-//! The payloads of containers: this same program, started with `--payload NAME FILE ...`.
+//! The processes in containers: this same program, started with `--payload NAME FILE ...`.
 //!
-//! Each writes a growing number into FILE, or what it found wrong with its memory.
+//! Each writes a growing number into FILE, or the fault that it found in itself.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! runc and crun, as a container engine calls them.
+//! The runtimes runc and crun, called as container engines call them.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ pub struct Runtime<P> {
     _sandbox: Sandbox,
     program: PathBuf,
     criu: PathBuf,
-    /// The directory of its state and its logs.
+    /// The directory with the state of the runtime, its logs and the output of its containers.
     dir: PathBuf,
     /// The ends of containers' pipes, which stay open as long as the test.
     held: RefCell<Vec<File>>,
@@ -44,20 +44,20 @@ impl<P: ProcessId> Runtime<P> {
         Self { name, _sandbox: sandbox, program, criu, dir, held, ids: PhantomData }
     }
 
-    /// `create`, with more options.
+    /// Runs `create` with further options.
     #[track_caller]
     pub fn create(&self, bundle: &Bundle, id: &str, options: &[&str]) {
         let mut command = self.command("create");
         self.do_it(command.args(options).arg("--bundle").arg(&bundle.dir).arg(id));
     }
 
-    /// `start`.
+    /// Runs `start`.
     #[track_caller]
     pub fn start(&self, id: &str) {
         self.do_it(self.command("start").arg(id));
     }
 
-    /// `create`, `start`, and the wait for the payload; returns its process.
+    /// Creates and starts a container, and waits for its payload. Returns its process.
     #[track_caller]
     pub fn run(&self, bundle: &Bundle, id: &str, options: &[&str]) -> P {
         self.create(bundle, id, options);
@@ -66,7 +66,7 @@ impl<P: ProcessId> Runtime<P> {
         self.pid(id)
     }
 
-    /// `checkpoint` into `images`, with the options that this runtime needs on this bed.
+    /// Runs `checkpoint` into `images`, with the options that this runtime needs on this bed.
     #[track_caller]
     pub fn checkpoint(&self, id: &str, images: &Path, options: &[&str]) {
         let mut command = self.command("checkpoint");
@@ -75,7 +75,7 @@ impl<P: ProcessId> Runtime<P> {
         self.do_it(command.arg(id));
     }
 
-    /// `restore` from `images`; returns the process.
+    /// Runs `restore` from `images`. Returns the process.
     #[track_caller]
     pub fn restore(&self, bundle: &Bundle, id: &str, images: &Path, options: &[&str]) -> P {
         let mut command = self.command("restore");
@@ -85,7 +85,7 @@ impl<P: ProcessId> Runtime<P> {
         self.pid(id)
     }
 
-    /// The answer to `state`, `None` if there is no such container.
+    /// The output of `state`. `None` if there is no such container.
     #[track_caller]
     pub fn state(&self, id: &str) -> Option<Value> {
         let (is_done, said) = self.finish(self.command("state").arg(id));
@@ -100,34 +100,33 @@ impl<P: ProcessId> Runtime<P> {
         P::of(pid.expect("a process"))
     }
 
-    /// The file in which this runtime keeps what it knows of a container: `state.json`, or
-    /// `status`.
+    /// The file with the state of a container: `state.json`, or `status`.
     pub fn state_file(&self, id: &str) -> PathBuf {
         let name = if self.name == "crun" { "status" } else { "state.json" };
         self.state_dir().join(id).join(name)
     }
 
-    /// `kill`.
+    /// Runs `kill`.
     #[track_caller]
     pub fn kill(&self, id: &str, signal: &str) {
         self.do_it(self.command("kill").arg(id).arg(signal));
     }
 
-    /// `pause` or `resume`.
+    /// Runs `pause` or `resume`.
     #[track_caller]
     pub fn pause(&self, id: &str, is_paused: bool) {
         self.do_it(self.command(if is_paused { "pause" } else { "resume" }).arg(id));
     }
 
-    /// `delete --force`.
+    /// Runs `delete --force`.
     #[track_caller]
     pub fn delete(&self, id: &str) {
         self.do_it(self.command("delete").arg("--force").arg(id));
     }
 
-    /// The runtime with a word; it must run to its end by [`Runtime::finish`].
+    /// The command of the runtime for a word. [`Runtime::finish`] must run it to its end.
     pub fn command(&self, word: &str) -> Command {
-        // Whatever happened since: outside there is no runtime.
+        // Outside of a sandbox no runtime may run, whatever happened since.
         Sandbox::check().expect("a sandbox");
         let mut command = Command::new(&self.program);
         let folders = [self.criu.parent().unwrap(), Path::new("/usr/sbin:/usr/bin:/sbin:/bin")];
@@ -139,15 +138,15 @@ impl<P: ProcessId> Runtime<P> {
         command
     }
 
-    /// Runs a command to its end; returns true for a success, and what it printed. Containers that
-    /// it starts have pipes for their input and output.
+    /// Runs a command to its end. Returns true for a success, and the output. Containers that it
+    /// starts have pipes for their input and output.
     #[track_caller]
     pub fn finish(&self, command: &mut Command) -> (bool, String) {
         let (input, their_input) = pipe();
         let (their_output, output) = pipe();
         command.stdin(input).stdout(output.try_clone().unwrap()).stderr(output);
         let mut child = command.spawn().unwrap();
-        // Ours of the pipes' ends would keep them from ending.
+        // The pipes would never end if this process kept these ends.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let end = Instant::now() + LIMIT;
         let status = loop {
@@ -174,12 +173,12 @@ impl<P: ProcessId> Runtime<P> {
         }
     }
 
-    /// The program, and the folder in which it keeps its state.
+    /// The program, and the directory of its state.
     pub fn place(&self) -> (&Path, PathBuf) {
         (&self.program, self.state_dir())
     }
 
-    /// The last lines of the logs of CRIU and the runtime.
+    /// The ends of the logs of CRIU and the runtime.
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for name in [LOG, "work-dump/dump.log", "work-restore/restore.log"] {
@@ -222,7 +221,7 @@ fn pipe() -> (OwnedFd, OwnedFd) {
     nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap()
 }
 
-/// The bytes that can be read without waiting.
+/// Reads as much as is there without waiting.
 fn available(pipe: &mut File) -> String {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     fcntl(&*pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
@@ -231,11 +230,11 @@ fn available(pipe: &mut File) -> String {
     String::from_utf8_lossy(&bytes).trim().to_owned()
 }
 
-/// A restore that goes wrong may wait for ever.
+/// Time limit of a command: a restore that goes wrong may wait for ever.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The runtime's log, in the test's directory.
 const LOG: &str = "runtime.log";
 
-/// Lines of a log worth showing.
+/// Lines of a log that are shown.
 const SHOWN: usize = 25;

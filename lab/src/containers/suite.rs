@@ -30,9 +30,8 @@ pub struct Suite<P: ProcessId + 'static, C: 'static, V> {
 }
 
 impl<P: ProcessId, C, V: Display> Suite<P, C, V> {
-    /// The main function of a program of such tests: runs the tests, or does what a word says that
-    /// the program has given itself. Returns `None` for a word `--own-...`, which the program
-    /// knows.
+    /// The main function of a program of such tests: runs the tests, or the word that the program
+    /// has given itself. Returns `None` for a word `--own-...`, which the program knows.
     pub fn main(&self, words: &[String]) -> Option<ExitCode> {
         let word = words.get(1).map_or("", String::as_str);
         match word {
@@ -121,7 +120,7 @@ fn none_outside() -> Result<(), Failed> {
     if Sandbox::check().is_ok() {
         return Err("this process passes for one in a sandbox".into());
     }
-    // Nobody is believed who says that all namespaces are others.
+    // The claim that all namespaces differ is not enough.
     match Sandbox::check_against("pid:[1] mnt:[2] ipc:[3] uts:[4] net:[5] cgroup:[6]") {
         Err(why) if why == "process 1 is not ours" => Ok(()),
         other => Err(format!("{other:?}").into()),
@@ -140,7 +139,7 @@ fn hang() {
 fn ends_with_it() -> Result<(), Failed> {
     let limit = Duration::from_millis(500);
     let Err(failed) = run_apart("--hang", &[], Layout::Unified, limit) else {
-        return Err("it ended by itself".into());
+        return Err("the test ended by itself".into());
     };
     let said = failed.message().unwrap_or_default();
     if !said.contains("not done after") {
@@ -150,7 +149,7 @@ fn ends_with_it() -> Result<(), Failed> {
         process.cmdline().is_ok_and(|words| words.iter().any(|word| word == MARK))
     };
     if procfs::process::all_processes()?.flatten().any(is_left) {
-        return Err("its process runs on".into());
+        return Err("the process of the test runs on".into());
     }
     Ok(())
 }

@@ -1,0 +1,175 @@
+//! The dump of a container, and what completes its checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
+
+use super::checkpoint::ContainerCheckpoint;
+use super::descriptors::Descriptors;
+use super::error::{Error, Result};
+use super::replaced;
+use crate::criu::Criu;
+use crate::hooks::{Action, Call, HookResult, Hooks, Wrap};
+use crate::operation::{Dump, Dumped};
+use crate::value::{CgroupMode, Dir, External};
+
+/// The dump of a container: a [`Dump`] that completes the container's checkpoint.
+///
+/// The options of a [`Dump`] are methods here. [`run`](Self::run) does three things more than a
+/// dump: it refuses to end a container in which `exec` has added processes, leaves [`Descriptors`]
+/// beside the images while the tasks still stand, and makes external mounts forget that their
+/// sources were replaced.
+///
+/// ```no_run
+/// use criu_rs::oci::Container;
+/// use criu_rs::{AfterDump, Criu, Tcp};
+///
+/// let container = Container::open("/run/bundles/web")?;
+/// let checkpoint = container.checkpoint("4711".parse()?)?;
+/// let dump = checkpoint.dump("/ckpt/web").after_dump(AfterDump::LeaveRunning);
+/// dump.tcp(Tcp::Established).run(&Criu::new())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// These steps cannot be left out by mistake, because the value is not a [`Dump`]:
+///
+/// ```compile_fail,E0308
+/// use criu_rs::oci::Container;
+/// use criu_rs::{AfterDump, Criu, Dump, Tcp};
+///
+/// let container = Container::open("/run/bundles/web")?;
+/// let checkpoint = container.checkpoint("4711".parse()?)?;
+/// let dump: Dump<'_> = checkpoint.dump("/ckpt/web").after_dump(AfterDump::LeaveRunning);
+/// dump.tcp(Tcp::Established).run(&Criu::new())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The value is not changed by running it: the same call again is a retry.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is dumped before `run`"]
+pub struct ContainerDump<'a> {
+    pub(super) operation: Dump<'a>,
+    checkpoint: ContainerCheckpoint,
+}
+
+impl ContainerCheckpoint {
+    /// A dump of the container into the directory `images`.
+    pub fn dump<'a>(&self, images: impl Into<Dir<'a>>) -> ContainerDump<'a> {
+        let mut dump =
+            Dump::new(self.pid, images).manage_cgroups(CgroupMode::Soft).orphan_pts_master(true);
+        for external in &self.external {
+            dump = dump.external(external.clone());
+        }
+        if let Some(freezer) = &self.freezer {
+            dump = dump.freeze_cgroup(freezer);
+        }
+        if let Some(file) = &self.config_file {
+            dump = dump.config_file(file);
+        }
+        ContainerDump { operation: dump, checkpoint: self.clone() }
+    }
+}
+
+impl<'a> ContainerDump<'a> {
+    /// Dumps, and completes the checkpoint.
+    ///
+    /// # Errors
+    /// See [`crate::Error`]; [`crate::Error::Hook`] also when the checkpoint cannot be completed.
+    /// [`Error::Beside`] for a dump that would end processes
+    /// [`beside`](ContainerCheckpoint::beside) the tree of the first one: CRIU would freeze them,
+    /// too, and wait for ever for the container to end. The container runs on.
+    pub fn run(&self, criu: &Criu) -> Result<Dumped> {
+        self.run_with(criu, &mut ())
+    }
+
+    /// Dumps and completes the checkpoint, answering CRIU's actions with `hooks`.
+    ///
+    /// # Errors
+    /// See [`run`](Self::run).
+    pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Dumped> {
+        let (dump, mut hooks) = self.parts(hooks)?;
+        let images = hooks.images.clone();
+        let earlier = Descriptors::load(&images);
+        let dumped = dump.run_with(criu, &mut hooks);
+        // An earlier checkpoint that is still there keeps its descriptors.
+        if dumped.is_err() && hooks.is_saved {
+            let _ = match earlier {
+                Ok(earlier) => earlier.save(&images),
+                Err(_) => fs::remove_file(images.join(Descriptors::FILE))
+                    .map_err(|source| Error::path("remove", &images, source)),
+            };
+        }
+        Ok(dumped?)
+    }
+
+    /// The plain dump and the hooks that complete it, for whoever else runs a dump: a
+    /// [`Pod`](crate::Pod), a [`PreDumpSession`](crate::PreDumpSession), [`Dump::capture`] or
+    /// [`Dump::start`]. A dump without these hooks is not a complete checkpoint.
+    ///
+    /// ```no_run
+    /// use criu_rs::oci::Container;
+    /// use criu_rs::{Criu, PreDumpSession};
+    ///
+    /// let container = Container::open("/run/bundles/web")?;
+    /// let checkpoint = container.checkpoint("4711".parse()?)?;
+    /// let mut series = PreDumpSession::new(&Criu::new());
+    /// series.pre_dump(&checkpoint.pre_dump("/ckpt/0"), &mut ())?;
+    /// let last = checkpoint.dump("/ckpt/1").parent_img("../0").track_mem(true);
+    /// let mut own = ();
+    /// let (dump, mut hooks) = last.parts(&mut own)?;
+    /// series.dump(&dump, &mut hooks)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// After a dump that fails, `descriptors.json` may be left in the directory.
+    ///
+    /// # Errors
+    /// [`Error::Beside`], as [`run`](Self::run).
+    pub fn parts<'h, H: Hooks + ?Sized>(
+        &self,
+        hooks: &'h mut H,
+    ) -> Result<(Dump<'a>, DumpHooks<'h, H>)> {
+        let dump = self.operation.clone();
+        let beside = if dump.leaves_tasks() { Vec::new() } else { self.checkpoint.beside() };
+        if !beside.is_empty() {
+            return Err(Error::Beside { processes: beside });
+        }
+        let descriptors = self.checkpoint.descriptors().clone();
+        let images = dump.images_path();
+        Ok((dump, DumpHooks { hooks, descriptors, images, is_saved: false }))
+    }
+}
+
+/// Hooks that complete a container's checkpoint at post-dump, after the caller's own have agreed.
+/// Made by [`ContainerDump::parts`].
+#[must_use = "a container's dump needs these hooks"]
+pub struct DumpHooks<'h, H: ?Sized> {
+    hooks: &'h mut H,
+    descriptors: Descriptors,
+    images: PathBuf,
+    /// Set once the descriptors have been written.
+    is_saved: bool,
+}
+
+impl<H: Hooks + ?Sized> Wrap for DumpHooks<'_, H> {
+    fn wrap(&mut self, call: Call) -> HookResult<Vec<External>> {
+        let action = call.action;
+        let externals = call.answer(self.hooks)?;
+        if action == Action::PostDump {
+            self.is_saved = true;
+            complete(&self.descriptors, &self.images)?;
+        }
+        Ok(externals)
+    }
+}
+
+impl<H: ?Sized> fmt::Debug for DumpHooks<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DumpHooks").field("images", &self.images).finish_non_exhaustive()
+    }
+}
+
+/// Adds to fresh images what a container's restore needs.
+fn complete(descriptors: &Descriptors, images: &Path) -> Result<()> {
+    descriptors.save(images)?;
+    replaced::forget(images).map_err(|error| error.of_images_in(images))
+}

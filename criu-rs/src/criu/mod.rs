@@ -50,7 +50,7 @@ pub struct Criu {
 }
 
 /// The identity of a criu program: device, inode, size, time of change.
-type Stamp = (u64, u64, u64, i64);
+pub(crate) type Stamp = (u64, u64, u64, i64);
 
 impl Criu {
     /// Uses the `criu` found in `PATH`, and starts it anew for each request.
@@ -180,21 +180,22 @@ impl Criu {
         Ok(ask_features(link, self.stays_connected())?.0)
     }
 
-    /// Says whether the program is known to save the labels of a module.
-    pub(crate) fn is_known_to_save(&self, module: SecurityModule) -> Result<bool> {
-        let stamp = self.program()?.as_deref().and_then(stamp);
-        let saves = self.saves.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(stamp.is_some_and(|stamp| saves.contains(&(stamp, module))))
+    /// Returns the identity of the program; `None` for a service.
+    pub(crate) fn stamp(&self) -> Result<Option<Stamp>> {
+        Ok(self.program()?.as_deref().and_then(stamp))
     }
 
-    /// Remembers that the program saves the labels of a module.
-    pub(crate) fn remember_to_save(&self, module: SecurityModule) -> Result<()> {
-        if let Some(stamp) = self.program()?.as_deref().and_then(stamp) {
-            let mut saves = self.saves.lock().unwrap_or_else(PoisonError::into_inner);
-            saves.retain(|(of, _)| *of == stamp);
-            saves.push((stamp, module));
-        }
-        Ok(())
+    /// Says whether a program is known to save the labels of a module.
+    pub(crate) fn is_known_to_save(&self, program: Stamp, module: SecurityModule) -> bool {
+        let saves = self.saves.lock().unwrap_or_else(PoisonError::into_inner);
+        saves.contains(&(program, module))
+    }
+
+    /// Remembers that a program saves the labels of a module.
+    pub(crate) fn remember_to_save(&self, program: Stamp, module: SecurityModule) {
+        let mut saves = self.saves.lock().unwrap_or_else(PoisonError::into_inner);
+        saves.retain(|(of, _)| *of == program);
+        saves.push((program, module));
     }
 
     pub(crate) fn transport(&self) -> &Transport {
@@ -263,7 +264,7 @@ impl Criu {
 
     /// Returns the version, asking only once for each program.
     pub(crate) fn known_version(&self) -> Result<Version> {
-        let stamp = self.program()?.as_deref().and_then(stamp);
+        let stamp = self.stamp()?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match *known {
             Some((of, version)) if Some(of) == stamp => return Ok(version),

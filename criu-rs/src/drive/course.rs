@@ -66,8 +66,10 @@ pub(super) enum Order {
     Receive,
     /// Answer an action, tell [`Course::answer`], and ask again.
     Ask(Call),
-    /// Ask again at once.
-    Again,
+    /// Take note of the reply, and ask again.
+    Replied { success: bool },
+    /// Forget the connection, which CRIU has closed, and ask again.
+    Closed,
     /// Ask again at this time, or when there is something to see.
     Wait(Option<Instant>),
     /// Kill a worker that should have ended, and ask again at this time.
@@ -222,8 +224,9 @@ impl Course {
             Heard::Packet(packet) => match self.conversation.receive(&packet.bytes, packet.fds) {
                 Ok(Step::Hook(call)) => Order::Ask(call),
                 Ok(Step::Done(reply)) => {
+                    let success = reply.success;
                     self.phase = Phase::Replied(reply, None);
-                    Order::Again
+                    Order::Replied { success }
                 }
                 Err(error) => self.fail(Fault::Broken(error.into())),
             },
@@ -232,7 +235,7 @@ impl Course {
             Heard::Closed if seen.worker.is_none() => self.died(seen),
             Heard::Closed => {
                 self.phase = Phase::Leaving(seen.now);
-                Order::Again
+                Order::Closed
             }
         }
     }
@@ -240,14 +243,6 @@ impl Course {
     /// Returns the packet that answers an action.
     pub(super) fn answer(&mut self, verdict: &Verdict) -> Vec<u8> {
         self.conversation.answer(verdict)
-    }
-
-    /// Returns the reply, once it has come.
-    pub(super) fn reply(&self) -> Option<&CriuResp> {
-        match &self.phase {
-            Phase::Replied(reply, _) => Some(reply),
-            _ => None,
-        }
     }
 
     /// Goes on with stopping, or sets the time of the next look: nothing has come.
@@ -427,7 +422,7 @@ mod tests {
         assert!(matches!(trial.hear(Heard::Nothing), Order::Wait(Some(_))));
         assert_eq!(trial.worker.as_ref().unwrap().done, ["terminate"]);
         let order = trial.hear(Heard::Closed);
-        assert!(matches!(order, Order::Again), "{order:?}");
+        assert!(matches!(order, Order::Closed), "{order:?}");
         let order = trial.next();
         let stopped = Fault::Stopped(StopReason::Deadline(DEADLINE), StopMethod::Killed);
         assert_eq!(format!("{order:?}"), format!("{:?}", Order::Fail(stopped)));
@@ -441,7 +436,7 @@ mod tests {
         assert_eq!(call.name, "post-dump");
         assert!(trial.course.is_stopping());
         trial.course.answer(&Verdict::Refuse);
-        assert!(matches!(trial.hear(reply(false)), Order::Again));
+        assert!(matches!(trial.hear(reply(false)), Order::Replied { success: false }));
         assert!(matches!(trial.next(), Order::Wait(Some(_))), "criu has not ended yet");
         trial.worker.as_mut().unwrap().ended = true;
         let order = trial.next();
@@ -451,7 +446,7 @@ mod tests {
     #[test]
     fn a_success_counts_although_the_deadline_has_passed_meanwhile() {
         let mut trial = Trial::dump(Some(DEADLINE)).send();
-        assert!(matches!(trial.hear(reply(true)), Order::Again));
+        assert!(matches!(trial.hear(reply(true)), Order::Replied { success: true }));
         trial.pass(DEADLINE);
         assert!(matches!(trial.next(), Order::Wait(Some(_))));
         trial.worker.as_mut().unwrap().ended = true;
@@ -461,7 +456,7 @@ mod tests {
     #[test]
     fn a_worker_that_closes_the_connection_is_killed_if_it_does_not_end() {
         let mut trial = Trial::dump(None).send();
-        assert!(matches!(trial.hear(Heard::Closed), Order::Again));
+        assert!(matches!(trial.hear(Heard::Closed), Order::Closed));
         assert!(matches!(trial.next(), Order::Wait(Some(_))));
         trial.pass(EXIT_TIME + Duration::from_millis(1));
         assert!(matches!(trial.next(), Order::Kill(_)));
@@ -473,7 +468,7 @@ mod tests {
     fn a_last_word_is_heard_although_the_worker_has_ended() {
         let mut trial = Trial::dump(None).send();
         trial.worker.as_mut().unwrap().ended = true;
-        assert!(matches!(trial.hear(reply(true)), Order::Again));
+        assert!(matches!(trial.hear(reply(true)), Order::Replied { success: true }));
         assert!(matches!(trial.next(), Order::Finish(_)));
     }
 

@@ -159,7 +159,10 @@ impl Driver {
             match order {
                 Order::Send(packet) => self.send(&packet)?,
                 Order::Ask(call) => self.ask(call, hooks),
-                Order::Again | Order::Receive => self.take_note(),
+                Order::Replied { success } => self.take_note(success),
+                Order::Closed => self.watch.forget(&self.link),
+                // `hear` gives no such order.
+                Order::Receive => {}
                 Order::Wait(at) => {
                     self.watch.wake_at(at)?;
                     return Ok(None);
@@ -219,19 +222,14 @@ impl Driver {
         }
     }
 
-    /// Takes note of a reply, or of a connection that was closed.
-    fn take_note(&mut self) {
-        match self.course.reply() {
-            Some(reply) => {
-                if !reply.success {
-                    // CRIU has let the tasks go.
-                    self.tasks.saved.clear();
-                }
-                if let Some(worker) = &mut self.link.worker {
-                    worker.helpers_stay = reply.success;
-                }
-            }
-            None => self.watch.forget(&self.link),
+    /// Takes note of a reply.
+    fn take_note(&mut self, success: bool) {
+        if !success {
+            // CRIU has let the tasks go.
+            self.tasks.saved.clear();
+        }
+        if let Some(worker) = &mut self.link.worker {
+            worker.helpers_stay = success;
         }
     }
 

@@ -104,20 +104,21 @@ impl Cgroups {
     /// # Errors
     /// When a cgroup cannot be made, or does not take the process.
     pub fn add(&self, pid: Pid) -> io::Result<()> {
-        self.enter(pid).map(MadeCgroups::keep)
+        let mut made = MadeCgroups::default();
+        self.enter(pid, &mut made)?;
+        made.keep();
+        Ok(())
     }
 
-    /// Moves a process into these cgroups. Cgroups that were made for it go again unless they are
-    /// kept.
-    pub(crate) fn enter(&self, pid: Pid) -> io::Result<MadeCgroups> {
-        let mut made = MadeCgroups(Vec::new());
+    /// Moves a process into these cgroups. `made` takes the cgroups that are made for it.
+    pub(crate) fn enter(&self, pid: Pid, made: &mut MadeCgroups) -> io::Result<()> {
         let mounted = hierarchies()?;
         for (controllers, path) in &self.paths {
             let Some(dir) = directory(&mounted, controllers, path) else { continue };
             make(&dir, &mut made.0)?;
             fs::write(dir.join("cgroup.procs"), pid.to_string())?;
         }
-        Ok(made)
+        Ok(())
     }
 
     /// Makes the parents of these cgroups. CRIU then makes the cgroups themselves, with the
@@ -163,7 +164,7 @@ impl Cgroups {
 
 /// Cgroups that were made here or are to be made by CRIU. They are removed with this value, and so
 /// are the cgroups below them that CRIU has made, unless a process is in one of them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct MadeCgroups(Vec<PathBuf>);
 
 impl MadeCgroups {

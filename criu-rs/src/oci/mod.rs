@@ -24,10 +24,10 @@
 //! * **`root.readonly`.** A restore makes the root read-only, whatever this CRIU does.
 //! * **Cgroup mounts.** A dump leaves them out if they are directories of version 1. A restore
 //!   mounts the container's new directories.
-//! * **`linux.namespaces` with a path.** Network and pid namespaces are left out of the dump and
-//!   inherited by the restore, where a network namespace in the images is replaced. Ipc, uts, user
-//!   and time namespaces are saved, and the restore joins the one at the path. Mount and cgroup
-//!   namespaces with a path are refused.
+//! * **`linux.namespaces` with a path.** Network and pid namespaces are left out of the dump, and
+//!   the restore inherits the namespaces at the paths. If the images hold a network namespace, the
+//!   restore joins the one at the path instead. Ipc, uts, user and time namespaces are saved, and
+//!   the restore joins the one at the path. Mount and cgroup namespaces with a path are refused.
 //! * **Namespaces of the container's own** are saved and made. `.empty_net_ns(true)` leaves the
 //!   content of the network namespace to the caller.
 //! * **`linux.cgroupsPath`.** A dump is frozen by the cgroup there if the process is below it, or

@@ -20,8 +20,9 @@ use crate::preflight::Report;
 use crate::value::{CgroupMode, External, InheritFd};
 
 /// The restore of a container: a [`Restore`] with what was made for it, such as a mount point for
-/// the container's root. All of that goes when this value is dropped, which is safe once the
-/// restore is over.
+/// the container's root. Mounts, descriptors and unused cgroups are removed when this value is
+/// dropped, which is safe once the restore is over. Mount points that were made in the root file
+/// system stay.
 ///
 /// The options of a [`Restore`] are methods here. Repeat what the dump was told: TCP connections,
 /// file locks, shell jobs. The restored root is this process's child. [`run`](Self::run) does more
@@ -187,23 +188,20 @@ impl<'a> ContainerRestore<'a> {
     /// # Errors
     /// See [`run`](Self::run).
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Restored> {
+        // Dropped after the session: while criu is in them, the cgroups cannot be removed.
+        let mut made = MadeCgroups::default();
         let session = self.with_namespaces().start(criu)?;
-        let mut made = None;
         if let Some(cgroups) = self.cgroups_of_criu() {
             let criu = session.pid().ok_or(Error::OutsideCgroups {
                 why: "this process has not started the criu that restores, and cannot move it \
                       there: use Criu::new or Criu::at",
             })?;
-            let entered = cgroups.enter(criu);
-            made =
-                Some(entered.map_err(|source| {
-                    Error::path("enter the cgroups of", &self.root.path, source)
-                })?);
+            let entered = cgroups.enter(criu, &mut made);
+            entered
+                .map_err(|source| Error::path("enter the cgroups of", &self.root.path, source))?;
         }
         let restored = session.finish(hooks)?;
-        if let Some(made) = made {
-            made.keep();
-        }
+        made.keep();
         Ok(restored)
     }
 

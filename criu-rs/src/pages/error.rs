@@ -35,7 +35,8 @@ pub enum PagesError {
     /// The peer breaks the protocol.
     #[error(transparent)]
     Protocol(#[from] PageProtocolError),
-    /// The client ends the connection before it closes the session. The number is of bytes.
+    /// The client ends the connection before it closes the session. Holds the number of bytes that
+    /// were received until then.
     #[error("the client is gone after {0} bytes, before it closed the session")]
     Gone(u64),
     /// The client leaves pages to the parent set, which does not have them.

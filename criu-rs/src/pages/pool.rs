@@ -22,7 +22,8 @@ use crate::value::Pid;
 pub struct Pool(pub(super) MmapMut);
 
 impl Pool {
-    /// Allocates a pool of so many bytes, at least 1 MiB. This takes about 0.3 s per GiB.
+    /// Allocates a pool of `bytes` bytes; a smaller number than 1 MiB becomes 1 MiB. This takes
+    /// about 0.3 s per GiB.
     ///
     /// # Errors
     /// The system does not have so much memory.

@@ -42,8 +42,8 @@ pub enum Command {
     Get,
     /// `PS_IOV_CLOSE`, 0x1023: everything has been sent. The answer is four bytes.
     Close,
-    /// `PS_IOV_FORCE_CLOSE`, 0x1024: like [`Close`](Self::Close); somebody else keeps the
-    /// connection.
+    /// `PS_IOV_FORCE_CLOSE`, 0x1024: like [`Close`](Self::Close); another process goes on
+    /// using the connection.
     ForceClose,
 }
 

@@ -83,9 +83,10 @@ impl Relay {
         Ok(Self { socket: socket.into(), deadline, thread })
     }
 
-    /// Bounds the whole exchange, from this call to the server's last answer. The deadline has to
-    /// be set before the dump begins. Without a deadline a relay waits for the server as long as
-    /// the connection lasts.
+    /// Bounds the exchange, from this call to the server's last answer. The deadline has to be set
+    /// before the dump begins. It takes effect with the dump's first byte; a deadline of the dump
+    /// bounds the time before. Without a deadline a relay waits for the server as long as the
+    /// connection lasts.
     ///
     /// At the deadline the relay ends both connections: the dump fails, and
     /// [`finish`](Self::finish) returns [`PagesError::Deadline`]. The time to connect is not

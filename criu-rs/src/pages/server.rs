@@ -110,7 +110,7 @@ pub struct SessionReport {
     pub number: u64,
     /// The client: its address, for TCP.
     pub peer: String,
-    /// The directory of its pages.
+    /// The directory in which the pages of the session were stored.
     pub directory: Option<PathBuf>,
     /// The numbers of what was received, or the error that ended the session.
     pub result: Result<Received, PagesError>,

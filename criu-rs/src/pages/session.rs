@@ -39,10 +39,10 @@ pub struct PageSession {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PageStep {
-    /// A request to receive more: at least so many untaken bytes are needed in all.
+    /// A request to receive more: at least this many untaken bytes are needed in all.
     More(usize),
-    /// A request to receive more, or to [`assume`](PageSession::assume) a layout after a while. The
-    /// session only closes, and its layout shows in more bytes or their absence.
+    /// A request to wait a while for more bytes. The first header closes the session, so the layout
+    /// is not known. If no bytes come, call [`assume`](PageSession::assume) with the narrow layout.
     MoreOrAssume,
     /// The beginning of an object. With `answer`, the driver answers one byte: 1 if the parent set
     /// has the object, else 0.

@@ -37,8 +37,8 @@
 //!   the caller has to have.
 //! - `external`, `auto_ext_mnt` and `inherit_fd`: only the caller knows what to put there on
 //!   restore.
-//! - `network_lock`: this CRIU may be built without the other lock, and without a lock the caller
-//!   has to keep packets away.
+//! - `network_lock`: this CRIU may lack the other kind of lock. With `Skip` the caller has to keep
+//!   packets away.
 //! - `unprivileged` saves less.
 //! - `overwrite` replaces a checkpoint.
 //!

@@ -5,7 +5,8 @@ use std::fmt;
 use crate::operation::{Dump, Restore};
 use crate::value::{CgroupMode, External, NetworkLock, Tcp};
 
-/// An option without which an operation fails, or one of several that would do.
+/// An option that lets an operation go on. If a finding lists several options, one of them is
+/// enough.
 ///
 /// `Display` is the method that sets the option, [`Need::argument`] its name on criu's command
 /// line.

@@ -104,9 +104,9 @@ impl Link {
 
     /// Returns the worker, and a way to tell the other side that nothing more will come from here.
     pub(crate) fn parts(&mut self) -> (Option<&mut Worker>, impl FnOnce() + use<'_>) {
-        let socket = self.socket.as_raw_fd();
+        let socket = self.socket.as_fd();
         let hang_up = move || {
-            let _ = shutdown(socket, Shutdown::Write);
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Write);
         };
         (self.worker.as_mut(), hang_up)
     }

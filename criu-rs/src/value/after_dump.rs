@@ -6,8 +6,7 @@ pub enum AfterDump {
     /// CRIU kills the tasks.
     #[default]
     Kill,
-    /// The tasks run on. The checkpoint does not know of what they change afterwards in files or
-    /// connections.
+    /// The tasks run on. Later changes to files and connections are not in the checkpoint.
     LeaveRunning,
     /// The tasks stay stopped.
     LeaveStopped,

@@ -12,8 +12,8 @@ use super::system::SystemError;
 
 /// A directory for images or logs: a path, or a descriptor of an open directory.
 ///
-/// The operation opens a path when it starts and gives CRIU the descriptor, so a later rename does
-/// no harm.
+/// An operation opens a path once, when it starts. CRIU and the guards of the operation use this
+/// open directory, even if it is renamed meanwhile.
 ///
 /// ```
 /// use criu_rs::Dir;

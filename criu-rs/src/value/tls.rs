@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 /// Certificates for TLS with a page server, as PEM files.
 ///
-/// Each side shows a certificate, and checks the other's name against the address that it was given
-/// itself. A file that is not set keeps CRIU's default below /etc/pki. TLS does not combine with a
-/// page-server socket that is passed in: CRIU's client then does not use TLS.
+/// Each side shows a certificate, and checks that the name in the other's certificate is the
+/// address by which it knows the other side. A file that is not set keeps CRIU's default below
+/// /etc/pki. TLS does not combine with a page-server socket that is passed in: CRIU's client then
+/// does not use TLS.
 ///
 /// ```
 /// use criu_rs::Tls;

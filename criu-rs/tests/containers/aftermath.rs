@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use criu_lab::containers::Bundle;
+use criu_lab::place::Short;
 use criu_lab::soon;
 use criu_rs::oci::{Container, Descriptors, Error, RestoreHooks};
 use criu_rs::{AfterDump, CgroupMode, Criu, HookResult, Hooks, LogLevel, Pid};
@@ -202,11 +203,13 @@ fn not_moved(bed: &Bed) {
 struct Service {
     child: Child,
     socket: PathBuf,
+    _folder: Short,
 }
 
 impl Service {
     fn start(bed: &Bed) -> Self {
-        let socket = bed.dir.join("service.socket");
+        let folder = Short::folder();
+        let socket = folder.join("service.socket");
         let child = Command::new(bed.criu.program().unwrap().unwrap())
             .args(["service", "-o", "service.log", "-W"])
             .arg(&bed.dir)
@@ -217,7 +220,7 @@ impl Service {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let service = Self { child, socket };
+        let service = Self { child, socket, _folder: folder };
         let answers = soon(|| Criu::service(&service.socket).version().is_ok());
         assert!(answers, "{:?}", fs::read_to_string(bed.dir.join("service.log")));
         service

@@ -54,15 +54,17 @@ impl Criu {
         module: SecurityModule,
         limits: &RunLimits,
     ) -> Result<Option<LabelSupport>> {
-        if self.is_known_to_save(module)? {
+        // Taken before the question: the answer is this program's.
+        let program = self.stamp()?;
+        if program.is_some_and(|program| self.is_known_to_save(program, module)) {
             return Ok(Some(LabelSupport::Yes));
         }
         let support = match self.ask_labels(module, limits) {
             Err(Error::TooOld { .. } | Error::NotOverSocket { .. }) => return Ok(None),
             support => support?,
         };
-        if support == LabelSupport::Yes {
-            self.remember_to_save(module)?;
+        if let (LabelSupport::Yes, Some(program)) = (support, program) {
+            self.remember_to_save(program, module);
         }
         Ok(Some(support))
     }

@@ -93,7 +93,7 @@ impl Library {
                 Some(found.cast_const()).filter(|found| !found.is_null())
             }
         };
-        found.ok_or_else(|| format!("{} does not have {}", self.name(), name.to_string_lossy()))
+        found.ok_or_else(|| format!("{} has no {}", self.name(), name.to_string_lossy()))
     }
 }
 

@@ -8,7 +8,6 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
-use std::ptr;
 
 use criu_sys::{
     CRIU_LOG_DEBUG, criu_local_dump, criu_local_free_opts, criu_local_get_version,
@@ -50,7 +49,6 @@ fn dump(pid: c_int, dir: &File, criu: &CStr) -> Result<(), Box<dyn std::error::E
     // SAFETY: the options are live.
     let version = unsafe { criu_local_get_version(opts) };
     println!("CRIU {}", done("get_version", version)?);
-
     // SAFETY: the options are live.
     unsafe { criu_local_set_pid(opts, pid) };
     // SAFETY: the options are live, and the borrowed directory stays open longer than they do.
@@ -60,8 +58,7 @@ fn dump(pid: c_int, dir: &File, criu: &CStr) -> Result<(), Box<dyn std::error::E
     // SAFETY: the options are live.
     unsafe { criu_local_set_log_level(opts, CRIU_LOG_DEBUG) };
 
-    // SAFETY: the options are live, no callback is set, and this program has one thread and thus
-    // one request.
+    // SAFETY: the options are live, no callback is set, and this program has only one thread.
     done("dump", unsafe { criu_local_dump(opts) })?;
     println!("dumped {pid}");
     Ok(())
@@ -72,7 +69,7 @@ struct Options(*mut criu_opts);
 
 impl Options {
     fn new() -> io::Result<Self> {
-        let mut opts = ptr::null_mut();
+        let mut opts = std::ptr::null_mut();
         // SAFETY: null says that there are no earlier options to free.
         match unsafe { criu_local_init_opts(&mut opts) } {
             0 => Ok(Self(opts)),
@@ -93,10 +90,10 @@ fn done(what: &str, result: c_int) -> Result<c_int, String> {
     match result {
         0.. => Ok(result),
         // After a request errno is CRIU's own number.
-        _ => Err(format!(
-            "{what} failed: {}; errno: {}",
-            io::Error::from_raw_os_error(-result),
-            io::Error::last_os_error()
-        )),
+        _ => {
+            let (error, errno) =
+                (io::Error::from_raw_os_error(-result), io::Error::last_os_error());
+            Err(format!("{what} failed: {error}; errno: {errno}"))
+        }
     }
 }

@@ -14,6 +14,7 @@ use criu_rs::oci::{
 use criu_rs::{AfterDump, Criu, HookResult, Hooks, LogLevel, Pid, Tcp};
 use serde_json::{Value, json};
 
+use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::hints;
@@ -70,6 +71,9 @@ struct RestoreArgs {
     /// The directory with config.json
     #[arg(short, long)]
     bundle: PathBuf,
+    /// The runtime whose configuration files CRIU reads: runc or crun; it is not run
+    #[arg(long, default_value = "runc")]
+    runtime: PathBuf,
     /// A socket on which somebody waits for the container's terminal
     #[arg(long)]
     console_socket: Option<PathBuf>,
@@ -149,7 +153,8 @@ Exit status:
   1  CRIU refused or failed, or the bundle or the images cannot be used
   2  wrong usage; nothing was begun
   3  criu cannot be started or reached, or is too old
-  4  stopped by a deadline, Ctrl-C or SIGTERM; what was begun is undone
+  4  stopped by Ctrl-C or SIGTERM; what was begun is undone. A restore whose bundle has hooks is
+     not stopped like this: these signals end the program at once
 With --wait the exit status is that of the container.";
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
@@ -172,24 +177,21 @@ impl CheckpointArgs {
         let fault = |error| self.shared.fault(error, DUMP_LOG);
         let criu = self.shared.criu()?;
         let (pid, bundle) = self.find()?;
-        let crun = self.runtime.file_name().is_some_and(|name| name == "crun");
-        let keys = if crun { Keys::Crun } else { Keys::Runc };
+        let keys = if is_crun(&self.runtime) { Keys::Crun } else { Keys::Runc };
         let container = oci::Container::open(bundle).map_err(fault)?.keys(keys);
-        // The same files in the same order as the runtimes.
-        let container =
-            if crun { container.default_config_file("/etc/criu/crun.conf") } else { container };
-        let container = container.default_config_file("/etc/criu/runc.conf");
+        let container = with_config_files(container, &self.runtime);
         let checkpoint = container.checkpoint(pid).map_err(fault)?;
         make_directory(&self.shared.images_dir)?;
         let after = if self.leave_running { AfterDump::LeaveRunning } else { AfterDump::Kill };
         let dump = checkpoint.dump(&self.shared.images_dir).after_dump(after);
         let dump = self.shared.dump(dump)?.empty_net_ns(self.empty_network);
-        let mut dump = dump.overwrite(self.overwrite);
+        let drive = Drive::new()?;
+        let mut dump = dump.overwrite(self.overwrite).cancel(drive.cancel());
         if let Some(Size(bytes)) = self.ghost_limit {
             dump = dump.ghost_limit(bytes);
         }
         let begun = Instant::now();
-        let dumped = dump.run(&criu).map_err(fault)?;
+        let dumped = drive.watch(|| dump.run(&criu))?.map_err(fault)?;
         let ended = if self.leave_running { "it runs on" } else { "it has been ended" };
         let images = self.shared.images_dir.display();
         let external = checkpoint.external().iter().map(ToString::to_string);
@@ -239,13 +241,14 @@ impl RestoreArgs {
         let output = Output::new(name, "restore", self.shared.json);
         let criu = self.shared.criu()?;
         let fault = |error| self.shared.fault(error, RESTORE_LOG);
-        let mut container = oci::Container::open(&self.bundle)
-            .map_err(fault)?
-            .default_config_file("/etc/criu/runc.conf")
-            .trust_images(self.trust_images);
+        let mut container =
+            oci::Container::open(&self.bundle).map_err(fault)?.trust_images(self.trust_images);
+        container = with_config_files(container, &self.runtime);
         for (key, path) in &self.source {
             container = container.source(key, path);
         }
+        // A program that a hook starts would inherit that these signals are held back.
+        let drive = if has_hooks(&container) { None } else { Some(Drive::new()?) };
         let plan = container.restore(&self.shared.images_dir).map_err(fault)?;
         let made = match &self.state {
             Some(_) => None,
@@ -258,13 +261,21 @@ impl RestoreArgs {
         let (input, out, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let stdio = [input.as_fd(), out.as_fd(), error.as_fd()];
         let restore = self.shared.restore(restore.stdio(stdio))?.empty_net_ns(self.empty_network);
+        let restore = match &drive {
+            Some(drive) => restore.cancel(drive.cancel()),
+            None => restore,
+        };
         let mut own = PidFileHook { pid_file: self.pid_file.as_deref() };
         let mut hooks = RestoreHooks::new(&container, &self.id, &mut own);
         if let Some(socket) = &self.console_socket {
             hooks = hooks.console(ConsoleSocket::new(socket));
         }
         let begun = Instant::now();
-        let restored = restore.run_with(&criu, &mut hooks).map_err(fault)?;
+        let restored = match &drive {
+            Some(drive) => drive.watch(|| restore.run_with(&criu, &mut hooks))?,
+            None => restore.run_with(&criu, &mut hooks),
+        };
+        let restored = restored.map_err(fault)?;
         drop(restore);
         drop(made);
         output.done(
@@ -276,6 +287,12 @@ impl RestoreArgs {
         );
         if !self.wait {
             return Ok(Exit::Done.into());
+        }
+        let received = drive.as_ref().and_then(Drive::received);
+        drop(drive);
+        if let Some(received) = received {
+            // It came too late for the restore, and ends the wait as a later one does.
+            let _ = nix::sys::signal::raise(received.signal);
         }
         let status =
             restored.wait().map_err(|error| Fault::system("wait for the container", error))?;
@@ -350,6 +367,30 @@ const DUMP_LOG: &str = "dump.log";
 
 /// The log of a restore, in the work directory.
 const RESTORE_LOG: &str = "restore.log";
+
+/// Tells if a runtime is crun, by the name of its program.
+fn is_crun(runtime: &Path) -> bool {
+    runtime.file_name().is_some_and(|name| name == "crun")
+}
+
+/// Sets CRIU's configuration files: the same files in the same order as the runtime.
+fn with_config_files(container: oci::Container, runtime: &Path) -> oci::Container {
+    let container = if is_crun(runtime) {
+        container.default_config_file("/etc/criu/crun.conf")
+    } else {
+        container
+    };
+    container.default_config_file("/etc/criu/runc.conf")
+}
+
+/// Tells if a restore runs hooks of the bundle.
+fn has_hooks(container: &oci::Container) -> bool {
+    // Bundles still use the deprecated kind.
+    #[allow(deprecated)]
+    container.spec().hooks().as_ref().is_some_and(|hooks| {
+        [hooks.prestart(), hooks.create_runtime()].into_iter().flatten().any(|all| !all.is_empty())
+    })
+}
 
 /// Makes a directory that may be there already.
 fn make_directory(path: &Path) -> Result<&Path, Fault> {

@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
 
 use criu_rs::{Cancel, Hooks, Session};
 use nix::errno::Errno;
@@ -64,9 +66,50 @@ impl Drive {
         }
     }
 
+    /// Runs an operation that returns only at its end. A thread listens to signals meanwhile. The
+    /// operation has to be given the [cancellation](Self::cancel).
+    pub(crate) fn watch<T>(&self, operation: impl FnOnce() -> T) -> Result<T, Fault> {
+        let pair = UnixStream::pair();
+        let (end, ended) = pair.map_err(|source| Fault::system("wait for signals", source))?;
+        let (signals, cancel) = (&self.signals, &self.cancel);
+        let (outcome, received) = thread::scope(move |scope| {
+            let listener = scope.spawn(move || listen(signals, cancel, &ended));
+            let outcome = operation();
+            drop(end);
+            (outcome, listener.join().unwrap_or_default())
+        });
+        self.received.set(received);
+        Ok(outcome)
+    }
+
     /// Returns a signal that asked to stop, even if it came too late because the operation
     /// succeeded.
     pub(crate) fn received(&self) -> Option<Received> {
         self.received.get()
+    }
+}
+
+/// Cancels an operation at each signal that comes, until the peer of `ended` is closed. Returns the
+/// last signal.
+fn listen(signals: &Signals, cancel: &Cancel, ended: &UnixStream) -> Option<Received> {
+    let mut received = None;
+    loop {
+        let mut fds = [
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(ended.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return received,
+        }
+        let has_ended = fds[1].any() == Some(true);
+        match signals.next() {
+            Some(signal) => {
+                received = Some(signal);
+                cancel.cancel();
+            }
+            None if has_ended => return received,
+            None => {}
+        }
     }
 }

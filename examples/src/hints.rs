@@ -166,35 +166,17 @@ mod tests {
     use super::*;
     use crate::words::TABLE;
 
-    const CAUSES: &[Cause] = &[
-        Cause::MissingCapability,
-        Cause::NoSoftDirty,
-        Cause::NoCompression,
-        Cause::ConnectedTcp,
-        Cause::ExternalUnixSocket,
-        Cause::ForeignTerminal,
-        Cause::ForeignSession,
-        Cause::FileLocks,
-        Cause::GhostTooLarge,
-        Cause::FileOutsideMounts,
-        Cause::ExternalMount,
-        Cause::CgroupMissing,
-        Cause::TcpInFlight,
-        Cause::LinkRemap,
-        Cause::UnsupportedMount,
-        Cause::CpuMismatch,
-        Cause::LsmMismatch,
-        Cause::NoSelinux,
-        Cause::FileChanged,
-        Cause::NetworkLockFailed,
-        Cause::NoSpace,
-        Cause::PidInUse,
-        Cause::NoPageServer,
-    ];
-
-    /// Returns the long names of options in a text, without dashes.
+    /// Returns the long names of options in a text, without dashes. Options of `(unshare ...)` are
+    /// not this program's.
     fn options(text: &str) -> impl Iterator<Item = &str> {
-        text.split_whitespace().filter_map(|word| {
+        let mut is_foreign = false;
+        let own = text.split_whitespace().filter(move |word| {
+            is_foreign |= word.starts_with("(unshare");
+            let is_own = !is_foreign;
+            is_foreign &= !word.ends_with(')');
+            is_own
+        });
+        own.filter_map(|word| {
             let name = word.trim_start_matches(['(', '`']).strip_prefix("--")?;
             Some(name.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or(name))
         })
@@ -216,7 +198,7 @@ mod tests {
             has("dump") || has("restore")
         };
         let mut named = 0;
-        for &cause in CAUSES {
+        for &cause in Cause::ALL {
             for name in options(about_container(cause)) {
                 assert!(in_container(name), "{cause:?}: container has no --{name}");
             }
@@ -226,5 +208,29 @@ mod tests {
             }
         }
         assert!(named > 20, "{named}");
+    }
+
+    /// Returns the words of a text that name something of the library: a method or a path.
+    fn rust(text: &str) -> Vec<&str> {
+        let is_method = |word: &str| {
+            let name = word.trim_start_matches(['(', '`', '\'', '"']).strip_prefix('.');
+            name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
+        };
+        let names_rust =
+            |word: &&str| is_method(word) || word.contains("::") || word.contains("()");
+        text.split_whitespace().filter(names_rust).collect()
+    }
+
+    #[test]
+    fn advice_names_no_method_of_the_library() {
+        assert_eq!(
+            rust("set .tcp(Tcp::Close) or leave `.skip_mnt` out"),
+            [".tcp(Tcp::Close)", "`.skip_mnt`"]
+        );
+        for &cause in Cause::ALL {
+            for advice in [about(cause), about_container(cause)] {
+                assert_eq!(rust(advice), [""; 0], "{cause:?}: {advice}");
+            }
+        }
     }
 }

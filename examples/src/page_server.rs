@@ -262,12 +262,18 @@ impl PageServer {
         // The word is given, because the file may have any name.
         daemon.arg0(NAME).args([Self::WORD, "--listening"]).args(args);
         daemon.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = daemon.spawn()?;
-        if let Some(pidfile) = &self.pidfile {
-            let path = self.work_dir().join(pidfile);
-            let file = OpenOptions::new().write(true).create_new(true).open(&path);
-            let written = file.and_then(|mut file| write!(file, "{}", child.id()));
-            written.map_err(|error| format!("{}: {error}", path.display()))?;
+        let Some(pidfile) = &self.pidfile else {
+            daemon.spawn()?;
+            return Ok(Exit::Done);
+        };
+        let path = self.work_dir().join(pidfile);
+        // A file that is taken is found before there is a daemon.
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
+        if let Err(error) = start_daemon(&mut daemon, file) {
+            let _ = fs::remove_file(&path);
+            let path = path.display();
+            return Err(format!("cannot start a daemon with {path}: {error}").into());
         }
         Ok(Exit::Done)
     }
@@ -311,6 +317,16 @@ impl Log {
             None => self.output.say(text),
         }
     }
+}
+
+/// Starts a daemon and writes its process id into a file. After a failure there is no daemon.
+fn start_daemon(daemon: &mut Command, mut pidfile: fs::File) -> io::Result<()> {
+    let mut child = daemon.spawn()?;
+    let written = write!(pidfile, "{}", child.id());
+    if written.is_err() {
+        let _ = child.kill();
+    }
+    written
 }
 
 /// Makes the link to the parent set, as CRIU does.

@@ -75,13 +75,13 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
         Ok(code) => code,
         // The reader of the output has seen enough.
         Err(error) if is_broken_pipe(&*error) => Exit::Done.into(),
-        Err(error) => match error.downcast::<Fault>() {
-            Ok(fault) => output.fault(&fault).into(),
-            Err(error) => {
-                eprintln!("{name}: {error}");
-                Exit::Failed.into()
-            }
-        },
+        Err(error) => {
+            let fault = match error.downcast::<Fault>() {
+                Ok(fault) => *fault,
+                Err(error) => Fault::Failed(error.to_string()),
+            };
+            output.fault(&fault).into()
+        }
     }
 }
 

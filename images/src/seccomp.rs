@@ -152,10 +152,10 @@ impl fmt::Display for Seccomp<'_> {
 }
 
 /// Mode and filter, as far as images have them.
-type Own = (Option<SeccompMode>, Option<u32>);
+type SavedSeccomp = (Option<SeccompMode>, Option<u32>);
 
 /// Reads mode and filter from a thread's own image.
-fn own(thread: &Thread<'_>) -> Own {
+fn own(thread: &Thread<'_>) -> SavedSeccomp {
     if thread.tid() == thread.task().pid() {
         of_leader(&thread.task())
     } else {
@@ -164,7 +164,7 @@ fn own(thread: &Thread<'_>) -> Own {
 }
 
 /// Reads mode and filter of a task's first thread; older sets have them in the part of the task.
-fn of_leader(task: &Task<'_>) -> Own {
+fn of_leader(task: &Task<'_>) -> SavedSeccomp {
     let own = in_core(task.leader());
     if own.0.is_some() {
         return own;
@@ -173,7 +173,7 @@ fn of_leader(task: &Task<'_>) -> Own {
     (task.old_seccomp_mode.and_then(|mode| mode.try_into().ok()), task.old_seccomp_filter)
 }
 
-fn in_core(core: &CoreEntry) -> Own {
+fn in_core(core: &CoreEntry) -> SavedSeccomp {
     let thread = core.thread_core.as_ref();
     let mode = thread.and_then(|thread| thread.seccomp_mode?.try_into().ok());
     (mode, thread.and_then(|thread| thread.seccomp_filter))

@@ -15,7 +15,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, unshare};
 
 /// A payload of a suite's own: its name, and the function that is given FILE and the other words.
-pub type Own = (&'static str, fn(&[&str]));
+pub type Payload = (&'static str, fn(&[&str]));
 
 /// The command that is a payload, counting into a file: this program with other words.
 pub fn command(words: &[&str], file: &Path) -> Command {
@@ -35,7 +35,7 @@ pub fn member(file: &Path) -> Child {
 ///
 /// # Panics
 /// Panics if there is no such payload.
-pub fn run(words: &[String], own: &[Own]) {
+pub fn run(words: &[String], own: &[Payload]) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (name, rest) = (words[0], &words[1..]);
     if !MEMBERS.contains(&name) {
@@ -49,7 +49,7 @@ pub fn run(words: &[String], own: &[Own]) {
 pub const MEMBERS: &[&str] = &["client", "job", "member"];
 
 /// The payloads of all suites.
-pub const SHARED: &[Own] = &[
+pub const SHARED: &[Payload] = &[
     ("count", count),
     ("member", count),
     // In the session of the terminal it was started in.

@@ -19,6 +19,9 @@ macro_rules! causes {
         }
 
         impl Cause {
+            /// Every known cause.
+            pub const ALL: &[Self] = &[$(Self::$cause,)*];
+
             /// Advises what to do.
             pub fn hint(self) -> &'static str {
                 match self {

@@ -12,11 +12,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use criu_lab::filter;
-use criu_lab::payload::{Counter, Own, count_with, member};
+use criu_lab::payload::{Counter, Payload, count_with, member};
 use nix::sched::{CloneFlags, unshare};
 
 /// The payloads, by name.
-pub const OWN: &[Own] = &[
+pub const OWN: &[Payload] = &[
     ("client", crate::service::client),
     ("contain", crate::container::contain),
     ("filtered", filtered),

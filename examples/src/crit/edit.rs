@@ -1,6 +1,7 @@
 //! `crit edit`: changes images, so that a restore differs from the dump.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -33,12 +34,13 @@ impl Edit {
         let edits = self.edits.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let edited =
             if self.dry_run { edit(&set, &edits)? } else { edit_directory(&self.dir, &edits)? };
+        let mut out = io::stdout().lock();
         if edited.is_empty() {
-            println!("nothing to change");
+            writeln!(out, "nothing to change")?;
         }
         for Edited { name, changes, .. } in &edited {
             let s = if *changes == 1 { "" } else { "s" };
-            println!("{name}: {changes} change{s}");
+            writeln!(out, "{name}: {changes} change{s}")?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use criu_images::json::{self, Style};
-use criu_images::{CoreDump, Diff, Image, Severity, check};
+use criu_images::{CoreDump, Diff, Finding, Image, Severity, check};
 
 use crate::images::{open_set, show};
 use crate::tool::{Fallible, Tool};
@@ -237,20 +237,31 @@ fn info(path: &Path) -> Fallible<()> {
     if kind.entries == criu_images::kind::Entries::Pagemap {
         count = count.saturating_sub(1);
     }
-    println!("{{\n    \"magic\": \"{}\",\n    \"count\": {count}\n}}", kind.name);
+    let mut out = io::stdout();
+    writeln!(out, "{{\n    \"magic\": \"{}\",\n    \"count\": {count}\n}}", kind.name)?;
     Ok(())
 }
 
 fn check_set(dir: &Path) -> Fallible<ExitCode> {
     let findings = check(&open_set(dir)?);
-    for finding in &findings {
-        println!("{finding}");
-    }
     let is_bad = findings.iter().any(|finding| finding.severity == Severity::Error);
-    if findings.is_empty() {
-        println!("nothing is wrong with {}", dir.display());
+    match print_findings(&findings, dir) {
+        // The status counts even if nobody reads the findings.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
     }
     Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn print_findings(findings: &[Finding], dir: &Path) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for finding in findings {
+        writeln!(out, "{finding}")?;
+    }
+    if findings.is_empty() {
+        writeln!(out, "nothing is wrong with {}", dir.display())?;
+    }
+    Ok(())
 }
 
 fn read(path: Option<&Path>) -> Fallible<Vec<u8>> {

@@ -4,11 +4,12 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use criu_lab::containers::{Bundle, Suite};
-use criu_lab::soon;
+use criu_lab::{names, soon};
 use criu_rs::{Criu, Pid};
 use serde_json::Value;
 
@@ -30,6 +31,13 @@ const TESTS: &[Case] = &[
     Case { name: "it_runs_on", test: runs_on, runtimes: BOTH, newest_only: true },
     Case { name: "the_end_is_waited_for", test: waits, runtimes: &["runc"], newest_only: true },
     Case { name: "failures_cite_their_log", test: cites, runtimes: &["runc"], newest_only: true },
+    Case { name: "a_signal_stops_a_dump", test: stops_dump, runtimes: BOTH, newest_only: true },
+    Case {
+        name: "a_signal_stops_a_restore",
+        test: stops_restore,
+        runtimes: BOTH,
+        newest_only: true,
+    },
     Case { name: "nonsense_is_explained", test: nonsense, runtimes: &["runc"], newest_only: true },
 ];
 
@@ -154,6 +162,69 @@ fn waits(bed: &Bed) {
     kill(&pid_file);
     // As a shell tells the end by SIGKILL.
     assert_eq!(child.wait().unwrap().code(), Some(128 + 9));
+}
+
+/// A bundle whose CRIU stops at the actions of a pattern, until a test goes on or stops it.
+fn slow(bed: &Bed, actions: &str) -> Bundle {
+    let (begun, script) = (bed.dir.join("begun"), bed.dir.join("script"));
+    let text = format!(
+        "#!/bin/sh\ncase $CRTOOLS_SCRIPT_ACTION in {actions}) ;; *) exit 0 ;; esac\n\
+         echo $CRTOOLS_SCRIPT_ACTION >> {}\nexec sleep 20\n",
+        begun.display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let config = bed.dir.join("criu.conf");
+    fs::write(&config, format!("action-script {}\n", script.display())).unwrap();
+    Bundle::new(bed, "bundle", "count", &[])
+        .with(|b| b.annotation("org.criu.config", config.to_str().unwrap()))
+}
+
+/// Sends SIGTERM to a command once CRIU waits in it. Returns what the command printed.
+#[track_caller]
+fn stop(bed: &Bed, command: &mut Command) -> String {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = bed.dir.join("begun");
+    assert!(soon(|| begun.exists() || child.try_wait().unwrap().is_some()));
+    let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(begun.exists(), "{said}");
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    fs::remove_file(begun).unwrap();
+    said
+}
+
+/// The container runs on, and there is no checkpoint.
+fn stops_dump(bed: &Bed) {
+    let bundle = slow(bed, "network-lock|post-dump");
+    let images = bed.dir.join("images");
+    bed.runtime.run(&bundle, "c", &[]);
+    let said = stop(bed, &mut checkpoint(bed, &images));
+    assert!(said.contains("dump cancelled"), "{said}");
+    bundle.goes_on();
+    assert_eq!(bed.runtime.state("c").unwrap()["status"], "running");
+    assert_eq!(names(&images), ["dump.log"]);
+    bed.runtime.delete("c");
+}
+
+/// No process is left, and neither is the mount for CRIU.
+fn stops_restore(bed: &Bed) {
+    let bundle = slow(bed, "post-restore");
+    let (images, state) = (bed.dir.join("images"), bed.dir.join("restored"));
+    bed.runtime.run(&bundle, "c", &[]);
+    done(bed, &mut checkpoint(bed, &images));
+    bed.runtime.delete("c");
+    let pid_file = bed.dir.join("pid");
+    let mut command = restore(bed, &bundle, &images);
+    command.arg("--state").arg(&state).arg("--runtime").arg(bed.runtime.name);
+    let said = stop(bed, command.arg("--pid-file").arg(&pid_file));
+    assert!(said.contains("restore cancelled"), "{said}");
+    bundle.stands_still();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(state.to_str().unwrap()), "{mounts}");
+    assert_eq!(names(&state), [""; 0]);
 }
 
 fn nonsense(bed: &Bed) {

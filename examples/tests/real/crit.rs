@@ -111,6 +111,11 @@ fn check(lab: &Lab) {
     fs::remove_file(Path::new(&images).join(&core)).unwrap();
     let ran = crit(lab, &["check", &images]);
     assert_eq!((ran.code, ran.out), (Some(1), format!("error: {core}: is missing\n")));
+    // The status counts even if nobody reads the findings.
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    let ran = run(lab.program(link(lab, "crit"), &["check", &images]).stdout(writer));
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""), "{ran:?}");
 }
 
 fn core(lab: &Lab) {
@@ -251,6 +256,10 @@ fn inspect(lab: &Lab) {
     assert_eq!(json["needs"][0]["option"], "--file-locks");
     assert_eq!(json["processes"][0]["pid"].to_string(), pid);
     run(lab.program(link(lab, "inspect"), &["absent"])).fails(1, &["inspect: absent: "]);
+    let absent = run(lab.program(link(lab, "inspect"), &["--json", "absent"]));
+    let said = absent.json();
+    assert_eq!((absent.code, &said["outcome"]), (Some(1), &"failed".into()), "{said}");
+    assert!(said["error"]["message"].as_str().unwrap().starts_with("absent: "), "{said}");
 }
 
 fn nonsense(lab: &Lab) {

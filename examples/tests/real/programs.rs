@@ -157,6 +157,11 @@ fn page_server(lab: &Lab) {
     assert!(names(&pages).iter().any(|name| name == "pages-65537.img"));
     target.goes_on();
 
+    // A pid file that is taken: nothing goes on in the background.
+    let taken = run(lab.program(program, &words));
+    taken.fails(1, &["page-server: ", "/pid: File exists"]);
+    assert!(crate::memory::listeners(&first).is_empty());
+
     // Several sessions, each on its own, until it is asked to stop.
     let words = ["-D", &pages, "--port", &second, "--sessions", "unlimited", "--each", "--json"];
     let mut server = lab.program(program, &words);

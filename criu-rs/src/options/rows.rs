@@ -293,9 +293,9 @@ macro_rules! option_rows {
                 }
                 sets 44 "freeze_cgroup" "--freeze-cgroup" (2, 4); such as ("/x");
 
-                /// Limits the time for collecting and freezing the tasks, after which CRIU gives up.
-                /// The time is in whole seconds, rounded up. The default is 10 seconds; zero means
-                /// no limit. For a limit on the whole operation see `deadline`.
+                /// Limits the time for collecting and freezing the tasks, after which CRIU gives
+                /// up. The time is in whole seconds, rounded up. The default is 10 seconds; zero
+                /// means no limit. For a limit on the whole operation see `deadline`.
                 on [Dump PreDump]
                 fn timeout(o, limit: Duration) {
                     let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);

@@ -56,12 +56,14 @@ fn install(force: bool) -> Result<Criu> {
     let os = Os::read()?;
     if os.id == "debian" {
         for suite in [EXPERIMENTAL, STABLE] {
-            debian(suite, force)?;
-            if let Some(criu) = choose(&[criu::of_suite(suite)]) {
+            // A mirror may lack a suite.
+            if let Err(error) = debian(suite, force) {
+                eprintln!("passed over: {error}");
+            } else if let Some(criu) = choose(&[criu::of_suite(suite)]) {
                 return Ok(criu);
             }
         }
-        return Err("no CRIU of Debian works on this kernel, see above".into());
+        return Err("no CRIU of Debian can be had that works on this kernel, see above".into());
     }
     if os.has_apt() {
         own(&os, force)?;
@@ -95,6 +97,7 @@ fn debian(suite: &str, force: bool) -> Result<()> {
         EXPERIMENTAL => Archive::debian(&[EXPERIMENTAL, "sid"])?,
         suite => Archive::debian(&[suite])?,
     };
+    criu::make_folder()?;
     prefix.install(&archive, force)
 }
 
@@ -104,7 +107,9 @@ fn own(os: &Os, force: bool) -> Result<()> {
     if prefix.is_installed() && !force {
         return Ok(());
     }
-    prefix.install(&Archive::machine()?, force)
+    let archive = Archive::machine()?;
+    criu::make_folder()?;
+    prefix.install(&archive, force)
 }
 
 fn prefix(suite: &str, packages: &'static [&'static str]) -> Prefix {

@@ -1,9 +1,10 @@
 //! The `criu` that is chosen: the newest that works on this machine.
 
+use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs, iter};
+use std::{env, fs, io, iter};
 
 use nix::unistd::{Uid, mkdtemp};
 
@@ -119,25 +120,35 @@ pub(crate) fn make_folder() -> Result<()> {
     Ok(place(&target.join("criu"), target.as_os_str().len() > LONG).map_err(fail)?)
 }
 
-/// Makes a directory, or a link to a short one. A directory stays as it is, and so does a link to
-/// a directory; it must be root's or ours, because root executes what is in it.
-fn place(folder: &Path, is_long: bool) -> std::io::Result<()> {
-    if !is_long {
-        return fs::create_dir_all(folder);
-    }
-    let is_link = fs::symlink_metadata(folder).is_ok_and(|entry| entry.is_symlink());
-    if let Ok(entry) = fs::metadata(folder) {
-        let is_safe = [0, Uid::effective().as_raw()].contains(&entry.uid());
-        if !is_link || (entry.is_dir() && is_safe) {
+/// Makes a directory, or a link to a short one, unless it is there. A link that leads nowhere, or
+/// to a directory of somebody else, is replaced.
+fn place(folder: &Path, is_long: bool) -> io::Result<()> {
+    if fs::symlink_metadata(folder).is_ok_and(|entry| entry.is_symlink()) {
+        if is_safe(folder) {
             return Ok(());
         }
-    }
-    let short = mkdtemp("/var/tmp/criu-rs-XXXXXX")?;
-    fs::set_permissions(&short, fs::Permissions::from_mode(0o755))?;
-    if is_link {
         fs::remove_file(folder)?;
     }
-    symlink(&short, folder)
+    if !is_long || folder.is_dir() {
+        return fs::create_dir_all(folder);
+    }
+    let short = mkdtemp("/var/tmp/criu-rs-XXXXXX")?;
+    fs::set_permissions(&short, Permissions::from_mode(0o755))?;
+    symlink(&short, folder).or_else(|error| {
+        let _ = fs::remove_dir(&short);
+        // Another run may have made it at the same time.
+        if is_safe(folder) { Ok(()) } else { Err(error) }
+    })
+}
+
+/// Tells if a directory, or the one to which a link leads, is root's, ours, or that of the owner of
+/// the link: root executes what is in it.
+fn is_safe(folder: &Path) -> bool {
+    let (Ok(link), Ok(entry)) = (fs::symlink_metadata(folder), fs::metadata(folder)) else {
+        return false;
+    };
+    let owners = [0, Uid::effective().as_raw(), link.uid()];
+    entry.is_dir() && owners.contains(&entry.uid())
 }
 
 /// Returns the `criu` of an installed suite.
@@ -157,7 +168,9 @@ pub(crate) fn with_library(cargo: &mut Command) -> &mut Command {
 
 /// Returns every `criu` below [`folder`]. Unfinished ones lie in hidden directories.
 pub(crate) fn unpacked() -> Vec<PathBuf> {
-    let mut suites: Vec<_> = fs::read_dir(folder())
+    let folder = Some(folder()).filter(|folder| is_safe(folder));
+    let mut suites: Vec<_> = folder
+        .and_then(|folder| fs::read_dir(folder).ok())
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -223,6 +236,10 @@ mod tests {
         place(&plain, true).unwrap();
         assert!(fs::symlink_metadata(&plain).unwrap().is_dir(), "a directory stays");
 
+        symlink("/nonexistent/criu", &link).unwrap();
+        place(&link, false).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_dir(), "a link to nothing is replaced");
+        fs::remove_dir(&link).unwrap();
         symlink("/nonexistent/criu", &link).unwrap();
         place(&link, true).unwrap();
         let short = fs::read_link(&link).unwrap();

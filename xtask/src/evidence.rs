@@ -42,10 +42,10 @@ pub(crate) fn dump(criu: &Path) -> Result<()> {
         if let Some(status) = holder.0.try_wait()? {
             let said = fs::read_to_string(&complaint).unwrap_or_default();
             let said = process::indent(said.trim());
-            return Err(format!("the process to dump has ended ({status}):\n{said}").into());
+            return Err(format!("    the process to dump has ended ({status}):\n{said}").into());
         }
         if Instant::now() > deadline {
-            return Err("the process to dump does not start".into());
+            return Err("    the process to dump does not start".into());
         }
         thread::sleep(PAUSE);
     }

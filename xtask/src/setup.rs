@@ -89,6 +89,7 @@ fn debian(suite: &str, force: bool) -> Result<()> {
         },
     );
     prefix.libraries = &["libcriu", "libprotobuf-c"];
+    criu::make_folder()?;
     if prefix.is_installed() && !force {
         return Ok(());
     }
@@ -97,19 +98,17 @@ fn debian(suite: &str, force: bool) -> Result<()> {
         EXPERIMENTAL => Archive::debian(&[EXPERIMENTAL, "sid"])?,
         suite => Archive::debian(&[suite])?,
     };
-    criu::make_folder()?;
     prefix.install(&archive, force)
 }
 
 /// Installs the CRIU of this machine's own apt.
 fn own(os: &Os, force: bool) -> Result<()> {
     let prefix = prefix(os.suite(), &["criu"]);
+    criu::make_folder()?;
     if prefix.is_installed() && !force {
         return Ok(());
     }
-    let archive = Archive::machine()?;
-    criu::make_folder()?;
-    prefix.install(&archive, force)
+    prefix.install(&Archive::machine()?, force)
 }
 
 fn prefix(suite: &str, packages: &'static [&'static str]) -> Prefix {

@@ -1,8 +1,12 @@
 //! The `criu` that is chosen: the newest that works on this machine.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs, iter};
+use std::{env, fs, io, iter};
+
+use nix::unistd::{Uid, mkdtemp};
 
 use crate::prefix::LINKED;
 use crate::process::{self, finish, said};
@@ -103,6 +107,50 @@ pub(crate) fn folder() -> PathBuf {
     workspace::target_dir().join("criu")
 }
 
+/// Makes [`folder`]. Below a long path it is a link to a short directory: CRIU fails if a line of
+/// its `/proc/self/maps`, which names its libraries, has more than 256 bytes.
+///
+/// # Errors
+/// If the folder cannot be made.
+pub(crate) fn make_folder() -> Result<()> {
+    let target = workspace::target_dir();
+    let fail = |error| format!("cannot make {}: {error}", folder().display());
+    fs::create_dir_all(&target).map_err(fail)?;
+    let target = target.canonicalize()?;
+    Ok(place(&target.join("criu"), target.as_os_str().len() > LONG).map_err(fail)?)
+}
+
+/// Makes a directory, or a link to a short one, unless it is there. A link that leads nowhere, or
+/// to a directory of somebody else, is replaced.
+fn place(folder: &Path, is_long: bool) -> io::Result<()> {
+    if fs::symlink_metadata(folder).is_ok_and(|entry| entry.is_symlink()) {
+        if is_safe(folder) {
+            return Ok(());
+        }
+        fs::remove_file(folder)?;
+    }
+    if !is_long || folder.is_dir() {
+        return fs::create_dir_all(folder);
+    }
+    let short = mkdtemp("/var/tmp/criu-rs-XXXXXX")?;
+    fs::set_permissions(&short, Permissions::from_mode(0o755))?;
+    symlink(&short, folder).or_else(|error| {
+        let _ = fs::remove_dir(&short);
+        // Another run may have made it at the same time.
+        if is_safe(folder) { Ok(()) } else { Err(error) }
+    })
+}
+
+/// Tells if a directory, or the one to which a link leads, is root's, ours, or that of the owner of
+/// the link: root executes what is in it.
+fn is_safe(folder: &Path) -> bool {
+    let (Ok(link), Ok(entry)) = (fs::symlink_metadata(folder), fs::metadata(folder)) else {
+        return false;
+    };
+    let owners = [0, Uid::effective().as_raw(), link.uid()];
+    entry.is_dir() && owners.contains(&entry.uid())
+}
+
 /// Returns the `criu` of an installed suite.
 pub(crate) fn of_suite(suite: &str) -> PathBuf {
     folder().join(suite).join(PROGRAM)
@@ -120,7 +168,9 @@ pub(crate) fn with_library(cargo: &mut Command) -> &mut Command {
 
 /// Returns every `criu` below [`folder`]. Unfinished ones lie in hidden directories.
 pub(crate) fn unpacked() -> Vec<PathBuf> {
-    let mut suites: Vec<_> = fs::read_dir(folder())
+    let folder = Some(folder()).filter(|folder| is_safe(folder));
+    let mut suites: Vec<_> = folder
+        .and_then(|folder| fs::read_dir(folder).ok())
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -131,6 +181,10 @@ pub(crate) fn unpacked() -> Vec<PathBuf> {
     found.retain(|path| path.exists());
     found
 }
+
+/// The most bytes of a target directory's path with CRIUs directly below it. The longest path of a
+/// library below that has some 80 bytes, and the rest of its line in `maps` has 73.
+const LONG: usize = 100;
 
 /// The path of CRIU below the directory of its suite.
 pub(crate) const PROGRAM: &str = "usr/sbin/criu";
@@ -171,6 +225,30 @@ mod tests {
         assert_eq!(path, Some("stable".into()));
         assert_eq!(passed_over[0], "new does not work");
         assert_eq!(chosen(&THREE, &["new", "stable", "old"]).0, None);
+    }
+
+    #[test]
+    fn below_a_long_path_the_folder_is_a_link_to_a_short_directory() {
+        let parent = mkdtemp(&env::temp_dir().join("xtask-XXXXXX")).unwrap();
+        let (plain, link) = (parent.join("plain"), parent.join("link"));
+        place(&plain, false).unwrap();
+        assert!(fs::symlink_metadata(&plain).unwrap().is_dir());
+        place(&plain, true).unwrap();
+        assert!(fs::symlink_metadata(&plain).unwrap().is_dir(), "a directory stays");
+
+        symlink("/nonexistent/criu", &link).unwrap();
+        place(&link, false).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_dir(), "a link to nothing is replaced");
+        fs::remove_dir(&link).unwrap();
+        symlink("/nonexistent/criu", &link).unwrap();
+        place(&link, true).unwrap();
+        let short = fs::read_link(&link).unwrap();
+        assert!(short.starts_with("/var/tmp") && short.as_os_str().len() < 30, "{short:?}");
+        assert_eq!(fs::metadata(&short).unwrap().mode() & 0o7777, 0o755);
+        place(&link, true).unwrap();
+        assert_eq!(fs::read_link(&link).unwrap(), short, "a link to a directory stays");
+        fs::remove_dir(short).unwrap();
+        fs::remove_dir_all(parent).unwrap();
     }
 
     #[test]

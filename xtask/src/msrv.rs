@@ -57,7 +57,7 @@ pub(crate) fn command(toolchain: &Toolchain) -> Command {
         }
     };
     cargo
-        .args(["check", "--workspace", "--all-targets", "--locked"])
+        .args(["check", "--workspace", "--all-targets", "--all-features", "--locked"])
         .current_dir(workspace::root())
         .env("CARGO_TARGET_DIR", workspace::target_dir().join("msrv"));
     criu::with_library(&mut cargo);

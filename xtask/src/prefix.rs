@@ -42,6 +42,8 @@ impl Prefix {
         let name = self.name();
         let parent = self.dir.parent().ok_or("a prefix needs a parent")?;
         fs::create_dir_all(parent).map_err(|e| format!("cannot make {}: {e}", parent.display()))?;
+        // Without links: the loader says where libraries lie, and resolves links.
+        let parent = &parent.canonicalize()?;
         let _lock = lock(&parent.join(format!(".{name}.lock")), &name)?;
         if self.is_installed() && !force {
             return Ok(());

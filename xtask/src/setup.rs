@@ -56,12 +56,14 @@ fn install(force: bool) -> Result<Criu> {
     let os = Os::read()?;
     if os.id == "debian" {
         for suite in [EXPERIMENTAL, STABLE] {
-            debian(suite, force)?;
-            if let Some(criu) = choose(&[criu::of_suite(suite)]) {
+            // A mirror may lack a suite.
+            if let Err(error) = debian(suite, force) {
+                eprintln!("passed over: {error}");
+            } else if let Some(criu) = choose(&[criu::of_suite(suite)]) {
                 return Ok(criu);
             }
         }
-        return Err("no CRIU of Debian works on this kernel, see above".into());
+        return Err("no CRIU of Debian can be had that works on this kernel, see above".into());
     }
     if os.has_apt() {
         own(&os, force)?;
@@ -87,6 +89,7 @@ fn debian(suite: &str, force: bool) -> Result<()> {
         },
     );
     prefix.libraries = &["libcriu", "libprotobuf-c"];
+    criu::make_folder()?;
     if prefix.is_installed() && !force {
         return Ok(());
     }
@@ -101,6 +104,7 @@ fn debian(suite: &str, force: bool) -> Result<()> {
 /// Installs the CRIU of this machine's own apt.
 fn own(os: &Os, force: bool) -> Result<()> {
     let prefix = prefix(os.suite(), &["criu"]);
+    criu::make_folder()?;
     if prefix.is_installed() && !force {
         return Ok(());
     }

@@ -105,7 +105,7 @@ fn beside(extent: Extent) -> Vec<Step> {
         extent.step("asan build criu-rs", || asan::CRIU_RS.command(true)),
         Step::new("doc", doc),
         Step::made("package", package::command),
-        package::semver(),
+        package::semver(is_ci(extent)),
     ];
     steps.extend(dependencies(extent));
     steps
@@ -134,7 +134,7 @@ fn machine() -> Result<Command> {
 /// Licences and sources of the dependencies, and known vulnerabilities. In CI, cargo-deny is
 /// installed if it is missing.
 fn dependencies(extent: Extent) -> Vec<Step> {
-    let in_ci = env::var_os("CI").is_some() || extent == Extent::Release;
+    let in_ci = is_ci(extent);
     let mut steps = Vec::new();
     if in_ci && deny::find().is_err() {
         steps.push(Step::new("cargo-deny", deny::install()));
@@ -150,6 +150,11 @@ fn dependencies(extent: Extent) -> Vec<Step> {
         _ => Step::optional("advisories", || deny::advisories(true)),
     });
     steps
+}
+
+/// Tells if no step may be left out because a tool is missing.
+fn is_ci(extent: Extent) -> bool {
+    env::var_os("CI").is_some() || extent == Extent::Release
 }
 
 /// `cargo ARGS` with the libcriu of the tests.

@@ -46,7 +46,7 @@ impl fmt::Display for Breach {
 }
 
 /// The rooms of `criu-rs/src` from the ground up. A room imports only rooms in rows before its own.
-/// The rooms of one row do not import each other. The table has rooms that are only planned, too.
+/// The rooms of one row do not import each other.
 pub const FLOORS: &[&[&str]] = &[
     &["bounds", "sys"],
     &["value"],
@@ -64,23 +64,18 @@ pub const FLOORS: &[&[&str]] = &[
     &["criu"],
     // Below the operations, which capture pages themselves.
     &["pages"],
-    &["lazy"],
     &["operation"],
     &["preflight"],
     &["oci", "pod"],
-    &["migrate"],
-    &["keep"],
     &["fuzzing"],
 ];
 
 /// Crates and rooms that do not name certain others: the crate's folder, the room or `""` for all
 /// rooms, and the crates and rooms that no path leads to.
 const STRANGERS: &[(&str, &str, &[&str])] = &[
-    ("images", "", &["criu_rs", "criu_sys", "criu_archive", "criu_cli"]),
-    ("archive", "", &["criu_rs", "criu_sys", "criu_cli"]),
-    ("criu-rs", "", &["criu_archive", "criu_cri", "criu_cli"]),
-    ("criu-rs", "pages", &["operation", "migrate"]),
-    ("criu-rs", "lazy", &["operation", "migrate"]),
+    ("images", "", &["criu_rs", "criu_sys", "criu_cli"]),
+    ("criu-rs", "", &["criu_cli"]),
+    ("criu-rs", "pages", &["operation"]),
 ];
 
 /// The crates without imports through the facade.

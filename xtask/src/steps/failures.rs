@@ -16,22 +16,40 @@ pub(super) fn failures(output: &str) -> String {
     if failed.is_empty() { output.trim_end().to_owned() } else { failed.join("\n\n") }
 }
 
-/// The failed part of one program's output: all of it if the program did not come to its result.
+/// The failed parts of one program's output: a guest runs its tests in several parts, each with a
+/// result. A part that did not come to its result is shown whole.
 fn failed(section: &[&str]) -> Option<String> {
     let first = *section.first()?;
     // A program that cargo did not start has no line with its name.
     let name = program(&plain(first)).map(|_| first);
-    let result = section.iter().position(|line| plain(line).starts_with(RESULT));
-    let Some(result) = result else {
-        let has_end = section.iter().any(|line| plain(line).starts_with("error: "));
-        return (name.is_some() && has_end).then(|| section.join("\n"));
-    };
-    if plain(section[result]).starts_with(PASSED) {
-        return None;
+    let body = &section[usize::from(name.is_some())..];
+    let has_result = body.iter().any(|line| is_result(line));
+    let mut shown: Vec<&str> = Vec::new();
+    for part in body.split_inclusive(|line| is_result(line)) {
+        let last = part.last().filter(|line| is_result(line));
+        if last.is_some_and(|line| !plain(line).starts_with(PASSED)) {
+            let list = part.iter().position(|line| plain(line).trim_end() == "failures:");
+            shown.extend(part.iter().skip(list.unwrap_or(0)));
+        } else if last.is_none() {
+            let has_error = part.iter().any(|line| plain(line).starts_with("error: "));
+            let did_begin = part.iter().any(|line| is_begin(&plain(line)));
+            if did_begin || (name.is_some() && !has_result && has_error) {
+                shown.extend(part);
+            }
+        }
     }
-    let list = section.iter().position(|line| plain(line).trim_end() == "failures:");
-    let shown = section.get(list.unwrap_or(0).min(result)..=result)?;
-    Some(name.into_iter().chain(shown.iter().copied()).collect::<Vec<_>>().join("\n"))
+    let is_failed = !shown.is_empty();
+    is_failed.then(|| name.into_iter().chain(shown).collect::<Vec<_>>().join("\n"))
+}
+
+fn is_result(line: &str) -> bool {
+    plain(line).starts_with(RESULT)
+}
+
+/// Tells if the line is the first of a run of tests: `running 3 tests`.
+fn is_begin(line: &str) -> bool {
+    let count = line.trim_end().strip_prefix("running ").and_then(|rest| rest.split_once(" test"));
+    count.is_some_and(|(count, rest)| count.parse::<u32>().is_ok() && matches!(rest, "" | "s"))
 }
 
 /// The start of a program's last line.
@@ -66,6 +84,24 @@ mod tests {
                       test b ... FAILED\n\nfailures:\n\n---- b ----\nit broke\n\n\
                       test result: FAILED. 1 passed; 1 failed\n";
         assert!(failures(output).starts_with("failures:\n\n---- b ----\nit broke"));
+    }
+
+    #[test]
+    fn each_failed_part_of_a_guest_is_shown() {
+        let output = "guest one\nrunning 1 test\ntest a ... ok\ntest result: ok. 1 passed; 0 failed\n\
+                      running 1 test\ntest b ... FAILED\n\nfailures:\nit broke\n\
+                      test result: FAILED. 0 passed; 1 failed\n\
+                      running 2 tests\ntest c ... FAILED\n\nfailures:\nit burst\n\
+                      test result: FAILED. 1 passed; 1 failed\nguest one: 9.0 s\n\
+                      guest two\nrunning 1 test\ntest d ... ok\ntest result: ok. 1 passed; 0 failed\n\
+                      running 1 test\nKernel panic\nguest two: 3.0 s\n\
+                      guest three\nno disk\nerror: the guest three ended before its tests\n\
+                      guest four\nrunning 1 test\ntest result: ok. 1 passed; 0 failed\nerror: old\n";
+        let wanted = "guest one\nfailures:\nit broke\ntest result: FAILED. 0 passed; 1 failed\n\
+                      failures:\nit burst\ntest result: FAILED. 1 passed; 1 failed\n\n\
+                      guest two\nrunning 1 test\nKernel panic\nguest two: 3.0 s\n\n\
+                      guest three\nno disk\nerror: the guest three ended before its tests";
+        assert_eq!(failures(output), wanted);
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod screen;
 mod times;
 mod watch;
 
-pub(crate) use plan::{Plan, Step};
+pub(crate) use plan::{Plan, Start, Step};
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -116,6 +116,9 @@ fn log(name: &str) -> PathBuf {
 fn folder() -> PathBuf {
     workspace::target_dir().join(if cfg!(test) { "xtask/unit" } else { "xtask" })
 }
+
+/// The start of a line of output that the report repeats: the step has tried something again.
+pub(crate) const AGAIN: &str = "started again: ";
 
 /// The time between two looks at an output.
 const PAUSE: Duration = Duration::from_millis(100);

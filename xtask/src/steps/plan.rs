@@ -10,7 +10,7 @@ use super::failures::failures;
 use super::screen::Screen;
 use super::times::Times;
 use super::watch::Tally;
-use super::{Ended, execute};
+use super::{AGAIN, Ended, execute};
 use crate::misunderstood::Misunderstood;
 use crate::{Result, process};
 
@@ -25,7 +25,7 @@ pub(crate) struct Step {
 }
 
 /// The command of a step, or the reason to leave the step out.
-enum Start {
+pub(crate) enum Start {
     Run(Box<Command>),
     LeaveOut(String),
 }
@@ -41,8 +41,7 @@ impl Step {
         name: &'static str,
         make: impl FnOnce() -> Result<Command> + Send + 'static,
     ) -> Self {
-        let make = move || Ok(Start::Run(Box::new(make()?)));
-        Self { name, needs: None, is_gentle: false, make: Box::new(make) }
+        Self::decided(name, move || Ok(Start::Run(Box::new(make()?))))
     }
 
     /// Makes a step that is left out, with the reason, if its command cannot be made.
@@ -50,10 +49,17 @@ impl Step {
         name: &'static str,
         make: impl FnOnce() -> Result<Command> + Send + 'static,
     ) -> Self {
-        let make = move || match make() {
+        Self::decided(name, move || match make() {
             Ok(command) => Ok(Start::Run(Box::new(command))),
             Err(reason) => Ok(Start::LeaveOut(reason.to_string())),
-        };
+        })
+    }
+
+    /// Makes a step that decides at its start if it is left out. The step fails if that fails.
+    pub(crate) fn decided(
+        name: &'static str,
+        make: impl FnOnce() -> Result<Start> + Send + 'static,
+    ) -> Self {
         Self { name, needs: None, is_gentle: false, make: Box::new(make) }
     }
 
@@ -79,7 +85,8 @@ pub(crate) struct Plan {
 
 /// The end of a step.
 enum Outcome {
-    Passed,
+    /// The lines about what was tried again.
+    Passed(Vec<String>),
     /// The reason, and the part of the output that says more.
     Failed(String),
     LeftOut(String),
@@ -208,7 +215,7 @@ impl Run {
                 lock(&self.tally).add(ended.tally);
                 if ended.status.success() {
                     lock(&self.times).keep(name, ended.seconds);
-                    return Outcome::Passed;
+                    return Outcome::Passed(repeated(&ended));
                 }
                 Outcome::Failed(story(&ended))
             }
@@ -226,7 +233,7 @@ impl Run {
     fn has_failed(&self, name: &str) -> bool {
         let outcomes = lock(&self.outcomes);
         let mut of_name = outcomes.iter().filter(|(other, _)| *other == name);
-        of_name.any(|(_, outcome)| !matches!(outcome, Outcome::Passed))
+        of_name.any(|(_, outcome)| !matches!(outcome, Outcome::Passed(_)))
     }
 }
 
@@ -238,7 +245,14 @@ fn story(ended: &Ended) -> String {
     format!("{status}; the whole output: {log}\n{}", failures(&output))
 }
 
-/// Prints what failed and the sums.
+/// The lines of an output that the report repeats.
+fn repeated(ended: &Ended) -> Vec<String> {
+    let output = fs::read(&ended.log).unwrap_or_default();
+    let output = String::from_utf8_lossy(&output);
+    output.lines().filter(|line| line.starts_with(AGAIN)).map(str::to_owned).collect()
+}
+
+/// Prints what failed, was tried again or left out, and the sums.
 fn report(outcomes: &[(&'static str, Outcome)], tally: Tally, seconds: u64) -> Result<()> {
     let mut failed = Vec::new();
     for (name, outcome) in outcomes {
@@ -250,9 +264,13 @@ fn report(outcomes: &[(&'static str, Outcome)], tally: Tally, seconds: u64) -> R
     eprintln!();
     let mut left_out = 0;
     for (name, outcome) in outcomes {
-        if let Outcome::LeftOut(reason) = outcome {
-            eprintln!("left out: {name}: {reason}");
-            left_out += 1;
+        match outcome {
+            Outcome::LeftOut(reason) => {
+                eprintln!("left out: {name}: {reason}");
+                left_out += 1;
+            }
+            Outcome::Passed(lines) => lines.iter().for_each(|line| eprintln!("{name}: {line}")),
+            Outcome::Failed(_) => {}
         }
     }
     eprintln!("tests: {tally}, in {} test programs", tally.programs);

@@ -35,7 +35,14 @@ impl Machine {
             }
         }
         fs::create_dir_all(place(&target_dir().join("tmp")))?;
+        // The folder may be a link. The programs name their loader by the path without links.
+        let (link, folder) = (criu::folder(), criu::folder().canonicalize()?);
+        fs::create_dir_all(place(&folder))?;
+        if link != folder {
+            symlink(&folder, place(&link))?;
+        }
         for program in criu::unpacked() {
+            let program = folder.join(program.strip_prefix(&link)?);
             let suite = program.ancestors().nth(3).unwrap_or(&program);
             fs::create_dir_all(place(suite))?;
             // Older packages still have libraries in /lib.

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::steps::AGAIN;
 
 /// A virtual machine for some of the tests.
 pub(super) struct Guest {
@@ -65,27 +66,26 @@ impl Guest {
         let name = self.name;
         let started = Instant::now();
         println!("guest {name}");
-        // The emulated processor has faults: a guest that ends in silence has a second try.
-        let status = match self.boot(kernel, disk)? {
-            None => {
-                eprintln!("the guest {name} ended before its tests: it is started again");
+        // The emulated processor has faults: a guest that ends before its tests has a second try.
+        let end = match self.boot(kernel, disk)? {
+            End::BeforeTests => {
+                println!("{AGAIN}the guest {name}, which ended before its tests");
                 self.boot(kernel, disk)?
             }
-            status => status,
+            end => end,
         };
         println!("guest {name}: {:.1} s", started.elapsed().as_secs_f32());
-        match status {
-            Some(0) => Ok(()),
-            Some(status) => Err(format!("tests failed in the guest {name} ({status})").into()),
-            None => {
-                let silent = "ended before its tests, see above";
-                Err(format!("the guest {name} {silent}").into())
-            }
-        }
+        let fault = match end {
+            End::Tests(0) => return Ok(()),
+            End::Tests(status) => format!("tests failed in the guest {name} ({status})"),
+            End::AmongTests => format!("the guest {name} died during its tests, see above"),
+            End::BeforeTests => format!("the guest {name} ended before its tests, see above"),
+        };
+        Err(fault.into())
     }
 
-    /// Returns the tests' exit status; `None` if the guest ends before them.
-    fn boot(&self, kernel: &Path, disk: &Path) -> Result<Option<i32>> {
+    /// Boots once, and prints what the guest says.
+    fn boot(&self, kernel: &Path, disk: &Path) -> Result<End> {
         let mut qemu = Command::new("timeout");
         qemu.args(["--kill-after=5", &LIMIT.as_secs().to_string(), "qemu-system-x86_64"])
             // Without pkeys and 5-level paging, which cost emulation time. QEMU 7.2 gets the flags
@@ -103,7 +103,7 @@ impl Guest {
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let mut child = qemu.spawn().map_err(|error| format!("cannot start qemu: {error}"))?;
-        let (mut status, mut lacks) = (None, false);
+        let (mut status, mut lacks, mut did_begin) = (None, false, false);
         if let Some(console) = child.stdout.take() {
             for said in BufReader::new(console).split(b'\n') {
                 let said = said?;
@@ -111,20 +111,38 @@ impl Guest {
                 let said = said.trim_end();
                 println!("{said}");
                 lacks |= said.contains(NONE);
+                did_begin |= said.starts_with(BEGIN);
                 if let Some(number) = said.strip_prefix(STATUS) {
                     status = number.trim().parse().ok();
                 }
             }
         }
         match (child.wait()?.code(), status) {
-            (Some(TIMED_OUT), None) => Err("the guest hangs, see above".into()),
+            (Some(TIMED_OUT), None) => {
+                Err(format!("the guest {} hangs, see above", self.name).into())
+            }
             _ if lacks => {
                 Err(format!("no test has one of {} in its name", self.tests.join(", ")).into())
             }
-            _ => Ok(status),
+            (_, Some(status)) => Ok(End::Tests(status)),
+            (_, None) if did_begin => Ok(End::AmongTests),
+            (_, None) => Ok(End::BeforeTests),
         }
     }
 }
+
+/// The end of a boot.
+enum End {
+    /// The tests ended with this exit status.
+    Tests(i32),
+    /// The guest died after a test program had begun.
+    AmongTests,
+    /// The guest ended before a test program began.
+    BeforeTests,
+}
+
+/// The start of the first line of a test program.
+const BEGIN: &str = "running ";
 
 /// The line of the tests if no test has that name.
 const NONE: &str = "test result: ok. 0 passed";

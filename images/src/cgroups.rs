@@ -14,7 +14,8 @@ impl<'a> Task<'a> {
     /// or if the task was in the cgroups of CRIU itself, which CRIU does not save.
     ///
     /// # Errors
-    /// Those of `cgroup.img`; [`ErrorKind::Dangling`] if the image does not have the combination.
+    /// The errors of `cgroup.img`; [`ErrorKind::Dangling`] if the image does not have the
+    /// combination.
     pub fn cgroups(&self) -> Result<Option<&'a [CgMemberEntry]>> {
         let thread = self.leader().thread_core.as_ref();
         // CRIU before 4.0 has the id in the part of the task.
@@ -27,7 +28,7 @@ impl Thread<'_> {
     /// Cgroups of the thread, in the form of [`Task::cgroups`].
     ///
     /// # Errors
-    /// Those of [`Task::cgroups`].
+    /// The errors of [`Task::cgroups`].
     pub fn cgroups(&self) -> Result<Option<&[CgMemberEntry]>> {
         match self.thread_core().and_then(|thread| thread.cg_set) {
             None => self.task().cgroups(),

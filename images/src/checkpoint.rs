@@ -36,7 +36,7 @@ impl ImageSet {
     /// The process tree of the set. A pre-dump does not have one.
     ///
     /// # Errors
-    /// Those of reading `pstree.img` and the core image of each task.
+    /// The errors of reading `pstree.img` and the core image of each task.
     pub fn checkpoint(&self) -> Result<Checkpoint<'_>> {
         Ok(Checkpoint { set: self, tree: self.tree()? })
     }
@@ -82,7 +82,7 @@ impl<'a> Checkpoint<'a> {
     /// Finds an open file by its id; `None` if there is no file with this id.
     ///
     /// # Errors
-    /// Those of `files.img` and the images that belong to it.
+    /// The errors of `files.img` and the images that belong to it.
     pub fn file(&self, id: u32) -> Result<Option<OpenFile<'a>>> {
         Ok(self.set.files()?.get(id))
     }
@@ -90,7 +90,7 @@ impl<'a> Checkpoint<'a> {
     /// Namespaces of all tasks, in the order of the tree.
     ///
     /// # Errors
-    /// Those of the tasks' ids images.
+    /// The errors of the tasks' ids images.
     pub fn namespaces(&self) -> Result<Vec<SavedNamespace<'a>>> {
         let mut found: Vec<SavedNamespace<'_>> = Vec::new();
         let mut known = HashMap::new();
@@ -112,7 +112,7 @@ impl<'a> Checkpoint<'a> {
     /// All open files, by rising id. Files that are in flight in a unix socket are included.
     ///
     /// # Errors
-    /// Those of `files.img` and the images that belong to it.
+    /// The errors of `files.img` and the images that belong to it.
     pub fn files(&self) -> Result<Vec<OpenFile<'a>>> {
         let mut files: Vec<_> = self.set.files()?.iter().collect();
         files.sort_unstable_by_key(OpenFile::id);
@@ -123,7 +123,7 @@ impl<'a> Checkpoint<'a> {
     /// The directories are absent if CRIU was told to ignore cgroups.
     ///
     /// # Errors
-    /// Those of `cgroup.img`.
+    /// The errors of `cgroup.img`.
     pub fn cgroups(&self) -> Result<&'a CgroupEntry> {
         self.set.cgroup()
     }
@@ -131,7 +131,7 @@ impl<'a> Checkpoint<'a> {
     /// Data that waits in pipes, fifos and sockets.
     ///
     /// # Errors
-    /// Those of the images that hold the data.
+    /// The errors of the images that hold the data.
     pub fn queues(&self) -> Result<Queues<'a>> {
         Queues::read(self.store())
     }
@@ -139,7 +139,7 @@ impl<'a> Checkpoint<'a> {
     /// Locks on files that tasks hold; empty if locks were not saved.
     ///
     /// # Errors
-    /// Those of `filelocks.img`.
+    /// The errors of `filelocks.img`.
     pub fn locks(&self) -> Result<Vec<FileLockEntry>> {
         let mut locks = Vec::new();
         self.store().for_each(kind::FILE_LOCKS, 0, |lock| {
@@ -152,7 +152,7 @@ impl<'a> Checkpoint<'a> {
     /// Shared memory whose pages are in this set, by rising id.
     ///
     /// # Errors
-    /// Those of the pagemaps, of `files.img`, and of the mm image that holds the page size.
+    /// The errors of the pagemaps, of `files.img`, and of the mm image that holds the page size.
     pub fn shared_memory(&self) -> Result<Vec<SharedMemory<'a>>> {
         let names = self.set.names()?;
         let found = names.iter().filter_map(|name| Kind::of_file(name));

@@ -119,8 +119,8 @@ impl<'a> Image<'a> {
     /// entry of a kind with [extra](crate::kind::Kind::extra) bytes, before the next entry.
     ///
     /// # Errors
-    /// Those of decoding the entry; [`ErrorKind::Truncated`] if fewer bytes follow than the entry
-    /// says.
+    /// The errors of decoding the entry; [`ErrorKind::Truncated`] if fewer bytes follow than the
+    /// entry says.
     pub fn payload(&mut self, entry: &RawEntry<'_>) -> Result<Payload<'a>> {
         let is_first = self.is_first(entry);
         Ok(match Follow::of(self.kind().extra, entry, is_first)? {

@@ -67,7 +67,7 @@ impl<'a> Queues<'a> {
     /// Data that waits in a file. Both ends of a pipe report the data in the pipe.
     ///
     /// # Errors
-    /// Those of the image of a TCP connection.
+    /// The errors of the image of a TCP connection.
     pub fn of(&self, file: &OpenFile<'_>) -> Result<Queued> {
         let bytes = |received: Option<&u64>| Queued {
             received: received.copied().unwrap_or(0),

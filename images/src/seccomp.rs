@@ -100,8 +100,8 @@ impl Thread<'_> {
     /// Restrictions of this thread by seccomp(2).
     ///
     /// # Errors
-    /// Those of `seccomp.img`; [`ErrorKind::Dangling`] if the set does not have a filter that is
-    /// named; [`ErrorKind::Malformed`] if the filters form a loop.
+    /// The errors of `seccomp.img`; [`ErrorKind::Dangling`] if the set does not have a filter that
+    /// is named; [`ErrorKind::Malformed`] if the filters form a loop.
     pub fn seccomp(&self) -> Result<Seccomp<'_>> {
         Seccomp::of(self, self.task().set())
     }
@@ -121,7 +121,7 @@ impl<'a> Filter<'a> {
     /// Instructions of the filter.
     ///
     /// # Errors
-    /// Those of [`Program::parse`], with the place in the filter.
+    /// The errors of [`Program::parse`], with the place in the filter.
     pub fn program(&self) -> Result<Program> {
         let program = Program::read(&self.entry.filter, self.arch);
         program.map_err(|fault| {

@@ -72,7 +72,7 @@ impl DumpStats {
     /// Parses the content of `stats-dump`.
     ///
     /// # Errors
-    /// Those of parsing an image; [`ErrorKind::Required`] if it has no statistics of a dump.
+    /// The errors of parsing an image; [`ErrorKind::Required`] if it has no statistics of a dump.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let entry = stats(bytes, kind::STATS_DUMP)?;
         let dump = entry.dump.ok_or_else(|| absent(kind::STATS_DUMP, "dump"))?;
@@ -99,7 +99,8 @@ impl RestoreStats {
     /// Parses the content of `stats-restore`.
     ///
     /// # Errors
-    /// Those of parsing an image; [`ErrorKind::Required`] if it has no statistics of a restore.
+    /// The errors of parsing an image; [`ErrorKind::Required`] if it has no statistics of a
+    /// restore.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let entry = stats(bytes, kind::STATS_RESTORE)?;
         let restore = entry.restore;

@@ -162,7 +162,7 @@ impl<'a> Task<'a> {
     /// The threads, the first with the id of the task; empty for a zombie.
     ///
     /// # Errors
-    /// Those of the threads' core images.
+    /// The errors of the threads' core images.
     pub fn threads(&self) -> Result<Vec<Thread<'a>>> {
         let threads = self.tids().iter().map(|&tid| {
             let core = if tid == self.pid() {
@@ -180,7 +180,7 @@ impl<'a> Task<'a> {
     /// Ids of the kernel objects that tasks may share; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of the ids image.
+    /// The errors of the ids image.
     pub fn ids(&self) -> Result<Option<TaskKobjIdsEntry>> {
         self.if_alive(|| {
             let id = self.pid().into();
@@ -195,7 +195,7 @@ impl<'a> Task<'a> {
     /// The namespaces; empty for a zombie.
     ///
     /// # Errors
-    /// Those of the ids image.
+    /// The errors of the ids image.
     pub fn namespaces(&self) -> Result<Vec<Namespace>> {
         let ids = self.ids()?.unwrap_or_default();
         let host = self.set.inventory().root_ids.as_ref();
@@ -205,8 +205,8 @@ impl<'a> Task<'a> {
     /// The descriptors, in the order in which the kernel listed them; empty for a zombie.
     ///
     /// # Errors
-    /// Those of the ids image, the descriptor table and `files.img`; [`ErrorKind::Dangling`] if a
-    /// descriptor leads to no file.
+    /// The errors of the ids image, the descriptor table and `files.img`; [`ErrorKind::Dangling`]
+    /// if a descriptor leads to no file.
     pub fn files(&self) -> Result<Vec<Fd<'a>>> {
         let Some(ids) = self.ids()? else {
             return Ok(Vec::new());
@@ -226,7 +226,7 @@ impl<'a> Task<'a> {
     /// The address space, with its mappings; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of the mm image.
+    /// The errors of the mm image.
     pub fn mm(&self) -> Result<Option<MmEntry>> {
         self.if_alive(|| memory::mm(self.store(), self.pid()))
     }
@@ -234,7 +234,8 @@ impl<'a> Task<'a> {
     /// The memory; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of the mm image, the pagemap and `files.img`. Pages and parent sets are not read yet.
+    /// The errors of the mm image, the pagemap and `files.img`. Pages and parent sets are not read
+    /// yet.
     pub fn memory(&self) -> Result<Option<Memory<'a>>> {
         self.if_alive(|| Memory::open(self.store(), self.set.files()?, self.pid()))
     }
@@ -242,7 +243,7 @@ impl<'a> Task<'a> {
     /// Root directory, working directory and umask; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of the fs image.
+    /// The errors of the fs image.
     pub fn fs(&self) -> Result<Option<FsEntry>> {
         self.if_alive(|| self.store().single(kind::FS, self.pid().into()))
     }
@@ -250,7 +251,7 @@ impl<'a> Task<'a> {
     /// The working directory; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of the fs image and `files.img`.
+    /// The errors of the fs image and `files.img`.
     pub fn cwd(&self) -> Result<Option<OpenFile<'a>>> {
         let fs = self.fs()?;
         fs.map(|fs| self.file(kind::FS, "cwd_id", fs.cwd_id)).transpose()
@@ -259,7 +260,7 @@ impl<'a> Task<'a> {
     /// The root directory; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of the fs image and `files.img`.
+    /// The errors of the fs image and `files.img`.
     pub fn root_dir(&self) -> Result<Option<OpenFile<'a>>> {
         let fs = self.fs()?;
         fs.map(|fs| self.file(kind::FS, "root_id", fs.root_id)).transpose()
@@ -268,7 +269,7 @@ impl<'a> Task<'a> {
     /// The program that the task runs; `None` for a zombie.
     ///
     /// # Errors
-    /// Those of the mm image and `files.img`.
+    /// The errors of the mm image and `files.img`.
     pub fn exe(&self) -> Result<Option<OpenFile<'a>>> {
         let mm = self.mm()?;
         mm.map(|mm| self.file(kind::MM, "exe_file_id", mm.exe_file_id)).transpose()

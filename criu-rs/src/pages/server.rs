@@ -204,8 +204,8 @@ impl Server {
     /// Listens on a TCP address. With port 0 the kernel chooses the port.
     ///
     /// # Errors
-    /// Those of bind(2). `PermissionDenied` if the address is not a loopback one and the server
-    /// neither speaks TLS nor is [exposed](Self::exposed).
+    /// The errors of bind(2). `PermissionDenied` if the address is not a loopback one and the
+    /// server neither speaks TLS nor is [exposed](Self::exposed).
     pub fn listen(self, address: SocketAddr) -> io::Result<Listening> {
         if !address.ip().is_loopback() && !self.exposed && !self.knows_clients() {
             let why = "other machines can reach this address, and clients need no certificate";
@@ -219,7 +219,7 @@ impl Server {
     /// Listens on a unix socket at a path.
     ///
     /// # Errors
-    /// Those of bind(2).
+    /// The errors of bind(2).
     pub fn listen_unix(self, path: impl AsRef<Path>) -> io::Result<Listening> {
         self.begin(Listener::Unix(UnixListener::bind(path)?), 0)
     }
@@ -227,7 +227,7 @@ impl Server {
     /// Uses a socket that already listens, on any address.
     ///
     /// # Errors
-    /// Those of setting up the socket.
+    /// The errors of setting up the socket.
     pub fn listen_on(self, listener: TcpListener) -> io::Result<Listening> {
         let port = listener.local_addr()?.port();
         self.begin(Listener::Tcp(listener), port)
@@ -344,7 +344,7 @@ impl Listening {
     /// the order in which the sessions ended.
     ///
     /// # Errors
-    /// Those of accepting connections. The error of a session is in its report.
+    /// The errors of accepting connections. The error of a session is in its report.
     pub fn run(self, sessions: Option<u64>) -> io::Result<Vec<SessionReport>> {
         let mut reports = Vec::new();
         self.run_with(sessions, |report| reports.push(report))?;
@@ -354,7 +354,7 @@ impl Listening {
     /// Runs sessions as [`run`](Self::run) does, and calls `ended` at the end of each.
     ///
     /// # Errors
-    /// Those of [`run`](Self::run).
+    /// The errors of [`run`](Self::run).
     pub fn run_with(
         self,
         sessions: Option<u64>,

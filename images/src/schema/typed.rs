@@ -18,7 +18,7 @@ pub trait Fields {
     /// Returns [`UNKNOWN`] for an unknown field, whose value is then not read.
     ///
     /// # Errors
-    /// Those of decoding the value.
+    /// The errors of decoding the value.
     #[doc(hidden)]
     fn field(&mut self, number: u32, value: &mut Value<'_>) -> Result<u32, Fault>;
 }

@@ -31,7 +31,7 @@ impl Mapped {
     /// Opens a directory by its path.
     ///
     /// # Errors
-    /// Those of [`Directory::open`].
+    /// The errors of [`Directory::open`].
     ///
     /// # Safety
     /// From this call until the last value that borrows from a set of this directory is dropped,

@@ -100,7 +100,7 @@ impl Blob {
     /// Fills `buf` from `offset` on.
     ///
     /// # Errors
-    /// Those of pread(2); `UnexpectedEof` if the bytes end before `buf` is full.
+    /// The errors of pread(2); `UnexpectedEof` if the bytes end before `buf` is full.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         if let Inner::File { file, start, len } = &self.0 {
             let size = buf.len() as u64;

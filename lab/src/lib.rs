@@ -23,12 +23,14 @@ pub mod process;
 pub mod raw;
 pub mod rootfs;
 pub mod sandbox;
+mod service;
 mod target;
 mod terminal;
 mod wait;
 
 pub use place::{names, scratch};
 pub use process::ProcessId;
+pub use service::Service;
 pub use target::Target;
 pub use terminal::Terminal;
 pub use wait::{soon, within};

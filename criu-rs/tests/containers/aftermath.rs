@@ -1,13 +1,11 @@
 //! The traces of containers and of failed attempts.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use criu_lab::containers::Bundle;
-use criu_lab::place::Short;
-use criu_lab::soon;
+use criu_lab::{Service, soon};
 use criu_rs::oci::{Container, Descriptors, Error, RestoreHooks};
 use criu_rs::{AfterDump, CgroupMode, Criu, HookResult, Hooks, LogLevel, Pid};
 use nix::sys::signal::{Signal, kill};
@@ -167,7 +165,7 @@ fn not_moved(bed: &Bed) {
 
     let state = bed.dir("state-of-it");
     let mut before = Leftovers::now(&state);
-    let service = Service::start(bed);
+    let service = service(bed);
     before.processes += 1;
     let container = Container::open(&bundle.dir).unwrap();
     let prepare = |images: &Path| {
@@ -175,7 +173,7 @@ fn not_moved(bed: &Bed) {
         // A service refuses to make its tasks children of another process.
         restore.raw(|options| options.rst_sibling = None).log_level(LogLevel::Debug)
     };
-    for criu in [Criu::service(&service.socket), Criu::connected(service.connect())] {
+    for criu in [Criu::service(service.socket()), Criu::connected(service.connect())] {
         let error = prepare(&without).run(&criu).unwrap_err();
         assert!(matches!(error, Error::OutsideCgroups { .. }), "{error}");
         let said = error.to_string();
@@ -192,54 +190,11 @@ fn not_moved(bed: &Bed) {
     // Where the images have cgroups, CRIU itself moves the tasks.
     let restore = prepare(&images);
     let _ = restore.for_pod().unwrap();
-    let restored = restore.run(&Criu::service(&service.socket)).unwrap();
+    let restored = restore.run(&Criu::service(service.socket())).unwrap();
     assert!(bundle.goes_on() > counted);
     let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", restored.pid)).unwrap();
     assert!(cgroups.contains(":/bed/new\n"), "{cgroups}");
     restored.signal(nix::libc::SIGKILL).unwrap();
-}
-
-/// A running `criu service`, which ends with the value.
-struct Service {
-    child: Child,
-    socket: PathBuf,
-    _folder: Short,
-}
-
-impl Service {
-    fn start(bed: &Bed) -> Self {
-        let folder = Short::folder();
-        let socket = folder.join("service.socket");
-        let child = Command::new(bed.criu.program().unwrap().unwrap())
-            .args(["service", "-o", "service.log", "-W"])
-            .arg(&bed.dir)
-            .arg("--address")
-            .arg(&socket)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let service = Self { child, socket, _folder: folder };
-        let answers = soon(|| Criu::service(&service.socket).version().is_ok());
-        assert!(answers, "{:?}", fs::read_to_string(bed.dir.join("service.log")));
-        service
-    }
-
-    fn connect(&self) -> OwnedFd {
-        use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-        let (family, kind) = (AddressFamily::Unix, SockType::SeqPacket);
-        let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
-        connect(fd.as_raw_fd(), &UnixAddr::new(&self.socket).unwrap()).unwrap();
-        fd
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// A dump that is refused, because there is a checkpoint already, leaves that checkpoint whole.
@@ -357,4 +312,10 @@ fn beside(bed: &Bed) {
     let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
     bundle.goes_on();
     end(restored);
+}
+
+/// Starts a service of the bed's criu.
+fn service(bed: &Bed) -> Service {
+    let program = bed.criu.program().unwrap().unwrap();
+    Service::start(&program, &bed.dir, |socket| Criu::service(socket).version().is_ok())
 }

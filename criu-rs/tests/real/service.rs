@@ -1,15 +1,11 @@
 //! A `criu service`, as root and as nobody, and a socket that somebody else has connected.
 
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use criu_lab::place::Short;
-use criu_lab::soon;
 use criu_rs::{AfterDump, Cause, Criu, Dump, Error, InheritFd, Pid, Restore, Version};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::lab::{Lab, TestFn};
 
@@ -22,42 +18,17 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_hook_refuses_over_a_service_too", refused_over_service),
 ];
 
-/// A running service.
-pub struct Service {
-    child: Child,
-    socket: PathBuf,
-    _folder: Short,
-}
+/// A running service of a lab's criu.
+pub struct Service(criu_lab::Service);
 
 impl Service {
     pub fn start(lab: &Lab) -> Self {
-        let folder = Short::folder();
-        let socket = folder.join("service.socket");
-        let child = Command::new(&lab.program)
-            .args(["service", "-o", "service.log", "-W"])
-            .arg(&lab.dir)
-            .arg("--address")
-            .arg(&socket)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let service = Self { child, socket, _folder: folder };
-        let answers = soon(|| Criu::service(&service.socket).version().is_ok());
-        assert!(answers, "{:?}", fs::read_to_string(lab.dir.join("service.log")));
-        service
+        let answers = |socket: &Path| Criu::service(socket).version().is_ok();
+        Self(criu_lab::Service::start(&lab.program, &lab.dir, answers))
     }
 
     pub fn criu(&self) -> Criu {
-        Criu::service(&self.socket)
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Criu::service(self.0.socket())
     }
 }
 
@@ -88,14 +59,14 @@ fn as_root(lab: &Lab) {
 fn as_nobody(lab: &Lab) {
     let service = Service::start(lab);
     // CRIU 4.3 keeps others out, 4.1 does not.
-    let mode = fs::metadata(&service.socket).unwrap().permissions().mode() & 0o777;
+    let mode = fs::metadata(service.0.socket()).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, if lab.version < Version::new(4, 2, 0) { 0o666 } else { 0o600 }, "{mode:o}");
-    fs::set_permissions(&service.socket, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(service.0.socket(), fs::Permissions::from_mode(0o666)).unwrap();
     let images = lab.dir("images");
     let target = lab.start(&["user"]);
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--payload", "client"])
-        .args([&service.socket, &images])
+        .args([service.0.socket(), &images])
         .arg(target.pid.to_string())
         .output()
         .unwrap();
@@ -154,11 +125,7 @@ fn cannot_be_reached(lab: &Lab) {
 
 fn one_connection(lab: &Lab) {
     let service = Service::start(lab);
-    let fd: OwnedFd =
-        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    let address = UnixAddr::new(&service.socket).unwrap();
-    connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &address).unwrap();
-    let criu = Criu::connected(fd);
+    let criu = Criu::connected(service.0.connect());
     assert_eq!(criu.version().unwrap(), lab.version);
     assert!(criu.features().unwrap().mem_track.is_some());
     let images = lab.dir("images");

@@ -49,9 +49,12 @@ fn plan(extent: Extent) -> Plan {
     }
     plan.stage(vec![first]);
     if extent != Extent::Quick {
-        // The guests keep one processor busy, so that something is compiled on the others.
+        // The guests keep one processor busy, and so does a look at the dependencies, for which CI
+        // builds a tool. Something else is compiled meanwhile.
+        let mut guests = vec![extent.step("vm", machine).needs(BUILD)];
+        guests.extend(dependencies(extent).into_iter().map(Step::gently));
         let beside = beside(extent).into_iter().map(Step::gently).collect();
-        plan.stage(vec![vec![extent.step("vm", machine).needs(BUILD)], beside]);
+        plan.stage(vec![guests, beside]);
         plan.stage(vec![last(extent)]);
     }
     plan
@@ -98,7 +101,7 @@ fn beside(extent: Extent) -> Vec<Step> {
     fuzz.args(["fuzz", "--ci"]);
     let mut doc = library(&[&["doc", "--no-deps"], &ALL[..2]].concat());
     doc.env("RUSTDOCFLAGS", "-D warnings");
-    let mut steps = vec![
+    vec![
         extent.step("msrv", || Ok(msrv::command(&msrv::find()?))),
         Step::new("fuzz", fuzz),
         extent.step("asan build criu-images", || asan::IMAGES.command(true)),
@@ -106,9 +109,7 @@ fn beside(extent: Extent) -> Vec<Step> {
         Step::new("doc", doc),
         Step::made("package", package::command),
         package::semver(is_ci(extent)),
-    ];
-    steps.extend(dependencies(extent));
-    steps
+    ]
 }
 
 /// The steps that have the machine for themselves again.

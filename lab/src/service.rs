@@ -19,8 +19,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts a service of the criu at `program`, with its log in `dir`, and waits until it answers:
-    /// `answers` asks the service at a socket.
+    /// Starts a service of the criu at `program`, with its log in `dir`, and waits until it
+    /// answers: `answers` asks the service at a socket.
     ///
     /// # Panics
     /// The service does not answer. The message is its log.

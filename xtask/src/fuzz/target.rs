@@ -85,7 +85,7 @@ impl Run {
         row.seeds = last(&said, "INITED").unwrap_or_default();
         row.end = row.seeds;
         if !output.status.success() {
-            row.crashed = Some(essence(&said));
+            row.crashed = Some(format!("{}\n{}", output.status, essence(&said)));
             row.time = begun.elapsed();
             return Ok(row);
         }
@@ -103,7 +103,7 @@ impl Run {
         row.executions = number_after(&said, "stat::number_of_executed_units:").unwrap_or(0);
         row.time = begun.elapsed();
         if !output.status.success() {
-            row.crashed = Some(essence(&said));
+            row.crashed = Some(format!("{}\n{}", output.status, essence(&said)));
         }
         Ok(row)
     }

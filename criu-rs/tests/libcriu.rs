@@ -147,8 +147,8 @@ impl Drop for Sleep {
     }
 }
 
-/// What was asked, without numbers of descriptors, and without whether hooks are wanted: libcriu
-/// always wants them.
+/// Returns the options of the request, without numbers of descriptors. The request for hooks is
+/// left out, too, because libcriu always makes it.
 fn asked(images: &Path) -> CriuOpts {
     let request = fs::read(images.join("request")).unwrap();
     let mut opts = CriuReq::decode(request.as_slice()).unwrap().opts.unwrap();

@@ -55,7 +55,7 @@ impl Criu {
 }
 
 /// Chooses the newest program that works. Of two of one version, the first in the list counts.
-/// The other value says why each other program is passed over.
+/// The list of texts says why the other programs are passed over.
 pub(crate) fn choose(paths: &[PathBuf]) -> (Option<Criu>, Vec<String>) {
     let known = paths.iter().map(|path| (path.clone(), version(path))).collect();
     newest(known, Criu::judge)

@@ -19,7 +19,7 @@ use crate::value::{Dir, External, Pid};
 
 /// A container about to be saved: the values that its dump is made of.
 ///
-/// Nothing is done to the container before a [dump](Self::dump) is run.
+/// The container is not touched before a [dump](Self::dump) is run.
 ///
 /// ```no_run
 /// use criu_rs::oci::Container;

@@ -15,7 +15,7 @@ use crate::value::{JoinNs, JoinableNs, LsmProfile, MountContext};
 
 /// A container's restore as its images and its bundle describe it: values to look at.
 ///
-/// Nothing is done before [`prepare`](Self::prepare), which makes a
+/// A plan changes nothing. [`prepare`](Self::prepare) turns it into a
 /// [`ContainerRestore`](super::ContainerRestore).
 ///
 /// ```no_run

@@ -392,8 +392,8 @@ fn retry(lab: &Lab) {
     target.goes_on();
 }
 
-/// One that runs and one that has ended, neither of them a session's leader: nobody waits for them
-/// but whoever started them.
+/// Dumps and restores beside two children of this process, one that runs and one that has ended.
+/// Neither leads a session. Only this process waits for them.
 fn others(lab: &Lab) {
     let images = lab.dir("images");
     let start = |time: &str| Command::new("sleep").arg(time).stdin(Stdio::null()).spawn().unwrap();

@@ -40,7 +40,7 @@ enum When {
     Always,
     /// Before 4.3.
     Old,
-    /// Before 4.3, and where the program is linked: what 4.1 has not is not linked.
+    /// Before 4.3, and in a linked program: only functions of 4.1 are linked.
     New,
     /// Where the program is linked with 4.3.
     Linked,
@@ -61,8 +61,8 @@ impl When {
     }
 }
 
-/// What libcriu cannot do: the test that shows it, what it fails with, one of several where they
-/// are separated by a bar, and of which libcriu that is true.
+/// The limits of libcriu: the test that shows the limit, the words of its failure (a bar separates
+/// alternatives), and the libcriu that has the limit.
 const CANNOT: &[(&str, &str, When)] = &[
     // Descriptors that have to be put into criu.
     ("inherit_fd_swaps_a_pipe", "inherit_fd needs|NotOverSocket", When::Always),
@@ -181,8 +181,8 @@ const WAIT_IN_VAIN: &[&str] = &["a_dump_into_a_full_disk_fails"];
 /// looks is chance.
 const CHANCE: &[&str] = &["a_dropped_dump_leaves_the_process_running"];
 
-/// Where the kernel tracks no memory these look at a series, too, which one test shows that libcriu
-/// has not.
+/// Tests that also make a series of pre-dumps if the kernel does not track memory. One test shows
+/// that libcriu cannot make a series.
 const ALIKE: &[&str] = &[
     "pre_dump_then_dump",
     "pre_dump_by_reading",

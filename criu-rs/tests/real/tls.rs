@@ -144,8 +144,8 @@ fn refused(lab: &Lab) {
     target.end();
 }
 
-/// Whether a dump into our server succeeds. If not, its process runs on, and there is no
-/// checkpoint.
+/// Dumps into our server, and returns whether that succeeds. After a failure the process runs on,
+/// and there is no checkpoint.
 fn into_ours(lab: &Lab, n: usize, target: &crate::lab::Target, server: &Tls, client: &Tls) -> bool {
     let images = lab.dir(&format!("ours-{n}"));
     let listening = Server::new().directory(&images).tls(server, HERE).unwrap();

@@ -7,7 +7,7 @@ use crate::labels::{Label, SecurityModule};
 
 /// Finds the first error in a log.
 pub fn log(bytes: &[u8]) -> Option<LogExcerpt> {
-    crate::diagnosis::excerpt("log", bytes)
+    crate::diagnosis::excerpt("log", bytes, None)
 }
 
 /// Parses a row of mountinfo and returns it as text. `None` if it is not a row.

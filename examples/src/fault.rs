@@ -94,6 +94,7 @@ impl Fault {
         let mut object = json!({ "message": self.headline(), "hint": self.hint() });
         if let Some(failure) = self.failure() {
             object["cause"] = json!(failure.cause.map(|cause| cause.to_string()));
+            object["seen"] = json!(failure.seen);
             object["errno"] = json!(failure.errno);
             object["criu_said"] = json!(failure.said());
             object["criu_printed"] = json!(failure.output);
@@ -169,9 +170,12 @@ impl fmt::Display for Fault {
     /// Writes the failure, the cause and the advice as far as they are known, and what CRIU said.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
-        let cause = self.failure().and_then(|failure| failure.cause);
-        if let Some(cause) = cause {
+        let failure = self.failure();
+        if let Some(cause) = failure.and_then(|failure| failure.cause) {
             write!(f, "\ncause: {cause}")?;
+        }
+        if let Some(seen) = failure.and_then(|failure| failure.seen.as_deref()) {
+            write!(f, ": {seen}")?;
         }
         if let Some(hint) = self.hint() {
             write!(f, "\ndo: {hint}")?;

@@ -5,7 +5,8 @@ use std::process::ExitStatus;
 use std::{fmt, io};
 
 use super::cause::Cause;
-use super::log::{LogExcerpt, is_harmless};
+use super::line::Line;
+use super::log::LogExcerpt;
 use crate::value::Pid;
 
 /// An operation that CRIU refused, failed or died in.
@@ -19,7 +20,8 @@ pub struct Failure {
     /// The errno in CRIU's answer. CRIU sends only a few: `ESRCH`, `EEXIST`, `ENOTSUP`, and
     /// `EBADRQC` for options that contradict each other.
     pub errno: Option<i32>,
-    /// The first error line that CRIU logged. It can be an unrelated, harmless one.
+    /// The first error line that CRIU remembered. `None` if this is one that is known to be
+    /// harmless.
     pub message: Option<String>,
     /// The exit status of criu, if this process started it.
     pub exit: Option<ExitStatus>,
@@ -31,6 +33,9 @@ pub struct Failure {
     pub log: io::Result<Option<LogExcerpt>>,
     /// The cause, if it is a known one.
     pub cause: Option<Cause>,
+    /// The file, process, address or other thing that the cause is about, as CRIU named it: "/a/b",
+    /// "process 7". `None` if CRIU did not name it.
+    pub seen: Option<String>,
     /// The root task of a failed restore, as CRIU named it. It has been killed.
     pub root: Option<Pid>,
 }
@@ -64,7 +69,10 @@ impl fmt::Display for Failure {
             }
         }
         if let Some(cause) = self.cause {
-            write!(f, ": {cause}: {}", cause.hint())?;
+            match &self.seen {
+                Some(seen) => write!(f, ": {cause} ({seen}): {}", cause.hint())?,
+                None => write!(f, ": {cause}: {}", cause.hint())?,
+            }
         }
         if let Some(errno) = self.errno {
             write!(f, " [{}]", io::Error::from_raw_os_error(errno))?;
@@ -80,11 +88,10 @@ impl fmt::Display for Failure {
 impl Failure {
     /// The most telling line of CRIU: from the log, else from its output, else from its answer.
     pub fn said(&self) -> Option<&str> {
-        let printed = || self.output.lines().find(|line| line.contains("Error ("));
+        let printed = || self.output.lines().find(|line| Line::read(line).is_error());
         let first = || self.output.lines().find(|line| !line.trim().is_empty());
         let logged = self.excerpt().map(|log| log.error.as_str());
-        let message = self.message.as_deref().filter(|message| !is_harmless(message));
-        logged.or_else(printed).or(message).or_else(first)
+        logged.or_else(printed).or(self.message.as_deref()).or_else(first)
     }
 
     /// The excerpt of the log, if the log has an error and can be read.

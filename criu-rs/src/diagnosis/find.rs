@@ -2,32 +2,63 @@
 
 use super::cause::{Cause, SAID};
 use super::failure::Failure;
+use super::line::{Level, Line};
+use super::phrase::On;
 use crate::labels;
 use crate::value::Pid;
 
-/// Finds the cause of a failure. `root` is the process to be dumped; `to_server` is true if the
-/// dump goes to a page server.
-pub(crate) fn cause_of(failure: &Failure, root: Option<Pid>, to_server: bool) -> Option<Cause> {
-    let log = failure.excerpt().into_iter().flat_map(|log| {
-        [&log.error].into_iter().chain(&log.more).chain(&log.before).map(String::as_str)
-    });
-    let lines: Vec<&str> =
-        log.chain(failure.output.lines()).chain(failure.message.as_deref()).collect();
-    let fits = |parts: &[&str]| lines.iter().any(|line| has_all(line, parts));
-    let said = SAID.iter().find(|(_, parts)| fits(parts)).map(|&(cause, _)| cause);
+/// Finds the cause of a failure, and what the cause is about. `root` is the process to be dumped;
+/// `to_server` is true if the dump goes to a page server.
+pub(crate) fn diagnose(failure: &mut Failure, root: Option<Pid>, to_server: bool) {
+    let (cause, seen) = match said(failure) {
+        Some((cause, seen)) => (Some(cause), seen),
+        None => (unsaid(failure, root, to_server), String::new()),
+    };
+    failure.cause = cause;
+    failure.seen = Some(seen).filter(|seen| !seen.is_empty());
+}
+
+/// The cause that CRIU's messages tell. The first message that tells one decides.
+fn said(failure: &Failure) -> Option<(Cause, String)> {
+    let lines = telling(failure);
+    let on = On::of(failure.operation);
+    let told = |line: &Line<'_>| {
+        SAID.iter().find_map(|phrase| Some((phrase.cause, phrase.fits(on, line.text)?)))
+    };
+    let (cause, seen) = lines.iter().find_map(told)?;
     // CRIU has one message for two causes, and another for three: tell them apart.
     let selinux = || labels::Machine::look().runs(labels::SecurityModule::Selinux);
-    let said = match said {
-        Some(Cause::LsmMismatch) if selinux() && lines.iter().any(|line| names_selinux(line)) => {
-            Some(Cause::NoSelinux)
-        }
-        Some(Cause::Traced) => Some(match refused(&lines) {
+    let cause = match cause {
+        Cause::LsmMismatch if lines.iter().any(names_selinux) && selinux() => Cause::NoSelinux,
+        Cause::Traced => match refused(&lines) {
             Some((_, 'Z' | 'X')) => Cause::DeadRoot,
             Some((0, _)) => Cause::NotTraceable,
             _ => Cause::Traced,
-        }),
-        said => said,
+        },
+        cause => cause,
     };
+    Some((cause, seen))
+}
+
+/// The lines that can tell the cause, in CRIU's order: warnings that come shortly before the first
+/// error, the error, and those errors after it that are not another task's.
+fn telling(failure: &Failure) -> Vec<Line<'_>> {
+    let mut lines = Vec::new();
+    if let Some(log) = failure.excerpt() {
+        let first = Line::read(&log.error);
+        let before = log.before.iter().map(|line| Line::read(line));
+        lines.extend(before.filter(|line| line.level == Level::Warning));
+        lines.push(first);
+        // Tasks are restored side by side. Once one has failed, others fail as a consequence.
+        let is_own = |line: &Line<'_>| line.task.is_none() || line.task == first.task;
+        lines.extend(log.more.iter().map(|line| Line::read(line)).filter(is_own));
+    }
+    lines.extend(failure.output.lines().chain(failure.message.as_deref()).map(Line::read));
+    lines
+}
+
+/// The cause that `/proc` and the end of the operation tell.
+fn unsaid(failure: &Failure, root: Option<Pid>, to_server: bool) -> Option<Cause> {
     // CRIU connects before it stops a task. Without a connection, its first error is that it cannot
     // detach from the root.
     let never_stopped = |root: Pid| {
@@ -36,20 +67,22 @@ pub(crate) fn cause_of(failure: &Failure, root: Option<Pid>, to_server: bool) ->
     };
     // The telling line is a warning, which a low log level leaves out.
     let gone = || root.is_some_and(|pid| procfs::process::Process::new(pid.as_raw()).is_err());
-    said.or_else(|| (failure.errno == Some(libc::ESRCH) && gone()).then_some(Cause::NoSuchProcess))
-        .or_else(|| (to_server && root.is_some_and(never_stopped)).then_some(Cause::NoPageServer))
+    if failure.errno == Some(libc::ESRCH) && gone() {
+        return Some(Cause::NoSuchProcess);
+    }
+    (to_server && root.is_some_and(never_stopped)).then_some(Cause::NoPageServer)
 }
 
 /// Returns true if a line is about SELinux, or about a module that does not match the images.
-fn names_selinux(line: &str) -> bool {
-    line.contains("selinux LSM specified") || line.contains("mismatched lsm types")
+fn names_selinux(line: &Line<'_>) -> bool {
+    line.text.contains("selinux LSM specified") || line.text.contains("mismatched lsm types")
 }
 
 /// The tracer (zero for none) and the state of the process that CRIU could not stop. `None` if no
 /// line names it or it is gone.
-fn refused(lines: &[&str]) -> Option<(i32, char)> {
-    let named = |line: &&str| {
-        let (_, rest) = line.split_once("Unable to interrupt task: ")?;
+fn refused(lines: &[Line<'_>]) -> Option<(i32, char)> {
+    let named = |line: &Line<'_>| {
+        let (_, rest) = line.text.split_once("Unable to interrupt task: ")?;
         rest.split(' ').next()?.parse().ok()
     };
     let pid: i32 = lines.iter().find_map(named)?;
@@ -57,8 +90,4 @@ fn refused(lines: &[&str]) -> Option<(i32, char)> {
     let status = process.and_then(|process| process.status()).ok();
     let first = |state: String| state.chars().next();
     status.map(|status| (status.tracerpid, first(status.state).unwrap_or('R')))
-}
-
-fn has_all(line: &str, parts: &[&str]) -> bool {
-    parts.iter().all(|part| line.contains(part))
 }

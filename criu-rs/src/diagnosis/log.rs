@@ -11,6 +11,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use super::line::Line;
 use crate::bounds;
 use crate::value::printable;
 
@@ -85,11 +86,12 @@ impl LogPlace {
         Ok(file)
     }
 
-    /// The first error that this run logged.
+    /// The first error that this run logged. `first` is the error that CRIU remembered as its
+    /// first.
     ///
     /// # Errors
     /// Names the log if it cannot be read. CRIU creates it as its own user.
-    pub(crate) fn excerpt(&self) -> io::Result<Option<LogExcerpt>> {
+    pub(crate) fn excerpt(&self, first: Option<&str>) -> io::Result<Option<LogExcerpt>> {
         let file = match self.open() {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -101,7 +103,7 @@ impl LogPlace {
         if stamp(&file) == self.before {
             return Ok(None);
         }
-        Ok(excerpt(&self.name, BufReader::new(file.take(bounds::LOG.get()))))
+        Ok(excerpt(&self.name, BufReader::new(file.take(bounds::LOG.get())), first))
     }
 }
 
@@ -111,35 +113,61 @@ fn stamp(file: &File) -> Option<Stamp> {
 }
 
 /// Finds the first error in a log that is not harmless.
-pub(crate) fn excerpt(file: &str, mut log: impl BufRead) -> Option<LogExcerpt> {
+///
+/// A log quotes names, and a name with a newline can hold what looks like an error. So an error
+/// counts from the line on that CRIU remembered as its first. Only the code that CRIU puts into
+/// tasks, and criu before it knows its log, report errors that it does not remember. If no line is
+/// the remembered one, the first error counts.
+pub(crate) fn excerpt(
+    file: &str,
+    mut log: impl BufRead,
+    first: Option<&str>,
+) -> Option<LogExcerpt> {
+    let first = first.filter(|first| !is_harmless(first));
     let mut found: Option<LogExcerpt> = None;
+    // The errors before the remembered one.
+    let mut doubtful: Option<LogExcerpt> = None;
     let mut before: Vec<String> = Vec::new();
+    let mut has_stamps = false;
+    let mut has_begun = false;
     for number in 1.. {
         let Some(line) = next_line(&mut log) else {
             break;
         };
-        let is_error = line.contains("Error (");
-        match &mut found {
-            Some(excerpt) if is_error => excerpt.more.push(line),
-            Some(_) => {}
-            None if is_error && !is_harmless(&line) => {
-                let before = std::mem::take(&mut before);
-                let file = file.to_owned();
-                found = Some(LogExcerpt { file, line: number, before, error: line, more: vec![] });
-            }
-            None if is_error => {}
-            None => {
+        let read = Line::read(&line);
+        has_stamps |= read.stamp.is_some();
+        has_begun |= read.stamp.is_some_and(|stamp| stamp > 0);
+        // With time stamps, a line without one continues the line before it.
+        let is_line = read.stamp.is_some() || !has_stamps;
+        let is_error = is_line && read.is_error() && !is_harmless(&line);
+        if !is_error {
+            if found.is_none() && !(is_line && read.is_error()) {
                 if before.len() == LINES_BEFORE {
                     before.remove(0);
                 }
                 before.push(line);
+            }
+            continue;
+        }
+        let counts = first.is_none_or(|first| {
+            let is_early = has_stamps && !has_begun;
+            read.is_inside || is_early || read.body.starts_with(first)
+        });
+        let place = if counts || found.is_some() { &mut found } else { &mut doubtful };
+        match place {
+            Some(excerpt) if excerpt.more.len() < MORE_ERRORS => excerpt.more.push(line),
+            Some(_) => {}
+            None => {
+                let before = if counts { std::mem::take(&mut before) } else { before.clone() };
+                let file = file.to_owned();
+                *place = Some(LogExcerpt { file, line: number, before, error: line, more: vec![] });
             }
         }
         if found.as_ref().is_some_and(|excerpt| excerpt.more.len() == MORE_ERRORS) {
             break;
         }
     }
-    found
+    found.or(doubtful)
 }
 
 /// The next line, cut to [`MAX_LINE`] bytes, with control characters escaped.
@@ -195,7 +223,7 @@ mod tests {
             "(00.0) Error (criu/util.c:1): rlimit: Can't setup RLIMIT_NOFILE for self\n",
         );
         log += "(00.1) Error (criu/x.c:7): it \x1b[31mbroke\n(00.2) Error (criu/y.c:8): and so\n";
-        let found = excerpt("dump.log", log.as_bytes()).unwrap();
+        let found = excerpt("dump.log", log.as_bytes(), None).unwrap();
         assert_eq!(found.line, 11);
         assert_eq!(found.before.len(), 5);
         assert_eq!(found.before[0], "(00.005) line 5");
@@ -204,16 +232,36 @@ mod tests {
     }
 
     #[test]
+    fn a_name_with_a_newline_forges_no_error() {
+        let name = "/tmp/a\nError (criu/x.c:1): one\n(00.000300) Error (criu/x.c:1): two\n";
+        let log = format!(
+            "(00.000100) Version: 4.3\n(00.000200) file {name}\
+             (00.000400) pie: 5: Error (criu/pie/x.c:1): real\n\
+             (00.000500)      5: Error (criu/y.c:8): and so\n"
+        );
+        let first = "Error (criu/y.c:8): and so";
+        let found = excerpt("dump.log", log.as_bytes(), Some(first)).unwrap();
+        assert!(found.error.ends_with("real"), "{found:#?}");
+        assert_eq!(found.more.len(), 1);
+        // A criu that does not say what its first error was.
+        let found = excerpt("dump.log", log.as_bytes(), None).unwrap();
+        assert!(found.error.ends_with("two"), "{found:#?}");
+        // What criu remembers is of an earlier request.
+        let found = excerpt("dump.log", log.as_bytes(), Some("Error (criu/z.c:1): no")).unwrap();
+        assert!(found.error.ends_with("real"), "{found:#?}");
+    }
+
+    #[test]
     fn hostile_logs_are_bounded() {
         let mut log = vec![b'x'; 10_000_000];
         log.extend(b" Error (\n");
         for _ in 0..1000 {
-            log.extend(b"Error (\xff\xfe\n");
+            log.extend(b"Error (criu/x.c:1): \xff\xfe\n");
         }
-        let found = excerpt("l", log.as_slice()).unwrap();
+        let found = excerpt("l", log.as_slice(), None).unwrap();
         assert_eq!(found.line, 2, "the error in the cut part of a long line is not seen");
         assert_eq!(found.more.len(), MORE_ERRORS);
         assert!(found.before[0].len() <= MAX_LINE);
-        assert!(excerpt("l", &b""[..]).is_none());
+        assert!(excerpt("l", &b""[..], None).is_none());
     }
 }

@@ -3,14 +3,16 @@
 mod cause;
 mod failure;
 mod find;
+mod line;
 mod log;
+mod phrase;
 mod stopped;
 
 pub use cause::Cause;
 pub use failure::{End, Failure};
-pub(crate) use find::cause_of;
+pub(crate) use find::diagnose;
 pub use log::LogExcerpt;
-pub(crate) use log::LogPlace;
 #[cfg(fuzzing)]
 pub(crate) use log::excerpt;
+pub(crate) use log::{LogPlace, is_harmless};
 pub use stopped::{StopMethod, StopReason, Stopped};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::course::{Course, Fault, Order, Seen};
 use super::job::{Guard, Job};
 use super::watch::Watch;
-use crate::diagnosis::{End, Failure, LogPlace, Stopped, cause_of};
+use crate::diagnosis::{End, Failure, LogPlace, Stopped, diagnose, is_harmless};
 use crate::error::{Error, Misuse, Result};
 use crate::hooks::{Action, Call, Hooks};
 use crate::host::tree;
@@ -374,22 +374,26 @@ impl Driver {
 
     fn failed(&mut self, end: End, reply: Option<&CriuResp>) -> Error {
         let exit: Option<ExitStatus> = self.link.worker.as_mut().and_then(Worker::try_wait);
+        let message = reply.and_then(|reply| reply.cr_errmsg.as_deref()).map(printable);
+        let message = message.filter(|message| !is_harmless(message));
+        let log = self.facts.log.as_ref().map(|log| log.excerpt(message.as_deref()));
         let mut failure = Failure {
             operation: self.facts.operation,
             end,
             errno: reply.and_then(|reply| reply.cr_errno),
-            message: reply.and_then(|reply| reply.cr_errmsg.as_deref()).map(printable),
+            message,
             exit,
             output: self.link.worker.as_mut().map(Worker::said).unwrap_or_default(),
-            log: self.facts.log.as_ref().map_or(Ok(None), LogPlace::excerpt),
+            log: log.unwrap_or(Ok(None)),
             cause: None,
+            seen: None,
             root: reply.and_then(|reply| Pid::new(reply.restore.as_ref()?.pid)),
         };
         let target = match self.course.subject {
             Subject::Tasks { root, .. } => Some(root),
             _ => None,
         };
-        failure.cause = cause_of(&failure, target, self.facts.to_server);
+        diagnose(&mut failure, target, self.facts.to_server);
         Error::Failed(Box::new(failure))
     }
 }

@@ -81,6 +81,8 @@ causes! {
         any [
             "CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability{}",
             "Can't open dir /proc/{}: Permission denied",
+            "-1 reported by netlink: Operation not permitted",
+            "Unable create a network namespace: Operation not permitted",
         ];
 
     /// This CRIU does not know a change in this kernel: the layout of the vDSO (before CRIU 4.1 on
@@ -104,12 +106,14 @@ causes! {
     /// A connected TCP socket.
     ConnectedTcp: "a process has a connected TCP socket",
         "set .tcp(Tcp::Established) to save the connection, or .tcp(Tcp::Close) to drop it",
-        dump ["Connected TCP socket{}"];
+        dump ["Connected TCP socket{}"],
+        restore ["Connected TCP socket in image"];
 
     /// A unix socket whose peer is not in the tree.
     ExternalUnixSocket: "a process has a unix socket whose peer is outside the tree",
         "set .ext_unix_sk(true), or name the socket with .external(External::UnixSocket(inode))",
-        dump ["External socket is used{}", "Can't dump half of stream unix connection{}"];
+        dump ["External socket is used{}", "Can't dump half of stream unix connection{}"],
+        restore ["External socket found in image{}"];
 
     /// A terminal that belongs to a session outside the tree, or whose master is outside the tree.
     ForeignTerminal: "a process uses a terminal from outside the tree",
@@ -118,7 +122,7 @@ causes! {
             "Found slave peer index {} without correspond master peer{}",
             "Task attached to shell terminal{}",
         ],
-        restore ["Unable to open dev/ptmx with specified index{}"];
+        restore ["Found slave peer index {} without correspond master peer{}"];
 
     /// The root of the tree does not lead its session.
     ForeignSession: "the leader of a process's session is outside the tree",
@@ -175,7 +179,10 @@ causes! {
     /// Another program uses the address that a saved socket is bound to.
     AddressInUse: "an address that a socket of the tree is bound to is in use",
         "end the program that has it, or restore into a network namespace of its own",
-        restore ["Can't bind inet socket{}: Address already in use"];
+        restore [
+            "Can't bind inet socket{}: Address already in use",
+            "Can't bind id {} ino {} addr {name}: Address already in use",
+        ];
 
     /// The images or the requested profile need a security module that this host does not run.
     LsmMismatch: "this host does not run the security module of the images or of the profile",
@@ -210,9 +217,268 @@ causes! {
             "File {name} has bad build-ID{}",
         ];
 
-    /// A file that is missing since the dump.
-    FileMissing: "a file that a process had open is missing", "put the file back",
-        restore ["Can't open file {name} on restore: No such file or directory"];
+    /// An external resource that the restore was not given.
+    ExternalNotGiven: "an external resource of the images was not given to the restore",
+        "give it back under its key: .inherit_fd for files, pipes, terminals and namespaces, \
+         .external for mounts",
+        restore [
+            "Can't open file ile[{external}] on restore: No such file or directory",
+            "External file {key} has no --inherit-fd mapping on restore",
+            "Unable to find an external netns: {key}",
+            "Unable to find an external pidns: {key}",
+            "Unable to restore into an empty PID namespace",
+        ];
+
+    /// A file or directory that is missing since the dump.
+    FileMissing: "a file or directory that a process used is missing", "put it back",
+        restore [
+            "Can't open file {name} on restore: No such file or directory",
+            "Can't open fake fifo {} [{name}]: No such file or directory",
+            "Can't bind id {} ino {} addr {name}: No such file or directory",
+            "Unable to open inotify via path {name} (dev {}): No such file or directory",
+        ];
+
+    /// A file in `/proc` or `/sys` whose process, thread or device is gone.
+    ProcFileMissing: "a file that a process had open in /proc or /sys is not there any more",
+        "such a file goes with its process, thread or device, and nobody can put it back: have the \
+         program close it before the dump";
+
+    /// A file that exists but cannot be opened as it was.
+    FileRefused: "a file that a process had open cannot be opened again",
+        "undo what keeps it from being opened: another kind of file in its place, a mount that is \
+         read-only, permissions, a missing device",
+        restore ["Can't open file {name} on restore: {why}"];
+
+    /// The program of a task is open for writing.
+    ProgramBusy: "the program file of a process is open for writing, or may not be executed",
+        "close it where it is open (fuser -v FILE), or restore its permissions",
+        restore [
+            "sys_prctl(PR_SET_MM, PR_SET_MM_MAP) failed with -13",
+            "sys_prctl(PR_SET_MM, PR_SET_MM_MAP) failed with -26",
+        ];
+
+    /// The link that a dump with `link_remap` made beside an unlinked file.
+    LinkRemapMissing: "the link is gone that the dump kept for an unlinked file",
+        "put link_remap.N back beside the file; a restore that went on removes it, so such images \
+         can be restored once",
+        restore ["Can't link {name} -> {}: No such file or directory"];
+
+    /// A file that an earlier restore made for an unlinked file, and left behind.
+    GhostExists: "a file of an earlier restore is in the way of an unlinked file",
+        "remove the file whose name ends in .cr.N.ghost, in the directory of the unlinked file",
+        restore ["Can't create ghost {}: File exists"];
+
+    /// A file system that the restore writes to: unlinked files, contents of tmpfs.
+    FileSystemFull: "a file system is full that the restore writes to",
+        "make room where the processes' unlinked files lay, or give their tmpfs more space",
+        restore [
+            "Can't send data: No space left on device",
+            "Can't create ghost {}: No space left on device",
+            "tar: {name}: {}: No space left on device",
+        ];
+
+    /// The peer of a veth is in a network namespace that is not saved.
+    VethPeer: "the peer of a saved veth is in a network namespace outside the tree",
+        "name what is to be the peer with .external(External::Veth { .. })",
+        restore ["Unknown peer net namespace"];
+
+    /// A network interface of the saved name.
+    InterfaceExists: "a network interface exists already that the restore makes",
+        "remove the interface, or name another peer for the saved veth",
+        restore ["-17 reported by netlink: File exists"];
+
+    /// A job of a terminal is restored without a terminal.
+    NoTerminal: "the saved processes use the terminal that the restore is started in, and there \
+         is none",
+        "start the restore in a terminal, with this terminal as standard input",
+        restore ["Don't have tty to inherit session from, aborting"];
+
+    /// The number of a saved pseudoterminal belongs to another one.
+    TerminalInUse: "the number of a saved pseudoterminal is in use",
+        "end the program that has the terminal, or restore into a mount namespace with its own \
+         /dev/pts",
+        restore ["Unable to open dev/ptmx with specified index {index}"];
+
+    /// The session or process group of the restore has an id that the images need.
+    SessionIdInUse: "a session or process group id of the tree is that of the restore itself",
+        "start the restore in another session (setsid)",
+        restore [
+            "Current sid {session} intersects with {}",
+            "Current gid {group} intersects with {}",
+        ];
+
+    /// The lazy-pages daemon is not there.
+    NoLazyPagesDaemon: "no lazy-pages daemon answers",
+        "start criu lazy-pages on these images first, with the work directory of the restore",
+        restore ["connect to {name} failed: {}"];
+
+    /// A saved address that no interface of this host has.
+    AddressNotHere: "an address that a socket of the tree is bound to is not of this host",
+        "add the address to an interface (ip addr add), or change it in the images: crit edit DIR \
+         address:FROM=TO",
+        restore [
+            "Can't bind inet socket{}: Cannot assign requested address",
+            "Can't connect inet socket back: Cannot assign requested address",
+        ];
+
+    /// The network that a saved socket is connected to.
+    Unreachable: "no route leads to an address that a socket of the tree is connected to",
+        "bring the interface up, or add the route",
+        restore ["Can't connect inet socket back: Network is unreachable"];
+
+    /// A capability that a saved process has and that the restore may not give.
+    CapabilityNotHeld: "a saved process has a capability that the restore does not hold",
+        "run the restore with all capabilities of the saved processes; a container takes some \
+         away unless it is privileged",
+        restore [
+            "Unable to restore capabilities: {}",
+            "Unable to drop capability {capability}: {}",
+            "Unable to raise ambient capability {capability}: {}",
+        ];
+
+    /// The user or group of a saved process.
+    IdNotGiven: "the restore may not give a process its user or group",
+        "run the restore as root with CAP_SETUID and CAP_SETGID, in a user namespace that maps \
+         the saved ids",
+        restore [
+            "Unable to set real, effective and saved user ID: {}",
+            "Unable to set real, effective and saved group ID: {}",
+            "Can't setgroups([{} gids]): {}",
+            "Unable to write into {name}: Operation not permitted",
+            "Unable to write into {name}: Invalid argument",
+        ];
+
+    /// The loopback interface of the network namespace that criu runs in.
+    LoopbackDown: "the loopback interface is down where criu runs, and CRIU probes the kernel \
+         over it",
+        "set it up: ip link set lo up",
+        any [
+            "Unable to connect a socket: Network is unreachable",
+            "Unable to connect a socket: Connection timed out",
+            "Unable to connect a socket: Cannot assign requested address",
+        ];
+
+    /// A cpuset cgroup without processors or memory.
+    EmptyCpuset: "a cpuset cgroup has no processors or no memory",
+        "fill cpuset.cpus and cpuset.mems of the cgroup, or delete the cgroup and let CRIU make it",
+        restore ["Can't move {pid} into {cgroup} ({}): No space left on device"];
+
+    /// A cgroup that the restore was told to expect.
+    CgroupDirMissing: "a cgroup of the tasks is missing",
+        "make the cgroup, or set another .manage_cgroups: CgroupMode::Soft makes it",
+        restore ["Cgroup dir {cgroup} doesn't exist"];
+
+    /// A cgroup that cannot be made, entered or configured.
+    CgroupRefused: "a cgroup cannot be made, entered or set up as it was",
+        "restore with cgroups that criu may write, or set .manage_cgroups(CgroupMode::Ignore)",
+        restore [
+            "Can't move {pid} into {cgroup} ({}): {why}",
+            "Can't make cgroup dir {cgroup}: {why}",
+            "Failed writing {} to {cgroup}: {why}",
+            "Failed accessing cgroup dir {cgroup}: {why}",
+            "Abort restore of existing cgroups",
+        ];
+
+    /// The kernel's limit of inotify watches or instances.
+    InotifyLimit: "the limit of inotify watches or instances is reached",
+        "raise fs.inotify.max_user_watches or fs.inotify.max_user_instances",
+        any ["Can't create inotify{}: Too many open files"],
+        restore ["Can't add inotify watch for fd {}: No space left on device"];
+
+    /// The kernel's limit of namespaces.
+    NamespaceLimit: "the limit of namespaces is reached",
+        "raise user.max_mnt_namespaces and the like (sysctl user)",
+        restore [
+            "Can't fork for {pid}: No space left on device",
+            "Can't unshare net-namespace: No space left on device",
+            "Unable to create a new time namespace: No space left on device",
+        ];
+
+    /// A limit of processes: `pids.max` of a cgroup, or `RLIMIT_NPROC`.
+    TooManyProcesses: "a limit of processes is reached",
+        "raise pids.max of the cgroup, or the user's limit (ulimit -u)",
+        any [
+            "fork() failed: Resource temporarily unavailable",
+            "{}ork a process: Resource temporarily unavailable",
+            "Can't fork for {pid}: Resource temporarily unavailable",
+            "Unable to create a thread: -11",
+        ];
+
+    /// A process id above the kernel's limit.
+    PidTooLarge: "a process id of the tree is above the limit of this machine",
+        "raise kernel.pid_max",
+        restore ["Can't fork for {pid}: Invalid argument"];
+
+    /// The limit of open files is lower than the saved descriptors need.
+    TooFewDescriptors: "the limit of open files is too low for the saved descriptors",
+        "raise the hard limit of open files (ulimit -Hn) of the program that starts criu",
+        restore ["Can't chose service_fd_base: {}", "Too big FD number to restore {}"];
+
+    /// The memory that is left, or the limit of a cgroup or an address space.
+    NoMemory: "there is not enough memory, or a limit of memory or address space is reached",
+        "free memory, or raise the limit of the cgroup or of the address space (ulimit -v)",
+        any ["{}: Cannot allocate memory"];
+
+    /// A process was killed while it was restored.
+    KilledInRestore: "a process was killed while it was restored",
+        "look for the out-of-memory killer in dmesg, and at the memory limit of its cgroup",
+        restore ["{pid} killed by signal 9: Killed"];
+
+    /// A namespace that the restore is to enter.
+    JoinedNamespace: "a namespace that the restore is to enter is not there",
+        "check the path or process id that .join_ns is given",
+        any ["Can't access join-ns file {name}: {}", "Invalid join_ns pid{}"];
+
+    /// The directory of the parent images.
+    ParentMissing: "the images of the parent dump are missing",
+        "put the parent's directory to where the link `parent` in the images directory leads",
+        restore dump ["Can't open parent path: {}", "No parent image found{}"];
+
+    /// An image that is missing, truncated or not an image.
+    ImagesDamaged: "an image is missing or damaged",
+        "run crit check on the images directory, and copy the whole directory again",
+        restore [
+            "Unexpected EOF reading pages data {}",
+            "Can't read pages data {}",
+            "Read {} bytes while {} expected from {name}: {}",
+            "Unexpected EOF",
+            "Unexpected EOF on {name}",
+            "Head magic doesn't match for {name}",
+            "Magic doesn't match for {name}",
+            "Unknown magic {} in {name}",
+            "No IDS for root task.",
+            "Can't open core data for {pid}",
+            "Core {} data missed{}",
+        ];
+
+    /// A process that died of CRIU's code, most often for an image that is missing or damaged.
+    DiedInRestore: "a process died while it was restored",
+        "run crit check on the images directory: a missing or damaged image is the likely reason",
+        restore ["{pid} killed by signal {signal}", "{pid} exited, status={}"];
+
+    /// The root directory of a saved mount namespace.
+    RootNeeded: "the images hold a mount namespace, and the restore was given no root directory",
+        "name a mount point that is to be the new root with .root(path)",
+        restore ["The --root option is required to restore a mount namespace"];
+
+    /// A process that does not stop: it sleeps in the kernel.
+    Unseizable: "a process does not stop: it sleeps in the kernel, as in vfork or on a dead disk",
+        "try again later; in a frozen cgroup a process inside vfork never stops: dump without \
+         .freeze_cgroup(path)",
+        dump ["Unseizable non-zombie {pid} found, state {state}, {}"];
+
+    /// A file system that has to be written to.
+    ReadOnly: "a file system is read-only that has to be written to",
+        "mount it writable", any ["{}: Read-only file system"];
+
+    /// A system call that the kernel refused criu.
+    NotPermitted: "the kernel does not permit criu something that it needs",
+        "run criu as root with all capabilities; in a container, a seccomp filter or a security \
+         module may refuse it too, unless the container is privileged",
+        any [
+            "{}: Operation not permitted",
+            "{}: Permission denied",
+        ];
 
     /// The program or library that locks the network does not work.
     NetworkLockFailed: "the network cannot be locked",
@@ -222,7 +488,19 @@ causes! {
             "Iptables configuration failed",
             "Locking network failed{}",
             "Locking connection failed{}",
+            "execvp(\"iptables-restore\", ...) failed: {}",
+            "execvp(\"ip6tables-restore\", ...) failed: {}",
         ];
+
+    /// A program that CRIU calls is not installed.
+    MissingProgram: "a program that CRIU calls is missing",
+        "install it and look at PATH: ip is in iproute2, iptables-restore in iptables, tar in tar",
+        any ["execvp(\"{program}\", ...) failed: {}"];
+
+    /// A program that CRIU calls reports a failure.
+    ProgramFailed: "a program that CRIU calls failed",
+        "look at the lines that it printed, here or in criu's log",
+        any ["{program} exited, status={}", "exited, status={}", "{program} -V failed", "Script {name} exited with {}"];
 
     /// The images directory's file system is full.
     NoSpace: "there is no space left for the images", "make room, or use another directory",

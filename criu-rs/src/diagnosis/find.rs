@@ -3,7 +3,7 @@
 use super::cause::{Cause, SAID};
 use super::failure::Failure;
 use super::line::{Level, Line};
-use super::phrase::On;
+use super::phrase::{On, Phrase};
 use crate::labels;
 use crate::value::Pid;
 
@@ -22,11 +22,14 @@ pub(crate) fn diagnose(failure: &mut Failure, root: Option<Pid>, to_server: bool
 fn said(failure: &Failure) -> Option<(Cause, String)> {
     let lines = telling(failure);
     let on = On::of(failure.operation);
-    let told = |line: &Line<'_>| {
-        SAID.iter().find_map(|phrase| Some((phrase.cause, phrase.fits(on, line.text)?)))
+    let first = lines.iter().position(Line::is_error).unwrap_or(0);
+    let told = |(place, line): (usize, &Line<'_>)| {
+        let may_tell = |phrase: &&Phrase| place <= first || !phrase.is_general();
+        let mut phrases = SAID.iter().filter(may_tell);
+        phrases.find_map(|phrase| Some((phrase.cause, phrase.fits(on, line.text)?)))
     };
-    let (cause, seen) = lines.iter().find_map(told)?;
-    // CRIU has one message for two causes, and another for three: tell them apart.
+    let (cause, seen) = lines.iter().enumerate().find_map(told)?;
+    // CRIU has one message for several causes: tell them apart.
     let selinux = || labels::Machine::look().runs(labels::SecurityModule::Selinux);
     let cause = match cause {
         Cause::LsmMismatch if lines.iter().any(names_selinux) && selinux() => Cause::NoSelinux,
@@ -35,19 +38,27 @@ fn said(failure: &Failure) -> Option<(Cause, String)> {
             Some((0, _)) => Cause::NotTraceable,
             _ => Cause::Traced,
         },
+        Cause::FileMissing if ["proc/", "sys/"].iter().any(|dir| seen.starts_with(dir)) => {
+            Cause::ProcFileMissing
+        }
+        // CRIU has read the inventory if it says so much more.
+        Cause::NotCheckpoint if lines.iter().any(|line| line.text == "Restoring FAILED.") => {
+            Cause::ImagesDamaged
+        }
         cause => cause,
     };
     Some((cause, seen))
 }
 
-/// The lines that can tell the cause, in CRIU's order: warnings that come shortly before the first
-/// error, the error, and those errors after it that are not another task's.
+/// The lines that can tell the cause, in CRIU's order: warnings and output of programs shortly
+/// before the first error, the error, and those errors after it that are not another task's.
 fn telling(failure: &Failure) -> Vec<Line<'_>> {
     let mut lines = Vec::new();
     if let Some(log) = failure.excerpt() {
         let first = Line::read(&log.error);
-        let before = log.before.iter().map(|line| Line::read(line));
-        lines.extend(before.filter(|line| line.level == Level::Warning));
+        // Programs that CRIU calls write without a time stamp.
+        let tells = |line: &Line<'_>| line.level == Level::Warning || line.stamp.is_none();
+        lines.extend(log.before.iter().map(|line| Line::read(line)).filter(tells));
         lines.push(first);
         // Tasks are restored side by side. Once one has failed, others fail as a consequence.
         let is_own = |line: &Line<'_>| line.task.is_none() || line.task == first.task;

@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::line::Line;
+use super::line::{Level, Line};
 use crate::bounds;
 use crate::value::printable;
 
@@ -27,7 +27,7 @@ pub struct LogExcerpt {
     pub line: u64,
     /// Up to five lines before the error.
     pub before: Vec<String>,
-    /// The line with the error.
+    /// The line with the error. A name in it may hold newlines, which are written as `\n`.
     pub error: String,
     /// Up to 31 later errors.
     pub more: Vec<String>,
@@ -130,6 +130,7 @@ pub(crate) fn excerpt(
     let mut before: Vec<String> = Vec::new();
     let mut has_stamps = false;
     let mut has_begun = false;
+    let mut is_after_error = false;
     for number in 1.. {
         let Some(line) = next_line(&mut log) else {
             break;
@@ -137,9 +138,22 @@ pub(crate) fn excerpt(
         let read = Line::read(&line);
         has_stamps |= read.stamp.is_some();
         has_begun |= read.stamp.is_some_and(|stamp| stamp > 0);
-        // With time stamps, a line without one continues the line before it.
-        let is_line = read.stamp.is_some() || !has_stamps;
+        // With time stamps, a line without one continues the line before it. So does a line that
+        // names no level, if CRIU logs only warnings and errors.
+        let is_line = read.stamp.is_some() || (!has_stamps && read.level != Level::Other);
+        if !is_line && is_after_error {
+            let excerpt = found.as_mut().or(doubtful.as_mut());
+            if let Some(excerpt) = excerpt {
+                let last = excerpt.more.last_mut().unwrap_or(&mut excerpt.error);
+                if last.len() + line.len() < MAX_LINE {
+                    last.push_str("\\n");
+                    last.push_str(&line);
+                }
+            }
+            continue;
+        }
         let is_error = is_line && read.is_error() && !is_harmless(&line);
+        is_after_error = is_error;
         if !is_error {
             if found.is_none() && !(is_line && read.is_error()) {
                 if before.len() == LINES_BEFORE {

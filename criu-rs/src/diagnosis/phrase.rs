@@ -43,12 +43,25 @@ impl On {
 }
 
 impl Phrase {
+    /// Returns true if the messages tell only which error the kernel returned, or how a task ended.
+    /// Such a message counts only as the first error: consequences have the same.
+    pub(super) fn is_general(&self) -> bool {
+        let is_general = |message: &&str| ["{}: ", "{pid} "].iter().any(|g| message.starts_with(g));
+        self.messages.iter().any(is_general)
+    }
+
     /// Compares with a message of CRIU in an operation. Returns what the message names: an empty
     /// text if it names nothing.
     pub(super) fn fits(&self, on: On, text: &str) -> Option<String> {
         if !self.on.iter().any(|own| *own == On::Any || *own == on) {
             return None;
         }
+        // Output of a program that CRIU calls may follow a message, as if a name held a newline.
+        let (first, _) = text.split_once("\\n").unwrap_or((text, ""));
+        self.fits_line(text).or_else(|| self.fits_line(first))
+    }
+
+    fn fits_line(&self, text: &str) -> Option<String> {
         // A part of CRIU puts its name before its messages: `cg: Can't move ...`.
         let is_part = |part: &str| part.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
         let inner = text.split_once(": ").filter(|(part, _)| is_part(part));
@@ -90,12 +103,16 @@ fn shown(name: &str, value: &str) -> Option<Option<String>> {
     let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     Some(match name {
         "" => None,
-        // A path, or another name that needs no word before it.
-        "name" => Some(value.to_owned()),
+        // Text that needs no word before it: a path, the reason of the kernel.
+        "name" | "why" => Some(value.to_owned()),
         "pid" if is_number => Some(format!("process {value}")),
         "pid" => return None,
+        // CRIU reports children of its own in the same words as programs.
+        "program" if is_number => return None,
         // CRIU names a controller by its mount point.
         "controller" => value.rsplit('/').next().map(|last| format!("controller {last}")),
+        // CRIU 4.1 takes the key for a path, whose first character it drops.
+        "external" => Some(format!("file[{value}]")),
         word => Some(format!("{word} {value}")),
     })
 }

@@ -16,6 +16,7 @@ use crate::criu::Criu;
 use crate::drive::Driver;
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
+use crate::host::NestedNamespace;
 use crate::operation::prepared::{Prepared, Watched, clone};
 use crate::options::Common;
 use crate::pages::{Capture, Client, Pool, Writing};
@@ -195,7 +196,8 @@ impl<'a> Dump<'a> {
     ///
     /// # Errors
     /// An option is not valid or is newer than this CRIU; the directory holds a checkpoint; a
-    /// security label cannot be saved; criu does not start.
+    /// security label cannot be saved; a process is in a namespace that no restore gives back;
+    /// criu does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Dumped>> {
         self.begin(criu, true)
     }
@@ -219,6 +221,7 @@ impl<'a> Dump<'a> {
         let subject = self.subject(&prepared.message);
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
         let mut link = criu.link(&Launch::default(), handed)?;
+        self.refuse_nested(&link)?;
         watched.look_after(self.pid, &job, &mut link);
         job.watch(self.guard(criu, &link, images)?);
         let driver = Driver::new(link, job, self.common.limits.clone())?;
@@ -227,6 +230,14 @@ impl<'a> Dump<'a> {
             keep(watched);
             Ok(dumped)
         }))
+    }
+
+    /// Refuses a tree that no restore could bring back. CRIU would save and end such a tree.
+    fn refuse_nested(&self, link: &Link) -> Result<()> {
+        if !link.numbers_processes_as_here() {
+            return Ok(());
+        }
+        NestedNamespace::find(self.pid, link.criu()).map_or(Ok(()), |nested| Err(nested.into()))
     }
 
     /// Returns what a request works on. The memory of a lazy dump is saved last, so its tasks are

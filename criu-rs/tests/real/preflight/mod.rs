@@ -84,12 +84,12 @@ impl Lab {
     }
 
     /// Starts a Python program in a session of its own, which counts once it has run `code`.
-    fn python(&self, code: &str) -> Target {
+    pub fn python(&self, code: &str) -> Target {
         self.python_in(&[], code)
     }
 
     /// Starts a Python program through a command that executes it, such as unshare.
-    fn python_in(&self, before: &[&str], code: &str) -> Target {
+    pub fn python_in(&self, before: &[&str], code: &str) -> Target {
         self.python_around(before, "", code, "/dev/null")
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::diagnosis::{Cause, Failure, Stopped};
 use crate::hooks::{Action, HookError};
-use crate::host::NestedNamespace;
+use crate::host::{LockError, NestedNamespace};
 use crate::labels::LabelError;
 use crate::rpc::ProtocolError;
 use crate::value::{InvalidValue, SystemError, Version};
@@ -84,6 +84,9 @@ pub enum Error {
     /// left.
     #[error(transparent)]
     Label(#[from] LabelError),
+    /// A file lock was or would be lost by a restore. No task is left.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A process is in a namespace that no restore would give back. Nothing was frozen.
     #[error(transparent)]
     Nested(#[from] NestedNamespace),

@@ -221,7 +221,6 @@ impl<'a> Dump<'a> {
         let subject = self.subject(&prepared.message);
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
         let mut link = criu.link(&Launch::default(), handed)?;
-        self.refuse_nested(&link)?;
         watched.look_after(self.pid, &job, &mut link);
         job.watch(self.guard(criu, &link, images)?);
         let driver = Driver::new(link, job, self.common.limits.clone())?;
@@ -233,11 +232,11 @@ impl<'a> Dump<'a> {
     }
 
     /// Refuses a tree that no restore could bring back. CRIU would save and end such a tree.
-    fn refuse_nested(&self, link: &Link) -> Result<()> {
-        if !link.numbers_processes_as_here() {
-            return Ok(());
-        }
-        NestedNamespace::find(self.pid, link.criu()).map_or(Ok(()), |nested| Err(nested.into()))
+    ///
+    /// # Errors
+    /// [`Error::Nested`] for a process in a namespace that a criu like `criu` does not give back.
+    pub(crate) fn refuse_nested(&self, criu: Pid) -> Result<()> {
+        NestedNamespace::find(self.pid, criu).map_or(Ok(()), |nested| Err(nested.into()))
     }
 
     /// Returns what a request works on. The memory of a lazy dump is saved last, so its tasks are
@@ -261,12 +260,19 @@ impl<'a> Dump<'a> {
     }
 
     /// Returns the guard of the tasks' labels, if there are labels to guard.
+    ///
+    /// # Errors
+    /// [`Error::Nested`] for a tree that no restore could bring back, [`Error::Label`] for a label
+    /// that CRIU cannot save.
     pub(crate) fn guard(
         &self,
         criu: &Criu,
         link: &Link,
         images: Option<OwnedFd>,
     ) -> Result<Option<DumpGuard>> {
+        if link.numbers_processes_as_here() {
+            self.refuse_nested(link.criu())?;
+        }
         if self.accept_label_loss {
             return Ok(None);
         }

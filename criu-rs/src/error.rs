@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::diagnosis::{Cause, Failure, Stopped};
 use crate::hooks::{Action, HookError};
+use crate::host::{LockError, NestedNamespace};
 use crate::labels::LabelError;
 use crate::rpc::ProtocolError;
 use crate::value::{InvalidValue, SystemError, Version};
@@ -83,6 +84,12 @@ pub enum Error {
     /// left.
     #[error(transparent)]
     Label(#[from] LabelError),
+    /// A file lock was or would be lost by a restore. No task is left.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A process is in a namespace that no restore would give back. Nothing was frozen.
+    #[error(transparent)]
+    Nested(#[from] NestedNamespace),
     /// The operation was cancelled, or its deadline passed.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -108,7 +115,10 @@ impl Error {
 
     /// The cause, if it is a known one.
     pub fn cause(&self) -> Option<Cause> {
-        self.failure()?.cause
+        match self {
+            Self::Nested(_) => Some(Cause::NestedNamespace),
+            _ => self.failure()?.cause,
+        }
     }
 
     pub(crate) fn system(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {

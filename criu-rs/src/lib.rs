@@ -104,7 +104,8 @@ pub use diagnosis::{Cause, End, Failure, LogExcerpt, StopMethod, StopReason, Sto
 pub use error::{Error, Misuse, Result};
 pub use hooks::{Action, HookError, HookResult, Hooks};
 pub use host::{
-    SeccompChange, SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
+    FileLock, LockError, LockKind, LockProblem, LockState, NestedNamespace, SeccompChange,
+    SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
 };
 pub use operation::{
     Captured, Check, CpuInfo, Dump, Dumped, KeptOpen, PageServer, Parent, PreDump, PreDumpSession,

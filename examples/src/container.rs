@@ -93,6 +93,9 @@ struct RestoreArgs {
     /// Stay until the container ends, and end with its exit status
     #[arg(long)]
     wait: bool,
+    /// Let tasks come back without file locks that the images hold
+    #[arg(long)]
+    accept_lock_loss: bool,
     /// Expect a network namespace that was saved empty
     #[arg(long)]
     empty_network: bool,
@@ -261,6 +264,7 @@ impl RestoreArgs {
         let (input, out, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let stdio = [input.as_fd(), out.as_fd(), error.as_fd()];
         let restore = self.shared.restore(restore.stdio(stdio))?.empty_net_ns(self.empty_network);
+        let restore = restore.accept_lock_loss(self.accept_lock_loss);
         let restore = match &drive {
             Some(drive) => restore.cancel(drive.cancel()),
             None => restore,

@@ -133,6 +133,7 @@ impl Fault {
                 // The hooks are this program's own, and their messages are complete.
                 Error::Hook { source, .. } => source.to_string(),
                 Error::Label(error) => error.what().to_string(),
+                Error::Lock(error) => error.what(),
                 error => error.to_string(),
             },
         }

@@ -217,6 +217,7 @@ impl Known {
 /// Options of this program that criu does not have. Each is known to its own words only.
 pub(crate) const OURS: &[&str] = &[
     "accept-label-loss",
+    "accept-lock-loss",
     "capture",
     "criu",
     "deadline",

@@ -1,7 +1,7 @@
 //! Advice after a failure, in the options of the command line.
 
 use criu_rs::labels::{LabelError, LabelProblem, SecurityModule};
-use criu_rs::{Cause, Error};
+use criu_rs::{Cause, Error, LockProblem};
 
 /// The advice if there is no criu.
 pub(crate) const NO_CRIU: &str = "\
@@ -16,6 +16,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
             Some("leave the option away, or name a newer criu with --criu PATH")
         }
         Error::Label(error) => Some(about_label(error)),
+        Error::Lock(error) => Some(about_locks(error.problem)),
         _ => error.cause().map(about),
     }
 }
@@ -31,7 +32,7 @@ pub(crate) fn of_container(error: &Error) -> Option<&'static str> {
             "name a criu that saves labels with --criu PATH; for AppArmor mount securityfs where \
              criu runs and remove /run/criu.kdat",
         ),
-        Error::Start { .. } | Error::CheckpointExists { .. } => of(error),
+        Error::Start { .. } | Error::CheckpointExists { .. } | Error::Lock(_) => of(error),
         _ => error.cause().map(about_container),
     }
 }
@@ -77,6 +78,18 @@ fn about_container(cause: Cause) -> &'static str {
             "install iptables, or write network-lock nftables into CRIU's configuration file"
         }
         cause => about(cause),
+    }
+}
+
+/// Returns the advice for lost file locks. The options are those of `restore` and of `container
+/// restore`.
+fn about_locks(problem: LockProblem) -> &'static str {
+    match problem {
+        LockProblem::NotAsked => "add --file-locks, or accept the loss with --accept-lock-loss",
+        _ => {
+            "CRIU loses a POSIX lock on a file that its process has also mapped (SQLite in WAL mode \
+             does so); accept the loss with --accept-lock-loss"
+        }
     }
 }
 

@@ -45,6 +45,11 @@ impl<P: ProcessId> Target<P> {
         Self { pid: P::of(i32::try_from(child.id()).unwrap()), child: Some(child), file }
     }
 
+    /// The file that it counts into.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Takes over the same payload after a restore.
     pub fn restored_as(&mut self, pid: P) {
         self.pid = pid;

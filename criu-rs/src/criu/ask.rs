@@ -23,7 +23,7 @@ pub(crate) fn exchange(
         strays: Strays::default(),
         log: None,
         worker_ends,
-        guard: None,
+        guards: Vec::new(),
     };
     Driver::new(link, job, RunLimits::default())?.finish(&mut ())
 }

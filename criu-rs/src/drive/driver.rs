@@ -29,7 +29,7 @@ pub(crate) struct Driver {
     course: Course,
     facts: Facts,
     cancel: Option<Cancel>,
-    guard: Option<Box<dyn Guard>>,
+    guards: Vec<Box<dyn Guard>>,
     tasks: Tasks,
 }
 
@@ -89,8 +89,8 @@ impl Driver {
             since: link.since().filter(|_| !job.strays.is_empty()),
             strays: job.strays,
         };
-        let (guard, cancel) = (job.guard, limits.cancel);
-        Ok(Self { link, watch, course, facts, cancel, guard, tasks: Tasks::default() })
+        let (guards, cancel) = (job.guards, limits.cancel);
+        Ok(Self { link, watch, course, facts, cancel, guards, tasks: Tasks::default() })
     }
 
     pub(crate) fn pid(&self) -> Option<Pid> {
@@ -263,7 +263,7 @@ impl Driver {
         }
         if !self.course.has_refused() {
             let root = self.tasks.root.as_ref().map(|(root, _)| *root);
-            let checked = self.guard.as_mut().map_or(Ok(()), |guard| guard.check(action, root));
+            let checked = self.guards.iter_mut().try_for_each(|guard| guard.check(action, root));
             let hooked = |source| Error::Hook { action, source };
             match checked.and_then(|()| call.answer(hooks).map_err(hooked)) {
                 Ok(externals) if externals.is_empty() => return Verdict::GoOn,

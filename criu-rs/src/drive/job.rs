@@ -28,7 +28,8 @@ pub(crate) struct Job {
     pub(crate) log: Option<LogPlace>,
     /// The worker ends with the reply. Otherwise it waits for more, or becomes another program.
     pub(crate) worker_ends: bool,
-    pub(crate) guard: Option<Box<dyn Guard>>,
+    /// The guards, in the order in which they look.
+    pub(crate) guards: Vec<Box<dyn Guard>>,
 }
 
 impl Job {
@@ -41,7 +42,7 @@ impl Job {
     /// Adds a guard, and tells CRIU to stop at its actions.
     pub(crate) fn watch(&mut self, guard: Option<impl Guard + 'static>) {
         let Some(guard) = guard else { return };
-        self.guard = Some(Box::new(guard));
+        self.guards.push(Box::new(guard));
         if let Some(opts) = &mut self.request.opts {
             opts.notify_scripts = Some(true);
         }

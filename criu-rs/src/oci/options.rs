@@ -130,6 +130,15 @@ macro_rules! forward {
 forward!(ContainerDump, "Dump");
 forward!(ContainerRestore, "Restore");
 
+impl ContainerRestore<'_> {
+    /// Allows tasks to come back without file locks that the images hold: see
+    /// [`Restore::accept_lock_loss`](crate::Restore::accept_lock_loss).
+    pub fn accept_lock_loss(mut self, on: bool) -> Self {
+        self.operation = self.operation.accept_lock_loss(on);
+        self
+    }
+}
+
 impl ContainerDump<'_> {
     /// Allows the dump to replace a checkpoint in the directory. The old one comes back if the dump
     /// fails.

@@ -16,6 +16,7 @@ use crate::criu::Criu;
 use crate::drive::Driver;
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
+use crate::host::NestedNamespace;
 use crate::operation::prepared::{Prepared, Watched, clone};
 use crate::options::Common;
 use crate::pages::{Capture, Client, Pool, Writing};
@@ -195,7 +196,8 @@ impl<'a> Dump<'a> {
     ///
     /// # Errors
     /// An option is not valid or is newer than this CRIU; the directory holds a checkpoint; a
-    /// security label cannot be saved; criu does not start.
+    /// security label cannot be saved; a process is in a namespace that no restore gives back;
+    /// criu does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Dumped>> {
         self.begin(criu, true)
     }
@@ -229,6 +231,14 @@ impl<'a> Dump<'a> {
         }))
     }
 
+    /// Refuses a tree that no restore could bring back. CRIU would save and end such a tree.
+    ///
+    /// # Errors
+    /// [`Error::Nested`] for a process in a namespace that a criu like `criu` does not give back.
+    pub(crate) fn refuse_nested(&self, criu: Pid) -> Result<()> {
+        NestedNamespace::find(self.pid, criu).map_or(Ok(()), |nested| Err(nested.into()))
+    }
+
     /// Returns what a request works on. The memory of a lazy dump is saved last, so its tasks are
     /// not known to end with it.
     pub(crate) fn subject(&self, message: &CriuOpts) -> Subject {
@@ -250,12 +260,19 @@ impl<'a> Dump<'a> {
     }
 
     /// Returns the guard of the tasks' labels, if there are labels to guard.
+    ///
+    /// # Errors
+    /// [`Error::Nested`] for a tree that no restore could bring back, [`Error::Label`] for a label
+    /// that CRIU cannot save.
     pub(crate) fn guard(
         &self,
         criu: &Criu,
         link: &Link,
         images: Option<OwnedFd>,
     ) -> Result<Option<DumpGuard>> {
+        if link.numbers_processes_as_here() {
+            self.refuse_nested(link.criu())?;
+        }
         if self.accept_label_loss {
             return Ok(None);
         }

@@ -5,6 +5,7 @@ mod cpuinfo;
 mod dump;
 mod kept_open;
 pub(crate) mod labels;
+mod locks;
 mod methods;
 mod page_server;
 mod pre_dump;

@@ -64,7 +64,7 @@ impl Prepared {
             strays: Strays::default(),
             log: self.log,
             worker_ends: true,
-            guard: None,
+            guards: Vec::new(),
         };
         (job, self.handed, self.work)
     }

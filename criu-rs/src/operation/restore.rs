@@ -8,6 +8,7 @@ use criu_images::RestoreStats;
 use nix::sys::signal::Signal;
 
 use super::labels::RestoreGuard;
+use super::locks::LockGuard;
 use super::methods::operation;
 use super::prepared::Prepared;
 use super::session::Session;
@@ -52,6 +53,7 @@ use crate::value::{Dir, Pid, read_file};
 pub struct Restore<'a> {
     pub(crate) common: Common<'a>,
     accept_label_loss: bool,
+    accept_lock_loss: bool,
 }
 
 operation!(Restore);
@@ -60,7 +62,7 @@ impl<'a> Restore<'a> {
     /// Makes a restore from the directory `images`.
     pub fn new(images: impl Into<Dir<'a>>) -> Self {
         let common = Common::with_actions(images.into(), "restore.log");
-        Self { common, accept_label_loss: false }
+        Self { common, accept_label_loss: false, accept_lock_loss: false }
     }
 
     /// Allows tasks to come back with other security labels than the images or
@@ -69,6 +71,19 @@ impl<'a> Restore<'a> {
     pub fn accept_label_loss(mut self, on: bool) -> Self {
         self.accept_label_loss = on;
         self
+    }
+
+    /// Allows tasks to come back without file locks that the images hold. By default such a restore
+    /// is refused: without [`file_locks`](Self::file_locks) before anything is begun, and otherwise
+    /// if CRIU has not given a lock back. CRIU loses a POSIX lock on a file that its process has
+    /// also mapped, as SQLite in WAL mode has it.
+    pub fn accept_lock_loss(mut self, on: bool) -> Self {
+        self.accept_lock_loss = on;
+        self
+    }
+
+    pub(crate) fn accepts_lock_loss(&self) -> bool {
+        self.accept_lock_loss
     }
 
     pub(crate) fn accepts_label_loss(&self) -> bool {
@@ -99,26 +114,32 @@ impl<'a> Restore<'a> {
     /// Starts or reaches a criu, and does not send the request yet.
     ///
     /// # Errors
-    /// An option is not valid or is newer than this CRIU; a security label cannot be given back;
-    /// criu does not start.
+    /// An option is not valid or is newer than this CRIU; a security label or a file lock cannot be
+    /// given back; criu does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
         let prepared = Prepared::new(&self.common, criu)?;
         let becomes_another = !prepared.message.exec_cmd.is_empty();
         let launch = Launch { shell_job: prepared.message.shell_job(), ..Default::default() };
         let yard = prepared.yard()?;
         let strays = Strays::of(prepared.images.as_ref(), criu.program().ok().flatten());
+        let images = prepared.images.as_ref().filter(|_| !prepared.message.stream());
         let guard = if self.accept_label_loss {
             None
         } else {
-            let images = prepared.images.as_ref().filter(|_| !prepared.message.stream());
             let profile = prepared.message.lsm_profile.as_deref();
             RestoreGuard::before(criu, images, profile, &self.common.limits)?
+        };
+        let locks = if self.accept_lock_loss {
+            None
+        } else {
+            LockGuard::before(images, prepared.message.file_locks())?
         };
         let subject = Subject::Restored { root: None, image_root: strays.root() };
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Restore, "restore", subject);
         job.worker_ends = !becomes_another;
         job.strays = strays;
         job.watch(guard);
+        job.watch(locks);
         let link = criu.link(&launch, handed)?;
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         Ok(Session::new(driver, move |finished, driver| {

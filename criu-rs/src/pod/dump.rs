@@ -117,6 +117,9 @@ impl<'a> Pod<'a> {
     pub fn dump(self, criu: &Criu, hooks: &mut dyn PodHooks) -> Result<PodDumped, PodError> {
         connections(criu)?;
         let cgroups = self.check()?;
+        if matches!(criu.program(), Ok(Some(_))) {
+            self.refuse_nested()?;
+        }
         let since = Instant::now();
         let above = self.cgroup.as_deref().map(freeze).transpose()?;
         let held: Vec<Frozen> = cgroups.iter().map(freeze).collect::<Result<_, _>>()?;
@@ -147,6 +150,14 @@ impl<'a> Pod<'a> {
         }
         let frozen = since.elapsed();
         ended.conclude().map(|containers| PodDumped { containers, frozen })
+    }
+
+    /// Refuses containers that no restore could bring back, before anything is frozen.
+    fn refuse_nested(&self) -> Result<(), PodError> {
+        self.containers.iter().try_for_each(|Container { name, operation: dump, .. }| {
+            dump.refuse_nested(Pid::this())
+                .map_err(|error| PodError::Container { name: name.clone(), source: error.into() })
+        })
     }
 
     /// The containers' cgroups, if the pod makes sense.

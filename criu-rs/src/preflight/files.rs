@@ -90,10 +90,8 @@ impl Files<'_> {
         }
         let kind = fd.name().split(':').next().unwrap_or_default();
         let inode = proc::bracketed(fd.name(), kind);
-        let of_tree = |task: &Task| inode.is_some() && task.namespaces.get(kind).copied() == inode;
-        if self.tree.here.get(kind).copied() == inode && inode.is_some()
-            || self.tree.alive().any(of_tree)
-        {
+        let of_tree = |task: &Task| inode.is_some() && task.namespaces.get(kind) == inode;
+        if self.tree.here.get(kind) == inode && inode.is_some() || self.tree.alive().any(of_tree) {
             return None;
         }
         Some(unsupported("a namespace that no process of the tree is in"))

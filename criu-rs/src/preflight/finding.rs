@@ -123,6 +123,13 @@ impl Finding {
         Self { needs, ..Self::of(severity, cause) }
     }
 
+    /// The option with which a restore keeps the thing that this finding is about, and which the
+    /// dump does not need.
+    pub fn keeps(&self) -> Option<&Need> {
+        let inherits = |need: &&Need| matches!(need, Need::InheritFd(_));
+        self.needs.iter().find(inherits).filter(|_| self.severity == Severity::Loses)
+    }
+
     pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into();
         self

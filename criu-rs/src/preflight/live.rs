@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::{fs, io};
 
 use super::proc::{self, Fd, Meta, Mount};
-use crate::host::tree;
+use crate::host::{Namespaces, tree};
 use crate::value::Pid;
 
 /// A process tree.
@@ -16,7 +16,7 @@ pub(super) struct Tree {
     /// True if there were more processes or descriptors than the limits allow.
     pub(super) is_cut: bool,
     /// The namespaces of this process, which a criu that it starts inherits, by kind.
-    pub(super) here: BTreeMap<&'static str, u64>,
+    pub(super) here: Namespaces,
 }
 
 /// A process.
@@ -33,14 +33,14 @@ pub(super) struct Task {
     pub(super) status: String,
     pub(super) threads: usize,
     /// The inodes of the namespaces, by kind.
-    pub(super) namespaces: BTreeMap<&'static str, u64>,
+    pub(super) namespaces: Namespaces,
     /// The open descriptors. `None` if this process may not read them.
     pub(super) fds: Option<Vec<Fd>>,
 }
 
 impl Tree {
     pub(super) fn look(root: Pid) -> Self {
-        let mut tree = Self { tasks: Vec::new(), is_cut: false, here: namespaces(Pid::this()) };
+        let mut tree = Self { tasks: Vec::new(), is_cut: false, here: Namespaces::of(Pid::this()) };
         let mut seen = HashSet::from([root]);
         let mut waiting = VecDeque::from([root]);
         let mut budget = MAX_FDS;
@@ -77,7 +77,7 @@ impl Tree {
     /// The tasks that represent the namespaces of a kind, one for each, the root first.
     pub(super) fn one_of_each(&self, kind: &str) -> Vec<&Task> {
         let mut seen = HashSet::new();
-        self.alive().filter(|task| seen.insert(task.namespaces.get(kind).copied())).collect()
+        self.alive().filter(|task| seen.insert(task.namespaces.get(kind))).collect()
     }
 
     /// Returns true if a task shares this kind of namespace with this process.
@@ -118,7 +118,7 @@ impl Task {
             is_kernel: number(6)? & PF_KTHREAD != 0,
             threads: proc::numbers(&status, "Threads").first().copied().unwrap_or(1),
             status,
-            namespaces: namespaces(pid),
+            namespaces: Namespaces::of(pid),
             fds,
         })
     }
@@ -188,11 +188,6 @@ impl Task {
     }
 }
 
-fn namespaces(pid: Pid) -> BTreeMap<&'static str, u64> {
-    let inode = |kind: &&'static str| Some((*kind, proc::namespace(pid, kind)?));
-    KINDS.iter().filter_map(inode).collect()
-}
-
 /// The open descriptors of a process, in ascending order. `None` if this process may not read them.
 fn open(pid: Pid, budget: &mut usize) -> Option<Vec<Fd>> {
     let entries = match fs::read_dir(proc::of(pid, "fd")) {
@@ -207,9 +202,6 @@ fn open(pid: Pid, budget: &mut usize) -> Option<Vec<Fd>> {
     *budget = budget.saturating_sub(numbers.len());
     Some(numbers.into_iter().filter_map(|number| Fd::look(pid, number)).collect())
 }
-
-/// The kinds of namespaces, as `/proc` names them.
-pub(super) const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
 /// Most processes of a tree that are checked.
 const MAX_TASKS: usize = 10_000;

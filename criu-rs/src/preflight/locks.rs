@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 
 use super::finding::{Finding, Severity};
-use super::live::Tree;
+use super::live::{Task, Tree};
 use super::look::Look;
 use super::need::Need;
-use super::proc;
+use super::proc::{self, Fd};
 use crate::diagnosis::Cause;
+use crate::operation::Restore;
+use crate::sys::fd::are_one;
+use crate::value::Pid;
 
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -34,9 +37,55 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
             } else {
                 found.push(finding);
             }
+            if let Some(why) = lost(tree, task, fd, &lock) {
+                let finding = Finding::new(Severity::Loses, "a restore loses a file lock");
+                let finding = finding.pid(task.pid).fd(fd.number).path(&fd.link).detail(why);
+                found.push(finding.hint(ACCEPT));
+            }
         }
     }
     found
+}
+
+/// Says why CRIU does not give a lock back. It gives back all locks except these POSIX locks.
+fn lost(tree: &Tree, task: &Task, fd: &Fd, lock: &Lock) -> Option<&'static str> {
+    if lock.kind != "POSIX" {
+        return None;
+    }
+    // CRIU opens a mapped file once more after it has taken the locks. The kernel drops the locks
+    // of a process on a file with the first descriptor of that file that the process closes.
+    if maps(task.pid, &lock.file) {
+        return Some("a POSIX lock on a file that the process has mapped");
+    }
+    // CRIU saves the locks of an open file with the first task that has it.
+    let before = tree.alive().take_while(|other| other.pid != task.pid);
+    let mut others = before.flat_map(|other| other.fds.iter().flatten().map(move |of| (other, of)));
+    let is_shared = others.any(|(other, of)| {
+        (of.meta.dev, of.meta.inode) == (fd.meta.dev, fd.meta.inode)
+            && are_one((other.pid.nix(), of.number), (task.pid.nix(), fd.number)) == Some(true)
+    });
+    is_shared.then_some("a POSIX lock of a child, through a descriptor that its parent has, too")
+}
+
+/// Returns true if a process has mapped a file, which is given as the kernel names that of a lock.
+fn maps(pid: Pid, file: &str) -> bool {
+    let Some((device, inode)) = file.rsplit_once(':') else { return false };
+    let maps = proc::text(proc::of(pid, "maps")).unwrap_or_default();
+    maps.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(3);
+        words.next() == Some(device) && words.next() == Some(inode)
+    })
+}
+
+/// Weighs the findings of a restore: saved locks that it is not told to take again make it refuse,
+/// unless it accepts their loss.
+pub(super) fn of_restore(restore: &Restore<'_>, findings: &mut [Finding]) {
+    let of_locks = |finding: &&mut Finding| finding.needs.contains(&Need::FileLocks);
+    for finding in findings.iter_mut().filter(of_locks) {
+        if finding.severity == Severity::Loses && !restore.accepts_lock_loss() {
+            finding.severity = Severity::Needs;
+        }
+    }
 }
 
 /// A lock, as a line of `fdinfo` or `/proc/locks` describes it.
@@ -85,6 +134,10 @@ impl LockedOutside {
         self.0.contains(file)
     }
 }
+
+/// Advice for a lock that CRIU does not give back.
+const ACCEPT: &str = "\
+have the program release the lock first; otherwise the restore has to accept the loss of the lock";
 
 #[cfg(test)]
 mod tests {

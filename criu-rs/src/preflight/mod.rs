@@ -59,6 +59,7 @@
 mod diag;
 mod files;
 mod finding;
+mod halves;
 mod images;
 mod kernel;
 mod labels;
@@ -101,6 +102,7 @@ impl Dump<'_> {
             look.note_all(rights::look(&tree, &look));
             look.note_all(files::look(&tree, &look));
             look.note_all(sockets::look(&tree, &look));
+            look.note_all(halves::look(&tree));
             look.note_all(terminals::look(&tree, &look));
             look.note_all(locks::look(&tree, &look));
             look.note_all(mounts::look(&tree, &look));
@@ -132,7 +134,8 @@ impl Restore<'_> {
     pub fn preflight(&self, criu: &Criu) -> Result<Report> {
         let mut look = Look::new("restore", criu, &self.common.opts)?;
         look.note_all(kernel::look(&look));
-        let (findings, size) = images::look(self, &look);
+        let (mut findings, size) = images::look(self, &look);
+        locks::of_restore(self, &mut findings);
         look.note_all(findings);
         look.note_all(labels::of_restore(self, criu).into_iter().collect());
         let mut report = look.into_report();

@@ -34,12 +34,6 @@ pub(super) fn numbers<T: std::str::FromStr>(text: &str, key: &str) -> Vec<T> {
     words.filter_map(|word| word.parse().ok()).collect()
 }
 
-/// The inode of a namespace, from a link such as `net:[4026531840]`.
-pub(super) fn namespace(pid: Pid, kind: &str) -> Option<u64> {
-    let link = fs::read_link(of(pid, "ns").join(kind)).ok()?;
-    bracketed(link.to_str()?, kind)
-}
-
 /// The number in `KIND:[NUMBER]`.
 pub(super) fn bracketed(link: &str, kind: &str) -> Option<u64> {
     link.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()

@@ -227,6 +227,9 @@ impl fmt::Display for ReportInWords<'_> {
                     (true, false) => write!(f, "\n    {}", finding.detail)?,
                     (false, false) => write!(f, "\n    {about}: {}", finding.detail)?,
                 }
+                if let Some(need) = finding.keeps() {
+                    write!(f, "; a restore keeps it with {}", words.option(need))?;
+                }
             }
             if kind.len() > SHOWN {
                 write!(f, "\n    and {} more", kind.len() - SHOWN)?;

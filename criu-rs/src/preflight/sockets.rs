@@ -25,7 +25,7 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
         if !seen.insert(fd.meta.inode) {
             continue;
         }
-        let net = task.namespaces.get("net").copied();
+        let net = task.namespaces.get("net");
         let tables = tables.entry(net).or_insert_with(|| Tables::of(tree, task));
         let inode = fd.meta.inode;
         let place = |finding: Finding| finding.pid(task.pid).fd(fd.number).inode(inode);

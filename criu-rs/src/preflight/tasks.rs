@@ -1,11 +1,15 @@
 //! Checks of the processes: whether they can be stopped and saved at all.
 
+use std::collections::HashSet;
+
 use super::finding::{Finding, Severity};
-use super::live::{KINDS, Tree};
+use super::live::{Task, Tree};
 use super::look::Look;
 use super::need::Need;
 use super::proc;
 use crate::diagnosis::Cause;
+use crate::host::namespaces::number;
+use crate::host::tree::threads;
 use crate::value::{Pid, Version};
 
 pub(super) fn look(tree: &Tree, root: Pid, look: &Look<'_>) -> Vec<Finding> {
@@ -66,20 +70,19 @@ fn sessions(tree: &Tree, look: &Look<'_>, found: &mut Vec<Finding>) {
 
 fn namespaces(tree: &Tree, look: &Look<'_>, found: &mut Vec<Finding>) {
     let Some(root) = tree.root() else { return };
-    for kind in KINDS {
-        // CRIU saves several namespaces of these kinds.
-        if matches!(kind, "mnt" | "net") {
-            continue;
-        }
-        for task in tree.one_of_each(kind) {
-            let inode = task.namespaces.get(kind);
-            let known = inode == root.namespaces.get(kind) || inode == tree.here.get(kind);
-            if let (false, Some(inode)) = (known, inode) {
-                let detail = format!("its {kind} namespace differs from the root's");
+    let mut told = HashSet::new();
+    for task in tree.alive() {
+        for nested in task.namespaces.nested(task.pid, &root.namespaces, &tree.here) {
+            // Children inherit the namespace: the first of them tells.
+            if told.insert((nested.kind, nested.inode)) {
                 let finding = Finding::blocks(Cause::NestedNamespace).pid(task.pid);
-                found.push(finding.inode(*inode).detail(detail));
+                let detail = format!("its {} namespace is {}", nested.kind, nested.whose());
+                found.push(finding.inode(nested.inode).detail(detail));
             }
         }
+    }
+    for task in tree.alive().filter(|task| task.threads > 1) {
+        found.extend(thread_apart(task));
     }
     let wants = tree.saves("user") && !tree.saves("mnt") && look.version >= Version::new(4, 3, 0);
     let kernel = proc::text("/proc/filesystems").unwrap_or_default();
@@ -90,3 +93,21 @@ fn namespaces(tree: &Tree, look: &Look<'_>, found: &mut Vec<Finding>) {
         found.push(Finding::blocks(Cause::NoInit).pid(root.pid));
     }
 }
+
+/// Checks for a thread in a namespace that its process is not in.
+fn thread_apart(task: &Task) -> Option<Finding> {
+    let threads = threads(task.pid).into_iter().take(MAX_THREADS);
+    threads.filter(|&tid| tid != task.pid).find_map(|tid| {
+        let own = |kind: &&str| {
+            number(&format!("/proc/{}/task/{tid}/ns/{kind}", task.pid))
+                .is_some_and(|inode| Some(inode) != task.namespaces.get(kind))
+        };
+        let kind = ["net", "mnt", "uts", "ipc", "cgroup"].into_iter().find(own)?;
+        let what = "a thread in a namespace of its own comes back in that of its process";
+        let finding = Finding::new(Severity::Loses, what).pid(task.pid);
+        Some(finding.detail(format!("the {kind} namespace of thread {tid}")))
+    })
+}
+
+/// Most threads of a process whose namespaces are compared.
+const MAX_THREADS: usize = 1000;

@@ -44,6 +44,23 @@ pub(crate) fn copy_of(pid: Pid, number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// `kcmp(2)`: says whether two descriptors of processes are one open file. `None` if the kernel does
+/// not tell: it was built without kcmp, or this process may not trace both.
+pub(crate) fn are_one((a, of_a): (Pid, RawFd), (b, of_b): (Pid, RawFd)) -> Option<bool> {
+    // SAFETY: kcmp takes five integers and touches no memory of ours.
+    let order = unsafe {
+        libc::syscall(
+            libc::SYS_kcmp,
+            a.as_raw(),
+            b.as_raw(),
+            KCMP_FILE,
+            i64::from(of_a),
+            i64::from(of_b),
+        )
+    };
+    Errno::result(order).ok().map(|order| order == 0)
+}
+
 /// Returns a close-on-exec duplicate of the descriptor with this number, numbered `least` or above.
 pub(crate) fn duplicate(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes two integers; a number that is not open yields EBADF.
@@ -72,3 +89,6 @@ pub(crate) fn socket_protocol(link: &Path) -> Option<String> {
     let name = name.split(|&byte| byte == 0).next()?;
     Some(String::from_utf8_lossy(name).into_owned())
 }
+
+/// `KCMP_FILE`: compares open files.
+const KCMP_FILE: i32 = 0;

@@ -11,6 +11,7 @@ mod freezer;
 mod lab;
 mod lazy;
 mod libcriu;
+mod locks;
 mod payload;
 
 mod apparmor;
@@ -56,6 +57,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         hooks::TESTS,
         labels::TESTS,
         lazy::TESTS,
+        locks::TESTS,
         namespaces::TESTS,
         network::TESTS,
         pages::TESTS,

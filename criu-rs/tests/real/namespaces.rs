@@ -4,11 +4,15 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use criu_rs::{Cause, Dump, External, InheritFd, JoinNs, JoinableNs, Pid, Restore};
+use criu_lab::soon;
+use criu_rs::preflight::{Finding, Severity};
+use criu_rs::{
+    AfterDump, Cause, Dump, Error, External, InheritFd, JoinNs, JoinableNs, Pid, Restore,
+};
 use nix::sched::CloneFlags;
 
-use crate::container::{Container, NEWTIME};
-use crate::lab::{Lab, TestFn};
+use crate::container::{Container, NEWTIME, Plan};
+use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("own_pid_and_mnt_namespace", own_pid_and_mnt_namespace),
@@ -16,6 +20,10 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("own_uts_and_ipc_namespaces", own_uts_and_ipc_namespaces),
     ("own_time_namespace", own_time_namespace),
     ("own_user_namespace", own_user_namespace),
+    ("a_tree_that_no_restore_brings_back_is_not_ended", nested),
+    ("a_child_outside_the_namespaces_of_its_root_is_refused", left),
+    ("mounts_and_network_of_a_child_in_a_container_come_back", nested_in_container),
+    ("a_thread_in_a_namespace_of_its_own_is_told", thread_apart),
     ("a_process_joins_an_existing_net_namespace", joins_net),
     ("an_external_net_namespace_is_replaced_by_a_descriptor", external_net),
     ("an_external_mount_is_given_another_source", external_mount),
@@ -46,6 +54,135 @@ fn round_trip(lab: &Lab, namespaces: CloneFlags, kinds: &[&str]) {
         // Another one of the same kind: the old one ended with its tasks.
         println!("{kind}: {old} -> {new}");
     }
+}
+
+/// The child of a payload `nest`, which counts.
+fn child_of(target: &Target) -> Target {
+    let children = || criu_lab::process::children(target.pid);
+    assert!(soon(|| children().len() == 1));
+    Target::at(children()[0], target.file().with_extension("apart"))
+}
+
+/// Tests a child with namespaces of its own below a root in the namespaces of criu. CRIU 4.3 saves
+/// such a tree and ends it, and restores it with no option.
+fn nested(lab: &Lab) {
+    let cases = [
+        ("mnt", CloneFlags::CLONE_NEWNS),
+        ("net", CloneFlags::CLONE_NEWNET),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("user", CloneFlags::CLONE_NEWUSER),
+        ("time_for_children", NEWTIME),
+    ];
+    for (kind, flags) in cases {
+        let images = lab.dir(kind);
+        let target = lab.start(&["nest", &flags.bits().to_string()]);
+        let child = child_of(&target);
+        child.goes_on();
+        let refused = |dump: Dump<'_>| {
+            let report = dump.preflight(&lab.criu).unwrap();
+            let finding = report.blocks().next().unwrap();
+            assert_eq!(finding.cause, Some(Cause::NestedNamespace), "{report}");
+            assert_eq!(finding.subject.pid, Some(child.pid), "{report}");
+            let error = dump.run(&lab.criu).unwrap_err();
+            assert_eq!(error.cause(), Some(Cause::NestedNamespace));
+            let Error::Nested(nested) = error else { panic!("{error}") };
+            assert_eq!((nested.pid, nested.kind), (child.pid, kind));
+            assert_eq!(Some(nested.inode), finding.subject.inode);
+        };
+        refused(Dump::new(target.pid, &images));
+        let leave = AfterDump::LeaveRunning;
+        refused(Dump::new(target.pid, &images).after_dump(leave));
+        // Criu itself has not been asked: there is no log.
+        assert_eq!(fs::read_dir(&images).unwrap().count(), 0);
+        target.goes_on();
+        child.goes_on();
+        // The child alone is a tree that can be saved and brought back.
+        if flags == CloneFlags::CLONE_NEWNET {
+            let alone = Dump::new(child.pid, &images).after_dump(leave).shell_job(true);
+            alone.run(&lab.criu).unwrap();
+        }
+    }
+}
+
+/// Tests a child that is in criu's namespaces, and its root is not: a program that was executed in
+/// a restored container is in the time namespace of its host.
+fn left(lab: &Lab) {
+    for (kind, option) in [("time", "--time"), ("uts", "--uts"), ("net", "--net")] {
+        let code = format!(
+            "there = open('/proc/{}/ns/{kind}')\nr, w = os.pipe()\nif os.fork() == 0:\n  \
+             assert libc.setns(there.fileno(), 0) == 0\n  there.close()\n  os.write(w, b'x')\n  \
+             while True: time.sleep(1)\nthere.close()\nos.read(r, 1)",
+            std::process::id()
+        );
+        let target = lab.python_in(&["unshare", option], &code);
+        let images = lab.dir(kind);
+        let dump = Dump::new(target.pid, &images);
+        let report = dump.preflight(&lab.criu).unwrap();
+        assert!(report.foresees(Cause::NestedNamespace), "{report}");
+        let error = dump.run(&lab.criu).unwrap_err();
+        let Error::Nested(nested) = error else { panic!("{error}") };
+        assert_eq!(nested.kind, kind);
+        target.goes_on();
+    }
+}
+
+/// Tests what is allowed: CRIU brings back mounts and networks of a child whose root has a mount and
+/// a network namespace of its own.
+fn nested_in_container(lab: &Lab) {
+    let images = lab.dir("images");
+    let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
+    let words = ["nest", &flags.bits().to_string()];
+    let namespaces = Some(CloneFlags::CLONE_NEWNET);
+    let plan = Plan { namespaces, payload: &words, ..Plan::default() };
+    let mut container = Container::launch(lab, &plan);
+    let child = child_of(&container.target);
+    child.goes_on();
+    let dump = Dump::new(container.target.pid, &images);
+    let report = dump.preflight(&lab.criu).unwrap();
+    assert!(report.will_work(), "{report}");
+    dump.run(&lab.criu).unwrap();
+    container.is_gone();
+    let restored = Restore::new(&images).root(&container.root).run(&lab.criu).unwrap();
+    container.target.restored_as(restored.pid);
+    container.target.goes_on();
+    let child = child_of(&container.target);
+    child.goes_on();
+    for kind in ["mnt", "net"] {
+        let of = |pid: Pid| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        assert_ne!(of(child.pid), of(container.target.pid), "{kind}");
+    }
+}
+
+/// Tests a thread that is in a namespace of its own: CRIU restores it in that of its process.
+fn thread_apart(lab: &Lab) {
+    let code = "\
+def other():
+    libc.unshare(0x40000000)
+    ready.set()
+    time.sleep(1000)
+ready = threading.Event()
+threading.Thread(target=other, daemon=True).start()
+ready.wait()";
+    let mut target = lab.python(code);
+    let apart = |pid: Pid| {
+        let tasks = procfs::process::Process::new(pid.as_raw()).unwrap().tasks().unwrap();
+        let link = |tid| fs::read_link(format!("/proc/{pid}/task/{tid}/ns/net")).unwrap();
+        tasks.flatten().filter(|task| link(task.tid) != net_of(pid)).count()
+    };
+    assert_eq!(apart(target.pid), 1);
+    let images = lab.dir("images");
+    let dump = Dump::new(target.pid, &images);
+    let report = dump.preflight(&lab.criu).unwrap();
+    let loses = |finding: &&Finding| finding.severity == Severity::Loses;
+    let finding = report.findings().iter().find(loses).unwrap();
+    assert!(finding.what.contains("thread") && finding.detail.contains("net"), "{report}");
+    dump.run(&lab.criu).unwrap();
+    target.is_gone();
+    let restored = Restore::new(&images).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+    assert_eq!(apart(target.pid), 0, "this CRIU brings it back: the finding is not true");
 }
 
 fn own_pid_and_mnt_namespace(lab: &Lab) {

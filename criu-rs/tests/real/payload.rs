@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -19,11 +19,13 @@ use nix::sched::{CloneFlags, unshare};
 pub const OWN: &[Payload] = &[
     ("client", crate::service::client),
     ("contain", crate::container::contain),
+    ("apart", apart),
     ("filtered", filtered),
     ("filters", filters),
     ("init", crate::container::init),
     ("labelled", labelled),
     ("levels", levels),
+    ("nest", nest),
     ("pair", pair),
     ("rewrite", rewrite),
     ("sandbox", sandbox),
@@ -43,6 +45,21 @@ pub const LEVELS_PAGES: usize = 2048;
 pub fn level_page(page: usize, generation: usize) -> Vec<u8> {
     let word = u64::try_from((page << 8) + generation).unwrap().to_le_bytes();
     word.iter().copied().cycle().take(4096).collect()
+}
+
+/// `FILE FLAGS`: has namespaces of its own, and counts.
+fn apart(words: &[&str]) {
+    let flags = CloneFlags::from_bits_retain(words[1].parse().unwrap());
+    nix::sched::unshare(flags).unwrap();
+    criu_lab::payload::count_with(words[0], ())
+}
+
+/// `FILE FLAGS`: has a child with namespaces of its own, which counts into FILE.apart.
+fn nest(words: &[&str]) {
+    let file = Path::new(words[0]).with_extension("apart");
+    let mut child = Command::new("/proc/self/exe");
+    child.args(["--payload", "apart"]).arg(file).arg(words[1]).stdin(Stdio::null());
+    criu_lab::payload::count_with(words[0], child.spawn().unwrap())
 }
 
 /// `FILE PROGRAM WORDS`: becomes another program, with a filter.

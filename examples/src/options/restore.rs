@@ -52,6 +52,10 @@ pub(crate) struct RestoreOnly {
     #[arg(long, help_heading = FILES)]
     skip_file_rwx_check: Option<bool>,
 
+    /// Let tasks come back without file locks that the images hold
+    #[arg(long, help_heading = FILES)]
+    accept_lock_loss: bool,
+
     /// An existing namespace to enter, such as net:/run/netns/blue
     #[arg(short = 'J', long, value_name = "NS:PID|PATH", help_heading = "Namespaces")]
     join_ns: Vec<JoinNs>,
@@ -86,6 +90,9 @@ applies! {
     with |self, operation, _config| {
         if self.leave_stopped {
             operation = operation.leave_stopped(true);
+        }
+        if self.accept_lock_loss {
+            operation = operation.accept_lock_loss(true);
         }
         for pair in &self.veth_pair {
             operation = operation.external(pair.clone());

@@ -2,6 +2,7 @@
 
 mod causes;
 mod files;
+mod halves;
 mod programs;
 mod restore;
 mod sockets;
@@ -18,7 +19,8 @@ use criu_rs::{AfterDump, Cause, Dump, Error, Version};
 use crate::lab::{Lab, Target, TestFn};
 
 pub fn tests() -> Vec<(&'static str, TestFn)> {
-    [causes::TESTS, files::TESTS, sockets::TESTS, programs::TESTS, restore::TESTS].concat()
+    [causes::TESTS, files::TESTS, halves::TESTS, sockets::TESTS, programs::TESTS, restore::TESTS]
+        .concat()
 }
 
 /// Asserts that the look foresees the cause and that CRIU fails with it. The process goes on.
@@ -77,19 +79,19 @@ fn of_sockets(lab: &Lab, cause: Cause) -> Cause {
 
 impl Lab {
     /// Makes a new directory whose name begins with `name`.
-    fn fresh(&self, name: &str) -> PathBuf {
+    pub fn fresh(&self, name: &str) -> PathBuf {
         let names = (0..).map(|n| format!("{name}-{n}"));
         let name = names.into_iter().find(|name| !self.dir.join(name).exists());
         self.dir(&name.unwrap())
     }
 
     /// Starts a Python program in a session of its own, which counts once it has run `code`.
-    fn python(&self, code: &str) -> Target {
+    pub fn python(&self, code: &str) -> Target {
         self.python_in(&[], code)
     }
 
     /// Starts a Python program through a command that executes it, such as unshare.
-    fn python_in(&self, before: &[&str], code: &str) -> Target {
+    pub fn python_in(&self, before: &[&str], code: &str) -> Target {
         self.python_around(before, "", code, "/dev/null")
     }
 

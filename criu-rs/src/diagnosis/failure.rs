@@ -2,14 +2,15 @@
 
 use std::error::Error as StdError;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::{fmt, io};
 
 use super::cause::Cause;
-use super::log::{LogExcerpt, is_harmless};
+use super::log::LogExcerpt;
 use crate::value::Pid;
 
 /// An operation that CRIU refused, failed or died in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Failure {
     /// The name of the operation: "dump", "restore", ...
@@ -19,7 +20,8 @@ pub struct Failure {
     /// The errno in CRIU's answer. CRIU sends only a few: `ESRCH`, `EEXIST`, `ENOTSUP`, and
     /// `EBADRQC` for options that contradict each other.
     pub errno: Option<i32>,
-    /// The first error line that CRIU logged. It can be an unrelated, harmless one.
+    /// The first error line that CRIU logged, unless it is known to be harmless. It can be an
+    /// unrelated one.
     pub message: Option<String>,
     /// The exit status of criu, if this process started it.
     pub exit: Option<ExitStatus>,
@@ -28,7 +30,7 @@ pub struct Failure {
     /// The first error in the log that is not known to be harmless, with the lines before it.
     /// `None` if CRIU wrote no log. An error if this process may not read the log, such as that of
     /// another user's service.
-    pub log: io::Result<Option<LogExcerpt>>,
+    pub log: Result<Option<LogExcerpt>, Arc<io::Error>>,
     /// The cause, if it is a known one.
     pub cause: Option<Cause>,
     /// The root task of a failed restore, as CRIU named it. It has been killed.
@@ -83,7 +85,7 @@ impl Failure {
         let printed = || self.output.lines().find(|line| line.contains("Error ("));
         let first = || self.output.lines().find(|line| !line.trim().is_empty());
         let logged = self.excerpt().map(|log| log.error.as_str());
-        let message = self.message.as_deref().filter(|message| !is_harmless(message));
+        let message = self.message.as_deref();
         logged.or_else(printed).or(message).or_else(first)
     }
 

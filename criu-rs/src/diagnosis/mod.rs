@@ -10,7 +10,7 @@ pub use cause::Cause;
 pub use failure::{End, Failure};
 pub(crate) use find::cause_of;
 pub use log::LogExcerpt;
-pub(crate) use log::LogPlace;
 #[cfg(fuzzing)]
 pub(crate) use log::excerpt;
+pub(crate) use log::{LogPlace, is_harmless};
 pub use stopped::{StopMethod, StopReason, Stopped};

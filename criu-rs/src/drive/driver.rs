@@ -5,14 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::course::{Course, Fault, Order, Seen};
 use super::job::{Guard, Job};
 use super::watch::Watch;
-use crate::diagnosis::{End, Failure, LogPlace, Stopped, cause_of};
+use crate::diagnosis::{End, Failure, LogPlace, Stopped, cause_of, is_harmless};
 use crate::error::{Error, Misuse, Result};
-use crate::hooks::{Action, Call, Hooks};
+use crate::hooks::{Action, Call, HookError, Hooks};
 use crate::host::tree;
 use crate::options::RunLimits;
 use crate::rpc::{CriuReqType, CriuResp, Verdict};
@@ -264,7 +265,7 @@ impl Driver {
         if !self.course.has_refused() {
             let root = self.tasks.root.as_ref().map(|(root, _)| *root);
             let checked = self.guard.as_mut().map_or(Ok(()), |guard| guard.check(action, root));
-            let hooked = |source| Error::Hook { action, source };
+            let hooked = |source: HookError| Error::Hook { action, source: source.into() };
             match checked.and_then(|()| call.answer(hooks).map_err(hooked)) {
                 Ok(externals) if externals.is_empty() => return Verdict::GoOn,
                 Ok(externals) => return Verdict::GoOnWith(externals),
@@ -374,14 +375,15 @@ impl Driver {
 
     fn failed(&mut self, end: End, reply: Option<&CriuResp>) -> Error {
         let exit: Option<ExitStatus> = self.link.worker.as_mut().and_then(Worker::try_wait);
+        let message = reply.and_then(|reply| reply.cr_errmsg.as_deref());
         let mut failure = Failure {
             operation: self.facts.operation,
             end,
             errno: reply.and_then(|reply| reply.cr_errno),
-            message: reply.and_then(|reply| reply.cr_errmsg.as_deref()).map(printable),
+            message: message.map(printable).filter(|message| !is_harmless(message)),
             exit,
             output: self.link.worker.as_mut().map(Worker::said).unwrap_or_default(),
-            log: self.facts.log.as_ref().map_or(Ok(None), LogPlace::excerpt),
+            log: self.facts.log.as_ref().map_or(Ok(None), LogPlace::excerpt).map_err(Arc::new),
             cause: None,
             root: reply.and_then(|reply| Pid::new(reply.restore.as_ref()?.pid)),
         };

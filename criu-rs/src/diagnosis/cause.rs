@@ -574,7 +574,7 @@ causes! {
     NestedNamespace: "a process is in a namespace that the root of the tree is not in",
         "dump that process's tree, or start the whole tree in one set of namespaces",
         dump ["Can't dump nested {namespace} namespace for {pid}"],
-        restore ["{}Can't restore sub-task in NS{}"];
+        restore ["Can't restore sub-task in NS (cflags {})"];
 
     /// A tree that lacks the first process of its pid namespace.
     NoInit: "the tree lacks the first process of its pid namespace",

@@ -56,6 +56,7 @@
 
 mod cgroups;
 mod checkpoint;
+mod clean_up;
 mod console;
 mod container;
 mod descriptors;
@@ -63,6 +64,7 @@ mod dump;
 mod error;
 mod hooks;
 mod options;
+mod own_mounts;
 mod plan;
 mod prepare;
 mod replaced;
@@ -74,6 +76,7 @@ pub use cgroups::Cgroups;
 #[cfg(fuzzing)]
 pub(crate) use cgroups::row;
 pub use checkpoint::ContainerCheckpoint;
+pub use clean_up::clean_up;
 pub use console::ConsoleSocket;
 pub use container::{Container, Keys};
 pub use descriptors::Descriptors;

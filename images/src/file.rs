@@ -56,6 +56,36 @@ pub enum File {
     Unknown(i32),
 }
 
+impl File {
+    /// Number of the type: an [`FdTypes`], or a number that this version does not know.
+    pub(crate) fn kind(&self) -> i32 {
+        let known = match self {
+            Self::Regular(_) => FdTypes::Reg,
+            Self::Pipe(_) => FdTypes::Pipe,
+            Self::Fifo(_) => FdTypes::Fifo,
+            Self::Inet(_) => FdTypes::Inetsk,
+            Self::Unix(_) => FdTypes::Unixsk,
+            Self::Packet(_) => FdTypes::Packetsk,
+            Self::Netlink(_) => FdTypes::Netlinksk,
+            Self::Eventfd(_) => FdTypes::Eventfd,
+            Self::Eventpoll(_) => FdTypes::Eventpoll,
+            Self::Inotify(_) => FdTypes::Inotify,
+            Self::Fanotify(_) => FdTypes::Fanotify,
+            Self::Signalfd(_) => FdTypes::Signalfd,
+            Self::Timerfd(_) => FdTypes::Timerfd,
+            Self::Tty(_) => FdTypes::Tty,
+            Self::Tun(_) => FdTypes::Tunf,
+            Self::Namespace(_) => FdTypes::Ns,
+            Self::External(_) => FdTypes::Ext,
+            Self::Memfd(_) => FdTypes::Memfd,
+            Self::BpfMap(_) => FdTypes::Bpfmap,
+            Self::Pidfd(_) => FdTypes::Pidfd,
+            Self::Unknown(number) => return *number,
+        };
+        known as i32
+    }
+}
+
 impl TryFrom<FileEntry> for File {
     type Error = ErrorKind;
 

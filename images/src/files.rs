@@ -1,6 +1,7 @@
 //! Open files and the descriptors that lead to them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -96,9 +97,20 @@ impl<'a> OpenFile<'a> {
     pub fn path(&self) -> Option<&'a [u8]> {
         match self.file {
             File::Regular(reg) => Some(&reg.name),
-            File::Fifo(fifo) => self.table.get(fifo.regf_id?)?.path(),
-            File::Tty(tty) => self.table.get(tty.regf_id?)?.path(),
+            File::Fifo(fifo) => self.regular(fifo.regf_id),
+            File::Tty(tty) => self.regular(tty.regf_id),
+            File::Tun(_) => self.regular(None),
             File::Memfd(_) => Some(&self.memfd()?.name),
+            _ => None,
+        }
+    }
+
+    /// The path of the regular file that belongs to this file. Without an id of its own it has the
+    /// id of this file.
+    fn regular(&self, id: Option<u32>) -> Option<&'a [u8]> {
+        let is_regular = |file: &File| matches!(file, File::Regular(_));
+        match self.table.find(id.unwrap_or(self.id), is_regular)?.file {
+            File::Regular(reg) => Some(&reg.name),
             _ => None,
         }
     }
@@ -129,10 +141,14 @@ impl<'a> OpenFile<'a> {
     /// too.
     pub fn peer(&self) -> Option<OpenFile<'a>> {
         match self.file {
-            File::Unix(unix) => self.table.get(*self.table.unix.get(&unix.peer)?),
+            File::Unix(unix) => {
+                let id = *self.table.unix.get(&unix.peer)?;
+                self.table.find(id, |file| matches!(file, File::Unix(_)))
+            }
             File::Inet(inet) => {
                 let ends = (inet.remote()?, inet.local()?, inet.ns_id);
-                self.table.get(*self.table.connections.get(&ends)?)
+                let id = *self.table.connections.get(&ends)?;
+                self.table.find(id, |file| matches!(file, File::Inet(_)))
             }
             _ => None,
         }
@@ -150,6 +166,9 @@ impl fmt::Debug for OpenFile<'_> {
 #[derive(Debug)]
 pub(crate) struct FileTable {
     files: HashMap<u32, File>,
+    /// Files whose id an earlier file of another type has. CRIU saves a tun device as a regular
+    /// file and as a tun device, both with one id. Old CRIUs number each type on its own.
+    others: HashMap<u32, Vec<File>>,
     memfds: HashMap<u64, MemfdInodeEntry>,
     terminals: HashMap<u32, TtyInfoEntry>,
     remaps: HashMap<u32, RemapFilePathEntry>,
@@ -163,6 +182,7 @@ impl FileTable {
     pub(crate) fn read(store: &Store) -> Result<Self> {
         let mut table = Self {
             files: HashMap::new(),
+            others: HashMap::new(),
             memfds: HashMap::new(),
             terminals: HashMap::new(),
             remaps: HashMap::new(),
@@ -200,19 +220,38 @@ impl FileTable {
                 self.connections.insert((local, remote, inet.ns_id), id);
             }
         }
-        match self.files.insert(id, file) {
-            None => Ok(()),
-            Some(_) => Err(ErrorKind::Malformed("a file id occurs twice")),
+        match self.files.entry(id) {
+            Entry::Vacant(free) => {
+                free.insert(file);
+            }
+            Entry::Occupied(taken) => {
+                let others = self.others.entry(id).or_default();
+                if others.iter().chain([taken.get()]).any(|other| other.kind() == file.kind()) {
+                    return Err(ErrorKind::Malformed("a file id occurs twice"));
+                }
+                others.push(file);
+            }
         }
+        Ok(())
     }
 
+    /// Finds a file by its id: of several, the first in the set. This is a regular file if there is
+    /// one, the only type whose files are found without their type.
     pub(crate) fn get(&self, id: u32) -> Option<OpenFile<'_>> {
-        let file = self.files.get(&id)?;
+        self.find(id, |_| true)
+    }
+
+    fn find(&self, id: u32, fits: impl Fn(&File) -> bool) -> Option<OpenFile<'_>> {
+        let first = self.files.get(&id)?;
+        let others = self.others.get(&id).into_iter().flatten();
+        let file = [first].into_iter().chain(others).find(|file| fits(file))?;
         Some(OpenFile { id, file, table: self })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = OpenFile<'_>> {
-        self.files.iter().map(|(&id, file)| OpenFile { id, file, table: self })
+        let others = self.others.iter().flat_map(|(id, files)| files.iter().map(move |f| (id, f)));
+        let all = self.files.iter().chain(others);
+        all.map(|(&id, file)| OpenFile { id, file, table: self })
     }
 
     /// Id of the shared memory behind a memory file.
@@ -229,8 +268,9 @@ impl FileTable {
 
     /// Finds the file that a descriptor leads to.
     pub(crate) fn fd(&self, entry: &FdinfoEntry) -> Result<Fd<'_>, ErrorKind> {
-        let file =
-            self.get(entry.id).ok_or(ErrorKind::Dangling { what: "file", id: entry.id.into() })?;
+        let typed = self.find(entry.id, |file| file.kind() == entry.r#type);
+        let file = typed.or_else(|| self.get(entry.id));
+        let file = file.ok_or(ErrorKind::Dangling { what: "file", id: entry.id.into() })?;
         Ok(Fd { number: entry.fd, cloexec: entry.flags & FD_CLOEXEC != 0, file })
     }
 }

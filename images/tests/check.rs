@@ -170,6 +170,29 @@ fn trees_and_namespaces_that_do_not_hang_together_are_found() {
 }
 
 #[test]
+fn a_network_namespace_saved_empty_is_no_error() {
+    let with_net = |others: &[&'static Kind]| {
+        let mut files = small();
+        let ids = TaskKobjIdsEntry { net_ns_id: Some(9), ..Default::default() };
+        files.insert("ids-1.img", image(kind::IDS, &[ids.encode_to_vec()]));
+        for kind in others {
+            files.insert(kind.file_name(9), image(kind, &[]));
+        }
+        found(files)
+    };
+    let note = "note: netns-9.img: is absent: the network namespace was saved empty, \
+                a restore must set it up";
+    assert_eq!(with_net(&[]), [note]);
+    // Tracked connections are saved in any case.
+    assert_eq!(with_net(&[kind::NETNF_CT, kind::NETNF_EXP]), [note]);
+    // A namespace that was saved has lost its main image.
+    let error = "error: netns-9.img: is missing";
+    for kind in [kind::NETDEV, kind::ROUTE6, kind::NFTABLES] {
+        assert_eq!(with_net(&[kind]), [error], "{}", kind.name);
+    }
+}
+
+#[test]
 fn what_belongs_to_files_leads_to_them() {
     let data = |kind: &'static Kind, message: Vec<u8>, payload: &[u8]| {
         let mut bytes = image(kind, &[message]);

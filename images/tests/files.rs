@@ -13,7 +13,7 @@ use criu_images::proto::{
     TunfileEntry, UnixSkEntry,
 };
 use criu_images::source::{InMemory, Source};
-use criu_images::{ImageSet, kind};
+use criu_images::{ImageSet, check, kind};
 use prost::Message;
 
 fn entry(id: u32, kind: FdTypes) -> FileEntry {
@@ -255,4 +255,39 @@ fn a_file_id_that_occurs_twice_is_an_error() {
     let task = set.checkpoint().unwrap().root();
     let error = task.files().unwrap_err();
     assert!(error.to_string().ends_with("a file id occurs twice"), "{error}");
+}
+
+#[test]
+fn a_tun_device_shares_its_id_with_a_regular_file() {
+    // CRIU saves the device file of a tun device under the id of the tun device.
+    let tun = TunfileEntry { id: 7, netdev: Some("tun0".into()), ..Default::default() };
+    let tun = FileEntry { tunf: Some(tun), ..entry(7, FdTypes::Tunf) };
+    let mut set = open(&[regular(7, "/dev/net/tun", 0o020_666, 0), tun.clone()]);
+    let fd = FdinfoEntry { id: 7, r#type: tun.r#type, fd: 5, ..Default::default() };
+    set.insert("fdinfo-0.img", image(kind::FDINFO, &[fd.encode_to_vec()]));
+    let set = ImageSet::new(set).unwrap();
+    let checkpoint = set.checkpoint().unwrap();
+    let fds = checkpoint.root().files().unwrap();
+    assert!(fds[0].to_string().contains("tun0"), "{}", fds[0]);
+    assert_eq!(fds[0].file.path(), Some(&b"/dev/net/tun"[..]));
+    assert_eq!(checkpoint.files().unwrap().len(), 2);
+    let findings = check(&set);
+    assert!(!findings.iter().any(|one| one.error.image() == "files.img"), "{findings:?}");
+}
+
+#[test]
+fn files_of_two_types_may_have_one_id() {
+    // Old CRIUs number each type on its own. A fifo has the id of its regular file.
+    let fifo = FifoEntry { id: 1, pipe_id: 3, ..Default::default() };
+    let fifo = FileEntry { fifo: Some(fifo), ..entry(1, FdTypes::Fifo) };
+    let socket = |ino, peer| UnixSkEntry { id: 1, ino, peer, ..Default::default() };
+    let mut files = vec![regular(1, "/srv/queue", 0o010_644, 0), fifo, unix(1, socket(10, 11))];
+    files.push(unix(2, UnixSkEntry { id: 2, ..socket(11, 10) }));
+    let set = ImageSet::new(open(&files)).unwrap();
+    let task = set.checkpoint().unwrap().root();
+    let fds = task.files().unwrap();
+    let words: Vec<_> = fds.iter().map(|fd| fd.file.file().word()).collect();
+    assert_eq!(words, ["file", "fifo", "unix", "unix"]);
+    assert_eq!(fds[1].file.path(), Some(&b"/srv/queue"[..]));
+    assert_eq!(fds[3].file.peer().unwrap().file(), fds[2].file.file());
 }

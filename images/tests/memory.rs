@@ -13,7 +13,9 @@ use std::os::unix::fs::symlink;
 
 use common::{ANON, PAGE, check_chunks, image, one_task, pagemap, pattern, run, vma};
 use criu_images::memory::{Content, Memory, PageSource};
-use criu_images::proto::{FdTypes, FileEntry, MemfdFileEntry, MemfdInodeEntry, PagemapEntry};
+use criu_images::proto::{
+    FdTypes, FileEntry, MemfdFileEntry, MemfdInodeEntry, MmEntry, PagemapEntry,
+};
 use criu_images::source::InMemory;
 use criu_images::{Error, ErrorKind, ImageSet, NoPage, kind};
 use prost::Message;
@@ -36,6 +38,24 @@ fn with_memory<T>(files: InMemory, look: impl FnOnce(&Memory<'_>) -> T) -> T {
 fn page(memory: &Memory<'_>, address: u64) -> criu_images::Result<Vec<u8>> {
     let mut page = vec![0xee; PAGE as usize];
     memory.read_at(address, &mut page).map(|()| page)
+}
+
+#[test]
+fn a_program_that_replaced_its_auxiliary_vector_is_read() {
+    // Without a page size, with one that Linux does not have, and with one that the mappings do not
+    // have.
+    for auxv in [vec![], vec![33, 0], vec![6, 12], vec![6, 4 * PAGE, 0, 0]] {
+        let mut files = one_task(vec![vma(BASE, 1, ANON), vma(BASE + 4 * PAGE, 3, ANON)]);
+        let vmas = vec![vma(BASE, 1, ANON), vma(BASE + 4 * PAGE, 3, ANON)];
+        let mm = MmEntry { mm_saved_auxv: auxv.clone(), vmas, ..Default::default() };
+        files.insert("mm-1.img", image(kind::MM, &[mm.encode_to_vec()]));
+        files.insert("pagemap-1.img", pagemap(1, &[run(BASE + 5 * PAGE, 1, PRESENT)]));
+        files.insert("pages-1.img", pages([BASE + 5 * PAGE]));
+        with_memory(files, |memory| {
+            assert_eq!(memory.page_size().bytes(), PAGE, "{auxv:?}");
+            assert_eq!(page(memory, BASE + 5 * PAGE).unwrap(), pattern(BASE + 5 * PAGE));
+        });
+    }
 }
 
 #[test]

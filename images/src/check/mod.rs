@@ -2,13 +2,12 @@
 
 mod findings;
 mod graph;
+mod namespaces;
 mod pages;
 
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind};
 use crate::kind;
 use crate::memory::{self, Backing, Memory, PageSize, PageSource};
-use crate::namespaces::NamespaceKind;
 use crate::seccomp::Seccomp;
 use crate::set::ImageSet;
 use crate::task::Task;
@@ -39,7 +38,7 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
     let mut page_size = None;
     match set.checkpoint() {
         Ok(checkpoint) => {
-            check_namespaces(checkpoint, &mut findings);
+            namespaces::check_namespaces(checkpoint, &mut findings);
             graph::check_files(checkpoint, &mut findings);
             for task in checkpoint.tasks() {
                 check_task(set, &task, &mut findings);
@@ -117,33 +116,6 @@ fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
     }
     if let Some(memory) = findings.take(task.memory()).flatten() {
         check_memory(task, &memory, findings);
-    }
-}
-
-/// Checks the images of namespaces that belong to the tree.
-fn check_namespaces(checkpoint: Checkpoint<'_>, findings: &mut Findings) {
-    let store = checkpoint.store();
-    for saved in findings.take(checkpoint.namespaces()).unwrap_or_default() {
-        let namespace = saved.namespace();
-        let kind = match namespace.kind {
-            _ if namespace.host => continue,
-            NamespaceKind::Net => kind::NETNS,
-            NamespaceKind::Ipc => kind::IPC_VAR,
-            NamespaceKind::Uts => kind::UTSNS,
-            NamespaceKind::Mnt => kind::MNTS,
-            NamespaceKind::User => kind::USERNS,
-            NamespaceKind::Time => kind::TIMENS,
-            NamespaceKind::Pid | NamespaceKind::Cgroup => continue,
-        };
-        let name = kind.file_name(namespace.id.into());
-        match store.level().open(&name) {
-            Ok(Some(_)) => {}
-            Ok(None) => findings.error(Error::new(name, ErrorKind::Missing)),
-            Err(error) => findings.error(error),
-        }
-        findings.take(saved.mounts());
-        findings.take(saved.network());
-        findings.take(saved.ipc());
     }
 }
 

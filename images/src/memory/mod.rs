@@ -64,7 +64,7 @@ impl<'a> Memory<'a> {
     pub(crate) fn open(store: &'a Store, files: &'a FileTable, pid: u32) -> Result<Self> {
         let name = kind::MM.file_name(pid.into());
         let mut mm = mm(store, pid)?;
-        let page_size = auxv_page_size(&mm, &name)?;
+        let page_size = page_size_of(&mm);
         let guard = |vma: &VmaEntry| Vma::new(vma, files).status().contains(VmaStatus::GUARD);
         let (guards, vmas) = mm.vmas.into_iter().partition(guard);
         mm.vmas = vmas;
@@ -229,22 +229,23 @@ pub(crate) fn mm(store: &Store, pid: u32) -> Result<MmEntry> {
 
 /// Reads the page size of the machine that a task was dumped on.
 pub(crate) fn page_size(store: &Store, pid: u32) -> Result<PageSize> {
-    let mm = store.single(kind::MM, pid.into())?;
-    auxv_page_size(&mm, &kind::MM.file_name(pid.into()))
+    Ok(page_size_of(&mm(store, pid)?))
 }
 
-/// Returns the page size, which only the auxiliary vector has.
-fn auxv_page_size(mm: &MmEntry, name: &str) -> Result<PageSize> {
+/// Returns the page size. CRIU saves it only as part of the auxiliary vector, which a program may
+/// replace by another one (`PR_SET_MM_MAP`). The vector counts if it agrees with the mappings, which
+/// consist of whole pages. Without a vector that counts, the page size is the largest to which all
+/// mappings agree: among the mappings of a program, many have an odd number of pages.
+fn page_size_of(mm: &MmEntry) -> PageSize {
+    let bits = mm.vmas.iter().fold(0, |bits, vma| bits | vma.start | vma.end);
     let mut pairs = mm.mm_saved_auxv.chunks_exact(2);
-    let found = pairs.find_map(|pair| match pair {
-        [AT_PAGESZ, size] => Some(*size),
+    let stated = pairs.find_map(|pair| match pair {
+        [AT_PAGESZ, size] => PageSize::new(*size),
         _ => None,
     });
-    let found = found.unwrap_or(0);
-    PageSize::new(found).ok_or_else(|| {
-        let want = "a page size in the auxiliary vector";
-        Error::new(name, ErrorKind::Value { found, want })
-    })
+    let stated = stated.filter(|size| bits & (size.bytes() - 1) == 0);
+    let agreed = || PageSize::new(bits & bits.wrapping_neg());
+    stated.or_else(agreed).unwrap_or(PageSize::K4)
 }
 
 /// Checks that mappings ascend, do not overlap, and consist of pages.

@@ -59,7 +59,6 @@
 mod diag;
 mod files;
 mod finding;
-mod images;
 mod kernel;
 mod labels;
 mod live;
@@ -71,7 +70,7 @@ mod need;
 mod proc;
 mod report;
 mod rights;
-mod saved_files;
+mod saved;
 mod sockets;
 mod tasks;
 mod terminals;
@@ -132,7 +131,7 @@ impl Restore<'_> {
     pub fn preflight(&self, criu: &Criu) -> Result<Report> {
         let mut look = Look::new("restore", criu, &self.common.opts)?;
         look.note_all(kernel::look(&look));
-        let (findings, size) = images::look(self, &look);
+        let (findings, size) = saved::look(self, &look);
         look.note_all(findings);
         look.note_all(labels::of_restore(self, criu).into_iter().collect());
         let mut report = look.into_report();

@@ -1,5 +1,7 @@
 //! The check of images against this host.
 
+mod files;
+
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -7,26 +9,26 @@ use criu_images::proto::{CgroupEntry, Lsmtype, PagemapEntry};
 use criu_images::view::Summary;
 use criu_images::{Checkpoint, Image, ImageSet, NamespaceKind, kind};
 
-use super::finding::{Finding, Severity};
-use super::look::Look;
-use super::need::Need;
-use super::{proc, rights, saved_files};
 use crate::diagnosis::Cause;
 use crate::operation::{CpuInfo, Restore, Scratch};
+use crate::preflight::finding::{Finding, Severity};
+use crate::preflight::look::Look;
+use crate::preflight::need::Need;
+use crate::preflight::{proc, rights};
 use crate::rpc::CriuCgMode;
 use crate::value::{CpuCap, External, Pid, Version};
 
 /// The size of a checkpoint.
 #[derive(Default)]
-pub(super) struct Size {
-    pub(super) tasks: usize,
-    pub(super) threads: usize,
-    pub(super) files: usize,
+pub(in crate::preflight) struct Size {
+    pub(in crate::preflight) tasks: usize,
+    pub(in crate::preflight) threads: usize,
+    pub(in crate::preflight) files: usize,
     /// Bytes of memory.
-    pub(super) memory: u64,
+    pub(in crate::preflight) memory: u64,
 }
 
-pub(super) fn look(restore: &Restore<'_>, look: &Look<'_>) -> (Vec<Finding>, Size) {
+pub(in crate::preflight) fn look(restore: &Restore<'_>, look: &Look<'_>) -> (Vec<Finding>, Size) {
     let nothing = Size::default();
     // Look::new has already reported the error.
     let Ok(Some(directory)) = restore.common.opts.images.open() else {
@@ -74,10 +76,10 @@ fn host(
         let what = "files in a mount namespace of the images' own are not checked";
         found.push(Finding::new(Severity::Info, what));
     } else {
-        found.extend(saved_files::look(checkpoint, look)?);
+        found.extend(files::look(checkpoint, look)?);
     }
     if !own(NamespaceKind::Net)? {
-        found.extend(saved_files::ports(checkpoint)?);
+        found.extend(files::ports(checkpoint)?);
     }
     found.extend(summary.needs.iter().filter_map(|need| option(&need.option, &need.why, look)));
     found.extend(cgroups(set, look)?);

@@ -13,11 +13,11 @@ use criu_images::Checkpoint;
 use criu_images::files::File;
 use criu_images::proto::RegFileEntry;
 
-use super::finding::{Finding, Severity};
-use super::look::Look;
-use super::need::Need;
-use super::proc;
 use crate::diagnosis::Cause;
+use crate::preflight::finding::{Finding, Severity};
+use crate::preflight::look::Look;
+use crate::preflight::need::Need;
+use crate::preflight::proc;
 
 /// Checks the files of a tree that has no mount namespace of its own.
 pub(super) fn look(

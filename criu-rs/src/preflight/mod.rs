@@ -64,6 +64,7 @@ mod labels;
 mod live;
 mod locks;
 mod look;
+mod loopback;
 mod memory;
 mod mounts;
 mod need;
@@ -107,6 +108,7 @@ impl Dump<'_> {
             look.note_all(labels::of_dump(self, criu).into_iter().collect());
         }
         look.note_all(kernel::look(&look));
+        look.note_all(loopback::look(&look).into_iter().collect());
         let files = mounts::in_memory(&tree, &look);
         let mut report = look.into_report();
         report.files = files;
@@ -131,6 +133,7 @@ impl Restore<'_> {
     pub fn preflight(&self, criu: &Criu) -> Result<Report> {
         let mut look = Look::new("restore", criu, &self.common.opts)?;
         look.note_all(kernel::look(&look));
+        look.note_all(loopback::look(&look).into_iter().collect());
         let (findings, size) = saved::look(self, &look);
         look.note_all(findings);
         look.note_all(labels::of_restore(self, criu).into_iter().collect());

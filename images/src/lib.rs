@@ -100,6 +100,7 @@ pub mod namespaces;
 mod old;
 pub mod proto;
 mod queues;
+pub mod requirements;
 pub mod schema;
 #[cfg(feature = "search")]
 pub mod search;

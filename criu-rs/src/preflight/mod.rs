@@ -60,19 +60,19 @@ mod diag;
 mod files;
 mod finding;
 mod halves;
-mod images;
 mod kernel;
 mod labels;
 mod live;
 mod locks;
 mod look;
+mod loopback;
 mod memory;
 mod mounts;
 mod need;
 mod proc;
 mod report;
 mod rights;
-mod saved_files;
+mod saved;
 mod sockets;
 mod tasks;
 mod terminals;
@@ -110,6 +110,7 @@ impl Dump<'_> {
             look.note_all(labels::of_dump(self, criu).into_iter().collect());
         }
         look.note_all(kernel::look(&look));
+        look.note_all(loopback::look(&look).into_iter().collect());
         let files = mounts::in_memory(&tree, &look);
         let mut report = look.into_report();
         report.files = files;
@@ -134,7 +135,8 @@ impl Restore<'_> {
     pub fn preflight(&self, criu: &Criu) -> Result<Report> {
         let mut look = Look::new("restore", criu, &self.common.opts)?;
         look.note_all(kernel::look(&look));
-        let (mut findings, size) = images::look(self, &look);
+        look.note_all(loopback::look(&look).into_iter().collect());
+        let (mut findings, size) = saved::look(self, &look);
         locks::of_restore(self, &mut findings);
         look.note_all(findings);
         look.note_all(labels::of_restore(self, criu).into_iter().collect());

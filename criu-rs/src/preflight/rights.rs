@@ -150,14 +150,14 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     found
 }
 
-/// Checks the capabilities that a restore needs at least.
-pub(super) fn of_restore(look: &Look<'_>) -> Vec<Finding> {
-    of_criu(look).1
+/// The degree to which Yama restricts tracing. `None` without Yama.
+pub(super) fn yama() -> Option<u8> {
+    proc::text("/proc/sys/kernel/yama/ptrace_scope").ok()?.trim().parse().ok()
 }
 
 /// Checks the capabilities that every operation needs. Returns the credentials of this process, or
 /// `None` if a service carries the operation out.
-fn of_criu(look: &Look<'_>) -> (Option<Credentials>, Vec<Finding>) {
+pub(super) fn of_criu(look: &Look<'_>) -> (Option<Credentials>, Vec<Finding>) {
     let mut found = Vec::new();
     // A service has rights of its own, which are not known.
     if matches!(look.criu.transport(), Transport::Service(_) | Transport::Connected(_)) {
@@ -174,19 +174,23 @@ fn of_criu(look: &Look<'_>) -> (Option<Credentials>, Vec<Finding>) {
     (Some(mine), found)
 }
 
-fn missing(cap: Cap) -> Finding {
+pub(super) fn missing(cap: Cap) -> Finding {
     let of = CAPABILITIES.iter().find(|of| of.capability == cap);
     let loses = of.map_or("", |of| of.loses);
     Finding::blocks(Cause::MissingCapability).detail(format!("{cap}: {loses}"))
 }
 
 /// The credentials of this process.
-struct Credentials {
+pub(super) struct Credentials {
     user: u32,
-    effective: u64,
-    permitted: u64,
-    uids: Vec<u32>,
-    gids: Vec<u32>,
+    pub(super) effective: u64,
+    pub(super) permitted: u64,
+    pub(super) inheritable: u64,
+    pub(super) bounding: u64,
+    pub(super) uids: Vec<u32>,
+    pub(super) gids: Vec<u32>,
+    /// Supplementary groups.
+    pub(super) groups: Vec<u32>,
 }
 
 impl Credentials {
@@ -195,7 +199,16 @@ impl Credentials {
         let set = |key| u64::from_str_radix(proc::value(&status, key)?, 16).ok();
         let (uids, gids) = (proc::numbers(&status, "Uid"), proc::numbers(&status, "Gid"));
         let user = *uids.get(1)?;
-        Some(Self { user, effective: set("CapEff")?, permitted: set("CapPrm")?, uids, gids })
+        Some(Self {
+            user,
+            effective: set("CapEff")?,
+            permitted: set("CapPrm")?,
+            inheritable: set("CapInh")?,
+            bounding: set("CapBnd")?,
+            uids,
+            gids,
+            groups: proc::numbers(&status, "Groups"),
+        })
     }
 
     /// Returns true if all ids of a process are the user and group of this process.

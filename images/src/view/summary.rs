@@ -5,10 +5,10 @@ use std::fmt;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::file::File;
 use crate::kind;
 use crate::memory::Totals;
-use crate::proto::{Lsmtype, TtyInfoEntry, TtyType};
+use crate::proto::Lsmtype;
+use crate::requirements::{RestoreOption, options};
 use crate::seccomp::Seccomp;
 use crate::stats::DumpStats;
 use crate::task::State;
@@ -127,9 +127,13 @@ impl Summary {
             own_namespaces: Vec::new(),
             labels: Vec::new(),
             seccomp: 0,
-            needs: needs(checkpoint, &namespaces)?,
+            needs: Vec::new(),
         };
         summary.count_tasks(checkpoint)?;
+        let needs = options(checkpoint, Some(summary.pages.lazy))?;
+        summary.needs = needs.iter().map(Need::new).collect();
+        let mut seen = HashSet::new();
+        summary.needs.retain(|need| seen.insert(need.clone()));
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for file in checkpoint.files()? {
             *kinds.entry(file.file().word()).or_default() += 1;
@@ -171,11 +175,13 @@ impl Summary {
                 }
             }
         }
-        if self.pages.lazy > 0 {
-            let why = format!("{} pages were kept back by the dump", self.pages.lazy);
-            self.needs.push(Need { option: "--lazy-pages".to_owned(), why });
-        }
         Ok(())
+    }
+}
+
+impl Need {
+    fn new(option: &RestoreOption) -> Self {
+        Self { option: option.option(), why: option.why() }
     }
 }
 
@@ -185,85 +191,6 @@ fn frozen(checkpoint: Checkpoint<'_>) -> Option<u64> {
     let bytes = checkpoint.store().read(kind::STATS_DUMP.file).ok()??;
     let stats = DumpStats::parse(&bytes).ok()?;
     u64::try_from(stats.frozen.as_micros()).ok()
-}
-
-fn needs(checkpoint: Checkpoint<'_>, namespaces: &Namespaces) -> Result<Vec<Need>> {
-    let mut needs = Vec::new();
-    let mut need = |option: &str, why: String| {
-        needs.push(Need { option: option.to_owned(), why });
-    };
-    let (store, inventory) = (checkpoint.store(), checkpoint.inventory());
-    let files = checkpoint.files()?;
-
-    let connected = |file: &File| match file {
-        File::Inet(socket) => socket.protocol() == Some("tcp") && socket.remote().is_some(),
-        _ => false,
-    };
-    let connections = files.iter().filter(|file| connected(file.file())).count();
-    match (connections, inventory.tcp_close()) {
-        (0, _) => {}
-        (_, true) => need("--tcp-close", count(connections, "TCP connection")),
-        (_, false) => need("--tcp-established", count(connections, "TCP connection")),
-    }
-    let outside =
-        |file: &File| matches!(file, File::Unix(socket) if socket.uflags & USK_EXTERN != 0);
-    let outside = files.iter().filter(|file| outside(file.file())).count();
-    if outside > 0 {
-        need(
-            "--ext-unix-sk",
-            format!("{} with the other end outside the tree", count(outside, "unix socket")),
-        );
-    }
-    let locks = checkpoint.locks()?.len();
-    if locks > 0 {
-        need("--file-locks", count(locks, "lock"));
-    }
-    let root = checkpoint.root();
-    if root.sid() != root.pid() && checkpoint.task(root.sid()).is_none() {
-        need("--shell-job", format!("session {} is outside the tree", root.sid()));
-    }
-    for file in &files {
-        if let File::Regular(reg) = file.file() {
-            if reg.ext() {
-                let option = format!("--inherit-fd 'fd[FD]:{}'", Text(&reg.name));
-                need(&option, "an open file from outside the tree".to_owned());
-            }
-        }
-    }
-    store.for_each(kind::TTY_INFO, 0, |tty: TtyInfoEntry| {
-        if tty.r#type() == TtyType::ExtTty {
-            let option = format!("--inherit-fd 'fd[FD]:tty[{:x}:{:x}]'", tty.rdev, tty.dev());
-            need(&option, "a terminal from outside the tree".to_owned());
-        }
-        Ok(())
-    })?;
-    for row in &namespaces.namespaces {
-        if let Some(key) = &row.external {
-            let option = format!("--inherit-fd 'fd[FD]:{key}'");
-            need(&option, format!("{} namespace {} from outside the tree", row.kind, row.id));
-        }
-    }
-    for saved in checkpoint.namespaces()? {
-        let Some(mounts) = saved.mounts()? else {
-            continue;
-        };
-        need("--root DIR", "a mount namespace of its own".to_owned());
-        for mount in mounts.iter() {
-            if let Some(key) = mount.external() {
-                let option = format!("--external 'mnt[{key}]:PATH'");
-                need(&option, format!("the mount at {}", mount.target()));
-            }
-        }
-    }
-    if inventory.allow_uprobes() {
-        need("--allow-uprobes", "tasks had uprobes".to_owned());
-    }
-    for plugin in inventory.plugins_entry.iter().flat_map(|entry| &entry.plugins) {
-        need("-L DIR", format!("plugin {}", Text(plugin)));
-    }
-    let mut seen = HashSet::new();
-    needs.retain(|need| seen.insert(need.clone()));
-    Ok(needs)
 }
 
 impl fmt::Display for Summary {
@@ -319,6 +246,3 @@ impl fmt::Display for Summary {
         Ok(())
     }
 }
-
-/// Flag of a unix socket whose other end is outside the tree.
-const USK_EXTERN: u32 = 1;

@@ -1,0 +1,33 @@
+//! A check of the interface `lo`. A criu that starts connects to itself over it.
+
+use std::path::Path;
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+
+use super::finding::{Finding, Severity};
+use super::look::Look;
+use crate::transport::Transport;
+
+pub(super) fn look(look: &Look<'_>) -> Option<Finding> {
+    // The network namespace of a service is not known.
+    let is_ours = !matches!(look.criu.transport(), Transport::Service(_) | Transport::Connected(_));
+    if !is_ours || !is_down()? {
+        return None;
+    }
+    let what = "the interface lo is down, and criu connects to itself when it starts";
+    // What an earlier criu has learned about the kernel spares the connection.
+    let is_known = Path::new(LEARNED).exists();
+    let severity = if is_known { Severity::Loses } else { Severity::Blocks };
+    let finding = Finding::new(severity, what).hint("ip link set lo up");
+    Some(if is_known { finding.detail(format!("unless it believes {LEARNED}")) } else { finding })
+}
+
+/// Returns true if the interface is there and down.
+fn is_down() -> Option<bool> {
+    let lo = getifaddrs().ok()?.find(|interface| interface.interface_name == "lo")?;
+    Some(!lo.flags.contains(InterfaceFlags::IFF_UP))
+}
+
+/// CRIU's record of the kernel's features.
+const LEARNED: &str = "/run/criu.kdat";

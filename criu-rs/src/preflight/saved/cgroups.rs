@@ -1,0 +1,124 @@
+//! Checks of cgroups.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use criu_images::proto::CgMemberEntry;
+
+use super::Saved;
+use crate::diagnosis::Cause;
+use crate::host::MountInfo;
+use crate::preflight::finding::{Finding, Severity};
+use crate::preflight::need::Need;
+use crate::preflight::proc;
+use crate::rpc::CriuCgMode;
+
+pub(super) fn look(saved: &Saved<'_>) -> criu_images::Result<Vec<Finding>> {
+    let mode = saved.look.opts.manage_cgroups_mode;
+    if mode == Some(CriuCgMode::Ignore.into()) || !saved.is_ours() {
+        return Ok(Vec::new());
+    }
+    let mine = proc::text("/proc/self/cgroup").unwrap_or_default();
+    let here: Vec<&str> = mine.lines().filter_map(|line| line.split(':').nth(1)).collect();
+    let mut found = Vec::new();
+    for controller in &saved.checkpoint.cgroups()?.controllers {
+        found.extend(missing(&controller.cnames, &here));
+    }
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let sets_values = [CriuCgMode::Full, CriuCgMode::Strict].map(i32::from);
+    let sets_values = mode.is_some_and(|mode| sets_values.contains(&mode));
+    let mounts = MountInfo::all("self").unwrap_or_default();
+    let mut members = BTreeMap::new();
+    for task in saved.checkpoint.tasks() {
+        for member in task.cgroups()?.unwrap_or_default() {
+            let key = (&member.name[..], &member.path[..]);
+            members.entry(key).or_insert((member, 0u64)).1 += task.tids().len().max(1) as u64;
+        }
+    }
+    for (member, tasks) in members.into_values() {
+        let Some(place) = place(member, &mounts).filter(|place| place.is_dir()) else { continue };
+        if !sets_values {
+            found.extend(cpuset(&place).map(|finding| finding.path(&place)));
+        }
+        found.extend(pids(&place, tasks).map(|finding| finding.path(&place)));
+        found.extend(inner(&place).map(|finding| finding.path(&place)));
+    }
+    Ok(found)
+}
+
+/// Checks that the controllers of a hierarchy are available here.
+fn missing(names: &[Vec<u8>], here: &[&str]) -> Option<Finding> {
+    let names = names.iter().map(|name| String::from_utf8_lossy(name).into_owned());
+    let is_here = |name: &String| here.iter().any(|line| line.split(',').any(|one| one == name));
+    // CRIU creates a named hierarchy without controllers itself.
+    let name = names.into_iter().find(|name| !name.starts_with("name=") && !is_here(name))?;
+    let shown = if name.is_empty() { "version 2".to_owned() } else { name };
+    let finding = Finding::needs(Cause::CgroupMissing, vec![Need::IgnoreCgroups], false);
+    Some(finding.detail(shown.escape_debug().to_string()))
+}
+
+/// Finds the directory of a cgroup, if this process sees its hierarchy.
+fn place(member: &CgMemberEntry, mounts: &[MountInfo]) -> Option<PathBuf> {
+    let name = String::from_utf8_lossy(&member.name).into_owned();
+    let is_its = |mount: &&MountInfo| {
+        let options = String::from_utf8_lossy(&mount.options);
+        match &mount.kind[..] {
+            b"cgroup" => !name.is_empty() && options.split(',').any(|option| option == name),
+            b"cgroup2" => name.is_empty(),
+            _ => false,
+        }
+    };
+    let mount = mounts.iter().find(is_its)?;
+    let path = Path::new(OsStr::from_bytes(&member.path));
+    let below = path.strip_prefix(&mount.root).ok()?;
+    let is_plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+    is_plain.then(|| mount.point.join(below))
+}
+
+/// Checks that a cpuset that exists already has processors and memory nodes.
+fn cpuset(place: &Path) -> Option<Finding> {
+    let is_empty = |file: &str| {
+        let text = proc::text(place.join(file)).ok()?;
+        text.trim().is_empty().then(|| file.to_owned())
+    };
+    // Version 2 takes the values of the parent for empty ones.
+    place.join("cgroup.clone_children").exists().then_some(())?;
+    let empty = is_empty("cpuset.cpus").or_else(|| is_empty("cpuset.mems"))?;
+    let what = "a cpuset cgroup of the tasks is there without processors or memory nodes";
+    let hint = "fill cpuset.cpus and cpuset.mems, or remove the empty cgroup: a restore makes it";
+    Some(Finding::new(Severity::Blocks, what).detail(format!("{empty} is empty")).hint(hint))
+}
+
+/// Checks that a cgroup that exists already allows so many more tasks.
+fn pids(place: &Path, tasks: u64) -> Option<Finding> {
+    let number = |file: &str| proc::text(place.join(file)).ok()?.trim().parse::<u64>().ok();
+    let (most, now) = (number("pids.max")?, number("pids.current")?);
+    (now.saturating_add(tasks) > most).then(|| {
+        let what = "a cgroup of the tasks allows fewer tasks";
+        let detail = format!("it has {now} and allows {most}, the images have {tasks}");
+        Finding::new(Severity::Blocks, what).detail(detail).hint("raise pids.max of the cgroup")
+    })
+}
+
+/// Checks that a cgroup of version 2 that exists already may hold processes.
+fn inner(place: &Path) -> Option<Finding> {
+    let text = |file: &str| proc::text(place.join(file)).ok();
+    // The root of the hierarchy may hold processes in any case.
+    let kind = text("cgroup.type")?;
+    let gives = text("cgroup.subtree_control").unwrap_or_default();
+    let is_domain = kind.trim() == "domain";
+    let detail = match kind.trim() {
+        "domain invalid" => "its type is \"domain invalid\"".to_owned(),
+        _ if is_domain && !gives.trim().is_empty() => {
+            format!("it gives the controllers {} to cgroups below it", gives.trim())
+        }
+        _ => return None,
+    };
+    let what = "a cgroup of the tasks is there and may not hold processes";
+    let hint = "empty cgroup.subtree_control of the cgroup, or remove the cgroup";
+    Some(Finding::new(Severity::Blocks, what).detail(detail).hint(hint))
+}

@@ -1,0 +1,24 @@
+//! Checks that the images have the pages that they name.
+
+use criu_images::{Severity as Grade, check};
+
+use super::Saved;
+use crate::preflight::finding::{Finding, Severity};
+
+pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
+    // Pages of a dump with a page server, or of a stream, lie elsewhere.
+    if saved.look.opts.stream() || saved.look.opts.lazy_pages() {
+        return Vec::new();
+    }
+    let errors = check(saved.set).into_iter().filter(|found| found.severity == Grade::Error);
+    let of_pages = errors.filter(|found| {
+        let image = found.error.image();
+        ["pages-", "pagemap-", "parent"].iter().any(|part| image.contains(part))
+    });
+    let finding = |found: criu_images::Finding| {
+        let what = "the images lack pages";
+        let hint = "crit check tells more; copy the images again, with their parents";
+        Finding::new(Severity::Blocks, what).detail(found.error.to_string()).hint(hint)
+    };
+    of_pages.map(finding).collect()
+}

@@ -1,6 +1,5 @@
 //! `dump`: saves a process tree.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -24,7 +23,7 @@ use crate::options::{
     NetworkSaved, Reach, Saved, Way,
 };
 use crate::output::{Output, dump_stats, micros};
-use crate::program;
+use crate::program::{self, Given};
 use crate::progress::Progress;
 
 /// Options of `dump`.
@@ -80,7 +79,7 @@ Examples:
         self.reach.json
     }
 
-    fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {
+    fn run(&self, output: &Output, _: &Given) -> Result<ExitCode, Fault> {
         self.common.prepare()?;
         let unused = self.memory.unused(self.lazy.lazy_pages);
         if let Some(note) = without_effect("a dump without --page-server", &unused) {

@@ -5,13 +5,12 @@
 //! has no effect.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 
 use clap::builder::Resettable;
 use clap::{Arg, Command};
 
 use crate::fault::Fault;
-use crate::getopt::{Line, OURS, Options};
+use crate::getopt::{Line, OURS, Options, name};
 use crate::usage;
 use crate::word::Table;
 
@@ -37,7 +36,7 @@ pub(crate) fn options(table: &Table, word: &str) -> Options {
 /// Separates the options that a word does not have itself.
 pub(crate) fn split(own: &Options, line: Line) -> (Line, Vec<OsString>) {
     let (mine, foreign) = line.options.into_iter().partition(|option| own.has(name(option)));
-    (Line { options: mine, words: line.words }, foreign)
+    (Line { options: mine, ..line }, foreign)
 }
 
 /// Refuses values that no word would take, and an option that criu refuses without another.
@@ -93,14 +92,6 @@ fn all(table: &Table) -> Vec<Arg> {
         }
     }
     all
-}
-
-/// Returns `--name` of `--name=value`.
-fn name(option: &OsString) -> &str {
-    let bytes = option.as_bytes();
-    let end = bytes.iter().position(|&byte| byte == b'=').unwrap_or(bytes.len());
-    // A name that was found in the table is ASCII.
-    bytes.get(..end).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

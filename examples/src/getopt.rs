@@ -43,6 +43,33 @@ pub(crate) struct Line {
     pub(crate) options: Vec<OsString>,
     /// The words beside the options, each with its place in the command line.
     pub(crate) words: Vec<(usize, OsString)>,
+    /// The places of options that criu does not have, and of their values.
+    pub(crate) ours: Vec<usize>,
+}
+
+impl Line {
+    /// Returns a command line, from which this line was read, without options that criu does not
+    /// have.
+    pub(crate) fn for_criu(&self, args: &[OsString]) -> Vec<OsString> {
+        let args = args.iter().enumerate().filter(|(place, _)| !self.ours.contains(place));
+        args.map(|(_, arg)| arg.clone()).collect()
+    }
+
+    /// Returns the last value of an option of this name, dashes included.
+    pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {
+        self.options.iter().rev().find_map(|option| {
+            let rest = option.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(OsStr::from_bytes(rest))
+        })
+    }
+}
+
+/// Returns `--name` of `--name=value`.
+pub(crate) fn name(option: &OsStr) -> &str {
+    let bytes = option.as_bytes();
+    let end = bytes.iter().position(|&byte| byte == b'=').unwrap_or(bytes.len());
+    // A name that was found in the table is ASCII.
+    bytes.get(..end).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
 }
 
 /// The reason why a command line cannot be taken apart.
@@ -89,6 +116,7 @@ impl Options {
     /// Takes a command line apart.
     pub(crate) fn read(&self, args: &[OsString]) -> Result<Line, Unclear> {
         let mut line = Line::default();
+        let end = args.len();
         let mut args = args.iter().enumerate();
         while let Some((place, arg)) = args.next() {
             let mut next = || args.next().map(|(_, arg)| arg.as_os_str());
@@ -98,7 +126,14 @@ impl Options {
                 [b'-', letters @ ..] if !letters.is_empty() => {
                     self.short(letters, &mut next, &mut line.options)?;
                 }
-                _ => line.words.push((place, arg.clone())),
+                _ => {
+                    line.words.push((place, arg.clone()));
+                    continue;
+                }
+            }
+            let last = line.options.last().map(|option| name(option)).unwrap_or_default();
+            if OURS.iter().any(|own| last.strip_prefix("--") == Some(own)) {
+                line.ours.extend(place..end - args.len());
             }
         }
         line.words.extend(args.map(|(place, arg)| (place, arg.clone())));
@@ -222,10 +257,12 @@ pub(crate) const OURS: &[&str] = &[
     "criu",
     "deadline",
     "each",
+    "exit-codes",
     "expose",
     "images",
     "json",
     "listening",
+    "no-overwrite",
     "overwrite",
     "relay",
     "sessions",
@@ -277,6 +314,22 @@ mod tests {
         ] {
             assert_eq!(read(args), Ok((options.into(), words.into())), "{args:?}");
         }
+    }
+
+    #[test]
+    fn options_that_criu_does_not_have_are_left_out_for_criu() {
+        let arg = |long: &'static str| Arg::new(long).long(long);
+        let more =
+            Options::of(&Command::new("x").args([
+                arg("json").action(ArgAction::SetTrue),
+                arg("criu").action(ArgAction::Set),
+            ]));
+        let args = ["check", "--criu", "/c", "--tree", "--json", "--json", "--criu=/d", "--", "-v"];
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        let line = options().and(more).read(&args).unwrap();
+        assert_eq!(line.for_criu(&args), ["check", "--tree", "--json", "--", "-v"]);
+        assert_eq!(line.value("--criu"), Some(OsStr::new("/d")));
+        assert_eq!(line.value("--cri"), None);
     }
 
     #[test]

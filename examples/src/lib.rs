@@ -11,6 +11,7 @@
 //! container  inspect  crit  links  shell
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
+//! stdout_log      CRIU's log on standard output
 //! images          sets of images as `crit` and `inspect` take them
 //! ```
 
@@ -40,12 +41,13 @@ mod progress;
 mod restore;
 mod shell;
 mod signals;
+mod stdout_log;
 mod tool;
 mod usage;
 mod word;
 mod words;
 
-pub use exit::Exit;
+pub use exit::{Codes, Exit};
 pub use fault::Fault;
 pub use options::criu_program;
 pub use output::{Output, dump_stats, restore_stats};

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use console::style;
 use criu_images::{DumpStats, RestoreStats};
 use serde_json::{Value, json};
 
-use crate::exit::Exit;
+use crate::exit::{Codes, Exit};
 use crate::fault::Fault;
 
 /// The output of a program, under a name.
@@ -16,12 +17,19 @@ pub struct Output {
     name: String,
     program: &'static str,
     json: bool,
+    codes: Codes,
 }
 
 impl Output {
     /// Makes the output of `program`, which is called `name` in messages to a person.
     pub fn new(name: impl Into<String>, program: &'static str, json: bool) -> Self {
-        Self { name: name.into(), program, json }
+        Self { name: name.into(), program, json, codes: Codes::Own }
+    }
+
+    /// Sets the numbers to end with. By default each end has its own.
+    #[must_use]
+    pub fn codes(self, codes: Codes) -> Self {
+        Self { codes, ..self }
     }
 
     /// Tells that the work is done: in `line` for a person, with `facts` for a program.
@@ -45,7 +53,7 @@ impl Output {
     }
 
     /// Tells a fault, and returns the code to end with.
-    pub fn fault(&self, fault: &Fault) -> Exit {
+    pub fn fault(&self, fault: &Fault) -> ExitCode {
         let exit = fault.exit();
         let outcome = match exit {
             Exit::Done | Exit::Failed => "failed",
@@ -53,9 +61,10 @@ impl Output {
             Exit::NoCriu => "no criu",
             Exit::Stopped => "stopped",
         };
-        self.object(outcome, json!({ "error": fault.to_json(), "exit_code": exit as u8 }));
+        let code = self.codes.number(exit);
+        self.object(outcome, json!({ "error": fault.to_json(), "exit_code": code }));
         if self.json {
-            return exit;
+            return code.into();
         }
         let mut err = io::stderr().lock();
         for (number, line) in fault.to_string().lines().enumerate() {
@@ -70,7 +79,7 @@ impl Output {
                 _ => writeln!(err, "{line}"),
             };
         }
-        exit
+        code.into()
     }
 
     /// Tells a program the outcome, as a JSON object.

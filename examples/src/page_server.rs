@@ -26,7 +26,7 @@ use crate::fd::by_number;
 use crate::foreign::without_effect;
 use crate::options::{Certificates, Verbosity};
 use crate::output::Output;
-use crate::program::Program;
+use crate::program::{Given, Program};
 use crate::tool::Fallible;
 use crate::word::NAME;
 
@@ -88,7 +88,8 @@ pub(crate) struct PageServer {
     #[command(flatten)]
     certificates: Certificates,
 
-    /// The log's name in the work directory, or its path; standard error unless given
+    /// The log's name in the work directory, or its path, or - for standard output; standard error
+    /// unless given
     #[arg(short = 'o', long, value_name = "FILE", help_heading = "Logging")]
     log_file: Option<PathBuf>,
     /// Directory for the log and the pid file; the images directory unless given
@@ -100,6 +101,9 @@ pub(crate) struct PageServer {
         require_equals = true, help_heading = "Logging"
     )]
     verbosity: Vec<Verbosity>,
+    /// End with status 2 after wrong usage
+    #[arg(long, help_heading = "This program")]
+    exit_codes: bool,
     /// Print one JSON object a session on standard output
     #[arg(long, help_heading = "This program")]
     json: bool,
@@ -143,16 +147,15 @@ Examples:
     const EXIT_CODES: &'static str = "\
 Exit status:
   0  done
-  1  a session failed, or the server could not start
+  1  a session failed, or the server could not start; without --exit-codes also wrong usage
   2  wrong usage; nothing was begun
 ";
-    const DRIVES_CRIU: bool = false;
 
     fn json(&self) -> bool {
         self.json
     }
 
-    fn run(&self, output: &Output, args: &[OsString]) -> Result<ExitCode, Fault> {
+    fn run(&self, output: &Output, given: &Given) -> Result<ExitCode, Fault> {
         if self.ps_socket.is_some() {
             let unused = [("--address", self.address.is_some()), ("--port", self.port.is_some())];
             let unused = unused.iter().filter(|(_, given)| *given).map(|(name, _)| *name);
@@ -161,7 +164,7 @@ Exit status:
                 output.say(note);
             }
         }
-        let ended = self.start(output, args);
+        let ended = self.start(output, &given.all);
         ended.map(ExitCode::from).map_err(|error| Fault::Failed(error.to_string()))
     }
 }
@@ -295,6 +298,10 @@ impl PageServer {
         let Some(name) = &self.log_file else {
             return Ok(Log { to: None, output: output.clone() });
         };
+        if name.as_path() == Path::new("-") {
+            let file = fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+            return Ok(Log { to: Some(file), output: output.clone() });
+        }
         let path = self.work_dir().join(name);
         let file = OpenOptions::new().append(true).create(true).open(&path);
         let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
@@ -302,7 +309,7 @@ impl PageServer {
     }
 }
 
-/// The place for messages: a file, or standard error.
+/// The place for messages: a file, standard output or standard error.
 struct Log {
     to: Option<fs::File>,
     output: Output,

@@ -1,6 +1,5 @@
 //! `pre-dump`: saves the memory of a process tree ahead of its dump.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -21,7 +20,7 @@ use crate::options::{
     Way,
 };
 use crate::output::{Output, dump_stats, micros};
-use crate::program;
+use crate::program::{self, Given};
 use crate::progress::Progress;
 
 /// Options of `pre-dump`.
@@ -67,7 +66,7 @@ Examples:
         self.reach.json
     }
 
-    fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {
+    fn run(&self, output: &Output, _: &Given) -> Result<ExitCode, Fault> {
         self.common.prepare()?;
         let unused = self.memory.unused(false);
         if let Some(note) = without_effect("a pre-dump without --page-server", &unused) {

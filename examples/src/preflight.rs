@@ -1,6 +1,5 @@
 //! `preflight`: tells if a dump or a restore would work, before anything is frozen.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,12 +10,14 @@ use criu_rs::{Cause, Criu, Dump, InheritFd, Pid, Restore};
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::exit::Exit;
+use crate::exit::{Exit, OWN_EXIT_CODES};
 use crate::fault::Fault;
 use crate::hints;
-use crate::options::{Apply, Cgroups, Files, Jobs, Memory, Network, NetworkSaved, Reach, Size};
+use crate::options::{
+    Apply, Cgroups, Existing, Files, Jobs, Memory, Network, NetworkSaved, Reach, Size,
+};
 use crate::output::{Output, micros};
-use crate::program;
+use crate::program::{self, Given};
 
 /// Options of `preflight`.
 #[derive(Args, Clone, Debug)]
@@ -34,9 +35,8 @@ pub(crate) struct Program {
     /// Look at a restore of these images instead
     #[arg(long, value_name = "DIR", conflicts_with_all = ["pid", "tree"])]
     images: Option<PathBuf>,
-    /// Replace a checkpoint that is there already
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    existing: Existing,
     /// Largest unlinked file to save, with K, M or G; 1M unless given
     #[arg(long, value_name = "SIZE")]
     ghost_limit: Option<Size>,
@@ -76,6 +76,8 @@ impl program::Program for Program {
     const ABOUT: &'static str =
         "Tells if a dump or a restore will work, and which options it needs.";
     const TAKES_WORDS: bool = true;
+    const EXIT_CODES: &'static str = OWN_EXIT_CODES;
+    const IS_CRIU_S: bool = false;
     const MORE: &'static str = "\
 Nothing is frozen, asked of the process or changed. The options are those of dump, or with --images
 those of restore: give the ones that you mean to use. The exit status is 0 if it will work with
@@ -92,7 +94,7 @@ Examples:
         self.reach.json
     }
 
-    fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {
+    fn run(&self, output: &Output, _: &Given) -> Result<ExitCode, Fault> {
         let criu = self.reach.criu()?;
         let report = match (&self.images, self.pid.or(self.tree)) {
             (Some(images), _) => self.restore(images, &criu)?,
@@ -113,7 +115,7 @@ impl Program {
     fn dump(&self, pid: Pid, criu: &Criu) -> Result<Report, Fault> {
         // A look heeds no option that only CRIU's command line knows.
         let mut config = Config::default();
-        let mut dump = Dump::new(pid, &self.images_dir).overwrite(self.overwrite);
+        let mut dump = Dump::new(pid, &self.images_dir).overwrite(self.existing.is_replaced());
         if let Some(Size(bytes)) = self.ghost_limit {
             dump = dump.ghost_limit(bytes);
         }

@@ -2,12 +2,13 @@
 //! outcome.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::{ArgAction, Args, Command, FromArgMatches};
 
-use crate::exit::{EXIT_CODES, Exit};
+use crate::exit::{Codes, EXIT_CODES, Exit};
 use crate::fault::Fault;
 use crate::foreign;
 use crate::getopt::{Line, Options, Unclear};
@@ -28,14 +29,23 @@ pub(crate) trait Program: Args + FromArgMatches {
     const EXIT_CODES: &'static str = EXIT_CODES;
     /// Allows words beside the options.
     const TAKES_WORDS: bool = false;
-    /// Tells if the word drives a criu, whose version then follows its own.
-    const DRIVES_CRIU: bool = true;
+    /// Tells if criu has the word, whose exit codes are then those of criu unless others are asked
+    /// for.
+    const IS_CRIU_S: bool = true;
 
     /// Tells if the outcome is printed as JSON.
     fn json(&self) -> bool;
 
-    /// Does the work. `args` is the command line as it was given, without the word.
-    fn run(&self, output: &Output, args: &[OsString]) -> Result<ExitCode, Fault>;
+    /// Does the work.
+    fn run(&self, output: &Output, given: &Given) -> Result<ExitCode, Fault>;
+}
+
+/// A command line as it was given, without the word.
+pub(crate) struct Given {
+    /// All of it.
+    pub(crate) all: Vec<OsString>,
+    /// The command line for criu itself, without options that criu does not have.
+    pub(crate) for_criu: Vec<OsString>,
 }
 
 /// Makes the row of a word.
@@ -102,18 +112,23 @@ Options are written as for criu: a long name may be cut short, --no- before the 
 undoes it, and an option that names one thing of several may be given several times. Options that
 criu accepts for this word without effect are accepted, with a note.";
 
-fn run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
+fn run<P: Program>(name: &str, mut args: Vec<OsString>, table: &Table) -> ExitCode {
+    // A link with the name of the word is called as criu is, too.
+    if name == P::WORD && args.first().is_some_and(|arg| arg == P::WORD) {
+        args.remove(0);
+    }
     let json = args.iter().any(|arg| arg == "--json");
-    match try_run::<P>(name, &args, table) {
+    let codes = if P::IS_CRIU_S { Codes::of(&args) } else { Codes::Own };
+    match try_run::<P>(name, args, table) {
         Ok(code) => code,
-        Err(fault) => Output::new(name, P::WORD, json).fault(&fault).into(),
+        Err(fault) => Output::new(name, P::WORD, json).codes(codes).fault(&fault),
     }
 }
 
-fn try_run<P: Program>(name: &str, args: &[OsString], table: &Table) -> Result<ExitCode, Fault> {
+fn try_run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> Result<ExitCode, Fault> {
     let own = Options::of(&command::<P>());
     let options = own.clone().and(word::flags()).and(foreign::options(table, P::WORD));
-    let line = options.read(args).map_err(|unclear| misread::<P>(table, name, &unclear))?;
+    let line = options.read(&args).map_err(|unclear| misread::<P>(table, name, &unclear))?;
     let asks = |option: &str| line.options.iter().any(|given| given == option);
     if asks("--help") {
         let mut command = shown::<P>().bin_name(name).override_usage(usage_line::<P>(name));
@@ -121,8 +136,9 @@ fn try_run<P: Program>(name: &str, args: &[OsString], table: &Table) -> Result<E
         return Ok(Exit::Done.into());
     }
     if asks("--version") {
-        return Ok(word::print_version(P::DRIVES_CRIU));
+        return word::print_versions(line.value("--criu").map(Path::new));
     }
+    let given = Given { for_criu: line.for_criu(&args), all: args };
     let (line, foreign) = foreign::split(&own, line);
     foreign::check(table, name, &foreign)?;
     let program = parse::<P>(name, line)?;
@@ -130,7 +146,7 @@ fn try_run<P: Program>(name: &str, args: &[OsString], table: &Table) -> Result<E
     if let Some(note) = foreign::note(P::WORD, &foreign) {
         output.say(note);
     }
-    program.run(&output, args)
+    program.run(&output, &given)
 }
 
 fn parse<P: Program>(name: &str, line: Line) -> Result<P, Fault> {

@@ -1,6 +1,5 @@
 //! `restore`: brings a process tree back.
 
-use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -22,7 +21,7 @@ use crate::options::{
 };
 use crate::output::{Output, micros, restore_stats};
 use crate::parent::Parent;
-use crate::program;
+use crate::program::{self, Given};
 use crate::progress::Progress;
 use crate::word::hand_over;
 
@@ -53,9 +52,10 @@ impl program::Program for Program {
     const WORD: &'static str = "restore";
     const ABOUT: &'static str = "Brings a saved process tree back.";
     const MORE: &'static str = "\
-Without --restore-detached the program stays the parent of the tree: it hands signals on to the
-root and ends as the root ends, with its exit status, or 128 and the number of the signal that
-killed it. When a restore fails or is stopped it leaves no process behind.
+Without --restore-detached the program stays the parent of the tree until its last child has ended,
+and hands signals on to the root. Then its exit status is 0, as for criu; with --exit-codes it is
+that of the root, or 128 and the number of the signal that killed the root. When a restore fails or
+is stopped it leaves no process behind.
 
 Examples:
   criu-rs restore -D img                           bring the tree in img back, and wait for it
@@ -71,10 +71,10 @@ Examples:
         self.reach.json
     }
 
-    fn run(&self, output: &Output, args: &[OsString]) -> Result<ExitCode, Fault> {
+    fn run(&self, output: &Output, given: &Given) -> Result<ExitCode, Fault> {
         self.restore.check()?;
         if self.restore.restore_sibling == Some(true) {
-            return Err(self.as_sibling(args));
+            return Err(self.as_sibling(given));
         }
         if self.restore.leave_running {
             output.say("--leave-running has no effect on restore, except to undo --leave-stopped");
@@ -111,10 +111,12 @@ Examples:
         let begun = Instant::now();
         let restored = drive.run(restore.start(&criu), &mut pidfile, &progress, &log)?;
         drop(progress);
+        self.common.print_log();
         pidfile.keep();
         self.tell(output, &restored, begun.elapsed());
         if let Some(parent) = parent {
-            return parent.stay(&restored, drive.received());
+            let end = parent.stay(&restored, drive.received())?;
+            return Ok(if self.reach.exit_codes { end } else { Exit::Done.into() });
         }
         // Signals from now on are for the command.
         drop(drive);
@@ -152,12 +154,15 @@ impl Program {
 
     /// Becomes `criu`. The tree's parent is to be the parent of this program, and only the process
     /// that forks the tree can give it to its own parent. Returns only if that fails.
-    fn as_sibling(&self, args: &[OsString]) -> Fault {
+    fn as_sibling(&self, given: &Given) -> Fault {
         match self.reach.only_here() {
             Some(option) => Fault::usage(format!(
                 "{option} does not go with --restore-sibling, for which criu itself is executed"
             )),
-            None => hand_over(&[&["restore".into()], args].concat()),
+            None => {
+                let args = [&["restore".into()], given.for_criu.as_slice()].concat();
+                hand_over(self.reach.criu_path(), &args)
+            }
         }
     }
 }

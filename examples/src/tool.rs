@@ -58,7 +58,7 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
         Ok(tool) => tool,
         Err(error) => {
             return match error.kind() {
-                ErrorKind::DisplayVersion => word::print_version(false),
+                ErrorKind::DisplayVersion => word::print_version(),
                 ErrorKind::DisplayHelp => {
                     let _ = error.print();
                     Exit::Done.into()
@@ -67,7 +67,7 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
                     let _ = error.print();
                     Exit::Usage.into()
                 }
-                _ => output.fault(&usage::fault(name, usage::text(&error))).into(),
+                _ => output.fault(&usage::fault(name, usage::text(&error))),
             };
         }
     };
@@ -80,7 +80,7 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
                 Ok(fault) => *fault,
                 Err(error) => Fault::Failed(error.to_string()),
             };
-            output.fault(&fault).into()
+            output.fault(&fault)
         }
     }
 }

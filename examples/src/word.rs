@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command};
@@ -57,9 +58,10 @@ impl Table {
     }
 }
 
-/// Becomes the real criu, with these arguments. Returns only if that fails.
-pub(crate) fn hand_over(args: &[OsString]) -> Fault {
-    match criu_program(None) {
+/// Becomes the real criu, with these arguments: the criu at `path`, else the one that is found.
+/// Returns only if that fails.
+pub(crate) fn hand_over(path: Option<&Path>, args: &[OsString]) -> Fault {
+    match criu_program(path) {
         Ok(criu) => {
             let source = std::process::Command::new(&criu).args(args).exec();
             criu_rs::Error::Start { program: criu, source: source.into() }.into()
@@ -68,14 +70,23 @@ pub(crate) fn hand_over(args: &[OsString]) -> Fault {
     }
 }
 
-/// Prints the version of this program and, if `with_criu`, CRIU's line about its own.
-pub(crate) fn print_version(with_criu: bool) -> ExitCode {
+/// Prints the version of this program.
+pub(crate) fn print_version() -> ExitCode {
     let _ = writeln!(io::stdout(), "{NAME} {VERSION}");
-    if let (true, Ok(criu)) = (with_criu, criu_program(None)) {
-        // Scripts look for this line: "Version: 4.3".
-        let _ = std::process::Command::new(criu).arg("--version").status();
-    }
     Exit::Done.into()
+}
+
+/// Prints the version of this program on standard error, and becomes the real criu, which prints
+/// its own version: scripts look for "Version: 4.3" on standard output. Without a criu the version
+/// of this program is the output.
+pub(crate) fn print_versions(path: Option<&Path>) -> Result<ExitCode, Fault> {
+    match criu_program(path) {
+        Ok(criu) => {
+            let _ = writeln!(io::stderr(), "{NAME} {VERSION}");
+            Err(hand_over(Some(&criu), &["--version".into()]))
+        }
+        Err(_) => Ok(print_version()),
+    }
 }
 
 /// Adds the flags that this program reads before clap does.

@@ -2,21 +2,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Command;
 
 use crate::container::Container;
 use crate::crit::Crit;
-use crate::exit::{EXIT_CODES, Exit};
+use crate::exit::{Codes, EXIT_CODES, Exit};
 use crate::fault::Fault;
 use crate::inspect::Inspect;
 use crate::links::Links;
 use crate::output::Output;
 use crate::page_server::PageServer;
 use crate::shell::{Completions, Man};
-use crate::word::{Kind, NAME, Table, VERSION, Word, hand_over, print_version, with_flags};
+use crate::word::{Kind, NAME, Table, VERSION, Word, hand_over, print_versions, with_flags};
 use crate::{check, dump, pre_dump, preflight, program, restore, tool, usage};
 
 /// All words that this program does itself.
@@ -57,27 +57,27 @@ pub fn criu_rs() -> ExitCode {
     if let Some(word) = TABLE.find(&called) {
         return (word.run)(&called, args, &TABLE);
     }
-    let output = Output::new(NAME, NAME, args.iter().any(|arg| arg == "--json"));
-    let done = if is_handed_over(&called) {
-        Err(hand_over(&[&[called.into()], &args[..]].concat()))
-    } else {
-        dispatch(args)
-    };
-    done.unwrap_or_else(|fault| output.fault(&fault).into())
+    let codes = Codes::of(&args);
+    let output = Output::new(NAME, NAME, args.iter().any(|arg| arg == "--json")).codes(codes);
+    if is_handed_over(&called) && args.first().is_none_or(|arg| *arg != *called) {
+        args.insert(0, called.into());
+    }
+    dispatch(args, codes).unwrap_or_else(|fault| output.fault(&fault))
 }
 
-fn dispatch(mut args: Vec<OsString>) -> Result<ExitCode, Fault> {
+fn dispatch(mut args: Vec<OsString>, codes: Codes) -> Result<ExitCode, Fault> {
     let line = program::all_options(&TABLE).read(&args);
-    let (place, word) = match line {
+    let criu = line.as_ref().ok().and_then(|line| line.value("--criu")).map(PathBuf::from);
+    let (place, word) = match &line {
         Ok(line) => match line.words.first() {
             Some((place, word)) => (*place, word.to_string_lossy().into_owned()),
             None if line.options.iter().any(|option| option == "--version") => {
-                return Ok(print_version(true));
+                return print_versions(criu.as_deref());
             }
             None if args.is_empty() || line.options.iter().any(|option| option == "--help") => {
                 print_help(args.is_empty());
                 let exit = if args.is_empty() { Exit::Usage } else { Exit::Done };
-                return Ok(exit.into());
+                return Ok(codes.number(exit).into());
             }
             None => return Err(unknown("a word is missing, which says what to do")),
         },
@@ -88,7 +88,8 @@ fn dispatch(mut args: Vec<OsString>) -> Result<ExitCode, Fault> {
         },
     };
     if is_handed_over(&word) {
-        return Err(hand_over(&args));
+        let for_criu = line.map_or_else(|_| args.clone(), |line| line.for_criu(&args));
+        return Err(hand_over(criu.as_deref(), &for_criu));
     }
     let found = TABLE.find(&word).ok_or_else(|| unknown(&format!("unknown word `{word}`")))?;
     args.remove(place);
@@ -153,7 +154,8 @@ Examples:
   criu-rs restore -D img -d
   criu-rs dump --help
 
-Options are those of criu, long and short: a script for `criu` runs with this one word changed.
+Options are those of criu, long and short, and so is the exit status: a script for `criu` runs with
+this one word changed. --exit-codes tells mistakes, a missing criu and interruptions apart.
 A link named dump, restore, crit and so on is the program of that name: `criu-rs links DIR` makes
 such links. The real criu is the one that the variable CRIU names, else the first `criu` in PATH.
 ";

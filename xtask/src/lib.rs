@@ -9,7 +9,7 @@
 //! session  evidence                  a session for tests; a small dump that shows a criu works
 //! criu  runtimes  programs           the criu that is chosen; other programs of the tests
 //! setup  steps                       installs all of that; named steps with their progress
-//! demo  test  vm  fuzz  torture  asan  deny  msrv  package  ci  codegen  bindings    the words
+//! demo  test  suite  vm  fuzz  torture  asan  deny  msrv  package  ci  codegen  bindings  the words
 //! architecture                       the rooms of each crate, and what they import
 //! ```
 
@@ -40,6 +40,7 @@ mod runtimes;
 mod session;
 mod setup;
 mod steps;
+mod suite;
 mod test;
 mod torture;
 mod version;

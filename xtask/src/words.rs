@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use crate::misunderstood::Misunderstood;
 use crate::test::Extent;
 use crate::{
-    Result, asan, bindings, ci, demo, evidence, fuzz, msrv, session, setup, test, torture, vm,
+    Result, asan, bindings, ci, demo, evidence, fuzz, msrv, session, setup, suite, test, torture,
+    vm,
 };
 
 /// A word of the command line.
@@ -46,6 +47,16 @@ const WORDS: &[Word] = &[
             let extent = if flags.has("--quick") { Extent::Quick } else { Extent::Full };
             test::run(extent, &flags.operands())
         },
+    },
+    Word {
+        name: "suite",
+        about: "run CRIU's own tests with criu and with our program in its place; needs root",
+        flags: &[
+            ("CRIU", "a checkout of CRIU's sources"),
+            ("FLAVOR", "h, ns, uns (these three by default), page-server, remote-lazy-pages, ..."),
+            ("TEST", "only this test: zdtm/static/env00"),
+        ],
+        run: |flags| suite::run(&flags.operands()),
     },
     Word {
         name: "vm",

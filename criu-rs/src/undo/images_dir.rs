@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use criu_images::kind::Kind;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, renameat};
@@ -51,7 +52,9 @@ impl ImagesDir {
             return Err(Error::CheckpointExists { directory: name });
         }
         let mut guard = Self { directory, before: entries, aside: false, kept: false };
-        if overwrite && guard.before.iter().any(|name| is_image(name)) {
+        // A page server may have made the link to the parent for the images to come.
+        if overwrite && guard.before.iter().any(|name| is_criu_s(name) && name.as_c_str() != PARENT)
+        {
             guard.set_aside().map_err(|source| {
                 Error::system(format!("set the checkpoint in {} aside", name.display()), source)
             })?;
@@ -63,7 +66,7 @@ impl ImagesDir {
         mkdirat(&self.directory, ASIDE, Mode::S_IRWXU)?;
         self.aside = true;
         let folder = self.folder()?;
-        let images: Vec<CString> = self.before.iter().filter(|n| is_image(n)).cloned().collect();
+        let images: Vec<CString> = self.before.iter().filter(|n| is_criu_s(n)).cloned().collect();
         for name in images {
             renameat(&self.directory, name.as_c_str(), &folder, name.as_c_str())?;
             self.before.remove(&name);
@@ -129,6 +132,15 @@ fn is_image(name: &CStr) -> bool {
     let name = name.to_bytes();
     name.ends_with(b".img") || matches!(name, b"parent" | b"stats-dump" | b"irmap-cache")
 }
+
+/// Returns true if CRIU gives a file of a checkpoint this name. Other files may end in `.img`, too:
+/// the images of disks do.
+fn is_criu_s(name: &CStr) -> bool {
+    let known = |name: &str| Kind::of_file(name).is_some();
+    is_image(name) && (name == PARENT || name.to_str().is_ok_and(known))
+}
+
+const PARENT: &CStr = c"parent";
 
 const INVENTORY: &CStr = c"inventory.img";
 
@@ -197,6 +209,32 @@ mod tests {
         guard.keep();
         assert_eq!(names(&path), ["inventory.img"]);
         assert_eq!(fs::read(path.join("inventory.img")).unwrap(), b"new");
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn the_image_of_a_disk_stays_when_a_checkpoint_is_overwritten() {
+        let path = scratch("disk");
+        for name in ["inventory.img", "core-7.img", "tmpfs-dev-50.tar.gz.img", "disk.img"] {
+            fs::write(path.join(name), "old").unwrap();
+        }
+        let guard = watch(&path, true).unwrap();
+        assert_eq!(names(&path), [".criu-rs-earlier", "disk.img"]);
+        fs::write(path.join("inventory.img"), "new").unwrap();
+        guard.keep();
+        assert_eq!(names(&path), ["disk.img", "inventory.img"]);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn the_parent_that_a_page_server_has_named_stays() {
+        let path = scratch("parent");
+        std::os::unix::fs::symlink("../0", path.join("parent")).unwrap();
+        watch(&path, true).unwrap().keep();
+        assert_eq!(names(&path), ["parent"]);
+        fs::write(path.join("inventory.img"), "old").unwrap();
+        watch(&path, true).unwrap().keep();
+        assert!(names(&path).is_empty());
         fs::remove_dir_all(path).unwrap();
     }
 }

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let output = Output::new("demo", "demo", options.json);
     match demo(&options, &output) {
         Ok(exit) => exit.into(),
-        Err(fault) => output.fault(&fault).into(),
+        Err(fault) => output.fault(&fault),
     }
 }
 

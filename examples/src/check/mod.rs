@@ -4,7 +4,6 @@ mod capabilities;
 mod machine;
 mod problems;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -18,7 +17,8 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::options::{Apply, Common, Reach};
 use crate::output::Output;
-use crate::program;
+use crate::program::{self, Given};
+use crate::word::hand_over;
 use capabilities::Capability;
 use machine::Machine;
 use problems::Problem;
@@ -51,7 +51,7 @@ impl program::Program for Program {
     const ABOUT: &'static str = "Tells what CRIU can do on this machine, and what would fail.";
     const MORE: &'static str = "\
 The exit status is 0 only if the kernel has what CRIU needs at least, and whatever else was asked
-for.
+for. With --feature the output is that of criu.
 
 Examples:
   criu-rs check
@@ -63,7 +63,12 @@ Examples:
         self.reach.json
     }
 
-    fn run(&self, output: &Output, _: &[OsString]) -> Result<ExitCode, Fault> {
+    fn run(&self, output: &Output, given: &Given) -> Result<ExitCode, Fault> {
+        if !self.feature.is_empty() && self.reach.only_here().is_none() {
+            // Scripts read what criu says about a feature.
+            let args = [&["check".into()], given.for_criu.as_slice()].concat();
+            return Err(hand_over(self.reach.criu_path(), &args));
+        }
         self.common.prepare()?;
         let criu = self.reach.criu()?;
         let program = criu.program()?.unwrap_or_default();
@@ -132,11 +137,7 @@ impl Program {
         for name in &self.feature {
             let answer = Answer::of(program, &["--feature", name])?;
             all &= answer.is_yes;
-            if answer.is_yes {
-                output.print(format_args!("{name}: yes"))
-            } else {
-                output.print(format_args!("{name}: no ({})", answer.text))
-            }
+            output.print(&answer.text);
             answers.insert(name.clone(), json!({ "yes": answer.is_yes, "said": answer.text }));
         }
         output.object(if all { "done" } else { "failed" }, json!({ "features": answers }));

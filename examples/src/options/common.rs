@@ -1,17 +1,21 @@
 //! Options that every word takes: how to reach criu, and logging.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
 use criu_rs::Criu;
 
 use crate::fault::Fault;
+use crate::fd;
 use crate::options::applies;
 use crate::options::values::{Verbosity, seconds};
+use crate::stdout_log::StdoutLog;
 
 /// Options that criu does not have, and those that say how criu is started.
 #[derive(Args, Clone, Debug, Default)]
@@ -23,6 +27,9 @@ pub(crate) struct Reach {
     /// The criu to use; else the variable CRIU, else `criu` in PATH
     #[arg(long, value_name = "PATH")]
     criu: Option<PathBuf>,
+    /// Tell mistakes, a missing criu and interruptions apart by the exit status
+    #[arg(long)]
+    pub(crate) exit_codes: bool,
     /// Give up after so many seconds: what has been begun is undone
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     deadline: Option<Duration>,
@@ -53,13 +60,14 @@ impl Reach {
         Ok(criu)
     }
 
-    /// Returns an option that was given and that `criu` itself does not know.
+    /// Returns the path of the criu that was named.
+    pub(crate) fn criu_path(&self) -> Option<&Path> {
+        self.criu.as_deref()
+    }
+
+    /// Returns an option that was given and that has no effect when `criu` itself is executed.
     pub(crate) fn only_here(&self) -> Option<&'static str> {
-        let given = [
-            ("--json", self.json),
-            ("--criu", self.criu.is_some()),
-            ("--deadline", self.deadline.is_some()),
-        ];
+        let given = [("--json", self.json), ("--deadline", self.deadline.is_some())];
         given.iter().find(|(_, given)| *given).map(|(name, _)| *name)
     }
 }
@@ -102,9 +110,12 @@ pub(crate) struct Common {
         require_equals = true
     )]
     verbosity: Vec<Verbosity>,
-    /// The log's name in the work directory, or its path; WORD.log unless given
+    /// The log's name in the work directory, or its path, or - for standard output; WORD.log unless
+    /// given
     #[arg(short = 'o', long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+    #[arg(skip)]
+    on_stdout: OnceCell<Rc<StdoutLog>>,
     /// Directory for the log, statistics and pid file; the images directory unless given
     #[arg(short = 'W', long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
@@ -129,17 +140,16 @@ pub(crate) struct Common {
 impl Common {
     /// Closes descriptors and checks directories, before anything else is done.
     pub(crate) fn prepare(&self) -> Result<(), Fault> {
-        if self.log_file.as_deref() == Some(Path::new("-")) {
-            return Err(Fault::usage(
-                "--log-file -: the log cannot go to standard output here, name a file",
-            ));
-        }
         for &fd in &self.close {
-            if fd < 3 {
-                let why = "standard streams cannot be closed, redirect them";
-                return Err(Fault::usage(format!("--close {fd}: {why}")));
+            // In the place of a closed standard stream the next file that is opened would appear.
+            if (0..3).contains(&fd) {
+                fd::to_null(fd)?;
+            } else {
+                let _ = nix::unistd::close(fd);
             }
-            let _ = nix::unistd::close(fd);
+        }
+        if self.log_file.as_deref() == Some(Path::new("-")) {
+            let _ = self.on_stdout.set(Rc::new(StdoutLog::new()?));
         }
         match &self.work_dir {
             Some(directory) => crate::check_directory("--work-dir", directory),
@@ -155,13 +165,26 @@ impl Common {
     /// Returns the log of an operation with the images in `images`, called `name` unless told
     /// otherwise.
     pub(crate) fn log(&self, images: &Path, name: &str) -> PathBuf {
+        if let Some(log) = self.on_stdout.get() {
+            return log.path().to_owned();
+        }
         self.work_dir(images).join(self.log_file.as_deref().unwrap_or(Path::new(name)))
     }
 
     /// Returns the log's path if the log goes to a place that the RPC cannot name.
     fn log_is_elsewhere(&self) -> Option<&Path> {
+        if let Some(log) = self.on_stdout.get() {
+            return Some(log.path());
+        }
         let has_slash = |file: &&Path| file.as_os_str().as_bytes().contains(&b'/');
         self.log_file.as_deref().filter(has_slash)
+    }
+
+    /// Prints the log, if it is to go to standard output.
+    pub(crate) fn print_log(&self) {
+        if let Some(log) = self.on_stdout.get() {
+            log.print();
+        }
     }
 }
 

@@ -17,9 +17,8 @@ pub(crate) struct Saved {
     /// The process to save, with all its descendants
     #[arg(short = 't', long, value_name = "PID", help_heading = "Main options")]
     pub(crate) tree: Pid,
-    /// Replace a checkpoint that is there already; it comes back if this fails
-    #[arg(long, help_heading = "Main options")]
-    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    existing: Existing,
     /// Seconds that stopping all tasks may take, 0 for no limit; 10 unless given
     #[arg(long, value_name = "SECONDS", value_parser = whole_seconds)]
     timeout: Option<Duration>,
@@ -48,11 +47,31 @@ applies! {
     one [timeout force_irmap freeze_cgroup];
     each [skip_mnt irmap_scan_path];
     with |self, operation, config| {
-        operation = operation.overwrite(self.overwrite);
+        operation = operation.overwrite(self.existing.is_replaced());
         if let Some(Size(bytes)) = self.ghost_limit {
             operation = operation.ghost_limit(bytes);
         }
         config.switch("ghost-fiemap", self.ghost_fiemap);
+    }
+}
+
+/// The handling of a checkpoint that is in the images directory already.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Main options")]
+pub(crate) struct Existing {
+    /// Refuse an images directory that holds a checkpoint; by default that one is replaced, and
+    /// comes back if this fails
+    #[arg(long, overrides_with = "overwrite")]
+    no_overwrite: bool,
+    /// Undo --no-overwrite
+    #[arg(long, hide = true, overrides_with = "no_overwrite")]
+    overwrite: bool,
+}
+
+impl Existing {
+    /// Tells if the checkpoint is replaced.
+    pub(crate) fn is_replaced(&self) -> bool {
+        !self.no_overwrite
     }
 }
 

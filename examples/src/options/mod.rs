@@ -14,7 +14,7 @@ mod values;
 pub(crate) use cgroups::{Cgroups, CgroupsSaved};
 pub use common::criu_program;
 pub(crate) use common::{Common, Reach};
-pub(crate) use dump::{DumpOnly, Images, Saved};
+pub(crate) use dump::{DumpOnly, Existing, Images, Saved};
 pub(crate) use files::Files;
 pub(crate) use jobs::Jobs;
 pub(crate) use memory::{Lazy, Memory, PreDumpOnly, Way};

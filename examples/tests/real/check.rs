@@ -8,7 +8,7 @@ use crate::links::link;
 pub const TESTS: &[(&str, TestFn)] = &[
     ("check_tells_what_would_fail", tells),
     ("check_as_json", as_json),
-    ("check_asks_about_one_feature", feature),
+    ("check_of_a_feature_prints_what_criu_prints", feature),
     ("check_without_privileges", without_privileges),
 ];
 
@@ -42,12 +42,25 @@ fn as_json(lab: &Lab) {
     }
 }
 
+/// The output and the status are those of criu.
 fn feature(lab: &Lab) {
     let tracks = Criu::at(&lab.criu).features().unwrap().mem_track == Some(true);
-    let ran = lab.run(&["check", "--feature", "mem_dirty_track"]);
-    assert_eq!(ran.code, Some(i32::from(!tracks)), "{ran:?}");
-    let ran = lab.done(&["check", "--feature", "uffd", "--feature", "userns"]);
-    assert_eq!(ran.out, "uffd: yes\nuserns: yes\n");
+    for question in [
+        &["--feature", "mem_dirty_track"][..],
+        &["--feature", "uffd", "--feature", "userns"],
+        &["--feature=frob"],
+        &["--feature", "list"],
+        &["--no-default-config", "-verbosity=0", "--feature", "uffd"],
+        &["--no-default-config", "-verbosity=0", "--feature", "mem_dirty_track", "--exit-codes"],
+    ] {
+        let words = [&["check"][..], question].concat();
+        let ours = lab.run(&words);
+        let theirs: Vec<&str> = words.into_iter().filter(|word| *word != "--exit-codes").collect();
+        let theirs = run(lab.program(&lab.criu, &theirs));
+        assert_eq!((ours.code, &ours.out, &ours.err), (theirs.code, &theirs.out, &theirs.err));
+        let asks_tracking = question.contains(&"mem_dirty_track");
+        assert!(!asks_tracking || ours.code == Some(i32::from(!tracks)), "{ours:?}");
+    }
     let unknown = lab.run(&["check", "--feature", "frob", "--json"]);
     assert_eq!(unknown.code, Some(1));
     assert_eq!(unknown.json()["features"]["frob"]["yes"], false);

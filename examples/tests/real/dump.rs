@@ -16,7 +16,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("dump_as_json", as_json),
     ("a_failed_dump_says_why", says_why),
     ("a_failed_dump_as_json", fails_as_json),
-    ("a_checkpoint_is_overwritten_when_asked", overwrite),
+    ("a_checkpoint_is_overwritten_unless_asked_not_to", overwrite),
     ("an_interrupted_dump_leaves_the_process_running", interrupted),
     ("a_deadline_ends_a_dump", deadline),
     ("a_dump_that_was_started_to_ignore_hangups_does", ignored_hangup),
@@ -89,6 +89,8 @@ fn fails_as_json(lab: &Lab) {
     assert_eq!(said["error"]["errno"], 3);
     assert_eq!(said["error"]["cause"], "there is no such process");
     let said = lab.run(&["dump", "--json"]).json();
+    assert_eq!((said["outcome"].as_str(), said["exit_code"].as_i64()), (Some("usage"), Some(1)));
+    let said = lab.coded(&["dump", "--json"]).json();
     assert_eq!((said["outcome"].as_str(), said["exit_code"].as_i64()), (Some("usage"), Some(2)));
 }
 
@@ -97,8 +99,17 @@ fn overwrite(lab: &Lab) {
     let target = lab.start(&["count"]);
     let dump = ["dump", "-t", &target.pid(), "-D", &images, "-R"];
     lab.done(&dump);
-    lab.run(&dump).fails(2, &["holds a checkpoint already", "do: use another directory"]);
-    lab.done(&[&dump[..], &["--overwrite"]].concat());
+    let before = fs::read(format!("{images}/stats-dump")).unwrap();
+    let refused = [&dump[..], &["--no-overwrite"]].concat();
+    lab.coded(&refused).fails(2, &["holds a checkpoint already", "do: use another directory"]);
+    assert_eq!(fs::read(format!("{images}/stats-dump")).unwrap(), before);
+    lab.done(&[&refused[..], &["--overwrite"]].concat());
+    // As criu does it. What criu does not write stays.
+    fs::write(format!("{images}/disk.img"), "mine").unwrap();
+    fs::write(format!("{images}/core-1.img"), "old").unwrap();
+    lab.done(&dump);
+    let names = names(&images);
+    assert!(names.contains(&"disk.img".into()) && !names.contains(&"core-1.img".into()));
     target.goes_on();
 }
 
@@ -106,7 +117,7 @@ fn interrupted(lab: &Lab) {
     let target = lab.start(&["memory", "600"]);
     for (number, signal) in [Signal::SIGINT, Signal::SIGTERM].into_iter().enumerate() {
         let images = lab.dir(&number.to_string());
-        let mut dump = lab.command(&["dump", "-t", &target.pid(), "-D", &images]);
+        let mut dump = lab.coded_command(&["dump", "-t", &target.pid(), "-D", &images]);
         let dump = dump.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // In the middle of it: pages are being written.
         let is_under_way = || names(&images).iter().any(|name| name.starts_with("pages-"));
@@ -127,10 +138,10 @@ fn deadline(lab: &Lab) {
     let target = lab.start(&["memory", "600"]);
     let begun = Instant::now();
     let dump = ["dump", "-t", &target.pid(), "-D", &images, "--deadline", "0.1"];
-    lab.run(&dump).fails(4, &["stopped at its deadline of 100ms"]);
+    lab.coded(&dump).fails(4, &["stopped at its deadline of 100ms"]);
     assert!(begun.elapsed() < Duration::from_secs(5));
     target.goes_on();
-    let again = lab.run(&[&dump[..], &["--json"]].concat());
+    let again = lab.coded(&[&dump[..], &["--json"]].concat());
     assert_eq!(again.code, Some(4));
     assert_eq!(again.json()["outcome"], "stopped");
     target.goes_on();

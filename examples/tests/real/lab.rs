@@ -67,6 +67,18 @@ impl Lab {
         run(self.command(words))
     }
 
+    /// Runs `criu-rs WORDS` with exit codes of its own, behind the word if that is first.
+    pub fn coded(&self, words: &[&str]) -> Ran {
+        run(self.coded_command(words))
+    }
+
+    /// Returns the command for that.
+    pub fn coded_command(&self, words: &[&str]) -> Command {
+        let place = usize::from(words.first().is_some_and(|word| !word.starts_with('-')));
+        let (word, rest) = words.split_at(place);
+        self.command(&[word, &["--exit-codes"], rest].concat())
+    }
+
     /// Runs `criu-rs WORDS`, which must succeed.
     #[track_caller]
     pub fn done(&self, words: &[&str]) -> Ran {

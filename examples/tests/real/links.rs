@@ -52,6 +52,9 @@ const LINKED: &[&str] = &[
     "restore",
 ];
 
+/// Words that criu has, too.
+const CRIU_S: &[&str] = &["check", "dump", "page-server", "pre-dump", "restore"];
+
 /// Words about the program itself.
 const OWN: &[&str] = &["links", "completions", "man"];
 
@@ -109,12 +112,13 @@ fn called(lab: &Lab) {
         assert!(by_word.out.contains(&format!("Usage: criu-rs {word} ")), "{word}: {by_word:?}");
         // An error begins with the name that the program was called by.
         let wrong = run(lab.program(&link, &["--frob"]));
-        wrong.fails(2, &[&format!("{word}: unknown option `--frob`\n")]);
+        let code = if CRIU_S.contains(word) { 1 } else { 2 };
+        wrong.fails(code, &[&format!("{word}: unknown option `--frob`\n")]);
     }
     // A copy of another name is criu-rs.
     let other = lab.path("other");
     symlink(PROGRAM, &other).unwrap();
-    run(lab.program(&other, &["frob"])).fails(2, &["criu-rs: unknown word `frob`"]);
+    run(lab.program(&other, &["frob"])).fails(1, &["criu-rs: unknown word `frob`"]);
 }
 
 fn handed_over(lab: &Lab) {
@@ -133,28 +137,33 @@ fn handed_over(lab: &Lab) {
 
 fn version(lab: &Lab) {
     let own = concat!("criu-rs ", env!("CARGO_PKG_VERSION"), "\n");
+    let criu_s = run(lab.program(&lab.criu, &["--version"])).out;
+    assert!(criu_s.starts_with(&format!("Version: {}\n", lab.version)), "{criu_s}");
     for word in LINKED.iter().chain(OWN) {
         for option in ["--version", "-V"] {
             let ran = lab.done(&[word, option]);
-            assert!(ran.out.starts_with(own) && ran.err.is_empty(), "{word}: {ran:?}");
-            // Words that drive criu tell its version as criu does.
-            let drives = !["container", "crit", "inspect", "page-server"].contains(word)
-                && !OWN.contains(word);
-            assert_eq!(ran.out.contains("\nVersion: "), drives, "{word}: {ran:?}");
+            // Words that take criu's options tell its version as criu does.
+            let tells = CRIU_S.contains(word) || *word == "preflight";
+            let (out, err) = if tells { (&*criu_s, own) } else { (own, "") };
+            assert_eq!((&*ran.out, &*ran.err), (out, err), "{word}");
         }
     }
     let inner = lab.done(&["crit", "x", "--version"]);
     assert_eq!(inner.out, own);
-    let all = lab.done(&["--version"]).out;
-    assert_eq!(all, lab.done(&["-V"]).out);
-    assert!(all.contains(&format!("\nVersion: {}\n", lab.version)), "{all}");
+    for words in [&["--version"][..], &["-V"], &["-V", "--criu", &lab.criu.to_string_lossy()]] {
+        let all = lab.done(words);
+        assert_eq!((&*all.out, &*all.err), (&*criu_s, own), "{words:?}");
+    }
+    let without = run(lab.command(&["--version"]).env_remove("CRIU").env("PATH", "/nowhere"));
+    assert_eq!((without.code, &*without.out), (Some(0), own));
 }
 
 fn usage(lab: &Lab) {
     for word in LINKED.iter().chain(OWN) {
         let ran = lab.run(&[word, "--frob"]);
+        let code = if CRIU_S.contains(word) { 1 } else { 2 };
         let start = format!("criu-rs {word}: unknown option `--frob`\n");
-        assert!(ran.code == Some(2) && ran.out.is_empty(), "{word}: {ran:?}");
+        assert!(ran.code == Some(code) && ran.out.is_empty(), "{word}: {ran:?}");
         assert_eq!(ran.err, format!("{start}`criu-rs {word} --help` shows how it is used\n"));
     }
     for (words, said) in [
@@ -171,7 +180,8 @@ fn usage(lab: &Lab) {
         (&["frob"], "criu-rs: unknown word `frob`\n"),
     ] {
         let ran = lab.run(words);
-        assert!(ran.code == Some(2) && ran.out.is_empty(), "{words:?}: {ran:?}");
+        let code = if CRIU_S.contains(&words[0]) || words == ["frob"] { 1 } else { 2 };
+        assert!(ran.code == Some(code) && ran.out.is_empty(), "{words:?}: {ran:?}");
         assert!(ran.err.starts_with(said), "{words:?}: {ran:?}");
         let pointer = ran.err.lines().last().unwrap();
         assert!(pointer.ends_with("--help` shows how it is used"), "{words:?}: {ran:?}");

@@ -45,8 +45,8 @@ fn captured(lab: &Lab) {
     let words = ["dump", "-t", &target.pid(), "-D", &images, "--capture"];
     // First a pool that cannot be; then one that is too small, and does.
     lab.run(&[&words[..], &["99999999G"]].concat()).fails(1, &["capture memory"]);
-    lab.run(&[&words[..], &["1X"]].concat()).fails(2, &["--capture"]);
-    lab.run(&[&words[..], &["1M", "--lazy-pages"]].concat()).fails(2, &["cannot be used with"]);
+    lab.coded(&[&words[..], &["1X"]].concat()).fails(2, &["--capture"]);
+    lab.coded(&[&words[..], &["1M", "--lazy-pages"]].concat()).fails(2, &["cannot be used with"]);
     target.goes_on();
     let before = target.count();
     let ran = lab.done(&[&words[..], &["8M"]].concat());
@@ -96,7 +96,7 @@ fn lazy_dump(lab: &Lab) {
     let port = free_port();
     let place = ["--lazy-pages", "--address", "127.0.0.1", "--port", &port, "--status-fd", "1"];
     let dump = ["dump", "-R", "-t", &target.pid(), "-D", &images];
-    let mut dump = lab.command(&[&dump[..], &place].concat());
+    let mut dump = lab.coded_command(&[&dump[..], &place].concat());
     let mut dump = dump.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut byte = [1];
     dump.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();

@@ -68,37 +68,40 @@ fn nonsense(lab: &Lab) {
         (&["restore", "--decompress-threads", "2000"], "2000"),
         (&["restore", "-D", "/no/such"], "--images-dir: cannot open /no/such"),
     ] {
-        let ran = lab.run(words);
+        let ran = lab.coded(words);
         assert!(ran.code == Some(2) && ran.err.contains(said), "{words:?}: {ran:?}");
         assert!(ran.out.is_empty() && ran.err.starts_with("criu-rs"), "{words:?}: {ran:?}");
         assert_eq!(names(&lab.dir), before, "{words:?} leaves something behind");
+        assert_eq!(lab.run(words).code, Some(1), "{words:?}: not as criu");
     }
 }
 
 fn no_criu(lab: &Lab) {
     let hint = "do: install the package criu";
     for words in [&["check"][..], &["dump", "-t", "1"], &["restore"], &["cpuinfo", "check"]] {
-        let ran = run(lab.command(words).env_remove("CRIU").env("PATH", "/nowhere"));
+        let ran = run(lab.coded_command(words).env_remove("CRIU").env("PATH", "/nowhere"));
         ran.fails(3, &["there is no criu in PATH", hint]);
+        let ran = run(lab.command(words).env_remove("CRIU").env("PATH", "/nowhere"));
+        ran.fails(1, &["there is no criu in PATH", hint]);
     }
     for words in [&["check", "--criu", "/no/such"][..], &["restore", "--criu", "/no/such"]] {
-        lab.run(words).fails(3, &["cannot start /no/such", hint]);
+        lab.coded(words).fails(3, &["cannot start /no/such", hint]);
     }
-    let said = lab.run(&["restore", "--criu", "/no/such", "--json"]);
+    let said = lab.coded(&["restore", "--criu", "/no/such", "--json"]);
     assert_eq!((said.code, said.json()["outcome"].as_str()), (Some(3), Some("no criu")));
     // The program itself under CRIU's name is not CRIU.
     let link = lab.dir("bin") + "/criu";
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_criu-rs"), &link).unwrap();
     let path = lab.path("bin");
     let ran = run(lab.program(&link, &["service"]).env_remove("CRIU").env("PATH", path));
-    ran.fails(3, &["there is no criu in PATH"]);
+    ran.fails(1, &["there is no criu in PATH"]);
     // Nor is anything else.
     lab.run(&["restore", "--criu", "/bin/true"]).fails(1, &["CRIU ended without an answer"]);
 }
 
 fn nothing(lab: &Lab) {
     let ran = lab.run(&[]);
-    ran.fails(2, &["Usage: criu-rs WORD"]);
+    ran.fails(1, &["Usage: criu-rs WORD"]);
     let ran = lab.done(&["--help"]);
     assert!(ran.out.contains("page-server") && ran.out.contains("Exit status"), "{ran:?}");
     for word in ["dump", "pre-dump", "restore", "check"] {

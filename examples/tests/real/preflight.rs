@@ -46,7 +46,8 @@ fn teaches(lab: &Lab) {
     let images = lab.dir("images");
     lab.done(&["dump", "-t", &pid, "-D", &images, "--file-locks", "-R"]);
     // A script for dump runs with the word changed.
-    let again = lab.run(&["preflight", "-t", &pid, "-D", &images, "-l"]);
+    lab.done(&["preflight", "-t", &pid, "-D", &images, "-l"]);
+    let again = lab.run(&["preflight", "-t", &pid, "-D", &images, "-l", "--no-overwrite"]);
     assert_eq!(again.code, Some(1), "{again:?}");
     assert!(again.out.contains("add: --overwrite"), "{again:?}");
 }

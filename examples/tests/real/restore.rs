@@ -19,6 +19,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("dump_and_restore", dump_and_restore),
     ("a_parent_hands_signals_on_and_ends_as_the_root_does", parent),
     ("a_parent_tells_what_killed_the_root", killed),
+    ("the_first_process_of_a_namespace_stays_until_its_last_child_has_ended", first_process),
     ("the_pid_file_is_not_another_s", pidfile),
     ("a_descriptor_is_inherited_by_number", inherit_fd),
     ("the_program_becomes_a_command", exec_cmd),
@@ -70,7 +71,7 @@ fn send(child: &Child, signal: Signal) {
 
 fn parent(lab: &Lab) {
     let (images, target) = checkpointed(lab, &["count"]);
-    let mut child = stay(lab, &target, &["restore", "-D", &images]);
+    let mut child = stay(lab, &target, &["restore", "-D", &images, "--exit-codes"]);
     assert_eq!(u32::try_from(ppid(target.pid)).unwrap(), child.id());
     for (signal, noted) in [
         (Signal::SIGUSR1, "SIGUSR1\n"),
@@ -85,9 +86,47 @@ fn parent(lab: &Lab) {
 
 fn killed(lab: &Lab) {
     let (images, target) = checkpointed(lab, &["count"]);
-    let mut child = stay(lab, &target, &["restore", "-D", &images]);
+    let mut child = stay(lab, &target, &["restore", "-D", &images, "--exit-codes"]);
     target.signal(Signal::SIGKILL);
     assert_eq!(child.wait().unwrap().code(), Some(128 + 9));
+    // For criu the end of the tree is no failure.
+    let mut child = stay(lab, &target, &["restore", "-D", &images]);
+    target.signal(Signal::SIGKILL);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// The kernel kills what the first process of a pid namespace leaves behind.
+fn first_process(lab: &Lab) {
+    let (images, target) = checkpointed(lab, &["tree", "2"]);
+    let namespace = ["--pid", "--mount-proc", "--fork", env!("CARGO_BIN_EXE_criu-rs")];
+    let restore = ["restore", "-D", &images, "--exit-codes"];
+    let before = target.count();
+    let mut unshare = lab.program("unshare", &[&namespace[..], &restore].concat());
+    let mut unshare = unshare.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(soon(|| target.count() > before), "it does not run");
+
+    let program = children(i32::try_from(unshare.id()).unwrap())[0];
+    // The criu that has done it ends a little later.
+    assert!(soon(|| children(program).len() == 1));
+    let root = children(program)[0];
+    let members = children(root);
+    assert_eq!(members.len(), 2);
+    let kill = |pid: i32| kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    kill(root);
+    assert!(soon(|| children(program).len() == 2), "the root has not ended");
+    kill(members[0]);
+    assert!(soon(|| children(program) == members[1..]), "no orphan is left");
+    // A signal is for the orphans, when there is no root.
+    let signal = nix::unistd::Pid::from_raw(program);
+    nix::sys::signal::kill(signal, Signal::SIGTERM).unwrap();
+    assert_eq!(unshare.wait().unwrap().code(), Some(128 + 9));
+}
+
+/// The children of a process, as another namespace sees them.
+fn children(pid: i32) -> Vec<i32> {
+    let task = Process::new(pid).and_then(|process| process.task_main_thread());
+    let children = task.and_then(|task| task.children()).unwrap_or_default();
+    children.into_iter().map(|pid| i32::try_from(pid).unwrap()).collect()
 }
 
 fn pidfile(lab: &Lab) {
@@ -126,7 +165,7 @@ fn inherit_fd(lab: &Lab) {
     assert!(child.wait().unwrap().success());
     let missing = lab.run(&["restore", "-D", &images, "--inherit-fd", "fd[250]:pipe:[1]"]);
     missing.fails(1, &["descriptor 250"]);
-    lab.run(&["restore", "--inherit-fd", "x"]).fails(2, &["fd[NUMBER]:KEY"]);
+    lab.coded(&["restore", "--inherit-fd", "x"]).fails(2, &["fd[NUMBER]:KEY"]);
 }
 
 fn exec_cmd(lab: &Lab) {
@@ -138,7 +177,7 @@ fn exec_cmd(lab: &Lab) {
     let ids: Vec<&str> = ran.out.split_whitespace().collect();
     assert!(matches!(ids[..], [parent, own] if parent == own), "{ran:?}");
     assert!(target.goes_on() > before);
-    lab.run(&["restore", "-d", "--exec-cmd", "true"]).fails(2, &["--restore-detached"]);
+    lab.coded(&["restore", "-d", "--exec-cmd", "true"]).fails(2, &["--restore-detached"]);
 }
 
 fn sibling(lab: &Lab) {
@@ -148,9 +187,9 @@ fn sibling(lab: &Lab) {
     assert_eq!(ppid(target.pid), Pid::this().as_raw());
     target.signal(Signal::SIGTERM);
     target.is_gone();
-    let deadline = lab.run(&[&words[..], &["--deadline", "5"]].concat());
+    let deadline = lab.coded(&[&words[..], &["--deadline", "5"]].concat());
     deadline.fails(2, &["--deadline does not go with --restore-sibling"]);
-    lab.run(&["restore", "-S"]).fails(2, &["needs --restore-detached"]);
+    lab.coded(&["restore", "-S"]).fails(2, &["needs --restore-detached"]);
 }
 
 fn fails(lab: &Lab) {

@@ -81,7 +81,7 @@ fn ctrl_c(lab: &Lab) {
     target.is_gone();
     let before = target.count();
 
-    let mut session = new.start(&lab.command(&["restore", "-j", "-D", &images]));
+    let mut session = new.start(&lab.coded_command(&["restore", "-j", "-D", &images]));
     assert!(soon(|| target.count() > before), "{}", new.text());
     (&new.master).write_all(b"\x03").unwrap();
     assert!(soon(|| target.signals() == "SIGINT\n"), "{}", target.signals());
@@ -99,7 +99,7 @@ fn progress(lab: &Lab) {
     let images = lab.dir("img");
     let target = lab.start(&["memory", "1000"]);
     let terminal = Terminal::new();
-    let dump = lab.command(&["dump", "-t", &target.pid(), "-D", &images]);
+    let dump = lab.coded_command(&["dump", "-t", &target.pid(), "-D", &images]);
     let mut session = terminal.start(&dump);
     assert!(soon(|| terminal.text().contains("in memory")), "{}", terminal.text());
     (&terminal.master).write_all(b"\x03").unwrap();

@@ -145,6 +145,7 @@ fn headline(failure: &Failure) -> String {
     let mut line = match failure.end {
         End::NotUnderstood => "CRIU did not understand the request".to_owned(),
         End::Died => "CRIU ended without an answer".to_owned(),
+        End::NotAsked => "CRIU was not started".to_owned(),
         _ => "CRIU failed".to_owned(),
     };
     match (failure.errno, failure.exit) {

@@ -24,6 +24,7 @@ pub(crate) fn exchange(
         log: None,
         worker_ends,
         guards: Vec::new(),
+        images: None,
     };
     Driver::new(link, job, RunLimits::default())?.finish(&mut ())
 }

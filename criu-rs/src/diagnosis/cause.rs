@@ -180,6 +180,7 @@ causes! {
     AddressInUse: "an address that a socket of the tree is bound to is in use",
         "end the program that has it, or restore into a network namespace of its own",
         restore [
+            "Can't bind inet socket (id {socket}): Address already in use",
             "Can't bind inet socket{}: Address already in use",
             "Can't bind id {} ino {} addr {name}: Address already in use",
         ];
@@ -236,6 +237,7 @@ causes! {
             "Can't open fake fifo {} [{name}]: No such file or directory",
             "Can't bind id {} ino {} addr {name}: No such file or directory",
             "Unable to open inotify via path {name} (dev {}): No such file or directory",
+            "fsnotify: Unable to open {name}: No such file or directory",
         ];
 
     /// A file in `/proc` or `/sys` whose process, thread or device is gone.
@@ -265,7 +267,8 @@ causes! {
 
     /// A file that an earlier restore made for an unlinked file, and left behind.
     GhostExists: "a file of an earlier restore is in the way of an unlinked file",
-        "remove the file whose name ends in .cr.N.ghost, in the directory of the unlinked file",
+        "try again: CRIU has removed it by now; otherwise remove the file whose name ends in \
+         .cr.N.ghost, in the directory of the unlinked file",
         restore ["Can't create ghost {}: File exists"];
 
     /// A file system that the restore writes to: unlinked files, contents of tmpfs.
@@ -317,6 +320,7 @@ causes! {
         "add the address to an interface (ip addr add), or change it in the images: crit edit DIR \
          address:FROM=TO",
         restore [
+            "Can't bind inet socket (id {socket}): Cannot assign requested address",
             "Can't bind inet socket{}: Cannot assign requested address",
             "Can't connect inet socket back: Cannot assign requested address",
         ];
@@ -441,6 +445,7 @@ causes! {
             "Unexpected EOF reading pages data {}",
             "Can't read pages data {}",
             "Read {} bytes while {} expected from {name}: {}",
+            "Read {} bytes while {} expected on {name}: {}",
             "Unexpected EOF",
             "Unexpected EOF on {name}",
             "Head magic doesn't match for {name}",
@@ -488,6 +493,7 @@ causes! {
             "Iptables configuration failed",
             "Locking network failed{}",
             "Locking connection failed{}",
+            "execvp(\"sh\", ...) failed: {}",
             "execvp(\"iptables-restore\", ...) failed: {}",
             "execvp(\"ip6tables-restore\", ...) failed: {}",
         ];

@@ -51,6 +51,8 @@ pub enum End {
     NotUnderstood,
     /// CRIU closed the connection or ended without an answer.
     Died,
+    /// CRIU was not asked, because it would have failed only after minutes.
+    NotAsked,
 }
 
 impl StdError for Failure {}
@@ -62,6 +64,7 @@ impl fmt::Display for Failure {
             End::NotUnderstood => {
                 write!(f, "criu did not understand the {} request", self.operation)?
             }
+            End::NotAsked => write!(f, "{} was not started", self.operation)?,
             End::Died => {
                 write!(f, "criu ended without an answer to the {} request", self.operation)?;
                 if let Some(exit) = self.exit {

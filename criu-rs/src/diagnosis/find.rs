@@ -3,16 +3,27 @@
 use super::cause::{Cause, SAID};
 use super::failure::Failure;
 use super::line::{Level, Line};
+use super::log::LogExcerpt;
 use super::phrase::{On, Phrase};
 use crate::labels;
 use crate::value::Pid;
 
-/// Finds the cause of a failure, and what the cause is about. `root` is the process to be dumped;
-/// `to_server` is true if the dump goes to a page server.
-pub(crate) fn diagnose(failure: &mut Failure, root: Option<Pid>, to_server: bool) {
+/// The facts about a failed operation that CRIU was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked {
+    /// The process to be dumped.
+    pub(crate) root: Option<Pid>,
+    /// The dump goes to a page server.
+    pub(crate) to_server: bool,
+    /// The restore has a root directory.
+    pub(crate) has_root: bool,
+}
+
+/// Finds the cause of a failure, and what the cause is about.
+pub(crate) fn diagnose(failure: &mut Failure, asked: &Asked) {
     let (cause, seen) = match said(failure) {
         Some((cause, seen)) => (Some(cause), seen),
-        None => (unsaid(failure, root, to_server), String::new()),
+        None => (unsaid(failure, asked), String::new()),
     };
     failure.cause = cause;
     failure.seen = Some(seen).filter(|seen| !seen.is_empty());
@@ -24,7 +35,7 @@ fn said(failure: &Failure) -> Option<(Cause, String)> {
     let on = On::of(failure.operation);
     let first = lines.iter().position(Line::is_error).unwrap_or(0);
     let told = |(place, line): (usize, &Line<'_>)| {
-        let may_tell = |phrase: &&Phrase| place <= first || !phrase.is_general();
+        let may_tell = |phrase: &&Phrase| place == first || !phrase.is_general();
         let mut phrases = SAID.iter().filter(may_tell);
         phrases.find_map(|phrase| Some((phrase.cause, phrase.fits(on, line.text)?)))
     };
@@ -69,7 +80,8 @@ fn telling(failure: &Failure) -> Vec<Line<'_>> {
 }
 
 /// The cause that `/proc` and the end of the operation tell.
-fn unsaid(failure: &Failure, root: Option<Pid>, to_server: bool) -> Option<Cause> {
+fn unsaid(failure: &Failure, asked: &Asked) -> Option<Cause> {
+    let Asked { root, to_server, has_root } = *asked;
     // CRIU connects before it stops a task. Without a connection, its first error is that it cannot
     // detach from the root.
     let never_stopped = |root: Pid| {
@@ -81,7 +93,14 @@ fn unsaid(failure: &Failure, root: Option<Pid>, to_server: bool) -> Option<Cause
     if failure.errno == Some(libc::ESRCH) && gone() {
         return Some(Cause::NoSuchProcess);
     }
-    (to_server && root.is_some_and(never_stopped)).then_some(Cause::NoPageServer)
+    if to_server && root.is_some_and(never_stopped) {
+        return Some(Cause::NoPageServer);
+    }
+    // Without a root directory CRIU's mount engine of today trips over mounts that it did not
+    // prepare.
+    let trips = |log: &LogExcerpt| log.error.contains("BUG at criu/mount.c:");
+    let is_rootless = failure.operation == "restore" && !has_root;
+    (is_rootless && failure.excerpt().is_some_and(trips)).then_some(Cause::RootNeeded)
 }
 
 /// Returns true if a line is about SELinux, or about a module that does not match the images.

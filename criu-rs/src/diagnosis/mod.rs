@@ -3,6 +3,7 @@
 mod cause;
 mod failure;
 mod find;
+mod images;
 mod line;
 mod log;
 mod phrase;
@@ -10,7 +11,8 @@ mod stopped;
 
 pub use cause::Cause;
 pub use failure::{End, Failure};
-pub(crate) use find::diagnose;
+pub(crate) use find::{Asked, diagnose};
+pub(crate) use images::name_from_images;
 pub use log::LogExcerpt;
 #[cfg(fuzzing)]
 pub(crate) use log::excerpt;

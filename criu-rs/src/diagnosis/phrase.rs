@@ -103,6 +103,8 @@ fn shown(name: &str, value: &str) -> Option<Option<String>> {
     let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     Some(match name {
         "" => None,
+        // CRIU prints a name that it does not have.
+        _ if value == "(null)" || value.is_empty() => None,
         // Text that needs no word before it: a path, the reason of the kernel.
         "name" | "why" => Some(value.to_owned()),
         "pid" if is_number => Some(format!("process {value}")),

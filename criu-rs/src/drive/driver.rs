@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::course::{Course, Fault, Order, Seen};
 use super::job::{Guard, Job};
+use super::probes;
 use super::watch::Watch;
-use crate::diagnosis::{End, Failure, LogPlace, Stopped, diagnose, is_harmless};
+use crate::diagnosis::{
+    Asked, End, Failure, LogPlace, Stopped, diagnose, is_harmless, name_from_images,
+};
 use crate::error::{Error, Misuse, Result};
 use crate::hooks::{Action, Call, HookError, Hooks};
 use crate::host::tree;
@@ -40,7 +43,10 @@ struct Facts {
     operation: &'static str,
     /// Memory goes to a page server.
     to_server: bool,
+    /// The restore was given a root directory.
+    has_root: bool,
     log: Option<LogPlace>,
+    images: Option<OwnedFd>,
     strays: Strays,
     /// The time at which the worker of a restore was started, in the kernel's ticks.
     since: Option<u64>,
@@ -67,6 +73,9 @@ pub(crate) struct Finished {
 
 impl Driver {
     pub(crate) fn new(mut link: Link, job: Job, limits: RunLimits) -> Result<Self> {
+        if let Some(failure) = probes::foresee(&job, &link) {
+            return Err(Error::Failed(failure));
+        }
         link.protect(job.subject);
         let mut course =
             Course::new(&job.request, job.subject, job.worker_ends, &limits, Instant::now());
@@ -86,7 +95,9 @@ impl Driver {
         let facts = Facts {
             operation: job.operation,
             to_server: job.request.opts.as_ref().is_some_and(|opts| opts.ps.is_some()),
+            has_root: job.request.opts.as_ref().is_some_and(|opts| opts.root.is_some()),
             log: job.log,
+            images: job.images,
             since: link.since().filter(|_| !job.strays.is_empty()),
             strays: job.strays,
         };
@@ -335,10 +346,12 @@ impl Driver {
             Subject::Restored { root, .. } => root,
             _ => None,
         };
-        // A worker that ends by itself takes what it has made away.
+        // A worker that ends by itself takes what it has made away, except for processes of criu
+        // that a task started and that outlived the task.
         if ended.is_some_and(|status| status.signal().is_some()) {
             self.facts.strays.end(since, root);
         } else {
+            self.facts.strays.end_helpers(since);
             self.facts.strays.bury(since);
         }
     }
@@ -394,7 +407,12 @@ impl Driver {
             Subject::Tasks { root, .. } => Some(root),
             _ => None,
         };
-        diagnose(&mut failure, target, self.facts.to_server);
+        let asked =
+            Asked { root: target, to_server: self.facts.to_server, has_root: self.facts.has_root };
+        diagnose(&mut failure, &asked);
+        if let Some(images) = &self.facts.images {
+            name_from_images(&mut failure, images);
+        }
         Error::Failed(Box::new(failure))
     }
 }

@@ -1,5 +1,7 @@
 //! An operation as a driver is handed it.
 
+use std::os::fd::OwnedFd;
+
 use crate::diagnosis::LogPlace;
 use crate::error::Result;
 use crate::hooks::Action;
@@ -30,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) worker_ends: bool,
     /// The guards, in the order in which they look.
     pub(crate) guards: Vec<Box<dyn Guard>>,
+    /// The images of a restore, in which a failure looks up names.
+    pub(crate) images: Option<OwnedFd>,
 }
 
 impl Job {

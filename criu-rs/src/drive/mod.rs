@@ -3,6 +3,7 @@
 mod course;
 mod driver;
 mod job;
+mod probes;
 mod stop;
 mod watch;
 

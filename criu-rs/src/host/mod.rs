@@ -2,6 +2,7 @@
 //! filters.
 
 mod locks;
+pub(crate) mod loopback;
 #[cfg(feature = "oci")]
 mod mount_space;
 mod mountinfo;

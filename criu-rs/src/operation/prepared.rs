@@ -65,6 +65,7 @@ impl Prepared {
             log: self.log,
             worker_ends: true,
             guards: Vec::new(),
+            images: None,
         };
         (job, self.handed, self.work)
     }

@@ -159,10 +159,12 @@ impl<'a> Restore<'a> {
         } else {
             LockGuard::before(images, prepared.message.file_locks())?
         };
+        let images = images.and_then(|images| images.try_clone().ok());
         let subject = Subject::Restored { root: None, image_root: strays.root() };
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Restore, "restore", subject);
         job.worker_ends = !becomes_another;
         job.strays = strays;
+        job.images = images;
         job.watch(guard);
         job.watch(locks);
         let link = criu.link(&launch, handed)?;

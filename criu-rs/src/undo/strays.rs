@@ -77,6 +77,27 @@ impl Strays {
         self.bury(since);
     }
 
+    /// Ends processes of criu that a task started, such as helpers with threads, and that outlived
+    /// the task: they are in the session of a task, execute criu, and were started at `since` or
+    /// later. CRIU ends its tasks after a failure, but a task that crashes leaves its helpers.
+    pub(crate) fn end_helpers(&self, since: u64) {
+        let Some(criu) = &self.criu else { return };
+        let depth = depth(Pid::this());
+        let helper = |process: Process| {
+            let pid = Pid::new(process.pid)?;
+            let stat = process.stat().ok()?;
+            let is_in = self.pids.iter().any(|pid| pid.as_raw() == stat.session);
+            let is_criu = || process.exe().is_ok_and(|exe| exe == *criu);
+            (is_in && stat.starttime >= since && is_criu() && self::depth(pid) == depth)
+                .then_some(pid)
+        };
+        let Ok(all) = procfs::process::all_processes() else { return };
+        let found: Vec<Pid> = all.filter_map(|process| helper(process.ok()?)).collect();
+        if !found.is_empty() {
+            tree::bury(&tree::kill_all(&found), since);
+        }
+    }
+
     /// Waits until the tasks that were started at `since` or later are gone, which CRIU has ended.
     pub(crate) fn bury(&self, since: u64) {
         tree::bury(&self.pids, since);

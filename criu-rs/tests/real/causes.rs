@@ -63,7 +63,7 @@ fn refused(lab: &Lab, target: &Target, cause: Cause) -> Error {
 }
 
 /// A script that runs the CRIU under test with fewer rights.
-fn wrapped(lab: &Lab, command: &str) -> Criu {
+pub fn wrapped(lab: &Lab, command: &str) -> Criu {
     let path = lab.dir.join("criu-with-less");
     let criu = lab.program.display();
     let mut script = fs::File::create(&path).unwrap();

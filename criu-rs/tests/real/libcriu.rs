@@ -192,8 +192,9 @@ const ALIKE: &[&str] = &[
 
 /// Whether a test is of use.
 pub fn shows_something(name: &str, version: Version) -> bool {
-    // A look goes through /proc and the images: the way to criu makes no difference to it.
-    if is_used() && name.starts_with("preflight_") {
+    // A look goes through /proc and the images, and a cause is found in criu's log: the way to criu
+    // makes no difference to them.
+    if is_used() && ["preflight_", "restore_"].iter().any(|start| name.starts_with(start)) {
         return false;
     }
     let in_vain = When::Old.is(version) && WAIT_IN_VAIN.contains(&name);

@@ -28,6 +28,7 @@ mod pre_dump;
 mod preflight;
 mod probe_cache;
 mod requests;
+mod restore_causes;
 mod seccomp;
 mod selinux;
 mod service;
@@ -66,6 +67,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         &preflight::tests(),
         probe_cache::TESTS,
         requests::TESTS,
+        &restore_causes::tests(),
         seccomp::TESTS,
         service::TESTS,
         stopping::TESTS,

@@ -21,6 +21,7 @@ pub const OWN: &[Payload] = &[
     ("contain", crate::container::contain),
     ("apart", apart),
     ("filtered", filtered),
+    ("forbidding", forbidding),
     ("filters", filters),
     ("init", crate::container::init),
     ("labelled", labelled),
@@ -67,6 +68,13 @@ fn filtered(words: &[&str]) {
     Counter::into(words[0]).at(2);
     filter::install(&filter::forbidding(5000, 1), 0).unwrap();
     panic!("{}", Command::new(words[1]).args(&words[2..]).exec());
+}
+
+/// `FILE NUMBER PROGRAM WORDS`: becomes another program that may not make the system call of this
+/// number.
+fn forbidding(words: &[&str]) {
+    filter::install(&filter::forbidding(words[1].parse().unwrap(), 1), 0).unwrap();
+    panic!("{}", Command::new(words[2]).args(&words[3..]).exec());
 }
 
 /// `FILE NUMBER NUMBERS`: has a thread for each number, with so many filters of its own; the first

@@ -1,0 +1,33 @@
+//! The loopback interface.
+
+use std::io;
+
+use nix::sys::socket::SockProtocol;
+
+use super::netlink::{Socket, request, word};
+
+/// Returns true if the loopback interface of this thread's network namespace is down. A kernel that
+/// does not answer says nothing: false.
+pub(crate) fn is_down() -> bool {
+    flags().is_ok_and(|flags| flags.is_some_and(|flags| flags & UP == 0))
+}
+
+fn flags() -> io::Result<Option<u32>> {
+    let socket = Socket::open(SockProtocol::NetlinkRoute)?;
+    // Family, padding, type, index, flags, change. Loopback is the first interface of a namespace.
+    let mut body = [0; 16];
+    body[4..8].copy_from_slice(&1i32.to_ne_bytes());
+    socket.send(&request(GET_LINK, 0, &body))?;
+    let mut found = None;
+    socket.hear(|_, body| {
+        found = body.get(8..).and_then(word);
+        false
+    })?;
+    Ok(found)
+}
+
+/// `RTM_GETLINK`.
+const GET_LINK: u16 = 18;
+
+/// `IFF_UP`.
+const UP: u32 = 1;

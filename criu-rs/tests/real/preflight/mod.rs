@@ -4,6 +4,7 @@ mod causes;
 mod files;
 mod halves;
 mod host;
+mod outer;
 mod programs;
 mod restore;
 mod sockets;
@@ -25,6 +26,7 @@ pub fn tests() -> Vec<(&'static str, TestFn)> {
         files::TESTS,
         halves::TESTS,
         host::TESTS,
+        outer::TESTS,
         sockets::TESTS,
         programs::TESTS,
         restore::TESTS,

@@ -7,6 +7,7 @@ use nix::net::if_::InterfaceFlags;
 
 use super::finding::{Finding, Severity};
 use super::look::Look;
+use crate::diagnosis::Cause;
 use crate::transport::Transport;
 
 pub(super) fn look(look: &Look<'_>) -> Option<Finding> {
@@ -15,11 +16,10 @@ pub(super) fn look(look: &Look<'_>) -> Option<Finding> {
     if !is_ours || !is_down()? {
         return None;
     }
-    let what = "the interface lo is down, and criu connects to itself when it starts";
     // What an earlier criu has learned about the kernel spares the connection.
     let is_known = Path::new(LEARNED).exists();
     let severity = if is_known { Severity::Loses } else { Severity::Blocks };
-    let finding = Finding::new(severity, what).hint("ip link set lo up");
+    let finding = Finding::of(severity, Cause::LoopbackDown);
     Some(if is_known { finding.detail(format!("unless it believes {LEARNED}")) } else { finding })
 }
 

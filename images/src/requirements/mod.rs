@@ -31,7 +31,7 @@ pub use namespaces::{FileSystem, NewNamespace, Program};
 pub use network::{BoundAddress, Interface, UnixName};
 pub(crate) use options::options;
 pub use options::{GivenFile, RestoreOption};
-pub use tasks::{AddressSpace, FileLimit, HugePages, Id, IdUse, Rights, Terminal};
+pub use tasks::{AddressSpace, HugePages, Id, IdUse, Rights, TaskLimit, Terminal};
 
 /// Something outside the images that a restore requires.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,8 +47,8 @@ pub enum Requirement {
     AddressSpace(AddressSpace),
     /// Free huge pages.
     HugePages(HugePages),
-    /// A number of open files that the kernel must allow.
-    Files(FileLimit),
+    /// A resource limit that criu must be able to give to a task.
+    Limit(TaskLimit),
     /// A terminal.
     Terminal(Terminal),
     /// A file at a path.

@@ -8,6 +8,7 @@ use crate::caps::Capabilities;
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::file::File;
+use crate::limits::Limit;
 use crate::namespaces::NamespaceKind;
 use crate::proto::{CredsEntry, MmEntry};
 use crate::task::Task;
@@ -91,14 +92,16 @@ pub struct HugePages {
     pub bytes: u64,
 }
 
-/// The number of files that a task may open.
+/// A resource limit that a restore gives to a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct FileLimit {
+pub struct TaskLimit {
     /// Id of the task.
     pub pid: u32,
-    /// The hard limit of `RLIMIT_NOFILE`. `None` is unlimited.
-    pub hard: Option<u64>,
+    /// Number of the resource: an `RLIMIT_` constant.
+    pub resource: usize,
+    /// The limit.
+    pub limit: Limit,
 }
 
 /// A pseudoterminal or a virtual terminal.
@@ -130,9 +133,12 @@ pub(super) fn walk(checkpoint: Checkpoint<'_>, all: &mut Vec<Requirement>) -> Re
                 all.push(Requirement::Rights(Rights::new(pid, tid, creds, policy, own)));
             }
         }
-        if let Some(limit) = task.limits().find(|limit| limit.name == "nofile") {
-            all.push(Requirement::Files(FileLimit { pid: task.pid(), hard: limit.hard }));
-        }
+        let pid = task.pid();
+        all.extend(
+            task.limits()
+                .enumerate()
+                .map(|(resource, limit)| Requirement::Limit(TaskLimit { pid, resource, limit })),
+        );
         if let Some(mm) = task.mm()? {
             all.extend(AddressSpace::new(task.pid(), &mm).map(Requirement::AddressSpace));
             for vma in mm.vmas.iter().filter(|vma| vma.flags & MAP_HUGETLB != 0) {

@@ -43,18 +43,18 @@ fn missing(address: &BoundAddress) -> Option<Finding> {
     }
     // The kernel knows, and takes its settings into account. The port is any.
     let error = UdpSocket::bind((ip, 0)).err()?;
-    let what = match error.kind() {
-        std::io::ErrorKind::AddrNotAvailable => {
-            "this host does not have an address that a socket of the tree is bound to"
-        }
-        _ if ip.is_ipv6() => "this host cannot make the tree's IPv6 sockets",
-        _ => return None,
-    };
-    let hint = "give the address to this host, or change the images: crit edit DIR \
-                address:FROM=TO";
     let protocol = address.protocol.unwrap_or("ip");
     let detail = format!("{protocol} {}", address.local);
-    Some(Finding::new(Severity::Blocks, what).detail(detail).hint(hint))
+    match error.kind() {
+        std::io::ErrorKind::AddrNotAvailable => {
+            Some(Finding::blocks(Cause::AddressNotHere).detail(detail))
+        }
+        _ if ip.is_ipv6() => {
+            let what = "this host cannot make the tree's IPv6 sockets";
+            Some(Finding::new(Severity::Blocks, what).detail(detail))
+        }
+        _ => None,
+    }
 }
 
 /// Checks that the port is free.

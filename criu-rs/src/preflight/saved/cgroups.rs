@@ -10,7 +10,7 @@ use criu_images::proto::CgMemberEntry;
 use super::Saved;
 use crate::diagnosis::Cause;
 use crate::host::MountInfo;
-use crate::preflight::finding::{Finding, Severity};
+use crate::preflight::finding::Finding;
 use crate::preflight::need::Need;
 use crate::preflight::proc;
 use crate::rpc::CriuCgMode;
@@ -88,19 +88,17 @@ fn cpuset(place: &Path) -> Option<Finding> {
     // Version 2 takes the values of the parent for empty ones.
     place.join("cgroup.clone_children").exists().then_some(())?;
     let empty = is_empty("cpuset.cpus").or_else(|| is_empty("cpuset.mems"))?;
-    let what = "a cpuset cgroup of the tasks is there without processors or memory nodes";
-    let hint = "fill cpuset.cpus and cpuset.mems, or remove the empty cgroup: a restore makes it";
-    Some(Finding::new(Severity::Blocks, what).detail(format!("{empty} is empty")).hint(hint))
+    Some(Finding::blocks(Cause::EmptyCpuset).detail(format!("{empty} is empty")))
 }
 
-/// Checks that a cgroup that exists already allows so many more tasks.
+/// Checks that a cgroup that exists already allows so many more tasks. A single one moves in, which
+/// no limit forbids; the others are made inside.
 fn pids(place: &Path, tasks: u64) -> Option<Finding> {
     let number = |file: &str| proc::text(place.join(file)).ok()?.trim().parse::<u64>().ok();
     let (most, now) = (number("pids.max")?, number("pids.current")?);
-    (now.saturating_add(tasks) > most).then(|| {
-        let what = "a cgroup of the tasks allows fewer tasks";
+    (tasks > 1 && now.saturating_add(tasks) > most).then(|| {
         let detail = format!("it has {now} and allows {most}, the images have {tasks}");
-        Finding::new(Severity::Blocks, what).detail(detail).hint("raise pids.max of the cgroup")
+        Finding::blocks(Cause::TooManyProcesses).detail(detail)
     })
 }
 
@@ -118,7 +116,5 @@ fn inner(place: &Path) -> Option<Finding> {
         }
         _ => return None,
     };
-    let what = "a cgroup of the tasks is there and may not hold processes";
-    let hint = "empty cgroup.subtree_control of the cgroup, or remove the cgroup";
-    Some(Finding::new(Severity::Blocks, what).detail(detail).hint(hint))
+    Some(Finding::blocks(Cause::CgroupRefused).detail(detail))
 }

@@ -8,7 +8,7 @@ use criu_images::requirements::{Requirement, Rights};
 
 use super::Saved;
 use crate::diagnosis::Cause;
-use crate::preflight::finding::{Finding, Severity};
+use crate::preflight::finding::Finding;
 use crate::preflight::rights::{self, Credentials};
 use crate::value::Pid;
 
@@ -32,12 +32,9 @@ pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
         if rights.own_namespace {
             continue;
         }
-        let Some(detail) = denied(rights, &mine) else { continue };
+        let Some((cause, detail)) = denied(rights, &mine) else { continue };
         if told.insert((rights.pid, detail.clone())) {
-            let what = "criu lacks a capability that it must give to a task or use for a task";
-            let hint = "run criu as root with every capability that the tasks have";
-            let finding = Finding::of(Severity::Blocks, Cause::MissingCapability);
-            let finding = Finding { what: what.into(), ..finding }.detail(detail).hint(hint);
+            let finding = Finding::blocks(cause).detail(detail);
             found.push(match Pid::try_from(rights.pid) {
                 Ok(pid) => finding.pid(pid),
                 Err(_) => finding,
@@ -48,35 +45,35 @@ pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
 }
 
 /// Returns what keeps criu from giving these credentials.
-fn denied(rights: &Rights, mine: &Credentials) -> Option<String> {
+fn denied(rights: &Rights, mine: &Credentials) -> Option<(Cause, String)> {
+    let cause = Cause::CapabilityNotHeld;
     let lacks = |cap: Cap| mine.effective & cap.bitmask() == 0;
     let missing = rights.permitted.0 & !mine.permitted;
     if missing != 0 {
-        return Some(format!("the task has {}", Capabilities(missing)));
+        return Some((cause, format!("the task has {}", Capabilities(missing))));
     }
     let more = rights.inheritable.0 & !(mine.inheritable | mine.bounding);
     if more != 0 {
-        return Some(format!("the task can inherit {}", Capabilities(more)));
+        return Some((cause, format!("the task can inherit {}", Capabilities(more))));
     }
     let drops = mine.bounding & !rights.bounding.0;
     if drops != 0 && lacks(Cap::CAP_SETPCAP) {
-        return Some(format!("CAP_SETPCAP, to take {} from the task", Capabilities(drops)));
+        let detail = format!("CAP_SETPCAP, to take {} from the task", Capabilities(drops));
+        return Some((cause, detail));
     }
     let differ = |ids: [u32; 4], mine: &[u32]| ids.iter().any(|id| !mine.contains(id));
     let users = differ(rights.users, &mine.uids);
     if users && lacks(Cap::CAP_SETUID) {
-        return Some(format!(
-            "CAP_SETUID, for user {}",
-            rights.users.map(|id| id.to_string()).join(",")
-        ));
+        let users = rights.users.map(|id| id.to_string()).join(",");
+        return Some((Cause::IdNotGiven, format!("CAP_SETUID, for user {users}")));
     }
     let more = !rights.more_groups.is_empty() && rights.more_groups != mine.groups;
     if (differ(rights.groups, &mine.gids) || more) && lacks(Cap::CAP_SETGID) {
         let groups = rights.groups.map(|id| id.to_string()).join(",");
-        return Some(format!("CAP_SETGID, for group {groups}"));
+        return Some((Cause::IdNotGiven, format!("CAP_SETGID, for group {groups}")));
     }
     if matches!(rights.policy, FIFO | ROUND_ROBIN) && lacks(Cap::CAP_SYS_NICE) {
-        return Some("CAP_SYS_NICE, for a real-time task".to_owned());
+        return Some((Cause::MissingCapability, "CAP_SYS_NICE, for a real-time task".to_owned()));
     }
     None
 }

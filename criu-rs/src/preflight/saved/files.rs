@@ -29,9 +29,8 @@ pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
                 let Some(path) = &watch.path else { continue };
                 let path = Path::new(OsStr::from_bytes(path));
                 if path.symlink_metadata().is_err() {
-                    let what = "a file that a task watches is missing";
-                    let hint = "put the file back";
-                    found.push(Finding::new(Severity::Blocks, what).path(path).hint(hint));
+                    let finding = Finding::blocks(Cause::FileMissing).path(path);
+                    found.push(finding.detail("a task watches it"));
                 }
             }
             _ => {}
@@ -62,7 +61,9 @@ fn path(saved: &Saved<'_>, places: &Places, file: &SavedPath) -> Option<Finding>
         None => match places.find(path, reg.mnt_id())? {
             Ok(place) => compare(reg, &place, saved.look),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Some(Finding::blocks(Cause::FileMissing))
+                let of_kernel = path.starts_with("/proc") || path.starts_with("/sys");
+                let cause = if of_kernel { Cause::ProcFileMissing } else { Cause::FileMissing };
+                Some(Finding::blocks(cause))
             }
             Err(error) => {
                 let what = "a file that a process has open cannot be checked";
@@ -122,16 +123,12 @@ fn of_proc(saved: &Saved<'_>, path: &Path) -> Option<Process> {
 
 /// A finding for a file of a thread. CRIU opens files first and makes threads last.
 fn thread(path: &Path, holder: Option<Holder>) -> Option<Finding> {
-    let what = "a task has a file in /proc of a thread open, which CRIU makes after opening files";
-    let hint = "have the program close the file before the dump";
-    Some(held(Finding::new(Severity::Blocks, what).path(path).hint(hint), holder))
+    let detail = "it belongs to a thread, and CRIU makes threads after it opens files";
+    Some(held(Finding::blocks(Cause::ProcFileMissing).path(path).detail(detail), holder))
 }
 
 fn other(pid: u32) -> Finding {
-    let what = "a task has a file in /proc of a process open that is not in the images";
-    let hint = "have the program close the file before the dump, or dump both in one tree";
-    let detail = format!("there is no process {pid}");
-    Finding::new(Severity::Blocks, what).detail(detail).hint(hint)
+    Finding::blocks(Cause::ProcFileMissing).detail(format!("there is no process {pid}"))
 }
 
 /// Compares a saved file with the file on this host.
@@ -167,10 +164,10 @@ fn compare(reg: &RegFileEntry, place: &Place, look: &Look<'_>) -> Option<Finding
 fn read_only(reg: &RegFileEntry, place: &Place) -> Option<Finding> {
     let writes = reg.flags & O_ACCMODE != 0;
     let facts = place.file_system().filter(|_| writes)?;
-    facts.flags().contains(FsFlags::ST_RDONLY).then(|| {
-        let what = "a file that was open for writing is on a read-only file system here";
-        Finding::new(Severity::Blocks, what).hint("mount the file system for writing")
-    })
+    facts
+        .flags()
+        .contains(FsFlags::ST_RDONLY)
+        .then(|| Finding::blocks(Cause::ReadOnly).detail("it was open for writing"))
 }
 
 /// The build id of a 64-bit ELF program.

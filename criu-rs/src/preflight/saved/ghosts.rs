@@ -8,7 +8,8 @@ use criu_images::requirements::{Ghost, Requirement};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::Saved;
-use crate::preflight::finding::{Finding, Severity};
+use crate::diagnosis::Cause;
+use crate::preflight::finding::Finding;
 
 pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
     let ghosts = saved.requirements.iter().filter_map(|requirement| match requirement {
@@ -21,26 +22,20 @@ pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
 fn compare(ghost: &Ghost) -> Option<Finding> {
     let name = Path::new(OsStr::from_bytes(&ghost.name));
     if !ghost.is_directory && name.symlink_metadata().is_ok() {
-        let what = "a file that an earlier restore has left is in the way";
-        let hint = "remove the file, if no restore is running";
-        return Some(Finding::new(Severity::Blocks, what).path(name).hint(hint));
+        return Some(Finding::blocks(Cause::GhostExists).path(name));
     }
     // Without the directory CRIU takes the next one above that exists.
     let place = name.ancestors().skip(1).find(|place| place.is_dir())?;
     let facts = statvfs(place).ok()?;
     if facts.flags().contains(FsFlags::ST_RDONLY) {
-        let what = "an unlinked file belongs to a file system that is read-only here";
-        let hint = "mount the file system for writing";
-        return Some(Finding::new(Severity::Blocks, what).path(name).hint(hint));
+        return Some(Finding::blocks(Cause::ReadOnly).path(name));
     }
     let free = facts.blocks_available().saturating_mul(facts.fragment_size());
     // Holes and the head of the image are not worth a false alarm.
     let wanted = ghost.bytes.saturating_sub(HEAD);
     (wanted > free).then(|| {
-        let what = "the file system of an unlinked file has too little room";
         let detail = format!("{} KiB are free, {} KiB are wanted", free >> 10, wanted >> 10);
-        let hint = "make room in the file system until the restore is done";
-        Finding::new(Severity::Blocks, what).path(name).detail(detail).hint(hint)
+        Finding::blocks(Cause::FileSystemFull).path(name).detail(detail)
     })
 }
 

@@ -4,7 +4,7 @@ use criu_images::requirements::{Id, IdUse, Requirement};
 
 use super::Saved;
 use crate::diagnosis::Cause;
-use crate::preflight::finding::{Finding, Severity};
+use crate::preflight::finding::Finding;
 use crate::preflight::proc;
 use crate::value::Pid;
 
@@ -46,7 +46,7 @@ fn session(saved: &Saved<'_>, ids: &[Id]) -> Option<Finding> {
     // A criu for a shell job stays in the session and group of this process.
     let session = u32::try_from(nix::unistd::getsid(None).ok()?.as_raw()).ok()?;
     let group = u32::try_from(nix::unistd::getpgrp().as_raw()).ok()?;
-    let is_taken = |id: u32| ids.iter().any(|of| of.id == id && of.used != IdUse::Foreign);
+    let is_taken = |id: u32| ids.iter().any(|of| of.id == id);
     let clash = if session != root.sid() && is_taken(session) {
         ("session", session)
     } else if root.pgid() != root.pid() && group != root.pgid() && is_taken(group) {
@@ -54,8 +54,6 @@ fn session(saved: &Saved<'_>, ids: &[Id]) -> Option<Finding> {
     } else {
         return None;
     };
-    let what = "the session or group that the restore starts in has an id of the tree";
     let detail = format!("this {} is {}, which the tree wants too", clash.0, clash.1);
-    let hint = "start the restore in another session or group: a new terminal, or setsid";
-    Some(Finding::new(Severity::Blocks, what).detail(detail).hint(hint))
+    Some(Finding::blocks(Cause::SessionIdInUse).detail(detail))
 }

@@ -1,8 +1,8 @@
-//! Checks of memory, and of limits of the kernel.
+//! Checks of memory, and of mappings.
 
 use std::path::Path;
 
-use criu_images::requirements::{AddressSpace, FileLimit, HugePages, Requirement};
+use criu_images::requirements::{AddressSpace, HugePages, Requirement};
 
 use super::Saved;
 use crate::preflight::finding::{Finding, Severity};
@@ -11,11 +11,9 @@ use crate::value::Pid;
 
 pub(super) fn look(saved: &Saved<'_>, memory: u64) -> Vec<Finding> {
     let mut found: Vec<Finding> = room(memory).into_iter().collect();
-    let files = number("/proc/sys/fs/nr_open");
     let mappings = number("/proc/sys/vm/max_map_count");
     for requirement in &saved.requirements {
         found.extend(match requirement {
-            Requirement::Files(limit) => nr_open(limit, files),
             Requirement::AddressSpace(space) => map_count(space, mappings),
             Requirement::HugePages(pages) => huge(pages),
             _ => None,
@@ -24,18 +22,8 @@ pub(super) fn look(saved: &Saved<'_>, memory: u64) -> Vec<Finding> {
     found
 }
 
-fn number(path: impl AsRef<Path>) -> Option<u64> {
+pub(super) fn number(path: impl AsRef<Path>) -> Option<u64> {
     proc::text(path).ok()?.trim().parse().ok()
-}
-
-fn nr_open(limit: &FileLimit, most: Option<u64>) -> Option<Finding> {
-    let (most, hard) = (most?, limit.hard.unwrap_or(u64::MAX));
-    (hard > most).then(|| {
-        let what = "a task may open more files than this kernel allows";
-        let detail = format!("its limit is {hard}, fs.nr_open is {most}");
-        let finding = Finding::new(Severity::Blocks, what).detail(detail);
-        of(finding, limit.pid).hint("raise the sysctl fs.nr_open to the limit")
-    })
 }
 
 fn map_count(space: &AddressSpace, most: Option<u64>) -> Option<Finding> {
@@ -69,7 +57,7 @@ fn huge(pages: &HugePages) -> Option<Finding> {
 }
 
 /// Names the task, unless its id is not a valid one.
-fn of(finding: Finding, pid: u32) -> Finding {
+pub(super) fn of(finding: Finding, pid: u32) -> Finding {
     match Pid::try_from(pid) {
         Ok(pid) => finding.pid(pid),
         Err(_) => finding,

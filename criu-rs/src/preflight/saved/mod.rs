@@ -11,6 +11,7 @@ mod files;
 mod ghosts;
 mod ids;
 mod kernel;
+mod limits;
 mod memory;
 mod namespaces;
 mod options;
@@ -105,6 +106,7 @@ fn compare(
     found.extend(pages::look(&saved));
     let memory = summary.pages.present.saturating_mul(summary.page_size);
     found.extend(memory::look(&saved, memory));
+    found.extend(limits::look(&saved));
     let files = checkpoint.files()?.len();
     Ok((found, Size { tasks: summary.tasks, threads: summary.threads, files, memory }))
 }

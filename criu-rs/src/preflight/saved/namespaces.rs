@@ -54,9 +54,8 @@ fn made(namespace: &NewNamespace) -> Option<Finding> {
     }
     let most = proc::text(format!("/proc/sys/user/max_{kind}_namespaces")).unwrap_or_default();
     if most.trim() == "0" {
-        let what = "this machine allows no namespaces of a kind that the tree has";
-        let finding = blocks(what, format!("user.max_{kind}_namespaces is 0"))?;
-        return Some(finding.hint("raise the sysctl"));
+        let detail = format!("user.max_{kind}_namespaces is 0");
+        return Some(Finding::blocks(Cause::NamespaceLimit).detail(detail));
     }
     let users = namespace.users.as_ref().filter(|_| kind == NamespaceKind::User)?;
     let unmapped = unmapped("uid_map", &users.uid_map).or(unmapped("gid_map", &users.gid_map))?;
@@ -99,10 +98,8 @@ fn mounted(of: &FileSystem, known: &BTreeSet<&str>) -> Option<Finding> {
 /// Checks that criu finds a program that it calls.
 fn called(saved: &Saved<'_>, program: Program) -> Option<Finding> {
     (!in_path(saved.look.criu, program.name())).then(|| {
-        let what = "a program that CRIU calls is missing";
         let detail = format!("{}, for {}", program.name(), program.purpose());
-        let hint = "install the program: iproute2 has ip, iptables has iptables-restore";
-        Finding::new(Severity::Blocks, what).detail(detail).hint(hint)
+        Finding::blocks(Cause::MissingProgram).detail(detail)
     })
 }
 

@@ -77,7 +77,16 @@ fn finding(saved: &Saved<'_>, option: &RestoreOption) -> Option<Finding> {
         _ if is_set => Severity::Info,
         _ => Severity::Needs,
     };
-    let cause = matches!(option, RestoreOption::Mount { .. }).then_some(Cause::ExternalMount);
+    let cause = match option {
+        RestoreOption::TcpEstablished(_) => Some(Cause::ConnectedTcp),
+        RestoreOption::ExtUnixSk(_) => Some(Cause::ExternalUnixSocket),
+        RestoreOption::ForeignTerminal(_) => Some(Cause::ForeignTerminal),
+        RestoreOption::ForeignSession(_) => Some(Cause::ForeignSession),
+        RestoreOption::InheritFd { .. } => Some(Cause::ExternalNotGiven),
+        RestoreOption::Mount { .. } => Some(Cause::ExternalMount),
+        RestoreOption::Veth(_) => Some(Cause::VethPeer),
+        _ => None,
+    };
     let finding = Finding::new(severity, "the images need an option on restore");
     let finding = finding.detail(format!("{}: {}", option.option(), option.why()));
     Some(Finding { needs, is_choice, cause, ..finding })
@@ -125,7 +134,7 @@ fn descriptor(saved: &Saved<'_>, key: &str, wanted: GivenFile) -> Option<Finding
         let what = "a descriptor that the restore gives is not of the kind that the images want";
         let found = link.to_string_lossy().escape_debug().to_string();
         let detail = format!("{key} is {wanted}, given is {found}");
-        Finding::new(Severity::Blocks, what).detail(detail)
+        Finding { what: what.into(), ..Finding::blocks(Cause::ExternalNotGiven) }.detail(detail)
     })
 }
 
@@ -133,8 +142,7 @@ fn mount(saved: &Saved<'_>, key: &str, target: &str) -> Option<Finding> {
     let path = external(saved, &format!("mnt[{key}]"))?;
     (!path.is_empty() && !Path::new(&path).exists()).then(|| {
         let what = "a path that the restore gives for a mount does not exist";
-        let finding = Finding::of(Severity::Blocks, Cause::ExternalMount);
-        let finding = Finding { what: what.into(), ..finding };
+        let finding = Finding { what: what.into(), ..Finding::blocks(Cause::FileMissing) };
         finding.path(path).detail(format!("for the mount at {target}"))
     })
 }
@@ -164,11 +172,8 @@ fn lazy(saved: &Saved<'_>) -> Option<Finding> {
     }
     let opts = &saved.restore.common.opts;
     let work = opts.work.as_ref().unwrap_or(&opts.images).path();
-    (!work.join(LAZY_SOCKET).exists()).then(|| {
-        let what = "no daemon for lazy pages waits in the work directory";
-        let hint = "start criu lazy-pages in the work directory first";
-        Finding::new(Severity::Blocks, what).path(work.join(LAZY_SOCKET)).hint(hint)
-    })
+    (!work.join(LAZY_SOCKET).exists())
+        .then(|| Finding::blocks(Cause::NoLazyPagesDaemon).path(work.join(LAZY_SOCKET)))
 }
 
 /// The socket of `criu lazy-pages`.

@@ -3,7 +3,8 @@
 use criu_images::{Severity as Grade, check};
 
 use super::Saved;
-use crate::preflight::finding::{Finding, Severity};
+use crate::diagnosis::Cause;
+use crate::preflight::finding::Finding;
 
 pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
     // Pages of a dump with a page server, or of a stream, lie elsewhere.
@@ -16,9 +17,7 @@ pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
         ["pages-", "pagemap-", "parent"].iter().any(|part| image.contains(part))
     });
     let finding = |found: criu_images::Finding| {
-        let what = "the images lack pages";
-        let hint = "crit check tells more; copy the images again, with their parents";
-        Finding::new(Severity::Blocks, what).detail(found.error.to_string()).hint(hint)
+        Finding::blocks(Cause::ImagesDamaged).detail(found.error.to_string())
     };
     of_pages.map(finding).collect()
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use criu_images::requirements::{Requirement, Terminal};
 
 use super::Saved;
-use crate::preflight::finding::{Finding, Severity};
+use crate::diagnosis::Cause;
+use crate::preflight::finding::Finding;
 
 pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -23,21 +24,13 @@ fn inherited(saved: &Saved<'_>, terminal: &Terminal) -> Option<Finding> {
     let opts = &saved.look.opts;
     let takes = opts.shell_job() && !opts.orphan_pts_master() && saved.is_ours();
     let is_orphan = !terminal.has_master && !terminal.is_hung_up;
-    (takes && is_orphan && !std::io::stdin().is_terminal()).then(|| {
-        let what = "the tree takes the terminal of the restore, and standard input is none";
-        let hint = "start the restore in a terminal";
-        Finding::new(Severity::Blocks, what).detail(format!("for pts/{index}")).hint(hint)
-    })
+    (takes && is_orphan && !std::io::stdin().is_terminal())
+        .then(|| Finding::blocks(Cause::NoTerminal).detail(format!("in the place of pts/{index}")))
 }
 
 /// Checks that the number of a pair is free, whose master the restore makes.
 fn pair(terminal: &Terminal) -> Option<Finding> {
     let index = terminal.index.filter(|_| terminal.has_master && !terminal.own_namespace)?;
     let path = Path::new("/dev/pts").join(index.to_string());
-    path.exists().then(|| {
-        let what = "the number of a pseudoterminal of the tree is in use";
-        let hint = "close the terminal that has the number, or restore into a mount namespace of \
-                    its own";
-        Finding::new(Severity::Blocks, what).path(path).hint(hint)
-    })
+    path.exists().then(|| Finding::blocks(Cause::TerminalInUse).path(path))
 }

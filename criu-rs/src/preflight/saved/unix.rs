@@ -46,14 +46,15 @@ fn bound(name: &UnixName) -> Option<Finding> {
     if let Ok(meta) = path.metadata() {
         let is_socket = meta.file_type().is_socket();
         return (!is_socket).then(|| {
-            let what = "the path of a unix socket belongs to another file";
-            Finding::new(Severity::Blocks, what).path(path).hint("move the other file away")
+            let finding = Finding::blocks(Cause::AddressInUse).path(path);
+            let finding = finding.detail("the path of a unix socket belongs to another file");
+            finding.hint("move the other file away")
         });
     }
     let parent = path.parent()?;
     (!parent.is_dir()).then(|| {
-        let what = "the directory of a unix socket is missing";
-        Finding::new(Severity::Blocks, what).path(parent).hint("make the directory")
+        let finding = Finding::blocks(Cause::FileMissing).path(parent);
+        finding.detail("the directory of a unix socket")
     })
 }
 

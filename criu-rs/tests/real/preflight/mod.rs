@@ -3,6 +3,8 @@
 mod causes;
 mod files;
 mod halves;
+mod host;
+mod outer;
 mod programs;
 mod restore;
 mod sockets;
@@ -19,8 +21,17 @@ use criu_rs::{AfterDump, Cause, Dump, Error, Version};
 use crate::lab::{Lab, Target, TestFn};
 
 pub fn tests() -> Vec<(&'static str, TestFn)> {
-    [causes::TESTS, files::TESTS, halves::TESTS, sockets::TESTS, programs::TESTS, restore::TESTS]
-        .concat()
+    [
+        causes::TESTS,
+        files::TESTS,
+        halves::TESTS,
+        host::TESTS,
+        outer::TESTS,
+        sockets::TESTS,
+        programs::TESTS,
+        restore::TESTS,
+    ]
+    .concat()
 }
 
 /// Asserts that the look foresees the cause and that CRIU fails with it. The process goes on.
@@ -104,8 +115,13 @@ impl Lab {
         let program =
             format!("{head}\n{HEAD}{code}\n{}", TAIL.replace("FILE", file.to_str().unwrap()));
         let program = program.replace("ERRORS", file.with_extension("err").to_str().unwrap());
+        let mut words = before.to_vec();
+        // The last word may be another Python.
+        if !before.last().is_some_and(|word| word.ends_with("/program")) {
+            words.push("/usr/bin/python3");
+        }
         let mut command = Command::new("/usr/bin/env");
-        command.arg("--").args(before).args(["/usr/bin/python3", "-S", "-c", &program]);
+        command.arg("--").args(words).args(["-S", "-c", &program]);
         command.stdin(File::open(input).unwrap()).stdout(Stdio::null());
         command.stderr(File::create(file.with_extension("start")).unwrap());
         let target = Target::started(command.spawn().unwrap(), file.clone());

@@ -220,7 +220,7 @@ impl<'a> Dump<'a> {
         let images = self.compared(&prepared)?;
         let subject = self.subject(&prepared.message);
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
-        let mut link = criu.link(&Launch::default(), handed)?;
+        let mut link = criu.link_for(&job, &Launch::default(), handed)?;
         watched.look_after(self.pid, &job, &mut link);
         job.watch(self.guard(criu, &link, images)?);
         let driver = Driver::new(link, job, self.common.limits.clone())?;

@@ -165,7 +165,7 @@ impl<'a> Restore<'a> {
         job.strays = strays;
         job.watch(guard);
         job.watch(locks);
-        let link = criu.link(&launch, handed)?;
+        let link = criu.link_for(&job, &launch, handed)?;
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         Ok(Session::new(driver, move |finished, driver| {
             if let Some(yard) = yard {

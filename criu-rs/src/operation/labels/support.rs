@@ -88,7 +88,7 @@ pub(crate) fn ask(criu: &Criu, module: SecurityModule, limits: &RunLimits) -> Re
     });
     let prepared = Prepared::new(&common, criu)?;
     let (job, handed, _) = prepared.into_job(CriuReqType::Dump, "label check", Subject::None);
-    let link = criu.link(&Launch::default(), handed)?;
+    let link = criu.link_for(&job, &Launch::default(), handed)?;
     let failure = match Driver::new(link, job, limits.clone())?.finish(&mut ()) {
         Err(Error::Failed(failure)) => failure,
         Err(error) => return Err(error),

@@ -1,6 +1,7 @@
 //! The criu to use, and questions to it.
 
 mod ask;
+mod configure;
 mod features;
 mod probe_cache;
 mod probing;

@@ -57,6 +57,9 @@ impl<'a> Check<'a> {
         if let Some(work) = &common.opts.work {
             common.opts.images = work.clone();
         }
+        // A file that names another log would send it out of the directory that is removed.
+        let log = common.opts.default_log.take();
+        common.opts.raw(|opts| opts.log_file = opts.log_file.take().or(log));
         let prepared = Prepared::new(&common, criu)?;
         let (job, handed, _) = prepared.into_job(CriuReqType::Check, "check", Subject::None);
         Ok((job, handed, scratch))

@@ -156,7 +156,7 @@ impl<'a> Dump<'a> {
         hooks: &mut dyn Hooks,
     ) -> Result<Captured> {
         let dump = self.clone().page_server_socket(&capture);
-        let kills = !self.leaves_tasks();
+        let kills = !criu.configure(&self.common)?.opts.leaves_tasks();
         // Images without pages are not a checkpoint, and must not replace one.
         let (keep, kept) = mpsc::channel();
         let session = dump.begin_and(criu, true, move |watched| {
@@ -242,7 +242,8 @@ impl<'a> Dump<'a> {
     /// Returns what a request works on. The memory of a lazy dump is saved last, so its tasks are
     /// not known to end with it.
     pub(crate) fn subject(&self, message: &CriuOpts) -> Subject {
-        let end = !self.leaves_tasks() && !message.lazy_pages();
+        let leaves = message.leave_running() || message.leave_stopped();
+        let end = !leaves && !message.lazy_pages();
         Subject::Tasks { root: self.pid, end }
     }
 

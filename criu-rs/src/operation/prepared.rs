@@ -35,6 +35,7 @@ pub(crate) struct Watched {
 impl Prepared {
     /// Checks the options, and opens the files that they name.
     pub(crate) fn new(common: &Common<'_>, criu: &Criu) -> Result<Self> {
+        let common = &*criu.configure(common)?;
         let opts = &common.opts;
         refuse_over_socket(opts, criu)?;
         let mut handed = Handed::default();

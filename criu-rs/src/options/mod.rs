@@ -1,7 +1,9 @@
 //! The options of CRIU's RPC: one row an option, and the versions that have it.
 
 mod common;
+mod configured;
 mod fields;
+mod files;
 mod gates;
 mod info;
 mod limits;

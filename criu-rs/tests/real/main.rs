@@ -31,6 +31,7 @@ mod requests;
 mod seccomp;
 mod selinux;
 mod service;
+mod settings;
 mod stopping;
 #[cfg(feature = "tls")]
 mod tls;
@@ -68,6 +69,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         requests::TESTS,
         seccomp::TESTS,
         service::TESTS,
+        settings::TESTS,
         stopping::TESTS,
         #[cfg(feature = "tls")]
         tls::TESTS,

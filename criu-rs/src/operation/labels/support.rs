@@ -80,7 +80,11 @@ pub(crate) fn ask(criu: &Criu, module: SecurityModule, limits: &RunLimits) -> Re
     };
     let scratch = Scratch::new()?;
     let mut common = Common::new(Dir::from(&scratch.path), "dump.log");
+    // No file decides where the log of this question goes.
+    common.opts.work = Some(Dir::from(&scratch.path));
+    let log = common.opts.default_log.take();
     common.opts.raw(|opts| {
+        opts.log_file = log;
         opts.pid = Some(NOBODY);
         opts.lsm_profile = Some(profile.into());
         opts.log_level = Some(LogLevel::Warnings.number());

@@ -29,6 +29,14 @@ pub static PACKET: Bound = Bound::new(
 /// Largest `config.json`.
 pub static CONFIG: Bound = Bound::new("CONFIG", 16 << 20, "bytes", "real ones have some 20 KiB");
 
+/// Largest configuration file of CRIU's.
+pub static CRIU_CONFIG: Bound = Bound::new(
+    "CRIU_CONFIG",
+    1 << 20,
+    "bytes",
+    "an option takes a line, and CRIU has some 100 options",
+);
+
 /// Largest list of a process's mounts.
 pub static MOUNTS: Bound = Bound::new(
     "MOUNTS",
@@ -38,7 +46,7 @@ pub static MOUNTS: Bound = Bound::new(
 );
 
 /// All bounds of this crate.
-pub static ALL: &[&Bound] = &[&LOG, &PACKET, &CONFIG, &MOUNTS];
+pub static ALL: &[&Bound] = &[&LOG, &PACKET, &CONFIG, &CRIU_CONFIG, &MOUNTS];
 
 /// Converts a bound to a length in memory.
 pub(crate) fn length(bound: &Bound) -> usize {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::config::ConfigError;
 use crate::diagnosis::{Cause, Failure, Stopped};
 use crate::hooks::Action;
 use crate::host::{LockError, NestedNamespace};
@@ -43,6 +44,10 @@ pub enum Error {
     /// A value does not have the form that its option needs.
     #[error(transparent)]
     InvalidValue(#[from] InvalidValue),
+    /// A configuration file of CRIU's has a line that CRIU refuses, or a setting that cannot be
+    /// true for the operation. CRIU was not asked for anything.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// This CRIU is too old for an option or request. It was not asked for anything.
     #[error("{what} needs CRIU {needs}, this one is {found}")]
     TooOld {

@@ -2,12 +2,23 @@
 
 use criu_images::Text;
 
+use crate::config::Setting;
 use crate::diagnosis::LogExcerpt;
 use crate::labels::{Label, SecurityModule};
+use crate::options::Common;
 
 /// Finds the first error in a log.
 pub fn log(bytes: &[u8]) -> Option<LogExcerpt> {
     crate::diagnosis::excerpt("log", bytes, None)
+}
+
+/// Reads the settings of a configuration file, and what they mean for a request. `None` if they
+/// cannot be used.
+pub fn settings(text: &[u8]) -> Option<Vec<Setting>> {
+    let settings = Setting::parse("fuzz.conf", text).ok()?;
+    let common = Common::new("/".into(), "x.log");
+    common.configured(&settings, &settings).ok()?.into_owned().with_lists().ok()?;
+    Some(settings)
 }
 
 /// Parses a row of mountinfo and returns it as text. `None` if it is not a row.

@@ -77,6 +77,7 @@
 //! directory of their own, and CRIU 4.1 lets everybody connect.
 
 pub mod bounds;
+pub mod config;
 mod criu;
 mod diagnosis;
 mod drive;

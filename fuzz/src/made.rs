@@ -237,7 +237,9 @@ pub(crate) fn sessions() -> Seeds {
 
 /// Texts for each parser.
 pub(crate) fn texts() -> Seeds {
-    let texts: [(u8, &[u8]); 31] = [
+    let texts: [(u8, &[u8]); 33] = [
+        (12, b"tcp-close\nghost-limit 4M # x\nlsm-profile \"apparmor:a\\\"b\"\nnetwork-lock=skip\n"),
+        (12, b"page-server\naddress ::1\nport 7\njoin-ns net:/x,y\ncpu-cap=^fpu,ins\nveth-pair a=b\n"),
         (0, b"(00.001) line\n(00.1) Error (criu/x.c:7): it broke\n(00.2) Error (criu/y.c:8): so\n"),
         (1, b"mnt[/a]:key"),
         (1, b"mnt[]:m"),

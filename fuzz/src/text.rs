@@ -19,6 +19,9 @@ use criu_rs::{
 pub fn run(data: &[u8]) {
     let Some((&which, bytes)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(bytes);
+    if which == SETTINGS {
+        return settings(bytes);
+    }
     match which % 12 {
         0 => log(bytes),
         1 => external(bytes),
@@ -63,6 +66,18 @@ pub fn run(data: &[u8]) {
         }
     }
 }
+
+/// Checks that settings have names and lines of the file.
+fn settings(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').count();
+    for setting in fuzzing::settings(bytes).into_iter().flatten() {
+        assert!((1..=lines).contains(&setting.line), "{setting:?}");
+        assert!(!setting.argument().is_empty(), "{setting:?}");
+    }
+}
+
+/// The first byte that chooses configuration files.
+const SETTINGS: u8 = 12;
 
 /// Checks that a text moves the cursor of a terminal only by tabs and line ends.
 fn printable(text: &str) {

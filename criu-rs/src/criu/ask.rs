@@ -19,6 +19,7 @@ pub(crate) fn exchange(
     let job = Job {
         operation,
         request,
+        needed: None,
         subject: Subject::None,
         strays: Strays::default(),
         log: None,

@@ -1,9 +1,11 @@
 //! The criu to use, and questions to it.
 
 mod ask;
+mod configure;
 mod features;
 mod probe_cache;
 mod probing;
+mod version;
 
 use std::ffi::OsString;
 use std::io;
@@ -14,8 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::labels::SecurityModule;
-use crate::options;
-use crate::rpc::CriuOpts;
 use crate::sys::spawn;
 use crate::transport::{Handed, Launch, Link, Transport};
 use crate::value::{Build, Version};
@@ -241,42 +241,6 @@ impl Criu {
     /// Says whether the connection must stay open after a question.
     fn stays_connected(&self) -> bool {
         matches!(self.transport, Transport::Connected(_))
-    }
-
-    /// Refuses options that this CRIU does not know. Does not ask for the version if even the
-    /// oldest CRIU knows all options in the message.
-    pub(crate) fn require(&self, message: &CriuOpts) -> Result<()> {
-        let value = options::newest(message);
-        if options::newer_than(Version::OLDEST, message).is_none() && value.is_none() {
-            return Ok(());
-        }
-        let found = self.known_version()?;
-        match (options::newer_than(found, message), value) {
-            (Some(option), _) => Err(Error::too_old(option, found)),
-            (None, Some((what, needs))) if needs > found => {
-                Err(Error::TooOld { what: what.into(), needs, found })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Refuses a request that this CRIU does not know.
-    pub(crate) fn require_version(&self, what: &str, needs: Version) -> Result<()> {
-        let found = self.known_version()?;
-        if found < needs { Err(Error::TooOld { what: what.into(), needs, found }) } else { Ok(()) }
-    }
-
-    /// Returns the version, asking only once for each program.
-    pub(crate) fn known_version(&self) -> Result<Version> {
-        let stamp = self.stamp()?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match *known {
-            Some((of, version)) if Some(of) == stamp => return Ok(version),
-            _ => {}
-        }
-        let version = self.version()?;
-        *known = stamp.map(|stamp| (stamp, version));
-        Ok(version)
     }
 }
 

@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use crate::diagnosis::LogPlace;
 use crate::error::Result;
 use crate::hooks::Action;
+use crate::options::Needed;
 use crate::rpc::CriuReq;
 use crate::transport::Subject;
 use crate::undo::Strays;
-use crate::value::Pid;
+use crate::value::{Pid, Version};
 
 /// A guard that looks at each action before the caller's hooks do. Its error refuses the action,
 /// and comes back to the caller.
@@ -24,6 +25,8 @@ pub(crate) struct Job {
     /// The name: "dump", "restore", ...
     pub(crate) operation: &'static str,
     pub(crate) request: CriuReq,
+    /// The part of the request that not every CRIU knows.
+    pub(crate) needed: Option<Needed>,
     pub(crate) subject: Subject,
     /// The tasks that a restore makes.
     pub(crate) strays: Strays,
@@ -41,6 +44,11 @@ impl Job {
     pub(crate) fn keep_open(&mut self) {
         self.request.keep_open = Some(true);
         self.worker_ends = false;
+    }
+
+    /// Notes that the request itself needs this CRIU.
+    pub(crate) fn needs(&mut self, what: &str, since: Version) {
+        self.needed = Some(Needed::request(what, since).or(self.needed.take()));
     }
 
     /// Adds a guard, and tells CRIU to stop at its actions.

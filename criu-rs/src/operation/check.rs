@@ -1,16 +1,14 @@
 //! Testing what CRIU needs of the kernel.
 
-use std::os::fd::OwnedFd;
-
 use super::methods::operation;
 use super::prepared::Prepared;
 use crate::criu::Criu;
-use crate::drive::Driver;
+use crate::drive::{Driver, Job};
 use crate::error::Result;
 use crate::operation::scratch::Scratch;
 use crate::options::Common;
 use crate::rpc::CriuReqType;
-use crate::transport::{Launch, Subject};
+use crate::transport::{Handed, Launch, Subject};
 use crate::value::Dir;
 
 /// A test of the kernel: does it have what CRIU needs at least? This is what `criu check` does.
@@ -42,6 +40,14 @@ impl<'a> Check<'a> {
     /// # Errors
     /// [`Error::Failed`](crate::Error::Failed) with what is missing.
     pub fn run(&self, criu: &Criu) -> Result<()> {
+        let (job, handed, _scratch) = self.job(criu)?;
+        let link = criu.link_for(&job, &Launch::default(), handed)?;
+        Driver::new(link, job, self.common.limits.clone())?.finish(&mut ())?;
+        Ok(())
+    }
+
+    /// Returns the job, and the directory for its log unless the caller has named one.
+    pub(crate) fn job(&self, criu: &Criu) -> Result<(Job, Handed, Option<Scratch>)> {
         // CRIU 4.1 wants an images directory as well, and writes nothing but the log there.
         let scratch = if self.common.opts.work.is_none() { Some(Scratch::new()?) } else { None };
         let mut common = self.common.clone();
@@ -51,12 +57,12 @@ impl<'a> Check<'a> {
         if let Some(work) = &common.opts.work {
             common.opts.images = work.clone();
         }
+        // A file that names another log would send it out of the directory that is removed.
+        let log = common.opts.default_log.take();
+        common.opts.raw(|opts| opts.log_file = opts.log_file.take().or(log));
         let prepared = Prepared::new(&common, criu)?;
-        let (job, handed, _): (_, _, Option<OwnedFd>) =
-            prepared.into_job(CriuReqType::Check, "check", Subject::None);
-        let link = criu.link(&Launch::default(), handed)?;
-        Driver::new(link, job, common.limits.clone())?.finish(&mut ())?;
-        Ok(())
+        let (job, handed, _) = prepared.into_job(CriuReqType::Check, "check", Subject::None);
+        Ok((job, handed, scratch))
     }
 }
 

@@ -53,7 +53,7 @@ impl<'a> CpuInfo<'a> {
 
     fn run(&self, criu: &Criu, kind: CriuReqType, operation: &'static str) -> Result<()> {
         let (job, handed) = self.job(criu, kind, operation)?;
-        let link = criu.link(&Launch::default(), handed)?;
+        let link = criu.link_for(&job, &Launch::default(), handed)?;
         Driver::new(link, job, self.common.limits.clone())?.finish(&mut ())?;
         Ok(())
     }

@@ -156,7 +156,7 @@ impl<'a> Dump<'a> {
         hooks: &mut dyn Hooks,
     ) -> Result<Captured> {
         let dump = self.clone().page_server_socket(&capture);
-        let kills = !self.leaves_tasks();
+        let kills = !criu.configure(&self.common)?.opts.leaves_tasks();
         // Images without pages are not a checkpoint, and must not replace one.
         let (keep, kept) = mpsc::channel();
         let session = dump.begin_and(criu, true, move |watched| {
@@ -220,7 +220,7 @@ impl<'a> Dump<'a> {
         let images = self.compared(&prepared)?;
         let subject = self.subject(&prepared.message);
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
-        let mut link = criu.link(&Launch::default(), handed)?;
+        let mut link = criu.link_for(&job, &Launch::default(), handed)?;
         watched.look_after(self.pid, &job, &mut link);
         job.watch(self.guard(criu, &link, images)?);
         let driver = Driver::new(link, job, self.common.limits.clone())?;
@@ -242,7 +242,8 @@ impl<'a> Dump<'a> {
     /// Returns what a request works on. The memory of a lazy dump is saved last, so its tasks are
     /// not known to end with it.
     pub(crate) fn subject(&self, message: &CriuOpts) -> Subject {
-        let end = !self.leaves_tasks() && !message.lazy_pages();
+        let leaves = message.leave_running() || message.leave_stopped();
+        let end = !leaves && !message.lazy_pages();
         Subject::Tasks { root: self.pid, end }
     }
 

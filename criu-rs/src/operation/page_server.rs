@@ -67,7 +67,7 @@ impl<'a> PageServer<'a> {
     /// See [`Error`].
     pub fn start(&self, criu: &Criu) -> Result<u16> {
         let (job, handed, _) = self.job(criu, CriuReqType::PageServer)?;
-        let link = criu.link(&Launch::default(), handed)?;
+        let link = criu.link_for(&job, &Launch::default(), handed)?;
         let (finished, _) = Driver::new(link, job, self.common.limits.clone())?.finish(&mut ())?;
         port(&finished)
     }
@@ -78,10 +78,10 @@ impl<'a> PageServer<'a> {
     /// # Errors
     /// See [`Error`].
     pub fn spawn(&self, criu: &Criu) -> Result<RunningPageServer> {
-        criu.require_version("a page server as a child", Version::new(3, 7, 0))?;
         let (mut job, handed, _) = self.job(criu, CriuReqType::PageServerChld)?;
+        job.needs("a page server as a child", Version::new(3, 7, 0));
         job.keep_open();
-        let link = criu.link(&Launch::default(), handed)?;
+        let link = criu.link_for(&job, &Launch::default(), handed)?;
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         let (finished, link) = driver.finish(&mut ())?;
         let pid = finished.reply.ps.as_ref().and_then(|server| Pid::new(server.pid()));

@@ -75,12 +75,13 @@ impl<'a> PreDump<'a> {
     /// An option is not valid or is newer than this CRIU; the directory holds a checkpoint; criu
     /// does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<()>> {
-        criu.require_version("a single pre-dump", Version::new(3, 17, 0))?;
         let prepared = Prepared::new(&self.common, criu)?;
         let watched = prepared.watch(&self.common, self.overwrite)?;
         let subject = Subject::Tasks { root: self.pid, end: false };
-        let (job, handed, _) = prepared.into_job(CriuReqType::SinglePreDump, "pre-dump", subject);
-        let link = criu.link(&Launch::default(), handed)?;
+        let (mut job, handed, _) =
+            prepared.into_job(CriuReqType::SinglePreDump, "pre-dump", subject);
+        job.needs("a single pre-dump", Version::new(3, 17, 0));
+        let link = criu.link_for(&job, &Launch::default(), handed)?;
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         Ok(Session::new(driver, move |_, _| {
             watched.keep();
@@ -175,10 +176,11 @@ impl PreDumpSession {
     ) -> Result<Link> {
         let mut link = match self.link.take() {
             Some(mut link) => {
+                self.criu.require_for(&job)?;
                 link.hand(handed)?;
                 link
             }
-            None => self.criu.link(&Launch::default(), handed)?,
+            None => self.criu.link_for(&job, &Launch::default(), handed)?,
         };
         self.failed = true;
         let guard = guard(&self.criu, &mut link, &job)?;

@@ -7,7 +7,7 @@ use crate::criu::Criu;
 use crate::diagnosis::LogPlace;
 use crate::drive::Job;
 use crate::error::{Error, Result};
-use crate::options::{Common, Filled, Opts};
+use crate::options::{Common, Filled, Needed, Opts};
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
 use crate::transport::{Handed, Link, Subject};
 use crate::undo::{CgroupYard, Connections, Freezer, ImagesDir, Strays};
@@ -35,11 +35,11 @@ pub(crate) struct Watched {
 impl Prepared {
     /// Checks the options, and opens the files that they name.
     pub(crate) fn new(common: &Common<'_>, criu: &Criu) -> Result<Self> {
+        let common = &*criu.configure(common)?;
         let opts = &common.opts;
         refuse_over_socket(opts, criu)?;
         let mut handed = Handed::default();
         let Filled { message, images, work } = opts.fill(&mut handed)?;
-        criu.require(&message)?;
         let log = match (&work, &common.log_elsewhere, &message.log_file) {
             (Some(work), Some(path), _) => LogPlace::at(work, path),
             (Some(work), None, Some(name)) => Some(LogPlace::new(clone(work)?, name)),
@@ -55,11 +55,13 @@ impl Prepared {
         operation: &'static str,
         subject: Subject,
     ) -> (Job, Handed, Option<OwnedFd>) {
+        let needed = Needed::by(&self.message);
         let opts = Some(self.message);
         let request = CriuReq { r#type: kind.into(), opts, ..Default::default() };
         let job = Job {
             operation,
             request,
+            needed,
             subject,
             strays: Strays::default(),
             log: self.log,

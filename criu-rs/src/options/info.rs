@@ -1,6 +1,5 @@
 //! The table row of an option.
 
-use crate::error::Error;
 use crate::value::Version;
 
 /// An option of CRIU's RPC.
@@ -21,11 +20,4 @@ pub struct OptionInfo {
     pub operations: &'static [&'static str],
     /// `true` if `method` replaces an option that CRIU keeps for old clients.
     pub superseded: bool,
-}
-
-impl Error {
-    pub(crate) fn too_old(option: &OptionInfo, found: Version) -> Self {
-        let what = format!("the option {} ({})", option.name, option.cli);
-        Self::TooOld { what, needs: option.since, found }
-    }
 }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::error::{Error, Result};
 use crate::rpc::{CriuOpts, CriuPageServerInfo};
 use crate::transport::Handed;
-use crate::value::{Dir, InheritFd, InvalidValue};
+use crate::value::{AfterDump, Dir, InheritFd, InvalidValue};
 
 /// Options as an operation collects them.
 #[derive(Clone, Debug)]
@@ -20,6 +20,12 @@ pub(crate) struct Opts<'a> {
     pub(crate) inherit: Vec<InheritFd<'a>>,
     pub(crate) page_server_socket: Option<BorrowedFd<'a>>,
     pub(crate) pidfd_store: Option<BorrowedFd<'a>>,
+    /// The name of the log, unless the caller or a file names another.
+    pub(crate) default_log: Option<Vec<u8>>,
+    /// The fate of the tasks that the caller has asked for.
+    pub(super) after: Option<AfterDump>,
+    /// Options of files of which there can be several. They are not sent: CRIU reads the files.
+    pub(super) lists: CriuOpts,
     /// The first value that cannot be sent.
     pub(super) fault: Option<InvalidValue>,
 }
@@ -40,7 +46,6 @@ impl<'a> Opts<'a> {
         let message = CriuOpts {
             images_dir_fd: -1,
             images_dir: images.named().map(|path| path.as_os_str().as_bytes().to_vec()),
-            log_file: Some(log_file.into()),
             ..Default::default()
         };
         Self {
@@ -50,6 +55,9 @@ impl<'a> Opts<'a> {
             inherit: Vec::new(),
             page_server_socket: None,
             pidfd_store: None,
+            default_log: Some(log_file.into()),
+            after: None,
+            lists: CriuOpts::default(),
             fault: None,
         }
     }
@@ -65,6 +73,9 @@ impl<'a> Opts<'a> {
             copy.map_err(|source| Error::system("duplicate a descriptor", source))
         };
         let mut message = self.message.clone();
+        if message.log_file.is_none() && !message.log_to_stderr() {
+            message.log_file.clone_from(&self.default_log);
+        }
         let images = self.images.open().map_err(|error| match error.source.kind() {
             io::ErrorKind::NotFound => Error::NoImages { directory: self.images.path() },
             _ => error.into(),

@@ -61,6 +61,7 @@ macro_rules! option_rows {
                 /// Sets the fate of the tasks after a successful dump. The default kills them.
                 on [Dump]
                 fn after_dump(o, after: AfterDump) {
+                    o.after = Some(after);
                     o.message.leave_running = (after == AfterDump::LeaveRunning).then_some(true);
                     o.message.leave_stopped = (after == AfterDump::LeaveStopped).then_some(true);
                 }

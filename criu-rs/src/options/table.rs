@@ -101,7 +101,7 @@ macro_rules! table {
 option_rows!(table);
 
 /// The only namespace kind that `empty_ns` takes.
-const CLONE_NEWNET: u32 = 0x4000_0000;
+pub(super) const CLONE_NEWNET: u32 = 0x4000_0000;
 
 #[cfg(test)]
 fn sample_fd() -> &'static std::fs::File {
@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn every_method_sets_what_its_row_says_and_no_more() {
-        let base = field_numbers(&Opts::new("/".into(), "x").message.encode_to_vec());
+        let base = Opts::new("/".into(), "x").fill(&mut Handed::default()).unwrap();
+        let base = field_numbers(&base.message.encode_to_vec());
         for (method, claims, mut set) in samples() {
             set.retain(|number| !base.contains(number) || claims.contains(number));
             set.sort_unstable();

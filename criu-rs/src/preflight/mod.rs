@@ -73,12 +73,13 @@ mod proc;
 mod report;
 mod rights;
 mod saved;
+mod settings;
 mod sockets;
 mod tasks;
 mod terminals;
 
 use crate::criu::Criu;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::operation::{Dump, Restore};
 
 pub use finding::{Finding, Severity, Subject};
@@ -95,8 +96,20 @@ impl Dump<'_> {
     /// # Errors
     /// Fails if criu does not start or does not answer. Everything else is a finding.
     pub fn preflight(&self, criu: &Criu) -> Result<Report> {
+        match settings::settle(&self.common, criu) {
+            Ok(common) => {
+                let mut settled = self.clone();
+                settled.common = common;
+                settled.look_ahead(criu, None)
+            }
+            Err(error) => self.look_ahead(criu, Some(error)),
+        }
+    }
+
+    fn look_ahead(&self, criu: &Criu, refused: Option<Error>) -> Result<Report> {
         let tree = Tree::look(self.pid());
         let mut look = Look::new("dump", criu, &self.common.opts)?;
+        look.note_all(refused.map(settings::unusable).into_iter().collect());
         look.note_all(tasks::look(&tree, self.pid(), &look));
         if tree.root().is_some_and(|root| !root.is_zombie() && !root.is_kernel) {
             look.note_all(rights::look(&tree, &look));
@@ -133,7 +146,19 @@ impl Restore<'_> {
     /// # Errors
     /// Fails if criu does not start or does not answer. Everything else is a finding.
     pub fn preflight(&self, criu: &Criu) -> Result<Report> {
+        match settings::settle(&self.common, criu) {
+            Ok(common) => {
+                let mut settled = self.clone();
+                settled.common = common;
+                settled.look_ahead(criu, None)
+            }
+            Err(error) => self.look_ahead(criu, Some(error)),
+        }
+    }
+
+    fn look_ahead(&self, criu: &Criu, refused: Option<Error>) -> Result<Report> {
         let mut look = Look::new("restore", criu, &self.common.opts)?;
+        look.note_all(refused.map(settings::unusable).into_iter().collect());
         look.note_all(kernel::look(&look));
         look.note_all(loopback::look(&look).into_iter().collect());
         let (mut findings, size) = saved::look(self, &look);

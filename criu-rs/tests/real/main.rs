@@ -32,6 +32,7 @@ mod restore_causes;
 mod seccomp;
 mod selinux;
 mod service;
+mod settings;
 mod stopping;
 #[cfg(feature = "tls")]
 mod tls;
@@ -70,6 +71,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         &restore_causes::tests(),
         seccomp::TESTS,
         service::TESTS,
+        settings::TESTS,
         stopping::TESTS,
         #[cfg(feature = "tls")]
         tls::TESTS,

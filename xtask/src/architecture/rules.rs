@@ -54,6 +54,7 @@ pub const FLOORS: &[&[&str]] = &[
     &["rpc"],
     &["host"],
     &["labels"],
+    &["config"],
     &["diagnosis"],
     &["error"],
     &["undo"],

@@ -80,7 +80,11 @@ pub(crate) fn ask(criu: &Criu, module: SecurityModule, limits: &RunLimits) -> Re
     };
     let scratch = Scratch::new()?;
     let mut common = Common::new(Dir::from(&scratch.path), "dump.log");
+    // No file decides where the log of this question goes.
+    common.opts.work = Some(Dir::from(&scratch.path));
+    let log = common.opts.default_log.take();
     common.opts.raw(|opts| {
+        opts.log_file = log;
         opts.pid = Some(NOBODY);
         opts.lsm_profile = Some(profile.into());
         opts.log_level = Some(LogLevel::Warnings.number());
@@ -88,7 +92,7 @@ pub(crate) fn ask(criu: &Criu, module: SecurityModule, limits: &RunLimits) -> Re
     });
     let prepared = Prepared::new(&common, criu)?;
     let (job, handed, _) = prepared.into_job(CriuReqType::Dump, "label check", Subject::None);
-    let link = criu.link(&Launch::default(), handed)?;
+    let link = criu.link_for(&job, &Launch::default(), handed)?;
     let failure = match Driver::new(link, job, limits.clone())?.finish(&mut ()) {
         Err(Error::Failed(failure)) => failure,
         Err(error) => return Err(error),

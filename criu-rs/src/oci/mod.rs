@@ -56,6 +56,7 @@
 
 mod cgroups;
 mod checkpoint;
+mod clean_up;
 mod console;
 mod container;
 mod descriptors;
@@ -68,12 +69,14 @@ mod prepare;
 mod replaced;
 mod restore;
 mod root;
+mod shelf;
 mod sources;
 
 pub use cgroups::Cgroups;
 #[cfg(fuzzing)]
 pub(crate) use cgroups::row;
 pub use checkpoint::ContainerCheckpoint;
+pub use clean_up::clean_up;
 pub use console::ConsoleSocket;
 pub use container::{Container, Keys};
 pub use descriptors::Descriptors;

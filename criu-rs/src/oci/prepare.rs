@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
-use std::{fs, io, thread};
+use std::{fs, thread};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -87,9 +87,7 @@ impl TemporaryMount {
         doing: &'static str,
         mount: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<Self> {
-        make_directory(at)?;
-        // A runtime that was killed may have left a mount.
-        while umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
+        fs::create_dir(at).map_err(|source| Error::path("make the directory", at, source))?;
         // The value removes the directory if the mount fails.
         let own = Self { path: at.into() };
         mount().map_err(|source| Error::path(doing, at, source))?;
@@ -101,18 +99,6 @@ impl Drop for TemporaryMount {
     fn drop(&mut self) {
         let _ = umount2(&self.path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
         let _ = fs::remove_dir(&self.path);
-    }
-}
-
-/// Makes a directory that may exist already, but must not be a link.
-fn make_directory(path: &Path) -> Result<()> {
-    let failed = |source| Error::path("make the directory", path, source);
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let meta = fs::symlink_metadata(path).map_err(failed)?;
-            if meta.is_dir() { Ok(()) } else { Err(failed(Errno::ENOTDIR.into())) }
-        }
-        result => result.map_err(failed),
     }
 }
 

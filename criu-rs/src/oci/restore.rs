@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, Root};
 
 use super::cgroups::{Cgroups, MadeCgroups};
+use super::clean_up::clean_up;
 use super::descriptors::Descriptors;
 use super::error::{Error, Result};
 use super::plan::RestorePlan;
 use super::prepare::{TemporaryMount, mount_points};
+use super::shelf::Shelf;
 use crate::criu::Criu;
 use crate::hooks::Hooks;
 use crate::operation::{Restore, Restored};
@@ -61,6 +63,8 @@ pub struct ContainerRestore<'a> {
     root: TemporaryMount,
     /// Sources of mounts.
     _sources: Vec<TemporaryMount>,
+    /// The place of all these mounts, dropped after them.
+    _shelf: Shelf,
     /// Cgroups that were made for the container's.
     _cgroups: Option<MadeCgroups>,
     cgroups: Option<Cgroups>,
@@ -70,8 +74,13 @@ pub struct ContainerRestore<'a> {
 
 impl RestorePlan<'_> {
     /// Makes what CRIU needs to find: missing mount points in the root file system, a mount point
-    /// for that root below the directory `state`, which exists, descriptors of the namespaces, and
-    /// the cgroups above the container's.
+    /// for that root, descriptors of the namespaces, and the cgroups above the container's.
+    ///
+    /// `state` is the runtime's directory of this container. Nothing is mounted there, so that a
+    /// runtime that is killed can be followed by a recursive removal of the directory. What another
+    /// runtime or an earlier version has left there is [unmounted](super::clean_up). The mounts lie
+    /// on a file system over a folder of this process in `/proc`, and the kernel removes them when
+    /// the process ends. So CRIU has to see this process in its `/proc`.
     ///
     /// Cgroups come back as they were saved. Where the dump ignored them, the tasks begin in the
     /// cgroups of criu, and [`run`](ContainerRestore::run) puts criu into the container's.
@@ -79,19 +88,18 @@ impl RestorePlan<'_> {
     /// # Errors
     /// When one of them cannot be made. Everything except mount points is removed again then.
     pub fn prepare(self, state: impl AsRef<Path>) -> Result<ContainerRestore<'static>> {
-        // CRIU need not be where this process is.
         let state = state.as_ref();
-        let state = state
-            .canonicalize()
-            .map_err(|source| Error::path("find the directory", state, source))?;
-        let root = TemporaryMount::of_root(self.container.rootfs(), &state.join("criu-root"))?;
+        state.canonicalize().map_err(|source| Error::path("find the directory", state, source))?;
+        clean_up(state)?;
+        let shelf = Shelf::new()?;
+        let at = |name: &str| shelf.path.join(name);
+        let root = TemporaryMount::of_root(self.container.rootfs(), &at("criu-root"))?;
         mount_points(self.container, &root.path)?;
         if self.container.spec().root().as_ref().and_then(Root::readonly) == Some(true) {
             root.make_read_only()?;
         }
         let has_empty = self.mounts.iter().any(|mount| mount.source.as_os_str().is_empty());
-        let empty =
-            has_empty.then(|| TemporaryMount::empty(&state.join("criu-empty"))).transpose()?;
+        let empty = has_empty.then(|| TemporaryMount::empty(&at("criu-empty"))).transpose()?;
         let made = match self.cgroups.as_ref().filter(|_| self.has_cgroups) {
             Some(cgroups) => Some(cgroups.make_above().map_err(|source| {
                 Error::path("make the cgroups above those of", self.container.bundle(), source)
@@ -105,7 +113,7 @@ impl RestorePlan<'_> {
                 _ => &mount.source,
             };
             if self.container.has(LinuxNamespaceType::User) {
-                let at = state.join(format!("criu-mount-{}", alone.len()));
+                let at = at(&format!("criu-mount-{}", alone.len()));
                 alone.extend(TemporaryMount::alone(source, &at)?);
                 source = alone.last().filter(|own| own.path == at).map_or(source, |own| &own.path);
             }
@@ -115,7 +123,14 @@ impl RestorePlan<'_> {
                 external.push(named);
             }
         }
-        let operation = self.operation(&root.path, external);
+        let mut operation = self.operation(&root.path, external);
+        if self.has_cgroups {
+            // CRIU would mount the hierarchies in its work directory, which may be below `state`.
+            let yard = at("cgroups");
+            std::fs::create_dir(&yard)
+                .map_err(|source| Error::path("make the directory", &yard, source))?;
+            operation = operation.cgroup_yard(yard);
+        }
         let open = |(key, path): (OsString, PathBuf)| {
             let file = File::open(&path);
             let file = file.map_err(|source| Error::path("open the namespace", path, source))?;
@@ -126,6 +141,7 @@ impl RestorePlan<'_> {
             namespaces: self.inherit.into_iter().map(open).collect::<Result<_>>()?,
             root,
             _sources: empty.into_iter().chain(alone).collect(),
+            _shelf: shelf,
             _cgroups: made,
             cgroups: self.cgroups,
             has_cgroups: self.has_cgroups,

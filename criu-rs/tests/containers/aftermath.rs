@@ -134,9 +134,17 @@ fn failed(bed: &Bed) {
     assert_eq!(Leftovers::now(&state), before);
     container.restore(&images).unwrap().prepare(bed.dir.join("no-state")).unwrap_err();
     fs::rename(bed.dir.join("gone"), &outside).unwrap();
-    // A runtime that was killed after it prepared: the next one clears up.
-    std::mem::forget(container.restore(&images).unwrap().prepare(&state).unwrap());
-    assert_ne!(Leftovers::now(&state).state, before.state);
+    // A preparation leaves the state alone.
+    let prepared = container.restore(&images).unwrap().prepare(&state).unwrap();
+    assert_eq!(Leftovers::now(&state).state, before.state);
+    drop(prepared);
+    assert_eq!(Leftovers::now(&state), before);
+    // A runtime of another kind was killed after it prepared: the next one clears up.
+    let old = state.join("criu-root");
+    fs::create_dir(&old).unwrap();
+    let (bind, none) = (nix::mount::MsFlags::MS_BIND, None::<&str>);
+    nix::mount::mount(Some(&bundle.root), &old, none, bind, none).unwrap();
+    assert_ne!(Leftovers::now(&state), before);
 
     for images in [&images, &without] {
         let pid = attempt(images, "").unwrap();

@@ -12,6 +12,7 @@ mod baseline;
 #[allow(dead_code, reason = "its main function is not called here")]
 mod example;
 mod hostile;
+mod killed;
 mod mounts;
 mod oci;
 mod trip;
@@ -29,13 +30,24 @@ pub type Case = criu_lab::containers::Case<Pid, Criu>;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
-    let tests = [baseline::TESTS, oci::TESTS, mounts::TESTS, hostile::TESTS, aftermath::TESTS];
+    let tests = [
+        baseline::TESTS,
+        oci::TESTS,
+        mounts::TESTS,
+        hostile::TESTS,
+        aftermath::TESTS,
+        killed::TESTS,
+    ];
     let suite = Suite {
         tests: tests.concat(),
         criu: |path| Criu::at(path),
         version: |criu| criu.version().map_err(|error| error.to_string()),
     };
     suite.main(&words).unwrap_or_else(|| {
+        if words[1] == killed::WORD {
+            killed::runtime(&words[2..]);
+            return ExitCode::SUCCESS;
+        }
         let words: Vec<&str> = words[2..].iter().map(String::as_str).collect();
         example::run(&words).unwrap();
         ExitCode::SUCCESS

@@ -161,16 +161,19 @@ impl<'a> Trip<'a> {
         }
         let restore = (self.restore)(restore);
         let restored = restore.run_with(&self.bed.criu, &mut hooks).unwrap();
-        let shared = restore.root_mount().parent().unwrap().to_path_buf();
+        let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(mounts().contains("/criu-root "), "{}", mounts());
         drop(restore);
         assert_eq!(
-            fs::read_dir(&shared).unwrap().count(),
+            fs::read_dir(&state).unwrap().count(),
             0,
             "files are left in {}",
-            shared.display()
+            state.display()
         );
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains("criu-root") && !mounts.contains("criu-empty"), "{mounts}");
+        let mounts = mounts();
+        for part in ["criu-root", "criu-empty", "criu-mount", "cgroups/", " /proc/self", "/task/"] {
+            assert!(!mounts.contains(part), "{mounts}");
+        }
         // Somebody outside holds them as long as the container lives.
         std::mem::forget((input, output.0));
         restored.pid

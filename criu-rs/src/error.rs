@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::diagnosis::{Cause, Failure, Stopped};
-use crate::hooks::{Action, HookError};
+use crate::hooks::Action;
 use crate::host::{LockError, NestedNamespace};
 use crate::labels::LabelError;
 use crate::rpc::ProtocolError;
@@ -16,8 +17,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The reason why an operation failed or was refused.
 ///
 /// `Display` is one line with the problem, CRIU's message and, for a known cause, advice.
-/// [`Error::failure`] gives the parts.
-#[derive(Debug, thiserror::Error)]
+/// [`Error::failure`] gives the parts. A clone shares the errors of system calls and hooks.
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The criu program did not start.
@@ -26,7 +27,7 @@ pub enum Error {
         /// The program.
         program: PathBuf,
         /// The reason.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// No criu service answers on the socket.
     #[error("cannot reach a criu service at {}: {source}", socket.display())]
@@ -34,7 +35,7 @@ pub enum Error {
         /// The socket.
         socket: PathBuf,
         /// The reason.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// A system call of this crate failed.
     #[error(transparent)]
@@ -60,6 +61,12 @@ pub enum Error {
         /// The reason why a service cannot do it.
         why: &'static str,
     },
+    /// The images directory does not exist. Nothing was touched. A dump does not make it.
+    #[error("the images directory {} does not exist", directory.display())]
+    NoImages {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The images directory holds a checkpoint already. Nothing was touched.
     #[error(
         "{} holds a checkpoint already (inventory.img): use another directory, or .overwrite(true)",
@@ -78,7 +85,7 @@ pub enum Error {
         /// The action.
         action: Action,
         /// The error that the hook returned.
-        source: HookError,
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// A security label was or would be lost. The tasks of a dump run on; no task of a restore is
     /// left.

@@ -62,7 +62,7 @@ pub(crate) fn hand_over(args: &[OsString]) -> Fault {
     match criu_program(None) {
         Ok(criu) => {
             let source = std::process::Command::new(&criu).args(args).exec();
-            criu_rs::Error::Start { program: criu, source }.into()
+            criu_rs::Error::Start { program: criu, source: source.into() }.into()
         }
         Err(fault) => fault,
     }

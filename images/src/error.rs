@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 /// Result of reading images.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -19,12 +20,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///     "stats-dump: byte 8: ends early: 4 bytes are needed, 2 are left",
 /// );
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
-    kind: ErrorKind,
+    kind: Arc<ErrorKind>,
     image: String,
     offset: Option<u64>,
     field: Option<FieldName>,
@@ -242,7 +243,7 @@ pub struct Fault(Box<Inner>);
 impl Fault {
     #[cold]
     fn new(kind: ErrorKind, offset: Option<u64>) -> Self {
-        Self(Box::new(Inner { kind, image: String::new(), offset, field: None }))
+        Self(Box::new(Inner { kind: Arc::new(kind), image: String::new(), offset, field: None }))
     }
 
     /// Moves the fault by `base`, the offset at which the parsed bytes begin.

@@ -6,6 +6,7 @@ mod probe_cache;
 mod probing;
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -143,7 +144,10 @@ impl Criu {
     /// [`Error::Start`] if there is no such program.
     pub fn program(&self) -> Result<Option<PathBuf>> {
         let find = |program: &PathBuf| {
-            let failed = |source| Error::Start { program: program.clone(), source };
+            let failed = |source: io::Error| Error::Start {
+                program: program.clone(),
+                source: source.into(),
+            };
             spawn::find(program).map_err(failed)
         };
         match &self.transport {

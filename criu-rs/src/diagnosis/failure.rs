@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::{fmt, io};
 
 use super::cause::Cause;
@@ -10,7 +11,7 @@ use super::log::LogExcerpt;
 use crate::value::Pid;
 
 /// An operation that CRIU refused, failed or died in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Failure {
     /// The name of the operation: "dump", "restore", ...
@@ -30,7 +31,7 @@ pub struct Failure {
     /// The first error in the log that is not known to be harmless, with the lines before it.
     /// `None` if CRIU wrote no log. An error if this process may not read the log, such as that of
     /// another user's service.
-    pub log: io::Result<Option<LogExcerpt>>,
+    pub log: Result<Option<LogExcerpt>, Arc<io::Error>>,
     /// The cause, if it is a known one.
     pub cause: Option<Cause>,
     /// The file, process, address or other thing that the cause is about, as CRIU named it: "/a/b",

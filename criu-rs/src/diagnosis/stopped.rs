@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// An operation that was cancelled, or whose deadline passed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{operation} {why}: {how}")]
 #[non_exhaustive]
 pub struct Stopped {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::course::{Course, Fault, Order, Seen};
@@ -12,7 +13,7 @@ use super::job::{Guard, Job};
 use super::watch::Watch;
 use crate::diagnosis::{End, Failure, LogPlace, Stopped, diagnose, is_harmless};
 use crate::error::{Error, Misuse, Result};
-use crate::hooks::{Action, Call, Hooks};
+use crate::hooks::{Action, Call, HookError, Hooks};
 use crate::host::tree;
 use crate::options::RunLimits;
 use crate::rpc::{CriuReqType, CriuResp, Verdict};
@@ -264,7 +265,7 @@ impl Driver {
         if !self.course.has_refused() {
             let root = self.tasks.root.as_ref().map(|(root, _)| *root);
             let checked = self.guards.iter_mut().try_for_each(|guard| guard.check(action, root));
-            let hooked = |source| Error::Hook { action, source };
+            let hooked = |source: HookError| Error::Hook { action, source: source.into() };
             match checked.and_then(|()| call.answer(hooks).map_err(hooked)) {
                 Ok(externals) if externals.is_empty() => return Verdict::GoOn,
                 Ok(externals) => return Verdict::GoOnWith(externals),
@@ -384,7 +385,7 @@ impl Driver {
             message,
             exit,
             output: self.link.worker.as_mut().map(Worker::said).unwrap_or_default(),
-            log: log.unwrap_or(Ok(None)),
+            log: log.unwrap_or(Ok(None)).map_err(Arc::new),
             cause: None,
             seen: None,
             root: reply.and_then(|reply| Pid::new(reply.restore.as_ref()?.pid)),

@@ -1,6 +1,9 @@
-//! Reads of the live machine: process trees, namespaces, mounts, netlink, file locks, seccomp filters.
+//! Reads of the live machine: process trees, namespaces, mounts, netlink, file locks, seccomp
+//! filters.
 
 mod locks;
+#[cfg(feature = "oci")]
+mod mount_space;
 mod mountinfo;
 pub(crate) mod namespaces;
 pub(crate) mod netlink;
@@ -8,6 +11,8 @@ mod seccomp;
 pub(crate) mod tree;
 
 pub use locks::{FileLock, LockError, LockKind, LockProblem, LockState};
+#[cfg(feature = "oci")]
+pub(crate) use mount_space::MountSpace;
 pub(crate) use mountinfo::MountInfo;
 pub(crate) use namespaces::Namespaces;
 pub use namespaces::NestedNamespace;

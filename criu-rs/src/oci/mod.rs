@@ -64,12 +64,12 @@ mod dump;
 mod error;
 mod hooks;
 mod options;
+mod own_mounts;
 mod plan;
 mod prepare;
 mod replaced;
 mod restore;
 mod root;
-mod shelf;
 mod sources;
 
 pub use cgroups::Cgroups;

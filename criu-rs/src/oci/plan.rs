@@ -1,5 +1,6 @@
 //! A restore as images and bundle describe it, before anything is made.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,8 @@ pub struct RestorePlan<'a> {
     pub(super) profile: Option<LsmProfile>,
     pub(super) context: Option<MountContext>,
     pub(super) cgroups: Option<Cgroups>,
+    /// Set if the images have a mount namespace of the container's own.
+    pub(super) has_mounts: bool,
     /// Set if the images have cgroups.
     pub(super) has_cgroups: bool,
     pub(super) descriptors: Descriptors,
@@ -73,6 +76,7 @@ impl<'a> RestorePlan<'a> {
             profile: changed_label(container.lsm_profile()?, checkpoint),
             context: container.mount_context()?,
             cgroups,
+            has_mounts: false,
             has_cgroups: checkpoint.cgroups()?.controllers.iter().any(|one| !one.dirs.is_empty()),
             descriptors: Descriptors::load(images)?,
         };
@@ -85,6 +89,13 @@ impl<'a> RestorePlan<'a> {
     /// The mounts that come from outside the container.
     pub fn mounts(&self) -> &[ExternalMount] {
         &self.mounts
+    }
+
+    /// The sources of external mounts, one a key: several masked files have one key.
+    pub(super) fn sources(&self) -> impl Iterator<Item = (&OsStr, &Path)> {
+        let mut keys = HashSet::new();
+        let mounts = self.mounts.iter().map(|mount| (mount.key.as_os_str(), &*mount.source));
+        mounts.filter(move |(key, _)| keys.insert(*key))
     }
 
     /// The namespaces that replace the ones left out of the images, with the keys of the latter.
@@ -142,7 +153,9 @@ impl<'a> RestorePlan<'a> {
     fn namespaces(&mut self, checkpoint: Checkpoint<'_>) -> Result<()> {
         let mut keys = Vec::new();
         for saved in checkpoint.namespaces()? {
-            self.isolates(saved.namespace())?;
+            let found = saved.namespace();
+            self.isolates(found)?;
+            self.has_mounts |= found.kind == Saved::Mnt && !found.host;
             if let Some(key) = saved.external()? {
                 keys.push((saved.namespace().kind, OsString::from(key)));
             }

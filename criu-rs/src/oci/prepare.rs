@@ -1,11 +1,11 @@
 //! Mounts and mount points that CRIU needs when it restores a container.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, thread};
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
@@ -14,92 +14,74 @@ use super::error::{Error, Result};
 use super::root::Root;
 use crate::host::MountInfo;
 
-/// A mount on a directory of its own. Both are removed when the value is dropped.
-#[derive(Debug)]
-pub(crate) struct TemporaryMount {
-    pub(crate) path: PathBuf,
+/// Mounts the container's root at `at`: CRIU wants a root that is a mount point.
+pub(crate) fn mount_root(rootfs: &Path, at: &Path) -> Result<()> {
+    let none = None::<&str>;
+    mount_at(at, "mount the root file system at", || {
+        mount(Some(rootfs), at, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+    })?;
+    // Nobody else gets the mounts that are made in it from here on.
+    let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    mount(none, at, none, private, none).map_err(|source| Error::path("make private", at, source))
 }
 
-impl TemporaryMount {
-    /// Mounts the container's root at `at`: CRIU wants a root that is a mount point.
-    pub(crate) fn of_root(rootfs: &Path, at: &Path) -> Result<Self> {
-        let none = None::<&str>;
-        let own = Self::make(at, "mount the root file system at", || {
-            mount(Some(rootfs), at, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
-        })?;
-        // Nobody else gets the mounts that are made in it from here on.
-        let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
-        mount(none, at, none, private, none)
-            .map_err(|source| Error::path("make private", at, source))?;
-        Ok(own)
-    }
-
-    /// Makes the mount read-only, as CRIU 4.1 forgets to do with a root. Mounts in it stay as they
-    /// are.
-    pub(crate) fn make_read_only(&self) -> Result<()> {
-        let failed = |source| Error::path("make read-only", &self.path, source);
-        let known = [
-            (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
-            (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
-            (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
-            (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
-            (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
-            (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
-        ];
-        let has = statvfs(&self.path).map_err(failed)?.flags();
-        let kept = known.into_iter().filter(|(flag, _)| has.contains(*flag)).map(|(_, flag)| flag);
-        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        let flags = kept.fold(flags, |all, flag| all | flag);
-        let none = None::<&str>;
-        mount(none, &self.path, none, flags, none).map_err(failed)
-    }
-
-    /// Mounts a directory at `at` without the mounts below it. In another user namespace the kernel
-    /// does not let CRIU uncover what these hide. `None` if there are no mounts below the
-    /// directory.
-    pub(crate) fn alone(source: &Path, at: &Path) -> Result<Option<Self>> {
-        let failed = |error| Error::path("find the source of a mount", source, error);
-        let full = source.canonicalize().map_err(failed)?;
-        let mounts = MountInfo::all("self").map_err(failed)?;
-        if !mounts.iter().any(|mount| mount.point != full && mount.point.starts_with(&full)) {
-            return Ok(None);
-        }
-        let none = None::<&str>;
-        let own = Self::make(at, "mount what a bind mount shows at", || {
-            mount(Some(source), at, none, MsFlags::MS_BIND, none)
-        })?;
-        Ok(Some(own))
-    }
-
-    /// Mounts an empty directory at `at`, for masked directories. It is a file system of its own:
-    /// the container keeps it when this value is gone, and a later dump saves it with the
-    /// container.
-    pub(crate) fn empty(at: &Path) -> Result<Self> {
-        Self::make(at, "mount an empty file system at", || {
-            let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-            let flags = flags | MsFlags::MS_NOEXEC;
-            mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some("mode=555,size=4k"))
-        })
-    }
-
-    fn make(
-        at: &Path,
-        doing: &'static str,
-        mount: impl FnOnce() -> Result<(), Errno>,
-    ) -> Result<Self> {
-        fs::create_dir(at).map_err(|source| Error::path("make the directory", at, source))?;
-        // The value removes the directory if the mount fails.
-        let own = Self { path: at.into() };
-        mount().map_err(|source| Error::path(doing, at, source))?;
-        Ok(own)
-    }
+/// Makes a mount read-only, as CRIU 4.1 forgets to do with a root. Mounts in it stay as they are.
+pub(crate) fn make_read_only(at: &Path) -> Result<()> {
+    let failed = |source| Error::path("make read-only", at, source);
+    let known = [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    let has = statvfs(at).map_err(failed)?.flags();
+    let kept = known.into_iter().filter(|(flag, _)| has.contains(*flag)).map(|(_, flag)| flag);
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    let flags = kept.fold(flags, |all, flag| all | flag);
+    let none = None::<&str>;
+    mount(none, at, none, flags, none).map_err(failed)
 }
 
-impl Drop for TemporaryMount {
-    fn drop(&mut self) {
-        let _ = umount2(&self.path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
-        let _ = fs::remove_dir(&self.path);
+/// Mounts a directory at `at` without the mounts below it. In another user namespace the kernel
+/// does not let CRIU uncover what these hide. Returns false if there are no mounts below the
+/// directory, and mounts nothing then.
+pub(crate) fn mount_alone(source: &Path, at: &Path) -> Result<bool> {
+    let failed = |error| Error::path("find the source of a mount", source, error);
+    let full = source.canonicalize().map_err(failed)?;
+    let mounts = MountInfo::all("thread-self").map_err(failed)?;
+    if !mounts.iter().any(|mount| mount.point != full && mount.point.starts_with(&full)) {
+        return Ok(false);
     }
+    let none = None::<&str>;
+    mount_at(at, "mount what a bind mount shows at", || {
+        mount(Some(source), at, none, MsFlags::MS_BIND, none)
+    })?;
+    Ok(true)
+}
+
+/// Mounts an empty directory at `at`, for masked directories. It is a file system of its own: a
+/// later dump saves it with the container.
+pub(crate) fn mount_empty(at: &Path) -> Result<()> {
+    mount_at(at, "mount an empty file system at", || {
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        let flags = flags | MsFlags::MS_NOEXEC;
+        mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some("mode=555,size=4k"))
+    })
+}
+
+fn mount_at(
+    at: &Path,
+    doing: &'static str,
+    mount: impl FnOnce() -> Result<(), Errno>,
+) -> Result<()> {
+    make_directory(at)?;
+    mount().map_err(|source| Error::path(doing, at, source))
+}
+
+pub(crate) fn make_directory(at: &Path) -> Result<()> {
+    fs::create_dir(at).map_err(|source| Error::path("make the directory", at, source))
 }
 
 /// Makes mount points that are missing in a root file system, as a runtime does when it creates the

@@ -1,20 +1,16 @@
 //! The restore of a container, and what was made for it.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Root};
-
 use super::cgroups::{Cgroups, MadeCgroups};
 use super::clean_up::clean_up;
 use super::descriptors::Descriptors;
 use super::error::{Error, Result};
+use super::own_mounts::OwnMounts;
 use super::plan::RestorePlan;
-use super::prepare::{TemporaryMount, mount_points};
-use super::shelf::Shelf;
 use crate::criu::Criu;
 use crate::hooks::Hooks;
 use crate::operation::{Restore, Restored};
@@ -60,11 +56,7 @@ pub struct ContainerRestore<'a> {
     /// The restore without the descriptors of `namespaces`.
     pub(super) operation: Restore<'a>,
     namespaces: Vec<(OsString, OwnedFd)>,
-    root: TemporaryMount,
-    /// Sources of mounts.
-    _sources: Vec<TemporaryMount>,
-    /// The place of all these mounts, dropped after them.
-    _shelf: Shelf,
+    mounts: OwnMounts,
     /// Cgroups that were made for the container's.
     _cgroups: Option<MadeCgroups>,
     cgroups: Option<Cgroups>,
@@ -77,10 +69,11 @@ impl RestorePlan<'_> {
     /// for that root, descriptors of the namespaces, and the cgroups above the container's.
     ///
     /// `state` is the runtime's directory of this container. Nothing is mounted there, so that a
-    /// runtime that is killed can be followed by a recursive removal of the directory. What another
-    /// runtime or an earlier version has left there is [unmounted](super::clean_up). The mounts lie
-    /// on a file system over a folder of this process in `/proc`, and the kernel removes them when
-    /// the process ends. So CRIU has to see this process in its `/proc`.
+    /// recursive removal of the directory is safe at any time, also after the runtime was killed.
+    /// Mounts that another runtime or an earlier version has left there are
+    /// [unmounted](super::clean_up). The mounts for CRIU are made in a mount namespace in which
+    /// [`run`](ContainerRestore::run) starts criu. That namespace is a copy of this process's, and
+    /// the kernel removes it when the value is dropped or the process ends.
     ///
     /// Cgroups come back as they were saved. Where the dump ignored them, the tasks begin in the
     /// cgroups of criu, and [`run`](ContainerRestore::run) puts criu into the container's.
@@ -91,46 +84,14 @@ impl RestorePlan<'_> {
         let state = state.as_ref();
         state.canonicalize().map_err(|source| Error::path("find the directory", state, source))?;
         clean_up(state)?;
-        let shelf = Shelf::new()?;
-        let at = |name: &str| shelf.path.join(name);
-        let root = TemporaryMount::of_root(self.container.rootfs(), &at("criu-root"))?;
-        mount_points(self.container, &root.path)?;
-        if self.container.spec().root().as_ref().and_then(Root::readonly) == Some(true) {
-            root.make_read_only()?;
-        }
-        let has_empty = self.mounts.iter().any(|mount| mount.source.as_os_str().is_empty());
-        let empty = has_empty.then(|| TemporaryMount::empty(&at("criu-empty"))).transpose()?;
+        let mounts = OwnMounts::of(&self)?;
         let made = match self.cgroups.as_ref().filter(|_| self.has_cgroups) {
             Some(cgroups) => Some(cgroups.make_above().map_err(|source| {
                 Error::path("make the cgroups above those of", self.container.bundle(), source)
             })?),
             None => None,
         };
-        let (mut external, mut alone, mut keys) = (Vec::new(), Vec::new(), HashSet::new());
-        for mount in &self.mounts {
-            let mut source = match &empty {
-                Some(empty) if mount.source.as_os_str().is_empty() => &empty.path,
-                _ => &mount.source,
-            };
-            if self.container.has(LinuxNamespaceType::User) {
-                let at = at(&format!("criu-mount-{}", alone.len()));
-                alone.extend(TemporaryMount::alone(source, &at)?);
-                source = alone.last().filter(|own| own.path == at).map_or(source, |own| &own.path);
-            }
-            let named = External::mount(&mount.key, source);
-            // Several masked files have one key.
-            if keys.insert(&mount.key) {
-                external.push(named);
-            }
-        }
-        let mut operation = self.operation(&root.path, external);
-        if self.has_cgroups {
-            // CRIU would mount the hierarchies in its work directory, which may be below `state`.
-            let yard = at("cgroups");
-            std::fs::create_dir(&yard)
-                .map_err(|source| Error::path("make the directory", &yard, source))?;
-            operation = operation.cgroup_yard(yard);
-        }
+        let operation = self.operation();
         let open = |(key, path): (OsString, PathBuf)| {
             let file = File::open(&path);
             let file = file.map_err(|source| Error::path("open the namespace", path, source))?;
@@ -139,9 +100,7 @@ impl RestorePlan<'_> {
         Ok(ContainerRestore {
             operation,
             namespaces: self.inherit.into_iter().map(open).collect::<Result<_>>()?,
-            root,
-            _sources: empty.into_iter().chain(alone).collect(),
-            _shelf: shelf,
+            mounts,
             _cgroups: made,
             cgroups: self.cgroups,
             has_cgroups: self.has_cgroups,
@@ -150,15 +109,15 @@ impl RestorePlan<'_> {
     }
 
     /// A restore with everything that needs no descriptor.
-    fn operation(&self, root: &Path, external: Vec<External>) -> Restore<'static> {
+    fn operation(&self) -> Restore<'static> {
         let mut restore = Restore::new(self.images.clone())
-            .root(root)
+            .root(self.container.rootfs())
             .rst_sibling(true)
             .evasive_devices(true)
             .orphan_pts_master(true)
             .manage_cgroups(if self.has_cgroups { CgroupMode::Soft } else { CgroupMode::Ignore });
-        for external in external {
-            restore = restore.external(external);
+        for (key, source) in self.sources() {
+            restore = restore.external(External::mount(key, source));
         }
         for join in &self.join {
             restore = restore.join_ns(join.clone());
@@ -206,15 +165,16 @@ impl<'a> ContainerRestore<'a> {
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Restored> {
         // Dropped after the session: while criu is in them, the cgroups cannot be removed.
         let mut made = MadeCgroups::default();
-        let session = self.with_namespaces().start(criu)?;
+        let session = self.for_criu(criu)?.start(criu)?;
         if let Some(cgroups) = self.cgroups_of_criu() {
             let criu = session.pid().ok_or(Error::OutsideCgroups {
                 why: "this process has not started the criu that restores, and cannot move it \
                       there: use Criu::new or Criu::at",
             })?;
             let entered = cgroups.enter(criu, &mut made);
-            entered
-                .map_err(|source| Error::path("enter the cgroups of", &self.root.path, source))?;
+            entered.map_err(|source| {
+                Error::path("enter the cgroups of", self.mounts.root(), source)
+            })?;
         }
         let restored = session.finish(hooks)?;
         made.keep();
@@ -233,7 +193,7 @@ impl<'a> ContainerRestore<'a> {
                 why: "a pod does not move criu there: restore the container by itself",
             });
         }
-        Ok(self.with_namespaces())
+        Ok(self.mounts.seen_by_own_criu(self.with_namespaces()))
     }
 
     /// Looks at the images and at this host, and says whether this restore would work: see
@@ -245,14 +205,19 @@ impl<'a> ContainerRestore<'a> {
         self.with_namespaces().preflight(criu)
     }
 
-    /// The mount point that is the container's root for CRIU.
-    pub fn root_mount(&self) -> &Path {
-        &self.root.path
-    }
-
     /// The cgroups in which the restored tasks are to be.
     pub fn cgroups(&self) -> Option<&Cgroups> {
         self.cgroups.as_ref()
+    }
+
+    /// The restore as this criu can do it.
+    fn for_criu(&self, criu: &Criu) -> Result<Restore<'_>> {
+        let restore = self.with_namespaces();
+        if criu.transport().starts_criu() {
+            return Ok(self.mounts.seen_by_own_criu(restore));
+        }
+        self.mounts.refuse_without(criu)?;
+        Ok(restore)
     }
 
     /// The restore with all its descriptors.

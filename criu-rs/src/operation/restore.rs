@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
+#[cfg(feature = "oci")]
+use std::sync::Arc;
 
 use criu_images::RestoreStats;
 use nix::sys::signal::Signal;
@@ -16,6 +18,8 @@ use crate::criu::Criu;
 use crate::drive::{Driver, Finished};
 use crate::error::Result;
 use crate::hooks::Hooks;
+#[cfg(feature = "oci")]
+use crate::host::MountSpace;
 use crate::host::tree;
 use crate::options::Common;
 use crate::rpc::CriuReqType;
@@ -54,6 +58,9 @@ pub struct Restore<'a> {
     pub(crate) common: Common<'a>,
     accept_label_loss: bool,
     accept_lock_loss: bool,
+    /// The mount namespace to start criu in, if not this process's.
+    #[cfg(feature = "oci")]
+    mounts: Option<Arc<MountSpace>>,
 }
 
 operation!(Restore);
@@ -62,7 +69,13 @@ impl<'a> Restore<'a> {
     /// Makes a restore from the directory `images`.
     pub fn new(images: impl Into<Dir<'a>>) -> Self {
         let common = Common::with_actions(images.into(), "restore.log");
-        Self { common, accept_label_loss: false, accept_lock_loss: false }
+        Self {
+            common,
+            accept_label_loss: false,
+            accept_lock_loss: false,
+            #[cfg(feature = "oci")]
+            mounts: None,
+        }
     }
 
     /// Allows tasks to come back with other security labels than the images or
@@ -84,6 +97,13 @@ impl<'a> Restore<'a> {
 
     pub(crate) fn accepts_lock_loss(&self) -> bool {
         self.accept_lock_loss
+    }
+
+    /// Starts criu in a mount namespace of its own.
+    #[cfg(feature = "oci")]
+    pub(crate) fn within(mut self, mounts: Arc<MountSpace>) -> Self {
+        self.mounts = Some(mounts);
+        self
     }
 
     pub(crate) fn accepts_label_loss(&self) -> bool {
@@ -119,7 +139,12 @@ impl<'a> Restore<'a> {
     pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
         let prepared = Prepared::new(&self.common, criu)?;
         let becomes_another = !prepared.message.exec_cmd.is_empty();
-        let launch = Launch { shell_job: prepared.message.shell_job(), ..Default::default() };
+        let launch = Launch {
+            shell_job: prepared.message.shell_job(),
+            #[cfg(feature = "oci")]
+            mounts: self.mounts.as_deref(),
+            ..Default::default()
+        };
         let yard = prepared.yard()?;
         let strays = Strays::of(prepared.images.as_ref(), criu.program().ok().flatten());
         let images = prepared.images.as_ref().filter(|_| !prepared.message.stream());

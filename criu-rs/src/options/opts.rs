@@ -1,6 +1,7 @@
 //! Options as an operation collects them.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -64,7 +65,10 @@ impl<'a> Opts<'a> {
             copy.map_err(|source| Error::system("duplicate a descriptor", source))
         };
         let mut message = self.message.clone();
-        let images = self.images.open()?;
+        let images = self.images.open().map_err(|error| match error.source.kind() {
+            io::ErrorKind::NotFound => Error::NoImages { directory: self.images.path() },
+            _ => error.into(),
+        })?;
         if let Some(images) = &images {
             message.images_dir_fd = handed.show(duplicate(images.as_fd())?);
         }

@@ -69,7 +69,7 @@ pub enum Verdict {
 }
 
 /// A packet from CRIU that breaks the protocol.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
     /// The packet is not a reply.

@@ -10,6 +10,9 @@ pub(crate) struct Launch<'a> {
     pub(crate) arguments: &'a [OsString],
     /// Environment variables to set.
     pub(crate) env: &'a [(OsString, OsString)],
+    /// The mount namespace to start the worker in, if not this process's.
+    #[cfg(feature = "oci")]
+    pub(crate) mounts: Option<&'a crate::host::MountSpace>,
     /// Keeps this process's standard input and process group, for a job of its shell.
     pub(crate) shell_job: bool,
 }

@@ -1,5 +1,6 @@
 //! Ways to reach a criu: a child of ours, a service, a socket of the caller.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +40,12 @@ impl Transport {
         !matches!(self, Self::Swrk(_) | Self::Service(_) | Self::Connected(_))
     }
 
+    /// Says whether a criu is started by this process, by itself or through libcriu.
+    #[cfg(feature = "oci")]
+    pub(crate) fn starts_criu(&self) -> bool {
+        !matches!(self, Self::Service(_) | Self::Connected(_))
+    }
+
     /// Starts or connects to a criu.
     pub(crate) fn open(&self, launch: &Launch<'_>, mut handed: Handed) -> Result<Link> {
         #[cfg(feature = "libcriu")]
@@ -53,17 +60,25 @@ impl Transport {
                 if !launch.env.is_empty() {
                     return Err(Error::NotOverSocket { what: "env", why });
                 }
-                let failed = |source| Error::Start { program: program.to_owned(), source };
+                let failed = |source: io::Error| Error::Start {
+                    program: program.to_owned(),
+                    source: source.into(),
+                };
                 let path = spawn::find(program).map_err(failed)?;
                 let (ours, theirs) = seqpacket::pair()
                     .map_err(|source| Error::system("make a socket pair", source))?;
-                let thread = library.serve(path, theirs);
+                let thread = within(launch, || library.serve(path, theirs))?;
                 served = Some(thread.map_err(|e| Error::system("start a thread for libcriu", e))?);
                 (ours, None)
             }
             Self::Swrk(program) => {
                 let (socket, worker) = start(program, launch, std::mem::take(&mut handed.placed))?;
                 (socket, Some(worker))
+            }
+            #[cfg(feature = "oci")]
+            Self::Service(_) | Self::Connected(_) if launch.mounts.is_some() => {
+                let why = "its root is mounted where only that criu sees it";
+                return Err(Error::NotOverSocket { what: "a container", why });
             }
             Self::Service(path) => (connect_to(path)?, None),
             Self::Connected(fd) => {
@@ -96,12 +111,30 @@ impl Transport {
 
 /// Starts a worker, with a socket to it.
 fn start(program: &Path, launch: &Launch<'_>, placed: Vec<OwnedFd>) -> Result<(OwnedFd, Worker)> {
-    let failed = |source| Error::Start { program: program.to_owned(), source };
+    let failed =
+        |source: io::Error| Error::Start { program: program.to_owned(), source: source.into() };
     let path = spawn::find(program).map_err(failed)?;
     let (ours, theirs) =
         seqpacket::pair().map_err(|source| Error::system("make a socket pair", source))?;
-    let worker = Worker::start(&path, launch, theirs, placed).map_err(failed)?;
-    Ok((ours, worker))
+    let worker = within(launch, || Worker::start(&path, launch, theirs, placed))?;
+    Ok((ours, worker.map_err(failed)?))
+}
+
+/// Starts a criu, or the thread that starts it, in the mount namespace that is asked for.
+#[cfg(feature = "oci")]
+fn within<T: Send>(launch: &Launch<'_>, start: impl FnOnce() -> T + Send) -> Result<T> {
+    match launch.mounts {
+        Some(space) => {
+            space.enter(start).map_err(|source| Error::system("enter a mount namespace", source))
+        }
+        None => Ok(start()),
+    }
+}
+
+/// Starts a criu, or the thread that starts it.
+#[cfg(not(feature = "oci"))]
+fn within<T>(_: &Launch<'_>, start: impl FnOnce() -> T) -> Result<T> {
+    Ok(start())
 }
 
 /// Connects to a service.
@@ -109,5 +142,8 @@ fn connect_to(path: &Path) -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let connected = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
         .and_then(|fd| connect(fd.as_raw_fd(), &UnixAddr::new(path)?).map(|()| fd));
-    connected.map_err(|source| Error::Connect { socket: path.to_owned(), source: source.into() })
+    connected.map_err(|source| {
+        let source = Arc::new(io::Error::from(source));
+        Error::Connect { socket: path.to_owned(), source }
+    })
 }

@@ -1,5 +1,6 @@
 //! Directories that operations take.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -86,29 +87,18 @@ pub(crate) fn name_of(fd: impl AsFd) -> PathBuf {
     std::fs::read_link(&link).unwrap_or(link)
 }
 
-impl From<&Path> for Dir<'_> {
-    fn from(path: &Path) -> Self {
-        Self(Kind::Path(path.into()))
-    }
+/// The conversions of types that are paths.
+macro_rules! from_paths {
+    ($($path:ty),*) => {$(
+        impl From<$path> for Dir<'_> {
+            fn from(path: $path) -> Self {
+                Self(Kind::Path(path.into()))
+            }
+        }
+    )*};
 }
 
-impl From<&str> for Dir<'_> {
-    fn from(path: &str) -> Self {
-        Self(Kind::Path(path.into()))
-    }
-}
-
-impl From<PathBuf> for Dir<'_> {
-    fn from(path: PathBuf) -> Self {
-        Self(Kind::Path(path))
-    }
-}
-
-impl From<&PathBuf> for Dir<'_> {
-    fn from(path: &PathBuf) -> Self {
-        Self(Kind::Path(path.clone()))
-    }
-}
+from_paths!(&Path, PathBuf, &PathBuf, &str, String, &String, &OsStr, OsString, &OsString);
 
 impl<'fd> From<BorrowedFd<'fd>> for Dir<'fd> {
     fn from(fd: BorrowedFd<'fd>) -> Self {

@@ -161,8 +161,6 @@ impl<'a> Trip<'a> {
         }
         let restore = (self.restore)(restore);
         let restored = restore.run_with(&self.bed.criu, &mut hooks).unwrap();
-        let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(mounts().contains("/criu-root "), "{}", mounts());
         drop(restore);
         assert_eq!(
             fs::read_dir(&state).unwrap().count(),
@@ -170,8 +168,8 @@ impl<'a> Trip<'a> {
             "files are left in {}",
             state.display()
         );
-        let mounts = mounts();
-        for part in ["criu-root", "criu-empty", "criu-mount", "cgroups/", " /proc/self", "/task/"] {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        for part in ["criu-root", "criu-empty", "criu-mount", "cgyard", " /proc/driver"] {
             assert!(!mounts.contains(part), "{mounts}");
         }
         // Somebody outside holds them as long as the container lives.

@@ -154,7 +154,7 @@ impl Answer {
     fn of(program: &PathBuf, question: &[&str]) -> Result<Self, Fault> {
         let result = Command::new(program).arg("check").args(question).output();
         let result = result.map_err(|source| {
-            Fault::from(criu_rs::Error::Start { program: program.clone(), source })
+            Fault::from(criu_rs::Error::Start { program: program.clone(), source: source.into() })
         })?;
         let text = [result.stdout, result.stderr].concat();
         let lines = String::from_utf8_lossy(&text);

@@ -73,6 +73,8 @@ mod proc;
 mod report;
 mod rights;
 mod saved_files;
+#[cfg(feature = "serde")]
+mod serialize;
 mod sockets;
 mod tasks;
 mod terminals;

@@ -16,6 +16,7 @@ macro_rules! causes {
         /// [`Failure::seen`](crate::Failure::seen) names the file, process or address that the
         /// cause of a failure is about. `docs/causes.md` lists all causes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub enum Cause {
             $($(#[$doc])* $cause,)*

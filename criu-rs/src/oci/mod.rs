@@ -54,6 +54,7 @@
 //!
 //! `docs/runtime-authors.md` of the project is a guide, with a complete example.
 
+mod apply;
 mod cgroups;
 mod checkpoint;
 mod clean_up;
@@ -62,6 +63,7 @@ mod container;
 mod descriptors;
 mod dump;
 mod error;
+mod freezer;
 mod hooks;
 mod options;
 mod own_mounts;
@@ -70,8 +72,10 @@ mod prepare;
 mod replaced;
 mod restore;
 mod root;
+mod runtime_options;
 mod sources;
 
+pub use apply::RuntimeOperation;
 pub use cgroups::Cgroups;
 #[cfg(fuzzing)]
 pub(crate) use cgroups::row;
@@ -82,10 +86,12 @@ pub use container::{Container, Keys};
 pub use descriptors::Descriptors;
 pub use dump::{ContainerDump, DumpHooks};
 pub use error::{Error, Result};
+pub use freezer::Freezer;
 pub use hooks::RestoreHooks;
 pub use oci_spec;
 pub use plan::RestorePlan;
 pub use restore::ContainerRestore;
+pub use runtime_options::RuntimeOptions;
 pub use sources::ExternalMount;
 
 /// The guide, whose code is compiled.

@@ -1,28 +1,32 @@
 //! Sets of images, as the words take and show them.
 
-use std::fmt;
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
-use criu_images::source::Tar;
-use criu_images::{ImageSet, Text};
+use criu_images::bounds::IMAGE;
+use criu_images::kind::INVENTORY;
+use criu_images::source::{Source, Tar};
+use criu_images::{ErrorKind, Image, ImageSet, Text};
 use serde::Serialize;
 
 /// Opens a set: a directory, a tar archive with one set, or `ARCHIVE:FOLDER` if there are several.
+/// A directory without images stands for the one folder in it that has images, as an engine's
+/// export has once it is unpacked.
 ///
 /// # Errors
 /// Returns the reason for a person, with the path.
 pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
     let named = |error: criu_images::Error| format!("{}: {error}", path.display());
     if path.is_dir() {
-        return ImageSet::open(path).map_err(named);
+        return ImageSet::open(path).or_else(|error| match error.kind() {
+            ErrorKind::Missing => open_below(path, named(error)),
+            _ => Err(named(error)),
+        });
     }
     let text = path.to_string_lossy();
-    let (archive, folder) = match text.rsplit_once(':') {
-        Some((archive, folder)) if !path.exists() => (Path::new(archive), Some(folder)),
-        _ => (path, None),
-    };
-    let tar = Tar::open(archive).map_err(|error| error.to_string())?;
+    let (archive, folder) = split(path);
+    let tar = Tar::open(archive).map_err(|error| no_archive(archive, &error))?;
     let folder = match folder {
         Some(folder) => folder.to_owned(),
         None => {
@@ -40,6 +44,108 @@ pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
         }
     };
     ImageSet::new(tar.folder(&folder)).map_err(named)
+}
+
+/// Opens an image in an archive, `ARCHIVE:FOLDER/IMAGE`. Returns `None` if the path has another
+/// form, or names a file.
+///
+/// # Errors
+/// Returns the reason for a person, with the path.
+pub(crate) fn image_in_archive(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    let (archive, Some(member)) = split(path) else {
+        return Ok(None);
+    };
+    if !archive.is_file() {
+        return Ok(None);
+    }
+    let tar = Tar::open(archive).map_err(|error| no_archive(archive, &error))?;
+    let (folder, name) = member.rsplit_once('/').unwrap_or(("", member));
+    let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+    let blob = tar.folder(folder).open(name).map_err(|error| named(&error))?;
+    let blob = blob.ok_or_else(|| named(&"is not in the archive"))?;
+    let (size, limit) = (blob.len(), IMAGE.get());
+    if size > limit {
+        return Err(named(&ErrorKind::TooLarge { size, limit }));
+    }
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
+    blob.read_at(0, &mut bytes).map_err(|error| named(&error))?;
+    Ok(Some(bytes))
+}
+
+/// Splits `ARCHIVE:PART`, unless a file has this name.
+fn split(path: &Path) -> (&Path, Option<&str>) {
+    let parts = path.to_str().and_then(|text| text.rsplit_once(':'));
+    match parts {
+        Some((archive, part)) if !path.exists() => (Path::new(archive), Some(part)),
+        _ => (path, None),
+    }
+}
+
+/// Opens the only folder of a directory that has images. `none` is the reason if no folder has any.
+fn open_below(path: &Path, none: String) -> Result<ImageSet, String> {
+    let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut sets: Vec<_> = folders.filter(|folder| folder.join(INVENTORY.file).exists()).collect();
+    sets.sort_unstable();
+    match &sets[..] {
+        [] => Err(none),
+        [one] => ImageSet::open(one).map_err(|error| format!("{}: {error}", one.display())),
+        [a, .., b] => Err(format!(
+            "{}: several folders in it have images; name one: {} or {}",
+            path.display(),
+            a.display(),
+            b.display()
+        )),
+    }
+}
+
+/// Says why a file cannot be read as an archive, and what to do.
+fn no_archive(path: &Path, error: &criu_images::Error) -> String {
+    let shown = path.display();
+    match error.kind() {
+        ErrorKind::Compressed(program) => {
+            let (packed, plain) = (shell_word(path), shell_word(&unpacked(path)));
+            format!("{error}: {program} -d < {packed} > {plain}")
+        }
+        ErrorKind::NotAFile => format!("{error}; an archive in a pipe has to be saved to a file"),
+        ErrorKind::Malformed(_) if is_image(path) => {
+            format!("{shown}: is one image; give the directory that holds all of them")
+        }
+        ErrorKind::Malformed(_) => {
+            format!("{shown}: is neither a directory of images nor a tar archive")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Name for an archive once it is unpacked: `export.tar` of `export.tar.gz`.
+fn unpacked(path: &Path) -> PathBuf {
+    let is_packed = |ending: &&str| ["gz", "zst", "xz", "bz2", "lz4", "lz", "tgz"].contains(ending);
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    let stem =
+        if ending.as_ref().is_some_and(is_packed) { path.with_extension("") } else { path.into() };
+    match stem.extension() {
+        Some(tar) if tar == "tar" && stem != path => stem,
+        _ => stem.with_extension("unpacked.tar"),
+    }
+}
+
+/// Writes a path as one word of a shell.
+fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |char: char| char.is_alphanumeric() || "./_-+,:@%".contains(char);
+    if text.chars().all(is_plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+/// Returns true if a file begins like an image of CRIU.
+fn is_image(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(8).read_to_end(&mut head));
+    read.is_ok() && Image::detect("", &head).is_ok()
 }
 
 /// Prints a value on standard output: as text, or as JSON on one line.

@@ -1,9 +1,10 @@
 //! The chain of a set and its parent sets, opened as needed.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::kept::{Bytes, Kept};
 use crate::source::{Blob, Source};
 
 /// A set of the chain that `parent` links form. Opens the next set when first needed.
@@ -12,11 +13,16 @@ pub(crate) struct Level {
     source: Box<dyn Source>,
     depth: usize,
     parent: OnceLock<Option<Box<Level>>>,
+    kept: Mutex<Kept>,
 }
 
 impl Level {
     pub(crate) fn new(source: Box<dyn Source>) -> Self {
-        Self { source, depth: 0, parent: OnceLock::new() }
+        Self::at(0, source)
+    }
+
+    fn at(depth: usize, source: Box<dyn Source>) -> Self {
+        Self { source, depth, parent: OnceLock::new(), kept: Mutex::default() }
     }
 
     pub(crate) fn source(&self) -> &dyn Source {
@@ -33,9 +39,7 @@ impl Level {
             return Err(Error::new(self.place("parent"), ErrorKind::Chain(longest)));
         }
         let source = self.source.parent().map_err(|e| self.place_error(e))?;
-        let parent = source.map(|source| {
-            Box::new(Self { source, depth: self.depth + 1, parent: OnceLock::new() })
-        });
+        let parent = source.map(|source| Box::new(Self::at(self.depth + 1, source)));
         Ok(self.parent.get_or_init(|| parent).as_deref())
     }
 
@@ -44,9 +48,19 @@ impl Level {
         self.source.open(file).map_err(|e| self.place_error(e))
     }
 
-    /// Reads a whole image, for all kinds except pages; `None` if there is no such file.
-    pub(crate) fn read(&self, file: &str) -> Result<Option<Vec<u8>>> {
+    /// Size of a file in bytes; `None` if there is no such file.
+    pub(crate) fn size(&self, file: &str) -> Result<Option<u64>> {
+        self.source.size(file).map_err(|e| self.place_error(e))
+    }
+
+    /// Reads a whole image, for all kinds except pages; `None` if there is no such file. A small
+    /// image is kept, so that a file is opened once, however many questions lead to it.
+    pub(crate) fn read(&self, file: &str) -> Result<Option<Bytes>> {
+        if let Some(known) = self.kept().get(file) {
+            return Ok(known);
+        }
         let Some(blob) = self.open(file)? else {
+            self.kept().add(file, None);
             return Ok(None);
         };
         let fail = |fault: Fault| Error::new(self.place(file), fault);
@@ -56,11 +70,15 @@ impl Level {
         }
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
         blob.read_at(0, &mut bytes).map_err(|e| fail(e.into()))?;
-        Ok(Some(bytes))
+        Ok(Some(self.kept().add(file, Some(bytes)).unwrap_or_default()))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads a whole image that has to exist.
-    pub(crate) fn need(&self, file: &str) -> Result<Vec<u8>> {
+    pub(crate) fn need(&self, file: &str) -> Result<Bytes> {
         let missing = || Error::new(self.place(file), ErrorKind::Missing);
         self.read(file)?.ok_or_else(missing)
     }

@@ -172,6 +172,9 @@ pub enum ErrorKind {
         /// The values that are possible.
         want: &'static str,
     },
+    /// The file is compressed. This is the name of the program that unpacks it with `-d`.
+    #[error("is compressed with {0}; archives are read unpacked")]
+    Compressed(&'static str),
     /// The request is beyond this version of the crate.
     #[error("{0} are not supported")]
     Unsupported(&'static str),

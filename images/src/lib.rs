@@ -93,6 +93,7 @@ pub mod files;
 mod frame;
 #[cfg(feature = "json")]
 pub mod json;
+mod kept;
 pub mod kind;
 mod limits;
 pub mod memory;

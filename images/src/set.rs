@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use crate::aside::is_interrupted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::FileTable;
+use crate::kept::Bytes;
 use crate::kind;
 use crate::proto::{CgroupEntry, InventoryEntry, SeccompEntry};
 use crate::source::{Directory, Source};
@@ -15,8 +16,9 @@ use crate::tree::Tree;
 
 /// The images of one dump. A set owns what has been read; tasks, files and memory borrow from it.
 ///
-/// Images of the whole set (tree, files, seccomp, cgroups) are read once, when first needed. Images
-/// of one task are read by each call that asks for them.
+/// Images are read when first needed. Images of the whole set (tree, files, seccomp, cgroups) and
+/// small images of tasks are then kept, so a change of their files goes unnoticed. Other images are
+/// read by each call that asks for them.
 ///
 /// ```
 /// use criu_images::ImageSet;
@@ -95,7 +97,7 @@ impl ImageSet {
     /// [`ErrorKind::Io`]; [`ErrorKind::NotAFile`]; [`ErrorKind::TooLarge`] above
     /// [`IMAGE`](crate::bounds::IMAGE).
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.store.read(name)
+        Ok(self.store.read(name)?.map(Bytes::into_vec))
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -3,11 +3,12 @@
 use crate::chain::Level;
 use crate::error::{ErrorKind, Result};
 use crate::frame::Image;
+use crate::kept::Bytes;
 use crate::kind::Kind;
 use crate::schema::Entry;
 use crate::source::Source;
 
-/// Images of a source, read on each call. A store caches no image.
+/// Images of a source. Small images are read once and kept, others are read on each call.
 #[derive(Debug)]
 pub(crate) struct Store {
     level: Level,
@@ -29,12 +30,12 @@ impl Store {
     }
 
     /// Bytes of one image; `None` if the set does not have it.
-    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Bytes>> {
         self.level.read(name)
     }
 
     /// Bytes of one image that has to exist.
-    pub(crate) fn need(&self, name: &str) -> Result<Vec<u8>> {
+    pub(crate) fn need(&self, name: &str) -> Result<Bytes> {
         self.level.need(name)
     }
 

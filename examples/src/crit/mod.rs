@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 use criu_images::json::{self, Style};
 use criu_images::{CoreDump, Diff, Finding, Image, Severity, check};
 
-use crate::images::{open_set, show};
+use crate::images::{image_in_archive, open_set, show};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 use explore::What;
@@ -49,12 +49,12 @@ enum Word {
     },
     /// Show the kind of an image and its number of entries
     Info {
-        /// The image
+        /// The image, or ARCHIVE:FOLDER/IMAGE
         image: PathBuf,
     },
     /// Show an image, as decode --pretty does
     Show {
-        /// The image
+        /// The image, or ARCHIVE:FOLDER/IMAGE
         image: PathBuf,
         /// Show only the size of extra data behind entries
         #[arg(long)]
@@ -210,9 +210,13 @@ fn run(word: Word, name: &str) -> Fallible<ExitCode> {
 
 fn decode(path: Option<&Path>, style: Style, out: &mut impl Write) -> Fallible<()> {
     if let Some(path) = path {
+        let name = path.to_string_lossy();
+        if let Some(bytes) = image_in_archive(path)? {
+            return Ok(json::decode(Image::detect(&name, &bytes)?, style, out)?);
+        }
         let mut file = fs::File::open(path).map_err(|error| at(path, &error))?;
         if file.metadata()?.is_file() {
-            return Ok(json::decode_file(&path.to_string_lossy(), &mut file, style, out)?);
+            return Ok(json::decode_file(&name, &mut file, style, out)?);
         }
     }
     // A pipe cannot be read a second time.
@@ -224,7 +228,10 @@ fn decode(path: Option<&Path>, style: Style, out: &mut impl Write) -> Fallible<(
 /// Prints the kind of an image and its number of entries. Unlike CRIU's crit, extra data behind an
 /// entry does not count as one.
 fn info(path: &Path) -> Fallible<()> {
-    let bytes = read(Some(path))?;
+    let bytes = match image_in_archive(path)? {
+        Some(bytes) => bytes,
+        None => read(Some(path))?,
+    };
     let name = path.to_string_lossy();
     let mut image = Image::detect(&name, &bytes)?;
     let kind = image.kind();

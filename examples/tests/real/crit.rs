@@ -251,7 +251,39 @@ fn inspect(lab: &Lab) {
     both.fails(1, &["several folders in it have images; name one: two.tar:a or two.tar:b"]);
     tar(&["czf", "packed.tar.gz", "a"]);
     let packed = run(lab.program(link(lab, "inspect"), &["packed.tar.gz"]));
-    packed.fails(1, &["packed.tar.gz: compressed archives are not supported"]);
+    let advice = "gzip -d < packed.tar.gz > packed.tar";
+    let said =
+        format!("packed.tar.gz: is compressed with gzip; archives are read unpacked: {advice}");
+    packed.fails(1, &[&said]);
+    let unpack =
+        std::process::Command::new("sh").args(["-c", advice]).current_dir(&lab.dir).status();
+    assert!(unpack.unwrap().success());
+    assert_eq!(inspect(&["packed.tar"]), screen);
+    // An engine's export, unpacked: the images are in a folder. Then two folders have images.
+    fs::create_dir(lab.path("x")).unwrap();
+    fs::rename(lab.path("a"), lab.path("x/checkpoint")).unwrap();
+    assert_eq!(inspect(&["x"]), screen);
+    tar(&["xf", "two.tar", "-C", "x", "b"]);
+    let both = run(lab.program(link(lab, "inspect"), &["x"]));
+    both.fails(1, &["x: several folders in it have images; name one: x/b or x/checkpoint"]);
+    // One image, alone and in an archive; files that are none.
+    let image = "x/checkpoint/pstree.img";
+    assert_eq!(done(lab, &["show", "two.tar:a/pstree.img"]), done(lab, &["show", image]));
+    assert_eq!(done(lab, &["info", "two.tar:b/pstree.img"]), done(lab, &["info", image]));
+    crit(lab, &["show", "two.tar:a/absent.img"]).fails(1, &["is not in the archive"]);
+    for (path, said) in [
+        (image, "is one image; give the directory that holds all of them"),
+        ("/etc/passwd", "/etc/passwd: is neither a directory of images nor a tar archive"),
+        ("/dev/null", "an archive in a pipe has to be saved to a file"),
+    ] {
+        run(lab.program(link(lab, "inspect"), &[path])).fails(1, &[said]);
+    }
+    // The link to a parent set, and the socket of `criu lazy-pages`.
+    std::os::unix::fs::symlink("../b", lab.path("x/checkpoint/parent")).unwrap();
+    let socket = lab.path("x/checkpoint/lazy-pages.socket");
+    let _socket = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let parent = ", version 2, on top of a parent set\n";
+    assert_eq!(inspect(&["x/checkpoint"]), screen.replacen(", version 2\n", parent, 1));
     let json: serde_json::Value = serde_json::from_str(&inspect(&["--json", "two.tar:a"])).unwrap();
     assert_eq!(json["needs"][0]["option"], "--file-locks");
     assert_eq!(json["processes"][0]["pid"].to_string(), pid);

@@ -32,7 +32,8 @@ pub(super) fn check_images(set: &ImageSet, findings: &mut Findings) {
 }
 
 fn read(set: &ImageSet, name: &str, kind: &'static Kind) -> Result<()> {
-    let (Some(bytes), Some(message)) = (set.read(name)?, Message::by_name(kind.message)) else {
+    let (Some(bytes), Some(message)) = (set.store().read(name)?, Message::by_name(kind.message))
+    else {
         return Ok(());
     };
     let mut image = Image::parse(name, &bytes, kind)?;
@@ -164,7 +165,7 @@ fn check_file(
 
 fn need(store: &Store, kind: &'static Kind, id: u64, findings: &mut Findings) {
     let name = kind.file_name(id);
-    if let Some(None) = findings.take(store.level().open(&name)) {
+    if let Some(None) = findings.take(store.level().size(&name)) {
         findings.error(Error::new(name, ErrorKind::Missing));
     }
 }

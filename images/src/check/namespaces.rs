@@ -47,7 +47,7 @@ fn check_missing(store: &Store, kind: &'static Kind, id: u64, findings: &mut Fin
 }
 
 fn has(store: &Store, kind: &'static Kind, id: u64) -> Result<bool> {
-    Ok(store.level().open(&kind.file_name(id))?.is_some())
+    Ok(store.level().size(&kind.file_name(id))?.is_some())
 }
 
 /// Images that a network namespace has beside its main image, unless it was saved empty. Tracked

@@ -82,15 +82,15 @@ fn check_pagemap(
     let pages_id = pagemap.pages_id().into();
     let file = kind::PAGES.file_name(pages_id);
     let place = level.place(&file);
-    match level.open(&file) {
+    match level.size(&file) {
         Err(error) => findings.error(error),
         Ok(None) if stored > 0 => findings.error(Error::new(place, ErrorKind::Missing)),
-        Ok(Some(blob)) if blob.len() < stored => {
-            let kind = ErrorKind::Truncated { need: stored, left: blob.len() };
+        Ok(Some(left)) if left < stored => {
+            let kind = ErrorKind::Truncated { need: stored, left };
             findings.error(Error::new(place, kind));
         }
-        Ok(Some(blob)) if blob.len() > stored => {
-            let kind = ErrorKind::Value { found: blob.len(), want: "the bytes its pagemap lists" };
+        Ok(Some(found)) if found > stored => {
+            let kind = ErrorKind::Value { found, want: "the bytes its pagemap lists" };
             findings.add(Severity::Warning, Error::new(place, kind));
         }
         Ok(_) => {}

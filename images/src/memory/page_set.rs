@@ -125,7 +125,7 @@ impl PageSet {
     /// # Errors
     /// The errors of opening the pagemap.
     pub fn has(&self, object: PageObject) -> Result<bool> {
-        Ok(self.level.open(&object.file_name())?.is_some())
+        Ok(self.level.size(&object.file_name())?.is_some())
     }
 }
 

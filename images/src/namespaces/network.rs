@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::{Error, Fault, Result};
+use crate::kept::Bytes;
 use crate::kind::{self, Kind};
 use crate::namespaces::netlink::{Attribute, Message, Messages};
 use crate::proto::{NdType, NetDeviceEntry, NetnsEntry};
@@ -96,7 +97,7 @@ impl Network {
             Ok(())
         })?;
         let text = |kind: &Kind| -> Result<Vec<u8>> {
-            Ok(store.read(&kind.file_name(id))?.unwrap_or_default())
+            Ok(store.read(&kind.file_name(id))?.map_or_else(Vec::new, Bytes::into_vec))
         };
         let mut network = Self {
             settings,

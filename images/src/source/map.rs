@@ -59,6 +59,10 @@ impl Source for Mapped {
         mapped.transpose()
     }
 
+    fn size(&self, name: &str) -> Result<Option<u64>> {
+        self.0.size(name)
+    }
+
     fn parent(&self) -> Result<Option<Box<dyn Source>>> {
         let parent = self.0.parent_directory()?;
         Ok(parent.map(|parent| Box::new(Self(parent)) as Box<dyn Source>))

@@ -37,6 +37,15 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// [`ErrorKind::Io`], [`ErrorKind::NotAFile`].
     fn open(&self, name: &str) -> Result<Option<Blob>>;
 
+    /// Returns the size of a file in bytes; `None` if there is no file of this name. Opens the file
+    /// unless the source can tell otherwise.
+    ///
+    /// # Errors
+    /// The errors of [`open`](Self::open).
+    fn size(&self, name: &str) -> Result<Option<u64>> {
+        Ok(self.open(name)?.map(|blob| blob.len()))
+    }
+
     /// Opens the parent set, which holds the pages that this set leaves to it; `None` if there is
     /// no parent set.
     ///

@@ -57,9 +57,9 @@ impl Tar {
     /// Opens the top folder of an archive.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if the file cannot be read or is not a tar archive;
-    /// [`ErrorKind::Truncated`] if the archive ends inside a file; [`ErrorKind::Unsupported`] if it
-    /// is compressed.
+    /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::NotAFile`] for a pipe, because an
+    /// archive is read at any place; [`ErrorKind::Compressed`]; [`ErrorKind::Malformed`] if the
+    /// file is not a tar archive; [`ErrorKind::Truncated`] if the archive ends inside a file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let archive = Index::read(path);
@@ -88,17 +88,24 @@ impl Tar {
 impl Index {
     fn read(path: &Path) -> Result<Self, Fault> {
         let file = File::open(path)?;
-        let total = file.metadata()?.len();
-        let mut head = [0; 4];
-        let read = (&file).take(4).read(&mut head)?;
-        if head.get(..read).is_some_and(is_compressed) {
-            return Err(ErrorKind::Unsupported("compressed archives").into());
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(ErrorKind::NotAFile.into());
+        }
+        let total = found.len();
+        let mut head = [0; 6];
+        let read = (&file).take(6).read(&mut head)?;
+        if let Some(program) = head.get(..read).and_then(compressor) {
+            return Err(ErrorKind::Compressed(program).into());
         }
         let mut members = BTreeMap::new();
         // Buffered: a header has 512 bytes, and the content between headers is skipped.
         let mut archive = Archive::new(BufReader::new(File::open(path)?));
         for entry in archive.entries_with_seek()? {
-            let mut entry = entry.map_err(unreadable)?;
+            let mut entry = entry.map_err(|error| match error.raw_os_error() {
+                None if members.is_empty() => ErrorKind::Malformed(NO_ARCHIVE).into(),
+                _ => Fault::from(unreadable(error)),
+            })?;
             // A sparse file has its own name in an extension, beside the name in the header.
             let sparse = sparse(&mut entry)?;
             let name = sparse.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
@@ -179,11 +186,21 @@ fn last(mut folder: Vec<String>) -> Option<(Vec<String>, String)> {
     Some((folder, name))
 }
 
-/// Returns `true` for the magics of gzip, zstd, xz and bzip2.
-fn is_compressed(head: &[u8]) -> bool {
-    let magics: [&[u8]; 4] = [&[0x1f, 0x8b], &[0x28, 0xb5, 0x2f, 0xfd], b"\xfd7zX", b"BZh"];
-    magics.iter().any(|magic| head.starts_with(magic))
+/// Name of the program that unpacks a file, by the file's magic.
+fn compressor(head: &[u8]) -> Option<&'static str> {
+    let magics: [(&[u8], _); 6] = [
+        (&[0x1f, 0x8b], "gzip"),
+        (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
+        (b"\xfd7zXZ", "xz"),
+        (b"BZh", "bzip2"),
+        (&[0x04, 0x22, 0x4d, 0x18], "lz4"),
+        (b"LZIP", "lzip"),
+    ];
+    let found = magics.iter().find(|(magic, _)| head.starts_with(magic));
+    found.map(|(_, program)| *program)
 }
+
+const NO_ARCHIVE: &str = "is not a tar archive";
 
 /// Splits a path into its parts; `None` if it leads upwards or is not UTF-8.
 fn components(path: &[u8]) -> Option<Vec<String>> {

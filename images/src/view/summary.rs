@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use crate::checkpoint::Checkpoint;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::kind;
 use crate::memory::Totals;
 use crate::proto::Lsmtype;
@@ -40,7 +40,7 @@ pub struct Summary {
     pub zombies: usize,
     /// Number of stopped tasks.
     pub stopped: usize,
-    /// Number of files in the set.
+    /// Number of regular files in the set.
     pub images: usize,
     /// Bytes of all these files.
     pub image_bytes: u64,
@@ -97,10 +97,17 @@ impl Summary {
         let root = checkpoint.root();
         let namespaces = Namespaces::new(checkpoint)?;
         let names = store.names()?;
-        let mut image_bytes = 0u64;
+        let (mut images, mut image_bytes) = (0, 0u64);
         for name in &names {
-            let size = store.level().open(name)?.map_or(0, |blob| blob.len());
-            image_bytes = image_bytes.saturating_add(size);
+            match store.level().size(name) {
+                Ok(size) => {
+                    images += 1;
+                    image_bytes = image_bytes.saturating_add(size.unwrap_or(0));
+                }
+                // The link to the parent set, or the socket of `criu lazy-pages`.
+                Err(error) if matches!(error.kind(), ErrorKind::NotAFile) => {}
+                Err(error) => return Err(error),
+            }
         }
         let mut summary = Self {
             root: root.pid(),
@@ -117,7 +124,7 @@ impl Summary {
             threads: 0,
             zombies: 0,
             stopped: 0,
-            images: names.len(),
+            images,
             image_bytes,
             parent: store.level().source().parent()?.is_some(),
             page_size: 0,

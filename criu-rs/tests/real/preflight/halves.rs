@@ -9,6 +9,7 @@ use std::path::Path;
 use criu_lab::soon;
 use criu_rs::preflight::{Need, Report, Severity};
 use criu_rs::{AfterDump, Dump, InheritFd, Pid, Restore};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use crate::lab::{Lab, TestFn};
@@ -32,10 +33,16 @@ fn name(fd: impl AsFd) -> String {
     link.to_str().unwrap().to_owned()
 }
 
+/// The read end and the write end of a new pipe.
+fn pipe() -> (File, File) {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+    (reader.into(), writer.into())
+}
+
 /// Tests a program between two pipes. After a restore without them it ends, and with them it works.
 fn pipes(lab: &Lab) {
-    let (theirs_in, ours_in) = std::io::pipe().unwrap();
-    let (ours_out, theirs_out) = std::io::pipe().unwrap();
+    let (theirs_in, ours_in) = pipe();
+    let (ours_out, theirs_out) = pipe();
     let (input, output) = (name(&theirs_in), name(&theirs_out));
     let mut target =
         lab.start_with(&["echo"], |command| command.stdin(theirs_in).stdout(theirs_out));
@@ -60,8 +67,8 @@ fn pipes(lab: &Lab) {
     target.restored_as(restored.pid);
     target.is_gone();
     drop((ours_in, ours_out));
-    let (theirs_in, mut ours_in) = std::io::pipe().unwrap();
-    let (mut ours_out, theirs_out) = std::io::pipe().unwrap();
+    let (theirs_in, mut ours_in) = pipe();
+    let (mut ours_out, theirs_out) = pipe();
     let restore = Restore::new(&images).inherit_fd(InheritFd::new(input, &theirs_in));
     let restored = restore.inherit_fd(InheritFd::new(output, &theirs_out)).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
@@ -114,7 +121,7 @@ os.close(w4)";
     assert_eq!(report.findings(), [], "{report}");
     dump.run(&lab.criu).unwrap();
     // The readers outside have gone before the dump: nothing is lost with them.
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = pipe();
     let target = lab.start_with(&["count"], |command| command.stdout(writer));
     let images = lab.dir("broken");
     let dump = Dump::new(target.pid, &images);

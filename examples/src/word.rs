@@ -63,12 +63,23 @@ impl Table {
 pub(crate) fn hand_over(path: Option<&Path>, args: &[OsString]) -> Fault {
     match criu_program(path) {
         Ok(criu) => {
-            let source = std::process::Command::new(&criu).args(args).exec();
+            let own = std::process::id().to_string();
+            if std::env::var_os(HANDED_OVER_BY).is_some_and(|by| *by == *own) {
+                let show = criu.display();
+                let what = format!("{show} is criu-rs itself, name the criu that it is to use");
+                return Fault::usage(format!("{what} in the variable CRIU"));
+            }
+            let mut command = std::process::Command::new(&criu);
+            let source = command.args(args).env(HANDED_OVER_BY, own).exec();
             criu_rs::Error::Start { program: criu, source: source.into() }.into()
         }
         Err(fault) => fault,
     }
 }
+
+/// The variable with the process id of the program that has become criu. A process that sees its
+/// own id there would become itself for ever: a copy of this program is what it takes for criu.
+const HANDED_OVER_BY: &str = "CRIU_RS_HANDED_OVER_BY";
 
 /// Prints the version of this program.
 pub(crate) fn print_version() -> ExitCode {

@@ -80,23 +80,29 @@ applies! {
 }
 
 /// Returns the criu to use: the named one, else that of the variable CRIU, else the first `criu` in
-/// PATH that is not this program under another name.
+/// PATH. This program under another name is passed over: where it takes the place of criu, the
+/// variable of a script may name it.
 ///
 /// # Errors
-/// [`Fault::NoCriu`].
+/// [`Fault::NoCriu`]. A usage fault if this program itself is named.
 pub fn criu_program(named: Option<&Path>) -> Result<PathBuf, Fault> {
-    if let Some(path) = named {
-        return Ok(path.to_owned());
-    }
-    if let Some(path) = std::env::var_os("CRIU").filter(|path| !path.is_empty()) {
-        return Ok(path.into());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
     let own = std::fs::canonicalize("/proc/self/exe").ok();
-    std::env::split_paths(&path)
-        .map(|folder| folder.join("criu"))
-        .find(|file| file.is_file() && std::fs::canonicalize(file).ok() != own)
-        .ok_or(Fault::NoCriu)
+    let is_own = |file: &PathBuf| own.is_some() && std::fs::canonicalize(file).ok() == own;
+    if let Some(path) = named.map(Path::to_owned) {
+        if is_own(&path) {
+            let why = "this is criu-rs itself, name the criu that it is to use";
+            return Err(Fault::usage(format!("--criu {}: {why}", path.display())));
+        }
+        return Ok(path);
+    }
+    let variable = std::env::var_os("CRIU").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|folder| folder.join("criu"));
+    let mut found = variable
+        .into_iter()
+        .filter(|file| !is_own(file))
+        .chain(in_path.filter(|file| file.is_file() && !is_own(file)));
+    found.next().ok_or(Fault::NoCriu)
 }
 
 /// Logging, and other options that `criu` takes for every word.

@@ -89,6 +89,24 @@ fn no_criu(lab: &Lab) {
     }
     let said = lab.coded(&["restore", "--criu", "/no/such", "--json"]);
     assert_eq!((said.code, said.json()["outcome"].as_str()), (Some(3), Some("no criu")));
+    // A script of criu's may name what it runs in the variable CRIU.
+    let own = env!("CARGO_BIN_EXE_criu-rs");
+    run(lab.command(&["service"]).env("CRIU", own).env("PATH", "/nowhere"))
+        .fails(1, &["there is no criu in PATH"]);
+    let itself = ["check", "--criu", own];
+    lab.coded(&itself).fails(2, &["this is criu-rs itself"]);
+    // Two copies would become each other for ever.
+    let copies = [lab.dir("a"), lab.dir("b")];
+    for copy in &copies {
+        std::fs::copy(own, format!("{copy}/criu")).unwrap();
+    }
+    let path = copies.join(":");
+    for words in [&["cpuinfo", "check"][..], &["--version"], &["check", "--feature", "uffd"]] {
+        run(lab.command(words).env_remove("CRIU").env("PATH", &path))
+            .fails(1, &["/criu is criu-rs itself"]);
+    }
+    run(lab.command(&["check"]).env_remove("CRIU").env("PATH", &path))
+        .fails(1, &["/criu is criu-rs itself"]);
     // The program itself under CRIU's name is not CRIU.
     let link = lab.dir("bin") + "/criu";
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_criu-rs"), &link).unwrap();

@@ -87,12 +87,14 @@ causes! {
         ];
 
     /// This CRIU does not know a change in this kernel: the layout of the vDSO (before CRIU 4.1 on
-    /// Linux 6.13), or options of sockets (before CRIU 4.2 on Linux 6.16).
+    /// Linux 6.13), options of sockets (before CRIU 4.2 on Linux 6.16), or guard regions in memory
+    /// (before CRIU 4.2).
     CriuTooOld: "this CRIU is too old for this kernel", "install a newer CRIU",
         any [
             "Unexpected rt vDSO area bounds",
             "Can't get 1:16 opt: Operation not supported",
             "Can't get 1:34 opt: Operation not supported",
+            "Can't splice all pages to pipe ({})",
         ];
 
     /// The kernel does not track changed memory.
@@ -525,6 +527,7 @@ causes! {
             "Unsupported proto {}",
             "{}Unknown socket collected{}",
             "{}inet socket{}Only stream{}",
+            "Can't dump corked dgram socket {}",
         ];
 
     /// A netlink socket with unread messages.
@@ -544,6 +547,11 @@ causes! {
         dump [
             "Can't dump file {} of that type {} ({})",
             "send_fds failed (-22)",
+            "The packetized mode for pipes is not supported yet",
+            "PIDFD_THREAD flag is currently not supported",
+            "Unknown clock type {} for {}",
+            "Net namespace is required to dump tun link",
+            "Can't get 1:39 opt: Bad file descriptor",
             "No NS ID with kid {}",
         ];
 
@@ -582,6 +590,42 @@ causes! {
         "dump that process's tree, or start the whole tree in one set of namespaces",
         dump ["Can't dump nested {namespace} namespace for {pid}"],
         restore ["Can't restore sub-task in NS (cflags {})"];
+
+    /// A socket of a network namespace that no process of the tree is in.
+    ForeignNetwork: "a process has a socket of a network namespace that no process of the tree is in",
+        "have the program close the socket, or open it in the namespace that it is in itself",
+        restore ["Unable to find a network namespace"];
+
+    /// More pipes or FIFOs than CRIU's tables hold: 1,024 each whose reading end the tree has.
+    TooManyPipes: "the tree has more pipes or FIFOs than CRIU can save",
+        "have the programs close some: CRIU saves 1,024 pipes and as many FIFOs",
+        dump ["OOM storing pipe"];
+
+    /// An epoll with a file that the process has closed, and which somebody else has open.
+    EpollTarget: "an epoll watches a file that its process has closed",
+        "have the program take the file out of the epoll (EPOLL_CTL_DEL) before it closes it",
+        dump ["Dump eventpoll (pid: {pid}) failed with -1"];
+
+    /// A watch on a file that CRIU cannot find again: the file system gives no handle for it.
+    FileWatch: "a file watch is on a file that CRIU cannot find again",
+        "have the program take the watch away; a file on overlayfs is found by CRIU 4.3, or in the \
+         directories of .irmap_scan_path",
+        dump ["{}Can't dump that handle"];
+
+    /// A network interface of a kind that CRIU does not save.
+    UnsupportedLink: "a network interface is of a kind that CRIU cannot save",
+        "take the interface away, or leave the network out with .empty_net_ns(true)",
+        dump ["Unsupported link {} (type {} kind {name})"];
+
+    /// A thread that is scheduled by deadlines.
+    DeadlineScheduling: "a thread is scheduled by deadlines, which CRIU does not restore",
+        "have the program take another scheduling policy (chrt)",
+        restore ["Inconsistent sched params received {}"];
+
+    /// A process whose first thread has ended while others run on.
+    DeadLeader: "the first thread of a process has ended, and others run on",
+        "start the program so that its first thread waits for the others",
+        dump ["Zombies with threads are not supported", "Unable to detach from {pid}: No such process"];
 
     /// A tree that lacks the first process of its pid namespace.
     NoInit: "the tree lacks the first process of its pid namespace",

@@ -7,9 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::{NFS_SUPER_MAGIC, PROC_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, PROC_SUPER_MAGIC, statfs};
 
 use super::finding::{Finding, Severity};
+use super::kernel;
 use super::live::{Task, Tree};
 use super::look::Look;
 use super::need::Need;
@@ -41,16 +42,14 @@ struct Files<'a> {
 impl Files<'_> {
     fn descriptor(&mut self, task: &Task, fd: &Fd) {
         let finding = match fd.meta.kind {
+            // A file in which a socket is bound, opened with O_PATH.
+            Kind::Socket if fd.is_path() => Some(unsupported("the file of a socket (O_PATH)")),
             Kind::Socket => None,
             Kind::Character => self.device(task, fd),
             Kind::Block => Some(unsupported("a block device")),
-            _ if ["anon_inode:inotify", "anon_inode:[fanotify]"].contains(&fd.name()) => {
-                let what = "a file watch loses unread events, and events until the restore";
-                Some(Finding::new(Severity::Info, what))
-            }
             // A kernel before 6.9 gives pidfds no file system of their own.
             _ if is_pidfd(fd.name()) => self.pidfd(fd),
-            _ if fd.name().starts_with("anon_inode:") => anonymous(fd.name(), self.look.version),
+            _ if fd.name().starts_with("anon_inode:") => anonymous(fd, self.look),
             Kind::Other => Some(unsupported("a kernel file of an unknown kind")),
             Kind::Fifo if fd.name().starts_with("pipe:[") => None,
             Kind::Fifo => self.visible(task, fd),
@@ -69,7 +68,10 @@ impl Files<'_> {
             (MISC, AUTOFS) => self.visible(task, fd),
             (MISC, TUN) if self.tree.saves("net") => None,
             (MISC, TUN) => Some(unsupported("a tun device outside a network namespace of its own")),
-            _ if super::terminals::is_terminal(major) => None,
+            _ if super::terminals::is_saved(major, minor) => None,
+            _ if super::terminals::is_terminal(major) => {
+                Some(unsupported(format!("the serial line or console {major}:{minor}")))
+            }
             _ => Some(match fd.name() {
                 name if name.starts_with("/dev/nvidia") => {
                     let what = "a device of an NVIDIA GPU";
@@ -102,6 +104,10 @@ impl Files<'_> {
         if self.look.version < Version::new(4, 1, 0) {
             return Some(unsupported("a pidfd, which needs CRIU 4.1"));
         }
+        // PIDFD_THREAD.
+        if fd.flags().is_some_and(|flags| flags & nix::libc::O_EXCL != 0) {
+            return Some(unsupported("a pidfd of a thread"));
+        }
         let pid: i32 = proc::value(&fd.info, "Pid")?.parse().ok()?;
         if pid <= 0 || self.tree.has(pid) {
             return None;
@@ -115,7 +121,50 @@ impl Files<'_> {
         if link_starts(&fd.link, b"/memfd:") || self.is_named(fd) {
             return None;
         }
-        self.visible(task, fd).or_else(|| self.remapped(task, &fd.link, fd.meta))
+        let hidden = || self.of_kernel(task, fd).or_else(|| self.visible(task, fd));
+        hidden().or_else(|| self.of_proc(fd)).or_else(|| self.remapped(task, &fd.link, fd.meta))
+    }
+
+    /// Checks for a file on a mount of the kernel's own, which no task can open by a name.
+    fn of_kernel(&self, task: &Task, fd: &Fd) -> Option<Finding> {
+        if fd.mount.is_none_or(|mount| self.mounts.contains_key(&mount)) {
+            return None;
+        }
+        let place = proc::of(task.pid, "fd").join(fd.number.to_string());
+        let detail = match statfs(&place).ok()?.filesystem_type() {
+            FsType(MQUEUE) => "a POSIX message queue",
+            FsType(SECRETMEM) => "secret memory (memfd_secret)",
+            _ => return None,
+        };
+        let finding = unsupported(detail).hint("have the program close it: CRIU does not save it");
+        // CRIU complains of the mount.
+        Some(Finding { cause: Some(Cause::FileOutsideMounts), ..finding })
+    }
+
+    /// Checks a file in `/proc` that a restore opens again while not all is there.
+    fn of_proc(&self, fd: &Fd) -> Option<Finding> {
+        let mut parts = fd.link.strip_prefix("/proc").ok()?.iter();
+        let pid: i32 = parts.next()?.to_str()?.parse().ok()?;
+        let is_in_own = self.tree.saves("pid");
+        let number = |of: &Task| if is_in_own { of.inner_pid() } else { Some(of.pid.as_raw()) };
+        let is_inside = self.tree.tasks.iter().any(|of| number(of) == Some(pid));
+        if is_inside {
+            // CRIU makes threads after it has opened files.
+            let tid =
+                (parts.next()? == "task").then(|| parts.next()?.to_str()?.parse::<i32>().ok());
+            let tid = tid.flatten().filter(|&tid| tid != pid)?;
+            let what = "a file of a thread in /proc is open, which no restore can open again";
+            let finding = Finding::new(Severity::Blocks, what).detail(format!("thread {tid}"));
+            let hint = "have the program close it: CRIU opens files before it makes threads";
+            let cause = Some(Cause::ProcFileMissing);
+            return Some(Finding { cause, ..finding.hint(hint) });
+        }
+        if is_in_own || !proc::of_number(pid).exists() {
+            return None;
+        }
+        let what = "a file in /proc of a process outside the tree is open";
+        let detail = format!("a restore fails unless there is a process {pid} again");
+        Some(Finding::new(Severity::Loses, what).detail(detail))
     }
 
     /// Returns true if the caller has named the file as external.
@@ -215,10 +264,8 @@ impl Files<'_> {
         }
         for (place, link) in unlinked_mappings(task.pid) {
             let Some(meta) = Meta::of(&place) else { continue };
-            if meta.links == 0 {
-                let finding = self.remapped(task, &link, meta);
-                self.found.extend(finding.map(|finding| finding.pid(task.pid).path(&link)));
-            }
+            let finding = self.remapped(task, &link, meta);
+            self.found.extend(finding.map(|finding| finding.pid(task.pid).path(&link)));
         }
     }
 
@@ -275,12 +322,18 @@ fn is_pidfd(name: &str) -> bool {
 }
 
 /// Checks an anonymous kernel file (`anon_inode`) by its purpose.
-fn anonymous(name: &str, version: Version) -> Option<Finding> {
+fn anonymous(fd: &Fd, look: &Look<'_>) -> Option<Finding> {
+    let name = fd.name();
     let name = name.strip_prefix("anon_inode:").unwrap_or(name);
     let plain = name.trim_start_matches('[').trim_end_matches(']');
     let what = match plain {
+        // CRIU knows the clocks that do not wake the machine.
+        "timerfd" if matches!(proc::value(&fd.info, "clockid"), Some("8" | "9")) => {
+            "a timer that wakes the machine (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)"
+        }
         "eventfd" | "eventpoll" | "inotify" | "fanotify" | "signalfd" | "timerfd" => return None,
-        "bpf-map" if version >= Version::new(3, 16, 0) => return None,
+        "bpf-map" if kernel::knows_bpf(look) => return None,
+        "bpf-map" => "a BPF map, with a CRIU that was built without libbpf",
         "io_uring" => "an io_uring",
         "perf_event" => "a performance counter",
         "userfaultfd" => "a userfaultfd",
@@ -308,6 +361,10 @@ const MEM: u64 = 1;
 const MISC: u64 = 10;
 const TUN: u64 = 200;
 const AUTOFS: u64 = 235;
+
+/// Numbers of file systems of the kernel's own.
+const MQUEUE: nix::libc::__fsword_t = 0x1980_0202;
+const SECRETMEM: nix::libc::__fsword_t = 0x5345_434d;
 
 /// CRIU's default limit on the size of an unlinked file, in bytes.
 const GHOST_LIMIT: u32 = 1 << 20;

@@ -67,7 +67,7 @@ impl<'a> Halves<'a> {
                 Kind::Fifo => {
                     let key = (fd.meta.dev, fd.meta.inode);
                     let (_, _, ends) = ends.entry(key).or_insert((task, fd, Ends::default()));
-                    ends.add(&fd.info);
+                    ends.add(fd.flags());
                 }
                 Kind::Character => {
                     for index in proc::numbers::<u64>(&fd.info, "tty-index") {
@@ -145,9 +145,8 @@ struct Ends {
 }
 
 impl Ends {
-    /// Adds the end of a descriptor, by the flags in its `fdinfo`.
-    fn add(&mut self, info: &str) {
-        let flags = proc::value(info, "flags").and_then(|flags| i32::from_str_radix(flags, 8).ok());
+    /// Adds the end of a descriptor, by its flags.
+    fn add(&mut self, flags: Option<i32>) {
         let flags = flags.unwrap_or(nix::libc::O_PATH);
         if flags & nix::libc::O_PATH != 0 {
             return;
@@ -220,7 +219,7 @@ impl Outside {
         }
         let info = proc::text(proc::of(pid, "fdinfo").join(entry.file_name())).unwrap_or_default();
         let mut ends = Ends::default();
-        ends.add(&info);
+        ends.add(proc::flags(&info));
         let holders = self.pipes.entry(key).or_default();
         if holders.len() < MAX_HOLDERS {
             holders.push(Holder { pid, ends });

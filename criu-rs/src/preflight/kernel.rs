@@ -1,6 +1,8 @@
 //! Checks of CRIU against the kernel, and of the options against both.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 
 use procfs::sys::kernel::Version as Kernel;
@@ -78,6 +80,28 @@ pub(super) fn look(look: &Look<'_>) -> Vec<Finding> {
     }
     found
 }
+
+/// Returns true if a CRIU can save BPF maps: it is a program that uses libbpf. True also if that is
+/// not known.
+pub(super) fn knows_bpf(look: &Look<'_>) -> bool {
+    if look.version < Version::new(3, 16, 0) {
+        return false;
+    }
+    let Ok(Some(program)) = look.criu.program() else { return true };
+    let Ok(path) = crate::sys::spawn::find(&program) else { return true };
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_PROGRAM).read_to_end(&mut bytes));
+    let is_program = read.is_ok() && bytes.starts_with(b"\x7fELF");
+    !is_program || holds(&bytes, b"libbpf.so")
+}
+
+/// Returns true if `bytes` hold `part`.
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Most bytes of a criu program that are read.
+const MAX_PROGRAM: u64 = 64 << 20;
 
 /// Returns true if a criu started by this process finds a program in its `PATH`.
 pub(super) fn in_path(criu: &Criu, program: &str) -> bool {

@@ -90,10 +90,14 @@ impl Tree {
         self.root().is_some_and(|root| !root.namespaces.is_empty() && !self.is_here(kind, root))
     }
 
-    /// All mounts that tasks of the tree see, by their ids.
+    /// All mounts in the mount namespaces of the tree, by their ids.
     pub(super) fn mounts(&self) -> BTreeMap<u32, Mount> {
         let tasks = self.one_of_each("mnt");
-        let all = tasks.iter().flat_map(|task| Mount::all(task.pid).unwrap_or_default());
+        let all = tasks.iter().flat_map(|task| {
+            // A task with a root directory of its own shows only the mounts below that.
+            let shows = if self.is_here("mnt", task) { Pid::this() } else { task.pid };
+            Mount::all(shows).unwrap_or_default()
+        });
         all.map(|mount| (mount.id, mount)).collect()
     }
 }

@@ -1,10 +1,13 @@
 //! Memory: mappings that cannot be saved, the size of a dump, and the time it takes.
 
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::statvfs::fstatvfs;
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
@@ -15,9 +18,12 @@ use super::report::{Freeze, Report};
 use crate::diagnosis::Cause;
 use crate::host::tree;
 use crate::operation::Dump;
+use crate::value::Version;
 
-pub(super) fn look(tree: &Tree, _: &Look<'_>) -> Vec<Finding> {
+pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
+    let mut budget = MAX_PAGES;
+    let knows_guards = look.version >= Version::new(4, 2, 0);
     for task in tree.alive() {
         let maps = proc::text(proc::of(task.pid, "maps")).unwrap_or_default();
         for (cause, path) in maps.lines().filter_map(|line| mapping(line, tree, task)) {
@@ -25,6 +31,10 @@ pub(super) fn look(tree: &Tree, _: &Look<'_>) -> Vec<Finding> {
             if found.last() != Some(&finding) {
                 found.push(finding);
             }
+        }
+        if !knows_guards && has_guard(task, &maps, &mut budget) {
+            let detail = "it does not know guard regions (MADV_GUARD_INSTALL); CRIU 4.2 does";
+            found.push(Finding::blocks(Cause::CriuTooOld).pid(task.pid).detail(detail));
         }
         found.extend(architecture(task));
     }
@@ -40,11 +50,41 @@ fn mapping<'a>(line: &'a str, tree: &Tree, task: &Task) -> Option<(Cause, &'a st
         _ if path.starts_with("/SYSV") && !tree.saves("ipc") && tree.is_here("ipc", task) => {
             Some((Cause::SysvShm, path))
         }
-        _ if path.starts_with("anon_inode:") => Some((Cause::UnsupportedMapping, path)),
+        _ if path.starts_with("/secretmem") || path.starts_with("anon_inode:") => {
+            Some((Cause::UnsupportedMapping, path))
+        }
         // A file below /dev can be a regular file.
         _ if is_device && !is_regular(task, line) => Some((Cause::UnsupportedMapping, path)),
         _ => None,
     }
+}
+
+/// Returns true if private memory of a task has a guard region. At most `budget` pages are looked at.
+fn has_guard(task: &Task, maps: &str, budget: &mut usize) -> bool {
+    let Ok(pagemap) = File::open(proc::of(task.pid, "pagemap")) else { return false };
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| size.try_into().ok());
+    let Some(page) = page.filter(|&page: &u64| page > 0) else { return false };
+    let anonymous = maps.lines().filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let is_writable =
+            rest.as_bytes().get(1) == Some(&b'w') && rest.as_bytes().get(3) == Some(&b'p');
+        let (start, end) = range.split_once('-').filter(|_| is_writable)?;
+        Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+    });
+    for (start, end) in anonymous {
+        let pages = usize::try_from(end.saturating_sub(start) / page).unwrap_or(usize::MAX);
+        let pages = pages.min(*budget);
+        *budget -= pages;
+        let mut bytes = vec![0; pages.saturating_mul(8)];
+        if pagemap.read_exact_at(&mut bytes, start / page * 8).is_err() {
+            continue;
+        }
+        let entries = bytes.chunks_exact(8).filter_map(|entry| entry.first_chunk());
+        if entries.copied().map(u64::from_ne_bytes).any(|entry| entry & GUARD != 0) {
+            return true;
+        }
+    }
+    false
 }
 
 fn is_regular(task: &Task, line: &str) -> bool {
@@ -133,6 +173,12 @@ pub(super) fn room(dump: &Dump<'_>, report: &mut Report) {
         report.findings.push(Finding::of(severity, Cause::NoSpace).path(path).detail(detail));
     }
 }
+
+/// `PM_GUARD_REGION`, since Linux 6.15.
+const GUARD: u64 = 1 << 58;
+
+/// Most pages of a tree that are looked at: 16 GiB of memory.
+const MAX_PAGES: usize = 4 << 20;
 
 /// Microseconds of standing still for each item, measured with CRIU 4.3 on a machine of 2 cores.
 const TASK: f64 = 2200.0;

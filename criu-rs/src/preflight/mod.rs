@@ -57,11 +57,13 @@
 //! service` are not known and not checked.
 
 mod diag;
+mod epolls;
 mod files;
 mod finding;
 mod halves;
 mod kernel;
 mod labels;
+mod links;
 mod live;
 mod locks;
 mod look;
@@ -69,16 +71,19 @@ mod loopback;
 mod memory;
 mod mounts;
 mod need;
+mod pipes;
 mod proc;
 mod report;
 mod rights;
 mod saved;
+mod scheduling;
 #[cfg(feature = "serde")]
 mod serialize;
 mod settings;
 mod sockets;
 mod tasks;
 mod terminals;
+mod watches;
 
 use crate::criu::Criu;
 use crate::error::{Error, Result};
@@ -116,11 +121,16 @@ impl Dump<'_> {
         if tree.root().is_some_and(|root| !root.is_zombie() && !root.is_kernel) {
             look.note_all(rights::look(&tree, &look));
             look.note_all(files::look(&tree, &look));
+            look.note_all(watches::look(&tree, &look));
+            look.note_all(epolls::look(&tree));
             look.note_all(sockets::look(&tree, &look));
+            look.note_all(links::look(&tree, &look));
+            look.note_all(pipes::look(&tree));
             look.note_all(halves::look(&tree));
             look.note_all(terminals::look(&tree, &look));
             look.note_all(locks::look(&tree, &look));
             look.note_all(mounts::look(&tree, &look));
+            look.note_all(scheduling::look(&tree));
             look.note_all(memory::look(&tree, &look));
             look.note_all(labels::of_dump(self, criu).into_iter().collect());
         }

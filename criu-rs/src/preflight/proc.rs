@@ -23,6 +23,11 @@ pub(super) fn of(pid: Pid, name: &str) -> PathBuf {
     format!("/proc/{pid}/{name}").into()
 }
 
+/// The folder of a process in `/proc`, by its number.
+pub(super) fn of_number(pid: i32) -> PathBuf {
+    format!("/proc/{pid}").into()
+}
+
 /// The value of a `Key:` line.
 pub(super) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim()))
@@ -68,10 +73,20 @@ impl Fd {
         self.link.to_str().unwrap_or_default()
     }
 
+    /// The flags with which the file was opened.
+    pub(super) fn flags(&self) -> Option<i32> {
+        flags(&self.info)
+    }
+
     /// Returns true if the link is a path, and not a name such as `socket:[7]`.
     pub(super) fn is_path(&self) -> bool {
         self.link.as_os_str().as_bytes().starts_with(b"/")
     }
+}
+
+/// The flags in the text of `fdinfo`.
+pub(super) fn flags(info: &str) -> Option<i32> {
+    i32::from_str_radix(value(info, "flags")?, 8).ok()
 }
 
 /// The result of stat(2).

@@ -10,7 +10,7 @@ use super::look::Look;
 use super::need::Need;
 use super::proc::{self, Fd, Kind};
 use crate::diagnosis::Cause;
-use crate::sys::fd::socket_protocol;
+use crate::sys::fd::{copy_of, is_corked, network_of, socket_protocol};
 use crate::value::{External, NetworkLock, Version};
 
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
@@ -21,6 +21,8 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut tables: HashMap<Option<u64>, Tables> = HashMap::new();
     let ours: HashSet<u64> =
         tree.fds().filter(|(_, fd)| is_socket(fd)).map(|s| s.1.meta.inode).collect();
+    let networks: HashSet<u64> =
+        tree.alive().filter_map(|task| task.namespaces.get("net")).collect();
     for (task, fd) in tree.fds().filter(|(_, fd)| is_socket(fd)) {
         if !seen.insert(fd.meta.inode) {
             continue;
@@ -29,6 +31,7 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
         let tables = tables.entry(net).or_insert_with(|| Tables::of(tree, task));
         let inode = fd.meta.inode;
         let place = |finding: Finding| finding.pid(task.pid).fd(fd.number).inode(inode);
+        found.extend(elsewhere(task, fd, &networks).map(place));
         let finding = if let Some(unix) = tables.unix.get(&inode) {
             unix_socket(unix, inode, tables, &ours, look)
         } else {
@@ -37,7 +40,8 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
             connected |= inet.is_some_and(|inet| inet.is_tcp && inet.is_connected());
             let protocol = protocol.as_deref().unwrap_or_default();
             found.extend(too_old(protocol, look).map(place));
-            odd(protocol, tables, inode).or_else(|| internet(inet?, look))
+            let odd = odd(protocol, tables, inode).or_else(|| corked(protocol, task, fd));
+            odd.or_else(|| internet(inet?, look))
         };
         found.extend(finding.map(place));
     }
@@ -135,6 +139,27 @@ fn too_old(protocol: &str, look: &Look<'_>) -> Option<Finding> {
     let asked = ["TCP", "UDP", "UDP-Lite", "RAW", "PING", "PACKET"];
     let clash = asked.contains(&family).then(|| kernel::clash(look.version, |c| !c.every_dump));
     clash.flatten().map(|clash| Finding::blocks(Cause::CriuTooOld).detail(clash.detail()))
+}
+
+/// Checks that a process of the tree is in the network namespace of a socket.
+fn elsewhere(task: &Task, fd: &Fd, networks: &HashSet<u64>) -> Option<Finding> {
+    let copy = copy_of(task.pid.nix(), fd.number).ok()?;
+    let network = network_of(&copy).ok()?;
+    let inode = nix::sys::stat::fstat(&network).ok()?.st_ino;
+    if networks.contains(&inode) || networks.is_empty() {
+        return None;
+    }
+    Some(Finding::blocks(Cause::ForeignNetwork).detail(format!("net:[{inode}]")))
+}
+
+/// Checks for a datagram that is held back (`UDP_CORK`).
+fn corked(protocol: &str, task: &Task, fd: &Fd) -> Option<Finding> {
+    if !matches!(protocol.trim_end_matches("v6"), "UDP" | "UDP-Lite") {
+        return None;
+    }
+    let copy = copy_of(task.pid.nix(), fd.number).ok()?;
+    let finding = Finding::blocks(Cause::UnsupportedSocket);
+    is_corked(&copy).then(|| finding.detail("a UDP socket that holds a datagram back (UDP_CORK)"))
 }
 
 /// Checks a socket that is neither a unix nor an internet socket.

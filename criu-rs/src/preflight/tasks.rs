@@ -18,8 +18,11 @@ pub(super) fn look(tree: &Tree, root: Pid, look: &Look<'_>) -> Vec<Finding> {
         return vec![Finding::blocks(Cause::NoSuchProcess).pid(root)];
     };
     if task.is_zombie() {
-        return vec![Finding::blocks(Cause::DeadRoot).pid(root)];
+        let cause = if task.threads > 1 { Cause::DeadLeader } else { Cause::DeadRoot };
+        return vec![Finding::blocks(cause).pid(root)];
     }
+    let headless = tree.tasks.iter().filter(|task| task.is_zombie() && task.threads > 1);
+    found.extend(headless.map(|task| Finding::blocks(Cause::DeadLeader).pid(task.pid)));
     if task.is_kernel {
         let what = Finding::new(Severity::Blocks, "a kernel thread cannot be saved");
         return vec![what.pid(root)];

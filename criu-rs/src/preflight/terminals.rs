@@ -15,6 +15,17 @@ pub(super) fn is_terminal(major: u64) -> bool {
     matches!(major, 4 | 5 | 188 | 204) || is_slave(major) || is_master(major)
 }
 
+/// Returns true if CRIU saves a terminal with this device number: consoles and pseudoterminals, and
+/// serial lines over USB, but no serial lines of the machine.
+pub(super) fn is_saved(major: u64, minor: u64) -> bool {
+    match major {
+        4 if cfg!(target_arch = "s390x") => matches!(minor, 1..=65),
+        4 => matches!(minor, 1..=63),
+        5 => minor <= 2,
+        major => is_terminal(major),
+    }
+}
+
 fn is_slave(major: u64) -> bool {
     (136..=143).contains(&major)
 }
@@ -31,7 +42,7 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mounts = tree.mounts();
     for (task, fd) in tree.fds().filter(|(_, fd)| fd.meta.kind == Kind::Character) {
         let (major, minor) = fd.meta.device();
-        if !is_terminal(major) || is_named(look, fd) {
+        if !is_saved(major, minor) || is_named(look, fd) {
             continue;
         }
         let invisible = fd.mount.is_some_and(|mount| !mounts.contains_key(&mount));

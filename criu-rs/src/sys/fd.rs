@@ -44,6 +44,30 @@ pub(crate) fn copy_of(pid: Pid, number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// `SIOCGSKNS`: returns a close-on-exec descriptor of the network namespace of a socket. Needs
+/// `CAP_NET_ADMIN` there.
+pub(crate) fn network_of(socket: impl AsFd) -> io::Result<OwnedFd> {
+    let number = socket.as_fd().as_raw_fd();
+    // SAFETY: the request takes no argument and touches no memory of ours; the descriptor is open
+    // while `socket` is borrowed.
+    let fd = Errno::result(unsafe { libc::ioctl(number, SIOCGSKNS) })?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `UDP_CORK`: returns true if a UDP socket holds its datagram back.
+pub(crate) fn is_corked(socket: impl AsFd) -> bool {
+    let (mut value, mut length): (libc::c_int, libc::socklen_t) = (0, 4);
+    let number = socket.as_fd().as_raw_fd();
+    // SAFETY: both pointers are valid for the call, `length` is the size of `value`, and the
+    // descriptor is open while `socket` is borrowed.
+    let result = unsafe {
+        let value: *mut libc::c_int = &mut value;
+        libc::getsockopt(number, libc::IPPROTO_UDP, libc::UDP_CORK, value.cast(), &mut length)
+    };
+    result == 0 && value != 0
+}
+
 /// `kcmp(2)`: says whether two descriptors of processes are one open file. `None` if the kernel does
 /// not tell: it was built without kcmp, or this process may not trace both.
 pub(crate) fn are_one((a, of_a): (Pid, RawFd), (b, of_b): (Pid, RawFd)) -> Option<bool> {
@@ -89,6 +113,9 @@ pub(crate) fn socket_protocol(link: &Path) -> Option<String> {
     let name = name.split(|&byte| byte == 0).next()?;
     Some(String::from_utf8_lossy(name).into_owned())
 }
+
+/// The request for a socket's network namespace.
+const SIOCGSKNS: libc::Ioctl = 0x894c;
 
 /// `KCMP_FILE`: compares open files.
 const KCMP_FILE: i32 = 0;

@@ -467,6 +467,31 @@ causes! {
         "name a mount point that is to be the new root with .root(path)",
         restore ["The --root option is required to restore a mount namespace"];
 
+    /// A directory, file or device outside that a saved mount is made of.
+    MountSourceMissing: "what a saved mount shows is missing outside",
+        "make it, or name another path for the key with .external(External::mount(..))",
+        restore [
+            "Failed to open_tree {name}: No such file or directory",
+            "Can't bind-mount at {mount}: No such file or directory",
+        ];
+
+    /// A mount point that the new root directory lacks.
+    MountPointMissing: "a mount point of the saved mount namespace is missing in the root directory",
+        "make the directory or file in the root directory of the restore",
+        restore [
+            "Can't stat mountpoint {place}: No such file or directory",
+            "Can't mount at {place}: No such file or directory",
+        ];
+
+    /// A file system that cannot be mounted as it was.
+    MountRefused: "a saved file system cannot be mounted again",
+        "see the reason: a kernel without this file system, a missing device, or missing rights",
+        restore [
+            "Can't mount at {place}: {why}",
+            "Unable to mount {} {place} (id={}): {why}",
+            "Failed to open_tree {place}: {why}",
+        ];
+
     /// A process that does not stop: it sleeps in the kernel.
     Unseizable: "a process does not stop: it sleeps in the kernel, as in vfork or on a dead disk",
         "try again later; in a frozen cgroup a process inside vfork never stops: dump without \

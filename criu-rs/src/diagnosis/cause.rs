@@ -291,6 +291,15 @@ causes! {
         "remove the interface, or name another peer for the saved veth",
         restore ["-17 reported by netlink: File exists"];
 
+    /// A network interface that a saved socket is bound to.
+    InterfaceMissing: "a network interface that a socket of the tree is bound to is missing",
+        "make the interface, or restore on a host that has it",
+        restore [
+            "Can't set 1:25 (len {}): No such device",
+            "Can't bind packet socket: No such device",
+            "couldn't find ifindex for {interface}",
+        ];
+
     /// A job of a terminal is restored without a terminal.
     NoTerminal: "the saved processes use the terminal that the restore is started in, and there \
          is none",
@@ -408,11 +417,6 @@ causes! {
             "Can't fork for {pid}: Resource temporarily unavailable",
             "Unable to create a thread: -11",
         ];
-
-    /// A process id above the kernel's limit.
-    PidTooLarge: "a process id of the tree is above the limit of this machine",
-        "raise kernel.pid_max",
-        restore ["Can't fork for {pid}: Invalid argument"];
 
     /// The limit of open files is lower than the saved descriptors need.
     TooFewDescriptors: "the limit of open files is too low for the saved descriptors",
@@ -665,8 +669,62 @@ causes! {
         dump ["Unable to interrupt task: {pid} (No such process)"];
 }
 
+/// The names of the operations that fail with a cause: all of them if only `/proc` or the end of an
+/// operation tells the cause.
+#[cfg(test)]
+pub(crate) fn operations(cause: Cause) -> Vec<&'static str> {
+    let all = [
+        (On::Dump, "dump"),
+        (On::Restore, "restore"),
+        (On::Check, "check"),
+        (On::Cpuinfo, "cpuinfo"),
+        (On::Pages, "page server"),
+    ];
+    let ons: Vec<On> =
+        SAID.iter().filter(|p| p.cause == cause).flat_map(|p| p.on).copied().collect();
+    let is_any = ons.is_empty() || ons.contains(&On::Any);
+    all.into_iter().filter(|(on, _)| is_any || ons.contains(on)).map(|(_, name)| name).collect()
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.what())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Causes whose messages stand in CRIU's source, and that nobody has provoked here.
+    const FROM_SOURCE: &[Cause] =
+        &[Cause::Unreachable, Cause::IdNotGiven, Cause::NamespaceLimit, Cause::MountRefused];
+
+    /// Returns a cause's row in docs/causes.md.
+    fn row(cause: Cause) -> String {
+        let operations = operations(cause);
+        let operations =
+            if operations.len() == 5 { "all".to_owned() } else { operations.join(", ") };
+        let mark = if FROM_SOURCE.contains(&cause) { " (from CRIU's source)" } else { "" };
+        format!("| `{cause:?}`{mark} | {operations} | {cause} | {} |\n", cause.hint())
+    }
+
+    #[test]
+    fn the_page_of_causes_is_complete() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/causes.md");
+        // A package has no such file.
+        let Ok(text) = std::fs::read_to_string(file) else { return };
+        let rows: String = Cause::ALL.iter().copied().map(row).collect();
+        assert!(text.contains(&rows), "docs/causes.md should have\n{rows}");
+    }
+
+    #[test]
+    fn causes_have_words_of_their_own() {
+        for (place, cause) in Cause::ALL.iter().enumerate() {
+            let text = cause.to_string();
+            assert!(!text.ends_with('.') && !text.contains('|') && !cause.hint().contains('|'));
+            let same = Cause::ALL.iter().position(|other| other.to_string() == text);
+            assert_eq!(same, Some(place), "{text}");
+        }
     }
 }

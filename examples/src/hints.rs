@@ -49,7 +49,9 @@ install the package criu, or name the program with --criu PATH or the variable C
 pub(crate) fn of(error: &Error) -> Option<&'static str> {
     match error {
         Error::Start { .. } => Some(NO_CRIU),
-        Error::CheckpointExists { .. } => Some("use another directory, or --overwrite"),
+        Error::CheckpointExists { .. } => {
+            Some("use another directory, or leave --no-overwrite away")
+        }
         Error::TooOld { .. } => {
             Some("leave the option away, or name a newer criu with --criu PATH")
         }
@@ -70,7 +72,8 @@ pub(crate) fn of_container(error: &Error) -> Option<&'static str> {
             "name a criu that saves labels with --criu PATH; for AppArmor mount securityfs where \
              criu runs and remove /run/criu.kdat",
         ),
-        Error::Start { .. } | Error::CheckpointExists { .. } | Error::Lock(_) => of(error),
+        Error::CheckpointExists { .. } => Some("use another directory, or --overwrite"),
+        Error::Start { .. } | Error::Lock(_) => of(error),
         _ => advice(error, Word::of_container),
     }
 }
@@ -169,7 +172,7 @@ mod tests {
                 let end = |c: char| !c.is_ascii_lowercase() && c != '-';
                 found.push((before, name.split(end).next().unwrap_or(name)));
             }
-            is_foreign &= !word.ends_with(')');
+            is_foreign &= !word.trim_end_matches(',').ends_with(')');
             before = word;
         }
         found
@@ -198,11 +201,12 @@ mod tests {
                 WORDS.iter().map(|&word| can_be_followed(word, about(cause, word))).sum::<usize>();
         }
         assert!(named > 60, "{named}");
-        for &word in &[Word::Dump, Word::Restore, Word::Checkpoint, Word::ContainerRestore] {
-            let overwrite = matches!(word, Word::Dump | Word::Checkpoint);
-            let exists = Error::CheckpointExists { directory: "x".into() };
-            let advice = overwrite.then(|| of(&exists).unwrap());
-            advice.into_iter().for_each(|advice| assert_eq!(can_be_followed(word, advice), 1));
+        let exists = Error::CheckpointExists { directory: "x".into() };
+        for word in [Word::Dump, Word::PreDump] {
+            assert_eq!(can_be_followed(word, of(&exists).unwrap()), 1);
+        }
+        assert_eq!(can_be_followed(Word::Checkpoint, of_container(&exists).unwrap()), 1);
+        for word in [Word::Dump, Word::Restore, Word::Checkpoint, Word::ContainerRestore] {
             can_be_followed(word, NO_CRIU);
         }
         for problem in [LockProblem::NotAsked, LockProblem::NotRestored] {

@@ -1,7 +1,45 @@
-//! Advice after a failure, in the options of the command line.
+//! Advice after a failure, in the options of the word that failed.
+
+mod causes;
 
 use criu_rs::labels::{LabelError, LabelProblem, SecurityModule};
 use criu_rs::{Cause, Error, LockProblem};
+
+/// A word of the program that gives advice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Dump,
+    PreDump,
+    Restore,
+    Preflight,
+    /// `container checkpoint`.
+    Checkpoint,
+    /// `container restore`.
+    ContainerRestore,
+    /// A word that has no option for a cause: `check`, `page-server`, `crit`, `inspect`.
+    Other,
+}
+
+impl Word {
+    /// Returns the word of an operation, by the name that a failure gives it.
+    fn of(operation: &str) -> Self {
+        match operation {
+            "dump" => Self::Dump,
+            "pre-dump" => Self::PreDump,
+            "restore" => Self::Restore,
+            _ => Self::Other,
+        }
+    }
+
+    /// Returns the word of `container` that performs an operation.
+    fn of_container(operation: &str) -> Self {
+        match Self::of(operation) {
+            Self::Restore => Self::ContainerRestore,
+            Self::Dump | Self::PreDump => Self::Checkpoint,
+            word => word,
+        }
+    }
+}
 
 /// The advice if there is no criu.
 pub(crate) const NO_CRIU: &str = "\
@@ -11,13 +49,15 @@ install the package criu, or name the program with --criu PATH or the variable C
 pub(crate) fn of(error: &Error) -> Option<&'static str> {
     match error {
         Error::Start { .. } => Some(NO_CRIU),
-        Error::CheckpointExists { .. } => Some("use another directory, or --overwrite"),
+        Error::CheckpointExists { .. } => {
+            Some("use another directory, or leave --no-overwrite away")
+        }
         Error::TooOld { .. } => {
             Some("leave the option away, or name a newer criu with --criu PATH")
         }
         Error::Label(error) => Some(about_label(error)),
         Error::Lock(error) => Some(about_locks(error.problem)),
-        _ => error.cause().map(about),
+        _ => advice(error, Word::of),
     }
 }
 
@@ -32,53 +72,22 @@ pub(crate) fn of_container(error: &Error) -> Option<&'static str> {
             "name a criu that saves labels with --criu PATH; for AppArmor mount securityfs where \
              criu runs and remove /run/criu.kdat",
         ),
-        Error::Start { .. } | Error::CheckpointExists { .. } | Error::Lock(_) => of(error),
-        _ => error.cause().map(about_container),
+        Error::CheckpointExists { .. } => Some("use another directory, or --overwrite"),
+        Error::Start { .. } | Error::Lock(_) => of(error),
+        _ => advice(error, Word::of_container),
     }
 }
 
-/// Returns the advice for a cause, in the options of `container` and of CRIU's configuration file.
-fn about_container(cause: Cause) -> &'static str {
-    match cause {
-        Cause::MissingCapability => "run it as root",
-        Cause::NoSoftDirty => "leave track-mem out of CRIU's configuration file",
-        Cause::NoCompression => "leave compress out of CRIU's configuration file",
-        Cause::ExternalUnixSocket => {
-            "add --ext-unix-sk for datagram sockets; have the program close a stream to the outside"
-        }
-        Cause::FileOutsideMounts => {
-            "start the container with a pipe or a log driver in place of the file, or have the \
-             program close it"
-        }
-        Cause::ExternalMount => {
-            "describe the mount in config.json; on restore --source KEY=PATH names what to mount"
-        }
-        Cause::CgroupMissing => {
-            "restore where it is, or write manage-cgroups ignore into CRIU's configuration file"
-        }
-        Cause::TcpInFlight => {
-            "wait until they are accepted, or write skip-in-flight into CRIU's configuration file"
-        }
-        Cause::LinkRemap => "write link-remap into CRIU's configuration file",
-        Cause::UnsupportedMount => {
-            "describe the mount in config.json, or write skip-mnt PATH into CRIU's configuration \
-             file"
-        }
-        Cause::CpuMismatch => {
-            "restore on a machine that has them, or write cpu-cap none into CRIU's configuration \
-             file"
-        }
-        Cause::LsmMismatch => "restore where that module is active",
-        Cause::NoSelinux => "name a criu built with libselinux with --criu PATH",
-        Cause::FileChanged => {
-            "put the file back as it was; skip-file-rwx-check in CRIU's configuration file accepts \
-             a changed mode"
-        }
-        Cause::NetworkLockFailed => {
-            "install iptables, or write network-lock nftables into CRIU's configuration file"
-        }
-        cause => about(cause),
-    }
+fn advice(error: &Error, word: fn(&str) -> Word) -> Option<&'static str> {
+    let failure = error.failure()?;
+    Some(about(failure.cause?, word(failure.operation)))
+}
+
+/// Returns the advice for a cause in the options of a word.
+pub(crate) fn about(cause: Cause, word: Word) -> &'static str {
+    let rows = causes::rows(cause).iter();
+    let row = rows.into_iter().find(|(words, _)| words.contains(&word));
+    row.map_or(cause.hint(), |(_, advice)| advice)
 }
 
 /// Returns the advice for lost file locks. The options are those of `restore` and of `container
@@ -113,121 +122,110 @@ fn about_label(error: &LabelError) -> &'static str {
     }
 }
 
-/// Returns the advice for a cause, in the options of the words that are criu's.
-///
-/// The hints of the library name its methods.
-pub(crate) fn about(cause: Cause) -> &'static str {
-    match cause {
-        Cause::MissingCapability => {
-            "run it as root, or give criu CAP_CHECKPOINT_RESTORE and CAP_SYS_PTRACE and add \
-             --unprivileged"
-        }
-        Cause::NoSoftDirty => {
-            "dump without --track-mem and pre-dump, or on a kernel with CONFIG_MEM_SOFT_DIRTY"
-        }
-        Cause::NoCompression => "dump without --compress",
-        Cause::ConnectedTcp => {
-            "add --tcp-established to save the connection, or --tcp-close to drop it"
-        }
-        Cause::ExternalUnixSocket => {
-            "add --ext-unix-sk for datagram sockets; name a stream with --external unix[INODE]"
-        }
-        Cause::ForeignTerminal => "add --shell-job, here and on restore",
-        Cause::ForeignSession => {
-            "dump from the session's leader on, or add --shell-job, here and on restore"
-        }
-        Cause::FileLocks => {
-            "add --file-locks, here and on restore, if nobody outside the tree takes the same lock"
-        }
-        Cause::GhostTooLarge => "raise --ghost-limit, or close the file",
-        Cause::FileOutsideMounts => {
-            "name it with --external file[MNT_ID:INODE] and give it back with --inherit-fd, or \
-             close it (a shell leaves descriptors open: see ls -l /proc/PID/fd)"
-        }
-        Cause::ExternalMount => {
-            "name it with --external mnt[PATH]:KEY, here and on restore, or add --external mnt[]"
-        }
-        Cause::CgroupMissing => "restore where it is, or add --manage-cgroups=ignore",
-        Cause::TcpInFlight => {
-            "add --skip-in-flight to leave them out, or wait until they are accepted"
-        }
-        Cause::LinkRemap => "add --link-remap, which makes a link beside it until the restore",
-        Cause::UnsupportedMount => {
-            "name it with --external mnt[PATH]:KEY, here and on restore, or leave it out with \
-             --skip-mnt"
-        }
-        Cause::CpuMismatch => "restore on a machine that has them, or with --cpu-cap=none",
-        Cause::LsmMismatch => {
-            "restore where that module is active, and without --lsm-profile where it is not"
-        }
-        Cause::NoSelinux => {
-            "name a criu built with libselinux with --criu PATH, or leave --lsm-profile away and \
-             add --accept-label-loss"
-        }
-        Cause::FileChanged => {
-            "put the file back as it was; a changed mode is accepted with --skip-file-rwx-check"
-        }
-        Cause::NetworkLockFailed => {
-            "install iptables, or add --network-lock nftables or --network-lock skip"
-        }
-        cause => cause.hint(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Command;
+    use criu_rs::LockProblem;
+
     use super::*;
     use crate::words::TABLE;
 
-    /// Returns the long names of options in a text, without dashes. Options of `(unshare ...)` are
-    /// not this program's.
-    fn options(text: &str) -> impl Iterator<Item = &str> {
+    const WORDS: &[Word] = &[
+        Word::Dump,
+        Word::PreDump,
+        Word::Restore,
+        Word::Preflight,
+        Word::Checkpoint,
+        Word::ContainerRestore,
+        Word::Other,
+    ];
+
+    /// The command lines of which each has the options that a word may name.
+    fn lines(word: Word) -> Vec<Command> {
+        let line = |name: &str| (TABLE.find(name).unwrap().shown)();
+        let of_container = |name: &str| line("container").find_subcommand(name).unwrap().to_owned();
+        match word {
+            Word::Dump => vec![line("dump")],
+            Word::PreDump => vec![line("pre-dump")],
+            Word::Restore => vec![line("restore")],
+            Word::Preflight => vec![line("preflight")],
+            Word::Checkpoint => vec![of_container("checkpoint")],
+            Word::ContainerRestore => vec![of_container("restore")],
+            Word::Other => ["check", "page-server", "inspect", "crit"].map(line).into(),
+        }
+    }
+
+    fn has(line: &Command, option: &str) -> bool {
+        line.get_arguments().any(|arg| arg.get_long() == Some(option))
+    }
+
+    /// Returns the long options in a text, without dashes, each with the word before it. Options of
+    /// `(unshare ...)` are not this program's.
+    fn options(text: &str) -> Vec<(&str, &str)> {
         let mut is_foreign = false;
-        let own = text.split_whitespace().filter(move |word| {
+        let mut before = "";
+        let mut found = Vec::new();
+        for word in text.split_whitespace() {
             is_foreign |= word.starts_with("(unshare");
-            let is_own = !is_foreign;
-            is_foreign &= !word.ends_with(')');
-            is_own
-        });
-        own.filter_map(|word| {
-            let name = word.trim_start_matches(['(', '`']).strip_prefix("--")?;
-            Some(name.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or(name))
-        })
+            let name = word.trim_start_matches(['(', '`']).strip_prefix("--");
+            if let (Some(name), false) = (name, is_foreign) {
+                let end = |c: char| !c.is_ascii_lowercase() && c != '-';
+                found.push((before, name.split(end).next().unwrap_or(name)));
+            }
+            is_foreign &= !word.trim_end_matches(',').ends_with(')');
+            before = word;
+        }
+        found
+    }
+
+    /// Asserts that a word has the options of its advice. An option that follows the name of
+    /// another word is of that word: `restore --inherit-fd`.
+    fn can_be_followed(word: Word, advice: &str) -> usize {
+        let lines = lines(word);
+        let options = options(advice);
+        for (before, option) in &options {
+            let there = match TABLE.find(before) {
+                Some(other) => has(&(other.shown)(), option),
+                None => lines.iter().all(|line| has(line, option)),
+            };
+            assert!(there, "{word:?} has no --{option}: {advice}");
+        }
+        options.len()
     }
 
     #[test]
-    fn advice_names_options_that_the_word_has() {
-        let container = (TABLE.find("container").unwrap().read)();
-        let in_container = |name: &str| {
-            let has =
-                |word: &clap::Command| word.get_arguments().any(|arg| arg.get_long() == Some(name));
-            container.get_subcommands().any(has)
-        };
-        let in_criu = |name: &str| {
-            let has = |word: &str| {
-                let command = (TABLE.find(word).unwrap().read)();
-                command.get_arguments().any(|arg| arg.get_long() == Some(name))
-            };
-            has("dump") || has("restore")
-        };
+    fn advice_can_be_followed_in_the_word_that_gives_it() {
         let mut named = 0;
         for &cause in Cause::ALL {
-            for name in options(about_container(cause)) {
-                assert!(in_container(name), "{cause:?}: container has no --{name}");
-            }
-            for name in options(about(cause)) {
-                assert!(in_criu(name), "{cause:?}: nobody has --{name}");
-                named += 1;
-            }
+            named +=
+                WORDS.iter().map(|&word| can_be_followed(word, about(cause, word))).sum::<usize>();
         }
-        assert!(named > 20, "{named}");
+        assert!(named > 60, "{named}");
+        let exists = Error::CheckpointExists { directory: "x".into() };
+        for word in [Word::Dump, Word::PreDump] {
+            assert_eq!(can_be_followed(word, of(&exists).unwrap()), 1);
+        }
+        assert_eq!(can_be_followed(Word::Checkpoint, of_container(&exists).unwrap()), 1);
+        for word in [Word::Dump, Word::Restore, Word::Checkpoint, Word::ContainerRestore] {
+            can_be_followed(word, NO_CRIU);
+        }
+        for problem in [LockProblem::NotAsked, LockProblem::NotRestored] {
+            can_be_followed(Word::Restore, about_locks(problem));
+            can_be_followed(Word::ContainerRestore, about_locks(problem));
+        }
+    }
+
+    #[test]
+    fn options_are_found_in_advice() {
+        let text = "add --a-b=c (unshare --user --mount), or (--d) with restore --e fd[N]";
+        assert_eq!(options(text), [("add", "a-b"), ("or", "d"), ("restore", "e")]);
     }
 
     /// Returns the words of a text that name something of the library: a method or a path.
     fn rust(text: &str) -> Vec<&str> {
         let is_method = |word: &str| {
             let name = word.trim_start_matches(['(', '`', '\'', '"']).strip_prefix('.');
-            name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
+            name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
         };
         let names_rust =
             |word: &&str| is_method(word) || word.contains("::") || word.contains("()");
@@ -241,8 +239,9 @@ mod tests {
             [".tcp(Tcp::Close)", "`.skip_mnt`"]
         );
         for &cause in Cause::ALL {
-            for advice in [about(cause), about_container(cause)] {
-                assert_eq!(rust(advice), [""; 0], "{cause:?}: {advice}");
+            for &word in WORDS {
+                let advice = about(cause, word);
+                assert_eq!(rust(advice), [""; 0], "{cause:?}: {word:?}: {advice}");
             }
         }
     }

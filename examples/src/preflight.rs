@@ -166,7 +166,7 @@ impl Words for Options {
     }
 
     fn hint(&self, cause: Cause) -> &'static str {
-        hints::about(cause)
+        advice(cause)
     }
 
     fn head(&self, severity: Severity, text: &str) -> String {
@@ -218,6 +218,10 @@ fn finding(finding: &Finding) -> Value {
         "inode": subject.inode,
         "options": finding.needs.iter().map(Need::argument).collect::<Vec<_>>(),
         "choice": finding.is_choice,
-        "hint": finding.hint.or(finding.cause.map(hints::about)),
+        "hint": finding.hint.or(finding.cause.map(advice)),
     })
+}
+
+fn advice(cause: Cause) -> &'static str {
+    hints::about(cause, hints::Word::Preflight)
 }

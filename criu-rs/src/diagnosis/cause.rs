@@ -270,8 +270,8 @@ causes! {
 
     /// A file that an earlier restore made for an unlinked file, and left behind.
     GhostExists: "a file of an earlier restore is in the way of an unlinked file",
-        "try again: CRIU has removed it by now; otherwise remove the file whose name ends in \
-         .cr.N.ghost, in the directory of the unlinked file",
+        "try again: CRIU has removed the file by now; otherwise remove NAME.cr.N.ghost, which \
+         lies where the unlinked file lay",
         restore ["Can't create ghost {}: File exists"];
 
     /// A file system that the restore writes to: unlinked files, contents of tmpfs.
@@ -292,6 +292,15 @@ causes! {
     InterfaceExists: "a network interface exists already that the restore makes",
         "remove the interface, or name another peer for the saved veth",
         restore ["-17 reported by netlink: File exists"];
+
+    /// A network interface that a saved socket is bound to.
+    InterfaceMissing: "a network interface that a socket of the tree is bound to is missing",
+        "make the interface, or restore on a host that has it",
+        restore [
+            "Can't set 1:25 (len {}): No such device",
+            "Can't bind packet socket: No such device",
+            "couldn't find ifindex for {interface}",
+        ];
 
     /// A job of a terminal is restored without a terminal.
     NoTerminal: "the saved processes use the terminal that the restore is started in, and there \
@@ -411,11 +420,6 @@ causes! {
             "Unable to create a thread: -11",
         ];
 
-    /// A process id above the kernel's limit.
-    PidTooLarge: "a process id of the tree is above the limit of this machine",
-        "raise kernel.pid_max",
-        restore ["Can't fork for {pid}: Invalid argument"];
-
     /// The limit of open files is lower than the saved descriptors need.
     TooFewDescriptors: "the limit of open files is too low for the saved descriptors",
         "raise the hard limit of open files (ulimit -Hn) of the program that starts criu",
@@ -468,6 +472,31 @@ causes! {
     RootNeeded: "the images hold a mount namespace, and the restore was given no root directory",
         "name a mount point that is to be the new root with .root(path)",
         restore ["The --root option is required to restore a mount namespace"];
+
+    /// A directory, file or device outside that a saved mount is made of.
+    MountSourceMissing: "what a saved mount shows is missing outside",
+        "make it, or name another path for the key with .external(External::mount(..))",
+        restore [
+            "Failed to open_tree {name}: No such file or directory",
+            "Can't bind-mount at {mount}: No such file or directory",
+        ];
+
+    /// A mount point that the new root directory lacks.
+    MountPointMissing: "a mount point of the saved mount namespace is missing in the root directory",
+        "make the directory or file in the root directory of the restore",
+        restore [
+            "Can't stat mountpoint {place}: No such file or directory",
+            "Can't mount at {place}: No such file or directory",
+        ];
+
+    /// A file system that cannot be mounted as it was.
+    MountRefused: "a saved file system cannot be mounted again",
+        "see the reason: a kernel without this file system, a missing device, or missing rights",
+        restore [
+            "Can't mount at {place}: {why}",
+            "Unable to mount {} {place} (id={}): {why}",
+            "Failed to open_tree {place}: {why}",
+        ];
 
     /// A process that does not stop: it sleeps in the kernel.
     Unseizable: "a process does not stop: it sleeps in the kernel, as in vfork or on a dead disk",
@@ -684,8 +713,61 @@ causes! {
         dump ["Unable to interrupt task: {pid} (No such process)"];
 }
 
+/// The names of the operations that fail with a cause: all of them if only `/proc` or the end of an
+/// operation tells the cause.
+#[cfg(test)]
+pub(crate) fn operations(cause: Cause) -> Vec<&'static str> {
+    let all = [
+        (On::Dump, "dump"),
+        (On::Restore, "restore"),
+        (On::Check, "check"),
+        (On::Cpuinfo, "cpuinfo"),
+        (On::Pages, "page server"),
+    ];
+    let ons: Vec<On> =
+        SAID.iter().filter(|p| p.cause == cause).flat_map(|p| p.on).copied().collect();
+    let is_any = ons.is_empty() || ons.contains(&On::Any);
+    all.into_iter().filter(|(on, _)| is_any || ons.contains(on)).map(|(_, name)| name).collect()
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.what())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Causes whose messages stand in CRIU's source, and that nobody has provoked here.
+    const FROM_SOURCE: &[Cause] =
+        &[Cause::Unreachable, Cause::IdNotGiven, Cause::NamespaceLimit, Cause::MountRefused];
+
+    /// Returns a cause's row in docs/causes.md.
+    fn row(cause: Cause) -> String {
+        let operations = operations(cause);
+        let operations =
+            if operations.len() == 5 { "all".to_owned() } else { operations.join(", ") };
+        let mark = if FROM_SOURCE.contains(&cause) { " (from CRIU's source)" } else { "" };
+        format!("| `{cause:?}`{mark} | {operations} | {cause} | {} |\n", cause.hint())
+    }
+
+    #[test]
+    fn the_page_of_causes_is_complete() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/causes.md");
+        let text = std::fs::read_to_string(file).unwrap();
+        let rows: String = Cause::ALL.iter().copied().map(row).collect();
+        assert!(text.contains(&rows), "docs/causes.md should have\n{rows}");
+    }
+
+    #[test]
+    fn causes_have_words_of_their_own() {
+        for (place, cause) in Cause::ALL.iter().enumerate() {
+            let text = cause.to_string();
+            assert!(!text.ends_with('.') && !text.contains('|') && !cause.hint().contains('|'));
+            let same = Cause::ALL.iter().position(|other| other.to_string() == text);
+            assert_eq!(same, Some(place), "{text}");
+        }
     }
 }

@@ -7,9 +7,13 @@ mod images;
 mod line;
 mod log;
 mod phrase;
+#[cfg(test)]
+mod recorded;
 mod stopped;
 
 pub use cause::Cause;
+#[cfg(test)]
+pub(crate) use cause::operations;
 pub use failure::{End, Failure};
 pub(crate) use find::{Asked, diagnose};
 pub(crate) use images::name_from_images;

@@ -63,7 +63,9 @@ impl Phrase {
 
     fn fits_line(&self, text: &str) -> Option<String> {
         // A part of CRIU puts its name before its messages: `cg: Can't move ...`.
-        let is_part = |part: &str| part.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        let is_part = |part: &str| {
+            part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
         let inner = text.split_once(": ").filter(|(part, _)| is_part(part));
         let inner = inner.map(|(_, inner)| inner.trim_start());
         self.messages.iter().find_map(|message| {
@@ -111,6 +113,11 @@ fn shown(name: &str, value: &str) -> Option<Option<String>> {
         "pid" => return None,
         // CRIU reports children of its own in the same words as programs.
         "program" if is_number => return None,
+        // CRIU mounts everything below a temporary directory first.
+        "place" => {
+            let inner = value.split_once("/mnt-").and_then(|(_, inner)| inner.split_once('/'));
+            Some(inner.map_or_else(|| value.to_owned(), |(_, inner)| format!("/{inner}")))
+        }
         // CRIU names a controller by its mount point.
         "controller" => value.rsplit('/').next().map(|last| format!("controller {last}")),
         // CRIU 4.1 takes the key for a path, whose first character it drops.

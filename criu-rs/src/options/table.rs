@@ -154,6 +154,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn advice_about_a_cause_names_methods_of_the_operation_that_failed() {
+        use crate::diagnosis::{Cause, operations};
+
+        // Methods that set no option of CRIU.
+        const MORE: &[(&str, &[&str])] = &[
+            ("accept_label_loss", &["Dump", "Restore"]),
+            ("accept_lock_loss", &["Restore"]),
+            ("overwrite", &["Dump", "PreDump"]),
+        ];
+        let of_options = OPTIONS.iter().map(|option| (option.method, option.operations));
+        let methods: Vec<_> = of_options.chain(MORE.iter().copied()).collect();
+        let has = |builder: &str, method: &str| {
+            methods.iter().any(|(name, builders)| *name == method && builders.contains(&builder))
+        };
+        let mut named = 0;
+        for &cause in Cause::ALL {
+            let fails = operations(cause);
+            let hint = cause.hint();
+            for word in hint.split_whitespace().filter(|word| *word != "..") {
+                let Some(word) = word.trim_start_matches('(').strip_prefix('.') else { continue };
+                let end = |c: char| !c.is_ascii_lowercase() && c != '_';
+                let method = word.split(end).next().unwrap();
+                // Advice may name the counterpart, and says so.
+                let dumps = fails.contains(&"dump") || hint.contains("dump");
+                let restores = fails.contains(&"restore") || hint.contains("restore");
+                let there = (dumps && has("Dump", method)) || (restores && has("Restore", method));
+                assert!(there, "{cause:?} {fails:?}: no .{method}: {hint}");
+                named += 1;
+            }
+        }
+        assert!(named > 30, "{named}");
+    }
+
     /// Returns the first columns of an option's row in docs/coverage.md.
     fn row(number: u32) -> String {
         let ways: Vec<&OptionInfo> = OPTIONS.iter().filter(|row| row.number == number).collect();

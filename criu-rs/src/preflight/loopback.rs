@@ -2,18 +2,16 @@
 
 use std::path::Path;
 
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
-
 use super::finding::{Finding, Severity};
 use super::look::Look;
 use crate::diagnosis::Cause;
+use crate::host::loopback;
 use crate::transport::Transport;
 
 pub(super) fn look(look: &Look<'_>) -> Option<Finding> {
     // The network namespace of a service is not known.
     let is_ours = !matches!(look.criu.transport(), Transport::Service(_) | Transport::Connected(_));
-    if !is_ours || !is_down()? {
+    if !is_ours || !loopback::is_down() {
         return None;
     }
     // What an earlier criu has learned about the kernel spares the connection.
@@ -21,12 +19,6 @@ pub(super) fn look(look: &Look<'_>) -> Option<Finding> {
     let severity = if is_known { Severity::Loses } else { Severity::Blocks };
     let finding = Finding::of(severity, Cause::LoopbackDown);
     Some(if is_known { finding.detail(format!("unless it believes {LEARNED}")) } else { finding })
-}
-
-/// Returns true if the interface is there and down.
-fn is_down() -> Option<bool> {
-    let lo = getifaddrs().ok()?.find(|interface| interface.interface_name == "lo")?;
-    Some(!lo.flags.contains(InterfaceFlags::IFF_UP))
 }
 
 /// CRIU's record of the kernel's features.

@@ -84,7 +84,9 @@ fn session(lab: &Lab) {
     // A job of a shell joins the session of the restore, whose id must not be one of the images.
     let saved = saved(lab, lab.start(&["member"]), |dump| dump.shell_job(true));
     let own = nix::unistd::getsid(None).unwrap().as_raw().cast_unsigned();
-    edit(&saved.images.join("pstree.img"), 8, |root: &mut PstreeEntry| root.pgid = own);
+    edit(&saved.images.join("pstree.img"), 8, |root: &mut PstreeEntry| {
+        (root.sid, root.pgid) = (4_194_000, own);
+    });
     let expected = cause(Cause::SessionIdInUse, "session", "start the restore in another session");
     fails(&lab.criu, &Restore::new(&saved.images).shell_job(true), &expected);
 }
@@ -111,9 +113,10 @@ fn mounts(lab: &Lab) {
     fails(&lab.criu, &restore, &expected);
     let nowhere = lab.dir.join("nowhere");
     let gone = restore.clone().external(External::mount("key", &nowhere));
-    let error = gone.run(&lab.criu).unwrap_err();
-    println!("SOURCE {error}");
+    let expected = cause(Cause::MountSourceMissing, nowhere.to_str().unwrap(), "make it, or name");
+    fails(&lab.criu, &gone, &expected);
     fs::remove_dir(container.root.join("bound")).unwrap();
-    let error = restore.external(External::mount("key", &outside)).run(&lab.criu).unwrap_err();
-    println!("POINT {error}");
+    let restore = restore.external(External::mount("key", &outside));
+    let expected = cause(Cause::MountPointMissing, "/bound", "make the directory or file in");
+    fails(&lab.criu, &restore, &expected);
 }

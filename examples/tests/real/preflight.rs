@@ -147,6 +147,10 @@ fn without_root(lab: &Lab) {
         assert_eq!(look.code, dump.code, "{capable} {unprivileged}: {look:?}\n{dump:?}");
         if let Some((_, cause)) = dump.err.split_once("cause: ") {
             let cause = cause.lines().next().unwrap();
+            // Of a call that the kernel refused CRIU does not tell why. The look does.
+            if cause.starts_with("the kernel does not permit") {
+                continue;
+            }
             assert!(look.out.contains(cause), "{capable} {unprivileged}: {look:?}\n{dump:?}");
         }
     }

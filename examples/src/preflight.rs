@@ -1,6 +1,6 @@
 //! `preflight`: tells if a dump or a restore would work, before anything is frozen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -29,11 +29,12 @@ pub(crate) struct Program {
     /// The process, as dump names it
     #[arg(short = 't', long, value_name = "PID", conflicts_with = "pid")]
     tree: Option<Pid>,
-    /// The directory that the images are to go into; the current one unless given
-    #[arg(short = 'D', long, value_name = "DIR", default_value = ".", hide_default_value = true)]
-    images_dir: PathBuf,
-    /// Look at a restore of these images instead
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["pid", "tree"])]
+    /// With a process, the directory that the images are to go into, the current one unless
+    /// given; without a process, look at a restore of the images in it
+    #[arg(short = 'D', long, value_name = "DIR")]
+    images_dir: Option<PathBuf>,
+    /// Look at a restore of these images
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["pid", "tree", "images_dir"])]
     images: Option<PathBuf>,
     #[command(flatten)]
     existing: Existing,
@@ -79,14 +80,15 @@ impl program::Program for Program {
     const EXIT_CODES: &'static str = OWN_EXIT_CODES;
     const IS_CRIU_S: bool = false;
     const MORE: &'static str = "\
-Nothing is frozen, asked of the process or changed. The options are those of dump, or with --images
-those of restore: give the ones that you mean to use. The exit status is 0 if it will work with
+Nothing is frozen, asked of the process or changed. With a process the look is at a dump, and the
+options are those of dump. With -D or --images alone the look is at a restore, and the options are
+those of restore. Give the ones that you mean to use. The exit status is 0 if it will work with
 them, and 1 if not.
 
 Examples:
   criu-rs preflight 4711
   criu-rs preflight 4711 --tcp-established -D /var/lib/ckpt
-  criu-rs preflight --images /var/lib/ckpt
+  criu-rs preflight -D /var/lib/ckpt
   criu-rs preflight 4711 --json | jq -r '.options[].option'
 ";
 
@@ -96,11 +98,12 @@ Examples:
 
     fn run(&self, output: &Output, _: &Given) -> Result<ExitCode, Fault> {
         let criu = self.reach.criu()?;
-        let report = match (&self.images, self.pid.or(self.tree)) {
-            (Some(images), _) => self.restore(images, &criu)?,
-            (None, Some(pid)) => self.dump(pid, &criu)?,
+        let images = self.images.as_ref().or(self.images_dir.as_ref());
+        let report = match (images, self.pid.or(self.tree)) {
+            (_, Some(pid)) => self.dump(pid, &criu)?,
+            (Some(images), None) => self.restore(images, &criu)?,
             (None, None) => {
-                let why = "a process id is missing, or --images with a directory";
+                let why = "a process id is missing, or -D with a directory of images";
                 return Err(Fault::usage(why.to_owned()));
             }
         };
@@ -115,7 +118,8 @@ impl Program {
     fn dump(&self, pid: Pid, criu: &Criu) -> Result<Report, Fault> {
         // A look heeds no option that only CRIU's command line knows.
         let mut config = Config::default();
-        let mut dump = Dump::new(pid, &self.images_dir).overwrite(self.existing.is_replaced());
+        let images = self.images_dir.as_deref().unwrap_or(Path::new("."));
+        let mut dump = Dump::new(pid, images).overwrite(self.existing.is_replaced());
         if let Some(Size(bytes)) = self.ghost_limit {
             dump = dump.ghost_limit(bytes);
         }
@@ -134,7 +138,7 @@ impl Program {
         Ok(dump.preflight(criu)?)
     }
 
-    fn restore(&self, images: &std::path::Path, criu: &Criu) -> Result<Report, Fault> {
+    fn restore(&self, images: &Path, criu: &Criu) -> Result<Report, Fault> {
         let mut config = Config::default();
         let mut restore = Restore::new(images);
         for fd in &self.inherit_fd {
@@ -190,6 +194,7 @@ fn facts(report: &Report) -> Value {
         })
     };
     let freeze = report.freeze_estimate();
+    let measured = report.unreadable() == 0;
     json!({
         "will_work": report.will_work(),
         "is_possible": report.is_possible(),
@@ -198,8 +203,8 @@ fn facts(report: &Report) -> Value {
         "left_out": report.left_out(),
         "tasks": report.tasks(),
         "threads": report.threads(),
-        "descriptors": report.descriptors(),
-        "memory": report.memory(),
+        "descriptors": measured.then(|| report.descriptors()),
+        "memory": measured.then(|| report.memory()),
         "file_systems": report.file_systems(),
         "freeze_us": freeze.map(|freeze| [micros(freeze.shortest), micros(freeze.longest)]),
     })

@@ -76,6 +76,7 @@ impl<'a> Look<'a> {
             tasks: 0,
             threads: 0,
             descriptors: 0,
+            unreadable: 0,
             memory: 0,
             files: 0,
             freeze: None,

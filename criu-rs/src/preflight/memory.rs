@@ -112,6 +112,7 @@ pub(super) fn measure(tree: &Tree, report: &mut Report) {
     report.tasks = tree.tasks.len();
     report.threads = tree.tasks.iter().map(|task| task.threads).sum();
     report.descriptors = tree.fds().count();
+    report.unreadable = tree.alive().filter(|task| task.fds.is_none()).count();
     report.memory = tree.root().map_or(0, |root| tree::memory(root.pid));
     let lines =
         |task: &Task| proc::text(proc::of(task.pid, "maps")).map_or(0, |maps| maps.lines().count());
@@ -126,7 +127,8 @@ pub(super) fn measure(tree: &Tree, report: &mut Report) {
         + each(mappings, MAPPING);
     let (memory, files) = (gibibytes(report.memory), gibibytes(report.files));
     let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-    report.freeze = Some(Freeze {
+    // What is not read is not estimated either.
+    report.freeze = (report.unreadable == 0).then(|| Freeze {
         shortest: time(fixed * 0.25 + memory * FAST + files * ARCHIVE_FAST),
         longest: time(fixed * 5.0 + memory * SLOW + files * ARCHIVE_SLOW),
     });

@@ -46,6 +46,7 @@ pub struct Report {
     pub(super) tasks: usize,
     pub(super) threads: usize,
     pub(super) descriptors: usize,
+    pub(super) unreadable: usize,
     pub(super) memory: u64,
     pub(super) files: u64,
     pub(super) freeze: Option<Freeze>,
@@ -108,9 +109,16 @@ impl Report {
         self.threads
     }
 
-    /// The number of open descriptors of all processes.
+    /// The number of open descriptors of all processes. Those of [unreadable](Self::unreadable)
+    /// processes are not counted.
     pub fn descriptors(&self) -> usize {
         self.descriptors
+    }
+
+    /// The number of processes whose open files and memory this process may not read, so that they
+    /// are not measured.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable
     }
 
     /// Bytes of memory that a dump will save, or that the images hold.
@@ -152,6 +160,30 @@ impl Report {
             (true, more) => format!("the {operation} will work with {more} more options"),
             (false, _) => format!("the {operation} will fail"),
         }
+    }
+
+    /// Writes the size of the tree, as far as it was measured.
+    fn measured(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tasks == 0 {
+            return Ok(());
+        }
+        let tasks = count(self.tasks, "process", "processes");
+        write!(f, "\n{tasks}, {}", count(self.threads, "thread", "threads"))?;
+        if self.unreadable == self.tasks {
+            return f.write_str("; open files and memory may not be read, and are not measured");
+        }
+        let files = count(self.descriptors, "open file", "open files");
+        write!(f, ", {files}, {:.1} MiB of memory", mebibytes(self.memory))?;
+        if self.files > 0 {
+            write!(f, ", {:.1} MiB of file systems in memory", mebibytes(self.files))?;
+        }
+        if self.unreadable > 0 {
+            let unread = count(self.unreadable, "process", "processes");
+            return write!(f, "; {unread} may not be read and are not measured");
+        }
+        let Some(freeze) = self.freeze else { return Ok(()) };
+        let who = if self.tasks == 1 { "it" } else { "they" };
+        write!(f, "; {who} will stand still for about {freeze}")
     }
 
     /// The report in other words than the library's, for example those of a command line.
@@ -202,20 +234,7 @@ impl fmt::Display for ReportInWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (report, words) = (self.report, self.words);
         f.write_str(&report.verdict())?;
-        write!(
-            f,
-            "\n{}, {}, {}, {:.1} MiB of memory",
-            count(report.tasks, "process", "processes"),
-            count(report.threads, "thread", "threads"),
-            count(report.descriptors, "open file", "open files"),
-            mebibytes(report.memory),
-        )?;
-        if report.files > 0 {
-            write!(f, ", {:.1} MiB of file systems in memory", mebibytes(report.files))?;
-        }
-        if let Some(freeze) = report.freeze.filter(|_| report.tasks > 0) {
-            write!(f, "; they will stand still for about {freeze}")?;
-        }
+        report.measured(f)?;
         for kind in report.kinds() {
             let Some(first) = kind.first() else { continue };
             let head = format!("{}: {}", first.severity, first.what);
@@ -244,7 +263,7 @@ impl fmt::Display for ReportInWords<'_> {
             }
         }
         if report.left_out > 0 {
-            write!(f, "\n\nand {} more findings", report.left_out)?;
+            write!(f, "\n\nand {}", count(report.left_out, "more finding", "more findings"))?;
         }
         let options = report.options();
         if report.is_possible() && !options.is_empty() {

@@ -122,6 +122,7 @@ impl RestoreOption {
             Self::Root => "a mount namespace of its own".to_owned(),
             Self::AllowUprobes => "tasks had uprobes".to_owned(),
             Self::Plugin(name) => format!("plugin {name}"),
+            Self::LazyPages(1) => "1 page was kept back by the dump".to_owned(),
             Self::LazyPages(pages) => format!("{pages} pages were kept back by the dump"),
         }
     }

@@ -102,7 +102,7 @@ fn pipe(option: &RestoreOption, needs: Vec<Need>) -> Finding {
         GivenFile::WriteEnd => "nobody reads it: who writes to it gets SIGPIPE",
         _ => "nobody writes to it: who reads it sees the end of the input",
     };
-    let detail = format!("{key}: {effect}; {} gives another", option.option());
+    let detail = format!("{key}: {effect}");
     Finding { needs, ..Finding::new(Severity::Loses, what).detail(detail) }
 }
 

@@ -115,7 +115,9 @@ impl Program {
     fn dump(&self, pid: Pid, criu: &Criu) -> Result<Report, Fault> {
         // A look heeds no option that only CRIU's command line knows.
         let mut config = Config::default();
-        let mut dump = Dump::new(pid, &self.images_dir).overwrite(self.existing.is_replaced());
+        // A dump would make the directory.
+        let images = crate::images_or_above(&self.images_dir);
+        let mut dump = Dump::new(pid, images).overwrite(self.existing.is_replaced());
         if let Some(Size(bytes)) = self.ghost_limit {
             dump = dump.ghost_limit(bytes);
         }

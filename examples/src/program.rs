@@ -14,6 +14,7 @@ use crate::foreign;
 use crate::getopt::{Line, Options, Unclear};
 use crate::output::Output;
 use crate::settings;
+use crate::stdout;
 use crate::tool::HELP;
 use crate::usage;
 use crate::word::{self, Kind, Table, Word};
@@ -133,7 +134,7 @@ fn try_run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> Result
     let asks = |line: &Line, option: &str| line.options.iter().any(|given| given == option);
     if asks(&line, "--help") {
         let mut command = shown::<P>().bin_name(name).override_usage(usage_line::<P>(name));
-        let _ = command.print_help();
+        stdout::note(command.print_help());
         return Ok(Exit::Done.into());
     }
     let own_and_flags = own.clone().and(word::flags());

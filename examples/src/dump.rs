@@ -86,7 +86,7 @@ Examples:
             output.say(note);
         }
         let images = self.images.path();
-        crate::check_directory("--images-dir", images)?;
+        crate::make_directory("--images-dir", images)?;
         let criu = self.reach.criu()?;
         let way = self.memory.way()?;
         let mut memory = self.memory.clone();

@@ -10,6 +10,8 @@ use criu_images::source::{Source, Tar};
 use criu_images::{ErrorKind, Image, ImageSet, Text};
 use serde::Serialize;
 
+use crate::stdout::Stdout;
+
 /// Opens a set: a directory, a tar archive with one set, or `ARCHIVE:FOLDER` if there are several.
 /// A directory without images stands for the one folder in it that has images, as an engine's
 /// export has once it is unpacked.
@@ -153,7 +155,7 @@ fn is_image(path: &Path) -> bool {
 /// # Errors
 /// Fails if standard output cannot be written.
 pub(crate) fn show<T: fmt::Display + Serialize>(value: &T, json: bool) -> io::Result<()> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = io::BufWriter::new(Stdout::lock());
     if json {
         serde_json::to_writer(&mut out, value)?
     } else {

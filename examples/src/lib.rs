@@ -39,8 +39,10 @@ mod preflight;
 mod program;
 mod progress;
 mod restore;
+mod settings;
 mod shell;
 mod signals;
+mod stdout;
 mod stdout_log;
 mod tool;
 mod usage;
@@ -54,7 +56,34 @@ pub use output::{Output, dump_stats, restore_stats};
 pub use signals::Pause;
 pub use words::criu_rs;
 
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+
+/// Makes a directory that is missing, for its owner alone. The directory above it has to be there.
+fn make_directory(option: &str, directory: &Path) -> Result<(), Fault> {
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    if std::fs::metadata(directory).err().as_ref().is_some_and(is_missing) {
+        let made = std::fs::DirBuilder::new().mode(0o700).create(directory);
+        if let Err(error) = made.or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Ok(()),
+            _ => Err(error),
+        }) {
+            let show = directory.display();
+            return Err(Fault::usage(format!("{option}: cannot make {show}: {error}")));
+        }
+    }
+    check_directory(option, directory)
+}
+
+/// Returns a directory, or the one above it if it is missing: there it would be made.
+fn images_or_above(directory: &Path) -> &Path {
+    match directory.parent() {
+        Some(above) if !directory.exists() && above.as_os_str().is_empty() => Path::new("."),
+        Some(above) if !directory.exists() => above,
+        _ => directory,
+    }
+}
 
 /// Refuses an option whose value is not a directory.
 fn check_directory(option: &str, directory: &Path) -> Result<(), Fault> {

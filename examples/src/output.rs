@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::exit::{Codes, Exit};
 use crate::fault::Fault;
+use crate::stdout;
 
 /// The output of a program, under a name.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl Output {
     /// Prints a result, on standard output.
     pub fn print(&self, text: impl fmt::Display) {
         if !self.json {
-            let _ = writeln!(io::stdout(), "{text}");
+            stdout::print(format!("{text}\n").as_bytes());
         }
     }
 
@@ -89,7 +90,7 @@ impl Output {
         }
         facts["program"] = json!(self.program);
         facts["outcome"] = json!(outcome);
-        let _ = writeln!(io::stdout(), "{facts}");
+        stdout::print(format!("{facts}\n").as_bytes());
     }
 }
 

@@ -27,6 +27,7 @@ use crate::foreign::without_effect;
 use crate::options::{Certificates, Verbosity};
 use crate::output::Output;
 use crate::program::{Given, Program};
+use crate::stdout;
 use crate::tool::Fallible;
 use crate::word::NAME;
 
@@ -171,6 +172,7 @@ Exit status:
 
 impl PageServer {
     fn start(&self, output: &Output, args: &[OsString]) -> Fallible<Exit> {
+        crate::make_directory("--images-dir", &self.images_dir).map_err(|f| f.to_string())?;
         let log = self.log(output)?;
         if let Some(parent) = &self.prev_images_dir {
             link_parent(&self.images_dir, parent)?;
@@ -253,7 +255,7 @@ impl PageServer {
         };
         log.line(&line);
         if self.json {
-            let _ = writeln!(io::stdout(), "{facts}");
+            stdout::print(format!("{facts}\n").as_bytes());
         }
         if result.is_ok() { Exit::Done } else { Exit::Failed }
     }

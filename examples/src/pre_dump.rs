@@ -73,7 +73,7 @@ Examples:
             output.say(note);
         }
         let images = self.images.path();
-        crate::check_directory("--images-dir", images)?;
+        crate::make_directory("--images-dir", images)?;
         let criu = self.reach.criu()?;
         let way = self.memory.way()?;
         let drive = Drive::new()?;

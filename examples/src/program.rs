@@ -13,6 +13,8 @@ use crate::fault::Fault;
 use crate::foreign;
 use crate::getopt::{Line, Options, Unclear};
 use crate::output::Output;
+use crate::settings;
+use crate::stdout;
 use crate::tool::HELP;
 use crate::usage;
 use crate::word::{self, Kind, Table, Word};
@@ -128,14 +130,16 @@ fn run<P: Program>(name: &str, mut args: Vec<OsString>, table: &Table) -> ExitCo
 fn try_run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> Result<ExitCode, Fault> {
     let own = Options::of(&command::<P>());
     let options = own.clone().and(word::flags()).and(foreign::options(table, P::WORD));
-    let line = options.read(&args).map_err(|unclear| misread::<P>(table, name, &unclear))?;
-    let asks = |option: &str| line.options.iter().any(|given| given == option);
-    if asks("--help") {
+    let mut line = options.read(&args).map_err(|unclear| misread::<P>(table, name, &unclear))?;
+    let asks = |line: &Line, option: &str| line.options.iter().any(|given| given == option);
+    if asks(&line, "--help") {
         let mut command = shown::<P>().bin_name(name).override_usage(usage_line::<P>(name));
-        let _ = command.print_help();
+        stdout::note(command.print_help());
         return Ok(Exit::Done.into());
     }
-    if asks("--version") {
+    let own_and_flags = own.clone().and(word::flags());
+    line.options.splice(0..0, settings::options(&args, &options, &own_and_flags, table)?);
+    if asks(&line, "--version") {
         return word::print_versions(line.value("--criu").map(Path::new));
     }
     let given = Given { for_criu: line.for_criu(&args), all: args };

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use console::Term;
 use criu_rs::Pid;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use procfs::process::Process;
@@ -22,8 +23,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Shows a dump: bytes written, and bytes that the tree has in memory.
     pub(crate) fn of_dump(root: Pid, images: &Path) -> Self {
-        let mut progress =
-            Self::new("{spinner} {bytes} written, {total_bytes} in memory {bar:30} {elapsed}");
+        let mut progress = Self::new(dump_line(Term::stderr().size().1));
         if progress.is_wanted {
             progress.bar.set_length(resident(root));
             progress.fills = Some((images.to_owned(), bytes_in(images)));
@@ -70,6 +70,17 @@ impl Drop for Progress {
     }
 }
 
+/// Returns the line of a dump that fits on a terminal of this width. A longer line would be broken
+/// into several, of which only the last would be replaced by the next.
+fn dump_line(columns: u16) -> &'static str {
+    match columns {
+        85.. => "{spinner} {bytes} written, {total_bytes} in memory {bar:30} {elapsed}",
+        60.. => "{spinner} {bytes} written of {total_bytes} {bar:10} {elapsed}",
+        40.. => "{spinner} {bytes} of {total_bytes} {elapsed}",
+        _ => "{spinner} {elapsed}",
+    }
+}
+
 /// Returns the bytes that a tree has in memory. Shared ones count for each process.
 fn resident(root: Pid) -> u64 {
     let mut waiting = vec![root.as_raw()];
@@ -91,3 +102,25 @@ fn bytes_in(directory: &Path) -> u64 {
 
 /// The time before the line is shown: a short operation shows nothing.
 const PAUSE: Duration = Duration::from_millis(150);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_fits_on_narrow_terminals() {
+        let longest = [
+            ("{spinner}", "|"),
+            ("{bytes}", "1023.99 GiB"),
+            ("{total_bytes}", "1023.99 GiB"),
+            ("{bar:30}", "##############################"),
+            ("{bar:10}", "##########"),
+            ("{elapsed}", "59m"),
+        ];
+        for columns in 8..200 {
+            let line = dump_line(columns).to_owned();
+            let line = longest.iter().fold(line, |line, (name, text)| line.replace(name, text));
+            assert!(!line.contains('{') && line.len() < usize::from(columns), "{columns}: {line}");
+        }
+    }
+}

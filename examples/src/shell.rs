@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::stdout::Stdout;
 use crate::tool::{Fallible, Tool};
 use crate::usage;
 use crate::word::{NAME, Table};
@@ -194,7 +195,7 @@ fn sections(text: &str) -> String {
 }
 
 fn print(text: &[u8]) -> Fallible<ExitCode> {
-    let mut out = io::stdout().lock();
+    let mut out = Stdout::lock();
     out.write_all(text)?;
     out.flush()?;
     Ok(Exit::Done.into())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::mkstemp;
 
 use crate::fault::Fault;
+use crate::stdout;
 
 /// A log in a temporary file that is copied to standard output. CRIU's RPC can name no descriptor
 /// for the log, and a log that has been printed could not be quoted after a failure.
@@ -30,7 +31,7 @@ impl StdoutLog {
 
     /// Prints the part of the log that has not been printed yet.
     pub(crate) fn print(&self) {
-        let _ = io::copy(&mut &self.file, &mut io::stdout());
+        stdout::note(io::copy(&mut &self.file, &mut io::stdout()).map(drop));
     }
 }
 

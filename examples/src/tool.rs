@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::images::is_broken_pipe;
 use crate::output::Output;
+use crate::stdout;
 use crate::usage;
 use crate::word::{self, Kind, Table, Word};
 
@@ -60,7 +61,7 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
             return match error.kind() {
                 ErrorKind::DisplayVersion => word::print_version(),
                 ErrorKind::DisplayHelp => {
-                    let _ = error.print();
+                    stdout::note(error.print());
                     Exit::Done.into()
                 }
                 ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

@@ -12,6 +12,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::getopt::Options;
 use crate::options::criu_program;
+use crate::stdout;
 
 /// A word of the program: one row a word.
 pub(crate) struct Word {
@@ -83,7 +84,7 @@ const HANDED_OVER_BY: &str = "CRIU_RS_HANDED_OVER_BY";
 
 /// Prints the version of this program.
 pub(crate) fn print_version() -> ExitCode {
-    let _ = writeln!(io::stdout(), "{NAME} {VERSION}");
+    stdout::print(format!("{NAME} {VERSION}\n").as_bytes());
     Exit::Done.into()
 }
 
@@ -94,6 +95,18 @@ pub(crate) fn print_versions(path: Option<&Path>) -> Result<ExitCode, Fault> {
     match criu_program(path) {
         Ok(criu) => {
             let _ = writeln!(io::stderr(), "{NAME} {VERSION}");
+            if stdout::can_fill_up() {
+                // criu does not notice that its output is lost.
+                let said = std::process::Command::new(&criu).arg("--version").output();
+                let start = |source: io::Error| {
+                    Fault::from(criu_rs::Error::Start {
+                        program: criu.clone(),
+                        source: source.into(),
+                    })
+                };
+                stdout::print(&said.map_err(start)?.stdout);
+                return Ok(Exit::Done.into());
+            }
             Err(hand_over(Some(&criu), &["--version".into()]))
         }
         Err(_) => Ok(print_version()),

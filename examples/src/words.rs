@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::page_server::PageServer;
 use crate::shell::{Completions, Man};
 use crate::word::{Kind, NAME, Table, VERSION, Word, hand_over, print_versions, with_flags};
-use crate::{check, dump, pre_dump, preflight, program, restore, tool, usage};
+use crate::{check, dump, pre_dump, preflight, program, restore, stdout, tool, usage};
 
 /// All words that this program does itself.
 const WORDS: &[Word] = &[
@@ -51,6 +51,10 @@ const HANDED_OVER: &[(&str, &str)] = &[
 
 /// Runs the program: the word on its command line, or the word whose name it was started by.
 pub fn criu_rs() -> ExitCode {
+    stdout::finish(NAME, run())
+}
+
+fn run() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let called = own_name(&args).unwrap_or_default().to_owned();
     args.drain(..args.len().min(1));
@@ -134,11 +138,11 @@ fn print_help(is_mistake: bool) {
     for (word, about) in HANDED_OVER.iter().filter(|(_, about)| *about != "deprecated") {
         text += &format!("  {word:12} {about}\n");
     }
-    let _ = if is_mistake {
-        io::stderr().write_all(text.as_bytes())
+    if is_mistake {
+        let _ = io::stderr().write_all(text.as_bytes());
     } else {
-        io::stdout().write_all(text.as_bytes())
-    };
+        stdout::print(text.as_bytes());
+    }
 }
 
 /// Returns the name that a program was started by, without its directory.

@@ -16,9 +16,12 @@ use super::setting::Setting;
 ///
 /// A `criu service` forgets its files before it serves a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigFiles {
-    /// The paths. A file that does not exist has no settings.
+    /// The default files and that of the variable. A file that does not exist has no settings.
     pub paths: Vec<PathBuf>,
+    /// The file of `--config`, which comes last.
+    pub argument: Option<PathBuf>,
 }
 
 impl ConfigFiles {
@@ -32,7 +35,7 @@ impl ConfigFiles {
         arguments: &[impl AsRef<OsStr>],
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Self {
-        let (mut default, mut named) = (true, None);
+        let (mut default, mut argument) = (true, None);
         let mut words = arguments.iter().map(AsRef::as_ref);
         while let Some(word) = words.next() {
             // CRIU looks at every word, also at those that are values of other options.
@@ -40,10 +43,10 @@ impl ConfigFiles {
                 default = false;
             } else if word == "--config" {
                 default = false;
-                named = words.clone().next().map(PathBuf::from);
+                argument = words.clone().next().map(PathBuf::from);
             } else if let Some(path) = word.as_bytes().strip_prefix(b"--config=") {
                 default = false;
-                named = Some(PathBuf::from(OsStr::from_bytes(path)));
+                argument = Some(PathBuf::from(OsStr::from_bytes(path)));
             }
         }
         let mut paths = Vec::new();
@@ -55,8 +58,7 @@ impl ConfigFiles {
             }));
         }
         paths.extend(variable("CRIU_CONFIG_FILE").map(PathBuf::from));
-        paths.extend(named);
-        Self { paths }
+        Self { paths, argument }
     }
 
     /// Reads the settings in all files, in their order.
@@ -65,7 +67,7 @@ impl ConfigFiles {
     /// See [`Setting::read`].
     pub fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
         let mut settings = Vec::new();
-        for path in &self.paths {
+        for path in self.paths.iter().chain(&self.argument) {
             settings.extend(Setting::read(path)?);
         }
         Ok(settings)
@@ -85,7 +87,7 @@ mod tests {
             found.next().map(|(_, value)| OsString::from(value))
         };
         let files = ConfigFiles::of(arguments, variable);
-        files.paths.iter().map(|path| path.display().to_string()).collect()
+        files.paths.iter().chain(&files.argument).map(|path| path.display().to_string()).collect()
     }
 
     #[test]

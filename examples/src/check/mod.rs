@@ -6,6 +6,7 @@ mod problems;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::thread;
 
 use clap::Args;
 use criu_rs::labels::{LabelSupport, SecurityModule};
@@ -91,7 +92,8 @@ impl Program {
         if let Some(config) = &config {
             check = check.config_file(config.path());
         }
-        let machine = Machine::look();
+        let (answers, machine) = Answers::of(criu, &check, Machine::look);
+        let answers = answers?;
         // An unprivileged criu cannot be asked.
         let is_unsaved =
             |module| criu.label_support(module).is_ok_and(|yes| yes == LabelSupport::No);
@@ -102,10 +104,9 @@ impl Program {
         });
         let unsaved_labels = active.filter(|module| is_unsaved(*module)).collect();
         let mut found = Found {
-            build: criu.build()?,
-            // An unprivileged criu cannot find out, and then they are unknown.
-            features: criu.features().unwrap_or_default(),
-            basics: check.run(criu).map_err(Fault::from),
+            build: answers.build,
+            features: answers.features,
+            basics: answers.basics,
             capabilities: Capability::all(),
             machine,
             unsaved_labels,
@@ -142,6 +143,42 @@ impl Program {
         }
         output.object(if all { "done" } else { "failed" }, json!({ "features": answers }));
         Ok(all)
+    }
+}
+
+/// The answers of criu to what is always asked.
+struct Answers {
+    build: Build,
+    features: Features,
+    basics: Result<(), Fault>,
+}
+
+impl Answers {
+    /// Asks, and calls `meanwhile`. A criu tries out the kernel for the features and again for the
+    /// test, which takes longest. So two of them work side by side.
+    fn of<T>(
+        criu: &Criu,
+        check: &Check<'_>,
+        meanwhile: impl FnOnce() -> T,
+    ) -> (Result<Self, Fault>, T) {
+        let basics = || {
+            let mut kept = criu.keep_open()?;
+            let build = kept.build()?;
+            Ok::<_, criu_rs::Error>((build, kept.check(check).map_err(Fault::from)))
+        };
+        thread::scope(|scope| {
+            let basics = scope.spawn(basics);
+            let features = scope.spawn(|| criu.features());
+            let value = meanwhile();
+            // An unprivileged criu cannot find out, and then they are unknown.
+            let features = features.join().ok().and_then(Result::ok).unwrap_or_default();
+            let answers = match basics.join() {
+                Ok(Ok((build, basics))) => Ok(Self { build, features, basics }),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err(Fault::Failed("a question to criu has panicked".into())),
+            };
+            (answers, value)
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! `crit edit`: changes images, so that a restore differs from the dump.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,6 +10,7 @@ use criu_images::bpf::Program;
 use criu_images::edit::{Edit as Change, Edited, edit, edit_directory};
 
 use crate::images::open_set;
+use crate::stdout::Stdout;
 use crate::tool::Fallible;
 
 #[derive(Args)]
@@ -34,7 +35,7 @@ impl Edit {
         let edits = self.edits.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let edited =
             if self.dry_run { edit(&set, &edits)? } else { edit_directory(&self.dir, &edits)? };
-        let mut out = io::stdout().lock();
+        let mut out = Stdout::lock();
         if edited.is_empty() {
             writeln!(out, "nothing to change")?;
         }

@@ -17,6 +17,7 @@ use criu_images::json::{self, Style};
 use criu_images::{CoreDump, Diff, Finding, Image, Severity, check};
 
 use crate::images::{image_in_archive, open_set, show};
+use crate::stdout::Stdout;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 use explore::What;
@@ -244,7 +245,7 @@ fn info(path: &Path) -> Fallible<()> {
     if kind.entries == criu_images::kind::Entries::Pagemap {
         count = count.saturating_sub(1);
     }
-    let mut out = io::stdout();
+    let mut out = Stdout::lock();
     writeln!(out, "{{\n    \"magic\": \"{}\",\n    \"count\": {count}\n}}", kind.name)?;
     Ok(())
 }
@@ -261,7 +262,7 @@ fn check_set(dir: &Path) -> Fallible<ExitCode> {
 }
 
 fn print_findings(findings: &[Finding], dir: &Path) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Stdout::lock();
     for finding in findings {
         writeln!(out, "{finding}")?;
     }

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::stdout::Stdout;
+
 /// A file in the making, beside the file that it replaces, or standard output.
 pub(crate) struct Output {
     to: BufWriter<Box<dyn Write>>,
@@ -15,7 +17,7 @@ impl Output {
     /// Begins a file; without a path it is standard output.
     pub(crate) fn create(path: Option<&Path>) -> Result<Self, String> {
         let Some(path) = path else {
-            return Ok(Self { to: BufWriter::new(Box::new(io::stdout())), paths: None });
+            return Ok(Self { to: BufWriter::new(Box::new(Stdout::lock())), paths: None });
         };
         // A device such as /dev/null is written to as it is.
         if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {

@@ -12,6 +12,7 @@ use criu_images::search::{Hit, Pattern, Search as Run};
 use serde_json::json;
 
 use crate::images::open_set;
+use crate::stdout::Stdout;
 use crate::tool::Fallible;
 
 #[derive(Args)]
@@ -58,7 +59,7 @@ impl Search {
             checkpoint.task(*pid).ok_or_else(|| format!("no task {pid}"))?;
         }
         let run = self.search()?;
-        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut out = io::BufWriter::new(Stdout::lock());
         let (mut found, mut kept_back) = (0u64, 0u64);
         for task in checkpoint.tasks() {
             let listed = self.pid.is_empty() || self.pid.contains(&task.pid());
@@ -162,7 +163,7 @@ impl Bytes {
         let no_task = || format!("no task {}", self.pid);
         let task = set.checkpoint()?.task(self.pid).ok_or_else(no_task)?;
         let memory = task.memory()?.ok_or_else(|| format!("{task} has no memory"))?;
-        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut out = io::BufWriter::new(Stdout::lock());
         let mut buffer = vec![0; 1 << 20];
         let mut at = self.range.start;
         while at < self.range.end {

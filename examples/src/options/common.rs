@@ -1,7 +1,6 @@
 //! Options that every word takes: how to reach criu, and logging.
 
 use std::cell::OnceCell;
-use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -44,20 +43,9 @@ pub(crate) struct Reach {
 impl Reach {
     /// Returns the criu that was asked for.
     pub(crate) fn criu(&self) -> Result<Criu, Fault> {
-        let mut criu = Criu::at(criu_program(self.criu.as_deref())?);
-        if let Some(config) = &self.config {
-            // CRIU treats a file that it cannot read as empty.
-            std::fs::File::open(config).map_err(|error| {
-                Fault::usage(format!("--config: cannot read {}: {error}", config.display()))
-            })?;
-            let mut argument = OsString::from("--config=");
-            argument.push(config);
-            criu = criu.argument(argument);
-        }
-        if self.no_default_config {
-            criu = criu.argument("--no-default-config");
-        }
-        Ok(criu)
+        let criu = Criu::at(criu_program(self.criu.as_deref())?);
+        // The settings of the files are options already.
+        Ok(criu.argument("--no-default-config").env("CRIU_CONFIG_FILE", ""))
     }
 
     /// Returns the path of the criu that was named.

@@ -116,7 +116,7 @@ impl DumpOnly {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Main options")]
 pub(crate) struct Images {
-    /// The images directory; the current one unless given
+    /// The images directory; the current one unless given. A dump makes it if it is missing
     #[arg(short = 'D', long, value_name = "DIR", default_value = ".", hide_default_value = true)]
     images_dir: PathBuf,
 }

@@ -18,6 +18,7 @@ mod links;
 mod memory;
 mod nonsense;
 mod options;
+mod output;
 mod programs;
 mod restore;
 mod terminal;
@@ -45,6 +46,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         memory::TESTS,
         nonsense::TESTS,
         options::TESTS,
+        output::TESTS,
         programs::TESTS,
         restore::TESTS,
         terminal::TESTS,

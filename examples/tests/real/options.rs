@@ -13,6 +13,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("what_is_switched_on_is_switched_off", negation),
     ("the_log_goes_where_it_is_sent", log_file),
     ("the_command_line_wins_over_a_configuration_file", configuration),
+    ("a_configuration_file_takes_the_place_of_arguments", configured),
     ("options_that_only_the_command_line_has", command_line_only),
     ("sizes_with_suffixes", sizes),
     ("a_descriptor_is_closed_first", close),
@@ -168,6 +169,7 @@ fn configuration(lab: &Lab) {
     let dump = ["dump", "-t", &target.pid(), "-D", &images, "--config", &config];
     lab.done(&dump);
     target.goes_on();
+    fs::remove_file(format!("{images}/configured.log")).unwrap();
     let switched_off = [&dump[..], &["--overwrite", "--no-file-locks", "-o", "mine.log"]].concat();
     lab.run(&switched_off).fails(1, &["a process holds a file lock"]);
     let names = names(&images);
@@ -184,6 +186,50 @@ fn configuration(lab: &Lab) {
     };
     assert_eq!(at_home(&[]).code, Some(0));
     at_home(&["--no-default-config"]).fails(1, &["a process holds a file lock"]);
+}
+
+/// What CRIU's own suite does: every option stands in a file.
+fn configured(lab: &Lab) {
+    let (images, logs) = (lab.dir("img"), lab.dir("logs"));
+    let mut target = lab.start(&["count"]);
+    let config = lab.path("criu.conf");
+    let write = |text: &str| fs::write(&config, text).unwrap();
+    let pid = target.pid();
+    write(&format!(
+        "tree {pid} # the root\nimages-dir {images}\nwork-dir \"{logs}\"\nlog-file d.log\n\
+         verbosity=4\nrestore-detached\nleave-running\npidfile pid\nghost-limit 4M\n"
+    ));
+    let run = |word: &str| lab.run(&[word, "--no-default-config", "--config", &config]);
+    let dumped = run("dump");
+    assert_eq!(dumped.code, Some(0), "{dumped:?}");
+    assert!(!dumped.err.contains("no effect"), "{dumped:?}");
+    target.goes_on();
+    assert_eq!(names(&logs), ["d.log", "stats-dump"]);
+    assert!(fs::read_to_string(format!("{logs}/d.log")).unwrap().contains("(00.00"));
+    target.end();
+    let restored = run("restore");
+    assert_eq!(restored.code, Some(0), "{restored:?}");
+    assert_eq!(fs::read_to_string(format!("{logs}/pid")).unwrap(), pid);
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid.parse().unwrap()),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+
+    for (text, part) in [
+        ("\nno-such-option\n", ":2: no-such-option: CRIU has no such option"),
+        ("json\n", ":1: json: CRIU has no such option"),
+        ("tree nobody\n", ":1: tree: "),
+        ("tree 1\nlog-file \"x\n", ":2: CRIU does not accept the line"),
+        ("inherit-fd fd[3]:x\n", ":1: inherit-fd"),
+    ] {
+        write(text);
+        run("dump").fails(1, &[&format!("{config}{part}")]);
+    }
+    // A pipe is read once, by this program alone.
+    let script = "exec \"$0\" dump --config <(echo no-such-option)";
+    let mut bash = lab.program("bash", &["-c", script, env!("CARGO_BIN_EXE_criu-rs")]);
+    crate::lab::run(&mut bash).fails(1, &[":1: no-such-option: CRIU has no such option"]);
 }
 
 fn command_line_only(lab: &Lab) {

@@ -1,0 +1,69 @@
+//! Options from CRIU's configuration files. They count as if they stood first on the command line.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+
+use criu_rs::config::{ConfigError, ConfigFiles, Setting};
+
+use crate::fault::Fault;
+use crate::foreign;
+use crate::getopt::{Options, name};
+use crate::word::Table;
+
+/// Returns the options that the configuration files of a command line set, written as clap reads
+/// them.
+///
+/// `known` are the options that the word accepts. Those that it does not have itself, which are
+/// `own`, are checked and left out: the files are the same for all words.
+///
+/// # Errors
+/// A file or one of its settings makes no sense; the message names the line.
+pub(crate) fn options(
+    args: &[OsString],
+    known: &Options,
+    own: &Options,
+    table: &Table,
+) -> Result<Vec<OsString>, Fault> {
+    let mut options = Vec::new();
+    for setting in settings(args)? {
+        // CRIU does not look for further files.
+        if matches!(setting.name.as_str(), "config" | "no-default-config") {
+            continue;
+        }
+        if !setting.is_known() {
+            return Err(refused(&setting.refused("CRIU has no such option")));
+        }
+        let line = known.read(&[setting.argument()]);
+        let line = line.map_err(|unclear| refused(&setting.refused(unclear.to_string())))?;
+        foreign::check(table, "", &line.options)
+            .map_err(|fault| refused(&setting.refused(fault.to_string())))?;
+        options.extend(line.options.into_iter().filter(|option| own.has(name(option))));
+    }
+    Ok(options)
+}
+
+/// Reads the settings of all files.
+fn settings(args: &[OsString]) -> Result<Vec<Setting>, Fault> {
+    let ConfigFiles { paths, argument, .. } = ConfigFiles::of_arguments(args);
+    let read = paths.iter().map(Setting::read);
+    let named = argument.as_deref().map(named).transpose()?;
+    let mut settings = Vec::new();
+    for read in read.chain(named) {
+        settings.extend(read.map_err(|error| refused(&error))?);
+    }
+    Ok(settings)
+}
+
+/// Reads the file of `--config`, which may be a pipe, because criu itself does not read it. CRIU
+/// treats a file that it cannot read as empty.
+fn named(path: &Path) -> Result<Result<Vec<Setting>, ConfigError>, Fault> {
+    let file = File::open(path).map_err(|error| {
+        Fault::usage(format!("--config: cannot read {}: {error}", path.display()))
+    })?;
+    Ok(Setting::read_from(path, file))
+}
+
+fn refused(error: &ConfigError) -> Fault {
+    Fault::usage(error.to_string())
+}

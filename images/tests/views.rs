@@ -12,8 +12,9 @@ use std::process::Command;
 
 use common::{ANON, PAGE, image, load, one_task, pagemap, pattern, run, scratch, store, vma};
 use criu_images::proto::{FileEntry, FsEntry, PstreeEntry, RegFileEntry, UnixSkEntry, VmaEntry};
-use criu_images::source::{InMemory, Tar};
-use criu_images::{Diff, ImageSet, kind, view};
+use criu_images::source::{InMemory, Source, Tar};
+use criu_images::view::{Ps, Summary};
+use criu_images::{CoreDump, Diff, ImageSet, check, kind, view};
 use prost::Message;
 
 const BASE: u64 = 0x40_0000;
@@ -257,4 +258,25 @@ fn an_archive_is_read_where_it_lies() {
             _ = read(archive.folder("sets/child"));
         }
     }
+}
+
+#[test]
+fn a_set_whose_pages_went_to_a_page_server_is_shown() {
+    let mut files = load(Path::new("tests/data/pipeline"));
+    for name in files.names().unwrap() {
+        if name.starts_with("page") {
+            files.remove(&name);
+        }
+    }
+    let set = ImageSet::new(files).unwrap();
+    let checkpoint = set.checkpoint().unwrap();
+    let said = Summary::new(checkpoint).unwrap().to_string();
+    let elsewhere = "0 KiB mapped; pages of 3 tasks are elsewhere, as with a page server\n";
+    assert!(said.contains(elsewhere), "{said}");
+    let ps = Ps::with_arguments(checkpoint.tasks(), true).unwrap();
+    assert!(ps.processes.iter().all(|process| process.arguments.is_none()));
+    // A check and a core file say so.
+    let missing = check(&set).iter().filter(|one| one.to_string().contains("pagemap-")).count();
+    assert_eq!(missing, 3);
+    assert!(CoreDump::new(&checkpoint.root()).is_err());
 }

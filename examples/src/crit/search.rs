@@ -1,5 +1,6 @@
 //! `crit search` and `crit memory`: show what was in memory.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use console::style;
 use criu_images::Text;
 use criu_images::memory::{Hexdump, Memory, PageSource, Vma};
 use criu_images::search::{Hit, Pattern, Search as Run};
-use serde_json::json;
+use serde::{Serialize, Serializer};
 
 use crate::images::open_set;
 use crate::stdout::Stdout;
@@ -66,12 +67,13 @@ impl Search {
             let Some(memory) = task.memory()?.filter(|_| listed) else {
                 continue;
             };
+            let mut mappings = Mapping::default();
             let mut hits = run.run(&memory);
             for hit in hits.by_ref() {
                 let hit = hit?;
                 found += 1;
                 if !self.count {
-                    self.print(&mut out, task.pid(), &memory, &hit)?;
+                    self.print(&mut out, task.pid(), &memory, &mut mappings, &hit)?;
                 }
             }
             kept_back += hits.kept_back();
@@ -113,28 +115,87 @@ impl Search {
         out: &mut impl Write,
         pid: u32,
         memory: &Memory<'_>,
+        mappings: &mut Mapping,
         hit: &Hit,
     ) -> io::Result<()> {
         let Hit { address, bytes, before, after, .. } = hit;
-        let mapping = memory.vma(*address).map(|vma| name(&vma)).unwrap_or_default();
+        let mapping = mappings.name(memory, *address);
         if self.json {
-            let hex =
-                |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            let hit = json!({
-                "pid": pid,
-                "address": address,
-                "mapping": mapping,
-                "text": Text(bytes).to_string(),
-                "hex": hex(bytes),
-                "before": hex(before),
-                "after": hex(after),
-            });
-            return writeln!(out, "{hit}");
+            serde_json::to_writer(
+                &mut *out,
+                &Line {
+                    address: *address,
+                    after: Hex(after),
+                    before: Hex(before),
+                    hex: Hex(bytes),
+                    mapping,
+                    pid,
+                    text: Text(bytes),
+                },
+            )?;
+            return out.write_all(b"\n");
         }
         let space = if mapping.is_empty() { "" } else { " " };
         let [before, after] = [before, after].map(|bytes| bytes.escape_ascii());
         let bytes = style(bytes.escape_ascii()).bold();
         writeln!(out, "{pid} {address:x}{space}{mapping}: {before}{bytes}{after}")
+    }
+}
+
+/// A match as JSON. The members are in the order of their names.
+#[derive(Serialize)]
+struct Line<'h> {
+    address: u64,
+    after: Hex<'h>,
+    before: Hex<'h>,
+    hex: Hex<'h>,
+    mapping: &'h str,
+    pid: u32,
+    #[serde(serialize_with = "shown")]
+    text: Text<'h>,
+}
+
+fn shown<S: Serializer>(text: &Text<'_>, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(text)
+}
+
+/// Bytes as hex digits.
+struct Hex<'h>(&'h [u8]);
+
+impl Serialize for Hex<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
+        // In pieces: a call for each digit takes longer than the digit.
+        for bytes in self.0.chunks(64) {
+            let mut piece = String::with_capacity(2 * 64);
+            piece.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]));
+            f.write_str(&piece)?;
+        }
+        Ok(())
+    }
+}
+
+/// Name of the mapping that the last match was in. The next match is mostly in the same.
+#[derive(Default)]
+struct Mapping {
+    range: Range<u64>,
+    name: String,
+}
+
+impl Mapping {
+    fn name(&mut self, memory: &Memory<'_>, address: u64) -> &str {
+        if !self.range.contains(&address) {
+            let vma = memory.vma(address);
+            self.range = vma.map_or(0..0, |vma| vma.start()..vma.end());
+            self.name = vma.map(|vma| name(&vma)).unwrap_or_default();
+        }
+        &self.name
     }
 }
 

@@ -148,14 +148,151 @@ impl<'de, W: Write> Visitor<'de> for List<'_, W> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let mut number = 0u64;
         let mut bytes = Vec::new();
-        while let Some(entry) = seq.next_element::<Map<String, Value>>()? {
+        let wrong = |number: u64, what: String| A::Error::custom(format!("entry {number}: {what}"));
+        loop {
+            let schema = self.kind.entry_message(number == 0);
+            let schema = schema.ok_or_else(|| wrong(number, "this kind has no entries".into()))?;
+            let Some(object) = seq.next_element_seed(Whole { schema, number })? else {
+                return Ok(());
+            };
             bytes.clear();
-            entry_bytes(self.kind, number == 0, entry, &mut bytes)
-                .map_err(|what| A::Error::custom(format!("entry {number}: {what}")))?;
-            put(self.out, self.failed, &bytes)?;
+            let parts = entry_bytes(self.kind, number == 0, schema, object, &mut bytes);
+            let mut rest = &bytes[..];
+            for Part { after, bytes } in parts.map_err(|what| wrong(number, what))? {
+                let (before, behind) = rest.split_at_checked(after).unwrap_or((rest, &[]));
+                put(self.out, self.failed, before)?;
+                put(self.out, self.failed, &bytes)?;
+                rest = behind;
+            }
+            put(self.out, self.failed, rest)?;
             number += 1;
         }
-        Ok(())
+    }
+}
+
+/// An entry as JSON has it. Lists of messages are encoded while they are read: an address space has
+/// thousands of mappings in one entry.
+struct Object {
+    members: Map<String, Value>,
+    /// Encoded lists, by the names of their fields.
+    lists: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// Bytes that belong into other bytes: `after` bytes of these come between the part before and this
+/// part.
+struct Part {
+    after: usize,
+    bytes: Vec<u8>,
+}
+
+/// Reads an entry.
+struct Whole {
+    schema: &'static Message,
+    number: u64,
+}
+
+impl<'de> DeserializeSeed<'de> for Whole {
+    type Value = Object;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Object, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Whole {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+        let mut object = Object { members: Map::new(), lists: Vec::new() };
+        while let Some(name) = map.next_key::<String>()? {
+            let is_list = |field: &&Field| {
+                field.label == Label::Repeated && matches!(field.kind, Type::Message(_))
+            };
+            let field = self.schema.fields.iter().find(|field| field.name == name);
+            if let Some(field) = field.filter(is_list) {
+                let list = Messages { field, place: &self };
+                let bytes = map.next_value_seed(list)?;
+                // Of two members with one name the last counts.
+                object.lists.retain(|(name, _)| *name != field.name);
+                object.lists.push((field.name, bytes));
+            } else {
+                object.members.insert(name, map.next_value()?);
+            }
+        }
+        Ok(object)
+    }
+}
+
+/// Reads a list of messages and encodes it.
+struct Messages<'p> {
+    field: &'static Field,
+    place: &'p Whole,
+}
+
+impl Messages<'_> {
+    fn fault<E: serde::de::Error>(&self, what: &str) -> E {
+        let Whole { schema, number } = self.place;
+        E::custom(format!("entry {number}: {}.{}: {what}", schema.name, self.field.name))
+    }
+
+    fn no_list<E: serde::de::Error>(&self, found: &Value) -> Result<Vec<u8>, E> {
+        Err(self.fault(&format!("found {}, wanted a list", kind_of(found))))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Messages<'_> {
+    type Value = Vec<u8>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Vec<u8>, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Messages<'_> {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u8>, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(value) = seq.next_element::<Value>()? {
+            single(self.field, &value, &mut bytes).map_err(|what| self.fault(&what))?;
+        }
+        Ok(bytes)
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Vec<u8>, E> {
+        self.no_list(&Value::Null)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, found: bool) -> Result<Vec<u8>, E> {
+        self.no_list(&found.into())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, found: u64) -> Result<Vec<u8>, E> {
+        self.no_list(&found.into())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, found: i64) -> Result<Vec<u8>, E> {
+        self.no_list(&found.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, found: f64) -> Result<Vec<u8>, E> {
+        self.no_list(&found.into())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Vec<u8>, E> {
+        self.no_list(&Value::String(String::new()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Vec<u8>, A::Error> {
+        self.no_list(&Value::Object(Map::new()))
     }
 }
 
@@ -173,15 +310,16 @@ fn put<E: serde::de::Error>(
 /// Result whose error is a message for people.
 type Fallible<T> = Result<T, String>;
 
-/// Appends an entry in its frame, and its payload.
+/// Appends an entry in its frame, and its payload. Returns the long lists, which belong into it.
 fn entry_bytes(
     kind: &Kind,
     first: bool,
-    mut entry: Map<String, Value>,
+    schema: &'static Message,
+    object: Object,
     out: &mut Vec<u8>,
-) -> Fallible<()> {
+) -> Fallible<Vec<Part>> {
+    let Object { members: mut entry, lists } = object;
     let extra = entry.remove(EXTRA);
-    let schema = kind.entry_message(first).ok_or("this kind has no entries")?;
     if schema.name == "pagemap_entry" && !entry.contains_key(COMPAT_NR_PAGES) {
         // CRIU before 4.2 has only this field, and names it `nr_pages`.
         if let Some(pages) = entry.remove("nr_pages") {
@@ -189,26 +327,32 @@ fn entry_bytes(
         }
     }
     let mut message = Vec::new();
-    fields(schema, &entry, &mut message)?;
-    framed(&message, out)?;
+    let parts = fields_and_lists(schema, &entry, lists, &mut message)?;
+    let whole = parts.iter().fold(message.len(), |sum, part| sum.saturating_add(part.bytes.len()));
+    let mut parts = parts.into_iter();
+    frame(whole, out)?;
+    let before = out.len();
+    out.extend(message);
+    let first_part = parts.next().map(|part| Part { after: before + part.after, ..part });
+    let parts = first_part.into_iter().chain(parts).collect();
     let number = |name: &str| match entry.get(name) {
         Some(value) => integer_of(value).and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
         None => 0,
     };
     let is_true = |name: &str| entry.get(name) == Some(&Value::Bool(true));
     match (kind.extra, extra) {
-        (Extra::None, None) => Ok(()),
-        (Extra::None, Some(_)) => Err(format!("{}: unexpected {EXTRA}", schema.name)),
-        (Extra::Ghost, None) if first && is_true("chunks") => Ok(()),
-        (Extra::Shm, None) if is_true("in_pagemaps") => Ok(()),
+        (Extra::None, None) => {}
+        (Extra::None, Some(_)) => return Err(format!("{}: unexpected {EXTRA}", schema.name)),
+        (Extra::Ghost, None) if first && is_true("chunks") => {}
+        (Extra::Shm, None) if is_true("in_pagemaps") => {}
         (Extra::Ghost, Some(extra)) if first && !is_true("chunks") => {
             out.extend(base64_of(&extra)?);
-            Ok(())
         }
         // An empty payload, which crit leaves out.
-        (_, None) => payload(kind.extra, &empty(kind.extra), number, out),
-        (extra_kind, Some(extra)) => payload(extra_kind, &extra, number, out),
+        (_, None) => payload(kind.extra, &empty(kind.extra), number, out)?,
+        (extra_kind, Some(extra)) => payload(extra_kind, &extra, number, out)?,
     }
+    Ok(parts)
 }
 
 fn empty(extra: Extra) -> Value {
@@ -297,9 +441,15 @@ fn payload(
 }
 
 fn framed(message: &[u8], out: &mut Vec<u8>) -> Fallible<()> {
-    let size = u32::try_from(message.len()).map_err(|_| "is larger than 4 GiB")?;
-    out.extend(size.to_le_bytes());
+    frame(message.len(), out)?;
     out.extend(message);
+    Ok(())
+}
+
+/// Appends the size of a message, which comes before it.
+fn frame(size: usize, out: &mut Vec<u8>) -> Fallible<()> {
+    let size = u32::try_from(size).map_err(|_| "is larger than 4 GiB")?;
+    out.extend(size.to_le_bytes());
     Ok(())
 }
 
@@ -309,12 +459,35 @@ fn fields(
     object: &Map<String, Value>,
     out: &mut Vec<u8>,
 ) -> Fallible<()> {
+    fields_and_lists(schema, object, Vec::new(), out).map(drop)
+}
+
+/// Appends the fields of a message, by rising number. Returns the long ones of the encoded lists
+/// apart, to be put into the appended bytes.
+fn fields_and_lists(
+    schema: &'static Message,
+    object: &Map<String, Value>,
+    mut lists: Vec<(&'static str, Vec<u8>)>,
+    out: &mut Vec<u8>,
+) -> Fallible<Vec<Part>> {
+    let mut parts = Vec::new();
+    let mut last = out.len();
     let known = |name: &String| schema.fields.iter().any(|field| field.name == name);
     if let Some(name) = object.keys().find(|name| !known(name) && *name != UNKNOWN) {
         return Err(format!("{}: unknown field {name}", schema.name));
     }
     for field in schema.fields {
         let at_fault = |what: String| format!("{}.{}: {what}", schema.name, field.name);
+        if let Some(index) = lists.iter().position(|(name, _)| *name == field.name) {
+            let (_, bytes) = lists.swap_remove(index);
+            if bytes.len() < LONG {
+                out.extend(bytes);
+            } else {
+                parts.push(Part { after: out.len() - last, bytes });
+                last = out.len();
+            }
+            continue;
+        }
         match (object.get(field.name), field.label) {
             (None, Label::Required) => return Err(at_fault("is required and absent".into())),
             (None, _) => {}
@@ -330,7 +503,7 @@ fn fields(
     if let Some(unknown) = object.get(UNKNOWN) {
         out.extend(base64_of(unknown)?);
     }
-    Ok(())
+    Ok(parts)
 }
 
 fn repeated(field: &Field, values: &[Value], out: &mut Vec<u8>) -> Fallible<()> {
@@ -474,6 +647,9 @@ fn key(number: u32, wire: u64, out: &mut Vec<u8>) {
 fn varint(value: u64, out: &mut Vec<u8>) {
     prost::encoding::encode_varint(value, out);
 }
+
+/// Length from which an encoded list is not copied, in bytes.
+const LONG: usize = 64 << 10;
 
 /// Name of field 2 of a pagemap entry.
 const COMPAT_NR_PAGES: &str = "compat_nr_pages";

@@ -1,6 +1,7 @@
 //! Search in memory: of a task, or of an object of shared memory.
 
 mod pattern;
+mod trial;
 mod window;
 
 use std::collections::VecDeque;
@@ -11,6 +12,7 @@ use std::ops::Range;
 use crate::error::Result;
 use crate::memory::{Memory, PageSource, Vma};
 pub use pattern::{MAX_MATCH, Pattern, PatternError};
+use trial::Trial;
 use window::Window;
 
 /// A search through memory.
@@ -109,7 +111,7 @@ impl Search {
     ) -> Hits<'m, S> {
         let edge = self.pattern.longest();
         let window = Window::new(source, ranges, edge);
-        Hits { search: self, window, at: 0, failed: false }
+        Hits { search: self, window, at: 0, failed: false, trial: Trial::default() }
     }
 }
 
@@ -137,6 +139,8 @@ pub struct Hits<'m, S> {
     /// Index in the window at which the search continues.
     at: usize,
     failed: bool,
+    /// The faster way of a regular expression.
+    trial: Trial,
 }
 
 impl<S: PageSource> Hits<'_, S> {
@@ -151,11 +155,12 @@ impl<S: PageSource> Hits<'_, S> {
         // Before a match counts, the window must have the match and what follows it.
         let ahead = pattern.longest() + context;
         loop {
-            let bytes = &self.window.bytes;
+            let bytes = self.window.bytes();
             let limit =
                 if self.window.whole { bytes.len() } else { bytes.len().saturating_sub(ahead) };
             let found = if self.at < limit {
-                pattern.find(bytes, self.at).filter(|(start, _)| *start < limit)
+                let found = self.trial.find(pattern, bytes, self.at);
+                found.filter(|(start, _)| *start < limit)
             } else {
                 None
             };
@@ -185,7 +190,7 @@ impl<S: PageSource> Hits<'_, S> {
 
     fn hit(&self, start: usize, end: usize) -> Hit {
         let context = self.search.context;
-        let bytes = &self.window.bytes;
+        let bytes = self.window.bytes();
         let part = |range: Range<usize>| bytes.get(range).unwrap_or_default().to_vec();
         Hit {
             address: self.window.address_of(start),

@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 
 use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::util::syntax;
+use regex_automata::{Input, meta};
 
 /// A pattern to search memory for.
 ///
@@ -22,7 +24,17 @@ pub struct Pattern(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Literal(Box<memmem::Finder<'static>>),
-    Regex { regex: Regex, longest: usize },
+    Regex { regex: Regex, steady: Option<meta::Regex>, longest: usize },
+}
+
+/// A way to look for a regular expression. Both find the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Jumps to literal bytes with which a match can begin, and looks closer there: the faster way
+    /// where these bytes are rare.
+    Leaps,
+    /// Looks at each byte once: the faster way where matches could begin often.
+    Steady,
 }
 
 /// Reasons why a pattern is refused.
@@ -97,7 +109,12 @@ impl Pattern {
 
     fn compile(text: &str, longest: usize) -> Result<Self, PatternError> {
         let regex = RegexBuilder::new(text).unicode(false).build()?;
-        Ok(Self(Kind::Regex { regex, longest }))
+        let steady = meta::Regex::builder()
+            .configure(meta::Config::new().auto_prefilter(false).utf8_empty(false))
+            .syntax(syntax::Config::new().unicode(false).utf8(false))
+            .build(text)
+            .ok();
+        Ok(Self(Kind::Regex { regex, steady, longest }))
     }
 
     /// Returns the largest number of bytes that a match can have.
@@ -108,22 +125,32 @@ impl Pattern {
         }
     }
 
+    /// Returns true if there are two ways to look for the pattern.
+    pub(crate) fn has_ways(&self) -> bool {
+        matches!(self.0, Kind::Regex { steady: Some(_), .. })
+    }
+
     /// Finds the first match that starts at `at` or later and is not empty.
-    pub(crate) fn find(&self, bytes: &[u8], mut at: usize) -> Option<(usize, usize)> {
+    pub(crate) fn find(&self, bytes: &[u8], mut at: usize, way: Way) -> Option<(usize, usize)> {
         match &self.0 {
             Kind::Literal(finder) => {
                 let found = at + finder.find(bytes.get(at..)?)?;
                 Some((found, found + finder.needle().len()))
             }
-            Kind::Regex { regex, longest } => loop {
+            Kind::Regex { regex, steady, longest } => loop {
                 if at > bytes.len() {
                     return None;
                 }
-                let found = regex.find_at(bytes, at)?;
+                let found = match (way, steady) {
+                    (Way::Steady, Some(steady)) => {
+                        steady.search(&Input::new(bytes).range(at..))?.range()
+                    }
+                    _ => regex.find_at(bytes, at)?.range(),
+                };
                 if !found.is_empty() {
-                    return Some((found.start(), found.end().min(found.start() + longest)));
+                    return Some((found.start, found.end.min(found.start + longest)));
                 }
-                at = found.end() + 1;
+                at = found.end + 1;
             },
         }
     }

@@ -14,7 +14,10 @@ pub(crate) struct Window<'m, S> {
     ranges: VecDeque<Range<u64>>,
     /// The rest of a chunk of the first range.
     pending: Option<Chunk<'m>>,
-    pub(crate) bytes: Vec<u8>,
+    /// Memory of the window. Bytes from `len` on are left over, and are written before they are
+    /// read: to clear them each time costs as much as to read them.
+    buffer: Vec<u8>,
+    len: usize,
     /// Address of the first byte.
     pub(crate) address: u64,
     /// Ranges that the set has. All other bytes are untouched memory.
@@ -33,7 +36,8 @@ impl<'m, S: PageSource> Window<'m, S> {
             source,
             ranges,
             pending: None,
-            bytes: Vec::new(),
+            buffer: Vec::new(),
+            len: 0,
             address: 0,
             stored: VecDeque::new(),
             whole: true,
@@ -54,7 +58,7 @@ impl<'m, S: PageSource> Window<'m, S> {
 
     /// Begins the next stretch. Returns false if there is none left.
     pub(crate) fn next_stretch(&mut self) -> Result<bool> {
-        self.bytes.clear();
+        self.len = 0;
         self.stored.clear();
         self.whole = false;
         loop {
@@ -76,7 +80,9 @@ impl<'m, S: PageSource> Window<'m, S> {
 
     /// Drops the bytes before an index.
     pub(crate) fn forget(&mut self, before: usize) {
-        self.bytes.drain(..before);
+        let before = before.min(self.len);
+        self.buffer.copy_within(before..self.len, 0);
+        self.len -= before;
         self.address += before as u64;
         while self.stored.front().is_some_and(|stored| stored.end <= self.address) {
             self.stored.pop_front();
@@ -85,8 +91,8 @@ impl<'m, S: PageSource> Window<'m, S> {
 
     /// Adds bytes until there are `want`, or until the stretch is complete.
     pub(crate) fn fill(&mut self, want: usize) -> Result<()> {
-        while !self.whole && self.bytes.len() < want {
-            let next = self.address_of(self.bytes.len());
+        while !self.whole && self.len < want {
+            let next = self.address_of(self.len);
             let Some(chunk) = self.next_chunk()? else {
                 self.whole = true;
                 break;
@@ -96,38 +102,52 @@ impl<'m, S: PageSource> Window<'m, S> {
                 self.whole = true;
                 break;
             }
-            let room = want - self.bytes.len();
+            let room = want - self.len;
             let size = usize::try_from(chunk.size()).map_or(room, |size| size.min(room));
             let end = chunk.start + size as u64;
-            let old = self.bytes.len();
             match chunk.content {
                 Content::Absent(_) => self.whole = true,
                 Content::Zero if chunk.size() > 2 * self.edge => {
                     // A match that has begun may end here. The next stretch begins near the end of
                     // this chunk.
-                    self.bytes.resize(old + usize::try_from(self.edge).unwrap_or(0), 0);
+                    self.grow(usize::try_from(self.edge).unwrap_or(0)).fill(0);
                     self.whole = true;
                     self.pending = Some(after(chunk, chunk.end - self.edge));
                 }
                 Content::Zero => {
-                    self.bytes.resize(old + size, 0);
+                    self.grow(size).fill(0);
                     self.keep(chunk, end);
                 }
                 Content::Bytes(bytes) => {
-                    self.bytes.extend_from_slice(bytes.get(..size).unwrap_or(bytes));
+                    let new = self.grow(size);
+                    new.copy_from_slice(bytes.get(..size).unwrap_or(bytes));
                     self.have(chunk.start..end);
                     self.keep(chunk, end);
                 }
                 Content::Stored => {
-                    self.bytes.resize(old + size, 0);
-                    let new = self.bytes.get_mut(old..).unwrap_or_default();
-                    self.source.read_at(chunk.start, new)?;
+                    let source = self.source;
+                    source.read_at(chunk.start, self.grow(size))?;
                     self.have(chunk.start..end);
                     self.keep(chunk, end);
                 }
             }
         }
         Ok(())
+    }
+
+    /// The bytes of the window.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+
+    /// Makes room for more bytes at the end and returns it. The caller writes all of it.
+    fn grow(&mut self, size: usize) -> &mut [u8] {
+        let old = self.len;
+        self.len = old.saturating_add(size);
+        if self.buffer.len() < self.len {
+            self.buffer.resize(self.len, 0);
+        }
+        self.buffer.get_mut(old..self.len).unwrap_or_default()
     }
 
     fn have(&mut self, range: Range<u64>) {

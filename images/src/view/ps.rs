@@ -68,7 +68,7 @@ impl Ps {
         let mut processes = Vec::new();
         for task in tasks {
             let mut process = Process::new(&task);
-            if let Some(memory) = task.memory()? {
+            if let Some(memory) = task.memory_here()? {
                 process.arguments = memory.cmdline().ok().map(strings);
                 if environments {
                     process.environment = memory.environ().ok().map(strings);

@@ -50,6 +50,9 @@ pub struct Summary {
     pub page_size: u64,
     /// Pages of all tasks. Shared pages count for each task.
     pub pages: Totals,
+    /// Number of tasks whose pages are not in the set, and not among `pages`. A page server has
+    /// them.
+    pub pages_elsewhere: usize,
     /// Numbers of open files, by kind.
     pub files: Vec<Count>,
     /// Microseconds for which the tasks were stopped. `None` if CRIU's record is not beside the
@@ -129,6 +132,7 @@ impl Summary {
             parent: store.level().source().parent()?.is_some(),
             page_size: 0,
             pages: Totals::default(),
+            pages_elsewhere: 0,
             files: Vec::new(),
             frozen_us: frozen(checkpoint),
             own_namespaces: Vec::new(),
@@ -161,7 +165,9 @@ impl Summary {
                 State::Stopped => self.stopped += 1,
                 _ => {}
             }
-            if let Some(memory) = task.memory()? {
+            let memory = task.memory_here()?;
+            self.pages_elsewhere += usize::from(task.is_alive() && memory.is_none());
+            if let Some(memory) = memory {
                 self.page_size = memory.page_bytes();
                 self.pages.add(&memory.totals());
                 if task.pid() == self.root {
@@ -228,6 +234,10 @@ impl fmt::Display for Summary {
         ];
         for (pages, what) in parts.iter().filter(|(pages, _)| *pages > 0) {
             write!(f, ", {} {what}", kib(*pages))?;
+        }
+        if self.pages_elsewhere > 0 {
+            let tasks = count(self.pages_elsewhere, "task");
+            write!(f, "; pages of {tasks} are elsewhere, as with a page server")?;
         }
         let files: Vec<_> =
             self.files.iter().map(|Count { what, count }| format!("{count} {what}")).collect();

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// Receives one descriptor with the bytes that come with it.
@@ -46,3 +47,26 @@ pub fn interrupt_every(time: Duration) {
 }
 
 extern "C" fn nothing(_: nix::libc::c_int) {}
+
+/// Starts a child as vfork(2) does, and waits as its parent until the child has slept for `time`.
+/// Until then this thread is in the kernel, where no debugger can stop it.
+pub fn vfork_for(time: Duration) {
+    extern "C" fn child(time: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the argument is the time of the parent, which waits while this function runs.
+        let time = unsafe { *time.cast::<libc::timespec>() };
+        // SAFETY: the system call reads a value of this function.
+        unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
+        0
+    }
+    let mut stack = vec![0u128; 4096];
+    let mut time = libc::timespec {
+        tv_sec: time.as_secs().try_into().unwrap(),
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    let top = stack.as_mut_ptr_range().end;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the child has a stack of its own and touches nothing else of this process, which waits
+    // until the child is gone, so that the stack and the time outlive it.
+    let pid = unsafe { libc::clone(child, top.cast(), flags, (&raw mut time).cast()) };
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+}

@@ -164,6 +164,12 @@ causes! {
         ],
         restore ["No mapping for {}:{mount} mountpoint"];
 
+    /// A task that waits in the kernel and cannot be stopped. The parent of a task inside vfork(2)
+    /// waits for it, and waits for ever while a freezer cgroup holds the child.
+    TaskInVfork: "a task waits in the kernel and cannot be stopped, as a parent does inside vfork",
+        "leave out .freeze_cgroup(..) (oci: Freezer::Off), or dump again at another moment",
+        said as ["Unseizable non-zombie", "state D"];
+
     /// A process id of the tree belongs to another process.
     PidInUse: "a process id of the tree is in use",
         "end the process that has it (a zombie has to be reaped by its parent), or restore into \

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::error::{Error, Result};
 use crate::host::MountInfo;
 use crate::operation::Restore;
 use crate::value::Pid;
@@ -22,7 +23,7 @@ use crate::value::Pid;
 /// for (controllers, path) in own.iter() {
 ///     println!("{controllers:?}: {}", path.display());
 /// }
-/// # Ok::<(), std::io::Error>(())
+/// # Ok::<(), criu_rs::oci::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroups {
@@ -36,28 +37,74 @@ impl Cgroups {
     ///
     /// # Errors
     /// When there is no such process.
-    pub fn of(pid: Pid) -> io::Result<Self> {
-        let mut text = Vec::new();
-        let file = fs::File::open(format!("/proc/{pid}/cgroup"))?;
-        file.take(MAX_BYTES).read_to_end(&mut text)?;
+    pub fn of(pid: Pid) -> Result<Self> {
+        let text = listed(pid)?;
         Ok(Self { paths: text.split(|&byte| byte == b'\n').filter_map(row).collect() })
     }
 
     /// The cgroups at `path` in every hierarchy that is mounted here. They need not exist yet.
     ///
+    /// A runtime that leaves some hierarchies alone, or has another path in each, names its own
+    /// with [`from_pairs`](Self::from_pairs).
+    ///
     /// # Errors
-    /// When the mounts cannot be read; `EINVAL` for a path with `..` in it.
-    pub fn at(path: impl AsRef<Path>) -> io::Result<Self> {
-        let path = path.as_ref();
-        if path.components().any(|part| part == Component::ParentDir) {
-            return Err(nix::errno::Errno::EINVAL.into());
-        }
-        let path = Path::new("/").join(path);
+    /// When the mounts cannot be read; [`Error::Path`] with `EINVAL` for a path with `..` in it.
+    pub fn at(path: impl AsRef<Path>) -> Result<Self> {
+        let path = rooted(path.as_ref())?;
         let own = Self::of(Pid::this())?;
         let mounted = hierarchies()?;
         let is_mounted = |controllers: &String| mounted.iter().any(|m| is_of(m, controllers));
         let paths = own.paths.into_keys().filter(is_mounted).map(|name| (name, path.clone()));
         Ok(Self { paths: paths.collect() })
+    }
+
+    /// The cgroups that a runtime manages: the controllers of each hierarchy with a path in it, and
+    /// no other hierarchy. They need not exist yet.
+    ///
+    /// Controllers are named as in `/proc/PID/cgroup`: `memory`, `name=systemd`, and an empty text
+    /// for version 2. Of controllers that share a hierarchy, such as `cpu,cpuacct`, any one is
+    /// enough. Pairs with the same path may name the same hierarchy. A path of systemd is a slice
+    /// with a scope, such as `/system.slice/web-1.scope`.
+    ///
+    /// ```
+    /// use criu_rs::oci::Cgroups;
+    ///
+    /// let pairs = Cgroups::of(criu_rs::Pid::this())?;
+    /// let managed = pairs.iter().filter(|(controllers, _)| !controllers.starts_with("name="));
+    /// let cgroups = Cgroups::from_pairs(managed.map(|(controllers, _)| (controllers, "/web")))?;
+    /// # let _ = cgroups;
+    /// # Ok::<(), criu_rs::oci::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if this machine has no such controller, or if two pairs name one
+    /// hierarchy with different paths; [`Error::Path`] for a path with `..` in it.
+    pub fn from_pairs<C: AsRef<str>, P: AsRef<Path>>(
+        pairs: impl IntoIterator<Item = (C, P)>,
+    ) -> Result<Self> {
+        let text = listed(Pid::this())?;
+        let lines = text.split(|&byte| byte == b'\n');
+        let known: Vec<String> = lines.filter_map(controllers).collect();
+        let mut paths = BTreeMap::new();
+        for (wanted, path) in pairs {
+            let (wanted, path) = (wanted.as_ref(), rooted(path.as_ref())?);
+            let field = || format!("the cgroup controller `{}`", wanted.escape_debug());
+            let is_all_of =
+                |known: &str| wanted.split(',').all(|name| known.split(',').any(|own| own == name));
+            let hierarchy = known.iter().find(|known| is_all_of(known)).ok_or_else(|| {
+                Error::unsupported(field(), "is in no cgroup hierarchy of this machine")
+            })?;
+            let first = paths.entry(hierarchy.clone()).or_insert_with(|| path.clone());
+            if *first != path {
+                let why = format!(
+                    "has the path {}, and its hierarchy has the path {} already",
+                    path.display(),
+                    first.display()
+                );
+                return Err(Error::unsupported(field(), why));
+            }
+        }
+        Ok(Self { paths })
     }
 
     /// The path in each hierarchy, with the controllers of that hierarchy: an empty text for
@@ -74,7 +121,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// When the mounts cannot be read.
-    pub fn freezer(&self) -> io::Result<Option<PathBuf>> {
+    pub fn freezer(&self) -> Result<Option<PathBuf>> {
         let own = Self::of(Pid::this())?;
         let mounted = hierarchies()?;
         for (controllers, path) in &self.paths {
@@ -103,7 +150,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// When a cgroup cannot be made, or does not take the process.
-    pub fn add(&self, pid: Pid) -> io::Result<()> {
+    pub fn add(&self, pid: Pid) -> Result<()> {
         let mut made = MadeCgroups::default();
         self.enter(pid, &mut made)?;
         made.keep();
@@ -111,19 +158,20 @@ impl Cgroups {
     }
 
     /// Moves a process into these cgroups. `made` takes the cgroups that are made for it.
-    pub(crate) fn enter(&self, pid: Pid, made: &mut MadeCgroups) -> io::Result<()> {
+    pub(crate) fn enter(&self, pid: Pid, made: &mut MadeCgroups) -> Result<()> {
         let mounted = hierarchies()?;
         for (controllers, path) in &self.paths {
             let Some(dir) = directory(&mounted, controllers, path) else { continue };
             make(&dir, &mut made.0)?;
-            fs::write(dir.join("cgroup.procs"), pid.to_string())?;
+            let entered = fs::write(dir.join("cgroup.procs"), pid.to_string());
+            entered.map_err(|source| Error::path("move a process into", dir, source))?;
         }
         Ok(())
     }
 
     /// Makes the parents of these cgroups. CRIU then makes the cgroups themselves, with the
     /// properties that were saved.
-    pub(crate) fn make_above(&self) -> io::Result<MadeCgroups> {
+    pub(crate) fn make_above(&self) -> Result<MadeCgroups> {
         let mut made = MadeCgroups(Vec::new());
         let mounted = hierarchies()?;
         for (controllers, path) in &self.paths {
@@ -154,7 +202,7 @@ impl Cgroups {
     }
 
     /// The directory of the container's cgroup in the hierarchy that has a controller.
-    pub(crate) fn directory_of(&self, controller: &str) -> io::Result<Option<PathBuf>> {
+    pub(crate) fn directory_of(&self, controller: &str) -> Result<Option<PathBuf>> {
         let mounted = hierarchies()?;
         let has = |controllers: &str| controllers.split(',').any(|name| name == controller);
         let found = self.iter().find(|(controllers, _)| has(controllers));
@@ -202,13 +250,13 @@ fn unused(dir: &Path) -> Option<Vec<PathBuf>> {
 
 /// Makes a cgroup and its missing parents. A cgroup of the cpuset controller of version 1 takes no
 /// process before it has processors and memory.
-fn make(dir: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
+fn make(dir: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
     let mut missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
     missing.reverse();
     for dir in missing {
         match fs::create_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(Error::path("make the cgroup", dir, error)),
             Ok(()) => made.push(dir.into()),
         }
         for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -216,11 +264,34 @@ fn make(dir: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
             // Version 2 has these files, too, and inherits their values.
             let is_wanted = dir.join(file).exists() && !dir.join("cgroup.controllers").exists();
             if let (Some(Ok(value)), true) = (above, is_wanted) {
-                fs::write(dir.join(file), value)?;
+                let file = dir.join(file);
+                fs::write(&file, value).map_err(|source| Error::path("write", file, source))?;
             }
         }
     }
     Ok(())
+}
+
+/// The cgroups of a process, as the kernel lists them.
+fn listed(pid: Pid) -> Result<Vec<u8>> {
+    let (mut text, path) = (Vec::new(), format!("/proc/{pid}/cgroup"));
+    let read = fs::File::open(&path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text));
+    read.map_err(|source| Error::path("read", path, source))?;
+    Ok(text)
+}
+
+/// A path from the root of a hierarchy.
+fn rooted(path: &Path) -> Result<PathBuf> {
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(Error::path("use the cgroup", path, nix::errno::Errno::EINVAL));
+    }
+    Ok(Path::new("/").join(path))
+}
+
+/// The controllers in a row `NUMBER:CONTROLLERS:PATH`.
+fn controllers(line: &[u8]) -> Option<String> {
+    let controllers = line.split(|&byte| byte == b':').nth(1)?;
+    String::from_utf8(controllers.to_vec()).ok()
 }
 
 /// Reads a row `NUMBER:CONTROLLERS:PATH`. `None` for a path outside of this process's cgroup
@@ -233,8 +304,9 @@ pub(crate) fn row(line: &[u8]) -> Option<(String, PathBuf)> {
     is_inside.then_some((controllers, path))
 }
 
-fn hierarchies() -> io::Result<Vec<MountInfo>> {
-    let mut mounts = MountInfo::all("self")?;
+fn hierarchies() -> Result<Vec<MountInfo>> {
+    let mut mounts = MountInfo::all("self")
+        .map_err(|source| Error::path("read", "/proc/self/mountinfo", source))?;
     mounts.retain(|mount| mount.kind == b"cgroup" || mount.kind == b"cgroup2");
     Ok(mounts)
 }
@@ -301,6 +373,24 @@ mod tests {
         assert_eq!(at("cpu,cpuacct", "/x"), Some("/sys/fs/cgroup/cpu/x".into()));
         assert_eq!(at("name=systemd", "/x"), Some("/sys/fs/cgroup/systemd/x".into()));
         assert_eq!(at("memory", "/x"), None);
+    }
+
+    #[test]
+    fn pairs_name_hierarchies_and_no_others() {
+        let own = Cgroups::of(Pid::this()).unwrap();
+        let hierarchies: Vec<&str> = own.iter().map(|(controllers, _)| controllers).collect();
+        let all = Cgroups::from_pairs(hierarchies.iter().map(|name| (*name, "web"))).unwrap();
+        assert!(all.iter().all(|(_, path)| path == Path::new("/web")));
+        assert_eq!(all.iter().map(|(name, _)| name).collect::<Vec<_>>(), hierarchies);
+        let one = Cgroups::from_pairs([(hierarchies[0], "/a"), (hierarchies[0], "/a")]).unwrap();
+        assert_eq!(one.iter().collect::<Vec<_>>(), [(hierarchies[0], Path::new("/a"))]);
+        let error = Cgroups::from_pairs([(hierarchies[0], "/a"), (hierarchies[0], "/b")]);
+        assert!(error.unwrap_err().to_string().contains("has the path /a already"));
+        let error = Cgroups::from_pairs([("no-such", "/a")]).unwrap_err().to_string();
+        assert!(error.contains("`no-such`: is in no cgroup hierarchy"), "{error}");
+        assert!(Cgroups::from_pairs([(hierarchies[0], "/a/../b")]).is_err());
+        assert_eq!(controllers(b"4:cpu,cpuacct:/x:y").as_deref(), Some("cpu,cpuacct"));
+        assert_eq!(controllers(b"0::/../x").as_deref(), Some(""));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::cgroups::Cgroups;
 use super::container::{Bind, Container, Keys, NET_KEY, PID_KEY};
 use super::descriptors::Descriptors;
 use super::error::{Error, Result};
+use super::freezer::Freezer;
 use super::root::Root;
 use crate::host::{MountInfo, tree};
 use crate::operation::PreDump;
@@ -59,21 +60,23 @@ impl ContainerCheckpoint {
         container.refuse_namespaces()?;
         let mut external = namespaces(container, pid)?;
         external.extend(mounts(container, pid)?);
-        let process = |source| Error::path("read the cgroups of process", pid.to_string(), source);
         let cgroups = match &container.cgroups {
             Some(cgroups) => cgroups.clone(),
             // A container's first process may have moved further down.
             None => match container.linux().and_then(|linux| linux.cgroups_path().as_deref()) {
-                Some(path) if path.is_absolute() => {
-                    Cgroups::of(pid).map_err(process)?.widened_to(path)
-                }
-                _ => Cgroups::of(pid).map_err(process)?,
+                Some(path) if path.is_absolute() => Cgroups::of(pid)?.widened_to(path),
+                _ => Cgroups::of(pid)?,
             },
+        };
+        let freezer = match &container.freezer {
+            Freezer::Container => cgroups.freezer()?,
+            Freezer::At(directory) => Some(directory.clone()),
+            Freezer::Off => None,
         };
         Ok(Self {
             pid,
             external,
-            freezer: cgroups.freezer().map_err(process)?,
+            freezer,
             descriptors: Descriptors::of(pid)?,
             config_file: container.config_file(),
         })

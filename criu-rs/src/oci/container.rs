@@ -11,6 +11,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, Spec};
 
 use super::cgroups::Cgroups;
 use super::error::{Error, Result};
+use super::freezer::Freezer;
 use crate::bounds;
 use crate::value::{LsmProfile, MountContext};
 
@@ -32,6 +33,7 @@ pub struct Container {
     bundle: PathBuf,
     rootfs: PathBuf,
     pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) freezer: Freezer,
     pub(crate) keys: Keys,
     pub(crate) sources: BTreeMap<OsString, PathBuf>,
     pub(crate) trusts_images: bool,
@@ -69,7 +71,10 @@ impl Container {
             }
             Ok(serde_json::from_slice(&bytes)?)
         };
-        let spec = read().map_err(|source| Error::Config { path: path.clone(), source })?;
+        let spec = read().map_err(|source| {
+            let source = source.into();
+            Error::Config { path: path.clone(), source }
+        })?;
         Self::new(spec, bundle)
     }
 
@@ -86,9 +91,18 @@ impl Container {
         let root = spec.root().as_ref();
         let root = root.ok_or_else(|| Error::unsupported("root", "is missing"))?;
         let rootfs = full(&bundle.join(root.path()))?;
-        let (cgroups, keys, sources, config_files) = Default::default();
-        let trusts_images = false;
-        Ok(Self { spec, bundle, rootfs, cgroups, keys, sources, trusts_images, config_files })
+        let (cgroups, freezer, keys, sources, config_files) = Default::default();
+        Ok(Self {
+            spec,
+            bundle,
+            rootfs,
+            cgroups,
+            freezer,
+            keys,
+            sources,
+            trusts_images: false,
+            config_files,
+        })
     }
 
     /// Sets the cgroups of the container, now or after a restore. By default a checkpoint takes the
@@ -96,6 +110,13 @@ impl Container {
     /// path.
     pub fn cgroups(mut self, cgroups: Cgroups) -> Self {
         self.cgroups = Some(cgroups);
+        self
+    }
+
+    /// Sets the cgroup that stops the container during a dump. The default is the container's own,
+    /// [`Freezer::Container`].
+    pub fn freezer(mut self, freezer: Freezer) -> Self {
+        self.freezer = freezer;
         self
     }
 

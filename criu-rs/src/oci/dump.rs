@@ -1,6 +1,7 @@
 //! The dump of a container, and what completes its checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use std::{fmt, fs};
 
 use super::checkpoint::ContainerCheckpoint;
@@ -8,6 +9,7 @@ use super::descriptors::Descriptors;
 use super::error::{Error, Result};
 use super::replaced;
 use crate::criu::Criu;
+use crate::diagnosis::Cause;
 use crate::hooks::{Action, Call, HookResult, Hooks, Wrap};
 use crate::operation::{Dump, Dumped};
 use crate::value::{CgroupMode, Dir, External};
@@ -49,6 +51,8 @@ use crate::value::{CgroupMode, Dir, External};
 pub struct ContainerDump<'a> {
     pub(super) operation: Dump<'a>,
     checkpoint: ContainerCheckpoint,
+    /// Set if a dump that the freezer stands in the way of is repeated without it.
+    retries: bool,
 }
 
 impl ContainerCheckpoint {
@@ -65,12 +69,26 @@ impl ContainerCheckpoint {
         if let Some(file) = &self.config_file {
             dump = dump.config_file(file);
         }
-        ContainerDump { operation: dump, checkpoint: self.clone() }
+        ContainerDump { operation: dump, checkpoint: self.clone(), retries: true }
     }
 }
 
 impl<'a> ContainerDump<'a> {
+    /// Sets if a dump that did not stop all tasks with the freezer cgroup in time is repeated
+    /// without it: see [`run`](Self::run). The default is to repeat it.
+    pub fn retry_without_freezer(mut self, on: bool) -> Self {
+        self.retries = on;
+        self
+    }
+
     /// Dumps, and completes the checkpoint.
+    ///
+    /// A task inside vfork(2) cannot be stopped while the freezer cgroup holds its child. CRIU then
+    /// waits until its [`timeout`](Self::timeout), with the container frozen, and fails with
+    /// [`Cause::TaskInVfork`](crate::Cause::TaskInVfork). This method repeats such a dump without
+    /// the freezer, once, and the result says so ([`Dumped::freezer_left_out`]). CRIU waits 3
+    /// seconds in the first try and 10 in the second, unless the caller sets a time limit. Hooks
+    /// see a second pre-dump then, and a deadline holds for each try.
     ///
     /// # Errors
     /// See [`crate::Error`]; [`crate::Error::Hook`] also when the checkpoint cannot be completed.
@@ -89,7 +107,22 @@ impl<'a> ContainerDump<'a> {
         let (dump, mut hooks) = self.parts(hooks)?;
         let images = hooks.images.clone();
         let earlier = Descriptors::load(&images);
-        let dumped = dump.run_with(criu, &mut hooks);
+        let dumped = match self.retries.then(|| freezes(&dump)).flatten() {
+            Some(limit) => {
+                let begun = Instant::now();
+                let first = dump.clone().timeout(limit).run_with(criu, &mut hooks);
+                let is_in_time = begun.elapsed() < limit;
+                match first {
+                    Err(error) if !hooks.has_stopped && is_not_stopped(&error, is_in_time) => {
+                        let dump = dump.raw(|message| message.freeze_cgroup = None);
+                        let second = dump.run_with(criu, &mut hooks);
+                        second.map(|dumped| Dumped { freezer_left_out: true, ..dumped })
+                    }
+                    first => first,
+                }
+            }
+            None => dump.run_with(criu, &mut hooks),
+        };
         // An earlier checkpoint that is still there keeps its descriptors.
         if dumped.is_err() && hooks.is_saved {
             let _ = match earlier {
@@ -135,7 +168,8 @@ impl<'a> ContainerDump<'a> {
         }
         let descriptors = self.checkpoint.descriptors().clone();
         let images = dump.images_path();
-        Ok((dump, DumpHooks { hooks, descriptors, images, is_saved: false }))
+        let hooks = DumpHooks { hooks, descriptors, images, is_saved: false, has_stopped: false };
+        Ok((dump, hooks))
     }
 }
 
@@ -148,11 +182,14 @@ pub struct DumpHooks<'h, H: ?Sized> {
     images: PathBuf,
     /// Set once the descriptors have been written.
     is_saved: bool,
+    /// Set once CRIU has stopped the tasks.
+    has_stopped: bool,
 }
 
 impl<H: Hooks + ?Sized> Wrap for DumpHooks<'_, H> {
     fn wrap(&mut self, call: Call) -> HookResult<Vec<External>> {
         let action = call.action;
+        self.has_stopped |= action != Action::PreDump;
         let externals = call.answer(self.hooks)?;
         if action == Action::PostDump {
             self.is_saved = true;
@@ -167,6 +204,23 @@ impl<H: ?Sized> fmt::Debug for DumpHooks<'_, H> {
         f.debug_struct("DumpHooks").field("images", &self.images).finish_non_exhaustive()
     }
 }
+
+/// The time in which a first try has to stop all tasks, if a freezer cgroup is to stop them.
+fn freezes(dump: &Dump<'_>) -> Option<Duration> {
+    let message = dump.common.opts.message();
+    message.freeze_cgroup.as_ref()?;
+    Some(message.timeout.map_or(FIRST_TRY, |seconds| Duration::from_secs(seconds.into())))
+}
+
+/// Says whether a dump that failed before all tasks stood still may have failed because of the
+/// freezer cgroup.
+fn is_not_stopped(error: &crate::error::Error, is_in_time: bool) -> bool {
+    error.cause() == Some(Cause::TaskInVfork) || error.failure().is_some() && !is_in_time
+}
+
+/// The time limit of a first try, where CRIU's own is 10 seconds. A freezer takes milliseconds, and
+/// the container stands still meanwhile.
+const FIRST_TRY: Duration = Duration::from_secs(3);
 
 /// Adds to fresh images what a container's restore needs.
 fn complete(descriptors: &Descriptors, images: &Path) -> Result<()> {

@@ -2,14 +2,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::OciSpecError;
 
-/// The result of an operation on a container.
+/// The result of every function for containers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The reason why a container cannot be saved or restored as its bundle describes it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// `config.json` cannot be read.
@@ -18,7 +19,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The reason.
-        source: OciSpecError,
+        source: Arc<OciSpecError>,
     },
     /// `config.json` asks for something that cannot be done.
     #[error("config.json: {field}: {why}")]
@@ -36,7 +37,7 @@ pub enum Error {
         /// The path.
         path: PathBuf,
         /// The system call's error.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The images have a mount from outside the container that `config.json` does not describe.
     #[error(
@@ -97,6 +98,12 @@ pub enum Error {
         /// The difference.
         why: String,
     },
+    /// The images directory does not exist.
+    #[error("the images directory {} does not exist", directory.display())]
+    NoImages {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The images cannot be read.
     #[error("cannot read the images in {}: {source}", directory.display())]
     Images {
@@ -107,7 +114,16 @@ pub enum Error {
     },
     /// CRIU refused, failed or died.
     #[error(transparent)]
-    Criu(#[from] crate::error::Error),
+    Criu(crate::error::Error),
+}
+
+impl From<crate::error::Error> for Error {
+    fn from(error: crate::error::Error) -> Self {
+        match error {
+            crate::error::Error::NoImages { directory } => Self::NoImages { directory },
+            error => Self::Criu(error),
+        }
+    }
 }
 
 impl From<criu_images::Error> for Error {
@@ -119,8 +135,12 @@ impl From<criu_images::Error> for Error {
 impl Error {
     /// Adds the directory to an error about images.
     pub(crate) fn of_images_in(mut self, images: &Path) -> Self {
-        if let Self::Images { directory, .. } = &mut self {
-            *directory = images.into();
+        match &mut self {
+            Self::Images { source, .. } if !images.exists() && is_missing(source) => {
+                return Self::NoImages { directory: images.into() };
+            }
+            Self::Images { directory, .. } => *directory = images.into(),
+            _ => {}
         }
         self
     }
@@ -130,11 +150,18 @@ impl Error {
         path: impl Into<PathBuf>,
         source: impl Into<io::Error>,
     ) -> Self {
-        Self::Path { doing, path: path.into(), source: source.into() }
+        Self::Path { doing, path: path.into(), source: Arc::new(source.into()) }
     }
 
     pub(crate) fn unsupported(field: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Unsupported { field: field.into(), why: why.into() }
+    }
+}
+
+fn is_missing(error: &criu_images::Error) -> bool {
+    match error.kind() {
+        criu_images::ErrorKind::Io(error) => error.kind() == io::ErrorKind::NotFound,
+        kind => matches!(kind, criu_images::ErrorKind::Missing),
     }
 }
 

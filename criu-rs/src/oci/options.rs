@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::dump::ContainerDump;
+use super::error::Result;
 use super::restore::ContainerRestore;
 use crate::criu::Criu;
-use crate::error::Result;
 use crate::options::option_rows;
 use crate::preflight::Report;
 use crate::rpc::CriuOpts;
@@ -153,6 +153,6 @@ impl ContainerDump<'_> {
     /// # Errors
     /// When criu does not start or does not answer. Everything else is a finding.
     pub fn preflight(&self, criu: &Criu) -> Result<Report> {
-        self.operation.preflight(criu)
+        Ok(self.operation.preflight(criu)?)
     }
 }

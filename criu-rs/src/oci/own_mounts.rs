@@ -49,11 +49,6 @@ impl OwnMounts {
         Ok(own)
     }
 
-    /// The container's root, as others see it.
-    pub(crate) fn root(&self) -> &Path {
-        &self.rootfs
-    }
-
     /// The restore for a criu that this process starts, in the namespace with the mounts.
     pub(crate) fn seen_by_own_criu<'a>(&self, restore: Restore<'a>) -> Restore<'a> {
         let Some(space) = &self.space else { return restore };

@@ -202,8 +202,7 @@ fn of_spec(container: &Container) -> Result<Option<Cgroups>> {
     let path = container.linux().and_then(|linux| linux.cgroups_path().as_deref());
     // Only the runtime understands other forms, such as systemd's `slice:prefix:name`.
     let Some(path) = path.filter(|path| path.is_absolute()) else { return Ok(None) };
-    let cgroups = Cgroups::at(path);
-    cgroups.map(Some).map_err(|source| Error::path("use the cgroups", path, source))
+    Cgroups::at(path).map(Some)
 }
 
 /// The label that is asked for, if the images have another.

@@ -86,9 +86,7 @@ impl RestorePlan<'_> {
         clean_up(state)?;
         let mounts = OwnMounts::of(&self)?;
         let made = match self.cgroups.as_ref().filter(|_| self.has_cgroups) {
-            Some(cgroups) => Some(cgroups.make_above().map_err(|source| {
-                Error::path("make the cgroups above those of", self.container.bundle(), source)
-            })?),
+            Some(cgroups) => Some(cgroups.make_above()?),
             None => None,
         };
         let operation = self.operation();
@@ -171,10 +169,7 @@ impl<'a> ContainerRestore<'a> {
                 why: "this process has not started the criu that restores, and cannot move it \
                       there: use Criu::new or Criu::at",
             })?;
-            let entered = cgroups.enter(criu, &mut made);
-            entered.map_err(|source| {
-                Error::path("enter the cgroups of", self.mounts.root(), source)
-            })?;
+            cgroups.enter(criu, &mut made)?;
         }
         let restored = session.finish(hooks)?;
         made.keep();
@@ -201,8 +196,8 @@ impl<'a> ContainerRestore<'a> {
     ///
     /// # Errors
     /// When criu does not start or does not answer. Everything else is a finding.
-    pub fn preflight(&self, criu: &Criu) -> crate::error::Result<Report> {
-        self.with_namespaces().preflight(criu)
+    pub fn preflight(&self, criu: &Criu) -> Result<Report> {
+        Ok(self.with_namespaces().preflight(criu)?)
     }
 
     /// The cgroups in which the restored tasks are to be.

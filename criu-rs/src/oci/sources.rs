@@ -288,10 +288,7 @@ impl<'a> Sources<'a> {
         let name = point.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let words = options.split(',').chain(name.split(','));
         for word in words.filter(|word| !word.is_empty()) {
-            let found = cgroups.directory_of(word);
-            if let Some(dir) =
-                found.map_err(|source| Error::path("find the cgroup", point, source))?
-            {
+            if let Some(dir) = cgroups.directory_of(word)? {
                 return Ok(Some(dir));
             }
         }

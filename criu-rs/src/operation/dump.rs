@@ -312,11 +312,14 @@ pub struct Dumped {
     /// CRIU's measurements. They cannot be read from a directory that only CRIU sees: then this is
     /// an error, and the checkpoint is complete all the same.
     pub stats: Result<DumpStats, criu_images::Error>,
+    /// True if the dump of a container was repeated without its freezer cgroup, because the first
+    /// try did not stop all tasks in time. `oci::ContainerDump::run` does that.
+    pub freezer_left_out: bool,
 }
 
 impl Dumped {
     pub(crate) fn read(work: Option<OwnedFd>) -> Self {
         let bytes = work.and_then(|work| read_file(&work, "stats-dump"));
-        Self { stats: DumpStats::parse(&bytes.unwrap_or_default()) }
+        Self { stats: DumpStats::parse(&bytes.unwrap_or_default()), freezer_left_out: false }
     }
 }

@@ -32,6 +32,13 @@ pub(super) fn run(words: &[String]) {
             }
             count.forever();
         }
+        // Its first thread is always inside vfork, as a shell's often is.
+        "vfork" => {
+            std::thread::spawn(move || count.forever());
+            loop {
+                crate::raw::vfork_for(Duration::from_millis(700));
+            }
+        }
         // Repeats each line that its terminal gives it.
         "echo" => {
             std::thread::spawn(|| {

@@ -77,7 +77,7 @@ impl Cgroups {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if this machine has no such controller, or if two pairs name one
+    /// [`Error::Invalid`] if this machine has no such controller, or if two pairs name one
     /// hierarchy with different paths; [`Error::Path`] for a path with `..` in it.
     pub fn from_pairs<C: AsRef<str>, P: AsRef<Path>>(
         pairs: impl IntoIterator<Item = (C, P)>,
@@ -88,11 +88,12 @@ impl Cgroups {
         let mut paths = BTreeMap::new();
         for (wanted, path) in pairs {
             let (wanted, path) = (wanted.as_ref(), rooted(path.as_ref())?);
-            let field = || format!("the cgroup controller `{}`", wanted.escape_debug());
+            let what = || format!("the cgroup controller `{}`", wanted.escape_debug());
             let is_all_of =
                 |known: &str| wanted.split(',').all(|name| known.split(',').any(|own| own == name));
             let hierarchy = known.iter().find(|known| is_all_of(known)).ok_or_else(|| {
-                Error::unsupported(field(), "is in no cgroup hierarchy of this machine")
+                let why = "is in no cgroup hierarchy of this machine".into();
+                Error::Invalid { what: what(), why }
             })?;
             let first = paths.entry(hierarchy.clone()).or_insert_with(|| path.clone());
             if *first != path {
@@ -101,7 +102,7 @@ impl Cgroups {
                     path.display(),
                     first.display()
                 );
-                return Err(Error::unsupported(field(), why));
+                return Err(Error::Invalid { what: what(), why });
             }
         }
         Ok(Self { paths })

@@ -25,8 +25,8 @@ use crate::sys::proc_link;
 ///
 /// Mounts at `criu-root`, `criu-empty` and `criu-mount-NUMBER` in the directory are unmounted, and
 /// so are the cgroup hierarchies that CRIU mounts at `.criu.cgyard.*`, there or in a directory
-/// below, such as runc's `criu.work`. Their mount points are removed if they are empty. Links are not
-/// followed below `state`, and other mounts and files stay. Returns the mount points.
+/// below, such as runc's `criu.work`. Their mount points are removed if they are empty. Links are
+/// not followed below `state`, and other mounts and files stay. Returns the mount points.
 ///
 /// Do not call it while another process restores the container.
 ///

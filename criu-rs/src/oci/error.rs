@@ -29,6 +29,14 @@ pub enum Error {
         /// The reason, and what to do.
         why: String,
     },
+    /// An option or another value of the caller's cannot be used.
+    #[error("{what}: {why}")]
+    Invalid {
+        /// The option or value.
+        what: String,
+        /// The difference between found and wanted.
+        why: String,
+    },
     /// A file or directory of the bundle, the root file system or the machine cannot be used.
     #[error("cannot {doing} {}: {source}", path.display())]
     Path {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 /// The cgroup that stops a container's tasks during a dump, all at once.
 ///
-/// A task inside vfork(2), as shells often are, cannot be stopped while the freezer holds its child.
-/// Such a dump fails after a time limit, and [`ContainerDump::run`](super::ContainerDump::run) then
-/// repeats it without the freezer. [`Freezer::Off`] spares a container that starts many programs
-/// the first try.
+/// A task inside vfork(2), as shells often are, cannot be stopped while the freezer holds its
+/// child. Such a dump fails after a time limit, and
+/// [`ContainerDump::run`](super::ContainerDump::run) then repeats it without the freezer.
+/// [`Freezer::Off`] spares a container that starts many programs the first try.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Freezer {

@@ -54,6 +54,7 @@
 //!
 //! `docs/runtime-authors.md` of the project is a guide, with a complete example.
 
+mod apply;
 mod cgroups;
 mod checkpoint;
 mod clean_up;
@@ -71,8 +72,10 @@ mod prepare;
 mod replaced;
 mod restore;
 mod root;
+mod runtime_options;
 mod sources;
 
+pub use apply::RuntimeOperation;
 pub use cgroups::Cgroups;
 #[cfg(fuzzing)]
 pub(crate) use cgroups::row;
@@ -88,6 +91,7 @@ pub use hooks::RestoreHooks;
 pub use oci_spec;
 pub use plan::RestorePlan;
 pub use restore::ContainerRestore;
+pub use runtime_options::RuntimeOptions;
 pub use sources::ExternalMount;
 
 /// The guide, whose code is compiled.

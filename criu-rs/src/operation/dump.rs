@@ -1,11 +1,9 @@
 //! Saving a process tree.
 
 use std::ffi::OsStr;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::mpsc;
 
 use criu_images::DumpStats;
 
@@ -14,12 +12,11 @@ use super::methods::operation;
 use super::session::Session;
 use crate::criu::Criu;
 use crate::drive::Driver;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hooks::Hooks;
 use crate::host::NestedNamespace;
 use crate::operation::prepared::{Prepared, Watched, clone};
 use crate::options::Common;
-use crate::pages::{Capture, Client, Pool, Writing};
 use crate::rpc::{CriuOpts, CriuReqType};
 use crate::transport::{Launch, Link, Subject};
 use crate::value::{Dir, Pid, read_file};
@@ -94,99 +91,6 @@ impl<'a> Dump<'a> {
         self.start(criu)?.finish(hooks)
     }
 
-    /// Runs the dump with the shortest freeze. The memory goes into a [`Pool`], and from there into
-    /// the images directory while the tasks run on. Memory that does not fit into the pool goes to
-    /// the directory at once.
-    ///
-    /// Tasks that are to be killed ([`AfterDump::Kill`](crate::AfterDump::Kill)) are killed after
-    /// everything is written.
-    ///
-    /// ```no_run
-    /// use criu_rs::pages::Pool;
-    /// use criu_rs::{AfterDump, Criu, Dump, Pid};
-    ///
-    /// let pid: Pid = "4711".parse()?;
-    /// let dump = Dump::new(pid, "/ckpt").after_dump(AfterDump::LeaveRunning);
-    /// let captured = dump.capture(&Criu::new(), Pool::new(2 << 30)?, &mut ())?;
-    /// println!("the tasks run on; {:?}", captured.dumped.stats?.frozen);
-    /// let (pool, result) = captured.writing.wait();
-    /// println!("{} are on disk", result?);
-    /// # drop(pool);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// See [`Error`](crate::Error). It is also an error if only CRIU sees the images directory, and
-    /// if the memory cannot be written and the tasks were to be killed. After an error the tasks
-    /// run on.
-    pub fn capture(&self, criu: &Criu, pool: Pool, hooks: &mut dyn Hooks) -> Result<Captured> {
-        let doing = "capture memory";
-        let images = &self.common.opts.images;
-        if images.named().is_some() {
-            let why = "the images directory is one that only CRIU sees";
-            return Err(Error::system(doing, io::Error::new(io::ErrorKind::Unsupported, why)));
-        }
-        let capture = Capture::new(pool, images.path());
-        self.capture_with(criu, capture.map_err(|error| Error::system(doing, error))?, hooks)
-    }
-
-    /// Runs the dump as [`capture`](Self::capture) does, and hands the memory on to a page server.
-    /// None of the memory goes to a disk here: the dump fails if the memory does not fit into the
-    /// pool. All other images go into the images directory.
-    ///
-    /// # Errors
-    /// See [`Error`](crate::Error). It is also an error if the server does not take the memory and
-    /// the tasks were to be killed. After an error the tasks run on.
-    pub fn capture_to(
-        &self,
-        criu: &Criu,
-        pool: Pool,
-        server: Client,
-        hooks: &mut dyn Hooks,
-    ) -> Result<Captured> {
-        let capture = Capture::to(pool, server);
-        let capture = capture.map_err(|error| Error::system("capture memory", error))?;
-        self.capture_with(criu, capture, hooks)
-    }
-
-    fn capture_with(
-        &self,
-        criu: &Criu,
-        capture: Capture,
-        hooks: &mut dyn Hooks,
-    ) -> Result<Captured> {
-        let dump = self.clone().page_server_socket(&capture);
-        let kills = !criu.configure(&self.common)?.opts.leaves_tasks();
-        // Images without pages are not a checkpoint, and must not replace one.
-        let (keep, kept) = mpsc::channel();
-        let session = dump.begin_and(criu, true, move |watched| {
-            if kills {
-                watched.keep();
-            } else {
-                // The receiver lives on in this function.
-                let _ = keep.send(watched.keep_tasks());
-            }
-        });
-        let result = session.and_then(|session| session.finish(&mut capture.hold(hooks, kills)));
-        match result {
-            Ok(dumped) => {
-                let images = kept.try_recv().ok().flatten();
-                let writing = capture.write_and(move |written| {
-                    if let Some(images) = images.filter(|_| written) {
-                        images.keep();
-                    }
-                });
-                Ok(Captured { dumped, writing })
-            }
-            Err(error) => {
-                let (_, failed) = capture.discard();
-                Err(failed.map_or(error, |first| {
-                    Error::system("capture memory", io::Error::other(first.to_string()))
-                }))
-            }
-        }
-    }
-
     /// Says whether the tasks are there after the dump.
     pub(crate) fn leaves_tasks(&self) -> bool {
         self.common.opts.leaves_tasks()
@@ -208,7 +112,7 @@ impl<'a> Dump<'a> {
         self.begin_and(criu, actions, Watched::keep)
     }
 
-    fn begin_and(
+    pub(super) fn begin_and(
         &self,
         criu: &Criu,
         actions: bool,
@@ -293,16 +197,6 @@ impl<'a> Dump<'a> {
     pub(crate) fn overwrites(&self) -> bool {
         self.overwrite
     }
-}
-
-/// A dump whose memory is still on its way to disk.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Captured {
-    /// The result of the dump. All images are there except the pages.
-    pub dumped: Dumped,
-    /// The writing of the pages. A restore needs them.
-    pub writing: Writing,
 }
 
 /// A completed dump.

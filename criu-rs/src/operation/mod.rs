@@ -1,5 +1,6 @@
 //! The operations: values that hold options and start a criu.
 
+mod capture;
 mod check;
 mod cpuinfo;
 mod dump;
@@ -14,9 +15,10 @@ mod restore;
 mod scratch;
 mod session;
 
+pub use capture::Captured;
 pub use check::Check;
 pub use cpuinfo::CpuInfo;
-pub use dump::{Captured, Dump, Dumped};
+pub use dump::{Dump, Dumped};
 pub use kept_open::KeptOpen;
 pub use page_server::{PageServer, RunningPageServer};
 pub use pre_dump::{PreDump, PreDumpSession};

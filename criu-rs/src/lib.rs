@@ -53,6 +53,20 @@
 //! * **Nothing half-done is left.** After a failed dump the tasks run on, and the directory holds
 //!   no images of that dump. After a failed restore there is no process.
 //!
+//! # Features
+//!
+//! | feature | what it adds | default |
+//! | --- | --- | --- |
+//! | `pages` | [`pages`] and [`Dump::capture`] | yes |
+//! | `pod` | [`Pod`], [`PodRestore`], [`Sandbox`] | yes |
+//! | `preflight` | [`preflight`], [`Dump::preflight`], [`Restore::preflight`] | yes |
+//! | `oci` | the module `oci`: containers | no |
+//! | `tls` | TLS for [`pages`] | no |
+//! | `libcriu`, `libcriu-link` | libcriu in the place of a socket | no |
+//! | `serde` | [`preflight::Report`] and [`SeccompState`] serialize | no |
+//!
+//! `docs/runtime-authors.md` of the project says how large a program is with each.
+//!
 //! # Ways to reach CRIU
 //!
 //! [`Criu::new`] starts a `criu swrk` for each request, [`Criu::service`] connects to a `criu
@@ -76,6 +90,13 @@
 //! trusted: whoever may connect to root's `criu service` can have any process dumped into a
 //! directory of their own, and CRIU 4.1 lets everybody connect.
 
+// A feature that is left out leaves behind small functions that only it has called. The compiler drops
+// them.
+#![cfg_attr(
+    not(all(feature = "pages", feature = "pod", feature = "preflight")),
+    allow(dead_code, unused_imports)
+)]
+
 pub mod bounds;
 pub mod config;
 mod criu;
@@ -91,8 +112,11 @@ pub mod labels;
 pub mod oci;
 mod operation;
 mod options;
+#[cfg(feature = "pages")]
 pub mod pages;
+#[cfg(feature = "pod")]
 mod pod;
+#[cfg(feature = "preflight")]
 pub mod preflight;
 pub mod rpc;
 mod sys;
@@ -108,11 +132,14 @@ pub use host::{
     FileLock, LockError, LockKind, LockProblem, LockState, NestedNamespace, SeccompChange,
     SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
 };
+#[cfg(feature = "pages")]
+pub use operation::Captured;
 pub use operation::{
-    Captured, Check, CpuInfo, Dump, Dumped, KeptOpen, PageServer, Parent, PreDump, PreDumpSession,
-    Restore, Restored, RunningPageServer, Session,
+    Check, CpuInfo, Dump, Dumped, KeptOpen, PageServer, Parent, PreDump, PreDumpSession, Restore,
+    Restored, RunningPageServer, Session,
 };
 pub use options::{OPTIONS, OptionInfo};
+#[cfg(feature = "pod")]
 pub use pod::{Pod, PodDumped, PodError, PodHooks, PodRestore, PodRestored, Sandbox};
 pub use value::{
     AfterDump, Build, Cancel, CgroupMode, Compression, CpuCap, Dir, External, FoundMounts, ImageIo,

@@ -9,7 +9,8 @@
 //! session  evidence                  a session for tests; a small dump that shows a criu works
 //! criu  runtimes  programs           the criu that is chosen; other programs of the tests
 //! setup  steps                       installs all of that; named steps with their progress
-//! demo  test  suite  vm  fuzz  torture  asan  deny  msrv  package  ci  codegen  bindings  the words
+//! demo  test  suite  vm  fuzz  torture  asan  deny  msrv  package  features  ci       the words
+//! codegen  bindings                  words, too: they make files of the project
 //! architecture                       the rooms of each crate, and what they import
 //! ```
 
@@ -27,6 +28,7 @@ mod criu;
 mod demo;
 mod deny;
 mod evidence;
+mod features;
 mod fuzz;
 mod loader;
 mod misunderstood;

@@ -8,7 +8,7 @@ use crate::prefix::LINKED;
 use crate::steps::{Plan, Step};
 use crate::vm::Machine;
 use crate::workspace::{cargo, ourselves, test_program};
-use crate::{Result, asan, demo, deny, msrv, package, process, session, setup};
+use crate::{Result, asan, demo, deny, features, msrv, package, process, session, setup};
 
 /// The steps that are run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,7 +101,8 @@ fn beside(extent: Extent) -> Vec<Step> {
     fuzz.args(["fuzz", "--ci"]);
     let mut doc = library(&[&["doc", "--no-deps"], &ALL[..2]].concat());
     doc.env("RUSTDOCFLAGS", "-D warnings");
-    vec![
+    let mut steps = features::steps();
+    steps.extend([
         extent.step("msrv", || Ok(msrv::command(&msrv::find()?))),
         Step::new("fuzz", fuzz),
         extent.step("asan build criu-images", || asan::IMAGES.command(true)),
@@ -109,7 +110,8 @@ fn beside(extent: Extent) -> Vec<Step> {
         Step::new("doc", doc),
         Step::made("package", package::command),
         package::semver(is_ci(extent)),
-    ]
+    ]);
+    steps
 }
 
 /// The steps that have the machine for themselves again.

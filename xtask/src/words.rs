@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use crate::misunderstood::Misunderstood;
 use crate::test::Extent;
 use crate::{
-    Result, asan, bindings, ci, demo, evidence, fuzz, msrv, session, setup, suite, test, torture,
-    vm,
+    Result, asan, bindings, ci, demo, evidence, features, fuzz, msrv, session, setup, suite, test,
+    torture, vm,
 };
 
 /// A word of the command line.
@@ -114,6 +114,12 @@ const WORDS: &[Word] = &[
         about: "check the workspace with the oldest Rust it promises to build with",
         flags: &[],
         run: |_| msrv::run(),
+    },
+    Word {
+        name: "sizes",
+        about: "print how large a runtime is with each set of criu-rs's features",
+        flags: &[],
+        run: |_| features::sizes(),
     },
     Word {
         name: "codegen",

@@ -16,6 +16,7 @@ macro_rules! causes {
         /// [`Failure::seen`](crate::Failure::seen) names the file, process or address that the
         /// cause of a failure is about. `docs/causes.md` lists all causes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub enum Cause {
             $($(#[$doc])* $cause,)*
@@ -163,12 +164,6 @@ causes! {
             "Mount {} {mount} (master_id: {}) has unreachable sharing{}",
         ],
         restore ["No mapping for {}:{mount} mountpoint"];
-
-    /// A task that waits in the kernel and cannot be stopped. The parent of a task inside vfork(2)
-    /// waits for it, and waits for ever while a freezer cgroup holds the child.
-    TaskInVfork: "a task waits in the kernel and cannot be stopped, as a parent does inside vfork",
-        "leave out .freeze_cgroup(..) (oci: Freezer::Off), or dump again at another moment",
-        said as ["Unseizable non-zombie", "state D"];
 
     /// A process id of the tree belongs to another process.
     PidInUse: "a process id of the tree is in use",

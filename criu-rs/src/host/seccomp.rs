@@ -30,12 +30,14 @@ use crate::value::{Pid, SystemError};
 /// and numbers of filters that [`glance`](Self::glance) sees can be compared then. To drop or
 /// replace filters on restore, edit the images with [`criu_images::edit`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SeccompState {
     threads: Vec<ThreadSeccomp>,
 }
 
 /// The seccomp(2) restriction of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ThreadSeccomp {
     /// The task's id, in the pid namespace of the tree's root.
@@ -48,6 +50,8 @@ pub struct ThreadSeccomp {
 
 /// A thread's restriction.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum SeccompMode {
     /// No restriction.
@@ -62,9 +66,12 @@ pub enum SeccompMode {
 
 /// A seccomp filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SeccompFilter {
-    /// The instructions. Threads with equal programs share them.
+    /// The instructions. Threads with equal programs share them. They serialize as the
+    /// numbers of the kernel's `struct sock_filter`: code, jt, jf, k.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "program"))]
     pub program: Arc<Program>,
     /// `SECCOMP_FILTER_FLAG_LOG`: true if the filter logs what it does not allow. `None` before
     /// Linux 4.16, which does not report it.
@@ -108,6 +115,12 @@ pub enum SeccompChange {
         /// The filter that was found.
         found: SeccompFilter,
     },
+}
+
+#[cfg(feature = "serde")]
+fn program<S: serde::Serializer>(program: &Program, to: S) -> Result<S::Ok, S::Error> {
+    let code = program.instructions().iter().map(|one| (one.code, one.jt, one.jf, one.k));
+    to.collect_seq(code)
 }
 
 impl SeccompState {

@@ -85,7 +85,7 @@ impl<'a> ContainerDump<'a> {
     ///
     /// A task inside vfork(2) cannot be stopped while the freezer cgroup holds its child. CRIU then
     /// waits until its [`timeout`](Self::timeout), with the container frozen, and fails with
-    /// [`Cause::TaskInVfork`](crate::Cause::TaskInVfork). This method repeats such a dump without
+    /// [`Cause::Unseizable`](crate::Cause::Unseizable). This method repeats such a dump without
     /// the freezer, once, and the result says so ([`Dumped::freezer_left_out`]). CRIU waits 3
     /// seconds in the first try and 10 in the second, unless the caller sets a time limit. Hooks
     /// see a second pre-dump then, and a deadline holds for each try.
@@ -215,7 +215,7 @@ fn freezes(dump: &Dump<'_>) -> Option<Duration> {
 /// Says whether a dump that failed before all tasks stood still may have failed because of the
 /// freezer cgroup.
 fn is_not_stopped(error: &crate::error::Error, is_in_time: bool) -> bool {
-    error.cause() == Some(Cause::TaskInVfork) || error.failure().is_some() && !is_in_time
+    error.cause() == Some(Cause::Unseizable) || error.failure().is_some() && !is_in_time
 }
 
 /// The time limit of a first try, where CRIU's own is 10 seconds. A freezer takes milliseconds, and

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::dump::ContainerDump;
+#[cfg(feature = "preflight")]
 use super::error::Result;
 use super::restore::ContainerRestore;
+#[cfg(feature = "preflight")]
 use crate::criu::Criu;
 use crate::options::option_rows;
+#[cfg(feature = "preflight")]
 use crate::preflight::Report;
 use crate::rpc::CriuOpts;
 use crate::value::{
@@ -117,6 +120,7 @@ macro_rules! forward {
                 self
             }
 
+            #[cfg(feature = "preflight")]
             #[doc = concat!("Sets the safe options of a report: see [`", $operation,
                         "::with_preflight`](crate::", $operation, "::with_preflight).")]
             pub fn with_preflight(mut self, report: &Report) -> Self {
@@ -147,6 +151,7 @@ impl ContainerDump<'_> {
         self
     }
 
+    #[cfg(feature = "preflight")]
     /// Looks at the container and says whether this dump would work: see
     /// [`Dump::preflight`](crate::Dump::preflight).
     ///

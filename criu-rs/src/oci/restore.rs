@@ -14,6 +14,7 @@ use super::plan::RestorePlan;
 use crate::criu::Criu;
 use crate::hooks::Hooks;
 use crate::operation::{Restore, Restored};
+#[cfg(feature = "preflight")]
 use crate::preflight::Report;
 use crate::value::{CgroupMode, External, InheritFd};
 
@@ -176,6 +177,7 @@ impl<'a> ContainerRestore<'a> {
         Ok(restored)
     }
 
+    #[cfg(feature = "pod")]
     /// The plain restore, for a [`PodRestore`](crate::PodRestore). It is borrowed from this value,
     /// which is to live until the pod is restored.
     ///
@@ -191,6 +193,7 @@ impl<'a> ContainerRestore<'a> {
         Ok(self.mounts.seen_by_own_criu(self.with_namespaces()))
     }
 
+    #[cfg(feature = "preflight")]
     /// Looks at the images and at this host, and says whether this restore would work: see
     /// [`Restore::preflight`].
     ///

@@ -1,5 +1,6 @@
 //! The operations: values that hold options and start a criu.
 
+#[cfg(feature = "pages")]
 mod capture;
 mod check;
 mod cpuinfo;
@@ -15,6 +16,7 @@ mod restore;
 mod scratch;
 mod session;
 
+#[cfg(feature = "pages")]
 pub use capture::Captured;
 pub use check::Check;
 pub use cpuinfo::CpuInfo;

@@ -10,6 +10,8 @@ use crate::value::Pid;
 
 /// The weight of a finding. The heaviest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Severity {
     /// The operation fails, whatever the options are.
@@ -35,6 +37,7 @@ impl fmt::Display for Severity {
 
 /// The object of a finding. Each field is set if it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Subject {
     /// The process, by its id in the pid namespace of this process.
@@ -71,6 +74,7 @@ impl fmt::Display for Subject {
 
 /// A fact about the tree or the images that matters for the operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Finding {
     /// The weight.

@@ -73,6 +73,8 @@ mod proc;
 mod report;
 mod rights;
 mod saved;
+#[cfg(feature = "serde")]
+mod serialize;
 mod settings;
 mod sockets;
 mod tasks;

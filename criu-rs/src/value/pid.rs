@@ -18,6 +18,7 @@ use super::InvalidValue;
 /// # Ok::<(), criu_rs::InvalidValue>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Pid(NonZeroI32);
 
 impl Pid {

@@ -3,12 +3,11 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use criu_lab::containers::Bundle;
 use criu_lab::{Service, soon};
-use criu_rs::oci::{Container, Descriptors, Error, Freezer, RestoreHooks};
-use criu_rs::{AfterDump, Cause, CgroupMode, Criu, HookResult, Hooks, LogLevel, Pid};
+use criu_rs::oci::{Container, Descriptors, Error, RestoreHooks};
+use criu_rs::{AfterDump, CgroupMode, Criu, HookResult, Hooks, LogLevel, Pid};
 use nix::sys::signal::{Signal, kill};
 
 use crate::trip::{BOTH, Trip, WeDoBoth, end};
@@ -35,7 +34,6 @@ pub const TESTS: &[Case] = &[
     },
     Case { name: "checkpoints_while_it_runs", test: running, runtimes: BOTH, newest_only: false },
     Case { name: "a_process_that_moved_down", test: moved_down, runtimes: BOTH, newest_only: true },
-    Case { name: "a_task_inside_vfork", test: inside_vfork, runtimes: BOTH, newest_only: true },
     Case { name: "a_process_beside_the_first", test: beside, runtimes: BOTH, newest_only: true },
 ];
 
@@ -287,38 +285,6 @@ fn moved_down(bed: &Bed) {
     let cgroups = fs::read_to_string(format!("/proc/{restored}/cgroup")).unwrap();
     // The cgroup of the container is the first process's now.
     assert!(cgroups.contains(":/bed/it\n"), "{cgroups}");
-    end(restored);
-}
-
-/// While the freezer holds the child of a vfork, its parent cannot be stopped.
-fn inside_vfork(bed: &Bed) {
-    let bundle = Bundle::new(bed, "bundle", "vfork", &[]).with(|b| b.cgroups_path("/bed/it"));
-    let (images, plain) = (bed.dir("images"), bed.dir("images-of-one-try"));
-    let pid = bed.runtime.run(&bundle, "c", &[]);
-    let container = Container::open(&bundle.dir).unwrap();
-    let checkpoint = container.checkpoint(pid).unwrap();
-    let freezer = checkpoint.freezer().unwrap().to_path_buf();
-    let dump = checkpoint.dump(&plain).timeout(Duration::from_secs(2));
-    let error = dump.retry_without_freezer(false).run(&bed.criu).unwrap_err();
-    let Error::Criu(error) = error else { panic!("{error}") };
-    assert_eq!(error.cause(), Some(Cause::TaskInVfork), "{error}");
-    bundle.goes_on();
-    // Given by hand, or left out.
-    let by_hand = container.clone().freezer(Freezer::At(freezer.clone()));
-    assert_eq!(by_hand.checkpoint(pid).unwrap().freezer(), Some(&*freezer));
-    let without = container.freezer(Freezer::Off).checkpoint(pid).unwrap();
-    assert_eq!(without.freezer(), None);
-    let dump = without.dump(&plain).after_dump(AfterDump::LeaveRunning);
-    assert!(!dump.run(&bed.criu).unwrap().freezer_left_out);
-
-    let begun = Instant::now();
-    let dumped = checkpoint.dump(&images).log_level(LogLevel::Debug).run(&bed.criu).unwrap();
-    assert!(dumped.freezer_left_out);
-    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
-    bed.runtime.delete("c");
-    let counted = bundle.stands_still();
-    let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
-    assert!(bundle.goes_on() > counted);
     end(restored);
 }
 

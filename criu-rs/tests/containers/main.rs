@@ -15,6 +15,7 @@ mod hostile;
 mod killed;
 mod mounts;
 mod oci;
+mod options;
 mod trip;
 
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         hostile::TESTS,
         aftermath::TESTS,
         killed::TESTS,
+        options::TESTS,
     ];
     let suite = Suite {
         tests: tests.concat(),

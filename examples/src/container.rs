@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::hints;
 use crate::options::{Size, criu_program};
 use crate::output::{Output, dump_stats, micros, restore_stats};
+use crate::runtime_args::{BothArgs, OnlyCheckpointArgs, OnlyRestoreArgs};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -62,6 +63,8 @@ struct CheckpointArgs {
     overwrite: bool,
     #[command(flatten)]
     shared: SharedArgs,
+    #[command(flatten)]
+    runtime_options: OnlyCheckpointArgs,
 }
 
 #[derive(Args)]
@@ -80,8 +83,8 @@ struct RestoreArgs {
     /// Write the process id of the container to this file
     #[arg(long)]
     pid_file: Option<PathBuf>,
-    /// The directory in which the container's root is mounted for CRIU meanwhile; a temporary one
-    /// unless given
+    /// A runtime's directory of the container, in which a mount that a killed restore has left is
+    /// unmounted first
     #[arg(long)]
     state: Option<PathBuf>,
     /// KEY=PATH: mount PATH in place of the external mount KEY, which config.json does not describe
@@ -101,16 +104,18 @@ struct RestoreArgs {
     empty_network: bool,
     #[command(flatten)]
     shared: SharedArgs,
+    #[command(flatten)]
+    runtime_options: OnlyRestoreArgs,
 }
 
 /// Options of both words.
 #[derive(Args)]
 struct SharedArgs {
     /// The directory of the images
-    #[arg(short = 'D', long)]
+    #[arg(short = 'D', long, visible_alias = "image-path")]
     images_dir: PathBuf,
     /// The directory for logs and statistics; the images directory unless given
-    #[arg(short = 'W', long)]
+    #[arg(short = 'W', long, visible_alias = "work-path")]
     work_dir: Option<PathBuf>,
     /// Keep TCP connections
     #[arg(long, conflicts_with = "tcp_close")]
@@ -133,6 +138,8 @@ struct SharedArgs {
     /// Print one JSON object on standard output: the outcome and statistics, or the error
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    of_runtimes: BothArgs,
 }
 
 impl Tool for Container {
@@ -178,6 +185,7 @@ impl CheckpointArgs {
     fn run(self, name: &str) -> Result<ExitCode, Fault> {
         let output = Output::new(name, "checkpoint", self.shared.json);
         let fault = |error| self.shared.fault(error, DUMP_LOG);
+        let options = self.runtime_options.options(&self.shared.of_runtimes)?;
         let criu = self.shared.criu()?;
         let (pid, bundle) = self.find()?;
         let keys = if is_crun(&self.runtime) { Keys::Crun } else { Keys::Runc };
@@ -188,6 +196,7 @@ impl CheckpointArgs {
         let after = if self.leave_running { AfterDump::LeaveRunning } else { AfterDump::Kill };
         let dump = checkpoint.dump(&self.shared.images_dir).after_dump(after);
         let dump = self.shared.dump(dump)?.empty_net_ns(self.empty_network);
+        let dump = options.apply(dump).map_err(|error| Fault::usage(error.to_string()))?;
         let drive = Drive::new()?;
         let mut dump = dump.overwrite(self.overwrite).cancel(drive.cancel());
         if let Some(Size(bytes)) = self.ghost_limit {
@@ -196,13 +205,19 @@ impl CheckpointArgs {
         let begun = Instant::now();
         let dumped = drive.watch(|| dump.run(&criu))?.map_err(fault)?;
         let ended = if self.leave_running { "it runs on" } else { "it has been ended" };
+        let freezer = if dumped.freezer_left_out {
+            " (without its freezer cgroup, which did not stop all its tasks)"
+        } else {
+            ""
+        };
         let images = self.shared.images_dir.display();
         let external = checkpoint.external().iter().map(ToString::to_string);
         output.done(
-            format!("container {} (process {pid}) is saved in {images}; {ended}", self.id),
+            format!("container {} (process {pid}) is saved in {images}{freezer}; {ended}", self.id),
             json!({
                 "id": self.id, "pid": pid.as_raw(), "images": images.to_string(),
                 "external": external.collect::<Vec<_>>(),
+                "freezer_left_out": dumped.freezer_left_out,
                 "elapsed_us": micros(begun.elapsed()),
                 "statistics": dumped.stats.as_ref().map_or(Value::Null, dump_stats),
             }),
@@ -244,6 +259,7 @@ impl RestoreArgs {
         let output = Output::new(name, "restore", self.shared.json);
         let criu = self.shared.criu()?;
         let fault = |error| self.shared.fault(error, RESTORE_LOG);
+        let options = self.runtime_options.options(&self.shared.of_runtimes)?;
         let mut container =
             oci::Container::open(&self.bundle).map_err(fault)?.trust_images(self.trust_images);
         container = with_config_files(container, &self.runtime);
@@ -253,17 +269,13 @@ impl RestoreArgs {
         // A program that a hook starts would inherit that these signals are held back.
         let drive = if has_hooks(&container) { None } else { Some(Drive::new()?) };
         let plan = container.restore(&self.shared.images_dir).map_err(fault)?;
-        let made = match &self.state {
-            Some(_) => None,
-            None => Some(temporary()?),
-        };
-        let state = self.state.as_ref().or(made.as_ref().map(|made| &made.0));
-        let state = state.ok_or_else(|| Fault::usage("--state needs a directory"))?;
+        let state = self.state.as_ref().unwrap_or(&self.shared.images_dir);
         make_directory(state)?;
         let restore = plan.prepare(state).map_err(fault)?;
         let (input, out, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let stdio = [input.as_fd(), out.as_fd(), error.as_fd()];
         let restore = self.shared.restore(restore.stdio(stdio))?.empty_net_ns(self.empty_network);
+        let restore = options.apply(restore).map_err(|error| Fault::usage(error.to_string()))?;
         let restore = restore.accept_lock_loss(self.accept_lock_loss);
         let restore = match &drive {
             Some(drive) => restore.cancel(drive.cancel()),
@@ -281,7 +293,6 @@ impl RestoreArgs {
         };
         let restored = restored.map_err(fault)?;
         drop(restore);
-        drop(made);
         output.done(
             format!("container {} runs again as process {}", self.id, restored.pid),
             json!({
@@ -401,19 +412,4 @@ fn make_directory(path: &Path) -> Result<&Path, Fault> {
     let made = fs::create_dir_all(path);
     made.map_err(|error| Fault::system(format!("make the directory {}", path.display()), error))?;
     Ok(path)
-}
-
-/// A directory that is removed when this value is dropped.
-struct Temporary(PathBuf);
-
-fn temporary() -> Result<Temporary, Fault> {
-    let template = std::env::temp_dir().join("container-XXXXXX");
-    let made = nix::unistd::mkdtemp(&template).map(Temporary);
-    made.map_err(|error| Fault::system("make a temporary directory", error))
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
 }

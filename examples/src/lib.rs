@@ -39,6 +39,7 @@ mod preflight;
 mod program;
 mod progress;
 mod restore;
+mod runtime_args;
 mod settings;
 mod shell;
 mod signals;

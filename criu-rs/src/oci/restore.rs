@@ -13,7 +13,7 @@ use super::own_mounts::OwnMounts;
 use super::plan::RestorePlan;
 use crate::criu::Criu;
 use crate::hooks::Hooks;
-use crate::operation::{Restore, Restored};
+use crate::operation::{Restore, Restored, Session};
 #[cfg(feature = "preflight")]
 use crate::preflight::Report;
 use crate::value::{CgroupMode, External, InheritFd};
@@ -164,17 +164,36 @@ impl<'a> ContainerRestore<'a> {
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Restored> {
         // Dropped after the session: while criu is in them, the cgroups cannot be removed.
         let mut made = MadeCgroups::default();
+        let session = self.enter(criu, &mut made)?;
+        let restored = session.finish(hooks)?;
+        made.keep();
+        Ok(restored)
+    }
+
+    /// Starts a criu in the container's cgroups, and does not send the request yet. An event loop
+    /// goes on with [`Session::advance`](crate::Session::advance). This value has to live until the
+    /// session is over. Cgroups that are made for criu stay, even if the restore fails.
+    ///
+    /// # Errors
+    /// See [`run`](Self::run).
+    pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
+        let mut made = MadeCgroups::default();
+        let session = self.enter(criu, &mut made)?;
+        made.keep();
+        Ok(session)
+    }
+
+    /// Starts a criu, and moves it into the container's cgroups. `made` takes those that are made.
+    fn enter(&self, criu: &Criu, made: &mut MadeCgroups) -> Result<Session<Restored>> {
         let session = self.for_criu(criu)?.start(criu)?;
         if let Some(cgroups) = self.cgroups_of_criu() {
             let criu = session.pid().ok_or(Error::OutsideCgroups {
                 why: "this process has not started the criu that restores, and cannot move it \
                       there: use Criu::new or Criu::at",
             })?;
-            cgroups.enter(criu, &mut made)?;
+            cgroups.enter(criu, made)?;
         }
-        let restored = session.finish(hooks)?;
-        made.keep();
-        Ok(restored)
+        Ok(session)
     }
 
     #[cfg(feature = "pod")]

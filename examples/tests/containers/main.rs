@@ -28,6 +28,18 @@ fn main() -> ExitCode {
 
 const TESTS: &[Case] = &[
     Case { name: "there_and_back", test: there_and_back, runtimes: BOTH, newest_only: false },
+    Case {
+        name: "options_of_runc_are_known",
+        test: options_of_runc,
+        runtimes: &["runc"],
+        newest_only: true,
+    },
+    Case {
+        name: "a_container_in_an_event_loop",
+        test: event_loop,
+        runtimes: &["runc"],
+        newest_only: true,
+    },
     Case { name: "it_runs_on", test: runs_on, runtimes: BOTH, newest_only: true },
     Case { name: "the_end_is_waited_for", test: waits, runtimes: &["runc"], newest_only: true },
     Case { name: "failures_cite_their_log", test: cites, runtimes: &["runc"], newest_only: true },
@@ -100,6 +112,57 @@ fn there_and_back(bed: &Bed) {
     bed.runtime.restore(&bundle, "c", &images, &[]);
     assert!(bundle.goes_on() > counted);
     bed.runtime.delete("c");
+}
+
+/// The words that a user of runc types.
+fn options_of_runc(bed: &Bed) {
+    let bundle = Bundle::new(bed, "bundle", "vfork", &[]).with(|b| b.cgroups_path("/bed/it"));
+    let (images, work) = (bed.dir.join("images"), bed.dir.join("work"));
+    bed.runtime.run(&bundle, "c", &[]);
+    for (words, why) in [
+        (&["--page-server", "nowhere"][..], "--page-server: the value is nowhere"),
+        (&["--manage-cgroups-mode=most"], "--manage-cgroups-mode: "),
+        (&["--empty-ns=ipc"], "--empty-ns: the namespace is ipc"),
+    ] {
+        let (is_done, said) = bed.runtime.finish(checkpoint(bed, &images).args(words));
+        assert!(!is_done && said.contains(why) && said.contains("exit status: 2"), "{said}");
+    }
+    let mut saved = container(bed, "checkpoint");
+    let (program, state) = bed.runtime.place();
+    saved.args(["c", "--link-remap", "--manage-cgroups-mode=full", "--tcp-skip-in-flight"]);
+    saved.arg("--runtime").arg(program).arg("--root").arg(state);
+    saved.arg("--image-path").arg(&images).arg("--work-path").arg(&work);
+    // Its first process is inside vfork, where the freezer is in the way.
+    let said = done(bed, &mut saved);
+    assert!(said.contains("without its freezer cgroup"), "{said}");
+    assert!(work.join("dump.log").exists());
+    bed.runtime.delete("c");
+    let counted = bundle.stands_still();
+
+    let pid_file = bed.dir.join("pid");
+    let mut restored = restore(bed, &bundle, &images);
+    restored.args(["--link-remap", "--manage-cgroups-mode", "soft"]).arg("--pid-file");
+    done(bed, restored.arg(&pid_file).arg("--work-path").arg(&work));
+    assert!(work.join("restore.log").exists());
+    assert!(bundle.goes_on() > counted);
+    kill(&pid_file);
+}
+
+fn event_loop(bed: &Bed) {
+    let bundle = Bundle::new(bed, "bundle", "count", &[]);
+    let images = bed.dir("images");
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    let program = Path::new(env!("CARGO_BIN_EXE_criu-rs")).with_file_name("examples");
+    let mut command = Command::new(program.join("async-container"));
+    command.arg(&bundle.dir).arg(pid.to_string()).arg(&images);
+    command.env("CRIU", bed.criu.program().unwrap().unwrap());
+    let counted = bundle.goes_on();
+    let said = done(bed, &mut command);
+    let number = said.split("process ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(said.starts_with("..") && said.contains("runs again"), "{said}");
+    assert!(bundle.goes_on() > counted);
+    fs::write(bed.dir.join("pid"), number).unwrap();
+    kill(&bed.dir.join("pid"));
 }
 
 fn runs_on(bed: &Bed) {

@@ -240,8 +240,8 @@ impl<'a> Task<'a> {
         self.if_alive(|| Memory::open(self.store(), self.set.files()?, self.pid()))
     }
 
-    /// The memory; `None` for a zombie, and if the set does not have the task's pagemap. A dump to a
-    /// page server leaves pagemaps and pages there.
+    /// The memory; `None` for a zombie, and if the set does not have the task's pagemap. A dump to
+    /// a page server leaves pagemaps and pages there.
     pub(crate) fn memory_here(&self) -> Result<Option<Memory<'a>>> {
         let pagemap = || kind::PAGEMAP.file_name(self.pid().into());
         match self.memory() {

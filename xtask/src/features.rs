@@ -88,7 +88,7 @@ const SIZES: &[(&str, Option<&str>)] = &[
     ("these and `tls`", Some("oci,pages,pod,preflight,tls")),
 ];
 
-/// What a runtime has without criu-rs.
+/// The source of a runtime without criu-rs.
 const BARE: &str = r#"
 fn main() {
     let path = std::env::args().nth(1).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One line of CRIU's log.
+//! A line of CRIU's log.
 
 /// A line of CRIU's log or output, taken apart:
 /// `(00.012345)    49: Error (criu/cgroup.c:1308): cg: Can't move 49 into ...`.

@@ -123,7 +123,7 @@ mod writer;
 
 pub use arch::Architecture;
 pub use caps::Capabilities;
-pub use check::{Finding, Severity, check};
+pub use check::{Finding, Severity, check, check_pages};
 pub use checkpoint::Checkpoint;
 pub use coredump::CoreDump;
 pub use diff::{Changes, Diff, DirtyMapping, PageRange, TaskDiff};

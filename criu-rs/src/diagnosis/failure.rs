@@ -51,7 +51,7 @@ pub enum End {
     NotUnderstood,
     /// CRIU closed the connection or ended without an answer.
     Died,
-    /// CRIU was not asked, because it would have failed only after minutes.
+    /// CRIU was not asked, because it would have failed only after minutes, or never ended.
     NotAsked,
 }
 
@@ -90,6 +90,22 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
+    /// Makes the failure of an operation that CRIU was not asked for.
+    pub(crate) fn not_asked(operation: &'static str, cause: Cause, seen: Option<String>) -> Self {
+        Self {
+            operation,
+            end: End::NotAsked,
+            errno: None,
+            message: None,
+            exit: None,
+            output: String::new(),
+            log: Ok(None),
+            cause: Some(cause),
+            seen,
+            root: None,
+        }
+    }
+
     /// The most telling line of CRIU: from the log, else from its output, else from its answer.
     pub fn said(&self) -> Option<&str> {
         let printed = || self.output.lines().find(|line| Line::read(line).is_error());

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::job::Job;
-use crate::diagnosis::{Cause, End, Failure};
+use crate::diagnosis::{Cause, Failure};
 use crate::host::loopback;
 use crate::rpc::CriuReqType;
 use crate::transport::Link;
@@ -23,18 +23,7 @@ pub(super) fn foresee(job: &Job, link: &Link) -> Option<Box<Failure>> {
     if !probes || has_findings() || !loopback::is_down() || !is_here(link) {
         return None;
     }
-    Some(Box::new(Failure {
-        operation: job.operation,
-        end: End::NotAsked,
-        errno: None,
-        message: None,
-        exit: None,
-        output: String::new(),
-        log: Ok(None),
-        cause: Some(Cause::LoopbackDown),
-        seen: None,
-        root: None,
-    }))
+    Some(Box::new(Failure::not_asked(job.operation, Cause::LoopbackDown, None)))
 }
 
 /// Returns true if CRIU has kept findings, of whatever kernel.

@@ -13,6 +13,7 @@ mod page_server;
 mod pre_dump;
 mod prepared;
 mod restore;
+mod saved_pages;
 mod scratch;
 mod session;
 

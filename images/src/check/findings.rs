@@ -46,12 +46,18 @@ impl fmt::Display for Severity {
 
 #[derive(Default)]
 pub(super) struct Findings {
-    pub(super) all: Vec<Finding>,
+    all: Vec<Finding>,
     /// Texts of the findings so far: a fault in what tasks share is found more than once.
     known: HashSet<String>,
 }
 
 impl Findings {
+    pub(super) fn worst_first(self) -> Vec<Finding> {
+        let mut all = self.all;
+        all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        all
+    }
+
     pub(super) fn add(&mut self, severity: Severity, error: Error) {
         if self.all.len() < bounds::FINDINGS.length() && self.known.insert(error.to_string()) {
             self.all.push(Finding { severity, error });

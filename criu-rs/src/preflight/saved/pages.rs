@@ -1,6 +1,6 @@
 //! Checks that the images have the pages that they name.
 
-use criu_images::{Severity as Grade, check};
+use criu_images::{Severity as Grade, check_pages};
 
 use super::Saved;
 use crate::diagnosis::Cause;
@@ -11,13 +11,10 @@ pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
     if saved.look.opts.stream() || saved.look.opts.lazy_pages() {
         return Vec::new();
     }
-    let errors = check(saved.set).into_iter().filter(|found| found.severity == Grade::Error);
-    let of_pages = errors.filter(|found| {
-        let image = found.error.image();
-        ["pages-", "pagemap-", "parent"].iter().any(|part| image.contains(part))
-    });
+    let found = check_pages(saved.set).into_iter();
+    let errors = found.filter(|found| found.severity == Grade::Error);
     let finding = |found: criu_images::Finding| {
         Finding::blocks(Cause::ImagesDamaged).detail(found.error.to_string())
     };
-    of_pages.map(finding).collect()
+    errors.map(finding).collect()
 }

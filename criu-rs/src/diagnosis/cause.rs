@@ -623,6 +623,7 @@ causes! {
     /// A socket of a network namespace that no process of the tree is in.
     ForeignNetwork: "a process has a socket of a network namespace that no process of the tree is in",
         "have the program close the socket, or open it in the namespace that it is in itself",
+        dump ["Unix socket {} not found"],
         restore ["Unable to find a network namespace"];
 
     /// More pipes or FIFOs than CRIU's tables hold: 1,024 each whose reading end the tree has.
@@ -654,7 +655,7 @@ causes! {
     /// A process whose first thread has ended while others run on.
     DeadLeader: "the first thread of a process has ended, and others run on",
         "start the program so that its first thread waits for the others",
-        dump ["Zombies with threads are not supported", "Unable to detach from {pid}: No such process"];
+        dump ["Zombies with threads are not supported"];
 
     /// A tree that lacks the first process of its pid namespace.
     NoInit: "the tree lacks the first process of its pid namespace",

@@ -45,10 +45,12 @@ fn said(failure: &Failure) -> Option<(Cause, String)> {
     let cause = match cause {
         Cause::LsmMismatch if lines.iter().any(names_selinux) && selinux() => Cause::NoSelinux,
         Cause::Traced => match refused(&lines) {
-            Some((_, 'Z' | 'X')) => Cause::DeadRoot,
-            Some((0, _)) => Cause::NotTraceable,
+            Some((_, 'Z' | 'X', threads)) if threads > 1 => Cause::DeadLeader,
+            Some((_, 'Z' | 'X', _)) => Cause::DeadRoot,
+            Some((0, ..)) => Cause::NotTraceable,
             _ => Cause::Traced,
         },
+        Cause::DeadRoot if lines.iter().any(|line| line.text == HEADLESS) => Cause::DeadLeader,
         Cause::FileMissing if ["proc/", "sys/"].iter().any(|dir| seen.starts_with(dir)) => {
             Cause::ProcFileMissing
         }
@@ -108,9 +110,12 @@ fn names_selinux(line: &Line<'_>) -> bool {
     line.text.contains("selinux LSM specified") || line.text.contains("mismatched lsm types")
 }
 
-/// The tracer (zero for none) and the state of the process that CRIU could not stop. `None` if no
-/// line names it or it is gone.
-fn refused(lines: &[Line<'_>]) -> Option<(i32, char)> {
+/// CRIU's message about a process whose first thread has ended. A warning about a zombie precedes it.
+const HEADLESS: &str = "Zombies with threads are not supported";
+
+/// The tracer (zero for none), the state and the number of threads of the process that CRIU could
+/// not stop. `None` if no line names it or it is gone.
+fn refused(lines: &[Line<'_>]) -> Option<(i32, char, u64)> {
     let named = |line: &Line<'_>| {
         let (_, rest) = line.text.split_once("Unable to interrupt task: ")?;
         rest.split(' ').next()?.parse().ok()
@@ -119,5 +124,5 @@ fn refused(lines: &[Line<'_>]) -> Option<(i32, char)> {
     let process = procfs::process::Process::new(pid);
     let status = process.and_then(|process| process.status()).ok();
     let first = |state: String| state.chars().next();
-    status.map(|status| (status.tracerpid, first(status.state).unwrap_or('R')))
+    status.map(|status| (status.tracerpid, first(status.state).unwrap_or('R'), status.threads))
 }

@@ -1,29 +1,24 @@
 //! Checks of epolls: CRIU finds the files that they watch only among those that the process has
 //! open.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::finding::Finding;
 use super::live::{Task, Tree};
 use super::proc::{self, Fd};
 use crate::diagnosis::Cause;
-use crate::sys::fd::are_one;
+use crate::sys::fd::{are_one, is_watched};
 
 pub(super) fn look(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut seen: Vec<(&Task, &Fd)> = Vec::new();
     for task in tree.alive() {
-        let mut open: Option<HashSet<u64>> = None;
         for fd in task.fds.iter().flatten().filter(|fd| fd.name() == EPOLL) {
-            let has_items = fd.info.lines().any(|line| line.starts_with("tfd:"));
             // CRIU saves an epoll with the first process that has it.
-            if !has_items || seen.iter().any(|other| is_one(other, (task, fd))) {
+            if items(fd).next().is_none() || seen.iter().any(|other| is_one(other, (task, fd))) {
                 continue;
             }
-            let inodes = || task.fds.iter().flatten().map(|fd| fd.meta.inode).collect();
-            let open = open.get_or_insert_with(inodes);
-            let is_lost = |item: &Item| !open.contains(&item.inode);
-            if let Some(item) = fd.info.lines().filter_map(Item::of).find(is_lost) {
+            if let Some(item) = lost(task, fd) {
                 let detail = format!("it was descriptor {}", item.number);
                 let finding = Finding::blocks(Cause::EpollTarget).pid(task.pid).fd(fd.number);
                 found.push(finding.detail(detail));
@@ -34,6 +29,27 @@ pub(super) fn look(tree: &Tree) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// Returns a file that an epoll watches and its process has not open.
+fn lost(task: &Task, epoll: &Fd) -> Option<Item> {
+    let mut places: HashMap<u64, Vec<i32>> = HashMap::new();
+    for fd in task.fds.iter().flatten() {
+        places.entry(fd.meta.inode).or_default().push(fd.number);
+    }
+    let mut added: HashMap<i32, u32> = HashMap::new();
+    items(epoll).filter_map(Item::of).find(|item| {
+        let count = added.entry(item.number).or_default();
+        let watched = (epoll.number, item.number, *count);
+        *count += 1;
+        let numbers = places.get(&item.inode).map(Vec::as_slice).unwrap_or_default();
+        // Most files are still where they were.
+        let first = numbers.iter().filter(|&&number| number == item.number);
+        let rest = numbers.iter().filter(|&&number| number != item.number).take(MAX_COMPARED);
+        let mut is_open =
+            |number: &i32| is_watched(task.pid.nix(), *number, watched) != Some(false);
+        !first.chain(rest).any(&mut is_open)
+    })
 }
 
 fn is_one(&(a, of_a): &(&Task, &Fd), (b, of_b): (&Task, &Fd)) -> bool {
@@ -63,6 +79,9 @@ impl Item {
 }
 
 const EPOLL: &str = "anon_inode:[eventpoll]";
+
+/// Most descriptors of one inode that are compared with a watched file.
+const MAX_COMPARED: usize = 100;
 
 /// Most epolls that are compared with those of later processes.
 const MAX_SHARED: usize = 1000;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, PROC_SUPER_MAGIC, statfs};
@@ -192,19 +192,36 @@ impl Files<'_> {
 
     /// Checks that the file can be opened again by the name under which it was opened.
     fn remapped(&mut self, task: &Task, link: &Path, meta: Meta) -> Option<Finding> {
+        let of_kernel: [&[u8]; 7] = [
+            b"/SYSV",
+            b"/dev/zero",
+            b"/[aio]",
+            b"/anon_hugepage",
+            b"/dev/pts/",
+            b"/memfd:",
+            b"/secretmem",
+        ];
+        if of_kernel.iter().any(|start| link_starts(link, start)) || link.starts_with("/proc") {
+            return None;
+        }
         if meta.links == 0 {
             let is_new = self.seen.insert((meta.dev, meta.inode));
-            return is_new.then(|| self.ghost(link, meta)).flatten();
+            return is_new.then(|| self.ghost(meta)).flatten();
         }
         let here = self.tree.is_here("mnt", task);
         let path = task.outside_path(link, here)?;
+        let name = link.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let may_be_silly = name.starts_with(".nfs");
+        let there = std::fs::symlink_metadata(&path);
+        // Most files are where they were.
+        if there.as_ref().is_ok_and(|there| there.ino() == meta.inode) && !may_be_silly {
+            return None;
+        }
         let of_proc = statfs(&path).map(|fs| fs.filesystem_type());
         if of_proc == Ok(PROC_SUPER_MAGIC) || link.starts_with("/proc") {
             return None;
         }
-        let name = link.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let silly = name.starts_with(".nfs") && of_proc == Ok(NFS_SUPER_MAGIC);
-        let there = std::fs::symlink_metadata(&path);
+        let silly = may_be_silly && of_proc == Ok(NFS_SUPER_MAGIC);
         let is_gone = matches!(&there, Err(e) if e.kind() == std::io::ErrorKind::NotFound);
         if silly || is_gone {
             let is_set = self.look.opts.link_remap();
@@ -221,12 +238,7 @@ impl Files<'_> {
     }
 
     /// Checks an unlinked file, whose content goes into the images, against the limit.
-    fn ghost(&self, link: &Path, meta: Meta) -> Option<Finding> {
-        let of_kernel: [&[u8]; 6] =
-            [b"/SYSV", b"/dev/zero", b"/[aio]", b"/anon_hugepage", b"/dev/pts/", b"/memfd:"];
-        if of_kernel.iter().any(|start| link_starts(link, start)) || link.starts_with("/proc") {
-            return None;
-        }
+    fn ghost(&self, meta: Meta) -> Option<Finding> {
         let limit = self.look.opts.ghost_limit.unwrap_or(GHOST_LIMIT);
         let detail = format!("{} KiB", meta.allocated / 1024);
         if meta.allocated <= u64::from(limit) {

@@ -22,7 +22,7 @@ pub(super) fn look(tree: &Tree) -> Vec<Finding> {
         return Vec::new();
     }
     let outside = Outside::look(tree, &halves);
-    let pipes = halves.pipes.iter().filter_map(|half| half.finding(&outside));
+    let pipes = halves.pipes.iter().filter_map(|half| half.finding(&outside, halves.sends));
     let masters = halves.masters.iter().filter_map(|(index, (task, fd))| {
         let holder = outside.slaves.get(index)?;
         let what = "a terminal is used by a process outside the tree";
@@ -44,6 +44,8 @@ struct Halves<'a> {
     pipes: Vec<Half<'a>>,
     /// Masters of terminals whose slave no process of the tree has, by the terminal's number.
     masters: BTreeMap<u64, (&'a Task, &'a Fd)>,
+    /// True if a socket of the tree holds descriptors that nobody has received: an end may be there.
+    sends: bool,
     /// The first process with seccomp filters, in a tree that does not listen itself.
     filtered: Option<Pid>,
 }
@@ -61,7 +63,7 @@ impl<'a> Halves<'a> {
         let mut ends: BTreeMap<(u64, u64), (&Task, &Fd, Ends)> = BTreeMap::new();
         let mut masters = BTreeMap::new();
         let mut slaves = HashSet::new();
-        let mut listens = false;
+        let (mut listens, mut sends) = (false, false);
         for (task, fd) in tree.fds() {
             match fd.meta.kind {
                 Kind::Fifo => {
@@ -75,6 +77,7 @@ impl<'a> Halves<'a> {
                     }
                     slaves.extend(slave(&fd.meta));
                 }
+                Kind::Socket => sends |= proc::numbers::<u32>(&fd.info, "scm_fds") > vec![0],
                 _ => listens |= fd.name() == LISTENER,
             }
         }
@@ -85,7 +88,12 @@ impl<'a> Halves<'a> {
         let pipes: Vec<Half<'_>> = ends.into_values().filter_map(half).collect();
         let is_filtered = |task: &&Task| proc::numbers(&task.status, "Seccomp").first() == Some(&2);
         let filtered = tree.alive().find(is_filtered).filter(|_| !listens).map(|task| task.pid);
-        Self { pipes: pipes.into_iter().filter(Half::has_other).collect(), masters, filtered }
+        Self {
+            pipes: pipes.into_iter().filter(Half::has_other).collect(),
+            masters,
+            sends,
+            filtered,
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -110,13 +118,13 @@ impl Half<'_> {
         self.fd.name().starts_with("pipe:[")
     }
 
-    fn finding(&self, outside: &Outside) -> Option<Finding> {
+    fn finding(&self, outside: &Outside, sends: bool) -> Option<Finding> {
         let holders = outside.pipes.get(&(self.fd.meta.dev, self.fd.meta.inode));
         let fits =
             |holder: &&Holder| if self.reads { holder.ends.writes } else { holder.ends.reads };
         let holder = holders.and_then(|holders| holders.iter().find(fits));
         // Without the other end a FIFO waits for somebody to open it, before and after.
-        if !self.is_pipe() && holder.is_none() {
+        if holder.is_none() && (sends || !self.is_pipe()) {
             return None;
         }
         let what = if self.is_pipe() {

@@ -34,6 +34,8 @@ pub(super) struct Task {
     pub(super) threads: usize,
     /// The inodes of the namespaces, by kind.
     pub(super) namespaces: Namespaces,
+    /// True if its root directory is not that of its mount namespace. `None` if this cannot be read.
+    has_own_root: Option<bool>,
     /// The open descriptors. `None` if this process may not read them.
     pub(super) fds: Option<Vec<Fd>>,
 }
@@ -123,6 +125,9 @@ impl Task {
             threads: proc::numbers(&status, "Threads").first().copied().unwrap_or(1),
             status,
             namespaces: Namespaces::of(pid),
+            has_own_root: fs::read_link(proc::of(pid, "root"))
+                .ok()
+                .map(|root| root.as_os_str() != "/"),
             fds,
         })
     }
@@ -176,12 +181,11 @@ impl Task {
     /// Translates a path of the task's mount namespace into a path for this process. `None` if the
     /// task has another root directory inside its namespace.
     pub(super) fn outside_path(&self, path: &std::path::Path, is_here: bool) -> Option<PathBuf> {
-        let root = fs::read_link(proc::of(self.pid, "root")).ok()?;
-        match (is_here, root.as_os_str() == "/") {
+        match (is_here, self.has_own_root?) {
             // In the same mount namespace a link is a path from this process's root.
             (true, _) => Some(path.to_owned()),
-            (false, true) => Some(proc::of(self.pid, "root").join(path.strip_prefix("/").ok()?)),
-            (false, false) => None,
+            (false, false) => Some(proc::of(self.pid, "root").join(path.strip_prefix("/").ok()?)),
+            (false, true) => None,
         }
     }
 

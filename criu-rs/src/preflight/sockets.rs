@@ -31,7 +31,10 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
         let tables = tables.entry(net).or_insert_with(|| Tables::of(tree, task));
         let inode = fd.meta.inode;
         let place = |finding: Finding| finding.pid(task.pid).fd(fd.number).inode(inode);
-        found.extend(elsewhere(task, fd, &networks).map(place));
+        // The kernel lists the sockets of a namespace that are bound or connected.
+        if !tables.unix.contains_key(&inode) && !tables.inet.contains_key(&inode) {
+            found.extend(elsewhere(tree, task, fd, &networks).map(place));
+        }
         let finding = if let Some(unix) = tables.unix.get(&inode) {
             unix_socket(unix, inode, tables, &ours, look)
         } else {
@@ -142,14 +145,18 @@ fn too_old(protocol: &str, look: &Look<'_>) -> Option<Finding> {
 }
 
 /// Checks that a process of the tree is in the network namespace of a socket.
-fn elsewhere(task: &Task, fd: &Fd, networks: &HashSet<u64>) -> Option<Finding> {
+fn elsewhere(tree: &Tree, task: &Task, fd: &Fd, networks: &HashSet<u64>) -> Option<Finding> {
     let copy = copy_of(task.pid.nix(), fd.number).ok()?;
     let network = network_of(&copy).ok()?;
     let inode = nix::sys::stat::fstat(&network).ok()?.st_ino;
     if networks.contains(&inode) || networks.is_empty() {
         return None;
     }
-    Some(Finding::blocks(Cause::ForeignNetwork).detail(format!("net:[{inode}]")))
+    if tree.saves("net") {
+        return Some(Finding::blocks(Cause::ForeignNetwork).detail(format!("net:[{inode}]")));
+    }
+    let what = "a socket of another network namespace comes back in that of the tree";
+    Some(Finding::new(Severity::Loses, what).detail(format!("net:[{inode}]")))
 }
 
 /// Checks for a datagram that is held back (`UDP_CORK`).

@@ -85,6 +85,23 @@ pub(crate) fn are_one((a, of_a): (Pid, RawFd), (b, of_b): (Pid, RawFd)) -> Optio
     Errno::result(order).ok().map(|order| order == 0)
 }
 
+/// `kcmp(KCMP_EPOLL_TFD)`: says whether a descriptor of a process is the file that an epoll of this
+/// process watches: the `nth` file that was added under the number `added`. `None` if the kernel does
+/// not tell.
+pub(crate) fn is_watched(
+    pid: Pid,
+    number: RawFd,
+    (epoll, added, nth): (RawFd, RawFd, u32),
+) -> Option<bool> {
+    let words = [u32::try_from(epoll).ok()?, u32::try_from(added).ok()?, nth];
+    let (pid, number) = (pid.as_raw(), i64::from(number));
+    // SAFETY: the kernel reads three words at the pointer, which is valid for the call, and writes
+    // nothing.
+    let order =
+        unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_EPOLL, number, words.as_ptr()) };
+    Errno::result(order).ok().map(|order| order == 0)
+}
+
 /// Returns a close-on-exec duplicate of the descriptor with this number, numbered `least` or above.
 pub(crate) fn duplicate(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes two integers; a number that is not open yields EBADF.
@@ -119,3 +136,6 @@ const SIOCGSKNS: libc::Ioctl = 0x894c;
 
 /// `KCMP_FILE`: compares open files.
 const KCMP_FILE: i32 = 0;
+
+/// `KCMP_EPOLL_TFD`: compares a file with one that an epoll watches.
+const KCMP_EPOLL: i32 = 7;

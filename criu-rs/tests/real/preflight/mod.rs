@@ -4,6 +4,7 @@ mod causes;
 mod files;
 mod halves;
 mod host;
+mod kinds;
 mod outer;
 mod programs;
 mod restore;
@@ -26,6 +27,7 @@ pub fn tests() -> Vec<(&'static str, TestFn)> {
         files::TESTS,
         halves::TESTS,
         host::TESTS,
+        kinds::TESTS,
         outer::TESTS,
         sockets::TESTS,
         programs::TESTS,

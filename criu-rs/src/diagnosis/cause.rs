@@ -519,8 +519,8 @@ causes! {
 
     /// The program or library that locks the network does not work.
     NetworkLockFailed: "the network cannot be locked",
-        "install iptables, or set .network_lock(NetworkLock::Nftables) or \
-         .network_lock(NetworkLock::Skip)",
+        "install iptables (and iproute2 for a network namespace of the tree's own), or set \
+         .network_lock(NetworkLock::Nftables) or .network_lock(NetworkLock::Skip)",
         dump [
             "Iptables configuration failed",
             "Locking network failed{}",
@@ -532,7 +532,7 @@ causes! {
 
     /// A program that CRIU calls is not installed.
     MissingProgram: "a program that CRIU calls is missing",
-        "install it and look at PATH: ip is in iproute2, iptables-restore in iptables, tar in tar",
+        "install it and look at PATH: ip is in the package iproute2, iptables-restore in iptables",
         any ["execvp(\"{program}\", ...) failed: {}"];
 
     /// A program that CRIU calls reports a failure.

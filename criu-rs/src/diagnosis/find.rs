@@ -4,7 +4,7 @@ use super::cause::{Cause, SAID};
 use super::failure::Failure;
 use super::line::{Level, Line};
 use super::log::LogExcerpt;
-use super::phrase::{On, Phrase};
+use super::phrase::On;
 use crate::labels;
 use crate::value::Pid;
 
@@ -29,17 +29,18 @@ pub(crate) fn diagnose(failure: &mut Failure, asked: &Asked) {
     failure.seen = Some(seen).filter(|seen| !seen.is_empty());
 }
 
-/// The cause that CRIU's messages tell. The first message that tells one decides.
+/// The cause that CRIU's messages tell. The first message that tells one decides. Without such a
+/// message, the first error may tell a general cause.
 fn said(failure: &Failure) -> Option<(Cause, String)> {
     let lines = telling(failure);
     let on = On::of(failure.operation);
-    let first = lines.iter().position(Line::is_error).unwrap_or(0);
-    let told = |(place, line): (usize, &Line<'_>)| {
-        let may_tell = |phrase: &&Phrase| place == first || !phrase.is_general();
-        let mut phrases = SAID.iter().filter(may_tell);
+    let first = lines.iter().find(|line| line.is_error()).or(lines.first());
+    let told = |line: &Line<'_>, general: bool| {
+        let mut phrases = SAID.iter().filter(|phrase| phrase.is_general() == general);
         phrases.find_map(|phrase| Some((phrase.cause, phrase.fits(on, line.text)?)))
     };
-    let (cause, seen) = lines.iter().enumerate().find_map(told)?;
+    let told = lines.iter().find_map(|line| told(line, false)).or_else(|| told(first?, true));
+    let (cause, seen) = told?;
     // CRIU has one message for several causes: tell them apart.
     let selinux = || labels::Machine::look().runs(labels::SecurityModule::Selinux);
     let cause = match cause {

@@ -202,7 +202,11 @@ pub(super) fn rows(cause: Cause) -> &'static [Row] {
             (ALL, "put the file back as it was"),
         ],
         Cause::NetworkLockFailed => &[
-            (SAVES, "install iptables, or add --network-lock nftables or --network-lock skip"),
+            (
+                SAVES,
+                "install iptables (and iproute2 for a network namespace of the tree's own), or add \
+                 --network-lock nftables or --network-lock skip",
+            ),
             (
                 CONTAINER,
                 "install iptables, or write network-lock nftables into CRIU's configuration file",

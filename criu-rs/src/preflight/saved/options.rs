@@ -142,7 +142,8 @@ fn mount(saved: &Saved<'_>, key: &str, target: &str) -> Option<Finding> {
     let path = external(saved, &format!("mnt[{key}]"))?;
     (!path.is_empty() && !Path::new(&path).exists()).then(|| {
         let what = "a path that the restore gives for a mount does not exist";
-        let finding = Finding { what: what.into(), ..Finding::blocks(Cause::FileMissing) };
+        let finding = Finding::blocks(Cause::MountSourceMissing);
+        let finding = Finding { what: what.into(), ..finding };
         finding.path(path).detail(format!("for the mount at {target}"))
     })
 }

@@ -335,7 +335,7 @@ fn new_root(lab: &Lab) {
     let mount = |path: &PathBuf| External::mount("data", path.as_os_str());
     let nowhere = restore.clone().external(mount(&lab.dir.join("nowhere")));
     let nothing = || -> Undo { Box::new(|| ()) };
-    let missing = change("the mount's directory", Cause::FileMissing, "nowhere", nothing);
+    let missing = change("the mount's directory", Cause::MountSourceMissing, "nowhere", nothing);
     each_breaks(lab, &nowhere, &[missing], &mut container.target);
     let restore = restore.external(mount(&outside));
     let count = container.root.join("count");

@@ -83,7 +83,7 @@ fn terminals(lab: &Lab) {
 fn session(lab: &Lab) {
     // A job of a shell joins the session of the restore, whose id must not be one of the images.
     let saved = saved(lab, lab.start(&["member"]), |dump| dump.shell_job(true));
-    let own = nix::unistd::getsid(None).unwrap().as_raw().cast_unsigned();
+    let own = u32::try_from(nix::unistd::getsid(None).unwrap().as_raw()).unwrap();
     edit(&saved.images.join("pstree.img"), 8, |root: &mut PstreeEntry| {
         (root.sid, root.pgid) = (4_194_000, own);
     });

@@ -70,7 +70,7 @@ pub struct Ghost {
     pub own_namespace: bool,
 }
 
-/// One end of a FIFO whose other end is not in the images.
+/// An end of a FIFO whose other end is not in the images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FifoEnd {

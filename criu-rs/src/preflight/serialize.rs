@@ -9,7 +9,7 @@ impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let freeze = self.freeze_estimate();
         let micros = freeze.map(|freeze| [freeze.shortest, freeze.longest].map(|f| f.as_micros()));
-        let mut report = serializer.serialize_struct("Report", 13)?;
+        let mut report = serializer.serialize_struct("Report", 14)?;
         report.serialize_field("operation", self.operation)?;
         report.serialize_field("will_work", &self.will_work())?;
         report.serialize_field("is_possible", &self.is_possible())?;
@@ -20,6 +20,7 @@ impl Serialize for Report {
         report.serialize_field("tasks", &self.tasks())?;
         report.serialize_field("threads", &self.threads())?;
         report.serialize_field("descriptors", &self.descriptors())?;
+        report.serialize_field("unreadable", &self.unreadable())?;
         report.serialize_field("memory", &self.memory())?;
         report.serialize_field("file_systems", &self.file_systems())?;
         report.serialize_field("freeze_us", &micros)?;

@@ -33,7 +33,7 @@ pub(crate) use options::options;
 pub use options::{GivenFile, RestoreOption};
 pub use tasks::{AddressSpace, HugePages, Id, IdUse, Rights, TaskLimit, Terminal};
 
-/// A thing outside the images that a restore requires.
+/// A requirement of a restore: a thing outside the images that the restore takes or asks for.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Requirement {

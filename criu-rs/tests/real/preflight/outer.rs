@@ -1,7 +1,6 @@
 //! Rights, processes, namespaces and given resources that a restore wants and does not get.
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use caps::{CapSet, Capability};
@@ -304,7 +303,7 @@ fn lazy(lab: &Lab) {
 
 fn pipe(lab: &Lab) {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-    let mut target = lab.start_with(&["count"], |command| command.stdin(OwnedFd::from(reader)));
+    let mut target = lab.start_with(&["count"], |command| command.stdin(reader));
     let images = lab.dir("images");
     saved(lab, &mut target, &images);
     drop(writer);

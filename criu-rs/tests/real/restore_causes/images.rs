@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use criu_rs::{Cause, Restore, Version};
+use criu_rs::{Cause, Restore};
 
 use super::{Away, cause, fails, only, saved};
 use crate::lab::{Lab, TestFn};

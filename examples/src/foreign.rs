@@ -5,9 +5,10 @@
 //! has no effect.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
-use clap::builder::Resettable;
-use clap::{Arg, Command};
+use clap::builder::{Resettable, ValueParser};
+use clap::{Arg, ArgAction, Command};
 
 use crate::fault::Fault;
 use crate::getopt::{Line, OURS, Options, name};
@@ -26,11 +27,25 @@ const BOUND: &[(&str, &[&str])] = &[
 /// Returns the options that criu accepts for a word; those that the word has itself are among them.
 pub(crate) fn options(table: &Table, word: &str) -> Options {
     let accepted = all(table).into_iter().filter(|arg| {
-        let name = arg.get_long().unwrap_or_default();
-        let bound = BOUND.iter().find(|(option, _)| *option == name);
-        bound.is_none_or(|(_, words)| words.contains(&word))
+        // What undoes a switch is accepted for all words.
+        let is_bool = arg.get_value_parser().type_id() == ValueParser::bool().type_id();
+        let is_switch = is_bool && matches!(arg.get_action(), ArgAction::Set);
+        is_switch || !is_bound(word, arg.get_long().unwrap_or_default())
     });
     Options::of(&Command::new("").args(accepted))
+}
+
+/// Tells if criu refuses an option for a word.
+fn is_bound(word: &str, name: &str) -> bool {
+    BOUND.iter().any(|(option, words)| *option == name && !words.contains(&word))
+}
+
+/// Returns a switch that criu refuses for a word unless it is undone, with its dashes.
+pub(crate) fn refused<'a>(word: &str, foreign: &'a [OsString]) -> Option<&'a str> {
+    let last =
+        |given: &OsString| foreign.iter().rev().find(|o| name(o) == name(given)) == Some(given);
+    let on = foreign.iter().filter(|given| given.as_bytes().ends_with(b"=true") && last(given));
+    on.map(|given| name(given)).find(|name| is_bound(word, name.trim_start_matches('-')))
 }
 
 /// Separates the options that a word does not have itself.
@@ -111,6 +126,14 @@ mod tests {
         };
         assert!(OURS.iter().all(is_option), "an own option is gone");
         assert!(BOUND.iter().all(|(name, _)| all.iter().any(|arg| arg.get_long() == Some(name))));
+    }
+
+    #[test]
+    fn a_switch_of_other_words_may_be_undone() {
+        let given = ["--stream=true", "--stream=false", "--tls=true"].map(OsString::from);
+        assert_eq!(refused("check", &given), None);
+        assert_eq!(refused("check", &given[..1]), Some("--stream"));
+        assert_eq!(refused("restore", &given[..1]), None);
     }
 
     #[test]

@@ -7,9 +7,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::Duration;
 
 use clap::builder::ValueParser;
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, Command, value_parser};
+use criu_rs::Pid;
 
 /// An option: the parts that matter for taking a command line apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ struct Known {
     long: String,
     short: Option<char>,
     value: Value,
+    /// Marks a value around which criu ignores blanks.
+    is_number: bool,
     /// Marks an option that criu does not have.
     is_ours: bool,
 }
@@ -90,7 +94,8 @@ impl Options {
         let known = |arg: &Arg| {
             let long = arg.get_long()?.to_owned();
             let is_ours = OURS.contains(&long.as_str());
-            Some(Known { long, short: arg.get_short(), value: Value::of(arg), is_ours })
+            let (short, is_number) = (arg.get_short(), is_number(arg));
+            Some(Known { long, short, value: Value::of(arg), is_number, is_ours })
         };
         Self(command.get_arguments().filter_map(known).collect())
     }
@@ -230,6 +235,19 @@ impl Value {
     }
 }
 
+/// Tells if the value of an option is a number.
+fn is_number(arg: &Arg) -> bool {
+    let seconds = |_: &str| Ok::<_, String>(Duration::ZERO);
+    let numbers = [
+        ValueParser::from(value_parser!(i32)),
+        value_parser!(u16).into(),
+        value_parser!(u32).into(),
+        value_parser!(Pid).into(),
+        ValueParser::new(seconds),
+    ];
+    numbers.iter().any(|number| number.type_id() == arg.get_value_parser().type_id())
+}
+
 impl Known {
     fn bare(&self) -> OsString {
         format!("--{}", self.long).into()
@@ -243,7 +261,8 @@ impl Known {
         let mut text = self.bare().into_vec();
         if let Some(value) = value {
             text.push(b'=');
-            text.extend(value.as_bytes());
+            let value = value.as_bytes();
+            text.extend(if self.is_number { value.trim_ascii() } else { value });
         }
         OsString::from_vec(text)
     }
@@ -283,6 +302,8 @@ mod tests {
             switch("tcp-established").action(ArgAction::Set),
             switch("tcp-close").action(ArgAction::Set),
             switch("tls").action(ArgAction::Set),
+            arg("port").value_parser(value_parser!(u16)).action(ArgAction::Set),
+            arg("log-file").short('o').action(ArgAction::Set),
             arg("tls-key").action(ArgAction::Set),
         ]))
     }
@@ -307,6 +328,8 @@ mod tests {
             (&["-v4", "-v", "4"], "--verbosity=4 --verbosity", "4"),
             (&["--verb"], "--verbosity", ""),
             (&["--tcp-e", "--no-tcp-c"], "--tcp-established=true --tcp-close=false", ""),
+            // As from $(ps -o ppid=), and as atoi(3) reads it.
+            (&["--port", " 9 ", "-o", " a "], "--port=9 --log-file= a ", ""),
             // The exact name wins over a longer one.
             (&["--tls", "--no-tls"], "--tls=true --tls=false", ""),
             (&["a", "--", "-R", "--", "b"], "", "a -R -- b"),

@@ -144,6 +144,9 @@ fn try_run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> Result
     }
     let given = Given { for_criu: line.for_criu(&args), all: args };
     let (line, foreign) = foreign::split(&own, line);
+    if let Some(option) = foreign::refused(P::WORD, &foreign) {
+        return Err(misread::<P>(table, name, &Unclear::Unknown(option.to_owned())));
+    }
     foreign::check(table, name, &foreign)?;
     let program = parse::<P>(name, line)?;
     let output = Output::new(name, P::WORD, program.json());

@@ -8,6 +8,7 @@ mod mount_space;
 mod mountinfo;
 pub(crate) mod namespaces;
 pub(crate) mod netlink;
+pub(crate) mod next_id;
 mod seccomp;
 pub(crate) mod tree;
 

@@ -169,6 +169,7 @@ impl<'a> Restore<'a> {
         job.images = images;
         job.watch(guard);
         job.watch(locks);
+        job.strays.keep_ids_free();
         let link = criu.link_for(&job, &launch, handed)?;
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         Ok(Session::new(driver, move |finished, driver| {

@@ -12,7 +12,7 @@ use criu_images::proto::PstreeEntry;
 use criu_images::{Image, ImageSet, Task, kind};
 use procfs::process::Process;
 
-use crate::host::tree;
+use crate::host::{next_id, tree};
 use crate::value::{Pid, read_file};
 
 /// The marks of the tasks of a restore: their ids and the programs they execute.
@@ -20,6 +20,8 @@ use crate::value::{Pid, read_file};
 pub(crate) struct Strays {
     /// The ids of the tasks in the images, the root first.
     pids: Vec<Pid>,
+    /// The ids of the other threads.
+    threads: Vec<Pid>,
     images: Option<OwnedFd>,
     criu: Option<PathBuf>,
 }
@@ -28,8 +30,10 @@ impl Strays {
     /// Reads the ids from the images. Images that cannot be read give no ids, since CRIU refuses
     /// them.
     pub(crate) fn of(images: Option<&OwnedFd>, criu: Option<PathBuf>) -> Self {
+        let (pids, threads) = images.map(image_pids).unwrap_or_default();
         Self {
-            pids: images.map(image_pids).unwrap_or_default(),
+            pids,
+            threads,
             images: images.and_then(|images| images.try_clone().ok()),
             criu: criu.and_then(|program| program.canonicalize().ok()),
         }
@@ -42,6 +46,14 @@ impl Strays {
     /// The root's id in the images.
     pub(crate) fn root(&self) -> Option<Pid> {
         self.pids.first().copied()
+    }
+
+    /// Keeps the ids of the tasks free of the processes that are started next. A tree with a pid
+    /// namespace of its own gets its ids there.
+    pub(crate) fn keep_ids_free(&self) {
+        if self.root().is_some_and(|root| root.as_raw() != 1) {
+            next_id::pass_over(&[&self.pids[..], &self.threads].concat());
+        }
     }
 
     /// Ends the remains of a restore whose criu was started at `since` and has been killed: the
@@ -125,16 +137,18 @@ fn depth(pid: Pid) -> usize {
     status.ok().and_then(|status| status.nspid).map_or(0, |ids| ids.len())
 }
 
-fn image_pids(images: &OwnedFd) -> Vec<Pid> {
+fn image_pids(images: &OwnedFd) -> (Vec<Pid>, Vec<Pid>) {
     let bytes = read_file(images, "pstree.img").unwrap_or_default();
-    let mut pids = Vec::new();
+    let (mut pids, mut threads) = (Vec::new(), Vec::new());
     if let Ok(mut image) = Image::parse("pstree.img", &bytes, kind::PSTREE) {
         while let Ok(Some(entry)) = image.next_entry() {
-            let task = entry.decode::<PstreeEntry>().ok();
-            pids.extend(task.and_then(|task| Pid::try_from(task.pid).ok()));
+            let Ok(task) = entry.decode::<PstreeEntry>() else { continue };
+            pids.extend(Pid::try_from(task.pid).ok());
+            let others = task.threads.iter().filter(|thread| **thread != task.pid);
+            threads.extend(others.filter_map(|thread| Pid::try_from(*thread).ok()));
         }
     }
-    pids
+    (pids, threads)
 }
 
 /// Most rounds of ending. Each round finds processes that were forked in the round before.

@@ -7,7 +7,7 @@ use clap::Args;
 use criu_rs::{CgroupMode, LsmProfile};
 
 use crate::options::applies;
-use crate::options::values::{CgroupRoot, NetOnly, cgroup_mode};
+use crate::options::values::{CgroupRoot, NetOnly};
 
 /// Options of dump and restore.
 #[derive(Args, Clone, Debug, Default)]
@@ -15,8 +15,8 @@ use crate::options::values::{CgroupRoot, NetOnly, cgroup_mode};
 pub(crate) struct Cgroups {
     /// The way to handle cgroups: ignore, none, props, soft (what no mode means), full, strict
     #[arg(
-        long, value_name = "MODE", num_args = 0..=1, default_missing_value = "",
-        require_equals = true, value_parser = cgroup_mode
+        long, value_name = "MODE", num_args = 0..=1, default_missing_value = "soft",
+        require_equals = true
     )]
     manage_cgroups: Option<CgroupMode>,
     /// A new root for the cgroups of a controller, or of all

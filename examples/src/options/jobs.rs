@@ -21,7 +21,7 @@ pub(crate) struct Jobs {
     pub(crate) display_stats: Option<bool>,
     /// CPU features to record or compare: cpu, fpu, ins, all, none, ^NAME to leave one out
     #[arg(
-        long, value_name = "CAP,...", num_args = 0..=1, default_missing_value = "",
+        long, value_name = "CAP,...", num_args = 0..=1, default_missing_value = "all",
         require_equals = true, value_parser = cpu_cap
     )]
     cpu_cap: Option<CpuCap>,

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use criu_rs::{CpuCap, External, InvalidValue, LogLevel};
+use criu_rs::{CpuCap, External, LogLevel};
 
 /// Parses a resource outside the tree, which need not be UTF-8.
 pub(crate) fn external() -> impl TypedValueParser<Value = External> {
@@ -71,8 +71,16 @@ pub(crate) struct Size(pub(crate) u32);
 impl FromStr for Size {
     type Err = String;
 
+    /// Reads a size as CRIU does, for which the first K, M or G of the text counts: `500MB`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let bytes = u32::try_from(memory(text)?).ok();
+        let text = text.trim();
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, rest) = text.split_at(end);
+        let unit = ['K', 'M', 'G'].into_iter().find(|unit| rest.contains(*unit));
+        if !rest.is_empty() && unit.is_none() {
+            return Err("expected a number, alone or with K, M or G".into());
+        }
+        let bytes = u32::try_from(memory(&format!("{digits}{}", String::from_iter(unit)))?).ok();
         bytes
             .map(Self)
             .ok_or_else(|| "expected less than 4G, because CRIU counts in 32 bits".into())
@@ -110,26 +118,36 @@ pub(crate) fn whole_seconds(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a whole number of seconds".into())
 }
 
-/// Parses groups of CPU features: `cpu,^fpu`. An empty text means all.
+/// Parses groups of CPU features as CRIU does: names with or without commas between them, and `^`
+/// that inverts up to the next comma: `cpu,^fpu`.
 pub(crate) fn cpu_cap(text: &str) -> Result<CpuCap, String> {
     let all = CpuCap::FPU | CpuCap::CPU | CpuCap::INS;
     // The groups that CRIU compares by default.
     let mut groups = CpuCap::FPU | CpuCap::INS;
-    for name in if text.is_empty() { "all" } else { text }.split(',') {
-        let (name, on) = match name.strip_prefix('^') {
-            Some(name) => (name, false),
-            None => (name, true),
-        };
-        match name {
-            "none" => groups = if on { CpuCap::empty() } else { all },
-            "all" => groups.set(all, on),
-            "fpu" => groups.set(CpuCap::FPU, on),
-            "cpu" => groups.set(CpuCap::CPU, on),
-            "ins" => groups.set(CpuCap::INS, on),
-            _ => {
-                return Err("expected some of cpu, fpu, ins, all, none, separated by commas".into());
-            }
+    let (mut rest, mut on) = (text, true);
+    while let Some(next) = rest.chars().next() {
+        if matches!(next, '^' | ',') {
+            on = next == ',' || !on;
+            rest = rest.get(1..).unwrap_or_default();
+            continue;
         }
+        let names = [
+            ("none", if on { all } else { CpuCap::empty() }),
+            ("all", all),
+            ("fpu", CpuCap::FPU),
+            ("cpu", CpuCap::CPU),
+            ("ins", CpuCap::INS),
+        ];
+        let named =
+            names.iter().find_map(|(name, caps)| Some((name, caps, rest.strip_prefix(name)?)));
+        let Some((name, caps, after)) = named else {
+            return Err("expected some of cpu, fpu, ins, all, none, separated by commas".into());
+        };
+        match *name {
+            "none" => groups = all.difference(*caps),
+            _ => groups.set(*caps, on),
+        }
+        rest = after;
     }
     Ok(groups)
 }
@@ -218,11 +236,6 @@ pub(crate) fn file_validation(text: &str) -> Result<OsString, String> {
     }
 }
 
-/// Parses the mode of cgroups; `--manage-cgroups` alone means soft.
-pub(crate) fn cgroup_mode(text: &str) -> Result<criu_rs::CgroupMode, InvalidValue> {
-    if text.is_empty() { Ok(criu_rs::CgroupMode::Soft) } else { text.parse() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,7 +267,12 @@ mod tests {
         for (text, bytes) in [("0", 0), ("4096", 4096), ("1K", 1024), ("3M", 3 << 20)] {
             assert_eq!(text.parse(), Ok(Size(bytes)));
         }
-        for bad in ["", "K", "1k", "1KK", "-1", "4G", "99999999999999999999", "1 M"] {
+        for (text, bytes) in
+            [(" 1 M ", 1 << 20), ("2MB", 2 << 20), ("3KiB", 3 << 10), ("1KK", 1024)]
+        {
+            assert_eq!(text.parse(), Ok(Size(bytes)));
+        }
+        for bad in ["", "K", "1k", "-1", "4G", "99999999999999999999"] {
             assert!(bad.parse::<Size>().is_err(), "{bad:?}");
         }
     }
@@ -263,8 +281,10 @@ mod tests {
     fn cpu_features_start_from_what_criu_does_alone() {
         let (fpu, cpu, ins) = (CpuCap::FPU, CpuCap::CPU, CpuCap::INS);
         for (text, groups) in [
-            ("", fpu | cpu | ins),
+            ("", fpu | ins),
             ("all", fpu | cpu | ins),
+            ("cpu,", fpu | cpu | ins),
+            ("^fpuins,,cpu", cpu),
             ("cpu", fpu | cpu | ins),
             ("^fpu", ins),
             ("none,cpu", cpu),

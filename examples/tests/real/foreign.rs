@@ -10,6 +10,7 @@ use crate::lab::{Lab, Ran, TestFn, run};
 pub const TESTS: &[(&str, TestFn)] = &[
     ("the_table_has_every_option_of_criu", complete),
     ("options_are_accepted_as_criu_accepts_them", accepted),
+    ("values_are_read_in_the_forms_that_scripts_write", forms),
     ("options_are_refused_as_criu_refuses_them", refused),
     ("a_restore_takes_the_options_of_the_dump", restore),
     ("a_dump_takes_the_options_of_the_restore", dump),
@@ -293,6 +294,33 @@ fn accepted(lab: &Lab) {
     }
 }
 
+/// Gives values in forms that scripts write, and switches that undo nothing.
+fn forms(lab: &Lab) {
+    for given in [
+        &["--tree", " 7 "][..],
+        &["--port", " 9"],
+        &["--status-fd", " 1"],
+        &["--timeout", "20 "],
+        &["--ghost-limit", "500MB"],
+        &["--ghost-limit", "1 M"],
+        &["--cpu-cap=cpu,"],
+        &["--cpu-cap=^cpu^fpu"],
+        &["--cpu-cap="],
+        &["-verbosity=0"],
+        &["--verbosity=x"],
+        &["--no-stream"],
+        &["--no-mntns-compat-mode"],
+        &["--no-restore-sibling", "--no-daemon"],
+        &["-sRjl"],
+    ] {
+        let words = [&["check", "-D", "img"], given].concat();
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let (real, ours) = (real(lab, &words), ours(lab, &words));
+        assert!(takes(&real) && real.code == Some(0), "{words:?}: {real:?}");
+        assert_eq!(ours.code, Some(0), "{words:?}: {ours:?}");
+    }
+}
+
 fn refused(lab: &Lab) {
     let both = |words: &[&str]| {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
@@ -306,6 +334,7 @@ fn refused(lab: &Lab) {
         let refuse = |more: &[&str]| both(&[&start[..], more].concat());
         refuse(&["--frob"]);
         refuse(&["--ms"]);
+        refuse(&["--manage-cgroups="]);
         refuse(&["--tree", "abc"]);
         refuse(&["--port"]);
         refuse(&["--leave-running=yes"]);

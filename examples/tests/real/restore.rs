@@ -13,13 +13,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::pipe2;
 use procfs::process::Process;
 
-use crate::lab::{Lab, Target, TestFn};
+use crate::lab::{Lab, Target, TestFn, run};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("dump_and_restore", dump_and_restore),
     ("a_parent_hands_signals_on_and_ends_as_the_root_does", parent),
     ("a_parent_tells_what_killed_the_root", killed),
     ("the_first_process_of_a_namespace_stays_until_its_last_child_has_ended", first_process),
+    ("criu_does_not_take_the_lowest_id_from_the_tree", lowest_id),
     ("the_pid_file_is_not_another_s", pidfile),
     ("a_descriptor_is_inherited_by_number", inherit_fd),
     ("the_program_becomes_a_command", exec_cmd),
@@ -120,6 +121,23 @@ fn first_process(lab: &Lab) {
     let signal = nix::unistd::Pid::from_raw(program);
     nix::sys::signal::kill(signal, Signal::SIGTERM).unwrap();
     assert_eq!(unshare.wait().unwrap().code(), Some(128 + 9));
+}
+
+/// In a new pid namespace the criu of a restore would be process 2.
+fn lowest_id(lab: &Lab) {
+    let images = lab.dir("img");
+    let script = "setsid sleep 0.6 </dev/null >/dev/null 2>&1 & sleep 0.2
+        test $! = 2 || exit 9
+        exec \"$0\" dump -t 2 -D \"$1\"";
+    let namespace = ["--pid", "--mount-proc", "--fork"];
+    let program = env!("CARGO_BIN_EXE_criu-rs");
+    let dump = [&namespace[..], &["sh", "-c", script, program, &images]].concat();
+    let ran = run(lab.program("unshare", &dump));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let restore = [&namespace[..], &[program, "restore", "-D", &images, "--exit-codes"]].concat();
+    let ran = run(lab.program("unshare", &restore));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains("process 2 runs again"), "{ran:?}");
 }
 
 /// The children of a process, as another namespace sees them.

@@ -86,7 +86,11 @@ fn split(path: &Path) -> (&Path, Option<&str>) {
 /// Opens the only folder of a directory that has images. `none` is the reason if no folder has any.
 fn open_below(path: &Path, none: String) -> Result<ImageSet, String> {
     let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    // A link is left out: `parent` leads to another set.
+    let folders = entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        entry.file_type().ok()?.is_dir().then(|| entry.path())
+    });
     let mut sets: Vec<_> = folders.filter(|folder| folder.join(INVENTORY.file).exists()).collect();
     sets.sort_unstable();
     match &sets[..] {

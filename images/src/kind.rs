@@ -75,7 +75,9 @@ impl Kind {
     /// name.
     #[must_use]
     pub fn of_file(name: &str) -> Option<(&'static Kind, Option<u64>)> {
-        ALL.iter().find_map(|&kind| match kind.template() {
+        let first = name.bytes().next();
+        let mut near = ALL.iter().filter(|kind| kind.file.bytes().next() == first);
+        near.find_map(|&kind| match kind.template() {
             None => (kind.file == name).then_some((kind, None)),
             Some((prefix, radix, suffix)) => {
                 let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
@@ -118,8 +120,9 @@ impl Kind {
     }
 
     fn template(&self) -> Option<(&'static str, u32, &'static str)> {
-        let hex = self.file.split_once("{x}").map(|(p, s)| (p, 16, s));
-        hex.or_else(|| self.file.split_once("{}").map(|(p, s)| (p, 10, s)))
+        let (prefix, rest) = self.file.split_once('{')?;
+        let (radix, suffix) = rest.split_once('}')?;
+        Some((prefix, if radix == "x" { 16 } else { 10 }, suffix))
     }
 }
 

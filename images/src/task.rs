@@ -164,9 +164,18 @@ impl<'a> Task<'a> {
     /// # Errors
     /// The errors of the threads' core images.
     pub fn threads(&self) -> Result<Vec<Thread<'a>>> {
+        self.threads_by(|| Ok(tree::leader(self.store(), self.pid(), |_| true)?.1))
+    }
+
+    /// The threads, the first without registers. These are most of its image.
+    pub(crate) fn threads_in_brief(&self) -> Result<Vec<Thread<'a>>> {
+        self.threads_by(|| Ok(self.leader().clone()))
+    }
+
+    fn threads_by(&self, leader: impl Fn() -> Result<CoreEntry>) -> Result<Vec<Thread<'a>>> {
         let threads = self.tids().iter().map(|&tid| {
             let core = if tid == self.pid() {
-                tree::leader(self.store(), tid, |_| true)?.1
+                leader()?
             } else {
                 let mut core = self.store().single(kind::CORE, tid.into())?;
                 old::complete_thread(self.store(), tid, &mut core)?;

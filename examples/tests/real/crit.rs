@@ -149,7 +149,13 @@ fn diff(lab: &Lab) {
     let ranges = mapping["ranges"].as_array().unwrap();
     let pages: u64 = ranges.iter().map(|range| range["pages"].as_u64().unwrap()).sum();
     assert_eq!(Some(pages), mapping["dirty"].as_u64());
-    crit(lab, &["diff", &first, "."]).fails(1, &["crit: .: inventory.img: is missing"]);
+    // A directory with two sets stands for neither. A link to a parent set is no folder of its own.
+    let both = "crit: .: several folders in it have images; name one: ./first or ./second";
+    crit(lab, &["diff", &first, "."]).fails(1, &[both]);
+    let failed = lab.dir("failed");
+    std::os::unix::fs::symlink(&first, lab.path("failed/parent")).unwrap();
+    let said = crit(lab, &["diff", &first, &failed]);
+    said.fails(1, &[&format!("crit: {failed}: inventory.img: is missing")]);
 }
 
 fn memory(lab: &Lab) {

@@ -107,7 +107,7 @@ fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
         findings.error(pstree(ErrorKind::Value { found, want: "the task itself as first thread" }));
     }
     let root = set.checkpoint().map(|checkpoint| checkpoint.root().architecture());
-    for thread in findings.take(task.threads()).unwrap_or_default() {
+    for thread in findings.take(task.threads_in_brief()).unwrap_or_default() {
         let (tid, found) = (thread.tid().into(), thread.core().mtype);
         let core = |kind| Error::new(kind::CORE.file_name(tid), kind);
         if root.as_ref().is_ok_and(|&root| root != found) {

@@ -92,7 +92,7 @@ impl Security {
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
         let mut threads = Vec::new();
         for task in tasks {
-            for thread in task.threads()? {
+            for thread in task.threads_in_brief()? {
                 threads.push(ThreadSecurity::new(&thread)?);
             }
         }

@@ -175,7 +175,9 @@ impl Summary {
                     self.command = words.iter().map(|word| Text(word).to_string()).collect();
                 }
             }
-            for thread in task.threads()? {
+            let is_root = task.pid() == self.root;
+            let threads = if is_root { task.threads() } else { task.threads_in_brief() };
+            for thread in threads? {
                 if thread.tid() == self.root {
                     self.architecture = thread.architecture().map(|arch| arch.to_string());
                 }

@@ -65,8 +65,8 @@ pub fn vfork_for(time: Duration) {
     };
     let top = stack.as_mut_ptr_range().end;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: the child has a stack of its own and touches nothing else of this process, which waits
-    // until the child is gone, so that the stack and the time outlive it.
+    // SAFETY: the child has a stack of its own and touches nothing else of this process, which
+    // waits until the child is gone, so that the stack and the time outlive it.
     let pid = unsafe { libc::clone(child, top.cast(), flags, (&raw mut time).cast()) };
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
 }

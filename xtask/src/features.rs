@@ -51,8 +51,8 @@ fn size(folder: &Path, features: Option<&str>) -> Result<u64> {
             (dependency, fs::read_to_string(library.join("examples/runtime.rs"))?)
         }
         None => (
-            "oci-spec = { version = \"0.10\", default-features = false, features = [\"runtime\"] }\n\
-             serde_json = \"1\""
+            "[dependencies.oci-spec]\nversion = \"0.10\"\ndefault-features = false\n\
+             features = [\"runtime\"]\n\n[dependencies.serde_json]\nversion = \"1\""
                 .into(),
             BARE.into(),
         ),
@@ -88,7 +88,7 @@ const SIZES: &[(&str, Option<&str>)] = &[
     ("these and `tls`", Some("oci,pages,pod,preflight,tls")),
 ];
 
-/// What a runtime has without criu-rs.
+/// A program that has what every runtime has without criu-rs.
 const BARE: &str = r#"
 fn main() {
     let path = std::env::args().nth(1).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a killed restore has left in a directory.
+//! Mounts that a killed restore has left in a directory.
 
 use std::fs::{self, File};
 use std::io;

@@ -36,8 +36,8 @@ fn about(time: Duration) -> String {
 /// and [`Restore::preflight`](crate::Restore::preflight) return it.
 ///
 /// `Display` is a report for people that names options by the library's methods. It groups findings
-/// of a kind. With the feature `serde` a report serializes with the numbers, findings and options that
-/// its methods return.
+/// of a kind. With the feature `serde` a report serializes with the numbers, findings and options
+/// that its methods return.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub(super) operation: &'static str,

@@ -51,8 +51,8 @@ fn size(folder: &Path, features: Option<&str>) -> Result<u64> {
             (dependency, fs::read_to_string(library.join("examples/runtime.rs"))?)
         }
         None => (
-            "oci-spec = { version = \"0.10\", default-features = false, features = [\"runtime\"] }\n\
-             serde_json = \"1\""
+            "[dependencies.oci-spec]\nversion = \"0.10\"\ndefault-features = false\n\
+             features = [\"runtime\"]\n\n[dependencies.serde_json]\nversion = \"1\""
                 .into(),
             BARE.into(),
         ),

@@ -61,7 +61,10 @@ mod sealed {
 
 /// Calls methods for options that are set.
 macro_rules! set {
-    ($operation:ident, $options:ident: switches $($switch:ident)*; values $($value:ident => $method:ident)*) => {
+    (
+        $operation:ident, $options:ident:
+        switches $($switch:ident)*; values $($value:ident => $method:ident)*
+    ) => {
         $(if $options.$switch {
             $operation = $operation.$switch(true);
         })*
@@ -81,7 +84,8 @@ macro_rules! on_dumps {
                 options.refuse("dump", &[("pre-dump", options.pre_dump)])?;
                 let mut dump = self;
                 set! { dump, options:
-                    switches file_locks tcp_skip_in_flight ext_unix_sk shell_job link_remap auto_dedup;
+                    switches file_locks tcp_skip_in_flight ext_unix_sk shell_job link_remap
+                        auto_dedup;
                     values cgroup_mode => manage_cgroups work_path => work_dir
                         network_lock => network_lock
                 }

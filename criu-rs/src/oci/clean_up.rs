@@ -1,4 +1,4 @@
-//! The leftovers of a killed restore in a directory.
+//! Mounts that a killed restore has left in a directory.
 
 use std::fs::{self, File};
 use std::io;

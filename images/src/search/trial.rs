@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn both_ways_find_the_same() {
-        let bytes: Vec<u8> = (0..60_000u32).map(|i| (i * i >> 5 & 0x7f) as u8).collect();
+        let bytes: Vec<u8> = (0..60_000u32).map(|i| (((i * i) >> 5) & 0x7f) as u8).collect();
         for text in ["[0-9]{3,}", r"(?i)a.c", r"\bq", "(?s)x.y", "^.{5}", r"[\x00-\x20]+$", "z|zz"]
         {
             let pattern = Pattern::regex(text).unwrap();

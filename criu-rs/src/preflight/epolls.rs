@@ -1,4 +1,5 @@
-//! Checks of epolls: CRIU finds the files that they watch only among those that the process has open.
+//! Checks of epolls: CRIU finds the files that they watch only among those that the process has
+//! open.
 
 use std::collections::HashMap;
 

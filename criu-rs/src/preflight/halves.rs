@@ -44,7 +44,8 @@ struct Halves<'a> {
     pipes: Vec<Half<'a>>,
     /// Masters of terminals whose slave no process of the tree has, by the terminal's number.
     masters: BTreeMap<u64, (&'a Task, &'a Fd)>,
-    /// True if a socket of the tree holds descriptors that nobody has received: an end may be there.
+    /// True if a socket of the tree holds descriptors that nobody has received: an end may be
+    /// there.
     sends: bool,
     /// The first process with seccomp filters, in a tree that does not listen itself.
     filtered: Option<Pid>,

@@ -59,7 +59,8 @@ fn mapping<'a>(line: &'a str, tree: &Tree, task: &Task) -> Option<(Cause, &'a st
     }
 }
 
-/// Returns true if private memory of a task has a guard region. At most `budget` pages are looked at.
+/// Returns true if private memory of a task has a guard region. At most `budget` pages are looked
+/// at.
 fn has_guard(task: &Task, maps: &str, budget: &mut usize) -> bool {
     let Ok(pagemap) = File::open(proc::of(task.pid, "pagemap")) else { return false };
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| size.try_into().ok());

@@ -68,8 +68,8 @@ pub(crate) fn is_corked(socket: impl AsFd) -> bool {
     result == 0 && value != 0
 }
 
-/// `kcmp(2)`: says whether two descriptors of processes are one open file. `None` if the kernel does
-/// not tell: it was built without kcmp, or this process may not trace both.
+/// `kcmp(2)`: says whether two descriptors of processes are one open file. `None` if the kernel
+/// does not tell: it was built without kcmp, or this process may not trace both.
 pub(crate) fn are_one((a, of_a): (Pid, RawFd), (b, of_b): (Pid, RawFd)) -> Option<bool> {
     // SAFETY: kcmp takes five integers and touches no memory of ours.
     let order = unsafe {
@@ -86,8 +86,8 @@ pub(crate) fn are_one((a, of_a): (Pid, RawFd), (b, of_b): (Pid, RawFd)) -> Optio
 }
 
 /// `kcmp(KCMP_EPOLL_TFD)`: says whether a descriptor of a process is the file that an epoll of this
-/// process watches: the `nth` file that was added under the number `added`. `None` if the kernel does
-/// not tell.
+/// process watches: the `nth` file that was added under the number `added`. `None` if the kernel
+/// does not tell.
 pub(crate) fn is_watched(
     pid: Pid,
     number: RawFd,

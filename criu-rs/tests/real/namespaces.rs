@@ -127,8 +127,8 @@ fn left(lab: &Lab) {
     }
 }
 
-/// Tests what is allowed: CRIU brings back mounts and networks of a child whose root has a mount and
-/// a network namespace of its own.
+/// Tests what is allowed: CRIU brings back mounts and networks of a child whose root has a mount
+/// and a network namespace of its own.
 fn nested_in_container(lab: &Lab) {
     let images = lab.dir("images");
     let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;

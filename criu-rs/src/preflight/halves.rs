@@ -13,6 +13,8 @@ use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
 use super::need::Need;
 use super::proc::{self, Fd, Kind, Meta};
+use crate::host::namespaces::number;
+use crate::host::tree::descendants;
 use crate::sys::fd::copy_of;
 use crate::value::Pid;
 
@@ -125,7 +127,7 @@ impl Half<'_> {
             |holder: &&Holder| if self.reads { holder.ends.writes } else { holder.ends.reads };
         let holder = holders.and_then(|holders| holders.iter().find(fits));
         // Without the other end a FIFO waits for somebody to open it, before and after.
-        if holder.is_none() && (sends || !self.is_pipe()) {
+        if holder.is_none() && (sends || !self.is_pipe() || sees_all() || !self.has_other()) {
             return None;
         }
         let what = if self.is_pipe() {
@@ -191,7 +193,9 @@ impl Outside {
         let wanted: HashSet<(u64, u64)> =
             halves.pipes.iter().map(|half| (half.fd.meta.dev, half.fd.meta.inode)).collect();
         let has_fifo = halves.pipes.iter().any(|half| !half.is_pipe());
-        let inside: HashSet<Pid> = tree.tasks.iter().map(|task| task.pid).collect();
+        let mut inside: HashSet<Pid> = tree.tasks.iter().map(|task| task.pid).collect();
+        // Children that were made since the look at the tree belong to it, too.
+        inside.extend(tree.root().into_iter().flat_map(|root| descendants(root.pid)));
         let mut budget = MAX_LOOKED_AT;
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -236,11 +240,19 @@ impl Outside {
     }
 }
 
+/// Returns true if this process sees all processes: it is in the first pid namespace.
+fn sees_all() -> bool {
+    number("/proc/self/ns/pid") == Some(FIRST_PID_NAMESPACE)
+}
+
 /// The number of a terminal, of its slave.
 fn slave(meta: &Meta) -> Option<u64> {
     let (major, minor) = meta.device();
     (136..=143).contains(&major).then(|| (major - 136) * 256 + minor)
 }
+
+/// `PROC_PID_INIT_INO`: the inode of the first pid namespace.
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// The name of a descriptor that gets the questions of seccomp filters.
 const LISTENER: &str = "anon_inode:seccomp notify";

@@ -4,7 +4,6 @@
 //! there: a writer dies of `SIGPIPE`, a reader meets the end of the file.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,9 +11,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
 use super::need::Need;
+use super::outside::each_descriptor;
 use super::proc::{self, Fd, Kind, Meta};
 use crate::host::namespaces::number;
-use crate::host::tree::descendants;
 use crate::sys::fd::copy_of;
 use crate::value::Pid;
 
@@ -193,44 +192,29 @@ impl Outside {
         let wanted: HashSet<(u64, u64)> =
             halves.pipes.iter().map(|half| (half.fd.meta.dev, half.fd.meta.inode)).collect();
         let has_fifo = halves.pipes.iter().any(|half| !half.is_pipe());
-        let mut inside: HashSet<Pid> = tree.tasks.iter().map(|task| task.pid).collect();
-        // Children that were made since the look at the tree belong to it, too.
-        inside.extend(tree.root().into_iter().flat_map(|root| descendants(root.pid)));
-        let mut budget = MAX_LOOKED_AT;
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        for pid in pids.filter_map(Pid::new).filter(|pid| !inside.contains(pid)) {
-            let folder = proc::of(pid, "fd");
-            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                if budget == 0 {
-                    return outside;
-                }
-                budget -= 1;
-                let Ok(link) = fs::read_link(entry.path()) else { continue };
-                let Some(name) = link.to_str() else { continue };
-                let may_be_fifo = has_fifo && name.starts_with('/');
-                if names.contains(name) || may_be_fifo {
-                    outside.add_pipe(pid, &entry, &wanted);
-                } else if name.starts_with("/dev/pts/") && !halves.masters.is_empty() {
-                    let index = Meta::of(entry.path()).and_then(|meta| slave(&meta));
-                    outside.slaves.extend(index.map(|index| (index, pid)));
-                } else if name == LISTENER {
-                    outside.listener = Some(pid);
-                }
+        each_descriptor(tree, |pid, number, link| {
+            let Some(name) = link.to_str() else { return };
+            let may_be_fifo = has_fifo && name.starts_with('/');
+            if names.contains(name) || may_be_fifo {
+                outside.add_pipe(pid, number, &wanted);
+            } else if name.starts_with("/dev/pts/") && !halves.masters.is_empty() {
+                let index = meta(pid, number).and_then(|meta| slave(&meta));
+                outside.slaves.extend(index.map(|index| (index, pid)));
+            } else if name == LISTENER {
+                outside.listener = Some(pid);
             }
-        }
+        });
         outside
     }
 
-    fn add_pipe(&mut self, pid: Pid, entry: &fs::DirEntry, wanted: &HashSet<(u64, u64)>) {
-        let Some(meta) = Meta::of(entry.path()).filter(|meta| meta.kind == Kind::Fifo) else {
-            return;
-        };
+    fn add_pipe(&mut self, pid: Pid, number: i32, wanted: &HashSet<(u64, u64)>) {
+        let Some(meta) = meta(pid, number).filter(|meta| meta.kind == Kind::Fifo) else { return };
         let key = (meta.dev, meta.inode);
         if !wanted.contains(&key) {
             return;
         }
-        let info = proc::text(proc::of(pid, "fdinfo").join(entry.file_name())).unwrap_or_default();
+        let info = proc::text(proc::of(pid, "fdinfo").join(number.to_string()));
+        let info = info.unwrap_or_default();
         let mut ends = Ends::default();
         ends.add(proc::flags(&info));
         let holders = self.pipes.entry(key).or_default();
@@ -245,6 +229,10 @@ fn sees_all() -> bool {
     number("/proc/self/ns/pid") == Some(FIRST_PID_NAMESPACE)
 }
 
+fn meta(pid: Pid, number: i32) -> Option<Meta> {
+    Meta::of(proc::of(pid, "fd").join(number.to_string()))
+}
+
 /// The number of a terminal, of its slave.
 fn slave(meta: &Meta) -> Option<u64> {
     let (major, minor) = meta.device();
@@ -256,9 +244,6 @@ const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// The name of a descriptor that gets the questions of seccomp filters.
 const LISTENER: &str = "anon_inode:seccomp notify";
-
-/// Most descriptors of other processes that are looked at. Each takes about 2 microseconds.
-const MAX_LOOKED_AT: usize = 200_000;
 
 /// Most holders of a pipe that are kept.
 const MAX_HOLDERS: usize = 64;

@@ -508,6 +508,15 @@ causes! {
     ReadOnly: "a file system is read-only that has to be written to",
         "mount it writable", any ["{}: Read-only file system"];
 
+    /// A user namespace without a mount namespace. CRIU 4.3 mounts binfmt_misc to save its entries,
+    /// which is allowed only if the mount namespace of the tree belongs to the user namespace.
+    NoBinfmtMisc: "the tree has a user namespace of its own, but no mount namespace",
+        "start it in a mount namespace as well (unshare --user --mount)",
+        dump [
+            "Unable to open the binfmt_misc file system: {}",
+            "Failed to dump binfmt_misc contents{}",
+        ];
+
     /// A system call that the kernel refused criu.
     NotPermitted: "the kernel does not permit criu something that it needs",
         "run criu as root with all capabilities; in a container, a seccomp filter or a security \
@@ -666,12 +675,6 @@ causes! {
     SeveralTerminals: "the tree uses several terminals from outside",
         "start it with one terminal at most",
         dump ["Only one slave external peer{}"];
-
-    /// A user namespace without a mount namespace. CRIU 4.3 mounts binfmt_misc to save its entries,
-    /// which is allowed only if the mount namespace of the tree belongs to the user namespace.
-    NoBinfmtMisc: "the tree has a user namespace of its own, but no mount namespace",
-        "start it in a mount namespace as well (unshare --user --mount)",
-        dump ["Failed to dump binfmt_misc contents"];
 
     /// A root task that is a zombie.
     DeadRoot: "the process has ended, and its parent has not reaped it", "check the process id",

@@ -111,7 +111,8 @@ fn names_selinux(line: &Line<'_>) -> bool {
     line.text.contains("selinux LSM specified") || line.text.contains("mismatched lsm types")
 }
 
-/// CRIU's message about a process whose first thread has ended. A warning about a zombie precedes it.
+/// CRIU's message about a process whose first thread has ended. A warning about a zombie precedes
+/// it.
 const HEADLESS: &str = "Zombies with threads are not supported";
 
 /// The tracer (zero for none), the state and the number of threads of the process that CRIU could

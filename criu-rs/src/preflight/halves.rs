@@ -4,7 +4,6 @@
 //! there: a writer dies of `SIGPIPE`, a reader meets the end of the file.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,7 +11,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
 use super::need::Need;
+use super::outside::each_descriptor;
 use super::proc::{self, Fd, Kind, Meta};
+use crate::host::namespaces::number;
 use crate::sys::fd::copy_of;
 use crate::value::Pid;
 
@@ -44,7 +45,8 @@ struct Halves<'a> {
     pipes: Vec<Half<'a>>,
     /// Masters of terminals whose slave no process of the tree has, by the terminal's number.
     masters: BTreeMap<u64, (&'a Task, &'a Fd)>,
-    /// True if a socket of the tree holds descriptors that nobody has received: an end may be there.
+    /// True if a socket of the tree holds descriptors that nobody has received: an end may be
+    /// there.
     sends: bool,
     /// The first process with seccomp filters, in a tree that does not listen itself.
     filtered: Option<Pid>,
@@ -124,7 +126,7 @@ impl Half<'_> {
             |holder: &&Holder| if self.reads { holder.ends.writes } else { holder.ends.reads };
         let holder = holders.and_then(|holders| holders.iter().find(fits));
         // Without the other end a FIFO waits for somebody to open it, before and after.
-        if holder.is_none() && (sends || !self.is_pipe()) {
+        if holder.is_none() && (sends || !self.is_pipe() || sees_all() || !self.has_other()) {
             return None;
         }
         let what = if self.is_pipe() {
@@ -190,42 +192,29 @@ impl Outside {
         let wanted: HashSet<(u64, u64)> =
             halves.pipes.iter().map(|half| (half.fd.meta.dev, half.fd.meta.inode)).collect();
         let has_fifo = halves.pipes.iter().any(|half| !half.is_pipe());
-        let inside: HashSet<Pid> = tree.tasks.iter().map(|task| task.pid).collect();
-        let mut budget = MAX_LOOKED_AT;
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        for pid in pids.filter_map(Pid::new).filter(|pid| !inside.contains(pid)) {
-            let folder = proc::of(pid, "fd");
-            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                if budget == 0 {
-                    return outside;
-                }
-                budget -= 1;
-                let Ok(link) = fs::read_link(entry.path()) else { continue };
-                let Some(name) = link.to_str() else { continue };
-                let may_be_fifo = has_fifo && name.starts_with('/');
-                if names.contains(name) || may_be_fifo {
-                    outside.add_pipe(pid, &entry, &wanted);
-                } else if name.starts_with("/dev/pts/") && !halves.masters.is_empty() {
-                    let index = Meta::of(entry.path()).and_then(|meta| slave(&meta));
-                    outside.slaves.extend(index.map(|index| (index, pid)));
-                } else if name == LISTENER {
-                    outside.listener = Some(pid);
-                }
+        each_descriptor(tree, |pid, number, link| {
+            let Some(name) = link.to_str() else { return };
+            let may_be_fifo = has_fifo && name.starts_with('/');
+            if names.contains(name) || may_be_fifo {
+                outside.add_pipe(pid, number, &wanted);
+            } else if name.starts_with("/dev/pts/") && !halves.masters.is_empty() {
+                let index = meta(pid, number).and_then(|meta| slave(&meta));
+                outside.slaves.extend(index.map(|index| (index, pid)));
+            } else if name == LISTENER {
+                outside.listener = Some(pid);
             }
-        }
+        });
         outside
     }
 
-    fn add_pipe(&mut self, pid: Pid, entry: &fs::DirEntry, wanted: &HashSet<(u64, u64)>) {
-        let Some(meta) = Meta::of(entry.path()).filter(|meta| meta.kind == Kind::Fifo) else {
-            return;
-        };
+    fn add_pipe(&mut self, pid: Pid, number: i32, wanted: &HashSet<(u64, u64)>) {
+        let Some(meta) = meta(pid, number).filter(|meta| meta.kind == Kind::Fifo) else { return };
         let key = (meta.dev, meta.inode);
         if !wanted.contains(&key) {
             return;
         }
-        let info = proc::text(proc::of(pid, "fdinfo").join(entry.file_name())).unwrap_or_default();
+        let info = proc::text(proc::of(pid, "fdinfo").join(number.to_string()));
+        let info = info.unwrap_or_default();
         let mut ends = Ends::default();
         ends.add(proc::flags(&info));
         let holders = self.pipes.entry(key).or_default();
@@ -235,17 +224,26 @@ impl Outside {
     }
 }
 
+/// Returns true if this process sees all processes: it is in the first pid namespace.
+fn sees_all() -> bool {
+    number("/proc/self/ns/pid") == Some(FIRST_PID_NAMESPACE)
+}
+
+fn meta(pid: Pid, number: i32) -> Option<Meta> {
+    Meta::of(proc::of(pid, "fd").join(number.to_string()))
+}
+
 /// The number of a terminal, of its slave.
 fn slave(meta: &Meta) -> Option<u64> {
     let (major, minor) = meta.device();
     (136..=143).contains(&major).then(|| (major - 136) * 256 + minor)
 }
 
+/// `PROC_PID_INIT_INO`: the inode of the first pid namespace.
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
 /// The name of a descriptor that gets the questions of seccomp filters.
 const LISTENER: &str = "anon_inode:seccomp notify";
-
-/// Most descriptors of other processes that are looked at. Each takes about 2 microseconds.
-const MAX_LOOKED_AT: usize = 200_000;
 
 /// Most holders of a pipe that are kept.
 const MAX_HOLDERS: usize = 64;

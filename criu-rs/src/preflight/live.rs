@@ -34,7 +34,8 @@ pub(super) struct Task {
     pub(super) threads: usize,
     /// The inodes of the namespaces, by kind.
     pub(super) namespaces: Namespaces,
-    /// True if its root directory is not that of its mount namespace. `None` if this cannot be read.
+    /// True if its root directory is not that of its mount namespace. `None` if this cannot be
+    /// read.
     has_own_root: Option<bool>,
     /// The open descriptors. `None` if this process may not read them.
     pub(super) fds: Option<Vec<Fd>>,

@@ -1,11 +1,13 @@
 //! Checks of file locks, which `fdinfo` of each descriptor lists.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
 use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
 use super::look::Look;
 use super::need::Need;
+use super::outside::each_descriptor;
 use super::proc::{self, Fd};
 use crate::diagnosis::Cause;
 use crate::operation::Restore;
@@ -15,7 +17,7 @@ use crate::value::Pid;
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
-    let outside = LockedOutside::of(tree);
+    let mut outside = LockedOutside::of(tree);
     for (task, fd) in tree.fds() {
         for lock in fd.info.lines().filter_map(Lock::parse) {
             // A lock shows at each descriptor of the open file: count it once.
@@ -23,7 +25,7 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
                 continue;
             }
             let is_set = look.opts.file_locks();
-            let is_shared = outside.has(&lock.file);
+            let is_shared = outside.has(&lock.file) || outside.shares(task, fd, &lock);
             let finding = Finding::needs(Cause::FileLocks, vec![Need::FileLocks], is_set);
             let finding = finding.pid(task.pid).fd(fd.number).path(&fd.link);
             let kind = lock.kind.to_lowercase();
@@ -114,10 +116,15 @@ impl Lock {
 }
 
 /// The files that processes outside the tree hold locks on.
-struct LockedOutside(HashSet<String>);
+struct LockedOutside<'a> {
+    tree: &'a Tree,
+    files: HashSet<String>,
+    /// The descriptors of those processes that lead to paths, by path. Read when they are needed.
+    open: Option<HashMap<PathBuf, Vec<(Pid, i32)>>>,
+}
 
-impl LockedOutside {
-    fn of(tree: &Tree) -> Self {
+impl<'a> LockedOutside<'a> {
+    fn of(tree: &'a Tree) -> Self {
         let text = proc::text("/proc/locks").unwrap_or_default();
         let outside = |line: &&str| {
             let holder = line.split_whitespace().nth(4).and_then(|word| word.parse().ok());
@@ -127,11 +134,32 @@ impl LockedOutside {
             })
         };
         let files = text.lines().filter(outside).filter_map(Lock::words).map(|lock| lock.file);
-        Self(files.collect())
+        Self { tree, files: files.collect(), open: None }
     }
 
     fn has(&self, file: &str) -> bool {
-        self.0.contains(file)
+        self.files.contains(file)
+    }
+
+    /// Returns true if a process outside has the open file of a lock, and so the lock itself: a
+    /// shell with `exec 9> FILE; flock 9`, for example, whose child the tree is.
+    fn shares(&mut self, task: &Task, fd: &Fd, lock: &Lock) -> bool {
+        if lock.kind == "POSIX" {
+            return false;
+        }
+        let tree = self.tree;
+        let open = self.open.get_or_insert_with(|| {
+            let mut open: HashMap<PathBuf, Vec<(Pid, i32)>> = HashMap::new();
+            each_descriptor(tree, |pid, number, link| {
+                if link.is_absolute() && !link.starts_with("/dev") {
+                    open.entry(link.to_owned()).or_default().push((pid, number));
+                }
+            });
+            open
+        });
+        open.get(&fd.link).into_iter().flatten().any(|(pid, number)| {
+            are_one((pid.nix(), *number), (task.pid.nix(), fd.number)) == Some(true)
+        })
     }
 }
 

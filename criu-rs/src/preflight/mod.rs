@@ -71,6 +71,7 @@ mod loopback;
 mod memory;
 mod mounts;
 mod need;
+mod outside;
 mod pipes;
 mod proc;
 mod report;

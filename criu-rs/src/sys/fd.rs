@@ -86,8 +86,8 @@ pub(crate) fn are_one((a, of_a): (Pid, RawFd), (b, of_b): (Pid, RawFd)) -> Optio
 }
 
 /// `kcmp(KCMP_EPOLL_TFD)`: says whether a descriptor of a process is the file that an epoll of this
-/// process watches: the `nth` file that was added under the number `added`. `None` if the kernel does
-/// not tell.
+/// process watches: the `nth` file that was added under the number `added`. `None` if the kernel
+/// does not tell.
 pub(crate) fn is_watched(
     pid: Pid,
     number: RawFd,

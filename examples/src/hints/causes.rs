@@ -259,6 +259,22 @@ pub(super) fn rows(cause: Cause) -> &'static [Row] {
                 "try again later; in a frozen cgroup a process inside vfork never stops: thaw it",
             ),
         ],
+        Cause::FileWatch => &[
+            (
+                &[Dump, PreDump],
+                "have the program take the watch away; a file on overlayfs is found by CRIU 4.3, \
+                 or in a directory of --irmap-scan-path",
+            ),
+            (ALL, "have the program take the watch away; CRIU 4.3 finds a file on overlayfs"),
+        ],
+        Cause::UnsupportedLink => &[
+            (
+                &[Dump, Preflight],
+                "take the interface away, or leave the network out with --empty-ns net",
+            ),
+            (&[Checkpoint], "take the interface away, or add --empty-network"),
+            (ALL, "take the interface away"),
+        ],
         _ => &[],
     }
 }

@@ -1,6 +1,6 @@
 //! Open files, locks, mounts and memory.
 
-use criu_rs::preflight::Need;
+use criu_rs::preflight::{Finding, Need, Severity};
 use criu_rs::{Cause, Dump, External};
 
 use super::{foreseen, foreseen_of, is_blocked, works_by_itself, works_with_options};
@@ -48,6 +48,20 @@ fn shared_lock(lab: &Lab) {
     let report = foreseen(lab, &target, Cause::FileLocks);
     assert_eq!(report.safe_options(), [], "{report}");
     works_with_options(lab, &target, &report);
+    // A lock that the tree has inherited is held outside, too: a restore would wait for it.
+    let file = std::fs::File::create(lab.dir.join("inherited")).unwrap();
+    let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let copy = lock.try_clone().unwrap();
+    let target = lab.start_with(&["count"], |command| command.stdout(copy));
+    let images = lab.dir("inherited-images");
+    let dump = Dump::new(target.pid, &images).file_locks(true);
+    let told = |dump: &Dump<'_>| {
+        let report = dump.preflight(&lab.criu).unwrap();
+        let of_locks = |found: &&Finding| found.cause == Some(Cause::FileLocks);
+        report.findings().iter().find(of_locks).map(|found| found.severity)
+    };
+    assert_eq!(told(&dump), Some(Severity::Loses));
+    drop(lock);
 }
 
 fn ghost_too_large(lab: &Lab) {

@@ -21,6 +21,14 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("preflight_of_a_shell_pipeline", pipeline),
     ("preflight_of_perl", perl),
     ("preflight_of_a_locking_shell", flock),
+    ("preflight_of_a_coprocess", coprocess),
+    ("preflight_of_awk", awk),
+    ("preflight_of_a_busy_shell", busy),
+    ("preflight_of_timeout", timeout),
+    ("preflight_of_xargs", xargs),
+    ("preflight_of_python_asyncio", python_asyncio),
+    ("preflight_of_python_processes", python_processes),
+    ("preflight_of_python_threads", python_threads),
     ("preflight_of_python_http", python_http),
     ("preflight_of_busybox_httpd", busybox_httpd),
     ("preflight_of_redis", redis),
@@ -105,6 +113,86 @@ fn flock(lab: &Lab) {
     let script =
         "exec 9> lock; flock 9; while :; do n=$((n + 1)); echo $n > count; sleep 0.01; done";
     counts(lab, &["sh", "-c", script]);
+}
+
+fn coprocess(lab: &Lab) {
+    let script = "coproc cat; while :; do echo $((++n)) >&${COPROC[1]}; read -u ${COPROC[0]} m; \
+                  echo $m > count.new; mv count.new count; done";
+    counts(lab, &["bash", "-c", script]);
+}
+
+fn awk(lab: &Lab) {
+    let script = "BEGIN { while (1) { print ++n > \"count\"; close(\"count\"); \
+                  system(\"sleep 0.01\") } }";
+    counts(lab, &["awk", script]);
+}
+
+/// Tests a shell whose children and pipes come and go.
+fn busy(lab: &Lab) {
+    let script = "while :; do seq 100 | sort -r | head -1 > /dev/null; n=$((n + 1)); \
+                  echo $n > count.new; mv count.new count; done";
+    counts(lab, &["sh", "-c", script]);
+}
+
+fn timeout(lab: &Lab) {
+    let script = "while :; do n=$((n + 1)); echo $n > count; sleep 0.01; done";
+    counts(lab, &["timeout", "1000", "sh", "-c", script]);
+}
+
+fn xargs(lab: &Lab) {
+    let script = "yes | xargs -P 3 -I y sh -c 'sleep 0.02; n=$(cat count 2>/dev/null); \
+                  echo $((${n:-0} + 1)) > count.$$; mv count.$$ count'";
+    counts(lab, &["sh", "-c", script]);
+}
+
+/// Runs a Python program that counts into a file with `count(n)`.
+fn python(lab: &Lab, code: &str) {
+    let head = "import os\ndef count(n):\n  open('new', 'w').write(str(n))\n  os.rename('new', \
+                'count')\n";
+    counts(lab, &["/usr/bin/python3", "-c", &format!("{head}{code}")]);
+}
+
+fn python_asyncio(lab: &Lab) {
+    let code = "\
+import asyncio
+async def main():
+    server = await asyncio.start_unix_server(lambda r, w: None, 'socket')
+    n = 0
+    while True:
+        n += 1
+        await asyncio.to_thread(count, n)
+        await asyncio.sleep(0.01)
+asyncio.run(main())";
+    python(lab, code);
+}
+
+fn python_processes(lab: &Lab) {
+    let code = "\
+import multiprocessing, time
+pool = multiprocessing.get_context('fork').Pool(3)
+n = 0
+while True:
+    n += len(pool.map(abs, range(9)))
+    count(n)
+    time.sleep(0.01)";
+    python(lab, code);
+}
+
+fn python_threads(lab: &Lab) {
+    let code = "\
+import queue, threading, time
+done = queue.Queue()
+def work(k):
+    while True:
+        done.put(k)
+        time.sleep(0.01)
+for k in range(20): threading.Thread(target=work, args=(k,), daemon=True).start()
+n = 0
+while True:
+    done.get()
+    n += 1
+    count(n)";
+    python(lab, code);
 }
 
 /// A port that was free a moment ago.

@@ -671,7 +671,7 @@ causes! {
     /// which is allowed only if the mount namespace of the tree belongs to the user namespace.
     NoBinfmtMisc: "the tree has a user namespace of its own, but no mount namespace",
         "start it in a mount namespace as well (unshare --user --mount)",
-        dump ["Failed to dump binfmt_misc contents"];
+        dump ["Failed to dump binfmt_misc contents{}"];
 
     /// A root task that is a zombie.
     DeadRoot: "the process has ended, and its parent has not reaped it", "check the process id",

@@ -21,7 +21,8 @@ pub(crate) struct Asked {
 
 /// Finds the cause of a failure, and what the cause is about.
 pub(crate) fn diagnose(failure: &mut Failure, asked: &Asked) {
-    let (cause, seen) = match said(failure) {
+    let told = said(failure).or_else(|| dead_leader(failure));
+    let (cause, seen) = match told {
         Some((cause, seen)) => (Some(cause), seen),
         None => (unsaid(failure, asked), String::new()),
     };
@@ -80,6 +81,16 @@ fn telling(failure: &Failure) -> Vec<Line<'_>> {
     }
     lines.extend(failure.output.lines().chain(failure.message.as_deref()).map(Line::read));
     lines
+}
+
+/// A process whose first thread has ended while others run on. CRIU says of it what it also says of
+/// a process that is not there, and of one that it has not stopped yet.
+fn dead_leader(failure: &Failure) -> Option<(Cause, String)> {
+    let text = Line::read(&failure.excerpt()?.error).text;
+    let pid = text.strip_prefix("Unable to detach from ")?.strip_suffix(": No such process")?;
+    let status = procfs::process::Process::new(pid.parse().ok()?).ok()?.status().ok()?;
+    let is_dead = status.state.starts_with('Z') && status.threads > 1;
+    is_dead.then(|| (Cause::DeadLeader, format!("process {pid}")))
 }
 
 /// The cause that `/proc` and the end of the operation tell.

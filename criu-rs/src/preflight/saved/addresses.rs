@@ -148,7 +148,8 @@ fn socket(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let words = address.as_bytes().chunks(8).map(|word| {
-        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
+        let word = std::str::from_utf8(word).ok().filter(|word| word.len() == 8)?;
+        let word = u32::from_str_radix(word, 16).ok()?;
         Some(word.to_ne_bytes())
     });
     let bytes: Vec<u8> = words.collect::<Option<Vec<_>>>()?.concat();

@@ -37,7 +37,7 @@ fn damaged(lab: &Lab) {
 fn missing(lab: &Lab) {
     let saved = saved(lab, lab.start(&["count"]), |dump| dump);
     let restore = Restore::new(&saved.images);
-    let seen = [("core-", ""), ("ids-", ""), ("pages-", "")];
+    let seen = [("core-", ""), ("ids-", ""), ("pages-", "pages-")];
     for (beginning, seen) in seen {
         let _away = Away::take(only(&saved.images, beginning));
         fails(&lab.criu, &restore, &cause(Cause::ImagesDamaged, seen, "run crit check"));
@@ -56,5 +56,5 @@ fn parent(lab: &Lab) {
     symlink("../no-such-parent", saved.images.join("parent")).unwrap();
     let advice = "put the parent's directory to where the link `parent`";
     let restore = Restore::new(&saved.images);
-    fails(&lab.criu, &restore, &cause(Cause::ParentMissing, "", advice));
+    fails(&lab.criu, &restore, &cause(Cause::ParentMissing, "parent", advice));
 }

@@ -107,6 +107,7 @@ Examples:
         let log = self.common.log(images, "restore.log");
         let mut pidfile =
             PidFile::new(self.restore.pidfile.as_deref(), self.common.work_dir(images));
+        let lost = restore.lost_pipes();
         let progress = Progress::of_time("restoring");
         let begun = Instant::now();
         let restored = drive.run(restore.start(&criu), &mut pidfile, &progress, &log)?;
@@ -114,6 +115,10 @@ Examples:
         self.common.print_log();
         pidfile.keep();
         self.tell(output, &restored, begun.elapsed());
+        for need in lost {
+            let option = need.argument();
+            output.say(format!("nobody has the other end of a pipe: {option} would give one"));
+        }
         if let Some(parent) = parent {
             let end = parent.stay(&restored, drive.received())?;
             return Ok(if self.reach.exit_codes { end } else { Exit::Done.into() });

@@ -185,6 +185,13 @@ impl Restore<'_> {
         Ok(report)
     }
 
+    /// The pipes of which the images have one end, and which this restore does not give another:
+    /// who writes to such a pipe gets `SIGPIPE`, and who reads it sees the end of the input. Each
+    /// is the option that gives one. Empty if the images cannot be read.
+    pub fn lost_pipes(&self) -> Vec<Need> {
+        saved::lost_pipes(self)
+    }
+
     /// Sets the options that a report asks for and that change nothing outside the tree. The report
     /// is that of the images, or that of the tree before the dump.
     pub fn with_preflight(self, report: &Report) -> Self {

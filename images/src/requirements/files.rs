@@ -38,6 +38,16 @@ pub struct Holder {
     pub place: PlaceInTask,
 }
 
+/// The highest descriptor of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Descriptor {
+    /// Id of the task.
+    pub pid: u32,
+    /// Number of the descriptor.
+    pub number: u32,
+}
+
 /// Uses that a task makes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -95,7 +105,7 @@ pub struct Watch {
 pub(super) fn walk(checkpoint: Checkpoint<'_>, all: &mut Vec<Requirement>) -> Result<()> {
     let own = checkpoint.root().namespaces()?;
     let own_namespace = own.iter().any(|of| of.kind == NamespaceKind::Mnt && !of.host);
-    let holders = holders(checkpoint)?;
+    let holders = holders(checkpoint, all)?;
     let remaps = remaps(checkpoint)?;
     let mut terminals = HashSet::new();
     let mut fifos: BTreeMap<u32, (Vec<u8>, bool, bool)> = BTreeMap::new();
@@ -145,17 +155,24 @@ pub(super) fn walk(checkpoint: Checkpoint<'_>, all: &mut Vec<Requirement>) -> Re
     Ok(())
 }
 
-/// Finds the first use of each file.
-fn holders(checkpoint: Checkpoint<'_>) -> Result<HashMap<u32, Holder>> {
+/// Finds the first use of each file, and the highest descriptor of each task.
+fn holders(checkpoint: Checkpoint<'_>, all: &mut Vec<Requirement>) -> Result<HashMap<u32, Holder>> {
     let mut found = HashMap::new();
     for task in checkpoint.tasks().filter(Task::is_alive) {
         let pid = task.pid();
         let mut add = |id, place| {
             found.entry(id).or_insert(Holder { pid, place });
         };
-        for fd in task.files()? {
+        let fds = task.files()?;
+        for fd in &fds {
             add(fd.file.id(), PlaceInTask::Descriptor(fd.number));
         }
+        all.extend(
+            fds.iter()
+                .map(|fd| fd.number)
+                .max()
+                .map(|number| Requirement::Descriptor(Descriptor { pid, number })),
+        );
         let id = |file: Option<OpenFile<'_>>| file.map(|file| file.id());
         if let Some(mm) = task.mm()? {
             add(mm.exe_file_id, PlaceInTask::Program);

@@ -26,8 +26,8 @@ mod tasks;
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 
-pub use files::{FifoEnd, Ghost, Holder, PlaceInTask, SavedPath, Watch};
-pub use namespaces::{FileSystem, NewNamespace, Program};
+pub use files::{Descriptor, FifoEnd, Ghost, Holder, PlaceInTask, SavedPath, Watch};
+pub use namespaces::{FileSystem, MountPoint, NewNamespace, Program};
 pub use network::{BoundAddress, Interface, UnixName};
 pub(crate) use options::options;
 pub use options::{GivenFile, RestoreOption};
@@ -69,6 +69,10 @@ pub enum Requirement {
     Namespace(NewNamespace),
     /// A file system that the kernel must be able to mount.
     FileSystem(FileSystem),
+    /// A mount point.
+    MountPoint(MountPoint),
+    /// The highest descriptor of a task.
+    Descriptor(Descriptor),
     /// A program that CRIU calls.
     Program(Program),
 }
@@ -88,5 +92,14 @@ impl Checkpoint<'_> {
         network::walk(*self, &mut all)?;
         namespaces::walk(*self, &mut all)?;
         Ok(all)
+    }
+
+    /// Lists the pipes of which the images have one end: a part of
+    /// [`requirements`](Self::requirements) that takes little time.
+    ///
+    /// # Errors
+    /// The errors of reading the open files.
+    pub fn half_pipes(&self) -> Result<Vec<RestoreOption>> {
+        options::half_pipes(*self)
     }
 }

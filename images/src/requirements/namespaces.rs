@@ -36,6 +36,16 @@ pub struct FileSystem {
     pub target: String,
 }
 
+/// The place of a mount in the tree, which must be there to be mounted on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct MountPoint {
+    /// The path in the tree.
+    pub target: Vec<u8>,
+    /// Id of the mount that the path belongs to.
+    pub mount: u32,
+}
+
 /// A program that CRIU calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -107,6 +117,10 @@ pub(super) fn walk(checkpoint: Checkpoint<'_>, all: &mut Vec<Requirement>) -> Re
             programs.extend(filters.iter().filter(|(text, _)| !text.is_empty()).map(|of| of.1));
         }
         if let Some(mounts) = saved.mounts()? {
+            for mount in mounts.iter().filter(|mount| mount.depth > 0) {
+                let (target, mount) = (mount.entry.mountpoint.clone(), mount.entry.parent_mnt_id);
+                all.push(Requirement::MountPoint(MountPoint { target, mount }));
+            }
             for mount in mounts.iter().filter(|mount| mount.external().is_none()) {
                 let (kind, source) = (mount.fs().to_string(), mount.source().to_string());
                 let target = mount.target().to_string();

@@ -171,7 +171,6 @@ fn kept_back(checkpoint: Checkpoint<'_>) -> Result<u64> {
 fn of_files(checkpoint: Checkpoint<'_>, found: &mut Vec<RestoreOption>) -> Result<()> {
     let inherit = |key: String, file| RestoreOption::InheritFd { key, file };
     let (mut connections, mut outside) = (0, 0);
-    let mut pipes: BTreeMap<u32, (bool, bool)> = BTreeMap::new();
     let mut slaves = BTreeMap::new();
     let mut masters = HashSet::new();
     let mut given = Vec::new();
@@ -184,11 +183,6 @@ fn of_files(checkpoint: Checkpoint<'_>, found: &mut Vec<RestoreOption>) -> Resul
             File::Unix(socket) if socket.uflags & USK_EXTERN != 0 => outside += 1,
             File::Unix(socket) if socket.uflags & USK_CALLBACK != 0 => {
                 given.push(inherit(format!("socket:[{}]", socket.ino), GivenFile::Socket));
-            }
-            File::Pipe(pipe) => {
-                let ends = pipes.entry(pipe.pipe_id).or_default();
-                ends.0 |= pipe.flags & O_ACCMODE != O_WRONLY;
-                ends.1 |= pipe.flags & O_ACCMODE != O_RDONLY;
             }
             File::Regular(reg) if reg.ext() => {
                 given.push(inherit(Text(&reg.name).to_string(), GivenFile::File));
@@ -229,15 +223,29 @@ fn of_files(checkpoint: Checkpoint<'_>, found: &mut Vec<RestoreOption>) -> Resul
     let orphan = slaves.keys().find(|index| !masters.contains(*index));
     found.extend(orphan.map(|index| RestoreOption::ForeignTerminal(*index)));
     found.extend(given);
-    for (id, ends) in pipes {
+    found.extend(half_pipes(checkpoint)?);
+    Ok(())
+}
+
+/// Lists the pipes of which the images have one end.
+pub(super) fn half_pipes(checkpoint: Checkpoint<'_>) -> Result<Vec<RestoreOption>> {
+    let mut pipes: BTreeMap<u32, (bool, bool)> = BTreeMap::new();
+    for file in checkpoint.files()? {
+        if let File::Pipe(pipe) = file.file() {
+            let ends = pipes.entry(pipe.pipe_id).or_default();
+            ends.0 |= pipe.flags & O_ACCMODE != O_WRONLY;
+            ends.1 |= pipe.flags & O_ACCMODE != O_RDONLY;
+        }
+    }
+    let half = |(id, ends)| {
         let file = match ends {
             (true, false) => GivenFile::ReadEnd,
             (false, true) => GivenFile::WriteEnd,
-            _ => continue,
+            _ => return None,
         };
-        found.push(inherit(format!("pipe:[{id}]"), file));
-    }
-    Ok(())
+        Some(RestoreOption::InheritFd { key: format!("pipe:[{id}]"), file })
+    };
+    Ok(pipes.into_iter().filter_map(half).collect())
 }
 
 /// Returns true if a terminal's device is a master: `/dev/ptmx`, or one of the old masters.

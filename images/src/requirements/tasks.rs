@@ -123,6 +123,7 @@ pub(super) fn walk(checkpoint: Checkpoint<'_>, all: &mut Vec<Requirement>) -> Re
     let own = |kind| own.iter().any(|of| of.kind == kind && !of.host);
     ids(checkpoint, own(NamespaceKind::Pid), all);
     let mut huge: BTreeMap<Option<u64>, u64> = BTreeMap::new();
+    let mut shared = BTreeSet::new();
     for task in checkpoint.tasks().filter(Task::is_alive) {
         let own = own(NamespaceKind::User);
         for thread in task.threads()? {
@@ -142,6 +143,11 @@ pub(super) fn walk(checkpoint: Checkpoint<'_>, all: &mut Vec<Requirement>) -> Re
         if let Some(mm) = task.mm()? {
             all.extend(AddressSpace::new(task.pid(), &mm).map(Requirement::AddressSpace));
             for vma in mm.vmas.iter().filter(|vma| vma.flags & MAP_HUGETLB != 0) {
+                // Tasks that share pages take them once.
+                let is_shared = vma.flags & MAP_SHARED != 0;
+                if is_shared && !shared.insert((vma.shmid, vma.pgoff)) {
+                    continue;
+                }
                 let shift = vma.flags >> 26 & 0x3f;
                 let size = (shift != 0).then(|| 1u64.checked_shl(shift).unwrap_or(0));
                 let bytes = huge.entry(size).or_default();
@@ -231,6 +237,7 @@ fn terminals(
     Ok(())
 }
 
+const MAP_SHARED: u32 = 1;
 const MAP_HUGETLB: u32 = 0x40000;
 
 /// The lowest address of the upper half, which belongs to the kernel.

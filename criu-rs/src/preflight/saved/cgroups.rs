@@ -21,7 +21,9 @@ pub(super) fn look(saved: &Saved<'_>) -> criu_images::Result<Vec<Finding>> {
         return Ok(Vec::new());
     }
     let mine = proc::text("/proc/self/cgroup").unwrap_or_default();
-    let here: Vec<&str> = mine.lines().filter_map(|line| line.split(':').nth(1)).collect();
+    let mut here: Vec<&str> = mine.lines().filter_map(|line| line.split(':').nth(1)).collect();
+    let kernel = proc::text("/proc/cgroups").unwrap_or_default();
+    here.extend(kernel.lines().filter_map(free));
     let mut found = Vec::new();
     for controller in &saved.checkpoint.cgroups()?.controllers {
         found.extend(missing(&controller.cnames, &here));
@@ -31,6 +33,8 @@ pub(super) fn look(saved: &Saved<'_>) -> criu_images::Result<Vec<Finding>> {
     }
     let sets_values = [CriuCgMode::Full, CriuCgMode::Strict].map(i32::from);
     let sets_values = mode.is_some_and(|mode| sets_values.contains(&mode));
+    let makes_none = [CriuCgMode::CgNone, CriuCgMode::Props].map(i32::from);
+    let makes_none = mode.is_some_and(|mode| makes_none.contains(&mode));
     let mounts = MountInfo::all("self").unwrap_or_default();
     let mut members = BTreeMap::new();
     for task in saved.checkpoint.tasks() {
@@ -40,7 +44,13 @@ pub(super) fn look(saved: &Saved<'_>) -> criu_images::Result<Vec<Finding>> {
         }
     }
     for (member, tasks) in members.into_values() {
-        let Some(place) = place(member, &mounts).filter(|place| place.is_dir()) else { continue };
+        let Some(place) = place(member, &mounts) else { continue };
+        if !place.is_dir() {
+            if makes_none {
+                found.push(Finding::blocks(Cause::CgroupDirMissing).path(place));
+            }
+            continue;
+        }
         if !sets_values {
             found.extend(cpuset(&place).map(|finding| finding.path(&place)));
         }
@@ -59,6 +69,18 @@ fn missing(names: &[Vec<u8>], here: &[&str]) -> Option<Finding> {
     let shown = if name.is_empty() { "version 2".to_owned() } else { name };
     let finding = Finding::needs(Cause::CgroupMissing, vec![Need::IgnoreCgroups], false);
     Some(finding.detail(shown.escape_debug().to_string()))
+}
+
+/// Reads a line of `/proc/cgroups`: name, hierarchy, number of cgroups, enabled. Returns the name of
+/// a controller that no hierarchy has. CRIU mounts it.
+fn free(line: &str) -> Option<&str> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [name, "0", _, "1"] = words[..] else { return None };
+    let given = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().any(|root| {
+        let text = proc::text(Path::new(root).join("cgroup.subtree_control")).unwrap_or_default();
+        text.split_whitespace().any(|one| one == name)
+    });
+    (!given).then_some(name)
 }
 
 /// Finds the directory of a cgroup, if this process sees its hierarchy.

@@ -25,6 +25,15 @@ pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
     for requirement in &saved.requirements {
         match requirement {
             Requirement::Path(file) => found.extend(path(saved, &places, file)),
+            Requirement::MountPoint(point) => {
+                let path = Path::new(OsStr::from_bytes(&point.target));
+                let mount = i32::try_from(point.mount).unwrap_or(-1);
+                let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+                let place = places.find(path, mount).and_then(Result::err);
+                if place.is_some_and(is_missing) {
+                    found.push(Finding::blocks(Cause::MountPointMissing).path(path));
+                }
+            }
             Requirement::Watch(watch) if !watch.own_namespace => {
                 let Some(path) = &watch.path else { continue };
                 let path = Path::new(OsStr::from_bytes(path));
@@ -62,7 +71,13 @@ fn path(saved: &Saved<'_>, places: &Places, file: &SavedPath) -> Option<Finding>
             Ok(place) => compare(reg, &place, saved.look),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let of_kernel = path.starts_with("/proc") || path.starts_with("/sys");
-                let cause = if of_kernel { Cause::ProcFileMissing } else { Cause::FileMissing };
+                let is_link = reg.name.rsplit(|&byte| byte == b'/').next();
+                let is_link = is_link.is_some_and(|name| name.starts_with(b"link_remap."));
+                let cause = match (of_kernel, is_link) {
+                    (true, _) => Cause::ProcFileMissing,
+                    (false, true) => Cause::LinkRemapMissing,
+                    (false, false) => Cause::FileMissing,
+                };
                 Some(Finding::blocks(cause))
             }
             Err(error) => {
@@ -134,6 +149,10 @@ fn other(pid: u32) -> Finding {
 /// Compares a saved file with the file on this host.
 fn compare(reg: &RegFileEntry, place: &Place, look: &Look<'_>) -> Option<Finding> {
     let meta = place.metadata().ok()?;
+    let writes = reg.flags & O_ACCMODE != 0;
+    if meta.is_dir() && writes {
+        return Some(Finding::blocks(Cause::FileRefused).detail("it is a directory now"));
+    }
     let changed = |detail: String| Finding::blocks(Cause::FileChanged).detail(detail);
     if let Some(size) = reg.size.filter(|&size| size != meta.size()) {
         return Some(changed(format!("it has {} bytes, and had {size} at the dump", meta.size())));
@@ -164,10 +183,10 @@ fn compare(reg: &RegFileEntry, place: &Place, look: &Look<'_>) -> Option<Finding
 fn read_only(reg: &RegFileEntry, place: &Place) -> Option<Finding> {
     let writes = reg.flags & O_ACCMODE != 0;
     let facts = place.file_system().filter(|_| writes)?;
-    facts
-        .flags()
-        .contains(FsFlags::ST_RDONLY)
-        .then(|| Finding::blocks(Cause::ReadOnly).detail("it was open for writing"))
+    facts.flags().contains(FsFlags::ST_RDONLY).then(|| {
+        let detail = "it was open for writing, and its file system is read-only";
+        Finding::blocks(Cause::FileRefused).detail(detail)
+    })
 }
 
 /// The build id of a 64-bit ELF program.

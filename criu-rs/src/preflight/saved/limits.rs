@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use caps::{CapSet, Capability};
-use criu_images::requirements::{Requirement, TaskLimit};
+use criu_images::requirements::{Descriptor, Requirement, TaskLimit};
 
 use super::Saved;
 use super::memory::{number, of};
+use crate::diagnosis::Cause;
 use crate::preflight::finding::{Finding, Severity};
 use crate::preflight::proc;
 
@@ -17,10 +18,21 @@ pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
     let most_files = number("/proc/sys/fs/nr_open");
     let may_raise = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE);
     let mine = if may_raise.unwrap_or(false) { None } else { proc::text("/proc/self/limits").ok() };
+    let most_own = match &mine {
+        Some(mine) => own(mine, NOFILE).flatten(),
+        None => most_files,
+    };
     let mut told = HashSet::new();
     let mut found = Vec::new();
     for requirement in &saved.requirements {
-        let Requirement::Limit(limit) = requirement else { continue };
+        let limit = match requirement {
+            Requirement::Limit(limit) => limit,
+            Requirement::Descriptor(fd) => {
+                found.extend(descriptor(fd, most_own));
+                continue;
+            }
+            _ => continue,
+        };
         if !told.insert((limit.resource, limit.limit.hard)) {
             continue;
         }
@@ -45,12 +57,7 @@ fn files(limit: &TaskLimit, most: Option<u64>) -> Option<Finding> {
 
 /// Compares a hard limit with that of this process, which criu inherits and may not raise.
 fn raised(limit: &TaskLimit, mine: &str) -> Option<Finding> {
-    // A head, then a line a resource, in the order of their numbers: name, soft, hard, unit.
-    let line = mine.lines().nth(limit.resource.checked_add(1)?)?;
-    let words: Vec<&str> = line.split_whitespace().rev().take(3).collect();
-    let is_limit = |word: &&&str| **word == "unlimited" || word.parse::<u64>().is_ok();
-    let own = words.into_iter().find(|word| is_limit(&word))?;
-    let own: Option<u64> = own.parse().ok();
+    let own = own(mine, limit.resource)?;
     let is_more = match (limit.limit.hard, own) {
         (_, None) => false,
         (None, Some(_)) => true,
@@ -64,3 +71,27 @@ fn raised(limit: &TaskLimit, mine: &str) -> Option<Finding> {
         lost(limit, detail)
     })
 }
+
+/// Checks that criu may open the descriptors of a task, and some of its own above them.
+fn descriptor(fd: &Descriptor, most: Option<u64>) -> Option<Finding> {
+    let most = most?;
+    (u64::from(fd.number).saturating_add(CRIU_S_OWN) > most).then(|| {
+        let detail = format!("descriptor {} is open, criu may have {most}", fd.number);
+        of(Finding::blocks(Cause::TooFewDescriptors).detail(detail), fd.pid)
+    })
+}
+
+/// The hard limit of a resource in `/proc/PID/limits`. An inner `None` is unlimited.
+fn own(limits: &str, resource: usize) -> Option<Option<u64>> {
+    // A head, then a line a resource, in the order of their numbers: name, soft, hard, unit.
+    let line = limits.lines().nth(resource.checked_add(1)?)?;
+    let is_limit = |word: &&str| *word == "unlimited" || word.parse::<u64>().is_ok();
+    let hard = line.split_whitespace().rev().take(3).find(is_limit)?;
+    Some(hard.parse().ok())
+}
+
+/// Number of `RLIMIT_NOFILE`.
+const NOFILE: usize = 7;
+
+/// The least number of descriptors that CRIU keeps for itself above those of a task.
+const CRIU_S_OWN: u64 = 16;

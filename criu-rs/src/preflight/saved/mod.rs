@@ -25,14 +25,15 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use criu_images::proto::Lsmtype;
-use criu_images::requirements::Requirement;
+use criu_images::requirements::{Requirement, RestoreOption};
 use criu_images::view::Summary;
 use criu_images::{Checkpoint, ImageSet, kind};
 
 use crate::diagnosis::Cause;
 use crate::operation::Restore;
-use crate::preflight::finding::{Finding, Severity};
+use crate::preflight::finding::Finding;
 use crate::preflight::look::Look;
+use crate::preflight::need::Need;
 use crate::transport::Transport;
 
 /// The size of a checkpoint.
@@ -75,8 +76,23 @@ pub(in crate::preflight) fn look(restore: &Restore<'_>, look: &Look<'_>) -> (Vec
 }
 
 fn unreadable(error: &criu_images::Error, path: &Path) -> Finding {
-    let what = "the images are damaged or of an unknown kind";
-    Finding::new(Severity::Blocks, what).path(path).detail(error.to_string())
+    let cause = if error.image() == "parent" { Cause::ParentMissing } else { Cause::ImagesDamaged };
+    Finding::blocks(cause).path(path).detail(error.to_string())
+}
+
+/// Lists the pipes of which the images have one end, and which a restore does not give.
+pub(in crate::preflight) fn lost_pipes(restore: &Restore<'_>) -> Vec<Need> {
+    let opts = &restore.common.opts;
+    let Ok(Some(directory)) = opts.images.open() else { return Vec::new() };
+    let images = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    let halves = ImageSet::open(images).and_then(|set| set.checkpoint()?.half_pipes());
+    let key = |option| match option {
+        RestoreOption::InheritFd { key, .. } => Some(key),
+        _ => None,
+    };
+    let keys = halves.unwrap_or_default().into_iter().filter_map(key);
+    let is_given = |key: &String| opts.inherit.iter().any(|fd| fd.key() == key.as_str());
+    keys.filter(|key| !is_given(key)).map(Need::InheritFd).collect()
 }
 
 fn compare(

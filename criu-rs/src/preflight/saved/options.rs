@@ -42,7 +42,10 @@ fn finding(saved: &Saved<'_>, option: &RestoreOption) -> Option<Finding> {
             (vec![Need::ShellJob, Need::OrphanPtsMaster], is_set, true)
         }
         RestoreOption::LazyPages(_) => (vec![Need::LazyPages], opts.lazy_pages(), true),
-        RestoreOption::Root => (vec![Need::Root], opts.root.is_some(), true),
+        RestoreOption::Root => {
+            let is_set = opts.root.is_some() || opts.mntns_compat_mode();
+            (vec![Need::Root], is_set, true)
+        }
         RestoreOption::InheritFd { key, .. } => {
             (vec![Need::InheritFd(key.clone())], saved.is_given(key.as_bytes()), true)
         }
@@ -70,8 +73,8 @@ fn finding(saved: &Saved<'_>, option: &RestoreOption) -> Option<Finding> {
         return Some(pipe(option, needs));
     }
     let severity = match needs.first() {
-        // CRIU goes on without these.
-        Some(Need::FileLocks | Need::Root) if !is_set => Severity::Loses,
+        // CRIU goes on without it.
+        Some(Need::FileLocks) if !is_set => Severity::Loses,
         // A configuration file may set it, which this crate cannot see.
         Some(Need::Line(_)) => Severity::Loses,
         _ if is_set => Severity::Info,
@@ -85,6 +88,7 @@ fn finding(saved: &Saved<'_>, option: &RestoreOption) -> Option<Finding> {
         RestoreOption::InheritFd { .. } => Some(Cause::ExternalNotGiven),
         RestoreOption::Mount { .. } => Some(Cause::ExternalMount),
         RestoreOption::Veth(_) => Some(Cause::VethPeer),
+        RestoreOption::Root => Some(Cause::RootNeeded),
         _ => None,
     };
     let finding = Finding::new(severity, "the images need an option on restore");
@@ -112,6 +116,7 @@ fn given(saved: &Saved<'_>, option: &RestoreOption) -> Option<Finding> {
         RestoreOption::InheritFd { key, file } => descriptor(saved, key, *file),
         RestoreOption::Mount { key, target } => mount(saved, key, target),
         RestoreOption::Root => root(saved),
+        RestoreOption::Veth(name) => veth(saved, name),
         _ => None,
     }
 }
@@ -141,9 +146,7 @@ fn descriptor(saved: &Saved<'_>, key: &str, wanted: GivenFile) -> Option<Finding
 fn mount(saved: &Saved<'_>, key: &str, target: &str) -> Option<Finding> {
     let path = external(saved, &format!("mnt[{key}]"))?;
     (!path.is_empty() && !Path::new(&path).exists()).then(|| {
-        let what = "a path that the restore gives for a mount does not exist";
         let finding = Finding::blocks(Cause::MountSourceMissing);
-        let finding = Finding { what: what.into(), ..finding };
         finding.path(path).detail(format!("for the mount at {target}"))
     })
 }
@@ -155,6 +158,15 @@ fn external(saved: &Saved<'_>, name: &str) -> Option<String> {
         rest.strip_prefix(b":").map(<[u8]>::to_vec)
     });
     given.map(|value| String::from_utf8_lossy(&value).into_owned())
+}
+
+/// Checks that the name of the outer end of a pair is free.
+fn veth(saved: &Saved<'_>, name: &str) -> Option<Finding> {
+    let outer = external(saved, &format!("veth[{name}]")).filter(|_| saved.is_ours())?;
+    let outer = outer.split('@').next().unwrap_or_default();
+    nix::net::if_::if_nametoindex(outer).ok()?;
+    let detail = outer.escape_debug().to_string();
+    Some(Finding::blocks(Cause::InterfaceExists).detail(detail))
 }
 
 fn root(saved: &Saved<'_>) -> Option<Finding> {

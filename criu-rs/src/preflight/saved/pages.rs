@@ -7,14 +7,15 @@ use crate::diagnosis::Cause;
 use crate::preflight::finding::Finding;
 
 pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
-    // Pages of a dump with a page server, or of a stream, lie elsewhere.
+    // Pages of a stream or of a daemon lie elsewhere.
     if saved.look.opts.stream() || saved.look.opts.lazy_pages() {
         return Vec::new();
     }
-    let found = check_pages(saved.set).into_iter();
-    let errors = found.filter(|found| found.severity == Grade::Error);
+    let errors = check_pages(saved.set).into_iter().filter(|found| found.severity == Grade::Error);
     let finding = |found: criu_images::Finding| {
-        Finding::blocks(Cause::ImagesDamaged).detail(found.error.to_string())
+        let is_parent = found.error.image() == "parent";
+        let cause = if is_parent { Cause::ParentMissing } else { Cause::ImagesDamaged };
+        Finding::blocks(cause).detail(found.error.to_string())
     };
     errors.map(finding).collect()
 }

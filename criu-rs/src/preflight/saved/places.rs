@@ -99,5 +99,5 @@ fn outside(saved: &Saved<'_>, mount: &MntEntry) -> Option<PathBuf> {
     }
     // The root of the tree is a directory of this host, as is what is bound to another name.
     let is_root = mount.mountpoint == b"/";
-    is_root.then(|| path(opts.root.as_deref().unwrap_or(b"/")))
+    Some(path(opts.root.as_deref().filter(|_| is_root)?))
 }

@@ -211,7 +211,7 @@ os.set_inheritable(slave, False)";
             freeze();
             Box::new(thaw.clone())
         }),
-        change("a written file on a read-only file system", Cause::ReadOnly, "written", || {
+        change("a written file on a read-only file system", Cause::FileRefused, "written", || {
             freeze();
             Box::new(thaw.clone())
         }),

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use caps::{CapSet, Capability};
 use criu_images::proto::{CoreEntry, TaskKobjIdsEntry};
@@ -252,12 +253,13 @@ fn network_namespace(lab: &Lab) {
     let images = lab.dir("images");
     Dump::new(target.pid, &images).run(&lab.criu).unwrap();
     target.is_gone();
-    soon(|| !PathBuf::from(format!("/sys/class/net/{name}")).exists());
+    // The pair goes with the namespace, some time after it.
+    assert!(soon(|| nix::net::if_::if_nametoindex(&name[..]).is_err() || gone(&name)));
     let nothing = || -> Undo { Box::new(|| ()) };
     let peer = change("a peer is missing", Cause::VethPeer, "veth[inner]", nothing);
     let restore = Restore::new(&images);
     each_breaks(lab, &restore, &[peer], &mut target);
-    let outer = External::Veth { inner: "inner".into(), outer: name.into(), bridge: None };
+    let outer = External::Veth { inner: "inner".into(), outer: (&name).into(), bridge: None };
     let restore = restore.external(outer);
     let poor = Lab {
         criu: lab.criu.clone().env("PATH", "/nonexistent"),
@@ -267,6 +269,7 @@ fn network_namespace(lab: &Lab) {
     };
     let program = change("no ip", Cause::MissingProgram, "ip, for addresses", nothing);
     each_breaks(&poor, &restore, &[program], &mut target);
+    assert!(soon(|| nix::net::if_::if_nametoindex(&name[..]).is_err() || gone(&name)));
     comes_back(lab, &restore, &mut target);
 
     // A namespace that the caller has named as external.
@@ -288,6 +291,13 @@ fn network_namespace(lab: &Lab) {
     let found = is_blocked(&report);
     assert!(found.detail.contains("web is a net namespace, given is /dev/null"), "{report}");
     comes_back(lab, &restore.inherit_fd(InheritFd::new("web", &net)), &mut target);
+}
+
+/// Removes a network interface.
+fn gone(name: &str) -> bool {
+    let mut delete = Command::new("ip");
+    delete.args(["link", "del", name]).stderr(Stdio::null());
+    delete.status().unwrap().success()
 }
 
 fn lazy(lab: &Lab) {
@@ -328,7 +338,9 @@ fn new_root(lab: &Lab) {
     let outside = lab.dir("outside");
     let mut container = Container::start_with(lab, CloneFlags::empty(), &[(&outside, "/data")]);
     let images = lab.dir("images");
-    saved(lab, &mut container.target, &images);
+    let dump = Dump::new(container.target.pid, &images);
+    let report = dump.preflight(&lab.criu).unwrap();
+    report.options().iter().fold(dump, |dump, need| need.set(dump)).run(&lab.criu).unwrap();
     container.is_gone();
     let restore = Restore::new(&images).root(&container.root);
     let mount = |path: &PathBuf| External::mount("data", path.as_os_str());

@@ -42,8 +42,8 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     for flavor in &flavors {
         let theirs = suite.run(&real, flavor, &suite.tests)?;
         println!("{flavor:18} criu:    {theirs}");
-        if theirs.passed.is_empty() {
-            return Err("no test passes with criu itself, see its output".into());
+        if theirs.passed.is_empty() && theirs.failed.is_empty() {
+            return Err("no test has run, see the output of zdtm.py".into());
         }
         let mut own = suite.run(&ours, flavor, &suite.tests)?;
         println!("{flavor:18} criu-rs: {own}");

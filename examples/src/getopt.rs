@@ -118,6 +118,25 @@ impl Options {
         })
     }
 
+    /// Takes a command line apart if all its options are among these, with their whole names. With
+    /// more options a line could mean something else only by the beginning of a name.
+    pub(crate) fn read_exact(&self, args: &[OsString]) -> Option<Line> {
+        let is_exact = |arg: &&OsString| {
+            let Some(long) = arg.as_bytes().strip_prefix(b"--") else { return true };
+            let name = long.split(|&byte| byte == b'=').next().unwrap_or_default();
+            self.0.iter().any(|known| {
+                let negated = known.value == Value::Switch
+                    && name.strip_prefix(b"no-") == Some(known.long.as_bytes());
+                known.long.as_bytes() == name || negated
+            })
+        };
+        let options = args.iter().take_while(|arg| *arg != "--");
+        if options.clone().filter(is_exact).count() < options.count() {
+            return None;
+        }
+        self.read(args).ok()
+    }
+
     /// Takes a command line apart.
     pub(crate) fn read(&self, args: &[OsString]) -> Result<Line, Unclear> {
         let mut line = Line::default();

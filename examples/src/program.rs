@@ -128,17 +128,21 @@ fn run<P: Program>(name: &str, mut args: Vec<OsString>, table: &Table) -> ExitCo
 }
 
 fn try_run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> Result<ExitCode, Fault> {
-    let own = Options::of(&command::<P>());
-    let options = own.clone().and(word::flags()).and(foreign::options(table, P::WORD));
-    let mut line = options.read(&args).map_err(|unclear| misread::<P>(table, name, &unclear))?;
+    let command = command::<P>();
+    let own = Options::of(&command);
+    let own_and_flags = own.clone().and(word::flags());
+    let all = || own_and_flags.clone().and(foreign::options(table, P::WORD));
+    // Most lines have options of the word alone, and no beginnings of names, which have to be
+    // looked for among all.
+    let line = own_and_flags.read_exact(&args).map_or_else(|| all().read(&args), Ok);
+    let mut line = line.map_err(|unclear| misread::<P>(table, name, &unclear))?;
     let asks = |line: &Line, option: &str| line.options.iter().any(|given| given == option);
     if asks(&line, "--help") {
         let mut command = shown::<P>().bin_name(name).override_usage(usage_line::<P>(name));
         stdout::note(command.print_help());
         return Ok(Exit::Done.into());
     }
-    let own_and_flags = own.clone().and(word::flags());
-    line.options.splice(0..0, settings::options(&args, &options, &own_and_flags, table)?);
+    line.options.splice(0..0, settings::options(&args, all, &own_and_flags, table)?);
     if asks(&line, "--version") {
         return word::print_versions(line.value("--criu").map(Path::new));
     }
@@ -148,7 +152,7 @@ fn try_run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> Result
         return Err(misread::<P>(table, name, &Unclear::Unknown(option.to_owned())));
     }
     foreign::check(table, name, &foreign)?;
-    let program = parse::<P>(name, line)?;
+    let program = parse::<P>(command, name, line)?;
     let output = Output::new(name, P::WORD, program.json());
     if let Some(note) = foreign::note(P::WORD, &foreign) {
         output.say(note);
@@ -156,8 +160,8 @@ fn try_run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> Result
     program.run(&output, &given)
 }
 
-fn parse<P: Program>(name: &str, line: Line) -> Result<P, Fault> {
-    let takes_words = command::<P>().get_positionals().next().is_some();
+fn parse<P: Program>(command: Command, name: &str, line: Line) -> Result<P, Fault> {
+    let takes_words = command.get_positionals().next().is_some();
     let exec = line.options.iter().any(|option| option == "--exec-cmd");
     if let Some((_, word)) = line.words.first().filter(|_| !(takes_words && exec || P::TAKES_WORDS))
     {
@@ -173,7 +177,7 @@ fn parse<P: Program>(name: &str, line: Line) -> Result<P, Fault> {
     }
     let words = line.words.into_iter().map(|(_, word)| word);
     let all = [OsString::from(name)].into_iter().chain(line.options).chain(["--".into()]);
-    let matches = command::<P>().try_get_matches_from(all.chain(words));
+    let matches = command.try_get_matches_from(all.chain(words));
     matches
         .and_then(|matches| P::from_arg_matches(&matches))
         .map_err(|error| usage::fault(name, usage::text(&error)))

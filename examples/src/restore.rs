@@ -88,10 +88,12 @@ Examples:
         let drive = Drive::new()?;
 
         let mut config = Config::default();
-        let mut restore = Restore::new(images)
-            .cancel(drive.cancel())
-            .rst_sibling(!self.restore.detaches())
-            .lazy_pages(self.lazy.lazy_pages);
+        let mut restore =
+            Restore::new(images).cancel(drive.cancel()).rst_sibling(!self.restore.detaches());
+        // Not every CRIU has the option, and one that is set asks for the version.
+        if self.lazy.lazy_pages {
+            restore = restore.lazy_pages(true);
+        }
         restore = self.reach.apply(restore, &mut config)?;
         restore = self.common.apply(restore, &mut config)?;
         restore = self.restore.apply(restore, &mut config)?;

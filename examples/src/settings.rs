@@ -14,19 +14,24 @@ use crate::word::Table;
 /// Returns the options that the configuration files of a command line set, written as clap reads
 /// them.
 ///
-/// `known` are the options that the word accepts. Those that it does not have itself, which are
+/// `known` makes the options that the word accepts. Those that it does not have itself, which are
 /// `own`, are checked and left out: the files are the same for all words.
 ///
 /// # Errors
 /// A file or one of its settings makes no sense; the message names the line.
 pub(crate) fn options(
     args: &[OsString],
-    known: &Options,
+    known: impl FnOnce() -> Options,
     own: &Options,
     table: &Table,
 ) -> Result<Vec<OsString>, Fault> {
     let mut options = Vec::new();
-    for setting in settings(args)? {
+    let settings = settings(args)?;
+    if settings.is_empty() {
+        return Ok(options);
+    }
+    let known = known();
+    for setting in settings {
         // CRIU does not look for further files.
         if matches!(setting.name.as_str(), "config" | "no-default-config") {
             continue;

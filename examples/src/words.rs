@@ -70,6 +70,15 @@ fn run() -> ExitCode {
 }
 
 fn dispatch(mut args: Vec<OsString>, codes: Codes) -> Result<ExitCode, Fault> {
+    // The word is first nearly always. To know the options of all words takes a millisecond.
+    let first = args.first().and_then(|arg| arg.to_str()).and_then(|word| TABLE.find(word));
+    if let Some(word) = first {
+        args.remove(0);
+        return Ok((word.run)(&format!("{NAME} {}", word.name), args, &TABLE));
+    }
+    if matches!(args.as_slice(), [only] if only == "--version" || only == "-V") {
+        return print_versions(None);
+    }
     let line = program::all_options(&TABLE).read(&args);
     let criu = line.as_ref().ok().and_then(|line| line.value("--criu")).map(PathBuf::from);
     let (place, word) = match &line {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::text::{are, count};
+
 /// Result of reading images.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -104,7 +106,7 @@ pub enum ErrorKind {
     #[error("is not a regular file")]
     NotAFile,
     /// An image or an entry has more bytes than [this crate accepts](crate::bounds).
-    #[error("has {size} bytes, at most {limit} are read")]
+    #[error("has {}, at most {limit} {} read", count(*size, "byte"), are(*limit))]
     TooLarge {
         /// Bytes found, or claimed.
         size: u64,
@@ -112,7 +114,10 @@ pub enum ErrorKind {
         limit: u64,
     },
     /// The bytes end inside an item.
-    #[error("ends early: {need} bytes are needed, {left} are left")]
+    #[error(
+        "ends early: {} {} needed, {left} {} left",
+        count(*need, "byte"), are(*need), are(*left)
+    )]
     Truncated {
         /// Bytes that the item takes.
         need: u64,
@@ -131,7 +136,7 @@ pub enum ErrorKind {
     #[error("magic {0:#010x} is not that of any image")]
     UnknownMagic(u32),
     /// The image has another number of entries than its kind.
-    #[error("has {found} entries, wanted {want}")]
+    #[error("has {}, wanted {want}", count(*found, "entry"))]
     Entries {
         /// Entries found; counting stops once the fault is certain.
         found: u64,

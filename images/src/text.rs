@@ -28,14 +28,21 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Formats a number with its noun: "1 page", "2 pages", "2 watches".
-pub(crate) fn count(number: usize, noun: &str) -> String {
-    let plural = match number {
-        1 => "",
-        _ if noun.ends_with(['h', 's']) => "es",
-        _ => "s",
-    };
-    format!("{number} {noun}{plural}")
+/// Formats a number with its noun: "1 page", "2 pages", "2 watches", "2 entries".
+pub(crate) fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    if number == N::from(1) {
+        return format!("{number} {noun}");
+    }
+    match noun.strip_suffix('y') {
+        Some(stem) => format!("{number} {stem}ies"),
+        None if noun.ends_with(['h', 's']) => format!("{number} {noun}es"),
+        None => format!("{number} {noun}s"),
+    }
+}
+
+/// Returns "is" for one and "are" for any other number.
+pub(crate) fn are(number: u64) -> &'static str {
+    if number == 1 { "is" } else { "are" }
 }
 
 #[cfg(test)]

@@ -48,8 +48,9 @@
 //! Processes that end and files that are closed during the look are left out.
 //!
 //! Devices of GPUs count as unsupported, although a plugin of CRIU may save them. Options that
-//! libcriu cannot carry are not checked. No look foresees that interrupted system
-//! calls, or the time that has passed, disturb a program.
+//! libcriu cannot carry are not checked. A look foresees that a restore interrupts a system call of
+//! script(1) and its like, which then end. It does not foresee that another program is disturbed by
+//! an interrupted system call, or by the time that has passed.
 //!
 //! A look covers at most 10,000 processes and 50,000 open files; the report says if there are more.
 //! A file system that does not answer (a dead NFS server) blocks the look, as it would block CRIU.
@@ -61,6 +62,7 @@ mod epolls;
 mod files;
 mod finding;
 mod halves;
+mod interrupted;
 mod kernel;
 mod labels;
 mod links;
@@ -129,6 +131,7 @@ impl Dump<'_> {
             look.note_all(pipes::look(&tree));
             look.note_all(halves::look(&tree));
             look.note_all(terminals::look(&tree, &look));
+            look.note_all(interrupted::look(&tree));
             look.note_all(locks::look(&tree, &look));
             look.note_all(mounts::look(&tree, &look));
             look.note_all(scheduling::look(&tree));

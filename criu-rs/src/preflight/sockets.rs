@@ -202,7 +202,9 @@ fn internet(inet: &Inet, look: &Look<'_>) -> Option<Finding> {
         }
         (false, _) if inet.waiting > 0 => {
             let what = "received datagrams that were not read are lost";
-            Some(Finding::new(Severity::Loses, what).detail(format!("{} bytes", inet.waiting)))
+            let plural = if inet.waiting == 1 { "" } else { "s" };
+            let detail = format!("{} byte{plural}", inet.waiting);
+            Some(Finding::new(Severity::Loses, what).detail(detail))
         }
         _ => None,
     }

@@ -84,7 +84,7 @@ impl Problem {
         }
         if machine.zombies_of_init > 0 {
             let why = format!(
-                "process 1 does not reap: {} orphans keep their process ids",
+                "process 1 does not reap, so process ids stay in use: {} at present",
                 machine.zombies_of_init
             );
             let hint = "restore below a process that reaps (a subreaper), or in a pid namespace";

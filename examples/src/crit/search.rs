@@ -83,7 +83,7 @@ impl Search {
         }
         out.flush()?;
         if kept_back > 0 {
-            eprintln!("{name}: {kept_back} bytes were not searched: the dump kept them back");
+            eprintln!("{name}: not searched, because the dump kept them back: {kept_back} bytes");
         }
         Ok(found > 0)
     }

@@ -9,6 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::memory::Vma;
 use crate::task::Task;
+use crate::text::count;
 use crate::view::{Socket, Sockets};
 pub use pages::{DirtyMapping, PageRange};
 
@@ -142,9 +143,9 @@ fn sockets(old: Checkpoint<'_>, new: Checkpoint<'_>) -> Result<Changes<String>> 
             let Socket { protocol, state, local, peer, received, sent, .. } = socket;
             let waiting = match (received, sent) {
                 (0, 0) => String::new(),
-                (received, 0) => format!(", {received} bytes to read"),
-                (0, sent) => format!(", {sent} bytes sent"),
-                _ => format!(", {received} bytes to read, {sent} bytes sent"),
+                (received, 0) => format!(", {} to read", count(received, "byte")),
+                (0, sent) => format!(", {} sent", count(sent, "byte")),
+                _ => format!(", {} to read, {sent} sent", count(received, "byte")),
             };
             let line = format!("{protocol} {state} {local} {peer}{waiting}");
             ((protocol, local, peer), line)

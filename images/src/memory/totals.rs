@@ -4,6 +4,7 @@ use std::fmt;
 use std::iter::Peekable;
 
 use crate::memory::{Backing, Memory, PageFlags, Vma};
+use crate::text::count;
 
 /// Amount of memory that a task has, in pages. All fields except `vmas` and `mapped` add up to
 /// `mapped`.
@@ -33,7 +34,7 @@ pub struct Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} mappings of {} pages", self.vmas, self.mapped)?;
+        write!(f, "{} of {}", count(self.vmas, "mapping"), count(self.mapped, "page"))?;
         let parts = [
             (self.present, "stored"),
             (self.parent, "in the parent set"),

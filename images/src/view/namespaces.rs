@@ -140,7 +140,8 @@ fn contents(saved: &SavedNamespace<'_>) -> Result<Vec<String>> {
             if let Some(ipc) = saved.ipc()? {
                 lines.push(count(ipc.segments.len(), "shared memory segment"));
                 let bytes: u64 = ipc.queues.iter().map(|(_, bytes)| bytes).sum();
-                lines.push(format!("{}, {bytes} bytes", count(ipc.queues.len(), "message queue")));
+                let queues = count(ipc.queues.len(), "message queue");
+                lines.push(format!("{queues}, {}", count(bytes, "byte")));
                 lines.push(count(ipc.semaphores.len(), "semaphore set"));
             }
         }
@@ -167,7 +168,9 @@ fn contents(saved: &SavedNamespace<'_>) -> Result<Vec<String>> {
                 ("nftables", &network.nftables),
             ];
             let filters = filters.iter().filter(|(_, text)| !text.is_empty());
-            lines.extend(filters.map(|(name, text)| format!("{name}, {} bytes", text.len())));
+            lines.extend(
+                filters.map(|(name, text)| format!("{name}, {}", count(text.len(), "byte"))),
+            );
         }
         NamespaceKind::Pid | NamespaceKind::Cgroup => {}
     }

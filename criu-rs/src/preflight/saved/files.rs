@@ -155,7 +155,10 @@ fn compare(reg: &RegFileEntry, place: &Place, look: &Look<'_>) -> Option<Finding
     }
     let changed = |detail: String| Finding::blocks(Cause::FileChanged).detail(detail);
     if let Some(size) = reg.size.filter(|&size| size != meta.size()) {
-        return Some(changed(format!("it has {} bytes, and had {size} at the dump", meta.size())));
+        return Some(changed(format!(
+            "its size in bytes is {}, and was {size} at the dump",
+            meta.size()
+        )));
     }
     if let Some(mode) = reg.mode.filter(|&mode| mode != meta.mode()) {
         let detail = format!("it has mode {:o}, and had {mode:o} at the dump", meta.mode());

@@ -48,7 +48,7 @@ fn huge(pages: &HugePages) -> Option<Finding> {
     let detail = match free {
         None => format!("it has no pages of {} KiB", size >> 10),
         Some(free) if free.saturating_add(more) < wanted => {
-            format!("{wanted} pages of {} KiB are wanted, {free} are free", size >> 10)
+            format!("of pages of {} KiB, {wanted} wanted and {free} free", size >> 10)
         }
         Some(_) => return None,
     };

@@ -4,6 +4,7 @@ mod causes;
 mod files;
 mod halves;
 mod host;
+mod interrupted;
 mod kinds;
 mod outer;
 mod programs;
@@ -27,6 +28,7 @@ pub fn tests() -> Vec<(&'static str, TestFn)> {
         files::TESTS,
         halves::TESTS,
         host::TESTS,
+        interrupted::TESTS,
         kinds::TESTS,
         outer::TESTS,
         sockets::TESTS,

@@ -9,7 +9,7 @@ use std::time::Instant;
 use clap::{Args, Subcommand};
 use criu_rs::oci::oci_spec::runtime::State;
 use criu_rs::oci::{
-    self, ConsoleSocket, ContainerDump, ContainerRestore, Error, Keys, RestoreHooks,
+    self, ConsoleSocket, ContainerDump, ContainerRestore, Error, Freezer, Keys, RestoreHooks,
 };
 use criu_rs::{AfterDump, Criu, HookResult, Hooks, LogLevel, Pid, Tcp};
 use serde_json::{Value, json};
@@ -52,6 +52,10 @@ struct CheckpointArgs {
     /// Let the container run on afterwards
     #[arg(short = 'R', long)]
     leave_running: bool,
+    /// Stop the tasks one by one, not all at once with the freezer cgroup, which takes long if a
+    /// task is inside vfork
+    #[arg(long)]
+    no_freezer: bool,
     /// Save the network namespace empty, for whoever restores to fill
     #[arg(long)]
     empty_network: bool,
@@ -191,7 +195,8 @@ impl CheckpointArgs {
         let keys = if is_crun(&self.runtime) { Keys::Crun } else { Keys::Runc };
         let container = oci::Container::open(bundle).map_err(fault)?.keys(keys);
         let container = with_config_files(container, &self.runtime);
-        let checkpoint = container.checkpoint(pid).map_err(fault)?;
+        let freezer = if self.no_freezer { Freezer::Off } else { Freezer::Container };
+        let checkpoint = container.freezer(freezer).checkpoint(pid).map_err(fault)?;
         make_directory(&self.shared.images_dir)?;
         let after = if self.leave_running { AfterDump::LeaveRunning } else { AfterDump::Kill };
         let dump = checkpoint.dump(&self.shared.images_dir).after_dump(after);

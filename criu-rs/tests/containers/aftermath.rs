@@ -203,6 +203,20 @@ fn not_moved(bed: &Bed) {
     let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", restored.pid)).unwrap();
     assert!(cgroups.contains(":/bed/new\n"), "{cgroups}");
     restored.signal(nix::libc::SIGKILL).unwrap();
+    assert!(soon(|| !Path::new(&format!("/proc/{}/root/count", restored.pid)).exists()));
+
+    // libcriu starts a criu that sees the mounts of the restore, but does not tell its process.
+    #[cfg(feature = "libcriu")]
+    {
+        let library = criu_lab::place::target_dir().join("criu/experimental/link/libcriu.so.2");
+        let criu = Criu::load_libcriu(library, bed.criu.program().unwrap().unwrap()).unwrap();
+        let error = prepare(&without).run(&criu).unwrap_err();
+        assert!(matches!(error, Error::OutsideCgroups { .. }), "{error}");
+        let restore = container.restore(&images).unwrap().prepare(&state).unwrap();
+        let restored = restore.log_level(LogLevel::Debug).run(&criu).unwrap();
+        assert!(bundle.goes_on() > counted);
+        end(restored.pid);
+    }
 }
 
 /// A dump that is refused, because there is a checkpoint already, leaves that checkpoint whole.

@@ -127,6 +127,8 @@ fn options_of_runc(bed: &Bed) {
         let (is_done, said) = bed.runtime.finish(checkpoint(bed, &images).args(words));
         assert!(!is_done && said.contains(why) && said.contains("exit status: 2"), "{said}");
     }
+    let said = done(bed, checkpoint(bed, &bed.dir("first")).args(["-R", "--no-freezer"]));
+    assert!(!said.contains("freezer"), "{said}");
     let mut saved = container(bed, "checkpoint");
     let (program, state) = bed.runtime.place();
     saved.args(["c", "--link-remap", "--manage-cgroups-mode=full", "--tcp-skip-in-flight"]);

@@ -60,6 +60,7 @@ mod tests {
             tasks: 1,
             threads: 2,
             descriptors: 3,
+            unreadable: 0,
             memory: 4,
             files: 5,
             freeze: Some(Freeze {

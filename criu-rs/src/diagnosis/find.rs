@@ -52,6 +52,8 @@ fn said(failure: &Failure) -> Option<(Cause, String)> {
             Some((0, ..)) => Cause::NotTraceable,
             _ => Cause::Traced,
         },
+        // Without root the mount is refused whatever the namespaces of the tree are.
+        Cause::NoBinfmtMisc if !nix::unistd::geteuid().is_root() => Cause::NotPermitted,
         Cause::DeadRoot if lines.iter().any(|line| line.text == HEADLESS) => Cause::DeadLeader,
         Cause::FileMissing if ["proc/", "sys/"].iter().any(|dir| seen.starts_with(dir)) => {
             Cause::ProcFileMissing

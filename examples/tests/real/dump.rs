@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criu_lab::{names, soon};
-use criu_rs::Criu;
+use criu_rs::{Criu, Pid};
 use nix::sys::signal::{Signal, kill};
 
-use crate::lab::{Lab, TestFn, run};
+use crate::lab::{Lab, Target, TestFn, run};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("dump_leaves_running", leaves_running),
@@ -20,6 +20,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("an_interrupted_dump_leaves_the_process_running", interrupted),
     ("a_deadline_ends_a_dump", deadline),
     ("a_dump_that_was_started_to_ignore_hangups_does", ignored_hangup),
+    ("a_tree_that_nobody_could_restore_is_not_ended", nested),
     ("pre_dump", pre_dump),
 ];
 
@@ -68,6 +69,21 @@ fn says_why(lab: &Lab) {
     assert!(!ran.err.contains("RLIMIT_NOFILE"), "{ran:?}");
     target.goes_on();
     assert_eq!(names(&images), ["dump.log"]);
+}
+
+fn nested(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut command = Command::new("setsid");
+    command.args(["sh", "-c", "unshare --net sleep 1000 & wait"]).stdin(Stdio::null());
+    let target = Target::started(command.spawn().unwrap(), lab.dir.join("count"));
+    let comm = |pid: Pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let child = || criu_lab::process::children(target.pid).first().copied();
+    assert!(soon(|| child().is_some_and(|pid| comm(pid) == "sleep\n")));
+    let child = format!("process {} is in the net namespace", child().unwrap());
+    let ran = lab.run(&["dump", "-t", &target.pid(), "-D", &images]);
+    ran.fails(1, &[&child, "no restore could bring the tree back", "do: dump that process's tree"]);
+    assert_eq!(target.state(), Some('S'));
+    assert_eq!(names(&images), [""; 0]);
 }
 
 fn fails_as_json(lab: &Lab) {

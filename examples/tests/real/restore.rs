@@ -27,6 +27,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_sibling_is_the_caller_s_child", sibling),
     ("a_restore_that_fails_says_why", fails),
     ("restored_stopped", stopped),
+    ("a_restore_does_not_lose_a_file_lock_in_silence", file_lock),
 ];
 
 /// A checkpoint of a payload that is gone.
@@ -36,6 +37,25 @@ fn checkpointed(lab: &Lab, words: &[&str]) -> (String, Target) {
     lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
     target.is_gone();
     (images, target)
+}
+
+fn file_lock(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["lock"]);
+    lab.done(&["dump", "-t", &target.pid(), "-D", &images, "--file-locks"]);
+    target.is_gone();
+    let restore = ["restore", "-D", &images, "-d"];
+    let ran = lab.run(&restore);
+    ran.fails(1, &["a file lock that the restore would lose", "do: add --file-locks"]);
+    for option in ["--accept-lock-loss", "--file-locks"] {
+        lab.done(&[&restore[..], &[option]].concat());
+        target.goes_on();
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let own = format!(" {} ", target.pid);
+        let is_locked = locks.lines().any(|line| line.contains(&own) && line.contains("FLOCK"));
+        assert_eq!(is_locked, option == "--file-locks", "{option}: {locks}");
+        target.end();
+    }
 }
 
 fn ppid(pid: Pid) -> i32 {

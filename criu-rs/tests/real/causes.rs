@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use caps::{CapSet, Capability};
 use criu_lab::{Terminal, names};
@@ -39,6 +40,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("cause_no_space_and_nothing_is_left", no_space),
     ("cause_traced", traced),
     ("cause_not_traceable", not_traceable),
+    ("cause_unseizable", unseizable),
     ("cause_no_page_server", no_page_server),
     ("cause_no_such_process", no_such_process),
 ];
@@ -304,6 +306,33 @@ fn not_traceable(lab: &Lab) {
     }
     refused(lab, &target, Cause::NotTraceable);
 }
+
+fn unseizable(lab: &Lab) {
+    // A thread inside vfork sleeps until its child executes a program, and the child waits for
+    // somebody who writes into a FIFO.
+    let fifo = lab.dir.join("fifo");
+    let code = VFORK.replace("FIFO", fifo.to_str().unwrap());
+    let target = lab.python(&code);
+    let images = lab.dir("images");
+    let dump = Dump::new(target.pid, &images).timeout(Duration::from_secs(1));
+    let error = expect(Cause::Unseizable, dump.run(&lab.criu));
+    let seen = error.failure().unwrap().seen.clone().unwrap_or_default();
+    assert!(seen.ends_with("state D"), "{seen}");
+    target.goes_on();
+}
+
+// A call through ctypes does not hold Python's lock, so the first thread goes on.
+const VFORK: &str = "\
+os.mkfifo('FIFO')
+actions = ctypes.create_string_buffer(256)
+libc.posix_spawn_file_actions_init(actions)
+libc.posix_spawn_file_actions_addopen(actions, 0, b'FIFO', os.O_RDONLY, 0)
+words = (ctypes.c_char_p * 3)(b'sleep', b'1000', None)
+pid = ctypes.c_int()
+spawn = lambda: libc.posix_spawn(ctypes.byref(pid), b'/bin/sleep', actions, None, words, None)
+thread = threading.Thread(target=spawn, daemon=True)
+thread.start()
+while ' D ' not in open(f'/proc/self/task/{thread.native_id}/stat').read(): time.sleep(0.01)";
 
 fn no_page_server(lab: &Lab) {
     let target = lab.start(&["count"]);

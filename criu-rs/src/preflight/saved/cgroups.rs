@@ -71,8 +71,8 @@ fn missing(names: &[Vec<u8>], here: &[&str]) -> Option<Finding> {
     Some(finding.detail(shown.escape_debug().to_string()))
 }
 
-/// Reads a line of `/proc/cgroups`: name, hierarchy, number of cgroups, enabled. Returns the name of
-/// a controller that no hierarchy has. CRIU mounts it.
+/// Reads a line of `/proc/cgroups`: name, hierarchy, number of cgroups, enabled. Returns the name
+/// of a controller that no hierarchy has. CRIU mounts it.
 fn free(line: &str) -> Option<&str> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [name, "0", _, "1"] = words[..] else { return None };

@@ -34,8 +34,8 @@ fn cause<'a>(cause: Cause, seen: &'a str, advice: &'a str) -> Expected<'a> {
     Expected { cause, seen, advice }
 }
 
-/// Asserts that a restore fails as expected, that a look foresees it, that the error is one line with
-/// the advice, and that no process is left.
+/// Asserts that a restore fails as expected, that a look foresees it, that the error is one line
+/// with the advice, and that no process is left.
 #[track_caller]
 fn fails(criu: &Criu, restore: &Restore<'_>, expected: &Expected<'_>) -> Error {
     let report = restore.preflight(criu).unwrap();

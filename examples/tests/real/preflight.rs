@@ -36,7 +36,7 @@ fn teaches(lab: &Lab) {
         "the dump will work with one more option",
         "needs: a process holds a file lock",
         "a flock lock",
-        "do: add --file-locks, here and on restore",
+        "do: add --file-locks, on dump and restore",
         "\nadd: --file-locks",
     ] {
         assert!(ran.out.contains(said), "no {said}: {ran:?}");

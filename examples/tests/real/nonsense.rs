@@ -29,7 +29,7 @@ fn nonsense(lab: &Lab) {
         (&["dump", "-t", "-7"], "a process id must be a number from 1"),
         (&["dump", "-t", "99999999999999"], "a process id must be a number from 1"),
         (&["dump", "-t", "1", "2"], "unexpected `2`"),
-        (&["dump", "-t", "1", "-D", "/no/such"], "--images-dir: cannot open /no/such"),
+        (&["dump", "-t", "1", "-D", "/no/such"], "--images-dir: cannot make /no/such"),
         (&["dump", "-t", "1", "-D", &file], "is not a directory"),
         (&["dump", "-t", "1", "-W", "/no/such"], "--work-dir: cannot open /no/such"),
         (&["dump", "-t", "1", "--leave-running=yes"], "--leave-running takes no value"),

@@ -2,9 +2,9 @@
 //!
 //! A task that waits in poll(2) gets `EINTR` from it after a restore, because CRIU cannot restart
 //! that call. Nearly every program goes on. Programs that take their signals from a signalfd need
-//! not expect `EINTR`, and those of util-linux that hold the master of a terminal do not: script(1),
-//! scriptlive(1), and `--pty` of su(1), runuser(1) and setpriv(1). They end their child and
-//! themselves.
+//! not expect `EINTR`, and those of util-linux that hold the master of a terminal do not:
+//! script(1), scriptlive(1), and `--pty` of su(1), runuser(1) and setpriv(1). They end their child
+//! and themselves.
 
 use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};

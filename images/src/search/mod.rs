@@ -1,6 +1,7 @@
 //! Search in memory: of a task, or of an object of shared memory.
 
 mod pattern;
+mod skips;
 mod trial;
 mod window;
 
@@ -184,7 +185,8 @@ impl<S: PageSource> Hits<'_, S> {
                 self.window.forget(self.at - kept);
                 self.at = kept;
             }
-            self.window.fill(self.at + ahead + STEP)?;
+            // What is ahead is searched again with what follows it, so the step is much longer.
+            self.window.fill(self.at + ahead + STEP.max(8 * pattern.longest()))?;
         }
     }
 

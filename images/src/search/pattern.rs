@@ -1,11 +1,14 @@
 //! Patterns to search for.
 
 use std::fmt::{self, Write};
+use std::ops::Range;
 
 use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 use regex_automata::util::syntax;
-use regex_automata::{Input, meta};
+use regex_automata::{Anchored, Input, meta};
+
+use crate::search::skips::Skips;
 
 /// A pattern to search memory for.
 ///
@@ -24,10 +27,17 @@ pub struct Pattern(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Literal(Box<memmem::Finder<'static>>),
-    Regex { regex: Regex, steady: Option<meta::Regex>, longest: usize },
+    Regex { regex: Regex, steady: Option<Steady>, longest: usize },
 }
 
-/// A way to look for a regular expression. Both find the same.
+/// A regular expression that is looked for without leaps.
+#[derive(Clone, Debug)]
+struct Steady {
+    regex: meta::Regex,
+    skips: Option<Skips>,
+}
+
+/// A way to look for a regular expression. All find the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// Jumps to literal bytes with which a match can begin, and looks closer there: the faster way
@@ -35,6 +45,9 @@ pub(crate) enum Way {
     Leaps,
     /// Looks at each byte once: the faster way where matches could begin often.
     Steady,
+    /// Passes over places by the bytes that a match can consist of: the faster way where these are
+    /// few, but matches could begin often, as with digits.
+    Skips,
 }
 
 /// Reasons why a pattern is refused.
@@ -109,10 +122,13 @@ impl Pattern {
 
     fn compile(text: &str, longest: usize) -> Result<Self, PatternError> {
         let regex = RegexBuilder::new(text).unicode(false).build()?;
+        let config = meta::Config::new().auto_prefilter(false).utf8_empty(false);
+        let config = config.dfa_size_limit(Some(TABLES)).dfa_state_limit(Some(STATES));
         let steady = meta::Regex::builder()
-            .configure(meta::Config::new().auto_prefilter(false).utf8_empty(false))
+            .configure(config)
             .syntax(syntax::Config::new().unicode(false).utf8(false))
             .build(text)
+            .map(|regex| Steady { regex, skips: Skips::new(text) })
             .ok();
         Ok(Self(Kind::Regex { regex, steady, longest }))
     }
@@ -125,9 +141,15 @@ impl Pattern {
         }
     }
 
-    /// Returns true if there are two ways to look for the pattern.
-    pub(crate) fn has_ways(&self) -> bool {
-        matches!(self.0, Kind::Regex { steady: Some(_), .. })
+    /// Returns the ways to look for the pattern.
+    pub(crate) fn ways(&self) -> &'static [Way] {
+        match &self.0 {
+            Kind::Regex { steady: Some(Steady { skips: Some(_), .. }), .. } => {
+                &[Way::Leaps, Way::Steady, Way::Skips]
+            }
+            Kind::Regex { steady: Some(_), .. } => &[Way::Leaps, Way::Steady],
+            _ => &[Way::Leaps],
+        }
     }
 
     /// Finds the first match that starts at `at` or later and is not empty.
@@ -142,9 +164,8 @@ impl Pattern {
                     return None;
                 }
                 let found = match (way, steady) {
-                    (Way::Steady, Some(steady)) => {
-                        steady.search(&Input::new(bytes).range(at..))?.range()
-                    }
+                    (Way::Skips, Some(steady)) => steady.skip(bytes, at)?,
+                    (Way::Steady, Some(steady)) => steady.find(bytes, at)?,
                     _ => regex.find_at(bytes, at)?.range(),
                 };
                 if !found.is_empty() {
@@ -155,6 +176,33 @@ impl Pattern {
         }
     }
 }
+
+impl Steady {
+    fn find(&self, bytes: &[u8], at: usize) -> Option<Range<usize>> {
+        Some(self.regex.search(&Input::new(bytes).range(at..))?.range())
+    }
+
+    fn skip(&self, bytes: &[u8], mut at: usize) -> Option<Range<usize>> {
+        if let Some(skips) = &self.skips {
+            for _ in 0..TRIES {
+                at = skips.next(bytes, at)?;
+                let here = Input::new(bytes).range(at..).anchored(Anchored::Yes);
+                if let Some(found) = self.regex.search(&here) {
+                    return Some(found.range());
+                }
+                at += 1;
+            }
+        }
+        self.find(bytes, at)
+    }
+}
+
+/// Tries at single places, each of which may look at all bytes, before all places are tried at once.
+const TRIES: usize = 4;
+/// Memory of the tables of a regular expression, in bytes. A larger one makes them as it goes.
+const TABLES: usize = 1 << 20;
+/// Size of a regular expression for which tables are made, in states of its automaton.
+const STATES: usize = 500;
 
 fn check_length(length: usize) -> Result<(), PatternError> {
     match length {

@@ -1,34 +1,25 @@
-//! The choice between the two ways to look for a regular expression.
+//! The choice between the ways to look for a regular expression.
 
 use std::time::{Duration, Instant};
 
 use crate::search::pattern::{Pattern, Way};
 
-/// Tries both ways on the memory that is searched, goes on with the faster one, and tries again
-/// after a while, because memory changes its character. The matches are the same in any case.
+/// Tries the ways on the memory that is searched, goes on with the fastest, and tries again after a
+/// while, because memory changes its character. The matches are the same in any case.
 #[derive(Debug)]
 pub(crate) struct Trial {
-    way: Way,
-    /// Number of bytes until the next step.
-    left: usize,
-    step: Step,
-    /// Time that the bytes of the present step took.
+    /// Number of the way in use.
+    way: usize,
+    /// Times of the ways that were tried; none while a choice holds.
+    tried: Option<Vec<Duration>>,
+    /// Bytes searched in this step, and the time that they took.
+    searched: usize,
     taken: Duration,
-}
-
-#[derive(Debug)]
-enum Step {
-    /// Tries the way with leaps.
-    First,
-    /// Tries the steady way. Holds the time that the other one took.
-    Second(Duration),
-    /// Goes on with the faster way.
-    Chosen,
 }
 
 impl Default for Trial {
     fn default() -> Self {
-        Self { way: Way::Leaps, left: TRIED, step: Step::First, taken: Duration::ZERO }
+        Self { way: 0, tried: Some(Vec::new()), searched: 0, taken: Duration::ZERO }
     }
 }
 
@@ -40,32 +31,38 @@ impl Trial {
         bytes: &[u8],
         at: usize,
     ) -> Option<(usize, usize)> {
-        if !pattern.has_ways() {
-            return pattern.find(bytes, at, self.way);
+        let ways = pattern.ways();
+        let way = ways.get(self.way).copied().unwrap_or(Way::Leaps);
+        if ways.len() < 2 {
+            return pattern.find(bytes, at, way);
         }
-        let begin = (!matches!(self.step, Step::Chosen)).then(Instant::now);
-        let found = pattern.find(bytes, at, self.way);
+        let begin = self.tried.is_some().then(Instant::now);
+        let found = pattern.find(bytes, at, way);
         let end = found.map_or(bytes.len(), |(_, end)| end);
         let taken = begin.map_or(Duration::ZERO, |begin| begin.elapsed());
-        self.count(end.saturating_sub(at), taken);
+        self.count(ways.len(), end.saturating_sub(at), taken);
         found
     }
 
-    fn count(&mut self, bytes: usize, taken: Duration) {
-        self.left = self.left.saturating_sub(bytes);
+    fn count(&mut self, ways: usize, bytes: usize, taken: Duration) {
+        self.searched = self.searched.saturating_add(bytes);
         self.taken = self.taken.saturating_add(taken);
-        if self.left > 0 {
+        if self.searched < if self.tried.is_some() { TRIED } else { KEPT } {
             return;
         }
+        self.searched = 0;
         let taken = std::mem::take(&mut self.taken);
-        (self.step, self.way, self.left) = match self.step {
-            Step::First => (Step::Second(taken), Way::Steady, TRIED),
-            Step::Second(other) => {
-                let way = if taken < other { Way::Steady } else { Way::Leaps };
-                (Step::Chosen, way, KEPT)
-            }
-            Step::Chosen => (Step::First, Way::Leaps, TRIED),
+        let Some(tried) = &mut self.tried else {
+            (self.tried, self.way) = (Some(Vec::new()), 0);
+            return;
         };
+        tried.push(taken);
+        self.way = tried.len();
+        if tried.len() >= ways {
+            let times = tried.iter().enumerate();
+            self.way = times.min_by_key(|(_, taken)| **taken).map_or(0, |(way, _)| way);
+            self.tried = None;
+        }
     }
 }
 
@@ -80,29 +77,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_faster_way_is_taken_and_the_choice_made_anew() {
+    fn the_fastest_way_is_taken_and_the_choice_made_anew() {
         let mut trial = Trial::default();
-        for (slow, fast) in [(Way::Leaps, Way::Steady), (Way::Steady, Way::Leaps)] {
-            for tried in [Way::Leaps, Way::Steady] {
+        for fastest in [2, 0, 1] {
+            for tried in 0..3 {
                 assert_eq!(trial.way, tried);
-                let taken = Duration::from_millis(if tried == slow { 5 } else { 1 });
-                trial.count(TRIED / 2, taken);
-                trial.count(TRIED / 2, taken);
+                let taken = Duration::from_millis(if tried == fastest { 1 } else { 5 });
+                trial.count(3, TRIED / 2, taken);
+                trial.count(3, TRIED / 2, taken);
             }
-            assert_eq!(trial.way, fast);
-            trial.count(KEPT - 1, Duration::ZERO);
-            assert_eq!(trial.way, fast);
-            trial.count(1, Duration::ZERO);
+            assert_eq!(trial.way, fastest);
+            trial.count(3, KEPT - 1, Duration::ZERO);
+            assert_eq!(trial.way, fastest);
+            trial.count(3, 1, Duration::ZERO);
         }
     }
 
     #[test]
-    fn both_ways_find_the_same() {
+    fn all_ways_find_the_same() {
         let bytes: Vec<u8> = (0..60_000u32).map(|i| (((i * i) >> 5) & 0x7f) as u8).collect();
-        for text in ["[0-9]{3,}", r"(?i)a.c", r"\bq", "(?s)x.y", "^.{5}", r"[\x00-\x20]+$", "z|zz"]
-        {
+        for text in [
+            "[0-9]{3,}",
+            r"(?i)a.c",
+            r"\bq",
+            "(?s)x.y",
+            "^.{5}",
+            r"[\x00-\x20]+$",
+            "z|zz",
+            "q{2}|[a-f]+[0-9]x?",
+            "[0-9]+[a-z]",
+        ] {
             let pattern = Pattern::regex(text).unwrap();
-            assert!(pattern.has_ways());
             let all = |way| {
                 let mut at = 0;
                 let next = || {
@@ -113,6 +118,7 @@ mod tests {
                 std::iter::from_fn(next).collect::<Vec<_>>()
             };
             assert_eq!(all(Way::Leaps), all(Way::Steady), "{text}");
+            assert_eq!(all(Way::Leaps), all(Way::Skips), "{text}");
         }
     }
 }

@@ -135,8 +135,8 @@ impl<'a> Restore<'a> {
     /// Starts or reaches a criu, and does not send the request yet.
     ///
     /// # Errors
-    /// An option is not valid or is newer than this CRIU; the images lack pages; a security label or
-    /// a file lock cannot be given back; criu does not start.
+    /// An option is not valid or is newer than this CRIU; the images lack pages; a security label
+    /// or a file lock cannot be given back; criu does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
         let prepared = Prepared::new(&self.common, criu)?;
         let becomes_another = !prepared.message.exec_cmd.is_empty();

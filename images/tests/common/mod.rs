@@ -182,6 +182,10 @@ pub(crate) fn tour(set: &ImageSet) -> Result<String> {
         let pages: u64 = shared.runs().map(|run| run.pages).sum();
         said += &format!("{} {pages}\n", shared.id());
     }
+    // Claims of images about what they need are as hostile as all others.
+    for requirement in checkpoint.requirements().into_iter().flatten() {
+        said += &format!("{requirement:?}\n");
+    }
     Ok(said)
 }
 

@@ -75,6 +75,7 @@ impl Drop for Progress {
 fn dump_line(columns: u16) -> &'static str {
     match columns {
         85.. => "{spinner} {bytes} written, {total_bytes} in memory {bar:30} {elapsed}",
+        70.. => "{spinner} {bytes} written, {total_bytes} in memory {bar:15} {elapsed}",
         60.. => "{spinner} {bytes} written of {total_bytes} {bar:10} {elapsed}",
         40.. => "{spinner} {bytes} of {total_bytes} {elapsed}",
         _ => "{spinner} {elapsed}",
@@ -114,6 +115,7 @@ mod tests {
             ("{bytes}", "1023.99 GiB"),
             ("{total_bytes}", "1023.99 GiB"),
             ("{bar:30}", "##############################"),
+            ("{bar:15}", "###############"),
             ("{bar:10}", "##########"),
             ("{elapsed}", "59m"),
         ];

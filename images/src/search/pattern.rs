@@ -197,7 +197,8 @@ impl Steady {
     }
 }
 
-/// Tries at single places, each of which may look at all bytes, before all places are tried at once.
+/// Tries at single places, each of which may look at all bytes, before all places are tried at
+/// once.
 const TRIES: usize = 4;
 /// Memory of the tables of a regular expression, in bytes. A larger one makes them as it goes.
 const TABLES: usize = 1 << 20;

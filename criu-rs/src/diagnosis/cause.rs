@@ -509,8 +509,8 @@ causes! {
         "mount it writable", any ["{}: Read-only file system"];
 
     /// A user namespace without a mount namespace. CRIU 4.3 mounts binfmt_misc to save its entries,
-    /// which is allowed only if the mount namespace of the tree belongs to the user namespace. A criu
-    /// without `CAP_SYS_ADMIN` fails in the same way.
+    /// which is allowed only if the mount namespace of the tree belongs to the user namespace. A
+    /// criu without `CAP_SYS_ADMIN` fails in the same way.
     NoBinfmtMisc: "criu may not mount binfmt_misc, to save what the tree has registered there",
         "start a tree that has a user namespace in a mount namespace as well (unshare --user \
          --mount), or run criu with CAP_SYS_ADMIN",

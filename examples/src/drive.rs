@@ -1,7 +1,10 @@
 //! Runs an operation to its end: answers CRIU, listens to signals, shows the progress.
 
 use std::cell::Cell;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
@@ -44,7 +47,10 @@ impl Drive {
         log: &Path,
     ) -> Result<T, Fault> {
         let failed = |error| Fault::logged(error, log);
-        let mut session = started.map_err(failed)?;
+        let mut session = started.map_err(|error| {
+            note_refusal(log, &error);
+            failed(error)
+        })?;
         let pause = progress.pause().and_then(|pause| PollTimeout::try_from(pause).ok());
         loop {
             if let Some(outcome) = session.advance(hooks).map_err(failed)? {
@@ -87,6 +93,13 @@ impl Drive {
     pub(crate) fn received(&self) -> Option<Received> {
         self.received.get()
     }
+}
+
+/// Writes the reason into the log of an operation that was refused before criu was asked, unless
+/// there is a log. Scripts read the log of a failed dump, which criu always leaves.
+fn note_refusal(log: &Path, error: &criu_rs::Error) {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(log);
+    let _ = file.and_then(|mut file| writeln!(file, "Error (criu-rs): {error}"));
 }
 
 /// Cancels an operation at each signal that comes, until the peer of `ended` is closed. Returns the

@@ -119,6 +119,10 @@ fn overwrite(lab: &Lab) {
     let refused = [&dump[..], &["--no-overwrite"]].concat();
     lab.coded(&refused).fails(2, &["holds a checkpoint already", "do: use another directory"]);
     assert_eq!(fs::read(format!("{images}/stats-dump")).unwrap(), before);
+    // Scripts read the log of a dump that failed, also of a dump that criu was not asked for.
+    lab.run(&[&refused[..], &["-o", "refused.log"]].concat()).fails(1, &[]);
+    let log = fs::read_to_string(format!("{images}/refused.log")).unwrap();
+    assert!(log.starts_with("Error (criu-rs): ") && log.contains("checkpoint"), "{log}");
     lab.done(&[&refused[..], &["--overwrite"]].concat());
     // As criu does it. What criu does not write stays.
     fs::write(format!("{images}/disk.img"), "mine").unwrap();

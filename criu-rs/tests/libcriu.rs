@@ -87,14 +87,18 @@ fn criu(socket: i32) {
         let bytes = reply.encode_to_vec();
         let _ = sendmsg::<()>(socket, &[IoSlice::new(&bytes)], &[], MsgFlags::MSG_NOSIGNAL, None);
     };
-    let bytes = receive();
-    let request = CriuReq::decode(bytes.as_slice()).unwrap();
+    let mut bytes = receive();
+    let mut request = CriuReq::decode(bytes.as_slice()).unwrap();
+    let version = || Some(CriuVersion { major_number: 4, minor_number: 3, ..Default::default() });
+    // The version is asked for first, on the same connection.
+    if request.r#type() == CriuReqType::Version && request.keep_open() {
+        let r#type = request.r#type;
+        send(CriuResp { r#type, success: true, version: version(), ..Default::default() });
+        bytes = receive();
+        request = CriuReq::decode(bytes.as_slice()).unwrap();
+    }
     let mut reply = CriuResp { r#type: request.r#type, success: true, ..Default::default() };
-    reply.version = (request.r#type() == CriuReqType::Version).then(|| CriuVersion {
-        major_number: 4,
-        minor_number: 3,
-        ..Default::default()
-    });
+    reply.version = (request.r#type() == CriuReqType::Version).then(version).flatten();
     if let Some(opts) = &request.opts {
         let parent = nix::unistd::getppid();
         let place = match &opts.images_dir {

@@ -52,7 +52,7 @@ struct CheckpointArgs {
     /// Let the container run on afterwards
     #[arg(short = 'R', long)]
     leave_running: bool,
-    /// Stop the tasks one by one, not all at once with the freezer cgroup, which takes long if a
+    /// Stop the tasks one by one. The freezer cgroup stops them all at once, but takes long if a
     /// task is inside vfork
     #[arg(long)]
     no_freezer: bool,

@@ -142,13 +142,14 @@ Examples:
         let mut ready = Ready(status.map(File::from));
         let begun = Instant::now();
         let dumped = match &capture {
-            None => drive.run(dump.start(&criu), &mut ready, &progress, &log)?,
+            None => drive.run(dump.start(&criu), &mut ready, &progress, &log),
             Some(capture) => {
                 let kills = self.dump.after() == AfterDump::Kill;
                 let mut hooks = capture.hold(&mut ready, kills);
-                drive.run(dump.start(&criu), &mut hooks, &progress, &log)?
+                drive.run(dump.start(&criu), &mut hooks, &progress, &log)
             }
         };
+        let dumped = dumped.map_err(|fault| self.common.name_log(fault))?;
         drop(dump);
         way.map_or(Ok(()), Way::finish)?;
         if let Some(capture) = capture {

@@ -37,8 +37,7 @@ pub enum Codes {
 impl Codes {
     /// Returns the numbers that a command line asks for, which need not make sense otherwise.
     pub(crate) fn of(args: &[OsString]) -> Self {
-        let asks = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--exit-codes");
-        if asks { Self::Own } else { Self::Criu }
+        if asks(args, "--exit-codes", 5) { Self::Own } else { Self::Criu }
     }
 
     /// Returns the number of an end.
@@ -48,6 +47,13 @@ impl Codes {
             Self::Own => exit as u8,
         }
     }
+}
+
+/// Says if a switch is among the arguments, which may be cut short to `least` letters with its
+/// dashes. Asks before the arguments are understood: also mistakes in them end as the switch says.
+pub(crate) fn asks(args: &[OsString], switch: &str, least: usize) -> bool {
+    let fits = |arg: &str| arg.len() >= least && switch.starts_with(arg);
+    args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str()).any(fits)
 }
 
 /// The exit codes of a word that takes the place of criu, for `--help`.
@@ -85,6 +91,8 @@ mod tests {
         assert_eq!(all.map(|exit| Codes::Own.number(exit)), [0, 1, 2, 3, 4]);
         let codes = |args: &[&str]| Codes::of(&args.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(codes(&["restore", "--exit-codes"]), Codes::Own);
+        assert_eq!(codes(&["restore", "--exit-c"]), Codes::Own);
+        assert_eq!(codes(&["restore", "--ex"]), Codes::Criu);
         assert_eq!(codes(&["restore", "--exec-cmd", "--", "x", "--exit-codes"]), Codes::Criu);
     }
 }

@@ -56,6 +56,14 @@ impl Fault {
         Self::Criu { error: Box::new(error), log: Some(log.to_owned()), hints: hints::of }
     }
 
+    /// Names another place for the log.
+    pub(crate) fn logged_at(mut self, place: impl Into<PathBuf>) -> Self {
+        if let Self::Criu { log, .. } = &mut self {
+            *log = Some(place.into());
+        }
+        self
+    }
+
     /// Returns the code to end with.
     pub fn exit(&self) -> Exit {
         match self {

@@ -54,17 +54,22 @@ pub(crate) fn split(own: &Options, line: Line) -> (Line, Vec<OsString>) {
     (Line { options: mine, ..line }, foreign)
 }
 
-/// Refuses values that no word would take, and an option that criu refuses without another.
-pub(crate) fn check(table: &Table, program: &str, foreign: &[OsString]) -> Result<(), Fault> {
-    if foreign.is_empty() {
-        return Ok(());
-    }
-    let given = |option: &str| foreign.iter().any(|given| given == option);
+/// Refuses options of a line, of the word or not, that criu refuses without another.
+pub(crate) fn check_together(program: &str, options: &[OsString]) -> Result<(), Fault> {
+    let given = |option: &str| options.iter().any(|given| given == option);
     if given("--restore-sibling=true")
         && !given("--restore-detached=true")
         && !given("--daemon=true")
     {
         return Err(usage::fault(program, "--restore-sibling needs --restore-detached"));
+    }
+    Ok(())
+}
+
+/// Refuses values that no word would take.
+pub(crate) fn check(table: &Table, program: &str, foreign: &[OsString]) -> Result<(), Fault> {
+    if foreign.is_empty() {
+        return Ok(());
     }
     let words = [OsString::from(program)].into_iter().chain(foreign.iter().cloned());
     let command = Command::new("").args_override_self(true).args(all(table));

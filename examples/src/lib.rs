@@ -8,10 +8,11 @@
 //! program         words that take criu's options: `getopt`, `foreign`, clap, the `options`
 //! dump  pre_dump  restore  check  preflight  page_server
 //! tool            words that clap reads
-//! container  inspect  crit  links  shell
+//! container  inspect  crit  links  shell      `runtime_args`: options of runc and crun
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
-//! stdout_log      CRIU's log on standard output
+//! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
+//! settings        options from CRIU's configuration files
 //! images          sets of images as `crit` and `inspect` take them
 //! ```
 

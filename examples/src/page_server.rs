@@ -27,6 +27,7 @@ use crate::foreign::without_effect;
 use crate::options::{Certificates, Verbosity};
 use crate::output::Output;
 use crate::program::{Given, Program};
+use crate::settings;
 use crate::stdout;
 use crate::tool::Fallible;
 use crate::word::NAME;
@@ -262,6 +263,7 @@ impl PageServer {
 
     /// Starts this program again with the socket as standard input, and leaves.
     fn daemonize(&self, listening: Listening, args: &[OsString]) -> Fallible<Exit> {
+        settings::refuse_pipe(args).map_err(|fault| fault.to_string())?;
         let socket = listening.into_listener()?;
         let mut daemon = Command::new(std::env::current_exe()?);
         // The word is given, because the file may have any name.

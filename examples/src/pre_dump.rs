@@ -100,7 +100,8 @@ Examples:
         let log = self.common.log(images, "pre-dump.log");
         let progress = Progress::of_dump(self.saved.tree, images);
         let begun = Instant::now();
-        drive.run(dump.start(&criu), &mut (), &progress, &log)?;
+        let done = drive.run(dump.start(&criu), &mut (), &progress, &log);
+        done.map_err(|fault| self.common.name_log(fault))?;
         drop(dump);
         way.map_or(Ok(()), Way::finish)?;
         drop(progress);

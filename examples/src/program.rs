@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{ArgAction, Args, Command, FromArgMatches};
 
-use crate::exit::{Codes, EXIT_CODES, Exit};
+use crate::exit::{Codes, EXIT_CODES, Exit, asks as asks_for};
 use crate::fault::Fault;
 use crate::foreign;
 use crate::getopt::{Line, Options, Unclear};
@@ -119,7 +119,7 @@ fn run<P: Program>(name: &str, mut args: Vec<OsString>, table: &Table) -> ExitCo
     if name == P::WORD && args.first().is_some_and(|arg| arg == P::WORD) {
         args.remove(0);
     }
-    let json = args.iter().any(|arg| arg == "--json");
+    let json = asks_for(&args, "--json", 4);
     let codes = if P::IS_CRIU_S { Codes::of(&args) } else { Codes::Own };
     match try_run::<P>(name, args, table) {
         Ok(code) => code,
@@ -147,6 +147,7 @@ fn try_run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> Result
         return word::print_versions(line.value("--criu").map(Path::new));
     }
     let given = Given { for_criu: line.for_criu(&args), all: args };
+    foreign::check_together(name, &line.options)?;
     let (line, foreign) = foreign::split(&own, line);
     if let Some(option) = foreign::refused(P::WORD, &foreign) {
         return Err(misread::<P>(table, name, &Unclear::Unknown(option.to_owned())));

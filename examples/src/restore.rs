@@ -23,6 +23,7 @@ use crate::output::{Output, micros, restore_stats};
 use crate::parent::Parent;
 use crate::program::{self, Given};
 use crate::progress::Progress;
+use crate::settings;
 use crate::word::hand_over;
 
 /// Options of `restore`.
@@ -112,7 +113,8 @@ Examples:
         let lost = restore.lost_pipes();
         let progress = Progress::of_time("restoring");
         let begun = Instant::now();
-        let restored = drive.run(restore.start(&criu), &mut pidfile, &progress, &log)?;
+        let restored = drive.run(restore.start(&criu), &mut pidfile, &progress, &log);
+        let restored = restored.map_err(|fault| self.common.name_log(fault))?;
         drop(progress);
         self.common.print_log();
         pidfile.keep();
@@ -155,6 +157,7 @@ impl Program {
         let Some((program, args)) = self.restore.command.split_first() else {
             return Fault::usage("--exec-cmd needs a command after --");
         };
+        self.common.end_log();
         let source = Command::new(program).args(args).exec();
         Fault::system(format!("execute {}", program.to_string_lossy()), source)
     }
@@ -167,6 +170,9 @@ impl Program {
                 "{option} does not go with --restore-sibling, for which criu itself is executed"
             )),
             None => {
+                if let Err(fault) = settings::refuse_pipe(&given.all) {
+                    return fault;
+                }
                 let args = [&["restore".into()], given.for_criu.as_slice()].concat();
                 hand_over(self.reach.criu_path(), &args)
             }

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
 use criu_rs::config::{ConfigError, ConfigFiles, Setting};
 
@@ -46,6 +47,18 @@ pub(crate) fn options(
         options.extend(line.options.into_iter().filter(|option| own.has(name(option))));
     }
     Ok(options)
+}
+
+/// Refuses a `--config` that cannot be read a second time, by another program.
+pub(crate) fn refuse_pipe(args: &[OsString]) -> Result<(), Fault> {
+    let is_pipe = |path: &PathBuf| path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
+    match ConfigFiles::of_arguments(args).argument.filter(is_pipe) {
+        Some(path) => Err(Fault::usage(format!(
+            "--config: {} is a pipe, and is read a second time here: name a file",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Reads the settings of all files.

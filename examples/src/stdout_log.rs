@@ -29,6 +29,12 @@ impl StdoutLog {
         &self.path
     }
 
+    /// Prints the rest and removes the file.
+    pub(crate) fn end(&self) {
+        self.print();
+        let _ = fs::remove_file(&self.path);
+    }
+
     /// Prints the part of the log that has not been printed yet.
     pub(crate) fn print(&self) {
         stdout::note(io::copy(&mut &self.file, &mut io::stdout()).map(drop));
@@ -37,7 +43,6 @@ impl StdoutLog {
 
 impl Drop for StdoutLog {
     fn drop(&mut self) {
-        self.print();
-        let _ = fs::remove_file(&self.path);
+        self.end();
     }
 }

@@ -104,8 +104,11 @@ pub(crate) fn print_versions(path: Option<&Path>) -> Result<ExitCode, Fault> {
                         source: source.into(),
                     })
                 };
-                stdout::print(&said.map_err(start)?.stdout);
-                return Ok(Exit::Done.into());
+                let said = said.map_err(start)?;
+                stdout::print(&said.stdout);
+                let _ = io::stderr().write_all(&said.stderr);
+                let exit = if said.status.success() { Exit::Done } else { Exit::Failed };
+                return Ok(exit.into());
             }
             Err(hand_over(Some(&criu), &["--version".into()]))
         }

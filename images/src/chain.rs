@@ -22,7 +22,7 @@ impl Level {
     }
 
     fn at(depth: usize, source: Box<dyn Source>) -> Self {
-        Self { source, depth, parent: OnceLock::new(), kept: Mutex::default() }
+        Self { source, depth, parent: OnceLock::new(), kept: Mutex::new(Kept::of_set(depth)) }
     }
 
     pub(crate) fn source(&self) -> &dyn Source {

@@ -235,8 +235,8 @@ impl FileTable {
         Ok(())
     }
 
-    /// Finds a file by its id: of several, the first in the set. This is a regular file if there is
-    /// one, the only type whose files are found without their type.
+    /// Finds a file by its id: of several, the first in the set. CRIU writes regular files first,
+    /// the only type whose files are found without their type.
     pub(crate) fn get(&self, id: u32) -> Option<OpenFile<'_>> {
         self.find(id, |_| true)
     }

@@ -12,14 +12,24 @@ pub(crate) enum Bytes {
 }
 
 /// Images by name; `None` for a file that the set does not have.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Kept {
     images: HashMap<Box<str>, Option<Arc<Vec<u8>>>>,
     /// Memory that the images take, in bytes.
     size: usize,
+    /// Memory that they may take.
+    room: usize,
 }
 
 impl Kept {
+    /// Makes room for the images of a set. Each set has half the room of the set before it in the
+    /// chain, so that a chain of any length takes at most twice the room of one set.
+    pub(crate) fn of_set(depth: usize) -> Self {
+        let half = u32::try_from(depth).unwrap_or(u32::MAX);
+        let room = ROOM.checked_shr(half).unwrap_or(0);
+        Self { images: HashMap::new(), size: 0, room }
+    }
+
     /// Looks up what is known of a file.
     pub(crate) fn get(&self, name: &str) -> Option<Option<Bytes>> {
         let known = self.images.get(name)?;
@@ -30,7 +40,7 @@ impl Kept {
     pub(crate) fn add(&mut self, name: &str, bytes: Option<Vec<u8>>) -> Option<Bytes> {
         let len = bytes.as_ref().map_or(0, Vec::len);
         let size = len.saturating_add(name.len()).saturating_add(ENTRY);
-        if len > SMALL || self.size.saturating_add(size) > ROOM {
+        if len > SMALL || self.size.saturating_add(size) > self.room {
             return bytes.map(Bytes::Own);
         }
         self.size = self.size.saturating_add(size);
@@ -68,7 +78,7 @@ impl Deref for Bytes {
 
 /// Largest image that is kept, in bytes. Nearly all images of a task have a few KiB.
 const SMALL: usize = 32 << 10;
-/// Memory for the kept images of a set, in bytes: enough for some 3,000 tasks. Later images are
+/// Memory for the kept images of the first set of a chain, in bytes: enough for some 3,000 tasks. Later images are
 /// read each time.
 const ROOM: usize = 32 << 20;
 /// Memory that an entry of the table takes beside its name and its bytes.
@@ -80,7 +90,7 @@ mod tests {
 
     #[test]
     fn small_images_are_kept_until_the_room_is_full() {
-        let mut kept = Kept::default();
+        let mut kept = Kept::of_set(0);
         assert!(kept.add("gone.img", None).is_none());
         assert!(matches!(kept.get("gone.img"), Some(None)));
         assert!(kept.get("new.img").is_none());
@@ -92,5 +102,11 @@ mod tests {
         assert!(kept.size <= ROOM);
         assert_eq!(kept.get("0").flatten().map(Bytes::into_vec), Some(vec![7; SMALL]));
         assert!(kept.get(&(ROOM / SMALL).to_string()).is_none());
+    }
+
+    #[test]
+    fn a_chain_has_twice_the_room_of_a_set() {
+        let rooms = (0..300).map(|depth| Kept::of_set(depth).room);
+        assert!(rooms.sum::<usize>() <= 2 * ROOM);
     }
 }

@@ -13,7 +13,7 @@ use criu_images::proto::{
     RemapFilePathEntry, SkPacketEntry, TaskKobjIdsEntry, UtsnsEntry,
 };
 use criu_images::source::InMemory;
-use criu_images::{ImageSet, check, kind};
+use criu_images::{ImageSet, check, check_pages, kind};
 use prost::Message;
 
 const BASE: u64 = 0x40_0000;
@@ -107,6 +107,22 @@ fn pages_of_nobody_are_found() {
         found(files),
         ["error: pagemap-shmem-3.img: shares its pages file with another pagemap"]
     );
+}
+
+#[test]
+fn pagemaps_that_an_earlier_dump_has_left_stop_no_restore() {
+    let found = |files| check_pages(&ImageSet::new(files).unwrap()).len();
+    let mut files = small();
+    // Both name the pages file that the dump has written anew, and more pages than it has.
+    files.insert("pagemap-9.img", pagemap(1, &[run(BASE, 3, 4)]));
+    files.insert("pagemap-shmem-9.img", pagemap(1, &[run(0, 3, 4)]));
+    assert_eq!(found(files), 0);
+    let mut files = small();
+    files.insert("pages-1.img", pattern(BASE));
+    assert_eq!(found(files), 1);
+    let mut files = small();
+    files.remove("pages-1.img");
+    assert_eq!(found(files), 1);
 }
 
 #[test]

@@ -84,8 +84,10 @@ const SIZES: &[(&str, Option<&str>)] = &[
     ("`oci`", Some("oci")),
     ("`oci`, `pages`", Some("oci,pages")),
     ("`oci`, `pages`, `pod`", Some("oci,pages,pod")),
-    ("`oci`, `pages`, `pod`, `preflight` (default and `oci`)", Some("oci,pages,pod,preflight")),
-    ("these and `tls`", Some("oci,pages,pod,preflight,tls")),
+    (
+        "`oci`, `pages`, `pod`, `preflight` (the default, and `oci`)",
+        Some("oci,pages,pod,preflight"),
+    ),
 ];
 
 /// The source of a runtime without criu-rs.

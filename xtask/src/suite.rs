@@ -116,7 +116,7 @@ impl<'a> Suite<'a> {
         let folder = checkout.join("test").canonicalize().unwrap_or_default();
         if !folder.join("zdtm.py").is_file() {
             let show = checkout.display();
-            return Err(format!("{show} is no checkout of CRIU: test/zdtm.py is missing").into());
+            return Err(format!("{show} is not a checkout of CRIU: test/zdtm.py is missing").into());
         }
         let built = ["zdtm/static/env00", "../lib/pycriu/images/magic.py"];
         if !built.iter().all(|file| folder.join(file).exists()) {
@@ -183,7 +183,7 @@ fn as_root(folder: &Path) -> Result<Option<PathBuf>> {
     let root = text.replace("_UID'] = \"18943\"", "_UID'] = \"0\"");
     let root = root.replace("_GID'] = \"58467\"", "_GID'] = \"0\"");
     if root == text {
-        println!("without CAP_SYS_RESOURCE criu cannot dump the tests that are no root's");
+        println!("without CAP_SYS_RESOURCE criu cannot dump tests of users other than root");
         return Ok(None);
     }
     println!("CAP_SYS_RESOURCE is missing: the tests run as root");

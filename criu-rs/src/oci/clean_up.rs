@@ -1,5 +1,6 @@
 //! Mounts that a killed restore has left in a directory.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -7,7 +8,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
+use nix::fcntl::{OFlag, openat};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::error::{Error, Result};
@@ -17,8 +20,9 @@ use crate::sys::proc_link;
 /// Unmounts what a restore that was killed has left in a runtime's state directory. Call it before
 /// that directory is removed recursively.
 ///
-/// runc, crun, youki and earlier versions of this crate bind the container's root file system to
-/// `criu-root` below their state directory while CRIU restores. If the runtime is killed then, the
+/// runc, youki and earlier versions of this crate bind the container's root file system to
+/// `criu-root` below their state directory while CRIU restores; crun does so in the bundle, which
+/// is a `state` for this function, too. If the runtime is killed then, the
 /// mount stays, and a recursive removal of the directory deletes the container's files. A
 /// [`ContainerRestore`](super::ContainerRestore) of this crate mounts nothing there, and
 /// [`RestorePlan::prepare`](super::RestorePlan::prepare) calls this function.
@@ -93,6 +97,7 @@ fn unmount(point: &Path) -> io::Result<bool> {
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_PATH;
     let above = options.read(true).custom_flags(flags).open(above)?;
     let path = proc_link(above.as_fd()).join(name);
+    make_private(&above, name)?;
     match umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) => {
             let _ = unlinkat(&above, name, UnlinkatFlags::RemoveDir);
@@ -100,6 +105,20 @@ fn unmount(point: &Path) -> io::Result<bool> {
         }
         // A mount over the directory that holds it hides this one.
         Err(Errno::EINVAL | Errno::ENOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the mount at a place private, with all mounts below it. A mount that goes below a shared
+/// mount also goes below its peers: these are the container's own mounts, of which runc binds
+/// copies.
+fn make_private(above: &File, name: &OsStr) -> io::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let Ok(point) = openat(above, name, flags, Mode::empty()) else { return Ok(()) };
+    let (none, private) = (None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
+    match mount(none, &proc_link(point.as_fd()), none, private, none) {
+        // Nothing is mounted there.
+        Ok(()) | Err(Errno::EINVAL) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -107,13 +107,13 @@ impl<'a> ContainerDump<'a> {
         let (dump, mut hooks) = self.parts(hooks)?;
         let images = hooks.images.clone();
         let earlier = Descriptors::load(&images);
-        let dumped = match self.retries.then(|| freezes(&dump)).flatten() {
+        let limit = if self.retries { first_limit(criu, &dump)? } else { None };
+        let dumped = match limit {
             Some(limit) => {
-                let begun = Instant::now();
                 let first = dump.clone().timeout(limit).run_with(criu, &mut hooks);
-                let is_in_time = begun.elapsed() < limit;
+                let took = hooks.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
                 match first {
-                    Err(error) if !hooks.has_stopped && is_not_stopped(&error, is_in_time) => {
+                    Err(error) if !hooks.has_stopped && is_not_stopped(&error, took, limit) => {
                         let dump = dump.raw(|message| message.freeze_cgroup = None);
                         let second = dump.run_with(criu, &mut hooks);
                         second.map(|dumped| Dumped { freezer_left_out: true, ..dumped })
@@ -168,7 +168,14 @@ impl<'a> ContainerDump<'a> {
         }
         let descriptors = self.checkpoint.descriptors().clone();
         let images = dump.images_path();
-        let hooks = DumpHooks { hooks, descriptors, images, is_saved: false, has_stopped: false };
+        let hooks = DumpHooks {
+            hooks,
+            descriptors,
+            images,
+            is_saved: false,
+            begun: None,
+            has_stopped: false,
+        };
         Ok((dump, hooks))
     }
 }
@@ -182,7 +189,9 @@ pub struct DumpHooks<'h, H: ?Sized> {
     images: PathBuf,
     /// Set once the descriptors have been written.
     is_saved: bool,
-    /// Set once CRIU has stopped the tasks.
+    /// The time from which on CRIU stops the tasks.
+    begun: Option<Instant>,
+    /// Set once CRIU has stopped the tasks, where it tells.
     has_stopped: bool,
 }
 
@@ -191,6 +200,7 @@ impl<H: Hooks + ?Sized> Wrap for DumpHooks<'_, H> {
         let action = call.action;
         self.has_stopped |= action != Action::PreDump;
         let externals = call.answer(self.hooks)?;
+        self.begun.get_or_insert_with(Instant::now);
         if action == Action::PostDump {
             self.is_saved = true;
             complete(&self.descriptors, &self.images)?;
@@ -205,18 +215,28 @@ impl<H: ?Sized> fmt::Debug for DumpHooks<'_, H> {
     }
 }
 
-/// The time in which a first try has to stop all tasks, if a freezer cgroup is to stop them.
-fn freezes(dump: &Dump<'_>) -> Option<Duration> {
-    let message = dump.common.opts.message();
-    message.freeze_cgroup.as_ref()?;
-    Some(message.timeout.map_or(FIRST_TRY, |seconds| Duration::from_secs(seconds.into())))
+/// Returns the time in which a first try has to stop all tasks, if a freezer cgroup is to stop them.
+/// Zero for no limit.
+fn first_limit(criu: &Criu, dump: &Dump<'_>) -> Result<Option<Duration>> {
+    if dump.common.opts.message().freeze_cgroup.is_none() {
+        return Ok(None);
+    }
+    let set = criu.configure(&dump.common)?.opts.message().timeout;
+    Ok(Some(set.map_or(FIRST_TRY, |seconds| Duration::from_secs(seconds.into()))))
 }
 
-/// Says whether a dump that failed before all tasks stood still may have failed because of the
-/// freezer cgroup.
-fn is_not_stopped(error: &crate::error::Error, is_in_time: bool) -> bool {
-    error.cause() == Some(Cause::Unseizable) || error.failure().is_some() && !is_in_time
+/// Says whether a dump that failed after `took` may have failed because of the freezer cgroup: its
+/// time to stop the tasks ran out, and nothing else is known to be wrong.
+fn is_not_stopped(error: &crate::error::Error, took: Duration, limit: Duration) -> bool {
+    let ran_out = !limit.is_zero() && took >= limit && took < limit.saturating_add(AFTER);
+    match error.cause() {
+        Some(cause) => cause == Cause::Unseizable,
+        None => error.failure().is_some() && ran_out,
+    }
 }
+
+/// Time that CRIU takes to give up: it interrupts itself five more times, a second apart.
+const AFTER: Duration = Duration::from_secs(7);
 
 /// The time limit of a first try, where CRIU's own is 10 seconds. A freezer takes milliseconds, and
 /// the container stands still meanwhile.

@@ -135,7 +135,8 @@ impl<'a> Dump<'a> {
         }))
     }
 
-    /// Refuses a tree that no restore could bring back. CRIU would save and end such a tree.
+    /// Refuses a tree that no restore could bring back. CRIU would save images that nobody can
+    /// restore, and end the tree unless it is told not to.
     ///
     /// # Errors
     /// [`Error::Nested`] for a process in a namespace that a criu like `criu` does not give back.

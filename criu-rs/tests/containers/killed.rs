@@ -208,6 +208,14 @@ fn cleaned(bed: &Bed) {
     bind(&root, &state.join("criu-root"));
     bind(&root, &state.join("criu-root"));
     tmpfs(&state.join("criu-root/below"));
+    // A copy that is a peer of the container's mounts, as runc makes one.
+    let (shared, copy) = (bed.dir("shared"), state.join("criu-mount-7"));
+    let none = None::<&str>;
+    tmpfs(&shared);
+    mount(none, &shared, none, MsFlags::MS_SHARED, none).unwrap();
+    tmpfs(&shared.join("volume"));
+    fs::create_dir(&copy).unwrap();
+    mount(Some(&shared), &copy, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).unwrap();
     tmpfs(&state.join("criu-empty"));
     bind(&root, &state.join("criu-mount-0"));
     bind(Path::new("/sys/fs/cgroup"), &state.join("criu.work/.criu.cgyard.abc123"));
@@ -218,14 +226,21 @@ fn cleaned(bed: &Bed) {
     std::os::unix::fs::symlink(&away, state.join("criu.link")).unwrap();
 
     let cleaned = clean_up(&state).unwrap();
-    let expected = ["criu.work/.criu.cgyard.abc123", "criu-mount-0", "criu-empty", "criu-root"];
+    let expected = [
+        "criu.work/.criu.cgyard.abc123",
+        "criu-mount-0",
+        "criu-empty",
+        "criu-mount-7",
+        "criu-root",
+    ];
     assert_eq!(cleaned, expected.map(|name| state.join(name)));
-    let kept = [state.join("own"), away.join("criu-root")].map(|path| path.display().to_string());
+    let kept = [shared.clone(), shared.join("volume"), state.join("own"), away.join("criu-root")];
+    let kept = kept.map(|path| path.display().to_string());
     assert_eq!(mounts(), [before, kept.to_vec()].concat());
     assert_eq!(clean_up(&state).unwrap(), [] as [PathBuf; 0]);
     assert_eq!(clean_up(bed.dir.join("never")).unwrap(), [] as [PathBuf; 0]);
     assert!(state.join("criu-mount-1").is_symlink());
-    for path in kept {
+    for path in kept.iter().rev() {
         umount2(Path::new(&path), MntFlags::MNT_DETACH).unwrap();
     }
     fs::remove_dir_all(&state).unwrap();

@@ -116,6 +116,14 @@ const CANNOT: &[(&str, &str, When)] = &[
     ("a_directory_that_criu_opens", "images_dir", When::Always),
     ("cause_network_lock_failed", "env needs", When::Always),
     ("externals_are_named_at_query_ext_files", "query-ext-files hook names", When::Always),
+    ("cause_unseizable", "cannot carry timeout", When::Always),
+    ("settings_send_logs_elsewhere_and_decide_on_the_tasks", "NotOverSocket", When::Always),
+    ("settings_are_not_asked_for_as_options", "NotOverSocket", When::Always),
+    (
+        "settings_of_a_request_with_a_network_lock",
+        "NotOverSocket|no criu_local_set_config_file",
+        When::Always,
+    ),
     // Its criu is its own: no process id, no standard error, nothing to end early.
     ("criu_is_known_before_it_is_asked", "`None` value", When::Always),
     ("criu_becomes_the_parent_of_what_it_restores", "`None` value", When::Always),
@@ -138,6 +146,11 @@ const CANNOT: &[(&str, &str, When)] = &[
     ("restored_stopped", "no criu_local_set_leave_stopped", When::New),
     ("our_page_server_takes_what_a_dump_writes", "no criu_local_set_leave_stopped", When::New),
     ("a_configuration_file_wins", "no criu_local_set_config_file", When::New),
+    (
+        "settings_that_cannot_be_true_are_refused_before_anything_is_frozen",
+        "no criu_local_set_config_file",
+        When::New,
+    ),
     ("a_restore_fetches_memory_on_demand", "no criu_local_set_lazy_pages", When::New),
     (
         "a_dump_serves_memory_on_demand",

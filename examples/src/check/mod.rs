@@ -19,6 +19,7 @@ use crate::fault::Fault;
 use crate::options::{Apply, Common, Reach};
 use crate::output::Output;
 use crate::program::{self, Given};
+use crate::settings;
 use crate::word::hand_over;
 use capabilities::Capability;
 use machine::Machine;
@@ -67,6 +68,7 @@ Examples:
     fn run(&self, output: &Output, given: &Given) -> Result<ExitCode, Fault> {
         if !self.feature.is_empty() && self.reach.only_here().is_none() {
             // Scripts read what criu says about a feature.
+            settings::refuse_pipe(&given.all)?;
             let args = [&["check".into()], given.for_criu.as_slice()].concat();
             return Err(hand_over(self.reach.criu_path(), &args));
         }
@@ -182,6 +184,10 @@ impl Answers {
     }
 }
 
+/// The line with which criu ends if only further tests failed.
+const LACKS_MORE: &str = "\nLooks good but some kernel features are missing\n\
+which, depending on your process tree, may cause\ndump or restore failure.";
+
 /// The answer of `criu check` to a question.
 struct Answer {
     is_yes: bool,
@@ -226,7 +232,7 @@ impl Found {
         let features: Vec<_> =
             self.each_feature().map(|(name, _, has)| (name.to_owned(), json!(has))).collect();
         output.object(
-            if self.basics.is_ok() { "done" } else { "failed" },
+            if self.basics.is_ok() && self.has_more() { "done" } else { "failed" },
             json!({
                 "criu": {
                     "path": self.program.to_string_lossy(),
@@ -242,6 +248,11 @@ impl Found {
                 "more": more.collect::<Value>(),
             }),
         );
+    }
+
+    /// Says if the further tests that were asked for went well.
+    fn has_more(&self) -> bool {
+        self.more.iter().all(|(_, answer)| answer.is_yes)
     }
 
     /// The features that criu tells of: the name, the options that need it, and if it is there.
@@ -300,6 +311,7 @@ impl Found {
         lines.extend(problems.iter().map(ToString::to_string));
         // The words of criu, which scripts look for.
         lines.push(match &self.basics {
+            Ok(()) if !self.has_more() => LACKS_MORE.into(),
             Ok(()) => "\nLooks good.".into(),
             Err(fault) => format!("\nDoes not look good: {fault}"),
         });

@@ -114,17 +114,14 @@ pub(super) fn rows(cause: Cause) -> &'static [Row] {
         ],
         Cause::CgroupMissing => &[
             (&[Dump, Restore, Preflight], "restore where it is, or add --manage-cgroups=ignore"),
-            (
-                CONTAINER,
-                "restore where it is, or write manage-cgroups ignore into CRIU's configuration file",
-            ),
+            (CONTAINER, "restore where it is, or add --manage-cgroups-mode ignore"),
             (ALL, "restore on a machine that has it"),
         ],
         Cause::CgroupDirMissing => &[
             (RESTORES, "make the cgroup, or add --manage-cgroups=soft, with which CRIU makes it"),
             (
                 CONTAINER,
-                "make the cgroup, or leave manage-cgroups out of CRIU's configuration file",
+                "make the cgroup, or add --manage-cgroups-mode soft, with which CRIU makes it",
             ),
             (ALL, "make the cgroup"),
         ],
@@ -132,23 +129,18 @@ pub(super) fn rows(cause: Cause) -> &'static [Row] {
             (RESTORES, "restore with cgroups that criu may write, or add --manage-cgroups=ignore"),
             (
                 CONTAINER,
-                "restore with cgroups that criu may write, or write manage-cgroups ignore into \
-                 CRIU's configuration file",
+                "restore with cgroups that criu may write, or add --manage-cgroups-mode ignore",
             ),
             (ALL, "restore with cgroups that criu may write"),
         ],
         Cause::TcpInFlight => &[
             (SAVES, "add --skip-in-flight to leave them out, or wait until they are accepted"),
-            (
-                CONTAINER,
-                "wait until they are accepted, or write skip-in-flight into CRIU's configuration \
-                 file",
-            ),
+            (&[Checkpoint], "wait until they are accepted, or add --tcp-skip-in-flight"),
             (ALL, "wait until they are accepted"),
         ],
         Cause::LinkRemap => &[
             (SAVES, "add --link-remap, which makes a link beside it until the restore"),
-            (CONTAINER, "write link-remap into CRIU's configuration file"),
+            (CONTAINER, "add --link-remap, on checkpoint and restore"),
             (ALL, "have the program close the file"),
         ],
         Cause::UnsupportedMount => &[
@@ -207,10 +199,7 @@ pub(super) fn rows(cause: Cause) -> &'static [Row] {
                 "install iptables (and iproute2 for a network namespace of the tree's own), or add \
                  --network-lock nftables or --network-lock skip",
             ),
-            (
-                CONTAINER,
-                "install iptables, or write network-lock nftables into CRIU's configuration file",
-            ),
+            (&[Checkpoint], "install iptables, or add --network-lock nftables"),
             (ALL, "install iptables"),
         ],
         Cause::ExternalNotGiven => &[

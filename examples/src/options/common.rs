@@ -165,6 +165,22 @@ impl Common {
         self.work_dir(images).join(self.log_file.as_deref().unwrap_or(Path::new(name)))
     }
 
+    /// Makes a fault name the place to which the log goes, and not a temporary file.
+    pub(crate) fn name_log(&self, fault: Fault) -> Fault {
+        match self.on_stdout.get() {
+            Some(_) => fault.logged_at("standard output"),
+            None => fault,
+        }
+    }
+
+    /// Prints the rest of the log and removes the temporary file, before this program becomes
+    /// another.
+    pub(crate) fn end_log(&self) {
+        if let Some(log) = self.on_stdout.get() {
+            log.end();
+        }
+    }
+
     /// Returns the log's path if the log goes to a place that the RPC cannot name.
     fn log_is_elsewhere(&self) -> Option<&Path> {
         if let Some(log) = self.on_stdout.get() {

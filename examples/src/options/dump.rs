@@ -59,8 +59,8 @@ applies! {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Main options")]
 pub(crate) struct Existing {
-    /// Refuse an images directory that holds a checkpoint; by default that one is replaced, and
-    /// comes back if this fails
+    /// Refuse an images directory that holds a checkpoint. By default the old checkpoint is
+    /// replaced, and comes back if the dump fails
     #[arg(long, overrides_with = "overwrite")]
     no_overwrite: bool,
     /// Undo --no-overwrite
@@ -116,7 +116,8 @@ impl DumpOnly {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Main options")]
 pub(crate) struct Images {
-    /// The images directory; the current one unless given. A dump makes it if it is missing
+    /// The images directory; the current one unless given. dump and pre-dump make a missing one,
+    /// restore does not
     #[arg(short = 'D', long, value_name = "DIR", default_value = ".", hide_default_value = true)]
     images_dir: PathBuf,
 }

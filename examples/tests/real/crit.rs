@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use criu_lab::place::Short;
 use criu_lab::soon;
 
 use crate::lab::{Lab, Ran, Target, TestFn, run};
@@ -149,7 +150,7 @@ fn diff(lab: &Lab) {
     let ranges = mapping["ranges"].as_array().unwrap();
     let pages: u64 = ranges.iter().map(|range| range["pages"].as_u64().unwrap()).sum();
     assert_eq!(Some(pages), mapping["dirty"].as_u64());
-    // A directory with two sets stands for neither. A link to a parent set is no folder of its own.
+    // A directory with two sets stands for neither. A link to a parent set does not count.
     let both = "crit: .: several folders in it have images; name one: ./first or ./second";
     crit(lab, &["diff", &first, "."]).fails(1, &[both]);
     let failed = lab.dir("failed");
@@ -286,7 +287,8 @@ fn inspect(lab: &Lab) {
     }
     // The link to a parent set, and the socket of `criu lazy-pages`.
     std::os::unix::fs::symlink("../b", lab.path("x/checkpoint/parent")).unwrap();
-    let socket = lab.path("x/checkpoint/lazy-pages.socket");
+    let short = Short::link(lab.path("x/checkpoint").as_ref());
+    let socket = short.join("lazy-pages.socket");
     let _socket = std::os::unix::net::UnixListener::bind(socket).unwrap();
     let parent = ", version 2, on top of a parent set\n";
     assert_eq!(inspect(&["x/checkpoint"]), screen.replacen(", version 2\n", parent, 1));

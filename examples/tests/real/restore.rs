@@ -110,7 +110,7 @@ fn killed(lab: &Lab) {
     let mut child = stay(lab, &target, &["restore", "-D", &images, "--exit-codes"]);
     target.signal(Signal::SIGKILL);
     assert_eq!(child.wait().unwrap().code(), Some(128 + 9));
-    // For criu the end of the tree is no failure.
+    // For criu the end of the tree is not a failure.
     let mut child = stay(lab, &target, &["restore", "-D", &images]);
     target.signal(Signal::SIGKILL);
     assert_eq!(child.wait().unwrap().code(), Some(0));

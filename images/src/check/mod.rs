@@ -5,6 +5,8 @@ mod graph;
 mod namespaces;
 mod pages;
 
+use std::collections::HashSet;
+
 use crate::error::{Error, ErrorKind};
 use crate::kind;
 use crate::memory::{self, Backing, Memory, PageSize, PageSource};
@@ -57,27 +59,37 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
         Err(error) => findings.error(error),
     }
     graph::check_images(set, &mut findings);
-    check_levels(set, page_size.unwrap_or(PageSize::K4), &mut findings);
+    check_levels(set, page_size.unwrap_or(PageSize::K4), None, &mut findings);
     findings.worst_first()
 }
 
-/// Checks only that the pages which the pagemaps of a set list are there: the part of [`check`]
-/// that a restore depends on, and that CRIU before 4.2 does not look at. It reads a file of pages
-/// that is too short for ever, and leaves out memory if a pagemap is too short.
+/// Checks only that the pages which the pagemaps of the tasks list are there: the part of [`check`]
+/// that a restore depends on, and that CRIU before 4.2 does not look at. That CRIU reads a file of
+/// pages that is too short for ever, and leaves out memory if a pagemap is too short.
 ///
-/// Only the pagemaps are read. Returns the findings, the worst first.
+/// Of the memory, only the pagemaps are read. Pagemaps that an earlier dump has left in the
+/// directory are passed over. Returns the findings, the worst first.
 #[must_use = "the findings are all that a check is for"]
 pub fn check_pages(set: &ImageSet) -> Vec<Finding> {
     let mut findings = Findings::default();
-    let page_size = set.checkpoint().ok().and_then(|checkpoint| {
+    let checkpoint = set.checkpoint().ok();
+    let page_size = checkpoint.and_then(|checkpoint| {
         checkpoint.tasks().find_map(|task| memory::page_size(set.store(), task.pid()).ok())
     });
-    check_levels(set, page_size.unwrap_or(PageSize::K4), &mut findings);
+    let tasks = checkpoint.map(|checkpoint| {
+        checkpoint.tasks().map(|task| kind::PAGEMAP.file_name(task.pid().into())).collect()
+    });
+    check_levels(set, page_size.unwrap_or(PageSize::K4), tasks.as_ref(), &mut findings);
     findings.worst_first()
 }
 
 /// Checks the pages of the set and of the parent sets.
-fn check_levels(set: &ImageSet, page_size: PageSize, findings: &mut Findings) {
+fn check_levels(
+    set: &ImageSet,
+    page_size: PageSize,
+    tasks: Option<&HashSet<String>>,
+    findings: &mut Findings,
+) {
     let mut level = Some(set.store().level());
     while let Some(now) = level {
         level = match now.parent() {
@@ -87,7 +99,7 @@ fn check_levels(set: &ImageSet, page_size: PageSize, findings: &mut Findings) {
                 None
             }
         };
-        pages::check_level(now, level, page_size, findings);
+        pages::check_level(now, level, page_size, tasks, findings);
     }
 }
 

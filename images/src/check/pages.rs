@@ -1,6 +1,6 @@
 //! Checks of pagemaps against their pages files and those of the parent set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::findings::{Findings, Severity};
 use crate::chain::Level;
@@ -8,11 +8,13 @@ use crate::error::{Error, ErrorKind};
 use crate::kind::{self, Entries, Kind};
 use crate::memory::{PageFlags, PageSize, Pagemap, next_place};
 
-/// Checks every file of one set of the chain.
+/// Checks every file of one set of the chain. With `tasks`, the names of the pagemaps of the tasks,
+/// pagemaps that an earlier dump has left in the directory are passed over.
 pub(super) fn check_level(
     level: &Level,
     parent: Option<&Level>,
     page: PageSize,
+    tasks: Option<&HashSet<String>>,
     findings: &mut Findings,
 ) {
     let Some(mut names) = findings.take(level.source().names()) else {
@@ -24,10 +26,14 @@ pub(super) fn check_level(
     for name in &names {
         match Kind::of_file(name) {
             Some((kind, _)) if kind.entries == Entries::Pagemap => {
-                let Some(pages_id) = check_pagemap(level, parent, name, kind, page, findings)
-                else {
+                // CRIU counts pages files from 1 in each dump: those of leftovers are others'.
+                let is_left = kind == kind::PAGEMAP && tasks.is_some_and(|all| !all.contains(name));
+                if is_left {
                     continue;
-                };
+                }
+                let taken = tasks.map(|_| &owners);
+                let checked = check_pagemap((level, parent), name, kind, page, taken, findings);
+                let Some(pages_id) = checked else { continue };
                 if owners.insert(pages_id, name.clone()).is_some() {
                     let kind = ErrorKind::Malformed("shares its pages file with another pagemap");
                     findings.error(Error::new(level.place(name), kind));
@@ -51,18 +57,21 @@ pub(super) fn check_level(
 }
 
 /// Checks a pagemap against its pages file and the parent's pagemap. Returns the id of the pages
-/// file.
+/// file. `None` also for a pagemap whose pages file is `taken` by another.
 fn check_pagemap(
-    level: &Level,
-    parent: Option<&Level>,
+    (level, parent): (&Level, Option<&Level>),
     name: &str,
     kind: &'static Kind,
     page: PageSize,
+    taken: Option<&BTreeMap<u64, String>>,
     findings: &mut Findings,
 ) -> Option<u64> {
     let place = level.place(name);
     let bytes = findings.take(level.need(name))?;
     let pagemap = findings.take(Pagemap::parse(&place, &bytes, kind, page))?;
+    if taken.is_some_and(|taken| taken.contains_key(&pagemap.pages_id().into())) {
+        return None;
+    }
     let inherited = parent.and_then(|parent| ranges(parent, name, kind, page)).unwrap_or_default();
     let mut free = Some(0);
     let mut walk = pagemap.runs();

@@ -247,6 +247,10 @@ fn note_fifo(
     let Some(id) = name else { return Ok(()) };
     let Some(file) = checkpoint.file(id)? else { return Ok(()) };
     let File::Regular(reg) = file.file() else { return Ok(()) };
+    // The kernel opens no longer path. Many FIFOs may name one file.
+    if reg.name.len() > PATH_MAX {
+        return Ok(());
+    }
     let fifo = fifos.entry(pipe).or_insert_with(|| (absolute(reg.name.clone()), false, false));
     fifo.1 |= reg.flags & O_ACCMODE != O_WRONLY;
     fifo.2 |= reg.flags & O_ACCMODE != O_RDONLY;
@@ -263,6 +267,9 @@ fn absolute(mut path: Vec<u8>) -> Vec<u8> {
 
 /// The bit that marks a ghost in images without a type.
 const OLD_GHOST: u32 = 1 << 31;
+
+/// Length from which on the kernel opens no path.
+const PATH_MAX: usize = 4096;
 
 /// Bytes that are read of the image of an unlinked file.
 const GHOST_HEAD: u64 = 64 << 10;

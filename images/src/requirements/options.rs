@@ -161,7 +161,7 @@ pub(crate) fn options(checkpoint: Checkpoint<'_>, lazy: Option<u64>) -> Result<V
 fn kept_back(checkpoint: Checkpoint<'_>) -> Result<u64> {
     let mut pages = 0u64;
     for task in checkpoint.tasks() {
-        if let Some(memory) = task.memory()? {
+        if let Some(memory) = task.memory_here()? {
             pages = pages.saturating_add(memory.totals().lazy);
         }
     }

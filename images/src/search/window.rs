@@ -119,10 +119,16 @@ impl<'m, S: PageSource> Window<'m, S> {
                     self.keep(chunk, end);
                 }
                 Content::Bytes(bytes) => {
-                    let new = self.grow(size);
-                    new.copy_from_slice(bytes.get(..size).unwrap_or(bytes));
+                    // A source of another crate may give less than it says.
+                    let bytes = bytes.get(..size).unwrap_or(bytes);
+                    let end = chunk.start + bytes.len() as u64;
+                    self.grow(bytes.len()).copy_from_slice(bytes);
                     self.have(chunk.start..end);
-                    self.keep(chunk, end);
+                    if bytes.is_empty() {
+                        self.whole = true;
+                    } else {
+                        self.keep(chunk, end);
+                    }
                 }
                 Content::Stored => {
                     let source = self.source;

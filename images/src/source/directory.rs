@@ -84,7 +84,7 @@ impl Directory {
                 let parent = Self::reach(self.path.join(name), parent, self.passed.clone());
                 parent.map(Some).map_err(fail)
             }
-            // A link that leads nowhere is no absent one.
+            // The link is there, but leads nowhere.
             Err(Errno::ENOENT) if !self.is_there(name) => Ok(None),
             Err(error) => Err(fail(fault(error))),
         }

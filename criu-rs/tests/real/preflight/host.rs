@@ -9,6 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use criu_lab::place::Short;
 use criu_rs::{Cause, Dump, Restore, Version};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -113,12 +114,15 @@ fn own_mounts(small: &Path) {
 }
 
 fn files(lab: &Lab) {
-    let path = |name: &str| lab.dir.join(name);
+    let short = Short::folder();
+    let path = |name: &str| {
+        let folder = if name.starts_with("sockets") { short.path() } else { &lab.dir };
+        folder.join(name)
+    };
     let small = lab.dir("small");
     own_mounts(&small);
-    for name in ["cwd", "sockets"] {
-        lab.dir(name);
-    }
+    fs::create_dir(path("cwd")).unwrap();
+    fs::create_dir(path("sockets")).unwrap();
     for name in ["data", "mapped", "watched"] {
         fs::write(path(name), vec![b'x'; 8192]).unwrap();
     }
@@ -131,7 +135,7 @@ f = open('DIR/mapped', 'r+b')
 mapped = mmap.mmap(f.fileno(), 0)
 f.close()
 one, two = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-one.bind('DIR/sockets/one')
+one.bind('SOCKET')
 one.listen()
 two.bind('\\0ABSTRACT')
 two.listen()
@@ -144,6 +148,7 @@ written = open('DIR/small/written', 'w')
 master, slave = os.openpty()
 os.set_inheritable(slave, False)";
     let code = code.replace("DIR", lab.dir.to_str().unwrap()).replace("ABSTRACT", &abstracts);
+    let code = code.replace("SOCKET", path("sockets/one").to_str().unwrap());
     let code = format!("{code}\nopen('{}/pts', 'w').write(os.ttyname(slave))", lab.dir.display());
     let program = path("program");
     let before = ["/usr/bin/env", "PYTHONHOME=/usr", program.to_str().unwrap()];
@@ -187,7 +192,7 @@ os.set_inheritable(slave, False)";
             away(path("sockets"))
         }),
         change("a socket's path is a file", Cause::AddressInUse, "sockets/one", || {
-            let path = lab.dir.join("sockets/one");
+            let path = path("sockets/one");
             fs::remove_file(&path).unwrap();
             fs::write(&path, "x").unwrap();
             Box::new(move || fs::remove_file(path).unwrap())

@@ -84,35 +84,55 @@ fn short(letters: &[u8], next: impl FnOnce() -> Option<Vec<u8>>) -> Result<Vec<R
 /// Finds an option by its name or by the beginning of one name alone. An option that is not known
 /// has no kind: a newer CRIU may have it.
 fn find(word: &[u8]) -> Result<(String, Option<Takes>), String> {
-    let names = NAMES.iter().flat_map(spellings);
-    let found: Vec<(String, Takes)> =
-        names.filter(|(name, _)| name.as_bytes().starts_with(word)).collect();
     let text = String::from_utf8_lossy(word).into_owned();
-    if let Some((name, takes)) = found.iter().find(|(name, _)| name.as_bytes() == word) {
-        return Ok((name.clone(), Some(*takes)));
+    if let Some(takes) = exact(word) {
+        return Ok((text, Some(takes)));
     }
+    let found: Vec<(&str, &Name)> = NAMES.iter().flat_map(|name| begun(name, word)).collect();
     match found.as_slice() {
         [] => Ok((text, None)),
-        [(name, takes)] => Ok((name.clone(), Some(*takes))),
+        [(before, name)] => Ok((format!("{before}{}", name.long), Some(name.takes))),
         several => {
-            let several: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
+            let full = |(before, name): &(&str, &Name)| format!("{before}{}", name.long);
+            let several: Vec<String> = several.iter().map(full).collect();
             let text = text.escape_debug();
             Err(format!("`{text}` may stand for {}", several.join(", ")))
         }
     }
 }
 
-/// Returns the names of an option: its own, and that of the switch that undoes it.
-fn spellings(name: &Name) -> impl Iterator<Item = (String, Takes)> + use<> {
-    let undone = format!("no-{}", name.long);
-    let undone = (name.takes == Takes::Switch).then_some((undone, Takes::Switch));
-    [(name.long.to_owned(), name.takes)].into_iter().chain(undone)
+/// Returns the kind of the option that has this name, or that the switch of this name undoes.
+fn exact(word: &[u8]) -> Option<Takes> {
+    let undone = word.strip_prefix(UNDO.as_bytes());
+    let is = |name: &&Name| {
+        let long = name.long.as_bytes();
+        long == word || name.takes == Takes::Switch && undone == Some(long)
+    };
+    NAMES.iter().find(is).map(|name| name.takes)
+}
+
+/// Returns the names of an option that begin with a word, each as the text before the option's own
+/// name and the option.
+fn begun<'a>(
+    name: &'a Name,
+    word: &[u8],
+) -> impl Iterator<Item = (&'static str, &'a Name)> + use<'a> {
+    let long = name.long.as_bytes();
+    let own = long.starts_with(word).then_some(("", name));
+    let rest = word.strip_prefix(UNDO.as_bytes());
+    let undoes =
+        UNDO.as_bytes().starts_with(word) || rest.is_some_and(|rest| long.starts_with(rest));
+    let undone = (name.takes == Takes::Switch && undoes).then_some((UNDO, name));
+    own.into_iter().chain(undone)
 }
 
 /// Says whether a name is one of CRIU's up to version 4.3.
 pub(super) fn is_known(name: &str) -> bool {
-    NAMES.iter().flat_map(spellings).any(|(known, _)| known == name)
+    exact(name.as_bytes()).is_some()
 }
+
+/// The beginning of a switch that undoes another.
+const UNDO: &str = "no-";
 
 #[cfg(test)]
 mod tests {
@@ -144,6 +164,12 @@ mod tests {
             (&["--tcp-close", "-v"], &["1 tcp-close", "2 verbosity"]),
             (&["--no-tcp-close"], &["1 no-tcp-close"]),
             (&["--netw", "skip"], &["1 network-lock=skip"]),
+            (&["--no-tcp-c", "--page-server"], &["1 no-tcp-close", "2 page-server"]),
+            // The whole name of an option with which another begins, too.
+            (
+                &["--ext-mount-map=a", "--tls", "--compress"],
+                &["1 ext-mount-map=a", "2 tls", "3 compress"],
+            ),
             (&["--tcp-close", "word", "--", "--tree", "7"], &["1 tcp-close"]),
             // A newer CRIU may know it.
             (&["--brand-new", "x"], &["1 brand-new"]),
@@ -156,6 +182,7 @@ mod tests {
     fn options_that_getopt_refuses_are_refused() {
         for (list, line, part) in [
             (&["--tcp-close", "--t", "5"][..], 2, "may stand for"),
+            (&["--no-t"], 1, "no-tcp-established, no-track-mem, no-tcp-close, no-tls"),
             (&["--tcp-close=yes"], 1, "takes no value"),
             (&["--tree"], 1, "needs a value"),
             (&["--tcp-close", "-q"], 2, "no option -q"),

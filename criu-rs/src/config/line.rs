@@ -64,8 +64,8 @@ fn quoted(input: &[u8], column: usize) -> Result<Vec<u8>, &'static str> {
 
 /// Takes backslashes and a comment out of a value, and looks for blanks in the rest of it.
 ///
-/// CRIU keeps one number for a column of the line and for one of the value. So blanks inside quotes
-/// are accepted only up to the column at which the value began. `looked_at` is that number.
+/// CRIU keeps the same number for a column of the line and a column of the value. So blanks inside
+/// quotes are accepted only up to the column at which the value began. `looked_at` is that number.
 fn finished(value: &[u8], mut looked_at: usize) -> Result<Vec<u8>, &'static str> {
     // CRIU works in place, and may look at what an earlier step has left behind.
     let mut buffer = value.to_vec();

@@ -51,7 +51,7 @@ pub enum End {
     NotUnderstood,
     /// CRIU closed the connection or ended without an answer.
     Died,
-    /// CRIU was not asked, because it would have failed only after minutes, or never ended.
+    /// CRIU was not asked, because it would have failed, perhaps after minutes, or never ended.
     NotAsked,
 }
 

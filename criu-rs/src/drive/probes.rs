@@ -3,34 +3,28 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::job::Job;
 use crate::diagnosis::{Cause, Failure};
 use crate::host::loopback;
-use crate::rpc::CriuReqType;
+use crate::rpc::{CriuOpts, CriuReqType};
 use crate::transport::Link;
 
-/// Returns the failure that an operation would end with after more than two minutes, if criu were
-/// asked for it.
+/// Returns the failure that an operation would end with, if criu were asked for it.
 ///
 /// CRIU connects a socket over the loopback interface to find out what the kernel can do. If the
-/// interface is down and has an address, the connection is tried until it times out. CRIU keeps its
-/// findings in a file, and does not probe again while it has the file.
+/// interface is down, the connection fails; if it has an address too, only after minutes. CRIU
+/// keeps its findings in a file, and does not probe again while it has the file.
 pub(super) fn foresee(job: &Job, link: &Link) -> Option<Box<Failure>> {
     let kind = CriuReqType::try_from(job.request.r#type).unwrap_or_default();
     let probes = !matches!(kind, CriuReqType::Version | CriuReqType::WaitPid);
+    let unprivileged = job.request.opts.as_ref().is_some_and(CriuOpts::unprivileged);
+    let has_findings = || loopback::findings(unprivileged).is_some();
     if !probes || has_findings() || !loopback::is_down() || !is_here(link) {
         return None;
     }
     Some(Box::new(Failure::not_asked(job.operation, Cause::LoopbackDown, None)))
-}
-
-/// Returns true if CRIU has kept findings, of whatever kernel.
-fn has_findings() -> bool {
-    let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let folders = [Some(PathBuf::from("/run")), user];
-    folders.into_iter().flatten().any(|folder| folder.join("criu.kdat").exists())
 }
 
 /// Returns true if the worker is criu itself, in this thread's network namespace. A script may

@@ -1,6 +1,7 @@
-//! The loopback interface.
+//! The loopback interface, which CRIU needs to find out what the kernel can do.
 
 use std::io;
+use std::path::PathBuf;
 
 use nix::sys::socket::SockProtocol;
 
@@ -10,6 +11,20 @@ use super::netlink::{Socket, request, word};
 /// does not answer says nothing: false.
 pub(crate) fn is_down() -> bool {
     flags().is_ok_and(|flags| flags.is_some_and(|flags| flags & UP == 0))
+}
+
+/// Returns the file in which an earlier criu has kept its findings about the kernel. `None` if the
+/// file does not exist: criu then connects over the loopback interface.
+///
+/// An unprivileged criu has the file in `$XDG_RUNTIME_DIR` and nowhere else, any other criu has it
+/// in `/run` (`get_kerndat_filename` in CRIU's `kerndat.c`).
+pub(crate) fn findings(unprivileged: bool) -> Option<PathBuf> {
+    let folder = if unprivileged {
+        PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?)
+    } else {
+        PathBuf::from("/run")
+    };
+    Some(folder.join("criu.kdat")).filter(|file| file.exists())
 }
 
 fn flags() -> io::Result<Option<u32>> {

@@ -49,8 +49,8 @@ impl NestedNamespace {
     }
 }
 
-/// The namespaces of a process, by kind. Kinds that cannot be read are left out: those of a process
-/// that has ended, and those of a stranger.
+/// The namespaces of a process, by kind. A kind is left out if it cannot be read: the process has
+/// ended, or belongs to another user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Namespaces {
     inodes: BTreeMap<&'static str, u64>,

@@ -16,8 +16,8 @@ use crate::rpc::CriuOpts;
 use crate::value::{AfterDump, Dir};
 
 impl<'a> Common<'a> {
-    /// Returns the options as they hold once CRIU has read its files. `started` are the settings
-    /// that a criu reads when it starts, `named` those of the file that the request names.
+    /// Returns the options as they hold once CRIU has read its files. A criu reads the settings
+    /// `started` when it starts, and the settings `named` from the file that the request names.
     ///
     /// Options of which there can be several are not added, because CRIU adds them itself:
     /// [`Self::with_lists`] does.
@@ -38,7 +38,7 @@ impl<'a> Common<'a> {
         opts.message = merged(&self.opts, &started, &named)?;
         same_images(&self.opts, named.images.as_ref())?;
         if let Some((after, setting)) = fate(&self.opts, &started, &named)? {
-            // A restore knows this one only.
+            // A restore knows only `leave_stopped`.
             if after == AfterDump::LeaveStopped && self.opts.message.leave_stopped == Some(false) {
                 let reason = "the tasks are to run after this operation";
                 return Err(setting.refused(reason).into());
@@ -66,8 +66,8 @@ impl<'a> Common<'a> {
         Ok(Cow::Owned(common))
     }
 
-    /// Returns the options together with those of files of which there can be several, for a look
-    /// ahead. A request made of this would have them twice.
+    /// Adds the options of files of which there can be several, for a look ahead. A request made of
+    /// the result would have these options twice.
     pub(crate) fn with_lists(mut self) -> Result<Self> {
         let lists = std::mem::take(&mut self.opts.lists);
         append(&mut self.opts.message, &lists)?;
@@ -75,8 +75,8 @@ impl<'a> Common<'a> {
     }
 }
 
-/// Merges the message with the options of files: those that criu reads when it starts below it,
-/// those of the file that the request names above it.
+/// Merges the message with the options of files. The message overrides the options that criu reads
+/// when it starts. The options of the file that the request names override the message.
 fn merged(opts: &Opts<'_>, started: &Configured, named: &Configured) -> Result<CriuOpts> {
     let asked = &opts.message;
     let mut message = started.message.clone();
@@ -86,7 +86,7 @@ fn merged(opts: &Opts<'_>, started: &Configured, named: &Configured) -> Result<C
     append(&mut message, asked)?;
     message.images_dir_fd = asked.images_dir_fd;
     let mut above = named.message.clone();
-    // CRIU takes this one from the request in any case.
+    // CRIU takes the parent images from the request in any case.
     if asked.parent_img.is_some() {
         above.parent_img = None;
     }

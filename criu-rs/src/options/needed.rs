@@ -13,7 +13,7 @@ pub(crate) struct Needed {
 }
 
 impl Needed {
-    /// Makes one for a request that not every CRIU knows.
+    /// Makes the need of a request that not every CRIU knows.
     pub(crate) fn request(what: &str, since: Version) -> Self {
         Self { what: what.into(), since }
     }
@@ -29,7 +29,7 @@ impl Needed {
         value.into_iter().chain(option).max_by_key(|needed| needed.since)
     }
 
-    /// Returns the one of two that needs the newer CRIU.
+    /// Returns the need of the newer CRIU of two.
     pub(crate) fn or(self, other: Option<Self>) -> Self {
         match other {
             Some(other) if other.since > self.since => other,

@@ -82,15 +82,18 @@ pub(super) fn look(look: &Look<'_>) -> Vec<Finding> {
 }
 
 /// Returns true if a CRIU can save BPF maps: it is a program that uses libbpf. True also if that is
-/// not known.
+/// not known. The program is read once in a look.
 pub(super) fn knows_bpf(look: &Look<'_>) -> bool {
+    *look.bpf.get_or_init(|| uses_libbpf(look))
+}
+
+fn uses_libbpf(look: &Look<'_>) -> bool {
     if look.version < Version::new(3, 16, 0) {
         return false;
     }
     let Ok(Some(program)) = look.criu.program() else { return true };
-    let Ok(path) = crate::sys::spawn::find(&program) else { return true };
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_PROGRAM).read_to_end(&mut bytes));
+    let read = File::open(program).and_then(|file| file.take(MAX_PROGRAM).read_to_end(&mut bytes));
     let is_program = read.is_ok() && bytes.starts_with(b"\x7fELF");
     !is_program || holds(&bytes, b"libbpf.so")
 }

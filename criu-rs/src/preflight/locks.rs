@@ -18,6 +18,7 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     let mut outside = LockedOutside::of(tree);
+    let mut losses = Losses { tree, reasons: HashMap::new(), mapped: None };
     for (task, fd) in tree.fds() {
         for lock in fd.info.lines().filter_map(Lock::parse) {
             // A lock shows at each descriptor of the open file: count it once.
@@ -39,7 +40,7 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
             } else {
                 found.push(finding);
             }
-            if let Some(why) = lost(tree, task, fd, &lock) {
+            if let Some(why) = losses.of(task, fd, &lock) {
                 let finding = Finding::new(Severity::Loses, "a restore loses a file lock");
                 let finding = finding.pid(task.pid).fd(fd.number).path(&fd.link).detail(why);
                 found.push(finding.hint(ACCEPT));
@@ -49,34 +50,66 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     found
 }
 
-/// Says why CRIU does not give a lock back. It gives back all locks except these POSIX locks.
-fn lost(tree: &Tree, task: &Task, fd: &Fd, lock: &Lock) -> Option<&'static str> {
-    if lock.kind != "POSIX" {
-        return None;
-    }
-    // CRIU opens a mapped file once more after it has taken the locks. The kernel drops the locks
-    // of a process on a file with the first descriptor of that file that the process closes.
-    if maps(task.pid, &lock.file) {
-        return Some("a POSIX lock on a file that the process has mapped");
-    }
-    // CRIU saves the locks of an open file with the first task that has it.
-    let before = tree.alive().take_while(|other| other.pid != task.pid);
-    let mut others = before.flat_map(|other| other.fds.iter().flatten().map(move |of| (other, of)));
-    let is_shared = others.any(|(other, of)| {
-        (of.meta.dev, of.meta.inode) == (fd.meta.dev, fd.meta.inode)
-            && are_one((other.pid.nix(), of.number), (task.pid.nix(), fd.number)) == Some(true)
-    });
-    is_shared.then_some("a POSIX lock of a child, through a descriptor that its parent has, too")
+/// The reasons why CRIU does not give locks back. It gives back all locks except some POSIX locks.
+struct Losses<'a> {
+    tree: &'a Tree,
+    /// The reasons found so far, by task, file and descriptor. A file can have many locks.
+    reasons: HashMap<(Pid, String, i32), Option<&'static str>>,
+    /// The files that the task of the last lock has mapped.
+    mapped: Option<(Pid, HashSet<String>)>,
 }
 
-/// Returns true if a process has mapped a file, which is given as the kernel names that of a lock.
-fn maps(pid: Pid, file: &str) -> bool {
-    let Some((device, inode)) = file.rsplit_once(':') else { return false };
+impl Losses<'_> {
+    fn of(&mut self, task: &Task, fd: &Fd, lock: &Lock) -> Option<&'static str> {
+        if lock.kind != "POSIX" {
+            return None;
+        }
+        let key = (task.pid, lock.file.clone(), fd.number);
+        if let Some(reason) = self.reasons.get(&key) {
+            return *reason;
+        }
+        // CRIU opens a mapped file once more after it has taken the locks. The kernel drops the
+        // locks of a process on a file with the first descriptor of that file that the process
+        // closes.
+        let reason = if self.maps(task.pid, &lock.file) {
+            Some("a POSIX lock on a file that the process has mapped")
+        } else {
+            let why = "a POSIX lock of a child, through a descriptor that its parent has, too";
+            self.is_inherited(task, fd).then_some(why)
+        };
+        self.reasons.insert(key, reason);
+        reason
+    }
+
+    /// Returns true if a process has mapped a file, which is given as the kernel names that of a
+    /// lock.
+    fn maps(&mut self, pid: Pid, file: &str) -> bool {
+        let of_last = self.mapped.take().filter(|(of, _)| *of == pid);
+        let (_, files) = self.mapped.insert(of_last.unwrap_or_else(|| (pid, mapped(pid))));
+        files.contains(file)
+    }
+
+    /// Returns true if an earlier task has the open file, too. CRIU saves the locks of an open file
+    /// with the first task that has it.
+    fn is_inherited(&self, task: &Task, fd: &Fd) -> bool {
+        let before = self.tree.alive().take_while(|other| other.pid != task.pid);
+        let mut others =
+            before.flat_map(|other| other.fds.iter().flatten().map(move |of| (other, of)));
+        others.any(|(other, of)| {
+            (of.meta.dev, of.meta.inode) == (fd.meta.dev, fd.meta.inode)
+                && are_one((other.pid.nix(), of.number), (task.pid.nix(), fd.number)) == Some(true)
+        })
+    }
+}
+
+/// Returns the files that a process has mapped, as the kernel names those of locks.
+fn mapped(pid: Pid) -> HashSet<String> {
     let maps = proc::text(proc::of(pid, "maps")).unwrap_or_default();
-    maps.lines().any(|line| {
+    let file = |line: &str| {
         let mut words = line.split_whitespace().skip(3);
-        words.next() == Some(device) && words.next() == Some(inode)
-    })
+        Some(format!("{}:{}", words.next()?, words.next()?))
+    };
+    maps.lines().filter_map(file).collect()
 }
 
 /// Weighs the findings of a restore: saved locks that it is not told to take again make it refuse,

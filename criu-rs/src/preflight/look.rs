@@ -1,5 +1,6 @@
 //! The state of a look: the options it checks and the findings so far.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use super::finding::{Finding, Severity};
@@ -17,6 +18,8 @@ pub(super) struct Look<'a> {
     pub(super) version: Version,
     /// The options of the operation.
     pub(super) opts: CriuOpts,
+    /// The answer of [`knows_bpf`](super::kernel::knows_bpf), which reads all of the program.
+    pub(super) bpf: OnceCell<bool>,
     findings: Vec<Finding>,
     kinds: BTreeMap<(Severity, String), usize>,
     left_out: usize,
@@ -34,6 +37,7 @@ impl<'a> Look<'a> {
             criu,
             version,
             opts: opts.message().clone(),
+            bpf: OnceCell::new(),
             findings: Vec::new(),
             kinds: BTreeMap::new(),
             left_out: 0,

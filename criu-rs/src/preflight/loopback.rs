@@ -1,7 +1,5 @@
 //! A check of the interface `lo`. A criu that starts connects to itself over it.
 
-use std::path::Path;
-
 use super::finding::{Finding, Severity};
 use super::look::Look;
 use crate::diagnosis::Cause;
@@ -14,12 +12,10 @@ pub(super) fn look(look: &Look<'_>) -> Option<Finding> {
     if !is_ours || !loopback::is_down() {
         return None;
     }
-    // What an earlier criu has learned about the kernel spares the connection.
-    let is_known = Path::new(LEARNED).exists();
-    let severity = if is_known { Severity::Loses } else { Severity::Blocks };
-    let finding = Finding::of(severity, Cause::LoopbackDown);
-    Some(if is_known { finding.detail(format!("unless it believes {LEARNED}")) } else { finding })
+    // The findings that an earlier criu has kept spare the connection.
+    let Some(kept) = loopback::findings(look.opts.unprivileged()) else {
+        return Some(Finding::blocks(Cause::LoopbackDown));
+    };
+    let detail = format!("unless criu uses what it has kept in {}", kept.display());
+    Some(Finding::of(Severity::Loses, Cause::LoopbackDown).detail(detail))
 }
-
-/// CRIU's record of the kernel's features.
-const LEARNED: &str = "/run/criu.kdat";

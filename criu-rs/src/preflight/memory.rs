@@ -33,7 +33,8 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
             }
         }
         if !knows_guards && has_guard(task, &maps, &mut budget) {
-            let detail = "it does not know guard regions (MADV_GUARD_INSTALL); CRIU 4.2 does";
+            let detail =
+                "this CRIU does not know guard regions (MADV_GUARD_INSTALL), CRIU 4.2 does";
             found.push(Finding::blocks(Cause::CriuTooOld).pid(task.pid).detail(detail));
         }
         found.extend(architecture(task));

@@ -1,4 +1,4 @@
-//! The descriptors of processes outside the tree.
+//! The descriptors of other processes: of those outside the tree, or of all on this host.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,19 +9,25 @@ use super::proc;
 use crate::host::tree::descendants;
 use crate::value::Pid;
 
-/// Calls `each` with each descriptor of a process outside the tree: the process, the number and the
-/// link. Processes whose descriptors this process may not read are left out.
-pub(super) fn each_descriptor(tree: &Tree, mut each: impl FnMut(Pid, i32, &Path)) {
+/// Calls `each` with each descriptor of a process outside the tree, as [`descriptors`] does.
+pub(super) fn each_descriptor(tree: &Tree, each: impl FnMut(Pid, i32, &Path)) {
     let mut inside: HashSet<Pid> = tree.tasks.iter().map(|task| task.pid).collect();
     // Children that were made since the look at the tree belong to it, too.
     inside.extend(tree.root().into_iter().flat_map(|root| descendants(root.pid)));
+    descriptors(&inside, each);
+}
+
+/// Calls `each` with each descriptor of a process that is not in `but`: the process, the number and
+/// the link. Processes whose descriptors this process may not read are left out. Returns false if
+/// there are more descriptors than it looks at.
+pub(super) fn descriptors(but: &HashSet<Pid>, mut each: impl FnMut(Pid, i32, &Path)) -> bool {
     let mut budget = MAX_LOOKED_AT;
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    for pid in pids.filter_map(Pid::new).filter(|pid| !inside.contains(pid)) {
+    for pid in pids.filter_map(Pid::new).filter(|pid| !but.contains(pid)) {
         for entry in fs::read_dir(proc::of(pid, "fd")).into_iter().flatten().flatten() {
             if budget == 0 {
-                return;
+                return false;
             }
             budget -= 1;
             let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
@@ -30,6 +36,7 @@ pub(super) fn each_descriptor(tree: &Tree, mut each: impl FnMut(Pid, i32, &Path)
             }
         }
     }
+    true
 }
 
 /// Most descriptors that are looked at. Each takes about 2 microseconds.

@@ -22,8 +22,11 @@ pub(super) fn look(tree: &Tree) -> Vec<Finding> {
     for task in tree.alive() {
         found.extend(deadline(task));
         let has = processors(&task.status);
-        let mounts = mounts.get_or_insert_with(|| MountInfo::all("self").unwrap_or_default());
-        if has != own_processors && of_cpuset(task, mounts).is_some_and(|all| all != has) {
+        let mut cpuset = || {
+            let read = || MountInfo::all("self").unwrap_or_default();
+            of_cpuset(task, mounts.get_or_insert_with(read))
+        };
+        if has != own_processors && cpuset().is_some_and(|all| all != has) {
             let what = "the processors that a process may run on are not restored";
             let list = proc::value(&task.status, "Cpus_allowed_list").unwrap_or_default();
             let finding = Finding::new(Severity::Loses, what).pid(task.pid);

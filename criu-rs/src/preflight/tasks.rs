@@ -43,7 +43,8 @@ pub(super) fn look(tree: &Tree, root: Pid, look: &Look<'_>) -> Vec<Finding> {
         }
         if task.state == 'D' {
             let what = "a process waits in the kernel and cannot be stopped now";
-            let hint = "wait until it goes on: CRIU gives up after 10 s, or after .timeout";
+            let hint = "wait until the process goes on: CRIU gives up after 10 s, or after the \
+                        time limit of the dump";
             found.push(Finding::new(Severity::Loses, what).pid(task.pid).hint(hint));
         }
     }

@@ -1,6 +1,7 @@
 //! Checks of file watches (inotify, fanotify), whose files CRIU has to find again.
 
-use std::collections::VecDeque;
+use std::cell::OnceCell;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,9 +23,10 @@ pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     }
     let mut mounts: Vec<Mount> = tree.mounts().into_values().collect();
     mounts.extend(Mount::all(Pid::this()).unwrap_or_default());
+    let searched = Searched { tree, look, files: OnceCell::new() };
     let finding = |(task, fd): (&Task, &Fd)| {
         let lost = fd.info.lines().filter_map(Watched::of);
-        let finding = lost.filter_map(|watched| watched.finding(tree, &mounts, look)).next();
+        let finding = lost.filter_map(|watched| watched.finding(&mounts, &searched)).next();
         let what = "a file watch loses unread events, and events until the restore";
         let finding = finding.unwrap_or_else(|| Finding::new(Severity::Info, what));
         finding.pid(task.pid).fd(fd.number).path(&fd.link)
@@ -57,15 +59,15 @@ impl Watched {
         Some(Self { device: (device >> 20, device & 0xf_ffff), inode: number("ino:")? })
     }
 
-    fn finding(&self, tree: &Tree, mounts: &[Mount], look: &Look<'_>) -> Option<Finding> {
+    fn finding(&self, mounts: &[Mount], searched: &Searched<'_>) -> Option<Finding> {
         let of = |mount: &&Mount| (u64::from(mount.dev.0), u64::from(mount.dev.1)) == self.device;
         let mount = mounts.iter().find(of)?;
         let fs = mount.fs.as_str();
-        let is_overlay = fs == "overlay" && look.version < Version::new(4, 3, 0);
+        let is_overlay = fs == "overlay" && searched.look.version < Version::new(4, 3, 0);
         if !is_overlay && !WITHOUT_HANDLES.contains(&fs) {
             return None;
         }
-        if self.is_found(tree, look) {
+        if searched.have(self) {
             return None;
         }
         let detail = format!("it watches a file on {fs}");
@@ -79,14 +81,27 @@ impl Watched {
                 .hint("name the directory of the watched file as one to search, or use CRIU 4.3"),
         )
     }
+}
 
-    /// Searches the directories in which CRIU searches for a file that it cannot find otherwise.
-    fn is_found(&self, tree: &Tree, look: &Look<'_>) -> bool {
-        let named = look.opts.irmap_scan_paths.iter().map(|path| {
+/// The directories in which CRIU searches for a file that it cannot find otherwise.
+struct Searched<'a> {
+    tree: &'a Tree,
+    look: &'a Look<'a>,
+    /// The files in them, by device number and inode. Read when they are needed.
+    files: OnceCell<HashSet<((u64, u64), u64)>>,
+}
+
+impl Searched<'_> {
+    fn have(&self, watched: &Watched) -> bool {
+        self.files.get_or_init(|| self.read()).contains(&(watched.device, watched.inode))
+    }
+
+    fn read(&self) -> HashSet<((u64, u64), u64)> {
+        let named = self.look.opts.irmap_scan_paths.iter().map(|path| {
             Path::new(std::ffi::OsStr::new(std::str::from_utf8(path).unwrap_or_default())).into()
         });
         let all = named.chain(SEARCHED.iter().map(PathBuf::from));
-        let root = tree.root().filter(|root| !tree.is_here("mnt", root));
+        let root = self.tree.root().filter(|root| !self.tree.is_here("mnt", root));
         let place = |path: PathBuf| match root {
             Some(root) => {
                 let inner = path.strip_prefix("/").unwrap_or(&path).to_owned();
@@ -96,18 +111,18 @@ impl Watched {
         };
         let mut waiting: VecDeque<PathBuf> = all.map(place).collect();
         let mut budget = MAX_SEARCHED;
+        let mut files = HashSet::new();
         while let (Some(path), true) = (waiting.pop_front(), budget > 0) {
             budget -= 1;
             let Ok(meta) = fs::symlink_metadata(&path) else { continue };
-            if (major(meta.dev()), minor(meta.dev())) == self.device && meta.ino() == self.inode {
-                return true;
-            }
+            files.insert(((major(meta.dev()), minor(meta.dev())), meta.ino()));
             if meta.is_dir() {
                 let entries = fs::read_dir(&path).into_iter().flatten().flatten();
-                waiting.extend(entries.map(|entry| entry.path()).take(budget));
+                let room = budget.saturating_sub(waiting.len());
+                waiting.extend(entries.map(|entry| entry.path()).take(room));
             }
         }
-        false
+        files
     }
 }
 
@@ -145,7 +160,7 @@ const SEARCHED: &[&str] = &[
     "/lib/udev",
 ];
 
-/// Most files that are searched for a watched file.
+/// Most files that are searched for watched files.
 const MAX_SEARCHED: usize = 20_000;
 
 #[cfg(test)]

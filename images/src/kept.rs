@@ -78,8 +78,8 @@ impl Deref for Bytes {
 
 /// Largest image that is kept, in bytes. Nearly all images of a task have a few KiB.
 const SMALL: usize = 32 << 10;
-/// Memory for the kept images of the first set of a chain, in bytes: enough for some 3,000 tasks. Later images are
-/// read each time.
+/// Memory for the kept images of the first set of a chain, in bytes: enough for some 3,000 tasks.
+/// Later images are read each time.
 const ROOM: usize = 32 << 20;
 /// Memory that an entry of the table takes beside its name and its bytes.
 const ENTRY: usize = 64;

@@ -215,8 +215,8 @@ impl<H: ?Sized> fmt::Debug for DumpHooks<'_, H> {
     }
 }
 
-/// Returns the time in which a first try has to stop all tasks, if a freezer cgroup is to stop them.
-/// Zero for no limit.
+/// Returns the time in which a first try has to stop all tasks, if a freezer cgroup is to stop
+/// them. Zero for no limit.
 fn first_limit(criu: &Criu, dump: &Dump<'_>) -> Result<Option<Duration>> {
     if dump.common.opts.message().freeze_cgroup.is_none() {
         return Ok(None);

@@ -11,7 +11,7 @@ use super::need::Need;
 use super::proc::{self, Fd, Kind};
 use crate::diagnosis::Cause;
 use crate::sys::fd::{copy_of, is_corked, network_of, socket_protocol};
-use crate::value::{External, NetworkLock, Version};
+use crate::value::{External, NetworkLock, Pid, Version};
 
 pub(super) fn look(tree: &Tree, look: &Look<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -60,8 +60,10 @@ fn is_socket(fd: &Fd) -> bool {
 struct Tables {
     unix: HashMap<u64, Unix>,
     inet: HashMap<u64, Inet>,
-    /// Inodes of netlink sockets that hold unread messages.
-    unread: HashSet<u64>,
+    /// Netlink sockets by inode, and true for those that hold unread messages.
+    netlink: HashMap<u64, bool>,
+    /// A process in the namespace.
+    task: Pid,
 }
 
 /// A TCP or UDP socket.
@@ -87,15 +89,30 @@ impl Tables {
             let text = proc::text(proc::of(task.pid, "net").join(name)).unwrap_or_default();
             inet.extend(text.lines().filter_map(|line| row(line, is_tcp)));
         }
-        let text = proc::text(proc::of(task.pid, "net/netlink")).unwrap_or_default();
-        let unread = text.lines().filter_map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let memory: u64 = words.get(4)?.parse().ok()?;
-            (memory > 0).then(|| words.last()?.parse().ok())?
-        });
-        Self { unix, inet, unread: unread.collect() }
+        Self { unix, inet, netlink: netlink(task.pid), task: task.pid }
+    }
+
+    /// Returns true if a netlink socket holds unread messages.
+    fn is_unread(&self, inode: u64) -> bool {
+        // The kernel's table skips sockets while others come and go.
+        let again = || (0..TRIES).find_map(|_| netlink(self.task).get(&inode).copied());
+        self.netlink.get(&inode).copied().or_else(again).unwrap_or(false)
     }
 }
+
+/// Reads the netlink sockets of a process's network namespace.
+fn netlink(pid: Pid) -> HashMap<u64, bool> {
+    let text = proc::text(proc::of(pid, "net/netlink")).unwrap_or_default();
+    let socket = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let memory: u64 = words.get(4)?.parse().ok()?;
+        Some((words.last()?.parse().ok()?, memory > 0))
+    };
+    text.lines().filter_map(socket).collect()
+}
+
+/// Further reads of a table that lacks a socket.
+const TRIES: usize = 3;
 
 /// Reads a line of `/proc/net/tcp` or a similar table: the inode and the socket.
 fn row(line: &str, is_tcp: bool) -> Option<(u64, Inet)> {
@@ -182,7 +199,7 @@ fn odd(protocol: &str, tables: &Tables, inode: u64) -> Option<Finding> {
         "NETLINK" => {
             let finding = Finding::blocks(Cause::UnreadNetlink);
             let hint = "wait until the program has read them";
-            tables.unread.contains(&inode).then(|| finding.hint(hint))
+            tables.is_unread(inode).then(|| finding.hint(hint))
         }
         other => Some(Finding::blocks(Cause::UnsupportedSocket).detail(other.to_owned())),
     }

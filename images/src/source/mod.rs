@@ -28,13 +28,14 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Lists the names of all files, in no particular order.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`].
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
     fn names(&self) -> Result<Vec<String>>;
 
     /// Opens a file; `None` if there is no file of this name.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], [`ErrorKind::NotAFile`].
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io),
+    /// [`ErrorKind::NotAFile`](crate::ErrorKind::NotAFile).
     fn open(&self, name: &str) -> Result<Option<Blob>>;
 
     /// Returns the size of a file in bytes; `None` if there is no file of this name. Opens the file
@@ -50,7 +51,8 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// no parent set.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`]; [`ErrorKind::Chain`] if the parent is a set that already led here.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io); [`ErrorKind::Chain`](crate::ErrorKind::Chain) if
+    /// the parent is a set that already led here.
     fn parent(&self) -> Result<Option<Box<dyn Source>>>;
 }
 

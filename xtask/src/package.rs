@@ -1,6 +1,7 @@
 //! The packages that are published: they pack, and their API changes as their version says.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::criu::with_library;
@@ -16,10 +17,39 @@ use crate::{Result, process};
 pub(crate) fn command() -> Result<Command> {
     // Changes that are not committed are packed, too: this is a test. It needs no network, because
     // the steps before it have fetched all dependencies.
+    let names = published()?;
+    forget(&names)?;
     let mut package = cargo(&["package", "--allow-dirty", "--locked", "--offline"]);
-    package.args(published()?.iter().flat_map(|name| ["--package", name]));
+    package.args(names.iter().flat_map(|name| ["--package", name]));
     with_library(&mut package);
     Ok(package)
+}
+
+/// Removes what cargo has unpacked of earlier packages with these names. Cargo keeps the files of a
+/// version for ever, and would build a package against the files of an earlier state of another.
+fn forget(names: &[String]) -> Result<()> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let user = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    let home = home.or_else(user);
+    let Some(home) = home else { return Ok(()) };
+    for registry in fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten() {
+        // The registry of `cargo package` has no host, with which the names of others begin.
+        if !registry.file_name().to_string_lossy().starts_with('-') {
+            continue;
+        }
+        for package in fs::read_dir(registry.path())?.flatten() {
+            let file = package.file_name();
+            let is_ours = |name: &String| {
+                let rest = file.to_str().and_then(|file| file.strip_prefix(name.as_str()));
+                let version = rest.and_then(|rest| rest.strip_prefix('-'));
+                version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+            };
+            if names.iter().any(is_ours) {
+                fs::remove_dir_all(package.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes the step that compares the API with that of the last tag. The step is left out without a

@@ -122,7 +122,10 @@ impl Files<'_> {
             return None;
         }
         let hidden = || self.of_kernel(task, fd).or_else(|| self.visible(task, fd));
-        hidden().or_else(|| self.of_proc(fd)).or_else(|| self.remapped(task, &fd.link, fd.meta))
+        // Programs write a file anew and rename it all the time, also during this look.
+        hidden()
+            .or_else(|| self.of_proc(fd))
+            .or_else(|| self.remapped(task, &fd.link, fd.meta).filter(|_| fd.is_the_same(task.pid)))
     }
 
     /// Checks for a file on a mount of the kernel's own, which no task can open by a name.

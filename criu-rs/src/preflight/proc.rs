@@ -68,6 +68,13 @@ impl Fd {
         Some(Self { number, link, meta, mount, info })
     }
 
+    /// Returns true if the descriptor still is the file with the name that it was.
+    pub(super) fn is_the_same(&self, pid: Pid) -> bool {
+        let place = of(pid, "fd").join(self.number.to_string());
+        let is_named = fs::read_link(&place).is_ok_and(|link| link == self.link);
+        is_named && Meta::of(&place).is_some_and(|meta| meta.inode == self.meta.inode)
+    }
+
     /// The link as text, to compare with names that the kernel uses.
     pub(super) fn name(&self) -> &str {
         self.link.to_str().unwrap_or_default()

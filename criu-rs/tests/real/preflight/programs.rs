@@ -65,7 +65,8 @@ fn round_trip(lab: &Lab, words: &[&str], lives: impl Fn(&Target) -> bool) {
     }
     assert_eq!(report.options(), report.safe_options(), "{words:?}: {report}");
     let dump = dump.with_preflight(&report);
-    assert!(dump.preflight(&lab.criu).unwrap().will_work());
+    let report = dump.preflight(&lab.criu).unwrap();
+    assert!(report.will_work(), "{report}");
     dump.run(&lab.criu)
         .unwrap_or_else(|error| panic!("{words:?}: {error}\n{:#?}\n{report}", error.failure()));
     target.is_gone();

@@ -65,8 +65,8 @@ fn round_trip(lab: &Lab, words: &[&str], lives: impl Fn(&Target) -> bool) {
     }
     assert_eq!(report.options(), report.safe_options(), "{words:?}: {report}");
     let dump = dump.with_preflight(&report);
-    let report = dump.preflight(&lab.criu).unwrap();
-    assert!(report.will_work(), "{report}");
+    let again = dump.preflight(&lab.criu).unwrap();
+    assert!(again.will_work(), "{again}");
     dump.run(&lab.criu)
         .unwrap_or_else(|error| panic!("{words:?}: {error}\n{:#?}\n{report}", error.failure()));
     target.is_gone();
@@ -281,8 +281,8 @@ fn memcached_of_a_user(lab: &Lab) {
     assert!(soon(|| lives(&container)));
     let images = lab.dir("images");
     let dump = Dump::new(container.target.pid, &images);
-    let report = dump.preflight(&lab.criu).unwrap();
-    assert!(report.will_work(), "{report}");
+    let again = dump.preflight(&lab.criu).unwrap();
+    assert!(again.will_work(), "{again}");
     dump.run(&lab.criu).unwrap_or_else(|error| panic!("{error}\n{:#?}", error.failure()));
     container.is_gone();
     let restore = Restore::new(&images).root(&container.root).with_preflight(&report);

@@ -281,8 +281,8 @@ fn memcached_of_a_user(lab: &Lab) {
     assert!(soon(|| lives(&container)));
     let images = lab.dir("images");
     let dump = Dump::new(container.target.pid, &images);
-    let again = dump.preflight(&lab.criu).unwrap();
-    assert!(again.will_work(), "{again}");
+    let report = dump.preflight(&lab.criu).unwrap();
+    assert!(report.will_work(), "{report}");
     dump.run(&lab.criu).unwrap_or_else(|error| panic!("{error}\n{:#?}", error.failure()));
     container.is_gone();
     let restore = Restore::new(&images).root(&container.root).with_preflight(&report);

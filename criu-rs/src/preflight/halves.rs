@@ -25,7 +25,7 @@ pub(super) fn look(tree: &Tree) -> Vec<Finding> {
     let outside = Outside::look(tree, &halves);
     let pipes = halves.pipes.iter().filter_map(|half| half.finding(&outside, halves.sends));
     let masters = halves.masters.iter().filter_map(|(index, (task, fd))| {
-        let holder = outside.slaves.get(index)?;
+        let holder = outside.slaves.get(&(*index, terminals_of(task)?))?;
         let what = "a terminal is used by a process outside the tree";
         let detail = format!("process {holder} has the other end and will be hung up");
         let finding = Finding::new(Severity::Loses, what).pid(task.pid).fd(fd.number);
@@ -173,13 +173,19 @@ struct Holder {
     ends: Ends,
 }
 
+/// The device of the devpts that a task's terminals are in.
+fn terminals_of(task: &Task) -> Option<u64> {
+    Some(Meta::of(proc::of(task.pid, "root").join("dev/pts"))?.dev)
+}
+
 /// The ends that processes outside the tree have, of those that the tree lacks.
 #[derive(Default)]
 struct Outside {
     /// By device and inode.
     pipes: HashMap<(u64, u64), Vec<Holder>>,
-    /// A holder of the slave of each terminal.
-    slaves: HashMap<u64, Pid>,
+    /// A holder of the slave of each terminal, by the terminal's number and the device of its
+    /// devpts: each container has one of its own, and counts from 0.
+    slaves: HashMap<(u64, u64), Pid>,
     /// A process that listens for seccomp filters.
     listener: Option<Pid>,
 }
@@ -198,8 +204,8 @@ impl Outside {
             if names.contains(name) || may_be_fifo {
                 outside.add_pipe(pid, number, &wanted);
             } else if name.starts_with("/dev/pts/") && !halves.masters.is_empty() {
-                let index = meta(pid, number).and_then(|meta| slave(&meta));
-                outside.slaves.extend(index.map(|index| (index, pid)));
+                let found = meta(pid, number).and_then(|meta| Some((slave(&meta)?, meta.dev)));
+                outside.slaves.extend(found.map(|terminal| (terminal, pid)));
             } else if name == LISTENER {
                 outside.listener = Some(pid);
             }

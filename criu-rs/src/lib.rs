@@ -90,8 +90,8 @@
 //! trusted: whoever may connect to root's `criu service` can have any process dumped into a
 //! directory of their own, and CRIU 4.1 lets everybody connect.
 
-// A feature that is left out leaves behind small functions that only it has called. The compiler
-// drops them.
+// A feature that is left out leaves behind some 30 functions that only it calls. With all features,
+// as CI builds the crate, every unused item is an error.
 #![cfg_attr(
     not(all(feature = "pages", feature = "pod", feature = "preflight")),
     allow(dead_code, unused_imports)

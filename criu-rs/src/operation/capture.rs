@@ -47,8 +47,8 @@ impl Dump<'_> {
     }
 
     /// Runs the dump as [`capture`](Self::capture) does, and hands the memory on to a page server.
-    /// None of the memory goes to a disk here: the dump fails if the memory does not fit into the
-    /// pool. All other images go into the images directory.
+    /// The memory goes to no disk here: the dump fails if the memory does not fit into the pool.
+    /// All other images go into the images directory.
     ///
     /// # Errors
     /// See [`Error`](crate::Error). It is also an error if the server does not take the memory and

@@ -188,7 +188,7 @@ fn configuration(lab: &Lab) {
     at_home(&["--no-default-config"]).fails(1, &["a process holds a file lock"]);
 }
 
-/// What CRIU's own suite does: every option stands in a file.
+/// Tests a dump and a restore whose options all stand in a file, as in CRIU's own suite.
 fn configured(lab: &Lab) {
     let (images, logs) = (lab.dir("img"), lab.dir("logs"));
     let mut target = lab.start(&["count"]);

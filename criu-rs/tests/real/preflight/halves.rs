@@ -22,7 +22,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("preflight_foresees_a_seccomp_listener_outside", listener),
 ];
 
-/// What the report says that a restore loses: the words and the options that keep it.
+/// The findings that tell of a loss: their words, and the options that prevent it.
 fn lost(report: &Report) -> Vec<(&str, Vec<Need>)> {
     let loses = report.findings().iter().filter(|found| found.severity == Severity::Loses);
     loses.map(|found| (&*found.what, found.keeps().into_iter().cloned().collect())).collect()

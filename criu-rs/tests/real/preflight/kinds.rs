@@ -355,7 +355,7 @@ p.register(r, 1)
 d = os.dup(r)
 os.close(r)";
 
-/// One process with all kinds that CRIU saves, there and back.
+/// Tests a process with all kinds that CRIU saves, there and back.
 fn saved(lab: &Lab) {
     let part = |(_, code): &(&str, &str)| format!("{code}\nkept.append(dict(globals()))\n");
     // CRIU 4.1 saves no internet sockets on this kernel.

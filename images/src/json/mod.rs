@@ -28,6 +28,7 @@
 
 mod decode;
 mod encode;
+mod message;
 mod quoted;
 mod shown;
 mod stream;

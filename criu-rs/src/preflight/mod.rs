@@ -183,7 +183,7 @@ impl Restore<'_> {
         look.note_all(labels::of_restore(self, criu).into_iter().collect());
         let mut report = look.into_report();
         (report.tasks, report.threads) = (size.tasks, size.threads);
-        (report.descriptors, report.memory) = (size.files, size.memory);
+        (report.descriptors, report.memory) = (size.descriptors, size.memory);
         report.findings.sort_by_key(|finding| finding.severity);
         Ok(report)
     }

@@ -41,7 +41,7 @@ use crate::transport::Transport;
 pub(in crate::preflight) struct Size {
     pub(in crate::preflight) tasks: usize,
     pub(in crate::preflight) threads: usize,
-    pub(in crate::preflight) files: usize,
+    pub(in crate::preflight) descriptors: usize,
     /// Bytes of memory.
     pub(in crate::preflight) memory: u64,
 }
@@ -123,8 +123,11 @@ fn compare(
     let memory = summary.pages.present.saturating_mul(summary.page_size);
     found.extend(memory::look(&saved, memory));
     found.extend(limits::look(&saved));
-    let files = checkpoint.files()?.len();
-    Ok((found, Size { tasks: summary.tasks, threads: summary.threads, files, memory }))
+    let mut descriptors = 0;
+    for task in checkpoint.tasks() {
+        descriptors += task.files()?.len();
+    }
+    Ok((found, Size { tasks: summary.tasks, threads: summary.threads, descriptors, memory }))
 }
 
 impl Saved<'_> {

@@ -72,7 +72,12 @@ fn dumped(lab: &Lab, target: &mut Target) -> PathBuf {
 
 fn plain(lab: &Lab) {
     let mut target = lab.start(&["count"]);
+    let before = Dump::new(target.pid, lab.fresh("unused")).preflight(&lab.criu).unwrap();
     let images = dumped(lab, &mut target);
+    // Both looks count the same.
+    let after = Restore::new(&images).preflight(&lab.criu).unwrap();
+    let counts = |report: &Report| [report.tasks(), report.threads(), report.descriptors()];
+    assert_eq!(counts(&after), counts(&before));
     let before = criu_lab::names(&images);
     let restore = Restore::new(&images);
     let report = restore.preflight(&lab.criu).unwrap();

@@ -17,6 +17,7 @@ pub mod cgroups;
 pub mod containers;
 pub mod filter;
 pub mod harness;
+pub mod mounts;
 pub mod payload;
 pub mod place;
 pub mod process;

@@ -183,9 +183,9 @@ fn busy(lab: &Lab) {
         captured.writing.wait().1.unwrap();
         let word = |page: &[u8], at: usize| u64::from_le_bytes(*page[at..].first_chunk().unwrap());
         let numbers = pages(&images).into_values().filter_map(|page| {
-            let (head, tail) = (word(&page, 0) ^ MARK, word(&page, 4088));
-            // Others have no mark; one may be half written.
-            (head < 1 << 32).then_some((head, tail))
+            let (head, tail) = (word(&page, 0) ^ MARK, word(&page, 4088) ^ MARK);
+            // Others have no marks; one may be half written.
+            (head < 1 << 32 && tail < 1 << 32).then_some((head, tail))
         });
         let numbers: Vec<_> = numbers.collect();
         assert!(numbers.len() >= (64 << 8) - 1, "{}", numbers.len());

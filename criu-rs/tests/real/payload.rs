@@ -36,7 +36,8 @@ pub const OWN: &[Payload] = &[
     ("tcp-echo", tcp_echo),
 ];
 
-/// The number by which a page of the payload `rewrite` is known.
+/// The number by which both ends of a page of the payload `rewrite` are known. The payload's stack
+/// has the number too, and now and then at one end of a page.
 pub const MARK: u64 = 0x5eed_0000_0000_0000;
 
 /// Pages of the payload `levels`.
@@ -195,7 +196,7 @@ fn rewrite(words: &[&str]) {
         count.at(n);
         for page in memory[start..].chunks_exact_mut(4096) {
             page[..8].copy_from_slice(&(n ^ MARK).to_le_bytes());
-            page[4088..].copy_from_slice(&n.to_le_bytes());
+            page[4088..].copy_from_slice(&(n ^ MARK).to_le_bytes());
         }
     }
 }

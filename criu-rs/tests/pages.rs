@@ -271,24 +271,46 @@ fn lies_are_told_with_their_place_and_leave_nothing_behind() {
 }
 
 #[test]
-fn what_was_there_stays_until_all_has_come() {
+fn what_was_there_is_not_replaced() {
     let directory = scratch("pages-stays");
     set(&directory, &[0]);
     let old = fs::read(directory.join("pagemap-7.img")).unwrap();
     let (port, running) = run(Server::new().directory(&directory), 2);
     let mut peer = Peer::connect(port, Layout::Wide);
-    peer.open();
-    peer.pages(BASE, 3);
-    drop(peer);
+    peer.say(Command::Open2, 0, 0, 0);
+    peer.is_cut();
+    // Other objects of the same directory are taken.
     let mut peer = Peer::connect(port, Layout::Wide);
-    peer.open();
-    peer.pages(BASE, 2);
-    assert_eq!(fs::read(directory.join("pagemap-7.img")).unwrap(), old);
+    let other =
+        Header { id: object_id(PageObject::Task(8)), ..header(Command::Open2, 0, 0, 0, TASK) };
+    peer.socket.write_all(&bytes(Layout::Wide, other)).unwrap();
+    assert_eq!(peer.hear::<1>().unwrap(), [0]);
     assert_eq!(peer.close(), 0);
     drop(peer);
     let reports = running.join().unwrap();
-    assert_eq!(reports.iter().filter(|report| report.result.is_ok()).count(), 1);
-    assert_eq!(read(&directory, BASE + PAGE), page(BASE + PAGE));
+    let error = reports[0].result.as_ref().unwrap_err();
+    let path = directory.join("pagemap-7.img");
+    assert!(matches!(error, PagesError::Exists { path: there } if *there == path), "{error}");
+    assert!(reports[1].result.is_ok());
+    assert_eq!(fs::read(path).unwrap(), old);
+    let all = ["pagemap-7.img", "pagemap-8.img", "pages-1.img", "pages-65537.img"];
+    assert_eq!(names(&directory), all);
+}
+
+#[test]
+fn a_name_that_is_taken_meanwhile_is_the_answer_to_the_last_word() {
+    let directory = scratch("pages-taken");
+    let (port, running) = run(Server::new().directory(&directory), 1);
+    let mut peer = Peer::connect(port, Layout::Wide);
+    peer.open();
+    peer.pages(BASE, 3);
+    set(&directory, &[0]);
+    let old = fs::read(directory.join("pagemap-7.img")).unwrap();
+    assert_eq!(peer.close(), nix::libc::EEXIST);
+    drop(peer);
+    assert!(matches!(one(running), Err(PagesError::Exists { .. })));
+    assert_eq!(fs::read(directory.join("pagemap-7.img")).unwrap(), old);
+    assert_eq!(names(&directory), ["pagemap-7.img", "pages-1.img"]);
 }
 
 #[test]

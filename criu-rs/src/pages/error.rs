@@ -29,6 +29,12 @@ pub enum PagesError {
         /// The system's error.
         source: io::Error,
     },
+    /// A pagemap is in the directory already. A [`Store`](super::Store) replaces none.
+    #[error("{}: is there already, and is not replaced: use another directory", path.display())]
+    Exists {
+        /// The path of the pagemap.
+        path: PathBuf,
+    },
     /// A certificate, a key or a revocation list cannot be used.
     #[error("TLS: {0}")]
     Tls(String),

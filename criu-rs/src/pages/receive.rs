@@ -433,6 +433,7 @@ impl PageReceiver for Connection<'_> {
         });
         let status: i32 = match &stored {
             Ok(()) => 0,
+            Err(PagesError::Exists { .. }) => libc::EEXIST,
             Err(PagesError::File { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
             Err(_) => libc::EIO,
         };

@@ -59,6 +59,12 @@ pub enum PagesError {
         /// The address of the first page.
         address: u64,
     },
+    /// A session of a [`Server`](super::Server) that was given no directory.
+    #[error("this server has no directory to store pages in")]
+    NoDirectory,
+    /// The client sends pages to a [`Provider`](super::Provider), or asks about its parent set.
+    #[error("the client wants to store pages, and this server only serves them")]
+    OnlyServes,
     /// The client asks for pages that the server does not have.
     #[error("cannot send pages of task {pid} at {address:#x}: {why}")]
     NoPage {

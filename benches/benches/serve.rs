@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criu_benches::{BASE, Result, summary, task_with_pages};
-use criu_rs::pages::{Command, Header, Layout, Server};
+use criu_rs::pages::{Command, Header, Layout, Provider};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{MsgFlags, send};
 
@@ -60,7 +60,7 @@ fn main() -> Result<()> {
 
 /// Wants all pages, and then reads them.
 fn ours(directory: &Path) -> Result<Duration> {
-    let server = Server::new().serve(directory).listen("127.0.0.1:0".parse()?)?;
+    let server = Provider::new(directory).listen("127.0.0.1:0".parse()?)?;
     let port = server.port();
     let running = thread::spawn(move || server.run(Some(CLIENTS as u64)));
     let time = clients(port, |socket| {

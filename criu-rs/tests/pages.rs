@@ -17,8 +17,8 @@ use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, 
 use criu_lab::{names, scratch};
 use criu_rs::pages::proto::{LAZY, PARENT, PRESENT, object_id};
 use criu_rs::pages::{
-    Client, Command, Header, Layout, PageSession, PageStep, PagesError, Relay, Server,
-    ServerLimits, SessionReport, Socket,
+    Client, Command, Header, Layout, Listening, PageSession, PageStep, PagesError, Provider, Relay,
+    Server, ServerLimits, SessionReport, Socket,
 };
 
 const PAGE: u64 = 4096;
@@ -87,7 +87,10 @@ impl Peer {
 type Running = (u16, JoinHandle<Vec<SessionReport>>);
 
 fn run(server: Server, sessions: u64) -> Running {
-    let server = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    start(server.listen("127.0.0.1:0".parse().unwrap()).unwrap(), sessions)
+}
+
+fn start(server: Listening, sessions: u64) -> Running {
     let port = server.port();
     (port, thread::spawn(move || server.run(Some(sessions)).unwrap()))
 }
@@ -166,8 +169,8 @@ fn holes_are_those_of_the_parent_set() {
     let directory = root.join("now");
     fs::create_dir(&directory).unwrap();
     symlink("../before", directory.join("parent")).unwrap();
-    let server = || Server::new().directory(&directory).auto_dedup(true);
-    let (port, running) = run(server(), 1);
+    let server = |directory: &Path| Server::new().directory(directory).auto_dedup(true);
+    let (port, running) = run(server(&directory), 1);
     let mut peer = Peer::connect(port, Layout::Wide);
     peer.say(Command::Parent, 0, 0, 0);
     assert_eq!(peer.hear::<4>().unwrap(), 1i32.to_ne_bytes());
@@ -187,8 +190,10 @@ fn holes_are_those_of_the_parent_set() {
     assert_eq!(old.len(), 3 * PAGE);
 
     // One that the parent set lacks.
-    let before = names(&directory);
-    let (port, running) = run(server(), 1);
+    let later = root.join("later");
+    fs::create_dir(&later).unwrap();
+    symlink("../before", later.join("parent")).unwrap();
+    let (port, running) = run(server(&later), 1);
     let mut peer = Peer::connect(port, Layout::Narrow);
     assert_eq!(peer.open(), 1);
     peer.say(Command::AddF, PARENT, 2, BASE + 2 * PAGE);
@@ -198,7 +203,7 @@ fn holes_are_those_of_the_parent_set() {
         error,
         "pagemap-7.img leaves 0x7f0000003000 to the parent set, which does not have it"
     );
-    assert_eq!(names(&directory), before);
+    assert_eq!(names(&later), ["parent"]);
 }
 
 #[test]
@@ -271,24 +276,46 @@ fn lies_are_told_with_their_place_and_leave_nothing_behind() {
 }
 
 #[test]
-fn what_was_there_stays_until_all_has_come() {
+fn what_was_there_is_not_replaced() {
     let directory = scratch("pages-stays");
     set(&directory, &[0]);
     let old = fs::read(directory.join("pagemap-7.img")).unwrap();
     let (port, running) = run(Server::new().directory(&directory), 2);
     let mut peer = Peer::connect(port, Layout::Wide);
-    peer.open();
-    peer.pages(BASE, 3);
-    drop(peer);
+    peer.say(Command::Open2, 0, 0, 0);
+    peer.is_cut();
+    // Other objects of the same directory are taken.
     let mut peer = Peer::connect(port, Layout::Wide);
-    peer.open();
-    peer.pages(BASE, 2);
-    assert_eq!(fs::read(directory.join("pagemap-7.img")).unwrap(), old);
+    let other =
+        Header { id: object_id(PageObject::Task(8)), ..header(Command::Open2, 0, 0, 0, TASK) };
+    peer.socket.write_all(&bytes(Layout::Wide, other)).unwrap();
+    assert_eq!(peer.hear::<1>().unwrap(), [0]);
     assert_eq!(peer.close(), 0);
     drop(peer);
     let reports = running.join().unwrap();
-    assert_eq!(reports.iter().filter(|report| report.result.is_ok()).count(), 1);
-    assert_eq!(read(&directory, BASE + PAGE), page(BASE + PAGE));
+    let error = reports[0].result.as_ref().unwrap_err();
+    let path = directory.join("pagemap-7.img");
+    assert!(matches!(error, PagesError::Exists { path: there } if *there == path), "{error}");
+    assert!(reports[1].result.is_ok());
+    assert_eq!(fs::read(path).unwrap(), old);
+    let all = ["pagemap-7.img", "pagemap-8.img", "pages-1.img", "pages-65537.img"];
+    assert_eq!(names(&directory), all);
+}
+
+#[test]
+fn a_name_that_is_taken_meanwhile_is_the_answer_to_the_last_word() {
+    let directory = scratch("pages-taken");
+    let (port, running) = run(Server::new().directory(&directory), 1);
+    let mut peer = Peer::connect(port, Layout::Wide);
+    peer.open();
+    peer.pages(BASE, 3);
+    set(&directory, &[0]);
+    let old = fs::read(directory.join("pagemap-7.img")).unwrap();
+    assert_eq!(peer.close(), nix::libc::EEXIST);
+    drop(peer);
+    assert!(matches!(one(running), Err(PagesError::Exists { .. })));
+    assert_eq!(fs::read(directory.join("pagemap-7.img")).unwrap(), old);
+    assert_eq!(names(&directory), ["pagemap-7.img", "pages-1.img"]);
 }
 
 #[test]
@@ -353,7 +380,8 @@ fn one_snapshot_is_served_to_many_at_once() {
     let own = [page(BASE + 4 * PAGE), page(BASE + 5 * PAGE)].concat();
     fs::write(directory.join("pages-9.img"), own).unwrap();
 
-    let (port, running) = run(Server::new().serve(&directory), 6);
+    let (port, running) =
+        start(Provider::new(&directory).listen("127.0.0.1:0".parse().unwrap()).unwrap(), 6);
     thread::scope(|scope| {
         for layout in [Layout::Wide, Layout::Narrow, Layout::Wide, Layout::Narrow] {
             scope.spawn(move || {
@@ -385,6 +413,66 @@ fn one_snapshot_is_served_to_many_at_once() {
     errors.sort();
     assert!(errors[0].ends_with("nothing is mapped there"), "{errors:?}");
     assert!(errors[1].ends_with("there is no such task"), "{errors:?}");
+}
+
+/// The names and bytes of a directory's files.
+fn contents(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let read = |name: String| (name.clone(), fs::read(directory.join(name)).unwrap());
+    names(directory).into_iter().map(read).collect()
+}
+
+#[test]
+fn a_server_that_serves_stores_nothing() {
+    let directory = scratch("pages-read-only");
+    set(&directory, &[0, 1]);
+    let before = contents(&directory);
+    let of = |command, flags| bytes(Layout::Wide, header(command, flags, 1, BASE, TASK));
+    let open2 = bytes(Layout::Wide, header(Command::Open2, 0, 0, 0, TASK));
+    let open = bytes(Layout::Wide, header(Command::Open, 0, 0, 0, TASK));
+    let ask = bytes(Layout::Wide, header(Command::Parent, 0, 0, 0, TASK));
+    let close = bytes(Layout::Wide, header(Command::Close, 0, 0, 0, TASK));
+    let old = Header { id: 7 << 8 | 11, ..header(Command::Add, 0, 1, BASE, TASK) };
+    let other =
+        Header { id: object_id(PageObject::Task(8)), ..header(Command::Open2, 0, 0, 0, TASK) };
+    let writes = [
+        [open2, of(Command::AddF, PRESENT), page(BASE), close.clone()].concat(),
+        [open, of(Command::AddF, LAZY), close.clone()].concat(),
+        [bytes(Layout::Wide, old), page(BASE), close.clone()].concat(),
+        [of(Command::Hole, 0), close.clone()].concat(),
+        [bytes(Layout::Wide, other), close.clone()].concat(),
+        ask,
+    ];
+    let everywhere = "127.0.0.1:0".parse().unwrap();
+    let server = Provider::new(&directory).listen(everywhere).unwrap();
+    let (port, running) = start(server, writes.len() as u64 + 1);
+    for write in &writes {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        _ = socket.write_all(write);
+        let mut answers = Vec::new();
+        _ = socket.read_to_end(&mut answers);
+        assert!(answers.is_empty(), "{answers:?}");
+    }
+    // To serve and to end is all that it does.
+    let mut client = Client::connect(("127.0.0.1", port), Layout::Wide).unwrap();
+    assert_eq!(client.fetch(7, BASE, 1).unwrap(), page(BASE));
+    client.close().unwrap();
+    let reports = running.join().unwrap();
+    for report in &reports[..writes.len()] {
+        assert!(matches!(report.result, Err(PagesError::OnlyServes)), "{report}");
+        assert_eq!(report.directory, None);
+    }
+    assert_eq!(contents(&directory), before);
+}
+
+#[test]
+fn a_server_that_stores_sends_nothing() {
+    let directory = scratch("pages-write-only");
+    set(&directory, &[0, 1]);
+    let (port, running) = run(Server::new().directory(&directory), 1);
+    let mut client = Client::connect(("127.0.0.1", port), Layout::Wide).unwrap();
+    assert!(client.fetch(7, BASE, 1).is_err());
+    let error = one(running).unwrap_err();
+    assert!(error.to_string().ends_with("this server serves no pages"), "{error}");
 }
 
 const LIMIT: Duration = Duration::from_millis(400);

@@ -15,7 +15,9 @@ use criu_images::memory::{PageFlags, PageSize, PagemapWriter};
 use criu_lab::certs::{Authority, Signed, Wanted};
 use criu_lab::scratch;
 use criu_rs::Tls;
-use criu_rs::pages::{Client, Layout, PagesError, Relay, Server, ServerLimits, SessionReport};
+use criu_rs::pages::{
+    Client, Layout, Listening, PagesError, Provider, Relay, Server, ServerLimits, SessionReport,
+};
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::pki_types::pem::PemObject;
 
@@ -47,7 +49,10 @@ fn set(dir: &Path) -> PathBuf {
 type Running = (u16, JoinHandle<Vec<SessionReport>>);
 
 fn run(server: Server) -> Running {
-    let server = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    start(server.listen("127.0.0.1:0".parse().unwrap()).unwrap())
+}
+
+fn start(server: Listening) -> Running {
     let port = server.port();
     (port, thread::spawn(move || server.run(Some(1)).unwrap()))
 }
@@ -230,8 +235,8 @@ fn pages_are_served_over_tls() {
     let dir = scratch("tls-served");
     let ca = Authority::new(&dir.join("ca"));
     let tls = tls_of(ca.sign_for_loopback(1));
-    let server = Server::new().serve(set(&dir)).tls(&tls, "127.0.0.1").unwrap();
-    let (port, running) = run(server);
+    let server = Provider::new(set(&dir)).tls(&tls, "127.0.0.1").unwrap();
+    let (port, running) = start(server.listen("127.0.0.1:0".parse().unwrap()).unwrap());
     let mut client = Client::connect_tls("127.0.0.1", port, &tls, Layout::Wide).unwrap();
     let stored = fs::read(dir.join("set/pages-1.img")).unwrap();
     let all = client.fetch(7, BASE, 5000).unwrap();

@@ -14,7 +14,10 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use criu_rs::pages::{Handle, Listening, PagesError, Received, Server, SessionReport, Socket};
+use criu_rs::Tls;
+use criu_rs::pages::{
+    Handle, Listening, PagesError, Provider, Received, Server, SessionReport, Socket,
+};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
@@ -158,13 +161,21 @@ Exit status:
     }
 
     fn run(&self, output: &Output, given: &Given) -> Result<ExitCode, Fault> {
-        if self.ps_socket.is_some() {
-            let unused = [("--address", self.address.is_some()), ("--port", self.port.is_some())];
-            let unused = unused.iter().filter(|(_, given)| *given).map(|(name, _)| *name);
+        let tell = |of: &str, options: &[(&'static str, bool)]| {
+            let unused = options.iter().filter(|(_, given)| *given).map(|(name, _)| *name);
             let unused: Vec<&str> = unused.collect();
-            if let Some(note) = without_effect("a server with --ps-socket", &unused) {
+            if let Some(note) = without_effect(of, &unused) {
                 output.say(note);
             }
+        };
+        if self.ps_socket.is_some() {
+            let listens = [("--address", self.address.is_some()), ("--port", self.port.is_some())];
+            tell("a server with --ps-socket", &listens);
+        }
+        if self.lazy_pages {
+            let dedup = self.auto_dedup == Some(true);
+            let stores = [("--each", self.each), ("--sync", self.sync), ("--auto-dedup", dedup)];
+            tell("a server with --lazy-pages", &stores);
         }
         let ended = self.start(output, &given.all);
         ended.map(ExitCode::from).map_err(|error| Fault::Failed(error.to_string()))
@@ -173,23 +184,38 @@ Exit status:
 
 impl PageServer {
     fn start(&self, output: &Output, args: &[OsString]) -> Fallible<Exit> {
-        crate::make_directory("--images-dir", &self.images_dir).map_err(|f| f.to_string())?;
+        if self.lazy_pages {
+            // The images are there already, and nothing is written beside them.
+            fs::read_dir(&self.images_dir)
+                .map_err(|error| format!("--images-dir: {}: {error}", self.images_dir.display()))?;
+        } else {
+            crate::make_directory("--images-dir", &self.images_dir).map_err(|f| f.to_string())?;
+        }
         let log = self.log(output)?;
         if let Some(parent) = &self.prev_images_dir {
             link_parent(&self.images_dir, parent)?;
         }
-        let server = self.server()?;
         if let Some(number) = self.ps_socket {
             let socket = connected(by_number("--ps-socket", number).map_err(|f| f.to_string())?)?;
             let peer = "the given socket".to_owned();
-            let result = server.session(socket);
+            let result = if self.lazy_pages {
+                self.provider()?.session(socket)
+            } else {
+                self.server()?.session(socket)
+            };
             return Ok(self.report(&log, &peer, &result));
         }
-        let listening = if self.listening {
-            let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
-            server.listen_on(listener)?
+        let address = SocketAddr::new(self.address(), self.port.unwrap_or(0));
+        let handed = if self.listening {
+            Some(TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?))
         } else {
-            server.listen(SocketAddr::new(self.address(), self.port.unwrap_or(0)))?
+            None
+        };
+        let listening = match (self.lazy_pages, handed) {
+            (true, Some(listener)) => self.provider()?.listen_on(listener)?,
+            (true, None) => self.provider()?.listen(address)?,
+            (false, Some(listener)) => self.server()?.listen_on(listener)?,
+            (false, None) => self.server()?.listen(address)?,
         };
         let is_daemon = self.daemon.or(self.restore_detached) == Some(true);
         if is_daemon && !self.listening {
@@ -207,6 +233,7 @@ impl PageServer {
         self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
+    /// The server that stores.
     fn server(&self) -> Fallible<Server> {
         let images = self.images_dir.clone();
         let server = Server::new().exposed(self.expose).auto_dedup(self.auto_dedup == Some(true));
@@ -216,14 +243,28 @@ impl PageServer {
         } else {
             server.directory(images)
         };
-        let server = if self.lazy_pages { server.serve(&self.images_dir) } else { server };
-        if self.tls != Some(true) {
-            return Ok(server);
-        }
+        Ok(match self.names() {
+            Some((tls, name)) => server.tls(&tls, &name)?,
+            None => server,
+        })
+    }
+
+    /// The server that only reads.
+    fn provider(&self) -> Fallible<Provider> {
+        let provider = Provider::new(&self.images_dir).exposed(self.expose);
+        Ok(match self.names() {
+            Some((tls, name)) => provider.tls(&tls, &name)?,
+            None => provider,
+        })
+    }
+
+    /// Returns the files for TLS, and the name that clients show a certificate for.
+    fn names(&self) -> Option<(Tls, String)> {
+        let tls = (self.tls == Some(true)).then(|| self.certificates.tls())?;
         // A server without an address of its own knows no name for its clients.
-        Ok(match self.address {
-            Some(address) => server.tls(&self.certificates.tls(), &address.to_string())?,
-            None => server.tls(&self.certificates.tls().any_name(), "")?,
+        Some(match self.address {
+            Some(address) => (tls, address.to_string()),
+            None => (tls.any_name(), String::new()),
         })
     }
 

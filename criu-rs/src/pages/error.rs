@@ -29,6 +29,12 @@ pub enum PagesError {
         /// The system's error.
         source: io::Error,
     },
+    /// A pagemap is in the directory already. A [`Store`](super::Store) replaces none.
+    #[error("{}: is there already, and is not replaced: use another directory", path.display())]
+    Exists {
+        /// The path of the pagemap.
+        path: PathBuf,
+    },
     /// A certificate, a key or a revocation list cannot be used.
     #[error("TLS: {0}")]
     Tls(String),
@@ -53,6 +59,12 @@ pub enum PagesError {
         /// The address of the first page.
         address: u64,
     },
+    /// A session of a [`Server`](super::Server) that was given no directory.
+    #[error("this server has no directory to store pages in")]
+    NoDirectory,
+    /// The client sends pages to a [`Provider`](super::Provider), or asks about its parent set.
+    #[error("the client wants to store pages, and this server only serves them")]
+    OnlyServes,
     /// The client asks for pages that the server does not have.
     #[error("cannot send pages of task {pid} at {address:#x}: {why}")]
     NoPage {

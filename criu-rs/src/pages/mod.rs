@@ -1,14 +1,16 @@
 //! Pages over a socket: a page server and its clients.
 //!
-//! A [`Server`] receives the memory of dumps and serves the memory of checkpoints. A [`Client`]
-//! sends a checkpoint's memory to a page server, a [`Relay`] sends that of a running dump, and a
-//! [`Capture`] keeps a dump's memory here until the tasks run on.
+//! A [`Server`] receives the memory of dumps, and a [`Provider`] serves the memory of a checkpoint.
+//! A [`Client`] sends a checkpoint's memory to a page server, a [`Relay`] sends that of a running
+//! dump, and a [`Capture`] keeps a dump's memory here until the tasks run on.
 //!
 //! ```text
-//! criu dump --page-server ──▶                ┌─▶ pagemap-*.img, pages-*.img
-//!                     Client ──▶   Server  ──┤
-//!        criu lazy-pages ◀────               └── images of a checkpoint
+//! criu dump --page-server ──▶
+//!                     Client ──▶   Server   ──▶ pagemap-*.img, pages-*.img
+//!        criu lazy-pages ◀────    Provider  ◀── images of a checkpoint
 //! ```
+//!
+//! A server writes new files only, and a provider writes none.
 //!
 //! The protocol is that of every CRIU: a server recognises which of the two headers a client
 //! speaks.
@@ -25,11 +27,14 @@ mod client;
 mod deadline;
 mod drive;
 mod error;
+mod front;
 mod limits;
+mod listening;
 mod metrics;
 mod page_size;
 mod pool;
 pub mod proto;
+mod provider;
 mod receive;
 mod relay;
 mod serve;
@@ -47,13 +52,15 @@ pub use client::{Client, Sent};
 pub use drive::{PageReceiver, drive};
 pub use error::PagesError;
 pub use limits::ServerLimits;
+pub use listening::{Handle, Listening, SessionReport};
 pub use metrics::Metrics;
 pub use page_size::page_size;
 pub use pool::Pool;
 pub use proto::{Command, Header, Layout};
+pub use provider::Provider;
 pub use receive::Received;
 pub use relay::Relay;
-pub use server::{Handle, Listening, Server, SessionReport};
+pub use server::Server;
 pub use session::{PageProtocolError, PageSession, PageStep};
 pub use socket::Socket;
 pub use store::Store;

@@ -9,17 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use criu_images::memory::{PageObject, PageSet};
+use criu_images::memory::PageObject;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
 
-use super::drive::{PageReceiver, drive, serves_nothing};
+use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
 use super::limits::ServerLimits;
 use super::metrics::Counters;
 use super::page_size::page_size;
 use super::proto::Layout;
-use super::serve;
 use super::session::PageSession;
 use super::socket::{A_WHILE, Socket};
 use super::store::{PagesFile, Store};
@@ -42,25 +41,22 @@ pub struct Received {
     pub time: Duration,
 }
 
-/// Serves a peer until it closes the session: stores pages and sends those of a set.
+/// Stores the pages that a peer sends, until the peer closes the session.
 ///
 /// At most 1 MiB of received bytes is in memory, and for each object what its pagemap takes.
 ///
 /// # Errors
 /// [`PagesError`]. The peer learns of it by the end of the connection, or by the answer to its last
 /// header. The store has no pagemap of this session then.
-pub(super) fn serve_connection(
+pub(super) fn store_connection(
     socket: &mut Socket,
-    store: Option<&mut Store>,
-    source: Option<&PageSet>,
+    store: &mut Store,
     layout: Option<Layout>,
     limits: &ServerLimits,
     counters: &Counters,
 ) -> Result<Received, PagesError> {
     let mut buffer = vec![0; BUFFER];
-    let mut connection = Connection::new(socket, store, &mut buffer, limits, counters);
-    connection.source = source.map(serve::Source::new);
-    connection.run(layout)
+    Connection::new(socket, store, &mut buffer, limits, counters).run(layout)
 }
 
 /// Receives a peer's pages until it closes the session, and leaves them in `buffer`.
@@ -75,7 +71,7 @@ pub(super) fn keep_connection(
     limits: &ServerLimits,
     counters: &Counters,
 ) -> Result<(Received, Vec<Part>), PagesError> {
-    let mut connection = Connection::new(socket, Some(store), buffer, limits, counters);
+    let mut connection = Connection::new(socket, store, buffer, limits, counters);
     connection.keep = true;
     let received = connection.run(layout)?;
     Ok((received, connection.waiting))
@@ -114,8 +110,7 @@ impl Part {
 
 struct Connection<'c> {
     socket: &'c mut Socket,
-    store: Option<&'c mut Store>,
-    source: Option<serve::Source<'c>>,
+    store: &'c mut Store,
     buffer: &'c mut [u8],
     /// Tells that received bytes stay in the buffer while there is room.
     keep: bool,
@@ -150,7 +145,7 @@ enum Pipe {
 impl<'c> Connection<'c> {
     fn new(
         socket: &'c mut Socket,
-        store: Option<&'c mut Store>,
+        store: &'c mut Store,
         buffer: &'c mut [u8],
         limits: &'c ServerLimits,
         counters: &'c Counters,
@@ -159,7 +154,6 @@ impl<'c> Connection<'c> {
         Self {
             socket,
             store,
-            source: None,
             buffer,
             keep: false,
             window: 0..0,
@@ -360,15 +354,14 @@ impl PageReceiver for Connection<'_> {
 
     fn open(&mut self, object: PageObject) -> Result<(), PagesError> {
         self.received.objects += 1;
-        let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
-        store.begin(object)?;
-        let file = store.pages().ok_or_else(receives_nothing)?;
+        self.store.begin(object)?;
+        let file = self.store.pages().ok_or(PagesError::NoObject { address: 0 })?;
         self.waiting.push(Part { file, ranges: Vec::new() });
         Ok(())
     }
 
     fn parent_has(&mut self, object: PageObject) -> Result<bool, PagesError> {
-        self.store.as_deref().ok_or_else(receives_nothing)?.parent_has(object)
+        self.store.parent_has(object)
     }
 
     #[inline]
@@ -379,8 +372,7 @@ impl PageReceiver for Connection<'_> {
         pages: u64,
         flags: u16,
     ) -> Result<(), PagesError> {
-        let store = self.store.as_deref_mut().ok_or_else(receives_nothing)?;
-        store.run(address, pages, flags)?;
+        self.store.run(address, pages, flags)?;
         match session.payload() {
             0 => self.received.holes += pages,
             _ => self.received.pages += pages,
@@ -405,34 +397,16 @@ impl PageReceiver for Connection<'_> {
         Ok(())
     }
 
-    fn send(
-        &mut self,
-        session: &PageSession,
-        pid: u32,
-        address: u64,
-        pages: u64,
-        id: u64,
-    ) -> Result<(), PagesError> {
-        let layout = session.layout().unwrap_or(Layout::Wide);
-        let source = self.source.as_mut().ok_or_else(|| serves_nothing(pid, address))?;
-        let sent = source.send(self.socket, layout, pid, address, pages, id)?;
-        self.received.served += sent;
-        self.counters.served.fetch_add(sent, Ordering::Relaxed);
-        Ok(())
-    }
-
     /// Stores what has been received. The answer is 0, or an errno if that fails.
     fn close(&mut self) -> Result<(), PagesError> {
         self.count();
         if self.keep {
             return self.answer(&0i32.to_ne_bytes());
         }
-        let stored = self.write_waiting().and_then(|()| match self.store.as_deref_mut() {
-            Some(store) => store.finish(),
-            None => Ok(()),
-        });
+        let stored = self.write_waiting().and_then(|()| self.store.finish());
         let status: i32 = match &stored {
             Ok(()) => 0,
+            Err(PagesError::Exists { .. }) => libc::EEXIST,
             Err(PagesError::File { source, .. }) => source.raw_os_error().unwrap_or(libc::EIO),
             Err(_) => libc::EIO,
         };
@@ -443,13 +417,6 @@ impl PageReceiver for Connection<'_> {
         self.socket.finish();
         self.socket.wait_for_end();
         Ok(())
-    }
-}
-
-fn receives_nothing() -> PagesError {
-    PagesError::Socket {
-        what: "take pages",
-        source: io::Error::new(io::ErrorKind::Unsupported, "this server only serves pages"),
     }
 }
 
@@ -477,7 +444,7 @@ pub(super) fn read(socket: &mut Socket, buffer: &mut [u8]) -> io::Result<usize> 
     }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
+pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 

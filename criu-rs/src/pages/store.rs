@@ -19,6 +19,8 @@ use super::page_size::page_size;
 ///
 /// A pagemap gets its name when everything has been received ([`finish`](Self::finish)). Until
 /// then, and after any failure, the directory has the pagemaps from before and no incomplete one.
+/// A store replaces no file. An object whose pagemap is there already is an error
+/// ([`PagesError::Exists`]).
 #[derive(Debug)]
 #[must_use = "the received pages are removed unless finish is called"]
 pub struct Store {
@@ -54,6 +56,8 @@ struct ObjectFiles {
     pages: PathBuf,
     pagemap: Option<File>,
     file: Option<Arc<PagesFile>>,
+    /// Tells that the pagemap has its name.
+    named: bool,
     kept: bool,
 }
 
@@ -117,12 +121,18 @@ impl Store {
         }
     }
 
-    /// Begins an object, after ending the object before.
+    /// Begins an object, after ending the object before. An object that is begun twice before
+    /// [`finish`](Self::finish) keeps what came last.
     ///
     /// # Errors
-    /// [`PagesError`] if its files cannot be written, or the parent set cannot be read.
+    /// [`PagesError::Exists`] if the directory has a pagemap of the object; other [`PagesError`]s
+    /// if the object's files cannot be written, or the parent set cannot be read.
     pub fn begin(&mut self, object: PageObject) -> Result<(), PagesError> {
         self.end()?;
+        let name = self.directory.join(object.file_name());
+        if fs::symlink_metadata(&name).is_ok() {
+            return Err(PagesError::Exists { path: name });
+        }
         let (mut inherited, mut stored) = (Vec::new(), Vec::new());
         if let Some(found) =
             self.parent.as_ref().map(|set| set.pages(object)).transpose()?.flatten()
@@ -135,11 +145,11 @@ impl Store {
             }
         }
         let (pages_id, pages_path, pages) = self.pages_file()?;
-        let name = self.directory.join(object.file_name());
         let beside = self.directory.join(format!(".{}.{pages_id}", object.file_name()));
         let pages = Arc::new(PagesFile { file: pages, path: pages_path.clone() });
         let (pagemap, file) = (None, None);
-        let files = ObjectFiles { beside, name, pages: pages_path, pagemap, file, kept: false };
+        let (named, kept) = (false, false);
+        let files = ObjectFiles { beside, name, pages: pages_path, pagemap, file, named, kept };
         let _ = fs::remove_file(&files.beside);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&files.beside);
         let file = file.map_err(PagesError::file(&files.beside))?;
@@ -206,10 +216,11 @@ impl Store {
     /// Gives the pagemaps their names: everything has been received.
     ///
     /// # Errors
-    /// [`PagesError::File`] if a file cannot be written or renamed.
+    /// [`PagesError::Exists`] if a name has been taken meanwhile; [`PagesError::File`] if a file
+    /// cannot be written or renamed. No pagemap of this store is left then.
     pub fn finish(&mut self) -> Result<(), PagesError> {
         self.end()?;
-        for done in &mut self.done {
+        for done in &self.done {
             if self.durable {
                 let pages = done.file.as_ref().map(|pages| &pages.file);
                 for (file, path) in [(pages, &done.pages), (done.pagemap.as_ref(), &done.beside)] {
@@ -217,7 +228,12 @@ impl Store {
                     synced.map_err(PagesError::file(path))?;
                 }
             }
-            fs::rename(&done.beside, &done.name).map_err(PagesError::file(&done.name))?;
+        }
+        for done in &mut self.done {
+            name_anew(&done.beside, &done.name)?;
+            done.named = true;
+        }
+        for done in &mut self.done {
             done.kept = true;
         }
         self.done.clear();
@@ -229,10 +245,32 @@ impl Store {
     }
 }
 
-/// Removes the files of an object whose pagemap did not get its name.
+/// Gives a file a name that no file has.
+///
+/// A link is made only where nothing is. File systems without links get an empty file first, which
+/// only this store can have made, and that file is replaced.
+fn name_anew(beside: &Path, name: &Path) -> Result<(), PagesError> {
+    let named = fs::hard_link(beside, name).and_then(|()| fs::remove_file(beside));
+    let named = named.or_else(|error| match error.raw_os_error() {
+        Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => {
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(name)?;
+            fs::rename(beside, name)
+        }
+        _ => Err(error),
+    });
+    named.map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => PagesError::Exists { path: name.to_owned() },
+        _ => PagesError::file(name)(source),
+    })
+}
+
+/// Removes the files of an object that is not kept.
 impl Drop for ObjectFiles {
     fn drop(&mut self) {
         if !self.kept {
+            if self.named {
+                let _ = fs::remove_file(&self.name);
+            }
             let _ = fs::remove_file(&self.beside);
             let _ = fs::remove_file(&self.pages);
         }
@@ -280,6 +318,35 @@ const FIRST: u32 = 0x10001;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_replaces_no_pagemap_and_leaves_none_of_its_own_then() {
+        let folder = std::env::temp_dir().join(format!("criu-rs-kept-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let name = |pid: u32| folder.join(format!("pagemap-{pid}.img"));
+        fs::write(name(7), "of before").unwrap();
+        std::os::unix::fs::symlink("nowhere", name(8)).unwrap();
+        let mut store = Store::open(&folder).unwrap();
+        for pid in [7, 8] {
+            let error = store.begin(PageObject::Task(pid)).unwrap_err();
+            assert!(matches!(&error, PagesError::Exists { path } if *path == name(pid)));
+        }
+        // A name that is taken while pages come.
+        for pid in [9, 10, 11] {
+            store.begin(PageObject::Task(pid)).unwrap();
+            store.run(0x40_0000, 1, 1 << 1).unwrap();
+        }
+        fs::write(name(10), "of meanwhile").unwrap();
+        let error = store.finish().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: is there", name(10).display())), "{error}");
+        drop(store);
+        let mut left: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+        left.sort();
+        assert_eq!(left, [name(10), name(7), name(8)]);
+        assert_eq!(fs::read(name(7)).unwrap(), b"of before");
+        assert_eq!(fs::read(name(10)).unwrap(), b"of meanwhile");
+        fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn pages_without_an_object_are_refused_as_that() {

@@ -11,7 +11,7 @@ use std::{fs, thread};
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PageSource, PagemapWriter};
 use criu_images::{ImageSet, Severity, check};
 use criu_lab::{names, soon};
-use criu_rs::pages::{Client, Layout, Pool, Relay, Server, ServerLimits, Socket};
+use criu_rs::pages::{Client, Layout, Pool, Provider, Relay, Server, ServerLimits, Socket};
 use criu_rs::{AfterDump, Dump, PageServer, Restore};
 use nix::sys::signal::{Signal, kill};
 
@@ -447,7 +447,7 @@ fn lazy(lab: &Lab) {
     assert!(kept_back > 32 << 7, "{kept_back}");
     let before = target.count();
 
-    let server = Server::new().serve(&whole).listen(anywhere()).unwrap();
+    let server = Provider::new(&whole).listen(anywhere()).unwrap();
     let (port, handle) = (server.port(), server.handle());
     let running = thread::spawn(move || server.run(Some(1)).unwrap());
     let mut daemon = Command::new(&lab.program)
@@ -478,7 +478,7 @@ fn lazy_four(lab: &Lab) {
     let mut target = lab.start(&["memory", "16"]);
     let kept_back = dump_apart(lab, &mut target, &whole, &lazy);
     let before = target.count();
-    let server = Server::new().serve(&whole).listen(anywhere()).unwrap();
+    let server = Provider::new(&whole).listen(anywhere()).unwrap();
     let port = server.port().to_string();
     let running = thread::spawn(move || server.run(Some(RESTORES as u64)).unwrap());
     let quiet = |command: &mut Command| {

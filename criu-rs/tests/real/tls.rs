@@ -6,7 +6,7 @@ use std::thread;
 
 use criu_lab::certs::{Authority, Signed, Wanted};
 use criu_lab::soon;
-use criu_rs::pages::{Client, Layout, Relay, Server};
+use criu_rs::pages::{Client, Layout, Provider, Relay, Server};
 use criu_rs::{AfterDump, Dump, PageServer, Restore, Tls};
 
 use crate::lab::{Lab, TestFn};
@@ -94,7 +94,7 @@ fn lazy(lab: &Lab) {
     let kept_back = keep_back(&whole, &lazy);
     let before = target.count();
 
-    let server = Server::new().serve(&whole).tls(&tls, HERE).unwrap().listen(anywhere()).unwrap();
+    let server = Provider::new(&whole).tls(&tls, HERE).unwrap().listen(anywhere()).unwrap();
     let port = server.port().to_string();
     let running = thread::spawn(move || server.run(Some(1)).unwrap());
     let [file, key] = ["1.cert", "1.key"].map(|name| lab.dir.join("ca").join(name));

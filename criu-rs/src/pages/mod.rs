@@ -20,14 +20,19 @@
 //! [`PageSession`] is the protocol without a socket, [`drive`] the loop over it, and [`Store`] a
 //! directory that receives pages.
 
+mod budget;
 mod capture;
 mod client;
 mod deadline;
 mod drive;
 mod error;
+mod folder;
 mod limits;
 mod metrics;
 mod page_size;
+mod patience;
+mod peer;
+mod pipe;
 mod pool;
 pub mod proto;
 mod receive;

@@ -55,13 +55,13 @@ impl<'s> Source<'s> {
         let count = pages.min(together).min(most).min(u32::MAX.into());
         let header = Header { command: Command::AddF, flags: PRESENT, pages: count, address, id };
         let head = header.to_bytes(layout).unwrap_or_default();
-        let sent = |error| PagesError::Socket { what: "send pages", source: error };
+        let sent = PagesError::socket("send pages");
         let head = head.get(..layout.size()).unwrap_or_default();
         let size = count.saturating_mul(page);
         match in_file {
             Some((file, offset, _)) => {
                 // The header goes together with the pages.
-                socket.write_more(head).map_err(sent)?;
+                socket.write_more(head).map_err(&sent)?;
                 socket.send_file(file, offset, size).map_err(|error| match error.kind() {
                     io::ErrorKind::UnexpectedEof => no_page("the pages file ends early".to_owned()),
                     _ => sent(error),
@@ -70,8 +70,8 @@ impl<'s> Source<'s> {
             None => {
                 let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
                 task.read_at(address, &mut bytes)?;
-                socket.write_all(head).map_err(sent)?;
-                socket.write_all(&bytes).map_err(sent)?;
+                socket.write_all(head).map_err(&sent)?;
+                socket.write_all(&bytes).map_err(&sent)?;
             }
         }
         Ok(count)

@@ -114,6 +114,8 @@ pub struct SessionReport {
     pub directory: Option<PathBuf>,
     /// The numbers of what was received, or the error that ended the session.
     pub result: Result<Received, PagesError>,
+    /// The numbers of what was received, also until an error.
+    pub received: Received,
 }
 
 impl Server {
@@ -269,12 +271,14 @@ impl Server {
             Place::One(directory) => Some(directory.clone()),
             Place::Each(directory) => Some(directory(number)),
         };
-        let result = self.receive(directory.as_deref(), &mut socket, counters);
+        let mut received = Received::default();
+        let result = self.receive(directory.as_deref(), &mut socket, counters, &mut received);
         // The peer sees the end now, not when the last copy of the socket is closed.
         socket.shutdown();
         let counter = if result.is_ok() { &counters.done } else { &counters.failed };
         counter.fetch_add(1, Ordering::Relaxed);
-        SessionReport { number, peer, directory, result }
+        let result = result.map(|()| received);
+        SessionReport { number, peer, directory, result, received }
     }
 
     fn receive(
@@ -282,7 +286,8 @@ impl Server {
         directory: Option<&Path>,
         socket: &mut Socket,
         counters: &Counters,
-    ) -> Result<Received, PagesError> {
+        report: &mut Received,
+    ) -> Result<(), PagesError> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             tls.accept(socket, self.limits.idle)?;
@@ -303,18 +308,18 @@ impl Server {
             let pool = pools().pop();
             if let Some(mut pool) = pool {
                 let memory = &mut pool.0;
-                let kept = keep_connection(socket, store, memory, layout, limits, counters);
-                let written = kept.and_then(|(received, parts)| {
+                let kept = keep_connection(socket, store, memory, layout, limits, counters, report);
+                let written = kept.and_then(|parts| {
                     socket.finish();
-                    parts.iter().try_for_each(|part| part.write(memory, |_| {}))?;
-                    store.finish()?;
-                    Ok(received)
+                    parts.iter().try_for_each(|part| store.write(part, memory, |_| {}))?;
+                    store.finish()
                 });
                 pools().push(pool);
                 return written;
             }
         }
-        serve_connection(socket, store.as_mut(), source.as_ref(), layout, limits, counters)
+        let (store, source) = (store.as_mut(), source.as_ref());
+        serve_connection(socket, store, source, layout, limits, counters, report)
     }
 }
 

@@ -15,10 +15,10 @@ use super::error::PagesError;
 use super::limits::ServerLimits;
 use super::metrics::Counters;
 use super::pool::Pool;
-use super::receive::{Part, Received, keep_connection, read};
+use super::receive::{Received, keep_connection, read};
 use super::session::PageSession;
 use super::socket::{Socket, wide_pair};
-use super::store::Store;
+use super::store::{Part, Store};
 use crate::hooks::{Action, At, Hooks};
 
 /// A capture that is being written, in the background.
@@ -219,12 +219,14 @@ fn write_out(
     let mut store = Store::open(directory)?.durable(true);
     let limits = ServerLimits { idle: None, ..ServerLimits::default() };
     let counters = Counters::default();
-    let kept = keep_connection(&mut socket, &mut store, pool, None, &limits, &counters);
+    let mut received = Received::default();
+    let report = &mut received;
+    let kept = keep_connection(&mut socket, &mut store, pool, None, &limits, &counters, report);
     drop(socket);
-    let (received, parts) = kept?;
+    let parts = kept?;
     progress.wait(parts.iter().map(Part::bytes).sum())?;
     for part in &parts {
-        part.write(pool, |bytes| {
+        store.write(part, pool, |bytes| {
             progress.written.fetch_add(bytes as u64, Ordering::Relaxed);
         })?;
     }

@@ -24,6 +24,15 @@ impl Deadline {
         Self { limit, at: now.checked_add(limit) }
     }
 
+    /// Returns the deadline that passes first.
+    pub(super) fn sooner(self, other: Self) -> Self {
+        match (self.at, other.at) {
+            (Some(one), Some(another)) if another < one => other,
+            (None, Some(_)) => other,
+            _ => self,
+        }
+    }
+
     /// Returns how much time is left at `now`.
     ///
     /// # Errors
@@ -59,6 +68,16 @@ mod tests {
         }
         let never = Deadline::after(Duration::MAX, begun);
         assert_eq!(never.left(begun + 1000 * second).unwrap(), Duration::MAX);
+    }
+
+    #[test]
+    fn the_sooner_of_two_deadlines_passes_first() {
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        let [soon, late, never] =
+            [second, 9 * second, Duration::MAX].map(|limit| Deadline::after(limit, begun));
+        for (one, other) in [(soon, late), (late, soon), (soon, never), (never, soon)] {
+            assert_eq!(one.sooner(other).left(begun).unwrap(), second);
+        }
     }
 
     #[test]

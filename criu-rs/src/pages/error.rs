@@ -88,6 +88,12 @@ pub enum PagesError {
     /// The peer sends more bytes than the limit, which is the number.
     #[error("the peer sends more than {0} bytes, the limit")]
     TooMuch(u64),
+    /// The peer fetches more bytes than the limit, which is the number.
+    #[error("the peer fetches more than {0} bytes, the limit")]
+    TooMuchFetched(u64),
+    /// The peer begins more objects than the limit, which is the number.
+    #[error("the peer begins more than {0} objects, the limit")]
+    TooMany(u64),
     /// This end stops the session: [`Handle::stop`](super::Handle::stop) was called, or a capture
     /// ended without being written.
     #[error("the session was stopped")]

@@ -77,10 +77,12 @@ impl Front {
         role: &impl Role,
     ) -> Result<Received, PagesError> {
         self.agree(&mut socket)?;
-        let result = role.session(&mut socket, role.directory(0).as_deref(), &Counters::default());
+        let (directory, mut received) = (role.directory(0), Received::default());
+        let counters = Counters::default();
+        let result = role.session(&mut socket, directory.as_deref(), &counters, &mut received);
         // The peer sees the end now, not when the last copy of the socket is closed.
         socket.shutdown();
-        result
+        result.map(|()| received)
     }
 }
 

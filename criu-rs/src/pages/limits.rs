@@ -8,12 +8,17 @@ use std::time::Duration;
 pub struct ServerLimits {
     /// Connections at once. More wait until one ends. 64 by default.
     pub connections: usize,
-    /// Time that a connection may be silent, if limited. 60 seconds by default.
+    /// Time that a client may take for a header or a page, if limited. 60 seconds by default. A
+    /// client that sends a byte now and then is no quicker for it.
     pub idle: Option<Duration>,
     /// Time that a session may take. 24 hours by default.
     pub total: Duration,
-    /// Bytes of pages in a session. Unlimited by default.
+    /// Bytes that a session may send and fetch, headers included. Unlimited by default. A run of
+    /// pages that would pass the limit is refused at its header.
     pub bytes: u64,
+    /// Objects that a session may begin. 262,144 by default: more than twice the tasks of the
+    /// largest known dumps. Each object makes two files.
+    pub objects: u64,
 }
 
 impl Default for ServerLimits {
@@ -23,6 +28,7 @@ impl Default for ServerLimits {
             idle: Some(Duration::from_secs(60)),
             total: Duration::from_secs(24 * 60 * 60),
             bytes: u64::MAX,
+            objects: 1 << 18,
         }
     }
 }

@@ -25,13 +25,15 @@ pub(super) trait Role: fmt::Debug + Send + Sync + 'static {
     /// Returns the directory in which the pages of a session are stored, for its report.
     fn directory(&self, number: u64) -> Option<PathBuf>;
 
-    /// Runs a session over a socket, with TLS agreed on.
+    /// Runs a session over a socket, with TLS agreed on. Brings the report up to date, also for a
+    /// session that fails.
     fn session(
         &self,
         socket: &mut Socket,
         directory: Option<&Path>,
         counters: &Counters,
-    ) -> Result<Received, PagesError>;
+        report: &mut Received,
+    ) -> Result<(), PagesError>;
 }
 
 /// A page server that listens.
@@ -78,6 +80,8 @@ pub struct SessionReport {
     pub directory: Option<PathBuf>,
     /// The numbers of what was received, or the error that ended the session.
     pub result: Result<Received, PagesError>,
+    /// The numbers of what was received, also until an error.
+    pub received: Received,
 }
 
 impl Listening {
@@ -233,12 +237,15 @@ fn take(
 ) -> SessionReport {
     let (peer, directory) = (socket.to_string(), role.directory(number));
     let agreed = front.agree(&mut socket);
-    let result = agreed.and_then(|()| role.session(&mut socket, directory.as_deref(), counters));
+    let mut received = Received::default();
+    let result = agreed
+        .and_then(|()| role.session(&mut socket, directory.as_deref(), counters, &mut received));
     // The peer sees the end now, not when the last copy of the socket is closed.
     socket.shutdown();
     let counter = if result.is_ok() { &counters.done } else { &counters.failed };
     counter.fetch_add(1, Ordering::Relaxed);
-    SessionReport { number, peer, directory, result }
+    let result = result.map(|()| received);
+    SessionReport { number, peer, directory, result, received }
 }
 
 /// Returns `true` for the error of a connection, and `false` for that of the listening socket.

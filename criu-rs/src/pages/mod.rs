@@ -22,16 +22,21 @@
 //! [`PageSession`] is the protocol without a socket, [`drive`] the loop over it, and [`Store`] a
 //! directory that receives pages.
 
+mod budget;
 mod capture;
 mod client;
 mod deadline;
 mod drive;
 mod error;
+mod folder;
 mod front;
 mod limits;
 mod listening;
 mod metrics;
 mod page_size;
+mod patience;
+mod peer;
+mod pipe;
 mod pool;
 pub mod proto;
 mod provider;

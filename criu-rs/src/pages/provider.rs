@@ -62,9 +62,10 @@ impl Role for Provider {
         socket: &mut Socket,
         _: Option<&Path>,
         counters: &Counters,
-    ) -> Result<Received, PagesError> {
+        report: &mut Received,
+    ) -> Result<(), PagesError> {
         let set = PageSet::open(&self.source, page_size())?;
         let Front { layout, limits, .. } = &self.front;
-        serve_connection(socket, &set, *layout, limits, counters)
+        serve_connection(socket, &set, *layout, limits, counters, report)
     }
 }

@@ -3,24 +3,25 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{self, Write};
+use std::mem;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use criu_images::memory::{Content, PageObject, PageSet, PageSource, StoredPages};
 
-use super::deadline::Deadline;
 use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
 use super::limits::ServerLimits;
 use super::metrics::Counters;
 use super::page_size::page_size;
+use super::patience::Patience;
+use super::peer::{Peer, in_session};
 use super::proto::{Command, Header, Layout, PRESENT};
-use super::receive::{Received, is_timeout, read};
+use super::receive::{Received, read};
 use super::session::PageSession;
 use super::socket::{A_WHILE, Socket};
 
 /// Sends a peer the pages of a set that it asks for, until the peer closes the session. A peer that
-/// wants to store anything is refused.
+/// wants to store anything is refused. Brings the report up to date, also for a session that fails.
 ///
 /// # Errors
 /// [`PagesError`]. The peer learns of it by the end of the connection.
@@ -30,40 +31,25 @@ pub(super) fn serve_connection(
     layout: Option<Layout>,
     limits: &ServerLimits,
     counters: &Counters,
-) -> Result<Received, PagesError> {
-    let begun = Instant::now();
-    socket.set_deadline(Some(Deadline::after(limits.total, begun)));
-    let prepared = socket.prepare(limits.idle);
-    prepared.map_err(PagesError::socket("set up the connection"))?;
-    let (source, received) = (Source::new(set), Received::default());
-    let mut serving =
-        Serving { socket, source, unread: Vec::new(), received, limits, counters, bytes: 0 };
+    report: &mut Received,
+) -> Result<(), PagesError> {
+    let (peer, source) = (Peer::new(socket, limits, counters), Source::new(set));
+    let mut serving = Serving { peer, source, unread: Vec::new(), served: 0 };
+    serving.peer.prepare()?;
     let mut session = PageSession::new(layout);
-    drive(&mut session, &mut serving).map_err(in_time)?;
-    Ok(Received { layout: session.layout(), time: begun.elapsed(), ..serving.received })
-}
-
-/// Names the limit that a wait has passed.
-fn in_time(error: PagesError) -> PagesError {
-    match error {
-        PagesError::Deadline(_) => PagesError::TimedOut("the session"),
-        PagesError::Socket { source, .. } if is_timeout(&source) => {
-            PagesError::TimedOut("the next message")
-        }
-        error => error,
-    }
+    let ended = drive(&mut session, &mut serving);
+    let Serving { peer, served, .. } = serving;
+    let (layout, time, came) = (session.layout(), peer.time(), peer.came);
+    *report = Received { served, came, layout, time, ..Received::default() };
+    ended.map(drop).map_err(in_session)
 }
 
 /// A session whose peer fetches pages. It holds nothing that pages could be stored in.
 struct Serving<'s> {
-    socket: &'s mut Socket,
+    peer: Peer<'s>,
     source: Source<'s>,
     unread: Vec<u8>,
-    received: Received,
-    limits: &'s ServerLimits,
-    counters: &'s Counters,
-    /// The number of bytes received.
-    bytes: u64,
+    served: u64,
 }
 
 impl PageReceiver for Serving<'_> {
@@ -78,26 +64,15 @@ impl PageReceiver for Serving<'_> {
 
     fn receive(&mut self, _: &mut PageSession, _: usize) -> Result<bool, PagesError> {
         let mut piece = [0; BUFFER];
-        let size = read(self.socket, &mut piece).map_err(PagesError::socket("receive"))?;
-        if size == 0 && self.counters.stopping.load(Ordering::Relaxed) {
-            return Err(PagesError::Stopped);
-        }
-        if size == 0 {
-            return Err(PagesError::Gone(self.bytes));
-        }
+        let size = self.peer.hear(|socket| read(socket, &mut piece))?;
         self.unread.extend(piece.get(..size).unwrap_or_default());
-        self.bytes = self.bytes.saturating_add(size as u64);
-        self.counters.bytes.fetch_add(size as u64, Ordering::Relaxed);
         Ok(true)
     }
 
     fn receive_or_assume(&mut self, session: &mut PageSession) -> Result<(), PagesError> {
-        let set = |socket: &mut Socket, time| {
-            socket.set_timeout(time).map_err(PagesError::socket("set up the connection"))
-        };
-        set(self.socket, Some(A_WHILE))?;
-        let received = self.receive(session, Layout::Wide.size()).map_err(in_time);
-        set(self.socket, self.limits.idle)?;
+        let patience = mem::replace(&mut self.peer.patience, Patience::new(Some(A_WHILE)));
+        let received = self.receive(session, Layout::Wide.size());
+        self.peer.patience = patience;
         match received {
             Err(PagesError::TimedOut(_) | PagesError::Gone(_)) => {
                 session.assume(Layout::Narrow);
@@ -108,7 +83,7 @@ impl PageReceiver for Serving<'_> {
     }
 
     fn answer(&mut self, bytes: &[u8]) -> Result<(), PagesError> {
-        self.socket.write_all(bytes).map_err(PagesError::socket("answer"))
+        self.peer.say(bytes)
     }
 
     fn open(&mut self, _: PageObject) -> Result<(), PagesError> {
@@ -131,19 +106,22 @@ impl PageReceiver for Serving<'_> {
         pages: u64,
         id: u64,
     ) -> Result<(), PagesError> {
+        self.peer.patience.renew();
         let layout = session.layout().unwrap_or(Layout::Wide);
-        let sent = self.source.send(self.socket, layout, pid, address, pages, id)?;
-        self.received.served += sent;
-        self.counters.served.fetch_add(sent, Ordering::Relaxed);
-        Ok(())
+        let head = layout.size() as u64;
+        let most = self.peer.budget.left().saturating_sub(head) / page_size().bytes();
+        if most == 0 {
+            return Err(self.peer.budget.fetched());
+        }
+        let sent = self.source.send(self.peer.socket, layout, pid, address, pages.min(most), id)?;
+        self.served += sent;
+        self.peer.counters.served.fetch_add(sent, Ordering::Relaxed);
+        self.peer.budget.spend(head.saturating_add(sent.saturating_mul(page_size().bytes())))
     }
 
     fn close(&mut self) -> Result<(), PagesError> {
-        self.answer(&0i32.to_ne_bytes())?;
-        // The end that closes a TCP connection first keeps its port busy for a while: let it be the
-        // client.
-        self.socket.finish();
-        self.socket.wait_for_end();
+        self.peer.say(&0i32.to_ne_bytes())?;
+        self.peer.part();
         Ok(())
     }
 }

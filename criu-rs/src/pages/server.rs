@@ -121,7 +121,8 @@ impl Role for Server {
         socket: &mut Socket,
         directory: Option<&Path>,
         counters: &Counters,
-    ) -> Result<Received, PagesError> {
+        report: &mut Received,
+    ) -> Result<(), PagesError> {
         let directory = directory.ok_or(PagesError::NoDirectory)?;
         if let Place::Each(_) = &self.place {
             fs::create_dir_all(directory).map_err(PagesError::file(directory))?;
@@ -132,15 +133,14 @@ impl Role for Server {
         let pools = || self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = if self.durable { None } else { pools().pop() };
         let Some(mut pool) = pool else {
-            return store_connection(socket, &mut store, *layout, limits, counters);
+            return store_connection(socket, &mut store, *layout, limits, counters, report);
         };
         let memory = &mut pool.0;
-        let kept = keep_connection(socket, &mut store, memory, *layout, limits, counters);
-        let written = kept.and_then(|(received, parts)| {
+        let kept = keep_connection(socket, &mut store, memory, *layout, limits, counters, report);
+        let written = kept.and_then(|parts| {
             socket.finish();
-            parts.iter().try_for_each(|part| part.write(memory, |_| {}))?;
-            store.finish()?;
-            Ok(received)
+            parts.iter().try_for_each(|part| store.write(part, memory, |_| {}))?;
+            store.finish()
         });
         pools().push(pool);
         written

@@ -4,12 +4,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{SpliceFFlags, splice};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
@@ -137,6 +138,21 @@ impl Socket {
         Ok(())
     }
 
+    /// Moves at most so many bytes into a pipe without a copy. The socket has to be plain, and the
+    /// pipe empty. Returns 0 at the end.
+    pub(super) fn splice_into(&mut self, pipe: &OwnedFd, most: usize) -> io::Result<usize> {
+        let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
+        loop {
+            let moved = self.plain.call(PollFlags::POLLIN, |stream| {
+                Ok(splice(stream.as_fd(), None, pipe, None, most, flags)?)
+            });
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                moved => return moved,
+            }
+        }
+    }
+
     /// Sends so many bytes of a file, from an offset on; without a copy if the socket is plain.
     /// Returns `UnexpectedEof` for a shorter file.
     pub(super) fn send_file(&mut self, file: &File, offset: u64, size: u64) -> io::Result<()> {
@@ -190,9 +206,12 @@ impl Socket {
         }
     }
 
-    /// Waits until the peer ends a TCP connection, for [`A_WHILE`] at most.
+    /// Waits until the peer ends a TCP connection, for [`A_WHILE`] at most, whatever the peer sends
+    /// meanwhile. The socket can only be closed then.
     pub(super) fn wait_for_end(&mut self) {
-        if matches!(self.plain.stream, Stream::Tcp(_)) && self.set_timeout(Some(A_WHILE)).is_ok() {
+        if matches!(self.plain.stream, Stream::Tcp(_)) {
+            let end = Deadline::after(A_WHILE, Instant::now());
+            self.set_deadline(Some(self.plain.deadline.map_or(end, |now| now.sooner(end))));
             let _ = self.read(&mut [0]);
         }
     }

@@ -1,15 +1,16 @@
 //! A directory that receives pages.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use criu_images::memory::{PageFlags, PageObject, PageSet, PagemapWriter, StoredRun};
-use nix::fcntl::{FallocateFlags, fallocate};
+use criu_images::memory::{PageFlags, PageObject, PageSet, PagemapWriter};
 
 use super::error::PagesError;
+use super::folder::{Folder, Identity};
 use super::page_size::page_size;
 
 /// An images directory that receives pages, as `criu page-server -D` fills it.
@@ -21,17 +22,24 @@ use super::page_size::page_size;
 /// then, and after any failure, the directory has the pagemaps from before and no incomplete one.
 /// A store replaces no file. An object whose pagemap is there already is an error
 /// ([`PagesError::Exists`]).
+///
+/// The directory is opened once and held, and no link in it is followed, except `parent`. An object
+/// takes about 60 bytes of memory after its end, and no descriptor.
 #[derive(Debug)]
 #[must_use = "the received pages are removed unless finish is called"]
 pub struct Store {
-    directory: PathBuf,
+    folder: Folder,
     /// The parent set, in which pages may be left.
     parent: Option<PageSet>,
     auto_dedup: bool,
     durable: bool,
+    /// Tells that bytes of an object come after its end.
+    late: bool,
     next: u32,
     open: Option<Open>,
-    done: Vec<ObjectFiles>,
+    done: BTreeMap<PageObject, Ended>,
+    /// The last files that have ended and are not on disk, if they have to be.
+    unsynced: VecDeque<Arc<Placed>>,
 }
 
 /// The object that is being received.
@@ -39,33 +47,35 @@ pub struct Store {
 struct Open {
     object: PageObject,
     pagemap: PagemapWriter<File>,
-    files: ObjectFiles,
-    pages: Arc<PagesFile>,
+    pages: Arc<Placed>,
+    made: Ended,
     /// The ranges of addresses that the parent set has, ascending.
     inherited: Vec<(u64, u64)>,
-    /// The places of the parent set's pages by file, if they are to be freed.
-    stored: Vec<Vec<StoredRun>>,
 }
 
-/// The files of an object, until they get their names.
-#[derive(Debug)]
-struct ObjectFiles {
-    /// The path of the pagemap until it gets its name.
-    beside: PathBuf,
-    name: PathBuf,
-    pages: PathBuf,
-    pagemap: Option<File>,
-    file: Option<Arc<PagesFile>>,
+/// The files of an object.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    pages_id: u32,
+    pagemap: Identity,
+    pages: Identity,
     /// Tells that the pagemap has its name.
     named: bool,
-    kept: bool,
 }
 
-/// A pages file, with its path for errors.
+/// The ranges of a buffer that belong into the pages file of an object, in order.
 #[derive(Debug)]
-pub(crate) struct PagesFile {
-    pub(crate) file: File,
-    pub(crate) path: PathBuf,
+pub(super) struct Part {
+    object: PageObject,
+    pages_id: u32,
+    pub(super) ranges: Vec<Range<usize>>,
+}
+
+/// A file, with its path for errors.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
 }
 
 impl Store {
@@ -75,25 +85,24 @@ impl Store {
     /// # Errors
     /// [`PagesError`] if the directory or its parent set cannot be read.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, PagesError> {
-        let directory = directory.into();
-        fs::metadata(&directory).map_err(PagesError::file(&directory))?;
-        let parent = directory.join("parent");
-        let parent = match fs::symlink_metadata(&parent) {
-            Ok(_) => Some(PageSet::open(parent, page_size())?),
-            Err(_) => None,
-        };
+        let folder = Folder::open(&directory.into())?;
+        let parent = folder.images().parent_directory()?;
         Ok(Self {
-            directory,
-            parent,
+            folder,
+            parent: parent.map(|parent| PageSet::new(parent, page_size())),
             auto_dedup: false,
             durable: false,
+            late: false,
             next: FIRST,
             open: None,
-            done: Vec::new(),
+            done: BTreeMap::new(),
+            unsynced: VecDeque::new(),
         })
     }
 
-    /// Frees the space that pages take in the parent sets when they are received anew.
+    /// Frees the space that pages take in the parent sets when they have been received anew. That
+    /// is done in [`finish`](Self::finish): a session that fails leaves the parent sets as they
+    /// are.
     pub fn auto_dedup(mut self, on: bool) -> Self {
         self.auto_dedup = on;
         self
@@ -105,9 +114,14 @@ impl Store {
         self
     }
 
+    /// Tells that bytes of an object may come after its end ([`write`](Self::write)).
+    pub(super) fn late(&mut self) {
+        self.late = true;
+    }
+
     /// Returns the directory.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        self.folder.path()
     }
 
     /// Returns `true` if the parent set has an object.
@@ -129,47 +143,50 @@ impl Store {
     /// if the object's files cannot be written, or the parent set cannot be read.
     pub fn begin(&mut self, object: PageObject) -> Result<(), PagesError> {
         self.end()?;
-        let name = self.directory.join(object.file_name());
-        if fs::symlink_metadata(&name).is_ok() {
-            return Err(PagesError::Exists { path: name });
+        let name = object.file_name();
+        if self.folder.has(&name) {
+            return Err(PagesError::Exists { path: self.folder.place(&name) });
         }
-        let (mut inherited, mut stored) = (Vec::new(), Vec::new());
-        if let Some(found) =
-            self.parent.as_ref().map(|set| set.pages(object)).transpose()?.flatten()
-        {
-            inherited = found.covered()?;
-            if self.auto_dedup {
-                let runs = found.stored_runs()?;
-                let files = runs.chunk_by(|a, b| a.file == b.file);
-                stored = files.map(<[StoredRun]>::to_vec).collect();
-            }
-        }
-        let (pages_id, pages_path, pages) = self.pages_file()?;
-        let beside = self.directory.join(format!(".{}.{pages_id}", object.file_name()));
-        let pages = Arc::new(PagesFile { file: pages, path: pages_path.clone() });
-        let (pagemap, file) = (None, None);
-        let (named, kept) = (false, false);
-        let files = ObjectFiles { beside, name, pages: pages_path, pagemap, file, named, kept };
-        let _ = fs::remove_file(&files.beside);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&files.beside);
-        let file = file.map_err(PagesError::file(&files.beside))?;
-        let pagemap = PagemapWriter::new(file, pages_id, page_size());
-        let pagemap = pagemap.map_err(PagesError::image(&files.beside))?;
-        self.open = Some(Open { object, pagemap, files, pages, inherited, stored });
+        let found = self.parent.as_ref().map(|set| set.pages(object)).transpose()?.flatten();
+        let inherited = found.map(|found| found.covered()).transpose()?.unwrap_or_default();
+        let (pages_id, pages) = self.pages_file()?;
+        let begun = self.begin_pagemap(object, pages_id, pages, inherited);
+        self.open = Some(begun.inspect_err(|_| self.folder.remove(&pages_name(pages_id)))?);
         Ok(())
     }
 
+    fn begin_pagemap(
+        &self,
+        object: PageObject,
+        pages_id: u32,
+        file: File,
+        inherited: Vec<(u64, u64)>,
+    ) -> Result<Open, PagesError> {
+        let beside = beside(object, pages_id);
+        let failed = || self.folder.failed(&beside);
+        // A store that was killed may have left one.
+        self.folder.remove(&beside);
+        let pagemap = self.folder.create(&beside).map_err(failed())?;
+        let path = self.folder.place(&pages_name(pages_id));
+        let pages = Identity::of(&file).map_err(PagesError::file(&path))?;
+        let made = Identity::of(&pagemap).map_err(failed())?;
+        let made = Ended { pages_id, pagemap: made, pages, named: false };
+        let pagemap = PagemapWriter::new(pagemap, pages_id, page_size());
+        let pagemap = pagemap.map_err(PagesError::image(self.folder.place(&beside)))?;
+        Ok(Open { object, pagemap, pages: Arc::new(Placed { file, path }), made, inherited })
+    }
+
     /// Creates a pages file with a number that is free.
-    fn pages_file(&mut self) -> Result<(u32, PathBuf, File), PagesError> {
+    fn pages_file(&mut self) -> Result<(u32, File), PagesError> {
         loop {
             let id = self.next;
-            self.next += 1;
-            let path = self.directory.join(format!("pages-{id}.img"));
-            let mut options = OpenOptions::new();
-            match options.write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(file) => return Ok((id, path, file)),
+            let name = pages_name(id);
+            let none = || self.folder.failed(&name)(io::ErrorKind::AlreadyExists.into());
+            self.next = id.checked_add(1).ok_or_else(none)?;
+            match self.folder.create(&name) {
+                Ok(file) => return Ok((id, file)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(PagesError::File { path, source }),
+                Err(error) => return Err(self.folder.failed(&name)(error)),
             }
         }
     }
@@ -184,32 +201,85 @@ impl Store {
     pub fn run(&mut self, address: u64, pages: u64, flags: u16) -> Result<(), PagesError> {
         let open = self.open.as_mut().ok_or(PagesError::NoObject { address })?;
         let flags = PageFlags::from_bits_retain(flags.into());
-        if flags.contains(PageFlags::PARENT) || self.auto_dedup {
-            let end = address.saturating_add(pages.saturating_mul(page_size().bytes()));
-            if flags.contains(PageFlags::PARENT) {
-                open.check(address, end)?;
-            } else {
-                open.punch(&self.directory, address, end)?;
-            }
+        if flags.contains(PageFlags::PARENT) {
+            open.check(address, address.saturating_add(pages.saturating_mul(page_size().bytes())))?;
         }
         let run = open.pagemap.run(address, pages, flags);
-        run.map_err(PagesError::image(&open.files.beside))
+        let beside = || self.folder.place(&beside(open.object, open.made.pages_id));
+        run.map_err(|error| PagesError::image(beside())(error))
     }
 
     /// Returns the file that the bytes of pages are appended to, or `None` before an object begins.
-    pub(crate) fn pages(&self) -> Option<Arc<PagesFile>> {
+    pub(super) fn pages(&self) -> Option<Arc<Placed>> {
         self.open.as_ref().map(|open| Arc::clone(&open.pages))
     }
 
+    /// Returns an empty part of the open object, or `None` before an object begins.
+    pub(super) fn part(&self) -> Option<Part> {
+        let Open { object, made, .. } = self.open.as_ref()?;
+        Some(Part { object: *object, pages_id: made.pages_id, ranges: Vec::new() })
+    }
+
+    /// Appends the ranges of a part to the pages file of its object, which may have ended in a
+    /// store whose bytes come [late](Self::late). Calls `wrote` with the bytes written since the
+    /// last call.
+    ///
+    /// The bytes of an object that has begun anew since are left out.
+    pub(super) fn write(
+        &self,
+        part: &Part,
+        buffer: &[u8],
+        wrote: impl FnMut(usize),
+    ) -> Result<(), PagesError> {
+        let open = self.open.as_ref().filter(|open| open.made.pages_id == part.pages_id);
+        if let Some(open) = open {
+            let written = part.write(&open.pages.file, buffer, wrote);
+            return written.map_err(PagesError::file(&open.pages.path));
+        }
+        let ended = self.done.get(&part.object).filter(|done| done.pages_id == part.pages_id);
+        let Some(ended) = ended else { return Ok(()) };
+        let name = pages_name(part.pages_id);
+        let written = self.folder.append(&name, ended.pages);
+        let written = written.and_then(|file| part.write(&file, buffer, wrote));
+        written.map_err(self.folder.failed(&name))
+    }
+
     fn end(&mut self) -> Result<(), PagesError> {
-        let Some(Open { pagemap, mut files, pages, .. }) = self.open.take() else {
+        let Some(Open { object, pagemap, pages, made, .. }) = self.open.take() else {
             return Ok(());
         };
-        files.pagemap = Some(pagemap.finish().map_err(PagesError::image(&files.beside))?);
-        files.file = Some(pages);
+        let beside = beside(object, made.pages_id);
         // An object that was received twice keeps what came last.
-        self.done.retain(|done| done.name != files.name);
-        self.done.push(files);
+        if let Some(before) = self.done.insert(object, made) {
+            remove(&self.folder, object, before);
+        }
+        let path = self.folder.place(&beside);
+        let file = pagemap.finish().map_err(PagesError::image(&path))?;
+        if self.durable && !self.late {
+            self.unsynced.extend([pages, Arc::new(Placed { file, path })]);
+            self.sync(HELD)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the files that ended first, until no more than `most` are not on disk.
+    fn sync(&mut self, most: usize) -> Result<(), PagesError> {
+        while self.unsynced.len() > most {
+            let Some(first) = self.unsynced.pop_front() else { break };
+            first.file.sync_all().map_err(PagesError::file(&first.path))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for files that were closed before all their bytes came.
+    fn sync_late(&self) -> Result<(), PagesError> {
+        for (object, ended) in &self.done {
+            let (pages, pagemap) = (pages_name(ended.pages_id), beside(*object, ended.pages_id));
+            for (name, made) in [(pages, ended.pages), (pagemap, ended.pagemap)] {
+                let synced = self.folder.append(&name, made).and_then(|file| file.sync_all());
+                synced.map_err(self.folder.failed(&name))?;
+            }
+        }
         Ok(())
     }
 
@@ -217,64 +287,144 @@ impl Store {
     ///
     /// # Errors
     /// [`PagesError::Exists`] if a name has been taken meanwhile; [`PagesError::File`] if a file
-    /// cannot be written or renamed. No pagemap of this store is left then.
+    /// cannot be written or renamed. No pagemap of this store is left then. Another error if the
+    /// space in a parent set cannot be freed: the pagemaps are left if some has been freed.
     pub fn finish(&mut self) -> Result<(), PagesError> {
+        self.name()?;
+        self.keep();
+        Ok(())
+    }
+
+    /// Does what [`finish`](Self::finish) does. All files are removed again unless
+    /// [`keep`](Self::keep) is called.
+    pub(super) fn name(&mut self) -> Result<(), PagesError> {
+        let named = self.try_name();
+        if named.is_err() {
+            self.remove_all();
+        }
+        named
+    }
+
+    fn try_name(&mut self) -> Result<(), PagesError> {
         self.end()?;
-        for done in &self.done {
-            if self.durable {
-                let pages = done.file.as_ref().map(|pages| &pages.file);
-                for (file, path) in [(pages, &done.pages), (done.pagemap.as_ref(), &done.beside)] {
-                    let synced = file.map_or(Ok(()), File::sync_all);
-                    synced.map_err(PagesError::file(path))?;
+        self.sync(0)?;
+        if self.durable && self.late {
+            self.sync_late()?;
+        }
+        for (object, ended) in &mut self.done {
+            let name = object.file_name();
+            let named = self.folder.rename_anew(&beside(*object, ended.pages_id), &name);
+            named.map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    PagesError::Exists { path: self.folder.place(&name) }
                 }
+                _ => self.folder.failed(&name)(error),
+            })?;
+            ended.named = true;
+        }
+        if self.durable {
+            self.folder.sync().map_err(PagesError::file(self.folder.path()))?;
+        }
+        if self.auto_dedup { self.dedup() } else { Ok(()) }
+    }
+
+    /// Keeps the files that have been named.
+    pub(super) fn keep(&mut self) {
+        self.done.clear();
+    }
+
+    /// Frees the space in the parent sets of pages that have been received. As soon as some is
+    /// freed, the files of this store are kept: the pages are nowhere else.
+    fn dedup(&mut self) -> Result<(), PagesError> {
+        let mut freed = false;
+        let result = self.free(&mut freed);
+        if freed {
+            self.keep();
+        }
+        result
+    }
+
+    fn free(&self, freed: &mut bool) -> Result<(), PagesError> {
+        let Some(parent) = &self.parent else { return Ok(()) };
+        let own = PageSet::new(self.folder.images().clone(), page_size());
+        for object in self.done.keys() {
+            let (Some(before), Some(now)) = (parent.pages(*object)?, own.pages(*object)?) else {
+                continue;
+            };
+            for run in now.runs().filter(|run| run.flags.contains(PageFlags::PRESENT)) {
+                let size = run.pages.saturating_mul(page_size().bytes());
+                before.punch(run.start, run.start.saturating_add(size))?;
+                *freed = true;
             }
         }
-        for done in &mut self.done {
-            name_anew(&done.beside, &done.name)?;
-            done.named = true;
+        Ok(())
+    }
+
+    /// Removes all files that are not kept.
+    fn remove_all(&mut self) {
+        if let Some(open) = self.open.take() {
+            remove(&self.folder, open.object, open.made);
         }
-        for done in &mut self.done {
-            done.kept = true;
+        for (object, ended) in std::mem::take(&mut self.done) {
+            remove(&self.folder, object, ended);
         }
-        self.done.clear();
-        if self.durable {
-            let directory = File::open(&self.directory).and_then(|directory| directory.sync_all());
-            directory.map_err(PagesError::file(&self.directory))?;
+    }
+}
+
+/// Removes the files that are not kept.
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.remove_all();
+    }
+}
+
+/// Removes the files of an object.
+fn remove(folder: &Folder, object: PageObject, ended: Ended) {
+    if ended.named {
+        folder.remove(&object.file_name());
+    }
+    folder.remove(&beside(object, ended.pages_id));
+    folder.remove(&pages_name(ended.pages_id));
+}
+
+/// Returns the name of a pagemap until everything has been received.
+fn beside(object: PageObject, pages_id: u32) -> String {
+    format!(".{}.{pages_id}", object.file_name())
+}
+
+fn pages_name(id: u32) -> String {
+    format!("pages-{id}.img")
+}
+
+impl Part {
+    /// Returns the number of bytes in the ranges.
+    pub(super) fn bytes(&self) -> u64 {
+        self.ranges.iter().map(|range| range.len() as u64).sum()
+    }
+
+    fn write(&self, file: &File, buffer: &[u8], mut wrote: impl FnMut(usize)) -> io::Result<()> {
+        for ranges in self.ranges.chunks(AT_ONCE) {
+            let slices = ranges.iter().filter_map(|range| buffer.get(range.clone()));
+            let mut slices: Vec<IoSlice<'_>> = slices.map(IoSlice::new).collect();
+            let size = slices.iter().map(|slice| slice.len()).sum();
+            write_all(file, &mut slices)?;
+            wrote(size);
         }
         Ok(())
     }
 }
 
-/// Gives a file a name that no file has.
-///
-/// A link is made only where nothing is. File systems without links get an empty file first, which
-/// only this store can have made, and that file is replaced.
-fn name_anew(beside: &Path, name: &Path) -> Result<(), PagesError> {
-    let named = fs::hard_link(beside, name).and_then(|()| fs::remove_file(beside));
-    let named = named.or_else(|error| match error.raw_os_error() {
-        Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => {
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(name)?;
-            fs::rename(beside, name)
-        }
-        _ => Err(error),
-    });
-    named.map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => PagesError::Exists { path: name.to_owned() },
-        _ => PagesError::file(name)(source),
-    })
-}
-
-/// Removes the files of an object that is not kept.
-impl Drop for ObjectFiles {
-    fn drop(&mut self) {
-        if !self.kept {
-            if self.named {
-                let _ = fs::remove_file(&self.name);
-            }
-            let _ = fs::remove_file(&self.beside);
-            let _ = fs::remove_file(&self.pages);
+/// Writes all slices, with as few system calls as possible.
+fn write_all(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(size) => IoSlice::advance_slices(&mut slices, size),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
 
 impl Open {
@@ -289,34 +439,19 @@ impl Open {
         }
         Ok(())
     }
-
-    /// Frees the space that a range of pages takes in the parent sets.
-    fn punch(&self, directory: &Path, start: u64, end: u64) -> Result<(), PagesError> {
-        let overlapping = self.stored.iter().flat_map(|runs| {
-            let first = runs.partition_point(|run| run.end <= start);
-            runs.iter().skip(first).take_while(|run| run.start < end)
-        });
-        for StoredRun { start: first, end: last, file, offset, .. } in overlapping {
-            let (from, to) = (start.max(*first), end.min(*last));
-            let path = directory.join("parent").join(file);
-            let punch = || -> io::Result<()> {
-                let file = OpenOptions::new().write(true).open(&path)?;
-                let how =
-                    FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-                let number = |value: u64| i64::try_from(value).map_err(io::Error::other);
-                Ok(fallocate(&file, how, number(offset + (from - first))?, number(to - from)?)?)
-            };
-            punch().map_err(PagesError::file(&path))?;
-        }
-        Ok(())
-    }
 }
 
 /// The number of the first pages file.
 const FIRST: u32 = 0x10001;
+/// The files that have ended and stay open until they are on disk.
+const HELD: usize = 16;
+/// The most slices that one system call writes.
+const AT_ONCE: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,11 @@
 //! Pages of one object, a task's memory or shared memory, along the chain of parent sets.
 
 use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::chain::Level;
 use crate::error::{Error, ErrorKind, NoPage, Result};
@@ -23,6 +27,8 @@ pub(crate) struct Object<'a> {
     /// Name of the file with the bytes.
     pages_file: String,
     pages: OnceLock<Blob>,
+    /// The pages file, open for writing.
+    writable: OnceLock<File>,
     parent: OnceLock<Option<Box<Object<'a>>>>,
     /// The block unpacked last, and the offset of its stored bytes in the pages file.
     unpacked: Mutex<Option<(u64, Vec<u8>)>>,
@@ -140,6 +146,7 @@ impl<'a> Object<'a> {
             runs,
             pages_file: kind::PAGES.file_name(pagemap.pages_id().into()),
             pages: OnceLock::new(),
+            writable: OnceLock::new(),
             parent: OnceLock::new(),
             unpacked: Mutex::default(),
         }))
@@ -244,6 +251,42 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Frees the space of a range's bytes, here and in the parent sets.
+    pub(crate) fn punch(&self, start: u64, end: u64) -> Result<()> {
+        let fail = |error: io::Error| Error::new(self.level.place(&self.pages_file), error);
+        let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let number = |value: u64| i64::try_from(value).map_err(io::Error::other);
+        let first = self.runs.partition_point(|placed| placed.end <= start);
+        let overlapping = self.runs.iter().skip(first).take_while(|placed| placed.run.start < end);
+        for placed in overlapping.filter(|placed| placed.blocks.is_none()) {
+            let Some(offset) = placed.offset else { continue };
+            let (from, to) = (start.max(placed.run.start), end.min(placed.end));
+            let at = offset.saturating_add(from - placed.run.start);
+            let (at, size) = (number(at).map_err(fail)?, number(to - from).map_err(fail)?);
+            let file = self.writable()?;
+            fallocate(file, how, at, size).map_err(|error| fail(error.into()))?;
+        }
+        match self.parent()? {
+            Some(parent) => parent.punch(start, end),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the pages file for writing when first called: the file that is read from, whatever has
+    /// its name by now.
+    fn writable(&self) -> Result<&File> {
+        if let Some(file) = self.writable.get() {
+            return Ok(file);
+        }
+        let fail = |error: io::Error| Error::new(self.level.place(&self.pages_file), error);
+        let (read, 0) = self.file()?.ok_or_else(|| fail(io::ErrorKind::Unsupported.into()))? else {
+            return Err(fail(io::ErrorKind::Unsupported.into()));
+        };
+        let link = format!("/proc/self/fd/{}", read.as_raw_fd());
+        let file = File::options().write(true).open(link).map_err(fail)?;
+        Ok(self.writable.get_or_init(|| file))
+    }
+
     /// Returns the file that holds the pages file, and the offset at which the pages file begins.
     pub(crate) fn file(&self) -> Result<Option<(&File, u64)>> {
         Ok(self.pages()?.file())
@@ -257,7 +300,7 @@ impl<'a> Object<'a> {
         let range = usize::try_from(offset).ok().zip(usize::try_from(size).ok());
         let rest = range.and_then(|(start, size)| bytes.get(start..)?.get(..size));
         let early = || {
-            let error = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            let error = io::Error::from(io::ErrorKind::UnexpectedEof);
             Error::new(self.level.place(&self.pages_file), error)
         };
         rest.map(Some).ok_or_else(early)

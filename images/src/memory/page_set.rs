@@ -173,6 +173,19 @@ impl StoredPages<'_> {
         Ok(all)
     }
 
+    /// Frees the space that the bytes of a range take in the pages files of the set and of its
+    /// parent sets (`FALLOC_FL_PUNCH_HOLE`). The bytes read as zeros then, and the files keep their
+    /// sizes. Bytes of compressed runs stay.
+    ///
+    /// The files are those that the set reads from, even if others have their names by now.
+    ///
+    /// # Errors
+    /// The errors of opening parent sets and pages files, and of fallocate(2). `Unsupported` for a
+    /// source that has no files of its own.
+    pub fn punch(&self, start: u64, end: u64) -> Result<()> {
+        self.object.punch(start, end)
+    }
+
     /// Returns the first address of a range that has no bytes anywhere in the chain.
     ///
     /// # Errors

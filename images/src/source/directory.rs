@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,8 +75,12 @@ impl Directory {
         Ok(Some((File::from(file), size)))
     }
 
-    /// Opens the directory that `parent` leads to.
-    pub(crate) fn parent_directory(&self) -> Result<Option<Self>> {
+    /// Opens the directory that `parent` leads to; `None` if there is no `parent`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if `parent` leads to no directory; [`ErrorKind::Chain`] if it leads to a
+    /// directory that already led here.
+    pub fn parent_directory(&self) -> Result<Option<Self>> {
         let name = "parent";
         let fail = |fault: Fault| Error::new(name, fault);
         match openat(&self.directory, name, HELD, Mode::empty()) {
@@ -93,6 +97,13 @@ impl Directory {
     fn is_there(&self, name: &str) -> bool {
         let found = fstatat(&self.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW);
         !matches!(found, Err(Errno::ENOENT))
+    }
+}
+
+/// The directory as a place to open files from (`O_PATH`).
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 }
 

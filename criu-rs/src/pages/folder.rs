@@ -1,0 +1,117 @@
+//! A directory that is held, and the files that are made in it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use criu_images::source::Directory;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
+
+use super::error::PagesError;
+
+/// A directory that receives files. It is opened once: later files are made in this directory even
+/// if its path comes to lead elsewhere. No link in it is followed, except the one to the parent.
+#[derive(Debug)]
+pub(super) struct Folder {
+    directory: Directory,
+}
+
+/// The device and the inode of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity(u64, u64);
+
+impl Identity {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        let found = file.metadata()?;
+        Ok(Self(found.dev(), found.ino()))
+    }
+}
+
+impl Folder {
+    /// Opens a directory that exists.
+    pub(super) fn open(path: &Path) -> Result<Self, PagesError> {
+        fs::metadata(path).map_err(PagesError::file(path))?;
+        Ok(Self { directory: Directory::open(path)? })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Returns the images in the directory.
+    pub(super) fn images(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Returns a function that makes the error of a file.
+    pub(super) fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> PagesError + use<> {
+        PagesError::file(self.place(name))
+    }
+
+    /// Returns the path of a file, for messages.
+    pub(super) fn place(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Makes a file, of mode 0600 at most, where nothing has its name. The error is `AlreadyExists`
+    /// otherwise.
+    pub(super) fn create(&self, name: &str) -> io::Result<File> {
+        let how = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        self.open_file(name, how)
+    }
+
+    /// Opens a file that was made here to append to it.
+    ///
+    /// # Errors
+    /// `NotFound` if another file has the name.
+    pub(super) fn append(&self, name: &str, made: Identity) -> io::Result<File> {
+        let file = self.open_file(name, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_NONBLOCK)?;
+        if Identity::of(&file)? == made {
+            return Ok(file);
+        }
+        let why = "the file has been replaced by another";
+        Err(io::Error::new(io::ErrorKind::NotFound, why))
+    }
+
+    fn open_file(&self, name: &str, how: OFlag) -> io::Result<File> {
+        let how = how | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        Ok(openat(&self.directory, name, how, mode)?.into())
+    }
+
+    /// Returns `true` if something has the name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        nix::sys::stat::fstatat(&self.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn remove(&self, name: &str) {
+        let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
+    }
+
+    /// Gives a file a name that no file has. The error is `AlreadyExists` otherwise.
+    ///
+    /// A link is made only where nothing is. File systems without links get an empty file first,
+    /// which only this end can have made, and that file is replaced.
+    pub(super) fn rename_anew(&self, from: &str, to: &str) -> io::Result<()> {
+        let here = &self.directory;
+        match linkat(here, from, here, to, AtFlags::empty()) {
+            Ok(()) => Ok(unlinkat(here, from, UnlinkatFlags::NoRemoveDir)?),
+            Err(Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+                self.create(to)?;
+                Ok(renameat(here, from, here, to)?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until the names in the directory are on disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let how = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        File::from(openat(&self.directory, ".", how, Mode::empty())?).sync_all()
+    }
+}

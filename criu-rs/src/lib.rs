@@ -141,6 +141,7 @@ pub use operation::{
 pub use options::{OPTIONS, OptionInfo};
 #[cfg(feature = "pod")]
 pub use pod::{Pod, PodDumped, PodError, PodHooks, PodRestore, PodRestored, Sandbox};
+pub use sys::table::hold_back_descriptors;
 pub use value::{
     AfterDump, Build, Cancel, CgroupMode, Compression, CpuCap, Dir, External, FoundMounts, ImageIo,
     InheritFd, InvalidValue, JoinNs, JoinableNs, LogLevel, LsmProfile, MountContext, NetworkLock,

@@ -271,8 +271,7 @@ impl RestoreArgs {
         for (key, path) in &self.source {
             container = container.source(key, path);
         }
-        // A program that a hook starts would inherit that these signals are held back.
-        let drive = if has_hooks(&container) { None } else { Some(Drive::new()?) };
+        let drive = Drive::new()?;
         let plan = container.restore(&self.shared.images_dir).map_err(fault)?;
         let state = self.state.as_ref().unwrap_or(&self.shared.images_dir);
         make_directory(state)?;
@@ -282,21 +281,14 @@ impl RestoreArgs {
         let restore = self.shared.restore(restore.stdio(stdio))?.empty_net_ns(self.empty_network);
         let restore = options.apply(restore).map_err(|error| Fault::usage(error.to_string()))?;
         let restore = restore.accept_lock_loss(self.accept_lock_loss);
-        let restore = match &drive {
-            Some(drive) => restore.cancel(drive.cancel()),
-            None => restore,
-        };
+        let restore = restore.cancel(drive.cancel());
         let mut own = PidFileHook { pid_file: self.pid_file.as_deref() };
         let mut hooks = RestoreHooks::new(&container, &self.id, &mut own);
         if let Some(socket) = &self.console_socket {
             hooks = hooks.console(ConsoleSocket::new(socket));
         }
         let begun = Instant::now();
-        let restored = match &drive {
-            Some(drive) => drive.watch(|| restore.run_with(&criu, &mut hooks))?,
-            None => restore.run_with(&criu, &mut hooks),
-        };
-        let restored = restored.map_err(fault)?;
+        let restored = drive.watch(|| restore.run_with(&criu, &mut hooks))?.map_err(fault)?;
         drop(restore);
         output.done(
             format!("container {} runs again as process {}", self.id, restored.pid),
@@ -308,7 +300,7 @@ impl RestoreArgs {
         if !self.wait {
             return Ok(Exit::Done.into());
         }
-        let received = drive.as_ref().and_then(Drive::received);
+        let received = drive.received();
         drop(drive);
         if let Some(received) = received {
             // It came too late for the restore, and ends the wait as a later one does.
@@ -401,15 +393,6 @@ fn with_config_files(container: oci::Container, runtime: &Path) -> oci::Containe
         container
     };
     container.default_config_file("/etc/criu/runc.conf")
-}
-
-/// Tells if a restore runs hooks of the bundle.
-fn has_hooks(container: &oci::Container) -> bool {
-    // Bundles still use the deprecated kind.
-    #[allow(deprecated)]
-    container.spec().hooks().as_ref().is_some_and(|hooks| {
-        [hooks.prestart(), hooks.create_runtime()].into_iter().flatten().any(|all| !all.is_empty())
-    })
 }
 
 /// Makes a directory that may be there already.

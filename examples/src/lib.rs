@@ -12,6 +12,7 @@
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
+//! descriptors     the descriptors that other programs get
 //! settings        options from CRIU's configuration files
 //! images          sets of images as `crit` and `inspect` take them
 //! ```
@@ -20,6 +21,7 @@ mod check;
 mod config;
 mod container;
 mod crit;
+mod descriptors;
 mod drive;
 mod dump;
 mod exit;

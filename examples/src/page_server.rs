@@ -23,6 +23,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 use serde_json::json;
 
+use crate::descriptors;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd::by_number;
@@ -306,6 +307,9 @@ impl PageServer {
     fn daemonize(&self, listening: Listening, args: &[OsString]) -> Fallible<Exit> {
         settings::refuse_pipe(args).map_err(|fault| fault.to_string())?;
         let socket = listening.into_listener()?;
+        // The daemon tells when it is ready.
+        let named: Vec<_> = self.status_fd.into_iter().collect();
+        descriptors::name(&named).map_err(|fault| fault.to_string())?;
         let mut daemon = Command::new(std::env::current_exe()?);
         // The word is given, because the file may have any name.
         daemon.arg0(NAME).args([Self::WORD, "--listening"]).args(args);

@@ -13,6 +13,7 @@ use criu_rs::{HookResult, Hooks, Pid, Restore, Restored};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::descriptors;
 use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -158,6 +159,9 @@ impl Program {
             return Fault::usage("--exec-cmd needs a command after --");
         };
         self.common.end_log();
+        if let Err(fault) = descriptors::give_back() {
+            return fault;
+        }
         let source = Command::new(program).args(args).exec();
         Fault::system(format!("execute {}", program.to_string_lossy()), source)
     }

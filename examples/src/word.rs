@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command};
 
+use crate::descriptors;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::getopt::Options;
@@ -69,6 +70,9 @@ pub(crate) fn hand_over(path: Option<&Path>, args: &[OsString]) -> Fault {
                 let show = criu.display();
                 let what = format!("{show} is criu-rs itself, name the criu that it is to use");
                 return Fault::usage(format!("{what} in the variable CRIU"));
+            }
+            if let Err(fault) = descriptors::hand_on(args) {
+                return fault;
             }
             let mut command = std::process::Command::new(&criu);
             let source = command.args(args).env(HANDED_OVER_BY, own).exec();

@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::page_server::PageServer;
 use crate::shell::{Completions, Man};
 use crate::word::{Kind, NAME, Table, VERSION, Word, hand_over, print_versions, with_flags};
-use crate::{check, dump, pre_dump, preflight, program, restore, stdout, tool, usage};
+use crate::{check, descriptors, dump, pre_dump, preflight, program, restore, stdout, tool, usage};
 
 /// All words that this program does itself.
 const WORDS: &[Word] = &[
@@ -55,6 +55,7 @@ pub fn criu_rs() -> ExitCode {
 }
 
 fn run() -> ExitCode {
+    descriptors::hold_back();
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let called = own_name(&args).unwrap_or_default().to_owned();
     args.drain(..args.len().min(1));

@@ -15,6 +15,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs, statfs};
 use super::Criu;
 use super::probe_cache::{LINK, ProbeCache, STORE};
 use crate::error::{Error, Result};
+use crate::sys::table;
 
 impl ProbeCache {
     /// Makes the cache, unless it exists. Does nothing if CRIU keeps its own.
@@ -75,9 +76,10 @@ fn key(program: &Path) -> io::Result<String> {
 
 /// Has criu probe the kernel with a tmpfs on /run, and returns the file that it writes there.
 fn probe(program: PathBuf, env: Vec<(OsString, OsString)>) -> io::Result<Vec<u8>> {
-    // The mount namespace belongs to this thread alone, and ends with it.
+    // The mount namespace and the descriptors belong to this thread alone, and end with it.
     let thread = std::thread::Builder::new().name("criu-probe".into());
     let handle = thread.spawn(move || {
+        table::keep_only(&[])?;
         let none = None::<&str>;
         unshare(CloneFlags::CLONE_NEWNS)?;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;

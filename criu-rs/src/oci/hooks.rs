@@ -1,17 +1,27 @@
 //! The runtime's part in a container's restore.
 
-use std::io::{Read, Write};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::pipe2;
 use oci_spec::runtime::{ContainerState, Hook, State};
 
 use super::console::ConsoleSocket;
 use super::container::Container;
 use super::error::{Error, Result};
 use crate::hooks::{Action, Call, HookResult, Hooks, Wrap};
+use crate::host::tree;
+use crate::sys::spawn;
 use crate::value::{External, Pid};
 
 /// The hooks of a runtime that restores a container: they run the bundle's hooks and hand over the
@@ -101,31 +111,25 @@ impl Wrap for RestoreHooks<'_> {
     }
 }
 
-/// Runs a hook's program.
+/// Runs a hook's program. The three streams are its only descriptors, and no signal is blocked in
+/// it.
 ///
 /// # Errors
 /// The reason, as text that goes on after the name of the program.
 fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
-    let args = hook.args().as_deref().unwrap_or_default();
-    let env = hook.env().iter().flatten().filter_map(|variable| variable.split_once('='));
-    let mut command = Command::new(hook.path());
-    command.args(args.get(1..).unwrap_or_default()).env_clear().envs(env);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    if let Some(name) = args.first() {
-        std::os::unix::process::CommandExt::arg0(&mut command, name);
-    }
-    let mut child = command.spawn().map_err(|error| format!("cannot be started: {error}"))?;
+    let cannot_start = |error: io::Error| format!("cannot be started: {error}");
+    let (mut child, stdin, stderr) = Child::start(hook).map_err(cannot_start)?;
     // No wait for either thread: a hook need not read its input, and a process that it has started
     // may keep its standard error open for ever.
-    let (stdin, stderr, state) = (child.stdin.take(), child.stderr.take(), state.to_vec());
-    thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&state)));
+    let state = state.to_vec();
+    thread::spawn(move || File::from(stdin).write_all(&state));
     let said = Arc::new(Mutex::new(Vec::new()));
     let reader = {
         let said = Arc::clone(&said);
-        thread::spawn(move || stderr.map(|stderr| listen(stderr, &said)))
+        thread::spawn(move || listen(stderr.into(), &said))
     };
     let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0);
-    let ended = wait(&mut child, limit.map(Duration::from_secs));
+    let ended = child.wait(limit.map(Duration::from_secs));
     let begun = Instant::now();
     while !reader.is_finished() && begun.elapsed() < LAST_WORDS {
         thread::sleep(PAUSE);
@@ -141,33 +145,60 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     }
 }
 
+/// A hook's process, a child of this process.
+struct Child(Pid);
+
+impl Child {
+    /// Starts the program. Returns the ends of its standard input and error, too.
+    fn start(hook: &Hook) -> io::Result<(Self, OwnedFd, OwnedFd)> {
+        let path = hook.path();
+        if path.is_relative() {
+            return Err(io::Error::other("its path is not absolute"));
+        }
+        let args = hook.args().as_deref().unwrap_or_default();
+        let name = args.first().map_or(path.as_os_str(), AsRef::as_ref);
+        let rest = args.iter().skip(1).map(AsRef::as_ref);
+        let args: Vec<&OsStr> = std::iter::once(name).chain(rest).collect();
+        let env = hook.env().iter().flatten().filter_map(|variable| variable.split_once('='));
+        let env: Vec<(OsString, OsString)> =
+            env.map(|(name, value)| (name.into(), value.into())).collect();
+        let program =
+            spawn::Program { path, args: &args, env: &env, own_env: false, own_group: false };
+        let (input, stdin) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr, error) = pipe2(OFlag::O_CLOEXEC)?;
+        let output = OwnedFd::from(File::options().write(true).open("/dev/null")?);
+        let pid = program.spawn(&[input, output, error])?;
+        let pid = Pid::new(pid.as_raw()).ok_or(Errno::ESRCH)?;
+        Ok((Self(pid), stdin, stderr))
+    }
+
+    /// Waits for the hook to end. `None` if it took too long and was killed.
+    fn wait(&mut self, limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
+        let Some(limit) = limit else { return tree::wait(self.0).map(Some) };
+        let begun = Instant::now();
+        loop {
+            let peek = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            if waitid(Id::Pid(self.0.nix()), peek)? != WaitStatus::StillAlive {
+                return tree::wait(self.0).map(Some);
+            }
+            if begun.elapsed() >= limit {
+                // The number is that of this child until the child is reaped.
+                kill(self.0.nix(), Signal::SIGKILL)?;
+                tree::wait(self.0)?;
+                return Ok(None);
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
 /// Keeps the beginning of a hook's output, and reads the rest, so that the hook never waits.
-fn listen(mut stderr: ChildStderr, said: &Mutex<Vec<u8>>) {
+fn listen(mut stderr: File, said: &Mutex<Vec<u8>>) {
     let mut part = [0; 4096];
     while let Ok(count @ 1..) = stderr.read(&mut part) {
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         let room = MAX_SAID.saturating_sub(said.len()).min(count);
         said.extend(part.iter().take(room));
-    }
-}
-
-/// Waits for the hook to end. `None` if it took too long and was killed.
-fn wait(
-    child: &mut Child,
-    limit: Option<Duration>,
-) -> std::io::Result<Option<std::process::ExitStatus>> {
-    let Some(limit) = limit else { return child.wait().map(Some) };
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if begun.elapsed() >= limit {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(PAUSE);
     }
 }
 
@@ -179,3 +210,36 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Bytes of a hook's output that an error quotes.
 const MAX_SAID: usize = 4 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(path: &str, words: &str) -> Hook {
+        let hook = serde_json::json!({"path": path, "args": ["sh", "-c", words], "env": ["A=b"]});
+        serde_json::from_value(hook).unwrap()
+    }
+
+    #[test]
+    fn a_hook_gets_three_descriptors_and_no_blocked_signal() {
+        use nix::sys::signal::{SigSet, Signal};
+
+        let _left_open = nix::unistd::pipe().unwrap();
+        let told = std::thread::spawn(|| {
+            let mut held = SigSet::empty();
+            held.add(Signal::SIGTERM);
+            held.thread_block().unwrap();
+            let words = "echo $A $(ls /proc/self/fd) $(grep SigBlk /proc/self/status) >&2; exit 1";
+            run(&hook("/bin/sh", words), b"{}").unwrap_err()
+        });
+        // The last number is that of the folder which `ls` reads.
+        let said = "failed (exit status: 1): b 0 1 2 3 SigBlk: 0000000000000000";
+        assert_eq!(told.join().unwrap(), said);
+    }
+
+    #[test]
+    fn a_hook_without_a_place_is_not_looked_for() {
+        let said = run(&hook("sh", "true"), b"{}").unwrap_err();
+        assert_eq!(said, "cannot be started: its path is not absolute");
+    }
+}

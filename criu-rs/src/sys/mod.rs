@@ -4,6 +4,7 @@ pub(crate) mod fd;
 pub(crate) mod ptrace;
 pub(crate) mod seqpacket;
 pub(crate) mod spawn;
+pub(crate) mod table;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;

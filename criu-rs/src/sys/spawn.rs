@@ -10,15 +10,17 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::signal::SigSet;
 use nix::unistd::{AccessFlags, Pid, access};
 
-use super::fd;
+use super::{fd, table};
 
 /// A program to start.
 #[derive(Debug)]
 pub(crate) struct Program<'a> {
     pub(crate) path: &'a Path,
+    /// The arguments, of which the first is the program's name.
     pub(crate) args: &'a [&'a OsStr],
-    /// Variables set in addition to those of this process.
     pub(crate) env: &'a [(OsString, OsString)],
+    /// `true` if the program also gets those variables of this process that `env` does not set.
+    pub(crate) own_env: bool,
     /// `true` if the program leads its own process group.
     pub(crate) own_group: bool,
 }
@@ -28,14 +30,20 @@ impl Program<'_> {
     ///
     /// posix_spawn shares this process's memory until the exec, so starting criu costs the same
     /// from a program of any size. No signal is blocked or ignored in the child, whatever this
-    /// process does.
+    /// process does, and no other descriptor of this process is open in it.
     pub(crate) fn spawn(&self, fds: &[impl AsFd]) -> io::Result<Pid> {
-        let count = RawFd::try_from(fds.len()).map_err(io::Error::other)?;
+        let sources: Vec<RawFd> = fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
+        table::alone(&sources, || self.start(&sources))
+    }
+
+    /// Starts the program from a thread in which nothing but the sources is open.
+    fn start(&self, sources: &[RawFd]) -> io::Result<Pid> {
+        let count = RawFd::try_from(sources.len()).map_err(io::Error::other)?;
         let mut actions = PosixSpawnFileActions::init()?;
         // A source numbered like a target would be overwritten: move it out of the way.
         let mut moved: Vec<OwnedFd> = Vec::new();
-        for (target, wanted) in (0..).zip(fds) {
-            let mut source = wanted.as_fd().as_raw_fd();
+        for (target, wanted) in (0..).zip(sources) {
+            let mut source = *wanted;
             if source < count {
                 let away = fd::duplicate(source, count)?;
                 source = away.as_raw_fd();
@@ -50,17 +58,15 @@ impl Program<'_> {
         attributes.set_flags(flags)?;
         attributes.set_sigdefault(&SigSet::all())?;
         attributes.set_sigmask(&SigSet::empty())?;
-        let args: Vec<CString> = std::iter::once(self.path.as_os_str())
-            .chain(self.args.iter().copied())
-            .map(c_string)
-            .collect::<io::Result<_>>()?;
+        let args = self.args.iter().copied().map(c_string);
+        let args = args.collect::<io::Result<Vec<CString>>>()?;
         Ok(posix_spawn(self.path, &actions, &attributes, &args, &self.environment()?)?)
     }
 
     fn environment(&self) -> io::Result<Vec<CString>> {
         let replaced = |name: &OsString| self.env.iter().any(|(other, _)| other == name);
         std::env::vars_os()
-            .filter(|(name, _)| !replaced(name))
+            .filter(|(name, _)| self.own_env && !replaced(name))
             .chain(self.env.iter().cloned())
             .map(|(name, value)| {
                 let mut entry = name.into_vec();
@@ -108,18 +114,19 @@ mod tests {
 
     #[test]
     fn descriptors_arrive_at_their_numbers_wherever_they_come_from() {
-        let count = "ls /proc/self/fd | wc -w";
-        // Descriptors that this process inherited without close-on-exec reach every child.
-        let common = std::process::Command::new("/bin/sh").args(["-c", count]).output().unwrap();
-        let common: u32 = String::from_utf8(common.stdout).unwrap().trim().parse().unwrap();
+        // The folder itself is open while `ls` reads it.
+        let list = "echo $(ls /proc/self/fd)";
+        // A descriptor without close-on-exec reaches children that others start.
+        let _leaked = nix::unistd::pipe().unwrap();
         let (out, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let null = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let [a, b, c] = ["a", "b", "c"].map(pipe_holding);
-        let script = format!("head -c1 <&3; head -c1 <&4; head -c1 <&5; {count}");
+        let script = format!("head -c1 <&3; head -c1 <&4; head -c1 <&5; {list}");
         let program = Program {
             path: Path::new("/bin/sh"),
-            args: &[OsStr::new("-c"), OsStr::new(&script)],
+            args: &["/bin/sh", "-c", &script].map(OsStr::new),
             env: &[],
+            own_env: true,
             own_group: true,
         };
         let pid = program.spawn(&[&null, &write, &null, &c, &a, &b, &a]).unwrap();
@@ -127,7 +134,7 @@ mod tests {
         assert!(matches!(waitpid(pid, None), Ok(WaitStatus::Exited(_, 0))));
         let mut said = String::new();
         std::fs::File::from(out).read_to_string(&mut said).unwrap();
-        assert_eq!(said, format!("cab{}\n", common + 4));
+        assert_eq!(said, "cab0 1 2 3 4 5 6 7\n");
     }
 
     #[test]

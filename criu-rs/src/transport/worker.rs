@@ -63,9 +63,15 @@ impl Worker {
         let fds: Vec<OwnedFd> = [input, output, again, socket].into_iter().chain(placed).collect();
         let number = WORKER_SOCKET.to_string();
         let words = [OsStr::new("swrk"), OsStr::new(&number)];
-        let args: Vec<&OsStr> = launch.arguments.iter().map(AsRef::as_ref).chain(words).collect();
-        let program =
-            spawn::Program { path, args: &args, env: launch.env, own_group: !launch.shell_job };
+        let args = launch.arguments.iter().map(AsRef::as_ref).chain(words);
+        let args: Vec<&OsStr> = std::iter::once(path.as_os_str()).chain(args).collect();
+        let program = spawn::Program {
+            path,
+            args: &args,
+            env: launch.env,
+            own_env: true,
+            own_group: !launch.shell_job,
+        };
         let pid = program.spawn(&fds)?;
         let pidfd = fd::open(pid).ok();
         let pid = Pid::new(pid.as_raw())

@@ -17,6 +17,7 @@ mod payload;
 mod apparmor;
 mod basics;
 mod causes;
+mod descriptors;
 mod hooks;
 mod labels;
 mod namespaces;
@@ -56,6 +57,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         labels::of_guest(),
         basics::TESTS,
         causes::TESTS,
+        descriptors::TESTS,
         hooks::TESTS,
         labels::TESTS,
         lazy::TESTS,

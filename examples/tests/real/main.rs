@@ -12,6 +12,7 @@ mod preflight;
 
 mod check;
 mod crit;
+mod descriptors;
 mod dump;
 mod foreign;
 mod links;
@@ -40,6 +41,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         check::TESTS,
         preflight::TESTS,
         crit::TESTS,
+        descriptors::TESTS,
         dump::TESTS,
         foreign::TESTS,
         links::TESTS,

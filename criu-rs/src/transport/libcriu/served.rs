@@ -6,8 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
 
 use procfs::Current;
 use prost::Message;
@@ -17,7 +16,7 @@ use super::library::Library;
 use super::options::Options;
 use super::refusal::Refusal;
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp};
-use crate::sys::seqpacket;
+use crate::sys::{seqpacket, table};
 
 /// Held while an operation may receive the master of an orphaned terminal: libcriu has one place
 /// for it.
@@ -63,32 +62,12 @@ fn ticks() -> Option<u64> {
     u64::try_from(ticks).ok()
 }
 
-/// Waits until the thread before this one has its criu. libcriu starts criu with all open
-/// descriptors: of two that start at once, each could keep the other's connection and wait for its
-/// end for ever.
-fn wait_for_turn() {
-    static LAST: Mutex<Option<(i32, Instant)>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Some((thread, since)) = *last {
-        let children = std::fs::read_to_string(format!("/proc/self/task/{thread}/children"));
-        // The file of a thread that has ended is gone.
-        if since.elapsed() > START_TIME || children.map_or(true, |children| !children.is_empty()) {
-            break;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    *last = Some((nix::unistd::gettid().as_raw(), Instant::now()));
-}
-
-/// The time that libcriu may take to start its criu.
-const START_TIME: Duration = Duration::from_millis(100);
-
 impl Library {
     /// Starts a thread that takes one request from a socket.
     pub(crate) fn serve(&self, program: PathBuf, socket: OwnedFd) -> io::Result<Served> {
         let (library, answered) = (self.clone(), Arc::new(AtomicBool::new(false)));
         let (replied, since) = (Arc::clone(&answered), ticks());
-        let serve = move || {
+        let serve = move |socket: OwnedFd| {
             let Some(request) = next(&socket) else { return };
             let reply = library.answer(&program, &request, &socket);
             let reply = reply.unwrap_or_else(|why| CriuResp {
@@ -101,7 +80,8 @@ impl Library {
             // The other side may have gone.
             let _ = seqpacket::send(&socket, &reply.encode_to_vec());
         };
-        let thread = thread::Builder::new().name("libcriu".into()).spawn(serve)?;
+        // libcriu starts criu with all open descriptors.
+        let thread = table::spawn_alone("libcriu", socket, serve)?;
         let (library, asked) = (self.clone(), AtomicBool::new(false));
         Ok(Served { library, thread: Some(thread), asked, answered, since })
     }
@@ -153,7 +133,6 @@ impl Library {
             let bridge = Bridge::new(self, socket.as_fd(), forward)?;
             BRIDGE.set(Some(bridge));
         }
-        wait_for_turn();
         let status = match kind {
             CriuReqType::Dump => options.run(c"criu_local_dump"),
             CriuReqType::SinglePreDump => options.run(c"criu_local_pre_dump"),

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use super::connection::Ends;
+use crate::sys::table;
 
 /// Removes the rules for connections from the network of this thread. With `whole` it also removes
 /// the rules that cut off the whole network.
@@ -48,8 +49,12 @@ fn of([here, there]: &Ends) -> [String; 2] {
 }
 
 /// Runs a program of iptables with `input` and returns its output. `None` if it is missing or
-/// fails.
+/// fails. No descriptor of this process is open in it.
 fn run(program: &str, words: &[&str], input: &str) -> Option<String> {
+    table::alone(&[], || Ok(run_here(program, words, input))).ok()?
+}
+
+fn run_here(program: &str, words: &[&str], input: &str) -> Option<String> {
     let mut command = Command::new(program);
     // Waits up to five seconds for other programs that change the rules.
     command.args(["-w", "5"]).args(words);

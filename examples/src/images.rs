@@ -114,10 +114,10 @@ fn no_archive(path: &Path, error: &criu_images::Error) -> String {
             format!("{error}: {program} -d < {packed} > {plain}")
         }
         ErrorKind::NotAFile => format!("{error}; an archive in a pipe has to be saved to a file"),
-        ErrorKind::Malformed(_) if is_image(path) => {
+        ErrorKind::Malformed("is not a tar archive") if is_image(path) => {
             format!("{shown}: is one image; give the directory that holds all of them")
         }
-        ErrorKind::Malformed(_) => {
+        ErrorKind::Malformed("is not a tar archive") => {
             format!("{shown}: is neither a directory of images nor a tar archive")
         }
         _ => error.to_string(),

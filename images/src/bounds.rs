@@ -120,8 +120,21 @@ pub static FINDINGS: Bound = Bound::new(
     "nobody reads more, and images made to have more cost memory",
 );
 
+/// Largest number of members of a tar archive.
+pub static MEMBERS: Bound = Bound::new(
+    "MEMBERS",
+    1 << 20,
+    "members",
+    "a root file system has some 300,000 files; each member costs some 300 bytes",
+);
+
+/// Largest names, link targets and PAX records of a tar archive, all together.
+pub static NAMES: Bound =
+    Bound::new("NAMES", 256 << 20, "bytes", "enough for 256 bytes for each of the most members");
+
 /// All bounds of this crate.
-pub static ALL: &[&Bound] = &[&IMAGE, &ENTRY, &CHAIN, &ARGUMENTS, &SEGMENTS, &FINDINGS];
+pub static ALL: &[&Bound] =
+    &[&IMAGE, &ENTRY, &CHAIN, &ARGUMENTS, &SEGMENTS, &FINDINGS, &MEMBERS, &NAMES];
 
 /// Formats a row for each bound, as in `docs/limits.md` of the project.
 #[doc(hidden)]

@@ -113,6 +113,14 @@ pub enum ErrorKind {
         /// Bytes allowed.
         limit: u64,
     },
+    /// A source or a set has more items than [this crate accepts](crate::bounds).
+    #[error("has more than {limit} {what}")]
+    TooMany {
+        /// Sort of item, in the plural.
+        what: &'static str,
+        /// Items allowed.
+        limit: u64,
+    },
     /// The bytes end inside an item.
     #[error(
         "ends early: {} {} needed, {left} {} left",
@@ -257,6 +265,13 @@ impl Fault {
     /// Moves the fault by `base`, the offset at which the parsed bytes begin.
     pub(crate) fn after(mut self, base: u64) -> Self {
         self.0.offset = self.0.offset.map(|offset| base.saturating_add(offset));
+        self
+    }
+
+    /// Places the fault at an offset of the file, unless it has a place.
+    #[cfg(feature = "tar")]
+    pub(crate) fn in_file_at(mut self, offset: u64) -> Self {
+        self.0.offset.get_or_insert(offset);
         self
     }
 

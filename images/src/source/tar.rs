@@ -1,16 +1,20 @@
 //! Sets in tar archives, read in place.
 
+mod header;
+mod members;
+mod records;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::tar::{Archive, Entry, EntryType};
-
 use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::kind::INVENTORY;
 use crate::source::{Blob, Source};
-use crate::text::Text;
+use header::Sort;
+use members::Members;
 
 /// A folder of a tar archive. Opening reads the archive's headers once. Images, pages included, are
 /// then read from their places in the archive. Compressed archives have to be unpacked first.
@@ -27,10 +31,10 @@ use crate::text::Text;
 #[derive(Clone, Debug)]
 pub struct Tar {
     archive: Arc<Index>,
-    /// Names of the folders from the root of the archive.
-    folder: Vec<String>,
+    /// Path of the folder from the root of the archive.
+    folder: Box<str>,
     /// Folders whose `parent` led to this one.
-    passed: Vec<Vec<String>>,
+    passed: Vec<Box<str>>,
 }
 
 /// Members of an archive, by folder and name.
@@ -38,8 +42,11 @@ pub struct Tar {
 struct Index {
     path: PathBuf,
     file: Arc<File>,
-    members: BTreeMap<(Vec<String>, String), Member>,
+    members: BTreeMap<Place, Member>,
 }
+
+/// Folder from the root of the archive, and name in the folder.
+type Place = (Box<str>, Box<str>);
 
 #[derive(Clone, Debug)]
 enum Member {
@@ -47,8 +54,8 @@ enum Member {
         start: u64,
         size: u64,
     },
-    /// Target of a symbolic link.
-    Link(Vec<u8>),
+    /// Target of a symbolic link. Hard links to a symbolic link share the target.
+    Link(Arc<[u8]>),
     Other,
     Sparse,
 }
@@ -59,29 +66,32 @@ impl Tar {
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::NotAFile`] for a pipe, because an
     /// archive is read at any place; [`ErrorKind::Compressed`]; [`ErrorKind::Malformed`] if the
-    /// file is not a tar archive; [`ErrorKind::Truncated`] if the archive ends inside a file.
+    /// file is not a tar archive; [`ErrorKind::Truncated`] if the archive ends inside a file;
+    /// [`ErrorKind::TooMany`] above [`MEMBERS`](crate::bounds::MEMBERS) or
+    /// [`NAMES`](crate::bounds::NAMES); [`ErrorKind::TooLarge`] for a name above 4096 bytes, and
+    /// for PAX records of a member above 1 MiB.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let archive = Index::read(path);
         let archive = archive.map_err(|fault| Error::new(path.to_string_lossy(), fault))?;
-        Ok(Self { archive: Arc::new(archive), folder: Vec::new(), passed: Vec::new() })
+        Ok(Self { archive: Arc::new(archive), folder: "".into(), passed: Vec::new() })
     }
 
     /// Returns a folder of the archive by its path.
     #[must_use]
     pub fn folder(&self, path: &str) -> Self {
-        let folder = components(path.as_bytes()).unwrap_or_else(|| vec![path.to_owned()]);
-        Self { folder, ..self.clone() }
+        let folder = normal(path.as_bytes()).unwrap_or_else(|| path.to_owned());
+        Self { folder: folder.into(), ..self.clone() }
     }
 
     /// Paths of the folders that have an inventory, so may be a set.
     pub fn sets(&self) -> impl Iterator<Item = String> {
-        let names = self.archive.members.keys().filter(|(_, name)| name == "inventory.img");
-        names.map(|(folder, _)| folder.join("/"))
+        let names = self.archive.members.keys().filter(|(_, name)| &**name == INVENTORY.file);
+        names.map(|(folder, _)| folder.to_string())
     }
 
     fn member(&self, name: &str) -> Option<&Member> {
-        self.archive.members.get(&(self.folder.clone(), name.to_owned()))
+        self.archive.members.get(&(self.folder.clone(), name.into()))
     }
 }
 
@@ -99,91 +109,29 @@ impl Index {
             return Err(ErrorKind::Compressed(program).into());
         }
         let mut members = BTreeMap::new();
-        // Buffered: a header has 512 bytes, and the content between headers is skipped.
-        let mut archive = Archive::new(BufReader::new(File::open(path)?));
-        for entry in archive.entries_with_seek()? {
-            let mut entry = entry.map_err(|error| match error.raw_os_error() {
-                None if members.is_empty() => ErrorKind::Malformed(NO_ARCHIVE).into(),
-                _ => Fault::from(unreadable(error)),
-            })?;
-            // A sparse file has its own name in an extension, beside the name in the header.
-            let sparse = sparse(&mut entry)?;
-            let name = sparse.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
+        let mut found = Members::new(File::open(path)?, total);
+        while let Some(one) = found.next()? {
             // Names that lead out of the archive are skipped.
-            let Some((folder, name)) = components(&name).and_then(last) else {
+            let Some(place) = normal(&one.name).and_then(place) else {
                 continue;
             };
-            let member = match Member::of(&entry) {
+            let member = match one.sort {
+                Sort::File => Member::File { start: one.start, size: one.size },
+                Sort::SymbolicLink => Member::Link(one.link.into()),
                 // A hard link: another name of an earlier member.
-                Member::Other if entry.header().entry_type() == EntryType::Link => {
-                    let target = entry.link_name_bytes().and_then(|name| components(&name));
-                    let place = target.and_then(last);
-                    place.and_then(|place| members.get(&place).cloned()).unwrap_or(Member::Other)
+                Sort::HardLink => {
+                    let target = normal(&one.link).and_then(self::place);
+                    let target = target.and_then(|target| members.get(&target).cloned());
+                    target.unwrap_or(Member::Other)
                 }
-                _ if sparse.is_some() => Member::Sparse,
-                member => member,
+                Sort::Sparse => Member::Sparse,
+                _ => Member::Other,
             };
-            if let Member::File { start, size } = member {
-                let left = total.saturating_sub(start);
-                if size > left {
-                    return Err(ErrorKind::Truncated { need: size, left }.into());
-                }
-            }
             // Of several members with one name the last counts, as when the archive is unpacked.
-            members.insert((folder, name), member);
+            members.insert(place, member);
         }
         Ok(Self { path: path.to_owned(), file: Arc::new(file), members })
     }
-}
-
-impl Member {
-    fn of(entry: &Entry<'_, impl Read>) -> Self {
-        match entry.header().entry_type() {
-            EntryType::GNUSparse => Self::Sparse,
-            EntryType::Regular | EntryType::Continuous => {
-                Self::File { start: entry.raw_file_position(), size: entry.size() }
-            }
-            EntryType::Symlink => {
-                let link = entry.link_name_bytes();
-                Self::Link(link.map(|link| link.into_owned()).unwrap_or_default())
-            }
-            _ => Self::Other,
-        }
-    }
-}
-
-/// Name of a sparse file in a POSIX archive; `None` for other files. The bytes of a sparse file
-/// begin with a map, so they cannot be read in place.
-fn sparse(entry: &mut Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, Fault> {
-    let mut name = None;
-    let plain = entry.path_bytes().into_owned();
-    for one in entry.pax_extensions().map_err(unreadable)?.into_iter().flatten() {
-        let one = one.map_err(unreadable)?;
-        match one.key_bytes() {
-            b"GNU.sparse.name" => name = Some(one.value_bytes().to_vec()),
-            key if key.starts_with(b"GNU.sparse.") => name = name.or_else(|| Some(plain.clone())),
-            _ => {}
-        }
-    }
-    Ok(name)
-}
-
-/// Escapes the archive's own bytes in an error, which the tar crate quotes as they are.
-fn unreadable(error: io::Error) -> io::Error {
-    if error.raw_os_error().is_some() {
-        return error;
-    }
-    let text = error.to_string();
-    let shown: String = text.chars().take(MAX_QUOTED).collect();
-    io::Error::new(error.kind(), Text(shown.as_bytes()).to_string())
-}
-
-/// Longest text of a tar error that is shown, in characters.
-const MAX_QUOTED: usize = 120;
-
-fn last(mut folder: Vec<String>) -> Option<(Vec<String>, String)> {
-    let name = folder.pop()?;
-    Some((folder, name))
 }
 
 /// Name of the program that unpacks a file, by the file's magic.
@@ -202,21 +150,38 @@ fn compressor(head: &[u8]) -> Option<&'static str> {
 
 const NO_ARCHIVE: &str = "is not a tar archive";
 
-/// Splits a path into its parts; `None` if it leads upwards or is not UTF-8.
-fn components(path: &[u8]) -> Option<Vec<String>> {
-    let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
-    let parts = parts.map(|part| match part {
-        b".." => None,
-        part => std::str::from_utf8(part).ok().map(str::to_owned),
-    });
-    parts.collect()
+/// Returns a path without `.`, doubled slashes and a slash at an end; `None` if the path leads
+/// upwards or is not UTF-8.
+fn normal(path: &[u8]) -> Option<String> {
+    let mut normal = String::new();
+    for part in std::str::from_utf8(path).ok()?.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => return None,
+            part => push(&mut normal, part),
+        }
+    }
+    Some(normal)
+}
+
+/// Splits a path into folder and name; `None` for the root of the archive.
+fn place(path: String) -> Option<Place> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+    (!name.is_empty()).then(|| (folder.into(), name.into()))
+}
+
+fn push(path: &mut String, part: &str) {
+    if !path.is_empty() {
+        path.push('/');
+    }
+    path.push_str(part);
 }
 
 impl Source for Tar {
     fn names(&self) -> Result<Vec<String>> {
-        let members = self.archive.members.keys();
-        let here = members.filter(|(folder, _)| *folder == self.folder);
-        Ok(here.map(|(_, name)| name.clone()).collect())
+        let members = self.archive.members.range((self.folder.clone(), "".into())..);
+        let here = members.map(|(place, _)| place).take_while(|place| place.0 == self.folder);
+        Ok(here.map(|(_, name)| name.to_string()).collect())
     }
 
     fn open(&self, name: &str) -> Result<Option<Blob>> {
@@ -243,19 +208,19 @@ impl Source for Tar {
             let kind = ErrorKind::Malformed("leads out of the archive");
             Error::new(format!("{}: {name}", self.archive.path.display()), kind)
         };
-        let mut folder = self.folder.clone();
+        let mut folder = self.folder.to_string();
         if target.starts_with(b"/") {
             return Err(outside());
         }
         for part in target.split(|byte| *byte == b'/') {
             match part {
                 b"" | b"." => {}
-                b".." => {
-                    folder.pop().ok_or_else(outside)?;
-                }
-                part => folder.push(String::from_utf8_lossy(part).into_owned()),
+                b".." if folder.is_empty() => return Err(outside()),
+                b".." => folder.truncate(folder.rfind('/').unwrap_or(0)),
+                part => push(&mut folder, &String::from_utf8_lossy(part)),
             }
         }
+        let folder = Box::from(folder);
         let mut passed = self.passed.clone();
         passed.push(self.folder.clone());
         if passed.contains(&folder) {

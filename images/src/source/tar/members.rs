@@ -1,0 +1,212 @@
+//! Members of a tar archive, one after another. Names and records are bounded before they are read.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+
+use super::header::{BLOCK, Header, Sort, continues, text};
+use super::records::Records;
+use crate::bounds;
+use crate::error::{ErrorKind, Fault};
+
+/// A reader of the members of an archive, from the first on.
+#[derive(Debug)]
+pub(super) struct Members {
+    /// Buffered: a header has 512 bytes, and the content between headers is skipped.
+    file: BufReader<File>,
+    at: u64,
+    total: u64,
+    headers: u64,
+    /// Bytes of names, link targets and records so far.
+    text: u64,
+}
+
+/// A member of an archive.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) name: Vec<u8>,
+    pub(super) link: Vec<u8>,
+    pub(super) sort: Sort,
+    /// Offset of the content in the archive.
+    pub(super) start: u64,
+    /// Bytes of the content in the archive.
+    pub(super) size: u64,
+}
+
+/// Descriptions that stand before the member that they describe.
+#[derive(Debug, Default)]
+struct Before {
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    records: Option<Records>,
+}
+
+impl Members {
+    pub(super) fn new(file: File, total: u64) -> Self {
+        Self { file: BufReader::new(file), at: 0, total, headers: 0, text: 0 }
+    }
+
+    /// Returns the next member; `None` at the end of the archive.
+    pub(super) fn next(&mut self) -> Result<Option<Found>, Fault> {
+        let mut before = Before::default();
+        loop {
+            let place = self.at;
+            let fault = |kind: ErrorKind| Fault::from(kind).in_file_at(place);
+            let Some(header) = self.header()? else {
+                let Before { name: None, link: None, records: None } = before else {
+                    return Err(fault(ErrorKind::Malformed("describes a member that is missing")));
+                };
+                return Ok(None);
+            };
+            let sort = header.sort();
+            let size = header.size().map_err(fault)?;
+            let is_second = match sort {
+                Sort::LongName => before.name.replace(self.name(size)?).is_some(),
+                Sort::LongLink => before.link.replace(self.name(size)?).is_some(),
+                Sort::Records => before.records.replace(self.records(size)?).is_some(),
+                Sort::GlobalRecords => {
+                    if self.records(size)?.decide() {
+                        let what = "PAX records that rename or resize all members";
+                        return Err(fault(ErrorKind::Unsupported(what)));
+                    }
+                    false
+                }
+                _ => return self.member(&header, sort, size, before).map(Some),
+            };
+            if is_second {
+                let what = "describes one member twice";
+                return Err(fault(ErrorKind::Malformed(what)));
+            }
+        }
+    }
+
+    fn member(
+        &mut self,
+        header: &Header,
+        mut sort: Sort,
+        mut size: u64,
+        before: Before,
+    ) -> Result<Found, Fault> {
+        let records = before.records.unwrap_or_default();
+        if sort == Sort::Sparse && header.has_more_map() {
+            while continues(&self.block()?.unwrap_or([0; BLOCK])) {}
+        }
+        if records.is_sparse {
+            sort = Sort::Sparse;
+        }
+        size = records.size.unwrap_or(size);
+        let start = self.at;
+        self.skip(size)?;
+        let name = records.name.or(before.name).unwrap_or_else(|| header.name());
+        let link = records.link.or(before.link).unwrap_or_else(|| header.link());
+        for text in [&name, &link] {
+            if text.len() > MAX_NAME {
+                let kind = ErrorKind::TooLarge { size: text.len() as u64, limit: MAX_NAME as u64 };
+                return Err(Fault::from(kind).in_file_at(start));
+            }
+        }
+        self.count(name.len().saturating_add(link.len()))?;
+        Ok(Found { name, link, sort, start, size })
+    }
+
+    /// Reads the next header; `None` at the end of the archive.
+    fn header(&mut self) -> Result<Option<Header>, Fault> {
+        let place = self.at;
+        let no_archive = |fault: ErrorKind| match place {
+            0 => ErrorKind::Malformed(super::NO_ARCHIVE).into(),
+            _ => Fault::from(fault).in_file_at(place),
+        };
+        let block = self.block()?;
+        let header = block.map(Header::new).transpose().map_err(no_archive)?.flatten();
+        if header.is_some() {
+            self.headers += 1;
+            let limit = bounds::MEMBERS.get();
+            if self.headers > limit {
+                return Err(ErrorKind::TooMany { what: "members", limit }.into());
+            }
+        }
+        Ok(header)
+    }
+
+    /// Reads a block; `None` at the end of the file.
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>, Fault> {
+        let left = self.total.saturating_sub(self.at);
+        if left == 0 {
+            return Ok(None);
+        }
+        if left < BLOCK as u64 {
+            return Err(match self.at {
+                0 => ErrorKind::Malformed(super::NO_ARCHIVE).into(),
+                _ => ErrorKind::Truncated { need: BLOCK as u64, left }.into(),
+            });
+        }
+        let mut block = [0; BLOCK];
+        self.file.read_exact(&mut block)?;
+        self.at += BLOCK as u64;
+        Ok(Some(block))
+    }
+
+    /// Reads the content of a header that carries a name.
+    fn name(&mut self, size: u64) -> Result<Vec<u8>, Fault> {
+        // One more byte for the zero at the end.
+        let content = self.content(size, MAX_NAME as u64 + 1)?;
+        Ok(text(&content).to_vec())
+    }
+
+    /// Reads the content of a header that carries PAX records.
+    fn records(&mut self, size: u64) -> Result<Records, Fault> {
+        let place = self.at;
+        let content = self.content(size, MAX_RECORDS)?;
+        self.count(content.len())?;
+        Records::read(&content).map_err(|kind| Fault::from(kind).in_file_at(place))
+    }
+
+    fn content(&mut self, size: u64, limit: u64) -> Result<Vec<u8>, Fault> {
+        let place = self.at;
+        let fault = |kind: ErrorKind| Fault::from(kind).in_file_at(place);
+        let len = usize::try_from(size).ok().filter(|_| size <= limit);
+        let len = len.ok_or_else(|| fault(ErrorKind::TooLarge { size, limit }))?;
+        let left = self.total.saturating_sub(self.at);
+        if size > left {
+            return Err(fault(ErrorKind::Truncated { need: size, left }));
+        }
+        let mut content = vec![0; len];
+        self.file.read_exact(&mut content)?;
+        self.at += size;
+        // To the next header.
+        self.pass(size.next_multiple_of(BLOCK as u64) - size)?;
+        Ok(content)
+    }
+
+    /// Passes over the content of a member.
+    fn skip(&mut self, size: u64) -> Result<(), Fault> {
+        let left = self.total.saturating_sub(self.at);
+        if size > left {
+            return Err(ErrorKind::Truncated { need: size, left }.into());
+        }
+        Ok(self.pass(size.checked_next_multiple_of(BLOCK as u64).unwrap_or(size))?)
+    }
+
+    fn pass(&mut self, bytes: u64) -> io::Result<()> {
+        // The last block of an archive may be cut.
+        let bytes = bytes.min(self.total.saturating_sub(self.at));
+        self.at += bytes;
+        self.file.seek_relative(i64::try_from(bytes).map_err(io::Error::other)?)
+    }
+
+    /// Counts bytes of names and records.
+    fn count(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.text = self.text.saturating_add(bytes as u64);
+        let limit = bounds::NAMES.get();
+        if self.text > limit {
+            let what = "bytes of names and PAX records";
+            return Err(ErrorKind::TooMany { what, limit }.into());
+        }
+        Ok(())
+    }
+}
+
+/// Longest name of a member, and longest target of a link: the kernel's `PATH_MAX`.
+const MAX_NAME: usize = 4096;
+
+/// Largest PAX records of a member, in bytes. The kernel has extended attributes of up to 64 KiB.
+const MAX_RECORDS: u64 = 1 << 20;

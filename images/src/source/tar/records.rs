@@ -1,0 +1,67 @@
+//! PAX records: keys and values that extend a header.
+
+use crate::error::ErrorKind;
+
+/// The PAX records of a member that decide where its bytes are and how it is called.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) name: Option<Vec<u8>>,
+    pub(super) link: Option<Vec<u8>>,
+    pub(super) size: Option<u64>,
+    /// A file with holes, whose bytes begin with a map.
+    pub(super) is_sparse: bool,
+    sparse_name: Option<Vec<u8>>,
+}
+
+impl Records {
+    /// Reads records. Of several with one key the last counts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] if the bytes are not records.
+    pub(super) fn read(mut bytes: &[u8]) -> Result<Self, ErrorKind> {
+        let mut records = Self::default();
+        while !bytes.is_empty() {
+            let (key, value, rest) = first(bytes).ok_or(ErrorKind::Malformed(NO_RECORD))?;
+            match key {
+                b"path" => records.name = Some(value.to_vec()),
+                b"linkpath" => records.link = Some(value.to_vec()),
+                b"size" => {
+                    records.size = Some(decimal(value).ok_or(ErrorKind::Malformed(NO_RECORD))?);
+                }
+                b"GNU.sparse.name" => records.sparse_name = Some(value.to_vec()),
+                _ => {}
+            }
+            records.is_sparse |= key.starts_with(b"GNU.sparse.");
+            bytes = rest;
+        }
+        if records.sparse_name.is_some() {
+            records.name = records.sparse_name.take();
+        }
+        Ok(records)
+    }
+
+    /// Returns true if the records change where members are or how they are called.
+    pub(super) fn decide(&self) -> bool {
+        let Self { name, link, size, is_sparse, sparse_name: _ } = self;
+        name.is_some() || link.is_some() || size.is_some() || *is_sparse
+    }
+}
+
+/// Splits the first record off: `LENGTH KEY=VALUE\n`, where the length is that of the whole record.
+fn first(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let space = bytes.iter().take(MAX_DIGITS).position(|byte| *byte == b' ')?;
+    let len = usize::try_from(decimal(bytes.get(..space)?)?).ok()?;
+    let (record, rest) = bytes.split_at_checked(len)?;
+    let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some((record.get(..equals)?, record.get(equals + 1..)?, rest))
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Bytes in which the length of a record ends.
+const MAX_DIGITS: usize = 21;
+
+const NO_RECORD: &str = "has PAX records that are broken";

@@ -1,0 +1,227 @@
+//! Archives made to cost memory or time. What a header claims is bounded before it is read.
+
+#![cfg(feature = "tar")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use common::scratch;
+use criu_images::source::{Source, Tar};
+use criu_images::{Error, ErrorKind};
+
+const BLOCK: usize = 512;
+
+/// Held by a test that takes or measures much memory.
+static MEMORY: Mutex<()> = Mutex::new(());
+
+/// A header with a GNU magic.
+fn header(name: &str, sort: u8, size: u64) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    block[..name.len()].copy_from_slice(name.as_bytes());
+    block[100..108].copy_from_slice(b"0000600\0");
+    // GNU's binary form.
+    block[124] = 0x80;
+    block[128..136].copy_from_slice(&size.to_be_bytes());
+    block[156] = sort;
+    block[257..265].copy_from_slice(b"ustar  \0");
+    signed(block)
+}
+
+/// Writes the sum of a header.
+fn signed(mut block: [u8; BLOCK]) -> [u8; BLOCK] {
+    block[148..156].copy_from_slice(b"        ");
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block
+}
+
+fn filled(content: &[u8]) -> Vec<u8> {
+    let mut content = content.to_vec();
+    content.resize(content.len().next_multiple_of(BLOCK), 0);
+    content
+}
+
+fn record(key: &str, value: &[u8]) -> Vec<u8> {
+    let mut len = key.len() + value.len() + 4;
+    while len != len.to_string().len() + key.len() + value.len() + 3 {
+        len = len.to_string().len() + key.len() + value.len() + 3;
+    }
+    [format!("{len} {key}=").as_bytes(), value, b"\n"].concat()
+}
+
+fn extended(sort: u8, content: &[u8]) -> Vec<u8> {
+    [&header("more", sort, content.len() as u64)[..], &filled(content)].concat()
+}
+
+fn file(name: &str, content: &[u8]) -> Vec<u8> {
+    [&header(name, b'0', content.len() as u64)[..], &filled(content)].concat()
+}
+
+fn archive(name: &str, parts: &[Vec<u8>]) -> PathBuf {
+    let path = scratch(name).join("a.tar");
+    fs::write(&path, [parts.concat(), vec![0; 2 * BLOCK]].concat()).unwrap();
+    path
+}
+
+fn refused(path: &Path) -> Error {
+    Tar::open(path).map(drop).unwrap_err()
+}
+
+fn status(field: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim_matches([':', ' ', '\t']).trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Runs a call and returns its result, and by how many KiB the peak of memory grew. Tests that
+/// hold much memory wait for each other.
+fn measured<T>(open: impl FnOnce() -> T) -> (T, u64) {
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = status("VmHWM");
+    let result = open();
+    (result, status("VmHWM").saturating_sub(before))
+}
+
+#[test]
+fn a_small_archive_that_claims_long_names_takes_no_memory() {
+    let _alone = MEMORY.lock();
+    let path = scratch("long_names").join("a.tar");
+    for sort in *b"LKxg" {
+        for size in [4098, 2 << 30, 3 << 30, 8 << 30] {
+            let limit = if b"LK".contains(&sort) { 4097 } else { 1 << 20 };
+            if size <= limit {
+                continue;
+            }
+            // The content is a hole: the archive takes 4 KiB on the disk.
+            let sparse = File::create(&path).unwrap();
+            sparse.write_all_at(&header("x", sort, size), 0).unwrap();
+            sparse.set_len(size + (1 << 20)).unwrap();
+            let (error, grown) = measured(|| refused(&path));
+            let ErrorKind::TooLarge { size: found, limit: most } = *error.kind() else {
+                panic!("{error}")
+            };
+            assert_eq!((found, most), (size, limit));
+            assert!(grown < 16 << 10, "{grown} KiB");
+        }
+    }
+}
+
+#[test]
+fn sizes_below_zero_or_past_the_end_are_refused() {
+    let with = |size: [u8; 12], sort: u8| {
+        let mut block = header("a", sort, 0);
+        block[124..136].copy_from_slice(&size);
+        refused(&archive("sizes", &[signed(block).to_vec()])).to_string()
+    };
+    for sort in *b"0LKxg5S2" {
+        for size in [[0xff; 12], [0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]] {
+            let said = with(size, sort);
+            assert!(said.ends_with("byte 0: has a number below 0 or above 64 bits"), "{said}");
+        }
+        assert!(with(*b"00000000009\0", sort).ends_with("has a number that is not octal"));
+        let mut most = [0xff; 12];
+        most[..4].copy_from_slice(&[0x80, 0, 0, 0]);
+        let said = with(most, sort);
+        assert!(said.contains("18446744073709551615 bytes"), "{said}");
+    }
+    // The size in a record counts, not the size in the header.
+    let records = extended(b'x', &record("size", b"99999999999"));
+    let error = refused(&archive("sizes", &[records, file("a", b"1")]));
+    assert!(matches!(error.kind(), ErrorKind::Truncated { need: 99_999_999_999, .. }), "{error}");
+}
+
+#[test]
+fn records_that_are_broken_doubled_or_for_all_are_refused() {
+    let said = |parts: &[Vec<u8>]| refused(&archive("records", parts)).to_string();
+    for broken in ["x", "9", "0 a=b\n", "6 a=b\n\n", "6 a=bc", "99999999999999999999999 a=\n"] {
+        let said = said(&[extended(b'x', broken.as_bytes()), file("a", b"1")]);
+        assert!(said.ends_with("has PAX records that are broken"), "{broken:?}: {said}");
+    }
+    let path = extended(b'x', &record("path", b"b"));
+    let twice = said(&[path.clone(), path.clone(), file("a", b"1")]);
+    assert!(twice.ends_with("describes one member twice"), "{twice}");
+    let missing = said(&[path]);
+    assert!(missing.ends_with("describes a member that is missing"), "{missing}");
+    for key in ["path", "linkpath", "size", "GNU.sparse.major"] {
+        let said = said(&[extended(b'g', &record(key, b"1")), file("a", b"1")]);
+        assert!(said.contains("PAX records that rename or resize all members"), "{said}");
+    }
+    let long = record("path", &[b'a'; 5000]);
+    let error = refused(&archive("records", &[extended(b'x', &long), file("a", b"1")]));
+    assert!(matches!(error.kind(), ErrorKind::TooLarge { size: 5000, limit: 4096 }), "{error}");
+}
+
+#[test]
+fn names_and_records_of_honest_archives_are_read() {
+    let long = format!("sets/{}", "n".repeat(300));
+    let value: Vec<u8> = (0..=255).collect();
+    let records = [
+        record("SCHILY.xattr.security.capability", &value),
+        record("path", b"other/first"),
+        record("path", b"other/./last"),
+    ];
+    let path = archive(
+        "honest",
+        &[
+            extended(b'g', &record("comment", b"of all")),
+            extended(b'L', format!("{long}\0").as_bytes()),
+            file("cut", b"12"),
+            extended(b'x', &records.concat()),
+            file("cut", b"345"),
+            file("../outside", b""),
+            file("/absolute", b"6"),
+            file("doubled", b"1"),
+            file("doubled", b"22"),
+        ],
+    );
+    let archive = Tar::open(&path).unwrap();
+    let content = |folder: &str, name: &str| {
+        let blob = archive.folder(folder).open(name).unwrap().unwrap();
+        let mut content = vec![0; usize::try_from(blob.len()).unwrap()];
+        blob.read_at(0, &mut content).unwrap();
+        content
+    };
+    assert_eq!(content("sets", &long[5..]), b"12");
+    assert_eq!(content("other", "last"), b"345");
+    let mut names = archive.names().unwrap();
+    names.sort_unstable();
+    // A name that leads outside is no member.
+    assert_eq!(names, ["absolute", "doubled"]);
+    assert_eq!(content("", "absolute"), b"6");
+    assert_eq!(content("", "doubled"), b"22");
+}
+
+#[test]
+fn an_archive_of_many_members_takes_little_more_than_its_size() {
+    let _alone = MEMORY.lock();
+    let path = scratch("members").join("a.tar");
+    let members = 40_000;
+    let link: Vec<u8> = vec![b'l'; 4000];
+    let mut parts = vec![extended(b'K', &link), header("link", b'2', 0).to_vec()];
+    for i in 0..members {
+        // Deep folders, and hard links that share a long target.
+        let name = format!("{i}/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a");
+        let sort = if i % 2 == 0 { b'1' } else { b'0' };
+        let mut block = header(&name, sort, 0);
+        block[157..161].copy_from_slice(b"link");
+        parts.push(signed(block).to_vec());
+    }
+    fs::write(&path, parts.concat()).unwrap();
+    drop(parts);
+    let (archive, grown) = measured(|| Tar::open(&path).unwrap());
+    assert_eq!(archive.names().unwrap(), ["link"]);
+    assert!(grown < 40 << 10, "{grown} KiB");
+}
+
+#[test]
+fn a_member_repeated_is_one_member() {
+    let _alone = MEMORY.lock();
+    let path = archive("repeated", &vec![file("a", b""); 20_000]);
+    let archive = Tar::open(&path).unwrap();
+    assert_eq!(archive.names().unwrap(), ["a"]);
+}

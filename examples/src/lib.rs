@@ -12,12 +12,14 @@
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
+//! confine         rights that a server gives up
 //! settings        options from CRIU's configuration files
 //! images          sets of images as `crit` and `inspect` take them
 //! ```
 
 mod check;
 mod config;
+mod confine;
 mod container;
 mod crit;
 mod drive;

@@ -11,6 +11,7 @@ mod payload;
 mod preflight;
 
 mod check;
+mod confine;
 mod crit;
 mod dump;
 mod foreign;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
 fn all() -> Vec<(&'static str, TestFn)> {
     [
         check::TESTS,
+        confine::TESTS,
         preflight::TESTS,
         crit::TESTS,
         dump::TESTS,

@@ -7,9 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::client::{Client, Sent};
+use super::deadline::Deadline;
 use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
 use super::limits::ServerLimits;
@@ -82,6 +86,7 @@ pub struct Capture {
     go: Sender<Option<OnWritten>>,
     outcome: Receiver<Result<(), String>>,
     written: Arc<AtomicU64>,
+    deadline: Arc<Mutex<Option<Deadline>>>,
     thread: JoinHandle<Ended>,
 }
 
@@ -126,10 +131,17 @@ impl Capture {
         let (ended, outcome) = mpsc::channel();
         let written = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&written);
+        let deadline = Arc::new(Mutex::new(None));
+        let shared = Arc::clone(&deadline);
         let thread = thread::Builder::new().name("capture".into()).spawn(move || {
             let done = Arc::new(Mutex::new(None));
-            let progress =
-                Progress { sent: sent.clone(), wait, done: Arc::clone(&done), written: counter };
+            let progress = Progress {
+                sent: sent.clone(),
+                wait,
+                done: Arc::clone(&done),
+                written: counter,
+                deadline: shared,
+            };
             let result = run(&mut pool.0, Socket::from(ours), progress);
             let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(done) = done {
@@ -141,7 +153,20 @@ impl Capture {
             let _ = ended.send(result.as_ref().map(|_| ()).map_err(ToString::to_string));
             (pool, result)
         })?;
-        Ok(Self { socket: theirs.into(), received, go, outcome, written, thread })
+        Ok(Self { socket: theirs.into(), received, go, outcome, written, deadline, thread })
+    }
+
+    /// Bounds the time in which the dump's pages come, from this call on. The deadline has to be
+    /// set before the dump begins. It takes effect with the dump's first byte; a deadline of the
+    /// dump bounds the time before. Without a deadline a capture waits as long as the dump lasts.
+    ///
+    /// At the deadline the capture ends the connection: the dump fails, and
+    /// [`discard`](Self::discard) returns [`PagesError::Deadline`]. The time to write the pages is
+    /// not included.
+    pub fn deadline(self, limit: Duration) -> Self {
+        let deadline = Deadline::after(limit, Instant::now());
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+        self
     }
 
     /// Returns hooks that call `hooks`. If the dump `kills` its tasks, they hold it until the
@@ -194,12 +219,25 @@ struct Progress {
     wait: Receiver<Option<OnWritten>>,
     done: Arc<Mutex<Option<OnWritten>>>,
     written: Arc<AtomicU64>,
+    deadline: Arc<Mutex<Option<Deadline>>>,
 }
 
 /// A function that is called when everything has been written, or cannot be.
 type OnWritten = Box<dyn FnOnce(bool) + Send>;
 
 impl Progress {
+    /// Waits for the dump's first byte, or the end of the connection. Returns the deadline of what
+    /// follows.
+    fn begin(&self, socket: &Socket) -> Result<Option<Deadline>, PagesError> {
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        while let Err(error) = poll(&mut fds, PollTimeout::NONE) {
+            if error != Errno::EINTR {
+                return Err(PagesError::socket("receive")(error.into()));
+            }
+        }
+        Ok(*self.deadline.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Reports the bytes of pages that have been received, and waits until they may be written.
     fn wait(&self, bytes: u64) -> Result<(), PagesError> {
         let _ = self.sent.send(Ok(bytes));
@@ -217,13 +255,19 @@ fn write_out(
     directory: PathBuf,
 ) -> Result<Received, PagesError> {
     let mut store = Store::open(directory)?.durable(true);
-    let limits = ServerLimits { idle: None, ..ServerLimits::default() };
+    let deadline = progress.begin(&socket)?;
+    let left = deadline.map(|deadline| deadline.left(Instant::now())).transpose();
+    let total = left.map_err(PagesError::socket("receive"))?.unwrap_or(Duration::MAX);
+    let limits = ServerLimits { idle: None, total, ..ServerLimits::default() };
     let counters = Counters::default();
     let mut received = Received::default();
     let report = &mut received;
     let kept = keep_connection(&mut socket, &mut store, pool, None, &limits, &counters, report);
     drop(socket);
-    let parts = kept?;
+    let parts = kept.map_err(|error| match (error, deadline) {
+        (PagesError::TimedOut(_), Some(deadline)) => PagesError::Deadline(deadline.limit()),
+        (error, _) => error,
+    })?;
     progress.wait(parts.iter().map(Part::bytes).sum())?;
     for part in &parts {
         store.write(part, pool, |bytes| {
@@ -242,6 +286,7 @@ fn send_on(
     mut server: Client,
 ) -> Result<Received, PagesError> {
     let begun = Instant::now();
+    socket.set_deadline(progress.begin(&socket)?);
     let (size, bytes) = collect(pool, &mut socket)?;
     drop(socket);
     progress.wait(bytes)?;

@@ -24,6 +24,11 @@ impl Deadline {
         Self { limit, at: now.checked_add(limit) }
     }
 
+    /// Returns the time between the beginning and the deadline.
+    pub(super) fn limit(self) -> Duration {
+        self.limit
+    }
+
     /// Returns the deadline that passes first.
     pub(super) fn sooner(self, other: Self) -> Self {
         match (self.at, other.at) {

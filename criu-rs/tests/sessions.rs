@@ -18,8 +18,8 @@ use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PagemapWrite
 use criu_lab::{names, scratch};
 use criu_rs::pages::proto::{LAZY, PRESENT, object_id};
 use criu_rs::pages::{
-    Capture, Client, Command, Header, Layout, Metrics, PagesError, Pool, Relay, Server,
-    ServerLimits, SessionReport, Socket, Store,
+    Capture, Client, Command, Header, Layout, Listening, Metrics, PagesError, Pool, Provider,
+    Relay, Server, ServerLimits, SessionReport, Socket, Store,
 };
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -59,7 +59,10 @@ struct Running {
 }
 
 fn run(server: Server) -> Running {
-    let server = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    run_listening(server.listen("127.0.0.1:0".parse().unwrap()).unwrap())
+}
+
+fn run_listening(server: Listening) -> Running {
     let (port, (sender, ended)) = (server.port(), mpsc::channel());
     let handle = server.handle();
     thread::spawn(move || {
@@ -199,10 +202,12 @@ fn a_client_that_reads_nothing_ends_with_the_time_of_its_session() {
     let asked = header(Command::Parent, 0, 0, 0, TASK).repeat(1 << 20);
     let store = root.join("store");
     fs::create_dir(&store).unwrap();
-    let servers =
-        [(Server::new().serve(&directory), get), (Server::new().directory(&store), asked)];
+    let provider = Provider::new(&directory).limits(limits.clone());
+    let server = Server::new().directory(&store).limits(limits);
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let servers = [(provider.listen(listen), get), (server.listen(listen), asked)];
     for (server, asked) in servers {
-        let running = run(server.limits(limits.clone()));
+        let running = run_listening(server.unwrap());
         let mut socket = running.connect();
         let reads_nothing = socket.try_clone().unwrap();
         thread::spawn(move || socket.write_all(&asked));
@@ -282,7 +287,8 @@ fn a_session_of_its_limit_is_taken_and_fetched_pages_count() {
         assert_eq!(names(&root).is_empty(), !fits);
     }
     let limits = limits(|limits| limits.bytes = 9000);
-    let running = run(Server::new().serve(directory.join(all.to_string())).limits(limits));
+    let provider = Provider::new(directory.join(all.to_string())).limits(limits);
+    let running = run_listening(provider.listen("127.0.0.1:0".parse().unwrap()).unwrap());
     let mut client = Client::connect(("127.0.0.1", running.port), Layout::Wide).unwrap();
     // As many as may be sent.
     assert_eq!(client.fetch(7, BASE, 3).unwrap().len(), 2 * 4096);
@@ -398,6 +404,29 @@ fn five_thousand_objects_take_64_descriptors() {
         assert_eq!(sent.join().unwrap(), 0);
         has_objects(&place, 300);
     }
+}
+
+#[test]
+fn pages_of_a_thousand_tasks_are_fetched_with_64_descriptors() {
+    let limit = || setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
+    if !alone("pages_of_a_thousand_tasks_are_fetched_with_64_descriptors", limit) {
+        return;
+    }
+    let directory = scratch("sessions-fetched");
+    let (near, far) = UnixStream::pair().unwrap();
+    let server = Server::new().directory(&directory);
+    let session = thread::spawn(move || server.session(Socket::from(near)));
+    assert_eq!(send_objects(far, 1000), 0);
+    session.join().unwrap().unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let provider = Provider::new(&directory);
+    let session = thread::spawn(move || provider.session(Socket::from(near)));
+    let mut client = Client::new(far.into(), Layout::Wide);
+    for pid in (1..=1000).chain([1, 1000, 1]) {
+        assert_eq!(client.fetch(pid, BASE, 1).unwrap()[..8], u64::from(pid).to_le_bytes());
+    }
+    client.close().unwrap();
+    assert_eq!(session.join().unwrap().unwrap().served, 1003);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! A connection of a provider: pages sent on request, straight from images.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io::{self, Write};
 use std::mem;
 use std::sync::atomic::Ordering;
@@ -129,13 +127,30 @@ impl PageReceiver for Serving<'_> {
 /// A set whose pages a connection serves.
 struct Source<'s> {
     set: &'s PageSet,
-    /// The tasks that pages have been sent of.
-    tasks: HashMap<u32, StoredPages<'s>>,
+    /// The tasks that pages have been sent of last, the last one at the end.
+    tasks: Vec<(u32, StoredPages<'s>)>,
 }
 
 impl<'s> Source<'s> {
     fn new(set: &'s PageSet) -> Self {
-        Self { set, tasks: HashMap::new() }
+        Self { set, tasks: Vec::new() }
+    }
+
+    /// Returns the pages of a task. Those of [`TASKS`] tasks stay open.
+    fn task(&mut self, pid: u32) -> Result<Option<&StoredPages<'s>>, PagesError> {
+        let known = self.tasks.iter().position(|(known, _)| *known == pid);
+        let task = match known {
+            Some(at) => self.tasks.remove(at),
+            None => match self.set.pages(PageObject::Task(pid))? {
+                Some(pages) => (pid, pages),
+                None => return Ok(None),
+            },
+        };
+        if self.tasks.len() >= TASKS {
+            self.tasks.remove(0);
+        }
+        self.tasks.push(task);
+        Ok(self.tasks.last().map(|(_, pages)| pages))
     }
 
     /// Answers a request for at most `pages` pages with those that lie together. Returns their
@@ -150,13 +165,7 @@ impl<'s> Source<'s> {
         id: u64,
     ) -> Result<u64, PagesError> {
         let no_page = |why: String| PagesError::NoPage { pid, address, why };
-        let task = match self.tasks.entry(pid) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let found = self.set.pages(PageObject::Task(pid))?;
-                new.insert(found.ok_or_else(|| no_page("there is no such task".to_owned()))?)
-            }
-        };
+        let task = self.task(pid)?.ok_or_else(|| no_page("there is no such task".to_owned()))?;
         let page = page_size().bytes();
         let chunk = task.chunk(address)?;
         if let Content::Absent(why) = chunk.content {
@@ -193,6 +202,9 @@ impl<'s> Source<'s> {
     }
 }
 
+/// The tasks whose pages stay open. Each takes the memory of its pagemaps, and a descriptor for each
+/// set of the chain.
+const TASKS: usize = 16;
 /// The most pages that are read into memory.
 const PIECE: u64 = 256;
 /// The bytes of requests that are received at once.

@@ -1,4 +1,5 @@
-//! The settings that page servers of both kinds share: who reaches a server, and within what limits.
+//! The settings that page servers of both kinds share: who reaches a server, and within what
+//! limits.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -44,8 +44,8 @@ pub struct Received {
 /// Stores the pages that a peer sends, until the peer closes the session. Brings the report up to
 /// date, also for a session that fails.
 ///
-/// At most 1 MiB of received bytes is in memory, 60 bytes for each object, and what the parent set's
-/// pagemap of the open object takes.
+/// At most 1 MiB of received bytes is in memory, 60 bytes for each object, and what the parent
+/// set's pagemap of the open object takes.
 ///
 /// # Errors
 /// [`PagesError`]. The peer learns of it by the end of the connection, or by the answer to its last

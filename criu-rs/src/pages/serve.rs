@@ -202,8 +202,8 @@ impl<'s> Source<'s> {
     }
 }
 
-/// The tasks whose pages stay open. Each takes the memory of its pagemaps, and a descriptor for each
-/// set of the chain.
+/// The tasks whose pages stay open. Each takes the memory of its pagemaps, and a descriptor for
+/// each set of the chain.
 const TASKS: usize = 16;
 /// The most pages that are read into memory.
 const PIECE: u64 = 256;

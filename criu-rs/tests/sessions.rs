@@ -183,6 +183,22 @@ fn a_trickled_capture_and_a_trickled_relay_end_at_their_deadlines() {
 }
 
 #[test]
+fn a_relay_without_a_deadline_outlives_its_dump_by_seconds_only() {
+    let page_server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Relay::connect(page_server.local_addr().unwrap()).unwrap();
+    let _reads_nothing = page_server.accept().unwrap();
+    let mut near = UnixStream::from(relay.as_fd().try_clone_to_owned().unwrap());
+    near.set_write_timeout(Some(LIMIT)).unwrap();
+    near.write_all(&vec![7; 64 << 20]).unwrap_err();
+    // The dump has ended, and so has criu.
+    drop(near);
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || sender.send(relay.finish()));
+    let result = ended.recv_timeout(2 * LATE).expect("the relay has ended");
+    assert!(matches!(result, Err(PagesError::Socket { .. })), "{result:?}");
+}
+
+#[test]
 fn a_client_that_reads_nothing_ends_with_the_time_of_its_session() {
     let root = scratch("sessions-unread");
     let directory = root.join("set");

@@ -81,7 +81,7 @@ fn steps(layout: Option<Layout>, bytes: &[u8], piece: usize) -> (Vec<PageStep>, 
 }
 
 /// Sends all bytes over a socket into a directory. A session that ends well leaves a set that can
-/// be read; any other session leaves none.
+/// be read, with two files for each object; any other session leaves nothing.
 fn served(layout: Option<Layout>, bytes: &[u8]) {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -92,7 +92,9 @@ fn served(layout: Option<Layout>, bytes: &[u8]) {
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
     let mut limits = ServerLimits::default();
     limits.idle = Some(Duration::from_secs(5));
+    limits.total = Duration::from_secs(8);
     limits.bytes = 1 << 20;
+    limits.objects = OBJECTS;
     let mut server = Server::new().directory(folder).limits(limits);
     if let Some(layout) = layout {
         server = server.layout(layout);
@@ -109,9 +111,13 @@ fn served(layout: Option<Layout>, bytes: &[u8]) {
     client.join().expect("the client is ours");
     let set = PageSet::open(folder, page_size()).expect("a folder");
     let objects = set.objects().expect("a folder");
+    let files = fs::read_dir(folder).expect("a folder").count() as u64;
     match result {
         Ok(received) => {
-            assert!(objects.len() as u64 <= received.objects);
+            assert!(objects.len() as u64 <= received.objects && received.objects <= OBJECTS);
+            assert_eq!(files, 2 * objects.len() as u64, "a pagemap and a pages file for each");
+            assert_eq!(received.came, bytes.len() as u64);
+            assert!(received.bytes() < bytes.len() as u64);
             for object in objects {
                 let stored =
                     set.pages(object).expect("what was received reads").expect("it is there");
@@ -124,7 +130,11 @@ fn served(layout: Option<Layout>, bytes: &[u8]) {
         Err(error) => {
             assert!(!error.to_string().is_empty());
             assert!(objects.is_empty(), "{error}, and yet there is {objects:?}");
+            assert_eq!(files, 0, "{error}, and yet there are files");
         }
     }
     _ = fs::remove_dir_all(folder);
 }
+
+/// The most objects of a session.
+const OBJECTS: u64 = 20;

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::deadline::{Deadline, poll_timeout};
 use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
 use super::session::PageSession;
-use super::socket::{Socket, wide_pair};
+use super::socket::{Plain, Socket, wide_pair};
 #[cfg(feature = "tls")]
 use crate::value::Tls;
 
@@ -39,6 +40,9 @@ use crate::value::Tls;
 #[must_use = "finish tells whether the server has everything"]
 pub struct Relay {
     socket: OwnedFd,
+    /// The far end, to end its connection.
+    far: Plain,
+    ended: Receiver<()>,
     deadline: Arc<Mutex<Option<Deadline>>>,
     thread: JoinHandle<Result<u64, PagesError>>,
 }
@@ -72,15 +76,17 @@ impl Relay {
     fn begin(mut far: Socket) -> io::Result<Self> {
         far.prepare(None)?;
         let (socket, near) = wide_pair(BUFFER)?;
+        let (kept, (end, ended)) = (far.plain()?, mpsc::channel());
         let deadline = Arc::new(Mutex::new(None));
         let shared = Arc::clone(&deadline);
         let thread = thread::Builder::new().name("relay".into()).spawn(move || {
             let sent = carry(Socket::from(near), &mut far, &shared);
             // Each end sees that the other has ended, whatever the reason.
             far.shutdown();
+            drop(end);
             sent
         })?;
-        Ok(Self { socket: socket.into(), deadline, thread })
+        Ok(Self { socket: socket.into(), far: kept, ended, deadline, thread })
     }
 
     /// Bounds the exchange, from this call to the server's last answer. The deadline has to be set
@@ -99,10 +105,16 @@ impl Relay {
 
     /// Ends the connection after the dump. Returns the number of bytes sent.
     ///
+    /// A dump that succeeded has its last answer, so that nothing is on its way. After any other
+    /// dump the server has 5 seconds to read the rest: then its connection is ended.
+    ///
     /// # Errors
     /// [`PagesError`] if either connection fails, or the deadline has passed.
     pub fn finish(self) -> Result<u64, PagesError> {
         drop(self.socket);
+        if self.ended.recv_timeout(REST) == Err(RecvTimeoutError::Timeout) {
+            self.far.shutdown();
+        }
         let lost = |_| Err(failed(io::Error::other("the relay's thread panicked")));
         self.thread.join().unwrap_or_else(lost)
     }
@@ -255,6 +267,8 @@ fn failed(source: io::Error) -> PagesError {
 
 /// The bytes that a socket's buffer holds.
 const BUFFER: usize = 4 << 20;
+/// The time that the server has for what a dump has left behind.
+const REST: Duration = Duration::from_secs(5);
 /// The bytes received at once.
 const AT_ONCE: usize = 1 << 20;
 /// The most bytes in a TLS record.

@@ -105,9 +105,12 @@ impl Worker {
     }
 
     /// Reads what the worker has printed. Returns the pipe once nothing more can come.
+    ///
+    /// A worker that prints without end is not listened to without end: the pipe stays readable,
+    /// and the caller looks at its clock meanwhile.
     pub(crate) fn listen(&mut self) -> Option<std::fs::File> {
         let mut chunk = [0; 4096];
-        loop {
+        for _ in 0..MAX_CHUNKS {
             match self.printed.as_mut()?.read(&mut chunk) {
                 Ok(0) => return self.printed.take(),
                 Ok(length) => {
@@ -119,6 +122,7 @@ impl Worker {
                 Err(_) => return None,
             }
         }
+        None
     }
 
     /// Returns the end of what the worker has printed, fit for a terminal.
@@ -248,3 +252,5 @@ fn open_null() -> io::Result<OwnedFd> {
 
 /// The number of bytes of criu's output that are kept.
 const MAX_TAIL: usize = 16 << 10;
+/// The chunks that are read of a worker's output at once: four times what a pipe holds.
+const MAX_CHUNKS: u32 = 64;

@@ -140,7 +140,8 @@ fn a_trickled_page_is_as_slow_as_a_silent_client() {
     let directory = scratch("sessions-trickled-page");
     let limits = limits(|limits| limits.idle = Some(LIMIT));
     let page = header(Command::AddF, PRESENT, 1, BASE, TASK);
-    for first in [endless(), [open(TASK), page].concat(), open(TASK)[..5].to_vec()] {
+    let part = [&open(TASK), &open(TASK)[..5]].concat();
+    for first in [endless(), [open(TASK), page].concat(), part] {
         let running = run(Server::new().directory(&directory).limits(limits.clone()));
         let socket = running.connect();
         thread::spawn(move || trickle(socket, &first));

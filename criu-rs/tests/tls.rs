@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,7 +17,8 @@ use criu_lab::certs::{Authority, Signed, Wanted};
 use criu_lab::scratch;
 use criu_rs::Tls;
 use criu_rs::pages::{
-    Client, Layout, Listening, PagesError, Provider, Relay, Server, ServerLimits, SessionReport,
+    Client, Layout, Listening, Notice, PagesError, Provider, Received, Relay, Server, ServerLimits,
+    SessionReport,
 };
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::pki_types::pem::PemObject;
@@ -46,15 +48,33 @@ fn set(dir: &Path) -> PathBuf {
     dir
 }
 
-type Running = (u16, JoinHandle<Vec<SessionReport>>);
+/// The end of a session, or of a connection that became none.
+struct Ended {
+    result: Result<Received, PagesError>,
+}
+
+type Running = (u16, JoinHandle<Vec<Ended>>);
 
 fn run(server: Server) -> Running {
     start(server.listen("127.0.0.1:0".parse().unwrap()).unwrap())
 }
 
+/// Runs a server until a first session or another connection has ended.
 fn start(server: Listening) -> Running {
-    let port = server.port();
-    (port, thread::spawn(move || server.run(Some(1)).unwrap()))
+    let (port, handle) = (server.port(), server.handle());
+    let running = thread::spawn(move || {
+        let ended = RefCell::new(Vec::new());
+        let note = |notice| {
+            if let Notice::TurnedAway { why, .. } = notice {
+                ended.borrow_mut().push(Ended { result: Err(why) });
+                handle.stop();
+            }
+        };
+        let end = |report: SessionReport| ended.borrow_mut().push(Ended { result: report.result });
+        server.run_noting(Some(1), end, note).unwrap();
+        ended.into_inner()
+    });
+    (port, running)
 }
 
 /// Sends a set from a client with one certificate to a server with another. Returns what each says
@@ -198,7 +218,7 @@ fn whoever_speaks_no_tls_or_nothing_is_cut_off() {
     // One that sends a byte now and then gets no more time than the others.
     let begun = Instant::now();
     let mut limits = ServerLimits::default();
-    limits.idle = Some(Duration::from_secs(1));
+    limits.first = Duration::from_secs(1);
     let (port, running) = run(server().limits(limits));
     let mut slow = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let drip = thread::spawn(move || {

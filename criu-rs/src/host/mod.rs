@@ -10,6 +10,8 @@ pub(crate) mod namespaces;
 pub(crate) mod netlink;
 pub(crate) mod next_id;
 mod seccomp;
+#[cfg(feature = "pages")]
+pub(crate) mod socket_owner;
 pub(crate) mod tree;
 
 pub use locks::{FileLock, LockError, LockKind, LockProblem, LockState};

@@ -59,6 +59,21 @@ pub enum PagesError {
         /// The address of the first page.
         address: u64,
     },
+    /// A user connects who may not: only the server's own user and root may
+    /// ([`Server::other_users`](super::Server::other_users)).
+    #[error("user {user} may not connect: this server is for {}", for_whom(*own))]
+    Stranger {
+        /// The uid of the client.
+        user: u32,
+        /// The uid of the server.
+        own: u32,
+    },
+    /// The server cannot find out which user connects, and is not for everybody.
+    #[error("the client is not served because its user is not known: {0}")]
+    Unknown(io::Error),
+    /// A silent connection gives way to others.
+    #[error("the connection was silent and gave way to others")]
+    Displaced,
     /// A session of a [`Server`](super::Server) that was given no directory.
     #[error("this server has no directory to store pages in")]
     NoDirectory,
@@ -102,6 +117,10 @@ pub enum PagesError {
     /// errno.
     #[error("the server could not store everything: it answers {0}")]
     Refused(i32),
+}
+
+fn for_whom(own: u32) -> String {
+    if own == 0 { "root".to_owned() } else { format!("user {own} and root") }
 }
 
 impl PagesError {

@@ -3,13 +3,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::error::PagesError;
+use super::gate::Gate;
 use super::limits::ServerLimits;
-use super::listening::{Listener, Listening, Role};
+use super::listener::Listener;
+use super::listening::{Listening, Role};
 use super::metrics::Counters;
 use super::proto::Layout;
 use super::receive::Received;
@@ -24,6 +25,8 @@ pub(super) struct Front {
     pub(super) limits: ServerLimits,
     /// Allows addresses that other machines reach.
     pub(super) exposed: bool,
+    /// Serves every user of this machine.
+    pub(super) other_users: bool,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Acceptor>,
 }
@@ -43,13 +46,14 @@ impl Front {
     }
 
     pub(super) fn listen_unix(self, path: &Path, role: impl Role) -> io::Result<Listening> {
-        Listening::new(Listener::Unix(UnixListener::bind(path)?), 0, self, Arc::new(role))
+        let listener = Listener::unix(path, self.other_users)?;
+        Listening::new(listener, 0, self, Arc::new(role))
     }
 
     pub(super) fn listen_on(self, tcp: TcpListener, role: impl Role) -> io::Result<Listening> {
         let address = tcp.local_addr()?;
         self.check(address)?;
-        Listening::new(Listener::Tcp(tcp), address.port(), self, Arc::new(role))
+        Listening::new(Listener::tcp(tcp)?, address.port(), self, Arc::new(role))
     }
 
     /// Refuses an address that other machines reach, unless they are meant to reach it.
@@ -61,12 +65,21 @@ impl Front {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
     }
 
+    /// Returns the check of who connects. Users of this machine are looked at unless certificates
+    /// tell who may connect, or everybody may.
+    pub(super) fn gate(&self, listener: &Listener) -> io::Result<Gate> {
+        let address = listener.address();
+        let reached = address.is_some_and(|address| !address.ip().is_loopback());
+        let open = self.other_users || self.asks_for_certificates() || (self.exposed && reached);
+        Gate::new(open, address.is_some())
+    }
+
     /// Agrees on TLS with a client, if clients have to show a certificate.
     #[cfg_attr(not(feature = "tls"), allow(clippy::unused_self, reason = "it is for TLS"))]
     pub(super) fn agree(&self, _socket: &mut Socket) -> Result<(), PagesError> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            tls.accept(_socket, self.limits.idle)?;
+            tls.accept(_socket, self.limits.first)?;
         }
         Ok(())
     }
@@ -96,9 +109,20 @@ macro_rules! front_methods {
             self
         }
 
-        /// Allows an address that other machines can reach. Everybody who can connect is served.
+        /// Allows an address that other machines can reach. Everybody who can connect to such an
+        /// address is served, users of this machine as well. On a loopback address this setting
+        /// changes nothing.
         pub fn exposed(mut self, on: bool) -> Self {
             self.front.exposed = on;
+            self
+        }
+
+        /// Serves every user of this machine.
+        ///
+        /// Without it only the user of this process and root may connect to a loopback address or
+        /// a unix socket. A server that speaks TLS looks at certificates and not at users.
+        pub fn other_users(mut self, on: bool) -> Self {
+            self.front.other_users = on;
             self
         }
 
@@ -125,13 +149,15 @@ macro_rules! front_methods {
         /// Listens on a TCP address. With port 0 the kernel chooses the port.
         ///
         /// # Errors
-        /// The errors of bind(2). `PermissionDenied` if the address is not a loopback one and the
-        /// server neither speaks TLS nor is [exposed](Self::exposed).
+        /// The errors of bind(2), and those of a kernel that does not tell which user connects.
+        /// `PermissionDenied` if the address is not a loopback one and the server neither speaks
+        /// TLS nor is [exposed](Self::exposed).
         pub fn listen(self, address: SocketAddr) -> io::Result<Listening> {
             self.front.clone().listen(address, self)
         }
 
-        /// Listens on a unix socket at a path.
+        /// Listens on a unix socket at a path. The socket has mode 0600 from the beginning, and
+        /// 0666 in a server for [other users](Self::other_users).
         ///
         /// # Errors
         /// The errors of bind(2).

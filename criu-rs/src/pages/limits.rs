@@ -6,8 +6,21 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerLimits {
-    /// Connections at once. More wait until one ends. 64 by default.
+    /// Sessions at once. More wait until one ends. 64 by default.
     pub connections: usize,
+    /// Sessions at once of one peer: another user of this machine, an address, or a network of 64
+    /// bits with IPv6. More wait until one ends. 32 by default. The server's own user and root may
+    /// have all sessions.
+    pub per_peer: usize,
+    /// Connections at once that are not sessions yet, because they have not sent their first header
+    /// or there are too many sessions. 512 by default, and never more than a quarter of the
+    /// descriptors that the process may open. A new connection takes the place of the oldest that is
+    /// silent, of the peer that has most. One peer gets half the places, other than the server's own
+    /// user and root.
+    pub waiting: usize,
+    /// Time until a connection's first header has come, agreeing on TLS included. 30 seconds by
+    /// default: CRIU connects before it freezes the tasks, which may take 10.
+    pub first: Duration,
     /// Time that a client may take for a header or a page, if limited. 60 seconds by default. A
     /// client that sends a byte now and then is no quicker for it.
     pub idle: Option<Duration>,
@@ -25,6 +38,9 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 64,
+            per_peer: 32,
+            waiting: 512,
+            first: Duration::from_secs(30),
             idle: Some(Duration::from_secs(60)),
             total: Duration::from_secs(24 * 60 * 60),
             bytes: u64::MAX,

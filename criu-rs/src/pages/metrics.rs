@@ -1,6 +1,6 @@
 //! The counters of a page server.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// The counters that all connections of a server share.
 #[derive(Debug, Default)]
@@ -11,6 +11,10 @@ pub(super) struct Counters {
     pub(super) served: AtomicU64,
     pub(super) done: AtomicU64,
     pub(super) failed: AtomicU64,
+    pub(super) waiting: AtomicUsize,
+    pub(super) refused: AtomicU64,
+    pub(super) unused: AtomicU64,
+    pub(super) displaced: AtomicU64,
     /// Tells that open connections are being ended.
     pub(super) stopping: AtomicBool,
     /// Tells that the server accepts no more connections.
@@ -29,8 +33,16 @@ pub struct Metrics {
     pub holes: u64,
     /// Pages sent on request.
     pub served: u64,
-    /// Open connections.
+    /// Sessions that run.
     pub open: usize,
+    /// Connections that are not sessions yet.
+    pub waiting: usize,
+    /// Connections of users who may not connect.
+    pub refused: u64,
+    /// Connections that ended before their first header, took too long for it or sent anything else.
+    pub unused: u64,
+    /// Connections that were silent and gave way to others.
+    pub displaced: u64,
     /// Sessions that succeeded.
     pub done: u64,
     /// Sessions that failed.

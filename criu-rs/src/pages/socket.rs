@@ -34,6 +34,8 @@ pub struct Socket {
     plain: Plain,
     /// The encryption of the socket, if there is any.
     cipher: Option<Box<dyn Cipher>>,
+    /// Received bytes that are read first.
+    unread: Vec<u8>,
 }
 
 /// A socket without a cipher.
@@ -65,13 +67,13 @@ pub(super) trait Cipher: fmt::Debug + Send {
 
 impl From<TcpStream> for Socket {
     fn from(tcp: TcpStream) -> Self {
-        Self { plain: Plain::new(Stream::Tcp(tcp)), cipher: None }
+        Self { plain: Plain::new(Stream::Tcp(tcp)), cipher: None, unread: Vec::new() }
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(unix: UnixStream) -> Self {
-        Self { plain: Plain::new(Stream::Unix(unix)), cipher: None }
+        Self { plain: Plain::new(Stream::Unix(unix)), cipher: None, unread: Vec::new() }
     }
 }
 
@@ -96,6 +98,23 @@ impl Socket {
     ) -> io::Result<()> {
         self.cipher = Some(begin(&mut self.plain)?);
         Ok(())
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn plain_mut(&mut self) -> &mut Plain {
+        &mut self.plain
+    }
+
+    /// Makes calls fail with `WouldBlock` instead of waiting, until there is a deadline.
+    pub(super) fn never_wait(&mut self) -> io::Result<()> {
+        self.plain.stream.set_nonblocking()?;
+        self.plain.nonblocking = true;
+        Ok(())
+    }
+
+    /// Gives bytes back that have been read, to be read first.
+    pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
+        self.unread = bytes;
     }
 
     /// Bounds the wait of each call. A deadline may end it earlier.
@@ -336,6 +355,11 @@ impl AsFd for Plain {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.unread.is_empty() {
+            let size = self.unread.as_slice().read(buffer)?;
+            self.unread.drain(..size);
+            return Ok(size);
+        }
         match &mut self.cipher {
             Some(cipher) => cipher.read(&mut self.plain, buffer),
             None => self.plain.read(buffer),

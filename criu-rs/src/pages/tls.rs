@@ -42,14 +42,46 @@ impl Acceptor {
         Ok(Self(Arc::new(config)))
     }
 
-    /// Agrees with a client on keys, within the time that the client may be silent.
-    pub(super) fn accept(
-        &self,
+    /// Agrees with a client on keys, within a limit of time.
+    pub(super) fn accept(&self, socket: &mut Socket, limit: Duration) -> Result<(), PagesError> {
+        encrypt_within(socket, self.connection()?, limit)
+    }
+
+    /// Begins to agree with a client on keys, over a socket that does not wait.
+    pub(super) fn begin(&self) -> Result<Box<Handshake>, PagesError> {
+        Ok(Box::new(Handshake(Stream::new(self.connection()?, RECEIVED_FIRST))))
+    }
+
+    fn connection(&self) -> Result<ServerConnection, PagesError> {
+        ServerConnection::new(Arc::clone(&self.0)).map_err(PagesError::tls)
+    }
+}
+
+/// A server's end that agrees with a client on keys, as bytes come.
+#[derive(Debug)]
+pub(super) struct Handshake(Stream);
+
+impl Handshake {
+    /// Goes on as far as the received bytes allow. Returns the rest of the handshake, or `None` when
+    /// both ends agree: the socket is encrypted then.
+    ///
+    /// # Errors
+    /// [`PagesError::Socket`] if the ends do not agree.
+    pub(super) fn advance(
+        mut self: Box<Self>,
         socket: &mut Socket,
-        idle: Option<Duration>,
-    ) -> Result<(), PagesError> {
-        let tls = ServerConnection::new(Arc::clone(&self.0)).map_err(PagesError::tls)?;
-        encrypt_within(socket, tls, idle.unwrap_or(HANDSHAKE).min(HANDSHAKE))
+    ) -> Result<Option<Box<Self>>, PagesError> {
+        let failed = PagesError::socket("agree on TLS");
+        if !self.0.agree_now(socket.plain_mut()).map_err(&failed)? {
+            return Ok(Some(self));
+        }
+        socket.encrypt(|_| Ok(Box::new(self.0.with_room(RECEIVED)))).map_err(failed)?;
+        Ok(None)
+    }
+
+    /// Returns `true` if bytes wait to be sent.
+    pub(super) fn wants_to_send(&self) -> bool {
+        self.0.tls.wants_write()
     }
 }
 
@@ -83,10 +115,7 @@ fn encrypt_within(
     limit: Duration,
 ) -> Result<(), PagesError> {
     socket.set_timeout(Some(limit)).map_err(PagesError::socket("set up the connection"))?;
-    let mut tls = tls.into();
-    tls.set_buffer_limit(None);
-    let received = vec![0; RECEIVED].into();
-    let mut stream = Stream { tls, received, window: (0, 0), waiting: 0 };
+    let mut stream = Stream::new(tls, RECEIVED);
     let agreed = socket.encrypt(|plain| {
         stream.agree(plain, limit)?;
         Ok(Box::new(stream))
@@ -167,6 +196,45 @@ struct Stream {
 }
 
 impl Stream {
+    fn new(tls: impl Into<Connection>, room: usize) -> Self {
+        let mut tls = tls.into();
+        tls.set_buffer_limit(None);
+        Self { tls, received: vec![0; room].into(), window: (0, 0), waiting: 0 }
+    }
+
+    /// Makes room for so many received bytes.
+    fn with_room(self, room: usize) -> Self {
+        let mut received = vec![0; room];
+        let unread = self.received.get(self.window.0..self.window.1).unwrap_or_default();
+        let size = unread.len().min(room);
+        for (to, from) in received.iter_mut().zip(unread) {
+            *to = *from;
+        }
+        Self { received: received.into(), window: (0, size), ..self }
+    }
+
+    /// Agrees with the peer on keys as far as the socket allows without waiting. Returns `true` when
+    /// both agree.
+    fn agree_now(&mut self, socket: &mut Plain) -> io::Result<bool> {
+        let waits = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        loop {
+            match self.send(socket) {
+                Err(error) if waits(&error) => return Ok(false),
+                sent => sent?,
+            }
+            if !self.tls.is_handshaking() {
+                return Ok(true);
+            }
+            match self.receive(socket) {
+                Ok(true) => {}
+                Ok(false) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if waits(&error) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Agrees with the peer on keys, within a limit of time.
     fn agree(&mut self, socket: &mut Plain, limit: Duration) -> io::Result<()> {
         let begun = Instant::now();
@@ -283,3 +351,5 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 256 << 10;
 /// The bytes that one system call receives.
 const RECEIVED: usize = 256 << 10;
+/// The bytes that one system call receives from a client that has shown no certificate yet.
+const RECEIVED_FIRST: usize = 4 << 10;

@@ -50,9 +50,13 @@ pub(crate) struct PageServer {
     /// The port to listen on; the kernel chooses one unless given
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Allow an address that other machines reach, without TLS: whoever connects can write pages
+    /// Allow an address that other machines reach, without TLS: whoever connects can write pages, or
+    /// with --lazy-pages read all memory
     #[arg(long)]
     expose: bool,
+    /// Let every user of this machine connect, not only this user and root
+    #[arg(long)]
+    other_users: bool,
     /// Go on in the background as soon as it listens
     #[arg(short, long)]
     daemon: Option<bool>,
@@ -140,9 +144,17 @@ impl Program for PageServer {
     const WORD: &'static str = "page-server";
     const ABOUT: &'static str = "Receives the memory of dumps, or serves that of a checkpoint.";
     const MORE: &'static str = "\
-Options are those of `criu page-server`. Unlike CRIU's, this server listens on 127.0.0.1 unless
-told, refuses an address that other machines reach unless TLS or --expose is given, and can take
-several sessions. The first Ctrl-C or SIGTERM lets sessions end, the second ends them.
+Options are those of `criu page-server`. Unlike CRIU's, this server
+
+- listens on 127.0.0.1 unless told, and refuses an address that other machines reach unless --tls or
+  --expose is given;
+- on 127.0.0.1 serves this user and root only, unless --other-users is given. With --tls the
+  certificate tells who may connect; on an address that --expose allows, everybody may;
+- stores or, with --lazy-pages, serves, and never does both; a pagemap that is there is not replaced;
+- can take several sessions. A connection is a session when its first header has come, within 30
+  seconds. Others are logged, ten a minute, and counted.
+
+The first Ctrl-C or SIGTERM lets sessions end, the second ends them.
 
 Examples:
   criu-rs page-server -D img --port 27000                  take one dump, as criu page-server does
@@ -247,8 +259,8 @@ impl PageServer {
     /// The server that stores.
     fn server(&self) -> Fallible<Server> {
         let images = self.images_dir.clone();
-        let server = Server::new().exposed(self.expose).auto_dedup(self.auto_dedup == Some(true));
-        let server = server.durable(self.sync);
+        let server = Server::new().exposed(self.expose).other_users(self.other_users);
+        let server = server.auto_dedup(self.auto_dedup == Some(true)).durable(self.sync);
         let server = if self.each {
             server.directories(move |n| images.join(n.to_string()))
         } else {
@@ -263,6 +275,7 @@ impl PageServer {
     /// The server that only reads.
     fn provider(&self) -> Fallible<Provider> {
         let provider = Provider::new(&self.images_dir).exposed(self.expose);
+        let provider = provider.other_users(self.other_users);
         Ok(match self.names() {
             Some((tls, name)) => provider.tls(&tls, &name)?,
             None => provider,
@@ -282,12 +295,13 @@ impl PageServer {
     fn serve(&self, listening: Listening, log: &Log) -> Fallible<Exit> {
         stop_at_signals(listening.handle())?;
         let mut exit = Exit::Done;
-        listening.run_with(self.sessions.0, |SessionReport { peer, result, .. }| {
+        let ended = |SessionReport { peer, result, .. }| {
             let ended = self.report(log, &peer, &result);
             if ended != Exit::Done {
                 exit = ended;
             }
-        })?;
+        };
+        listening.run_noting(self.sessions.0, ended, |notice| log.line(&notice.to_string()))?;
         Ok(exit)
     }
 
@@ -408,12 +422,16 @@ struct Log {
 }
 
 impl Log {
+    /// Writes a line. What peers and files are called does not make it two, or another.
     fn line(&self, text: &str) {
+        let escape =
+            |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+        let text: String = text.chars().map(escape).collect();
         match &self.to {
             Some(file) => {
                 let _ = writeln!(&mut &*file, "{text}");
             }
-            None => self.output.say(text),
+            None => self.output.say(&text),
         }
     }
 }
@@ -453,7 +471,7 @@ fn stop_at_signals(handle: Handle) -> Fallible<()> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     signals.thread_block()?;
     let fd = SignalFd::new(&signals)?;
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         let mut seen = 0;
         loop {
             match fd.read_signal() {
@@ -463,6 +481,6 @@ fn stop_at_signals(handle: Handle) -> Fallible<()> {
             }
             seen += 1;
         }
-    });
+    })?;
     Ok(())
 }

@@ -316,20 +316,3 @@ fn features_are_the_answer_and_not_the_question() {
     assert_eq!((features.mem_track, features.lazy_pages), (Some(false), None));
     assert_eq!(thread.join().unwrap(), Some(true));
 }
-
-#[test]
-fn a_criu_that_prints_without_end_is_ended_at_the_deadline() {
-    let directory = scratch("fake-prints");
-    let program = directory.join("criu");
-    std::fs::write(&program, "#!/bin/sh\nexec cat /dev/zero /dev/zero\n").unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&program, mode).unwrap();
-    let (sender, ended) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let limit = std::time::Duration::from_millis(300);
-        let restore = Restore::new(directory).deadline(limit);
-        let _ = sender.send(restore.run(&Criu::at(program)));
-    });
-    let error = ended.recv_timeout(std::time::Duration::from_secs(20)).expect("an end");
-    assert!(error.is_err());
-}

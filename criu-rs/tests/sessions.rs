@@ -398,6 +398,7 @@ fn five_thousand_objects_take_64_descriptors() {
         assert_eq!(send_objects(TcpStream::connect(("127.0.0.1", port)).unwrap(), 5000), 0);
     });
     has_objects(&directory.join("0"), 5000);
+    assert_eq!(fs::metadata(directory.join("0")).unwrap().mode() & 0o7777, 0o700);
     // 60 bytes an object, and the buffer.
     assert!(peak() - before < 8 << 10, "{} KiB", peak() - before);
     for (place, small) in [("durable", true), ("captured", false), ("pooled", false)] {

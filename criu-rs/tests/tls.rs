@@ -8,17 +8,17 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use criu_images::memory::{PageFlags, PageSize, PagemapWriter};
+use criu_images::memory::{PageFlags, PageObject, PageSize, PagemapWriter};
 use criu_lab::certs::{Authority, Signed, Wanted};
 use criu_lab::scratch;
 use criu_rs::Tls;
 use criu_rs::pages::{
-    Client, Layout, Listening, Notice, PagesError, Provider, Received, Relay, Server, ServerLimits,
-    SessionReport,
+    Client, Command, Header, Layout, Listening, Notice, PagesError, Pool, Provider, Received, Relay,
+    Server, ServerLimits, SessionReport, proto,
 };
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::pki_types::pem::PemObject;
@@ -311,6 +311,70 @@ fn bad_server(dir: &Path, trickles: bool) -> u16 {
         }
     });
     port
+}
+
+/// A client with a certificate of an authority: a TLS stream without this crate.
+fn stranger(ca: &Authority, port: u16) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let signed = ca.sign_for_loopback(9);
+    let mut roots = rustls::RootCertStore::empty();
+    let read = |path: &Path| rustls::pki_types::CertificateDer::from_pem_file(path).unwrap();
+    roots.add(read(&ca.file())).unwrap();
+    let chain = vec![read(&signed.certificate)];
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_file(&signed.key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap();
+    let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+    let tls = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    rustls::StreamOwned::new(tls, TcpStream::connect(("127.0.0.1", port)).unwrap())
+}
+
+#[test]
+fn a_trickled_run_over_tls_ends_with_the_time_of_its_session() {
+    const LIMIT: Duration = Duration::from_millis(400);
+    let dir = scratch("trickled-run");
+    let ca = Authority::new(&dir.join("ca"));
+    let tls = tls_of(ca.sign_for_loopback(1));
+    let task = proto::object_id(PageObject::Task(7));
+    let header = |command, flags, pages| {
+        let header = Header { command, flags, pages, address: BASE, id: task };
+        header.to_bytes(Layout::Wide).unwrap().to_vec()
+    };
+    let open = header(Command::Open2, 0, 0);
+    let run = header(Command::AddF, proto::PRESENT, 1 << 30);
+    let first = [open, run, vec![7; 1 << 20]].concat();
+    for pooled in [false, true] {
+        let got = dir.join(format!("got-{pooled}"));
+        fs::create_dir_all(&got).unwrap();
+        let mut limits = ServerLimits::default();
+        limits.total = LIMIT;
+        let server = Server::new().directory(&got).limits(limits).tls(&tls, "127.0.0.1").unwrap();
+        let server = if pooled { server.pool(Pool::new(4 << 20).unwrap()) } else { server };
+        let (port, running) = run_one(server);
+        let (mut stream, first) = (stranger(&ca, port), first.clone());
+        thread::spawn(move || {
+            _ = stream.write_all(&first);
+            // A record of 16 KiB, a byte at a time: TLS has nothing to hand on meanwhile.
+            let (mut socket, begun) = (stream.sock, Instant::now());
+            _ = socket.write_all(&[23, 3, 3, 0x40, 0]);
+            while begun.elapsed() < Duration::from_secs(20) && socket.write_all(&[7]).is_ok() {
+                thread::sleep(LIMIT / 10);
+            }
+        });
+        let report = running.recv_timeout(Duration::from_secs(10)).expect("an end");
+        let error = report.result.unwrap_err().to_string();
+        assert_eq!(error, "the session takes longer than allowed");
+        assert_eq!(fs::read_dir(&got).unwrap().count(), 0);
+    }
+}
+
+/// Runs a server for one session, whose report comes when it has ended.
+fn run_one(server: Server) -> (u16, mpsc::Receiver<SessionReport>) {
+    let server = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let (port, (sender, ended)) = (server.port(), mpsc::channel());
+    thread::spawn(move || sender.send(server.run(Some(1)).unwrap().remove(0)));
+    (port, ended)
 }
 
 #[test]

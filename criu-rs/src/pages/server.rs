@@ -1,6 +1,7 @@
 //! The page server that stores: receives the memory of dumps.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, fs, io};
@@ -71,7 +72,7 @@ impl Server {
     }
 
     /// Stores the pages of each session, counted from 0, in a directory of its own. The server
-    /// makes a directory that does not exist.
+    /// makes a directory that does not exist, of mode 0700.
     pub fn directories(
         mut self,
         directory: impl Fn(u64) -> PathBuf + Send + Sync + 'static,
@@ -125,7 +126,8 @@ impl Role for Server {
     ) -> Result<(), PagesError> {
         let directory = directory.ok_or(PagesError::NoDirectory)?;
         if let Place::Each(_) = &self.place {
-            fs::create_dir_all(directory).map_err(PagesError::file(directory))?;
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.map_err(PagesError::file(directory))?;
         }
         let store = Store::open(directory)?;
         let mut store = store.auto_dedup(self.auto_dedup).durable(self.durable);

@@ -262,13 +262,13 @@ impl Plain {
         ready: PollFlags,
         mut call: impl FnMut(&mut Stream) -> io::Result<T>,
     ) -> io::Result<T> {
+        if self.nonblocking != self.deadline.is_some() {
+            self.nonblocking = self.deadline.is_some();
+            self.stream.set_nonblocking(self.nonblocking)?;
+        }
         let Some(deadline) = self.deadline else {
             return call(&mut self.stream);
         };
-        if !self.nonblocking {
-            self.stream.set_nonblocking()?;
-            self.nonblocking = true;
-        }
         loop {
             let left = deadline.left(Instant::now())?;
             match call(&mut self.stream) {
@@ -301,10 +301,10 @@ impl Plain {
 }
 
 impl Stream {
-    fn set_nonblocking(&self) -> io::Result<()> {
+    fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         match self {
-            Self::Tcp(tcp) => tcp.set_nonblocking(true),
-            Self::Unix(unix) => unix.set_nonblocking(true),
+            Self::Tcp(tcp) => tcp.set_nonblocking(on),
+            Self::Unix(unix) => unix.set_nonblocking(on),
         }
     }
 }

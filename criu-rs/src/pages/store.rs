@@ -164,9 +164,15 @@ impl Store {
     ) -> Result<Open, PagesError> {
         let beside = beside(object, pages_id);
         let failed = || self.folder.failed(&beside);
-        // A store that was killed may have left one.
-        self.folder.remove(&beside);
-        let pagemap = self.folder.create(&beside).map_err(failed())?;
+        let pagemap = match self.folder.create(&beside) {
+            // A store that was killed has left one.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.folder.remove(&beside);
+                self.folder.create(&beside)
+            }
+            made => made,
+        };
+        let pagemap = pagemap.map_err(failed())?;
         let path = self.folder.place(&pages_name(pages_id));
         let pages = Identity::of(&file).map_err(PagesError::file(&path))?;
         let made = Identity::of(&pagemap).map_err(failed())?;

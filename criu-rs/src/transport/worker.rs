@@ -254,3 +254,33 @@ fn open_null() -> io::Result<OwnedFd> {
 const MAX_TAIL: usize = 16 << 10;
 /// The chunks that are read of a worker's output at once: four times what a pipe holds.
 const MAX_CHUNKS: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_prints_without_end_is_not_listened_to_without_end() {
+        let (sender, listened) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut worker = Worker {
+                pid: Pid::this(),
+                pidfd: None,
+                printed: Some(std::fs::File::open("/dev/zero").unwrap()),
+                tail: Vec::new(),
+                own_group: false,
+                subject: Subject::None,
+                connections: None,
+                helpers_stay: false,
+                ended: Some(ExitStatus::default()),
+            };
+            let over = worker.listen().is_some();
+            let _ = sender.send((over, worker.printed.is_some(), worker.tail.len()));
+        });
+        let listened = listened.recv_timeout(Duration::from_secs(10));
+        assert_eq!(listened.expect("an end"), (false, true, MAX_TAIL));
+    }
+}

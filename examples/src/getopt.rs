@@ -292,6 +292,7 @@ pub(crate) const OURS: &[&str] = &[
     "accept-label-loss",
     "accept-lock-loss",
     "capture",
+    "confine",
     "criu",
     "deadline",
     "each",

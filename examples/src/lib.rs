@@ -13,12 +13,14 @@
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
 //! descriptors     the descriptors that other programs get
+//! confine         rights that a server gives up
 //! settings        options from CRIU's configuration files
 //! images          sets of images as `crit` and `inspect` take them
 //! ```
 
 mod check;
 mod config;
+mod confine;
 mod container;
 mod crit;
 mod descriptors;

@@ -14,15 +14,16 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use criu_rs::Tls;
 use criu_rs::pages::{
     Handle, Listening, PagesError, Provider, Received, Server, SessionReport, Socket,
 };
+use criu_rs::{LogLevel, Tls};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 use serde_json::json;
 
+use crate::confine::{self, Access, Place};
 use crate::descriptors;
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -101,7 +102,7 @@ pub(crate) struct PageServer {
     /// Directory for the log and the pid file; the images directory unless given
     #[arg(short = 'W', long, value_name = "DIR", help_heading = "Logging")]
     work_dir: Option<PathBuf>,
-    /// Accepted as for criu; every level logs the same
+    /// The level, as for criu; from 4 on the log says how the server is confined
     #[arg(
         short = 'v', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "",
         require_equals = true, help_heading = "Logging"
@@ -113,6 +114,9 @@ pub(crate) struct PageServer {
     /// Print one JSON object a session on standard output
     #[arg(long, help_heading = "This program")]
     json: bool,
+    /// Give up all rights but those on the directories as soon as it listens: the default
+    #[arg(long, help_heading = "Page server")]
+    confine: Option<bool>,
     /// The listening socket is standard input: for the daemon
     #[arg(long, hide = true)]
     listening: bool,
@@ -199,10 +203,15 @@ impl PageServer {
         if let Some(number) = self.ps_socket {
             let socket = connected(by_number("--ps-socket", number).map_err(|f| f.to_string())?)?;
             let peer = "the given socket".to_owned();
+            // Certificates are read before the server is confined.
             let result = if self.lazy_pages {
-                self.provider()?.session(socket)
+                let provider = self.provider()?;
+                self.confine(&log);
+                provider.session(socket)
             } else {
-                self.server()?.session(socket)
+                let server = self.server()?;
+                self.confine(&log);
+                server.session(socket)
             };
             return Ok(self.report(&log, &peer, &result));
         }
@@ -225,8 +234,10 @@ impl PageServer {
         if self.listening {
             let _ = nix::unistd::setsid();
         }
+        let status = self.status()?;
+        self.confine(&log);
         log.line(&format!("listens on {} port {}", self.address(), listening.port()));
-        self.tell_ready()?;
+        self.tell_ready(status)?;
         self.serve(listening, &log)
     }
 
@@ -330,9 +341,42 @@ impl PageServer {
         Ok(Exit::Done)
     }
 
-    fn tell_ready(&self) -> Fallible<()> {
-        if let Some(number) = self.status_fd {
-            let fd = by_number("--status-fd", number).map_err(|fault| fault.to_string())?;
+    /// Gives up what a page server does not need.
+    fn confine(&self, log: &Log) {
+        if self.confine == Some(false) {
+            return;
+        }
+        let confined = confine::confine(&self.places());
+        if let Some(missing) = confined.missing() {
+            log.line(&missing);
+        }
+        if Verbosity::level(&self.verbosity) == LogLevel::Debug {
+            log.line(&confined.to_string());
+        }
+    }
+
+    /// Returns the directories that the server reads or writes.
+    fn places(&self) -> Vec<Place> {
+        let dedup = self.auto_dedup == Some(true) && !self.lazy_pages;
+        let access = if self.lazy_pages { Access::Read } else { Access::Store };
+        let mut images = vec![self.images_dir.clone()];
+        if self.each {
+            images.extend(confine::sessions(&self.images_dir));
+        }
+        let parents = images.iter().flat_map(|images| confine::parents(images));
+        let parent = if dedup { Access::Change } else { Access::Read };
+        let own = Place { path: self.images_dir.clone(), access };
+        [own].into_iter().chain(parents.map(|path| Place { path, access: parent })).collect()
+    }
+
+    /// Returns the descriptor that is told when the server listens.
+    fn status(&self) -> Fallible<Option<OwnedFd>> {
+        let fd = self.status_fd.map(|number| by_number("--status-fd", number));
+        Ok(fd.transpose().map_err(|fault| fault.to_string())?)
+    }
+
+    fn tell_ready(&self, status: Option<OwnedFd>) -> Fallible<()> {
+        if let (Some(fd), Some(number)) = (status, self.status_fd) {
             nix::unistd::write(fd, &[0])?;
             nix::unistd::close(number)?;
         }

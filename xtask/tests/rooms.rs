@@ -10,6 +10,7 @@ const ROOMS: &[&str] = &[
     "criu-rs/src/transport/libcriu/",
     "criu-sys/examples/libcriu-dump.rs",
     "criu-sys/src/bindings.rs",
+    "examples/src/confine/raw.rs",
     "images/src/source/map.rs",
     "images/tests/common/mapped.rs",
     "lab/src/filter.rs",

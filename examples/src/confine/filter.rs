@@ -1,0 +1,183 @@
+//! A seccomp filter: system calls that a page server never makes fail with `EPERM`.
+//!
+//! The list names what is refused. A list of what is allowed would break with a new C library.
+
+use std::io;
+
+use nix::libc;
+use nix::libc::c_long;
+
+use super::raw;
+
+/// Installs the filter for this thread and its future children.
+///
+/// # Errors
+/// `Unsupported` on an architecture whose numbers of system calls are not known here, and the errors
+/// of `seccomp(2)`.
+pub(super) fn install() -> io::Result<()> {
+    let Some(arch) = ARCH else {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "not for this architecture"));
+    };
+    raw::set_filter(&mut program(arch, std::process::id())?)
+}
+
+fn program(arch: u32, own: u32) -> io::Result<Vec<libc::sock_filter>> {
+    let number = |call: c_long| u32::try_from(call).map_err(io::Error::other);
+    let mut code = vec![
+        load(ARCH_AT),
+        // Numbers of another architecture mean other calls.
+        jump(EQUAL, arch, 1, 0),
+        answer(libc::EPERM),
+        load(NUMBER_AT),
+        // Numbers of x32 have this bit, and mean other calls too.
+        jump(AT_LEAST, X32, 0, 1),
+        answer(libc::EPERM),
+    ];
+    for &call in REFUSED {
+        code.extend([jump(EQUAL, number(call)?, 0, 1), answer(libc::EPERM)]);
+    }
+    // The arguments of clone3 are in memory, which a filter does not see. The C library then calls
+    // clone.
+    code.extend([jump(EQUAL, number(libc::SYS_clone3)?, 0, 1), answer(libc::ENOSYS)]);
+    let netlink = u32::try_from(libc::AF_NETLINK).map_err(io::Error::other)?;
+    // The owner of a TCP connection is asked of the kernel over netlink; abort(3) signals itself.
+    for (call, first) in [(libc::SYS_socket, netlink), (libc::SYS_tgkill, own)] {
+        code.extend([
+            jump(EQUAL, number(call)?, 0, 4),
+            load(FIRST_ARGUMENT_AT),
+            jump(EQUAL, first, 0, 1),
+            answer_allowed(),
+            answer(libc::EPERM),
+        ]);
+    }
+    code.extend([
+        jump(EQUAL, number(libc::SYS_clone)?, 0, 3),
+        load(FIRST_ARGUMENT_AT),
+        jump(ANY_BIT, NEW_NAMESPACES, 0, 1),
+        answer(libc::EPERM),
+        answer_allowed(),
+    ]);
+    Ok(code)
+}
+
+/// The calls that always fail.
+const REFUSED: &[c_long] = &[
+    // Other programs, and other processes.
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_kcmp,
+    // Mounts and namespaces.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    // Connections to others: the server has its sockets.
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_listen,
+    // Modes, owners and attributes by path, which Landlock does not look at.
+    libc::SYS_fchmodat,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    // The machine, and wide doors into the kernel.
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_adjtimex,
+    libc::SYS_clock_adjtime,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_fanotify_init,
+];
+
+/// `AUDIT_ARCH_*` of this program.
+const ARCH: Option<u32> = if cfg!(target_arch = "x86_64") {
+    Some(0xc000_003e)
+} else if cfg!(target_arch = "aarch64") {
+    Some(0xc000_00b7)
+} else {
+    None
+};
+
+/// `CLONE_NEW*` of all namespaces that clone(2) makes.
+const NEW_NAMESPACES: u32 = 0x7e02_0000;
+/// `__X32_SYSCALL_BIT`.
+const X32: u32 = 0x4000_0000;
+
+// The places of `struct seccomp_data`.
+const NUMBER_AT: u32 = 0;
+const ARCH_AT: u32 = 4;
+/// The low half of the first argument, on a machine that stores it first.
+const FIRST_ARGUMENT_AT: u32 = 16;
+
+// `BPF_JMP | ... | BPF_K`.
+const EQUAL: u16 = 0x15;
+const AT_LEAST: u16 = 0x35;
+const ANY_BIT: u16 = 0x45;
+
+/// `BPF_LD | BPF_W | BPF_ABS`.
+fn load(at: u32) -> libc::sock_filter {
+    libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: at }
+}
+
+fn jump(code: u16, value: u32, yes: u8, no: u8) -> libc::sock_filter {
+    libc::sock_filter { code, jt: yes, jf: no, k: value }
+}
+
+/// `BPF_RET` with an error number.
+fn answer(errno: i32) -> libc::sock_filter {
+    let data = u32::try_from(errno).unwrap_or(1) & libc::SECCOMP_RET_DATA;
+    libc::sock_filter { code: 6, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | data }
+}
+
+fn answer_allowed() -> libc::sock_filter {
+    libc::sock_filter { code: 6, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW }
+}

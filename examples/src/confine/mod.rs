@@ -1,0 +1,84 @@
+//! The confinement of a program that strangers talk to: the process gives up what it does not need.
+//!
+//! ```text
+//! capabilities   all are dropped but those without which the directories are out of reach
+//! landlock       files outside of the directories, TCP, and signals to others are refused
+//! filter         system calls that a page server never makes fail: a new program, mounts, ptrace
+//! raw            the system calls themselves
+//! ```
+//!
+//! Each part holds for the calling thread and for threads that it starts later. So a program is
+//! confined before its first thread. A kernel that lacks a part is told about, and is no error.
+
+mod capabilities;
+mod filter;
+mod landlock;
+mod places;
+mod raw;
+
+use std::fmt;
+
+use nix::sys::prctl;
+
+pub(crate) use landlock::Access;
+pub(crate) use places::{Place, parents, sessions};
+
+/// The parts of a confinement that are in force.
+#[derive(Debug)]
+pub(crate) struct Confined {
+    /// The capabilities that the process keeps, by name.
+    kept: Vec<String>,
+    /// The version of Landlock in the kernel.
+    landlock: Option<i32>,
+    /// Tells that system calls are filtered.
+    filtered: bool,
+    /// The parts that could not be put in force, with the reasons.
+    missing: Vec<String>,
+}
+
+/// Confines the calling thread and the threads that it starts from now on to some directories.
+///
+/// New programs get no privileges (`PR_SET_NO_NEW_PRIVS`). Descriptors that are open go on working.
+/// Call it before the first thread.
+pub(crate) fn confine(places: &[Place]) -> Confined {
+    let mut missing = Vec::new();
+    let mut keep = |part: &str, error: &dyn fmt::Display| missing.push(format!("{part}: {error}"));
+    let kept = capabilities::drop_all_but_needed(places).unwrap_or_else(|error| {
+        keep("capabilities", &error);
+        Vec::new()
+    });
+    if let Err(error) = prctl::set_no_new_privs() {
+        keep("no_new_privs", &error);
+    }
+    let landlock = landlock::restrict(places).map_err(|error| keep("Landlock", &error)).ok();
+    let filtered = filter::install().map_err(|error| keep("seccomp", &error)).is_ok();
+    Confined { kept, landlock, filtered, missing }
+}
+
+impl Confined {
+    /// Returns the sentence about parts that are not in force, if there are any.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let missing = self.missing.join("; ");
+        (!missing.is_empty()).then(|| format!("confined less than a newer kernel would: {missing}"))
+    }
+}
+
+impl fmt::Display for Confined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("confined: ")?;
+        match self.kept.as_slice() {
+            [] => f.write_str("no capabilities")?,
+            kept => write!(f, "capabilities {}", kept.join(", "))?,
+        }
+        if let Some(version) = self.landlock {
+            write!(f, "; Landlock version {version}: {}", landlock::holds(version))?;
+        }
+        if self.filtered {
+            f.write_str("; no system calls for programs, mounts, sockets and other processes")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

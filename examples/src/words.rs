@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Command;
 
+use crate::confine;
 use crate::container::Container;
 use crate::crit::Crit;
 use crate::exit::{Codes, EXIT_CODES, Exit};
@@ -103,6 +104,9 @@ fn dispatch(mut args: Vec<OsString>, codes: Codes) -> Result<ExitCode, Fault> {
     };
     if is_handed_over(&word) {
         let for_criu = line.map_or_else(|_| args.clone(), |line| line.for_criu(&args));
+        if word == "lazy-pages" {
+            confine::no_new_privileges();
+        }
         return Err(hand_over(criu.as_deref(), &for_criu));
     }
     let found = TABLE.find(&word).ok_or_else(|| unknown(&format!("unknown word `{word}`")))?;

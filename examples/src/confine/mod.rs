@@ -55,6 +55,18 @@ pub(crate) fn confine(places: &[Place]) -> Confined {
     Confined { kept, landlock, filtered, missing }
 }
 
+/// Keeps the programs that this process starts from privileges that it does not have itself.
+///
+/// For root that is all that a criu can be confined by. A criu with fewer capabilities finds less in
+/// its kernel, and writes that into `/run/criu.kdat` for every later criu. A user without root may
+/// need the capabilities of the criu's file, and gets them as before.
+pub(crate) fn no_new_privileges() {
+    if nix::unistd::geteuid().is_root() {
+        // An old kernel lets a criu start without it.
+        let _ = prctl::set_no_new_privs();
+    }
+}
+
 impl Confined {
     /// Returns the sentence about parts that are not in force, if there are any.
     pub(crate) fn missing(&self) -> Option<String> {

@@ -11,6 +11,7 @@ mod payload;
 mod preflight;
 
 mod check;
+mod confine;
 mod crit;
 mod descriptors;
 mod dump;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
 fn all() -> Vec<(&'static str, TestFn)> {
     [
         check::TESTS,
+        confine::TESTS,
         preflight::TESTS,
         crit::TESTS,
         descriptors::TESTS,

@@ -22,7 +22,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
 ];
 
 /// A port that nobody listens on.
-fn free_port() -> String {
+pub fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 

@@ -46,7 +46,9 @@ pub fn run(data: &[u8]) {
         most = most.or_more(Count::now());
     }
     let trickle = acts::trickle(clients.values());
+    most = most.or_more(Count::now());
     honest(&path, layout);
+    most = most.or_more(Count::now());
     // Nobody has left: the server ends sessions by itself.
     let late = ended_in_time(&handle, begun);
     most = most.or_more(Count::now());

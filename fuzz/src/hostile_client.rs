@@ -31,10 +31,12 @@ pub use acts::seeds;
 pub fn run(data: &[u8]) {
     let Some((&how, acts)) = data.split_first() else { return };
     let layout = if how % 2 == 0 { Layout::Wide } else { Layout::Narrow };
+    // Sessions end soon, or last for longer than an honest client waits.
+    let total = if how & 2 == 0 { SHORT } else { LONG };
     let folder = folder();
     let (images, path) = (folder.join("images"), folder.join("socket"));
     let before = Count::now();
-    let (handle, ended) = serve(&images, &path);
+    let (handle, ended) = serve(&images, &path, total);
     let begun = Instant::now();
     let mut clients = BTreeMap::new();
     let mut most = Count::default();
@@ -42,7 +44,10 @@ pub fn run(data: &[u8]) {
         let act = <[u8; 4]>::try_from(act).expect("four bytes");
         let client =
             clients.entry(act[0] % CLIENTS).or_insert_with(|| Hostile::connect(&path, layout));
-        client.act(act);
+        // A session that has begun may last, and so take a place.
+        if total == SHORT || acts::begins_no_session(act) {
+            client.act(act);
+        }
         most = most.or_more(Count::now());
     }
     let trickle = acts::trickle(clients.values());
@@ -50,13 +55,13 @@ pub fn run(data: &[u8]) {
     honest(&path, layout);
     most = most.or_more(Count::now());
     // Nobody has left: the server ends sessions by itself.
-    let late = ended_in_time(&handle, begun);
+    let late = if total == SHORT { ended_in_time(&handle, begun) } else { None };
     most = most.or_more(Count::now());
     let (stored, taken) = (stored(&images), handle.metrics().bytes);
     drop(trickle);
     let number = clients.len();
     drop(clients);
-    handle.finish();
+    handle.stop();
     drop(handle);
     let outcome = ended.recv_timeout(SLACK).expect("the server ends when it is told to");
     outcome.expect("no client ends the server");
@@ -85,11 +90,11 @@ pub fn run(data: &[u8]) {
 }
 
 /// Starts a server, which listens when this function returns.
-fn serve(images: &Path, path: &Path) -> (Handle, mpsc::Receiver<io::Result<()>>) {
+fn serve(images: &Path, path: &Path, total: Duration) -> (Handle, mpsc::Receiver<io::Result<()>>) {
     let mut limits = ServerLimits::default();
-    limits.connections = 4;
+    limits.connections = if total == SHORT { 2 * usize::from(CLIENTS) } else { 4 };
     limits.idle = Some(Duration::from_secs(60));
-    limits.total = TOTAL;
+    limits.total = total;
     limits.bytes = BYTES;
     let server = Server::new().directory(images).limits(limits);
     let server = server.listen_unix(path).expect("a path that is free");
@@ -139,7 +144,7 @@ fn ended_in_time(handle: &Handle, begun: Instant) -> Option<usize> {
             return None;
         }
         // The last session may have begun a moment ago.
-        if begun.elapsed() > TOTAL + PATIENCE + SLACK {
+        if begun.elapsed() > SHORT + PATIENCE + SLACK {
             return Some(open);
         }
         thread::sleep(Duration::from_millis(5));
@@ -194,8 +199,10 @@ const ADDRESS: u64 = 0x40_0000;
 /// The most clients and acts of an input.
 const CLIENTS: u8 = 16;
 const ACTS: usize = 64;
-/// The time of a session, and the bytes of its pages.
-const TOTAL: Duration = Duration::from_millis(500);
+/// The times that a session may take.
+const SHORT: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(60);
+/// The bytes of a session.
 const BYTES: u64 = 1 << 20;
 /// Bytes that a session may take in addition: what is on its way when the limit is passed.
 const ROUND: u64 = 1 << 20;

@@ -64,7 +64,7 @@ impl Hostile {
             9 => self.socket = None,
             10 => {
                 let header = self.header(Command::Open2, 0, 0, 0, self.id());
-                self.send(&header[..usize::from(much) % header.len()]);
+                self.send(&header[..usize::from(much) % 24]);
             }
             _ => _ = self.socket.as_ref().map(|socket| socket.shutdown(Shutdown::Write)),
         }
@@ -118,6 +118,11 @@ impl Hostile {
     }
 }
 
+/// Tells acts that send no whole header.
+pub(super) fn begins_no_session([_, what, ..]: [u8; 4]) -> bool {
+    matches!(what % 12, 0 | 9 | 10 | 11)
+}
+
 /// The thread that sends single bytes for clients that trickle. It ends with this value.
 pub(super) struct Trickle(Arc<AtomicBool>, Option<JoinHandle<()>>);
 
@@ -159,6 +164,8 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("nobody", vec![0]),
         ("silent", acts(&each(0, [0, 0]))),
+        ("silent-long", [&[2][..], &each(0, [0, 0]).concat()].concat()),
+        ("half-header-long", [&[2][..], &each(10, [9, 0]).concat()].concat()),
         ("garbage", acts(&each(5, [77, 3]))),
         ("half-header", acts(&each(10, [9, 0]))),
         ("objects", acts(&[[0, 1, many[0], many[1]], [1, 0, 0, 0], [2, 0, 0, 0]])),

@@ -215,6 +215,7 @@ impl PageServer {
         if let Some(number) = self.ps_socket {
             let socket = connected(by_number("--ps-socket", number).map_err(|f| f.to_string())?)?;
             let peer = "the given socket".to_owned();
+            // Certificates are read before the server is confined.
             let result = if self.lazy_pages {
                 let provider = self.provider()?;
                 self.confine(&log);

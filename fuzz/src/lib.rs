@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod core;
 pub mod differential;
 pub mod edit;
+pub mod hostile_client;
 pub mod image;
 pub mod json;
 mod made;

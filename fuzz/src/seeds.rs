@@ -42,6 +42,9 @@ pub fn all() -> io::Result<Seeds> {
         seeds.push(("bpf", number.to_string(), filter));
     }
     seeds.extend(made::sessions());
+    for (name, acts) in crate::hostile_client::seeds() {
+        seeds.push(("hostile_client", name.to_owned(), acts));
+    }
     seeds.extend(made::texts());
     for target in TARGETS {
         for (number, input) in found(target)?.into_iter().enumerate() {
@@ -69,12 +72,13 @@ fn found(target: &str) -> io::Result<Vec<Vec<u8>>> {
 }
 
 /// All targets.
-pub const TARGETS: [&str; 13] = [
+pub const TARGETS: [&str; 14] = [
     "archive",
     "bpf",
     "core",
     "differential",
     "edit",
+    "hostile_client",
     "image",
     "json",
     "memory",

@@ -7,8 +7,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Child;
 
+use criu_images::memory::PageObject;
 use criu_lab::soon;
-use criu_rs::pages::{Client, Layout};
+use criu_rs::pages::proto::{Header, object_id};
+use criu_rs::pages::{Client, Command, Layout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -155,10 +157,9 @@ fn lazy(lab: &Lab) {
     let server = Server::start(lab, &words);
     assert_eq!((server.status("CapEff").as_str(), server.status("Seccomp").as_str()), (NONE, "2"));
     let mut writer = TcpStream::connect(format!("127.0.0.1:{}", server.port)).unwrap();
-    // OPEN2 of a task.
-    let id = u64::from(u32::try_from(target.pid().parse::<i32>().unwrap()).unwrap()) << 4 | 1;
-    let open = [&0x0100_u32.to_ne_bytes()[..], &[0; 4], &[0; 8], &[0; 8], &id.to_ne_bytes()];
-    writer.write_all(&open.concat()).unwrap();
+    let id = object_id(PageObject::Task(target.pid().parse().unwrap()));
+    let open = Header { command: Command::Open2, flags: 0, pages: 0, address: 0, id };
+    writer.write_all(&open.to_bytes(Layout::Wide).unwrap()).unwrap();
     says(&format!("{images}/log"), "127.0.0.1:");
     drop(writer);
     assert_eq!(names(&images), before);

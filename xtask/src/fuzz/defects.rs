@@ -31,7 +31,7 @@ const DEFECTS: &[Defect] = &[
     },
     Defect {
         what: "the guard of the walk through a filter, which goes no way twice",
-        file: "images/src/bpf/mod.rs",
+        file: "images/src/bpf/walk.rs",
         check: "if !seen.insert(state.clone()) {",
         without: "if !seen.insert(state.clone()) && state.at > MAX_LENGTH {",
         target: "bpf",

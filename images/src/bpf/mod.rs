@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use crate::arch::Architecture;
 use crate::error::{Error, ErrorKind, Fault};
 use code::*;
+pub(crate) use walk::Budget;
 
 /// The program of a seccomp filter. Displays as its disassembly, in the notation of the kernel's
 /// `bpf_dbg` with remarks.
@@ -78,6 +79,9 @@ pub struct Summary {
     pub exceptions: Vec<(Answers, Vec<&'static str>)>,
     /// Answers to system calls of other architectures.
     pub foreign: Answers,
+    /// False if the program is too intricate, or comes after too many intricate programs of its
+    /// set. All answers are then unknown.
+    pub is_complete: bool,
 }
 
 /// The answers that a program may give to one system call, depending on its arguments. Empty if the
@@ -234,13 +238,16 @@ impl Instruction {
 
     /// Returns the numbers of instructions that may be skipped.
     fn ways(&self) -> impl Iterator<Item = usize> {
-        let ways = match self.code & CLASS {
+        self.both_ways().into_iter().flatten()
+    }
+
+    fn both_ways(&self) -> [Option<usize>; 2] {
+        match self.code & CLASS {
             RET => [None, None],
             JMP if self.code == JMP | JA => [usize::try_from(self.k).ok(), None],
             JMP => [Some(self.jt.into()), Some(self.jf.into())],
             _ => [Some(0), None],
-        };
-        ways.into_iter().flatten()
+        }
     }
 }
 
@@ -264,7 +271,7 @@ impl FilterAction {
 }
 
 /// Bytes of an instruction.
-const SIZE: usize = 8;
+pub(crate) const SIZE: usize = 8;
 
 /// Most instructions of a filter: the kernel's limit.
 const MAX_LENGTH: usize = 4096;

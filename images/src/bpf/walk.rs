@@ -5,18 +5,91 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::code::*;
 use super::{ARCH, Answers, DATA_SIZE, FilterAction, Instruction, NR, Program, Summary};
 
+/// Work that may still be done. A budget is spent on several walks, so that many intricate programs
+/// together cost no more than one.
+#[derive(Debug)]
+pub(crate) struct Budget(u64);
+
+/// The error of a walk whose budget is spent.
+struct Spent;
+
+impl Budget {
+    /// The budget of one program.
+    fn of_program() -> Self {
+        Self(OF_PROGRAM)
+    }
+
+    /// The budget of all programs of a set.
+    pub(crate) fn of_set() -> Self {
+        Self(OF_SET)
+    }
+
+    fn spend(&mut self, work: u64) -> Result<(), Spent> {
+        let left = self.0.checked_sub(work);
+        self.0 = left.unwrap_or(0);
+        left.map(drop).ok_or(Spent)
+    }
+}
+
 impl Program {
     /// Returns the answers to a system call, for all arguments. `arch` is an `AUDIT_ARCH_` number.
     pub fn answers(&self, arch: u32, number: u32) -> Answers {
+        let answers = self.walk(arch, number, &mut Budget::of_program());
+        answers.unwrap_or(Answers(BTreeSet::new()))
+    }
+
+    /// Returns the answers to all system calls.
+    pub fn summary(&self) -> Summary {
+        self.summary_within(&mut Budget::of_program())
+    }
+
+    /// Returns the answers to all system calls, or a summary that says that the budget is spent.
+    pub(crate) fn summary_within(&self, budget: &mut Budget) -> Summary {
+        self.answers_to_all(budget).unwrap_or_else(|Spent| {
+            let unknown = Answers(BTreeSet::new());
+            Summary {
+                default: unknown.clone(),
+                exceptions: Vec::new(),
+                foreign: unknown,
+                is_complete: false,
+            }
+        })
+    }
+
+    fn answers_to_all(&self, budget: &mut Budget) -> Result<Summary, Spent> {
+        let own = self.arch.audit();
+        let default = self.walk(own, NO_SYSCALL, budget)?;
+        let mut exceptions: BTreeMap<Answers, Vec<&'static str>> = BTreeMap::new();
+        for (number, name) in self.arch.syscalls() {
+            let answers = self.walk(own, number, budget)?;
+            if answers != default {
+                exceptions.entry(answers).or_default().push(name);
+            }
+        }
+        let exceptions = exceptions.into_iter().collect();
+        let foreign = self.walk(0, NO_SYSCALL, budget)?;
+        Ok(Summary { default, exceptions, foreign, is_complete: true })
+    }
+
+    fn walk(&self, arch: u32, number: u32, budget: &mut Budget) -> Result<Answers, Spent> {
         let start = State { at: 0, a: Some(0), x: Some(0), memory: BTreeMap::new() };
         let (mut waiting, mut seen) = (vec![start], HashSet::new());
         let mut found = BTreeSet::new();
+        let (mut has_forked, mut states) = (false, Budget(MAX_STATES));
         while let Some(state) = waiting.pop() {
-            if seen.len() >= MAX_STATES {
-                return Answers(BTreeSet::new());
+            if found.len() > MAX_ACTIONS {
+                return Ok(Answers(BTreeSet::new()));
             }
-            if !seen.insert(state.clone()) {
-                continue;
+            budget.spend(STEP)?;
+            // Jumps lead forward only, so one path alone meets no state twice.
+            if has_forked {
+                budget.spend(REMEMBERED)?;
+                if !seen.insert(state.clone()) {
+                    continue;
+                }
+                if states.spend(1).is_err() {
+                    return Ok(Answers(BTreeSet::new()));
+                }
             }
             match self.code.get(state.at) {
                 Some(instruction) => {
@@ -26,23 +99,9 @@ impl Program {
                 // returns.
                 None => continue,
             }
+            has_forked |= waiting.len() > 1;
         }
-        Answers(found)
-    }
-
-    /// Returns the answers to all system calls.
-    pub fn summary(&self) -> Summary {
-        let own = self.arch.audit();
-        let default = self.answers(own, NO_SYSCALL);
-        let mut exceptions: BTreeMap<Answers, Vec<&'static str>> = BTreeMap::new();
-        for (number, name) in self.arch.syscalls() {
-            let answers = self.answers(own, number);
-            if answers != default {
-                exceptions.entry(answers).or_default().push(name);
-            }
-        }
-        let exceptions = exceptions.into_iter().collect();
-        Summary { default, exceptions, foreign: self.answers(0, NO_SYSCALL) }
+        Ok(Answers(found))
     }
 }
 
@@ -66,7 +125,7 @@ impl Instruction {
         found: &mut BTreeSet<FilterAction>,
     ) {
         let operand = if self.code & X != 0 { state.x } else { Some(self.k) };
-        let mut ways: Vec<usize> = self.ways().collect();
+        let mut ways = self.both_ways();
         match self.code & CLASS {
             LD | LDX => {
                 let value = match self.code & MODE {
@@ -106,8 +165,8 @@ impl Instruction {
                     _ => a & by != 0,
                 });
                 match holds {
-                    Some(true) => ways = vec![self.jt.into()],
-                    Some(false) => ways = vec![self.jf.into()],
+                    Some(true) => ways = [Some(self.jt.into()), None],
+                    Some(false) => ways = [Some(self.jf.into()), None],
                     None => {}
                 }
             }
@@ -121,7 +180,13 @@ impl Instruction {
                 _ => state.a = state.x,
             },
         }
-        waiting.extend(ways.iter().map(|skip| State { at: state.at + 1 + skip, ..state.clone() }));
+        let [first, second] = ways;
+        if let Some(skip) = second {
+            waiting.push(State { at: state.at + 1 + skip, ..state.clone() });
+        }
+        if let Some(skip) = first {
+            waiting.push(State { at: state.at + 1 + skip, ..state });
+        }
     }
 }
 
@@ -139,9 +204,23 @@ fn compute(op: u16, a: u32, by: u32) -> Option<u32> {
     })
 }
 
-/// Most states that are followed for one program and one system call. Real filters take a few
-/// hundred. Programs made to take more are not worth the time.
-const MAX_STATES: usize = 1 << 13;
+/// Most states that are followed for one program and one system call after its paths part. Real
+/// filters take a few hundred. Programs made to take more are not worth the time.
+const MAX_STATES: u64 = 1 << 13;
+
+/// Most different answers to one system call. Real filters have up to four.
+const MAX_ACTIONS: usize = 16;
+
+/// Cost of a step, and of remembering a state, which takes some 16 times as long.
+const STEP: u64 = 1;
+const REMEMBERED: u64 = 16;
+
+/// Work for one program: enough for 4096 instructions in a row, for each of 500 system calls.
+const OF_PROGRAM: u64 = 1 << 21;
+
+/// Work for all programs of a set: enough for as many instructions in a row as the kernel lets one
+/// thread have, 32,768, for each of 500 system calls.
+const OF_SET: u64 = 1 << 24;
 
 /// Number of a system call that no architecture has, and that is not an x32 number.
 const NO_SYSCALL: u32 = 0x3fff_fff0;

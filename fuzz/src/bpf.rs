@@ -17,6 +17,7 @@ pub fn run(data: &[u8]) {
     if first & 0xe0 == 0 {
         let summary = program.summary();
         assert!(!summary.to_string().is_empty());
+        assert!(summary.is_complete || summary.exceptions.is_empty(), "half an answer");
     }
     _ = program.answers(arch.audit(), u32::from(first));
 }

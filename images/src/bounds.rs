@@ -120,6 +120,14 @@ pub static FINDINGS: Bound = Bound::new(
     "nobody reads more, and images made to have more cost memory",
 );
 
+/// Most bytes about the seccomp filters of all threads in one view.
+pub static FILTERS: Bound = Bound::new(
+    "FILTERS",
+    256 << 20,
+    "bytes",
+    "enough for the filter of a container's runtime in 50,000 threads",
+);
+
 /// Largest number of members of a tar archive.
 pub static MEMBERS: Bound = Bound::new(
     "MEMBERS",
@@ -134,7 +142,7 @@ pub static NAMES: Bound =
 
 /// All bounds of this crate.
 pub static ALL: &[&Bound] =
-    &[&IMAGE, &ENTRY, &CHAIN, &ARGUMENTS, &SEGMENTS, &FINDINGS, &MEMBERS, &NAMES];
+    &[&IMAGE, &ENTRY, &CHAIN, &ARGUMENTS, &SEGMENTS, &FINDINGS, &FILTERS, &MEMBERS, &NAMES];
 
 /// Formats a row for each bound, as in `docs/limits.md` of the project.
 #[doc(hidden)]

@@ -1,9 +1,12 @@
 //! Restrictions of threads by seccomp(2).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
+use std::sync::{Arc, PoisonError};
 
 use crate::arch::Architecture;
-use crate::bpf::Program;
+use crate::bpf::{Budget, Program, Summary};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::kind;
 use crate::proto::{CoreEntry, SeccompFilter, SeccompMode};
@@ -39,6 +42,17 @@ pub struct Filter<'a> {
     index: u32,
     entry: &'a SeccompFilter,
     arch: Architecture,
+    set: &'a ImageSet,
+}
+
+/// Summaries of the filters of a set. Equal programs share a summary, and all programs share a
+/// budget.
+#[derive(Debug)]
+pub(crate) struct Summaries {
+    /// By the place in `seccomp.img`.
+    known: HashMap<(Architecture, u32), Arc<Summary>>,
+    programs: HashMap<(Architecture, Vec<u8>), Arc<Summary>>,
+    budget: Budget,
 }
 
 impl<'a> Seccomp<'a> {
@@ -86,13 +100,23 @@ impl<'a> Seccomp<'a> {
             if filters.len() == all.len() && !all.is_empty() {
                 return Err(fail(ErrorKind::Malformed("has filters that form a loop")));
             }
+            if filters.len() == MAX_FILTERS {
+                let (what, limit) = ("filters of a thread", MAX_FILTERS as u64);
+                return Err(fail(ErrorKind::TooMany { what, limit }));
+            }
             let (what, id) = ("seccomp filter", index.into());
             let entry = all.get(index as usize);
             let entry = entry.ok_or_else(|| fail(ErrorKind::Dangling { what, id }))?;
-            filters.push(Filter { index, entry, arch });
+            filters.push(Filter { index, entry, arch, set });
             next = entry.prev;
         }
         Ok(filters)
+    }
+}
+
+impl Default for Summaries {
+    fn default() -> Self {
+        Self { known: HashMap::new(), programs: HashMap::new(), budget: Budget::of_set() }
     }
 }
 
@@ -101,7 +125,8 @@ impl Thread<'_> {
     ///
     /// # Errors
     /// The errors of `seccomp.img`; [`ErrorKind::Dangling`] if the set does not have a filter that
-    /// is named; [`ErrorKind::Malformed`] if the filters form a loop.
+    /// is named; [`ErrorKind::Malformed`] if the filters form a loop; [`ErrorKind::TooMany`] for
+    /// more filters than the kernel lets a thread have.
     pub fn seccomp(&self) -> Result<Seccomp<'_>> {
         Seccomp::of(self, self.task().set())
     }
@@ -127,6 +152,30 @@ impl<'a> Filter<'a> {
         program.map_err(|fault| {
             Error::new(kind::SECCOMP.file, fault.field("seccomp_filter", "filter"))
         })
+    }
+
+    /// Returns the answers of the filter to all system calls.
+    ///
+    /// The filters of a set have a common budget. Once it is spent, the answers of programs that
+    /// were not seen before are [unknown](Summary::is_complete).
+    ///
+    /// # Errors
+    /// The errors of [`program`](Self::program).
+    pub fn summary(&self) -> Result<Arc<Summary>> {
+        let mut summaries = self.set.summaries().lock().unwrap_or_else(PoisonError::into_inner);
+        let Summaries { known, programs, budget } = &mut *summaries;
+        if let Some(summary) = known.get(&(self.arch, self.index)) {
+            return Ok(Arc::clone(summary));
+        }
+        let summary = match programs.entry((self.arch, self.entry.filter.clone())) {
+            Entry::Occupied(same) => Arc::clone(same.get()),
+            Entry::Vacant(new) => {
+                let summary = self.program()?.summary_within(budget);
+                Arc::clone(new.insert(Arc::new(summary)))
+            }
+        };
+        known.insert((self.arch, self.index), Arc::clone(&summary));
+        Ok(summary)
     }
 
     /// Names of the flags, without `SECCOMP_FILTER_FLAG_`. CRIU adds TSYNC to a filter of all
@@ -178,6 +227,10 @@ fn in_core(core: &CoreEntry) -> SavedSeccomp {
     let mode = thread.and_then(|thread| thread.seccomp_mode?.try_into().ok());
     (mode, thread.and_then(|thread| thread.seccomp_filter))
 }
+
+/// Most filters of a thread. The kernel lets a thread have 32,768 instructions, and counts a filter
+/// as at least five.
+const MAX_FILTERS: usize = 32_768 / 5 + 1;
 
 /// `SECCOMP_FILTER_FLAG_TSYNC`
 const FLAG_TSYNC: u32 = 1;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use crate::aside::is_interrupted;
 use crate::error::{Error, ErrorKind, Result};
@@ -10,6 +10,7 @@ use crate::files::FileTable;
 use crate::kept::Bytes;
 use crate::kind;
 use crate::proto::{CgroupEntry, InventoryEntry, SeccompEntry};
+use crate::seccomp::Summaries;
 use crate::source::{Directory, Source};
 use crate::store::Store;
 use crate::tree::Tree;
@@ -35,6 +36,7 @@ pub struct ImageSet {
     files: OnceLock<FileTable>,
     seccomp: OnceLock<SeccompEntry>,
     cgroup: OnceLock<CgroupEntry>,
+    summaries: Mutex<Summaries>,
 }
 
 impl ImageSet {
@@ -74,6 +76,7 @@ impl ImageSet {
             files: OnceLock::new(),
             seccomp: OnceLock::new(),
             cgroup: OnceLock::new(),
+            summaries: Mutex::default(),
         })
     }
 
@@ -117,6 +120,11 @@ impl ImageSet {
     /// Seccomp filters of all threads; empty if the set does not have the image.
     pub(crate) fn seccomp(&self) -> Result<&SeccompEntry> {
         cached(&self.seccomp, || Ok(self.store.optional(kind::SECCOMP, 0)?.unwrap_or_default()))
+    }
+
+    /// Summaries of the seccomp filters, made when first asked for.
+    pub(crate) fn summaries(&self) -> &Mutex<Summaries> {
+        &self.summaries
     }
 
     /// Cgroups of all threads; empty if the set does not have the image.

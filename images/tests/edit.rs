@@ -18,6 +18,7 @@ use criu_images::proto::{
 use criu_images::schema::Entry;
 use criu_images::source::InMemory;
 use criu_images::{Architecture, Image, ImageSet, Result, Seccomp};
+use nix::fcntl::{Flock, FlockArg};
 use prost::Message;
 
 /// A set of one task with more images.
@@ -450,4 +451,17 @@ fn every_real_image_is_its_own_rewriting() {
         }
     }
     assert_eq!(rewritten, 1);
+}
+
+#[test]
+fn an_edit_waits_for_no_lock_that_a_reader_can_hold() {
+    let directory = scratch("edit-reader");
+    common::store(&set(&[(kind::FILES, 0, vec![regular(1, "/a")])]), &directory);
+    // Whoever can read the directory can take this lock.
+    let reader = fs::File::open(&directory).unwrap();
+    let held = Flock::lock(reader, FlockArg::LockExclusiveNonblock).unwrap();
+    assert_eq!(edit_directory(&directory, &[path("/a", "/b")]).unwrap().len(), 1);
+    assert!(!recover(&directory).unwrap());
+    drop(held);
+    assert!(!directory.join(".edit-lock").exists());
 }

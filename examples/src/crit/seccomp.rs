@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use criu_images::bounds::FILTERS;
 use criu_images::{Checkpoint, Seccomp};
 use serde::Serialize;
 
@@ -44,11 +45,16 @@ pub(crate) fn seccomp(
         checkpoint.task(pid).ok_or_else(|| format!("no task {pid}"))?;
     }
     let (mut filters, mut threads) = (BTreeMap::new(), Vec::new());
+    let mut left = FILTERS.get() / ENTRY;
     for task in checkpoint.tasks().filter(|task| pid.is_none_or(|pid| pid == task.pid())) {
         for thread in task.threads()? {
             let mut chain = Vec::new();
             let seccomp = thread.seccomp()?;
             if let Seccomp::Filters(installed) = &seccomp {
+                left = left.checked_sub(installed.len() as u64).ok_or_else(|| {
+                    let most = FILTERS.get() / ENTRY;
+                    format!("the threads have more than {most} filters in all")
+                })?;
                 for filter in installed {
                     chain.push(filter.index());
                     if filters.contains_key(&filter.index()) {
@@ -59,7 +65,7 @@ pub(crate) fn seccomp(
                     let filter = Filter {
                         index: filter.index(),
                         flags: filter.flags().collect(),
-                        summary: program.summary().to_string(),
+                        summary: filter.summary()?.to_string(),
                         code: code.then(lines),
                     };
                     filters.insert(filter.index, filter);
@@ -103,3 +109,6 @@ impl fmt::Display for Filters {
         f.write_str(&lines.join("\n"))
     }
 }
+
+/// Bytes that a filter of a thread counts as.
+const ENTRY: u64 = 64;

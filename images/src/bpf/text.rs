@@ -40,6 +40,9 @@ impl fmt::Display for Answers {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_complete {
+            return f.write_str("is too intricate: its answers are unknown");
+        }
         self.default.fmt(f)?;
         for (answers, names) in &self.exceptions {
             write!(f, "; {answers} on {}", names.join(", "))?;

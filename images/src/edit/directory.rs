@@ -1,19 +1,27 @@
 //! Edits of the images in a directory.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{self, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 
 use super::apply::edit;
+use super::lock::Lock;
 use super::{Edit, Edited};
-use crate::aside::{beside, image_beside, is_interrupted};
+use crate::aside::{beside, image_beside};
 use crate::error::WriteError;
 use crate::kind;
 use crate::set::ImageSet;
+use crate::source::Directory;
 
 /// Edits the images in a directory.
 ///
@@ -24,17 +32,21 @@ use crate::set::ImageSet;
 /// An edit that fails or is killed before the inventory is put aside leaves the old images. The
 /// next edit, or [`recover`], completes an edit that is killed after that.
 ///
-/// The second of two edits at once waits for the first.
+/// The second of two edits at once waits for the first, for 10 seconds at most. The lock is a file
+/// `.edit-lock` of mode 0600 in the directory. Those who can only read the directory cannot take
+/// the lock.
 ///
 /// # Errors
-/// The errors of opening the set and of [`edit`](super::edit()), and [`WriteError::Write`].
+/// The errors of opening the set and of [`edit`](super::edit()), and [`WriteError::Write`], also if
+/// another edit does not end in time.
 pub fn edit_directory(
     directory: impl AsRef<Path>,
     edits: &[Edit],
 ) -> Result<Vec<Edited>, WriteError> {
     let place = Place::lock(directory.as_ref())?;
     place.recover()?;
-    let edited = edit(&ImageSet::open(directory.as_ref())?, edits)?;
+    let images = Directory::held(directory.as_ref(), place.directory()?)?;
+    let edited = edit(&ImageSet::new(images)?, edits)?;
     let written = edited.iter().try_for_each(|image| place.write(image));
     let committed = written.and_then(|()| place.keep());
     if let Err(error) = committed {
@@ -50,33 +62,40 @@ pub fn edit_directory(
 /// that was killed earlier. Returns true if there was such an edit.
 ///
 /// # Errors
-/// An error if the directory cannot be read or written.
+/// An error if the directory cannot be read or written, or if another edit does not end in 10
+/// seconds.
 pub fn recover(directory: impl AsRef<Path>) -> io::Result<bool> {
     Place::lock(directory.as_ref())?.recover()
 }
 
-/// A directory of images, locked against other edits.
+/// A directory of images, held open and locked against other edits.
 struct Place {
-    path: PathBuf,
-    handle: Flock<File>,
+    lock: Lock,
 }
 
 impl Place {
     fn lock(path: &Path) -> io::Result<Self> {
-        let handle = Flock::lock(File::open(path)?, FlockArg::LockExclusive);
-        let handle = handle.map_err(|(_, errno)| io::Error::from(errno))?;
-        Ok(Self { path: path.into(), handle })
+        let directory = fcntl::open(path, DIRECTORY, Mode::empty())?;
+        Ok(Self { lock: Lock::take(directory)? })
+    }
+
+    fn directory(&self) -> io::Result<OwnedFd> {
+        self.lock.directory().try_clone_to_owned()
     }
 
     /// Writes a new image beside the old one.
     fn write(&self, image: &Edited) -> io::Result<()> {
-        let (old, new) =
-            (self.path.join(&image.name), self.path.join(beside(OsStr::new(&image.name))));
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(new)?;
+        let name = OsStr::new(&image.name);
+        let new =
+            openat(self.lock.directory(), &*beside(name), NEW, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let mut file = File::from(new);
         file.write_all(&image.bytes)?;
         // The new image gets the permissions of the old one.
-        file.set_permissions(fs::symlink_metadata(old)?.permissions())?;
+        let old = fstatat(self.lock.directory(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if old.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+            return Err(io::Error::other(format!("{}: is not a regular file", image.name)));
+        }
+        file.set_permissions(Permissions::from_mode(old.st_mode & 0o7777))?;
         file.sync_all()
     }
 
@@ -85,14 +104,13 @@ impl Place {
         let waiting = self.waiting()?;
         if waiting.len() > 1 {
             let inventory = OsStr::new(kind::INVENTORY.file);
-            let old = self.path.join(inventory);
             // From here on the edit can only be completed.
             if waiting.iter().any(|name| name == inventory) {
-                fs::remove_file(old)?;
+                self.remove(inventory)?;
             } else {
-                fs::rename(old, self.path.join(beside(inventory)))?;
+                self.rename(inventory, &beside(inventory))?;
             }
-            self.handle.sync_all()?;
+            self.sync()?;
         }
         self.complete()
     }
@@ -103,20 +121,22 @@ impl Place {
         waiting.sort_by_key(|name| name == kind::INVENTORY.file);
         for name in &waiting {
             if name == kind::INVENTORY.file {
-                self.handle.sync_all()?;
+                self.sync()?;
             }
-            fs::rename(self.path.join(beside(name)), self.path.join(name))?;
+            self.rename(&beside(name), name)?;
         }
-        if waiting.is_empty() { Ok(()) } else { self.handle.sync_all() }
+        if waiting.is_empty() { Ok(()) } else { self.sync() }
     }
 
     fn recover(&self) -> io::Result<bool> {
-        if is_interrupted(&self.path) {
+        let inventory = OsStr::new(kind::INVENTORY.file);
+        // The edit was killed after the point of no return.
+        if !self.has(inventory)? && self.has(&beside(inventory))? {
             return self.complete().map(|()| true);
         }
         let waiting = self.waiting()?;
         for name in &waiting {
-            fs::remove_file(self.path.join(beside(name)))?;
+            self.remove(&beside(name))?;
         }
         Ok(!waiting.is_empty())
     }
@@ -124,10 +144,40 @@ impl Place {
     /// Returns the names of the images that have a new one beside them.
     fn waiting(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let name = entry?.file_name();
+        // Opened anew: a position in the held directory would be shared.
+        let mut listed = Dir::openat(self.lock.directory(), ".", DIRECTORY, Mode::empty())?;
+        for entry in listed.iter() {
+            let name = OsString::from_vec(entry?.file_name().to_bytes().to_vec());
             names.extend(image_beside(&name));
         }
         Ok(names)
     }
+
+    fn has(&self, name: &OsStr) -> io::Result<bool> {
+        match fstatat(self.lock.directory(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
+        Ok(unlinkat(self.lock.directory(), name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let directory = self.lock.directory();
+        Ok(renameat(directory, from.as_bytes(), directory, to.as_bytes())?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(fsync(self.lock.directory())?)
+    }
 }
+
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+const NEW: OFlag = OFlag::O_WRONLY
+    .union(OFlag::O_CREAT)
+    .union(OFlag::O_EXCL)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);

@@ -6,6 +6,7 @@
 
 mod apply;
 mod directory;
+mod lock;
 mod rewrite;
 mod rules;
 

@@ -36,6 +36,13 @@ impl Directory {
         reached.map_err(|fault| Error::new(path.to_string_lossy(), fault))
     }
 
+    /// Takes a directory that is open.
+    pub(crate) fn held(path: impl Into<PathBuf>, directory: OwnedFd) -> Result<Self> {
+        let path = path.into();
+        let reached = Self::reach(path.clone(), directory, Vec::new());
+        reached.map_err(|fault| Error::new(path.to_string_lossy(), fault))
+    }
+
     fn reach(
         path: PathBuf,
         directory: OwnedFd,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::bounds;
+use crate::bpf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind;
 use crate::seccomp::{Filter, Seccomp};
@@ -88,12 +90,13 @@ impl Security {
     ///
     /// # Errors
     /// The errors of reading the threads' core images, `seccomp.img` and `cgroup.img`;
-    /// [`ErrorKind::Malformed`] for a thread without credentials.
+    /// [`ErrorKind::Malformed`] for a thread without credentials; [`ErrorKind::TooMany`] above
+    /// [`FILTERS`](bounds::FILTERS).
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
-        let mut threads = Vec::new();
+        let (mut threads, mut left) = (Vec::new(), bounds::FILTERS.get());
         for task in tasks {
             for thread in task.threads_in_brief()? {
-                threads.push(ThreadSecurity::new(&thread)?);
+                threads.push(ThreadSecurity::new(&thread, &mut left)?);
             }
         }
         Ok(Self { threads })
@@ -101,7 +104,8 @@ impl Security {
 }
 
 impl ThreadSecurity {
-    fn new(thread: &Thread<'_>) -> Result<Self> {
+    /// Describes a thread. `left` is how many bytes the filters of all threads may still take.
+    fn new(thread: &Thread<'_>, left: &mut u64) -> Result<Self> {
         let task = thread.task();
         // In old sets, threads have the credentials of their task.
         let creds = thread.creds().or_else(|| task.creds()).ok_or_else(|| {
@@ -134,7 +138,8 @@ impl ThreadSecurity {
             },
             filters: match &seccomp {
                 Seccomp::Filters(filters) => {
-                    filters.iter().map(FilterRow::new).collect::<Result<_>>()?
+                    let rows = filters.iter().map(|filter| FilterRow::new(filter, left));
+                    rows.collect::<Result<_>>()?
                 }
                 _ => Vec::new(),
             },
@@ -150,13 +155,18 @@ impl ThreadSecurity {
 }
 
 impl FilterRow {
-    fn new(filter: &Filter<'_>) -> Result<Self> {
-        let program = filter.program()?;
+    fn new(filter: &Filter<'_>, left: &mut u64) -> Result<Self> {
+        let summary = filter.summary()?.to_string();
+        let rest = left.checked_sub(ROW.saturating_add(summary.len() as u64));
+        *left = rest.ok_or_else(|| {
+            let (what, limit) = ("bytes about the filters of threads", bounds::FILTERS.get());
+            Error::new(kind::SECCOMP.file, ErrorKind::TooMany { what, limit })
+        })?;
         Ok(Self {
             index: filter.index(),
             flags: filter.flags().collect(),
-            instructions: program.instructions().len(),
-            summary: program.summary().to_string(),
+            instructions: filter.entry().filter.len() / bpf::SIZE,
+            summary,
         })
     }
 }
@@ -235,3 +245,6 @@ impl ThreadSecurity {
         Ok(())
     }
 }
+
+/// Bytes that a filter of a thread takes beside its summary.
+const ROW: u64 = 64;

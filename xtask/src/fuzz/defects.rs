@@ -30,10 +30,10 @@ const DEFECTS: &[Defect] = &[
         target: "set",
     },
     Defect {
-        what: "the guard of the walk through a filter, which goes no way twice",
+        what: "the budget of the walks through a filter",
         file: "images/src/bpf/walk.rs",
-        check: "if !seen.insert(state.clone()) {",
-        without: "if !seen.insert(state.clone()) && state.at > MAX_LENGTH {",
+        check: "let left = self.0.checked_sub(work);",
+        without: "let left = self.0.checked_sub(work.min(0));",
         target: "bpf",
     },
     Defect {

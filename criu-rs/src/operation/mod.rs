@@ -10,6 +10,7 @@ pub(crate) mod labels;
 mod locks;
 mod methods;
 mod page_server;
+mod places;
 mod pre_dump;
 mod prepared;
 mod restore;

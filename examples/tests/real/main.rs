@@ -20,6 +20,7 @@ mod memory;
 mod nonsense;
 mod options;
 mod output;
+mod places;
 mod programs;
 mod restore;
 mod terminal;
@@ -49,6 +50,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         nonsense::TESTS,
         options::TESTS,
         output::TESTS,
+        places::TESTS,
         programs::TESTS,
         restore::TESTS,
         terminal::TESTS,

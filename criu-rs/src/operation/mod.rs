@@ -4,6 +4,7 @@
 mod capture;
 mod check;
 mod cpuinfo;
+mod dedup;
 mod dump;
 mod kept_open;
 pub(crate) mod labels;

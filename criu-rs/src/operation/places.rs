@@ -37,6 +37,8 @@ pub(crate) enum Writes {
 pub(crate) struct Staged {
     images: Option<Arc<Staging>>,
     work: Option<Arc<Staging>>,
+    /// The directories with links to images in which criu frees pages.
+    linked: Vec<Arc<Staging>>,
 }
 
 impl Staged {
@@ -114,10 +116,31 @@ impl Prepared {
     ) -> Result<Staged> {
         let (shown_images, shown_work) = &shown(common);
         let mut staged = Staged::default();
-        let images = self.images.as_ref().filter(|_| writes == Writes::Images);
-        if let Some(by) = images.map(writers_of).transpose()?.flatten() {
-            self.can_move_images(shown_images, by)?;
-            staged.images = self.stage_images(shown_images, criu)?;
+        match (&self.images, writes) {
+            (Some(images), Writes::Images) => {
+                let by = writers_of(images)?;
+                let parent = self.parent_for_dedup(shown_images, &mut staged.linked)?;
+                if let Some(by) = by {
+                    self.can_move_images(shown_images, by)?;
+                }
+                if by.is_some() || parent.as_ref().is_some_and(|(_, is_other)| *is_other) {
+                    let parent = parent.map(|(parent, _)| parent);
+                    staged.images = self.stage_images(shown_images, criu, parent)?;
+                }
+            }
+            (Some(images), Writes::Restored) if self.message.auto_dedup() => {
+                let images = clone(images)?;
+                let (images, is_other) =
+                    self.for_dedup(images, shown_images, &mut staged.linked)?;
+                if is_other {
+                    self.message.images_dir_fd = self.handed.show(clone(&images)?);
+                    if let (Some(work), None) = (&self.work, self.message.work_dir_fd) {
+                        self.message.work_dir_fd = Some(self.handed.show(clone(work)?));
+                    }
+                    self.images = Some(images);
+                }
+            }
+            _ => {}
         }
         if let Some(by) = self.work.as_ref().map(writers_of).transpose()?.flatten() {
             self.can_move_work(shown_work, by)?;
@@ -163,17 +186,47 @@ impl Prepared {
         Ok(())
     }
 
-    fn stage_images(&mut self, shown: &Path, criu: &Criu) -> Result<Option<Arc<Staging>>> {
+    /// Returns the parent images of a dump that frees pages in them, as criu may write into them.
+    /// Says whether these are in another directory than before.
+    fn parent_for_dedup(
+        &mut self,
+        shown: &Path,
+        linked: &mut Vec<Arc<Staging>>,
+    ) -> Result<Option<(OwnedFd, bool)>> {
+        let Some(images) = self.images.as_ref().filter(|_| self.message.auto_dedup()) else {
+            return Ok(None);
+        };
+        let Some(text) = self.parent_text(images)? else { return Ok(None) };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        // CRIU will say what is wrong with a parent that is not there.
+        let Ok(parent) = openat(images, text.as_c_str(), flags, Mode::empty()) else {
+            return Ok(None);
+        };
+        let shown = shown.join(OsStr::from_bytes(text.to_bytes()));
+        self.for_dedup(parent, &shown, linked).map(Some)
+    }
+
+    /// Returns the text of the link to the parent images. CRIU keeps a link that is there already.
+    fn parent_text(&self, images: &OwnedFd) -> Result<Option<CString>> {
+        let there = readlinkat(images, PARENT).ok();
+        if let Some(text) = there.and_then(|text| CString::new(text.as_bytes()).ok()) {
+            return Ok(Some(text));
+        }
+        let given = self.message.parent_img.as_deref().map(CString::new).transpose();
+        given.map_err(|source| Error::system("read the path of a parent", source))
+    }
+
+    fn stage_images(
+        &mut self,
+        shown: &Path,
+        criu: &Criu,
+        parent: Option<OwnedFd>,
+    ) -> Result<Option<Arc<Staging>>> {
         let Some(outer) = self.images.take() else { return Ok(None) };
         let outer = &outer;
         let staging = Staging::make(clone(outer)?, shown.to_owned())?;
-        let given = self.message.parent_img.as_deref().map(CString::new).transpose();
-        let given = given.map_err(|source| Error::system("read the path of a parent", source))?;
-        // CRIU keeps a link that is there already.
-        let text =
-            readlinkat(outer, PARENT).ok().and_then(|text| CString::new(text.as_bytes()).ok());
-        if let Some(text) = text.or(given) {
-            let path = self.parent_for(outer, &text, criu)?;
+        if let Some(text) = self.parent_text(outer)? {
+            let path = self.parent_for(outer, &text, criu, parent)?;
             self.message.parent_img = Some(path);
             staging.name_parent(text);
         }
@@ -187,20 +240,28 @@ impl Prepared {
     }
 
     /// Returns a path that leads from the private directory to the parent images.
-    fn parent_for(&mut self, outer: &OwnedFd, text: &CStr, criu: &Criu) -> Result<Vec<u8>> {
+    /// The parent may have been opened already, because criu frees pages in it.
+    fn parent_for(
+        &mut self,
+        outer: &OwnedFd,
+        text: &CStr,
+        criu: &Criu,
+        parent: Option<OwnedFd>,
+    ) -> Result<Vec<u8>> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let from_inside = || {
             let above: &[u8] = if text.to_bytes().starts_with(b"/") { b"" } else { b"../" };
             [above, text.to_bytes()].concat()
         };
         // CRIU will say what is wrong with a parent that is not there.
-        let Ok(parent) = openat(outer, text, flags, Mode::empty()) else {
-            return Ok(from_inside());
+        let parent = match parent {
+            Some(parent) => parent,
+            None => match openat(outer, text, flags, Mode::empty()) {
+                // A service may see other process ids.
+                Ok(parent) if criu.transport().starts_criu() => parent,
+                _ => return Ok(from_inside()),
+            },
         };
-        // A service may see other process ids.
-        if !criu.transport().starts_criu() {
-            return Ok(from_inside());
-        }
         // The private directory itself can be moved by others, the open parent cannot.
         let number = self.handed.show(parent);
         Ok(format!("/proc/{}/fd/{number}", std::process::id()).into_bytes())
@@ -304,7 +365,7 @@ fn look_elsewhere(work: &OwnedFd, log: &Path) -> Result<()> {
     Ok(look_at(&directory, folder, &name, Role::File)?)
 }
 
-fn writers_of(directory: &OwnedFd) -> Result<Option<Writers>> {
+pub(super) fn writers_of(directory: &OwnedFd) -> Result<Option<Writers>> {
     writers(directory).map_err(|source| Error::system("look at the owner of a directory", source))
 }
 

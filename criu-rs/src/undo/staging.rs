@@ -10,10 +10,11 @@ use std::sync::{Mutex, PoisonError};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, geteuid, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, geteuid, linkat, symlinkat, unlinkat};
 
 use super::images_dir::{INVENTORY, PARENT, is_image, list};
 use crate::error::{Error, Result};
+use crate::value::{Role, look_at};
 
 /// A new directory of mode 0700 inside a directory that others can write. Criu writes into the new
 /// one, and the results are moved to their names when they are complete.
@@ -61,6 +62,39 @@ impl Staging {
     /// link may have another text.
     pub(crate) fn name_parent(&self, text: CString) {
         *self.parent.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    /// Links images of the outer directory into the new one, where nobody else can replace them.
+    ///
+    /// # Errors
+    /// [`Error::Place`] for a name that is no file of this user, and a system's error if a file
+    /// cannot be linked.
+    pub(crate) fn link_images(&self, is_image: impl Fn(&CStr) -> bool) -> Result<()> {
+        for name in list(&self.outer).unwrap_or_default() {
+            if !is_image(&name) {
+                continue;
+            }
+            let flags = AtFlags::empty();
+            linkat(&self.outer, name.as_c_str(), &self.inner, name.as_c_str(), flags).map_err(
+                |source| {
+                    let name = name.to_string_lossy();
+                    let shown = self.shown.display();
+                    Error::system(format!("link {shown}/{name} into a private directory"), source)
+                },
+            )?;
+            // Looked at where nobody can change it any more. The new link counts, too.
+            look_at(&self.inner, &self.shown, &name, Role::LinkedFile)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the link to the parent images in the new directory.
+    ///
+    /// # Errors
+    /// The link cannot be made.
+    pub(crate) fn link_parent(&self, path: &str) -> Result<()> {
+        symlinkat(path, &self.inner, PARENT)
+            .map_err(|source| Error::system("make a link to the parent images", source))
     }
 
     /// Moves the images to their names as [`deliver_images`](Self::deliver_images) does, and the

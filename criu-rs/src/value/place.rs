@@ -199,8 +199,9 @@ fn problem(stat: &FileStat, role: Role, target: impl Fn() -> PathBuf) -> Option<
         return Some(PlaceProblem::Foreign(stat.st_uid));
     }
     let links = stat.st_nlink;
+    let wanted = if role == Role::LinkedFile { 2 } else { 1 };
     #[allow(clippy::useless_conversion)] // Narrower on some platforms.
-    (links > 1).then(|| PlaceProblem::HardLinks(links.into()))
+    (links > wanted).then(|| PlaceProblem::HardLinks(links.into()))
 }
 
 /// Says whether a file belongs to this process's user or to root.
@@ -213,6 +214,8 @@ pub(crate) fn is_ours(stat: &FileStat) -> bool {
 pub(crate) enum Role {
     /// A file that criu writes.
     File,
+    /// A file that criu writes, to which this process has made another link.
+    LinkedFile,
     /// The link to the parent images, which criu follows only to read.
     Link,
 }

@@ -5,11 +5,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use criu_lab::names;
+use criu_lab::{names, soon};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::lab::{Lab, Ran, TestFn};
+use crate::lab::{Lab, Ran, TestFn, run};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_dump_follows_no_planted_link", planted),
@@ -19,6 +19,9 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("links_planted_during_a_dump_are_not_followed", raced),
     ("an_increment_in_directories_of_others_comes_back", increments),
     ("a_log_is_not_written_through_a_link", log),
+    ("pages_are_freed_in_no_file_behind_a_link", dedup),
+    ("a_page_server_s_log_and_pid_file_follow_no_link", page_server),
+    ("a_lazy_restore_trusts_no_socket_of_others", lazy),
 ];
 
 /// The mode of a directory that every user can write, with and without the sticky bit.
@@ -37,7 +40,7 @@ fn secret(lab: &Lab) -> String {
 }
 
 /// Puts one thing after the other at a name. Each is refused at once, and is still there.
-fn refused(lab: &Lab, at: &str, run: &dyn Fn() -> Ran) {
+fn refused(lab: &Lab, at: &str, ask: &dyn Fn() -> Ran) {
     let secret = secret(lab);
     let makes: [(&str, &dyn Fn()); 5] = [
         ("is a symbolic link to ", &|| symlink(&secret, at).unwrap()),
@@ -53,7 +56,7 @@ fn refused(lab: &Lab, at: &str, run: &dyn Fn() -> Ran) {
         make();
         let before = fs::symlink_metadata(at).unwrap();
         let begun = Instant::now();
-        run().fails(1, &[at, what, "do: remove it, or use another directory"]);
+        ask().fails(1, &[at, what, "do: remove it, or use another directory"]);
         assert!(begun.elapsed() < Duration::from_secs(30), "{at}: {what}");
         let after = fs::symlink_metadata(at).unwrap();
         assert_eq!((before.ino(), before.len()), (after.ino(), after.len()), "{at}: {what}");
@@ -252,6 +255,85 @@ fn log(lab: &Lab) {
     lab.done(&dump);
     assert!(fs::metadata(&at).unwrap().len() > 0);
     target.goes_on();
+}
+
+fn dedup(lab: &Lab) {
+    let (images, elsewhere) = (lab.dir("0"), lab.dir("elsewhere"));
+    let mut target = lab.start(&["memory", "8"]);
+    lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
+    target.is_gone();
+    let pages = format!("{images}/pages-1.img");
+    let outside = format!("{elsewhere}/pages");
+    fs::copy(&pages, &outside).unwrap();
+    let blocks = |path: &str| fs::metadata(path).unwrap().blocks();
+    let before = blocks(&outside);
+    let restore = ["restore", "-D", &images, "-d", "--auto-dedup"];
+    let kept = format!("{elsewhere}/kept");
+    fs::rename(&pages, &kept).unwrap();
+    symlink(&outside, &pages).unwrap();
+    lab.run(&restore).fails(1, &[&pages, "is a symbolic link to "]);
+    // In the parent images of a dump, too.
+    let (next, other) = (lab.dir("1"), lab.start_with(&["count"], |command| command.arg("other")));
+    let dump = ["dump", "-t", &other.pid(), "-D", &next, "-R", "--prev-images-dir", "../0"];
+    lab.run(&[&dump[..], &["--auto-dedup"]].concat()).fails(1, &["pages-1.img is a symbolic link"]);
+    assert_eq!(blocks(&outside), before);
+    // A file of root's is freed, also where others can write.
+    fs::remove_file(&pages).unwrap();
+    fs::rename(&kept, &pages).unwrap();
+    set_mode(&images, 0o777);
+    lab.done(&[&dump[..], &["--auto-dedup"]].concat());
+    assert_eq!(fs::read_link(format!("{next}/parent")).unwrap(), Path::new("../0"));
+    lab.done(&restore);
+    target.restored_as(target.pid);
+    target.goes_on();
+    assert!(blocks(&pages) < before / 2, "{} of {before}", blocks(&pages));
+    assert!(names(&images).iter().all(|name| !name.starts_with('.')), "{:?}", names(&images));
+}
+
+fn page_server(lab: &Lab) {
+    let images = lab.dir("img");
+    let secret = secret(lab);
+    let (log, pid) = (format!("{images}/ps.log"), format!("{images}/ps.pid"));
+    let server = ["page-server", "-D", &images, "--address", "127.0.0.1", "--port", "9"];
+    let logs = [&server[..], &["-o", "ps.log"]].concat();
+    let makes: [(&str, &dyn Fn()); 3] = [
+        ("a symbolic link is not written through", &|| symlink(&secret, &log).unwrap()),
+        ("not a regular file", &|| mkfifo(log.as_str(), Mode::S_IRWXU).unwrap()),
+        ("has 2 hard links", &|| fs::hard_link(&secret, &log).unwrap()),
+    ];
+    for (what, make) in makes {
+        make();
+        lab.run(&logs).fails(1, &[&log, what]);
+        fs::remove_file(&log).unwrap();
+    }
+    symlink(&secret, &pid).unwrap();
+    let daemon = [&server[..], &["--daemon", "--pidfile", "ps.pid"]].concat();
+    lab.run(&daemon).fails(1, &[&pid, "File exists"]);
+    assert_eq!(fs::read(&secret).unwrap(), b"secret");
+    assert_eq!(fs::metadata(&secret).unwrap().nlink(), 1);
+}
+
+/// The daemon's socket in a directory that others can write.
+fn lazy(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["memory", "4"]);
+    lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
+    target.is_gone();
+    set_mode(&images, 0o777);
+    let socket = format!("{images}/lazy-pages.socket");
+    let restore = ["restore", "-d", "-D", &images, "--lazy-pages"];
+    // Whoever answers there chooses the memory of the tasks.
+    let theirs = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    chown(&socket, Some(NOBODY), Some(NOBODY)).unwrap();
+    lab.run(&restore).fails(1, &[&socket, "belongs to user 65534"]);
+    drop(theirs);
+    fs::remove_file(&socket).unwrap();
+    let mut daemon = lab.command(&["lazy-pages", "-D", &images, "-o", "lazy.log"]).spawn().unwrap();
+    assert!(soon(|| fs::exists(&socket).unwrap()));
+    assert_eq!(run(lab.command(&restore)).code, Some(0));
+    target.restored_as(target.pid);
+    target.goes_on();
+    assert!(daemon.wait().unwrap().success());
 }
 
 const NOBODY: u32 = 65534;

@@ -10,7 +10,7 @@ use crate::hooks::Action;
 use crate::host::{LockError, NestedNamespace};
 use crate::labels::LabelError;
 use crate::rpc::ProtocolError;
-use crate::value::{InvalidValue, SystemError, Version};
+use crate::value::{InvalidValue, PlaceError, PlaceFault, SystemError, Version};
 
 /// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -81,6 +81,10 @@ pub enum Error {
         /// The directory.
         directory: PathBuf,
     },
+    /// CRIU would write into a file that is not its own: a link, a FIFO or a file of another user
+    /// is at a name that it writes. Nothing was touched.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// CRIU refused, failed or died.
     #[error(transparent)]
     Failed(Box<Failure>),
@@ -135,6 +139,15 @@ impl Error {
 
     pub(crate) fn system(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
         SystemError::new(doing, source).into()
+    }
+}
+
+impl From<PlaceFault> for Error {
+    fn from(fault: PlaceFault) -> Self {
+        match fault {
+            PlaceFault::Unsafe(error) => error.into(),
+            PlaceFault::System(error) => error.into(),
+        }
     }
 }
 

@@ -145,7 +145,7 @@ pub use sys::table::hold_back_descriptors;
 pub use value::{
     AfterDump, Build, Cancel, CgroupMode, Compression, CpuCap, Dir, External, FoundMounts, ImageIo,
     InheritFd, InvalidValue, JoinNs, JoinableNs, LogLevel, LsmProfile, MountContext, NetworkLock,
-    Pid, PreDumpMode, SystemError, Tcp, Tls, Version,
+    Pid, PlaceError, PlaceProblem, PreDumpMode, SystemError, Tcp, Tls, Version, Writers,
 };
 
 /// The programs in the READMEs, which have to compile.

@@ -1,6 +1,5 @@
 //! `container`: saves and brings back a container of runc, crun or another OCI runtime.
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -20,6 +19,7 @@ use crate::fault::Fault;
 use crate::hints;
 use crate::options::{Size, criu_program};
 use crate::output::{Output, dump_stats, micros, restore_stats};
+use crate::places::{keep_files_private, make_directories, note_writers, replace_file};
 use crate::runtime_args::{BothArgs, OnlyCheckpointArgs, OnlyRestoreArgs};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
@@ -197,7 +197,9 @@ impl CheckpointArgs {
         let container = with_config_files(container, &self.runtime);
         let freezer = if self.no_freezer { Freezer::Off } else { Freezer::Container };
         let checkpoint = container.freezer(freezer).checkpoint(pid).map_err(fault)?;
-        make_directory(&self.shared.images_dir)?;
+        keep_files_private();
+        make_directories(&self.shared.images_dir)?;
+        note_writers(&output, "--images-dir", &self.shared.images_dir);
         let after = if self.leave_running { AfterDump::LeaveRunning } else { AfterDump::Kill };
         let dump = checkpoint.dump(&self.shared.images_dir).after_dump(after);
         let dump = self.shared.dump(dump)?.empty_net_ns(self.empty_network);
@@ -274,7 +276,7 @@ impl RestoreArgs {
         let drive = Drive::new()?;
         let plan = container.restore(&self.shared.images_dir).map_err(fault)?;
         let state = self.state.as_ref().unwrap_or(&self.shared.images_dir);
-        make_directory(state)?;
+        make_directories(state)?;
         let restore = plan.prepare(state).map_err(fault)?;
         let (input, out, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let stdio = [input.as_fd(), out.as_fd(), error.as_fd()];
@@ -323,7 +325,7 @@ struct PidFileHook<'a> {
 impl Hooks for PidFileHook<'_> {
     fn post_restore(&mut self, root: Pid) -> HookResult {
         let Some(file) = self.pid_file else { return Ok(()) };
-        fs::write(file, root.to_string())
+        replace_file(file, &root.to_string())
             .map_err(|error| format!("cannot write {}: {error}", file.display()).into())
     }
 }
@@ -345,7 +347,7 @@ impl SharedArgs {
         let dump = dump.tcp(self.tcp()).file_locks(self.file_locks).ext_unix_sk(self.ext_unix_sk);
         let dump = dump.shell_job(self.shell_job).log_level(LogLevel::Debug);
         Ok(match &self.work_dir {
-            Some(dir) => dump.work_dir(make_directory(dir)?),
+            Some(dir) => dump.work_dir(make_directories(dir)?),
             None => dump,
         })
     }
@@ -355,7 +357,7 @@ impl SharedArgs {
         let restore = restore.ext_unix_sk(self.ext_unix_sk).shell_job(self.shell_job);
         let restore = restore.log_level(LogLevel::Debug);
         Ok(match &self.work_dir {
-            Some(dir) => restore.work_dir(make_directory(dir)?),
+            Some(dir) => restore.work_dir(make_directories(dir)?),
             None => restore,
         })
     }
@@ -393,11 +395,4 @@ fn with_config_files(container: oci::Container, runtime: &Path) -> oci::Containe
         container
     };
     container.default_config_file("/etc/criu/runc.conf")
-}
-
-/// Makes a directory that may be there already.
-fn make_directory(path: &Path) -> Result<&Path, Fault> {
-    let made = fs::create_dir_all(path);
-    made.map_err(|error| Fault::system(format!("make the directory {}", path.display()), error))?;
-    Ok(path)
 }

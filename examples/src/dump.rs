@@ -23,6 +23,7 @@ use crate::options::{
     NetworkSaved, Reach, Saved, Way,
 };
 use crate::output::{Output, dump_stats, micros};
+use crate::places::{keep_files_private, make_directory, note_writers};
 use crate::program::{self, Given};
 use crate::progress::Progress;
 
@@ -80,13 +81,16 @@ Examples:
     }
 
     fn run(&self, output: &Output, _: &Given) -> Result<ExitCode, Fault> {
+        keep_files_private();
         self.common.prepare()?;
         let unused = self.memory.unused(self.lazy.lazy_pages);
         if let Some(note) = without_effect("a dump without --page-server", &unused) {
             output.say(note);
         }
         let images = self.images.path();
-        crate::make_directory("--images-dir", images)?;
+        make_directory("--images-dir", images)?;
+        note_writers(output, "--images-dir", images);
+        self.common.note_work_dir(output);
         let criu = self.reach.criu()?;
         let way = self.memory.way()?;
         let mut memory = self.memory.clone();

@@ -142,6 +142,7 @@ impl Fault {
                 Error::Hook { source, .. } => source.to_string(),
                 Error::Label(error) => error.what().to_string(),
                 Error::Lock(error) => error.what(),
+                Error::Place(error) => error.what(),
                 error => error.to_string(),
             },
         }

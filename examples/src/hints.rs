@@ -58,6 +58,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::Label(error) => Some(about_label(error)),
         Error::Lock(error) => Some(about_locks(error.problem)),
         Error::Nested(_) => Some(about(Cause::NestedNamespace, Word::Dump)),
+        Error::Place(error) => Some(error.problem.hint()),
         _ => advice(error, Word::of),
     }
 }
@@ -74,7 +75,7 @@ pub(crate) fn of_container(error: &Error) -> Option<&'static str> {
              criu runs and remove /run/criu.kdat",
         ),
         Error::CheckpointExists { .. } => Some("use another directory, or --overwrite"),
-        Error::Start { .. } | Error::Lock(_) | Error::Nested(_) => of(error),
+        Error::Start { .. } | Error::Lock(_) | Error::Nested(_) | Error::Place(_) => of(error),
         _ => advice(error, Word::of_container),
     }
 }

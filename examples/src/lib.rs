@@ -14,6 +14,7 @@
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
 //! descriptors     the descriptors that other programs get
 //! confine         rights that a server gives up
+//! places          directories that are made, and those that others can write
 //! settings        options from CRIU's configuration files
 //! images          sets of images as `crit` and `inspect` take them
 //! ```
@@ -39,6 +40,7 @@ mod options;
 mod output;
 mod page_server;
 mod parent;
+mod places;
 mod pre_dump;
 mod preflight;
 mod program;
@@ -61,42 +63,3 @@ pub use options::criu_program;
 pub use output::{Output, dump_stats, restore_stats};
 pub use signals::Pause;
 pub use words::criu_rs;
-
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
-
-/// Makes a directory that is missing, for its owner alone. The directory above it has to be there.
-fn make_directory(option: &str, directory: &Path) -> Result<(), Fault> {
-    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    if std::fs::metadata(directory).err().as_ref().is_some_and(is_missing) {
-        let made = std::fs::DirBuilder::new().mode(0o700).create(directory);
-        if let Err(error) = made.or_else(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Ok(()),
-            _ => Err(error),
-        }) {
-            let show = directory.display();
-            return Err(Fault::usage(format!("{option}: cannot make {show}: {error}")));
-        }
-    }
-    check_directory(option, directory)
-}
-
-/// Returns a directory, or the one above it if it is missing: there it would be made.
-fn images_or_above(directory: &Path) -> &Path {
-    match directory.parent() {
-        Some(above) if !directory.exists() && above.as_os_str().is_empty() => Path::new("."),
-        Some(above) if !directory.exists() => above,
-        _ => directory,
-    }
-}
-
-/// Refuses an option whose value is not a directory.
-fn check_directory(option: &str, directory: &Path) -> Result<(), Fault> {
-    let show = directory.display();
-    match std::fs::metadata(directory) {
-        Ok(meta) if meta.is_dir() => Ok(()),
-        Ok(_) => Err(Fault::usage(format!("{option}: {show} is not a directory"))),
-        Err(error) => Err(Fault::usage(format!("{option}: cannot open {show}: {error}"))),
-    }
-}

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,7 @@ use crate::fd::by_number;
 use crate::foreign::without_effect;
 use crate::options::{Certificates, Verbosity};
 use crate::output::Output;
+use crate::places::{keep_files_private, make_directory, note_writers, open_log};
 use crate::program::{Given, Program};
 use crate::settings;
 use crate::stdout;
@@ -201,12 +202,14 @@ Exit status:
 
 impl PageServer {
     fn start(&self, output: &Output, args: &[OsString]) -> Fallible<Exit> {
+        keep_files_private();
         if self.lazy_pages {
             // The images are there already, and nothing is written beside them.
             fs::read_dir(&self.images_dir)
                 .map_err(|error| format!("--images-dir: {}: {error}", self.images_dir.display()))?;
         } else {
-            crate::make_directory("--images-dir", &self.images_dir).map_err(|f| f.to_string())?;
+            make_directory("--images-dir", &self.images_dir).map_err(|f| f.to_string())?;
+            note_writers(output, "--images-dir", &self.images_dir);
         }
         let log = self.log(output)?;
         if let Some(parent) = &self.prev_images_dir {
@@ -345,7 +348,7 @@ impl PageServer {
         };
         let path = self.work_dir().join(pidfile);
         // A file that is taken is found before there is a daemon.
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
         if let Err(error) = start_daemon(&mut daemon, file) {
             let _ = fs::remove_file(&path);
@@ -410,7 +413,7 @@ impl PageServer {
             return Ok(Log { to: Some(file), output: output.clone() });
         }
         let path = self.work_dir().join(name);
-        let file = OpenOptions::new().append(true).create(true).open(&path);
+        let file = open_log(&path);
         let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Log { to: Some(file), output: output.clone() })
     }

@@ -20,6 +20,7 @@ use crate::options::{
     Way,
 };
 use crate::output::{Output, dump_stats, micros};
+use crate::places::{keep_files_private, make_directory, note_writers, read_file};
 use crate::program::{self, Given};
 use crate::progress::Progress;
 
@@ -67,13 +68,16 @@ Examples:
     }
 
     fn run(&self, output: &Output, _: &Given) -> Result<ExitCode, Fault> {
+        keep_files_private();
         self.common.prepare()?;
         let unused = self.memory.unused(false);
         if let Some(note) = without_effect("a pre-dump without --page-server", &unused) {
             output.say(note);
         }
         let images = self.images.path();
-        crate::make_directory("--images-dir", images)?;
+        make_directory("--images-dir", images)?;
+        note_writers(output, "--images-dir", images);
+        self.common.note_work_dir(output);
         let criu = self.reach.criu()?;
         let way = self.memory.way()?;
         let drive = Drive::new()?;
@@ -135,5 +139,5 @@ impl Program {
 }
 
 fn stats(work_dir: &Path) -> Option<DumpStats> {
-    DumpStats::parse(&std::fs::read(work_dir.join("stats-dump")).ok()?).ok()
+    DumpStats::parse(&read_file(&work_dir.join("stats-dump")).ok()?).ok()
 }

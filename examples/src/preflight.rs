@@ -120,7 +120,7 @@ impl Program {
         let mut config = Config::default();
         // A dump would make the directory.
         let images = self.images_dir.as_deref().unwrap_or(Path::new("."));
-        let images = crate::images_or_above(images);
+        let images = crate::places::images_or_above(images);
         let mut dump = Dump::new(pid, images).overwrite(self.existing.is_replaced());
         if let Some(Size(bytes)) = self.ghost_limit {
             dump = dump.ghost_limit(bytes);

@@ -96,9 +96,18 @@ fn resident(root: Pid) -> u64 {
     pages * procfs::page_size()
 }
 
+/// Returns the bytes in a directory. A dump into a directory that others can write fills a private
+/// directory in it first.
 fn bytes_in(directory: &Path) -> u64 {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
+    let entries = |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten();
+    let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if !meta.is_dir() => meta.len(),
+        _ => 0,
+    };
+    let is_private =
+        |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(".criu-rs-new-");
+    let private = entries(directory).filter(is_private).flat_map(|entry| entries(&entry.path()));
+    entries(directory).chain(private).map(bytes).sum()
 }
 
 /// The time before the line is shown: a short operation shows nothing.

@@ -22,6 +22,7 @@ use crate::options::{
 };
 use crate::output::{Output, micros, restore_stats};
 use crate::parent::Parent;
+use crate::places::{check_directory, note_writers};
 use crate::program::{self, Given};
 use crate::progress::Progress;
 use crate::settings;
@@ -83,7 +84,9 @@ Examples:
         }
         self.common.prepare()?;
         let images = self.images.path();
-        crate::check_directory("--images-dir", images)?;
+        check_directory("--images-dir", images)?;
+        note_writers(output, "--images-dir", images);
+        self.common.note_work_dir(output);
         let criu = self.reach.criu()?;
         let stays = !self.restore.detaches() && !self.restore.exec_cmd;
         let parent = stays.then(Parent::new).transpose()?;

@@ -37,13 +37,16 @@ impl Dump<'_> {
     /// run on.
     pub fn capture(&self, criu: &Criu, pool: Pool, hooks: &mut dyn Hooks) -> Result<Captured> {
         let doing = "capture memory";
-        let images = &self.common.opts.images;
-        if images.named().is_some() {
+        // The pages and the images go into the same directory, even if its path comes to lead
+        // elsewhere.
+        let Some((directory, held)) = self.common.opts.images.hold()? else {
             let why = "the images directory is one that only CRIU sees";
             return Err(Error::system(doing, io::Error::new(io::ErrorKind::Unsupported, why)));
-        }
-        let capture = Capture::new(pool, images.path());
-        self.capture_with(criu, capture.map_err(|error| Error::system(doing, error))?, hooks)
+        };
+        let capture = Capture::within(pool, held, directory.path());
+        let mut dump = self.clone();
+        dump.common.opts.images = directory;
+        dump.capture_with(criu, capture.map_err(|error| Error::system(doing, error))?, hooks)
     }
 
     /// Runs the dump as [`capture`](Self::capture) does, and hands the memory on to a page server.

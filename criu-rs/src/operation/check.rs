@@ -1,6 +1,7 @@
 //! Testing what CRIU needs of the kernel.
 
 use super::methods::operation;
+use super::places::{Staged, Writes};
 use super::prepared::Prepared;
 use crate::criu::Criu;
 use crate::drive::{Driver, Job};
@@ -46,8 +47,9 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Returns the job, and the directory for its log unless the caller has named one.
-    pub(crate) fn job(&self, criu: &Criu) -> Result<(Job, Handed, Option<Scratch>)> {
+    /// Returns the job, and the directories for its log: a temporary one unless the caller has named
+    /// one, and a private one inside of a directory that others can write.
+    pub(crate) fn job(&self, criu: &Criu) -> Result<(Job, Handed, (Option<Scratch>, Staged))> {
         // CRIU 4.1 wants an images directory as well, and writes nothing but the log there.
         let scratch = if self.common.opts.work.is_none() { Some(Scratch::new()?) } else { None };
         let mut common = self.common.clone();
@@ -60,9 +62,11 @@ impl<'a> Check<'a> {
         // A file that names another log would send it out of the directory that is removed.
         let log = common.opts.default_log.take();
         common.opts.raw(|opts| opts.log_file = opts.log_file.take().or(log));
-        let prepared = Prepared::new(&common, criu)?;
+        let mut prepared = Prepared::new(&common, criu)?;
+        prepared.look(&common, Writes::Log)?;
+        let staged = prepared.stage(&common, criu, Writes::Log)?;
         let (job, handed, _) = prepared.into_job(CriuReqType::Check, "check", Subject::None);
-        Ok((job, handed, scratch))
+        Ok((job, handed, (scratch, staged)))
     }
 }
 

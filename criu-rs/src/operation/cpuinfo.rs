@@ -1,6 +1,7 @@
 //! The CPU's features, recorded and compared.
 
 use super::methods::operation;
+use super::places::{Staged, Writes};
 use super::prepared::Prepared;
 use crate::criu::Criu;
 use crate::drive::{Driver, Job};
@@ -52,10 +53,10 @@ impl<'a> CpuInfo<'a> {
     }
 
     fn run(&self, criu: &Criu, kind: CriuReqType, operation: &'static str) -> Result<()> {
-        let (job, handed) = self.job(criu, kind, operation)?;
+        let (job, handed, staged) = self.job(criu, kind, operation)?;
         let link = criu.link_for(&job, &Launch::default(), handed)?;
         Driver::new(link, job, self.common.limits.clone())?.finish(&mut ())?;
-        Ok(())
+        staged.deliver()
     }
 
     pub(crate) fn job(
@@ -63,9 +64,15 @@ impl<'a> CpuInfo<'a> {
         criu: &Criu,
         kind: CriuReqType,
         operation: &'static str,
-    ) -> Result<(Job, Handed)> {
-        let prepared = Prepared::new(&self.common, criu)?;
+    ) -> Result<(Job, Handed, Staged)> {
+        let mut prepared = Prepared::new(&self.common, criu)?;
+        let writes = match kind {
+            CriuReqType::CpuinfoDump => Writes::Images,
+            _ => Writes::Log,
+        };
+        prepared.look(&self.common, writes)?;
+        let staged = prepared.stage(&self.common, criu, writes)?;
         let (job, handed, _) = prepared.into_job(kind, operation, Subject::None);
-        Ok((job, handed))
+        Ok((job, handed, staged))
     }
 }

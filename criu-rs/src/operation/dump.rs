@@ -120,16 +120,19 @@ impl<'a> Dump<'a> {
     ) -> Result<Session<Dumped>> {
         let mut prepared = Prepared::new(&self.common, criu)?;
         prepared.message.notify_scripts = actions.then_some(true);
-        let mut watched = prepared.watch(&self.common, self.overwrite)?;
+        let mut watched = prepared.watch(&self.common, criu, self.overwrite)?;
         let images = self.compared(&prepared)?;
         let subject = self.subject(&prepared.message);
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
         let mut link = criu.link_for(&job, &Launch::default(), handed)?;
         watched.look_after(self.pid, &job, &mut link);
         job.watch(self.guard(criu, &link, images)?);
+        // After the labels are compared, which is done where criu writes.
+        job.watch(watched.delivery());
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         Ok(Session::new(driver, move |_, _| {
             let dumped = Dumped::read(work);
+            watched.deliver()?;
             keep(watched);
             Ok(dumped)
         }))

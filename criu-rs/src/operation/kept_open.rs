@@ -63,8 +63,10 @@ impl KeptOpen {
     /// # Errors
     /// See [`Error`](crate::Error).
     pub fn cpuinfo_dump(&mut self, info: &CpuInfo<'_>) -> Result<()> {
-        let (job, handed) = info.job(&self.criu, CriuReqType::CpuinfoDump, "cpuinfo dump")?;
-        self.ask(info, job, handed)
+        let (job, handed, staged) =
+            info.job(&self.criu, CriuReqType::CpuinfoDump, "cpuinfo dump")?;
+        self.ask(info, job, handed)?;
+        staged.deliver()
     }
 
     /// Compares the image as [`CpuInfo::check`] does.
@@ -72,7 +74,8 @@ impl KeptOpen {
     /// # Errors
     /// See [`Error`](crate::Error).
     pub fn cpuinfo_check(&mut self, info: &CpuInfo<'_>) -> Result<()> {
-        let (job, handed) = info.job(&self.criu, CriuReqType::CpuinfoCheck, "cpuinfo check")?;
+        let (job, handed, _staged) =
+            info.job(&self.criu, CriuReqType::CpuinfoCheck, "cpuinfo check")?;
         self.ask(info, job, handed)
     }
 

@@ -4,12 +4,14 @@
 mod capture;
 mod check;
 mod cpuinfo;
+mod dedup;
 mod dump;
 mod kept_open;
 pub(crate) mod labels;
 mod locks;
 mod methods;
 mod page_server;
+mod places;
 mod pre_dump;
 mod prepared;
 mod restore;

@@ -9,6 +9,7 @@ use std::process::ExitStatus;
 use nix::sys::signal::{Signal, kill};
 
 use super::methods::operation;
+use super::places::Writes;
 use super::prepared::Prepared;
 use crate::criu::Criu;
 use crate::drive::{Driver, Finished, Job};
@@ -93,6 +94,9 @@ impl<'a> PageServer<'a> {
 
     fn job(&self, criu: &Criu, kind: CriuReqType) -> Result<(Job, Handed, Option<OwnedFd>)> {
         let prepared = Prepared::new(&self.common, criu)?;
+        prepared.look(&self.common, Writes::Images)?;
+        // The server writes for as long as it runs, and `start` does not wait for its end.
+        prepared.refuse_shared(&self.common, "CRIU's own page server")?;
         Ok(prepared.into_job(kind, "page server", Subject::None))
     }
 }

@@ -1,7 +1,6 @@
 //! Saving memory ahead of a dump.
 
 use super::dump::{Dump, Dumped};
-use super::labels::DumpGuard;
 use super::methods::operation;
 use super::prepared::{Prepared, Watched};
 use super::session::Session;
@@ -75,8 +74,8 @@ impl<'a> PreDump<'a> {
     /// An option is not valid or is newer than this CRIU; the directory holds a checkpoint; criu
     /// does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<()>> {
-        let prepared = Prepared::new(&self.common, criu)?;
-        let watched = prepared.watch(&self.common, self.overwrite)?;
+        let mut prepared = Prepared::new(&self.common, criu)?;
+        let watched = prepared.watch(&self.common, criu, self.overwrite)?;
         let subject = Subject::Tasks { root: self.pid, end: false };
         let (mut job, handed, _) =
             prepared.into_job(CriuReqType::SinglePreDump, "pre-dump", subject);
@@ -84,6 +83,7 @@ impl<'a> PreDump<'a> {
         let link = criu.link_for(&job, &Launch::default(), handed)?;
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         Ok(Session::new(driver, move |_, _| {
+            watched.deliver()?;
             watched.keep();
             Ok(())
         }))
@@ -134,7 +134,9 @@ impl PreDumpSession {
         let subject = Subject::Tasks { root: *pid, end: false };
         let (mut job, handed, _) = prepared.into_job(CriuReqType::PreDump, "pre-dump", subject);
         job.worker_ends = false;
-        self.link = Some(self.exchange(job, handed, common, |_, _, _| Ok(None), hooks)?);
+        let guard = |_: &Criu, _: &mut Link, _: &mut Job| Ok(());
+        self.link = Some(self.exchange(job, handed, common, guard, hooks)?);
+        watched.deliver()?;
         watched.keep();
         Ok(())
     }
@@ -148,21 +150,25 @@ impl PreDumpSession {
         let images = dump.compared(&prepared)?;
         let subject = dump.subject(&prepared.message);
         let (job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);
-        let guard = |criu: &Criu, link: &mut Link, job: &Job| {
+        let guard = |criu: &Criu, link: &mut Link, job: &mut Job| {
             watched.look_after(dump.pid(), job, link);
-            dump.guard(criu, link, images)
+            job.watch(dump.guard(criu, link, images)?);
+            job.watch(watched.delivery());
+            Ok(())
         };
         self.exchange(job, handed, &dump.common, guard, hooks)?;
+        let dumped = Dumped::read(work);
+        watched.deliver()?;
         watched.keep();
-        Ok(Dumped::read(work))
+        Ok(dumped)
     }
 
     fn prepare(&mut self, common: &Common<'_>, overwrite: bool) -> Result<(Watched, Prepared)> {
         if self.failed {
             return Err(Misuse::SeriesOver.into());
         }
-        let prepared = Prepared::new(common, &self.criu)?;
-        let watched = prepared.watch(common, overwrite)?;
+        let mut prepared = Prepared::new(common, &self.criu)?;
+        let watched = prepared.watch(common, &self.criu, overwrite)?;
         Ok((watched, prepared))
     }
 
@@ -171,7 +177,7 @@ impl PreDumpSession {
         mut job: Job,
         handed: Handed,
         common: &Common<'_>,
-        guard: impl FnOnce(&Criu, &mut Link, &Job) -> Result<Option<DumpGuard>>,
+        guard: impl FnOnce(&Criu, &mut Link, &mut Job) -> Result<()>,
         hooks: &mut dyn Hooks,
     ) -> Result<Link> {
         let mut link = match self.link.take() {
@@ -183,8 +189,7 @@ impl PreDumpSession {
             None => self.criu.link_for(&job, &Launch::default(), handed)?,
         };
         self.failed = true;
-        let guard = guard(&self.criu, &mut link, &job)?;
-        job.watch(guard);
+        guard(&self.criu, &mut link, &mut job)?;
         let (_, link) = Driver::new(link, job, common.limits.clone())?.finish(hooks)?;
         self.failed = false;
         Ok(link)

@@ -1,13 +1,15 @@
 //! An operation made ready: its message, its descriptors, and the guards that undo a failure.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::places::{Delivery, Staged, Writes};
 use crate::criu::Criu;
 use crate::diagnosis::LogPlace;
 use crate::drive::Job;
 use crate::error::{Error, Result};
-use crate::options::{Common, Filled, Needed, Opts};
+use crate::options::{ByFile, Common, Filled, Needed, Opts};
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType};
 use crate::transport::{Handed, Link, Subject};
 use crate::undo::{CgroupYard, Connections, Freezer, ImagesDir, Strays};
@@ -17,10 +19,13 @@ use crate::value::Pid;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) message: CriuOpts,
-    handed: Handed,
+    pub(super) handed: Handed,
     pub(crate) images: Option<OwnedFd>,
-    work: Option<OwnedFd>,
+    pub(super) work: Option<OwnedFd>,
     log: Option<LogPlace>,
+    /// The path of the log, if a configuration file names it.
+    pub(super) log_elsewhere: Option<PathBuf>,
+    pub(super) by_file: ByFile,
 }
 
 /// The things that are given back if a dump fails.
@@ -30,6 +35,7 @@ pub(crate) struct Watched {
     connections: Option<Arc<Connections>>,
     images: Option<ImagesDir>,
     freezer: Option<Freezer>,
+    staged: Staged,
 }
 
 impl Prepared {
@@ -45,7 +51,18 @@ impl Prepared {
             (Some(work), None, Some(name)) => Some(LogPlace::new(clone(work)?, name)),
             _ => None,
         };
-        Ok(Self { message, handed, images, work, log })
+        let (log_elsewhere, by_file) = (common.log_elsewhere.clone(), common.by_file);
+        Ok(Self { message, handed, images, work, log, log_elsewhere, by_file })
+    }
+
+    /// Looks for the log in the work directory that criu now has.
+    pub(super) fn log_anew(&mut self) -> Result<()> {
+        if let (Some(work), None, Some(name)) =
+            (&self.work, &self.log_elsewhere, &self.message.log_file)
+        {
+            self.log = Some(LogPlace::new(clone(work)?, name));
+        }
+        Ok(())
     }
 
     /// Returns the job for a driver, the descriptors for its link, and the work directory.
@@ -72,19 +89,48 @@ impl Prepared {
         (job, self.handed, self.work)
     }
 
-    /// Watches the work directory for mounts that a restore must not leave behind.
-    pub(crate) fn yard(&self) -> Result<Option<CgroupYard>> {
-        let work = self.work.as_ref().map(clone).transpose()?;
-        Ok(work.map(CgroupYard::watch))
+    /// Makes the work directory of a restore safe from others, and watches it for mounts that a
+    /// restore must not leave behind.
+    pub(crate) fn work_place(&mut self, common: &Common<'_>, criu: &Criu) -> Result<WorkPlace> {
+        self.look(common, Writes::Restored)?;
+        let staged = self.stage(common, criu, Writes::Restored)?;
+        let yard = self.work.as_ref().map(clone).transpose()?.map(CgroupYard::watch);
+        Ok(WorkPlace { yard, _staged: staged })
     }
 
-    /// Watches the images and the freezer, which a failed dump must leave as they were.
-    pub(crate) fn watch(&self, common: &Common<'_>, overwrite: bool) -> Result<Watched> {
+    /// Watches the images and the freezer, which a failed dump must leave as they were, and makes
+    /// the directories safe from others.
+    pub(crate) fn watch(
+        &mut self,
+        common: &Common<'_>,
+        criu: &Criu,
+        overwrite: bool,
+    ) -> Result<Watched> {
+        self.look(common, Writes::Images)?;
         let name = common.opts.images.path();
         let images =
             self.images.as_ref().map(|images| ImagesDir::watch(clone(images)?, name, overwrite));
+        let images = images.transpose()?;
+        let staged = self.stage(common, criu, Writes::Images)?;
         let freezer = self.message.freeze_cgroup.as_deref().map(Freezer::watch);
-        Ok(Watched { images: images.transpose()?, freezer: freezer.flatten(), connections: None })
+        Ok(Watched { images, freezer: freezer.flatten(), connections: None, staged })
+    }
+}
+
+/// The work directory of a restore.
+#[derive(Debug)]
+pub(crate) struct WorkPlace {
+    // First: the directory of the mounts goes with the second.
+    yard: Option<CgroupYard>,
+    _staged: Staged,
+}
+
+impl WorkPlace {
+    /// Keeps everything: the restore is complete.
+    pub(crate) fn keep(self) {
+        if let Some(yard) = self.yard {
+            yard.keep();
+        }
     }
 }
 
@@ -98,6 +144,19 @@ impl Watched {
             (None, Some(connections)) => connections.expect(),
             (None, None) => {}
         }
+    }
+
+    /// Returns the guard that moves images to their names at the end of the dump.
+    pub(super) fn delivery(&self) -> Option<Delivery> {
+        self.staged.delivery()
+    }
+
+    /// Moves the images to their names, where no guard has done that.
+    ///
+    /// # Errors
+    /// An image cannot be moved.
+    pub(super) fn deliver(&self) -> Result<()> {
+        self.staged.deliver()
     }
 
     /// Keeps everything: the dump is complete.

@@ -138,7 +138,7 @@ impl<'a> Restore<'a> {
     /// An option is not valid or is newer than this CRIU; the images lack pages; a security label
     /// or a file lock cannot be given back; criu does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
-        let prepared = Prepared::new(&self.common, criu)?;
+        let mut prepared = Prepared::new(&self.common, criu)?;
         let becomes_another = !prepared.message.exec_cmd.is_empty();
         let launch = Launch {
             shell_job: prepared.message.shell_job(),
@@ -146,7 +146,7 @@ impl<'a> Restore<'a> {
             mounts: self.mounts.as_deref(),
             ..Default::default()
         };
-        let yard = prepared.yard()?;
+        let place = prepared.work_place(&self.common, criu)?;
         let strays = Strays::of(prepared.images.as_ref(), criu.program().ok().flatten());
         let images = prepared.images.as_ref().filter(|_| !prepared.message.stream());
         saved_pages::refuse_missing(images, &prepared.message)?;
@@ -173,10 +173,9 @@ impl<'a> Restore<'a> {
         let link = criu.link_for(&job, &launch, handed)?;
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         Ok(Session::new(driver, move |finished, driver| {
-            if let Some(yard) = yard {
-                yard.keep();
-            }
-            let mut restored = Restored::read(finished, work)?;
+            let restored = Restored::read(finished, work);
+            place.keep();
+            let mut restored = restored?;
             let worker = driver.into_link().worker.filter(|_| becomes_another);
             restored.parent = worker.map(|worker| {
                 let (pid, pidfd) = worker.release();

@@ -14,11 +14,25 @@ pub(crate) struct Common<'a> {
     pub(crate) limits: RunLimits,
     /// The path of the log, if it is not where `opts` says.
     pub(crate) log_elsewhere: Option<PathBuf>,
+    pub(crate) by_file: ByFile,
+}
+
+/// The directories that the configuration file of a request names. CRIU opens these by their paths,
+/// whatever the request says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ByFile {
+    pub(crate) images: bool,
+    pub(crate) work: bool,
 }
 
 impl<'a> Common<'a> {
     pub(crate) fn new(images: Dir<'a>, log_file: &str) -> Self {
-        Self { opts: Opts::new(images, log_file), limits: Default::default(), log_elsewhere: None }
+        Self {
+            opts: Opts::new(images, log_file),
+            limits: Default::default(),
+            log_elsewhere: None,
+            by_file: ByFile::default(),
+        }
     }
 
     /// Makes options that let CRIU stop at its actions: for the hooks, and so that the operation

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::common::Common;
+use super::common::{ByFile, Common};
 use super::configured::{Configured, path};
 use super::opts::Opts;
 use crate::config::{ConfigError, Setting};
@@ -61,6 +61,7 @@ impl<'a> Common<'a> {
             }
             _ => {}
         }
+        common.by_file = ByFile { images: named.images.is_some(), work: named.work.is_some() };
         opts.lists = started.lists;
         append(&mut opts.lists, &named.lists)?;
         Ok(Cow::Owned(common))

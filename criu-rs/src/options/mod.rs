@@ -12,7 +12,7 @@ mod opts;
 mod rows;
 mod table;
 
-pub(crate) use common::Common;
+pub(crate) use common::{ByFile, Common};
 pub use info::OptionInfo;
 pub(crate) use limits::RunLimits;
 pub(crate) use needed::Needed;

@@ -24,6 +24,7 @@ use super::session::PageSession;
 use super::socket::{Socket, wide_pair};
 use super::store::{Part, Store};
 use crate::hooks::{Action, At, Hooks};
+use crate::sys::proc_link;
 
 /// A capture that is being written, in the background.
 #[derive(Debug)]
@@ -107,6 +108,16 @@ impl Capture {
         let directory = directory.into();
         Self::begin(pool, move |pool, socket, progress| {
             write_out(pool, socket, &progress, directory)
+        })
+    }
+
+    /// Prepares to receive as [`new`](Self::new) does, for a directory that is open already. `shown`
+    /// is its path for errors.
+    pub(crate) fn within(pool: Pool, held: Arc<OwnedFd>, shown: PathBuf) -> io::Result<Self> {
+        Self::begin(pool, move |pool, socket, progress| {
+            let link = proc_link(held.as_fd());
+            let written = write_out(pool, socket, &progress, link.clone());
+            written.map_err(|error| error.shown_in(&link, &shown))
         })
     }
 

@@ -1,7 +1,7 @@
 //! The errors of page servers and their clients.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use criu_images::WriteError;
@@ -124,6 +124,16 @@ fn for_whom(own: u32) -> String {
 }
 
 impl PagesError {
+    /// Names the file of an error by the directory's own path, where it was reached by another.
+    pub(super) fn shown_in(mut self, from: &Path, directory: &Path) -> Self {
+        if let Self::File { path, .. } = &mut self {
+            if let Ok(name) = path.strip_prefix(from) {
+                *path = directory.join(name);
+            }
+        }
+        self
+    }
+
     #[cfg(feature = "tls")]
     pub(crate) fn tls(error: impl std::fmt::Display) -> Self {
         Self::Tls(error.to_string())

@@ -41,7 +41,6 @@ impl Transport {
     }
 
     /// Says whether a criu is started by this process, by itself or through libcriu.
-    #[cfg(feature = "oci")]
     pub(crate) fn starts_criu(&self) -> bool {
         !matches!(self, Self::Service(_) | Self::Connected(_))
     }

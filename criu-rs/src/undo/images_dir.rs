@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Error, Result};
+use crate::value::is_ours;
 
 /// A guard of an images directory during a dump.
 ///
@@ -22,8 +23,9 @@ use crate::error::{Error, Result};
 pub(crate) struct ImagesDir {
     directory: OwnedFd,
     before: HashSet<CString>,
-    /// True if images of an earlier checkpoint are in [`ASIDE`].
-    aside: bool,
+    /// The directory [`ASIDE`], if images of an earlier checkpoint are in it. It is opened once:
+    /// somebody may put another one at its name meanwhile.
+    aside: Option<OwnedFd>,
     kept: bool,
 }
 
@@ -51,7 +53,7 @@ impl ImagesDir {
         if entries.contains(INVENTORY) && !overwrite {
             return Err(Error::CheckpointExists { directory: name });
         }
-        let mut guard = Self { directory, before: entries, aside: false, kept: false };
+        let mut guard = Self { directory, before: entries, aside: None, kept: false };
         // A page server may have made the link to the parent for the images to come.
         if overwrite && guard.before.iter().any(|name| is_criu_s(name) && name.as_c_str() != PARENT)
         {
@@ -64,30 +66,27 @@ impl ImagesDir {
 
     fn set_aside(&mut self) -> nix::Result<()> {
         mkdirat(&self.directory, ASIDE, Mode::S_IRWXU)?;
-        self.aside = true;
-        let folder = self.folder()?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let folder = nix::fcntl::openat(&self.directory, ASIDE, flags, Mode::empty())?;
+        if !is_ours(&nix::sys::stat::fstat(&folder)?) {
+            return Err(Errno::EPERM);
+        }
+        let folder = self.aside.insert(folder);
         let images: Vec<CString> = self.before.iter().filter(|n| is_criu_s(n)).cloned().collect();
         for name in images {
-            renameat(&self.directory, name.as_c_str(), &folder, name.as_c_str())?;
+            renameat(&self.directory, name.as_c_str(), &*folder, name.as_c_str())?;
             self.before.remove(&name);
         }
         Ok(())
-    }
-
-    fn folder(&self) -> nix::Result<OwnedFd> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        nix::fcntl::openat(&self.directory, ASIDE, flags, Mode::empty())
     }
 
     /// Ends the guard, since the dump is complete. The new images stay, the replaced ones are
     /// removed.
     pub(crate) fn keep(mut self) {
         self.kept = true;
-        if self.aside {
-            if let Ok(folder) = self.folder() {
-                for name in list(&folder).unwrap_or_default() {
-                    let _ = unlinkat(&folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
-                }
+        if let Some(folder) = &self.aside {
+            for name in list(folder).unwrap_or_default() {
+                let _ = unlinkat(folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
             }
             let _ = unlinkat(&self.directory, ASIDE, UnlinkatFlags::RemoveDir);
         }
@@ -104,11 +103,9 @@ impl Drop for ImagesDir {
                 let _ = unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
             }
         }
-        if self.aside {
-            if let Ok(folder) = self.folder() {
-                for name in list(&folder).unwrap_or_default() {
-                    let _ = renameat(&folder, name.as_c_str(), &self.directory, name.as_c_str());
-                }
+        if let Some(folder) = &self.aside {
+            for name in list(folder).unwrap_or_default() {
+                let _ = renameat(folder, name.as_c_str(), &self.directory, name.as_c_str());
             }
             let _ = unlinkat(&self.directory, ASIDE, UnlinkatFlags::RemoveDir);
         }
@@ -128,7 +125,7 @@ pub(crate) fn list(directory: &OwnedFd) -> nix::Result<HashSet<CString>> {
 }
 
 /// Returns true if a file of this name is part of a checkpoint. Logs are not, so they stay.
-fn is_image(name: &CStr) -> bool {
+pub(super) fn is_image(name: &CStr) -> bool {
     let name = name.to_bytes();
     name.ends_with(b".img") || matches!(name, b"parent" | b"stats-dump" | b"irmap-cache")
 }
@@ -140,9 +137,11 @@ fn is_criu_s(name: &CStr) -> bool {
     is_image(name) && (name == PARENT || name.to_str().is_ok_and(known))
 }
 
-const PARENT: &CStr = c"parent";
+/// The link to the parent images.
+pub(crate) const PARENT: &CStr = c"parent";
 
-const INVENTORY: &CStr = c"inventory.img";
+/// The image that makes a directory a checkpoint.
+pub(super) const INVENTORY: &CStr = c"inventory.img";
 
 /// The directory for earlier images while a dump overwrites them.
 const ASIDE: &CStr = c".criu-rs-earlier";

@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
+use super::place::{Writers, writers};
 use super::system::SystemError;
 
 /// A directory for images or logs: a path, or a descriptor of an open directory.
@@ -30,10 +32,13 @@ use super::system::SystemError;
 pub struct Dir<'fd>(Kind<'fd>);
 
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "pages"), expect(dead_code))]
 enum Kind<'fd> {
     Path(PathBuf),
     Fd(BorrowedFd<'fd>),
     Named(PathBuf),
+    /// A directory that is open already, with its path for messages.
+    Held(Arc<OwnedFd>, PathBuf),
 }
 
 impl Dir<'static> {
@@ -48,6 +53,29 @@ impl Dir<'static> {
 }
 
 impl Dir<'_> {
+    /// Returns who can write into the directory, beside this process's user and root, or `None` if
+    /// nobody else can.
+    ///
+    /// An operation is safe in a directory that others can write, and its files are not: others can
+    /// replace them at any time. A directory that CRIU opens itself is not looked at.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub fn writers(&self) -> Result<Option<Writers>, SystemError> {
+        let Some(directory) = self.open()? else { return Ok(None) };
+        writers(&directory).map_err(|source| {
+            SystemError::new(format!("look at the directory {}", self.path().display()), source)
+        })
+    }
+
+    /// Opens the directory for several parts of one operation, which then use the same directory
+    /// even if its path comes to lead elsewhere. Returns `None` if CRIU opens the directory itself.
+    #[cfg(feature = "pages")]
+    pub(crate) fn hold(&self) -> Result<Option<(Dir<'static>, Arc<OwnedFd>)>, SystemError> {
+        let held = self.open()?.map(Arc::new);
+        Ok(held.map(|held| (Dir(Kind::Held(Arc::clone(&held), self.path())), held)))
+    }
+
     /// Returns a descriptor of the directory, or `None` if CRIU opens the directory itself.
     pub(crate) fn open(&self) -> Result<Option<OwnedFd>, SystemError> {
         let system = |source: nix::Error| {
@@ -59,6 +87,9 @@ impl Dir<'_> {
             // Opened anew, not duplicated: the descriptor may be O_PATH, or not of a directory.
             Kind::Fd(fd) => {
                 nix::fcntl::openat(fd, ".", flags, Mode::empty()).map(Some).map_err(system)
+            }
+            Kind::Held(held, _) => {
+                nix::fcntl::openat(held, ".", flags, Mode::empty()).map(Some).map_err(system)
             }
             Kind::Named(_) => Ok(None),
         }
@@ -75,7 +106,7 @@ impl Dir<'_> {
     /// Returns the directory's path for messages.
     pub(crate) fn path(&self) -> PathBuf {
         match &self.0 {
-            Kind::Path(path) | Kind::Named(path) => path.clone(),
+            Kind::Path(path) | Kind::Named(path) | Kind::Held(_, path) => path.clone(),
             Kind::Fd(fd) => name_of(fd),
         }
     }

@@ -25,6 +25,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_dump_into_a_full_disk_fails", full),
     ("a_capture_is_what_a_dump_would_be", capture),
     ("a_capture_of_a_busy_process_is_of_one_moment", busy),
+    ("a_capture_s_pages_go_into_the_directory_of_its_images", swapped),
     ("a_capture_larger_than_its_pool_spills", spill),
     ("a_capture_that_cannot_be_written_kills_nobody", held),
     ("a_capture_is_handed_on_to_a_page_server", hand_on),
@@ -167,6 +168,28 @@ fn capture(lab: &Lab) {
     are_alike(&pages(&local), &pages(&images));
     is_whole(&images);
     target.end();
+    restores(lab, &mut target, &images);
+}
+
+/// The path of the images directory leads elsewhere before the pages are written.
+fn swapped(lab: &Lab) {
+    struct Swap<'a>(&'a std::path::Path, &'a std::path::Path);
+    impl criu_rs::Hooks for Swap<'_> {
+        fn post_dump(&mut self) -> criu_rs::HookResult {
+            fs::remove_file(self.0)?;
+            Ok(std::os::unix::fs::symlink(self.1, self.0)?)
+        }
+    }
+    let (images, other, path) = (lab.dir("images"), lab.dir("other"), lab.dir.join("path"));
+    std::os::unix::fs::symlink(&images, &path).unwrap();
+    let mut target = lab.start(&["memory", "4"]);
+    let pool = Pool::new(64 << 20).unwrap();
+    let mut swap = Swap(&path, &other);
+    let captured = Dump::new(target.pid, &path).capture(&lab.criu, pool, &mut swap).unwrap();
+    captured.writing.wait().1.unwrap();
+    target.is_gone();
+    assert!(criu_lab::names(&other).is_empty());
+    is_whole(&images);
     restores(lab, &mut target, &images);
 }
 

@@ -9,6 +9,7 @@
 mod bare;
 mod driver;
 mod fuse;
+mod hostile;
 mod judge;
 mod payload;
 mod rounds;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     match words.get(1).map(String::as_str) {
         Some("--payload") => payload::run(&words[2..]),
         Some("--drive") => driver::run(&words[2..]),
+        Some("--plant") => hostile::plant(&words[2..]),
         Some("--serve") => driver::serve(&words[2..]),
         Some("--apart") => return apart(&words[2..]),
         Some(sandbox::FIRST) => return sandbox::first(&words[2], &words[3..]),

@@ -15,6 +15,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
 use crate::fuse::{Failure, Mounted};
+use crate::hostile::Stranger;
 use crate::scene::{self, Machine, Subject, Talk};
 
 const OPERATIONS: &[&str] = &["dump", "dump-on", "capture", "pages", "restore", "edit"];
@@ -31,6 +32,7 @@ const FAULTS: &[&str] = &[
     "descriptors",
     "memory",
     "stopped",
+    "hostile",
 ];
 
 /// How a round ended.
@@ -163,6 +165,7 @@ impl Hall {
                 "kill-criu" | "cancel" => *operation != "edit",
                 "kill-target" => !matches!(*operation, "edit" | "restore"),
                 "no-space" | "io-error" => *operation != "restore",
+                "hostile" => *operation != "edit",
                 "stopped" => matches!(*operation, "pages" | "dump" | "restore"),
                 _ => true,
             })
@@ -203,7 +206,13 @@ impl Hall {
         if let Some(Device::Fuse(mounted, failure)) = &device {
             mounted.fail(*failure);
         }
+        let stranger = (fault == "hostile").then(|| {
+            let longest = self.times.get(operation).copied().unwrap_or(0);
+            let (delay, seed) = (self.below(longest), self.below(u64::MAX) | 1);
+            Stranger::start(&images, &self.dir.join("outside"), operation, delay, seed)
+        });
         let (said, injected) = self.operate(operation, fault, &images);
+        let reached = stranger.and_then(|stranger| stranger.end(&images));
         self.injected += u64::from(injected);
         let plain = self.dir.join("plain");
         let images = match device {
@@ -217,6 +226,7 @@ impl Hall {
         };
         let verdict = self.judge(operation, fault, &images, &said);
         let (mut end, mut why) = match verdict {
+            Ok(_) if reached.is_some() => (End::Bad, reached.unwrap_or_default()),
             Ok(end) => (end, said.clone().unwrap_or_default()),
             Err(why) => (End::Bad, format!("{why}; the driver said {said:?}")),
         };

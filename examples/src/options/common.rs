@@ -14,6 +14,8 @@ use crate::fault::Fault;
 use crate::fd;
 use crate::options::applies;
 use crate::options::values::{Verbosity, seconds};
+use crate::output::Output;
+use crate::places::{check_directory, note_writers};
 use crate::stdout_log::StdoutLog;
 
 /// Options that criu does not have, and those that say how criu is started.
@@ -146,8 +148,15 @@ impl Common {
             let _ = self.on_stdout.set(Rc::new(StdoutLog::new()?));
         }
         match &self.work_dir {
-            Some(directory) => crate::check_directory("--work-dir", directory),
+            Some(directory) => check_directory("--work-dir", directory),
             None => Ok(()),
+        }
+    }
+
+    /// Tells a person if others can write into the work directory.
+    pub(crate) fn note_work_dir(&self, output: &Output) {
+        if let Some(directory) = &self.work_dir {
+            note_writers(output, "--work-dir", directory);
         }
     }
 

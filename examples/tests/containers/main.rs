@@ -93,9 +93,14 @@ fn there_and_back(bed: &Bed) {
     bed.runtime.delete("c");
     let counted = bundle.stands_still();
 
-    let pid_file = bed.dir.join("pid");
+    // A link at the name of the pid file is replaced, and not followed.
+    let (pid_file, secret) = (bed.dir.join("pid"), bed.dir.join("secret"));
+    fs::write(&secret, "secret").unwrap();
+    std::os::unix::fs::symlink(&secret, &pid_file).unwrap();
     let said =
         done(bed, restore(bed, &bundle, &images).arg("--json").arg("--pid-file").arg(&pid_file));
+    assert_eq!(fs::read(&secret).unwrap(), b"secret");
+    assert!(fs::symlink_metadata(&pid_file).unwrap().is_file());
     let told: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(told["outcome"], "done", "{told}");
     assert_eq!(told["pid"].to_string(), fs::read_to_string(&pid_file).unwrap());

@@ -21,6 +21,7 @@ mod memory;
 mod nonsense;
 mod options;
 mod output;
+mod places;
 mod programs;
 mod restore;
 mod terminal;
@@ -51,6 +52,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         nonsense::TESTS,
         options::TESTS,
         output::TESTS,
+        places::TESTS,
         programs::TESTS,
         restore::TESTS,
         terminal::TESTS,

@@ -1,0 +1,287 @@
+//! A private directory for criu, in place of one that others can write.
+
+use std::ffi::{CStr, CString};
+use std::hash::{BuildHasher, Hasher};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, geteuid, linkat, symlinkat, unlinkat};
+
+use super::images_dir::{INVENTORY, PARENT, is_image, list};
+use crate::error::{Error, Result};
+use crate::value::{Role, look_at};
+
+/// A new directory of mode 0700 inside a directory that others can write. Criu writes into the new
+/// one, and the results are moved to their names when they are complete.
+///
+/// A rename replaces a link that somebody has planted, and does not follow it. Dropped, the value
+/// moves logs to their names, and removes everything else together with the new directory. A process
+/// that is killed leaves the new directory behind.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    outer: OwnedFd,
+    /// The path of the outer directory, for messages.
+    shown: PathBuf,
+    inner: OwnedFd,
+    name: CString,
+    /// The text of the link `parent` as the outer directory gets it.
+    parent: Mutex<Option<CString>>,
+}
+
+impl Staging {
+    /// Makes the new directory.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or another user has put something in its place meanwhile.
+    pub(crate) fn make(outer: OwnedFd, shown: PathBuf) -> Result<Self> {
+        let failed = |source: Errno| {
+            Error::system(format!("make a private directory in {}", shown.display()), source)
+        };
+        let name = unused_name(&outer).map_err(failed)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let inner = openat(&outer, name.as_c_str(), flags, Mode::empty()).map_err(failed)?;
+        let stat = fstat(&inner).map_err(failed)?;
+        let mode = Mode::from_bits_truncate(stat.st_mode);
+        if stat.st_uid != geteuid().as_raw() || mode.intersects(Mode::S_IRWXG | Mode::S_IRWXO) {
+            return Err(failed(Errno::EPERM));
+        }
+        Ok(Self { outer, shown, inner, name, parent: Mutex::new(None) })
+    }
+
+    /// Returns the new directory.
+    pub(crate) fn directory(&self) -> &OwnedFd {
+        &self.inner
+    }
+
+    /// Notes the text that the link `parent` gets in the outer directory. In the new directory the
+    /// link may have another text.
+    pub(crate) fn name_parent(&self, text: CString) {
+        *self.parent.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    /// Links images of the outer directory into the new one, where nobody else can replace them.
+    ///
+    /// # Errors
+    /// [`Error::Place`] for a name that is no file of this user, and a system's error if a file
+    /// cannot be linked.
+    pub(crate) fn link_images(&self, is_image: impl Fn(&CStr) -> bool) -> Result<()> {
+        for name in list(&self.outer).unwrap_or_default() {
+            if !is_image(&name) {
+                continue;
+            }
+            let flags = AtFlags::empty();
+            linkat(&self.outer, name.as_c_str(), &self.inner, name.as_c_str(), flags).map_err(
+                |source| {
+                    let name = name.to_string_lossy();
+                    let shown = self.shown.display();
+                    Error::system(format!("link {shown}/{name} into a private directory"), source)
+                },
+            )?;
+            // Looked at where nobody can change it any more. The new link counts, too.
+            look_at(&self.inner, &self.shown, &name, Role::LinkedFile)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the link to the parent images in the new directory.
+    ///
+    /// # Errors
+    /// The link cannot be made.
+    pub(crate) fn link_parent(&self, path: &str) -> Result<()> {
+        symlinkat(path, &self.inner, PARENT)
+            .map_err(|source| Error::system("make a link to the parent images", source))
+    }
+
+    /// Moves the images to their names as [`deliver_images`](Self::deliver_images) does, and the
+    /// statistics as far as that is possible: these are written when the tasks are gone.
+    ///
+    /// # Errors
+    /// An image cannot be moved.
+    pub(crate) fn finish(&self) -> Result<()> {
+        self.deliver_images()?;
+        for name in list(&self.inner).unwrap_or_default() {
+            let _ = self.deliver(&name);
+        }
+        Ok(())
+    }
+
+    /// Moves the images to their names, `inventory.img` last: a part of a checkpoint must not pass
+    /// for a checkpoint. A directory that somebody has put at a name is an error.
+    ///
+    /// # Errors
+    /// An image cannot be moved.
+    pub(crate) fn deliver_images(&self) -> Result<()> {
+        let is_needed = |name: &CString| is_image(name) && !is_record(name);
+        let mut names: Vec<CString> =
+            list(&self.inner).unwrap_or_default().into_iter().filter(is_needed).collect();
+        names.sort_unstable_by_key(|name| name.as_c_str() == INVENTORY);
+        for name in names {
+            self.deliver(&name).map_err(|source| {
+                let name = name.to_string_lossy();
+                Error::system(
+                    format!("move {name} to its place in {}", self.shown.display()),
+                    source,
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Moves one file, if it is a file, or the link to the parent images.
+    fn deliver(&self, name: &CStr) -> nix::Result<()> {
+        let stat = fstatat(&self.inner, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        if kind == SFlag::S_IFLNK && name == PARENT {
+            let text = self.parent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(text) = text {
+                let is_there = readlinkat(&self.outer, name);
+                if is_there.is_ok_and(|found| found.as_bytes() == text.as_bytes()) {
+                    return unlinkat(&self.inner, name, UnlinkatFlags::NoRemoveDir);
+                }
+                unlinkat(&self.inner, name, UnlinkatFlags::NoRemoveDir)?;
+                symlinkat(text.as_c_str(), &self.inner, name)?;
+            }
+        } else if kind == SFlag::S_IFREG {
+            // The new directory has kept the file from others, and the outer one does not.
+            let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+            fchmodat(&self.inner, name, mode, FchmodatFlags::FollowSymlink)?;
+        } else {
+            return Ok(());
+        }
+        renameat(&self.inner, name, &self.outer, name)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        for name in list(&self.inner).unwrap_or_default() {
+            if !is_image(&name) {
+                let _ = self.deliver(&name);
+            }
+            let _ = unlinkat(&self.inner, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        // Not removed if somebody has moved it away meanwhile. It is empty then.
+        let _ = unlinkat(self.outer.as_fd(), self.name.as_c_str(), UnlinkatFlags::RemoveDir);
+    }
+}
+
+/// Says whether a file of a dump can be missing: no restore reads it.
+fn is_record(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"stats-dump" | b"irmap-cache")
+}
+
+/// Makes a directory with a name that nobody could foresee.
+fn unused_name(outer: &OwnedFd) -> nix::Result<CString> {
+    let mut tries = 0;
+    loop {
+        let number = std::hash::RandomState::new().build_hasher().finish();
+        let name = CString::new(format!("{PREFIX}{number:016x}")).map_err(|_| Errno::EINVAL)?;
+        match mkdirat(outer, name.as_c_str(), Mode::S_IRWXU) {
+            Ok(()) => return Ok(name),
+            Err(Errno::EEXIST) if tries < TRIES => tries += 1,
+            Err(source) => return Err(source),
+        }
+    }
+}
+
+/// The beginning of the name of a private directory.
+const PREFIX: &str = ".criu-rs-new-";
+
+/// The number of names that are tried.
+const TRIES: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("criu-rs-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    fn staging(path: &Path) -> Staging {
+        Staging::make(File::open(path).unwrap().into(), path.into()).unwrap()
+    }
+
+    fn write(staging: &Staging, name: &str) {
+        fs::write(crate::sys::proc_link(staging.directory().as_fd()).join(name), "new").unwrap();
+    }
+
+    fn names(path: &Path) -> Vec<String> {
+        let entries = fs::read_dir(path).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_link_planted_meanwhile_is_replaced_and_not_followed() {
+        let path = scratch("staged");
+        let outside = path.join("outside");
+        fs::write(&outside, "old").unwrap();
+        let staging = staging(&path);
+        for name in ["inventory.img", "stats-dump", "dump.log"] {
+            write(&staging, name);
+            symlink(&outside, path.join(name)).unwrap();
+        }
+        staging.finish().unwrap();
+        drop(staging);
+        assert_eq!(fs::read(&outside).unwrap(), b"old");
+        for name in ["inventory.img", "stats-dump", "dump.log"] {
+            let meta = fs::symlink_metadata(path.join(name)).unwrap();
+            assert!(meta.is_file(), "{name}");
+            assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{name}");
+        }
+        assert_eq!(names(&path), ["dump.log", "inventory.img", "outside", "stats-dump"]);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_failed_operation_leaves_its_log_alone() {
+        let path = scratch("unstaged");
+        let staging = staging(&path);
+        for name in ["inventory.img", "pages-1.img", "stats-dump", "dump.log"] {
+            write(&staging, name);
+        }
+        symlinkat("/nowhere", staging.directory(), "lazy-pages.socket").unwrap();
+        drop(staging);
+        assert_eq!(names(&path), ["dump.log"]);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_planted_at_a_name_is_an_error() {
+        let path = scratch("obstacle");
+        let staging = staging(&path);
+        write(&staging, "core-1.img");
+        fs::create_dir(path.join("core-1.img")).unwrap();
+        let error = staging.deliver_images().unwrap_err().to_string();
+        assert!(error.contains("move core-1.img to its place"), "{error}");
+        drop(staging);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn the_link_to_the_parent_gets_its_own_text() {
+        let path = scratch("staged-parent");
+        let staging = staging(&path);
+        symlinkat("/proc/1/fd/3", staging.directory(), PARENT).unwrap();
+        staging.name_parent(c"../0".into());
+        staging.deliver_images().unwrap();
+        drop(staging);
+        assert_eq!(fs::read_link(path.join("parent")).unwrap(), Path::new("../0"));
+        fs::remove_dir_all(path).unwrap();
+    }
+}

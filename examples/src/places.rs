@@ -1,0 +1,143 @@
+//! Files and directories that the program itself makes, and directories that others can write.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use criu_rs::Dir;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::geteuid;
+
+use crate::fault::Fault;
+use crate::output::Output;
+
+/// Lets only the owner read and write the files that this process and its criu make from now on.
+/// CRIU makes images that everybody may read otherwise, and memory is in these.
+pub(crate) fn keep_files_private() {
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+}
+
+/// Tells a person that others can write into a directory.
+pub(crate) fn note_writers(output: &Output, option: &str, directory: &Path) {
+    if let Ok(Some(writers)) = Dir::from(directory).writers() {
+        output.say(format!(
+            "{option}: {writers} can write {}, and replace the files in it at any time: use a \
+             directory that only you can write",
+            directory.display()
+        ));
+    }
+}
+
+/// Makes a directory that is missing, for its owner alone. The directory above it has to be there.
+pub(crate) fn make_directory(option: &str, directory: &Path) -> Result<(), Fault> {
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    if fs::metadata(directory).err().as_ref().is_some_and(is_missing) {
+        let made = DirBuilder::new().mode(0o700).create(directory);
+        if let Err(error) = made.or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Ok(()),
+            _ => Err(error),
+        }) {
+            let show = directory.display();
+            return Err(Fault::usage(format!("{option}: cannot make {show}: {error}")));
+        }
+    }
+    check_directory(option, directory)
+}
+
+/// Returns a directory, or the one above it if it is missing: there it would be made.
+pub(crate) fn images_or_above(directory: &Path) -> &Path {
+    match directory.parent() {
+        Some(above) if !directory.exists() && above.as_os_str().is_empty() => Path::new("."),
+        Some(above) if !directory.exists() => above,
+        _ => directory,
+    }
+}
+
+/// Refuses an option whose value is not a directory.
+pub(crate) fn check_directory(option: &str, directory: &Path) -> Result<(), Fault> {
+    let show = directory.display();
+    match fs::metadata(directory) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(Fault::usage(format!("{option}: {show} is not a directory"))),
+        Err(error) => Err(Fault::usage(format!("{option}: cannot open {show}: {error}"))),
+    }
+}
+
+/// Makes a directory that may be there already, and those above it, for their owner alone.
+pub(crate) fn make_directories(path: &Path) -> Result<&Path, Fault> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| Fault::system(format!("make the directory {}", path.display()), error))?;
+    Ok(path)
+}
+
+/// Opens a log to append to, and makes it if it is missing, for its owner alone. The devices and
+/// descriptors in `/dev` and `/proc` are opened as they are.
+///
+/// # Errors
+/// A link, a FIFO, a file with several hard links or a file of another user is at the path. These
+/// are not written.
+pub(crate) fn open_log(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    if path.starts_with("/dev") || path.starts_with("/proc") {
+        return options.open(path);
+    }
+    // Without waiting: a FIFO that nobody reads would hold the program.
+    let file = options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path);
+    let meta = match file {
+        Ok(file) => {
+            let meta = file.metadata()?;
+            let is_ours = meta.uid() == 0 || meta.uid() == geteuid().as_raw();
+            if meta.is_file() && is_ours && meta.nlink() == 1 {
+                return Ok(file);
+            }
+            meta
+        }
+        Err(error) => fs::symlink_metadata(path).map_err(|_| error)?,
+    };
+    let why = if meta.is_symlink() {
+        "a symbolic link is not written through: remove it, or name another log".to_owned()
+    } else if !meta.is_file() {
+        "not a regular file: remove it, or name another log".to_owned()
+    } else if meta.nlink() > 1 {
+        format!("has {} hard links: remove this one, or name another log", meta.nlink())
+    } else {
+        format!("belongs to user {}: remove it, or name another log", meta.uid())
+    };
+    Err(io::Error::other(why))
+}
+
+/// Writes a file under a new name, and then renames it: a link at the path is replaced and not
+/// followed. Everybody may read the file, as far as the umask allows.
+pub(crate) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut new = OsString::from(".");
+    new.push(name);
+    new.push(format!(".{}", std::process::id()));
+    let new = path.with_file_name(new);
+    let _ = fs::remove_file(&new);
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&new, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&new)))
+}
+
+/// Reads a small regular file. Neither a link nor a FIFO is opened.
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The part of a file that is read. Statistics take some 200 bytes.
+const MAX_FILE: u64 = 1 << 20;

@@ -1,6 +1,7 @@
 //! Reads of the live machine: process trees, namespaces, mounts, netlink, file locks and seccomp
 //! filters.
 
+pub(crate) mod held;
 mod locks;
 pub(crate) mod loopback;
 #[cfg(feature = "oci")]
@@ -12,6 +13,7 @@ pub(crate) mod next_id;
 mod seccomp;
 pub(crate) mod tree;
 
+pub(crate) use held::Held;
 pub use locks::{FileLock, LockError, LockKind, LockProblem, LockState};
 #[cfg(feature = "oci")]
 pub(crate) use mount_space::MountSpace;

@@ -4,10 +4,12 @@ mod cgroup_yard;
 mod connections;
 mod freezer;
 mod images_dir;
+mod life;
 mod strays;
 
 pub(crate) use cgroup_yard::CgroupYard;
 pub(crate) use connections::Connections;
 pub(crate) use freezer::{Freezer, Frozen, frozen_above};
 pub(crate) use images_dir::ImagesDir;
+pub(crate) use life::Life;
 pub(crate) use strays::Strays;

@@ -285,6 +285,8 @@ pub(crate) struct Bind {
     /// Set for a mount that shows the mounts below its source, too.
     pub(crate) is_recursive: bool,
     pub(crate) is_read_only: bool,
+    /// Set for a mount that is read-only with the mounts below its source.
+    pub(crate) is_read_only_below: bool,
 }
 
 impl Bind {
@@ -294,10 +296,14 @@ impl Bind {
         let source = mount.source().as_deref().filter(|_| is_bind)?;
         let is_empty = source.as_os_str().is_empty();
         let is_recursive = has("rbind");
-        let mut options = mount.options().iter().flatten().map(String::as_str);
-        let access = options.rfind(|option| ["ro", "rw"].contains(option));
-        let is_read_only = access == Some("ro");
-        (!is_empty).then(|| Self { source: bundle.join(source), is_recursive, is_read_only })
+        let last = |words: [&str; 2]| {
+            let mut options = mount.options().iter().flatten().map(String::as_str);
+            options.rfind(|option| words.contains(option))
+        };
+        let is_read_only_below = last(["rro", "rrw"]) == Some("rro");
+        let is_read_only = is_read_only_below || last(["ro", "rw"]) == Some("ro");
+        let source = bundle.join(source);
+        (!is_empty).then_some(Self { source, is_recursive, is_read_only, is_read_only_below })
     }
 }
 
@@ -335,18 +341,24 @@ mod tests {
             {"destination": "/b", "source": "/y", "options": ["rbind", "ro", "rw"]},
             {"destination": "/c", "type": "none", "source": "/z", "options": ["bind", "rw", "ro"]},
             {"destination": "/d", "type": "bind", "source": ""},
-            {"destination": "/e", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}]}"#;
+            {"destination": "/e", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]},
+            {"destination": "/f", "source": "/f", "options": ["rbind", "rw", "rro"]},
+            {"destination": "/g", "source": "/g", "options": ["rbind", "rro", "rrw"]}]}"#;
         let container = container(config);
         let binds: Vec<_> = container
             .mounts()
-            .map(|(_, bind)| bind.map(|b| (b.source, b.is_recursive, b.is_read_only)))
+            .map(|(_, bind)| {
+                bind.map(|b| (b.source, b.is_recursive, b.is_read_only, b.is_read_only_below))
+            })
             .collect();
         let expected = [
-            Some(("/x".into(), false, false)),
-            Some(("/y".into(), true, false)),
-            Some(("/z".into(), false, true)),
+            Some(("/x".into(), false, false, false)),
+            Some(("/y".into(), true, false, false)),
+            Some(("/z".into(), false, true, false)),
             None,
             None,
+            Some(("/f".into(), true, true, true)),
+            Some(("/g".into(), true, false, false)),
         ];
         assert_eq!(binds, expected);
     }

@@ -266,7 +266,8 @@ impl<'a> Sources<'a> {
             .map_err(|error| Error::path("find the source of a mount", &bind.source, error))?;
         let place = place.join(below);
         if self.machine.contains(&place) {
-            return Ok(Some(MountSource::path(place)));
+            let is_read_only = bind.is_read_only_below;
+            return Ok(Some(MountSource { source: Some(place), is_read_only }));
         }
         let why = format!(
             "came along with what config.json binds at {}; nothing is mounted at {} now: \

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Child, Command};
 
 use criu_lab::process::{send, state};
-use criu_lab::{payload, soon};
+use criu_lab::{payload, place, soon};
 use criu_rs::{Error, HookResult, Hooks, Pid, Restore};
 use nix::sys::signal::Signal;
 
@@ -17,6 +17,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
 
 /// Starts a program with a number of its own choice, which nobody else has.
 fn start_as(wanted: Pid, mut command: impl FnMut() -> Command) -> Child {
+    let _alone = place::alone("numbers");
     for _ in 0..200 {
         let before = (wanted.as_raw() - 1).to_string();
         fs::write("/proc/sys/kernel/ns_last_pid", before).unwrap();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
@@ -16,6 +17,12 @@ use crate::bounds;
 use crate::value::{LsmProfile, MountContext};
 
 /// A container, described by its bundle: `config.json` and a root file system.
+///
+/// Whoever writes `config.json` has the rights of this process: the file names hooks to execute,
+/// paths to bind, namespaces to join and a configuration file for CRIU. The root file system is not
+/// trusted, nor are images: see [`trust_images`](Self::trust_images). Links in the root lead
+/// nowhere outside, mount points are made in the root's own mount alone, and nothing in the root is
+/// opened for reading or executed.
 ///
 /// ```no_run
 /// use criu_rs::Criu;
@@ -55,7 +62,8 @@ pub enum Keys {
 }
 
 impl Container {
-    /// Reads the bundle in a directory.
+    /// Reads the bundle in a directory. `config.json` is read once, here: later changes of the file
+    /// have no effect.
     ///
     /// # Errors
     /// When `config.json` cannot be read, or the root file system that it names does not exist.
@@ -63,7 +71,12 @@ impl Container {
         let path = bundle.as_ref().join("config.json");
         let read = || -> std::result::Result<Spec, OciSpecError> {
             let (mut bytes, limit) = (Vec::new(), bounds::CONFIG.get());
-            File::open(&path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+            // Opened without a wait: it may be a FIFO.
+            let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path)?;
+            if !file.metadata()?.is_file() {
+                return Err(OciSpecError::Other("it is not a regular file".into()));
+            }
+            file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
             if u64::try_from(bytes.len()).map_or(true, |len| len > limit) {
                 return Err(OciSpecError::Other(format!(
                     "the file is longer than the limit of {limit} bytes"
@@ -332,6 +345,19 @@ mod tests {
         assert_eq!(with("{}"), Some("/proc/self/status".into()));
         assert_eq!(with(r#"{"org.criu.config": ""}"#), None);
         assert_eq!(with(r#"{"org.criu.config": "/x"}"#), Some("/x".into()));
+    }
+
+    #[test]
+    fn a_configuration_that_is_no_file_is_not_waited_for() {
+        let dir = std::env::temp_dir().join(format!("criu-rs-config-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        nix::unistd::mkfifo(&dir.join("config.json"), mode).unwrap();
+        let error = Container::open(&dir).unwrap_err();
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        let said = format!("{error}: {source:?}");
+        assert!(said.contains("not a regular file"), "{said}");
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Mounts and mount points that CRIU needs when it restores a container.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::{fs, thread};
@@ -101,17 +102,17 @@ pub(crate) fn mount_points(container: &Container, root: &Path) -> Result<()> {
             mount(none, "/", none, private, none).map_err(failed)?;
             let inside = Root::open(root).map_err(|source| Error::path("open", root, source))?;
             // CRIU makes mount points below these when it mounts them.
-            let mut own: Vec<&Path> = Vec::new();
+            let mut own: HashSet<&Path> = HashSet::new();
             for (destination, bind) in container.mounts() {
                 if destination.as_os_str().is_empty() {
                     return Err(Error::unsupported("mounts", "a mount has no destination"));
                 }
-                if own.iter().any(|above| destination != *above && destination.starts_with(above)) {
+                if destination.ancestors().skip(1).any(|above| own.contains(above)) {
                     continue;
                 }
                 mount_point(&inside, destination, bind.as_ref())?;
                 if bind.is_none() {
-                    own.push(destination);
+                    own.insert(destination);
                 }
             }
             Ok(())

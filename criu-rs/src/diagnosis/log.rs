@@ -1,5 +1,6 @@
 //! CRIU's log, and the search for the error in it.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -74,6 +75,12 @@ impl LogPlace {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = openat(work.as_fd(), folder, flags, Mode::empty()).ok()?;
         Some(Self::new(directory, path.file_name()?.as_bytes()))
+    }
+
+    /// The name of the log in its directory, with its device and inode. `None` if there is none.
+    pub(crate) fn identity(&self) -> Option<(OsString, u64, u64)> {
+        let meta = self.open().ok()?.metadata().ok()?;
+        Some((OsString::from(&self.name), meta.dev(), meta.ino()))
     }
 
     fn open(&self) -> io::Result<File> {

@@ -17,12 +17,12 @@ use crate::diagnosis::{
 };
 use crate::error::{Error, Misuse, Result};
 use crate::hooks::{Action, Call, HookError, Hooks};
-use crate::host::tree;
+use crate::host::{Held, tree};
 use crate::options::RunLimits;
 use crate::rpc::{CriuReqType, CriuResp, Verdict};
 use crate::sys::fd;
 use crate::transport::{Endable, Ending, Link, Subject, Worker};
-use crate::undo::Strays;
+use crate::undo::{Life, Strays};
 use crate::value::{Cancel, Pid, printable};
 
 /// An operation under way.
@@ -35,6 +35,8 @@ pub(crate) struct Driver {
     cancel: Option<Cancel>,
     guards: Vec<Box<dyn Guard>>,
     tasks: Tasks,
+    /// The time when the worker was first seen to have ended, in the kernel's ticks.
+    gone: Option<u64>,
 }
 
 /// The facts of an operation that are known from its beginning.
@@ -58,7 +60,7 @@ struct Tasks {
     /// The root of a restored tree, with a descriptor from the time when it was held.
     root: Option<(Pid, Option<OwnedFd>)>,
     /// Tasks that a service restored in spite of a refusal, killed.
-    killed: Vec<Pid>,
+    killed: Vec<Held>,
     /// Tasks that are saved, and that criu is to kill now, with the times of their start.
     saved: Vec<(Pid, u64)>,
 }
@@ -102,7 +104,7 @@ impl Driver {
             strays: job.strays,
         };
         let (guards, cancel) = (job.guards, limits.cancel);
-        Ok(Self { link, watch, course, facts, cancel, guards, tasks: Tasks::default() })
+        Ok(Self { link, watch, course, facts, cancel, guards, tasks: Tasks::default(), gone: None })
     }
 
     pub(crate) fn pid(&self) -> Option<Pid> {
@@ -205,6 +207,9 @@ impl Driver {
         // A worker that has ended may have left word that helpers are to stay: a page server that
         // has started is one until it has a session of its own. So it is not reaped yet.
         let worker = self.link.worker.as_ref().map(Worker::has_ended);
+        if worker == Some(true) && self.gone.is_none() {
+            self.gone = tree::now();
+        }
         let is_cancelled = self.cancel.as_ref().is_some_and(Cancel::is_cancelled);
         Seen { now: Instant::now(), worker, is_cancelled }
     }
@@ -325,7 +330,7 @@ impl Driver {
         }
         let alive = || saved.iter().filter(|(pid, since)| tree::is_alive(*pid, *since));
         let rest = alive().filter(|(pid, since)| tree::lives_on(*pid, *since));
-        tree::kill_all(&rest.map(|(pid, _)| *pid).collect::<Vec<_>>());
+        tree::kill_all(rest.filter_map(|(pid, since)| Held::started_at(*pid, *since)).collect());
         let limit = Instant::now() + DEATH_TIME;
         while alive().next().is_some() && Instant::now() < limit {
             std::thread::sleep(Duration::from_millis(1));
@@ -338,21 +343,27 @@ impl Driver {
     /// Ends what a failed restore has left, once its worker has gone.
     fn bury_strays(&mut self) {
         let Some(since) = self.facts.since else { return };
+        let until = self.gone.or_else(tree::now).unwrap_or(u64::MAX);
         let ended = self.link.worker.as_mut().and_then(Worker::try_wait);
         if self.link.worker.is_some() && ended.is_none() {
             return;
         }
-        let root = match self.course.subject {
+        let named = match self.course.subject {
             Subject::Restored { root, .. } => root,
             _ => None,
         };
+        let marks = self.link.worker.as_ref().map(|worker| worker.marks().to_vec());
+        let log = self.facts.log.as_ref().and_then(LogPlace::identity);
+        let life = Life { since, until, marks: marks.unwrap_or_default(), log };
         // A worker that ends by itself takes what it has made away, except for processes of criu
         // that a task started and that outlived the task.
         if ended.is_some_and(|status| status.signal().is_some()) {
-            self.facts.strays.end(since, root);
+            let root = self.tasks.root.as_ref();
+            let root = root.and_then(|(pid, pidfd)| Held::by(*pid, pidfd.as_ref()?.as_fd()));
+            self.facts.strays.end(&life, named, root);
         } else {
-            self.facts.strays.end_helpers(since);
-            self.facts.strays.bury(since);
+            self.facts.strays.end_helpers(&life);
+            self.facts.strays.bury(&life);
         }
     }
 
@@ -363,9 +374,12 @@ impl Driver {
         tree::reap(&killed);
     }
 
-    fn kill_restored(&self) -> Vec<Pid> {
+    fn kill_restored(&self) -> Vec<Held> {
         match (&self.link.worker, &self.tasks.root) {
-            (None, Some((root, _))) => tree::kill_all(&[*root]),
+            (None, Some((root, Some(pidfd)))) => {
+                tree::kill_all(Held::by(*root, pidfd.as_fd()).into_iter().collect())
+            }
+            // Nothing tells a root from another process that has got its number.
             _ => Vec::new(),
         }
     }

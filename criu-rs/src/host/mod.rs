@@ -1,6 +1,7 @@
 //! Reads of the live machine: process trees, namespaces, mounts, netlink, file locks and seccomp
 //! filters.
 
+pub(crate) mod held;
 mod locks;
 pub(crate) mod loopback;
 #[cfg(feature = "oci")]
@@ -14,6 +15,7 @@ mod seccomp;
 pub(crate) mod socket_owner;
 pub(crate) mod tree;
 
+pub(crate) use held::Held;
 pub use locks::{FileLock, LockError, LockKind, LockProblem, LockState};
 #[cfg(feature = "oci")]
 pub(crate) use mount_space::MountSpace;

@@ -7,10 +7,12 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use procfs::Current;
 use procfs::process::Process;
 
+use super::held::Held;
 use crate::value::Pid;
 
 /// The process and all its descendants, parents first. Processes that end meanwhile are left out.
@@ -25,7 +27,6 @@ pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
 }
 
 /// All processes that this process sees.
-#[cfg(feature = "oci")]
 pub(crate) fn all() -> Vec<Pid> {
     let all = procfs::process::all_processes().into_iter().flatten().flatten();
     all.filter_map(|process| Pid::try_from(process.pid()).ok()).collect()
@@ -79,55 +80,61 @@ pub(crate) fn memory(root: Pid) -> u64 {
 /// Kills whole trees and returns their processes.
 ///
 /// All processes of a tree are stopped before any is killed: a process that outlives its parent is
-/// adopted by another process and could no longer be found.
-pub(crate) fn kill_all(roots: &[Pid]) -> Vec<Pid> {
-    let mut known: Vec<Pid> = Vec::new();
-    let mut seen = HashSet::new();
+/// adopted by another process and could no longer be found. Each is held when it is found, so that
+/// no signal reaches a process that has got its number since.
+pub(crate) fn kill_all(roots: Vec<Held>) -> Vec<Held> {
+    let mut known: Vec<Held> = Vec::new();
+    let mut seen: HashSet<Pid> = HashSet::new();
+    let mut fresh = roots;
     for _ in 0..MAX_ROUNDS {
-        let fresh: Vec<Pid> = roots
-            .iter()
-            .flat_map(|&root| descendants(root))
-            .filter(|&pid| seen.insert(pid))
-            .collect();
+        fresh.retain(|held| seen.insert(held.pid()));
+        fresh.iter().for_each(|held| held.signal(Signal::SIGSTOP));
+        known.append(&mut fresh);
+        // A process may fork before it has stopped.
+        let held = |parent: &Held| {
+            let parent = parent.pid();
+            children(parent).into_iter().map(move |child| (child, parent))
+        };
+        let found = known.iter().flat_map(held).filter(|(child, _)| !seen.contains(child));
+        fresh = found.filter_map(|(child, parent)| Held::child(child, parent)).collect();
         if fresh.is_empty() {
             break;
         }
-        for pid in &fresh {
-            let _ = kill(pid.nix(), Signal::SIGSTOP);
-        }
-        known.extend(fresh);
     }
-    for pid in &known {
-        let _ = kill(pid.nix(), Signal::SIGKILL);
-    }
+    known.iter().for_each(|held| held.signal(Signal::SIGKILL));
     known
 }
 
 /// Reaps the killed processes that are children of this process: restored siblings, and orphans if
 /// this process is their reaper.
-pub(crate) fn reap(killed: &[Pid]) {
-    for pid in killed {
-        while waitpid(pid.nix(), Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
-    }
+pub(crate) fn reap(killed: &[Held]) {
+    killed.iter().for_each(Held::reap);
 }
 
-/// Waits at most a second until all of the processes that started at `since` or later are gone, and
-/// reaps the children of this process among them. A failed restore leaves such children if this
-/// process is the reaper of orphans. A zombie would keep its id from the next try.
-pub(crate) fn bury(pids: &[Pid], since: u64) {
+/// Waits at most a second until all of the processes are gone, and reaps the children of this
+/// process among them. A failed restore leaves such children if this process is the reaper of
+/// orphans. A zombie would keep its id from the next try.
+pub(crate) fn bury(ended: &[Held]) {
     let limit = Instant::now() + Duration::from_secs(1);
-    for &pid in pids {
-        while started_at(pid).is_some_and(|start| start >= since) && Instant::now() < limit {
-            match waitpid(pid.nix(), Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+    for held in ended {
+        while held.is_there() && Instant::now() < limit {
+            match held.try_reap() {
                 Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
                 Ok(_) => break,
                 // Another process has to reap it.
-                Err(_) if is_zombie(pid) => break,
+                Err(_) if is_zombie(held.pid()) => break,
                 Err(_) => {}
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// The present time in the kernel's ticks since boot, the unit of a process's start time.
+pub(crate) fn now() -> Option<u64> {
+    let uptime = procfs::Uptime::current().ok()?.uptime_duration();
+    let ticks = u128::from(procfs::ticks_per_second()) * uptime.as_millis() / 1000;
+    u64::try_from(ticks).ok()
 }
 
 /// The start time of a process, in the kernel's ticks since boot.
@@ -198,8 +205,9 @@ mod tests {
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         };
-        assert_eq!(kill_all(&[root]), all);
-        reap(&all);
+        let killed = kill_all(vec![Held::child(root, Pid::this()).unwrap()]);
+        assert_eq!(killed.iter().map(Held::pid).collect::<Vec<_>>(), all);
+        reap(&killed);
         assert!(shell.wait().is_err(), "it has been reaped");
         let lives = |pid: &Pid| {
             let stat = Process::new(pid.as_raw()).and_then(|process| process.stat());

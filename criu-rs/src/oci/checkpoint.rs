@@ -1,6 +1,6 @@
 //! A live container as its dump has to know it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -172,7 +172,7 @@ fn external_mounts(
     mounts: &[MountInfo],
     find: impl Fn(&Path) -> Option<PathBuf>,
 ) -> Result<Vec<External>> {
-    let described: Vec<(PathBuf, Option<Bind>)> = container
+    let described: HashMap<PathBuf, Option<Bind>> = container
         .mounts()
         .filter_map(|(destination, bind)| Some((find(destination)?, bind)))
         .collect();
@@ -206,9 +206,8 @@ fn external_mounts(
 }
 
 /// Says whether `config.json` binds a mount, or the mount came along below such a bind mount.
-fn is_bound(mount: &MountInfo, described: &[(PathBuf, Option<Bind>)]) -> bool {
-    let above = described.iter().filter(|(point, _)| mount.point.starts_with(point));
-    match above.max_by_key(|(point, _)| point.components().count()) {
+fn is_bound(mount: &MountInfo, described: &HashMap<PathBuf, Option<Bind>>) -> bool {
+    match mount.point.ancestors().find_map(|point| described.get_key_value(point)) {
         Some((point, Some(bind))) => mount.point == *point || bind.is_recursive,
         _ => false,
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
@@ -16,6 +17,12 @@ use crate::bounds;
 use crate::value::{LsmProfile, MountContext};
 
 /// A container, described by its bundle: `config.json` and a root file system.
+///
+/// Whoever writes `config.json` has the rights of this process: the file names hooks to execute,
+/// paths to bind, namespaces to join and a configuration file for CRIU. The root file system is not
+/// trusted, nor are images: see [`trust_images`](Self::trust_images). Links in the root lead
+/// nowhere outside, mount points are made in the root's own mount alone, and nothing in the root is
+/// opened for reading or executed.
 ///
 /// ```no_run
 /// use criu_rs::Criu;
@@ -55,7 +62,8 @@ pub enum Keys {
 }
 
 impl Container {
-    /// Reads the bundle in a directory.
+    /// Reads the bundle in a directory. `config.json` is read once, here: later changes of the file
+    /// have no effect.
     ///
     /// # Errors
     /// When `config.json` cannot be read, or the root file system that it names does not exist.
@@ -63,7 +71,12 @@ impl Container {
         let path = bundle.as_ref().join("config.json");
         let read = || -> std::result::Result<Spec, OciSpecError> {
             let (mut bytes, limit) = (Vec::new(), bounds::CONFIG.get());
-            File::open(&path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+            // Opened without a wait: it may be a FIFO.
+            let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path)?;
+            if !file.metadata()?.is_file() {
+                return Err(OciSpecError::Other("it is not a regular file".into()));
+            }
+            file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
             if u64::try_from(bytes.len()).map_or(true, |len| len > limit) {
                 return Err(OciSpecError::Other(format!(
                     "the file is longer than the limit of {limit} bytes"
@@ -285,6 +298,8 @@ pub(crate) struct Bind {
     /// Set for a mount that shows the mounts below its source, too.
     pub(crate) is_recursive: bool,
     pub(crate) is_read_only: bool,
+    /// Set for a mount that is read-only with the mounts below its source.
+    pub(crate) is_read_only_below: bool,
 }
 
 impl Bind {
@@ -294,10 +309,14 @@ impl Bind {
         let source = mount.source().as_deref().filter(|_| is_bind)?;
         let is_empty = source.as_os_str().is_empty();
         let is_recursive = has("rbind");
-        let mut options = mount.options().iter().flatten().map(String::as_str);
-        let access = options.rfind(|option| ["ro", "rw"].contains(option));
-        let is_read_only = access == Some("ro");
-        (!is_empty).then(|| Self { source: bundle.join(source), is_recursive, is_read_only })
+        let last = |words: [&str; 2]| {
+            let mut options = mount.options().iter().flatten().map(String::as_str);
+            options.rfind(|option| words.contains(option))
+        };
+        let is_read_only_below = last(["rro", "rrw"]) == Some("rro");
+        let is_read_only = is_read_only_below || last(["ro", "rw"]) == Some("ro");
+        let source = bundle.join(source);
+        (!is_empty).then_some(Self { source, is_recursive, is_read_only, is_read_only_below })
     }
 }
 
@@ -329,24 +348,43 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_that_is_no_file_is_not_waited_for() {
+        let dir = std::env::temp_dir().join(format!("criu-rs-config-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        nix::unistd::mkfifo(&dir.join("config.json"), mode).unwrap();
+        let error = Container::open(&dir).unwrap_err();
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        let said = format!("{error}: {source:?}");
+        assert!(said.contains("not a regular file"), "{said}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn what_is_bound_is_as_its_options_say() {
         let config = r#"{"ociVersion": "1.0.2", "root": {"path": "/"}, "mounts": [
             {"destination": "/a", "type": "bind", "source": "x"},
             {"destination": "/b", "source": "/y", "options": ["rbind", "ro", "rw"]},
             {"destination": "/c", "type": "none", "source": "/z", "options": ["bind", "rw", "ro"]},
             {"destination": "/d", "type": "bind", "source": ""},
-            {"destination": "/e", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}]}"#;
+            {"destination": "/e", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]},
+            {"destination": "/f", "source": "/f", "options": ["rbind", "rw", "rro"]},
+            {"destination": "/g", "source": "/g", "options": ["rbind", "rro", "rrw"]}]}"#;
         let container = container(config);
         let binds: Vec<_> = container
             .mounts()
-            .map(|(_, bind)| bind.map(|b| (b.source, b.is_recursive, b.is_read_only)))
+            .map(|(_, bind)| {
+                bind.map(|b| (b.source, b.is_recursive, b.is_read_only, b.is_read_only_below))
+            })
             .collect();
         let expected = [
-            Some(("/x".into(), false, false)),
-            Some(("/y".into(), true, false)),
-            Some(("/z".into(), false, true)),
+            Some(("/x".into(), false, false, false)),
+            Some(("/y".into(), true, false, false)),
+            Some(("/z".into(), false, true, false)),
             None,
             None,
+            Some(("/f".into(), true, true, true)),
+            Some(("/g".into(), true, false, false)),
         ];
         assert_eq!(binds, expected);
     }

@@ -1,11 +1,14 @@
 //! The record of a container's standard streams.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::error::{Error, Result};
 use super::replaced::replace;
@@ -55,11 +58,22 @@ impl Descriptors {
     /// # Errors
     /// When there is no such file, or it holds something else.
     pub fn load(images: impl AsRef<Path>) -> Result<Self> {
-        let path = images.as_ref().join(Self::FILE);
+        let directory = open_directory(images.as_ref())?;
+        Self::load_in(directory.as_fd(), images.as_ref())
+    }
+
+    /// Reads the file in an open directory, whose path is for messages.
+    pub(crate) fn load_in(images: BorrowedFd<'_>, path: &Path) -> Result<Self> {
+        let path = path.join(Self::FILE);
         let mut bytes = Vec::new();
-        let mut options = fs::OpenOptions::new();
-        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let file = options.open(&path);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = openat(images, Self::FILE, flags, Mode::empty()).map_err(io::Error::from);
+        let file = file.and_then(|file| {
+            let file = File::from(file);
+            let is_file = file.metadata()?.is_file();
+            let refused = || io::Error::other("it is not a regular file");
+            is_file.then_some(file).ok_or_else(refused)
+        });
         let read = file.and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
         read.map_err(|source| Error::path("read", &path, source))?;
         let not = |why: String| Error::Descriptors { path: path.clone(), why };
@@ -76,10 +90,20 @@ impl Descriptors {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, images: impl AsRef<Path>) -> Result<()> {
-        let path = images.as_ref().join(Self::FILE);
+        let directory = open_directory(images.as_ref())?;
+        self.save_in(directory.as_fd(), images.as_ref())
+    }
+
+    /// Writes the file into an open directory, whose path is for messages.
+    pub(crate) fn save_in(&self, images: BorrowedFd<'_>, path: &Path) -> Result<()> {
         let text = serde_json::to_string(&self.0).unwrap_or_default();
-        let written = replace(&path, text.as_bytes());
-        written.map_err(|source| Error::path("write", path, source))
+        let written = replace(images, Self::FILE, text.as_bytes());
+        written.map_err(|source| Error::path("write", path.join(Self::FILE), source))
+    }
+
+    /// Removes the file from an open directory.
+    pub(crate) fn remove_in(images: BorrowedFd<'_>) {
+        let _ = unlinkat(images, Self::FILE, UnlinkatFlags::NoRemoveDir);
     }
 
     /// The target of each descriptor's link in `/proc/PID/fd`.
@@ -105,14 +129,19 @@ fn exists(pid: Pid) -> bool {
     Path::new(&format!("/proc/{pid}/fd")).exists()
 }
 
+/// Opens an images directory.
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let opened = open(path, flags, Mode::empty());
+    opened.map_err(|source| Error::path("open the directory", path, source))
+}
+
 /// Bytes of the file that are read: three links of at most 4 KiB each, in JSON.
 const MAX_BYTES: u64 = 128 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
-    use std::os::fd::AsFd;
 
     fn scratch(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("criu-rs-fds-{name}-{}", std::process::id()));
@@ -142,6 +171,26 @@ mod tests {
         fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
         assert!(matches!(Descriptors::load(&dir), Err(Error::Path { .. })));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_record_is_written_through_no_planted_link() {
+        let dir = scratch("planted");
+        let mine = dir.join("mine");
+        fs::write(&mine, "mine").unwrap();
+        let file = dir.join(Descriptors::FILE);
+        for name in [Descriptors::FILE, ".descriptors.json.new"] {
+            std::os::unix::fs::symlink(&mine, dir.join(name)).unwrap();
+        }
+        Descriptors::default().save(&dir).unwrap();
+        assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
+        assert!(fs::symlink_metadata(&file).unwrap().is_file());
+        // A FIFO is not waited for.
+        fs::remove_file(&file).unwrap();
+        nix::unistd::mkfifo(&file, Mode::from_bits_truncate(0o600)).unwrap();
+        let error = Descriptors::load(&dir).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
         fs::remove_dir_all(dir).unwrap();
     }
 

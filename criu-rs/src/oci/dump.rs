@@ -1,11 +1,12 @@
 //! The dump of a container, and what completes its checkpoint.
 
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{fmt, fs};
 
 use super::checkpoint::ContainerCheckpoint;
-use super::descriptors::Descriptors;
+use super::descriptors::{Descriptors, open_directory};
 use super::error::{Error, Result};
 use super::replaced;
 use crate::criu::Criu;
@@ -105,8 +106,7 @@ impl<'a> ContainerDump<'a> {
     /// See [`run`](Self::run).
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Dumped> {
         let (dump, mut hooks) = self.parts(hooks)?;
-        let images = hooks.images.clone();
-        let earlier = Descriptors::load(&images);
+        let earlier = Descriptors::load_in(hooks.images.as_fd(), &hooks.path);
         let limit = if self.retries { first_limit(criu, &dump)? } else { None };
         let dumped = match limit {
             Some(limit) => {
@@ -125,11 +125,10 @@ impl<'a> ContainerDump<'a> {
         };
         // An earlier checkpoint that is still there keeps its descriptors.
         if dumped.is_err() && hooks.is_saved {
-            let _ = match earlier {
-                Ok(earlier) => earlier.save(&images),
-                Err(_) => fs::remove_file(images.join(Descriptors::FILE))
-                    .map_err(|source| Error::path("remove", &images, source)),
-            };
+            match earlier {
+                Ok(earlier) => drop(earlier.save_in(hooks.images.as_fd(), &hooks.path)),
+                Err(_) => Descriptors::remove_in(hooks.images.as_fd()),
+            }
         }
         Ok(dumped?)
     }
@@ -167,11 +166,13 @@ impl<'a> ContainerDump<'a> {
             return Err(Error::Beside { processes: beside });
         }
         let descriptors = self.checkpoint.descriptors().clone();
-        let images = dump.images_path();
+        let path = dump.images_path();
+        let images = open_directory(&path)?;
         let hooks = DumpHooks {
             hooks,
             descriptors,
             images,
+            path,
             is_saved: false,
             begun: None,
             has_stopped: false,
@@ -186,7 +187,9 @@ impl<'a> ContainerDump<'a> {
 pub struct DumpHooks<'h, H: ?Sized> {
     hooks: &'h mut H,
     descriptors: Descriptors,
-    images: PathBuf,
+    images: OwnedFd,
+    /// The path of the images directory, for messages.
+    path: PathBuf,
     /// Set once the descriptors have been written.
     is_saved: bool,
     /// The time from which on CRIU stops the tasks.
@@ -203,7 +206,7 @@ impl<H: Hooks + ?Sized> Wrap for DumpHooks<'_, H> {
         self.begun.get_or_insert_with(Instant::now);
         if action == Action::PostDump {
             self.is_saved = true;
-            complete(&self.descriptors, &self.images)?;
+            complete(&self.descriptors, self.images.as_fd(), &self.path)?;
         }
         Ok(externals)
     }
@@ -211,7 +214,7 @@ impl<H: Hooks + ?Sized> Wrap for DumpHooks<'_, H> {
 
 impl<H: ?Sized> fmt::Debug for DumpHooks<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DumpHooks").field("images", &self.images).finish_non_exhaustive()
+        f.debug_struct("DumpHooks").field("images", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -243,7 +246,7 @@ const AFTER: Duration = Duration::from_secs(7);
 const FIRST_TRY: Duration = Duration::from_secs(3);
 
 /// Adds to fresh images what a container's restore needs.
-fn complete(descriptors: &Descriptors, images: &Path) -> Result<()> {
-    descriptors.save(images)?;
-    replaced::forget(images).map_err(|error| error.of_images_in(images))
+fn complete(descriptors: &Descriptors, images: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    descriptors.save_in(images, path)?;
+    replaced::forget(images).map_err(|error| error.of_images_in(path))
 }

@@ -2,16 +2,19 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use criu_images::{Checkpoint, ImageSet, Namespace, NamespaceKind as Saved};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::cgroups::Cgroups;
 use super::container::{Container, NET_KEY, PID_KEY};
-use super::descriptors::Descriptors;
+use super::descriptors::{Descriptors, open_directory};
 use super::error::{Error, Result};
 use super::sources::{ExternalMount, Sources};
+use crate::sys::proc_link;
 use crate::value::{JoinNs, JoinableNs, LsmProfile, MountContext};
 
 /// A container's restore as its images and its bundle describe it: values to look at.
@@ -32,7 +35,9 @@ use crate::value::{JoinNs, JoinableNs, LsmProfile, MountContext};
 #[derive(Clone, Debug)]
 #[must_use = "nothing is restored before this is prepared and run"]
 pub struct RestorePlan<'a> {
-    pub(super) images: PathBuf,
+    /// The images directory, which is opened once: the images that are restored are those that the
+    /// plan was made of, even if the path leads elsewhere by then.
+    pub(super) images: Arc<OwnedFd>,
     pub(super) container: &'a Container,
     pub(super) mounts: Vec<ExternalMount>,
     pub(super) inherit: Vec<(OsString, PathBuf)>,
@@ -61,14 +66,14 @@ impl Container {
 impl<'a> RestorePlan<'a> {
     fn new(container: &'a Container, images: &Path) -> Result<Self> {
         container.refuse_namespaces()?;
-        let set = ImageSet::open(images)?;
+        let directory = open_directory(images)?;
+        let set = ImageSet::open(proc_link(directory.as_fd()))?;
         let checkpoint = set.checkpoint()?;
         let cgroups = match &container.cgroups {
             Some(cgroups) => Some(cgroups.clone()),
             None => of_spec(container)?,
         };
         let mut plan = Self {
-            images: images.into(),
             container,
             mounts: Vec::new(),
             inherit: Vec::new(),
@@ -78,7 +83,8 @@ impl<'a> RestorePlan<'a> {
             cgroups,
             has_mounts: false,
             has_cgroups: checkpoint.cgroups()?.controllers.iter().any(|one| !one.dirs.is_empty()),
-            descriptors: Descriptors::load(images)?,
+            descriptors: Descriptors::load_in(directory.as_fd(), images)?,
+            images: Arc::new(directory),
         };
         plan.namespaces(checkpoint)?;
         let sources = Sources::of(container, plan.cgroups.as_ref())?;

@@ -1,6 +1,7 @@
 //! Mounts and mount points that CRIU needs when it restores a container.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::{fs, thread};
 
@@ -13,6 +14,7 @@ use super::container::{Bind, Container};
 use super::error::{Error, Result};
 use super::root::Root;
 use crate::host::MountInfo;
+use crate::sys::proc_link;
 
 /// Mounts the container's root at `at`: CRIU wants a root that is a mount point.
 pub(crate) fn mount_root(rootfs: &Path, at: &Path) -> Result<()> {
@@ -88,7 +90,8 @@ pub(crate) fn make_directory(at: &Path) -> Result<()> {
 /// container.
 ///
 /// Bind mounts are mounted on the way, because a mount point may be below one of them. A thread
-/// with a mount namespace of its own does that, and the mounts go with this namespace.
+/// with a mount namespace of its own does that, and the mounts go with this namespace. A mount
+/// point below a bind mount is looked for and never made: it would be made on the machine.
 pub(crate) fn mount_points(container: &Container, root: &Path) -> Result<()> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -99,17 +102,17 @@ pub(crate) fn mount_points(container: &Container, root: &Path) -> Result<()> {
             mount(none, "/", none, private, none).map_err(failed)?;
             let inside = Root::open(root).map_err(|source| Error::path("open", root, source))?;
             // CRIU makes mount points below these when it mounts them.
-            let mut own: Vec<&Path> = Vec::new();
+            let mut own: HashSet<&Path> = HashSet::new();
             for (destination, bind) in container.mounts() {
                 if destination.as_os_str().is_empty() {
                     return Err(Error::unsupported("mounts", "a mount has no destination"));
                 }
-                if own.iter().any(|above| destination != *above && destination.starts_with(above)) {
+                if destination.ancestors().skip(1).any(|above| own.contains(above)) {
                     continue;
                 }
                 mount_point(&inside, destination, bind.as_ref())?;
                 if bind.is_none() {
-                    own.push(destination);
+                    own.insert(destination);
                 }
             }
             Ok(())
@@ -129,11 +132,141 @@ fn mount_point(root: &Root, destination: &Path, bind: Option<&Bind>) -> Result<(
     let meta = fs::metadata(source);
     let meta = meta.map_err(|error| Error::path("find the source of a mount", source, error))?;
     let point = make(meta.is_dir())?;
-    let target = format!("/proc/self/fd/{}", point.as_fd().as_raw_fd());
+    let target = proc_link(point.as_fd());
     let none = None::<&str>;
     // A mount point must not be made in a mount that is not shown later.
     let below = if bind.is_recursive { MsFlags::MS_REC } else { MsFlags::empty() };
     let flags = MsFlags::MS_BIND | below;
-    mount(Some(source), target.as_str(), none, flags, none)
-        .map_err(|error| Error::path("mount what a bind mount shows,", source, error))
+    mount(Some(source), &target, none, flags, none)
+        .map_err(|error| Error::path("mount what a bind mount shows,", source, error))?;
+    if bind.is_read_only {
+        let shown = root.find(destination);
+        let shown = shown.map_err(|error| Error::path("find the mount", destination, error))?;
+        make_read_only(&proc_link(shown.as_fd()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// A bundle with a root file system, and a directory of the machine.
+    struct Place(PathBuf);
+
+    impl Place {
+        /// `None` for a user who cannot mount.
+        fn new(name: &str) -> Option<Self> {
+            let id = std::process::id();
+            let dir = std::env::temp_dir().join(format!("criu-rs-points-{name}-{id}"));
+            fs::create_dir_all(dir.join("root")).unwrap();
+            fs::create_dir_all(dir.join("data")).unwrap();
+            fs::create_dir_all(dir.join("other")).unwrap();
+            let place = Self(dir.canonicalize().unwrap());
+            nix::unistd::geteuid().is_root().then_some(place)
+        }
+
+        /// Makes the mount points of `mounts`: a destination, a source below the place and options.
+        fn make(&self, mounts: &[(&str, &str, &[&str])]) -> Result<(), String> {
+            let mounts: Vec<_> = mounts
+                .iter()
+                .map(|(at, source, options)| {
+                    let source = self.0.join(source);
+                    json!({"destination": at, "type": "bind", "source": source, "options": options})
+                })
+                .collect();
+            let spec = json!({"ociVersion": "1.0.2", "root": {"path": "root"}, "mounts": mounts});
+            let container = Container::new(serde_json::from_value(spec).unwrap(), &self.0).unwrap();
+            mount_points(&container, container.rootfs()).map_err(|error| error.to_string())
+        }
+
+        fn names(&self, dir: &str) -> Vec<String> {
+            let all = fs::read_dir(self.0.join(dir)).unwrap();
+            all.map(|name| name.unwrap().file_name().into_string().unwrap()).collect()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_in_what_a_bind_mount_shows() {
+        let Some(place) = Place::new("across") else { return };
+        let root = place.0.join("root");
+        symlink("/..", root.join("through")).unwrap();
+        symlink("data", root.join("out")).unwrap();
+        let recursive: &[&str] = &["rbind", "ro"];
+        for (data, below) in [
+            (&["bind", "ro"][..], "/data/sub"),
+            (&["bind"], "/data/sub"),
+            (recursive, "/out/sub/deep"),
+            (&["bind", "rro"], "/through/out/sub"),
+            (&["bind"], "/data/file"),
+        ] {
+            let source = if below.ends_with("file") { "file" } else { "other" };
+            fs::write(place.0.join("file"), "").unwrap();
+            let made = place.make(&[("/data", "data", data), (below, source, &["bind"])]);
+            let error = made.unwrap_err();
+            let is_named = error.contains("another mount") && error.contains(below);
+            assert!(is_named, "{below}: {error}");
+            assert_eq!(place.names("data"), [""; 0], "{below}");
+        }
+        // A mount point that is there is used, and what is missing is made in the root alone.
+        fs::create_dir(place.0.join("data/sub")).unwrap();
+        let mounts: &[(&str, &str, &[&str])] = &[
+            ("/data", "data", &["rbind", "ro"]),
+            ("/data/sub", "other", &["bind", "ro"]),
+            ("/new/place", "data", &["bind"]),
+            ("/new/file", "file", &["bind", "ro"]),
+        ];
+        place.make(mounts).unwrap();
+        assert_eq!(place.names("data"), ["sub"]);
+        assert_eq!(place.names("other"), [""; 0]);
+        assert!(root.join("new/place").is_dir() && root.join("new/file").is_file());
+    }
+
+    #[test]
+    fn a_link_that_comes_and_goes_leads_into_no_bind_mount() {
+        let Some(place) = Place::new("flip") else { return };
+        let (flip, stop) = (place.0.join("root/flip"), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = fs::create_dir(&flip);
+                    let _ = fs::remove_dir_all(&flip);
+                    let _ = symlink("/data", &flip);
+                    let _ = fs::remove_file(&flip);
+                }
+            });
+            for _ in 0..200 {
+                let mounts: &[(&str, &str, &[&str])] =
+                    &[("/data", "data", &["bind"]), ("/flip/a/b", "other", &["bind"])];
+                let _ = place.make(mounts);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(place.names("data"), [""; 0]);
+        assert_eq!(place.names("other"), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_is_in_the_way_is_not_waited_for() {
+        let Some(place) = Place::new("kinds") else { return };
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o644);
+        nix::unistd::mkfifo(&place.0.join("root/data"), mode).unwrap();
+        let error = place.make(&[("/data", "data", &["bind"])]).unwrap_err();
+        assert!(error.contains("Not a directory"), "{error}");
+        let error = place.make(&[("/data/sub", "data", &["bind"])]).unwrap_err();
+        assert!(error.contains("Not a directory"), "{error}");
+        assert_eq!(place.names("data"), [""; 0]);
+    }
 }

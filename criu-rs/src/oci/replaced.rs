@@ -2,23 +2,27 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::fd::BorrowedFd;
 
 use criu_images::edit::{Patch, rewrite};
 use criu_images::proto::MntEntry;
 use criu_images::{ImageSet, kind};
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use prost::Message;
 
 use super::error::{Error, Result};
+use crate::sys::proc_link;
 
 /// Makes the external mounts in fresh images forget that their source was removed, as
 /// `/etc/resolv.conf` is when a new file takes its name. CRIU would make the source anew, and fail
 /// because there is one. A restore shows the source that exists then.
-pub(crate) fn forget(images: &Path) -> Result<()> {
-    let failed = |source| Error::path("look into", images, source);
-    let Ok(set) = ImageSet::open(images) else { return Ok(()) };
-    for entry in fs::read_dir(images).map_err(failed)? {
+pub(crate) fn forget(images: BorrowedFd<'_>) -> Result<()> {
+    let path = proc_link(images);
+    let failed = |source| Error::path("look into", &path, source);
+    let Ok(set) = ImageSet::open(&path) else { return Ok(()) };
+    for entry in fs::read_dir(&path).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let Some(name) = name.to_str() else { continue };
         if kind::Kind::of_file(name).is_none_or(|(found, _)| found.name != kind::MNTS.name) {
@@ -33,27 +37,28 @@ pub(crate) fn forget(images: &Path) -> Result<()> {
         };
         let bytes = set.read(name)?.unwrap_or_default();
         if let Some(new) = rewrite(name, &bytes, &mut change)? {
-            let path = images.join(name);
-            replace(&path, &new).map_err(|source| Error::path("write", path, source))?;
+            let written = replace(images, name, &new);
+            written.map_err(|source| Error::path("write", name, source))?;
         }
     }
     Ok(())
 }
 
-/// Writes a file, whole or not at all.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let write = || {
-        let _ = fs::remove_file(&new);
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let mut file: File = options.open(&new)?;
+/// Writes a file into a directory, whole or not at all. A link that has the name is replaced, and
+/// never followed.
+pub(crate) fn replace(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let new = format!(".{name}.new");
+    let new = new.as_str();
+    let write = || -> io::Result<()> {
+        let _ = unlinkat(directory, new, UnlinkatFlags::NoRemoveDir);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let flags = flags | OFlag::O_NOFOLLOW;
+        let mut file = File::from(openat(directory, new, flags, Mode::from_bits_truncate(0o600))?);
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&new, path)
+        Ok(renameat(directory, new, directory, name)?)
     };
-    write().inspect_err(|_| drop(fs::remove_file(&new)))
+    write().inspect_err(|_| {
+        let _ = unlinkat(directory, new, UnlinkatFlags::NoRemoveDir);
+    })
 }

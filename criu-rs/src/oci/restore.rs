@@ -2,8 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use super::cgroups::{Cgroups, MadeCgroups};
 use super::clean_up::clean_up;
@@ -16,6 +21,7 @@ use crate::hooks::Hooks;
 use crate::operation::{Restore, Restored, Session};
 #[cfg(feature = "preflight")]
 use crate::preflight::Report;
+use crate::sys::proc_link;
 use crate::value::{CgroupMode, External, InheritFd};
 
 /// The restore of a container: a [`Restore`] with what was made for it, such as a mount point for
@@ -57,6 +63,8 @@ pub struct ContainerRestore<'a> {
     /// The restore without the descriptors of `namespaces`.
     pub(super) operation: Restore<'a>,
     namespaces: Vec<(OsString, OwnedFd)>,
+    /// The images directory, to which the path of `operation` leads.
+    _images: Arc<OwnedFd>,
     mounts: OwnMounts,
     /// Cgroups that were made for the container's.
     _cgroups: Option<MadeCgroups>,
@@ -91,13 +99,13 @@ impl RestorePlan<'_> {
             None => None,
         };
         let operation = self.operation();
-        let open = |(key, path): (OsString, PathBuf)| {
-            let file = File::open(&path);
-            let file = file.map_err(|source| Error::path("open the namespace", path, source))?;
-            Ok((key, file.into()))
-        };
+        for join in &self.join {
+            open_namespace(Path::new(join.place()))?;
+        }
+        let open = |(key, path): (OsString, PathBuf)| Ok((key, open_namespace(&path)?.into()));
         Ok(ContainerRestore {
             operation,
+            _images: Arc::clone(&self.images),
             namespaces: self.inherit.into_iter().map(open).collect::<Result<_>>()?,
             mounts,
             _cgroups: made,
@@ -109,7 +117,7 @@ impl RestorePlan<'_> {
 
     /// A restore with everything that needs no descriptor.
     fn operation(&self) -> Restore<'static> {
-        let mut restore = Restore::new(self.images.clone())
+        let mut restore = Restore::new(proc_link(self.images.as_fd()))
             .root(self.container.rootfs())
             .rst_sibling(true)
             .evasive_devices(true)
@@ -135,6 +143,17 @@ impl RestorePlan<'_> {
         }
         restore
     }
+}
+
+/// Opens a namespace at a path that `config.json` names, without a wait where the path leads to a
+/// FIFO or to a device.
+fn open_namespace(path: &Path) -> Result<File> {
+    let failed = |source| Error::path("open the namespace", path, source);
+    let look = File::options().read(true).custom_flags(libc::O_PATH).open(path).map_err(failed)?;
+    if fstatfs(&look).map_err(|error| failed(error.into()))?.filesystem_type() != NSFS_MAGIC {
+        return Err(failed(io::Error::other("it is not a namespace")));
+    }
+    File::open(proc_link(look.as_fd())).map_err(failed)
 }
 
 impl<'a> ContainerRestore<'a> {
@@ -247,5 +266,27 @@ impl<'a> ContainerRestore<'a> {
     /// the tasks.
     fn cgroups_of_criu(&self) -> Option<&Cgroups> {
         self.cgroups.as_ref().filter(|_| !self.has_cgroups)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_is_none_is_not_waited_for() {
+        let dir = std::env::temp_dir().join(format!("criu-rs-namespace-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (fifo, link) = (dir.join("fifo"), dir.join("link"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        for path in [fifo.as_path(), Path::new("/dev/zero"), Path::new("/proc/self/status")] {
+            let error = open_namespace(path).unwrap_err().to_string();
+            assert!(error.contains("not a namespace"), "{}: {error}", path.display());
+        }
+        std::os::unix::fs::symlink("/proc/self/ns/net", &link).unwrap();
+        for path in [link.as_path(), Path::new("/proc/self/ns/uts")] {
+            open_namespace(path).unwrap();
+        }
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Root {
     fd: OwnedFd,
     /// The path of the directory, seen by this process.
     at: PathBuf,
+    /// The kernel's number of the mount that the directory is in.
+    mount: u64,
 }
 
 impl Root {
@@ -22,7 +24,8 @@ impl Root {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = open(path, flags, Mode::empty())?;
         let at = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
-        Ok(Self { fd, at })
+        let mount = mount_of(&fd)?;
+        Ok(Self { fd, at, mount })
     }
 
     /// The root of a process, with the mounts that it sees.
@@ -30,7 +33,8 @@ impl Root {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = openat(AT_FDCWD, format!("/proc/{pid}/root").as_str(), flags, Mode::empty())?;
         // Names of files in another mount namespace begin at its root.
-        Ok(Self { fd, at: std::fs::read_link(format!("/proc/{pid}/root"))? })
+        let mount = mount_of(&fd)?;
+        Ok(Self { fd, at: std::fs::read_link(format!("/proc/{pid}/root"))?, mount })
     }
 
     /// Opens the file that a path leads to.
@@ -56,6 +60,9 @@ impl Root {
     }
 
     /// Opens a path, and makes its missing directories and its end: a directory or an empty file.
+    ///
+    /// Nothing is made in another mount than the root's own. A bind mount shows a directory of the
+    /// machine, and a link in the root can lead there.
     pub(crate) fn make(&self, path: &Path, is_directory: bool) -> io::Result<OwnedFd> {
         match self.find(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -75,6 +82,13 @@ impl Root {
             done.push(name);
             parent = match self.find(&done) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if mount_of(&parent)? != self.mount {
+                        let done = done.display();
+                        return Err(io::Error::other(format!(
+                            "{done} is missing and would be made in another mount, outside of the \
+                             root file system: make it in what is mounted there"
+                        )));
+                    }
                     let last = index + 1 == names.len();
                     if last && !is_directory {
                         make_file(&parent, name)?;
@@ -89,6 +103,14 @@ impl Root {
         }
         Ok(parent)
     }
+}
+
+/// The kernel's number of the mount in which a file was found.
+fn mount_of(found: &OwnedFd) -> io::Result<u64> {
+    let path = format!("/proc/thread-self/fdinfo/{}", found.as_raw_fd());
+    let text = std::fs::read_to_string(path)?;
+    let number = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    number.ok_or_else(|| Errno::ENODATA.into())
 }
 
 fn make_file(parent: &OwnedFd, name: &std::ffi::OsStr) -> Result<(), Errno> {

@@ -36,7 +36,7 @@ pub(crate) struct Sources<'a> {
     cgroups: Option<&'a Cgroups>,
     /// Mounts of `config.json`: each mount point by its name and by the place where links lead,
     /// with its source.
-    described: Vec<(PathBuf, Option<Bind>)>,
+    described: HashMap<PathBuf, Option<Bind>>,
     masked: HashSet<PathBuf>,
     /// Devices by their places in the container.
     devices: HashMap<PathBuf, PathBuf>,
@@ -249,8 +249,7 @@ impl<'a> Sources<'a> {
 
     /// The source of a bind mount at a place, or of the mount below a recursive bind mount.
     fn bound(&self, point: &Path) -> Result<Option<MountSource>> {
-        let above = self.described.iter().filter(|(at, _)| point.starts_with(at));
-        let best = above.max_by_key(|(at, _)| at.components().count());
+        let best = point.ancestors().find_map(|at| self.described.get_key_value(at));
         let Some((at, Some(bind))) = best else { return Ok(None) };
         let below = point.strip_prefix(at).unwrap_or(Path::new(""));
         if below.as_os_str().is_empty() {
@@ -266,7 +265,8 @@ impl<'a> Sources<'a> {
             .map_err(|error| Error::path("find the source of a mount", &bind.source, error))?;
         let place = place.join(below);
         if self.machine.contains(&place) {
-            return Ok(Some(MountSource::path(place)));
+            let is_read_only = bind.is_read_only_below;
+            return Ok(Some(MountSource { source: Some(place), is_read_only }));
         }
         let why = format!(
             "came along with what config.json binds at {}; nothing is mounted at {} now: \

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 
 use super::methods::operation;
 use super::places::Writes;
@@ -14,6 +14,7 @@ use super::prepared::Prepared;
 use crate::criu::Criu;
 use crate::drive::{Driver, Finished, Job};
 use crate::error::{Error, Result};
+use crate::host::Held;
 use crate::options::Common;
 use crate::rpc::{CriuPageServerInfo, CriuReq, CriuReqType};
 use crate::transport::{Handed, Launch, Link, Subject};
@@ -87,7 +88,11 @@ impl<'a> PageServer<'a> {
         let (finished, link) = driver.finish(&mut ())?;
         let pid = finished.reply.ps.as_ref().and_then(|server| Pid::new(server.pid()));
         match pid {
-            Some(pid) => Ok(RunningPageServer { pid, port: port(&finished)?, link: Some(link) }),
+            Some(pid) => {
+                // CRIU has just started it, and is there still to reap it.
+                let held = Held::of(pid).filter(|_| link.numbers_processes_as_here());
+                Ok(RunningPageServer { pid, held, port: port(&finished)?, link: Some(link) })
+            }
             None => Err(missing("the page server's process id")),
         }
     }
@@ -105,6 +110,8 @@ impl<'a> PageServer<'a> {
 #[derive(Debug)]
 pub struct RunningPageServer {
     pid: Pid,
+    /// The server, unless its number means another process here.
+    held: Option<Held>,
     port: u16,
     link: Option<Link>,
 }
@@ -143,8 +150,8 @@ impl RunningPageServer {
 impl Drop for RunningPageServer {
     fn drop(&mut self) {
         // With a service nobody else would end it.
-        if self.link.is_some() {
-            let _ = kill(self.pid.nix(), Signal::SIGKILL);
+        if let (Some(_), Some(server)) = (&self.link, &self.held) {
+            server.signal(Signal::SIGKILL);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -31,6 +31,16 @@ pub(crate) fn signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, no_info, 0) };
     Errno::result(result)?;
     Ok(())
+}
+
+/// `pidfd_send_signal(2)` with no signal: says whether a process is there, if only as a zombie.
+pub(crate) fn is_there(pidfd: impl AsFd) -> bool {
+    let fd = pidfd.as_fd().as_raw_fd();
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: as in `signal`; the number 0 sends nothing.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, 0, no_info, 0) };
+    // A process that may not be signalled is there.
+    matches!(Errno::result(result), Ok(_) | Err(Errno::EPERM))
 }
 
 /// `pidfd_getfd(2)`: returns a close-on-exec copy of another process's descriptor. Linux 5.6.
@@ -100,6 +110,11 @@ pub(crate) fn is_watched(
     let order =
         unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, KCMP_EPOLL, number, words.as_ptr()) };
     Errno::result(order).ok().map(|order| order == 0)
+}
+
+/// Returns the name of a descriptor's file in `/proc/PID/fd`: `pipe:[4711]`.
+pub(crate) fn link(fd: impl AsFd) -> io::Result<OsString> {
+    Ok(std::fs::read_link(super::proc_link(fd.as_fd()))?.into_os_string())
 }
 
 /// Returns a close-on-exec duplicate of the descriptor with this number, numbered `least` or above.

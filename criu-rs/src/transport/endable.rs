@@ -1,6 +1,7 @@
 //! A worker as seen by its ending.
 
 use super::subject::Subject;
+use crate::host::Held;
 use crate::value::Pid;
 
 /// A worker as seen by its ending: its subject, and the ways to end it.
@@ -22,7 +23,7 @@ pub(crate) trait Endable {
     fn halt(&mut self) -> bool;
 
     /// Kills every task that a restore has made. Returns the killed tasks.
-    fn sweep(&mut self, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Pid>;
+    fn sweep(&mut self, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Held>;
 
     /// Asks the worker and its helpers to end, and lets a stopped worker go on.
     fn terminate(&mut self);
@@ -31,5 +32,5 @@ pub(crate) trait Endable {
     fn kill(&mut self);
 
     /// Reaps those of the killed tasks that have become children of this process.
-    fn bury(&mut self, tasks: &[Pid]);
+    fn bury(&mut self, tasks: &[Held]);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::endable::Endable;
 use super::subject::Subject;
 use crate::diagnosis::StopMethod;
-use crate::value::Pid;
+use crate::host::Held;
 
 /// The ending of a worker, at a safe point if there is one in time.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(crate) struct Ending {
     /// The time since when the end has been waited for.
     waiting: Option<Instant>,
     /// Killed tasks of an unfinished restore.
-    swept: Vec<Pid>,
+    swept: Vec<Held>,
 }
 
 /// The next step for an operation that is being stopped.
@@ -96,6 +96,7 @@ const TERM_TIME: Duration = Duration::from_millis(200);
 mod tests {
     use super::super::scripted::Scripted;
     use super::*;
+    use crate::value::Pid;
 
     /// Lets time pass in the requested steps, to the end.
     fn run(worker: &mut Scripted, mut each: impl FnMut(Duration, &mut Scripted)) -> StopMethod {

@@ -17,24 +17,26 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use procfs::process::{MMPermissions, MMapPath, Process, Task};
 
-use crate::host::tree;
+use crate::host::{Held, held, tree};
 use crate::value::Pid;
 
 /// Stops criu and its helpers at a point where ending them harms no task of the tree at `root`.
 ///
 /// If this is not such a point, they continue and the answer is `false`.
 pub(crate) fn hold(criu: Pid, root: Pid) -> bool {
-    let processes = tree::descendants(criu);
-    processes.iter().copied().for_each(stop);
+    let held: Vec<Held> = tree::descendants(criu).into_iter().filter_map(Held::of).collect();
+    // A number may have got another owner since it was listed.
+    let known = tree::descendants(criu);
+    let held: Vec<Held> = held.into_iter().filter(|held| known.contains(&held.pid())).collect();
+    held.iter().for_each(stop);
+    let processes: Vec<Pid> = held.iter().map(Held::pid).collect();
     let safe = !processes.iter().any(|pid| is_iptables(*pid))
         && tree::descendants(root).into_iter().all(|pid| is_safe(pid, &processes));
     if !safe {
-        for pid in processes {
-            let _ = kill(pid.nix(), Signal::SIGCONT);
-        }
+        held.iter().for_each(|held| held.signal(Signal::SIGCONT));
     }
     safe
 }
@@ -48,14 +50,13 @@ fn is_iptables(pid: Pid) -> bool {
 }
 
 /// Stops a process and waits until it has stopped.
-fn stop(pid: Pid) {
-    let _ = kill(pid.nix(), Signal::SIGSTOP);
+fn stop(held: &Held) {
+    held.signal(Signal::SIGSTOP);
     let limit = Instant::now() + MAX_STOP;
     while Instant::now() < limit {
-        let stat = Process::new(pid.as_raw()).and_then(|process| process.stat());
-        match stat.map(|stat| stat.state) {
-            Ok('T' | 'Z') | Err(_) => return,
-            Ok(_) => std::thread::yield_now(),
+        match held::stat(held.pid()).map(|stat| stat.state).filter(|_| held.is_there()) {
+            Some('T' | 'Z') | None => return,
+            Some(_) => std::thread::yield_now(),
         }
     }
 }

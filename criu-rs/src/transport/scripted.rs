@@ -2,6 +2,7 @@
 
 use super::endable::Endable;
 use super::subject::Subject;
+use crate::host::Held;
 use crate::value::Pid;
 
 /// A worker that behaves as told, and notes the calls it gets.
@@ -43,9 +44,9 @@ impl Endable for Scripted {
         !self.ended
     }
 
-    fn sweep(&mut self, root: Option<Pid>, _image_root: Option<Pid>) -> Vec<Pid> {
+    fn sweep(&mut self, root: Option<Pid>, _image_root: Option<Pid>) -> Vec<Held> {
         self.done.push("sweep");
-        root.into_iter().collect()
+        root.and_then(Held::of).into_iter().collect()
     }
 
     fn terminate(&mut self) {
@@ -58,7 +59,7 @@ impl Endable for Scripted {
         self.ended = true;
     }
 
-    fn bury(&mut self, tasks: &[Pid]) {
+    fn bury(&mut self, tasks: &[Held]) {
         if !tasks.is_empty() {
             self.done.push("reap");
         }

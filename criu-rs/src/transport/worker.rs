@@ -1,6 +1,6 @@
 //! A `criu swrk` process that this process starts, listens to, ends and reaps.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::pipe2;
 
@@ -18,7 +18,7 @@ use super::ending::Ending;
 use super::handed::{Launch, WORKER_SOCKET};
 use super::subject::Subject;
 use super::{safe_point, standstill};
-use crate::host::tree;
+use crate::host::{Held, tree};
 use crate::sys::{fd, spawn};
 use crate::undo::Connections;
 use crate::value::{Pid, printable};
@@ -33,6 +33,9 @@ pub(crate) struct Worker {
     printed: Option<std::fs::File>,
     /// The end of what the worker has printed.
     tail: Vec<u8>,
+    /// The names in `/proc/PID/fd` of the pipe with its output and of its socket, which nobody has
+    /// but the worker and the processes that it makes.
+    marks: Vec<OsString>,
     /// `true` if the worker leads its own process group.
     own_group: bool,
     /// The tasks that the worker works on.
@@ -81,6 +84,7 @@ impl Worker {
             pidfd,
             printed: Some(printed.into()),
             tail: Vec::new(),
+            marks: fds.iter().skip(2).take(2).filter_map(|fd| fd::link(fd).ok()).collect(),
             own_group: program.own_group,
             subject: Subject::None,
             connections: None,
@@ -91,6 +95,11 @@ impl Worker {
 
     pub(crate) fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// The names in `/proc/PID/fd` of files that only the worker's own processes have.
+    pub(crate) fn marks(&self) -> &[OsString] {
+        &self.marks
     }
 
     /// Says whether a descriptor tells that the process has ended.
@@ -174,14 +183,26 @@ impl Worker {
     }
 
     /// Signals the process and the helpers that it has forked.
+    ///
+    /// The group has the process's number, which belongs to nobody else until the process is
+    /// reaped. A caller who reaps all children may have done so: then the number may be another's,
+    /// and the helpers are left.
     pub(crate) fn signal_group(&self, signal: Signal) {
         if self.ended.is_some() {
             return;
         }
-        if self.own_group {
+        if self.own_group && self.peek().is_ok() {
             let _ = killpg(self.pid.nix(), signal);
-        } else {
-            let _ = kill(self.pid.nix(), signal);
+        } else if let Some(criu) = self.held() {
+            criu.signal(signal);
+        }
+    }
+
+    /// The process itself. `None` if it has been reaped.
+    fn held(&self) -> Option<Held> {
+        match &self.pidfd {
+            Some(pidfd) => Held::by(self.pid, pidfd.as_fd()),
+            None => Held::child(self.pid, Pid::this()),
         }
     }
 
@@ -214,10 +235,10 @@ impl Endable for Worker {
     }
 
     fn halt(&mut self) -> bool {
-        self.ended.is_none() && standstill::halt(self.pid)
+        self.ended.is_none() && self.held().is_some_and(|criu| standstill::halt(&criu))
     }
 
-    fn sweep(&mut self, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Pid> {
+    fn sweep(&mut self, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Held> {
         standstill::sweep(self.pid, root, image_root)
     }
 
@@ -231,7 +252,7 @@ impl Endable for Worker {
         self.signal_group(Signal::SIGKILL);
     }
 
-    fn bury(&mut self, tasks: &[Pid]) {
+    fn bury(&mut self, tasks: &[Held]) {
         tree::reap(tasks);
     }
 }

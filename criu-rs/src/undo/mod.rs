@@ -4,6 +4,7 @@ mod cgroup_yard;
 mod connections;
 mod freezer;
 mod images_dir;
+mod life;
 mod staging;
 mod strays;
 
@@ -11,5 +12,6 @@ pub(crate) use cgroup_yard::CgroupYard;
 pub(crate) use connections::Connections;
 pub(crate) use freezer::{Freezer, Frozen, frozen_above};
 pub(crate) use images_dir::{ImagesDir, PARENT};
+pub(crate) use life::Life;
 pub(crate) use staging::Staging;
 pub(crate) use strays::Strays;

@@ -19,6 +19,18 @@ use crate::{Bed, Case};
 pub const TESTS: &[Case] = &[
     Case { name: "images_mount_nothing_else", test: images, runtimes: BOTH, newest_only: true },
     Case { name: "images_share_nothing_else", test: namespaces, runtimes: BOTH, newest_only: true },
+    Case {
+        name: "a_restore_is_of_the_images_that_were_looked_at",
+        test: swapped,
+        runtimes: &["runc"],
+        newest_only: true,
+    },
+    Case {
+        name: "a_root_file_system_leads_into_no_bind_source",
+        test: bind_source,
+        runtimes: &["runc"],
+        newest_only: true,
+    },
     Case { name: "a_bundle_of_nonsense", test: bundle, runtimes: &["runc"], newest_only: true },
 ];
 
@@ -215,6 +227,70 @@ fn namespaces(bed: &Bed) {
         assert!(error.contains(&format!("a {kind} namespace of its own")), "{error}");
         let _ = container.trust_images(true).restore(&images).unwrap();
     }
+}
+
+/// The directory of the images and its descriptors are replaced once they have been looked at.
+fn swapped(bed: &Bed) {
+    let bundle = Bundle::new(bed, "bundle", "count", &[]);
+    let images = bed.dir("images");
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    Trip::new(bed, &bundle).save(pid, &images);
+    bed.runtime.delete("c");
+    let container = Container::open(&bundle.dir).unwrap();
+    let plan = container.restore(&images).unwrap();
+    let restore = plan.clone().prepare(bed.dir("state-of-it")).unwrap();
+    fs::rename(&images, bed.dir.join("moved")).unwrap();
+    symlink("/etc", &images).unwrap();
+    for restore in [restore, plan.prepare(bed.dir("state-of-another")).unwrap()] {
+        let null = fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+        let restored = restore.stdio([null.as_fd(); 3]).run(&bed.criu).unwrap();
+        bundle.goes_on();
+        end(restored.pid);
+    }
+}
+
+/// Links in the root lead to what `config.json` binds from the machine, read-only or not.
+fn bind_source(bed: &Bed) {
+    let (data, other) = (bed.dir("data"), bed.dir("other"));
+    let bundle = Bundle::new(bed, "bundle", "count", &[]).with(|b| {
+        b.bind(&data, "/data", &["ro"]);
+        symlink("data", b.root.join("link")).unwrap();
+        symlink("../../link", b.root.join("far")).unwrap();
+    });
+    let images = bed.dir("images");
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    Trip::new(bed, &bundle).save(pid, &images);
+    bed.runtime.delete("c");
+    let plain = bundle.config.clone();
+    let mut bundle = bundle;
+    for (point, options) in
+        [("/link/sub", "ro"), ("/far/sub/deep", "rw"), ("/data/sub", "rro"), ("/data/sub", "rw")]
+    {
+        bundle.config = plain.clone();
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.iter_mut().filter(|mount| mount["destination"] == "/data").for_each(|mount| {
+            mount["options"] = json!(["rbind", options]);
+        });
+        let options = ["bind"];
+        mounts.push(
+            json!({"destination": point, "type": "bind", "source": other, "options": options}),
+        );
+        bundle.write();
+        let container = Container::open(&bundle.dir).unwrap();
+        // The images have a mount that is read-only at /data.
+        let plan = container.restore(&images).unwrap();
+        let error = plan.prepare(bed.dir.clone()).unwrap_err().to_string();
+        assert!(error.contains(point) && error.contains("another mount"), "{point}: {error}");
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "{point}");
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 0, "{point}");
+    }
+    bundle.config = plain;
+    bundle.write();
+    let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
+    let written = fs::write(format!("/proc/{restored}/root/data/x"), "").unwrap_err();
+    assert_eq!(written.raw_os_error(), Some(nix::libc::EROFS));
+    bundle.goes_on();
+    end(restored);
 }
 
 fn at<'a>(all: &'a mut [MntEntry], point: &str) -> &'a mut MntEntry {

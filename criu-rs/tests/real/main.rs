@@ -17,6 +17,7 @@ mod payload;
 mod apparmor;
 mod basics;
 mod causes;
+mod decoys;
 mod descriptors;
 mod hooks;
 mod labels;
@@ -57,6 +58,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         labels::of_guest(),
         basics::TESTS,
         causes::TESTS,
+        decoys::TESTS,
         descriptors::TESTS,
         hooks::TESTS,
         labels::TESTS,

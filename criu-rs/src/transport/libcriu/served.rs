@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use procfs::Current;
 use prost::Message;
 
 use super::bridge::{BRIDGE, Bridge, hear};
 use super::library::Library;
 use super::options::Options;
 use super::refusal::Refusal;
+use crate::host::tree;
 use crate::rpc::{CriuOpts, CriuReq, CriuReqType, CriuResp, CriuRestoreResp};
 use crate::sys::{seqpacket, table};
 
@@ -55,18 +55,11 @@ impl Drop for Served {
     }
 }
 
-/// Returns the present time in the kernel's ticks, the unit of a process's start time.
-fn ticks() -> Option<u64> {
-    let uptime = procfs::Uptime::current().ok()?.uptime_duration();
-    let ticks = u128::from(procfs::ticks_per_second()) * uptime.as_millis() / 1000;
-    u64::try_from(ticks).ok()
-}
-
 impl Library {
     /// Starts a thread that takes one request from a socket.
     pub(crate) fn serve(&self, program: PathBuf, socket: OwnedFd) -> io::Result<Served> {
         let (library, answered) = (self.clone(), Arc::new(AtomicBool::new(false)));
-        let (replied, since) = (Arc::clone(&answered), ticks());
+        let (replied, since) = (Arc::clone(&answered), tree::now());
         let serve = move |socket: OwnedFd| {
             let Some(request) = next(&socket) else { return };
             let reply = library.answer(&program, &request, &socket);

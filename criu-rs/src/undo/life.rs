@@ -1,0 +1,69 @@
+//! The life of a criu, and the evidence that a process descends from it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use procfs::process::Process;
+
+use crate::host::{Held, held};
+use crate::value::Pid;
+
+/// The life of a criu that restored, as far as it shows which processes descend from it.
+///
+/// The kernel forgets who made a process once the maker has ended. Criu's processes are known by a
+/// file that they have open: criu's log, the pipe that takes its output, or the socket of its
+/// request. They keep one of them until they have the memory of their task.
+#[derive(Debug, Default)]
+pub(crate) struct Life {
+    /// The time of criu's start, in the kernel's ticks.
+    pub(crate) since: u64,
+    /// The time when criu's end was seen, in the kernel's ticks.
+    pub(crate) until: u64,
+    /// The names of its pipe and its socket in `/proc/PID/fd`.
+    pub(crate) marks: Vec<OsString>,
+    /// The name of its log, with the log's device and inode.
+    pub(crate) log: Option<(OsString, u64, u64)>,
+}
+
+impl Life {
+    /// Says whether a process has a file of this criu open.
+    pub(crate) fn has_marked(&self, process: &Held) -> bool {
+        let Ok(all) = fs::read_dir(format!("/proc/{}/fd", process.pid())) else { return false };
+        let is_mark = |fd: &Path| {
+            let Ok(target) = fs::read_link(fd) else { return false };
+            let is_log = |(name, device, inode): &(OsString, u64, u64)| {
+                // Any other file may be on a file system that does not answer.
+                target.file_name() == Some(name)
+                    && fs::metadata(fd)
+                        .is_ok_and(|meta| (meta.dev(), meta.ino()) == (*device, *inode))
+            };
+            self.marks.iter().any(|mark| mark == target.as_os_str())
+                || self.log.as_ref().is_some_and(is_log)
+        };
+        all.flatten().any(|fd| is_mark(&fd.path())) && process.is_there()
+    }
+
+    /// Says whether nobody living is a process's parent but those who adopt criu's tasks: this
+    /// process, the ones above it, and the first process.
+    pub(crate) fn is_orphan(process: &Held) -> bool {
+        let mut above = Pid::this();
+        loop {
+            if [above.as_raw(), 1, 0].contains(&process.parent()) {
+                return true;
+            }
+            match held::stat(above).and_then(|stat| Pid::new(stat.ppid)) {
+                Some(next) => above = next,
+                None => return false,
+            }
+        }
+    }
+}
+
+/// The number of pid namespaces that a process is in, counted from the reader's, and its number in
+/// the last one.
+pub(crate) fn numbers(pid: Pid) -> Option<(usize, Pid)> {
+    let ids = Process::new(pid.as_raw()).and_then(|process| process.status()).ok()?.nspid?;
+    Some((ids.len(), Pid::new(*ids.last()?)?))
+}

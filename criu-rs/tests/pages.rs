@@ -155,7 +155,7 @@ fn a_session_that_only_closes_ends_whatever_its_layout() {
         let mut peer = Peer::connect(port, layout);
         let begun = Instant::now();
         assert_eq!(peer.close(), 0);
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert!(begun.elapsed() < Duration::from_secs(30));
         drop(peer);
         assert_eq!(one(running).unwrap().objects, 0);
         assert!(names(&directory).is_empty());

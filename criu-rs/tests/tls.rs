@@ -231,7 +231,7 @@ fn whoever_speaks_no_tls_or_nothing_is_cut_off() {
         }
     });
     let error = running.join().unwrap().remove(0).result.unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(5), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{error}");
     drip.join().unwrap();
 }
 

@@ -13,7 +13,7 @@ pub use libtest_mimic::{Failed, Trial};
 use procfs::process::Process;
 
 use crate::process::{descendants, descriptors, kill_tree, prepare, reap};
-use crate::{place, scratch, soon};
+use crate::{own_network, place, scratch, soon};
 
 /// A test of a suite with real CRIUs, which works with an `L`.
 pub type Test<L> = (&'static str, fn(&L));
@@ -96,9 +96,10 @@ struct Alone {
 }
 
 impl Alone {
-    /// Makes this process fit to dump others, and the directory.
+    /// Makes this process fit to dump others, and a network and a directory of the test's own.
     fn begin(name: impl Display) -> Self {
         prepare();
+        own_network();
         Self { dir: scratch(&format!("{name}-{}", std::process::id())) }
     }
 

@@ -319,7 +319,7 @@ fn newer_option(lab: &Lab) {
 
 fn shell_job(lab: &Lab) {
     let images = lab.dir("images");
-    let Terminal { master, slave, path, alone: _alone } = Terminal::open();
+    let Terminal { master, slave, path } = Terminal::open();
     drop(slave);
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--payload", "shell"])

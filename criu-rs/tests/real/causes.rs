@@ -108,7 +108,7 @@ fn external_unix_socket(lab: &Lab) {
 
 fn foreign_terminal(lab: &Lab) {
     // The terminal belongs to the session of the process that opened it first.
-    let Terminal { master: _master, slave, path, alone: _alone } = Terminal::open();
+    let Terminal { master: _master, slave, path } = Terminal::open();
     let _leader = lab.start(&["terminal", &path]);
     let target = lab.start_with(&["count"], |command| command.stdin(slave));
     refused(lab, &target, Cause::ForeignTerminal);

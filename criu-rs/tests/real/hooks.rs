@@ -242,7 +242,7 @@ fn fd_number(fd: &impl std::os::fd::AsRawFd) -> i32 {
 
 fn orphan_master(lab: &Lab) {
     let images = lab.dir("images");
-    let Terminal { mut master, slave, path, alone: _alone } = Terminal::open();
+    let Terminal { mut master, slave, path } = Terminal::open();
     let mut target = lab.start(&["terminal-echo", &path]);
     drop(slave);
     assert_eq!(talk(&mut master, "before"), "before");
@@ -304,7 +304,7 @@ fn root_is_held(lab: &Lab) {
 
 fn refused_terminal(lab: &Lab) {
     let images = lab.dir("images");
-    let Terminal { master, slave, path, alone: _alone } = Terminal::open();
+    let Terminal { master, slave, path } = Terminal::open();
     let mut target = lab.start(&["terminal-echo", &path]);
     drop(slave);
     Dump::new(target.pid, &images).orphan_pts_master(true).run(&lab.criu).unwrap();

@@ -159,7 +159,7 @@ fn deadline(lab: &Lab) {
     let begun = Instant::now();
     let dump = ["dump", "-t", &target.pid(), "-D", &images, "--deadline", "0.1"];
     lab.coded(&dump).fails(4, &["stopped at its deadline of 100ms"]);
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(30));
     target.goes_on();
     let again = lab.coded(&[&dump[..], &["--json"]].concat());
     assert_eq!(again.code, Some(4));

@@ -244,7 +244,7 @@ fn foreign_session(lab: &Lab) {
 }
 
 fn foreign_terminal(lab: &Lab) {
-    let Terminal { master: _master, slave, path, alone: _alone } = Terminal::open();
+    let Terminal { master: _master, slave, path } = Terminal::open();
     let _leader = lab.start(&["terminal", &path]);
     let target = lab.start_with(&["count"], |command| command.stdin(slave));
     let report = foreseen(lab, &target, Cause::ForeignTerminal);
@@ -253,14 +253,13 @@ fn foreign_terminal(lab: &Lab) {
 
 /// Tests a terminal of the tree's own, which screen, tmux and sshd have.
 fn own_terminal(lab: &Lab) {
-    let alone = criu_lab::place::alone("terminal");
+    criu_lab::own_terminals();
     let target = lab.python("import pty\npid, fd = pty.fork()\nif pid == 0: time.sleep(1000)");
     let images = lab.dir("images");
     let dump = Dump::new(target.pid, &images);
     let report = dump.preflight(&lab.criu).unwrap();
     assert!(report.will_work(), "{report}");
     dump.run(&lab.criu).unwrap();
-    drop(alone);
 }
 
 /// Tests a thread with other credentials and capabilities than the first thread.

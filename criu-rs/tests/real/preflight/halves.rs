@@ -132,7 +132,7 @@ os.close(w4)";
 }
 
 fn master(lab: &Lab) {
-    let _alone = criu_lab::place::alone("terminal");
+    criu_lab::own_terminals();
     let shown = lab.dir.join("terminal");
     let target = lab.python(&format!(
         "m = os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY)\n\

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use criu_lab::mounts::OwnMounts;
+use criu_lab::own_terminals;
 use criu_lab::place::Short;
 use criu_rs::{Cause, Dump, Restore, Version};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -105,10 +106,8 @@ fn instead(path: PathBuf, content: Vec<u8>) -> impl Fn() -> Undo {
 
 /// Makes this thread's mounts its own, with a file system of some size at a directory.
 fn own_mounts(small: &Path) {
-    let own = OwnMounts::enter();
-    own.fresh_with("tmpfs", small, "size=1m");
-    // Pseudoterminals whose numbers no other test takes.
-    own.fresh_with("devpts", "/dev/pts", "newinstance,ptmxmode=0666");
+    own_terminals();
+    OwnMounts::enter().fresh_with("tmpfs", small, "size=1m");
 }
 
 fn files(lab: &Lab) {

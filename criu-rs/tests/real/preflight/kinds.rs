@@ -2,6 +2,7 @@
 //! table in `docs/preflight.md` has a row for each.
 
 use criu_images::ImageSet;
+use criu_lab::soon;
 use criu_rs::preflight::Severity;
 use criu_rs::{AfterDump, Cause, Dump, Pid, Restore, Version};
 
@@ -330,7 +331,7 @@ const SAVED: &[(&str, &str)] = &[
                                f.truncate(8192)\nm = mmap.mmap(f.fileno(), 8192)\n\
                                os.unlink(f.name)",
     ),
-    ("zombie", "if os.fork() == 0: os._exit(3)\ntime.sleep(0.05)"),
+    ("zombie", "if os.fork() == 0: os._exit(3)\nos.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)"),
     ("stopped process", "c = os.fork()\nif c == 0:\n  while True: time.sleep(1)\nos.kill(c, 19)"),
     ("real-time priority", "os.sched_setscheduler(0, 1, os.sched_param(1))"),
 ];
@@ -357,6 +358,7 @@ os.close(r)";
 
 /// Tests a process with all kinds that CRIU saves, there and back.
 fn saved(lab: &Lab) {
+    criu_lab::own_terminals();
     let part = |(_, code): &(&str, &str)| format!("{code}\nkept.append(dict(globals()))\n");
     // CRIU 4.1 saves no internet sockets on this kernel.
     let sockets = if lab.version < Version::new(4, 2, 0) { &[] } else { SOCKETS };
@@ -399,20 +401,17 @@ fn chrooted(lab: &Lab) {
 /// Tests a process whose first thread has ended, as the root of the tree and below it.
 fn dead_leader(lab: &Lab) {
     let code = "\
-r, w = os.pipe()
 child = os.fork()
 if child == 0:
     def other():
-        time.sleep(0.05)
-        os.write(w, b'x')
         time.sleep(1000)
     threading.Thread(target=other, daemon=True).start()
-    libc.syscall(60, 0)
-os.read(r, 1)";
+    libc.syscall(60, 0)";
     let target = lab.python(code);
+    let child: Pid = criu_lab::process::children(target.pid)[0];
+    assert!(soon(|| criu_lab::process::state(child) == Some('Z')));
     let images = lab.dir("images");
     foreseen_of(lab, Dump::new(target.pid, &images), Cause::DeadLeader);
-    let child: Pid = criu_lab::process::children(target.pid)[0];
     let child = Target::at(child, target.file().into());
     foreseen_of(lab, Dump::new(child.pid, &images), Cause::DeadLeader);
 }

@@ -175,7 +175,7 @@ fn edited(lab: &Lab) {
 /// A job of a terminal: the restore has to be in another session than the job's processes, and its
 /// standard input has to be a terminal.
 fn session(lab: &Lab) {
-    let Terminal { master, slave, path, alone: _alone } = Terminal::open();
+    let Terminal { master, slave, path } = Terminal::open();
     let leader = lab.start(&["terminal", &path]);
     let mut target = lab.start_with(&["count"], |command| command.stdin(slave));
     let images = lab.dir("images");

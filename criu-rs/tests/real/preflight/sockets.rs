@@ -87,10 +87,11 @@ fn odd_kinds(lab: &Lab) {
 
 fn netlink(lab: &Lab) {
     let code = "\
+import select
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
 s.bind((0, 0))
 s.send(struct.pack('=IHHIIB3x', 20, 18, 0x301, 1, 0, 0))
-time.sleep(0.05)";
+select.select([s], [], [])";
     let target = lab.python(code);
     let report = foreseen(lab, &target, Cause::UnreadNetlink);
     is_blocked(&report);

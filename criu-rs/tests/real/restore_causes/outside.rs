@@ -62,7 +62,7 @@ fn external_namespace(lab: &Lab) {
 }
 
 fn terminals(lab: &Lab) {
-    let Terminal { master, slave, path, alone } = Terminal::open();
+    let Terminal { master, slave, path } = Terminal::open();
     let target = lab.start(&["terminal", &path]);
     drop(slave);
     let job = saved(lab, target, |dump| dump.shell_job(true));
@@ -77,7 +77,7 @@ fn terminals(lab: &Lab) {
     let taken = nix::pty::openpty(None, None).unwrap();
     let expected = cause(Cause::TerminalInUse, "index", "end the program that has the terminal");
     fails(&lab.criu, &Restore::new(&own.images), &expected);
-    drop((taken, alone));
+    drop(taken);
 }
 
 fn session(lab: &Lab) {

@@ -17,8 +17,8 @@ use criu_lab::certs::{Authority, Signed, Wanted};
 use criu_lab::scratch;
 use criu_rs::Tls;
 use criu_rs::pages::{
-    Client, Command, Header, Layout, Listening, Notice, PagesError, Pool, Provider, Received, Relay,
-    Server, ServerLimits, SessionReport, proto,
+    Client, Command, Header, Layout, Listening, Notice, PagesError, Pool, Provider, Received,
+    Relay, Server, ServerLimits, SessionReport, proto,
 };
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::pki_types::pem::PemObject;
@@ -373,7 +373,9 @@ fn a_trickled_run_over_tls_ends_with_the_time_of_its_session() {
 fn run_one(server: Server) -> (u16, mpsc::Receiver<SessionReport>) {
     let server = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let (port, (sender, ended)) = (server.port(), mpsc::channel());
-    thread::spawn(move || sender.send(server.run(Some(1)).unwrap().remove(0)));
+    thread::spawn(move || {
+        let _ = sender.send(server.run(Some(1)).unwrap().remove(0));
+    });
     (port, ended)
 }
 

@@ -293,7 +293,7 @@ fn link_socket(outer: &OwnedFd, inner: &OwnedFd, shown: &Path) -> Result<()> {
         let path = shown.join(OsStr::from_bytes(LAZY_SOCKET.to_bytes()));
         Error::system(format!("link {} into a private directory", path.display()), source)
     };
-    match linkat(outer, LAZY_SOCKET, inner, LAZY_SOCKET, LinkatFlags::empty().into()) {
+    match linkat(outer, LAZY_SOCKET, inner, LAZY_SOCKET, LinkatFlags::empty()) {
         Ok(()) => {}
         Err(Errno::ENOENT) => return Ok(()),
         Err(source) => return Err(failed(source)),

@@ -47,6 +47,8 @@ pub(super) struct Plain {
     /// Tells that the stream does not block. With a deadline, [`call`](Self::call) does the
     /// waiting.
     nonblocking: bool,
+    /// Tells that calls wait. Without, and without a deadline, they fail with `WouldBlock`.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,8 @@ impl Socket {
 
     /// Makes calls fail with `WouldBlock` instead of waiting, until there is a deadline.
     pub(super) fn never_wait(&mut self) -> io::Result<()> {
-        self.plain.stream.set_nonblocking()?;
+        self.plain.waits = false;
+        self.plain.stream.set_nonblocking(true)?;
         self.plain.nonblocking = true;
         Ok(())
     }
@@ -135,6 +138,7 @@ impl Socket {
     /// Bounds all calls together. Calls after the deadline, and one that waits at that time, fail
     /// with [`DeadlinePassed`](super::deadline::DeadlinePassed).
     pub(super) fn set_deadline(&mut self, deadline: Option<Deadline>) {
+        self.plain.waits |= deadline.is_some();
         self.plain.deadline = deadline;
     }
 
@@ -252,7 +256,7 @@ impl Socket {
 
 impl Plain {
     fn new(stream: Stream) -> Self {
-        Self { stream, timeout: None, deadline: None, nonblocking: false }
+        Self { stream, timeout: None, deadline: None, nonblocking: false, waits: true }
     }
 
     /// Makes a system call. With a deadline, the call does not block and is repeated when the
@@ -262,9 +266,10 @@ impl Plain {
         ready: PollFlags,
         mut call: impl FnMut(&mut Stream) -> io::Result<T>,
     ) -> io::Result<T> {
-        if self.nonblocking != self.deadline.is_some() {
-            self.nonblocking = self.deadline.is_some();
-            self.stream.set_nonblocking(self.nonblocking)?;
+        let nonblocking = self.deadline.is_some() || !self.waits;
+        if self.nonblocking != nonblocking {
+            self.nonblocking = nonblocking;
+            self.stream.set_nonblocking(nonblocking)?;
         }
         let Some(deadline) = self.deadline else {
             return call(&mut self.stream);

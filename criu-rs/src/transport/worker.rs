@@ -290,6 +290,7 @@ mod tests {
             let mut worker = Worker {
                 pid: Pid::this(),
                 pidfd: None,
+                marks: Vec::new(),
                 printed: Some(std::fs::File::open("/dev/zero").unwrap()),
                 tail: Vec::new(),
                 own_group: false,

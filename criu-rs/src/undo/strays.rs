@@ -185,7 +185,7 @@ impl Strays {
                 Some(Saved {
                     pid: Pid::try_from(task.pid()).ok()?,
                     session: Pid::try_from(task.sid()).ok(),
-                    name: task.core().comm.clone().into(),
+                    name: task.core().comm.clone(),
                     program,
                     memory: task.mm().ok().flatten(),
                 })

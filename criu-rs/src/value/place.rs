@@ -247,7 +247,7 @@ mod tests {
         let path = scratch("place");
         let directory = OwnedFd::from(File::open(&path).unwrap());
         let role = |name: &CStr| (name == c"files.img").then_some(Role::File);
-        let mut look = |make: &dyn Fn(&Path)| {
+        let look = |make: &dyn Fn(&Path)| {
             make(&path.join("files.img"));
             let found = look(&directory, &path, role);
             let _ = fs::remove_file(path.join("files.img"));

@@ -37,8 +37,10 @@ pub(super) struct Reception<'r> {
     reports: Receiver<SessionReport>,
     begun: u64,
     most: u64,
-    /// The end of the pause after a shortage.
+    /// The end of the pause after a failure.
     pause: Option<Instant>,
+    /// Tells that nothing has been accepted and begun since a shortage was told.
+    short: bool,
     notices: Notices<'r>,
     ended: &'r mut dyn FnMut(SessionReport),
 }
@@ -75,6 +77,7 @@ impl<'r> Reception<'r> {
             begun: 0,
             most,
             pause: None,
+            short: false,
             notices: Notices::new(noted),
             ended,
         }
@@ -87,6 +90,8 @@ impl<'r> Reception<'r> {
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut broken = Ok(());
         loop {
+            let now = Instant::now();
+            self.pause = self.pause.filter(|end| *end > now);
             self.end_sessions();
             self.begin_sessions();
             let counters = &self.shared.counters;
@@ -116,7 +121,6 @@ impl<'r> Reception<'r> {
     /// The errors of a socket that cannot listen any more.
     fn wait(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        self.pause = self.pause.filter(|end| *end > now);
         let accepts = self.pause.is_none() && !self.waiting.is_full();
         let listener = self.listener.as_ref().filter(|_| accepts);
         let wake = [PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN)];
@@ -155,6 +159,11 @@ impl<'r> Reception<'r> {
             let Some(listener) = self.listener.as_ref().filter(|_| !self.waiting.is_full()) else {
                 break;
             };
+            // Without descriptors accept(2) fails even if no connection is there.
+            let mut own = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut own, PollTimeout::ZERO) == Ok(0) {
+                break;
+            }
             match listener.accept() {
                 Ok((socket, ends)) => {
                     accepted += 1;
@@ -184,11 +193,15 @@ impl<'r> Reception<'r> {
         Ok(())
     }
 
-    /// Waits a while for what is missing, and ends a silent connection that may have it.
+    /// Waits a while for what is missing, and ends a silent connection that may have it. The
+    /// shortage is told once.
     fn short(&mut self, what: &'static str, source: io::Error) {
         let now = Instant::now();
         self.pause = now.checked_add(PAUSE);
-        self.notices.tell(Notice::Short { what, source }, now);
+        if !self.short {
+            self.short = true;
+            self.notices.tell(Notice::Short { what, source }, now);
+        }
         if let Some(turned) = self.waiting.give_way() {
             self.turn_away(turned);
         }
@@ -250,6 +263,7 @@ impl<'r> Reception<'r> {
         }
         let _ = hand.send(arrival);
         self.running.insert(number, Running { who, peer, thread });
+        self.short = false;
         self.begun += 1;
         Ok(())
     }

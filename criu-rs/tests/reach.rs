@@ -322,7 +322,8 @@ fn silent_connections_block_nobody_and_give_way_to_new_ones() {
 #[test]
 fn a_first_header_that_trickles_has_no_more_time_than_another() {
     let directory = scratch("reach-trickle");
-    let limits = limits(|limits| limits.first = Duration::from_millis(400));
+    let short = Duration::from_millis(400);
+    let limits = limits(|limits| (limits.first, limits.idle) = (short, Some(short)));
     let server = Server::new().directory(&directory).limits(limits);
     let running = run(server.listen(loopback()).unwrap(), None);
     let (mut slow, begun) = (running.connect(), Instant::now());

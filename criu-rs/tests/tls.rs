@@ -236,6 +236,42 @@ fn whoever_speaks_no_tls_or_nothing_is_cut_off() {
 }
 
 #[test]
+fn whoever_has_no_certificate_ends_no_server_and_blocks_nobody() {
+    let dir = scratch("tls-garbage");
+    let ca = Authority::new(&dir.join("ca"));
+    let tls = tls_of(ca.sign_for_loopback(1));
+    let place = dir.clone();
+    let server = Server::new().directories(move |n| place.join(format!("got-{n}")));
+    let mut limits = ServerLimits::default();
+    limits.waiting = 16;
+    let server = server.limits(limits).tls(&tls, "127.0.0.1").unwrap();
+    let server = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let (port, handle) = (server.port(), server.handle());
+    let running = thread::spawn(move || server.run(Some(1)).unwrap());
+    let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+    drop(connect());
+    for garbage in [vec![0x5a; 100], [&[0x16, 3, 1, 0, 95][..], &[0x5a; 95]].concat()] {
+        let mut socket = connect();
+        socket.write_all(&garbage).unwrap();
+        _ = socket.read_to_end(&mut Vec::new());
+    }
+    // A client with a certificate that is silent afterwards stays, and those without one go.
+    let mut client = Client::connect_tls("127.0.0.1", port, &tls, Layout::Wide).unwrap();
+    let silent: Vec<TcpStream> = (0..64).map(|_| connect()).collect();
+    while handle.metrics().displaced < 64 - 15 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(client.send_set(set(&dir)).unwrap().pages, PAGES);
+    client.close().unwrap();
+    drop(silent);
+    let reports = running.join().unwrap();
+    assert_eq!((reports.len(), reports[0].number), (1, 0));
+    assert_eq!(reports[0].result.as_ref().unwrap().pages, PAGES);
+    assert!(dir.join("got-0/pagemap-7.img").exists() && !dir.join("got-1").exists());
+    assert_eq!(handle.metrics().unused, 3);
+}
+
+#[test]
 fn a_client_that_breaks_off_leaves_nothing_that_looks_whole() {
     let dir = scratch("tls-breaks");
     let (ca, got) = (Authority::new(&dir.join("ca")), dir.join("got"));

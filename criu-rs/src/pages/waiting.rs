@@ -26,7 +26,10 @@ use super::tls::{Acceptor, Handshake};
 #[derive(Debug)]
 pub(super) struct Waiting {
     places: usize,
+    /// The time of a client who is not known.
     first: Duration,
+    /// The time of a client who is known, if limited.
+    known: Option<Duration>,
     layout: Option<Layout>,
     #[cfg(feature = "tls")]
     tls: Option<Acceptor>,
@@ -41,7 +44,8 @@ pub(super) struct Arrival {
     pub(super) who: Who,
     pub(super) peer: String,
     stage: Stage,
-    until: Instant,
+    /// The end of the time for what comes next, if limited.
+    until: Option<Instant>,
     /// The bytes of the first header that have come.
     head: Vec<u8>,
 }
@@ -69,6 +73,7 @@ impl Waiting {
         Self {
             places: front.limits.waiting.clamp(2, places().max(2)),
             first: front.limits.first,
+            known: front.limits.idle.map(|idle| idle.max(front.limits.first)),
             layout: front.layout,
             #[cfg(feature = "tls")]
             tls: front.tls.clone(),
@@ -101,7 +106,9 @@ impl Waiting {
             Ok(stage) => stage,
             Err(why) => return Some(Turned { peer, why }),
         };
-        let until = now.checked_add(self.first).unwrap_or(now);
+        let is_known = who == Who::Own && matches!(stage, Stage::Header);
+        let first = if is_known { self.known } else { Some(self.first) };
+        let until = first.and_then(|first| now.checked_add(first));
         let arrival = Arrival { socket, who, peer, stage, until, head: Vec::new() };
         let share = self.all.iter().filter(|other| other.who == who).count();
         let mut turned = None;
@@ -150,7 +157,7 @@ impl Waiting {
 
     /// Returns the moment at which the next silent connection has taken too long.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.silent().map(|arrival| arrival.until).min()
+        self.silent().filter_map(|arrival| arrival.until).min()
     }
 
     fn silent(&self) -> impl Iterator<Item = &Arrival> {
@@ -168,10 +175,14 @@ impl Waiting {
                 continue;
             }
             let stirs = ready.next().copied().unwrap_or(false);
+            let was_known = arrival.is_known();
             let went = if stirs { arrival.advance(self.layout) } else { Ok(()) };
+            if !was_known && arrival.is_known() {
+                arrival.until = self.known.and_then(|known| now.checked_add(known));
+            }
             match went {
                 Err(why) => turned.push(arrival.turned(why)),
-                Ok(()) if !arrival.is_ready() && arrival.until <= now => {
+                Ok(()) if !arrival.is_ready() && arrival.until.is_some_and(|it| it <= now) => {
                     turned.push(arrival.turned(PagesError::TimedOut("the first message")));
                 }
                 Ok(()) => kept.push(arrival),

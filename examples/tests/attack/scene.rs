@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use criu_lab::soon;
+use criu_lab::{process, soon};
 use criu_rs::Pid;
 
 /// A live payload.
@@ -120,8 +120,9 @@ impl Server {
     }
 
     /// Tells if the server has not ended.
-    pub fn goes_on(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+    pub fn goes_on(&self) -> bool {
+        process::reap();
+        !process::has_ended(Pid::from(&self.child))
     }
 
     /// Connects, as the user of this thread.

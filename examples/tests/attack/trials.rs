@@ -45,7 +45,7 @@ fn dumps(scene: &Scene, number: usize, server: &Server) {
 
 fn stranger(scene: &Scene) {
     let words = ["--sessions", "unlimited", "--each"];
-    let mut server = scene.serve("pages", &words, 256);
+    let server = scene.serve("pages", &words, 256);
     let attack = Attack::begin(server.address, NOBODY, 400, &KINDS);
     thread::sleep(Duration::from_secs(2));
     dumps(scene, 4, &server);
@@ -66,7 +66,7 @@ fn stranger(scene: &Scene) {
 
 fn other_users(scene: &Scene) {
     let words = ["--sessions", "unlimited", "--each", "--other-users"];
-    let mut server = scene.serve("pages", &words, 1024);
+    let server = scene.serve("pages", &words, 1024);
     let attack = Attack::begin(server.address, NOBODY, 400, &KINDS);
     thread::sleep(Duration::from_secs(2));
     dumps(scene, 4, &server);
@@ -83,7 +83,7 @@ fn other_users(scene: &Scene) {
 }
 
 fn bare_connects(scene: &Scene) {
-    let mut server = scene.serve("pages", &[], 256);
+    let server = scene.serve("pages", &[], 256);
     for _ in 0..10 {
         as_nobody(|| drop(server.connect()));
         drop(server.connect());

@@ -70,3 +70,21 @@ pub fn vfork_for(time: Duration) {
     let pid = unsafe { libc::clone(child, top.cast(), flags, (&raw mut time).cast()) };
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
 }
+
+/// Gives the calling thread another user and group, without supplementary groups. Other threads of
+/// the process stay what they are, which the C library does not offer.
+///
+/// # Errors
+/// The errors of the system calls; `EPERM` without root.
+pub fn thread_becomes(user: u32) -> std::io::Result<()> {
+    let done = |answer: libc::c_long| match answer {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: the list of groups has no entry, so that no memory is read.
+    done(unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) })?;
+    // SAFETY: the call takes numbers alone.
+    done(unsafe { libc::syscall(libc::SYS_setresgid, user, user, user) })?;
+    // SAFETY: the call takes numbers alone.
+    done(unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) })
+}

@@ -9,7 +9,8 @@
 //! session  evidence                  a session for tests; a small dump that shows a criu works
 //! criu  runtimes  programs           the criu that is chosen; other programs of the tests
 //! setup  steps                       installs all of that; named steps with their progress
-//! demo  test  suite  vm  fuzz  torture  asan  deny  msrv  package  features  ci       the words
+//! demo  test  suite  vm  fuzz  torture  attack  asan  deny                           the words
+//! msrv  package  features  ci                                                         more words
 //! codegen  bindings                  words, too: they make files of the project
 //! architecture                       the rooms of each crate, and what they import
 //! ```
@@ -23,6 +24,7 @@ pub mod bindings;
 
 mod apt;
 mod asan;
+mod attack;
 mod ci;
 mod criu;
 mod demo;

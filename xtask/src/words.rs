@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use crate::misunderstood::Misunderstood;
 use crate::test::Extent;
 use crate::{
-    Result, asan, bindings, ci, demo, evidence, features, fuzz, msrv, session, setup, suite, test,
-    torture, vm,
+    Result, asan, attack, bindings, ci, demo, evidence, features, fuzz, msrv, session, setup,
+    suite, test, torture, vm,
 };
 
 /// A word of the command line.
@@ -78,6 +78,16 @@ const WORDS: &[Word] = &[
             ("--bare", "kill criu alone, with and without this crate around it"),
         ],
         run: |flags| torture::run(&flags.operands(), flags.has("--bare")),
+    },
+    Word {
+        name: "attack",
+        about: "measure dumps into a page server that is under attack; needs root",
+        flags: &[
+            ("CONNECTIONS", "number of hostile connections, 1000 by default"),
+            ("DUMPS", "number of dumps at once, 16 by default"),
+            ("MEBIBYTES", "memory of each dumped process, 64 by default"),
+        ],
+        run: |flags| attack::run(&flags.operands()),
     },
     Word {
         name: "fuzz",

@@ -39,17 +39,14 @@ fn program(arch: u32, own: u32) -> io::Result<Vec<libc::sock_filter>> {
     // The arguments of clone3 are in memory, which a filter does not see. The C library then calls
     // clone.
     code.extend([jump(EQUAL, number(libc::SYS_clone3)?, 0, 1), answer(libc::ENOSYS)]);
-    let netlink = u32::try_from(libc::AF_NETLINK).map_err(io::Error::other)?;
-    // The owner of a TCP connection is asked of the kernel over netlink; abort(3) signals itself.
-    for (call, first) in [(libc::SYS_socket, netlink), (libc::SYS_tgkill, own)] {
-        code.extend([
-            jump(EQUAL, number(call)?, 0, 4),
-            load(FIRST_ARGUMENT_AT),
-            jump(EQUAL, first, 0, 1),
-            answer_allowed(),
-            answer(libc::EPERM),
-        ]);
-    }
+    code.extend([
+        // abort(3) signals its own process.
+        jump(EQUAL, number(libc::SYS_tgkill)?, 0, 4),
+        load(FIRST_ARGUMENT_AT),
+        jump(EQUAL, own, 0, 1),
+        answer_allowed(),
+        answer(libc::EPERM),
+    ]);
     code.extend([
         jump(EQUAL, number(libc::SYS_clone)?, 0, 3),
         load(FIRST_ARGUMENT_AT),
@@ -91,7 +88,8 @@ const REFUSED: &[c_long] = &[
     libc::SYS_mount_setattr,
     libc::SYS_unshare,
     libc::SYS_setns,
-    // Connections to others: the server has its sockets.
+    // Connections to others: the server has its sockets, and gets more by accept.
+    libc::SYS_socket,
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_listen,

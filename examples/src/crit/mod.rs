@@ -19,6 +19,7 @@ use criu_images::json::{self, Style};
 use criu_images::{CoreDump, Diff, Finding, Image, Severity, check};
 
 use crate::images::{image_in_archive, open_set, show};
+use crate::shown::Shown;
 use crate::stdout::Stdout;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
@@ -208,7 +209,7 @@ fn run(word: Word, name: &str) -> Fallible<ExitCode> {
                 None => core.write_to(&mut file)?,
             }
             file.keep()?;
-            eprintln!("{name}: {}: {core}", out.display());
+            eprintln!("{name}: {}: {core}", Shown(out.display()));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -271,10 +272,10 @@ fn check_set(dir: &Path) -> Fallible<ExitCode> {
 fn print_findings(findings: &[Finding], dir: &Path) -> io::Result<()> {
     let mut out = Stdout::lock();
     for finding in findings {
-        writeln!(out, "{finding}")?;
+        writeln!(out, "{}", Shown(finding))?;
     }
     if findings.is_empty() {
-        writeln!(out, "nothing is wrong with {}", dir.display())?;
+        writeln!(out, "nothing is wrong with {}", Shown(dir.display()))?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::exit::Exit;
 use crate::hints;
+use crate::shown::one_line;
 
 /// The reason why a program did not do its work.
 #[derive(Debug)]
@@ -126,8 +127,15 @@ impl Fault {
         }
     }
 
-    /// Returns the failure in one line.
+    /// Returns the failure: in one line, unless a message of this program has several.
     fn headline(&self) -> String {
+        match self {
+            Self::Usage(what) | Self::Failed(what) => unforged(what),
+            _ => one_line(&self.what()),
+        }
+    }
+
+    fn what(&self) -> String {
         match self {
             Self::Usage(what) | Self::Failed(what) => what.clone(),
             Self::NoCriu => "there is no criu in PATH".into(),
@@ -165,6 +173,12 @@ fn headline(failure: &Failure) -> String {
     line
 }
 
+/// Moves lines that look like advice in from the margin. A name in a message may have such lines.
+fn unforged(text: &str) -> String {
+    let text = text.replace("\ncause:", "\n  cause:");
+    text.replace("\ndo:", "\n  do:")
+}
+
 impl From<SystemError> for Fault {
     fn from(error: SystemError) -> Self {
         Error::from(error).into()
@@ -186,7 +200,7 @@ impl fmt::Display for Fault {
             write!(f, "\ncause: {cause}")?;
         }
         if let Some(seen) = failure.and_then(|failure| failure.seen.as_deref()) {
-            write!(f, ": {seen}")?;
+            write!(f, ": {}", seen.replace('\n', "\\n"))?;
         }
         if let Some(hint) = self.hint() {
             write!(f, "\ndo: {hint}")?;
@@ -204,7 +218,9 @@ impl fmt::Display for Fault {
                 Ok(())
             }
             (None, Err(error), _) => write!(f, "\n{error}"),
-            (None, Ok(_), Some(said)) => write!(f, "\ncriu said: {said}"),
+            (None, Ok(_), Some(said)) => {
+                write!(f, "\ncriu said: {}", said.replace('\n', "\n  "))
+            }
             (None, Ok(_), None) => Ok(()),
         }
     }

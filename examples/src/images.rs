@@ -10,6 +10,7 @@ use criu_images::source::{Source, Tar};
 use criu_images::{ErrorKind, Image, ImageSet, Text};
 use serde::Serialize;
 
+use crate::shown::{Shown, write_json};
 use crate::stdout::Stdout;
 
 /// Opens a set: a directory, a tar archive with one set, or `ARCHIVE:FOLDER` if there are several.
@@ -161,9 +162,9 @@ fn is_image(path: &Path) -> bool {
 pub(crate) fn show<T: fmt::Display + Serialize>(value: &T, json: bool) -> io::Result<()> {
     let mut out = io::BufWriter::new(Stdout::lock());
     if json {
-        serde_json::to_writer(&mut out, value)?
+        write_json(&mut out, value)?
     } else {
-        write!(out, "{value}")?
+        write!(out, "{}", Shown(value))?
     }
     writeln!(out)?;
     out.flush()

@@ -49,6 +49,7 @@ mod restore;
 mod runtime_args;
 mod settings;
 mod shell;
+mod shown;
 mod signals;
 mod stdout;
 mod stdout_log;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::exit::{Codes, Exit};
 use crate::fault::Fault;
+use crate::shown::{Shown, styled};
 use crate::stdout;
 
 /// The output of a program, under a name.
@@ -42,6 +43,7 @@ impl Output {
     /// Tells a person something, on standard error.
     pub fn say(&self, line: impl fmt::Display) {
         if !self.json {
+            let line = styled(&line.to_string());
             let _ = writeln!(io::stderr(), "{}: {line}", self.name);
         }
     }
@@ -49,7 +51,7 @@ impl Output {
     /// Prints a result, on standard output.
     pub fn print(&self, text: impl fmt::Display) {
         if !self.json {
-            stdout::print(format!("{text}\n").as_bytes());
+            stdout::print(styled(&format!("{text}\n")).as_bytes());
         }
     }
 
@@ -68,7 +70,7 @@ impl Output {
             return code.into();
         }
         let mut err = io::stderr().lock();
-        for (number, line) in fault.to_string().lines().enumerate() {
+        for (number, line) in Shown(fault).to_string().lines().enumerate() {
             let _ = match (number, line.split_once(": ")) {
                 (0, _) => {
                     let name = style(format!("{}:", self.name)).for_stderr().red().bold();
@@ -90,7 +92,7 @@ impl Output {
         }
         facts["program"] = json!(self.program);
         facts["outcome"] = json!(outcome);
-        stdout::print(format!("{facts}\n").as_bytes());
+        stdout::print_json(&facts);
     }
 }
 

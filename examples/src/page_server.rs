@@ -326,7 +326,7 @@ impl PageServer {
         };
         log.line(&line);
         if self.json {
-            stdout::print(format!("{facts}\n").as_bytes());
+            stdout::print_json(&facts);
         }
         if result.is_ok() { Exit::Done } else { Exit::Failed }
     }

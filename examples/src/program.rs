@@ -14,6 +14,7 @@ use crate::foreign;
 use crate::getopt::{Line, Options, Unclear};
 use crate::output::Output;
 use crate::settings;
+use crate::shown::one_line;
 use crate::stdout;
 use crate::tool::HELP;
 use crate::usage;
@@ -174,7 +175,7 @@ fn parse<P: Program>(command: Command, name: &str, line: Line) -> Result<P, Faul
         } else {
             String::new()
         };
-        return Err(usage::fault(name, format!("unexpected `{word}`{why}")));
+        return Err(usage::fault(name, format!("unexpected `{}`{why}", one_line(&word))));
     }
     let words = line.words.into_iter().map(|(_, word)| word);
     let all = [OsString::from(name)].into_iter().chain(line.options).chain(["--".into()]);

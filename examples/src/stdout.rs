@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use crate::exit::Exit;
+use crate::shown::json;
 
 /// Standard output, whose errors say so.
 #[derive(Debug)]
@@ -38,6 +39,17 @@ fn named(error: io::Error) -> io::Error {
 pub(crate) fn print(text: &[u8]) {
     let mut out = Stdout::lock();
     note(out.write_all(text).and_then(|()| out.flush()));
+}
+
+/// Prints a value as JSON on one line, as [`print`] prints a text.
+pub(crate) fn print_json(value: &serde_json::Value) {
+    match json(value) {
+        Ok(mut text) => {
+            text.push(b'\n');
+            print(&text);
+        }
+        Err(error) => note(Err(error)),
+    }
 }
 
 /// Notes the failure of a text that somebody else has printed.

@@ -11,6 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::fault::Fault;
 use crate::getopt::Unclear;
+use crate::shown::one_line;
 
 /// Makes a usage error of the program that is called `name`.
 pub(crate) fn fault(name: &str, what: impl fmt::Display) -> Fault {
@@ -27,10 +28,11 @@ pub(crate) fn text(error: &clap::Error) -> String {
         ErrorKind::UnknownArgument => {
             let argument = named(ContextKind::InvalidArg);
             let what = if argument.starts_with('-') { "unknown option" } else { "unexpected" };
-            return format!("{what} `{argument}`");
+            return format!("{what} `{}`", one_line(argument));
         }
         ErrorKind::InvalidSubcommand => {
-            return format!("unknown word `{}`", named(ContextKind::InvalidSubcommand));
+            let word = one_line(named(ContextKind::InvalidSubcommand));
+            return format!("unknown word `{word}`");
         }
         _ => {}
     }
@@ -44,7 +46,7 @@ pub(crate) fn text(error: &clap::Error) -> String {
 impl fmt::Display for Unclear {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown(option) => write!(f, "unknown option `{option}`"),
+            Self::Unknown(option) => write!(f, "unknown option `{}`", one_line(option)),
             Self::Ambiguous(option, names) => write!(f, "{option} may be {}", names.join(" or ")),
             Self::NoValue(option) => write!(f, "{option} needs a value"),
             Self::Value(option) => write!(f, "{option} takes no value"),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::text::{are, count};
+use crate::text::{Text, are, count};
 
 /// Result of reading images.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -79,7 +79,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.0.image)?;
+        // Files of a directory or an archive may have any name.
+        write!(f, "{}: ", Text(self.0.image.as_bytes()))?;
         if let Some(offset) = self.0.offset {
             write!(f, "byte {offset}: ")?;
         }

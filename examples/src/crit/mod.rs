@@ -9,14 +9,17 @@ mod seccomp;
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use criu_images::bounds::IMAGE;
 use criu_images::json::{self, Style};
 use criu_images::{CoreDump, Diff, Finding, Image, Severity, check};
 
 use crate::images::{image_in_archive, open_set, show};
+use crate::shown::Shown;
 use crate::stdout::Stdout;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
@@ -201,9 +204,12 @@ fn run(word: Word, name: &str) -> Fallible<ExitCode> {
             };
             let core = CoreDump::new(&task)?;
             let mut file = Output::create(Some(&out))?;
-            core.write_to(&mut file)?;
+            match file.file() {
+                Some(file) => core.write_sparse_to(file)?,
+                None => core.write_to(&mut file)?,
+            }
             file.keep()?;
-            eprintln!("{name}: {}: {core}", out.display());
+            eprintln!("{name}: {}: {core}", Shown(out.display()));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -216,7 +222,9 @@ fn decode(path: Option<&Path>, style: Style, out: &mut impl Write) -> Fallible<(
             return Ok(json::decode(Image::detect(&name, &bytes)?, style, out)?);
         }
         let mut file = fs::File::open(path).map_err(|error| at(path, &error))?;
-        if file.metadata()?.is_file() {
+        let found = file.metadata()?;
+        if found.is_file() {
+            refuse_holes(&found).map_err(|why| format!("{}: {why}", path.display()))?;
             return Ok(json::decode_file(&name, &mut file, style, out)?);
         }
     }
@@ -264,23 +272,43 @@ fn check_set(dir: &Path) -> Fallible<ExitCode> {
 fn print_findings(findings: &[Finding], dir: &Path) -> io::Result<()> {
     let mut out = Stdout::lock();
     for finding in findings {
-        writeln!(out, "{finding}")?;
+        writeln!(out, "{}", Shown(finding))?;
     }
     if findings.is_empty() {
-        writeln!(out, "nothing is wrong with {}", dir.display())?;
+        writeln!(out, "nothing is wrong with {}", Shown(dir.display()))?;
     }
     Ok(())
 }
 
-fn read(path: Option<&Path>) -> Fallible<Vec<u8>> {
-    match path {
-        Some(path) => fs::read(path).map_err(|error| at(path, &error)),
-        None => {
-            let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes)?;
-            Ok(bytes)
-        }
+/// Refuses a file that claims to be large and mostly has no bytes. CRIU writes no such image, and
+/// its JSON would be as long as the claim.
+fn refuse_holes(file: &fs::Metadata) -> Result<(), String> {
+    let (size, stored) = (file.len(), file.blocks().saturating_mul(512));
+    if size > IMAGE.get() && stored < size / 2 {
+        return Err(format!("is sparse: of {size} bytes the file has {stored}"));
     }
+    Ok(())
+}
+
+/// Reads a whole image.
+fn read(path: Option<&Path>) -> Fallible<Vec<u8>> {
+    let (mut bytes, limit) = (Vec::new(), IMAGE.get());
+    let most = limit.saturating_add(1);
+    let (name, read) = match path {
+        Some(path) => {
+            let file = fs::File::open(path);
+            let read = file.and_then(|file| file.take(most).read_to_end(&mut bytes));
+            (path.display().to_string(), read)
+        }
+        None => {
+            ("standard input".to_owned(), io::stdin().lock().take(most).read_to_end(&mut bytes))
+        }
+    };
+    read.map_err(|error| format!("{name}: {error}"))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("{name}: has more than {limit} bytes, the most that are read").into());
+    }
+    Ok(bytes)
 }
 
 fn at(path: &Path, error: &dyn std::error::Error) -> Box<dyn std::error::Error> {

@@ -17,8 +17,13 @@ use crate::stdout::Stdout;
 
 /// A file in the making, beside the file that it replaces, or standard output.
 pub(crate) struct Output {
-    to: BufWriter<Box<dyn Write>>,
+    to: To,
     place: Option<Place>,
+}
+
+enum To {
+    New(BufWriter<File>),
+    Stream(BufWriter<Box<dyn Write>>),
 }
 
 /// The place of a file in the making. The directory is held: a path that comes to lead elsewhere
@@ -67,7 +72,7 @@ impl Output {
         let place = Place { directory, new: beside(name), name: name.to_owned() };
         let file =
             File::from(openat(&place.directory, &*place.new, NEW, Mode::from_bits_truncate(MODE))?);
-        let this = Self { to: BufWriter::new(Box::new(file.try_clone()?)), place: Some(place) };
+        let this = Self { to: To::New(BufWriter::new(file.try_clone()?)), place: Some(place) };
         // The mode does not depend on the umask.
         let mode = old.map_or(MODE, |old| old.st_mode & MODE);
         file.set_permissions(Permissions::from_mode(mode))?;
@@ -75,12 +80,20 @@ impl Output {
     }
 
     fn plain(to: impl Write + 'static) -> Self {
-        Self { to: BufWriter::new(Box::new(to)), place: None }
+        Self { to: To::Stream(BufWriter::new(Box::new(to))), place: None }
+    }
+
+    /// Returns the new file, which may get holes; `None` for standard output, a device or a FIFO.
+    pub(crate) fn file(&mut self) -> Option<&mut BufWriter<File>> {
+        match &mut self.to {
+            To::New(file) => Some(file),
+            To::Stream(_) => None,
+        }
     }
 
     /// Puts the file in its place.
     pub(crate) fn keep(mut self) -> io::Result<()> {
-        self.to.flush()?;
+        self.flush()?;
         if let Some(place) = self.place.take() {
             let Place { directory, new, name } = &place;
             if let Err(error) = renameat(directory, &**new, directory, &**name) {
@@ -100,11 +113,17 @@ impl Place {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.to.write(bytes)
+        match &mut self.to {
+            To::New(file) => file.write(bytes),
+            To::Stream(to) => to.write(bytes),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+        match &mut self.to {
+            To::New(file) => file.flush(),
+            To::Stream(to) => to.flush(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use criu_images::search::{Hit, Pattern, Search as Run};
 use serde::{Serialize, Serializer};
 
 use crate::images::open_set;
+use crate::shown::write_json;
 use crate::stdout::Stdout;
 use crate::tool::Fallible;
 
@@ -121,7 +122,7 @@ impl Search {
         let Hit { address, bytes, before, after, .. } = hit;
         let mapping = mappings.name(memory, *address);
         if self.json {
-            serde_json::to_writer(
+            write_json(
                 &mut *out,
                 &Line {
                     address: *address,

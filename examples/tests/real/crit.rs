@@ -20,6 +20,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("crit_s_edits_restore", edit),
     ("inspect_is_one_screen", inspect),
     ("crit_leaves_no_half_file", nonsense),
+    ("crit_s_outputs_are_its_owner_s_alone", modes),
+    ("no_name_in_images_acts_on_a_terminal", names),
 ];
 
 fn crit(lab: &Lab, words: &[&str]) -> Ran {
@@ -324,4 +326,93 @@ fn nonsense(lab: &Lab) {
     let mut left = criu_lab::names(&lab.dir);
     left.sort();
     assert_eq!(left, ["old", "text"]);
+}
+
+/// The modes of all outputs, with a umask that allows everything.
+fn modes(lab: &Lab) {
+    let (images, target) = checkpointed(lab, &["count"]);
+    let pstree = format!("{images}/pstree.img");
+    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    // A file that everybody can write, planted at the name of an output.
+    fs::write(lab.path("planted"), "").unwrap();
+    fs::set_permissions(lab.path("planted"), fs::Permissions::from_mode(0o666)).unwrap();
+    done(lab, &["decode", "-i", &pstree, "-o", "json"]);
+    done(lab, &["decode", "-i", &pstree, "-o", "planted"]);
+    done(lab, &["encode", "-i", "json", "-o", "image"]);
+    assert_eq!(crit(lab, &["core", &images, &target.pid(), "-o", "core"]).code, Some(0));
+    nix::sys::stat::umask(umask);
+    for name in ["json", "planted", "image", "core"] {
+        let mode = fs::metadata(lab.path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{name}");
+    }
+    // A link is replaced, and what it leads to stays as it is.
+    fs::write(lab.path("victim"), "kept").unwrap();
+    std::os::unix::fs::symlink("victim", lab.path("link")).unwrap();
+    done(lab, &["decode", "-i", &pstree, "-o", "link"]);
+    assert_eq!(fs::read_to_string(lab.path("victim")).unwrap(), "kept");
+    assert!(!fs::symlink_metadata(lab.path("link")).unwrap().is_symlink());
+    // Standard output by its name, into a file.
+    let out = fs::File::create(lab.path("out")).unwrap();
+    let words = ["decode", "-i", &pstree, "-o", "/dev/stdout"];
+    assert_eq!(run(lab.program(link(lab, "crit"), &words).stdout(out)).code, Some(0));
+    assert!(fs::read_to_string(lab.path("out")).unwrap().starts_with("{\"magic\": \"PSTREE\""));
+    assert!(fs::symlink_metadata("/dev/stdout").unwrap().is_symlink());
+}
+
+/// Names with control and format characters, in every text and JSON that crit and inspect print.
+fn names(lab: &Lab) {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/tests/data/pipeline");
+    let (old, new) = (lab.dir("old"), lab.dir("new"));
+    for entry in fs::read_dir(sample).unwrap() {
+        let entry = entry.unwrap();
+        for to in [&old, &new] {
+            fs::copy(entry.path(), Path::new(to).join(entry.file_name())).unwrap();
+        }
+    }
+    let nasty = "\u{202e}\u{2066}\u{200b}\u{feff}\u{e0041}\u{9b}2J\x1b[8m\r\ncause: x\ndo: rm";
+    let escaped = serde_json::to_string(nasty).unwrap();
+    let escaped = escaped.trim_matches('"');
+    for (image, key) in [("core-10139", "comm"), ("files", "name"), ("core-10141", "comm")] {
+        let image = format!("{new}/{image}.img");
+        done(lab, &["decode", "-i", &image, "-o", "json"]);
+        let json = fs::read_to_string(lab.path("json")).unwrap();
+        let changed = json.replace(&format!("\"{key}\": \""), &format!("\"{key}\": \"{escaped}"));
+        assert_ne!(json, changed, "{image}");
+        fs::write(lab.path("json"), changed).unwrap();
+        done(lab, &["encode", "-i", "json", "-o", &image]);
+    }
+    fs::write(Path::new(&new).join(format!("{nasty}.img")), "").unwrap();
+    let mut said = Vec::new();
+    for view in ["ps", "fds", "mems", "rss", "sk", "mounts", "ns", "security"] {
+        said.push(crit(lab, &["x", &new, view]));
+        said.push(crit(lab, &["x", &new, view, "--json"]));
+    }
+    said.push(crit(lab, &["x", &new, "ps", "--json", "--env"]));
+    said.push(crit(lab, &["seccomp", &new]));
+    said.push(crit(lab, &["check", &new]));
+    said.push(crit(lab, &["diff", &old, &new]));
+    said.push(crit(lab, &["search", &new, "sh"]));
+    said.push(crit(lab, &["search", &new, "sh", "--json"]));
+    said.push(crit(lab, &["show", &format!("{new}/files.img")]));
+    said.push(crit(lab, &["show", &format!("{new}/{nasty}.img")]));
+    said.push(crit(lab, &["x", &format!("{new}/{nasty}"), "ps"]));
+    said.push(crit(lab, &["core", &new, "-o", &format!("{new}/{nasty}")]));
+    said.push(crit(lab, &[nasty]));
+    said.push(crit(lab, &["check", &new, nasty]));
+    said.push(lab.run(&["inspect", &new]));
+    said.push(lab.run(&["inspect", &new, "--json"]));
+    said.push(lab.run(&["dump", "-t", nasty]));
+    said.push(lab.run(&["dump", nasty]));
+    let mut shown = 0;
+    for ran in said {
+        for text in [&ran.out, &ran.err] {
+            let acts = |char: char| char != '\n' && criu_images::Text::hides(char);
+            assert!(!text.chars().any(acts), "{ran:?}");
+            let forged = |line: &str| line.starts_with("cause: x") || line.starts_with("do: rm");
+            assert!(!text.lines().any(forged), "{text}");
+            shown += usize::from(text.to_lowercase().contains("u{202e}"));
+            shown += usize::from(text.contains("u202e"));
+        }
+    }
+    assert!(shown > 12, "{shown}");
 }

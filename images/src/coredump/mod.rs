@@ -13,7 +13,7 @@ mod segments;
 mod x86;
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Seek, SeekFrom, Write};
 
 use crate::error::{Error, ErrorKind, Result, WriteError};
 use crate::kind;
@@ -130,6 +130,37 @@ impl<'a> CoreDump<'a> {
     /// # Errors
     /// The errors of reading the pages, and of `out`. After an error the output is not a core file.
     pub fn write_to(&self, out: &mut impl Write) -> Result<(), WriteError> {
+        self.write(out, |out, mut size| {
+            let zeros = vec![0; CHUNK];
+            while size > 0 {
+                let now = usize::try_from(size).unwrap_or(CHUNK).min(CHUNK);
+                out.write_all(zeros.get(..now).unwrap_or_default())?;
+                size -= now as u64;
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes the core file into an empty file. Where a pages file has a hole of a MiB or more, the
+    /// core file has one, too.
+    ///
+    /// # Errors
+    /// The errors of [`write_to`](Self::write_to).
+    pub fn write_sparse_to(&self, out: &mut (impl Write + Seek)) -> Result<(), WriteError> {
+        self.write(out, |out, size| {
+            // The last byte is written, so that the file is as long as it should be.
+            let skipped = i64::try_from(size - 1).map_err(io::Error::other)?;
+            out.seek(SeekFrom::Current(skipped))?;
+            out.write_all(&[0])
+        })
+    }
+
+    /// Writes the core file. `skip` writes a hole of some bytes, at least one.
+    fn write<W: Write>(
+        &self,
+        out: &mut W,
+        skip: impl Fn(&mut W, u64) -> io::Result<()>,
+    ) -> Result<(), WriteError> {
         let mut head = elf::head(self.machine.elf, &self.layout, &self.segments);
         head.extend(&self.notes);
         head.resize(usize::try_from(self.layout.data).unwrap_or(head.len()).max(head.len()), 0);
@@ -139,6 +170,12 @@ impl<'a> CoreDump<'a> {
             let mut address = segment.start;
             let end = segment.start.saturating_add(segment.stored);
             while address < end {
+                let hole = self.memory.hole(address)?.map(|hole| hole.min(end));
+                if let Some(hole) = hole.filter(|hole| *hole > address) {
+                    skip(out, hole - address)?;
+                    address = hole;
+                    continue;
+                }
                 let now = usize::try_from(end - address).unwrap_or(CHUNK).min(CHUNK);
                 let Some(part) = buffer.get_mut(..now) else { break };
                 self.memory.read_at(address, part)?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::error::{NoPage, Result};
-use crate::memory::{Content, Memory, PageSource};
+use crate::memory::{Chunk, Content, Memory, PageSource};
 
 /// A mapping of both checkpoints with pages that differ or cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ fn compare(
 ) -> Result<()> {
     let mut at = range.start;
     while at < range.end {
-        let (a, b) = (old.chunk(at)?.until(range.end), new.chunk(at)?.until(range.end));
+        let (a, b) = (next(old, at)?.until(range.end), next(new, at)?.until(range.end));
         let end = a.end.min(b.end);
         // Only stored pages are read in pieces. A mapping without content may have any size.
         let end = match (a.content, b.content) {
@@ -118,6 +118,16 @@ fn compare(
         at = end;
     }
     Ok(())
+}
+
+/// Returns the chunk at an address. A hole of a pages file is zero, and may have any size.
+fn next<'m>(memory: &'m Memory<'_>, at: u64) -> Result<Chunk<'m>> {
+    let chunk = memory.chunk(at)?;
+    let hole = if chunk.content == Content::Stored { memory.hole(at)? } else { None };
+    Ok(match hole {
+        Some(end) => Chunk { content: Content::Zero, ..chunk.until(end) },
+        None => chunk,
+    })
 }
 
 fn differ(a: &[u8], b: &[u8], at: u64, page: u64, dirty: &mut DirtyMapping) {

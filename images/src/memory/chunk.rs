@@ -67,6 +67,17 @@ pub trait PageSource {
     /// the errors of [`chunk`](Self::chunk) and of reading.
     fn read_at(&self, address: u64, buf: &mut [u8]) -> Result<()>;
 
+    /// Returns the end of the hole that a pages file has at an address. A hole reads as zeros, may
+    /// claim any size and takes no room on a disk. `None` for other bytes, for holes below a MiB,
+    /// and if the source does not know.
+    ///
+    /// # Errors
+    /// The errors of [`chunk`](Self::chunk).
+    fn hole(&self, address: u64) -> Result<Option<u64>> {
+        let _ = address;
+        Ok(None)
+    }
+
     /// Iterates over the chunks of a range, without gaps. The first chunk starts where the range
     /// starts, and the last one ends where the range ends. After an error the iteration ends.
     fn chunks(&self, range: Range<u64>) -> Chunks<'_, Self>

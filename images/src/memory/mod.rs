@@ -197,6 +197,12 @@ impl PageSource for Memory<'_> {
         Ok(Chunk { start, end, content: place.content(end.saturating_sub(start))? })
     }
 
+    fn hole(&self, address: u64) -> Result<Option<u64>> {
+        let (place, until) = self.locate(address)?;
+        let size = place.hole()?;
+        Ok(size.map(|size| address.saturating_add(size).min(until)))
+    }
+
     fn read_at(&self, mut address: u64, mut buf: &mut [u8]) -> Result<()> {
         while !buf.is_empty() {
             let (place, until) = self.locate(address)?;

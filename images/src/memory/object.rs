@@ -95,6 +95,14 @@ impl<'o> Place<'o, '_> {
         Ok(())
     }
 
+    /// Returns how many of the next bytes are in a hole of the pages file, if the hole is worth a
+    /// step of its own. They are zero.
+    pub(crate) fn hole(&self) -> Result<Option<u64>> {
+        let Self::Stored(object, at) = self else { return Ok(None) };
+        let end = object.pages()?.hole(*at);
+        Ok(end.map(|end| end - at).filter(|size| *size >= MIN_HOLE))
+    }
+
     /// Returns the next `size` bytes if the set has them in memory, or else their source.
     pub(crate) fn content(&self, size: u64) -> Result<Content<'o>> {
         Ok(match self {
@@ -347,3 +355,6 @@ impl<'a> Object<'a> {
         self.level.place(&self.kind.file_name(self.id))
     }
 }
+
+/// Smallest hole that is passed over, in bytes. Smaller ones are read.
+const MIN_HOLE: u64 = 1 << 20;

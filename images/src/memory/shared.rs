@@ -67,6 +67,12 @@ impl PageSource for SharedMemory<'_> {
         Ok(Chunk { start, end, content: place.content(end.saturating_sub(start))? })
     }
 
+    fn hole(&self, offset: u64) -> Result<Option<u64>> {
+        let (place, until) = self.locate(offset)?;
+        let size = place.hole()?;
+        Ok(size.map(|size| offset.saturating_add(size).min(until)))
+    }
+
     fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
         while !buf.is_empty() {
             let (place, until) = self.locate(offset)?;

@@ -20,7 +20,7 @@ use window::Window;
 ///
 /// Matches are found across pages, runs, and mappings that touch each other. The search skips
 /// memory that the set does not have, such as unmodified pages of files. It also skips matches that
-/// lie wholly in untouched memory, which is zero.
+/// lie wholly in untouched memory, which is zero, or in a hole of a MiB or more in a pages file.
 ///
 /// ```no_run
 /// use criu_images::ImageSet;

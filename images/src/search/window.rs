@@ -20,7 +20,7 @@ pub(crate) struct Window<'m, S> {
     len: usize,
     /// Address of the first byte.
     pub(crate) address: u64,
-    /// Ranges that the set has. All other bytes are untouched memory.
+    /// Ranges that the set has. All other bytes are untouched memory, or holes of pages files.
     stored: VecDeque<Range<u64>>,
     /// The stretch is complete: the memory that comes next does not touch it.
     pub(crate) whole: bool,
@@ -168,7 +168,22 @@ impl<'m, S: PageSource> Window<'m, S> {
         self.pending = (from < chunk.end).then(|| after(chunk, from));
     }
 
+    /// Returns the next chunk. A hole of a pages file counts as untouched memory.
     fn next_chunk(&mut self) -> Result<Option<Chunk<'m>>> {
+        let Some(mut chunk) = self.next_source()? else { return Ok(None) };
+        if chunk.content == Content::Stored {
+            let hole = self.source.hole(chunk.start)?;
+            if let Some(end) = hole.filter(|end| *end > chunk.start) {
+                if end < chunk.end {
+                    self.ranges.push_front(end..chunk.end);
+                }
+                chunk = Chunk { content: Content::Zero, ..chunk.until(end) };
+            }
+        }
+        Ok(Some(chunk))
+    }
+
+    fn next_source(&mut self) -> Result<Option<Chunk<'m>>> {
         if let Some(chunk) = self.pending.take() {
             return Ok(Some(chunk));
         }

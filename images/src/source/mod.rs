@@ -16,6 +16,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 
 use crate::error::Result;
 pub use directory::Directory;
@@ -93,6 +95,20 @@ impl Blob {
             Inner::File { file, start, .. } => Some((file, *start)),
             _ => None,
         }
+    }
+
+    /// Returns the offset up to which the file has a hole, if it has one at `offset`. A hole reads
+    /// as zeros and takes no room. `None` also if the file system does not tell.
+    pub(crate) fn hole(&self, offset: u64) -> Option<u64> {
+        let Inner::File { file, start, len } = &self.0 else { return None };
+        let at = i64::try_from(start.checked_add(offset)?).ok()?;
+        let next = match lseek(&**file, at, Whence::SeekData) {
+            Ok(data) => u64::try_from(data).ok()?.checked_sub(*start)?.min(*len),
+            // No data follows.
+            Err(Errno::ENXIO) => *len,
+            Err(_) => return None,
+        };
+        (next > offset).then_some(next)
     }
 
     /// The bytes, if they are in memory; `None` if they have to be read from a file.

@@ -325,7 +325,7 @@ struct PidFileHook<'a> {
 impl Hooks for PidFileHook<'_> {
     fn post_restore(&mut self, root: Pid) -> HookResult {
         let Some(file) = self.pid_file else { return Ok(()) };
-        replace_file(file, &root.to_string())
+        replace_file(file, root.to_string().as_bytes())
             .map_err(|error| format!("cannot write {}: {error}", file.display()).into())
     }
 }

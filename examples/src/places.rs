@@ -112,7 +112,7 @@ pub(crate) fn open_log(path: &Path) -> io::Result<File> {
 
 /// Writes a file under a new name, and then renames it: a link at the path is replaced and not
 /// followed. Everybody may read the file, as far as the umask allows.
-pub(crate) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut new = OsString::from(".");
     new.push(name);
@@ -121,7 +121,7 @@ pub(crate) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     let _ = fs::remove_file(&new);
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(bytes)?;
         fs::rename(&new, path)
     };
     write().inspect_err(|_| drop(fs::remove_file(&new)))

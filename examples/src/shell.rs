@@ -1,7 +1,6 @@
 //! `completions` and `man`: scripts for shells and manual pages, made from the words' command
 //! lines.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +10,7 @@ use clap_complete::Shell;
 
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::places::replace_file;
 use crate::stdout::Stdout;
 use crate::tool::{Fallible, Tool};
 use crate::usage;
@@ -140,9 +140,8 @@ fn in_program(command: Command, parent: &str) -> Command {
 fn save(dir: &Path, command: Command) -> Fallible<()> {
     let path = dir.join(format!("{}.1", command.get_name()));
     let page = page(command)?;
-    let written = File::create(&path).and_then(|mut file| file.write_all(&page));
     let failed = |error| Fault::system(format!("write {}", path.display()), error);
-    Ok(written.map_err(failed)?)
+    Ok(replace_file(&path, &page).map_err(failed)?)
 }
 
 fn page(command: Command) -> io::Result<Vec<u8>> {

@@ -16,6 +16,7 @@ use crate::inspect::Inspect;
 use crate::links::Links;
 use crate::output::Output;
 use crate::page_server::PageServer;
+use crate::places::keep_files_private;
 use crate::shell::{Completions, Man};
 use crate::word::{Kind, NAME, Table, VERSION, Word, hand_over, print_versions, with_flags};
 use crate::{check, descriptors, dump, pre_dump, preflight, program, restore, stdout, tool, usage};
@@ -106,6 +107,10 @@ fn dispatch(mut args: Vec<OsString>, codes: Codes) -> Result<ExitCode, Fault> {
         let for_criu = line.map_or_else(|_| args.clone(), |line| line.for_criu(&args));
         if word == "lazy-pages" {
             confine::no_new_privileges();
+        }
+        // Whoever can connect to the socket of the former chooses the memory of tasks.
+        if matches!(word.as_str(), "lazy-pages" | "cpuinfo") {
+            keep_files_private();
         }
         return Err(hand_over(criu.as_deref(), &for_criu));
     }

@@ -47,8 +47,8 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Returns the job, and the directories for its log: a temporary one unless the caller has named
-    /// one, and a private one inside of a directory that others can write.
+    /// Returns the job, and the directories for its log: a temporary one unless the caller has
+    /// named one, and a private one inside of a directory that others can write.
     pub(crate) fn job(&self, criu: &Criu) -> Result<(Job, Handed, (Option<Scratch>, Staged))> {
         // CRIU 4.1 wants an images directory as well, and writes nothing but the log there.
         let scratch = if self.common.opts.work.is_none() { Some(Scratch::new()?) } else { None };

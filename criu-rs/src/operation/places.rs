@@ -28,7 +28,7 @@ pub(crate) enum Writes {
     Images,
     /// The statistics of a restore.
     Restored,
-    /// Nothing else.
+    /// The log alone.
     Log,
 }
 
@@ -104,7 +104,8 @@ impl Prepared {
         }
     }
 
-    /// Makes a private directory in each directory that others can write, and lets criu write there.
+    /// Makes a private directory in each directory that others can write, and lets criu write
+    /// there.
     ///
     /// # Errors
     /// [`Error::Place`] if that is not possible for the options given.

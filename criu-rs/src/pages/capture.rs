@@ -111,8 +111,8 @@ impl Capture {
         })
     }
 
-    /// Prepares to receive as [`new`](Self::new) does, for a directory that is open already. `shown`
-    /// is its path for errors.
+    /// Prepares to receive as [`new`](Self::new) does, for a directory that is open already.
+    /// `shown` is its path for errors.
     pub(crate) fn within(pool: Pool, held: Arc<OwnedFd>, shown: PathBuf) -> io::Result<Self> {
         Self::begin(pool, move |pool, socket, progress| {
             let link = proc_link(held.as_fd());

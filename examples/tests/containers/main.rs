@@ -92,6 +92,11 @@ fn there_and_back(bed: &Bed) {
     assert!(said.contains("is saved in") && said.contains("it has been ended"), "{said}");
     bed.runtime.delete("c");
     let counted = bundle.stands_still();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&images), 0o700);
+    for entry in fs::read_dir(&images).unwrap().flatten() {
+        assert_eq!(mode(&entry.path()), 0o600, "{}", entry.path().display());
+    }
 
     // A link at the name of the pid file is replaced, and not followed.
     let (pid_file, secret) = (bed.dir.join("pid"), bed.dir.join("secret"));
@@ -101,6 +106,7 @@ fn there_and_back(bed: &Bed) {
         done(bed, restore(bed, &bundle, &images).arg("--json").arg("--pid-file").arg(&pid_file));
     assert_eq!(fs::read(&secret).unwrap(), b"secret");
     assert!(fs::symlink_metadata(&pid_file).unwrap().is_file());
+    assert_eq!((mode(&pid_file), mode(&images.join("stats-restore"))), (0o644, 0o644));
     let told: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(told["outcome"], "done", "{told}");
     assert_eq!(told["pid"].to_string(), fs::read_to_string(&pid_file).unwrap());

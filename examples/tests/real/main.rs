@@ -18,6 +18,7 @@ mod dump;
 mod foreign;
 mod links;
 mod memory;
+mod modes;
 mod nonsense;
 mod options;
 mod output;
@@ -49,6 +50,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         foreign::TESTS,
         links::TESTS,
         memory::TESTS,
+        modes::TESTS,
         nonsense::TESTS,
         options::TESTS,
         output::TESTS,

@@ -1,0 +1,145 @@
+//! The modes of the files that the words make, compared with `docs/files.md`.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+use criu_lab::soon;
+
+use crate::lab::{Lab, TestFn, run};
+
+pub const TESTS: &[(&str, TestFn)] = &[("the_modes_of_files_are_those_of_the_table", modes)];
+
+/// The file of a row in the table.
+#[derive(Debug)]
+struct Row {
+    words: Vec<&'static str>,
+    names: Vec<&'static str>,
+    mode: u32,
+    is_masked: bool,
+}
+
+fn table() -> Vec<Row> {
+    let text = include_str!("../../../docs/files.md");
+    let ticked = |cell: &'static str| -> Vec<&'static str> {
+        cell.split('`').skip(1).step_by(2).filter(|word| !word.starts_with('-')).collect()
+    };
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    rows.filter_map(|line| {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [words, names, mode, umask, _] = cells[..] else { return None };
+        let mode = u32::from_str_radix(mode, 8).unwrap();
+        let is_masked = umask == "yes";
+        assert!(is_masked || umask == "no", "{line}");
+        Some(Row { words: ticked(words), names: ticked(names), mode, is_masked })
+    })
+    .collect()
+}
+
+/// `*` stands for anything.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        Some((begin, end)) => {
+            name.len() >= begin.len() + end.len() && name.starts_with(begin) && name.ends_with(end)
+        }
+        None => pattern == name,
+    }
+}
+
+/// Compares a directory, and what is in it, with the rows of these words.
+#[track_caller]
+fn compare(directory: &str, words: &[&str], umask: u32, made: bool) {
+    let rows = table();
+    let check = |name: &str, mode: u32| {
+        let of_words = |row: &&Row| row.words.iter().any(|word| words.contains(word));
+        let row = rows.iter().filter(of_words).find(|row| row.names.iter().any(|p| fits(p, name)));
+        let row = row.unwrap_or_else(|| panic!("{name} of {words:?} has no row"));
+        let wanted = if row.is_masked { row.mode & !umask } else { row.mode };
+        assert_eq!(mode & 0o7777, wanted, "{name} of {words:?}, umask {umask:o}: {mode:o}");
+    };
+    if made {
+        check("DIR/", fs::metadata(directory).unwrap().mode());
+    }
+    let mut count = 0;
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let meta = entry.metadata().unwrap();
+        if !meta.is_symlink() {
+            check(entry.file_name().to_str().unwrap(), meta.mode());
+            count += 1;
+        }
+    }
+    assert!(count > 0, "{words:?} has made nothing");
+}
+
+fn modes(lab: &Lab) {
+    for umask in [0o000, 0o077] {
+        let with = |words: &[&str]| -> Command {
+            let program = env!("CARGO_BIN_EXE_criu-rs");
+            let script = format!("umask {umask:o}; exec \"$0\" \"$@\"");
+            lab.program("sh", &[&["-c", &script, program], words].concat())
+        };
+        let done = |words: &[&str]| {
+            let ran = run(with(words));
+            assert_eq!(ran.code, Some(0), "{words:?}: {ran:?}");
+        };
+        let dir = |name: &str| lab.path(&format!("{umask:o}-{name}"));
+        let mut target = lab.start_with(&["memory", "2"], |command| command.arg("x"));
+        let pid = target.pid();
+
+        let images = dir("captured");
+        done(&["dump", "-t", &pid, "-D", &images, "-R", "--capture", "8M"]);
+        compare(&images, &["dump", "dump --capture"], umask, true);
+        // A pre-dump is refused on some kernels, and leaves its log.
+        let images = dir("pre");
+        run(with(&["pre-dump", "-t", &pid, "-D", &images]));
+        compare(&images, &["pre-dump"], umask, true);
+
+        let images = dir("pages");
+        let server = ["page-server", "-D", &images, "-o", "ps.log", "--pidfile", "ps.pid"];
+        let port = (26_000 + std::process::id() % 4_000).to_string();
+        let reach = ["--address", "127.0.0.1", "--port", &port];
+        done(&[&server[..], &reach, &["--daemon"]].concat());
+        let served = dir("served");
+        done(&[&["dump", "-t", &pid, "-D", &served, "-R", "--page-server"], &reach[..]].concat());
+        let is_there = || fs::exists(format!("{images}/pagemap-{pid}.img")).unwrap();
+        assert!(soon(is_there));
+        compare(&images, &["page-server"], umask, true);
+        compare(&served, &["dump"], umask, true);
+
+        let images = dir("img");
+        done(&["dump", "-t", &pid, "-D", &images]);
+        compare(&images, &["dump"], umask, true);
+        target.is_gone();
+        let work = dir("work");
+        fs::create_dir(&work).unwrap();
+        done(&["restore", "-d", "-D", &images, "-W", &work, "--pidfile", "restore.pid"]);
+        compare(&work, &["restore"], umask, false);
+        compare(&images, &["dump"], umask, true);
+        target.restored_as(target.pid);
+        target.end();
+
+        let lazy = dir("lazy");
+        fs::create_dir(&lazy).unwrap();
+        let words = ["lazy-pages", "-D", &images, "-W", &lazy, "-o", "lazy.log"];
+        let mut daemon = with(&words).spawn().unwrap();
+        assert!(soon(|| fs::exists(format!("{lazy}/lazy-pages.socket")).unwrap()));
+        compare(&lazy, &["lazy-pages"], umask, false);
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+
+        let work = dir("check");
+        fs::create_dir(&work).unwrap();
+        run(with(&["check", "-W", &work, "-o", "check.log"]));
+        compare(&work, &["check"], umask, false);
+        let work = dir("cpuinfo");
+        fs::create_dir(&work).unwrap();
+        run(with(&["cpuinfo", "dump", "-D", &work, "-o", "cpuinfo.log"]));
+        compare(&work, &["cpuinfo"], umask, false);
+        let pages = dir("man");
+        fs::create_dir(&pages).unwrap();
+        done(&["man", &pages]);
+        compare(&pages, &["man"], umask, false);
+        assert!(!Path::new(&images).join(".criu-rs-earlier").exists());
+    }
+}

@@ -139,7 +139,11 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
 
 /// Opens an images directory once, for an operation and for what this room does there.
 pub(crate) fn hold(images: &Dir<'_>) -> Result<(Dir<'static>, Arc<OwnedFd>)> {
-    match images.hold().map_err(crate::error::Error::from)? {
+    let held = images.hold().map_err(|error| match error.source.kind() {
+        io::ErrorKind::NotFound => Error::NoImages { directory: images.path() },
+        _ => crate::error::Error::from(error).into(),
+    })?;
+    match held {
         Some(held) => Ok(held),
         // CRIU opens the directory by the same path.
         None => {

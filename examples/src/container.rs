@@ -167,8 +167,8 @@ Exit status:
   1  CRIU refused or failed, or the bundle or the images cannot be used
   2  wrong usage; nothing was begun
   3  criu cannot be started or reached, or is too old
-  4  stopped by Ctrl-C or SIGTERM; what was begun is undone. A restore whose bundle has hooks is
-     not stopped like this: these signals end the program at once
+  4  stopped by Ctrl-C or SIGTERM; what was begun is undone. A hook of the bundle that runs then
+     is waited for, at most for its timeout
 With --wait the exit status is that of the container.";
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {

@@ -124,6 +124,9 @@ impl Criu {
     }
 
     /// Sets an environment variable for the started criu processes, such as `CRIU_CONFIG_FILE`.
+    ///
+    /// The variables of this process reach criu, too, and so does the working directory. A program
+    /// with more rights than its caller clears variables like `LD_PRELOAD` before.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));

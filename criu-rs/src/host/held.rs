@@ -13,8 +13,9 @@ use crate::value::Pid;
 
 /// A process, held by its descriptor (pidfd): a signal reaches this process or none.
 ///
-/// Before Linux 5.3 there are no such descriptors. There a process is known by its number and the
-/// time of its start, which is looked at again right before each signal.
+/// Before Linux 5.3 there are no such descriptors, and a process that has its limit of descriptors
+/// open gets none. There a process is known by its number and the time of its start, which is
+/// looked at again right before each signal.
 #[derive(Debug)]
 pub(crate) struct Held {
     pid: Pid,
@@ -31,7 +32,9 @@ impl Held {
 
     /// Holds a process of which there is a descriptor already. `None` if it has been reaped.
     pub(crate) fn by(pid: Pid, pidfd: BorrowedFd<'_>) -> Option<Self> {
-        Self::new(pid, Some(pidfd.try_clone_to_owned().ok()?))
+        let held = Self::new(pid, pidfd.try_clone_to_owned().ok());
+        // Without a copy, where this process may open no more, the time of the start is enough.
+        held.filter(|_| fd::is_there(pidfd))
     }
 
     /// Holds the process that was started at this time, in the kernel's ticks.

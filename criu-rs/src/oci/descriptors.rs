@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
@@ -12,7 +13,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::error::{Error, Result};
 use super::replaced::replace;
-use crate::value::{InheritFd, Pid};
+use crate::value::{Dir, InheritFd, Pid};
 
 /// `descriptors.json`: the files behind descriptors 0, 1 and 2 of a container's first process.
 /// runc, crun and youki keep this file in the images directory.
@@ -130,10 +131,26 @@ fn exists(pid: Pid) -> bool {
 }
 
 /// Opens an images directory.
-pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
+fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let opened = open(path, flags, Mode::empty());
     opened.map_err(|source| Error::path("open the directory", path, source))
+}
+
+/// Opens an images directory once, for an operation and for what this room does there.
+pub(crate) fn hold(images: &Dir<'_>) -> Result<(Dir<'static>, Arc<OwnedFd>)> {
+    let held = images.hold().map_err(|error| match error.source.kind() {
+        io::ErrorKind::NotFound => Error::NoImages { directory: images.path() },
+        _ => crate::error::Error::from(error).into(),
+    })?;
+    match held {
+        Some(held) => Ok(held),
+        // CRIU opens the directory by the same path.
+        None => {
+            let directory = Arc::new(open_directory(&images.path())?);
+            Ok((Dir::opened_by_criu(images.path()), directory))
+        }
+    }
 }
 
 /// Bytes of the file that are read: three links of at most 4 KiB each, in JSON.

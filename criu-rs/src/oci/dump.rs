@@ -3,10 +3,11 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::ContainerCheckpoint;
-use super::descriptors::{Descriptors, open_directory};
+use super::descriptors::{Descriptors, hold};
 use super::error::{Error, Result};
 use super::replaced;
 use crate::criu::Criu;
@@ -160,14 +161,15 @@ impl<'a> ContainerDump<'a> {
         &self,
         hooks: &'h mut H,
     ) -> Result<(Dump<'a>, DumpHooks<'h, H>)> {
-        let dump = self.operation.clone();
+        let mut dump = self.operation.clone();
         let beside = if dump.leaves_tasks() { Vec::new() } else { self.checkpoint.beside() };
         if !beside.is_empty() {
             return Err(Error::Beside { processes: beside });
         }
         let descriptors = self.checkpoint.descriptors().clone();
         let path = dump.images_path();
-        let images = open_directory(&path)?;
+        let (held, images) = hold(&dump.common.opts.images)?;
+        dump.common.opts.images = held;
         let hooks = DumpHooks {
             hooks,
             descriptors,
@@ -187,7 +189,7 @@ impl<'a> ContainerDump<'a> {
 pub struct DumpHooks<'h, H: ?Sized> {
     hooks: &'h mut H,
     descriptors: Descriptors,
-    images: OwnedFd,
+    images: Arc<OwnedFd>,
     /// The path of the images directory, for messages.
     path: PathBuf,
     /// Set once the descriptors have been written.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::pipe2;
 use oci_spec::runtime::{ContainerState, Hook, State};
@@ -20,7 +20,7 @@ use super::console::ConsoleSocket;
 use super::container::Container;
 use super::error::{Error, Result};
 use crate::hooks::{Action, Call, HookResult, Hooks, Wrap};
-use crate::host::tree;
+use crate::host::{Held, tree};
 use crate::sys::spawn;
 use crate::value::{External, Pid};
 
@@ -182,8 +182,7 @@ impl Child {
                 return tree::wait(self.0).map(Some);
             }
             if begun.elapsed() >= limit {
-                // The number is that of this child until the child is reaped.
-                kill(self.0.nix(), Signal::SIGKILL)?;
+                Held::child(self.0, Pid::this()).inspect(|hook| hook.signal(Signal::SIGKILL));
                 tree::wait(self.0)?;
                 return Ok(None);
             }

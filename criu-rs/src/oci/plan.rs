@@ -2,20 +2,19 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use criu_images::{Checkpoint, ImageSet, Namespace, NamespaceKind as Saved};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::cgroups::Cgroups;
 use super::container::{Container, NET_KEY, PID_KEY};
-use super::descriptors::{Descriptors, open_directory};
+use super::descriptors::{Descriptors, hold};
 use super::error::{Error, Result};
 use super::sources::{ExternalMount, Sources};
 use crate::sys::proc_link;
-use crate::value::{JoinNs, JoinableNs, LsmProfile, MountContext};
+use crate::value::{Dir, JoinNs, JoinableNs, LsmProfile, MountContext};
 
 /// A container's restore as its images and its bundle describe it: values to look at.
 ///
@@ -37,7 +36,7 @@ use crate::value::{JoinNs, JoinableNs, LsmProfile, MountContext};
 pub struct RestorePlan<'a> {
     /// The images directory, which is opened once: the images that are restored are those that the
     /// plan was made of, even if the path leads elsewhere by then.
-    pub(super) images: Arc<OwnedFd>,
+    pub(super) images: Dir<'static>,
     pub(super) container: &'a Container,
     pub(super) mounts: Vec<ExternalMount>,
     pub(super) inherit: Vec<(OsString, PathBuf)>,
@@ -66,7 +65,7 @@ impl Container {
 impl<'a> RestorePlan<'a> {
     fn new(container: &'a Container, images: &Path) -> Result<Self> {
         container.refuse_namespaces()?;
-        let directory = open_directory(images)?;
+        let (held, directory) = hold(&images.into())?;
         let set = ImageSet::open(proc_link(directory.as_fd()))?;
         let checkpoint = set.checkpoint()?;
         let cgroups = match &container.cgroups {
@@ -84,7 +83,7 @@ impl<'a> RestorePlan<'a> {
             has_mounts: false,
             has_cgroups: checkpoint.cgroups()?.controllers.iter().any(|one| !one.dirs.is_empty()),
             descriptors: Descriptors::load_in(directory.as_fd(), images)?,
-            images: Arc::new(directory),
+            images: held,
         };
         plan.namespaces(checkpoint)?;
         let sources = Sources::of(container, plan.cgroups.as_ref())?;

@@ -6,7 +6,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
@@ -63,8 +62,6 @@ pub struct ContainerRestore<'a> {
     /// The restore without the descriptors of `namespaces`.
     pub(super) operation: Restore<'a>,
     namespaces: Vec<(OsString, OwnedFd)>,
-    /// The images directory, to which the path of `operation` leads.
-    _images: Arc<OwnedFd>,
     mounts: OwnMounts,
     /// Cgroups that were made for the container's.
     _cgroups: Option<MadeCgroups>,
@@ -105,7 +102,6 @@ impl RestorePlan<'_> {
         let open = |(key, path): (OsString, PathBuf)| Ok((key, open_namespace(&path)?.into()));
         Ok(ContainerRestore {
             operation,
-            _images: Arc::clone(&self.images),
             namespaces: self.inherit.into_iter().map(open).collect::<Result<_>>()?,
             mounts,
             _cgroups: made,
@@ -117,7 +113,7 @@ impl RestorePlan<'_> {
 
     /// A restore with everything that needs no descriptor.
     fn operation(&self) -> Restore<'static> {
-        let mut restore = Restore::new(proc_link(self.images.as_fd()))
+        let mut restore = Restore::new(self.images.clone())
             .root(self.container.rootfs())
             .rst_sibling(true)
             .evasive_devices(true)

@@ -32,7 +32,7 @@ use super::system::SystemError;
 pub struct Dir<'fd>(Kind<'fd>);
 
 #[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "pages"), expect(dead_code))]
+#[cfg_attr(not(any(feature = "oci", feature = "pages")), expect(dead_code))]
 enum Kind<'fd> {
     Path(PathBuf),
     Fd(BorrowedFd<'fd>),
@@ -70,7 +70,7 @@ impl Dir<'_> {
 
     /// Opens the directory for several parts of one operation, which then use the same directory
     /// even if its path comes to lead elsewhere. Returns `None` if CRIU opens the directory itself.
-    #[cfg(feature = "pages")]
+    #[cfg(any(feature = "oci", feature = "pages"))]
     pub(crate) fn hold(&self) -> Result<Option<(Dir<'static>, Arc<OwnedFd>)>, SystemError> {
         let held = self.open()?.map(Arc::new);
         Ok(held.map(|held| (Dir(Kind::Held(Arc::clone(&held), self.path())), held)))

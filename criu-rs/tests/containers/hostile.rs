@@ -10,7 +10,7 @@ use criu_images::proto::{Fstype, MntEntry};
 use criu_images::{Image, ImageSet, ImageWriter, Payload, kind};
 use criu_lab::containers::Bundle;
 use criu_rs::oci::{Container, Error};
-use criu_rs::{LogLevel, Pid};
+use criu_rs::{HookResult, Hooks, LogLevel, Pid};
 use serde_json::json;
 
 use crate::trip::{BOTH, Trip, WeDoBoth, end};
@@ -229,17 +229,39 @@ fn namespaces(bed: &Bed) {
     }
 }
 
-/// The directory of the images and its descriptors are replaced once they have been looked at.
+/// Hooks that put a link into the place of the images while the tasks are saved.
+struct Swap<'a> {
+    images: &'a Path,
+    moved: &'a Path,
+    trap: &'a Path,
+}
+
+impl Hooks for Swap<'_> {
+    fn post_dump(&mut self) -> HookResult {
+        fs::rename(self.images, self.moved)?;
+        symlink(self.trap, self.images)?;
+        Ok(())
+    }
+}
+
+/// The directory of the images is replaced once it has been opened or looked at.
 fn swapped(bed: &Bed) {
     let bundle = Bundle::new(bed, "bundle", "count", &[]);
-    let images = bed.dir("images");
+    let (images, moved, trap) = (bed.dir("images"), bed.dir.join("moved"), bed.dir("trap"));
     let pid = bed.runtime.run(&bundle, "c", &[]);
-    Trip::new(bed, &bundle).save(pid, &images);
-    bed.runtime.delete("c");
     let container = Container::open(&bundle.dir).unwrap();
+    let mut swap = Swap { images: &images, moved: &moved, trap: &trap };
+    let checkpoint = container.checkpoint(pid).unwrap();
+    checkpoint.dump(&images).run_with(&bed.criu, &mut swap).unwrap();
+    bed.runtime.delete("c");
+    assert_eq!(fs::read_dir(&trap).unwrap().count(), 0);
+    assert!(moved.join("descriptors.json").is_file() && moved.join("inventory.img").is_file());
+    fs::remove_file(&images).unwrap();
+    fs::rename(&moved, &images).unwrap();
+
     let plan = container.restore(&images).unwrap();
     let restore = plan.clone().prepare(bed.dir("state-of-it")).unwrap();
-    fs::rename(&images, bed.dir.join("moved")).unwrap();
+    fs::rename(&images, &moved).unwrap();
     symlink("/etc", &images).unwrap();
     for restore in [restore, plan.prepare(bed.dir("state-of-another")).unwrap()] {
         let null = fs::File::options().read(true).write(true).open("/dev/null").unwrap();

@@ -1,7 +1,7 @@
 //! Processes that look like tasks of a restore, and have nothing to do with it.
 
 use std::fs;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use criu_lab::process::{send, state};
 use criu_lab::{payload, place, soon};
@@ -12,6 +12,7 @@ use crate::lab::{Lab, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_process_with_the_number_and_the_program_of_a_task_survives", same_number),
+    ("a_criu_with_the_number_of_a_task_survives", other_criu),
     ("a_zombie_with_the_number_of_a_task_is_left_to_its_parent", zombie),
 ];
 
@@ -80,6 +81,25 @@ fn same_number(lab: &Lab) {
     assert!(decoy.try_wait().unwrap().is_none(), "it was killed");
     decoy.kill().unwrap();
     decoy.wait().unwrap();
+}
+
+/// Somebody else starts a criu, and it gets the number of a task.
+fn other_criu(lab: &Lab) {
+    let service = || {
+        let mut command = Command::new(&lab.program);
+        command.args(["service", "--address", "socket"]).current_dir(&lab.dir);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut decoy = None;
+    let is_done = restore(lab, |pid| decoy = Some(start_as(pid, service)));
+    if is_done {
+        let mut decoy = decoy.unwrap();
+        assert!(soon(|| lab.dir.join("socket").exists()), "it was stopped");
+        assert!(decoy.try_wait().unwrap().is_none(), "it was killed");
+        decoy.kill().unwrap();
+        decoy.wait().unwrap();
+    }
 }
 
 fn zombie(lab: &Lab) {

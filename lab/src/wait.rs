@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Returns true once `check` does, or false after five seconds.
+/// Returns true once `check` does, or false after 15 seconds, which a busy machine may need.
 pub fn soon(check: impl FnMut() -> bool) -> bool {
-    within(Duration::from_secs(5), check)
+    within(Duration::from_secs(15), check)
 }
 
 /// Returns true once `check` does, or false when `time` is up. Checks at least once.

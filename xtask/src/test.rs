@@ -49,10 +49,13 @@ fn plan(extent: Extent) -> Plan {
     }
     plan.stage(vec![first]);
     if extent != Extent::Quick {
-        // The guests keep one processor busy, and so does a look at the dependencies, for which CI
-        // builds a tool. Something else is compiled meanwhile.
+        // The guests keep one processor busy, and so do a look at the dependencies, for which CI
+        // builds a tool, and the fuzzer. Something else is compiled meanwhile.
         let mut guests = vec![extent.step("vm", machine).needs(BUILD)];
         guests.extend(dependencies(extent).into_iter().map(Step::gently));
+        let mut fuzz = Command::new(ourselves());
+        fuzz.args(["fuzz", "--ci"]);
+        guests.push(Step::new("fuzz", fuzz).gently());
         let beside = beside(extent).into_iter().map(Step::gently).collect();
         plan.stage(vec![guests, beside]);
         plan.stage(vec![last(extent)]);
@@ -97,14 +100,11 @@ fn over_libcriu() -> Vec<Step> {
 /// The steps that compile more than they test, and mind no other work on the machine. The first
 /// ones have target directories of their own, so that the build of `vm` does not wait for them.
 fn beside(extent: Extent) -> Vec<Step> {
-    let mut fuzz = Command::new(ourselves());
-    fuzz.args(["fuzz", "--ci"]);
     let mut doc = library(&[&["doc", "--no-deps"], &ALL[..2]].concat());
     doc.env("RUSTDOCFLAGS", "-D warnings");
     let mut steps = features::steps();
     steps.extend([
         extent.step("msrv", || Ok(msrv::command(&msrv::find()?))),
-        Step::new("fuzz", fuzz),
         extent.step("asan build criu-images", || asan::IMAGES.command(true)),
         extent.step("asan build criu-rs", || asan::CRIU_RS.command(true)),
         Step::new("doc", doc),

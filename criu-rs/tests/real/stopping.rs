@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use criu_lab::process::{descendants, reap, state};
+use criu_lab::process::{descendants, has_ended, reap, send, state};
 use criu_lab::{names, soon};
 use criu_rs::{
     Cancel, Criu, Dump, Error, HookResult, Hooks, Pid, Restore, Result, StopMethod, StopReason,
@@ -14,6 +14,7 @@ use criu_rs::{
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, TestFn};
 use crate::service::Service;
@@ -461,16 +462,26 @@ fn killed_at_the_end(lab: &Lab) {
         let images = lab.dir(&round.to_string());
         let session = Dump::new(target.pid, &images).start(&lab.criu).unwrap();
         let Some(criu) = session.pid() else { return };
+        let kill = move || send(criu, Signal::SIGKILL);
         let mut killer = None;
         let mut hooks = AtTheEnd(|| {
+            let tree = tree.clone();
+            // The first criu never hears that it may kill, and half of the others have begun to.
+            if round == 0 {
+                kill();
+                return;
+            }
             killer = Some(std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_micros(200 * round));
-                let criu = nix::unistd::Pid::from_raw(criu.as_raw());
-                let _ = nix::sys::signal::kill(criu, nix::sys::signal::Signal::SIGKILL);
+                if round % 2 == 0 {
+                    soon(|| tree.iter().any(|&pid| has_ended(pid)));
+                } else {
+                    std::thread::sleep(Duration::from_micros(200 * round));
+                }
+                kill()
             }));
         });
         let result = session.finish(&mut hooks);
-        killer.unwrap().join().unwrap();
+        killer.map(|killer| killer.join().unwrap());
         match result {
             Ok(_) => {
                 target.is_gone();

@@ -1,11 +1,12 @@
 //! Memory that goes elsewhere: to page servers, and on demand.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 
 use criu_lab::soon;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -19,6 +20,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("memory_is_captured", captured),
     ("a_lazy_dump_listens_where_it_is_told", lazy_dump),
     ("a_lazy_restore", lazy_restore),
+    ("a_lazy_restore_from_a_page_server_that_another_user_cannot_use", lazy_from_server),
 ];
 
 /// A port that nobody listens on.
@@ -120,4 +122,52 @@ fn lazy_restore(lab: &Lab) {
     assert_eq!(run(lab.command(&["restore", "-d", "-D", &images, "--lazy-pages"])).code, Some(0));
     target.goes_on();
     assert!(daemon.wait().unwrap().success());
+}
+
+/// A server for one session: what is no session, and who may not connect, does not end it.
+fn lazy_from_server(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["memory", "4"]);
+    lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
+    target.is_gone();
+    let content = || {
+        let names = criu_lab::names(&images).into_iter().filter(|name| name.ends_with(".img"));
+        names.map(|name| fs::read(format!("{images}/{name}")).unwrap()).collect::<Vec<_>>()
+    };
+    let (before, port) = (content(), free_port());
+    let words = ["page-server", "-D", &images, "--lazy-pages", "--port", &port, "--json"];
+    let mut server = lab.command(&words);
+    let server = server.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert!(soon(|| TcpStream::connect(format!("127.0.0.1:{port}")).is_ok()));
+    // A request for a page, and an OPEN2, as nobody.
+    let header = |words: [u64; 4]| words.map(u64::to_le_bytes).concat();
+    let pid: u64 = target.pid().parse().unwrap();
+    for message in [header([7, 1, 0x40_0000, pid]), header([4, 0, 0, pid << 8 | 1])] {
+        let script = r#"
+            use IO::Socket::INET; local $/; my $message = <STDIN>;
+            my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => shift) or die;
+            print $socket $message; $socket->flush; sysread($socket, my $answer, 99);
+            print length $answer;
+        "#;
+        let mut nobody = Command::new("/usr/bin/perl");
+        let nobody = nobody.args(["-e", script, &port]).uid(65534).gid(65534);
+        let mut nobody = nobody.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        nobody.stdin.take().unwrap().write_all(&message).unwrap();
+        let heard = nobody.wait_with_output().unwrap();
+        assert!(heard.status.success() && [&b""[..], b"0"].contains(&&heard.stdout[..]));
+    }
+    let daemon = ["lazy-pages", "-D", &images, "-o", "lazy.log", "--page-server"];
+    let place = ["--address", "127.0.0.1", "--port", &port];
+    let mut daemon = lab.command(&[&daemon[..], &place].concat()).spawn().unwrap();
+    assert!(soon(|| fs::exists(format!("{images}/lazy-pages.socket")).unwrap()));
+    lab.done(&["restore", "-d", "-D", &images, "--lazy-pages"]);
+    target.goes_on();
+    assert!(daemon.wait().unwrap().success());
+    let ended = server.wait_with_output().unwrap();
+    assert!(ended.status.success());
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(said.matches("user 65534 may not connect: this server is for root").count(), 2);
+    let session: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert!(session["served"].as_u64().unwrap() > 0, "{session}");
+    assert!(content() == before);
 }

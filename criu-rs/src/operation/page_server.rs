@@ -46,7 +46,8 @@ impl<'a> PageServer<'a> {
     /// Makes a server for the directory `images` that listens on `address`. Port 0 lets the kernel
     /// choose.
     ///
-    /// Whoever can connect can write: without [`tls`](Self::tls), listen on loopback.
+    /// Whoever can connect can write. CRIU looks at no user: without [`tls`](Self::tls) that is
+    /// every user of this machine on a loopback address, and everybody on others.
     pub fn new(images: impl Into<Dir<'a>>, address: SocketAddr) -> Self {
         // Without CRIU's actions: status-ready, the only one, comes from the server and so before
         // or after the worker's reply, which itself comes when the server listens.

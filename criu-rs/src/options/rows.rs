@@ -380,6 +380,11 @@ macro_rules! option_rows {
 
                 /// Keeps memory back and serves it on demand at this address. The dump ends when a
                 /// lazy-pages daemon has fetched all of it.
+                ///
+                /// CRIU serves the first who connects, and looks at no user: on a loopback address
+                /// any user of this machine can read the memory, unless the dump speaks
+                /// [TLS](Self::tls). A dump to a directory that a
+                /// [`Provider`](crate::pages::Provider) serves has no such gap.
                 /// [`Hooks::status_ready`](crate::Hooks::status_ready) is called when the dump
                 /// listens.
                 on [Dump]

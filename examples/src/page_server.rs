@@ -51,8 +51,8 @@ pub(crate) struct PageServer {
     /// The port to listen on; the kernel chooses one unless given
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Allow an address that other machines reach, without TLS: whoever connects can write pages, or
-    /// with --lazy-pages read all memory
+    /// Allow an address that other machines reach, without TLS: whoever connects can write pages,
+    /// or with --lazy-pages read all memory
     #[arg(long)]
     expose: bool,
     /// Let every user of this machine connect, not only this user and root
@@ -151,7 +151,7 @@ Options are those of `criu page-server`. Unlike CRIU's, this server
   --expose is given;
 - on 127.0.0.1 serves this user and root only, unless --other-users is given. With --tls the
   certificate tells who may connect; on an address that --expose allows, everybody may;
-- stores or, with --lazy-pages, serves, and never does both; a pagemap that is there is not replaced;
+- stores or, with --lazy-pages, serves, and never does both, and replaces no pagemap that is there;
 - can take several sessions. A connection is a session when its first header has come, within 30
   seconds. Others are logged, ten a minute, and counted.
 

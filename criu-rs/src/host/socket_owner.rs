@@ -31,7 +31,8 @@ impl SocketOwners {
     /// the kernel shows it: [`Users`] tells if it is that of one user.
     ///
     /// # Errors
-    /// The other end has no owner: it is closed, on another machine or in another network namespace.
+    /// The other end has no owner: it is closed, on another machine or in another network
+    /// namespace.
     pub(crate) fn of_peer(
         &self,
         end: impl AsFd,

@@ -13,14 +13,15 @@ pub struct ServerLimits {
     /// have all sessions.
     pub per_peer: usize,
     /// Connections at once that are not sessions yet, because they have not sent their first header
-    /// or there are too many sessions. 512 by default, and at most a quarter of the
-    /// descriptors that the process may open. A new connection takes the place of the oldest that is
-    /// silent, of the peer that has most. One peer gets half the places, other than the server's own
-    /// user and root.
+    /// or there are too many sessions. 512 by default, and at most a quarter of the descriptors
+    /// that the process may open. A new connection takes the place of the oldest that is silent, of
+    /// the peer that has most. One peer gets half the places, other than the server's own user and
+    /// root.
     pub waiting: usize,
     /// Time until a connection's first header has come, agreeing on TLS included. 30 seconds by
-    /// default: CRIU connects before it freezes the tasks, which may take 10. The server's own user,
-    /// root and clients that have shown a certificate have the time of `idle`, if that is longer.
+    /// default: CRIU connects before it freezes the tasks, which may take 10. The server's own
+    /// user, root and clients that have shown a certificate have the time of `idle`, if that is
+    /// longer.
     pub first: Duration,
     /// Time that a client may take for a header or a page, if limited. 60 seconds by default. A
     /// client that sends a byte now and then is no quicker for it.

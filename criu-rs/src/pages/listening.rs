@@ -158,7 +158,8 @@ impl Handle {
     }
 
     /// Lets the server finish: it accepts no more connections, and the open ones go on. Those that
-    /// are silent have the rest of their time ([`ServerLimits::first`](super::ServerLimits::first)).
+    /// are silent have the rest of their time
+    /// ([`ServerLimits::first`](super::ServerLimits::first)).
     pub fn finish(&self) {
         self.0.counters.finishing.store(true, Ordering::SeqCst);
         self.0.wake();

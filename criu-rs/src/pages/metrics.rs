@@ -39,7 +39,8 @@ pub struct Metrics {
     pub waiting: usize,
     /// Connections of users who may not connect.
     pub refused: u64,
-    /// Connections that ended before their first header, took too long for it or sent anything else.
+    /// Connections that ended before their first header, took too long for it or sent anything
+    /// else.
     pub unused: u64,
     /// Connections that were silent and gave way to others.
     pub displaced: u64,

@@ -1,4 +1,4 @@
-//! What a page server tells of connections that become no sessions, and of shortages.
+//! Notices of a page server: connections that become no sessions, and shortages.
 
 use std::time::{Duration, Instant};
 use std::{fmt, io};

@@ -62,8 +62,8 @@ impl Acceptor {
 pub(super) struct Handshake(Stream);
 
 impl Handshake {
-    /// Goes on as far as the received bytes allow. Returns the rest of the handshake, or `None` when
-    /// both ends agree: the socket is encrypted then.
+    /// Goes on as far as the received bytes allow. Returns the rest of the handshake, or `None`
+    /// when both ends agree: the socket is encrypted then.
     ///
     /// # Errors
     /// [`PagesError::Socket`] if the ends do not agree.
@@ -213,8 +213,8 @@ impl Stream {
         Self { received: received.into(), window: (0, size), ..self }
     }
 
-    /// Agrees with the peer on keys as far as the socket allows without waiting. Returns `true` when
-    /// both agree.
+    /// Agrees with the peer on keys as far as the socket allows without waiting. Returns `true`
+    /// when both agree.
     fn agree_now(&mut self, socket: &mut Plain) -> io::Result<bool> {
         let waits = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
         loop {

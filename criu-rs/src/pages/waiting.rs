@@ -135,8 +135,8 @@ impl Waiting {
         Ok(Stage::Header)
     }
 
-    /// Ends a silent connection, to make room: one without a certificate, of a stranger, of the peer
-    /// that has most, and of these the oldest.
+    /// Ends a silent connection, to make room: one without a certificate, of a stranger, of the
+    /// peer that has most, and of these the oldest.
     pub(super) fn give_way(&mut self) -> Option<Turned> {
         let mut shares: HashMap<Who, usize> = HashMap::new();
         for arrival in &self.all {

@@ -135,9 +135,9 @@ fn lazy_from_server(lab: &Lab) {
         names.map(|name| fs::read(format!("{images}/{name}")).unwrap()).collect::<Vec<_>>()
     };
     let (before, port) = (content(), free_port());
-    let words = ["page-server", "-D", &images, "--lazy-pages", "--port", &port, "--json"];
-    let mut server = lab.command(&words);
-    let server = server.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let words = ["page-server", "-D", &images, "--lazy-pages", "--port", &port, "-o", "ps.log"];
+    let mut server = lab.command(&[&words[..], &["--json"]].concat());
+    let server = server.stdout(Stdio::piped()).spawn().unwrap();
     assert!(soon(|| TcpStream::connect(format!("127.0.0.1:{port}")).is_ok()));
     // A request for a page, and an OPEN2, as nobody.
     let header = |words: [u64; 4]| words.map(u64::to_le_bytes).concat();
@@ -165,7 +165,7 @@ fn lazy_from_server(lab: &Lab) {
     assert!(daemon.wait().unwrap().success());
     let ended = server.wait_with_output().unwrap();
     assert!(ended.status.success());
-    let said = String::from_utf8(ended.stderr).unwrap();
+    let said = fs::read_to_string(format!("{images}/ps.log")).unwrap();
     assert_eq!(said.matches("user 65534 may not connect: this server is for root").count(), 2);
     let session: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
     assert!(session["served"].as_u64().unwrap() > 0, "{session}");

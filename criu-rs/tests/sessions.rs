@@ -482,20 +482,24 @@ fn objects_end_in_linear_time() {
         let time = getrusage(UsageWho::RUSAGE_SELF).unwrap().user_time();
         Duration::from_micros(u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap())
     };
-    let mut times = [500, 6000].map(|count| {
-        let place = directory.join(count.to_string());
-        fs::create_dir(&place).unwrap();
-        let before = own();
-        let mut store = Store::open(&place).unwrap();
-        for pid in 1..=count {
-            store.begin(PageObject::Task(pid)).unwrap();
-        }
-        store.finish().unwrap();
-        (own() - before, names(&place).len())
+    // Four times the objects take four times as long, and not 16 times. A busy machine spoils a
+    // round now and then.
+    let mut rounds = (0..3).map(|round| {
+        let times = [2000, 8000].map(|count| {
+            let place = directory.join(format!("{count}-{round}"));
+            fs::create_dir(&place).unwrap();
+            let before = own();
+            let mut store = Store::open(&place).unwrap();
+            for pid in 1..=count {
+                store.begin(PageObject::Task(pid)).unwrap();
+            }
+            store.finish().unwrap();
+            assert_eq!(names(&place).len(), 2 * count as usize);
+            own() - before
+        });
+        times[1] < 9 * times[0].max(Duration::from_millis(50))
     });
-    assert_eq!(times.map(|time| time.1), [1000, 12_000]);
-    times[0].0 = times[0].0.max(Duration::from_millis(5));
-    assert!(times[1].0 < 30 * times[0].0, "{times:?}");
+    assert!(rounds.any(|is_linear| is_linear));
 }
 
 #[test]

@@ -210,7 +210,7 @@ const BYTES: u64 = 1 << 20;
 /// Bytes that a session may take in addition: what is on its way when the limit is passed.
 const ROUND: u64 = 1 << 20;
 /// The time in which an honest client has to be served.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(6);
 /// The time that a busy machine may add.
 const SLACK: Duration = Duration::from_secs(2);
 /// The limit of open descriptors, so that it is reached soon.

@@ -153,7 +153,9 @@ Options are those of `criu page-server`. Unlike CRIU's, this server
   certificate tells who may connect; on an address that --expose allows, everybody may;
 - stores or, with --lazy-pages, serves, and never does both, and replaces no pagemap that is there;
 - can take several sessions. A connection is a session when its first header has come, within 30
-  seconds. Others are logged, ten a minute, and counted.
+  seconds. Others are logged, ten a minute, and counted;
+- gives up all rights but those on its directories as soon as it listens: capabilities, other files,
+  new connections, other programs. --no-confine keeps them, and -v4 logs what the kernel confines.
 
 The first Ctrl-C or SIGTERM lets sessions end, the second ends them.
 

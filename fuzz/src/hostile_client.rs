@@ -93,6 +93,9 @@ pub fn run(data: &[u8]) {
 fn serve(images: &Path, path: &Path, total: Duration) -> (Handle, mpsc::Receiver<io::Result<()>>) {
     let mut limits = ServerLimits::default();
     limits.connections = if total == SHORT { 2 * usize::from(CLIENTS) } else { 4 };
+    // Silent connections have to give way, because their time is longer than anybody waits.
+    limits.waiting = 4;
+    limits.first = Duration::from_secs(60);
     limits.idle = Some(Duration::from_secs(60));
     limits.total = total;
     limits.bytes = BYTES;
@@ -197,7 +200,7 @@ fn folder() -> PathBuf {
 const HONEST: PageObject = PageObject::Task(4_000_000);
 const ADDRESS: u64 = 0x40_0000;
 /// The most clients and acts of an input.
-const CLIENTS: u8 = 16;
+const CLIENTS: u8 = 32;
 const ACTS: usize = 64;
 /// The times that a session may take.
 const SHORT: Duration = Duration::from_millis(500);
@@ -207,7 +210,7 @@ const BYTES: u64 = 1 << 20;
 /// Bytes that a session may take in addition: what is on its way when the limit is passed.
 const ROUND: u64 = 1 << 20;
 /// The time in which an honest client has to be served.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(6);
 /// The time that a busy machine may add.
 const SLACK: Duration = Duration::from_secs(2);
 /// The limit of open descriptors, so that it is reached soon.

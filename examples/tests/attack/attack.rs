@@ -182,15 +182,15 @@ fn next(kind: Kind, step: u32) -> Vec<u8> {
         }
         Kind::Half if first => open(7)[..20].to_vec(),
         Kind::Silent | Kind::Garbage | Kind::Half => Vec::new(),
-        Kind::Objects => (0..64).flat_map(|n| open(1 + step * 64 + n)).collect(),
+        Kind::Objects => (0..16).flat_map(|n| open(1 + step * 16 + n)).collect(),
         Kind::Trickle if first => {
             [open(7), header(Command::AddF, PRESENT, 1 << 30, 0x1000, 7), vec![1; 1 << 16]].concat()
         }
         Kind::Trickle => vec![1],
         Kind::Headers if first => open(8),
         Kind::Headers => {
-            let run = |n| header(Command::AddF, LAZY, 1, u64::from(step * 1024 + n) << 13, 8);
-            (0..1024).flat_map(run).collect()
+            let run = |n| header(Command::AddF, LAZY, 1, u64::from(step * 256 + n) << 13, 8);
+            (0..256).flat_map(run).collect()
         }
         Kind::Get => header(Command::Get, 0, 16, 0x1000, 1),
         Kind::Close => header(Command::Close, 0, 0, 0, 0),
@@ -199,8 +199,8 @@ fn next(kind: Kind, step: u32) -> Vec<u8> {
 
 /// Threads of an attack.
 const THREADS: usize = 4;
-/// The time between two steps of a connection.
-const TICK: Duration = Duration::from_millis(50);
-/// The time until a connection is made again. One machine does both sides here: the attackers must
-/// not take the processors that the dumps are measured on.
+/// The time between two steps of a connection: of 16 objects, of 256 runs, of a byte.
+const TICK: Duration = Duration::from_millis(100);
+/// The time until a connection is made again. One machine does both sides: attackers that take all
+/// processors for themselves would be measured, and not the server.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -92,8 +92,8 @@ pub static ENTRY: Bound = Bound::new(
     "ENTRY",
     64 << 20,
     "bytes",
-    "the largest of CRIU's are mm images, 60 bytes a mapping; parsed, a message grows up to 24 \
-     times",
+    "the largest of CRIU's are mm images, 60 bytes a mapping; parsed, a message grows up to 28 \
+     times, and twice as much with what lists reserve",
 );
 
 /// Longest chain of parent sets.

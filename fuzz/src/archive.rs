@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 
 use criu_images::source::{Source, Tar};
-use criu_images::{ImageSet, check};
+use criu_images::{ImageSet, Text, check};
 
 /// Opens bytes as an archive, and opens each set in it.
 pub fn run(data: &[u8]) {
@@ -25,7 +25,7 @@ pub fn run(data: &[u8]) {
     let archive = match Tar::open(format!("/proc/self/fd/{}", file.as_raw_fd())) {
         Ok(archive) => archive,
         Err(error) => {
-            assert!(!error.to_string().contains(char::is_control), "not fit for a terminal");
+            assert!(!error.to_string().contains(Text::hides), "not fit for a terminal");
             return;
         }
     };

@@ -24,6 +24,7 @@ pub fn all() -> io::Result<Seeds> {
             one_image(&name, record, &mut seeds);
         }
         seeds.push(("archive", name.clone(), tar(&set)));
+        seeds.push(("archive", format!("{name}-extended"), extended_tar(&set)));
         seeds.push(("core", name.clone(), pack(&with_pages(&set))));
         seeds.push(("set", name.clone(), pack(&set)));
         for (number, script) in made::scripts().into_iter().enumerate() {
@@ -130,25 +131,56 @@ fn tar(set: &[Record]) -> Vec<u8> {
     let mut archive = Vec::new();
     for record in set {
         let Some(kind) = record.kind else { continue };
-        let mut head = [0; 512];
         let name = format!("checkpoint/{}", kind.file_name(record.id.into()));
-        let mut put =
-            |at: usize, text: &str| head[at..at + text.len()].copy_from_slice(text.as_bytes());
-        put(0, &name);
-        put(100, "0000600");
-        put(124, &format!("{:011o}", record.bytes.len()));
-        put(136, "00000000000");
-        put(148, "        ");
-        put(156, "0");
-        put(257, "ustar\x0000");
-        let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
-        head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        archive.extend(head);
-        archive.extend(&record.bytes);
-        archive.resize(archive.len().next_multiple_of(512), 0);
+        member(&name, "0", &record.bytes, &mut archive);
     }
     archive.resize(archive.len() + 1024, 0);
     archive
+}
+
+/// Makes a tar archive of a set in which other headers name and size the files: GNU's long names,
+/// PAX records of one file and of all, hard and symbolic links.
+fn extended_tar(set: &[Record]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    member("global", "g", b"16 comment=seed\n", &mut archive);
+    for (number, record) in set.iter().enumerate() {
+        let Some(kind) = record.kind else { continue };
+        let name = format!("checkpoint/{}", kind.file_name(record.id.into()));
+        if number % 2 == 0 {
+            member("long", "L", format!("{name}\0").as_bytes(), &mut archive);
+        } else {
+            // The length counts itself.
+            let rest = format!(" path={name}\n");
+            let records = format!("{}{rest}", rest.len() + 2);
+            member("records", "x", records.as_bytes(), &mut archive);
+        }
+        member("short", "0", &record.bytes, &mut archive);
+    }
+    member("target", "K", b"checkpoint/inventory.img\0", &mut archive);
+    member("other/inventory.img", "1", &[], &mut archive);
+    member("target", "K", b"../checkpoint\0", &mut archive);
+    member("other/parent", "2", &[], &mut archive);
+    archive.resize(archive.len() + 1024, 0);
+    archive
+}
+
+/// Adds a member of a sort to an archive.
+fn member(name: &str, sort: &str, content: &[u8], archive: &mut Vec<u8>) {
+    let mut head = [0; 512];
+    let mut put =
+        |at: usize, text: &str| head[at..at + text.len()].copy_from_slice(text.as_bytes());
+    put(0, name);
+    put(100, "0000600");
+    put(124, &format!("{:011o}", content.len()));
+    put(136, "00000000000");
+    put(148, "        ");
+    put(156, sort);
+    put(257, "ustar\x0000");
+    let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+    head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    archive.extend(head);
+    archive.extend(content);
+    archive.resize(archive.len().next_multiple_of(512), 0);
 }
 
 /// Lists the sets beside the tests, and the fuzzer's own sets.
@@ -180,7 +212,7 @@ fn read_set(folder: &Path) -> io::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Dictionary of words that the fuzzer puts into inputs: magics, and keys of fields.
+/// Dictionary of words that the fuzzer puts into inputs: magics, keys of fields, words of archives.
 pub fn dictionary() -> String {
     let mut lines = Vec::new();
     let word = |word: u32| word.to_le_bytes().map(|byte| format!("\\x{byte:02x}")).concat();
@@ -200,6 +232,9 @@ pub fn dictionary() -> String {
     }
     for word in ["magic", "entries", "extra", "unknown_fields", "bytes", "version", "1.0"] {
         lines.push(format!("\"\\\"{word}\\\"\""));
+    }
+    for word in ["path=", "linkpath=", "size=", "GNU.sparse.name=", "ustar  ", "ustar"] {
+        lines.push(format!("\"{word}\""));
     }
     lines.sort();
     lines.dedup();

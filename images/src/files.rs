@@ -170,6 +170,8 @@ pub(crate) struct FileTable {
     /// file and as a tun device, both with one id. Old CRIUs number each type on its own.
     others: HashMap<u32, Vec<File>>,
     memfds: HashMap<u64, MemfdInodeEntry>,
+    /// Inodes of memory files by the id of their shared memory.
+    shared: HashMap<u64, u64>,
     terminals: HashMap<u32, TtyInfoEntry>,
     remaps: HashMap<u32, RemapFilePathEntry>,
     /// File ids of unix sockets by inode.
@@ -184,6 +186,7 @@ impl FileTable {
             files: HashMap::new(),
             others: HashMap::new(),
             memfds: HashMap::new(),
+            shared: HashMap::new(),
             terminals: HashMap::new(),
             remaps: HashMap::new(),
             unix: HashMap::new(),
@@ -196,6 +199,7 @@ impl FileTable {
             old::files(store, |id, file| table.insert(id, file))?;
         }
         store.for_each(kind::MEMFD_INODE, 0, |entry: MemfdInodeEntry| {
+            table.shared.entry(entry.shmid.into()).or_insert(entry.inode_id);
             table.memfds.insert(entry.inode_id, entry);
             Ok(())
         })?;
@@ -261,9 +265,8 @@ impl FileTable {
 
     /// Name of the memory file that some shared memory belongs to.
     pub(crate) fn shared_memory_name(&self, shmid: u64) -> Option<&[u8]> {
-        let mut memfds = self.memfds.values();
-        let found = memfds.find(|memfd| u64::from(memfd.shmid) == shmid)?;
-        Some(&found.name)
+        let inode = self.shared.get(&shmid)?;
+        Some(&self.memfds.get(inode)?.name)
     }
 
     /// Finds the file that a descriptor leads to.

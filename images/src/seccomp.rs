@@ -1,12 +1,10 @@
 //! Restrictions of threads by seccomp(2).
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use crate::arch::Architecture;
-use crate::bpf::{Budget, Program, Summary};
+use crate::bpf::{Program, Summary};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::kind;
 use crate::proto::{CoreEntry, SeccompFilter, SeccompMode};
@@ -43,16 +41,6 @@ pub struct Filter<'a> {
     entry: &'a SeccompFilter,
     arch: Architecture,
     set: &'a ImageSet,
-}
-
-/// Summaries of the filters of a set. Equal programs share a summary, and all programs share a
-/// budget.
-#[derive(Debug)]
-pub(crate) struct Summaries {
-    /// By the place in `seccomp.img`.
-    known: HashMap<(Architecture, u32), Arc<Summary>>,
-    programs: HashMap<(Architecture, Vec<u8>), Arc<Summary>>,
-    budget: Budget,
 }
 
 impl<'a> Seccomp<'a> {
@@ -114,12 +102,6 @@ impl<'a> Seccomp<'a> {
     }
 }
 
-impl Default for Summaries {
-    fn default() -> Self {
-        Self { known: HashMap::new(), programs: HashMap::new(), budget: Budget::of_set() }
-    }
-}
-
 impl Thread<'_> {
     /// Restrictions of this thread by seccomp(2).
     ///
@@ -163,19 +145,8 @@ impl<'a> Filter<'a> {
     /// The errors of [`program`](Self::program).
     pub fn summary(&self) -> Result<Arc<Summary>> {
         let mut summaries = self.set.summaries().lock().unwrap_or_else(PoisonError::into_inner);
-        let Summaries { known, programs, budget } = &mut *summaries;
-        if let Some(summary) = known.get(&(self.arch, self.index)) {
-            return Ok(Arc::clone(summary));
-        }
-        let summary = match programs.entry((self.arch, self.entry.filter.clone())) {
-            Entry::Occupied(same) => Arc::clone(same.get()),
-            Entry::Vacant(new) => {
-                let summary = self.program()?.summary_within(budget);
-                Arc::clone(new.insert(Arc::new(summary)))
-            }
-        };
-        known.insert((self.arch, self.index), Arc::clone(&summary));
-        Ok(summary)
+        let place = (self.arch, self.index);
+        summaries.of(place, &self.entry.filter, || self.program())
     }
 
     /// Names of the flags, without `SECCOMP_FILTER_FLAG_`. CRIU adds TSYNC to a filter of all

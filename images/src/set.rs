@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 
 use crate::aside::is_interrupted;
+use crate::bpf::Summaries;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::FileTable;
 use crate::kept::Bytes;
 use crate::kind;
 use crate::proto::{CgroupEntry, InventoryEntry, SeccompEntry};
-use crate::seccomp::Summaries;
 use crate::source::{Directory, Source};
 use crate::store::Store;
 use crate::tree::Tree;

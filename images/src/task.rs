@@ -222,14 +222,26 @@ impl<'a> Task<'a> {
         };
         let table = self.set.files()?;
         let mut fds = Vec::new();
-        // Older sets have one table for each task.
-        let id = if self.set.inventory().fdinfo_per_id() { ids.files_id } else { self.pid() };
-        let id = id.into();
+        let id = self.table_of(&ids).into();
         self.store().for_each(kind::FDINFO, id, |entry: FdinfoEntry| {
             fds.push(table.fd(&entry)?);
             Ok(())
         })?;
         Ok(fds)
+    }
+
+    /// Id of the table of descriptors; `None` for a zombie. Many tasks may share a table, which
+    /// is worth one look only.
+    ///
+    /// # Errors
+    /// The errors of the ids image.
+    pub fn table_id(&self) -> Result<Option<u32>> {
+        Ok(self.ids()?.map(|ids| self.table_of(&ids)))
+    }
+
+    fn table_of(&self, ids: &TaskKobjIdsEntry) -> u32 {
+        // Older sets have one table for each task.
+        if self.set.inventory().fdinfo_per_id() { ids.files_id } else { self.pid() }
     }
 
     /// The address space, with its mappings; `None` for a zombie.

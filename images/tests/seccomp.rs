@@ -152,7 +152,7 @@ fn the_filters_of_many_threads_are_bounded_in_a_view() {
         .collect();
     let code: Code = [vec![(0x20, 0, 0, 0)], many, vec![(0x06, 0, 0, 0)]].concat();
     // The only test of this program that looks at the bound.
-    bounds::FILTERS.raise(1 << 20);
+    bounds::VIEW.raise(1 << 20);
     let set = set(&vec![code; 100], 60);
     let error = Security::new(set.checkpoint().unwrap().tasks()).unwrap_err();
     let ErrorKind::TooMany { limit, .. } = error.kind() else { panic!("{error}") };

@@ -125,6 +125,9 @@ fn stamp(file: &File) -> Option<Stamp> {
 /// counts from the line on that CRIU remembered as its first. Only the code that CRIU puts into
 /// tasks, and criu before it knows its log, report errors that it does not remember. If no line is
 /// the remembered one, the first error counts.
+///
+/// A name can hold time stamps, too, but not the time at which it will be logged. So an error that
+/// is not the remembered one counts only if its time fits between those of its neighbours.
 pub(crate) fn excerpt(
     file: &str,
     mut log: impl BufRead,
@@ -138,11 +141,27 @@ pub(crate) fn excerpt(
     let mut has_stamps = false;
     let mut has_begun = false;
     let mut is_after_error = false;
+    let mut last = 0;
+    // The stamp of the first error, if only its time speaks for it.
+    let mut unsure: Option<u64> = None;
     for number in 1.. {
         let Some(line) = next_line(&mut log) else {
             break;
         };
         let read = Line::read(&line);
+        let (mut is_late, mut fits) = (false, true);
+        if let Some(stamp) = read.stamp {
+            fits = stamp.saturating_add(JITTER) >= last;
+            is_late = unsure.take().is_some_and(|unsure| stamp.saturating_add(JITTER) < unsure);
+            last = if fits && !is_late { last.max(stamp) } else { stamp };
+        }
+        if is_late {
+            // The error before this line came from the future: a name has forged it.
+            if let Some(forged) = found.take() {
+                before.clone_from(&forged.before);
+                doubtful.get_or_insert(forged);
+            }
+        }
         has_stamps |= read.stamp.is_some();
         has_begun |= read.stamp.is_some_and(|stamp| stamp > 0);
         // With time stamps, a line without one continues the line before it. So does a line that
@@ -170,10 +189,12 @@ pub(crate) fn excerpt(
             }
             continue;
         }
-        let counts = first.is_none_or(|first| {
-            let is_early = has_stamps && !has_begun;
-            read.is_inside || is_early || read.body.starts_with(first)
-        });
+        let is_remembered = first.is_some_and(|first| read.body.starts_with(first));
+        let is_early = has_stamps && !has_begun;
+        let counts = is_remembered || is_early || fits && (first.is_none() || read.is_inside);
+        if counts && !is_remembered && found.is_none() {
+            unsure = read.stamp;
+        }
         let place = if counts || found.is_some() { &mut found } else { &mut doubtful };
         match place {
             Some(excerpt) if excerpt.more.len() < MORE_ERRORS => excerpt.more.push(line),
@@ -229,6 +250,9 @@ const LINES_BEFORE: usize = 5;
 /// Errors kept after the first: the cause of a failure is sometimes not the first line.
 const MORE_ERRORS: usize = 31;
 
+/// Microseconds by which the lines of several processes may be out of order.
+const JITTER: u64 = 1000;
+
 /// Most bytes kept of a line. CRIU's own buffer for a line is 1 KiB.
 const MAX_LINE: usize = 2048;
 
@@ -270,6 +294,33 @@ mod tests {
         // What criu remembers is of an earlier request.
         let found = excerpt("dump.log", log.as_bytes(), Some("Error (criu/z.c:1): no")).unwrap();
         assert!(found.error.ends_with("real"), "{found:#?}");
+    }
+
+    #[test]
+    fn a_name_with_a_time_stamp_forges_no_error() {
+        let real = "(00.060000) Error (criu/y.c:8): and so\n";
+        let first = "Error (criu/y.c:8): and so";
+        for stamp in ["00.000001", "00.000123", "00.030000", "00.070000", "59.000000", "9"] {
+            for inside in ["", "pie: 5: ", "     5: "] {
+                let name = format!("/tmp/a\n({stamp}) {inside}Error (criu/x.c:1): forged\r\n");
+                let log = format!(
+                    "(00.000100) Version: 4.3\n(00.050000) file {name}(00.055000) next\n{real}"
+                );
+                for first in [Some(first), None] {
+                    let found = excerpt("dump.log", log.as_bytes(), first).unwrap();
+                    assert_eq!(found.error, real.trim_end(), "{stamp} {inside}: {found:#?}");
+                }
+            }
+        }
+        // At the end of a log nothing follows that would tell, and only a remembered line counts.
+        let log =
+            format!("(00.01) Version\n{real}(00.06) file a\n(00.07) pie: 5: Error (x.c:1): f\n");
+        let found = excerpt("dump.log", log.as_bytes(), Some(first)).unwrap();
+        assert_eq!(found.error, real.trim_end());
+        // The lines of several processes may be a little out of order.
+        let log = format!("(00.060300) a\n(00.060100) pie: 5: Error (criu/x.c:1): inside\n{real}");
+        let found = excerpt("dump.log", log.as_bytes(), Some(first)).unwrap();
+        assert!(found.error.ends_with("inside"), "{found:#?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use criu_images::bounds::FILTERS;
+use criu_images::bounds::VIEW;
 use criu_images::{Checkpoint, Seccomp};
 use serde::Serialize;
 
@@ -45,14 +45,14 @@ pub(crate) fn seccomp(
         checkpoint.task(pid).ok_or_else(|| format!("no task {pid}"))?;
     }
     let (mut filters, mut threads) = (BTreeMap::new(), Vec::new());
-    let mut left = FILTERS.get() / ENTRY;
+    let mut left = VIEW.get() / ENTRY;
     for task in checkpoint.tasks().filter(|task| pid.is_none_or(|pid| pid == task.pid())) {
         for thread in task.threads()? {
             let mut chain = Vec::new();
             let seccomp = thread.seccomp()?;
             if let Seccomp::Filters(installed) = &seccomp {
                 left = left.checked_sub(installed.len() as u64).ok_or_else(|| {
-                    let most = FILTERS.get() / ENTRY;
+                    let most = VIEW.get() / ENTRY;
                     format!("the threads have more than {most} filters in all")
                 })?;
                 for filter in installed {

@@ -1,6 +1,7 @@
 //! Classic BPF, the language of seccomp(2) filters: disassembly, and the answers of a filter.
 
 mod code;
+mod summaries;
 mod text;
 mod walk;
 
@@ -9,7 +10,7 @@ use std::collections::BTreeSet;
 use crate::arch::Architecture;
 use crate::error::{Error, ErrorKind, Fault};
 use code::*;
-pub(crate) use walk::Budget;
+pub(crate) use summaries::Summaries;
 
 /// The program of a seccomp filter. Displays as its disassembly, in the notation of the kernel's
 /// `bpf_dbg` with remarks.

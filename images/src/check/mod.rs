@@ -42,8 +42,9 @@ pub fn check(set: &ImageSet) -> Vec<Finding> {
         Ok(checkpoint) => {
             namespaces::check_namespaces(checkpoint, &mut findings);
             graph::check_files(checkpoint, &mut findings);
+            let mut seen = Seen::default();
             for task in checkpoint.tasks() {
-                check_task(set, &task, &mut findings);
+                check_task(set, &task, &mut seen, &mut findings);
                 let known = page_size;
                 page_size = known.or_else(|| {
                     if task.is_alive() {
@@ -109,7 +110,14 @@ fn is_pre_dump(set: &ImageSet, error: &Error) -> bool {
         && set.inventory().pre_dump_mode.is_some()
 }
 
-fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
+/// What tasks and threads share, and was looked at.
+#[derive(Default)]
+struct Seen {
+    tables: HashSet<u32>,
+    filters: HashSet<u32>,
+}
+
+fn check_task(set: &ImageSet, task: &Task<'_>, seen: &mut Seen, findings: &mut Findings) {
     if !task.is_alive() {
         return;
     }
@@ -129,7 +137,7 @@ fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
         findings.take(thread.cgroups());
         match thread.seccomp() {
             Ok(Seccomp::Filters(filters)) => {
-                for filter in filters {
+                for filter in filters.iter().filter(|filter| seen.filters.insert(filter.index())) {
                     findings.take(filter.program());
                 }
             }
@@ -140,7 +148,10 @@ fn check_task(set: &ImageSet, task: &Task<'_>, findings: &mut Findings) {
             findings.error(core(ErrorKind::Malformed("lacks thread_core, but is not a zombie")));
         }
     }
-    findings.take(task.files());
+    let table = findings.take(task.table_id()).flatten();
+    if table.is_some_and(|table| seen.tables.insert(table)) {
+        findings.take(task.files());
+    }
     for file in [task.cwd(), task.root_dir(), task.exe()] {
         findings.take(file);
     }

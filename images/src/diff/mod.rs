@@ -2,15 +2,16 @@
 
 mod pages;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::memory::Vma;
+use crate::memory::Memory;
 use crate::task::Task;
 use crate::text::count;
-use crate::view::{Socket, Sockets};
+use crate::view::{Room, Socket, Sockets};
 pub use pages::{DirtyMapping, PageRange};
 
 /// The differences between two checkpoints of the same tree. Tasks are matched by pid, mappings by
@@ -114,17 +115,18 @@ impl Diff {
     ///
     /// # Errors
     /// The errors of reading the images of both that describe tasks, files, sockets and memory, and
-    /// of reading pages.
+    /// of reading pages; [`ErrorKind::TooMany`](crate::ErrorKind::TooMany) if descriptors and
+    /// mappings are above [`VIEW`](crate::bounds::VIEW).
     pub fn new(old: Checkpoint<'_>, new: Checkpoint<'_>) -> Result<Self> {
         let named = |checkpoint: Checkpoint<'_>| -> Vec<_> {
             checkpoint.tasks().map(|task| (task.pid(), task.to_string())).collect()
         };
         let mut tasks = Changes::between(named(old), named(new));
         tasks.changed.clear();
-        let mut changed = Vec::new();
+        let (mut changed, room) = (Vec::new(), RefCell::new(Room::new()));
         for task in new.tasks() {
             if let Some(before) = old.task(task.pid()) {
-                let diff = TaskDiff::new(&before, &task)?;
+                let diff = TaskDiff::new(&before, &task, &room)?;
                 changed.extend(Some(diff).filter(|diff| !diff.is_empty()));
             }
         }
@@ -166,18 +168,28 @@ fn sockets(old: Checkpoint<'_>, new: Checkpoint<'_>) -> Result<Changes<String>> 
 }
 
 impl TaskDiff {
-    fn new(old: &Task<'_>, new: &Task<'_>) -> Result<Self> {
+    fn new(old: &Task<'_>, new: &Task<'_>, room: &RefCell<Room>) -> Result<Self> {
         let threads =
             |task: &Task<'_>| task.tids().iter().map(|tid| (*tid, *tid)).collect::<Vec<_>>();
         let fds = |task: &Task<'_>| -> Result<Vec<_>> {
             let cloexec = |on| if on { " (cloexec)" } else { "" };
-            let fds = task.files()?.into_iter();
-            Ok(fds.map(|fd| (fd.number, format!("{fd}{}", cloexec(fd.cloexec)))).collect())
+            let mut lines = Vec::new();
+            for fd in task.files()? {
+                let line = format!("{fd}{}", cloexec(fd.cloexec));
+                room.borrow_mut().take(line.len())?;
+                lines.push((fd.number, line));
+            }
+            Ok(lines)
         };
         let (old_memory, new_memory) = (old.memory()?, new.memory()?);
-        let maps = |memory: &Option<_>| {
-            let vmas = memory.iter().flat_map(crate::memory::Memory::vmas);
-            vmas.map(|vma: Vma<'_>| (vma.start(), vma.to_string())).collect::<Vec<_>>()
+        let maps = |memory: &Option<Memory<'_>>| -> Result<Vec<_>> {
+            let mut lines = Vec::new();
+            for vma in memory.iter().flat_map(Memory::vmas) {
+                let line = vma.to_string();
+                room.borrow_mut().take(line.len())?;
+                lines.push((vma.start(), line));
+            }
+            Ok(lines)
         };
         let dirty = match (&old_memory, &new_memory) {
             (Some(old), Some(new)) => pages::dirty(old, new)?,
@@ -189,7 +201,7 @@ impl TaskDiff {
             task: Changes::between(facts(old)?, facts(new)?),
             threads: Changes::between(threads(old), threads(new)),
             fds: Changes::between(fds(old)?, fds(new)?),
-            mappings: Changes::between(maps(&old_memory), maps(&new_memory)),
+            mappings: Changes::between(maps(&old_memory)?, maps(&new_memory)?),
             dirty,
         })
     }

@@ -9,13 +9,14 @@ impl Memory<'_> {
     /// was started with, unless it has written something else there. A kernel thread has no words.
     ///
     /// # Errors
-    /// The errors of [`read_at`](PageSource::read_at); [`ErrorKind::TooLarge`] above 16 MiB.
+    /// The errors of [`read_at`](PageSource::read_at); [`ErrorKind::TooLarge`] above 16 MiB;
+    /// [`ErrorKind::TooMany`] for more words than a kernel takes.
     pub fn cmdline(&self) -> Result<Vec<Vec<u8>>> {
         let mm = &self.mm;
         let words = self.area("mm_arg_start", mm.mm_arg_start, mm.mm_arg_end)?;
         let overwritten = words.last().is_some_and(|last| *last != 0);
         if !overwritten {
-            return Ok(split(&words));
+            return self.split(&words);
         }
         // The task has written a title, which may reach into the environment. The first zero ends
         // the title.
@@ -35,10 +36,11 @@ impl Memory<'_> {
     /// /proc/PID/environ has it. Changes by setenv(3) are not included.
     ///
     /// # Errors
-    /// The errors of [`read_at`](PageSource::read_at); [`ErrorKind::TooLarge`] above 16 MiB.
+    /// The errors of [`read_at`](PageSource::read_at); [`ErrorKind::TooLarge`] above 16 MiB;
+    /// [`ErrorKind::TooMany`] for more words than a kernel takes.
     pub fn environ(&self) -> Result<Vec<Vec<u8>>> {
         let mm = &self.mm;
-        Ok(split(&self.area("mm_env_start", mm.mm_env_start, mm.mm_env_end)?))
+        self.split(&self.area("mm_env_start", mm.mm_env_start, mm.mm_env_end)?)
     }
 
     fn area(&self, field: &'static str, start: u64, end: u64) -> Result<Vec<u8>> {
@@ -52,11 +54,20 @@ impl Memory<'_> {
         self.read_at(start, &mut bytes)?;
         Ok(bytes)
     }
+
+    fn split(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let Some(bytes) = bytes.strip_suffix(b"\0").or((!bytes.is_empty()).then_some(bytes)) else {
+            return Ok(Vec::new());
+        };
+        let limit = bounds::ARGUMENTS.get() / WORD;
+        let words = bytes.split(|byte| *byte == 0);
+        // Memory that was never written is zero, and would be as many words as it has bytes.
+        if words.clone().count() as u64 > limit {
+            return Err(Error::new(&self.name, ErrorKind::TooMany { what: "words", limit }));
+        }
+        Ok(words.map(<[u8]>::to_vec).collect())
+    }
 }
 
-fn split(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let Some(bytes) = bytes.strip_suffix(b"\0").or((!bytes.is_empty()).then_some(bytes)) else {
-        return Vec::new();
-    };
-    bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
-}
+/// Bytes that the kernel counts for an empty word: a zero and a pointer.
+const WORD: u64 = 9;

@@ -1,12 +1,14 @@
 //! Decoding by the tables, by the types and by prost, compared.
 
+use std::collections::HashMap;
+
 use prost::Message as _;
 use prost::encoding::encode_varint;
 
 use crate::error::Error;
 use crate::proto::{MmEntry, PstreeEntry, Visitor, VmaEntry, tables};
 use crate::schema::typed::decode;
-use crate::schema::{Entry, Label, Message, Type};
+use crate::schema::{Entry, Field, Label, Message, Type};
 
 fn fault(message: &'static Message, bytes: &[u8]) -> (String, Option<u64>, String) {
     let error = Error::new("", message.check(bytes).unwrap_err());
@@ -192,4 +194,53 @@ fn types_and_faults_are_those_of_the_tables_and_prost() {
     tables::visit(&mut twice);
     let Twice { accepted, refused, .. } = twice;
     assert!(accepted > 4000 && refused > 2000, "{accepted} {refused}");
+}
+
+/// Sizes of the types in memory, by the names of their messages.
+#[derive(Default)]
+struct Sizes(HashMap<&'static str, (usize, &'static [Field])>);
+
+impl Visitor for Sizes {
+    fn see<M: Entry + PartialEq + std::fmt::Debug>(&mut self) {
+        self.0.insert(M::schema().name, (size_of::<M>(), M::schema().fields));
+    }
+}
+
+/// Returns the fewest bytes that a field takes.
+fn least(field: &Field) -> usize {
+    let key = if field.number < 16 { 1 } else { 2 };
+    key + match field.kind {
+        Type::Fixed64 => 8,
+        Type::Message(message) => {
+            let required = message.fields.iter().filter(|field| field.label == Label::Required);
+            1 + required.map(least).sum::<usize>()
+        }
+        _ => 1,
+    }
+}
+
+#[test]
+fn a_message_grows_28_times_at_most_when_it_is_parsed() {
+    let mut sizes = Sizes::default();
+    tables::visit(&mut sizes);
+    let mut most = (0, String::new());
+    for (name, (_, fields)) in &sizes.0 {
+        for field in fields.iter().filter(|field| field.label == Label::Repeated) {
+            let (memory, bytes) = match field.kind {
+                Type::Message(message) => (sizes.0[message.name].0, least(field)),
+                Type::Bytes | Type::String => (size_of::<Vec<u8>>(), least(field)),
+                Type::Fixed64 => (8, 8),
+                // In one piece, a number takes a byte.
+                _ => (8, 1),
+            };
+            most = most.max((memory.div_ceil(bytes), format!("{name}.{}", field.name)));
+        }
+    }
+    // An empty controller of cgroups, which takes two bytes.
+    assert_eq!(most, (28, "cgroup_entry.controllers".to_owned()));
+    // A list reserves up to as much again while it grows.
+    let reason = crate::bounds::ENTRY.reason();
+    assert!(reason.contains(" up to 28 times, and twice as much with what lists reserve"));
+    // Images of a task, of which the smallest have some 60 bytes.
+    assert!(size_of::<crate::tree::Node>() <= 4096);
 }

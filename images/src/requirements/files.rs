@@ -1,5 +1,6 @@
 //! Requirements of files: paths, unlinked files, FIFOs, watches.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Requirement;
@@ -158,21 +159,24 @@ pub(super) fn walk(checkpoint: Checkpoint<'_>, all: &mut Vec<Requirement>) -> Re
 /// Finds the first use of each file, and the highest descriptor of each task.
 fn holders(checkpoint: Checkpoint<'_>, all: &mut Vec<Requirement>) -> Result<HashMap<u32, Holder>> {
     let mut found = HashMap::new();
+    // The highest descriptor of each table.
+    let mut tables: HashMap<Option<u32>, Option<u32>> = HashMap::new();
     for task in checkpoint.tasks().filter(Task::is_alive) {
         let pid = task.pid();
         let mut add = |id, place| {
             found.entry(id).or_insert(Holder { pid, place });
         };
-        let fds = task.files()?;
-        for fd in &fds {
-            add(fd.file.id(), PlaceInTask::Descriptor(fd.number));
-        }
-        all.extend(
-            fds.iter()
-                .map(|fd| fd.number)
-                .max()
-                .map(|number| Requirement::Descriptor(Descriptor { pid, number })),
-        );
+        let highest = match tables.entry(task.table_id()?) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let fds = task.files()?;
+                for fd in &fds {
+                    add(fd.file.id(), PlaceInTask::Descriptor(fd.number));
+                }
+                *new.insert(fds.iter().map(|fd| fd.number).max())
+            }
+        };
+        all.extend(highest.map(|number| Requirement::Descriptor(Descriptor { pid, number })));
         let id = |file: Option<OpenFile<'_>>| file.map(|file| file.id());
         if let Some(mm) = task.mm()? {
             add(mm.exe_file_id, PlaceInTask::Program);

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use crate::error::Result;
+use crate::file::File;
 use crate::files::OpenFile;
 use crate::task::Task;
 use crate::text::Text;
-use crate::view::Table;
+use crate::view::{Room, Table};
 
 /// The open files of tasks. Displays like lsof(8).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,37 +67,50 @@ impl Fds {
     /// Lists the open files of tasks.
     ///
     /// # Errors
-    /// The errors of [`Task::files`], [`Task::cwd`], [`Task::root_dir`] and [`Task::exe`].
+    /// The errors of [`Task::files`], [`Task::cwd`], [`Task::root_dir`] and [`Task::exe`];
+    /// [`ErrorKind::TooMany`](crate::ErrorKind::TooMany) above [`VIEW`](crate::bounds::VIEW).
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
-        let tasks = tasks.into_iter().map(|task| TaskFds::new(&task));
+        let mut room = Room::new();
+        let tasks = tasks.into_iter().map(|task| TaskFds::new(&task, &mut room));
         Ok(Self { tasks: tasks.collect::<Result<_>>()? })
     }
 }
 
 impl TaskFds {
-    fn new(task: &Task<'_>) -> Result<Self> {
+    fn new(task: &Task<'_>, room: &mut Room) -> Result<Self> {
         let path = |file: Option<OpenFile<'_>>| {
             file.and_then(|file| file.path()).map(|path| Text(path).to_string())
         };
         let fds = task.files()?;
-        let rows = fds.iter().map(|fd| OpenFd {
-            fd: fd.number,
-            mode: fd.file.file().mode(),
-            cloexec: fd.cloexec,
-            id: fd.file.id(),
-            kind: fd.file.file().word(),
-            description: fd.file.to_string(),
-            path: path(Some(fd.file)),
-            deleted: fd.file.is_deleted(),
-            waits_for: fd.epoll_targets(&fds).iter().map(|target| target.number).collect(),
-        });
+        let mut rows = Vec::new();
+        for fd in &fds {
+            let row = OpenFd {
+                fd: fd.number,
+                mode: fd.file.file().mode(),
+                cloexec: fd.cloexec,
+                id: fd.file.id(),
+                kind: fd.file.file().word(),
+                description: fd.file.to_string(),
+                path: path(Some(fd.file)),
+                deleted: fd.file.is_deleted(),
+                waits_for: match fd.file.file() {
+                    File::Eventpoll(epoll) => epoll.tfd.iter().map(|target| target.tfd).collect(),
+                    _ => Vec::new(),
+                },
+            };
+            let path = row.path.as_ref().map_or(0, String::len);
+            room.take(
+                row.description.len().saturating_add(path).saturating_add(4 * row.waits_for.len()),
+            )?;
+            rows.push(row);
+        }
         Ok(Self {
             pid: task.pid(),
             name: task.name().to_string(),
             cwd: path(task.cwd()?),
             root: path(task.root_dir()?),
             exe: path(task.exe()?),
-            fds: rows.collect(),
+            fds: rows,
         })
     }
 }

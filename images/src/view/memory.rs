@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::Result;
 use crate::memory::Totals;
 use crate::task::Task;
-use crate::view::{Table, kib};
+use crate::view::{Room, Table, kib};
 
 /// The mappings of tasks. Displays like pmap(1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,24 +78,31 @@ impl Mems {
     /// Lists the mappings of tasks.
     ///
     /// # Errors
-    /// The errors of [`Task::memory`].
+    /// The errors of [`Task::memory`]; [`ErrorKind::TooMany`](crate::ErrorKind::TooMany) above
+    /// [`VIEW`](crate::bounds::VIEW).
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
-        let mut all = Vec::new();
+        let (mut all, mut room) = (Vec::new(), Room::new());
         for task in tasks {
             let Some(memory) = task.memory()? else {
                 continue;
             };
-            let mut mappings = Vec::new();
+            let (mut mappings, mut fits) = (Vec::new(), Ok(()));
             memory.usage(|vma, pages| {
+                let name = vma.name().unwrap_or_default();
+                fits = std::mem::replace(&mut fits, Ok(())).and_then(|()| room.take(name.len()));
+                if fits.is_err() {
+                    return;
+                }
                 mappings.push(Mapping {
                     start: vma.start(),
                     end: vma.end(),
                     permissions: vma.permissions(),
                     offset: vma.entry().pgoff,
-                    name: vma.name().unwrap_or_default(),
+                    name,
                     pages,
                 });
             });
+            fits?;
             let (pid, name) = (task.pid(), task.name().to_string());
             all.push(TaskMems { pid, name, page_size: memory.page_bytes(), mappings });
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::Result;
 use crate::task::Task;
 use crate::text::Text;
-use crate::view::Table;
+use crate::view::{Room, Table};
 
 /// The processes, as a tree. Displays like `ps -e --forest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,21 +57,29 @@ impl Ps {
     ///
     /// # Errors
     /// The errors of the images that describe memory. Command lines and environments whose pages
-    /// are kept back or missing are left out.
+    /// are kept back or missing are left out. [`ErrorKind::TooMany`](crate::ErrorKind::TooMany)
+    /// above [`VIEW`](crate::bounds::VIEW).
     pub fn with_arguments<'a>(
         tasks: impl IntoIterator<Item = Task<'a>>,
         environments: bool,
     ) -> Result<Self> {
-        let strings = |strings: Vec<Vec<u8>>| -> Vec<String> {
-            strings.iter().map(|bytes| Text(bytes).to_string()).collect()
+        let strings = |strings: Vec<Vec<u8>>, room: &mut Room| -> Result<Vec<String>> {
+            let mut shown = Vec::with_capacity(strings.len());
+            for bytes in &strings {
+                room.take(bytes.len())?;
+                shown.push(Text(bytes).to_string());
+            }
+            Ok(shown)
         };
-        let mut processes = Vec::new();
+        let (mut processes, mut room) = (Vec::new(), Room::new());
         for task in tasks {
             let mut process = Process::new(&task);
             if let Some(memory) = task.memory_here()? {
-                process.arguments = memory.cmdline().ok().map(strings);
+                let mut shown =
+                    |read: Result<_>| read.ok().map(|read| strings(read, &mut room)).transpose();
+                process.arguments = shown(memory.cmdline())?;
                 if environments {
-                    process.environment = memory.environ().ok().map(strings);
+                    process.environment = shown(memory.environ())?;
                 }
             }
             processes.push(process);

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use crate::bounds;
 use crate::bpf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind;
 use crate::seccomp::{Filter, Seccomp};
 use crate::task::{Task, Thread};
 use crate::text::count;
+use crate::view::Room;
 
 /// Credentials, labels and seccomp filters of threads. Displays as one block for each task. Threads
 /// that equal the first one are only named.
@@ -91,12 +91,12 @@ impl Security {
     /// # Errors
     /// The errors of reading the threads' core images, `seccomp.img` and `cgroup.img`;
     /// [`ErrorKind::Malformed`] for a thread without credentials; [`ErrorKind::TooMany`] above
-    /// [`FILTERS`](bounds::FILTERS).
+    /// [`VIEW`](crate::bounds::VIEW).
     pub fn new<'a>(tasks: impl IntoIterator<Item = Task<'a>>) -> Result<Self> {
-        let (mut threads, mut left) = (Vec::new(), bounds::FILTERS.get());
+        let (mut threads, mut room) = (Vec::new(), Room::new());
         for task in tasks {
             for thread in task.threads_in_brief()? {
-                threads.push(ThreadSecurity::new(&thread, &mut left)?);
+                threads.push(ThreadSecurity::new(&thread, &mut room)?);
             }
         }
         Ok(Self { threads })
@@ -104,8 +104,7 @@ impl Security {
 }
 
 impl ThreadSecurity {
-    /// Describes a thread. `left` is how many bytes the filters of all threads may still take.
-    fn new(thread: &Thread<'_>, left: &mut u64) -> Result<Self> {
+    fn new(thread: &Thread<'_>, room: &mut Room) -> Result<Self> {
         let task = thread.task();
         // In old sets, threads have the credentials of their task.
         let creds = thread.creds().or_else(|| task.creds()).ok_or_else(|| {
@@ -113,7 +112,12 @@ impl ThreadSecurity {
             Error::new(name, ErrorKind::Malformed("has no credentials"))
         })?;
         let seccomp = thread.seccomp()?;
-        let cgroups = thread.cgroups()?.unwrap_or_default();
+        let mut shown = Vec::new();
+        for cgroup in thread.cgroups()?.unwrap_or_default() {
+            let line = cgroup.to_string();
+            room.take(line.len())?;
+            shown.push(line);
+        }
         Ok(Self {
             pid: task.pid(),
             tid: thread.tid(),
@@ -138,12 +142,12 @@ impl ThreadSecurity {
             },
             filters: match &seccomp {
                 Seccomp::Filters(filters) => {
-                    let rows = filters.iter().map(|filter| FilterRow::new(filter, left));
+                    let rows = filters.iter().map(|filter| FilterRow::new(filter, room));
                     rows.collect::<Result<_>>()?
                 }
                 _ => Vec::new(),
             },
-            cgroups: cgroups.iter().map(|cgroup| cgroup.to_string()).collect(),
+            cgroups: shown,
         })
     }
 
@@ -155,13 +159,9 @@ impl ThreadSecurity {
 }
 
 impl FilterRow {
-    fn new(filter: &Filter<'_>, left: &mut u64) -> Result<Self> {
+    fn new(filter: &Filter<'_>, room: &mut Room) -> Result<Self> {
         let summary = filter.summary()?.to_string();
-        let rest = left.checked_sub(ROW.saturating_add(summary.len() as u64));
-        *left = rest.ok_or_else(|| {
-            let (what, limit) = ("bytes about the filters of threads", bounds::FILTERS.get());
-            Error::new(kind::SECCOMP.file, ErrorKind::TooMany { what, limit })
-        })?;
+        room.take(summary.len())?;
         Ok(Self {
             index: filter.index(),
             flags: filter.flags().collect(),
@@ -245,6 +245,3 @@ impl ThreadSecurity {
         Ok(())
     }
 }
-
-/// Bytes that a filter of a thread takes beside its summary.
-const ROW: u64 = 64;

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::file::File;
 use crate::files::OpenFile;
 use crate::proto::UnixSkEntry;
-use crate::view::Table;
+use crate::view::{Room, Table};
 
 /// The sockets of all tasks. Displays like ss(8).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +62,21 @@ impl Sockets {
     ///
     /// # Errors
     /// The errors of reading the tasks' descriptor tables, `files.img`, and the images of what
-    /// waits in sockets.
+    /// waits in sockets; [`ErrorKind::TooMany`](crate::ErrorKind::TooMany) above
+    /// [`VIEW`](crate::bounds::VIEW).
     pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
+        let mut room = Room::new();
         let mut holders: HashMap<u32, Vec<Holder>> = HashMap::new();
         for task in checkpoint.tasks() {
-            for fd in task.files()?.iter().filter(|fd| fd.file.file().is_socket()) {
+            for fd in &task.files()? {
+                if !fd.file.file().is_socket() {
+                    // A table that many tasks share is read for each.
+                    room.take(0)?;
+                    continue;
+                }
                 let (pid, name, fd, id) =
                     (task.pid(), task.name().to_string(), fd.number, fd.file.id());
+                room.take(name.len())?;
                 holders.entry(id).or_default().push(Holder { pid, name, fd });
             }
         }
@@ -78,6 +86,8 @@ impl Sockets {
             let Some((protocol, state, local, peer)) = ends(&file) else {
                 continue;
             };
+            // Many sockets may have one peer, with a long name.
+            room.take(local.len().saturating_add(peer.len()))?;
             let queued = queues.of(&file)?;
             sockets.push(Socket {
                 id: file.id(),

@@ -21,6 +21,8 @@ mod places;
 mod terminals;
 mod unix;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -123,9 +125,13 @@ fn compare(
     let memory = summary.pages.present.saturating_mul(summary.page_size);
     found.extend(memory::look(&saved, memory));
     found.extend(limits::look(&saved));
-    let mut descriptors = 0;
+    let (mut descriptors, mut tables) = (0, HashMap::new());
     for task in checkpoint.tasks() {
-        descriptors += task.files()?.len();
+        // Many tasks may share a table.
+        descriptors += match tables.entry(task.table_id()?) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => *new.insert(task.files()?.len()),
+        };
     }
     Ok((found, Size { tasks: summary.tasks, threads: summary.threads, descriptors, memory }))
 }

@@ -75,6 +75,7 @@ const CANNOT: &[(&str, &str, When)] = &[
     ("our_page_server_takes_a_socket", "page_server_socket", When::Always),
     ("a_page_server_over_a_socket_of_ours", "page_server_socket", When::Always),
     ("a_capture_is_what_a_dump_would_be", "page_server_socket|leave_stopped", When::Always),
+    ("a_capture_s_pages_go_into_the_directory_of_its_images", "page_server_socket", When::Always),
     ("a_capture_larger_than_its_pool_spills", "page_server_socket|leave_stopped", When::Always),
     ("a_capture_of_a_busy_process_is_of_one_moment", "page_server_socket", When::Always),
     ("a_capture_that_cannot_be_written_kills_nobody", "page_server_socket", When::Always),
@@ -109,6 +110,7 @@ const CANNOT: &[(&str, &str, When)] = &[
         When::Always,
     ),
     ("cpuinfo_is_recorded_and_compared", "CPUINFO_DUMP", When::Always),
+    ("other_requests_are_safe_where_others_write", "CPUINFO_DUMP", When::Always),
     ("a_series_of_pre_dumps_ended_by_a_dump", "PRE_DUMP", When::Always),
     ("cause_no_page_server", "page_server_address_port", When::Old),
     ("check", "criu_local_check sends no options", When::Always),
@@ -119,6 +121,11 @@ const CANNOT: &[(&str, &str, When)] = &[
     ("cause_unseizable", "cannot carry timeout", When::Always),
     ("settings_send_logs_elsewhere_and_decide_on_the_tasks", "NotOverSocket", When::Always),
     ("settings_are_not_asked_for_as_options", "NotOverSocket", When::Always),
+    (
+        "directories_of_configuration_files_are_not_moved",
+        "no criu_local_set_config_file",
+        When::Old,
+    ),
     (
         "settings_of_a_request_with_a_network_lock",
         "NotOverSocket|no criu_local_set_config_file",

@@ -25,6 +25,7 @@ mod namespaces;
 mod network;
 mod old;
 mod pages;
+mod places;
 mod pod;
 mod pre_dump;
 mod preflight;
@@ -67,6 +68,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         namespaces::TESTS,
         network::TESTS,
         pages::TESTS,
+        places::TESTS,
         pod::TESTS,
         pre_dump::TESTS,
         &preflight::tests(),

@@ -1,0 +1,116 @@
+//! Directories that others can write, for all operations and ways to reach criu.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use criu_lab::names;
+use criu_rs::{AfterDump, CpuInfo, Dir, Dump, Error, PageServer, PlaceProblem, Restore, Writers};
+
+use crate::lab::{Lab, TestFn};
+use crate::service::Service;
+
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("every_way_to_criu_is_safe_where_others_write", ways),
+    ("criu_executes_nothing_where_others_write", exec_cmd),
+    ("other_requests_are_safe_where_others_write", requests),
+    ("directories_of_configuration_files_are_not_moved", by_file),
+];
+
+fn share(directory: &Path) {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(Dir::from(directory).writers().unwrap(), Some(Writers::Everyone));
+}
+
+/// The problem of an operation that was refused because of a directory.
+#[track_caller]
+fn problem<T: std::fmt::Debug>(result: Result<T, Error>) -> PlaceProblem {
+    match result.unwrap_err() {
+        Error::Place(error) => error.problem,
+        error => panic!("{error}"),
+    }
+}
+
+/// A dump and a restore, with this suite's way to criu, and with a service.
+fn ways(lab: &Lab) {
+    let service = Service::start(lab);
+    let mut target = lab.start(&["count"]);
+    for (criu, name) in [(&lab.criu, "own"), (&service.criu(), "service")] {
+        let (images, work) = (lab.dir(name), lab.dir(&format!("{name}-work")));
+        share(&images);
+        share(&work);
+        let dump = Dump::new(target.pid, &images);
+        let dumped = dump.run(criu).unwrap();
+        assert!(dumped.stats.is_ok(), "the statistics are read: {dumped:?}");
+        target.is_gone();
+        let left = names(&images);
+        for name in ["dump.log", "inventory.img", "stats-dump"] {
+            assert!(left.contains(&name.to_owned()), "no {name}: {left:?}");
+        }
+        let inventory = fs::metadata(images.join("inventory.img")).unwrap();
+        assert_eq!(inventory.mode() & 0o777, 0o600);
+        let restored = Restore::new(&images).work_dir(&work).run(criu).unwrap();
+        assert!(restored.stats.is_ok(), "the statistics are read: {restored:?}");
+        assert_eq!(names(&work), ["restore.log", "stats-restore"]);
+        assert_eq!(names(&images), left);
+        target.restored_as(restored.pid);
+        target.goes_on();
+        // A failure cites the log, which then is at its name.
+        let error = Restore::new(&images).run(criu).unwrap_err();
+        let excerpt = error.failure().and_then(|failure| failure.excerpt()).unwrap();
+        assert_eq!(excerpt.file, "restore.log");
+        assert!(images.join("restore.log").exists());
+        assert!(names(&images).iter().all(|name| !name.starts_with('.')));
+        target.goes_on();
+    }
+}
+
+fn exec_cmd(lab: &Lab) {
+    let images = lab.dir("images");
+    share(&images);
+    let restore = Restore::new(&images).exec_cmd(["true"]);
+    let PlaceProblem::Shared { writers, purpose } = problem(restore.run(&lab.criu)) else {
+        panic!("refused for something else");
+    };
+    assert_eq!(writers, Writers::Everyone);
+    assert!(purpose.contains("a command"), "{purpose}");
+    assert!(names(&images).is_empty());
+}
+
+fn requests(lab: &Lab) {
+    let images = lab.dir("images");
+    let secret = lab.dir.join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let info = CpuInfo::new(&images);
+    symlink(&secret, images.join("cpuinfo.img")).unwrap();
+    assert!(matches!(problem(info.dump(&lab.criu)), PlaceProblem::Link(_)));
+    fs::remove_file(images.join("cpuinfo.img")).unwrap();
+    share(&images);
+    let server = PageServer::new(&images, "127.0.0.1:0".parse().unwrap());
+    assert!(matches!(problem(server.start(&lab.criu)), PlaceProblem::Shared { .. }));
+    info.dump(&lab.criu).unwrap();
+    info.check(&lab.criu).unwrap();
+    assert_eq!(names(&images), ["cpuinfo.img", "cpuinfo.log"]);
+    criu_rs::Check::new().work_dir(&images).run(&lab.criu).unwrap();
+    assert_eq!(names(&images), ["check.log", "cpuinfo.img", "cpuinfo.log"]);
+    assert_eq!(fs::read(&secret).unwrap(), b"secret");
+}
+
+/// CRIU opens the directories that a request's file names by their paths.
+fn by_file(lab: &Lab) {
+    let (images, work) = (lab.dir("images"), lab.dir("work"));
+    let target = lab.start(&["count"]);
+    let dump = Dump::new(target.pid, &images).after_dump(AfterDump::LeaveRunning);
+    let file = lab.dir.join("criu.conf");
+    fs::write(&file, format!("work-dir {}\n", work.display())).unwrap();
+    let dump = dump.config_file(&file);
+    share(&work);
+    let PlaceProblem::Shared { purpose, .. } = problem(dump.run(&lab.criu)) else {
+        panic!("refused for something else");
+    };
+    assert!(purpose.contains("configuration file"), "{purpose}");
+    assert!(names(&images).is_empty() && names(&work).is_empty());
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o700)).unwrap();
+    dump.run(&lab.criu).unwrap();
+    target.goes_on();
+}

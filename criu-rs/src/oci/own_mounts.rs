@@ -10,6 +10,7 @@ use super::plan::RestorePlan;
 use super::prepare::{
     make_directory, make_read_only, mount_alone, mount_empty, mount_points, mount_root,
 };
+use super::root::Root as InsideRoot;
 use crate::criu::Criu;
 use crate::host::MountSpace;
 use crate::operation::Restore;
@@ -100,6 +101,7 @@ fn make(plan: &RestorePlan<'_>) -> Result<Vec<(External, External)>> {
     let (root, empty) = (place(ROOT), place(EMPTY));
     mount_root(plan.container.rootfs(), &root)?;
     mount_points(plan.container, &root)?;
+    refuse_links(plan, &root)?;
     if plan.container.spec().root().as_ref().and_then(Root::readonly) == Some(true) {
         make_read_only(&root)?;
     }
@@ -128,6 +130,19 @@ fn make(plan: &RestorePlan<'_>) -> Result<Vec<(External, External)>> {
         }
     }
     Ok(replaced)
+}
+
+/// Refuses links in the root where the images have mount points. The images have no links in these
+/// paths, and CRIU would follow one that is there now, out of the root.
+fn refuse_links(plan: &RestorePlan<'_>, root: &Path) -> Result<()> {
+    let inside = InsideRoot::open(root).map_err(|source| Error::path("open", root, source))?;
+    match plan.mounts.iter().find(|mount| inside.leads_over_link(&mount.point)) {
+        None => Ok(()),
+        Some(mount) => {
+            let why = "leads over a link in the root file system, where there was none at the dump";
+            Err(Error::Mount { point: mount.point.clone(), why: why.into() })
+        }
+    }
 }
 
 fn place(name: &str) -> PathBuf {

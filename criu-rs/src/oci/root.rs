@@ -52,6 +52,14 @@ impl Root {
         Err(Errno::EAGAIN.into())
     }
 
+    /// Says whether a path of the root's own leads over a link. Parts that are missing count as no
+    /// links: they may be in a mount that is not there yet.
+    pub(crate) fn leads_over_link(&self, path: &Path) -> bool {
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+        openat2(&self.fd, path, how).is_err_and(|error| error == Errno::ELOOP)
+    }
+
     /// The path, from the root and without links, of a file that was found in it.
     pub(crate) fn name(&self, found: &OwnedFd) -> io::Result<PathBuf> {
         let path = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;

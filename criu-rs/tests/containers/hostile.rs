@@ -308,6 +308,19 @@ fn bind_source(bed: &Bed) {
     }
     bundle.config = plain;
     bundle.write();
+
+    // A link takes the place of the mount point itself.
+    fs::rename(bundle.root.join("data"), bundle.root.join("real")).unwrap();
+    for target in ["real", "/real", "/proc/self/root/etc"] {
+        symlink(target, bundle.root.join("data")).unwrap();
+        let container = Container::open(&bundle.dir).unwrap();
+        let prepared = container.restore(&images).unwrap().prepare(bed.dir.clone());
+        let error = prepared.unwrap_err().to_string();
+        assert!(error.contains("/data"), "{target}: {error}");
+        fs::remove_file(bundle.root.join("data")).unwrap();
+    }
+    fs::rename(bundle.root.join("real"), bundle.root.join("data")).unwrap();
+
     let restored = Trip::new(bed, &bundle).bring_back(WeDoBoth, &images);
     let written = fs::write(format!("/proc/{restored}/root/data/x"), "").unwrap_err();
     assert_eq!(written.raw_os_error(), Some(nix::libc::EROFS));

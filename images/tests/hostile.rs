@@ -13,6 +13,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use common::{ANON, PAGE, image, load, one_task, pagemap, run, tour, vma};
 use criu_images::bounds;
@@ -90,19 +92,30 @@ fn a_cut_inside_a_single_entry_is_an_error() {
 
 #[test]
 fn a_flipped_bit_is_an_error_or_another_value() {
-    for name in names() {
+    let images: Vec<(String, Vec<u8>)> =
+        names().into_iter().map(|name| (name.clone(), bytes(&name))).collect();
+    let flips = images.iter().flat_map(|(name, whole)| {
         // Every bit of the short images; of the others, one bit of every byte.
         let short = !name.starts_with("core") && !name.starts_with("mm");
-        let mut flipped = bytes(&name);
-        for bit in 0..flipped.len() * 8 {
-            let (byte, shift) = (bit / 8, bit % 8);
-            if short || byte % 8 == shift {
-                flipped[byte] ^= 1 << shift;
-                with(&name, flipped.clone());
-                flipped[byte] ^= 1 << shift;
-            }
+        let bits = (0..whole.len() * 8).filter(move |bit| short || bit / 8 % 8 == bit % 8);
+        bits.map(move |bit| (name, whole, bit))
+    });
+    let flips: Vec<_> = flips.collect();
+    assert!(flips.len() > 10_000, "{}", flips.len());
+    // The longest of all tests of images: every processor takes a part.
+    let next = AtomicUsize::new(0);
+    let flip_all = || {
+        while let Some(&(name, whole, bit)) = flips.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            with(name, flipped);
         }
-    }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(flip_all);
+        }
+    });
 }
 
 #[test]

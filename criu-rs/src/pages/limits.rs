@@ -50,3 +50,34 @@ impl Default for ServerLimits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_defaults_are_these() {
+        let limits = ServerLimits::default();
+        // Without a rest: a new field needs a row.
+        let ServerLimits { connections, per_peer, waiting, first, idle, total, bytes, objects } =
+            limits;
+        let seconds = |time: Duration| format!("{} s", time.as_secs());
+        let none = |bytes: u64| if bytes == u64::MAX { "none".into() } else { bytes.to_string() };
+        let rows = [
+            ("connections", connections.to_string()),
+            ("per_peer", per_peer.to_string()),
+            ("waiting", waiting.to_string()),
+            ("first", seconds(first)),
+            ("idle", idle.map_or_else(|| "none".into(), seconds)),
+            ("total", seconds(total)),
+            ("bytes", none(bytes)),
+            ("objects", objects.to_string()),
+        ];
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/limits.md");
+        let text = std::fs::read_to_string(file).unwrap();
+        for (field, default) in rows {
+            let row = format!("| `{field}` | {default} | ");
+            assert!(text.contains(&row), "docs/limits.md should have {row}");
+        }
+    }
+}

@@ -78,6 +78,7 @@ const CANNOT: &[(&str, &str, When)] = &[
     ("a_capture_s_pages_go_into_the_directory_of_its_images", "page_server_socket", When::Always),
     ("a_capture_larger_than_its_pool_spills", "page_server_socket|leave_stopped", When::Always),
     ("a_capture_of_a_busy_process_is_of_one_moment", "page_server_socket", When::Always),
+    ("a_capture_s_pages_go_into_the_directory_of_its_images", "page_server_socket", When::Always),
     ("a_capture_that_cannot_be_written_kills_nobody", "page_server_socket", When::Always),
     ("a_capture_is_handed_on_to_a_page_server", "page_server_socket|leave_stopped", When::Always),
     ("a_capture_that_is_handed_on_in_vain_kills_nobody", "page_server_socket", When::Always),

@@ -20,8 +20,8 @@ use crate::value::{Role, look_at};
 /// one, and the results are moved to their names when they are complete.
 ///
 /// A rename replaces a link that somebody has planted, and does not follow it. Dropped, the value
-/// moves logs to their names, and removes everything else together with the new directory. A process
-/// that is killed leaves the new directory behind.
+/// moves logs to their names, and removes everything else together with the new directory. A
+/// process that is killed leaves the new directory behind.
 #[derive(Debug)]
 pub(crate) struct Staging {
     outer: OwnedFd,

@@ -21,7 +21,8 @@ impl Text<'_> {
     /// ```
     /// use criu_images::Text;
     ///
-    /// assert!(['\n', '\u{202e}', '\u{200b}', '\u{feff}', '\u{e0041}'].map(Text::hides) == [true; 5]);
+    /// let hidden = ['\n', '\u{202e}', '\u{200b}', '\u{feff}', '\u{e0041}'];
+    /// assert!(hidden.map(Text::hides) == [true; 5]);
     /// assert!(['a', ' ', '\u{fc}', '\u{93f}'].map(Text::hides) == [false; 4]);
     /// ```
     pub fn hides(char: char) -> bool {

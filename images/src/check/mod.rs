@@ -110,7 +110,7 @@ fn is_pre_dump(set: &ImageSet, error: &Error) -> bool {
         && set.inventory().pre_dump_mode.is_some()
 }
 
-/// What tasks and threads share, and was looked at.
+/// Tables and filters that tasks and threads share, and that were looked at.
 #[derive(Default)]
 struct Seen {
     tables: HashSet<u32>,

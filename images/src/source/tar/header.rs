@@ -143,5 +143,5 @@ const MAGIC: usize = 257;
 const PREFIX: usize = 345;
 /// GNU's flag that blocks with more of the map follow.
 const MORE_MAP: usize = 482;
-/// The same flag in a block that follows.
+/// GNU's flag in a block that follows.
 const MORE_MAP_AGAIN: usize = 504;

@@ -12,8 +12,8 @@ use super::raw;
 /// Installs the filter for this thread and its future children.
 ///
 /// # Errors
-/// `Unsupported` on an architecture whose numbers of system calls are not known here, and the errors
-/// of `seccomp(2)`.
+/// `Unsupported` on an architecture whose numbers of system calls are not known here, and the
+/// errors of `seccomp(2)`.
 pub(super) fn install() -> io::Result<()> {
     let Some(arch) = ARCH else {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "not for this architecture"));

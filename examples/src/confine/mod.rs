@@ -57,9 +57,9 @@ pub(crate) fn confine(places: &[Place]) -> Confined {
 
 /// Keeps the programs that this process starts from privileges that it does not have itself.
 ///
-/// For root that is all that a criu can be confined by. A criu with fewer capabilities finds less in
-/// its kernel, and writes that into `/run/criu.kdat` for every later criu. A user without root may
-/// need the capabilities of the criu's file, and gets them as before.
+/// For root that is all that a criu can be confined by. A criu with fewer capabilities finds less
+/// in its kernel, and writes that into `/run/criu.kdat` for every later criu. A user without root
+/// may need the capabilities of the criu's file, and gets them as before.
 pub(crate) fn no_new_privileges() {
     if nix::unistd::geteuid().is_root() {
         // An old kernel lets a criu start without it.

@@ -1,4 +1,4 @@
-//! What hostile clients do.
+//! The acts of hostile clients.
 //!
 //! ```text
 //! who u8  what u8  how much u16

@@ -1,4 +1,4 @@
-//! What the process has open: descriptors, threads and memory.
+//! The descriptors, threads and memory of this process.
 
 use std::fs;
 use std::thread;

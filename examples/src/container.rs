@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::hints;
 use crate::options::{Size, criu_program};
 use crate::output::{Output, dump_stats, micros, restore_stats};
-use crate::places::{keep_files_private, make_directories, note_writers, replace_file};
+use crate::places::{keep_images_private, make_directories, note_writers, replace_file};
 use crate::runtime_args::{BothArgs, OnlyCheckpointArgs, OnlyRestoreArgs};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
@@ -197,8 +197,8 @@ impl CheckpointArgs {
         let container = with_config_files(container, &self.runtime);
         let freezer = if self.no_freezer { Freezer::Off } else { Freezer::Container };
         let checkpoint = container.freezer(freezer).checkpoint(pid).map_err(fault)?;
-        keep_files_private();
-        make_directories(&self.shared.images_dir)?;
+        let mode = if keep_images_private(pid) { 0o700 } else { 0o755 };
+        make_directories(&self.shared.images_dir, mode)?;
         note_writers(&output, "--images-dir", &self.shared.images_dir);
         let after = if self.leave_running { AfterDump::LeaveRunning } else { AfterDump::Kill };
         let dump = checkpoint.dump(&self.shared.images_dir).after_dump(after);
@@ -276,7 +276,7 @@ impl RestoreArgs {
         let drive = Drive::new()?;
         let plan = container.restore(&self.shared.images_dir).map_err(fault)?;
         let state = self.state.as_ref().unwrap_or(&self.shared.images_dir);
-        make_directories(state)?;
+        make_directories(state, 0o700)?;
         let restore = plan.prepare(state).map_err(fault)?;
         let (input, out, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let stdio = [input.as_fd(), out.as_fd(), error.as_fd()];
@@ -347,7 +347,7 @@ impl SharedArgs {
         let dump = dump.tcp(self.tcp()).file_locks(self.file_locks).ext_unix_sk(self.ext_unix_sk);
         let dump = dump.shell_job(self.shell_job).log_level(LogLevel::Debug);
         Ok(match &self.work_dir {
-            Some(dir) => dump.work_dir(make_directories(dir)?),
+            Some(dir) => dump.work_dir(make_directories(dir, 0o700)?),
             None => dump,
         })
     }
@@ -357,7 +357,7 @@ impl SharedArgs {
         let restore = restore.ext_unix_sk(self.ext_unix_sk).shell_job(self.shell_job);
         let restore = restore.log_level(LogLevel::Debug);
         Ok(match &self.work_dir {
-            Some(dir) => restore.work_dir(make_directories(dir)?),
+            Some(dir) => restore.work_dir(make_directories(dir, 0o700)?),
             None => restore,
         })
     }

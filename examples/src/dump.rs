@@ -23,7 +23,7 @@ use crate::options::{
     NetworkSaved, Reach, Saved, Way,
 };
 use crate::output::{Output, dump_stats, micros};
-use crate::places::{keep_files_private, make_directory, note_writers};
+use crate::places::{keep_images_private, make_directory, note_writers};
 use crate::program::{self, Given};
 use crate::progress::Progress;
 
@@ -81,7 +81,7 @@ Examples:
     }
 
     fn run(&self, output: &Output, _: &Given) -> Result<ExitCode, Fault> {
-        keep_files_private();
+        keep_images_private(self.saved.tree);
         self.common.prepare()?;
         let unused = self.memory.unused(self.lazy.lazy_pages);
         if let Some(note) = without_effect("a dump without --page-server", &unused) {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use criu_rs::Dir;
+use criu_rs::{Dir, Pid};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
@@ -18,6 +18,19 @@ use crate::output::Output;
 /// CRIU makes images that everybody may read otherwise, and memory is in these.
 pub(crate) fn keep_files_private() {
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
+}
+
+/// Does the same for the images of a tree, and says whether it has. The images of a tree in a user
+/// namespace of its own stay as CRIU makes them: its restore reads them as a user of that
+/// namespace.
+pub(crate) fn keep_images_private(root: Pid) -> bool {
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/user")).ok();
+    let (own, theirs) = (of("self"), of(&root.to_string()));
+    let is_private = theirs.is_none() || own == theirs;
+    if is_private {
+        keep_files_private();
+    }
+    is_private
 }
 
 /// Tells a person that others can write into a directory.
@@ -66,9 +79,9 @@ pub(crate) fn check_directory(option: &str, directory: &Path) -> Result<(), Faul
     }
 }
 
-/// Makes a directory that may be there already, and those above it, for their owner alone.
-pub(crate) fn make_directories(path: &Path) -> Result<&Path, Fault> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+/// Makes a directory that may be there already, and those above it, with this mode.
+pub(crate) fn make_directories(path: &Path, mode: u32) -> Result<&Path, Fault> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|error| Fault::system(format!("make the directory {}", path.display()), error))?;
     Ok(path)
 }

@@ -20,7 +20,7 @@ use crate::options::{
     Way,
 };
 use crate::output::{Output, dump_stats, micros};
-use crate::places::{keep_files_private, make_directory, note_writers, read_file};
+use crate::places::{keep_images_private, make_directory, note_writers, read_file};
 use crate::program::{self, Given};
 use crate::progress::Progress;
 
@@ -68,7 +68,7 @@ Examples:
     }
 
     fn run(&self, output: &Output, _: &Given) -> Result<ExitCode, Fault> {
-        keep_files_private();
+        keep_images_private(self.saved.tree);
         self.common.prepare()?;
         let unused = self.memory.unused(false);
         if let Some(note) = without_effect("a pre-dump without --page-server", &unused) {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, linkat, symlinkat, unlinkat};
 
 use super::images_dir::{INVENTORY, PARENT, is_image, list};
@@ -146,11 +146,7 @@ impl Staging {
                 unlinkat(&self.inner, name, UnlinkatFlags::NoRemoveDir)?;
                 symlinkat(text.as_c_str(), &self.inner, name)?;
             }
-        } else if kind == SFlag::S_IFREG {
-            // The new directory has kept the file from others, and the outer one does not.
-            let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-            fchmodat(&self.inner, name, mode, FchmodatFlags::FollowSymlink)?;
-        } else {
+        } else if kind != SFlag::S_IFREG {
             return Ok(());
         }
         renameat(&self.inner, name, &self.outer, name)
@@ -198,7 +194,7 @@ const TRIES: u32 = 16;
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
     use std::path::Path;
 
     use super::*;
@@ -242,7 +238,6 @@ mod tests {
         for name in ["inventory.img", "stats-dump", "dump.log"] {
             let meta = fs::symlink_metadata(path.join(name)).unwrap();
             assert!(meta.is_file(), "{name}");
-            assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{name}");
         }
         assert_eq!(names(&path), ["dump.log", "inventory.img", "outside", "stats-dump"]);
         fs::remove_dir_all(path).unwrap();

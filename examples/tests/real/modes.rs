@@ -1,13 +1,13 @@
 //! The modes of the files that the words make, compared with `docs/files.md`.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use criu_lab::soon;
 
-use crate::lab::{Lab, TestFn, run};
+use crate::lab::{Lab, Target, TestFn, run};
 
 pub const TESTS: &[(&str, TestFn)] = &[("the_modes_of_files_are_those_of_the_table", modes)];
 
@@ -127,6 +127,23 @@ fn modes(lab: &Lab) {
         compare(&lazy, &["lazy-pages"], umask, false);
         daemon.kill().unwrap();
         daemon.wait().unwrap();
+
+        // The restore of a user namespace reads its images as a user of that namespace.
+        let mut other = Command::new("setsid");
+        other.args(["unshare", "--user", "--map-root-user", "sleep", "1000"]);
+        other.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let other = Target::started(other.spawn().unwrap(), lab.dir.join("none"));
+        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/user")).ok();
+        let comm = || fs::read_to_string(format!("/proc/{}/comm", other.pid())).unwrap();
+        assert!(soon(|| comm() == "sleep\n"));
+        assert_ne!(namespace(&other.pid()), namespace("self"));
+        // Not every kernel lets criu save such a tree, so its umask is asked for, by a script.
+        let (script, told) = (dir("script"), dir("umask"));
+        fs::write(&script, format!("#!/bin/sh\numask > {told}\n")).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        let dump = ["dump", "-D", &dir("user"), "-R", "--action-script", &script, "-t"];
+        run(with(&[&dump[..], &[&other.pid()]].concat()));
+        assert_eq!(fs::read_to_string(&told).unwrap(), format!("{umask:04o}\n"));
 
         let work = dir("check");
         fs::create_dir(&work).unwrap();

@@ -82,9 +82,10 @@ fn files_that_are_named_exist() {
 fn names_of_tests_are_told_from_other_words() {
     let text = "`a_test_of_mine`, `IMAGE`, `exec_cmd`, `pages-*.img` and `b_is_in_c`\n";
     assert_eq!(named(text), ["a_test_of_mine", "b_is_in_c"]);
-    let source = "fn a_fact_is_one() {}\n(\"b_fact_is_two\", x),\n{ name: \"c_fact\" }\n";
+    let source = "fn a_fact_is_one() {}\n&[(\"b_fact_is_two\", x)];\n{ name: \"c_fact\" }\n\
+                  \"d_fact\",\nnot(\"this_is_none\")\n";
     let found: Vec<String> = found(source).collect();
-    assert_eq!(found, ["a_fact_is_one", "b_fact_is_two", "c_fact"]);
+    assert_eq!(found, ["a_fact_is_one", "b_fact_is_two", "c_fact", "d_fact"]);
 }
 
 /// The names of tests in a text. Names of options and functions have fewer underscores, apart from
@@ -115,13 +116,15 @@ fn found(source: &str) -> impl Iterator<Item = String> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         rest.split(|c| !is_part(c)).next().unwrap_or_default().to_owned()
     };
-    source.lines().filter_map(move |line| {
-        let line = line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub ");
-        let function = line.strip_prefix("fn ");
-        let row = line.strip_prefix("(\"").or_else(|| line.split_once("name: \"").map(|it| it.1));
+    source.lines().flat_map(move |line| {
+        let line = line.trim_start();
+        let function = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+        let function = function.strip_prefix("fn ");
+        let rows = line.split("(\"").skip(1).filter(|rest| rest.contains("\", "));
+        let case = line.split_once("name: \"").map(|(_, rest)| rest);
         // A row over several lines.
         let alone = line.strip_prefix('"').filter(|line| line.ends_with("\","));
-        function.or(row).or(alone).map(name)
+        function.into_iter().chain(rows).chain(case).chain(alone).map(name).collect::<Vec<_>>()
     })
 }
 

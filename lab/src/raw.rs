@@ -2,8 +2,11 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::libc;
@@ -44,6 +47,52 @@ pub fn interrupt_every(time: Duration) {
             let _ = nix::sys::signal::kill(own, Signal::SIGUSR1);
         }
     });
+}
+
+/// Starts a program as a child with a process id of the caller's choice. Its three standard streams
+/// are `/dev/null`.
+///
+/// The ids of other processes are not touched, as they would be by `ns_last_pid`: whoever forked
+/// next would get an id that a test wants to restore.
+///
+/// # Errors
+/// The errors of `clone3(2)`: `EEXIST` if the id is in use.
+pub fn spawn_as(pid: i32, command: &Command) -> std::io::Result<()> {
+    let text = |text: &OsStr| CString::new(text.as_encoded_bytes()).unwrap();
+    let words: Vec<CString> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(text).collect();
+    let mut pointers: Vec<*const libc::c_char> = words.iter().map(|word| word.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    let directory = command.get_current_dir().map(|path| text(path.as_os_str()));
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let ids = [pid];
+    let arguments = libc::clone_args {
+        exit_signal: u32::try_from(libc::SIGCHLD).unwrap().into(),
+        set_tid: ids.as_ptr().addr() as u64,
+        set_tid_size: 1,
+        // SAFETY: all fields are numbers, for which zero is a value.
+        ..unsafe { std::mem::zeroed() }
+    };
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: the structure and the array of one id outlive the call. The child has a copy of the
+    // memory, as after fork(2), and calls only what is safe there.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) } {
+        0 => {}
+        -1 => return Err(std::io::Error::last_os_error()),
+        _ => return Ok(()),
+    }
+    for stream in 0..3 {
+        // SAFETY: dup2 is async-signal-safe, and takes two numbers.
+        unsafe { libc::dup2(null.as_raw_fd(), stream) };
+    }
+    if let Some(directory) = &directory {
+        // SAFETY: chdir is async-signal-safe, and reads a string that lives.
+        unsafe { libc::chdir(directory.as_ptr()) };
+    }
+    // SAFETY: execvp reads strings that live and end with zero, and a list that ends with null.
+    unsafe { libc::execvp(pointers[0], pointers.as_ptr()) };
+    // SAFETY: _exit is async-signal-safe.
+    unsafe { libc::_exit(127) }
 }
 
 extern "C" fn nothing(_: nix::libc::c_int) {}

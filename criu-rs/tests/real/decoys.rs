@@ -1,12 +1,13 @@
 //! Processes that look like tasks of a restore, and have nothing to do with it.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use criu_lab::process::{send, state};
-use criu_lab::{payload, place, soon};
+use criu_lab::{payload, raw, soon};
 use criu_rs::{Error, HookResult, Hooks, Pid, Restore};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use crate::lab::{Lab, TestFn};
 
@@ -16,20 +17,29 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_zombie_with_the_number_of_a_task_is_left_to_its_parent", zombie),
 ];
 
-/// Starts a program with a number of its own choice, which nobody else has.
-fn start_as(wanted: Pid, mut command: impl FnMut() -> Command) -> Child {
-    let _alone = place::alone("numbers");
-    for _ in 0..200 {
-        let before = (wanted.as_raw() - 1).to_string();
-        fs::write("/proc/sys/kernel/ns_last_pid", before).unwrap();
-        let mut child = command().spawn().unwrap();
-        if Pid::from(&child) == wanted {
-            return child;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
+/// A child with a number of the test's choice, which is killed when dropped.
+struct Decoy(nix::unistd::Pid);
+
+impl Decoy {
+    fn start(number: Pid, command: &Command) -> Self {
+        raw::spawn_as(number.as_raw(), command).unwrap();
+        Self(nix::unistd::Pid::from_raw(number.as_raw()))
     }
-    panic!("somebody else takes number {wanted} again and again");
+
+    /// Returns how the child has ended, if it has.
+    fn end(&self) -> WaitStatus {
+        waitpid(self.0, Some(WaitPidFlag::WNOHANG)).unwrap()
+    }
+}
+
+impl Drop for Decoy {
+    fn drop(&mut self) {
+        // Nobody else has the number before somebody has waited.
+        if waitpid(self.0, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
+            let _ = kill(self.0, Signal::SIGKILL);
+            let _ = waitpid(self.0, None);
+        }
+    }
 }
 
 /// Hooks that kill criu before it has made a task, and do something then.
@@ -69,46 +79,38 @@ fn same_number(lab: &Lab) {
     let file = lab.dir.join("decoy");
     let mut decoy = None;
     let is_done = restore(lab, |pid| {
-        decoy = Some(start_as(pid, || payload::command(&["count"], &file)));
+        decoy = Some(Decoy::start(pid, &payload::command(&["count"], &file)));
     });
     if !is_done {
         return;
     }
-    let mut decoy = decoy.unwrap();
+    let decoy = decoy.unwrap();
     let count = || fs::read_to_string(&file).unwrap_or_default();
     let begun = count();
     assert!(soon(|| count() != begun), "it was stopped");
-    assert!(decoy.try_wait().unwrap().is_none(), "it was killed");
-    decoy.kill().unwrap();
-    decoy.wait().unwrap();
+    assert_eq!(decoy.end(), WaitStatus::StillAlive, "it was killed");
 }
 
 /// Somebody else starts a criu, and it gets the number of a task.
 fn other_criu(lab: &Lab) {
-    let service = || {
-        let mut command = Command::new(&lab.program);
-        command.args(["service", "--address", "socket"]).current_dir(&lab.dir);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command
-    };
+    let mut service = Command::new(&lab.program);
+    service.args(["service", "--address", "socket"]).current_dir(&lab.dir);
     let mut decoy = None;
-    let is_done = restore(lab, |pid| decoy = Some(start_as(pid, service)));
+    let is_done = restore(lab, |pid| decoy = Some(Decoy::start(pid, &service)));
     if is_done {
-        let mut decoy = decoy.unwrap();
+        let decoy = decoy.unwrap();
         assert!(soon(|| lab.dir.join("socket").exists()), "it was stopped");
-        assert!(decoy.try_wait().unwrap().is_none(), "it was killed");
-        decoy.kill().unwrap();
-        decoy.wait().unwrap();
+        assert_eq!(decoy.end(), WaitStatus::StillAlive, "it was killed");
     }
 }
 
 fn zombie(lab: &Lab) {
     let mut decoy = None;
     let is_done = restore(lab, |pid| {
-        decoy = Some(start_as(pid, || Command::new("true")));
+        decoy = Some(Decoy::start(pid, &Command::new("true")));
         assert!(soon(|| state(pid) == Some('Z')));
     });
     if is_done {
-        assert!(decoy.unwrap().wait().unwrap().success());
+        assert!(matches!(decoy.unwrap().end(), WaitStatus::Exited(_, 0)));
     }
 }

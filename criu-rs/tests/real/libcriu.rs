@@ -125,7 +125,7 @@ const CANNOT: &[(&str, &str, When)] = &[
     (
         "directories_of_configuration_files_are_not_moved",
         "no criu_local_set_config_file",
-        When::Old,
+        When::New,
     ),
     (
         "settings_of_a_request_with_a_network_lock",

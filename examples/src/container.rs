@@ -197,7 +197,7 @@ impl CheckpointArgs {
         let container = with_config_files(container, &self.runtime);
         let freezer = if self.no_freezer { Freezer::Off } else { Freezer::Container };
         let checkpoint = container.freezer(freezer).checkpoint(pid).map_err(fault)?;
-        let mode = if keep_images_private(pid) { 0o700 } else { 0o755 };
+        let mode = keep_images_private(pid);
         make_directories(&self.shared.images_dir, mode)?;
         note_writers(&output, "--images-dir", &self.shared.images_dir);
         let after = if self.leave_running { AfterDump::LeaveRunning } else { AfterDump::Kill };

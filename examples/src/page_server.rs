@@ -31,7 +31,9 @@ use crate::fd::by_number;
 use crate::foreign::without_effect;
 use crate::options::{Certificates, Verbosity};
 use crate::output::Output;
-use crate::places::{keep_files_private, make_directory, note_writers, open_log};
+use crate::places::{
+    PRIVATE, READABLE, keep_files_private, make_directory, note_writers, open_log,
+};
 use crate::program::{Given, Program};
 use crate::settings;
 use crate::stdout;
@@ -90,6 +92,10 @@ pub(crate) struct PageServer {
     /// Free pages of the previous images that newer ones replace
     #[arg(long, help_heading = "Memory")]
     auto_dedup: Option<bool>,
+    /// Let others read the files, less the umask: for trees in a user namespace of their own, which
+    /// CRIU restores as a user of that namespace
+    #[arg(long, help_heading = "Memory")]
+    others_read: bool,
     /// Serve the pages in the images directory to whoever asks for them
     #[arg(long, help_heading = "Memory")]
     lazy_pages: bool,
@@ -152,6 +158,7 @@ Options are those of `criu page-server`. Unlike CRIU's, this server
 - on 127.0.0.1 serves this user and root only, unless --other-users is given. With --tls the
   certificate tells who may connect; on an address that --expose allows, everybody may;
 - stores or, with --lazy-pages, serves, and never does both, and replaces no pagemap that is there;
+- makes files that only this user reads, unless --others-read is given;
 - can take several sessions. A connection is a session when its first header has come, within 30
   seconds. Others are logged, ten a minute, and counted;
 - gives up all rights but those on its directories as soon as it listens: capabilities, other files,
@@ -194,7 +201,12 @@ Exit status:
         }
         if self.lazy_pages {
             let dedup = self.auto_dedup == Some(true);
-            let stores = [("--each", self.each), ("--sync", self.sync), ("--auto-dedup", dedup)];
+            let stores = [
+                ("--each", self.each),
+                ("--sync", self.sync),
+                ("--auto-dedup", dedup),
+                ("--others-read", self.others_read),
+            ];
             tell("a server with --lazy-pages", &stores);
         }
         let ended = self.start(output, &given.all);
@@ -204,13 +216,16 @@ Exit status:
 
 impl PageServer {
     fn start(&self, output: &Output, args: &[OsString]) -> Fallible<Exit> {
-        keep_files_private();
+        if !self.others_read {
+            keep_files_private();
+        }
         if self.lazy_pages {
             // The images are there already, and nothing is written beside them.
             fs::read_dir(&self.images_dir)
                 .map_err(|error| format!("--images-dir: {}: {error}", self.images_dir.display()))?;
         } else {
-            make_directory("--images-dir", &self.images_dir).map_err(|f| f.to_string())?;
+            let mode = if self.others_read { READABLE } else { PRIVATE };
+            make_directory("--images-dir", &self.images_dir, mode).map_err(|f| f.to_string())?;
             note_writers(output, "--images-dir", &self.images_dir);
         }
         let log = self.log(output)?;
@@ -267,6 +282,7 @@ impl PageServer {
         let images = self.images_dir.clone();
         let server = Server::new().exposed(self.expose).other_users(self.other_users);
         let server = server.auto_dedup(self.auto_dedup == Some(true)).durable(self.sync);
+        let server = server.others_read(self.others_read);
         let server = if self.each {
             server.directories(move |n| images.join(n.to_string()))
         } else {

@@ -20,18 +20,23 @@ pub(crate) fn keep_files_private() {
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
 }
 
-/// Does the same for the images of a tree, and says whether it has. The images of a tree in a user
-/// namespace of its own stay as CRIU makes them: its restore reads them as a user of that
-/// namespace.
-pub(crate) fn keep_images_private(root: Pid) -> bool {
+/// Does the same for the images of a tree, and returns the mode of their directory. The images of a
+/// tree in a user namespace of its own stay as CRIU makes them: its restore reads them as a user of
+/// that namespace.
+pub(crate) fn keep_images_private(root: Pid) -> u32 {
     let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/user")).ok();
     let (own, theirs) = (of("self"), of(&root.to_string()));
-    let is_private = theirs.is_none() || own == theirs;
-    if is_private {
-        keep_files_private();
+    if theirs.is_some() && own != theirs {
+        return READABLE;
     }
-    is_private
+    keep_files_private();
+    PRIVATE
 }
+
+/// The mode of a directory that its owner alone enters.
+pub(crate) const PRIVATE: u32 = 0o700;
+/// The mode of a directory that others enter, before the umask.
+pub(crate) const READABLE: u32 = 0o755;
 
 /// Tells a person that others can write into a directory.
 pub(crate) fn note_writers(output: &Output, option: &str, directory: &Path) {
@@ -44,11 +49,11 @@ pub(crate) fn note_writers(output: &Output, option: &str, directory: &Path) {
     }
 }
 
-/// Makes a directory that is missing, for its owner alone. The directory above it has to be there.
-pub(crate) fn make_directory(option: &str, directory: &Path) -> Result<(), Fault> {
+/// Makes a directory that is missing, with this mode. The directory above it has to be there.
+pub(crate) fn make_directory(option: &str, directory: &Path, mode: u32) -> Result<(), Fault> {
     let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     if fs::metadata(directory).err().as_ref().is_some_and(is_missing) {
-        let made = DirBuilder::new().mode(0o700).create(directory);
+        let made = DirBuilder::new().mode(mode).create(directory);
         if let Err(error) = made.or_else(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Ok(()),
             _ => Err(error),

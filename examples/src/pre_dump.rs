@@ -68,14 +68,14 @@ Examples:
     }
 
     fn run(&self, output: &Output, _: &Given) -> Result<ExitCode, Fault> {
-        keep_images_private(self.saved.tree);
+        let mode = keep_images_private(self.saved.tree);
         self.common.prepare()?;
         let unused = self.memory.unused(false);
         if let Some(note) = without_effect("a pre-dump without --page-server", &unused) {
             output.say(note);
         }
         let images = self.images.path();
-        make_directory("--images-dir", images)?;
+        make_directory("--images-dir", images, mode)?;
         note_writers(output, "--images-dir", images);
         self.common.note_work_dir(output);
         let criu = self.reach.criu()?;

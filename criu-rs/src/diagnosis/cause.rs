@@ -463,6 +463,13 @@ causes! {
             "Core {} data missed{}",
         ];
 
+    /// An image that the user who restores may not read: root of the tree's own user namespace is
+    /// another user outside.
+    ImageUnreadable: "the user as whom CRIU restores the tree may not read an image",
+        "let everybody read the images (chmod a+r DIR/*.img) and enter their directories (chmod \
+         a+x DIR), and close the directory above",
+        restore ["Unable to open {name}.img: Permission denied"];
+
     /// A process that died of CRIU's code, most often for an image that is missing or damaged.
     DiedInRestore: "a process died while it was restored",
         "run crit check on the images directory: a missing or damaged image is the likely reason",

@@ -12,6 +12,14 @@ pub(crate) const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time
 /// The time namespace of the children that a process will have.
 const TIME_FOR_CHILDREN: &str = "time_for_children";
 
+/// Returns `true` if a process is in another user namespace than this process. `false` also if that
+/// cannot be read.
+#[cfg(feature = "pages")]
+pub(crate) fn in_user_namespace(pid: Pid) -> bool {
+    let theirs = Namespaces::of(pid).inodes.get("user").copied();
+    theirs.is_some() && theirs != Namespaces::of(Pid::this()).inodes.get("user").copied()
+}
+
 /// A process in a namespace that CRIU cannot give back: the root of the tree is in another, and
 /// CRIU restores the whole tree in the root's.
 ///

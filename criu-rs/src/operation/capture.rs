@@ -7,6 +7,7 @@ use super::dump::{Dump, Dumped};
 use crate::criu::Criu;
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
+use crate::host::namespaces::in_user_namespace;
 use crate::pages::{Capture, Client, Pool, Writing};
 
 impl Dump<'_> {
@@ -44,9 +45,13 @@ impl Dump<'_> {
             return Err(Error::system(doing, io::Error::new(io::ErrorKind::Unsupported, why)));
         };
         let capture = Capture::within(pool, held, directory.path());
+        let capture = capture.map_err(|error| Error::system(doing, error))?;
+        // The pages of a tree in a user namespace are as readable as its other images, for the
+        // user who restores them.
+        let capture = capture.others_read(in_user_namespace(self.pid()));
         let mut dump = self.clone();
         dump.common.opts.images = directory;
-        dump.capture_with(criu, capture.map_err(|error| Error::system(doing, error))?, hooks)
+        dump.capture_with(criu, capture, hooks)
     }
 
     /// Runs the dump as [`capture`](Self::capture) does, and hands the memory on to a page server.

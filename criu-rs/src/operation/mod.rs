@@ -14,6 +14,7 @@ mod page_server;
 mod places;
 mod pre_dump;
 mod prepared;
+pub(crate) mod readable;
 mod restore;
 mod saved_pages;
 mod scratch;

@@ -13,8 +13,8 @@ use super::labels::RestoreGuard;
 use super::locks::LockGuard;
 use super::methods::operation;
 use super::prepared::Prepared;
-use super::saved_pages;
 use super::session::Session;
+use super::{readable, saved_pages};
 use crate::criu::Criu;
 use crate::drive::{Driver, Finished};
 use crate::error::Result;
@@ -135,8 +135,9 @@ impl<'a> Restore<'a> {
     /// Starts or reaches a criu, and does not send the request yet.
     ///
     /// # Errors
-    /// An option is not valid or is newer than this CRIU; the images lack pages; a security label
-    /// or a file lock cannot be given back; criu does not start.
+    /// An option is not valid or is newer than this CRIU; the images lack pages; the user
+    /// who restores a tree in a user namespace may not read them; a security label or a file lock
+    /// cannot be given back; criu does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
         let mut prepared = Prepared::new(&self.common, criu)?;
         let becomes_another = !prepared.message.exec_cmd.is_empty();
@@ -150,6 +151,7 @@ impl<'a> Restore<'a> {
         let strays = Strays::of(prepared.images.as_ref(), criu.program().ok().flatten());
         let images = prepared.images.as_ref().filter(|_| !prepared.message.stream());
         saved_pages::refuse_missing(images, &prepared.message)?;
+        readable::refuse_unreadable(images)?;
         let guard = if self.accept_label_loss {
             None
         } else {

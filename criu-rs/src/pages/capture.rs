@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -88,6 +88,7 @@ pub struct Capture {
     outcome: Receiver<Result<(), String>>,
     written: Arc<AtomicU64>,
     deadline: Arc<Mutex<Option<Deadline>>>,
+    others_read: Arc<AtomicBool>,
     thread: JoinHandle<Ended>,
 }
 
@@ -144,6 +145,8 @@ impl Capture {
         let counter = Arc::clone(&written);
         let deadline = Arc::new(Mutex::new(None));
         let shared = Arc::clone(&deadline);
+        let others_read = Arc::new(AtomicBool::new(false));
+        let readable = Arc::clone(&others_read);
         let thread = thread::Builder::new().name("capture".into()).spawn(move || {
             let done = Arc::new(Mutex::new(None));
             let progress = Progress {
@@ -152,6 +155,7 @@ impl Capture {
                 done: Arc::clone(&done),
                 written: counter,
                 deadline: shared,
+                others_read: readable,
             };
             let result = run(&mut pool.0, Socket::from(ours), progress);
             let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -164,7 +168,8 @@ impl Capture {
             let _ = ended.send(result.as_ref().map(|_| ()).map_err(ToString::to_string));
             (pool, result)
         })?;
-        Ok(Self { socket: theirs.into(), received, go, outcome, written, deadline, thread })
+        let socket = theirs.into();
+        Ok(Self { socket, received, go, outcome, written, deadline, others_read, thread })
     }
 
     /// Bounds the time in which the dump's pages come, from this call on. The deadline has to be
@@ -177,6 +182,14 @@ impl Capture {
     pub fn deadline(self, limit: Duration) -> Self {
         let deadline = Deadline::after(limit, Instant::now());
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+        self
+    }
+
+    /// Lets others read the files: they get CRIU's own mode 0644, less the umask, and not 0600. The
+    /// restore of a tree in a user namespace of its own reads the images as a user of that
+    /// namespace. The setting takes effect if it is made before the dump begins.
+    pub fn others_read(self, on: bool) -> Self {
+        self.others_read.store(on, Ordering::Relaxed);
         self
     }
 
@@ -231,6 +244,7 @@ struct Progress {
     done: Arc<Mutex<Option<OnWritten>>>,
     written: Arc<AtomicU64>,
     deadline: Arc<Mutex<Option<Deadline>>>,
+    others_read: Arc<AtomicBool>,
 }
 
 /// A function that is called when everything has been written, or cannot be.
@@ -265,8 +279,9 @@ fn write_out(
     progress: &Progress,
     directory: PathBuf,
 ) -> Result<Received, PagesError> {
-    let mut store = Store::open(directory)?.durable(true);
+    let store = Store::open(directory)?.durable(true);
     let deadline = progress.begin(&socket)?;
+    let mut store = store.others_read(progress.others_read.load(Ordering::Relaxed));
     let left = deadline.map(|deadline| deadline.left(Instant::now())).transpose();
     let total = left.map_err(PagesError::socket("receive"))?.unwrap_or(Duration::MAX);
     let limits = ServerLimits { idle: None, total, ..ServerLimits::default() };

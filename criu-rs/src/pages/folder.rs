@@ -18,6 +18,8 @@ use super::error::PagesError;
 #[derive(Debug)]
 pub(super) struct Folder {
     directory: Directory,
+    /// The mode of files that are made, before the umask.
+    mode: Mode,
 }
 
 /// The device and the inode of a file.
@@ -35,7 +37,13 @@ impl Folder {
     /// Opens a directory that exists.
     pub(super) fn open(path: &Path) -> Result<Self, PagesError> {
         fs::metadata(path).map_err(PagesError::file(path))?;
-        Ok(Self { directory: Directory::open(path)? })
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        Ok(Self { directory: Directory::open(path)?, mode })
+    }
+
+    /// Makes files that others may read, as far as the umask allows.
+    pub(super) fn let_others_read(&mut self) {
+        self.mode |= Mode::S_IRGRP | Mode::S_IROTH;
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -57,8 +65,8 @@ impl Folder {
         self.path().join(name)
     }
 
-    /// Makes a file, of mode 0600 at most, where nothing has its name. The error is `AlreadyExists`
-    /// otherwise.
+    /// Makes a file where nothing has its name. The file's mode is 0600, or 0644 if others may read
+    /// it, less the umask. The error is `AlreadyExists` if something has the name.
     pub(super) fn create(&self, name: &str) -> io::Result<File> {
         let how = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         self.open_file(name, how)
@@ -79,8 +87,7 @@ impl Folder {
 
     fn open_file(&self, name: &str, how: OFlag) -> io::Result<File> {
         let how = how | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        Ok(openat(&self.directory, name, how, mode)?.into())
+        Ok(openat(&self.directory, name, how, self.mode)?.into())
     }
 
     /// Returns `true` if something has the name.

@@ -44,6 +44,7 @@ pub struct Server {
     place: Place,
     auto_dedup: bool,
     durable: bool,
+    others_read: bool,
     pools: Arc<Mutex<Vec<Pool>>>,
 }
 
@@ -72,7 +73,8 @@ impl Server {
     }
 
     /// Stores the pages of each session, counted from 0, in a directory of its own. The server
-    /// makes a directory that does not exist, of mode 0700.
+    /// makes a directory that does not exist, of mode 0700, or 0755 less the umask with
+    /// [`others_read`](Self::others_read).
     pub fn directories(
         mut self,
         directory: impl Fn(u64) -> PathBuf + Send + Sync + 'static,
@@ -90,6 +92,15 @@ impl Server {
     /// Answers the end of a session only when everything is on disk (fsync(2)).
     pub fn durable(mut self, on: bool) -> Self {
         self.durable = on;
+        self
+    }
+
+    /// Lets others read the files: they get CRIU's own mode 0644, less the umask, and not 0600.
+    ///
+    /// The restore of a tree in a user namespace of its own reads the images as a user of that
+    /// namespace, and fails without this. Keep the directory above closed to others.
+    pub fn others_read(mut self, on: bool) -> Self {
+        self.others_read = on;
         self
     }
 
@@ -126,11 +137,13 @@ impl Role for Server {
     ) -> Result<(), PagesError> {
         let directory = directory.ok_or(PagesError::NoDirectory)?;
         if let Place::Each(_) = &self.place {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            let mode = if self.others_read { 0o755 } else { 0o700 };
+            let made = fs::DirBuilder::new().recursive(true).mode(mode).create(directory);
             made.map_err(PagesError::file(directory))?;
         }
         let store = Store::open(directory)?;
-        let mut store = store.auto_dedup(self.auto_dedup).durable(self.durable);
+        let store = store.auto_dedup(self.auto_dedup).durable(self.durable);
+        let mut store = store.others_read(self.others_read);
         let Front { layout, limits, .. } = &self.front;
         let pools = || self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = if self.durable { None } else { pools().pop() };

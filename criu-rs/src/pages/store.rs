@@ -114,6 +114,17 @@ impl Store {
         self
     }
 
+    /// Lets others read the files: they get CRIU's own mode 0644, less the umask, and not 0600.
+    ///
+    /// The restore of a tree in a user namespace of its own reads the images as a user of that
+    /// namespace. Keep the directory above closed to others.
+    pub fn others_read(mut self, on: bool) -> Self {
+        if on {
+            self.folder.let_others_read();
+        }
+        self
+    }
+
     /// Tells that bytes of an object may come after its end ([`write`](Self::write)).
     pub(super) fn late(&mut self) {
         self.late = true;

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -129,21 +129,28 @@ pub(crate) fn duplicate(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
 /// Returns the kernel's name for the protocol of a socket, given by its link in /proc: `TCP`,
 /// `UNIX-STREAM`, `PACKET`. `None` if the kernel does not tell, or the socket is gone.
 pub(crate) fn socket_protocol(link: &Path) -> Option<String> {
-    let path = CString::new(link.as_os_str().as_bytes()).ok()?;
     let mut name = [0u8; 64];
+    let length = attribute(link, c"system.sockprotoname", &mut name)?;
+    let name = name.get(..length)?;
+    let name = name.split(|&byte| byte == 0).next()?;
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// Returns `true` if a file has an access control list beside its mode.
+pub(crate) fn has_access_list(path: &Path) -> bool {
+    attribute(path, c"system.posix_acl_access", &mut []).is_some()
+}
+
+/// Reads an extended attribute of a file, and returns the length of the value. An empty buffer
+/// asks for the length only. `None` if the file has no such attribute.
+fn attribute(path: &Path, name: &CStr, value: &mut [u8]) -> Option<usize> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     // SAFETY: both strings end with a NUL and outlive the call, and the buffer has the given
     // length.
     let length = unsafe {
-        libc::getxattr(
-            path.as_ptr(),
-            c"system.sockprotoname".as_ptr(),
-            name.as_mut_ptr().cast(),
-            name.len(),
-        )
+        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
     };
-    let name = name.get(..usize::try_from(length).ok()?)?;
-    let name = name.split(|&byte| byte == 0).next()?;
-    Some(String::from_utf8_lossy(name).into_owned())
+    usize::try_from(length).ok()
 }
 
 /// The request for a socket's network namespace.

@@ -1,18 +1,21 @@
 //! Processes in namespaces of their own, and restores into existing ones.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use criu_lab::soon;
+use criu_rs::pages::{Pool, Server};
 use criu_rs::preflight::{Finding, Severity};
 use criu_rs::{
-    AfterDump, Cause, Dump, Error, External, InheritFd, JoinNs, JoinableNs, Pid, Restore,
+    AfterDump, Cause, Dump, End, Error, External, InheritFd, JoinNs, JoinableNs, Pid, Restore,
 };
 use nix::sched::CloneFlags;
 
 use crate::container::{Container, NEWTIME, Plan};
 use crate::lab::{Lab, Target, TestFn};
+use crate::pages::anywhere;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("own_pid_and_mnt_namespace", own_pid_and_mnt_namespace),
@@ -20,6 +23,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("own_uts_and_ipc_namespaces", own_uts_and_ipc_namespaces),
     ("own_time_namespace", own_time_namespace),
     ("own_user_namespace", own_user_namespace),
+    ("pages_that_a_user_namespace_may_not_read_are_named", unreadable_pages),
+    ("pages_for_a_user_namespace_are_readable_when_asked_for", readable_pages),
     ("a_tree_that_no_restore_brings_back_is_not_ended", nested),
     ("a_child_outside_the_namespaces_of_its_root_is_refused", left),
     ("mounts_and_network_of_a_child_in_a_container_come_back", nested_in_container),
@@ -204,6 +209,69 @@ fn own_time_namespace(lab: &Lab) {
 
 fn own_user_namespace(lab: &Lab) {
     round_trip(lab, CloneFlags::CLONE_NEWUSER, &["pid", "mnt", "user"]);
+}
+
+/// Dumps a container, with its pages to a page server of ours, into one directory.
+fn dump_over(lab: &Lab, server: Server, container: &mut Container, images: &Path) {
+    let server = server.directory(images).listen(anywhere()).unwrap();
+    let port = server.port();
+    let running = thread::spawn(move || server.run(Some(1)).unwrap());
+    let dump = Dump::new(container.target.pid, images).page_server("127.0.0.1", port);
+    dump.run(&lab.criu).unwrap();
+    running.join().unwrap()[0].result.as_ref().unwrap();
+    container.is_gone();
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Tests images that root of the user namespace may not read: a restore and a look name the first,
+/// and the advice helps.
+fn unreadable_pages(lab: &Lab) {
+    let images = lab.dir("images");
+    let mut container = Container::start(lab, CloneFlags::CLONE_NEWUSER);
+    dump_over(lab, Server::new(), &mut container, &images);
+    let restore = Restore::new(&images).root(&container.root);
+    let refused = |seen: &str| {
+        let error = restore.run(&lab.criu).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(seen) && text.contains("chmod a+r DIR/*.img"), "{text}");
+        let Error::Failed(failure) = error else { panic!("{text}") };
+        assert_eq!((failure.end, failure.cause), (End::NotAsked, Some(Cause::ImageUnreadable)));
+        let report = restore.preflight(&lab.criu).unwrap();
+        let finding = report.blocks().next().unwrap();
+        assert_eq!(finding.cause, Some(Cause::ImageUnreadable), "{report}");
+        assert!(finding.detail.contains(seen), "{report}");
+    };
+    let who = "belongs to user 0, and CRIU reads as user 100000";
+    refused(&format!("pagemap-1.img has mode 0600 and {who}"));
+    for entry in fs::read_dir(&images).unwrap().flatten() {
+        chmod(&entry.path(), 0o644);
+    }
+    chmod(&images, 0o700);
+    refused(&format!("the images directory has mode 0700 and {who}"));
+    chmod(&images, 0o755);
+    let restored = restore.run(&lab.criu).unwrap();
+    container.target.restored_as(restored.pid);
+    container.target.goes_on();
+}
+
+/// Tests a capture, which knows the tree, and a page server that is told.
+fn readable_pages(lab: &Lab) {
+    let (captured, served) = (lab.dir("captured"), lab.dir("served"));
+    let mut container = Container::start(lab, CloneFlags::CLONE_NEWUSER);
+    let dump = Dump::new(container.target.pid, &captured).after_dump(AfterDump::LeaveRunning);
+    let capture = dump.capture(&lab.criu, Pool::new(8 << 20).unwrap(), &mut ()).unwrap();
+    capture.writing.wait().1.unwrap();
+    dump_over(lab, Server::new().others_read(true), &mut container, &served);
+    let restore = |images: &Path| Restore::new(images).root(&container.root).run(&lab.criu);
+    let restored = restore(&captured).unwrap();
+    let mut target = Target::at(restored.pid, container.target.file().to_owned());
+    target.goes_on();
+    target.end();
+    container.target.restored_as(restore(&served).unwrap().pid);
+    container.target.goes_on();
 }
 
 /// The network namespace of a process.

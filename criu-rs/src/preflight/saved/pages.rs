@@ -4,6 +4,7 @@ use criu_images::{Severity as Grade, check_pages};
 
 use super::Saved;
 use crate::diagnosis::Cause;
+use crate::operation::readable::first_unreadable;
 use crate::preflight::finding::Finding;
 
 pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
@@ -11,11 +12,20 @@ pub(super) fn look(saved: &Saved<'_>) -> Vec<Finding> {
     if saved.look.opts.stream() || saved.look.opts.lazy_pages() {
         return Vec::new();
     }
+    let mut found = unreadable(saved);
     let errors = check_pages(saved.set).into_iter().filter(|found| found.severity == Grade::Error);
     let finding = |found: criu_images::Finding| {
         let is_parent = found.error.image() == "parent";
         let cause = if is_parent { Cause::ParentMissing } else { Cause::ImagesDamaged };
         Finding::blocks(cause).detail(found.error.to_string())
     };
-    errors.map(finding).collect()
+    found.extend(errors.map(finding));
+    found
+}
+
+/// Checks that the user who restores a tree in a user namespace of its own may read the images.
+fn unreadable(saved: &Saved<'_>) -> Vec<Finding> {
+    let directory = std::fs::File::open(saved.images).ok();
+    let seen = directory.and_then(|images| first_unreadable(saved.checkpoint, images));
+    seen.map(|detail| Finding::blocks(Cause::ImageUnreadable).detail(detail)).into_iter().collect()
 }

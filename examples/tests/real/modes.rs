@@ -107,6 +107,19 @@ fn modes(lab: &Lab) {
         compare(&images, &["page-server"], umask, true);
         compare(&served, &["dump"], umask, true);
 
+        // Others read what a server receives only if that is asked for.
+        let images = dir("open");
+        let server = ["page-server", "-D", &images, "--others-read", "--daemon"];
+        done(&[&server[..], &reach].concat());
+        let dump = ["dump", "-t", &pid, "-D", &dir("other"), "-R", "--page-server"];
+        done(&[&dump[..], &reach].concat());
+        let pagemap = format!("{images}/pagemap-{pid}.img");
+        assert!(soon(|| fs::exists(&pagemap).unwrap()));
+        for (path, mode) in [(&pagemap, 0o644), (&images, 0o755)] {
+            let found = fs::metadata(path).unwrap().mode() & 0o777;
+            assert_eq!(found, mode & !umask, "{path} has mode {found:o}");
+        }
+
         let images = dir("img");
         done(&["dump", "-t", &pid, "-D", &images]);
         compare(&images, &["dump"], umask, true);

@@ -74,11 +74,16 @@ fn telling(failure: &Failure) -> Vec<Line<'_>> {
     if let Some(log) = failure.excerpt() {
         let first = Line::read(&log.error);
         // Programs that CRIU calls write without a time stamp.
-        let tells = |line: &Line<'_>| line.level == Level::Warning || line.stamp.is_none();
+        let tells = |line: &Line<'_>| {
+            line.level == Level::Warning || (line.stamp.is_none() && !line.is_error())
+        };
         lines.extend(log.before.iter().map(|line| Line::read(line)).filter(tells));
         lines.push(first);
         // Tasks are restored side by side. Once one has failed, others fail as a consequence.
-        let is_own = |line: &Line<'_>| line.task.is_none() || line.task == first.task;
+        // A task that has failed inside is named by the first line of its own.
+        let inside = log.more.first().map(|line| Line::read(line)).filter(|line| line.is_inside);
+        let task = first.task.or(inside.and_then(|line| line.task));
+        let is_own = |line: &Line<'_>| line.task.is_none() || line.task == task;
         lines.extend(log.more.iter().map(|line| Line::read(line)).filter(is_own));
     }
     lines.extend(failure.output.lines().chain(failure.message.as_deref()).map(Line::read));

@@ -30,7 +30,7 @@ pub struct LogExcerpt {
     pub before: Vec<String>,
     /// The line with the error. A name in it may hold newlines, which are written as `\n`.
     pub error: String,
-    /// Up to 31 later errors.
+    /// Up to 31 other errors: earlier ones from inside of tasks, and later ones.
     pub more: Vec<String>,
 }
 
@@ -121,13 +121,14 @@ fn stamp(file: &File) -> Option<Stamp> {
 
 /// Finds the first error in a log that is not harmless.
 ///
-/// A log quotes names, and a name with a newline can hold what looks like an error. So an error
-/// counts from the line on that CRIU remembered as its first. Only the code that CRIU puts into
-/// tasks, and criu before it knows its log, report errors that it does not remember. If no line is
-/// the remembered one, the first error counts.
+/// A log quotes names, and a name with a newline can hold what looks like an error. So the error is
+/// the line that CRIU remembered as its first. Only the code that CRIU puts into tasks, and criu
+/// before it knows its log, report errors that it does not remember. Errors of that code are kept
+/// beside the remembered one. If no line is the remembered one, the first error counts.
 ///
 /// A name can hold time stamps, too, but not the time at which it will be logged. So an error that
-/// is not the remembered one counts only if its time fits between those of its neighbours.
+/// is not the remembered one counts only if its time fits between those of its neighbours. Many
+/// names can try many times. So an error out of time takes the trust of all errors before it.
 pub(crate) fn excerpt(
     file: &str,
     mut log: impl BufRead,
@@ -135,14 +136,18 @@ pub(crate) fn excerpt(
 ) -> Option<LogExcerpt> {
     let first = first.filter(|first| !is_harmless(first));
     let mut found: Option<LogExcerpt> = None;
-    // The errors before the remembered one.
+    // Criu itself vouches for the error that is found.
+    let mut is_sure = false;
+    // The errors that may be forged.
     let mut doubtful: Option<LogExcerpt> = None;
     let mut before: Vec<String> = Vec::new();
     let mut has_stamps = false;
     let mut has_begun = false;
     let mut is_after_error = false;
+    // The line before is the error that criu vouches for.
+    let mut is_after_main = false;
     let mut last = 0;
-    // The stamp of the first error, if only its time speaks for it.
+    // The stamp of the last error, if only its time speaks for it.
     let mut unsure: Option<u64> = None;
     for number in 1.. {
         let Some(line) = next_line(&mut log) else {
@@ -155,13 +160,6 @@ pub(crate) fn excerpt(
             is_late = unsure.take().is_some_and(|unsure| stamp.saturating_add(JITTER) < unsure);
             last = if fits && !is_late { last.max(stamp) } else { stamp };
         }
-        if is_late {
-            // The error before this line came from the future: a name has forged it.
-            if let Some(forged) = found.take() {
-                before.clone_from(&forged.before);
-                doubtful.get_or_insert(forged);
-            }
-        }
         has_stamps |= read.stamp.is_some();
         has_begun |= read.stamp.is_some_and(|stamp| stamp > 0);
         // With time stamps, a line without one continues the line before it. So does a line that
@@ -170,7 +168,8 @@ pub(crate) fn excerpt(
         if !is_line && is_after_error {
             let excerpt = found.as_mut().or(doubtful.as_mut());
             if let Some(excerpt) = excerpt {
-                let last = excerpt.more.last_mut().unwrap_or(&mut excerpt.error);
+                let later = excerpt.more.last_mut().filter(|_| !is_after_main);
+                let last = later.unwrap_or(&mut excerpt.error);
                 if last.len() + line.len() < MAX_LINE {
                     last.push_str("\\n");
                     last.push_str(&line);
@@ -180,36 +179,76 @@ pub(crate) fn excerpt(
         }
         let is_error = is_line && read.is_error() && !is_harmless(&line);
         is_after_error = is_error;
+        let is_remembered = is_error && first.is_some_and(|first| is_same(read.body, first));
+        let vouched = is_remembered || (is_error && has_stamps && !has_begun);
+        let tries = is_error && !vouched && (first.is_none() || read.is_inside);
+        if !is_sure && (is_late || (tries && !fits)) {
+            // A line comes from the future, or from the past: names have forged it, and maybe more.
+            doubtful = doubtful.or(found.take());
+            before.retain(|line| !Line::read(line).is_error());
+        }
         if !is_error {
-            if found.is_none() && !(is_line && read.is_error()) {
-                if before.len() == LINES_BEFORE {
-                    before.remove(0);
-                }
-                before.push(line);
+            if !is_sure && !(is_line && read.is_error()) {
+                keep(&mut before, &line);
             }
             continue;
         }
-        let is_remembered = first.is_some_and(|first| read.body.starts_with(first));
-        let is_early = has_stamps && !has_begun;
-        let counts = is_remembered || is_early || fits && (first.is_none() || read.is_inside);
-        if counts && !is_remembered && found.is_none() {
+        let counts = vouched || (tries && fits);
+        if counts && !vouched && !is_sure {
             unsure = read.stamp;
         }
-        let place = if counts || found.is_some() { &mut found } else { &mut doubtful };
-        match place {
-            Some(excerpt) if excerpt.more.len() < MORE_ERRORS => excerpt.more.push(line),
-            Some(_) => {}
-            None => {
-                let before = if counts { std::mem::take(&mut before) } else { before.clone() };
-                let file = file.to_owned();
-                *place = Some(LogExcerpt { file, line: number, before, error: line, more: vec![] });
+        let begin = |before: &[String], error: &str, more| {
+            let (file, before, error) = (file.to_owned(), before.to_vec(), error.to_owned());
+            LogExcerpt { file, line: number, before, error, more }
+        };
+        is_after_main = vouched && !is_sure;
+        if is_after_main {
+            is_sure = true;
+            let inside = found.take().map(|inside| {
+                let mut lines = vec![inside.error];
+                lines.extend(inside.more.into_iter().take(MORE_ERRORS - 1));
+                lines
+            });
+            found = Some(begin(&before, &line, inside.unwrap_or_default()));
+        } else {
+            let place = if counts || found.is_some() { &mut found } else { &mut doubtful };
+            match place {
+                Some(excerpt) if excerpt.more.len() < MORE_ERRORS => {
+                    excerpt.more.push(line.clone());
+                }
+                Some(_) => {}
+                None => *place = Some(begin(&before, &line, vec![])),
+            }
+            if counts && !is_sure {
+                keep(&mut before, &line);
             }
         }
-        if found.as_ref().is_some_and(|excerpt| excerpt.more.len() == MORE_ERRORS) {
+        let is_full = found.as_ref().is_some_and(|excerpt| excerpt.more.len() == MORE_ERRORS);
+        if is_sure && is_full {
             break;
         }
     }
     found.or(doubtful)
+}
+
+/// Keeps one of the last lines before an error.
+fn keep(before: &mut Vec<String>, line: &str) {
+    if before.len() == LINES_BEFORE {
+        before.remove(0);
+    }
+    before.push(line.to_owned());
+}
+
+/// Says whether the text of a line is the text that CRIU remembered. A log has only the first line
+/// of a text with newlines at that place, and CRIU's memory has only the beginning of a long text.
+fn is_same(body: &str, remembered: &str) -> bool {
+    match remembered.split_once('\n') {
+        Some((line, _)) => body.trim_end() == line.trim_end(),
+        None if remembered.len() >= REMEMBERED => {
+            body.starts_with(remembered.trim_end_matches(char::REPLACEMENT_CHARACTER))
+        }
+        None => body == remembered,
+    }
 }
 
 /// The next line, cut to [`MAX_LINE`] bytes, with control characters escaped.
@@ -250,6 +289,10 @@ const LINES_BEFORE: usize = 5;
 /// Errors kept after the first: the cause of a failure is sometimes not the first line.
 const MORE_ERRORS: usize = 31;
 
+/// The length from which on a remembered text may be cut. CRIU's memory has 1 KiB with the NUL, and
+/// the last bytes may be white space, or a part of a character.
+const REMEMBERED: usize = 1000;
+
 /// Microseconds by which the lines of several processes may be out of order.
 const JITTER: u64 = 1000;
 
@@ -286,7 +329,9 @@ mod tests {
         );
         let first = "Error (criu/y.c:8): and so";
         let found = excerpt("dump.log", log.as_bytes(), Some(first)).unwrap();
-        assert!(found.error.ends_with("real"), "{found:#?}");
+        assert!(found.error.ends_with(first), "{found:#?}");
+        assert!(found.more[0].ends_with("real"), "{found:#?}");
+        assert!(found.before.last().unwrap().ends_with("real"), "{found:#?}");
         assert_eq!(found.more.len(), 1);
         // A criu that does not say what its first error was.
         let found = excerpt("dump.log", log.as_bytes(), None).unwrap();
@@ -320,7 +365,50 @@ mod tests {
         // The lines of several processes may be a little out of order.
         let log = format!("(00.060300) a\n(00.060100) pie: 5: Error (criu/x.c:1): inside\n{real}");
         let found = excerpt("dump.log", log.as_bytes(), Some(first)).unwrap();
-        assert!(found.error.ends_with("inside"), "{found:#?}");
+        assert_eq!(found.error, real.trim_end());
+        assert!(found.more[0].ends_with("inside"), "{found:#?}");
+    }
+
+    #[test]
+    fn many_names_with_time_stamps_forge_no_error() {
+        // One of the names has the right time, and its neighbours have not.
+        let mut log = String::from("(00.000100) Version: 4.3\n");
+        for n in 0..1000 {
+            let at = 50_000 + 20 * n;
+            let name = format!("/tmp/a\n(00.{:06}) pie: 5: Error (criu/x.c:1): forged", 1000 * n);
+            log += &format!("(00.{at:06}) file {name}\n");
+        }
+        log += "(00.080000) end\n(00.080100) Error (criu/y.c:8): and so\n";
+        for first in [Some("Error (criu/y.c:8): and so"), Some("Error (criu/z.c:1): no"), None] {
+            let found = excerpt("dump.log", log.as_bytes(), first).unwrap();
+            if first != Some("Error (criu/z.c:1): no") {
+                assert!(found.error.ends_with("and so"), "{first:?}: {found:#?}");
+                assert!(found.more.is_empty(), "{first:?}: {found:#?}");
+                assert!(!found.before.concat().contains("(criu/x.c"), "{first:?}: {found:#?}");
+            }
+        }
+        // The one name that guesses its time stands below the line that criu vouches for.
+        let log = "(00.01) file a\n(00.0101) pie: 5: Error (criu/x.c:1): guessed\n\
+                   (00.0102) next\n(00.02) Error (criu/y.c:8): and so\n";
+        let found = excerpt("d", log.as_bytes(), Some("Error (criu/y.c:8): and so")).unwrap();
+        assert!(found.error.ends_with("and so"), "{found:#?}");
+        assert_eq!(found.line, 4);
+    }
+
+    #[test]
+    fn a_line_that_only_begins_with_the_remembered_error_is_another_one() {
+        let first = "Error (criu/y.c:8): and so";
+        let log = format!("(00.1) a\n(00.2) {first} said the name\n(00.3) {first}\n");
+        let found = excerpt("d", log.as_bytes(), Some(first)).unwrap();
+        assert_eq!((found.line, found.error), (3, format!("(00.3) {first}")));
+        // CRIU remembers 1 KiB, and a log has the newlines of names.
+        let long = format!("Error (criu/y.c:8): {}", "a".repeat(1100));
+        let log = format!("(00.1) a\n(00.2) pie: Error (x.c:1): b\n(00.3) {long}\n");
+        let found = excerpt("d", log.as_bytes(), Some(&long[..1023])).unwrap();
+        assert_eq!(found.line, 3);
+        let log = "(00.1) a\n(00.2) pie: Error (x.c:1): b\n(00.3) Error (y.c:8): a\nb failed\n";
+        let found = excerpt("d", log.as_bytes(), Some("Error (y.c:8): a\nb failed")).unwrap();
+        assert_eq!((found.line, found.error.as_str()), (3, "(00.3) Error (y.c:8): a\\nb failed"));
     }
 
     #[test]

@@ -136,13 +136,14 @@ fn make(plan: &RestorePlan<'_>) -> Result<Vec<(External, External)>> {
 /// paths, and CRIU would follow one that is there now, out of the root.
 fn refuse_links(plan: &RestorePlan<'_>, root: &Path) -> Result<()> {
     let inside = InsideRoot::open(root).map_err(|source| Error::path("open", root, source))?;
-    match plan.mounts.iter().find(|mount| inside.leads_over_link(&mount.point)) {
-        None => Ok(()),
-        Some(mount) => {
+    for mount in &plan.mounts {
+        let leads = inside.leads_over_link(&mount.point);
+        if leads.map_err(|source| Error::path("look for links in", &mount.point, source))? {
             let why = "leads over a link in the root file system, where there was none at the dump";
-            Err(Error::Mount { point: mount.point.clone(), why: why.into() })
+            return Err(Error::Mount { point: mount.point.clone(), why: why.into() });
         }
     }
+    Ok(())
 }
 
 fn place(name: &str) -> PathBuf {

@@ -39,25 +39,34 @@ impl Root {
 
     /// Opens the file that a path leads to.
     pub(crate) fn find(&self, path: &Path) -> io::Result<OwnedFd> {
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        Ok(self.resolve(path, resolve)?)
+    }
+
+    fn resolve(&self, path: &Path, resolve: ResolveFlag) -> Result<OwnedFd, Errno> {
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
         // The kernel asks for another try if a directory of the path was renamed meanwhile.
         for _ in 0..MAX_TRIES {
             match openat2(&self.fd, path, how) {
                 Err(Errno::EAGAIN) => {}
-                result => return Ok(result?),
+                result => return result,
             }
         }
-        Err(Errno::EAGAIN.into())
+        Err(Errno::EAGAIN)
     }
 
     /// Says whether a path of the root's own leads over a link. Parts that are missing count as no
     /// links: they may be in a mount that is not there yet.
-    pub(crate) fn leads_over_link(&self, path: &Path) -> bool {
+    ///
+    /// # Errors
+    /// The kernel cannot say: a directory may not be searched, or a filter refuses openat2(2).
+    pub(crate) fn leads_over_link(&self, path: &Path) -> io::Result<bool> {
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
-        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
-        openat2(&self.fd, path, how).is_err_and(|error| error == Errno::ELOOP)
+        match self.resolve(path, resolve) {
+            Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(false),
+            Err(Errno::ELOOP) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The path, from the root and without links, of a file that was found in it.
@@ -154,6 +163,27 @@ mod tests {
         assert_eq!(name("run/../run").unwrap(), Path::new("/var/run"));
         assert_eq!(name("/../..").unwrap(), Path::new("/"));
         assert_eq!(name("/out").unwrap_err().kind(), io::ErrorKind::NotFound);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_looked_at_does_not_count_as_free_of_links() {
+        let dir = scratch("leads");
+        symlink("/", dir.join("link")).unwrap();
+        std::fs::write(dir.join("file"), "").unwrap();
+        let root = Root::open(&dir).unwrap();
+        let leads = |path: &str| root.leads_over_link(Path::new(path));
+        for (path, is_link) in [
+            ("/", false),
+            ("/missing/a", false),
+            ("/file/a", false),
+            ("/link", true),
+            ("/link/a", true),
+        ] {
+            assert_eq!(leads(path).unwrap(), is_link, "{path}");
+        }
+        let long = "a".repeat(300);
+        assert_eq!(leads(&long).unwrap_err().raw_os_error(), Some(libc::ENAMETOOLONG));
         std::fs::remove_dir_all(dir).unwrap();
     }
 

@@ -136,6 +136,9 @@ struct SharedArgs {
     /// Accept a container that is a job of this terminal
     #[arg(long)]
     shell_job: bool,
+    /// Trust the directories, where nobody else can write: for file systems that keep no owners
+    #[arg(long)]
+    trust_directory: bool,
     /// The criu to use; else the variable CRIU, else `criu` in PATH
     #[arg(long)]
     criu: Option<PathBuf>,
@@ -203,6 +206,7 @@ impl CheckpointArgs {
         let after = if self.leave_running { AfterDump::LeaveRunning } else { AfterDump::Kill };
         let dump = checkpoint.dump(&self.shared.images_dir).after_dump(after);
         let dump = self.shared.dump(dump)?.empty_net_ns(self.empty_network);
+        let dump = dump.trust_directory(self.shared.trust_directory);
         let dump = options.apply(dump).map_err(|error| Fault::usage(error.to_string()))?;
         let drive = Drive::new()?;
         let mut dump = dump.overwrite(self.overwrite).cancel(drive.cancel());
@@ -283,6 +287,7 @@ impl RestoreArgs {
         let restore = self.shared.restore(restore.stdio(stdio))?.empty_net_ns(self.empty_network);
         let restore = options.apply(restore).map_err(|error| Fault::usage(error.to_string()))?;
         let restore = restore.accept_lock_loss(self.accept_lock_loss);
+        let restore = restore.trust_directory(self.shared.trust_directory);
         let restore = restore.cancel(drive.cancel());
         let mut own = PidFileHook { pid_file: self.pid_file.as_deref() };
         let mut hooks = RestoreHooks::new(&container, &self.id, &mut own);

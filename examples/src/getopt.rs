@@ -306,6 +306,7 @@ pub(crate) const OURS: &[&str] = &[
     "relay",
     "sessions",
     "sync",
+    "trust-directory",
 ];
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 mod causes;
 
 use criu_rs::labels::{LabelError, LabelProblem, SecurityModule};
-use criu_rs::{Cause, Error, LockProblem};
+use criu_rs::{Cause, Error, LockProblem, PlaceProblem};
 
 /// A word of the program that gives advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::Label(error) => Some(about_label(error)),
         Error::Lock(error) => Some(about_locks(error.problem)),
         Error::Nested(_) => Some(about(Cause::NestedNamespace, Word::Dump)),
-        Error::Place(error) => Some(error.problem.hint()),
+        Error::Place(error) => Some(about_place(&error.problem)),
         _ => advice(error, Word::of),
     }
 }
@@ -101,6 +101,21 @@ fn about_locks(problem: LockProblem) -> &'static str {
             "CRIU loses a POSIX lock on a file that its process has also mapped (SQLite in WAL mode \
              does so); accept the loss with --accept-lock-loss"
         }
+    }
+}
+
+/// Returns the advice for a place at which criu must not write.
+fn about_place(problem: &PlaceProblem) -> &'static str {
+    match problem {
+        PlaceProblem::NoOwners { .. } => {
+            "use a directory on another file system, or add --trust-directory if nobody else can \
+             write there"
+        }
+        PlaceProblem::Foreign(_) => {
+            "remove it, or use another directory, or add --trust-directory on a file system that \
+             keeps no owners"
+        }
+        _ => problem.hint(),
     }
 }
 
@@ -214,6 +229,13 @@ mod tests {
         for problem in [LockProblem::NotAsked, LockProblem::NotRestored] {
             can_be_followed(Word::Restore, about_locks(problem));
             can_be_followed(Word::ContainerRestore, about_locks(problem));
+        }
+        for problem in [PlaceProblem::Foreign(1), PlaceProblem::NoOwners { uid: 1, mode: 0o755 }] {
+            for word in
+                [Word::Dump, Word::PreDump, Word::Restore, Word::Checkpoint, Word::ContainerRestore]
+            {
+                assert_eq!(can_be_followed(word, about_place(&problem)), 1);
+            }
         }
     }
 

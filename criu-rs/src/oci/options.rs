@@ -106,6 +106,13 @@ macro_rules! forward {
                 self
             }
 
+            #[doc = concat!("Trusts the directories of the operation: see [`", $operation,
+                        "::trust_directory`](crate::", $operation, "::trust_directory).")]
+            pub fn trust_directory(mut self, on: bool) -> Self {
+                self.operation = self.operation.trust_directory(on);
+                self
+            }
+
             #[doc = concat!("Changes the message itself: see [`", $operation, "::raw`](crate::",
                         $operation, "::raw).")]
             pub fn raw(mut self, set: impl FnOnce(&mut CriuOpts)) -> Self {

@@ -50,6 +50,19 @@ macro_rules! operation {
                 self
             }
 
+            /// Trusts the images directory, the work directory and the folder of the log: nobody else
+            /// changes them meanwhile. Their files are not looked at, and criu writes into the
+            /// directories themselves. By default a file of another user is an error, and criu
+            /// writes into a private directory where others can write.
+            ///
+            /// This is for file systems that keep no owners or modes, such as vfat, sshfs and NFS
+            /// with `root_squash`. In a directory that another user can write, that user chooses
+            /// the files that criu overwrites.
+            pub fn trust_directory(mut self, on: bool) -> Self {
+                self.common.trust_directory = on;
+                self
+            }
+
             /// Changes the message itself, for values that no method of this crate can set. Methods
             /// that are called later may change it again. Descriptors are filled in at the end.
             pub fn raw(mut self, set: impl FnOnce(&mut crate::rpc::CriuOpts)) -> Self {

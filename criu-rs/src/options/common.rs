@@ -15,6 +15,8 @@ pub(crate) struct Common<'a> {
     /// The path of the log, if it is not where `opts` says.
     pub(crate) log_elsewhere: Option<PathBuf>,
     pub(crate) by_file: ByFile,
+    /// The caller vouches for the directories: they are not looked at.
+    pub(crate) trust_directory: bool,
 }
 
 /// The directories that the configuration file of a request names. CRIU opens these by their paths,
@@ -32,6 +34,7 @@ impl<'a> Common<'a> {
             limits: Default::default(),
             log_elsewhere: None,
             by_file: ByFile::default(),
+            trust_directory: false,
         }
     }
 

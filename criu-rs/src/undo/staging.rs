@@ -14,7 +14,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, linkat, symlinkat, unlinkat};
 
 use super::images_dir::{INVENTORY, PARENT, is_image, list};
 use crate::error::{Error, Result};
-use crate::value::{Role, look_at};
+use crate::value::{PlaceError, PlaceProblem, Role, look_at};
 
 /// A new directory of mode 0700 inside a directory that others can write. Criu writes into the new
 /// one, and the results are moved to their names when they are complete.
@@ -37,7 +37,8 @@ impl Staging {
     /// Makes the new directory.
     ///
     /// # Errors
-    /// The directory cannot be made, or another user has put something in its place meanwhile.
+    /// The directory cannot be made. [`Error::Place`] if it is not a private one afterwards: the
+    /// file system keeps no owners and modes, or another user has put something in its place.
     pub(crate) fn make(outer: OwnedFd, shown: PathBuf) -> Result<Self> {
         let failed = |source: Errno| {
             Error::system(format!("make a private directory in {}", shown.display()), source)
@@ -48,7 +49,9 @@ impl Staging {
         let stat = fstat(&inner).map_err(failed)?;
         let mode = Mode::from_bits_truncate(stat.st_mode);
         if stat.st_uid != geteuid().as_raw() || mode.intersects(Mode::S_IRWXG | Mode::S_IRWXO) {
-            return Err(failed(Errno::EPERM));
+            let _ = unlinkat(outer.as_fd(), name.as_c_str(), UnlinkatFlags::RemoveDir);
+            let problem = PlaceProblem::NoOwners { uid: stat.st_uid, mode: mode.bits() };
+            return Err(PlaceError { path: shown, problem }.into());
         }
         Ok(Self { outer, shown, inner, name, parent: Mutex::new(None) })
     }
@@ -194,8 +197,10 @@ const TRIES: u32 = 16;
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
+
+    use nix::unistd::{Uid, setfsuid};
 
     use super::*;
 
@@ -253,6 +258,28 @@ mod tests {
         symlinkat("/nowhere", staging.directory(), "lazy-pages.socket").unwrap();
         drop(staging);
         assert_eq!(names(&path), ["dump.log"]);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_file_system_that_keeps_no_owners_is_told_with_the_way_out() {
+        let path = scratch("squashed");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let outer = File::open(&path).unwrap();
+        let is_root = geteuid().is_root();
+        let nobody = Uid::from_raw(65534);
+        // A server of NFS gives the new directory to nobody, as the kernel does here.
+        let made = std::thread::spawn(move || {
+            setfsuid(nobody);
+            Staging::make(outer.into(), "/images".into())
+        });
+        let made = made.join().unwrap();
+        assert!(is_root, "this test gives a directory to another user: run it as root");
+        let error = made.unwrap_err().to_string();
+        for part in ["/images", "user 65534, mode 700", "trust_directory"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(names(&path).is_empty(), "{:?}", names(&path));
         fs::remove_dir_all(path).unwrap();
     }
 

@@ -47,6 +47,14 @@ pub enum PlaceProblem {
     HardLinks(u64),
     /// A file or link of another user, with this uid.
     Foreign(u32),
+    /// A directory in which a new one of mode 0700 does not belong to this user alone. The file
+    /// system keeps no owners and modes, or another user has replaced the new directory.
+    NoOwners {
+        /// The owner of the new directory.
+        uid: u32,
+        /// The mode of the new directory.
+        mode: u32,
+    },
     /// A directory that others can write, in which criu cannot do this safely.
     Shared {
         /// The users who can write there.
@@ -62,6 +70,14 @@ impl PlaceProblem {
         match self {
             Self::Shared { .. } => {
                 "use another directory, or take the right to write away (chmod go-w)"
+            }
+            Self::NoOwners { .. } => {
+                "use a directory on another file system, or set trust_directory if nobody else can \
+                 write there"
+            }
+            Self::Foreign(_) => {
+                "remove it, or use another directory, or set trust_directory on a file system that \
+                 keeps no owners"
             }
             _ => "remove it, or use another directory",
         }
@@ -83,6 +99,11 @@ impl fmt::Display for PlaceProblem {
             Self::Foreign(uid) => {
                 write!(f, "belongs to user {uid}, where criu is to write a file of its own")
             }
+            Self::NoOwners { uid, mode } => write!(
+                f,
+                "does not keep the owner and mode of a new private directory, which has user \
+                 {uid}, mode {mode:o}"
+            ),
             Self::Shared { writers, purpose } => {
                 write!(f, "can be written by {writers}, which is not safe for {purpose}")
             }

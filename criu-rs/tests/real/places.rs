@@ -1,10 +1,11 @@
 //! Directories that others can write, for all operations and ways to reach criu.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use criu_lab::names;
+use criu_lab::process::{reap, state};
+use criu_lab::{names, soon};
 use criu_rs::{AfterDump, CpuInfo, Dir, Dump, Error, PageServer, PlaceProblem, Restore, Writers};
 
 use crate::lab::{Lab, TestFn};
@@ -15,6 +16,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("criu_executes_nothing_where_others_write", exec_cmd),
     ("other_requests_are_safe_where_others_write", requests),
     ("directories_of_configuration_files_are_not_moved", by_file),
+    ("a_trusted_directory_may_belong_to_another_user", trusted),
 ];
 
 fn share(directory: &Path) {
@@ -112,3 +114,44 @@ fn by_file(lab: &Lab) {
     dump.run(&lab.criu).unwrap();
     target.goes_on();
 }
+
+/// A directory as a file system shows it that gives all files to one user. A test has no such file
+/// system: the files are given to that user by hand.
+fn trusted(lab: &Lab) {
+    let images = lab.dir("images");
+    let log = |name: &str| {
+        fs::write(images.join(name), "").unwrap();
+        chown(images.join(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    };
+    log("dump.log");
+    log("restore.log");
+    share(&images);
+    chown(&images, Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut target = lab.start(&["count"]);
+    let dump = Dump::new(target.pid, &images);
+    let error = dump.run(&lab.criu).unwrap_err();
+    assert!(error.to_string().contains("trust_directory"), "{error}");
+    assert!(matches!(problem::<()>(Err(error)), PlaceProblem::Foreign(NOBODY)));
+    dump.trust_directory(true).run(&lab.criu).unwrap();
+    target.is_gone();
+    let restore = Restore::new(&images);
+    assert!(matches!(problem(restore.run(&lab.criu)), PlaceProblem::Foreign(NOBODY)));
+    let restored = restore.trust_directory(true).run(&lab.criu).unwrap();
+    target.restored_as(restored.pid);
+    target.goes_on();
+    // Written where they are, and not moved into place.
+    for name in ["dump.log", "restore.log"] {
+        assert_eq!(fs::metadata(images.join(name)).unwrap().uid(), NOBODY, "{name}");
+    }
+    let server = PageServer::new(&images, "127.0.0.1:0".parse().unwrap());
+    assert!(matches!(problem(server.spawn(&lab.criu)), PlaceProblem::Shared { .. }));
+    let server = server.trust_directory(true).spawn(&lab.criu).unwrap();
+    let pid = server.pid();
+    drop(server);
+    assert!(soon(|| {
+        reap();
+        state(pid).is_none()
+    }));
+}
+
+const NOBODY: u32 = 65534;

@@ -119,6 +119,9 @@ pub(crate) struct Common {
     #[arg(long)]
     log_pid: Option<bool>,
 
+    /// Trust the directories, where nobody else can write: for file systems that keep no owners
+    #[arg(long, help_heading = "This program")]
+    trust_directory: bool,
     /// Run without root, with CAP_CHECKPOINT_RESTORE, and accept what that cannot save
     #[arg(long, help_heading = "CRIU itself")]
     unprivileged: Option<bool>,
@@ -212,6 +215,9 @@ applies! {
     one [work_dir unprivileged];
     each [];
     with |self, operation, config| {
+        if self.trust_directory {
+            operation = operation.trust_directory(true);
+        }
         if !self.verbosity.is_empty() {
             operation = operation.log_level(Verbosity::level(&self.verbosity));
         }

@@ -14,6 +14,7 @@ use crate::lab::{Lab, Ran, TestFn, run};
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_dump_follows_no_planted_link", planted),
     ("a_pre_dump_follows_no_planted_link", planted_pre_dump),
+    ("a_trusted_directory_may_belong_to_another_user", trusted),
     ("a_restore_follows_no_planted_link", planted_restore),
     ("a_dump_into_a_directory_of_others_is_moved_into_place", shared),
     ("links_planted_during_a_dump_are_not_followed", raced),
@@ -104,6 +105,32 @@ fn planted(lab: &Lab) {
     assert_eq!(fs::read(&secret).unwrap(), b"secret");
     fs::remove_file(&at).unwrap();
     lab.done(&in_work);
+    target.goes_on();
+}
+
+/// Files as a file system shows them that keeps no owners.
+fn trusted(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["count"]);
+    let pid = target.pid();
+    let dump = ["dump", "-t", &pid, "-D", &images];
+    let restore = ["restore", "-D", &images, "-d"];
+    let log = |name: &str| {
+        let at = format!("{images}/{name}");
+        fs::write(&at, "").unwrap();
+        chown(at, Some(NOBODY), Some(NOBODY)).unwrap();
+    };
+    for (words, name) in [(&dump[..], "dump.log"), (&restore[..], "restore.log")] {
+        log(name);
+        lab.run(words).fails(1, &[name, "belongs to user 65534", "add --trust-directory"]);
+        lab.done(&[words, &["--trust-directory"]].concat());
+        let meta = fs::metadata(format!("{images}/{name}")).unwrap();
+        assert_eq!(meta.uid(), NOBODY, "{name} is written where it is");
+        if name == "dump.log" {
+            target.is_gone();
+        }
+    }
+    target.restored_as(target.pid);
     target.goes_on();
 }
 

@@ -181,6 +181,7 @@ impl Handle {
             refused: load(&counters.refused),
             unused: load(&counters.unused),
             displaced: load(&counters.displaced),
+            shortages: load(&counters.shortages),
         }
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct Counters {
     pub(super) refused: AtomicU64,
     pub(super) unused: AtomicU64,
     pub(super) displaced: AtomicU64,
+    pub(super) shortages: AtomicU64,
     /// Tells that open connections are being ended.
     pub(super) stopping: AtomicBool,
     /// Tells that the server accepts no more connections.
@@ -44,6 +45,9 @@ pub struct Metrics {
     pub unused: u64,
     /// Connections that were silent and gave way to others.
     pub displaced: u64,
+    /// Attempts to accept a connection, or to begin a session, that failed for want of descriptors,
+    /// memory or threads. An attempt is repeated after a tenth of a second.
+    pub shortages: u64,
     /// Sessions that succeeded.
     pub done: u64,
     /// Sessions that failed.

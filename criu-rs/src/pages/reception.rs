@@ -198,6 +198,7 @@ impl<'r> Reception<'r> {
     fn short(&mut self, what: &'static str, source: io::Error) {
         let now = Instant::now();
         self.pause = now.checked_add(PAUSE);
+        self.shared.counters.shortages.fetch_add(1, Ordering::Relaxed);
         if !self.short {
             self.short = true;
             self.notices.tell(Notice::Short { what, source }, now);

@@ -482,10 +482,11 @@ fn objects_end_in_linear_time() {
         let time = getrusage(UsageWho::RUSAGE_SELF).unwrap().user_time();
         Duration::from_micros(u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap())
     };
-    // Four times the objects take four times as long, and not 16 times. A busy machine spoils a
-    // round now and then.
-    let mut rounds = (0..3).map(|round| {
-        let times = [2000, 8000].map(|count| {
+    // Four times the objects take four times as long, and not 16 times. A busy machine only adds to
+    // a time, so the shortest time of each size counts.
+    let mut least = [Duration::MAX; 2];
+    let is_linear = (0..8).any(|round| {
+        for (least, count) in least.iter_mut().zip([2000, 8000]) {
             let place = directory.join(format!("{count}-{round}"));
             fs::create_dir(&place).unwrap();
             let before = own();
@@ -494,12 +495,13 @@ fn objects_end_in_linear_time() {
                 store.begin(PageObject::Task(pid)).unwrap();
             }
             store.finish().unwrap();
+            *least = own().saturating_sub(before).min(*least);
             assert_eq!(names(&place).len(), 2 * count as usize);
-            own() - before
-        });
-        times[1] < 9 * times[0].max(Duration::from_millis(50))
+            fs::remove_dir_all(&place).unwrap();
+        }
+        least[1] < 9 * least[0].max(Duration::from_millis(50))
     });
-    assert!(rounds.any(|is_linear| is_linear));
+    assert!(is_linear, "{least:?}");
 }
 
 #[test]

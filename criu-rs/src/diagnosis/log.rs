@@ -188,7 +188,7 @@ pub(crate) fn excerpt(
             before.retain(|line| !Line::read(line).is_error());
         }
         if !is_error {
-            if !is_sure && !(is_line && read.is_error()) {
+            if !(is_sure || (is_line && read.is_error())) {
                 keep(&mut before, &line);
             }
             continue;

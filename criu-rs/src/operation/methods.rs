@@ -50,8 +50,8 @@ macro_rules! operation {
                 self
             }
 
-            /// Trusts the images directory, the work directory and the folder of the log: nobody else
-            /// changes them meanwhile. Their files are not looked at, and criu writes into the
+            /// Trusts the images directory, the work directory and the folder of the log: nobody
+            /// else changes them meanwhile. Their files are not looked at, and criu writes into the
             /// directories themselves. By default a file of another user is an error, and criu
             /// writes into a private directory where others can write.
             ///

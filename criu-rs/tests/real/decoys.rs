@@ -14,6 +14,7 @@ use crate::lab::{Lab, TestFn};
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_process_with_the_number_and_the_program_of_a_task_survives", same_number),
     ("a_criu_with_the_number_of_a_task_survives", other_criu),
+    ("a_reader_of_the_log_with_the_number_of_a_task_survives", log_reader),
     ("a_zombie_with_the_number_of_a_task_is_left_to_its_parent", zombie),
 ];
 
@@ -101,6 +102,23 @@ fn other_criu(lab: &Lab) {
         let decoy = decoy.unwrap();
         assert!(soon(|| lab.dir.join("socket").exists()), "it was stopped");
         assert_eq!(decoy.end(), WaitStatus::StillAlive, "it was killed");
+    }
+}
+
+/// Somebody follows criu's log, and the program that does so gets the number of a task.
+fn log_reader(lab: &Lab) {
+    let log = lab.dir.join("images/restore.log");
+    let follow = || {
+        let mut command = Command::new("sleep");
+        command.arg("1000").stdin(fs::File::open(&log).unwrap());
+        command
+    };
+    let mut decoy = None;
+    if restore(lab, |pid| decoy = Some(start_as(pid, follow))) {
+        let mut decoy = decoy.unwrap();
+        assert!(decoy.try_wait().unwrap().is_none(), "it was killed");
+        decoy.kill().unwrap();
+        decoy.wait().unwrap();
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct Delivery(Arc<Staging>);
 impl Guard for Delivery {
     fn check(&mut self, action: Action, _root: Option<Pid>) -> Result<()> {
         match action {
-            Action::PostDump => self.0.deliver_images(),
+            Action::PostDump => self.0.deliver_checkpoint(),
             _ => Ok(()),
         }
     }
@@ -88,6 +88,7 @@ impl Prepared {
         };
         let own_work = self.message.work_dir_fd.is_some();
         if let (Some(directory), Writes::Images) = (&self.images, writes) {
+            Staging::remove_left_links(directory);
             look(directory, images, |name| {
                 of_images(name).or_else(|| of_work(name).filter(|_| !own_work))
             })?;
@@ -288,7 +289,8 @@ const LAZY_SOCKET: &CStr = c"lazy-pages.socket";
 /// is an error that criu reports.
 ///
 /// # Errors
-/// [`Error::Place`] for a socket of another user, who could choose the memory of the tasks.
+/// [`Error::Place`] for a socket of another user, who could choose the memory of the tasks, and for
+/// anything that is no socket.
 fn link_socket(outer: &OwnedFd, inner: &OwnedFd, shown: &Path) -> Result<()> {
     let failed = |source: Errno| {
         let path = shown.join(OsStr::from_bytes(LAZY_SOCKET.to_bytes()));

@@ -1,18 +1,21 @@
 //! A private directory for criu, in place of one that others can write.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, geteuid, linkat, symlinkat, unlinkat};
+use nix::fcntl::{AtFlags, readlinkat, renameat};
+use nix::sys::stat::{SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::images_dir::{INVENTORY, PARENT, is_image, list};
+use super::private::{Private, remove_links};
 use crate::error::{Error, Result};
 use crate::value::{Role, look_at};
 
@@ -21,16 +24,19 @@ use crate::value::{Role, look_at};
 ///
 /// A rename replaces a link that somebody has planted, and does not follow it. Dropped, the value
 /// moves logs to their names, and removes everything else together with the new directory. A
-/// process that is killed leaves the new directory behind.
+/// process that is killed leaves the new directory behind. If images are linked there, the next
+/// operation that frees pages in them removes these links.
 #[derive(Debug)]
 pub(crate) struct Staging {
     outer: OwnedFd,
     /// The path of the outer directory, for messages.
     shown: PathBuf,
-    inner: OwnedFd,
+    inner: Private,
     name: CString,
     /// The text of the link `parent` as the outer directory gets it.
     parent: Mutex<Option<CString>>,
+    /// The images are at their names.
+    is_delivered: AtomicBool,
 }
 
 impl Staging {
@@ -42,20 +48,30 @@ impl Staging {
         let failed = |source: Errno| {
             Error::system(format!("make a private directory in {}", shown.display()), source)
         };
-        let name = unused_name(&outer).map_err(failed)?;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let inner = openat(&outer, name.as_c_str(), flags, Mode::empty()).map_err(failed)?;
-        let stat = fstat(&inner).map_err(failed)?;
-        let mode = Mode::from_bits_truncate(stat.st_mode);
-        if stat.st_uid != geteuid().as_raw() || mode.intersects(Mode::S_IRWXG | Mode::S_IRWXO) {
-            return Err(failed(Errno::EPERM));
+        let (name, inner) = with_unused_name(&outer).map_err(failed)?;
+        Ok(Self {
+            outer,
+            shown,
+            inner,
+            name,
+            parent: Mutex::new(None),
+            is_delivered: AtomicBool::new(false),
+        })
+    }
+
+    /// Removes the links to images that killed processes have left in their private directories.
+    pub(crate) fn remove_left_links(outer: &OwnedFd) {
+        // Directories that cannot be cleaned stay, and a look at the images will tell.
+        for name in list(outer).unwrap_or_default() {
+            if name.to_bytes().starts_with(PREFIX.as_bytes()) {
+                let _ = remove_links(outer, &name);
+            }
         }
-        Ok(Self { outer, shown, inner, name, parent: Mutex::new(None) })
     }
 
     /// Returns the new directory.
     pub(crate) fn directory(&self) -> &OwnedFd {
-        &self.inner
+        &self.inner.directory
     }
 
     /// Notes the text that the link `parent` gets in the outer directory. In the new directory the
@@ -70,20 +86,21 @@ impl Staging {
     /// [`Error::Place`] for a name that is no file of this user, and a system's error if a file
     /// cannot be linked.
     pub(crate) fn link_images(&self, is_image: impl Fn(&CStr) -> bool) -> Result<()> {
-        for name in list(&self.outer).unwrap_or_default() {
+        let listed = list(&self.outer)
+            .map_err(|source| Error::system(format!("list {}", self.shown.display()), source))?;
+        for name in listed {
             if !is_image(&name) {
                 continue;
             }
             let flags = AtFlags::empty();
-            linkat(&self.outer, name.as_c_str(), &self.inner, name.as_c_str(), flags).map_err(
-                |source| {
+            linkat(&self.outer, name.as_c_str(), self.directory(), name.as_c_str(), flags)
+                .map_err(|source| {
                     let name = name.to_string_lossy();
                     let shown = self.shown.display();
                     Error::system(format!("link {shown}/{name} into a private directory"), source)
-                },
-            )?;
+                })?;
             // Looked at where nobody can change it any more. The new link counts, too.
-            look_at(&self.inner, &self.shown, &name, Role::LinkedFile)?;
+            look_at(self.directory(), &self.shown, &name, Role::LinkedFile)?;
         }
         Ok(())
     }
@@ -93,18 +110,32 @@ impl Staging {
     /// # Errors
     /// The link cannot be made.
     pub(crate) fn link_parent(&self, path: &str) -> Result<()> {
-        symlinkat(path, &self.inner, PARENT)
+        symlinkat(path, self.directory(), PARENT)
             .map_err(|source| Error::system("make a link to the parent images", source))
     }
 
-    /// Moves the images to their names as [`deliver_images`](Self::deliver_images) does, and the
-    /// statistics as far as that is possible: these are written when the tasks are gone.
+    /// Moves the images of a checkpoint to their names, before its tasks are let go or killed.
+    ///
+    /// # Errors
+    /// An image cannot be moved, or there is no `inventory.img`.
+    pub(crate) fn deliver_checkpoint(&self) -> Result<()> {
+        if !self.listed()?.contains(INVENTORY) {
+            let what = format!("move inventory.img to its place in {}", self.shown.display());
+            return Err(Error::system(what, Errno::ENOENT));
+        }
+        self.deliver_images()
+    }
+
+    /// Moves images that are not at their names yet, and the statistics as far as that is possible:
+    /// criu writes the statistics when the tasks are gone.
     ///
     /// # Errors
     /// An image cannot be moved.
     pub(crate) fn finish(&self) -> Result<()> {
-        self.deliver_images()?;
-        for name in list(&self.inner).unwrap_or_default() {
+        if !self.is_delivered.load(Ordering::Relaxed) {
+            self.deliver_images()?;
+        }
+        for name in list(self.directory()).unwrap_or_default() {
             let _ = self.deliver(&name);
         }
         Ok(())
@@ -115,10 +146,9 @@ impl Staging {
     ///
     /// # Errors
     /// An image cannot be moved.
-    pub(crate) fn deliver_images(&self) -> Result<()> {
+    fn deliver_images(&self) -> Result<()> {
         let is_needed = |name: &CString| is_image(name) && !is_record(name);
-        let mut names: Vec<CString> =
-            list(&self.inner).unwrap_or_default().into_iter().filter(is_needed).collect();
+        let mut names: Vec<CString> = self.listed()?.into_iter().filter(is_needed).collect();
         names.sort_unstable_by_key(|name| name.as_c_str() == INVENTORY);
         for name in names {
             self.deliver(&name).map_err(|source| {
@@ -129,37 +159,47 @@ impl Staging {
                 )
             })?;
         }
+        self.is_delivered.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Returns the names in the new directory. Criu may have written images that an incomplete list
+    /// lacks, so an error here must not pass for an empty directory.
+    fn listed(&self) -> Result<HashSet<CString>> {
+        list(self.directory()).map_err(|source| {
+            let what = format!("list the private directory in {}", self.shown.display());
+            Error::system(what, source)
+        })
     }
 
     /// Moves one file, if it is a file, or the link to the parent images.
     fn deliver(&self, name: &CStr) -> nix::Result<()> {
-        let stat = fstatat(&self.inner, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let stat = fstatat(self.directory(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         if kind == SFlag::S_IFLNK && name == PARENT {
             let text = self.parent.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(text) = text {
                 let is_there = readlinkat(&self.outer, name);
                 if is_there.is_ok_and(|found| found.as_bytes() == text.as_bytes()) {
-                    return unlinkat(&self.inner, name, UnlinkatFlags::NoRemoveDir);
+                    return unlinkat(self.directory(), name, UnlinkatFlags::NoRemoveDir);
                 }
-                unlinkat(&self.inner, name, UnlinkatFlags::NoRemoveDir)?;
-                symlinkat(text.as_c_str(), &self.inner, name)?;
+                unlinkat(self.directory(), name, UnlinkatFlags::NoRemoveDir)?;
+                symlinkat(text.as_c_str(), self.directory(), name)?;
             }
         } else if kind != SFlag::S_IFREG {
             return Ok(());
         }
-        renameat(&self.inner, name, &self.outer, name)
+        renameat(self.directory(), name, &self.outer, name)
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        for name in list(&self.inner).unwrap_or_default() {
+        for name in list(self.directory()).unwrap_or_default() {
             if !is_image(&name) {
                 let _ = self.deliver(&name);
             }
-            let _ = unlinkat(&self.inner, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(self.directory(), name.as_c_str(), UnlinkatFlags::NoRemoveDir);
         }
         // Not removed if somebody has moved it away meanwhile. It is empty then.
         let _ = unlinkat(self.outer.as_fd(), self.name.as_c_str(), UnlinkatFlags::RemoveDir);
@@ -172,13 +212,13 @@ fn is_record(name: &CStr) -> bool {
 }
 
 /// Makes a directory with a name that nobody could foresee.
-fn unused_name(outer: &OwnedFd) -> nix::Result<CString> {
+fn with_unused_name(outer: &OwnedFd) -> nix::Result<(CString, Private)> {
     let mut tries = 0;
     loop {
         let number = std::hash::RandomState::new().build_hasher().finish();
         let name = CString::new(format!("{PREFIX}{number:016x}")).map_err(|_| Errno::EINVAL)?;
-        match mkdirat(outer, name.as_c_str(), Mode::S_IRWXU) {
-            Ok(()) => return Ok(name),
+        match Private::make(outer, &name) {
+            Ok(made) => return Ok((name, made)),
             Err(Errno::EEXIST) if tries < TRIES => tries += 1,
             Err(source) => return Err(source),
         }
@@ -253,6 +293,28 @@ mod tests {
         symlinkat("/nowhere", staging.directory(), "lazy-pages.socket").unwrap();
         drop(staging);
         assert_eq!(names(&path), ["dump.log"]);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn images_that_cannot_be_listed_are_no_checkpoint() {
+        let path = scratch("unlisted");
+        let mut staging = staging(&path);
+        write(&staging, "core-1.img");
+        let error = staging.deliver_checkpoint().unwrap_err().to_string();
+        assert!(error.contains("inventory.img"), "{error}");
+        write(&staging, "inventory.img");
+        // No list can be made of a file.
+        fs::write(path.join("file"), "").unwrap();
+        let file = OwnedFd::from(File::open(path.join("file")).unwrap());
+        let inner = std::mem::replace(&mut staging.inner.directory, file);
+        assert!(staging.deliver_checkpoint().is_err());
+        assert!(staging.finish().is_err());
+        staging.inner.directory = inner;
+        staging.deliver_checkpoint().unwrap();
+        staging.finish().unwrap();
+        drop(staging);
+        assert_eq!(names(&path), ["core-1.img", "file", "inventory.img"]);
         fs::remove_dir_all(path).unwrap();
     }
 

@@ -121,13 +121,17 @@ impl Prepared {
         match (&self.images, writes) {
             (Some(images), Writes::Images) => {
                 let by = writers_of(images)?;
-                let parent = self.parent_for_dedup(shown_images, &mut staged.linked)?;
+                let text = self.parent_text(images, shown_images)?;
+                let parent = match &text {
+                    Some(text) => self.parent_for_dedup(text, shown_images, &mut staged.linked)?,
+                    None => None,
+                };
                 if let Some(by) = by {
-                    self.can_move_images(shown_images, by)?;
+                    self.can_move_images(shown_images, by, criu, text.as_deref())?;
                 }
                 if by.is_some() || parent.as_ref().is_some_and(|(_, is_other)| *is_other) {
                     let parent = parent.map(|(parent, _)| parent);
-                    staged.images = self.stage_images(shown_images, criu, parent)?;
+                    staged.images = self.stage_images(shown_images, criu, text, parent)?;
                 }
             }
             (Some(images), Writes::Restored) if self.message.auto_dedup() => {
@@ -165,7 +169,19 @@ impl Prepared {
         Ok(())
     }
 
-    fn can_move_images(&self, shown: &Path, by: Writers) -> Result<()> {
+    fn can_move_images(
+        &self,
+        shown: &Path,
+        by: Writers,
+        criu: &Criu,
+        parent: Option<&CStr>,
+    ) -> Result<()> {
+        // A service finds the parent by its path from the private directory, and others can move
+        // that.
+        let is_relative = parent.is_some_and(|text| !text.to_bytes().starts_with(b"/"));
+        if is_relative && !criu.transport().starts_criu() {
+            return Err(shared(shown, by, "parent images that a service finds from there"));
+        }
         if self.by_file.images {
             return Err(shared(shown, by, "images in a directory that a configuration file names"));
         }
@@ -192,16 +208,16 @@ impl Prepared {
     /// Says whether these are in another directory than before.
     fn parent_for_dedup(
         &mut self,
+        text: &CStr,
         shown: &Path,
         linked: &mut Vec<Arc<Staging>>,
     ) -> Result<Option<(OwnedFd, bool)>> {
         let Some(images) = self.images.as_ref().filter(|_| self.message.auto_dedup()) else {
             return Ok(None);
         };
-        let Some(text) = self.parent_text(images)? else { return Ok(None) };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         // CRIU will say what is wrong with a parent that is not there.
-        let Ok(parent) = openat(images, text.as_c_str(), flags, Mode::empty()) else {
+        let Ok(parent) = openat(images, text, flags, Mode::empty()) else {
             return Ok(None);
         };
         let shown = shown.join(OsStr::from_bytes(text.to_bytes()));
@@ -209,10 +225,23 @@ impl Prepared {
     }
 
     /// Returns the text of the link to the parent images. CRIU keeps a link that is there already.
-    fn parent_text(&self, images: &OwnedFd) -> Result<Option<CString>> {
-        let there = readlinkat(images, PARENT).ok();
-        if let Some(text) = there.and_then(|text| CString::new(text.as_bytes()).ok()) {
-            return Ok(Some(text));
+    ///
+    /// # Errors
+    /// [`Error::Place`] for a link of another user. The link is opened once, so that nobody can
+    /// replace it between the look at its owner and the reading.
+    fn parent_text(&self, images: &OwnedFd, shown: &Path) -> Result<Option<CString>> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        if let Ok(link) = openat(images, PARENT, flags, Mode::empty()) {
+            let failed = |source| Error::system("look at the link to the parent images", source);
+            let stat = fstat(&link).map_err(failed)?;
+            let text = readlinkat(&link, "").ok();
+            if let Some(text) = text.and_then(|text| CString::new(text.as_bytes()).ok()) {
+                if is_ours(&stat) {
+                    return Ok(Some(text));
+                }
+                let problem = PlaceProblem::Foreign(stat.st_uid);
+                return Err(PlaceError { path: shown.join("parent"), problem }.into());
+            }
         }
         let given = self.message.parent_img.as_deref().map(CString::new).transpose();
         given.map_err(|source| Error::system("read the path of a parent", source))
@@ -222,12 +251,13 @@ impl Prepared {
         &mut self,
         shown: &Path,
         criu: &Criu,
+        text: Option<CString>,
         parent: Option<OwnedFd>,
     ) -> Result<Option<Arc<Staging>>> {
         let Some(outer) = self.images.take() else { return Ok(None) };
         let outer = &outer;
         let staging = Staging::make(clone(outer)?, shown.to_owned())?;
-        if let Some(text) = self.parent_text(outer)? {
+        if let Some(text) = text {
             let path = self.parent_for(outer, &text, criu, parent)?;
             self.message.parent_img = Some(path);
             staging.name_parent(text);
@@ -308,7 +338,9 @@ fn link_socket(outer: &OwnedFd, inner: &OwnedFd, shown: &Path) -> Result<()> {
         return Ok(());
     }
     let path = shown.join(OsStr::from_bytes(LAZY_SOCKET.to_bytes()));
-    Err(PlaceError { path, problem: PlaceProblem::Foreign(stat.st_uid) }.into())
+    let problem =
+        if is_socket { PlaceProblem::Foreign(stat.st_uid) } else { PlaceProblem::NoSocket };
+    Err(PlaceError { path, problem }.into())
 }
 
 /// Returns the paths of the images directory and the work directory, for messages.

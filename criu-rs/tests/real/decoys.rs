@@ -108,17 +108,15 @@ fn other_criu(lab: &Lab) {
 /// Somebody follows criu's log, and the program that does so gets the number of a task.
 fn log_reader(lab: &Lab) {
     let log = lab.dir.join("images/restore.log");
-    let follow = || {
-        let mut command = Command::new("sleep");
-        command.arg("1000").stdin(fs::File::open(&log).unwrap());
-        command
-    };
+    let mut follow = Command::new("sh");
+    follow.args(["-c", "exec sleep 1000 < \"$0\""]).arg(&log);
     let mut decoy = None;
-    if restore(lab, |pid| decoy = Some(start_as(pid, follow))) {
-        let mut decoy = decoy.unwrap();
-        assert!(decoy.try_wait().unwrap().is_none(), "it was killed");
-        decoy.kill().unwrap();
-        decoy.wait().unwrap();
+    let is_done = restore(lab, |pid| {
+        decoy = Some(Decoy::start(pid, &follow));
+        assert!(soon(|| fs::read_link(format!("/proc/{pid}/fd/0")).is_ok_and(|to| to == log)));
+    });
+    if is_done {
+        assert_eq!(decoy.unwrap().end(), WaitStatus::StillAlive, "it was killed");
     }
 }
 

@@ -17,6 +17,7 @@ use crate::criu::Criu;
 use crate::drive::Guard;
 use crate::error::{Error, Result};
 use crate::hooks::Action;
+use crate::host::namespaces::in_user_namespace;
 use crate::options::Common;
 use crate::undo::{PARENT, Staging};
 use crate::value::{Pid, PlaceError, PlaceProblem, Role, Writers, is_ours, look, look_at, writers};
@@ -257,6 +258,9 @@ impl Prepared {
         let Some(outer) = self.images.take() else { return Ok(None) };
         let outer = &outer;
         let staging = Staging::make(clone(outer)?, shown.to_owned())?;
+        if self.message.pid.and_then(Pid::new).is_some_and(in_user_namespace) {
+            staging.keep_modes();
+        }
         if let Some(text) = text {
             let path = self.parent_for(outer, &text, criu, parent)?;
             self.message.parent_img = Some(path);

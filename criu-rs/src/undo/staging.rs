@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, readlinkat, renameat};
-use nix::sys::stat::{SFlag, fstatat};
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
+use nix::unistd::{UnlinkatFlags, geteuid, linkat, symlinkat, unlinkat};
 
 use super::images_dir::{INVENTORY, PARENT, is_image, list};
 use super::private::{Private, remove_links};
@@ -35,6 +35,8 @@ pub(crate) struct Staging {
     name: CString,
     /// The text of the link `parent` as the outer directory gets it.
     parent: Mutex<Option<CString>>,
+    /// Others may read the images as far as criu has let them.
+    keeps_modes: AtomicBool,
     /// The images are at their names.
     is_delivered: AtomicBool,
 }
@@ -55,6 +57,7 @@ impl Staging {
             inner,
             name,
             parent: Mutex::new(None),
+            keeps_modes: AtomicBool::new(false),
             is_delivered: AtomicBool::new(false),
         })
     }
@@ -78,6 +81,13 @@ impl Staging {
     /// link may have another text.
     pub(crate) fn name_parent(&self, text: CString) {
         *self.parent.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    /// Leaves the modes of the images as criu makes them. By default nobody else may read an image,
+    /// as nobody could in the new directory. The user who restores a tree in a user namespace is
+    /// another user.
+    pub(crate) fn keep_modes(&self) {
+        self.keeps_modes.store(true, Ordering::Relaxed);
     }
 
     /// Links images of the outer directory into the new one, where nobody else can replace them.
@@ -188,6 +198,15 @@ impl Staging {
             }
         } else if kind != SFlag::S_IFREG {
             return Ok(());
+        } else if is_image(name) && !self.keeps_modes.load(Ordering::Relaxed) {
+            let mode = Mode::from_bits_truncate(stat.st_mode);
+            let own = Mode::S_IRUSR | Mode::S_IWUSR;
+            // A service may have made the file as another user.
+            let euid = geteuid();
+            if !own.contains(mode) && (euid.is_root() || stat.st_uid == euid.as_raw()) {
+                // The name is a file: nobody else can write in the new directory.
+                fchmodat(self.directory(), name, mode & own, FchmodatFlags::FollowSymlink)?;
+            }
         }
         renameat(self.directory(), name, &self.outer, name)
     }
@@ -234,7 +253,7 @@ const TRIES: u32 = 16;
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
 
     use super::*;
@@ -251,7 +270,9 @@ mod tests {
     }
 
     fn write(staging: &Staging, name: &str) {
-        fs::write(crate::sys::proc_link(staging.directory().as_fd()).join(name), "new").unwrap();
+        let file = crate::sys::proc_link(staging.directory().as_fd()).join(name);
+        fs::write(&file, "new").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     }
 
     fn names(path: &Path) -> Vec<String> {
@@ -278,6 +299,10 @@ mod tests {
         for name in ["inventory.img", "stats-dump", "dump.log"] {
             let meta = fs::symlink_metadata(path.join(name)).unwrap();
             assert!(meta.is_file(), "{name}");
+        }
+        for name in ["inventory.img", "stats-dump"] {
+            let mode = fs::metadata(path.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{name}");
         }
         assert_eq!(names(&path), ["dump.log", "inventory.img", "outside", "stats-dump"]);
         fs::remove_dir_all(path).unwrap();

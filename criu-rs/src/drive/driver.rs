@@ -47,7 +47,7 @@ struct Facts {
     to_server: bool,
     /// The restore was given a root directory.
     has_root: bool,
-    log: Option<LogPlace>,
+    log: Option<Arc<LogPlace>>,
     images: Option<OwnedFd>,
     strays: Strays,
     /// The time at which the worker of a restore was started, in the kernel's ticks.
@@ -79,6 +79,10 @@ impl Driver {
             return Err(Error::Failed(failure));
         }
         link.protect(job.subject);
+        let log = job.log.map(Arc::new);
+        if let Some(worker) = &mut link.worker {
+            worker.log.clone_from(&log);
+        }
         let mut course =
             Course::new(&job.request, job.subject, job.worker_ends, &limits, Instant::now());
         // A worker that asks nothing sends its reply and ends: one waking instead of two. The reply
@@ -98,7 +102,7 @@ impl Driver {
             operation: job.operation,
             to_server: job.request.opts.as_ref().is_some_and(|opts| opts.ps.is_some()),
             has_root: job.request.opts.as_ref().is_some_and(|opts| opts.root.is_some()),
-            log: job.log,
+            log,
             images: job.images,
             since: link.since().filter(|_| !job.strays.is_empty()),
             strays: job.strays,
@@ -265,7 +269,7 @@ impl Driver {
 
     fn verdict(&mut self, call: Call, hooks: &mut dyn Hooks) -> Verdict {
         let action = call.action;
-        if let (Some(root), Subject::Restored { root: known, .. }) =
+        if let (Some(root), Subject::Restored { root: known }) =
             (call.root, &mut self.course.subject)
         {
             *known = Some(root);
@@ -349,12 +353,16 @@ impl Driver {
             return;
         }
         let named = match self.course.subject {
-            Subject::Restored { root, .. } => root,
+            Subject::Restored { root } => root,
             _ => None,
         };
-        let marks = self.link.worker.as_ref().map(|worker| worker.marks().to_vec());
-        let log = self.facts.log.as_ref().and_then(LogPlace::identity);
-        let life = Life { since, until, marks: marks.unwrap_or_default(), log };
+        let life = match &self.link.worker {
+            Some(worker) => worker.life(since, until),
+            None => {
+                let log = self.facts.log.as_ref().and_then(|log| log.identity());
+                Life { since, until, log, ..Life::default() }
+            }
+        };
         // A worker that ends by itself takes what it has made away, except for processes of criu
         // that a task started and that outlived the task.
         if ended.is_some_and(|status| status.signal().is_some()) {

@@ -14,7 +14,6 @@ const TIME_FOR_CHILDREN: &str = "time_for_children";
 
 /// Returns `true` if a process is in another user namespace than this process. `false` also if that
 /// cannot be read.
-#[cfg(feature = "pages")]
 pub(crate) fn in_user_namespace(pid: Pid) -> bool {
     let theirs = Namespaces::of(pid).inodes.get("user").copied();
     theirs.is_some() && theirs != Namespaces::of(Pid::this()).inodes.get("user").copied()

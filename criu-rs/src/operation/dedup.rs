@@ -44,6 +44,7 @@ impl Prepared {
             let why = std::io::Error::other(format!("there are more than {MAX_PARENTS}"));
             return Err(Error::system("look at the parent images", why));
         }
+        Staging::remove_left_links(&directory);
         look(&directory, shown, |name| is_pages(name).then_some(Role::File))?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let above = match openat(&directory, PARENT, flags, Mode::empty()) {

@@ -17,6 +17,7 @@ use crate::criu::Criu;
 use crate::drive::Guard;
 use crate::error::{Error, Result};
 use crate::hooks::Action;
+use crate::host::namespaces::in_user_namespace;
 use crate::options::Common;
 use crate::undo::{PARENT, Staging};
 use crate::value::{Pid, PlaceError, PlaceProblem, Role, Writers, is_ours, look, look_at, writers};
@@ -65,7 +66,7 @@ pub(crate) struct Delivery(Arc<Staging>);
 impl Guard for Delivery {
     fn check(&mut self, action: Action, _root: Option<Pid>) -> Result<()> {
         match action {
-            Action::PostDump => self.0.deliver_images(),
+            Action::PostDump => self.0.deliver_checkpoint(),
             _ => Ok(()),
         }
     }
@@ -91,6 +92,7 @@ impl Prepared {
         };
         let own_work = self.message.work_dir_fd.is_some();
         if let (Some(directory), Writes::Images) = (&self.images, writes) {
+            Staging::remove_left_links(directory);
             look(directory, images, |name| {
                 of_images(name).or_else(|| of_work(name).filter(|_| !own_work))
             })?;
@@ -126,13 +128,17 @@ impl Prepared {
         match (&self.images, writes) {
             (Some(images), Writes::Images) => {
                 let by = writers_of(images)?;
-                let parent = self.parent_for_dedup(shown_images, &mut staged.linked)?;
+                let text = self.parent_text(images, shown_images)?;
+                let parent = match &text {
+                    Some(text) => self.parent_for_dedup(text, shown_images, &mut staged.linked)?,
+                    None => None,
+                };
                 if let Some(by) = by {
-                    self.can_move_images(shown_images, by)?;
+                    self.can_move_images(shown_images, by, criu, text.as_deref())?;
                 }
                 if by.is_some() || parent.as_ref().is_some_and(|(_, is_other)| *is_other) {
                     let parent = parent.map(|(parent, _)| parent);
-                    staged.images = self.stage_images(shown_images, criu, parent)?;
+                    staged.images = self.stage_images(shown_images, criu, text, parent)?;
                 }
             }
             (Some(images), Writes::Restored) if self.message.auto_dedup() => {
@@ -173,7 +179,19 @@ impl Prepared {
         Ok(())
     }
 
-    fn can_move_images(&self, shown: &Path, by: Writers) -> Result<()> {
+    fn can_move_images(
+        &self,
+        shown: &Path,
+        by: Writers,
+        criu: &Criu,
+        parent: Option<&CStr>,
+    ) -> Result<()> {
+        // A service finds the parent by its path from the private directory, and others can move
+        // that.
+        let is_relative = parent.is_some_and(|text| !text.to_bytes().starts_with(b"/"));
+        if is_relative && !criu.transport().starts_criu() {
+            return Err(shared(shown, by, "parent images that a service finds from there"));
+        }
         if self.by_file.images {
             return Err(shared(shown, by, "images in a directory that a configuration file names"));
         }
@@ -200,16 +218,16 @@ impl Prepared {
     /// Says whether these are in another directory than before.
     fn parent_for_dedup(
         &mut self,
+        text: &CStr,
         shown: &Path,
         linked: &mut Vec<Arc<Staging>>,
     ) -> Result<Option<(OwnedFd, bool)>> {
         let Some(images) = self.images.as_ref().filter(|_| self.message.auto_dedup()) else {
             return Ok(None);
         };
-        let Some(text) = self.parent_text(images)? else { return Ok(None) };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         // CRIU will say what is wrong with a parent that is not there.
-        let Ok(parent) = openat(images, text.as_c_str(), flags, Mode::empty()) else {
+        let Ok(parent) = openat(images, text, flags, Mode::empty()) else {
             return Ok(None);
         };
         let shown = shown.join(OsStr::from_bytes(text.to_bytes()));
@@ -217,10 +235,23 @@ impl Prepared {
     }
 
     /// Returns the text of the link to the parent images. CRIU keeps a link that is there already.
-    fn parent_text(&self, images: &OwnedFd) -> Result<Option<CString>> {
-        let there = readlinkat(images, PARENT).ok();
-        if let Some(text) = there.and_then(|text| CString::new(text.as_bytes()).ok()) {
-            return Ok(Some(text));
+    ///
+    /// # Errors
+    /// [`Error::Place`] for a link of another user. The link is opened once, so that nobody can
+    /// replace it between the look at its owner and the reading.
+    fn parent_text(&self, images: &OwnedFd, shown: &Path) -> Result<Option<CString>> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        if let Ok(link) = openat(images, PARENT, flags, Mode::empty()) {
+            let failed = |source| Error::system("look at the link to the parent images", source);
+            let stat = fstat(&link).map_err(failed)?;
+            let text = readlinkat(&link, "").ok();
+            if let Some(text) = text.and_then(|text| CString::new(text.as_bytes()).ok()) {
+                if is_ours(&stat) {
+                    return Ok(Some(text));
+                }
+                let problem = PlaceProblem::Foreign(stat.st_uid);
+                return Err(PlaceError { path: shown.join("parent"), problem }.into());
+            }
         }
         let given = self.message.parent_img.as_deref().map(CString::new).transpose();
         given.map_err(|source| Error::system("read the path of a parent", source))
@@ -230,12 +261,16 @@ impl Prepared {
         &mut self,
         shown: &Path,
         criu: &Criu,
+        text: Option<CString>,
         parent: Option<OwnedFd>,
     ) -> Result<Option<Arc<Staging>>> {
         let Some(outer) = self.images.take() else { return Ok(None) };
         let outer = &outer;
         let staging = Staging::make(clone(outer)?, shown.to_owned())?;
-        if let Some(text) = self.parent_text(outer)? {
+        if self.message.pid.and_then(Pid::new).is_some_and(in_user_namespace) {
+            staging.keep_modes();
+        }
+        if let Some(text) = text {
             let path = self.parent_for(outer, &text, criu, parent)?;
             self.message.parent_img = Some(path);
             staging.name_parent(text);
@@ -297,7 +332,8 @@ const LAZY_SOCKET: &CStr = c"lazy-pages.socket";
 /// is an error that criu reports.
 ///
 /// # Errors
-/// [`Error::Place`] for a socket of another user, who could choose the memory of the tasks.
+/// [`Error::Place`] for a socket of another user, who could choose the memory of the tasks, and for
+/// anything that is no socket.
 fn link_socket(outer: &OwnedFd, inner: &OwnedFd, shown: &Path) -> Result<()> {
     let failed = |source: Errno| {
         let path = shown.join(OsStr::from_bytes(LAZY_SOCKET.to_bytes()));
@@ -315,7 +351,9 @@ fn link_socket(outer: &OwnedFd, inner: &OwnedFd, shown: &Path) -> Result<()> {
         return Ok(());
     }
     let path = shown.join(OsStr::from_bytes(LAZY_SOCKET.to_bytes()));
-    Err(PlaceError { path, problem: PlaceProblem::Foreign(stat.st_uid) }.into())
+    let problem =
+        if is_socket { PlaceProblem::Foreign(stat.st_uid) } else { PlaceProblem::NoSocket };
+    Err(PlaceError { path, problem }.into())
 }
 
 /// Returns the paths of the images directory and the work directory, for messages.

@@ -108,9 +108,9 @@ impl Prepared {
     ) -> Result<Watched> {
         self.look(common, Writes::Images)?;
         let name = common.opts.images.path();
-        let images =
-            self.images.as_ref().map(|images| ImagesDir::watch(clone(images)?, name, overwrite));
-        let images = images.transpose()?;
+        let trusted = common.trust_directory;
+        let watch = |images| ImagesDir::watch(clone(images)?, name, overwrite, trusted);
+        let images = self.images.as_ref().map(watch).transpose()?;
         let staged = self.stage(common, criu, Writes::Images)?;
         let freezer = self.message.freeze_cgroup.as_deref().map(Freezer::watch);
         Ok(Watched { images, freezer: freezer.flatten(), connections: None, staged })

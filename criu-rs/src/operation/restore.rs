@@ -164,7 +164,7 @@ impl<'a> Restore<'a> {
             LockGuard::before(images, prepared.message.file_locks())?
         };
         let images = images.and_then(|images| images.try_clone().ok());
-        let subject = Subject::Restored { root: None, image_root: strays.root() };
+        let subject = Subject::Restored { root: None };
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Restore, "restore", subject);
         job.worker_ends = !becomes_another;
         job.strays = strays;

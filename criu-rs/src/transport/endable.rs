@@ -23,7 +23,7 @@ pub(crate) trait Endable {
     fn halt(&mut self) -> bool;
 
     /// Kills every task that a restore has made. Returns the killed tasks.
-    fn sweep(&mut self, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Held>;
+    fn sweep(&mut self, root: Option<Pid>) -> Vec<Held>;
 
     /// Asks the worker and its helpers to end, and lets a stopped worker go on.
     fn terminate(&mut self);

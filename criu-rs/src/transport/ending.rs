@@ -71,8 +71,8 @@ impl Ending {
             Subject::Tasks { .. } | Subject::Saved => StopMethod::KilledUnsafely,
             // Others adopt the worker's tasks when it ends.
             Subject::Restored { .. } if !worker.halt() => return Next::Wait(now),
-            Subject::Restored { root, image_root } => {
-                self.swept = worker.sweep(root, image_root);
+            Subject::Restored { root } => {
+                self.swept = worker.sweep(root);
                 StopMethod::Killed
             }
             Subject::None => StopMethod::Killed,
@@ -149,8 +149,7 @@ mod tests {
 
     #[test]
     fn a_restore_is_halted_before_its_tasks_are_swept() {
-        let mut worker =
-            Scripted::new(Subject::Restored { root: Some(Pid::this()), image_root: None });
+        let mut worker = Scripted::new(Subject::Restored { root: Some(Pid::this()) });
         assert_eq!(run(&mut worker, |_, _| {}), StopMethod::Killed);
         assert_eq!(worker.done, ["halt", "sweep", "terminate", "reap"]);
     }

@@ -44,7 +44,7 @@ impl Endable for Scripted {
         !self.ended
     }
 
-    fn sweep(&mut self, root: Option<Pid>, _image_root: Option<Pid>) -> Vec<Held> {
+    fn sweep(&mut self, root: Option<Pid>) -> Vec<Held> {
         self.done.push("sweep");
         root.and_then(Held::of).into_iter().collect()
     }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use procfs::process::Process;
 
 use crate::host::{Held, held, tree};
+use crate::undo::Life;
 use crate::value::Pid;
 
 /// Stops a criu. Returns `true` once it stands still; `false` if it has ended meanwhile.
@@ -26,36 +26,23 @@ pub(super) fn halt(criu: &Held) -> bool {
 
 /// Kills every task that a restore has made so far, while its criu stands still. Returns the killed
 /// tasks.
-pub(super) fn sweep(criu: Pid, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Held> {
+///
+/// A child of this process is a root that criu has forked as its sibling if criu has named the
+/// child, or if the child has a [file of this criu](Life::has_marked) open: until criu names a
+/// root, the root keeps criu's socket. Other children may be a criu of another operation, or a
+/// container that this process restores meanwhile.
+pub(super) fn sweep(criu: Pid, root: Option<Pid>, life: &Life) -> Vec<Held> {
     let children =
         |of: Pid| tree::children(of).into_iter().filter_map(move |child| Held::child(child, of));
     let mut roots: Vec<Held> = children(criu).collect();
     // CRIU has named a child of its own, or a child of this process.
     let adopted = children(Pid::this()).filter(|held| {
-        Some(held.pid()) == root && is_younger(held, criu) || is_made_by(held, criu, image_root)
+        held.pid() != criu
+            && held.since() >= life.since
+            && (Some(held.pid()) == root || life.has_marked(held))
     });
     roots.extend(adopted);
     tree::kill_all(roots)
-}
-
-/// Says whether a process was started after a criu, or in the same tick.
-fn is_younger(held: &Held, criu: Pid) -> bool {
-    held.pid() != criu && tree::started_at(criu).is_some_and(|born| held.since() >= born)
-}
-
-/// Says whether a child of this process is a root that criu has forked as its sibling. Such a
-/// process is younger than criu, and either still runs criu's program or has the root's id in its
-/// own pid namespace.
-fn is_made_by(held: &Held, criu: Pid, image_root: Option<Pid>) -> bool {
-    let process = Process::new(held.pid().as_raw());
-    let program = |pid: Pid| Process::new(pid.as_raw()).and_then(|process| process.exe()).ok();
-    let is_criu = || {
-        let own = program(held.pid());
-        own.is_some() && own == program(criu)
-    };
-    let inner = || process.ok()?.status().ok()?.nspid?.last().copied();
-    let is_root = || image_root.is_some_and(|root| inner() == Some(root.as_raw()));
-    is_younger(held, criu) && (is_criu() || is_root()) && held.is_there()
 }
 
 /// The time that criu may take to stop.

@@ -18,8 +18,6 @@ pub(crate) enum Subject {
     Restored {
         /// The root, once CRIU has named it.
         root: Option<Pid>,
-        /// The root's id in its own pid namespace, as the images record it.
-        image_root: Option<Pid>,
     },
     /// No tasks.
     None,

@@ -18,9 +18,10 @@ use super::ending::Ending;
 use super::handed::{Launch, WORKER_SOCKET};
 use super::subject::Subject;
 use super::{safe_point, standstill};
+use crate::diagnosis::LogPlace;
 use crate::host::{Held, tree};
 use crate::sys::{fd, spawn};
-use crate::undo::Connections;
+use crate::undo::{Connections, Life};
 use crate::value::{Pid, printable};
 
 /// A criu process of ours. On drop, it is ended at a safe point and reaped.
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     /// The names in `/proc/PID/fd` of the pipe with its output and of its socket, which nobody has
     /// but the worker and the processes that it makes.
     marks: Vec<OsString>,
+    /// The log of the operation under way.
+    pub(crate) log: Option<Arc<LogPlace>>,
     /// `true` if the worker leads its own process group.
     own_group: bool,
     /// The tasks that the worker works on.
@@ -85,6 +88,7 @@ impl Worker {
             printed: Some(printed.into()),
             tail: Vec::new(),
             marks: fds.iter().skip(2).take(2).filter_map(|fd| fd::link(fd).ok()).collect(),
+            log: None,
             own_group: program.own_group,
             subject: Subject::None,
             connections: None,
@@ -97,9 +101,11 @@ impl Worker {
         self.pid
     }
 
-    /// The names in `/proc/PID/fd` of files that only the worker's own processes have.
-    pub(crate) fn marks(&self) -> &[OsString] {
-        &self.marks
+    /// Returns the evidence by which a process of this criu is known. `since` and `until` are the
+    /// times of criu's start and end, in the kernel's ticks.
+    pub(crate) fn life(&self, since: u64, until: u64) -> Life {
+        let log = self.log.as_ref().and_then(|log| log.identity());
+        Life { since, until, marks: self.marks.clone(), log }
     }
 
     /// Says whether a descriptor tells that the process has ended.
@@ -238,8 +244,9 @@ impl Endable for Worker {
         self.ended.is_none() && self.held().is_some_and(|criu| standstill::halt(&criu))
     }
 
-    fn sweep(&mut self, root: Option<Pid>, image_root: Option<Pid>) -> Vec<Held> {
-        standstill::sweep(self.pid, root, image_root)
+    fn sweep(&mut self, root: Option<Pid>) -> Vec<Held> {
+        let since = tree::started_at(self.pid).unwrap_or(u64::MAX);
+        standstill::sweep(self.pid, root, &self.life(since, u64::MAX))
     }
 
     fn terminate(&mut self) {
@@ -291,6 +298,7 @@ mod tests {
                 pid: Pid::this(),
                 pidfd: None,
                 marks: Vec::new(),
+                log: None,
                 printed: Some(std::fs::File::open("/dev/zero").unwrap()),
                 tail: Vec::new(),
                 own_group: false,

@@ -1,19 +1,20 @@
 //! The images directory of a dump, and its cleanup after a failure.
 
 use std::collections::HashSet;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use criu_images::kind::Kind;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, renameat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::private::{Private, Unmade};
 use crate::error::{Error, Result};
-use crate::value::is_ours;
 
 /// A guard of an images directory during a dump.
 ///
@@ -25,20 +26,39 @@ pub(crate) struct ImagesDir {
     before: HashSet<CString>,
     /// The directory [`ASIDE`], if images of an earlier checkpoint are in it. It is opened once:
     /// somebody may put another one at its name meanwhile.
-    aside: Option<OwnedFd>,
+    aside: Option<Private>,
+    /// The names of these images.
+    earlier: Vec<CString>,
     kept: bool,
 }
 
 impl ImagesDir {
     /// Notes the files in the directory. With `overwrite` it sets the images of an earlier
-    /// checkpoint aside.
+    /// checkpoint aside. With `trusted`, nobody else can write the directory.
     ///
     /// # Errors
     /// [`Error::CheckpointExists`] without `overwrite`. `EEXIST` if an interrupted run has left
-    /// images aside.
-    pub(crate) fn watch(directory: OwnedFd, name: PathBuf, overwrite: bool) -> Result<Self> {
+    /// images aside. [`Error::Place`] on a file system that keeps no owners, without `trusted`.
+    pub(crate) fn watch(
+        directory: OwnedFd,
+        name: PathBuf,
+        overwrite: bool,
+        trusted: bool,
+    ) -> Result<Self> {
         let read = |source: Errno| Error::system(format!("list {}", name.display()), source);
-        let entries = list(&directory).map_err(read)?;
+        let mut entries = list(&directory).map_err(read)?;
+        // An empty one holds no checkpoint.
+        if entries.contains(ASIDE) {
+            match unlinkat(&directory, ASIDE, UnlinkatFlags::RemoveDir) {
+                Ok(()) => entries.remove(ASIDE),
+                Err(Errno::ENOTEMPTY | Errno::EEXIST) => false,
+                Err(source) => {
+                    let aside = name.join(OsStr::from_bytes(ASIDE.to_bytes()));
+                    let what = format!("remove {}, which is in the way", aside.display());
+                    return Err(Error::system(what, source));
+                }
+            };
+        }
         if entries.contains(ASIDE) {
             // A process that died in an overwriting dump left it. A person has to decide which
             // images are the right ones.
@@ -53,29 +73,26 @@ impl ImagesDir {
         if entries.contains(INVENTORY) && !overwrite {
             return Err(Error::CheckpointExists { directory: name });
         }
-        let mut guard = Self { directory, before: entries, aside: None, kept: false };
+        let mut guard =
+            Self { directory, before: entries, aside: None, earlier: Vec::new(), kept: false };
         // A page server may have made the link to the parent for the images to come.
         if overwrite && guard.before.iter().any(|name| is_criu_s(name) && name.as_c_str() != PARENT)
         {
-            guard.set_aside().map_err(|source| {
-                Error::system(format!("set the checkpoint in {} aside", name.display()), source)
+            guard.set_aside(trusted).map_err(|unmade| {
+                unmade.error(format!("set the checkpoint in {} aside", name.display()), name)
             })?;
         }
         Ok(guard)
     }
 
-    fn set_aside(&mut self) -> nix::Result<()> {
-        mkdirat(&self.directory, ASIDE, Mode::S_IRWXU)?;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let folder = nix::fcntl::openat(&self.directory, ASIDE, flags, Mode::empty())?;
-        if !is_ours(&nix::sys::stat::fstat(&folder)?) {
-            return Err(Errno::EPERM);
-        }
-        let folder = self.aside.insert(folder);
+    fn set_aside(&mut self, trusted: bool) -> Result<(), Unmade> {
+        let made = Private::make(&self.directory, ASIDE, trusted)?;
+        let folder = &self.aside.insert(made).directory;
         let images: Vec<CString> = self.before.iter().filter(|n| is_criu_s(n)).cloned().collect();
         for name in images {
-            renameat(&self.directory, name.as_c_str(), &*folder, name.as_c_str())?;
+            renameat(&self.directory, name.as_c_str(), folder, name.as_c_str())?;
             self.before.remove(&name);
+            self.earlier.push(name);
         }
         Ok(())
     }
@@ -85,8 +102,9 @@ impl ImagesDir {
     pub(crate) fn keep(mut self) {
         self.kept = true;
         if let Some(folder) = &self.aside {
-            for name in list(folder).unwrap_or_default() {
-                let _ = unlinkat(folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+            for name in &self.earlier {
+                let flags = UnlinkatFlags::NoRemoveDir;
+                let _ = unlinkat(&folder.directory, name.as_c_str(), flags);
             }
             let _ = unlinkat(&self.directory, ASIDE, UnlinkatFlags::RemoveDir);
         }
@@ -104,8 +122,9 @@ impl Drop for ImagesDir {
             }
         }
         if let Some(folder) = &self.aside {
-            for name in list(folder).unwrap_or_default() {
-                let _ = renameat(folder, name.as_c_str(), &self.directory, name.as_c_str());
+            let (from, to) = (&folder.directory, &self.directory);
+            for name in &self.earlier {
+                let _ = renameat(from, name.as_c_str(), to, name.as_c_str());
             }
             let _ = unlinkat(&self.directory, ASIDE, UnlinkatFlags::RemoveDir);
         }
@@ -160,7 +179,7 @@ mod tests {
     }
 
     fn watch(path: &Path, overwrite: bool) -> Result<ImagesDir> {
-        ImagesDir::watch(File::open(path).unwrap().into(), path.into(), overwrite)
+        ImagesDir::watch(File::open(path).unwrap().into(), path.into(), overwrite, false)
     }
 
     fn names(path: &Path) -> Vec<String> {
@@ -208,6 +227,33 @@ mod tests {
         guard.keep();
         assert_eq!(names(&path), ["inventory.img"]);
         assert_eq!(fs::read(path.join("inventory.img")).unwrap(), b"new");
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn an_empty_directory_for_earlier_images_holds_no_checkpoint() {
+        let path = scratch("aside");
+        fs::write(path.join("inventory.img"), "old").unwrap();
+        let aside = path.join(".criu-rs-earlier");
+        fs::create_dir(&aside).unwrap();
+        drop(watch(&path, true).unwrap());
+        assert_eq!(names(&path), ["inventory.img"]);
+        // Somebody else's link to a directory.
+        std::os::unix::fs::symlink("/tmp", &aside).unwrap();
+        let refused = watch(&path, true).unwrap_err().to_string();
+        assert!(refused.contains("in the way"), "{refused}");
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn only_images_that_were_set_aside_are_removed() {
+        let path = scratch("only");
+        fs::write(path.join("inventory.img"), "old").unwrap();
+        let guard = watch(&path, true).unwrap();
+        let other = path.join(".criu-rs-earlier/core-1.img");
+        fs::write(&other, "of another checkpoint").unwrap();
+        guard.keep();
+        assert_eq!(fs::read(other).unwrap(), b"of another checkpoint");
         fs::remove_dir_all(path).unwrap();
     }
 

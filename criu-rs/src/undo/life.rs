@@ -14,7 +14,8 @@ use crate::value::Pid;
 ///
 /// The kernel forgets who made a process once the maker has ended. Criu's processes are known by a
 /// file that they have open: criu's log, the pipe that takes its output, or the socket of its
-/// request. They keep one of them until they have the memory of their task.
+/// request. They keep one of them until they have the memory of their task. The log counts for a
+/// process that can write to it.
 #[derive(Debug, Default)]
 pub(crate) struct Life {
     /// The time of criu's start, in the kernel's ticks.
@@ -36,6 +37,7 @@ impl Life {
             let is_log = |(name, device, inode): &(OsString, u64, u64)| {
                 // Any other file may be on a file system that does not answer.
                 target.file_name() == Some(name)
+                    && is_for_writing(process.pid(), fd)
                     && fs::metadata(fd)
                         .is_ok_and(|meta| (meta.dev(), meta.ino()) == (*device, *inode))
             };
@@ -59,6 +61,17 @@ impl Life {
             }
         }
     }
+}
+
+/// Says whether a process can write by a descriptor, given by its path in `/proc/PID/fd`. Anybody
+/// may read the log: a program that follows it does not descend from criu.
+fn is_for_writing(pid: Pid, fd: &Path) -> bool {
+    let Some(number) = fd.file_name() else { return false };
+    let path = Path::new("/proc").join(pid.to_string()).join("fdinfo").join(number);
+    let Ok(text) = fs::read_to_string(path) else { return false };
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
 }
 
 /// The number of pid namespaces that a process is in, counted from the reader's, and its number in

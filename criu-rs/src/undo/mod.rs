@@ -5,6 +5,7 @@ mod connections;
 mod freezer;
 mod images_dir;
 mod life;
+mod private;
 mod staging;
 mod strays;
 

@@ -41,8 +41,10 @@ impl PlaceError {
 pub enum PlaceProblem {
     /// A symbolic link, which leads here.
     Link(PathBuf),
-    /// Neither a file nor a link, such as "a FIFO".
+    /// Anything else than a file or a symbolic link, such as "a FIFO" or "a directory".
     NoFile(&'static str),
+    /// Anything else than a socket, at the name of the lazy-pages daemon's socket.
+    NoSocket,
     /// A file with several hard links.
     HardLinks(u64),
     /// A file or link of another user, with this uid.
@@ -68,7 +70,7 @@ impl PlaceProblem {
     /// Returns advice: a verb phrase.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Shared { .. } => {
+            Self::Shared { writers: Writers::Everyone, .. } => {
                 "use another directory, or take the right to write away (chmod go-w)"
             }
             Self::NoOwners { .. } => {
@@ -78,6 +80,13 @@ impl PlaceProblem {
             Self::Foreign(_) => {
                 "remove it, or use another directory, or set trust_directory on a file system that \
                  keeps no owners"
+            }
+            Self::Shared { writers: Writers::Owner(_), .. } => {
+                "use a directory of your own, or take this one over (chown)"
+            }
+            Self::Shared { writers: Writers::Group(_), .. } => {
+                "use another directory, or take the right to write away (chmod g-w, and setfacl -b \
+                 if it has an access control list)"
             }
             _ => "remove it, or use another directory",
         }
@@ -93,6 +102,9 @@ impl fmt::Display for PlaceProblem {
                 printable(target.as_os_str().as_encoded_bytes())
             ),
             Self::NoFile(what) => write!(f, "is {what}, where criu is to write a file"),
+            Self::NoSocket => {
+                f.write_str("is no socket, where criu is to find the lazy-pages daemon's")
+            }
             Self::HardLinks(links) => {
                 write!(f, "has {links} hard links, and criu would write into all of them")
             }
@@ -291,6 +303,14 @@ mod tests {
         let linked = look(&|at| fs::hard_link(path.join("other"), at).unwrap());
         assert_eq!(linked, Some(PlaceProblem::HardLinks(2)));
         fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn advice_for_a_shared_directory_takes_the_right_of_its_writers() {
+        let hint = |writers| PlaceProblem::Shared { writers, purpose: "a log" }.hint();
+        assert!(hint(Writers::Everyone).contains("chmod go-w"));
+        assert!(hint(Writers::Owner(1000)).contains("chown"));
+        assert!(hint(Writers::Group(100)).contains("setfacl -b"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::lab::{Lab, TestFn};
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_process_with_the_number_and_the_program_of_a_task_survives", same_number),
     ("a_criu_with_the_number_of_a_task_survives", other_criu),
+    ("a_reader_of_the_log_with_the_number_of_a_task_survives", log_reader),
     ("a_zombie_with_the_number_of_a_task_is_left_to_its_parent", zombie),
 ];
 
@@ -101,6 +102,21 @@ fn other_criu(lab: &Lab) {
         let decoy = decoy.unwrap();
         assert!(soon(|| lab.dir.join("socket").exists()), "it was stopped");
         assert_eq!(decoy.end(), WaitStatus::StillAlive, "it was killed");
+    }
+}
+
+/// Somebody follows criu's log, and the program that does so gets the number of a task.
+fn log_reader(lab: &Lab) {
+    let log = lab.dir.join("images/restore.log");
+    let mut follow = Command::new("sh");
+    follow.args(["-c", "exec sleep 1000 < \"$0\""]).arg(&log);
+    let mut decoy = None;
+    let is_done = restore(lab, |pid| {
+        decoy = Some(Decoy::start(pid, &follow));
+        assert!(soon(|| fs::read_link(format!("/proc/{pid}/fd/0")).is_ok_and(|to| to == log)));
+    });
+    if is_done {
+        assert_eq!(decoy.unwrap().end(), WaitStatus::StillAlive, "it was killed");
     }
 }
 

@@ -37,6 +37,15 @@ fn problem<T: std::fmt::Debug>(result: Result<T, Error>) -> PlaceProblem {
 fn ways(lab: &Lab) {
     let service = Service::start(lab);
     let mut target = lab.start(&["count"]);
+    // A service would look for the parent from a directory that others can move.
+    let next = lab.dir("next");
+    share(&next);
+    let dump = Dump::new(target.pid, &next).parent_img("../own");
+    let PlaceProblem::Shared { purpose, .. } = problem(dump.run(&service.criu())) else {
+        panic!("refused for something else");
+    };
+    assert!(purpose.contains("parent images"), "{purpose}");
+    assert!(names(&next).is_empty());
     for (criu, name) in [(&lab.criu, "own"), (&service.criu(), "service")] {
         let (images, work) = (lab.dir(name), lab.dir(&format!("{name}-work")));
         share(&images);

@@ -14,8 +14,10 @@ use criu_rs::{
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 
+use crate::container::Container;
 use crate::lab::{Lab, TestFn};
 use crate::service::Service;
 
@@ -31,6 +33,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_dropped_dump_leaves_the_process_running", dropped_dump),
     ("a_cancelled_restore_leaves_nothing", cancelled_restore),
     ("a_restore_ended_without_an_action_leaves_nothing", ended_restore),
+    ("an_ended_restore_spares_other_children_of_its_process", spares_others),
     ("a_restore_whose_criu_is_killed_leaves_nothing", killed_restore),
     ("a_cancellation_that_comes_too_late_changes_nothing", too_late),
     ("a_dump_cancelled_when_all_is_saved_is_complete", |lab| saved(lab, &lab.criu, 20)),
@@ -346,6 +349,23 @@ fn ended_restore(lab: &Lab) {
     let restored = Restore::new(&images).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
     target.goes_on();
+}
+
+/// A restore is ended while another operation of this process has a younger criu, and while a
+/// younger child has the root's number in a pid namespace of its own.
+fn spares_others(lab: &Lab) {
+    let (images, other) = (lab.dir("images"), lab.dir("other"));
+    let mut saved = Container::start(lab, CloneFlags::empty());
+    Dump::new(saved.target.pid, &images).run(&lab.criu).unwrap();
+    saved.is_gone();
+    let restore = Restore::new(&images).root(&saved.root).start(&lab.criu).unwrap();
+    let mut target = lab.start(&["count"]);
+    let dump = Dump::new(target.pid, &other).start(&lab.criu).unwrap();
+    let container = Container::start(lab, CloneFlags::empty());
+    drop(restore);
+    container.target.goes_on();
+    dump.finish(&mut ()).unwrap();
+    target.is_gone();
 }
 
 /// Somebody else kills criu, as soon as there is a task of the restore's.

@@ -16,7 +16,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use crate::stdout::Stdout;
 
 /// A file in the making, beside the file that it replaces, or standard output.
-pub(crate) struct Output {
+pub(crate) struct NewFile {
     to: To,
     place: Option<Place>,
 }
@@ -36,7 +36,7 @@ struct Place {
     name: OsString,
 }
 
-impl Output {
+impl NewFile {
     /// Begins a file; without a path it is standard output.
     ///
     /// The file has mode 0600, or that of the file that it replaces if that is narrower. A link at
@@ -111,7 +111,7 @@ impl Place {
     }
 }
 
-impl Write for Output {
+impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.to {
             To::New(file) => file.write(bytes),
@@ -127,7 +127,7 @@ impl Write for Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for NewFile {
     fn drop(&mut self) {
         if let Some(place) = &self.place {
             place.remove();
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     fn write(path: &Path) -> Result<(), String> {
-        let mut output = Output::create(Some(path))?;
+        let mut output = NewFile::create(Some(path))?;
         output.write_all(b"secret").unwrap();
         output.keep().map_err(|error| error.to_string())
     }
@@ -216,7 +216,7 @@ mod tests {
             assert_eq!(mode(&path), new, "{old:o}");
         }
         // Nothing is left beside it, of a file that is given up neither.
-        drop(Output::create(Some(&directory.join("other"))).unwrap());
+        drop(NewFile::create(Some(&directory.join("other"))).unwrap());
         let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|at| at.unwrap()).collect();
         assert_eq!(names.len(), 1, "{names:?}");
     }

@@ -18,7 +18,7 @@ use criu_images::json::{self, Style};
 use criu_images::{CoreDump, Diff, Finding, Image, Severity, check};
 
 use crate::images::{image_in_archive, open_set, show};
-use crate::new_file::NewFile;
+use crate::new_file::{NewFile, open_input};
 use crate::shown::Shown;
 use crate::stdout::Stdout;
 use crate::tool::{Fallible, Tool};
@@ -168,7 +168,7 @@ fn run(word: Word, name: &str) -> Fallible<ExitCode> {
             let mut out = NewFile::create(files.out.as_deref())?;
             match &files.input {
                 Some(path) => {
-                    let file = fs::File::open(path).map_err(|error| at(path, &error))?;
+                    let file = open_input(path).map_err(|error| at(path, &error))?;
                     json::encode(file, &mut out).map_err(|error| at(path, &error))?;
                 }
                 None => {
@@ -220,7 +220,7 @@ fn decode(path: Option<&Path>, style: Style, out: &mut impl Write) -> Fallible<(
         if let Some(bytes) = image_in_archive(path)? {
             return Ok(json::decode(Image::detect(&name, &bytes)?, style, out)?);
         }
-        let mut file = fs::File::open(path).map_err(|error| at(path, &error))?;
+        let mut file = open_input(path).map_err(|error| at(path, &error))?;
         let found = file.metadata()?;
         if found.is_file() {
             refuse_holes(&found).map_err(|why| format!("{}: {why}", path.display()))?;
@@ -295,7 +295,7 @@ fn read(path: Option<&Path>) -> Fallible<Vec<u8>> {
     let most = limit.saturating_add(1);
     let (name, read) = match path {
         Some(path) => {
-            let file = fs::File::open(path);
+            let file = open_input(path);
             let read = file.and_then(|file| file.take(most).read_to_end(&mut bytes));
             (path.display().to_string(), read)
         }

@@ -88,9 +88,9 @@ pub(crate) fn keep_only(kept: &[RawFd]) -> io::Result<()> {
             }
             close_range(from, u32::MAX, 0)?;
         }
-        // A kernel before Linux 5.9.
-        Err(Errno::ENOSYS | Errno::EINVAL) => close_one_by_one(&kept)?,
-        Err(error) => return Err(error.into()),
+        // A kernel before Linux 5.9, or a filter of system calls that refuses this one: container
+        // engines answer calls that they do not know with EPERM.
+        Err(_) => close_one_by_one(&kept)?,
     }
     kept.into_iter().try_for_each(|number| set_close_on_exec(number, true))
 }

@@ -220,7 +220,7 @@ fn a_header_may_have_a_sum_of_signed_bytes() {
     let with = |more: i32| {
         let mut block = header("gr\u{fc}n", b'0', 0);
         block[148..156].copy_from_slice(b"        ");
-        let sum: i32 = block.iter().map(|byte| i32::from(*byte as i8)).sum();
+        let sum: i32 = block.iter().map(|byte| i32::from(i8::from_ne_bytes([*byte]))).sum();
         block[148..156].copy_from_slice(format!("{:06o}\0 ", sum + more).as_bytes());
         archive("signed", &[block.to_vec()])
     };

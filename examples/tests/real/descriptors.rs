@@ -103,7 +103,7 @@ fn by_path(lab: &Lab) {
     assert!(said()[before..].contains("Restore finished"), "{}", &said()[before..]);
     // Another descriptor is not made up.
     let ran = lab.run(&["check", "-o", "/dev/fd/987"]);
-    ran.fails(2, &["--log-file /dev/fd/987", "cannot use the descriptor"]);
+    ran.fails(1, &["--log-file /dev/fd/987", "cannot use the descriptor"]);
 }
 
 fn runtime(lab: &Lab) {

@@ -227,6 +227,27 @@ mod tests {
         assert!(!is_close_on_exec(number(&other)).unwrap());
     }
 
+    #[test]
+    fn a_filter_that_refuses_close_range_keeps_as_little_open() {
+        use criu_lab::filter::{forbidding, install};
+
+        criu_lab::needs_root();
+        let [named, other] = std::array::from_fn(|_| leak());
+        let inside = thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let call = u32::try_from(libc::SYS_close_range).unwrap();
+                install(&forbidding(call, Errno::EPERM as u32), 0).unwrap();
+                keep_only(&[named.as_raw_fd()]).unwrap();
+                open_numbers().unwrap()
+            });
+            thread.join().unwrap()
+        });
+        let number = |fd: &OwnedFd| u32::try_from(fd.as_raw_fd()).unwrap();
+        assert!(inside.contains(&number(&named)), "{inside:?}");
+        assert!(inside.len() <= 2, "{inside:?}");
+        assert!(!is_close_on_exec(number(&other)).unwrap());
+    }
+
     #[cfg(feature = "libcriu")]
     #[test]
     fn a_thread_of_its_own_gets_one_descriptor_and_closes_it_alone() {

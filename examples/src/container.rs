@@ -17,9 +17,10 @@ use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::hints;
+use crate::new_file::NewFile;
 use crate::options::{Size, criu_program};
 use crate::output::{Output, dump_stats, micros, restore_stats};
-use crate::places::{keep_images_private, make_directories, note_writers, replace_file};
+use crate::places::{keep_images_private, make_directories, note_writers};
 use crate::runtime_args::{BothArgs, OnlyCheckpointArgs, OnlyRestoreArgs};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
@@ -330,7 +331,7 @@ struct PidFileHook<'a> {
 impl Hooks for PidFileHook<'_> {
     fn post_restore(&mut self, root: Pid) -> HookResult {
         let Some(file) = self.pid_file else { return Ok(()) };
-        replace_file(file, root.to_string().as_bytes())
+        NewFile::write_public(file, root.to_string().as_bytes())
             .map_err(|error| format!("cannot write {}: {error}", file.display()).into())
     }
 }

@@ -12,6 +12,7 @@ use criu_rs::config::{ConfigFiles, Setting};
 use criu_rs::hold_back_descriptors;
 
 use crate::fault::Fault;
+use crate::fd;
 
 /// The numbers of the descriptors that the caller has left open.
 static INHERITED: OnceLock<Vec<RawFd>> = OnceLock::new();
@@ -54,8 +55,13 @@ pub(crate) fn hand_on(args: &[OsString]) -> Result<(), Fault> {
         named.extend(self::named(&words));
     }
     // CRIU itself tells of a descriptor that is not open.
-    named.retain(|number| INHERITED.get().is_some_and(|known| known.contains(number)));
+    named.retain(|number| is_of_caller(*number));
     name(&named)
+}
+
+/// Returns true for the number of a descriptor that the caller has left open.
+pub(crate) fn is_of_caller(number: RawFd) -> bool {
+    INHERITED.get().is_some_and(|known| known.contains(&number))
 }
 
 /// Lets programs that are started from here on have these descriptors.
@@ -67,7 +73,8 @@ pub(crate) fn name(numbers: &[RawFd]) -> Result<(), Fault> {
     named.map(drop).map_err(|error| Fault::system("hand descriptors on", error))
 }
 
-/// The descriptors that criu's arguments name: `--status-fd 3`, `--ps-socket=3`, `fd[3]:KEY`.
+/// The descriptors that criu's arguments name: `--status-fd 3`, `--ps-socket=3`, `fd[3]:KEY`,
+/// `-o /dev/fd/3`, `-D /proc/self/fd/3/images`.
 fn named(args: &[OsString]) -> Vec<RawFd> {
     let mut found = Vec::new();
     for (place, arg) in args.iter().enumerate() {
@@ -84,6 +91,7 @@ fn named(args: &[OsString]) -> Vec<RawFd> {
             found.extend(value.and_then(|value| value.trim().parse::<RawFd>().ok()));
         }
         found.extend(inherited(arg));
+        found.extend(fd::in_text(&arg.to_string_lossy()));
     }
     found
 }
@@ -107,5 +115,7 @@ mod tests {
         assert_eq!(of(&["restore", "--inherit-fd", "fd[5]:pipe:[6]"]), [5]);
         assert_eq!(of(&["restore", "--inherit-fd=fd[5]:/a b"]), [5]);
         assert_eq!(of(&["service", "--address", "4", "--status-fd"]), [0; 0]);
+        assert_eq!(of(&["lazy-pages", "-o", "/dev/fd/5", "-D", "/proc/self/fd/7/img"]), [5, 7]);
+        assert_eq!(of(&["lazy-pages", "-o/dev/fd/5", "--config=/dev/fd/63"]), [5, 63]);
     }
 }

@@ -15,6 +15,7 @@
 //! descriptors     the descriptors that other programs get
 //! confine         rights that a server gives up
 //! places          directories that are made, and those that others can write
+//! new_file        files that appear when they are complete
 //! settings        options from CRIU's configuration files
 //! images          sets of images as `crit` and `inspect` take them
 //! ```
@@ -36,6 +37,7 @@ mod hints;
 mod images;
 mod inspect;
 mod links;
+mod new_file;
 mod options;
 mod output;
 mod page_server;

@@ -27,7 +27,7 @@ use crate::confine::{self, Access, Place};
 use crate::descriptors;
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::fd::by_number;
+use crate::fd::{self, by_number};
 use crate::foreign::without_effect;
 use crate::options::{Certificates, Verbosity};
 use crate::output::Output;
@@ -36,6 +36,7 @@ use crate::places::{
 };
 use crate::program::{Given, Program};
 use crate::settings;
+use crate::shown::one_line;
 use crate::stdout;
 use crate::tool::Fallible;
 use crate::word::NAME;
@@ -354,7 +355,9 @@ impl PageServer {
         settings::refuse_pipe(args).map_err(|fault| fault.to_string())?;
         let socket = listening.into_listener()?;
         // The daemon tells when it is ready.
-        let named: Vec<_> = self.status_fd.into_iter().collect();
+        let words = args.iter().filter_map(|word| word.to_str());
+        let named = self.status_fd.into_iter().chain(words.flat_map(fd::in_text));
+        let named: Vec<_> = named.filter(|number| descriptors::is_of_caller(*number)).collect();
         descriptors::name(&named).map_err(|fault| fault.to_string())?;
         let mut daemon = Command::new(std::env::current_exe()?);
         // The word is given, because the file may have any name.
@@ -446,9 +449,7 @@ struct Log {
 impl Log {
     /// Writes a line. What peers and files are called does not make it two, or another.
     fn line(&self, text: &str) {
-        let escape =
-            |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-        let text: String = text.chars().map(escape).collect();
+        let text = one_line(text);
         match &self.to {
             Some(file) => {
                 let _ = writeln!(&mut &*file, "{text}");
@@ -505,4 +506,28 @@ fn stop_at_signals(handle: Handle) -> Fallible<()> {
         }
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use criu_images::Text;
+
+    use super::*;
+
+    #[test]
+    fn a_log_has_no_characters_that_act_on_a_terminal() {
+        let path = criu_lab::scratch("server-log").join("log");
+        let mut file = fs::File::options().read(true).append(true).create(true).open(path).unwrap();
+        let output = Output::new("criu-rs", NAME, false);
+        let log = Log { to: Some(file.try_clone().unwrap()), output };
+        log.line("peer \u{202e}gmi.1\u{200b}\u{9b}1m\x1b[2J\nforged: done");
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(!line.chars().any(Text::hides), "{line:?}");
+        assert!(line.contains("\\u{202e}gmi.1") && line.ends_with("\\nforged: done"), "{line}");
+    }
 }

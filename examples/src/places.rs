@@ -1,17 +1,17 @@
 //! Files and directories that the program itself makes, and directories that others can write.
 
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use criu_rs::{Dir, Pid};
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 
 use crate::fault::Fault;
+use crate::fd;
 use crate::output::Output;
 
 /// Lets only the owner read and write the files that this process and its criu make from now on.
@@ -91,25 +91,29 @@ pub(crate) fn make_directories(path: &Path, mode: u32) -> Result<&Path, Fault> {
     Ok(path)
 }
 
-/// Opens a log to append to, and makes it if it is missing, for its owner alone. The devices and
-/// descriptors in `/dev` and `/proc` are opened as they are.
+/// Opens a log to append to, and makes it if it is missing, for its owner alone. A path
+/// such as `/dev/fd/3` stands for the descriptor. A device such as `/dev/null` is written as it is.
 ///
 /// # Errors
-/// A link, a FIFO, a file with several hard links or a file of another user is at the path. These
-/// are not written.
+/// A link, a FIFO, a file with several hard links, or a file or device of another user is at the
+/// path. These are not written.
 pub(crate) fn open_log(path: &Path) -> io::Result<File> {
+    if let Some(descriptor) = fd::of_path(path) {
+        return descriptor.map(File::from);
+    }
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600);
-    if path.starts_with("/dev") || path.starts_with("/proc") {
-        return options.open(path);
-    }
     // Without waiting: a FIFO that nobody reads would hold the program.
-    let file = options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path);
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = options.custom_flags(flags.bits()).open(path);
     let meta = match file {
         Ok(file) => {
             let meta = file.metadata()?;
             let is_ours = meta.uid() == 0 || meta.uid() == geteuid().as_raw();
-            if meta.is_file() && is_ours && meta.nlink() == 1 {
+            let is_device = meta.file_type().is_char_device();
+            if is_ours && (is_device || meta.is_file() && meta.nlink() == 1) {
+                // A terminal that is full is waited for.
+                fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
                 return Ok(file);
             }
             meta
@@ -118,31 +122,14 @@ pub(crate) fn open_log(path: &Path) -> io::Result<File> {
     };
     let why = if meta.is_symlink() {
         "a symbolic link is not written through: remove it, or name another log".to_owned()
-    } else if !meta.is_file() {
+    } else if !meta.is_file() && !meta.file_type().is_char_device() {
         "not a regular file: remove it, or name another log".to_owned()
-    } else if meta.nlink() > 1 {
+    } else if meta.is_file() && meta.nlink() > 1 {
         format!("has {} hard links: remove this one, or name another log", meta.nlink())
     } else {
         format!("belongs to user {}: remove it, or name another log", meta.uid())
     };
     Err(io::Error::other(why))
-}
-
-/// Writes a file under a new name, and then renames it: a link at the path is replaced and not
-/// followed. Everybody may read the file, as far as the umask allows.
-pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut new = OsString::from(".");
-    new.push(name);
-    new.push(format!(".{}", std::process::id()));
-    let new = path.with_file_name(new);
-    let _ = fs::remove_file(&new);
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
-        file.write_all(bytes)?;
-        fs::rename(&new, path)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 /// Reads a small regular file. Neither a link nor a FIFO is opened.
@@ -159,3 +146,47 @@ pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 
 /// The part of a file that is read. Statistics take some 200 bytes.
 const MAX_FILE: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::symlink;
+
+    use criu_lab::scratch;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn a_log_is_a_device_or_a_descriptor_only_where_the_kernel_says_so() {
+        let directory = scratch("log-places");
+        let (file, link) = (directory.join("file"), directory.join("link"));
+        let (victim, fifo) = (directory.join("victim"), directory.join("fifo"));
+        fs::write(&victim, "kept").unwrap();
+        symlink(&victim, &link).unwrap();
+        mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        // Everybody can plant links below these beginnings.
+        let id = std::process::id().to_string();
+        let beginnings = ["/proc/self/root", &format!("/proc/{id}/root"), "/dev/.."];
+        let directory = directory.canonicalize().unwrap();
+        let directory = directory.strip_prefix("/").unwrap();
+        for beginning in beginnings {
+            let below = Path::new(beginning).join(directory);
+            for (name, why) in [("link", "symbolic link"), ("fifo", "not a regular file")] {
+                let said = open_log(&below.join(name)).map(drop).unwrap_err().to_string();
+                assert!(said.contains(why), "{beginning}: {said}");
+            }
+        }
+        assert_eq!(fs::read(&victim).unwrap(), b"kept");
+        let null = open_log(Path::new("/dev/null")).unwrap();
+        assert!(null.metadata().unwrap().file_type().is_char_device());
+        fs::write(&file, "before ").unwrap();
+        let open = OpenOptions::new().append(true).open(&file).unwrap();
+        let number = open.as_raw_fd();
+        for path in [format!("/dev/fd/{number}"), format!("/proc/self/fd/{number}")] {
+            open_log(Path::new(&path)).unwrap().write_all(b"and ").unwrap();
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"before and and ");
+    }
+}

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::places::replace_file;
+use crate::new_file::NewFile;
 use crate::stdout::Stdout;
 use crate::tool::{Fallible, Tool};
 use crate::usage;
@@ -141,7 +141,7 @@ fn save(dir: &Path, command: Command) -> Fallible<()> {
     let path = dir.join(format!("{}.1", command.get_name()));
     let page = page(command)?;
     let failed = |error| Fault::system(format!("write {}", path.display()), error);
-    Ok(replace_file(&path, &page).map_err(failed)?)
+    Ok(NewFile::write_public(&path, &page).map_err(failed)?)
 }
 
 fn page(command: Command) -> io::Result<Vec<u8>> {

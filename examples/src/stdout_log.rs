@@ -1,4 +1,4 @@
-//! CRIU's log on standard output, which `-o -` asks for.
+//! CRIU's log on standard output or another descriptor, which `-o -` and `-o /dev/fd/3` ask for.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,21 +7,38 @@ use std::path::{Path, PathBuf};
 use nix::unistd::mkstemp;
 
 use crate::fault::Fault;
+use crate::fd;
 use crate::stdout;
 
-/// A log in a temporary file that is copied to standard output. CRIU's RPC can name no descriptor
-/// for the log, and a log that has been printed could not be quoted after a failure.
+/// A log in a temporary file that is copied to standard output or another descriptor. CRIU's RPC
+/// can name no descriptor for the log, and a log that has been printed could not be quoted after a
+/// failure.
 #[derive(Debug)]
 pub(crate) struct StdoutLog {
     path: PathBuf,
     file: File,
+    /// The descriptor to copy to; standard output unless given.
+    to: Option<File>,
 }
 
 impl StdoutLog {
-    pub(crate) fn new() -> Result<Self, Fault> {
+    /// Makes the log for the value of `--log-file`. `None` if the value names no descriptor.
+    pub(crate) fn named(value: &Path) -> Result<Option<Self>, Fault> {
+        if value == Path::new("-") {
+            return Self::new(None).map(Some);
+        }
+        let Some(descriptor) = fd::of_path(value) else { return Ok(None) };
+        let descriptor = descriptor.map_err(|why| {
+            let show = value.display();
+            Fault::usage(format!("--log-file {show}: cannot use the descriptor: {why}"))
+        })?;
+        Self::new(Some(descriptor.into())).map(Some)
+    }
+
+    fn new(to: Option<File>) -> Result<Self, Fault> {
         let made = mkstemp(&std::env::temp_dir().join("criu-rs-log-XXXXXX"));
         let (fd, path) = made.map_err(|source| Fault::system("make a temporary log", source))?;
-        Ok(Self { path, file: fd.into() })
+        Ok(Self { path, file: fd.into(), to })
     }
 
     /// Returns the path at which criu opens the log.
@@ -37,7 +54,11 @@ impl StdoutLog {
 
     /// Prints the part of the log that has not been printed yet.
     pub(crate) fn print(&self) {
-        stdout::note(io::copy(&mut &self.file, &mut io::stdout()).map(drop));
+        match &self.to {
+            None => stdout::note(io::copy(&mut &self.file, &mut io::stdout()).map(drop)),
+            // The descriptor of the caller is read by the caller, or by nobody.
+            Some(to) => drop(io::copy(&mut &self.file, &mut &*to)),
+        }
     }
 }
 

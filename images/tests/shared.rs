@@ -5,7 +5,8 @@
 
 mod common;
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use common::{ANON, PAGE, image, one_task, pagemap, vma};
 use criu_images::kind::{self, Kind};
@@ -14,7 +15,7 @@ use criu_images::proto::{
     FsEntry, MmEntry, PstreeEntry, RegFileEntry, TaskCoreEntry, TaskKobjIdsEntry, ThreadCoreEntry,
     UnixSkEntry,
 };
-use criu_images::source::InMemory;
+use criu_images::source::{Blob, InMemory, Source};
 use criu_images::view::{Fds, Mems, Ps, Security, Sockets};
 use criu_images::{Checkpoint, Diff, ErrorKind, ImageSet, Result, bounds, check};
 use prost::Message;
@@ -28,6 +29,10 @@ fn insert(files: &mut InMemory, kind: &Kind, id: u32, messages: &[Vec<u8>]) {
 
 /// Tasks that share a table of descriptors, which all lead to one file of a long name.
 fn many(tasks: u32, fds: u32, name: usize) -> ImageSet {
+    ImageSet::new(many_files(tasks, fds, name)).unwrap()
+}
+
+fn many_files(tasks: u32, fds: u32, name: usize) -> InMemory {
     let mut files = one_task(vec![vma(0x1000, 1, ANON)]);
     let tree = (1..=tasks).map(|pid| PstreeEntry {
         pid,
@@ -82,7 +87,33 @@ fn many(tasks: u32, fds: u32, name: usize) -> ImageSet {
     let set = CgSetEntry { id: 1, ctls: vec![member; 500] };
     let cgroup = CgroupEntry { sets: vec![set], controllers: Vec::new() };
     insert(&mut files, kind::CGROUP, 0, &[cgroup.encode_to_vec()]);
-    ImageSet::new(files).unwrap()
+    files
+}
+
+/// Images that count how often the table of descriptors is opened.
+#[derive(Debug)]
+struct Counted {
+    files: InMemory,
+    opens: Arc<AtomicUsize>,
+}
+
+impl Source for Counted {
+    fn names(&self) -> Result<Vec<String>> {
+        self.files.names()
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Blob>> {
+        self.opens.fetch_add(usize::from(name == kind::FDINFO.file_name(1)), Ordering::Relaxed);
+        self.files.open(name)
+    }
+
+    fn size(&self, name: &str) -> Result<Option<u64>> {
+        self.files.size(name)
+    }
+
+    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+        Ok(None)
+    }
 }
 
 fn refused<T>(made: Result<T>, what: &str) {
@@ -128,8 +159,16 @@ fn a_table_that_tasks_share_is_checked_once() {
     let table = |task: &criu_images::Task<'_>| task.table_id().unwrap();
     let checkpoint = set.checkpoint().unwrap();
     assert!(checkpoint.tasks().all(|task| table(&task) == Some(1)));
-    let findings = check(&set);
-    assert!(findings.iter().all(|one| !one.to_string().contains("fdinfo")), "{findings:?}");
+    let opens = |tasks| {
+        let opens = Arc::default();
+        let files = Counted { files: many_files(tasks, 100_000, 10), opens: Arc::clone(&opens) };
+        let findings = check(&ImageSet::new(files).unwrap());
+        assert!(findings.iter().all(|one| !one.to_string().contains("fdinfo")), "{findings:?}");
+        opens.load(Ordering::Relaxed)
+    };
+    // A small image would be read once in any case, and kept.
+    assert_ne!(opens(1), 0);
+    assert_eq!(opens(20), opens(1));
 }
 
 #[test]

@@ -81,6 +81,11 @@ pub(crate) fn unused() -> PathBuf {
     std::env::temp_dir().join(format!("lab-{:x}-{count}-{time:x}", std::process::id()))
 }
 
+/// Ends a test with a failure unless root runs it, so that no test passes without a look.
+pub fn needs_root() {
+    assert!(nix::unistd::geteuid().is_root(), "this test needs root");
+}
+
 /// The names in a directory, sorted.
 pub fn names(dir: impl AsRef<Path>) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap();

@@ -130,6 +130,9 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     };
     let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0);
     let ended = child.wait(limit.map(Duration::from_secs));
+    if ended.as_ref().is_ok_and(|status| status.is_some_and(|status| status.success())) {
+        return Ok(());
+    }
     let begun = Instant::now();
     while !reader.is_finished() && begun.elapsed() < LAST_WORDS {
         thread::sleep(PAUSE);
@@ -138,7 +141,6 @@ fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     let said = String::from_utf8_lossy(&said).trim().to_owned();
     let said = if said.is_empty() { said } else { format!(": {said}") };
     match ended {
-        Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(format!("failed ({status}){said}")),
         Ok(None) => Err(format!("did not end in {} s{said}", limit.unwrap_or_default())),
         Err(error) => Err(format!("cannot be watched: {error}")),
@@ -204,8 +206,8 @@ fn listen(mut stderr: File, said: &Mutex<Vec<u8>>) {
 /// Time between two looks at a hook that has a time limit.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Time that the end of a hook's output may take to arrive.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Time that the end of a failed hook's output may take to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Bytes of a hook's output that an error quotes.
 const MAX_SAID: usize = 4 << 10;

@@ -3,7 +3,6 @@
 
 mod edit;
 mod explore;
-mod output;
 mod search;
 mod seccomp;
 
@@ -19,12 +18,12 @@ use criu_images::json::{self, Style};
 use criu_images::{CoreDump, Diff, Finding, Image, Severity, check};
 
 use crate::images::{image_in_archive, open_set, show};
+use crate::new_file::{NewFile, open_input};
 use crate::shown::Shown;
 use crate::stdout::Stdout;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 use explore::What;
-use output::Output;
 
 /// The command line of `crit`.
 #[derive(Args)]
@@ -151,7 +150,7 @@ fn run(word: Word, name: &str) -> Fallible<ExitCode> {
         Word::Decode { files, pretty, nopl } => {
             let style = Style { pretty, no_payload: nopl };
             let to_terminal = files.out.is_none();
-            let mut out = Output::create(files.out.as_deref())?;
+            let mut out = NewFile::create(files.out.as_deref())?;
             decode(files.input.as_deref(), style, &mut out)?;
             if to_terminal {
                 writeln!(out)?;
@@ -160,16 +159,16 @@ fn run(word: Word, name: &str) -> Fallible<ExitCode> {
         }
         Word::Show { image, nopl } => {
             let style = Style { pretty: true, no_payload: nopl };
-            let mut out = Output::create(None)?;
+            let mut out = NewFile::create(None)?;
             decode(Some(&image), style, &mut out)?;
             writeln!(out)?;
             out.keep()?;
         }
         Word::Encode { files } => {
-            let mut out = Output::create(files.out.as_deref())?;
+            let mut out = NewFile::create(files.out.as_deref())?;
             match &files.input {
                 Some(path) => {
-                    let file = fs::File::open(path).map_err(|error| at(path, &error))?;
+                    let file = open_input(path).map_err(|error| at(path, &error))?;
                     json::encode(file, &mut out).map_err(|error| at(path, &error))?;
                 }
                 None => {
@@ -203,7 +202,7 @@ fn run(word: Word, name: &str) -> Fallible<ExitCode> {
                 None => checkpoint.root(),
             };
             let core = CoreDump::new(&task)?;
-            let mut file = Output::create(Some(&out))?;
+            let mut file = NewFile::create(Some(&out))?;
             match file.file() {
                 Some(file) => core.write_sparse_to(file)?,
                 None => core.write_to(&mut file)?,
@@ -221,7 +220,7 @@ fn decode(path: Option<&Path>, style: Style, out: &mut impl Write) -> Fallible<(
         if let Some(bytes) = image_in_archive(path)? {
             return Ok(json::decode(Image::detect(&name, &bytes)?, style, out)?);
         }
-        let mut file = fs::File::open(path).map_err(|error| at(path, &error))?;
+        let mut file = open_input(path).map_err(|error| at(path, &error))?;
         let found = file.metadata()?;
         if found.is_file() {
             refuse_holes(&found).map_err(|why| format!("{}: {why}", path.display()))?;
@@ -296,7 +295,7 @@ fn read(path: Option<&Path>) -> Fallible<Vec<u8>> {
     let most = limit.saturating_add(1);
     let (name, read) = match path {
         Some(path) => {
-            let file = fs::File::open(path);
+            let file = open_input(path);
             let read = file.and_then(|file| file.take(most).read_to_end(&mut bytes));
             (path.display().to_string(), read)
         }

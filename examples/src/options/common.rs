@@ -147,8 +147,8 @@ impl Common {
                 let _ = nix::unistd::close(fd);
             }
         }
-        if self.log_file.as_deref() == Some(Path::new("-")) {
-            let _ = self.on_stdout.set(Rc::new(StdoutLog::new()?));
+        if let Some(log) = self.log_file.as_deref().map(StdoutLog::named).transpose()?.flatten() {
+            let _ = self.on_stdout.set(Rc::new(log));
         }
         match &self.work_dir {
             Some(directory) => check_directory("--work-dir", directory),
@@ -179,9 +179,10 @@ impl Common {
 
     /// Makes a fault name the place to which the log goes, and not a temporary file.
     pub(crate) fn name_log(&self, fault: Fault) -> Fault {
-        match self.on_stdout.get() {
-            Some(_) => fault.logged_at("standard output"),
-            None => fault,
+        match (self.on_stdout.get(), &self.log_file) {
+            (Some(_), Some(file)) if file.as_path() != Path::new("-") => fault.logged_at(file),
+            (Some(_), _) => fault.logged_at("standard output"),
+            (None, _) => fault,
         }
     }
 

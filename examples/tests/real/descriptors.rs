@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use criu_lab::soon;
 use criu_rs::Pid;
+use nix::unistd::dup;
 
 use crate::lab::{Lab, TestFn, run};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("the_criu_that_the_program_becomes_gets_the_named_descriptors", become_criu),
+    ("descriptors_named_by_path_are_those_of_the_caller", by_path),
     ("a_runtime_gets_no_descriptor_of_the_caller", runtime),
     ("a_daemon_keeps_no_descriptor_of_the_caller", daemon),
     ("a_command_after_a_restore_gets_the_descriptors_of_the_caller", exec_cmd),
@@ -60,6 +62,10 @@ fn become_criu(lab: &Lab) {
         &["service", "--ps-socket", &given],
         &["restore", "-d", "--restore-sibling", "--inherit-fd", &inherit],
         &["cpuinfo", "dump", "--config", &config],
+        &["lazy-pages", "-o", &format!("/dev/fd/{given}")],
+        &["lazy-pages", &format!("-o/proc/self/fd/{given}")],
+        &["lazy-pages", &format!("--images-dir=/proc/self/fd/{given}/img")],
+        &["cpuinfo", "dump", "--config", &format!("/dev/fd/{given}")],
     ] {
         let seen = seen(words);
         assert!(seen.contains(&wanted) && !seen.contains(&name), "{left}: {words:?}: {seen}");
@@ -71,6 +77,33 @@ fn become_criu(lab: &Lab) {
     // Requests name the descriptors of a worker.
     let seen = seen(&["swrk", &given]);
     assert!(seen.contains(&wanted) && seen.contains(&name), "{seen}");
+}
+
+/// A log, a directory and a process id that go where the caller has opened a file.
+fn by_path(lab: &Lab) {
+    let images = lab.dir("img");
+    let log = lab.dir.join("log");
+    fs::write(&log, "before\n").unwrap();
+    let open = fs::File::options().append(true).open(&log).unwrap();
+    let (open, directory) = (dup(open).unwrap(), dup(fs::File::open(&images).unwrap()).unwrap());
+    let (to, at) = (open.as_raw_fd(), format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    let mut target = lab.start(&["count"]);
+    let said = || fs::read_to_string(&log).unwrap();
+    let dump = ["dump", "-t", &target.pid(), "-v4", "-o", &format!("/dev/fd/{to}")];
+    lab.done(&[&dump[..], &["-D", &at, "-R"]].concat());
+    assert!(said().starts_with("before\n") && said().contains("Dumping finished"), "{}", said());
+    let failed = lab.run(&[&dump[..], &["-D", &images, "--action-script", "/bin/false"]].concat());
+    failed.fails(1, &[&format!("/dev/fd/{to}")]);
+    lab.done(&[&dump[..], &["-D", &images]].concat());
+    target.is_gone();
+    let before = said().len();
+    lab.done(&["restore", "-D", &at, "-d", "-v4", "-o", &format!("/proc/self/fd/{to}")]);
+    target.restored_as(target.pid);
+    target.goes_on();
+    assert!(said()[before..].contains("Restore finished"), "{}", &said()[before..]);
+    // Another descriptor is not made up.
+    let ran = lab.run(&["check", "-o", "/dev/fd/987"]);
+    ran.fails(1, &["--log-file /dev/fd/987", "cannot use the descriptor"]);
 }
 
 fn runtime(lab: &Lab) {

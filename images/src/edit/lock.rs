@@ -1,6 +1,6 @@
 //! The lock of a directory that is edited.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
-use nix::sys::stat::{Mode, fstat, fstatat};
+use nix::sys::stat::{Mode, fstat, fstatat, major, minor};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 /// A lock against other edits: a file in the directory that only its owner can open. A lock on the
@@ -31,6 +31,15 @@ impl Lock {
     }
 
     fn take_within(directory: OwnedFd, patience: Duration) -> io::Result<Self> {
+        Self::take_if(directory, patience, has_the_name)
+    }
+
+    /// Takes the lock as soon as `is_it` says that the name leads to the locked file.
+    fn take_if(
+        directory: OwnedFd,
+        patience: Duration,
+        is_it: impl Fn(&OwnedFd, &Metadata) -> io::Result<bool>,
+    ) -> io::Result<Self> {
         let end = Instant::now() + patience;
         // A killed edit leaves its file. Those who may write to the directory may edit it, too.
         let owners = [geteuid().as_raw(), fstat(&directory)?.st_uid];
@@ -45,19 +54,19 @@ impl Lock {
                     found.mode() & 0o7777
                 )));
             }
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            let is_held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 // The edit before this one removes its file. The name may be that of a new file.
-                Ok(held) => match fstatat(&directory, NAME, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                    Ok(now) if (now.st_dev, now.st_ino) == (found.dev(), found.ino()) => {
-                        return Ok(Self { directory, _held: held });
-                    }
-                    Ok(_) | Err(Errno::ENOENT) => {}
-                    Err(error) => return Err(error.into()),
-                },
-                Err((_, Errno::EWOULDBLOCK)) if Instant::now() < end => sleep(PAUSE),
-                Err((_, Errno::EWOULDBLOCK)) => return Err(busy(found.ino(), patience)),
+                Ok(held) if is_it(&directory, &found)? => {
+                    return Ok(Self { directory, _held: held });
+                }
+                Ok(_) => false,
+                Err((_, Errno::EWOULDBLOCK)) => true,
                 Err((_, error)) => return Err(error.into()),
+            };
+            if Instant::now() >= end {
+                return Err(if is_held { busy(&found, patience) } else { replaced(patience) });
             }
+            sleep(PAUSE);
         }
     }
 
@@ -73,18 +82,39 @@ impl Drop for Lock {
     }
 }
 
+/// Returns true if the lock's name leads to this file.
+fn has_the_name(directory: &OwnedFd, file: &Metadata) -> io::Result<bool> {
+    match fstatat(directory, NAME, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(now) => Ok((now.st_dev, now.st_ino) == (file.dev(), file.ino())),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Says who holds the lock, as far as the kernel tells.
-fn busy(inode: u64, patience: Duration) -> io::Error {
+fn busy(file: &Metadata, patience: Duration) -> io::Error {
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    // "1: FLOCK  ADVISORY  WRITE 4711 08:01:131075 0 EOF"
-    let holder = locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let place = words.get(5)?.rsplit(':').next()?;
-        let fits = words.get(1) == Some(&"FLOCK") && place.parse() == Ok(inode);
-        fits.then(|| words.get(4).map(|pid| (*pid).to_owned())).flatten()
-    });
-    let who = holder.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+    let who = match holder(&locks, file.dev(), file.ino()) {
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
+    };
     let what = format!("{who} holds {NAME}, the lock of another edit, for {patience:?} or longer");
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+/// Returns the process that holds the lock of a file, from the text of `/proc/locks`.
+fn holder(locks: &str, device: u64, inode: u64) -> Option<&str> {
+    let place = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
+    // "1: FLOCK  ADVISORY  WRITE 4711 08:01:131075 0 EOF"
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let fits = words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&place.as_str());
+        fits.then(|| words.get(4).copied()).flatten()
+    })
+}
+
+fn replaced(patience: Duration) -> io::Error {
+    let what = format!("{NAME} was replaced each time it was locked, for {patience:?} or longer");
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
@@ -104,16 +134,22 @@ const FLAGS: OFlag = OFlag::O_RDWR
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt, chown};
     use std::path::Path;
 
     use criu_lab::scratch;
+    use nix::sys::stat::makedev;
 
     use super::*;
 
     fn take(directory: &Path) -> io::Result<Lock> {
-        Lock::take_within(File::open(directory)?.into(), Duration::from_millis(300))
+        take_within(directory, Duration::from_secs(60))
+    }
+
+    fn take_within(directory: &Path, patience: Duration) -> io::Result<Lock> {
+        Lock::take_within(File::open(directory)?.into(), patience)
     }
 
     #[test]
@@ -122,7 +158,7 @@ mod tests {
         let name = directory.join(NAME);
         let first = take(&directory).unwrap();
         assert_eq!(name.metadata().unwrap().mode() & 0o777, 0o600);
-        let said = take(&directory).unwrap_err();
+        let said = take_within(&directory, SHORT).unwrap_err();
         assert_eq!(said.kind(), io::ErrorKind::TimedOut);
         let who = format!("process {} holds .edit-lock", std::process::id());
         assert!(said.to_string().starts_with(&who), "{said}");
@@ -143,15 +179,52 @@ mod tests {
     fn a_file_that_others_can_open_is_no_lock() {
         let directory = scratch("edit-foreign");
         let name = directory.join(NAME);
-        for (user, mode) in [(65534, 0o600), (geteuid().as_raw(), 0o644)] {
-            let file = File::create(&name).unwrap();
-            file.set_permissions(Permissions::from_mode(mode)).unwrap();
-            chown(&name, Some(user), None).unwrap();
-            let said = take(&directory).unwrap_err().to_string();
-            assert!(said.ends_with(&format!("of user {user} with mode {mode:o}")), "{said}");
-            fs::remove_file(&name).unwrap();
-        }
+        File::create(&name).unwrap().set_permissions(Permissions::from_mode(0o644)).unwrap();
+        let said = take(&directory).unwrap_err().to_string();
+        assert!(said.ends_with(&format!("of user {} with mode 644", geteuid())), "{said}");
+        fs::remove_file(&name).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &name).unwrap();
         assert!(take(&directory).is_err());
     }
+
+    #[test]
+    fn a_file_of_another_user_is_no_lock() {
+        criu_lab::needs_root();
+        let directory = scratch("edit-other-user");
+        let name = directory.join(NAME);
+        File::create(&name).unwrap().set_permissions(Permissions::from_mode(0o600)).unwrap();
+        chown(&name, Some(65534), None).unwrap();
+        let said = take(&directory).unwrap_err().to_string();
+        assert!(said.ends_with("of user 65534 with mode 600"), "{said}");
+    }
+
+    #[test]
+    fn a_lock_that_is_replaced_again_and_again_is_waited_for_a_bounded_time() {
+        let directory = File::open(scratch("edit-replaced")).unwrap();
+        let begun = Instant::now();
+        let tries = Cell::new(0);
+        let never = |_: &OwnedFd, _: &Metadata| {
+            tries.set(tries.get() + 1);
+            Ok(false)
+        };
+        let said = Lock::take_if(directory.into(), SHORT, never).unwrap_err();
+        assert_eq!(said.kind(), io::ErrorKind::TimedOut);
+        assert!(said.to_string().starts_with(".edit-lock was replaced"), "{said}");
+        assert!(begun.elapsed() >= SHORT);
+        // It rests between two looks.
+        assert!(tries.get() <= 1 + SHORT.as_millis() / PAUSE.as_millis(), "{tries:?}");
+    }
+
+    #[test]
+    fn a_lock_of_another_file_with_the_same_number_has_another_holder() {
+        let locks = "1: POSIX  ADVISORY  WRITE 10 fd:10:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 11 08:01:77 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 12 fd:10:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 13 fd:10:77 0 EOF\n";
+        assert_eq!(holder(locks, makedev(0xfd, 0x10), 77), Some("13"));
+        assert_eq!(holder(locks, makedev(8, 1), 77), Some("11"));
+        assert_eq!(holder(locks, makedev(8, 2), 77), None);
+    }
+
+    const SHORT: Duration = Duration::from_millis(300);
 }

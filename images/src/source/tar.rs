@@ -6,9 +6,12 @@ mod records;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use nix::fcntl::OFlag;
 
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::kind::INVENTORY;
@@ -68,8 +71,8 @@ impl Tar {
     /// archive is read at any place; [`ErrorKind::Compressed`]; [`ErrorKind::Malformed`] if the
     /// file is not a tar archive; [`ErrorKind::Truncated`] if the archive ends inside a file;
     /// [`ErrorKind::TooMany`] above [`MEMBERS`](crate::bounds::MEMBERS) or
-    /// [`NAMES`](crate::bounds::NAMES); [`ErrorKind::TooLarge`] for a name above 4096 bytes, and
-    /// for PAX records of a member above 1 MiB.
+    /// [`NAMES`](crate::bounds::NAMES); [`ErrorKind::TooLarge`] for a name, and for PAX records of
+    /// a member, above 1 MiB. A member with a name above 4096 bytes is passed over.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let archive = Index::read(path);
@@ -97,7 +100,9 @@ impl Tar {
 
 impl Index {
     fn read(path: &Path) -> Result<Self, Fault> {
-        let file = File::open(path)?;
+        // Without waiting: nobody may write to a FIFO.
+        let flags = OFlag::O_NONBLOCK.bits();
+        let mut file = File::options().read(true).custom_flags(flags).open(path)?;
         let found = file.metadata()?;
         if !found.is_file() {
             return Err(ErrorKind::NotAFile.into());
@@ -108,8 +113,10 @@ impl Index {
         if let Some(program) = head.get(..read).and_then(compressor) {
             return Err(ErrorKind::Compressed(program).into());
         }
+        file.rewind()?;
         let mut members = BTreeMap::new();
-        let mut found = Members::new(File::open(path)?, total);
+        // The path may lead to another file by now.
+        let mut found = Members::new(file.try_clone()?, total);
         while let Some(one) = found.next()? {
             // Names that lead out of the archive are skipped.
             let Some(place) = normal(&one.name).and_then(place) else {

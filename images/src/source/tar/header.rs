@@ -15,6 +15,8 @@ pub(super) enum Sort {
     File,
     HardLink,
     SymbolicLink,
+    /// A device, a directory or a FIFO.
+    Special,
     /// A file with holes, in GNU's own form.
     Sparse,
     /// Name of the next member.
@@ -39,8 +41,12 @@ impl Header {
         // The sum counts its own field as spaces.
         let all: u64 = header.0.iter().copied().map(u64::from).sum();
         let own: u64 = header.part(SUM, 8).iter().copied().map(u64::from).sum();
-        let want = all.saturating_sub(own).saturating_add(8 * u64::from(b' '));
-        if found != want {
+        let spaces = 8 * u64::from(b' ');
+        let want = all.saturating_sub(own).saturating_add(spaces);
+        // Some old programs took bytes above 127 for numbers below 0.
+        let high = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, byte| sum + u64::from(byte >> 7));
+        let high = high(&header.0).saturating_sub(high(header.part(SUM, 8)));
+        if found != want && want.checked_sub(high << 8) != Some(found) {
             return Err(ErrorKind::Value { found, want: "the sum of the header's bytes" });
         }
         Ok(Some(header))
@@ -52,6 +58,7 @@ impl Header {
             0 | b'0' | b'7' => Sort::File,
             b'1' => Sort::HardLink,
             b'2' => Sort::SymbolicLink,
+            b'3'..=b'6' => Sort::Special,
             b'S' => Sort::Sparse,
             b'L' if is_extended => Sort::LongName,
             b'K' if is_extended => Sort::LongLink,
@@ -59,6 +66,12 @@ impl Header {
             b'g' if is_extended => Sort::GlobalRecords,
             _ => Sort::Other,
         }
+    }
+
+    /// Returns true for a member that has no content. The size in its header counts nothing, as for
+    /// GNU tar and Go: some programs write that of the directory or of the link's target there.
+    pub(super) fn is_bare(&self) -> bool {
+        matches!(self.sort(), Sort::HardLink | Sort::SymbolicLink | Sort::Special)
     }
 
     /// Name in the header itself.

@@ -70,7 +70,10 @@ impl Members {
                     }
                     false
                 }
-                _ => return self.member(&header, sort, size, before).map(Some),
+                _ => match self.member(&header, sort, size, std::mem::take(&mut before))? {
+                    Some(member) => return Ok(Some(member)),
+                    None => false,
+                },
             };
             if is_second {
                 let what = "describes one member twice";
@@ -79,13 +82,14 @@ impl Members {
         }
     }
 
+    /// Passes over a member; `None` for one that no file system can have.
     fn member(
         &mut self,
         header: &Header,
         mut sort: Sort,
         mut size: u64,
         before: Before,
-    ) -> Result<Found, Fault> {
+    ) -> Result<Option<Found>, Fault> {
         let records = before.records.unwrap_or_default();
         if sort == Sort::Sparse && header.has_more_map() {
             while continues(&self.block()?.unwrap_or([0; BLOCK])) {}
@@ -93,19 +97,15 @@ impl Members {
         if records.is_sparse {
             sort = Sort::Sparse;
         }
-        size = records.size.unwrap_or(size);
+        let own = if header.is_bare() { 0 } else { size };
+        size = records.size.unwrap_or(own);
         let start = self.at;
         self.skip(size)?;
         let name = records.name.or(before.name).unwrap_or_else(|| header.name());
         let link = records.link.or(before.link).unwrap_or_else(|| header.link());
-        for text in [&name, &link] {
-            if text.len() > MAX_NAME {
-                let kind = ErrorKind::TooLarge { size: text.len() as u64, limit: MAX_NAME as u64 };
-                return Err(Fault::from(kind).in_file_at(start));
-            }
-        }
         self.count(name.len().saturating_add(link.len()))?;
-        Ok(Found { name, link, sort, start, size })
+        let is_possible = name.len() <= MAX_NAME && link.len() <= MAX_NAME;
+        Ok(is_possible.then_some(Found { name, link, sort, start, size }))
     }
 
     /// Reads the next header; `None` at the end of the archive.
@@ -147,8 +147,7 @@ impl Members {
 
     /// Reads the content of a header that carries a name.
     fn name(&mut self, size: u64) -> Result<Vec<u8>, Fault> {
-        // One more byte for the zero at the end.
-        let content = self.content(size, MAX_NAME as u64 + 1)?;
+        let content = self.content(size, MAX_RECORDS)?;
         Ok(text(&content).to_vec())
     }
 
@@ -205,8 +204,9 @@ impl Members {
     }
 }
 
-/// Longest name of a member, and longest target of a link: the kernel's `PATH_MAX`.
+/// Longest name of a member, and longest target of a link, that a member is kept with: the kernel's
+/// `PATH_MAX`.
 const MAX_NAME: usize = 4096;
 
-/// Largest PAX records of a member, in bytes. The kernel has extended attributes of up to 64 KiB.
+/// Largest name and largest PAX records of a member that are read, in bytes. The kernel has extended attributes of up to 64 KiB.
 const MAX_RECORDS: u64 = 1 << 20;

@@ -14,7 +14,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Reads records. Of several with one key the last counts.
+    /// Reads records. Of several with one key the last counts. An empty value deletes the record.
     ///
     /// # Errors
     /// [`ErrorKind::Malformed`] if the bytes are not records.
@@ -23,15 +23,16 @@ impl Records {
         while !bytes.is_empty() {
             let (key, value, rest) = first(bytes).ok_or(ErrorKind::Malformed(NO_RECORD))?;
             match key {
-                b"path" => records.name = Some(value.to_vec()),
-                b"linkpath" => records.link = Some(value.to_vec()),
+                b"path" => records.name = some(value),
+                b"linkpath" => records.link = some(value),
+                b"size" if value.is_empty() => records.size = None,
                 b"size" => {
                     records.size = Some(decimal(value).ok_or(ErrorKind::Malformed(NO_RECORD))?);
                 }
-                b"GNU.sparse.name" => records.sparse_name = Some(value.to_vec()),
+                b"GNU.sparse.name" => records.sparse_name = some(value),
                 _ => {}
             }
-            records.is_sparse |= key.starts_with(b"GNU.sparse.");
+            records.is_sparse |= key.starts_with(b"GNU.sparse.") && !value.is_empty();
             bytes = rest;
         }
         if records.sparse_name.is_some() {
@@ -55,6 +56,10 @@ fn first(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
     let equals = record.iter().position(|byte| *byte == b'=')?;
     Some((record.get(..equals)?, record.get(equals + 1..)?, rest))
+}
+
+fn some(value: &[u8]) -> Option<Vec<u8>> {
+    (!value.is_empty()).then(|| value.to_vec())
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {

@@ -1,11 +1,11 @@
-//! Files that appear only when they are complete, and that only their owner can read.
+//! Files that appear only when they are complete. Most are for their owner alone.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -13,10 +13,11 @@ use nix::fcntl::{self, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+use crate::fd;
 use crate::stdout::Stdout;
 
 /// A file in the making, beside the file that it replaces, or standard output.
-pub(crate) struct Output {
+pub(crate) struct NewFile {
     to: To,
     place: Option<Place>,
 }
@@ -36,7 +37,7 @@ struct Place {
     name: OsString,
 }
 
-impl Output {
+impl NewFile {
     /// Begins a file; without a path it is standard output.
     ///
     /// The file has mode 0600, or that of the file that it replaces if that is narrower. A link at
@@ -45,15 +46,23 @@ impl Output {
         let Some(path) = path else {
             return Ok(Self::plain(Stdout::lock()));
         };
-        Self::at(path).map_err(|error| format!("{}: {error}", path.display()))
+        Self::at(path, MODE).map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    fn at(path: &Path) -> io::Result<Self> {
+    /// Writes a whole file that everybody may read, as far as the umask and the mode of the file
+    /// that it replaces allow.
+    pub(crate) fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = Self::at(path, PUBLIC_MODE)?;
+        file.write_all(bytes)?;
+        file.keep()
+    }
+
+    fn at(path: &Path, mode: u32) -> io::Result<Self> {
         if path == Path::new("/dev/stdout") {
             return Ok(Self::plain(Stdout::lock()));
         }
-        if leads_to_descriptor(path) {
-            return Ok(Self::plain(File::options().write(true).open(path)?));
+        if let Some(descriptor) = fd::of_path(path) {
+            return Ok(Self::plain(File::from(descriptor?)));
         }
         let name = path.file_name().ok_or_else(|| io::Error::other("is not a file"))?;
         let above = match path.parent() {
@@ -69,13 +78,15 @@ impl Output {
             Ok(_) => return Ok(Self::plain(open(&directory, name)?)),
             Err(error) => return Err(error.into()),
         };
+        let mode = old.map_or(mode, |old| old.st_mode & mode);
         let place = Place { directory, new: beside(name), name: name.to_owned() };
         let file =
-            File::from(openat(&place.directory, &*place.new, NEW, Mode::from_bits_truncate(MODE))?);
+            File::from(openat(&place.directory, &*place.new, NEW, Mode::from_bits_truncate(mode))?);
         let this = Self { to: To::New(BufWriter::new(file.try_clone()?)), place: Some(place) };
-        // The mode does not depend on the umask.
-        let mode = old.map_or(MODE, |old| old.st_mode & MODE);
-        file.set_permissions(Permissions::from_mode(mode))?;
+        if mode & !MODE == 0 {
+            // The mode of a private file does not depend on the umask.
+            file.set_permissions(Permissions::from_mode(mode))?;
+        }
         Ok(this)
     }
 
@@ -111,7 +122,7 @@ impl Place {
     }
 }
 
-impl Write for Output {
+impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.to {
             To::New(file) => file.write(bytes),
@@ -127,7 +138,7 @@ impl Write for Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for NewFile {
     fn drop(&mut self) {
         if let Some(place) = &self.place {
             place.remove();
@@ -139,24 +150,28 @@ impl Drop for Output {
 /// one that the caller means.
 fn open(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
     let found = File::from(openat(directory, name, LOOK, Mode::empty())?);
-    let found = found.metadata()?;
-    if found.file_type().is_fifo() && ![0, geteuid().as_raw()].contains(&found.uid()) {
-        return Err(io::Error::other(format!("is a FIFO of user {}", found.uid())));
-    }
-    let file = File::from(openat(directory, name, THERE, Mode::empty())?);
-    let opened = file.metadata()?;
-    if (opened.dev(), opened.ino()) != (found.dev(), found.ino()) {
-        return Err(io::Error::other("was replaced while it was opened"));
-    }
-    Ok(file)
+    reopen(&found, File::options().write(true))
 }
 
-/// Returns true for the paths of descriptors, as `/dev/fd/3`. The kernel's links are theirs.
-fn leads_to_descriptor(path: &Path) -> bool {
-    let number = |name: &OsStr| name.to_str().is_some_and(|name| name.parse::<u32>().is_ok());
-    path == Path::new("/dev/stderr")
-        || ["/dev/fd", "/proc/self/fd"].iter().any(|above| path.parent() == Some(Path::new(above)))
-            && path.file_name().is_some_and(number)
+/// Opens a file to read. A FIFO of the caller or of root is waited for; one of somebody else is
+/// refused: its writer may never come.
+pub(crate) fn open_input(path: &Path) -> io::Result<File> {
+    if let Some(descriptor) = fd::of_path(path) {
+        return descriptor.map(File::from);
+    }
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let found = File::from(fcntl::open(path, flags, Mode::empty())?);
+    reopen(&found, File::options().read(true))
+}
+
+/// Opens the file of an `O_PATH` descriptor. Its name may lead to another file by now.
+fn reopen(found: &File, options: &mut OpenOptions) -> io::Result<File> {
+    let look = found.metadata()?;
+    if look.file_type().is_fifo() && ![0, geteuid().as_raw()].contains(&look.uid()) {
+        return Err(io::Error::other(format!("is a FIFO of user {}", look.uid())));
+    }
+    let link = format!("/proc/self/fd/{}", found.as_raw_fd());
+    options.custom_flags(OFlag::O_NOCTTY.bits()).open(link)
 }
 
 /// Name of a file in the making. Nobody can take all of these names beforehand.
@@ -174,6 +189,7 @@ fn is(found: &FileStat, kind: SFlag) -> bool {
 
 /// Mode of what holds memory, names and environments of processes.
 const MODE: u32 = 0o600;
+const PUBLIC_MODE: u32 = 0o644;
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 const NEW: OFlag = OFlag::O_WRONLY
     .union(OFlag::O_CREAT)
@@ -181,8 +197,6 @@ const NEW: OFlag = OFlag::O_WRONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
-const THERE: OFlag =
-    OFlag::O_WRONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
 #[cfg(test)]
 mod tests {
@@ -195,7 +209,7 @@ mod tests {
     use super::*;
 
     fn write(path: &Path) -> Result<(), String> {
-        let mut output = Output::create(Some(path))?;
+        let mut output = NewFile::create(Some(path))?;
         output.write_all(b"secret").unwrap();
         output.keep().map_err(|error| error.to_string())
     }
@@ -216,7 +230,7 @@ mod tests {
             assert_eq!(mode(&path), new, "{old:o}");
         }
         // Nothing is left beside it, of a file that is given up neither.
-        drop(Output::create(Some(&directory.join("other"))).unwrap());
+        drop(NewFile::create(Some(&directory.join("other"))).unwrap());
         let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|at| at.unwrap()).collect();
         assert_eq!(names.len(), 1, "{names:?}");
     }
@@ -241,13 +255,70 @@ mod tests {
     }
 
     #[test]
+    fn a_file_for_everybody_replaces_no_device_and_no_fifo() {
+        let directory = scratch("output-public");
+        let path = directory.join("pid");
+        let (victim, fifo) = (directory.join("victim"), directory.join("fifo"));
+        fs::write(&victim, "kept").unwrap();
+        symlink(&victim, &path).unwrap();
+        NewFile::write_public(&path, b"17").unwrap();
+        assert_eq!((mode(&path), fs::read(&path).unwrap()), (0o644, b"17".to_vec()));
+        assert_eq!(fs::read(&victim).unwrap(), b"kept");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        NewFile::write_public(&path, b"18").unwrap();
+        assert_eq!(mode(&path), 0o600);
+        mkfifo(&fifo, Mode::from_bits_truncate(0o600)).unwrap();
+        let reader = std::thread::spawn({
+            let fifo = fifo.clone();
+            move || fs::read(fifo).unwrap()
+        });
+        NewFile::write_public(&fifo, b"19").unwrap();
+        assert_eq!(reader.join().unwrap(), b"19");
+        assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
+        let null = Path::new("/dev/null");
+        NewFile::write_public(null, b"20").unwrap();
+        assert!(fs::symlink_metadata(null).unwrap().file_type().is_char_device());
+        // A descriptor goes on at its place.
+        let log = directory.join("log");
+        fs::write(&log, "before ").unwrap();
+        let open = File::options().append(true).open(&log).unwrap();
+        for process in ["self", "thread-self", &std::process::id().to_string()] {
+            let by_path = format!("/proc/{process}/fd/{}", open.as_raw_fd());
+            NewFile::write_public(Path::new(&by_path), b"and ").unwrap();
+        }
+        write(Path::new(&format!("/dev/fd/{}", open.as_raw_fd()))).unwrap();
+        assert_eq!(fs::read(&log).unwrap(), b"before and and and secret");
+    }
+
+    #[test]
+    fn a_parent_that_is_swapped_while_a_file_is_made_changes_nothing() {
+        let directory = scratch("output-swapped");
+        let (parent, moved) = (directory.join("parent"), directory.join("moved"));
+        let other = directory.join("other");
+        fs::create_dir(&parent).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("pid"), "kept").unwrap();
+        let mut file = NewFile::at(&parent.join("pid"), PUBLIC_MODE).unwrap();
+        fs::rename(&parent, &moved).unwrap();
+        symlink(&other, &parent).unwrap();
+        file.write_all(b"17").unwrap();
+        file.keep().unwrap();
+        assert_eq!(fs::read(moved.join("pid")).unwrap(), b"17");
+        assert_eq!(fs::read(other.join("pid")).unwrap(), b"kept");
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
+    }
+
+    #[test]
     fn a_fifo_of_somebody_else_gets_nothing() {
+        criu_lab::needs_root();
         let directory = scratch("output-fifo");
         let path = directory.join("core");
         mkfifo(&path, Mode::from_bits_truncate(0o666)).unwrap();
         chown(&path, Some(65534), None).unwrap();
         let refused = write(&path).unwrap_err();
         assert!(refused.ends_with("core: is a FIFO of user 65534"), "{refused}");
+        let refused = open_input(&path).map(drop).unwrap_err().to_string();
+        assert_eq!(refused, "is a FIFO of user 65534");
         chown(&path, Some(0), None).unwrap();
         let reader = std::thread::spawn({
             let path = path.clone();

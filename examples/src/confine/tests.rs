@@ -16,6 +16,7 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, chown};
 
+use super::raw::Argument::{Bytes, Number};
 use super::*;
 
 /// A folder of a test's own, with files inside and outside of the confinement.
@@ -131,6 +132,92 @@ fn a_confined_thread_reaches_no_other_process_and_no_socket() {
     child.kill().unwrap();
     child.wait().unwrap();
     fs::remove_dir_all(folder).unwrap();
+}
+
+/// All refused calls, with arguments that no call accepts.
+#[test]
+fn each_refused_system_call_fails_at_the_filter() {
+    let wrong = [Number(-1); 6];
+    alone(|| {
+        prctl::set_no_new_privs().unwrap();
+        filter::install().unwrap();
+        for &call in filter::REFUSED {
+            assert_eq!(raw::call(call, wrong), Err(Errno::EPERM), "call {call}");
+        }
+        let second = |value: u32| [-1, value.cast_signed(), 0, 0, 0, 0].map(Number);
+        for &request in filter::REFUSED_IOCTLS {
+            let answer = raw::call(libc::SYS_ioctl, second(request));
+            assert_eq!(answer, Err(Errno::EPERM), "ioctl {request:#x}");
+        }
+        for &command in filter::REFUSED_FCNTLS {
+            let answer = raw::call(libc::SYS_fcntl, second(command));
+            assert_eq!(answer, Err(Errno::EPERM), "fcntl {command}");
+        }
+        // FIONREAD and F_GETFL get to their descriptor, which is none.
+        assert_eq!(raw::call(libc::SYS_ioctl, second(0x541b)), Err(Errno::EBADF));
+        assert_eq!(raw::call(libc::SYS_fcntl, second(3)), Err(Errno::EBADF));
+    });
+}
+
+/// Calls that do their work without the filter, or get to the place where it is done.
+#[test]
+fn a_confined_thread_changes_nothing_of_other_files_and_processes() {
+    let folder = folder("calls");
+    let path = format!("{}/out/pages-1.img\0", folder.display());
+    let (path, name) = (Bytes(path.as_bytes()), Bytes(b"user.name\0"));
+    let here = Number(libc::AT_FDCWD);
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = Number(child.id().cast_signed());
+    let [zero, one] = [0, 1].map(Number);
+    let value = [address_of(b"v"), 1u64.to_ne_bytes()].concat();
+    let attributes = [0; 24];
+    let limit = [64u64.to_ne_bytes(), 64u64.to_ne_bytes()].concat();
+    let (attributes, value, limit) = (Bytes(&attributes), Bytes(&value), Bytes(&limit));
+    let nofile = Number(7);
+    let calls = [
+        ("fchmodat2", 452, [here, path, Number(0o4755), zero, zero, zero]),
+        ("setxattrat", 463, [here, path, zero, name, value, Number(16)]),
+        ("removexattrat", 466, [here, path, zero, name, zero, zero]),
+        ("file_setattr", 469, [here, path, attributes, Number(24), zero, zero]),
+        ("truncate", libc::SYS_truncate, [path, zero, zero, zero, zero, zero]),
+        ("utimensat", libc::SYS_utimensat, [here, path, zero, zero, zero, zero]),
+        ("prlimit64", libc::SYS_prlimit64, [pid, nofile, limit, zero, zero, zero]),
+        ("setpriority", libc::SYS_setpriority, [zero, pid, Number(5), zero, zero, zero]),
+        ("ioprio_set", libc::SYS_ioprio_set, [one, pid, Number(3 << 13), zero, zero, zero]),
+        ("shmget", libc::SYS_shmget, [Number(0x7e57_0002), Number(4096), zero, zero, zero, zero]),
+        ("mq_open", libc::SYS_mq_open, [Bytes(b"none-such\0"), zero, zero, zero, zero, zero]),
+        (
+            "socketpair",
+            libc::SYS_socketpair,
+            [one, Number(libc::SOCK_DGRAM), zero, zero, zero, zero],
+        ),
+    ];
+    for (name, call, arguments) in calls {
+        // A kernel or a file system that lacks a call says so, and not that it is refused.
+        assert_ne!(alone(|| raw::call(call, arguments)), Err(Errno::EPERM), "{name}");
+    }
+    let file = folder.join("out/pages-1.img");
+    fs::write(&file, "bytes").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    alone(|| {
+        prctl::set_no_new_privs().unwrap();
+        filter::install().unwrap();
+        for (name, call, arguments) in calls {
+            assert_eq!(raw::call(call, arguments), Err(Errno::EPERM), "{name}");
+        }
+        // The limits of the own process are no secret.
+        assert_eq!(raw::call(libc::SYS_prlimit64, [zero, nofile, zero, zero, zero, zero]), Ok(0));
+    });
+    assert_eq!(fs::read_to_string(&file).unwrap(), "bytes");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Returns the address of memory, as a `struct xattr_args` has it.
+fn address_of(bytes: &'static [u8]) -> [u8; 8] {
+    (bytes.as_ptr() as u64).to_ne_bytes()
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `page-server`: receives or serves pages. It takes CRIU's options, and several clients.
 
+mod numbers;
+
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -79,7 +81,8 @@ pub(crate) struct PageServer {
     #[arg(long, value_name = "N", default_value = "1", hide_default_value = true,
         value_parser = sessions)]
     sessions: Sessions,
-    /// Put each session into a directory of its own below the images directory: 0, 1, ...
+    /// Put each session into a directory of its own below the images directory. Its name is a number: 0,
+    /// 1, ..., or those after the numbers that are there
     #[arg(long)]
     each: bool,
     /// Answer the end of a session only when everything is on disk
@@ -284,7 +287,10 @@ impl PageServer {
         let server = server.auto_dedup(self.auto_dedup == Some(true)).durable(self.sync);
         let server = server.others_read(self.others_read);
         let server = if self.each {
-            server.directories(move |n| images.join(n.to_string()))
+            // Sessions of an earlier server stay as they are.
+            let first = numbers::first_free(&images)
+                .map_err(|error| format!("--images-dir: {}: {error}", images.display()))?;
+            server.directories(move |n| images.join(first.saturating_add(n).to_string()))
         } else {
             server.directory(images)
         };

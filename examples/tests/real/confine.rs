@@ -15,13 +15,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::lab::{Lab, TestFn};
-use crate::memory::{free_port, listeners};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_page_server_keeps_no_rights", no_rights),
     ("a_page_server_for_another_s_directory_keeps_one_capability", one_capability),
     ("a_confined_page_server_frees_pages_of_its_parent_set", parent_set),
     ("a_confined_page_server_serves_and_cannot_write", lazy),
+    ("a_page_server_that_starts_again_goes_on_with_its_numbers", numbers),
 ];
 
 /// A server that is ended with the test.
@@ -31,13 +31,31 @@ struct Server {
 }
 
 impl Server {
-    /// Starts `page-server` with words, and waits until it listens.
+    /// Starts `page-server` with words, and waits until it listens and is confined.
     fn start(lab: &Lab, words: &[&str]) -> Self {
-        let port = free_port();
-        let all = [&["page-server", "-v4", "-o", "log", "--port", &port][..], words].concat();
+        let all = [&["page-server", "-v4", "-o", "log"][..], words].concat();
+        let place = words.iter().position(|word| *word == "-D").unwrap();
+        let log = format!("{}/log", words[place + 1]);
+        let before = fs::read_to_string(&log).unwrap_or_default().len();
         let child = lab.command(&all).spawn().unwrap();
-        assert!(soon(|| !listeners(&port).is_empty()));
-        Self { child, port }
+        // The kernel chooses the port. The line comes when the server has confined itself.
+        let port = || {
+            let said = fs::read_to_string(&log).ok()?;
+            let (_, rest) = said.get(before..)?.split_once("listens on 127.0.0.1 port ")?;
+            Some(rest.split_once('\n')?.0.to_owned())
+        };
+        let mut found = None;
+        assert!(soon(|| {
+            found = port();
+            found.is_some()
+        }));
+        Self { child, port: found.unwrap() }
+    }
+
+    /// Asks the server to end, and returns its exit status.
+    fn end(mut self) -> Option<i32> {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap().code()
     }
 
     /// Returns a field of the server's row in /proc.
@@ -172,4 +190,25 @@ fn lazy(lab: &Lab) {
     lab.done(&["restore", "-d", "-D", &images, "--lazy-pages"]);
     target.goes_on();
     assert!(daemon.wait().unwrap().success());
+}
+
+fn numbers(lab: &Lab) {
+    let pages = lab.dir("pages");
+    let target = lab.start(&["memory", "4"]);
+    let words = ["-D", &pages, "--each", "--sessions", "unlimited"];
+    for run in ["first", "second"] {
+        let server = Server::start(lab, &words);
+        for dump in ["one", "two"] {
+            lab.done(&server.dump(&target.pid(), &lab.dir(&format!("{run}-{dump}"))));
+        }
+        assert_eq!(server.end(), Some(0));
+    }
+    target.goes_on();
+    let mut sessions = criu_lab::names(&pages);
+    sessions.retain(|name| name.parse::<u64>().is_ok());
+    assert_eq!(sessions, ["0", "1", "2", "3"]);
+    for session in sessions {
+        let files = criu_lab::names(format!("{pages}/{session}"));
+        assert!(files.contains(&"pages-65537.img".to_owned()), "{session}: {files:?}");
+    }
 }

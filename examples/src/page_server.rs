@@ -23,6 +23,7 @@ use criu_rs::{LogLevel, Tls};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::confine::{self, Access, Place};
@@ -181,7 +182,7 @@ Examples:
 ";
     const EXIT_CODES: &'static str = "\
 Exit status:
-  0  done
+  0  done; with --sessions unlimited also if sessions failed
   1  a session failed, or the server could not start; without --exit-codes also wrong usage
   2  wrong usage; nothing was begun
 ";
@@ -222,6 +223,7 @@ impl PageServer {
         if !self.others_read {
             keep_files_private();
         }
+        raise_descriptors();
         if self.lazy_pages {
             // The images are there already, and nothing is written beside them.
             fs::read_dir(&self.images_dir)
@@ -325,7 +327,8 @@ impl PageServer {
         let mut exit = Exit::Done;
         let ended = |SessionReport { peer, result, .. }| {
             let ended = self.report(log, &peer, &result);
-            if ended != Exit::Done {
+            // A server without a number of sessions does its work also when peers fail.
+            if ended != Exit::Done && self.sessions.0.is_some() {
                 exit = ended;
             }
         };
@@ -461,6 +464,18 @@ impl Log {
             }
             None => self.output.say(&text),
         }
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard limit.
+///
+/// The soft limit is 1,024 on most systems, for programs that call select(2), and many sessions at
+/// once need more. This process starts no program but its own daemon.
+fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // A server with the old limit takes fewer sessions at once.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
 

@@ -1,5 +1,6 @@
 //! `page-server`: receives or serves pages. It takes CRIU's options, and several clients.
 
+mod failures;
 mod numbers;
 
 use std::ffi::OsString;
@@ -13,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use criu_rs::pages::{
@@ -42,6 +43,8 @@ use crate::settings;
 use crate::stdout;
 use crate::tool::Fallible;
 use crate::word::NAME;
+
+use failures::Failures;
 
 /// Options of `page-server`.
 #[derive(Args, Clone, Debug)]
@@ -163,8 +166,9 @@ Options are those of `criu page-server`. Unlike CRIU's, this server
   certificate tells who may connect; on an address that --expose allows, everybody may;
 - stores or, with --lazy-pages, serves, and never does both, and replaces no pagemap that is there;
 - makes files that only this user reads, unless --others-read is given;
-- can take several sessions. A connection is a session when its first header has come, within 30
-  seconds. Others are logged, ten a minute, and counted;
+- can take several sessions. A connection is a session when its first header has come. Others are
+  logged, ten a minute, and counted. Of failed sessions 100 a minute are logged, and the others
+  counted;
 - gives up all rights but those on its directories as soon as it listens: capabilities, other files,
   new connections, other programs. --no-confine keeps them, and -v4 logs what the kernel confines.
 
@@ -250,7 +254,7 @@ impl PageServer {
                 self.confine(&log);
                 server.session(socket)
             };
-            return Ok(self.report(&log, &peer, &result));
+            return Ok(self.report(&peer, &result, |line| log.line(&line)));
         }
         let address = SocketAddr::new(self.address(), self.port.unwrap_or(0));
         let handed = if self.listening {
@@ -325,18 +329,31 @@ impl PageServer {
     fn serve(&self, listening: Listening, log: &Log) -> Fallible<Exit> {
         stop_at_signals(listening.handle())?;
         let mut exit = Exit::Done;
+        let mut failures = Failures::new(Instant::now());
         let ended = |SessionReport { peer, result, .. }| {
-            let ended = self.report(log, &peer, &result);
+            let is_done = result.is_ok();
+            let ended = self.report(&peer, &result, |line| {
+                let lines = if is_done { vec![line] } else { failures.lines(line, Instant::now()) };
+                lines.iter().for_each(|line| log.line(line));
+            });
             // A server without a number of sessions does its work also when peers fail.
             if ended != Exit::Done && self.sessions.0.is_some() {
                 exit = ended;
             }
         };
         listening.run_noting(self.sessions.0, ended, |notice| log.line(&notice.to_string()))?;
+        if let Some(rest) = failures.rest() {
+            log.line(&rest);
+        }
         Ok(exit)
     }
 
-    fn report(&self, log: &Log, peer: &str, result: &Result<Received, PagesError>) -> Exit {
+    fn report(
+        &self,
+        peer: &str,
+        result: &Result<Received, PagesError>,
+        tell: impl FnOnce(String),
+    ) -> Exit {
         let (line, facts) = match result {
             Ok(received) => (
                 format!("{peer}: {received}"),
@@ -351,7 +368,7 @@ impl PageServer {
                 json!({ "outcome": "failed", "peer": peer, "error": error.to_string() }),
             ),
         };
-        log.line(&line);
+        tell(line);
         if self.json {
             stdout::print_json(&facts);
         }

@@ -36,9 +36,20 @@ fn program(arch: u32, own: u32) -> io::Result<Vec<libc::sock_filter>> {
     for &call in REFUSED {
         code.extend([jump(EQUAL, number(call)?, 0, 1), answer(libc::EPERM)]);
     }
-    // The arguments of clone3 are in memory, which a filter does not see. The C library then calls
-    // clone.
-    code.extend([jump(EQUAL, number(libc::SYS_clone3)?, 0, 1), answer(libc::ENOSYS)]);
+    // The arguments of these are in memory, which a filter does not see. The C library then calls
+    // clone and openat.
+    for call in [libc::SYS_clone3, libc::SYS_openat2] {
+        code.extend([jump(EQUAL, number(call)?, 0, 1), answer(libc::ENOSYS)]);
+    }
+    for &(call, mode_at) in MODES {
+        code.extend([
+            jump(EQUAL, number(call)?, 0, 4),
+            load(mode_at),
+            jump(ANY_BIT, SET_ID, 0, 1),
+            answer(libc::EPERM),
+            answer_allowed(),
+        ]);
+    }
     // abort(3) signals its own process.
     code.extend(only(number(libc::SYS_tgkill)?, own));
     // The C library asks for limits of its own process.
@@ -154,7 +165,7 @@ pub(super) const REFUSED: &[c_long] = &[
     REMOVEXATTRAT,
     FILE_SETATTR,
     libc::SYS_utimensat,
-    // New files are for their owner alone.
+    // New files stay for their owner alone, or for those who were chosen at the start.
     libc::SYS_umask,
     // Landlock decides about it from its third version on.
     libc::SYS_truncate,
@@ -200,6 +211,21 @@ pub(super) const REFUSED: &[c_long] = &[
     libc::SYS_fanotify_init,
 ];
 
+/// The calls that make files, with the places of the modes of the files.
+const MODES: &[(c_long, u32)] = &[
+    (libc::SYS_openat, FOURTH_ARGUMENT_AT),
+    (libc::SYS_mknodat, THIRD_ARGUMENT_AT),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, THIRD_ARGUMENT_AT),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, SECOND_ARGUMENT_AT),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, SECOND_ARGUMENT_AT),
+];
+
+/// `S_ISUID` and `S_ISGID`: whoever runs the file becomes its owner or group.
+const SET_ID: u32 = 0o6000;
+
 /// The requests that reach beyond a descriptor, with all calls of `ioctl(2)`.
 pub(super) const REFUSED_IOCTLS: &[u32] = &[
     // TIOCSTI and TIOCLINUX type into a terminal, TIOCSETD changes what drives it.
@@ -240,6 +266,8 @@ const ARCH_AT: u32 = 4;
 /// The low half of the first argument, on a machine that stores it first.
 const FIRST_ARGUMENT_AT: u32 = 16;
 const SECOND_ARGUMENT_AT: u32 = 24;
+const THIRD_ARGUMENT_AT: u32 = 32;
+const FOURTH_ARGUMENT_AT: u32 = 40;
 
 // `BPF_JMP | ... | BPF_K`.
 const EQUAL: u16 = 0x15;

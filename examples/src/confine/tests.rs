@@ -217,6 +217,11 @@ fn a_confined_thread_changes_nothing_of_other_files_and_processes() {
         // A kernel or a file system that lacks a call says so, and not that it is refused.
         assert_ne!(alone(|| raw::call(call, arguments)), Err(Errno::EPERM), "{name}");
     }
+    let made = [0o4755, 0o2755, 0o755].map(|mode| {
+        let path = format!("{}/out/{mode:o}\0", folder.display());
+        let create = Number(libc::O_CREAT | libc::O_WRONLY);
+        (mode, path, create)
+    });
     let file = folder.join("out/pages-1.img");
     fs::write(&file, "bytes").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
@@ -226,6 +231,14 @@ fn a_confined_thread_changes_nothing_of_other_files_and_processes() {
         for (name, call, arguments) in calls {
             assert_eq!(raw::call(call, arguments), Err(Errno::EPERM), "{name}");
         }
+        // No file that makes others its owner, not even in a directory of its own.
+        for (mode, path, create) in &made {
+            let arguments = [here, Bytes(path.as_bytes()), *create, Number(*mode), zero, zero];
+            let answer = raw::call(libc::SYS_openat, arguments);
+            assert_eq!(answer.is_ok(), *mode == 0o755, "{mode:o}: {answer:?}");
+        }
+        let arguments = [here, Bytes(made[0].1.as_bytes()), value, Number(24), zero, zero];
+        assert_eq!(raw::call(libc::SYS_openat2, arguments), Err(Errno::ENOSYS));
         // The limits of the own process are no secret.
         assert_eq!(raw::call(libc::SYS_prlimit64, [zero, nofile, zero, zero, zero, zero]), Ok(0));
     });

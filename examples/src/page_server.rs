@@ -85,8 +85,8 @@ pub(crate) struct PageServer {
     #[arg(long, value_name = "N", default_value = "1", hide_default_value = true,
         value_parser = sessions)]
     sessions: Sessions,
-    /// Put each session into a directory of its own below the images directory. Its name is a number: 0,
-    /// 1, ..., or those after the numbers that are there
+    /// Put each session into a directory below the images directory whose name is a number: 0, 1,
+    /// ..., or those after the numbers that are there
     #[arg(long)]
     each: bool,
     /// Answer the end of a session only when everything is on disk

@@ -1,5 +1,8 @@
 //! `page-server`: receives or serves pages. It takes CRIU's options, and several clients.
 
+mod failures;
+mod numbers;
+
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -11,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use criu_rs::pages::{
@@ -21,6 +24,7 @@ use criu_rs::{LogLevel, Tls};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::confine::{self, Access, Place};
@@ -40,6 +44,8 @@ use crate::shown::one_line;
 use crate::stdout;
 use crate::tool::Fallible;
 use crate::word::NAME;
+
+use failures::Failures;
 
 /// Options of `page-server`.
 #[derive(Args, Clone, Debug)]
@@ -80,7 +86,8 @@ pub(crate) struct PageServer {
     #[arg(long, value_name = "N", default_value = "1", hide_default_value = true,
         value_parser = sessions)]
     sessions: Sessions,
-    /// Put each session into a directory of its own below the images directory: 0, 1, ...
+    /// Put each session into a directory below the images directory whose name is a number: 0, 1,
+    /// ..., or those after the numbers that are there
     #[arg(long)]
     each: bool,
     /// Answer the end of a session only when everything is on disk
@@ -160,8 +167,9 @@ Options are those of `criu page-server`. Unlike CRIU's, this server
   certificate tells who may connect; on an address that --expose allows, everybody may;
 - stores or, with --lazy-pages, serves, and never does both, and replaces no pagemap that is there;
 - makes files that only this user reads, unless --others-read is given;
-- can take several sessions. A connection is a session when its first header has come, within 30
-  seconds. Others are logged, ten a minute, and counted;
+- can take several sessions. A connection is a session when its first header has come. Others are
+  logged, ten a minute, and counted. Of failed sessions 100 a minute are logged, and the others
+  counted;
 - gives up all rights but those on its directories as soon as it listens: capabilities, other files,
   new connections, other programs. --no-confine keeps them, and -v4 logs what the kernel confines.
 
@@ -179,7 +187,7 @@ Examples:
 ";
     const EXIT_CODES: &'static str = "\
 Exit status:
-  0  done
+  0  done; with --sessions unlimited also if sessions failed
   1  a session failed, or the server could not start; without --exit-codes also wrong usage
   2  wrong usage; nothing was begun
 ";
@@ -220,6 +228,7 @@ impl PageServer {
         if !self.others_read {
             keep_files_private();
         }
+        raise_descriptors();
         if self.lazy_pages {
             // The images are there already, and nothing is written beside them.
             fs::read_dir(&self.images_dir)
@@ -246,7 +255,7 @@ impl PageServer {
                 self.confine(&log);
                 server.session(socket)
             };
-            return Ok(self.report(&log, &peer, &result));
+            return Ok(self.report(&peer, &result, |line| log.line(&line)));
         }
         let address = SocketAddr::new(self.address(), self.port.unwrap_or(0));
         let handed = if self.listening {
@@ -285,7 +294,10 @@ impl PageServer {
         let server = server.auto_dedup(self.auto_dedup == Some(true)).durable(self.sync);
         let server = server.others_read(self.others_read);
         let server = if self.each {
-            server.directories(move |n| images.join(n.to_string()))
+            // Sessions of an earlier server stay as they are.
+            let first = numbers::first_free(&images)
+                .map_err(|error| format!("--images-dir: {}: {error}", images.display()))?;
+            server.directories(move |n| images.join(first.saturating_add(n).to_string()))
         } else {
             server.directory(images)
         };
@@ -318,17 +330,31 @@ impl PageServer {
     fn serve(&self, listening: Listening, log: &Log) -> Fallible<Exit> {
         stop_at_signals(listening.handle())?;
         let mut exit = Exit::Done;
+        let mut failures = Failures::new(Instant::now());
         let ended = |SessionReport { peer, result, .. }| {
-            let ended = self.report(log, &peer, &result);
-            if ended != Exit::Done {
+            let is_done = result.is_ok();
+            let ended = self.report(&peer, &result, |line| {
+                let lines = if is_done { vec![line] } else { failures.lines(line, Instant::now()) };
+                lines.iter().for_each(|line| log.line(line));
+            });
+            // A server without a number of sessions does its work also when peers fail.
+            if ended != Exit::Done && self.sessions.0.is_some() {
                 exit = ended;
             }
         };
         listening.run_noting(self.sessions.0, ended, |notice| log.line(&notice.to_string()))?;
+        if let Some(rest) = failures.rest() {
+            log.line(&rest);
+        }
         Ok(exit)
     }
 
-    fn report(&self, log: &Log, peer: &str, result: &Result<Received, PagesError>) -> Exit {
+    fn report(
+        &self,
+        peer: &str,
+        result: &Result<Received, PagesError>,
+        tell: impl FnOnce(String),
+    ) -> Exit {
         let (line, facts) = match result {
             Ok(received) => (
                 format!("{peer}: {received}"),
@@ -343,7 +369,7 @@ impl PageServer {
                 json!({ "outcome": "failed", "peer": peer, "error": error.to_string() }),
             ),
         };
-        log.line(&line);
+        tell(line);
         if self.json {
             stdout::print_json(&facts);
         }
@@ -456,6 +482,18 @@ impl Log {
             }
             None => self.output.say(&text),
         }
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard limit.
+///
+/// The soft limit is 1,024 on most systems, for programs that call select(2), and many sessions at
+/// once need more. This process starts no program but its own daemon.
+fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // A server with the old limit takes fewer sessions at once.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Capabilities: the rights of root beyond those of an owner of files.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use caps::errors::CapsError;
@@ -51,7 +52,9 @@ fn needed(place: &Place) -> Option<Capability> {
         Access::Store => (libc::F_OK, Capability::CAP_DAC_OVERRIDE),
     };
     let is_open = raw::may(&place.path, directory) && files(&place.path, file);
-    (!is_open).then_some(capability)
+    // A place that has gone meanwhile needs no rights.
+    let is_gone = fs::metadata(&place.path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    (!is_open && !is_gone).then_some(capability)
 }
 
 /// Tells if all files with pages in a directory are open for access.

@@ -36,17 +36,26 @@ fn program(arch: u32, own: u32) -> io::Result<Vec<libc::sock_filter>> {
     for &call in REFUSED {
         code.extend([jump(EQUAL, number(call)?, 0, 1), answer(libc::EPERM)]);
     }
-    // The arguments of clone3 are in memory, which a filter does not see. The C library then calls
-    // clone.
-    code.extend([jump(EQUAL, number(libc::SYS_clone3)?, 0, 1), answer(libc::ENOSYS)]);
-    code.extend([
-        // abort(3) signals its own process.
-        jump(EQUAL, number(libc::SYS_tgkill)?, 0, 4),
-        load(FIRST_ARGUMENT_AT),
-        jump(EQUAL, own, 0, 1),
-        answer_allowed(),
-        answer(libc::EPERM),
-    ]);
+    // The arguments of these are in memory, which a filter does not see. The C library then calls
+    // clone and openat.
+    for call in [libc::SYS_clone3, libc::SYS_openat2] {
+        code.extend([jump(EQUAL, number(call)?, 0, 1), answer(libc::ENOSYS)]);
+    }
+    for &(call, mode_at) in MODES {
+        code.extend([
+            jump(EQUAL, number(call)?, 0, 4),
+            load(mode_at),
+            jump(ANY_BIT, SET_ID, 0, 1),
+            answer(libc::EPERM),
+            answer_allowed(),
+        ]);
+    }
+    // abort(3) signals its own process.
+    code.extend(only(number(libc::SYS_tgkill)?, own));
+    // The C library asks for limits of its own process.
+    code.extend(only(number(libc::SYS_prlimit64)?, 0));
+    code.extend(without(number(libc::SYS_ioctl)?, REFUSED_IOCTLS));
+    code.extend(without(number(libc::SYS_fcntl)?, REFUSED_FCNTLS));
     code.extend([
         jump(EQUAL, number(libc::SYS_clone)?, 0, 3),
         load(FIRST_ARGUMENT_AT),
@@ -57,8 +66,30 @@ fn program(arch: u32, own: u32) -> io::Result<Vec<libc::sock_filter>> {
     Ok(code)
 }
 
+/// Allows a call with one value of its first argument alone.
+fn only(number: u32, value: u32) -> [libc::sock_filter; 5] {
+    [
+        jump(EQUAL, number, 0, 4),
+        load(FIRST_ARGUMENT_AT),
+        jump(EQUAL, value, 0, 1),
+        answer_allowed(),
+        answer(libc::EPERM),
+    ]
+}
+
+/// Allows a call without some values of its second argument.
+fn without(number: u32, values: &[u32]) -> Vec<libc::sock_filter> {
+    let refusals = values.iter().flat_map(|&v| [jump(EQUAL, v, 0, 1), answer(libc::EPERM)]);
+    let mut code = vec![load(SECOND_ARGUMENT_AT)];
+    code.extend(refusals.chain([answer_allowed()]));
+    // Other calls go on behind these instructions.
+    let behind = u8::try_from(code.len()).unwrap_or(u8::MAX);
+    code.insert(0, jump(EQUAL, number, 0, behind));
+    code
+}
+
 /// The calls that always fail.
-const REFUSED: &[c_long] = &[
+pub(super) const REFUSED: &[c_long] = &[
     // Other programs, and other processes.
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -74,6 +105,29 @@ const REFUSED: &[c_long] = &[
     libc::SYS_rt_sigqueueinfo,
     libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_kcmp,
+    PROCESS_MRELEASE,
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    // Memory, messages and semaphores of others, which Landlock does not look at.
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
     // Mounts and namespaces.
     libc::SYS_mount,
     libc::SYS_umount2,
@@ -81,6 +135,7 @@ const REFUSED: &[c_long] = &[
     libc::SYS_chroot,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
+    OPEN_TREE_ATTR,
     libc::SYS_fsopen,
     libc::SYS_fsconfig,
     libc::SYS_fsmount,
@@ -93,19 +148,39 @@ const REFUSED: &[c_long] = &[
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_listen,
-    // Modes, owners and attributes by path, which Landlock does not look at.
+    // A datagram socket of a pair sends to any socket that has a path.
+    libc::SYS_socketpair,
+    // Modes, owners, times and attributes, which Landlock does not look at. A root without
+    // capabilities may change those of all files of root, and make a file set its user.
+    libc::SYS_fchmod,
     libc::SYS_fchmodat,
+    FCHMODAT2,
+    libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
+    SETXATTRAT,
+    REMOVEXATTRAT,
+    FILE_SETATTR,
+    libc::SYS_utimensat,
+    // New files stay for their owner alone, or for those who were chosen at the start.
+    libc::SYS_umask,
+    // Landlock decides about it from its third version on.
+    libc::SYS_truncate,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chmod,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chown,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
     // The machine, and wide doors into the kernel.
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
@@ -136,6 +211,41 @@ const REFUSED: &[c_long] = &[
     libc::SYS_fanotify_init,
 ];
 
+/// The calls that make files, with the places of the modes of the files.
+const MODES: &[(c_long, u32)] = &[
+    (libc::SYS_openat, FOURTH_ARGUMENT_AT),
+    (libc::SYS_mknodat, THIRD_ARGUMENT_AT),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, THIRD_ARGUMENT_AT),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, SECOND_ARGUMENT_AT),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, SECOND_ARGUMENT_AT),
+];
+
+/// `S_ISUID` and `S_ISGID`: whoever runs the file becomes its owner or group.
+const SET_ID: u32 = 0o6000;
+
+/// The requests that reach beyond a descriptor, with all calls of `ioctl(2)`.
+pub(super) const REFUSED_IOCTLS: &[u32] = &[
+    // TIOCSTI and TIOCLINUX type into a terminal, TIOCSETD changes what drives it.
+    0x5412, 0x541c, 0x5423,
+    // FIOSETOWN and SIOCSPGRP choose the process that a socket signals.
+    0x8901, 0x8902,
+];
+
+/// The commands of `fcntl(2)` that choose a process to signal, and the signal: `F_SETOWN`,
+/// `F_SETSIG` and `F_SETOWN_EX`.
+pub(super) const REFUSED_FCNTLS: &[u32] = &[8, 10, 15];
+
+// Calls that the C library has no name for on all architectures. New calls have one number.
+const PROCESS_MRELEASE: c_long = 448;
+const FCHMODAT2: c_long = 452;
+const SETXATTRAT: c_long = 463;
+const REMOVEXATTRAT: c_long = 466;
+const OPEN_TREE_ATTR: c_long = 467;
+const FILE_SETATTR: c_long = 469;
+
 /// `AUDIT_ARCH_*` of this program.
 const ARCH: Option<u32> = if cfg!(target_arch = "x86_64") {
     Some(0xc000_003e)
@@ -155,6 +265,9 @@ const NUMBER_AT: u32 = 0;
 const ARCH_AT: u32 = 4;
 /// The low half of the first argument, on a machine that stores it first.
 const FIRST_ARGUMENT_AT: u32 = 16;
+const SECOND_ARGUMENT_AT: u32 = 24;
+const THIRD_ARGUMENT_AT: u32 = 32;
+const FOURTH_ARGUMENT_AT: u32 = 40;
 
 // `BPF_JMP | ... | BPF_K`.
 const EQUAL: u16 = 0x15;

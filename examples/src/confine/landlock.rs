@@ -20,22 +20,30 @@ pub(crate) enum Access {
     Store,
 }
 
-/// Restricts this thread to the places. Returns the version of Landlock.
+/// Restricts this thread to the places. Returns the version of Landlock, and the places that cannot
+/// be opened, with the reasons: they are out of reach from now on.
 ///
 /// # Errors
 /// The errors of the system calls. Nothing is in force then.
-pub(super) fn restrict(places: &[Place]) -> io::Result<i32> {
+pub(super) fn restrict(places: &[Place]) -> io::Result<(i32, Vec<String>)> {
     let version = raw::landlock_version()?;
     let handled = handled(version);
     let ruleset = raw::new_ruleset(handled)?;
+    let mut closed = Vec::new();
     for place in places {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = open(&place.path, flags, Mode::empty())?;
+        let fd = match open(&place.path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(error) => {
+                closed.push(format!("{} is out of reach: {error}", place.path.display()));
+                continue;
+            }
+        };
         let allowed = rights(place.access) & handled.files;
         raw::add_rule(ruleset.as_fd(), fd.as_fd(), allowed)?;
     }
     raw::restrict_self(ruleset.as_fd())?;
-    Ok(version)
+    Ok((version, closed))
 }
 
 /// Returns a description of the restrictions that a version of Landlock has.

@@ -26,8 +26,8 @@ pub(crate) use places::{Place, parents, sessions};
 /// The parts of a confinement that are in force.
 #[derive(Debug)]
 pub(crate) struct Confined {
-    /// The capabilities that the process keeps, by name.
-    kept: Vec<String>,
+    /// The capabilities that the process keeps, by name, if they could be dropped.
+    kept: Option<Vec<String>>,
     /// The version of Landlock in the kernel.
     landlock: Option<i32>,
     /// Tells that system calls are filtered.
@@ -43,16 +43,26 @@ pub(crate) struct Confined {
 pub(crate) fn confine(places: &[Place]) -> Confined {
     let mut missing = Vec::new();
     let mut keep = |part: &str, error: &dyn fmt::Display| missing.push(format!("{part}: {error}"));
-    let kept = capabilities::drop_all_but_needed(places).unwrap_or_else(|error| {
-        keep("capabilities", &error);
-        Vec::new()
-    });
+    if !is_alone() {
+        keep("other threads", &"they began before");
+    }
+    let kept = capabilities::drop_all_but_needed(places);
+    let kept = kept.map_err(|error| keep("capabilities", &error)).ok();
     if let Err(error) = prctl::set_no_new_privs() {
         keep("no_new_privs", &error);
     }
-    let landlock = landlock::restrict(places).map_err(|error| keep("Landlock", &error)).ok();
+    let restricted = landlock::restrict(places).map_err(|error| keep("Landlock", &error)).ok();
     let filtered = filter::install().map_err(|error| keep("seccomp", &error)).is_ok();
+    let landlock = restricted.map(|(version, closed)| {
+        missing.extend(closed);
+        version
+    });
     Confined { kept, landlock, filtered, missing }
+}
+
+/// Tells if this process has no other thread, which a confinement would not hold for.
+fn is_alone() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
 }
 
 /// Keeps the programs that this process starts from privileges that it does not have itself.
@@ -71,16 +81,17 @@ impl Confined {
     /// Returns the sentence about parts that are not in force, if there are any.
     pub(crate) fn missing(&self) -> Option<String> {
         let missing = self.missing.join("; ");
-        (!missing.is_empty()).then(|| format!("confined less than a newer kernel would: {missing}"))
+        (!missing.is_empty()).then(|| format!("not fully confined: {missing}"))
     }
 }
 
 impl fmt::Display for Confined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("confined: ")?;
-        match self.kept.as_slice() {
-            [] => f.write_str("no capabilities")?,
-            kept => write!(f, "capabilities {}", kept.join(", "))?,
+        match self.kept.as_deref() {
+            Some([]) => f.write_str("no capabilities")?,
+            Some(kept) => write!(f, "capabilities {}", kept.join(", "))?,
+            None => f.write_str("capabilities as before")?,
         }
         if let Some(version) = self.landlock {
             write!(f, "; Landlock version {version}: {}", landlock::holds(version))?;

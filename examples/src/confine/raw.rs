@@ -88,6 +88,27 @@ pub(super) fn may(path: &Path, mode: libc::c_int) -> bool {
     unsafe { libc::syscall(libc::SYS_faccessat2, at, path.as_ptr(), mode, flags) == 0 }
 }
 
+/// An argument of a system call.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Argument<'a> {
+    Number(i32),
+    /// Memory that the kernel reads.
+    Bytes(&'a [u8]),
+}
+
+/// Makes any system call, with arguments that the kernel writes nothing into.
+#[cfg(test)]
+pub(super) fn call(number: libc::c_long, arguments: [Argument<'_>; 6]) -> nix::Result<i64> {
+    let [a, b, c, d, e, f] = arguments.map(|argument| match argument {
+        Argument::Number(number) => number as libc::c_long,
+        Argument::Bytes(bytes) => bytes.as_ptr() as libc::c_long,
+    });
+    // SAFETY: addresses are those of bytes that outlive the call. A number is no address of this
+    // process, so that the kernel finds no memory there.
+    nix::errno::Errno::result(unsafe { libc::syscall(number, a, b, c, d, e, f) })
+}
+
 fn number(answer: libc::c_long) -> io::Result<libc::c_long> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }

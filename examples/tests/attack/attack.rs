@@ -1,4 +1,4 @@
-//! Many hostile connections at once, of one user, until the attack is told to end.
+//! Many hostile connections at once, of some users, until the attack is told to end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -31,10 +31,14 @@ pub enum Kind {
     Get,
     /// Ends the session at once.
     Close,
+    /// Begins a session and says no more.
+    Hold,
+    /// Makes sessions that end at once, several in a row, and does not pause.
+    Flood,
 }
 
 /// All kinds.
-pub const ALL: [Kind; 8] = [
+pub const ALL: [Kind; 10] = [
     Kind::Silent,
     Kind::Garbage,
     Kind::Half,
@@ -43,7 +47,12 @@ pub const ALL: [Kind; 8] = [
     Kind::Headers,
     Kind::Get,
     Kind::Close,
+    Kind::Hold,
+    Kind::Flood,
 ];
+
+/// Users who are strangers to a server of root: nobody, and another.
+pub const STRANGERS: [u32; 2] = [65534, 65533];
 
 /// An attack that goes on. It ends with this value.
 #[derive(Debug)]
@@ -64,10 +73,11 @@ pub struct Seen {
 }
 
 impl Attack {
-    /// Attacks an address over so many connections, as a user, by each of the kinds in turn.
+    /// Attacks an address over so many connections, which are shared among users, by each of the
+    /// kinds in turn.
     pub fn begin(
         address: SocketAddr,
-        user: u32,
+        users: &'static [u32],
         connections: usize,
         kinds: &'static [Kind],
     ) -> Self {
@@ -77,7 +87,7 @@ impl Attack {
             let own = (number..connections).step_by(THREADS);
             let own: Vec<Kind> = own.map(|n| kinds[n % kinds.len()]).collect();
             thread::spawn(move || {
-                raw::thread_becomes(user).unwrap();
+                raw::thread_becomes(users[number % users.len()]).unwrap();
                 hold(address, &own, &ends)
             })
         };
@@ -106,7 +116,9 @@ fn hold(address: SocketAddr, kinds: &[Kind], ends: &AtomicBool) -> Seen {
         kinds.iter().map(|&kind| (kind, None, Instant::now())).collect();
     while !ends.load(Ordering::Relaxed) {
         for (kind, place, again) in &mut places {
-            if let Some(hostile) = place {
+            if *kind == Kind::Flood {
+                flood(address, &mut seen);
+            } else if let Some(hostile) = place {
                 if !hostile.goes_on(*kind, &mut seen) {
                     seen.ended += 1;
                     (*place, *again) = (None, Instant::now() + PAUSE);
@@ -123,6 +135,17 @@ fn hold(address: SocketAddr, kinds: &[Kind], ends: &AtomicBool) -> Seen {
         thread::sleep(TICK);
     }
     seen
+}
+
+/// Makes connections in a row, and leaves each after a whole session.
+fn flood(address: SocketAddr, seen: &mut Seen) {
+    for _ in 0..ROW {
+        if let Some(mut hostile) = Hostile::connect(address) {
+            seen.connected += 1;
+            let _ = hostile.goes_on(Kind::Flood, seen);
+        }
+        seen.ended += 1;
+    }
 }
 
 /// A hostile connection.
@@ -193,7 +216,9 @@ fn next(kind: Kind, step: u32) -> Vec<u8> {
             (0..256).flat_map(run).collect()
         }
         Kind::Get => header(Command::Get, 0, 16, 0x1000, 1),
-        Kind::Close => header(Command::Close, 0, 0, 0, 0),
+        Kind::Hold if first => open(7),
+        Kind::Hold => Vec::new(),
+        Kind::Close | Kind::Flood => header(Command::Close, 0, 0, 0, 0),
     }
 }
 
@@ -201,6 +226,8 @@ fn next(kind: Kind, step: u32) -> Vec<u8> {
 const THREADS: usize = 4;
 /// The time between two steps of a connection: of 16 objects, of 256 runs, of a byte.
 const TICK: Duration = Duration::from_millis(100);
+/// Connections in a row.
+const ROW: usize = 4;
 /// The time until a connection is made again. One machine does both sides: attackers that take all
 /// processors for themselves would be measured, and not the server.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use criu_lab::{place, process};
 use criu_rs::Criu;
 
-use crate::attack::{ALL as KINDS, Attack, Seen};
+use crate::attack::{ALL as KINDS, Attack, STRANGERS, Seen};
 use crate::scene::{Scene, Target};
 
 /// Measures and prints a table. Fails if a dump fails, or the slowest takes more than twice as long
@@ -76,7 +76,7 @@ struct Round {
 fn round(scene: &Scene, targets: &[Target], words: &[&str], connections: usize) -> Round {
     let words = [&["--sessions", "unlimited", "--each"][..], words].concat();
     let server = scene.serve("pages", &words, 1024);
-    let attack = Attack::begin(server.address, NOBODY, connections, &KINDS);
+    let attack = Attack::begin(server.address, &STRANGERS, connections, &KINDS);
     if connections > 0 {
         // All have connected, and those that were refused have tried again.
         thread::sleep(Duration::from_secs(3));
@@ -102,7 +102,6 @@ fn print_row(who: &str, round: &Round) {
     println!("| {who} | {failed} | {fastest:.2} s | {slowest:.2} s | {connected} | {ended} |");
 }
 
-const NOBODY: u32 = 65534;
 /// The rounds with and without each attack.
 const ROUNDS: usize = 3;
 /// The most times that the slowest dump may take as long.

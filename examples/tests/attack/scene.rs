@@ -1,7 +1,7 @@
 //! A server, and the processes that are dumped into it.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -53,17 +53,25 @@ impl Scene {
     /// Starts a server on loopback, with at most so many open descriptors.
     pub fn serve(&self, name: &str, words: &[&str], descriptors: u32) -> Server {
         let images = self.dir.join(name);
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (place, port) = (images.to_string_lossy(), free.port().to_string());
-        let own = ["page-server", "-D", &place, "--port", &port];
+        let place = images.to_string_lossy();
+        let own = ["page-server", "-D", &place];
         let command = self.command(&[&own[..], words].concat());
         let mut limited = Command::new("prlimit");
         limited.arg(format!("--nofile={descriptors}")).arg(command.get_program());
         limited.args(command.get_args()).current_dir(&self.dir).stdin(Stdio::null());
-        let log = fs::File::create(self.dir.join(format!("{name}.log"))).unwrap();
-        let child = limited.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let server = Server { child, address: free, images };
-        assert!(soon(|| server.listens()), "the server does not listen");
+        let log = self.dir.join(format!("{name}.log"));
+        let file = fs::File::create(&log).unwrap();
+        let child = limited.stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        // The kernel chooses the port. The server tells it when it has confined itself.
+        let mut server = Server { child, address: (Ipv4Addr::LOCALHOST, 0).into(), images };
+        let listens = soon(|| {
+            let said = fs::read_to_string(&log).unwrap();
+            let rest = said.split_once("listens on 127.0.0.1 port ").map(|(_, rest)| rest);
+            let Some((port, _)) = rest.and_then(|rest| rest.split_once('\n')) else { return false };
+            server.address.set_port(port.parse().unwrap());
+            true
+        });
+        assert!(listens, "the server does not listen");
         server
     }
 
@@ -112,13 +120,6 @@ impl Scene {
 }
 
 impl Server {
-    fn listens(&self) -> bool {
-        let port = format!(":{:04X}", self.address.port());
-        let table = fs::read_to_string("/proc/net/tcp").unwrap();
-        let mut fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        fields.any(|fields| fields[3] == "0A" && fields[1].ends_with(&port))
-    }
-
     /// Tells if the server has not ended.
     pub fn goes_on(&self) -> bool {
         process::reap();

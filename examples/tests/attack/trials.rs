@@ -10,7 +10,7 @@ use criu_lab::{harness, raw, soon};
 use criu_rs::pages::proto::{Header, object_id};
 use criu_rs::pages::{Command, Layout};
 
-use crate::attack::{ALL as KINDS, Attack};
+use crate::attack::{ALL as KINDS, Attack, STRANGERS};
 use crate::scene::{Scene, Server};
 
 /// All trials.
@@ -46,7 +46,7 @@ fn dumps(scene: &Scene, number: usize, server: &Server) {
 fn stranger(scene: &Scene) {
     let words = ["--sessions", "unlimited", "--each"];
     let server = scene.serve("pages", &words, 256);
-    let attack = Attack::begin(server.address, NOBODY, 400, &KINDS);
+    let attack = Attack::begin(server.address, &STRANGERS, 400, &KINDS);
     thread::sleep(Duration::from_secs(2));
     dumps(scene, 4, &server);
     let spent = server.spent();
@@ -67,7 +67,7 @@ fn stranger(scene: &Scene) {
 fn other_users(scene: &Scene) {
     let words = ["--sessions", "unlimited", "--each", "--other-users"];
     let server = scene.serve("pages", &words, 1024);
-    let attack = Attack::begin(server.address, NOBODY, 400, &KINDS);
+    let attack = Attack::begin(server.address, &STRANGERS[..1], 400, &KINDS);
     thread::sleep(Duration::from_secs(2));
     dumps(scene, 4, &server);
     let spent = server.spent();
@@ -114,7 +114,7 @@ fn reader(scene: &Scene) {
     let ask = |command, id| {
         let header = Header { command, flags: 0, pages: 1, address, id };
         let mut socket = server.connect();
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         // A server that refuses may have ended the connection already.
         let _ = socket.write_all(&header.to_bytes(Layout::Wide).unwrap());
         socket.read(&mut [0; 8192]).unwrap_or(0)

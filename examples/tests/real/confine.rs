@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
-use std::process::Child;
+use std::process::{self, Child};
 
 use criu_images::memory::PageObject;
 use criu_lab::soon;
@@ -15,13 +15,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::lab::{Lab, TestFn};
-use crate::memory::{free_port, listeners};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_page_server_keeps_no_rights", no_rights),
     ("a_page_server_for_another_s_directory_keeps_one_capability", one_capability),
     ("a_confined_page_server_frees_pages_of_its_parent_set", parent_set),
     ("a_confined_page_server_serves_and_cannot_write", lazy),
+    ("a_page_server_that_starts_again_goes_on_with_its_numbers", numbers),
 ];
 
 /// A server that is ended with the test.
@@ -31,13 +31,35 @@ struct Server {
 }
 
 impl Server {
-    /// Starts `page-server` with words, and waits until it listens.
+    /// Starts `page-server` with words, and waits until it listens and is confined.
     fn start(lab: &Lab, words: &[&str]) -> Self {
-        let port = free_port();
-        let all = [&["page-server", "-v4", "-o", "log", "--port", &port][..], words].concat();
-        let child = lab.command(&all).spawn().unwrap();
-        assert!(soon(|| !listeners(&port).is_empty()));
-        Self { child, port }
+        let all = [&["page-server", "-v4", "-o", "log"][..], words].concat();
+        let place = words.iter().position(|word| *word == "-D").unwrap();
+        let log = format!("{}/log", words[place + 1]);
+        let before = fs::read_to_string(&log).unwrap_or_default().len();
+        // Few descriptors at first, and more that the server may take.
+        let command = lab.command(&all);
+        let mut limited = process::Command::new("prlimit");
+        limited.arg("--nofile=64:2048").arg(command.get_program()).args(command.get_args());
+        let child = limited.current_dir(&lab.dir).spawn().unwrap();
+        // The kernel chooses the port. The line comes when the server has confined itself.
+        let port = || {
+            let said = fs::read_to_string(&log).ok()?;
+            let (_, rest) = said.get(before..)?.split_once("listens on 127.0.0.1 port ")?;
+            Some(rest.split_once('\n')?.0.to_owned())
+        };
+        let mut found = None;
+        assert!(soon(|| {
+            found = port();
+            found.is_some()
+        }));
+        Self { child, port: found.unwrap() }
+    }
+
+    /// Asks the server to end, and returns its exit status.
+    fn end(mut self) -> Option<i32> {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap().code()
     }
 
     /// Returns a field of the server's row in /proc.
@@ -87,6 +109,11 @@ fn no_rights(lab: &Lab) {
         ("1", "2")
     );
     says(&format!("{pages}/log"), "confined: no capabilities; Landlock version ");
+    assert!(!fs::read_to_string(format!("{pages}/log")).unwrap().contains("not fully confined"));
+    // The server has taken all descriptors that it may have.
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let row = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    assert_eq!(row.split_whitespace().take(2).collect::<Vec<_>>(), ["2048"; 2]);
     let target = lab.start(&["memory", "4"]);
     // A directory outside that the server is led to after its start stays as it is.
     std::os::unix::fs::symlink(&outside, format!("{pages}/0")).unwrap();
@@ -172,4 +199,38 @@ fn lazy(lab: &Lab) {
     lab.done(&["restore", "-d", "-D", &images, "--lazy-pages"]);
     target.goes_on();
     assert!(daemon.wait().unwrap().success());
+}
+
+fn numbers(lab: &Lab) {
+    let pages = lab.dir("pages");
+    let target = lab.start(&["memory", "4"]);
+    let words = ["-D", &pages, "--each", "--sessions", "unlimited"];
+    for run in ["first", "second"] {
+        let server = Server::start(lab, &words);
+        for dump in ["one", "two"] {
+            lab.done(&server.dump(&target.pid(), &lab.dir(&format!("{run}-{dump}"))));
+        }
+        if run == "second" {
+            // A session that fails is no failure of the server.
+            let mut socket = TcpStream::connect(format!("127.0.0.1:{}", server.port)).unwrap();
+            let id = object_id(PageObject::Task(7));
+            let open = Header { command: Command::Open2, flags: 0, pages: 0, address: 0, id };
+            socket.write_all(&open.to_bytes(Layout::Wide).unwrap()).unwrap();
+            drop(socket);
+            let failed =
+                |line: &str| line.starts_with("127.0.0.1:") && !line.contains(" pages of ");
+            let log = || fs::read_to_string(format!("{pages}/log")).unwrap();
+            assert!(soon(|| log().lines().any(failed)));
+        }
+        assert_eq!(server.end(), Some(0));
+    }
+    target.goes_on();
+    let mut sessions = criu_lab::names(&pages);
+    sessions.retain(|name| name.parse::<u64>().is_ok());
+    // The session that failed may have left a directory.
+    assert_eq!(sessions[..4], ["0", "1", "2", "3"]);
+    for session in &sessions[..4] {
+        let files = criu_lab::names(format!("{pages}/{session}"));
+        assert!(files.contains(&"pages-65537.img".to_owned()), "{session}: {files:?}");
+    }
 }

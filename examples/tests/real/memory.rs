@@ -28,6 +28,17 @@ pub fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
+/// Waits until a page server's log names the port that the kernel has chosen, and returns it.
+pub fn port_in(log: &str) -> String {
+    let port = || {
+        let said = fs::read_to_string(log).ok()?;
+        let (_, rest) = said.rsplit_once("listens on 127.0.0.1 port ")?;
+        Some(rest.split_once('\n')?.0.to_owned())
+    };
+    assert!(soon(|| port().is_some()), "no port in {log}");
+    port().unwrap()
+}
+
 /// Returns the addresses that listen on a port, as /proc/net/tcp writes them.
 pub fn listeners(port: &str) -> Vec<String> {
     let port = format!(":{:04X}", port.parse::<u16>().unwrap());
@@ -61,11 +72,10 @@ fn captured(lab: &Lab) {
 fn page_server(lab: &Lab) {
     let images = lab.dir("img");
     let mut target = lab.start(&["memory", "4"]);
-    let (port, loopback) = (free_port(), ["--address", "127.0.0.1", "--port"]);
-    let server =
-        [&["page-server", "-D", &images, "-o", "ps.log"][..], &loopback, &[&port]].concat();
+    let loopback = ["--address", "127.0.0.1", "--port"];
+    let server = ["page-server", "-D", &images, "-o", "ps.log", "--address", "127.0.0.1"];
     let mut server = lab.command(&server).spawn().unwrap();
-    assert!(soon(|| !listeners(&port).is_empty()));
+    let port = port_in(&format!("{images}/ps.log"));
     let dump = ["dump", "-t", &target.pid(), "-D", &images, "--page-server"];
     lab.done(&[&dump[..], &loopback, &[&port]].concat());
     assert!(server.wait().unwrap().success());
@@ -134,11 +144,12 @@ fn lazy_from_server(lab: &Lab) {
         let names = criu_lab::names(&images).into_iter().filter(|name| name.ends_with(".img"));
         names.map(|name| fs::read(format!("{images}/{name}")).unwrap()).collect::<Vec<_>>()
     };
-    let (before, port) = (content(), free_port());
-    let words = ["page-server", "-D", &images, "--lazy-pages", "--port", &port, "-o", "ps.log"];
-    let mut server = lab.command(&[&words[..], &["--json"]].concat());
-    let server = server.stdout(Stdio::piped()).spawn().unwrap();
-    assert!(soon(|| TcpStream::connect(format!("127.0.0.1:{port}")).is_ok()));
+    let before = content();
+    let words = ["page-server", "-D", &images, "--lazy-pages", "-o", "ps.log", "--json"];
+    let server = lab.command(&words).stdout(Stdio::piped()).spawn().unwrap();
+    let port = port_in(&format!("{images}/ps.log"));
+    // A connection that says nothing is no session.
+    drop(TcpStream::connect(format!("127.0.0.1:{port}")).unwrap());
     // A request for a page, and an OPEN2, as nobody.
     let header = |words: [u64; 4]| words.map(u64::to_le_bytes).concat();
     let pid: u64 = target.pid().parse().unwrap();

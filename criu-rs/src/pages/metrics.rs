@@ -42,7 +42,7 @@ pub struct Metrics {
     /// Connections that ended before their first header, took too long for it or sent anything
     /// else.
     pub unused: u64,
-    /// Connections that were silent and gave way to others.
+    /// Connections that were silent and gave way to others, or found no place.
     pub displaced: u64,
     /// Sessions that succeeded.
     pub done: u64,

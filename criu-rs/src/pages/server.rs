@@ -14,6 +14,7 @@ use super::metrics::Counters;
 use super::pool::Pool;
 use super::proto::Layout;
 use super::receive::{Received, keep_connection, store_connection};
+use super::shortage::Shortage;
 use super::socket::Socket;
 use super::store::Store;
 #[cfg(feature = "tls")]
@@ -141,10 +142,11 @@ impl Role for Server {
             let made = fs::DirBuilder::new().recursive(true).mode(mode).create(directory);
             made.map_err(PagesError::file(directory))?;
         }
-        let store = Store::open(directory)?;
+        let Front { layout, limits, .. } = &self.front;
+        let shortage = Shortage::within(limits);
+        let store = shortage.repeat(|| Store::open(directory))?.patient(shortage);
         let store = store.auto_dedup(self.auto_dedup).durable(self.durable);
         let mut store = store.others_read(self.others_read);
-        let Front { layout, limits, .. } = &self.front;
         let pools = || self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = if self.durable { None } else { pools().pop() };
         let Some(mut pool) = pool else {

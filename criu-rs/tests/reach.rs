@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
@@ -471,6 +471,36 @@ fn a_silent_connection_ends_when_the_server_finishes() {
 }
 
 #[test]
+fn directories_of_sessions_are_the_server_s_own_and_stay_if_they_are_of_use() {
+    let (root, other) = (scratch("reach-each"), scratch("reach-each-other"));
+    // Planted: a link, a link to nowhere, another user's directory, a file; one's own is fine.
+    symlink(&other, root.join("0")).unwrap();
+    symlink(other.join("new"), root.join("1")).unwrap();
+    fs::create_dir(root.join("2")).unwrap();
+    chown(root.join("2"), Some(NOBODY), None).unwrap();
+    fs::write(root.join("3"), "").unwrap();
+    fs::create_dir(root.join("4")).unwrap();
+    let place = root.clone();
+    let server = Server::new().directories(move |n| place.join(n.to_string()));
+    let running = run(server.listen(loopback()).unwrap(), Some(6));
+    for number in 0..6 {
+        let mut socket = running.connect();
+        // The last client breaks off.
+        socket.write_all(if number < 5 { store(7) } else { open(7) }.as_slice()).unwrap();
+        // Sessions that fail at once have ended their connections.
+        _ = socket.shutdown(std::net::Shutdown::Write);
+        _ = socket.read_to_end(&mut Vec::new());
+    }
+    let mut reports = running.thread.join().unwrap();
+    reports.sort_by_key(|report| report.number);
+    let ok: Vec<bool> = reports.iter().map(|report| report.result.is_ok()).collect();
+    assert_eq!(ok, [false, false, false, false, true, false]);
+    assert_eq!(names(&root), ["0", "1", "2", "3", "4"]);
+    assert!(names(&other).is_empty() && names(root.join("2")).is_empty());
+    assert_eq!(names(root.join("4")), ["pagemap-7.img", "pages-65537.img"]);
+}
+
+#[test]
 fn a_session_that_panics_ends_alone() {
     let root = scratch("reach-panic");
     let place = root.clone();
@@ -596,5 +626,5 @@ fn a_client_that_opens_objects_without_end_takes_no_descriptors_from_others() {
     drop((socket, greedy));
     assert!(soon(|| running.handle.metrics().failed == 1));
     assert_eq!(running.stop().len(), 2);
-    assert_eq!(names(root.join("0")), [""; 0]);
+    assert_eq!(names(&root), ["1"]);
 }

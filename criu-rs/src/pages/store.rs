@@ -133,6 +133,14 @@ impl Store {
         self.late = true;
     }
 
+    /// Opens a store as [`open`](Self::open) does, in a directory of this process's user to which
+    /// no link leads.
+    pub(super) fn open_own(directory: &Path) -> Result<Self, PagesError> {
+        let store = Self::open(directory)?;
+        store.folder.check_own()?;
+        Ok(store)
+    }
+
     /// Sets the patience with a shortage of descriptors. Without, none is waited out.
     pub(super) fn patient(mut self, shortage: Shortage) -> Self {
         self.shortage = shortage;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
@@ -14,11 +14,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use criu_images::memory::{PageFlags, PageObject, PageSize, PagemapWriter};
+use criu_lab::raw::thread_becomes;
 use criu_lab::{names, scratch};
 use criu_rs::pages::proto::{PRESENT, object_id};
 use criu_rs::pages::{
-    Client, Command, Handle, Header, Layout, Listening, Notice, Provider, Server, ServerLimits,
-    SessionReport,
+    Client, Command, Handle, Header, Layout, Listening, Metrics, Notice, Provider, Server,
+    ServerLimits, SessionReport,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -87,6 +88,10 @@ impl Running {
         socket
     }
 
+    fn metrics<T>(&self, read: impl Fn(Metrics) -> T) -> T {
+        read(self.handle.metrics())
+    }
+
     /// Stops the server. Returns its reports.
     fn stop(self) -> Vec<SessionReport> {
         self.handle.stop();
@@ -119,10 +124,11 @@ fn soon(mut is: impl FnMut() -> bool) -> bool {
 /// system said.
 fn say_as(user: u32, to: &str, message: &[u8]) -> Result<Vec<u8>, String> {
     let script = r#"
-        use IO::Socket::INET; use IO::Socket::UNIX;
+        use IO::Socket::IP; use IO::Socket::UNIX;
         my $to = shift; local $/; my $message = <STDIN>;
         my $socket = $to =~ m{/} ? IO::Socket::UNIX->new(Peer => $to)
-            : IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $to);
+            : IO::Socket::IP->new($to =~ m{:} ? (PeerAddr => $to)
+                : (PeerAddr => "127.0.0.1", PeerPort => $to));
         defined $socket or do { print STDERR $!; exit 1 };
         $SIG{PIPE} = "IGNORE"; binmode $socket; print $socket $message; $socket->flush;
         binmode STDOUT; while (sysread($socket, my $answer, 65536)) { print $answer }
@@ -144,25 +150,40 @@ fn say_as(user: u32, to: &str, message: &[u8]) -> Result<Vec<u8>, String> {
     Err(String::from_utf8_lossy(&ran.stderr).into_owned())
 }
 
+/// Connects so many times as a user of this machine, and sends a message over each connection.
+fn connect_as(user: u32, port: u16, times: usize, message: &[u8]) -> Vec<TcpStream> {
+    thread::scope(|scope| {
+        let connects = scope.spawn(|| {
+            thread_becomes(user).unwrap();
+            let connect = |_| {
+                let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+                // A connection that is ended at once takes no message.
+                _ = socket.write_all(message);
+                socket
+            };
+            (0..times).map(connect).collect()
+        });
+        connects.join().unwrap()
+    })
+}
+
 #[test]
 fn another_user_can_neither_read_nor_write_over_loopback() {
     let (set, store_dir) = (set("reach-serve"), scratch("reach-store"));
     let before = contents(&set);
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        let address: SocketAddr = address.parse().unwrap();
-        // The client speaks IPv4.
-        let address = if address.is_ipv6() { loopback() } else { address };
+    for at in ["127.0.0.1", "[::1]"] {
+        let address: SocketAddr = format!("{at}:0").parse().unwrap();
         let provider = run(Provider::new(&set).listen(address).unwrap(), None);
         let server = run(Server::new().directory(&store_dir).listen(address).unwrap(), None);
         for running in [&provider, &server] {
-            let port = running.port.to_string();
+            let port = format!("{at}:{}", running.port);
             for message in [fetch(), store(8), store(7), Vec::new()] {
                 let heard = say_as(NOBODY, &port, &message);
                 assert_eq!(heard.unwrap_or_default(), b"", "nobody hears something");
             }
             assert!(soon(|| running.handle.metrics().refused == 4));
             let said = running.notices.recv().unwrap();
-            assert!(said.starts_with("127.0.0.1:"), "{said}");
+            assert!(said.starts_with(&format!("{at}:")), "{said}");
             assert!(
                 said.contains("user 65534 may not connect: this server is for root")
                     || said.contains("the client has gone"),
@@ -171,9 +192,9 @@ fn another_user_can_neither_read_nor_write_over_loopback() {
         }
         assert!(names(&store_dir).is_empty());
         // The server's own user is served.
-        let heard = say_as(0, &provider.port.to_string(), &fetch()).unwrap();
+        let heard = say_as(0, &format!("{at}:{}", provider.port), &fetch()).unwrap();
         assert!(heard.windows(8).any(|bytes| bytes == b"secret.."));
-        let heard = say_as(0, &server.port.to_string(), &store(9)).unwrap();
+        let heard = say_as(0, &format!("{at}:{}", server.port), &store(9)).unwrap();
         assert_eq!(heard, [0; 5]);
         assert_eq!(provider.stop().len(), 1);
         assert_eq!(server.stop().len(), 1);
@@ -299,18 +320,15 @@ fn silent_connections_block_nobody_and_give_way_to_new_ones() {
     let place = root.clone();
     let limits = limits(|limits| limits.waiting = 100);
     let server = Server::new().directories(move |n| place.join(n.to_string())).limits(limits);
-    let running = run(server.listen(loopback()).unwrap(), None);
-    let silent: Vec<TcpStream> = (0..500).map(|_| running.connect()).collect();
-    let begun = Instant::now();
+    let running = run(server.other_users(true).listen(loopback()).unwrap(), None);
+    let silent = connect_as(NOBODY, running.port, 500, &[]);
     for pid in 0..16 {
         let mut socket = running.connect();
         socket.write_all(&store(pid)).unwrap();
         socket.read_exact(&mut [0; 5]).unwrap();
     }
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    let metrics = running.handle.metrics();
-    assert_eq!(metrics.waiting + usize::try_from(metrics.displaced).unwrap(), 500, "{metrics:?}");
-    assert!(metrics.waiting <= 100);
+    let all = |(waiting, displaced)| waiting == 50 && displaced == 450;
+    assert!(soon(|| all(running.metrics(|it| (it.waiting, it.displaced)))));
     assert!(soon(|| running.handle.metrics().done == 16));
     // Ten of them are told, and the number of the others.
     assert_eq!(running.notices.try_iter().count(), 10);
@@ -326,7 +344,7 @@ fn a_first_header_that_trickles_has_no_more_time_than_another() {
     let server = Server::new().directory(&directory).limits(limits);
     let running = run(server.listen(loopback()).unwrap(), None);
     let (mut slow, begun) = (running.connect(), Instant::now());
-    for byte in open(7) {
+    for byte in open(7).into_iter().take(31) {
         if slow.write_all(&[byte]).is_err() {
             break;
         }
@@ -363,8 +381,7 @@ fn a_peer_that_has_its_sessions_leaves_the_others_theirs() {
         .spawn()
         .unwrap();
     other.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-    assert!(soon(|| running.handle.metrics().waiting == 8));
-    assert_eq!(running.handle.metrics().open, 2);
+    assert!(soon(|| running.metrics(|it| it.waiting == 8 && it.open == 2)));
     for pid in 20..24 {
         let mut socket = running.connect();
         socket.write_all(&store(pid)).unwrap();
@@ -374,6 +391,137 @@ fn a_peer_that_has_its_sessions_leaves_the_others_theirs() {
     other.wait().unwrap();
     let reports = running.stop();
     assert_eq!(reports.iter().filter(|report| report.result.is_ok()).count(), 4);
+}
+
+#[test]
+fn served_users_leave_a_quarter_of_all_places_to_the_server_s_own() {
+    let directory = scratch("reach-quarter");
+    let limits = limits(|limits| (limits.connections, limits.per_peer, limits.waiting) = (4, 2, 8));
+    let server = Server::new().directory(&directory).other_users(true).limits(limits);
+    let running = run(server.listen(loopback()).unwrap(), None);
+    // Two other users begin sessions and leave them open, and more have all their first header.
+    let mut one = connect_as(65533, running.port, 2, &open(7));
+    assert!(soon(|| running.metrics(|it| it.open == 2)));
+    let mut two = connect_as(65534, running.port, 1, &open(8));
+    assert!(soon(|| running.metrics(|it| it.open == 3)));
+    one.extend(connect_as(65533, running.port, 20, &open(9)));
+    two.extend(connect_as(65534, running.port, 20, &open(9)));
+    for pid in 20..24 {
+        let mut socket = running.connect();
+        socket.write_all(&store(pid)).unwrap();
+        socket.read_exact(&mut [0; 5]).unwrap();
+    }
+    assert!(soon(|| running.metrics(|it| it.waiting == 6 && it.open == 3 && it.done == 4)));
+    assert_eq!(running.metrics(|it| it.displaced), 34);
+    // The end of a connection that waits for its session is seen.
+    one.truncate(2);
+    two.truncate(1);
+    assert!(soon(|| running.metrics(|it| it.waiting == 0)));
+    assert_eq!(running.metrics(|it| (it.open, it.unused)), (3, 6));
+    assert_eq!(running.stop().len(), 7);
+}
+
+#[test]
+fn connections_of_the_server_s_user_that_wait_to_speak_displace_none_of_their_own() {
+    let root = scratch("reach-own");
+    let place = root.clone();
+    let limits = limits(|limits| limits.waiting = 8);
+    let server = Server::new().directories(move |n| place.join(n.to_string())).limits(limits);
+    let running = run(server.other_users(true).listen(loopback()).unwrap(), None);
+    let _strangers = connect_as(NOBODY, running.port, 4, &[]);
+    assert!(soon(|| running.metrics(|it| it.waiting == 4)));
+    // Dumps connect, and speak when their tasks are frozen. The last ones come in afterwards.
+    let mut dumps: Vec<TcpStream> = (0..24).map(|_| running.connect()).collect();
+    assert!(soon(|| running.metrics(|it| it.displaced == 4 && it.waiting == 8)));
+    for (pid, socket) in dumps.iter_mut().enumerate() {
+        socket.write_all(&store(u32::try_from(pid).unwrap())).unwrap();
+        socket.read_exact(&mut [0; 5]).unwrap();
+    }
+    assert!(soon(|| running.metrics(|it| it.done == 24)));
+    assert_eq!(running.metrics(|it| it.displaced), 4);
+    running.stop();
+}
+
+#[test]
+fn a_served_user_may_be_silent_for_as_long_as_the_server_s_own() {
+    let directory = scratch("reach-patient");
+    let limits = limits(|limits| limits.first = Duration::from_millis(100));
+    let server = Server::new().directory(&directory).other_users(true).limits(limits);
+    let running = run(server.listen(loopback()).unwrap(), Some(1));
+    let mut silent = connect_as(NOBODY, running.port, 1, &[]);
+    thread::sleep(Duration::from_millis(400));
+    silent[0].write_all(&store(7)).unwrap();
+    silent[0].read_exact(&mut [0; 5]).unwrap();
+    drop(silent);
+    assert!(running.thread.join().unwrap()[0].result.is_ok());
+}
+
+#[test]
+fn a_silent_connection_ends_when_the_server_finishes() {
+    let directory = scratch("reach-finish");
+    let limits = limits(|limits| (limits.first, limits.idle) = (Duration::from_millis(100), None));
+    let server = Server::new().directory(&directory).limits(limits).listen(loopback()).unwrap();
+    let running = run(server, None);
+    let mut silent = running.connect();
+    assert!(soon(|| running.metrics(|it| it.waiting == 1)));
+    running.handle.finish();
+    assert!(matches!(silent.read(&mut [0]), Ok(0) | Err(_)));
+    assert!(running.thread.join().unwrap().is_empty());
+}
+
+#[test]
+fn directories_of_sessions_are_the_server_s_own_and_stay_if_they_are_of_use() {
+    let (root, other) = (scratch("reach-each"), scratch("reach-each-other"));
+    // Planted: a link, a link to nowhere, another user's directory, a file; one's own is fine.
+    symlink(&other, root.join("0")).unwrap();
+    symlink(other.join("new"), root.join("1")).unwrap();
+    fs::create_dir(root.join("2")).unwrap();
+    chown(root.join("2"), Some(NOBODY), None).unwrap();
+    fs::write(root.join("3"), "").unwrap();
+    fs::create_dir(root.join("4")).unwrap();
+    let place = root.clone();
+    let server = Server::new().directories(move |n| place.join(n.to_string()));
+    let running = run(server.listen(loopback()).unwrap(), Some(6));
+    for number in 0..6 {
+        let mut socket = running.connect();
+        // The last client breaks off.
+        socket.write_all(if number < 5 { store(7) } else { open(7) }.as_slice()).unwrap();
+        // Sessions that fail at once have ended their connections.
+        _ = socket.shutdown(std::net::Shutdown::Write);
+        _ = socket.read_to_end(&mut Vec::new());
+    }
+    let mut reports = running.thread.join().unwrap();
+    reports.sort_by_key(|report| report.number);
+    let ok: Vec<bool> = reports.iter().map(|report| report.result.is_ok()).collect();
+    assert_eq!(ok, [false, false, false, false, true, false]);
+    assert_eq!(names(&root), ["0", "1", "2", "3", "4"]);
+    assert!(names(&other).is_empty() && names(root.join("2")).is_empty());
+    assert_eq!(names(root.join("4")), ["pagemap-7.img", "pages-65537.img"]);
+}
+
+#[test]
+fn a_session_that_panics_ends_alone() {
+    let root = scratch("reach-panic");
+    let place = root.clone();
+    let directory = move |n: u64| match n {
+        0..16 => panic!("a directory that cannot be named"),
+        _ => place.join(n.to_string()),
+    };
+    let server = Server::new().directories(directory);
+    let running = run(server.listen(loopback()).unwrap(), Some(17));
+    for _ in 0..16 {
+        let mut socket = running.connect();
+        socket.write_all(&store(7)).unwrap();
+        assert!(matches!(socket.read(&mut [0]), Ok(0) | Err(_)));
+    }
+    let mut socket = running.connect();
+    socket.write_all(&store(7)).unwrap();
+    socket.read_exact(&mut [0; 5]).unwrap();
+    drop(socket);
+    let reports = running.thread.join().unwrap();
+    let lost = reports.iter().filter(|it| it.directory.is_none() && it.result.is_err());
+    assert_eq!((reports.len(), lost.count()), (17, 16));
+    assert_eq!(names(&root), ["16"]);
 }
 
 /// Runs a test in a process of its own. Returns `true` there, after preparing it.
@@ -475,5 +623,5 @@ fn a_client_that_opens_objects_without_end_takes_no_descriptors_from_others() {
     drop((socket, greedy));
     assert!(soon(|| running.handle.metrics().failed == 1));
     assert_eq!(running.stop().len(), 2);
-    assert_eq!(names(root.join("0")), [""; 0]);
+    assert_eq!(names(&root), ["1"]);
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
-use nix::sys::socket::SockProtocol;
+use nix::sys::socket::{SockProtocol, getsockopt, sockopt};
 use nix::sys::stat::fstat;
 
 use super::netlink::{self, Socket, word};
@@ -28,7 +28,9 @@ impl SocketOwners {
     }
 
     /// Returns the uid of the user who made the other end of a connection within this machine, as
-    /// the kernel shows it: [`Users`] tells if it is that of one user.
+    /// the kernel shows it: [`Users`] tells if it is that of one user. A uid that `is_wanted`
+    /// refuses may be that of another connection with the same addresses, in another network
+    /// namespace.
     ///
     /// # Errors
     /// The other end has no owner: it is closed, on another machine or in another network
@@ -38,6 +40,7 @@ impl SocketOwners {
         end: impl AsFd,
         here: SocketAddr,
         there: SocketAddr,
+        is_wanted: impl Fn(u32) -> bool,
     ) -> io::Result<u32> {
         let peer = self.find(there, here)?;
         // A socket without an inode is owned by nobody, and the kernel shows such a one as root's:
@@ -46,6 +49,9 @@ impl SocketOwners {
         let open = [ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT];
         if peer.inode == 0 || !open.contains(&peer.state) {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the client has gone"));
+        }
+        if !is_wanted(peer.uid) {
+            return Ok(peer.uid);
         }
         // The addresses are those of this connection as long as this end has them, and in this
         // namespace.
@@ -58,11 +64,27 @@ impl SocketOwners {
         Ok(peer.uid)
     }
 
+    /// Checks that the kernel tells of a socket that listens, and that the socket is in this
+    /// network namespace.
+    ///
+    /// # Errors
+    /// `NotFound` for a kernel without the lookup, or another namespace.
+    pub(crate) fn check(&self, listener: impl AsFd, here: SocketAddr) -> io::Result<()> {
+        let nowhere = SocketAddr::new(here.ip(), 0);
+        let found = self.find(here, nowhere)?;
+        // Several sockets may listen at one address if all of them want that.
+        let shares = getsockopt(&listener, sockopt::ReusePort)?;
+        if shares || u64::from(found.inode) == fstat(listener)?.st_ino {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "another socket listens at this address"))
+    }
+
     /// Finds the socket between two addresses by the kernel's exact lookup.
     fn find(&self, from: SocketAddr, to: SocketAddr) -> io::Result<Found> {
         self.0.send(&request(from, to))?;
         let mut found = None;
-        self.0.hear(|_, body| {
+        self.0.hear_one(|_, body| {
             found = entry(body);
             false
         })?;
@@ -164,11 +186,14 @@ mod tests {
             [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")]
         {
             let listener = TcpListener::bind(bound).unwrap();
+            owners.check(&listener, listener.local_addr().unwrap()).unwrap();
+            let other = TcpListener::bind(bound).unwrap();
+            assert!(owners.check(&other, listener.local_addr().unwrap()).is_err());
             let (server, client, there) = pair(&listener, to);
             let here = server.local_addr().unwrap();
-            assert_eq!(owners.of_peer(&server, here, there).unwrap(), me, "{bound}");
+            assert_eq!(owners.of_peer(&server, here, there, |_| true).unwrap(), me, "{bound}");
             client.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(owners.of_peer(&server, here, there).unwrap(), me, "{bound}");
+            assert_eq!(owners.of_peer(&server, here, there, |_| true).unwrap(), me, "{bound}");
         }
     }
 
@@ -180,8 +205,9 @@ mod tests {
         drop(client);
         let here = server.local_addr().unwrap();
         let found = owners.find(there, here).unwrap();
-        assert_eq!((found.uid, found.inode), (0, 0), "the trap");
-        let error = owners.of_peer(&server, here, there).unwrap_err();
+        // An older kernel has kept the uid of the owner.
+        assert_eq!(found.inode, 0, "the trap");
+        let error = owners.of_peer(&server, here, there, |_| true).unwrap_err();
         assert_eq!(error.to_string(), "the client has gone");
     }
 
@@ -192,12 +218,12 @@ mod tests {
         let (server, client, there) = pair(&listener, "127.0.0.1");
         let here = server.local_addr().unwrap();
         // Of another end than the one at hand.
-        let error = owners.of_peer(&client, here, there).unwrap_err().to_string();
+        let error = owners.of_peer(&client, here, there, |_| true).unwrap_err().to_string();
         assert!(error.starts_with("the connection is of another"), "{error}");
         // The lookup finds the socket that listens, if there is no connection.
         let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert!(owners.of_peer(&server, here, nobody).is_err());
-        assert!(owners.of_peer(&server, nobody, here).is_err());
+        assert!(owners.of_peer(&server, here, nobody, |_| true).is_err());
+        assert!(owners.of_peer(&server, nobody, here, |_| true).is_err());
     }
 
     #[test]

@@ -74,6 +74,9 @@ pub enum PagesError {
     /// A silent connection gives way to others.
     #[error("the connection was silent and gave way to others")]
     Displaced,
+    /// The server has no place for one more connection, and none may give way.
+    #[error("the server has no place for one more connection")]
+    Full,
     /// A session of a [`Server`](super::Server) that was given no directory.
     #[error("this server has no directory to store pages in")]
     NoDirectory,

@@ -2,14 +2,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use criu_images::source::Directory;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
 
 use super::error::PagesError;
 
@@ -44,6 +44,49 @@ impl Folder {
     /// Makes files that others may read, as far as the umask allows.
     pub(super) fn let_others_read(&mut self) {
         self.mode |= Mode::S_IRGRP | Mode::S_IROTH;
+    }
+
+    /// Makes a directory, of a mode less the umask, and those above it. Returns `true` if it was not
+    /// there.
+    ///
+    /// # Errors
+    /// [`PagesError::File`], also if something else is there: a link, a file, or a directory of
+    /// another user.
+    pub(super) fn make(path: &Path, mode: u32) -> Result<bool, PagesError> {
+        let failed = || PagesError::file(path);
+        let mut builder = fs::DirBuilder::new();
+        builder.mode(mode);
+        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+            builder.recursive(true).create(above).map_err(PagesError::file(above))?;
+        }
+        let made = match builder.recursive(false).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            made => made.map(|()| true),
+        };
+        let made = made.map_err(failed())?;
+        let found = fs::symlink_metadata(path).map_err(failed())?;
+        if !found.is_dir() {
+            return Err(failed()(io::ErrorKind::NotADirectory.into()));
+        }
+        if found.uid() != geteuid().as_raw() {
+            let why = "the directory belongs to another user";
+            return Err(failed()(io::Error::new(io::ErrorKind::PermissionDenied, why)));
+        }
+        Ok(made)
+    }
+
+    /// Checks that a directory is at its path, and no link, and belongs to this process's user.
+    pub(super) fn check_own(&self) -> Result<(), PagesError> {
+        let failed = || PagesError::file(self.path());
+        let there = fs::symlink_metadata(self.path()).map_err(failed())?;
+        let held = fstat(&self.directory).map_err(|error| failed()(error.into()))?;
+        if (there.dev(), there.ino()) == (held.st_dev, held.st_ino)
+            && held.st_uid == geteuid().as_raw()
+        {
+            return Ok(());
+        }
+        let why = "another directory has taken its place";
+        Err(failed()(io::Error::new(io::ErrorKind::PermissionDenied, why)))
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -71,7 +71,7 @@ impl Front {
         let address = listener.address();
         let reached = address.is_some_and(|address| !address.ip().is_loopback());
         let open = self.other_users || self.asks_for_certificates() || (self.exposed && reached);
-        Gate::new(open, address.is_some())
+        Gate::new(open, listener)
     }
 
     /// Agrees on TLS with a client, if clients have to show a certificate.

@@ -8,7 +8,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
 
 use super::error::PagesError;
-use super::listener::Ends;
+use super::listener::{Ends, Listener};
 use super::socket::Socket;
 use crate::host::socket_owner::{SocketOwners, Users};
 
@@ -41,8 +41,16 @@ impl Gate {
     ///
     /// # Errors
     /// The kernel does not tell the owners of TCP sockets, and they have to be known.
-    pub(super) fn new(open: bool, is_tcp: bool) -> io::Result<Self> {
-        let owners = match is_tcp.then(SocketOwners::open) {
+    pub(super) fn new(open: bool, listener: &Listener) -> io::Result<Self> {
+        let lookup = |address| {
+            let owners = SocketOwners::open()?;
+            if !open {
+                owners.check(listener, address)?;
+            }
+            Ok(owners)
+        };
+        let owners: Option<io::Result<SocketOwners>> = listener.address().map(lookup);
+        let owners = match owners {
             Some(Err(error)) if !open => {
                 let why = format!("cannot find out which user connects: {error}");
                 return Err(io::Error::new(error.kind(), why));
@@ -73,7 +81,10 @@ impl Gate {
     /// Finds the user at the other end of a connection within this machine.
     fn user(&self, socket: &Socket, ends: Option<Ends>) -> io::Result<u32> {
         let uid = match (ends, &self.owners) {
-            (Some((here, there)), Some(owners)) => owners.of_peer(socket, here, there)?,
+            (Some((here, there)), Some(owners)) => {
+                let is_served = |uid| self.open || uid == self.own || uid == 0;
+                owners.of_peer(socket, here, there, is_served)?
+            }
             (Some(_), None) => return Err(io::ErrorKind::Unsupported.into()),
             (None, _) => getsockopt(socket, PeerCredentials)?.uid(),
         };

@@ -6,7 +6,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerLimits {
-    /// Sessions at once. More wait until one ends. 64 by default.
+    /// Sessions at once. More wait until one ends. 64 by default. A quarter of them is for the
+    /// server's own user and root.
     pub connections: usize,
     /// Sessions at once of one peer: another user of this machine, an address, or a network of 64
     /// bits with IPv6. More wait until one ends. 32 by default. The server's own user and root may
@@ -15,13 +16,13 @@ pub struct ServerLimits {
     /// Connections at once that are not sessions yet, because they have not sent their first header
     /// or there are too many sessions. 512 by default, and at most a quarter of the descriptors
     /// that the process may open. A new connection takes the place of the oldest that is silent, of
-    /// the peer that has most. One peer gets half the places, other than the server's own user and
-    /// root.
+    /// the peer that has most. One peer gets half the places, and all together three quarters,
+    /// other than the server's own user and root. Connections of these two give way to each other
+    /// only, and only after 15 seconds of silence.
     pub waiting: usize,
-    /// Time until a connection's first header has come, agreeing on TLS included. 30 seconds by
-    /// default: CRIU connects before it freezes the tasks, which may take 10. The server's own
-    /// user, root and clients that have shown a certificate have the time of `idle`, if that is
-    /// longer.
+    /// Time for agreeing on TLS. 30 seconds by default. The first header has the time of `idle` or
+    /// this time, whichever is longer: CRIU connects before it freezes the tasks, and a pre-dump
+    /// sends pages when it has seen to all tasks.
     pub first: Duration,
     /// Time that a client may take for a header or a page, if limited. 60 seconds by default. A
     /// client that sends a byte now and then is no quicker for it.

@@ -84,13 +84,16 @@ impl Listening {
         self.port
     }
 
-    /// Returns the TCP socket, which goes on listening.
+    /// Returns the TCP socket, which goes on listening. Its calls wait.
     ///
     /// # Errors
-    /// `Unsupported` for a unix socket.
+    /// `Unsupported` for a unix socket; the errors of fcntl(2).
     pub fn into_listener(self) -> io::Result<TcpListener> {
         match self.listener {
-            Listener::Tcp(tcp) => Ok(tcp),
+            Listener::Tcp(tcp) => {
+                tcp.set_nonblocking(false)?;
+                Ok(tcp)
+            }
             Listener::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -104,8 +107,11 @@ impl Listening {
     /// the order in which the sessions ended.
     ///
     /// A connection is a session from its first header on. Others end without a report, at the
-    /// latest after [`ServerLimits::first`](super::ServerLimits::first). A shortage of descriptors,
-    /// memory or threads ends neither the server nor a connection that waits.
+    /// latest when [`ServerLimits::first`](super::ServerLimits::first) and, for the first header,
+    /// [`ServerLimits::idle`](super::ServerLimits::idle) are over. A shortage of descriptors, memory
+    /// or threads ends neither the server nor a connection that waits for its session. The reports
+    /// of a server without a number of sessions take memory: [`run_with`](Self::run_with) keeps
+    /// none.
     ///
     /// # Errors
     /// The error of a socket that cannot listen any more. The error of a session is in its report.
@@ -158,8 +164,8 @@ impl Handle {
     }
 
     /// Lets the server finish: it accepts no more connections, and the open ones go on. Those that
-    /// are silent have the rest of their time
-    /// ([`ServerLimits::first`](super::ServerLimits::first)).
+    /// are silent have the rest of their time, and
+    /// [`ServerLimits::first`](super::ServerLimits::first) if their time is not limited.
     pub fn finish(&self) {
         self.0.counters.finishing.store(true, Ordering::SeqCst);
         self.0.wake();

@@ -43,7 +43,7 @@ pub struct Metrics {
     /// Connections that ended before their first header, took too long for it or sent anything
     /// else.
     pub unused: u64,
-    /// Connections that were silent and gave way to others.
+    /// Connections that were silent and gave way to others, or found no place.
     pub displaced: u64,
     /// Attempts to accept a connection, or to begin a session, that failed for want of descriptors,
     /// memory or threads. An attempt is repeated after a tenth of a second.

@@ -50,6 +50,7 @@ mod report;
 mod serve;
 mod server;
 mod session;
+mod shortage;
 mod socket;
 mod store;
 #[cfg(feature = "tls")]

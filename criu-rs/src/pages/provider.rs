@@ -15,6 +15,7 @@ use super::page_size::page_size;
 use super::proto::Layout;
 use super::receive::Received;
 use super::serve::serve_connection;
+use super::shortage::Shortage;
 use super::socket::Socket;
 #[cfg(feature = "tls")]
 use super::tls::Acceptor;
@@ -64,8 +65,9 @@ impl Role for Provider {
         counters: &Counters,
         report: &mut Received,
     ) -> Result<(), PagesError> {
-        let set = PageSet::open(&self.source, page_size())?;
         let Front { layout, limits, .. } = &self.front;
+        let open = || Ok(PageSet::open(&self.source, page_size())?);
+        let set = Shortage::within(limits).repeat(open)?;
         serve_connection(socket, &set, *layout, limits, counters, report)
     }
 }

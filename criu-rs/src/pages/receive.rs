@@ -16,7 +16,7 @@ use super::page_size::page_size;
 use super::patience::Patience;
 use super::peer::{Peer, in_session};
 use super::pipe::Pipe;
-use super::proto::Layout;
+use super::proto::{Layout, PARENT};
 use super::session::PageSession;
 use super::socket::{A_WHILE, Socket};
 use super::store::{Part, Store};
@@ -31,6 +31,8 @@ pub struct Received {
     pub pages: u64,
     /// Pages left to the parent set.
     pub holes: u64,
+    /// Pages that the client keeps and serves later.
+    pub lazy: u64,
     /// Pages sent on request.
     pub served: u64,
     /// Bytes that came, headers included.
@@ -147,8 +149,8 @@ impl<'c> Connection<'c> {
         self.received.pages = self.payload / page_size().bytes();
         let Received { pages, holes, .. } = self.received;
         let (counted_pages, counted_holes) = self.counted;
-        self.peer.counters.pages.fetch_add(pages - counted_pages, Ordering::Relaxed);
-        self.peer.counters.holes.fetch_add(holes - counted_holes, Ordering::Relaxed);
+        self.peer.counters.pages.fetch_add(pages.saturating_sub(counted_pages), Ordering::Relaxed);
+        self.peer.counters.holes.fetch_add(holes.saturating_sub(counted_holes), Ordering::Relaxed);
         self.counted = (pages, holes);
     }
 
@@ -293,7 +295,11 @@ impl PageReceiver for Connection<'_> {
         self.peer.budget.promise(session.payload().saturating_sub(unread))?;
         self.store.run(address, pages, flags)?;
         if session.payload() == 0 {
-            self.received.holes += pages;
+            let kind = match flags & PARENT {
+                0 => &mut self.received.lazy,
+                _ => &mut self.received.holes,
+            };
+            *kind = kind.saturating_add(pages);
         }
         Ok(())
     }
@@ -354,10 +360,13 @@ impl Received {
 
 impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { objects, pages, holes, served, time, .. } = self;
+        let Self { objects, pages, holes, lazy, served, time, .. } = self;
         write!(f, "{pages} pages of {objects} objects")?;
         if *holes > 0 {
             write!(f, ", {holes} left to the parent set")?;
+        }
+        if *lazy > 0 {
+            write!(f, ", {lazy} left for later")?;
         }
         if *served > 0 {
             write!(f, ", {served} served")?;

@@ -1,13 +1,14 @@
 //! The loop of a page server: accepts connections, and gives each session a thread.
 
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,7 +22,7 @@ use super::listening::{Role, Shared};
 use super::notice::{Notice, Notices};
 use super::receive::Received;
 use super::report::SessionReport;
-use super::waiting::{Arrival, Turned, Waiting};
+use super::waiting::{Arrival, Turned, Waiting, for_others};
 
 /// A server that runs.
 pub(super) struct Reception<'r> {
@@ -33,8 +34,8 @@ pub(super) struct Reception<'r> {
     listener: Option<Listener>,
     waiting: Waiting,
     running: HashMap<u64, Running>,
-    sender: Sender<SessionReport>,
-    reports: Receiver<SessionReport>,
+    sender: Sender<End>,
+    ends: Receiver<End>,
     begun: u64,
     most: u64,
     /// The end of the pause after a failure.
@@ -50,7 +51,17 @@ pub(super) struct Reception<'r> {
 struct Running {
     who: Who,
     peer: String,
+    /// The directory of the session, when the session knows it.
+    directory: Arc<OnceLock<PathBuf>>,
     thread: JoinHandle<()>,
+}
+
+/// The end of a session's thread.
+#[derive(Debug)]
+enum End {
+    Report(Box<SessionReport>),
+    /// The thread of the session with this number has panicked.
+    Lost(u64),
 }
 
 impl<'r> Reception<'r> {
@@ -63,7 +74,7 @@ impl<'r> Reception<'r> {
         ended: &'r mut dyn FnMut(SessionReport),
         noted: &'r mut dyn FnMut(Notice),
     ) -> Self {
-        let (sender, reports) = mpsc::channel();
+        let (sender, ends) = mpsc::channel();
         Self {
             role,
             shared,
@@ -73,7 +84,7 @@ impl<'r> Reception<'r> {
             waiting,
             running: HashMap::new(),
             sender,
-            reports,
+            ends,
             begun: 0,
             most,
             pause: None,
@@ -102,6 +113,7 @@ impl<'r> Reception<'r> {
             }
             if over || broken.is_err() || counters.finishing.load(Ordering::SeqCst) {
                 self.listener = None;
+                self.waiting.bound(now);
             }
             counters.waiting.store(self.waiting.len(), Ordering::Relaxed);
             let rest = self.waiting.len().saturating_add(self.running.len());
@@ -121,14 +133,14 @@ impl<'r> Reception<'r> {
     /// The errors of a socket that cannot listen any more.
     fn wait(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        let accepts = self.pause.is_none() && !self.waiting.is_full();
+        let accepts = self.pause.is_none() && !self.waiting.is_full(now);
         let listener = self.listener.as_ref().filter(|_| accepts);
         let wake = [PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN)];
         let own = listener.map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN));
         let known = 1 + usize::from(own.is_some());
         let all = wake.into_iter().chain(own).chain(self.waiting.descriptors());
         let mut all: Vec<PollFd<'_>> = all.collect();
-        let until = self.waiting.deadline().into_iter().chain(self.pause).min();
+        let until = self.waiting.deadline(now).into_iter().chain(self.pause).min();
         let left = until.map(|until| until.saturating_duration_since(now));
         let polled = poll(&mut all, left.map_or(PollTimeout::NONE, poll_timeout));
         let ready: Vec<bool> = all.iter().map(|fd| fd.any().unwrap_or(true)).collect();
@@ -154,9 +166,10 @@ impl<'r> Reception<'r> {
 
     /// Accepts the connections that are there.
     fn accept(&mut self) -> io::Result<()> {
-        let mut accepted = 0;
+        let now = Instant::now();
         for _ in 0..AT_ONCE {
-            let Some(listener) = self.listener.as_ref().filter(|_| !self.waiting.is_full()) else {
+            let Some(listener) = self.listener.as_ref().filter(|_| !self.waiting.is_full(now))
+            else {
                 break;
             };
             // Without descriptors accept(2) fails even if no connection is there.
@@ -166,18 +179,16 @@ impl<'r> Reception<'r> {
             }
             match listener.accept() {
                 Ok((socket, ends)) => {
-                    accepted += 1;
                     let peer = ends.map_or_else(|| socket.to_string(), |(_, it)| it.to_string());
                     let turned = match self.gate.check(&socket, ends) {
-                        Ok(who) => self.waiting.receive(socket, who, peer, Instant::now()),
+                        Ok(who) => self.waiting.receive(socket, who, peer, now),
                         Err(why) => Some(Turned { peer, why }),
                     };
                     turned.into_iter().for_each(|turned| self.turn_away(turned));
                 }
                 Err(error) => match kind(&error) {
                     Fault::Empty => return Ok(()),
-                    Fault::Connection if accepted > 0 => accepted -= 1,
-                    // Whatever it is, it is not asked for again and again.
+                    // A connection may stay and fail again and again.
                     Fault::Connection => {
                         self.pause = Instant::now().checked_add(PAUSE);
                         break;
@@ -212,23 +223,23 @@ impl<'r> Reception<'r> {
         let counters = &self.shared.counters;
         let counter = match &why {
             PagesError::Stranger { .. } | PagesError::Unknown(_) => &counters.refused,
-            PagesError::Displaced => &counters.displaced,
+            PagesError::Displaced | PagesError::Full => &counters.displaced,
             _ => &counters.unused,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         self.notices.tell(Notice::TurnedAway { peer, why }, Instant::now());
     }
 
-    /// Begins the sessions that have their first header, as many as may run.
+    /// Begins the sessions that have their first header, as many as may run. A quarter of them is
+    /// for the server's own user and root.
     fn begin_sessions(&mut self) {
-        while self.pause.is_none()
-            && self.begun < self.most
-            && self.running.len() < self.limits.connections.max(1)
-        {
-            let (running, most) = (&self.running, self.limits.per_peer.max(1));
+        let most = self.limits.connections.max(1);
+        while self.pause.is_none() && self.begun < self.most && self.running.len() < most {
+            let (running, per_peer) = (&self.running, self.limits.per_peer.max(1));
             let share = |who| running.values().filter(|session| session.who == who).count();
-            let arrival = self.waiting.take(|who| who == Who::Own || share(who) < most);
-            let Some(arrival) = arrival else { return };
+            let others = running.len() - share(Who::Own) < for_others(most);
+            let may = |who| who == Who::Own || (others && share(who) < per_peer);
+            let Some(arrival) = self.waiting.take(may) else { return };
             if let Err(failed) = self.begin(arrival) {
                 let (arrival, error) = *failed;
                 self.waiting.put_back(arrival);
@@ -246,11 +257,14 @@ impl<'r> Reception<'r> {
         let number = self.begun;
         let (hand, handed) = mpsc::sync_channel::<Arrival>(1);
         let (role, shared) = (Arc::clone(&self.role), Arc::clone(&self.shared));
-        let sender = self.sender.clone();
+        let (sender, directory) = (self.sender.clone(), Arc::default());
+        let place = Arc::clone(&directory);
         let session = thread::Builder::new().name(format!("pages {number}")).spawn(move || {
-            let _at_the_end = WakeAtTheEnd { shared: Arc::clone(&shared), number };
+            let end = End::Lost(number);
+            let mut at_the_end = AtTheEnd { shared: Arc::clone(&shared), number, sender, end };
             let Ok(arrival) = handed.recv() else { return };
-            let _ = sender.send(take(&*role, number, arrival, &shared));
+            let report = take(&*role, number, arrival, &shared, &place);
+            at_the_end.end = End::Report(Box::new(report));
         });
         let thread = match session {
             Ok(thread) => thread,
@@ -263,7 +277,7 @@ impl<'r> Reception<'r> {
             arrival.socket.shutdown();
         }
         let _ = hand.send(arrival);
-        self.running.insert(number, Running { who, peer, thread });
+        self.running.insert(number, Running { who, peer, directory, thread });
         self.short = false;
         self.begun += 1;
         Ok(())
@@ -271,31 +285,43 @@ impl<'r> Reception<'r> {
 
     /// Reports the sessions that have ended.
     fn end_sessions(&mut self) {
-        // A thread that has ended has sent its report before, unless it has panicked.
-        let over = self.running.iter().filter(|(_, session)| session.thread.is_finished());
-        let over: Vec<u64> = over.map(|(number, _)| *number).collect();
-        while let Ok(report) = self.reports.try_recv() {
-            if let Some(session) = self.running.remove(&report.number) {
-                // It has nothing left to do, and has ended when the server's run returns.
-                let _ = session.thread.join();
-            }
-            (self.ended)(report);
-        }
-        for number in over {
-            let Some(Running { peer, .. }) = self.running.remove(&number) else { continue };
-            self.shared.counters.failed.fetch_add(1, Ordering::Relaxed);
-            let source = io::Error::other("its thread panicked");
-            let result = Err(PagesError::Socket { what: "run the session", source });
-            let (directory, received) = (self.role.directory(number), Received::default());
-            (self.ended)(SessionReport { number, peer, directory, result, received });
+        while let Ok(end) = self.ends.try_recv() {
+            let number = match &end {
+                End::Report(report) => report.number,
+                End::Lost(number) => *number,
+            };
+            let Some(Running { peer, directory, thread, .. }) = self.running.remove(&number) else {
+                continue;
+            };
+            // It has nothing left to do, and has ended when the server's run returns.
+            let _ = thread.join();
+            (self.ended)(match end {
+                End::Report(report) => *report,
+                End::Lost(number) => {
+                    self.shared.counters.failed.fetch_add(1, Ordering::Relaxed);
+                    let source = io::Error::other("its thread panicked");
+                    let result = Err(PagesError::Socket { what: "run the session", source });
+                    let (directory, received) = (directory.get().cloned(), Received::default());
+                    SessionReport { number, peer, directory, result, received }
+                }
+            });
         }
     }
 }
 
-/// Runs a session.
-fn take(role: &dyn Role, number: u64, arrival: Arrival, shared: &Shared) -> SessionReport {
+/// Runs a session. Its directory is known from `place` as well.
+fn take(
+    role: &dyn Role,
+    number: u64,
+    arrival: Arrival,
+    shared: &Shared,
+    place: &OnceLock<PathBuf>,
+) -> SessionReport {
     let Arrival { mut socket, peer, .. } = arrival;
     let (directory, counters) = (role.directory(number), &shared.counters);
+    if let Some(directory) = &directory {
+        let _ = place.set(directory.clone());
+    }
     let mut received = Received::default();
     let result = role.session(&mut socket, directory.as_deref(), counters, &mut received);
     // The peer sees the end now, not when the last copy of the socket is closed.
@@ -306,15 +332,18 @@ fn take(role: &dyn Role, number: u64, arrival: Arrival, shared: &Shared) -> Sess
     SessionReport { number, peer, directory, result, received }
 }
 
-/// Wakes the server when a session's thread ends, also by a panic.
-struct WakeAtTheEnd {
+/// Tells the server that a session's thread ends, also by a panic, and wakes the server.
+struct AtTheEnd {
     shared: Arc<Shared>,
     number: u64,
+    sender: Sender<End>,
+    end: End,
 }
 
-impl Drop for WakeAtTheEnd {
+impl Drop for AtTheEnd {
     fn drop(&mut self) {
         self.shared.lock().retain(|(open, _)| *open != self.number);
+        let _ = self.sender.send(mem::replace(&mut self.end, End::Lost(self.number)));
         self.shared.wake();
     }
 }

@@ -16,6 +16,7 @@ use super::peer::{Peer, in_session};
 use super::proto::{Command, Header, Layout, PRESENT};
 use super::receive::{Received, read};
 use super::session::PageSession;
+use super::shortage::Shortage;
 use super::socket::{A_WHILE, Socket};
 
 /// Sends a peer the pages of a set that it asks for, until the peer closes the session. A peer that
@@ -31,7 +32,7 @@ pub(super) fn serve_connection(
     counters: &Counters,
     report: &mut Received,
 ) -> Result<(), PagesError> {
-    let (peer, source) = (Peer::new(socket, limits, counters), Source::new(set));
+    let (peer, source) = (Peer::new(socket, limits, counters), Source::new(set, limits));
     let mut serving = Serving { peer, source, unread: Vec::new(), served: 0 };
     serving.peer.prepare()?;
     let mut session = PageSession::new(layout);
@@ -129,11 +130,12 @@ struct Source<'s> {
     set: &'s PageSet,
     /// The tasks that pages have been sent of last, the last one at the end.
     tasks: Vec<(u32, StoredPages<'s>)>,
+    shortage: Shortage,
 }
 
 impl<'s> Source<'s> {
-    fn new(set: &'s PageSet) -> Self {
-        Self { set, tasks: Vec::new() }
+    fn new(set: &'s PageSet, limits: &ServerLimits) -> Self {
+        Self { set, tasks: Vec::new(), shortage: Shortage::within(limits) }
     }
 
     /// Returns the pages of a task. Those of [`TASKS`] tasks stay open.
@@ -141,10 +143,18 @@ impl<'s> Source<'s> {
         let known = self.tasks.iter().position(|(known, _)| *known == pid);
         let task = match known {
             Some(at) => self.tasks.remove(at),
-            None => match self.set.pages(PageObject::Task(pid))? {
-                Some(pages) => (pid, pages),
-                None => return Ok(None),
-            },
+            None => {
+                let (set, shortage) = (self.set, self.shortage);
+                let open = |_: &mut Vec<_>| Ok(set.pages(PageObject::Task(pid))?);
+                let free = |tasks: &mut Vec<_>| {
+                    tasks.clear();
+                    Ok(())
+                };
+                match shortage.wait_out(&mut self.tasks, open, free)? {
+                    Some(pages) => (pid, pages),
+                    None => return Ok(None),
+                }
+            }
         };
         if self.tasks.len() >= TASKS {
             self.tasks.remove(0);

@@ -1,12 +1,12 @@
 //! The page server that stores: receives the memory of dumps.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, fs, io};
 
 use super::error::PagesError;
+use super::folder::Folder;
 use super::front::{Front, front_methods};
 use super::limits::ServerLimits;
 use super::listening::{Listening, Role};
@@ -14,6 +14,7 @@ use super::metrics::Counters;
 use super::pool::Pool;
 use super::proto::Layout;
 use super::receive::{Received, keep_connection, store_connection};
+use super::shortage::Shortage;
 use super::socket::Socket;
 use super::store::Store;
 #[cfg(feature = "tls")]
@@ -74,7 +75,8 @@ impl Server {
 
     /// Stores the pages of each session, counted from 0, in a directory of its own. The server
     /// makes a directory that does not exist, of mode 0700, or 0755 less the umask with
-    /// [`others_read`](Self::others_read).
+    /// [`others_read`](Self::others_read), and removes it if the session fails. A session whose
+    /// directory is a link, or belongs to another user, fails.
     pub fn directories(
         mut self,
         directory: impl Fn(u64) -> PathBuf + Send + Sync + 'static,
@@ -136,15 +138,35 @@ impl Role for Server {
         report: &mut Received,
     ) -> Result<(), PagesError> {
         let directory = directory.ok_or(PagesError::NoDirectory)?;
-        if let Place::Each(_) = &self.place {
-            let mode = if self.others_read { 0o755 } else { 0o700 };
-            let made = fs::DirBuilder::new().recursive(true).mode(mode).create(directory);
-            made.map_err(PagesError::file(directory))?;
+        let shortage = Shortage::within(&self.front.limits);
+        let Place::Each(_) = &self.place else {
+            let store = shortage.repeat(|| Store::open(directory))?;
+            return self.store(store.patient(shortage), socket, counters, report);
+        };
+        let made = Folder::make(directory, if self.others_read { 0o755 } else { 0o700 })?;
+        let store = shortage.repeat(|| Store::open_own(directory));
+        let stored =
+            store.and_then(|store| self.store(store.patient(shortage), socket, counters, report));
+        if made && stored.is_err() {
+            // Sessions that fail leave no empty directories.
+            let _ = fs::remove_dir(directory);
         }
-        let store = Store::open(directory)?;
+        stored
+    }
+}
+
+impl Server {
+    /// Runs a session that stores.
+    fn store(
+        &self,
+        store: Store,
+        socket: &mut Socket,
+        counters: &Counters,
+        report: &mut Received,
+    ) -> Result<(), PagesError> {
+        let Front { layout, limits, .. } = &self.front;
         let store = store.auto_dedup(self.auto_dedup).durable(self.durable);
         let mut store = store.others_read(self.others_read);
-        let Front { layout, limits, .. } = &self.front;
         let pools = || self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = if self.durable { None } else { pools().pop() };
         let Some(mut pool) = pool else {

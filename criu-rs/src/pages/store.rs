@@ -12,6 +12,7 @@ use criu_images::memory::{PageFlags, PageObject, PageSet, PagemapWriter};
 use super::error::PagesError;
 use super::folder::{Folder, Identity};
 use super::page_size::page_size;
+use super::shortage::Shortage;
 
 /// An images directory that receives pages, as `criu page-server -D` fills it.
 ///
@@ -35,6 +36,7 @@ pub struct Store {
     durable: bool,
     /// Tells that bytes of an object come after its end.
     late: bool,
+    shortage: Shortage,
     next: u32,
     open: Option<Open>,
     done: BTreeMap<PageObject, Ended>,
@@ -93,6 +95,7 @@ impl Store {
             auto_dedup: false,
             durable: false,
             late: false,
+            shortage: Shortage::default(),
             next: FIRST,
             open: None,
             done: BTreeMap::new(),
@@ -130,6 +133,20 @@ impl Store {
         self.late = true;
     }
 
+    /// Opens a store as [`open`](Self::open) does, in a directory of this process's user to which
+    /// no link leads.
+    pub(super) fn open_own(directory: &Path) -> Result<Self, PagesError> {
+        let store = Self::open(directory)?;
+        store.folder.check_own()?;
+        Ok(store)
+    }
+
+    /// Sets the patience with a shortage of descriptors. Without, none is waited out.
+    pub(super) fn patient(mut self, shortage: Shortage) -> Self {
+        self.shortage = shortage;
+        self
+    }
+
     /// Returns the directory.
     pub fn directory(&self) -> &Path {
         self.folder.path()
@@ -141,7 +158,7 @@ impl Store {
     /// [`PagesError`] if the parent set cannot be read.
     pub fn parent_has(&self, object: PageObject) -> Result<bool, PagesError> {
         match &self.parent {
-            Some(parent) => Ok(parent.has(object)?),
+            Some(parent) => self.shortage.repeat(|| Ok(parent.has(object)?)),
             None => Ok(false),
         }
     }
@@ -154,6 +171,12 @@ impl Store {
     /// if the object's files cannot be written, or the parent set cannot be read.
     pub fn begin(&mut self, object: PageObject) -> Result<(), PagesError> {
         self.end()?;
+        let shortage = self.shortage;
+        // Files that have ended hold descriptors until they are on disk.
+        shortage.wait_out(self, |store| store.try_begin(object), |store| store.sync(0))
+    }
+
+    fn try_begin(&mut self, object: PageObject) -> Result<(), PagesError> {
         let name = object.file_name();
         if self.folder.has(&name) {
             return Err(PagesError::Exists { path: self.folder.place(&name) });
@@ -256,9 +279,9 @@ impl Store {
         let ended = self.done.get(&part.object).filter(|done| done.pages_id == part.pages_id);
         let Some(ended) = ended else { return Ok(()) };
         let name = pages_name(part.pages_id);
-        let written = self.folder.append(&name, ended.pages);
-        let written = written.and_then(|file| part.write(&file, buffer, wrote));
-        written.map_err(self.folder.failed(&name))
+        let open = || self.folder.append(&name, ended.pages).map_err(self.folder.failed(&name));
+        let file = self.shortage.repeat(open)?;
+        part.write(&file, buffer, wrote).map_err(self.folder.failed(&name))
     }
 
     fn end(&mut self) -> Result<(), PagesError> {
@@ -293,8 +316,10 @@ impl Store {
         for (object, ended) in &self.done {
             let (pages, pagemap) = (pages_name(ended.pages_id), beside(*object, ended.pages_id));
             for (name, made) in [(pages, ended.pages), (pagemap, ended.pagemap)] {
-                let synced = self.folder.append(&name, made).and_then(|file| file.sync_all());
-                synced.map_err(self.folder.failed(&name))?;
+                self.shortage.repeat(|| {
+                    let synced = self.folder.append(&name, made).and_then(|file| file.sync_all());
+                    synced.map_err(self.folder.failed(&name))
+                })?;
             }
         }
         Ok(())
@@ -340,7 +365,8 @@ impl Store {
             ended.named = true;
         }
         if self.durable {
-            self.folder.sync().map_err(PagesError::file(self.folder.path()))?;
+            let sync = || self.folder.sync().map_err(PagesError::file(self.folder.path()));
+            self.shortage.repeat(sync)?;
         }
         if self.auto_dedup { self.dedup() } else { Ok(()) }
     }
@@ -365,9 +391,8 @@ impl Store {
         let Some(parent) = &self.parent else { return Ok(()) };
         let own = PageSet::new(self.folder.images().clone(), page_size());
         for object in self.done.keys() {
-            let (Some(before), Some(now)) = (parent.pages(*object)?, own.pages(*object)?) else {
-                continue;
-            };
+            let both = || Ok((parent.pages(*object)?, own.pages(*object)?));
+            let (Some(before), Some(now)) = self.shortage.repeat(both)? else { continue };
             for run in now.runs().filter(|run| run.flags.contains(PageFlags::PRESENT)) {
                 let size = run.pages.saturating_mul(page_size().bytes());
                 before.punch(run.start, run.start.saturating_add(size))?;

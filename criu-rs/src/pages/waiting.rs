@@ -1,6 +1,5 @@
 //! The connections of a page server that are not sessions yet.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::mem;
@@ -22,14 +21,17 @@ use super::tls::{Acceptor, Handshake};
 /// The connections that have not sent a first header yet, and those that have and wait for a place
 /// among the sessions.
 ///
-/// No call waits. A connection costs a descriptor and some hundred bytes, with TLS some KiB.
+/// No call waits. A connection costs a descriptor and some hundred bytes. With TLS it costs some
+/// KiB, and 256 KiB when both ends have agreed.
 #[derive(Debug)]
 pub(super) struct Waiting {
     places: usize,
-    /// The time of a client who is not known.
+    /// The places that all clients together may have that are not the server's own user or root.
+    others: usize,
+    /// The time for agreeing on TLS.
     first: Duration,
-    /// The time of a client who is known, if limited.
-    known: Option<Duration>,
+    /// The time for the first header, if limited.
+    header: Option<Duration>,
     layout: Option<Layout>,
     #[cfg(feature = "tls")]
     tls: Option<Acceptor>,
@@ -44,10 +46,13 @@ pub(super) struct Arrival {
     pub(super) who: Who,
     pub(super) peer: String,
     stage: Stage,
+    since: Instant,
     /// The end of the time for what comes next, if limited.
     until: Option<Instant>,
     /// The bytes of the first header that have come.
     head: Vec<u8>,
+    /// The size of the first header, when all of it has come.
+    came: u64,
 }
 
 /// A connection that becomes no session, and the reason.
@@ -70,10 +75,12 @@ enum Stage {
 
 impl Waiting {
     pub(super) fn new(front: &Front) -> Self {
+        let places = front.limits.waiting.clamp(2, places().max(2));
         Self {
-            places: front.limits.waiting.clamp(2, places().max(2)),
+            places,
+            others: for_others(places),
             first: front.limits.first,
-            known: front.limits.idle.map(|idle| idle.max(front.limits.first)),
+            header: front.limits.idle.map(|idle| idle.max(front.limits.first)),
             layout: front.layout,
             #[cfg(feature = "tls")]
             tls: front.tls.clone(),
@@ -89,9 +96,10 @@ impl Waiting {
         self.all.clear();
     }
 
-    /// Returns `true` if a new connection could not take the place of a silent one.
-    pub(super) fn is_full(&self) -> bool {
-        self.all.len() >= self.places && self.all.iter().all(Arrival::is_ready)
+    /// Returns `true` if a new connection of the server's own user would find no place.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        let stays = |arrival: &Arrival| arrival.who == Who::Own && !arrival.is_idle(now);
+        self.all.len() >= self.places && self.all.iter().all(stays)
     }
 
     /// Takes a new connection. Returns the one that has no place any more.
@@ -106,24 +114,25 @@ impl Waiting {
             Ok(stage) => stage,
             Err(why) => return Some(Turned { peer, why }),
         };
-        let is_known = who == Who::Own && matches!(stage, Stage::Header);
-        let first = if is_known { self.known } else { Some(self.first) };
-        let until = first.and_then(|first| now.checked_add(first));
-        let arrival = Arrival { socket, who, peer, stage, until, head: Vec::new() };
-        let share = self.all.iter().filter(|other| other.who == who).count();
-        let mut turned = None;
-        if who != Who::Own && share >= self.places / 2 {
-            let oldest = self.all.iter().position(|other| other.who == who && !other.is_ready());
-            let Some(oldest) = oldest else { return Some(arrival.turned(PagesError::Displaced)) };
-            turned = Some(self.all.remove(oldest).turned(PagesError::Displaced));
-        } else if self.all.len() >= self.places {
-            turned = self.give_way();
-            if turned.is_none() {
-                return Some(arrival.turned(PagesError::Displaced));
-            }
-        }
+        let time = if matches!(stage, Stage::Header) { self.header } else { Some(self.first) };
+        let until = time.and_then(|time| now.checked_add(time));
+        let arrival =
+            Arrival { socket, who, peer, stage, since: now, until, head: Vec::new(), came: 0 };
+        let has = |is: &dyn Fn(Who) -> bool| self.all.iter().filter(|it| is(it.who)).count();
+        let victim = if who != Who::Own && has(&|other| other == who) >= self.places / 2 {
+            self.victim(|other| other.who == who && !other.is_ready())
+        } else if who != Who::Own && has(&|other| other != Who::Own) >= self.others {
+            self.victim(|other| other.who != Who::Own)
+        } else if self.all.len() < self.places {
+            self.all.push(arrival);
+            return None;
+        } else {
+            self.victim(|it| it.who != Who::Own || (who == Who::Own && it.is_idle(now)))
+        };
+        let Some(victim) = victim else { return Some(arrival.turned(PagesError::Full)) };
+        let turned = self.all.remove(victim).turned(PagesError::Displaced);
         self.all.push(arrival);
-        turned
+        Some(turned)
     }
 
     fn begin(&self, socket: &mut Socket) -> Result<Stage, PagesError> {
@@ -135,33 +144,50 @@ impl Waiting {
         Ok(Stage::Header)
     }
 
-    /// Ends a silent connection, to make room: one without a certificate, of a stranger, of the
-    /// peer that has most, and of these the oldest.
+    /// Ends a silent connection, to make room. The server's own user and root keep theirs.
     pub(super) fn give_way(&mut self) -> Option<Turned> {
+        let victim = self.victim(|arrival| arrival.who != Who::Own && !arrival.is_ready())?;
+        Some(self.all.remove(victim).turned(PagesError::Displaced))
+    }
+
+    /// Returns the place of the connection that is ended first of those that may be: one without a
+    /// certificate before one with, a silent one before one that waits for its session, one of the
+    /// peer that has most. Of these the oldest silent one is ended, or the newest other one.
+    fn victim(&self, may: impl Fn(&Arrival) -> bool) -> Option<usize> {
         let mut shares: HashMap<Who, usize> = HashMap::new();
         for arrival in &self.all {
             *shares.entry(arrival.who).or_default() += 1;
         }
-        let silent = self.all.iter().enumerate().filter(|(_, arrival)| !arrival.is_ready());
-        let (victim, _) = silent.max_by_key(|(place, arrival)| {
+        let those = self.all.iter().enumerate().filter(|(_, arrival)| may(arrival));
+        let (victim, _) = those.max_by_key(|(place, arrival)| {
             let share = shares.get(&arrival.who).copied().unwrap_or(0);
-            (!arrival.is_known(), arrival.who != Who::Own, share, Reverse(*place))
+            let (is_own, is_ready) = (arrival.who == Who::Own, arrival.is_ready());
+            let age = if is_ready { *place } else { self.all.len() - place };
+            (!is_own, !is_ready, !arrival.is_known(), share, age)
         })?;
-        Some(self.all.remove(victim).turned(PagesError::Displaced))
+        Some(victim)
     }
 
-    /// Returns the descriptors to wait for, in the order of the silent connections.
+    /// Returns the descriptors to wait for, in the order of the connections that are watched.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = PollFd<'_>> {
-        self.silent().map(|arrival| PollFd::new(arrival.socket.as_fd(), arrival.events()))
+        let watched = self.all.iter().filter(|arrival| arrival.is_watched());
+        watched.map(|arrival| PollFd::new(arrival.socket.as_fd(), arrival.events()))
     }
 
-    /// Returns the moment at which the next silent connection has taken too long.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.silent().filter_map(|arrival| arrival.until).min()
+    /// Returns the moment at which the next silent connection has taken too long, or may give way
+    /// where no place is free.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let full = self.is_full(now);
+        let young = move |arrival: &Arrival| arrival.since.checked_add(YOUNG).filter(|_| full);
+        let silent = self.all.iter().filter(|arrival| !arrival.is_ready());
+        silent.flat_map(|arrival| arrival.until.into_iter().chain(young(arrival))).min()
     }
 
-    fn silent(&self) -> impl Iterator<Item = &Arrival> {
-        self.all.iter().filter(|arrival| !arrival.is_ready())
+    /// Gives silent connections an end that have none.
+    pub(super) fn bound(&mut self, now: Instant) {
+        for arrival in self.all.iter_mut().filter(|arrival| !arrival.is_ready()) {
+            arrival.until = arrival.until.or_else(|| now.checked_add(self.first));
+        }
     }
 
     /// Goes on with the connections whose descriptors are ready, in the order of
@@ -170,15 +196,19 @@ impl Waiting {
         let (mut kept, mut turned) = (Vec::with_capacity(self.all.len()), Vec::new());
         let mut ready = ready.iter();
         for mut arrival in mem::take(&mut self.all) {
-            if arrival.is_ready() {
+            if !arrival.is_watched() {
                 kept.push(arrival);
                 continue;
             }
             let stirs = ready.next().copied().unwrap_or(false);
             let was_known = arrival.is_known();
-            let went = if stirs { arrival.advance(self.layout) } else { Ok(()) };
+            let went = match arrival.stage {
+                Stage::Ready if stirs => Err(PagesError::Gone(arrival.came)),
+                _ if stirs => arrival.advance(self.layout),
+                _ => Ok(()),
+            };
             if !was_known && arrival.is_known() {
-                arrival.until = self.known.and_then(|known| now.checked_add(known));
+                arrival.until = self.header.and_then(|header| now.checked_add(header));
             }
             match went {
                 Err(why) => turned.push(arrival.turned(why)),
@@ -223,8 +253,22 @@ impl Arrival {
         match &self.stage {
             #[cfg(feature = "tls")]
             Stage::Handshake(tls) if tls.wants_to_send() => PollFlags::POLLIN | PollFlags::POLLOUT,
+            // What comes is for the session to read: only the end matters.
+            Stage::Ready => PollFlags::from_bits_retain(libc::POLLRDHUP),
             _ => PollFlags::POLLIN,
         }
+    }
+
+    /// Returns `true` if the connection is looked at before its session begins. A client of the
+    /// server's own user may send all and end its side while it waits for a place.
+    fn is_watched(&self) -> bool {
+        !self.is_ready() || self.who != Who::Own
+    }
+
+    /// Returns `true` for a connection that has been silent for longer than a dump is that has
+    /// connected.
+    fn is_idle(&self, now: Instant) -> bool {
+        !self.is_ready() && now.saturating_duration_since(self.since) >= YOUNG
     }
 
     fn turned(self, why: PagesError) -> Turned {
@@ -252,11 +296,22 @@ impl Arrival {
                 Err(error) => return Err(PagesError::socket("receive")(error)),
             }
         }
+        self.came = self.head.len() as u64;
         self.socket.put_back(mem::take(&mut self.head));
         self.stage = Stage::Ready;
         Ok(())
     }
 }
+
+/// Returns the places of so many that are for others than the server's own user and root: three
+/// quarters, and one at least.
+pub(super) fn for_others(places: usize) -> usize {
+    places.saturating_sub(places.div_ceil(4)).max(1)
+}
+
+/// The time for which a silent connection of the server's own user or of root gives way to nobody:
+/// CRIU connects before it freezes the tasks, which may take 10 seconds.
+const YOUNG: Duration = Duration::from_secs(15);
 
 /// Returns a quarter of the descriptors that this process may open.
 fn places() -> usize {

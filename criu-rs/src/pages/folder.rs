@@ -46,8 +46,8 @@ impl Folder {
         self.mode |= Mode::S_IRGRP | Mode::S_IROTH;
     }
 
-    /// Makes a directory, of a mode less the umask, and those above it. Returns `true` if it was not
-    /// there.
+    /// Makes a directory, of a mode less the umask, and those above it. Returns `true` if it was
+    /// not there.
     ///
     /// # Errors
     /// [`PagesError::File`], also if something else is there: a link, a file, or a directory of

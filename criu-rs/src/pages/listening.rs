@@ -108,10 +108,10 @@ impl Listening {
     ///
     /// A connection is a session from its first header on. Others end without a report, at the
     /// latest when [`ServerLimits::first`](super::ServerLimits::first) and, for the first header,
-    /// [`ServerLimits::idle`](super::ServerLimits::idle) are over. A shortage of descriptors, memory
-    /// or threads ends neither the server nor a connection that waits for its session. The reports
-    /// of a server without a number of sessions take memory: [`run_with`](Self::run_with) keeps
-    /// none.
+    /// [`ServerLimits::idle`](super::ServerLimits::idle) are over. A shortage of descriptors,
+    /// memory or threads ends neither the server nor a connection that waits for its session. The
+    /// reports of a server without a number of sessions take memory: [`run_with`](Self::run_with)
+    /// keeps none.
     ///
     /// # Errors
     /// The error of a socket that cannot listen any more. The error of a session is in its report.

@@ -67,7 +67,7 @@ fn stranger(scene: &Scene) {
 fn other_users(scene: &Scene) {
     let words = ["--sessions", "unlimited", "--each", "--other-users"];
     let server = scene.serve("pages", &words, 1024);
-    let attack = Attack::begin(server.address, &STRANGERS[..1], 400, &KINDS);
+    let attack = Attack::begin(server.address, &STRANGERS, 400, &KINDS);
     thread::sleep(Duration::from_secs(2));
     dumps(scene, 4, &server);
     let spent = server.spent();

@@ -124,8 +124,8 @@ fn a_trickled_run_of_4_tib_ends_with_the_time_of_its_session() {
         assert_eq!(error.to_string(), "the session takes longer than allowed");
         let time = report.received.time;
         assert!(time >= LIMIT && time < LATE, "{time:?}");
-        // The pages that came as a whole.
-        assert!((1..400).contains(&report.received.pages), "{:?}", report.received);
+        // The pages that came as a whole, if the busy machine let any come.
+        assert!(report.received.pages < 400, "{:?}", report.received);
         // Over a unix socket.
         let (near, far) = UnixStream::pair().unwrap();
         let (sender, ended) = mpsc::channel();

@@ -150,6 +150,9 @@ impl Drop for NewFile {
 /// one that the caller means.
 fn open(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
     let found = File::from(openat(directory, name, LOOK, Mode::empty())?);
+    if found.metadata()?.is_file() {
+        return Err(io::Error::other("another file has taken its place"));
+    }
     reopen(&found, File::options().write(true))
 }
 

@@ -278,6 +278,7 @@ impl PageServer {
         }
         let status = self.status()?;
         self.confine(&log);
+        stop_at_signals(listening.handle())?;
         log.line(&format!("listens on {} port {}", self.address(), listening.port()));
         self.tell_ready(status)?;
         self.serve(listening, &log)
@@ -328,7 +329,6 @@ impl PageServer {
     }
 
     fn serve(&self, listening: Listening, log: &Log) -> Fallible<Exit> {
-        stop_at_signals(listening.handle())?;
         let mut exit = Exit::Done;
         let mut failures = Failures::new(Instant::now());
         let ended = |SessionReport { peer, result, .. }| {
@@ -423,11 +423,7 @@ impl PageServer {
     fn places(&self) -> Vec<Place> {
         let dedup = self.auto_dedup == Some(true) && !self.lazy_pages;
         let access = if self.lazy_pages { Access::Read } else { Access::Store };
-        let mut images = vec![self.images_dir.clone()];
-        if self.each {
-            images.extend(confine::sessions(&self.images_dir));
-        }
-        let parents = images.iter().flat_map(|images| confine::parents(images));
+        let parents = confine::parents(&self.images_dir).into_iter();
         let parent = if dedup { Access::Change } else { Access::Read };
         let own = Place { path: self.images_dir.clone(), access };
         [own].into_iter().chain(parents.map(|path| Place { path, access: parent })).collect()

@@ -9,10 +9,10 @@ use criu_images::kind::{Kind, PAGES};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::places::writers_of;
+use super::places::{link_text, writers_of};
 use super::prepared::{Prepared, clone};
 use crate::error::{Error, Result};
-use crate::undo::{PARENT, Staging};
+use crate::undo::Staging;
 use crate::value::{Role, look};
 
 impl Prepared {
@@ -47,12 +47,14 @@ impl Prepared {
         Staging::remove_left_links(&directory);
         look(&directory, shown, |name| is_pages(name).then_some(Role::File))?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let above = match openat(&directory, PARENT, flags, Mode::empty()) {
-            Ok(above) => {
+        // CRIU will say what is wrong with a parent that is not there.
+        let above = link_text(&directory, shown)?
+            .and_then(|text| openat(&directory, text.as_c_str(), flags, Mode::empty()).ok());
+        let above = match above {
+            Some(above) => {
                 Some(self.for_dedup_at(above, &shown.join("parent"), private, depth + 1)?)
             }
-            // CRIU will say what is wrong with a parent that is not there.
-            Err(_) => None,
+            None => None,
         };
         let is_other = above.as_ref().is_some_and(|(_, is_other)| *is_other);
         if !is_other && writers_of(&directory)?.is_none() {

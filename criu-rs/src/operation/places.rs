@@ -240,18 +240,8 @@ impl Prepared {
     /// [`Error::Place`] for a link of another user. The link is opened once, so that nobody can
     /// replace it between the look at its owner and the reading.
     fn parent_text(&self, images: &OwnedFd, shown: &Path) -> Result<Option<CString>> {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        if let Ok(link) = openat(images, PARENT, flags, Mode::empty()) {
-            let failed = |source| Error::system("look at the link to the parent images", source);
-            let stat = fstat(&link).map_err(failed)?;
-            let text = readlinkat(&link, "").ok();
-            if let Some(text) = text.and_then(|text| CString::new(text.as_bytes()).ok()) {
-                if is_ours(&stat) {
-                    return Ok(Some(text));
-                }
-                let problem = PlaceProblem::Foreign(stat.st_uid);
-                return Err(PlaceError { path: shown.join("parent"), problem }.into());
-            }
+        if let Some(text) = link_text(images, shown)? {
+            return Ok(Some(text));
         }
         let given = self.message.parent_img.as_deref().map(CString::new).transpose();
         given.map_err(|source| Error::system("read the path of a parent", source))
@@ -354,6 +344,25 @@ fn link_socket(outer: &OwnedFd, inner: &OwnedFd, shown: &Path) -> Result<()> {
     let problem =
         if is_socket { PlaceProblem::Foreign(stat.st_uid) } else { PlaceProblem::NoSocket };
     Err(PlaceError { path, problem }.into())
+}
+
+/// Returns the text of the link to the parent images, if there is one.
+///
+/// # Errors
+/// [`Error::Place`] for a link of another user. The link is opened once, so that nobody can replace
+/// it between the look at its owner and the reading.
+pub(super) fn link_text(images: &OwnedFd, shown: &Path) -> Result<Option<CString>> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let Ok(link) = openat(images, PARENT, flags, Mode::empty()) else { return Ok(None) };
+    let failed = |source| Error::system("look at the link to the parent images", source);
+    let stat = fstat(&link).map_err(failed)?;
+    let text = readlinkat(&link, "").ok();
+    let text = text.and_then(|text| CString::new(text.as_bytes()).ok());
+    if text.is_some() && !is_ours(&stat) {
+        let problem = PlaceProblem::Foreign(stat.st_uid);
+        return Err(PlaceError { path: shown.join("parent"), problem }.into());
+    }
+    Ok(text)
 }
 
 /// Returns the paths of the images directory and the work directory, for messages.

@@ -143,20 +143,25 @@ impl Folder {
         let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
     }
 
-    /// Gives a file a name that no file has. The error is `AlreadyExists` otherwise.
+    /// Gives a file a name that no file has. The error is `AlreadyExists` otherwise. After an error
+    /// this file does not have the name.
     ///
     /// A link is made only where nothing is. File systems without links get an empty file first,
     /// which only this end can have made, and that file is replaced.
     pub(super) fn rename_anew(&self, from: &str, to: &str) -> io::Result<()> {
         let here = &self.directory;
         match linkat(here, from, here, to, AtFlags::empty()) {
-            Ok(()) => Ok(unlinkat(here, from, UnlinkatFlags::NoRemoveDir)?),
+            Ok(()) => {
+                let done = unlinkat(here, from, UnlinkatFlags::NoRemoveDir);
+                done.inspect_err(|_| self.remove(to))?;
+            }
             Err(Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
                 self.create(to)?;
-                Ok(renameat(here, from, here, to)?)
+                renameat(here, from, here, to).inspect_err(|_| self.remove(to))?;
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 
     /// Waits until the names in the directory are on disk.

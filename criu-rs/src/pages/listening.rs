@@ -107,8 +107,9 @@ impl Listening {
     /// the order in which the sessions ended.
     ///
     /// A connection is a session from its first header on. Others end without a report, at the
-    /// latest when [`ServerLimits::first`](super::ServerLimits::first) and, for the first header,
-    /// [`ServerLimits::idle`](super::ServerLimits::idle) are over. A shortage of descriptors,
+    /// latest when [`ServerLimits::first`](super::ServerLimits::first) for TLS and the longer of
+    /// that and [`ServerLimits::idle`](super::ServerLimits::idle) for the header are over. Without
+    /// `idle` a silent one may stay until the server finishes. A shortage of descriptors,
     /// memory or threads ends neither the server nor a connection that waits for its session. The
     /// reports of a server without a number of sessions take memory: [`run_with`](Self::run_with)
     /// keeps none.

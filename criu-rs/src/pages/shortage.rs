@@ -12,12 +12,18 @@ use super::limits::ServerLimits;
 
 /// The patience of a session with a process or a system that has no descriptor left.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Shortage(Duration);
+pub(super) struct Shortage {
+    patience: Duration,
+    /// The end of the session's time, if the clock can name it.
+    until: Option<Instant>,
+}
 
 impl Shortage {
-    /// The patience of a session within limits: that of a message, and 60 seconds at most.
+    /// The patience of a session that begins now, within limits: for each call that of a message
+    /// and 60 seconds at most, and the session's time for all calls together.
     pub(super) fn within(limits: &ServerLimits) -> Self {
-        Self(limits.idle.unwrap_or(LONGEST).min(LONGEST).min(limits.total))
+        let patience = limits.idle.unwrap_or(LONGEST).min(LONGEST);
+        Self { patience, until: Instant::now().checked_add(limits.total) }
     }
 
     /// Makes a call again while no descriptor is left, until the patience is over. Calls `free`
@@ -32,9 +38,14 @@ impl Shortage {
         mut free: impl FnMut(&mut S) -> Result<(), PagesError>,
     ) -> Result<T, PagesError> {
         let begun = Instant::now();
+        let in_time = || self.until.is_none_or(|until| Instant::now() < until);
         loop {
             match call(state) {
-                Err(error) if is_shortage(&error) && begun.elapsed() < self.0 => free(state)?,
+                Err(error)
+                    if is_shortage(&error) && begun.elapsed() < self.patience && in_time() =>
+                {
+                    free(state)?;
+                }
                 result => return result,
             }
             thread::sleep(PAUSE);
@@ -78,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_shortage_is_waited_out_and_another_error_is_not() {
-        let patience = Shortage(Duration::from_secs(20));
+        let patience = Shortage { patience: Duration::from_secs(20), until: None };
         let (mut calls, mut freed) = (0, 0);
         let mut state = (&mut calls, &mut freed);
         let call = |(calls, _): &mut (&mut i32, &mut i32)| {
@@ -98,6 +109,8 @@ mod tests {
         };
         patience.repeat(&mut full).unwrap_err();
         Shortage::default().repeat(|| Err::<(), _>(error(Errno::ENFILE))).unwrap_err();
+        let over = Shortage { until: Some(Instant::now()), ..patience };
+        over.repeat(|| Err::<(), _>(error(Errno::ENFILE))).unwrap_err();
         assert_eq!(calls, 1);
     }
 }

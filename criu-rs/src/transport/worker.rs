@@ -34,8 +34,8 @@ pub(crate) struct Worker {
     printed: Option<std::fs::File>,
     /// The end of what the worker has printed.
     tail: Vec<u8>,
-    /// The names in `/proc/PID/fd` of the pipe with its output and of its socket, which nobody has
-    /// but the worker and the processes that it makes.
+    /// The names in `/proc/PID/fd` of the pipe with its output and of its socket. Only the worker
+    /// and the processes that it makes can write to these.
     marks: Vec<OsString>,
     /// The log of the operation under way.
     pub(crate) log: Option<Arc<LogPlace>>,

@@ -41,8 +41,10 @@ impl Life {
                     && fs::metadata(fd)
                         .is_ok_and(|meta| (meta.dev(), meta.ino()) == (*device, *inode))
             };
-            self.marks.iter().any(|mark| mark == target.as_os_str())
-                || self.log.as_ref().is_some_and(is_log)
+            // This process reads from the pipe, and so does a child that it has just forked.
+            let is_marked = self.marks.iter().any(|mark| mark == target.as_os_str())
+                && is_for_writing(process.pid(), fd);
+            is_marked || self.log.as_ref().is_some_and(is_log)
         };
         all.flatten().any(|fd| is_mark(&fd.path())) && process.is_there()
     }

@@ -14,7 +14,8 @@ use nix::unistd::geteuid;
 use super::system::SystemError;
 use super::text::printable;
 
-/// A place at which criu would write into a file that is not its own. Nothing was touched.
+/// A place at which criu would write into a file that is not its own. Nothing was written into a
+/// file that was there.
 ///
 /// CRIU follows links, and writes into files that are there, so another user who can write into
 /// the directory could choose the file that criu overwrites.

@@ -82,9 +82,20 @@ const CANNOT: &[(&str, &str, When)] = &[
     ("a_capture_that_cannot_be_written_kills_nobody", "page_server_socket", When::Always),
     ("a_capture_is_handed_on_to_a_page_server", "page_server_socket|leave_stopped", When::Always),
     ("a_capture_that_is_handed_on_in_vain_kills_nobody", "page_server_socket", When::Always),
+    ("pages_for_a_user_namespace_are_readable_when_asked_for", "page_server_socket", When::Always),
     // Requests for which it has no function, or one that tells criu nothing.
     ("a_page_server_as_a_child", "PAGE_SERVER_CHLD|page_server_address_port", When::Always),
     ("a_page_server_in_the_background", "PAGE_SERVER|page_server_address_port", When::Always),
+    (
+        "a_trusted_directory_may_belong_to_another_user",
+        "PAGE_SERVER_CHLD|page_server_address_port",
+        When::Always,
+    ),
+    (
+        "pages_that_a_user_namespace_may_not_read_are_named",
+        "page_server_address_port fails",
+        When::Old,
+    ),
     (
         "a_relay_carries_a_dump_to_a_page_server",
         "PAGE_SERVER_CHLD|page_server_address_port",

@@ -21,7 +21,7 @@ use std::fmt;
 use nix::sys::prctl;
 
 pub(crate) use landlock::Access;
-pub(crate) use places::{Place, parents, sessions};
+pub(crate) use places::{Place, parents};
 
 /// The parts of a confinement that are in force.
 #[derive(Debug)]

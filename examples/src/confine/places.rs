@@ -27,15 +27,5 @@ pub(crate) fn parents(images: &Path) -> Vec<PathBuf> {
     parents
 }
 
-/// Returns the directories of sessions that are there before their sessions: 0, 1 and so on.
-pub(crate) fn sessions(images: &Path) -> Vec<PathBuf> {
-    let is_number = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| name.parse::<u64>().is_ok())
-    };
-    let entries = fs::read_dir(images).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(is_number).collect()
-}
-
 /// The most parent sets of a directory. A longer chain is read by nobody here.
 const MOST: usize = 1024;

@@ -122,17 +122,12 @@ fn daemon(lab: &Lab) {
     let images = lab.dir("images");
     let (status, status_name) = leak();
     let number = status.1.as_raw_fd().to_string();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port().to_string();
-    drop(free);
     lab.done(&[
         "page-server",
         "-D",
         &images,
         "--address",
         "127.0.0.1",
-        "--port",
-        &port,
         "--daemon",
         "--pidfile",
         "pid",

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use criu_lab::place::Short;
 use criu_lab::{names, soon};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -342,7 +343,8 @@ fn page_server(lab: &Lab) {
 
 /// The daemon's socket in a directory that others can write.
 fn lazy(lab: &Lab) {
-    let images = lab.dir("img");
+    let short = Short::folder();
+    let images = short.path().to_str().unwrap().to_owned();
     let mut target = lab.start(&["memory", "4"]);
     lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
     target.is_gone();

@@ -208,5 +208,6 @@ impl Members {
 /// `PATH_MAX`.
 const MAX_NAME: usize = 4096;
 
-/// Largest name and largest PAX records of a member that are read, in bytes. The kernel has extended attributes of up to 64 KiB.
+/// Largest name and largest PAX records of a member that are read, in bytes. The kernel has
+/// extended attributes of up to 64 KiB.
 const MAX_RECORDS: u64 = 1 << 20;

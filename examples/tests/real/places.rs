@@ -1,7 +1,7 @@
 //! Directories in which somebody else has put something, and the modes of files that are made.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -309,6 +309,13 @@ fn dedup(lab: &Lab) {
     fs::remove_file(&pages).unwrap();
     fs::rename(&kept, &pages).unwrap();
     set_mode(&images, 0o777);
+    // Behind no link to parent images that somebody else has made there.
+    let parent = format!("{images}/parent");
+    symlink(&elsewhere, &parent).unwrap();
+    lchown(&parent, Some(NOBODY), Some(NOBODY)).unwrap();
+    lab.run(&restore).fails(1, &[&parent, "belongs to user 65534"]);
+    lab.run(&[&dump[..], &["--auto-dedup"]].concat()).fails(1, &["belongs to user 65534"]);
+    fs::remove_file(&parent).unwrap();
     lab.done(&[&dump[..], &["--auto-dedup"]].concat());
     assert_eq!(fs::read_link(format!("{next}/parent")).unwrap(), Path::new("../0"));
     lab.done(&restore);

@@ -165,7 +165,7 @@ fn each_refused_system_call_fails_at_the_filter() {
         for &call in filter::REFUSED {
             assert_eq!(raw::call(call, wrong), Err(Errno::EPERM), "call {call}");
         }
-        let second = |value: u32| [-1, value.cast_signed(), 0, 0, 0, 0].map(Number);
+        let second = |value: u32| [-1, i32::try_from(value).unwrap(), 0, 0, 0, 0].map(Number);
         for &request in filter::REFUSED_IOCTLS {
             let answer = raw::call(libc::SYS_ioctl, second(request));
             assert_eq!(answer, Err(Errno::EPERM), "ioctl {request:#x}");
@@ -188,7 +188,7 @@ fn a_confined_thread_changes_nothing_of_other_files_and_processes() {
     let (path, name) = (Bytes(path.as_bytes()), Bytes(b"user.name\0"));
     let here = Number(libc::AT_FDCWD);
     let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-    let pid = Number(child.id().cast_signed());
+    let pid = Number(i32::try_from(child.id()).unwrap());
     let [zero, one] = [0, 1].map(Number);
     let value = [address_of(b"v"), 1u64.to_ne_bytes()].concat();
     let attributes = [0; 24];

@@ -441,15 +441,13 @@ fn sessions_that_want_more_descriptors_than_there_are_wait_for_each_other() {
     let running = thread::spawn(move || server.run(Some(16)).unwrap());
     let connect = |_| TcpStream::connect(("127.0.0.1", port)).unwrap();
     let all: Vec<TcpStream> = (0..16).map(connect).collect();
-    thread::scope(|scope| {
-        for socket in all {
-            scope.spawn(|| assert_eq!(send_objects(socket, 50), 0));
-        }
-    });
+    let sent: Vec<_> =
+        all.into_iter().map(|socket| thread::spawn(|| send_objects(socket, 50))).collect();
     for report in running.join().unwrap() {
         assert_eq!(report.result.unwrap().objects, 50);
         has_objects(&report.directory.unwrap(), 50);
     }
+    assert!(sent.into_iter().all(|sent| sent.join().unwrap() == 0));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use criu_images::ErrorKind;
 use nix::errno::Errno;
 
 use super::error::PagesError;
@@ -63,15 +64,23 @@ impl Shortage {
 
 /// Returns `true` for an error whose cause is that no descriptor is left.
 fn is_shortage(error: &PagesError) -> bool {
+    // The kind of an image's error holds the error of the system, which is no source of it.
+    if let PagesError::Image(image) = error {
+        return matches!(image.kind(), ErrorKind::Io(source) if is_out_of_descriptors(source));
+    }
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-        if matches!(errno.map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE)) {
+        if error.downcast_ref::<io::Error>().is_some_and(is_out_of_descriptors) {
             return true;
         }
         cause = error.source();
     }
     false
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 /// The time between two calls.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use criu_images::memory::{PageFlags, PageObject, PageSize, PagemapWriter};
 use criu_lab::raw::thread_becomes;
-use criu_lab::{names, scratch};
+use criu_lab::{in_own_process, names, scratch};
 use criu_rs::pages::proto::{PRESENT, object_id};
 use criu_rs::pages::{
     Client, Command, Handle, Header, Layout, Listening, Metrics, Notice, Provider, Server,
@@ -524,24 +524,10 @@ fn a_session_that_panics_ends_alone() {
     assert_eq!(names(&root), ["16"]);
 }
 
-/// Runs a test in a process of its own. Returns `true` there, after preparing it.
-fn alone(test: &str, prepare: impl FnOnce()) -> bool {
-    const WORD: &str = "CRIU_RS_TEST_ALONE";
-    if std::env::var_os(WORD).is_some() {
-        prepare();
-        return true;
-    }
-    let mut process = Process::new(std::env::current_exe().unwrap());
-    let process = process.args(["--exact", test, "--nocapture"]).env(WORD, "1");
-    let output = process.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    false
-}
-
 #[test]
 fn a_server_without_descriptors_waits_for_some() {
     let limit = || setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
-    if !alone("a_server_without_descriptors_waits_for_some", limit) {
+    if !in_own_process("a_server_without_descriptors_waits_for_some", limit) {
         return;
     }
     let directory = scratch("reach-descriptors");
@@ -574,7 +560,7 @@ fn a_server_without_descriptors_waits_for_some() {
 
 #[test]
 fn a_server_without_threads_waits_for_one() {
-    if !alone("a_server_without_threads_waits_for_one", || ()) {
+    if !in_own_process("a_server_without_threads_waits_for_one", || ()) {
         return;
     }
     let directory = scratch("reach-threads");
@@ -605,7 +591,7 @@ fn a_server_without_threads_waits_for_one() {
 fn a_client_that_opens_objects_without_end_takes_no_descriptors_from_others() {
     let limit = || setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
     let name = "a_client_that_opens_objects_without_end_takes_no_descriptors_from_others";
-    if !alone(name, limit) {
+    if !in_own_process(name, limit) {
         return;
     }
     let root = scratch("reach-opens");

@@ -1,4 +1,4 @@
-//! What a session of a page server may cost: time, bytes, objects, descriptors and memory.
+//! The costs of a page server's session: time, bytes, objects, descriptors and memory.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,13 +9,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command as Process;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize, PagemapWriter};
-use criu_lab::{names, scratch};
+use criu_lab::{in_own_process, names, scratch};
 use criu_rs::pages::proto::{LAZY, PRESENT, object_id};
 use criu_rs::pages::{
     Capture, Client, Command, Header, Layout, Listening, Metrics, PagesError, Pool, Provider,
@@ -335,21 +334,6 @@ fn reports_say_what_came_and_not_what_was_promised() {
     }
 }
 
-/// Runs a test of this program again, in a process of its own, after `prepare`. Returns `true` in
-/// that process.
-fn alone(test: &str, prepare: impl FnOnce()) -> bool {
-    const WORD: &str = "CRIU_RS_TEST_ALONE";
-    if std::env::var_os(WORD).is_some() {
-        prepare();
-        return true;
-    }
-    let mut process = Process::new(std::env::current_exe().unwrap());
-    let process = process.args(["--exact", test, "--nocapture"]).env(WORD, "1");
-    let output = process.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    false
-}
-
 fn peak() -> i64 {
     getrusage(UsageWho::RUSAGE_SELF).unwrap().max_rss()
 }
@@ -387,7 +371,7 @@ fn has_objects(directory: &Path, count: u32) {
 #[test]
 fn five_thousand_objects_take_64_descriptors() {
     let limit = || setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
-    if !alone("five_thousand_objects_take_64_descriptors", limit) {
+    if !in_own_process("five_thousand_objects_take_64_descriptors", limit) {
         return;
     }
     let directory = scratch("sessions-objects");
@@ -430,7 +414,7 @@ fn five_thousand_objects_take_64_descriptors() {
 fn sessions_that_want_more_descriptors_than_there_are_wait_for_each_other() {
     let limit = || setrlimit(Resource::RLIMIT_NOFILE, 128, 128).unwrap();
     let name = "sessions_that_want_more_descriptors_than_there_are_wait_for_each_other";
-    if !alone(name, limit) {
+    if !in_own_process(name, limit) {
         return;
     }
     let directory = scratch("sessions-shortage");
@@ -453,7 +437,7 @@ fn sessions_that_want_more_descriptors_than_there_are_wait_for_each_other() {
 #[test]
 fn pages_of_a_thousand_tasks_are_fetched_with_64_descriptors() {
     let limit = || setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
-    if !alone("pages_of_a_thousand_tasks_are_fetched_with_64_descriptors", limit) {
+    if !in_own_process("pages_of_a_thousand_tasks_are_fetched_with_64_descriptors", limit) {
         return;
     }
     let directory = scratch("sessions-fetched");
@@ -492,7 +476,7 @@ fn promises_of_pages_are_counted_up_to_the_largest_number() {
 
 #[test]
 fn a_million_headers_without_pages_take_no_memory() {
-    if !alone("a_million_headers_without_pages_take_no_memory", || ()) {
+    if !in_own_process("a_million_headers_without_pages_take_no_memory", || ()) {
         return;
     }
     let directory = scratch("sessions-memory");
@@ -516,7 +500,7 @@ fn a_million_headers_without_pages_take_no_memory() {
 
 #[test]
 fn objects_end_in_linear_time() {
-    if !alone("objects_end_in_linear_time", || ()) {
+    if !in_own_process("objects_end_in_linear_time", || ()) {
         return;
     }
     let directory = scratch("sessions-linear");

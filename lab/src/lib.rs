@@ -31,7 +31,7 @@ mod terminal;
 mod wait;
 
 pub use network::own_network;
-pub use place::{names, needs_root, scratch};
+pub use place::{in_own_process, names, needs_root, scratch};
 pub use process::ProcessId;
 pub use service::Service;
 pub use target::Target;

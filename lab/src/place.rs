@@ -103,6 +103,25 @@ pub fn alone(with: &str) -> Flock<fs::File> {
     Flock::lock(file, FlockArg::LockExclusive).unwrap()
 }
 
+/// Runs a test of the calling test program again, in a process of its own, after `prepare`. Returns
+/// `true` in that process.
+///
+/// # Panics
+/// Panics if the test fails there.
+#[track_caller]
+pub fn in_own_process(test: &str, prepare: impl FnOnce()) -> bool {
+    const WORD: &str = "CRIU_RS_TEST_ALONE";
+    if std::env::var_os(WORD).is_some() {
+        prepare();
+        return true;
+    }
+    let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+    let process = process.args(["--exact", test, "--nocapture"]).env(WORD, "1");
+    let output = process.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    false
+}
+
 /// The folder into which `cargo xtask setup --tests` has unpacked the CRIU of one of Debian's
 /// suites.
 ///

@@ -47,7 +47,7 @@ impl Socket {
     /// Hears the answer to a request for one object, which is short.
     ///
     /// # Errors
-    /// Those of [`hear`](Self::hear).
+    /// The errors of [`hear`](Self::hear).
     pub(crate) fn hear_one(&self, each: impl FnMut(u16, &[u8]) -> bool) -> io::Result<()> {
         self.hear_with(&mut [0; 1 << 12], each)
     }

@@ -33,7 +33,7 @@ impl SocketOwners {
     /// namespace.
     ///
     /// # Errors
-    /// The other end has no owner: it is closed, on another machine or in another network
+    /// An error for an end without an owner: it is closed, on another machine or in another network
     /// namespace.
     pub(crate) fn of_peer(
         &self,

@@ -78,7 +78,7 @@ impl Root {
 
     /// Opens a path, and makes its missing directories and its end: a directory or an empty file.
     ///
-    /// Nothing is made in another mount than the root's own. A bind mount shows a directory of the
+    /// Mount points are made in the root's own mount only. A bind mount shows a directory of the
     /// machine, and a link in the root can lead there.
     pub(crate) fn make(&self, path: &Path, is_directory: bool) -> io::Result<OwnedFd> {
         match self.find(path) {

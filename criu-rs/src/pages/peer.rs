@@ -10,6 +10,8 @@ use super::error::PagesError;
 use super::limits::ServerLimits;
 use super::metrics::Counters;
 use super::patience::{NEXT, Patience};
+use super::proto::Layout;
+use super::session::PageSession;
 use super::socket::Socket;
 
 /// The peer of a server's session. All that comes and goes is counted, and no call waits longer
@@ -119,6 +121,23 @@ impl<'c> Peer<'c> {
         } else {
             PagesError::Gone(self.came)
         }
+    }
+}
+
+/// Settles on the narrow layout if a wait for the rest of a wide header has brought nothing.
+///
+/// # Errors
+/// Other errors of the wait.
+pub(super) fn assume_after(
+    received: Result<bool, PagesError>,
+    session: &mut PageSession,
+) -> Result<(), PagesError> {
+    match received {
+        Err(PagesError::TimedOut(_) | PagesError::Gone(_)) => {
+            session.assume(Layout::Narrow);
+            Ok(())
+        }
+        other => other.map(drop),
     }
 }
 

@@ -14,7 +14,7 @@ use super::limits::ServerLimits;
 use super::metrics::Counters;
 use super::page_size::page_size;
 use super::patience::Patience;
-use super::peer::{Peer, in_session};
+use super::peer::{Peer, assume_after, in_session};
 use super::pipe::Pipe;
 use super::proto::{Layout, PARENT};
 use super::session::PageSession;
@@ -246,13 +246,7 @@ impl PageReceiver for Connection<'_> {
         let patience = mem::replace(&mut self.peer.patience, Patience::new(Some(A_WHILE)));
         let received = self.receive(session, Layout::Wide.size());
         self.peer.patience = patience;
-        match received {
-            Err(PagesError::TimedOut(_) | PagesError::Gone(_)) => {
-                session.assume(Layout::Narrow);
-                Ok(())
-            }
-            other => other.map(drop),
-        }
+        assume_after(received, session)
     }
 
     fn answer(&mut self, bytes: &[u8]) -> Result<(), PagesError> {

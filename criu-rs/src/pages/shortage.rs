@@ -31,7 +31,7 @@ impl Shortage {
     /// before, which closes descriptors that can be missed.
     ///
     /// # Errors
-    /// Those of the calls.
+    /// The errors of the calls.
     pub(super) fn wait_out<S, T>(
         self,
         state: &mut S,

@@ -22,7 +22,7 @@ fn leak() -> ((OwnedFd, OwnedFd), String) {
     (ends, name.to_str().unwrap().into())
 }
 
-/// The other processes that have a file open.
+/// Processes that have a file open, without this one.
 fn holders(name: &str) -> Vec<String> {
     let is_held = |pid: i32| {
         let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();

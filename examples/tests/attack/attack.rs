@@ -12,7 +12,7 @@ use criu_lab::raw;
 use criu_rs::pages::proto::{Header, LAZY, PRESENT, object_id};
 use criu_rs::pages::{Command, Layout};
 
-/// What a hostile connection does.
+/// The behaviour of a hostile connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Says nothing.

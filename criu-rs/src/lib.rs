@@ -93,7 +93,7 @@
 // A feature that is left out leaves behind some 30 functions that only it calls. With all features,
 // as CI builds the crate, every unused item is an error.
 #![cfg_attr(
-    not(all(feature = "pages", feature = "pod", feature = "preflight")),
+    not(all(feature = "lazy", feature = "pages", feature = "pod", feature = "preflight")),
     allow(dead_code, unused_imports)
 )]
 
@@ -108,6 +108,8 @@ pub mod fuzzing;
 mod hooks;
 mod host;
 pub mod labels;
+#[cfg(feature = "lazy")]
+pub mod lazy;
 #[cfg(feature = "oci")]
 pub mod oci;
 mod operation;

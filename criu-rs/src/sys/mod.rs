@@ -1,10 +1,14 @@
 //! System calls: with `transport/libcriu`, the only code of this crate that uses `unsafe`.
 
 pub(crate) mod fd;
+#[cfg(feature = "lazy")]
+pub(crate) mod file_map;
 pub(crate) mod ptrace;
 pub(crate) mod seqpacket;
 pub(crate) mod spawn;
 pub(crate) mod table;
+#[cfg(feature = "lazy")]
+pub(crate) mod uffd;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;

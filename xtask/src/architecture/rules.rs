@@ -65,6 +65,7 @@ pub const FLOORS: &[&[&str]] = &[
     &["criu"],
     // Below the operations, which capture pages themselves.
     &["pages"],
+    &["lazy"],
     &["operation"],
     &["preflight"],
     &["oci", "pod"],
@@ -77,6 +78,7 @@ const STRANGERS: &[(&str, &str, &[&str])] = &[
     ("images", "", &["criu_rs", "criu_sys", "criu_cli"]),
     ("criu-rs", "", &["criu_cli"]),
     ("criu-rs", "pages", &["operation"]),
+    ("criu-rs", "lazy", &["operation"]),
 ];
 
 /// The crates without imports through the facade.

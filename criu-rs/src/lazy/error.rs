@@ -1,0 +1,42 @@
+//! The errors of lazy restores.
+
+use std::io;
+
+use crate::pages::PagesError;
+
+/// The error of a lazy restore.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LazyError {
+    /// A system call fails.
+    #[error("{what}: {source}")]
+    System {
+        /// The attempt that failed.
+        what: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The images cannot be read.
+    #[error(transparent)]
+    Images(#[from] criu_images::Error),
+    /// The source of the pages fails.
+    #[error("the source of the pages fails: {0}")]
+    Source(#[from] PagesError),
+    /// The source does not have a page that a task needs.
+    #[error("the source has no page {address:#x} of task {pid}: {why}")]
+    NoPage {
+        /// The task, by its pid in the images.
+        pid: u32,
+        /// The address of the page.
+        address: u64,
+        /// The reason.
+        why: String,
+    },
+}
+
+impl LazyError {
+    /// Makes the error of a system call.
+    pub(crate) fn system(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}

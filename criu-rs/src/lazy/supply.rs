@@ -1,0 +1,99 @@
+//! Sources of the pages of a snapshot.
+
+use std::fmt;
+
+use super::error::LazyError;
+use crate::sys::uffd::Bytes;
+
+/// A source of a snapshot's pages, which any number of restores share.
+pub trait Supply: fmt::Debug + Send + Sync {
+    /// Opens a reader for one thread.
+    ///
+    /// # Errors
+    /// If the source cannot be reached.
+    fn reader(&self, urgency: Urgency) -> Result<Box<dyn Reader + '_>, LazyError>;
+}
+
+/// A reader of pages that belongs to one thread.
+pub trait Reader: Send {
+    /// Reads pages: at least one, at most as many as are wanted. Waits until they are here.
+    ///
+    /// # Errors
+    /// [`LazyError::NoPage`] if the snapshot does not have the first page; [`LazyError::Source`] if
+    /// the source fails, after it was tried again where that is safe.
+    fn read(&mut self, wanted: Wanted) -> Result<Pages<'_>, LazyError>;
+
+    /// Says which pages will be read, in order, so that a distant source can send them meanwhile.
+    /// Every announced request is read next, in the order of the announcements. A reader that gains
+    /// nothing by this does nothing.
+    ///
+    /// # Errors
+    /// [`LazyError::Source`] if the source fails.
+    fn announce(&mut self, wanted: Wanted) -> Result<(), LazyError> {
+        let _ = wanted;
+        Ok(())
+    }
+
+    /// Returns the number of requests that may be announced before the first is read.
+    fn depth(&self) -> usize {
+        0
+    }
+}
+
+/// The purpose of a reader.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Urgency {
+    /// A thread of a task waits for the pages.
+    Fault,
+    /// Nobody waits for the pages yet.
+    Background,
+}
+
+/// Pages of a task that are wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Wanted {
+    /// The task, by its pid in the images.
+    pub pid: u32,
+    /// The address of the first page at the moment of the dump.
+    pub address: u64,
+    /// The number of pages.
+    pub pages: u64,
+}
+
+/// Pages that a reader has.
+#[derive(Debug)]
+pub struct Pages<'r>(pub(crate) Held<'r>);
+
+/// The places of pages.
+#[derive(Debug)]
+pub(crate) enum Held<'r> {
+    /// Bytes of this process's memory, which the kernel reads.
+    Bytes(Bytes<'r>),
+    /// Pages that read as zeros, by their number of bytes.
+    Zeros(u64),
+}
+
+impl<'r> Pages<'r> {
+    /// Takes the bytes of whole pages.
+    pub fn new(bytes: &'r [u8]) -> Self {
+        Self(Held::Bytes(Bytes::new(bytes)))
+    }
+
+    /// Takes pages of zeros, by their number of bytes.
+    pub fn zeros(bytes: u64) -> Self {
+        Self(Held::Zeros(bytes))
+    }
+
+    /// Takes pages of a mapped file.
+    pub(crate) fn mapped(bytes: Bytes<'r>) -> Self {
+        Self(Held::Bytes(bytes))
+    }
+
+    /// Returns the number of bytes.
+    pub fn size(&self) -> u64 {
+        match self.0 {
+            Held::Bytes(bytes) => bytes.size(),
+            Held::Zeros(bytes) => bytes,
+        }
+    }
+}

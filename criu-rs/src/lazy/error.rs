@@ -19,6 +19,14 @@ pub enum LazyError {
     /// The images cannot be read.
     #[error(transparent)]
     Images(#[from] criu_images::Error),
+    /// The pages of the images have another size than those of this machine.
+    #[error("the images have pages of {images} bytes, and this machine has pages of {machine}")]
+    PageSize {
+        /// The page size of the images.
+        images: u64,
+        /// The page size of this machine.
+        machine: u64,
+    },
     /// The source of the pages fails.
     #[error("the source of the pages fails: {0}")]
     Source(#[from] PagesError),

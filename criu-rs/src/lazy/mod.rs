@@ -11,14 +11,19 @@
 //!                                                                 └─ object
 //! ```
 
+mod buffer;
 mod error;
 mod handler;
+mod images;
 mod options;
+mod snapshot;
 mod statistics;
 mod supply;
 
 pub use error::LazyError;
 pub use handler::{Handler, Restoration};
+pub use images::Images;
 pub use options::{Fill, LazyOptions, OnLoss};
+pub use snapshot::{LazyTask, Snapshot};
 pub use statistics::{LazyProgress, LazyStatistics, Percentiles};
 pub use supply::{Pages, Reader, Supply, Urgency, Wanted};

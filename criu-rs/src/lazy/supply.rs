@@ -1,6 +1,6 @@
 //! Sources of the pages of a snapshot.
 
-use std::fmt;
+use std::{fmt, io};
 
 use super::error::LazyError;
 use crate::sys::uffd::Bytes;
@@ -94,6 +94,23 @@ impl<'r> Pages<'r> {
         match self.0 {
             Held::Bytes(bytes) => bytes.size(),
             Held::Zeros(bytes) => bytes,
+        }
+    }
+
+    /// Copies the bytes from an offset on into `buf`.
+    ///
+    /// # Errors
+    /// `EFAULT` if a file has become shorter, so that its bytes are gone; `UnexpectedEof` if there
+    /// are not so many bytes.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.size());
+        end.ok_or(io::ErrorKind::UnexpectedEof)?;
+        match self.0 {
+            Held::Bytes(bytes) => bytes.part(offset, buf.len() as u64).read(buf),
+            Held::Zeros(_) => {
+                buf.fill(0);
+                Ok(())
+            }
         }
     }
 }

@@ -2,12 +2,14 @@
 
 #![allow(unsafe_code)]
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
 
 /// The descriptor of a process's missing pages.
 #[derive(Debug)]
@@ -71,6 +73,21 @@ impl<'b> Bytes<'b> {
         let offset = offset.min(self.size);
         let size = size.min(self.size - offset);
         Self { start: self.start + offset, size, life: PhantomData }
+    }
+
+    /// Copies the bytes into `buf`, which is as long as they are. Bytes that are not there are an
+    /// error and no signal.
+    pub(crate) fn read(self, buf: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let base = usize::try_from(self.start).map_err(io::Error::other)? + done;
+            let remote = [RemoteIoVec { base, len: rest.len() }];
+            match process_vm_readv(Pid::this(), &mut [IoSliceMut::new(rest)], &remote)? {
+                0 => return Err(Errno::EFAULT.into()),
+                read => done += read,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,163 @@
+//! The tasks of a snapshot, and the pages that a lazy restore leaves out.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use criu_images::ImageSet;
+use criu_images::memory::{Memory, PageFlags, PageSource, Vma, VmaStatus};
+use criu_images::source::Source;
+
+use super::error::LazyError;
+use crate::pages::page_size;
+
+/// The tasks of a snapshot, and the pages that `criu restore --lazy-pages` leaves out.
+///
+/// CRIU leaves out every run whose pagemap entry has the flag `PE_LAZY`. A dump sets this flag for
+/// pages of private memory without a file, except locked memory, huge pages and the part of the
+/// stack in use. All other pages are in memory before the tasks run, and so are pages that the set
+/// leaves to its parent sets: these have the flag `PE_PARENT` alone.
+///
+/// ```no_run
+/// use criu_rs::lazy::Snapshot;
+///
+/// let snapshot = Snapshot::open("/ckpt")?;
+/// for task in snapshot.tasks() {
+///     println!("task {}: {} runs come later", task.pid(), task.missing().len());
+/// }
+/// # Ok::<(), criu_rs::lazy::LazyError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The tasks with memory, by rising pid.
+    tasks: Vec<LazyTask>,
+    /// The pids of zombies, rising.
+    zombies: Vec<u32>,
+}
+
+/// A task of a [`Snapshot`] that has memory.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LazyTask {
+    pid: u32,
+    missing: Vec<Range<u64>>,
+}
+
+impl Snapshot {
+    /// Reads the images in a directory. Their pages files are not opened.
+    ///
+    /// # Errors
+    /// [`LazyError::Images`] if an image cannot be read; [`LazyError::PageSize`] if the pages of
+    /// the images are not those of this machine.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, LazyError> {
+        Self::of(&ImageSet::open(directory)?)
+    }
+
+    /// Reads the images of a source, such as an archive.
+    ///
+    /// # Errors
+    /// The errors of [`open`](Self::open).
+    pub fn of_source(source: impl Source + 'static) -> Result<Self, LazyError> {
+        Self::of(&ImageSet::new(source)?)
+    }
+
+    fn of(set: &ImageSet) -> Result<Self, LazyError> {
+        let (mut tasks, mut zombies) = (Vec::new(), Vec::new());
+        for task in set.checkpoint()?.tasks() {
+            match task.memory()? {
+                Some(memory) => tasks.push(LazyTask::new(task.pid(), &memory)?),
+                None => zombies.push(task.pid()),
+            }
+        }
+        tasks.sort_unstable_by_key(|task| task.pid);
+        zombies.sort_unstable();
+        Ok(Self { tasks, zombies })
+    }
+
+    /// Returns the tasks with memory, by rising pid. Each hands over a userfaultfd.
+    pub fn tasks(&self) -> &[LazyTask] {
+        &self.tasks
+    }
+
+    /// Returns the pids of zombies, rising. A zombie hands over its pid alone.
+    pub fn zombies(&self) -> &[u32] {
+        &self.zombies
+    }
+
+    /// Finds a task with memory by its pid in the images.
+    pub fn task(&self, pid: u32) -> Option<&LazyTask> {
+        self.index(pid).and_then(|index| self.tasks.get(index))
+    }
+
+    /// Returns the number of pages that a restore of all tasks leaves out.
+    pub fn pages(&self) -> u64 {
+        self.tasks.iter().map(LazyTask::pages).sum()
+    }
+
+    /// Returns the number of a task among the tasks with memory.
+    pub(super) fn index(&self, pid: u32) -> Option<usize> {
+        self.tasks.binary_search_by_key(&pid, |task| task.pid).ok()
+    }
+}
+
+impl LazyTask {
+    fn new(pid: u32, memory: &Memory<'_>) -> Result<Self, LazyError> {
+        let (images, machine) = (memory.page_size().bytes(), page_size().bytes());
+        if images != machine {
+            return Err(LazyError::PageSize { images, machine });
+        }
+        let mut missing = Vec::new();
+        let mut vmas = memory.vmas().filter(can_be_lazy).peekable();
+        for run in memory.runs().filter(|run| run.flags.contains(PageFlags::LAZY)) {
+            let end = run.start.saturating_add(run.pages.saturating_mul(images));
+            // Mappings and runs ascend, and a run may reach over several mappings.
+            while let Some(vma) = vmas.peek() {
+                let start = run.start.max(vma.start());
+                if start < end.min(vma.end()) {
+                    missing.push(start..end.min(vma.end()));
+                }
+                if vma.end() > end {
+                    break;
+                }
+                vmas.next();
+            }
+        }
+        Ok(Self { pid, missing })
+    }
+
+    /// Returns the pid of the task in the images.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Returns the addresses of the pages that a restore leaves out, ascending. Each range lies in
+    /// one mapping.
+    pub fn missing(&self) -> &[Range<u64>] {
+        &self.missing
+    }
+
+    /// Returns the number of pages that a restore leaves out.
+    pub fn pages(&self) -> u64 {
+        let bytes: u64 = self.missing.iter().map(|range| range.end - range.start).sum();
+        bytes / page_size().bytes()
+    }
+
+    /// Returns the end of the range that has an address.
+    pub(super) fn end_of(&self, address: u64) -> Option<u64> {
+        let after = self.missing.partition_point(|range| range.start <= address);
+        let range = self.missing.get(after.checked_sub(1)?)?;
+        range.contains(&address).then_some(range.end)
+    }
+}
+
+/// Tells that a restore registers a mapping with the task's userfaultfd.
+fn can_be_lazy(vma: &Vma<'_>) -> bool {
+    let (flags, kernel) = (vma.entry().flags, VmaStatus::VDSO | VmaStatus::VVAR);
+    let kernel = kernel | VmaStatus::VSYSCALL | VmaStatus::EXT_PLUGIN;
+    let private = MAP_PRIVATE | MAP_ANONYMOUS;
+    flags & (private | MAP_LOCKED | MAP_HUGETLB) == private && !vma.status().intersects(kernel)
+}
+
+// Flags of mmap(2) in the images, which are those of x86, Arm and most others.
+const MAP_PRIVATE: u32 = 0x2;
+const MAP_ANONYMOUS: u32 = 0x20;
+const MAP_LOCKED: u32 = 0x2000;
+const MAP_HUGETLB: u32 = 0x4_0000;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use criu_images::view::{Ps, Summary};
+use criu_images::ImageSet;
+use criu_images::view::{Ps, Summary, Touches};
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -28,11 +29,22 @@ struct Screen {
     summary: Summary,
     #[serde(flatten)]
     ps: Ps,
+    /// The working set that a lazy restore has recorded.
+    working_set: Option<Touches>,
+    /// The reason why a restore ignores the file of the working set.
+    working_set_fault: Option<String>,
 }
 
 impl std::fmt::Display for Screen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}\n\n{}", self.summary, self.ps)
+        write!(f, "{}\n\n{}", self.summary, self.ps)?;
+        if let Some(set) = &self.working_set {
+            write!(f, "\n\n{set}")?;
+        }
+        if let Some(fault) = &self.working_set_fault {
+            write!(f, "\n\nworking set ignored: {fault}")?;
+        }
+        Ok(())
     }
 }
 
@@ -55,7 +67,18 @@ Exit status:
         let set = open_set(&self.dir)?;
         let checkpoint = set.checkpoint()?;
         let ps = Ps::with_arguments(checkpoint.tasks(), false)?;
-        show(&Screen { summary: Summary::new(checkpoint)?, ps }, self.json)?;
+        let (working_set, working_set_fault) = working_set(&set)?;
+        let summary = Summary::new(checkpoint)?;
+        show(&Screen { summary, ps, working_set, working_set_fault }, self.json)?;
         Ok(Exit::Done.into())
+    }
+}
+
+/// Returns the working set beside the images, or the reason why a restore ignores it.
+fn working_set(set: &ImageSet) -> Fallible<(Option<Touches>, Option<String>)> {
+    match set.working_set() {
+        Ok(None) => Ok((None, None)),
+        Ok(Some(found)) => Ok((Some(Touches::new(set.checkpoint()?, &found)?), None)),
+        Err(error) => Ok((None, Some(error.to_string()))),
     }
 }

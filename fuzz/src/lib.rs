@@ -19,3 +19,4 @@ pub mod schema;
 pub mod seeds;
 pub mod set;
 pub mod text;
+pub mod working_set;

@@ -47,6 +47,9 @@ pub fn all() -> io::Result<Seeds> {
         seeds.push(("hostile_client", name.to_owned(), acts));
     }
     seeds.extend(made::texts());
+    for (number, set) in crate::working_set::seeds().into_iter().enumerate() {
+        seeds.push(("working_set", number.to_string(), set));
+    }
     for target in TARGETS {
         for (number, input) in found(target)?.into_iter().enumerate() {
             seeds.push((target, format!("found-{number}"), input));
@@ -73,7 +76,7 @@ fn found(target: &str) -> io::Result<Vec<Vec<u8>>> {
 }
 
 /// All targets.
-pub const TARGETS: [&str; 14] = [
+pub const TARGETS: [&str; 15] = [
     "archive",
     "bpf",
     "core",
@@ -88,6 +91,7 @@ pub const TARGETS: [&str; 14] = [
     "rpc",
     "set",
     "text",
+    "working_set",
 ];
 
 /// Makes seeds for several targets from an image.

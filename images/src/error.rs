@@ -186,6 +186,9 @@ pub enum ErrorKind {
         /// The values that are possible.
         want: &'static str,
     },
+    /// The file was made with other images than those beside it.
+    #[error("was made with other images")]
+    Stale,
     /// The file is compressed. This is the name of the program that unpacks it with `-d`.
     #[error("is compressed with {0}; archives are read unpacked")]
     Compressed(&'static str),

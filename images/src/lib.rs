@@ -50,6 +50,7 @@
 //! | read the statistics of a run | [`DumpStats`], [`RestoreStats`] |
 //! | read single images and their bytes | [`kind`], [`Image`], [`proto`], [`memory::Pagemap`] |
 //! | write an image | [`ImageWriter`], [`memory::PagemapWriter`] |
+//! | know which pages a restore touches first | [`working_set`] |
 //!
 //! A set comes from a [directory](source::Directory), from [memory](source::InMemory), or from any
 //! other [`Source`](source::Source).
@@ -119,6 +120,7 @@ mod tree;
 pub mod view;
 mod wire;
 mod words;
+pub mod working_set;
 mod writer;
 
 pub use arch::Architecture;

@@ -14,6 +14,7 @@ use crate::proto::{CgroupEntry, InventoryEntry, SeccompEntry};
 use crate::source::{Directory, Source};
 use crate::store::Store;
 use crate::tree::Tree;
+use crate::working_set::WorkingSet;
 
 /// The images of one dump. A set owns what has been read; tasks, files and memory borrow from it.
 ///
@@ -101,6 +102,15 @@ impl ImageSet {
     /// [`IMAGE`](crate::bounds::IMAGE).
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         Ok(self.store.read(name)?.map(Bytes::into_vec))
+    }
+
+    /// Reads the working set beside the images, which a lazy restore may have recorded. Returns
+    /// `None` if there is none.
+    ///
+    /// # Errors
+    /// The errors of [`WorkingSet::of`]. Nothing but a lazy restore needs the file.
+    pub fn working_set(&self) -> Result<Option<WorkingSet>> {
+        WorkingSet::of(self.store.level().source())
     }
 
     pub(crate) fn store(&self) -> &Store {

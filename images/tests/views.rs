@@ -9,11 +9,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use common::{ANON, PAGE, image, load, one_task, pagemap, pattern, run, scratch, store, vma};
+use criu_images::memory::PageSize;
 use criu_images::proto::{FileEntry, FsEntry, PstreeEntry, RegFileEntry, UnixSkEntry, VmaEntry};
 use criu_images::source::{InMemory, Source, Tar};
 use criu_images::view::{Ps, Summary};
+use criu_images::working_set::{Fingerprint, Recording};
 use criu_images::{CoreDump, Diff, ImageSet, check, kind, view};
 use prost::Message;
 
@@ -112,6 +115,31 @@ fn views_of_a_task_are_tables() {
     assert!(security.starts_with("10139 sh\n  user 0; group 0\n  capabilities "), "{security}");
     let summary = view::Summary::new(checkpoint).unwrap().to_string();
     assert!(summary.contains("\ntasks       3, 3 threads; stopped for "), "{summary}");
+}
+
+#[test]
+fn a_working_set_is_shown_beside_the_memory_of_its_tasks() {
+    let set = ImageSet::new(sample()).unwrap();
+    let checkpoint = set.checkpoint().unwrap();
+    let own = |pid| {
+        let task = checkpoint.task(pid).unwrap();
+        task.memory().unwrap().unwrap().totals().own()
+    };
+    let mut recording = Recording::new(PageSize::K4);
+    for (pid, page, micros) in [(10141, 5, 1), (10139, 9, 1500), (10139, 10, 1600), (4, 4, 9)] {
+        recording.touch(pid, page * 4096, Duration::from_micros(micros));
+    }
+    let found = recording.finish(Fingerprint::of(&sample()).unwrap(), Duration::from_millis(20));
+    let touches = view::Touches::new(checkpoint, &found).unwrap();
+    assert_eq!((touches.pages, touches.bytes, touches.recorded_us), (4, 16384, 20000));
+    assert_eq!(touches.own_pages, own(10139) + own(10141) + own(10142));
+    let [first, second] = &touches.tasks[..] else { panic!("{touches:?}") };
+    assert_eq!((first.pid, first.pages, first.runs, first.first_us), (10139, 2, 1, 1500));
+    assert_eq!((second.pid, second.name.as_str(), second.own_pages), (10141, "sleep", own(10141)));
+    let shown = touches.to_string();
+    assert!(shown.starts_with("working set 4 pages, 16 KiB of "), "{shown}");
+    assert!(shown.contains(" %), recorded for 20.000 ms\n  PID TOUCHED "), "{shown}");
+    assert!(shown.contains("\n10139       8 "), "{shown}");
 }
 
 #[test]

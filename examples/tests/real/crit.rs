@@ -3,7 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
+use criu_images::memory::PageSize;
+use criu_images::source::Directory;
+use criu_images::working_set::{Fingerprint, Recording, WorkingSet};
 use criu_lab::place::Short;
 use criu_lab::soon;
 
@@ -241,15 +245,33 @@ fn inspect(lab: &Lab) {
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
         ran.out
     };
-    let screen = inspect(&[&images]);
-    assert!(screen.starts_with(&format!("root        {pid} /")), "{screen}");
-    assert!(screen.contains("\n  --file-locks  1 lock\n"), "{screen}");
-    assert!(screen.lines().count() < 24, "{screen}");
-    // An archive with one folder of images, and an archive with two.
     let tar = |words: &[&str]| {
         let made = std::process::Command::new("tar").args(words).current_dir(&lab.dir).status();
         assert!(made.unwrap().success());
     };
+    let screen = inspect(&[&images]);
+    assert!(screen.starts_with(&format!("root        {pid} /")), "{screen}");
+    assert!(screen.contains("\n  --file-locks  1 lock\n"), "{screen}");
+    assert!(screen.lines().count() < 24, "{screen}");
+    // A working set, and one that a restore ignores.
+    let mut recording = Recording::new(PageSize::K4);
+    recording.touch(pid.parse().unwrap(), 0x1000, Duration::from_millis(2));
+    let source = Directory::open(&images).unwrap();
+    let fingerprint = Fingerprint::of(&source).unwrap();
+    recording.finish(fingerprint, Duration::from_secs(1)).save(&source).unwrap();
+    let with_set = inspect(&[&images]);
+    assert!(with_set.contains("\n\nworking set 1 page, 4 KiB of "), "{with_set}");
+    assert!(with_set.lines().last().unwrap().contains(" 2.000    2.000 "), "{with_set}");
+    tar(&["cf", "set.tar", "./img"]);
+    let json = inspect(&["--json", "set.tar"]);
+    assert!(json.contains(r#""working_set":{"page_size":4096,"pages":1,"bytes":4096"#), "{json}");
+    let file = lab.path("img").join(WorkingSet::FILE);
+    fs::write(&file, "garbage").unwrap();
+    let ignored = inspect(&[&images]);
+    assert!(ignored.contains("\nworking set ignored: working-set.bin: "), "{ignored}");
+    done(lab, &["check", &images]);
+    fs::remove_file(&file).unwrap();
+    // An archive with one folder of images, and an archive with two.
     tar(&["cf", "one.tar", "./img"]);
     assert_eq!(inspect(&["one.tar"]), screen);
     fs::rename(&images, lab.path("a")).unwrap();

@@ -20,6 +20,7 @@ mod ps;
 mod security;
 mod sockets;
 mod summary;
+mod touches;
 
 use std::fmt;
 
@@ -33,6 +34,7 @@ pub use ps::{Process, Ps};
 pub use security::{CapabilitySets, FilterRow, Security, ThreadSecurity};
 pub use sockets::{Holder, Socket, Sockets};
 pub use summary::{Count, Need, Summary};
+pub use touches::{TouchRow, Touches};
 
 /// Memory that a view may still take.
 pub(crate) struct Room {

@@ -1,6 +1,7 @@
 //! The errors of lazy restores.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::pages::PagesError;
 
@@ -40,6 +41,20 @@ pub enum LazyError {
         /// The reason.
         why: String,
     },
+    /// The addresses of missing pages are no ascending ranges of whole pages.
+    #[error("missing pages at {start:#x}..{end:#x}: wanted are ascending ranges of whole pages")]
+    Ranges {
+        /// The first address of the range.
+        start: u64,
+        /// The end of the range.
+        end: u64,
+    },
+    /// The restore was given up.
+    #[error("the restore is given up: {0}")]
+    GivenUp(Arc<LazyError>),
+    /// The handler ends before the restore is complete.
+    #[error("the handler of missing pages ends before all pages have come")]
+    Stopped,
 }
 
 impl LazyError {

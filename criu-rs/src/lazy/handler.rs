@@ -1,22 +1,77 @@
-//! The handler: threads that fill missing pages.
+//! The handler: threads that fill missing pages, and what they share.
 
-use std::ops::Range;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::Signal;
 
 use super::error::LazyError;
-use super::options::LazyOptions;
-use super::statistics::{LazyProgress, LazyStatistics};
+use super::fault::Faults;
+use super::fill::Filler;
+use super::missing::Missing;
+use super::options::{LazyOptions, OnLoss};
+use super::restoration::{Course, Restoration};
+use super::space::{OTHER, Space};
 use super::supply::Supply;
+use super::watcher::{Begun, Watcher};
+use crate::sys::fd;
+use crate::sys::uffd::Uffd;
 
 /// Threads that fill the missing pages of restored tasks.
+///
+/// Dropping a handler ends its threads. A restore that is not complete by then is given up.
 #[derive(Debug)]
-pub struct Handler {}
+pub struct Handler {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
 
-/// A restore that a [`Handler`] serves. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Restoration {}
+/// The state that the threads of a handler share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) supply: Arc<dyn Supply>,
+    pub(super) options: LazyOptions,
+    pub(super) watcher: Option<Arc<dyn Watcher>>,
+    pub(super) epoll: Epoll,
+    /// Becomes readable when the threads shall end.
+    bell: EventFd,
+    stops: AtomicBool,
+    /// The number of threads that fill pages.
+    threads: usize,
+    members: RwLock<HashMap<u64, Arc<Member>>>,
+    last_id: AtomicU64,
+    /// The number of faults that were read and are not served yet.
+    pub(super) waiting: AtomicUsize,
+    /// Tasks that are new to the thread in the background, and its bell.
+    work: Mutex<Work>,
+    rung: Condvar,
+}
+
+/// News for the thread in the background.
+#[derive(Debug, Default)]
+struct Work {
+    new: Vec<Arc<Member>>,
+    is_rung: bool,
+}
+
+/// An address space of a restore.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// The number of the space, unique in the handler.
+    pub(super) id: u64,
+    /// The task, by its pid in the images.
+    pub(super) pid: u32,
+    pub(super) space: Space,
+    pub(super) course: Arc<Course>,
+    /// The page after the last fault: the fill goes on there. 0 is none.
+    pub(super) near: AtomicU64,
+    has_ended: AtomicBool,
+}
 
 impl Handler {
     /// Starts the threads of a handler.
@@ -24,59 +79,242 @@ impl Handler {
     /// # Errors
     /// If a thread cannot be started.
     pub fn new(supply: Arc<dyn Supply>, options: LazyOptions) -> Result<Self, LazyError> {
-        let _ = (supply, options);
-        todo!()
+        Self::start(supply, options, None)
+    }
+
+    /// Starts the threads of a handler whose spaces are watched.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub(super) fn watched(
+        supply: Arc<dyn Supply>,
+        options: LazyOptions,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Self, LazyError> {
+        Self::start(supply, options, Some(watcher))
     }
 
     /// Begins a restore.
     pub fn restoration(&self) -> Restoration {
-        todo!()
+        Restoration::new(Arc::clone(&self.shared))
+    }
+
+    fn start(
+        supply: Arc<dyn Supply>,
+        options: LazyOptions,
+        watcher: Option<Arc<dyn Watcher>>,
+    ) -> Result<Self, LazyError> {
+        let system = LazyError::system;
+        let faults = match options.fault_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).min(4),
+            number => number.min(MOST_THREADS),
+        };
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let shared = Arc::new(Shared {
+            supply,
+            options,
+            watcher,
+            epoll: epoll.map_err(|e| system("making an epoll")(e.into()))?,
+            bell: bell.map_err(|e| system("making an eventfd")(e.into()))?,
+            stops: AtomicBool::new(false),
+            threads: faults + 1,
+            members: RwLock::default(),
+            last_id: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            work: Mutex::default(),
+            rung: Condvar::new(),
+        });
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, BELL);
+        let added = shared.epoll.add(&shared.bell, event);
+        added.map_err(|e| system("watching an eventfd")(e.into()))?;
+        let mut handler = Self { shared: Arc::clone(&shared), threads: Vec::new() };
+        for number in 0..faults {
+            let shared = Arc::clone(&shared);
+            handler.spawn("lazy-fault", move || Faults::new(&shared, number).run())?;
+        }
+        handler.spawn("lazy-fill", move || Filler::new(&shared, faults).run())?;
+        Ok(handler)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), LazyError> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        self.threads.push(thread.map_err(LazyError::system("starting a thread"))?);
+        Ok(())
     }
 }
 
-impl Restoration {
-    /// Takes the missing pages of a task: its pid in the images, its userfaultfd, the addresses of
-    /// its missing pages, ascending, and a descriptor of the process (pidfd) if there is one.
-    /// Faults are served from now on.
-    pub fn add(
+impl Drop for Handler {
+    fn drop(&mut self) {
+        for member in self.shared.members() {
+            self.shared.give_up(&member.course, LazyError::Stopped, OTHER);
+        }
+        self.shared.stops.store(true, Ordering::SeqCst);
+        let _ = self.shared.bell.write(1);
+        self.shared.ring();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        // The threads read the messages of tasks until here, so that each task could end.
+        for member in self.shared.members() {
+            self.shared.end(&member);
+        }
+    }
+}
+
+impl Shared {
+    /// Returns true once the threads shall end.
+    pub(super) fn stops(&self) -> bool {
+        self.stops.load(Ordering::SeqCst)
+    }
+
+    /// Takes an address space into a restore.
+    pub(super) fn adopt(
         &self,
+        course: &Arc<Course>,
         pid: u32,
-        uffd: OwnedFd,
-        missing: &[Range<u64>],
+        uffd: Uffd,
+        missing: Missing,
         process: Option<OwnedFd>,
     ) -> Result<(), LazyError> {
-        let _ = (pid, uffd, missing, process);
-        todo!()
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let ranges = missing.ranges();
+        let member = Arc::new(Member {
+            id,
+            pid,
+            space: Space::new(uffd, process, missing, self.threads),
+            course: Arc::clone(course),
+            near: AtomicU64::new(0),
+            has_ended: AtomicBool::new(false),
+        });
+        course.join(&member).map_err(LazyError::GivenUp)?;
+        if let Some(watcher) = &self.watcher {
+            let (uffd, process) = (member.space.as_fd(), member.space.process());
+            watcher.begins(Begun { space: id, pid, uffd, missing: &ranges, process });
+        }
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        members.insert(id, Arc::clone(&member));
+        drop(members);
+        let watched = self.watch(&member);
+        if watched.is_err() {
+            self.end(&member);
+        }
+        watched.map_err(|error| LazyError::system("watching a task")(error.into()))?;
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.new.push(member);
+        work.is_rung = true;
+        drop(work);
+        self.rung.notify_all();
+        Ok(())
     }
 
-    /// Says that all tasks are here and run: pages come in the background from now on.
-    pub fn complete(&self) {
-        todo!()
+    fn watch(&self, member: &Member) -> nix::Result<()> {
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        self.epoll.add(&member.space, EpollEvent::new(flags, member.id << 1))?;
+        if let Some(process) = member.space.process() {
+            self.epoll.add(process, EpollEvent::new(flags, member.id << 1 | 1))?;
+        }
+        Ok(())
     }
 
-    /// Gives the restore up: the tasks are treated as [`OnLoss`](super::OnLoss) says.
-    pub fn give_up(&self, why: LazyError) {
-        let _ = why;
-        todo!()
+    /// Returns the space of an event, and true if the event is of its process.
+    pub(super) fn member(&self, token: u64) -> Option<(Arc<Member>, bool)> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        Some((Arc::clone(members.get(&(token >> 1))?), token & 1 == 1))
     }
 
-    /// Returns the progress.
-    pub fn progress(&self) -> LazyProgress {
-        todo!()
+    /// Returns all spaces.
+    pub(super) fn members(&self) -> Vec<Arc<Member>> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.values().map(Arc::clone).collect()
     }
 
-    /// Returns the numbers so far.
-    pub fn statistics(&self) -> LazyStatistics {
-        todo!()
+    /// Ends a space that misses no page. Before the restore is complete nothing ends so, because
+    /// memory may still be registered.
+    pub(super) fn end_if_done(&self, member: &Member) {
+        if member.course.is_complete() && member.space.look(OTHER, Missing::left) == 0 {
+            self.end(member);
+        }
     }
 
-    /// Waits until no page is missing or no task is left, at most for a time. Returns false if the
-    /// time has passed.
-    ///
-    /// # Errors
-    /// The error for which the restore was given up.
-    pub fn wait(&self, at_most: Option<Duration>) -> Result<bool, LazyError> {
-        let _ = at_most;
-        todo!()
+    /// Ends a space: its userfaultfd is closed as soon as no thread uses it any more.
+    pub(super) fn end(&self, member: &Member) {
+        if member.has_ended.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        // A watcher may hold a copy, which would keep the descriptor in the epoll.
+        let _ = self.epoll.delete(&member.space);
+        if let Some(process) = member.space.process() {
+            let _ = self.epoll.delete(process);
+        }
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        members.remove(&member.id);
+        drop(members);
+        if let Some(watcher) = &self.watcher {
+            watcher.ends(member.id);
+        }
+        member.course.leave(member.id);
+    }
+
+    /// Gives a restore up, and treats its tasks as the options say.
+    pub(super) fn give_up(&self, course: &Arc<Course>, why: LazyError, thread: usize) {
+        if !course.lose(why) {
+            return;
+        }
+        for member in course.members() {
+            self.treat(&member, thread);
+        }
+        self.ring();
+    }
+
+    /// Treats a task whose pages are lost.
+    pub(super) fn treat(&self, member: &Member, thread: usize) {
+        let poison = || match member.space.poison(thread) {
+            Ok(()) => self.end(member),
+            // The task stays blocked where a page is missing: no wrong byte is read.
+            Err(_) => {}
+        };
+        match (self.options.on_loss, member.space.process()) {
+            (OnLoss::SigBus, _) => poison(),
+            // The space ends when the process is gone.
+            (OnLoss::Kill, Some(process)) => {
+                let _ = fd::signal(process, Signal::SIGKILL);
+            }
+            (OnLoss::Kill, None) => poison(),
+        }
+    }
+
+    /// Lets the thread in the background look for work.
+    pub(super) fn ring(&self) {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).is_rung = true;
+        self.rung.notify_all();
+    }
+
+    /// Takes the new tasks. Waits at most for a time until the bell rings.
+    pub(super) fn listen(&self, at_most: std::time::Duration) -> Vec<Arc<Member>> {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        if !work.is_rung && !at_most.is_zero() {
+            let waited = self.rung.wait_timeout_while(work, at_most, |work| !work.is_rung);
+            work = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        work.is_rung = false;
+        std::mem::take(&mut work.new)
     }
 }
+
+impl Member {
+    /// Returns true once the space has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst)
+    }
+}
+
+/// The event that ends the threads. Spaces have larger numbers.
+const BELL: u64 = 0;
+
+/// The most threads that serve faults: each costs a lock for each space.
+const MOST_THREADS: usize = 64;

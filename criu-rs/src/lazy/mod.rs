@@ -13,17 +13,24 @@
 
 mod buffer;
 mod error;
+mod fault;
+mod fill;
 mod handler;
 mod images;
+mod missing;
 mod options;
+mod restoration;
 mod snapshot;
+mod space;
 mod statistics;
 mod supply;
+mod watcher;
 
 pub use error::LazyError;
-pub use handler::{Handler, Restoration};
+pub use handler::Handler;
 pub use images::Images;
 pub use options::{Fill, LazyOptions, OnLoss};
+pub use restoration::{Restoration, Touch};
 pub use snapshot::{LazyTask, Snapshot};
 pub use statistics::{LazyProgress, LazyStatistics, Percentiles};
 pub use supply::{Pages, Reader, Supply, Urgency, Wanted};

@@ -89,6 +89,14 @@ impl<'r> Pages<'r> {
         Self(Held::Bytes(bytes))
     }
 
+    /// Returns the pages without the first bytes.
+    pub(super) fn without(&self, bytes: u64) -> Self {
+        Self(match self.0 {
+            Held::Bytes(all) => Held::Bytes(all.part(bytes, all.size().saturating_sub(bytes))),
+            Held::Zeros(all) => Held::Zeros(all.saturating_sub(bytes)),
+        })
+    }
+
     /// Returns the number of bytes.
     pub fn size(&self) -> u64 {
         match self.0 {

@@ -4,9 +4,13 @@ pub(crate) mod fd;
 #[cfg(feature = "lazy")]
 pub(crate) mod file_map;
 pub(crate) mod ptrace;
+#[cfg(feature = "lazy")]
+pub(crate) mod scheduling;
 pub(crate) mod seqpacket;
 pub(crate) mod spawn;
 pub(crate) mod table;
+#[cfg(feature = "lazy")]
+pub(crate) mod turn;
 #[cfg(feature = "lazy")]
 pub(crate) mod uffd;
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
@@ -177,9 +178,18 @@ impl Uffd {
     }
 }
 
-impl From<OwnedFd> for Uffd {
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd)
+impl TryFrom<OwnedFd> for Uffd {
+    type Error = io::Error;
+
+    /// Takes a descriptor from outside. Fails if it is no userfaultfd: the messages of another file
+    /// must not be believed, because some of them hold descriptors of this process.
+    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        if super::fd::link(&fd)? != "anon_inode:[userfaultfd]" {
+            return Err(io::Error::other("the descriptor is no userfaultfd"));
+        }
+        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(Self(fd))
     }
 }
 

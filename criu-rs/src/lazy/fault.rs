@@ -1,0 +1,236 @@
+//! A thread that serves faults.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{EpollEvent, EpollTimeout};
+
+use super::error::LazyError;
+use super::handler::{Member, Shared};
+use super::missing::{Missing, PAGE, Run};
+use super::space::{Placed, Step, Zeroed};
+use super::statistics::add;
+use super::supply::{Reader, Urgency, Wanted};
+use super::watcher::Change;
+use crate::sys::scheduling::{Scheduling, schedule};
+
+/// A thread that serves faults.
+pub(super) struct Faults<'s> {
+    shared: &'s Shared,
+    /// The number of the thread in the handler.
+    thread: usize,
+    reader: Option<Box<dyn Reader + 's>>,
+    steps: Vec<Step>,
+    waiting: VecDeque<(u64, Instant)>,
+}
+
+/// The answer to a fault.
+enum Answer {
+    /// The thread goes on.
+    Served,
+    /// A message must be read first, or memory is short: try again.
+    Again,
+}
+
+impl<'s> Faults<'s> {
+    /// Makes the thread with a number.
+    pub(super) fn new(shared: &'s Shared, thread: usize) -> Self {
+        Self { shared, thread, reader: None, steps: Vec::new(), waiting: VecDeque::new() }
+    }
+
+    /// Serves faults until the handler ends.
+    pub(super) fn run(&mut self) {
+        let is_first = schedule(Scheduling::First).is_ok();
+        if !is_first {
+            let _ = schedule(Scheduling::Short);
+        }
+        // A source that cannot be reached is tried again when a page is wanted.
+        self.reader = self.shared.supply.reader(Urgency::Fault).ok();
+        let mut events = [EpollEvent::empty(); 16];
+        let mut next_look = Instant::now() + LOOK;
+        loop {
+            let timeout = match self.thread {
+                0 => EpollTimeout::try_from(LOOK).unwrap_or(EpollTimeout::NONE),
+                _ => EpollTimeout::NONE,
+            };
+            let count = self.shared.epoll.wait(&mut events, timeout).unwrap_or(0);
+            for event in events.iter().take(count) {
+                match self.shared.member(event.data()) {
+                    Some((member, false)) => self.drain(&member),
+                    Some((member, true)) => self.end_if_gone(&member),
+                    None => {}
+                }
+            }
+            if self.shared.stops() {
+                return;
+            }
+            if self.thread == 0 && Instant::now() >= next_look {
+                next_look = Instant::now() + LOOK;
+                for member in self.shared.members() {
+                    self.end_if_gone(&member);
+                    self.drain(&member);
+                }
+            }
+        }
+    }
+
+    /// Ends a space whose process is gone.
+    fn end_if_gone(&self, member: &Member) {
+        if member.space.is_gone(self.thread) {
+            self.shared.end(member);
+        }
+    }
+
+    /// Reads the messages of a space, and serves the faults.
+    fn drain(&mut self, member: &Member) {
+        self.waiting.clear();
+        loop {
+            match self.read(member) {
+                Ok(true) => {}
+                Ok(false) if self.waiting.is_empty() => break,
+                // The process of a message has to run before a copy succeeds.
+                Ok(false) => std::thread::sleep(PAUSE),
+                Err(error) => {
+                    let why = LazyError::system("reading from a userfaultfd")(error);
+                    self.shared.give_up(&member.course, why, self.thread);
+                    break;
+                }
+            }
+            self.serve_all(member);
+            if member.has_ended() {
+                break;
+            }
+        }
+        self.shared.end_if_done(member);
+    }
+
+    /// Reads messages, and deals with all that are no faults. Returns false if none waited.
+    fn read(&mut self, member: &Member) -> std::io::Result<bool> {
+        let counters = &member.course.counters;
+        let any = member.space.read(&mut self.steps, |change, pages| {
+            if matches!(change, Change::Gone(_)) {
+                add(&counters.zeros, pages);
+            }
+            if let Some(watcher) = &self.shared.watcher {
+                watcher.changes(member.id, change);
+            }
+        })?;
+        let at = Instant::now();
+        for step in self.steps.drain(..) {
+            match step {
+                Step::Fault(address) => self.waiting.push_back((address, at)),
+                Step::Fork(uffd, missing) => {
+                    let (course, pid) = (&member.course, member.pid);
+                    if let Err(why) = self.shared.adopt(course, pid, uffd, missing, None) {
+                        self.shared.give_up(course, why, self.thread);
+                    }
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// Serves the faults that were read. Faults that must be tried again stay.
+    fn serve_all(&mut self, member: &Member) {
+        let count = self.waiting.len();
+        self.shared.waiting.fetch_add(count, Ordering::Relaxed);
+        for _ in 0..count {
+            let Some((address, at)) = self.waiting.pop_front() else { break };
+            let answer = self.serve(member, address, at);
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            match answer {
+                Ok(Answer::Served) => {}
+                Ok(Answer::Again) => self.waiting.push_back((address, at)),
+                Err(why) => self.shared.give_up(&member.course, why, self.thread),
+            }
+        }
+    }
+
+    /// Serves a fault.
+    fn serve(&mut self, member: &Member, address: u64, at: Instant) -> Result<Answer, LazyError> {
+        let course = &member.course;
+        if course.is_lost() {
+            self.shared.treat(member, self.thread);
+            return Ok(Answer::Served);
+        }
+        let around = if course.is_recording() { 1 } else { self.shared.options.around.max(1) };
+        // Up to a multiple of the window, as the kernel's own fault-around.
+        let most = around - (address / PAGE) % around;
+        let Some(run) = member.space.look(self.thread, |map: &Missing| map.at(address, most)) else {
+            return self.zero(member, address, at);
+        };
+        let pid = member.pid;
+        let wanted = Wanted { pid, address: run.origin, pages: run.pages };
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => none.insert(self.shared.supply.reader(Urgency::Fault)?),
+        };
+        let pages = reader.read(wanted)?;
+        add(&course.counters.bytes, pages.size());
+        let placed = member.space.place(self.thread, Run { pages: 1, ..run }, &pages);
+        let answer = judge(self.shared, member, address, placed)?;
+        if placed.error.is_some() || placed.pages == 0 {
+            return Ok(answer);
+        }
+        course.counters.latency.count_in(at.elapsed());
+        add(&course.counters.touched, 1);
+        add(&course.counters.pages, 1);
+        if course.is_recording() {
+            course.touch(pid, run.origin, at);
+        }
+        let rest = Run {
+            address: address + PAGE,
+            origin: run.origin + PAGE,
+            pages: (run.pages - 1).min((pages.size() / PAGE).saturating_sub(1)),
+        };
+        if rest.pages > 0 {
+            let placed = member.space.place(self.thread, rest, &pages.without(PAGE));
+            add(&course.counters.around, placed.pages);
+            add(&course.counters.pages, placed.pages);
+        }
+        member.near.store(rest.address + rest.pages * PAGE, Ordering::Relaxed);
+        Ok(Answer::Served)
+    }
+
+    /// Serves a fault at a page that is not missing.
+    fn zero(&self, member: &Member, address: u64, at: Instant) -> Result<Answer, LazyError> {
+        match member.space.zero(self.thread, address) {
+            Ok(Zeroed::There) => {
+                member.course.counters.latency.count_in(at.elapsed());
+                Ok(Answer::Served)
+            }
+            Ok(Zeroed::Missing) => Ok(Answer::Again),
+            Err(error) => {
+                let placed = Placed { pages: 0, error: Some(error) };
+                judge(self.shared, member, address, placed)
+            }
+        }
+    }
+}
+
+/// Says what follows from the result of a copy.
+fn judge(
+    shared: &Shared,
+    member: &Member,
+    address: u64,
+    placed: Placed,
+) -> Result<Answer, LazyError> {
+    match placed.error {
+        // The page may have come by another thread: the task looks again.
+        None if placed.pages == 0 => member.space.wake(address),
+        None => {}
+        Some(Errno::EAGAIN | Errno::ENOMEM) => return Ok(Answer::Again),
+        Some(Errno::ENOENT) => member.space.wake(address),
+        Some(Errno::ESRCH) => shared.end(member),
+        Some(error) => return Err(LazyError::system("filling a missing page")(error.into())),
+    }
+    Ok(Answer::Served)
+}
+
+/// The time between two looks at all spaces. Processes without a descriptor end unnoticed between.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The time for which a thread waits for the process of a message.
+const PAUSE: Duration = Duration::from_micros(20);

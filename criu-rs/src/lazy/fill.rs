@@ -1,0 +1,327 @@
+//! The thread that brings pages before anybody asks for them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::error::LazyError;
+use super::handler::{Member, Shared};
+use super::missing::{Missing, PAGE, Run};
+use super::options::Fill;
+use super::space::Placed;
+use super::statistics::add;
+use super::supply::{Reader, Urgency, Wanted};
+use crate::sys::scheduling::{Scheduling, schedule};
+
+/// The thread that brings pages before anybody asks for them.
+pub(super) struct Filler<'s> {
+    shared: &'s Shared,
+    /// The number of the thread in the handler.
+    thread: usize,
+    reader: Option<Box<dyn Reader + 's>>,
+    jobs: VecDeque<Job>,
+    /// Requests that were announced, in their order.
+    line: VecDeque<Request>,
+}
+
+/// A task whose pages come.
+#[derive(Debug)]
+struct Job {
+    member: Arc<Member>,
+    /// The address where the fill goes on.
+    cursor: u64,
+    /// Pages that come first.
+    first: VecDeque<Wanted>,
+    /// The time before which nothing is tried.
+    not_before: Option<Instant>,
+    /// The moment since which no memory was found for the pages that are left.
+    lost_since: Option<Instant>,
+    has_progress: bool,
+}
+
+/// Pages that are on their way.
+#[derive(Debug)]
+struct Request {
+    member: Arc<Member>,
+    run: Run,
+    is_first: bool,
+}
+
+/// The next thing to do.
+enum Next {
+    Request(Request),
+    /// Nothing before a moment, if there is one.
+    Wait(Option<Instant>),
+}
+
+impl<'s> Filler<'s> {
+    /// Makes the thread with a number.
+    pub(super) fn new(shared: &'s Shared, thread: usize) -> Self {
+        let (jobs, line) = (VecDeque::new(), VecDeque::new());
+        Self { shared, thread, reader: None, jobs, line }
+    }
+
+    /// Brings pages until the handler ends.
+    pub(super) fn run(&mut self) {
+        let _ = schedule(Scheduling::Batch);
+        self.reader = self.shared.supply.reader(Urgency::Background).ok();
+        let mut wait = Duration::ZERO;
+        loop {
+            let new = self.shared.listen(wait);
+            if self.shared.stops() {
+                return;
+            }
+            self.jobs.extend(new.into_iter().map(Job::new));
+            self.jobs.retain(|job| !job.member.has_ended());
+            wait = self.round();
+        }
+    }
+
+    /// Announces requests, and brings the pages of the first. Returns the time for which nothing
+    /// can be done.
+    fn round(&mut self) -> Duration {
+        let depth = self.reader.as_ref().map_or(0, |reader| reader.depth());
+        let mut until = None;
+        while self.line.len() < depth.max(1) {
+            match self.next() {
+                Next::Request(request) => {
+                    if depth > 0 {
+                        self.announce(&request);
+                    }
+                    self.line.push_back(request);
+                }
+                Next::Wait(moment) => {
+                    until = moment;
+                    break;
+                }
+            }
+        }
+        let Some(request) = self.line.pop_front() else {
+            let rest = until.map(|until| until.saturating_duration_since(Instant::now()));
+            return rest.map_or(LOOK, |rest| rest.clamp(SHORT, LOOK));
+        };
+        self.give_way();
+        if let Err(why) = self.bring(&request) {
+            // Announced requests of other restores are lost with the reader: their pages are still
+            // missing, and are found again.
+            self.reader = None;
+            self.line.clear();
+            self.shared.give_up(&request.member.course, why, self.thread);
+        }
+        Duration::ZERO
+    }
+
+    fn announce(&mut self, request: &Request) {
+        if let Some(reader) = &mut self.reader {
+            // An error comes again when the pages are read.
+            let _ = reader.announce(request.wanted());
+        }
+    }
+
+    /// Lets faults go first.
+    fn give_way(&self) {
+        for _ in 0..MOST_YIELDS {
+            if self.shared.waiting.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Finds the next request: the tasks take turns.
+    fn next(&mut self) -> Next {
+        let now = Instant::now();
+        let most = self.reader.as_ref().map_or(AT_ONCE, |reader| reader.most().clamp(1, AT_ONCE));
+        let mut until: Option<Instant> = None;
+        for _ in 0..self.jobs.len() {
+            let Some(mut job) = self.jobs.pop_front() else { break };
+            let request = match job.not_before {
+                Some(moment) if moment > now => {
+                    until = Some(until.map_or(moment, |until| until.min(moment)));
+                    None
+                }
+                _ => job.next(self.thread, self.shared.options.fill, most),
+            };
+            self.jobs.push_back(job);
+            if let Some(request) = request {
+                return Next::Request(request);
+            }
+        }
+        Next::Wait(until)
+    }
+
+    /// Brings the pages of a request.
+    fn bring(&mut self, request: &Request) -> Result<(), LazyError> {
+        let course = &request.member.course;
+        if course.is_lost() || request.member.has_ended() {
+            // An announced reply must be read all the same.
+            if let Some(reader) = &mut self.reader {
+                if reader.depth() > 0 {
+                    let _ = reader.read(request.wanted());
+                }
+            }
+            return Ok(());
+        }
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => none.insert(self.shared.supply.reader(Urgency::Background)?),
+        };
+        let pages = reader.read(request.wanted())?;
+        let counters = &course.counters;
+        add(&counters.bytes, pages.size());
+        let placed = request.member.space.place(self.thread, request.run, &pages);
+        let came = if request.is_first { &counters.working_set } else { &counters.filled };
+        add(came, placed.pages);
+        add(&counters.pages, placed.pages);
+        let got = (pages.size() / PAGE).min(request.run.pages);
+        self.settle(request, placed, got)
+    }
+
+    /// Says what follows from the result of a copy. `got` is the number of pages that were read.
+    fn settle(&mut self, request: &Request, placed: Placed, got: u64) -> Result<(), LazyError> {
+        let member = &request.member;
+        let job = self.jobs.iter_mut().find(|job| job.member.id == member.id);
+        let again = |job: Option<&mut Job>, pause: Duration| {
+            if let Some(job) = job {
+                job.not_before = Instant::now().checked_add(pause);
+                job.back(request, 0);
+            }
+        };
+        match placed.error {
+            None => {
+                if let Some(job) = job {
+                    job.has_progress |= placed.pages > 0;
+                    if got < request.run.pages {
+                        job.back(request, got);
+                    }
+                }
+                self.shared.end_if_done(member);
+            }
+            Some(Errno::EAGAIN) => again(job, SHORT),
+            // Memory is not registered yet. Later: it has moved, and the message is on its way.
+            Some(Errno::ENOENT) if !member.course.is_complete() => again(job, PATIENCE),
+            Some(Errno::ENOENT) => {
+                if let Some(job) = job {
+                    let since = *job.lost_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > LOST {
+                        // No memory for these pages, and no message about them: nobody sees them.
+                        let mut run = request.run;
+                        run.pages = 1;
+                        member.space.drop_pages(self.thread, run);
+                        self.shared.end_if_done(member);
+                    }
+                }
+            }
+            Some(Errno::ENOMEM) => again(job, LONG),
+            Some(Errno::ESRCH) => self.shared.end(member),
+            Some(error) => {
+                return Err(LazyError::system("filling missing pages")(error.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Job {
+    fn new(member: Arc<Member>) -> Self {
+        Self {
+            member,
+            cursor: 0,
+            first: VecDeque::new(),
+            not_before: None,
+            lost_since: None,
+            has_progress: false,
+        }
+    }
+
+    /// Finds the next request of the task.
+    fn next(&mut self, thread: usize, fill: Fill, most: u64) -> Option<Request> {
+        let course = &self.member.course;
+        if course.is_lost() || course.is_recording() {
+            return None;
+        }
+        if self.first.is_empty() {
+            self.first = course.take_first(self.member.pid).unwrap_or_default();
+        }
+        while let Some(wanted) = self.first.pop_front() {
+            // Before the tasks run, memory lies where it lay at the dump.
+            let look = |map: &Missing| map.next(wanted.address, wanted.pages.min(most));
+            let end = wanted.address.saturating_add(wanted.pages.saturating_mul(PAGE));
+            let run = self.member.space.look(thread, look);
+            let Some(mut run) = run.filter(|run| run.address < end && run.origin == run.address)
+            else {
+                continue;
+            };
+            run.pages = run.pages.min((end - run.address) / PAGE);
+            let address = run.address + run.pages * PAGE;
+            if address < end {
+                let pages = (end - address) / PAGE;
+                self.first.push_front(Wanted { address, pages, ..wanted });
+            }
+            return Some(Request { member: Arc::clone(&self.member), run, is_first: true });
+        }
+        if !course.is_complete() || fill != Fill::Everything {
+            return None;
+        }
+        let near = self.member.near.swap(0, Ordering::Relaxed);
+        if near != 0 {
+            self.cursor = near;
+        }
+        let look = |map: &Missing| map.next(self.cursor, most);
+        let run = self.member.space.look(thread, look).or_else(|| {
+            // A whole round without a page.
+            if !std::mem::take(&mut self.has_progress) {
+                self.not_before = Instant::now().checked_add(PATIENCE);
+            } else {
+                self.lost_since = None;
+            }
+            self.member.space.look(thread, |map: &Missing| map.next(0, most))
+        })?;
+        self.cursor = run.address + run.pages * PAGE;
+        Some(Request { member: Arc::clone(&self.member), run, is_first: false })
+    }
+
+    /// Takes back what was not brought of a request, from a page on.
+    fn back(&mut self, request: &Request, got: u64) {
+        let Request { run, is_first, .. } = request;
+        let pages = run.pages - got;
+        if *is_first {
+            let address = run.address + got * PAGE;
+            self.first.push_front(Wanted { pid: self.member.pid, address, pages });
+        } else {
+            self.cursor = self.cursor.min(run.address + got * PAGE);
+        }
+    }
+}
+
+impl Request {
+    fn wanted(&self) -> Wanted {
+        let Run { origin, pages, .. } = self.run;
+        Wanted { pid: self.member.pid, address: origin, pages }
+    }
+}
+
+/// The most pages of a request.
+const AT_ONCE: u64 = 64;
+
+/// The most times that the fill yields to faults that wait.
+const MOST_YIELDS: u32 = 100;
+
+/// The time for which the fill waits for a process whose message was read.
+const SHORT: Duration = Duration::from_micros(100);
+
+/// The time for which the fill waits for memory to be registered.
+const PATIENCE: Duration = Duration::from_micros(500);
+
+/// The time for which the fill waits when the memory of the machine or of the control group is
+/// short.
+const LONG: Duration = Duration::from_millis(10);
+
+/// The time between two looks for work.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The time after which missing pages without memory count as gone.
+const LOST: Duration = Duration::from_secs(1);

@@ -158,7 +158,8 @@ impl<'s> Faults<'s> {
         let around = if course.is_recording() { 1 } else { self.shared.options.around.max(1) };
         // Up to a multiple of the window, as the kernel's own fault-around.
         let most = around - (address / PAGE) % around;
-        let Some(run) = member.space.look(self.thread, |map: &Missing| map.at(address, most)) else {
+        let Some(run) = member.space.look(self.thread, |map: &Missing| map.at(address, most))
+        else {
             return self.zero(member, address, at);
         };
         let pid = member.pid;

@@ -137,11 +137,7 @@ impl Handler {
         Ok(handler)
     }
 
-    fn spawn(
-        &mut self,
-        name: &str,
-        run: impl FnOnce() + Send + 'static,
-    ) -> Result<(), LazyError> {
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), LazyError> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
         self.threads.push(thread.map_err(LazyError::system("starting a thread"))?);
         Ok(())

@@ -226,7 +226,9 @@ impl Piece {
     fn count(&self, start: u64) -> u64 {
         let bits = self.first..self.bit(start, self.end);
         let words = self.words(bits);
-        words.map(|(word, mask)| u64::from((word.load(Ordering::Acquire) & mask).count_ones())).sum()
+        words
+            .map(|(word, mask)| u64::from((word.load(Ordering::Acquire) & mask).count_ones()))
+            .sum()
     }
 
     /// Returns the words that hold bits, each with the mask of the bits.
@@ -322,7 +324,8 @@ mod tests {
             for _ in 0..3 {
                 dice.below(2);
             }
-            let ranges = [3..140, 140..141, 200..460, 500..650].map(|r| r.start * PAGE..r.end * PAGE);
+            let ranges =
+                [3..140, 140..141, 200..460, 500..650].map(|r| r.start * PAGE..r.end * PAGE);
             let mut map = Missing::new(&ranges).unwrap();
             let mut model: Model = ranges.iter().flat_map(pages).map(|page| (page, page)).collect();
             for _ in 0..60 {
@@ -338,7 +341,9 @@ mod tests {
                         let bytes = (range.end - range.start).min(ROOM * PAGE - to);
                         let range = range.start..range.start + bytes;
                         let moved: Vec<_> = pages(&range)
-                            .filter_map(|page| Some((page - range.start + to, model.remove(&page)?)))
+                            .filter_map(|page| {
+                                Some((page - range.start + to, model.remove(&page)?))
+                            })
                             .collect();
                         pages(&(to..to + bytes)).for_each(|page| drop(model.remove(&page)));
                         model.extend(moved);

@@ -67,12 +67,7 @@ struct Alone<'s> {
 
 impl Space {
     /// Takes a userfaultfd, the map of its missing pages, and the number of threads.
-    pub(super) fn new(
-        uffd: Uffd,
-        process: Option<OwnedFd>,
-        map: Missing,
-        threads: usize,
-    ) -> Self {
+    pub(super) fn new(uffd: Uffd, process: Option<OwnedFd>, map: Missing, threads: usize) -> Self {
         let turns = (0..=threads).map(|_| Turn::default()).collect();
         Self { uffd, process, map: RwLock::new(map), turns }
     }

@@ -191,7 +191,7 @@ impl Handover {
                 }
                 left => Err(HandoverError::Early(left)),
             },
-            1.. if self.tasks.remove(&pid) => {
+            0.. if self.tasks.remove(&pid) => {
                 self.done.insert(pid);
                 self.current = Some(pid);
                 Ok(None)

@@ -16,6 +16,7 @@ mod daemon;
 mod error;
 mod fault;
 mod fill;
+mod handle;
 mod handler;
 mod handover;
 mod images;
@@ -32,6 +33,8 @@ mod watcher;
 
 pub use daemon::{LazyControl, LazyDaemon, LazyEvent, LazyPages, LazyReport};
 pub use error::LazyError;
+pub use handle::LazyHandle;
+pub(crate) use handle::Outcome;
 pub use handler::Handler;
 pub use handover::HandoverError;
 pub use images::Images;

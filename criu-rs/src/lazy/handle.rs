@@ -11,9 +11,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::daemon::LazyPages;
 use super::error::LazyError;
-use super::restoration::Restoration;
 use super::handover::HandoverError;
 use super::reception;
+use super::restoration::Restoration;
 use super::socket::LazySocket;
 use super::statistics::{LazyProgress, LazyStatistics};
 use crate::value::Cancel;

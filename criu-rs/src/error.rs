@@ -115,6 +115,10 @@ pub enum Error {
     /// The program used a value after its end.
     #[error(transparent)]
     Misuse(#[from] Misuse),
+    /// A lazy restore cannot take over the memory of its tasks. No task is left. The source is an
+    /// error of the module `lazy`.
+    #[error("lazy restore: {0}")]
+    Lazy(Arc<dyn std::error::Error + Send + Sync>),
     /// CRIU succeeded, but the images that it wrote cannot be read.
     #[error("cannot read what criu wrote: {0}")]
     Images(#[from] criu_images::Error),

@@ -136,6 +136,8 @@ pub use host::{
 };
 #[cfg(feature = "pages")]
 pub use operation::Captured;
+#[cfg(feature = "lazy")]
+pub use operation::LazyRestore;
 pub use operation::{
     Check, CpuInfo, Dump, Dumped, KeptOpen, PageServer, Parent, PreDump, PreDumpSession, Restore,
     Restored, RunningPageServer, Session,

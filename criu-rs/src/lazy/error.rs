@@ -2,8 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::handover::HandoverError;
 use crate::pages::PagesError;
+use crate::value::{PlaceError, SystemError};
 
 /// The error of a lazy restore.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,33 @@ pub enum LazyError {
         /// The end of the range.
         end: u64,
     },
+    /// A restore fails before its tasks run, or breaks the protocol of `lazy-pages.socket`. The
+    /// tasks that it has handed over are killed.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    /// A restore that hands over its tasks says nothing for too long. Its tasks are killed.
+    #[error("the restore has said nothing for {patience:?}, and is not complete")]
+    Stalled {
+        /// The time that was waited.
+        patience: Duration,
+    },
+    /// Another user than this one and root connects to `lazy-pages.socket`.
+    #[error("user {user} connects, and only user {own} and root may")]
+    Stranger {
+        /// The user who connects.
+        user: u32,
+        /// The user of this process.
+        own: u32,
+    },
+    /// Something that is no socket of this user is at the name `lazy-pages.socket`.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// A directory or an event cannot be used.
+    #[error(transparent)]
+    Call(#[from] SystemError),
+    /// The directory for `lazy-pages.socket` is one that CRIU opens itself.
+    #[error("lazy-pages.socket needs a directory that this process opens")]
+    NoDirectory,
     /// The restore was given up.
     #[error("the restore is given up: {0}")]
     GivenUp(Arc<LazyError>),

@@ -12,22 +12,31 @@
 //! ```
 
 mod buffer;
+mod daemon;
 mod error;
 mod fault;
 mod fill;
+mod handle;
 mod handler;
+mod handover;
 mod images;
 mod missing;
 mod options;
+mod reception;
 mod restoration;
 mod snapshot;
+mod socket;
 mod space;
 mod statistics;
 mod supply;
 mod watcher;
 
+pub use daemon::{LazyControl, LazyDaemon, LazyEvent, LazyPages, LazyReport};
 pub use error::LazyError;
+pub use handle::LazyHandle;
+pub(crate) use handle::Outcome;
 pub use handler::Handler;
+pub use handover::HandoverError;
 pub use images::Images;
 pub use options::{Fill, LazyOptions, OnLoss};
 pub use restoration::{Restoration, Touch};

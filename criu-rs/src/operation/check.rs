@@ -1,7 +1,7 @@
 //! Testing what CRIU needs of the kernel.
 
 use super::methods::operation;
-use super::places::{Staged, Writes};
+use super::places::{Socket, Staged, Writes};
 use super::prepared::Prepared;
 use crate::criu::Criu;
 use crate::drive::{Driver, Job};
@@ -64,7 +64,7 @@ impl<'a> Check<'a> {
         common.opts.raw(|opts| opts.log_file = opts.log_file.take().or(log));
         let mut prepared = Prepared::new(&common, criu)?;
         prepared.look(&common, Writes::Log)?;
-        let staged = prepared.stage(&common, criu, Writes::Log)?;
+        let staged = prepared.stage(&common, criu, Writes::Log, Socket::Found)?;
         let (job, handed, _) = prepared.into_job(CriuReqType::Check, "check", Subject::None);
         Ok((job, handed, (scratch, staged)))
     }

@@ -1,7 +1,7 @@
 //! The CPU's features, recorded and compared.
 
 use super::methods::operation;
-use super::places::{Staged, Writes};
+use super::places::{Socket, Staged, Writes};
 use super::prepared::Prepared;
 use crate::criu::Criu;
 use crate::drive::{Driver, Job};
@@ -71,7 +71,7 @@ impl<'a> CpuInfo<'a> {
             _ => Writes::Log,
         };
         prepared.look(&self.common, writes)?;
-        let staged = prepared.stage(&self.common, criu, writes)?;
+        let staged = prepared.stage(&self.common, criu, writes, Socket::Found)?;
         let (job, handed, _) = prepared.into_job(kind, operation, Subject::None);
         Ok((job, handed, staged))
     }

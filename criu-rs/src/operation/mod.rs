@@ -8,6 +8,8 @@ mod dedup;
 mod dump;
 mod kept_open;
 pub(crate) mod labels;
+#[cfg(feature = "lazy")]
+mod lazy;
 mod locks;
 mod methods;
 mod page_server;
@@ -26,6 +28,8 @@ pub use check::Check;
 pub use cpuinfo::CpuInfo;
 pub use dump::{Dump, Dumped};
 pub use kept_open::KeptOpen;
+#[cfg(feature = "lazy")]
+pub use lazy::LazyRestore;
 pub use page_server::{PageServer, RunningPageServer};
 pub use pre_dump::{PreDump, PreDumpSession};
 pub use restore::{Parent, Restore, Restored};

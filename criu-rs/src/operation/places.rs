@@ -33,6 +33,17 @@ pub(crate) enum Writes {
     Log,
 }
 
+/// The socket at which a lazy restore finds its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Socket {
+    /// That of a daemon in the work directory.
+    Found,
+    /// One that this operation makes, in a directory of its own where that is possible: several
+    /// restores at once have the same work directory.
+    #[cfg_attr(not(feature = "lazy"), expect(dead_code))]
+    Own,
+}
+
 /// The private directories in which criu writes, in place of those that others can write.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Staged {
@@ -119,6 +130,7 @@ impl Prepared {
         common: &Common<'_>,
         criu: &Criu,
         writes: Writes,
+        socket: Socket,
     ) -> Result<Staged> {
         let (shown_images, shown_work) = &shown(common);
         let mut staged = Staged::default();
@@ -155,9 +167,17 @@ impl Prepared {
             }
             _ => {}
         }
-        if let Some(by) = self.work.as_ref().map(writers_of).transpose()?.flatten() {
-            self.can_move_work(shown_work, by)?;
-            staged.work = self.stage_work(shown_work)?;
+        match self.work.as_ref().map(writers_of).transpose()?.flatten() {
+            Some(by) => {
+                if let Some(purpose) = self.fixed_work() {
+                    return Err(shared(shown_work, by, purpose));
+                }
+                staged.work = self.stage_work(shown_work, socket)?;
+            }
+            None if socket == Socket::Own && self.fixed_work().is_none() => {
+                staged.work = self.stage_work(shown_work, socket)?;
+            }
+            None => {}
         }
         Ok(staged)
     }
@@ -201,17 +221,15 @@ impl Prepared {
         Ok(())
     }
 
-    fn can_move_work(&self, shown: &Path, by: Writers) -> Result<()> {
+    /// Returns the purpose for which criu needs the work directory itself, if there is one.
+    fn fixed_work(&self) -> Option<&'static str> {
         if self.by_file.work {
-            return Err(shared(shown, by, "a work directory that a configuration file names"));
+            return Some("a work directory that a configuration file names");
         }
         if self.log_elsewhere.as_ref().is_some_and(|log| log.is_relative()) {
-            return Err(shared(shown, by, "a log that is named from there"));
+            return Some("a log that is named from there");
         }
-        if !self.message.exec_cmd.is_empty() {
-            return Err(shared(shown, by, "a command that criu executes there"));
-        }
-        Ok(())
+        (!self.message.exec_cmd.is_empty()).then_some("a command that criu executes there")
     }
 
     /// Returns the parent images of a dump that frees pages in them, as criu may write into them.
@@ -302,10 +320,10 @@ impl Prepared {
         Ok(format!("/proc/{}/fd/{number}", std::process::id()).into_bytes())
     }
 
-    fn stage_work(&mut self, shown: &Path) -> Result<Option<Arc<Staging>>> {
+    fn stage_work(&mut self, shown: &Path, socket: Socket) -> Result<Option<Arc<Staging>>> {
         let Some(outer) = &self.work else { return Ok(None) };
         let staging = Staging::make(clone(outer)?, shown.to_owned())?;
-        if self.message.lazy_pages() {
+        if self.message.lazy_pages() && socket == Socket::Found {
             link_socket(outer, staging.directory(), shown)?;
         }
         self.message.work_dir_fd = Some(self.handed.show(clone(staging.directory())?));

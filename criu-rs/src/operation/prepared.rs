@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::places::{Delivery, Staged, Writes};
+use super::places::{Delivery, Socket, Staged, Writes};
 use crate::criu::Criu;
 use crate::diagnosis::LogPlace;
 use crate::drive::Job;
@@ -91,9 +91,14 @@ impl Prepared {
 
     /// Makes the work directory of a restore safe from others, and watches it for mounts that a
     /// restore must not leave behind.
-    pub(crate) fn work_place(&mut self, common: &Common<'_>, criu: &Criu) -> Result<WorkPlace> {
+    pub(crate) fn work_place(
+        &mut self,
+        common: &Common<'_>,
+        criu: &Criu,
+        socket: Socket,
+    ) -> Result<WorkPlace> {
         self.look(common, Writes::Restored)?;
-        let staged = self.stage(common, criu, Writes::Restored)?;
+        let staged = self.stage(common, criu, Writes::Restored, socket)?;
         let yard = self.work.as_ref().map(clone).transpose()?.map(CgroupYard::watch);
         Ok(WorkPlace { yard, _staged: staged })
     }
@@ -111,7 +116,7 @@ impl Prepared {
         let trusted = common.trust_directory;
         let watch = |images| ImagesDir::watch(clone(images)?, name, overwrite, trusted);
         let images = self.images.as_ref().map(watch).transpose()?;
-        let staged = self.stage(common, criu, Writes::Images)?;
+        let staged = self.stage(common, criu, Writes::Images, Socket::Found)?;
         let freezer = self.message.freeze_cgroup.as_deref().map(Freezer::watch);
         Ok(Watched { images, freezer: freezer.flatten(), connections: None, staged })
     }

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use super::labels::RestoreGuard;
 use super::locks::LockGuard;
 use super::methods::operation;
+use super::places::Socket;
 use super::prepared::Prepared;
 use super::session::Session;
 use super::{readable, saved_pages};
@@ -139,6 +140,18 @@ impl<'a> Restore<'a> {
     /// who restores a tree in a user namespace may not read them; a security label or a file lock
     /// cannot be given back; criu does not start.
     pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
+        self.session(criu, Socket::Found, |_| Ok(()), |restored, ()| Ok(restored))
+    }
+
+    /// Starts or reaches a criu. `begin` sees the work directory before that, and `conclude` takes
+    /// what it has made when the restore has succeeded.
+    pub(super) fn session<B: Send + 'static, T>(
+        &self,
+        criu: &Criu,
+        socket: Socket,
+        begin: impl FnOnce(Option<&OwnedFd>) -> Result<B>,
+        conclude: impl FnOnce(Restored, B) -> Result<T> + Send + 'static,
+    ) -> Result<Session<T>> {
         let mut prepared = Prepared::new(&self.common, criu)?;
         let becomes_another = !prepared.message.exec_cmd.is_empty();
         let launch = Launch {
@@ -147,7 +160,7 @@ impl<'a> Restore<'a> {
             mounts: self.mounts.as_deref(),
             ..Default::default()
         };
-        let place = prepared.work_place(&self.common, criu)?;
+        let place = prepared.work_place(&self.common, criu, socket)?;
         let strays = Strays::of(prepared.images.as_ref(), criu.program().ok().flatten());
         let images = prepared.images.as_ref().filter(|_| !prepared.message.stream());
         saved_pages::refuse_missing(images, &prepared.message)?;
@@ -164,6 +177,7 @@ impl<'a> Restore<'a> {
             LockGuard::before(images, prepared.message.file_locks())?
         };
         let images = images.and_then(|images| images.try_clone().ok());
+        let begun = begin(prepared.work.as_ref())?;
         let subject = Subject::Restored { root: None };
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Restore, "restore", subject);
         job.worker_ends = !becomes_another;
@@ -183,7 +197,7 @@ impl<'a> Restore<'a> {
                 let (pid, pidfd) = worker.release();
                 Parent { pid, pidfd }
             });
-            Ok(restored)
+            conclude(restored, begun)
         }))
     }
 }

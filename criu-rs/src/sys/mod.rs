@@ -8,6 +8,8 @@ pub(crate) mod ptrace;
 pub(crate) mod scheduling;
 pub(crate) mod seqpacket;
 pub(crate) mod spawn;
+#[cfg(feature = "lazy")]
+pub(crate) mod stream;
 pub(crate) mod table;
 #[cfg(feature = "lazy")]
 pub(crate) mod turn;

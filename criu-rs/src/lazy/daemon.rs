@@ -1,0 +1,332 @@
+//! A handler at `lazy-pages.socket`, for one restore after another and for several at once.
+
+use std::num::NonZeroU64;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::error::LazyError;
+use super::handler::Handler;
+use super::images::Images;
+use super::options::LazyOptions;
+use super::reception;
+use super::restoration::Restoration;
+use super::snapshot::Snapshot;
+use super::socket::LazySocket;
+use super::statistics::{LazyProgress, LazyStatistics};
+use super::supply::Supply;
+use crate::value::{Cancel, Dir};
+
+/// A handler with the snapshot that it serves, for any number of restores, one after another and
+/// at once. Cheap to clone: a clone is the same handler.
+///
+/// [`Restore::lazy`](crate::Restore::lazy) takes the pages from it within this process. A daemon
+/// [listens](Self::listen) at the socket at which `criu restore --lazy-pages` looks for `criu
+/// lazy-pages`:
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use criu_rs::lazy::{Images, LazyOptions, LazyPages};
+///
+/// let images = Arc::new(Images::open("/ckpt")?);
+/// let snapshot = Arc::clone(images.snapshot());
+/// let pages = LazyPages::new(snapshot, images, LazyOptions::default())?;
+/// let daemon = pages.listen("/run/restore")?;
+/// println!("criu restore --lazy-pages -D /ckpt -W /run/restore");
+/// daemon.run(None, |event| println!("{event:?}"))?;
+/// # Ok::<(), criu_rs::lazy::LazyError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LazyPages {
+    snapshot: Arc<Snapshot>,
+    handler: Arc<Handler>,
+    patience: Duration,
+}
+
+/// A handler that listens at `lazy-pages.socket`. The socket's file is removed with the value.
+#[derive(Debug)]
+pub struct LazyDaemon {
+    pages: LazyPages,
+    socket: LazySocket,
+    control: LazyControl,
+}
+
+/// A handle of a [`LazyDaemon`] for other threads. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LazyControl {
+    /// Ends the acceptance of restores.
+    finish: Cancel,
+    /// Ends all restores.
+    stop: Cancel,
+    active: Arc<Mutex<Vec<(u64, Restoration)>>>,
+}
+
+/// An event of a [`LazyDaemon`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LazyEvent {
+    /// A connection was refused, or could not be accepted.
+    Refused(LazyError),
+    /// All tasks of a restore are restored, and pages come from now on in the background, too.
+    Restored {
+        /// The number of the restore, from 1 on, in the order of the connections.
+        number: u64,
+        /// The time since the restore has connected.
+        time: Duration,
+    },
+    /// A restore is over.
+    Ended(LazyReport),
+}
+
+/// The end of a restore that a [`LazyDaemon`] has served.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LazyReport {
+    /// The number of the restore, from 1 on, in the order of the connections.
+    pub number: u64,
+    /// The reason why pages are lost, if some are.
+    pub result: Result<(), LazyError>,
+    /// The pages that came.
+    pub progress: LazyProgress,
+    /// The numbers of the restore.
+    pub statistics: LazyStatistics,
+    /// The time from the connection to the end.
+    pub time: Duration,
+}
+
+impl LazyPages {
+    /// Starts a handler for a snapshot, whose pages the source holds.
+    ///
+    /// # Errors
+    /// The errors of [`Handler::new`].
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        supply: Arc<dyn Supply>,
+        options: LazyOptions,
+    ) -> Result<Self, LazyError> {
+        let handler = Arc::new(Handler::new(supply, options)?);
+        Ok(Self { snapshot, handler, patience: PATIENCE })
+    }
+
+    /// Starts a handler for images in a directory, with the pages in them and in their parent sets.
+    ///
+    /// # Errors
+    /// The errors of [`Images::open`] and of [`Handler::new`].
+    pub fn open(images: impl Into<PathBuf>, options: LazyOptions) -> Result<Self, LazyError> {
+        let images = Arc::new(Images::open(images)?);
+        Self::new(Arc::clone(images.snapshot()), images, options)
+    }
+
+    /// Sets the longest silence of a restore between its connection and the moment when all its
+    /// tasks are restored: 2 minutes by default. A restore that says nothing for longer is given
+    /// up, and its tasks are killed.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Listens at `lazy-pages.socket` in a directory, the work directory of the restores. Only this
+    /// user and root can connect. A socket that an earlier handler has left is replaced.
+    ///
+    /// # Errors
+    /// [`LazyError::Place`] for another user's socket at the name, and for anything that is no
+    /// socket; [`LazyError::System`] if the directory or the socket cannot be used.
+    pub fn listen<'d>(&self, directory: impl Into<Dir<'d>>) -> Result<LazyDaemon, LazyError> {
+        let directory = directory.into();
+        let path = directory.path();
+        // A directory that only CRIU opens is no directory for a socket of this process.
+        let held = directory.open()?.ok_or(LazyError::NoDirectory)?;
+        let socket = LazySocket::bind(held, &path)?;
+        let control =
+            LazyControl { finish: Cancel::new()?, stop: Cancel::new()?, active: Arc::default() };
+        Ok(LazyDaemon { pages: self.clone(), socket, control })
+    }
+
+    /// Begins a restore, and returns its part of the handler, and the tasks that hand over.
+    pub(crate) fn begin(&self) -> (Restoration, &Arc<Snapshot>) {
+        (self.handler.restoration(), &self.snapshot)
+    }
+}
+
+impl LazyDaemon {
+    /// Returns a handle for other threads.
+    pub fn control(&self) -> LazyControl {
+        self.control.clone()
+    }
+
+    /// Serves so many restores, or restores without end, each on a thread of its own. Calls `tell`
+    /// for each event, in this thread. Returns when the last restore is over.
+    ///
+    /// A connection that is refused does not count as a restore.
+    ///
+    /// # Errors
+    /// If the system denies what the daemon needs. The failure of a restore is in its report.
+    pub fn run(
+        self,
+        restores: Option<NonZeroU64>,
+        mut tell: impl FnMut(LazyEvent),
+    ) -> Result<(), LazyError> {
+        let Self { pages, socket, control } = self;
+        let mut socket = Some(socket);
+        let served = Served { pages, control };
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let wake = EventFd::from_flags(flags)
+            .map_err(|source| LazyError::system("make an eventfd")(source.into()))?;
+        let (sender, receiver) = channel();
+        let back = Back { sender, wake: Arc::new(wake) };
+        thread::scope(|scope| {
+            let (mut begun, mut under_way) = (0, 0u64);
+            loop {
+                let is_last = restores.is_some_and(|restores| begun >= restores.get());
+                if is_last || served.control.finish.is_cancelled() {
+                    // No restore waits for a handler that will not serve it.
+                    socket = None;
+                }
+                if socket.is_none() && under_way == 0 {
+                    return Ok(());
+                }
+                wait(socket.as_ref(), &served.control.finish, &back.wake)?;
+                match socket.as_ref().map(LazySocket::accept) {
+                    Some(Ok(Some(stream))) => {
+                        begun += 1;
+                        under_way += 1;
+                        let (served, back) = (&served, back.clone());
+                        let serve = move || {
+                            back.send(LazyEvent::Ended(served.serve(&stream, begun, &back)))
+                        };
+                        spawn(scope, serve)?;
+                    }
+                    Some(Err(error)) => {
+                        tell(LazyEvent::Refused(error));
+                        // A connection for which there is no descriptor stays.
+                        thread::sleep(PAUSE);
+                    }
+                    Some(Ok(None)) | None => {}
+                }
+                for event in receiver.try_iter() {
+                    if matches!(event, LazyEvent::Ended(_)) {
+                        under_way -= 1;
+                    }
+                    tell(event);
+                }
+            }
+        })
+    }
+}
+
+impl LazyControl {
+    /// Takes no more restores. [`LazyDaemon::run`] returns when those under way are over.
+    pub fn finish(&self) {
+        self.finish.cancel();
+    }
+
+    /// Takes no more restores, and gives up those under way: their tasks are treated as
+    /// [`OnLoss`](super::OnLoss) says.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        self.finish.cancel();
+        for (_, restoration) in self.active().iter() {
+            restoration.give_up(LazyError::Stopped);
+        }
+    }
+
+    /// Returns the progress of the restores under way, by their numbers.
+    pub fn progress(&self) -> Vec<(u64, LazyProgress)> {
+        let active = self.active();
+        active.iter().map(|(number, restoration)| (*number, restoration.progress())).collect()
+    }
+
+    fn active(&self) -> MutexGuard<'_, Vec<(u64, Restoration)>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The parts that the threads of all restores share.
+struct Served {
+    pages: LazyPages,
+    control: LazyControl,
+}
+
+impl Served {
+    fn serve(&self, stream: &UnixStream, number: u64, back: &Back) -> LazyReport {
+        let begun = Instant::now();
+        let (restoration, snapshot) = self.pages.begin();
+        self.control.active().push((number, restoration.clone()));
+        let (patience, stop) = (Some(self.pages.patience), &self.control.stop);
+        let received = reception::receive(stream, snapshot, &restoration, patience, stop);
+        if received.is_ok() {
+            back.send(LazyEvent::Restored { number, time: begun.elapsed() });
+            // A stop that has come after the last look at it.
+            if stop.is_cancelled() {
+                restoration.give_up(LazyError::Stopped);
+            }
+        }
+        let result = received.and_then(|()| restoration.wait(None).map(drop));
+        self.control.active().retain(|(other, _)| *other != number);
+        LazyReport {
+            number,
+            result,
+            progress: restoration.progress(),
+            statistics: restoration.statistics(),
+            time: begun.elapsed(),
+        }
+    }
+}
+
+/// The way from the threads of restores to the thread that tells of these.
+#[derive(Clone)]
+struct Back {
+    sender: Sender<LazyEvent>,
+    wake: Arc<EventFd>,
+}
+
+impl Back {
+    fn send(&self, event: LazyEvent) {
+        // The receiver lives as long as a restore is under way.
+        let _ = self.sender.send(event);
+        // Fails only if the counter would pass 2^64 - 2; the descriptor stays readable then.
+        let _ = self.wake.write(1);
+    }
+}
+
+fn spawn<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() + Send + 'scope,
+) -> Result<(), LazyError> {
+    let builder = thread::Builder::new().name("lazy restore".to_owned()).stack_size(STACK);
+    builder.spawn_scoped(scope, work).map_err(LazyError::system("start a thread"))?;
+    Ok(())
+}
+
+/// Waits until a restore connects, a restore has something to say, or the daemon is to finish.
+fn wait(socket: Option<&LazySocket>, finish: &Cancel, wake: &EventFd) -> Result<(), LazyError> {
+    // A daemon that finishes has no socket any more.
+    let more = socket.map(|socket| [socket.as_fd(), finish.as_fd()]);
+    let fds = [wake.as_fd()].into_iter().chain(more.into_iter().flatten());
+    let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    match poll(&mut fds, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(source) => return Err(LazyError::system("wait for a restore")(source.into())),
+    }
+    let _ = wake.read();
+    Ok(())
+}
+
+/// The longest silence of a restore, unless told.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The pause after a connection that cannot be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The stack of a thread that waits for a restore.
+const STACK: usize = 256 << 10;

@@ -12,6 +12,16 @@ pub trait Supply: fmt::Debug + Send + Sync {
     /// # Errors
     /// If the source cannot be reached.
     fn reader(&self, urgency: Urgency) -> Result<Box<dyn Reader + '_>, LazyError>;
+
+    /// Tells a distant source that all pages of all restores have come. No reader is used after
+    /// this call. A source that is dropped without it has failed: `criu dump --lazy-pages` then
+    /// lets the dumped tasks run on where they are.
+    ///
+    /// # Errors
+    /// [`LazyError::Source`] if the source does not answer.
+    fn close(&self) -> Result<(), LazyError> {
+        Ok(())
+    }
 }
 
 /// A reader of pages that belongs to one thread.
@@ -37,6 +47,12 @@ pub trait Reader: Send {
     /// Returns the number of requests that may be announced before the first is read.
     fn depth(&self) -> usize {
         0
+    }
+
+    /// Returns the most pages that one request brings. Requests for more are cut, and those of a
+    /// thread that announces requests should not be larger.
+    fn most(&self) -> u64 {
+        u64::MAX
     }
 }
 

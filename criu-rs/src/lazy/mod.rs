@@ -13,9 +13,12 @@
 
 mod buffer;
 mod error;
+mod fetcher;
 mod handler;
 mod images;
+mod link;
 mod options;
+mod remote;
 mod snapshot;
 mod statistics;
 mod supply;
@@ -24,6 +27,7 @@ pub use error::LazyError;
 pub use handler::{Handler, Restoration};
 pub use images::Images;
 pub use options::{Fill, LazyOptions, OnLoss};
+pub use remote::{Remote, RemotePages};
 pub use snapshot::{LazyTask, Snapshot};
 pub use statistics::{LazyProgress, LazyStatistics, Percentiles};
 pub use supply::{Pages, Reader, Supply, Urgency, Wanted};

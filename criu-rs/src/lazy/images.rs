@@ -206,7 +206,7 @@ impl ImagesReader<'_> {
         self.packed.truncate(PACKED - 1);
         self.packed.insert(0, (task, stored));
         let size = size.min(PIECE);
-        let bytes = self.buffer.take(size);
+        let bytes = self.buffer.pages(size);
         if let Some((_, stored)) = self.packed.first() {
             stored.read_at(address, bytes)?;
         }

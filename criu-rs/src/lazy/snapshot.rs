@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use criu_images::ImageSet;
+use criu_images::kind;
 use criu_images::memory::{Memory, PageFlags, PageSource, Vma, VmaStatus};
+use criu_images::proto::PagemapEntry;
 use criu_images::source::Source;
+use criu_images::{Image, ImageSet};
 
 use super::error::LazyError;
-use crate::pages::page_size;
+use crate::pages::{Layout, page_size};
 
 /// The tasks of a snapshot, and the pages that `criu restore --lazy-pages` leaves out.
 ///
@@ -32,6 +34,8 @@ pub struct Snapshot {
     tasks: Vec<LazyTask>,
     /// The pids of zombies, rising.
     zombies: Vec<u32>,
+    /// The layout of the page server's protocol in the CRIU that wrote the images.
+    layout: Layout,
 }
 
 /// A task of a [`Snapshot`] that has memory.
@@ -60,16 +64,28 @@ impl Snapshot {
     }
 
     fn of(set: &ImageSet) -> Result<Self, LazyError> {
-        let (mut tasks, mut zombies) = (Vec::new(), Vec::new());
+        let (mut tasks, mut zombies, mut layout) = (Vec::new(), Vec::new(), None);
         for task in set.checkpoint()?.tasks() {
             match task.memory()? {
                 Some(memory) => tasks.push(LazyTask::new(task.pid(), &memory)?),
                 None => zombies.push(task.pid()),
             }
+            if layout.is_none() {
+                layout = layout_of(set, task.pid())?;
+            }
         }
         tasks.sort_unstable_by_key(|task| task.pid);
         zombies.sort_unstable();
-        Ok(Self { tasks, zombies })
+        Ok(Self { tasks, zombies, layout: layout.unwrap_or(Layout::Wide) })
+    }
+
+    /// Returns the layout of the page server's protocol that the CRIU speaks which wrote the
+    /// images.
+    ///
+    /// Images and protocol changed together: CRIU 4.2 and later count pages with 64 bits. A pagemap
+    /// that this crate wrote has the older form, and looks like one of CRIU 4.1.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Returns the tasks with memory, by rising pid. Each hands over a userfaultfd.
@@ -146,6 +162,21 @@ impl LazyTask {
         let range = self.missing.get(after.checked_sub(1)?)?;
         range.contains(&address).then_some(range.end)
     }
+}
+
+/// Returns the layout that goes with the pagemap of a task. `None` if the pagemap has no run.
+fn layout_of(set: &ImageSet, pid: u32) -> Result<Option<Layout>, LazyError> {
+    let name = kind::PAGEMAP.file_name(pid.into());
+    let Some(bytes) = set.read(&name)? else {
+        return Ok(None);
+    };
+    let mut image = Image::parse(&name, &bytes, kind::PAGEMAP)?;
+    image.next_entry()?;
+    let Some(run) = image.next_entry()? else {
+        return Ok(None);
+    };
+    let is_wide = run.decode::<PagemapEntry>()?.nr_pages.is_some();
+    Ok(Some(if is_wide { Layout::Wide } else { Layout::Narrow }))
 }
 
 /// Tells that a restore registers a mapping with the task's userfaultfd.

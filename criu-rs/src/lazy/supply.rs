@@ -22,6 +22,11 @@ pub trait Supply: fmt::Debug + Send + Sync {
     fn close(&self) -> Result<(), LazyError> {
         Ok(())
     }
+
+    /// Returns the number of times that a read was tried again after a fault of the source.
+    fn retries(&self) -> u64 {
+        0
+    }
 }
 
 /// A reader of pages that belongs to one thread.

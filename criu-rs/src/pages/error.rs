@@ -45,6 +45,10 @@ pub enum PagesError {
     /// were received until then.
     #[error("the client is gone after {0} bytes, before it closed the session")]
     Gone(u64),
+    /// The page server ends the connection before it has answered a request. A server that does not
+    /// have the pages does so, too.
+    #[error("the page server ends the connection without an answer")]
+    NoAnswer,
     /// The client leaves pages to the parent set, which does not have them.
     #[error("{object} leaves {address:#x} to the parent set, which does not have it")]
     Hole {

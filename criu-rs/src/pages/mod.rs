@@ -26,6 +26,7 @@ mod budget;
 mod capture;
 mod client;
 mod deadline;
+mod dial;
 mod drive;
 mod error;
 mod folder;
@@ -61,6 +62,7 @@ mod waiting;
 
 pub use capture::{Capture, Writing};
 pub use client::{Client, Sent};
+pub(crate) use dial::Dial;
 pub use drive::{PageReceiver, drive};
 pub use error::PagesError;
 pub use limits::ServerLimits;

@@ -116,12 +116,20 @@ impl Socket {
     }
 
     /// Gives bytes back that have been read, to be read first.
-    pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn put_back(&mut self, mut bytes: Vec<u8>) {
+        bytes.append(&mut self.unread);
         self.unread = bytes;
     }
 
+    /// Returns another socket of the same connection, for a thread that writes while this one is
+    /// read. `None` if the connection is encrypted: one thread at a time can use it.
+    pub(crate) fn writer(&self) -> io::Result<Option<Self>> {
+        let plain = if self.is_plain() { Some(self.plain()?) } else { None };
+        Ok(plain.map(|plain| Self { plain, cipher: None, unread: Vec::new() }))
+    }
+
     /// Bounds the wait of each call. A deadline may end it earlier.
-    pub(super) fn set_timeout(&mut self, time: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_timeout(&mut self, time: Option<Duration>) -> io::Result<()> {
         self.plain.timeout = time;
         match &self.plain.stream {
             Stream::Tcp(tcp) => {
@@ -222,7 +230,7 @@ impl Socket {
     /// Ends a client's part of the connection. With TLS, both ends tell that nothing follows, and
     /// the client waits for the server's message: CRIU's server fails if the connection ends with
     /// that on its way.
-    pub(super) fn part(&mut self) {
+    pub(crate) fn part(&mut self) {
         if !self.is_plain() {
             self.finish();
             self.wait_for_end();
@@ -240,7 +248,7 @@ impl Socket {
     }
 
     /// Ends the connection in both directions, for everybody who uses the socket.
-    pub(super) fn shutdown(&self) {
+    pub(crate) fn shutdown(&self) {
         self.plain.shutdown();
     }
 

@@ -1,0 +1,152 @@
+//! A reader of pages that a page server has.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::LazyError;
+use super::link::{Answer, Link};
+use super::remote::RemotePages;
+use super::supply::{Pages, Reader, Urgency, Wanted};
+use crate::pages::{PagesError, page_size};
+
+/// A reader of [`RemotePages`].
+pub(super) struct Fetcher<'r> {
+    pages: &'r RemotePages,
+    link: Arc<Link>,
+    urgency: Urgency,
+    /// The requests without an answer, with their numbers on the connection.
+    announced: VecDeque<(u64, Wanted)>,
+    /// Buffers of answers that are not needed any more.
+    spare: Vec<Answer>,
+    /// The answer that was read last.
+    answer: Answer,
+}
+
+impl<'r> Fetcher<'r> {
+    pub(super) fn new(pages: &'r RemotePages, link: Arc<Link>, urgency: Urgency) -> Self {
+        let (announced, spare) = (VecDeque::new(), Vec::new());
+        Self { pages, link, urgency, announced, spare, answer: Answer::default() }
+    }
+
+    /// Returns the part of a request that one answer can bring.
+    fn part(&self, wanted: Wanted) -> Result<Wanted, LazyError> {
+        let Wanted { pid, address, pages } = wanted;
+        let end = self.pages.snapshot().task(pid).and_then(|task| task.end_of(address));
+        let page = page_size().bytes();
+        let Some(end) = end.filter(|_| address % page == 0) else {
+            let why = "it is not a page that the restore leaves out".to_owned();
+            return Err(LazyError::NoPage { pid, address, why });
+        };
+        let pages = pages.max(1).min((end - address) / page).min(self.most());
+        Ok(Wanted { pid, address, pages })
+    }
+
+    /// Sends a request, over another connection if this one has failed.
+    fn ask(&mut self, wanted: Wanted) -> Result<(), PagesError> {
+        let buffer = self.spare.pop().unwrap_or_default().into_buffer();
+        match self.link.ask(wanted, buffer) {
+            Ok(number) => self.announced.push_back((number, wanted)),
+            Err(error) => {
+                // The number is that of no request: the next answer is awaited in vain, and the
+                // request is repeated then.
+                self.announced.push_back((0, wanted));
+                if self.pages.is_shared() {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the answer to the first request.
+    fn next(&mut self) -> Result<Answer, PagesError> {
+        let Some((number, _)) = self.announced.front() else {
+            return Err(PagesError::NoAnswer);
+        };
+        let mut result = self.link.answer(*number);
+        let mut until = None;
+        let mut attempts = 0;
+        while let Err(error) = result {
+            attempts += 1;
+            // A server that has none of the pages ends each connection.
+            if attempts > ATTEMPTS {
+                return Err(error);
+            }
+            let until = *until.get_or_insert_with(|| self.pages.repeats_until());
+            self.link = self.pages.again(&self.link, error, until)?;
+            let wanted: Vec<_> = self.announced.drain(..).map(|(_, wanted)| wanted).collect();
+            for wanted in wanted {
+                self.ask(wanted)?;
+            }
+            let number = self.announced.front().map_or(0, |(number, _)| *number);
+            result = self.link.answer(number);
+        }
+        self.announced.pop_front();
+        result
+    }
+}
+
+impl Reader for Fetcher<'_> {
+    fn read(&mut self, wanted: Wanted) -> Result<Pages<'_>, LazyError> {
+        if self.urgency == Urgency::Fault {
+            self.link.hurry();
+        }
+        // Answers that were announced and are not wanted any more are passed over.
+        let is_wanted = |next: &Wanted| (next.pid, next.address) == (wanted.pid, wanted.address);
+        while self.announced.front().is_some_and(|(_, next)| !is_wanted(next)) {
+            let answer = self.next()?;
+            self.spare.push(answer);
+        }
+        if self.announced.is_empty() {
+            let wanted = self.part(wanted)?;
+            self.ask(wanted)?;
+        }
+        let answer = self.next()?;
+        let before = std::mem::replace(&mut self.answer, answer);
+        self.spare.push(before);
+        self.spare.truncate(DEPTH + 1);
+        let bytes = self.answer.bytes();
+        let most = wanted.pages.max(1).saturating_mul(page_size().bytes());
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(Pages::new(bytes.get(..most).unwrap_or_default()))
+    }
+
+    fn announce(&mut self, wanted: Wanted) -> Result<(), LazyError> {
+        let wanted = self.part(wanted)?;
+        self.ask(wanted)?;
+        Ok(())
+    }
+
+    fn depth(&self) -> usize {
+        match (self.urgency, self.pages.is_shared()) {
+            (Urgency::Fault, _) => 0,
+            // A fault waits for the requests before it.
+            (Urgency::Background, true) => 1,
+            (Urgency::Background, false) => DEPTH,
+        }
+    }
+
+    fn most(&self) -> u64 {
+        let bytes: u64 = match (self.urgency, self.pages.is_shared()) {
+            (Urgency::Fault, _) => MOST,
+            (Urgency::Background, true) if self.link.is_busy(QUIET) => SMALL,
+            (Urgency::Background, true) => MOST,
+            (Urgency::Background, false) => PIECE,
+        };
+        (bytes / page_size().bytes()).max(1)
+    }
+}
+
+/// The requests that are on their way at once, where nobody else shares the connection.
+const DEPTH: usize = 4;
+/// The bytes of a request in the background.
+const PIECE: u64 = 256 << 10;
+/// The bytes of a request that a fault may have to wait for.
+const SMALL: u64 = 64 << 10;
+/// The most bytes of a request.
+const MOST: u64 = 1 << 20;
+/// The time without a fault after which requests in the background become larger.
+const QUIET: Duration = Duration::from_millis(20);
+/// The connections on which a request is sent before it is given up.
+const ATTEMPTS: u32 = 3;

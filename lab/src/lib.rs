@@ -17,6 +17,7 @@ pub mod cgroups;
 pub mod containers;
 pub mod filter;
 pub mod harness;
+pub mod lazy;
 pub mod mounts;
 mod network;
 pub mod payload;

@@ -1,13 +1,12 @@
 //! Working sets: recorded at one restore, and brought first at the next.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use criu_images::source::Source;
 use criu_images::working_set::{Fingerprint, Recording, Touched, WorkingSet};
 
-use super::error::LazyError;
 use super::restoration::Restoration;
 use super::supply::Wanted;
 use crate::pages::page_size;
@@ -26,20 +25,28 @@ pub struct Prefetch {
 /// A recording of the pages that the tasks of one restore touch.
 ///
 /// Until the recording ends, a page comes only when a task touches it, and comes alone. The tasks
-/// are slower for this time.
+/// are slower for this time. A recorder that is dropped ends the recording.
 #[derive(Debug)]
 #[must_use = "the recording goes on until it ends"]
 pub struct Recorder {
     restoration: Restoration,
     fingerprint: Fingerprint,
     begun: Instant,
+    at_most: Option<Duration>,
+}
+
+/// The use that the restores of a snapshot make of working sets. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Uses {
+    pub(super) prefetch: Option<Prefetch>,
+    /// The recording of the next restore.
+    record: Arc<Mutex<Option<(Fingerprint, Option<Duration>)>>>,
 }
 
 impl Prefetch {
     /// Plans the order of a working set.
     pub fn new(set: &WorkingSet) -> Self {
-        let runs = plan(set);
-        Self { pages: set.pages(), runs: runs.into() }
+        Self { runs: plan(set).into(), pages: set.pages() }
     }
 
     /// Reads the working set beside images. Returns `None` if there is none.
@@ -70,18 +77,17 @@ impl Recorder {
     /// # Errors
     /// Those of reading the inventory and the pagemaps of the images.
     pub fn begin(restoration: &Restoration, images: &dyn Source) -> criu_images::Result<Self> {
-        let fingerprint = Fingerprint::of(images)?;
-        restoration.record();
-        Ok(Self { restoration: restoration.clone(), fingerprint, begun: Instant::now() })
+        Ok(Self::start(restoration, Fingerprint::of(images)?, None))
     }
 
-    /// Waits until the restore is over or a time has passed, and ends the recording.
-    ///
-    /// # Errors
-    /// The error for which the restore was given up.
-    pub fn run(self, at_most: Option<Duration>) -> Result<WorkingSet, LazyError> {
-        self.restoration.wait(at_most)?;
-        Ok(self.end())
+    fn start(
+        restoration: &Restoration,
+        fingerprint: Fingerprint,
+        at_most: Option<Duration>,
+    ) -> Self {
+        restoration.record();
+        let restoration = restoration.clone();
+        Self { restoration, fingerprint, begun: Instant::now(), at_most }
     }
 
     /// Ends the recording. Other pages come from now on, as the handler's options say.
@@ -94,16 +100,54 @@ impl Recorder {
         }
         recording.finish(self.fingerprint, self.begun.elapsed())
     }
+
+    /// Waits until no task is left or the time of the recording has passed, and ends the recording.
+    pub(super) fn run(self) -> WorkingSet {
+        // The touches of tasks that have lost their pages count, too.
+        let _ = self.restoration.wait(self.at_most);
+        self.end()
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // Other pages come even if nobody wants the result.
+        let _ = self.restoration.recorded();
+    }
+}
+
+impl Uses {
+    /// Records the next restore of these images.
+    pub(super) fn record(
+        &self,
+        images: &dyn Source,
+        at_most: Option<Duration>,
+    ) -> criu_images::Result<()> {
+        let fingerprint = Fingerprint::of(images)?;
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some((fingerprint, at_most));
+        Ok(())
+    }
+
+    /// Begins the recording of a restore that is to be recorded. Lets any other restore bring the
+    /// pages of the working set first.
+    pub(super) fn begin(&self, restoration: &Restoration) -> Option<Recorder> {
+        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (record, &self.prefetch) {
+            (Some((fingerprint, at_most)), _) => {
+                return Some(Recorder::start(restoration, fingerprint, at_most));
+            }
+            (None, Some(prefetch)) => prefetch.begin(restoration),
+            (None, None) => {}
+        }
+        None
+    }
 }
 
 /// Orders the pages of a working set, and joins neighbours.
 fn plan(set: &WorkingSet) -> Vec<Wanted> {
     let bytes = set.page_size().bytes();
-    let mut neighbours: HashMap<u32, Neighbours> = set
-        .tasks()
-        .iter()
-        .map(|task| (task.pid(), Neighbours::new(task.runs(), bytes)))
-        .collect();
+    let mut neighbours: HashMap<u32, Neighbours> =
+        set.tasks().iter().map(|task| (task.pid(), Neighbours::new(task.runs(), bytes))).collect();
     let mut plan = Vec::new();
     for (pid, run) in set.in_order() {
         let joined = neighbours.get_mut(&pid).and_then(|neighbours| neighbours.take(&run));

@@ -33,6 +33,8 @@ impl Scene {
     /// Starts an oracle of so many MiB.
     pub fn oracle(&self, mebibytes: u64) -> (Target, Remote) {
         let file = self.dir.join("oracle");
+        // An older oracle has counted already.
+        let _ = fs::remove_file(&file);
         let remote = Remote::new(&file);
         let words = ["oracle", &mebibytes.to_string()];
         (Target::start(&words, &file, |command| command), remote)

@@ -20,6 +20,7 @@ pub mod harness;
 pub mod lazy;
 pub mod mounts;
 mod network;
+pub mod oracle;
 pub mod payload;
 pub mod place;
 pub mod process;

@@ -15,6 +15,7 @@ const ROOMS: &[&str] = &[
     "images/tests/common/mapped.rs",
     "lab/src/filter.rs",
     "lab/src/lazy.rs",
+    "lab/src/oracle/memory.rs",
     "lab/src/raw.rs",
 ];
 

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
+use criu_images::source::Source;
+use criu_images::working_set::WorkingSet;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -23,6 +25,7 @@ use super::snapshot::Snapshot;
 use super::socket::LazySocket;
 use super::statistics::{LazyProgress, LazyStatistics};
 use super::supply::Supply;
+use super::working_set::{Prefetch, Recorder, Uses};
 use crate::value::{Cancel, Dir};
 
 /// A handler with the snapshot that it serves, for any number of restores, one after another and
@@ -50,6 +53,7 @@ pub struct LazyPages {
     snapshot: Arc<Snapshot>,
     handler: Arc<Handler>,
     patience: Duration,
+    working_set: Uses,
 }
 
 /// A handler that listens at `lazy-pages.socket`. The socket's file is removed with the value.
@@ -83,6 +87,13 @@ pub enum LazyEvent {
         /// The time since the restore has connected.
         time: Duration,
     },
+    /// The working set of a restore is recorded. [`WorkingSet::save`] writes it beside the images.
+    Recorded {
+        /// The number of the restore.
+        number: u64,
+        /// The pages that its tasks touched.
+        set: WorkingSet,
+    },
     /// A restore is over.
     Ended(LazyReport),
 }
@@ -114,7 +125,7 @@ impl LazyPages {
         options: LazyOptions,
     ) -> Result<Self, LazyError> {
         let handler = Arc::new(Handler::new(supply, options)?);
-        Ok(Self { snapshot, handler, patience: PATIENCE })
+        Ok(Self { snapshot, handler, patience: PATIENCE, working_set: Uses::default() })
     }
 
     /// Starts a handler for images in a directory, with the pages in them and in their parent sets.
@@ -135,6 +146,32 @@ impl LazyPages {
         self
     }
 
+    /// Lets restores bring the pages of a working set before all others.
+    #[must_use]
+    pub fn prefetch(mut self, prefetch: Prefetch) -> Self {
+        self.working_set.prefetch = Some(prefetch);
+        self
+    }
+
+    /// Records the working set of the next restore, for at most a time, or until no task is left.
+    /// `images` are those of the snapshot. Until the recording ends, a page comes only when a task
+    /// touches it, and no working set is used.
+    ///
+    /// A daemon tells the result with [`LazyEvent::Recorded`]. Of a restore by
+    /// [`Restore::lazy`](crate::Restore::lazy), [`LazyHandle::recorded`](super::LazyHandle::recorded)
+    /// returns the result.
+    ///
+    /// # Errors
+    /// Those of reading the inventory and the pagemaps of the images.
+    pub fn record(
+        self,
+        images: &dyn Source,
+        at_most: Option<Duration>,
+    ) -> criu_images::Result<Self> {
+        self.working_set.record(images, at_most)?;
+        Ok(self)
+    }
+
     /// Listens at `lazy-pages.socket` in a directory, the work directory of the restores. Only this
     /// user and root can connect. A socket that an earlier handler has left is replaced.
     ///
@@ -152,9 +189,12 @@ impl LazyPages {
         Ok(LazyDaemon { pages: self.clone(), socket, control })
     }
 
-    /// Begins a restore, and returns its part of the handler, and the tasks that hand over.
-    pub(crate) fn begin(&self) -> (Restoration, &Arc<Snapshot>) {
-        (self.handler.restoration(), &self.snapshot)
+    /// Begins a restore. Returns its part of the handler, the recording of its working set if there
+    /// is to be one, and the tasks that hand over.
+    pub(crate) fn begin(&self) -> (Restoration, Option<Recorder>, &Arc<Snapshot>) {
+        let restoration = self.handler.restoration();
+        let recorder = self.working_set.begin(&restoration);
+        (restoration, recorder, &self.snapshot)
     }
 }
 
@@ -260,7 +300,7 @@ struct Served {
 impl Served {
     fn serve(&self, stream: &UnixStream, number: u64, back: &Back) -> LazyReport {
         let begun = Instant::now();
-        let (restoration, snapshot) = self.pages.begin();
+        let (restoration, recorder, snapshot) = self.pages.begin();
         self.control.active().push((number, restoration.clone()));
         let (patience, stop) = (Some(self.pages.patience), &self.control.stop);
         let received = reception::receive(stream, snapshot, &restoration, patience, stop);
@@ -269,6 +309,9 @@ impl Served {
             // A stop that has come after the last look at it.
             if stop.is_cancelled() {
                 restoration.give_up(LazyError::Stopped);
+            }
+            if let Some(recorder) = recorder {
+                back.send(LazyEvent::Recorded { number, set: recorder.run() });
             }
         }
         let result = received.and_then(|()| restoration.wait(None).map(drop));

@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use criu_images::working_set::WorkingSet;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -16,6 +17,7 @@ use super::reception;
 use super::restoration::Restoration;
 use super::socket::LazySocket;
 use super::statistics::{LazyProgress, LazyStatistics};
+use super::working_set::Recorder;
 use crate::value::Cancel;
 
 /// The memory of a lazily restored tree, which comes while this handle lives.
@@ -26,6 +28,7 @@ use crate::value::Cancel;
 #[must_use = "the tasks lose their missing pages when the handle is dropped"]
 pub struct LazyHandle {
     restoration: Restoration,
+    recorder: Mutex<Option<Recorder>>,
     /// The threads that fill the pages.
     _pages: LazyPages,
 }
@@ -35,6 +38,7 @@ pub struct LazyHandle {
 pub(crate) struct Reception {
     stop: Cancel,
     restoration: Restoration,
+    recorder: Option<Recorder>,
     pages: Option<LazyPages>,
     thread: Option<JoinHandle<()>>,
     outcome: Outcome,
@@ -65,6 +69,22 @@ impl LazyHandle {
         self.restoration.wait(at_most)
     }
 
+    /// Ends the recording of the working set, which [`LazyPages::record`] asks for, and returns its
+    /// result. Other pages come from now on. Returns `None` if nothing is recorded.
+    pub fn end_recording(&self) -> Option<WorkingSet> {
+        self.recorder().map(Recorder::end)
+    }
+
+    /// Waits until the time of the recording has passed or no task is left, and ends the recording
+    /// as [`end_recording`](Self::end_recording) does.
+    pub fn recorded(&self) -> Option<WorkingSet> {
+        self.recorder().map(Recorder::run)
+    }
+
+    fn recorder(&self) -> Option<Recorder> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Gives up the pages that are missing: the tasks are treated as [`OnLoss`](super::OnLoss)
     /// says.
     pub fn stop(self) {}
@@ -86,7 +106,7 @@ impl LazyPages {
         shown: &Path,
     ) -> Result<Reception, LazyError> {
         let socket = LazySocket::bind(directory, shown)?;
-        let (restoration, snapshot) = self.begin();
+        let (restoration, recorder, snapshot) = self.begin();
         let (stop, outcome) = (Cancel::new()?, Outcome::default());
         let run = {
             let (snapshot, restoration) = (Arc::clone(snapshot), restoration.clone());
@@ -103,7 +123,7 @@ impl LazyPages {
         let builder = thread::Builder::new().name("lazy restore".to_owned()).stack_size(STACK);
         let thread = builder.spawn(run).map_err(LazyError::system("start a thread"))?;
         let (pages, thread) = (Some(self.clone()), Some(thread));
-        Ok(Reception { stop, restoration, pages, thread, outcome })
+        Ok(Reception { stop, restoration, recorder, pages, thread, outcome })
     }
 }
 
@@ -126,7 +146,8 @@ impl Reception {
         let (Some(pages), restoration) = (self.pages.take(), self.restoration.clone()) else {
             return Err(Arc::new(LazyError::Stopped));
         };
-        Ok(LazyHandle { restoration, _pages: pages })
+        let recorder = Mutex::new(self.recorder.take());
+        Ok(LazyHandle { restoration, recorder, _pages: pages })
     }
 
     fn join(&mut self) {

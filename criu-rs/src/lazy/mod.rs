@@ -33,6 +33,7 @@ mod space;
 mod statistics;
 mod supply;
 mod watcher;
+mod working_set;
 
 pub use daemon::{LazyControl, LazyDaemon, LazyEvent, LazyPages, LazyReport};
 pub use error::LazyError;
@@ -47,3 +48,4 @@ pub use restoration::{Restoration, Touch};
 pub use snapshot::{LazyTask, Snapshot};
 pub use statistics::{LazyProgress, LazyStatistics, Percentiles};
 pub use supply::{Pages, Reader, Supply, Urgency, Wanted};
+pub use working_set::{Prefetch, Recorder};

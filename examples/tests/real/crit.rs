@@ -261,11 +261,11 @@ fn inspect(lab: &Lab) {
     recording.finish(fingerprint, Duration::from_secs(1)).save(&source).unwrap();
     let with_set = inspect(&[&images]);
     assert!(with_set.contains("\n\nworking set 1 page, 4 KiB of "), "{with_set}");
-    assert!(with_set.lines().last().unwrap().contains(" 2.000    2.000 "), "{with_set}");
+    assert!(with_set.lines().last().unwrap().contains(" 2.000   2.000 "), "{with_set}");
     tar(&["cf", "set.tar", "./img"]);
     let json = inspect(&["--json", "set.tar"]);
     assert!(json.contains(r#""working_set":{"page_size":4096,"pages":1,"bytes":4096"#), "{json}");
-    let file = lab.path("img").join(WorkingSet::FILE);
+    let file = lab.path(&format!("img/{}", WorkingSet::FILE));
     fs::write(&file, "garbage").unwrap();
     let ignored = inspect(&[&images]);
     assert!(ignored.contains("\nworking set ignored: working-set.bin: "), "{ignored}");

@@ -99,6 +99,7 @@
 
 pub mod bounds;
 pub mod config;
+pub mod copies;
 mod criu;
 mod diagnosis;
 mod drive;
@@ -147,9 +148,10 @@ pub use options::{OPTIONS, OptionInfo};
 pub use pod::{Pod, PodDumped, PodError, PodHooks, PodRestore, PodRestored, Sandbox};
 pub use sys::table::hold_back_descriptors;
 pub use value::{
-    AfterDump, Build, Cancel, CgroupMode, Compression, CpuCap, Dir, External, FoundMounts, ImageIo,
-    InheritFd, InvalidValue, JoinNs, JoinableNs, LogLevel, LsmProfile, MountContext, NetworkLock,
-    Pid, PlaceError, PlaceProblem, PreDumpMode, SystemError, Tcp, Tls, Version, Writers,
+    AfterDump, Build, Cancel, CgroupMode, Compression, CopyNotice, CpuCap, Dir, External,
+    FoundMounts, ImageIo, InheritFd, InvalidValue, JoinNs, JoinableNs, LogLevel, LsmProfile,
+    MountContext, NetworkLock, Pid, PlaceError, PlaceProblem, PreDumpMode, SystemError, Tcp, Tls,
+    Version, Writers,
 };
 
 /// The programs in the READMEs, which have to compile.

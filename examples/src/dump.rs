@@ -20,7 +20,7 @@ use crate::fd;
 use crate::foreign::without_effect;
 use crate::options::{
     Apply, Cgroups, CgroupsSaved, Common, DumpOnly, Files, Images, Jobs, Lazy, Memory, Network,
-    NetworkSaved, Reach, Saved, Way,
+    NetworkSaved, Notice, Reach, Saved, Way,
 };
 use crate::output::{Output, dump_stats, micros};
 use crate::places::{keep_images_private, make_directory, note_writers};
@@ -36,6 +36,8 @@ pub(crate) struct Program {
     images: Images,
     #[command(flatten)]
     dump: DumpOnly,
+    #[command(flatten)]
+    notice: Notice,
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
@@ -74,6 +76,8 @@ Examples:
   criu-rs dump -t 4711 -D img --tcp-established    with its TCP connections
   criu-rs dump -t 4711 -D img --external mnt[/data]:data
                                                    leave the mount at /data outside
+  criu-rs dump -t 4711 -D img --copy-file /run/web/copy --copy-signal USR2
+                                                   tell each copy that `criu-rs start` makes
 ";
 
     fn json(&self) -> bool {
@@ -114,6 +118,9 @@ Examples:
 
         let mut config = Config::default();
         let mut dump = Dump::new(self.saved.tree, images).after_dump(self.dump.after());
+        if let Some(notice) = self.notice.given()? {
+            dump = dump.copy_notice(notice);
+        }
         if self.lazy.lazy_pages {
             let (address, port) = self.memory.lazy_address()?;
             // CRIU before 4.3 does not take the address from a request, and would listen on all.

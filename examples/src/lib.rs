@@ -6,7 +6,7 @@
 //! ```text
 //! words           the table of words
 //! program         words that take criu's options: `getopt`, `foreign`, clap, the `options`
-//! dump  pre_dump  restore  check  preflight  page_server
+//! dump  pre_dump  restore  start  check  preflight  page_server
 //! tool            words that clap reads
 //! container  inspect  crit  links  shell      `runtime_args`: options of runc and crun
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
@@ -53,6 +53,7 @@ mod settings;
 mod shell;
 mod shown;
 mod signals;
+mod start;
 mod stdout;
 mod stdout_log;
 mod tool;

@@ -76,7 +76,7 @@ impl program::Program for Program {
     const WORD: &'static str = "preflight";
     const ABOUT: &'static str =
         "Tells if a dump or a restore will work, and which options it needs.";
-    const TAKES_WORDS: bool = true;
+    const WORDS: &'static str = "[PID]";
     const EXIT_CODES: &'static str = OWN_EXIT_CODES;
     const IS_CRIU_S: bool = false;
     const MORE: &'static str = "\

@@ -30,8 +30,8 @@ pub(crate) trait Program: Args + FromArgMatches {
     const MORE: &'static str;
     /// The exit codes, for help.
     const EXIT_CODES: &'static str = EXIT_CODES;
-    /// Allows words beside the options.
-    const TAKES_WORDS: bool = false;
+    /// The words beside the options, as usage shows them. Empty if there can be none.
+    const WORDS: &'static str = "";
     /// Tells if criu has the word, whose exit codes are then those of criu unless others are asked
     /// for.
     const IS_CRIU_S: bool = true;
@@ -105,8 +105,8 @@ fn shown<P: Program>() -> Command {
 }
 
 fn usage_line<P: Program>(name: &str) -> String {
-    let words = if P::TAKES_WORDS { " [PID]" } else { "" };
-    format!("{name} [OPTIONS]{words}")
+    let space = if P::WORDS.is_empty() { "" } else { " " };
+    format!("{name} [OPTIONS]{space}{}", P::WORDS)
 }
 
 /// The forms in which options may be written.
@@ -165,7 +165,8 @@ fn try_run<P: Program>(name: &str, args: Vec<OsString>, table: &Table) -> Result
 fn parse<P: Program>(command: Command, name: &str, line: Line) -> Result<P, Fault> {
     let takes_words = command.get_positionals().next().is_some();
     let exec = line.options.iter().any(|option| option == "--exec-cmd");
-    if let Some((_, word)) = line.words.first().filter(|_| !(takes_words && exec || P::TAKES_WORDS))
+    if let Some((_, word)) =
+        line.words.first().filter(|_| !(takes_words && exec || !P::WORDS.is_empty()))
     {
         let word = word.to_string_lossy();
         let bare_v = line.options.iter().any(|option| option == "--verbosity");

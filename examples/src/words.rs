@@ -19,13 +19,16 @@ use crate::page_server::PageServer;
 use crate::places::keep_files_private;
 use crate::shell::{Completions, Man};
 use crate::word::{Kind, NAME, Table, VERSION, Word, hand_over, print_versions, with_flags};
-use crate::{check, descriptors, dump, pre_dump, preflight, program, restore, stdout, tool, usage};
+use crate::{
+    check, descriptors, dump, pre_dump, preflight, program, restore, start, stdout, tool, usage,
+};
 
 /// All words that this program does itself.
 const WORDS: &[Word] = &[
     program::word::<dump::Program>(),
     program::word::<pre_dump::Program>(),
     program::word::<restore::Program>(),
+    program::word::<start::Program>(),
     program::word::<check::Program>(),
     program::word::<preflight::Program>(),
     program::word::<PageServer>(),

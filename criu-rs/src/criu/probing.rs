@@ -27,21 +27,45 @@ impl ProbeCache {
     pub fn make(criu: &Criu) -> Result<Self> {
         let why = "the cache is made by running criu";
         let program = criu.program()?.ok_or(Error::NotOverSocket { what: "a probe cache", why })?;
-        let failed = |doing: &'static str| move |source: io::Error| Error::system(doing, source);
-        if statfs(RUN).is_ok_and(|run| run.filesystem_type() == TMPFS_MAGIC) {
-            return Ok(Self { file: None });
-        }
-        let store = store().map_err(failed("keep a probe cache in /dev/shm/criu-rs"))?;
-        let file = store.join(key(&program).map_err(failed("identify criu and the boot"))?);
-        if !file.exists() {
-            let env = criu.environment().to_vec();
-            let bytes = probe(program, env).map_err(failed("have criu probe the kernel"))?;
-            write(&file, &bytes).map_err(failed("write the probe cache"))?;
-        }
-        let cache = Self { file: Some(file) };
+        let cache = Self { file: keep(criu, program)? };
         cache.link().map_err(failed("link /run/criu.kdat to the probe cache"))?;
         Ok(cache)
     }
+
+    /// Returns CRIU's findings, for a mount namespace in which they are put at `/run/criu.kdat`.
+    /// `None` if CRIU keeps its own. The findings are kept in `/dev/shm` until the next boot, and
+    /// `/run` stays as it is.
+    ///
+    /// # Errors
+    /// The errors of [`make`](Self::make).
+    pub fn findings(criu: &Criu) -> Result<Option<Vec<u8>>> {
+        let why = "the findings are made by running criu";
+        let program = criu.program()?.ok_or(Error::NotOverSocket { what: "a probe cache", why })?;
+        let Some(file) = keep(criu, program)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = File::open(file).and_then(|file| file.take(MAX_CACHE).read_to_end(&mut bytes));
+        read.map_err(failed("read the probe cache"))?;
+        Ok(Some(bytes))
+    }
+}
+
+/// Returns the file with the findings, and makes it if it is missing. `None` if CRIU keeps its own.
+fn keep(criu: &Criu, program: PathBuf) -> Result<Option<PathBuf>> {
+    if statfs(RUN).is_ok_and(|run| run.filesystem_type() == TMPFS_MAGIC) {
+        return Ok(None);
+    }
+    let store = store().map_err(failed("keep a probe cache in /dev/shm/criu-rs"))?;
+    let file = store.join(key(&program).map_err(failed("identify criu and the boot"))?);
+    if !file.exists() {
+        let env = criu.environment().to_vec();
+        let bytes = probe(program, env).map_err(failed("have criu probe the kernel"))?;
+        write(&file, &bytes).map_err(failed("write the probe cache"))?;
+    }
+    Ok(Some(file))
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::system(doing, source)
 }
 
 /// Opens the directory for caches: it belongs to root alone and lies on a tmpfs, so that nobody

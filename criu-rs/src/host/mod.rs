@@ -10,6 +10,7 @@ mod mountinfo;
 pub(crate) mod namespaces;
 pub(crate) mod netlink;
 pub(crate) mod next_id;
+mod own_thread;
 mod seccomp;
 #[cfg(feature = "pages")]
 pub(crate) mod socket_owner;
@@ -22,6 +23,7 @@ pub(crate) use mount_space::MountSpace;
 pub(crate) use mountinfo::MountInfo;
 pub(crate) use namespaces::Namespaces;
 pub use namespaces::NestedNamespace;
+pub(crate) use own_thread::in_a_thread;
 pub use seccomp::{
     SeccompChange, SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
 };

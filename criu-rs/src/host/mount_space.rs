@@ -2,13 +2,15 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::{env, io, panic, thread};
+use std::{env, io};
 
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir};
+
+use super::own_thread::in_a_thread;
 
 /// A copy of this process's mount namespace, with a place for mounts that only a criu started in
 /// the copy sees.
@@ -77,12 +79,6 @@ fn make_place() -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `work` in a thread of its own, whose mount namespace and directories are not changed back.
-fn in_a_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    let done = thread::scope(|scope| scope.spawn(work).join());
-    done.unwrap_or_else(|fault| panic::resume_unwind(fault))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +97,7 @@ mod tests {
         let directory = env::current_dir().unwrap();
         let (is_seen, is_inherited, there) = space
             .enter(|| {
-                let other = thread::scope(|scope| scope.spawn(place).join().unwrap());
+                let other = std::thread::scope(|scope| scope.spawn(place).join().unwrap());
                 (place(), other, env::current_dir().unwrap())
             })
             .unwrap();

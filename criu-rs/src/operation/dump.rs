@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use criu_images::DumpStats;
 
+use super::copy_notice;
 use super::labels::DumpGuard;
 use super::methods::operation;
 use super::session::Session;
@@ -19,7 +20,7 @@ use crate::operation::prepared::{Prepared, Watched, clone};
 use crate::options::Common;
 use crate::rpc::{CriuOpts, CriuReqType};
 use crate::transport::{Launch, Link, Subject};
-use crate::value::{Dir, Pid, read_file};
+use crate::value::{CopyNotice, Dir, Pid, read_file};
 
 /// Saves a process tree: what `criu dump` does.
 ///
@@ -45,6 +46,7 @@ pub struct Dump<'a> {
     pid: Pid,
     overwrite: bool,
     accept_label_loss: bool,
+    notice: CopyNotice,
 }
 
 operation!(Dump);
@@ -54,7 +56,8 @@ impl<'a> Dump<'a> {
     pub fn new(pid: Pid, images: impl Into<Dir<'a>>) -> Self {
         let mut common = Common::with_actions(images.into(), "dump.log");
         common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
-        Self { common, pid, overwrite: false, accept_label_loss: false }
+        let notice = CopyNotice::new();
+        Self { common, pid, overwrite: false, accept_label_loss: false, notice }
     }
 
     /// Allows the dump even if CRIU cannot save a task's security label, or has not saved it. By
@@ -72,6 +75,13 @@ impl<'a> Dump<'a> {
     /// if the dump fails.
     pub fn overwrite(mut self, on: bool) -> Self {
         self.overwrite = on;
+        self
+    }
+
+    /// Keeps beside the images how the program learns that it is a copy, for whoever restores
+    /// several: see [`copies`](crate::copies).
+    pub fn copy_notice(mut self, notice: CopyNotice) -> Self {
+        self.notice = notice;
         self
     }
 
@@ -121,6 +131,7 @@ impl<'a> Dump<'a> {
         let mut prepared = Prepared::new(&self.common, criu)?;
         prepared.message.notify_scripts = actions.then_some(true);
         let mut watched = prepared.watch(&self.common, criu, self.overwrite)?;
+        copy_notice::write(prepared.images.as_ref(), &self.notice)?;
         let images = self.compared(&prepared)?;
         let subject = self.subject(&prepared.message);
         let (mut job, handed, work) = prepared.into_job(CriuReqType::Dump, "dump", subject);

@@ -3,6 +3,7 @@
 #[cfg(feature = "pages")]
 mod capture;
 mod check;
+mod copy_notice;
 mod cpuinfo;
 mod dedup;
 mod dump;

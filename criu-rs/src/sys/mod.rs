@@ -4,6 +4,7 @@ pub(crate) mod fd;
 #[cfg(feature = "lazy")]
 pub(crate) mod file_map;
 pub(crate) mod ptrace;
+pub(crate) mod random;
 #[cfg(feature = "lazy")]
 pub(crate) mod scheduling;
 pub(crate) mod seqpacket;

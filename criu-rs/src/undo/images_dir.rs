@@ -15,6 +15,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::private::{Private, Unmade};
 use crate::error::{Error, Result};
+use crate::value::CopyNotice;
 
 /// A guard of an images directory during a dump.
 ///
@@ -146,14 +147,17 @@ pub(crate) fn list(directory: &OwnedFd) -> nix::Result<HashSet<CString>> {
 /// Returns true if a file of this name is part of a checkpoint. Logs are not, so they stay.
 pub(super) fn is_image(name: &CStr) -> bool {
     let name = name.to_bytes();
-    name.ends_with(b".img") || matches!(name, b"parent" | b"stats-dump" | b"irmap-cache")
+    name.ends_with(b".img")
+        || matches!(name, b"parent" | b"stats-dump" | b"irmap-cache")
+        || name == CopyNotice::FILE.as_bytes()
 }
 
-/// Returns true if CRIU gives a file of a checkpoint this name. Other files may end in `.img`, too:
+/// Returns true if CRIU or this crate gives a file of a checkpoint this name. Other files may end in `.img`, too:
 /// the images of disks do.
 fn is_criu_s(name: &CStr) -> bool {
     let known = |name: &str| Kind::of_file(name).is_some();
-    is_image(name) && (name == PARENT || name.to_str().is_ok_and(known))
+    let is_ours = name.to_bytes() == CopyNotice::FILE.as_bytes();
+    is_image(name) && (name == PARENT || is_ours || name.to_str().is_ok_and(known))
 }
 
 /// The link to the parent images.

@@ -3,6 +3,7 @@
 mod after_dump;
 mod cancel;
 mod cgroup;
+mod copy_notice;
 mod cpu_cap;
 mod dir;
 mod external;
@@ -23,6 +24,7 @@ mod version;
 pub use after_dump::AfterDump;
 pub use cancel::Cancel;
 pub use cgroup::CgroupMode;
+pub use copy_notice::CopyNotice;
 pub use cpu_cap::CpuCap;
 pub use dir::Dir;
 pub(crate) use dir::read_file;

@@ -2,6 +2,7 @@
 
 mod cgroups;
 mod common;
+mod copies;
 mod dump;
 mod files;
 mod jobs;
@@ -14,14 +15,15 @@ mod values;
 pub(crate) use cgroups::{Cgroups, CgroupsSaved};
 pub use common::criu_program;
 pub(crate) use common::{Common, Reach};
+pub(crate) use copies::Notice;
 pub(crate) use dump::{DumpOnly, Existing, Images, Saved};
 pub(crate) use files::Files;
 pub(crate) use jobs::Jobs;
 pub(crate) use memory::{Lazy, Memory, PreDumpOnly, Way};
 pub(crate) use network::{Network, NetworkSaved};
-pub(crate) use restore::RestoreOnly;
+pub(crate) use restore::{Around, RestoreOnly};
 pub(crate) use tls::Certificates;
-pub(crate) use values::{Size, Verbosity};
+pub(crate) use values::{Size, Verbosity, seconds};
 
 use crate::config::Config;
 use crate::fault::Fault;

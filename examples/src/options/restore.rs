@@ -39,6 +39,13 @@ pub(crate) struct RestoreOnly {
     #[arg(long, hide = true)]
     pub(crate) daemon: Option<bool>,
 
+    #[command(flatten)]
+    around: Around,
+}
+
+/// Options of restore and start: what the tasks find around them.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Around {
     /// A descriptor of this process in place of a saved one
     #[arg(long, value_name = "fd[N]:RESOURCE", help_heading = FILES)]
     inherit_fd: Vec<InheritFd<'static>>,
@@ -82,15 +89,24 @@ const FILES: &str = "Files and mounts";
 
 applies! {
     RestoreOnly to Restore;
+    one [];
+    each [];
+    with |self, operation, config| {
+        operation = crate::options::Apply::apply(&self.around, operation, config)?;
+        if self.leave_stopped {
+            operation = operation.leave_stopped(true);
+        }
+    }
+}
+
+applies! {
+    Around to Restore;
     one [
         root mntns_compat_mode skip_file_rwx_check weak_sysctls lsm_mount_context
         decompress_threads
     ];
     each [inherit_fd join_ns];
     with |self, operation, _config| {
-        if self.leave_stopped {
-            operation = operation.leave_stopped(true);
-        }
         if self.accept_lock_loss {
             operation = operation.accept_lock_loss(true);
         }

@@ -65,7 +65,7 @@ pub const FLOORS: &[&[&str]] = &[
     &["criu"],
     // Below the operations, which capture pages themselves.
     &["pages"],
-    &["lazy"],
+    &["copies", "lazy"],
     &["operation"],
     &["preflight"],
     &["oci", "pod"],

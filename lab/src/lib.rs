@@ -19,6 +19,7 @@ pub mod filter;
 pub mod harness;
 pub mod mounts;
 mod network;
+pub mod oracle;
 pub mod payload;
 pub mod place;
 pub mod process;

@@ -14,6 +14,7 @@ const ROOMS: &[&str] = &[
     "images/src/source/map.rs",
     "images/tests/common/mapped.rs",
     "lab/src/filter.rs",
+    "lab/src/oracle/memory.rs",
     "lab/src/raw.rs",
 ];
 

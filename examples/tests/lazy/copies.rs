@@ -1,0 +1,62 @@
+//! Copies of one snapshot, each in a pid namespace of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use nix::sys::wait::wait;
+
+use criu_lab::soon;
+
+/// A pid namespace in which a command has restored something. All that is in it ends with this
+/// value.
+#[derive(Debug)]
+pub struct Copy {
+    child: Child,
+    status: PathBuf,
+}
+
+impl Copy {
+    /// Starts a command in a new namespace. `status` is the file for its exit status.
+    pub fn start(command: &Command, status: &Path) -> Self {
+        let _ = std::fs::remove_file(status);
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+        unshare.arg(std::env::current_exe().unwrap()).arg(INIT).arg(status);
+        unshare.arg(command.get_program()).args(command.get_args());
+        unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self { child: unshare.spawn().unwrap(), status: status.into() }
+    }
+
+    /// Waits until the command has ended.
+    ///
+    /// # Errors
+    /// If it has not ended with success.
+    pub fn is_restored(&self) -> Result<(), String> {
+        let mut said = String::new();
+        soon(|| {
+            said = std::fs::read_to_string(&self.status).unwrap_or_default();
+            said.ends_with('\n')
+        });
+        if said == "0\n" { Ok(()) } else { Err(format!("the restore ended with {said:?}")) }
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `FILE PROGRAM WORDS`: process 1 of a namespace. It runs a program and writes its exit status
+/// into a file, and reaps.
+pub fn init(words: &[String]) -> ExitCode {
+    let status = Command::new(&words[1]).args(&words[2..]).stdin(Stdio::null()).status().unwrap();
+    let code = status.code().unwrap_or(-1);
+    std::fs::write(&words[0], format!("{code}\n")).unwrap();
+    while wait().is_ok() {}
+    ExitCode::SUCCESS
+}
+
+/// The word that makes this program process 1 of a namespace.
+pub const INIT: &str = "--init";

@@ -1,0 +1,73 @@
+//! Handlers: who brings the pages.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use criu_lab::{soon, within};
+
+use crate::scene::Scene;
+use crate::source::Source;
+
+/// The daemon that brings the pages of restores.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// `criu lazy-pages`.
+    Criu,
+}
+
+/// A running daemon. It is killed with this value.
+#[derive(Debug)]
+pub struct Handler {
+    child: Child,
+    /// The directory of its socket.
+    pub work: PathBuf,
+}
+
+impl Handler {
+    /// Starts a daemon with its socket in `work`, and waits until it listens.
+    pub fn start(kind: Kind, scene: &Scene, images: &Path, source: &Source, work: &Path) -> Self {
+        let socket = work.join("lazy-pages.socket");
+        let _ = std::fs::remove_file(&socket);
+        let mut command = match kind {
+            Kind::Criu => scene.criu(&["lazy-pages", "-v1", "-o", "lazy-pages.log"]),
+        };
+        command.arg("-D").arg(images).arg("-W").arg(work);
+        if let Some(port) = source.port {
+            command.args(["--page-server", "--address", "127.0.0.1", "--port", &port.to_string()]);
+        }
+        let child = command.spawn().unwrap();
+        let mut handler = Self { child, work: work.into() };
+        let is_up = soon(|| socket.exists() || handler.child.try_wait().unwrap().is_some());
+        assert!(is_up && socket.exists(), "the daemon does not listen");
+        handler
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the daemon has ended.
+    ///
+    /// # Errors
+    /// If it does not end, or not with success.
+    pub fn ends(mut self) -> Result<(), String> {
+        let limit = std::time::Duration::from_secs(30);
+        if !within(limit, || self.child.try_wait().unwrap().is_some()) {
+            return Err("the daemon does not end".into());
+        }
+        let status = self.child.wait().unwrap();
+        match status.signal() {
+            None if status.success() => Ok(()),
+            _ => Err(format!("the daemon ended with {status}")),
+        }
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

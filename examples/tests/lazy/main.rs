@@ -1,0 +1,44 @@
+//! Lazy restores of an oracle, a process that knows what each page of its memory has to hold.
+//!
+//! `cargo test` restores it from every source with each CRIU while its threads touch, discard and
+//! move pages. `cargo xtask lazy` measures, and `cargo xtask lazy --faults` kills daemons, servers
+//! and tasks. All need root and the CRIUs of `cargo xtask setup --tests`.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod copies;
+mod handler;
+mod scene;
+mod source;
+mod trials;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use criu_lab::harness::{self, Trial};
+use criu_lab::{payload, place};
+use criu_rs::Criu;
+
+use scene::Scene;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let rest = words.get(1..).unwrap_or_default();
+    match words.first().map(String::as_str) {
+        Some(copies::INIT) => return copies::init(rest),
+        Some(source::SERVE) => return source::serve(rest),
+        _ => {}
+    }
+    if harness::own_word(trials::ALL, |words| payload::run(words, &[]), Scene::new) {
+        return ExitCode::SUCCESS;
+    }
+    let crius = place::crius(|path| Criu::at(path).version());
+    harness::run(harness::with_each(crius, |version, criu: PathBuf| {
+        let trial = |name: &'static str| {
+            let criu = criu.clone();
+            let run = move || harness::finish(&mut harness::one(name, &criu));
+            Trial::test(format!("{version}::{name}"), run)
+        };
+        trials::ALL.iter().map(|(name, _)| trial(name)).collect()
+    }))
+}

@@ -1,0 +1,123 @@
+//! The tests: an oracle is restored, and every page is right.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use criu_lab::harness::Test;
+use criu_lab::oracle::{Storm, Task};
+use criu_lab::process;
+
+use crate::copies::Copy;
+use crate::handler::{self, Handler};
+use crate::scene::{Scene, finish};
+use crate::source::Source;
+
+pub const ALL: &[Test<Scene>] = &[
+    ("pages_from_images_by_criu", |scene| from_images(scene, handler::Kind::Criu)),
+    ("pages_from_a_page_server_by_criu", |scene| from_server(scene, handler::Kind::Criu)),
+    ("pages_from_a_dump_by_criu", |scene| from_dump(scene, handler::Kind::Criu)),
+    ("a_wrong_page_is_noticed", wrong_page),
+];
+
+/// Memory of the oracle in MiB, and the time of a storm in milliseconds.
+fn extent() -> (u64, u64) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let mebibytes = number("CRIU_RS_TEST_LAZY_MIB").unwrap_or(128);
+    (mebibytes, number("CRIU_RS_TEST_LAZY_MS").unwrap_or(1000))
+}
+
+/// A storm of a kind that the handler survives.
+fn storm(kind: handler::Kind, milliseconds: u64) -> Task {
+    let is_ours = kind != handler::Kind::Criu;
+    let (seed, changes) = (milliseconds, is_ours);
+    Task::Storm(Storm {
+        milliseconds,
+        threads: 3,
+        seed,
+        forks: true,
+        discards: true,
+        unmaps: changes,
+        moves: changes,
+    })
+}
+
+fn from_images(scene: &Scene, kind: handler::Kind) {
+    restore(scene, kind, |_| Source::images());
+}
+
+fn from_server(scene: &Scene, kind: handler::Kind) {
+    restore(scene, kind, |images| Source::server(images, 1));
+}
+
+/// Restores a saved oracle in a storm.
+fn restore(scene: &Scene, kind: handler::Kind, source: impl FnOnce(&Path) -> Source) {
+    let (mebibytes, milliseconds) = extent();
+    let (mut target, remote, images) = scene.saved(mebibytes);
+    let source = source(&images);
+    let handler = Handler::start(kind, scene, &images, &source, &scene.folder("work"));
+    remote.give(storm(kind, milliseconds), "report");
+    let mut restore = scene.criu(&["restore", "--lazy-pages", "-d", "-v1", "-o", "restore.log"]);
+    finish(restore.arg("-D").arg(&images).arg("-W").arg(&handler.work));
+    let report = remote.report("report", LIMIT).expect("a report of the oracle");
+    report.is_right(mebibytes * 256).unwrap();
+    handler.ends().unwrap();
+    source.ends();
+    target.end();
+}
+
+fn from_dump(scene: &Scene, kind: handler::Kind) {
+    let (mebibytes, milliseconds) = extent();
+    let (mut target, remote) = scene.oracle(mebibytes);
+    let images = scene.folder("images");
+    let source = Source::dump(scene, &target, &images);
+    let handler = Handler::start(kind, scene, &images, &source, &scene.folder("work"));
+    remote.give(storm(kind, milliseconds), "report");
+    let mut restore = scene.criu(&["restore", "--lazy-pages", "-d", "-v1", "-o", "restore.log"]);
+    restore.arg("-D").arg(&images).arg("-W").arg(&handler.work);
+    let copy = Copy::start(&restore, &scene.dir.join("status"));
+    copy.is_restored().unwrap();
+    let report = remote.report("report", LIMIT).expect("a report of the oracle");
+    report.is_right(mebibytes * 256).unwrap();
+    handler.ends().unwrap();
+    drop(copy);
+    target.is_gone_alone();
+    source.ends();
+}
+
+/// Two pages of the images change places, which the oracle has to notice.
+fn wrong_page(scene: &Scene) {
+    let (mut target, remote, images) = scene.saved(8);
+    swap_pages(&images.join("pages-1.img"));
+    remote.give(Task::Check, "report");
+    let source = Source::images();
+    let work = scene.folder("work");
+    let handler = Handler::start(handler::Kind::Criu, scene, &images, &source, &work);
+    let mut restore = scene.criu(&["restore", "--lazy-pages", "-d", "-v1", "-o", "restore.log"]);
+    finish(restore.arg("-D").arg(&images).arg("-W").arg(&handler.work));
+    let report = remote.report("report", LIMIT).expect("a report of the oracle");
+    let error = report.is_right(8 * 256).unwrap_err();
+    assert!(error.starts_with("2 of ") || error.starts_with("6 of "), "{error}");
+    handler.ends().unwrap();
+    target.end();
+    process::reap();
+}
+
+/// Exchanges two pages in the middle of a file.
+fn swap_pages(path: &Path) {
+    let file: File = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let middle = file.metadata().unwrap().len() / 2 & !4095;
+    let read = |at: u64| {
+        let mut page = [0; 4096];
+        file.read_exact_at(&mut page, at).unwrap();
+        page
+    };
+    let (one, other) = (read(middle), read(middle + 4096));
+    assert!(one != other && one[..8] != [0; 8], "both are pages of the oracle");
+    file.write_all_at(&other, middle).unwrap();
+    file.write_all_at(&one, middle + 4096).unwrap();
+}
+
+/// The longest time for a report.
+const LIMIT: Duration = Duration::from_secs(60);

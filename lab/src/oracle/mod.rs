@@ -1,0 +1,56 @@
+//! The oracle: a process that knows what each page of its memory has to hold.
+//!
+//! Every page holds its own address in its first, middle and last word, with the number of its
+//! generation in the upper bits. Threads touch pages at random and compare. At the same time they
+//! write, discard, unmap and move pages, and fork children that compare as well. A [`Record`] says
+//! how many pages were compared and which of them were wrong.
+//!
+//! The process is told what to do through a file that it has mapped ([`Remote`]), so that a
+//! restored process finds its task with its first instruction.
+//!
+//! [`Record`]: record::Record
+
+mod memory;
+mod pages;
+mod record;
+mod remote;
+mod storm;
+mod touch;
+
+pub use remote::{Remote, Report, Storm, Task, Touch};
+
+use std::time::Duration;
+
+use memory::now;
+use pages::Pages;
+use remote::Orders;
+
+use crate::payload::Counter;
+
+/// `FILE MEBIBYTES`: the oracle. It counts into FILE while it has nothing to do.
+pub(crate) fn run(words: &[&str]) {
+    let mebibytes: usize = words[1].parse().unwrap();
+    let orders = Orders::open(words[0]);
+    let mut pages = Pages::new(mebibytes << 20);
+    let counter = Counter::into(words[0]);
+    let mut beats = 2;
+    counter.at(beats);
+    loop {
+        let Some(task) = orders.next() else {
+            std::thread::sleep(Duration::from_micros(100));
+            beats += 1;
+            if beats % 20 == 0 {
+                counter.at(beats);
+            }
+            continue;
+        };
+        let first = now();
+        let report = match task {
+            Task::Check => pages.check_all(),
+            Task::Storm(storm) => storm::run(&mut pages, storm),
+            Task::Sweep => touch::sweep(&pages),
+            Task::Touch(touch) => touch::run(&pages, touch),
+        };
+        orders.done(first, &report);
+    }
+}

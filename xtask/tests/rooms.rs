@@ -16,6 +16,7 @@ const ROOMS: &[&str] = &[
     "lab/src/filter.rs",
     "lab/src/oracle/memory.rs",
     "lab/src/raw.rs",
+    "lab/src/uffd.rs",
 ];
 
 #[test]

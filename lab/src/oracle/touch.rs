@@ -14,7 +14,7 @@ pub(crate) fn run(pages: &Pages, touch: Touch) -> String {
     let mut random = Random(touch.seed);
     // New memory is never missing.
     let number = usize::try_from(touch.touches).unwrap();
-    let times = Area::private((number * 8).next_multiple_of(PAGE));
+    let times = Area::private((number * 8).next_multiple_of(PAGE).max(PAGE));
     for at in (0..number * 8).step_by(PAGE) {
         times.store(at, 0);
     }

@@ -61,7 +61,7 @@ impl Hall {
     /// Saves an oracle.
     pub fn saved(&self) -> Saved<'_> {
         let _ = fs::remove_dir_all(self.scene.dir.join("images"));
-        let (target, remote, images) = self.scene.saved(self.mebibytes);
+        let (target, remote, images) = self.scene.saved(self.mebibytes, false);
         Saved { hall: self, target, remote, images }
     }
 
@@ -70,7 +70,7 @@ impl Hall {
         let images = self.scene.folder("images");
         fs::remove_dir_all(&images).unwrap();
         fs::create_dir(&images).unwrap();
-        let (mut target, remote) = self.scene.oracle(self.mebibytes);
+        let (mut target, remote) = self.scene.oracle(self.mebibytes, false);
         let source = Source::dump(&self.scene, &target, &images);
         let work = self.scene.folder("work");
         let handler = Handler::start(side, &self.scene, &images, &source, &work);

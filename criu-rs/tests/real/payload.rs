@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use criu_lab::filter;
-use criu_lab::payload::{Counter, Payload, count_with, member};
+use criu_lab::payload::{Counter, Pattern, Payload, command, count_with, member};
 use nix::sched::{CloneFlags, unshare};
 
 /// The payloads, by name.
@@ -28,6 +28,7 @@ pub const OWN: &[Payload] = &[
     ("levels", levels),
     ("nest", nest),
     ("pair", pair),
+    ("patterned", patterned),
     ("rewrite", rewrite),
     ("sandbox", sandbox),
     ("shell", crate::basics::shell),
@@ -54,6 +55,27 @@ fn apart(words: &[&str]) {
     let flags = CloneFlags::from_bits_retain(words[1].parse().unwrap());
     nix::sched::unshare(flags).unwrap();
     criu_lab::payload::count_with(words[0], ())
+}
+
+/// `FILE MEGABYTES CHILDREN`: has so much memory, every word of which it knows, and so many children
+/// that have as much and count into FILE with their numbers as extensions. Says what is wrong.
+fn patterned(words: &[&str]) {
+    let (megabytes, children): (u64, u32) = (words[1].parse().unwrap(), words[2].parse().unwrap());
+    let memory = Pattern::new(megabytes << 17);
+    let start = |n: u32| {
+        let file = Path::new(words[0]).with_extension(n.to_string());
+        let mut child = command(&["patterned", words[1], "0"], &file);
+        child.stdin(Stdio::null()).spawn().unwrap()
+    };
+    let _children: Vec<_> = (0..children).map(start).collect();
+    let counter = Counter::into(words[0]);
+    for n in 1u64.. {
+        counter.at(n);
+        if let Some(wrong) = memory.wrong(n, 4096) {
+            counter.fail(&wrong);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// `FILE FLAGS`: has a child with namespaces of its own, which counts into FILE.apart.

@@ -13,6 +13,7 @@
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
 //! descriptors     the descriptors that other programs get
+//! serving         parts of words that go on as servers
 //! confine         rights that a server gives up
 //! places          directories that are made, and those that others can write
 //! new_file        files that appear when they are complete
@@ -49,6 +50,7 @@ mod program;
 mod progress;
 mod restore;
 mod runtime_args;
+mod serving;
 mod settings;
 mod shell;
 mod shown;

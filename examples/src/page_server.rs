@@ -4,46 +4,35 @@ mod failures;
 mod numbers;
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, symlink};
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use criu_rs::pages::{
-    Handle, Listening, PagesError, Provider, Received, Server, SessionReport, Socket,
-};
+use criu_rs::pages::{Handle, Listening, PagesError, Provider, Received, Server, SessionReport};
 use criu_rs::{LogLevel, Tls};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
-use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::confine::{self, Access, Place};
-use crate::descriptors;
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::fd::{self, by_number};
+use crate::fd::by_number;
 use crate::foreign::without_effect;
 use crate::options::{Certificates, Verbosity};
 use crate::output::Output;
-use crate::places::{
-    PRIVATE, READABLE, keep_files_private, make_directory, note_writers, open_log,
-};
+use crate::places::{PRIVATE, READABLE, keep_files_private, make_directory, note_writers};
 use crate::program::{Given, Program};
-use crate::settings;
-use crate::shown::one_line;
+use crate::serving::{Log, Status, connected, daemonize, raise_descriptors};
 use crate::stdout;
 use crate::tool::Fallible;
-use crate::word::NAME;
 
 use failures::Failures;
 
@@ -276,11 +265,11 @@ impl PageServer {
         if self.listening {
             let _ = nix::unistd::setsid();
         }
-        let status = self.status()?;
+        let status = Status::of(self.status_fd)?;
         self.confine(&log);
         stop_at_signals(listening.handle())?;
         log.line(&format!("listens on {} port {}", self.address(), listening.port()));
-        self.tell_ready(status)?;
+        status.tell_ready()?;
         self.serve(listening, &log)
     }
 
@@ -376,32 +365,11 @@ impl PageServer {
         if result.is_ok() { Exit::Done } else { Exit::Failed }
     }
 
-    /// Starts this program again with the socket as standard input, and leaves.
+    /// Goes on in the background.
     fn daemonize(&self, listening: Listening, args: &[OsString]) -> Fallible<Exit> {
-        settings::refuse_pipe(args).map_err(|fault| fault.to_string())?;
-        let socket = listening.into_listener()?;
-        // The daemon tells when it is ready.
-        let words = args.iter().filter_map(|word| word.to_str());
-        let named = self.status_fd.into_iter().chain(words.flat_map(fd::in_text));
-        let named: Vec<_> = named.filter(|number| descriptors::is_of_caller(*number)).collect();
-        descriptors::name(&named).map_err(|fault| fault.to_string())?;
-        let mut daemon = Command::new(std::env::current_exe()?);
-        // The word is given, because the file may have any name.
-        daemon.arg0(NAME).args([Self::WORD, "--listening"]).args(args);
-        daemon.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
-        let Some(pidfile) = &self.pidfile else {
-            daemon.spawn()?;
-            return Ok(Exit::Done);
-        };
-        let path = self.work_dir().join(pidfile);
-        // A file that is taken is found before there is a daemon.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
-        if let Err(error) = start_daemon(&mut daemon, file) {
-            let _ = fs::remove_file(&path);
-            let path = path.display();
-            return Err(format!("cannot start a daemon with {path}: {error}").into());
-        }
+        let pidfile = self.pidfile.as_ref().map(|pidfile| self.work_dir().join(pidfile));
+        let socket = OwnedFd::from(listening.into_listener()?);
+        daemonize(Self::WORD, socket, args, self.status_fd, pidfile.as_deref())?;
         Ok(Exit::Done)
     }
 
@@ -429,78 +397,13 @@ impl PageServer {
         [own].into_iter().chain(parents.map(|path| Place { path, access: parent })).collect()
     }
 
-    /// Returns the descriptor that is told when the server listens.
-    fn status(&self) -> Fallible<Option<OwnedFd>> {
-        let fd = self.status_fd.map(|number| by_number("--status-fd", number));
-        Ok(fd.transpose().map_err(|fault| fault.to_string())?)
-    }
-
-    fn tell_ready(&self, status: Option<OwnedFd>) -> Fallible<()> {
-        if let (Some(fd), Some(number)) = (status, self.status_fd) {
-            nix::unistd::write(fd, &[0])?;
-            nix::unistd::close(number)?;
-        }
-        Ok(())
-    }
-
     fn work_dir(&self) -> &Path {
         self.work_dir.as_deref().unwrap_or(&self.images_dir)
     }
 
     fn log(&self, output: &Output) -> Fallible<Log> {
-        let Some(name) = &self.log_file else {
-            return Ok(Log { to: None, output: output.clone() });
-        };
-        if name.as_path() == Path::new("-") {
-            let file = fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
-            return Ok(Log { to: Some(file), output: output.clone() });
-        }
-        let path = self.work_dir().join(name);
-        let file = open_log(&path);
-        let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Log { to: Some(file), output: output.clone() })
+        Log::open(self.log_file.as_deref(), self.work_dir(), output)
     }
-}
-
-/// The place for messages: a file, standard output or standard error.
-struct Log {
-    to: Option<fs::File>,
-    output: Output,
-}
-
-impl Log {
-    /// Writes a line. What peers and files are called does not make it two, or another.
-    fn line(&self, text: &str) {
-        let text = one_line(text);
-        match &self.to {
-            Some(file) => {
-                let _ = writeln!(&mut &*file, "{text}");
-            }
-            None => self.output.say(&text),
-        }
-    }
-}
-
-/// Raises the soft limit of open descriptors to the hard limit.
-///
-/// The soft limit is 1,024 on most systems, for programs that call select(2), and many sessions at
-/// once need more. This process starts no program but its own daemon.
-fn raise_descriptors() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        // A server with the old limit takes fewer sessions at once.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    }
-}
-
-/// Starts a daemon and writes its process id into a file. After a failure there is no daemon.
-fn start_daemon(daemon: &mut Command, mut pidfile: fs::File) -> io::Result<()> {
-    let mut child = daemon.spawn()?;
-    let written = write!(pidfile, "{}", child.id());
-    if written.is_err() {
-        let _ = child.kill();
-    }
-    written
 }
 
 /// Makes the link to the parent set, as CRIU does.
@@ -511,16 +414,6 @@ fn link_parent(images: &Path, parent: &Path) -> Fallible<()> {
         _ => symlink(parent, &link).map_err(|error| format!("{}: {error}", link.display()))?,
     }
     Ok(())
-}
-
-/// Takes a connected socket of either family.
-fn connected(fd: OwnedFd) -> Fallible<Socket> {
-    let address: SockaddrStorage = getsockname(std::os::fd::AsRawFd::as_raw_fd(&fd))?;
-    Ok(match address.family() {
-        Some(AddressFamily::Unix) => UnixStream::from(fd).into(),
-        Some(AddressFamily::Inet | AddressFamily::Inet6) => TcpStream::from(fd).into(),
-        _ => return Err("the descriptor is not a stream socket".into()),
-    })
 }
 
 /// Lets sessions end at the first Ctrl-C or SIGTERM, and ends them at the second.
@@ -540,28 +433,4 @@ fn stop_at_signals(handle: Handle) -> Fallible<()> {
         }
     })?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Seek};
-
-    use criu_images::Text;
-
-    use super::*;
-
-    #[test]
-    fn a_log_has_no_characters_that_act_on_a_terminal() {
-        let path = criu_lab::scratch("server-log").join("log");
-        let mut file = fs::File::options().read(true).append(true).create(true).open(path).unwrap();
-        let output = Output::new("criu-rs", NAME, false);
-        let log = Log { to: Some(file.try_clone().unwrap()), output };
-        log.line("peer \u{202e}gmi.1\u{200b}\u{9b}1m\x1b[2J\nforged: done");
-        let mut text = String::new();
-        file.rewind().unwrap();
-        file.read_to_string(&mut text).unwrap();
-        let line = text.strip_suffix('\n').unwrap();
-        assert!(!line.chars().any(Text::hides), "{line:?}");
-        assert!(line.contains("\\u{202e}gmi.1") && line.ends_with("\\nforged: done"), "{line}");
-    }
 }

@@ -1,0 +1,170 @@
+//! The parts of words that go on as servers: a log, descriptors, a daemon.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use criu_rs::pages::Socket;
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::descriptors;
+use crate::fault::Fault;
+use crate::fd::{self, by_number};
+use crate::output::Output;
+use crate::places::open_log;
+use crate::settings;
+use crate::shown::one_line;
+use crate::tool::Fallible;
+use crate::word::NAME;
+
+/// The place for messages: a file, standard output or standard error.
+pub(crate) struct Log {
+    to: Option<fs::File>,
+    output: Output,
+}
+
+impl Log {
+    /// Opens the log of a name in a directory. Without a name, messages go to standard error.
+    pub(crate) fn open(name: Option<&Path>, work_dir: &Path, output: &Output) -> Fallible<Self> {
+        let to = match name {
+            None => None,
+            Some(name) if name == Path::new("-") => {
+                Some(fs::File::from(io::stdout().as_fd().try_clone_to_owned()?))
+            }
+            Some(name) => {
+                let path = work_dir.join(name);
+                let file = open_log(&path);
+                Some(file.map_err(|error| format!("{}: {error}", path.display()))?)
+            }
+        };
+        Ok(Self { to, output: output.clone() })
+    }
+
+    /// Writes a line. What peers and files are called does not make it two, or another.
+    pub(crate) fn line(&self, text: &str) {
+        let text = one_line(text);
+        match &self.to {
+            Some(file) => {
+                let _ = writeln!(&mut &*file, "{text}");
+            }
+            None => self.output.say(&text),
+        }
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard limit.
+///
+/// The soft limit is 1,024 on most systems, for programs that call select(2), and many sessions at
+/// once need more. This process starts no program but its own daemon.
+pub(crate) fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // A server with the old limit takes fewer sessions at once.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+}
+
+/// The descriptor that is told when a server is ready, and its number, if there is one.
+pub(crate) struct Status(Option<(OwnedFd, RawFd)>);
+
+impl Status {
+    /// Takes the descriptor of `--status-fd`.
+    pub(crate) fn of(number: Option<RawFd>) -> Fallible<Self> {
+        let taken = number.map(|number| Ok((by_number("--status-fd", number)?, number)));
+        Ok(Self(taken.transpose().map_err(|fault: Fault| fault.to_string())?))
+    }
+
+    /// Writes a zero byte, and closes the descriptor.
+    pub(crate) fn tell_ready(self) -> Fallible<()> {
+        if let Some((fd, number)) = self.0 {
+            nix::unistd::write(fd, &[0])?;
+            nix::unistd::close(number)?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts this program again in the background, with a word, the option `--listening`, and a socket
+/// as standard input. The daemon tells the descriptor `status` when it is ready.
+pub(crate) fn daemonize(
+    word: &str,
+    socket: OwnedFd,
+    args: &[OsString],
+    status: Option<RawFd>,
+    pidfile: Option<&Path>,
+) -> Fallible<()> {
+    settings::refuse_pipe(args).map_err(|fault| fault.to_string())?;
+    let words = args.iter().filter_map(|word| word.to_str());
+    let named = status.into_iter().chain(words.flat_map(fd::in_text));
+    let named: Vec<_> = named.filter(|number| descriptors::is_of_caller(*number)).collect();
+    descriptors::name(&named).map_err(|fault| fault.to_string())?;
+    let mut daemon = Command::new(std::env::current_exe()?);
+    // The word is given, because the file may have any name.
+    daemon.arg0(NAME).args([word, "--listening"]).args(args);
+    daemon.stdin(socket).stdout(Stdio::null()).stderr(Stdio::null());
+    let Some(path) = pidfile else {
+        daemon.spawn()?;
+        return Ok(());
+    };
+    // A file that is taken is found before there is a daemon.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
+    if let Err(error) = start_daemon(&mut daemon, file) {
+        let _ = fs::remove_file(path);
+        let path = path.display();
+        return Err(format!("cannot start a daemon with {path}: {error}").into());
+    }
+    Ok(())
+}
+
+/// Starts a daemon and writes its process id into a file. After a failure there is no daemon.
+fn start_daemon(daemon: &mut Command, mut pidfile: fs::File) -> io::Result<()> {
+    let mut child = daemon.spawn()?;
+    let written = write!(pidfile, "{}", child.id());
+    if written.is_err() {
+        let _ = child.kill();
+    }
+    written
+}
+
+/// Takes a connected socket of either family.
+pub(crate) fn connected(fd: OwnedFd) -> Fallible<Socket> {
+    let address: SockaddrStorage = getsockname(std::os::fd::AsRawFd::as_raw_fd(&fd))?;
+    Ok(match address.family() {
+        Some(AddressFamily::Unix) => UnixStream::from(fd).into(),
+        Some(AddressFamily::Inet | AddressFamily::Inet6) => TcpStream::from(fd).into(),
+        _ => return Err("the descriptor is not a stream socket".into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use criu_images::Text;
+
+    use super::*;
+
+    #[test]
+    fn a_log_has_no_characters_that_act_on_a_terminal() {
+        let path = criu_lab::scratch("server-log").join("log");
+        let mut file = fs::File::options().read(true).append(true).create(true).open(path).unwrap();
+        let output = Output::new("criu-rs", NAME, false);
+        let log = Log { to: Some(file.try_clone().unwrap()), output };
+        log.line("peer \u{202e}gmi.1\u{200b}\u{9b}1m\x1b[2J\nforged: done");
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(!line.chars().any(Text::hides), "{line:?}");
+        assert!(line.contains("\\u{202e}gmi.1") && line.ends_with("\\nforged: done"), "{line}");
+    }
+}

@@ -19,7 +19,7 @@ use crate::word::Table;
 const BOUND: &[(&str, &[&str])] = &[
     ("exec-cmd", &["restore"]),
     ("inherit-fd", &["restore"]),
-    ("lazy-pages", &["dump", "restore", "check", "page-server", "preflight"]),
+    ("lazy-pages", &["dump", "restore", "check", "page-server", "lazy-pages", "preflight"]),
     ("mntns-compat-mode", &["restore", "preflight"]),
     ("stream", &["dump", "restore"]),
 ];

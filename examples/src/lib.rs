@@ -6,7 +6,7 @@
 //! ```text
 //! words           the table of words
 //! program         words that take criu's options: `getopt`, `foreign`, clap, the `options`
-//! dump  pre_dump  restore  start  check  preflight  page_server
+//! dump  pre_dump  restore  start  check  preflight  page_server  lazy_pages
 //! tool            words that clap reads
 //! container  inspect  crit  links  shell      `runtime_args`: options of runc and crun
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
@@ -37,6 +37,7 @@ mod getopt;
 mod hints;
 mod images;
 mod inspect;
+mod lazy_pages;
 mod links;
 mod new_file;
 mod options;

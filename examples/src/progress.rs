@@ -36,6 +36,19 @@ impl Progress {
         Self::new(&format!("{{spinner}} {what} {{elapsed}}"))
     }
 
+    /// Shows pages that come: bytes that have come, of all.
+    pub(crate) fn of_pages() -> Self {
+        Self::new("{spinner} {bytes} of {total_bytes} {elapsed}")
+    }
+
+    /// Shows the line with so many pages that have come, and that are missing.
+    pub(crate) fn show_pages(&self, pages: u64, missing: u64) {
+        let page = procfs::page_size();
+        self.bar.set_length(pages.saturating_add(missing).saturating_mul(page));
+        self.bar.set_position(pages.saturating_mul(page));
+        self.show();
+    }
+
     fn new(style: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(style) {

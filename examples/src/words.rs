@@ -7,12 +7,12 @@ use std::process::ExitCode;
 
 use clap::Command;
 
-use crate::confine;
 use crate::container::Container;
 use crate::crit::Crit;
 use crate::exit::{Codes, EXIT_CODES, Exit};
 use crate::fault::Fault;
 use crate::inspect::Inspect;
+use crate::lazy_pages::LazyPagesWord;
 use crate::links::Links;
 use crate::output::Output;
 use crate::page_server::PageServer;
@@ -32,6 +32,7 @@ const WORDS: &[Word] = &[
     program::word::<check::Program>(),
     program::word::<preflight::Program>(),
     program::word::<PageServer>(),
+    program::word::<LazyPagesWord>(),
     tool::word::<Container>(Kind::Tool),
     tool::word::<Inspect>(Kind::Tool),
     tool::word::<Crit>(Kind::Tool),
@@ -45,7 +46,6 @@ pub(crate) static TABLE: Table = Table { words: WORDS, command };
 
 /// Words for which the real criu is started.
 const HANDED_OVER: &[(&str, &str)] = &[
-    ("lazy-pages", "Serves memory to a lazy restore."),
     ("service", "Answers requests on a socket."),
     ("dedup", "Removes memory that newer images replace."),
     ("cpuinfo", "Records or compares the features of the CPU."),
@@ -108,11 +108,7 @@ fn dispatch(mut args: Vec<OsString>, codes: Codes) -> Result<ExitCode, Fault> {
     };
     if is_handed_over(&word) {
         let for_criu = line.map_or_else(|_| args.clone(), |line| line.for_criu(&args));
-        if word == "lazy-pages" {
-            confine::no_new_privileges();
-        }
-        // Whoever can connect to the socket of the former chooses the memory of tasks.
-        if matches!(word.as_str(), "lazy-pages" | "cpuinfo") {
+        if word == "cpuinfo" {
             keep_files_private();
         }
         return Err(hand_over(criu.as_deref(), &for_criu));

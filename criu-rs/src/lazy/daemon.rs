@@ -51,6 +51,7 @@ use crate::value::{Cancel, Dir};
 #[derive(Clone, Debug)]
 pub struct LazyPages {
     snapshot: Arc<Snapshot>,
+    supply: Arc<dyn Supply>,
     handler: Arc<Handler>,
     patience: Duration,
     working_set: Uses,
@@ -124,8 +125,9 @@ impl LazyPages {
         supply: Arc<dyn Supply>,
         options: LazyOptions,
     ) -> Result<Self, LazyError> {
-        let handler = Arc::new(Handler::new(supply, options)?);
-        Ok(Self { snapshot, handler, patience: PATIENCE, working_set: Uses::default() })
+        let handler = Arc::new(Handler::new(Arc::clone(&supply), options)?);
+        let working_set = Uses::default();
+        Ok(Self { snapshot, supply, handler, patience: PATIENCE, working_set })
     }
 
     /// Starts a handler for images in a directory, with the pages in them and in their parent sets.
@@ -172,21 +174,32 @@ impl LazyPages {
         Ok(self)
     }
 
-    /// Listens at `lazy-pages.socket` in a directory, the work directory of the restores. Only this
-    /// user and root can connect. A socket that an earlier handler has left is replaced.
+    /// Listens at `lazy-pages.socket` in a directory, the work directory of the restores.
     ///
     /// # Errors
-    /// [`LazyError::Place`] for another user's socket at the name, and for anything that is no
-    /// socket; [`LazyError::System`] if the directory or the socket cannot be used.
+    /// The errors of [`LazySocket::bind`] and of [`serve`](Self::serve).
     pub fn listen<'d>(&self, directory: impl Into<Dir<'d>>) -> Result<LazyDaemon, LazyError> {
-        let directory = directory.into();
-        let path = directory.path();
-        // A directory that only CRIU opens is no directory for a socket of this process.
-        let held = directory.open()?.ok_or(LazyError::NoDirectory)?;
-        let socket = LazySocket::bind(held, &path)?;
-        let control =
-            LazyControl { finish: Cancel::new()?, stop: Cancel::new()?, active: Arc::default() };
+        self.serve(LazySocket::bind(directory)?)
+    }
+
+    /// Serves the restores that connect to a socket.
+    ///
+    /// # Errors
+    /// [`LazyError::Call`] if no descriptor is available.
+    pub fn serve(&self, socket: LazySocket) -> Result<LazyDaemon, LazyError> {
+        let (finish, stop) = (Cancel::new()?, Cancel::new()?);
+        let control = LazyControl { finish, stop, active: Arc::default() };
         Ok(LazyDaemon { pages: self.clone(), socket, control })
+    }
+
+    /// Tells a distant source that all pages of all restores have come. No restore may come later.
+    /// Without this call `criu dump --lazy-pages` fails when the connection ends, and lets the
+    /// dumped tasks run on. Images on a disk need no such call.
+    ///
+    /// # Errors
+    /// [`LazyError::Source`] if the source does not answer.
+    pub fn close(&self) -> Result<(), LazyError> {
+        self.supply.close()
     }
 
     /// Begins a restore. Returns its part of the handler, the recording of its working set if there

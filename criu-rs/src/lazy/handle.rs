@@ -105,7 +105,7 @@ impl LazyPages {
         directory: OwnedFd,
         shown: &Path,
     ) -> Result<Reception, LazyError> {
-        let socket = LazySocket::bind(directory, shown)?;
+        let socket = LazySocket::bind_in(directory, shown)?;
         let (restoration, recorder, snapshot) = self.begin();
         let (stop, outcome) = (Cancel::new()?, Outcome::default());
         let run = {

@@ -46,6 +46,7 @@ pub use options::{Fill, LazyOptions, OnLoss};
 pub use remote::{Remote, RemotePages};
 pub use restoration::{Restoration, Touch};
 pub use snapshot::{LazyTask, Snapshot};
+pub use socket::LazySocket;
 pub use statistics::{LazyProgress, LazyStatistics, Percentiles};
 pub use supply::{Pages, Reader, Supply, Urgency, Wanted};
 pub use working_set::{Prefetch, Recorder};

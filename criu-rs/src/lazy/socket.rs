@@ -17,25 +17,64 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use super::error::LazyError;
 use crate::sys::{proc_link, stream};
-use crate::value::{PlaceError, PlaceProblem, is_ours};
+use crate::value::{Dir, PlaceError, PlaceProblem, is_ours};
 
-/// A socket at `lazy-pages.socket` in a directory. Its file is removed with the value.
+/// A socket that listens at `lazy-pages.socket` in a directory. Its file is removed with the value.
 #[derive(Debug)]
-pub(crate) struct LazySocket {
+pub struct LazySocket {
     listener: UnixListener,
+    file: Named,
+}
+
+/// The file of a socket, which is removed with the value.
+#[derive(Debug)]
+struct Named {
     directory: OwnedFd,
-    /// The device and inode of the file.
-    file: (u64, u64),
+    /// The device and inode of the file. `None` if the file is to stay.
+    identity: Option<(u64, u64)>,
 }
 
 impl LazySocket {
-    /// Listens in a directory, whose path is for messages. Replaces a socket that an earlier
-    /// handler has left. Only this user and root can connect.
+    /// Listens in a directory, the work directory of the restores. Only this user and root can
+    /// connect. A socket that an earlier handler has left is replaced.
     ///
     /// # Errors
     /// [`LazyError::Place`] for another user's socket at the name, and for anything that is no
-    /// socket. The errors of the system calls.
-    pub(crate) fn bind(directory: OwnedFd, shown: &Path) -> Result<Self, LazyError> {
+    /// socket; [`LazyError::Call`] and [`LazyError::System`] if the directory or the socket cannot
+    /// be used.
+    pub fn bind<'d>(directory: impl Into<Dir<'d>>) -> Result<Self, LazyError> {
+        let directory = directory.into();
+        // A directory that only CRIU opens is no directory for a socket of this process.
+        let held = directory.open()?.ok_or(LazyError::NoDirectory)?;
+        Self::bind_in(held, &directory.path())
+    }
+
+    /// Takes a socket that listens in a directory already, such as one of a process that has
+    /// [given](Self::into_listener) it to this one. It has to be at the name.
+    ///
+    /// # Errors
+    /// [`LazyError::Call`] if the directory cannot be used, and [`LazyError::System`] if there is
+    /// no socket in it.
+    pub fn from_listener<'d>(
+        listener: UnixListener,
+        directory: impl Into<Dir<'d>>,
+    ) -> Result<Self, LazyError> {
+        let directory = directory.into().open()?.ok_or(LazyError::NoDirectory)?;
+        let failed = LazyError::system("take lazy-pages.socket");
+        let file = Named::new(directory).map_err(|source| failed(source.into()))?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(Self { listener, file })
+    }
+
+    /// Returns the socket, which goes on listening, and leaves its file.
+    #[must_use]
+    pub fn into_listener(mut self) -> UnixListener {
+        self.file.identity = None;
+        self.listener
+    }
+
+    /// Listens in an open directory, whose path is for messages.
+    pub(crate) fn bind_in(directory: OwnedFd, shown: &Path) -> Result<Self, LazyError> {
         remove_old(&directory, shown)?;
         let failed =
             |source: Errno| LazyError::system("listen on lazy-pages.socket")(source.into());
@@ -47,8 +86,8 @@ impl LazySocket {
         // A path in a directory that is held: nothing can be moved into its way, and it is short.
         let path = proc_link(directory.as_fd()).join(NAME);
         bind(own.as_raw_fd(), &UnixAddr::new(&path).map_err(failed)?).map_err(failed)?;
-        let file = identity(&directory).map_err(failed)?;
-        let bound = Self { listener: UnixListener::from(own), directory, file };
+        let file = Named::new(directory).map_err(failed)?;
+        let bound = Self { listener: UnixListener::from(own), file };
         listen(&bound.listener, Backlog::MAXCONN).map_err(failed)?;
         Ok(bound)
     }
@@ -89,10 +128,18 @@ impl AsFd for LazySocket {
     }
 }
 
-impl Drop for LazySocket {
+impl Named {
+    fn new(directory: OwnedFd) -> nix::Result<Self> {
+        let identity = Some(identity(&directory)?);
+        Ok(Self { directory, identity })
+    }
+}
+
+impl Drop for Named {
     fn drop(&mut self) {
         // Another handler may have put its socket in the place of this one.
-        if identity(&self.directory).is_ok_and(|found| found == self.file) {
+        let found = identity(&self.directory).ok();
+        if found.is_some() && found == self.identity {
             let _ = unlinkat(&self.directory, NAME_C, UnlinkatFlags::NoRemoveDir);
         }
     }
@@ -133,7 +180,7 @@ const NAME_C: &CStr = c"lazy-pages.socket";
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File, Permissions};
+    use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
@@ -142,7 +189,7 @@ mod tests {
         let path = criu_lab::scratch(name);
         fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
         let again = path.clone();
-        (path, move || LazySocket::bind(File::open(&again).unwrap().into(), &again))
+        (path, move || LazySocket::bind(&*again))
     }
 
     #[test]
@@ -160,7 +207,13 @@ mod tests {
         assert!(second.accept().unwrap().is_none());
         let _client = UnixStream::connect(&name).unwrap();
         assert!(second.accept().unwrap().is_some());
-        drop(second);
+        // The socket goes to another owner, and its file with it.
+        let listener = second.into_listener();
+        assert!(name.exists());
+        let third = LazySocket::from_listener(listener, &*path).unwrap();
+        let _client = UnixStream::connect(&name).unwrap();
+        assert!(third.accept().unwrap().is_some());
+        drop(third);
         assert!(!name.exists());
     }
 

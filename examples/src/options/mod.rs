@@ -22,7 +22,7 @@ pub(crate) use jobs::Jobs;
 pub(crate) use memory::{Lazy, Memory, PreDumpOnly, Way};
 pub(crate) use network::{Network, NetworkSaved};
 pub(crate) use restore::{Around, RestoreOnly};
-pub(crate) use tls::Certificates;
+pub(crate) use tls::{Certificates, PAGE_SERVER};
 pub(crate) use values::{Size, Verbosity, seconds};
 
 use crate::config::Config;

@@ -1,0 +1,69 @@
+//! The words for what has become of a restore.
+
+use std::time::Duration;
+
+use criu_rs::lazy::{LazyReport, LazyStatistics};
+use serde_json::{Value, json};
+
+use crate::output::micros;
+use crate::stdout;
+
+/// Makes the line for a restore whose tasks run.
+pub(crate) fn restored(number: u64, time: Duration) -> String {
+    format!("restore {number}: all tasks are restored after {time:.1?}")
+}
+
+/// Tells how a restore ended: in a line for a person, and as JSON if wanted.
+pub(crate) fn told(report: &LazyReport, is_json: bool, line: impl FnOnce(String)) {
+    let LazyReport { number, result, statistics, time, .. } = report;
+    let numbers = numbers(statistics);
+    line(match result {
+        Ok(()) => format!("restore {number}: done after {time:.1?}: {numbers}"),
+        Err(error) => format!("restore {number}: failed after {time:.1?}: {error}; {numbers}"),
+    });
+    if is_json {
+        let mut facts = json!({
+            "outcome": if result.is_ok() { "done" } else { "failed" },
+            "restore": number,
+            "elapsed_us": micros(*time),
+            "statistics": lazy_stats(statistics),
+        });
+        if let Err(error) = result {
+            facts["error"] = error.to_string().into();
+        }
+        stdout::print_json(&facts);
+    }
+}
+
+/// Makes the numbers of a restore for a person.
+pub(crate) fn numbers(numbers: &LazyStatistics) -> String {
+    let LazyStatistics { faults, touched, around, filled, working_set, latency, .. } = numbers;
+    let pages = touched + around + filled + working_set;
+    let mut text = format!("{pages} pages ({touched} touched, {around} around them");
+    if *working_set > 0 {
+        text += &format!(", {working_set} of the working set");
+    }
+    text += &format!(", {filled} in the background), {faults} faults");
+    if *faults > 0 {
+        let (p50, p99, max) = (latency.p50, latency.p99, latency.max);
+        text += &format!(" served in {p50:.1?} (median), {p99:.1?} (99 of 100), {max:.1?} (most)");
+    }
+    text
+}
+
+/// Makes the numbers of a restore for a program.
+pub(crate) fn lazy_stats(numbers: &LazyStatistics) -> Value {
+    json!({
+        "faults": numbers.faults,
+        "fault_us": {
+            "p50": micros(numbers.latency.p50), "p90": micros(numbers.latency.p90),
+            "p99": micros(numbers.latency.p99), "max": micros(numbers.latency.max),
+        },
+        "pages": {
+            "touched": numbers.touched, "around": numbers.around, "filled": numbers.filled,
+            "working_set": numbers.working_set, "zeros": numbers.zeros,
+        },
+        "bytes": numbers.bytes,
+        "retries": numbers.retries,
+    })
+}

@@ -21,12 +21,15 @@ pub(super) struct Fetcher<'r> {
     spare: Vec<Answer>,
     /// The answer that was read last.
     answer: Answer,
+    /// The task and the address behind the pages that were read last.
+    behind: (u32, u64),
 }
 
 impl<'r> Fetcher<'r> {
     pub(super) fn new(pages: &'r RemotePages, link: Arc<Link>, urgency: Urgency) -> Self {
         let (announced, spare) = (VecDeque::new(), Vec::new());
-        Self { pages, link, urgency, announced, spare, answer: Answer::default() }
+        let (answer, behind) = (Answer::default(), (0, 0));
+        Self { pages, link, urgency, announced, spare, answer, behind }
     }
 
     /// Returns the part of a request that one answer can bring.
@@ -40,6 +43,13 @@ impl<'r> Fetcher<'r> {
         };
         let pages = pages.max(1).min((end - address) / page).min(self.most());
         Ok(Wanted { pid, address, pages })
+    }
+
+    /// Tells that a page comes without its neighbours. Each costs time on its way, which a task that
+    /// touches pages in no order has no use for.
+    fn goes_alone(&self, wanted: Wanted) -> bool {
+        let is_next = (wanted.pid, wanted.address) == self.behind;
+        self.urgency == Urgency::Fault && !self.link.is_near() && !is_next
     }
 
     /// Sends a request, over another connection if this one has failed.
@@ -99,7 +109,10 @@ impl Reader for Fetcher<'_> {
             self.spare.push(answer);
         }
         if self.announced.is_empty() {
-            let wanted = self.part(wanted)?;
+            let mut wanted = self.part(wanted)?;
+            if self.goes_alone(wanted) {
+                wanted.pages = 1;
+            }
             self.ask(wanted)?;
         }
         let answer = self.next()?;
@@ -109,6 +122,7 @@ impl Reader for Fetcher<'_> {
         let bytes = self.answer.bytes();
         let most = wanted.pages.max(1).saturating_mul(page_size().bytes());
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(bytes.len());
+        self.behind = (wanted.pid, wanted.address.saturating_add(most as u64));
         Ok(Pages::new(bytes.get(..most).unwrap_or_default()))
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Link {
     layout: Layout,
     /// The longest time for an answer.
     timeout: Duration,
+    /// Tells that some more pages take hardly longer than one: the server is on this machine.
+    is_near: bool,
     reading: Mutex<Socket>,
     /// The socket for requests. With TLS, requests wait until nobody receives.
     writing: Option<Mutex<Socket>>,
@@ -79,8 +81,9 @@ impl Link {
         let failed = PagesError::socket("set up the connection");
         socket.set_timeout(Some(timeout.max(Duration::from_millis(1)))).map_err(&failed)?;
         let writing = socket.writer().map_err(&failed)?.map(Mutex::new);
+        let (is_near, reading) = (socket.is_unix(), Mutex::new(socket));
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Ok(Self { layout, timeout, reading: Mutex::new(socket), writing, state, changed })
+        Ok(Self { layout, timeout, is_near, reading, writing, state, changed })
     }
 
     /// Sends a request, and returns its number.
@@ -163,6 +166,11 @@ impl Link {
         let result = calls();
         set(self.timeout)?;
         result
+    }
+
+    /// Tells that some more pages take hardly longer than one.
+    pub(super) fn is_near(&self) -> bool {
+        self.is_near
     }
 
     /// Notes that a thread of a task waits for pages.

@@ -120,7 +120,7 @@ impl LazyTask {
         if images != machine {
             return Err(LazyError::PageSize { images, machine });
         }
-        let mut missing = Vec::new();
+        let mut missing: Vec<Range<u64>> = Vec::new();
         let mut vmas = memory.vmas().filter(can_be_lazy).peekable();
         for run in memory.runs().filter(|run| run.flags.contains(PageFlags::LAZY)) {
             let end = run.start.saturating_add(run.pages.saturating_mul(images));
@@ -128,7 +128,13 @@ impl LazyTask {
             while let Some(vma) = vmas.peek() {
                 let start = run.start.max(vma.start());
                 if start < end.min(vma.end()) {
-                    missing.push(start..end.min(vma.end()));
+                    // CRIU begins a new run where a pipe of its dump was full.
+                    match missing.last_mut() {
+                        Some(last) if last.end == start && start > vma.start() => {
+                            last.end = end.min(vma.end());
+                        }
+                        _ => missing.push(start..end.min(vma.end())),
+                    }
                 }
                 if vma.end() > end {
                     break;

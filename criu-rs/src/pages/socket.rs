@@ -93,6 +93,11 @@ impl Socket {
         self.cipher.is_none()
     }
 
+    /// Returns `true` for a unix socket, whose other end is on this machine.
+    pub(crate) fn is_unix(&self) -> bool {
+        matches!(self.plain.stream, Stream::Unix(_))
+    }
+
     #[cfg(feature = "tls")]
     pub(super) fn encrypt(
         &mut self,

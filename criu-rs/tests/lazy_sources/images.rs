@@ -32,8 +32,9 @@ fn a_snapshot_tells_what_a_restore_leaves_out() {
     tasks(&dir, &[(7, vmas), (3, vec![vma(BASE, 1)])], &[9, 8]);
     let lazy = PRESENT | LAZY;
     let runs = [
-        // One run over two mappings and beyond.
-        run(at(1), 11, lazy),
+        // Two runs of one mapping, the second over the next mapping and beyond.
+        run(at(1), 1, lazy),
+        run(at(2), 10, lazy),
         run(at(20), 12, lazy),
         run(at(40), 1, PRESENT),
         run(at(41), 1, lazy),

@@ -85,7 +85,7 @@ fn all_pages_come(source: &RemotePages) {
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut reader = source.reader(Urgency::Background).unwrap();
-            for _ in 0..3 {
+            for _ in 0..2 {
                 fill(&mut *reader, at(0), at(512));
                 fill(&mut *reader, at(700), at(1212));
             }
@@ -93,7 +93,7 @@ fn all_pages_come(source: &RemotePages) {
         for thread in 0..2u64 {
             scope.spawn(move || {
                 let mut reader = source.reader(Urgency::Fault).unwrap();
-                for step in 0..500 {
+                for step in 0..300 {
                     let page = (step * 37 + thread * 101) % 512;
                     let page = if step % 2 == 0 { page } else { 700 + page };
                     let count = 1 + step % 3;
@@ -193,6 +193,30 @@ fn connections_to_our_server_are_made_again() {
     assert!(matches!(error, LazyError::Source(PagesError::Socket { .. })), "{error}");
     let took = begun.elapsed();
     assert!((Duration::from_secs(1)..Duration::from_secs(6)).contains(&took), "{took:?}");
+}
+
+#[test]
+fn neighbours_of_a_distant_page_come_when_pages_are_touched_in_order() {
+    let (dir, snapshot) = set("lazy-neighbours");
+    let unix = dir.join("socket");
+    let tcp = Provider::new(&dir).listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = format!("127.0.0.1:{}", tcp.port());
+    let servers = [run_server(tcp), run_server(Provider::new(&dir).listen_unix(&unix).unwrap())];
+    for (remote, alone) in [(Remote::tcp(address), 1), (Remote::unix(unix), 16)] {
+        let source = remote.open(Arc::clone(&snapshot)).unwrap();
+        let mut reader = source.reader(Urgency::Fault).unwrap();
+        let mut count = |page: u64| {
+            let wanted = Wanted { pid: 7, address: at(page), pages: 16 };
+            reader.read(wanted).unwrap().size() / PAGE
+        };
+        assert_eq!([count(0), count(100), count(50)], [alone; 3]);
+        let next = 50 + alone;
+        assert_eq!([count(next), count(next + 16), count(500)], [16, 16, alone.min(12)]);
+    }
+    for (handle, running) in servers {
+        handle.stop();
+        running.join().unwrap();
+    }
 }
 
 /// What a scripted server does with a request.
@@ -339,14 +363,14 @@ fn servers_that_lie_or_stall_are_errors_in_time() {
                 let (address, running) = like_criu(dir, Layout::Wide, 2, does);
                 let source = Remote::tcp(address).timeout(Duration::from_secs(1));
                 let source = source.open(snapshot).unwrap();
-                let mut reader = source.reader(Urgency::Fault).unwrap();
+                let mut reader = source.reader(Urgency::Background).unwrap();
                 assert_eq!(read(&mut *reader, 7, at(1), 1).unwrap(), page(at(1)));
                 let begun = Instant::now();
                 let error = reader.read(Wanted { pid: 7, address: at(20), pages: 2 }).unwrap_err();
                 assert!(error.to_string().contains(said), "{does:?}: {error}");
                 assert!(begun.elapsed() < Duration::from_millis(2500), "{does:?}");
                 // The connection is not made again, and every reader learns why.
-                let mut other = source.reader(Urgency::Background).unwrap();
+                let mut other = source.reader(Urgency::Fault).unwrap();
                 let error = other.read(Wanted { pid: 7, address: at(30), pages: 2 }).unwrap_err();
                 assert!(error.to_string().contains(said), "{does:?}: {error}");
                 assert!(source.close().is_err(), "{does:?}");

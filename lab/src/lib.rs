@@ -30,6 +30,7 @@ pub mod sandbox;
 mod service;
 mod target;
 mod terminal;
+pub mod uffd;
 mod wait;
 
 pub use network::own_network;

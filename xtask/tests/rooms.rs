@@ -17,6 +17,7 @@ const ROOMS: &[&str] = &[
     "lab/src/lazy.rs",
     "lab/src/oracle/memory.rs",
     "lab/src/raw.rs",
+    "lab/src/uffd.rs",
 ];
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod copies;
 mod handler;
+mod measure;
 mod scene;
 mod source;
 mod trials;
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some(copies::INIT) => return copies::init(rest),
         Some(source::SERVE) => return source::serve(rest),
+        Some("--measure") => return measure::run(rest),
+        Some(measure::SPIN) => measure::spin(rest),
         _ => {}
     }
     if harness::own_word(trials::ALL, |words| payload::run(words, &[]), Scene::new) {

@@ -30,19 +30,20 @@ impl Scene {
         path
     }
 
-    /// Starts an oracle of so many MiB.
-    pub fn oracle(&self, mebibytes: u64) -> (Target, Remote) {
+    /// Starts an oracle of so many MiB, half of them with huge pages if wanted.
+    pub fn oracle(&self, mebibytes: u64, huge: bool) -> (Target, Remote) {
         let file = self.dir.join("oracle");
         // An older oracle has counted already.
         let _ = fs::remove_file(&file);
         let remote = Remote::new(&file);
-        let words = ["oracle", &mebibytes.to_string()];
+        let mebibytes = mebibytes.to_string();
+        let words = ["oracle", &mebibytes, if huge { "huge" } else { "small" }];
         (Target::start(&words, &file, |command| command), remote)
     }
 
     /// Starts an oracle, saves it and ends it. Returns its images.
-    pub fn saved(&self, mebibytes: u64) -> (Target, Remote, PathBuf) {
-        let (mut target, remote) = self.oracle(mebibytes);
+    pub fn saved(&self, mebibytes: u64, huge: bool) -> (Target, Remote, PathBuf) {
+        let (mut target, remote) = self.oracle(mebibytes, huge);
         let images = self.folder("images");
         let mut dump = self.criu(&["dump", "-t", &target.pid()]);
         finish(dump.arg("-D").arg(&images));

@@ -54,7 +54,7 @@ fn from_server(scene: &Scene, kind: handler::Kind) {
 /// Restores a saved oracle in a storm.
 fn restore(scene: &Scene, kind: handler::Kind, source: impl FnOnce(&Path) -> Source) {
     let (mebibytes, milliseconds) = extent();
-    let (mut target, remote, images) = scene.saved(mebibytes);
+    let (mut target, remote, images) = scene.saved(mebibytes, true);
     let source = source(&images);
     let handler = Handler::start(kind, scene, &images, &source, &scene.folder("work"));
     remote.give(storm(kind, milliseconds), "report");
@@ -69,7 +69,7 @@ fn restore(scene: &Scene, kind: handler::Kind, source: impl FnOnce(&Path) -> Sou
 
 fn from_dump(scene: &Scene, kind: handler::Kind) {
     let (mebibytes, milliseconds) = extent();
-    let (mut target, remote) = scene.oracle(mebibytes);
+    let (mut target, remote) = scene.oracle(mebibytes, true);
     let images = scene.folder("images");
     let source = Source::dump(scene, &target, &images);
     let handler = Handler::start(kind, scene, &images, &source, &scene.folder("work"));
@@ -88,7 +88,7 @@ fn from_dump(scene: &Scene, kind: handler::Kind) {
 
 /// Two pages of the images change places, which the oracle has to notice.
 fn wrong_page(scene: &Scene) {
-    let (mut target, remote, images) = scene.saved(8);
+    let (mut target, remote, images) = scene.saved(8, false);
     swap_pages(&images.join("pages-1.img"));
     remote.give(Task::Check, "report");
     let source = Source::images();

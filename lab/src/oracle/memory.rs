@@ -176,15 +176,14 @@ pub(crate) fn now() -> Duration {
     std::time::UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
-/// Returns the number of faults of this thread that waited for somebody: those that a
-/// userfaultfd has served are among them.
-pub(crate) fn waits() -> i64 {
+/// Returns the number of page faults of this thread.
+pub(crate) fn page_faults() -> i64 {
     // SAFETY: all fields are numbers, for which zero is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes `usage`, which outlives the call.
     let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
     assert!(result == 0, "getrusage: {}", Errno::last());
-    usage.ru_majflt
+    usage.ru_minflt + usage.ru_majflt
 }
 
 /// Bytes of a huge page.

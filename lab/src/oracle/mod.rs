@@ -27,11 +27,12 @@ use remote::Orders;
 
 use crate::payload::Counter;
 
-/// `FILE MEBIBYTES`: the oracle. It counts into FILE while it has nothing to do.
+/// `FILE MEBIBYTES [huge]`: the oracle. It counts into FILE while it has nothing to do. With `huge`
+/// half of the memory may have huge pages.
 pub(crate) fn run(words: &[&str]) {
     let mebibytes: usize = words[1].parse().unwrap();
     let orders = Orders::open(words[0]);
-    let mut pages = Pages::new(mebibytes << 20);
+    let mut pages = Pages::new(mebibytes << 20, words.contains(&"huge"));
     let counter = Counter::into(words[0]);
     let mut beats = 2;
     counter.at(beats);

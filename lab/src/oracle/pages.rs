@@ -8,7 +8,7 @@ use super::record::{Count, Record};
 /// The pages of an oracle.
 #[derive(Debug)]
 pub(crate) struct Pages {
-    /// Private memory, huge pages allowed in its first half.
+    /// Private memory. Its first half may have huge pages.
     pub(crate) area: Area,
     /// The token of each page of `area`.
     tokens: Vec<AtomicU64>,
@@ -24,10 +24,10 @@ pub(crate) struct Pages {
 pub(crate) type Token = u64;
 
 impl Pages {
-    /// Writes so many bytes of pages.
-    pub(crate) fn new(bytes: usize) -> Self {
+    /// Writes so many bytes of pages, half of them with huge pages if wanted.
+    pub(crate) fn new(bytes: usize, huge: bool) -> Self {
         let area = Area::private(bytes);
-        area.huge(0, area.pages() / 2, true);
+        area.huge(0, area.pages() / 2, huge);
         area.huge(area.pages() / 2, area.pages() / 2, false);
         let tokens: Vec<AtomicU64> = (0..area.pages())
             .map(|page| AtomicU64::new(area.address(page * PAGE) as u64))

@@ -51,7 +51,7 @@ pub struct Touch {
     pub seed: u64,
     /// Nanoseconds between two touches, in which the thread works.
     pub pause: u64,
-    /// Counts only touches that waited for a page. It costs a system call for each touch.
+    /// Takes the times of touches alone that found no page. It costs a system call for each touch.
     pub exact: bool,
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::memory::{Area, PAGE, now, waits};
+use super::memory::{Area, PAGE, now, page_faults};
 use super::pages::{Pages, WORDS, holds};
 use super::remote::Touch;
 use super::storm::Random;
@@ -14,12 +14,12 @@ pub(crate) fn run(pages: &Pages, touch: Touch) -> String {
     let mut random = Random(touch.seed);
     // New memory is never missing.
     let number = usize::try_from(touch.touches).unwrap();
-    let times = Area::private((number * 8).next_multiple_of(PAGE));
+    let times = Area::private((number * 8).next_multiple_of(PAGE).max(PAGE));
     for at in (0..number * 8).step_by(PAGE) {
         times.store(at, 0);
     }
     let mut wrong = 0;
-    let before = waits();
+    let before = page_faults();
     let begun = now();
     let mut last = before;
     for n in 0..number {
@@ -31,7 +31,7 @@ pub(crate) fn run(pages: &Pages, touch: Touch) -> String {
         wrong += u64::from(found != holds(token, WORDS[0]));
         let mut nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX >> 1) << 1;
         if touch.exact {
-            let so_far = waits();
+            let so_far = page_faults();
             nanoseconds |= u64::from(so_far != last);
             last = so_far;
         }
@@ -44,7 +44,7 @@ pub(crate) fn run(pages: &Pages, touch: Touch) -> String {
         }
     }
     let end = now();
-    let faults = waits() - before;
+    let faults = page_faults() - before;
     let all: Vec<u64> = (0..number).map(|n| times.load(n * 8)).collect();
     let waited = |time: &u64| !touch.exact || time & 1 == 1;
     let mut waited: Vec<u64> = all.iter().filter(|time| waited(time)).map(|t| t >> 1).collect();
@@ -62,7 +62,7 @@ pub(crate) fn run(pages: &Pages, touch: Touch) -> String {
 /// Reads a word of each page in order, and compares.
 pub(crate) fn sweep(pages: &Pages) -> String {
     let begun = now();
-    let before = waits();
+    let before = page_faults();
     let wrong = (0..pages.area.pages())
         .filter(|page| {
             let token = pages.area.address(page * PAGE) as u64;
@@ -70,6 +70,6 @@ pub(crate) fn sweep(pages: &Pages) -> String {
         })
         .count();
     let (begun, end) = (begun.as_nanos(), now().as_nanos());
-    let (number, faults) = (pages.area.pages(), waits() - before);
+    let (number, faults) = (pages.area.pages(), page_faults() - before);
     format!("checked {number}\nwrong {wrong}\nfaults {faults}\nbegun {begun}\nend {end}\n")
 }

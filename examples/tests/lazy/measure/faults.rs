@@ -1,0 +1,131 @@
+//! Latencies of faults, and the time until all pages are there.
+
+use std::time::Duration;
+
+use criu_lab::oracle::{Task, Touch};
+
+use super::Hall;
+use super::figures::{Row, Unit, print};
+use super::run::{Busy, Side, Times};
+use crate::handler;
+use crate::source;
+
+/// The handlers that are compared, CRIU's first.
+const HANDLERS: &[handler::Kind] = &[handler::Kind::Criu];
+
+/// Columns of touches during the fill.
+const FAULTS: &[(&str, Unit)] = &[
+    ("first instruction ms", Unit::Milli),
+    ("fault p50 us", Unit::Micro),
+    ("p90", Unit::Micro),
+    ("p99", Unit::Micro),
+    ("max", Unit::Micro),
+    ("faults", Unit::Number),
+    ("all pages ms", Unit::Milli),
+    ("daemon CPU ms", Unit::Milli),
+];
+
+pub fn from_images(hall: &Hall) {
+    saved(hall, source::Kind::Images, false);
+}
+
+pub fn from_server(hall: &Hall) {
+    saved(hall, source::Kind::PageServer, false);
+}
+
+/// With a process on each processor that computes.
+pub fn when_busy(hall: &Hall) {
+    println!("from images:\n");
+    saved(hall, source::Kind::Images, true);
+    println!("\nfrom a page server:\n");
+    saved(hall, source::Kind::PageServer, true);
+}
+
+fn saved(hall: &Hall, kind: source::Kind, busy: bool) {
+    let mut saved = hall.saved();
+    let busy = busy.then(Busy::everywhere);
+    let mut touched = rows();
+    let mut idle = rows();
+    for round in 0..hall.rounds {
+        for turn in 0..HANDLERS.len() {
+            let n = (round + turn) % HANDLERS.len();
+            let side = Side::Lazy(HANDLERS[n]);
+            touched[n].1.push(&figures(&saved.restore(side, kind, touches(round))));
+            idle[n].1.push(&filling(&saved.restore(side, kind, none())));
+        }
+    }
+    drop(busy);
+    print(FAULTS, &touched);
+    println!();
+    print(FILLING, &idle);
+}
+
+/// From a dump that holds the frozen process.
+pub fn from_dump(hall: &Hall) {
+    let (mut touched, mut idle) = (rows(), rows());
+    for round in 0..hall.rounds {
+        for turn in 0..HANDLERS.len() {
+            let n = (round + turn) % HANDLERS.len();
+            touched[n].1.push(&figures(&hall.from_dump(HANDLERS[n], touches(round))));
+            idle[n].1.push(&filling(&hall.from_dump(HANDLERS[n], none())));
+        }
+    }
+    print(FAULTS, &touched);
+    println!();
+    print(FILLING, &idle);
+}
+
+/// Until 5 % of the pages are touched at random.
+pub fn early(hall: &Hall) {
+    let mut saved = hall.saved();
+    let sides: Vec<Side> =
+        [Side::Full].into_iter().chain(HANDLERS.iter().map(|kind| Side::Lazy(*kind))).collect();
+    let mut rows: Vec<(String, Row)> =
+        sides.iter().map(|side| (side.name().into(), Row::default())).collect();
+    let touches = hall.mebibytes * 256 / 20;
+    for round in 0..hall.rounds {
+        for turn in 0..sides.len() {
+            let n = (round + turn) % sides.len();
+            let task = Task::Touch(Touch { touches, seed: 7, pause: 0, exact: false });
+            let times = saved.restore(sides[n], source::Kind::Images, task);
+            let faults = Duration::from_nanos(times.report.value("faults"));
+            rows[n].1.push(&[times.restored, times.first, times.end, faults]);
+        }
+    }
+    print(
+        &[
+            ("restored ms", Unit::Milli),
+            ("first instruction ms", Unit::Milli),
+            ("5 % touched ms", Unit::Milli),
+            ("faults", Unit::Number),
+        ],
+        &rows,
+    );
+}
+
+const FILLING: &[(&str, Unit)] =
+    &[("nothing touched: all pages ms", Unit::Milli), ("daemon CPU ms", Unit::Milli)];
+
+fn filling(times: &Times) -> [Duration; 2] {
+    [times.filled, times.cpu]
+}
+
+fn figures(times: &Times) -> [Duration; 8] {
+    let report = |name: &str| times.report.time(name);
+    let [p50, p90, p99, max] = ["p50", "p90", "p99", "max"].map(report);
+    [times.first, p50, p90, p99, max, report("faults"), times.filled, times.cpu]
+}
+
+/// Touches that take as long as a fill, or longer.
+fn touches(round: usize) -> Task {
+    Task::Touch(Touch { touches: 4000, seed: 100 + round as u64, pause: 0, exact: true })
+}
+
+/// A task that touches nothing.
+fn none() -> Task {
+    Task::Touch(Touch { touches: 0, seed: 0, pause: 0, exact: false })
+}
+
+fn rows() -> Vec<(String, Row)> {
+    HANDLERS.iter().map(|kind| (Side::Lazy(*kind).name().into(), Row::default())).collect()
+}

@@ -1,19 +1,23 @@
 //! Handlers: who brings the pages.
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 
 use criu_lab::{soon, within};
 
+use crate::daemon::{self, Settings};
 use crate::scene::Scene;
 use crate::source::Source;
 
 /// The daemon that brings the pages of restores.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// `criu lazy-pages`.
     Criu,
+    /// The library's daemon.
+    Library(Settings),
 }
 
 /// A running daemon. It is killed with this value.
@@ -29,13 +33,25 @@ impl Handler {
     pub fn start(kind: Kind, scene: &Scene, images: &Path, source: &Source, work: &Path) -> Self {
         let socket = work.join("lazy-pages.socket");
         let _ = std::fs::remove_file(&socket);
+        let port = source.port.unwrap_or(0).to_string();
         let mut command = match kind {
-            Kind::Criu => scene.criu(&["lazy-pages", "-v1", "-o", "lazy-pages.log"]),
+            Kind::Criu => {
+                let mut command = scene.criu(&["lazy-pages", "-v1", "-o", "lazy-pages.log"]);
+                command.arg("-D").arg(images).arg("-W").arg(work);
+                if source.port.is_some() {
+                    let server = ["--page-server", "--address", "127.0.0.1", "--port", &port];
+                    command.args(server);
+                }
+                command
+            }
+            Kind::Library(settings) => {
+                let mut command = Command::new("/proc/self/exe");
+                command.arg(daemon::DAEMON).arg(images).arg(work).args([&port, "1"]);
+                command.args(settings.words()).stdin(Stdio::null()).stdout(Stdio::null());
+                command.stderr(File::create(work.join("daemon.log")).unwrap());
+                command
+            }
         };
-        command.arg("-D").arg(images).arg("-W").arg(work);
-        if let Some(port) = source.port {
-            command.args(["--page-server", "--address", "127.0.0.1", "--port", &port.to_string()]);
-        }
         let child = command.spawn().unwrap();
         let mut handler = Self { child, work: work.into() };
         let is_up = soon(|| socket.exists() || handler.child.try_wait().unwrap().is_some());

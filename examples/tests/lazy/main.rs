@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod copies;
+mod daemon;
 mod handler;
 mod measure;
 mod scene;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let rest = words.get(1..).unwrap_or_default();
     match words.first().map(String::as_str) {
         Some(copies::INIT) => return copies::init(rest),
+        Some(daemon::DAEMON) => return daemon::run(rest),
         Some(source::SERVE) => return source::serve(rest),
         Some("--measure") => return measure::run(rest),
         Some(measure::SPIN) => measure::spin(rest),

@@ -10,6 +10,7 @@ use criu_lab::oracle::{Storm, Task};
 use criu_lab::process;
 
 use crate::copies::Copy;
+use crate::daemon::Settings;
 use crate::handler::{self, Handler};
 use crate::scene::{Scene, finish};
 use crate::source::Source;
@@ -18,8 +19,16 @@ pub const ALL: &[Test<Scene>] = &[
     ("pages_from_images_by_criu", |scene| from_images(scene, handler::Kind::Criu)),
     ("pages_from_a_page_server_by_criu", |scene| from_server(scene, handler::Kind::Criu)),
     ("pages_from_a_dump_by_criu", |scene| from_dump(scene, handler::Kind::Criu)),
+    ("pages_from_images_by_the_daemon", |scene| from_images(scene, LIBRARY)),
+    ("pages_from_a_page_server_by_the_daemon", |scene| from_server(scene, LIBRARY)),
+    ("pages_from_a_dump_by_the_daemon", |scene| from_dump(scene, LIBRARY)),
     ("a_wrong_page_is_noticed", wrong_page),
+    ("an_oracle_that_was_not_restored_is_right", without_restore),
 ];
+
+/// The library's daemon with its usual settings.
+const LIBRARY: handler::Kind =
+    handler::Kind::Library(Settings { nothing: false, record: false, with_record: false });
 
 /// Memory of the oracle in MiB, and the time of a storm in milliseconds.
 fn extent() -> (u64, u64) {
@@ -30,7 +39,7 @@ fn extent() -> (u64, u64) {
 
 /// A storm of a kind that the handler survives.
 fn storm(kind: handler::Kind, milliseconds: u64) -> Task {
-    let is_ours = kind != handler::Kind::Criu;
+    let is_ours = !matches!(kind, handler::Kind::Criu);
     let (seed, changes) = (milliseconds, is_ours);
     Task::Storm(Storm {
         milliseconds,
@@ -60,7 +69,7 @@ fn restore(scene: &Scene, kind: handler::Kind, source: impl FnOnce(&Path) -> Sou
     remote.give(storm(kind, milliseconds), "report");
     let mut restore = scene.criu(&["restore", "--lazy-pages", "-d", "-v1", "-o", "restore.log"]);
     finish(restore.arg("-D").arg(&images).arg("-W").arg(&handler.work));
-    let report = remote.report("report", LIMIT).expect("a report of the oracle");
+    let report = remote.report("report", LIMIT).unwrap();
     report.is_right(mebibytes * 256).unwrap();
     handler.ends().unwrap();
     source.ends();
@@ -78,12 +87,21 @@ fn from_dump(scene: &Scene, kind: handler::Kind) {
     restore.arg("-D").arg(&images).arg("-W").arg(&handler.work);
     let copy = Copy::start(&restore, &scene.dir.join("status"));
     copy.is_restored().unwrap();
-    let report = remote.report("report", LIMIT).expect("a report of the oracle");
+    let report = remote.report("report", LIMIT).unwrap();
     report.is_right(mebibytes * 256).unwrap();
     handler.ends().unwrap();
     drop(copy);
     target.is_gone_alone();
     source.ends();
+}
+
+/// The storm itself makes no page wrong.
+fn without_restore(scene: &Scene) {
+    let (mebibytes, milliseconds) = extent();
+    let (mut target, remote) = scene.oracle(mebibytes, true);
+    remote.give(storm(LIBRARY, milliseconds), "report");
+    remote.report("report", LIMIT).unwrap().is_right(mebibytes * 256).unwrap();
+    target.end();
 }
 
 /// Two pages of the images change places, which the oracle has to notice.
@@ -96,7 +114,7 @@ fn wrong_page(scene: &Scene) {
     let handler = Handler::start(handler::Kind::Criu, scene, &images, &source, &work);
     let mut restore = scene.criu(&["restore", "--lazy-pages", "-d", "-v1", "-o", "restore.log"]);
     finish(restore.arg("-D").arg(&images).arg("-W").arg(&handler.work));
-    let report = remote.report("report", LIMIT).expect("a report of the oracle");
+    let report = remote.report("report", LIMIT).unwrap();
     let error = report.is_right(8 * 256).unwrap_err();
     assert!(error.starts_with("2 of ") || error.starts_with("6 of "), "{error}");
     handler.ends().unwrap();

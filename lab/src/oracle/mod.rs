@@ -19,6 +19,7 @@ mod touch;
 
 pub use remote::{Remote, Report, Storm, Task, Touch};
 
+use std::path::Path;
 use std::time::Duration;
 
 use memory::now;
@@ -31,6 +32,10 @@ use crate::payload::Counter;
 /// half of the memory may have huge pages.
 pub(crate) fn run(words: &[&str]) {
     let mebibytes: usize = words[1].parse().unwrap();
+    let last_words = Path::new(words[0]).with_extension("panic");
+    std::panic::set_hook(Box::new(move |panic| {
+        let _ = std::fs::write(&last_words, panic.to_string());
+    }));
     let orders = Orders::open(words[0]);
     let mut pages = Pages::new(mebibytes << 20, words.contains(&"huge"));
     let counter = Counter::into(words[0]);

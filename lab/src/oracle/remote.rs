@@ -116,14 +116,23 @@ impl Remote {
         file.write_all_at(&number.to_le_bytes(), 0).unwrap();
     }
 
-    /// Waits for a report. `None` if it does not come in time.
-    pub fn report(&self, name: &str, time: Duration) -> Option<Report> {
+    /// Waits for a report.
+    ///
+    /// # Errors
+    /// If the report does not come in time, or the last words of an oracle that has failed.
+    pub fn report(&self, name: &str, time: Duration) -> Result<Report, String> {
         let path = self.file.with_extension(name);
-        let mut report = None;
+        let mut report = Err("the oracle does not report".to_owned());
         within(time, || {
             let text = fs::read_to_string(&path).unwrap_or_default();
-            report = text.ends_with("done\n").then(|| Report::parse(&text));
-            report.is_some()
+            if let Ok(panic) = fs::read_to_string(self.file.with_extension("panic")) {
+                report = Err(format!("the oracle failed: {panic}"));
+                return true;
+            }
+            if text.ends_with("done\n") {
+                report = Ok(Report::parse(&text));
+            }
+            report.is_ok()
         });
         report
     }

@@ -15,7 +15,7 @@ pub(crate) fn run(pages: &mut Pages, storm: Storm) -> String {
     let weather = Weather {
         pages,
         storm,
-        blocks: (0..pages.area.pages() / BLOCK).map(|_| RwLock::new(())).collect(),
+        blocks: (0..pages.area.pages() / BLOCK).map(|_| RwLock::new(Block::Whole)).collect(),
         spare: RwLock::new(()),
         world: RwLock::new(()),
         changes: AtomicU64::new(0),
@@ -43,11 +43,20 @@ pub(crate) fn run(pages: &mut Pages, storm: Storm) -> String {
     report
 }
 
+/// The mappings of a block of pages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Block {
+    /// One mapping.
+    Whole,
+    /// Several, perhaps, of which mremap(2) does not move more than one at once.
+    Broken,
+}
+
 struct Weather<'p> {
     pages: &'p Pages,
     storm: Storm,
     /// Each block of pages: read by those who compare, written by those who change.
-    blocks: Vec<RwLock<()>>,
+    blocks: Vec<RwLock<Block>>,
     spare: RwLock<()>,
     /// Written by the one who forks: no page is in the middle of a change then.
     world: RwLock<()>,
@@ -64,7 +73,8 @@ impl Weather<'_> {
             match random.below(100) {
                 0..2 if self.storm.moves && self.may_change() => self.swap(block, &mut random),
                 2..4 if self.storm.unmaps && self.may_change() => {
-                    let _own = self.blocks[block].write().unwrap();
+                    let mut own = self.blocks[block].write().unwrap();
+                    *own = Block::Broken;
                     let (first, number) = part(&mut random);
                     self.pages.renew(block * BLOCK + first, number);
                 }
@@ -99,9 +109,13 @@ impl Weather<'_> {
             return;
         }
         let _spare = self.spare.write().unwrap();
-        let _low = self.blocks[one.min(other)].write().unwrap();
-        let _high = self.blocks[one.max(other)].write().unwrap();
-        let (first, number) = part(random);
+        let mut low = self.blocks[one.min(other)].write().unwrap();
+        let mut high = self.blocks[one.max(other)].write().unwrap();
+        let (first, mut number) = part(random);
+        if (*low, *high) != (Block::Whole, Block::Whole) {
+            number = 1;
+        }
+        (*low, *high) = (Block::Broken, Block::Broken);
         let (one, other) = (one * BLOCK + first, other * BLOCK + first);
         self.pages.swap(one, other, number);
         self.pages.check(one + random.below(number), random.below(3));

@@ -7,11 +7,14 @@ use criu_lab::oracle::{Task, Touch};
 use super::Hall;
 use super::figures::{Row, Unit, print};
 use super::run::{Busy, Side, Times};
+use crate::daemon::Settings;
 use crate::handler;
 use crate::source;
 
 /// The handlers that are compared, CRIU's first.
-const HANDLERS: &[handler::Kind] = &[handler::Kind::Criu];
+const HANDLERS: &[handler::Kind] = &[handler::Kind::Criu, handler::Kind::Library(PLAIN)];
+
+const PLAIN: Settings = Settings { nothing: false, record: false, with_record: false };
 
 /// Columns of touches during the fill.
 const FAULTS: &[(&str, Unit)] = &[
@@ -78,15 +81,17 @@ pub fn from_dump(hall: &Hall) {
 /// Until 5 % of the pages are touched at random.
 pub fn early(hall: &Hall) {
     let mut saved = hall.saved();
-    let sides: Vec<Side> =
-        [Side::Full].into_iter().chain(HANDLERS.iter().map(|kind| Side::Lazy(*kind))).collect();
+    let library = |settings| Side::Lazy(handler::Kind::Library(settings));
+    let with_record = library(Settings { with_record: true, ..PLAIN });
+    let sides = [Side::Full, Side::Lazy(handler::Kind::Criu), library(PLAIN), with_record];
     let mut rows: Vec<(String, Row)> =
         sides.iter().map(|side| (side.name().into(), Row::default())).collect();
     let touches = hall.mebibytes * 256 / 20;
+    let task = Task::Touch(Touch { touches, seed: 7, pause: 0, exact: false });
+    saved.restore(library(Settings { record: true, ..PLAIN }), source::Kind::Images, task);
     for round in 0..hall.rounds {
         for turn in 0..sides.len() {
             let n = (round + turn) % sides.len();
-            let task = Task::Touch(Touch { touches, seed: 7, pause: 0, exact: false });
             let times = saved.restore(sides[n], source::Kind::Images, task);
             let faults = Duration::from_nanos(times.report.value("faults"));
             rows[n].1.push(&[times.restored, times.first, times.end, faults]);

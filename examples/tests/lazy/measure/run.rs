@@ -16,7 +16,7 @@ use crate::scene::{Target, finish};
 use crate::source::{self, Source};
 
 /// A way to restore.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Side {
     /// A restore of all pages.
     Full,
@@ -29,6 +29,10 @@ impl Side {
         match self {
             Self::Full => "full restore",
             Self::Lazy(handler::Kind::Criu) => "criu lazy-pages",
+            Self::Lazy(handler::Kind::Library(settings)) if settings.with_record => {
+                "criu-rs with a record"
+            }
+            Self::Lazy(handler::Kind::Library(_)) => "criu-rs",
         }
     }
 }
@@ -91,7 +95,7 @@ impl Hall {
     fn restore(&self, side: Side, images: &Path) -> Command {
         let mut restore = self.scene.criu(&["restore", "-d", "-o", "restore.log", "-D"]);
         restore.arg(images).arg("-W").arg(self.scene.folder("work"));
-        if side != Side::Full {
+        if !matches!(side, Side::Full) {
             restore.arg("--lazy-pages");
         }
         restore
@@ -128,7 +132,7 @@ impl Saved<'_> {
 
 impl Times {
     fn take(&mut self, begun: Duration, remote: &Remote) {
-        let report = remote.report("report", Duration::from_secs(60)).expect("a report");
+        let report = remote.report("report", Duration::from_secs(60)).unwrap();
         report.is_right(0).unwrap();
         self.first = report.time("first").saturating_sub(begun);
         self.end = report.time("end").saturating_sub(begun);

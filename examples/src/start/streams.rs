@@ -1,4 +1,4 @@
-//! What a snapshot prints to.
+//! Files and pipes that the tasks of a snapshot print to.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,8 +7,9 @@ use criu_images::ImageSet;
 use criu_images::files::{File, OpenFile};
 use criu_images::requirements::RestoreOption;
 
-/// Returns the keys, as `--inherit-fd` has them, of the files and pipes that are standard output and
-/// standard error of a task in the images. Images that cannot be read have none: criu will say why.
+/// Returns the keys, as `--inherit-fd` has them, of the files and pipes that are standard output
+/// and standard error of a task in the images. Images that cannot be read have none: criu will say
+/// why.
 pub(super) fn keys(images: &Path) -> BTreeSet<String> {
     let found = || {
         let set = ImageSet::open(images)?;

@@ -14,7 +14,7 @@ use crate::value::{InvalidValue, printable};
 /// | `CRIU_COPY` | the number of the copy, from 1 |
 /// | `CRIU_COPIES` | the number of copies that were started together |
 /// | `CRIU_COPY_HOSTNAME` | the hostname of the copy |
-/// | `CRIU_COPY_GENERATION` | 32 hexadecimal digits that no other copy has, of this start or another |
+/// | `CRIU_COPY_GENERATION` | 32 hexadecimal digits that no other copy has, of any start |
 /// | `CRIU_COPY_SEED` | 64 hexadecimal digits: 32 random bytes, which only this copy gets |
 /// | `CRIU_COPY_STARTED` | the time of the start, in seconds since 1970, with nanoseconds |
 ///

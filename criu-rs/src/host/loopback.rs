@@ -53,8 +53,8 @@ fn flags() -> io::Result<Option<u32>> {
     Ok(found)
 }
 
-/// Returns the body of a request: family, padding, type, index, flags, change. Loopback is the first
-/// interface of a namespace.
+/// Returns the body of a request: family, padding, type, index, flags, change. Loopback is the
+/// first interface of a namespace.
 fn about_loopback() -> [u8; 16] {
     let mut body = [0; 16];
     body[4..8].copy_from_slice(&1i32.to_ne_bytes());

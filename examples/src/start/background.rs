@@ -55,7 +55,7 @@ impl Background {
     }
 
     /// Tells the process in the foreground to end, and uses its streams no more.
-    pub(super) fn is_ready(mut self, exit: Exit) -> Result<(), Fault> {
+    pub(super) fn release(mut self, exit: Exit) -> Result<(), Fault> {
         fd::to_null(1)?;
         fd::to_null(2)?;
         let told = self.0.write_all(&[exit as u8]);

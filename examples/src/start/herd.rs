@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use criu_rs::Pid;
+use criu_rs::lazy::LazyControl;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::background::Background;
 use super::launch::launch;
+use super::memory::{Memory, tell_end};
 use super::plan::Plan;
 use super::wire::{self, Moment, News};
 use super::{Program, end_of};
@@ -30,7 +32,9 @@ pub(super) struct Herd<'a> {
     args: &'a [OsString],
     output: &'a Output,
     signals: Signals,
+    // Before the memory, which waits for the end of all restores.
     live: Vec<Live>,
+    memory: Option<Memory>,
     failed: bool,
     /// The moment at which copies that still run are ended by force.
     stopping: Option<Instant>,
@@ -45,6 +49,8 @@ struct Live {
     /// The first process of its pid namespace.
     first: Child,
     socket: OwnedFd,
+    /// The part of the memory that is for this copy.
+    control: Option<LazyControl>,
     begun: Moment,
     /// The root task, once it runs.
     root: Option<OwnedFd>,
@@ -62,8 +68,10 @@ impl<'a> Herd<'a> {
         output: &'a Output,
     ) -> Result<Self, Fault> {
         let signals = Signals::hold(STOP)?;
+        let memory = || Memory::open(program.images()?, program.fill(), program.record, output);
+        let memory = (!program.eager).then(memory).transpose()?;
         let (live, failed, stopping, cut_short) = (Vec::new(), false, None, false);
-        Ok(Self { program, args, output, signals, live, failed, stopping, cut_short })
+        Ok(Self { program, args, output, signals, live, memory, failed, stopping, cut_short })
     }
 
     /// Starts the copies, and stays until the last has ended.
@@ -84,7 +92,7 @@ impl<'a> Herd<'a> {
             }
             if waiting.is_empty() && self.live.iter().all(Live::is_settled) {
                 if let Some(background) = background.take_if(|_| !self.live.is_empty()) {
-                    background.is_ready(end_of(self.failed, self.cut_short))?;
+                    background.release(end_of(self.failed, self.cut_short))?;
                 }
             }
             if waiting.is_empty() && self.live.is_empty() {
@@ -100,19 +108,29 @@ impl<'a> Herd<'a> {
         restoring < self.program.most_at_once()
     }
 
+    /// Returns the standard error of copies: none in the background.
+    fn errors(&self) -> Stdio {
+        if self.program.background { Stdio::null() } else { Stdio::inherit() }
+    }
+
     fn start(&mut self, plan: &Plan, copy: u32) {
         let begun = Moment::now();
         let started = plan.orders(copy).and_then(|orders| {
-            let launched = launch(self.args, &orders);
+            let memory = self.memory.as_mut();
+            let control = memory.map(|memory| memory.serve(copy, &orders.work_dir)).transpose()?;
+            let launched = launch(self.args, &orders, self.errors()).inspect_err(|_| {
+                control.iter().for_each(LazyControl::finish);
+            });
             let failed = |source| Fault::system("make a pid namespace for a copy", source);
-            Ok((orders, launched.map_err(failed)?))
+            Ok((orders, control, launched.map_err(failed)?))
         });
         match started {
-            Ok((orders, (first, socket))) => self.live.push(Live {
+            Ok((orders, control, (first, socket))) => self.live.push(Live {
                 copy,
                 hostname: orders.hostname,
                 first,
                 socket,
+                control,
                 begun,
                 root: None,
                 is_told: false,
@@ -131,6 +149,8 @@ impl<'a> Herd<'a> {
         let foreground = background.map(Background::foreground);
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.live.iter().map(|it| PollFd::new(it.socket.as_fd(), PollFlags::POLLIN)));
+        let memory = self.memory.as_ref().map(Memory::as_fd);
+        fds.extend(memory.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(foreground.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         let pause = match self.stopping {
             Some(_) => PollTimeout::from(50u16),
@@ -151,10 +171,25 @@ impl<'a> Herd<'a> {
             !is_ready || self.hear(plan, live)
         });
         self.live = live;
+        self.hear_of_memory();
         if is_signalled && self.signals.next().is_some() || is_alone {
             self.stop();
         }
         Ok(())
+    }
+
+    fn hear_of_memory(&mut self) {
+        let heard = self.memory.as_ref().map(|memory| memory.hear(self.output));
+        for (copy, report) in heard.unwrap_or_default() {
+            // A copy that fails or ends needs no memory any more.
+            let runs = |live: &&Live| live.copy == copy && live.root.is_some() && !live.is_told;
+            let is_lost = report.result.is_err();
+            if is_lost && (self.stopping.is_some() || self.live.iter().find(runs).is_none()) {
+                continue;
+            }
+            self.failed |= is_lost;
+            tell_end(self.output, copy, &report);
+        }
     }
 
     /// Hears news of a copy. Returns false if the copy is over.
@@ -203,7 +238,7 @@ impl<'a> Herd<'a> {
 
     fn tell_running(&self, live: &Live, root: Option<&OwnedFd>, asked: Moment, ran: Moment) {
         let (copy, hostname) = (live.copy, &live.hostname);
-        let pid = root.and_then(|root| number_of(root));
+        let pid = root.and_then(number_of);
         let (first, restore) = (ran.since(live.begun), ran.since(asked));
         let shown = pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
         self.output.print(format!("copy {copy}: process {shown} on {hostname} after {first:.1?}"));
@@ -265,6 +300,13 @@ impl Live {
     fn end(&mut self) {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
         self.asked.get_or_insert_with(Instant::now);
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // Nobody waits for memory any more.
+        self.control.iter().for_each(LazyControl::stop);
     }
 }
 

@@ -66,10 +66,14 @@ impl Copy<'_> {
             let file = File::options().read(true).custom_flags(flags).open(path);
             file.map_err(|error| Fault::system(format!("open {}", path.display()), error))
         };
+        let shared = |source: io::Error| Fault::system("share standard error", source);
         // What lies below a private directory is not seen any more from then on.
         let images = opened(program.images()?)?;
         let work_dir = opened(&orders.work_dir)?;
-        let output = orders.output.as_deref().map(open_output).transpose()?;
+        let output = match &orders.output {
+            Some(path) => open_output(path)?,
+            None => File::from(io::stderr().as_fd().try_clone_to_owned().map_err(shared)?),
+        };
         let notice = CopyNotice::read(&(&images).into())?.unwrap_or_default();
         let notice = program.notice.over(notice)?;
         let mut space = Space::new(&orders.hostname).network(program.net);
@@ -95,18 +99,15 @@ impl Copy<'_> {
         restore = program.network.apply(restore, &mut config)?;
         restore = program.cgroups.apply(restore, &mut config)?;
         restore = program.jobs.apply(restore, &mut config)?;
-        if let Some(output) = &output {
-            for key in streams::keys(program.images()?) {
-                restore = restore.inherit_fd(InheritFd::new(key, output));
-            }
+        for key in streams::keys(&images) {
+            restore = restore.inherit_fd(InheritFd::new(key, &output));
         }
         let config = config.into_file()?;
         if let Some(config) = &config {
             restore = restore.config_file(config.path());
         }
 
-        let log = orders.work_dir.join(LOG);
-        let failed = |error| Fault::logged(error, &log);
+        let failed = |error| Fault::logged(error, &orders.log);
         let mut hooks = Steps { arrival: Arrival::new(identity(orders)?, notice), ran: None };
         let asked = Moment::now();
         let mut session = restore.start(&criu).map_err(failed)?;

@@ -12,10 +12,15 @@ use nix::sched::{CloneFlags, unshare};
 use super::wire::{self, Orders};
 use crate::word::NAME;
 
-/// Starts this program again as the first process of a new pid namespace, and tells it what to do.
+/// Starts this program again as the first process of a new pid namespace, with this standard error,
+/// and tells it what to do.
 /// Returns the process and the socket to it. The process ends what is in the namespace when the
 /// socket is closed.
-pub(super) fn launch(args: &[OsString], orders: &Orders) -> io::Result<(Child, OwnedFd)> {
+pub(super) fn launch(
+    args: &[OsString],
+    orders: &Orders,
+    errors: Stdio,
+) -> io::Result<(Child, OwnedFd)> {
     let (here, there) = wire::pair()?;
     wire::send(&here, orders, None)?;
     let program = std::env::current_exe()?;
@@ -25,7 +30,7 @@ pub(super) fn launch(args: &[OsString], orders: &Orders) -> io::Result<(Child, O
         let mut command = Command::new(program);
         // The word is given, because the file may have any name.
         command.arg0(NAME).args(["start", "--inside"]).args(args);
-        command.stdin(there).stdout(Stdio::null()).process_group(0).spawn()
+        command.stdin(there).stdout(Stdio::null()).stderr(errors).process_group(0).spawn()
     };
     let started = thread::scope(|scope| scope.spawn(start).join());
     let child = started.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?;

@@ -5,6 +5,7 @@
 //! launch      starts the first process of a copy's pid namespace: this program again
 //! inside      that process: makes the other namespaces, restores the tasks, and stays with them
 //! streams     the resources of a snapshot that each copy gets a file of its own for
+//! memory      brings the memory of all copies
 //! herd        looks after all copies until they have ended
 //! background  goes on without a terminal
 //! ```
@@ -13,6 +14,7 @@ mod background;
 mod herd;
 mod inside;
 mod launch;
+mod memory;
 mod plan;
 mod streams;
 mod wire;
@@ -22,6 +24,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use criu_rs::lazy::Fill;
 
 use crate::descriptors;
 use crate::exit::{Exit, OWN_EXIT_CODES};
@@ -79,7 +82,21 @@ pub(crate) struct Program {
     /// An empty directory of its own for each copy, over this one
     #[arg(long, value_name = "DIR", help_heading = "Copies")]
     private: Vec<PathBuf>,
-    /// A directory for what each copy prints (N.out) and the log of its restore (N.log)
+    /// Restore all memory of a copy before it runs; by default pages come when the copy touches them,
+    /// those of the working set first
+    #[arg(long, help_heading = "Memory")]
+    eager: bool,
+    /// The pages that come without being touched: everything, which is the default, or nothing
+    #[arg(long, value_name = "PAGES", conflicts_with = "eager", help_heading = "Memory",
+        value_parser = ["everything", "nothing"])]
+    fill: Option<String>,
+    /// Record the pages that the first copy touches in so many seconds, beside the images: they are
+    /// the working set of later starts
+    #[arg(long, value_name = "SECONDS", conflicts_with = "eager", help_heading = "Memory",
+        value_parser = seconds)]
+    record: Option<Duration>,
+    /// A directory for what each copy prints (N.out) and the log of its restore (N.log). Otherwise
+    /// copies print on standard error, and with --detach nowhere
     #[arg(long, value_name = "DIR", help_heading = "Logging")]
     log_dir: Option<PathBuf>,
     /// Log more: -v1 errors, -v2 warnings, -v3 information, -v4 all
@@ -182,6 +199,13 @@ impl Program {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
         let given = self.parallel.and_then(|given| usize::try_from(given).ok());
         given.unwrap_or(processors.saturating_mul(2))
+    }
+
+    fn fill(&self) -> Fill {
+        match self.fill.as_deref() {
+            Some("nothing") => Fill::Nothing,
+            _ => Fill::Everything,
+        }
     }
 
     fn grace(&self) -> Duration {

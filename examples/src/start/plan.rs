@@ -9,7 +9,6 @@ use criu_rs::{CopyNotice, Criu, ProbeCache};
 use nix::unistd::{gethostname, mkdtemp};
 
 use super::Program;
-use super::streams;
 use super::wire::Orders;
 use crate::fault::Fault;
 use crate::output::Output;
@@ -21,6 +20,7 @@ pub(super) struct Plan {
     variables: Vec<(String, String)>,
     work: WorkDir,
     log_dir: Option<PathBuf>,
+    lazy: bool,
 }
 
 /// A private directory, in which each copy has one. Dropped, it is removed.
@@ -34,20 +34,11 @@ impl Plan {
         find_out(&criu);
         let notice = CopyNotice::read(&images.into())?.unwrap_or_default();
         let notice = program.notice.over(notice)?;
-        if program.copies > 1 {
-            if notice.is_empty() {
-                output.say(
-                    "the copies are not told that they are copies, and have the same random \
-                     numbers: --copy-file and --copy-signal, here or on dump, would tell them",
-                );
-            }
-            if program.log_dir.is_none() {
-                for name in streams::shared(images) {
-                    output.say(format!(
-                        "all copies write to {name}: --log-dir would give each a file of its own"
-                    ));
-                }
-            }
+        if program.copies > 1 && notice.is_empty() {
+            output.say(
+                "the copies are not told that they are copies, and have the same random numbers: \
+                 --copy-file and --copy-signal, here or on dump, would tell them",
+            );
         }
         let variables = variables(program)?;
         if !variables.is_empty() && notice.path().is_none() {
@@ -60,7 +51,7 @@ impl Plan {
         };
         let work = WorkDir::make()?;
         let (copies, log_dir) = (program.copies, program.log_dir.clone());
-        let plan = Self { copies, hostname, variables, work, log_dir };
+        let plan = Self { copies, hostname, variables, work, log_dir, lazy: !program.eager };
         let longest = plan.hostname(copies);
         if longest.is_empty() || longest.len() > MAX_HOSTNAME || !longest.chars().all(in_hostname) {
             let why = "letters, digits, `-` and `.`, at most 64 with the number";
@@ -86,18 +77,24 @@ impl Plan {
             hostname: self.hostname(copy),
             variables: self.variables.iter().map(numbered).collect(),
             work_dir,
+            log: self.log(copy).unwrap_or_else(|| LOG.into()),
             output: self.log_dir.as_ref().map(|dir| dir.join(format!("{copy}.out"))),
-            lazy: false,
+            lazy: self.lazy,
         })
     }
 
     /// Keeps the log of a copy's restore if there is a place for it, and removes its directory.
     pub(super) fn is_over(&self, copy: u32) {
         let work_dir = self.work.0.join(copy.to_string());
-        if let Some(logs) = &self.log_dir {
-            let _ = keep(&work_dir.join(LOG), &logs.join(format!("{copy}.log")));
+        if let Some(log) = self.log(copy) {
+            let _ = keep(&work_dir.join(LOG), &log);
         }
         let _ = fs::remove_dir_all(work_dir);
+    }
+
+    /// Returns the place where the log of a copy stays.
+    fn log(&self, copy: u32) -> Option<PathBuf> {
+        self.log_dir.as_ref().map(|logs| logs.join(format!("{copy}.log")))
     }
 
     fn hostname(&self, copy: u32) -> String {

@@ -1,17 +1,19 @@
-//! What a snapshot prints to.
+//! Files and pipes that the tasks of a snapshot print to.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd};
 
 use criu_images::ImageSet;
 use criu_images::files::{File, OpenFile};
 use criu_images::requirements::RestoreOption;
 
-/// Returns the keys, as `--inherit-fd` has them, of the files and pipes that are standard output and
-/// standard error of a task in the images. Images that cannot be read have none: criu will say why.
-pub(super) fn keys(images: &Path) -> BTreeSet<String> {
+/// Returns the keys, as `--inherit-fd` has them, of the files and pipes that are standard output
+/// and standard error of a task in the images. Images that cannot be read have none: criu will say
+/// why.
+pub(super) fn keys(images: impl AsFd) -> BTreeSet<String> {
+    let images = format!("/proc/self/fd/{}", images.as_fd().as_raw_fd());
     let found = || {
-        let set = ImageSet::open(images)?;
+        let set = ImageSet::open(&images)?;
         let mut keys = BTreeSet::new();
         let checkpoint = set.checkpoint()?;
         let lost = checkpoint.half_pipes()?;
@@ -30,12 +32,6 @@ pub(super) fn keys(images: &Path) -> BTreeSet<String> {
         Ok::<_, criu_images::Error>(keys)
     };
     found().unwrap_or_default()
-}
-
-/// Returns the files to which all copies would write.
-pub(super) fn shared(images: &Path) -> Vec<String> {
-    let files = keys(images).into_iter().filter(|key| !key.starts_with("pipe:"));
-    files.map(|path| format!("/{path}")).collect()
 }
 
 /// Returns the key of a file that is not a device, or of a pipe.

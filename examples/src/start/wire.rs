@@ -22,8 +22,10 @@ pub(super) struct Orders {
     pub(super) variables: Vec<(String, String)>,
     /// The directory for the log and the statistics of the restore, and the socket of the memory.
     pub(super) work_dir: PathBuf,
-    /// The file for standard output and standard error.
+    /// The file for what the copy prints; the caller's standard error unless given.
     pub(super) output: Option<PathBuf>,
+    /// The name of the log in messages.
+    pub(super) log: PathBuf,
     /// True if memory comes on demand.
     pub(super) lazy: bool,
 }

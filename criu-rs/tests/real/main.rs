@@ -39,6 +39,7 @@ mod settings;
 mod stopping;
 #[cfg(feature = "tls")]
 mod tls;
+mod working_set;
 
 use std::process::ExitCode;
 use std::sync::RwLock;
@@ -81,6 +82,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         stopping::TESTS,
         #[cfg(feature = "tls")]
         tls::TESTS,
+        working_set::TESTS,
     ]
     .concat()
 }

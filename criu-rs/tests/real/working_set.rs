@@ -1,0 +1,153 @@
+//! Working sets: recorded at a restore, and brought first at the next.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use criu_images::source::Directory;
+use criu_images::working_set::WorkingSet;
+use criu_lab::oracle::{Remote, Task, Touch};
+use criu_lab::{process, soon};
+use criu_rs::lazy::{Fill, LazyHandle, LazyOptions, LazyPages, Prefetch};
+use criu_rs::{Restore, Restored};
+
+use crate::lab::{Lab, Target, TestFn};
+
+pub const TESTS: &[(&str, TestFn)] =
+    &[("recorded_pages_are_there_before_they_are_touched", recorded_and_brought)];
+
+/// An oracle of 64 MiB, saved.
+struct Saved<'l> {
+    lab: &'l Lab,
+    target: Target,
+    remote: Remote,
+    images: PathBuf,
+}
+
+impl<'l> Saved<'l> {
+    fn new(lab: &'l Lab) -> Self {
+        let remote = Remote::new(&lab.dir.join("count-oracle"));
+        let mut target = lab.start(&["oracle", "64"]);
+        let images = lab.dump(&mut target);
+        Self { lab, target, remote, images }
+    }
+
+    fn source(&self) -> Directory {
+        Directory::open(&self.images).unwrap()
+    }
+
+    fn restore(&mut self, pages: &LazyPages) -> (Restored, LazyHandle) {
+        let restore = Restore::new(&self.images).rst_sibling(true).lazy(pages);
+        let (restored, memory) = restore.run(&self.lab.criu).unwrap();
+        self.target.restored_as(restored.pid);
+        (restored, memory)
+    }
+
+    /// Lets the oracle touch pages at random, always the same ones.
+    fn give(&self) {
+        let touch = Touch { touches: TOUCHES, seed: 11, pause: 0, exact: false };
+        self.remote.give(Task::Touch(touch), "report");
+    }
+
+    /// Lets the oracle do nothing when it is restored.
+    fn be_quiet(&self) {
+        Remote::new(self.target.file());
+    }
+
+    fn is_right(&self) {
+        let report = self.remote.report("report", LIMIT).expect("a report of the oracle");
+        report.is_right(TOUCHES).unwrap();
+    }
+}
+
+fn end(restored: &Restored) {
+    process::kill_tree(restored.pid);
+    restored.wait().unwrap();
+}
+
+/// The settings of a restore whose pages come only when a task touches them, one by one.
+fn sparing() -> LazyOptions {
+    let mut options = LazyOptions::default();
+    (options.fill, options.around) = (Fill::Nothing, 1);
+    options
+}
+
+fn recorded_and_brought(lab: &Lab) {
+    let mut saved = Saved::new(lab);
+    let source = saved.source();
+    assert!(Prefetch::of(&source).unwrap().is_none());
+
+    // Recorded: no page comes but those that are touched, although all are wanted.
+    saved.give();
+    let pages = LazyPages::open(&saved.images, LazyOptions::default()).unwrap();
+    let pages = pages.record(&source, None).unwrap();
+    let (restored, memory) = saved.restore(&pages);
+    saved.is_right();
+    let numbers = memory.statistics();
+    assert_eq!((numbers.filled, numbers.around, numbers.working_set), (0, 0, 0), "{numbers:?}");
+    let set = memory.end_recording().unwrap();
+    assert!(memory.end_recording().is_none());
+    let touched = set.pages();
+    assert!((DISTINCT..DISTINCT + OTHERS).contains(&touched), "{touched} pages");
+    let [task] = set.tasks() else { panic!("{set:?}") };
+    assert_eq!(task.pid().to_string(), restored.pid.to_string());
+    set.save(&source).unwrap();
+    // The other pages come when the recording has ended.
+    assert!(memory.wait(Some(LIMIT)).unwrap());
+    let numbers = memory.statistics();
+    assert!(numbers.filled > 12_000, "{numbers:?}");
+    end(&restored);
+    drop((memory, pages));
+
+    // Brought: the same touches find their pages.
+    let prefetch = Prefetch::of(&source).unwrap().unwrap();
+    assert_eq!(prefetch.pages(), touched);
+    let pages = LazyPages::open(&saved.images, sparing()).unwrap().prefetch(prefetch);
+    for _ in 0..2 {
+        saved.be_quiet();
+        let (restored, memory) = saved.restore(&pages);
+        let came = || {
+            let numbers = memory.statistics();
+            numbers.working_set + numbers.touched
+        };
+        assert!(soon(|| came() >= touched), "{} of {touched}", came());
+        let before = memory.statistics();
+        assert!(before.working_set > touched - OTHERS, "{before:?}");
+        saved.give();
+        saved.is_right();
+        let after = memory.statistics();
+        assert!(after.faults - before.faults <= 10, "{before:?} {after:?}");
+        assert_eq!(after.filled, 0);
+        end(&restored);
+    }
+
+    // A damaged file changes nothing.
+    let file = saved.images.join(WorkingSet::FILE);
+    damage(&file);
+    let error = Prefetch::of(&source).unwrap_err().to_string();
+    assert_eq!(error, "working-set.bin: is damaged: the checksum differs");
+    let pages = LazyPages::open(&saved.images, sparing()).unwrap();
+    let (restored, memory) = saved.restore(&pages);
+    saved.give();
+    saved.is_right();
+    let numbers = memory.statistics();
+    assert!(numbers.working_set == 0 && numbers.faults >= DISTINCT, "{numbers:?}");
+    end(&restored);
+}
+
+/// Changes a byte in the middle of a file.
+fn damage(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+/// Touches of the oracle, and the pages that these find at least, of 16384.
+const TOUCHES: u64 = 1000;
+const DISTINCT: u64 = 950;
+
+/// The most pages that the oracle touches beside those that it is told to.
+const OTHERS: u64 = 400;
+
+const LIMIT: Duration = Duration::from_secs(30);

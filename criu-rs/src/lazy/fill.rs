@@ -134,7 +134,7 @@ impl<'s> Filler<'s> {
     /// Finds the next request: the tasks take turns.
     fn next(&mut self) -> Next {
         let now = Instant::now();
-        let most = AT_ONCE;
+        let most = self.reader.as_ref().map_or(AT_ONCE, |reader| reader.most().clamp(1, AT_ONCE));
         let mut until: Option<Instant> = None;
         for _ in 0..self.jobs.len() {
             let Some(mut job) = self.jobs.pop_front() else { break };

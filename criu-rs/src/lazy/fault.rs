@@ -132,9 +132,8 @@ impl<'s> Faults<'s> {
             match step {
                 Step::Fault(address) => self.waiting.push_back((address, at)),
                 Step::Fork(uffd, missing) => {
-                    let (course, pid) = (&member.course, member.pid);
-                    if let Err(why) = self.shared.adopt(course, pid, uffd, missing, None) {
-                        self.shared.give_up(course, why, self.thread);
+                    if let Err(why) = self.shared.adopt_child(member, uffd, missing) {
+                        self.shared.give_up(&member.course, why, self.thread);
                     }
                 }
             }

@@ -72,6 +72,8 @@ pub(super) struct Member {
     pub(super) pid: u32,
     pub(super) space: Space,
     pub(super) course: Arc<Course>,
+    /// True for the child of a task: the process that a task has forked since the restore.
+    pub(super) is_child: bool,
     /// The page after the last fault: the fill goes on there. 0 is none.
     pub(super) near: AtomicU64,
     has_ended: AtomicBool,
@@ -181,6 +183,26 @@ impl Shared {
         missing: Missing,
         process: Option<OwnedFd>,
     ) -> Result<(), LazyError> {
+        self.take((course, pid, false), uffd, missing, process)
+    }
+
+    /// Takes the address space of a task's child into the restore of the task.
+    pub(super) fn adopt_child(
+        &self,
+        parent: &Member,
+        uffd: Uffd,
+        missing: Missing,
+    ) -> Result<(), LazyError> {
+        self.take((&parent.course, parent.pid, true), uffd, missing, None)
+    }
+
+    fn take(
+        &self,
+        (course, pid, is_child): (&Arc<Course>, u32, bool),
+        uffd: Uffd,
+        missing: Missing,
+        process: Option<OwnedFd>,
+    ) -> Result<(), LazyError> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let ranges = missing.ranges();
         let member = Arc::new(Member {
@@ -188,6 +210,7 @@ impl Shared {
             pid,
             space: Space::new(uffd, process, missing, self.threads),
             course: Arc::clone(course),
+            is_child,
             near: AtomicU64::new(0),
             has_ended: AtomicBool::new(false),
         });
@@ -220,9 +243,8 @@ impl Shared {
 
     fn watch(&self, member: &Member) -> nix::Result<()> {
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-        let add = |uffd: BorrowedFd<'_>| {
-            self.epoll.add(uffd, EpollEvent::new(flags, member.id << 1))
-        };
+        let add =
+            |uffd: BorrowedFd<'_>| self.epoll.add(uffd, EpollEvent::new(flags, member.id << 1));
         member.space.descriptor(add).transpose()?;
         if let Some(process) = member.space.process() {
             self.epoll.add(process, EpollEvent::new(flags, member.id << 1 | 1))?;

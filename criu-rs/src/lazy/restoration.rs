@@ -232,7 +232,8 @@ impl Course {
     /// Records a touch.
     pub(super) fn touch(&self, pid: u32, address: u64, at: Instant) {
         let mut state = self.state();
-        if let Some(since) = state.record.since.filter(|_| state.record.touches.len() < MOST_TOUCHES)
+        if let Some(since) =
+            state.record.since.filter(|_| state.record.touches.len() < MOST_TOUCHES)
         {
             let time = at.saturating_duration_since(since);
             state.record.touches.push(Touch { pid, address, time });

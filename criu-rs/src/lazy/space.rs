@@ -157,9 +157,11 @@ impl Space {
                 }
                 supply::Held::Zeros(_) => uffd.zero(found.address..found.address + size),
             };
-            let done = map.mark(found.address, filled.bytes / PAGE);
-            placed.pages += done;
-            address = found.address + filled.bytes / PAGE * PAGE;
+            // Another thread may have found the page there and have marked it already.
+            let pages = filled.bytes / PAGE;
+            map.mark(found.address, pages);
+            placed.pages += pages;
+            address = found.address + pages * PAGE;
             match filled {
                 // A part was filled, and the next call tells why no more.
                 Filled { bytes: 1.., .. } | Filled { error: None, .. } => {}

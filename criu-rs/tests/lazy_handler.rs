@@ -242,7 +242,7 @@ impl Storm {
             assert_eq!(found(0), number);
         }
         let state = self.pages[page];
-        for n in (from..512).step_by(73) {
+        for n in WORDS.into_iter().filter(|&n| n >= from) {
             match state {
                 Page::Of(origin) => {
                     assert_eq!(found(n), word(origin as u64, n as u64), "{page}, {n}: {state:?}");
@@ -563,17 +563,22 @@ impl Reader for PatternReader<'_> {
             let why = "the test says so".to_owned();
             return Err(LazyError::NoPage { pid, address, why });
         }
-        self.bytes.clear();
         let first = (address - self.pattern.base(pid)) / PAGE as u64;
-        for page in first..first + wanted.pages {
-            let words = (0..PAGE as u64 / 8).flat_map(|n| word(page, n).to_ne_bytes());
-            self.bytes.extend(words);
+        self.bytes.clear();
+        self.bytes.resize(usize::try_from(wanted.pages).unwrap() * PAGE, 0);
+        for (page, bytes) in (first..).zip(self.bytes.chunks_exact_mut(PAGE)) {
+            for n in WORDS {
+                bytes[n * 8..n * 8 + 8].copy_from_slice(&word(page, n as u64).to_ne_bytes());
+            }
         }
         Ok(Pages::new(&self.bytes))
     }
 }
 
-/// Returns a word of a page at the moment of the dump.
+/// The words of a page that are not zero at the moment of the dump.
+const WORDS: [usize; 6] = [0, 1, 100, 255, 400, 511];
+
+/// Returns a word of a page at the moment of the dump, one of [`WORDS`].
 fn word(page: u64, word: u64) -> u64 {
     (page << 9 | word).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -618,7 +623,7 @@ impl Task {
 
     /// Checks that a page has its content of the dump.
     fn check(&self, page: usize) {
-        for n in [0, 1, 255, 511] {
+        for n in WORDS {
             let (found, wanted) = (self.region.word(page, n), word(page as u64, n as u64));
             assert_eq!(found, wanted, "page {page}, word {n}");
         }

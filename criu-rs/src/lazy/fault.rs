@@ -30,8 +30,10 @@ pub(super) struct Faults<'s> {
 enum Answer {
     /// The thread goes on.
     Served,
-    /// A message must be read first, or memory is short: try again.
+    /// A message must be read first: try again.
     Again,
+    /// Memory is short: try again later.
+    Later,
 }
 
 impl<'s> Faults<'s> {
@@ -68,10 +70,18 @@ impl<'s> Faults<'s> {
             }
             if self.thread == 0 && Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
-                for member in self.shared.members() {
-                    self.end_if_gone(&member);
-                    self.drain(&member);
-                }
+                self.look_at_all();
+            }
+        }
+    }
+
+    /// Looks at all spaces: at processes that ended unnoticed, and at tasks that are not treated yet.
+    fn look_at_all(&mut self) {
+        for member in self.shared.members() {
+            self.end_if_gone(&member);
+            self.drain(&member);
+            if member.course.is_lost() {
+                self.shared.treat(&member, self.thread);
             }
         }
     }
@@ -122,9 +132,8 @@ impl<'s> Faults<'s> {
             match step {
                 Step::Fault(address) => self.waiting.push_back((address, at)),
                 Step::Fork(uffd, missing) => {
-                    let (course, pid) = (&member.course, member.pid);
-                    if let Err(why) = self.shared.adopt(course, pid, uffd, missing, None) {
-                        self.shared.give_up(course, why, self.thread);
+                    if let Err(why) = self.shared.adopt_child(member, uffd, missing) {
+                        self.shared.give_up(&member.course, why, self.thread);
                     }
                 }
             }
@@ -143,6 +152,10 @@ impl<'s> Faults<'s> {
             match answer {
                 Ok(Answer::Served) => {}
                 Ok(Answer::Again) => self.waiting.push_back((address, at)),
+                Ok(Answer::Later) => {
+                    self.waiting.push_back((address, at));
+                    std::thread::sleep(LONG_PAUSE);
+                }
                 Err(why) => self.shared.give_up(&member.course, why, self.thread),
             }
         }
@@ -171,7 +184,7 @@ impl<'s> Faults<'s> {
         let pages = reader.read(wanted)?;
         add(&course.counters.bytes, pages.size());
         let placed = member.space.place(self.thread, Run { pages: 1, ..run }, &pages);
-        let answer = judge(self.shared, member, address, placed)?;
+        let answer = judge((self.shared, self.thread), member, address, placed)?;
         if placed.error.is_some() || placed.pages == 0 {
             return Ok(answer);
         }
@@ -205,7 +218,7 @@ impl<'s> Faults<'s> {
             Ok(Zeroed::Missing) => Ok(Answer::Again),
             Err(error) => {
                 let placed = Placed { pages: 0, error: Some(error) };
-                judge(self.shared, member, address, placed)
+                judge((self.shared, self.thread), member, address, placed)
             }
         }
     }
@@ -213,17 +226,18 @@ impl<'s> Faults<'s> {
 
 /// Says what follows from the result of a copy.
 fn judge(
-    shared: &Shared,
+    (shared, thread): (&Shared, usize),
     member: &Member,
     address: u64,
     placed: Placed,
 ) -> Result<Answer, LazyError> {
     match placed.error {
         // The page may have come by another thread: the task looks again.
-        None if placed.pages == 0 => member.space.wake(address),
+        None if placed.pages == 0 => member.space.wake(thread, address),
         None => {}
-        Some(Errno::EAGAIN | Errno::ENOMEM) => return Ok(Answer::Again),
-        Some(Errno::ENOENT) => member.space.wake(address),
+        Some(Errno::EAGAIN) => return Ok(Answer::Again),
+        Some(Errno::ENOMEM) => return Ok(Answer::Later),
+        Some(Errno::ENOENT) => member.space.wake(thread, address),
         Some(Errno::ESRCH) => shared.end(member),
         Some(error) => return Err(LazyError::system("filling a missing page")(error.into())),
     }
@@ -235,3 +249,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// The time for which a thread waits for the process of a message.
 const PAUSE: Duration = Duration::from_micros(20);
+
+/// The time for which a thread waits while the memory of the machine or of the tasks' control group
+/// is short.
+const LONG_PAUSE: Duration = Duration::from_millis(1);

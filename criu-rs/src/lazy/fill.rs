@@ -134,7 +134,7 @@ impl<'s> Filler<'s> {
     /// Finds the next request: the tasks take turns.
     fn next(&mut self) -> Next {
         let now = Instant::now();
-        let most = AT_ONCE;
+        let most = self.reader.as_ref().map_or(AT_ONCE, |reader| reader.most().clamp(1, AT_ONCE));
         let mut until: Option<Instant> = None;
         for _ in 0..self.jobs.len() {
             let Some(mut job) = self.jobs.pop_front() else { break };
@@ -227,11 +227,13 @@ impl<'s> Filler<'s> {
 
 impl Job {
     fn new(member: Arc<Member>) -> Self {
+        // Many a child runs another program at once, and would get pages for nothing.
+        let not_before = member.is_child.then(|| Instant::now() + CHILDHOOD);
         Self {
             member,
             cursor: 0,
             first: VecDeque::new(),
-            not_before: None,
+            not_before,
             lost_since: None,
             has_progress: false,
         }
@@ -319,6 +321,9 @@ const PATIENCE: Duration = Duration::from_micros(500);
 /// The time for which the fill waits when the memory of the machine or of the control group is
 /// short.
 const LONG: Duration = Duration::from_millis(10);
+
+/// The time after which the fill brings pages to the child of a task.
+const CHILDHOOD: Duration = Duration::from_millis(50);
 
 /// The time between two looks for work.
 const LOOK: Duration = Duration::from_millis(250);

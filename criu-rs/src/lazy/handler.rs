@@ -1,11 +1,12 @@
 //! The handler: threads that fill missing pages, and what they share.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
@@ -19,8 +20,11 @@ use super::restoration::{Course, Restoration};
 use super::space::{OTHER, Space};
 use super::supply::Supply;
 use super::watcher::{Begun, Watcher};
+use crate::host::held::Held;
+use crate::host::tree;
 use crate::sys::fd;
 use crate::sys::uffd::Uffd;
+use crate::value::Pid;
 
 /// Threads that fill the missing pages of restored tasks.
 ///
@@ -68,6 +72,8 @@ pub(super) struct Member {
     pub(super) pid: u32,
     pub(super) space: Space,
     pub(super) course: Arc<Course>,
+    /// True for the child of a task: the process that a task has forked since the restore.
+    pub(super) is_child: bool,
     /// The page after the last fault: the fill goes on there. 0 is none.
     pub(super) near: AtomicU64,
     has_ended: AtomicBool,
@@ -155,7 +161,7 @@ impl Drop for Handler {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-        // The threads read the messages of tasks until here, so that each task could end.
+        // Until here tasks that touch a missing page have waited, and no task has read zeros.
         for member in self.shared.members() {
             self.shared.end(&member);
         }
@@ -177,6 +183,26 @@ impl Shared {
         missing: Missing,
         process: Option<OwnedFd>,
     ) -> Result<(), LazyError> {
+        self.take((course, pid, false), uffd, missing, process)
+    }
+
+    /// Takes the address space of a task's child into the restore of the task.
+    pub(super) fn adopt_child(
+        &self,
+        parent: &Member,
+        uffd: Uffd,
+        missing: Missing,
+    ) -> Result<(), LazyError> {
+        self.take((&parent.course, parent.pid, true), uffd, missing, None)
+    }
+
+    fn take(
+        &self,
+        (course, pid, is_child): (&Arc<Course>, u32, bool),
+        uffd: Uffd,
+        missing: Missing,
+        process: Option<OwnedFd>,
+    ) -> Result<(), LazyError> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let ranges = missing.ranges();
         let member = Arc::new(Member {
@@ -184,13 +210,20 @@ impl Shared {
             pid,
             space: Space::new(uffd, process, missing, self.threads),
             course: Arc::clone(course),
+            is_child,
             near: AtomicU64::new(0),
             has_ended: AtomicBool::new(false),
         });
-        course.join(&member).map_err(LazyError::GivenUp)?;
+        if let Err(why) = course.join(&member) {
+            // No page comes any more: the task must not read zeros in their place.
+            self.treat(&member, OTHER);
+            return Err(LazyError::GivenUp(why));
+        }
         if let Some(watcher) = &self.watcher {
-            let (uffd, process) = (member.space.as_fd(), member.space.process());
-            watcher.begins(Begun { space: id, pid, uffd, missing: &ranges, process });
+            let process = member.space.process();
+            member.space.descriptor(|uffd| {
+                watcher.begins(Begun { space: id, pid, uffd, missing: &ranges, process });
+            });
         }
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         members.insert(id, Arc::clone(&member));
@@ -210,7 +243,9 @@ impl Shared {
 
     fn watch(&self, member: &Member) -> nix::Result<()> {
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-        self.epoll.add(&member.space, EpollEvent::new(flags, member.id << 1))?;
+        let add =
+            |uffd: BorrowedFd<'_>| self.epoll.add(uffd, EpollEvent::new(flags, member.id << 1));
+        member.space.descriptor(add).transpose()?;
         if let Some(process) = member.space.process() {
             self.epoll.add(process, EpollEvent::new(flags, member.id << 1 | 1))?;
         }
@@ -237,13 +272,17 @@ impl Shared {
         }
     }
 
-    /// Ends a space: its userfaultfd is closed as soon as no thread uses it any more.
+    /// Ends a space: closes its userfaultfd. The kernel then serves zeros.
     pub(super) fn end(&self, member: &Member) {
         if member.has_ended.swap(true, Ordering::SeqCst) {
             return;
         }
+        let uffd = member.space.close();
         // A watcher may hold a copy, which would keep the descriptor in the epoll.
-        let _ = self.epoll.delete(&member.space);
+        if let Some(uffd) = &uffd {
+            let _ = self.epoll.delete(uffd.as_fd());
+        }
+        drop(uffd);
         if let Some(process) = member.space.process() {
             let _ = self.epoll.delete(process);
         }
@@ -261,26 +300,37 @@ impl Shared {
         if !course.lose(why) {
             return;
         }
-        for member in course.members() {
+        let members = course.members();
+        if self.options.on_loss == OnLoss::Kill {
+            // With their children, of which the handler does not know the numbers.
+            let held = |member: &Arc<Member>| {
+                let process = member.space.process()?;
+                Held::by(Pid::try_from(fd::number_of(process)?).ok()?, process)
+            };
+            tree::kill_all(members.iter().filter_map(held).collect());
+        }
+        for member in members {
             self.treat(&member, thread);
         }
         self.ring();
     }
 
-    /// Treats a task whose pages are lost.
+    /// Treats a task whose pages are lost. Some pages may be left, for another try.
     pub(super) fn treat(&self, member: &Member, thread: usize) {
-        let poison = || match member.space.poison(thread) {
-            Ok(()) => self.end(member),
-            // The task stays blocked where a page is missing: no wrong byte is read.
-            Err(_) => {}
-        };
-        match (self.options.on_loss, member.space.process()) {
-            (OnLoss::SigBus, _) => poison(),
-            // The space ends when the process is gone.
-            (OnLoss::Kill, Some(process)) => {
+        if self.options.on_loss == OnLoss::Kill {
+            if let Some(process) = member.space.process() {
+                // The space ends when the process is gone.
+                let _ = fd::signal(process, Signal::SIGKILL);
+                return;
+            }
+        }
+        match (member.space.poison(thread), member.space.process()) {
+            (Ok(()), _) => self.end(member),
+            (Err(Errno::EINVAL), Some(process)) => {
                 let _ = fd::signal(process, Signal::SIGKILL);
             }
-            (OnLoss::Kill, None) => poison(),
+            // The task stays blocked where a page is missing: no wrong byte is read.
+            (Err(_), _) => {}
         }
     }
 

@@ -142,7 +142,8 @@ impl Restoration {
 
     /// Returns the numbers so far.
     pub fn statistics(&self) -> LazyStatistics {
-        self.course.counters.read()
+        let retries = self.shared.supply.retries();
+        LazyStatistics { retries, ..self.course.counters.read() }
     }
 
     /// Waits until no page is missing or no task is left, at most for a time. Returns false if the
@@ -231,7 +232,9 @@ impl Course {
     /// Records a touch.
     pub(super) fn touch(&self, pid: u32, address: u64, at: Instant) {
         let mut state = self.state();
-        if let Some(since) = state.record.since {
+        if let Some(since) =
+            state.record.since.filter(|_| state.record.touches.len() < MOST_TOUCHES)
+        {
             let time = at.saturating_duration_since(since);
             state.record.touches.push(Touch { pid, address, time });
         }
@@ -244,3 +247,7 @@ impl Course {
 
 /// The longest time for which a waiting caller does not look at the restore.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The most touches of a record, 384 MiB in memory. A page is touched first once, but once more in
+/// each child that a task forks.
+const MOST_TOUCHES: usize = 1 << 24;

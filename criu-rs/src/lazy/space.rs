@@ -19,13 +19,20 @@ use crate::sys::uffd::{Event, Filled, Uffd};
 /// An address space with missing pages.
 #[derive(Debug)]
 pub(super) struct Space {
-    uffd: Uffd,
     process: Option<OwnedFd>,
-    map: RwLock<Missing>,
+    memory: RwLock<Memory>,
     /// A lock for each thread that fills pages, and one for all others. A thread that looks at the
     /// map or copies holds its own, and a thread that reads messages holds them all. So nobody ever
-    /// waits for the lock of the map, whose holders inherit no priority.
+    /// waits for the lock of the memory, whose holders inherit no priority.
     turns: Box<[Turn]>,
+}
+
+/// The memory of a space.
+#[derive(Debug)]
+struct Memory {
+    /// `None` once the space has ended.
+    uffd: Option<Uffd>,
+    map: Missing,
 }
 
 /// A message that needs more than a change of the map.
@@ -55,13 +62,13 @@ pub(super) enum Zeroed {
 
 /// The right to copy pages into a space.
 struct Copying<'s> {
-    map: RwLockReadGuard<'s, Missing>,
+    memory: RwLockReadGuard<'s, Memory>,
     _turn: Held<'s>,
 }
 
 /// The right to read messages of a space.
 struct Alone<'s> {
-    map: RwLockWriteGuard<'s, Missing>,
+    memory: RwLockWriteGuard<'s, Memory>,
     _turns: Vec<Held<'s>>,
 }
 
@@ -69,7 +76,17 @@ impl Space {
     /// Takes a userfaultfd, the map of its missing pages, and the number of threads.
     pub(super) fn new(uffd: Uffd, process: Option<OwnedFd>, map: Missing, threads: usize) -> Self {
         let turns = (0..=threads).map(|_| Turn::default()).collect();
-        Self { uffd, process, map: RwLock::new(map), turns }
+        Self { process, memory: RwLock::new(Memory { uffd: Some(uffd), map }), turns }
+    }
+
+    /// Takes the userfaultfd out of the space: nothing is filled from now on. `None` if it is gone.
+    pub(super) fn close(&self) -> Option<Uffd> {
+        self.alone().memory.uffd.take()
+    }
+
+    /// Passes the userfaultfd to a function. `None` if it is gone.
+    pub(super) fn descriptor<T>(&self, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+        self.copying(OTHER).memory.uffd.as_ref().map(|uffd| look(uffd.as_fd()))
     }
 
     /// Returns the descriptor of the process, if there is one.
@@ -85,18 +102,20 @@ impl Space {
     ) -> io::Result<bool> {
         let mut events = Vec::new();
         let mut alone = self.alone();
-        self.uffd.read(&mut events)?;
+        let Memory { uffd, map } = &mut *alone.memory;
+        let Some(uffd) = uffd else { return Ok(false) };
+        uffd.read(&mut events)?;
         let any = !events.is_empty();
         for event in events {
             match event {
                 Event::Fault { address } => steps.push(Step::Fault(address & !(PAGE - 1))),
-                Event::Fork(uffd) => steps.push(Step::Fork(uffd, alone.map.fork())),
+                Event::Fork(uffd) => steps.push(Step::Fork(uffd, map.fork())),
                 Event::Remap { from, to, bytes } => {
-                    alone.map.shift(from, to, bytes);
+                    map.shift(from, to, bytes);
                     changed(&Change::Moved { from, to, bytes }, 0);
                 }
                 Event::Remove(range) | Event::Unmap(range) => {
-                    let pages = alone.map.forget(&range);
+                    let pages = map.forget(&range);
                     changed(&Change::Gone(range), pages);
                 }
             }
@@ -106,7 +125,7 @@ impl Space {
 
     /// Looks at the map. The answer may be old at once.
     pub(super) fn look<T>(&self, thread: usize, look: impl FnOnce(&Missing) -> T) -> T {
-        look(&self.copying(thread).map)
+        look(&self.copying(thread).memory.map)
     }
 
     /// Copies pages to where they are missing. `run` says where they belong, and pages that are not
@@ -118,7 +137,11 @@ impl Space {
         while address < end && placed.error.is_none() {
             let most = ((end - address) / PAGE).min(PIECE);
             let copying = self.copying(thread);
-            let Some(found) = copying.map.next(address, most) else { break };
+            let Memory { uffd: Some(uffd), map } = &*copying.memory else {
+                placed.error = Some(Errno::ESRCH);
+                break;
+            };
+            let Some(found) = map.next(address, most) else { break };
             if found.address >= end {
                 break;
             }
@@ -130,19 +153,21 @@ impl Space {
             let size = (found.pages * PAGE).min(end - found.address);
             let filled = match &pages.0 {
                 supply::Held::Bytes(bytes) => {
-                    self.uffd.copy(found.address, bytes.part(offset, size), false)
+                    uffd.copy(found.address, bytes.part(offset, size), false)
                 }
-                supply::Held::Zeros(_) => self.uffd.zero(found.address..found.address + size),
+                supply::Held::Zeros(_) => uffd.zero(found.address..found.address + size),
             };
-            let done = copying.map.mark(found.address, filled.bytes / PAGE);
-            placed.pages += done;
-            address = found.address + filled.bytes / PAGE * PAGE;
+            // Another thread may have found the page there and have marked it already.
+            let pages = filled.bytes / PAGE;
+            map.mark(found.address, pages);
+            placed.pages += pages;
+            address = found.address + pages * PAGE;
             match filled {
                 // A part was filled, and the next call tells why no more.
                 Filled { bytes: 1.., .. } | Filled { error: None, .. } => {}
                 Filled { error: Some(Errno::EEXIST), .. } => {
-                    copying.map.mark(address, 1);
-                    let _ = self.uffd.wake(address..address + PAGE);
+                    map.mark(address, 1);
+                    let _ = uffd.wake(address..address + PAGE);
                     address += PAGE;
                 }
                 Filled { error, .. } => placed.error = error,
@@ -154,13 +179,14 @@ impl Space {
     /// Lets a page read as zeros if it is not missing.
     pub(super) fn zero(&self, thread: usize, address: u64) -> Result<Zeroed, Errno> {
         let copying = self.copying(thread);
-        if copying.map.at(address, 1).is_some() {
+        let Memory { uffd: Some(uffd), map } = &*copying.memory else { return Err(Errno::ESRCH) };
+        if map.at(address, 1).is_some() {
             return Ok(Zeroed::Missing);
         }
-        match self.uffd.zero(address..address + PAGE).error {
+        match uffd.zero(address..address + PAGE).error {
             None => Ok(Zeroed::There),
             Some(Errno::EEXIST) => {
-                let _ = self.uffd.wake(address..address + PAGE);
+                let _ = uffd.wake(address..address + PAGE);
                 Ok(Zeroed::There)
             }
             Some(error) => Err(error),
@@ -168,64 +194,68 @@ impl Space {
     }
 
     /// Lets the threads that wait for a page look again.
-    pub(super) fn wake(&self, address: u64) {
-        let _ = self.uffd.wake(address..address.saturating_add(PAGE));
+    pub(super) fn wake(&self, thread: usize, address: u64) {
+        if let Some(uffd) = &self.copying(thread).memory.uffd {
+            let _ = uffd.wake(address..address.saturating_add(PAGE));
+        }
     }
 
     /// Says that pages need not come: nobody can touch them.
     pub(super) fn drop_pages(&self, thread: usize, run: Run) -> u64 {
-        self.copying(thread).map.mark(run.address, run.pages)
+        self.copying(thread).memory.map.mark(run.address, run.pages)
     }
 
-    /// Makes each access to a missing page end in `SIGBUS`. Linux 6.6: `EINVAL` before.
+    /// Makes each access to a missing page end in `SIGBUS`. Linux 6.6: `EINVAL` before. `EAGAIN` if
+    /// messages must be read first: some pages are left.
     pub(super) fn poison(&self, thread: usize) -> Result<(), Errno> {
-        let mut from = 0;
+        let (mut from, mut is_whole) = (0, true);
         loop {
             let copying = self.copying(thread);
-            let Some(run) = copying.map.next(from, PIECE) else { return Ok(()) };
-            let end = run.address + run.pages * PAGE;
-            let filled = self.uffd.poison(run.address..end);
-            copying.map.mark(run.address, filled.bytes / PAGE);
+            let Memory { uffd: Some(uffd), map } = &*copying.memory else { return Ok(()) };
+            let Some(run) = map.next(from, PIECE) else { break };
+            let filled = uffd.poison(run.address..run.address + run.pages * PAGE);
+            map.mark(run.address, filled.bytes / PAGE);
             from = run.address + filled.bytes / PAGE * PAGE;
-            drop(copying);
             match filled {
                 Filled { bytes: 1.., .. } | Filled { error: None, .. } => {}
-                // Pages that are there, and memory that is no longer there.
-                Filled { error: Some(Errno::EEXIST | Errno::ENOENT), .. } => {
-                    self.copying(thread).map.mark(from, 1);
-                    self.wake(from);
+                Filled { error: Some(Errno::EEXIST), .. } => {
+                    map.mark(from, 1);
+                    let _ = uffd.wake(from..from + PAGE);
+                    from += PAGE;
+                }
+                // The memory may have moved, and the message is on its way.
+                Filled { error: Some(Errno::ENOENT), .. } => {
+                    is_whole = false;
                     from += PAGE;
                 }
                 Filled { error: Some(Errno::ESRCH), .. } => return Ok(()),
                 Filled { error: Some(error), .. } => return Err(error),
             }
         }
+        if is_whole { Ok(()) } else { Err(Errno::EAGAIN) }
     }
 
     /// Returns true if the address space is gone: its process has ended or runs another program.
     pub(super) fn is_gone(&self, thread: usize) -> bool {
         let copying = self.copying(thread);
-        if copying.map.at(PROBE, 1).is_some() {
+        let Memory { uffd: Some(uffd), map } = &*copying.memory else { return true };
+        if map.at(PROBE, 1).is_some() {
             return false;
         }
         // Memory that may be there is not missing, so its pages are zeros or there already.
-        self.uffd.zero(PROBE..PROBE + PAGE).error == Some(Errno::ESRCH)
+        uffd.zero(PROBE..PROBE + PAGE).error == Some(Errno::ESRCH)
     }
 
     fn copying(&self, thread: usize) -> Copying<'_> {
         let turn = self.turns[thread.min(self.turns.len() - 1)].take();
-        Copying { map: self.map.read().unwrap_or_else(PoisonError::into_inner), _turn: turn }
+        let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
+        Copying { memory, _turn: turn }
     }
 
     fn alone(&self) -> Alone<'_> {
         let turns = self.turns.iter().map(Turn::take).collect();
-        Alone { map: self.map.write().unwrap_or_else(PoisonError::into_inner), _turns: turns }
-    }
-}
-
-impl AsFd for Space {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.uffd.as_fd()
+        let memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        Alone { memory, _turns: turns }
     }
 }
 

@@ -21,6 +21,15 @@ pub(crate) fn open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Returns the number of a pidfd's process in this process's namespace. `None` if the process is
+/// gone or has no number there.
+pub(crate) fn number_of(pidfd: impl AsFd) -> Option<i32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
+    let text = std::fs::read_to_string(path).ok()?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+    (number > 0).then_some(number)
+}
+
 /// `pidfd_send_signal(2)`: sends a signal to a process.
 pub(crate) fn signal(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     let fd = pidfd.as_fd().as_raw_fd();

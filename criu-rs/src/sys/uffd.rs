@@ -128,36 +128,6 @@ impl Uffd {
         Ok(())
     }
 
-    /// Ends the watch over a range: its missing pages read as zeros.
-    pub(crate) fn unregister(&self, range: Range<u64>) -> io::Result<()> {
-        let mut range = Pages::from(range);
-        // SAFETY: the kernel reads `range`, which outlives the call.
-        unsafe { ioctl_unregister(self.0.as_raw_fd(), &raw mut range) }?;
-        Ok(())
-    }
-
-    /// Watches over the missing pages of a range. For a userfaultfd of this process.
-    pub(crate) fn register(&self, range: Range<u64>) -> io::Result<()> {
-        let mut wish = Wish { range: range.into(), mode: REGISTER_MISSING, filled: 0 };
-        // SAFETY: the kernel reads and writes `wish`, which outlives the call.
-        unsafe { ioctl_register(self.0.as_raw_fd(), &raw mut wish) }?;
-        Ok(())
-    }
-
-    /// Makes a userfaultfd of this process, with all events, non-blocking and close-on-exec.
-    pub(crate) fn create() -> io::Result<Self> {
-        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
-        // SAFETY: userfaultfd takes an integer and touches no memory of ours.
-        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })?;
-        let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
-        // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
-        let uffd = Self(unsafe { OwnedFd::from_raw_fd(fd) });
-        let mut wish = Api { version: VERSION, features: EVENTS, calls: 0 };
-        // SAFETY: the kernel reads and writes `wish`, which outlives the call.
-        unsafe { ioctl_api(uffd.0.as_raw_fd(), &raw mut wish) }?;
-        Ok(uffd)
-    }
-
     /// Reads the messages that wait, at most [`MESSAGES`]. Returns an empty list if none waits.
     ///
     /// A process that has sent another message than [`Event::Fault`] goes on when it is read. The
@@ -248,7 +218,7 @@ struct Pages {
     bytes: u64,
 }
 
-/// `struct uffdio_zeropage`, `struct uffdio_poison` and `struct uffdio_register`.
+/// `struct uffdio_zeropage` and `struct uffdio_poison`.
 #[repr(C)]
 struct Wish {
     range: Pages,
@@ -266,17 +236,6 @@ struct Copy {
     filled: i64,
 }
 
-/// `struct uffdio_api`.
-#[repr(C)]
-struct Api {
-    version: u64,
-    features: u64,
-    calls: u64,
-}
-
-nix::ioctl_readwrite!(ioctl_api, 0xaa, 0x3f, Api);
-nix::ioctl_readwrite!(ioctl_register, 0xaa, 0x00, Wish);
-nix::ioctl_read!(ioctl_unregister, 0xaa, 0x01, Pages);
 nix::ioctl_read!(ioctl_wake, 0xaa, 0x02, Pages);
 nix::ioctl_readwrite!(ioctl_copy, 0xaa, 0x03, Copy);
 nix::ioctl_readwrite!(ioctl_zero, 0xaa, 0x04, Wish);
@@ -292,11 +251,5 @@ const REMAP: u8 = 0x14;
 const REMOVE: u8 = 0x15;
 const UNMAP: u8 = 0x16;
 
-/// `UFFD_API`.
-const VERSION: u64 = 0xaa;
-/// `UFFD_FEATURE_EVENT_FORK`, `_REMAP`, `_REMOVE` and `_UNMAP`.
-const EVENTS: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6;
-/// `UFFDIO_REGISTER_MODE_MISSING`.
-const REGISTER_MISSING: u64 = 1;
 /// `UFFDIO_COPY_MODE_DONTWAKE`.
 const COPY_DONTWAKE: u64 = 1;

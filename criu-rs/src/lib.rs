@@ -60,6 +60,7 @@
 //! | `pages` | [`pages`] and [`Dump::capture`] | yes |
 //! | `pod` | [`Pod`], [`PodRestore`], [`Sandbox`] | yes |
 //! | `preflight` | [`preflight`], [`Dump::preflight`], [`Restore::preflight`] | yes |
+//! | `firecracker` | memory on demand for virtual machines of Firecracker, in `lazy` | no |
 //! | `oci` | the module `oci`: containers | no |
 //! | `tls` | TLS for [`pages`] | no |
 //! | `libcriu`, `libcriu-link` | libcriu in the place of a socket | no |

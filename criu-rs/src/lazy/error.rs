@@ -79,6 +79,9 @@ pub enum LazyError {
     /// The directory for `lazy-pages.socket` is one that CRIU opens itself.
     #[error("lazy-pages.socket needs a directory that this process opens")]
     NoDirectory,
+    /// A peer hands over no memory of a virtual machine as Firecracker does. Holds the fault.
+    #[error("the message of Firecracker: {0}")]
+    Guest(String),
     /// The restore was given up.
     #[error("the restore is given up: {0}")]
     GivenUp(Arc<LazyError>),

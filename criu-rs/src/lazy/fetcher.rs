@@ -45,8 +45,8 @@ impl<'r> Fetcher<'r> {
         Ok(Wanted { pid, address, pages })
     }
 
-    /// Tells that a page comes without its neighbours. Each costs time on its way, which a task that
-    /// touches pages in no order has no use for.
+    /// Tells that a page comes without its neighbours. Each costs time on its way, which a task
+    /// that touches pages in no order has no use for.
     fn goes_alone(&self, wanted: Wanted) -> bool {
         let is_next = (wanted.pid, wanted.address) == self.behind;
         self.urgency == Urgency::Fault && !self.link.is_near() && !is_next

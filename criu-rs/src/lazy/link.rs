@@ -200,6 +200,8 @@ impl Link {
         let mut answer = [0; 4];
         socket.read_exact(&mut answer).map_err(|error| failed(error, "wait for an answer"))?;
         socket.part();
+        // CRIU's server waits for the end, and readers may hold the link longer.
+        socket.shutdown();
         match i32::from_ne_bytes(answer) {
             0 => Ok(()),
             status => Err(PagesError::Refused(status)),

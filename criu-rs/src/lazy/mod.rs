@@ -17,6 +17,8 @@ mod error;
 mod fault;
 mod fetcher;
 mod fill;
+#[cfg(feature = "firecracker")]
+mod firecracker;
 mod handle;
 mod handler;
 mod handover;
@@ -38,6 +40,8 @@ mod working_set;
 
 pub use daemon::{LazyControl, LazyDaemon, LazyEvent, LazyPages, LazyReport};
 pub use error::LazyError;
+#[cfg(feature = "firecracker")]
+pub use firecracker::{FirecrackerGuest, FirecrackerMemory};
 pub use handle::LazyHandle;
 pub(crate) use handle::Outcome;
 pub use handler::Handler;

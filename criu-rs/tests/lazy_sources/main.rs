@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "firecracker")]
+mod firecracker;
 mod images;
 mod object;
 mod remote;

@@ -21,6 +21,7 @@ mod decoys;
 mod descriptors;
 mod hooks;
 mod labels;
+mod lazy_sources;
 mod namespaces;
 mod network;
 mod old;
@@ -65,6 +66,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         hooks::TESTS,
         labels::TESTS,
         lazy::TESTS,
+        lazy_sources::TESTS,
         locks::TESTS,
         namespaces::TESTS,
         network::TESTS,

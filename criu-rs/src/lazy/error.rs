@@ -79,6 +79,9 @@ pub enum LazyError {
     /// The directory for `lazy-pages.socket` is one that CRIU opens itself.
     #[error("lazy-pages.socket needs a directory that this process opens")]
     NoDirectory,
+    /// The kernel does not start the process that guards the tasks against the loss of this one.
+    #[error("cannot start a guard of missing pages: {0}")]
+    Guard(io::Error),
     /// The restore was given up.
     #[error("the restore is given up: {0}")]
     GivenUp(Arc<LazyError>),

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use criu_rs::lazy::{
-    Fill, Images, LazyControl, LazyEvent, LazyOptions, LazyPages, LazySocket, OnLoss, Remote,
-    Snapshot,
+    Fill, Guarding, Images, LazyControl, LazyError, LazyEvent, LazyOptions, LazyPages, LazySocket,
+    OnLoss, Remote, Snapshot, Supply,
 };
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
@@ -253,7 +253,7 @@ impl LazyPagesWord {
         // Signals are blocked before the first thread.
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         signals.thread_block()?;
-        let pages = self.pages()?;
+        let pages = self.pages(&log)?;
         let daemon = pages.serve(socket)?;
         let control = daemon.control();
         stop_at_signals(SignalFd::new(&signals)?, control.clone())?;
@@ -292,7 +292,7 @@ impl LazyPagesWord {
     }
 
     /// Opens the source of the pages, and starts the threads.
-    fn pages(&self) -> Fallible<LazyPages> {
+    fn pages(&self, log: &Log) -> Fallible<LazyPages> {
         let mut options = LazyOptions::default();
         options.fill = match self.fill {
             FillWord::Everything => Fill::Everything,
@@ -304,9 +304,27 @@ impl LazyPagesWord {
         };
         options.around = self.around.unwrap_or(options.around);
         options.fault_threads = self.fault_threads.map_or(options.fault_threads, usize::from);
+        if let Some(file) = log.file()? {
+            options.guard = Guarding::Log(Arc::new(file));
+        }
+        let (snapshot, supply) = self.source()?;
+        let pages = LazyPages::new(Arc::clone(&snapshot), Arc::clone(&supply), options.clone());
+        Ok(match pages {
+            Err(LazyError::Guard(error)) => {
+                let why = "if this program is killed, missing pages read as zeros";
+                log.line(&format!("without a guard, {why}: {error}"));
+                options.guard = Guarding::Off;
+                LazyPages::new(snapshot, supply, options)?
+            }
+            pages => pages?,
+        })
+    }
+
+    /// Opens the source of the pages.
+    fn source(&self) -> Fallible<(Arc<Snapshot>, Arc<dyn Supply>)> {
         if self.page_server != Some(true) {
             let images = Arc::new(Images::open(&self.images_dir)?);
-            return Ok(LazyPages::new(Arc::clone(images.snapshot()), images, options)?);
+            return Ok((Arc::clone(images.snapshot()), images));
         }
         let snapshot = Arc::new(Snapshot::open(&self.images_dir)?);
         let remote = match (self.ps_socket, &self.address, self.port) {
@@ -326,7 +344,7 @@ impl LazyPagesWord {
             }
         };
         let remote = Arc::new(remote.open(Arc::clone(&snapshot))?);
-        Ok(LazyPages::new(snapshot, remote, options)?)
+        Ok((snapshot, remote))
     }
 
     fn work_dir(&self) -> &Path {

@@ -48,6 +48,11 @@ impl Log {
         Ok(Self { to, output: output.clone() })
     }
 
+    /// Returns a copy of the descriptor of the file, if there is one.
+    pub(crate) fn file(&self) -> io::Result<Option<OwnedFd>> {
+        self.to.as_ref().map(|file| file.as_fd().try_clone_to_owned()).transpose()
+    }
+
     /// Writes a line. What peers and files are called does not make it two, or another.
     pub(crate) fn line(&self, text: &str) {
         let text = one_line(text);

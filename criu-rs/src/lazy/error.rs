@@ -82,6 +82,9 @@ pub enum LazyError {
     /// A peer hands over no memory of a virtual machine as Firecracker does. Holds the fault.
     #[error("the message of Firecracker: {0}")]
     Guest(String),
+    /// The kernel does not start the process that guards the tasks against the loss of this one.
+    #[error("cannot start a guard of missing pages: {0}")]
+    Guard(io::Error),
     /// The restore was given up.
     #[error("the restore is given up: {0}")]
     GivenUp(Arc<LazyError>),

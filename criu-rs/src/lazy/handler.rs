@@ -14,8 +14,9 @@ use nix::sys::signal::Signal;
 use super::error::LazyError;
 use super::fault::Faults;
 use super::fill::Filler;
+use super::guard::{self, Guard};
 use super::missing::Missing;
-use super::options::{LazyOptions, OnLoss};
+use super::options::{Guarding, LazyOptions, OnLoss};
 use super::restoration::{Course, Restoration};
 use super::space::{OTHER, Space};
 use super::supply::Supply;
@@ -80,12 +81,20 @@ pub(super) struct Member {
 }
 
 impl Handler {
-    /// Starts the threads of a handler.
+    /// Starts the threads of a handler, and its guard.
     ///
     /// # Errors
-    /// If a thread cannot be started.
+    /// If a thread cannot be started. [`LazyError::Guard`] if the guard cannot.
     pub fn new(supply: Arc<dyn Supply>, options: LazyOptions) -> Result<Self, LazyError> {
-        Self::start(supply, options, None)
+        let log = match &options.guard {
+            Guarding::Off => return Self::start(supply, options, None),
+            Guarding::Stderr => guard::standard_error(),
+            Guarding::Log(log) => {
+                Some(log.try_clone().map_err(LazyError::system("duplicating a log"))?)
+            }
+        };
+        let guard = Guard::start(options.on_loss, log)?;
+        Self::watched(supply, options, Arc::new(guard))
     }
 
     /// Starts the threads of a handler whose spaces are watched.

@@ -19,6 +19,7 @@ mod fetcher;
 mod fill;
 #[cfg(feature = "firecracker")]
 mod firecracker;
+mod guard;
 mod handle;
 mod handler;
 mod handover;
@@ -48,7 +49,7 @@ pub use handler::Handler;
 pub use handover::HandoverError;
 pub use images::Images;
 pub use object::{Object, ObjectPages, ObjectRun};
-pub use options::{Fill, LazyOptions, OnLoss};
+pub use options::{Fill, Guarding, LazyOptions, OnLoss};
 pub use remote::{Remote, RemotePages};
 pub use restoration::{Restoration, Touch};
 pub use snapshot::{LazyTask, Snapshot};

@@ -1,5 +1,8 @@
 //! Settings of a handler.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 /// The settings of a [`Handler`](super::Handler).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -11,8 +14,10 @@ pub struct LazyOptions {
     pub around: u64,
     /// The number of threads that serve faults. 0 means one for each two processors, at most 4.
     pub fault_threads: usize,
-    /// The fate of the tasks if the source of their pages is lost.
+    /// The fate of the tasks if the source of their pages is lost, or the handler.
     pub on_loss: OnLoss,
+    /// The process that brings this fate if this process is killed.
+    pub guard: Guarding,
 }
 
 /// The pages that come without being asked for.
@@ -24,6 +29,25 @@ pub enum Fill {
     Everything,
     /// None: a page comes when a task touches it. The handler is needed as long as the tasks run.
     Nothing,
+}
+
+/// A guard: a small process that outlives the process of a handler.
+///
+/// The kernel lets missing pages read as zeros when the handler is killed. A guard holds copies of
+/// the descriptors, so that this does not happen, and treats the tasks as [`OnLoss`] says. The guard
+/// is a fork of the handler's process that makes system calls only. A killed guard is replaced.
+///
+/// A guard needs Linux 5.9. What kills a whole cgroup at once kills the guard, too.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Guarding {
+    /// A guard that writes a line to standard error when it acts.
+    #[default]
+    Stderr,
+    /// A guard that writes a line to this file when it acts.
+    Log(Arc<OwnedFd>),
+    /// No guard: missing pages read as zeros after the handler is killed.
+    Off,
 }
 
 /// The fate of tasks whose missing pages are lost.
@@ -39,6 +63,12 @@ pub enum OnLoss {
 
 impl Default for LazyOptions {
     fn default() -> Self {
-        Self { fill: Fill::default(), around: 16, fault_threads: 0, on_loss: OnLoss::default() }
+        Self {
+            fill: Fill::default(),
+            around: 16,
+            fault_threads: 0,
+            on_loss: OnLoss::default(),
+            guard: Guarding::default(),
+        }
     }
 }

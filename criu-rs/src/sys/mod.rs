@@ -3,6 +3,8 @@
 pub(crate) mod fd;
 #[cfg(feature = "lazy")]
 pub(crate) mod file_map;
+#[cfg(feature = "lazy")]
+pub(crate) mod guard;
 pub(crate) mod ptrace;
 pub(crate) mod random;
 #[cfg(feature = "lazy")]

@@ -50,13 +50,28 @@ pub(crate) fn send_with(
     packet: &[u8],
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
+    send_as(socket, packet, fds, MsgFlags::empty())
+}
+
+/// Sends one packet with descriptors, without waiting: `EAGAIN` if the peer does not receive.
+#[cfg(feature = "lazy")]
+pub(crate) fn send_now(socket: impl AsFd, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_as(socket, packet, fds, MsgFlags::MSG_DONTWAIT)
+}
+
+fn send_as(
+    socket: impl AsFd,
+    packet: &[u8],
+    fds: &[BorrowedFd<'_>],
+    flags: MsgFlags,
+) -> io::Result<()> {
     let socket = socket.as_fd();
     let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     let control = if numbers.is_empty() { &[][..] } else { &rights };
     loop {
         let part = [IoSlice::new(packet)];
-        let flags = MsgFlags::MSG_NOSIGNAL;
+        let flags = flags | MsgFlags::MSG_NOSIGNAL;
         match sendmsg::<()>(socket.as_raw_fd(), &part, control, flags, None) {
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}

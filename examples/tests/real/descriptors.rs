@@ -57,14 +57,14 @@ fn become_criu(lab: &Lab) {
     fs::write(lab.dir.join("file.conf"), format!("status-fd {given}\n")).unwrap();
     let config = lab.path("file.conf");
     for words in [
-        &["lazy-pages", "--status-fd", &given][..],
-        &["lazy-pages", &status],
+        &["service", "--status-fd", &given][..],
+        &["service", &status],
         &["service", "--ps-socket", &given],
         &["restore", "-d", "--restore-sibling", "--inherit-fd", &inherit],
         &["cpuinfo", "dump", "--config", &config],
-        &["lazy-pages", "-o", &format!("/dev/fd/{given}")],
-        &["lazy-pages", &format!("-o/proc/self/fd/{given}")],
-        &["lazy-pages", &format!("--images-dir=/proc/self/fd/{given}/img")],
+        &["service", "-o", &format!("/dev/fd/{given}")],
+        &["service", &format!("-o/proc/self/fd/{given}")],
+        &["service", &format!("--images-dir=/proc/self/fd/{given}/img")],
         &["cpuinfo", "dump", "--config", &format!("/dev/fd/{given}")],
     ] {
         let seen = seen(words);

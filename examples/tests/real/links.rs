@@ -46,6 +46,7 @@ const LINKED: &[&str] = &[
     "crit",
     "dump",
     "inspect",
+    "lazy-pages",
     "page-server",
     "pre-dump",
     "preflight",
@@ -53,7 +54,7 @@ const LINKED: &[&str] = &[
 ];
 
 /// Words that criu has, too.
-const CRIU_S: &[&str] = &["check", "dump", "page-server", "pre-dump", "restore"];
+const CRIU_S: &[&str] = &["check", "dump", "lazy-pages", "page-server", "pre-dump", "restore"];
 
 /// Words about the program itself.
 const OWN: &[&str] = &["links", "completions", "man"];
@@ -131,8 +132,8 @@ fn handed_over(lab: &Lab) {
     // Help does not promise what is not built.
     let help = lab.done(&["--help"]).out;
     let (own, handed) = help.split_once("Not built in").unwrap();
-    assert!(own.contains("  page-server ") && !own.contains("  lazy-pages "), "{help}");
-    assert!(handed.contains("  lazy-pages "), "{help}");
+    assert!(own.contains("  page-server ") && !own.contains("  service "), "{help}");
+    assert!(handed.contains("  service "), "{help}");
 }
 
 fn version(lab: &Lab) {
@@ -210,7 +211,7 @@ fn bash(lab: &Lab) {
     let whole = "source <(\"$PROGRAM\" completions bash)";
     let words = complete(whole, &["criu-rs", ""]);
     assert!(words[0].starts_with("complete ") && words[0].ends_with(" criu-rs"), "{words:?}");
-    for word in LINKED.iter().chain(OWN).chain(&["lazy-pages"]) {
+    for word in LINKED.iter().chain(OWN).chain(&["service"]) {
         assert!(words.iter().any(|found| found == word), "no {word}: {words:?}");
     }
     assert_eq!(complete(whole, &["criu-rs", "pre"])[1..], ["pre-dump", "preflight"]);

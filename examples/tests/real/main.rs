@@ -16,6 +16,7 @@ mod crit;
 mod descriptors;
 mod dump;
 mod foreign;
+mod lazy_pages;
 mod links;
 mod memory;
 mod modes;
@@ -48,6 +49,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         descriptors::TESTS,
         dump::TESTS,
         foreign::TESTS,
+        lazy_pages::TESTS,
         links::TESTS,
         memory::TESTS,
         modes::TESTS,

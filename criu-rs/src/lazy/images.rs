@@ -163,6 +163,22 @@ impl Reader for ImagesReader<'_> {
             Place::Read => self.unpacked(task, wanted, size),
         }
     }
+
+    fn announce(&mut self, wanted: Wanted) -> Result<(), LazyError> {
+        // Faults of the images are told when the pages are read.
+        let found = self.images.find(wanted.pid, wanted.address);
+        if let Some((_, Segment { start, end, place: Place::File(file, offset) })) = found {
+            let size = wanted.pages.saturating_mul(page_size().bytes()).min(end - wanted.address);
+            if let Some(file) = self.images.files.get(*file) {
+                file.map.announce(offset + (wanted.address - start), size);
+            }
+        }
+        Ok(())
+    }
+
+    fn depth(&self) -> usize {
+        if self.ahead > 0 { DEPTH } else { 0 }
+    }
 }
 
 impl ImagesReader<'_> {
@@ -185,9 +201,13 @@ impl ImagesReader<'_> {
         let (last, populated) = &self.populated;
         let is_there = *last == number && populated.start <= offset && end <= populated.end;
         if self.ahead > 0 && !is_there {
+            // Reads go on to near pages, or jump as those of a working set do.
+            let gap = offset.checked_sub(populated.end);
+            let is_near = *last == number && gap.is_some_and(|gap| gap < self.ahead);
+            let more = if is_near { self.ahead } else { size };
             // An error shows when the kernel copies the bytes.
-            let _ = file.map.populate(offset, self.ahead);
-            self.populated = (number, offset..offset.saturating_add(self.ahead));
+            let _ = file.map.populate(offset, more);
+            self.populated = (number, offset..offset.saturating_add(more));
         }
         Ok(Pages::mapped(file.map.bytes(offset, size).ok_or_else(short)?))
     }
@@ -373,6 +393,9 @@ fn no_page(pid: u32, address: u64, why: &str) -> LazyError {
 const HOLE: u64 = 64 << 10;
 /// The bytes that a background reader brings into the page tables at once.
 const AHEAD: u64 = 2 << 20;
+
+/// Requests that a disk gets at once. One after another takes a disk five times as long.
+const DEPTH: usize = 64;
 /// The most bytes that are unpacked at once.
 const PIECE: u64 = 256 << 10;
 /// The tasks of which a reader keeps the places of compressed pages.

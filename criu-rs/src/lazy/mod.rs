@@ -17,6 +17,7 @@ mod error;
 mod fault;
 mod fetcher;
 mod fill;
+mod first;
 mod handle;
 mod handler;
 mod handover;

@@ -73,6 +73,16 @@ impl FileMap {
         }
     }
 
+    /// Returns true if the page with a byte of the file is in memory: mincore(2). A kernel that does
+    /// not tell says yes.
+    pub(crate) fn is_there(&self, offset: u64) -> bool {
+        let Ok((start, _)) = self.pages(offset, 1) else { return true };
+        let (mut page, bytes) = (1u8, 1);
+        // SAFETY: the kernel writes a byte for the only page of the range, which lies in this map.
+        let _ = unsafe { libc::mincore(start, bytes, &raw mut page) };
+        page & 1 == 1
+    }
+
     /// Returns the whole pages with a part of the file: the address, and the number of bytes.
     fn pages(&self, offset: u64, size: u64) -> io::Result<(*mut std::ffi::c_void, usize)> {
         let page = PAGE - 1;

@@ -174,6 +174,11 @@ impl LazyPages {
         Ok(self)
     }
 
+    /// Ends a recording that goes on, as if its time had passed.
+    pub fn end_recording(&self) {
+        self.working_set.end_recording();
+    }
+
     /// Listens at `lazy-pages.socket` in a directory, the work directory of the restores.
     ///
     /// # Errors

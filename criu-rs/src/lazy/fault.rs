@@ -168,7 +168,9 @@ impl<'s> Faults<'s> {
             self.shared.treat(member, self.thread);
             return Ok(Answer::Served);
         }
-        let around = if course.is_recording() { 1 } else { self.shared.options.around.max(1) };
+        // The neighbours that are wanted come with the working set.
+        let comes_alone = course.is_recording() || member.awaits_first();
+        let around = if comes_alone { 1 } else { self.shared.options.around.max(1) };
         // Up to a multiple of the window, as the kernel's own fault-around.
         let most = around - (address / PAGE) % around;
         let Some(run) = member.space.look(self.thread, |map: &Missing| map.at(address, most))

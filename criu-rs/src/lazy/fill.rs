@@ -33,8 +33,6 @@ struct Job {
     member: Arc<Member>,
     /// The address where the fill goes on.
     cursor: u64,
-    /// Pages that come first.
-    first: VecDeque<Wanted>,
     /// The time before which nothing is tried.
     not_before: Option<Instant>,
     /// The moment since which no memory was found for the pages that are left.
@@ -47,7 +45,6 @@ struct Job {
 struct Request {
     member: Arc<Member>,
     run: Run,
-    is_first: bool,
 }
 
 /// The next thing to do.
@@ -173,8 +170,7 @@ impl<'s> Filler<'s> {
         let counters = &course.counters;
         add(&counters.bytes, pages.size());
         let placed = request.member.space.place(self.thread, request.run, &pages);
-        let came = if request.is_first { &counters.working_set } else { &counters.filled };
-        add(came, placed.pages);
+        add(&counters.filled, placed.pages);
         add(&counters.pages, placed.pages);
         let got = (pages.size() / PAGE).min(request.run.pages);
         self.settle(request, placed, got)
@@ -229,41 +225,14 @@ impl Job {
     fn new(member: Arc<Member>) -> Self {
         // Many a child runs another program at once, and would get pages for nothing.
         let not_before = member.is_child.then(|| Instant::now() + CHILDHOOD);
-        Self {
-            member,
-            cursor: 0,
-            first: VecDeque::new(),
-            not_before,
-            lost_since: None,
-            has_progress: false,
-        }
+        Self { member, cursor: 0, not_before, lost_since: None, has_progress: false }
     }
 
     /// Finds the next request of the task.
     fn next(&mut self, thread: usize, fill: Fill, most: u64) -> Option<Request> {
         let course = &self.member.course;
-        if course.is_lost() || course.is_recording() {
+        if course.is_lost() || course.is_recording() || self.member.awaits_first() {
             return None;
-        }
-        if self.first.is_empty() {
-            self.first = course.take_first(self.member.pid).unwrap_or_default();
-        }
-        while let Some(wanted) = self.first.pop_front() {
-            // Before the tasks run, memory lies where it lay at the dump.
-            let look = |map: &Missing| map.next(wanted.address, wanted.pages.min(most));
-            let end = wanted.address.saturating_add(wanted.pages.saturating_mul(PAGE));
-            let run = self.member.space.look(thread, look);
-            let Some(mut run) = run.filter(|run| run.address < end && run.origin == run.address)
-            else {
-                continue;
-            };
-            run.pages = run.pages.min((end - run.address) / PAGE);
-            let address = run.address + run.pages * PAGE;
-            if address < end {
-                let pages = (end - address) / PAGE;
-                self.first.push_front(Wanted { address, pages, ..wanted });
-            }
-            return Some(Request { member: Arc::clone(&self.member), run, is_first: true });
         }
         if !course.is_complete() || fill != Fill::Everything {
             return None;
@@ -283,19 +252,12 @@ impl Job {
             self.member.space.look(thread, |map: &Missing| map.next(0, most))
         })?;
         self.cursor = run.address + run.pages * PAGE;
-        Some(Request { member: Arc::clone(&self.member), run, is_first: false })
+        Some(Request { member: Arc::clone(&self.member), run })
     }
 
     /// Takes back what was not brought of a request, from a page on.
     fn back(&mut self, request: &Request, got: u64) {
-        let Request { run, is_first, .. } = request;
-        let pages = run.pages - got;
-        if *is_first {
-            let address = run.address + got * PAGE;
-            self.first.push_front(Wanted { pid: self.member.pid, address, pages });
-        } else {
-            self.cursor = self.cursor.min(run.address + got * PAGE);
-        }
+        self.cursor = self.cursor.min(request.run.address + got * PAGE);
     }
 }
 

@@ -15,6 +15,7 @@ use super::error::LazyError;
 use super::fault::Faults;
 use super::fill::Filler;
 use super::guard::{self, Guard};
+use super::first::{First, Queue};
 use super::missing::Missing;
 use super::options::{Guarding, LazyOptions, OnLoss};
 use super::restoration::{Course, Restoration};
@@ -55,6 +56,8 @@ pub(super) struct Shared {
     /// Tasks that are new to the thread in the background, and its bell.
     work: Mutex<Work>,
     rung: Condvar,
+    /// The tasks whose working sets come, for the threads that bring these.
+    pub(super) first: Queue,
 }
 
 /// News for the thread in the background.
@@ -77,6 +80,8 @@ pub(super) struct Member {
     pub(super) is_child: bool,
     /// The page after the last fault: the fill goes on there. 0 is none.
     pub(super) near: AtomicU64,
+    /// True while the working set of the task comes.
+    awaits_first: AtomicBool,
     has_ended: AtomicBool,
 }
 
@@ -124,6 +129,7 @@ impl Handler {
             0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).min(4),
             number => number.min(MOST_THREADS),
         };
+        let firsts = std::thread::available_parallelism().map_or(1, usize::from).min(FIRSTS);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let shared = Arc::new(Shared {
@@ -133,12 +139,13 @@ impl Handler {
             epoll: epoll.map_err(|e| system("making an epoll")(e.into()))?,
             bell: bell.map_err(|e| system("making an eventfd")(e.into()))?,
             stops: AtomicBool::new(false),
-            threads: faults + 1,
+            threads: faults + firsts + 1,
             members: RwLock::default(),
             last_id: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             work: Mutex::default(),
             rung: Condvar::new(),
+            first: Queue::default(),
         });
         let event = EpollEvent::new(EpollFlags::EPOLLIN, BELL);
         let added = shared.epoll.add(&shared.bell, event);
@@ -147,6 +154,10 @@ impl Handler {
         for number in 0..faults {
             let shared = Arc::clone(&shared);
             handler.spawn("lazy-fault", move || Faults::new(&shared, number).run())?;
+        }
+        for number in 0..firsts {
+            let shared = Arc::clone(&shared);
+            handler.spawn("lazy-first", move || First::new(&shared, faults + 1 + number).run())?;
         }
         handler.spawn("lazy-fill", move || Filler::new(&shared, faults).run())?;
         Ok(handler)
@@ -167,6 +178,7 @@ impl Drop for Handler {
         self.shared.stops.store(true, Ordering::SeqCst);
         let _ = self.shared.bell.write(1);
         self.shared.ring();
+        self.shared.first.stop();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -214,6 +226,7 @@ impl Shared {
     ) -> Result<(), LazyError> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let ranges = missing.ranges();
+        let first = course.take_first(pid);
         let member = Arc::new(Member {
             id,
             pid,
@@ -221,6 +234,7 @@ impl Shared {
             course: Arc::clone(course),
             is_child,
             near: AtomicU64::new(0),
+            awaits_first: AtomicBool::new(first.is_some()),
             has_ended: AtomicBool::new(false),
         });
         if let Err(why) = course.join(&member) {
@@ -242,6 +256,9 @@ impl Shared {
             self.end(&member);
         }
         watched.map_err(|error| LazyError::system("watching a task")(error.into()))?;
+        if let Some(first) = first {
+            self.first.push(Arc::clone(&member), first);
+        }
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         work.new.push(member);
         work.is_rung = true;
@@ -362,6 +379,16 @@ impl Shared {
 }
 
 impl Member {
+    /// Returns true while the working set of the task comes.
+    pub(super) fn awaits_first(&self) -> bool {
+        self.awaits_first.load(Ordering::Relaxed)
+    }
+
+    /// Says that the working set of the task has come.
+    pub(super) fn first_came(&self) {
+        self.awaits_first.store(false, Ordering::Relaxed);
+    }
+
     /// Returns true once the space has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::SeqCst)
@@ -373,3 +400,6 @@ const BELL: u64 = 0;
 
 /// The most threads that serve faults: each costs a lock for each space.
 const MOST_THREADS: usize = 64;
+
+/// The most threads that bring working sets. They sleep otherwise.
+const FIRSTS: usize = 2;

@@ -130,6 +130,8 @@ impl Supply for Images {
             buffer: Buffer::default(),
             ahead,
             populated: (0, 0..0),
+            announced: 0,
+            warm: 0,
         }))
     }
 }
@@ -145,6 +147,9 @@ struct ImagesReader<'i> {
     ahead: u64,
     /// The file whose bytes were brought into the page tables last, and these bytes.
     populated: (usize, Range<u64>),
+    /// The number of announcements, and how many of the last were of bytes in memory.
+    announced: u64,
+    warm: u64,
 }
 
 impl Reader for ImagesReader<'_> {
@@ -162,6 +167,31 @@ impl Reader for ImagesReader<'_> {
             }
             Place::Read => self.unpacked(task, wanted, size),
         }
+    }
+
+    fn announce(&mut self, wanted: Wanted) -> Result<(), LazyError> {
+        // Faults of the images are told when the pages are read.
+        let found = self.images.find(wanted.pid, wanted.address);
+        if let Some((_, Segment { start, end, place: Place::File(file, offset) })) = found {
+            let size = wanted.pages.saturating_mul(page_size().bytes()).min(end - wanted.address);
+            if let Some(file) = self.images.files.get(*file) {
+                self.announced += 1;
+                let offset = offset + (wanted.address - start);
+                // A file that is in memory needs no announcements, and is looked at seldom.
+                if self.warm < WARM || self.announced % WARM == 0 {
+                    let is_warm = file.map.is_there(offset);
+                    self.warm = if is_warm { self.warm + 1 } else { 0 };
+                    if !is_warm {
+                        file.map.announce(offset, size);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn depth(&self) -> usize {
+        if self.ahead > 0 { DEPTH } else { 0 }
     }
 }
 
@@ -185,9 +215,15 @@ impl ImagesReader<'_> {
         let (last, populated) = &self.populated;
         let is_there = *last == number && populated.start <= offset && end <= populated.end;
         if self.ahead > 0 && !is_there {
-            // An error shows when the kernel copies the bytes.
-            let _ = file.map.populate(offset, self.ahead);
-            self.populated = (number, offset..offset.saturating_add(self.ahead));
+            // Reads go on to near pages, or jump as those of a working set do.
+            let gap = offset.checked_sub(populated.end);
+            let is_near = *last == number && gap.is_some_and(|gap| gap < self.ahead);
+            let more = if is_near { self.ahead } else { size };
+            if is_near {
+                // An error shows when the kernel copies the bytes.
+                let _ = file.map.populate(offset, more);
+            }
+            self.populated = (number, offset..offset.saturating_add(more));
         }
         Ok(Pages::mapped(file.map.bytes(offset, size).ok_or_else(short)?))
     }
@@ -373,6 +409,12 @@ fn no_page(pid: u32, address: u64, why: &str) -> LazyError {
 const HOLE: u64 = 64 << 10;
 /// The bytes that a background reader brings into the page tables at once.
 const AHEAD: u64 = 2 << 20;
+
+/// Announcements of bytes in memory after which only one in so many is looked at.
+const WARM: u64 = 32;
+
+/// Requests that a disk gets at once. One after another takes a disk five times as long.
+const DEPTH: usize = 64;
 /// The most bytes that are unpacked at once.
 const PIECE: u64 = 256 << 10;
 /// The tasks of which a reader keeps the places of compressed pages.

@@ -20,6 +20,7 @@ mod fill;
 #[cfg(feature = "firecracker")]
 mod firecracker;
 mod guard;
+mod first;
 mod handle;
 mod handler;
 mod handover;

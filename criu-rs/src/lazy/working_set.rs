@@ -1,6 +1,7 @@
 //! Working sets: recorded at one restore, and brought first at the next.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,8 +31,15 @@ pub struct Prefetch {
 #[must_use = "the recording goes on until it ends"]
 pub struct Recorder {
     restoration: Restoration,
-    fingerprint: Fingerprint,
     begun: Instant,
+    wish: Wish,
+    is_over: Arc<AtomicBool>,
+}
+
+/// The wish that a restore be recorded.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    fingerprint: Fingerprint,
     at_most: Option<Duration>,
 }
 
@@ -40,7 +48,9 @@ pub struct Recorder {
 pub(super) struct Uses {
     pub(super) prefetch: Option<Prefetch>,
     /// The recording of the next restore.
-    record: Arc<Mutex<Option<(Fingerprint, Option<Duration>)>>>,
+    record: Arc<Mutex<Option<Wish>>>,
+    /// Ends the recording.
+    is_over: Arc<AtomicBool>,
 }
 
 impl Prefetch {
@@ -77,17 +87,13 @@ impl Recorder {
     /// # Errors
     /// Those of reading the inventory and the pagemaps of the images.
     pub fn begin(restoration: &Restoration, images: &dyn Source) -> criu_images::Result<Self> {
-        Ok(Self::start(restoration, Fingerprint::of(images)?, None))
+        let wish = Wish { fingerprint: Fingerprint::of(images)?, at_most: None };
+        Ok(Self::start(restoration, wish, Arc::default()))
     }
 
-    fn start(
-        restoration: &Restoration,
-        fingerprint: Fingerprint,
-        at_most: Option<Duration>,
-    ) -> Self {
+    fn start(restoration: &Restoration, wish: Wish, is_over: Arc<AtomicBool>) -> Self {
         restoration.record();
-        let restoration = restoration.clone();
-        Self { restoration, fingerprint, begun: Instant::now(), at_most }
+        Self { restoration: restoration.clone(), begun: Instant::now(), wish, is_over }
     }
 
     /// Ends the recording. Other pages come from now on, as the handler's options say.
@@ -98,13 +104,24 @@ impl Recorder {
         for touch in self.restoration.recorded() {
             recording.touch(touch.pid, touch.address, touch.time);
         }
-        recording.finish(self.fingerprint, self.begun.elapsed())
+        recording.finish(self.wish.fingerprint, self.begun.elapsed())
     }
 
-    /// Waits until no task is left or the time of the recording has passed, and ends the recording.
+    /// Waits until no task is left, the time of the recording has passed or it was asked to end, and
+    /// ends the recording.
     pub(super) fn run(self) -> WorkingSet {
-        // The touches of tasks that have lost their pages count, too.
-        let _ = self.restoration.wait(self.at_most);
+        let begun = Instant::now();
+        loop {
+            let left = self.wish.at_most.map(|most| most.saturating_sub(begun.elapsed()));
+            if self.is_over.load(Ordering::SeqCst) || left == Some(Duration::ZERO) {
+                break;
+            }
+            // The touches of tasks that have lost their pages count, too.
+            match self.restoration.wait(Some(left.unwrap_or(LOOK).min(LOOK))) {
+                Ok(false) => {}
+                Ok(true) | Err(_) => break,
+            }
+        }
         self.end()
     }
 }
@@ -123,9 +140,15 @@ impl Uses {
         images: &dyn Source,
         at_most: Option<Duration>,
     ) -> criu_images::Result<()> {
-        let fingerprint = Fingerprint::of(images)?;
-        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some((fingerprint, at_most));
+        let wish = Wish { fingerprint: Fingerprint::of(images)?, at_most };
+        self.is_over.store(false, Ordering::SeqCst);
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(wish);
         Ok(())
+    }
+
+    /// Ends a recording that [waits](Recorder::run).
+    pub(super) fn end_recording(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
     }
 
     /// Begins the recording of a restore that is to be recorded. Lets any other restore bring the
@@ -133,8 +156,8 @@ impl Uses {
     pub(super) fn begin(&self, restoration: &Restoration) -> Option<Recorder> {
         let record = self.record.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (record, &self.prefetch) {
-            (Some((fingerprint, at_most)), _) => {
-                return Some(Recorder::start(restoration, fingerprint, at_most));
+            (Some(wish), _) => {
+                return Some(Recorder::start(restoration, wish, Arc::clone(&self.is_over)));
             }
             (None, Some(prefetch)) => prefetch.begin(restoration),
             (None, None) => {}
@@ -209,6 +232,9 @@ impl Neighbours {
         Some(())
     }
 }
+
+/// The time between two looks of a recording that waits for its end.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The most pages that are joined. One copy of more pages costs no less for each page, and the
 /// pages that were touched before would wait longer.

@@ -56,17 +56,42 @@ impl FileMap {
     /// # Errors
     /// Those of madvise(2). `EFAULT` if the file is shorter by now.
     pub(crate) fn populate(&self, offset: u64, size: u64) -> io::Result<()> {
+        let (start, bytes) = self.pages(offset, size)?;
+        // SAFETY: the range lies in this map, whose last page is whole, and reading pages in
+        // changes no byte of it.
+        Errno::result(unsafe { libc::madvise(start, bytes, libc::MADV_POPULATE_READ) })?;
+        Ok(())
+    }
+
+    /// Lets the kernel read bytes of the file that are not in memory, and does not wait for them:
+    /// `MADV_WILLNEED`. The range is widened to whole pages.
+    pub(crate) fn announce(&self, offset: u64, size: u64) {
+        if let Ok((start, bytes)) = self.pages(offset, size) {
+            // SAFETY: the range lies in this map, whose last page is whole, and reading pages in
+            // changes no byte of it.
+            let _ = unsafe { libc::madvise(start, bytes, libc::MADV_WILLNEED) };
+        }
+    }
+
+    /// Returns true if the page with a byte of the file is in memory: mincore(2). A kernel that does
+    /// not tell says yes.
+    pub(crate) fn is_there(&self, offset: u64) -> bool {
+        let Ok((start, _)) = self.pages(offset, 1) else { return true };
+        let (mut page, bytes) = (1u8, 1);
+        // SAFETY: the kernel writes a byte for the only page of the range, which lies in this map.
+        let _ = unsafe { libc::mincore(start, bytes, &raw mut page) };
+        page & 1 == 1
+    }
+
+    /// Returns the whole pages with a part of the file: the address, and the number of bytes.
+    fn pages(&self, offset: u64, size: u64) -> io::Result<(*mut std::ffi::c_void, usize)> {
         let page = PAGE - 1;
         let from = offset.min(self.size()) & !page;
         let end = offset.saturating_add(size).min(self.size());
         let end = end.saturating_add(page) & !page;
         let bytes = usize::try_from(end.saturating_sub(from)).map_err(io::Error::other)?;
         let from = usize::try_from(from).map_err(io::Error::other)?;
-        let start = self.start.as_ptr().wrapping_byte_add(from);
-        // SAFETY: the range lies in this map, whose last page is whole, and reading pages in
-        // changes no byte of it.
-        Errno::result(unsafe { libc::madvise(start, bytes, libc::MADV_POPULATE_READ) })?;
-        Ok(())
+        Ok((self.start.as_ptr().wrapping_byte_add(from), bytes))
     }
 }
 

@@ -25,6 +25,7 @@ mod output;
 mod places;
 mod programs;
 mod restore;
+mod start;
 mod terminal;
 
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         places::TESTS,
         programs::TESTS,
         restore::TESTS,
+        start::TESTS,
         terminal::TESTS,
     ]
     .concat()

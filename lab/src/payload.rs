@@ -54,7 +54,6 @@ pub const SHARED: &[Payload] = &[
     ("member", count),
     // In the session of the terminal it was started in.
     ("job", count),
-    ("copy", crate::copy::run),
     ("echo", echo),
     ("ghost", ghost),
     ("lock", lock),

@@ -14,7 +14,7 @@ pub fn run(words: &[String]) {
     if words[0] != "copy" {
         note_signals(Path::new(&words[1]));
     }
-    criu_lab::payload::run(words, &[]);
+    criu_lab::payload::run(words, &[("copy", criu_lab::copy::run)]);
 }
 
 fn note_signals(file: &Path) {

@@ -15,6 +15,7 @@ pub mod certs;
 pub mod cgroups;
 #[cfg(feature = "containers")]
 pub mod containers;
+pub mod copy;
 pub mod filter;
 pub mod harness;
 pub mod lazy;

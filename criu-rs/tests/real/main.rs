@@ -17,6 +17,7 @@ mod payload;
 mod apparmor;
 mod basics;
 mod causes;
+mod copies;
 mod decoys;
 mod descriptors;
 mod hooks;
@@ -61,6 +62,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         labels::of_guest(),
         basics::TESTS,
         causes::TESTS,
+        copies::TESTS,
         decoys::TESTS,
         descriptors::TESTS,
         hooks::TESTS,

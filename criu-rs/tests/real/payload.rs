@@ -19,6 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 pub const OWN: &[Payload] = &[
     ("client", crate::service::client),
     ("contain", crate::container::contain),
+    ("copy", criu_lab::copy::run),
     ("apart", apart),
     ("filtered", filtered),
     ("forbidding", forbidding),

@@ -1,6 +1,6 @@
 //! The first process of a copy's pid namespace.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -145,8 +145,9 @@ impl Copy<'_> {
         loop {
             while let Some(ended) = reaped() {
                 if let Some(code) = code_of(ended, root) {
+                    end(arrival);
                     self.tell(&News::Ended(code), None);
-                    return Ok(end(arrival));
+                    return Ok(Exit::Done.into());
                 }
             }
             let mut fds = [
@@ -158,25 +159,29 @@ impl Copy<'_> {
                 Err(source) => return Err(Fault::system("wait for the tasks", source)),
             }
             if fds[1].any() == Some(true) {
-                return Ok(end(arrival));
+                end(arrival);
+                self.tell(&News::Ended(ENDED), None);
+                return Ok(Exit::Done.into());
             }
             while signals.next().is_some() {}
         }
     }
 
     fn tell(&self, news: &News, root: Option<&OwnedFd>) {
-        // Whoever does not hear this is gone, and the copy ends.
-        let _ = wire::send(&self.control, news, root.map(AsFd::as_fd));
+        if wire::send(&self.control, news, root.map(AsFd::as_fd)).is_err() {
+            // The other end was killed, and its directories are left. The last copy removes them.
+            let _ = fs::remove_dir_all(&self.orders.work_dir);
+            let _ = self.orders.work_dir.parent().map(fs::remove_dir);
+        }
     }
 }
 
 /// Ends all tasks, and then takes back what the copy was given.
-fn end(arrival: Arrival) -> ExitCode {
+fn end(arrival: Arrival) {
     // All processes of the namespace but this one.
     let _ = kill(nix::unistd::Pid::from_raw(-1), Signal::SIGKILL);
     while !matches!(waitpid(None, None), Err(Errno::ECHILD)) {}
     drop(arrival);
-    Exit::Done.into()
 }
 
 fn reaped() -> Option<WaitStatus> {
@@ -212,6 +217,9 @@ fn open_output(path: &std::path::Path) -> Result<File, Fault> {
     options.append(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
     options.open(path).map_err(|error| Fault::system(format!("open {}", path.display()), error))
 }
+
+/// The code of a root task that is ended here.
+const ENDED: i32 = 128 + Signal::SIGKILL as i32;
 
 /// The hooks of the restore: those of the arrival, and a clock.
 struct Steps {

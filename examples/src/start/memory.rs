@@ -36,15 +36,16 @@ impl Memory {
         record: Option<Duration>,
         output: &Output,
     ) -> Result<Self, Fault> {
-        let failed = |why: &dyn std::fmt::Display| {
-            Fault::Failed(format!("{why}\n--eager restores all memory before a copy runs"))
-        };
+        let unreadable = |error: criu_images::Error| Fault::Failed(error.to_string());
         let mut options = LazyOptions::default();
         options.fill = fill;
-        let mut pages = LazyPages::open(images, options).map_err(|error| failed(&error))?;
-        let source = Directory::open(images).map_err(|error| failed(&error))?;
+        let mut pages = LazyPages::open(images, options).map_err(|error| match error {
+            LazyError::Images(error) => unreadable(error),
+            error => Fault::Failed(format!("{error}: --eager does without memory on demand")),
+        })?;
+        let source = Directory::open(images).map_err(unreadable)?;
         if record.is_some() {
-            pages = pages.record(&source, record).map_err(|error| failed(&error))?;
+            pages = pages.record(&source, record).map_err(unreadable)?;
         } else {
             match Prefetch::of(&source) {
                 Ok(Some(prefetch)) => pages = pages.prefetch(prefetch),

@@ -29,6 +29,7 @@ use criu_rs::lazy::Fill;
 use crate::descriptors;
 use crate::exit::{Exit, OWN_EXIT_CODES};
 use crate::fault::Fault;
+use crate::lazy_pages::FillWord;
 use crate::options::{Around, Cgroups, Files, Jobs, Network, Notice, Reach, Verbosity, seconds};
 use crate::output::Output;
 use crate::places::{check_directory, keep_files_private, note_writers};
@@ -86,10 +87,9 @@ pub(crate) struct Program {
     /// those of the working set first
     #[arg(long, help_heading = "Memory")]
     eager: bool,
-    /// The pages that come without being touched: everything, which is the default, or nothing
-    #[arg(long, value_name = "PAGES", conflicts_with = "eager", help_heading = "Memory",
-        value_parser = ["everything", "nothing"])]
-    fill: Option<String>,
+    /// The pages that come without being touched; everything unless given
+    #[arg(long, value_name = "WHICH", conflicts_with = "eager", help_heading = "Memory")]
+    fill: Option<FillWord>,
     /// Record the pages that the first copy touches in so many seconds, beside the images: they are
     /// the working set of later starts
     #[arg(long, value_name = "SECONDS", conflicts_with = "eager", help_heading = "Memory",
@@ -202,9 +202,9 @@ impl Program {
     }
 
     fn fill(&self) -> Fill {
-        match self.fill.as_deref() {
-            Some("nothing") => Fill::Nothing,
-            _ => Fill::Everything,
+        match self.fill {
+            Some(FillWord::Nothing) => Fill::Nothing,
+            Some(FillWord::Everything) | None => Fill::Everything,
         }
     }
 

@@ -26,6 +26,7 @@ mod output;
 mod places;
 mod programs;
 mod restore;
+mod start;
 mod terminal;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         places::TESTS,
         programs::TESTS,
         restore::TESTS,
+        start::TESTS,
         terminal::TESTS,
     ]
     .concat()

@@ -1,11 +1,14 @@
 //! The modes of the files that the words make, compared with `docs/files.md`.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use criu_lab::soon;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::lab::{Lab, Target, TestFn, run};
 
@@ -121,9 +124,19 @@ fn modes(lab: &Lab) {
         }
 
         let images = dir("img");
-        done(&["dump", "-t", &pid, "-D", &images]);
+        done(&["dump", "-t", &pid, "-D", &images, "--copy-signal", "WINCH"]);
         compare(&images, &["dump"], umask, true);
         target.is_gone();
+        let logs = dir("logs");
+        fs::create_dir(&logs).unwrap();
+        let mut start = with(&["start", &images, "--log-dir", &logs]);
+        let mut start = start.stdout(Stdio::piped()).spawn().unwrap();
+        // It says that the copy runs.
+        start.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        start.stdout = None;
+        kill(Pid::from_raw(start.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        assert!(start.wait().unwrap().success());
+        compare(&logs, &["start"], umask, false);
         let work = dir("work");
         fs::create_dir(&work).unwrap();
         done(&["restore", "-d", "-D", &images, "-W", &work, "--pidfile", "restore.pid"]);

@@ -10,8 +10,11 @@ use nix::sys::signal::{SigSet, Signal};
 
 /// Runs a payload; it ends when it is killed.
 pub fn run(words: &[String]) {
-    note_signals(Path::new(&words[1]));
-    criu_lab::payload::run(words, &[]);
+    // A copy handles its signal itself.
+    if words[0] != "copy" {
+        note_signals(Path::new(&words[1]));
+    }
+    criu_lab::payload::run(words, &[("copy", criu_lab::copy::run)]);
 }
 
 fn note_signals(file: &Path) {

@@ -55,7 +55,8 @@ impl Handler {
         let child = command.spawn().unwrap();
         let mut handler = Self { child, work: work.into() };
         let is_up = soon(|| socket.exists() || handler.child.try_wait().unwrap().is_some());
-        assert!(is_up && socket.exists(), "the daemon does not listen");
+        let ended = handler.child.try_wait().unwrap();
+        assert!(is_up && socket.exists(), "the daemon does not listen: {ended:?}, {}", said(work));
         handler
     }
 
@@ -79,6 +80,15 @@ impl Handler {
             _ => Err(format!("the daemon ended with {status}")),
         }
     }
+}
+
+/// The last lines of the logs in a directory.
+pub fn said(work: &Path) -> String {
+    let log = |name: &&str| std::fs::read_to_string(work.join(name)).unwrap_or_default();
+    let logs: Vec<String> =
+        ["lazy-pages.log", "daemon.log", "restore.log"].iter().map(log).collect();
+    let lines = logs.iter().flat_map(|log| log.lines().rev().take(3));
+    lines.collect::<Vec<_>>().join("; ")
 }
 
 impl Drop for Handler {

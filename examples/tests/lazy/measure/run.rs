@@ -121,9 +121,16 @@ impl Saved<'_> {
         finish(&mut command);
         let mut times = Times { restored: now() - begun, ..Times::default() };
         times.take(begun, &self.remote);
+        if matches!(side, Side::Lazy(handler::Kind::Library(settings)) if settings.record) {
+            // A recording ends with the task.
+            self.target.kill();
+        }
         if let Some(handler) = handler {
             times.await_end(begun, handler);
             source.ends();
+            if std::env::var_os("LAZY_SAYS").is_some() {
+                println!("{}: {}", side.name(), handler::said(&work));
+            }
         }
         self.target.end();
         times

@@ -29,6 +29,7 @@ impl Side {
         match self {
             Self::Full => "full restore",
             Self::Lazy(handler::Kind::Criu) => "criu lazy-pages",
+            Self::Lazy(handler::Kind::Program) => "criu-rs lazy-pages",
             Self::Lazy(handler::Kind::Library(settings)) if settings.with_record => {
                 "criu-rs with a record"
             }

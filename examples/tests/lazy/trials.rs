@@ -31,7 +31,7 @@ pub const ALL: &[Test<Scene>] = &[
     ("pages_from_a_dump_by_the_program", |scene| from_dump(scene, handler::Kind::Program)),
     ("pages_from_images_in_one_call", |scene| in_one_call(scene, |_| Source::images())),
     ("pages_from_a_page_server_in_one_call", |scene| {
-        in_one_call(scene, |images| Source::server(images, 1))
+        in_one_call(scene, |images| Source::server(images))
     }),
     ("twenty_copies_side_by_side", copies),
     ("a_wrong_page_is_noticed", wrong_page),
@@ -73,7 +73,7 @@ fn from_images(scene: &Scene, kind: handler::Kind) {
 }
 
 fn from_server(scene: &Scene, kind: handler::Kind) {
-    restore(scene, kind, |images| Source::server(images, 1));
+    restore(scene, kind, |images| Source::server(images));
 }
 
 /// Restores a saved oracle in a storm.
@@ -87,6 +87,9 @@ fn restore(scene: &Scene, kind: handler::Kind, source: impl FnOnce(&Path) -> Sou
     finish(restore.arg("-D").arg(&images).arg("-W").arg(&handler.work));
     let report = remote.report("report", LIMIT).unwrap();
     report.is_right(mebibytes * 256).unwrap();
+    if matches!(kind, handler::Kind::Library(settings) if settings.nothing) {
+        target.kill();
+    }
     handler.ends().unwrap();
     source.ends();
     target.end();
@@ -197,7 +200,7 @@ fn wrong_page(scene: &Scene) {
 /// Exchanges two pages in the middle of a file.
 fn swap_pages(path: &Path) {
     let file: File = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let middle = file.metadata().unwrap().len() / 2 & !4095;
+    let middle = (file.metadata().unwrap().len() / 2) & !4095;
     let read = |at: u64| {
         let mut page = [0; 4096];
         file.read_exact_at(&mut page, at).unwrap();

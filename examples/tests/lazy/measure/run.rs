@@ -71,7 +71,7 @@ impl Hall {
     }
 
     /// Dumps an oracle that serves its pages, and restores it in another pid namespace.
-    pub fn from_dump(&self, side: handler::Kind, task: Task) -> Times {
+    pub fn serve_from_dump(&self, side: handler::Kind, task: Task) -> Times {
         let images = self.scene.folder("images");
         fs::remove_dir_all(&images).unwrap();
         fs::create_dir(&images).unwrap();
@@ -108,7 +108,7 @@ impl Saved<'_> {
     pub fn restore(&mut self, side: Side, kind: source::Kind, task: Task) -> Times {
         let scene = &self.hall.scene;
         let source = match kind {
-            source::Kind::PageServer => Source::server(&self.images, 1),
+            source::Kind::PageServer => Source::server(&self.images),
             _ => Source::images(),
         };
         let work = scene.folder("work");

@@ -108,6 +108,11 @@ impl<P: ProcessId> Target<P> {
         }
     }
 
+    /// Kills it and all its descendants, and leaves it to others to reap them.
+    pub fn kill(&self) {
+        kill_tree(self.pid);
+    }
+
     /// Kills it and all its descendants, and reaps them.
     pub fn end(&mut self) {
         let tree = kill_tree(self.pid);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::misunderstood::Misunderstood;
 use crate::test::Extent;
 use crate::{
-    Result, asan, attack, bindings, ci, demo, evidence, features, fuzz, msrv, session, setup,
+    Result, asan, attack, bindings, ci, demo, evidence, features, fuzz, lazy, msrv, session, setup,
     suite, test, torture, vm,
 };
 
@@ -88,6 +88,17 @@ const WORDS: &[Word] = &[
             ("MEBIBYTES", "memory of each dumped process, 64 by default"),
         ],
         run: |flags| attack::run(&flags.operands()),
+    },
+    Word {
+        name: "lazy",
+        about: "measure lazy restores beside CRIU's, or kill who takes part; needs root",
+        flags: &[
+            ("MEBIBYTES", "memory of the restored process, 1024 by default"),
+            ("ROUNDS", "number of rounds, 5 by default"),
+            ("TABLE", "only this table: bare, images, server, dump, busy, early, service, copies"),
+            ("--faults", "kill daemons, servers, restores and tasks: [ROUNDS] [SEED]"),
+        ],
+        run: |flags| lazy::run(&flags.operands(), flags.has("--faults")),
     },
     Word {
         name: "fuzz",

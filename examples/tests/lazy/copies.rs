@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::wait::wait;
 
 use criu_lab::soon;
@@ -18,10 +19,16 @@ pub struct Copy {
 impl Copy {
     /// Starts a command in a new namespace. `status` is the file for its exit status.
     pub fn start(command: &Command, status: &Path) -> Self {
+        Self::in_place_of(command, status, status, status)
+    }
+
+    /// Starts a command in a new namespace, in which the directory `own` lies over `shared`.
+    pub fn in_place_of(command: &Command, status: &Path, own: &Path, shared: &Path) -> Self {
         let _ = std::fs::remove_file(status);
+        let _ = std::fs::File::create(status);
         let mut unshare = Command::new("unshare");
         unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-        unshare.arg(std::env::current_exe().unwrap()).arg(INIT).arg(status);
+        unshare.arg(std::env::current_exe().unwrap()).arg(INIT).args([status, own, shared]);
         unshare.arg(command.get_program()).args(command.get_args());
         unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self { child: unshare.spawn().unwrap(), status: status.into() }
@@ -48,10 +55,12 @@ impl Drop for Copy {
     }
 }
 
-/// `FILE PROGRAM WORDS`: process 1 of a namespace. It runs a program and writes its exit status
-/// into a file, and reaps.
+/// `FILE OWN SHARED PROGRAM WORDS`: process 1 of a namespace. It mounts OWN over SHARED, runs a
+/// program, writes the program's exit status into a file, and reaps.
 pub fn init(words: &[String]) -> ExitCode {
-    let status = Command::new(&words[1]).args(&words[2..]).stdin(Stdio::null()).status().unwrap();
+    let (own, shared, none) = (words[1].as_str(), words[2].as_str(), None::<&str>);
+    mount(Some(own), shared, none, MsFlags::MS_BIND, none).unwrap();
+    let status = Command::new(&words[3]).args(&words[4..]).stdin(Stdio::null()).status().unwrap();
     let code = status.code().unwrap_or(-1);
     std::fs::write(&words[0], format!("{code}\n")).unwrap();
     while wait().is_ok() {}

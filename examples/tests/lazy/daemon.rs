@@ -39,14 +39,8 @@ pub fn run(words: &[String]) -> ExitCode {
     if has(NOTHING) {
         options.fill = Fill::Nothing;
     }
-    let (snapshot, supply): (_, Arc<dyn Supply>) = if port == "0" {
-        let source = Arc::new(Images::open(images).unwrap());
-        (Arc::clone(source.snapshot()), source)
-    } else {
-        let snapshot = Arc::new(Snapshot::open(images).unwrap());
-        let remote = Remote::tcp(format!("127.0.0.1:{port}")).open(Arc::clone(&snapshot));
-        (snapshot, Arc::new(remote.unwrap()))
-    };
+    let snapshot = Arc::new(Snapshot::open(images).unwrap());
+    let supply = supply(images, port.parse().ok().filter(|port| *port != 0));
     let mut pages = LazyPages::new(snapshot, Arc::clone(&supply), options).unwrap();
     let folder = Directory::open(images).unwrap();
     if has(RECORD) {
@@ -68,6 +62,13 @@ pub fn run(words: &[String]) -> ExitCode {
     let closed = supply.close();
     eprintln!("{result:?}, {closed:?}");
     if failed || result.is_err() || closed.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// A source of pages: images, or a page server that has them.
+pub fn supply(images: &Path, port: Option<u16>) -> Arc<dyn Supply> {
+    let Some(port) = port else { return Arc::new(Images::open(images).unwrap()) };
+    let snapshot = Arc::new(Snapshot::open(images).unwrap());
+    Arc::new(Remote::tcp(format!("127.0.0.1:{port}")).open(snapshot).unwrap())
 }
 
 /// The word that makes this program the library's daemon.

@@ -16,6 +16,8 @@ use crate::source::Source;
 pub enum Kind {
     /// `criu lazy-pages`.
     Criu,
+    /// `criu-rs lazy-pages`.
+    Program,
     /// The library's daemon.
     Library(Settings),
 }
@@ -29,14 +31,30 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// Starts a daemon with its socket in `work`, and waits until it listens.
+    /// Starts a daemon for one restore with its socket in `work`, and waits until it listens.
     pub fn start(kind: Kind, scene: &Scene, images: &Path, source: &Source, work: &Path) -> Self {
+        Self::for_several(kind, scene, images, source, work, 1)
+    }
+
+    /// Starts a daemon for so many restores.
+    pub fn for_several(
+        kind: Kind,
+        scene: &Scene,
+        images: &Path,
+        source: &Source,
+        work: &Path,
+        restores: usize,
+    ) -> Self {
         let socket = work.join("lazy-pages.socket");
         let _ = std::fs::remove_file(&socket);
-        let port = source.port.unwrap_or(0).to_string();
+        let (port, number) = (source.port.unwrap_or(0).to_string(), restores.to_string());
         let mut command = match kind {
-            Kind::Criu => {
-                let mut command = scene.criu(&["lazy-pages", "-v1", "-o", "lazy-pages.log"]);
+            Kind::Criu | Kind::Program => {
+                let words = ["lazy-pages", "-v1", "-o", "lazy-pages.log"];
+                let mut command = match kind {
+                    Kind::Criu => scene.criu(&words),
+                    _ => scene.program(&[&words[..], &["--restores", &number]].concat()),
+                };
                 command.arg("-D").arg(images).arg("-W").arg(work);
                 if source.port.is_some() {
                     let server = ["--page-server", "--address", "127.0.0.1", "--port", &port];
@@ -46,7 +64,7 @@ impl Handler {
             }
             Kind::Library(settings) => {
                 let mut command = Command::new("/proc/self/exe");
-                command.arg(daemon::DAEMON).arg(images).arg(work).args([&port, "1"]);
+                command.arg(daemon::DAEMON).arg(images).arg(work).args([&port, &number]);
                 command.args(settings.words()).stdin(Stdio::null()).stdout(Stdio::null());
                 command.stderr(File::create(work.join("daemon.log")).unwrap());
                 command
@@ -55,7 +73,8 @@ impl Handler {
         let child = command.spawn().unwrap();
         let mut handler = Self { child, work: work.into() };
         let is_up = soon(|| socket.exists() || handler.child.try_wait().unwrap().is_some());
-        assert!(is_up && socket.exists(), "the daemon does not listen");
+        let ended = handler.child.try_wait().unwrap();
+        assert!(is_up && socket.exists(), "the daemon does not listen: {ended:?}, {}", said(work));
         handler
     }
 
@@ -79,6 +98,15 @@ impl Handler {
             _ => Err(format!("the daemon ended with {status}")),
         }
     }
+}
+
+/// The last lines of the logs in a directory.
+pub fn said(work: &Path) -> String {
+    let log = |name: &&str| std::fs::read_to_string(work.join(name)).unwrap_or_default();
+    let logs: Vec<String> =
+        ["lazy-pages.log", "daemon.log", "restore.log"].iter().map(log).collect();
+    let lines = logs.iter().flat_map(|log| log.lines().rev().take(3));
+    lines.collect::<Vec<_>>().join("; ")
 }
 
 impl Drop for Handler {

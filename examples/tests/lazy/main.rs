@@ -8,6 +8,7 @@
 
 mod copies;
 mod daemon;
+mod faults;
 mod handler;
 mod measure;
 mod scene;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Some(copies::INIT) => return copies::init(rest),
         Some(daemon::DAEMON) => return daemon::run(rest),
         Some(source::SERVE) => return source::serve(rest),
+        Some("--faults") => return faults::run(rest),
         Some("--measure") => return measure::run(rest),
         Some(measure::SPIN) => measure::spin(rest),
         _ => {}

@@ -32,7 +32,7 @@ impl Scene {
 
     /// Starts an oracle of so many MiB, half of them with huge pages if wanted.
     pub fn oracle(&self, mebibytes: u64, huge: bool) -> (Target, Remote) {
-        let file = self.dir.join("oracle");
+        let file = self.folder("home").join("oracle");
         // An older oracle has counted already.
         let _ = fs::remove_file(&file);
         let remote = Remote::new(&file);

@@ -1,16 +1,19 @@
 //! The tests: an oracle is restored, and every page is right.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criu_lab::harness::Test;
-use criu_lab::oracle::{Storm, Task};
+use criu_lab::oracle::{Remote, Storm, Task};
 use criu_lab::process;
+use criu_rs::lazy::{LazyOptions, LazyPages, Snapshot};
+use criu_rs::{Criu, Restore};
 
 use crate::copies::Copy;
-use crate::daemon::Settings;
+use crate::daemon::{self, Settings};
 use crate::handler::{self, Handler};
 use crate::scene::{Scene, finish};
 use crate::source::Source;
@@ -20,8 +23,17 @@ pub const ALL: &[Test<Scene>] = &[
     ("pages_from_a_page_server_by_criu", |scene| from_server(scene, handler::Kind::Criu)),
     ("pages_from_a_dump_by_criu", |scene| from_dump(scene, handler::Kind::Criu)),
     ("pages_from_images_by_the_daemon", |scene| from_images(scene, LIBRARY)),
+    ("pages_when_touched_alone", |scene| from_images(scene, ON_DEMAND)),
     ("pages_from_a_page_server_by_the_daemon", |scene| from_server(scene, LIBRARY)),
     ("pages_from_a_dump_by_the_daemon", |scene| from_dump(scene, LIBRARY)),
+    ("pages_from_images_by_the_program", |scene| from_images(scene, handler::Kind::Program)),
+    ("pages_from_a_page_server_by_the_program", |scene| from_server(scene, handler::Kind::Program)),
+    ("pages_from_a_dump_by_the_program", |scene| from_dump(scene, handler::Kind::Program)),
+    ("pages_from_images_in_one_call", |scene| in_one_call(scene, |_| Source::images())),
+    ("pages_from_a_page_server_in_one_call", |scene| {
+        in_one_call(scene, |images| Source::server(images))
+    }),
+    ("twenty_copies_side_by_side", copies),
     ("a_wrong_page_is_noticed", wrong_page),
     ("an_oracle_that_was_not_restored_is_right", without_restore),
 ];
@@ -29,6 +41,10 @@ pub const ALL: &[Test<Scene>] = &[
 /// The library's daemon with its usual settings.
 const LIBRARY: handler::Kind =
     handler::Kind::Library(Settings { nothing: false, record: false, with_record: false });
+
+/// The library's daemon, whose pages come when they are touched.
+const ON_DEMAND: handler::Kind =
+    handler::Kind::Library(Settings { nothing: true, record: false, with_record: false });
 
 /// Memory of the oracle in MiB, and the time of a storm in milliseconds.
 fn extent() -> (u64, u64) {
@@ -57,7 +73,7 @@ fn from_images(scene: &Scene, kind: handler::Kind) {
 }
 
 fn from_server(scene: &Scene, kind: handler::Kind) {
-    restore(scene, kind, |images| Source::server(images, 1));
+    restore(scene, kind, |images| Source::server(images));
 }
 
 /// Restores a saved oracle in a storm.
@@ -71,6 +87,9 @@ fn restore(scene: &Scene, kind: handler::Kind, source: impl FnOnce(&Path) -> Sou
     finish(restore.arg("-D").arg(&images).arg("-W").arg(&handler.work));
     let report = remote.report("report", LIMIT).unwrap();
     report.is_right(mebibytes * 256).unwrap();
+    if matches!(kind, handler::Kind::Library(settings) if settings.nothing) {
+        target.kill();
+    }
     handler.ends().unwrap();
     source.ends();
     target.end();
@@ -93,6 +112,62 @@ fn from_dump(scene: &Scene, kind: handler::Kind) {
     drop(copy);
     target.is_gone_alone();
     source.ends();
+}
+
+/// Restores a saved oracle in a storm; threads of this process bring its pages.
+fn in_one_call(scene: &Scene, source: impl FnOnce(&Path) -> Source) {
+    let (mebibytes, milliseconds) = extent();
+    let (mut target, remote, images) = scene.saved(mebibytes, true);
+    let source = source(&images);
+    let supply = daemon::supply(&images, source.port);
+    let snapshot = Arc::new(Snapshot::open(&images).unwrap());
+    let options = LazyOptions::default();
+    let pages = LazyPages::new(snapshot, Arc::clone(&supply), options).unwrap();
+    remote.give(storm(LIBRARY, milliseconds), "report");
+    let restore = Restore::new(&images).lazy(&pages);
+    let (restored, memory) = restore.run(&Criu::at(&scene.criu)).unwrap();
+    target.restored_as(restored.pid);
+    let report = remote.report("report", LIMIT).unwrap();
+    report.is_right(mebibytes * 256).unwrap();
+    assert!(memory.wait(Some(LIMIT)).unwrap(), "pages are missing: {:?}", memory.progress());
+    drop((memory, pages));
+    supply.close().unwrap();
+    drop(supply);
+    source.ends();
+    target.end();
+}
+
+/// One daemon serves copies that are restored at once, each in a pid namespace of its own.
+fn copies(scene: &Scene) {
+    const COPIES: usize = 20;
+    let (mebibytes, milliseconds) = (extent().0 / 8, extent().1);
+    let (mut target, remote, images) = scene.saved(mebibytes, true);
+    remote.give(storm(LIBRARY, milliseconds), "report");
+    let (work, home) = (scene.folder("work"), scene.folder("home"));
+    let source = Source::images();
+    let handler = Handler::for_several(LIBRARY, scene, &images, &source, &work, COPIES);
+    let copies: Vec<(Copy, Remote)> = (0..COPIES)
+        .map(|n| {
+            let own = scene.folder(&format!("home-{n}"));
+            for name in ["oracle", "oracle.orders"] {
+                fs::copy(home.join(name), own.join(name)).unwrap();
+            }
+            let log = format!("restore-{n}.log");
+            let mut restore = scene.criu(&["restore", "--lazy-pages", "-d", "-v1", "-o", &log]);
+            restore.arg("-D").arg(&images).arg("-W").arg(&work);
+            let status = scene.dir.join(format!("status-{n}"));
+            let copy = Copy::in_place_of(&restore, &status, &own, &home);
+            (copy, Remote::of(&own.join("oracle")))
+        })
+        .collect();
+    for (n, (copy, remote)) in copies.iter().enumerate() {
+        copy.is_restored().unwrap();
+        let report = remote.report("report", LIMIT).unwrap();
+        report.is_right(mebibytes * 256).unwrap_or_else(|error| panic!("copy {n}: {error}"));
+    }
+    handler.ends().unwrap();
+    drop(copies);
+    target.end();
 }
 
 /// The storm itself makes no page wrong.
@@ -125,7 +200,7 @@ fn wrong_page(scene: &Scene) {
 /// Exchanges two pages in the middle of a file.
 fn swap_pages(path: &Path) {
     let file: File = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let middle = file.metadata().unwrap().len() / 2 & !4095;
+    let middle = (file.metadata().unwrap().len() / 2) & !4095;
     let read = |at: u64| {
         let mut page = [0; 4096];
         file.read_exact_at(&mut page, at).unwrap();

@@ -69,8 +69,8 @@ pub fn from_dump(hall: &Hall) {
     for round in 0..hall.rounds {
         for turn in 0..HANDLERS.len() {
             let n = (round + turn) % HANDLERS.len();
-            touched[n].1.push(&figures(&hall.from_dump(HANDLERS[n], touches(round))));
-            idle[n].1.push(&filling(&hall.from_dump(HANDLERS[n], none())));
+            touched[n].1.push(&figures(&hall.serve_from_dump(HANDLERS[n], touches(round))));
+            idle[n].1.push(&filling(&hall.serve_from_dump(HANDLERS[n], none())));
         }
     }
     print(FAULTS, &touched);

@@ -17,7 +17,7 @@ use criu_rs::Criu;
 use crate::scene::Scene;
 
 /// The tables, in the order in which they are printed.
-const TABLES: &[(&str, fn(&Hall))] = &[
+const TABLES: &[(&str, Table)] = &[
     ("bare", bare::table),
     ("images", faults::from_images),
     ("server", faults::from_server),
@@ -25,6 +25,9 @@ const TABLES: &[(&str, fn(&Hall))] = &[
     ("busy", faults::when_busy),
     ("early", faults::early),
 ];
+
+/// Measures and prints.
+type Table = fn(&Hall);
 
 /// The place of the measurements.
 pub struct Hall {

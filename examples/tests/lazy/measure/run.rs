@@ -29,6 +29,7 @@ impl Side {
         match self {
             Self::Full => "full restore",
             Self::Lazy(handler::Kind::Criu) => "criu lazy-pages",
+            Self::Lazy(handler::Kind::Program) => "criu-rs lazy-pages",
             Self::Lazy(handler::Kind::Library(settings)) if settings.with_record => {
                 "criu-rs with a record"
             }
@@ -70,7 +71,7 @@ impl Hall {
     }
 
     /// Dumps an oracle that serves its pages, and restores it in another pid namespace.
-    pub fn from_dump(&self, side: handler::Kind, task: Task) -> Times {
+    pub fn serve_from_dump(&self, side: handler::Kind, task: Task) -> Times {
         let images = self.scene.folder("images");
         fs::remove_dir_all(&images).unwrap();
         fs::create_dir(&images).unwrap();
@@ -107,7 +108,7 @@ impl Saved<'_> {
     pub fn restore(&mut self, side: Side, kind: source::Kind, task: Task) -> Times {
         let scene = &self.hall.scene;
         let source = match kind {
-            source::Kind::PageServer => Source::server(&self.images, 1),
+            source::Kind::PageServer => Source::server(&self.images),
             _ => Source::images(),
         };
         let work = scene.folder("work");
@@ -121,9 +122,16 @@ impl Saved<'_> {
         finish(&mut command);
         let mut times = Times { restored: now() - begun, ..Times::default() };
         times.take(begun, &self.remote);
+        if matches!(side, Side::Lazy(handler::Kind::Library(settings)) if settings.record) {
+            // A recording ends with the task.
+            self.target.kill();
+        }
         if let Some(handler) = handler {
             times.await_end(begun, handler);
             source.ends();
+            if std::env::var_os("LAZY_SAYS").is_some() {
+                println!("{}: {}", side.name(), handler::said(&work));
+            }
         }
         self.target.end();
         times

@@ -9,7 +9,7 @@
 //! session  evidence                  a session for tests; a small dump that shows a criu works
 //! criu  runtimes  programs           the criu that is chosen; other programs of the tests
 //! setup  steps                       installs all of that; named steps with their progress
-//! demo  test  suite  vm  fuzz  torture  attack  asan  deny                           the words
+//! demo  test  suite  vm  fuzz  torture  attack  lazy  asan  deny                     the words
 //! msrv  package  features  ci                                                         more words
 //! codegen  bindings                  words, too: they make files of the project
 //! architecture                       the rooms of each crate, and what they import
@@ -32,6 +32,7 @@ mod deny;
 mod evidence;
 mod features;
 mod fuzz;
+mod lazy;
 mod loader;
 mod misunderstood;
 mod msrv;

@@ -10,6 +10,7 @@ use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use super::error::LazyError;
 use super::handler::{Member, Shared};
 use super::missing::{Missing, PAGE, Run};
+use super::options::Fill;
 use super::space::{Placed, Step, Zeroed};
 use super::statistics::add;
 use super::supply::{Reader, Urgency, Wanted};
@@ -168,24 +169,26 @@ impl<'s> Faults<'s> {
             self.shared.treat(member, self.thread);
             return Ok(Answer::Served);
         }
-        // The neighbours that are wanted come with the working set.
-        let comes_alone = course.is_recording() || member.awaits_first();
-        let around = if comes_alone { 1 } else { self.shared.options.around.max(1) };
-        // Up to a multiple of the window, as the kernel's own fault-around.
-        let most = around - (address / PAGE) % around;
-        let Some(run) = member.space.look(self.thread, |map: &Missing| map.at(address, most))
-        else {
+        let window = self.window(member);
+        let look = |map: &Missing| map.around(address, window);
+        let Some(run) = member.space.look(self.thread, look) else {
             return self.zero(member, address, at);
         };
-        let pid = member.pid;
-        let wanted = Wanted { pid, address: run.origin, pages: run.pages };
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => none.insert(self.shared.supply.reader(Urgency::Fault)?),
         };
-        let pages = reader.read(wanted)?;
+        let pid = member.pid;
+        let own = Run { address, origin: run.origin + (address - run.address), pages: 1 };
+        let mut pages = reader.read(Wanted { pid, address: run.origin, pages: run.pages })?;
+        let mut rest = Run { pages: run.pages.min(pages.size() / PAGE), ..run };
+        if rest.address + rest.pages * PAGE <= address {
+            // The source has cut the request before the page.
+            pages = reader.read(Wanted { pid, address: own.origin, pages: 1 })?;
+            rest = own;
+        }
         add(&course.counters.bytes, pages.size());
-        let placed = member.space.place(self.thread, Run { pages: 1, ..run }, &pages);
+        let placed = member.space.place(self.thread, own, &pages.without(address - rest.address));
         let answer = judge((self.shared, self.thread), member, address, placed)?;
         if placed.error.is_some() || placed.pages == 0 {
             return Ok(answer);
@@ -194,20 +197,25 @@ impl<'s> Faults<'s> {
         add(&course.counters.touched, 1);
         add(&course.counters.pages, 1);
         if course.is_recording() {
-            course.touch(pid, run.origin, at);
+            course.touch(pid, own.origin, at);
         }
-        let rest = Run {
-            address: address + PAGE,
-            origin: run.origin + PAGE,
-            pages: (run.pages - 1).min((pages.size() / PAGE).saturating_sub(1)),
-        };
-        if rest.pages > 0 {
-            let placed = member.space.place(self.thread, rest, &pages.without(PAGE));
+        if rest.pages > 1 {
+            let placed = member.space.place(self.thread, rest, &pages);
             add(&course.counters.around, placed.pages);
             add(&course.counters.pages, placed.pages);
         }
-        member.near.store(rest.address + rest.pages * PAGE, Ordering::Relaxed);
+        member.near.store(address + PAGE, Ordering::Relaxed);
         Ok(Answer::Served)
+    }
+
+    /// Returns the number of pages that may come with a page of a task.
+    fn window(&self, member: &Member) -> u64 {
+        let (course, options) = (&member.course, &self.shared.options);
+        // The fill goes on behind the page, and does not let the task wait.
+        let is_filling = options.fill == Fill::Everything && course.is_complete();
+        // The neighbours that are wanted come with the working set.
+        let is_alone = is_filling || course.is_recording() || member.awaits_first();
+        if is_alone { 1 } else { options.around }
     }
 
     /// Serves a fault at a page that is not missing.

@@ -80,6 +80,28 @@ impl Missing {
         (address < piece.end).then(|| piece.run(start, address, most)).flatten()
     }
 
+    /// Returns the missing pages in a row that hold an address, within the window of so many pages
+    /// that holds the address. `None` if the page at the address is not missing.
+    ///
+    /// The page comes alone if both its neighbours are missing: nobody has been near, so nobody
+    /// is likely to come by soon.
+    pub(super) fn around(&self, address: u64, window: u64) -> Option<Run> {
+        let (&start, piece) = self.pieces.range(..=address).next_back()?;
+        let alone = (address < piece.end).then(|| piece.run(start, address, 1)).flatten()?;
+        let is_missing = |page: u64| (start..piece.end).contains(&page) && piece.has(start, page);
+        let is_there = |page: u64| (start..piece.end).contains(&page) && !piece.has(start, page);
+        if window < 2 || !(is_there(address.wrapping_sub(PAGE)) || is_there(address + PAGE)) {
+            return Some(alone);
+        }
+        let bytes = window.saturating_mul(PAGE);
+        let lowest = address - address % bytes;
+        let mut first = address;
+        while first > lowest && is_missing(first - PAGE) {
+            first -= PAGE;
+        }
+        piece.run(start, first, lowest.saturating_add(bytes).saturating_sub(first) / PAGE)
+    }
+
     /// Returns the first missing pages at or above an address, at most `most`.
     pub(super) fn next(&self, from: u64, most: u64) -> Option<Run> {
         let before = self.pieces.range(..from).next_back();
@@ -175,6 +197,11 @@ impl Piece {
     fn word(&self, bit: u64) -> u64 {
         let word = usize::try_from(bit / WORD).ok().and_then(|word| self.bits.get(word));
         word.map_or(0, |word| word.load(Ordering::Acquire)) >> (bit % WORD)
+    }
+
+    /// Returns true if a page is missing.
+    fn has(&self, start: u64, address: u64) -> bool {
+        self.word(self.bit(start, address)) & 1 == 1
     }
 
     /// Returns the first missing page at or above an address.
@@ -368,6 +395,29 @@ mod tests {
                 compare(&map, &model);
             }
         }
+    }
+
+    #[test]
+    fn neighbours_come_where_somebody_has_been() {
+        let map = Missing::new(&[10 * PAGE..100 * PAGE]).unwrap();
+        let around = |page: u64, window| {
+            let run = map.around(page * PAGE, window)?;
+            assert_eq!(run.origin, run.address);
+            Some((run.address / PAGE, run.pages))
+        };
+        assert_eq!(around(20, 16), Some((20, 1)));
+        assert_eq!(around(9, 16), None);
+        assert_eq!(around(10, 16), Some((10, 1)));
+        assert_eq!(around(100, 16), None);
+        map.mark(40 * PAGE, 1);
+        assert_eq!(around(40, 16), None);
+        assert_eq!(around(41, 16), Some((41, 7)));
+        assert_eq!(around(39, 16), Some((32, 8)));
+        assert_eq!(around(39, 1), Some((39, 1)));
+        assert_eq!(around(42, 16), Some((42, 1)));
+        map.mark(11 * PAGE, 1);
+        assert_eq!(around(10, 16), Some((10, 1)));
+        assert_eq!(around(12, 16), Some((12, 4)));
     }
 
     #[test]

@@ -10,7 +10,9 @@ pub struct LazyOptions {
     /// The pages that come without being asked for.
     pub fill: Fill,
     /// The most pages that come with a page that a task touches, this page included. Neighbours
-    /// come if the source has them together with the page. 1 brings the page alone.
+    /// come where no fill runs, and only for a page next to one that is there already: so a task
+    /// that goes through its memory waits seldom, and one that jumps does not wait for bytes that
+    /// nobody wants. 1 brings each page alone.
     pub around: u64,
     /// The number of threads that serve faults. 0 means one for each two processors, at most 4.
     pub fault_threads: usize,

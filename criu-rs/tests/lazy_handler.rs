@@ -70,6 +70,7 @@ const TASKS: &[(&str, fn(&Task))] = &[
     ("fork", forking),
     ("exec", exec),
     ("doomed", doomed),
+    ("early", some),
     ("late", some),
 ];
 
@@ -397,14 +398,14 @@ fn dropped() {
 }
 
 fn prefetched() {
-    for name in ["some", "late"] {
+    for name in ["early", "late"] {
         let mut stage = Stage::new(without_fill(1));
-        let of = |n: u64| (n, n * 100 * PAGE as u64);
-        stage.first = (0..100).rev().map(|n| of(n).1).collect();
+        stage.first = (0..100).rev().map(|n| n * 100 * PAGE as u64).collect();
         stage.start(name, PAGES);
         let all_here = || stage.restoration.statistics().working_set == 100;
         assert!(soon(all_here), "{:?}", stage.restoration.statistics());
         stage.restoration.complete();
+        stage.tasks[0].1.write_all(b"r").unwrap();
         stage.finish();
         let statistics = stage.restoration.statistics();
         assert_eq!((statistics.touched, statistics.filled), (0, 0), "{statistics:?}");
@@ -615,9 +616,8 @@ impl Task {
             std::thread::sleep(Duration::from_millis(30));
             region.register(&uffd);
         }
-        // The pages of a working set are here before the task runs.
-        if ["some", "late"].contains(&name) {
-            std::thread::sleep(Duration::from_millis(30));
+        if ["early", "late"].contains(&name) {
+            task.hear();
         }
         task
     }

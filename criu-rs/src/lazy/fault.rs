@@ -188,21 +188,27 @@ impl<'s> Faults<'s> {
             rest = own;
         }
         add(&course.counters.bytes, pages.size());
-        let placed = member.space.place(self.thread, own, &pages.without(address - rest.address));
+        let counters = &course.counters;
+        let own_pages = pages.without(address - rest.address);
+        let placed = member.space.place(self.thread, own, &own_pages, |pages| {
+            if pages > 0 {
+                counters.latency.count_in(at.elapsed());
+            }
+            add(&counters.touched, pages);
+            add(&counters.pages, pages);
+        });
         let answer = judge((self.shared, self.thread), member, address, placed)?;
         if placed.error.is_some() || placed.pages == 0 {
             return Ok(answer);
         }
-        course.counters.latency.count_in(at.elapsed());
-        add(&course.counters.touched, 1);
-        add(&course.counters.pages, 1);
         if course.is_recording() {
             course.touch(pid, own.origin, at);
         }
         if rest.pages > 1 {
-            let placed = member.space.place(self.thread, rest, &pages);
-            add(&course.counters.around, placed.pages);
-            add(&course.counters.pages, placed.pages);
+            member.space.place(self.thread, rest, &pages, |pages| {
+                add(&counters.around, pages);
+                add(&counters.pages, pages);
+            });
         }
         member.near.store(address + PAGE, Ordering::Relaxed);
         Ok(Answer::Served)

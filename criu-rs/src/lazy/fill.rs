@@ -169,9 +169,10 @@ impl<'s> Filler<'s> {
         let pages = reader.read(request.wanted())?;
         let counters = &course.counters;
         add(&counters.bytes, pages.size());
-        let placed = request.member.space.place(self.thread, request.run, &pages);
-        add(&counters.filled, placed.pages);
-        add(&counters.pages, placed.pages);
+        let placed = request.member.space.place(self.thread, request.run, &pages, |pages| {
+            add(&counters.filled, pages);
+            add(&counters.pages, pages);
+        });
         let got = (pages.size() / PAGE).min(request.run.pages);
         self.settle(request, placed, got)
     }

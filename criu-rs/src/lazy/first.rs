@@ -255,9 +255,10 @@ impl<'s> First<'s> {
         add(&counters.bytes, pages.size());
         let address = wanted.address;
         let whole = Run { address, origin: address, pages: got };
-        let placed = member.space.place(self.thread, whole, &pages);
-        add(&counters.working_set, placed.pages);
-        add(&counters.pages, placed.pages);
+        let placed = member.space.place(self.thread, whole, &pages, |pages| {
+            add(&counters.working_set, pages);
+            add(&counters.pages, pages);
+        });
         let rest = |from: u64| Wanted {
             address: address + from * PAGE,
             pages: wanted.pages - from,

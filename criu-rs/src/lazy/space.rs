@@ -129,8 +129,15 @@ impl Space {
     }
 
     /// Copies pages to where they are missing. `run` says where they belong, and pages that are not
-    /// missing there, or not with this origin, are left out.
-    pub(super) fn place(&self, thread: usize, run: Run, pages: &Pages<'_>) -> Placed {
+    /// missing there, or not with this origin, are left out. `count` is told each number of pages
+    /// that were placed, before the space can end.
+    pub(super) fn place(
+        &self,
+        thread: usize,
+        run: Run,
+        pages: &Pages<'_>,
+        count: impl Fn(u64),
+    ) -> Placed {
         let end = run.address.saturating_add(pages.size().min(run.pages * PAGE));
         let mut placed = Placed::default();
         let mut address = run.address;
@@ -158,10 +165,11 @@ impl Space {
                 supply::Held::Zeros(_) => uffd.zero(found.address..found.address + size),
             };
             // Another thread may have found the page there and have marked it already.
-            let pages = filled.bytes / PAGE;
-            map.mark(found.address, pages);
-            placed.pages += pages;
-            address = found.address + pages * PAGE;
+            let done = filled.bytes / PAGE;
+            map.mark(found.address, done);
+            count(done);
+            placed.pages += done;
+            address = found.address + done * PAGE;
             match filled {
                 // A part was filled, and the next call tells why no more.
                 Filled { bytes: 1.., .. } | Filled { error: None, .. } => {}

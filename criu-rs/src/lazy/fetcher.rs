@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::error::LazyError;
 use super::link::{Answer, Link};
@@ -23,13 +24,16 @@ pub(super) struct Fetcher<'r> {
     answer: Answer,
     /// The task and the address behind the pages that were read last.
     behind: (u32, u64),
+    /// The time that the last answer took, and the moment at which it came.
+    last: (Duration, Instant),
 }
 
 impl<'r> Fetcher<'r> {
     pub(super) fn new(pages: &'r RemotePages, link: Arc<Link>, urgency: Urgency) -> Self {
         let (announced, spare) = (VecDeque::new(), Vec::new());
         let (answer, behind) = (Answer::default(), (0, 0));
-        Self { pages, link, urgency, announced, spare, answer, behind }
+        let last = (Duration::ZERO, Instant::now());
+        Self { pages, link, urgency, announced, spare, answer, behind, last }
     }
 
     /// Returns the part of a request that one answer can bring.
@@ -52,8 +56,19 @@ impl<'r> Fetcher<'r> {
         self.urgency == Urgency::Fault && !self.link.is_near() && !is_next
     }
 
+    /// Tells that requests are small and rare, because threads of tasks wait for pages.
+    fn gives_way(&self) -> bool {
+        self.urgency == Urgency::Background && self.pages.is_busy()
+    }
+
     /// Sends a request, over another connection if this one has failed.
     fn ask(&mut self, wanted: Wanted) -> Result<(), PagesError> {
+        if self.gives_way() {
+            // A fault may wait for the answer to this request: few of them shall.
+            let (took, came) = self.last;
+            let gap = (took * GAPS).clamp(GAP, LONGEST_GAP);
+            thread::sleep(gap.saturating_sub(came.elapsed()));
+        }
         let buffer = self.spare.pop().unwrap_or_default().into_buffer();
         match self.link.ask(wanted, buffer) {
             Ok(number) => self.announced.push_back((number, wanted)),
@@ -74,6 +89,7 @@ impl<'r> Fetcher<'r> {
         let Some((number, _)) = self.announced.front() else {
             return Err(PagesError::NoAnswer);
         };
+        let begun = Instant::now();
         let mut result = self.link.answer(*number);
         let mut until = None;
         let mut attempts = 0;
@@ -93,6 +109,7 @@ impl<'r> Fetcher<'r> {
             result = self.link.answer(number);
         }
         self.announced.pop_front();
+        self.last = (begun.elapsed(), Instant::now());
         result
     }
 }
@@ -100,7 +117,7 @@ impl<'r> Fetcher<'r> {
 impl Reader for Fetcher<'_> {
     fn read(&mut self, wanted: Wanted) -> Result<Pages<'_>, LazyError> {
         if self.urgency == Urgency::Fault {
-            self.link.hurry();
+            self.pages.hurry();
         }
         // Answers that were announced and are not wanted any more are passed over.
         let is_wanted = |next: &Wanted| (next.pid, next.address) == (wanted.pid, wanted.address);
@@ -135,32 +152,34 @@ impl Reader for Fetcher<'_> {
     fn depth(&self) -> usize {
         match (self.urgency, self.pages.is_shared()) {
             (Urgency::Fault, _) => 0,
-            // A fault waits for the requests before it.
-            (Urgency::Background, true) => 1,
+            (Urgency::Background, _) if self.gives_way() => 1,
+            (Urgency::Background, true) => SHARED,
             (Urgency::Background, false) => DEPTH,
         }
     }
 
     fn most(&self) -> u64 {
-        let bytes: u64 = match (self.urgency, self.pages.is_shared()) {
-            (Urgency::Fault, _) => MOST,
-            (Urgency::Background, true) if self.link.is_busy(QUIET) => SMALL,
-            (Urgency::Background, true) => MOST,
-            (Urgency::Background, false) => PIECE,
+        let bytes: u64 = match self.urgency {
+            Urgency::Fault => MOST,
+            Urgency::Background if self.gives_way() => SMALL,
+            Urgency::Background => MOST,
         };
         (bytes / page_size().bytes()).max(1)
     }
 }
 
-/// The requests that are on their way at once, where nobody else shares the connection.
+/// The requests that are on their way at once, on a connection of their own.
 const DEPTH: usize = 4;
-/// The bytes of a request in the background.
-const PIECE: u64 = 256 << 10;
-/// The bytes of a request that a fault may have to wait for.
+/// The requests that are on their way at once, where a fault waits for the answers before its own.
+const SHARED: usize = 2;
+/// The bytes of a request while threads of tasks wait for pages.
 const SMALL: u64 = 64 << 10;
 /// The most bytes of a request.
 const MOST: u64 = 1 << 20;
-/// The time without a fault after which requests in the background become larger.
-const QUIET: Duration = Duration::from_millis(20);
+/// The time between two requests in the background while threads of tasks wait for pages, as a
+/// multiple of the time that an answer takes, and its bounds.
+const GAPS: u32 = 4;
+const GAP: Duration = Duration::from_micros(300);
+const LONGEST_GAP: Duration = Duration::from_millis(5);
 /// The connections on which a request is sent before it is given up.
 const ATTEMPTS: u32 = 3;

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::buffer::Buffer;
+use super::lent::Lent;
 use super::supply::Wanted;
 use crate::pages::proto::PRESENT;
 use crate::pages::{Command, Header, Layout, PageProtocolError, PagesError, Socket, page_size};
@@ -14,7 +14,8 @@ use crate::pages::{Command, Header, Layout, PageProtocolError, PagesError, Socke
 ///
 /// A thread that waits for its answer receives the answers before it as well, into the buffers of
 /// those who have asked. So no thread waits for another one that is busy elsewhere, and no byte is
-/// moved again.
+/// moved again. A thread that receives lends its place to nobody, and has the priority of those who
+/// wait behind it.
 #[derive(Debug)]
 pub(super) struct Link {
     layout: Layout,
@@ -22,11 +23,11 @@ pub(super) struct Link {
     timeout: Duration,
     /// Tells that some more pages take hardly longer than one: the server is on this machine.
     is_near: bool,
-    reading: Mutex<Socket>,
+    /// The socket for answers. Who has it receives the next one.
+    reading: Lent<Socket>,
     /// The socket for requests. With TLS, requests wait until nobody receives.
-    writing: Option<Mutex<Socket>>,
-    state: Mutex<State>,
-    changed: Condvar,
+    writing: Option<Lent<Socket>>,
+    state: Lent<State>,
 }
 
 #[derive(Debug, Default)]
@@ -37,14 +38,8 @@ struct State {
     came: Vec<Answer>,
     /// The number of the last request.
     last: u64,
-    /// Tells that a thread receives.
-    receives: bool,
-    /// The threads that wait for another one to receive.
-    waiting: usize,
     /// The error that ended the connection.
     failed: Option<String>,
-    /// The time of the last request for which a thread of a task waits.
-    urgent: Option<Instant>,
 }
 
 /// A request, and its answer when that has come.
@@ -80,10 +75,9 @@ impl Link {
     ) -> Result<Self, PagesError> {
         let failed = PagesError::socket("set up the connection");
         socket.set_timeout(Some(timeout.max(Duration::from_millis(1)))).map_err(&failed)?;
-        let writing = socket.writer().map_err(&failed)?.map(Mutex::new);
-        let (is_near, reading) = (socket.is_unix(), Mutex::new(socket));
-        let (state, changed) = (Mutex::default(), Condvar::new());
-        Ok(Self { layout, timeout, is_near, reading, writing, state, changed })
+        let writing = socket.writer().map_err(&failed)?.map(Lent::new);
+        let (is_near, reading) = (socket.is_unix(), Lent::new(socket));
+        Ok(Self { layout, timeout, is_near, reading, writing, state: Lent::default() })
     }
 
     /// Sends a request, and returns its number.
@@ -94,9 +88,9 @@ impl Link {
         let Wanted { pid, address, pages } = wanted;
         let header = Header { command: Command::Get, flags: 0, pages, address, id: pid.into() };
         // Requests are sent in the order of their numbers.
-        let mut socket = lock(self.writing.as_ref().unwrap_or(&self.reading));
+        let mut socket = self.writing.as_ref().unwrap_or(&self.reading).take();
         let number = {
-            let mut state = self.state();
+            let mut state = self.state.take();
             state.check()?;
             state.last += 1;
             let number = state.last;
@@ -112,40 +106,22 @@ impl Link {
     /// # Errors
     /// If the connection has failed, or fails now.
     pub(super) fn answer(&self, number: u64) -> Result<Answer, PagesError> {
-        let mut state = self.state();
+        let mut socket = self.reading.take();
         loop {
-            if let Some(at) = state.came.iter().position(|answer| answer.number == number) {
-                return Ok(state.came.swap_remove(at));
-            }
-            state.check()?;
-            if state.receives {
-                state.waiting += 1;
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.waiting -= 1;
-                continue;
-            }
-            let Some(mut answer) = state.asked.pop_front() else {
-                return Err(self.wrong("an answer is awaited twice".to_owned()));
-            };
-            state.receives = true;
-            drop(state);
-            let received = self.receive(&mut answer);
-            state = self.state();
-            state.receives = false;
-            if let Err(error) = received {
-                drop(state);
-                return Err(self.fail(error));
-            }
-            if answer.number == number {
-                if state.waiting > 0 {
-                    self.changed.notify_all();
+            let mut answer = {
+                let mut state = self.state.take();
+                if let Some(at) = state.came.iter().position(|answer| answer.number == number) {
+                    return Ok(state.came.swap_remove(at));
                 }
+                state.check()?;
+                let next = state.asked.pop_front();
+                next.ok_or_else(|| wrong("an answer is awaited twice".to_owned()))?
+            };
+            self.receive(&mut socket, &mut answer).map_err(|error| self.fail(error))?;
+            if answer.number == number {
                 return Ok(answer);
             }
-            state.came.push(answer);
-            if state.waiting > 0 {
-                self.changed.notify_all();
-            }
+            self.state.take().came.push(answer);
         }
     }
 
@@ -159,7 +135,7 @@ impl Link {
         calls: impl FnOnce() -> Result<T, PagesError>,
     ) -> Result<T, PagesError> {
         let set = |time: Duration| {
-            let set = lock(&self.reading).set_timeout(Some(time.max(Duration::from_millis(1))));
+            let set = self.reading.take().set_timeout(Some(time.max(Duration::from_millis(1))));
             set.map_err(PagesError::socket("set up the connection"))
         };
         set(time)?;
@@ -173,29 +149,19 @@ impl Link {
         self.is_near
     }
 
-    /// Notes that a thread of a task waits for pages.
-    pub(super) fn hurry(&self) {
-        self.state().urgent = Some(Instant::now());
-    }
-
-    /// Tells that a thread of a task has waited for pages in the last `time`.
-    pub(super) fn is_busy(&self, time: Duration) -> bool {
-        self.state().urgent.is_some_and(|last| last.elapsed() < time)
-    }
-
     /// Ends the session: everything has come. Waits for the server's answer.
     ///
     /// # Errors
     /// If the connection fails, or the server answers with an error.
     pub(super) fn close(&self) -> Result<(), PagesError> {
         // Answers that nobody waits for any more come first.
-        let last = self.state().asked.back().map(|answer| answer.number);
+        let last = self.state.take().asked.back().map(|answer| answer.number);
         if let Some(last) = last {
             self.answer(last)?;
         }
         let close = Header { command: Command::Close, flags: 0, pages: 0, address: 0, id: 0 };
-        let mut socket = lock(&self.reading);
-        self.state().check()?;
+        let mut socket = self.reading.take();
+        self.state.take().check()?;
         self.put(&mut socket, close)?;
         let mut answer = [0; 4];
         socket.read_exact(&mut answer).map_err(|error| failed(error, "wait for an answer"))?;
@@ -211,22 +177,21 @@ impl Link {
     /// Breaks the session off, so that the server sees a fault. A plain end looks like success to
     /// CRIU.
     pub(super) fn break_off(&self) {
-        let mut socket = lock(self.writing.as_ref().unwrap_or(&self.reading));
+        let mut socket = self.writing.as_ref().unwrap_or(&self.reading).take();
         let _ = socket.write_all(&[0xff; 32]);
         socket.shutdown();
     }
 
     /// Receives the next answer, which is for this request.
-    fn receive(&self, answer: &mut Answer) -> Result<(), PagesError> {
+    fn receive(&self, socket: &mut Socket, answer: &mut Answer) -> Result<(), PagesError> {
         let Some(wanted) = answer.wanted else {
-            return Err(self.wrong("nobody has asked for pages".to_owned()));
+            return Err(wrong("nobody has asked for pages".to_owned()));
         };
         let (head, page) = (self.layout.size(), page_size().bytes());
         let bytes = |pages: u64| usize::try_from(pages.saturating_mul(page)).unwrap_or(usize::MAX);
         let room = answer.buffer.after(head, bytes(wanted.pages));
         let (mut have, mut need, mut is_known) = (0, head, false);
         let begun = Instant::now();
-        let mut socket = lock(&self.reading);
         while have < need {
             let rest = room.get_mut(have..).unwrap_or_default();
             match socket.read(rest) {
@@ -259,14 +224,14 @@ impl Link {
             *to = *from;
         }
         let header = Header::parse(self.layout, &whole);
-        let header = header.map_err(|word| self.wrong(format!("unknown command {word:#x}")))?;
+        let header = header.map_err(|word| wrong(format!("unknown command {word:#x}")))?;
         let Wanted { pid, address, pages } = wanted;
         let fits = header.command == Command::AddF
             && header.flags & PRESENT != 0
             && header.address == address
             && header.id == u64::from(pid);
         if !fits || !(1..=pages).contains(&header.pages) {
-            return Err(self.wrong(format!(
+            return Err(wrong(format!(
                 "the answer has {} pages of {} at {:#x}, wanted {pages} or fewer of {pid} at \
                  {address:#x}",
                 header.pages, header.id, header.address
@@ -281,20 +246,10 @@ impl Link {
         socket.write_all(bytes).map_err(|error| failed(error, "ask for pages"))
     }
 
-    /// Notes that the connection has failed, and wakes all who wait.
+    /// Notes that the connection has failed, for all who wait.
     fn fail(&self, error: PagesError) -> PagesError {
-        let mut state = self.state();
-        state.failed.get_or_insert_with(|| error.to_string());
-        self.changed.notify_all();
+        self.state.take().failed.get_or_insert_with(|| error.to_string());
         error
-    }
-
-    fn wrong(&self, what: String) -> PagesError {
-        PagesError::Protocol(PageProtocolError { at: 0, what })
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
     }
 }
 
@@ -320,8 +275,8 @@ fn failed(error: io::Error, what: &'static str) -> PagesError {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn wrong(what: String) -> PagesError {
+    PagesError::Protocol(PageProtocolError { at: 0, what })
 }
 
 const LATE: PagesError = PagesError::TimedOut("the answer of the page server");

@@ -25,6 +25,7 @@ mod handle;
 mod handler;
 mod handover;
 mod images;
+mod lent;
 mod link;
 mod missing;
 mod object;

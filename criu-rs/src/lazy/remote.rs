@@ -69,6 +69,10 @@ pub struct RemotePages {
     /// All connections to a server that accepts several.
     links: Mutex<Vec<Arc<Link>>>,
     retries: AtomicU64,
+    /// The time of the last request for which a thread of a task waits, in microseconds since the
+    /// source was opened.
+    urgent: AtomicU64,
+    opened: Instant,
     closed: AtomicBool,
 }
 
@@ -143,6 +147,8 @@ impl Remote {
             spare: Mutex::default(),
             links: Mutex::default(),
             retries: AtomicU64::new(0),
+            urgent: AtomicU64::new(0),
+            opened: Instant::now(),
             closed: AtomicBool::new(false),
         };
         let first = Arc::new(pages.connect()?);
@@ -178,6 +184,21 @@ impl RemotePages {
     /// Tells that all threads share one connection.
     pub fn is_shared(&self) -> bool {
         self.shared.is_some()
+    }
+
+    /// Notes that a thread of a task waits for pages.
+    pub(super) fn hurry(&self) {
+        self.urgent.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Tells that threads of tasks have waited for pages a moment ago, and that more will.
+    pub(super) fn is_busy(&self) -> bool {
+        let last = self.urgent.load(Ordering::Relaxed);
+        last > 0 && self.now().saturating_sub(last) < QUIET
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Makes a connection anew in place of one that has failed. Waits longer from time to time.
@@ -305,5 +326,7 @@ fn may_be_repeated(error: &PagesError) -> bool {
     matches!(error, PagesError::NoAnswer | PagesError::Socket { .. })
 }
 
+/// The microseconds without a fault after which the background has the server for itself.
+const QUIET: u64 = 20_000;
 /// The time in which a server answers over its second connection.
 const PROBE: Duration = Duration::from_secs(1);

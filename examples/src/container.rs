@@ -17,6 +17,7 @@ use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::hints;
+use crate::later::Later;
 use crate::new_file::NewFile;
 use crate::options::{Size, criu_program};
 use crate::output::{Output, dump_stats, micros, restore_stats};
@@ -108,6 +109,8 @@ struct RestoreArgs {
     #[arg(long)]
     empty_network: bool,
     #[command(flatten)]
+    later: Later,
+    #[command(flatten)]
     shared: SharedArgs,
     #[command(flatten)]
     runtime_options: OnlyRestoreArgs,
@@ -173,7 +176,8 @@ Exit status:
   3  criu cannot be started or reached, or is too old
   4  stopped by Ctrl-C or SIGTERM; what was begun is undone. A hook of the bundle that runs then
      is waited for, at most for its timeout
-With --wait the exit status is that of the container.";
+With --wait the exit status is that of the container. With restore --lazy the program stays until
+the container's memory is there, and a signal that ends the program before ends the container.";
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
         let code = match self.word {
@@ -296,8 +300,19 @@ impl RestoreArgs {
             hooks = hooks.console(ConsoleSocket::new(socket));
         }
         let begun = Instant::now();
-        let restored = drive.watch(|| restore.run_with(&criu, &mut hooks))?.map_err(fault)?;
-        drop(restore);
+        let pages = self.later.pages(&self.shared.images_dir, &output)?;
+        let (restored, memory) = match &pages {
+            None => {
+                let restored = drive.watch(|| restore.run_with(&criu, &mut hooks))?;
+                (restored.map_err(fault)?, None)
+            }
+            Some(pages) => {
+                let restore = restore.lazy(pages);
+                let restored = drive.watch(|| restore.run_with(&criu, &mut hooks))?;
+                let (restored, memory) = restored.map_err(fault)?;
+                (restored, Some(memory))
+            }
+        };
         output.done(
             format!("container {} runs again as process {}", self.id, restored.pid),
             json!({
@@ -305,7 +320,11 @@ impl RestoreArgs {
                 "statistics": restored.stats.as_ref().map_or(Value::Null, restore_stats),
             }),
         );
+        let images = &self.shared.images_dir;
         if !self.wait {
+            if let Some(memory) = memory {
+                self.later.stay(memory, &drive, images, &output)?;
+            }
             return Ok(Exit::Done.into());
         }
         let received = drive.received();
@@ -314,8 +333,14 @@ impl RestoreArgs {
             // It came too late for the restore, and ends the wait as a later one does.
             let _ = nix::sys::signal::raise(received.signal);
         }
-        let status =
-            restored.wait().map_err(|error| Fault::system("wait for the container", error))?;
+        let later = &self.later;
+        let status = std::thread::scope(|scope| {
+            if let Some(memory) = &memory {
+                scope.spawn(|| later.recorded(memory, images, &output));
+            }
+            restored.wait()
+        });
+        let status = status.map_err(|error| Fault::system("wait for the container", error))?;
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         let code = status.code().or(signal.map(|signal| 128 + signal)).unwrap_or(1);
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))

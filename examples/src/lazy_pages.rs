@@ -1,7 +1,7 @@
 //! `lazy-pages`: brings the memory of restored tasks when these touch it. It takes CRIU's options,
 //! and several restores.
 
-mod report;
+pub(crate) mod report;
 
 use std::ffi::OsString;
 use std::io;
@@ -27,6 +27,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd::by_number;
 use crate::foreign::without_effect;
+use crate::later::{Record, save};
 use crate::options::{Certificates, PAGE_SERVER, Verbosity};
 use crate::output::Output;
 use crate::places::{check_directory, keep_files_private, note_writers};
@@ -79,6 +80,8 @@ pub(crate) struct LazyPagesWord {
     /// The fate of the tasks if their missing pages are lost: killed, or SIGBUS at these pages
     #[arg(long, value_name = "FATE", default_value = "kill", help_heading = MEMORY)]
     on_loss: OnLossWord,
+    #[command(flatten)]
+    record: Record,
     /// As for criu, which knows what the word means without this switch
     #[arg(long, hide = true)]
     lazy_pages: bool,
@@ -253,13 +256,13 @@ impl LazyPagesWord {
         // Signals are blocked before the first thread.
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         signals.thread_block()?;
-        let pages = self.pages(&log)?;
+        let pages = self.record.apply(self.pages(&log)?, &self.images_dir, output)?;
         let daemon = pages.serve(socket)?;
         let control = daemon.control();
         stop_at_signals(SignalFd::new(&signals)?, control.clone())?;
         log.line(&format!("listens at {}", self.work_dir().join("lazy-pages.socket").display()));
         status.tell_ready()?;
-        let exit = self.serve(daemon, &control, &log)?;
+        let exit = self.serve(daemon, &control, &log, output)?;
         if exit == Exit::Done {
             // A source that is not told so takes the restores for failed ones.
             pages.close()?;
@@ -272,12 +275,14 @@ impl LazyPagesWord {
         daemon: criu_rs::lazy::LazyDaemon,
         control: &LazyControl,
         log: &Log,
+        output: &Output,
     ) -> Fallible<Exit> {
         let _progress = show(control.clone());
         let mut exit = Exit::Done;
         daemon.run(self.restores.0, |event| match event {
             LazyEvent::Refused(error) => log.line(&format!("refused: {error}")),
             LazyEvent::Restored { number, time } => log.line(&restored(number, time)),
+            LazyEvent::Recorded { set, .. } => save(&set, &self.images_dir, output),
             LazyEvent::Ended(report) => {
                 let is_done = report.result.is_ok();
                 told(&report, self.json, |line| log.line(&line));

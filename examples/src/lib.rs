@@ -13,6 +13,7 @@
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
 //! descriptors     the descriptors that other programs get
+//! later           memory that comes after a restore
 //! serving         parts of words that go on as servers
 //! confine         rights that a server gives up
 //! places          directories that are made, and those that others can write
@@ -37,6 +38,7 @@ mod getopt;
 mod hints;
 mod images;
 mod inspect;
+mod later;
 mod lazy_pages;
 mod links;
 mod new_file;

@@ -17,6 +17,7 @@ use crate::descriptors;
 use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::later::Later;
 use crate::options::{
     Apply, Cgroups, Common, Files, Images, Jobs, Lazy, Network, Reach, RestoreOnly,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Program {
     network: Network,
     #[command(flatten)]
     lazy: Lazy,
+    #[command(flatten)]
+    later: Later,
     #[command(flatten)]
     cgroups: Cgroups,
     #[command(flatten)]
@@ -68,6 +71,10 @@ Examples:
   criu-rs restore -D img --inherit-fd 'fd[1]:pipe:[4711]'
                                                    put standard output in the place of that pipe
   criu-rs restore -D img --exec-cmd -- supervise   become supervise, the tree's parent
+  criu-rs restore -D img --lazy                    let it run at once, and bring its memory later
+
+With --lazy the memory comes as from `criu-rs lazy-pages`: the program stays until all memory is
+there, also with --restore-detached, and a signal that ends it before ends the tree.
 ";
 
     fn json(&self) -> bool {
@@ -81,6 +88,10 @@ Examples:
         }
         if self.restore.leave_running {
             output.say("--leave-running has no effect on restore, except to undo --leave-stopped");
+        }
+        if self.later.lazy && (self.lazy.lazy_pages || self.restore.exec_cmd) {
+            let other = if self.lazy.lazy_pages { "--lazy-pages" } else { "--exec-cmd" };
+            return Err(Fault::usage(format!("--lazy and {other} exclude each other")));
         }
         self.common.prepare()?;
         let images = self.images.path();
@@ -115,10 +126,22 @@ Examples:
         let mut pidfile =
             PidFile::new(self.restore.pidfile.as_deref(), self.common.work_dir(images));
         let lost = restore.lost_pipes();
+        // The signals are held back by now, and stay so on the threads that bring memory.
+        let pages = self.later.pages(images, output)?;
         let progress = Progress::of_time("restoring");
         let begun = Instant::now();
-        let restored = drive.run(restore.start(&criu), &mut pidfile, &progress, &log);
-        let restored = restored.map_err(|fault| self.common.name_log(fault))?;
+        let restored = match &pages {
+            None => {
+                let restored = drive.run(restore.start(&criu), &mut pidfile, &progress, &log);
+                restored.map(|restored| (restored, None))
+            }
+            Some(pages) => {
+                let started = restore.lazy(pages).start(&criu);
+                let restored = drive.run(started, &mut pidfile, &progress, &log);
+                restored.map(|(restored, memory)| (restored, Some(memory)))
+            }
+        };
+        let (restored, memory) = restored.map_err(|fault| self.common.name_log(fault))?;
         drop(progress);
         self.common.print_log();
         pidfile.keep();
@@ -128,8 +151,17 @@ Examples:
             output.say(format!("nobody has the other end of a pipe: {option} would give one"));
         }
         if let Some(parent) = parent {
-            let end = parent.stay(&restored, drive.received())?;
+            let later = &self.later;
+            let end = std::thread::scope(|scope| {
+                if let Some(memory) = &memory {
+                    scope.spawn(|| later.recorded(memory, images, output));
+                }
+                parent.stay(&restored, drive.received())
+            })?;
             return Ok(if self.reach.exit_codes { end } else { Exit::Done.into() });
+        }
+        if let Some(memory) = memory {
+            self.later.stay(memory, &drive, images, output)?;
         }
         // Signals from now on are for the command.
         drop(drive);

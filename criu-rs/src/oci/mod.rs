@@ -91,6 +91,8 @@ pub use hooks::RestoreHooks;
 pub use oci_spec;
 pub use plan::RestorePlan;
 pub use restore::ContainerRestore;
+#[cfg(feature = "lazy")]
+pub use restore::LazyContainerRestore;
 pub use runtime_options::RuntimeOptions;
 pub use sources::ExternalMount;
 

@@ -17,6 +17,10 @@ use super::own_mounts::OwnMounts;
 use super::plan::RestorePlan;
 use crate::criu::Criu;
 use crate::hooks::Hooks;
+#[cfg(feature = "lazy")]
+use crate::lazy::{LazyHandle, LazyPages};
+#[cfg(feature = "lazy")]
+use crate::operation::Outcome;
 use crate::operation::{Restore, Restored, Session};
 #[cfg(feature = "preflight")]
 use crate::preflight::Report;
@@ -179,7 +183,7 @@ impl<'a> ContainerRestore<'a> {
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Restored> {
         // Dropped after the session: while criu is in them, the cgroups cannot be removed.
         let mut made = MadeCgroups::default();
-        let session = self.enter(criu, &mut made)?;
+        let session = self.enter(criu, &mut made, |restore| restore.start(criu))?;
         let restored = session.finish(hooks)?;
         made.keep();
         Ok(restored)
@@ -193,14 +197,26 @@ impl<'a> ContainerRestore<'a> {
     /// See [`run`](Self::run).
     pub fn start(&self, criu: &Criu) -> Result<Session<Restored>> {
         let mut made = MadeCgroups::default();
-        let session = self.enter(criu, &mut made)?;
+        let session = self.enter(criu, &mut made, |restore| restore.start(criu))?;
         made.keep();
         Ok(session)
     }
 
+    /// Lets the container run before its memory is there, which `pages` brings later: see
+    /// [`Restore::lazy`].
+    #[cfg(feature = "lazy")]
+    pub fn lazy(self, pages: &LazyPages) -> LazyContainerRestore<'a> {
+        LazyContainerRestore { restore: self, pages: pages.clone() }
+    }
+
     /// Starts a criu, and moves it into the container's cgroups. `made` takes those that are made.
-    fn enter(&self, criu: &Criu, made: &mut MadeCgroups) -> Result<Session<Restored>> {
-        let session = self.for_criu(criu)?.start(criu)?;
+    fn enter<T>(
+        &self,
+        criu: &Criu,
+        made: &mut MadeCgroups,
+        start: impl FnOnce(Restore<'_>) -> crate::error::Result<Session<T>>,
+    ) -> Result<Session<T>> {
+        let session = start(self.for_criu(criu)?)?;
         if let Some(cgroups) = self.cgroups_of_criu() {
             let criu = session.pid().ok_or(Error::OutsideCgroups {
                 why: "this process has not started the criu that restores, and cannot move it \
@@ -262,6 +278,58 @@ impl<'a> ContainerRestore<'a> {
     /// the tasks.
     fn cgroups_of_criu(&self) -> Option<&Cgroups> {
         self.cgroups.as_ref().filter(|_| !self.has_cgroups)
+    }
+}
+
+/// A [`ContainerRestore`] whose container runs before its memory is there. Threads of this process
+/// bring the memory: see [`LazyRestore`](crate::LazyRestore).
+#[cfg(feature = "lazy")]
+#[derive(Debug)]
+#[must_use = "nothing is restored before `run`"]
+pub struct LazyContainerRestore<'a> {
+    restore: ContainerRestore<'a>,
+    pages: LazyPages,
+}
+
+#[cfg(feature = "lazy")]
+impl LazyContainerRestore<'_> {
+    /// Restores. Returns when the container runs, with a handle for its memory.
+    ///
+    /// # Errors
+    /// See [`ContainerRestore::run`]. [`crate::Error::Lazy`] if the memory cannot be taken over.
+    pub fn run(&self, criu: &Criu) -> Result<(Restored, LazyHandle)> {
+        self.run_with(criu, &mut ())
+    }
+
+    /// Restores, answering CRIU's actions with `hooks`, such as
+    /// [`RestoreHooks`](super::RestoreHooks).
+    ///
+    /// # Errors
+    /// See [`run`](Self::run).
+    pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<(Restored, LazyHandle)> {
+        let mut made = MadeCgroups::default();
+        let mut outcome = Outcome::default();
+        let session = self.restore.enter(criu, &mut made, |restore| {
+            let (session, told) = restore.lazy(&self.pages).session(criu)?;
+            outcome = told;
+            Ok(session)
+        })?;
+        let restored = session.finish(hooks).map_err(|error| outcome.or(error))?;
+        made.keep();
+        Ok(restored)
+    }
+
+    /// Starts a criu in the container's cgroups, and does not send the request yet: see
+    /// [`ContainerRestore::start`].
+    ///
+    /// # Errors
+    /// See [`run`](Self::run).
+    pub fn start(&self, criu: &Criu) -> Result<Session<(Restored, LazyHandle)>> {
+        let mut made = MadeCgroups::default();
+        let start = |restore: Restore<'_>| restore.lazy(&self.pages).start(criu);
+        let session = self.restore.enter(criu, &mut made, start)?;
+        made.keep();
+        Ok(session)
     }
 }
 

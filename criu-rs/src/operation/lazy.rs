@@ -9,7 +9,7 @@ use super::session::Session;
 use crate::criu::Criu;
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
-use crate::lazy::{LazyError, LazyHandle, LazyPages, Outcome};
+use crate::lazy::{self, LazyError, LazyHandle, LazyPages};
 
 /// A [`Restore`] whose tasks run before their memory is there. Threads of this process bring the
 /// memory when the tasks touch it, and in the background.
@@ -65,11 +65,7 @@ impl LazyRestore<'_> {
     /// See [`run`](Self::run).
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<(Restored, LazyHandle)> {
         let (session, outcome) = self.session(criu)?;
-        session.finish(hooks).map_err(|error| match outcome.own_error() {
-            // CRIU sees only that its tasks die.
-            Some(cause) => failed(cause),
-            None => error,
-        })
+        session.finish(hooks).map_err(|error| outcome.or(error))
     }
 
     /// Starts or reaches a criu, and does not send the request yet.
@@ -80,9 +76,13 @@ impl LazyRestore<'_> {
         Ok(self.session(criu)?.0)
     }
 
-    fn session(&self, criu: &Criu) -> Result<(Session<(Restored, LazyHandle)>, Outcome)> {
+    /// Starts or reaches a criu. What the handler says of the restore will be in the second value.
+    pub(crate) fn session(
+        &self,
+        criu: &Criu,
+    ) -> Result<(Session<(Restored, LazyHandle)>, Outcome)> {
         let restore = self.restore.clone().lazy_pages(true);
-        let mut outcome = Outcome::default();
+        let mut outcome = lazy::Outcome::default();
         let shown = restore.common.opts.work.as_ref().unwrap_or(&restore.common.opts.images).path();
         let receive = |work: Option<&OwnedFd>| {
             let directory = work.ok_or(LazyError::NoDirectory).and_then(|work| {
@@ -96,7 +96,19 @@ impl LazyRestore<'_> {
         let session = restore.session(criu, Socket::Own, receive, |restored, reception| {
             Ok((restored, reception.finish().map_err(failed)?))
         })?;
-        Ok((session, outcome))
+        Ok((session, Outcome(outcome)))
+    }
+}
+
+/// What a handler says of a restore.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome(lazy::Outcome);
+
+impl Outcome {
+    /// Returns the error of the handler if this has made the restore fail, and else that of criu,
+    /// which sees only that its tasks die.
+    pub(crate) fn or(&self, of_criu: Error) -> Error {
+        self.0.own_error().map_or(of_criu, failed)
     }
 }
 

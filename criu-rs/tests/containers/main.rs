@@ -13,6 +13,7 @@ mod baseline;
 mod example;
 mod hostile;
 mod killed;
+mod lazy;
 mod mounts;
 mod oci;
 mod options;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         hostile::TESTS,
         aftermath::TESTS,
         killed::TESTS,
+        lazy::TESTS,
         options::TESTS,
     ];
     let suite = Suite {

@@ -14,6 +14,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_lazy_daemon_serves_several_restores_and_tells_of_each", several),
     ("a_lazy_daemon_in_the_background", background),
     ("a_lazy_daemon_whose_restore_fails_says_so", failed),
+    ("a_restore_brings_memory_later_itself", itself),
 ];
 
 /// Saves a task with 16 MiB of memory.
@@ -118,4 +119,37 @@ fn failed(lab: &Lab) {
     let daemon = start(lab, &images, &["--restores", "unlimited"]);
     send(i32::try_from(daemon.id()).unwrap(), Signal::SIGTERM);
     assert!(daemon.wait_with_output().unwrap().status.success());
+}
+
+fn itself(lab: &Lab) {
+    let (mut target, images) = saved(lab);
+    // Stays until all memory is there.
+    let said = lab.done(&["restore", "-d", "-D", &images, "--lazy", "--json"]);
+    target.restored_as(target.pid);
+    target.goes_on();
+    let lines: Vec<serde_json::Value> =
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[1]["outcome"], "memory complete");
+    assert!(lines[1]["statistics"]["bytes"].as_u64().unwrap() >= 16 << 20, "{lines:?}");
+    target.end();
+    // Records a working set, which the next restore uses. It stays the parent of the tree.
+    let words = ["restore", "-D", &images, "--lazy", "--exit-codes"];
+    for (record, said) in [(&["--record", "0.3"][..], "the working set has "), (&[], "")] {
+        let restore = lab.command(&[&words[..], record].concat()).stderr(Stdio::piped()).spawn();
+        let restore = restore.unwrap();
+        target.goes_on();
+        assert!(
+            record.is_empty() || soon(|| fs::exists(format!("{images}/working-set.bin")).unwrap())
+        );
+        target.signal(Signal::SIGKILL);
+        let ended = restore.wait_with_output().unwrap();
+        let text = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(128 + 9), "{text}");
+        assert!(text.contains(said), "{text}");
+    }
+    for other in ["--lazy-pages", "--exec-cmd"] {
+        let ran = lab.coded(&[&words[..], &[other, "--", "true"]].concat());
+        ran.fails(2, &["exclude each other"]);
+    }
 }

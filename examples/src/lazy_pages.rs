@@ -2,6 +2,7 @@
 //! and several restores.
 
 mod report;
+mod working_set;
 
 use std::ffi::OsString;
 use std::io;
@@ -36,6 +37,7 @@ use crate::serving::{Log, Status, connected, daemonize, raise_descriptors};
 use crate::tool::Fallible;
 
 use report::{restored, told};
+use working_set::WorkingSetArgs;
 
 /// Options of `lazy-pages`.
 #[derive(Args, Clone, Debug)]
@@ -79,6 +81,8 @@ pub(crate) struct LazyPagesWord {
     /// The fate of the tasks if their missing pages are lost: killed, or SIGBUS at these pages
     #[arg(long, value_name = "FATE", default_value = "kill", help_heading = MEMORY)]
     on_loss: OnLossWord,
+    #[command(flatten)]
+    working_set: WorkingSetArgs,
     /// As for criu, which knows what the word means without this switch
     #[arg(long, hide = true)]
     lazy_pages: bool,
@@ -172,14 +176,18 @@ program. Unlike CRIU's, this one
 Pages come from the images and their parent sets, or from a page server: `criu-rs page-server
 --lazy-pages`, CRIU's, or `criu dump --lazy-pages`.
 
-The first Ctrl-C or SIGTERM takes no more restores and brings those under way to their end, the
-second gives these up.
+Pages that the tasks of an earlier restore have touched come before the tasks run, if they were
+recorded with --record. `criu-rs inspect img` shows them.
+
+The first Ctrl-C or SIGTERM takes no more restores, ends a recording and brings restores under way
+to their end, the second gives these up.
 
 Examples:
   criu-rs lazy-pages -D img                        serve one restore, as criu lazy-pages does
   criu-rs restore -D img --lazy-pages -d           the other side
   criu-rs lazy-pages -D img -W run --restores unlimited --fill nothing
                                                    serve any number, which touch little
+  criu-rs lazy-pages -D img --record=10            record which pages are touched in 10 seconds
   criu-rs lazy-pages -D img --page-server --address 198.51.100.7 --port 27000
                                                    fetch the memory from another machine
 ";
@@ -256,7 +264,7 @@ impl LazyPagesWord {
         let pages = self.pages(&log)?;
         let daemon = pages.serve(socket)?;
         let control = daemon.control();
-        stop_at_signals(SignalFd::new(&signals)?, control.clone())?;
+        stop_at_signals(SignalFd::new(&signals)?, control.clone(), pages.clone())?;
         log.line(&format!("listens at {}", self.work_dir().join("lazy-pages.socket").display()));
         status.tell_ready()?;
         let exit = self.serve(daemon, &control, &log)?;
@@ -278,6 +286,13 @@ impl LazyPagesWord {
         daemon.run(self.restores.0, |event| match event {
             LazyEvent::Refused(error) => log.line(&format!("refused: {error}")),
             LazyEvent::Restored { number, time } => log.line(&restored(number, time)),
+            LazyEvent::Recorded { number, set } => {
+                let saved = working_set::save(number, &set, &self.images_dir);
+                if saved.is_err() {
+                    exit = Exit::Failed;
+                }
+                log.line(&saved.unwrap_or_else(|error| error));
+            }
             LazyEvent::Ended(report) => {
                 let is_done = report.result.is_ok();
                 told(&report, self.json, |line| log.line(&line));
@@ -389,12 +404,15 @@ impl Drop for Showing {
 
 /// Takes no more restores at the first Ctrl-C or SIGTERM, and gives those under way up at the
 /// second.
-fn stop_at_signals(fd: SignalFd, control: LazyControl) -> io::Result<()> {
+fn stop_at_signals(fd: SignalFd, control: LazyControl, pages: LazyPages) -> io::Result<()> {
     thread::Builder::new().spawn(move || {
         let mut seen = 0;
         loop {
             match fd.read_signal() {
-                Ok(Some(_)) if seen == 0 => control.finish(),
+                Ok(Some(_)) if seen == 0 => {
+                    control.finish();
+                    pages.end_recording();
+                }
                 Ok(Some(_)) => control.stop(),
                 _ => thread::sleep(Duration::from_millis(10)),
             }

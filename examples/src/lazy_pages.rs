@@ -262,9 +262,10 @@ impl LazyPagesWord {
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         signals.thread_block()?;
         let pages = self.pages(&log)?;
+        let pages = self.working_set.apply(pages, &self.images_dir, |said| log.line(said))?;
         let daemon = pages.serve(socket)?;
         let control = daemon.control();
-        stop_at_signals(SignalFd::new(&signals)?, control.clone(), pages.clone())?;
+        stop_at_signals(SignalFd::new(&signals)?, control.clone())?;
         log.line(&format!("listens at {}", self.work_dir().join("lazy-pages.socket").display()));
         status.tell_ready()?;
         let exit = self.serve(daemon, &control, &log)?;
@@ -404,14 +405,14 @@ impl Drop for Showing {
 
 /// Takes no more restores at the first Ctrl-C or SIGTERM, and gives those under way up at the
 /// second.
-fn stop_at_signals(fd: SignalFd, control: LazyControl, pages: LazyPages) -> io::Result<()> {
+fn stop_at_signals(fd: SignalFd, control: LazyControl) -> io::Result<()> {
     thread::Builder::new().spawn(move || {
         let mut seen = 0;
         loop {
             match fd.read_signal() {
                 Ok(Some(_)) if seen == 0 => {
                     control.finish();
-                    pages.end_recording();
+                    control.end_recording();
                 }
                 Ok(Some(_)) => control.stop(),
                 _ => thread::sleep(Duration::from_millis(10)),

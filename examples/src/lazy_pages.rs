@@ -2,6 +2,7 @@
 //! and several restores.
 
 pub(crate) mod report;
+mod working_set;
 
 use std::ffi::OsString;
 use std::io;
@@ -27,7 +28,6 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd::by_number;
 use crate::foreign::without_effect;
-use crate::later::{Record, save};
 use crate::options::{Certificates, PAGE_SERVER, Verbosity};
 use crate::output::Output;
 use crate::places::{check_directory, keep_files_private, note_writers};
@@ -37,6 +37,7 @@ use crate::serving::{Log, Status, connected, daemonize, raise_descriptors};
 use crate::tool::Fallible;
 
 use report::{restored, told};
+use working_set::WorkingSetArgs;
 
 /// Options of `lazy-pages`.
 #[derive(Args, Clone, Debug)]
@@ -81,7 +82,7 @@ pub(crate) struct LazyPagesWord {
     #[arg(long, value_name = "FATE", default_value = "kill", help_heading = MEMORY)]
     on_loss: OnLossWord,
     #[command(flatten)]
-    record: Record,
+    working_set: WorkingSetArgs,
     /// As for criu, which knows what the word means without this switch
     #[arg(long, hide = true)]
     lazy_pages: bool,
@@ -175,14 +176,18 @@ program. Unlike CRIU's, this one
 Pages come from the images and their parent sets, or from a page server: `criu-rs page-server
 --lazy-pages`, CRIU's, or `criu dump --lazy-pages`.
 
-The first Ctrl-C or SIGTERM takes no more restores and brings those under way to their end, the
-second gives these up.
+Pages that the tasks of an earlier restore have touched come before the tasks run, if they were
+recorded with --record. `criu-rs inspect img` shows them.
+
+The first Ctrl-C or SIGTERM takes no more restores, ends a recording and brings restores under way
+to their end, the second gives these up.
 
 Examples:
   criu-rs lazy-pages -D img                        serve one restore, as criu lazy-pages does
   criu-rs restore -D img --lazy-pages -d           the other side
   criu-rs lazy-pages -D img -W run --restores unlimited --fill nothing
                                                    serve any number, which touch little
+  criu-rs lazy-pages -D img --record=10            record which pages are touched in 10 seconds
   criu-rs lazy-pages -D img --page-server --address 198.51.100.7 --port 27000
                                                    fetch the memory from another machine
 ";
@@ -256,7 +261,8 @@ impl LazyPagesWord {
         // Signals are blocked before the first thread.
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         signals.thread_block()?;
-        let pages = self.record.apply(self.pages(&log)?, &self.images_dir, output)?;
+        let pages = self.pages(&log)?;
+        let pages = self.working_set.apply(pages, &self.images_dir, |said| log.line(said))?;
         let daemon = pages.serve(socket)?;
         let control = daemon.control();
         stop_at_signals(SignalFd::new(&signals)?, control.clone())?;
@@ -282,7 +288,13 @@ impl LazyPagesWord {
         daemon.run(self.restores.0, |event| match event {
             LazyEvent::Refused(error) => log.line(&format!("refused: {error}")),
             LazyEvent::Restored { number, time } => log.line(&restored(number, time)),
-            LazyEvent::Recorded { set, .. } => save(&set, &self.images_dir, output),
+            LazyEvent::Recorded { number, set } => {
+                let saved = working_set::save(number, &set, &self.images_dir);
+                if saved.is_err() {
+                    exit = Exit::Failed;
+                }
+                log.line(&saved.unwrap_or_else(|error| error));
+            }
             LazyEvent::Ended(report) => {
                 let is_done = report.result.is_ok();
                 told(&report, self.json, |line| log.line(&line));
@@ -399,7 +411,10 @@ fn stop_at_signals(fd: SignalFd, control: LazyControl) -> io::Result<()> {
         let mut seen = 0;
         loop {
             match fd.read_signal() {
-                Ok(Some(_)) if seen == 0 => control.finish(),
+                Ok(Some(_)) if seen == 0 => {
+                    control.finish();
+                    control.end_recording();
+                }
                 Ok(Some(_)) => control.stop(),
                 _ => thread::sleep(Duration::from_millis(10)),
             }

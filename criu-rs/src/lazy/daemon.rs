@@ -73,6 +73,7 @@ pub struct LazyControl {
     /// Ends all restores.
     stop: Cancel,
     active: Arc<Mutex<Vec<(u64, Restoration)>>>,
+    working_set: Uses,
 }
 
 /// An event of a [`LazyDaemon`].
@@ -174,11 +175,6 @@ impl LazyPages {
         Ok(self)
     }
 
-    /// Ends a recording that goes on, as if its time had passed.
-    pub fn end_recording(&self) {
-        self.working_set.end_recording();
-    }
-
     /// Listens at `lazy-pages.socket` in a directory, the work directory of the restores.
     ///
     /// # Errors
@@ -193,7 +189,8 @@ impl LazyPages {
     /// [`LazyError::Call`] if no descriptor is available.
     pub fn serve(&self, socket: LazySocket) -> Result<LazyDaemon, LazyError> {
         let (finish, stop) = (Cancel::new()?, Cancel::new()?);
-        let control = LazyControl { finish, stop, active: Arc::default() };
+        let (active, working_set) = (Arc::default(), self.working_set.clone());
+        let control = LazyControl { finish, stop, active, working_set };
         Ok(LazyDaemon { pages: self.clone(), socket, control })
     }
 
@@ -296,6 +293,11 @@ impl LazyControl {
         for (_, restoration) in self.active().iter() {
             restoration.give_up(LazyError::Stopped);
         }
+    }
+
+    /// Ends a recording that goes on, as if its time had passed.
+    pub fn end_recording(&self) {
+        self.working_set.end_recording();
     }
 
     /// Returns the progress of the restores under way, by their numbers.

@@ -28,6 +28,7 @@ mod programs;
 mod restore;
 mod start;
 mod terminal;
+mod working_set;
 
 use std::process::ExitCode;
 
@@ -62,6 +63,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         restore::TESTS,
         start::TESTS,
         terminal::TESTS,
+        working_set::TESTS,
     ]
     .concat()
 }

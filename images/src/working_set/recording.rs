@@ -24,8 +24,8 @@ struct Task {
 
 impl Recording {
     /// The most pages that a recording takes; later touches are left out. A recording of so many
-    /// pages takes some 100 MiB of memory.
-    pub const MAX_PAGES: usize = 2 << 20;
+    /// pages takes some 50 MiB of memory.
+    pub const MAX_PAGES: usize = 1 << 20;
 
     /// Begins a recording.
     #[must_use]

@@ -85,8 +85,8 @@ pub(crate) struct Program {
     /// An empty directory of its own for each copy, over this one
     #[arg(long, value_name = "DIR", help_heading = "Copies")]
     private: Vec<PathBuf>,
-    /// Restore all memory of a copy before it runs; by default pages come when the copy touches them,
-    /// those of the working set first
+    /// Restore all memory of a copy before it runs; by default pages come when the copy touches
+    /// them, those of the working set first
     #[arg(long, help_heading = "Memory")]
     eager: bool,
     /// The pages that come without being touched; everything unless given

@@ -152,8 +152,8 @@ pub(super) fn is_image(name: &CStr) -> bool {
         || name == CopyNotice::FILE.as_bytes()
 }
 
-/// Returns true if CRIU or this crate gives a file of a checkpoint this name. Other files may end in
-/// `.img`, too: the images of disks do.
+/// Returns true if CRIU or this crate gives a file of a checkpoint this name. Other files may end
+/// in `.img`, too: the images of disks do.
 fn is_criu_s(name: &CStr) -> bool {
     let known = |name: &str| Kind::of_file(name).is_some();
     let is_ours = name.to_bytes() == CopyNotice::FILE.as_bytes();

@@ -68,7 +68,10 @@ impl<'a> Herd<'a> {
         output: &'a Output,
     ) -> Result<Self, Fault> {
         let signals = Signals::hold(STOP)?;
-        let memory = || Memory::open(program.images()?, program.fill(), program.record, output);
+        let memory = || {
+            let options = program.lazy_options()?;
+            Memory::open(program.images()?, options, program.record, output)
+        };
         let memory = (!program.eager).then(memory).transpose()?;
         let (live, failed, stopping, cut_short) = (Vec::new(), false, None, false);
         Ok(Self { program, args, output, signals, live, memory, failed, stopping, cut_short })

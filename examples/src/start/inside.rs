@@ -16,9 +16,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
+use super::Program;
 use super::plan::LOG;
 use super::wire::{self, Moment, News, Orders};
-use super::{Program, streams};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -99,7 +99,7 @@ impl Copy<'_> {
         restore = program.network.apply(restore, &mut config)?;
         restore = program.cgroups.apply(restore, &mut config)?;
         restore = program.jobs.apply(restore, &mut config)?;
-        for key in streams::keys(&images) {
+        for key in &orders.streams {
             restore = restore.inherit_fd(InheritFd::new(key, &output));
         }
         let config = config.into_file()?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use criu_images::source::Directory;
 use criu_images::working_set::WorkingSet;
 use criu_rs::lazy::{
-    Fill, LazyControl, LazyError, LazyEvent, LazyOptions, LazyPages, LazyReport, Prefetch,
+    LazyControl, LazyError, LazyEvent, LazyOptions, LazyPages, LazyReport, Prefetch,
 };
 use serde_json::{Value, json};
 
@@ -32,13 +32,11 @@ impl Memory {
     /// Opens the images. Uses the working set beside them if there is one, or records one.
     pub(super) fn open(
         images: &Path,
-        fill: Fill,
+        options: LazyOptions,
         record: Option<Duration>,
         output: &Output,
     ) -> Result<Self, Fault> {
         let unreadable = |error: criu_images::Error| Fault::Failed(error.to_string());
-        let mut options = LazyOptions::default();
-        options.fill = fill;
         let mut pages = LazyPages::open(images, options).map_err(|error| match error {
             LazyError::Images(error) => unreadable(error),
             error => Fault::Failed(format!("{error}: --eager does without memory on demand")),

@@ -19,12 +19,14 @@ mod plan;
 mod streams;
 mod wire;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use criu_rs::lazy::Fill;
+use criu_rs::lazy::{Fill, Guarding, LazyOptions};
 
 use crate::descriptors;
 use crate::exit::{Exit, OWN_EXIT_CODES};
@@ -83,8 +85,8 @@ pub(crate) struct Program {
     /// An empty directory of its own for each copy, over this one
     #[arg(long, value_name = "DIR", help_heading = "Copies")]
     private: Vec<PathBuf>,
-    /// Restore all memory of a copy before it runs; by default pages come when the copy touches them,
-    /// those of the working set first
+    /// Restore all memory of a copy before it runs; by default pages come when the copy touches
+    /// them, those of the working set first
     #[arg(long, help_heading = "Memory")]
     eager: bool,
     /// The pages that come without being touched; everything unless given
@@ -201,11 +203,18 @@ impl Program {
         given.unwrap_or(processors.saturating_mul(2))
     }
 
-    fn fill(&self) -> Fill {
-        match self.fill {
-            Some(FillWord::Nothing) => Fill::Nothing,
-            Some(FillWord::Everything) | None => Fill::Everything,
+    fn lazy_options(&self) -> Result<LazyOptions, Fault> {
+        let mut options = LazyOptions::default();
+        if let Some(FillWord::Nothing) = self.fill {
+            options.fill = Fill::Nothing;
         }
+        if self.background {
+            // The guard of the memory would keep the caller's standard error.
+            let null = File::options().write(true).open("/dev/null");
+            let null = null.map_err(|error| Fault::system("open /dev/null", error))?;
+            options.guard = Guarding::Log(Arc::new(null.into()));
+        }
+        Ok(options)
     }
 
     fn grace(&self) -> Duration {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use criu_rs::{CopyNotice, Criu, ProbeCache};
 use nix::unistd::{gethostname, mkdtemp};
 
-use super::Program;
 use super::wire::Orders;
+use super::{Program, streams};
 use crate::fault::Fault;
 use crate::output::Output;
 
@@ -21,6 +21,7 @@ pub(super) struct Plan {
     work: WorkDir,
     log_dir: Option<PathBuf>,
     lazy: bool,
+    streams: Vec<String>,
 }
 
 /// A private directory, in which each copy has one. Dropped, it is removed.
@@ -51,7 +52,8 @@ impl Plan {
         };
         let work = WorkDir::make()?;
         let (copies, log_dir) = (program.copies, program.log_dir.clone());
-        let plan = Self { copies, hostname, variables, work, log_dir, lazy: !program.eager };
+        let (lazy, streams) = (!program.eager, streams::keys(images));
+        let plan = Self { copies, hostname, variables, work, log_dir, lazy, streams };
         let longest = plan.hostname(copies);
         if longest.is_empty() || longest.len() > MAX_HOSTNAME || !longest.chars().all(in_hostname) {
             let why = "letters, digits, `-` and `.`, at most 64 with the number";
@@ -80,6 +82,7 @@ impl Plan {
             log: self.log(copy).unwrap_or_else(|| LOG.into()),
             output: self.log_dir.as_ref().map(|dir| dir.join(format!("{copy}.out"))),
             lazy: self.lazy,
+            streams: self.streams.clone(),
         })
     }
 

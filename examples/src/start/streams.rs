@@ -1,7 +1,7 @@
 //! Files and pipes that the tasks of a snapshot print to.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
 use criu_images::ImageSet;
 use criu_images::files::{File, OpenFile};
@@ -10,10 +10,9 @@ use criu_images::requirements::RestoreOption;
 /// Returns the keys, as `--inherit-fd` has them, of the files and pipes that are standard output
 /// and standard error of a task in the images. Images that cannot be read have none: criu will say
 /// why.
-pub(super) fn keys(images: impl AsFd) -> BTreeSet<String> {
-    let images = format!("/proc/self/fd/{}", images.as_fd().as_raw_fd());
+pub(super) fn keys(images: &Path) -> Vec<String> {
     let found = || {
-        let set = ImageSet::open(&images)?;
+        let set = ImageSet::open(images)?;
         let mut keys = BTreeSet::new();
         let checkpoint = set.checkpoint()?;
         let lost = checkpoint.half_pipes()?;
@@ -29,7 +28,7 @@ pub(super) fn keys(images: impl AsFd) -> BTreeSet<String> {
             !key.starts_with("pipe:") || lost.iter().any(same)
         };
         keys.retain(is_lost);
-        Ok::<_, criu_images::Error>(keys)
+        Ok::<_, criu_images::Error>(keys.into_iter().collect())
     };
     found().unwrap_or_default()
 }

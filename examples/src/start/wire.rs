@@ -24,6 +24,8 @@ pub(super) struct Orders {
     pub(super) work_dir: PathBuf,
     /// The file for what the copy prints; the caller's standard error unless given.
     pub(super) output: Option<PathBuf>,
+    /// The files and pipes that are replaced by that file, as `--inherit-fd` names them.
+    pub(super) streams: Vec<String>,
     /// The name of the log in messages.
     pub(super) log: PathBuf,
     /// True if memory comes on demand.

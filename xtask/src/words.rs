@@ -95,7 +95,7 @@ const WORDS: &[Word] = &[
         flags: &[
             ("MEBIBYTES", "memory of the restored process, 1024 by default"),
             ("ROUNDS", "number of rounds, 5 by default"),
-            ("TABLE", "only this table: bare, images, server, dump, busy, early, service, copies"),
+            ("TABLE", "only bare, images, server, dump, busy, early, service, copies or many"),
             ("--faults", "kill daemons, servers, restores and tasks: [ROUNDS] [SEED]"),
         ],
         run: |flags| lazy::run(&flags.operands(), flags.has("--faults")),

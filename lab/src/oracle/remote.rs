@@ -187,17 +187,20 @@ impl Report {
 #[derive(Debug)]
 pub(crate) struct Orders {
     area: Area,
-    file: PathBuf,
+    reports: PathBuf,
     done: AtomicU64,
 }
 
 impl Orders {
-    /// The control of an oracle that counts into `file`.
-    pub(crate) fn open(file: &str) -> Self {
+    /// The control of an oracle that counts into `file`, with its reports in a folder, or beside
+    /// `file`.
+    pub(crate) fn open(file: &str, folder: Option<&str>) -> Self {
         let file = PathBuf::from(file);
+        let name = file.file_name().unwrap();
+        let reports = folder.map_or(file.clone(), |folder| Path::new(folder).join(name));
         let orders = file.with_extension(ORDERS);
         let orders = OpenOptions::new().read(true).write(true).open(orders).unwrap();
-        Self { area: Area::of_file(&orders, PAGE), file, done: AtomicU64::new(0) }
+        Self { area: Area::of_file(&orders, PAGE), reports, done: AtomicU64::new(0) }
     }
 
     /// Returns the task that was given, if it is not done.
@@ -229,7 +232,7 @@ impl Orders {
         let name: Vec<u8> =
             (0..8).flat_map(|n| self.area.load(NAME + n * 8).to_le_bytes()).collect();
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-        let path = self.file.with_extension(String::from_utf8_lossy(name).as_ref());
+        let path = self.reports.with_extension(String::from_utf8_lossy(name).as_ref());
         let text = format!("first {}\n{report}done\n", first.as_nanos());
         fs::write(path, text).unwrap();
     }

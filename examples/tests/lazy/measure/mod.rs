@@ -2,9 +2,11 @@
 //! bare cost of a copy into missing pages.
 
 mod bare;
+mod copies;
 mod faults;
 mod figures;
 mod run;
+mod service;
 
 pub use run::{SPIN, spin};
 
@@ -24,6 +26,9 @@ const TABLES: &[(&str, Table)] = &[
     ("dump", faults::from_dump),
     ("busy", faults::when_busy),
     ("early", faults::early),
+    ("service", service::table),
+    ("copies", copies::at_once),
+    ("many", copies::many),
 ];
 
 /// Measures and prints.

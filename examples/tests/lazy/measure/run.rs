@@ -41,8 +41,12 @@ impl Side {
 /// The times of a restore since its command was started.
 #[derive(Clone, Debug, Default)]
 pub struct Times {
+    /// The start of the command, since 1970.
+    begun: Duration,
     /// The end of the command.
     pub restored: Duration,
+    /// The end of what was waited for.
+    pub answered: Duration,
     /// The first instruction of the restored process.
     pub first: Duration,
     /// The end of the task.
@@ -84,8 +88,8 @@ impl Hall {
         let begun = now();
         let copy = Copy::start(&command, &self.scene.dir.join("status"));
         copy.is_restored().unwrap();
-        let mut times = Times { restored: now() - begun, ..Times::default() };
-        times.take(begun, &remote);
+        let mut times = Times { begun, restored: now() - begun, ..Times::default() };
+        times.take(&remote.report("report", Duration::from_secs(60)).unwrap());
         times.await_end(begun, handler);
         drop(copy);
         target.is_gone_alone();
@@ -104,47 +108,66 @@ impl Hall {
 }
 
 impl Saved<'_> {
-    /// Restores once and ends the restored process.
+    /// Restores once, has the oracle do a task, and ends the restored process.
     pub fn restore(&mut self, side: Side, kind: source::Kind, task: Task) -> Times {
-        let scene = &self.hall.scene;
+        self.remote.give(task, "report");
+        let Self { hall, target, remote, images } = self;
+        let mut report = None;
+        let mut times = hall.restored(target, images, side, kind, || {
+            report = Some(remote.report("report", Duration::from_secs(60)).unwrap());
+        });
+        times.take(&report.unwrap());
+        times
+    }
+}
+
+impl Hall {
+    /// Restores a saved process, waits for `during`, and ends the process.
+    pub fn restored(
+        &self,
+        target: &mut Target,
+        images: &Path,
+        side: Side,
+        kind: source::Kind,
+        during: impl FnOnce(),
+    ) -> Times {
         let source = match kind {
-            source::Kind::PageServer => Source::server(&self.images),
-            _ => Source::images(),
+            source::Kind::PageServer => Source::server(images),
+            source::Kind::Images => Source::images(),
         };
-        let work = scene.folder("work");
+        let (scene, work) = (&self.scene, self.scene.folder("work"));
         let handler = match side {
             Side::Full => None,
-            Side::Lazy(kind) => Some(Handler::start(kind, scene, &self.images, &source, &work)),
+            Side::Lazy(kind) => Some(Handler::start(kind, scene, images, &source, &work)),
         };
-        self.remote.give(task, "report");
-        let mut command = self.hall.restore(side, &self.images);
+        let mut command = self.restore(side, images);
         let begun = now();
         finish(&mut command);
-        let mut times = Times { restored: now() - begun, ..Times::default() };
-        times.take(begun, &self.remote);
+        let mut times = Times { begun, restored: now() - begun, ..Times::default() };
+        during();
+        times.answered = now() - begun;
         if matches!(side, Side::Lazy(handler::Kind::Library(settings)) if settings.record) {
             // A recording ends with the task.
-            self.target.kill();
+            target.kill();
         }
         if let Some(handler) = handler {
             times.await_end(begun, handler);
             source.ends();
-            if std::env::var_os("LAZY_SAYS").is_some() {
+            if std::env::var_os("CRIU_RS_LAZY_LOGS").is_some() {
                 println!("{}: {}", side.name(), handler::said(&work));
             }
         }
-        self.target.end();
+        target.end();
         times
     }
 }
 
 impl Times {
-    fn take(&mut self, begun: Duration, remote: &Remote) {
-        let report = remote.report("report", Duration::from_secs(60)).unwrap();
+    fn take(&mut self, report: &Report) {
         report.is_right(0).unwrap();
-        self.first = report.time("first").saturating_sub(begun);
-        self.end = report.time("end").saturating_sub(begun);
-        self.report = report;
+        self.first = report.time("first").saturating_sub(self.begun);
+        self.end = report.time("end").saturating_sub(self.begun);
+        self.report = report.clone();
     }
 
     fn await_end(&mut self, begun: Duration, handler: Handler) {
@@ -205,7 +228,8 @@ fn spent() -> Duration {
     micro(usage.user_time()) + micro(usage.system_time())
 }
 
-fn now() -> Duration {
+/// Returns the time since 1970.
+pub fn now() -> Duration {
     std::time::UNIX_EPOCH.elapsed().unwrap()
 }
 

@@ -19,8 +19,8 @@ mod fetcher;
 mod fill;
 #[cfg(feature = "firecracker")]
 mod firecracker;
-mod guard;
 mod first;
+mod guard;
 mod handle;
 mod handler;
 mod handover;

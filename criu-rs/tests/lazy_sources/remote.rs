@@ -228,6 +228,30 @@ fn connections_to_our_server_are_made_again() {
 }
 
 #[test]
+fn readers_that_end_leave_no_connection_and_no_answer_behind() {
+    let (dir, snapshot) = set("lazy-readers");
+    let unix = dir.join("socket");
+    let (handle, running) = run_server(Provider::new(&dir).listen_unix(&unix).unwrap());
+    let (criu, served) = like_criu(&dir, Layout::Wide, usize::MAX, Does::Ends);
+    for remote in [Remote::unix(&unix), Remote::tcp(criu)] {
+        let source = remote.open(Arc::clone(&snapshot)).unwrap();
+        for round in 0..200 {
+            let mut reader = source.reader(Urgency::Background).unwrap();
+            assert_eq!(read(&mut *reader, 7, at(round), 1).unwrap(), page(at(round)));
+            if round % 10 == 0 {
+                reader.announce(Wanted { pid: 7, address: at(round), pages: 8 }).unwrap();
+            }
+        }
+        source.close().unwrap();
+    }
+    assert_eq!(served.join().unwrap(), End::Closed);
+    handle.finish();
+    // Only connections with an answer on its way are given up.
+    let reports = running.join().unwrap();
+    assert!(reports.len() <= 22, "{} connections", reports.len());
+}
+
+#[test]
 fn neighbours_of_a_distant_page_come_when_pages_are_touched_in_order() {
     let (dir, snapshot) = set("lazy-neighbours");
     let unix = dir.join("socket");

@@ -114,6 +114,15 @@ impl<'r> Fetcher<'r> {
     }
 }
 
+impl Drop for Fetcher<'_> {
+    fn drop(&mut self) {
+        for (number, _) in &self.announced {
+            self.link.forget(*number);
+        }
+        self.pages.give_back(&self.link, self.announced.is_empty());
+    }
+}
+
 impl Reader for Fetcher<'_> {
     fn read(&mut self, wanted: Wanted) -> Result<Pages<'_>, LazyError> {
         if self.urgency == Urgency::Fault {

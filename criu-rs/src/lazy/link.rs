@@ -36,6 +36,8 @@ struct State {
     asked: VecDeque<Answer>,
     /// The answers that nobody has taken yet.
     came: Vec<Answer>,
+    /// The requests whose answers nobody wants any more.
+    unwanted: Vec<u64>,
     /// The number of the last request.
     last: u64,
     /// The error that ended the connection.
@@ -121,8 +123,26 @@ impl Link {
             if answer.number == number {
                 return Ok(answer);
             }
-            self.state.take().came.push(answer);
+            let mut state = self.state.take();
+            match state.unwanted.iter().position(|number| *number == answer.number) {
+                Some(at) => drop(state.unwanted.swap_remove(at)),
+                None => state.came.push(answer),
+            }
         }
+    }
+
+    /// Lets the answer to a request go when it comes.
+    pub(super) fn forget(&self, number: u64) {
+        let mut state = self.state.take();
+        state.came.retain(|answer| answer.number != number);
+        if state.asked.iter().any(|answer| answer.number == number) {
+            state.unwanted.push(number);
+        }
+    }
+
+    /// Returns true unless the connection has failed.
+    pub(super) fn works(&self) -> bool {
+        self.state.take().failed.is_none()
     }
 
     /// Makes calls whose answers may take another time.
@@ -157,6 +177,7 @@ impl Link {
         // Answers that nobody waits for any more come first.
         let last = self.state.take().asked.back().map(|answer| answer.number);
         if let Some(last) = last {
+            self.state.take().unwanted.retain(|number| *number != last);
             self.answer(last)?;
         }
         let close = Header { command: Command::Close, flags: 0, pages: 0, address: 0, id: 0 };

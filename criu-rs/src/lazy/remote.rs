@@ -232,6 +232,19 @@ impl RemotePages {
         }
     }
 
+    /// Takes back a connection that a reader does not need any more. Another one may use it if no
+    /// answer is on its way.
+    pub(super) fn give_back(&self, link: &Arc<Link>, is_idle: bool) {
+        if self.is_shared() {
+            return;
+        }
+        if is_idle && link.works() {
+            self.spare().push(Arc::clone(link));
+        } else {
+            self.links().retain(|kept| !Arc::ptr_eq(kept, link));
+        }
+    }
+
     /// Returns the moment at which repeating ends.
     pub(super) fn repeats_until(&self) -> Instant {
         Instant::now() + self.remote.retry_for

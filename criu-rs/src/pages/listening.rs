@@ -25,6 +25,11 @@ pub(super) trait Role: fmt::Debug + Send + Sync + 'static {
     /// Returns the directory in which the pages of a session are stored, for its report.
     fn directory(&self, number: u64) -> Option<PathBuf>;
 
+    /// Tells that peers wait for each answer, so that sessions have to run soon when they can.
+    fn is_urgent(&self) -> bool {
+        false
+    }
+
     /// Runs a session over a socket, with TLS agreed on. Brings the report up to date, also for a
     /// session that fails.
     fn session(

@@ -58,6 +58,10 @@ impl Role for Provider {
         None
     }
 
+    fn is_urgent(&self) -> bool {
+        true
+    }
+
     fn session(
         &self,
         socket: &mut Socket,

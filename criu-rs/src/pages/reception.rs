@@ -23,6 +23,7 @@ use super::notice::{Notice, Notices};
 use super::receive::Received;
 use super::report::SessionReport;
 use super::waiting::{Arrival, Turned, Waiting, for_others};
+use crate::sys::scheduling::{Scheduling, schedule};
 
 /// A server that runs.
 pub(super) struct Reception<'r> {
@@ -262,6 +263,10 @@ impl<'r> Reception<'r> {
         let session = thread::Builder::new().name(format!("pages {number}")).spawn(move || {
             let end = End::Lost(number);
             let mut at_the_end = AtTheEnd { shared: Arc::clone(&shared), number, sender, end };
+            if role.is_urgent() {
+                // A kernel that does not know it lets the thread wait as others do.
+                let _ = schedule(Scheduling::Short);
+            }
             let Ok(arrival) = handed.recv() else { return };
             let report = take(&*role, number, arrival, &shared, &place);
             at_the_end.end = End::Report(Box::new(report));

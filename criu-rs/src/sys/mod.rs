@@ -7,7 +7,7 @@ pub(crate) mod file_map;
 pub(crate) mod guard;
 pub(crate) mod ptrace;
 pub(crate) mod random;
-#[cfg(feature = "lazy")]
+#[cfg(feature = "pages")]
 pub(crate) mod scheduling;
 pub(crate) mod seqpacket;
 pub(crate) mod spawn;

@@ -147,6 +147,38 @@ fn every_thread_has_a_connection_to_our_server() {
     }
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn pages_come_over_tls_on_one_connection_and_on_several() {
+    let (dir, snapshot) = set("lazy-tls");
+    let folder = dir.join("certificates");
+    std::fs::create_dir(&folder).unwrap();
+    let signed = criu_lab::certs::Authority::new(&folder).sign_for_loopback(1);
+    let tls = criu_rs::Tls::new().ca(signed.ca).certificate(signed.certificate).key(signed.key);
+    let server = Provider::new(&dir).tls(&tls, "127.0.0.1").unwrap();
+    let server = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = server.port();
+    let (handle, running) = run_server(server);
+    for one in [false, true] {
+        let remote = Remote::tls("127.0.0.1", port, &tls).one_connection(one);
+        let source = remote.open(Arc::clone(&snapshot)).unwrap();
+        assert_eq!(source.is_shared(), one);
+        all_pages_come(&source);
+        source.close().unwrap();
+    }
+    // Without a certificate of the authority nothing comes.
+    let folder = dir.join("others");
+    std::fs::create_dir(&folder).unwrap();
+    let other = criu_lab::certs::Authority::new(&folder).sign_for_loopback(2);
+    let other = criu_rs::Tls::new().ca(other.ca).certificate(other.certificate).key(other.key);
+    let error = Remote::tls("127.0.0.1", port, &other).open(snapshot).unwrap_err();
+    assert!(matches!(error, LazyError::Source(_)), "{error}");
+    handle.finish();
+    for report in running.join().unwrap() {
+        assert!(report.result.is_ok(), "{report}");
+    }
+}
+
 #[test]
 fn connections_to_our_server_are_made_again() {
     let (dir, snapshot) = set("lazy-again");
@@ -193,6 +225,30 @@ fn connections_to_our_server_are_made_again() {
     assert!(matches!(error, LazyError::Source(PagesError::Socket { .. })), "{error}");
     let took = begun.elapsed();
     assert!((Duration::from_secs(1)..Duration::from_secs(6)).contains(&took), "{took:?}");
+}
+
+#[test]
+fn readers_that_end_leave_no_connection_and_no_answer_behind() {
+    let (dir, snapshot) = set("lazy-readers");
+    let unix = dir.join("socket");
+    let (handle, running) = run_server(Provider::new(&dir).listen_unix(&unix).unwrap());
+    let (criu, served) = like_criu(&dir, Layout::Wide, usize::MAX, Does::Ends);
+    for remote in [Remote::unix(&unix), Remote::tcp(criu)] {
+        let source = remote.open(Arc::clone(&snapshot)).unwrap();
+        for round in 0..200 {
+            let mut reader = source.reader(Urgency::Background).unwrap();
+            assert_eq!(read(&mut *reader, 7, at(round), 1).unwrap(), page(at(round)));
+            if round % 10 == 0 {
+                reader.announce(Wanted { pid: 7, address: at(round), pages: 8 }).unwrap();
+            }
+        }
+        source.close().unwrap();
+    }
+    assert_eq!(served.join().unwrap(), End::Closed);
+    handle.finish();
+    // Only connections with an answer on its way are given up.
+    let reports = running.join().unwrap();
+    assert!(reports.len() <= 22, "{} connections", reports.len());
 }
 
 #[test]

@@ -245,7 +245,7 @@ impl Shared {
         if let Some(watcher) = &self.watcher {
             let process = member.space.process();
             member.space.descriptor(|uffd| {
-                watcher.begins(Begun { space: id, pid, uffd, missing: &ranges, process });
+                watcher.begins(Begun { space: id, uffd, missing: &ranges, process });
             });
         }
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);

@@ -25,8 +25,6 @@ pub(super) trait Watcher: fmt::Debug + Send + Sync {
 pub(super) struct Begun<'b> {
     /// The number of the space, unique in the handler.
     pub(super) space: u64,
-    /// The task, by its pid in the images; that of the forking task for its child.
-    pub(super) pid: u32,
     /// The userfaultfd.
     pub(super) uffd: BorrowedFd<'b>,
     /// The addresses of missing pages. Some of them may be there.

@@ -1,19 +1,16 @@
 //! Memory that comes after a restore, from this program.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use criu_images::source::Directory;
-use criu_images::working_set::WorkingSet;
-use criu_rs::lazy::{LazyError, LazyHandle, LazyOptions, LazyPages, Prefetch};
+use criu_rs::lazy::{LazyError, LazyHandle, LazyOptions, LazyPages};
 use serde_json::json;
 
 use crate::drive::Drive;
 use crate::fault::Fault;
 use crate::lazy_pages::report::{lazy_stats, numbers};
-use crate::options::seconds;
+use crate::lazy_pages::working_set::{WorkingSetArgs, save};
 use crate::output::Output;
 
 /// Options of words that bring memory later.
@@ -25,35 +22,25 @@ pub(crate) struct Later {
     #[arg(long)]
     pub(crate) lazy: bool,
     #[command(flatten)]
-    record: Record,
-}
-
-/// The option to record a working set.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Memory")]
-pub(crate) struct Record {
-    /// Record the pages that the tasks touch for so many seconds: later restores bring these first
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    record: Option<Duration>,
+    working_set: WorkingSetArgs,
 }
 
 impl Later {
     /// Opens the source of the memory, if it is to come later.
     pub(crate) fn pages(&self, images: &Path, output: &Output) -> Result<Option<LazyPages>, Fault> {
         if !self.lazy {
-            return match self.record.record {
-                Some(_) => Err(Fault::usage("--record needs --lazy")),
-                None => Ok(None),
-            };
+            let wrong = self.working_set.records().then(|| Fault::usage("--record needs --lazy"));
+            return wrong.map_or(Ok(None), Err);
         }
         let pages = LazyPages::open(images, LazyOptions::default()).map_err(lost)?;
-        self.record.apply(pages, images, output).map(Some)
+        let pages = self.working_set.apply(pages, images, |said| output.say(said));
+        pages.map(Some).map_err(|error| Fault::Failed(error.to_string()))
     }
 
     /// Saves the working set, if one is recorded. Waits for the end of the recording.
     pub(crate) fn recorded(&self, memory: &LazyHandle, images: &Path, output: &Output) {
         if let Some(set) = memory.recorded() {
-            save(&set, images, output);
+            output.say(save(1, &set, images).unwrap_or_else(|error| error));
         }
     }
 
@@ -83,42 +70,6 @@ impl Later {
         output.say(format!("all memory is there: {}", numbers(&statistics)));
         output.object("memory complete", json!({ "statistics": lazy_stats(&statistics) }));
         Ok(())
-    }
-}
-
-impl Record {
-    /// Lets restores use the working set beside the images, or record one.
-    pub(crate) fn apply(
-        &self,
-        pages: LazyPages,
-        images: &Path,
-        output: &Output,
-    ) -> Result<LazyPages, Fault> {
-        let unreadable = |error: criu_images::Error| Fault::Failed(error.to_string());
-        let source = Directory::open(images).map_err(unreadable)?;
-        if self.record.is_some() {
-            return pages.record(&source, self.record).map_err(unreadable);
-        }
-        Ok(match Prefetch::of(&source) {
-            Ok(Some(prefetch)) => pages.prefetch(prefetch),
-            Ok(None) => pages,
-            Err(error) => {
-                output.say(format!("the working set is not used: {error}"));
-                pages
-            }
-        })
-    }
-}
-
-/// Saves a working set beside its images.
-pub(crate) fn save(set: &WorkingSet, images: &Path, output: &Output) {
-    let pages = set.pages();
-    let saved = Directory::open(images).map_err(io::Error::other);
-    match saved.and_then(|images| set.save(&images).map_err(io::Error::other)) {
-        Ok(()) => {
-            output.say(format!("the working set has {pages} pages, which come first from now on"))
-        }
-        Err(error) => output.say(format!("the working set is not saved: {error}")),
     }
 }
 

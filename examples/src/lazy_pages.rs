@@ -2,7 +2,7 @@
 //! and several restores.
 
 pub(crate) mod report;
-mod working_set;
+pub(crate) mod working_set;
 
 use std::ffi::OsString;
 use std::io;
@@ -268,7 +268,7 @@ impl LazyPagesWord {
         stop_at_signals(SignalFd::new(&signals)?, control.clone())?;
         log.line(&format!("listens at {}", self.work_dir().join("lazy-pages.socket").display()));
         status.tell_ready()?;
-        let exit = self.serve(daemon, &control, &log, output)?;
+        let exit = self.serve(daemon, &control, &log)?;
         if exit == Exit::Done {
             // A source that is not told so takes the restores for failed ones.
             pages.close()?;
@@ -281,7 +281,6 @@ impl LazyPagesWord {
         daemon: criu_rs::lazy::LazyDaemon,
         control: &LazyControl,
         log: &Log,
-        output: &Output,
     ) -> Fallible<Exit> {
         let _progress = show(control.clone());
         let mut exit = Exit::Done;

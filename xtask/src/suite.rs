@@ -97,6 +97,7 @@ const FLAVORS: &[Flavor] = &[
     Flavor { name: "ns", options: &["-f", "ns"] },
     Flavor { name: "uns", options: &["-f", "uns"] },
     Flavor { name: "page-server", options: &["-f", "h", "--page-server"] },
+    Flavor { name: "lazy-pages", options: &["-f", "h", "--lazy-pages"] },
     Flavor { name: "remote-lazy-pages", options: &["-f", "h", "--remote-lazy-pages"] },
     Flavor { name: "criu-config", options: &["-f", "h", "--criu-config"] },
 ];

@@ -82,7 +82,7 @@ impl Drop for Guard {
 
 impl Watcher for Guard {
     fn begins(&self, begun: Begun<'_>) {
-        let Begun { space, uffd, missing, process, .. } = begun;
+        let Begun { space, uffd, missing, process } = begun;
         let Ok(uffd) = uffd.try_clone_to_owned() else { return };
         let process = process.and_then(|process| {
             let pid = fd::process_of(process).unwrap_or(0);

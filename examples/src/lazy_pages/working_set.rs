@@ -12,7 +12,7 @@ use super::MEMORY;
 use crate::tool::Fallible;
 
 /// Options for working sets.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct WorkingSetArgs {
     /// Record which pages the tasks of the first restore touch, for so many seconds or until all
     /// tasks end: in working-set.bin beside the images, whose pages later restores bring first
@@ -25,11 +25,16 @@ pub(crate) struct WorkingSetArgs {
 }
 
 impl WorkingSetArgs {
+    /// Tells if a working set is to be recorded.
+    pub(crate) fn records(&self) -> bool {
+        self.record.is_some()
+    }
+
     /// Lets restores bring the working set beside the images, or record it.
     ///
     /// # Errors
     /// If the images of a recording cannot be read.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &self,
         pages: LazyPages,
         images: &Path,
@@ -61,7 +66,7 @@ impl WorkingSetArgs {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub(super) fn save(number: u64, set: &WorkingSet, images: &Path) -> Result<String, String> {
+pub(crate) fn save(number: u64, set: &WorkingSet, images: &Path) -> Result<String, String> {
     let (pages, time) = (set.pages(), set.recorded());
     if pages == 0 {
         return Ok(format!("restore {number}: no page was touched, so nothing is recorded"));

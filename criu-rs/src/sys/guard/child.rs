@@ -124,17 +124,16 @@ fn receive(socket: i32, words: &mut Words, fds: &mut [i32; 2]) -> raw::Result {
     let first = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
     if !first.is_null() {
         // SAFETY: the kernel has written a whole header there.
-        let (length, level, kind) =
-            unsafe { ((*first).cmsg_len as usize, (*first).cmsg_level, (*first).cmsg_type) };
+        let head = unsafe { first.read_unaligned() };
         // SAFETY: the function only computes an address behind the header.
         let data = unsafe { libc::CMSG_DATA(first) }.cast::<i32>();
-        if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+        if (head.cmsg_level, head.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             // SAFETY: the function only computes a length.
             let empty = unsafe { libc::CMSG_LEN(0) } as usize;
-            let count = length.saturating_sub(empty) / size_of::<i32>();
+            let count = (head.cmsg_len as usize).saturating_sub(empty) / size_of::<i32>();
             for (at, fd) in fds.iter_mut().enumerate().take(count) {
                 // SAFETY: so many descriptors were written there.
-                *fd = unsafe { data.add(at).read_unaligned() };
+                *fd = unsafe { data.wrapping_add(at).read_unaligned() };
             }
         }
     }

@@ -141,9 +141,10 @@ fn poison(table: &mut Table, space: Space, page: u64) -> bool {
         let mut next = piece.start;
         while next < piece.end {
             let mut wish = [next, piece.end - next, 0, 0];
-            match (ioctl(space.uffd, POISON, &mut wish), wish[3].cast_signed()) {
+            match (ioctl(space.uffd, POISON, &mut wish), i64::from_ne_bytes(wish[3].to_ne_bytes()))
+            {
                 (0, _) => break,
-                (_, done @ 1..) => next = next.saturating_add(done.cast_unsigned()),
+                (_, done @ 1..) => next = next.saturating_add(done.unsigned_abs()),
                 (error, _) if error == -i64::from(libc::EAGAIN) && tries < MOST_TRIES => {
                     // A message has to be read first, and its process has to go on.
                     tries += 1;

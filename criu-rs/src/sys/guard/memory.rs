@@ -19,7 +19,7 @@ pub(super) fn useless() -> io::Result<Vec<Range<u64>>> {
     // The C library keeps this thread's variables at the upper end of its stack. Memory of others
     // that begins there may be part of the same map.
     // SAFETY: the call takes nothing and returns a number.
-    let own_end = u64::from(unsafe { libc::pthread_self() });
+    let own_end = unsafe { libc::pthread_self() };
     let own_end = own_end.max(here).saturating_add(VARIABLES) & !(VARIABLES - 1);
     let range = |map: &MemoryMap| map.address.0..map.address.1;
     Ok(maps

@@ -113,7 +113,7 @@ impl GuardProcess {
 
     /// Waits for the end of the guard, and reaps it.
     pub(crate) fn reap(&self) {
-        let id = self.pidfd.as_raw_fd().cast_unsigned();
+        let id = u32::try_from(self.pidfd.as_raw_fd()).unwrap_or(u32::MAX);
         let kinds = libc::WEXITED | libc::__WALL;
         loop {
             // SAFETY: the descriptor is open, and a null siginfo is allowed by the system call,
@@ -139,7 +139,7 @@ fn fork_child(mut child: Child) -> io::Result<OwnedFd> {
     let useless = memory::useless()?;
     let mut pidfd: RawFd = -1;
     let mut wish = Clone {
-        flags: libc::CLONE_PIDFD.cast_unsigned().into(),
+        flags: raw::number(libc::CLONE_PIDFD),
         pidfd: (&raw mut pidfd).addr() as u64,
         ..Clone::default()
     };

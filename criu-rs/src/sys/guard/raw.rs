@@ -16,15 +16,23 @@ pub(super) unsafe fn call(number: libc::c_long, a: [u64; 6]) -> Result {
     // SAFETY: the caller's. The function stores errno in the memory of this thread alone.
     let result = unsafe { libc::syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]) };
     if result == -1 {
-        // SAFETY: the address of this thread's errno is always valid.
-        return -i64::from(unsafe { *libc::__errno_location() });
+        return -i64::from(errno());
     }
+    #[allow(clippy::useless_conversion)] // Narrower on some platforms.
     i64::from(result)
+}
+
+/// Returns the last error of this thread.
+fn errno() -> i32 {
+    // SAFETY: the call takes nothing.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: the place is this thread's own, and always there.
+    unsafe { *place }
 }
 
 /// Returns a descriptor as the argument of a call.
 pub(super) fn number(fd: i32) -> u64 {
-    u64::from(fd.cast_unsigned())
+    u64::from(u32::from_ne_bytes(fd.to_ne_bytes()))
 }
 
 /// Closes a descriptor of this process.
@@ -71,7 +79,7 @@ pub(super) fn open(path: &[u8], flags: i32) -> Result {
 
 /// Sends a signal to the process of a descriptor.
 pub(super) fn kill(pidfd: i32) {
-    let args = [number(pidfd), libc::SIGKILL.cast_unsigned().into(), 0, 0, 0, 0];
+    let args = [number(pidfd), number(libc::SIGKILL), 0, 0, 0, 0];
     // SAFETY: the call takes numbers; a null siginfo is allowed.
     let _ = unsafe { call(libc::SYS_pidfd_send_signal, args) };
 }
@@ -123,7 +131,7 @@ impl<T: Copy> List<T> {
             return false;
         }
         // SAFETY: the place is inside the memory of the list, and aligned like its start.
-        unsafe { self.start.add(self.length).write(item) };
+        unsafe { self.start.wrapping_add(self.length).write(item) };
         self.length += 1;
         true
     }
@@ -132,7 +140,7 @@ impl<T: Copy> List<T> {
     pub(super) fn set(&mut self, at: usize, item: T) {
         if at < self.length {
             // SAFETY: the place holds an item of the list.
-            unsafe { self.start.add(at).write(item) };
+            unsafe { self.start.wrapping_add(at).write(item) };
         }
     }
 

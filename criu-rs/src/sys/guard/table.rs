@@ -50,7 +50,7 @@ pub(super) enum Answer {
 pub(super) fn encode(news: News<'_>) -> (Vec<u64>, Vec<BorrowedFd<'_>>) {
     match news {
         News::Begins { space, uffd, process } => {
-            let pid = process.map_or(0, |(_, pid)| pid.cast_unsigned().into());
+            let pid = process.map_or(0, |(_, pid)| u64::try_from(pid).unwrap_or(0));
             let fds = [uffd].into_iter().chain(process.map(|(process, _)| process));
             (vec![BEGINS, space, pid, 0], fds.collect())
         }

@@ -9,7 +9,7 @@ use criu_images::working_set::WorkingSet;
 use criu_lab::oracle::{Remote, Task, Touch};
 use criu_lab::{process, soon};
 use criu_rs::lazy::{Fill, LazyHandle, LazyOptions, LazyPages, Prefetch};
-use criu_rs::{Restore, Restored};
+use criu_rs::{Pid, Restore, Restored};
 
 use crate::lab::{Lab, Target, TestFn};
 
@@ -63,8 +63,14 @@ impl<'l> Saved<'l> {
 }
 
 fn end(restored: &Restored) {
-    process::kill_tree(restored.pid);
+    let others = process::kill_tree(restored.pid);
     restored.wait().unwrap();
+    // A process that nobody has waited for keeps its number.
+    let is_gone = |pid: &Pid| !Path::new(&format!("/proc/{pid}")).exists();
+    assert!(soon(|| {
+        process::reap();
+        others.iter().all(is_gone)
+    }));
 }
 
 /// The settings of a restore whose pages come only when a task touches them, one by one.
@@ -142,6 +148,7 @@ fn tree(lab: &Lab) {
     let others = ["0", "1"].map(|number| target.file().with_extension(number));
     assert!(soon(|| others.iter().all(|file| file.exists())));
     let images = lab.dump(&mut target);
+    process::reap();
     let source = Directory::open(&images).unwrap();
     let restore = |pages: &LazyPages, target: &mut Target| {
         let restore = Restore::new(&images).rst_sibling(true).lazy(pages);

@@ -1,10 +1,11 @@
 //! Memory that comes after a restore, from this program.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use criu_images::source::Directory;
+use criu_images::working_set::WorkingSet;
 use criu_rs::lazy::{LazyError, LazyHandle, LazyOptions, LazyPages};
 use serde_json::json;
 
@@ -43,7 +44,11 @@ impl Later {
 
     /// Saves the working set, if one is recorded. Waits for the end of the recording.
     pub(crate) fn recorded(&self, memory: &LazyHandle, images: &Path, output: &Output) {
-        if let Some(set) = memory.recorded() {
+        Self::save(memory.recorded(), images, output);
+    }
+
+    fn save(set: Option<WorkingSet>, images: &Path, output: &Output) {
+        if let Some(set) = set {
             let images = Directory::open(images).map_err(|error| error.to_string());
             let saved = images.and_then(|images| save(&set, &images));
             output.say(saved.unwrap_or_else(|error| error));
@@ -59,7 +64,14 @@ impl Later {
         output: &Output,
     ) -> Result<(), Fault> {
         let waited = drive.watch(|| {
+            let mut record_until =
+                self.working_set.time().and_then(|t| Instant::now().checked_add(t));
             loop {
+                // The other memory comes when the recording has ended.
+                if record_until.is_some_and(|end| Instant::now() >= end) {
+                    record_until = None;
+                    Self::save(memory.end_recording(), images, output);
+                }
                 match memory.wait(Some(LOOK)) {
                     Ok(false) if drive.cancel().is_cancelled() => return Ok(false),
                     Ok(false) => {}
@@ -71,7 +83,7 @@ impl Later {
         if let (false, Some(received)) = (all, drive.received()) {
             return Err(Fault::Interrupted(received.signal.as_str()));
         }
-        self.recorded(&memory, images, output);
+        Self::save(memory.end_recording(), images, output);
         let statistics = memory.statistics();
         output.say(format!("all memory is there: {}", numbers(&statistics)));
         output.object("memory complete", json!({ "statistics": lazy_stats(&statistics) }));

@@ -30,6 +30,11 @@ impl WorkingSetArgs {
         record.or(self.no_working_set.then_some("--no-working-set"))
     }
 
+    /// Returns the time of a recording that does not go on until all tasks end.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.record.flatten()
+    }
+
     /// Lets restores bring the working set beside the images, or record it. Says what is done.
     ///
     /// # Errors

@@ -57,6 +57,13 @@ fn recorded(lab: &Lab) {
     let shown = run(lab.program(link(lab, "inspect"), &[&images]));
     assert!(shown.out.contains("\nworking set "), "{shown:?}");
 
+    // Recorded by a restore that brings the memory itself, and does not stay for the tree.
+    fs::remove_file(&file).unwrap();
+    lab.done(&["restore", "-d", "-D", &images, "--lazy", "--record=0.2"]);
+    assert!(fs::exists(&file).unwrap());
+    target.goes_on();
+    target.end();
+
     // Used, and not used.
     let daemon = start(lab, &images, &[]);
     restore(&target);

@@ -1,17 +1,19 @@
 //! Memory that comes after a restore, from this program.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use criu_images::source::Directory;
+use criu_images::working_set::WorkingSet;
 use criu_rs::lazy::{LazyError, LazyHandle, LazyOptions, LazyPages};
 use serde_json::json;
 
 use crate::drive::Drive;
 use crate::fault::Fault;
 use crate::lazy_pages::report::{lazy_stats, numbers};
-use crate::lazy_pages::working_set::{WorkingSetArgs, save};
 use crate::output::Output;
+use crate::working_set::{WorkingSetArgs, save};
 
 /// Options of words that bring memory later.
 #[derive(Args, Clone, Debug, Default)]
@@ -29,18 +31,27 @@ impl Later {
     /// Opens the source of the memory, if it is to come later.
     pub(crate) fn pages(&self, images: &Path, output: &Output) -> Result<Option<LazyPages>, Fault> {
         if !self.lazy {
-            let wrong = self.working_set.records().then(|| Fault::usage("--record needs --lazy"));
-            return wrong.map_or(Ok(None), Err);
+            return match self.working_set.given() {
+                Some(option) => Err(Fault::usage(format!("{option} needs --lazy"))),
+                None => Ok(None),
+            };
         }
         let pages = LazyPages::open(images, LazyOptions::default()).map_err(lost)?;
-        let pages = self.working_set.apply(pages, images, |said| output.say(said));
-        pages.map(Some).map_err(|error| Fault::Failed(error.to_string()))
+        let source = Directory::open(images).map_err(unreadable)?;
+        let say = |said| output.say(said);
+        self.working_set.apply(pages, &source, say).map(Some).map_err(unreadable)
     }
 
     /// Saves the working set, if one is recorded. Waits for the end of the recording.
     pub(crate) fn recorded(&self, memory: &LazyHandle, images: &Path, output: &Output) {
-        if let Some(set) = memory.recorded() {
-            output.say(save(1, &set, images).unwrap_or_else(|error| error));
+        Self::save(memory.recorded(), images, output);
+    }
+
+    fn save(set: Option<WorkingSet>, images: &Path, output: &Output) {
+        if let Some(set) = set {
+            let images = Directory::open(images).map_err(|error| error.to_string());
+            let saved = images.and_then(|images| save(&set, &images));
+            output.say(saved.unwrap_or_else(|error| error));
         }
     }
 
@@ -53,7 +64,14 @@ impl Later {
         output: &Output,
     ) -> Result<(), Fault> {
         let waited = drive.watch(|| {
+            let mut record_until =
+                self.working_set.time().and_then(|t| Instant::now().checked_add(t));
             loop {
+                // The other memory comes when the recording has ended.
+                if record_until.is_some_and(|end| Instant::now() >= end) {
+                    record_until = None;
+                    Self::save(memory.end_recording(), images, output);
+                }
                 match memory.wait(Some(LOOK)) {
                     Ok(false) if drive.cancel().is_cancelled() => return Ok(false),
                     Ok(false) => {}
@@ -65,12 +83,16 @@ impl Later {
         if let (false, Some(received)) = (all, drive.received()) {
             return Err(Fault::Interrupted(received.signal.as_str()));
         }
-        self.recorded(&memory, images, output);
+        Self::save(memory.end_recording(), images, output);
         let statistics = memory.statistics();
         output.say(format!("all memory is there: {}", numbers(&statistics)));
         output.object("memory complete", json!({ "statistics": lazy_stats(&statistics) }));
         Ok(())
     }
+}
+
+fn unreadable(error: criu_images::Error) -> Fault {
+    Fault::Failed(error.to_string())
 }
 
 /// Makes the fault of memory that does not come.

@@ -2,7 +2,6 @@
 //! and several restores.
 
 pub(crate) mod report;
-pub(crate) mod working_set;
 
 use std::ffi::OsString;
 use std::io;
@@ -16,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use criu_images::source::Directory;
 use criu_rs::lazy::{
     Fill, Guarding, Images, LazyControl, LazyError, LazyEvent, LazyOptions, LazyPages, LazySocket,
     OnLoss, Remote, Snapshot, Supply,
@@ -35,9 +35,9 @@ use crate::program::{Given, Program};
 use crate::progress::Progress;
 use crate::serving::{Log, Status, connected, daemonize, raise_descriptors};
 use crate::tool::Fallible;
+use crate::working_set::{self, WorkingSetArgs};
 
 use report::{restored, told};
-use working_set::WorkingSetArgs;
 
 /// Options of `lazy-pages`.
 #[derive(Args, Clone, Debug)]
@@ -262,13 +262,14 @@ impl LazyPagesWord {
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         signals.thread_block()?;
         let pages = self.pages(&log)?;
-        let pages = self.working_set.apply(pages, &self.images_dir, |said| log.line(said))?;
+        let images = Directory::open(&self.images_dir)?;
+        let pages = self.working_set.apply(pages, &images, |said| log.line(&said))?;
         let daemon = pages.serve(socket)?;
         let control = daemon.control();
         stop_at_signals(SignalFd::new(&signals)?, control.clone())?;
         log.line(&format!("listens at {}", self.work_dir().join("lazy-pages.socket").display()));
         status.tell_ready()?;
-        let exit = self.serve(daemon, &control, &log)?;
+        let exit = self.serve(daemon, &control, &images, &log)?;
         if exit == Exit::Done {
             // A source that is not told so takes the restores for failed ones.
             pages.close()?;
@@ -280,6 +281,7 @@ impl LazyPagesWord {
         &self,
         daemon: criu_rs::lazy::LazyDaemon,
         control: &LazyControl,
+        images: &Directory,
         log: &Log,
     ) -> Fallible<Exit> {
         let _progress = show(control.clone());
@@ -288,11 +290,12 @@ impl LazyPagesWord {
             LazyEvent::Refused(error) => log.line(&format!("refused: {error}")),
             LazyEvent::Restored { number, time } => log.line(&restored(number, time)),
             LazyEvent::Recorded { number, set } => {
-                let saved = working_set::save(number, &set, &self.images_dir);
+                let saved = working_set::save(&set, images);
                 if saved.is_err() {
                     exit = Exit::Failed;
                 }
-                log.line(&saved.unwrap_or_else(|error| error));
+                let said = saved.unwrap_or_else(|error| error);
+                log.line(&format!("restore {number}: {said}"));
             }
             LazyEvent::Ended(report) => {
                 let is_done = report.result.is_ok();

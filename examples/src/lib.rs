@@ -13,7 +13,7 @@
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
 //! descriptors     the descriptors that other programs get
-//! later           memory that comes after a restore
+//! later           memory that comes after a restore; `working_set`, its pages that come first
 //! serving         parts of words that go on as servers
 //! confine         rights that a server gives up
 //! places          directories that are made, and those that others can write
@@ -65,6 +65,7 @@ mod tool;
 mod usage;
 mod word;
 mod words;
+mod working_set;
 
 pub use exit::{Codes, Exit};
 pub use fault::Fault;

@@ -160,9 +160,9 @@ impl LazyPages {
     /// `images` are those of the snapshot. Until the recording ends, a page comes only when a task
     /// touches it, and no working set is used.
     ///
-    /// A daemon tells the result with [`LazyEvent::Recorded`]. Of a restore by
-    /// [`Restore::lazy`](crate::Restore::lazy), [`LazyHandle::recorded`](super::LazyHandle::recorded)
-    /// returns the result.
+    /// A daemon tells the result with [`LazyEvent::Recorded`]. The handle of a restore by
+    /// [`Restore::lazy`](crate::Restore::lazy)
+    /// [returns the result](super::LazyHandle::recorded).
     ///
     /// # Errors
     /// Those of reading the inventory and the pagemaps of the images.

@@ -106,7 +106,8 @@ impl Queue {
         }
     }
 
-    /// Says how a request of a task has ended. Returns true if the working set of the task has come.
+    /// Says how a request of a task has ended. Returns true if the working set of the task has
+    /// come.
     fn settle(&self, member: &Member, end: End) -> bool {
         let mut state = self.state();
         let Some(at) = state.jobs.iter().position(|job| job.member.id == member.id) else {

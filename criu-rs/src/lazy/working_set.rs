@@ -107,8 +107,8 @@ impl Recorder {
         recording.finish(self.wish.fingerprint, self.begun.elapsed())
     }
 
-    /// Waits until no task is left, the time of the recording has passed or it was asked to end, and
-    /// ends the recording.
+    /// Waits until no task is left, the time of the recording has passed or it was asked to end,
+    /// and ends the recording.
     pub(super) fn run(self) -> WorkingSet {
         let begun = Instant::now();
         loop {

@@ -73,8 +73,8 @@ impl FileMap {
         }
     }
 
-    /// Returns true if the page with a byte of the file is in memory: mincore(2). A kernel that does
-    /// not tell says yes.
+    /// Returns true if the page with a byte of the file is in memory: mincore(2). A kernel that
+    /// does not tell says yes.
     pub(crate) fn is_there(&self, offset: u64) -> bool {
         let Ok((start, _)) = self.pages(offset, 1) else { return true };
         let (mut page, bytes) = (1u8, 1);

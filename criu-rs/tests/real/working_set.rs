@@ -9,12 +9,14 @@ use criu_images::working_set::WorkingSet;
 use criu_lab::oracle::{Remote, Task, Touch};
 use criu_lab::{process, soon};
 use criu_rs::lazy::{Fill, LazyHandle, LazyOptions, LazyPages, Prefetch};
-use criu_rs::{Restore, Restored};
+use criu_rs::{Pid, Restore, Restored};
 
 use crate::lab::{Lab, Target, TestFn};
 
-pub const TESTS: &[(&str, TestFn)] =
-    &[("recorded_pages_are_there_before_they_are_touched", recorded_and_brought)];
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("recorded_pages_are_there_before_they_are_touched", recorded_and_brought),
+    ("each_task_of_a_tree_has_its_part_of_a_working_set", tree),
+];
 
 /// An oracle of 64 MiB, saved.
 struct Saved<'l> {
@@ -61,8 +63,14 @@ impl<'l> Saved<'l> {
 }
 
 fn end(restored: &Restored) {
-    process::kill_tree(restored.pid);
+    let others = process::kill_tree(restored.pid);
     restored.wait().unwrap();
+    // A process that nobody has waited for keeps its number.
+    let is_gone = |pid: &Pid| !Path::new(&format!("/proc/{pid}")).exists();
+    assert!(soon(|| {
+        process::reap();
+        others.iter().all(is_gone)
+    }));
 }
 
 /// The settings of a restore whose pages come only when a task touches them, one by one.
@@ -132,6 +140,43 @@ fn recorded_and_brought(lab: &Lab) {
     saved.is_right();
     let numbers = memory.statistics();
     assert!(numbers.working_set == 0 && numbers.faults >= DISTINCT, "{numbers:?}");
+    end(&restored);
+}
+
+fn tree(lab: &Lab) {
+    let mut target = lab.start(&["patterned", "4", "2"]);
+    let others = ["0", "1"].map(|number| target.file().with_extension(number));
+    assert!(soon(|| others.iter().all(|file| file.exists())));
+    let images = lab.dump(&mut target);
+    process::reap();
+    let source = Directory::open(&images).unwrap();
+    let restore = |pages: &LazyPages, target: &mut Target| {
+        let restore = Restore::new(&images).rst_sibling(true).lazy(pages);
+        let (restored, memory) = restore.run(&lab.criu).unwrap();
+        target.restored_as(restored.pid);
+        target.goes_on();
+        (restored, memory)
+    };
+
+    let pages = LazyPages::open(&images, LazyOptions::default()).unwrap();
+    let pages = pages.record(&source, Some(Duration::from_millis(300))).unwrap();
+    let (restored, memory) = restore(&pages, &mut target);
+    let set = memory.recorded().unwrap();
+    assert_eq!(set.tasks().len(), 3, "{set:?}");
+    assert!(set.tasks().iter().all(|task| task.pages() > 10), "{set:?}");
+    set.save(&source).unwrap();
+    assert!(memory.wait(Some(LIMIT)).unwrap());
+    end(&restored);
+
+    let prefetch = Prefetch::of(&source).unwrap().unwrap();
+    let pages = LazyPages::open(&images, LazyOptions::default()).unwrap().prefetch(prefetch);
+    let (restored, memory) = restore(&pages, &mut target);
+    assert!(memory.wait(Some(LIMIT)).unwrap());
+    let numbers = memory.statistics();
+    // A page that a task touches before it has come is a fault.
+    assert!(numbers.working_set + numbers.touched >= set.pages(), "{numbers:?} of {}", set.pages());
+    assert!(numbers.working_set > set.pages() / 4, "{numbers:?} of {}", set.pages());
+    target.goes_on();
     end(&restored);
 }
 

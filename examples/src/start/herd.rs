@@ -70,7 +70,7 @@ impl<'a> Herd<'a> {
         let signals = Signals::hold(STOP)?;
         let memory = || {
             let options = program.lazy_options()?;
-            Memory::open(program.images()?, options, program.record, output)
+            Memory::open(program.images()?, options, &program.working_set, output)
         };
         let memory = (!program.eager).then(memory).transpose()?;
         let (live, failed, stopping, cut_short) = (Vec::new(), false, None, false);

@@ -7,17 +7,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use criu_images::source::Directory;
 use criu_images::working_set::WorkingSet;
-use criu_rs::lazy::{
-    LazyControl, LazyError, LazyEvent, LazyOptions, LazyPages, LazyReport, Prefetch,
-};
+use criu_rs::lazy::{LazyControl, LazyError, LazyEvent, LazyOptions, LazyPages, LazyReport};
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
 use crate::output::{Output, micros};
+use crate::working_set::{WorkingSetArgs, save};
 
 /// A handler that brings the memory of all copies from one mapping of the images.
 pub(super) struct Memory {
@@ -33,24 +31,17 @@ impl Memory {
     pub(super) fn open(
         images: &Path,
         options: LazyOptions,
-        record: Option<Duration>,
+        working_set: &WorkingSetArgs,
         output: &Output,
     ) -> Result<Self, Fault> {
         let unreadable = |error: criu_images::Error| Fault::Failed(error.to_string());
-        let mut pages = LazyPages::open(images, options).map_err(|error| match error {
+        let pages = LazyPages::open(images, options).map_err(|error| match error {
             LazyError::Images(error) => unreadable(error),
             error => Fault::Failed(format!("{error}: --eager does without memory on demand")),
         })?;
         let source = Directory::open(images).map_err(unreadable)?;
-        if record.is_some() {
-            pages = pages.record(&source, record).map_err(unreadable)?;
-        } else {
-            match Prefetch::of(&source) {
-                Ok(Some(prefetch)) => pages = pages.prefetch(prefetch),
-                Ok(None) => {}
-                Err(error) => output.say(format!("the working set is not used: {error}")),
-            }
-        }
+        let pages =
+            working_set.apply(pages, &source, |said| output.say(said)).map_err(unreadable)?;
         let (told, heard) = UnixStream::pair()
             .and_then(|(told, heard)| {
                 heard.set_nonblocking(true)?;
@@ -110,11 +101,7 @@ impl Memory {
 
     fn save(&self, set: &WorkingSet, output: &Output) {
         let pages = set.pages();
-        match set.save(&self.images) {
-            Ok(()) => output
-                .say(format!("the working set has {pages} pages, which come first from now on")),
-            Err(error) => output.say(format!("the working set is not saved: {error}")),
-        }
+        output.say(save(set, &self.images).unwrap_or_else(|error| error));
         output.object("recorded", json!({ "pages": pages }));
     }
 }

@@ -37,6 +37,7 @@ use crate::output::Output;
 use crate::places::{check_directory, keep_files_private, note_writers};
 use crate::program::{self, Given};
 use crate::settings;
+use crate::working_set::WorkingSetArgs;
 
 use background::Background;
 use herd::Herd;
@@ -92,11 +93,8 @@ pub(crate) struct Program {
     /// The pages that come without being touched; everything unless given
     #[arg(long, value_name = "WHICH", conflicts_with = "eager", help_heading = "Memory")]
     fill: Option<FillWord>,
-    /// Record the pages that the first copy touches in so many seconds, beside the images: they are
-    /// the working set of later starts
-    #[arg(long, value_name = "SECONDS", conflicts_with = "eager", help_heading = "Memory",
-        value_parser = seconds)]
-    record: Option<Duration>,
+    #[command(flatten)]
+    working_set: WorkingSetArgs,
     /// A directory for what each copy prints (N.out) and the log of its restore (N.log). Otherwise
     /// copies print on standard error, and with --detach nowhere
     #[arg(long, value_name = "DIR", help_heading = "Logging")]
@@ -170,6 +168,9 @@ Examples:
     fn run(&self, output: &Output, given: &Given) -> Result<ExitCode, Fault> {
         if self.inside {
             return inside::run(self);
+        }
+        if let Some(option) = self.working_set.given().filter(|_| self.eager) {
+            return Err(Fault::usage(format!("--eager and {option} exclude each other")));
         }
         let images = self.images()?;
         check_directory("IMAGES", images)?;

@@ -306,7 +306,7 @@ fn networks(lab: &Lab) {
 
 fn working_set(lab: &Lab) {
     let snapshot = Snapshot::new(lab);
-    let mut command = snapshot.command(lab, &["--record", "0.3", "--hostname", "r"]);
+    let mut command = snapshot.command(lab, &["--record=0.3", "--hostname", "r"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let set = Path::new(&snapshot.images).join("working-set.bin");
     assert!(soon(|| set.exists()), "nothing is recorded");

@@ -111,7 +111,7 @@ impl Original {
         let touches = mebibytes * 256 / 20;
         remote.give(Task::Touch(Touch { touches, seed: 7, pause: 0, exact: false }), "report");
         let original = Self { images, reports, _target: target };
-        let copies = original.start(hall, &["--record", "1"], 1);
+        let copies = original.start(hall, &["--record=1"], 1);
         copies.ends(&original);
         let record = original.images.join("working-set.bin");
         assert!(within(LIMIT, || record.exists()), "nothing was recorded");

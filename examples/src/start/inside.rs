@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use criu_rs::copies::{Arrival, Identity, Space};
 use criu_rs::{
@@ -86,7 +87,7 @@ impl Copy<'_> {
         let cancel = Cancel::new()?;
         let mut config = Config::default();
         let mut restore = Restore::new(&images).work_dir(&work_dir).log_file(LOG);
-        restore = restore.cancel(&cancel).rst_sibling(true);
+        restore = restore.cancel(&cancel).grace(GRACE).rst_sibling(true);
         if orders.lazy {
             restore = restore.lazy_pages(true);
         }
@@ -228,6 +229,9 @@ fn open_output(path: &std::path::Path) -> Result<File, Fault> {
     options.append(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
     options.open(path).map_err(|error| Fault::system(format!("open {}", path.display()), error))
 }
+
+/// The time that criu has to undo a restore. The kernel undoes the rest with the namespaces.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// The code of a root task that is ended here.
 const ENDED: i32 = 128 + Signal::SIGKILL as i32;

@@ -11,7 +11,6 @@ use criu_rs::Pid;
 use criu_rs::lazy::LazyControl;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{Shutdown, shutdown};
 use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::{Value, json};
 
@@ -19,11 +18,12 @@ use super::background::Background;
 use super::launch::launch;
 use super::memory::{Memory, tell_end};
 use super::plan::Plan;
-use super::wire::{self, Moment, News};
+use super::wire::{self, Moment, News, Word};
 use super::{Program, end_of};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::{Output, micros};
+use crate::serving::raise_descriptors;
 use crate::signals::{STOP, Signals};
 
 /// The copies, and what has become of them.
@@ -83,6 +83,8 @@ impl<'a> Herd<'a> {
         plan: Plan,
         mut background: Option<Background>,
     ) -> Result<Exit, Fault> {
+        // Each copy takes some ten descriptors.
+        raise_descriptors();
         let mut waiting: VecDeque<u32> = plan.copies().collect();
         loop {
             while self.has_room() && self.stopping.is_none() {
@@ -208,6 +210,8 @@ impl<'a> Herd<'a> {
             }
             Ok(Some((News::Failed { text, error }, _))) => {
                 live.is_told = true;
+                plan.is_over(live.copy);
+                live.tell(Word::Bye);
                 if self.stopping.is_some() {
                     self.cut_short = true;
                 } else {
@@ -219,6 +223,8 @@ impl<'a> Herd<'a> {
             Ok(Some((News::Ended(code), _))) => {
                 live.is_told = true;
                 let copy = live.copy;
+                plan.is_over(copy);
+                live.tell(Word::Bye);
                 if self.stopping.is_none() {
                     self.output.say(format!("copy {copy} has ended: {}", in_words(code)));
                 }
@@ -233,7 +239,9 @@ impl<'a> Herd<'a> {
                     let text = format!("its first process has ended: {ended}");
                     tell_failure(self.output, live.copy, &text, json!({ "message": text }));
                 }
-                plan.is_over(live.copy);
+                if !live.is_told {
+                    plan.is_over(live.copy);
+                }
                 false
             }
         }
@@ -301,8 +309,13 @@ impl Live {
 
     /// Has the first process end everything.
     fn end(&mut self) {
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+        self.tell(Word::End);
         self.asked.get_or_insert_with(Instant::now);
+    }
+
+    fn tell(&self, word: Word) {
+        // A process that does not hear this has ended.
+        let _ = wire::send(&self.socket, &word, None);
     }
 }
 

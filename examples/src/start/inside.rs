@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use criu_rs::copies::{Arrival, Identity, Space};
 use criu_rs::{
@@ -18,7 +19,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::Program;
 use super::plan::LOG;
-use super::wire::{self, Moment, News, Orders};
+use super::wire::{self, Moment, News, Orders, Word};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -43,7 +44,7 @@ pub(super) fn run(program: &Program) -> Result<ExitCode, Fault> {
         Ok((restored, arrival)) => copy.stay(&restored, arrival),
         Err(fault) => {
             let (text, error) = (Shown(&fault).to_string(), fault.to_json());
-            copy.tell(&News::Failed { text, error }, None);
+            copy.part(&News::Failed { text, error });
             Ok(fault.exit().into())
         }
     }
@@ -86,7 +87,7 @@ impl Copy<'_> {
         let cancel = Cancel::new()?;
         let mut config = Config::default();
         let mut restore = Restore::new(&images).work_dir(&work_dir).log_file(LOG);
-        restore = restore.cancel(&cancel).rst_sibling(true);
+        restore = restore.cancel(&cancel).grace(GRACE).rst_sibling(true);
         if orders.lazy {
             restore = restore.lazy_pages(true);
         }
@@ -115,25 +116,27 @@ impl Copy<'_> {
         if let Ok(Some(findings)) = ProbeCache::findings(&criu) {
             let _ = hooks.arrival.show_findings(&findings);
         }
+        let mut is_over = false;
         let restored = loop {
             if let Some(restored) = session.advance(&mut hooks).map_err(failed)? {
                 break restored;
             }
-            let mut fds = [
-                PollFd::new(session.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
-            ];
+            let mut fds = vec![PollFd::new(session.as_fd(), PollFlags::POLLIN)];
+            // Both the word to end and a closed end mean that the restore is not wanted.
+            let control = (!is_over).then(|| self.control.as_fd());
+            fds.extend(control.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(source) => return Err(Fault::system("wait for criu", source)),
             }
-            // Nothing is sent: the other end has been closed.
-            if fds[1].any() == Some(true) {
+            if fds.get(1).is_some_and(|fd| fd.any() == Some(true)) {
                 cancel.cancel();
+                is_over = true;
             }
         };
         let ran = hooks.ran.unwrap_or_else(Moment::now);
-        self.tell(&News::Runs { asked, ran }, restored.pidfd.as_ref());
+        // Whoever does not hear this is gone, and the copy ends at once.
+        let _ = self.tell(&News::Runs { asked, ran }, restored.pidfd.as_ref());
         Ok((restored, hooks.arrival))
     }
 
@@ -146,7 +149,7 @@ impl Copy<'_> {
             while let Some(ended) = reaped() {
                 if let Some(code) = code_of(ended, root) {
                     end(arrival);
-                    self.tell(&News::Ended(code), None);
+                    self.part(&News::Ended(code));
                     return Ok(Exit::Done.into());
                 }
             }
@@ -160,15 +163,24 @@ impl Copy<'_> {
             }
             if fds[1].any() == Some(true) {
                 end(arrival);
-                self.tell(&News::Ended(ENDED), None);
+                self.part(&News::Ended(ENDED));
                 return Ok(Exit::Done.into());
             }
             while signals.next().is_some() {}
         }
     }
 
-    fn tell(&self, news: &News, root: Option<&OwnedFd>) {
-        if wire::send(&self.control, news, root.map(AsFd::as_fd)).is_err() {
+    fn tell(&self, news: &News, root: Option<&OwnedFd>) -> io::Result<()> {
+        wire::send(&self.control, news, root.map(AsFd::as_fd))
+    }
+
+    /// Tells the end of the copy, and waits until that is heard.
+    fn part(&self, news: &News) {
+        let mut heard = self.tell(news, None).map(|()| Some(Word::End));
+        while let Ok(Some(Word::End)) = heard {
+            heard = wire::receive(&self.control).map(|word| word.map(|(word, _)| word));
+        }
+        if !matches!(heard, Ok(Some(Word::Bye))) {
             // The other end was killed, and its directories are left. The last copy removes them.
             let _ = fs::remove_dir_all(&self.orders.work_dir);
             let _ = self.orders.work_dir.parent().map(fs::remove_dir);
@@ -217,6 +229,9 @@ fn open_output(path: &std::path::Path) -> Result<File, Fault> {
     options.append(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
     options.open(path).map_err(|error| Fault::system(format!("open {}", path.display()), error))
 }
+
+/// The time that criu has to undo a restore. The kernel undoes the rest with the namespaces.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// The code of a root task that is ended here.
 const ENDED: i32 = 128 + Signal::SIGKILL as i32;

@@ -32,6 +32,15 @@ pub(super) struct Orders {
     pub(super) lazy: bool,
 }
 
+/// Words to the first process of a copy. If the other end is closed instead, its process is gone.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(super) enum Word {
+    /// End all tasks.
+    End,
+    /// The end has been heard, and the directories of the copy are looked after.
+    Bye,
+}
+
 /// News of a copy.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) enum News {

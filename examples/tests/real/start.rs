@@ -22,7 +22,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("copies_that_criu_cannot_restore_are_explained", all_fail),
     ("copies_in_the_background_end_with_their_keeper", background),
     ("nothing_is_left_of_copies_whose_keeper_is_killed", keeper_killed),
-    ("copies_have_networks_of_their_own", networks),
+    ("copies_have_networks_and_directories_of_their_own", networks),
     ("a_working_set_is_recorded_and_comes_first", working_set),
     ("ctrl_c_in_the_middle_of_restores_leaves_nothing", cut_short),
     ("a_notice_that_no_dump_has_written_is_refused", hostile_notice),
@@ -286,8 +286,15 @@ fn keeper_killed(lab: &Lab) {
 
 fn networks(lab: &Lab) {
     let snapshot = Snapshot::new(lab);
-    let herd = snapshot.start(lab, 2, &["--net"]);
+    let directory = snapshot.identity.parent().unwrap().to_str().unwrap();
+    let words = ["--net", "--private", directory, "--hostname", "n"];
+    let herd = snapshot.start(lab, 2, &words);
     let pids = herd.pids();
+    // The identity is in a directory of the copy's own, so that nothing is needed outside.
+    for host in ["n-1", "n-2"] {
+        assert!(snapshot.report(host).0.contains("mode 600"));
+    }
+    assert!(!snapshot.identity.exists(), "a file outside");
     // The same port is free in each, and its loopback interface works.
     let listeners = pids.iter().map(|pid| {
         let network = fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();

@@ -19,10 +19,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use criu_lab::harness::{self, Trial};
-use criu_lab::{payload, place};
+use criu_lab::payload::{self, Payload};
+use criu_lab::{oracle, place};
 use criu_rs::Criu;
 
 use scene::Scene;
+
+/// The process that is restored.
+const PAYLOADS: &[Payload] = &[("oracle", oracle::run)];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
         Some(measure::SPIN) => measure::spin(rest),
         _ => {}
     }
-    if harness::own_word(trials::ALL, |words| payload::run(words, &[]), Scene::new) {
+    if harness::own_word(trials::ALL, |words| payload::run(words, PAYLOADS), Scene::new) {
         return ExitCode::SUCCESS;
     }
     let crius = place::crius(|path| Criu::at(path).version());

@@ -16,7 +16,7 @@ mod source;
 mod trials;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use criu_lab::harness::{self, Trial};
 use criu_lab::payload::{self, Payload};
@@ -44,12 +44,19 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let crius = place::crius(|path| Criu::at(path).version());
-    harness::run(harness::with_each(crius, |version, criu: PathBuf| {
+    let mut trials = harness::with_each(crius, |version, criu: PathBuf| {
         let trial = |name: &'static str| {
             let criu = criu.clone();
             let run = move || harness::finish(&mut harness::one(name, &criu));
             Trial::test(format!("{version}::{name}"), run)
         };
         trials::ALL.iter().map(|(name, _)| trial(name)).collect()
-    }))
+    });
+    trials.push(Trial::test("whoever_is_killed_no_page_is_wrong", || {
+        let mut rounds = Command::new("timeout");
+        rounds.args(["--kill-after=5", "80"]).arg(std::env::current_exe()?);
+        // Each victim once with each CRIU.
+        harness::finish(rounds.args(["--faults", "10", "1"]))
+    }));
+    harness::run(trials)
 }

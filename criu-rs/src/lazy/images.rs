@@ -377,7 +377,8 @@ fn hole_or_data(file: &File, start: u64, end: u64) -> (bool, u64) {
             Err(_) => None,
         }
     };
-    // On a tmpfs the search for a hole looks at each page up to the hole, again for each run of pages.
+    // On a tmpfs each search for a hole looks at every page up to the hole, and each run of pages
+    // takes a search.
     let is_whole = |file: &File| {
         let facts = file.metadata().ok()?;
         Some(facts.blocks().saturating_mul(BLOCK) >= facts.len())

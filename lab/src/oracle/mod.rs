@@ -28,8 +28,8 @@ use remote::Orders;
 
 use crate::payload::Counter;
 
-/// `FILE MEBIBYTES [huge|small] [FOLDER]`: the oracle. It counts into FILE while it has nothing to do.
-/// With `huge` half of the memory may have huge pages. Reports lie in FOLDER, or beside FILE.
+/// `FILE MEBIBYTES [huge|small] [FOLDER]`: the oracle. It counts into FILE while it has nothing to
+/// do. With `huge` half of the memory may have huge pages. Reports lie in FOLDER, or beside FILE.
 pub fn run(words: &[&str]) {
     let mebibytes: usize = words[1].parse().unwrap();
     let last_words = Path::new(words[0]).with_extension("panic");

@@ -61,7 +61,6 @@ pub const SHARED: &[Payload] = &[
     ("netns", netns),
     // A second name, so that a test can have one of each.
     ("count-netns", netns),
-    ("oracle", crate::oracle::run),
     ("open", |words| count_with(words[0], File::open(words[1]).unwrap())),
     ("outside-file", outside_file),
     ("tcp", tcp),

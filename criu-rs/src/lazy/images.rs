@@ -377,6 +377,15 @@ fn hole_or_data(file: &File, start: u64, end: u64) -> (bool, u64) {
             Err(_) => None,
         }
     };
+    // On a tmpfs each search for a hole looks at every page up to the hole, and each run of pages
+    // takes a search.
+    let is_whole = |file: &File| {
+        let facts = file.metadata().ok()?;
+        Some(facts.blocks().saturating_mul(BLOCK) >= facts.len())
+    };
+    if is_whole(file) == Some(true) {
+        return (false, end);
+    }
     let page = page_size().bytes();
     let data = |from: u64| {
         let data = seek(from, Whence::SeekData)?;
@@ -405,6 +414,8 @@ fn no_page(pid: u32, address: u64, why: &str) -> LazyError {
     LazyError::NoPage { pid, address, why: why.to_owned() }
 }
 
+/// The bytes of a block that a file takes on its device, as stat(2) counts them.
+const BLOCK: u64 = 512;
 /// The smallest hole of a file that is kept apart.
 const HOLE: u64 = 64 << 10;
 /// The bytes that a background reader brings into the page tables at once.

@@ -28,6 +28,7 @@ pub const OWN: &[Payload] = &[
     ("labelled", labelled),
     ("levels", levels),
     ("nest", nest),
+    ("oracle", criu_lab::oracle::run),
     ("pair", pair),
     ("patterned", patterned),
     ("rewrite", rewrite),

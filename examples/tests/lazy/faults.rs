@@ -160,6 +160,10 @@ impl Stage {
         // Whoever is left has nothing to do any more.
         self.target.kill();
         drop(source);
+        if victim == Victim::Restore {
+            // A restore that was killed before it had connected: the daemon waits for another.
+            send(Pid::new(i32::try_from(daemon.pid()).unwrap()).unwrap(), Signal::SIGTERM);
+        }
         let left = || -> Vec<String> {
             process::reap();
             let all = descendants(Pid::this());

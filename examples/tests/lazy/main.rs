@@ -16,13 +16,17 @@ mod source;
 mod trials;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use criu_lab::harness::{self, Trial};
-use criu_lab::{payload, place};
+use criu_lab::payload::{self, Payload};
+use criu_lab::{oracle, place};
 use criu_rs::Criu;
 
 use scene::Scene;
+
+/// The process that is restored.
+const PAYLOADS: &[Payload] = &[("oracle", oracle::run)];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -36,16 +40,23 @@ fn main() -> ExitCode {
         Some(measure::SPIN) => measure::spin(rest),
         _ => {}
     }
-    if harness::own_word(trials::ALL, |words| payload::run(words, &[]), Scene::new) {
+    if harness::own_word(trials::ALL, |words| payload::run(words, PAYLOADS), Scene::new) {
         return ExitCode::SUCCESS;
     }
     let crius = place::crius(|path| Criu::at(path).version());
-    harness::run(harness::with_each(crius, |version, criu: PathBuf| {
+    let mut trials = harness::with_each(crius, |version, criu: PathBuf| {
         let trial = |name: &'static str| {
             let criu = criu.clone();
             let run = move || harness::finish(&mut harness::one(name, &criu));
             Trial::test(format!("{version}::{name}"), run)
         };
         trials::ALL.iter().map(|(name, _)| trial(name)).collect()
-    }))
+    });
+    trials.push(Trial::test("whoever_is_killed_no_page_is_wrong", || {
+        let mut rounds = Command::new("timeout");
+        rounds.args(["--kill-after=5", "80"]).arg(std::env::current_exe()?);
+        // Each victim once with each CRIU.
+        harness::finish(rounds.args(["--faults", "10", "1"]))
+    }));
+    harness::run(trials)
 }

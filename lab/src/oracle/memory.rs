@@ -118,8 +118,8 @@ impl Area {
         assert!(placed == start, "mmap anew: {}", Errno::last());
     }
 
-    /// Lets two parts of a size change places, by way of a third in `spare`. No other thread may map
-    /// memory meanwhile.
+    /// Lets two parts of a size change places, by way of a third in `spare`. No other thread may
+    /// map memory meanwhile.
     pub(crate) fn swap(&self, one: usize, other: usize, pages: usize, spare: &Self) {
         let ((one, bytes), (other, _)) = (self.part(one, pages), self.part(other, pages));
         let (third, _) = spare.part(0, pages);

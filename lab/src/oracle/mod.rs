@@ -28,16 +28,16 @@ use remote::Orders;
 
 use crate::payload::Counter;
 
-/// `FILE MEBIBYTES huge|small [FOLDER]`: the oracle. It counts into FILE while it has nothing to do.
-/// With `huge` half of the memory may have huge pages. Reports lie in FOLDER, or beside FILE.
-pub(crate) fn run(words: &[&str]) {
+/// `FILE MEBIBYTES [huge|small] [FOLDER]`: the oracle. It counts into FILE while it has nothing to
+/// do. With `huge` half of the memory may have huge pages. Reports lie in FOLDER, or beside FILE.
+pub fn run(words: &[&str]) {
     let mebibytes: usize = words[1].parse().unwrap();
     let last_words = Path::new(words[0]).with_extension("panic");
     std::panic::set_hook(Box::new(move |panic| {
         let _ = std::fs::write(&last_words, panic.to_string());
     }));
     let orders = Orders::open(words[0], words.get(3).copied());
-    let mut pages = Pages::new(mebibytes << 20, words[2] == "huge");
+    let mut pages = Pages::new(mebibytes << 20, words.get(2) == Some(&"huge"));
     let counter = Counter::into(words[0]);
     let mut beats = 2;
     counter.at(beats);

@@ -46,7 +46,7 @@ pub(crate) fn run(pages: &mut Pages, storm: Storm) -> String {
 /// The mappings of a block of pages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Block {
-    /// One mapping.
+    /// A single mapping.
     Whole,
     /// Several, perhaps, of which mremap(2) does not move more than one at once.
     Broken,

@@ -42,8 +42,8 @@
 //! * **Pods.** A [`Pod`] dumps several containers at one moment, all or none. [`PodRestore`] brings
 //!   them back at one moment. A [`Sandbox`] holds the namespaces that they share. [`SeccompState`]
 //!   compares the seccomp filters of threads before and after.
-//! * **Copies.** The module [`copies`] gives each of several restores of one snapshot namespaces and
-//!   an identity of its own, of which the program learns before it runs.
+//! * **Copies.** The module [`copies`] gives each of several restores of one snapshot namespaces
+//!   and an identity of its own, of which the program learns before it runs.
 //! * **Preflight.** [`Dump::preflight`] says whether a dump will work and which options it needs.
 //!   [`Restore::preflight`] says whether images fit this host. See the module [`preflight`].
 //! * **Containers.** The module `oci` (feature `oci`) makes a dump or a restore of an OCI bundle.

@@ -51,6 +51,7 @@ const LINKED: &[&str] = &[
     "pre-dump",
     "preflight",
     "restore",
+    "start",
 ];
 
 /// Words that criu has, too.

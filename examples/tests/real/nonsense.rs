@@ -37,7 +37,10 @@ fn nonsense(lab: &Lab) {
         (&["dump", "-t", "1", "--sessions", "2"], "is an option of page-server, not of dump"),
         (&["restore", "--capture", "1G"], "is an option of dump, not of restore"),
         (&["pre-dump", "-t", "1", "--capture", "1G"], "is an option of dump, not of pre-dump"),
-        (&["pre-dump", "-t", "1", "--stream"], "is an option of dump, restore, not of pre-dump"),
+        (
+            &["pre-dump", "-t", "1", "--stream"],
+            "is an option of dump, restore, start, not of pre-dump",
+        ),
         (&["check", "--overwrite"], "is an option of dump, pre-dump, not of check"),
         (&["check", "--ms"], "--ms is gone from CRIU"),
         (&["dump", "-t", "1", "--ghost-limit", "4G"], "less than 4G"),

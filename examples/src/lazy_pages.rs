@@ -83,7 +83,7 @@ pub(crate) struct LazyPagesWord {
     on_loss: OnLossWord,
     #[command(flatten)]
     working_set: WorkingSetArgs,
-    /// As for criu, which knows what the word means without this switch
+    /// Accepted as by criu, for which the word says enough
     #[arg(long, hide = true)]
     lazy_pages: bool,
 
@@ -146,7 +146,7 @@ fn restores(text: &str) -> Result<Restores, String> {
 pub(crate) enum FillWord {
     /// All pages, in the background
     Everything,
-    /// None: the program is needed as long as the tasks run
+    /// Only pages that are touched: the program is needed as long as the tasks run
     Nothing,
 }
 

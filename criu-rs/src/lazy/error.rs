@@ -70,7 +70,7 @@ pub enum LazyError {
         /// The user of this process.
         own: u32,
     },
-    /// Something that is no socket of this user is at the name `lazy-pages.socket`.
+    /// The name `lazy-pages.socket` is taken by something that is no socket of this user.
     #[error(transparent)]
     Place(#[from] PlaceError),
     /// A directory or an event cannot be used.

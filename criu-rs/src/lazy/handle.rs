@@ -1,4 +1,4 @@
-//! One restore that hands over to this process.
+//! A restore that hands over to the process that has started it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -29,15 +29,17 @@ pub enum Fill {
     /// All pages, in the order of addresses. The restore is complete when the last page has come.
     #[default]
     Everything,
-    /// None: a page comes when a task touches it. The handler is needed as long as the tasks run.
+    /// No page: a page comes when a task touches it. The handler is needed as long as the tasks
+    /// run.
     Nothing,
 }
 
 /// A guard: a small process that outlives the process of a handler.
 ///
 /// The kernel lets missing pages read as zeros when the handler is killed. A guard holds copies of
-/// the descriptors, so that this does not happen, and treats the tasks as [`OnLoss`] says. The guard
-/// is a fork of the handler's process that makes system calls only. A killed guard is replaced.
+/// the descriptors, so that this does not happen, and treats the tasks as [`OnLoss`] says. The
+/// guard is a fork of the handler's process that makes system calls only. A killed guard is
+/// replaced.
 ///
 /// A guard needs Linux 5.9. What kills a whole cgroup at once kills the guard, too.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +61,8 @@ pub enum OnLoss {
     /// The tasks are killed.
     #[default]
     Kill,
-    /// The tasks run on, and get `SIGBUS` where they touch a missing page. Linux 6.6; killed before.
+    /// The tasks run on, and get `SIGBUS` where they touch a missing page. Linux 6.6; killed
+    /// before.
     SigBus,
 }
 

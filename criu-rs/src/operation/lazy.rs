@@ -100,7 +100,7 @@ impl LazyRestore<'_> {
     }
 }
 
-/// What a handler says of a restore.
+/// The verdict of a handler on a restore.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome(lazy::Outcome);
 

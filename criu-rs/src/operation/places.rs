@@ -38,9 +38,8 @@ pub(crate) enum Writes {
 pub(crate) enum Socket {
     /// That of a daemon in the work directory.
     Found,
-    /// One that this operation makes, in a directory of its own where that is possible: several
-    /// restores at once have the same work directory.
-    #[cfg_attr(not(feature = "lazy"), expect(dead_code))]
+    /// A socket that this operation makes, in a directory of its own where that is possible:
+    /// several restores at once have the same work directory.
     Own,
 }
 

@@ -59,8 +59,9 @@ fn apart(words: &[&str]) {
     criu_lab::payload::count_with(words[0], ())
 }
 
-/// `FILE MEGABYTES CHILDREN`: has so much memory, every word of which it knows, and so many children
-/// that have as much and count into FILE with their numbers as extensions. Says what is wrong.
+/// `FILE MEGABYTES CHILDREN`: has so much memory, every word of which it knows, and so many
+/// children that have as much and count into FILE with their numbers as extensions. Says what is
+/// wrong.
 fn patterned(words: &[&str]) {
     let (megabytes, children): (u64, u32) = (words[1].parse().unwrap(), words[2].parse().unwrap());
     let memory = Pattern::new(megabytes << 17);

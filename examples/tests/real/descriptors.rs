@@ -70,7 +70,7 @@ fn become_criu(lab: &Lab) {
         let seen = seen(words);
         assert!(seen.contains(&wanted) && !seen.contains(&name), "{left}: {words:?}: {seen}");
     }
-    for words in [&["lazy-pages"][..], &["cpuinfo", "dump"], &["check", "--feature", "list"]] {
+    for words in [&["service"][..], &["cpuinfo", "dump"], &["check", "--feature", "list"]] {
         let seen = seen(words);
         assert!(!seen.contains(&wanted) && !seen.contains(&name), "{words:?}: {seen}");
     }

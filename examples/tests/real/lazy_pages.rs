@@ -148,8 +148,8 @@ fn itself(lab: &Lab) {
         assert_eq!(ended.status.code(), Some(128 + 9), "{text}");
         assert!(text.contains(said), "{text}");
     }
-    for other in ["--lazy-pages", "--exec-cmd"] {
-        let ran = lab.coded(&[&words[..], &[other, "--", "true"]].concat());
+    for other in [&["--lazy-pages"][..], &["--exec-cmd", "--", "true"]] {
+        let ran = lab.coded(&[&words[..], other].concat());
         ran.fails(2, &["exclude each other"]);
     }
 }

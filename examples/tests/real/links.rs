@@ -145,7 +145,7 @@ fn version(lab: &Lab) {
         for option in ["--version", "-V"] {
             let ran = lab.done(&[word, option]);
             // Words that take criu's options tell its version as criu does.
-            let tells = CRIU_S.contains(word) || *word == "preflight";
+            let tells = CRIU_S.contains(word) || ["preflight", "start"].contains(word);
             let (out, err) = if tells { (&*criu_s, own) } else { (own, "") };
             assert_eq!((&*ran.out, &*ran.err), (out, err), "{word}");
         }

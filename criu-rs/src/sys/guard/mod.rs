@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The guard is a fork that executes no program, because a library has none. It makes system calls
-//! only: it allocates nothing, takes no lock, and unmaps the memory of this process that it does not
-//! need. It leads a session of its own and blocks all signals, so that Ctrl-C and a signal to a
+//! only: it allocates nothing, takes no lock, and unmaps the memory of this process that it does
+//! not need. It leads a session of its own and blocks all signals, so that Ctrl-C and a signal to a
 //! process group do not reach it. Its end sends no signal to this process, and no `wait` of the
 //! caller sees it.
 

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use criu_images::memory::PageSize;
 use criu_images::source::Directory;
-use criu_images::working_set::WorkingSet;
+use criu_images::working_set::{Fingerprint, Recording, WorkingSet};
 use criu_lab::oracle::{Remote, Task, Touch};
 use criu_lab::{process, soon};
 use criu_rs::lazy::{Fill, LazyHandle, LazyOptions, LazyPages, Prefetch};
@@ -15,6 +16,7 @@ use crate::lab::{Lab, Target, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("recorded_pages_are_there_before_they_are_touched", recorded_and_brought),
+    ("pages_that_the_images_do_not_have_are_passed_over", foreign_pages),
     ("each_task_of_a_tree_has_its_part_of_a_working_set", tree),
 ];
 
@@ -29,7 +31,7 @@ struct Saved<'l> {
 impl<'l> Saved<'l> {
     fn new(lab: &'l Lab) -> Self {
         let remote = Remote::new(&lab.dir.join("count-oracle"));
-        let mut target = lab.start(&["oracle", "64"]);
+        let mut target = lab.start(&["oracle", "64", "small"]);
         let images = lab.dump(&mut target);
         Self { lab, target, remote, images }
     }
@@ -140,6 +142,31 @@ fn recorded_and_brought(lab: &Lab) {
     saved.is_right();
     let numbers = memory.statistics();
     assert!(numbers.working_set == 0 && numbers.faults >= DISTINCT, "{numbers:?}");
+    end(&restored);
+}
+
+fn foreign_pages(lab: &Lab) {
+    let mut saved = Saved::new(lab);
+    let source = saved.source();
+    let pid: u32 = saved.target.pid().parse().unwrap();
+    let mut recording = Recording::new(PageSize::K4);
+    // Memory that is not mapped, memory of other tasks, and a long run.
+    let addresses = [0x1000, 0x7fff_ffff_e000, 1 << 60];
+    let touches = [pid, pid + 1, 1].into_iter().flat_map(|pid| addresses.map(|at| (pid, at)));
+    let low = (0..5000).map(|page| (pid, 0x10_0000 + page * 4096));
+    for (pid, address) in touches.chain(low) {
+        recording.touch(pid, address, Duration::ZERO);
+    }
+    let set = recording.finish(Fingerprint::of(&source).unwrap(), Duration::ZERO);
+    set.save(&source).unwrap();
+    let prefetch = Prefetch::of(&source).unwrap().unwrap();
+    assert_eq!(prefetch.pages(), 5009);
+    let pages = LazyPages::open(&saved.images, LazyOptions::default()).unwrap().prefetch(prefetch);
+    saved.give();
+    let (restored, memory) = saved.restore(&pages);
+    saved.is_right();
+    assert!(memory.wait(Some(LIMIT)).unwrap());
+    assert_eq!(memory.statistics().working_set, 0);
     end(&restored);
 }
 

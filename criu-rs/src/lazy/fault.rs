@@ -76,7 +76,8 @@ impl<'s> Faults<'s> {
         }
     }
 
-    /// Looks at all spaces: at processes that ended unnoticed, and at tasks that are not treated yet.
+    /// Looks at all spaces: at processes that ended unnoticed, and at tasks that are not treated
+    /// yet.
     fn look_at_all(&mut self) {
         for member in self.shared.members() {
             self.end_if_gone(&member);

@@ -50,7 +50,7 @@ struct Request {
 /// The next thing to do.
 enum Next {
     Request(Request),
-    /// Nothing before a moment, if there is one.
+    /// A pause up to a moment, or until the bell rings.
     Wait(Option<Instant>),
 }
 

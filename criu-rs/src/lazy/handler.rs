@@ -403,3 +403,103 @@ const MOST_THREADS: usize = 64;
 
 /// The most threads that bring working sets. They sleep otherwise.
 const FIRSTS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::time::Duration;
+
+    use criu_lab::lazy::{PAGE, Region, userfaultfd};
+
+    use super::*;
+    use crate::lazy::supply::{Pages, Reader, Urgency, Wanted};
+    use crate::lazy::watcher::Change;
+
+    /// A source of pages that are full of one byte.
+    #[derive(Debug)]
+    struct Sevens(Vec<u8>);
+
+    impl Supply for Sevens {
+        fn reader(&self, _: Urgency) -> Result<Box<dyn Reader + '_>, LazyError> {
+            Ok(Box::new(self))
+        }
+    }
+
+    impl Reader for &Sevens {
+        fn read(&mut self, wanted: Wanted) -> Result<Pages<'_>, LazyError> {
+            let size = usize::try_from(wanted.pages).unwrap() * PAGE;
+            Ok(Pages::new(&self.0[..size]))
+        }
+    }
+
+    #[derive(Debug, Default)]
+    struct Heard(Mutex<Vec<String>>, Mutex<Vec<OwnedFd>>);
+
+    impl Heard {
+        fn note(&self, text: String) {
+            self.0.lock().unwrap().push(text);
+        }
+    }
+
+    impl Watcher for Heard {
+        fn begins(&self, begun: Begun<'_>) {
+            self.note(format!(
+                "begins {} {:x?} {}",
+                begun.space,
+                begun.missing,
+                begun.process.is_some()
+            ));
+            // A guard holds a copy as long as the space lives.
+            self.1.lock().unwrap().push(begun.uffd.try_clone_to_owned().unwrap());
+        }
+
+        fn changes(&self, space: u64, change: &Change) {
+            self.note(format!("changes {space} {change:x?}"));
+        }
+
+        fn ends(&self, space: u64) {
+            self.1.lock().unwrap().clear();
+            self.note(format!("ends {space}"));
+        }
+    }
+
+    #[test]
+    fn a_watcher_hears_of_each_change_before_the_process_goes_on() {
+        let heard = Arc::new(Heard::default());
+        let supply = Arc::new(Sevens(vec![7; 64 * PAGE]));
+        let watcher = Arc::clone(&heard) as Arc<dyn Watcher>;
+        let handler = Handler::watched(supply, LazyOptions::default(), watcher).unwrap();
+        let (region, target, uffd) = (Region::new(64), Region::new(4), userfaultfd());
+        region.register(&uffd);
+        let restoration = handler.restoration();
+        let at = |page: usize| region.start as u64 + (page * PAGE) as u64;
+        restoration.add(1, uffd, &[at(0)..at(64)], None).unwrap();
+        let last = || heard.0.lock().unwrap().last().cloned().unwrap_or_default();
+        assert_eq!(last(), format!("begins 1 [{:x}..{:x}] false", at(0), at(64)));
+        region.part(8, 8).discard();
+        assert_eq!(last(), format!("changes 1 {:x?}", Change::Gone(at(8)..at(16))));
+        region.part(16, 4).move_to(target);
+        let (from, to, bytes) = (at(16), target.start as u64, 4 * PAGE as u64);
+        let moved = format!("changes 1 {:x?}", Change::Moved { from, to, bytes });
+        assert!(heard.0.lock().unwrap().contains(&moved), "{heard:?}");
+        region.part(32, 8).unmap();
+        assert_eq!(last(), format!("changes 1 {:x?}", Change::Gone(at(32)..at(40))));
+        restoration.complete();
+        assert!(restoration.wait(Some(Duration::from_secs(10))).unwrap());
+        assert_eq!(last(), "ends 1");
+        // The copy is closed: nobody waits for a page.
+        let sevens = u64::from_ne_bytes([7; 8]);
+        assert_eq!([0, 8, 24, 63].map(|page| region.word(page, 9)), [sevens, 0, sevens, sevens]);
+        assert_eq!(target.word(3, 0), sevens);
+    }
+
+    #[test]
+    fn what_is_no_userfaultfd_is_refused() {
+        let supply = Arc::new(Sevens(Vec::new()));
+        let handler = Handler::new(supply, LazyOptions::default()).unwrap();
+        let restoration = handler.restoration();
+        let other = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let error = restoration.add(1, other, &[], None).unwrap_err();
+        assert!(error.to_string().contains("no userfaultfd"), "{error}");
+    }
+}

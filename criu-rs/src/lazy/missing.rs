@@ -360,7 +360,7 @@ mod tests {
                     0 => {
                         let range = dice.range();
                         let before = model.len();
-                        pages(&range).for_each(|page| drop(model.remove(&page)));
+                        model.retain(|page, _| !range.contains(page));
                         assert_eq!(map.forget(&range), (before - model.len()) as u64);
                     }
                     1 => {
@@ -372,7 +372,7 @@ mod tests {
                                 Some((page - range.start + to, model.remove(&page)?))
                             })
                             .collect();
-                        pages(&(to..to + bytes)).for_each(|page| drop(model.remove(&page)));
+                        model.retain(|page, _| !(to..to + bytes).contains(page));
                         model.extend(moved);
                         map.shift(range.start, to, bytes);
                     }
@@ -387,7 +387,7 @@ mod tests {
                     _ => {
                         let range = dice.range();
                         let before = model.len();
-                        pages(&range).for_each(|page| drop(model.remove(&page)));
+                        model.retain(|page, _| !range.contains(page));
                         let marked = map.mark(range.start, (range.end - range.start) / PAGE);
                         assert_eq!(marked, (before - model.len()) as u64);
                     }

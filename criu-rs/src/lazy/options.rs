@@ -29,8 +29,7 @@ pub enum Fill {
     /// All pages, in the order of addresses. The restore is complete when the last page has come.
     #[default]
     Everything,
-    /// No page: a page comes when a task touches it. The handler is needed as long as the tasks
-    /// run.
+    /// No page: each comes when a task touches it. The handler is needed as long as the tasks run.
     Nothing,
 }
 
@@ -61,8 +60,8 @@ pub enum OnLoss {
     /// The tasks are killed.
     #[default]
     Kill,
-    /// The tasks run on, and get `SIGBUS` where they touch a missing page. Linux 6.6; killed
-    /// before.
+    /// The tasks run on, and get `SIGBUS` where they touch a missing page. Before Linux 6.6 the
+    /// tasks are killed.
     SigBus,
 }
 

@@ -1,4 +1,4 @@
-//! One restore: its tasks, its progress, its end.
+//! A restore: its tasks, its progress, its end.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;

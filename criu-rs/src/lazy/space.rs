@@ -276,3 +276,113 @@ const PIECE: u64 = 16;
 
 /// An address that programs do not use, above the lowest that the kernel allows.
 const PROBE: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use criu_lab::lazy::{Region, userfaultfd};
+
+    use super::*;
+
+    const OLD: [u8; PAGE as usize] = [7; PAGE as usize];
+
+    /// Returns memory of this process, and its space.
+    fn space(pages: usize) -> (Region, Space, OwnedFd) {
+        let (region, fd) = (Region::new(pages), userfaultfd());
+        region.register(&fd);
+        let start = region.start as u64;
+        let map = Missing::new(&[start..start + pages as u64 * PAGE]).unwrap();
+        let uffd = Uffd::try_from(fd.try_clone().unwrap()).unwrap();
+        (region, Space::new(uffd, None, map, 2), fd)
+    }
+
+    /// Reads messages until one has come.
+    fn read_one(space: &Space) {
+        while !space.read(&mut Vec::new(), |_, _| {}).unwrap() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn run_at(region: Region, page: usize) -> Run {
+        let address = region.page(page) as u64;
+        Run { address, origin: address, pages: 1 }
+    }
+
+    #[test]
+    fn old_bytes_do_not_land_in_memory_that_was_discarded_since_a_look() {
+        let (region, space, _fd) = space(2);
+        let seen = space.look(0, |map| map.at(region.page(0) as u64, 2)).unwrap();
+        assert_eq!(seen.pages, 2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| region.discard());
+            read_one(&space);
+        });
+        let placed = space.place(0, Run { pages: 1, ..seen }, &Pages::new(&OLD), |_| {});
+        assert_eq!((placed.pages, placed.error), (0, None));
+        assert_eq!(space.zero(0, region.page(0) as u64), Ok(Zeroed::There));
+        assert_eq!(region.word(0, 0), 0);
+        // The control: a copy that does not look again under the lock brings the old bytes back.
+        let memory = space.memory.read().unwrap();
+        let uffd = memory.uffd.as_ref().unwrap();
+        let bytes = crate::sys::uffd::Bytes::new(&OLD);
+        assert_eq!(uffd.copy(region.page(1) as u64, bytes, false).bytes, PAGE);
+        assert_eq!(region.word(1, 0), u64::from_ne_bytes([7; 8]));
+    }
+
+    #[test]
+    fn a_process_does_not_discard_memory_between_a_look_and_a_copy() {
+        let (region, space, _fd) = space(1);
+        let has_discarded = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let copying = space.copying(1);
+            scope.spawn(|| {
+                region.discard();
+                has_discarded.store(true, Ordering::SeqCst);
+            });
+            scope.spawn(|| read_one(&space));
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!has_discarded.load(Ordering::SeqCst), "the message was read");
+            drop(copying);
+        });
+        assert!(has_discarded.load(Ordering::SeqCst));
+        assert_eq!(space.look(0, Missing::left), 0);
+    }
+
+    #[test]
+    fn pages_that_moved_have_their_bytes_and_others_are_not_touched() {
+        let (region, space, fd) = space(2);
+        let target = Region::new(1);
+        std::thread::scope(|scope| {
+            let moving = scope.spawn(|| region.part(0, 1).move_to(target));
+            // A message of the move, and one of the memory that is unmapped behind it.
+            while !moving.is_finished() {
+                space.read(&mut Vec::new(), |_, _| {}).unwrap();
+            }
+        });
+        let moved = space.look(0, |map| map.at(target.page(0) as u64, 1)).unwrap();
+        assert_eq!(moved.origin, region.page(0) as u64);
+        // A request from before the move.
+        let old = space.place(0, run_at(region, 0), &Pages::new(&OLD), |_| {});
+        assert_eq!((old.pages, old.error), (0, None));
+        // Another origin than that of the page.
+        let other = Run { origin: moved.origin + PAGE, ..moved };
+        assert_eq!(space.place(0, other, &Pages::new(&OLD), |_| {}).pages, 0);
+        // The kernel counts the move as under way until its thread has run.
+        let mut placed = space.place(0, moved, &Pages::new(&OLD), |_| {});
+        while placed.error == Some(Errno::EAGAIN) {
+            placed = space.place(0, moved, &Pages::new(&OLD), |_| {});
+        }
+        assert_eq!((placed.pages, placed.error), (1, None));
+        assert_eq!(target.word(0, 511), u64::from_ne_bytes([7; 8]));
+        assert!(!space.is_gone(0));
+        assert!(space.close().is_some() && space.close().is_none());
+        let placed = space.place(0, run_at(region, 1), &Pages::new(&OLD), |_| {});
+        assert_eq!(placed.error, Some(Errno::ESRCH));
+        drop(fd);
+        // Nobody serves the page any more: the kernel gives zeros.
+        assert_eq!(region.word(1, 0), 0);
+    }
+}

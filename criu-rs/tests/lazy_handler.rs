@@ -62,7 +62,10 @@ const TESTS: &[(&str, fn())] = &[
     ("one_handler_serves_many_restores", many),
 ];
 
-const TASKS: &[(&str, fn(&Task))] = &[
+/// The name of a task, and its work.
+type Role = (&'static str, fn(&Task));
+
+const TASKS: &[Role] = &[
     ("touch", touch),
     ("some", some),
     ("row", row),
@@ -501,8 +504,8 @@ impl Stage {
         let first = self.first.iter().map(|&at| Wanted { pid, address: start + at, pages: 1 });
         self.restoration.prefetch(first);
         let process = self.has_pidfd.then(|| pidfd(child.id()));
-        let missing = [start..start + (pages * PAGE) as u64];
-        self.restoration.add(pid, uffd, &missing, process).unwrap();
+        let missing = start..start + (pages * PAGE) as u64;
+        self.restoration.add(pid, uffd, std::slice::from_ref(&missing), process).unwrap();
         (&near).write_all(b"g").unwrap();
         self.tasks.push((child, near));
     }

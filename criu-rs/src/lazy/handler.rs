@@ -473,7 +473,8 @@ mod tests {
         region.register(&uffd);
         let restoration = handler.restoration();
         let at = |page: usize| region.start as u64 + (page * PAGE) as u64;
-        restoration.add(1, uffd, &[at(0)..at(64)], None).unwrap();
+        let missing = at(0)..at(64);
+        restoration.add(1, uffd, std::slice::from_ref(&missing), None).unwrap();
         let last = || heard.0.lock().unwrap().last().cloned().unwrap_or_default();
         assert_eq!(last(), format!("begins 1 [{:x}..{:x}] false", at(0), at(64)));
         region.part(8, 8).discard();

@@ -287,14 +287,15 @@ mod tests {
 
     use super::*;
 
-    const OLD: [u8; PAGE as usize] = [7; PAGE as usize];
+    const OLD: [u8; 4096] = [7; 4096];
 
     /// Returns memory of this process, and its space.
     fn space(pages: usize) -> (Region, Space, OwnedFd) {
         let (region, fd) = (Region::new(pages), userfaultfd());
         region.register(&fd);
         let start = region.start as u64;
-        let map = Missing::new(&[start..start + pages as u64 * PAGE]).unwrap();
+        let missing = start..start + pages as u64 * PAGE;
+        let map = Missing::new(std::slice::from_ref(&missing)).unwrap();
         let uffd = Uffd::try_from(fd.try_clone().unwrap()).unwrap();
         (region, Space::new(uffd, None, map, 2), fd)
     }

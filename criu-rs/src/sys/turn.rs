@@ -38,7 +38,7 @@ impl Drop for Held<'_> {
         let own = own_id();
         if self.0.compare_exchange(own, 0, Ordering::Release, Ordering::Relaxed).is_err() {
             // The kernel hands the lock to the waiting thread with the highest priority.
-            let _ = call(&self.0, libc::FUTEX_UNLOCK_PI);
+            let _ = call(self.0, libc::FUTEX_UNLOCK_PI);
         }
     }
 }

@@ -35,7 +35,8 @@ impl Pages {
         for (page, token) in tokens.iter().enumerate() {
             put(&area, page, token.load(Ordering::Relaxed));
         }
-        let shared = Area::shared((bytes / 16).next_multiple_of(PAGE));
+        // Shared memory is not lazy: more would be time of every restore.
+        let shared = Area::shared((bytes / 16).min(SHARED).next_multiple_of(PAGE));
         for page in 0..shared.pages() {
             put(&shared, page, shared.address(page * PAGE) as u64);
         }
@@ -148,5 +149,7 @@ pub(crate) fn holds(token: Token, word: usize) -> u64 {
 pub(crate) const WORDS: [usize; 3] = [0, PAGE / 2, PAGE - 8];
 /// Pages that a lock is for, and the most that are discarded, renewed or moved at once.
 pub(crate) const BLOCK: usize = 16;
+/// The most bytes of shared memory.
+const SHARED: usize = 4 << 20;
 /// The lowest bit of a token's generation: user addresses have 47 bits.
 const GENERATION: u32 = 48;

@@ -64,6 +64,12 @@ impl<'b> Bytes<'b> {
         Self { start, size, life: PhantomData }
     }
 
+    /// Takes bytes that nobody can read, at an address that programs do not use: a copy of them
+    /// fills nothing, and is `EFAULT` where it would fill.
+    pub(crate) fn nowhere(size: u64) -> Self {
+        Self::at(1 << 20, size)
+    }
+
     /// Returns the number of bytes.
     pub(crate) fn size(self) -> u64 {
         self.size

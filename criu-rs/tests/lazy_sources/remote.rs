@@ -439,6 +439,31 @@ fn servers_that_lie_or_stall_are_errors_in_time() {
 }
 
 #[test]
+fn a_connection_on_which_nothing_comes_any_more_is_made_again() {
+    let (dir, snapshot) = set("lazy-stalled");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // Each connection answers once. The next request of the first two is lost on its way.
+    let serving = thread::spawn(move || {
+        let accept = |well: usize| {
+            let (socket, dir) = (listener.accept().unwrap().0, dir.clone());
+            thread::spawn(move || serve(socket, &dir, Layout::Wide, well, Does::Stalls))
+        };
+        let all = [1, 1, usize::MAX].map(accept);
+        all.map(|serving| serving.join().unwrap())
+    });
+    let remote = Remote::tcp(address).timeout(Duration::from_millis(300));
+    let source = remote.open(snapshot).unwrap();
+    assert!(!source.is_shared());
+    let mut reader = source.reader(Urgency::Fault).unwrap();
+    assert_eq!(read(&mut *reader, 7, at(3), 1).unwrap(), page(at(3)));
+    assert_eq!(source.retries(), 1);
+    drop(reader);
+    drop(source);
+    assert_eq!(serving.join().unwrap(), [End::Gone, End::Gone, End::Gone]);
+}
+
+#[test]
 fn a_server_that_is_not_there_or_silent_is_an_error_of_open() {
     let (dir, snapshot) = set("lazy-nobody");
     let error = Remote::unix(dir.join("none")).open(Arc::clone(&snapshot)).unwrap_err();

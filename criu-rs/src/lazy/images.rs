@@ -214,15 +214,14 @@ impl ImagesReader<'_> {
         }
         let (last, populated) = &self.populated;
         let is_there = *last == number && populated.start <= offset && end <= populated.end;
-        if self.ahead > 0 && !is_there {
+        if !is_there {
             // Reads go on to near pages, or jump as those of a working set do.
             let gap = offset.checked_sub(populated.end);
             let is_near = *last == number && gap.is_some_and(|gap| gap < self.ahead);
             let more = if is_near { self.ahead } else { size };
-            if is_near {
-                // An error shows when the kernel copies the bytes.
-                let _ = file.map.populate(offset, more);
-            }
+            // The disk is read now: the address space is locked while the kernel copies. An error
+            // shows at the copy.
+            let _ = file.map.populate(offset, more);
             self.populated = (number, offset..offset.saturating_add(more));
         }
         Ok(Pages::mapped(file.map.bytes(offset, size).ok_or_else(short)?))

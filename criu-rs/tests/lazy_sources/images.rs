@@ -9,6 +9,7 @@ use criu_images::proto::{PagemapBlocks, PagemapEntry, VmaEntry};
 use criu_images::source::Tar;
 use criu_lab::scratch;
 use criu_rs::lazy::{Images, LazyError, Snapshot, Supply, Urgency, Wanted};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::set::{
     BASE, LAZY, PAGE, PARENT, PRESENT, addresses, memory, page, pagemap, pages, read, run, tasks,
@@ -124,6 +125,36 @@ fn pages_come_from_files_and_parent_sets_and_holes() {
             scope.spawn(move || check(urgency));
         }
     });
+}
+
+#[test]
+fn the_disk_is_read_before_pages_are_copied() {
+    let dir = scratch("lazy-cold");
+    tasks(&dir, &[(7, vec![vma(BASE, 512)])], &[]);
+    pagemap(&dir, 7, &[run(BASE, 512, PRESENT | LAZY)]);
+    pages(&dir, 7, addresses(BASE, 512));
+    let file = File::open(dir.join("pages-7.img")).unwrap();
+    let images = Images::open(&dir).unwrap();
+    for (urgency, first) in [(Urgency::Fault, 64), (Urgency::Background, 320)] {
+        file.sync_all().unwrap();
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+        let mut reader = images.reader(urgency).unwrap();
+        let before = read_from_disk();
+        let wanted = Wanted { pid: 7, address: BASE + first * PAGE, pages: 16 };
+        let found = reader.read(wanted).unwrap();
+        let here = read_from_disk();
+        // The kernel would hold the lock of the address space while it reads them.
+        assert!(here - before >= 16 * PAGE, "{urgency:?}: {}", here - before);
+        found.read_at(0, &mut [0; 16 * 4096]).unwrap();
+        assert_eq!(read_from_disk() - here, 0, "{urgency:?}");
+    }
+}
+
+/// The bytes that this thread has had read from a disk.
+fn read_from_disk() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("read_bytes: "));
+    line.unwrap().parse().unwrap()
 }
 
 #[test]

@@ -427,6 +427,7 @@ const WARM: u64 = 32;
 const DEPTH: usize = 64;
 /// The most bytes that are unpacked at once.
 const PIECE: u64 = 256 << 10;
-/// The tasks of which a reader keeps the places of compressed pages.
-const PACKED: usize = 8;
+/// The tasks of which a reader keeps the places of compressed pages. Each takes a descriptor for
+/// every level of the set, and the pagemap is read again for any other task.
+const PACKED: usize = 32;
 const SHORTER: &str = "the pages file has become shorter";

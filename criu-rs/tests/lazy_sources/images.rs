@@ -158,6 +158,24 @@ fn read_from_disk() -> u64 {
 }
 
 #[test]
+fn more_missing_memory_than_any_machine_has_is_refused() {
+    let dir = scratch("lazy-endless");
+    let tebibyte = (1 << 40) / PAGE;
+    let map = |pages: u64| {
+        tasks(&dir, &[(7, vec![vma(0x10_0000, pages)]), (8, vec![vma(0x10_0000, pages)])], &[]);
+        for pid in [7, 8] {
+            pagemap(&dir, pid, &[run(0x10_0000, pages, PRESENT | LAZY)]);
+        }
+        Snapshot::open(&dir)
+    };
+    assert_eq!(map(2 * tebibyte).unwrap().pages(), 4 * tebibyte);
+    for pages in [2 * tebibyte + 1, 100 * tebibyte] {
+        let error = map(pages).unwrap_err();
+        assert!(matches!(error, LazyError::TooLarge { pages: found } if found == 2 * pages));
+    }
+}
+
+#[test]
 fn compressed_pages_are_unpacked() {
     let dir = scratch("lazy-packed");
     let at = |page: u64| BASE + page * PAGE;

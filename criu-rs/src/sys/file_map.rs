@@ -50,19 +50,6 @@ impl FileMap {
         (end <= self.size()).then(|| Bytes::at(self.start.addr().get() as u64 + offset, size))
     }
 
-    /// Brings bytes of the file into the page tables of this process: `MADV_POPULATE_READ`, Linux
-    /// 5.14. The range is widened to whole pages.
-    ///
-    /// # Errors
-    /// Those of madvise(2). `EFAULT` if the file is shorter by now.
-    pub(crate) fn populate(&self, offset: u64, size: u64) -> io::Result<()> {
-        let (start, bytes) = self.pages(offset, size)?;
-        // SAFETY: the range lies in this map, whose last page is whole, and reading pages in
-        // changes no byte of it.
-        Errno::result(unsafe { libc::madvise(start, bytes, libc::MADV_POPULATE_READ) })?;
-        Ok(())
-    }
-
     /// Lets the kernel read bytes of the file that are not in memory, and does not wait for them:
     /// `MADV_WILLNEED`. The range is widened to whole pages.
     pub(crate) fn announce(&self, offset: u64, size: u64) {

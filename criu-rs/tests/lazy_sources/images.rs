@@ -222,16 +222,18 @@ fn files_that_end_early_are_errors_with_a_place() {
         );
         assert_eq!(error.to_string(), said, "{size}");
         // The file has become shorter since it was opened: no zeros, and no SIGBUS.
-        let mut reader = whole.reader(Urgency::Background).unwrap();
-        let error = reader.read(Wanted { pid: 7, address: at(63), pages: 1 }).unwrap_err();
-        let said = format!(
-            "the source has no page {:#x} of task 7: the pages file has become shorter",
-            at(63)
-        );
-        assert_eq!(error.to_string(), said);
+        for urgency in [Urgency::Fault, Urgency::Background] {
+            let mut reader = whole.reader(urgency).unwrap();
+            let error = reader.read(Wanted { pid: 7, address: at(63), pages: 1 }).unwrap_err();
+            let said = format!(
+                "the source has no page {:#x} of task 7: the pages file has become shorter",
+                at(63)
+            );
+            assert_eq!(error.to_string(), said);
+        }
     }
     file.set_len(64 * PAGE).unwrap();
-    let mut reader = whole.reader(Urgency::Background).unwrap();
+    let mut reader = whole.reader(Urgency::Fault).unwrap();
     let found = reader.read(Wanted { pid: 7, address: at(40), pages: 4 }).unwrap();
     file.set_len(0).unwrap();
     let error = found.read_at(0, &mut [0; 4096]).unwrap_err();

@@ -76,7 +76,13 @@ fn size(folder: &Path, features: Option<&str>) -> Result<u64> {
 }
 
 /// Steps with the features that they check.
-const FEW: &[(&str, &str)] = &[("features none", ""), ("features oci", "oci")];
+const FEW: &[(&str, &str)] = &[
+    ("features none", ""),
+    ("features oci", "oci"),
+    ("features pages", "pages"),
+    ("features lazy", "lazy"),
+    ("features firecracker", "firecracker"),
+];
 
 /// The sets of features that are weighed, each more than the one before.
 const SIZES: &[(&str, Option<&str>)] = &[
@@ -84,9 +90,10 @@ const SIZES: &[(&str, Option<&str>)] = &[
     ("`oci`", Some("oci")),
     ("`oci`, `pages`", Some("oci,pages")),
     ("`oci`, `pages`, `pod`", Some("oci,pages,pod")),
+    ("`oci`, `pages`, `pod`, `preflight`", Some("oci,pages,pod,preflight")),
     (
-        "`oci`, `pages`, `pod`, `preflight` (the default, and `oci`)",
-        Some("oci,pages,pod,preflight"),
+        "`oci`, `pages`, `pod`, `preflight`, `lazy` (the default, and `oci`)",
+        Some("oci,pages,pod,preflight,lazy"),
     ),
 ];
 

@@ -39,6 +39,12 @@ pub enum LazyError {
         /// The page size that a handler serves.
         served: u64,
     },
+    /// The images list more missing pages than a handler keeps account of: 4 TiB in all.
+    #[error("the images leave out {pages} pages, and at most 4 TiB can come later")]
+    TooLarge {
+        /// The number of missing pages.
+        pages: u64,
+    },
     /// The source of the pages fails.
     #[error("the source of the pages fails: {0}")]
     Source(#[from] PagesError),

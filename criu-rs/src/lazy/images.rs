@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::ops::Range;
+use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,9 +22,10 @@ use crate::sys::file_map::FileMap;
 
 /// The images of a snapshot on a local disk, for any number of restores.
 ///
-/// Each pages file is mapped once. The kernel copies pages from its cache of the file into the
-/// tasks, and no byte passes through this process. Compressed pages are unpacked by the thread that
-/// needs them.
+/// Each pages file is mapped once. A page that a thread of a task waits for goes from the kernel's
+/// cache of the file into the task, and no byte of it passes through this process. Pages in the
+/// background go through a small buffer. Compressed pages are unpacked by the thread that needs
+/// them.
 ///
 /// Nobody may write to the pages files while a restore needs them. A file that becomes shorter is
 /// an error of the read that needs the lost bytes.
@@ -120,16 +121,11 @@ impl Images {
 
 impl Supply for Images {
     fn reader(&self, urgency: Urgency) -> Result<Box<dyn Reader + '_>, LazyError> {
-        let ahead = match urgency {
-            Urgency::Fault => 0,
-            Urgency::Background => AHEAD,
-        };
         Ok(Box::new(ImagesReader {
             images: self,
             packed: Vec::new(),
             buffer: Buffer::default(),
-            ahead,
-            populated: (0, 0..0),
+            urgency,
             announced: 0,
             warm: 0,
         }))
@@ -143,10 +139,7 @@ struct ImagesReader<'i> {
     /// The tasks whose compressed pages have been read last, by their number.
     packed: Vec<(usize, StoredPages<'i>)>,
     buffer: Buffer,
-    /// The bytes that are brought into the page tables at once, or 0.
-    ahead: u64,
-    /// The file whose bytes were brought into the page tables last, and these bytes.
-    populated: (usize, Range<u64>),
+    urgency: Urgency,
     /// The number of announcements, and how many of the last were of bytes in memory.
     announced: u64,
     warm: u64,
@@ -163,7 +156,7 @@ impl Reader for ImagesReader<'_> {
             Place::Zeros => Ok(Pages::zeros(size)),
             Place::File(file, offset) => {
                 let offset = offset + (address - segment.start);
-                self.mapped(wanted, file, offset, size)
+                self.stored(wanted, file, offset, size)
             }
             Place::Read => self.unpacked(task, wanted, size),
         }
@@ -191,13 +184,16 @@ impl Reader for ImagesReader<'_> {
     }
 
     fn depth(&self) -> usize {
-        if self.ahead > 0 { DEPTH } else { 0 }
+        match self.urgency {
+            Urgency::Fault => 0,
+            Urgency::Background => DEPTH,
+        }
     }
 }
 
 impl ImagesReader<'_> {
     /// Returns bytes of a file.
-    fn mapped(
+    fn stored(
         &mut self,
         wanted: Wanted,
         number: usize,
@@ -206,25 +202,24 @@ impl ImagesReader<'_> {
     ) -> Result<Pages<'_>, LazyError> {
         let short = || no_page(wanted.pid, wanted.address, SHORTER);
         let file = self.images.files.get(number).ok_or_else(short)?;
+        if self.urgency == Urgency::Background {
+            // A map of many pages costs more than a copy through a buffer that stays in the
+            // processor's cache: its page tables are built and torn down.
+            let bytes = self.buffer.pages(size.min(PIECE));
+            return match file.file.read_exact_at(bytes, offset) {
+                Ok(()) => Ok(Pages::new(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(short()),
+                Err(error) => Err(LazyError::system("read a pages file")(error)),
+            };
+        }
         // A page at the end of a file that has become shorter would read as zeros.
         let now = file.file.metadata().map_err(LazyError::system("look at a pages file"))?.len();
-        let end = offset.saturating_add(size);
-        if now < end {
+        if now < offset.saturating_add(size) {
             return Err(short());
         }
-        let (last, populated) = &self.populated;
-        let is_there = *last == number && populated.start <= offset && end <= populated.end;
-        if self.ahead > 0 && !is_there {
-            // Reads go on to near pages, or jump as those of a working set do.
-            let gap = offset.checked_sub(populated.end);
-            let is_near = *last == number && gap.is_some_and(|gap| gap < self.ahead);
-            let more = if is_near { self.ahead } else { size };
-            if is_near {
-                // An error shows when the kernel copies the bytes.
-                let _ = file.map.populate(offset, more);
-            }
-            self.populated = (number, offset..offset.saturating_add(more));
-        }
+        // The disk is read now: the address space is locked while the kernel copies. An error shows
+        // at the copy.
+        let _ = file.map.populate(offset, size);
         Ok(Pages::mapped(file.map.bytes(offset, size).ok_or_else(short)?))
     }
 
@@ -418,16 +413,15 @@ fn no_page(pid: u32, address: u64, why: &str) -> LazyError {
 const BLOCK: u64 = 512;
 /// The smallest hole of a file that is kept apart.
 const HOLE: u64 = 64 << 10;
-/// The bytes that a background reader brings into the page tables at once.
-const AHEAD: u64 = 2 << 20;
 
 /// Announcements of bytes in memory after which only one in so many is looked at.
 const WARM: u64 = 32;
 
 /// Requests that a disk gets at once. One after another takes a disk five times as long.
 const DEPTH: usize = 64;
-/// The most bytes that are unpacked at once.
+/// The most bytes that are read or unpacked at once.
 const PIECE: u64 = 256 << 10;
-/// The tasks of which a reader keeps the places of compressed pages.
-const PACKED: usize = 8;
+/// The tasks of which a reader keeps the places of compressed pages. Each takes a descriptor for
+/// every level of the set, and the pagemap is read again for any other task.
+const PACKED: usize = 32;
 const SHORTER: &str = "the pages file has become shorter";

@@ -151,6 +151,8 @@ impl Reader for ObjectReader<'_> {
                 let now = file.metadata().map_err(failed)?.len();
                 let bytes = map.bytes(offset, size).filter(|_| now >= offset + size);
                 let bytes = bytes.ok_or_else(|| no_page("the file has become shorter"))?;
+                // The disk is read now, as for images.
+                let _ = map.populate(offset, size);
                 Ok(Pages::mapped(bytes))
             }
             Bytes::Read(object) => {

@@ -334,9 +334,10 @@ impl Drop for RemotePages {
     }
 }
 
-/// Tells that a request may be sent again over another connection.
+/// Tells that a request may be sent again over another connection. A connection on which nothing
+/// comes any more may have been lost on its way, and the server may be well.
 fn may_be_repeated(error: &PagesError) -> bool {
-    matches!(error, PagesError::NoAnswer | PagesError::Socket { .. })
+    matches!(error, PagesError::NoAnswer | PagesError::Socket { .. } | PagesError::TimedOut(_))
 }
 
 /// The microseconds without a fault after which the background has the server for itself.

@@ -50,7 +50,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`LazyError::Images`] if an image cannot be read; [`LazyError::PageSize`] if the pages of
-    /// the images are not those of this machine.
+    /// the images are not those of this machine; [`LazyError::TooLarge`] if the tasks have more
+    /// than 4 TiB of missing pages.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, LazyError> {
         Self::of(&ImageSet::open(directory)?)
     }
@@ -73,6 +74,10 @@ impl Snapshot {
             if layout.is_none() {
                 layout = layout_of(set, task.pid())?;
             }
+        }
+        let pages = tasks.iter().fold(0, |all: u64, task| all.saturating_add(task.pages()));
+        if pages > MOST / page_size().bytes() {
+            return Err(LazyError::TooLarge { pages });
         }
         tasks.sort_unstable_by_key(|task| task.pid);
         zombies.sort_unstable();
@@ -158,8 +163,8 @@ impl LazyTask {
 
     /// Returns the number of pages that a restore leaves out.
     pub fn pages(&self) -> u64 {
-        let bytes: u64 = self.missing.iter().map(|range| range.end - range.start).sum();
-        bytes / page_size().bytes()
+        let sizes = self.missing.iter().map(|range| range.end - range.start);
+        sizes.fold(0, u64::saturating_add) / page_size().bytes()
     }
 
     /// Returns the end of the range that has an address.
@@ -192,6 +197,9 @@ fn can_be_lazy(vma: &Vma<'_>) -> bool {
     let private = MAP_PRIVATE | MAP_ANONYMOUS;
     flags & (private | MAP_LOCKED | MAP_HUGETLB) == private && !vma.status().intersects(kernel)
 }
+
+/// The most bytes that a restore leaves out. A handler keeps a bit for each page.
+const MOST: u64 = 4 << 40;
 
 // Flags of mmap(2) in the images, which are those of x86, Arm and most others.
 const MAP_PRIVATE: u32 = 0x2;

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use criu_lab::lazy::{Region, userfaultfd};
+use criu_lab::place::Short;
 use criu_lab::scratch;
 use criu_rs::lazy::{FirecrackerGuest, LazyError, LazyOptions};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -30,7 +31,8 @@ fn a_virtual_machine_of_firecracker_gets_its_memory() {
         return guest(Path::new(&socket));
     }
     let dir = scratch("lazy-firecracker");
-    let (socket, memory) = (dir.join("socket"), dir.join("memory"));
+    let folder = Short::folder();
+    let (socket, memory) = (folder.join("socket"), dir.join("memory"));
     let pages = SECOND + PAGES;
     let bytes: Vec<u8> = addresses(0, pages as u64).flat_map(page).collect();
     fs::write(&memory, bytes).unwrap();

@@ -9,6 +9,7 @@ use criu_images::proto::{PagemapBlocks, PagemapEntry, VmaEntry};
 use criu_images::source::Tar;
 use criu_lab::scratch;
 use criu_rs::lazy::{Images, LazyError, Snapshot, Supply, Urgency, Wanted};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::set::{
     BASE, LAZY, PAGE, PARENT, PRESENT, addresses, memory, page, pagemap, pages, read, run, tasks,
@@ -127,6 +128,54 @@ fn pages_come_from_files_and_parent_sets_and_holes() {
 }
 
 #[test]
+fn the_disk_is_read_before_pages_are_copied() {
+    let dir = scratch("lazy-cold");
+    tasks(&dir, &[(7, vec![vma(BASE, 512)])], &[]);
+    pagemap(&dir, 7, &[run(BASE, 512, PRESENT | LAZY)]);
+    pages(&dir, 7, addresses(BASE, 512));
+    let file = File::open(dir.join("pages-7.img")).unwrap();
+    let images = Images::open(&dir).unwrap();
+    for (urgency, first) in [(Urgency::Fault, 64), (Urgency::Background, 320)] {
+        file.sync_all().unwrap();
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+        let mut reader = images.reader(urgency).unwrap();
+        let before = read_from_disk();
+        let wanted = Wanted { pid: 7, address: BASE + first * PAGE, pages: 16 };
+        let found = reader.read(wanted).unwrap();
+        let here = read_from_disk();
+        // The kernel would hold the lock of the address space while it reads them.
+        assert!(here - before >= 16 * PAGE, "{urgency:?}: {}", here - before);
+        found.read_at(0, &mut [0; 16 * 4096]).unwrap();
+        assert_eq!(read_from_disk() - here, 0, "{urgency:?}");
+    }
+}
+
+/// The bytes that this thread has had read from a disk.
+fn read_from_disk() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("read_bytes: "));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn more_missing_memory_than_any_machine_has_is_refused() {
+    let dir = scratch("lazy-endless");
+    let tebibyte = (1 << 40) / PAGE;
+    let map = |pages: u64| {
+        tasks(&dir, &[(7, vec![vma(0x10_0000, pages)]), (8, vec![vma(0x10_0000, pages)])], &[]);
+        for pid in [7, 8] {
+            pagemap(&dir, pid, &[run(0x10_0000, pages, PRESENT | LAZY)]);
+        }
+        Snapshot::open(&dir)
+    };
+    assert_eq!(map(2 * tebibyte).unwrap().pages(), 4 * tebibyte);
+    for pages in [2 * tebibyte + 1, 100 * tebibyte] {
+        let error = map(pages).unwrap_err();
+        assert!(matches!(error, LazyError::TooLarge { pages: found } if found == 2 * pages));
+    }
+}
+
+#[test]
 fn compressed_pages_are_unpacked() {
     let dir = scratch("lazy-packed");
     let at = |page: u64| BASE + page * PAGE;
@@ -173,16 +222,18 @@ fn files_that_end_early_are_errors_with_a_place() {
         );
         assert_eq!(error.to_string(), said, "{size}");
         // The file has become shorter since it was opened: no zeros, and no SIGBUS.
-        let mut reader = whole.reader(Urgency::Background).unwrap();
-        let error = reader.read(Wanted { pid: 7, address: at(63), pages: 1 }).unwrap_err();
-        let said = format!(
-            "the source has no page {:#x} of task 7: the pages file has become shorter",
-            at(63)
-        );
-        assert_eq!(error.to_string(), said);
+        for urgency in [Urgency::Fault, Urgency::Background] {
+            let mut reader = whole.reader(urgency).unwrap();
+            let error = reader.read(Wanted { pid: 7, address: at(63), pages: 1 }).unwrap_err();
+            let said = format!(
+                "the source has no page {:#x} of task 7: the pages file has become shorter",
+                at(63)
+            );
+            assert_eq!(error.to_string(), said);
+        }
     }
     file.set_len(64 * PAGE).unwrap();
-    let mut reader = whole.reader(Urgency::Background).unwrap();
+    let mut reader = whole.reader(Urgency::Fault).unwrap();
     let found = reader.read(Wanted { pid: 7, address: at(40), pages: 4 }).unwrap();
     file.set_len(0).unwrap();
     let error = found.read_at(0, &mut [0; 4096]).unwrap_err();

@@ -171,6 +171,15 @@ const CANNOT: &[(&str, &str, When)] = &[
         When::New,
     ),
     ("a_restore_fetches_memory_on_demand", "no criu_local_set_lazy_pages", When::New),
+    ("memory_comes_from_this_process_after_the_restore", "no criu_local_set_lazy_pages", When::New),
+    ("a_lazy_restore_that_fails_leaves_nothing", "no criu_local_set_lazy_pages", When::New),
+    ("a_daemon_serves_one_restore_after_another", "no criu_local_set_lazy_pages", When::New),
+    ("recorded_pages_are_there_before_they_are_touched", "no criu_local_set_lazy_pages", When::New),
+    (
+        "each_task_of_a_tree_has_its_part_of_a_working_set",
+        "no criu_local_set_lazy_pages",
+        When::New,
+    ),
     (
         "a_dump_serves_memory_on_demand",
         "page_server_address_port fails|no criu_local_set_lazy_pages",

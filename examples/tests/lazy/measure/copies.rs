@@ -69,7 +69,8 @@ pub fn at_once(hall: &Hall) {
 pub fn many(hall: &Hall) {
     let original = Original::save(hall, 256);
     println!(
-        "| copies | memory of all and of start | of start | until the last has touched 5 % | a copy, median | p90 |"
+        "| copies | memory of all and of start | of start | until the last has touched 5 % | \
+         a copy, median | p90 |"
     );
     println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
     for number in [1, 10, 100] {

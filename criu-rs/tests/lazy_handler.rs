@@ -688,6 +688,10 @@ impl Pattern {
 }
 
 impl Supply for Pattern {
+    fn is_near(&self) -> bool {
+        true
+    }
+
     fn reader(&self, _: Urgency) -> Result<Box<dyn Reader + '_>, LazyError> {
         Ok(Box::new(PatternReader { pattern: self, bytes: Vec::new() }))
     }

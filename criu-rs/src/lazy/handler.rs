@@ -57,14 +57,14 @@ pub(super) struct Shared {
     last_id: AtomicU64,
     /// The number of faults that were read and are not served yet.
     pub(super) waiting: AtomicUsize,
-    /// Tasks that are new to the thread in the background, and its bell.
-    work: Mutex<Work>,
+    /// For each thread in the background the tasks that are new to it, and its bell.
+    work: Mutex<Vec<Work>>,
     rung: Condvar,
     /// The tasks whose working sets come, for the threads that bring these.
     pub(super) first: Queue,
 }
 
-/// News for the thread in the background.
+/// News for a thread in the background.
 #[derive(Debug, Default)]
 struct Work {
     new: Vec<Arc<Member>>,
@@ -138,6 +138,9 @@ impl Handler {
             number => number.min(MOST_THREADS),
         };
         let firsts = std::thread::available_parallelism().map_or(1, usize::from).min(FIRSTS);
+        // Others have a processor of their own to spare.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let spare = if supply.is_near() { SPARE.min(processors - 1) } else { 0 };
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let shared = Arc::new(Shared {
@@ -147,11 +150,11 @@ impl Handler {
             epoll: epoll.map_err(|e| system("making an epoll")(e.into()))?,
             bell: bell.map_err(|e| system("making an eventfd")(e.into()))?,
             stops: AtomicBool::new(false),
-            threads: faults + firsts + 1,
+            threads: faults + firsts + 1 + spare,
             members: RwLock::default(),
             last_id: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
-            work: Mutex::default(),
+            work: Mutex::new((0..=spare).map(|_| Work::default()).collect()),
             rung: Condvar::new(),
             first: Queue::default(),
         });
@@ -165,9 +168,13 @@ impl Handler {
         }
         for number in 0..firsts {
             let shared = Arc::clone(&shared);
-            handler.spawn("lazy-first", move || First::new(&shared, faults + 1 + number).run())?;
+            handler.spawn("lazy-first", move || First::new(&shared, faults + number).run())?;
         }
-        handler.spawn("lazy-fill", move || Filler::new(&shared, faults).run())?;
+        for number in 0..=spare {
+            let shared = Arc::clone(&shared);
+            let thread = faults + firsts + number;
+            handler.spawn("lazy-fill", move || Filler::new(&shared, thread, number).run())?;
+        }
         Ok(handler)
     }
 
@@ -280,8 +287,10 @@ impl Shared {
             self.first.push(Arc::clone(&member), first);
         }
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.new.push(member);
-        work.is_rung = true;
+        for work in work.iter_mut() {
+            work.new.push(Arc::clone(&member));
+            work.is_rung = true;
+        }
         drop(work);
         self.rung.notify_all();
         Ok(())
@@ -449,21 +458,25 @@ impl Shared {
         }
     }
 
-    /// Lets the thread in the background look for work.
+    /// Lets the threads in the background look for work.
     pub(super) fn ring(&self) {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner).is_rung = true;
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.iter_mut().for_each(|work| work.is_rung = true);
+        drop(work);
         self.rung.notify_all();
     }
 
-    /// Takes the new tasks. Waits at most for a time until the bell rings.
-    pub(super) fn listen(&self, at_most: Duration) -> Vec<Arc<Member>> {
+    /// Takes the new tasks of a thread in the background. Waits at most for a time until its bell
+    /// rings.
+    pub(super) fn listen(&self, filler: usize, at_most: Duration) -> Vec<Arc<Member>> {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        if !work.is_rung && !at_most.is_zero() {
-            let waited = self.rung.wait_timeout_while(work, at_most, |work| !work.is_rung);
+        let is_quiet = |work: &mut Vec<Work>| work.get(filler).is_some_and(|work| !work.is_rung);
+        if is_quiet(&mut work) && !at_most.is_zero() {
+            let waited = self.rung.wait_timeout_while(work, at_most, is_quiet);
             work = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        work.is_rung = false;
-        std::mem::take(&mut work.new)
+        let own = work.get_mut(filler).map(std::mem::take);
+        own.unwrap_or_default().new
     }
 }
 
@@ -493,6 +506,9 @@ const MOST_THREADS: usize = 64;
 /// The longest time for which a handler that ends treats its tasks, and the time between two tries.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_micros(100);
+
+/// The most threads that bring pages of near sources beside the first.
+const SPARE: usize = 1;
 
 /// The most threads that bring working sets. They sleep otherwise.
 const FIRSTS: usize = 2;

@@ -3,6 +3,10 @@
 //! One rule keeps old bytes out of memory that a task has discarded or moved. The kernel lets a
 //! task discard or move memory when its message is read. So a message is read, and the map changed,
 //! while no other thread is between its look at the map and the end of its copy.
+//!
+//! The kernel sends the messages of `munmap` and `mremap` after the change, without a lock. So the
+//! messages of two threads of a task can come in the wrong order: pages that one thread has moved
+//! to where another has just unmapped memory then count as unmapped, and read as zeros.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

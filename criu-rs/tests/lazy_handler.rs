@@ -59,6 +59,8 @@ const TESTS: &[(&str, fn())] = &[
     ("a_lost_source_is_a_signal_where_a_page_is_missing", poisoned),
     ("a_lost_source_is_a_signal_in_each_of_many_areas", poisoned_areas),
     ("a_handler_that_is_dropped_leaves_no_task_without_its_memory", dropped),
+    ("a_handler_that_is_dropped_amid_messages_leaves_no_zeros", dropped_amid),
+    ("a_task_that_comes_after_the_handler_is_not_without_its_memory", after),
     ("pages_of_a_working_set_come_before_the_tasks_run", prefetched),
     ("touches_are_recorded_in_their_order_and_nothing_else_comes", recorded),
     ("one_handler_serves_many_restores", many),
@@ -77,6 +79,7 @@ const TASKS: &[Role] = &[
     ("fork", forking),
     ("exec", exec),
     ("doomed", doomed),
+    ("restless", restless),
     ("early", some),
     ("late", some),
 ];
@@ -467,6 +470,62 @@ fn dropped() {
     assert!(soon(|| process::has_ended(child)), "the child lives");
 }
 
+fn dropped_amid() {
+    for on_loss in [OnLoss::SigBus, OnLoss::Kill] {
+        for _ in 0..2 {
+            let mut options = without_fill(1);
+            options.on_loss = on_loss;
+            let mut stage = Stage::new(options);
+            // Such a task is one that another has forked.
+            stage.has_pidfd = false;
+            stage.start("restless", PAGES);
+            stage.restoration.complete();
+            stage.hear_number();
+            let (mut task, _parent) = stage.tasks.remove(0);
+            drop(stage);
+            assert_eq!(task.wait().unwrap().signal(), Some(libc::SIGBUS));
+        }
+    }
+}
+
+/// Threads whose messages wait often, and one that finds what is there.
+fn restless(task: &Task) {
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let part = task.region.part(PAGES - 2 + thread, 1);
+            scope.spawn(move || {
+                loop {
+                    part.discard();
+                    // The kernel fills and poisons nothing while a message waits.
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+            });
+        }
+        for page in 0..PAGES - 2 {
+            task.check(page);
+            if page == 100 {
+                (&task.parent).write_all(&[0; 4]).unwrap();
+            }
+        }
+        // The handler has not ended: the end of the others.
+        std::process::exit(3);
+    });
+}
+
+fn after() {
+    for (on_loss, signal) in [(OnLoss::Kill, libc::SIGKILL), (OnLoss::SigBus, libc::SIGBUS)] {
+        let mut options = without_fill(1);
+        options.on_loss = on_loss;
+        let mut stage = Stage::new(options);
+        // The task comes late, and its restore is complete.
+        stage.restoration.complete();
+        stage.handler = None;
+        let error = stage.try_start("some", PAGES).unwrap_err();
+        assert!(matches!(error, LazyError::Stopped), "{error}");
+        assert_eq!(stage.tasks[0].0.wait().unwrap().signal(), Some(signal));
+    }
+}
+
 fn prefetched() {
     for name in ["early", "late"] {
         let mut stage = Stage::new(without_fill(1));
@@ -503,7 +562,7 @@ fn recorded() {
 fn many() {
     let stages: Vec<Stage> = {
         let first = Stage::new(LazyOptions::default());
-        let (handler, supply) = (Arc::clone(&first.handler), Arc::clone(&first.supply));
+        let (handler, supply) = (first.handler.clone().unwrap(), Arc::clone(&first.supply));
         let others = (1..20).map(|n| Stage::on(&handler, &supply, n * 100));
         std::iter::once(first).chain(others).collect()
     };
@@ -530,7 +589,7 @@ fn without_fill(around: u64) -> LazyOptions {
 /// A restore, its handler, and the tasks of a test.
 struct Stage {
     // Ends before the tasks are killed, so that a test sees what the handler does to them.
-    handler: Arc<Handler>,
+    handler: Option<Arc<Handler>>,
     restoration: Restoration,
     supply: Arc<Pattern>,
     /// The number of the last task in the images.
@@ -550,13 +609,17 @@ impl Stage {
 
     fn on(handler: &Arc<Handler>, supply: &Arc<Pattern>, last: u32) -> Self {
         let restoration = handler.restoration();
-        let (handler, supply) = (Arc::clone(handler), Arc::clone(supply));
+        let (handler, supply) = (Some(Arc::clone(handler)), Arc::clone(supply));
         let (first, tasks) = (Vec::new(), Vec::new());
         Self { handler, restoration, supply, last, has_pidfd: true, first, tasks }
     }
 
     /// Starts a task, whose pages the restore takes.
     fn start(&mut self, name: &str, pages: usize) {
+        self.try_start(name, pages).unwrap();
+    }
+
+    fn try_start(&mut self, name: &str, pages: usize) -> Result<(), LazyError> {
         let (near, far) = UnixStream::pair().unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--task", name, &pages.to_string()]);
@@ -572,9 +635,11 @@ impl Stage {
         self.restoration.prefetch(first);
         let process = self.has_pidfd.then(|| pidfd(child.id()));
         let missing = start..start + (pages * PAGE) as u64;
-        self.restoration.add(pid, uffd, std::slice::from_ref(&missing), process).unwrap();
-        (&near).write_all(b"g").unwrap();
+        let added = self.restoration.add(pid, uffd, std::slice::from_ref(&missing), process);
+        // A task that is killed does not listen.
+        let _ = (&near).write_all(b"g");
         self.tasks.push((child, near));
+        added
     }
 
     /// Hears a number from the first task.
@@ -623,6 +688,10 @@ impl Pattern {
 }
 
 impl Supply for Pattern {
+    fn is_near(&self) -> bool {
+        true
+    }
+
     fn reader(&self, _: Urgency) -> Result<Box<dyn Reader + '_>, LazyError> {
         Ok(Box::new(PatternReader { pattern: self, bytes: Vec::new() }))
     }

@@ -1,6 +1,7 @@
 //! A thread that serves faults.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,6 @@ use super::options::Fill;
 use super::space::{Placed, Step, Zeroed};
 use super::statistics::add;
 use super::supply::{Reader, Urgency, Wanted};
-use super::watcher::Change;
 use crate::sys::scheduling::{Scheduling, schedule};
 
 /// A thread that serves faults.
@@ -24,23 +24,25 @@ pub(super) struct Faults<'s> {
     thread: usize,
     reader: Option<Box<dyn Reader + 's>>,
     steps: Vec<Step>,
+    /// Faults that were read, for the thread to serve.
     waiting: VecDeque<(u64, Instant)>,
+    /// Faults of all spaces that must be tried again.
+    later: VecDeque<(Arc<Member>, u64, Instant)>,
 }
 
 /// The answer to a fault.
 enum Answer {
     /// The thread goes on.
     Served,
-    /// A message must be read first: try again.
+    /// A message must be read first, or memory is short: try again.
     Again,
-    /// Memory is short: try again later.
-    Later,
 }
 
 impl<'s> Faults<'s> {
     /// Makes the thread with a number.
     pub(super) fn new(shared: &'s Shared, thread: usize) -> Self {
-        Self { shared, thread, reader: None, steps: Vec::new(), waiting: VecDeque::new() }
+        let (steps, waiting, later) = (Vec::new(), VecDeque::new(), VecDeque::new());
+        Self { shared, thread, reader: None, steps, waiting, later }
     }
 
     /// Serves faults until the handler ends.
@@ -53,10 +55,12 @@ impl<'s> Faults<'s> {
         self.reader = self.shared.supply.reader(Urgency::Fault).ok();
         let mut events = [EpollEvent::empty(); 16];
         let mut next_look = Instant::now() + LOOK;
+        let mut pause = PAUSE;
         loop {
-            let timeout = match self.thread {
-                0 => EpollTimeout::try_from(LOOK).unwrap_or(EpollTimeout::NONE),
-                _ => EpollTimeout::NONE,
+            let timeout = match (self.later.is_empty(), self.thread) {
+                (false, _) => EpollTimeout::ZERO,
+                (true, 0) => EpollTimeout::try_from(LOOK).unwrap_or(EpollTimeout::NONE),
+                (true, _) => EpollTimeout::NONE,
             };
             let count = self.shared.epoll.wait(&mut events, timeout).unwrap_or(0);
             for event in events.iter().take(count) {
@@ -68,6 +72,13 @@ impl<'s> Faults<'s> {
             }
             if self.shared.stops() {
                 return;
+            }
+            if self.try_again() {
+                pause = PAUSE;
+            } else if count == 0 {
+                // Faults of other spaces do not wait for long meanwhile.
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LONG_PAUSE);
             }
             if self.thread == 0 && Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
@@ -96,20 +107,8 @@ impl<'s> Faults<'s> {
     }
 
     /// Reads the messages of a space, and serves the faults.
-    fn drain(&mut self, member: &Member) {
-        self.waiting.clear();
-        loop {
-            match self.read(member) {
-                Ok(true) => {}
-                Ok(false) if self.waiting.is_empty() => break,
-                // The process of a message has to run before a copy succeeds.
-                Ok(false) => std::thread::sleep(PAUSE),
-                Err(error) => {
-                    let why = LazyError::system("reading from a userfaultfd")(error);
-                    self.shared.give_up(&member.course, why, self.thread);
-                    break;
-                }
-            }
+    fn drain(&mut self, member: &Arc<Member>) {
+        while self.read(member) {
             self.serve_all(member);
             if member.has_ended() {
                 break;
@@ -119,45 +118,43 @@ impl<'s> Faults<'s> {
     }
 
     /// Reads messages, and deals with all that are no faults. Returns false if none waited.
-    fn read(&mut self, member: &Member) -> std::io::Result<bool> {
-        let counters = &member.course.counters;
-        let any = member.space.read(&mut self.steps, |change, pages| {
-            if matches!(change, Change::Gone(_)) {
-                add(&counters.zeros, pages);
-            }
-            if let Some(watcher) = &self.shared.watcher {
-                watcher.changes(member.id, change);
-            }
-        })?;
-        let at = Instant::now();
-        for step in self.steps.drain(..) {
-            match step {
-                Step::Fault(address) => self.waiting.push_back((address, at)),
-                Step::Fork(uffd, missing) => {
-                    if let Err(why) = self.shared.adopt_child(member, uffd, missing) {
-                        self.shared.give_up(&member.course, why, self.thread);
-                    }
-                }
-            }
-        }
-        Ok(any)
+    fn read(&mut self, member: &Member) -> bool {
+        let waiting = &mut self.waiting;
+        let note = |address| waiting.push_back((address, Instant::now()));
+        self.shared.read(self.thread, member, &mut self.steps, note)
     }
 
-    /// Serves the faults that were read. Faults that must be tried again stay.
-    fn serve_all(&mut self, member: &Member) {
-        let count = self.waiting.len();
-        self.shared.waiting.fetch_add(count, Ordering::Relaxed);
-        for _ in 0..count {
-            let Some((address, at)) = self.waiting.pop_front() else { break };
+    /// Tries the faults again that were put off. Returns true if none was, or if one is served now.
+    fn try_again(&mut self) -> bool {
+        let mut any = self.later.is_empty();
+        for (member, address, at) in std::mem::take(&mut self.later) {
+            let count = self.later.len();
+            self.waiting.push_back((address, at));
+            // The process of a message has to run before a copy succeeds, and a message that waits
+            // is read first.
+            self.drain_with(&member);
+            any |= self.later.len() == count;
+        }
+        any
+    }
+
+    /// Reads the messages of a space, and serves the faults, also those that wait already.
+    fn drain_with(&mut self, member: &Arc<Member>) {
+        self.read(member);
+        self.serve_all(member);
+        self.drain(member);
+    }
+
+    /// Serves the faults that were read. Faults that must be tried again are put off.
+    fn serve_all(&mut self, member: &Arc<Member>) {
+        self.shared.waiting.fetch_add(self.waiting.len(), Ordering::Relaxed);
+        while let Some((address, at)) = self.waiting.pop_front() {
             let answer = self.serve(member, address, at);
             self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             match answer {
                 Ok(Answer::Served) => {}
-                Ok(Answer::Again) => self.waiting.push_back((address, at)),
-                Ok(Answer::Later) => {
-                    self.waiting.push_back((address, at));
-                    std::thread::sleep(LONG_PAUSE);
-                }
+                Ok(Answer::Again) if member.has_ended() => {}
+                Ok(Answer::Again) => self.later.push_back((Arc::clone(member), address, at)),
                 Err(why) => self.shared.give_up(&member.course, why, self.thread),
             }
         }
@@ -191,13 +188,27 @@ impl<'s> Faults<'s> {
         add(&course.counters.bytes, pages.size());
         let counters = &course.counters;
         let own_pages = pages.without(address - rest.address);
-        let placed = member.space.place(self.thread, own, &own_pages, |pages| {
-            if pages > 0 {
-                counters.latency.count_in(at.elapsed());
+        let place = || {
+            member.space.place(self.thread, own, &own_pages, |pages| {
+                if pages > 0 {
+                    counters.latency.count_in(at.elapsed());
+                }
+                add(&counters.touched, pages);
+                add(&counters.pages, pages);
+            })
+        };
+        let mut placed = place();
+        // The bytes are here: the process of a message gets a moment to go on.
+        for _ in 0..SHORT_TRIES {
+            if placed.error != Some(Errno::EAGAIN) {
+                break;
             }
-            add(&counters.touched, pages);
-            add(&counters.pages, pages);
-        });
+            let waiting = &mut self.waiting;
+            let note = |address| waiting.push_back((address, Instant::now()));
+            self.shared.read(self.thread, member, &mut self.steps, note);
+            std::thread::sleep(PAUSE);
+            placed = place();
+        }
         let answer = judge((self.shared, self.thread), member, address, placed)?;
         if placed.error.is_some() || placed.pages == 0 {
             return Ok(answer);
@@ -222,7 +233,7 @@ impl<'s> Faults<'s> {
         let is_filling = options.fill == Fill::Everything && course.is_complete();
         // The neighbours that are wanted come with the working set.
         let is_alone = is_filling || course.is_recording() || member.awaits_first();
-        if is_alone { 1 } else { options.around }
+        if is_alone { 1 } else { options.around.min(MOST_AROUND) }
     }
 
     /// Serves a fault at a page that is not missing.
@@ -252,8 +263,7 @@ fn judge(
         // The page may have come by another thread: the task looks again.
         None if placed.pages == 0 => member.space.wake(thread, address),
         None => {}
-        Some(Errno::EAGAIN) => return Ok(Answer::Again),
-        Some(Errno::ENOMEM) => return Ok(Answer::Later),
+        Some(Errno::EAGAIN | Errno::ENOMEM) => return Ok(Answer::Again),
         Some(Errno::ENOENT) => member.space.wake(thread, address),
         Some(Errno::ESRCH) => shared.end(member),
         Some(error) => return Err(LazyError::system("filling a missing page")(error.into())),
@@ -261,12 +271,17 @@ fn judge(
     Ok(Answer::Served)
 }
 
+/// The most pages that come with a page.
+const MOST_AROUND: u64 = 512;
+
 /// The time between two looks at all spaces. Processes without a descriptor end unnoticed between.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The time for which a thread waits for the process of a message.
+/// The time for which a thread waits for the process of a message, and the number of tries before
+/// other faults go first.
 const PAUSE: Duration = Duration::from_micros(20);
+const SHORT_TRIES: u32 = 8;
 
-/// The time for which a thread waits while the memory of the machine or of the tasks' control group
-/// is short.
+/// The longest time for which a thread waits for processes of messages, or while the memory of the
+/// machine or of the tasks' control group is short.
 const LONG_PAUSE: Duration = Duration::from_millis(1);

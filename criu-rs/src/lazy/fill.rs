@@ -21,6 +21,9 @@ pub(super) struct Filler<'s> {
     shared: &'s Shared,
     /// The number of the thread in the handler.
     thread: usize,
+    /// The number among the threads that fill. The first goes up through the memory, and ends what
+    /// is done. Others help where a processor has nothing to do, and go down.
+    number: usize,
     reader: Option<Box<dyn Reader + 's>>,
     jobs: VecDeque<Job>,
     /// Requests that were announced, in their order.
@@ -31,6 +34,8 @@ pub(super) struct Filler<'s> {
 #[derive(Debug)]
 struct Job {
     member: Arc<Member>,
+    /// True if the fill goes down from `cursor`, and up otherwise.
+    goes_down: bool,
     /// The address where the fill goes on.
     cursor: u64,
     /// The time before which nothing is tried.
@@ -55,24 +60,25 @@ enum Next {
 }
 
 impl<'s> Filler<'s> {
-    /// Makes the thread with a number.
-    pub(super) fn new(shared: &'s Shared, thread: usize) -> Self {
+    /// Makes the thread with a number in the handler, and with one among those that fill.
+    pub(super) fn new(shared: &'s Shared, thread: usize, number: usize) -> Self {
         let (jobs, line) = (VecDeque::new(), VecDeque::new());
-        Self { shared, thread, reader: None, jobs, line }
+        Self { shared, thread, number, reader: None, jobs, line }
     }
 
     /// Brings pages until the handler ends.
     pub(super) fn run(&mut self) {
-        let _ = schedule(Scheduling::Batch);
+        let goes_down = self.number > 0;
+        let _ = schedule(if goes_down { Scheduling::Spare } else { Scheduling::Batch });
         self.reader = self.shared.supply.reader(Urgency::Background).ok();
         let mut wait = Duration::ZERO;
         loop {
-            let new = self.shared.listen(wait);
+            let new = self.shared.listen(self.number, wait);
             if self.shared.stops() {
                 return;
             }
-            self.jobs.extend(new.into_iter().map(Job::new));
-            self.jobs.retain(|job| !job.member.has_ended());
+            self.jobs.extend(new.into_iter().map(|member| Job::new(member, goes_down)));
+            self.jobs.retain(|job| !job.member.has_ended() && !job.is_over());
             wait = self.round();
         }
     }
@@ -162,6 +168,9 @@ impl<'s> Filler<'s> {
             }
             return Ok(());
         }
+        if self.shared.supply.is_near() && request.is_done(self.thread) {
+            return Ok(());
+        }
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => none.insert(self.shared.supply.reader(Urgency::Background)?),
@@ -201,7 +210,7 @@ impl<'s> Filler<'s> {
             // Memory is not registered yet. Later: it has moved, and the message is on its way.
             Some(Errno::ENOENT) if !member.course.is_complete() => again(job, PATIENCE),
             Some(Errno::ENOENT) => {
-                if let Some(job) = job {
+                if let Some(job) = job.filter(|job| !job.goes_down) {
                     job.has_progress |= placed.pages > 0;
                     let since = *job.lost_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > LOST {
@@ -223,10 +232,16 @@ impl<'s> Filler<'s> {
 }
 
 impl Job {
-    fn new(member: Arc<Member>) -> Self {
+    fn new(member: Arc<Member>, goes_down: bool) -> Self {
         // Many a child runs another program at once, and would get pages for nothing.
         let not_before = member.is_child.then(|| Instant::now() + CHILDHOOD);
-        Self { member, cursor: 0, not_before, lost_since: None, has_progress: false }
+        let cursor = if goes_down { u64::MAX } else { 0 };
+        Self { member, goes_down, cursor, not_before, lost_since: None, has_progress: false }
+    }
+
+    /// Returns true if this thread has been everywhere, and leaves the rest to the first.
+    fn is_over(&self) -> bool {
+        self.goes_down && self.cursor == 0
     }
 
     /// Finds the next request of the task.
@@ -237,6 +252,12 @@ impl Job {
         }
         if !course.is_complete() || fill != Fill::Everything {
             return None;
+        }
+        if self.goes_down {
+            let look = |map: &Missing| map.previous(self.cursor, most);
+            let run = self.member.space.look(thread, look);
+            self.cursor = run.map_or(0, |run| run.address);
+            return run.map(|run| Request { member: Arc::clone(&self.member), run });
         }
         let near = self.member.near.swap(0, Ordering::Relaxed);
         if near != 0 {
@@ -258,11 +279,23 @@ impl Job {
 
     /// Takes back what was not brought of a request, from a page on.
     fn back(&mut self, request: &Request, got: u64) {
-        self.cursor = self.cursor.min(request.run.address + got * PAGE);
+        let Run { address, pages, .. } = request.run;
+        self.cursor = if self.goes_down {
+            self.cursor.max(address + pages * PAGE)
+        } else {
+            self.cursor.min(address + got * PAGE)
+        };
     }
 }
 
 impl Request {
+    /// Returns true if another thread has brought the pages meanwhile.
+    fn is_done(&self, thread: usize) -> bool {
+        let Run { address, pages, .. } = self.run;
+        let next = self.member.space.look(thread, |map| map.next(address, 1));
+        next.is_none_or(|next| next.address >= address + pages * PAGE)
+    }
+
     fn wanted(&self) -> Wanted {
         let Run { origin, pages, .. } = self.run;
         Wanted { pid: self.member.pid, address: origin, pages }

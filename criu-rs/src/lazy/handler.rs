@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -16,14 +17,16 @@ use super::fault::Faults;
 use super::fill::Filler;
 use super::first::{First, Queue};
 use super::guard::{self, Guard};
-use super::missing::Missing;
+use super::missing::{Missing, PAGE};
 use super::options::{Guarding, LazyOptions, OnLoss};
 use super::restoration::{Course, Restoration};
-use super::space::{OTHER, Space};
+use super::space::{OTHER, Space, Step};
+use super::statistics::add;
 use super::supply::Supply;
-use super::watcher::{Begun, Watcher};
+use super::watcher::{Begun, Change, Watcher};
 use crate::host::held::Held;
 use crate::host::tree;
+use crate::pages::page_size;
 use crate::sys::fd;
 use crate::sys::uffd::Uffd;
 use crate::value::Pid;
@@ -42,7 +45,8 @@ pub struct Handler {
 pub(super) struct Shared {
     pub(super) supply: Arc<dyn Supply>,
     pub(super) options: LazyOptions,
-    pub(super) watcher: Option<Arc<dyn Watcher>>,
+    /// `None` once the handler is dropped.
+    watcher: RwLock<Option<Arc<dyn Watcher>>>,
     pub(super) epoll: Epoll,
     /// Becomes readable when the threads shall end.
     bell: EventFd,
@@ -53,14 +57,14 @@ pub(super) struct Shared {
     last_id: AtomicU64,
     /// The number of faults that were read and are not served yet.
     pub(super) waiting: AtomicUsize,
-    /// Tasks that are new to the thread in the background, and its bell.
-    work: Mutex<Work>,
+    /// For each thread in the background the tasks that are new to it, and its bell.
+    work: Mutex<Vec<Work>>,
     rung: Condvar,
     /// The tasks whose working sets come, for the threads that bring these.
     pub(super) first: Queue,
 }
 
-/// News for the thread in the background.
+/// News for a thread in the background.
 #[derive(Debug, Default)]
 struct Work {
     new: Vec<Arc<Member>>,
@@ -125,25 +129,32 @@ impl Handler {
         watcher: Option<Arc<dyn Watcher>>,
     ) -> Result<Self, LazyError> {
         let system = LazyError::system;
+        let machine = page_size().bytes();
+        if machine != PAGE {
+            return Err(LazyError::MachinePages { machine, served: PAGE });
+        }
         let faults = match options.fault_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).min(4),
             number => number.min(MOST_THREADS),
         };
         let firsts = std::thread::available_parallelism().map_or(1, usize::from).min(FIRSTS);
+        // Others have a processor of their own to spare.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let spare = if supply.is_near() { SPARE.min(processors - 1) } else { 0 };
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let shared = Arc::new(Shared {
             supply,
             options,
-            watcher,
+            watcher: RwLock::new(watcher),
             epoll: epoll.map_err(|e| system("making an epoll")(e.into()))?,
             bell: bell.map_err(|e| system("making an eventfd")(e.into()))?,
             stops: AtomicBool::new(false),
-            threads: faults + firsts + 1,
+            threads: faults + firsts + 1 + spare,
             members: RwLock::default(),
             last_id: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
-            work: Mutex::default(),
+            work: Mutex::new((0..=spare).map(|_| Work::default()).collect()),
             rung: Condvar::new(),
             first: Queue::default(),
         });
@@ -157,9 +168,13 @@ impl Handler {
         }
         for number in 0..firsts {
             let shared = Arc::clone(&shared);
-            handler.spawn("lazy-first", move || First::new(&shared, faults + 1 + number).run())?;
+            handler.spawn("lazy-first", move || First::new(&shared, faults + number).run())?;
         }
-        handler.spawn("lazy-fill", move || Filler::new(&shared, faults).run())?;
+        for number in 0..=spare {
+            let shared = Arc::clone(&shared);
+            let thread = faults + firsts + number;
+            handler.spawn("lazy-fill", move || Filler::new(&shared, thread, number).run())?;
+        }
         Ok(handler)
     }
 
@@ -172,9 +187,8 @@ impl Handler {
 
 impl Drop for Handler {
     fn drop(&mut self) {
-        for member in self.shared.members() {
-            self.shared.give_up(&member.course, LazyError::Stopped, OTHER);
-        }
+        // Tasks that touch a missing page wait until all are treated, and read no zeros.
+        self.shared.settle();
         self.shared.stops.store(true, Ordering::SeqCst);
         let _ = self.shared.bell.write(1);
         self.shared.ring();
@@ -182,9 +196,15 @@ impl Drop for Handler {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-        // Until here tasks that touch a missing page have waited, and no task has read zeros.
-        for member in self.shared.members() {
-            self.shared.end(&member);
+        // Those that came meanwhile.
+        self.shared.settle();
+        let mut watcher = self.shared.watcher.write().unwrap_or_else(PoisonError::into_inner);
+        let watcher = watcher.take();
+        let left = self.shared.members();
+        if !left.is_empty() {
+            // Nobody can treat these tasks: each stays blocked where a page is missing, and the
+            // watcher acts when this process ends.
+            std::mem::forget((left, watcher));
         }
     }
 }
@@ -204,7 +224,13 @@ impl Shared {
         missing: Missing,
         process: Option<OwnedFd>,
     ) -> Result<(), LazyError> {
-        self.take((course, pid, false), uffd, missing, process)
+        let taken = self.take((course, pid, false), uffd, missing, process);
+        if self.stops() {
+            // Nobody serves the task.
+            self.settle();
+            return taken.and(Err(LazyError::Stopped));
+        }
+        taken
     }
 
     /// Takes the address space of a task's child into the restore of the task.
@@ -237,34 +263,78 @@ impl Shared {
             awaits_first: AtomicBool::new(first.is_some()),
             has_ended: AtomicBool::new(false),
         });
-        if let Err(why) = course.join(&member) {
-            // No page comes any more: the task must not read zeros in their place.
-            self.treat(&member, OTHER);
-            return Err(LazyError::GivenUp(why));
-        }
-        if let Some(watcher) = &self.watcher {
+        if let Some(watcher) = self.watcher() {
             let process = member.space.process();
             member.space.descriptor(|uffd| {
                 watcher.begins(Begun { space: id, uffd, missing: &ranges, process });
             });
         }
+        // From now on the space is treated if its restore is given up, by whoever comes first. A
+        // userfaultfd that is closed before would let the task read zeros.
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         members.insert(id, Arc::clone(&member));
         drop(members);
-        let watched = self.watch(&member);
-        if watched.is_err() {
-            self.end(&member);
+        course.join(&member);
+        if let Err(error) = self.watch(&member) {
+            let why = LazyError::system("watching a task")(error.into());
+            self.give_up(course, why, OTHER);
         }
-        watched.map_err(|error| LazyError::system("watching a task")(error.into()))?;
+        if let Some(why) = course.lost() {
+            self.treat(&member, OTHER);
+            return Err(LazyError::GivenUp(why));
+        }
         if let Some(first) = first {
             self.first.push(Arc::clone(&member), first);
         }
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.new.push(member);
-        work.is_rung = true;
+        for work in work.iter_mut() {
+            work.new.push(Arc::clone(&member));
+            work.is_rung = true;
+        }
         drop(work);
         self.rung.notify_all();
         Ok(())
+    }
+
+    fn watcher(&self) -> Option<Arc<dyn Watcher>> {
+        self.watcher.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the messages of a space, and deals with all that are no faults. Returns false if none
+    /// waited.
+    pub(super) fn read(
+        &self,
+        thread: usize,
+        member: &Member,
+        steps: &mut Vec<Step>,
+        mut fault: impl FnMut(u64),
+    ) -> bool {
+        let course = &member.course;
+        // The child of a message belongs to the restore at once.
+        let _arriving = course.expect_arrival();
+        let read = member.space.read(steps, |change, pages| {
+            if matches!(change, Change::Gone(_)) {
+                add(&course.counters.zeros, pages);
+            }
+            if let Some(watcher) = self.watcher() {
+                watcher.changes(member.id, change);
+            }
+        });
+        for step in steps.drain(..) {
+            match step {
+                Step::Fault(address) => fault(address),
+                Step::Fork(uffd, missing) => {
+                    if let Err(why) = self.adopt_child(member, uffd, missing) {
+                        self.give_up(course, why, thread);
+                    }
+                }
+            }
+        }
+        read.unwrap_or_else(|error| {
+            let why = LazyError::system("reading from a userfaultfd")(error);
+            self.give_up(course, why, thread);
+            false
+        })
     }
 
     fn watch(&self, member: &Member) -> nix::Result<()> {
@@ -274,6 +344,9 @@ impl Shared {
         member.space.descriptor(add).transpose()?;
         if let Some(process) = member.space.process() {
             self.epoll.add(process, EpollEvent::new(flags, member.id << 1 | 1))?;
+            if member.has_ended() {
+                let _ = self.epoll.delete(process);
+            }
         }
         Ok(())
     }
@@ -315,7 +388,7 @@ impl Shared {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         members.remove(&member.id);
         drop(members);
-        if let Some(watcher) = &self.watcher {
+        if let Some(watcher) = self.watcher() {
             watcher.ends(member.id);
         }
         member.course.leave(member.id);
@@ -356,26 +429,54 @@ impl Shared {
             (Err(Errno::EINVAL), Some(process)) => {
                 let _ = fd::signal(process, Signal::SIGKILL);
             }
-            // The task stays blocked where a page is missing: no wrong byte is read.
+            // The task stays blocked where a page is missing: no wrong byte is read. A thread tries
+            // again.
             (Err(_), _) => {}
         }
     }
 
-    /// Lets the thread in the background look for work.
+    /// Gives all restores up, and treats their tasks until each has ended, at most for
+    /// [`PATIENCE`].
+    fn settle(&self) {
+        let start = Instant::now();
+        let mut steps = Vec::new();
+        loop {
+            let members = self.members();
+            if members.is_empty() || start.elapsed() > PATIENCE {
+                return;
+            }
+            for member in members {
+                self.give_up(&member.course, LazyError::Stopped, OTHER);
+                if member.space.is_gone(OTHER) {
+                    self.end(&member);
+                    continue;
+                }
+                while self.read(OTHER, &member, &mut steps, |_| {}) {}
+                self.treat(&member, OTHER);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Lets the threads in the background look for work.
     pub(super) fn ring(&self) {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner).is_rung = true;
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.iter_mut().for_each(|work| work.is_rung = true);
+        drop(work);
         self.rung.notify_all();
     }
 
-    /// Takes the new tasks. Waits at most for a time until the bell rings.
-    pub(super) fn listen(&self, at_most: std::time::Duration) -> Vec<Arc<Member>> {
+    /// Takes the new tasks of a thread in the background. Waits at most for a time until its bell
+    /// rings.
+    pub(super) fn listen(&self, filler: usize, at_most: Duration) -> Vec<Arc<Member>> {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        if !work.is_rung && !at_most.is_zero() {
-            let waited = self.rung.wait_timeout_while(work, at_most, |work| !work.is_rung);
+        let is_quiet = |work: &mut Vec<Work>| work.get(filler).is_some_and(|work| !work.is_rung);
+        if is_quiet(&mut work) && !at_most.is_zero() {
+            let waited = self.rung.wait_timeout_while(work, at_most, is_quiet);
             work = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        work.is_rung = false;
-        std::mem::take(&mut work.new)
+        let own = work.get_mut(filler).map(std::mem::take);
+        own.unwrap_or_default().new
     }
 }
 
@@ -402,19 +503,23 @@ const BELL: u64 = 0;
 /// The most threads that serve faults: each costs a lock for each space.
 const MOST_THREADS: usize = 64;
 
+/// The longest time for which a handler that ends treats its tasks, and the time between two tries.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// The most threads that bring pages of near sources beside the first.
+const SPARE: usize = 1;
+
 /// The most threads that bring working sets. They sleep otherwise.
 const FIRSTS: usize = 2;
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
-    use std::time::Duration;
-
     use criu_lab::lazy::{PAGE, Region, userfaultfd};
+    use std::os::fd::OwnedFd;
 
     use super::*;
     use crate::lazy::supply::{Pages, Reader, Urgency, Wanted};
-    use crate::lazy::watcher::Change;
 
     /// A source of pages that are full of one byte.
     #[derive(Debug)]

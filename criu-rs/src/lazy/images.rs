@@ -120,6 +120,10 @@ impl Images {
 }
 
 impl Supply for Images {
+    fn is_near(&self) -> bool {
+        true
+    }
+
     fn reader(&self, urgency: Urgency) -> Result<Box<dyn Reader + '_>, LazyError> {
         Ok(Box::new(ImagesReader {
             images: self,

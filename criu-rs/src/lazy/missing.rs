@@ -113,6 +113,20 @@ impl Missing {
         })
     }
 
+    /// Returns the last missing pages in a row below an address, at most `most`.
+    pub(super) fn previous(&self, below: u64, most: u64) -> Option<Run> {
+        self.pieces.range(..below).rev().find_map(|(&start, piece)| {
+            let last = piece.find_last(start, below.min(piece.end))?;
+            let lowest =
+                start.max(last.saturating_sub(most.saturating_sub(1).saturating_mul(PAGE)));
+            let mut first = last;
+            while first > lowest && piece.has(start, first - PAGE) {
+                first -= PAGE;
+            }
+            piece.run(start, first, (last - first) / PAGE + 1)
+        })
+    }
+
     /// Says that pages are there. Pages that are not missing stay as they are. Returns the number
     /// of pages that were missing.
     pub(super) fn mark(&self, address: u64, pages: u64) -> u64 {
@@ -219,6 +233,23 @@ impl Piece {
                 return (bit < end).then(|| start + (bit - self.first) * PAGE);
             }
             bit += WORD - bit % WORD;
+        }
+        None
+    }
+
+    /// Returns the last missing page below an address.
+    fn find_last(&self, start: u64, below: u64) -> Option<u64> {
+        let mut end = self.bit(start, below);
+        while end > self.first {
+            let number = (end - 1) / WORD;
+            let word = self.bits.get(usize::try_from(number).ok()?)?.load(Ordering::Acquire);
+            let word = word & (!0 >> (WORD - (end - number * WORD)));
+            if let Some(last) = word.checked_ilog2() {
+                let bit = number * WORD + u64::from(last);
+                // Lower bits of the word may be those of another piece.
+                return (bit >= self.first).then(|| start + (bit - self.first) * PAGE);
+            }
+            end = number * WORD;
         }
         None
     }
@@ -333,6 +364,13 @@ mod tests {
             assert!(run.pages > 0 && run.address >= from);
             seen.extend((0..run.pages).map(|n| (run.address + n * PAGE, run.origin + n * PAGE)));
             from = run.address + run.pages * PAGE;
+        }
+        assert_eq!(&seen, model);
+        let (mut seen, mut below) = (Model::new(), u64::MAX);
+        while let Some(run) = map.previous(below, 7) {
+            assert!((1..=7).contains(&run.pages) && run.address + run.pages * PAGE <= below);
+            seen.extend((0..run.pages).map(|n| (run.address + n * PAGE, run.origin + n * PAGE)));
+            below = run.address;
         }
         assert_eq!(&seen, model);
         for address in (0..ROOM).map(|page| page * PAGE) {

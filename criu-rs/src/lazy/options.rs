@@ -12,7 +12,7 @@ pub struct LazyOptions {
     /// The most pages that come with a page that a task touches, this page included. Neighbours
     /// come where no fill runs, and only for a page next to one that is there already: so a task
     /// that goes through its memory waits seldom, and one that jumps does not wait for bytes that
-    /// nobody wants. 1 brings each page alone.
+    /// nobody wants. 1 brings each page alone, and more than 512 is 512.
     pub around: u64,
     /// The number of threads that serve faults. 0 means one for each two processors, at most 4.
     pub fault_threads: usize,
@@ -61,7 +61,8 @@ pub enum OnLoss {
     #[default]
     Kill,
     /// The tasks run on, and get `SIGBUS` where they touch a missing page. Before Linux 6.6 the
-    /// tasks are killed.
+    /// tasks are killed, and their children since the restore, of which the handler has no
+    /// descriptor, stay blocked where a page is missing.
     SigBus,
 }
 

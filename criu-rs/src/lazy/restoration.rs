@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ pub(super) struct Course {
     is_complete: AtomicBool,
     is_recording: AtomicBool,
     is_lost: AtomicBool,
+    /// The number of threads that read messages now, of which each may bring a child.
+    arriving: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -156,7 +158,8 @@ impl Restoration {
         let mut state = self.course.state();
         loop {
             let is_known = self.course.is_complete() || state.lost.is_some();
-            if is_known && state.members.is_empty() {
+            let is_arriving = self.course.arriving.load(Ordering::SeqCst) > 0;
+            if is_known && state.members.is_empty() && !is_arriving {
                 return match &state.lost {
                     Some(why) => Err(LazyError::GivenUp(Arc::clone(why))),
                     None => Ok(true),
@@ -166,8 +169,9 @@ impl Restoration {
             if rest == Some(Duration::ZERO) {
                 return Ok(false);
             }
-            // Nobody may ring if the handler's threads are gone.
-            let rest = rest.unwrap_or(LOOK).min(LOOK);
+            // Nobody may ring if the handler's threads are gone, or if no child has come.
+            let look = if is_arriving && state.members.is_empty() { SOON } else { LOOK };
+            let rest = rest.unwrap_or(look).min(look);
             let waited = self.course.changed.wait_timeout(state, rest);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -195,14 +199,24 @@ impl Course {
         self.state().members.clone()
     }
 
-    /// Takes a task. Returns the error for which the restore was given up.
-    pub(super) fn join(&self, member: &Arc<Member>) -> Result<(), Arc<LazyError>> {
+    /// Takes a task, also if the restore is given up: the restore lasts until the task is treated.
+    pub(super) fn join(&self, member: &Arc<Member>) {
         let mut state = self.state();
-        if let Some(why) = &state.lost {
-            return Err(Arc::clone(why));
+        // A task that was treated before stays away.
+        if !member.has_ended() {
+            state.members.push(Arc::clone(member));
         }
-        state.members.push(Arc::clone(member));
-        Ok(())
+    }
+
+    /// Returns the error for which the restore was given up.
+    pub(super) fn lost(&self) -> Option<Arc<LazyError>> {
+        self.state().lost.clone()
+    }
+
+    /// Keeps the restore from its end until the result is dropped.
+    pub(super) fn expect_arrival(&self) -> Arrival<'_> {
+        self.arriving.fetch_add(1, Ordering::SeqCst);
+        Arrival(&self.arriving)
     }
 
     /// Lets a task go.
@@ -214,7 +228,8 @@ impl Course {
     /// Says that the restore is given up. Returns false if it was before, or has ended.
     pub(super) fn lose(&self, why: LazyError) -> bool {
         let mut state = self.state();
-        let has_ended = self.is_complete() && state.members.is_empty();
+        let is_arriving = self.arriving.load(Ordering::SeqCst) > 0;
+        let has_ended = self.is_complete() && state.members.is_empty() && !is_arriving;
         if has_ended || state.lost.is_some() {
             return false;
         }
@@ -244,6 +259,19 @@ impl Course {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The time in which a child may come.
+#[derive(Debug)]
+pub(super) struct Arrival<'c>(&'c AtomicUsize);
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The time between two looks at a restore that only the arrival of a child can keep on.
+const SOON: Duration = Duration::from_millis(1);
 
 /// The longest time for which a waiting caller does not look at the restore.
 const LOOK: Duration = Duration::from_millis(500);

@@ -3,6 +3,10 @@
 //! One rule keeps old bytes out of memory that a task has discarded or moved. The kernel lets a
 //! task discard or move memory when its message is read. So a message is read, and the map changed,
 //! while no other thread is between its look at the map and the end of its copy.
+//!
+//! The kernel sends the messages of `munmap` and `mremap` after the change, without a lock. So the
+//! messages of two threads of a task can come in the wrong order: pages that one thread has moved
+//! to where another has just unmapped memory then count as unmapped, and read as zeros.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -241,7 +245,7 @@ impl Space {
     /// Missing pages without memory count as gone if `is_registered`: no memory becomes registered
     /// later.
     pub(super) fn poison(&self, thread: usize, is_registered: bool) -> Result<(), Errno> {
-        let (mut from, mut step, mut is_whole) = (0, PIECE, true);
+        let (mut from, mut step, mut is_whole) = (0, POISON, true);
         loop {
             let copying = self.copying(thread);
             let Memory { uffd: Some(uffd), map } = &*copying.memory else { return Ok(()) };
@@ -251,7 +255,7 @@ impl Space {
             from = run.address + filled.bytes / PAGE * PAGE;
             match filled {
                 Filled { bytes: 1.., .. } | Filled { error: None, .. } => {
-                    step = (step * 2).min(PIECE);
+                    step = (step * 2).min(POISON);
                 }
                 Filled { error: Some(Errno::EEXIST), .. } => {
                     map.mark(from, 1);
@@ -306,6 +310,10 @@ pub(super) const OTHER: usize = usize::MAX;
 /// The most pages that are copied at once: a thread that reads messages waits for no more. Larger
 /// pieces are no faster.
 const PIECE: u64 = 16;
+
+/// The most pages that are poisoned at once. The tasks may send messages all the time, and each
+/// keeps the next call from its work.
+const POISON: u64 = 4096;
 
 /// An address that programs do not use, above the lowest that the kernel allows.
 const PROBE: u64 = 1 << 20;

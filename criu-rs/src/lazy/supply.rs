@@ -13,6 +13,12 @@ pub trait Supply: fmt::Debug + Send + Sync {
     /// If the source cannot be reached.
     fn reader(&self, urgency: Urgency) -> Result<Box<dyn Reader + '_>, LazyError>;
 
+    /// Returns true if the bytes are on this machine, so that several threads that bring pages in
+    /// the background gain by it.
+    fn is_near(&self) -> bool {
+        false
+    }
+
     /// Tells a distant source that all pages of all restores have come. No reader is used after
     /// this call. A source that is dropped without it has failed: `criu dump --lazy-pages` then
     /// lets the dumped tasks run on where they are.

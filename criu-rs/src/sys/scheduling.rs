@@ -17,6 +17,9 @@ pub(crate) enum Scheduling {
     Short,
     /// `SCHED_BATCH`: never takes the processor from a running thread.
     Batch,
+    /// As [`Scheduling::Batch`], with a tenth of the share of others: for work that should take the
+    /// time that others leave.
+    Spare,
 }
 
 /// `sched_setattr(2)`: schedules the calling thread. Threads and processes that this thread starts
@@ -25,15 +28,17 @@ pub(crate) enum Scheduling {
 /// # Errors
 /// `EPERM` for [`Scheduling::First`] without `CAP_SYS_NICE`.
 pub(crate) fn schedule(scheduling: Scheduling) -> io::Result<()> {
-    let (policy, priority, slice) = match scheduling {
-        Scheduling::First => (libc::SCHED_FIFO, 1, 0),
-        Scheduling::Short => (libc::SCHED_OTHER, 0, SLICE),
-        Scheduling::Batch => (libc::SCHED_BATCH, 0, 0),
+    let (policy, priority, slice, nice) = match scheduling {
+        Scheduling::First => (libc::SCHED_FIFO, 1, 0, 0),
+        Scheduling::Short => (libc::SCHED_OTHER, 0, SLICE, 0),
+        Scheduling::Batch => (libc::SCHED_BATCH, 0, 0, 0),
+        Scheduling::Spare => (libc::SCHED_BATCH, 0, 0, SPARE),
     };
     let mut attributes = Attributes {
         size: SIZE,
         policy: policy.unsigned_abs(),
         flags: RESET_ON_FORK,
+        nice,
         priority,
         slice,
         ..Attributes::default()
@@ -64,6 +69,9 @@ const SIZE: u32 = 48;
 
 /// `SCHED_FLAG_RESET_ON_FORK`.
 const RESET_ON_FORK: u64 = 1;
+
+/// The niceness of work that takes the time that others leave: a tenth of the share.
+const SPARE: i32 = 10;
 
 /// The length of a short slice in nanoseconds.
 const SLICE: u64 = 100_000;

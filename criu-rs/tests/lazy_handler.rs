@@ -52,10 +52,12 @@ const TESTS: &[(&str, fn())] = &[
     ("without_a_fill_only_what_is_touched_comes", nothing),
     ("neighbours_come_with_a_page_that_is_next_to_another", neighbours),
     ("memory_that_is_moved_discarded_and_unmapped_meanwhile_is_right", storms),
+    ("memory_that_is_cut_into_areas_meanwhile_is_right", areas),
     ("children_have_the_memory_of_the_fork", forks),
     ("tasks_that_end_or_run_another_program_end_the_restore", ends),
     ("a_lost_source_kills_the_tasks_and_their_children", lost),
     ("a_lost_source_is_a_signal_where_a_page_is_missing", poisoned),
+    ("a_lost_source_is_a_signal_in_each_of_many_areas", poisoned_areas),
     ("a_handler_that_is_dropped_leaves_no_task_without_its_memory", dropped),
     ("pages_of_a_working_set_come_before_the_tasks_run", prefetched),
     ("touches_are_recorded_in_their_order_and_nothing_else_comes", recorded),
@@ -70,6 +72,8 @@ const TASKS: &[Role] = &[
     ("some", some),
     ("row", row),
     ("storm", storm),
+    ("areas", areas_then_all),
+    ("areas-lost", areas_then_lost),
     ("fork", forking),
     ("exec", exec),
     ("doomed", doomed),
@@ -266,6 +270,62 @@ impl Storm {
     }
 }
 
+/// The fill, and faults with their neighbours, in memory that a task cuts into areas: the kernel
+/// fills one area at a time.
+fn areas() {
+    for (options, fills) in [(LazyOptions::default(), true), (without_fill(16), false)] {
+        let mut stage = Stage::new(options);
+        stage.start("areas", AREAS);
+        stage.hear_number();
+        stage.restoration.complete();
+        if fills {
+            assert!(stage.restoration.wait(Some(Duration::from_secs(10))).unwrap());
+            let statistics = stage.restoration.statistics();
+            assert_eq!((statistics.filled, statistics.touched), (AREAS as u64, 0));
+        }
+        stage.tasks[0].1.write_all(b"x").unwrap();
+        stage.finish();
+    }
+}
+
+/// The number of pages of tests with areas.
+const AREAS: usize = 1024;
+
+/// Cuts the memory into areas whose ends are nowhere near those of pieces.
+fn cut_into_areas(task: &Task) {
+    (0..AREAS / 2).step_by(7).for_each(|page| task.region.part(page, 3).protect());
+    (AREAS / 2..AREAS).step_by(37).for_each(|page| task.region.part(page, 1).protect());
+    (&task.parent).write_all(&0i32.to_ne_bytes()).unwrap();
+    task.hear();
+}
+
+fn areas_then_all(task: &Task) {
+    cut_into_areas(task);
+    (0..AREAS).for_each(|page| task.check(page));
+}
+
+fn areas_then_lost(task: &Task) {
+    cut_into_areas(task);
+    for page in (0..AREAS).step_by(5) {
+        let child = fork(|| i32::from(task.region.word(page, 0) == 0));
+        assert_eq!(signal_of(child), Some(Signal::SIGBUS), "page {page}");
+    }
+}
+
+fn poisoned_areas() {
+    let mut options = without_fill(1);
+    options.on_loss = OnLoss::SigBus;
+    let mut stage = Stage::new(options);
+    stage.start("areas-lost", AREAS);
+    stage.hear_number();
+    stage.restoration.complete();
+    stage.restoration.give_up(LazyError::Stopped);
+    assert!(stage.restoration.wait(Some(Duration::from_secs(5))).is_err());
+    stage.tasks[0].1.write_all(b"x").unwrap();
+    let status = stage.tasks[0].0.wait().unwrap();
+    assert!(status.success(), "{status}");
+}
+
 fn forks() {
     let mut stage = Stage::new(LazyOptions::default());
     stage.start("fork", PAGES);
@@ -310,6 +370,13 @@ fn forking(task: &Task) {
 /// Turns a panic in a forked child into its exit code.
 fn survives(child: impl FnOnce() -> i32) -> i32 {
     catch_unwind(AssertUnwindSafe(child)).unwrap_or(1)
+}
+
+fn signal_of(pid: i32) -> Option<Signal> {
+    match waitpid(Pid::from_raw(pid), None).unwrap() {
+        WaitStatus::Signaled(_, signal, _) => Some(signal),
+        _ => None,
+    }
 }
 
 fn ends_well(pid: i32) -> i32 {

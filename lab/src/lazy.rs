@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MRemapFlags, MapFlags, MmapAdvise, ProtFlags};
-use nix::sys::mman::{madvise, mmap_anonymous, mremap, munmap};
+use nix::sys::mman::{madvise, mmap_anonymous, mprotect, mremap, munmap};
 
 /// The bytes of a page.
 pub const PAGE: usize = 4096;
@@ -100,6 +100,12 @@ impl Region {
     pub fn discard(self) {
         // SAFETY: no reference into this memory exists.
         unsafe { madvise(self.base(), self.pages * PAGE, MmapAdvise::MADV_DONTNEED) }.unwrap();
+    }
+
+    /// Takes the right to write: the system makes areas of the memory and of its neighbours.
+    pub fn protect(self) {
+        // SAFETY: no reference into this memory exists.
+        unsafe { mprotect(self.base(), self.pages * PAGE, ProtFlags::PROT_READ) }.unwrap();
     }
 
     /// Unmaps the memory.

@@ -59,7 +59,7 @@ impl Arrival {
         name_host(root, hostname).map_err(|error| told(&format!("set {hostname}"), &error))?;
         if let Some(path) = self.notice.path() {
             let text = self.identity.text();
-            let placed = place(root, path, text.as_bytes());
+            let placed = place(root, path, text.as_bytes(), self.notice.may_make_file());
             let what = || format!("put the identity of the copy at {}", path.display());
             self.placed = Some(placed.map_err(|error| told(&what(), &error))?);
         }

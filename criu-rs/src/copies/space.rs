@@ -1,13 +1,19 @@
 //! The namespaces of a copy.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{getpid, sethostname};
 
 use crate::error::{Error, Result};
 use crate::host::loopback;
+use crate::sys::proc_link;
 
 /// The namespaces of a copy, beside its pid namespace.
 ///
@@ -19,7 +25,7 @@ use crate::host::loopback;
 pub struct Space {
     hostname: String,
     network: bool,
-    private: Vec<std::path::PathBuf>,
+    private: Vec<PathBuf>,
 }
 
 impl Space {
@@ -35,7 +41,7 @@ impl Space {
     }
 
     /// Covers a directory with an empty one of the same mode and owner, which only this copy sees.
-    pub fn private(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
+    pub fn private(mut self, directory: impl Into<PathBuf>) -> Self {
         self.private.push(directory.into());
         self
     }
@@ -72,18 +78,17 @@ impl Space {
     }
 }
 
-/// Mounts an empty directory over one.
-fn cover(directory: &std::path::Path) -> Result<()> {
-    let failed = |source: io::Error| {
-        Error::system(format!("cover {} with an empty directory", directory.display()), source)
+/// Mounts an empty directory over one. The path is looked up once.
+fn cover(directory: &Path) -> Result<()> {
+    let failed = |error: Errno| {
+        Error::system(format!("cover {} with an empty directory", directory.display()), error)
     };
-    let found = std::fs::metadata(directory).map_err(failed)?;
-    let (mode, uid, gid) = {
-        use std::os::unix::fs::MetadataExt;
-        (found.mode() & 0o7777, found.uid(), found.gid())
-    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let opened = open(directory, flags, Mode::empty()).map_err(failed)?;
+    let found = fstat(&opened).map_err(failed)?;
+    let (mode, uid, gid) = (found.st_mode & 0o7777, found.st_uid, found.st_gid);
     let options = format!("mode={mode:o},uid={uid},gid={gid}");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), directory, Some("tmpfs"), flags, Some(options.as_str()))
-        .map_err(|error| failed(error.into()))
+    let place = proc_link(opened.as_fd());
+    mount(Some("tmpfs"), &place, Some("tmpfs"), flags, Some(options.as_str())).map_err(failed)
 }

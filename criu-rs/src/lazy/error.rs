@@ -31,6 +31,14 @@ pub enum LazyError {
         /// The page size of this machine.
         machine: u64,
     },
+    /// Pages of this machine have a size that a handler does not serve.
+    #[error("this machine has pages of {machine} bytes, and only those of {served} are served")]
+    MachinePages {
+        /// The page size of this machine.
+        machine: u64,
+        /// The page size that a handler serves.
+        served: u64,
+    },
     /// The images list more missing pages than a handler keeps account of: 4 TiB in all.
     #[error("the images leave out {pages} pages, and at most 4 TiB can come later")]
     TooLarge {
@@ -57,6 +65,14 @@ pub enum LazyError {
         start: u64,
         /// The end of the range.
         end: u64,
+    },
+    /// A task has more missing pages than a handler takes.
+    #[error("a task has {pages} missing pages or more, and at most {most} are served")]
+    TooMuch {
+        /// The number of pages up to the range that is too much.
+        pages: u64,
+        /// The most pages.
+        most: u64,
     },
     /// A restore fails before its tasks run, or breaks the protocol of `lazy-pages.socket`. The
     /// tasks that it has handed over are killed.

@@ -234,7 +234,7 @@ impl<'s> Faults<'s> {
             }
             Ok(Zeroed::Missing) => Ok(Answer::Again),
             Err(error) => {
-                let placed = Placed { pages: 0, error: Some(error) };
+                let placed = Placed { pages: 0, error: Some(error), address };
                 judge((self.shared, self.thread), member, address, placed)
             }
         }

@@ -202,12 +202,12 @@ impl<'s> Filler<'s> {
             Some(Errno::ENOENT) if !member.course.is_complete() => again(job, PATIENCE),
             Some(Errno::ENOENT) => {
                 if let Some(job) = job {
+                    job.has_progress |= placed.pages > 0;
                     let since = *job.lost_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > LOST {
                         // No memory for these pages, and no message about them: nobody sees them.
-                        let mut run = request.run;
-                        run.pages = 1;
-                        member.space.drop_pages(self.thread, run);
+                        member.space.drop_pages(self.thread, placed.address, AT_ONCE * AT_ONCE);
+                        job.cursor = placed.address;
                         self.shared.end_if_done(member);
                     }
                 }

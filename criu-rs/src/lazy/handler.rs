@@ -350,7 +350,8 @@ impl Shared {
                 return;
             }
         }
-        match (member.space.poison(thread), member.space.process()) {
+        let is_registered = member.course.is_complete();
+        match (member.space.poison(thread, is_registered), member.space.process()) {
             (Ok(()), _) => self.end(member),
             (Err(Errno::EINVAL), Some(process)) => {
                 let _ = fd::signal(process, Signal::SIGKILL);

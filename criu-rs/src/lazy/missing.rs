@@ -47,7 +47,7 @@ impl Missing {
     /// Takes the addresses of missing pages, ascending. Every page of them is missing.
     ///
     /// # Errors
-    /// If the ranges are not in order or are no whole pages.
+    /// If the ranges are not in order, are no whole pages, or are more than 8 TiB.
     pub(super) fn new(ranges: &[Range<u64>]) -> Result<Self, LazyError> {
         let mut map = Self::default();
         let mut last = 0;
@@ -58,12 +58,14 @@ impl Missing {
             }
             last = end;
             let pages = (end - start) / PAGE;
-            let mut bits: Vec<AtomicU64> = Vec::new();
+            let left = map.left.get_mut();
+            *left += pages;
+            if *left > MOST {
+                return Err(LazyError::TooMuch { pages: *left, most: MOST });
+            }
             let words = usize::try_from(pages.div_ceil(WORD)).unwrap_or(usize::MAX);
-            bits.try_reserve_exact(words).map_err(|_| LazyError::Ranges { start, end })?;
-            bits.extend((0..words).map(|_| AtomicU64::new(!0)));
-            map.pieces.insert(start, Piece { end, origin: start, bits: bits.into(), first: 0 });
-            map.left.fetch_add(pages, Ordering::Relaxed);
+            let bits = (0..words).map(|_| AtomicU64::new(!0)).collect();
+            map.pieces.insert(start, Piece { end, origin: start, bits, first: 0 });
         }
         Ok(map)
     }
@@ -284,6 +286,9 @@ impl Piece {
 /// The size of a page.
 pub(super) const PAGE: u64 = 4096;
 
+/// The most missing pages of an address space: 8 TiB, with a map of 256 MiB.
+const MOST: u64 = 1 << 31;
+
 /// The number of bits of a word.
 const WORD: u64 = 64;
 
@@ -428,5 +433,14 @@ mod tests {
         assert!(Missing::new(&[0..2 * PAGE, PAGE..3 * PAGE]).is_err());
         assert!(Missing::new(std::slice::from_ref(&(0..u64::MAX - PAGE + 1))).is_err());
         assert!(Missing::new(&[]).is_ok());
+    }
+
+    #[test]
+    fn ranges_that_no_machine_has_cost_no_memory() {
+        let all = PAGE..1 << 47;
+        let error = Missing::new(std::slice::from_ref(&all)).unwrap_err();
+        assert!(matches!(error, LazyError::TooMuch { .. }), "{error}");
+        let wide = [PAGE..2 * PAGE, 4 * PAGE..(MOST + 4) * PAGE];
+        assert!(Missing::new(&wide).is_err());
     }
 }

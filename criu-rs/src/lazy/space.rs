@@ -14,7 +14,7 @@ use super::missing::{Missing, PAGE, Run};
 use super::supply::{self, Pages};
 use super::watcher::Change;
 use crate::sys::turn::{Held, Turn};
-use crate::sys::uffd::{Event, Filled, Uffd};
+use crate::sys::uffd::{Bytes, Event, Filled, Uffd};
 
 /// An address space with missing pages.
 #[derive(Debug)]
@@ -44,11 +44,14 @@ pub(super) enum Step {
     Fork(Uffd, Missing),
 }
 
-/// The pages that were put in place, and the error that ended this early.
+/// The pages that were put in place, and the error that ended this early. `ENOENT`: the page at
+/// `address` has no memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Placed {
     pub(super) pages: u64,
     pub(super) error: Option<Errno>,
+    /// The address of the first page that was not looked at, or that has the error.
+    pub(super) address: u64,
 }
 
 /// The state of a page that a thread waits for.
@@ -140,9 +143,9 @@ impl Space {
     ) -> Placed {
         let end = run.address.saturating_add(pages.size().min(run.pages * PAGE));
         let mut placed = Placed::default();
-        let mut address = run.address;
+        let (mut address, mut step) = (run.address, PIECE);
         while address < end && placed.error.is_none() {
-            let most = ((end - address) / PAGE).min(PIECE);
+            let most = ((end - address) / PAGE).min(step);
             let copying = self.copying(thread);
             let Memory { uffd: Some(uffd), map } = &*copying.memory else {
                 placed.error = Some(Errno::ESRCH);
@@ -172,16 +175,22 @@ impl Space {
             address = found.address + done * PAGE;
             match filled {
                 // A part was filled, and the next call tells why no more.
-                Filled { bytes: 1.., .. } | Filled { error: None, .. } => {}
+                Filled { bytes: 1.., .. } | Filled { error: None, .. } => {
+                    step = (step * 2).min(PIECE);
+                }
                 Filled { error: Some(Errno::EEXIST), .. } => {
                     map.mark(address, 1);
                     let _ = uffd.wake(address..address + PAGE);
                     address += PAGE;
                 }
+                // The pages may be of several areas: the kernel fills one area at a time.
+                Filled { error: Some(Errno::ENOENT), .. } if size > PAGE => {
+                    step = size / PAGE / 2;
+                }
                 Filled { error, .. } => placed.error = error,
             }
         }
-        placed
+        Placed { address, ..placed }
     }
 
     /// Lets a page read as zeros if it is not missing.
@@ -208,32 +217,56 @@ impl Space {
         }
     }
 
-    /// Says that pages need not come: nobody can touch them.
-    pub(super) fn drop_pages(&self, thread: usize, run: Run) -> u64 {
-        self.copying(thread).memory.map.mark(run.address, run.pages)
+    /// Says that missing pages in a row need not come, from one on, as long as no memory is there.
+    /// Takes at most so many.
+    pub(super) fn drop_pages(&self, thread: usize, mut address: u64, most: u64) {
+        for _ in 0..most {
+            let copying = self.copying(thread);
+            let Memory { uffd: Some(uffd), map } = &*copying.memory else { return };
+            if map.at(address, 1).is_none() {
+                return;
+            }
+            // Bytes that cannot be read: nothing is filled, but the kernel looks for memory first.
+            if uffd.copy(address, Bytes::nowhere(PAGE), false).error != Some(Errno::ENOENT) {
+                return;
+            }
+            map.mark(address, 1);
+            address += PAGE;
+        }
     }
 
     /// Makes each access to a missing page end in `SIGBUS`. Linux 6.6: `EINVAL` before. `EAGAIN` if
-    /// messages must be read first: some pages are left.
-    pub(super) fn poison(&self, thread: usize) -> Result<(), Errno> {
-        let (mut from, mut is_whole) = (0, true);
+    /// some pages are left, because messages must be read first.
+    ///
+    /// Missing pages without memory count as gone if `is_registered`: no memory becomes registered
+    /// later.
+    pub(super) fn poison(&self, thread: usize, is_registered: bool) -> Result<(), Errno> {
+        let (mut from, mut step, mut is_whole) = (0, PIECE, true);
         loop {
             let copying = self.copying(thread);
             let Memory { uffd: Some(uffd), map } = &*copying.memory else { return Ok(()) };
-            let Some(run) = map.next(from, PIECE) else { break };
+            let Some(run) = map.next(from, step) else { break };
             let filled = uffd.poison(run.address..run.address + run.pages * PAGE);
             map.mark(run.address, filled.bytes / PAGE);
             from = run.address + filled.bytes / PAGE * PAGE;
             match filled {
-                Filled { bytes: 1.., .. } | Filled { error: None, .. } => {}
+                Filled { bytes: 1.., .. } | Filled { error: None, .. } => {
+                    step = (step * 2).min(PIECE);
+                }
                 Filled { error: Some(Errno::EEXIST), .. } => {
                     map.mark(from, 1);
                     let _ = uffd.wake(from..from + PAGE);
                     from += PAGE;
                 }
-                // The memory may have moved, and the message is on its way.
+                // As in `place`.
+                Filled { error: Some(Errno::ENOENT), .. } if run.pages > 1 => {
+                    step = run.pages / 2;
+                }
                 Filled { error: Some(Errno::ENOENT), .. } => {
-                    is_whole = false;
+                    if is_registered {
+                        map.mark(from, 1);
+                    }
+                    is_whole &= is_registered;
                     from += PAGE;
                 }
                 Filled { error: Some(Errno::ESRCH), .. } => return Ok(()),

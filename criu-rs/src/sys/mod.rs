@@ -5,6 +5,7 @@ pub(crate) mod fd;
 pub(crate) mod file_map;
 #[cfg(feature = "lazy")]
 pub(crate) mod guard;
+pub(crate) mod mounts;
 pub(crate) mod ptrace;
 pub(crate) mod random;
 #[cfg(feature = "pages")]

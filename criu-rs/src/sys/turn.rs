@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -24,9 +25,13 @@ impl Turn {
     pub(crate) fn take(&self) -> Held<'_> {
         let own = own_id();
         while self.0.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            // A signal, or a holder that is about to end, lets the thread try again.
-            if call(&self.0, libc::FUTEX_LOCK_PI) == Ok(()) {
-                break;
+            match call(&self.0, libc::FUTEX_LOCK_PI) {
+                Ok(()) => break,
+                // A signal, or a holder that is about to end.
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                // The kernel has no such locks, or a filter forbids them. A thread of real-time
+                // priority must let the holder run.
+                Err(_) => std::thread::sleep(PAUSE),
             }
         }
         Held(&self.0)
@@ -66,6 +71,9 @@ fn own_id() -> u32 {
     OWN.set(own);
     own
 }
+
+/// The time between two tries without the kernel's help.
+const PAUSE: Duration = Duration::from_micros(20);
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
@@ -62,6 +62,12 @@ impl<'b> Bytes<'b> {
     /// Takes bytes at an address of this process. They need not be there: the kernel reads them.
     pub(super) fn at(start: u64, size: u64) -> Self {
         Self { start, size, life: PhantomData }
+    }
+
+    /// Takes bytes that nobody can read, at an address that programs do not use: a copy of them
+    /// fills nothing, and is `EFAULT` where it would fill.
+    pub(crate) fn nowhere(size: u64) -> Self {
+        Self::at(1 << 20, size)
     }
 
     /// Returns the number of bytes.
@@ -157,8 +163,7 @@ impl TryFrom<OwnedFd> for Uffd {
         if super::fd::link(&fd)? != "anon_inode:[userfaultfd]" {
             return Err(io::Error::other("the descriptor is no userfaultfd"));
         }
-        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
-        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        make_non_blocking(&fd)?;
         Ok(Self(fd))
     }
 }
@@ -185,7 +190,12 @@ impl Message {
             FORK => {
                 let fd = RawFd::try_from(a & u64::from(u32::MAX)).ok()?;
                 // SAFETY: the kernel has just made this descriptor for the reader of the message.
-                Event::Fork(Uffd(unsafe { OwnedFd::from_raw_fd(fd) }))
+                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                // The kernel gives it the flags with which the parent's was made, not those that
+                // were set later.
+                let _ = make_non_blocking(&fd);
+                let _ = fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+                Event::Fork(Uffd(fd))
             }
             REMAP => Event::Remap { from: a, to: b, bytes: c },
             REMOVE => Event::Remove(a..b),
@@ -193,6 +203,12 @@ impl Message {
             _ => return None,
         })
     }
+}
+
+fn make_non_blocking(fd: &OwnedFd) -> nix::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
 }
 
 impl From<Range<u64>> for Pages {

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -14,6 +15,7 @@ use nix::sys::stat::Mode;
 
 use super::dir::Dir;
 use super::invalid::InvalidValue;
+use super::place::writers;
 use super::system::SystemError;
 use super::text::printable;
 
@@ -36,6 +38,8 @@ use super::text::printable;
 pub struct CopyNotice {
     file: Option<PathBuf>,
     signal: Option<Signal>,
+    /// True if somebody else may have chosen the file.
+    is_of_others: bool,
 }
 
 impl CopyNotice {
@@ -60,6 +64,7 @@ impl CopyNotice {
             return Err(InvalidValue::new("the file of a copy", found, want));
         }
         self.file = Some(path);
+        self.is_of_others = false;
         Ok(self)
     }
 
@@ -105,12 +110,22 @@ impl CopyNotice {
         self.signal.map(|signal| signal as i32)
     }
 
+    /// Returns true if a missing file may be made. Images that others can write do not choose where
+    /// a file appears on this machine.
+    pub(crate) fn may_make_file(&self) -> bool {
+        !self.is_of_others
+    }
+
     /// Returns true if there is neither a file nor a signal.
     pub fn is_empty(&self) -> bool {
         self.file.is_none() && self.signal.is_none()
     }
 
     /// Reads the choice that a dump has kept beside its images. `None` if there is none.
+    ///
+    /// If users other than this process's and root can write the choice or the directory, a restore
+    /// covers the file if there is one, but makes none, unless [`file`](Self::file) sets the path
+    /// anew.
     ///
     /// # Errors
     /// The directory cannot be opened, or the file cannot be read: it is a link, is not one of this
@@ -126,10 +141,15 @@ impl CopyNotice {
             Err(Errno::ENOENT) => return Ok(None),
             Err(error) => return Err(failed(error.into())),
         };
+        let of_others = |fd: BorrowedFd<'_>| writers(fd).map(|writers| writers.is_some());
+        let of_others = of_others(directory.as_fd())
+            .and_then(|directory| Ok(directory || of_others(file.as_fd())?))
+            .map_err(|error| failed(error.into()))?;
         let mut bytes = Vec::new();
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-        let notice = Self::parse(&bytes).map_err(io::Error::other);
-        notice.map(Some).map_err(failed)
+        let mut notice = Self::parse(&bytes).map_err(|why| failed(io::Error::other(why)))?;
+        notice.is_of_others = of_others;
+        Ok(Some(notice))
     }
 
     /// Reads the text of the file.

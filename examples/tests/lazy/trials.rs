@@ -38,6 +38,29 @@ pub const ALL: &[Test<Scene>] = &[
     ("an_oracle_that_was_not_restored_is_right", without_restore),
 ];
 
+/// Tells if a test is run with a CRIU. Each source is restored from with each CRIU, by the program
+/// or by the library. With `CRIU_RS_TEST_LAZY=all` each of them is, and by CRIU itself.
+pub fn is_wanted(name: &str, is_old: bool) -> bool {
+    let of_old = [
+        "pages_from_images_by_the_program",
+        "pages_from_a_page_server_by_the_daemon",
+        "pages_from_a_dump_by_the_program",
+        "pages_from_images_in_one_call",
+        "pages_when_touched_alone",
+    ];
+    let of_new = [
+        "pages_from_images_by_criu",
+        "pages_from_images_by_the_daemon",
+        "pages_from_a_page_server_by_the_program",
+        "pages_from_a_dump_by_the_daemon",
+        "pages_from_a_page_server_in_one_call",
+        "twenty_copies_side_by_side",
+        "a_wrong_page_is_noticed",
+    ];
+    let wanted = if is_old { &of_old[..] } else { &of_new };
+    std::env::var_os("CRIU_RS_TEST_LAZY").is_some() || wanted.contains(&name)
+}
+
 /// The library's daemon with its usual settings.
 const LIBRARY: handler::Kind =
     handler::Kind::Library(Settings { nothing: false, record: false, with_record: false });
@@ -49,8 +72,8 @@ const ON_DEMAND: handler::Kind =
 /// Memory of the oracle in MiB, and the time of a storm in milliseconds.
 fn extent() -> (u64, u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    let mebibytes = number("CRIU_RS_TEST_LAZY_MIB").unwrap_or(128);
-    (mebibytes, number("CRIU_RS_TEST_LAZY_MS").unwrap_or(1000))
+    let mebibytes = number("CRIU_RS_TEST_LAZY_MIB").unwrap_or(96);
+    (mebibytes, number("CRIU_RS_TEST_LAZY_MS").unwrap_or(700))
 }
 
 /// A storm of a kind that the handler survives.

@@ -3,135 +3,85 @@
 use super::Fate;
 use super::child::poll_for;
 use super::raw::{self, List};
-use super::table::{Space, Table};
+use super::table::{Piece, Space, Table};
+use super::text::Text;
+use super::tree;
 
 /// Kills the tasks, or poisons their missing pages, and says so. Returns when no task can read a
 /// missing page as zeros any more.
 pub(super) fn act(table: &mut Table, fate: Fate, page: u64, log: i32) {
-    let tasks = table.spaces.items().len();
-    if tasks == 0 {
+    if table.spaces.items().is_empty() {
         return;
     }
     let mut killed = List::new();
     if fate == Fate::Kill {
-        kill_trees(table, &mut killed);
+        tree::kill(table.spaces.items(), &mut killed);
     }
-    let (mut poisoned, mut blocked) = (0, List::new());
-    let mut at = 0;
-    // The list grows by the forks of which the kernel tells.
-    while let Some(space) = table.spaces.get(at) {
-        at += 1;
-        if fate == Fate::Kill && space.process >= 0 {
-            continue;
+    let mut poisoned = 0;
+    let mut has_said = false;
+    loop {
+        let mut blocked = 0;
+        let mut at = 0;
+        // The list grows by the forks of which the kernel tells.
+        while let Some(space) = table.spaces.get(at) {
+            if fate == Fate::Kill && space.process >= 0 {
+                at += 1;
+                continue;
+            }
+            match poison(table, space, page) {
+                Poisoned::All => poisoned += 1,
+                Poisoned::Gone => {}
+                Poisoned::Not if space.process >= 0 => {
+                    raw::signal(space.process, libc::SIGKILL);
+                    killed.push(space.process);
+                    // The next look sees that the process is gone.
+                    table.spaces.set(at, Space { process: -1, ..space });
+                    at += 1;
+                    continue;
+                }
+                Poisoned::Not => {
+                    blocked += 1;
+                    at += 1;
+                    continue;
+                }
+            }
+            // The last space takes the place of this one.
+            table.end(space.id);
         }
-        if poison(table, space, page) {
-            poisoned += 1;
-        } else if space.process >= 0 {
-            raw::kill(space.process);
-            killed.push(space.process);
-        } else {
-            blocked.push(space.uffd);
+        if !has_said {
+            say(log, killed.items().len(), poisoned, blocked);
+            has_said = true;
         }
+        if blocked == 0 {
+            break;
+        }
+        // The tasks stay blocked, because this process keeps the userfaultfds.
+        raw::wait(&mut [], Some(NEXT_LOOK));
     }
-    say(log, killed.items().len(), poisoned, blocked.items().len());
     // A thread that is killed may still run for a moment, on another processor.
     for process in killed.items() {
         raw::wait(&mut [poll_for(*process)], Some(LONGEST_END));
     }
-    while blocked.items().iter().any(|uffd| is_alive(*uffd)) {
-        raw::wait(&mut [], Some(1000));
-    }
 }
 
-/// Kills the processes of all spaces and their descendants.
-fn kill_trees(table: &Table, killed: &mut List<i32>) {
-    let mut pids = List::new();
-    for space in table.spaces.items() {
-        if space.process >= 0 {
-            killed.push(space.process);
-            if space.pid > 1 {
-                pids.push(space.pid);
-            }
-        }
-    }
-    let known = pids.items().len();
+/// The result of a try to poison the missing pages of a space.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Poisoned {
+    /// No page is missing any more.
+    All,
+    /// The memory belongs to no process any more.
+    Gone,
+    /// The kernel cannot poison, or cannot at this moment.
+    Not,
+}
+
+/// Poisons the missing pages of a space.
+fn poison(table: &mut Table, space: Space, page: u64) -> Poisoned {
     let mut at = 0;
-    while let Some(pid) = pids.get(at) {
-        add_children(pid, &mut pids);
-        at += 1;
+    let mut waits = 0;
+    if !is_alive(space.uffd) {
+        return Poisoned::Gone;
     }
-    for process in killed.items() {
-        raw::kill(*process);
-    }
-    for pid in pids.items().iter().skip(known) {
-        if let Ok(process @ 0..) = i32::try_from(raw::open_process(*pid)) {
-            raw::kill(process);
-            killed.push(process);
-        }
-    }
-}
-
-/// Adds the children of all threads of a process.
-fn add_children(pid: i32, pids: &mut List<i32>) {
-    let mut path = Text::new();
-    path.add(b"/proc/").number(pid).add(b"/task\0");
-    let Ok(folder @ 0..) = i32::try_from(raw::open(path.bytes(), libc::O_DIRECTORY)) else {
-        return;
-    };
-    let mut entries = [0u8; 4096];
-    loop {
-        let size = entries.len() as u64;
-        let args = [raw::number(folder), entries.as_mut_ptr().addr() as u64, size, 0, 0, 0];
-        // SAFETY: the kernel writes into the buffer, which outlives the call.
-        let size = unsafe { raw::call(libc::SYS_getdents64, args) };
-        let Ok(size @ 1..) = usize::try_from(size) else { break };
-        let mut rest = entries.get(..size).unwrap_or_default();
-        // An entry: inode (8 bytes), offset (8), its length (2), its kind (1), its name with a NUL.
-        while let Some(length) = rest.get(16..18).and_then(<[u8]>::first_chunk::<2>) {
-            let length = usize::from(u16::from_ne_bytes(*length));
-            let name = rest.get(19..length).unwrap_or_default();
-            if let Some(thread) = numbers(name).next() {
-                add_children_of(pid, thread, pids);
-            }
-            match rest.get(length..) {
-                Some(after) if length > 0 => rest = after,
-                _ => break,
-            }
-        }
-    }
-    raw::close(folder);
-}
-
-fn add_children_of(pid: i32, thread: i32, pids: &mut List<i32>) {
-    let mut path = Text::new();
-    path.add(b"/proc/").number(pid).add(b"/task/").number(thread).add(b"/children\0");
-    let Ok(file @ 0..) = i32::try_from(raw::open(path.bytes(), 0)) else { return };
-    let mut text = [0u8; 4096];
-    // The kernel ends each part behind a whole number.
-    while let Ok(size @ 1..) = usize::try_from(raw::read(file, &mut text)) {
-        for child in numbers(text.get(..size).unwrap_or_default()).filter(|child| *child > 1) {
-            if !pids.items().contains(&child) {
-                pids.push(child);
-            }
-        }
-    }
-    raw::close(file);
-}
-
-/// Returns the decimal numbers of a text. Other bytes separate these.
-fn numbers(text: &[u8]) -> impl Iterator<Item = i32> + '_ {
-    let words = text.split(|byte| !byte.is_ascii_digit()).filter(|word| !word.is_empty());
-    words.map(|word| {
-        let digit =
-            |value: i32, byte: &u8| value.wrapping_mul(10).wrapping_add((byte - b'0').into());
-        word.iter().fold(0, digit)
-    })
-}
-
-/// Poisons the missing pages of a space. Returns false if the kernel cannot.
-fn poison(table: &mut Table, space: Space, page: u64) -> bool {
-    let mut at = 0;
-    let mut tries = 0;
     read_messages(table, space);
     while let Some(piece) = table.pieces.get(at) {
         at += 1;
@@ -139,34 +89,40 @@ fn poison(table: &mut Table, space: Space, page: u64) -> bool {
             continue;
         }
         let mut next = piece.start;
+        let mut size = piece.end - piece.start;
         while next < piece.end {
-            let mut wish = [next, piece.end - next, 0, 0];
-            match (ioctl(space.uffd, POISON, &mut wish), i64::from_ne_bytes(wish[3].to_ne_bytes()))
-            {
-                (0, _) => break,
-                (_, done @ 1..) => next = next.saturating_add(done.unsigned_abs()),
-                (error, _) if error == -i64::from(libc::EAGAIN) && tries < MOST_TRIES => {
+            size = size.min(piece.end - next);
+            let mut wish = [next, size, 0, 0];
+            let error = ioctl(space.uffd, POISON, &mut wish);
+            let done = i64::from_ne_bytes(wish[3].to_ne_bytes());
+            match -error {
+                0 => {
+                    next = next.saturating_add(size);
+                    size = size.saturating_mul(2);
+                }
+                _ if done > 0 => next = next.saturating_add(done.unsigned_abs()),
+                EAGAIN | ENOMEM if waits < MOST_WAITS => {
                     // A message has to be read first, and its process has to go on.
-                    tries += 1;
-                    raw::wait(&mut [poll_for(space.uffd)], Some(0));
+                    waits += 1;
+                    raw::wait(&mut [], Some(1));
+                    table.pieces.set(at - 1, Piece { start: next, ..piece });
                     read_messages(table, space);
                     at = 0;
                     break;
                 }
-                (error, _) if error == -i64::from(libc::ESRCH) => return true,
-                (error, _)
-                    if error == -i64::from(libc::EINVAL) || error == -i64::from(libc::ENOTTY) =>
-                {
-                    return false;
-                }
+                ESRCH => return Poisoned::Gone,
+                // The range lies in more than one mapping: the task has split its memory, with
+                // mprotect or madvise, of which the kernel sends no message. Or it has a hole.
+                ENOENT if size > page => size = (size / 2 / page).max(1) * page,
                 // The page is there, or is not watched any more.
-                _ => next = next.saturating_add(page),
+                EEXIST | ENOENT => next = next.saturating_add(page),
+                _ => return Poisoned::Not,
             }
         }
         let mut range = [piece.start, piece.end - piece.start, 0, 0];
         let _ = ioctl(space.uffd, WAKE, &mut range);
     }
-    true
+    Poisoned::All
 }
 
 /// Reads the messages of a space, and keeps the table right.
@@ -189,9 +145,10 @@ fn read_messages(table: &mut Table, space: Space) {
 
 /// Tells if the memory of a userfaultfd still belongs to a process.
 fn is_alive(uffd: i32) -> bool {
-    // No memory lies at address 0, so nothing is copied.
-    let mut wish = [0, 0x1000, 4096, 0, 0];
-    ioctl(uffd, COPY, &mut wish) != -i64::from(libc::ESRCH)
+    // The kernel refuses addresses below the smallest that can be mapped before it looks for the
+    // process. No bytes are at the source, so nothing is copied.
+    let mut wish = [PROBE, NO_MEMORY, 4096, 0, 0];
+    ioctl(uffd, COPY, &mut wish) != -ESRCH
 }
 
 fn ioctl<const N: usize>(fd: i32, request: u64, wish: &mut [u64; N]) -> raw::Result {
@@ -223,46 +180,6 @@ fn say(log: i32, killed: usize, poisoned: usize, blocked: usize) {
     }
 }
 
-/// A short text without the heap.
-struct Text {
-    bytes: [u8; 256],
-    length: usize,
-}
-
-impl Text {
-    const fn new() -> Self {
-        Self { bytes: [0; 256], length: 0 }
-    }
-
-    fn add(&mut self, part: &[u8]) -> &mut Self {
-        for byte in part {
-            if let Some(place) = self.bytes.get_mut(self.length) {
-                *place = *byte;
-                self.length += 1;
-            }
-        }
-        self
-    }
-
-    fn number(&mut self, number: i32) -> &mut Self {
-        let mut digits = [0u8; 10];
-        let mut rest = number.unsigned_abs();
-        let mut start = digits.len();
-        while start > 0 && (rest > 0 || start == digits.len()) {
-            start -= 1;
-            if let Some(digit) = digits.get_mut(start) {
-                *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-            }
-            rest /= 10;
-        }
-        self.add(digits.get(start..).unwrap_or_default())
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-}
-
 // The events of messages that change a space.
 const FORK: u8 = 0x13;
 const REMAP: u8 = 0x14;
@@ -274,37 +191,90 @@ const POISON: u64 = 0xc020_aa08;
 const WAKE: u64 = 0x8010_aa02;
 const COPY: u64 = 0xc028_aa03;
 
+// The errors of the requests.
+const EAGAIN: i64 = libc::EAGAIN as i64;
+const EEXIST: i64 = libc::EEXIST as i64;
+const ENOENT: i64 = libc::ENOENT as i64;
+const ENOMEM: i64 = libc::ENOMEM as i64;
+const ESRCH: i64 = libc::ESRCH as i64;
+
+/// An address that every kernel lets a process map.
+const PROBE: u64 = 1 << 20;
+
+/// An address that every kernel lets a process map, and at which this process has no memory.
+const NO_MEMORY: u64 = 64 << 10;
+
+/// The time between two looks at tasks that stay blocked, in milliseconds.
+const NEXT_LOOK: i64 = 200;
+
 /// The time in which a killed process ends, in milliseconds.
 const LONGEST_END: i64 = 10_000;
 
-/// The messages of a space that are waited for.
-const MOST_TRIES: u32 = 100_000;
+/// The milliseconds for which one look waits for a process to go on after its message.
+const MOST_WAITS: u32 = 2000;
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use criu_lab::lazy::{PAGE, Region, fork, userfaultfd};
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::Pid;
+
     use super::*;
 
-    #[test]
-    fn texts_and_numbers_need_no_heap() {
-        let mut text = Text::new();
-        text.add(b"/proc/").number(0).add(b"/").number(i32::MAX);
-        assert_eq!(text.bytes(), b"/proc/0/2147483647");
-        text.add(&[b'x'; 300]);
-        assert_eq!(text.bytes().len(), 256);
-        assert!(numbers(b"12 345\n6x").eq([12, 345, 6]) && numbers(b" .\0").next().is_none());
+    fn poison_all(region: Region, uffd: &impl AsRawFd) -> Poisoned {
+        let mut table = Table::new();
+        let space = Space { id: 1, uffd: uffd.as_raw_fd(), process: -1, pid: 0 };
+        table.spaces.push(space);
+        let (start, end) = (region.start as u64, (region.start + region.pages * PAGE) as u64);
+        table.pieces.push(Piece { space: 1, start, end });
+        poison(&mut table, space, PAGE as u64)
     }
 
     #[test]
-    fn the_children_of_a_process_are_found() {
-        let children: Vec<_> = (0..3)
-            .map(|_| std::process::Command::new("sleep").arg("100").spawn().unwrap())
-            .collect();
-        let mut found = List::new();
-        add_children(std::process::id().try_into().unwrap(), &mut found);
-        for mut child in children {
-            assert!(found.items().contains(&child.id().try_into().unwrap()));
-            child.kill().unwrap();
-            child.wait().unwrap();
+    fn missing_memory_that_its_task_has_split_is_poisoned_whole() {
+        let (region, uffd) = (Region::new(64), userfaultfd());
+        region.part(0, 40).register(&uffd);
+        region.part(44, 20).register(&uffd);
+        // The kernel tells nobody of this.
+        region.part(20, 2).protect();
+        assert_eq!(poison_all(region, &uffd), Poisoned::All);
+        drop(uffd);
+        let reads = |page: usize| {
+            let child = fork(|| i32::from(region.word(page, 0) != 0));
+            waitpid(Pid::from_raw(child), None).unwrap()
+        };
+        for page in (0..40).chain(44..64) {
+            let end = reads(page);
+            assert!(matches!(end, WaitStatus::Signaled(_, Signal::SIGBUS, _)), "{page}: {end:?}");
         }
+        assert!(matches!(reads(41), WaitStatus::Exited(_, 0)));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_alive() {
+        let (region, uffd) = (Region::new(4), userfaultfd());
+        region.register(&uffd);
+        let mut table = Table::new();
+        let space = Space { id: 1, uffd: uffd.as_raw_fd(), process: -1, pid: 0 };
+        table.spaces.push(space);
+        let endless = || loop {
+            std::hint::spin_loop();
+        };
+        let forking = std::thread::spawn(move || fork(endless));
+        assert!(criu_lab::soon(|| {
+            read_messages(&mut table, space);
+            forking.is_finished()
+        }));
+        let child = Pid::from_raw(forking.join().unwrap());
+        let of_child = table.spaces.get(1).unwrap().uffd;
+        assert!(is_alive(of_child));
+        kill(child, Signal::SIGKILL).unwrap();
+        waitpid(child, None).unwrap();
+        // Other forks of this process have such descriptors, too, but not the memory.
+        assert!(!is_alive(of_child));
+        assert!(is_alive(uffd.as_raw_fd()));
     }
 }

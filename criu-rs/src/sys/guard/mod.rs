@@ -22,6 +22,8 @@ mod loss;
 mod memory;
 mod raw;
 mod table;
+mod text;
+mod tree;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

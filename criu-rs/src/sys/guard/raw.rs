@@ -45,7 +45,8 @@ pub(super) fn close(fd: i32) {
 
 /// Waits until one of the descriptors is readable, at most so many milliseconds, or without end.
 pub(super) fn wait(fds: &mut [libc::pollfd], millis: Option<i64>) {
-    let time = libc::timespec { tv_sec: millis.unwrap_or(0) / 1000, tv_nsec: 0 };
+    let number = millis.unwrap_or(0);
+    let time = libc::timespec { tv_sec: number / 1000, tv_nsec: number % 1000 * 1_000_000 };
     let time = if millis.is_some() { &raw const time } else { ptr::null() };
     let args = [fds.as_mut_ptr().addr() as u64, fds.len() as u64, time.addr() as u64, 0, 0, 0];
     // SAFETY: both pointers are valid for the call, or null, which means without end.
@@ -77,11 +78,12 @@ pub(super) fn open(path: &[u8], flags: i32) -> Result {
     unsafe { call(libc::SYS_openat, args) }
 }
 
-/// Sends a signal to the process of a descriptor.
-pub(super) fn kill(pidfd: i32) {
-    let args = [number(pidfd), number(libc::SIGKILL), 0, 0, 0, 0];
+/// Sends a signal to the process of a descriptor; the number 0 sends nothing. Returns false if the
+/// process has been reaped.
+pub(super) fn signal(pidfd: i32, signal: i32) -> bool {
+    let args = [number(pidfd), number(signal), 0, 0, 0, 0];
     // SAFETY: the call takes numbers; a null siginfo is allowed.
-    let _ = unsafe { call(libc::SYS_pidfd_send_signal, args) };
+    unsafe { call(libc::SYS_pidfd_send_signal, args) != -i64::from(libc::ESRCH) }
 }
 
 /// Opens a process. Returns the descriptor, or the negated errno.
@@ -149,6 +151,16 @@ impl<T: Copy> List<T> {
         if let Some(last) = self.length.checked_sub(1).and_then(|last| self.get(last)) {
             self.set(at, last);
             self.length -= 1;
+        }
+    }
+
+    /// Gives the memory of the list back.
+    pub(super) fn free(self) {
+        if !self.start.is_null() {
+            let size = self.room * size_of::<T>();
+            let args = [self.start.addr() as u64, size as u64, 0, 0, 0, 0];
+            // SAFETY: the memory is this list's own, and is not used any more.
+            let _ = unsafe { call(libc::SYS_munmap, args) };
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Piece {
 pub(super) struct Table {
     pub(super) spaces: List<Space>,
     pub(super) pieces: List<Piece>,
+    /// The number of forks that this guard has seen.
+    forks: u64,
 }
 
 /// The answer to a message.
@@ -71,7 +73,7 @@ pub(super) fn encode(news: News<'_>) -> (Vec<u64>, Vec<BorrowedFd<'_>>) {
 impl Table {
     /// Makes an empty table.
     pub(super) const fn new() -> Self {
-        Self { spaces: List::new(), pieces: List::new() }
+        Self { spaces: List::new(), pieces: List::new(), forks: 0 }
     }
 
     /// Takes a message of so many words, with its descriptors, which are -1 if they are missing.
@@ -83,7 +85,7 @@ impl Table {
                 let new = Space { id: space, uffd: fds[0], process: fds[1], pid };
                 if !self.spaces.push(new) {
                     // Without memory for it the space is lost, and its tasks must not run on.
-                    raw::kill(new.process);
+                    raw::signal(new.process, libc::SIGKILL);
                 }
                 return Answer::Listen;
             }
@@ -108,7 +110,7 @@ impl Table {
     }
 
     /// Forgets a space.
-    fn end(&mut self, space: u64) {
+    pub(super) fn end(&mut self, space: u64) {
         let mut at = 0;
         while let Some(known) = self.spaces.get(at) {
             if known.id == space {
@@ -163,7 +165,8 @@ impl Table {
 
     /// Takes the child of a space's process, which has the same ranges.
     pub(super) fn fork(&mut self, space: u64, uffd: i32) {
-        let id = FORKED | self.spaces.items().len() as u64;
+        self.forks += 1;
+        let id = FORKED | self.forks;
         self.spaces.push(Space { id, uffd, process: -1, pid: 0 });
         for at in 0..self.pieces.items().len() {
             if let Some(piece) = self.pieces.get(at).filter(|piece| piece.space == space) {
@@ -217,7 +220,7 @@ mod tests {
         table.moved(1, 101, 17, 1);
         assert_eq!(ranges(&table, 1), [10..11, 16..17, 17..18, 18..20, 104..106]);
         table.fork(1, -1);
-        assert_eq!(ranges(&table, FORKED).len(), 5);
+        assert_eq!(ranges(&table, FORKED | 1).len(), 5);
         table.gone(1, 0, u64::MAX);
         assert!(ranges(&table, 1).is_empty() && ranges(&table, 2).len() == 1);
     }

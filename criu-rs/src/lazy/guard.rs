@@ -262,8 +262,11 @@ mod tests {
 
     #[test]
     fn the_ranges_that_a_new_guard_gets_are_those_of_the_last() {
-        let mut known =
-            Known { uffd: standard_error().unwrap(), process: None, missing: vec![10..20] };
+        let mut known = Known {
+            uffd: standard_error().unwrap(),
+            process: None,
+            missing: std::iter::once(10..20).collect(),
+        };
         known.change(&Change::Gone(12..14));
         known.change(&Change::Moved { from: 11, to: 101, bytes: 5 });
         known.missing.sort_by_key(|range| range.start);

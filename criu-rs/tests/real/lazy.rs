@@ -63,7 +63,7 @@ fn own(lab: &Lab) {
     assert_eq!((progress.missing, progress.tasks), (0, 0));
     // All pages of three times 4 MiB, at least.
     assert!(progress.pages >= 3072, "{progress:?}");
-    assert!(numbers.bytes >= 3 * 4 << 20, "{numbers:?}");
+    assert!(numbers.bytes >= (3 * 4) << 20, "{numbers:?}");
     // The log and the statistics are at their places, and the socket is nowhere.
     expected.extend(["restore.log".to_owned(), "stats-restore".to_owned()]);
     expected.sort();

@@ -30,9 +30,7 @@ pub const ALL: &[Test<Scene>] = &[
     ("pages_from_a_page_server_by_the_program", |scene| from_server(scene, handler::Kind::Program)),
     ("pages_from_a_dump_by_the_program", |scene| from_dump(scene, handler::Kind::Program)),
     ("pages_from_images_in_one_call", |scene| in_one_call(scene, |_| Source::images())),
-    ("pages_from_a_page_server_in_one_call", |scene| {
-        in_one_call(scene, |images| Source::server(images))
-    }),
+    ("pages_from_a_page_server_in_one_call", |scene| in_one_call(scene, Source::server)),
     ("twenty_copies_side_by_side", copies),
     ("a_wrong_page_is_noticed", wrong_page),
     ("an_oracle_that_was_not_restored_is_right", without_restore),
@@ -96,7 +94,7 @@ fn from_images(scene: &Scene, kind: handler::Kind) {
 }
 
 fn from_server(scene: &Scene, kind: handler::Kind) {
-    restore(scene, kind, |images| Source::server(images));
+    restore(scene, kind, Source::server);
 }
 
 /// Restores a saved oracle in a storm.

@@ -232,12 +232,15 @@ pub(crate) fn sessions() -> Seeds {
         let talk = [&[kind, 2, 0, 0, 0, 3, 0, 0, 0][..], &[1; 40]].concat();
         seeds.push(("rpc", kind.to_string(), talk));
     }
+    for (number, messages) in crate::rpc::handovers().into_iter().enumerate() {
+        seeds.push(("rpc", format!("handover-{number}"), messages));
+    }
     seeds
 }
 
 /// Texts for each parser.
 pub(crate) fn texts() -> Seeds {
-    let texts: [(u8, &[u8]); 33] = [
+    let texts: [(u8, &[u8]); 37] = [
         (12, b"tcp-close\nghost-limit 4M # x\nlsm-profile \"apparmor:a\\\"b\"\nnetwork-lock=skip\n"),
         (12, b"page-server\naddress ::1\nport 7\njoin-ns net:/x,y\ncpu-cap=^fpu,ins\nveth-pair a=b\n"),
         (0, b"(00.001) line\n(00.1) Error (criu/x.c:7): it broke\n(00.2) Error (criu/y.c:8): so\n"),
@@ -271,6 +274,10 @@ pub(crate) fn texts() -> Seeds {
         (10, b"post-restore"),
         (10, b"tcp-stream-11944d.img"),
         (11, b"6e ?? 65 64"),
+        (13, b"criu-rs copy 1\nsignal SIGUSR2\nfile /run/a/copy\n"),
+        (13, b"criu-rs copy 1\nfile /run/../b\n"),
+        (14, b"[{\"base_host_virt_addr\":4096,\"size\":8192,\"offset\":0,\"page_size\":4096}]"),
+        (14, b"[{\"base_host_virt_addr\":1,\"size\":18446744073709551615,\"offset\":0}]"),
     ];
     let seed = |(number, (which, text)): (usize, (u8, &[u8]))| {
         ("text", number.to_string(), [&[which], text].concat())

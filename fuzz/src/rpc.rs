@@ -1,4 +1,4 @@
-//! A conversation with a criu that sends arbitrary bytes.
+//! A conversation with a criu that sends arbitrary bytes, and hand-overs of tasks.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -7,7 +7,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use criu_rs::rpc::{
     Conversation, CriuNotify, CriuReq, CriuReqType, CriuResp, ProtocolError, Step, Verdict,
 };
-use criu_rs::{Action, External};
+use criu_rs::{Action, External, fuzzing};
 use prost::Message;
 
 /// Messages of the criu.
@@ -19,8 +19,11 @@ enum Packet {
     Answered { verdict: u8 },
 }
 
-/// Goes through a conversation.
+/// Goes through a conversation, or a hand-over to `lazy-pages.socket`.
 pub fn run(data: &[u8]) {
+    if let Some((&HANDOVER, rest)) = data.split_first() {
+        return handover(rest);
+    }
     let mut bytes = Unstructured::new(data);
     let kind = bytes.int_in_range(0..=13).unwrap_or(0);
     let request = CriuReq { r#type: kind, ..Default::default() };
@@ -61,9 +64,7 @@ pub fn run(data: &[u8]) {
                 continue;
             }
         };
-        let fds: Vec<OwnedFd> =
-            (0..fds).filter_map(|_| File::open("/dev/null").ok()).map(Into::into).collect();
-        let step = talk.receive(&sent, fds);
+        let step = talk.receive(&sent, nulls(fds));
         if state != State::Listening {
             assert!(matches!(step, Err(ProtocolError::OutOfTurn)), "{step:?}");
             state = State::Over;
@@ -82,6 +83,43 @@ pub fn run(data: &[u8]) {
             }
         };
     }
+}
+
+/// The first byte that chooses a hand-over.
+const HANDOVER: u8 = 0xff;
+
+/// Takes messages. The first byte of each has the number of its descriptors in two bits, and the
+/// number of its bytes in the others.
+fn handover(mut data: &[u8]) {
+    fuzzing::handover(std::iter::from_fn(|| {
+        let (&head, rest) = data.split_first()?;
+        let (bytes, rest) = rest.split_at(rest.len().min(usize::from(head & 0x3f)));
+        data = rest;
+        Some((bytes.to_vec(), nulls(head >> 6)))
+    }));
+}
+
+/// Opens descriptors that a peer might send.
+fn nulls(number: u8) -> Vec<OwnedFd> {
+    (0..number).filter_map(|_| File::open("/dev/null").ok()).map(Into::into).collect()
+}
+
+/// Hand-overs of two tasks and a zombie: whole, in pieces, too early, twice.
+pub(crate) fn handovers() -> Vec<Vec<u8>> {
+    let number = |number: i32| [&[4][..], &number.to_ne_bytes()].concat();
+    let uffd = vec![0x41, 0];
+    let (first, second, zombie, end) = (number(1), number(2), number(-3), number(0x5253_5446));
+    let parts = |parts: &[&Vec<u8>]| {
+        let parts = parts.iter().flat_map(|part| part.iter().copied());
+        std::iter::once(HANDOVER).chain(parts).collect()
+    };
+    vec![
+        parts(&[&first, &uffd, &second, &uffd, &zombie, &end]),
+        parts(&[&vec![3, 2, 0, 0], &vec![1, 0], &uffd, &zombie, &first, &uffd, &end, &end]),
+        parts(&[&first, &uffd, &end]),
+        parts(&[&first, &uffd, &first]),
+        parts(&[&first, &vec![0x81, 0], &second, &vec![0x41, 1], &number(-1)]),
+    ]
 }
 
 #[derive(Debug, PartialEq)]

@@ -19,8 +19,23 @@ use criu_rs::{
 pub fn run(data: &[u8]) {
     let Some((&which, bytes)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(bytes);
-    if which == SETTINGS {
-        return settings(bytes);
+    match which {
+        SETTINGS => return settings(bytes),
+        COPY => {
+            match fuzzing::copy_notice(bytes) {
+                Ok(notice) => assert!(notice.path().is_none_or(|path| path.is_absolute())),
+                Err(error) => printable(&error),
+            }
+            return;
+        }
+        GUEST => {
+            match fuzzing::guest(bytes) {
+                Ok(regions) => assert!((1..bytes.len()).contains(&regions)),
+                Err(error) => printable(&error),
+            }
+            return;
+        }
+        _ => {}
     }
     match which % 12 {
         0 => log(bytes),
@@ -78,6 +93,10 @@ fn settings(bytes: &[u8]) {
 
 /// The first byte that chooses configuration files.
 const SETTINGS: u8 = 12;
+/// The first byte that chooses the notice of copies.
+const COPY: u8 = 13;
+/// The first byte that chooses the memory of a virtual machine.
+const GUEST: u8 = 14;
 
 /// Checks that a text moves the cursor of a terminal only by tabs and line ends.
 fn printable(text: &str) {

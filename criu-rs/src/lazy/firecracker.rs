@@ -65,8 +65,9 @@ impl FirecrackerGuest {
         let begun = Instant::now();
         stream::tell_senders(stream).map_err(&failed)?;
         let (mut text, mut fds, mut sender) = (Vec::new(), Vec::new(), None);
-        let mut buffer = [0; 4096];
-        // The message may come in parts: it is complete when it is an array.
+        let (mut buffer, mut parts) = ([0; 4096], 0);
+        // The message may come in parts: it is complete when it is an array. Each part costs a look
+        // at all before.
         let runs = loop {
             let left = within.saturating_sub(begun.elapsed());
             let part = match stream::receive(stream, &mut buffer).map_err(&failed)? {
@@ -85,6 +86,10 @@ impl FirecrackerGuest {
             text.extend_from_slice(buffer.get(..part.bytes).unwrap_or_default());
             fds.extend(part.fds);
             sender = sender.or(part.sender);
+            parts += 1;
+            if parts > MOST_PARTS {
+                return Err(wrong("it comes in more than 100 parts"));
+            }
             if text.len() > LONGEST || fds.len() > 1 {
                 return Err(wrong("it is longer than 64 KiB, or has several descriptors"));
             }
@@ -122,6 +127,13 @@ impl FirecrackerMemory {
     }
 }
 
+/// Reads a whole message, and returns the number of its regions.
+#[cfg(fuzzing)]
+pub(crate) fn guest(text: &[u8]) -> Result<usize, LazyError> {
+    let message = serde_json::from_slice(text).map_err(|error| wrong(&error.to_string()))?;
+    regions(&message).map(|runs| runs.len())
+}
+
 /// Reads the regions of a message.
 fn regions(message: &Value) -> Result<Vec<ObjectRun>, LazyError> {
     let region = |region: &Value| {
@@ -150,3 +162,5 @@ fn wrong(what: &str) -> LazyError {
 const GUEST: u32 = 1;
 /// The longest message. A region takes some 100 bytes, and a virtual machine has few.
 const LONGEST: usize = 64 << 10;
+/// The most parts of a message. Firecracker sends one.
+const MOST_PARTS: u32 = 100;

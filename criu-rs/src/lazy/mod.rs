@@ -43,12 +43,16 @@ mod working_set;
 
 pub use daemon::{LazyControl, LazyDaemon, LazyEvent, LazyPages, LazyReport};
 pub use error::LazyError;
+#[cfg(all(fuzzing, feature = "firecracker"))]
+pub(crate) use firecracker::guest;
 #[cfg(feature = "firecracker")]
 pub use firecracker::{FirecrackerGuest, FirecrackerMemory};
 pub use handle::LazyHandle;
 pub(crate) use handle::Outcome;
 pub use handler::Handler;
 pub use handover::HandoverError;
+#[cfg(fuzzing)]
+pub(crate) use handover::{Handover, Step};
 pub use images::Images;
 pub use object::{Object, ObjectPages, ObjectRun};
 pub use options::{Fill, Guarding, LazyOptions, OnLoss};

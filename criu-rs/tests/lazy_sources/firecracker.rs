@@ -151,6 +151,15 @@ fn other_messages_than_firecracker_s_are_refused() {
         let error = receiving.join().unwrap().unwrap_err().to_string();
         assert!(error.contains(said), "{said}: {error}");
     }
+    // A part costs a look at all before.
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let receiving = thread::spawn(move || FirecrackerGuest::receive(&ours, IN_TIME));
+    theirs.write_all(b"[").unwrap();
+    while theirs.write_all(b" ").is_ok() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let error = receiving.join().unwrap().unwrap_err().to_string();
+    assert!(error.contains("it comes in more than 100 parts"), "{error}");
     // Silence, and a descriptor that is no userfaultfd.
     let (ours, theirs) = UnixStream::pair().unwrap();
     let error = FirecrackerGuest::receive(&ours, Duration::from_millis(50)).unwrap_err();

@@ -244,9 +244,14 @@ impl Shared {
         }
         if let Some(watcher) = &self.watcher {
             let process = member.space.process();
-            member.space.descriptor(|uffd| {
-                watcher.begins(Begun { space: id, uffd, missing: &ranges, process });
+            let watched = member.space.descriptor(|uffd| {
+                watcher.begins(Begun { space: id, uffd, missing: &ranges, process })
             });
+            if let Some(Err(error)) = watched {
+                self.treat(&member, OTHER);
+                course.leave(id);
+                return Err(error);
+            }
         }
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         members.insert(id, Arc::clone(&member));
@@ -442,7 +447,7 @@ mod tests {
     }
 
     impl Watcher for Heard {
-        fn begins(&self, begun: Begun<'_>) {
+        fn begins(&self, begun: Begun<'_>) -> Result<(), LazyError> {
             self.note(format!(
                 "begins {} {:x?} {}",
                 begun.space,
@@ -451,6 +456,7 @@ mod tests {
             ));
             // A guard holds a copy as long as the space lives.
             self.1.lock().unwrap().push(begun.uffd.try_clone_to_owned().unwrap());
+            Ok(())
         }
 
         fn changes(&self, space: u64, change: &Change) {

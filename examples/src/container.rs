@@ -334,12 +334,17 @@ impl RestoreArgs {
             let _ = nix::sys::signal::raise(received.signal);
         }
         let later = &self.later;
-        let status = std::thread::scope(|scope| {
-            if let Some(memory) = &memory {
-                scope.spawn(|| later.recorded(memory, images, &output));
-            }
-            restored.wait()
+        let (status, came) = std::thread::scope(|scope| {
+            let output = &output;
+            let come = |memory| scope.spawn(move || later.accompany(memory, images, output));
+            let come = memory.as_ref().map(come);
+            let status = restored.wait();
+            (status, come.map_or(Ok(()), |come| come.join().unwrap_or(Ok(()))))
         });
+        if came.is_err() {
+            // It is said by now.
+            return Ok(Exit::Failed.into());
+        }
         let status = status.map_err(|error| Fault::system("wait for the container", error))?;
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         let code = status.code().or(signal.map(|signal| 128 + signal)).unwrap_or(1);

@@ -84,7 +84,8 @@ impl Drive {
             drop(end);
             (outcome, listener.join().unwrap_or_default())
         });
-        self.received.set(received);
+        // A signal that came before this operation is still to be heeded.
+        self.received.set(received.or(self.received.get()));
         Ok(outcome)
     }
 

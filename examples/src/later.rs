@@ -42,17 +42,36 @@ impl Later {
         self.working_set.apply(pages, &source, say).map(Some).map_err(unreadable)
     }
 
-    /// Saves the working set, if one is recorded. Waits for the end of the recording.
-    pub(crate) fn recorded(&self, memory: &LazyHandle, images: &Path, output: &Output) {
-        Self::save(memory.recorded(), images, output);
+    /// Brings all memory of tasks for which the program waits, and saves the working set when its
+    /// recording ends. Says so, also if the memory is lost and the tasks are killed.
+    ///
+    /// # Errors
+    /// If the memory is lost, or if the working set is not saved.
+    pub(crate) fn accompany(
+        &self,
+        memory: &LazyHandle,
+        images: &Path,
+        output: &Output,
+    ) -> Result<(), Fault> {
+        let saved = Self::save(memory.recorded(), images, output);
+        let came = memory.wait(None).map_err(lost);
+        came.map(|_| Self::complete(memory, output)).and(saved).inspect_err(|fault| {
+            output.say(fault.to_string());
+        })
     }
 
-    fn save(set: Option<WorkingSet>, images: &Path, output: &Output) {
-        if let Some(set) = set {
-            let images = Directory::open(images).map_err(|error| error.to_string());
-            let saved = images.and_then(|images| save(&set, &images));
-            output.say(saved.unwrap_or_else(|error| error));
-        }
+    fn save(set: Option<WorkingSet>, images: &Path, output: &Output) -> Result<(), Fault> {
+        let Some(set) = set else { return Ok(()) };
+        let images = Directory::open(images).map_err(unreadable)?;
+        output.say(save(&set, &images).map_err(Fault::Failed)?);
+        output.object("recorded", json!({ "pages": set.pages() }));
+        Ok(())
+    }
+
+    fn complete(memory: &LazyHandle, output: &Output) {
+        let statistics = memory.statistics();
+        output.say(format!("all memory is there: {}", numbers(&statistics)));
+        output.object("memory complete", json!({ "statistics": lazy_stats(&statistics) }));
     }
 
     /// Stays until all memory is there. A signal that asks to stop gives it up.
@@ -63,6 +82,7 @@ impl Later {
         images: &Path,
         output: &Output,
     ) -> Result<(), Fault> {
+        let mut saved = Ok(());
         let waited = drive.watch(|| {
             let mut record_until =
                 self.working_set.time().and_then(|t| Instant::now().checked_add(t));
@@ -70,7 +90,7 @@ impl Later {
                 // The other memory comes when the recording has ended.
                 if record_until.is_some_and(|end| Instant::now() >= end) {
                     record_until = None;
-                    Self::save(memory.end_recording(), images, output);
+                    saved = Self::save(memory.end_recording(), images, output);
                 }
                 match memory.wait(Some(LOOK)) {
                     Ok(false) if drive.cancel().is_cancelled() => return Ok(false),
@@ -80,14 +100,14 @@ impl Later {
             }
         })?;
         let all = waited.map_err(lost)?;
-        if let (false, Some(received)) = (all, drive.received()) {
-            return Err(Fault::Interrupted(received.signal.as_str()));
+        let recorded = Self::save(memory.end_recording(), images, output);
+        if !all {
+            // The signal may have come before the restore was over.
+            let signal = drive.received().map_or("a signal", |received| received.signal.as_str());
+            return Err(Fault::Interrupted(signal));
         }
-        Self::save(memory.end_recording(), images, output);
-        let statistics = memory.statistics();
-        output.say(format!("all memory is there: {}", numbers(&statistics)));
-        output.object("memory complete", json!({ "statistics": lazy_stats(&statistics) }));
-        Ok(())
+        Self::complete(&memory, output);
+        saved.and(recorded)
     }
 }
 

@@ -152,12 +152,18 @@ there, also with --restore-detached, and a signal that ends it before ends the t
         }
         if let Some(parent) = parent {
             let later = &self.later;
-            let end = std::thread::scope(|scope| {
-                if let Some(memory) = &memory {
-                    scope.spawn(|| later.recorded(memory, images, output));
-                }
-                parent.stay(&restored, drive.received())
-            })?;
+            let (end, came) = std::thread::scope(|scope| {
+                let memory = memory.as_ref();
+                let come = |memory| scope.spawn(move || later.accompany(memory, images, output));
+                let come = memory.map(come);
+                let end = parent.stay(&restored, drive.received());
+                (end, come.map_or(Ok(()), |come| come.join().unwrap_or(Ok(()))))
+            });
+            let end = end?;
+            if came.is_err() {
+                // It is said by now.
+                return Ok(Exit::Failed.into());
+            }
             return Ok(if self.reach.exit_codes { end } else { Exit::Done.into() });
         }
         if let Some(memory) = memory {

@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::LazyError;
 use super::options::OnLoss;
+use super::ranges::Ranges;
 use super::watcher::{Begun, Change, Watcher};
 use crate::sys::fd;
 use crate::sys::guard::{Fate, GuardProcess, News, RANGES};
@@ -35,6 +36,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     process: Arc<GuardProcess>,
+    /// True while no process could be started in the place of the last.
+    is_missing: bool,
     spaces: HashMap<u64, Known>,
 }
 
@@ -43,7 +46,7 @@ struct State {
 struct Known {
     uffd: OwnedFd,
     process: Option<(OwnedFd, i32)>,
-    missing: Vec<Range<u64>>,
+    missing: Ranges,
 }
 
 impl Guard {
@@ -58,7 +61,7 @@ impl Guard {
         };
         let process = GuardProcess::start(fate, log.as_ref().map(AsFd::as_fd));
         let process = Arc::new(process.map_err(LazyError::Guard)?);
-        let state = Mutex::new(State { process, spaces: HashMap::new() });
+        let state = Mutex::new(State { process, is_missing: false, spaces: HashMap::new() });
         let shared = Arc::new(Shared { fate, log, state });
         let stop = Cancel::new()?;
         let keep = {
@@ -81,26 +84,32 @@ impl Drop for Guard {
 }
 
 impl Watcher for Guard {
-    fn begins(&self, begun: Begun<'_>) {
+    fn begins(&self, begun: Begun<'_>) -> Result<(), LazyError> {
         let Begun { space, uffd, missing, process } = begun;
-        let Ok(uffd) = uffd.try_clone_to_owned() else { return };
-        let process = process.and_then(|process| {
-            let pid = fd::process_of(process).unwrap_or(0);
-            Some((process.try_clone_to_owned().ok()?, pid))
-        });
-        let known = Known { uffd, process, missing: missing.to_vec() };
+        let copy = |fd: BorrowedFd<'_>| {
+            fd.try_clone_to_owned().map_err(LazyError::system("hand a task to the guard"))
+        };
+        let held = |process| copy(process).map(|held| (held, fd::number_of(process).unwrap_or(0)));
+        let process = process.map(held).transpose()?;
+        let known = Known { uffd: copy(uffd)?, process, missing: Ranges::new(missing) };
         let mut state = self.shared.state();
         known.tell(space, &state.process);
         state.spaces.insert(space, known);
+        Ok(())
     }
 
     fn changes(&self, space: u64, change: &Change) {
         let mut state = self.shared.state();
         let Some(known) = state.spaces.get_mut(&space) else { return };
-        known.change(change);
         let news = match *change {
-            Change::Moved { from, to, bytes } => News::Moved { space, from, to, bytes },
-            Change::Gone(Range { start, end }) => News::Gone { space, start, end },
+            Change::Moved { from, to, bytes } => {
+                known.missing.shift(from, to, bytes);
+                News::Moved { space, from, to, bytes }
+            }
+            Change::Gone(Range { start, end }) => {
+                known.missing.cut(&(start..end));
+                News::Gone { space, start, end }
+            }
         };
         tell(&state.process, news);
     }
@@ -116,39 +125,57 @@ impl Watcher for Guard {
 impl Shared {
     /// Keeps a guard running until the handler stops.
     fn keep(&self, stop: &Cancel) {
+        let (mut since, mut pause) = (Instant::now(), Duration::ZERO);
         loop {
             let process = Arc::clone(&self.state().process);
-            let mut fds =
-                [process.as_fd(), stop.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) => {}
-                Err(Errno::EINTR) => continue,
-                Err(_) => return,
-            }
+            let _ = wait(&[process.as_fd(), stop.as_fd()], None);
             if stop.is_cancelled() {
                 tell(&process, News::Done);
-                process.reap();
+                process.reap(PATIENCE);
                 return;
             }
-            process.reap();
-            // Somebody has killed the guard, or it did not listen.
-            if !self.replace() {
-                return;
+            process.reap(PATIENCE);
+            // Somebody has killed the guard, or it did not listen, or none could be started.
+            if since.elapsed() > CALM {
+                pause = Duration::ZERO;
             }
+            if !pause.is_zero() && wait(&[stop.as_fd()], Some(pause)) {
+                continue;
+            }
+            pause = (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            since = Instant::now();
+            self.replace();
         }
     }
 
     /// Starts another guard, and tells it all that the last one knew.
-    fn replace(&self) -> bool {
+    fn replace(&self) {
         let mut state = self.state();
-        let Ok(process) = GuardProcess::start(self.fate, self.log.as_ref().map(AsFd::as_fd)) else {
-            return false;
-        };
-        for (space, known) in &state.spaces {
-            known.tell(*space, &process);
+        match GuardProcess::start(self.fate, self.log.as_ref().map(AsFd::as_fd)) {
+            Ok(process) => {
+                for (space, known) in &state.spaces {
+                    known.tell(*space, &process);
+                }
+                state.process = Arc::new(process);
+                if std::mem::take(&mut state.is_missing) {
+                    self.say("missing pages are guarded again");
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut state.is_missing, true) {
+                    self.say(&format!(
+                        "cannot start another guard: {error}: \
+                        missing pages turn into zeros if this process is killed"
+                    ));
+                }
+            }
         }
-        state.process = Arc::new(process);
-        true
+    }
+
+    fn say(&self, what: &str) {
+        if let Some(log) = &self.log {
+            let _ = nix::unistd::write(log, format!("criu-rs guard: {what}\n").as_bytes());
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,47 +187,37 @@ impl Known {
     fn tell(&self, space: u64, guard: &GuardProcess) {
         let process = self.process.as_ref().map(|(process, pid)| (process.as_fd(), *pid));
         tell(guard, News::Begins { space, uffd: self.uffd.as_fd(), process });
-        for ranges in self.missing.chunks(RANGES) {
+        for ranges in self.missing.to_vec().chunks(RANGES) {
             tell(guard, News::Missing { space, ranges });
         }
-    }
-
-    fn change(&mut self, change: &Change) {
-        match change {
-            Change::Gone(gone) => self.cut(gone),
-            Change::Moved { from, to, bytes } => {
-                let (source, target) =
-                    (*from..from.saturating_add(*bytes), *to..to.saturating_add(*bytes));
-                self.cut(&target);
-                let moved: Vec<_> = self
-                    .missing
-                    .iter()
-                    .map(|range| range.start.max(source.start)..range.end.min(source.end))
-                    .filter(|range| range.start < range.end)
-                    .map(|range| range.start - from + to..range.end - from + to)
-                    .collect();
-                self.cut(&source);
-                self.missing.extend(moved);
-            }
-        }
-    }
-
-    /// Takes a range out of those that may miss pages.
-    fn cut(&mut self, gone: &Range<u64>) {
-        let parts = |range: Range<u64>| {
-            [range.start..range.end.min(gone.start), range.start.max(gone.end)..range.end]
-        };
-        let all = std::mem::take(&mut self.missing).into_iter().flat_map(parts);
-        self.missing = all.filter(|range| range.start < range.end).collect();
     }
 }
 
 /// Tells a guard news. One that does not listen is killed: another takes its place.
 fn tell(guard: &GuardProcess, news: News<'_>) {
-    if guard.tell(news).is_err() {
+    if guard.tell(news, PATIENCE).is_err() {
         guard.kill();
     }
 }
+
+/// Waits until one of the descriptors is readable. Returns false if the time has passed before.
+fn wait(fds: &[BorrowedFd<'_>], at_most: Option<Duration>) -> bool {
+    let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    let timeout = at_most.and_then(|time| PollTimeout::try_from(time).ok());
+    !matches!(poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE)), Ok(0))
+}
+
+/// The time in which a guard takes what it is told, and ends when it is told to.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The life of a guard after which the next is started at once.
+const CALM: Duration = Duration::from_secs(10);
+
+/// The shortest pause before a guard is started again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause before a guard is started again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The stack of the thread that waits for the end of the guard.
 const STACK: usize = 256 << 10;
@@ -216,11 +233,13 @@ pub(super) fn standard_error() -> Option<OwnedFd> {
 mod tests {
     use std::fs;
 
+    use nix::sys::signal::Signal;
+
     use super::*;
 
     /// The guards of this process, by their numbers.
     fn pid(guard: &Guard) -> i32 {
-        fd::process_of(&*guard.shared.state().process).unwrap()
+        fd::number_of(&*guard.shared.state().process).unwrap()
     }
 
     fn line(pid: i32, name: &str) -> String {
@@ -257,19 +276,37 @@ mod tests {
     }
 
     fn pid_now(guard: &Guard) -> Option<i32> {
-        fd::process_of(&*guard.shared.state().process)
+        fd::number_of(&*guard.shared.state().process)
     }
 
     #[test]
-    fn the_ranges_that_a_new_guard_gets_are_those_of_the_last() {
-        let mut known = Known {
-            uffd: standard_error().unwrap(),
-            process: None,
-            missing: std::iter::once(10..20).collect(),
-        };
-        known.change(&Change::Gone(12..14));
-        known.change(&Change::Moved { from: 11, to: 101, bytes: 5 });
-        known.missing.sort_by_key(|range| range.start);
-        assert_eq!(known.missing, [10..11, 16..20, 101..102, 104..106]);
+    fn a_guard_takes_more_ranges_than_its_socket_holds() {
+        let guard = Guard::start(OnLoss::SigBus, None).unwrap();
+        let first = pid(&guard);
+        // A guard only holds this descriptor. One of a userfaultfd of this process would wait for
+        // the fork of the next guard to be read.
+        let uffd = fs::File::open("/dev/null").unwrap();
+        let end = 1 << 20;
+        let missing: Vec<_> =
+            (0..100_000).map(|at| end + at * 8192..end + at * 8192 + 4096).collect();
+        for space in 1..=3 {
+            let begun = Begun { space, uffd: uffd.as_fd(), missing: &missing, process: None };
+            guard.begins(begun).unwrap();
+        }
+        assert_eq!(pid(&guard), first);
+        // The one that takes its place takes them, too.
+        guard.shared.state().process.kill();
+        assert!(criu_lab::soon(|| pid_now(&guard).is_some_and(|now| now != first)));
+        let second = pid(&guard);
+        guard.changes(1, &Change::Gone(0..end));
+        guard.ends(1);
+        assert_eq!(pid(&guard), second);
+    }
+
+    #[test]
+    fn a_guard_that_is_stopped_does_not_hold_up_its_handler() {
+        let guard = Guard::start(OnLoss::Kill, None).unwrap();
+        fd::signal(&*guard.shared.state().process, Signal::SIGSTOP).unwrap();
+        drop(guard);
     }
 }

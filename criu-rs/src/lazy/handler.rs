@@ -265,9 +265,14 @@ impl Shared {
         });
         if let Some(watcher) = self.watcher() {
             let process = member.space.process();
-            member.space.descriptor(|uffd| {
-                watcher.begins(Begun { space: id, uffd, missing: &ranges, process });
+            let watched = member.space.descriptor(|uffd| {
+                watcher.begins(Begun { space: id, uffd, missing: &ranges, process })
             });
+            if let Some(Err(error)) = watched {
+                self.treat(&member, OTHER);
+                course.leave(id);
+                return Err(error);
+            }
         }
         // From now on the space is treated if its restore is given up, by whoever comes first. A
         // userfaultfd that is closed before would let the task read zeros.
@@ -548,7 +553,7 @@ mod tests {
     }
 
     impl Watcher for Heard {
-        fn begins(&self, begun: Begun<'_>) {
+        fn begins(&self, begun: Begun<'_>) -> Result<(), LazyError> {
             self.note(format!(
                 "begins {} {:x?} {}",
                 begun.space,
@@ -557,6 +562,7 @@ mod tests {
             ));
             // A guard holds a copy as long as the space lives.
             self.1.lock().unwrap().push(begun.uffd.try_clone_to_owned().unwrap());
+            Ok(())
         }
 
         fn changes(&self, space: u64, change: &Change) {

@@ -30,6 +30,7 @@ mod link;
 mod missing;
 mod object;
 mod options;
+mod ranges;
 mod reception;
 mod remote;
 mod restoration;

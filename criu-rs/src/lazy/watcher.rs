@@ -4,13 +4,18 @@ use std::fmt;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
+use super::error::LazyError;
+
 /// A watcher of the spaces of a handler.
 ///
 /// Each call comes from the thread that has just read the kernel's message, and other threads wait
 /// for this space meanwhile. A watcher must not wait for long.
 pub(super) trait Watcher: fmt::Debug + Send + Sync {
     /// Hears of an address space with missing pages. No page has come yet.
-    fn begins(&self, begun: Begun<'_>);
+    ///
+    /// # Errors
+    /// If the space cannot be watched, because no descriptor is left.
+    fn begins(&self, begun: Begun<'_>) -> Result<(), LazyError>;
 
     /// Hears that memory of a space has moved or is gone.
     fn changes(&self, space: u64, change: &Change);

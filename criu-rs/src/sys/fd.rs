@@ -52,16 +52,6 @@ pub(crate) fn is_there(pidfd: impl AsFd) -> bool {
     matches!(Errno::result(result), Ok(_) | Err(Errno::EPERM))
 }
 
-/// Returns the number of the process of a descriptor, in this pid namespace. `None` if it has ended
-/// or has no number here.
-#[cfg(feature = "lazy")]
-pub(crate) fn process_of(pidfd: impl AsFd) -> Option<i32> {
-    let number = pidfd.as_fd().as_raw_fd();
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
-    (pid > 0).then_some(pid)
-}
-
 /// `pidfd_getfd(2)`: returns a close-on-exec copy of another process's descriptor. Linux 5.6.
 pub(crate) fn copy_of(pid: Pid, number: RawFd) -> io::Result<OwnedFd> {
     let process = open(pid)?;

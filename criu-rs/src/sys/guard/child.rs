@@ -80,6 +80,18 @@ impl Child {
             }
         }
         close_from(next, i32::MAX);
+        // Tasks cost two descriptors each, and their descendants one.
+        let mut limit = [0u64; 2];
+        let kind = libc::RLIMIT_NOFILE as u64;
+        let place = limit.as_mut_ptr().addr() as u64;
+        // SAFETY: the kernel writes two words, which outlive the call.
+        let read = unsafe { raw::call(libc::SYS_prlimit64, [0, kind, 0, place, 0, 0]) };
+        if read == 0 {
+            let wish = [limit[1]; 2];
+            let place = wish.as_ptr().addr() as u64;
+            // SAFETY: the kernel reads two words, which outlive the call.
+            let _ = unsafe { raw::call(libc::SYS_prlimit64, [0, kind, place, 0, 0, 0]) };
+        }
     }
 
     /// Takes the messages that wait. Returns `None` at the end of the socket.
@@ -91,8 +103,10 @@ impl Child {
                 0 => return None,
                 size @ 1.. => {
                     let count = usize::try_from(size).unwrap_or(0) / size_of::<u64>();
-                    if self.table.take(&words, count, fds) == Answer::End {
-                        return Some(Answer::End);
+                    match self.table.take(&words, count, fds) {
+                        Answer::End => return Some(Answer::End),
+                        Answer::Unguarded => raw::write(self.log, UNGUARDED),
+                        Answer::Listen => {}
                     }
                 }
                 error if error == -i64::from(libc::EAGAIN) => return Some(Answer::Listen),
@@ -159,6 +173,10 @@ fn close_from(first: i32, last: i32) {
 pub(super) fn poll_for(fd: i32) -> libc::pollfd {
     libc::pollfd { fd, events: libc::POLLIN, revents: 0 }
 }
+
+/// The words about a task whose descriptor has not come.
+const UNGUARDED: &[u8] = b"criu-rs guard: no descriptor is left for a task: its missing pages \
+    turn into zeros if their handler is killed\n";
 
 /// The descriptors that are closed one by one where the kernel cannot close a range.
 const MOST_DESCRIPTORS: i32 = 1 << 16;

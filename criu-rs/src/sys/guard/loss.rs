@@ -230,7 +230,17 @@ mod tests {
         table.spaces.push(space);
         let (start, end) = (region.start as u64, (region.start + region.pages * PAGE) as u64);
         table.pieces.push(Piece { space: 1, start, end });
-        poison(&mut table, space, PAGE as u64)
+        let poisoned = poison(&mut table, space, PAGE as u64);
+        close_forks(&table);
+        poisoned
+    }
+
+    /// Closes the descriptors of forks that other tests of this process have made. Those forks
+    /// would wait for a reader.
+    fn close_forks(table: &Table) {
+        for space in table.spaces.items().iter().skip(1) {
+            raw::close(space.uffd);
+        }
     }
 
     #[test]
@@ -276,5 +286,6 @@ mod tests {
         // Other forks of this process have such descriptors, too, but not the memory.
         assert!(!is_alive(of_child));
         assert!(is_alive(uffd.as_raw_fd()));
+        close_forks(&table);
     }
 }

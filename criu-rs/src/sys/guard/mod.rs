@@ -28,9 +28,11 @@ mod tree;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::SigSet;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
 use super::{fd, seqpacket};
@@ -73,7 +75,7 @@ impl GuardProcess {
     /// Starts a guard. What it has to say goes to `log`.
     ///
     /// # Errors
-    /// Those of clone3(2): `ENOSYS` before Linux 5.3, and where a filter refuses it.
+    /// Those of clone3(2), or of clone(2) where there is no clone3: `EINVAL` before Linux 5.2.
     pub(crate) fn start(fate: Fate, log: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         let (ours, theirs) = seqpacket::pair()?;
         let parent = fd::open(Pid::this())?;
@@ -98,23 +100,37 @@ impl GuardProcess {
         Ok(Self { pidfd, socket: ours })
     }
 
-    /// Tells news, without waiting.
+    /// Tells news. Waits at most so long for a guard that has not taken what it was told before.
     ///
     /// # Errors
     /// `EPIPE` if the guard is gone; `EAGAIN` if it does not listen.
-    pub(crate) fn tell(&self, news: News<'_>) -> io::Result<()> {
+    pub(crate) fn tell(&self, news: News<'_>, patience: Duration) -> io::Result<()> {
         let (words, fds) = table::encode(news);
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        seqpacket::send_now(&self.socket, &bytes, &fds)
+        let mut end = None;
+        loop {
+            match seqpacket::send_now(&self.socket, &bytes, &fds) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let end = *end.get_or_insert_with(|| Instant::now() + patience);
+                    if !wait(self.socket.as_fd(), PollFlags::POLLOUT, end) {
+                        return Err(error);
+                    }
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Kills the guard, without a chance for it to act.
     pub(crate) fn kill(&self) {
-        let _ = fd::signal(&self.pidfd, nix::sys::signal::Signal::SIGKILL);
+        let _ = fd::signal(&self.pidfd, Signal::SIGKILL);
     }
 
-    /// Waits for the end of the guard, and reaps it.
-    pub(crate) fn reap(&self) {
+    /// Waits for the end of the guard, and reaps it. One that does not end is killed.
+    pub(crate) fn reap(&self, patience: Duration) {
+        if !wait(self.pidfd.as_fd(), PollFlags::POLLIN, Instant::now() + patience) {
+            self.kill();
+        }
         let id = u32::try_from(self.pidfd.as_raw_fd()).unwrap_or(u32::MAX);
         let kinds = libc::WEXITED | libc::__WALL;
         loop {
@@ -136,6 +152,21 @@ impl AsFd for GuardProcess {
     }
 }
 
+/// Waits for an event of a descriptor. Returns false if the time has come before.
+fn wait(fd: BorrowedFd<'_>, event: PollFlags, end: Instant) -> bool {
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let millis = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, event)], timeout) {
+            Err(Errno::EINTR) => {}
+            Ok(0) if !left.is_zero() => {}
+            Ok(count) => return count > 0,
+            Err(_) => return false,
+        }
+    }
+}
+
 /// Forks this thread. The child is `child`, and never returns.
 fn fork_child(mut child: Child) -> io::Result<OwnedFd> {
     let useless = memory::useless()?;
@@ -148,8 +179,18 @@ fn fork_child(mut child: Child) -> io::Result<OwnedFd> {
     let size = size_of::<Clone>() as u64;
     // SAFETY: the kernel reads `wish` and writes `pidfd`, which outlive the call. Without CLONE_VM
     // the child has a copy of this thread's stack, and only makes system calls on it.
-    let pid =
+    let mut pid =
         unsafe { raw::call(libc::SYS_clone3, [(&raw mut wish).addr() as u64, size, 0, 0, 0, 0]) };
+    // Filters of containers refuse this call, whose flags they do not see, and allow clone(2).
+    if [-i64::from(libc::ENOSYS), -i64::from(libc::EPERM)].contains(&pid) {
+        let (flags, no_stack) = (wish.flags, 0);
+        let [first, second] = match std::env::consts::ARCH {
+            "s390x" => [no_stack, flags],
+            _ => [flags, no_stack],
+        };
+        // SAFETY: as above.
+        pid = unsafe { raw::call(libc::SYS_clone, [first, second, wish.pidfd, 0, 0, 0]) };
+    }
     match pid {
         0 => child.run(&useless),
         1.. => {}

@@ -167,20 +167,20 @@ impl<T: Copy> List<T> {
     fn grow(&mut self) -> bool {
         let size = self.room * size_of::<T>();
         let wanted = (size * 2).max(1 << 16);
-        let prot = number(libc::PROT_READ | libc::PROT_WRITE);
-        let flags = number(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        let args = [0, wanted as u64, prot, flags, number(-1), 0];
-        // SAFETY: the kernel chooses a free address, so no memory is replaced.
-        let made = unsafe { call(libc::SYS_mmap, args) };
+        let made = if self.start.is_null() {
+            let prot = number(libc::PROT_READ | libc::PROT_WRITE);
+            let flags = number(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            let args = [0, wanted as u64, prot, flags, number(-1), 0];
+            // SAFETY: the kernel chooses a free address, so no memory is replaced.
+            unsafe { call(libc::SYS_mmap, args) }
+        } else {
+            let may_move = number(libc::MREMAP_MAYMOVE);
+            let args = [self.start.addr() as u64, size as u64, wanted as u64, may_move, 0, 0];
+            // SAFETY: the memory is this list's own. It is used at its new place alone.
+            unsafe { call(libc::SYS_mremap, args) }
+        };
         let Ok(made) = usize::try_from(made) else { return false };
         let made = ptr::with_exposed_provenance_mut::<T>(made);
-        if !self.start.is_null() {
-            // SAFETY: both places have room for the items, and do not overlap.
-            unsafe { ptr::copy_nonoverlapping(self.start, made, self.length) };
-            let args = [self.start.addr() as u64, size as u64, 0, 0, 0, 0];
-            // SAFETY: the old memory is this list's own, and is not used any more.
-            let _ = unsafe { call(libc::SYS_munmap, args) };
-        }
         self.start = made;
         self.room = wanted / size_of::<T>();
         true

@@ -44,6 +44,8 @@ pub(super) struct Table {
 pub(super) enum Answer {
     /// More news may come.
     Listen,
+    /// More news may come. The descriptor of a space is missing.
+    Unguarded,
     /// The guard is not needed any more.
     End,
 }
@@ -80,6 +82,7 @@ impl Table {
     pub(super) fn take(&mut self, words: &Words, count: usize, fds: [i32; 2]) -> Answer {
         let [kind, space, pid, _, a, b, c, ..] = *words;
         match kind {
+            BEGINS if fds[0] < 0 => return Answer::Unguarded,
             BEGINS => {
                 let pid = i32::try_from(pid).unwrap_or(0);
                 let new = Space { id: space, uffd: fds[0], process: fds[1], pid };

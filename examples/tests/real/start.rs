@@ -23,6 +23,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_copy_that_fails_is_told_and_the_others_go_on", one_fails),
     ("copies_that_criu_cannot_restore_are_explained", all_fail),
     ("copies_in_the_background_end_with_their_keeper", background),
+    ("a_first_process_is_copied_and_told_while_it_waits", own_namespace),
     ("nothing_is_left_of_copies_whose_keeper_is_killed", keeper_killed),
     ("copies_have_networks_and_directories_of_their_own", networks),
     ("a_working_set_is_recorded_and_comes_first", working_set),
@@ -306,6 +307,36 @@ fn background(lab: &Lab) {
     assert_eq!(fs::read_to_string(format!("/proc/{keeper}/comm")).unwrap(), "criu-rs\n");
     kill(nix::unistd::Pid::from_raw(keeper), Signal::SIGTERM).unwrap();
     snapshot.nothing_is_left(&pids);
+}
+
+fn own_namespace(lab: &Lab) {
+    let [images, reports, run] = ["img", "reports", "run"].map(|name| lab.dir(name));
+    let file = format!("{run}/copy");
+    // The shell reads the file when its child has ended, long after the signal.
+    let told = format!("trap '. {file}; echo $$ $CRIU_COPY > {reports}/$CRIU_COPY_HOSTNAME' USR2");
+    let script = format!("{told}; echo > {reports}/ready; while :; do sleep 0.1; done");
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "setsid", "sh", "-c", &script]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut above = command.spawn().unwrap();
+    assert!(soon(|| Path::new(&reports).join("ready").exists()), "no shell");
+    let first = Process::new(above.id().try_into().unwrap()).unwrap();
+    let first = first.task_main_thread().unwrap().children().unwrap()[0].to_string();
+    let words = ["dump", "-t", &first, "-D", &images, "--copy-file", &file];
+    lab.done(&[&words[..], &["--copy-signal", "USR2"]].concat());
+    above.wait().unwrap();
+    let mut command =
+        lab.command(&["start", &images, "-n", "2", "--json", "--hostname", "o", "--grace", "0.1"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let herd = Herd::read(child, 2);
+    for copy in [1, 2] {
+        let report = Path::new(&reports).join(format!("o-{copy}"));
+        let said = || fs::read_to_string(&report).unwrap_or_default();
+        assert!(soon(|| said() == format!("1 {copy}\n")), "copy {copy}: {}", said());
+    }
+    // A first process has no default for SIGTERM, so it is ended by force.
+    assert_eq!(herd.end().0, Some(0));
+    assert!(!Path::new(&file).exists(), "a file is left");
 }
 
 fn keeper_killed(lab: &Lab) {

@@ -157,7 +157,7 @@ pub use value::{
     Version, Writers,
 };
 
-/// The programs in the READMEs, which have to compile.
+/// The programs in the READMEs and in a page of the documentation, which have to compile.
 #[cfg(doctest)]
 mod readme {
     #[doc = include_str!("../README.md")]
@@ -165,4 +165,7 @@ mod readme {
 
     #[doc = include_str!("../../README.md")]
     mod workspace {}
+
+    #[doc = include_str!("../../docs/start.md")]
+    mod start {}
 }

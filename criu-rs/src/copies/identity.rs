@@ -48,7 +48,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`InvalidValue`] for another name, a name that begins with `CRIU_COP`, a value with a
-    /// line break or a zero byte, and more than 64 KiB in all.
+    /// control character other than a tab, and more than 64 KiB in all.
     pub fn variable(mut self, name: &str, value: &str) -> Result<Self, InvalidValue> {
         let is_name = name.starts_with(|char: char| char.is_ascii_alphabetic() || char == '_')
             && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
@@ -58,9 +58,9 @@ impl Identity {
             let found = printable(name.as_bytes());
             return Err(InvalidValue::new("the name of a variable", found, want));
         }
-        if value.contains(['\n', '\r', '\0']) {
-            let found = printable(value.as_bytes());
-            return Err(InvalidValue::new("the value of a variable", found, "one line"));
+        if value.contains(|char: char| char.is_control() && char != '\t') {
+            let (found, want) = (printable(value.as_bytes()), "one line of text");
+            return Err(InvalidValue::new("the value of a variable", found, want));
         }
         self.environment.push((name.to_owned(), value.to_owned()));
         let bytes: usize = self.environment.iter().map(|(a, b)| a.len() + b.len() + 4).sum();
@@ -165,6 +165,7 @@ mod tests {
         for (name, value) in [
             ("A", "x\nCRIU_COPY=2"),
             ("A", "x\0"),
+            ("A", "x\x1b[2J"),
             ("A\nB", "x"),
             ("CRIU_COPY_SEED", "0"),
             ("1A", "x"),

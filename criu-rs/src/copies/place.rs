@@ -176,8 +176,8 @@ impl Covered {
         fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
         file.write_all(bytes)?;
         fchown(&file, Some(owner.0), Some(owner.1))?;
-        // Only a file in a mounted file system can get a mount of its own. The directory is
-        // borrowed for it: the tasks are held, and no other process is in the namespace.
+        // Only a file in a mounted file system can get a mount of its own. So the directory is
+        // borrowed: the tasks are held, and no other process is in the namespace.
         mounts::attach(&storage, &self.directory)?;
         let mount = mounts::clone(&file).and_then(|mount| {
             mounts::attach(&mount, &self.file)?;

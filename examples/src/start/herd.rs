@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use criu_rs::Pid;
-use criu_rs::lazy::LazyControl;
+use criu_rs::lazy::{LazyControl, LazyError, LazyReport};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -51,6 +51,8 @@ struct Live {
     socket: OwnedFd,
     /// The part of the memory that is for this copy.
     control: Option<LazyControl>,
+    /// The loss of memory during the restore.
+    lost: Option<LazyReport>,
     begun: Moment,
     /// The root task, once it runs.
     root: Option<OwnedFd>,
@@ -97,6 +99,9 @@ impl<'a> Herd<'a> {
             }
             if waiting.is_empty() && self.live.iter().all(Live::is_settled) {
                 if let Some(background) = background.take_if(|_| !self.live.is_empty()) {
+                    let pid = std::process::id();
+                    self.output.print(format!("process {pid} keeps the copies, until SIGTERM"));
+                    self.output.object("background", json!({ "pid": pid }));
                     background.release(end_of(self.failed, self.cut_short))?;
                 }
             }
@@ -125,9 +130,8 @@ impl<'a> Herd<'a> {
             let control = memory.map(|memory| memory.serve(copy, &orders.work_dir)).transpose()?;
             let launched = launch(self.args, &orders, self.errors()).inspect_err(|_| {
                 control.iter().for_each(LazyControl::finish);
-            });
-            let failed = |source| Fault::system("make a pid namespace for a copy", source);
-            Ok((orders, control, launched.map_err(failed)?))
+            })?;
+            Ok((orders, control, launched))
         });
         match started {
             Ok((orders, control, (first, socket))) => self.live.push(Live {
@@ -136,6 +140,7 @@ impl<'a> Herd<'a> {
                 first,
                 socket,
                 control,
+                lost: None,
                 begun,
                 root: None,
                 is_told: false,
@@ -170,13 +175,14 @@ impl<'a> Herd<'a> {
         let is_signalled = is_ready.pop_front() == Some(true);
         // The process in the foreground has been ended before the copies ran.
         let is_alone = foreground.is_some() && is_ready.pop_back() == Some(true);
+        // Before the copies themselves, whose failure this may explain.
+        self.hear_of_memory();
         let mut live = std::mem::take(&mut self.live);
         live.retain_mut(|live| {
             let is_ready = is_ready.pop_front() == Some(true);
             !is_ready || self.hear(plan, live)
         });
         self.live = live;
-        self.hear_of_memory();
         if is_signalled && self.signals.next().is_some() || is_alone {
             self.stop();
         }
@@ -184,16 +190,24 @@ impl<'a> Herd<'a> {
     }
 
     fn hear_of_memory(&mut self) {
-        let heard = self.memory.as_ref().map(|memory| memory.hear(self.output));
+        let failed = &mut self.failed;
+        let heard = self.memory.as_ref().map(|memory| memory.hear(self.output, failed));
         for (copy, report) in heard.unwrap_or_default() {
-            // A copy that fails or ends needs no memory any more.
-            let runs = |live: &&Live| live.copy == copy && live.root.is_some() && !live.is_told;
-            let is_lost = report.result.is_err();
-            if is_lost && (self.stopping.is_some() || self.live.iter().find(runs).is_none()) {
+            if report.result.is_ok() {
+                tell_end(self.output, copy, &report);
                 continue;
             }
-            self.failed |= is_lost;
-            tell_end(self.output, copy, &report);
+            // A copy that fails or ends needs no memory any more.
+            let is_wanting = |live: &&mut Live| live.copy == copy && !live.is_told;
+            match self.live.iter_mut().find(is_wanting) {
+                _ if self.stopping.is_some() => {}
+                Some(live) if live.root.is_some() => {
+                    self.failed = true;
+                    tell_end(self.output, copy, &report);
+                }
+                Some(live) => live.lost = Some(report),
+                None => {}
+            }
         }
     }
 
@@ -203,12 +217,20 @@ impl<'a> Herd<'a> {
             Ok(Some((News::Runs { asked, ran }, root))) => {
                 self.tell_running(live, root.as_ref(), asked, ran);
                 live.root = root;
+                if let Some(lost) = live.lost.take() {
+                    self.failed = true;
+                    tell_end(self.output, live.copy, &lost);
+                }
                 if self.stopping.is_some() {
                     live.end_softly();
                 }
                 true
             }
-            Ok(Some((News::Failed { text, error }, _))) => {
+            Ok(Some((News::Failed { mut text, mut error }, _))) => {
+                if let Some(lost) = live.lost.take().and_then(own_error) {
+                    text = format!("{text}\nmemory: {lost}");
+                    error["memory"] = json!(lost);
+                }
                 live.is_told = true;
                 plan.is_over(live.copy);
                 live.tell(Word::Bye);
@@ -252,7 +274,9 @@ impl<'a> Herd<'a> {
         let pid = root.and_then(number_of);
         let (first, restore) = (ran.since(live.begun), ran.since(asked));
         let shown = pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
-        self.output.print(format!("copy {copy}: process {shown} on {hostname} after {first:.1?}"));
+        let time = first.as_secs_f64() * 1000.0;
+        self.output
+            .print(format!("copy {copy}: process {shown} runs on {hostname} after {time:.1} ms"));
         self.output.object(
             "running",
             json!({
@@ -329,6 +353,14 @@ impl Drop for Live {
 fn tell_failure(output: &Output, copy: u32, text: &str, error: Value) {
     output.say(format!("copy {copy} failed: {text}"));
     output.object("failed", json!({ "copy": copy, "error": error }));
+}
+
+/// Returns the error of memory that has made a restore fail. A restore that fails by itself ends
+/// the hand-over of its memory, too.
+fn own_error(lost: LazyReport) -> Option<String> {
+    let error = lost.result.err()?;
+    let is_of_restore = matches!(error, LazyError::Stopped | LazyError::Handover(_));
+    (!is_of_restore).then(|| error.to_string())
 }
 
 fn in_words(code: i32) -> String {

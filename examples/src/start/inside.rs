@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::Program;
+use super::launch::take_name;
 use super::plan::LOG;
 use super::wire::{self, Moment, News, Orders, Word};
 use crate::config::Config;
@@ -25,7 +26,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd;
 use crate::options::{Apply, Verbosity};
-use crate::places::keep_files_private;
+use crate::places::{keep_files_private, open_log};
 use crate::shown::Shown;
 use crate::signals::Signals;
 
@@ -37,6 +38,7 @@ pub(super) fn run(program: &Program) -> Result<ExitCode, Fault> {
     let Some((orders, _)) = orders else {
         return Err(Fault::usage("--inside is for criu-rs itself"));
     };
+    take_name();
     fd::to_null(0)?;
     keep_files_private();
     let mut copy = Copy { program, orders, control };
@@ -72,7 +74,8 @@ impl Copy<'_> {
         let images = opened(program.images()?)?;
         let work_dir = opened(&orders.work_dir)?;
         let output = match &orders.output {
-            Some(path) => open_output(path)?,
+            Some(path) => open_log(path)
+                .map_err(|error| Fault::system(format!("open {}", path.display()), error))?,
             None => File::from(io::stderr().as_fd().try_clone_to_owned().map_err(shared)?),
         };
         let notice = CopyNotice::read(&(&images).into())?.unwrap_or_default();
@@ -221,13 +224,6 @@ fn identity(orders: &Orders) -> Result<Identity, Fault> {
         identity = added.map_err(|error| Fault::usage(format!("--env: {error}")))?;
     }
     Ok(identity)
-}
-
-/// Opens the file for what a copy prints.
-fn open_output(path: &std::path::Path) -> Result<File, Fault> {
-    let mut options = File::options();
-    options.append(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
-    options.open(path).map_err(|error| Fault::system(format!("open {}", path.display()), error))
 }
 
 /// The time that criu has to undo a restore. The kernel undoes the rest with the namespaces.

@@ -1,15 +1,18 @@
 //! The start of a copy's first process.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::thread::ScopedJoinHandle;
+use std::{panic, thread};
 
 use nix::sched::{CloneFlags, unshare};
 
 use super::wire::{self, Orders};
+use crate::fault::Fault;
 use crate::word::NAME;
 
 /// Starts this program again as the first process of a new pid namespace, with this standard error,
@@ -20,19 +23,42 @@ pub(super) fn launch(
     args: &[OsString],
     orders: &Orders,
     errors: Stdio,
-) -> io::Result<(Child, OwnedFd)> {
-    let (here, there) = wire::pair()?;
-    wire::send(&here, orders, None)?;
-    let program = std::env::current_exe()?;
+) -> Result<(Child, OwnedFd), Fault> {
+    let failed = |doing: &str| {
+        let doing = doing.to_owned();
+        move |source: io::Error| Fault::system(doing, source)
+    };
+    let (here, there) = wire::pair().map_err(failed("make a socket for a copy"))?;
+    let told = wire::send(&here, orders, None);
+    told.map_err(failed("tell a copy its variables and the files to replace"))?;
     let start = move || {
         // The children of this thread alone are in the namespace.
-        unshare(CloneFlags::CLONE_NEWPID)?;
-        let mut command = Command::new(program);
+        let parted = unshare(CloneFlags::CLONE_NEWPID);
+        parted.map_err(|error| Fault::system("make a pid namespace for a copy", error))?;
+        let mut command = Command::new(OWN_PROGRAM);
         // The word is given, because the file may have any name.
         command.arg0(NAME).args(["start", "--inside"]).args(args);
-        command.stdin(there).stdout(Stdio::null()).stderr(errors).process_group(0).spawn()
+        command
+            .stdin(there)
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| Fault::system("start the first process of a copy", error))
     };
-    let started = thread::scope(|scope| scope.spawn(start).join());
-    let child = started.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?;
+    let started = thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, start);
+        thread.map(ScopedJoinHandle::join)
+    });
+    let started = started.map_err(failed("start a thread for a copy"))?;
+    let child = started.unwrap_or_else(|fault| panic::resume_unwind(fault))?;
     Ok((child, here))
 }
+
+/// Names this process after the program, which its file does not.
+pub(super) fn take_name() {
+    let _ = fs::write("/proc/self/comm", NAME);
+}
+
+/// The program that runs, also where the file at its path has been replaced.
+pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";

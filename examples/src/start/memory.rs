@@ -83,14 +83,14 @@ impl Memory {
     }
 
     /// Hears what has happened to the memory of the copies. Returns the copies whose memory is
-    /// complete or lost.
-    pub(super) fn hear(&self, output: &Output) -> Vec<(u32, LazyReport)> {
+    /// complete or lost. Sets `failed` if a recorded working set cannot be saved.
+    pub(super) fn hear(&self, output: &Output, failed: &mut bool) -> Vec<(u32, LazyReport)> {
         let mut bytes = [0; 256];
         while matches!((&self.heard.1).read(&mut bytes), Ok(count) if count > 0) {}
         let mut ended = Vec::new();
         for (copy, event) in self.heard.0.try_iter() {
             match event {
-                LazyEvent::Recorded { set, .. } => self.save(&set, output),
+                LazyEvent::Recorded { set, .. } => *failed |= !self.save(&set, output),
                 LazyEvent::Refused(error) => output.say(format!("copy {copy}: {error}")),
                 LazyEvent::Ended(report) => ended.push((copy, report)),
                 _ => {}
@@ -99,10 +99,15 @@ impl Memory {
         ended
     }
 
-    fn save(&self, set: &WorkingSet, output: &Output) {
-        let pages = set.pages();
-        output.say(save(set, &self.images).unwrap_or_else(|error| error));
-        output.object("recorded", json!({ "pages": pages }));
+    /// Saves a working set. Returns false if that fails, which is told.
+    fn save(&self, set: &WorkingSet, output: &Output) -> bool {
+        let saved = save(set, &self.images);
+        let is_saved = saved.is_ok();
+        if is_saved {
+            output.object("recorded", json!({ "pages": set.pages() }));
+        }
+        output.say(saved.unwrap_or_else(|error| error));
+        is_saved
     }
 }
 

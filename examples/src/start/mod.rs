@@ -34,7 +34,7 @@ use crate::fault::Fault;
 use crate::lazy_pages::FillWord;
 use crate::options::{Around, Cgroups, Files, Jobs, Network, Notice, Reach, Verbosity, seconds};
 use crate::output::Output;
-use crate::places::{check_directory, keep_files_private, note_writers};
+use crate::places::{PRIVATE, check_directory, keep_files_private, make_directory, note_writers};
 use crate::program::{self, Given};
 use crate::settings;
 use crate::working_set::WorkingSetArgs;
@@ -95,8 +95,8 @@ pub(crate) struct Program {
     fill: Option<FillWord>,
     #[command(flatten)]
     working_set: WorkingSetArgs,
-    /// A directory for what each copy prints (N.out) and the log of its restore (N.log). Otherwise
-    /// copies print on standard error, and with --detach nowhere
+    /// A directory for what each copy prints (N.out) and the log of its restore (N.log), made if it
+    /// is missing. Otherwise copies print on standard error, and with --detach nowhere
     #[arg(long, value_name = "DIR", help_heading = "Logging")]
     log_dir: Option<PathBuf>,
     /// Log more: -v1 errors, -v2 warnings, -v3 information, -v4 all
@@ -137,8 +137,9 @@ impl program::Program for Program {
 Each copy has pid, mount, UTS and IPC namespaces of its own, in which its processes have the ids of
 the snapshot; with --net it has a network of its own, too. For each copy the program prints the
 process id of the root as this process sees it, and the time from the start of the copy to the
-moment at which criu had let its tasks run. The program stays until all copies have ended, unless
---detach is given. Ctrl-C or SIGTERM ends the copies. A copy that fails is told, and the others go
+moment at which criu had let its tasks run. The program stays until all copies have ended. With
+--detach a process in the background does, whose process id is printed: SIGTERM to it ends the
+copies. Ctrl-C or SIGTERM ends the copies. A copy that fails is told, and the others go
 on; then the exit status is 1.
 
 A copy has the memory of the others: also random numbers and keys. A program learns that it is a
@@ -158,7 +159,7 @@ Examples:
   criu-rs start img -n 10                          ten copies, until they end or Ctrl-C
   criu-rs start img -n 10 --hostname web-%n --env PORT=80%n --log-dir logs
   criu-rs start img -n 3 --net                     each may listen on the port of the snapshot
-  criu-rs start img -n 3 -d --json | jq .pid       in the background, told to a program
+  criu-rs start img -n 3 -d --json | jq 'select(.hostname).pid'      in the background
 ";
 
     fn json(&self) -> bool {
@@ -174,8 +175,11 @@ Examples:
         }
         let images = self.images()?;
         check_directory("IMAGES", images)?;
-        for directory in self.log_dir.iter().chain(&self.private) {
-            check_directory("--log-dir or --private", directory)?;
+        for directory in &self.private {
+            check_directory("--private", directory)?;
+        }
+        if let Some(directory) = &self.log_dir {
+            make_directory("--log-dir", directory, PRIVATE)?;
         }
         settings::refuse_pipe(&given.all)?;
         if self.detach && !self.background {
@@ -184,6 +188,9 @@ Examples:
         let background = self.background.then(Background::new).transpose()?;
         keep_files_private();
         note_writers(output, "IMAGES", images);
+        if let Some(directory) = &self.log_dir {
+            note_writers(output, "--log-dir", directory);
+        }
         let plan = Plan::new(self, output)?;
         descriptors::hand_on(&given.all)?;
         let exit = Herd::new(self, &given.all, output)?.run(plan, background)?;

@@ -1,10 +1,12 @@
 //! The description of all copies, before the first is started.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use criu_rs::copies::Identity;
 use criu_rs::{CopyNotice, Criu, ProbeCache};
 use nix::unistd::{gethostname, mkdtemp};
 
@@ -56,10 +58,28 @@ impl Plan {
         let plan = Self { copies, hostname, variables, work, log_dir, lazy, streams };
         let longest = plan.hostname(copies);
         if longest.is_empty() || longest.len() > MAX_HOSTNAME || !longest.chars().all(in_hostname) {
-            let why = "letters, digits, `-` and `.`, at most 64 with the number";
-            return Err(Fault::usage(format!("--hostname {longest}: expected {why}")));
+            let why = "letters, digits, `-`, `_` and `.`, at most 64 with the number";
+            return Err(Fault::usage(match program.hostname {
+                Some(_) => format!("--hostname {longest}: expected {why}"),
+                None => {
+                    let found = "copies cannot be called after this machine";
+                    format!("{found}, {longest}: give --hostname: {why}")
+                }
+            }));
         }
+        plan.check_variables()?;
         Ok(plan)
+    }
+
+    /// Refuses variables that are too long with the longest number.
+    fn check_variables(&self) -> Result<(), Fault> {
+        let random = |error| Fault::system("get random bytes", error);
+        let mut identity = Identity::new(1, 1, "").map_err(random)?;
+        for (name, value) in &self.variables {
+            let added = identity.variable(name, &with_number(value, self.copies));
+            identity = added.map_err(|error| Fault::usage(format!("--env: {name}: {error}")))?;
+        }
+        Ok(())
     }
 
     /// Returns the numbers of the copies.
@@ -134,10 +154,15 @@ fn find_out(criu: &Criu) {
 fn variables(program: &Program) -> Result<Vec<(String, String)>, Fault> {
     let mut text = String::new();
     if let Some(path) = &program.env_file {
-        let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
-        read.map_err(|error| {
-            Fault::usage(format!("--env-file: cannot read {}: {error}", path.display()))
-        })?;
+        let unreadable = |why: &dyn fmt::Display| {
+            Fault::usage(format!("--env-file: cannot read {}: {why}", path.display()))
+        };
+        let file = File::open(path).map_err(|error| unreadable(&error))?;
+        let read = file.take(MAX_FILE + 1).read_to_string(&mut text);
+        let count = read.map_err(|error| unreadable(&error))?;
+        if u64::try_from(count).is_ok_and(|count| count > MAX_FILE) {
+            return Err(unreadable(&format_args!("it has more than {MAX_FILE} bytes")));
+        }
     }
     let is_line = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
     let lines = text.lines().filter(is_line).map(|line| ("--env-file", line));
@@ -147,10 +172,6 @@ fn variables(program: &Program) -> Result<Vec<(String, String)>, Fault> {
         let Some((name, value)) = line.split_once('=') else {
             return Err(Fault::usage(format!("{option} {line}: expected NAME=VALUE")));
         };
-        let identity = criu_rs::copies::Identity::new(1, 1, "");
-        let identity = identity.map_err(|error| Fault::system("get random bytes", error))?;
-        let checked = identity.variable(name, value);
-        checked.map_err(|error| Fault::usage(format!("{option} {line}: {error}")))?;
         variables.push((name.to_owned(), value.to_owned()));
     }
     Ok(variables)
@@ -178,5 +199,5 @@ pub(super) const LOG: &str = "restore.log";
 /// The most characters of a hostname, as the kernel has it.
 const MAX_HOSTNAME: usize = 64;
 
-/// The part of a file of variables that is read.
+/// The most bytes of a file of variables, with comments.
 const MAX_FILE: u64 = 1 << 20;

@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use criu_lab::soon;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use procfs::process::Process;
 use serde_json::Value;
 
@@ -21,6 +23,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_copy_that_fails_is_told_and_the_others_go_on", one_fails),
     ("copies_that_criu_cannot_restore_are_explained", all_fail),
     ("copies_in_the_background_end_with_their_keeper", background),
+    ("a_first_process_is_copied_and_told_while_it_waits", own_namespace),
     ("nothing_is_left_of_copies_whose_keeper_is_killed", keeper_killed),
     ("copies_have_networks_and_directories_of_their_own", networks),
     ("a_working_set_is_recorded_and_comes_first", working_set),
@@ -204,9 +207,18 @@ fn side_by_side(lab: &Lab) {
     // The same snapshot again, with all memory before it runs.
     fs::remove_dir_all(&snapshot.reports).unwrap();
     fs::create_dir(&snapshot.reports).unwrap();
-    let herd = snapshot.start(lab, 1, &["--eager", "--hostname", "whole-%n"]);
-    let (facts, _) = snapshot.report("whole-1");
+    let (variables, logs) = (lab.path("variables"), lab.path("logs"));
+    fs::write(&variables, "# of all copies\n\nA=1 of %n\nB=2\n").unwrap();
+    let words = ["--eager", "--hostname", "whole-%n", "--log-dir", &logs, "--env", "B=3"];
+    let herd = snapshot.start(lab, 1, &[&words[..], &["--env-file", &variables]].concat());
+    let (facts, identity) = snapshot.report("whole-1");
     assert!(facts.ends_with("memory right"), "{facts}");
+    let given = identity.iter().filter(|(name, _)| !name.starts_with("CRIU_"));
+    let given: Vec<_> = given.map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(given, ["A='1 of 1'", "B=2", "B=3"]);
+    // The directory of the logs is made, for its owner alone.
+    assert_eq!(fs::metadata(&logs).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(Path::new(&logs).join("1.out").exists());
     let pids = herd.pids();
     assert_eq!(herd.end().0, Some(0));
     snapshot.nothing_is_left(&pids);
@@ -215,9 +227,13 @@ fn side_by_side(lab: &Lab) {
 fn one_fails(lab: &Lab) {
     let snapshot = Snapshot::new(lab);
     let logs = lab.dir("logs");
-    // There is a directory at the name of a file.
+    // At the names of files there are a directory, a FIFO that nobody reads, and a victim.
     fs::create_dir(format!("{logs}/2.out")).unwrap();
-    let mut command = snapshot.command(lab, &["-n", "3", "--log-dir", &logs, "--hostname", "c"]);
+    nix::unistd::mkfifo(&*format!("{logs}/4.out"), Mode::S_IRWXU).unwrap();
+    let victim = lab.path("victim");
+    fs::write(&victim, "kept").unwrap();
+    fs::hard_link(&victim, format!("{logs}/5.out")).unwrap();
+    let mut command = snapshot.command(lab, &["-n", "5", "--log-dir", &logs, "--hostname", "c"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for host in ["c-1", "c-3"] {
         snapshot.report(host);
@@ -225,9 +241,23 @@ fn one_fails(lab: &Lab) {
     kill(nix::unistd::Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     let ran = ended(child);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("copy 2 failed: cannot open"), "{ran:?}");
-    let told = |copy| ran.out.lines().filter(|line| line.starts_with(copy)).count();
-    assert_eq!(["copy 1: ", "copy 2: ", "copy 3: "].map(told), [1, 0, 1], "{ran:?}");
+    for (copy, why) in [(2, "regular"), (4, "regular"), (5, "has 2 hard links")] {
+        let begin = format!("copy {copy} failed: cannot open {logs}/{copy}.out: ");
+        let told = ran.err.lines().find(|line| line.contains(&begin));
+        assert!(told.is_some_and(|line| line.contains(why)), "{copy}: {ran:?}");
+    }
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
+    let told = |copy: u32| {
+        let begin = format!("copy {copy}: process ");
+        let mut lines = ran.out.lines().filter_map(|line| line.strip_prefix(&begin));
+        let line = lines.next().map(|line| line.split_once(' ').unwrap().1.to_owned());
+        line.inspect(|line| {
+            let begin = format!("runs on c-{copy} after ");
+            let time = line.strip_prefix(&begin).and_then(|rest| rest.strip_suffix(" ms"));
+            assert!(time.is_some_and(|time| time.parse::<f64>().is_ok()), "{line}");
+        })
+    };
+    assert_eq!([1, 2, 3, 4, 5].map(|copy| told(copy).is_some()), [true, false, true, false, false]);
     snapshot.nothing_is_left(&[]);
     assert!(Path::new(&format!("{logs}/1.log")).exists(), "the log is not kept");
 }
@@ -258,9 +288,12 @@ fn background(lab: &Lab) {
     let ran = run(snapshot.command(lab, &["-n", "2", "-d", "--json", "--hostname", "d"]));
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let said = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let said = said.filter(|said| said["outcome"] == "running");
-    let pids: Vec<i32> =
-        said.map(|said| said["pid"].as_i64().unwrap().try_into().unwrap()).collect();
+    let said: Vec<_> = said.collect();
+    let pids_of = |outcome: &str| -> Vec<i32> {
+        let said = said.iter().filter(|said| said["outcome"] == outcome);
+        said.map(|said| said["pid"].as_i64().unwrap().try_into().unwrap()).collect()
+    };
+    let pids = pids_of("running");
     assert_eq!(pids.len(), 2, "{ran:?}");
     // The pages come from a process in the background.
     for host in ["d-1", "d-2"] {
@@ -270,8 +303,40 @@ fn background(lab: &Lab) {
     let parent = |pid: i32| Process::new(pid).unwrap().stat().unwrap().ppid;
     let keeper = parent(parent(pids[0]));
     assert_eq!(keeper, parent(parent(pids[1])));
+    assert_eq!(pids_of("background"), [keeper]);
+    assert_eq!(fs::read_to_string(format!("/proc/{keeper}/comm")).unwrap(), "criu-rs\n");
     kill(nix::unistd::Pid::from_raw(keeper), Signal::SIGTERM).unwrap();
     snapshot.nothing_is_left(&pids);
+}
+
+fn own_namespace(lab: &Lab) {
+    let [images, reports, run] = ["img", "reports", "run"].map(|name| lab.dir(name));
+    let file = format!("{run}/copy");
+    // The shell reads the file when its child has ended, long after the signal.
+    let told = format!("trap '. {file}; echo $$ $CRIU_COPY > {reports}/$CRIU_COPY_HOSTNAME' USR2");
+    let script = format!("{told}; echo > {reports}/ready; while :; do sleep 0.1; done");
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "setsid", "sh", "-c", &script]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut above = command.spawn().unwrap();
+    assert!(soon(|| Path::new(&reports).join("ready").exists()), "no shell");
+    let first = Process::new(above.id().try_into().unwrap()).unwrap();
+    let first = first.task_main_thread().unwrap().children().unwrap()[0].to_string();
+    let words = ["dump", "-t", &first, "-D", &images, "--copy-file", &file];
+    lab.done(&[&words[..], &["--copy-signal", "USR2"]].concat());
+    above.wait().unwrap();
+    let mut command =
+        lab.command(&["start", &images, "-n", "2", "--json", "--hostname", "o", "--grace", "0.1"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let herd = Herd::read(child, 2);
+    for copy in [1, 2] {
+        let report = Path::new(&reports).join(format!("o-{copy}"));
+        let said = || fs::read_to_string(&report).unwrap_or_default();
+        assert!(soon(|| said() == format!("1 {copy}\n")), "copy {copy}: {}", said());
+    }
+    // A first process has no default for SIGTERM, so it is ended by force.
+    assert_eq!(herd.end().0, Some(0));
+    assert!(!Path::new(&file).exists(), "a file is left");
 }
 
 fn keeper_killed(lab: &Lab) {
@@ -336,11 +401,20 @@ fn working_set(lab: &Lab) {
 
 fn cut_short(lab: &Lab) {
     let snapshot = Snapshot::new(lab);
-    for wait in [5, 40, 90] {
-        let words = ["-n", "12", "--parallel", "4"];
+    for copies in [0, 1, 2] {
+        let words = ["-n", "40", "--parallel", "2"];
         let mut command = snapshot.command(lab, &words);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(wait));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // So many copies run, and most do not.
+        let mut byte = [0];
+        let mut lines = 0;
+        while lines < copies {
+            child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+            lines += usize::from(byte == *b"\n");
+        }
+        if copies == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         let group = Process::new(child.id().try_into().unwrap()).unwrap();
         let first = group.tasks().unwrap().flatten().flat_map(|task| task.children().unwrap());
         let first: Vec<i32> = first.map(|pid| pid.try_into().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! The thread that brings pages before anybody asks for them.
+//! The threads that bring pages before anybody asks for them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,11 +16,13 @@ use super::statistics::add;
 use super::supply::{Reader, Urgency, Wanted};
 use crate::sys::scheduling::{Scheduling, schedule};
 
-/// The thread that brings pages before anybody asks for them.
+/// A thread that brings pages before anybody asks for them.
 pub(super) struct Filler<'s> {
     shared: &'s Shared,
     /// The number of the thread in the handler.
     thread: usize,
+    /// The number of the thread among those that fill.
+    number: usize,
     reader: Option<Box<dyn Reader + 's>>,
     jobs: VecDeque<Job>,
     /// Requests that were announced, in their order.
@@ -31,8 +33,6 @@ pub(super) struct Filler<'s> {
 #[derive(Debug)]
 struct Job {
     member: Arc<Member>,
-    /// The address where the fill goes on.
-    cursor: u64,
     /// The time before which nothing is tried.
     not_before: Option<Instant>,
     /// The moment since which no memory was found for the pages that are left.
@@ -56,18 +56,20 @@ enum Next {
 
 impl<'s> Filler<'s> {
     /// Makes the thread with a number.
-    pub(super) fn new(shared: &'s Shared, thread: usize) -> Self {
+    pub(super) fn new(shared: &'s Shared, thread: usize, number: usize) -> Self {
         let (jobs, line) = (VecDeque::new(), VecDeque::new());
-        Self { shared, thread, reader: None, jobs, line }
+        Self { shared, thread, number, reader: None, jobs, line }
     }
 
     /// Brings pages until the handler ends.
     pub(super) fn run(&mut self) {
-        let _ = schedule(Scheduling::Batch);
+        // More threads than one are for processors that have nothing else to do.
+        let is_first = self.number == 0;
+        let _ = schedule(if is_first { Scheduling::Batch } else { Scheduling::Idle });
         self.reader = self.shared.supply.reader(Urgency::Background).ok();
         let mut wait = Duration::ZERO;
         loop {
-            let new = self.shared.listen(wait);
+            let new = self.shared.listen(self.number, wait);
             if self.shared.stops() {
                 return;
             }
@@ -80,6 +82,11 @@ impl<'s> Filler<'s> {
     /// Announces requests, and brings the pages of the first. Returns the time for which nothing
     /// can be done.
     fn round(&mut self) -> Duration {
+        // The scheduler would move a task that is woken to the processor of a thread that yields to
+        // everybody, away from the thread that serves its faults.
+        if self.number > 0 && self.shared.is_urgent() {
+            return CALM;
+        }
         let depth = self.reader.as_ref().map_or(0, |reader| reader.depth());
         let mut until = None;
         while self.line.len() < depth.max(1) {
@@ -207,7 +214,7 @@ impl<'s> Filler<'s> {
                     if since.elapsed() > LOST {
                         // No memory for these pages, and no message about them: nobody sees them.
                         member.space.drop_pages(self.thread, placed.address, AT_ONCE * AT_ONCE);
-                        job.cursor = placed.address;
+                        job.member.cursor.store(placed.address, Ordering::Relaxed);
                         self.shared.end_if_done(member);
                     }
                 }
@@ -226,7 +233,7 @@ impl Job {
     fn new(member: Arc<Member>) -> Self {
         // Many a child runs another program at once, and would get pages for nothing.
         let not_before = member.is_child.then(|| Instant::now() + CHILDHOOD);
-        Self { member, cursor: 0, not_before, lost_since: None, has_progress: false }
+        Self { member, not_before, lost_since: None, has_progress: false }
     }
 
     /// Finds the next request of the task.
@@ -238,11 +245,23 @@ impl Job {
         if !course.is_complete() || fill != Fill::Everything {
             return None;
         }
+        let cursor = &self.member.cursor;
         let near = self.member.near.swap(0, Ordering::Relaxed);
         if near != 0 {
-            self.cursor = near;
+            cursor.store(near, Ordering::Relaxed);
         }
-        let look = |map: &Missing| map.next(self.cursor, most);
+        let look = |map: &Missing| {
+            // Another thread may fill the same task: each takes other pages.
+            let mut from = cursor.load(Ordering::Relaxed);
+            loop {
+                let run = map.next(from, most)?;
+                let end = run.address + run.pages * PAGE;
+                match cursor.compare_exchange(from, end, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => return Some(run),
+                    Err(now) => from = now,
+                }
+            }
+        };
         let run = self.member.space.look(thread, look).or_else(|| {
             // A whole round without a page.
             if !std::mem::take(&mut self.has_progress) {
@@ -250,15 +269,17 @@ impl Job {
             } else {
                 self.lost_since = None;
             }
-            self.member.space.look(thread, |map: &Missing| map.next(0, most))
+            let run = self.member.space.look(thread, |map: &Missing| map.next(0, most))?;
+            cursor.store(run.address + run.pages * PAGE, Ordering::Relaxed);
+            Some(run)
         })?;
-        self.cursor = run.address + run.pages * PAGE;
         Some(Request { member: Arc::clone(&self.member), run })
     }
 
     /// Takes back what was not brought of a request, from a page on.
     fn back(&mut self, request: &Request, got: u64) {
-        self.cursor = self.cursor.min(request.run.address + got * PAGE);
+        let from = request.run.address + got * PAGE;
+        self.member.cursor.fetch_min(from, Ordering::Relaxed);
     }
 }
 
@@ -268,6 +289,9 @@ impl Request {
         Wanted { pid: self.member.pid, address: origin, pages }
     }
 }
+
+/// The time between two looks for faults.
+const CALM: Duration = Duration::from_millis(1);
 
 /// The most pages of a request.
 const AT_ONCE: u64 = 64;

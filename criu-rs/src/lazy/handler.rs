@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -19,6 +20,7 @@ use super::guard::{self, Guard};
 use super::missing::Missing;
 use super::options::{Guarding, LazyOptions, OnLoss};
 use super::restoration::{Course, Restoration};
+use super::seat::Seat;
 use super::space::{OTHER, Space};
 use super::supply::Supply;
 use super::watcher::{Begun, Watcher};
@@ -53,14 +55,17 @@ pub(super) struct Shared {
     last_id: AtomicU64,
     /// The number of faults that were read and are not served yet.
     pub(super) waiting: AtomicUsize,
-    /// Tasks that are new to the thread in the background, and its bell.
-    work: Mutex<Work>,
+    /// The milliseconds from `begun` to the last fault.
+    last_fault: AtomicU64,
+    begun: Instant,
+    /// The news for each thread that fills pages, and the bell of all.
+    work: Mutex<Vec<Work>>,
     rung: Condvar,
     /// The tasks whose working sets come, for the threads that bring these.
     pub(super) first: Queue,
 }
 
-/// News for the thread in the background.
+/// News for a thread that fills pages.
 #[derive(Debug, Default)]
 struct Work {
     new: Vec<Arc<Member>>,
@@ -78,8 +83,12 @@ pub(super) struct Member {
     pub(super) course: Arc<Course>,
     /// True for the child of a task: the process that a task has forked since the restore.
     pub(super) is_child: bool,
+    /// The address where the fill goes on.
+    pub(super) cursor: AtomicU64,
     /// The page after the last fault: the fill goes on there. 0 is none.
     pub(super) near: AtomicU64,
+    /// The processor of the task.
+    pub(super) seat: Option<Seat>,
     /// True while the working set of the task comes.
     awaits_first: AtomicBool,
     has_ended: AtomicBool,
@@ -129,7 +138,8 @@ impl Handler {
             0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).min(4),
             number => number.min(MOST_THREADS),
         };
-        let firsts = std::thread::available_parallelism().map_or(1, usize::from).min(FIRSTS);
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let (firsts, fills) = (processors.min(FIRSTS), supply.parallel().clamp(1, processors));
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let shared = Arc::new(Shared {
@@ -139,11 +149,13 @@ impl Handler {
             epoll: epoll.map_err(|e| system("making an epoll")(e.into()))?,
             bell: bell.map_err(|e| system("making an eventfd")(e.into()))?,
             stops: AtomicBool::new(false),
-            threads: faults + firsts + 1,
+            threads: faults + firsts + fills,
             members: RwLock::default(),
             last_id: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
-            work: Mutex::default(),
+            last_fault: AtomicU64::new(0),
+            begun: Instant::now(),
+            work: Mutex::new((0..fills).map(|_| Work::default()).collect()),
             rung: Condvar::new(),
             first: Queue::default(),
         });
@@ -157,9 +169,12 @@ impl Handler {
         }
         for number in 0..firsts {
             let shared = Arc::clone(&shared);
-            handler.spawn("lazy-first", move || First::new(&shared, faults + 1 + number).run())?;
+            handler.spawn("lazy-first", move || First::new(&shared, faults + number).run())?;
         }
-        handler.spawn("lazy-fill", move || Filler::new(&shared, faults).run())?;
+        for number in 0..fills {
+            let (shared, thread) = (Arc::clone(&shared), faults + firsts + number);
+            handler.spawn("lazy-fill", move || Filler::new(&shared, thread, number).run())?;
+        }
         Ok(handler)
     }
 
@@ -227,13 +242,16 @@ impl Shared {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let ranges = missing.ranges();
         let first = course.take_first(pid);
+        let seat = process.as_ref().and_then(|process| Seat::of(process.as_fd()));
         let member = Arc::new(Member {
             id,
             pid,
             space: Space::new(uffd, process, missing, self.threads),
             course: Arc::clone(course),
             is_child,
+            cursor: AtomicU64::new(0),
             near: AtomicU64::new(0),
+            seat,
             awaits_first: AtomicBool::new(first.is_some()),
             has_ended: AtomicBool::new(false),
         });
@@ -260,8 +278,10 @@ impl Shared {
             self.first.push(Arc::clone(&member), first);
         }
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.new.push(member);
-        work.is_rung = true;
+        for work in work.iter_mut() {
+            work.new.push(Arc::clone(&member));
+            work.is_rung = true;
+        }
         drop(work);
         self.rung.notify_all();
         Ok(())
@@ -361,21 +381,38 @@ impl Shared {
         }
     }
 
-    /// Lets the thread in the background look for work.
+    /// Notes that a thread of a task has waited for a page.
+    pub(super) fn note_fault(&self) {
+        self.last_fault.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Tells if a thread of a task has waited for a page just now.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.now().saturating_sub(self.last_fault.load(Ordering::Relaxed)) < CALM
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Lets the threads that fill pages look for work.
     pub(super) fn ring(&self) {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner).is_rung = true;
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.iter_mut().for_each(|work| work.is_rung = true);
+        drop(work);
         self.rung.notify_all();
     }
 
-    /// Takes the new tasks. Waits at most for a time until the bell rings.
-    pub(super) fn listen(&self, at_most: std::time::Duration) -> Vec<Arc<Member>> {
+    /// Takes the tasks that are new to one of the threads that fill pages. Waits at most for a time
+    /// until the bell rings.
+    pub(super) fn listen(&self, number: usize, at_most: Duration) -> Vec<Arc<Member>> {
+        let is_quiet = |work: &mut Vec<Work>| work.get(number).is_some_and(|work| !work.is_rung);
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        if !work.is_rung && !at_most.is_zero() {
-            let waited = self.rung.wait_timeout_while(work, at_most, |work| !work.is_rung);
+        if is_quiet(&mut work) && !at_most.is_zero() {
+            let waited = self.rung.wait_timeout_while(work, at_most, is_quiet);
             work = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        work.is_rung = false;
-        std::mem::take(&mut work.new)
+        work.get_mut(number).map(std::mem::take).unwrap_or_default().new
     }
 }
 
@@ -398,6 +435,9 @@ impl Member {
 
 /// The event that ends the threads. Spaces have larger numbers.
 const BELL: u64 = 0;
+
+/// The milliseconds without a fault after which nobody seems to wait for pages.
+const CALM: u64 = 3;
 
 /// The most threads that serve faults: each costs a lock for each space.
 const MOST_THREADS: usize = 64;

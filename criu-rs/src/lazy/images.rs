@@ -120,6 +120,10 @@ impl Images {
 }
 
 impl Supply for Images {
+    fn parallel(&self) -> usize {
+        READERS
+    }
+
     fn reader(&self, urgency: Urgency) -> Result<Box<dyn Reader + '_>, LazyError> {
         Ok(Box::new(ImagesReader {
             images: self,
@@ -144,6 +148,9 @@ struct ImagesReader<'i> {
     announced: u64,
     warm: u64,
 }
+
+/// Background readers at once: most of the work is the kernel's copy, which one processor does.
+const READERS: usize = 2;
 
 impl Reader for ImagesReader<'_> {
     fn read(&mut self, wanted: Wanted) -> Result<Pages<'_>, LazyError> {

@@ -33,6 +33,7 @@ mod options;
 mod reception;
 mod remote;
 mod restoration;
+mod seat;
 mod snapshot;
 mod socket;
 mod space;

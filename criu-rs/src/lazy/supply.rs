@@ -23,6 +23,12 @@ pub trait Supply: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Returns the number of background readers that bring pages faster than a single one does. A
+    /// restore uses at most so many at once, and at most one for each processor.
+    fn parallel(&self) -> usize {
+        1
+    }
+
     /// Returns the number of times that a read was tried again after a fault of the source.
     fn retries(&self) -> u64 {
         0

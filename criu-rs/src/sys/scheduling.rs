@@ -17,6 +17,8 @@ pub(crate) enum Scheduling {
     Short,
     /// `SCHED_BATCH`: never takes the processor from a running thread.
     Batch,
+    /// `SCHED_IDLE`: runs where a processor has nothing else to do, and gives it up at once.
+    Idle,
 }
 
 /// `sched_setattr(2)`: schedules the calling thread. Threads and processes that this thread starts
@@ -29,6 +31,7 @@ pub(crate) fn schedule(scheduling: Scheduling) -> io::Result<()> {
         Scheduling::First => (libc::SCHED_FIFO, 1, 0),
         Scheduling::Short => (libc::SCHED_OTHER, 0, SLICE),
         Scheduling::Batch => (libc::SCHED_BATCH, 0, 0),
+        Scheduling::Idle => (libc::SCHED_IDLE, 0, 0),
     };
     let mut attributes = Attributes {
         size: SIZE,

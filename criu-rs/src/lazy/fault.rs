@@ -12,6 +12,7 @@ use super::error::LazyError;
 use super::handler::{Member, Shared};
 use super::missing::{Missing, PAGE, Run};
 use super::options::Fill;
+use super::seat::{Seat, move_to};
 use super::space::{Placed, Step, Zeroed};
 use super::statistics::add;
 use super::supply::{Reader, Urgency, Wanted};
@@ -28,6 +29,10 @@ pub(super) struct Faults<'s> {
     waiting: VecDeque<(u64, Instant)>,
     /// Faults of all spaces that must be tried again.
     later: VecDeque<(Arc<Member>, u64, Instant)>,
+    /// True if this thread runs before all ordinary ones.
+    is_first: bool,
+    /// The processor to which this thread is bound, and the time of the next look at the task's.
+    seat: (Option<usize>, Instant),
 }
 
 /// The answer to a fault.
@@ -42,13 +47,14 @@ impl<'s> Faults<'s> {
     /// Makes the thread with a number.
     pub(super) fn new(shared: &'s Shared, thread: usize) -> Self {
         let (steps, waiting, later) = (Vec::new(), VecDeque::new(), VecDeque::new());
-        Self { shared, thread, reader: None, steps, waiting, later }
+        let seat = (None, Instant::now());
+        Self { shared, thread, reader: None, steps, waiting, later, is_first: false, seat }
     }
 
     /// Serves faults until the handler ends.
     pub(super) fn run(&mut self) {
-        let is_first = schedule(Scheduling::First).is_ok();
-        if !is_first {
+        self.is_first = schedule(Scheduling::First).is_ok();
+        if !self.is_first {
             let _ = schedule(Scheduling::Short);
         }
         // A source that cannot be reached is tried again when a page is wanted.
@@ -109,12 +115,33 @@ impl<'s> Faults<'s> {
     /// Reads the messages of a space, and serves the faults.
     fn drain(&mut self, member: &Arc<Member>) {
         while self.read(member) {
+            let has_served = !self.waiting.is_empty();
             self.serve_all(member);
+            if has_served {
+                self.follow(member);
+            }
             if member.has_ended() {
                 break;
             }
         }
         self.shared.end_if_done(member);
+    }
+
+    /// Moves this thread to the processor of a task. A thread on another processor is woken later,
+    /// and wakes the task later: between virtual processors this takes longer than the copy.
+    fn follow(&mut self, member: &Member) {
+        self.shared.note_fault();
+        let (bound, next) = self.seat;
+        // A thread without priority might find another one on the processor of the task.
+        if !self.is_first || Instant::now() < next {
+            return;
+        }
+        let processor = member.seat.as_ref().and_then(Seat::processor);
+        if let Some(processor) = processor.filter(|processor| bound != Some(*processor)) {
+            // A processor that is not allowed is passed over.
+            let _ = move_to(processor);
+        }
+        self.seat = (processor.or(bound), Instant::now() + SEATED);
     }
 
     /// Reads messages, and deals with all that are no faults. Returns false if none waited.
@@ -273,6 +300,8 @@ fn judge(
 
 /// The most pages that come with a page.
 const MOST_AROUND: u64 = 512;
+/// The time between two looks at the processor of a task.
+const SEATED: Duration = Duration::from_millis(2);
 
 /// The time between two looks at all spaces. Processes without a descriptor end unnoticed between.
 const LOOK: Duration = Duration::from_millis(250);

@@ -86,6 +86,11 @@ impl<'s> Filler<'s> {
     /// Announces requests, and brings the pages of the first. Returns the time for which nothing
     /// can be done.
     fn round(&mut self) -> Duration {
+        // The scheduler would move a task that is woken to the processor of a thread that yields to
+        // everybody, away from the thread that serves its faults.
+        if self.number > 0 && self.shared.is_urgent() {
+            return CALM;
+        }
         let depth = self.reader.as_ref().map_or(0, |reader| reader.depth());
         let mut until = None;
         while self.line.len() < depth.max(1) {
@@ -301,6 +306,9 @@ impl Request {
         Wanted { pid: self.member.pid, address: origin, pages }
     }
 }
+
+/// The time between two looks for faults.
+const CALM: Duration = Duration::from_millis(1);
 
 /// The most pages of a request.
 const AT_ONCE: u64 = 64;

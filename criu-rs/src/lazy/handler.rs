@@ -20,6 +20,7 @@ use super::guard::{self, Guard};
 use super::missing::{Missing, PAGE};
 use super::options::{Guarding, LazyOptions, OnLoss};
 use super::restoration::{Course, Restoration};
+use super::seat::Seat;
 use super::space::{OTHER, Space, Step};
 use super::statistics::add;
 use super::supply::Supply;
@@ -57,6 +58,9 @@ pub(super) struct Shared {
     last_id: AtomicU64,
     /// The number of faults that were read and are not served yet.
     pub(super) waiting: AtomicUsize,
+    /// The milliseconds from `begun` to the last fault.
+    last_fault: AtomicU64,
+    begun: Instant,
     /// For each thread in the background the tasks that are new to it, and its bell.
     work: Mutex<Vec<Work>>,
     rung: Condvar,
@@ -84,6 +88,8 @@ pub(super) struct Member {
     pub(super) is_child: bool,
     /// The page after the last fault: the fill goes on there. 0 is none.
     pub(super) near: AtomicU64,
+    /// The processor of the task.
+    pub(super) seat: Option<Seat>,
     /// True while the working set of the task comes.
     awaits_first: AtomicBool,
     has_ended: AtomicBool,
@@ -154,6 +160,8 @@ impl Handler {
             members: RwLock::default(),
             last_id: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
+            last_fault: AtomicU64::new(0),
+            begun: Instant::now(),
             work: Mutex::new((0..=spare).map(|_| Work::default()).collect()),
             rung: Condvar::new(),
             first: Queue::default(),
@@ -253,6 +261,7 @@ impl Shared {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let ranges = missing.ranges();
         let first = course.take_first(pid);
+        let seat = process.as_ref().and_then(|process| Seat::of(process.as_fd()));
         let member = Arc::new(Member {
             id,
             pid,
@@ -260,6 +269,7 @@ impl Shared {
             course: Arc::clone(course),
             is_child,
             near: AtomicU64::new(0),
+            seat,
             awaits_first: AtomicBool::new(first.is_some()),
             has_ended: AtomicBool::new(false),
         });
@@ -463,6 +473,20 @@ impl Shared {
         }
     }
 
+    /// Notes that a thread of a task has waited for a page.
+    pub(super) fn note_fault(&self) {
+        self.last_fault.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Tells if a thread of a task has waited for a page just now.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.now().saturating_sub(self.last_fault.load(Ordering::Relaxed)) < CALM
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Lets the threads in the background look for work.
     pub(super) fn ring(&self) {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
@@ -504,6 +528,9 @@ impl Member {
 
 /// The event that ends the threads. Spaces have larger numbers.
 const BELL: u64 = 0;
+
+/// The milliseconds without a fault after which nobody seems to wait for pages.
+const CALM: u64 = 3;
 
 /// The most threads that serve faults: each costs a lock for each space.
 const MOST_THREADS: usize = 64;

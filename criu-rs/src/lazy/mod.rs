@@ -34,6 +34,7 @@ mod ranges;
 mod reception;
 mod remote;
 mod restoration;
+mod seat;
 mod snapshot;
 mod socket;
 mod space;

@@ -20,8 +20,8 @@ pub(crate) enum Scheduling {
     Eager,
     /// `SCHED_BATCH`: never takes the processor from a running thread.
     Batch,
-    /// As [`Scheduling::Batch`], with a tenth of the share of others: for work that should take the
-    /// time that others leave.
+    /// `SCHED_BATCH` with a tenth of the share of others: for work that should take the time that
+    /// others leave.
     Spare,
 }
 

@@ -11,6 +11,7 @@ use super::handler::{Member, Shared};
 use super::missing::{Missing, PAGE, Run};
 use super::statistics::add;
 use super::supply::{Reader, Urgency, Wanted};
+use crate::sys::scheduling::{Scheduling, schedule};
 
 /// The tasks whose working sets have not come yet.
 #[derive(Debug, Default)]
@@ -182,6 +183,8 @@ impl<'s> First<'s> {
 
     /// Brings pages until the handler ends.
     pub(super) fn run(&mut self) {
+        // The tasks begin to run meanwhile, and want these pages at once.
+        let _ = schedule(Scheduling::Eager);
         loop {
             let depth = self.reader.as_ref().map_or(0, |reader| reader.depth());
             if self.line.len() <= depth / 2 {

@@ -15,10 +15,13 @@ pub(crate) enum Scheduling {
     /// `SCHED_OTHER` with slices of 0.1 ms, so that the thread runs soon after it is woken. Linux
     /// 6.12 heeds the length of slices.
     Short,
+    /// `SCHED_OTHER` with nine times the share of others: for work that others wait for. Needs
+    /// `CAP_SYS_NICE`.
+    Eager,
     /// `SCHED_BATCH`: never takes the processor from a running thread.
     Batch,
-    /// As [`Scheduling::Batch`], with a tenth of the share of others: for work that should take the
-    /// time that others leave.
+    /// `SCHED_BATCH` with a tenth of the share of others: for work that should take the time that
+    /// others leave.
     Spare,
 }
 
@@ -26,11 +29,12 @@ pub(crate) enum Scheduling {
 /// do not inherit the scheduling.
 ///
 /// # Errors
-/// `EPERM` for [`Scheduling::First`] without `CAP_SYS_NICE`.
+/// `EPERM` for [`Scheduling::First`] and [`Scheduling::Eager`] without `CAP_SYS_NICE`.
 pub(crate) fn schedule(scheduling: Scheduling) -> io::Result<()> {
     let (policy, priority, slice, nice) = match scheduling {
         Scheduling::First => (libc::SCHED_FIFO, 1, 0, 0),
         Scheduling::Short => (libc::SCHED_OTHER, 0, SLICE, 0),
+        Scheduling::Eager => (libc::SCHED_OTHER, 0, 0, EAGER),
         Scheduling::Batch => (libc::SCHED_BATCH, 0, 0, 0),
         Scheduling::Spare => (libc::SCHED_BATCH, 0, 0, SPARE),
     };
@@ -69,6 +73,9 @@ const SIZE: u32 = 48;
 
 /// `SCHED_FLAG_RESET_ON_FORK`.
 const RESET_ON_FORK: u64 = 1;
+
+/// The niceness of work that others wait for: nine times the share.
+const EAGER: i32 = -10;
 
 /// The niceness of work that takes the time that others leave: a tenth of the share.
 const SPARE: i32 = 10;

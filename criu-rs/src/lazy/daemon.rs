@@ -82,7 +82,8 @@ pub struct LazyControl {
 pub enum LazyEvent {
     /// A connection was refused, or could not be accepted.
     Refused(LazyError),
-    /// All tasks of a restore are restored, and pages come from now on in the background, too.
+    /// All tasks of a restore are taken, and pages come from now on in the background, too. CRIU
+    /// lets the tasks run right after this, unless a last step of its own fails.
     Restored {
         /// The number of the restore, from 1 on, in the order of the connections.
         number: u64,
@@ -141,7 +142,8 @@ impl LazyPages {
     }
 
     /// Sets the longest silence of a restore between its connection and the moment when all its
-    /// tasks are restored: 2 minutes by default. A restore that says nothing for longer is given
+    /// tasks are restored: 30 minutes by default. A task says nothing while CRIU reads memory that
+    /// does not come later. A restore that says nothing for longer is given
     /// up, and its tasks are killed.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
@@ -386,7 +388,7 @@ fn wait(socket: Option<&LazySocket>, finish: &Cancel, wake: &EventFd) -> Result<
 }
 
 /// The longest silence of a restore, unless told.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// The pause after a connection that cannot be accepted.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criu_images::working_set::WorkingSet;
 use nix::errno::Errno;
@@ -138,7 +138,16 @@ impl Reception {
     /// # Errors
     /// The error for which the tasks were not taken. They are killed.
     pub(crate) fn finish(mut self) -> Result<LazyHandle, Arc<LazyError>> {
-        // The last word has come before criu's answer.
+        // The last word has come before criu's answer, unless criu has never connected.
+        let end = Instant::now() + LAST_WORD;
+        let is_running = |thread: &JoinHandle<()>| !thread.is_finished();
+        while self.thread.as_ref().is_some_and(is_running) {
+            if Instant::now() > end {
+                self.stop.cancel();
+                break;
+            }
+            thread::sleep(LOOK);
+        }
         self.join();
         if let Some(Err(error)) = self.outcome.0.get() {
             return Err(Arc::clone(error));
@@ -197,6 +206,12 @@ fn accept(socket: LazySocket, stop: &Cancel) -> Result<std::os::unix::net::UnixS
         }
     }
 }
+
+/// The time between criu's answer and the end of the reception of its tasks.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// The time between two looks at the reception.
+const LOOK: Duration = Duration::from_micros(200);
 
 /// The stack of the thread.
 const STACK: usize = 256 << 10;

@@ -19,8 +19,6 @@ use crate::criu::Criu;
 use crate::hooks::Hooks;
 #[cfg(feature = "lazy")]
 use crate::lazy::{LazyHandle, LazyPages};
-#[cfg(feature = "lazy")]
-use crate::operation::Outcome;
 use crate::operation::{Restore, Restored, Session};
 #[cfg(feature = "preflight")]
 use crate::preflight::Report;
@@ -308,13 +306,9 @@ impl LazyContainerRestore<'_> {
     /// See [`run`](Self::run).
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<(Restored, LazyHandle)> {
         let mut made = MadeCgroups::default();
-        let mut outcome = Outcome::default();
-        let session = self.restore.enter(criu, &mut made, |restore| {
-            let (session, told) = restore.lazy(&self.pages).session(criu)?;
-            outcome = told;
-            Ok(session)
-        })?;
-        let restored = session.finish(hooks).map_err(|error| outcome.or(error))?;
+        let start = |restore: Restore<'_>| restore.lazy(&self.pages).start(criu);
+        let session = self.restore.enter(criu, &mut made, start)?;
+        let restored = session.finish(hooks)?;
         made.keep();
         Ok(restored)
     }

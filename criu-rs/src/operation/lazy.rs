@@ -64,8 +64,7 @@ impl LazyRestore<'_> {
     /// # Errors
     /// See [`run`](Self::run).
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<(Restored, LazyHandle)> {
-        let (session, outcome) = self.session(criu)?;
-        session.finish(hooks).map_err(|error| outcome.or(error))
+        self.start(criu)?.finish(hooks)
     }
 
     /// Starts or reaches a criu, and does not send the request yet.
@@ -73,14 +72,6 @@ impl LazyRestore<'_> {
     /// # Errors
     /// See [`Restore::start`]; [`Error::Lazy`] if no socket can be made for criu.
     pub fn start(&self, criu: &Criu) -> Result<Session<(Restored, LazyHandle)>> {
-        Ok(self.session(criu)?.0)
-    }
-
-    /// Starts or reaches a criu. What the handler says of the restore will be in the second value.
-    pub(crate) fn session(
-        &self,
-        criu: &Criu,
-    ) -> Result<(Session<(Restored, LazyHandle)>, Outcome)> {
         let restore = self.restore.clone().lazy_pages(true);
         let mut outcome = lazy::Outcome::default();
         let shown = restore.common.opts.work.as_ref().unwrap_or(&restore.common.opts.images).path();
@@ -96,19 +87,9 @@ impl LazyRestore<'_> {
         let session = restore.session(criu, Socket::Own, receive, |restored, reception| {
             Ok((restored, reception.finish().map_err(failed)?))
         })?;
-        Ok((session, Outcome(outcome)))
-    }
-}
-
-/// The verdict of a handler on a restore.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome(lazy::Outcome);
-
-impl Outcome {
-    /// Returns the error of the handler if this has made the restore fail, and else that of criu,
-    /// which sees only that its tasks die.
-    pub(crate) fn or(&self, of_criu: Error) -> Error {
-        self.0.own_error().map_or(of_criu, failed)
+        // criu sees only that its tasks die if the handler has made the restore fail.
+        let judge = move |error| outcome.own_error().map_or(error, failed);
+        Ok(session.judged(judge))
     }
 }
 

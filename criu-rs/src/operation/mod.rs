@@ -31,8 +31,6 @@ pub use dump::{Dump, Dumped};
 pub use kept_open::KeptOpen;
 #[cfg(feature = "lazy")]
 pub use lazy::LazyRestore;
-#[cfg(all(feature = "lazy", feature = "oci"))]
-pub(crate) use lazy::Outcome;
 pub use page_server::{PageServer, RunningPageServer};
 pub use pre_dump::{PreDump, PreDumpSession};
 pub use restore::{Parent, Restore, Restored};

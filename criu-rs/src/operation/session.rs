@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::drive::{Driver, Finished};
-use crate::error::{Misuse, Result};
+use crate::error::{Error, Misuse, Result};
 use crate::hooks::Hooks;
 use crate::value::Pid;
 
@@ -30,7 +30,11 @@ pub struct Session<T> {
     // Dropped before `conclude`: criu must be gone before its files are given back.
     driver: Option<Driver>,
     conclude: Option<Conclude<T>>,
+    /// Looks at the error of a driver that has failed.
+    judge: Option<Judge>,
 }
+
+type Judge = Box<dyn FnOnce(Error) -> Error + Send>;
 
 type Conclude<T> = Box<dyn FnOnce(Finished, Driver) -> Result<T> + Send>;
 
@@ -39,7 +43,14 @@ impl<T> Session<T> {
         driver: Driver,
         conclude: impl FnOnce(Finished, Driver) -> Result<T> + Send + 'static,
     ) -> Self {
-        Self { driver: Some(driver), conclude: Some(Box::new(conclude)) }
+        Self { driver: Some(driver), conclude: Some(Box::new(conclude)), judge: None }
+    }
+
+    /// Lets a function replace the error of a session that fails.
+    #[cfg(feature = "lazy")]
+    pub(crate) fn judged(mut self, judge: impl FnOnce(Error) -> Error + Send + 'static) -> Self {
+        self.judge = Some(Box::new(judge));
+        self
     }
 
     /// Returns the criu process, if this crate has started it. The request is sent by
@@ -84,7 +95,8 @@ impl<T> Session<T> {
             }
             (result, driver, _guards) => {
                 drop(driver);
-                result.map(|_| None)
+                let judge = self.judge.take().unwrap_or_else(|| Box::new(|error| error));
+                result.map_err(judge).map(|_| None)
             }
         }
     }

@@ -152,4 +152,18 @@ fn itself(lab: &Lab) {
         let ran = lab.coded(&[&words[..], other].concat());
         ran.fails(2, &["exclude each other"]);
     }
+    // Memory that is lost is told of, though the tree has an end that a shell takes for success.
+    let words = ["restore", "-D", &images, "--lazy", "--record=0.5"];
+    let restore = lab.command(&words).stderr(Stdio::piped()).spawn().unwrap();
+    target.goes_on();
+    for entry in fs::read_dir(&images).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("pages-") {
+            fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
+        }
+    }
+    let ended = restore.wait_with_output().unwrap();
+    let text = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{text}");
+    assert!(text.contains("given up: ") && text.contains("become shorter"), "{text}");
 }

@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn ranges_shrink_split_and_move() {
         let mut ranges = Ranges::new(&[10..20, 30..40]);
-        assert!(ranges.cut(&(12..14)).iter().eq(&[12..14]));
+        assert_eq!(ranges.cut(&(12..14)).first(), Some(&(12..14)));
         ranges.shift(11, 101, 5);
         assert_eq!(ranges.to_vec(), [10..11, 16..20, 30..40, 101..102, 104..106]);
         // What was at the target is gone.

@@ -272,7 +272,11 @@ impl LazyPagesWord {
         let exit = self.serve(daemon, &control, &images, &log)?;
         if exit == Exit::Done {
             // A source that is not told so takes the restores for failed ones.
-            pages.close()?;
+            let closed = pages.close();
+            if let Err(error) = &closed {
+                log.line(&format!("the source does not end in order: {error}"));
+            }
+            closed?;
         }
         Ok(exit)
     }

@@ -123,11 +123,7 @@ impl Link {
             if answer.number == number {
                 return Ok(answer);
             }
-            let mut state = self.state.take();
-            match state.unwanted.iter().position(|number| *number == answer.number) {
-                Some(at) => drop(state.unwanted.swap_remove(at)),
-                None => state.came.push(answer),
-            }
+            self.state.take().keep(answer);
         }
     }
 
@@ -169,21 +165,28 @@ impl Link {
         self.is_near
     }
 
-    /// Ends the session: everything has come. Waits for the server's answer.
+    /// Ends the session: everything has come. Waits for the server's answer. Nothing can be asked
+    /// afterwards.
     ///
     /// # Errors
     /// If the connection fails, or the server answers with an error.
     pub(super) fn close(&self) -> Result<(), PagesError> {
-        // Answers that nobody waits for any more come first.
-        let last = self.state.take().asked.back().map(|answer| answer.number);
-        if let Some(last) = last {
-            self.state.take().unwanted.retain(|number| *number != last);
-            self.answer(last)?;
-        }
-        let close = Header { command: Command::Close, flags: 0, pages: 0, address: 0, id: 0 };
         let mut socket = self.reading.take();
-        self.state.take().check()?;
-        self.put(&mut socket, close)?;
+        let mut writer = self.writing.as_ref().map(Lent::take);
+        // Answers that are on their way come first. Whoever has asked for them may wait here, too.
+        loop {
+            let next = {
+                let mut state = self.state.take();
+                state.check()?;
+                state.asked.pop_front()
+            };
+            let Some(mut answer) = next else { break };
+            self.receive(&mut socket, &mut answer).map_err(|error| self.fail(error))?;
+            self.state.take().keep(answer);
+        }
+        self.state.take().failed = Some("the session is closed".to_owned());
+        let close = Header { command: Command::Close, flags: 0, pages: 0, address: 0, id: 0 };
+        self.put(writer.as_deref_mut().unwrap_or(&mut socket), close)?;
         let mut answer = [0; 4];
         socket.read_exact(&mut answer).map_err(|error| failed(error, "wait for an answer"))?;
         socket.part();
@@ -275,6 +278,14 @@ impl Link {
 }
 
 impl State {
+    /// Keeps an answer for whoever has asked for it.
+    fn keep(&mut self, answer: Answer) {
+        match self.unwanted.iter().position(|number| *number == answer.number) {
+            Some(at) => drop(self.unwanted.swap_remove(at)),
+            None => self.came.push(answer),
+        }
+    }
+
     /// Returns the error of a connection that has failed.
     fn check(&self) -> Result<(), PagesError> {
         match &self.failed {

@@ -255,6 +255,30 @@ fn readers_that_end_leave_no_connection_and_no_answer_behind() {
 }
 
 #[test]
+fn a_session_is_closed_while_answers_are_on_their_way() {
+    let (dir, snapshot) = set("lazy-closed");
+    for _ in 0..100 {
+        let (criu, served) = like_criu(&dir, Layout::Wide, usize::MAX, Does::Ends);
+        let source = Remote::tcp(criu).open(Arc::clone(&snapshot)).unwrap();
+        let mut reader = source.reader(Urgency::Background).unwrap();
+        for page in 0..8 {
+            reader.announce(Wanted { pid: 7, address: at(page), pages: 1 }).unwrap();
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for page in 0..8 {
+                    assert_eq!(read(&mut *reader, 7, at(page), 1).unwrap(), some(at(page), 1));
+                }
+            });
+            source.close().unwrap();
+        });
+        // Nothing can be asked any more.
+        assert!(reader.read(Wanted { pid: 7, address: at(9), pages: 1 }).is_err());
+        assert_eq!(served.join().unwrap(), End::Closed);
+    }
+}
+
+#[test]
 fn neighbours_of_a_distant_page_come_when_pages_are_touched_in_order() {
     let (dir, snapshot) = set("lazy-neighbours");
     let folder = Short::folder();

@@ -183,18 +183,21 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+    use criu_lab::place::Short;
+
     use super::*;
 
-    fn folder(name: &str) -> (PathBuf, impl Fn() -> Result<LazySocket, LazyError>) {
-        let path = criu_lab::scratch(name);
-        fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
-        let again = path.clone();
-        (path, move || LazySocket::bind(&*again))
+    /// Makes a directory with a short path, because clients connect by the path of the socket.
+    fn folder() -> (Short, impl Fn() -> Result<LazySocket, LazyError>) {
+        let folder = Short::folder();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        let path = folder.path().to_owned();
+        (folder, move || LazySocket::bind(&*path))
     }
 
     #[test]
     fn the_socket_is_its_owner_s_and_takes_the_place_of_one_that_was_left() {
-        let (path, bind) = folder("lazy-socket");
+        let (path, bind) = folder();
         let name = path.join(NAME);
         let first = bind().unwrap();
         let mode = fs::metadata(&name).unwrap().mode();
@@ -210,7 +213,7 @@ mod tests {
         // The socket goes to another owner, and its file with it.
         let listener = second.into_listener();
         assert!(name.exists());
-        let third = LazySocket::from_listener(listener, &*path).unwrap();
+        let third = LazySocket::from_listener(listener, path.path()).unwrap();
         let _client = UnixStream::connect(&name).unwrap();
         assert!(third.accept().unwrap().is_some());
         drop(third);
@@ -219,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_link_or_a_file_at_the_name_stays() {
-        let (path, bind) = folder("lazy-socket-link");
+        let (path, bind) = folder();
         let name = path.join(NAME);
         let outside = path.join("outside");
         fs::write(&outside, "old").unwrap();
@@ -236,7 +239,7 @@ mod tests {
     #[test]
     fn another_user_s_socket_is_left_alone() {
         criu_lab::needs_root();
-        let (path, bind) = folder("lazy-socket-foreign");
+        let (path, bind) = folder();
         let name = path.join(NAME);
         let _theirs = UnixListener::bind(&name).unwrap();
         std::os::unix::fs::chown(&name, Some(65534), None).unwrap();

@@ -65,7 +65,7 @@ impl MountInfo {
     }
 
     /// Returns true if an option of the file system is set.
-    #[cfg(any(feature = "oci", test))]
+    #[cfg(any(feature = "oci", fuzzing))]
     pub(crate) fn has_option(&self, name: &[u8]) -> bool {
         self.options.split(|&byte| byte == b',').any(|option| option == name)
     }

@@ -115,7 +115,7 @@ fn failed(lab: &Lab) {
     let log = fs::read_to_string(format!("{images}/lazy.log")).unwrap();
     assert!(log.contains("restore 1: failed after ") && log.contains("not handed over"), "{log}");
     target.signal(Signal::SIGKILL);
-    // The second signal ends a daemon that waits for nothing.
+    // A signal ends a daemon under which no restore is under way.
     let daemon = start(lab, &images, &["--restores", "unlimited"]);
     send(i32::try_from(daemon.id()).unwrap(), Signal::SIGTERM);
     assert!(daemon.wait_with_output().unwrap().status.success());

@@ -9,10 +9,10 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
 
 use super::error::LazyError;
-use super::handler::{Member, Shared};
 use super::missing::{Missing, PAGE, Run};
 use super::options::Fill;
 use super::seat::{Seat, move_to};
+use super::shared::{Member, Shared};
 use super::space::{Placed, Step, Zeroed};
 use super::statistics::add;
 use super::supply::{Reader, Urgency, Wanted};

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::error::LazyError;
-use super::handler::{Member, Shared};
 use super::missing::{Missing, PAGE, Run};
 use super::options::Fill;
+use super::shared::{Member, Shared};
 use super::space::Placed;
 use super::statistics::add;
 use super::supply::{Reader, Urgency, Wanted};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::error::LazyError;
-use super::handler::{Member, Shared};
 use super::missing::{Missing, PAGE, Run};
+use super::shared::{Member, Shared};
 use super::statistics::add;
 use super::supply::{Reader, Urgency, Wanted};
 use crate::sys::scheduling::{Scheduling, schedule};

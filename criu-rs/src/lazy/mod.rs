@@ -35,6 +35,7 @@ mod reception;
 mod remote;
 mod restoration;
 mod seat;
+mod shared;
 mod snapshot;
 mod socket;
 mod space;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::LazyError;
-use super::handler::{Member, Shared};
 use super::missing::Missing;
+use super::shared::{Member, Shared};
 use super::space::OTHER;
 use super::statistics::{Counters, LazyProgress, LazyStatistics};
 use super::supply::Wanted;

@@ -176,6 +176,11 @@ const CANNOT: &[(&str, &str, When)] = &[
     ("a_daemon_serves_one_restore_after_another", "no criu_local_set_lazy_pages", When::New),
     ("recorded_pages_are_there_before_they_are_touched", "no criu_local_set_lazy_pages", When::New),
     (
+        "pages_that_the_images_do_not_have_are_passed_over",
+        "no criu_local_set_lazy_pages",
+        When::New,
+    ),
+    (
         "each_task_of_a_tree_has_its_part_of_a_working_set",
         "no criu_local_set_lazy_pages",
         When::New,

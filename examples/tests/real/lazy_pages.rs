@@ -44,7 +44,7 @@ fn killed(lab: &Lab) {
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     target.is_gone();
-    let said = "criu-rs guard: the handler of missing pages was killed: 1 tasks are ended\n";
+    let said = "criu-rs guard: the handler of missing pages was killed: tasks ended: 1\n";
     assert!(soon(|| log().ends_with(said)), "{}", log());
     // A socket that was left is no obstacle.
     let mut daemon = start(lab, &images, &["--on-loss", "sigbus", "--fill", "nothing"]);
@@ -54,7 +54,11 @@ fn killed(lab: &Lab) {
     daemon.wait().unwrap();
     // The next new page ends the task, because the task does not catch the signal.
     assert!(soon(|| has_ended(target.pid)));
-    assert!(soon(|| log().contains("1 tasks get SIGBUS where a page is missing\n")), "{}", log());
+    assert!(
+        soon(|| log().contains(" tasks with SIGBUS where a page is missing: 1\n")),
+        "{}",
+        log()
+    );
 }
 
 fn several(lab: &Lab) {

@@ -162,9 +162,9 @@ fn say(log: i32, killed: usize, poisoned: usize, blocked: usize) {
     let mut text = Text::new();
     text.add(b"criu-rs guard: the handler of missing pages was killed:");
     let parts = [
-        (killed, &b" tasks are ended"[..]),
-        (poisoned, b" tasks get SIGBUS where a page is missing"),
-        (blocked, b" tasks stay blocked where a page is missing"),
+        (killed, &b" tasks ended: "[..]),
+        (poisoned, b" tasks with SIGBUS where a page is missing: "),
+        (blocked, b" tasks blocked where a page is missing: "),
     ];
     let mut is_first = true;
     for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
@@ -172,7 +172,7 @@ fn say(log: i32, killed: usize, poisoned: usize, blocked: usize) {
             text.add(b",");
         }
         is_first = false;
-        text.add(b" ").number(i32::try_from(count).unwrap_or(i32::MAX)).add(what);
+        text.add(what).number(i32::try_from(count).unwrap_or(i32::MAX));
     }
     text.add(b"\n");
     if log >= 0 {

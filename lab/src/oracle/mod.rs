@@ -2,13 +2,11 @@
 //!
 //! Every page holds its own address in its first, middle and last word, with the number of its
 //! generation in the upper bits. Threads touch pages at random and compare. At the same time they
-//! write, discard, unmap and move pages, and fork children that compare as well. A [`Record`] says
+//! write, discard, unmap and move pages, and fork children that compare as well. A record says
 //! how many pages were compared and which of them were wrong.
 //!
 //! The process is told what to do through a file that it has mapped ([`Remote`]), so that a
 //! restored process finds its task with its first instruction.
-//!
-//! [`Record`]: record::Record
 
 mod memory;
 mod pages;

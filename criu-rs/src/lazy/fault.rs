@@ -140,6 +140,7 @@ impl<'s> Faults<'s> {
         if let Some(processor) = processor.filter(|processor| bound != Some(*processor)) {
             // A processor that is not allowed is passed over.
             let _ = move_to(processor);
+            self.shared.note_seat(processor);
         }
         self.seat = (processor.or(bound), Instant::now() + SEATED);
     }

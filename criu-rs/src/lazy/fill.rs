@@ -6,10 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 
 use super::error::LazyError;
 use super::missing::{Missing, PAGE, Run};
 use super::options::Fill;
+use super::seat::leave;
 use super::shared::{Member, Shared};
 use super::space::Placed;
 use super::statistics::add;
@@ -28,6 +31,9 @@ pub(super) struct Filler<'s> {
     jobs: VecDeque<Job>,
     /// Requests that were announced, in their order.
     line: VecDeque<Request>,
+    /// The processors that this process may use, and the one that this thread has left.
+    allowed: Option<CpuSet>,
+    left: Option<usize>,
 }
 
 /// A task whose pages come.
@@ -63,7 +69,8 @@ impl<'s> Filler<'s> {
     /// Makes the thread with a number in the handler, and with one among those that fill.
     pub(super) fn new(shared: &'s Shared, thread: usize, number: usize) -> Self {
         let (jobs, line) = (VecDeque::new(), VecDeque::new());
-        Self { shared, thread, number, reader: None, jobs, line }
+        let allowed = sched_getaffinity(Pid::from_raw(0)).ok();
+        Self { shared, thread, number, reader: None, jobs, line, allowed, left: None }
     }
 
     /// Brings pages until the handler ends.
@@ -91,6 +98,7 @@ impl<'s> Filler<'s> {
         if self.number > 0 && self.shared.is_urgent() {
             return CALM;
         }
+        self.make_room();
         let depth = self.reader.as_ref().map_or(0, |reader| reader.depth());
         let mut until = None;
         while self.line.len() < depth.max(1) {
@@ -120,6 +128,19 @@ impl<'s> Filler<'s> {
             self.shared.give_up(&request.member.course, why, self.thread);
         }
         Duration::ZERO
+    }
+
+    /// Leaves the processor of a task that waits for pages to the task and to the thread that
+    /// serves its faults, as long as faults come.
+    fn make_room(&mut self) {
+        let seat = self.shared.seat().filter(|_| self.shared.is_urgent());
+        if seat == self.left {
+            return;
+        }
+        if let Some(allowed) = &self.allowed {
+            let _ = leave(seat, allowed);
+        }
+        self.left = seat;
     }
 
     fn announce(&mut self, request: &Request) {

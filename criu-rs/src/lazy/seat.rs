@@ -40,5 +40,18 @@ pub(super) fn move_to(processor: usize) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
+/// Moves the calling thread to the allowed processors, without one if there are others.
+pub(super) fn leave(processor: Option<usize>, allowed: &CpuSet) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    let mut is_empty = true;
+    for other in (0..CpuSet::count()).filter(|other| Some(*other) != processor) {
+        if allowed.is_set(other)? {
+            set.set(other)?;
+            is_empty = false;
+        }
+    }
+    sched_setaffinity(Pid::from_raw(0), if is_empty { allowed } else { &set })
+}
+
 /// The place of `processor` behind the name of the program.
 const PROCESSOR: usize = 36;

@@ -44,6 +44,8 @@ pub(super) struct Shared {
     last_id: AtomicU64,
     /// The number of faults that were read and are not served yet.
     pub(super) waiting: AtomicUsize,
+    /// The processor of the task that has waited for a page last.
+    seat: AtomicUsize,
     /// The milliseconds from `begun` to the last fault.
     last_fault: AtomicU64,
     begun: Instant,
@@ -107,6 +109,7 @@ impl Shared {
             members: RwLock::default(),
             last_id: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
+            seat: AtomicUsize::new(usize::MAX),
             last_fault: AtomicU64::new(0),
             begun: Instant::now(),
             work: Mutex::new((0..background).map(|_| Work::default()).collect()),
@@ -385,6 +388,16 @@ impl Shared {
             }
             std::thread::sleep(PAUSE);
         }
+    }
+
+    /// Notes the processor of a task that waits for pages. Threads in the background leave it.
+    pub(super) fn note_seat(&self, processor: usize) {
+        self.seat.store(processor, Ordering::Relaxed);
+    }
+
+    /// Returns the processor that was noted last.
+    pub(super) fn seat(&self) -> Option<usize> {
+        Some(self.seat.load(Ordering::Relaxed)).filter(|processor| *processor != usize::MAX)
     }
 
     /// Notes that a thread of a task has waited for a page.

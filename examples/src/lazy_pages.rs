@@ -5,11 +5,11 @@ pub(crate) mod report;
 
 use std::ffi::OsString;
 use std::io;
-use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -28,12 +28,12 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd::by_number;
 use crate::foreign::without_effect;
-use crate::options::{Certificates, PAGE_SERVER, Verbosity};
+use crate::options::{Certificates, PAGE_SERVER};
 use crate::output::Output;
 use crate::places::{check_directory, keep_files_private, note_writers};
 use crate::program::{Given, Program};
 use crate::progress::Progress;
-use crate::serving::{Log, Status, connected, daemonize, raise_descriptors};
+use crate::serving::{AtMost, Log, ServerArgs, Status, connected, daemonize, raise_descriptors};
 use crate::tool::Fallible;
 use crate::working_set::{self, WorkingSetArgs};
 
@@ -64,8 +64,8 @@ pub(crate) struct LazyPagesWord {
     status_fd: Option<RawFd>,
     /// The number of restores to serve, or unlimited; 1 unless given
     #[arg(long, value_name = "N", default_value = "1", hide_default_value = true,
-        value_parser = restores)]
-    restores: Restores,
+        value_parser = AtMost::from_str)]
+    restores: AtMost,
 
     /// The pages that come without being touched
     #[arg(long, value_name = "WHICH", default_value = "everything", help_heading = MEMORY)]
@@ -106,39 +106,11 @@ pub(crate) struct LazyPagesWord {
     #[command(flatten)]
     certificates: Certificates,
 
-    /// The log's name in the work directory, or its path, or - for standard output; standard error
-    /// unless given
-    #[arg(short = 'o', long, value_name = "FILE", help_heading = "Logging")]
-    log_file: Option<PathBuf>,
-    /// The level, as for criu
-    #[arg(
-        short = 'v', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "",
-        require_equals = true, help_heading = "Logging"
-    )]
-    verbosity: Vec<Verbosity>,
-    /// End with status 2 after wrong usage
-    #[arg(long, help_heading = "This program")]
-    exit_codes: bool,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Print one JSON object a restore on standard output
     #[arg(long, help_heading = "This program")]
     json: bool,
-    /// The listening socket is standard input: for the daemon
-    #[arg(long, hide = true)]
-    listening: bool,
-}
-
-/// The number of restores to serve; `None` is no limit.
-#[derive(Clone, Copy, Debug)]
-struct Restores(Option<NonZeroU64>);
-
-fn restores(text: &str) -> Result<Restores, String> {
-    match text {
-        "unlimited" => Ok(Restores(None)),
-        number => match number.parse() {
-            Ok(number) => Ok(Restores(Some(number))),
-            Err(_) => Err("expected a number above 0, or unlimited".to_owned()),
-        },
-    }
 }
 
 /// The words of `--fill`.
@@ -241,7 +213,7 @@ impl LazyPagesWord {
         }
         let log = self.log(output)?;
         let is_daemon = self.daemon.or(self.restore_detached) == Some(true);
-        if is_daemon && !self.listening {
+        if is_daemon && !self.server.listening {
             // What is wrong with the images is said to whoever starts the daemon.
             Snapshot::open(&self.images_dir)?;
             let pidfile = self.pidfile.as_ref().map(|pidfile| self.work_dir().join(pidfile));
@@ -250,7 +222,7 @@ impl LazyPagesWord {
             daemonize(Self::WORD, socket, args, self.status_fd, pidfile.as_deref())?;
             return Ok(Exit::Done);
         }
-        let socket = if self.listening {
+        let socket = if self.server.listening {
             let _ = nix::unistd::setsid();
             let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
             LazySocket::from_listener(listener, self.work_dir())?
@@ -375,7 +347,7 @@ impl LazyPagesWord {
     }
 
     fn log(&self, output: &Output) -> Fallible<Log> {
-        Log::open(self.log_file.as_deref(), self.work_dir(), output)
+        self.server.log(self.work_dir(), output)
     }
 }
 

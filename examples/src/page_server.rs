@@ -7,16 +7,18 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use criu_rs::Tls;
 use criu_rs::pages::{Handle, Listening, PagesError, Provider, Received, Server, SessionReport};
-use criu_rs::{LogLevel, Tls};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use serde_json::json;
@@ -26,11 +28,11 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd::by_number;
 use crate::foreign::without_effect;
-use crate::options::{Certificates, Verbosity};
+use crate::options::Certificates;
 use crate::output::Output;
 use crate::places::{PRIVATE, READABLE, keep_files_private, make_directory, note_writers};
 use crate::program::{Given, Program};
-use crate::serving::{Log, Status, connected, daemonize, raise_descriptors};
+use crate::serving::{AtMost, Log, ServerArgs, Status, connected, daemonize, raise_descriptors};
 use crate::stdout;
 use crate::tool::Fallible;
 
@@ -73,8 +75,8 @@ pub(crate) struct PageServer {
     ps_socket: Option<i32>,
     /// The number of sessions to take, or unlimited; 1 unless given
     #[arg(long, value_name = "N", default_value = "1", hide_default_value = true,
-        value_parser = sessions)]
-    sessions: Sessions,
+        value_parser = AtMost::from_str)]
+    sessions: AtMost,
     /// Put each session into a directory below the images directory whose name is a number: 0, 1,
     /// ..., or those after the numbers that are there
     #[arg(long)]
@@ -103,45 +105,17 @@ pub(crate) struct PageServer {
     #[command(flatten)]
     certificates: Certificates,
 
-    /// The log's name in the work directory, or its path, or - for standard output; standard error
-    /// unless given
-    #[arg(short = 'o', long, value_name = "FILE", help_heading = "Logging")]
-    log_file: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Directory for the log and the pid file; the images directory unless given
     #[arg(short = 'W', long, value_name = "DIR", help_heading = "Logging")]
     work_dir: Option<PathBuf>,
-    /// The level, as for criu; from 4 on the log says how the server is confined
-    #[arg(
-        short = 'v', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "",
-        require_equals = true, help_heading = "Logging"
-    )]
-    verbosity: Vec<Verbosity>,
-    /// End with status 2 after wrong usage
-    #[arg(long, help_heading = "This program")]
-    exit_codes: bool,
     /// Print one JSON object a session on standard output
     #[arg(long, help_heading = "This program")]
     json: bool,
     /// Give up all rights but those on the directories as soon as it listens: the default
     #[arg(long, help_heading = "Page server")]
     confine: Option<bool>,
-    /// The listening socket is standard input: for the daemon
-    #[arg(long, hide = true)]
-    listening: bool,
-}
-
-/// The number of sessions that a server takes; `None` is no limit.
-#[derive(Clone, Copy, Debug)]
-struct Sessions(Option<u64>);
-
-fn sessions(text: &str) -> Result<Sessions, String> {
-    match text {
-        "unlimited" => Ok(Sessions(None)),
-        number => match number.parse() {
-            Ok(0) | Err(_) => Err("expected a number above 0, or unlimited".to_owned()),
-            Ok(number) => Ok(Sessions(Some(number))),
-        },
-    }
 }
 
 impl Program for PageServer {
@@ -247,7 +221,7 @@ impl PageServer {
             return Ok(self.report(&peer, &result, |line| log.line(&line)));
         }
         let address = SocketAddr::new(self.address(), self.port.unwrap_or(0));
-        let handed = if self.listening {
+        let handed = if self.server.listening {
             Some(TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?))
         } else {
             None
@@ -259,10 +233,10 @@ impl PageServer {
             (false, None) => self.server()?.listen(address)?,
         };
         let is_daemon = self.daemon.or(self.restore_detached) == Some(true);
-        if is_daemon && !self.listening {
+        if is_daemon && !self.server.listening {
             return self.daemonize(listening, args);
         }
-        if self.listening {
+        if self.server.listening {
             let _ = nix::unistd::setsid();
         }
         let status = Status::of(self.status_fd)?;
@@ -331,7 +305,9 @@ impl PageServer {
                 exit = ended;
             }
         };
-        listening.run_noting(self.sessions.0, ended, |notice| log.line(&notice.to_string()))?;
+        listening.run_noting(self.sessions.0.map(NonZeroU64::get), ended, |notice| {
+            log.line(&notice.to_string())
+        })?;
         if let Some(rest) = failures.rest() {
             log.line(&rest);
         }
@@ -382,7 +358,7 @@ impl PageServer {
         if let Some(missing) = confined.missing() {
             log.line(&missing);
         }
-        if Verbosity::level(&self.verbosity) == LogLevel::Debug {
+        if self.server.logs_all() {
             log.line(&confined.to_string());
         }
     }
@@ -402,7 +378,7 @@ impl PageServer {
     }
 
     fn log(&self, output: &Output) -> Fallible<Log> {
-        Log::open(self.log_file.as_deref(), self.work_dir(), output)
+        self.server.log(self.work_dir(), output)
     }
 }
 

@@ -4,13 +4,17 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::TcpStream;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::str::FromStr;
 
+use clap::Args;
+use criu_rs::LogLevel;
 use criu_rs::pages::Socket;
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -18,12 +22,64 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::descriptors;
 use crate::fault::Fault;
 use crate::fd::{self, by_number};
+use crate::options::Verbosity;
 use crate::output::Output;
 use crate::places::open_log;
 use crate::settings;
 use crate::shown::one_line;
 use crate::tool::Fallible;
 use crate::word::NAME;
+
+/// Options of words that serve: their log, their exit status, and their daemon.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerArgs {
+    /// The log's name in the work directory, or its path, or - for standard output; standard error
+    /// unless given
+    #[arg(short = 'o', long, value_name = "FILE", help_heading = "Logging")]
+    log_file: Option<PathBuf>,
+    /// The level, as for criu
+    #[arg(
+        short = 'v', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "",
+        require_equals = true, help_heading = "Logging"
+    )]
+    verbosity: Vec<Verbosity>,
+    /// End with status 2 after wrong usage
+    #[arg(long, help_heading = "This program")]
+    exit_codes: bool,
+    /// The listening socket is standard input: for the daemon
+    #[arg(long, hide = true)]
+    pub(crate) listening: bool,
+}
+
+impl ServerArgs {
+    /// Opens the log.
+    pub(crate) fn log(&self, work_dir: &Path, output: &Output) -> Fallible<Log> {
+        Log::open(self.log_file.as_deref(), work_dir, output)
+    }
+
+    /// Returns true if everything is to be logged.
+    pub(crate) fn logs_all(&self) -> bool {
+        Verbosity::level(&self.verbosity) == LogLevel::Debug
+    }
+}
+
+/// The number of sessions or restores to serve; `None` is no limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtMost(pub(crate) Option<NonZeroU64>);
+
+impl FromStr for AtMost {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "unlimited" => Ok(Self(None)),
+            number => match number.parse() {
+                Ok(number) => Ok(Self(Some(number))),
+                Err(_) => Err("expected a number above 0, or unlimited"),
+            },
+        }
+    }
+}
 
 /// The place for messages: a file, standard output or standard error.
 pub(crate) struct Log {
@@ -33,7 +89,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Opens the log of a name in a directory. Without a name, messages go to standard error.
-    pub(crate) fn open(name: Option<&Path>, work_dir: &Path, output: &Output) -> Fallible<Self> {
+    fn open(name: Option<&Path>, work_dir: &Path, output: &Output) -> Fallible<Self> {
         let to = match name {
             None => None,
             Some(name) if name == Path::new("-") => {

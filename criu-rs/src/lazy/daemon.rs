@@ -167,7 +167,7 @@ impl LazyPages {
     /// [returns the result](super::LazyHandle::recorded).
     ///
     /// # Errors
-    /// Those of reading the inventory and the pagemaps of the images.
+    /// The errors of reading the inventory and the pagemaps of the images.
     pub fn record(
         self,
         images: &dyn Source,

@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    /// What a machine says to messages: the steps, and the error that ends them.
+    /// The answers of a machine to messages: the steps, and the error that ends them.
     fn steps(
         handover: &mut Handover,
         parts: &[(&[u8], usize)],

@@ -76,7 +76,7 @@ impl Images {
     /// Opens the images in a directory.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new).
+    /// The errors of [`new`](Self::new).
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, LazyError> {
         Self::new(Directory::open(directory)?)
     }

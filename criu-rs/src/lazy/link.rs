@@ -144,7 +144,7 @@ impl Link {
     /// Makes calls whose answers may take another time.
     ///
     /// # Errors
-    /// Those of the calls, and those of setting up the socket.
+    /// The errors of the calls, and of setting up the socket.
     pub(super) fn within<T>(
         &self,
         time: Duration,

@@ -1,6 +1,6 @@
 //! An address space with missing pages: a userfaultfd and the map of what is missing.
 //!
-//! One rule keeps old bytes out of memory that a task has discarded or moved. The kernel lets a
+//! A rule keeps old bytes out of memory that a task has discarded or moved. The kernel lets a
 //! task discard or move memory when its message is read. So a message is read, and the map changed,
 //! while no other thread is between its look at the map and the end of its copy.
 //!

@@ -64,7 +64,8 @@ impl Prefetch {
     /// A restore without the working set is as right as one with it. So report an error, and go on.
     ///
     /// # Errors
-    /// Those of [`WorkingSet::of`]: the file is damaged, of another version, or of other images.
+    /// The errors of [`WorkingSet::of`]: the file is damaged, of another version, or of other
+    /// images.
     pub fn of(images: &dyn Source) -> criu_images::Result<Option<Self>> {
         Ok(WorkingSet::of(images)?.map(|set| Self::new(&set)))
     }
@@ -85,7 +86,7 @@ impl Recorder {
     /// Begins a recording of a restore. To be called before the first task is added.
     ///
     /// # Errors
-    /// Those of reading the inventory and the pagemaps of the images.
+    /// The errors of reading the inventory and the pagemaps of the images.
     pub fn begin(restoration: &Restoration, images: &dyn Source) -> criu_images::Result<Self> {
         let wish = Wish { fingerprint: Fingerprint::of(images)?, at_most: None };
         Ok(Self::start(restoration, wish, Arc::default()))

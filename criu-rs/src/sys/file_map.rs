@@ -30,7 +30,7 @@ impl FileMap {
     /// Maps the first `size` bytes of a file.
     ///
     /// # Errors
-    /// Those of mmap(2). `EINVAL` for no bytes.
+    /// The errors of mmap(2). `EINVAL` for no bytes.
     pub(crate) fn new(file: &File, size: u64) -> io::Result<Self> {
         let size = usize::try_from(size).ok().and_then(NonZeroUsize::new).ok_or(Errno::EINVAL)?;
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE;
@@ -54,7 +54,7 @@ impl FileMap {
     /// 5.14. The range is widened to whole pages.
     ///
     /// # Errors
-    /// Those of madvise(2). `EFAULT` if the file is shorter by now.
+    /// The errors of madvise(2). `EFAULT` if the file is shorter by now.
     pub(crate) fn populate(&self, offset: u64, size: u64) -> io::Result<()> {
         let (start, bytes) = self.pages(offset, size)?;
         // SAFETY: the range lies in this map, whose last page is whole, and reading pages in

@@ -303,7 +303,7 @@ fn neighbours_of_a_distant_page_come_when_pages_are_touched_in_order() {
     }
 }
 
-/// What a scripted server does with a request.
+/// The answer of a scripted server to a request.
 #[derive(Clone, Copy, Debug)]
 enum Does {
     /// Answers with all pages, or with so many.

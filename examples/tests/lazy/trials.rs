@@ -158,7 +158,7 @@ fn in_one_call(scene: &Scene, source: impl FnOnce(&Path) -> Source) {
     target.end();
 }
 
-/// One daemon serves copies that are restored at once, each in a pid namespace of its own.
+/// A single daemon serves copies that are restored at once, each in a pid namespace of its own.
 fn copies(scene: &Scene) {
     const COPIES: usize = 20;
     let (mebibytes, milliseconds) = (extent().0 / 8, extent().1);

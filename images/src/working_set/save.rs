@@ -22,7 +22,7 @@ impl WorkingSet {
     /// a working set that is lost costs nothing but time.
     ///
     /// # Errors
-    /// Those of creating, writing and renaming a file; an error above
+    /// The errors of creating, writing and renaming a file; an error above
     /// [`WORKING_SET`](crate::bounds::WORKING_SET).
     pub fn save(&self, directory: &impl AsFd) -> io::Result<()> {
         let bytes = self.to_bytes();

@@ -75,7 +75,7 @@ impl GuardProcess {
     /// Starts a guard. What it has to say goes to `log`.
     ///
     /// # Errors
-    /// Those of clone3(2), or of clone(2) where there is no clone3: `EINVAL` before Linux 5.2.
+    /// The errors of clone3(2), or of clone(2) where there is no clone3: `EINVAL` before Linux 5.2.
     pub(crate) fn start(fate: Fate, log: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         let (ours, theirs) = seqpacket::pair()?;
         let parent = fd::open(Pid::this())?;

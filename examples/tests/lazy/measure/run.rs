@@ -1,4 +1,4 @@
-//! One restore that is measured.
+//! A restore that is measured.
 
 use std::fs;
 use std::path::Path;
@@ -183,7 +183,7 @@ impl Times {
 pub struct Busy(Vec<Child>);
 
 impl Busy {
-    /// One for each processor, bound to it.
+    /// A process for each processor, bound to it.
     pub fn everywhere() -> Self {
         let number = std::thread::available_parallelism().unwrap().get();
         let spin = |processor: usize| {

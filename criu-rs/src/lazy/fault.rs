@@ -13,7 +13,7 @@ use super::missing::{Missing, PAGE, Run};
 use super::options::Fill;
 use super::seat::{Seat, move_to};
 use super::shared::{Member, Shared};
-use super::space::{Placed, Step, Zeroed};
+use super::space::{MESSAGES, Placed, Step, Zeroed};
 use super::statistics::add;
 use super::supply::{Reader, Urgency, Wanted};
 use crate::sys::scheduling::{Scheduling, schedule};
@@ -114,13 +114,15 @@ impl<'s> Faults<'s> {
 
     /// Reads the messages of a space, and serves the faults.
     fn drain(&mut self, member: &Arc<Member>) {
-        while self.read(member) {
+        loop {
+            let count = self.read(member);
             let has_served = !self.waiting.is_empty();
             self.serve_all(member);
             if has_served {
                 self.follow(member);
             }
-            if member.has_ended() {
+            // A message that comes after a read which did not fill its buffer is another event.
+            if member.has_ended() || count < MESSAGES {
                 break;
             }
         }
@@ -145,8 +147,8 @@ impl<'s> Faults<'s> {
         self.seat = (processor.or(bound), Instant::now() + SEATED);
     }
 
-    /// Reads messages, and deals with all that are no faults. Returns false if none waited.
-    fn read(&mut self, member: &Member) -> bool {
+    /// Reads messages, and deals with all that are no faults. Returns their number.
+    fn read(&mut self, member: &Member) -> usize {
         let waiting = &mut self.waiting;
         let note = |address| waiting.push_back((address, Instant::now()));
         self.shared.read(self.thread, member, &mut self.steps, note)

@@ -110,7 +110,7 @@ impl FirecrackerGuest {
     /// # Errors
     /// The errors of [`ObjectPages::mapped`], of [`Handler::new`] and of [`Restoration::add`].
     pub fn serve(self, memory: File, options: LazyOptions) -> Result<FirecrackerMemory, LazyError> {
-        let pages = ObjectPages::mapped(memory, self.runs)?;
+        let pages = ObjectPages::of_file(memory, self.runs)?;
         let missing = pages.missing(GUEST);
         let handler = Handler::new(Arc::new(pages), options)?;
         let restoration = handler.restoration();

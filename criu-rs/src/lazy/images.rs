@@ -11,6 +11,7 @@ use std::sync::Arc;
 use criu_images::memory::{Content, PageObject, PageSet, PageSource, StoredPages};
 use criu_images::source::{Directory, Source};
 use nix::errno::Errno;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::unistd::{Whence, lseek};
 
 use super::buffer::Buffer;
@@ -18,14 +19,12 @@ use super::error::LazyError;
 use super::snapshot::{LazyTask, Snapshot};
 use super::supply::{Pages, Reader, Supply, Urgency, Wanted};
 use crate::pages::page_size;
-use crate::sys::file_map::FileMap;
 
 /// The images of a snapshot on a local disk, for any number of restores.
 ///
-/// Each pages file is mapped once. A page that a thread of a task waits for goes from the kernel's
-/// cache of the file into the task, and no byte of it passes through this process. Pages in the
-/// background go through a small buffer. Compressed pages are unpacked by the thread that needs
-/// them.
+/// Each pages file is opened once, and its pages are read through the kernel's cache of the file,
+/// which all restores share. A map of the file would cost more: its page tables are built and torn
+/// down. Compressed pages are unpacked by the thread that needs them.
 ///
 /// Nobody may write to the pages files while a restore needs them. A file that becomes shorter is
 /// an error of the read that needs the lost bytes.
@@ -41,16 +40,16 @@ use crate::sys::file_map::FileMap;
 pub struct Images {
     snapshot: Arc<Snapshot>,
     set: PageSet,
-    files: Vec<Mapped>,
+    files: Vec<Opened>,
     /// The places of the pages of each task of the snapshot, in its order.
     tasks: Vec<Vec<Segment>>,
 }
 
 /// A pages file, or an archive with pages files.
 #[derive(Debug)]
-struct Mapped {
+struct Opened {
     file: File,
-    map: FileMap,
+    size: u64,
 }
 
 /// Pages of a task whose bytes lie together.
@@ -101,7 +100,7 @@ impl Images {
             };
             tasks.push(files.segments(task, &stored)?);
         }
-        Ok(Self { snapshot: Arc::new(snapshot), set, files: files.mapped, tasks })
+        Ok(Self { snapshot: Arc::new(snapshot), set, files: files.opened, tasks })
     }
 
     /// Returns the tasks of the images, and their missing pages.
@@ -130,8 +129,6 @@ impl Supply for Images {
             packed: Vec::new(),
             buffer: Buffer::default(),
             urgency,
-            announced: 0,
-            warm: 0,
         }))
     }
 }
@@ -144,9 +141,6 @@ struct ImagesReader<'i> {
     packed: Vec<(usize, StoredPages<'i>)>,
     buffer: Buffer,
     urgency: Urgency,
-    /// The number of announcements, and how many of the last were of bytes in memory.
-    announced: u64,
-    warm: u64,
 }
 
 impl Reader for ImagesReader<'_> {
@@ -171,16 +165,12 @@ impl Reader for ImagesReader<'_> {
         let found = self.images.find(wanted.pid, wanted.address);
         if let Some((_, Segment { start, end, place: Place::File(file, offset) })) = found {
             let size = wanted.pages.saturating_mul(page_size().bytes()).min(end - wanted.address);
-            if let Some(file) = self.images.files.get(*file) {
-                self.announced += 1;
-                let offset = offset + (wanted.address - start);
-                // A file that is in memory needs no announcements, and is looked at seldom.
-                if self.warm < WARM || self.announced % WARM == 0 {
-                    let is_warm = file.map.is_there(offset);
-                    self.warm = if is_warm { self.warm + 1 } else { 0 };
-                    if !is_warm {
-                        file.map.announce(offset, size);
-                    }
+            let offset = offset + (wanted.address - start);
+            if let Some(Opened { file, .. }) = self.images.files.get(*file) {
+                let range = (i64::try_from(offset), i64::try_from(size));
+                if let (Ok(offset), Ok(size)) = range {
+                    let _ =
+                        posix_fadvise(file, offset, size, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
                 }
             }
         }
@@ -206,25 +196,12 @@ impl ImagesReader<'_> {
     ) -> Result<Pages<'_>, LazyError> {
         let short = || no_page(wanted.pid, wanted.address, SHORTER);
         let file = self.images.files.get(number).ok_or_else(short)?;
-        if self.urgency == Urgency::Background {
-            // A map of many pages costs more than a copy through a buffer that stays in the
-            // processor's cache: its page tables are built and torn down.
-            let bytes = self.buffer.pages(size.min(PIECE));
-            return match file.file.read_exact_at(bytes, offset) {
-                Ok(()) => Ok(Pages::new(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(short()),
-                Err(error) => Err(LazyError::system("read a pages file")(error)),
-            };
+        let bytes = self.buffer.pages(size.min(PIECE));
+        match file.file.read_exact_at(bytes, offset) {
+            Ok(()) => Ok(Pages::new(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(short()),
+            Err(error) => Err(LazyError::system("read a pages file")(error)),
         }
-        // A page at the end of a file that has become shorter would read as zeros.
-        let now = file.file.metadata().map_err(LazyError::system("look at a pages file"))?.len();
-        if now < offset.saturating_add(size) {
-            return Err(short());
-        }
-        // The disk is read now: the address space is locked while the kernel copies. An error shows
-        // at the copy.
-        let _ = file.map.populate(offset, size);
-        Ok(Pages::mapped(file.map.bytes(offset, size).ok_or_else(short)?))
     }
 
     /// Reads bytes that are not in a file as they are.
@@ -252,7 +229,7 @@ impl ImagesReader<'_> {
 /// The files of the images, as they are found.
 #[derive(Default)]
 struct Files {
-    mapped: Vec<Mapped>,
+    opened: Vec<Opened>,
     /// The numbers of files by device and inode.
     known: HashMap<(u64, u64), usize>,
 }
@@ -297,18 +274,17 @@ impl Files {
         Ok(segments)
     }
 
-    /// Maps a file, unless it is mapped already. Returns its number.
+    /// Keeps a file open, unless it is kept already. Returns its number.
     fn number(&mut self, file: &File) -> Result<usize, LazyError> {
-        let failed = LazyError::system("map a pages file");
+        let failed = LazyError::system("keep a pages file open");
         let found = file.metadata().map_err(&failed)?;
         let id = (found.dev(), found.ino());
         if let Some(number) = self.known.get(&id) {
             return Ok(*number);
         }
-        let map = FileMap::new(file, found.len().max(1)).map_err(&failed)?;
         let file = file.try_clone().map_err(&failed)?;
-        let number = self.mapped.len();
-        self.mapped.push(Mapped { file, map });
+        let number = self.opened.len();
+        self.opened.push(Opened { file, size: found.len() });
         self.known.insert(id, number);
         Ok(number)
     }
@@ -324,12 +300,12 @@ impl Files {
             push(segments, segment);
             return Ok(());
         };
-        let Some(Mapped { file, map }) = self.mapped.get(number) else {
+        let Some(Opened { file, size }) = self.opened.get(number) else {
             return Ok(());
         };
         let Segment { mut start, end, .. } = segment;
-        if map.bytes(offset, end - start).is_none() {
-            let have = map.size().saturating_sub(offset) / page_size().bytes();
+        if offset.saturating_add(end - start) > *size {
+            let have = size.saturating_sub(offset) / page_size().bytes();
             let lacking = start.saturating_add(have.saturating_mul(page_size().bytes()));
             return Err(no_page(pid, lacking, "the pages file ends before it"));
         }
@@ -417,9 +393,6 @@ fn no_page(pid: u32, address: u64, why: &str) -> LazyError {
 const BLOCK: u64 = 512;
 /// The smallest hole of a file that is kept apart.
 const HOLE: u64 = 64 << 10;
-
-/// Announcements of bytes in memory after which only one in so many is looked at.
-const WARM: u64 = 32;
 
 /// Requests that a disk gets at once. One after another takes a disk five times as long.
 const DEPTH: usize = 64;

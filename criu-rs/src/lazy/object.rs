@@ -10,7 +10,6 @@ use super::buffer::Buffer;
 use super::error::LazyError;
 use super::supply::{Pages, Reader, Supply, Urgency, Wanted};
 use crate::pages::page_size;
-use crate::sys::file_map::FileMap;
 
 /// Bytes that can be read at a position: a file, a blob of a store, a member of an archive.
 pub trait Object: fmt::Debug + Send + Sync {
@@ -48,21 +47,15 @@ pub struct ObjectRun {
 ///
 /// let memory = File::open("/vm/memory")?;
 /// let runs = vec![ObjectRun::new(1, 0x7f00_0000_0000..0x7f00_4000_0000, 0)];
-/// let source = ObjectPages::mapped(memory, runs)?;
+/// let source = ObjectPages::of_file(memory, runs)?;
 /// # drop(source);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct ObjectPages {
-    bytes: Bytes,
+    object: Box<dyn Object>,
     /// The runs, by rising pid and address.
     runs: Vec<ObjectRun>,
-}
-
-#[derive(Debug)]
-enum Bytes {
-    Read(Box<dyn Object>),
-    Mapped(File, FileMap),
 }
 
 impl ObjectRun {
@@ -88,24 +81,21 @@ impl ObjectPages {
     /// [`LazyError::NoPage`] for a run that does not consist of whole pages, that overlaps another
     /// one, or that passes the end of all memory or files.
     pub fn new(object: impl Object + 'static, runs: Vec<ObjectRun>) -> Result<Self, LazyError> {
-        Ok(Self { bytes: Bytes::Read(Box::new(object)), runs: sorted(runs)? })
+        Ok(Self { object: Box::new(object), runs: sorted(runs)? })
     }
 
-    /// Takes a file, and maps it: the kernel copies pages from its cache of the file, and no byte
-    /// passes through this process. Nobody may write to the file while a restore needs it.
+    /// Takes a file that has all pages of the runs. Nobody may write to the file while a restore
+    /// needs it.
     ///
     /// # Errors
-    /// The errors of [`new`](Self::new). [`LazyError::System`] if the file cannot be mapped;
-    /// [`LazyError::NoPage`] if it ends before a page.
-    pub fn mapped(file: File, runs: Vec<ObjectRun>) -> Result<Self, LazyError> {
-        let failed = LazyError::system("map the object");
-        let size = file.metadata().map_err(&failed)?.len();
-        let runs = sorted(runs)?;
-        if let Some(run) = runs.iter().find(|run| run.end().is_none_or(|end| end > size)) {
-            return Err(no_page(run, "the file ends before the last page of its run"));
+    /// The errors of [`new`](Self::new). [`LazyError::NoPage`] if the file ends before a page.
+    pub fn of_file(file: File, runs: Vec<ObjectRun>) -> Result<Self, LazyError> {
+        let size = file.metadata().map_err(LazyError::system("look at the object"))?.len();
+        let pages = Self::new(file, runs)?;
+        match pages.runs.iter().find(|run| run.end().is_none_or(|end| end > size)) {
+            Some(run) => Err(no_page(run, "the file ends before the last page of its run")),
+            None => Ok(pages),
         }
-        let map = FileMap::new(&file, size.max(1)).map_err(&failed)?;
-        Ok(Self { bytes: Bytes::Mapped(file, map), runs })
     }
 
     /// Returns the addresses of a task's pages, ascending.
@@ -144,25 +134,13 @@ impl Reader for ObjectReader<'_> {
         let offset = run.offset + (address - run.addresses.start);
         let size = pages.max(1).saturating_mul(page_size().bytes());
         let size = size.min(run.addresses.end - address);
-        match &self.pages.bytes {
-            Bytes::Mapped(file, map) => {
-                let failed = LazyError::system("look at the object");
-                // A page at the end of a file that has become shorter would read as zeros.
-                let now = file.metadata().map_err(failed)?.len();
-                let bytes = map.bytes(offset, size).filter(|_| now >= offset + size);
-                let bytes = bytes.ok_or_else(|| no_page("the file has become shorter"))?;
-                // The disk is read now, as for images.
-                let _ = map.populate(offset, size);
-                Ok(Pages::mapped(bytes))
+        let bytes = self.buffer.pages(size.min(PIECE));
+        match self.pages.object.read_exact_at(offset, bytes) {
+            Ok(()) => Ok(Pages::new(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(no_page("the object ends before it"))
             }
-            Bytes::Read(object) => {
-                let size = size.min(PIECE);
-                let bytes = self.buffer.pages(size);
-                object
-                    .read_exact_at(offset, bytes)
-                    .map_err(LazyError::system("read the object"))?;
-                Ok(Pages::new(bytes))
-            }
+            Err(error) => Err(LazyError::system("read the object")(error)),
         }
     }
 }

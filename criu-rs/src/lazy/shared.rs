@@ -232,15 +232,15 @@ impl Shared {
         self.watcher.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the messages of a space, and deals with all that are no faults. Returns false if none
-    /// waited.
+    /// Reads the messages of a space, at most [`MESSAGES`](super::space::MESSAGES), and deals with
+    /// all that are no faults. Returns their number.
     pub(super) fn read(
         &self,
         thread: usize,
         member: &Member,
         steps: &mut Vec<Step>,
         mut fault: impl FnMut(u64),
-    ) -> bool {
+    ) -> usize {
         let course = &member.course;
         // The child of a message belongs to the restore at once.
         let _arriving = course.expect_arrival();
@@ -265,7 +265,7 @@ impl Shared {
         read.unwrap_or_else(|error| {
             let why = LazyError::system("reading from a userfaultfd")(error);
             self.give_up(course, why, thread);
-            false
+            0
         })
     }
 
@@ -383,7 +383,7 @@ impl Shared {
                     self.end(&member);
                     continue;
                 }
-                while self.read(OTHER, &member, &mut steps, |_| {}) {}
+                while self.read(OTHER, &member, &mut steps, |_| {}) > 0 {}
                 self.treat(&member, OTHER);
             }
             std::thread::sleep(PAUSE);

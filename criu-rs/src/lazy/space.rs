@@ -18,7 +18,8 @@ use super::missing::{Missing, PAGE, Run};
 use super::supply::{self, Pages};
 use super::watcher::Change;
 use crate::sys::turn::{Held, Turn};
-use crate::sys::uffd::{Bytes, Event, Filled, Uffd};
+pub(super) use crate::sys::uffd::MESSAGES;
+use crate::sys::uffd::{Event, Filled, Uffd};
 
 /// An address space with missing pages.
 #[derive(Debug)]
@@ -101,18 +102,18 @@ impl Space {
         self.process.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads the messages that wait, and changes the map. Returns false if none waited.
+    /// Reads the messages that wait, at most [`MESSAGES`], and changes the map. Returns their number.
     pub(super) fn read(
         &self,
         steps: &mut Vec<Step>,
         mut changed: impl FnMut(&Change, u64),
-    ) -> io::Result<bool> {
+    ) -> io::Result<usize> {
         let mut events = Vec::new();
         let mut alone = self.alone();
         let Memory { uffd, map } = &mut *alone.memory;
-        let Some(uffd) = uffd else { return Ok(false) };
+        let Some(uffd) = uffd else { return Ok(0) };
         uffd.read(&mut events)?;
-        let any = !events.is_empty();
+        let count = events.len();
         for event in events {
             match event {
                 Event::Fault { address } => steps.push(Step::Fault(address & !(PAGE - 1))),
@@ -127,7 +128,7 @@ impl Space {
                 }
             }
         }
-        Ok(any)
+        Ok(count)
     }
 
     /// Looks at the map. The answer may be old at once.
@@ -167,7 +168,9 @@ impl Space {
             let size = (found.pages * PAGE).min(end - found.address);
             let filled = match &pages.0 {
                 supply::Held::Bytes(bytes) => {
-                    uffd.copy(found.address, bytes.part(offset, size), false)
+                    let bytes = supply::rest(bytes, offset);
+                    let size = usize::try_from(size).unwrap_or(usize::MAX).min(bytes.len());
+                    uffd.copy(found.address, bytes.get(..size).unwrap_or_default())
                 }
                 supply::Held::Zeros(_) => uffd.zero(found.address..found.address + size),
             };
@@ -230,8 +233,7 @@ impl Space {
             if map.at(address, 1).is_none() {
                 return;
             }
-            // Bytes that cannot be read: nothing is filled, but the kernel looks for memory first.
-            if uffd.copy(address, Bytes::nowhere(PAGE), false).error != Some(Errno::ENOENT) {
+            if uffd.probe(address, PAGE) != Some(Errno::ENOENT) {
                 return;
             }
             map.mark(address, 1);
@@ -343,7 +345,7 @@ mod tests {
 
     /// Reads messages until one has come.
     fn read_one(space: &Space) {
-        while !space.read(&mut Vec::new(), |_, _| {}).unwrap() {
+        while space.read(&mut Vec::new(), |_, _| {}).unwrap() == 0 {
             std::thread::yield_now();
         }
     }
@@ -369,8 +371,7 @@ mod tests {
         // The control: a copy that does not look again under the lock brings the old bytes back.
         let memory = space.memory.read().unwrap();
         let uffd = memory.uffd.as_ref().unwrap();
-        let bytes = crate::sys::uffd::Bytes::new(&OLD);
-        assert_eq!(uffd.copy(region.page(1) as u64, bytes, false).bytes, PAGE);
+        assert_eq!(uffd.copy(region.page(1) as u64, &OLD).bytes, PAGE);
         assert_eq!(region.word(1, 0), u64::from_ne_bytes([7; 8]));
     }
 

@@ -3,7 +3,6 @@
 use std::{fmt, io};
 
 use super::error::LazyError;
-use crate::sys::uffd::Bytes;
 
 /// A source of a snapshot's pages, which any number of restores share.
 pub trait Supply: fmt::Debug + Send + Sync {
@@ -94,8 +93,8 @@ pub struct Pages<'r>(pub(crate) Held<'r>);
 /// The places of pages.
 #[derive(Debug)]
 pub(crate) enum Held<'r> {
-    /// Bytes of this process's memory, which the kernel reads.
-    Bytes(Bytes<'r>),
+    /// The bytes themselves.
+    Bytes(&'r [u8]),
     /// Pages that read as zeros, by their number of bytes.
     Zeros(u64),
 }
@@ -103,7 +102,7 @@ pub(crate) enum Held<'r> {
 impl<'r> Pages<'r> {
     /// Takes the bytes of whole pages.
     pub fn new(bytes: &'r [u8]) -> Self {
-        Self(Held::Bytes(Bytes::new(bytes)))
+        Self(Held::Bytes(bytes))
     }
 
     /// Takes pages of zeros, by their number of bytes.
@@ -111,15 +110,10 @@ impl<'r> Pages<'r> {
         Self(Held::Zeros(bytes))
     }
 
-    /// Takes pages of a mapped file.
-    pub(crate) fn mapped(bytes: Bytes<'r>) -> Self {
-        Self(Held::Bytes(bytes))
-    }
-
     /// Returns the pages without the first bytes.
     pub(super) fn without(&self, bytes: u64) -> Self {
         Self(match self.0 {
-            Held::Bytes(all) => Held::Bytes(all.part(bytes, all.size().saturating_sub(bytes))),
+            Held::Bytes(all) => Held::Bytes(rest(all, bytes)),
             Held::Zeros(all) => Held::Zeros(all.saturating_sub(bytes)),
         })
     }
@@ -127,7 +121,7 @@ impl<'r> Pages<'r> {
     /// Returns the number of bytes.
     pub fn size(&self) -> u64 {
         match self.0 {
-            Held::Bytes(bytes) => bytes.size(),
+            Held::Bytes(bytes) => bytes.len() as u64,
             Held::Zeros(bytes) => bytes,
         }
     }
@@ -135,17 +129,22 @@ impl<'r> Pages<'r> {
     /// Copies the bytes from an offset on into `buf`.
     ///
     /// # Errors
-    /// `EFAULT` if a file has become shorter, so that its bytes are gone; `UnexpectedEof` if there
-    /// are not so many bytes.
+    /// `UnexpectedEof` if there are not so many bytes.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.size());
         end.ok_or(io::ErrorKind::UnexpectedEof)?;
         match self.0 {
-            Held::Bytes(bytes) => bytes.part(offset, buf.len() as u64).read(buf),
-            Held::Zeros(_) => {
-                buf.fill(0);
-                Ok(())
+            Held::Bytes(bytes) => {
+                buf.iter_mut().zip(rest(bytes, offset)).for_each(|(to, from)| *to = *from);
             }
+            Held::Zeros(_) => buf.fill(0),
         }
+        Ok(())
     }
+}
+
+/// Returns the bytes from an offset on.
+pub(super) fn rest(bytes: &[u8], offset: u64) -> &[u8] {
+    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+    bytes.get(offset..).unwrap_or_default()
 }

@@ -2,8 +2,6 @@
 
 pub(crate) mod fd;
 #[cfg(feature = "lazy")]
-pub(crate) mod file_map;
-#[cfg(feature = "lazy")]
 pub(crate) mod guard;
 pub(crate) mod mounts;
 pub(crate) mod ptrace;

@@ -2,15 +2,12 @@
 
 #![allow(unsafe_code)]
 
-use std::io::{self, IoSliceMut};
-use std::marker::PhantomData;
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::unistd::Pid;
 
 /// The descriptor of a process's missing pages.
 #[derive(Debug)]
@@ -32,14 +29,6 @@ pub(crate) enum Event {
     Unmap(Range<u64>),
 }
 
-/// Bytes for missing pages.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bytes<'b> {
-    start: u64,
-    size: u64,
-    life: PhantomData<&'b [u8]>,
-}
-
 /// The result of a call that fills missing pages: the number of bytes that it has filled, and the
 /// error that ended it early.
 ///
@@ -52,57 +41,21 @@ pub(crate) struct Filled {
     pub(crate) error: Option<Errno>,
 }
 
-impl<'b> Bytes<'b> {
-    /// Takes bytes of this process.
-    pub(crate) fn new(bytes: &'b [u8]) -> Self {
-        // A slice is no larger than the address space.
-        Self { start: bytes.as_ptr().addr() as u64, size: bytes.len() as u64, life: PhantomData }
-    }
-
-    /// Takes bytes at an address of this process. They need not be there: the kernel reads them.
-    pub(super) fn at(start: u64, size: u64) -> Self {
-        Self { start, size, life: PhantomData }
-    }
-
-    /// Takes bytes that nobody can read, at an address that programs do not use: a copy of them
-    /// fills nothing, and is `EFAULT` where it would fill.
-    pub(crate) fn nowhere(size: u64) -> Self {
-        Self::at(1 << 20, size)
-    }
-
-    /// Returns the number of bytes.
-    pub(crate) fn size(self) -> u64 {
-        self.size
-    }
-
-    /// Returns the bytes from an offset on, at most `size`.
-    pub(crate) fn part(self, offset: u64, size: u64) -> Self {
-        let offset = offset.min(self.size);
-        let size = size.min(self.size - offset);
-        Self { start: self.start + offset, size, life: PhantomData }
-    }
-
-    /// Copies the bytes into `buf`, which is as long as they are. Bytes that are not there are an
-    /// error and no signal.
-    pub(crate) fn read(self, buf: &mut [u8]) -> io::Result<()> {
-        let mut done = 0;
-        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let base = usize::try_from(self.start).map_err(io::Error::other)? + done;
-            let remote = [RemoteIoVec { base, len: rest.len() }];
-            match process_vm_readv(Pid::this(), &mut [IoSliceMut::new(rest)], &remote)? {
-                0 => return Err(Errno::EFAULT.into()),
-                read => done += read,
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Uffd {
-    /// Copies bytes into missing pages, and wakes the threads that wait for these unless `quietly`.
-    pub(crate) fn copy(&self, to: u64, bytes: Bytes<'_>, quietly: bool) -> Filled {
-        let mode = if quietly { COPY_DONTWAKE } else { 0 };
-        let mut wish = Copy { to, from: bytes.start, bytes: bytes.size, mode, filled: 0 };
+    /// Copies bytes into missing pages, and wakes the threads that wait for these.
+    pub(crate) fn copy(&self, to: u64, bytes: &[u8]) -> Filled {
+        // A slice is no larger than the address space.
+        self.fill(to, bytes.as_ptr().addr() as u64, bytes.len() as u64)
+    }
+
+    /// Returns the error of a copy of a page that nobody can read, which fills nothing. `EFAULT`
+    /// tells that the page is missing, because the kernel looks for memory before it reads.
+    pub(crate) fn probe(&self, to: u64, page: u64) -> Option<Errno> {
+        self.fill(to, NOWHERE, page).error
+    }
+
+    fn fill(&self, to: u64, from: u64, bytes: u64) -> Filled {
+        let mut wish = Copy { to, from, bytes, mode: 0, filled: 0 };
         // SAFETY: the kernel reads and writes `wish`, which outlives the call. It reads the bytes
         // as copy_from_user does, so bytes that are not there are an error; slices are borrowed.
         let result = unsafe { ioctl_copy(self.0.as_raw_fd(), &raw mut wish) };
@@ -267,5 +220,5 @@ const REMAP: u8 = 0x14;
 const REMOVE: u8 = 0x15;
 const UNMAP: u8 = 0x16;
 
-/// `UFFDIO_COPY_MODE_DONTWAKE`.
-const COPY_DONTWAKE: u64 = 1;
+/// An address that programs do not use.
+const NOWHERE: u64 = 1 << 20;

@@ -232,12 +232,6 @@ fn files_that_end_early_are_errors_with_a_place() {
             assert_eq!(error.to_string(), said);
         }
     }
-    file.set_len(64 * PAGE).unwrap();
-    let mut reader = whole.reader(Urgency::Fault).unwrap();
-    let found = reader.read(Wanted { pid: 7, address: at(40), pages: 4 }).unwrap();
-    file.set_len(0).unwrap();
-    let error = found.read_at(0, &mut [0; 4096]).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(nix::libc::EFAULT));
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl FirecrackerGuest {
     /// to the file meanwhile. Other virtual machines may come from the same file at the same time.
     ///
     /// # Errors
-    /// The errors of [`ObjectPages::mapped`], of [`Handler::new`] and of [`Restoration::add`].
+    /// The errors of [`ObjectPages::of_file`], of [`Handler::new`] and of [`Restoration::add`].
     pub fn serve(self, memory: File, options: LazyOptions) -> Result<FirecrackerMemory, LazyError> {
         let pages = ObjectPages::of_file(memory, self.runs)?;
         let missing = pages.missing(GUEST);

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use nix::errno::Errno;
@@ -30,6 +31,10 @@ pub(super) struct Space {
     /// map or copies holds its own, and a thread that reads messages holds them all. So nobody ever
     /// waits for the lock of the memory, whose holders inherit no priority.
     turns: Box<[Turn]>,
+    /// The number of threads that wait to read messages. Threads that copy let these go first: a
+    /// thread that copies piece after piece would take its lock again before the waiting thread is
+    /// awake.
+    readers: AtomicU32,
 }
 
 /// The memory of a space.
@@ -84,7 +89,12 @@ impl Space {
     /// Takes a userfaultfd, the map of its missing pages, and the number of threads.
     pub(super) fn new(uffd: Uffd, process: Option<OwnedFd>, map: Missing, threads: usize) -> Self {
         let turns = (0..=threads).map(|_| Turn::default()).collect();
-        Self { process, memory: RwLock::new(Memory { uffd: Some(uffd), map }), turns }
+        Self {
+            process,
+            memory: RwLock::new(Memory { uffd: Some(uffd), map }),
+            turns,
+            readers: AtomicU32::new(0),
+        }
     }
 
     /// Takes the userfaultfd out of the space: nothing is filled from now on. `None` if it is gone.
@@ -294,13 +304,21 @@ impl Space {
     }
 
     fn copying(&self, thread: usize) -> Copying<'_> {
+        for _ in 0..PATIENCE {
+            if self.readers.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            std::hint::spin_loop();
+        }
         let turn = self.turns[thread.min(self.turns.len() - 1)].take();
         let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
         Copying { memory, _turn: turn }
     }
 
     fn alone(&self) -> Alone<'_> {
+        self.readers.fetch_add(1, Ordering::Relaxed);
         let turns = self.turns.iter().map(Turn::take).collect();
+        self.readers.fetch_sub(1, Ordering::Relaxed);
         let memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
         Alone { memory, _turns: turns }
     }
@@ -308,6 +326,9 @@ impl Space {
 
 /// The number of a thread that is none of the handler's.
 pub(super) const OTHER: usize = usize::MAX;
+
+/// The looks of a thread that copies at those that wait to read messages: some 100 microseconds.
+const PATIENCE: u32 = 8000;
 
 /// The most pages that are copied at once: a thread that reads messages waits for no more. Larger
 /// pieces are no faster.

@@ -26,7 +26,7 @@ impl Child {
         Self { socket, parent, log, fate, page, table: Table::new() }
     }
 
-    /// Is the guard until it ends.
+    /// Runs the guard, and ends the process.
     pub(super) fn run(&mut self, useless: &[Range<u64>]) -> ! {
         self.settle();
         // The list itself lies in memory that goes. It is copied first.

@@ -172,6 +172,9 @@ impl Drop for Reception {
             self.stop.cancel();
             self.join();
             self.restoration.give_up(LazyError::Stopped);
+            if let Some(recorder) = self.recorder.take() {
+                recorder.pass_on();
+            }
         }
     }
 }

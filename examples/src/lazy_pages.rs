@@ -37,7 +37,7 @@ use crate::serving::{AtMost, Log, ServerArgs, Status, connected, daemonize, rais
 use crate::tool::Fallible;
 use crate::working_set::{self, WorkingSetArgs};
 
-use report::{restored, told};
+use report::told;
 
 /// Options of `lazy-pages`.
 #[derive(Args, Clone, Debug)]
@@ -241,9 +241,10 @@ impl LazyPagesWord {
         stop_at_signals(SignalFd::new(&signals)?, control.clone())?;
         log.line(&format!("listens at {}", self.work_dir().join("lazy-pages.socket").display()));
         status.tell_ready()?;
-        let exit = self.serve(daemon, &control, &images, &log)?;
-        if exit == Exit::Done {
-            // A source that is not told so takes the restores for failed ones.
+        let (exit, restored) = self.serve(daemon, &control, &images, &log)?;
+        if exit == Exit::Done && restored > 0 {
+            // A source that is not told so takes the restores for failed ones. A dump that is told
+            // ends its tasks.
             let closed = pages.close();
             if let Err(error) = &closed {
                 log.line(&format!("the source does not end in order: {error}"));
@@ -253,18 +254,19 @@ impl LazyPagesWord {
         Ok(exit)
     }
 
+    /// Serves restores. Returns the end of the program, and the number of restores that went well.
     fn serve(
         &self,
         daemon: criu_rs::lazy::LazyDaemon,
         control: &LazyControl,
         images: &Directory,
         log: &Log,
-    ) -> Fallible<Exit> {
+    ) -> Fallible<(Exit, u64)> {
         let _progress = show(control.clone());
-        let mut exit = Exit::Done;
+        let (mut exit, mut restored) = (Exit::Done, 0);
         daemon.run(self.restores.0, |event| match event {
             LazyEvent::Refused(error) => log.line(&format!("refused: {error}")),
-            LazyEvent::Restored { number, time } => log.line(&restored(number, time)),
+            LazyEvent::Restored { number, time } => log.line(&report::restored(number, time)),
             LazyEvent::Recorded { number, set } => {
                 let saved = working_set::save(&set, images);
                 if saved.is_err() {
@@ -275,6 +277,7 @@ impl LazyPagesWord {
             }
             LazyEvent::Ended(report) => {
                 let is_done = report.result.is_ok();
+                restored += u64::from(is_done);
                 told(&report, self.json, |line| log.line(&line));
                 // A daemon without a number of restores does its work also when restores fail.
                 if !is_done && self.restores.0.is_some() {
@@ -283,7 +286,7 @@ impl LazyPagesWord {
             }
             _ => {}
         })?;
-        Ok(exit)
+        Ok((exit, restored))
     }
 
     /// Opens the source of the pages, and starts the threads.

@@ -308,6 +308,9 @@ impl Shared {
         if member.has_ended.swap(true, Ordering::SeqCst) {
             return;
         }
+        if !member.is_child && !member.course.is_lost() {
+            add(&member.course.counters.unused, member.space.look(OTHER, Missing::left));
+        }
         let uffd = member.space.close();
         // A watcher may hold a copy, which would keep the descriptor in the epoll.
         if let Some(uffd) = &uffd {

@@ -14,6 +14,9 @@ pub struct LazyProgress {
     pub missing: u64,
     /// Tasks, forks included, that still have missing pages.
     pub tasks: u64,
+    /// The pages that had not come when the restored task that had them ended, or ran another
+    /// program. They never come. Pages of children that restored tasks have forked do not count.
+    pub unused: u64,
 }
 
 /// The numbers of a restore.
@@ -65,6 +68,7 @@ pub(super) struct Counters {
     pub(super) working_set: AtomicU64,
     pub(super) zeros: AtomicU64,
     pub(super) bytes: AtomicU64,
+    pub(super) unused: AtomicU64,
 }
 
 impl Counters {

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 use crate::output::micros;
 use crate::stdout;
 
+/// The outcome of memory that is all there, and of memory whose tasks ended before.
+pub(crate) const COMPLETE: &str = "memory complete";
+pub(crate) const INCOMPLETE: &str = "memory incomplete";
+
 /// Makes the line for a restore whose tasks run.
 pub(crate) fn restored(number: u64, time: Duration) -> String {
     format!("restore {number}: all tasks are restored after {time:.1?}")
@@ -15,9 +19,13 @@ pub(crate) fn restored(number: u64, time: Duration) -> String {
 
 /// Tells how a restore ended: in a line for a person, and as JSON if wanted.
 pub(crate) fn told(report: &LazyReport, is_json: bool, line: impl FnOnce(String)) {
-    let LazyReport { number, result, statistics, time, .. } = report;
+    let LazyReport { number, result, statistics, time, progress, .. } = report;
     let numbers = numbers(statistics);
     line(match result {
+        Ok(()) if progress.unused > 0 => {
+            let never = never_came(progress.unused);
+            format!("restore {number}: done after {time:.1?}: {numbers}; {never}")
+        }
         Ok(()) => format!("restore {number}: done after {time:.1?}: {numbers}"),
         Err(error) => format!("restore {number}: failed after {time:.1?}: {error}; {numbers}"),
     });
@@ -26,6 +34,7 @@ pub(crate) fn told(report: &LazyReport, is_json: bool, line: impl FnOnce(String)
             "outcome": if result.is_ok() { "done" } else { "failed" },
             "restore": number,
             "elapsed_us": micros(*time),
+            "unused_pages": progress.unused,
             "statistics": lazy_stats(statistics),
         });
         if let Err(error) = result {
@@ -33,6 +42,11 @@ pub(crate) fn told(report: &LazyReport, is_json: bool, line: impl FnOnce(String)
         }
         stdout::print_json(&facts);
     }
+}
+
+/// Makes the words for pages whose tasks ended before they came.
+pub(crate) fn never_came(unused: u64) -> String {
+    format!("tasks have ended before all their memory had come: {unused} pages are left out")
 }
 
 /// Makes the numbers of a restore for a person.

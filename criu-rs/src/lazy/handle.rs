@@ -60,8 +60,9 @@ impl LazyHandle {
     }
 
     /// Waits until no page is missing or no task is left, at most for a time. Returns false if the
-    /// time has passed. [`LazyProgress::unused`] is 0 if all pages have come. With [`Fill::Nothing`](super::Fill::Nothing) this is the end of the tasks,
-    /// unless they touch every page.
+    /// time has passed. [`LazyProgress::unused`] is 0 if all pages have come. With
+    /// [`Fill::Nothing`](super::Fill::Nothing) this is the end of the tasks, unless they touch
+    /// every page.
     ///
     /// # Errors
     /// The error for which pages are lost.

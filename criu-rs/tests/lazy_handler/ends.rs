@@ -23,6 +23,9 @@ pub fn ends() {
         process::kill_tree(i32::try_from(stage.tasks[0].0.id()).unwrap());
         stage.tasks[1].1.write_all(b"x").unwrap();
         assert!(stage.restoration.wait(Some(Duration::from_secs(5))).unwrap());
+        // The pages that the two have not touched.
+        let progress = stage.restoration.progress();
+        assert_eq!((progress.unused, progress.missing), (2 * PAGES as u64 - 11, 0), "{progress:?}");
         assert!(stage.tasks[1].0.try_wait().unwrap().is_none(), "the other program runs");
         stage.end();
     }

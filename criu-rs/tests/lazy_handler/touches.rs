@@ -19,6 +19,7 @@ pub fn touches() {
     assert_eq!(came, PAGES as u64, "{statistics:?}");
     let progress = stage.restoration.progress();
     assert_eq!((progress.pages, progress.missing, progress.tasks), (PAGES as u64, 0, 0));
+    assert_eq!(progress.unused, 0);
 }
 
 pub fn touch(task: &Task) {

@@ -222,6 +222,9 @@ impl LazyPagesWord {
             daemonize(Self::WORD, socket, args, self.status_fd, pidfile.as_deref())?;
             return Ok(Exit::Done);
         }
+        // Signals are blocked before the first thread, and before anybody sees the socket.
+        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+        signals.thread_block()?;
         let socket = if self.server.listening {
             let _ = nix::unistd::setsid();
             let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -230,9 +233,6 @@ impl LazyPagesWord {
             LazySocket::bind(self.work_dir())?
         };
         let status = Status::of(self.status_fd)?;
-        // Signals are blocked before the first thread.
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-        signals.thread_block()?;
         let pages = self.pages(&log)?;
         let images = Directory::open(&self.images_dir)?;
         let pages = self.working_set.apply(pages, &images, |said| log.line(&said))?;

@@ -65,9 +65,19 @@ impl<'l> Saved<'l> {
         assert!(soon(|| self.log().contains(words)), "no {words:?}: {}", self.log());
     }
 
+    /// Connects. The file of the socket is there a moment before the daemon listens.
+    fn peer(&self) -> UnixStream {
+        let mut peer = None;
+        assert!(soon(|| {
+            peer = UnixStream::connect(self.socket()).ok();
+            peer.is_some()
+        }));
+        peer.unwrap()
+    }
+
     /// Connects, and says nothing. A thread of the daemon waits for a word.
     fn silent(&self, daemon: &Child) -> UnixStream {
-        let peer = UnixStream::connect(self.socket()).unwrap();
+        let peer = self.peer();
         let is_waiting = || {
             let threads = fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap().flatten();
             let mut names = threads.flat_map(|one| fs::read_to_string(one.path().join("comm")));
@@ -132,7 +142,7 @@ fn nonsense(lab: &Lab) {
     // A task that the images do not have, a number without a descriptor, and an early end.
     let own = saved.target.pid().parse::<u32>().unwrap().to_le_bytes();
     for (number, message) in (1..).zip([&[0xff; 600][..], &own, &own[..2]]) {
-        let mut peer = UnixStream::connect(saved.socket()).unwrap();
+        let mut peer = saved.peer();
         peer.write_all(message).unwrap();
         drop(peer);
         saved.says(&format!("restore {number}: failed after "));

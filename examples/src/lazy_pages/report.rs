@@ -38,17 +38,28 @@ pub(crate) fn told(report: &LazyReport, is_json: bool, line: impl FnOnce(String)
 /// Makes the numbers of a restore for a person.
 pub(crate) fn numbers(numbers: &LazyStatistics) -> String {
     let LazyStatistics { faults, touched, around, filled, working_set, latency, .. } = numbers;
-    let pages = touched + around + filled + working_set;
-    let mut text = format!("{pages} pages ({touched} touched, {around} around them");
+    let pages = count(touched + around + filled + working_set, "page");
+    let mut text = format!("{pages} ({touched} touched, {around} around them");
     if *working_set > 0 {
         text += &format!(", {working_set} of the working set");
     }
-    text += &format!(", {filled} in the background), {faults} faults");
-    if *faults > 0 {
-        let (p50, p99, max) = (latency.p50, latency.p99, latency.max);
-        text += &format!(" served in {p50:.1?} (median), {p99:.1?} (99 of 100), {max:.1?} (most)");
+    text += &format!(", {filled} in the background), {}", count(*faults, "fault"));
+    let (p50, p99, max) = (latency.p50, latency.p99, latency.max);
+    match faults {
+        0 => {}
+        1 => text += &format!(" served in {max:.1?}"),
+        _ => {
+            text += &format!(
+                " served in {p50:.1?} (median), {p99:.1?} (99 of 100), {max:.1?} (the longest)"
+            );
+        }
     }
     text
+}
+
+/// Formats a number with its noun: "1 page", "2 pages".
+fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// Makes the numbers of a restore for a program.

@@ -426,6 +426,8 @@ fn lost() {
     assert_eq!(status.signal(), Some(libc::SIGKILL));
     assert!(soon(|| process::has_ended(child)), "the child lives");
     assert!(stage.restoration.wait(None).is_err(), "the error stays");
+    let statistics = stage.restoration.statistics();
+    assert_eq!((statistics.killed, statistics.poisoned), (1, 0), "{statistics:?}");
 }
 
 fn poisoned() {
@@ -441,6 +443,8 @@ fn poisoned() {
     assert_eq!(status.signal(), Some(libc::SIGBUS));
     assert!(stage.restoration.wait(Some(Duration::from_secs(5))).is_err());
     assert!(!process::has_ended(child), "the child touches no missing page");
+    let numbers = || stage.restoration.statistics();
+    assert!(soon(|| (numbers().killed, numbers().poisoned) == (0, 2)), "{:?}", numbers());
     process::send(child, Signal::SIGKILL);
 }
 

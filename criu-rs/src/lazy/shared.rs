@@ -81,6 +81,8 @@ pub(super) struct Member {
     /// True while the working set of the task comes.
     awaits_first: AtomicBool,
     has_ended: AtomicBool,
+    /// True once the task has been killed because its pages are lost.
+    is_killed: AtomicBool,
 }
 
 impl Shared {
@@ -189,6 +191,7 @@ impl Shared {
             seat,
             awaits_first: AtomicBool::new(first.is_some()),
             has_ended: AtomicBool::new(false),
+            is_killed: AtomicBool::new(false),
         });
         if let Some(watcher) = self.watcher() {
             let process = member.space.process();
@@ -351,16 +354,20 @@ impl Shared {
         if self.options.on_loss == OnLoss::Kill {
             if let Some(process) = member.space.process() {
                 // The space ends when the process is gone.
-                let _ = fd::signal(process, Signal::SIGKILL);
+                member.kill(process);
                 return;
             }
         }
         let is_registered = member.course.is_complete();
         match (member.space.poison(thread, is_registered), member.space.process()) {
-            (Ok(()), _) => self.end(member),
-            (Err(Errno::EINVAL), Some(process)) => {
-                let _ = fd::signal(process, Signal::SIGKILL);
+            (Ok(()), _) => {
+                // A child without a descriptor here is killed with its parent.
+                if self.options.on_loss == OnLoss::SigBus {
+                    add(&member.course.counters.poisoned, 1);
+                }
+                self.end(member);
             }
+            (Err(Errno::EINVAL), Some(process)) => member.kill(process),
             // The task stays blocked where a page is missing: no wrong byte is read. A thread tries
             // again.
             (Err(_), _) => {}
@@ -450,6 +457,14 @@ impl Member {
     /// Returns true once the space has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::SeqCst)
+    }
+
+    /// Kills the task, whose pages are lost, and counts it once.
+    fn kill(&self, process: BorrowedFd<'_>) {
+        if !self.is_killed.swap(true, Ordering::Relaxed) {
+            add(&self.course.counters.killed, 1);
+        }
+        let _ = fd::signal(process, Signal::SIGKILL);
     }
 }
 

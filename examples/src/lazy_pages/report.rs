@@ -19,7 +19,10 @@ pub(crate) fn told(report: &LazyReport, is_json: bool, line: impl FnOnce(String)
     let numbers = numbers(statistics);
     line(match result {
         Ok(()) => format!("restore {number}: done after {time:.1?}: {numbers}"),
-        Err(error) => format!("restore {number}: failed after {time:.1?}: {error}; {numbers}"),
+        Err(error) => {
+            let fate = fate(statistics);
+            format!("restore {number}: failed after {time:.1?}: {error}{fate}; {numbers}")
+        }
     });
     if is_json {
         let mut facts = json!({
@@ -33,6 +36,18 @@ pub(crate) fn told(report: &LazyReport, is_json: bool, line: impl FnOnce(String)
         }
         stdout::print_json(&facts);
     }
+}
+
+/// Says what became of the tasks whose pages are lost.
+fn fate(numbers: &LazyStatistics) -> String {
+    let mut text = String::new();
+    if numbers.killed > 0 {
+        text += &format!("; tasks ended: {}", numbers.killed);
+    }
+    if numbers.poisoned > 0 {
+        text += &format!("; tasks with SIGBUS where a page is missing: {}", numbers.poisoned);
+    }
+    text
 }
 
 /// Makes the numbers of a restore for a person.
@@ -76,5 +91,6 @@ pub(crate) fn lazy_stats(numbers: &LazyStatistics) -> Value {
         },
         "bytes": numbers.bytes,
         "retries": numbers.retries,
+        "killed": numbers.killed, "poisoned": numbers.poisoned,
     })
 }

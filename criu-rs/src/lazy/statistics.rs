@@ -41,6 +41,11 @@ pub struct LazyStatistics {
     pub bytes: u64,
     /// Reads of the source that were tried again, of all restores from it.
     pub retries: u64,
+    /// Tasks that were ended because their pages were lost. Their children since the restore, which
+    /// end with them, are not counted.
+    pub killed: u64,
+    /// Tasks that run on after their pages were lost, and get `SIGBUS` where a page is missing.
+    pub poisoned: u64,
 }
 
 /// Percentiles of times.
@@ -69,6 +74,8 @@ pub(super) struct Counters {
     pub(super) zeros: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) unused: AtomicU64,
+    pub(super) killed: AtomicU64,
+    pub(super) poisoned: AtomicU64,
 }
 
 impl Counters {
@@ -85,6 +92,8 @@ impl Counters {
             zeros: load(&self.zeros),
             bytes: load(&self.bytes),
             retries: 0,
+            killed: load(&self.killed),
+            poisoned: load(&self.poisoned),
         }
     }
 }

@@ -28,6 +28,8 @@ pub fn lost() {
     assert_eq!(status.signal(), Some(libc::SIGKILL));
     assert!(soon(|| process::has_ended(child)), "the child lives");
     assert!(stage.restoration.wait(None).is_err(), "the error stays");
+    let numbers = stage.restoration.statistics();
+    assert_eq!((numbers.killed, numbers.poisoned), (1, 0), "{numbers:?}");
 }
 
 pub fn poisoned() {
@@ -43,6 +45,8 @@ pub fn poisoned() {
     assert_eq!(status.signal(), Some(libc::SIGBUS));
     assert!(stage.restoration.wait(Some(Duration::from_secs(5))).is_err());
     assert!(!process::has_ended(child), "the child touches no missing page");
+    let numbers = stage.restoration.statistics();
+    assert_eq!((numbers.killed, numbers.poisoned), (0, 2), "{numbers:?}");
     process::send(child, Signal::SIGKILL);
 }
 

@@ -38,6 +38,10 @@ impl Memory {
         let unreadable = |error: criu_images::Error| Fault::Failed(error.to_string());
         let pages = LazyPages::open(images, options).map_err(|error| match error {
             LazyError::Images(error) => unreadable(error),
+            // An eager restore needs these pages, too.
+            LazyError::NoPage { .. } | LazyError::PageSize { .. } | LazyError::Source(_) => {
+                Fault::Failed(error.to_string())
+            }
             error => Fault::Failed(format!("{error}: --eager does without memory on demand")),
         })?;
         let source = Directory::open(images).map_err(unreadable)?;

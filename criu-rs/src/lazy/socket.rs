@@ -40,8 +40,8 @@ impl LazySocket {
     ///
     /// # Errors
     /// [`LazyError::Place`] for a socket of another user or of a handler that runs, and for
-    /// anything that is no socket; [`LazyError::Call`] and [`LazyError::System`] if the directory or the socket cannot
-    /// be used.
+    /// anything that is no socket; [`LazyError::Call`] and [`LazyError::System`] if the directory
+    /// or the socket cannot be used.
     pub fn bind<'d>(directory: impl Into<Dir<'d>>) -> Result<Self, LazyError> {
         let directory = directory.into();
         // A directory that only CRIU opens is no directory for a socket of this process.

@@ -20,7 +20,6 @@ use criu_rs::lazy::{
     Fill, Guarding, Images, LazyControl, LazyError, LazyEvent, LazyOptions, LazyPages, LazySocket,
     OnLoss, Remote, Snapshot, Supply,
 };
-use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 
 use crate::confine;
@@ -30,10 +29,13 @@ use crate::fd::by_number;
 use crate::foreign::without_effect;
 use crate::options::{Certificates, PAGE_SERVER};
 use crate::output::Output;
+use crate::own;
 use crate::places::{check_directory, keep_files_private, note_writers};
 use crate::program::{Given, Program};
 use crate::progress::Progress;
-use crate::serving::{AtMost, Log, ServerArgs, Status, connected, daemonize, raise_descriptors};
+use crate::serving::{
+    AtMost, Log, ServerArgs, Status, block_signals, connected, daemonize, raise_descriptors,
+};
 use crate::tool::Fallible;
 use crate::working_set::{self, WorkingSetArgs};
 
@@ -222,10 +224,9 @@ impl LazyPagesWord {
             daemonize(Self::WORD, socket, args, self.status_fd, pidfile.as_deref())?;
             return Ok(Exit::Done);
         }
-        // Signals are blocked before the first thread, and before anybody sees the socket.
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-        signals.thread_block()?;
+        let signals = block_signals()?;
         let socket = if self.server.listening {
+            own::take_name();
             let _ = nix::unistd::setsid();
             let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
             LazySocket::from_listener(listener, self.work_dir())?

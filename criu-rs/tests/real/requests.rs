@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 
+use criu_images::ImageSet;
 use criu_lab::{names, soon};
 use criu_rs::{Check, CpuCap, CpuInfo, Criu, Dump, Error, Features, PageServer, Restore, Version};
 
@@ -114,6 +115,12 @@ fn page_server(lab: &Lab) {
     let mut target = lab.start(&["memory", "8"]);
     Dump::new(target.pid, &images).page_server("localhost", port).run(&lab.criu).unwrap();
     target.is_gone();
+    // A server in the background writes its last file after the dump has ended.
+    let is_whole = || {
+        let set = ImageSet::open(&images)?;
+        set.checkpoint()?.root().memory().map(drop)
+    };
+    assert!(soon(|| is_whole().is_ok()), "{:?}", is_whole());
     let restored = Restore::new(&images).run(&lab.criu).unwrap();
     target.restored_as(restored.pid);
     target.goes_on();

@@ -58,8 +58,10 @@ pub fn print(columns: &[(&str, Unit)], rows: &[(String, Row)]) {
             let (least, most) = row.range(column);
             print!(" {} ({}..{})", unit.show(figure), unit.show(least), unit.show(most));
             if n > 0 {
-                let first = rows[0].1.middle(column).as_secs_f64();
-                print!(" {:.2}x", figure.as_secs_f64() / first);
+                let first = rows[0].1.middle(column);
+                if !first.is_zero() {
+                    print!(" {:.2}x", figure.as_secs_f64() / first.as_secs_f64());
+                }
             }
             print!(" |");
         }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::drive::Drive;
 use crate::fault::Fault;
-use crate::lazy_pages::report::{COMPLETE, INCOMPLETE, lazy_stats, never_came, numbers};
+use crate::lazy_pages::report::{self, COMPLETE, INCOMPLETE, lazy_stats, never_came, numbers};
 use crate::output::Output;
 use crate::working_set::{WorkingSetArgs, save};
 
@@ -36,10 +36,11 @@ impl Later {
                 None => Ok(None),
             };
         }
-        let pages = LazyPages::open(images, LazyOptions::default()).map_err(lost)?;
-        let source = Directory::open(images).map_err(unreadable)?;
-        let say = |said| output.say(said);
-        self.working_set.apply(pages, &source, say).map(Some).map_err(unreadable)
+        let unreadable = |error: LazyError| Fault::Failed(report::unreadable(images, &error));
+        let pages = LazyPages::open(images, LazyOptions::default()).map_err(unreadable)?;
+        let source = Directory::open(images).map_err(|error| unreadable(error.into()))?;
+        let applied = self.working_set.apply(pages, &source, |said| output.say(said));
+        applied.map(Some).map_err(|error| unreadable(error.into()))
     }
 
     /// Brings all memory of tasks for which the program waits, and saves the working set when its
@@ -62,7 +63,8 @@ impl Later {
 
     fn save(set: Option<WorkingSet>, images: &Path, output: &Output) -> Result<(), Fault> {
         let Some(set) = set else { return Ok(()) };
-        let images = Directory::open(images).map_err(unreadable)?;
+        let failed = |error: criu_images::Error| Fault::Failed(error.to_string());
+        let images = Directory::open(images).map_err(failed)?;
         output.say(save(&set, &images).map_err(Fault::Failed)?);
         output.object("recorded", json!({ "pages": set.pages() }));
         Ok(())
@@ -118,10 +120,6 @@ impl Later {
         Self::complete(&memory, output);
         saved.and(recorded)
     }
-}
-
-fn unreadable(error: criu_images::Error) -> Fault {
-    Fault::Failed(error.to_string())
 }
 
 /// Makes the fault of memory that does not come.

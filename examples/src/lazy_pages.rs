@@ -217,7 +217,7 @@ impl LazyPagesWord {
         let is_daemon = self.daemon.or(self.restore_detached) == Some(true);
         if is_daemon && !self.server.listening {
             // What is wrong with the images is said to whoever starts the daemon.
-            Snapshot::open(&self.images_dir)?;
+            Snapshot::open(&self.images_dir).map_err(|error| self.unreadable(&error))?;
             let pidfile = self.pidfile.as_ref().map(|pidfile| self.work_dir().join(pidfile));
             let socket = LazySocket::bind(self.work_dir())?.into_listener();
             let socket = OwnedFd::from(socket);
@@ -319,13 +319,19 @@ impl LazyPagesWord {
         })
     }
 
+    fn unreadable(&self, error: &LazyError) -> String {
+        report::unreadable(&self.images_dir, error)
+    }
+
     /// Opens the source of the pages.
     fn source(&self) -> Fallible<(Arc<Snapshot>, Arc<dyn Supply>)> {
         if self.page_server != Some(true) {
-            let images = Arc::new(Images::open(&self.images_dir)?);
+            let images = Images::open(&self.images_dir);
+            let images = Arc::new(images.map_err(|error| self.unreadable(&error))?);
             return Ok((Arc::clone(images.snapshot()), images));
         }
-        let snapshot = Arc::new(Snapshot::open(&self.images_dir)?);
+        let snapshot = Snapshot::open(&self.images_dir);
+        let snapshot = Arc::new(snapshot.map_err(|error| self.unreadable(&error))?);
         let remote = match (self.ps_socket, &self.address, self.port) {
             (Some(number), _, _) => {
                 let socket = by_number("--ps-socket", number).map_err(|f| f.to_string())?;

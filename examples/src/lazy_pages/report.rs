@@ -1,8 +1,9 @@
 //! The words for what has become of a restore.
 
+use std::path::Path;
 use std::time::Duration;
 
-use criu_rs::lazy::{LazyReport, LazyStatistics};
+use criu_rs::lazy::{LazyError, LazyReport, LazyStatistics};
 use serde_json::{Value, json};
 
 use crate::output::micros;
@@ -44,6 +45,14 @@ pub(crate) fn told(report: &LazyReport, is_json: bool, line: impl FnOnce(String)
             facts["error"] = error.to_string().into();
         }
         stdout::print_json(&facts);
+    }
+}
+
+/// Formats an error of opening images, with their directory.
+pub(crate) fn unreadable(images: &Path, error: &LazyError) -> String {
+    match error {
+        LazyError::Images(error) => format!("{}: {error}", images.display()),
+        error => error.to_string(),
     }
 }
 

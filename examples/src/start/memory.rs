@@ -14,7 +14,7 @@ use criu_rs::lazy::{LazyControl, LazyError, LazyEvent, LazyOptions, LazyPages, L
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
-use crate::lazy_pages::report::{COMPLETE, INCOMPLETE};
+use crate::lazy_pages::report::{self, COMPLETE, INCOMPLETE};
 use crate::output::{Output, micros};
 use crate::working_set::{WorkingSetArgs, save};
 
@@ -35,13 +35,14 @@ impl Memory {
         working_set: &WorkingSetArgs,
         output: &Output,
     ) -> Result<Self, Fault> {
-        let unreadable = |error: criu_images::Error| Fault::Failed(error.to_string());
+        let unreadable =
+            |error: criu_images::Error| Fault::Failed(report::unreadable(images, &error.into()));
         let pages = LazyPages::open(images, options).map_err(|error| match error {
-            LazyError::Images(error) => unreadable(error),
-            // An eager restore needs these pages, too.
-            LazyError::NoPage { .. } | LazyError::PageSize { .. } | LazyError::Source(_) => {
-                Fault::Failed(error.to_string())
-            }
+            // An eager restore needs the images and these pages, too.
+            LazyError::Images(_)
+            | LazyError::NoPage { .. }
+            | LazyError::PageSize { .. }
+            | LazyError::Source(_) => Fault::Failed(report::unreadable(images, &error)),
             error => Fault::Failed(format!("{error}: --eager does without memory on demand")),
         })?;
         let source = Directory::open(images).map_err(unreadable)?;

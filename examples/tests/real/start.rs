@@ -279,7 +279,14 @@ fn all_fail(lab: &Lab) {
     assert!(said["error"]["log"]["error"].as_str().unwrap().contains("bad size"), "{said}");
     // Images that are not there are a mistake before any copy.
     fs::remove_file(format!("{images}/inventory.img")).unwrap();
-    lab.run(&["start", &images]).fails(1, &["inventory.img: is missing"]);
+    let said = format!("{images}: inventory.img: is missing");
+    let words: [&[&str]; 4] = [
+        &["start", &images],
+        &["restore", "--lazy", "-D", &images],
+        &["lazy-pages", "-D", &images, "-W", &images],
+        &["lazy-pages", "-D", &images, "-W", &images, "--daemon"],
+    ];
+    words.iter().for_each(|words| lab.run(words).fails(1, &[&said]));
     lab.run(&["start", "nowhere"]).fails(2, &["cannot open nowhere"]);
 }
 

@@ -5,7 +5,6 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filter;
@@ -17,19 +16,24 @@ pub(super) fn run(words: &[String]) {
     let count = Count { counter: Counter::into(file), memory: Pattern::new(WORDS) };
     match name {
         "count" => count.forever(),
-        // Threads, each with one more filter of its own than the one before it.
+        // Threads, each with one more filter of its own than the one before it. Counting begins once
+        // all filters are there.
         "threads" => {
-            let count = Arc::new(count);
+            let (ready, all) = std::sync::mpsc::channel::<()>();
             for n in 1..=rest[0].parse::<u32>().unwrap() {
+                let ready = ready.clone();
                 std::thread::spawn(move || {
                     for extra in 0..n {
                         filter::install(&filter::forbidding(UNUSED + extra, n), 0).unwrap();
                     }
+                    drop(ready);
                     loop {
                         std::thread::sleep(Duration::from_millis(2));
                     }
                 });
             }
+            drop(ready);
+            assert!(all.recv().is_err(), "nobody says anything");
             count.forever();
         }
         // Its first thread is always inside vfork, as a shell's often is.

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
 
+use criu_lab::place::Short;
 use criu_lab::process::send;
 use criu_lab::{raw, soon};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -67,9 +68,9 @@ impl<'l> Saved<'l> {
 
     /// Connects. The file of the socket is there a moment before the daemon listens.
     fn peer(&self) -> UnixStream {
-        let mut peer = None;
+        let (link, mut peer) = (Short::link(self.images.as_ref()), None);
         assert!(soon(|| {
-            peer = UnixStream::connect(self.socket()).ok();
+            peer = UnixStream::connect(link.join("lazy-pages.socket")).ok();
             peer.is_some()
         }));
         peer.unwrap()

@@ -16,8 +16,8 @@ pub(super) fn run(words: &[String]) {
     let count = Count { counter: Counter::into(file), memory: Pattern::new(WORDS) };
     match name {
         "count" => count.forever(),
-        // Threads, each with one more filter of its own than the one before it. Counting begins once
-        // all filters are there.
+        // Threads, each with one more filter of its own than the thread before it. Counting begins
+        // once all filters are there.
         "threads" => {
             let (ready, all) = std::sync::mpsc::channel::<()>();
             for n in 1..=rest[0].parse::<u32>().unwrap() {

@@ -4,9 +4,10 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
+use criu_archive::{Archive, ErrorKind as Fault};
 use criu_images::bounds::IMAGE;
 use criu_images::kind::INVENTORY;
-use criu_images::source::{Source, Tar};
+use criu_images::source::Source;
 use criu_images::{ErrorKind, Image, ImageSet, Text};
 use serde::Serialize;
 
@@ -29,7 +30,7 @@ pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
     }
     let text = path.to_string_lossy();
     let (archive, folder) = split(path);
-    let tar = Tar::open(archive).map_err(|error| no_archive(archive, &error))?;
+    let tar = Archive::open(archive).map_err(|error| no_archive(archive, &error))?;
     let folder = match folder {
         Some(folder) => folder.to_owned(),
         None => {
@@ -61,7 +62,7 @@ pub(crate) fn image_in_archive(path: &Path) -> Result<Option<Vec<u8>>, String> {
     if !archive.is_file() {
         return Ok(None);
     }
-    let tar = Tar::open(archive).map_err(|error| no_archive(archive, &error))?;
+    let tar = Archive::open(archive).map_err(|error| no_archive(archive, &error))?;
     let (folder, name) = member.rsplit_once('/').unwrap_or(("", member));
     let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let blob = tar.folder(folder).open(name).map_err(|error| named(&error))?;
@@ -107,18 +108,18 @@ fn open_below(path: &Path, none: String) -> Result<ImageSet, String> {
 }
 
 /// Says why a file cannot be read as an archive, and what to do.
-fn no_archive(path: &Path, error: &criu_images::Error) -> String {
+fn no_archive(path: &Path, error: &criu_archive::Error) -> String {
     let shown = path.display();
     match error.kind() {
-        ErrorKind::Compressed(program) => {
+        Fault::Compressed(program) => {
             let (packed, plain) = (shell_word(path), shell_word(&unpacked(path)));
             format!("{error}: {program} -d < {packed} > {plain}")
         }
-        ErrorKind::NotAFile => format!("{error}; an archive in a pipe has to be saved to a file"),
-        ErrorKind::Malformed("is not a tar archive") if is_image(path) => {
+        Fault::NotAFile => format!("{error}; an archive in a pipe has to be saved to a file"),
+        Fault::NotAnArchive if is_image(path) => {
             format!("{shown}: is one image; give the directory that holds all of them")
         }
-        ErrorKind::Malformed("is not a tar archive") => {
+        Fault::NotAnArchive => {
             format!("{shown}: is neither a directory of images nor a tar archive")
         }
         _ => error.to_string(),

@@ -64,7 +64,6 @@
 //! | `json` | images as crit's JSON, and back |
 //! | `search` | searches through memory: literal bytes, bytes with gaps, regular expressions |
 //! | `serde` | serialization of views and differences |
-//! | `tar` | sets in tar archives |
 //!
 //! # Trust
 //!

@@ -284,7 +284,7 @@ fn inspect(lab: &Lab) {
     let packed = run(lab.program(link(lab, "inspect"), &["packed.tar.gz"]));
     let advice = "gzip -d < packed.tar.gz > packed.tar";
     let said =
-        format!("packed.tar.gz: is compressed with gzip; archives are read unpacked: {advice}");
+        format!("packed.tar.gz: is compressed with gzip, which has to be unpacked first: {advice}");
     packed.fails(1, &[&said]);
     let unpack =
         std::process::Command::new("sh").args(["-c", advice]).current_dir(&lab.dir).status();

@@ -1,19 +1,19 @@
 //! Members of a tar archive, one after another. Names and records are bounded before they are read.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io;
 
 use super::header::{BLOCK, Header, Sort, continues, text};
 use super::records::Records;
+use super::stream::Stream;
 use crate::bounds;
 use crate::error::{ErrorKind, Fault};
 
 /// A reader of the members of an archive, from the first on.
 #[derive(Debug)]
-pub(super) struct Members {
-    /// Buffered: a header has 512 bytes, and the content between headers is skipped.
-    file: BufReader<File>,
+pub(crate) struct Members<S> {
+    stream: S,
     at: u64,
+    /// Bytes of the whole archive; the largest number if nobody knows.
     total: u64,
     headers: u64,
     /// Bytes of names, link targets and records so far.
@@ -22,14 +22,18 @@ pub(super) struct Members {
 
 /// A member of an archive.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) name: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    pub(super) sort: Sort,
+pub(crate) struct Found {
+    pub(crate) name: Vec<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) sort: Sort,
+    pub(crate) mode: u32,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+    pub(crate) modified: u64,
     /// Offset of the content in the archive.
-    pub(super) start: u64,
+    pub(crate) start: u64,
     /// Bytes of the content in the archive.
-    pub(super) size: u64,
+    pub(crate) size: u64,
 }
 
 /// Descriptions that stand before the member that they describe.
@@ -40,17 +44,18 @@ struct Before {
     records: Option<Records>,
 }
 
-impl Members {
-    pub(super) fn new(file: File, total: u64) -> Self {
-        Self { file: BufReader::new(file), at: 0, total, headers: 0, text: 0 }
+impl<S: Stream> Members<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        let total = stream.total().unwrap_or(u64::MAX);
+        Self { stream, at: 0, total, headers: 0, text: 0 }
     }
 
     /// Returns the next member; `None` at the end of the archive.
-    pub(super) fn next(&mut self) -> Result<Option<Found>, Fault> {
+    pub(crate) fn next(&mut self) -> Result<Option<Found>, Fault> {
         let mut before = Before::default();
         loop {
             let place = self.at;
-            let fault = |kind: ErrorKind| Fault::from(kind).in_file_at(place);
+            let fault = |kind: ErrorKind| Fault::from(kind).at(place);
             let Some(header) = self.header()? else {
                 let Before { name: None, link: None, records: None } = before else {
                     return Err(fault(ErrorKind::Malformed("describes a member that is missing")));
@@ -105,15 +110,17 @@ impl Members {
         let link = records.link.or(before.link).unwrap_or_else(|| header.link());
         self.count(name.len().saturating_add(link.len()))?;
         let is_possible = name.len() <= MAX_NAME && link.len() <= MAX_NAME;
-        Ok(is_possible.then_some(Found { name, link, sort, start, size }))
+        let (mode, uid, gid, modified) = header.attributes();
+        let found = Found { name, link, sort, mode, uid, gid, modified, start, size };
+        Ok(is_possible.then_some(found))
     }
 
     /// Reads the next header; `None` at the end of the archive.
     fn header(&mut self) -> Result<Option<Header>, Fault> {
         let place = self.at;
         let no_archive = |fault: ErrorKind| match place {
-            0 => ErrorKind::Malformed(super::NO_ARCHIVE).into(),
-            _ => Fault::from(fault).in_file_at(place),
+            0 => ErrorKind::NotAnArchive.into(),
+            _ => Fault::from(fault).at(place),
         };
         let block = self.block()?;
         let header = block.map(Header::new).transpose().map_err(no_archive)?.flatten();
@@ -135,12 +142,12 @@ impl Members {
         }
         if left < BLOCK as u64 {
             return Err(match self.at {
-                0 => ErrorKind::Malformed(super::NO_ARCHIVE).into(),
+                0 => ErrorKind::NotAnArchive.into(),
                 _ => ErrorKind::Truncated { need: BLOCK as u64, left }.into(),
             });
         }
         let mut block = [0; BLOCK];
-        self.file.read_exact(&mut block)?;
+        self.stream.read_exact(&mut block)?;
         self.at += BLOCK as u64;
         Ok(Some(block))
     }
@@ -156,12 +163,12 @@ impl Members {
         let place = self.at;
         let content = self.content(size, MAX_RECORDS)?;
         self.count(content.len())?;
-        Records::read(&content).map_err(|kind| Fault::from(kind).in_file_at(place))
+        Records::read(&content).map_err(|kind| Fault::from(kind).at(place))
     }
 
     fn content(&mut self, size: u64, limit: u64) -> Result<Vec<u8>, Fault> {
         let place = self.at;
-        let fault = |kind: ErrorKind| Fault::from(kind).in_file_at(place);
+        let fault = |kind: ErrorKind| Fault::from(kind).at(place);
         let len = usize::try_from(size).ok().filter(|_| size <= limit);
         let len = len.ok_or_else(|| fault(ErrorKind::TooLarge { size, limit }))?;
         let left = self.total.saturating_sub(self.at);
@@ -169,7 +176,7 @@ impl Members {
             return Err(fault(ErrorKind::Truncated { need: size, left }));
         }
         let mut content = vec![0; len];
-        self.file.read_exact(&mut content)?;
+        self.stream.read_exact(&mut content)?;
         self.at += size;
         // To the next header.
         self.pass(size.next_multiple_of(BLOCK as u64) - size)?;
@@ -189,7 +196,7 @@ impl Members {
         // The last block of an archive may be cut.
         let bytes = bytes.min(self.total.saturating_sub(self.at));
         self.at += bytes;
-        self.file.seek_relative(i64::try_from(bytes).map_err(io::Error::other)?)
+        self.stream.pass(bytes)
     }
 
     /// Counts bytes of names and records.

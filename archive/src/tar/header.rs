@@ -11,11 +11,12 @@ pub(super) struct Header([u8; BLOCK]);
 
 /// Sorts of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(crate) enum Sort {
     File,
     HardLink,
     SymbolicLink,
-    /// A device, a directory or a FIFO.
+    Directory,
+    /// A device or a FIFO.
     Special,
     /// A file with holes, in GNU's own form.
     Sparse,
@@ -58,7 +59,8 @@ impl Header {
             0 | b'0' | b'7' => Sort::File,
             b'1' => Sort::HardLink,
             b'2' => Sort::SymbolicLink,
-            b'3'..=b'6' => Sort::Special,
+            b'5' => Sort::Directory,
+            b'3' | b'4' | b'6' => Sort::Special,
             b'S' => Sort::Sparse,
             b'L' if is_extended => Sort::LongName,
             b'K' if is_extended => Sort::LongLink,
@@ -71,7 +73,7 @@ impl Header {
     /// Returns true for a member that has no content. The size in its header counts nothing, as for
     /// GNU tar and Go: some programs write that of the directory or of the link's target there.
     pub(super) fn is_bare(&self) -> bool {
-        matches!(self.sort(), Sort::HardLink | Sort::SymbolicLink | Sort::Special)
+        matches!(self.sort(), Sort::HardLink | Sort::SymbolicLink | Sort::Directory | Sort::Special)
     }
 
     /// Name in the header itself.
@@ -95,6 +97,14 @@ impl Header {
     /// [`ErrorKind::Malformed`] for no number, for a number below 0, and for one above 64 bits.
     pub(super) fn size(&self) -> Result<u64, ErrorKind> {
         number(self.part(SIZE, 12))
+    }
+
+    /// Permissions, numbers of owner and group, and time of the last change; 0 where the header has no
+    /// number. Nothing is read by them.
+    pub(super) fn attributes(&self) -> (u32, u64, u64, u64) {
+        let one = |at, len| number(self.part(at, len)).unwrap_or(0);
+        let mode = u32::try_from(one(MODE, 8) & 0o7777).unwrap_or(0);
+        (mode, one(UID, 8), one(GID, 8), one(MODIFIED, 12))
     }
 
     /// Returns true if blocks with more of a sparse file's map follow.
@@ -148,7 +158,11 @@ fn number(field: &[u8]) -> Result<u64, ErrorKind> {
 
 // Offsets in a header.
 const NAME: usize = 0;
+const MODE: usize = 100;
+const UID: usize = 108;
+const GID: usize = 116;
 const SIZE: usize = 124;
+const MODIFIED: usize = 136;
 const SUM: usize = 148;
 const SORT: usize = 156;
 const LINK: usize = 157;

@@ -1,0 +1,38 @@
+//! Limits on archives. [`criu_images::bounds`] has the limits on images.
+//!
+//! ```
+//! use criu_archive::bounds;
+//!
+//! bounds::MEMBERS.raise(1 << 24);
+//! # bounds::MEMBERS.raise(bounds::MEMBERS.default_value());
+//! ```
+
+pub use criu_images::bounds::Bound;
+
+/// Largest number of members of a tar archive.
+pub static MEMBERS: Bound = Bound::new(
+    "MEMBERS",
+    1 << 20,
+    "members",
+    "a root file system has some 300,000 files; each member costs some 300 bytes",
+);
+
+/// Largest names, link targets and PAX records of a tar archive, all together.
+pub static NAMES: Bound =
+    Bound::new("NAMES", 256 << 20, "bytes", "enough for 256 bytes for each of the most members");
+
+/// All bounds of this crate.
+pub static ALL: &[&Bound] = &[&MEMBERS, &NAMES];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_limits_are_these() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/limits.md");
+        let text = std::fs::read_to_string(file).unwrap();
+        let rows = criu_images::bounds::rows(ALL);
+        assert!(text.contains(&rows), "docs/limits.md should have\n{rows}");
+    }
+}

@@ -31,16 +31,14 @@
 mod archive;
 pub mod bounds;
 mod error;
-mod folder;
 mod index;
 mod member;
 mod packing;
 mod path;
 mod tar;
 
-pub use archive::Archive;
+pub use archive::{Archive, Folder};
 pub use error::{Error, ErrorKind, Result};
-pub use folder::Folder;
 pub use member::{Member, MemberKind};
 pub use packing::Packing;
 

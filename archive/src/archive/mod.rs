@@ -1,5 +1,7 @@
 //! An archive of a checkpoint, read in place.
 
+mod folder;
+
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -10,12 +12,13 @@ use criu_images::source::Blob;
 use nix::fcntl::OFlag;
 
 use crate::error::{Error, ErrorKind, Fault, Result};
-use crate::folder::Folder;
 use crate::index::Index;
 use crate::member::{Member, MemberKind};
 use crate::packing::{Packing, compressor};
 use crate::path;
 use crate::tar::Seeking;
+
+pub use folder::Folder;
 
 /// A tar archive with a checkpoint, as engines export it. Opening reads the headers once. Members
 /// are then read from their places in the archive. Cheap to clone.

@@ -3,7 +3,7 @@
 use criu_images::source::{Blob, Source};
 use criu_images::{Error, ErrorKind, Result};
 
-use crate::archive::Archive;
+use super::Archive;
 use crate::member::MemberKind;
 use crate::path;
 

@@ -30,7 +30,7 @@ pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
     }
     let text = path.to_string_lossy();
     let (archive, folder) = split(path);
-    let tar = Archive::open(archive).map_err(|error| no_archive(archive, &error))?;
+    let tar = open_archive(archive)?;
     let folder = match folder {
         Some(folder) => folder.to_owned(),
         None => {
@@ -50,6 +50,14 @@ pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
     ImageSet::new(tar.folder(&folder)).map_err(named)
 }
 
+/// Opens an archive.
+///
+/// # Errors
+/// Returns the reason for a person, with the path and with advice.
+pub(crate) fn open_archive(path: &Path) -> Result<Archive, String> {
+    Archive::open(path).map_err(|error| no_archive(path, &error))
+}
+
 /// Opens an image in an archive, `ARCHIVE:FOLDER/IMAGE`. Returns `None` if the path has another
 /// form, or names a file.
 ///
@@ -62,7 +70,7 @@ pub(crate) fn image_in_archive(path: &Path) -> Result<Option<Vec<u8>>, String> {
     if !archive.is_file() {
         return Ok(None);
     }
-    let tar = Archive::open(archive).map_err(|error| no_archive(archive, &error))?;
+    let tar = open_archive(archive)?;
     let (folder, name) = member.rsplit_once('/').unwrap_or(("", member));
     let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let blob = tar.folder(folder).open(name).map_err(|error| named(&error))?;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Command;
 
+use crate::archive::ArchiveWord;
 use crate::container::Container;
 use crate::crit::Crit;
 use crate::exit::{Codes, EXIT_CODES, Exit};
@@ -34,6 +35,7 @@ const WORDS: &[Word] = &[
     program::word::<PageServer>(),
     program::word::<LazyPagesWord>(),
     tool::word::<Container>(Kind::Tool),
+    tool::word::<ArchiveWord>(Kind::Tool),
     tool::word::<Inspect>(Kind::Tool),
     tool::word::<Crit>(Kind::Tool),
     tool::word::<Links>(Kind::Own),

@@ -41,6 +41,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_criu-rs");
 
 /// Words that have a link.
 const LINKED: &[&str] = &[
+    "archive",
     "check",
     "container",
     "crit",

@@ -122,6 +122,10 @@ pub enum ErrorKind {
         /// The values that are possible.
         want: &'static str,
     },
+    /// The archive breaks a [rule](crate::Archive#rules) that protects its readers. This is the
+    /// reason.
+    #[error("is refused: {0}")]
+    Refused(&'static str),
     /// The request is beyond this version of the crate.
     #[error("{0} are not supported")]
     Unsupported(&'static str),

@@ -22,6 +22,24 @@ pub use folder::Folder;
 
 /// A tar archive with a checkpoint, as engines export it. Opening reads the headers once. Members
 /// are then read from their places in the archive. Cheap to clone.
+///
+/// # Rules
+///
+/// An archive is refused, with the name of the member and the reason, if programs could disagree
+/// about its members, or if a name leads out:
+///
+/// - names, and targets of hard links, that are absolute, have `..`, are not UTF-8, have a zero
+///   byte or more than 4,096 bytes;
+/// - two members of one name, except directories; a member that lies in a member which is not a
+///   directory;
+/// - hard links to a member that does not come before, and to hard links;
+/// - sizes below 0, or past the end; a size, name or target that two descriptions give differently;
+///   content of directories, links and devices; a description of no member, or two of one member;
+/// - bytes behind the end that are not zero.
+///
+/// Other members are listed, but not read as files, and [extracted](Archive::extract) neither:
+/// symbolic links that lead out, devices, FIFOs, sparse files, and kinds that tar does not define.
+/// A `parent` link of a set may lead to another folder of the archive.
 #[derive(Clone, Debug)]
 pub struct Archive(Arc<Inner>);
 
@@ -91,12 +109,8 @@ impl Archive {
     /// [`ErrorKind::Unsupported`] for a sparse one.
     pub fn bytes(&self, path: &str) -> Result<Blob> {
         let fail = |kind: ErrorKind| self.fail(path, kind);
-        let mut member = self.member(path).ok_or_else(|| fail(ErrorKind::Missing))?;
-        if let MemberKind::HardLink(target) = member.kind() {
-            let target = path::normal(target);
-            let target = target.and_then(|target| self.member(&target));
-            member = target.ok_or_else(|| fail(ErrorKind::NotAFile))?;
-        }
+        let member = self.member(path).ok_or_else(|| fail(ErrorKind::Missing))?;
+        let member = self.0.index.with_content(member).ok_or_else(|| fail(ErrorKind::Missing))?;
         match member.kind() {
             MemberKind::File => {
                 let (need, left) = (member.size, self.0.bytes.len().saturating_sub(member.start));

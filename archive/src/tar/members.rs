@@ -75,10 +75,7 @@ impl<S: Stream> Members<S> {
                     }
                     false
                 }
-                _ => match self.member(&header, sort, size, std::mem::take(&mut before))? {
-                    Some(member) => return Ok(Some(member)),
-                    None => false,
-                },
+                _ => return self.member(&header, sort, size, before).map(Some),
             };
             if is_second {
                 let what = "describes one member twice";
@@ -87,32 +84,41 @@ impl<S: Stream> Members<S> {
         }
     }
 
-    /// Passes over a member; `None` for one that no file system can have.
+    /// Passes over a member.
     fn member(
         &mut self,
         header: &Header,
         mut sort: Sort,
-        mut size: u64,
+        size: u64,
         before: Before,
-    ) -> Result<Option<Found>, Fault> {
+    ) -> Result<Found, Fault> {
+        let place = self.at.saturating_sub(BLOCK as u64);
         let records = before.records.unwrap_or_default();
+        let name = one(records.name, before.name).map(|name| name.unwrap_or_else(|| header.name()));
+        let link = one(records.link, before.link).map(|link| link.unwrap_or_else(|| header.link()));
+        let fault = |kind: ErrorKind| {
+            let name = name.as_deref().unwrap_or_default();
+            Fault::from(kind).at(place).of(String::from_utf8_lossy(name))
+        };
         if sort == Sort::Sparse && header.has_more_map() {
             while continues(&self.block()?.unwrap_or([0; BLOCK])) {}
         }
         if records.is_sparse {
             sort = Sort::Sparse;
         }
-        let own = if header.is_bare() { 0 } else { size };
-        size = records.size.unwrap_or(own);
+        let size = content_size(header, size, records.size).map_err(fault)?;
         let start = self.at;
-        self.skip(size)?;
-        let name = records.name.or(before.name).unwrap_or_else(|| header.name());
-        let link = records.link.or(before.link).unwrap_or_else(|| header.link());
+        self.skip(size).map_err(fault)?;
+        let (name, link) = match (name, link) {
+            (Ok(name), Ok(link)) => (name, link),
+            (Err(kind), _) | (_, Err(kind)) => return Err(Fault::from(kind).at(place)),
+        };
         self.count(name.len().saturating_add(link.len()))?;
-        let is_possible = name.len() <= MAX_NAME && link.len() <= MAX_NAME;
         let (mode, uid, gid, modified) = header.attributes();
-        let found = Found { name, link, sort, mode, uid, gid, modified, start, size };
-        Ok(is_possible.then_some(found))
+        let uid = records.uid.unwrap_or(uid);
+        let gid = records.gid.unwrap_or(gid);
+        let modified = records.modified.unwrap_or(modified);
+        Ok(Found { name, link, sort, mode, uid, gid, modified, start, size })
     }
 
     /// Reads the next header; `None` at the end of the archive.
@@ -122,34 +128,69 @@ impl<S: Stream> Members<S> {
             0 => ErrorKind::NotAnArchive.into(),
             _ => Fault::from(fault).at(place),
         };
-        let block = self.block()?;
-        let header = block.map(Header::new).transpose().map_err(no_archive)?.flatten();
-        if header.is_some() {
-            self.headers += 1;
-            let limit = bounds::MEMBERS.get();
-            if self.headers > limit {
-                return Err(ErrorKind::TooMany { what: "members", limit }.into());
+        let Some(block) = self.block()? else { return Ok(None) };
+        let Some(header) = Header::new(block).map_err(no_archive)? else {
+            self.end()?;
+            return Ok(None);
+        };
+        self.headers += 1;
+        let limit = bounds::MEMBERS.get();
+        if self.headers > limit {
+            return Err(ErrorKind::TooMany { what: "members", limit }.into());
+        }
+        Ok(Some(header))
+    }
+
+    /// Reads the zeros that fill up the last record of an archive. Readers that go on where others
+    /// stop would see other members.
+    fn end(&mut self) -> Result<(), Fault> {
+        let fault = |kind: ErrorKind, at: u64| Fault::from(kind).at(at);
+        let place = self.at;
+        let mut block = [0; BLOCK];
+        loop {
+            let len = self.fill(&mut block)?;
+            let filled = block.get(..len).unwrap_or_default();
+            if filled.iter().any(|byte| *byte != 0) {
+                return Err(fault(ErrorKind::Refused("there are bytes behind its end"), self.at));
+            }
+            self.at += len as u64;
+            if len < BLOCK {
+                return Ok(());
+            }
+            let size = self.at - place;
+            if size > MAX_END {
+                return Err(fault(ErrorKind::TooLarge { size, limit: MAX_END }, place));
             }
         }
-        Ok(header)
     }
 
     /// Reads a block; `None` at the end of the file.
     fn block(&mut self) -> Result<Option<[u8; BLOCK]>, Fault> {
-        let left = self.total.saturating_sub(self.at);
-        if left == 0 {
-            return Ok(None);
-        }
-        if left < BLOCK as u64 {
-            return Err(match self.at {
-                0 => ErrorKind::NotAnArchive.into(),
-                _ => ErrorKind::Truncated { need: BLOCK as u64, left }.into(),
-            });
-        }
         let mut block = [0; BLOCK];
-        self.stream.read_exact(&mut block)?;
-        self.at += BLOCK as u64;
-        Ok(Some(block))
+        let (need, left) = (BLOCK as u64, self.fill(&mut block)? as u64);
+        if left == need {
+            self.at += need;
+            return Ok(Some(block));
+        }
+        match (left, self.at) {
+            (0, _) => Ok(None),
+            (_, 0) => Err(ErrorKind::NotAnArchive.into()),
+            (_, at) => Err(Fault::from(ErrorKind::Truncated { need, left }).at(at)),
+        }
+    }
+
+    /// Fills a buffer, and returns how much is filled: less at the end of the file.
+    fn fill(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.stream.read(rest) {
+                Ok(0) => break,
+                Ok(len) => filled += len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
 
     /// Reads the content of a header that carries a name.
@@ -171,12 +212,11 @@ impl<S: Stream> Members<S> {
         let fault = |kind: ErrorKind| Fault::from(kind).at(place);
         let len = usize::try_from(size).ok().filter(|_| size <= limit);
         let len = len.ok_or_else(|| fault(ErrorKind::TooLarge { size, limit }))?;
-        let left = self.total.saturating_sub(self.at);
-        if size > left {
+        let mut content = vec![0; len];
+        let left = self.fill(&mut content)? as u64;
+        if left < size {
             return Err(fault(ErrorKind::Truncated { need: size, left }));
         }
-        let mut content = vec![0; len];
-        self.stream.read_exact(&mut content)?;
         self.at += size;
         // To the next header.
         self.pass(size.next_multiple_of(BLOCK as u64) - size)?;
@@ -184,19 +224,22 @@ impl<S: Stream> Members<S> {
     }
 
     /// Passes over the content of a member.
-    fn skip(&mut self, size: u64) -> Result<(), Fault> {
+    fn skip(&mut self, size: u64) -> Result<(), ErrorKind> {
+        let filled = size.checked_next_multiple_of(BLOCK as u64).unwrap_or(size);
         let left = self.total.saturating_sub(self.at);
-        if size > left {
-            return Err(ErrorKind::Truncated { need: size, left }.into());
+        // Nothing is read of a member that is known to be cut.
+        let passed = if size > left { left } else { self.pass(filled)? };
+        // The last block of an archive may be cut.
+        if passed < size {
+            return Err(ErrorKind::Truncated { need: size, left: passed });
         }
-        Ok(self.pass(size.checked_next_multiple_of(BLOCK as u64).unwrap_or(size))?)
+        Ok(())
     }
 
-    fn pass(&mut self, bytes: u64) -> io::Result<()> {
-        // The last block of an archive may be cut.
-        let bytes = bytes.min(self.total.saturating_sub(self.at));
-        self.at += bytes;
-        self.stream.pass(bytes)
+    fn pass(&mut self, bytes: u64) -> io::Result<u64> {
+        let passed = self.stream.pass(bytes)?;
+        self.at = self.at.saturating_add(passed);
+        Ok(passed)
     }
 
     /// Counts bytes of names and records.
@@ -211,9 +254,35 @@ impl<S: Stream> Members<S> {
     }
 }
 
-/// Longest name of a member, and longest target of a link, that a member is kept with: the kernel's
-/// `PATH_MAX`.
-const MAX_NAME: usize = 4096;
+/// Returns the text that two descriptions give. Some readers follow one of them, others the other.
+fn one(records: Option<Vec<u8>>, gnu: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, ErrorKind> {
+    match (records, gnu) {
+        (Some(a), Some(b)) if a != b => Err(ErrorKind::Refused("it has two names or targets")),
+        (a, b) => Ok(a.or(b)),
+    }
+}
+
+/// Returns how many bytes of content a member has. A size in the PAX records counts more than the
+/// header's. Readers that follow the other number would see other members, so both have to agree:
+/// writers give another number only if the header has no room for the right one.
+fn content_size(header: &Header, size: u64, records: Option<u64>) -> Result<u64, ErrorKind> {
+    match (header.is_bare(), records) {
+        (false, None) => Ok(size),
+        (false, Some(records)) if records == size || records >= HEADER_FULL => Ok(records),
+        (false, Some(_)) => {
+            Err(ErrorKind::Refused("its header and its PAX records differ in size"))
+        }
+        (true, None | Some(0)) => Ok(0),
+        (true, Some(_)) => Err(ErrorKind::Refused("it has content, which its kind has not")),
+    }
+}
+
+/// First size that has no room in a header, of 11 octal digits.
+const HEADER_FULL: u64 = 1 << 33;
+
+/// Most bytes behind the end of an archive. Tapes are written in records of up to some MiB, the
+/// last of which is filled up.
+const MAX_END: u64 = 16 << 20;
 
 /// Largest name and largest PAX records of a member that are read, in bytes. The kernel has
 /// extended attributes of up to 64 KiB.

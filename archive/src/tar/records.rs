@@ -8,6 +8,10 @@ pub(super) struct Records {
     pub(super) name: Option<Vec<u8>>,
     pub(super) link: Option<Vec<u8>>,
     pub(super) size: Option<u64>,
+    pub(super) uid: Option<u64>,
+    pub(super) gid: Option<u64>,
+    /// Seconds since 1970, without their fraction.
+    pub(super) modified: Option<u64>,
     /// A file with holes, whose bytes begin with a map.
     pub(super) is_sparse: bool,
     sparse_name: Option<Vec<u8>>,
@@ -29,6 +33,10 @@ impl Records {
                 b"size" => {
                     records.size = Some(decimal(value).ok_or(ErrorKind::Malformed(NO_RECORD))?);
                 }
+                // Nothing is read by these: a value that is no number counts nothing.
+                b"uid" => records.uid = decimal(value),
+                b"gid" => records.gid = decimal(value),
+                b"mtime" => records.modified = value.split(|b| *b == b'.').next().and_then(decimal),
                 b"GNU.sparse.name" => records.sparse_name = some(value),
                 _ => {}
             }
@@ -43,7 +51,7 @@ impl Records {
 
     /// Returns true if the records change where members are or how they are called.
     pub(super) fn decide(&self) -> bool {
-        let Self { name, link, size, is_sparse, sparse_name: _ } = self;
+        let Self { name, link, size, is_sparse, .. } = self;
         name.is_some() || link.is_some() || size.is_some() || *is_sparse
     }
 }
@@ -62,8 +70,10 @@ fn some(value: &[u8]) -> Option<Vec<u8>> {
     (!value.is_empty()).then(|| value.to_vec())
 }
 
+/// Reads digits alone: other readers take no sign, either.
 fn decimal(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let text = std::str::from_utf8(digits).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// Bytes in which the length of a record ends.

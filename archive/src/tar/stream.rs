@@ -10,8 +10,8 @@ pub(crate) trait Stream: Read {
     /// ends where it ends.
     fn total(&self) -> Option<u64>;
 
-    /// Passes over bytes, at most up to the end.
-    fn pass(&mut self, bytes: u64) -> io::Result<()>;
+    /// Passes over bytes and returns how many these were: fewer at the end of the archive.
+    fn pass(&mut self, bytes: u64) -> io::Result<u64>;
 }
 
 /// A stream over bytes that can be read at any place.
@@ -53,18 +53,21 @@ impl Stream for Seeking<'_> {
         Some(self.bytes.len())
     }
 
-    fn pass(&mut self, bytes: u64) -> io::Result<()> {
+    fn pass(&mut self, bytes: u64) -> io::Result<u64> {
         let ahead = self.buffer.len() - self.used;
         match usize::try_from(bytes) {
-            Ok(bytes) if bytes <= ahead => self.used += bytes,
+            Ok(few) if few <= ahead => {
+                self.used += few;
+                Ok(bytes)
+            }
             _ => {
                 let here = self.at - ahead as u64;
                 self.at = here.saturating_add(bytes).min(self.bytes.len());
                 self.buffer.clear();
                 self.used = 0;
+                Ok(self.at - here)
             }
         }
-        Ok(())
     }
 }
 

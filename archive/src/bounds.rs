@@ -21,8 +21,24 @@ pub static MEMBERS: Bound = Bound::new(
 pub static NAMES: Bound =
     Bound::new("NAMES", 256 << 20, "bytes", "enough for 256 bytes for each of the most members");
 
+/// Largest member of JSON.
+pub static METADATA: Bound = Bound::new(
+    "METADATA",
+    16 << 20,
+    "bytes",
+    "specifications have some 100 KiB; lists of deleted files have a path for each file",
+);
+
+/// Largest number of values in a member of JSON.
+pub static METADATA_VALUES: Bound = Bound::new(
+    "METADATA_VALUES",
+    1 << 18,
+    "values",
+    "specifications have some 2,000; each empty object costs up to 600 bytes of memory",
+);
+
 /// All bounds of this crate.
-pub static ALL: &[&Bound] = &[&MEMBERS, &NAMES];
+pub static ALL: &[&Bound] = &[&MEMBERS, &METADATA, &METADATA_VALUES, &NAMES];
 
 #[cfg(test)]
 mod tests {

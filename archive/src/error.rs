@@ -84,6 +84,9 @@ pub enum ErrorKind {
     /// program that unpacks it with `-d`.
     #[error("is compressed with {0}, which has to be unpacked first")]
     Compressed(&'static str),
+    /// A member is not the JSON that engines write.
+    #[error("is no valid JSON: {0}")]
+    Json(String),
     /// The archive lacks a member that the request needs.
     #[error("is missing")]
     Missing,

@@ -33,6 +33,7 @@ pub mod bounds;
 mod error;
 mod index;
 mod member;
+pub mod metadata;
 mod packing;
 mod path;
 mod tar;

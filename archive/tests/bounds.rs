@@ -4,7 +4,9 @@
 
 use std::process::Command;
 
+use criu_archive::metadata::Metadata;
 use criu_archive::{Archive, bounds};
+use criu_images::source::InMemory;
 use criu_lab::scratch;
 
 #[test]
@@ -21,4 +23,12 @@ fn an_archive_has_bounds() {
         bound.raise(bound.default_value());
         Archive::open(&path).unwrap();
     }
+    bounds::METADATA.raise(3);
+    let mut members = InMemory::default();
+    members.insert("deleted.files", "[  ]");
+    let refused = Metadata::of("a", &members).deleted_files().unwrap_err().to_string();
+    assert_eq!(refused, "a: deleted.files: has 4 bytes, at most 3 are read");
+    members.insert("deleted.files", "[ ]");
+    assert_eq!(Metadata::of("a", &members).deleted_files().unwrap(), Some(Vec::new()));
+    bounds::METADATA.raise(bounds::METADATA.default_value());
 }

@@ -23,6 +23,8 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     // Ordinary programs that the tests look at and save.
     ("busybox", "busybox"),
+    // Opens the reports about checkpoints.
+    ("chromium", "chromium"),
     ("memcached", "memcached"),
     ("nginx", "nginx-light"),
     ("perl", "perl-base"),

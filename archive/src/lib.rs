@@ -32,6 +32,7 @@ mod archive;
 pub mod bounds;
 mod error;
 mod index;
+pub mod inspection;
 mod member;
 pub mod metadata;
 mod packing;

@@ -43,3 +43,10 @@ pub(crate) fn push(path: &mut String, part: &str) {
     }
     path.push_str(part);
 }
+
+/// Returns the path of a name in a folder.
+pub(crate) fn join(folder: &str, name: &str) -> String {
+    let mut path = folder.to_owned();
+    push(&mut path, name);
+    path
+}

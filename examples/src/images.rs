@@ -1,9 +1,11 @@
 //! Sets of images, as the words take and show them.
 
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
+use criu_archive::inspection::Place;
 use criu_archive::{Archive, ErrorKind as Fault};
 use criu_images::bounds::IMAGE;
 use criu_images::kind::INVENTORY;
@@ -21,11 +23,20 @@ use crate::stdout::Stdout;
 /// # Errors
 /// Returns the reason for a person, with the path.
 pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
-    let named = |error: criu_images::Error| format!("{}: {error}", path.display());
+    open_place(path).map(Place::into_set)
+}
+
+/// Opens a set as [`open_set`] does, with what lies beside the images.
+///
+/// # Errors
+/// Returns the reason for a person, with the path.
+pub(crate) fn open_place(path: &Path) -> Result<Place, String> {
     if path.is_dir() {
-        return ImageSet::open(path).or_else(|error| match error.kind() {
-            ErrorKind::Missing => open_below(path, named(error)),
-            _ => Err(named(error)),
+        return Place::directory(path, "").or_else(|error| match error.kind() {
+            Fault::Images(fault) if matches!(fault.kind(), ErrorKind::Missing) => {
+                open_below(path, error.to_string())
+            }
+            _ => Err(error.to_string()),
         });
     }
     let text = path.to_string_lossy();
@@ -33,21 +44,21 @@ pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
     let tar = open_archive(archive)?;
     let folder = match folder {
         Some(folder) => folder.to_owned(),
-        None => {
-            let mut sets = tar.sets();
-            match (sets.next(), sets.next()) {
-                (Some(one), None) => one,
-                (None, _) => return Err(format!("{text}: no folder in it has images")),
-                (Some(a), Some(b)) => {
-                    let (a, b) = (Text(a.as_bytes()), Text(b.as_bytes()));
-                    return Err(format!(
-                        "{text}: several folders in it have images; name one: {text}:{a} or {text}:{b}"
-                    ));
-                }
+        None => match &Place::folders(&tar)[..] {
+            [one] => one.clone(),
+            [] => return Err(format!("{text}: no folder in it has images")),
+            [a, b, ..] => {
+                let (a, b) = (Text(a.as_bytes()), Text(b.as_bytes()));
+                return Err(format!(
+                    "{text}: several folders in it have images; name one: {text}:{a} or {text}:{b}"
+                ));
             }
-        }
+        },
     };
-    ImageSet::new(tar.folder(&folder)).map_err(named)
+    Place::archive(tar, &folder).map_err(|error| match error.kind() {
+        Fault::Images(fault) => format!("{text}: {fault}"),
+        _ => error.to_string(),
+    })
 }
 
 /// Opens an archive.
@@ -94,23 +105,31 @@ fn split(path: &Path) -> (&Path, Option<&str>) {
 }
 
 /// Opens the only folder of a directory that has images. `none` is the reason if no folder has any.
-fn open_below(path: &Path, none: String) -> Result<ImageSet, String> {
+fn open_below(path: &Path, none: String) -> Result<Place, String> {
     let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
     // A link is left out: `parent` leads to another set.
     let folders = entries.filter_map(|entry| {
         let entry = entry.ok()?;
-        entry.file_type().ok()?.is_dir().then(|| entry.path())
+        entry.file_type().ok()?.is_dir().then(|| entry.file_name())
     });
-    let mut sets: Vec<_> = folders.filter(|folder| folder.join(INVENTORY.file).exists()).collect();
+    let has_images = |folder: &OsString| path.join(folder).join(INVENTORY.file).exists();
+    let mut sets: Vec<_> = folders.filter(has_images).collect();
     sets.sort_unstable();
-    match &sets[..] {
+    // The folder that `parent` of another one leads to belongs to that one.
+    let parents = sets.iter().filter_map(|folder| {
+        let target = fs::read_link(path.join(folder).join("parent")).ok()?;
+        Some(target.strip_prefix("..").ok()?.as_os_str().to_owned())
+    });
+    let parents: Vec<_> = parents.collect();
+    let own: Vec<_> = sets.iter().filter(|folder| !parents.contains(folder)).collect();
+    match &own[..] {
         [] => Err(none),
-        [one] => ImageSet::open(one).map_err(|error| format!("{}: {error}", one.display())),
+        [one] => Place::directory(path, &one.to_string_lossy()).map_err(|error| error.to_string()),
         [a, .., b] => Err(format!(
             "{}: several folders in it have images; name one: {} or {}",
             path.display(),
-            a.display(),
-            b.display()
+            path.join(a).display(),
+            path.join(b).display()
         )),
     }
 }

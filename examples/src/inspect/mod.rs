@@ -9,7 +9,8 @@ use criu_images::view::{Ps, Summary, Touches};
 use serde::Serialize;
 
 use crate::exit::Exit;
-use crate::images::{open_set, show};
+use crate::images::{open_place, open_set, show};
+use criu_archive::inspection::{Inspection, Part};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -21,6 +22,9 @@ pub(crate) struct Inspect {
     /// Print JSON, on one line
     #[arg(long)]
     json: bool,
+    /// Everything
+    #[arg(long)]
+    all: bool,
 }
 
 #[derive(Serialize)]
@@ -64,6 +68,12 @@ Exit status:
   2  wrong usage";
 
     fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
+        if self.all {
+            let place = open_place(&self.dir)?;
+            let inspection = Inspection::new(&place, Part::ALL).map_err(|e| e.to_string())?;
+            crate::shown::write_json(crate::stdout::Stdout::lock(), &inspection)?;
+            return Ok(Exit::Done.into());
+        }
         let set = open_set(&self.dir)?;
         let checkpoint = set.checkpoint()?;
         let ps = Ps::with_arguments(checkpoint.tasks(), false)?;

@@ -37,8 +37,22 @@ pub static METADATA_VALUES: Bound = Bound::new(
     "specifications have some 2,000; each empty object costs up to 600 bytes of memory",
 );
 
+/// Most bytes that a packed archive is unpacked to. An archive may also have 256 times the bytes of
+/// the packed archive, if that is more and is known: a pipe has no size.
+pub static UNPACKED: Bound = Bound::new(
+    "UNPACKED",
+    64 << 30,
+    "bytes",
+    "a packed archive; or 256 times its size; memory compresses five to one",
+);
+
+/// Most bytes of members of a packed archive that are kept in memory: images other than pages.
+/// Members that find no room are read from a temporary file.
+pub static KEPT: Bound =
+    Bound::new("KEPT", 64 << 20, "bytes", "the images of some 1,000 tasks, without their pages");
+
 /// All bounds of this crate.
-pub static ALL: &[&Bound] = &[&MEMBERS, &METADATA, &METADATA_VALUES, &NAMES];
+pub static ALL: &[&Bound] = &[&MEMBERS, &METADATA, &METADATA_VALUES, &NAMES, &UNPACKED, &KEPT];
 
 #[cfg(test)]
 mod tests {

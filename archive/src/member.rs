@@ -1,7 +1,7 @@
 //! Members of an archive.
 
 /// A member of an archive, as its header describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub(crate) path: Box<str>,
     pub(crate) kind: MemberKind,
@@ -9,6 +9,8 @@ pub struct Member {
     pub(crate) uid: u64,
     pub(crate) gid: u64,
     pub(crate) modified: u64,
+    /// Offset of the first header in the unpacked archive.
+    pub(crate) header: u64,
     /// Offset of the content in the unpacked archive.
     pub(crate) start: u64,
     pub(crate) size: u64,

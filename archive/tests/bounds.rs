@@ -31,4 +31,34 @@ fn an_archive_has_bounds() {
     members.insert("deleted.files", "[ ]");
     assert_eq!(Metadata::of("a", &members).deleted_files().unwrap(), Some(Vec::new()));
     bounds::METADATA.raise(bounds::METADATA.default_value());
+    // A packed archive, without and with room for its content in memory.
+    let packed = path.with_extension("gz");
+    let made = Command::new("tar").arg("-czf").arg(&packed).arg("src").status();
+    assert!(made.unwrap().success());
+    let read = |archive: &Archive| {
+        let blob = archive.bytes("src/bounds.rs").unwrap();
+        let mut bytes = vec![0; usize::try_from(blob.len()).unwrap()];
+        blob.read_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes, std::fs::read("src/bounds.rs").unwrap());
+    };
+    for room in [0, 4000, bounds::KEPT.default_value()] {
+        bounds::KEPT.raise(room);
+        read(&Archive::open(&packed).unwrap());
+    }
+    // 10 MiB of zeros have 10 KiB.
+    let zeros = path.with_file_name("zeros");
+    std::fs::File::create(&zeros).unwrap().set_len(10 << 20).unwrap();
+    let made = Command::new("tar").arg("-czf").arg(&packed).arg("-C").arg("/").arg(&zeros).status();
+    assert!(made.unwrap().success());
+    Archive::open(&packed).unwrap();
+    bounds::UNPACKED.raise(1 << 20);
+    let limit = std::fs::metadata(&packed).unwrap().len() * 256;
+    let refused = Archive::open(&packed).unwrap_err();
+    assert_eq!(refused.member(), Some(&zeros.to_str().unwrap()[1..]));
+    let said = refused.to_string();
+    assert!(said.ends_with(&format!("at most {limit} are read")), "{said}");
+    let pipe = std::fs::File::open(&packed).unwrap();
+    let said = Archive::read("pipe", pipe).unwrap_err().to_string();
+    assert!(said.ends_with("at most 1048576 are read"), "{said}");
+    bounds::UNPACKED.raise(bounds::UNPACKED.default_value());
 }

@@ -87,10 +87,10 @@ fn an_archive_is_read_where_it_lies() {
         let said = error(tar(&["-cSf", &name, "--format", format, "sets"]));
         assert_eq!(said, "pages-1.img: sparse files in archives are not supported");
     }
-    let packed = tar(&["-czf", "d.tar", "sets"]);
+    let packed = tar(&["-cJf", "d.tar", "sets"]);
     let said = Archive::open(packed).unwrap_err().to_string();
     assert!(
-        said.ends_with("d.tar: is compressed with gzip, which has to be unpacked first"),
+        said.ends_with("d.tar: is compressed with xz, which has to be unpacked first"),
         "{said}"
     );
     // A pipe, and what is no archive, which does not speak to the terminal.

@@ -51,9 +51,10 @@ impl Source for Folder {
     fn parent(&self) -> Result<Option<Box<dyn Source>>> {
         let name = "parent";
         let member = self.archive.index().find(&self.path, name);
-        let Some(MemberKind::SymbolicLink(target)) = member.map(|member| member.kind()) else {
-            return Ok(None);
-        };
+        let Some(member) = member else { return Ok(None) };
+        let MemberKind::SymbolicLink(target) = member.kind() else { return Ok(None) };
+        let compared = self.archive.compare(member);
+        compared.map_err(|error| ErrorKind::Source(error.into()).in_image(name))?;
         let outside = || -> Error {
             let place = format!("{}: {name}", self.archive.name());
             ErrorKind::Malformed("leads out of the archive").in_image(place)

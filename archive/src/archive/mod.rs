@@ -1,27 +1,40 @@
 //! An archive of a checkpoint, read in place.
 
 mod folder;
+mod unpacked;
 
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use criu_images::kind::INVENTORY;
 use criu_images::source::Blob;
 use nix::fcntl::OFlag;
 
+use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
-use crate::index::Index;
+use crate::index::{self, Index, Kept};
 use crate::member::{Member, MemberKind};
-use crate::packing::{Packing, compressor};
+use crate::packing::{self, Layer, Packing, Spool, Toc};
 use crate::path;
-use crate::tar::Seeking;
+use crate::tar::{Members, Seeking};
+use unpacked::Unpacked;
 
 pub use folder::Folder;
 
 /// A tar archive with a checkpoint, as engines export it. Opening reads the headers once. Members
 /// are then read from their places in the archive. Cheap to clone.
+///
+/// # Packed archives
+///
+/// A plain archive, and one with a table of contents ([`Packing::Seekable`]), is read in place. Any
+/// other packed archive is unpacked once when it is opened: its small members stay in memory, at
+/// most [`KEPT`](crate::bounds::KEPT) bytes. When another member is asked for, the archive is unpacked
+/// a second time, as far as that member, into a temporary file without a name. No byte is unpacked
+/// more than twice.
 ///
 /// # Rules
 ///
@@ -50,14 +63,25 @@ struct Inner {
     /// The unpacked archive.
     bytes: Blob,
     index: Index,
+    /// Small members of an archive that is unpacked forward.
+    kept: Kept,
+    contents: Option<Contents>,
+}
+
+/// A table of contents, from which the index was made.
+#[derive(Debug)]
+struct Contents {
+    toc: Toc,
+    /// Offsets of headers that were compared with the table.
+    compared: Mutex<BTreeSet<u64>>,
 }
 
 impl Archive {
     /// Opens an archive by its path.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::NotAFile`] for a pipe, because an
-    /// archive is read at any place; the errors of [`new`](Self::new).
+    /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::NotAFile`] for a pipe, which
+    /// [`read`](Self::read) takes; the errors of [`new`](Self::new).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.to_string_lossy();
@@ -68,15 +92,29 @@ impl Archive {
     /// Opens an archive whose bytes are anywhere. Errors call the archive by `name`.
     ///
     /// # Errors
-    /// [`ErrorKind::Compressed`]; [`ErrorKind::NotAnArchive`]; [`ErrorKind::Malformed`],
-    /// [`ErrorKind::Value`] and [`ErrorKind::Unsupported`] for broken headers;
-    /// [`ErrorKind::Truncated`] if the archive ends inside a member; [`ErrorKind::TooMany`] above
-    /// [`MEMBERS`](crate::bounds::MEMBERS) or [`NAMES`](crate::bounds::NAMES);
-    /// [`ErrorKind::TooLarge`] for a name, and for PAX records of a member, above 1 MiB.
+    /// [`ErrorKind::Compressed`]; [`ErrorKind::NotAnArchive`]; [`ErrorKind::Refused`] for an
+    /// archive that breaks the [rules](Self#rules); [`ErrorKind::Malformed`], [`ErrorKind::Value`]
+    /// and [`ErrorKind::Unsupported`] for broken headers; [`ErrorKind::Truncated`] if the archive
+    /// ends inside a member; [`ErrorKind::Io`] also for packed bytes that are damaged;
+    /// [`ErrorKind::TooMany`] above [`MEMBERS`](bounds::MEMBERS) or [`NAMES`](bounds::NAMES);
+    /// [`ErrorKind::TooLarge`] above [`UNPACKED`](bounds::UNPACKED), and for a name, or PAX records
+    /// of a member, above 1 MiB.
     pub fn new(name: impl Into<String>, bytes: Blob) -> Result<Self> {
-        let name = name.into();
-        match read(&bytes) {
-            Ok(index) => Ok(Self(Arc::new(Inner { name, packing: Packing::Plain, bytes, index }))),
+        Self::made(name.into(), |name| Inner::of_blob(name, &bytes))
+    }
+
+    /// Reads an archive to its end from a stream, such as a pipe. The unpacked archive is kept in a
+    /// temporary file without a name. Errors call the archive by `name`.
+    ///
+    /// # Errors
+    /// The errors of [`new`](Self::new); [`ErrorKind::Io`] if no temporary file can be made.
+    pub fn read(name: impl Into<String>, stream: impl Read + Send + 'static) -> Result<Self> {
+        Self::made(name.into(), |name| Inner::of_stream(name, stream))
+    }
+
+    fn made(name: String, inner: impl FnOnce(String) -> Result<Inner, Fault>) -> Result<Self> {
+        match inner(name.clone()) {
+            Ok(inner) => Ok(Self(Arc::new(inner))),
             Err(fault) => Err(Error::new(name, fault)),
         }
     }
@@ -106,17 +144,24 @@ impl Archive {
     ///
     /// # Errors
     /// [`ErrorKind::Missing`]; [`ErrorKind::NotAFile`] for a member without content;
-    /// [`ErrorKind::Unsupported`] for a sparse one.
+    /// [`ErrorKind::Unsupported`] for a sparse one; [`ErrorKind::Refused`] for a member whose
+    /// header is not as the table of contents says.
     pub fn bytes(&self, path: &str) -> Result<Blob> {
+        let inner = &*self.0;
         let fail = |kind: ErrorKind| self.fail(path, kind);
         let member = self.member(path).ok_or_else(|| fail(ErrorKind::Missing))?;
-        let member = self.0.index.with_content(member).ok_or_else(|| fail(ErrorKind::Missing))?;
+        self.compare(member)?;
+        let member = inner.index.with_content(member).ok_or_else(|| fail(ErrorKind::Missing))?;
+        self.compare(member)?;
         match member.kind() {
-            MemberKind::File => {
-                let (need, left) = (member.size, self.0.bytes.len().saturating_sub(member.start));
-                let bytes = self.0.bytes.slice(member.start, member.size);
-                bytes.ok_or_else(|| fail(ErrorKind::Truncated { need, left }))
-            }
+            MemberKind::File => match inner.kept.get(&member.start) {
+                Some(kept) => Ok(kept.clone()),
+                None => {
+                    let left = inner.bytes.len().saturating_sub(member.start);
+                    let truncated = ErrorKind::Truncated { need: member.size, left };
+                    inner.bytes.slice(member.start, member.size).ok_or_else(|| fail(truncated))
+                }
+            },
             MemberKind::Sparse => Err(fail(ErrorKind::Unsupported("sparse files in archives"))),
             _ => Err(fail(ErrorKind::NotAFile)),
         }
@@ -139,8 +184,84 @@ impl Archive {
         &self.0.index
     }
 
+    /// The unpacked archive.
+    pub(crate) fn unpacked(&self) -> &Blob {
+        &self.0.bytes
+    }
+
+    /// Table of contents, if the archive has one. Its members are in the index.
+    pub(crate) fn toc(&self) -> Option<&Toc> {
+        self.0.contents.as_ref().map(|contents| &contents.toc)
+    }
+
+    /// Compares a member with its header. The table of contents only says where the header is.
+    pub(crate) fn compare(&self, member: &Member) -> Result<()> {
+        let Some(contents) = &self.0.contents else { return Ok(()) };
+        let compared = || contents.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        if compared().contains(&member.header) {
+            return Ok(());
+        }
+        let differs = match self.in_stream(member) {
+            Ok(found) => found.as_ref() != Some(member),
+            Err(fault) => return Err(Error::new(self.name(), fault.of(member.path()))),
+        };
+        if differs {
+            return Err(self.fail(member.path(), ErrorKind::Refused(LIE)));
+        }
+        compared().insert(member.header);
+        Ok(())
+    }
+
+    /// Reads a member's headers where the table of contents says that they are.
+    fn in_stream(&self, member: &Member) -> Result<Option<Member>, Fault> {
+        let Inner { bytes, .. } = &*self.0;
+        let end = member.start.saturating_add(member.size);
+        let part = bytes.slice(member.header, end.saturating_sub(member.header));
+        let Some(part) = part else {
+            return Err(ErrorKind::Refused(LIE).into());
+        };
+        let mut members = Members::new(Seeking::by_block(&part));
+        let Some(mut found) = members.next()? else { return Ok(None) };
+        found.start = found.start.saturating_add(member.header);
+        index::member(found, member.header)
+    }
+
     pub(crate) fn fail(&self, member: &str, kind: ErrorKind) -> Error {
         Error::new(self.name(), Fault::from(kind).of(member))
+    }
+}
+
+impl Inner {
+    fn of_blob(name: String, packed: &Blob) -> Result<Self, Fault> {
+        match packing::layer(packed)? {
+            Layer::Anywhere { packing, bytes, toc: Some(mut toc) } => {
+                let index = Index::listed(std::mem::take(&mut toc.members))?;
+                let contents = Some(Contents { toc, compared: Mutex::default() });
+                Ok(Self { name, packing, bytes, index, kept: Kept::new(), contents })
+            }
+            Layer::Anywhere { packing, bytes, toc: None } => {
+                let index = Index::read(Seeking::new(&bytes))?;
+                Ok(Self { name, packing, bytes, index, kept: Kept::new(), contents: None })
+            }
+            Layer::Forward { packing, opener } => {
+                let limit = bounds::UNPACKED.get().max(packed.len().saturating_mul(MOST_RATIO));
+                let (index, kept, len) = Index::read_kept(opener.open()?, limit)?;
+                let bytes = Blob::new(Unpacked::new(opener, len));
+                Ok(Self { name, packing, bytes, index, kept, contents: None })
+            }
+        }
+    }
+
+    fn of_stream(name: String, stream: impl Read + Send + 'static) -> Result<Self, Fault> {
+        let (packing, unpacking) = packing::unpack(stream)?;
+        let spool = Spool::new(unpacking)?;
+        let limit = match packing {
+            Packing::Plain => u64::MAX,
+            _ => bounds::UNPACKED.get(),
+        };
+        let (index, len) = Index::read_to(spool.stream(), limit)?;
+        let bytes = spool.blob(len);
+        Ok(Self { name, packing, bytes, index, kept: Kept::new(), contents: None })
     }
 }
 
@@ -153,13 +274,8 @@ fn open(path: &Path) -> Result<Blob, Fault> {
     Ok(Blob::try_from(file)?)
 }
 
-fn read(bytes: &Blob) -> Result<Index, Fault> {
-    let mut head = [0; 6];
-    let len = usize::try_from(bytes.len()).unwrap_or(usize::MAX).min(head.len());
-    let (head, _) = head.split_at_mut(len);
-    bytes.read_at(0, head)?;
-    if let Some(program) = compressor(head) {
-        return Err(ErrorKind::Compressed(program).into());
-    }
-    Index::read(Seeking::new(bytes))
-}
+/// Largest ratio of an unpacked archive to the packed archive, above
+/// [`UNPACKED`](bounds::UNPACKED).
+const MOST_RATIO: u64 = 256;
+
+const LIE: &str = "its header is not as the table of contents says";

@@ -3,11 +3,18 @@
 mod rules;
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
-use crate::error::Fault;
+use criu_images::source::Blob;
+
+use crate::bounds;
+use crate::error::{ErrorKind, Fault};
 use crate::member::{Member, MemberKind};
+use crate::packing::Listed;
 use crate::path;
-use crate::tar::{Members, Stream};
+use crate::tar::{Found, Members, Sort, Stream};
+
+pub(crate) use rules::{extractable, member};
 
 /// Members of an archive, by folder and name.
 #[derive(Debug, Default)]
@@ -18,12 +25,50 @@ pub(crate) struct Index {
 impl Index {
     /// Reads the headers of all members.
     pub(crate) fn read(stream: impl Stream) -> Result<Self, Fault> {
+        Ok(Self::read_to(stream, u64::MAX)?.0)
+    }
+
+    /// Reads a stream to its end, at most `limit` bytes. Returns the index, and the bytes of the
+    /// stream.
+    pub(crate) fn read_to(stream: impl Stream, limit: u64) -> Result<(Self, u64), Fault> {
         let mut found = Vec::new();
-        let mut members = Members::new(stream);
+        let mut members = Members::new(stream).at_most(limit);
         while let Some(next) = members.next()? {
-            found.extend(rules::member(next)?);
+            found.extend(rules::member(next, members.began())?);
         }
-        Self::new(found)
+        Ok((Self::new(found)?, members.len()))
+    }
+
+    /// Reads a stream to its end, at most `limit` bytes. Returns the index, the content of small
+    /// members by its offset, and the bytes of the stream.
+    pub(crate) fn read_kept(stream: impl Stream, limit: u64) -> Result<(Self, Kept, u64), Fault> {
+        let mut found = Vec::new();
+        let mut kept = Kept::new();
+        let mut members = Members::new(stream).at_most(limit);
+        let mut room = bounds::KEPT.get();
+        let is_small = |found: &Found, room: u64| {
+            let is_bulk = BULK.iter().any(|end| found.name.ends_with(end.as_bytes()))
+                || found.name.windows(PAGES.len()).any(|part| part == PAGES.as_bytes());
+            found.sort == Sort::File && found.size <= LARGEST_KEPT.min(room) && !is_bulk
+        };
+        while let Some((next, content)) = members.next_kept(|found| is_small(found, room))? {
+            if let Some(content) = content {
+                room = room.saturating_sub(content.len() as u64);
+                kept.insert(next.start, Blob::from(content));
+            }
+            found.extend(rules::member(next, members.began())?);
+        }
+        Ok((Self::new(found)?, kept, members.len()))
+    }
+
+    /// Makes the index of an archive from its table of contents.
+    pub(crate) fn listed(toc: Vec<Listed>) -> Result<Self, Fault> {
+        let limit = bounds::MEMBERS.get();
+        if toc.len() as u64 > limit {
+            return Err(ErrorKind::TooMany { what: "members", limit }.into());
+        }
+        let checked = toc.into_iter().map(|listed| rules::member(listed.found, listed.header));
+        Self::new(checked.filter_map(Result::transpose).collect::<Result<_, _>>()?)
     }
 
     /// Makes the index of members that each keep the rules.
@@ -106,7 +151,18 @@ impl Index {
     }
 }
 
+/// Content of members, by its offset in the unpacked archive.
+pub(crate) type Kept = BTreeMap<u64, Blob>;
+
 /// Folder from the root of the archive, and name in the folder.
 fn place(member: &Member) -> (&str, &str) {
     path::split(&member.path)
 }
+
+/// Ends of the names of members that are large, or that few ask for: pages, nested archives, logs.
+const BULK: [&str; 3] = [".tar", ".log", "LogPath"];
+
+const PAGES: &str = "pages-";
+
+/// Largest member that is kept in memory, in bytes. Most images of a task have a few KiB.
+const LARGEST_KEPT: u64 = 4 << 20;

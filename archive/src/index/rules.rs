@@ -13,11 +13,12 @@ use crate::member::{Member, MemberKind};
 use crate::path;
 use crate::tar::{Found, Sort};
 
-/// Checks a member by itself. Returns `None` for the root of the archive.
+/// Checks a member by itself, whose first header is at an offset. Returns `None` for the root of the
+/// archive.
 ///
 /// # Errors
 /// [`ErrorKind::Refused`] with the name.
-pub(crate) fn member(found: Found) -> Result<Option<Member>, Fault> {
+pub(crate) fn member(found: Found, header: u64) -> Result<Option<Member>, Fault> {
     let Found { name, link, sort, mode, uid, gid, modified, start, size } = found;
     let fault = |why| Fault::from(ErrorKind::Refused(why)).of(String::from_utf8_lossy(&name));
     let path = plain(&name).map_err(|why| fault(why.of_name()))?;
@@ -46,7 +47,7 @@ pub(crate) fn member(found: Found) -> Result<Option<Member>, Fault> {
         };
     }
     let path = path.into();
-    Ok(Some(Member { path, kind, mode, uid, gid, modified, start, size }))
+    Ok(Some(Member { path, kind, mode, uid, gid, modified, header, start, size }))
 }
 
 /// Checks two members with one name. Programs that unpack keep the last, others find the first.

@@ -80,8 +80,8 @@ impl Stream for Unpacking {
         None
     }
 
-    fn pass(&mut self, bytes: u64) -> io::Result<()> {
-        self.drain(bytes).map(drop)
+    fn pass(&mut self, bytes: u64) -> io::Result<u64> {
+        self.drain(bytes)
     }
 }
 
@@ -145,7 +145,8 @@ mod gzip {
                 }
                 let Self::In(member) = std::mem::replace(self, Self::Between) else { break };
                 let mut packed = member.into_inner();
-                *self = if next(&mut packed)? { Self::In(GzDecoder::new(packed)) } else { Self::End };
+                *self =
+                    if next(&mut packed)? { Self::In(GzDecoder::new(packed)) } else { Self::End };
             }
             match self {
                 Self::Between => Err(io::Error::other("the gzip stream is damaged")),

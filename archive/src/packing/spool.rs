@@ -266,10 +266,11 @@ impl Stream for SpoolStream {
         None
     }
 
-    fn pass(&mut self, bytes: u64) -> io::Result<()> {
-        let to = self.at.saturating_add(bytes);
+    fn pass(&mut self, bytes: u64) -> io::Result<u64> {
+        let from = self.at;
+        let to = from.saturating_add(bytes);
         self.at = self.spool.reach(to)?.min(to);
-        Ok(())
+        Ok(self.at.saturating_sub(from))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Members of a tar archive, one after another. Names and records are bounded before they are read.
 
-use std::io;
+use std::io::{self, Read};
 
 use super::header::{BLOCK, Header, Sort, continues, text};
 use super::records::Records;
@@ -13,6 +13,10 @@ use crate::error::{ErrorKind, Fault};
 pub(crate) struct Members<S> {
     stream: S,
     at: u64,
+    /// Offset of the first header of the last member.
+    began: u64,
+    /// Most bytes that the archive may have.
+    most: u64,
     /// Bytes of the whole archive; the largest number if nobody knows.
     total: u64,
     headers: u64,
@@ -47,12 +51,37 @@ struct Before {
 impl<S: Stream> Members<S> {
     pub(crate) fn new(stream: S) -> Self {
         let total = stream.total().unwrap_or(u64::MAX);
-        Self { stream, at: 0, total, headers: 0, text: 0 }
+        Self { stream, at: 0, began: 0, most: u64::MAX, total, headers: 0, text: 0 }
+    }
+
+    /// Refuses members that end behind so many bytes.
+    pub(crate) fn at_most(mut self, bytes: u64) -> Self {
+        self.most = bytes;
+        self
+    }
+
+    /// Offset of the first header of the member that was returned last.
+    pub(crate) fn began(&self) -> u64 {
+        self.began
+    }
+
+    /// Bytes of the archive so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.at
     }
 
     /// Returns the next member; `None` at the end of the archive.
     pub(crate) fn next(&mut self) -> Result<Option<Found>, Fault> {
+        Ok(self.next_kept(|_| false)?.map(|(found, _)| found))
+    }
+
+    /// Returns the next member, with its content if `keep` says so.
+    pub(crate) fn next_kept(
+        &mut self,
+        mut keep: impl FnMut(&Found) -> bool,
+    ) -> Result<Option<(Found, Option<Vec<u8>>)>, Fault> {
         let mut before = Before::default();
+        self.began = self.at;
         loop {
             let place = self.at;
             let fault = |kind: ErrorKind| Fault::from(kind).at(place);
@@ -75,7 +104,7 @@ impl<S: Stream> Members<S> {
                     }
                     false
                 }
-                _ => return self.member(&header, sort, size, before).map(Some),
+                _ => return self.member(&header, sort, size, before, &mut keep).map(Some),
             };
             if is_second {
                 let what = "describes one member twice";
@@ -84,41 +113,62 @@ impl<S: Stream> Members<S> {
         }
     }
 
-    /// Passes over a member.
+    /// Passes over a member, or reads it.
     fn member(
         &mut self,
         header: &Header,
         mut sort: Sort,
         size: u64,
         before: Before,
-    ) -> Result<Found, Fault> {
+        keep: &mut dyn FnMut(&Found) -> bool,
+    ) -> Result<(Found, Option<Vec<u8>>), Fault> {
         let place = self.at.saturating_sub(BLOCK as u64);
         let records = before.records.unwrap_or_default();
-        let name = one(records.name, before.name).map(|name| name.unwrap_or_else(|| header.name()));
-        let link = one(records.link, before.link).map(|link| link.unwrap_or_else(|| header.link()));
-        let fault = |kind: ErrorKind| {
-            let name = name.as_deref().unwrap_or_default();
-            Fault::from(kind).at(place).of(String::from_utf8_lossy(name))
-        };
+        let fault = |kind: ErrorKind| Fault::from(kind).at(place);
+        let name = one(records.name, before.name).map_err(fault)?;
+        let name = name.unwrap_or_else(|| header.name());
+        let named = |kind: ErrorKind| fault(kind).of(String::from_utf8_lossy(&name));
+        let link = one(records.link, before.link).map_err(named)?;
+        let link = link.unwrap_or_else(|| header.link());
+        self.count(name.len().saturating_add(link.len()))?;
         if sort == Sort::Sparse && header.has_more_map() {
             while continues(&self.block()?.unwrap_or([0; BLOCK])) {}
         }
         if records.is_sparse {
             sort = Sort::Sparse;
         }
-        let size = content_size(header, size, records.size).map_err(fault)?;
+        let size = content_size(header, size, records.size).map_err(named)?;
         let start = self.at;
-        self.skip(size).map_err(fault)?;
-        let (name, link) = match (name, link) {
-            (Ok(name), Ok(link)) => (name, link),
-            (Err(kind), _) | (_, Err(kind)) => return Err(Fault::from(kind).at(place)),
-        };
-        self.count(name.len().saturating_add(link.len()))?;
+        let end = start.saturating_add(size);
+        if end > self.most {
+            return Err(named(ErrorKind::TooLarge { size: end, limit: self.most }));
+        }
         let (mode, uid, gid, modified) = header.attributes();
         let uid = records.uid.unwrap_or(uid);
         let gid = records.gid.unwrap_or(gid);
         let modified = records.modified.unwrap_or(modified);
-        Ok(Found { name, link, sort, mode, uid, gid, modified, start, size })
+        let found = Found { name, link, sort, mode, uid, gid, modified, start, size };
+        let named = |kind: ErrorKind| fault(kind).of(String::from_utf8_lossy(&found.name));
+        let content = if keep(&found) {
+            Some(self.kept(size).map_err(named)?)
+        } else {
+            self.skip(size).map_err(named)?;
+            None
+        };
+        Ok((found, content))
+    }
+
+    /// Reads the content of a member. Memory grows with what is there, and not with the claim.
+    fn kept(&mut self, size: u64) -> Result<Vec<u8>, ErrorKind> {
+        let mut content = Vec::new();
+        let left = self.stream.by_ref().take(size).read_to_end(&mut content)? as u64;
+        self.at = self.at.saturating_add(left);
+        if left < size {
+            return Err(ErrorKind::Truncated { need: size, left });
+        }
+        let filled = size.checked_next_multiple_of(BLOCK as u64).unwrap_or(size);
+        self.pass(filled - size)?;
+        Ok(content)
     }
 
     /// Reads the next header; `None` at the end of the archive.

@@ -4,6 +4,8 @@ use std::io::{self, Read};
 
 use criu_images::source::Blob;
 
+use super::header::BLOCK;
+
 /// Bytes of an unpacked archive, from the first on.
 pub(crate) trait Stream: Read {
     /// Number of bytes of the whole archive, as far as it is known: a stream that is being unpacked
@@ -22,11 +24,17 @@ pub(crate) struct Seeking<'b> {
     /// Bytes before `at` that have been read ahead: a header has 512 bytes.
     buffer: Vec<u8>,
     used: usize,
+    ahead: usize,
 }
 
 impl<'b> Seeking<'b> {
     pub(crate) fn new(bytes: &'b Blob) -> Self {
-        Self { bytes, at: 0, buffer: Vec::new(), used: 0 }
+        Self { bytes, at: 0, buffer: Vec::new(), used: 0, ahead: AHEAD }
+    }
+
+    /// Makes a stream that reads single blocks: what follows headers is not touched.
+    pub(crate) fn by_block(bytes: &'b Blob) -> Self {
+        Self { ahead: BLOCK, ..Self::new(bytes) }
     }
 }
 
@@ -34,7 +42,7 @@ impl Read for Seeking<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.used == self.buffer.len() {
             let left = self.bytes.len().saturating_sub(self.at);
-            let len = usize::try_from(left).unwrap_or(usize::MAX).min(AHEAD);
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(self.ahead);
             self.buffer.resize(len, 0);
             self.used = 0;
             self.bytes.read_at(self.at, &mut self.buffer)?;

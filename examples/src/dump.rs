@@ -188,7 +188,8 @@ impl Program {
     fn tell(&self, output: &Output, dumped: &Dumped, elapsed: std::time::Duration) {
         let pid = self.saved.tree;
         let images = self.images.path().display();
-        let stats = dumped.stats.as_ref().ok();
+        // CRIU counts nothing in a dump that serves its memory, and computes no time there.
+        let stats = dumped.stats.as_ref().ok().filter(|stats| stats.pages_scanned > 0);
         let (after, runs_on) = match self.dump.after() {
             AfterDump::Kill => ("killed", "it has been ended"),
             AfterDump::LeaveRunning => ("running", "it runs on"),

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::drive::Drive;
 use crate::fault::Fault;
-use crate::lazy_pages::report::{lazy_stats, numbers};
+use crate::lazy_pages::report::{COMPLETE, INCOMPLETE, lazy_stats, never_came, numbers};
 use crate::output::Output;
 use crate::working_set::{WorkingSetArgs, save};
 
@@ -70,11 +70,20 @@ impl Later {
 
     fn complete(memory: &LazyHandle, output: &Output) {
         let statistics = memory.statistics();
-        output.say(format!("all memory is there: {}", numbers(&statistics)));
-        output.object("memory complete", json!({ "statistics": lazy_stats(&statistics) }));
+        let (said, stats) = (numbers(&statistics), lazy_stats(&statistics));
+        match memory.progress().unused {
+            0 => {
+                output.say(format!("all memory is there: {said}"));
+                output.object(COMPLETE, json!({ "statistics": stats }));
+            }
+            unused => {
+                output.say(format!("{}: {said}", never_came(unused)));
+                output.object(INCOMPLETE, json!({ "statistics": stats, "unused_pages": unused }));
+            }
+        }
     }
 
-    /// Stays until all memory is there. A signal that asks to stop gives it up.
+    /// Stays until all memory is there, or no task is left. A signal that asks to stop gives it up.
     pub(crate) fn stay(
         &self,
         memory: LazyHandle,

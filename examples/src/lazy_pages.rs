@@ -20,7 +20,6 @@ use criu_rs::lazy::{
     Fill, Guarding, Images, LazyControl, LazyError, LazyEvent, LazyOptions, LazyPages, LazySocket,
     OnLoss, Remote, Snapshot, Supply,
 };
-use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 
 use crate::confine;
@@ -30,14 +29,17 @@ use crate::fd::by_number;
 use crate::foreign::without_effect;
 use crate::options::{Certificates, PAGE_SERVER};
 use crate::output::Output;
+use crate::own;
 use crate::places::{check_directory, keep_files_private, note_writers};
 use crate::program::{Given, Program};
 use crate::progress::Progress;
-use crate::serving::{AtMost, Log, ServerArgs, Status, connected, daemonize, raise_descriptors};
+use crate::serving::{
+    AtMost, Log, ServerArgs, Status, block_signals, connected, daemonize, raise_descriptors,
+};
 use crate::tool::Fallible;
 use crate::working_set::{self, WorkingSetArgs};
 
-use report::{restored, told};
+use report::told;
 
 /// Options of `lazy-pages`.
 #[derive(Args, Clone, Debug)]
@@ -222,7 +224,9 @@ impl LazyPagesWord {
             daemonize(Self::WORD, socket, args, self.status_fd, pidfile.as_deref())?;
             return Ok(Exit::Done);
         }
+        let signals = block_signals()?;
         let socket = if self.server.listening {
+            own::take_name();
             let _ = nix::unistd::setsid();
             let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
             LazySocket::from_listener(listener, self.work_dir())?
@@ -230,9 +234,6 @@ impl LazyPagesWord {
             LazySocket::bind(self.work_dir())?
         };
         let status = Status::of(self.status_fd)?;
-        // Signals are blocked before the first thread.
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-        signals.thread_block()?;
         let pages = self.pages(&log)?;
         let images = Directory::open(&self.images_dir)?;
         let pages = self.working_set.apply(pages, &images, |said| log.line(&said))?;
@@ -241,9 +242,10 @@ impl LazyPagesWord {
         stop_at_signals(SignalFd::new(&signals)?, control.clone())?;
         log.line(&format!("listens at {}", self.work_dir().join("lazy-pages.socket").display()));
         status.tell_ready()?;
-        let exit = self.serve(daemon, &control, &images, &log)?;
-        if exit == Exit::Done {
-            // A source that is not told so takes the restores for failed ones.
+        let (exit, restored) = self.serve(daemon, &control, &images, &log)?;
+        if exit == Exit::Done && restored > 0 {
+            // A source that is not told so takes the restores for failed ones. A dump that is told
+            // ends its tasks.
             let closed = pages.close();
             if let Err(error) = &closed {
                 log.line(&format!("the source does not end in order: {error}"));
@@ -253,18 +255,19 @@ impl LazyPagesWord {
         Ok(exit)
     }
 
+    /// Serves restores. Returns the end of the program, and the number of restores that went well.
     fn serve(
         &self,
         daemon: criu_rs::lazy::LazyDaemon,
         control: &LazyControl,
         images: &Directory,
         log: &Log,
-    ) -> Fallible<Exit> {
+    ) -> Fallible<(Exit, u64)> {
         let _progress = show(control.clone());
-        let mut exit = Exit::Done;
+        let (mut exit, mut restored) = (Exit::Done, 0);
         daemon.run(self.restores.0, |event| match event {
             LazyEvent::Refused(error) => log.line(&format!("refused: {error}")),
-            LazyEvent::Restored { number, time } => log.line(&restored(number, time)),
+            LazyEvent::Restored { number, time } => log.line(&report::restored(number, time)),
             LazyEvent::Recorded { number, set } => {
                 let saved = working_set::save(&set, images);
                 if saved.is_err() {
@@ -275,6 +278,7 @@ impl LazyPagesWord {
             }
             LazyEvent::Ended(report) => {
                 let is_done = report.result.is_ok();
+                restored += u64::from(is_done);
                 told(&report, self.json, |line| log.line(&line));
                 // A daemon without a number of restores does its work also when restores fail.
                 if !is_done && self.restores.0.is_some() {
@@ -283,7 +287,7 @@ impl LazyPagesWord {
             }
             _ => {}
         })?;
-        Ok(exit)
+        Ok((exit, restored))
     }
 
     /// Opens the source of the pages, and starts the threads.

@@ -45,6 +45,7 @@ mod links;
 mod new_file;
 mod options;
 mod output;
+mod own;
 mod page_server;
 mod parent;
 mod places;

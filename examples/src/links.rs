@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::Output;
+use crate::own;
 use crate::tool::{Fallible, Tool};
 use crate::word::{Kind, Table};
 
@@ -55,7 +56,7 @@ Exit status:
             Fault::system(format!("make a link at {}", path.display()), error)
         };
         let dir = fs::canonicalize(&self.dir).map_err(|error| failed(&self.dir, error))?;
-        let program = std::env::current_exe().and_then(fs::canonicalize);
+        let program = fs::canonicalize(own::PROGRAM);
         let program = program.map_err(|error| Fault::system("find this program", error))?;
         let target = if self.relative { from(&dir, &program) } else { program.clone() };
         let names = table.words.iter().filter(|row| row.kind != Kind::Own).map(|row| row.name);

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use criu_rs::Tls;
 use criu_rs::pages::{Handle, Listening, PagesError, Provider, Received, Server, SessionReport};
-use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use serde_json::json;
 
@@ -30,9 +29,12 @@ use crate::fd::by_number;
 use crate::foreign::without_effect;
 use crate::options::Certificates;
 use crate::output::Output;
+use crate::own;
 use crate::places::{PRIVATE, READABLE, keep_files_private, make_directory, note_writers};
 use crate::program::{Given, Program};
-use crate::serving::{AtMost, Log, ServerArgs, Status, connected, daemonize, raise_descriptors};
+use crate::serving::{
+    AtMost, Log, ServerArgs, Status, block_signals, connected, daemonize, raise_descriptors,
+};
 use crate::stdout;
 use crate::tool::Fallible;
 
@@ -201,6 +203,10 @@ impl PageServer {
             make_directory("--images-dir", &self.images_dir, mode).map_err(|f| f.to_string())?;
             note_writers(output, "--images-dir", &self.images_dir);
         }
+        if self.server.listening {
+            own::take_name();
+            let _ = nix::unistd::setsid();
+        }
         let log = self.log(output)?;
         if let Some(parent) = &self.prev_images_dir {
             link_parent(&self.images_dir, parent)?;
@@ -220,6 +226,9 @@ impl PageServer {
             };
             return Ok(self.report(&peer, &result, |line| log.line(&line)));
         }
+        let is_daemon = self.daemon.or(self.restore_detached) == Some(true);
+        let goes_on = !is_daemon || self.server.listening;
+        let signals = goes_on.then(block_signals).transpose()?;
         let address = SocketAddr::new(self.address(), self.port.unwrap_or(0));
         let handed = if self.server.listening {
             Some(TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?))
@@ -232,16 +241,10 @@ impl PageServer {
             (false, Some(listener)) => self.server()?.listen_on(listener)?,
             (false, None) => self.server()?.listen(address)?,
         };
-        let is_daemon = self.daemon.or(self.restore_detached) == Some(true);
-        if is_daemon && !self.server.listening {
-            return self.daemonize(listening, args);
-        }
-        if self.server.listening {
-            let _ = nix::unistd::setsid();
-        }
+        let Some(signals) = signals else { return self.daemonize(listening, args) };
         let status = Status::of(self.status_fd)?;
         self.confine(&log);
-        stop_at_signals(listening.handle())?;
+        stop_at_signals(SignalFd::new(&signals)?, listening.handle())?;
         log.line(&format!("listens on {} port {}", self.address(), listening.port()));
         status.tell_ready()?;
         self.serve(listening, &log)
@@ -393,10 +396,7 @@ fn link_parent(images: &Path, parent: &Path) -> Fallible<()> {
 }
 
 /// Lets sessions end at the first Ctrl-C or SIGTERM, and ends them at the second.
-fn stop_at_signals(handle: Handle) -> Fallible<()> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-    signals.thread_block()?;
-    let fd = SignalFd::new(&signals)?;
+fn stop_at_signals(fd: SignalFd, handle: Handle) -> Fallible<()> {
     thread::Builder::new().spawn(move || {
         let mut seen = 0;
         loop {

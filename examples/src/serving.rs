@@ -10,12 +10,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 
 use clap::Args;
 use criu_rs::LogLevel;
 use criu_rs::pages::Socket;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -24,6 +25,7 @@ use crate::fault::Fault;
 use crate::fd::{self, by_number};
 use crate::options::Verbosity;
 use crate::output::Output;
+use crate::own;
 use crate::places::open_log;
 use crate::settings;
 use crate::shown::one_line;
@@ -153,6 +155,14 @@ impl Status {
     }
 }
 
+/// Blocks the signals that let a server end in order, in this thread and in those that it starts.
+/// A server does so before anybody can see its socket, and answers the signals when it is ready.
+pub(crate) fn block_signals() -> nix::Result<SigSet> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    signals.thread_block()?;
+    Ok(signals)
+}
+
 /// Starts this program again in the background, with a word, the option `--listening`, and a socket
 /// as standard input. The daemon tells the descriptor `status` when it is ready.
 pub(crate) fn daemonize(
@@ -167,12 +177,12 @@ pub(crate) fn daemonize(
     let named = status.into_iter().chain(words.flat_map(fd::in_text));
     let named: Vec<_> = named.filter(|number| descriptors::is_of_caller(*number)).collect();
     descriptors::name(&named).map_err(|fault| fault.to_string())?;
-    let mut daemon = Command::new(std::env::current_exe()?);
+    let mut daemon = Command::new(own::PROGRAM);
     // The word is given, because the file may have any name.
     daemon.arg0(NAME).args([word, "--listening"]).args(args);
     daemon.stdin(socket).stdout(Stdio::null()).stderr(Stdio::null());
     let Some(path) = pidfile else {
-        daemon.spawn()?;
+        spawn(&mut daemon)?;
         return Ok(());
     };
     // A file that is taken is found before there is a daemon.
@@ -188,12 +198,20 @@ pub(crate) fn daemonize(
 
 /// Starts a daemon and writes its process id into a file. After a failure there is no daemon.
 fn start_daemon(daemon: &mut Command, mut pidfile: fs::File) -> io::Result<()> {
-    let mut child = daemon.spawn()?;
+    let mut child = spawn(daemon)?;
     let written = write!(pidfile, "{}", child.id());
     if written.is_err() {
         let _ = child.kill();
     }
     written
+}
+
+/// Starts a daemon with its signals blocked: a signal may come before it has begun.
+fn spawn(daemon: &mut Command) -> io::Result<Child> {
+    let signals = block_signals()?;
+    let child = daemon.spawn();
+    signals.thread_unblock()?;
+    child
 }
 
 /// Takes a connected socket of either family.

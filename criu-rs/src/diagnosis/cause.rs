@@ -324,7 +324,7 @@ causes! {
 
     /// The lazy-pages daemon is not there.
     NoLazyPagesDaemon: "no lazy-pages daemon answers",
-        "start criu lazy-pages on these images first, with the work directory of the restore",
+        "start lazy-pages on these images first, with the work directory of the restore",
         restore ["connect to {name} failed: {}"];
 
     /// A saved address that no interface of this host has.

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
@@ -80,12 +81,12 @@ pub struct LazyControl {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LazyEvent {
-    /// A connection was refused, or could not be accepted.
+    /// A connection was refused, could not be accepted, or has said nothing at all.
     Refused(LazyError),
     /// All tasks of a restore are taken, and pages come from now on in the background, too. CRIU
     /// lets the tasks run right after this, unless a last step of its own fails.
     Restored {
-        /// The number of the restore, from 1 on, in the order of the connections.
+        /// The number of the restore, from 1 on, in the order of the first messages.
         number: u64,
         /// The time since the restore has connected.
         time: Duration,
@@ -105,7 +106,7 @@ pub enum LazyEvent {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LazyReport {
-    /// The number of the restore, from 1 on, in the order of the connections.
+    /// The number of the restore, from 1 on, in the order of the first messages.
     pub number: u64,
     /// The reason why pages are lost, if some are.
     pub result: Result<(), LazyError>,
@@ -160,7 +161,7 @@ impl LazyPages {
 
     /// Records the working set of the next restore, for at most a time, or until no task is left.
     /// `images` are those of the snapshot. Until the recording ends, a page comes only when a task
-    /// touches it, and no working set is used.
+    /// touches it, and no working set is used. If the restore fails, the one after it is recorded.
     ///
     /// A daemon tells the result with [`LazyEvent::Recorded`]. The handle of a restore by
     /// [`Restore::lazy`](crate::Restore::lazy)
@@ -224,7 +225,8 @@ impl LazyDaemon {
     /// Serves so many restores, or restores without end, each on a thread of its own. Calls `tell`
     /// for each event, in this thread. Returns when the last restore is over.
     ///
-    /// A connection that is refused does not count as a restore.
+    /// A connection counts as a restore when it says something, or ends. A connection that is
+    /// refused, or says nothing, does not count.
     ///
     /// # Errors
     /// If the system denies what the daemon needs. The failure of a restore is in its report.
@@ -235,17 +237,17 @@ impl LazyDaemon {
     ) -> Result<(), LazyError> {
         let Self { pages, socket, control } = self;
         let mut socket = Some(socket);
-        let served = Served { pages, control };
+        let (begun, full) = (AtomicU64::new(0), Cancel::new()?);
+        let served = Served { pages, control, restores, begun, full };
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = EventFd::from_flags(flags)
             .map_err(|source| LazyError::system("make an eventfd")(source.into()))?;
         let (sender, receiver) = channel();
         let back = Back { sender, wake: Arc::new(wake) };
         thread::scope(|scope| {
-            let (mut begun, mut under_way) = (0, 0u64);
+            let mut under_way = 0u64;
             loop {
-                let is_last = restores.is_some_and(|restores| begun >= restores.get());
-                if is_last || served.control.finish.is_cancelled() {
+                if served.full.is_cancelled() || served.control.finish.is_cancelled() {
                     // No restore waits for a handler that will not serve it.
                     socket = None;
                 }
@@ -255,11 +257,11 @@ impl LazyDaemon {
                 wait(socket.as_ref(), &served.control.finish, &back.wake)?;
                 match socket.as_ref().map(LazySocket::accept) {
                     Some(Ok(Some(stream))) => {
-                        begun += 1;
                         under_way += 1;
                         let (served, back) = (&served, back.clone());
                         let serve = move || {
-                            back.send(LazyEvent::Ended(served.serve(&stream, begun, &back)))
+                            back.send(served.serve(&stream, &back));
+                            back.end();
                         };
                         spawn(scope, serve)?;
                     }
@@ -271,10 +273,10 @@ impl LazyDaemon {
                     Some(Ok(None)) | None => {}
                 }
                 for event in receiver.try_iter() {
-                    if matches!(event, LazyEvent::Ended(_)) {
-                        under_way -= 1;
+                    match event {
+                        Some(event) => tell(event),
+                        None => under_way -= 1,
                     }
-                    tell(event);
                 }
             }
         })
@@ -317,14 +319,32 @@ impl LazyControl {
 struct Served {
     pages: LazyPages,
     control: LazyControl,
+    /// The number of restores to serve; `None` is no limit.
+    restores: Option<NonZeroU64>,
+    /// The number of restores that have begun.
+    begun: AtomicU64,
+    /// Ends connections that have said nothing, once no more restores are served.
+    full: Cancel,
 }
 
 impl Served {
-    fn serve(&self, stream: &UnixStream, number: u64, back: &Back) -> LazyReport {
+    /// Serves a connection. Returns the last event of it.
+    fn serve(&self, stream: &UnixStream, back: &Back) -> LazyEvent {
         let begun = Instant::now();
-        let (restoration, recorder, snapshot) = self.pages.begin();
-        self.control.active().push((number, restoration.clone()));
+        let LazyPages { handler, snapshot, working_set, .. } = &self.pages;
+        let restoration = handler.restoration();
+        let is_prepared = working_set.prepare(&restoration);
         let (patience, stop) = (Some(self.pages.patience), &self.control.stop);
+        // A peer that says nothing holds neither the place of a restore nor its recording.
+        let number = match reception::wait(stream, patience, &[stop, &self.full]) {
+            Err(_) if self.full.is_cancelled() => return LazyEvent::Refused(LazyError::Full),
+            Err(error) => return LazyEvent::Refused(error),
+            Ok(()) => self.begin(),
+        };
+        let Some(number) = number else { return LazyEvent::Refused(LazyError::Full) };
+        back.ring();
+        let recorder = (!is_prepared).then(|| working_set.begin(&restoration)).flatten();
+        self.control.active().push((number, restoration.clone()));
         let received = reception::receive(stream, snapshot, &restoration, patience, stop);
         if received.is_ok() {
             back.send(LazyEvent::Restored { number, time: begun.elapsed() });
@@ -335,30 +355,54 @@ impl Served {
             if let Some(recorder) = recorder {
                 back.send(LazyEvent::Recorded { number, set: recorder.run() });
             }
+        } else if let Some(recorder) = recorder {
+            recorder.pass_on();
         }
         let result = received.and_then(|()| restoration.wait(None).map(drop));
         self.control.active().retain(|(other, _)| *other != number);
-        LazyReport {
+        LazyEvent::Ended(LazyReport {
             number,
             result,
             progress: restoration.progress(),
             statistics: restoration.statistics(),
             time: begun.elapsed(),
+        })
+    }
+
+    /// Takes the place of a restore. Returns its number; `None` if no more restores are served.
+    fn begin(&self) -> Option<u64> {
+        let most = self.restores.map_or(u64::MAX, NonZeroU64::get);
+        let next = |begun| (begun < most).then_some(begun + 1);
+        let before = self.begun.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).ok()?;
+        if before + 1 == most {
+            self.full.cancel();
         }
+        Some(before + 1)
     }
 }
 
 /// The way from the threads of restores to the thread that tells of these.
 #[derive(Clone)]
 struct Back {
-    sender: Sender<LazyEvent>,
+    /// `None` is the end of a connection.
+    sender: Sender<Option<LazyEvent>>,
     wake: Arc<EventFd>,
 }
 
 impl Back {
     fn send(&self, event: LazyEvent) {
         // The receiver lives as long as a restore is under way.
-        let _ = self.sender.send(event);
+        let _ = self.sender.send(Some(event));
+        self.ring();
+    }
+
+    fn end(&self) {
+        let _ = self.sender.send(None);
+        self.ring();
+    }
+
+    /// Lets the thread look at what is new.
+    fn ring(&self) {
         // Fails only if the counter would pass 2^64 - 2; the descriptor stays readable then.
         let _ = self.wake.write(1);
     }

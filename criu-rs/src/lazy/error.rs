@@ -84,6 +84,9 @@ pub enum LazyError {
         /// The time that was waited.
         patience: Duration,
     },
+    /// A connection has said nothing before all restores that the handler serves had begun.
+    #[error("the connection has said nothing, and all restores to serve have begun")]
+    Full,
     /// Another user than this one and root connects to `lazy-pages.socket`.
     #[error("user {user} connects, and only user {own} and root may")]
     Stranger {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::awake::Awake;
 use super::error::LazyError;
 use super::link::{Answer, Link};
 use super::remote::RemotePages;
@@ -26,6 +27,8 @@ pub(super) struct Fetcher<'r> {
     behind: (u32, u64),
     /// The time that the last answer took, and the moment at which it came.
     last: (Duration, Instant),
+    /// The way to wait, if a thread of a task waits, too.
+    awake: Option<Awake>,
 }
 
 impl<'r> Fetcher<'r> {
@@ -33,7 +36,8 @@ impl<'r> Fetcher<'r> {
         let (announced, spare) = (VecDeque::new(), Vec::new());
         let (answer, behind) = (Answer::default(), (0, 0));
         let last = (Duration::ZERO, Instant::now());
-        Self { pages, link, urgency, announced, spare, answer, behind, last }
+        let awake = (urgency == Urgency::Fault).then(Awake::default);
+        Self { pages, link, urgency, announced, spare, answer, behind, last, awake }
     }
 
     /// Returns the part of a request that one answer can bring.
@@ -90,7 +94,7 @@ impl<'r> Fetcher<'r> {
             return Err(PagesError::NoAnswer);
         };
         let begun = Instant::now();
-        let mut result = self.link.answer(*number);
+        let mut result = self.link.answer(*number, self.awake.as_mut());
         let mut until = None;
         let mut attempts = 0;
         while let Err(error) = result {
@@ -106,7 +110,7 @@ impl<'r> Fetcher<'r> {
                 self.ask(wanted)?;
             }
             let number = self.announced.front().map_or(0, |(number, _)| *number);
-            result = self.link.answer(number);
+            result = self.link.answer(number, self.awake.as_mut());
         }
         self.announced.pop_front();
         self.last = (begun.elapsed(), Instant::now());

@@ -60,8 +60,9 @@ impl LazyHandle {
     }
 
     /// Waits until no page is missing or no task is left, at most for a time. Returns false if the
-    /// time has passed. With [`Fill::Nothing`](super::Fill::Nothing) this is the end of the tasks,
-    /// unless they touch every page.
+    /// time has passed. [`LazyProgress::unused`] is 0 if all pages have come. With
+    /// [`Fill::Nothing`](super::Fill::Nothing) this is the end of the tasks, unless they touch
+    /// every page.
     ///
     /// # Errors
     /// The error for which pages are lost.
@@ -172,6 +173,9 @@ impl Drop for Reception {
             self.stop.cancel();
             self.join();
             self.restoration.give_up(LazyError::Stopped);
+            if let Some(recorder) = self.recorder.take() {
+                recorder.pass_on();
+            }
         }
     }
 }

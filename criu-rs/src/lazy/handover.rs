@@ -80,13 +80,15 @@ pub enum HandoverError {
     #[error("the byte {0:#x} where a descriptor with the byte 0 is wanted")]
     Byte(u8),
     /// The restore says that it is complete, and tasks are missing.
-    #[error("the restore says that it is complete, and {0} tasks have not handed over")]
+    #[error("the restore says that it is complete, with tasks that have not handed over: {0}")]
     Early(usize),
     /// Bytes come after the end.
     #[error("bytes after the end of the hand-over")]
     Late,
     /// The connection ends before the restore is complete.
-    #[error("the restore has failed: its connection ends, and {0} tasks have not handed over")]
+    #[error(
+        "the restore has failed: its connection ends with tasks that have not handed over: {0}"
+    )]
     Failed(usize),
     /// The restore fails after the last task has handed over.
     #[error("the restore has failed: its connection ends before it is complete")]

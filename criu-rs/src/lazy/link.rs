@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use super::awake::Awake;
 use super::buffer::Buffer;
 use super::lent::Lent;
 use super::supply::Wanted;
@@ -103,11 +105,15 @@ impl Link {
         Ok(number)
     }
 
-    /// Waits for the answer to a request.
+    /// Waits for the answer to a request, `awake` if that is given.
     ///
     /// # Errors
     /// If the connection has failed, or fails now.
-    pub(super) fn answer(&self, number: u64) -> Result<Answer, PagesError> {
+    pub(super) fn answer(
+        &self,
+        number: u64,
+        mut awake: Option<&mut Awake>,
+    ) -> Result<Answer, PagesError> {
         let mut socket = self.reading.take();
         loop {
             let mut answer = {
@@ -119,6 +125,10 @@ impl Link {
                 let next = state.asked.pop_front();
                 next.ok_or_else(|| wrong("an answer is awaited twice".to_owned()))?
             };
+            // With TLS bytes may have come that the socket does not show.
+            if let (Some(awake), Some(_)) = (awake.as_deref_mut(), &self.writing) {
+                awake.wait(socket.as_fd());
+            }
             self.receive(&mut socket, &mut answer).map_err(|error| self.fail(error))?;
             if answer.number == number {
                 return Ok(answer);

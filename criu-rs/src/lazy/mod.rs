@@ -11,6 +11,7 @@
 //!                                                                 └─ object
 //! ```
 
+mod awake;
 mod buffer;
 mod daemon;
 mod error;

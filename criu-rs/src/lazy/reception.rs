@@ -62,7 +62,7 @@ impl Reception<'_> {
         let mut handover = Handover::new(tasks, zombies);
         let mut buffer = [0; BUFFER];
         while !handover.is_complete() {
-            wait(stream, patience, stop)?;
+            wait(stream, patience, &[stop])?;
             let part = stream::receive(stream, &mut buffer)
                 .map_err(LazyError::system("receive from a restore"))?;
             let Some(part) = part else { continue };
@@ -100,8 +100,16 @@ impl Reception<'_> {
     }
 }
 
-/// Waits until the restore says something.
-fn wait(stream: &UnixStream, patience: Option<Duration>, stop: &Cancel) -> Result<(), LazyError> {
+/// Waits until a restore says something, or its connection ends.
+///
+/// # Errors
+/// [`LazyError::Stalled`] for one that says nothing for longer than `patience`;
+/// [`LazyError::Stopped`] if one of `stops` is cancelled.
+pub(crate) fn wait(
+    stream: &UnixStream,
+    patience: Option<Duration>,
+    stops: &[&Cancel],
+) -> Result<(), LazyError> {
     let until = patience.map(|patience| Instant::now() + patience);
     loop {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -110,13 +118,15 @@ fn wait(stream: &UnixStream, patience: Option<Duration>, stop: &Cancel) -> Resul
             let millis = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
             PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
         });
-        let mut fds = [stream.as_fd(), stop.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let stops = stops.iter().map(|stop| stop.as_fd());
+        let fds = [stream.as_fd()].into_iter().chain(stops);
+        let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, timeout) {
             Ok(0) if left.is_some_and(|left| left.is_zero()) => {
                 return Err(LazyError::Stalled { patience: patience.unwrap_or_default() });
             }
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) if fds.last().is_some_and(|fd| fd.any() == Some(true)) => {
+            Ok(_) if fds.iter().skip(1).any(|fd| fd.any() == Some(true)) => {
                 return Err(LazyError::Stopped);
             }
             Ok(_) => return Ok(()),

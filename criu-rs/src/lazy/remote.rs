@@ -271,7 +271,7 @@ impl RemotePages {
         let Some(wanted) = self.snapshot.tasks().iter().find_map(first) else {
             return Ok(());
         };
-        link.within(within, || link.answer(link.ask(wanted, Buffer::default())?))?;
+        link.within(within, || link.answer(link.ask(wanted, Buffer::default())?, None))?;
         Ok(())
     }
 

@@ -139,6 +139,7 @@ impl Restoration {
             pages: self.course.counters.pages.load(Ordering::Relaxed),
             missing,
             tasks: members.len() as u64,
+            unused: self.course.counters.unused.load(Ordering::Relaxed),
         }
     }
 
@@ -149,7 +150,8 @@ impl Restoration {
     }
 
     /// Waits until no page is missing or no task is left, at most for a time. Returns false if the
-    /// time has passed. The restore must be [complete](Restoration::complete), or be given up.
+    /// time has passed. [`LazyProgress::unused`] is 0 if all pages have come. The restore must be
+    /// [complete](Restoration::complete), or be given up.
     ///
     /// # Errors
     /// The error for which the restore was given up, once its tasks are treated.

@@ -81,6 +81,8 @@ pub(super) struct Member {
     /// True while the working set of the task comes.
     awaits_first: AtomicBool,
     has_ended: AtomicBool,
+    /// True once the statistics say what became of the task, whose pages are lost.
+    is_counted: AtomicBool,
 }
 
 impl Shared {
@@ -189,6 +191,7 @@ impl Shared {
             seat,
             awaits_first: AtomicBool::new(first.is_some()),
             has_ended: AtomicBool::new(false),
+            is_counted: AtomicBool::new(false),
         });
         if let Some(watcher) = self.watcher() {
             let process = member.space.process();
@@ -308,6 +311,9 @@ impl Shared {
         if member.has_ended.swap(true, Ordering::SeqCst) {
             return;
         }
+        if !member.is_child && !member.course.is_lost() {
+            add(&member.course.counters.unused, member.space.look(OTHER, Missing::left));
+        }
         let uffd = member.space.close();
         // A watcher may hold a copy, which would keep the descriptor in the epoll.
         if let Some(uffd) = &uffd {
@@ -336,6 +342,7 @@ impl Shared {
             // With their children, of which the handler does not know the numbers.
             let held = |member: &Arc<Member>| {
                 let process = member.space.process()?;
+                member.count(&course.counters.killed);
                 Held::by(Pid::try_from(fd::number_of(process)?).ok()?, process)
             };
             tree::kill_all(members.iter().filter_map(held).collect());
@@ -351,16 +358,20 @@ impl Shared {
         if self.options.on_loss == OnLoss::Kill {
             if let Some(process) = member.space.process() {
                 // The space ends when the process is gone.
-                let _ = fd::signal(process, Signal::SIGKILL);
+                member.kill(process);
                 return;
             }
         }
         let is_registered = member.course.is_complete();
         match (member.space.poison(thread, is_registered), member.space.process()) {
-            (Ok(()), _) => self.end(member),
-            (Err(Errno::EINVAL), Some(process)) => {
-                let _ = fd::signal(process, Signal::SIGKILL);
+            (Ok(()), _) => {
+                // A child without a descriptor here is killed with its parent.
+                if self.options.on_loss == OnLoss::SigBus && !member.has_ended() {
+                    member.count(&member.course.counters.poisoned);
+                }
+                self.end(member);
             }
+            (Err(Errno::EINVAL), Some(process)) => member.kill(process),
             // The task stays blocked where a page is missing: no wrong byte is read. A thread tries
             // again.
             (Err(_), _) => {}
@@ -450,6 +461,20 @@ impl Member {
     /// Returns true once the space has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::SeqCst)
+    }
+
+    /// Kills the task, whose pages are lost.
+    fn kill(&self, process: BorrowedFd<'_>) {
+        self.count(&self.course.counters.killed);
+        let _ = fd::signal(process, Signal::SIGKILL);
+    }
+
+    /// Counts what becomes of the task, once, and before it happens: whoever waits for the end of
+    /// the task sees the count.
+    fn count(&self, counter: &AtomicU64) {
+        if !self.is_counted.swap(true, Ordering::SeqCst) {
+            add(counter, 1);
+        }
     }
 }
 

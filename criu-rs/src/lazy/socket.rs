@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket,
-    sockopt::PeerCredentials,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen,
+    socket, sockopt::PeerCredentials,
 };
 use nix::sys::stat::{Mode, SFlag, fchmod, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
@@ -36,12 +36,12 @@ struct Named {
 
 impl LazySocket {
     /// Listens in a directory, the work directory of the restores. Only this user and root can
-    /// connect. A socket that an earlier handler has left is replaced.
+    /// connect. A socket that an earlier handler has left is replaced, if nobody listens at it.
     ///
     /// # Errors
-    /// [`LazyError::Place`] for another user's socket at the name, and for anything that is no
-    /// socket; [`LazyError::Call`] and [`LazyError::System`] if the directory or the socket cannot
-    /// be used.
+    /// [`LazyError::Place`] for a socket of another user or of a handler that runs, and for
+    /// anything that is no socket; [`LazyError::Call`] and [`LazyError::System`] if the directory
+    /// or the socket cannot be used.
     pub fn bind<'d>(directory: impl Into<Dir<'d>>) -> Result<Self, LazyError> {
         let directory = directory.into();
         // A directory that only CRIU opens is no directory for a socket of this process.
@@ -158,6 +158,7 @@ fn remove_old(directory: &OwnedFd, shown: &Path) -> Result<(), LazyError> {
     let problem = match is_socket {
         _ if !is_socket => PlaceProblem::NoSocket,
         _ if !is_ours(&stat) => PlaceProblem::Foreign(stat.st_uid),
+        _ if is_bound(directory).map_err(failed)? => PlaceProblem::InUse,
         _ => {
             return match unlinkat(directory, NAME_C, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -166,6 +167,17 @@ fn remove_old(directory: &OwnedFd, shown: &Path) -> Result<(), LazyError> {
         }
     };
     Err(PlaceError { path: shown.join(PathBuf::from(NAME)), problem }.into())
+}
+
+/// Returns true if the socket at the name belongs to a process that runs.
+///
+/// The kernel says so without a connection, which a daemon would take for a restore: it refuses a
+/// socket of another type with `EPROTOTYPE`, and a socket that nobody has with `ECONNREFUSED`.
+fn is_bound(directory: &OwnedFd) -> nix::Result<bool> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let probe = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    let path = proc_link(directory.as_fd()).join(NAME);
+    Ok(connect(probe.as_raw_fd(), &UnixAddr::new(&path)?) == Err(Errno::EPROTOTYPE))
 }
 
 fn identity(directory: &OwnedFd) -> nix::Result<(u64, u64)> {
@@ -202,6 +214,11 @@ mod tests {
         let first = bind().unwrap();
         let mode = fs::metadata(&name).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
+        // A handler that listens keeps its name, and sees no connection.
+        let error = bind().unwrap_err().to_string();
+        assert!(error.contains("daemon that runs: end that daemon"), "{error}");
+        assert!(first.accept().unwrap().is_none());
+        fs::remove_file(&name).unwrap();
         let second = bind().unwrap();
         let inode = fs::metadata(&name).unwrap().ino();
         // The first is no longer at the name, and leaves the second there.
@@ -218,6 +235,10 @@ mod tests {
         assert!(third.accept().unwrap().is_some());
         drop(third);
         assert!(!name.exists());
+        // A handler that was killed has left its socket.
+        drop(bind().unwrap().into_listener());
+        assert!(name.exists());
+        assert!(bind().is_ok());
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl Space {
         self.process.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads the messages that wait, at most [`MESSAGES`], and changes the map. Returns their number.
+    /// Reads the messages that wait, at most [`MESSAGES`], and changes the map. Returns their
+    /// number.
     pub(super) fn read(
         &self,
         steps: &mut Vec<Step>,

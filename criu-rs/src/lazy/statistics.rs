@@ -14,6 +14,9 @@ pub struct LazyProgress {
     pub missing: u64,
     /// Tasks, forks included, that still have missing pages.
     pub tasks: u64,
+    /// The pages that had not come when the restored task that had them ended, or ran another
+    /// program. They never come. Pages of children that restored tasks have forked do not count.
+    pub unused: u64,
 }
 
 /// The numbers of a restore.
@@ -38,6 +41,11 @@ pub struct LazyStatistics {
     pub bytes: u64,
     /// Reads of the source that were tried again, of all restores from it.
     pub retries: u64,
+    /// Tasks that were ended because their pages were lost. Their children since the restore, which
+    /// end with them, are not counted.
+    pub killed: u64,
+    /// Tasks that run on after their pages were lost, and get `SIGBUS` where a page is missing.
+    pub poisoned: u64,
 }
 
 /// Percentiles of times.
@@ -65,6 +73,9 @@ pub(super) struct Counters {
     pub(super) working_set: AtomicU64,
     pub(super) zeros: AtomicU64,
     pub(super) bytes: AtomicU64,
+    pub(super) unused: AtomicU64,
+    pub(super) killed: AtomicU64,
+    pub(super) poisoned: AtomicU64,
 }
 
 impl Counters {
@@ -81,6 +92,8 @@ impl Counters {
             zeros: load(&self.zeros),
             bytes: load(&self.bytes),
             retries: 0,
+            killed: load(&self.killed),
+            poisoned: load(&self.poisoned),
         }
     }
 }

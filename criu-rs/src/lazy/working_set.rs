@@ -33,7 +33,7 @@ pub struct Recorder {
     restoration: Restoration,
     begun: Instant,
     wish: Wish,
-    is_over: Arc<AtomicBool>,
+    uses: Uses,
 }
 
 /// The wish that a restore be recorded.
@@ -89,12 +89,12 @@ impl Recorder {
     /// The errors of reading the inventory and the pagemaps of the images.
     pub fn begin(restoration: &Restoration, images: &dyn Source) -> criu_images::Result<Self> {
         let wish = Wish { fingerprint: Fingerprint::of(images)?, at_most: None };
-        Ok(Self::start(restoration, wish, Arc::default()))
+        Ok(Self::start(restoration, wish, Uses::default()))
     }
 
-    fn start(restoration: &Restoration, wish: Wish, is_over: Arc<AtomicBool>) -> Self {
+    fn start(restoration: &Restoration, wish: Wish, uses: Uses) -> Self {
         restoration.record();
-        Self { restoration: restoration.clone(), begun: Instant::now(), wish, is_over }
+        Self { restoration: restoration.clone(), begun: Instant::now(), wish, uses }
     }
 
     /// Ends the recording. Other pages come from now on, as the handler's options say.
@@ -114,7 +114,7 @@ impl Recorder {
         let begun = Instant::now();
         loop {
             let left = self.wish.at_most.map(|most| most.saturating_sub(begun.elapsed()));
-            if self.is_over.load(Ordering::SeqCst) || left == Some(Duration::ZERO) {
+            if self.uses.is_over.load(Ordering::SeqCst) || left == Some(Duration::ZERO) {
                 break;
             }
             // The touches of tasks that have lost their pages count, too.
@@ -124,6 +124,11 @@ impl Recorder {
             }
         }
         self.end()
+    }
+
+    /// Ends the recording of a restore that has failed. The next restore is recorded in its place.
+    pub(super) fn pass_on(self) {
+        self.uses.record.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(self.wish);
     }
 }
 
@@ -152,18 +157,31 @@ impl Uses {
         self.is_over.store(true, Ordering::SeqCst);
     }
 
+    /// Lets a restore bring the pages of the working set first, unless the next restore is to be
+    /// recorded. Returns false in this case: [`begin`](Self::begin) decides then.
+    pub(super) fn prepare(&self, restoration: &Restoration) -> bool {
+        if self.record.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return false;
+        }
+        self.bring(restoration);
+        true
+    }
+
     /// Begins the recording of a restore that is to be recorded. Lets any other restore bring the
     /// pages of the working set first.
     pub(super) fn begin(&self, restoration: &Restoration) -> Option<Recorder> {
         let record = self.record.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (record, &self.prefetch) {
-            (Some(wish), _) => {
-                return Some(Recorder::start(restoration, wish, Arc::clone(&self.is_over)));
-            }
-            (None, Some(prefetch)) => prefetch.begin(restoration),
-            (None, None) => {}
+        if let Some(wish) = record {
+            return Some(Recorder::start(restoration, wish, self.clone()));
         }
+        self.bring(restoration);
         None
+    }
+
+    fn bring(&self, restoration: &Restoration) {
+        if let Some(prefetch) = &self.prefetch {
+            prefetch.begin(restoration);
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::lazy::{self, LazyError, LazyHandle, LazyPages};
 /// let (restored, memory) = restore.run(&Criu::new())?;
 /// println!("process {} runs, {} pages are missing", restored.pid, memory.progress().missing);
 /// memory.wait(None)?;
-/// println!("all pages are there: {:?}", memory.statistics());
+/// println!("{} pages have come: {:?}", memory.progress().pages, memory.statistics());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use procfs::process::Process;
 
-use crate::host::{Held, held};
+use crate::host::{Held, held, tree};
 use crate::value::Pid;
 
 /// The life of a criu that restored, as far as it shows which processes descend from it.
@@ -51,18 +51,35 @@ impl Life {
 
     /// Says whether nobody living is a process's parent but those who adopt criu's tasks: this
     /// process, the ones above it, and the first process.
+    ///
+    /// A task that is dying is the parent of its children for a moment longer.
     pub(crate) fn is_orphan(process: &Held) -> bool {
-        let mut above = Pid::this();
-        loop {
-            if [above.as_raw(), 1, 0].contains(&process.parent()) {
-                return true;
+        let adopters = adopters();
+        let mut parent = process.parent();
+        while !adopters.contains(&parent) {
+            let Some(dying) = Pid::new(parent).and_then(Held::of) else {
+                // It has gone meanwhile, or may not be seen.
+                let now = held::stat(process.pid()).map(|stat| stat.ppid);
+                return now.is_some_and(|now| adopters.contains(&now));
+            };
+            if tree::lives_on(dying.pid(), dying.since()) {
+                return false;
             }
-            match held::stat(above).and_then(|stat| Pid::new(stat.ppid)) {
-                Some(next) => above = next,
-                None => return false,
-            }
+            parent = dying.parent();
         }
+        true
     }
+}
+
+/// The numbers of the processes that adopt criu's tasks.
+fn adopters() -> Vec<i32> {
+    let mut all = vec![1, 0, Pid::this().as_raw()];
+    let mut above = Pid::this();
+    while let Some(next) = held::stat(above).and_then(|stat| Pid::new(stat.ppid)) {
+        all.push(next.as_raw());
+        above = next;
+    }
+    all
 }
 
 /// Says whether a process can write by a descriptor, given by its path in `/proc/PID/fd`. Anybody
@@ -81,4 +98,38 @@ fn is_for_writing(pid: Pid, fd: &Path) -> bool {
 pub(crate) fn numbers(pid: Pid) -> Option<(usize, Pid)> {
     let ids = Process::new(pid.as_raw()).and_then(|process| process.status()).ok()?.nspid?;
     Some((ids.len(), Pid::new(*ids.last()?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use nix::sys::signal::Signal;
+
+    use super::*;
+
+    #[test]
+    fn a_process_whose_parent_is_dying_is_an_orphan() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "sleep 1000 & wait"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let parent = Pid::from(&shell);
+        let mut found = Vec::new();
+        assert!(criu_lab::soon(|| {
+            found = tree::children(parent);
+            !found.is_empty()
+        }));
+        // The child is looked at before the end of its parent.
+        let child = Held::child(found[0], parent).unwrap();
+        assert!(!Life::is_orphan(&child));
+        shell.kill().unwrap();
+        assert!(criu_lab::soon(|| criu_lab::process::has_ended(parent)));
+        assert!(Life::is_orphan(&child), "the parent is a zombie");
+        shell.wait().unwrap();
+        assert!(Life::is_orphan(&child), "the parent is gone");
+        child.signal(Signal::SIGKILL);
+    }
 }

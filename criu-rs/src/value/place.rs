@@ -46,6 +46,8 @@ pub enum PlaceProblem {
     NoFile(&'static str),
     /// Anything else than a socket, at the name of the lazy-pages daemon's socket.
     NoSocket,
+    /// A socket at which another handler of lazy pages listens.
+    InUse,
     /// A file with several hard links.
     HardLinks(u64),
     /// A file or link of another user, with this uid.
@@ -89,6 +91,7 @@ impl PlaceProblem {
                 "use another directory, or take the right to write away (chmod g-w, and setfacl -b \
                  if it has an access control list)"
             }
+            Self::InUse => "end that daemon, or use another work directory",
             _ => "remove it, or use another directory",
         }
     }
@@ -103,9 +106,8 @@ impl fmt::Display for PlaceProblem {
                 printable(target.as_os_str().as_encoded_bytes())
             ),
             Self::NoFile(what) => write!(f, "is {what}, where criu is to write a file"),
-            Self::NoSocket => {
-                f.write_str("is no socket, where criu is to find the lazy-pages daemon's")
-            }
+            Self::NoSocket => f.write_str("is no socket, and has the name of lazy-pages' socket"),
+            Self::InUse => f.write_str("is the socket of a lazy-pages daemon that runs"),
             Self::HardLinks(links) => {
                 write!(f, "has {links} hard links, and criu would write into all of them")
             }

@@ -185,6 +185,7 @@ const CANNOT: &[(&str, &str, When)] = &[
         "no criu_local_set_lazy_pages",
         When::New,
     ),
+    ("a_recording_is_of_the_next_restore_that_succeeds", "no criu_local_set_lazy_pages", When::New),
     (
         "a_dump_serves_memory_on_demand",
         "page_server_address_port fails|no criu_local_set_lazy_pages",

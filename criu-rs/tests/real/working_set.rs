@@ -10,7 +10,7 @@ use criu_images::working_set::{Fingerprint, Recording, WorkingSet};
 use criu_lab::oracle::{Remote, Task, Touch};
 use criu_lab::{process, soon};
 use criu_rs::lazy::{Fill, LazyHandle, LazyOptions, LazyPages, Prefetch};
-use criu_rs::{Pid, Restore, Restored};
+use criu_rs::{Error, HookResult, Hooks, Pid, Restore, Restored};
 
 use crate::lab::{Lab, Target, TestFn};
 
@@ -18,6 +18,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("recorded_pages_are_there_before_they_are_touched", recorded_and_brought),
     ("pages_that_the_images_do_not_have_are_passed_over", foreign_pages),
     ("each_task_of_a_tree_has_its_part_of_a_working_set", tree),
+    ("a_recording_is_of_the_next_restore_that_succeeds", failed_first),
 ];
 
 /// An oracle of 64 MiB, saved.
@@ -204,6 +205,36 @@ fn tree(lab: &Lab) {
     assert!(numbers.working_set + numbers.touched >= set.pages(), "{numbers:?} of {}", set.pages());
     assert!(numbers.working_set > set.pages() / 4, "{numbers:?} of {}", set.pages());
     target.goes_on();
+    end(&restored);
+}
+
+fn failed_first(lab: &Lab) {
+    /// Lets the first restore fail.
+    struct Refuse;
+    impl Hooks for Refuse {
+        fn post_restore(&mut self, _root: Pid) -> HookResult {
+            Err("no".into())
+        }
+    }
+    let mut saved = Saved::new(lab);
+    let pages = LazyPages::open(&saved.images, LazyOptions::default()).unwrap();
+    let pages = pages.record(&saved.source(), None).unwrap();
+    let restore = Restore::new(&saved.images).rst_sibling(true).lazy(&pages);
+    let error = restore.run_with(&lab.criu, &mut Refuse).unwrap_err();
+    assert!(matches!(error, Error::Hook { .. }), "{error}");
+    // One that never runs.
+    drop(restore.start(&lab.criu).unwrap());
+    saved.give();
+    let (restored, memory) = saved.restore(&pages);
+    saved.is_right();
+    // Of this restore alone.
+    let (second, other) = (memory.end_recording().unwrap(), pages);
+    assert!(second.pages() >= DISTINCT, "{second:?}");
+    assert!(memory.wait(Some(LIMIT)).unwrap());
+    assert_eq!(memory.progress().unused, 0);
+    end(&restored);
+    let (restored, memory) = saved.restore(&other);
+    assert!(memory.end_recording().is_none());
     end(&restored);
 }
 

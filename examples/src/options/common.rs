@@ -15,6 +15,7 @@ use crate::fd;
 use crate::options::applies;
 use crate::options::values::{Verbosity, seconds};
 use crate::output::Output;
+use crate::own;
 use crate::places::{check_directory, note_writers};
 use crate::stdout_log::StdoutLog;
 
@@ -76,7 +77,7 @@ applies! {
 /// # Errors
 /// [`Fault::NoCriu`]. A usage fault if this program itself is named.
 pub fn criu_program(named: Option<&Path>) -> Result<PathBuf, Fault> {
-    let own = std::fs::canonicalize("/proc/self/exe").ok();
+    let own = std::fs::canonicalize(own::PROGRAM).ok();
     let is_own = |file: &PathBuf| own.is_some() && std::fs::canonicalize(file).ok() == own;
     if let Some(path) = named.map(Path::to_owned) {
         if is_own(&path) {

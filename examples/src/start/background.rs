@@ -8,11 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use super::launch::{OWN_PROGRAM, take_name};
 use crate::descriptors;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd;
+use crate::own;
 use crate::word::NAME;
 
 /// Starts this program again, waits until the copies run, and returns how that went. If this
@@ -21,7 +21,7 @@ pub(super) fn begin(args: &[OsString]) -> Result<ExitCode, Fault> {
     let failed = |source: io::Error| Fault::system("go on in the background", source);
     descriptors::hand_on(args)?;
     let (mut here, there) = UnixStream::pair().map_err(failed)?;
-    let mut command = Command::new(OWN_PROGRAM);
+    let mut command = Command::new(own::PROGRAM);
     command.arg0(NAME).args(["start", "--background"]).args(args);
     let mut child = command.stdin(std::os::fd::OwnedFd::from(there)).spawn().map_err(failed)?;
     // The other end of the pair belongs to the child alone.
@@ -44,7 +44,7 @@ impl Background {
     /// Parts from the terminal.
     pub(super) fn new() -> Result<Self, Fault> {
         let failed = |source: io::Error| Fault::system("go on in the background", source);
-        take_name();
+        own::take_name();
         nix::unistd::setsid().map_err(|error| failed(error.into()))?;
         let told = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
         fd::to_null(0)?;

@@ -18,7 +18,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::Program;
-use super::launch::take_name;
 use super::plan::LOG;
 use super::wire::{self, Moment, News, Orders, Word};
 use crate::config::Config;
@@ -26,6 +25,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd;
 use crate::options::{Apply, Verbosity};
+use crate::own;
 use crate::places::{keep_files_private, open_log};
 use crate::shown::Shown;
 use crate::signals::Signals;
@@ -38,7 +38,7 @@ pub(super) fn run(program: &Program) -> Result<ExitCode, Fault> {
     let Some((orders, _)) = orders else {
         return Err(Fault::usage("--inside is for criu-rs itself"));
     };
-    take_name();
+    own::take_name();
     fd::to_null(0)?;
     keep_files_private();
     let mut copy = Copy { program, orders, control };

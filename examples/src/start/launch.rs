@@ -1,7 +1,6 @@
 //! The start of a copy's first process.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -13,6 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::wire::{self, Orders};
 use crate::fault::Fault;
+use crate::own;
 use crate::word::NAME;
 
 /// Starts this program again as the first process of a new pid namespace, with this standard error,
@@ -35,7 +35,7 @@ pub(super) fn launch(
         // The children of this thread alone are in the namespace.
         let parted = unshare(CloneFlags::CLONE_NEWPID);
         parted.map_err(|error| Fault::system("make a pid namespace for a copy", error))?;
-        let mut command = Command::new(OWN_PROGRAM);
+        let mut command = Command::new(own::PROGRAM);
         // The word is given, because the file may have any name.
         command.arg0(NAME).args(["start", "--inside"]).args(args);
         command
@@ -54,11 +54,3 @@ pub(super) fn launch(
     let child = started.unwrap_or_else(|fault| panic::resume_unwind(fault))?;
     Ok((child, here))
 }
-
-/// Names this process after the program, which its file does not.
-pub(super) fn take_name() {
-    let _ = fs::write("/proc/self/comm", NAME);
-}
-
-/// The program that runs, also where the file at its path has been replaced.
-pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";

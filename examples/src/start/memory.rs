@@ -14,6 +14,7 @@ use criu_rs::lazy::{LazyControl, LazyError, LazyEvent, LazyOptions, LazyPages, L
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
+use crate::lazy_pages::report::{COMPLETE, INCOMPLETE};
 use crate::output::{Output, micros};
 use crate::working_set::{WorkingSetArgs, save};
 
@@ -37,6 +38,10 @@ impl Memory {
         let unreadable = |error: criu_images::Error| Fault::Failed(error.to_string());
         let pages = LazyPages::open(images, options).map_err(|error| match error {
             LazyError::Images(error) => unreadable(error),
+            // An eager restore needs these pages, too.
+            LazyError::NoPage { .. } | LazyError::PageSize { .. } | LazyError::Source(_) => {
+                Fault::Failed(error.to_string())
+            }
             error => Fault::Failed(format!("{error}: --eager does without memory on demand")),
         })?;
         let source = Directory::open(images).map_err(unreadable)?;
@@ -132,9 +137,11 @@ pub(super) fn tell_end(output: &Output, copy: u32, report: &LazyReport) {
         "fault_p99_us": micros(numbers.latency.p99),
         "working_set_pages": numbers.working_set,
         "filled_pages": numbers.filled,
+        "unused_pages": report.progress.unused,
     });
     match &report.result {
-        Ok(()) => output.object("memory complete", facts),
+        Ok(()) if report.progress.unused > 0 => output.object(INCOMPLETE, facts),
+        Ok(()) => output.object(COMPLETE, facts),
         Err(error) => {
             output.say(format!("copy {copy} has lost memory, and is ended: {error}"));
             let mut facts = facts;

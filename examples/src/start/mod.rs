@@ -157,7 +157,7 @@ user of the root task. All other files are those of this machine: copies share t
 Examples:
   criu-rs dump -t 4711 -D img --copy-file /run/web/copy --copy-signal USR2
   criu-rs start img -n 10                          ten copies, until they end or Ctrl-C
-  criu-rs start img -n 10 --hostname web-%n --env PORT=80%n --log-dir logs
+  criu-rs start img -n 9 --hostname web-%n --env PORT=808%n --log-dir logs
   criu-rs start img -n 3 --net                     each may listen on the port of the snapshot
   criu-rs start img -n 3 -d --json | jq 'select(.hostname).pid'      in the background
 ";

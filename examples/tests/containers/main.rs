@@ -50,6 +50,7 @@ const TESTS: &[Case] = &[
         runtimes: BOTH,
         newest_only: true,
     },
+    Case { name: "memory_comes_later", test: later, runtimes: BOTH, newest_only: false },
     Case { name: "nonsense_is_explained", test: nonsense, runtimes: &["runc"], newest_only: true },
 ];
 
@@ -238,6 +239,45 @@ fn waits(bed: &Bed) {
     kill(&pid_file);
     // As a shell tells the end by SIGKILL.
     assert_eq!(child.wait().unwrap().code(), Some(128 + 9));
+}
+
+/// `container restore --lazy`: alone, with a recording, and with what was recorded.
+fn later(bed: &Bed) {
+    let bundle = Bundle::new(bed, "bundle", "threads", &["3"]);
+    let (images, pid_file) = (bed.dir.join("images"), bed.dir.join("pid"));
+    bed.runtime.run(&bundle, "c", &[]);
+    done(bed, &mut checkpoint(bed, &images));
+    bed.runtime.delete("c");
+    let counted = bundle.stands_still();
+    let lazily = || {
+        let mut restore = restore(bed, &bundle, &images);
+        restore.args(["--lazy", "--json", "--pid-file"]).arg(&pid_file);
+        restore
+    };
+    // The program stays until the memory is there, and the container runs on without it.
+    let brought = || {
+        let said = done(bed, &mut lazily());
+        let lines: Vec<Value> =
+            said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [first, last] = &lines[..] else { panic!("{said}") };
+        assert_eq!(first["pid"].to_string(), fs::read_to_string(&pid_file).unwrap());
+        assert_eq!(last["outcome"], "memory complete", "{said}");
+        assert!(bundle.goes_on() > counted);
+        kill(&pid_file);
+        last["statistics"]["pages"]["working_set"].as_u64().unwrap()
+    };
+    assert_eq!(brought(), 0);
+    assert!(!fs::exists(images.join("lazy-pages.socket")).unwrap());
+
+    fs::remove_file(&pid_file).unwrap();
+    let mut recorded = lazily();
+    let mut child =
+        recorded.args(["--wait", "--record=0.2"]).stdout(Stdio::null()).spawn().unwrap();
+    assert!(soon(|| images.join("working-set.bin").exists()));
+    bundle.goes_on();
+    kill(&pid_file);
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 9));
+    assert!(brought() > 0);
 }
 
 /// A bundle whose CRIU stops at the actions of a pattern, until a test goes on or stops it.

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
 use criu_lab::place::alone;
 use criu_lab::soon;
@@ -98,11 +98,21 @@ impl Source {
         if self.pipes.is_none() {
             return;
         }
-        if let Some(mut child) = self.child.take() {
-            let ended = soon(|| child.try_wait().unwrap().is_some());
-            let status = child.try_wait().unwrap();
-            assert!(ended && status.is_some_and(|status| status.success()), "{status:?}");
-        }
+        let status = self.status();
+        assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    }
+
+    /// Waits until a dump has ended, with a failure.
+    pub fn fails(mut self) {
+        let status = self.status();
+        assert!(status.is_some_and(|status| !status.success()), "{status:?}");
+    }
+
+    /// Waits for the end of the process.
+    fn status(&mut self) -> Option<ExitStatus> {
+        let mut child = self.child.take()?;
+        soon(|| child.try_wait().unwrap().is_some());
+        child.try_wait().unwrap()
     }
 }
 

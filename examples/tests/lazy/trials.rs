@@ -11,6 +11,7 @@ use criu_lab::oracle::{Remote, Storm, Task};
 use criu_lab::process;
 use criu_rs::lazy::{LazyOptions, LazyPages, Snapshot};
 use criu_rs::{Criu, Restore};
+use nix::sys::signal::Signal;
 
 use crate::copies::Copy;
 use crate::daemon::{self, Settings};
@@ -31,7 +32,9 @@ pub const ALL: &[Test<Scene>] = &[
     ("pages_from_a_dump_by_the_program", |scene| from_dump(scene, handler::Kind::Program)),
     ("pages_from_images_in_one_call", |scene| in_one_call(scene, |_| Source::images())),
     ("pages_from_a_page_server_in_one_call", |scene| in_one_call(scene, Source::server)),
-    ("twenty_copies_side_by_side", copies),
+    ("twenty_copies_side_by_side", |scene| copies(scene, LIBRARY, 20)),
+    ("two_copies_by_the_program", |scene| copies(scene, handler::Kind::Program, 2)),
+    ("a_dump_that_nobody_restores_lets_its_tasks_run_on", not_restored),
     ("a_wrong_page_is_noticed", wrong_page),
     ("an_oracle_that_was_not_restored_is_right", without_restore),
 ];
@@ -45,6 +48,8 @@ pub fn is_wanted(name: &str, is_old: bool) -> bool {
         "pages_from_a_dump_by_the_program",
         "pages_from_images_in_one_call",
         "pages_when_touched_alone",
+        "two_copies_by_the_program",
+        "a_dump_that_nobody_restores_lets_its_tasks_run_on",
     ];
     let of_new = [
         "pages_from_images_by_criu",
@@ -53,6 +58,8 @@ pub fn is_wanted(name: &str, is_old: bool) -> bool {
         "pages_from_a_dump_by_the_daemon",
         "pages_from_a_page_server_in_one_call",
         "twenty_copies_side_by_side",
+        "two_copies_by_the_program",
+        "a_dump_that_nobody_restores_lets_its_tasks_run_on",
         "a_wrong_page_is_noticed",
     ];
     let wanted = if is_old { &of_old[..] } else { &of_new };
@@ -159,15 +166,14 @@ fn in_one_call(scene: &Scene, source: impl FnOnce(&Path) -> Source) {
 }
 
 /// A single daemon serves copies that are restored at once, each in a pid namespace of its own.
-fn copies(scene: &Scene) {
-    const COPIES: usize = 20;
+fn copies(scene: &Scene, kind: handler::Kind, copies: usize) {
     let (mebibytes, milliseconds) = (extent().0 / 8, extent().1);
     let (mut target, remote, images) = scene.saved(mebibytes, true);
-    remote.give(storm(LIBRARY, milliseconds), "report");
+    remote.give(storm(kind, milliseconds), "report");
     let (work, home) = (scene.folder("work"), scene.folder("home"));
     let source = Source::images();
-    let handler = Handler::for_several(LIBRARY, scene, &images, &source, &work, COPIES);
-    let copies: Vec<(Copy, Remote)> = (0..COPIES)
+    let handler = Handler::for_several(kind, scene, &images, &source, &work, copies);
+    let copies: Vec<(Copy, Remote)> = (0..copies)
         .map(|n| {
             let own = scene.folder(&format!("home-{n}"));
             for name in ["oracle", "oracle.orders"] {
@@ -188,6 +194,20 @@ fn copies(scene: &Scene) {
     }
     handler.ends().unwrap();
     drop(copies);
+    target.end();
+}
+
+/// A daemon is stopped before a restore has come.
+fn not_restored(scene: &Scene) {
+    let (mut target, _remote) = scene.oracle(8, false);
+    let images = scene.folder("images");
+    let source = Source::dump(scene, &target, &images);
+    let work = scene.folder("work");
+    let handler = Handler::start(handler::Kind::Program, scene, &images, &source, &work);
+    process::send(i32::try_from(handler.pid()).unwrap(), Signal::SIGTERM);
+    handler.ends().unwrap();
+    source.fails();
+    target.goes_on();
     target.end();
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
-use criu_lab::process::{has_ended, send};
+use criu_lab::process::{self, has_ended, send};
 use criu_lab::{raw, soon};
 use nix::sys::signal::Signal;
 
@@ -94,8 +94,16 @@ fn background(lab: &Lab) {
     lab.done(&words);
     assert!(fs::exists(format!("{images}/lazy-pages.socket")).unwrap());
     let pid: i32 = fs::read_to_string(format!("{images}/lazy.pid")).unwrap().parse().unwrap();
+    assert!(soon(|| process::name(pid) == "criu-rs"), "the daemon's name");
     lab.done(&["restore", "-d", "-D", &images, "--lazy-pages"]);
     target.goes_on();
+    assert!(soon(|| has_ended(pid)));
+    assert!(!fs::exists(format!("{images}/lazy-pages.socket")).unwrap());
+    // A signal that comes as soon as there is a daemon ends it in order.
+    fs::remove_file(format!("{images}/lazy.pid")).unwrap();
+    lab.done(&words);
+    let pid: i32 = fs::read_to_string(format!("{images}/lazy.pid")).unwrap().parse().unwrap();
+    send(pid, Signal::SIGTERM);
     assert!(soon(|| has_ended(pid)));
     assert!(!fs::exists(format!("{images}/lazy-pages.socket")).unwrap());
     // What is wrong is said at once.

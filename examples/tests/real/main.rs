@@ -17,6 +17,7 @@ mod descriptors;
 mod dump;
 mod foreign;
 mod lazy_pages;
+mod lazy_peers;
 mod links;
 mod memory;
 mod modes;
@@ -52,6 +53,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         dump::TESTS,
         foreign::TESTS,
         lazy_pages::TESTS,
+        lazy_peers::TESTS,
         links::TESTS,
         memory::TESTS,
         modes::TESTS,

@@ -93,7 +93,7 @@ fn session(lab: &Lab) {
 
 fn lazy_pages(lab: &Lab) {
     let saved = saved(lab, lab.start(&["memory", "1"]), |dump| dump);
-    let expected = cause(Cause::NoLazyPagesDaemon, "lazy-pages.socket", "start criu lazy-pages");
+    let expected = cause(Cause::NoLazyPagesDaemon, "lazy-pages.socket", "start lazy-pages");
     fails(&lab.criu, &Restore::new(&saved.images).lazy_pages(true), &expected);
 }
 

@@ -1,0 +1,1 @@
+//! Archives that are unpacked in order, and spools.

@@ -121,6 +121,12 @@ impl Spool {
         self.0.kept.read_exact_at(buf, offset)
     }
 
+    /// The temporary file.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> &File {
+        &self.0.kept
+    }
+
     /// Returns the first `len` bytes of the stream, which need not have come yet.
     pub(crate) fn blob(&self, len: u64) -> Blob {
         Blob::new(Part { spool: self.clone(), len })

@@ -136,7 +136,7 @@ fn other_programs_read_our_archives() {
 
 #[test]
 fn one_page_of_an_archive_takes_few_reads() {
-    // 2,000 processes with 7 images each, and 64 MiB of one.
+    // 2,000 processes with 7 images each, and 12 MiB of one.
     let mut all_files = Vec::new();
     for kind in ["core", "fs", "ids", "mm", "pagemap", "fdinfo", "timens"] {
         for pid in 0..2000u64 {
@@ -144,7 +144,7 @@ fn one_page_of_an_archive_takes_few_reads() {
             all_files.push(TestFile { name, bytes: memory(200 + pid as usize % 700, pid) });
         }
     }
-    let bytes = memory(64 << 20, 3);
+    let bytes = memory(12 << 20, 3);
     all_files.push(TestFile { name: "checkpoint/pages-1.img".into(), bytes });
     let packed = seekable(&all_files);
     let counting = Counting::new(Blob::from(packed));
@@ -155,8 +155,8 @@ fn one_page_of_an_archive_takes_few_reads() {
     assert!(tables < 200 << 10, "the table of contents has {tables} bytes");
     let pages = &toc.members.last().unwrap().found;
     let mut page = [0; 4096];
-    bytes.read_at(pages.start + (40 << 20), &mut page).unwrap();
-    assert_eq!(page[..], all_files.last().unwrap().bytes[40 << 20..][..4096]);
+    bytes.read_at(pages.start + (10 << 20), &mut page).unwrap();
+    assert_eq!(page[..], all_files.last().unwrap().bytes[10 << 20..][..4096]);
     let (reads, read) = counting.take();
     assert!(reads == 1 && read < 80 << 10, "a page: {reads} reads of {read} bytes");
     // Small members that stand side by side come with few reads.

@@ -327,3 +327,23 @@ const UNIT: i64 = 512;
 
 /// Unpacked frames that are kept.
 const KEPT: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_working_set_above_its_bound_is_refused() {
+        let open = |unpacked: u64, frames: u64| {
+            let packed = vec![9; usize::try_from(frames).unwrap_or(0)];
+            let wire = wire::Hot { unpacked, packed, ..Default::default() };
+            Hot::new(Blob::from(Vec::new()), wire)
+        };
+        let limit = bounds::HOT.get();
+        assert!(open(limit, limit / FRAME as u64).is_ok());
+        let refused = format!("{:?}", open(limit + 1, 0).err());
+        assert!(refused.contains("TooLarge"), "{refused}");
+        let refused = format!("{:?}", open(limit, 3).err());
+        assert!(refused.contains("Malformed"), "{refused}");
+    }
+}

@@ -90,6 +90,11 @@ fn find(packed: &Blob, digest: Option<[u8; 32]>) -> Result<Layer, Fault> {
 
 /// Returns the packing of bytes by their magic.
 fn form(head: &[u8]) -> Result<Packing, ErrorKind> {
+    if head.starts_with(b"age-encryption.org/")
+        || head.starts_with(b"-----BEGIN AGE ENCRYPTED FILE")
+    {
+        return Err(ErrorKind::Encrypted);
+    }
     match compressor(head) {
         None => Ok(Packing::Plain),
         Some("gzip") if cfg!(feature = "gzip") => Ok(Packing::Gzip),
@@ -114,7 +119,7 @@ pub(crate) fn compressor(head: &[u8]) -> Option<&'static str> {
 }
 
 /// Bytes that tell the packing.
-const HEAD: usize = 6;
+const HEAD: usize = 32;
 
 #[cfg(all(test, feature = "zstd"))]
 mod tests;

@@ -6,6 +6,7 @@ mod seekable;
 mod sink;
 mod spool;
 mod toc;
+mod working_set;
 
 use criu_images::source::Blob;
 
@@ -15,6 +16,7 @@ pub(crate) use forward::{Opener, Unpacking, unpack};
 pub(crate) use sink::{Entry, Form, HotPages, Sink, Written};
 pub(crate) use spool::Spool;
 pub(crate) use toc::{Listed, Toc};
+pub(crate) use working_set::working_set;
 
 /// Forms in which the tar stream of an archive is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -244,13 +244,75 @@ pub fn decrypted(name: &str, encrypted: &Blob, keys: &Keys) -> Result<Blob> {
 ///
 /// # Errors
 /// Those of [`decrypted`]. A stream that is cut fails where it ends.
-pub fn decrypt(name: &str, input: impl Read + Send, keys: &Keys) -> Result<impl Read + Send> {
+pub fn decrypt<R: Read + Send>(
+    name: &str,
+    input: R,
+    keys: &Keys,
+) -> Result<impl Read + Send + use<R>> {
+    open_stream(name, input, keys)
+}
+
+fn open_stream<R: Read>(
+    name: &str,
+    input: R,
+    keys: &Keys,
+) -> Result<Decrypting<io::Chain<Cursor<Vec<u8>>, BufReader<R>>>> {
     let open = || {
         let mut input = BufReader::with_capacity(BUFFER, input);
         let header = header(&mut input)?;
-        unlock(Cursor::new(header).chain(input), keys)
+        unlock(Cursor::new(header).chain(input), keys).map(Decrypting)
     };
     open().map_err(|fault| Error::new(name, fault))
+}
+
+/// Returns the bytes of a file that may be encrypted, to be read at any place. Errors call the file
+/// by `name`.
+///
+/// # Errors
+/// Those of [`decrypted`] for an encrypted file; [`ErrorKind::Io`].
+pub fn opened(name: &str, bytes: &Blob, keys: &Keys) -> Result<Blob> {
+    let mut head = [0; HEAD];
+    let len = usize::try_from(bytes.len()).unwrap_or(usize::MAX).min(head.len());
+    let (head, _) = head.split_at_mut(len);
+    bytes.read_at(0, head).map_err(|error| Error::new(name, error))?;
+    if is_encrypted(head) { decrypted(name, bytes, keys) } else { Ok(bytes.clone()) }
+}
+
+/// Returns the bytes of a stream that may be encrypted. Errors call the stream by `name`.
+///
+/// # Errors
+/// Those of [`decrypt`] for an encrypted stream; [`ErrorKind::Io`].
+pub fn opened_stream(
+    name: &str,
+    mut input: impl Read + Send + 'static,
+    keys: &Keys,
+) -> Result<Box<dyn Read + Send>> {
+    let mut head = Vec::new();
+    let read = input.by_ref().take(HEAD as u64).read_to_end(&mut head);
+    read.map_err(|error| Error::new(name, error))?;
+    let is_encrypted = is_encrypted(&head);
+    let input = Cursor::new(head).chain(input);
+    if is_encrypted { Ok(Box::new(open_stream(name, input, keys)?)) } else { Ok(Box::new(input)) }
+}
+
+/// A stream that is being decrypted.
+struct Decrypting<R: Read>(StreamReader<R>);
+
+impl<R: Read> Read for Decrypting<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf).map_err(explain)
+    }
+}
+
+/// Says what an error of decryption means.
+fn explain(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            let text = "the encrypted file is damaged, or ends early";
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        }
+        _ => error,
+    }
 }
 
 type Reader = StreamReader<BufReader<InOrder>>;
@@ -383,7 +445,10 @@ impl ReadAt for Decrypted {
         };
         let held = self.is_slow.then_some(spare);
         // A reader is of no use after an error.
-        reader.seek(SeekFrom::Start(offset)).and_then(|_| reader.read_exact(buf))?;
+        reader
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| reader.read_exact(buf))
+            .map_err(explain)?;
         let mut spare = held.unwrap_or_else(|| self.lock());
         if spare.len() < MOST_SPARES {
             spare.push(reader);
@@ -470,6 +535,9 @@ fn shown(recipient: &str) -> String {
 
 const MAGIC: &[u8] = b"age-encryption.org/v1";
 const TEXT: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE";
+
+/// Bytes that tell an encrypted file.
+const HEAD: usize = 32;
 
 const ARMORED: &str =
     "is encrypted as text (age --armor), which cannot be read at any place: decrypt it with age";

@@ -10,7 +10,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use criu_archive::crypt::{Keys, Recipients, decrypt, decrypted, encrypt, is_encrypted};
+use criu_archive::crypt::{
+    Keys, Recipients, decrypt, decrypted, encrypt, is_encrypted, opened, opened_stream,
+};
 use criu_archive::{Archive, ErrorKind};
 use criu_images::source::{Blob, ReadAt};
 use criu_lab::scratch;
@@ -190,7 +192,8 @@ fn a_cut_or_changed_file_is_found() {
     changed[100_000] ^= 1;
     let opened = decrypted("a", &Blob::from(changed), &keys).unwrap();
     let mut part = [0; 100];
-    assert!(opened.read_at(90_000, &mut part).is_err());
+    let refused = opened.read_at(90_000, &mut part).unwrap_err().to_string();
+    assert_eq!(refused, "the encrypted file is damaged, or ends early");
     opened.read_at(10_000, &mut part).unwrap();
     assert!(part == plain[10_000..10_100]);
     // A header without an end.
@@ -218,6 +221,20 @@ fn threads_read_one_encrypted_file_at_once() {
             });
         }
     });
+}
+
+#[test]
+fn what_is_not_encrypted_is_opened_as_it_is() {
+    let keys = Keys::generate();
+    let plain = bytes(5000);
+    for (form, len) in [(plain.clone(), 5000), (for_keys(&[&keys], &plain), 5000), (vec![7], 1)] {
+        let blob = opened("a", &Blob::from(form.clone()), &keys).unwrap();
+        assert_eq!(blob.len(), len);
+        let mut stream = opened_stream("a", io::Cursor::new(form), &keys).unwrap();
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).unwrap();
+        assert!(read == all(&blob).unwrap() && (len == 1 || read == plain));
+    }
 }
 
 /// Bytes that count how many of them are read.

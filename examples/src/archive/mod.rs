@@ -1,11 +1,13 @@
 //! `archive`: makes and reads archives of checkpoints. Each subcommand has a file.
 
+mod crypt;
 mod list;
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::keys::KeyArgs;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -14,12 +16,18 @@ use crate::word::Table;
 pub(crate) struct ArchiveWord {
     #[command(subcommand)]
     word: Word,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 #[derive(Subcommand)]
 enum Word {
     /// List the members of an archive
     List(list::List),
+    /// Encrypt an archive with age, for recipients or with a passphrase
+    Encrypt(crypt::Encrypt),
+    /// Decrypt an archive that was encrypted with age
+    Decrypt(crypt::Decrypt),
 }
 
 impl Tool for ArchiveWord {
@@ -28,6 +36,13 @@ impl Tool for ArchiveWord {
     const MORE: &'static str = "\
 Examples:
   criu-rs archive list export.tar.zst
+  criu-rs archive encrypt web.tar web.tar.age --recipient age1...
+  criu-rs archive list web.tar.age --identity key.txt
+
+An archive is encrypted as the program age does it, for recipients or with a passphrase. With
+--identity, encrypt takes the recipients of the identities; with --passphrase-file the passphrase.
+Decrypting is not needed to look into an archive: all words that read archives take --identity and
+--passphrase-file.
 
 Exit status:
   0  done
@@ -35,8 +50,11 @@ Exit status:
   2  wrong usage";
 
     fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
+        self.keys.hold()?;
         match self.word {
             Word::List(list) => list.run(),
+            Word::Encrypt(encrypt) => encrypt.run(&self.keys),
+            Word::Decrypt(decrypt) => decrypt.run(&self.keys),
         }
     }
 }

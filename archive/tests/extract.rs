@@ -113,7 +113,7 @@ fn only_what_is_asked_for_comes_out() {
 
 #[test]
 fn an_extraction_that_fails_or_is_stopped_leaves_nothing() {
-    let (path, _) = export("fails", &["--gzip"]);
+    let (path, _) = export("fails", &[]);
     let archive = Archive::open(&path).unwrap();
     let (above, to) = (path.parent().unwrap(), path.with_file_name("to"));
     let stopped = Extraction::of(&archive)
@@ -126,13 +126,11 @@ fn an_extraction_that_fails_or_is_stopped_leaves_nothing() {
     let error = Extraction::of(&archive).limit(1 << 20).into_new(&to).unwrap_err();
     let ErrorKind::TooLarge { size, limit } = *error.kind() else { panic!("{error}") };
     assert!((size, limit) > (4 << 20, 0) && limit == 1 << 20, "{error}");
-    // Damage that shows when the member is read.
-    let mut packed = fs::read(&path).unwrap();
-    let end = packed.len();
-    let archive = Archive::open(&path).unwrap();
-    packed[end / 2..end - 20].fill(0);
-    fs::write(&path, packed).unwrap();
-    Extraction::of(&archive).into_new(&to).unwrap_err();
+    // A file that becomes shorter.
+    let packed = File::options().write(true).open(&path).unwrap();
+    packed.set_len(packed.metadata().unwrap().len() / 2).unwrap();
+    let said = Extraction::of(&archive).into_new(&to).unwrap_err().to_string();
+    assert!(said.contains("a.tar: checkpoint/pages-1.img: cannot be read: "), "{said}");
     // Places that are taken.
     fs::create_dir(&to).unwrap();
     fs::write(to.join("mine"), "kept").unwrap();

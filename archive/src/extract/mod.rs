@@ -27,8 +27,8 @@ use tree::Tree;
 /// there. An extraction that fails, or is stopped, leaves nothing. Only new files are made, below
 /// the directory alone: the kernel is asked to follow no link (`openat2` with `RESOLVE_BENEATH` and
 /// `RESOLVE_NO_SYMLINKS`, since Linux 5.6). Files belong to the caller. They keep their permissions
-/// without the set-user-id, set-group-id and sticky bits, and the directory is open to its owner
-/// alone. Archives in the archive, such as `rootfs-diff.tar`, are written as they are.
+/// without the set-user-id, set-group-id and sticky bits. Directories are open to their owner, and
+/// the new directory to nobody else. Archives in the archive, such as `rootfs-diff.tar`, are written as they are.
 ///
 /// ```no_run
 /// use criu_archive::{Archive, Extraction};
@@ -222,7 +222,9 @@ impl<'a> Extraction<'a> {
             fchown(file, id(uid).map_err(too_large)?, id(gid).map_err(too_large)?)?;
         }
         let bits = if self.with_special_bits { 0o7777 } else { 0o777 };
-        file.set_permissions(fs::Permissions::from_mode(member.mode() & bits))?;
+        // Podman gives `checkpoint` no right to enter.
+        let own = if member.kind == MemberKind::Directory { 0o700 } else { 0 };
+        file.set_permissions(fs::Permissions::from_mode(member.mode() & bits | own))?;
         // Times are no promise: a time that the system does not have is left out.
         if let Ok(seconds) = i64::try_from(member.modified()) {
             let time = TimeSpec::new(seconds, 0);

@@ -1,6 +1,8 @@
 //! An archive of a checkpoint, read in place.
 
 mod folder;
+#[cfg(test)]
+mod tests;
 mod unpacked;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -34,9 +34,9 @@ pub use folder::Folder;
 ///
 /// A plain archive, and one with a table of contents ([`Packing::Seekable`]), is read in place. Any
 /// other packed archive is unpacked once when it is opened: its small members stay in memory, at
-/// most [`KEPT`](crate::bounds::KEPT) bytes. When another member is asked for, the archive is unpacked
-/// a second time, as far as that member, into a temporary file without a name. No byte is unpacked
-/// more than twice.
+/// most [`KEPT`](crate::bounds::KEPT) bytes. When another member is asked for, the archive is
+/// unpacked a second time, as far as that member, into a temporary file without a name. No byte is
+/// unpacked more than twice.
 ///
 /// # Rules
 ///

@@ -30,7 +30,8 @@ fn header(name: &str, sort: u8, mode: u32, size: usize) -> [u8; 512] {
     header
 }
 
-/// A seekable archive with three members. The table says `listed` of the second, the stream `found`.
+/// A seekable archive with three members. The table says `listed` of the second, the stream
+/// `found`.
 fn opened(listed: (&str, MemberKind, u32), found: (&str, u8, u32, usize)) -> Result<Archive> {
     let mut sink = Sink::new(Vec::new(), Form::Seekable { level: 1, threads: 1 }).unwrap();
     let first = ("a", MemberKind::File, 0o600);

@@ -28,7 +28,8 @@ use tree::Tree;
 /// the directory alone: the kernel is asked to follow no link (`openat2` with `RESOLVE_BENEATH` and
 /// `RESOLVE_NO_SYMLINKS`, since Linux 5.6). Files belong to the caller. They keep their permissions
 /// without the set-user-id, set-group-id and sticky bits. Directories are open to their owner, and
-/// the new directory to nobody else. Archives in the archive, such as `rootfs-diff.tar`, are written as they are.
+/// the new directory to nobody else. Archives in the archive, such as `rootfs-diff.tar`, are
+/// written as they are.
 ///
 /// ```no_run
 /// use criu_archive::{Archive, Extraction};

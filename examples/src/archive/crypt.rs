@@ -158,7 +158,7 @@ fn copy(
     to: &mut impl Write,
     size: Option<u64>,
 ) -> Result<(), (Side, io::Error)> {
-    let progress = Progress::of_bytes();
+    let progress = Progress::of_bytes(size.unwrap_or(0));
     let begin = Instant::now();
     let mut piece = vec![0; PIECE];
     let mut done = 0u64;
@@ -173,7 +173,7 @@ fn copy(
         to.write_all(read).map_err(|error| (Side::To, error))?;
         done += len as u64;
         if progress.pause().is_some_and(|pause| begin.elapsed() >= pause) {
-            progress.show_bytes(done, size.unwrap_or(done).max(done));
+            progress.show_bytes(done);
         }
     }
 }

@@ -39,6 +39,7 @@ mod getopt;
 mod hints;
 mod images;
 mod inspect;
+mod keys;
 mod later;
 mod lazy_pages;
 mod links;

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::images::{open_place, open_set, show};
-use criu_archive::inspection::{Inspection, Part};
+use crate::keys::KeyArgs;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
+use criu_archive::inspection::{Inspection, Part};
 
 /// Options of `inspect`.
 #[derive(Args)]
@@ -25,6 +26,8 @@ pub(crate) struct Inspect {
     /// Everything
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 #[derive(Serialize)]
@@ -68,6 +71,7 @@ Exit status:
   2  wrong usage";
 
     fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
+        self.keys.hold()?;
         if self.all {
             let place = open_place(&self.dir)?;
             let inspection = Inspection::new(&place, Part::ALL).map_err(|e| e.to_string())?;

@@ -1,6 +1,6 @@
 //! The hostile archives: their bytes, and the refusal that each is to get.
 
-use crate::made::{BLOCK, extended, file, filled, header, record, signed};
+use super::made::{BLOCK, extended, file, filled, header, record, signed};
 
 /// A hostile archive.
 pub struct Hostile {

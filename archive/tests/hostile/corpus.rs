@@ -1,21 +1,21 @@
 //! The hostile archives: their bytes, and the refusal that each is to get.
 
-use crate::made::{BLOCK, extended, file, filled, header, record, signed};
+use super::made::{BLOCK, extended, file, filled, header, record, signed};
 
 /// A hostile archive.
-pub struct Hostile {
-    pub name: &'static str,
-    pub bytes: Vec<u8>,
+pub(crate) struct Hostile {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: Vec<u8>,
     /// Moment of the refusal.
-    pub at: At,
+    pub(crate) at: At,
     /// The member that the error names; empty if it is the archive as a whole.
-    pub member: &'static str,
+    pub(crate) member: &'static str,
     /// A part of the message.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
+pub(crate) enum At {
     /// When the archive is opened.
     Open,
     /// When the member is read, and when it is extracted.
@@ -25,7 +25,7 @@ pub enum At {
 }
 
 /// All hostile archives.
-pub fn corpus() -> Vec<Hostile> {
+pub(crate) fn corpus() -> Vec<Hostile> {
     let mut all = Vec::new();
     let mut add = |name, at, member, reason, parts: Vec<Vec<u8>>| {
         let bytes = [parts.concat(), vec![0; 2 * BLOCK]].concat();

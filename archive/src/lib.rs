@@ -30,6 +30,7 @@
 
 mod archive;
 pub mod bounds;
+pub mod convert;
 #[cfg(feature = "age")]
 pub mod crypt;
 mod error;

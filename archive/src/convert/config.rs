@@ -16,7 +16,14 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
         Engine::Podman => of_podman(facts),
         _ => of_pods(facts, to),
     };
-    added.retain(|field, _| !before.contains_key(field) || is_nothing(before.get(field)));
+    added.retain(|field, value| match before.get(field) {
+        None => true,
+        // Podman looks for a runtime of this name.
+        Some(Value::String(runtime)) if field == "runtime" && to != Engine::Containerd => {
+            runtime.contains("containerd") || is_nothing(before.get(field))
+        }
+        Some(before) => is_nothing(Some(before)) && !is_nothing(Some(value)),
+    });
     if added.is_empty() {
         return;
     }
@@ -57,8 +64,8 @@ fn of_pods(facts: &Facts, to: Engine) -> Other {
 
 /// Fields of Podman's own configuration, as `podman run` writes them for a plain container.
 fn of_podman(facts: &Facts) -> Other {
-    let reference = facts.config_text("rootfsImageRef");
-    let (_, digest) = reference.rsplit_once("sha256:").unwrap_or_default();
+    // A name with a digest has that of the manifest, which is no identifier.
+    let digest = facts.config_text("rootfsImageRef").strip_prefix("sha256:").unwrap_or_default();
     let arguments = facts.spec.get("process").and_then(|process| process.get("args"));
     let fields = json!({
         "id": id(facts),

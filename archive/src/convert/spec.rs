@@ -61,6 +61,7 @@ fn annotations_of(facts: &Facts, to: Engine) -> Vec<(&'static str, String)> {
             // CRI-O parses both and does not take an empty text.
             ("io.kubernetes.cri-o.Labels", Value::Object(labels).to_string()),
             ("io.kubernetes.cri-o.Annotations", "{}".to_owned()),
+            ("io.kubernetes.cri-o.Created", facts.config_text("createdTime").to_owned()),
             ("io.kubernetes.cri-o.ImageName", found.image.clone()),
             ("io.kubernetes.cri-o.SandboxID", found.sandbox.clone()),
         ],

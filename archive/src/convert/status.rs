@@ -34,7 +34,7 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
         "created_at": created,
         "started_at": created,
         "image": {"image": found.image},
-        "image_ref": facts.config_text("rootfsImageRef"),
+        "image_ref": found.image,
         // containerd writes into both maps, which therefore have to be there.
         "labels": labels,
         "annotations": {},

@@ -71,7 +71,7 @@ pub enum ErrorKind {
     /// The operating system, or the registry, refused to read or to write.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// The operating system refused to write.
+    /// The operating system refused to write a file.
     #[error("cannot be written: {0}")]
     Write(io::Error),
     /// A file became longer or shorter while it was read.
@@ -146,6 +146,9 @@ pub enum ErrorKind {
     /// reason.
     #[error("is refused: {0}")]
     Refused(&'static str),
+    /// The caller stopped the work.
+    #[error("the work on it was stopped")]
+    Stopped,
     /// The request is beyond this version of the crate.
     #[error("{0} are not supported")]
     Unsupported(&'static str),

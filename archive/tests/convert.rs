@@ -7,6 +7,7 @@ mod engines;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -22,9 +23,13 @@ use serde_json::Value;
 
 const ENGINES: [Engine; 3] = [Engine::Podman, Engine::CriO, Engine::Containerd];
 
+fn go_on(_: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 fn convert(from: &Path, to: Engine, out: &Path) -> Conversion {
     let conversion = Conversion::of(&Archive::open(from).unwrap(), to).unwrap();
-    conversion.draft().save(out, &Options::default(), &mut |_, _| {}).unwrap();
+    conversion.draft().save(out, &Options::default(), &go_on).unwrap();
     conversion
 }
 
@@ -237,7 +242,7 @@ fn an_archive_is_made_of_images_and_a_bundle() {
         let conversion = parts.time(1_777_631_400).conversion(engine).unwrap();
         assert_eq!(notes(&conversion)[0], (Effect::Lost, "checkpoint/folder"));
         let out = directory.with_extension("tar");
-        conversion.draft().save(&out, &Options::default(), &mut |_, _| {}).unwrap();
+        conversion.draft().save(&out, &Options::default(), &go_on).unwrap();
         let archive = Archive::open(&out).unwrap();
         let top = archive.folder("");
         let metadata = Metadata::of("a", &top);
@@ -266,7 +271,7 @@ fn metadata_of_an_archive_goes_with_other_images() {
     let parts = Parts::new("img", source).metadata_of(Archive::open(&old).unwrap());
     let conversion = parts.conversion(Engine::CriO).unwrap();
     let out = old.with_extension("new");
-    conversion.draft().save(&out, &Options::default(), &mut |_, _| {}).unwrap();
+    conversion.draft().save(&out, &Options::default(), &go_on).unwrap();
     let (before, after) = (Archive::open(&old).unwrap(), Archive::open(&out).unwrap());
     for member in ["config.dump", "spec.dump", "bind.mounts", "site.note"] {
         assert_eq!(bytes(&after, member), bytes(&before, member));

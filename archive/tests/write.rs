@@ -6,6 +6,7 @@
 mod engines;
 
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +19,10 @@ use criu_archive::{Archive, ErrorKind, Packing};
 use criu_images::source::{Blob, Directory, ReadAt, Source};
 use criu_lab::scratch;
 use engines::{archive_of, run};
+
+fn go_on(_: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
 
 fn options(pack: Pack) -> Options {
     let mut options = Options::default();
@@ -72,7 +77,7 @@ fn tar_reads_what_is_written() {
         rows
     };
     let plain = directory.join("plain.tar");
-    draft_of(&archive).save(&plain, &Options::default(), &mut |_, _| {}).unwrap();
+    draft_of(&archive).save(&plain, &Options::default(), &go_on).unwrap();
     let want = listed(&old);
     assert_eq!(listed(&plain), want);
     // GNU tar tells the packing by the bytes.
@@ -81,7 +86,7 @@ fn tar_reads_what_is_written() {
         (Pack::Seekable { level: 1, threads: 2 }, Packing::Seekable),
     ] {
         let packed = directory.join("packed.tar");
-        draft_of(&archive).save(&packed, &options(pack), &mut |_, _| {}).unwrap();
+        draft_of(&archive).save(&packed, &options(pack), &go_on).unwrap();
         assert_eq!(Archive::open(&packed).unwrap().packing(), packing);
         assert_eq!(listed(&packed), want);
         let out = directory.join(format!("{packing:?}"));
@@ -98,9 +103,14 @@ fn small_members_come_first_and_pages_last() {
     let (old, _) = archive_of(Engine::Podman, "order");
     let new = old.with_extension("new");
     let draft = draft_of(&Archive::open(&old).unwrap());
-    let mut seen = (0, 0);
-    draft.save(&new, &Options::default(), &mut |done, total| seen = (done, total)).unwrap();
-    assert_eq!(seen, (draft.size(), draft.size()));
+    let seen = AtomicU64::new(0);
+    draft
+        .save(&new, &Options::default(), &|done| {
+            seen.store(done, Ordering::Relaxed);
+            go_on(done)
+        })
+        .unwrap();
+    assert_eq!(seen.into_inner(), draft.size());
     let list = String::from_utf8(run(Command::new("tar").arg("-tf").arg(&new))).unwrap();
     let want = [
         "artifacts/",
@@ -131,7 +141,7 @@ fn a_reproducible_archive_has_the_same_bytes_each_time() {
         options.is_reproducible = true;
         let mut bytes = Vec::new();
         let draft = draft_of(&Archive::open(tar).unwrap());
-        let saved = draft.write("out", &mut bytes, &options, &mut |_, _| {}).unwrap();
+        let saved = draft.write("out", &mut bytes, &options, &go_on).unwrap();
         (bytes, saved.diff_id)
     };
     let first = write(&old, 1);
@@ -146,7 +156,7 @@ fn a_reproducible_archive_has_the_same_bytes_each_time() {
     let plain = |tar: &Path| {
         let mut bytes = Vec::new();
         let draft = draft_of(&Archive::open(tar).unwrap());
-        draft.write("out", &mut bytes, &Options::default(), &mut |_, _| {}).unwrap();
+        draft.write("out", &mut bytes, &Options::default(), &go_on).unwrap();
         bytes
     };
     assert!(plain(&old) != plain(&other));
@@ -203,7 +213,7 @@ fn a_file_that_changes_while_it_is_read_is_an_error_and_the_old_archive_stays() 
         let mut draft = Draft::new();
         let source = Moving { sizes, looks: AtomicU64::new(0) };
         draft.add_images("checkpoint", "img", Arc::new(source)).unwrap();
-        let error = draft.save(&path, &Options::default(), &mut |_, _| {}).unwrap_err();
+        let error = draft.save(&path, &Options::default(), &go_on).unwrap_err();
         let ErrorKind::Changed { before, now } = *error.kind() else { panic!("{error}") };
         assert_eq!([before, now], sizes);
         let [before, now] = sizes;
@@ -221,7 +231,7 @@ fn a_full_disk_is_an_error_that_names_the_member() {
     let (old, _) = archive_of(Engine::Podman, "full");
     let draft = draft_of(&Archive::open(&old).unwrap());
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let error = draft.write("out.tar", full, &Options::default(), &mut |_, _| {}).unwrap_err();
+    let error = draft.write("out.tar", full, &Options::default(), &go_on).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Write(_)), "{error}");
     let said = error.to_string();
     assert!(said.starts_with("out.tar: artifacts: cannot be written: No space left"), "{said}");
@@ -274,7 +284,7 @@ fn sizes_above_eight_gibibytes_are_written() {
     draft.add_blob("big", Blob::new(Zeros(size))).unwrap();
     draft.add_bytes("next", "small").unwrap();
     let mut first = First(Vec::new());
-    draft.write("out", &mut first, &Options::default(), &mut |_, _| {}).unwrap_err();
+    draft.write("out", &mut first, &Options::default(), &go_on).unwrap_err();
     // The small one comes first; behind it the headers of the big one, and then a hole.
     let directory = scratch("eight-gib");
     let path = directory.join("a.tar");
@@ -298,7 +308,7 @@ fn a_directory_of_images_is_written_as_it_is() {
     let images = Arc::new(Directory::open(&directory).unwrap());
     assert!(draft.add_images("checkpoint", "img", images).unwrap().is_empty());
     let path = directory.with_extension("tar");
-    draft.save(&path, &Options::default(), &mut |_, _| {}).unwrap();
+    draft.save(&path, &Options::default(), &go_on).unwrap();
     let out = scratch("images-out");
     run(Command::new("tar").arg("-C").arg(&out).arg("-xf").arg(&path));
     run(Command::new("diff").arg("-r").arg(&directory).arg(out.join("checkpoint")));

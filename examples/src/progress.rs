@@ -41,14 +41,15 @@ impl Progress {
         Self::new("{spinner} {bytes} of {total_bytes} {elapsed}")
     }
 
-    /// Shows bytes that are written, of all.
-    pub(crate) fn of_bytes() -> Self {
-        Self::new("{spinner} {bytes} of {total_bytes} {elapsed}")
+    /// Shows work on a number of bytes.
+    pub(crate) fn of_bytes(total: u64) -> Self {
+        let progress = Self::new("{spinner} {bytes} of {total_bytes} {elapsed}");
+        progress.bar.set_length(total);
+        progress
     }
 
-    /// Shows the line with so many bytes that are done, of all.
-    pub(crate) fn show_bytes(&self, done: u64, total: u64) {
-        self.bar.set_length(total);
+    /// Shows the line with so many bytes that are done.
+    pub(crate) fn show_bytes(&self, done: u64) {
         self.bar.set_position(done);
         self.show();
     }

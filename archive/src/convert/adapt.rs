@@ -1,6 +1,6 @@
 //! The steps from the members of one engine to those of another.
 
-use criu_images::source::{Blob, Source};
+use criu_images::source::Blob;
 
 use super::note::{Effect, Note};
 use super::{config, rootfs, spec, status, unread};
@@ -8,7 +8,7 @@ use crate::error::{Error, Fault, Result};
 use crate::metadata::json::Other;
 use crate::metadata::names::{CONTAINERD_LOG, CRIO_LOG, DESCRIPTORS, PODMAN_LOG};
 use crate::metadata::{Engine, Identity, Metadata, json};
-use crate::write::Draft;
+use crate::write::{Draft, Folder};
 
 /// Changes the members of a draft for an engine. Errors call the old archive by `name`.
 pub(super) fn adapt(
@@ -41,7 +41,7 @@ pub(super) struct Facts {
 
 impl Facts {
     fn of(draft: &Draft, name: &str, from: Engine) -> Result<Self> {
-        let top = Top(draft);
+        let top = Folder::of(draft, "");
         let metadata = Metadata::of(name, &top);
         let (config, spec) = (metadata.config()?, metadata.spec()?);
         let identity = Identity::of(from, config.as_ref(), spec.as_ref());
@@ -58,25 +58,6 @@ impl Facts {
     /// Text of a field of `config.dump`; empty if there is none.
     pub(super) fn config_text(&self, field: &str) -> &str {
         self.config.get(field).and_then(|value| value.as_str()).unwrap_or_default()
-    }
-}
-
-/// The members of a draft that lie in no folder.
-#[derive(Debug)]
-pub(super) struct Top<'d>(pub(super) &'d Draft);
-
-impl Source for Top<'_> {
-    fn names(&self) -> criu_images::Result<Vec<String>> {
-        Ok(self.0.paths().filter(|path| !path.contains('/')).map(str::to_owned).collect())
-    }
-
-    fn open(&self, name: &str) -> criu_images::Result<Option<Blob>> {
-        let opened = self.0.bytes(name);
-        opened.map_err(|error| criu_images::ErrorKind::Source(error.into()).in_image(name))
-    }
-
-    fn parent(&self) -> criu_images::Result<Option<Box<dyn Source>>> {
-        Ok(None)
     }
 }
 

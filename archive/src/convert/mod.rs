@@ -5,6 +5,8 @@
 //! nothing is lost in silence.
 //!
 //! ```no_run
+//! use std::ops::ControlFlow;
+//!
 //! use criu_archive::Archive;
 //! use criu_archive::convert::Conversion;
 //! use criu_archive::metadata::Engine;
@@ -15,7 +17,7 @@
 //! for note in conversion.notes() {
 //!     println!("{note}");
 //! }
-//! conversion.draft().save("containerd.tar", &Options::default(), &mut |_, _| {})?;
+//! conversion.draft().save("containerd.tar", &Options::default(), &|_| ControlFlow::Continue(()))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use criu_images::source::Blob;
 
-use super::adapt::Top;
 use super::note::{Effect, Note};
 use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
@@ -14,7 +13,7 @@ use crate::metadata::{DiffKind, Engine, Metadata};
 use crate::packing::{Layer, Spool, layer};
 use crate::path;
 use crate::tar::{Members, Seeking};
-use crate::write::{Draft, Pieces, empty_file};
+use crate::write::{Draft, Folder, Pieces, empty_file};
 
 pub(super) fn adapt(
     draft: &mut Draft,
@@ -23,7 +22,7 @@ pub(super) fn adapt(
     notes: &mut Vec<Note>,
 ) -> Result<()> {
     let fail = |fault: Fault| Error::new(name, fault.of(ROOTFS_DIFF));
-    let deleted = Metadata::of(name, &Top(draft)).deleted_files()?.unwrap_or_default();
+    let deleted = Metadata::of(name, &Folder::of(draft, "")).deleted_files()?.unwrap_or_default();
     let diff = draft.bytes(ROOTFS_DIFF)?;
     if to == Engine::Containerd {
         if draft.has(DELETED_FILES) {

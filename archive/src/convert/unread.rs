@@ -1,6 +1,5 @@
 //! Members that an engine does not read.
 
-use super::adapt::Top;
 use super::note::{Effect, Note};
 use crate::error::Result;
 use crate::metadata::names::{
@@ -8,7 +7,7 @@ use crate::metadata::names::{
     STATUS_DUMP, VOLUMES,
 };
 use crate::metadata::{Engine, Metadata};
-use crate::write::Draft;
+use crate::write::{Draft, Folder};
 
 /// A member, or a folder of members, that not all engines read.
 struct Row {
@@ -85,7 +84,7 @@ pub(super) fn look(
     to: Engine,
     notes: &mut Vec<Note>,
 ) -> Result<()> {
-    let top = Top(draft);
+    let top = Folder::of(draft, "");
     let metadata = Metadata::of(name, &top);
     for row in ROWS.iter().filter(|row| !row.readers.contains(&to)) {
         let is_here = |path: &&str| {

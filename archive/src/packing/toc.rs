@@ -58,7 +58,12 @@ impl Toc {
     /// # Errors
     /// `InvalidData` if the digests are damaged; the errors of reading.
     pub(crate) fn member_digest(&self, member: &Listed) -> io::Result<Option<[u8; 32]>> {
-        member.has_digest().then(|| self.reader.digest(member.row)).transpose()
+        member.has_digest().then(|| self.digest_of(member.row)).transpose()
+    }
+
+    /// Digest of the member of a row, which must have one.
+    pub(crate) fn digest_of(&self, row: u64) -> io::Result<[u8; 32]> {
+        self.reader.digest(row)
     }
 }
 
@@ -74,6 +79,10 @@ impl Toc {
 
     pub(crate) fn member_digest(&self, _: &Listed) -> io::Result<Option<[u8; 32]>> {
         Ok(None)
+    }
+
+    pub(crate) fn digest_of(&self, _: u64) -> io::Result<[u8; 32]> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

@@ -10,14 +10,16 @@ use criu_images::kind::INVENTORY;
 use criu_images::source::{Blob, Source};
 
 use super::content::Content;
+use super::folder::Folder;
 use super::headers::{BLOCK, Described, Kind};
 use super::new_file::NewFile;
 use super::order::Class;
 use crate::archive::Archive;
+use crate::digest::Watch;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::member::{Member, MemberKind};
 use crate::metadata::names::{CHECKPOINT, PRE_CHECKPOINT};
-use crate::packing::{Entry, Form, Sink, Written};
+use crate::packing::{Entry, Form, Sink, Written, working_set};
 use crate::path;
 
 /// Members of an archive in the making.
@@ -80,6 +82,11 @@ pub struct Saved {
     pub unpacked: u64,
     /// SHA-256 of the tar stream: the diffID of an OCI layer.
     pub diff_id: [u8; 32],
+    /// Bytes of pages of a recorded working set, which one read brings. 0 in other packings than
+    /// [`Pack::Seekable`].
+    pub hot_pages: u64,
+    /// Reason why a working set beside the images was not used.
+    pub working_set_fault: Option<String>,
 }
 
 impl Default for Draft {
@@ -288,6 +295,11 @@ impl Draft {
         }
     }
 
+    /// Content of a member.
+    pub(super) fn content(&self, path: &str) -> Option<&Content> {
+        self.members.get(path).map(|member| &member.content)
+    }
+
     /// Bytes of a file; `None` if there is no such file.
     pub(crate) fn size_of(&self, path: &str) -> Option<u64> {
         let content = &self.members.get(path)?.content;
@@ -330,11 +342,11 @@ impl Draft {
         members
     }
 
-    /// Writes the archive. `name` is what errors call it. `watch` is told how many bytes of content
-    /// have been written, and how many there are.
+    /// Writes the archive. `name` is what errors call it. `watch` is called with the bytes of content
+    /// that have been written, of [`size`](Self::size), and can stop the work.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`]; the errors of the places that the members are read from, and
+    /// [`ErrorKind::Write`]; [`ErrorKind::Stopped`]; the errors of the places that the members are read from, and
     /// [`ErrorKind::Changed`] for a file that grows or shrinks while it is read. What was written
     /// until then is no archive.
     pub fn write(
@@ -342,7 +354,7 @@ impl Draft {
         name: &str,
         mut out: impl Write,
         options: &Options,
-        watch: &mut dyn FnMut(u64, u64),
+        watch: Watch<'_>,
     ) -> Result<Saved> {
         match options.pack {
             Pack::Plain => {
@@ -375,7 +387,7 @@ impl Draft {
         &self,
         path: impl AsRef<Path>,
         options: &Options,
-        watch: &mut dyn FnMut(u64, u64),
+        watch: Watch<'_>,
     ) -> Result<Saved> {
         let path = path.as_ref();
         let name = path.to_string_lossy();
@@ -392,11 +404,20 @@ impl Draft {
         out: W,
         form: Form,
         options: &Options,
-        watch: &mut dyn FnMut(u64, u64),
+        watch: Watch<'_>,
     ) -> Result<(W, Saved)> {
         let fail = |error| Error::new(name, ErrorKind::Write(error));
         let mut sink = Sink::new(out, form).map_err(fail)?;
-        let mut pour = Pour { name, options, total: self.size(), done: 0, watch };
+        let mut working_set_fault = None;
+        if form != Form::Plain {
+            let images: Arc<dyn Source> = Arc::new(Folder::of(self, CHECKPOINT));
+            match working_set(CHECKPOINT, &images) {
+                Ok(pages) if pages.is_empty() => {}
+                Ok(pages) => sink.hot(pages).map_err(fail)?,
+                Err(error) => working_set_fault = Some(error.to_string()),
+            }
+        }
+        let mut pour = Pour { name, options, done: 0, watch };
         let members = self.in_order();
         for (path, member) in &members {
             pour.member(&mut sink, path, member)?;
@@ -406,8 +427,9 @@ impl Draft {
             sink.write_all(&[0; 2 * BLOCK])
         };
         end().map_err(fail)?;
-        let Written { out, diff_id, unpacked, .. } = sink.finish().map_err(fail)?;
-        Ok((out, Saved { members: members.len(), unpacked, diff_id }))
+        let Written { out, diff_id, unpacked, hot_pages, .. } = sink.finish().map_err(fail)?;
+        let members = members.len();
+        Ok((out, Saved { members, unpacked, diff_id, hot_pages, working_set_fault }))
     }
 }
 
@@ -415,9 +437,8 @@ impl Draft {
 struct Pour<'p> {
     name: &'p str,
     options: &'p Options,
-    total: u64,
     done: u64,
-    watch: &'p mut dyn FnMut(u64, u64),
+    watch: Watch<'p>,
 }
 
 impl Pour<'_> {
@@ -467,7 +488,9 @@ impl Pour<'_> {
             sink.write_all(piece).map_err(fail)?;
             at += len as u64;
             self.done += len as u64;
-            (self.watch)(self.done, self.total);
+            if (self.watch)(self.done).is_break() {
+                return Err(Error::new(name, ErrorKind::Stopped));
+            }
         }
         content.check()?;
         let fill = usize::try_from(size.next_multiple_of(BLOCK as u64) - size).unwrap_or(0);

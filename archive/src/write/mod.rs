@@ -5,6 +5,7 @@
 //! piece: memory holds a piece, never an image.
 //!
 //! ```no_run
+//! use std::ops::ControlFlow;
 //! use std::sync::Arc;
 //!
 //! use criu_archive::write::{Draft, Options};
@@ -13,7 +14,7 @@
 //! let mut draft = Draft::new();
 //! draft.add_images("checkpoint", "/ckpt", Arc::new(Directory::open("/ckpt")?))?;
 //! draft.add_bytes("note", b"before the update")?;
-//! draft.save("/tmp/checkpoint.tar", &Options::default(), &mut |_, _| {})?;
+//! draft.save("/tmp/checkpoint.tar", &Options::default(), &|_| ControlFlow::Continue(()))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -24,10 +25,12 @@
 
 mod content;
 mod draft;
+mod folder;
 mod headers;
 mod new_file;
 mod order;
 
 pub(crate) use content::Pieces;
 pub use draft::{Draft, Options, Pack, Saved};
+pub(crate) use folder::Folder;
 pub(crate) use headers::empty_file;

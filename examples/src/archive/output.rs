@@ -4,7 +4,6 @@ use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
-use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use criu_archive::Packing;
@@ -15,10 +14,10 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
+use super::work::Work;
 use crate::fault::Fault;
 use crate::images::show;
 use crate::new_file::NewFile;
-use crate::progress::Progress;
 use crate::tool::Fallible;
 
 /// Options of an archive that is written.
@@ -88,6 +87,11 @@ struct Report<'r> {
     bytes: u64,
     /// SHA-256 of the tar stream.
     diff_id: String,
+    /// Bytes of the pages of the working set.
+    working_set: u64,
+    /// Reason why the working set was left where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    working_set_fault: Option<&'r str>,
     notes: &'r [Note],
 }
 
@@ -98,6 +102,12 @@ impl fmt::Display for Report<'_> {
         write!(f, "{name}: {members} members, {bytes}, {}", self.packing)?;
         if self.engine != Engine::Unknown {
             write!(f, ", for {}", self.engine)?;
+        }
+        if self.working_set > 0 {
+            write!(f, ", working set of {} first", BinaryBytes(self.working_set))?;
+        }
+        if let Some(fault) = self.working_set_fault {
+            write!(f, "\n  working set ignored: {}", Text(fault.as_bytes()))?;
         }
         self.notes.iter().try_for_each(|note| write!(f, "\n  {note}"))
     }
@@ -164,14 +174,10 @@ fn write(
     conversion: &Conversion,
     options: &Options,
 ) -> Fallible<Saved> {
-    let progress = Progress::of_bytes();
-    let begin = Instant::now();
-    let mut watch = |done, total| {
-        if progress.pause().is_some_and(|pause| begin.elapsed() >= pause) {
-            progress.show_bytes(done, total);
-        }
-    };
-    let saved = conversion.draft().write(name, &mut *file, options, &mut watch)?;
+    let draft = conversion.draft();
+    let work = Work::new(draft.size())?;
+    let saved = draft.write(name, &mut *file, options, &|done| work.step(done));
+    let saved = saved.map_err(|error| work.fault(&error))?;
     file.flush().map_err(|error| format!("{name}: {error}"))?;
     Ok(saved)
 }
@@ -180,7 +186,7 @@ fn report<'r>(
     archive: String,
     form: Form,
     conversion: &'r Conversion,
-    saved: &Saved,
+    saved: &'r Saved,
 ) -> Report<'r> {
     Report {
         archive,
@@ -194,6 +200,8 @@ fn report<'r>(
         members: saved.members,
         bytes: saved.unpacked,
         diff_id: saved.diff_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        working_set: saved.hot_pages,
+        working_set_fault: saved.working_set_fault.as_deref(),
         notes: conversion.notes(),
     }
 }

@@ -153,6 +153,17 @@ fn conversions_say_what_is_lost_and_lose_nothing_on_the_way_back() {
                 not restored";
     assert_eq!(said, want);
     let (containerd, _) = archive_of(Engine::Containerd, "convert-notes-back");
+    let mut conversion = convert(&containerd, Engine::Podman, &containerd.with_extension("podman"));
+    assert_eq!(notes(&conversion)[0], (Effect::Missing, "config.dump"));
+    let archive = Archive::open(containerd.with_extension("podman")).unwrap();
+    let config = json(&archive, "config.dump");
+    assert_eq!((&config["runtime"], config.get("rootfsImageID")), (&"runc".into(), None));
+    conversion.set_image_id("bb22").unwrap();
+    assert!(notes(&conversion)[0].0 != Effect::Missing);
+    let blob = conversion.draft().bytes("config.dump").unwrap().unwrap();
+    let mut text = vec![0; usize::try_from(blob.len()).unwrap()];
+    blob.read_at(0, &mut text).unwrap();
+    assert!(String::from_utf8(text).unwrap().contains("\"rootfsImageID\": \"bb22\""));
     let conversion = convert(&containerd, Engine::CriO, &containerd.with_extension("cri-o"));
     assert!(!conversion.loses());
 }

@@ -42,7 +42,8 @@ fn draft_of(archive: &Archive) -> Draft {
 fn tar_reads_what_is_written() {
     let directory = scratch("written");
     let files = directory.join("files");
-    // Names that have no room in a header, letters outside of ASCII, an empty file, a folder, links.
+    // Names that have no room in a header, letters outside of ASCII, an empty file, a folder,
+    // links.
     let deep = format!("{}/{}", "d".repeat(120), "e".repeat(130));
     fs::create_dir_all(files.join(&deep)).unwrap();
     fs::write(files.join(&deep).join("f".repeat(200)), "deep").unwrap();

@@ -30,7 +30,6 @@ pub(super) fn adapt(
 
 /// Facts about the old archive.
 pub(super) struct Facts {
-    pub(super) from: Engine,
     pub(super) identity: Identity,
     /// `config.dump` and `spec.dump` with all fields, also those without a name here.
     pub(super) config: Other,
@@ -52,7 +51,7 @@ impl Facts {
         };
         let config = object(crate::metadata::names::CONFIG_DUMP)?;
         let spec = object(crate::metadata::names::SPEC_DUMP)?;
-        Ok(Self { from, identity, config, spec, dumped: draft.time_of_images() })
+        Ok(Self { identity, config, spec, dumped: draft.time_of_images() })
     }
 
     /// Text of a field of `config.dump`; empty if there is none.

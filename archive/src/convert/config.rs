@@ -16,6 +16,11 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
         Engine::Podman => of_podman(facts),
         _ => of_pods(facts, to),
     };
+    if to == Engine::Podman && id_of_image(before).is_empty() {
+        let reason = "rootfsImageID: nothing tells the identifier of the image, and Podman imports \
+                      nothing without it";
+        notes.push(Note::new(Effect::Missing, CONFIG_DUMP, reason));
+    }
     added.retain(|field, value| match before.get(field) {
         None => true,
         // Podman looks for a runtime of this name.
@@ -64,8 +69,6 @@ fn of_pods(facts: &Facts, to: Engine) -> Other {
 
 /// Fields of Podman's own configuration, as `podman run` writes them for a plain container.
 fn of_podman(facts: &Facts) -> Other {
-    // A name with a digest has that of the manifest, which is no identifier.
-    let digest = facts.config_text("rootfsImageRef").strip_prefix("sha256:").unwrap_or_default();
     let arguments = facts.spec.get("process").and_then(|process| process.get("args"));
     let fields = json!({
         "id": id(facts),
@@ -73,7 +76,7 @@ fn of_podman(facts: &Facts) -> Other {
         "lockID": 0,
         "RawImageName": image(facts),
         "rootfsImageName": image(facts),
-        "rootfsImageID": digest,
+        "rootfsImageID": id_of_image(&facts.config),
         "idMappingsOptions": {
             "HostUIDMapping": true,
             "HostGIDMapping": true,
@@ -96,7 +99,27 @@ fn of_podman(facts: &Facts) -> Other {
         "sdnotifyMode": "container",
         "umask": "0022",
     });
-    object(fields)
+    let mut fields = object(fields);
+    fields.retain(|_, value| *value != "" || value.is_null());
+    // Podman's own mark, which also says that the rest is Podman's.
+    fields.insert("staticDir".to_owned(), "".into());
+    fields
+}
+
+/// Sets the identifier of the image.
+pub(super) fn set_image_id(draft: &mut Draft, config: &mut Other, id: &str) {
+    config.insert(IMAGE_ID.to_owned(), id.into());
+    put(draft, CONFIG_DUMP, config);
+}
+
+/// Identifier of the image: the digest of its configuration; empty if nothing tells it.
+fn id_of_image(config: &Other) -> &str {
+    let text = |field: &str| config.get(field).and_then(Value::as_str).unwrap_or_default();
+    match text(IMAGE_ID) {
+        // A name with a digest has that of the manifest, which is no identifier.
+        "" => text("rootfsImageRef").strip_prefix("sha256:").unwrap_or_default(),
+        id => id,
+    }
 }
 
 /// Identifier of the container. Engines take a new one where a container has this one already.
@@ -132,3 +155,5 @@ fn object(value: Value) -> Other {
         _ => Other::new(),
     }
 }
+
+const IMAGE_ID: &str = "rootfsImageID";

@@ -31,8 +31,9 @@ mod status;
 mod unread;
 
 use crate::archive::Archive;
-use crate::error::{ErrorKind, Result};
-use crate::metadata::{Engine, Metadata};
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::metadata::names::CONFIG_DUMP;
+use crate::metadata::{Engine, Metadata, Other, json};
 use crate::write::Draft;
 
 pub use create::Parts;
@@ -76,6 +77,22 @@ impl Conversion {
         }
         notes.sort_by(|a, b| (a.effect(), a.member()).cmp(&(b.effect(), b.member())));
         Ok(Self { draft, from, to, notes })
+    }
+
+    /// Sets the identifier of the image in `config.dump`: the digest of its configuration, without
+    /// `sha256:`. Archives of containerd do not have it, and Podman imports nothing without it.
+    ///
+    /// # Errors
+    /// The errors of [`Metadata::config`].
+    pub fn set_image_id(&mut self, id: &str) -> Result<()> {
+        let blob = self.draft.bytes(CONFIG_DUMP)?;
+        let config: Option<Result<Other, Fault>> = blob.as_ref().map(json::read);
+        let config = config.transpose().map_err(|fault| Error::new(CONFIG_DUMP, fault))?;
+        config::set_image_id(&mut self.draft, &mut config.unwrap_or_default(), id);
+        let is_answered =
+            |note: &Note| note.effect() == Effect::Missing && note.member() == CONFIG_DUMP;
+        self.notes.retain(|note| !is_answered(note));
+        Ok(())
     }
 
     /// The archive in the making.

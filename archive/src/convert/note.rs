@@ -16,11 +16,11 @@ pub enum Effect {
     Ignored,
     /// The engine reads it, and there was nothing to make it of.
     Missing,
-    /// It was made up of other members.
+    /// A member that was made up of others.
     Made,
-    /// It has other content.
+    /// A member with other content.
     Changed,
-    /// It has another name.
+    /// A member with another name.
     Renamed,
     /// The new archive has it for the way back. A restore does not need it.
     Kept,

@@ -10,8 +10,8 @@ use crate::tar::{Members, Seeking, Sort, Stream};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiffEntry {
-    /// Path from the root of the container, without a slash at the beginning. Of a file that is gone
-    /// this is the path that it had.
+    /// Path from the root of the container, without a slash at the beginning. Of a file that is
+    /// gone this is the path that it had.
     pub path: Box<[u8]>,
     /// Kind of change.
     pub kind: DiffKind,

@@ -122,7 +122,7 @@ impl Pieces {
     /// Joins pieces.
     pub(crate) fn join(pieces: impl IntoIterator<Item = Blob>) -> Blob {
         let mut joined = Self { pieces: Vec::new(), len: 0 };
-        for piece in pieces.into_iter().filter(|piece| piece.len() > 0) {
+        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
             let start = joined.len;
             joined.len = joined.len.saturating_add(piece.len());
             joined.pieces.push((start, piece));

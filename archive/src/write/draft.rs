@@ -56,7 +56,7 @@ pub enum Pack {
     /// No packing.
     #[default]
     Plain,
-    /// One gzip stream.
+    /// A gzip stream.
     #[cfg(feature = "gzip")]
     Gzip {
         /// Level: 1 is the quickest, 9 the smallest.
@@ -342,13 +342,13 @@ impl Draft {
         members
     }
 
-    /// Writes the archive. `name` is what errors call it. `watch` is called with the bytes of content
-    /// that have been written, of [`size`](Self::size), and can stop the work.
+    /// Writes the archive. `name` is what errors call it. `watch` is called with the bytes of
+    /// content that have been written, of [`size`](Self::size), and can stop the work.
     ///
     /// # Errors
-    /// [`ErrorKind::Write`]; [`ErrorKind::Stopped`]; the errors of the places that the members are read from, and
-    /// [`ErrorKind::Changed`] for a file that grows or shrinks while it is read. What was written
-    /// until then is no archive.
+    /// [`ErrorKind::Write`]; [`ErrorKind::Stopped`]; the errors of the places that the members are
+    /// read from, and [`ErrorKind::Changed`] for a file that grows or shrinks while it is read.
+    /// What was written until then is no archive.
     pub fn write(
         &self,
         name: &str,

@@ -7,10 +7,10 @@ use std::process::Command;
 use criu_archive::metadata::Engine;
 use criu_lab::scratch;
 
-/// Members of an archive, in no order.
-pub const PAGES: usize = 300 << 10;
+/// Bytes of the pages of each archive.
+pub(crate) const PAGES: usize = 300 << 10;
 
-pub fn run(command: &mut Command) -> Vec<u8> {
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let done = command.output().unwrap();
     assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
     done.stdout
@@ -25,10 +25,10 @@ fn write(directory: &Path, files: &[(&str, &[u8])]) {
 }
 
 /// Makes the archive of an engine, and returns it with the directory that it was made of.
-pub fn archive_of(engine: Engine, name: &str) -> (PathBuf, PathBuf) {
+pub(crate) fn archive_of(engine: Engine, name: &str) -> (PathBuf, PathBuf) {
     let top = scratch(name);
     let (files, tar) = (top.join("files"), top.join("a.tar"));
-    let pages: Vec<u8> = (0..PAGES).map(|at| (at % 251) as u8).collect();
+    let pages: Vec<u8> = (0..PAGES).map(|at| u8::try_from(at % 251).unwrap()).collect();
     write(
         &files,
         &[

@@ -23,13 +23,19 @@ pub(crate) struct Convert {
     /// Engine that is to restore the archive; by default the one that wrote it
     #[arg(long, value_enum)]
     to: Option<EngineName>,
+    /// Identifier of the container's image, without sha256:; Podman wants it, containerd has none
+    #[arg(long, value_name = "ID")]
+    image_id: Option<String>,
 }
 
 impl Convert {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
         let archive = open_archive(&self.archive)?;
         let to = self.to.map_or(Engine::Unknown, Engine::from);
-        let conversion = Conversion::of(&archive, to)?;
+        let mut conversion = Conversion::of(&archive, to)?;
+        if let Some(id) = &self.image_id {
+            conversion.set_image_id(id)?;
+        }
         self.output.write(&conversion, Some(archive.packing()))?;
         Ok(Exit::Done.into())
     }

@@ -30,6 +30,7 @@
 
 mod archive;
 pub mod bounds;
+pub mod convert;
 #[cfg(feature = "age")]
 pub mod crypt;
 mod digest;
@@ -42,6 +43,7 @@ pub mod metadata;
 mod packing;
 mod path;
 mod tar;
+pub mod write;
 
 pub use archive::{Archive, Folder};
 pub use digest::{Digests, Sha256, Verified, Watch};

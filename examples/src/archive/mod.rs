@@ -1,8 +1,11 @@
 //! `archive`: makes and reads archives of checkpoints. Each subcommand has a file.
 
+mod convert;
+mod create;
 mod crypt;
 mod extract;
 mod list;
+mod output;
 mod work;
 
 use std::process::ExitCode;
@@ -24,6 +27,10 @@ pub(crate) struct ArchiveWord {
 
 #[derive(Subcommand)]
 enum Word {
+    /// Make an archive of a directory of images
+    Create(create::Create),
+    /// Make an archive for another engine, or pack it anew
+    Convert(convert::Convert),
     /// List the members of an archive
     List(list::List),
     /// Unpack an archive into a new directory
@@ -44,6 +51,9 @@ Examples:
   criu-rs archive extract export.tar.zst out
   criu-rs archive encrypt web.tar web.tar.age --recipient age1...
   criu-rs archive list web.tar.age --identity key.txt
+  criu-rs archive create img web.tar --engine podman --bundle /run/web --name web --image web:1
+  criu-rs archive convert podman.tar crio.tar --to cri-o
+  criu-rs archive convert old.tar.gz new.tar --pack zstd
 
 An archive is encrypted as the program age does it, for recipients or with a passphrase. With
 --identity, encrypt takes the recipients of the identities; with --passphrase-file the passphrase.
@@ -52,13 +62,15 @@ Decrypting is not needed to look into an archive: all words that read archives t
 
 Exit status:
   0  done
-  1  the archive cannot be read, or is refused
+  1  the archive cannot be read or written, or is refused; --strict: a part would be lost
   2  wrong usage
   4  stopped by Ctrl-C or SIGTERM; nothing is left";
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
         self.keys.hold()?;
         match self.word {
+            Word::Create(create) => create.run(),
+            Word::Convert(convert) => convert.run(),
             Word::List(list) => list.run(),
             Word::Extract(extract) => extract.run(name),
             Word::Encrypt(encrypt) => encrypt.run(&self.keys),

@@ -1,0 +1,156 @@
+//! podman with runc, its images and containers below one directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::registry::Registry;
+use super::tools::{Said, finish, path, tool, trusting};
+use super::workload::{WORDS, root_file_system};
+use crate::containers::Bed;
+use crate::place::unpacked;
+use crate::process::ProcessId;
+use crate::sandbox::Sandbox;
+use crate::soon;
+
+/// A podman whose store lies in a directory of its own. Its containers go with it.
+#[derive(Debug)]
+pub struct Podman {
+    dir: PathBuf,
+    path: String,
+}
+
+impl Podman {
+    /// Makes the store, and the image [`Podman::IMAGE`].
+    pub fn new<P: ProcessId, C>(bed: &Bed<P, C>, criu: &Path) -> Self {
+        let sandbox = Sandbox::check().expect("a sandbox");
+        let dir = bed.dir("podman");
+        let podman = Self { path: path(&sandbox, criu), dir };
+        podman.configure();
+        let image = root_file_system(&podman.dir);
+        let words = serde_json::to_string(WORDS).unwrap();
+        let change = format!("ENTRYPOINT {words}");
+        let mut import = podman.command(&["import", "--change", &change]);
+        finish(import.arg(&image).arg(Self::IMAGE)).done();
+        fs::remove_file(image).unwrap();
+        podman
+    }
+
+    /// The image whose containers count.
+    pub const IMAGE: &str = "localhost/count:1";
+
+    /// The command with words of it.
+    pub fn command(&self, words: &[&str]) -> Command {
+        // Outside of a sandbox no runtime may run, whatever happened since.
+        Sandbox::check().expect("a sandbox");
+        let mut command = Command::new(tool("bin/podman"));
+        command.env_clear().env("PATH", &self.path).env("HOME", self.dir.join("home"));
+        command.env("CONTAINERS_CONF", self.dir.join("containers.conf"));
+        command.env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"));
+        command.env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1");
+        command.args(words);
+        command
+    }
+
+    /// Runs it with words to its end.
+    #[track_caller]
+    pub fn say(&self, words: &[&str]) -> Said {
+        finish(&mut self.command(words))
+    }
+
+    /// Runs it with words, which must succeed. Returns its output.
+    #[track_caller]
+    pub fn done(&self, words: &[&str]) -> String {
+        self.say(words).done()
+    }
+
+    /// Pushes the image to a registry. Returns its name there.
+    #[track_caller]
+    pub fn push(&self, registry: &Registry) -> String {
+        let name = format!("{}/count:1", registry.host());
+        let to = format!("docker://{name}");
+        self.done(&["push", "--quiet", "--tls-verify=false", Self::IMAGE, &to]);
+        name
+    }
+
+    /// Starts a container without a network, with further options, and waits until it counts.
+    #[track_caller]
+    pub fn run(&self, name: &str, options: &[&str]) {
+        let words = ["run", "--detach", "--network", "none", "--name", name];
+        self.done(&[&words, options, &[Self::IMAGE]].concat());
+        self.goes_on(name);
+    }
+
+    /// Checkpoints a container into an archive, with further options, and removes it and its
+    /// volumes.
+    #[track_caller]
+    pub fn export(&self, name: &str, to: &Path, options: &[&str]) {
+        let to = to.to_str().unwrap();
+        let words = ["container", "checkpoint", "--export", to];
+        self.done(&[&words, options, &[name]].concat());
+        self.done(&["rm", "--force", "--volumes", name]);
+        self.done(&["volume", "rm", "--all", "--force"]);
+    }
+
+    /// Restores a container of an archive under a name, with further options, and waits until it
+    /// counts on. Returns the number that it had reached at the checkpoint or later.
+    #[track_caller]
+    pub fn import(&self, from: &Path, name: &str, options: &[&str]) -> u64 {
+        let from = from.to_str().unwrap();
+        let words = ["container", "restore", "--import", from, "--name", name];
+        self.done(&[&words, options].concat());
+        self.goes_on(name)
+    }
+
+    /// The number to which a container has counted.
+    #[track_caller]
+    pub fn count(&self, name: &str) -> u64 {
+        let said = self.say(&["exec", name, "/bin/cat", "/count"]);
+        said.out.trim().parse().unwrap_or(0)
+    }
+
+    /// Waits until a container has counted on. Returns its number.
+    #[track_caller]
+    pub fn goes_on(&self, name: &str) -> u64 {
+        let (mut first, mut last) = (0, 0);
+        let is_counting = soon(|| {
+            last = self.count(name);
+            first = if first == 0 { last } else { first };
+            last > first
+        });
+        assert!(is_counting, "{name} does not count on from {first}: {}", self.state());
+        last
+    }
+
+    fn state(&self) -> String {
+        let said = self.say(&["ps", "--all", "--format", "{{.Names}} {{.Status}}"]);
+        said.out + &said.err
+    }
+
+    fn configure(&self) {
+        trusting(&self.dir.join("home"));
+        let engines = tool("");
+        let containers = format!(
+            "[containers]\ndefault_sysctls = []\n\
+             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n\
+             conmon_path = [\"{}/bin/conmon\"]\nhelper_binaries_dir = [\"{}/lib/podman\"]\n\
+             runtime = \"runc\"\n[engine.runtimes]\nrunc = [\"{}\"]\n",
+            engines.display(),
+            engines.display(),
+            unpacked("sbin/runc").display(),
+        );
+        let storage = format!(
+            "[storage]\ndriver = \"vfs\"\nrunroot = \"/run/podman\"\ngraphroot = \"{}\"\n",
+            self.dir.join("store").display(),
+        );
+        fs::write(self.dir.join("containers.conf"), containers).unwrap();
+        fs::write(self.dir.join("storage.conf"), storage).unwrap();
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // Its mounts would be in the way of who removes the directory.
+        let _ = self.say(&["rm", "--all", "--force", "--time", "0"]);
+    }
+}

@@ -42,6 +42,12 @@ pub fn program(words: &[&str]) -> Said {
     finish(Command::new(env!("CARGO_BIN_EXE_criu-rs")).args(words))
 }
 
+/// Runs the program with words, which must succeed. Returns its output.
+#[track_caller]
+pub fn done(words: &[&str]) -> String {
+    program(words).done()
+}
+
 /// The text of a path.
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()

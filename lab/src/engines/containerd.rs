@@ -27,7 +27,7 @@ impl Containerd {
     ///
     /// # Panics
     /// It does not answer. The message is its log.
-    pub fn start<P: ProcessId, C>(bed: &Bed<P, C>, criu: &Path, pause: &str) -> Self {
+    pub fn start<P: ProcessId, C>(bed: &Bed<P, C>, pause: &str) -> Self {
         let sandbox = Sandbox::check().expect("a sandbox");
         let dir = bed.dir("containerd");
         fs::create_dir(dir.join("cni")).unwrap();
@@ -35,7 +35,7 @@ impl Containerd {
         let log = File::create(dir.join("log")).unwrap();
         let mut command = Command::new(tool("bin/containerd"));
         command.arg("--config").arg(dir.join("config.toml"));
-        command.env_clear().env("PATH", path(&sandbox, criu)).stdin(Stdio::null());
+        command.env_clear().env("PATH", path(&sandbox, bed.runtime.criu())).stdin(Stdio::null());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut client = None;
         let is_up = soon(|| {

@@ -17,22 +17,21 @@ use crate::soon;
 #[derive(Debug)]
 pub struct Podman {
     dir: PathBuf,
+    /// The root file system of its images.
+    image: PathBuf,
     path: String,
 }
 
 impl Podman {
     /// Makes the store, and the image [`Podman::IMAGE`].
-    pub fn new<P: ProcessId, C>(bed: &Bed<P, C>, criu: &Path) -> Self {
+    pub fn new<P: ProcessId, C>(bed: &Bed<P, C>) -> Self {
         let sandbox = Sandbox::check().expect("a sandbox");
         let dir = bed.dir("podman");
-        let podman = Self { path: path(&sandbox, criu), dir };
+        let path = path(&sandbox, bed.runtime.criu());
+        let mut podman = Self { path, image: PathBuf::new(), dir };
         podman.configure();
-        let image = root_file_system(&podman.dir);
-        let words = serde_json::to_string(WORDS).unwrap();
-        let change = format!("ENTRYPOINT {words}");
-        let mut import = podman.command(&["import", "--change", &change]);
-        finish(import.arg(&image).arg(Self::IMAGE)).done();
-        fs::remove_file(image).unwrap();
+        podman.image = root_file_system(&podman.dir);
+        podman.make(Self::IMAGE, WORDS);
         podman
     }
 
@@ -52,6 +51,14 @@ impl Podman {
         command
     }
 
+    /// The command of its runtime, with words of that.
+    pub fn runtime(&self, words: &[&str]) -> Command {
+        Sandbox::check().expect("a sandbox");
+        let mut command = Command::new(unpacked("sbin/runc"));
+        command.env("PATH", &self.path).args(words);
+        command
+    }
+
     /// Runs it with words to its end.
     #[track_caller]
     pub fn say(&self, words: &[&str]) -> Said {
@@ -67,10 +74,29 @@ impl Podman {
     /// Pushes the image to a registry. Returns its name there.
     #[track_caller]
     pub fn push(&self, registry: &Registry) -> String {
-        let name = format!("{}/count:1", registry.host());
+        self.push_as(Self::IMAGE, &format!("{}/count:1", registry.host()))
+    }
+
+    /// Pushes an image for the process that holds a pod. Returns its name there.
+    #[track_caller]
+    pub fn push_pause(&self, registry: &Registry) -> String {
+        let image = "localhost/pause:1";
+        self.make(image, &["/bin/sleep", "1000000"]);
+        self.push_as(image, &format!("{}/pause:1", registry.host()))
+    }
+
+    #[track_caller]
+    fn push_as(&self, image: &str, name: &str) -> String {
         let to = format!("docker://{name}");
-        self.done(&["push", "--quiet", "--tls-verify=false", Self::IMAGE, &to]);
-        name
+        self.done(&["push", "--quiet", "--tls-verify=false", image, &to]);
+        name.to_owned()
+    }
+
+    /// Makes an image whose containers run words.
+    #[track_caller]
+    fn make(&self, name: &str, words: &[&str]) {
+        let change = format!("ENTRYPOINT {}", serde_json::to_string(words).unwrap());
+        finish(self.command(&["import", "--change", &change]).arg(&self.image).arg(name)).done();
     }
 
     /// Starts a container without a network, with further options, and waits until it counts.

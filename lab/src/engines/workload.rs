@@ -15,7 +15,7 @@ pub fn root_file_system(dir: &Path) -> PathBuf {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
     fs::copy(unpacked("bin/busybox"), root.join("bin/busybox")).unwrap();
-    for name in ["cat", "nc", "sh", "sleep"] {
+    for name in ["cat", "mkfifo", "nc", "sh", "sleep"] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
@@ -29,10 +29,12 @@ pub fn root_file_system(dir: &Path) -> PathBuf {
 
 /// The words of the container's program. It changes its root file system by a file that is added,
 /// one that is removed, and one that is changed, listens at port 7007, and counts into `/count`
-/// and to its output.
+/// and to its output. It waits without a child, which could be a zombie when CRIU comes:
+/// checkpointctl refuses checkpoints with zombies.
 pub const WORDS: &[&str] = &[
     "/bin/sh",
     "-c",
     "rm -f /etc/passwd.old; echo changed >> /etc/passwd; echo kept > /data/kept; \
-     nc -l -p 7007 & n=0; while :; do n=$((n+1)); echo $n > /count; echo $n; sleep 0.02; done",
+     nc -l -p 7007 & mkfifo /dev/never; exec 5<>/dev/never; \
+     n=0; while :; do n=$((n+1)); echo $n > /count; echo $n; read -t 0.02 x <&5; done",
 ];

@@ -30,7 +30,12 @@
 
 mod archive;
 pub mod bounds;
+pub mod convert;
+#[cfg(feature = "age")]
+pub mod crypt;
+mod digest;
 mod error;
+mod extract;
 mod index;
 pub mod inspection;
 mod member;
@@ -38,9 +43,12 @@ pub mod metadata;
 mod packing;
 mod path;
 mod tar;
+pub mod write;
 
 pub use archive::{Archive, Folder};
+pub use digest::{Digests, Sha256, Verified, Watch};
 pub use error::{Error, ErrorKind, Result};
+pub use extract::{Extracted, Extraction};
 pub use member::{Member, MemberKind};
 pub use packing::Packing;
 

@@ -3,9 +3,9 @@
 mod folder;
 mod unpacked;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +72,8 @@ struct Inner {
 #[derive(Debug)]
 struct Contents {
     toc: Toc,
+    /// Rows of members that have a digest in the table, by the offsets of their headers.
+    rows: BTreeMap<u64, u64>,
     /// Offsets of headers that were compared with the table.
     compared: Mutex<BTreeSet<u64>>,
 }
@@ -194,6 +196,16 @@ impl Archive {
         self.0.contents.as_ref().map(|contents| &contents.toc)
     }
 
+    /// Returns a function that reads the digest of a member in the table of contents, if there is
+    /// a table. Empty members have none there.
+    pub(crate) fn recorded(&self) -> Option<impl Fn(&Member) -> io::Result<Option<[u8; 32]>> + '_> {
+        let contents = self.0.contents.as_ref()?;
+        Some(|member: &Member| {
+            let row = contents.rows.get(&member.header);
+            row.map(|row| contents.toc.digest_of(*row)).transpose()
+        })
+    }
+
     /// Compares a member with its header. The table of contents only says where the header is.
     pub(crate) fn compare(&self, member: &Member) -> Result<()> {
         let Some(contents) = &self.0.contents else { return Ok(()) };
@@ -227,7 +239,11 @@ impl Archive {
     }
 
     pub(crate) fn fail(&self, member: &str, kind: ErrorKind) -> Error {
-        Error::new(self.name(), Fault::from(kind).of(member))
+        self.fault(Fault::from(kind).of(member))
+    }
+
+    pub(crate) fn fault(&self, fault: impl Into<Fault>) -> Error {
+        Error::new(self.name(), fault)
     }
 }
 
@@ -235,8 +251,11 @@ impl Inner {
     fn of_blob(name: String, packed: &Blob) -> Result<Self, Fault> {
         match packing::layer(packed)? {
             Layer::Anywhere { packing, bytes, toc: Some(mut toc) } => {
-                let index = Index::listed(std::mem::take(&mut toc.members))?;
-                let contents = Some(Contents { toc, compared: Mutex::default() });
+                let members = std::mem::take(&mut toc.members);
+                let with_digest = members.iter().filter(|listed| listed.has_digest());
+                let rows = with_digest.map(|listed| (listed.header, listed.row)).collect();
+                let index = Index::listed(members)?;
+                let contents = Some(Contents { toc, rows, compared: Mutex::default() });
                 Ok(Self { name, packing, bytes, index, kept: Kept::new(), contents })
             }
             Layer::Anywhere { packing, bytes, toc: None } => {

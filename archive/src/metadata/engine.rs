@@ -47,8 +47,10 @@ impl Engine {
         }
         let has = |start: &str| spec.annotations.keys().any(|key| key.starts_with(start));
         let prefixes = [
-            ("io.kubernetes.cri-o.", Self::CriO),
+            // Before CRI-O, which writes none: an archive of CRI-O that was made one of containerd
+            // has both.
             ("io.kubernetes.cri.", Self::Containerd),
+            ("io.kubernetes.cri-o.", Self::CriO),
             ("io.podman.annotations.", Self::Podman),
         ];
         let found = prefixes.iter().find(|(start, _)| has(start));

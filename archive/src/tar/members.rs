@@ -223,8 +223,8 @@ impl<S: Stream> Members<S> {
             return Ok(Some(block));
         }
         match (left, self.at) {
-            (0, _) => Ok(None),
             (_, 0) => Err(ErrorKind::NotAnArchive.into()),
+            (0, _) => Ok(None),
             (_, at) => Err(Fault::from(ErrorKind::Truncated { need, left }).at(at)),
         }
     }

@@ -6,7 +6,9 @@ use super::note::{Effect, Note};
 use super::{config, rootfs, spec, status, unread};
 use crate::error::{Error, Fault, Result};
 use crate::metadata::json::Other;
-use crate::metadata::names::{CONTAINERD_LOG, CRIO_LOG, DESCRIPTORS, PODMAN_LOG};
+use crate::metadata::names::{
+    CONFIG_DUMP, CONTAINERD_LOG, CRIO_LOG, DESCRIPTORS, PODMAN_LOG, SPEC_DUMP,
+};
 use crate::metadata::{Engine, Identity, Metadata, json};
 use crate::write::{Draft, Folder};
 
@@ -28,6 +30,26 @@ pub(super) fn adapt(
     unread::look(draft, name, from, to, notes)
 }
 
+/// Sets the identifier of the image in `config.dump`.
+pub(super) fn set_image_id(
+    draft: &mut Draft,
+    name: &str,
+    id: &str,
+    notes: &mut Vec<Note>,
+) -> Result<()> {
+    let mut config = object(draft, name, CONFIG_DUMP)?;
+    config.insert(config::IMAGE_ID.into(), id.into());
+    put(draft, CONFIG_DUMP, &config);
+    notes.push(Note::new(Effect::Changed, CONFIG_DUMP, "the identifier of the image was given"));
+    Ok(())
+}
+
+/// Reads a member of JSON with all fields; no field if there is no such member.
+fn object(draft: &Draft, name: &str, member: &str) -> Result<Other> {
+    let Some(blob) = draft.bytes(member)? else { return Ok(Other::new()) };
+    json::read(&blob).map_err(|fault: Fault| Error::new(name, fault.of(member)))
+}
+
 /// Facts about the old archive.
 pub(super) struct Facts {
     pub(super) from: Engine,
@@ -45,13 +67,8 @@ impl Facts {
         let metadata = Metadata::of(name, &top);
         let (config, spec) = (metadata.config()?, metadata.spec()?);
         let identity = Identity::of(from, config.as_ref(), spec.as_ref());
-        let object = |member: &str| -> Result<Other> {
-            let Some(blob) = draft.bytes(member)? else { return Ok(Other::new()) };
-            let read = json::read(&blob);
-            read.map_err(|fault: Fault| Error::new(name, fault.of(member)))
-        };
-        let config = object(crate::metadata::names::CONFIG_DUMP)?;
-        let spec = object(crate::metadata::names::SPEC_DUMP)?;
+        let config = object(draft, name, CONFIG_DUMP)?;
+        let spec = object(draft, name, SPEC_DUMP)?;
         Ok(Self { from, identity, config, spec, dumped: draft.time_of_images() })
     }
 

@@ -33,6 +33,11 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
     notes.push(Note::new(effect, CONFIG_DUMP, reason));
     config.extend(added);
     put(draft, CONFIG_DUMP, &config);
+    if to == Engine::Podman && is_nothing(config.get(IMAGE_ID)) {
+        let reason = "podman finds the image by its identifier, which the archive does not tell: \
+                      a restore fails until the identifier is given";
+        notes.push(Note::new(Effect::Missing, CONFIG_DUMP, reason));
+    }
 }
 
 fn is_nothing(value: Option<&Value>) -> bool {
@@ -73,7 +78,7 @@ fn of_podman(facts: &Facts) -> Other {
         "lockID": 0,
         "RawImageName": image(facts),
         "rootfsImageName": image(facts),
-        "rootfsImageID": digest,
+        IMAGE_ID: digest,
         "idMappingsOptions": {
             "HostUIDMapping": true,
             "HostGIDMapping": true,
@@ -132,3 +137,6 @@ fn object(value: Value) -> Other {
         _ => Other::new(),
     }
 }
+
+/// Field with the identifier of the image, which is the digest of its configuration.
+pub(super) const IMAGE_ID: &str = "rootfsImageID";

@@ -54,6 +54,16 @@ impl Conversion {
     /// # Errors
     /// The errors of [`Metadata`], for members that have to be changed.
     pub fn of(archive: &Archive, to: Engine) -> Result<Self> {
+        Self::with_image(archive, to, None)
+    }
+
+    /// The same with the identifier of the container's image where the new engine restores: the
+    /// digest of the image's configuration, without `sha256:`. Podman needs the identifier, and
+    /// archives of containerd do not tell it.
+    ///
+    /// # Errors
+    /// The errors of [`Conversion::of`].
+    pub fn with_image(archive: &Archive, to: Engine, image_id: Option<&str>) -> Result<Self> {
         let top = archive.folder("");
         let from = match to {
             Engine::Unknown => Engine::Unknown,
@@ -70,6 +80,9 @@ impl Conversion {
                     _ => return Err(error),
                 },
             }
+        }
+        if let Some(id) = image_id {
+            adapt::set_image_id(&mut draft, archive.name(), id, &mut notes)?;
         }
         if to != from && to != Engine::Unknown {
             adapt::adapt(&mut draft, archive.name(), from, to, &mut notes)?;

@@ -23,13 +23,17 @@ pub(crate) struct Convert {
     /// Engine that is to restore the archive; by default the one that wrote it
     #[arg(long, value_enum)]
     to: Option<EngineName>,
+    /// Identifier of the container's image, without sha256:, where the engine is to restore it;
+    /// Podman needs it, and archives of containerd do not tell it
+    #[arg(long, value_name = "ID")]
+    image_id: Option<String>,
 }
 
 impl Convert {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
         let archive = open_archive(&self.archive)?;
         let to = self.to.map_or(Engine::Unknown, Engine::from);
-        let conversion = Conversion::of(&archive, to)?;
+        let conversion = Conversion::with_image(&archive, to, self.image_id.as_deref())?;
         self.output.write(&conversion, Some(archive.packing()))?;
         Ok(Exit::Done.into())
     }

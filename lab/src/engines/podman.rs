@@ -128,6 +128,21 @@ impl Podman {
         self.goes_on(name)
     }
 
+    /// Checks that a container, which was restored with its volume `kept:/data`, has the files that
+    /// it had changed.
+    #[track_caller]
+    pub fn holds_its_changes(&self, name: &str) {
+        let cat = |path: &str| self.say(&["exec", name, "/bin/cat", path]);
+        assert!(cat("/etc/passwd").done().ends_with("changed\n"));
+        assert!(cat("/etc/passwd.old").failed().contains("No such file"));
+        assert_eq!(cat("/data/kept").done(), "kept\n");
+    }
+
+    /// The id of [`Podman::IMAGE`], of 64 digits.
+    pub fn image_id(&self) -> String {
+        self.done(&["image", "inspect", "--format", "{{.Id}}", Self::IMAGE]).trim().to_owned()
+    }
+
     /// The number to which a container has counted.
     #[track_caller]
     pub fn count(&self, name: &str) -> u64 {

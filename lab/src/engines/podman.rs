@@ -123,9 +123,25 @@ impl Podman {
     #[track_caller]
     pub fn import(&self, from: &Path, name: &str, options: &[&str]) -> u64 {
         let from = from.to_str().unwrap();
-        let words = ["container", "restore", "--import", from, "--name", name];
-        self.done(&[&words, options].concat());
+        let words = ["container", "restore", "--keep", "--import", from, "--name", name];
+        let said = self.say(&[&words, options].concat());
+        assert!(said.is_done, "{}{}", said.err, self.faults());
         self.goes_on(name)
+    }
+
+    /// The faults in CRIU's logs of restores.
+    fn faults(&self) -> String {
+        let mut faults = String::new();
+        for folder in fs::read_dir(self.dir.join("store/vfs-containers")).into_iter().flatten() {
+            let log = folder.unwrap().path().join("userdata/restore.log");
+            for line in fs::read_to_string(log).unwrap_or_default().lines() {
+                if line.contains("Error") {
+                    faults += line;
+                    faults += "\n";
+                }
+            }
+        }
+        faults
     }
 
     /// Checks that a container, which was restored with its volume `kept:/data`, has the files that

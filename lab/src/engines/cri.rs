@@ -40,13 +40,13 @@ pub struct Container {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
 pub enum State {
-    /// It is made, and was not started.
+    /// A container that was made, and not started.
     Created = 0,
-    /// It runs.
+    /// A container that runs.
     Running = 1,
-    /// It has ended.
+    /// A container that has ended.
     Exited = 2,
-    /// The engine does not know.
+    /// A state that the engine does not know.
     Unknown = 3,
 }
 

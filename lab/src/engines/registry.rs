@@ -24,7 +24,7 @@ impl Registry {
         Self::start_with(dir, "")
     }
 
-    /// The same with further lines of its configuration, such as a section `auth`.
+    /// Starts a registry with further lines of its configuration, such as a section `auth`.
     ///
     /// # Panics
     /// The registry does not answer. The message is its log.

@@ -67,7 +67,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// One question to both programs. The archive comes last.
+/// A question to both programs. The archive comes last.
 struct Look {
     name: &'static str,
     theirs: &'static str,

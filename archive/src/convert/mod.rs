@@ -57,9 +57,9 @@ impl Conversion {
         Self::with_image(archive, to, None)
     }
 
-    /// Plans as [`Conversion::of`] does, with the identifier of the container's image where the new
-    /// engine restores: the digest of the image's configuration, without `sha256:`. Podman needs the identifier, and
-    /// archives of containerd do not tell it.
+    /// Plans as [`Conversion::of`] does, with the identifier of the container's image where the
+    /// new engine restores: the digest of the image's configuration, without `sha256:`. Podman
+    /// needs the identifier, and archives of containerd do not tell it.
     ///
     /// # Errors
     /// The errors of [`Conversion::of`].

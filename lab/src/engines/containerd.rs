@@ -119,8 +119,8 @@ impl PodHandle<'_> {
         self.engine.client.remove(container)
     }
 
-    /// Waits until a container that runs has counted beyond `least` in its log, without a step back.
-    /// Returns the last number.
+    /// Waits until a container that runs has counted beyond `least` in its log, without a step
+    /// back. Returns the last number.
     ///
     /// # Panics
     /// The container has ended, or does not count so far.

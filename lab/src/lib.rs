@@ -16,6 +16,8 @@ pub mod cgroups;
 #[cfg(feature = "containers")]
 pub mod containers;
 pub mod copy;
+#[cfg(feature = "engines")]
+pub mod engines;
 pub mod filter;
 pub mod harness;
 pub mod lazy;

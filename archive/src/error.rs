@@ -32,6 +32,12 @@ impl Error {
         &self.0.kind
     }
 
+    /// Takes the fault without its archive, for an error that names another one.
+    pub(crate) fn into_fault(self) -> Fault {
+        let Inner { kind, member, offset, .. } = *self.0;
+        Fault { kind, member, offset }
+    }
+
     /// Name of the archive: its path, or that of the image in a registry.
     pub fn archive(&self) -> &str {
         &self.0.archive
@@ -71,6 +77,9 @@ pub enum ErrorKind {
     /// The operating system, or the registry, refused to read or to write.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// The operating system refused to write.
+    #[error("cannot be written: {0}")]
+    Unwritable(io::Error),
     /// The images in the archive are faulty.
     #[error(transparent)]
     Images(#[from] criu_images::Error),
@@ -129,6 +138,33 @@ pub enum ErrorKind {
     /// reason.
     #[error("is refused: {0}")]
     Refused(&'static str),
+    /// A document of an image is not the JSON that is defined for it.
+    #[error("is not valid: {0}")]
+    Json(serde_json::Error),
+    /// The bytes do not have the digest that names them.
+    #[error("has the digest {found}, wanted {want}")]
+    Digest {
+        /// Digest of the bytes.
+        found: String,
+        /// Digest in the document that names the bytes.
+        want: String,
+    },
+    /// The registry cannot be reached, or the connection ended. This is the reason.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The registry refused a request.
+    #[error("{what}: the registry answered {status}{reason}")]
+    Answer {
+        /// The request, in words.
+        what: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// Words of the registry, after a colon; empty if it gave none.
+        reason: String,
+    },
+    /// The registry wants a name and a password, or refuses the given ones. This is the reason.
+    #[error("{0}")]
+    Denied(String),
     /// The request is beyond this version of the crate.
     #[error("{0} are not supported")]
     Unsupported(&'static str),
@@ -143,6 +179,12 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
+    /// Kind of the fault.
+    #[cfg(feature = "registry")]
+    pub(crate) fn kind(&self) -> &ErrorKind {
+        &self.kind
+    }
+
     /// Places the fault at an offset of the unpacked archive, unless it has a place.
     pub(crate) fn at(mut self, offset: u64) -> Self {
         self.offset.get_or_insert(offset);

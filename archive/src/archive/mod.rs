@@ -265,7 +265,8 @@ impl Inner {
     }
 }
 
-fn open(path: &Path) -> Result<Blob, Fault> {
+/// Opens a regular file.
+pub(crate) fn open(path: &Path) -> Result<Blob, Fault> {
     // Without waiting: nobody may write to a FIFO.
     let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     if !file.metadata()?.is_file() {

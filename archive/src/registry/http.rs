@@ -360,16 +360,19 @@ pub(super) fn broken(error: &io::Error) -> Fault {
     ErrorKind::Unreachable(format!("the answer ends early: {said}")).into()
 }
 
+/// Tells if a server has a certificate that is not trusted.
 fn is_certificate(error: &reqwest::Error) -> bool {
-    let mut source = error.source();
-    while let Some(error) = source {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let found = error.downcast_ref::<rustls::Error>().or(inner);
-        if matches!(found, Some(rustls::Error::InvalidCertificate(_))) {
+    let mut error = error.source();
+    while let Some(found) = error {
+        if let Some(rustls::Error::InvalidCertificate(_)) = found.downcast_ref() {
             return true;
         }
-        source = error.source();
+        // What an `io::Error` holds is not its source.
+        let held = found.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        error = match held {
+            Some(held) => Some(held),
+            None => found.source(),
+        };
     }
     false
 }

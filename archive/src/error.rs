@@ -93,7 +93,7 @@ pub enum ErrorKind {
     /// program that unpacks it with `-d`.
     #[error("is compressed with {0}, which has to be unpacked first")]
     Compressed(&'static str),
-    /// A member is not the JSON that engines write.
+    /// A member is not the JSON that engines write, or a document of an image not what is defined.
     #[error("is no valid JSON: {0}")]
     Json(String),
     /// The archive lacks a member that the request needs.
@@ -138,9 +138,6 @@ pub enum ErrorKind {
     /// reason.
     #[error("is refused: {0}")]
     Refused(&'static str),
-    /// A document of an image is not the JSON that is defined for it.
-    #[error("is not valid: {0}")]
-    Json(serde_json::Error),
     /// The bytes do not have the digest that names them.
     #[error("has the digest {found}, wanted {want}")]
     Digest {

@@ -1,11 +1,10 @@
 //! Facts about a checkpoint that annotations tell.
 
-use criu_images::source::Source;
 use criu_images::{Architecture, ImageSet};
-use serde_json::Value;
 
-use super::manifest::{Annotations, go_name, json};
+use super::manifest::{Annotations, go_name};
 use crate::archive::Archive;
+use crate::metadata::{Engine, Metadata};
 
 /// Facts about a checkpoint that engines look for in the annotations of its image. An unknown fact
 /// is absent, and so is its annotation.
@@ -43,41 +42,25 @@ impl Facts {
     #[must_use]
     pub fn of(archive: &Archive) -> Self {
         let top = archive.folder("");
-        let read = |name| document(&top, name).unwrap_or(Value::Null);
-        let (config, spec) = (read("config.dump"), read("spec.dump"));
-        let text = |key: &str| nonempty(&config, key);
-        let annotation = |key: &str| nonempty(spec.get("annotations")?, key);
-        let kubernetes = |crio: &str, containerd: &str| {
-            annotation(&format!("io.kubernetes.cri-o.{crio}"))
-                .or_else(|| annotation(&format!("io.kubernetes.cri.{containerd}")))
-        };
-        let label = |key: &str| {
-            let labels = annotation("io.kubernetes.cri-o.Labels")?;
-            nonempty(&json(labels.as_bytes()).ok()?, key)
-        };
-        let engine = if annotation("io.kubernetes.cri-o.Metadata").is_some() {
-            Some("CRI-O")
-        } else if annotation("io.kubernetes.cri.container-type").is_some() {
-            Some("containerd")
-        } else {
-            // A plain set of images has no config.
-            (!config.is_null()).then_some("Podman")
-        };
-        let raw_image = text("rawImageName").or_else(|| text("rootfsImageRef"));
+        let metadata = Metadata::of(archive.name(), &top);
+        let config = metadata.config().ok().flatten().unwrap_or_default();
+        let names = metadata.identity().unwrap_or_default();
+        let engine = metadata.engine().ok().filter(|engine| *engine != Engine::Unknown);
+        let raw = config.other.get("rawImageName").and_then(|name| name.as_str());
+        let id = [&config.rootfs_image_id, &config.rootfs_image_ref].into_iter().find(known);
+        let time = config.checkpointed.filter(|time| !time.is_zero());
         Self {
-            engine: engine.map(str::to_owned),
-            name: annotation("io.kubernetes.cri.container-name").or_else(|| text("name")),
-            pod_name: kubernetes("KubeName", "sandbox-name")
-                .or_else(|| label("io.kubernetes.pod.name")),
-            pod_id: kubernetes("SandboxID", "sandbox-id"),
-            pod_namespace: kubernetes("Namespace", "sandbox-namespace"),
-            pod_uid: label("io.kubernetes.pod.uid")
-                .or_else(|| annotation("io.kubernetes.cri.sandbox-uid")),
-            image_name: text("rootfsImageName").or_else(|| text("rootfsImage")),
-            raw_image_name: raw_image,
-            image_id: text("rootfsImageID").or_else(|| text("rootfsImageRef")),
-            runtime: text("runtime").or_else(|| text("ociRuntime")),
-            checkpointed: text("checkpointedTime").filter(|time| !time.starts_with("0001")),
+            engine: engine.map(|engine| engine.to_string()),
+            name: text(&names.container),
+            pod_name: text(&names.pod),
+            pod_id: text(&names.sandbox),
+            pod_namespace: text(&names.namespace),
+            pod_uid: text(&names.pod_uid),
+            image_name: text(&names.image),
+            raw_image_name: text(raw.unwrap_or(&names.image)),
+            image_id: id.and_then(|id| text(id)),
+            runtime: text(&config.runtime),
+            checkpointed: time.map(|time| time.to_string()),
             architecture: architecture(archive),
         }
     }
@@ -142,17 +125,11 @@ impl Facts {
     }
 }
 
-/// Reads a JSON member of an archive, if it is there and not too large.
-fn document(top: &impl Source, name: &str) -> Option<Value> {
-    let blob = top.open(name).ok()??;
-    let size = usize::try_from(blob.len()).ok().filter(|size| *size <= MOST)?;
-    let mut bytes = vec![0; size];
-    blob.read_at(0, &mut bytes).ok()?;
-    json(&bytes).ok()
+fn known(text: &&String) -> bool {
+    !text.is_empty()
 }
 
-fn nonempty(object: &Value, key: &str) -> Option<String> {
-    let text = object.get(key)?.as_str()?;
+fn text(text: &str) -> Option<String> {
     (!text.is_empty() && text.len() <= LONGEST).then(|| text.to_owned())
 }
 
@@ -173,7 +150,5 @@ fn architecture(archive: &Archive) -> Option<String> {
     })
 }
 
-/// The largest JSON member that is read for annotations.
-const MOST: usize = 4 << 20;
 /// The longest annotation.
 const LONGEST: usize = 4096;

@@ -14,7 +14,7 @@ use super::manifest::{
 };
 use crate::archive::{self, Archive};
 use crate::error::{Error, ErrorKind, Fault, Result};
-use crate::packing::Packing;
+use crate::packing::{self, Packing};
 
 /// A checkpoint as an OCI image with one layer: the documents, and the layer, which is read in
 /// place. Cheap to clone, except for the documents.
@@ -60,8 +60,8 @@ impl Image {
         let digest = Digest::of_blob(&bytes)?;
         let (media_type, unpacked) = match archive.packing() {
             Packing::Plain => (LAYER, digest),
-            Packing::Gzip => (LAYER_GZIP, unpacked(archive)?),
-            Packing::Zstd | Packing::Seekable => (LAYER_ZSTD, unpacked(archive)?),
+            Packing::Gzip => (LAYER_GZIP, unpacked(archive, &bytes)?),
+            Packing::Zstd | Packing::Seekable => (LAYER_ZSTD, unpacked(archive, &bytes)?),
         };
         let layer = Descriptor {
             media_type: media_type.to_owned(),
@@ -227,9 +227,16 @@ impl fmt::Debug for Image {
     }
 }
 
-/// Returns the digest of the unpacked archive.
-fn unpacked(_: &Archive) -> Result<Digest, Fault> {
-    Err(ErrorKind::Unsupported("images of packed archives").into())
+/// Returns the digest of the unpacked archive: from the table of contents, or by unpacking all of
+/// it.
+fn unpacked(archive: &Archive, packed: &Blob) -> Result<Digest, Fault> {
+    if let Some(toc) = archive.toc() {
+        return Ok(Digest::new(toc.diff_id));
+    }
+    let (_, mut unpacking) = packing::unpack(Reading::new(packed.clone()))?;
+    let mut hasher = Hasher::default();
+    std::io::copy(&mut unpacking, &mut hasher)?;
+    Ok(hasher.digest())
 }
 
 /// Refuses bytes that do not have the wanted digest.

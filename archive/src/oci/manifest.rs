@@ -133,7 +133,7 @@ pub(crate) fn check_size(size: u64) -> Result<(), Fault> {
 
 /// Parses JSON from outside.
 pub(crate) fn json<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, Fault> {
-    serde_json::from_slice(bytes).map_err(|error| ErrorKind::Json(error).into())
+    serde_json::from_slice(bytes).map_err(|error| ErrorKind::Json(error.to_string()).into())
 }
 
 /// Writes a document: the keys in the order of the fields, without spaces.

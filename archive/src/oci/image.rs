@@ -8,6 +8,7 @@ use serde_json::Map;
 
 use super::digest::{Digest, Hasher, Reading};
 use super::facts::Facts;
+use super::layout::new_file;
 use super::manifest::{
     self, Annotations, CONFIG, Config, Descriptor, INDEX, Index, LAYER, LAYER_GZIP, LAYER_ZSTD,
     MANIFEST, Manifest, Platform, RootFs, SCHEMA, architecture, is_layer,
@@ -166,6 +167,16 @@ impl Image {
     pub fn verify(&self) -> Result<()> {
         let found = Digest::of_blob(&self.layer).map_err(|error| self.fail(error.into()))?;
         check(found, self.layer().digest).map_err(|fault| self.fail(fault.of("layer")))
+    }
+
+    /// Writes the layer into a file: the archive as it is. The digest is checked on the way. The
+    /// file is written beside and renamed, with mode 0600.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Digest`]; [`ErrorKind::Io`] if the layer cannot be read;
+    /// [`ErrorKind::Unwritable`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        new_file(path, |to| self.copy_layer(to)).map_err(|fault| self.fail(fault))
     }
 
     /// Copies the layer, and checks its digest on the way.

@@ -31,7 +31,11 @@ fn export(directory: &Path, bytes: usize) -> PathBuf {
         "docker.io/library/busybox:latest","rawImageName":"busybox","runtime":"runc",
         "checkpointedTime":"2026-11-30T04:00:00Z"}"#;
     fs::write(top.join("config.dump"), config).unwrap();
-    fs::write(top.join("spec.dump"), r#"{"ociVersion":"1.0.2","annotations":{"io.container.manager":"libpod"}}"#).unwrap();
+    fs::write(
+        top.join("spec.dump"),
+        r#"{"ociVersion":"1.0.2","annotations":{"io.container.manager":"libpod"}}"#,
+    )
+    .unwrap();
     let archive = directory.join("checkpoint.tar");
     let mut tar = Command::new("tar");
     tar.arg("-cf").arg(&archive).arg("-C").arg(&top).args(["config.dump", "spec.dump"]);

@@ -1,6 +1,7 @@
 //! Images that CRIU restores from: a directory as it is, or one that was laid out of an archive.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub(crate) struct Held {
 
 /// A private directory with the images of an archive. Dropped, it is removed.
 struct LaidOut {
-    private: Private,
+    _private: Private,
     outline: Outline,
     images: Option<Arc<Images>>,
     registry: Option<Registry>,
@@ -53,7 +54,7 @@ impl Held {
     ) -> Result<Self, Fault> {
         let failed = |error: String| Fault::Failed(error);
         let (place, registry) = if path.is_dir() {
-            return Ok(Self { directory: path.to_owned(), laid_out: None });
+            return Ok(Self::of_directory(path));
         } else if let Some((archive, opened)) = remote::open(path).map_err(failed)? {
             (find_place(path, archive, None).map_err(failed)?, opened.registry)
         } else {
@@ -78,8 +79,13 @@ impl Held {
                 .say(format!("{now} bytes of images are here, {later} bytes of pages come later"));
         }
         let directory = private.0.clone();
-        let laid_out = Some(LaidOut { private, outline, images, registry, before });
+        let laid_out = Some(LaidOut { _private: private, outline, images, registry, before });
         Ok(Self { directory, laid_out })
+    }
+
+    /// Takes a directory.
+    pub(crate) fn of_directory(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), laid_out: None }
     }
 
     /// Directory that CRIU reads.
@@ -134,7 +140,10 @@ impl Private {
         let template = above.join(".criu-rs-images-XXXXXX");
         let made = mkdtemp(&template);
         made.map(|path| Self(path.canonicalize().unwrap_or(path))).map_err(|error| {
-            Fault::system(format!("make a directory in {}", above.display()), error.into())
+            Fault::system(
+                format!("make a directory in {}", above.display()),
+                io::Error::from(error),
+            )
         })
     }
 }

@@ -12,6 +12,7 @@ use criu_lab::process;
 use criu_rs::lazy::{LazyOptions, LazyPages, Snapshot};
 use criu_rs::{Criu, Restore};
 
+use crate::carried;
 use crate::copies::Copy;
 use crate::daemon::{self, Settings};
 use crate::handler::{self, Handler};
@@ -31,6 +32,8 @@ pub const ALL: &[Test<Scene>] = &[
     ("pages_from_a_dump_by_the_program", |scene| from_dump(scene, handler::Kind::Program)),
     ("pages_from_images_in_one_call", |scene| in_one_call(scene, |_| Source::images())),
     ("pages_from_a_page_server_in_one_call", |scene| in_one_call(scene, Source::server)),
+    ("pages_from_an_archive_by_the_program", carried::from_archive),
+    ("pages_from_a_registry_by_the_program", carried::from_registry),
     ("twenty_copies_side_by_side", copies),
     ("a_wrong_page_is_noticed", wrong_page),
     ("an_oracle_that_was_not_restored_is_right", without_restore),
@@ -45,6 +48,7 @@ pub fn is_wanted(name: &str, is_old: bool) -> bool {
         "pages_from_a_dump_by_the_program",
         "pages_from_images_in_one_call",
         "pages_when_touched_alone",
+        "pages_from_a_registry_by_the_program",
     ];
     let of_new = [
         "pages_from_images_by_criu",
@@ -52,6 +56,8 @@ pub fn is_wanted(name: &str, is_old: bool) -> bool {
         "pages_from_a_page_server_by_the_program",
         "pages_from_a_dump_by_the_daemon",
         "pages_from_a_page_server_in_one_call",
+        "pages_from_an_archive_by_the_program",
+        "pages_from_a_registry_by_the_program",
         "twenty_copies_side_by_side",
         "a_wrong_page_is_noticed",
     ];

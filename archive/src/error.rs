@@ -96,6 +96,12 @@ pub enum ErrorKind {
     /// A member is not the JSON that engines write, or a document of an image not what is defined.
     #[error("is no valid JSON: {0}")]
     Json(String),
+    /// The archive is encrypted with age, and no key is given.
+    #[error("is encrypted: give an identity of age, or the passphrase")]
+    Encrypted,
+    /// A key does not open the archive, or is no key. The text says why.
+    #[error("{0}")]
+    Key(&'static str),
     /// The archive lacks a member that the request needs.
     #[error("is missing")]
     Missing,

@@ -30,6 +30,8 @@
 
 mod archive;
 pub mod bounds;
+#[cfg(feature = "age")]
+pub mod crypt;
 mod error;
 mod index;
 pub mod inspection;

@@ -38,6 +38,7 @@ pub mod metadata;
 mod packing;
 mod path;
 mod tar;
+pub mod write;
 
 pub use archive::{Archive, Folder};
 pub use error::{Error, ErrorKind, Result};

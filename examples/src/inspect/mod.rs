@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::images::{open_place, open_set, show};
-use criu_archive::inspection::{Inspection, Part};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
+use criu_archive::inspection::{Inspection, Part};
 
 /// Options of `inspect`.
 #[derive(Args)]

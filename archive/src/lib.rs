@@ -30,6 +30,7 @@
 
 mod archive;
 pub mod bounds;
+pub mod convert;
 mod error;
 mod index;
 pub mod inspection;

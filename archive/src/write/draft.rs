@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use criu_images::kind::INVENTORY;
 use criu_images::source::{Blob, Source};
 
 use super::content::Content;
@@ -285,6 +286,23 @@ impl Draft {
             Some(content) => content.open(),
             None => Ok(None),
         }
+    }
+
+    /// Bytes of a file; `None` if there is no such file.
+    pub(crate) fn size_of(&self, path: &str) -> Option<u64> {
+        let content = &self.members.get(path)?.content;
+        (!matches!(content, Content::Directory)).then(|| content.size())
+    }
+
+    /// Sets the time of members that are made from now on, in seconds since 1970.
+    pub fn set_time(&mut self, seconds: u64) {
+        self.now = seconds;
+    }
+
+    /// Time of the images, in seconds since 1970.
+    pub(crate) fn time_of_images(&self) -> u64 {
+        let inventory = self.members.get(&format!("{CHECKPOINT}/{}", INVENTORY.file));
+        inventory.map_or(self.now, |inventory| inventory.modified)
     }
 
     /// Bytes of content of all members.

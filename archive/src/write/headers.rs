@@ -108,6 +108,12 @@ impl Described<'_> {
     }
 }
 
+/// Returns the headers of an empty file: those of a whiteout.
+pub(crate) fn empty_file(name: &[u8]) -> Vec<u8> {
+    let (kind, mode) = (Kind::File, 0o600);
+    Described { name, link: &[], kind, mode, uid: 0, gid: 0, modified: 0, size: 0 }.headers()
+}
+
 /// Returns true for a number that has room in so many octal digits.
 fn fits(number: u64, digits: usize) -> bool {
     number.checked_shr(u32::try_from(3 * digits).unwrap_or(u32::MAX)).unwrap_or(0) == 0

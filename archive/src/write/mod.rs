@@ -28,4 +28,6 @@ mod headers;
 mod new_file;
 mod order;
 
+pub(crate) use content::Pieces;
 pub use draft::{Draft, Options, Pack, Saved};
+pub(crate) use headers::empty_file;

@@ -79,7 +79,15 @@ pub enum ErrorKind {
     Io(#[from] io::Error),
     /// The operating system refused to write.
     #[error("cannot be written: {0}")]
-    Unwritable(io::Error),
+    Write(io::Error),
+    /// A file became longer or shorter while it was read.
+    #[error("has changed while it was read: it had {before} bytes and has {now}")]
+    Changed {
+        /// Bytes at the beginning.
+        before: u64,
+        /// Bytes at the end.
+        now: u64,
+    },
     /// The images in the archive are faulty.
     #[error(transparent)]
     Images(#[from] criu_images::Error),

@@ -30,6 +30,7 @@
 
 mod archive;
 pub mod bounds;
+pub mod convert;
 #[cfg(feature = "age")]
 pub mod crypt;
 mod error;
@@ -43,6 +44,7 @@ mod path;
 #[cfg(feature = "registry")]
 pub mod registry;
 mod tar;
+pub mod write;
 
 pub use archive::{Archive, Folder};
 pub use error::{Error, ErrorKind, Result};

@@ -41,6 +41,18 @@ impl Progress {
         Self::new("{spinner} {bytes} of {total_bytes} {elapsed}")
     }
 
+    /// Shows bytes that are written, of all.
+    pub(crate) fn of_bytes() -> Self {
+        Self::new("{spinner} {bytes} of {total_bytes} {elapsed}")
+    }
+
+    /// Shows the line with so many bytes that are done, of all.
+    pub(crate) fn show_bytes(&self, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.show();
+    }
+
     /// Shows the line with so many pages that have come, and that are missing.
     pub(crate) fn show_pages(&self, pages: u64, missing: u64) {
         let page = procfs::page_size();

@@ -3,7 +3,8 @@
 use criu_images::source::Blob;
 
 use crate::error::Fault;
-use crate::tar::{Members, Seeking, Sort};
+use crate::packing::{Layer, layer};
+use crate::tar::{Members, Seeking, Sort, Stream};
 
 /// File in `rootfs-diff.tar`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,14 @@ pub enum DiffKind {
 
 /// Lists the entries of a `rootfs-diff.tar`.
 pub(super) fn list(blob: &Blob) -> Result<Vec<DiffEntry>, Fault> {
-    let mut members = Members::new(Seeking::new(blob));
+    match layer(blob)? {
+        Layer::Anywhere { bytes, .. } => read(Seeking::new(&bytes)),
+        Layer::Forward { opener, .. } => read(opener.open()?),
+    }
+}
+
+fn read(stream: impl Stream) -> Result<Vec<DiffEntry>, Fault> {
+    let mut members = Members::new(stream);
     let mut entries = Vec::new();
     while let Some(found) = members.next()? {
         let (path, gone) = match whiteout(&found.name) {

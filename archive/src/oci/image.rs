@@ -174,7 +174,7 @@ impl Image {
     ///
     /// # Errors
     /// [`ErrorKind::Digest`]; [`ErrorKind::Io`] if the layer cannot be read;
-    /// [`ErrorKind::Unwritable`].
+    /// [`ErrorKind::Write`].
     pub fn save(&self, path: &Path) -> Result<()> {
         new_file(path, |to| self.copy_layer(to)).map_err(|fault| self.fail(fault))
     }
@@ -188,7 +188,7 @@ impl Image {
             let read = std::io::Read::read(&mut from, &mut piece)?;
             let Some(bytes) = piece.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
             hasher.update(bytes);
-            to.write_all(bytes).map_err(ErrorKind::Unwritable)?;
+            to.write_all(bytes).map_err(ErrorKind::Write)?;
         }
         check(hasher.digest(), self.layer().digest).map_err(|fault| fault.of("layer"))
     }

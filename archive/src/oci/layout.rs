@@ -67,7 +67,7 @@ impl Layout {
     /// make equal layouts.
     ///
     /// # Errors
-    /// [`ErrorKind::Unwritable`]; [`ErrorKind::Io`] and [`ErrorKind::Digest`] if the image cannot
+    /// [`ErrorKind::Write`]; [`ErrorKind::Io`] and [`ErrorKind::Digest`] if the image cannot
     /// be read.
     pub fn write(&self, image: &Image, tag: Option<&str>) -> Result<()> {
         let written = match self {
@@ -174,7 +174,7 @@ fn of(member: &str) -> impl FnOnce(Fault) -> Fault + use<'_> {
 }
 
 fn write_directory(path: &Path, image: &Image, tag: Option<&str>) -> Result<(), Fault> {
-    let unwritable = ErrorKind::Unwritable;
+    let unwritable = ErrorKind::Write;
     let blobs = path.join(BLOBS);
     let is_layout = path.join("index.json").exists();
     if !is_layout && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -230,7 +230,7 @@ fn write_archive(path: &Path, image: &Image, tag: Option<&str>) -> Result<(), Fa
         tar.end(layer.size)?;
         tar.file("index.json", &image.index(tag))?;
         tar.file("oci-layout", MARK)?;
-        tar.finish().map_err(ErrorKind::Unwritable)?;
+        tar.finish().map_err(ErrorKind::Write)?;
         Ok(())
     })
 }
@@ -239,7 +239,7 @@ fn write_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Fault> {
-    new_file(path, |to| write(to).map_err(|error| ErrorKind::Unwritable(error).into()))
+    new_file(path, |to| write(to).map_err(|error| ErrorKind::Write(error).into()))
 }
 
 /// Writes a file beside, and puts it in its place when all of it is on the disk. A fault leaves the
@@ -250,7 +250,7 @@ pub(crate) fn new_file(
 ) -> Result<(), Fault> {
     use std::os::unix::fs::OpenOptionsExt;
 
-    let unwritable = ErrorKind::Unwritable;
+    let unwritable = ErrorKind::Write;
     let name = path.file_name().ok_or_else(|| unwritable(io::Error::other("is not a file")))?;
     let mut beside = std::ffi::OsString::from(".");
     beside.push(name);

@@ -19,7 +19,7 @@ impl<W: Write> Tarball<W> {
     pub(super) fn file(&mut self, path: &str, bytes: &[u8]) -> Result<(), Fault> {
         let size = bytes.len() as u64;
         self.begin(path, size)?;
-        self.write_all(bytes).map_err(ErrorKind::Unwritable)?;
+        self.write_all(bytes).map_err(ErrorKind::Write)?;
         self.end(size)
     }
 
@@ -32,7 +32,7 @@ impl<W: Write> Tarball<W> {
     pub(super) fn end(&mut self, size: u64) -> Result<(), Fault> {
         let rest = size.next_multiple_of(BLOCK as u64) - size;
         let zeros = vec![0; usize::try_from(rest).unwrap_or(0)];
-        Ok(self.0.write_all(&zeros).map_err(ErrorKind::Unwritable)?)
+        Ok(self.0.write_all(&zeros).map_err(ErrorKind::Write)?)
     }
 
     /// Ends the archive.
@@ -64,7 +64,7 @@ impl<W: Write> Tarball<W> {
         let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
         let text = format!("{sum:06o}\0 ");
         block.iter_mut().skip(148).zip(text.bytes()).for_each(|(to, from)| *to = from);
-        Ok(self.0.write_all(&block).map_err(ErrorKind::Unwritable)?)
+        Ok(self.0.write_all(&block).map_err(ErrorKind::Write)?)
     }
 }
 

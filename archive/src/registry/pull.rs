@@ -20,7 +20,7 @@ impl Registry {
     /// # Errors
     /// [`ErrorKind::Digest`], [`ErrorKind::Truncated`] and [`ErrorKind::TooLarge`] if the registry
     /// sends other bytes than those that the manifest names; [`ErrorKind::Unreachable`] and
-    /// [`ErrorKind::Answer`]; [`ErrorKind::Unwritable`].
+    /// [`ErrorKind::Answer`]; [`ErrorKind::Write`].
     pub fn pull(&self, image: &Image, path: &Path, mut progress: impl FnMut(u64)) -> Result<()> {
         let layer = image.layer();
         let written = new_file(path, |to| self.fetch(layer, to, &mut progress));
@@ -98,7 +98,7 @@ impl Registry {
                 return Err(ErrorKind::TooLarge { size, limit }.into());
             }
             hasher.update(new);
-            to.write_all(new).map_err(ErrorKind::Unwritable)?;
+            to.write_all(new).map_err(ErrorKind::Write)?;
             progress(hasher.written());
         }
         if hasher.written() < blob.size {

@@ -215,7 +215,7 @@ impl Ranges {
 
     /// Keeps the whole blob in a file without a name, and checks its digest.
     fn take_whole(&self, response: Response) -> Result<(), Failed> {
-        let unwritable = |error| Failed::for_good(ErrorKind::Unwritable(error).into());
+        let unwritable = |error| Failed::for_good(ErrorKind::Write(error).into());
         let mut file = nameless().map_err(unwritable)?;
         let mut hasher = Hasher::default();
         let mut body = response.take(self.size.saturating_add(1));

@@ -72,6 +72,11 @@ impl Held {
         let private = Private::make(common.work_dir(Path::new(".")))?;
         let later = images.as_ref().map(|images| &**images.snapshot());
         let outline = Outline::write(&folder, &private.0, later).map_err(lost)?;
+        if lazy {
+            // One request, instead of one for each page that the tasks want first.
+            let archive = place.in_archive().map(criu_archive::Archive::prefetch);
+            archive.transpose().map_err(|error| Fault::Failed(error.to_string()))?;
+        }
         let before = registry.as_ref().map(Registry::traffic).unwrap_or_default();
         if lazy {
             let (now, later) = (outline.copied, outline.later);

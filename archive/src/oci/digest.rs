@@ -19,6 +19,12 @@ impl Digest {
         Self(sha256)
     }
 
+    /// The 32 bytes of the SHA-256.
+    #[must_use]
+    pub const fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// Computes the digest of bytes in memory.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {

@@ -69,7 +69,7 @@ impl Image {
             digest,
             size: bytes.len(),
             platform: None,
-            annotations: Annotations::new(),
+            annotations: toc_annotations(archive),
         };
         let known = facts.architecture.as_deref();
         let platform = Platform {
@@ -154,10 +154,22 @@ impl Image {
 
     /// Opens the archive in the layer. Reads only what opening an archive needs.
     ///
+    /// If the layer's descriptor has the digest of a table of contents ([`TOC_DIGEST`](super::TOC_DIGEST)), the table is
+    /// compared with it, and all that is read later with digests that the table leads to.
+    ///
     /// # Errors
-    /// The errors of [`Archive::new`].
+    /// The errors of [`Archive::new`]; [`ErrorKind::Malformed`] for another table of contents, or
+    /// none.
     pub fn archive(&self) -> Result<Archive> {
-        Archive::new(&*self.name, self.layer.clone())
+        let (name, layer) = (&*self.name, self.layer.clone());
+        match self.layer().annotations.get(TOC_DIGEST) {
+            None => Archive::new(name, layer),
+            Some(text) => {
+                let wrong = |_| self.fail(ErrorKind::Malformed(NO_TOC_DIGEST).into());
+                let digest: Digest = text.parse().map_err(wrong)?;
+                Archive::verified(name, layer, digest.bytes())
+            }
+        }
     }
 
     /// Reads the whole layer, and checks its digest.
@@ -238,6 +250,17 @@ impl fmt::Debug for Image {
     }
 }
 
+/// Returns the annotations by which the table of contents of an archive is found and checked.
+fn toc_annotations(archive: &Archive) -> Annotations {
+    let Some(toc) = archive.toc() else { return Annotations::new() };
+    let (start, end) = (toc.place.start, toc.place.end);
+    let rows = [
+        (TOC_DIGEST, Digest::new(toc.digest).to_string()),
+        (TOC_POSITION, format!("{start}:{}", end.saturating_sub(start))),
+    ];
+    rows.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
 /// Returns the digest of the unpacked archive: from the table of contents, or by unpacking all of
 /// it.
 fn unpacked(archive: &Archive, packed: &Blob) -> Result<Digest, Fault> {
@@ -294,6 +317,12 @@ pub(crate) fn chosen<'i>(index: &'i Index, tag: Option<&str>) -> Result<&'i Desc
         }
     }
 }
+
+/// Annotation of a layer with the SHA-256 of the table of contents of a seekable archive.
+pub const TOC_DIGEST: &str = "io.github.criu-rs.toc.digest";
+/// Annotation of a layer with the place of the table: `offset:length`, in bytes.
+pub const TOC_POSITION: &str = "io.github.criu-rs.toc.position";
+const NO_TOC_DIGEST: &str = "its layer has a digest of a table of contents in an unknown form";
 
 /// Annotation with the tag of a manifest in a layout.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";

@@ -35,7 +35,7 @@ mod tarball;
 
 pub use digest::{Digest, InvalidDigest};
 pub use facts::Facts;
-pub use image::Image;
+pub use image::{Image, TOC_DIGEST, TOC_POSITION};
 pub use layout::Layout;
 pub use manifest::{Annotations, Descriptor, Platform};
 

@@ -5,9 +5,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use criu_archive::ErrorKind;
-use criu_archive::oci::{Image, Layout};
+use criu_archive::oci::{Image, Layout, TOC_DIGEST, TOC_POSITION};
+
 use criu_archive::registry::{Access, Credentials, Registry};
+use criu_archive::write::{Draft, Options, Pack};
+use criu_archive::{Archive, ErrorKind};
 use criu_images::ImageSet;
 use criu_lab::certs::{Authority, Wanted};
 use criu_lab::place::engine;
@@ -105,6 +107,69 @@ fn an_archive_in_a_registry_is_read_by_ranges() {
     assert!(traffic.fetched < 1 << 20, "{traffic:?}");
     assert!(traffic.requests < 20, "{traffic:?}");
 
+    any_place(&archive, &registry);
+}
+
+#[test]
+fn a_seekable_archive_in_a_registry_is_checked_part_by_part() {
+    let directory = scratch("registry-seekable");
+    let server = lab::Registry::start(&directory.join("server"));
+    let plain = Archive::open(export(&directory, 64 << 20)).unwrap();
+    let path = directory.join("checkpoint.tar.zst");
+    let mut draft = Draft::new();
+    for member in plain.members() {
+        draft.add_member(&plain, member).unwrap();
+    }
+    let mut options = Options::default();
+    options.pack = Pack::Seekable { level: 1, threads: 2 };
+    draft.save(&path, &options, &mut |_, _| {}).unwrap();
+    let image = Image::of_archive(&path).unwrap();
+    assert!(image.layer().annotations.contains_key(TOC_DIGEST));
+    assert!(image.layer().media_type.ends_with("+zstd"), "{:?}", image.layer());
+    connect(&server.name("big:v1")).push(&image, |_| {}).unwrap();
+    // Skopeo copies such a layer as it is.
+    let mut skopeo = Command::new(engine("skopeo"));
+    skopeo.arg("--insecure-policy").env("REGISTRY_AUTH_FILE", nobody());
+    skopeo.args(["copy", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+    let name = |name: &str| format!("docker://{}", server.name(name));
+    output(skopeo.args([name("big:v1"), name("copied:v1")]));
+    let registry = connect(&server.name("copied:v1"));
+    let found = registry.open().unwrap();
+    assert_eq!(found.digest(), image.digest());
+    let archive = found.archive().unwrap();
+    let set = ImageSet::new(archive.folder("checkpoint")).unwrap();
+    assert!(!set.checkpoint().unwrap().tree().to_string().is_empty());
+    let traffic = registry.traffic();
+    assert!(traffic.fetched < 1 << 20 && traffic.requests < 20, "{traffic:?}");
+    any_place(&archive, &registry);
+
+    // A byte that changes in the registry is found where it is read, and nowhere else.
+    let file = server.blob(&image.layer().digest.hex());
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    fs::write(&file, bytes).unwrap();
+    let archive = connect(&server.name("big:v1")).open().unwrap().archive().unwrap();
+    let pages = archive.bytes("checkpoint/pages-99.img").unwrap();
+    let mut piece = vec![0; 64 << 10];
+    let wrong: Vec<String> = (0..64 << 20)
+        .step_by(piece.len())
+        .filter_map(|at| pages.read_at(at, &mut piece).err())
+        .map(|error| error.to_string())
+        .collect();
+    assert!((1..=2).contains(&wrong.len()), "{wrong:?}");
+    // Another table of contents is not taken.
+    let toc = &image.layer().annotations[TOC_POSITION];
+    let offset: usize = toc.split_once(':').unwrap().0.parse().unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[offset + 40] ^= 0x40;
+    fs::write(&file, bytes).unwrap();
+    let refused = connect(&server.name("big:v1")).open().unwrap().archive().unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::Malformed(_) | ErrorKind::Io(_)), "{refused}");
+}
+
+/// Reads the memory of [`export`] at any place, and then all of it.
+fn any_place(archive: &Archive, registry: &Registry) {
     // Any place, from several threads at once.
     let bytes = archive.bytes("checkpoint/pages-99.img").unwrap();
     std::thread::scope(|scope| {

@@ -44,9 +44,6 @@ pub fn from_registry(scene: &Scene) {
     // The images, and what CRIU reads itself.
     assert!(of("before") < 4 << 20, "{fetched}");
     assert!(of("later") > 90 << 20, "{fetched}");
-    if std::env::var_os("CRIU_RS_TEST_SHOW").is_some() {
-        eprintln!("{fetched}");
-    }
 }
 
 /// Saves an oracle, lets `carry` take its images away, and restores it from there. Every page is

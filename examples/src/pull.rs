@@ -21,8 +21,8 @@ pub(crate) struct Pull {
     /// oci-archive:FILE[:TAG]
     #[arg(value_name = "REFERENCE")]
     from: PathBuf,
-    /// The archive to write, or an image in a layout: oci:DIR[:TAG], oci-archive:FILE[:TAG]. NAME.tar
-    /// in the current directory unless given
+    /// The archive to write, or an image in a layout: oci:DIR[:TAG], oci-archive:FILE[:TAG]. The
+    /// last part of the name and .tar, in the current directory, unless given
     #[arg(value_name = "OUT")]
     to: Option<PathBuf>,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! Image layouts: OCI images in a directory, or in a tar archive of one.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use super::manifest::{self, Descriptor, Document, Index, Manifest, check_size};
 use super::tarball::Tarball;
 use crate::archive::Archive;
 use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::write::NewFile;
 
 /// A place of images in files, as skopeo's `oci:` and `oci-archive:` name it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -246,28 +247,13 @@ fn write_file(
 /// old file.
 pub(crate) fn new_file(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Fault>,
+    write: impl FnOnce(&mut BufWriter<NewFile>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    use std::os::unix::fs::OpenOptionsExt;
-
     let unwritable = ErrorKind::Write;
-    let name = path.file_name().ok_or_else(|| unwritable(io::Error::other("is not a file")))?;
-    let mut beside = std::ffi::OsString::from(".");
-    beside.push(name);
-    beside.push(format!(".{}.new", std::process::id()));
-    let beside = path.with_file_name(beside);
-    // A checkpoint holds the memory of processes.
-    let mut options = File::options();
-    let file = options.write(true).create_new(true).mode(0o600).open(&beside);
-    let mut file = BufWriter::with_capacity(BUFFER, file.map_err(unwritable)?);
-    let written = write(&mut file).and_then(|()| {
-        file.flush().map_err(unwritable)?;
-        file.get_ref().sync_all().map_err(unwritable)?;
-        Ok(fs::rename(&beside, path).map_err(unwritable)?)
-    });
-    written.inspect_err(|_| {
-        let _ = fs::remove_file(&beside);
-    })
+    let mut file = BufWriter::with_capacity(BUFFER, NewFile::create(path).map_err(unwritable)?);
+    write(&mut file)?;
+    let file = file.into_inner().map_err(|error| unwritable(error.into_error()))?;
+    Ok(file.keep().map_err(unwritable)?)
 }
 
 const BLOBS: &str = "blobs/sha256";

@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(refused(&other), format!("image: {NO_IMAGE}"));
         let deep = format!(r#"{{"schemaVersion":2,"x":{}1{}}}"#, "[".repeat(300), "]".repeat(300));
         assert!(refused(&deep).contains("recursion limit"), "{}", refused(&deep));
-        let large = " ".repeat((MOST + 1) as usize);
+        let large = " ".repeat((4 << 20) + 1);
         assert!(refused(&large).contains("at most 4194304"), "{}", refused(&large));
         let size = format!(
             r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{MANIFEST}","digest":"sha256:00","size":-1}}]}}"#

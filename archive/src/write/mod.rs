@@ -31,3 +31,4 @@ mod order;
 pub(crate) use content::Pieces;
 pub use draft::{Draft, Options, Pack, Saved};
 pub(crate) use headers::empty_file;
+pub(crate) use new_file::NewFile;

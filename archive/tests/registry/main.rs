@@ -25,7 +25,7 @@ fn export(directory: &Path, bytes: usize) -> PathBuf {
         fs::copy(entry.path(), images.join(entry.file_name())).unwrap();
     }
     // A pages file that no pagemap names: large, and never read.
-    let memory: Vec<u8> = (0..bytes).map(|at| (at * 7 + at / 4096) as u8).collect();
+    let memory: Vec<u8> = (0..bytes).map(byte).collect();
     fs::write(images.join("pages-99.img"), memory).unwrap();
     let config = r#"{"id":"4711","name":"counter","rootfsImageID":"abcd","rootfsImageName":
         "docker.io/library/busybox:latest","rawImageName":"busybox","runtime":"runc",
@@ -41,6 +41,11 @@ fn export(directory: &Path, bytes: usize) -> PathBuf {
     tar.arg("-cf").arg(&archive).arg("-C").arg(&top).args(["config.dump", "spec.dump"]);
     assert!(tar.arg("checkpoint").status().unwrap().success());
     archive
+}
+
+/// The byte of the memory of an export at an offset.
+fn byte(at: usize) -> u8 {
+    u8::try_from((at * 7 + at / 4096) % 256).unwrap()
 }
 
 fn connect(name: &str) -> Registry {

@@ -16,7 +16,7 @@ use criu_lab::place::engine;
 use criu_lab::registry::{self as lab, RegistryWanted};
 use criu_lab::scratch;
 
-use crate::{connect, export, nobody, output};
+use crate::{byte, connect, export, nobody, output};
 
 #[test]
 fn an_image_goes_through_a_registry_and_comes_back_with_the_same_bytes() {
@@ -108,6 +108,7 @@ fn an_archive_in_a_registry_is_read_by_ranges() {
     assert!(traffic.requests < 20, "{traffic:?}");
 
     any_place(&archive, &registry);
+    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]
@@ -166,6 +167,7 @@ fn a_seekable_archive_in_a_registry_is_checked_part_by_part() {
     fs::write(&file, bytes).unwrap();
     let refused = connect(&server.name("big:v1")).open().unwrap().archive().unwrap_err();
     assert!(matches!(refused.kind(), ErrorKind::Malformed(_) | ErrorKind::Io(_)), "{refused}");
+    fs::remove_dir_all(directory).unwrap();
 }
 
 /// Reads the memory of [`export`] at any place, and then all of it.
@@ -180,7 +182,7 @@ fn any_place(archive: &Archive, registry: &Registry) {
                     let at = (thread * 13 + step * 1_300_021) % ((64 << 20) - 9000);
                     let mut found = vec![0; 9000];
                     bytes.read_at(at as u64, &mut found).unwrap();
-                    let wanted = (at..at + 9000).map(|at| (at * 7 + at / 4096) as u8);
+                    let wanted = (at..at + 9000).map(byte);
                     assert!(found.into_iter().eq(wanted), "{at}");
                 }
             });

@@ -220,7 +220,7 @@ mod tests {
             ("host.org/x%2e", Repository),
             ("host.org/x:", Tag),
             ("host.org/x:a b", Tag),
-            ("host.org/x:../y", Repository),
+            ("host.org/x:../y", Tag),
             ("host.org/x@sha256:00", Digest),
         ];
         for (text, why) in wrong {

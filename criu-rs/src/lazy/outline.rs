@@ -15,6 +15,9 @@ use super::error::LazyError;
 use super::snapshot::{LazyTask, Snapshot};
 use crate::pages::page_size;
 
+/// Name of a pages file, and places in it that stay empty.
+type Holes = (String, Vec<Range<u64>>);
+
 /// Images that were written for CRIU.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -63,7 +66,7 @@ impl Outline {
         tasks: &[LazyTask],
     ) -> Result<(), LazyError> {
         // Places in pages files that stay empty, by the name of the file.
-        let mut holes: Vec<(String, Vec<Range<u64>>)> = Vec::new();
+        let mut holes: Vec<Holes> = Vec::new();
         for task in tasks {
             let name = kind::PAGEMAP.file_name(task.pid().into());
             if let Some(blob) = source.open(&name)? {
@@ -129,11 +132,7 @@ impl Outline {
 }
 
 /// Returns the name of the pages file of a task, and the places of its pages that come later.
-fn holes_of(
-    task: &LazyTask,
-    name: &str,
-    blob: &Blob,
-) -> Result<Option<(String, Vec<Range<u64>>)>, LazyError> {
+fn holes_of(task: &LazyTask, name: &str, blob: &Blob) -> Result<Option<Holes>, LazyError> {
     let most = criu_images::bounds::IMAGE.get();
     if blob.len() > most {
         let kind = ErrorKind::TooLarge { size: blob.len(), limit: most };

@@ -155,8 +155,8 @@ impl Image {
     /// Opens the archive in the layer. Reads only what opening an archive needs.
     ///
     /// If the layer's descriptor has the digest of a table of contents
-    /// ([`TOC_DIGEST`](super::TOC_DIGEST)), the table is compared with it, and all that is read later
-    /// with digests that the table leads to.
+    /// ([`TOC_DIGEST`](super::TOC_DIGEST)), the table is compared with it, and all that is read
+    /// later with digests that the table leads to.
     ///
     /// # Errors
     /// The errors of [`Archive::new`]; [`ErrorKind::Malformed`] for another table of contents, or

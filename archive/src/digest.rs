@@ -112,12 +112,12 @@ impl Archive {
             if whole != Some(Sha256(toc.diff_id)) {
                 return Err(self.fault(ErrorKind::Refused(CHANGED_STREAM)));
             }
-            return Ok(self.verified(&digests, true));
+            return Ok(self.summed(&digests, true));
         }
-        Ok(self.verified(&Digests::compute(self, watch)?, false))
+        Ok(self.summed(&Digests::compute(self, watch)?, false))
     }
 
-    fn verified(&self, digests: &Digests, has_digests: bool) -> Verified {
+    fn summed(&self, digests: &Digests, has_digests: bool) -> Verified {
         let read = self.members().filter(|member| digests.get(member.path()).is_some());
         let (mut members, mut bytes) = (0, 0u64);
         for member in read {

@@ -32,6 +32,12 @@ impl Error {
         &self.0.kind
     }
 
+    /// Takes the fault without its archive, for an error that names another one.
+    pub(crate) fn into_fault(self) -> Fault {
+        let Inner { kind, member, offset, .. } = *self.0;
+        Fault { kind, member, offset }
+    }
+
     /// Name of the archive: its path, or that of the image in a registry.
     pub fn archive(&self) -> &str {
         &self.0.archive
@@ -95,7 +101,7 @@ pub enum ErrorKind {
     /// program that unpacks it with `-d`.
     #[error("is compressed with {0}, which has to be unpacked first")]
     Compressed(&'static str),
-    /// A member is not the JSON that engines write.
+    /// A member is not the JSON that engines write, or a document of an image not what is defined.
     #[error("is no valid JSON: {0}")]
     Json(String),
     /// The archive is encrypted with age, and no key is given.
@@ -149,6 +155,30 @@ pub enum ErrorKind {
     /// The caller stopped the work.
     #[error("the work on it was stopped")]
     Stopped,
+    /// The bytes do not have the digest that names them.
+    #[error("has the digest {found}, wanted {want}")]
+    Digest {
+        /// Digest of the bytes.
+        found: String,
+        /// Digest in the document that names the bytes.
+        want: String,
+    },
+    /// The registry cannot be reached, or the connection ended. This is the reason.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The registry refused a request.
+    #[error("{what}: the registry answered {status}{reason}")]
+    Answer {
+        /// The request, in words.
+        what: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// Words of the registry, after a colon; empty if it gave none.
+        reason: String,
+    },
+    /// The registry wants a name and a password, or refuses the given ones. This is the reason.
+    #[error("{0}")]
+    Denied(String),
     /// The request is beyond this version of the crate.
     #[error("{0} are not supported")]
     Unsupported(&'static str),
@@ -163,6 +193,12 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
+    /// Kind of the fault.
+    #[cfg(feature = "registry")]
+    pub(crate) fn kind(&self) -> &ErrorKind {
+        &self.kind
+    }
+
     /// Places the fault at an offset of the unpacked archive, unless it has a place.
     pub(crate) fn at(mut self, offset: u64) -> Self {
         self.offset.get_or_insert(offset);

@@ -40,8 +40,11 @@ mod index;
 pub mod inspection;
 mod member;
 pub mod metadata;
+pub mod oci;
 mod packing;
 mod path;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod tar;
 pub mod write;
 

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::keys;
 use crate::new_file::open_input;
+use crate::remote;
 use crate::shown::{Shown, write_json};
 use crate::stdout::Stdout;
 
@@ -43,9 +44,17 @@ pub(crate) fn open_place(path: &Path) -> Result<Place, String> {
             _ => Err(error.to_string()),
         });
     }
-    let text = path.to_string_lossy();
+    if let Some((tar, opened)) = remote::open(path)? {
+        let place = find_place(path, tar, None)?;
+        return Ok(place.with_annotations(opened.annotations()));
+    }
     let (archive, folder) = split(path);
-    let tar = open_archive(archive)?;
+    find_place(path, open_archive(archive)?, folder)
+}
+
+/// Finds a set in an archive: the one in a folder, or the only one.
+pub(crate) fn find_place(path: &Path, tar: Archive, folder: Option<&str>) -> Result<Place, String> {
+    let text = path.to_string_lossy();
     let folder = match folder {
         Some(folder) => folder.to_owned(),
         None => match &Place::folders(&tar)[..] {

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::drive::Drive;
 use crate::fault::Fault;
+use crate::held::Held;
 use crate::lazy_pages::report::{COMPLETE, INCOMPLETE, lazy_stats, never_came, numbers};
 use crate::output::Output;
 use crate::working_set::{WorkingSetArgs, save};
@@ -29,15 +30,19 @@ pub(crate) struct Later {
 
 impl Later {
     /// Opens the source of the memory, if it is to come later.
-    pub(crate) fn pages(&self, images: &Path, output: &Output) -> Result<Option<LazyPages>, Fault> {
+    pub(crate) fn pages(&self, held: &Held, output: &Output) -> Result<Option<LazyPages>, Fault> {
         if !self.lazy {
             return match self.working_set.given() {
                 Some(option) => Err(Fault::usage(format!("{option} needs --lazy"))),
                 None => Ok(None),
             };
         }
-        let pages = LazyPages::open(images, LazyOptions::default()).map_err(lost)?;
-        let source = Directory::open(images).map_err(unreadable)?;
+        if let (Some(option), true) = (self.working_set.recording(), held.is_laid_out()) {
+            let why = "needs a directory of images, beside which the record is kept";
+            return Err(Fault::usage(format!("{option} {why}")));
+        }
+        let pages = held.pages(LazyOptions::default()).map_err(lost)?;
+        let source = Directory::open(held.directory()).map_err(unreadable)?;
         let say = |said| output.say(said);
         self.working_set.apply(pages, &source, say).map(Some).map_err(unreadable)
     }

@@ -19,6 +19,8 @@
 //! places          directories that are made, and those that others can write
 //! new_file        files that appear when they are complete
 //! settings        options from CRIU's configuration files
+//! push  pull      images in registries and layouts: `remote` opens them
+//! held            images that CRIU restores from, laid out of an archive
 //! images          sets of images as `crit` and `inspect` take them
 //! ```
 
@@ -36,6 +38,7 @@ mod fault;
 mod fd;
 mod foreign;
 mod getopt;
+mod held;
 mod hints;
 mod images;
 mod inspect;
@@ -54,6 +57,9 @@ mod pre_dump;
 mod preflight;
 mod program;
 mod progress;
+mod pull;
+mod push;
+mod remote;
 mod restore;
 mod runtime_args;
 mod serving;

@@ -18,6 +18,8 @@ use crate::links::Links;
 use crate::output::Output;
 use crate::page_server::PageServer;
 use crate::places::keep_files_private;
+use crate::pull::Pull;
+use crate::push::Push;
 use crate::shell::{Completions, Man};
 use crate::word::{Kind, NAME, Table, VERSION, Word, hand_over, print_versions, with_flags};
 use crate::{
@@ -38,6 +40,8 @@ const WORDS: &[Word] = &[
     tool::word::<ArchiveWord>(Kind::Tool),
     tool::word::<Inspect>(Kind::Tool),
     tool::word::<Crit>(Kind::Tool),
+    tool::word::<Push>(Kind::Tool),
+    tool::word::<Pull>(Kind::Tool),
     tool::word::<Links>(Kind::Own),
     tool::word::<Completions>(Kind::Own),
     tool::word::<Man>(Kind::Own),

@@ -28,6 +28,7 @@ pub mod payload;
 pub mod place;
 pub mod process;
 pub mod raw;
+pub mod registry;
 pub mod rootfs;
 pub mod sandbox;
 mod service;

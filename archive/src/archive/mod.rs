@@ -104,7 +104,25 @@ impl Archive {
     /// [`ErrorKind::TooLarge`] above [`UNPACKED`](bounds::UNPACKED), and for a name, or PAX records
     /// of a member, above 1 MiB.
     pub fn new(name: impl Into<String>, bytes: Blob) -> Result<Self> {
-        Self::made(name.into(), |name| Inner::of_blob(name, &bytes))
+        Self::made(name.into(), |name| Inner::of_layer(name, &bytes, packing::layer(&bytes)?))
+    }
+
+    /// Opens a seekable archive whose table of contents has this SHA-256. All that is read later is
+    /// compared with digests that the table leads to.
+    pub(crate) fn verified(name: impl Into<String>, bytes: Blob, toc: [u8; 32]) -> Result<Self> {
+        Self::made(name.into(), |name| {
+            Inner::of_layer(name, &bytes, packing::layer_verified(&bytes, toc)?)
+        })
+    }
+
+    /// Brings the working set of a seekable archive by one read, if one is recorded. Its pages are
+    /// served from memory from then on. Returns the bytes of its pages.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the working set cannot be read, or is damaged.
+    pub fn prefetch(&self) -> Result<u64> {
+        let brought = self.toc().map_or(Ok(0), Toc::prefetch);
+        brought.map_err(|error| Error::new(self.name(), error))
     }
 
     /// Reads an archive to its end from a stream, such as a pipe. The unpacked archive is kept in a
@@ -250,8 +268,8 @@ impl Archive {
 }
 
 impl Inner {
-    fn of_blob(name: String, packed: &Blob) -> Result<Self, Fault> {
-        match packing::layer(packed)? {
+    fn of_layer(name: String, packed: &Blob, layer: Layer) -> Result<Self, Fault> {
+        match layer {
             Layer::Anywhere { packing, bytes, toc: Some(mut toc) } => {
                 let members = std::mem::take(&mut toc.members);
                 let with_digest = members.iter().filter(|listed| listed.has_digest());
@@ -286,7 +304,8 @@ impl Inner {
     }
 }
 
-fn open(path: &Path) -> Result<Blob, Fault> {
+/// Opens a regular file.
+pub(crate) fn open(path: &Path) -> Result<Blob, Fault> {
     // Without waiting: nobody may write to a FIFO.
     let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     if !file.metadata()?.is_file() {

@@ -12,7 +12,7 @@ use criu_images::source::Blob;
 
 use crate::error::{ErrorKind, Fault};
 
-pub(crate) use forward::{Opener, Unpacking, unpack};
+pub(crate) use forward::{Opener, unpack};
 pub(crate) use sink::{Entry, Form, HotPages, Sink, Written};
 pub(crate) use spool::Spool;
 pub(crate) use toc::{Listed, Toc};

@@ -51,6 +51,8 @@ const LINKED: &[&str] = &[
     "page-server",
     "pre-dump",
     "preflight",
+    "pull",
+    "push",
     "restore",
     "start",
 ];

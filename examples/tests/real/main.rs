@@ -27,6 +27,7 @@ mod options;
 mod output;
 mod places;
 mod programs;
+mod registry;
 mod restore;
 mod start;
 mod terminal;
@@ -62,6 +63,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         nonsense::TESTS,
         options::TESTS,
         output::TESTS,
+        registry::TESTS,
         places::TESTS,
         programs::TESTS,
         restore::TESTS,

@@ -162,13 +162,15 @@ impl Container {
         let first = |names: &[&str]| names.iter().find_map(|name| note(name));
         let pod = Pod {
             name: first(&["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]),
-            namespace: first(&["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]),
+            namespace: first(&[
+                "io.kubernetes.cri.sandbox-namespace",
+                "io.kubernetes.pod.namespace",
+            ]),
             uid: first(&["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"]),
             sandbox: first(&["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"]),
         };
         let address = note("io.kubernetes.cri-o.IP.0");
-        let name =
-            first(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
+        let name = first(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
         self.pod = (pod != Pod::default()).then_some(pod);
         self.name = name.or_else(|| self.name.take());
         if let Some(address) = address {

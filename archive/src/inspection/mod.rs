@@ -264,9 +264,9 @@ impl Inspection {
         self.mappings = part!(Mappings, Mems::new(checkpoint.tasks()));
         self.security = part!(Security, Security::new(checkpoint.tasks()));
         if wants(Part::Summary) {
-            let touches = set.working_set().map(|found| {
-                found.map(|found| Touches::new(checkpoint, &found)).transpose()
-            });
+            let touches = set
+                .working_set()
+                .map(|found| found.map(|found| Touches::new(checkpoint, &found)).transpose());
             match touches {
                 Ok(Ok(touches)) => self.working_set = touches,
                 Ok(Err(error)) | Err(error) => self.working_set_fault = Some(error.to_string()),
@@ -328,9 +328,8 @@ fn statistics(
 ) -> Option<Statistics> {
     let name = STATS_DUMP.file;
     let place = [images, top].into_iter().find(|at| matches!(at.size(name), Ok(Some(_))))?;
-    let stats = read(place, name).and_then(|bytes| {
-        DumpStats::parse(&bytes).map_err(|error| error.to_string())
-    });
+    let stats = read(place, name)
+        .and_then(|bytes| DumpStats::parse(&bytes).map_err(|error| error.to_string()));
     stats.map_err(|fault| faults.push(fault)).ok().map(|stats| Statistics::new(&stats))
 }
 

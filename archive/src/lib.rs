@@ -37,6 +37,7 @@ mod member;
 pub mod metadata;
 mod packing;
 mod path;
+pub mod report;
 mod tar;
 
 pub use archive::{Archive, Folder};

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use criu_archive::Packing;
 use criu_archive::inspection::{Comparison, Container, Finding, Inspection, Part, Place};
+use criu_archive::report::Report;
 use criu_images::Task;
 
 use crate::crit::search::{Query, range};
@@ -46,6 +47,9 @@ pub(crate) struct Inspect {
     /// Print JSON, on one line: the same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// Write one HTML page about everything, which opens without a network; mode 0600
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["Search", "since", "list"])]
+    html: Option<PathBuf>,
     /// Write the output to a file, with mode 0600
     #[arg(short, long)]
     output: Option<PathBuf>,
@@ -167,6 +171,9 @@ impl Tool for Inspect {
     const MORE: &'static str = MORE;
 
     fn run(self, name: &str, _: &word::Table) -> Fallible<ExitCode> {
+        if let Some(path) = &self.html {
+            return self.report(path);
+        }
         let mut out = NewFile::create(self.output.as_deref())?;
         let exit = self.show(name, &mut out)?;
         out.keep()?;
@@ -212,6 +219,27 @@ impl Inspect {
         }
         writeln!(out)?;
         Ok(Exit::Done)
+    }
+
+    /// Writes the HTML page.
+    fn report(&self, path: &Path) -> Fallible<ExitCode> {
+        let [checkpoint] = &self.checkpoints[..] else {
+            return Err(
+                Fault::usage("--html is about one checkpoint, and several are named").into()
+            );
+        };
+        let place = open_place(checkpoint)?;
+        let mut parts = Part::ALL.to_vec();
+        if self.sections.ps_tree_env {
+            parts.push(Part::Environments);
+        }
+        let inspection = Inspection::of_tasks(&place, &parts, &self.pid);
+        let inspection = inspection.map_err(|error| said(&error))?;
+        let mut file = NewFile::create(Some(path))?;
+        let written = Report::new(&inspection).with_pages(place.set()).write(&mut file);
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+        file.keep()?;
+        Ok(Exit::Done.into())
     }
 
     /// Looks into memory.
@@ -518,6 +546,7 @@ Examples:
   criu-rs inspect checkpoint.tar --search-regex 'user=[a-z]+' --context 16
   criu-rs inspect checkpoint.tar --hexdump 4711 -o memory.txt
   criu-rs inspect new.tar --since old.tar    what has changed
+  criu-rs inspect checkpoint.tar --html checkpoint.html
   criu-rs crit x img fds      a closer look
   criu-rs crit check img      tells if the checkpoint is whole
 

@@ -16,6 +16,7 @@ mod crit;
 mod descriptors;
 mod dump;
 mod foreign;
+mod inspect;
 mod lazy_pages;
 mod links;
 mod memory;
@@ -51,6 +52,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         descriptors::TESTS,
         dump::TESTS,
         foreign::TESTS,
+        inspect::TESTS,
         lazy_pages::TESTS,
         links::TESTS,
         memory::TESTS,

@@ -51,6 +51,22 @@ pub static UNPACKED: Bound = Bound::new(
 pub static KEPT: Bound =
     Bound::new("KEPT", 64 << 20, "bytes", "the images of some 1,000 tasks, without their pages");
 
+/// Largest table of contents, and largest seek table, of a seekable archive, unpacked.
+pub static TOC: Bound = Bound::new(
+    "TOC",
+    128 << 20,
+    "bytes",
+    "1 TiB of memory takes some 100 MiB: 6 bytes for each 64 KiB, and 40 for each member",
+);
+
+/// Largest working set that a seekable archive holds once more, unpacked.
+pub static HOT: Bound = Bound::new(
+    "HOT",
+    1 << 30,
+    "bytes",
+    "a working set is a small part of the memory; it is held in memory packed when it is asked for",
+);
+
 /// Largest report, without its style and script.
 pub static REPORT: Bound = Bound::new(
     "REPORT",
@@ -61,7 +77,7 @@ pub static REPORT: Bound = Bound::new(
 
 /// All bounds of this crate.
 pub static ALL: &[&Bound] =
-    &[&MEMBERS, &METADATA, &METADATA_VALUES, &NAMES, &UNPACKED, &KEPT, &REPORT];
+    &[&MEMBERS, &METADATA, &METADATA_VALUES, &NAMES, &UNPACKED, &KEPT, &TOC, &HOT, &REPORT];
 
 #[cfg(test)]
 mod tests {

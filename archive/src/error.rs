@@ -71,6 +71,9 @@ pub enum ErrorKind {
     /// The operating system, or the registry, refused to read or to write.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// The operating system refused to write a file.
+    #[error("cannot be written: {0}")]
+    Write(io::Error),
     /// The images in the archive are faulty.
     #[error(transparent)]
     Images(#[from] criu_images::Error),
@@ -87,6 +90,12 @@ pub enum ErrorKind {
     /// A member is not the JSON that engines write.
     #[error("is no valid JSON: {0}")]
     Json(String),
+    /// The archive is encrypted with age, and no key is given.
+    #[error("is encrypted: give an identity of age, or the passphrase")]
+    Encrypted,
+    /// A key does not open the archive, or is no key. The text says why.
+    #[error("{0}")]
+    Key(&'static str),
     /// The archive lacks a member that the request needs.
     #[error("is missing")]
     Missing,
@@ -132,6 +141,9 @@ pub enum ErrorKind {
     /// reason.
     #[error("is refused: {0}")]
     Refused(&'static str),
+    /// The caller stopped the work.
+    #[error("the work on it was stopped")]
+    Stopped,
     /// The request is beyond this version of the crate.
     #[error("{0} are not supported")]
     Unsupported(&'static str),

@@ -30,7 +30,11 @@
 
 mod archive;
 pub mod bounds;
+#[cfg(feature = "age")]
+pub mod crypt;
+mod digest;
 mod error;
+mod extract;
 mod index;
 pub mod inspection;
 mod member;
@@ -41,7 +45,9 @@ pub mod report;
 mod tar;
 
 pub use archive::{Archive, Folder};
+pub use digest::{Digests, Sha256, Verified, Watch};
 pub use error::{Error, ErrorKind, Result};
+pub use extract::{Extracted, Extraction};
 pub use member::{Member, MemberKind};
 pub use packing::Packing;
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "hostile/made.rs"]
+mod made;
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -10,54 +13,10 @@ use std::sync::Mutex;
 use criu_archive::{Archive, Error, ErrorKind, MemberKind};
 use criu_images::source::Source;
 use criu_lab::scratch;
-
-const BLOCK: usize = 512;
+use made::{BLOCK, extended, file, filled, header, record, signed};
 
 /// Held by a test that takes or measures much memory.
 static MEMORY: Mutex<()> = Mutex::new(());
-
-/// A header with a GNU magic.
-fn header(name: &str, sort: u8, size: u64) -> [u8; BLOCK] {
-    let mut block = [0; BLOCK];
-    block[..name.len()].copy_from_slice(name.as_bytes());
-    block[100..108].copy_from_slice(b"0000600\0");
-    // GNU's binary form.
-    block[124] = 0x80;
-    block[128..136].copy_from_slice(&size.to_be_bytes());
-    block[156] = sort;
-    block[257..265].copy_from_slice(b"ustar  \0");
-    signed(block)
-}
-
-/// Writes the sum of a header.
-fn signed(mut block: [u8; BLOCK]) -> [u8; BLOCK] {
-    block[148..156].copy_from_slice(b"        ");
-    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    block
-}
-
-fn filled(content: &[u8]) -> Vec<u8> {
-    let mut content = content.to_vec();
-    content.resize(content.len().next_multiple_of(BLOCK), 0);
-    content
-}
-
-fn record(key: &str, value: &[u8]) -> Vec<u8> {
-    let mut len = key.len() + value.len() + 4;
-    while len != len.to_string().len() + key.len() + value.len() + 3 {
-        len = len.to_string().len() + key.len() + value.len() + 3;
-    }
-    [format!("{len} {key}=").as_bytes(), value, b"\n"].concat()
-}
-
-fn extended(sort: u8, content: &[u8]) -> Vec<u8> {
-    [&header("more", sort, content.len() as u64)[..], &filled(content)].concat()
-}
-
-fn file(name: &str, content: &[u8]) -> Vec<u8> {
-    [&header(name, b'0', content.len() as u64)[..], &filled(content)].concat()
-}
 
 fn archive(name: &str, parts: &[Vec<u8>]) -> PathBuf {
     let path = scratch(name).join("a.tar");

@@ -1,7 +1,8 @@
 //! Sets of images, as the words take and show them.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
@@ -9,10 +10,11 @@ use criu_archive::inspection::Place;
 use criu_archive::{Archive, ErrorKind as Fault};
 use criu_images::bounds::IMAGE;
 use criu_images::kind::INVENTORY;
-use criu_images::source::Source;
+use criu_images::source::{Blob, Source};
 use criu_images::{ErrorKind, Image, ImageSet, Text};
 use serde::Serialize;
 
+use crate::new_file::open_input;
 use crate::shown::{Shown, write_json};
 use crate::stdout::Stdout;
 
@@ -61,12 +63,38 @@ pub(crate) fn open_place(path: &Path) -> Result<Place, String> {
     })
 }
 
-/// Opens an archive.
+/// Opens an archive: a file, a FIFO, or `-`, which is standard input.
 ///
 /// # Errors
 /// Returns the reason for a person, with the path and with advice.
 pub(crate) fn open_archive(path: &Path) -> Result<Archive, String> {
-    Archive::open(path).map_err(|error| no_archive(path, &error))
+    if path == Path::new("-") {
+        let file = io::stdin().as_fd().try_clone_to_owned().map(fs::File::from);
+        let file = file.map_err(|error| format!("{STANDARD_INPUT}: {error}"))?;
+        if file.is_terminal() {
+            return Err(format!("{STANDARD_INPUT} is a terminal, an archive is wanted there"));
+        }
+        return open_stream(STANDARD_INPUT, file).map_err(|error| no_archive(path, &error));
+    }
+    Archive::open(path).or_else(|error| match error.kind() {
+        Fault::NotAFile if !path.is_dir() => {
+            let name = path.to_string_lossy();
+            let file = open_input(path).map_err(|error| format!("{name}: {error}"))?;
+            open_stream(&name, file).map_err(|error| no_archive(path, &error))
+        }
+        Fault::NotAFile => Err(format!("{}: is a directory, not an archive", path.display())),
+        _ => Err(no_archive(path, &error)),
+    })
+}
+
+/// Reads an archive from a descriptor: in place, if its file can be read at any place.
+fn open_stream(name: &str, mut file: fs::File) -> criu_archive::Result<Archive> {
+    let is_whole = file.metadata().is_ok_and(|found| found.is_file())
+        && file.stream_position().is_ok_and(|position| position == 0);
+    match file.try_clone().and_then(Blob::try_from) {
+        Ok(bytes) if is_whole => Archive::new(name, bytes),
+        _ => Archive::read(name, file),
+    }
 }
 
 /// Opens an image in an archive, `ARCHIVE:FOLDER/IMAGE`. Returns `None` if the path has another
@@ -78,7 +106,7 @@ pub(crate) fn image_in_archive(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let (archive, Some(member)) = split(path) else {
         return Ok(None);
     };
-    if !archive.is_file() {
+    if !archive.is_file() && archive != Path::new("-") {
         return Ok(None);
     }
     let tar = open_archive(archive)?;
@@ -139,23 +167,26 @@ fn no_archive(path: &Path, error: &criu_archive::Error) -> String {
     let shown = path.display();
     match error.kind() {
         Fault::Compressed(program) => {
+            if path == Path::new("-") {
+                return format!("{error}: put `{program} -d` before this program in the pipe");
+            }
             let (packed, plain) = (shell_word(path), shell_word(&unpacked(path)));
             format!("{error}: {program} -d < {packed} > {plain}")
         }
-        Fault::NotAFile => format!("{error}; an archive in a pipe has to be saved to a file"),
         Fault::NotAnArchive if is_image(path) => {
             format!("{shown}: is one image; give the directory that holds all of them")
         }
         Fault::NotAnArchive => {
+            let shown = error.archive();
             format!("{shown}: is neither a directory of images nor a tar archive")
         }
         _ => error.to_string(),
     }
 }
 
-/// Name for an archive once it is unpacked: `export.tar` of `export.tar.gz`.
+/// Name for an archive once it is unpacked: `export.tar` of `export.tar.xz`.
 fn unpacked(path: &Path) -> PathBuf {
-    let is_packed = |ending: &&str| ["gz", "zst", "xz", "bz2", "lz4", "lz", "tgz"].contains(ending);
+    let is_packed = |ending: &&str| ["xz", "bz2", "lz4", "lz", "txz"].contains(ending);
     let ending = path.extension().and_then(|ending| ending.to_str());
     let stem =
         if ending.as_ref().is_some_and(is_packed) { path.with_extension("") } else { path.into() };
@@ -179,6 +210,10 @@ fn shell_word(path: &Path) -> String {
 /// Returns true if a file begins like an image of CRIU.
 fn is_image(path: &Path) -> bool {
     let mut head = Vec::new();
+    // A FIFO would be waited for.
+    if !path.is_file() {
+        return false;
+    }
     let read = fs::File::open(path).and_then(|file| file.take(8).read_to_end(&mut head));
     read.is_ok() && Image::detect("", &head).is_ok()
 }
@@ -210,3 +245,5 @@ pub(crate) fn is_broken_pipe(mut error: &(dyn std::error::Error + 'static)) -> b
         }
     }
 }
+
+const STANDARD_INPUT: &str = "standard input";

@@ -41,6 +41,19 @@ impl Progress {
         Self::new("{spinner} {bytes} of {total_bytes} {elapsed}")
     }
 
+    /// Shows work on a number of bytes.
+    pub(crate) fn of_bytes(total: u64) -> Self {
+        let progress = Self::new("{spinner} {bytes} of {total_bytes} {elapsed}");
+        progress.bar.set_length(total);
+        progress
+    }
+
+    /// Shows the line with so many bytes that are done.
+    pub(crate) fn show_bytes(&self, done: u64) {
+        self.bar.set_position(done);
+        self.show();
+    }
+
     /// Shows the line with so many pages that have come, and that are missing.
     pub(crate) fn show_pages(&self, pages: u64, missing: u64) {
         let page = procfs::page_size();

@@ -1,11 +1,13 @@
 //! An archive of a checkpoint, read in place.
 
 mod folder;
+#[cfg(test)]
+mod tests;
 mod unpacked;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,9 +34,9 @@ pub use folder::Folder;
 ///
 /// A plain archive, and one with a table of contents ([`Packing::Seekable`]), is read in place. Any
 /// other packed archive is unpacked once when it is opened: its small members stay in memory, at
-/// most [`KEPT`](crate::bounds::KEPT) bytes. When another member is asked for, the archive is unpacked
-/// a second time, as far as that member, into a temporary file without a name. No byte is unpacked
-/// more than twice.
+/// most [`KEPT`](crate::bounds::KEPT) bytes. When another member is asked for, the archive is
+/// unpacked a second time, as far as that member, into a temporary file without a name. No byte is
+/// unpacked more than twice.
 ///
 /// # Rules
 ///
@@ -72,6 +74,8 @@ struct Inner {
 #[derive(Debug)]
 struct Contents {
     toc: Toc,
+    /// Rows of members that have a digest in the table, by the offsets of their headers.
+    rows: BTreeMap<u64, u64>,
     /// Offsets of headers that were compared with the table.
     compared: Mutex<BTreeSet<u64>>,
 }
@@ -194,6 +198,16 @@ impl Archive {
         self.0.contents.as_ref().map(|contents| &contents.toc)
     }
 
+    /// Returns a function that reads the digest of a member in the table of contents, if there is
+    /// a table. Empty members have none there.
+    pub(crate) fn recorded(&self) -> Option<impl Fn(&Member) -> io::Result<Option<[u8; 32]>> + '_> {
+        let contents = self.0.contents.as_ref()?;
+        Some(|member: &Member| {
+            let row = contents.rows.get(&member.header);
+            row.map(|row| contents.toc.digest_of(*row)).transpose()
+        })
+    }
+
     /// Compares a member with its header. The table of contents only says where the header is.
     pub(crate) fn compare(&self, member: &Member) -> Result<()> {
         let Some(contents) = &self.0.contents else { return Ok(()) };
@@ -227,7 +241,11 @@ impl Archive {
     }
 
     pub(crate) fn fail(&self, member: &str, kind: ErrorKind) -> Error {
-        Error::new(self.name(), Fault::from(kind).of(member))
+        self.fault(Fault::from(kind).of(member))
+    }
+
+    pub(crate) fn fault(&self, fault: impl Into<Fault>) -> Error {
+        Error::new(self.name(), fault)
     }
 }
 
@@ -235,8 +253,11 @@ impl Inner {
     fn of_blob(name: String, packed: &Blob) -> Result<Self, Fault> {
         match packing::layer(packed)? {
             Layer::Anywhere { packing, bytes, toc: Some(mut toc) } => {
-                let index = Index::listed(std::mem::take(&mut toc.members))?;
-                let contents = Some(Contents { toc, compared: Mutex::default() });
+                let members = std::mem::take(&mut toc.members);
+                let with_digest = members.iter().filter(|listed| listed.has_digest());
+                let rows = with_digest.map(|listed| (listed.header, listed.row)).collect();
+                let index = Index::listed(members)?;
+                let contents = Some(Contents { toc, rows, compared: Mutex::default() });
                 Ok(Self { name, packing, bytes, index, kept: Kept::new(), contents })
             }
             Layer::Anywhere { packing, bytes, toc: None } => {

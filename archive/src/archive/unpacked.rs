@@ -7,8 +7,8 @@ use criu_images::source::ReadAt;
 
 use crate::packing::{Opener, Spool};
 
-/// The tar stream of a packed archive. Unpacking begins when a byte is asked for, and goes as far as
-/// that byte. What has been unpacked stays in a temporary file without a name.
+/// The tar stream of a packed archive. Unpacking begins when a byte is asked for, and goes as far
+/// as that byte. What has been unpacked stays in a temporary file without a name.
 #[derive(Debug)]
 pub(super) struct Unpacked {
     opener: Opener,

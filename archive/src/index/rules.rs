@@ -13,8 +13,8 @@ use crate::member::{Member, MemberKind};
 use crate::path;
 use crate::tar::{Found, Sort};
 
-/// Checks a member by itself, whose first header is at an offset. Returns `None` for the root of the
-/// archive.
+/// Checks a member by itself, whose first header is at an offset. Returns `None` for the root of
+/// the archive.
 ///
 /// # Errors
 /// [`ErrorKind::Refused`] with the name.

@@ -1,19 +1,20 @@
 //! Forms in which archives are packed, and the ways from packed bytes to the tar stream.
 
 mod forward;
+#[cfg(feature = "zstd")]
+mod seekable;
 mod sink;
 mod spool;
-
-use std::ops::Range;
+mod toc;
 
 use criu_images::source::Blob;
 
 use crate::error::{ErrorKind, Fault};
-use crate::tar::Found;
 
 pub(crate) use forward::{Opener, Unpacking, unpack};
-pub(crate) use sink::{Entry, Form, Sink, Written};
+pub(crate) use sink::{Entry, Form, HotPages, Sink, Written};
 pub(crate) use spool::Spool;
+pub(crate) use toc::{Listed, Toc};
 
 /// Forms in which the tar stream of an archive is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,50 +45,56 @@ pub(crate) enum Layer {
     Forward { packing: Packing, opener: Opener },
 }
 
-/// A table of contents: the members of an archive without a look at their headers. Members and the
-/// zeros behind the last one tile the tar stream: there is no gap, and no byte is in two members.
-#[derive(Debug)]
-pub(crate) struct Toc {
-    pub(crate) members: Vec<Listed>,
-    /// SHA-256 of the tar stream, as the writer has seen it: the diffID of an OCI layer.
-    pub(crate) diff_id: [u8; 32],
-    /// SHA-256 of the table in the packed archive, with [`place`](Self::place) as its range.
-    pub(crate) digest: [u8; 32],
-    /// Range of the table in the packed archive.
-    pub(crate) place: Range<u64>,
-    /// Range of the working set in the packed archive, if one was recorded. One read brings all of
-    /// its pages.
-    pub(crate) hot: Option<Range<u64>>,
-}
-
-/// A member as the table of contents describes it. The headers in the tar stream are the truth.
-#[derive(Debug)]
-pub(crate) struct Listed {
-    /// Offset of the first header of the member in the tar stream: that of PAX records or a long
-    /// name, if the member has any.
-    pub(crate) header: u64,
-    pub(crate) found: Found,
-}
-
 /// Finds the packing of an archive by its first and last bytes.
 ///
 /// # Errors
-/// [`ErrorKind::Compressed`] for a form that is not read; [`ErrorKind::Io`].
+/// [`ErrorKind::Compressed`] for a form that is not read; [`ErrorKind::Malformed`],
+/// [`ErrorKind::Value`] and [`ErrorKind::TooLarge`] for a table of contents that is damaged or lies;
+/// [`ErrorKind::Io`].
 pub(crate) fn layer(packed: &Blob) -> Result<Layer, Fault> {
+    find(packed, None)
+}
+
+/// Finds the packing of a seekable archive whose table of contents has this SHA-256. Each frame that
+/// is read later is compared with its digest.
+///
+/// # Errors
+/// Those of [`layer`]; [`ErrorKind::Malformed`] if the archive has no table of contents, or another
+/// one.
+pub(crate) fn layer_verified(packed: &Blob, digest: [u8; 32]) -> Result<Layer, Fault> {
+    match find(packed, Some(digest))? {
+        layer @ Layer::Anywhere { toc: Some(_), .. } => Ok(layer),
+        _ => Err(ErrorKind::Malformed("has no table of contents").into()),
+    }
+}
+
+fn find(packed: &Blob, digest: Option<[u8; 32]>) -> Result<Layer, Fault> {
     let mut head = [0; HEAD];
     let len = usize::try_from(packed.len()).unwrap_or(usize::MAX).min(head.len());
     let (head, _) = head.split_at_mut(len);
     packed.read_at(0, head)?;
-    Ok(match form(head)? {
-        Packing::Plain => {
-            Layer::Anywhere { packing: Packing::Plain, bytes: packed.clone(), toc: None }
+    let packing = form(head)?;
+    #[cfg(feature = "zstd")]
+    if packing == Packing::Zstd {
+        if let Some(layer) = seekable::open(packed, digest)? {
+            return Ok(layer);
         }
+    }
+    #[cfg(not(feature = "zstd"))]
+    let _ = digest;
+    Ok(match packing {
+        Packing::Plain => Layer::Anywhere { packing, bytes: packed.clone(), toc: None },
         packing => Layer::Forward { packing, opener: Opener::new(packed.clone(), packing) },
     })
 }
 
 /// Returns the packing of bytes by their magic.
 fn form(head: &[u8]) -> Result<Packing, ErrorKind> {
+    if head.starts_with(b"age-encryption.org/")
+        || head.starts_with(b"-----BEGIN AGE ENCRYPTED FILE")
+    {
+        return Err(ErrorKind::Encrypted);
+    }
     match compressor(head) {
         None => Ok(Packing::Plain),
         Some("gzip") if cfg!(feature = "gzip") => Ok(Packing::Gzip),
@@ -112,4 +119,7 @@ pub(crate) fn compressor(head: &[u8]) -> Option<&'static str> {
 }
 
 /// Bytes that tell the packing.
-const HEAD: usize = 6;
+const HEAD: usize = 32;
+
+#[cfg(all(test, feature = "zstd"))]
+mod tests;

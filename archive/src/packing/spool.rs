@@ -121,6 +121,12 @@ impl Spool {
         self.0.kept.read_exact_at(buf, offset)
     }
 
+    /// The temporary file.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> &File {
+        &self.0.kept
+    }
+
     /// Returns the first `len` bytes of the stream, which need not have come yet.
     pub(crate) fn blob(&self, len: u64) -> Blob {
         Blob::new(Part { spool: self.clone(), len })
@@ -275,7 +281,7 @@ impl Stream for SpoolStream {
 }
 
 /// Makes a file without a name in the directory of temporary files. Nobody else can open it.
-fn temporary_file() -> io::Result<File> {
+pub(super) fn temporary_file() -> io::Result<File> {
     let directory = env::temp_dir();
     let made = nameless(&directory).or_else(|error| match error.raw_os_error() {
         // File systems without O_TMPFILE.

@@ -99,8 +99,8 @@ impl Header {
         number(self.part(SIZE, 12))
     }
 
-    /// Permissions, numbers of owner and group, and time of the last change; 0 where the header has no
-    /// number. Nothing is read by them.
+    /// Permissions, numbers of owner and group, and time of the last change; 0 where the header has
+    /// no number. Nothing is read by them.
     pub(super) fn attributes(&self) -> (u32, u64, u64, u64) {
         let one = |at, len| number(self.part(at, len)).unwrap_or(0);
         let mode = u32::try_from(one(MODE, 8) & 0o7777).unwrap_or(0);

@@ -40,6 +40,9 @@ pub(crate) struct Found {
     pub(crate) size: u64,
 }
 
+/// A member, and its content if somebody wants to keep that.
+type WithContent = (Found, Option<Vec<u8>>);
+
 /// Descriptions that stand before the member that they describe.
 #[derive(Debug, Default)]
 struct Before {
@@ -79,7 +82,7 @@ impl<S: Stream> Members<S> {
     pub(crate) fn next_kept(
         &mut self,
         mut keep: impl FnMut(&Found) -> bool,
-    ) -> Result<Option<(Found, Option<Vec<u8>>)>, Fault> {
+    ) -> Result<Option<WithContent>, Fault> {
         let mut before = Before::default();
         self.began = self.at;
         loop {
@@ -121,7 +124,7 @@ impl<S: Stream> Members<S> {
         size: u64,
         before: Before,
         keep: &mut dyn FnMut(&Found) -> bool,
-    ) -> Result<(Found, Option<Vec<u8>>), Fault> {
+    ) -> Result<WithContent, Fault> {
         let place = self.at.saturating_sub(BLOCK as u64);
         let records = before.records.unwrap_or_default();
         let fault = |kind: ErrorKind| Fault::from(kind).at(place);
@@ -223,8 +226,8 @@ impl<S: Stream> Members<S> {
             return Ok(Some(block));
         }
         match (left, self.at) {
-            (0, _) => Ok(None),
             (_, 0) => Err(ErrorKind::NotAnArchive.into()),
+            (0, _) => Ok(None),
             (_, at) => Err(Fault::from(ErrorKind::Truncated { need, left }).at(at)),
         }
     }

@@ -250,12 +250,14 @@ fn archives_are_read_without_being_unpacked() {
         assert!(done.success());
         Archive::open(dir.join(name)).map(|archive| archive.folder("set"))
     };
-    let images = Images::new(tar("-cf", "plain.tar").unwrap()).unwrap();
     let want: Vec<u8> = addresses(at(0), 64).flat_map(page).collect();
-    let mut reader = images.reader(Urgency::Background).unwrap();
-    assert_eq!(read(&mut *reader, 7, at(0), 64).unwrap(), want);
-    let error = tar("-czf", "packed.tar.gz").unwrap_err().to_string();
-    assert!(error.ends_with("is compressed with gzip, which has to be unpacked first"), "{error}");
+    for (options, name) in [("-cf", "plain.tar"), ("-czf", "packed.tar.gz")] {
+        let images = Images::new(tar(options, name).unwrap()).unwrap();
+        let mut reader = images.reader(Urgency::Background).unwrap();
+        assert_eq!(read(&mut *reader, 7, at(0), 64).unwrap(), want, "{name}");
+    }
+    let error = tar("-cJf", "packed.tar.xz").unwrap_err().to_string();
+    assert!(error.ends_with("is compressed with xz, which has to be unpacked first"), "{error}");
 }
 
 /// A page of one byte as an LZ4 block: the byte, 4090 repetitions, and five bytes at the end.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use criu_archive::{Archive, Member, MemberKind, Packing};
+use criu_archive::{Archive, Digests, Member, MemberKind, Packing, Sha256};
 use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
+use super::work::Work;
 use crate::exit::Exit;
 use crate::images::{open_archive, show};
 use crate::tool::Fallible;
@@ -17,8 +18,14 @@ use crate::tool::Fallible;
 /// Options of `archive list`.
 #[derive(Args)]
 pub(crate) struct List {
-    /// The archive
+    /// The archive, or - for standard input
     archive: PathBuf,
+    /// Add the SHA-256 of each member
+    #[arg(long)]
+    digests: bool,
+    /// Read the whole archive, and compare it with the digests in it, if it has any
+    #[arg(long)]
+    verify: bool,
     /// Print JSON, on one line
     #[arg(long)]
     json: bool,
@@ -27,7 +34,26 @@ pub(crate) struct List {
 impl List {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
         let archive = open_archive(&self.archive)?;
-        show(&Listing::new(&archive), self.json)?;
+        let mut listing = Listing::new(&archive);
+        let work = Work::new(listing.bytes)?;
+        let watch = |bytes| work.step(bytes);
+        if self.verify {
+            let verified = archive.verify(&watch).map_err(|error| work.fault(&error))?;
+            listing.verified = Some(Proof { has_digests: verified.has_digests });
+        }
+        if self.digests {
+            // The digests in the archive are those of the members only if that was compared.
+            let recorded = if self.verify { Digests::recorded(&archive)? } else { None };
+            let digests = match recorded {
+                Some(recorded) => recorded,
+                None => Digests::compute(&archive, &watch).map_err(|error| work.fault(&error))?,
+            };
+            for row in &mut listing.members {
+                row.sha256 = digests.get(&row.path);
+            }
+        }
+        drop(work);
+        show(&listing, self.json)?;
         Ok(Exit::Done.into())
     }
 }
@@ -39,8 +65,17 @@ struct Listing {
     packing: &'static str,
     /// Bytes of all members.
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<Proof>,
     /// In the order of their paths, each folder before its members.
     members: Vec<Row>,
+}
+
+/// An archive that was read as a whole, and is as it was written.
+#[derive(Serialize)]
+struct Proof {
+    /// Set if the archive has digests. They are right.
+    has_digests: bool,
 }
 
 #[derive(Serialize)]
@@ -56,6 +91,8 @@ struct Row {
     /// Target of a link.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<Sha256>,
 }
 
 impl Listing {
@@ -67,6 +104,7 @@ impl Listing {
             archive: archive.name().to_owned(),
             packing: packing(archive.packing()),
             bytes: members.iter().map(|row| row.size).sum(),
+            verified: None,
             members,
         }
     }
@@ -78,6 +116,12 @@ impl fmt::Display for Listing {
         let s = if count == 1 { "" } else { "s" };
         let bytes = BinaryBytes(self.bytes);
         write!(f, "{count} member{s}, {bytes}, {}", self.packing)?;
+        match &self.verified {
+            Some(Proof { has_digests: true }) => f.write_str(", all digests in it are right")?,
+            Some(_) => f.write_str(", whole; there are no digests in it")?,
+            None => {}
+        }
+        let has_digests = self.members.iter().any(|row| row.sha256.is_some());
         // Folders that have been written, the innermost last.
         let mut open: Vec<&str> = Vec::new();
         for row in &self.members {
@@ -86,10 +130,16 @@ impl fmt::Display for Listing {
             let same = open.iter().zip(folders).take_while(|(a, b)| a == b).count();
             open.truncate(same);
             for folder in &folders[same..] {
-                line(f, "", "", open.len(), &format!("{}/", Text(folder.as_bytes())))?;
+                let blank = if has_digests { 4 + 2 + 64 } else { 4 };
+                let name = format!("{}/", Text(folder.as_bytes()));
+                line(f, "", &format!("{:blank$}", ""), open.len(), &name)?;
                 open.push(folder);
             }
-            let mode = format!("{:04o}", row.mode);
+            let mut mode = format!("{:04o}", row.mode);
+            if has_digests {
+                let sum = row.sha256.map(|sum| sum.to_string()).unwrap_or_default();
+                mode = format!("{mode}  {sum:64}");
+            }
             let name = Text(name.as_bytes());
             let size = BinaryBytes(row.size).to_string();
             match (row.kind, &row.target) {
@@ -117,7 +167,7 @@ fn line(
     depth: usize,
     name: &str,
 ) -> fmt::Result {
-    write!(f, "\n{size:>12}  {mode:4}  {:1$}{name}", "", 2 * depth)
+    write!(f, "\n{size:>12}  {mode}  {:1$}{name}", "", 2 * depth)
 }
 
 impl Row {
@@ -141,6 +191,7 @@ impl Row {
             gid,
             modified: member.modified(),
             target,
+            sha256: None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `archive`: makes and reads archives of checkpoints. Each subcommand has a file.
 
+mod extract;
 mod list;
+mod work;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,8 @@ pub(crate) struct ArchiveWord {
 enum Word {
     /// List the members of an archive
     List(list::List),
+    /// Unpack an archive into a new directory
+    Extract(extract::Extract),
 }
 
 impl Tool for ArchiveWord {
@@ -28,15 +32,19 @@ impl Tool for ArchiveWord {
     const MORE: &'static str = "\
 Examples:
   criu-rs archive list export.tar.zst
+  criu-rs archive list --verify export.tar.zst
+  criu-rs archive extract export.tar.zst out
 
 Exit status:
   0  done
   1  the archive cannot be read, or is refused
-  2  wrong usage";
+  2  wrong usage
+  4  stopped by Ctrl-C or SIGTERM; nothing is left";
 
-    fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
+    fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
         match self.word {
             Word::List(list) => list.run(),
+            Word::Extract(extract) => extract.run(name),
         }
     }
 }

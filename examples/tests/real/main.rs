@@ -10,6 +10,7 @@ mod lab;
 mod payload;
 mod preflight;
 
+mod archive;
 mod check;
 mod confine;
 mod crit;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
 
 fn all() -> Vec<(&'static str, TestFn)> {
     [
+        archive::TESTS,
         check::TESTS,
         confine::TESTS,
         preflight::TESTS,

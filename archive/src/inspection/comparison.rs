@@ -39,7 +39,7 @@ pub struct Comparison {
     pub diff: Diff,
 }
 
-/// Something that differs. A side without it is `None`.
+/// Fact or file that differs. A side without it is `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Change {

@@ -25,7 +25,7 @@ pub(crate) struct Search {
     query: Query,
 }
 
-/// What to search for, where, and how to show it.
+/// Pattern to search for, the memory to search, and the form of the output.
 #[derive(Args)]
 pub(crate) struct Query {
     /// The pattern to search for

@@ -98,7 +98,7 @@ struct Sections {
     /// Namespaces, and what is in them
     #[arg(long)]
     namespaces: bool,
-    /// How much memory the processes have
+    /// Amounts of memory that the processes have
     #[arg(long)]
     memory: bool,
     /// Mappings of the processes
@@ -110,7 +110,7 @@ struct Sections {
     /// Statistics of the dump
     #[arg(long)]
     stats: bool,
-    /// All that the engine says about the container
+    /// Everything that the engine says about the container
     #[arg(long)]
     metadata: bool,
     /// Changed files of the container's root file system
@@ -394,7 +394,7 @@ fn said(error: &criu_archive::Error) -> String {
     }
 }
 
-/// One screen about a checkpoint.
+/// Screen about a checkpoint.
 struct Screen<'a>(&'a Inspection);
 
 impl fmt::Display for Screen<'_> {

@@ -11,12 +11,15 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Differences between an older and a newer checkpoint of one container or process tree.
 ///
-/// ```
+/// ```no_run
+/// use criu_archive::Archive;
 /// use criu_archive::inspection::{Comparison, Place};
 ///
-/// let old = Place::directory("../images/tests/data/pipeline", "")?;
-/// let new = Place::directory("../images/tests/data/pipeline", "")?;
-/// assert!(Comparison::new(&old, &new, false)?.is_empty());
+/// let old = Place::archive(Archive::open("monday.tar")?, "checkpoint")?;
+/// let new = Place::archive(Archive::open("tuesday.tar")?, "checkpoint")?;
+/// for process in Comparison::new(&old, &new, false)?.processes {
+///     println!("{} {} {}", process.change, process.pid, process.name);
+/// }
 /// # Ok::<(), criu_archive::Error>(())
 /// ```
 #[derive(Clone, Debug, Serialize)]

@@ -113,6 +113,9 @@ pub enum ErrorKind {
     /// The archive lacks a member that the request needs.
     #[error("is missing")]
     Missing,
+    /// The checkpoint has no task with this pid.
+    #[error("no task {0}")]
+    NoTask(u32),
     /// An archive has more items than [this crate accepts](crate::bounds).
     #[error("has more than {limit} {what}")]
     TooMany {

@@ -45,6 +45,7 @@ mod packing;
 mod path;
 #[cfg(feature = "registry")]
 pub mod registry;
+pub mod report;
 mod tar;
 pub mod write;
 

@@ -1,10 +1,12 @@
-//! Bounds set by a program. A single test, because bounds belong to the whole process.
+//! Bounds set by a program. They belong to the whole process: no two tests set the same one.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 
+use criu_archive::inspection::{Inspection, Part, Place};
 use criu_archive::metadata::Metadata;
+use criu_archive::report::Report;
 use criu_archive::{Archive, bounds};
 use criu_images::source::InMemory;
 use criu_lab::scratch;
@@ -61,4 +63,26 @@ fn an_archive_has_bounds() {
     let said = Archive::read("pipe", pipe).unwrap_err().to_string();
     assert!(said.ends_with("at most 1048576 are read"), "{said}");
     bounds::UNPACKED.raise(bounds::UNPACKED.default_value());
+}
+
+#[test]
+fn a_report_has_a_bound() {
+    // A report has fewer rows, and says how many are missing.
+    let place = Place::directory("../images/tests/data/pipeline", "").unwrap();
+    let inspection = Inspection::new(&place, Part::ALL).unwrap();
+    let report = || {
+        let mut html = Vec::new();
+        Report::new(&inspection).write(&mut html).unwrap();
+        let html = String::from_utf8(html).unwrap();
+        html.split_once("application/json\">").unwrap().1.split_once('<').unwrap().0.to_owned()
+    };
+    let whole = report();
+    assert_eq!(whole.matches("\"left\":0").count(), 10, "{whole}");
+    for bytes in [1 << 10, 8 << 10] {
+        bounds::REPORT.raise(bytes);
+        let cut = report();
+        assert!(cut.len() < usize::try_from(bytes).unwrap() + 1024, "{}", cut.len());
+        assert!(cut.matches("\"left\":0").count() < 9, "{cut}");
+    }
+    bounds::REPORT.raise(bounds::REPORT.default_value());
 }

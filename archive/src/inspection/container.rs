@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use criu_images::Text;
 use criu_images::source::Source;
 use serde::Serialize;
-use serde_json::Value;
 
-use super::read;
+use crate::error::{Error, Result};
+use crate::metadata::{ConfigDump, Engine, Identity, Metadata, Networks, SpecDump, Time};
 
 /// Facts about the container of a checkpoint. Facts that the metadata does not have are `None`, or
 /// empty.
@@ -98,112 +98,113 @@ impl Container {
     /// Reads the metadata; `None` if there is none. Members that cannot be read are added to
     /// `faults`.
     pub(crate) fn new(top: &dyn Source, faults: &mut Vec<String>) -> Option<Self> {
-        let mut value = |name: &str| -> Option<Value> {
-            top.size(name).ok().flatten()?;
-            let read = read(top, name).and_then(|bytes| {
-                serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))
-            });
-            read.map_err(|fault| faults.push(fault)).ok()
-        };
-        let (config, spec) = (value("config.dump"), value("spec.dump"));
-        let (networks, status) = (value("network.status"), value("status.dump"));
-        if config.is_none() && spec.is_none() && status.is_none() {
+        let metadata = Metadata::of("", top);
+        let config = or_fault(metadata.config(), faults);
+        let spec = or_fault(metadata.spec(), faults);
+        let networks = or_fault(metadata.networks(), faults);
+        if config.is_none() && spec.is_none() {
             return None;
         }
-        let mut container = Self::default();
-        container.take_config(&config.unwrap_or_default());
-        container.take_spec(&spec.unwrap_or_default());
+        let mut engine = spec.as_ref().map_or(Engine::Unknown, Engine::of_spec);
+        if engine == Engine::Unknown {
+            engine = Engine::of_members(top, config.as_ref()).unwrap_or(Engine::Unknown);
+        }
+        let identity = Identity::of(engine, config.as_ref(), spec.as_ref());
+        let mut container = Self {
+            engine: (engine != Engine::Unknown).then(|| engine.word()),
+            name: text(&identity.container),
+            image: text(&identity.image),
+            pod: Pod::new(&identity),
+            ..Self::default()
+        };
+        if let Some(config) = &config {
+            container.take_config(config);
+        }
+        if let Some(spec) = &spec {
+            container.take_spec(spec);
+        }
+        if let Some(address) = text(&identity.address) {
+            let addresses = vec![address];
+            container.networks.push(Network { addresses, ..Network::default() });
+        }
         container.take_networks(&networks.unwrap_or_default());
         Some(container)
     }
 
-    fn take_config(&mut self, config: &Value) {
-        let text = |name: &str| text(config, name);
-        let time = |name: &str| text(name).filter(|time| !time.starts_with("0001-"));
-        self.name = text("name");
-        self.id = text("id");
-        self.image = text("rootfsImageName").or_else(|| text("rootfsImage"));
-        self.image_ref = text("rootfsImageRef").or_else(|| text("rootfsImageID"));
-        self.runtime = text("runtime");
-        self.created = time("createdTime");
-        self.checkpointed = time("checkpointedTime");
-        self.restored = time("restoredTime");
+    fn take_config(&mut self, config: &ConfigDump) {
+        let time =
+            |time: &Option<Time>| time.as_ref().filter(|time| !time.is_zero()).map(Time::to_string);
+        self.id = text(&config.id);
+        self.image_ref = text(&config.rootfs_image_ref).or_else(|| text(&config.rootfs_image_id));
+        self.runtime = text(&config.runtime);
+        self.created = time(&config.created);
+        self.checkpointed = time(&config.checkpointed);
+        self.restored = time(&config.restored_at);
     }
 
-    fn take_spec(&mut self, spec: &Value) {
-        let process = &spec["process"];
-        self.arguments = texts(&process["args"]);
-        self.directory = text(process, "cwd");
-        self.hostname = text(spec, "hostname");
-        self.cgroup = text(&spec["linux"], "cgroupsPath");
-        for mount in spec["mounts"].as_array().into_iter().flatten() {
-            self.mounts.push(ContainerMount {
-                destination: text(mount, "destination").unwrap_or_default(),
-                kind: text(mount, "type").unwrap_or_default(),
-                source: text(mount, "source").unwrap_or_default(),
-                options: texts(&mount["options"]),
-            });
+    fn take_spec(&mut self, spec: &SpecDump) {
+        if let Some(process) = &spec.process {
+            self.arguments = texts(&process.args);
+            self.directory = text(&process.cwd);
         }
-        for (name, value) in spec["annotations"].as_object().into_iter().flatten() {
-            let name = Text(name.as_bytes()).to_string();
-            self.annotations.insert(name, shown(value).unwrap_or_default());
-        }
-        let has = |start: &str| self.annotations.keys().any(|name| name.starts_with(start));
-        let note = |name: &str| self.annotations.get(name).cloned();
-        self.engine = if has("io.kubernetes.cri-o.") {
-            Some("cri-o")
-        } else if has("io.kubernetes.cri.") {
-            Some("containerd")
-        } else if note("io.container.manager").as_deref() == Some("libpod") || has("io.podman.") {
-            Some("podman")
-        } else {
-            None
-        };
-        let first = |names: &[&str]| names.iter().find_map(|name| note(name));
-        let pod = Pod {
-            name: first(&["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]),
-            namespace: first(&[
-                "io.kubernetes.cri.sandbox-namespace",
-                "io.kubernetes.pod.namespace",
-            ]),
-            uid: first(&["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"]),
-            sandbox: first(&["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"]),
-        };
-        let address = note("io.kubernetes.cri-o.IP.0");
-        let name = first(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
-        self.pod = (pod != Pod::default()).then_some(pod);
-        self.name = name.or_else(|| self.name.take());
-        if let Some(address) = address {
-            let addresses = vec![address];
-            self.networks.push(Network { addresses, ..Network::default() });
-        }
+        self.hostname = text(&spec.hostname);
+        self.cgroup = spec.linux.as_ref().and_then(|linux| text(&linux.cgroups_path));
+        self.mounts.extend(spec.mounts.iter().map(|mount| ContainerMount {
+            destination: shown(&mount.destination),
+            kind: shown(&mount.kind),
+            source: shown(&mount.source),
+            options: texts(&mount.options),
+        }));
+        let annotations = spec.annotations.iter();
+        self.annotations.extend(annotations.map(|(name, value)| (shown(name), shown(value))));
     }
 
-    fn take_networks(&mut self, networks: &Value) {
-        for (network, value) in networks.as_object().into_iter().flatten() {
-            for (interface, value) in value["interfaces"].as_object().into_iter().flatten() {
-                let subnets = value["subnets"].as_array();
-                let subnets = || subnets.into_iter().flatten();
+    fn take_networks(&mut self, networks: &Networks) {
+        for (network, value) in networks {
+            for (interface, value) in &value.interfaces {
+                let subnets = || value.subnets.iter();
                 self.networks.push(Network {
-                    network: Text(network.as_bytes()).to_string(),
-                    interface: Text(interface.as_bytes()).to_string(),
-                    addresses: subnets().filter_map(|subnet| text(subnet, "ipnet")).collect(),
-                    gateways: subnets().filter_map(|subnet| text(subnet, "gateway")).collect(),
-                    mac: text(value, "mac_address"),
+                    network: shown(network),
+                    interface: shown(interface),
+                    addresses: subnets().filter_map(|subnet| text(&subnet.ipnet)).collect(),
+                    gateways: subnets().filter_map(|subnet| text(&subnet.gateway)).collect(),
+                    mac: text(&value.mac_address),
                 });
             }
         }
     }
 }
 
-fn text(value: &Value, name: &str) -> Option<String> {
-    shown(value.get(name)?).filter(|text| !text.is_empty())
+impl Pod {
+    fn new(identity: &Identity) -> Option<Self> {
+        let pod = Self {
+            name: text(&identity.pod),
+            namespace: text(&identity.namespace),
+            uid: text(&identity.pod_uid),
+            sandbox: text(&identity.sandbox),
+        };
+        (pod != Self::default()).then_some(pod)
+    }
 }
 
-fn shown(value: &Value) -> Option<String> {
-    value.as_str().map(|text| Text(text.as_bytes()).to_string())
+/// Returns what was read, or adds the fault.
+pub(crate) fn or_fault<T>(read: Result<Option<T>>, faults: &mut Vec<String>) -> Option<T> {
+    let said = |error: Error| match error.member() {
+        Some(member) => format!("{}: {}", Text(member.as_bytes()), error.kind()),
+        None => error.kind().to_string(),
+    };
+    read.map_err(|error| faults.push(said(error))).ok().flatten()
 }
 
-fn texts(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(shown).collect()
+/// Makes a text harmless; `None` for an empty one.
+fn text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| shown(text))
+}
+
+fn shown(text: &str) -> String {
+    Text(text.as_bytes()).to_string()
+}
+
+fn texts(all: &[String]) -> Vec<String> {
+    all.iter().map(|text| shown(text)).collect()
 }

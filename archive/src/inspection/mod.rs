@@ -1,5 +1,6 @@
 //! Looks into a checkpoint: everything that can be told about it, as one value.
 
+mod comparison;
 mod container;
 mod findings;
 mod gpu;
@@ -11,16 +12,17 @@ mod statistics;
 use std::collections::BTreeMap;
 
 use criu_images::bounds::IMAGE;
-use criu_images::kind::STATS_DUMP;
+use criu_images::kind::{PSTREE, STATS_DUMP};
 use criu_images::source::Source;
 use criu_images::view::{
     Fds, Mems, Mounts, Namespaces, Ps, Rss, Security, Sockets, Summary, Touches,
 };
-use criu_images::{Checkpoint, DumpStats, ErrorKind as ImageErrorKind, Text};
+use criu_images::{Checkpoint, DumpStats, ErrorKind as ImageErrorKind, Task, Text};
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::packing::Packing;
+pub use comparison::{Change, Comparison, ProcessChange};
 pub use container::{Container, ContainerMount, Network, Pod};
 pub use findings::Finding;
 pub use gpu::{AmdGpu, AmdTask, Gpu};
@@ -56,6 +58,8 @@ pub enum Part {
     Mappings,
     /// Users, capabilities, labels and seccomp filters.
     Security,
+    /// GPUs that the checkpoint used.
+    Gpu,
     /// Changed files of the container's root file system.
     Rootfs,
     /// Findings of a check of all images, and of the members of the archive.
@@ -75,6 +79,7 @@ impl Part {
         Self::Memory,
         Self::Mappings,
         Self::Security,
+        Self::Gpu,
         Self::Rootfs,
         Self::Findings,
     ];
@@ -104,8 +109,6 @@ pub struct Inspection {
     pub sizes: Sizes,
     /// Counters of the dump; `None` if CRIU's record is not there.
     pub statistics: Option<Statistics>,
-    /// GPUs that the checkpoint used; `None` if nothing tells of one.
-    pub gpu: Option<Gpu>,
     /// The set is a pre-dump: memory alone, which a later dump builds on.
     pub pre_dump: bool,
     /// The working set that a lazy restore has recorded.
@@ -139,6 +142,9 @@ pub struct Inspection {
     /// Users, capabilities, labels and seccomp filters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub security: Option<Security>,
+    /// GPUs that the checkpoint used; `None` also if nothing tells of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
     /// Changes of the container's root file system; `None` also if the archive has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rootfs: Option<Rootfs>,
@@ -171,26 +177,34 @@ impl Inspection {
     /// A part that cannot be read is `None`, and the reason is among the findings.
     ///
     /// # Errors
-    /// [`ErrorKind::Images`] if the process tree cannot be read, except for a pre-dump, which does
-    /// not have one.
+    /// [`ErrorKind::Images`] if a part needs the process tree, and the tree cannot be read. A
+    /// pre-dump does not have a tree, and no such parts.
     pub fn new(place: &Place, parts: &[Part]) -> Result<Self> {
+        Self::of_tasks(place, parts, &[])
+    }
+
+    /// Looks into some tasks of a checkpoint. Parts that are not about tasks are of the whole
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// The errors of [`new`](Self::new); [`ErrorKind::NoTask`] for a pid that no task has.
+    pub fn of_tasks(place: &Place, parts: &[Part], pids: &[u32]) -> Result<Self> {
         let (top, images) = (place.top()?, place.images()?);
         let mut faults = Vec::new();
-        let pre_dump = is_pre_dump(place)?;
-        let checkpoint = if pre_dump { None } else { Some(checkpoint(place)?) };
-        let container = Container::new(&*top, &mut faults);
         let wants = |part: Part| parts.contains(&part);
+        let pre_dump = is_pre_dump(place, &*images);
+        // Findings are made without a tree, too.
+        let needs_tree = parts.iter().any(|part| !matches!(part, Part::Rootfs | Part::Findings));
+        let checkpoint = if needs_tree && !pre_dump { Some(checkpoint(place)?) } else { None };
         let mut inspection = Self {
             schema: SCHEMA,
             source: Origin::new(place),
+            container: Container::new(&*top, &mut faults),
             sizes: Sizes::new(place, &*top, &*images),
             statistics: statistics(&*images, &*top, &mut faults),
-            gpu: Gpu::new(&*images, checkpoint, &mut faults),
             pre_dump,
             working_set: None,
             working_set_fault: None,
-            rootfs: if wants(Part::Rootfs) { Rootfs::new(&*top, &mut faults) } else { None },
-            container,
             summary: None,
             ps: None,
             open_files: None,
@@ -200,10 +214,28 @@ impl Inspection {
             memory: None,
             mappings: None,
             security: None,
+            gpu: None,
+            rootfs: None,
             findings: Vec::new(),
         };
+        if wants(Part::Rootfs) {
+            inspection.rootfs = Rootfs::new(&*top, &mut faults);
+        }
+        if wants(Part::Gpu) {
+            inspection.gpu = Gpu::new(&*images, checkpoint, &mut faults);
+        }
         if let Some(checkpoint) = checkpoint {
-            inspection.look(place, checkpoint, parts, &mut faults);
+            let tasks: Vec<Task<'_>> = if pids.is_empty() {
+                checkpoint.tasks().collect()
+            } else {
+                let find = |pid: &u32| {
+                    let no_task = || Error::new(place.name(), ErrorKind::NoTask(*pid));
+                    checkpoint.task(*pid).ok_or_else(no_task)
+                };
+                pids.iter().map(find).collect::<Result<_>>()?
+            };
+            inspection.look(place, checkpoint, &tasks, parts, &mut faults);
+            inspection.keep(pids);
         }
         if wants(Part::Findings) {
             inspection.findings = findings::of_images(place.set());
@@ -230,6 +262,7 @@ impl Inspection {
         &mut self,
         place: &Place,
         checkpoint: Checkpoint<'_>,
+        tasks: &[Task<'_>],
         parts: &[Part],
         faults: &mut Vec<String>,
     ) {
@@ -247,22 +280,25 @@ impl Inspection {
                 }
             };
         }
-        self.summary = part!(Summary, Summary::new(checkpoint));
-        let environments = wants(Part::Environments);
+        let (commands, environments) = (wants(Part::Commands), wants(Part::Environments));
+        let tasks = || tasks.iter().copied();
+        self.summary = part!(Summary, {
+            if commands { Summary::new(checkpoint) } else { Summary::without_pages(checkpoint) }
+        });
         self.ps = part!(Processes, {
-            if environments || wants(Part::Commands) {
-                Ps::with_arguments(checkpoint.tasks(), environments)
+            if commands || environments {
+                Ps::with_arguments(tasks(), environments)
             } else {
-                Ok(Ps::new(checkpoint.tasks()))
+                Ok(Ps::new(tasks()))
             }
         });
-        self.open_files = part!(Files, Fds::new(checkpoint.tasks()));
+        self.open_files = part!(Files, Fds::new(tasks()));
         self.sockets = part!(Sockets, Sockets::new(checkpoint));
         self.mounts = part!(Mounts, Mounts::new(checkpoint));
         self.namespaces = part!(Namespaces, Namespaces::new(checkpoint));
-        self.memory = part!(Memory, Rss::new(checkpoint.tasks()));
-        self.mappings = part!(Mappings, Mems::new(checkpoint.tasks()));
-        self.security = part!(Security, Security::new(checkpoint.tasks()));
+        self.memory = part!(Memory, Rss::new(tasks()));
+        self.mappings = part!(Mappings, Mems::new(tasks()));
+        self.security = part!(Security, Security::new(tasks()));
         if wants(Part::Summary) {
             let touches = set
                 .working_set()
@@ -275,6 +311,25 @@ impl Inspection {
         // Engines put the record of the dump beside the folder of the images.
         if let (Some(summary), Some(statistics)) = (&mut self.summary, &self.statistics) {
             summary.frozen_us.get_or_insert(statistics.frozen_us);
+        }
+    }
+}
+
+impl Inspection {
+    /// Leaves out what belongs to other tasks alone.
+    fn keep(&mut self, pids: &[u32]) {
+        if pids.is_empty() {
+            return;
+        }
+        let listed = |pid: &u32| pids.contains(pid);
+        if let Some(all) = &mut self.sockets {
+            all.sockets.retain(|socket| socket.holders.iter().any(|at| listed(&at.pid)));
+        }
+        if let Some(all) = &mut self.mounts {
+            all.namespaces.retain(|namespace| namespace.pids.iter().any(listed));
+        }
+        if let Some(all) = &mut self.namespaces {
+            all.namespaces.retain(|namespace| namespace.pids.iter().any(listed));
         }
     }
 }
@@ -306,18 +361,9 @@ fn checkpoint(place: &Place) -> Result<Checkpoint<'_>> {
 }
 
 /// Returns true for a set of memory alone.
-fn is_pre_dump(place: &Place) -> Result<bool> {
-    let set = place.set();
-    if set.inventory().pre_dump_mode.is_none() {
-        return Ok(false);
-    }
-    match set.checkpoint() {
-        Err(error) if matches!(error.kind(), ImageErrorKind::Missing) => {
-            Ok(error.image() == criu_images::kind::PSTREE.file)
-        }
-        Err(error) => Err(Error::new(place.name(), ErrorKind::Images(error))),
-        Ok(_) => Ok(false),
-    }
+fn is_pre_dump(place: &Place, images: &dyn Source) -> bool {
+    let has_tree = !matches!(images.size(PSTREE.file), Ok(None));
+    place.set().inventory().pre_dump_mode.is_some() && !has_tree
 }
 
 /// Reads CRIU's record of the dump: beside the images, or above them.

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::read;
 use crate::error::{Error, Fault};
-use crate::tar::{Found, Members, Seeking, Sort};
+use crate::packing::{self, Layer};
+use crate::tar::{Found, Members, Seeking, Sort, Stream};
 
 /// Changes of a container's root file system since its image, as the archive has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -64,10 +65,16 @@ impl Rootfs {
         any.then_some(rootfs)
     }
 
-    /// Adds the members of the archive of changed files. The archive has the names and devices of
-    /// a whole root file system: nothing of it is unpacked here.
+    /// Adds the members of the archive of changed files, which containerd compresses. The archive
+    /// has the names and devices of a whole root file system: nothing of it is unpacked here.
     fn add(&mut self, bytes: &Blob) -> Result<(), Fault> {
-        let mut members = Members::new(Seeking::new(bytes));
+        match packing::layer(bytes)? {
+            Layer::Anywhere { bytes, .. } => self.add_members(Members::new(Seeking::new(&bytes))),
+            Layer::Forward { opener, .. } => self.add_members(Members::new(opener.open()?)),
+        }
+    }
+
+    fn add_members(&mut self, mut members: Members<impl Stream>) -> Result<(), Fault> {
         while let Some(found) = members.next()? {
             self.add_member(&found);
         }

@@ -3,7 +3,7 @@
 
 mod edit;
 mod explore;
-mod search;
+pub(crate) mod search;
 mod seccomp;
 
 use std::fs;

@@ -17,6 +17,7 @@ mod crit;
 mod descriptors;
 mod dump;
 mod foreign;
+mod inspect;
 mod lazy_pages;
 mod lazy_peers;
 mod links;
@@ -55,6 +56,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         descriptors::TESTS,
         dump::TESTS,
         foreign::TESTS,
+        inspect::TESTS,
         lazy_pages::TESTS,
         lazy_peers::TESTS,
         links::TESTS,

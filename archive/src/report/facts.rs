@@ -38,7 +38,6 @@ impl Card {
 /// Returns the cards that have facts.
 pub(super) fn cards(inspection: &Inspection) -> Vec<Card> {
     let mut cards = vec![checkpoint(inspection)];
-    cards.extend(needs(inspection));
     cards.extend(inspection.container.as_ref().map(container));
     cards.push(memory(inspection));
     cards.push(sizes(inspection));
@@ -79,18 +78,6 @@ fn checkpoint(inspection: &Inspection) -> Card {
         }
     }
     card
-}
-
-fn needs(inspection: &Inspection) -> Option<Card> {
-    let summary = inspection.summary.as_ref()?;
-    let mut card = Card::new("A restore needs");
-    for need in summary.needs.iter().take(MOST) {
-        card.add(&need.option, &*need.why);
-    }
-    if summary.needs.is_empty() {
-        card.add("Options", "none beyond the directory of the images");
-    }
-    Some(card)
 }
 
 fn container(container: &Container) -> Card {

@@ -31,6 +31,7 @@ pub(super) fn data(inspection: &Inspection, pages: &Pages) -> String {
     let groups = sections.security();
     sections.processes(&left, &groups);
     sections.findings();
+    sections.needs();
     sections.sockets();
     sections.mounts();
     sections.namespaces();
@@ -168,11 +169,19 @@ impl Sections<'_> {
     }
 
     fn findings(&mut self) {
-        let mut rows = Rows::new(share(2));
+        let mut rows = Rows::new(share(1));
         for finding in &self.inspection.findings {
             rows.push(&(finding.severity, short(&finding.place), short(&finding.text)));
         }
         self.add("findings", &rows.done());
+    }
+
+    fn needs(&mut self) {
+        let mut rows = Rows::new(share(1));
+        for need in self.inspection.summary.iter().flat_map(|summary| &summary.needs) {
+            rows.push(&(short(&need.option), short(&need.why)));
+        }
+        self.add("needs", &rows.done());
     }
 
     fn sockets(&mut self) {
@@ -254,7 +263,7 @@ impl Sections<'_> {
 }
 
 /// Lines at the end of the page: what it holds, and what it leaves out.
-fn notes(inspection: &Inspection) -> [&'static str; 3] {
+fn notes(inspection: &Inspection) -> [&'static str; 4] {
     let mut processes = inspection.ps.iter().flat_map(|ps| &ps.processes);
     let environments = if processes.any(|process| process.environment.is_some()) {
         "Environments of the processes are in this file. They may hold secrets."
@@ -262,6 +271,7 @@ fn notes(inspection: &Inspection) -> [&'static str; 3] {
         "Environments of the processes are left out: they may hold secrets."
     };
     [
+        "Own memory is the pages that belong to a process alone, wherever their bytes are.",
         environments,
         "Contents of memory are not in this file. Command lines, paths and addresses are.",
         "The page needs no network, loads nothing and sends nothing.",

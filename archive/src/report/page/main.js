@@ -34,7 +34,7 @@ function tableSection(section) {
   const box = section.heads
     ? el('div', { class: 'box', tabindex: '0', role: 'region', 'aria-label': section.title }, el('table', null, heads(section.heads), body))
     : el('div', { class: 'box', tabindex: '0', role: 'region', 'aria-label': section.title }, body);
-  const none = el('p', { class: 'note' });
+  const none = el('p', { class: 'remark' });
   const view = new Rows(body, section.draw, { box });
   allRows.push(view);
   let texts = null;
@@ -44,7 +44,7 @@ function tableSection(section) {
     view.show(shown);
     box.hidden = shown.length === 0;
     none.hidden = shown.length > 0;
-    none.textContent = rows.length > 0 ? 'Nothing here fits the filter.' : section.none ?? 'None.';
+    none.textContent = section.none ?? 'None.';
     return shown.length;
   };
   return { ...section, total: rows.length, nodes: [box, none], draw };
@@ -77,9 +77,10 @@ function build() {
     byId('main').append(el('section', { id: section.id, 'aria-labelledby': `${section.id}-title` },
       section.tools ? el('div', { class: 'title' }, title, section.tools) : title,
       section.nodes,
-      left > 0 ? el('p', { class: 'note left' },
+      left > 0 ? el('p', { class: 'remark left' },
         `${count(left, 'more row')} ${left === 1 ? 'does' : 'do'} not fit into this report. criu-rs inspect --json has all.`) : null));
   }
+  byId('main').append(el('p', { class: 'remark', id: 'nothing', hidden: true }, 'Nothing in this checkpoint fits the filter.'));
   for (const line of data.notes) byId('foot').append(el('p', null, line));
 }
 
@@ -95,7 +96,10 @@ function filter(query) {
     section.badge.textContent = words.length > 0 ? `${grouped(shown)}/${all}` : all;
     section.badge.classList.toggle('some', words.length > 0 && shown > 0);
     section.link.classList.toggle('none', shown === 0);
+    // The filter leaves the sections that have something, and their links.
+    byId(section.id).hidden = words.length > 0 && shown === 0;
   }
+  byId('nothing').hidden = found > 0 || words.length === 0;
   byId('found').textContent = words.length > 0 ? `${count(found, 'row')} found` : '';
 }
 

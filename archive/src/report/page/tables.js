@@ -38,12 +38,18 @@ function drawNamespace([kind, id, isHost, external, pids, contents]) {
     el('td', { class: 'wide' }, contents.map((line, i) => [i ? ', ' : '', marked(line)])));
 }
 
+/** A filter in words: a line for each of its answers. */
+function seccompFilter({ index, summary, instructions, flags }, brief) {
+  const title = [`filter ${index}`, count(instructions, 'instruction'), ...flags].join(', ');
+  return el('details', { open: !brief }, el('summary', null, title), summary.split('; ').map((line) => el('div', null, marked(line))));
+}
+
 /** Credentials in words. `brief` leaves out what says nothing. */
 function securityFacts(group, brief) {
   const [real, effective, saved, system] = group.users;
   const same = (ids) => ids.every((id) => id === ids[0]);
   const ids = (four) => (same(four) ? String(four[0]) : `real ${four[0]}, effective ${four[1]}, saved ${four[2]}, file system ${four[3]}`);
-  const caps = group.capabilities;
+  const caps = Object.fromEntries(Object.entries(group.capabilities).map(([set, names]) => [set, names.replaceAll(',', ', ')]));
   const facts = [
     ['User', same(group.users) && real === 0 ? '0, root' : ids([real, effective, saved, system])],
     ['Group', ids(group.groups)],
@@ -56,8 +62,7 @@ function securityFacts(group, brief) {
     ['Label', group.label ?? (brief ? null : 'none saved')],
     ['New privileges', group.no_new_privs ? 'never, by no_new_privs' : brief ? null : 'possible by execve(2)'],
     ['Seccomp', group.seccomp === 'off' ? (brief ? null : 'off') : group.seccomp === 'strict'
-      ? 'strict: read, write, exit and sigreturn alone' : [group.filters.map((filter) =>
-        el('div', null, marked(filter.summary), el('span', { class: 'quiet' }, ` (filter ${filter.index}, ${count(filter.instructions, 'instruction')}${filter.flags.length ? ', ' + filter.flags.join(', ') : ''})`)))]],
+      ? 'strict: read, write, exit and sigreturn alone' : group.filters.map((filter) => seccompFilter(filter, brief))],
     ['Cgroups', group.cgroups.length ? group.cgroups.map((line) => el('div', null, marked(line))) : null],
   ];
   return facts.filter(([, value]) => value !== null)
@@ -108,6 +113,10 @@ const SECTIONS = [
   {
     id: 'findings', title: 'Findings', of: data.findings, draw: drawFinding, heads: ['Severity', 'Place', 'Finding', '>PID'],
     text: (row) => lower(row), none: 'Nothing was found that a restore would stumble over.',
+  },
+  {
+    id: 'needs', title: 'Restore options', of: data.needs, draw: ([option, why]) => el('tr', null, td(option, 'text mono'), td(why, 'wide')),
+    heads: ['Option of criu restore', 'Reason'], text: (row) => lower(row), none: 'A restore needs no option beyond the directory of the images.',
   },
   { id: 'processes', title: 'Processes', of: data.processes, tree: true },
   {

@@ -123,7 +123,7 @@ fn a_seekable_archive_in_a_registry_is_checked_part_by_part() {
     }
     let mut options = Options::default();
     options.pack = Pack::Seekable { level: 1, threads: 2 };
-    draft.save(&path, &options, &mut |_, _| {}).unwrap();
+    draft.save(&path, &options, &|_| std::ops::ControlFlow::Continue(())).unwrap();
     let image = Image::of_archive(&path).unwrap();
     assert!(image.layer().annotations.contains_key(TOC_DIGEST));
     assert!(image.layer().media_type.ends_with("+zstd"), "{:?}", image.layer());

@@ -26,9 +26,10 @@ use cells::Pages;
 
 /// A report about a checkpoint, as one HTML file.
 ///
-/// The file has no more than [`REPORT`](crate::bounds::REPORT) bytes. Rows beyond that are counted,
-/// and the page says so. The file holds names, command lines and addresses, and environments if the
-/// inspection has them: it is for its owner alone.
+/// Its data have no more than [`REPORT`](crate::bounds::REPORT) bytes. Rows beyond that are
+/// counted, and the page says so. Style and script add some 53 KiB. The file holds
+/// names, command lines and addresses, and environments if the inspection has them: it is for its
+/// owner alone.
 ///
 /// ```
 /// use criu_archive::inspection::{Inspection, Part, Place};
@@ -148,5 +149,39 @@ mod tests {
         assert_eq!(names, ["policy", "title", "style", "title", "data", "script"]);
         // A part must not end its element.
         assert!(!STYLE.contains("</") && !SCRIPT.concat().contains("</"));
+    }
+
+    #[test]
+    fn text_stands_out_in_both_themes() {
+        for theme in 0..2 {
+            let color = |name: &str| {
+                let (_, value) = STYLE.split_once(&format!("--{name}: light-dark(")).unwrap();
+                let value = value.split_once(')').unwrap().0.split(", ").nth(theme).unwrap();
+                [1, 3, 5].map(|at| u8::from_str_radix(&value[at..at + 2], 16).unwrap())
+            };
+            for text in ["text", "quiet", "accent", "error", "warning"] {
+                for ground in ["ground", "sheet", "raised", "chosen"] {
+                    let contrast = contrast(color(text), color(ground));
+                    assert!(contrast >= 4.5, "{text} on {ground} in theme {theme}: {contrast}");
+                }
+            }
+            for kind in ["code", "file", "heap", "anon", "stack", "shared", "kernel"] {
+                let contrast = contrast(color(kind), color("sheet"));
+                assert!(contrast >= 3.0, "{kind} in theme {theme}: {contrast}");
+            }
+        }
+    }
+
+    /// Contrast of two colours, as the Web Content Accessibility Guidelines define it.
+    fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
+        let light = |color: [u8; 3]| {
+            let [red, green, blue] = color.map(|part| {
+                let part = f64::from(part) / 255.0;
+                if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+            });
+            0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05
+        };
+        let (a, b) = (light(a), light(b));
+        a.max(b) / a.min(b)
     }
 }

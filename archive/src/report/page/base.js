@@ -65,7 +65,9 @@ function marked(text) {
 }
 
 const td = (text, kind) => el('td', { class: kind }, marked(text));
-const number = (value) => el('td', { class: 'n' }, marked(typeof value === 'number' ? grouped(value) : value));
+const number = (value) => el('td', { class: 'n' }, typeof value === 'number' ? grouped(value) : value);
+/** A number that the filter looks through. */
+const id = (value) => el('td', { class: 'n' }, marked(value));
 /** The heads of a table. A head that begins with ">" belongs to numbers. */
 const heads = (names) => el('thead', null, el('tr', null, names.map((name) =>
   el('th', { scope: 'col', class: name.startsWith('>') ? 'n' : null }, name.replace(/^>/, '')))));
@@ -76,18 +78,18 @@ const ofProcess = (pid) => el('td', { class: 'n' }, toProcess(pid));
 
 /** Rows that are drawn as far as the reader scrolls. */
 class Rows {
-  constructor(body, draw, { box = null, step = 150, columns = 1 } = {}) {
-    Object.assign(this, { body, draw, step, columns, list: [], drawn: 0 });
+  constructor(body, draw, box) {
+    Object.assign(this, { body, draw, list: [], drawn: 0 });
     this.end = new IntersectionObserver((seen) => {
-      if (seen.some((one) => one.isIntersecting)) this.more(this.step);
-    }, { root: box, rootMargin: '600px' });
+      if (seen.some((one) => one.isIntersecting)) this.more(STEP);
+    }, { root: box, rootMargin: '300px' });
   }
 
   show(list) {
     this.list = list;
     this.drawn = 0;
     this.body.replaceChildren();
-    this.more(this.step);
+    this.more(FIRST);
   }
 
   /** Draws more rows. The last row drawn tells when it comes into sight. */
@@ -108,3 +110,7 @@ class Rows {
   }
 }
 const allRows = [];
+// Rows that fill a box. A filter draws no more than these until the reader scrolls.
+const FIRST = 40;
+// Rows that are drawn when the last row comes into sight.
+const STEP = 150;

@@ -35,11 +35,14 @@ function tableSection(section) {
     ? el('div', { class: 'box', tabindex: '0', role: 'region', 'aria-label': section.title }, el('table', null, heads(section.heads), body))
     : el('div', { class: 'box', tabindex: '0', role: 'region', 'aria-label': section.title }, body);
   const none = el('p', { class: 'remark' });
-  const view = new Rows(body, section.draw, { box });
+  const view = new Rows(body, section.draw, box);
   allRows.push(view);
   let texts = null;
+  const read = () => { texts ??= rows.map(section.text); };
+  // The first filter finds the texts made.
+  window.requestIdleCallback?.(read);
   const draw = () => {
-    if (words.length > 0) texts ??= rows.map(section.text);
+    if (words.length > 0) read();
     const shown = words.length === 0 ? rows : rows.filter((_, i) => fits(texts[i]));
     view.show(shown);
     box.hidden = shown.length === 0;

@@ -82,6 +82,7 @@ function drawPane(pid) {
     ['Program', process.exe], ['Directory', process.cwd],
     ['Root', process.root === '/' ? null : process.root],
     ...(security ? securityFacts(security, true) : []),
+    ['Threads differ', process.security.length > 1 ? [el('a', { href: '#security' }, 'in their credentials or restrictions')] : null],
     ['Working set', touched ? `${pages(touched[2])} of ${pages(touched[3])} were touched after the last restore` : null],
   ].filter(([, value]) => value !== null && value !== undefined);
   const command = process.args?.length ? process.args.join(' ') : null;
@@ -115,7 +116,7 @@ function treeSection() {
     heads(['Process', '>PID', '>Threads', 'State', '>Own KiB', 'Own memory']), body));
   box.querySelectorAll('th').forEach((th, i) => { if ([2, 3, 5].includes(i)) th.classList.add('narrow'); });
   const pane = el('div', { class: 'pane', role: 'region', 'aria-label': 'The chosen process', 'aria-live': 'off', tabindex: '0' });
-  const rows = new Rows(body, drawProcess, { box, step: 200 });
+  const rows = new Rows(body, drawProcess, box);
   allRows.push(rows);
   const draw = () => rows.show(tree.list());
   const indexOf = (pid) => rows.list.findIndex(([process]) => process.pid === pid);

@@ -3,11 +3,12 @@
 const FILE_HEADS = ['>PID', 'Process', '>FD', 'Access', 'Kind', 'File'];
 const ACCESS = { r: 'read', w: 'write', u: 'both' };
 function drawFile([pid, fd, mode, kind, name, isDeleted], ofOne) {
-  // The description begins with the kind.
-  const file = data.names[name].startsWith(`${kind} `) ? data.names[name].slice(kind.length + 1) : data.names[name];
+  // The description may begin with the kind, and end with what is shown apart.
+  const whole = data.names[name].replace(/ \(deleted\)$/, '');
+  const file = whole.startsWith(`${kind} `) ? whole.slice(kind.length + 1) : whole;
   return el('tr', null,
     ofOne ? null : [ofProcess(pid), td(commandOf(pid))],
-    number(String(fd)), td(ACCESS[mode] ?? ''), td(kind),
+    id(fd), td(ACCESS[mode] ?? ''), td(kind),
     el('td', { class: 'wide' }, marked(file), isDeleted ? el('span', { class: 'warning' }, ' deleted') : null));
 }
 
@@ -16,23 +17,23 @@ function drawSocket([protocol, state, received, sent, local, peer, holders, more
     td(protocol), td(state), td(local, 'text'), td(peer, 'text'),
     number(received || ''), number(sent || ''),
     el('td', { class: 'wide' }, holders.length === 0 ? el('span', { class: 'quiet' }, 'waits in the queue of another') : null,
-      holders.map(([pid, fd]) => [toProcess(pid), ' ', marked(commandOf(pid)), el('span', { class: 'quiet' }, ` fd ${fd}`), '  ']),
-      more ? `and ${grouped(more)} more` : null));
+      holders.map(([pid, fd], i) => [i ? ', ' : '', toProcess(pid), ' ', marked(commandOf(pid)), el('span', { class: 'quiet' }, ` fd ${fd}`)]),
+      more ? ` and ${grouped(more)} more` : null));
 }
 
 function drawMount([space, depth, target, source, root, fs, options, external]) {
   return el('tr', null,
-    number(String(space)),
+    id(space),
     el('td', { class: 'text' }, el('span', { class: 'step', vars: { width: `${Math.min(depth, 12) * 16}px` } }), marked(target)),
     td(fs), el('td', { class: 'text' }, marked(source), root === '/' ? null : el('span', { class: 'quiet' }, ' at ', marked(root))),
     el('td', { class: 'wide' }, marked(options.replaceAll(',', ', ')),
       external === null ? null : el('span', { class: 'warning' }, ' external: ', marked(external))));
 }
 
-function drawNamespace([kind, id, isHost, external, pids, contents]) {
+function drawNamespace([kind, number, isHost, external, pids, contents]) {
   const whose = external !== null ? `external: ${external}` : isHost ? 'the host\u2019s' : 'its own';
   return el('tr', null,
-    td(kind), number(String(id)),
+    td(kind), id(number),
     el('td', { class: external !== null ? 'warning' : isHost ? 'none' : null }, marked(whose)),
     el('td', { class: 'text' }, pids.slice(0, 6).map((pid) => [toProcess(pid), ' ']), pids.length > 6 ? `and ${grouped(pids.length - 6)} more` : null),
     el('td', { class: 'wide' }, contents.map((line, i) => [i ? ', ' : '', marked(line)])));
@@ -41,7 +42,10 @@ function drawNamespace([kind, id, isHost, external, pids, contents]) {
 /** A filter in words: a line for each of its answers. */
 function seccompFilter({ index, summary, instructions, flags }, brief) {
   const title = [`filter ${index}`, count(instructions, 'instruction'), ...flags].join(', ');
-  return el('details', { open: !brief }, el('summary', null, title), summary.split('; ').map((line) => el('div', null, marked(line))));
+  // The first answer is for the calls that no other names.
+  const lines = summary.split('; ');
+  if (lines.length > 1) lines[0] += ' by default';
+  return el('details', { open: !brief }, el('summary', null, title), lines.map((line) => el('div', null, marked(line))));
 }
 
 /** Credentials in words. `brief` leaves out what says nothing. */
@@ -77,8 +81,8 @@ function drawSecurity(group) {
   const members = groupsOf[data.security.rows.indexOf(group)];
   return el('div', null,
     el('h3', null, count(group.threads, 'thread'), ` of ${count(members.length, 'process', 'processes')}`),
-    el('p', null, members.slice(0, 10).map(({ pid, name }) => [toProcess(pid), ' ', marked(name), '  ']),
-      members.length > 10 ? `and ${grouped(members.length - 10)} more` : null),
+    el('p', null, members.slice(0, 10).map(({ pid, name }, i) => [i ? ', ' : '', toProcess(pid), ' ', marked(name)]),
+      members.length > 10 ? ` and ${grouped(members.length - 10)} more` : null),
     list(securityFacts(group, false)));
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::held::Held;
 use crate::hints;
 use crate::later::Later;
 use crate::new_file::NewFile;
@@ -300,7 +301,8 @@ impl RestoreArgs {
             hooks = hooks.console(ConsoleSocket::new(socket));
         }
         let begun = Instant::now();
-        let pages = self.later.pages(&self.shared.images_dir, &output)?;
+        let held = Held::of_directory(&self.shared.images_dir);
+        let pages = self.later.pages(&held, &output)?;
         let (restored, memory) = match &pages {
             None => {
                 let restored = drive.watch(|| restore.run_with(&criu, &mut hooks))?;

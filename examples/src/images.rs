@@ -1,15 +1,23 @@
 //! Sets of images, as the words take and show them.
 
-use std::io::{self, Read, Write};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
+use criu_archive::crypt;
+use criu_archive::inspection::Place;
+use criu_archive::{Archive, ErrorKind as Fault};
 use criu_images::bounds::IMAGE;
 use criu_images::kind::INVENTORY;
-use criu_images::source::{Source, Tar};
+use criu_images::source::{Blob, Source};
 use criu_images::{ErrorKind, Image, ImageSet, Text};
 use serde::Serialize;
 
+use crate::keys;
+use crate::new_file::open_input;
+use crate::remote;
 use crate::shown::{Shown, write_json};
 use crate::stdout::Stdout;
 
@@ -20,33 +28,102 @@ use crate::stdout::Stdout;
 /// # Errors
 /// Returns the reason for a person, with the path.
 pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
-    let named = |error: criu_images::Error| format!("{}: {error}", path.display());
+    open_place(path).map(Place::into_set)
+}
+
+/// Opens a set as [`open_set`] does, with what lies beside the images.
+///
+/// # Errors
+/// Returns the reason for a person, with the path.
+pub(crate) fn open_place(path: &Path) -> Result<Place, String> {
     if path.is_dir() {
-        return ImageSet::open(path).or_else(|error| match error.kind() {
-            ErrorKind::Missing => open_below(path, named(error)),
-            _ => Err(named(error)),
+        return Place::directory(path, "").or_else(|error| match error.kind() {
+            Fault::Images(fault) if matches!(fault.kind(), ErrorKind::Missing) => {
+                open_below(path, error.to_string())
+            }
+            _ => Err(error.to_string()),
         });
     }
-    let text = path.to_string_lossy();
+    if let Some((tar, opened)) = remote::open(path)? {
+        let place = find_place(path, tar, None)?;
+        return Ok(place.with_annotations(opened.annotations()));
+    }
     let (archive, folder) = split(path);
-    let tar = Tar::open(archive).map_err(|error| no_archive(archive, &error))?;
+    find_place(path, open_archive(archive)?, folder)
+}
+
+/// Finds a set in an archive: the one in a folder, or the only one.
+pub(crate) fn find_place(path: &Path, tar: Archive, folder: Option<&str>) -> Result<Place, String> {
+    let text = path.to_string_lossy();
     let folder = match folder {
         Some(folder) => folder.to_owned(),
-        None => {
-            let mut sets = tar.sets();
-            match (sets.next(), sets.next()) {
-                (Some(one), None) => one,
-                (None, _) => return Err(format!("{text}: no folder in it has images")),
-                (Some(a), Some(b)) => {
-                    let (a, b) = (Text(a.as_bytes()), Text(b.as_bytes()));
-                    return Err(format!(
-                        "{text}: several folders in it have images; name one: {text}:{a} or {text}:{b}"
-                    ));
-                }
+        None => match &Place::folders(&tar)[..] {
+            [one] => one.clone(),
+            [] => return Err(format!("{text}: no folder in it has images")),
+            [a, b, ..] => {
+                let (a, b) = (Text(a.as_bytes()), Text(b.as_bytes()));
+                return Err(format!(
+                    "{text}: several folders in it have images; name one: {text}:{a} or {text}:{b}"
+                ));
             }
-        }
+        },
     };
-    ImageSet::new(tar.folder(&folder)).map_err(named)
+    Place::archive(tar, &folder).map_err(|error| match error.kind() {
+        Fault::Images(fault) => format!("{text}: {fault}"),
+        _ => error.to_string(),
+    })
+}
+
+/// Opens an archive: a file, a FIFO, or `-`, which is standard input.
+///
+/// # Errors
+/// Returns the reason for a person, with the path and with advice.
+pub(crate) fn open_archive(path: &Path) -> Result<Archive, String> {
+    if path == Path::new("-") {
+        let file = io::stdin().as_fd().try_clone_to_owned().map(fs::File::from);
+        let file = file.map_err(|error| format!("{STANDARD_INPUT}: {error}"))?;
+        if file.is_terminal() {
+            return Err(format!("{STANDARD_INPUT} is a terminal, an archive is wanted there"));
+        }
+        return open_stream(STANDARD_INPUT, file).map_err(|error| no_archive(path, &error));
+    }
+    Archive::open(path).or_else(|error| match error.kind() {
+        Fault::Encrypted => open_encrypted(path),
+        Fault::NotAFile if !path.is_dir() => {
+            let name = path.to_string_lossy();
+            let file = open_input(path).map_err(|error| format!("{name}: {error}"))?;
+            open_stream(&name, file).map_err(|error| no_archive(path, &error))
+        }
+        Fault::NotAFile => Err(format!("{}: is a directory, not an archive", path.display())),
+        _ => Err(no_archive(path, &error)),
+    })
+}
+
+/// Reads an archive from a descriptor: in place, if its file can be read at any place.
+fn open_stream(name: &str, mut file: fs::File) -> criu_archive::Result<Archive> {
+    let is_whole = file.metadata().is_ok_and(|found| found.is_file())
+        && file.stream_position().is_ok_and(|position| position == 0);
+    match (file.try_clone().and_then(Blob::try_from), keys::held()) {
+        (Ok(bytes), Some(keys)) if is_whole => {
+            Archive::new(name, crypt::opened(name, &bytes, keys)?)
+        }
+        (Ok(bytes), None) if is_whole => Archive::new(name, bytes),
+        (_, Some(keys)) => Archive::read(name, crypt::opened_stream(name, file, keys)?),
+        (_, None) => Archive::read(name, file),
+    }
+}
+
+/// Opens an encrypted archive with the keys of this run.
+fn open_encrypted(path: &Path) -> Result<Archive, String> {
+    let name = path.to_string_lossy();
+    let Some(keys) = keys::held() else {
+        return Err(format!("{name}: {ENCRYPTED}"));
+    };
+    let bytes = fs::File::open(path).and_then(Blob::try_from);
+    let bytes = bytes.map_err(|error| format!("{name}: {error}"))?;
+    let opened = crypt::decrypted(&name, &bytes, keys);
+    let opened = opened.and_then(|bytes| Archive::new(&*name, bytes));
+    opened.map_err(|error| no_archive(path, &error))
 }
 
 /// Opens an image in an archive, `ARCHIVE:FOLDER/IMAGE`. Returns `None` if the path has another
@@ -58,10 +135,10 @@ pub(crate) fn image_in_archive(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let (archive, Some(member)) = split(path) else {
         return Ok(None);
     };
-    if !archive.is_file() {
+    if !archive.is_file() && archive != Path::new("-") {
         return Ok(None);
     }
-    let tar = Tar::open(archive).map_err(|error| no_archive(archive, &error))?;
+    let tar = open_archive(archive)?;
     let (folder, name) = member.rsplit_once('/').unwrap_or(("", member));
     let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let blob = tar.folder(folder).open(name).map_err(|error| named(&error))?;
@@ -85,49 +162,61 @@ fn split(path: &Path) -> (&Path, Option<&str>) {
 }
 
 /// Opens the only folder of a directory that has images. `none` is the reason if no folder has any.
-fn open_below(path: &Path, none: String) -> Result<ImageSet, String> {
+fn open_below(path: &Path, none: String) -> Result<Place, String> {
     let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
     // A link is left out: `parent` leads to another set.
     let folders = entries.filter_map(|entry| {
         let entry = entry.ok()?;
-        entry.file_type().ok()?.is_dir().then(|| entry.path())
+        entry.file_type().ok()?.is_dir().then(|| entry.file_name())
     });
-    let mut sets: Vec<_> = folders.filter(|folder| folder.join(INVENTORY.file).exists()).collect();
+    let has_images = |folder: &OsString| path.join(folder).join(INVENTORY.file).exists();
+    let mut sets: Vec<_> = folders.filter(has_images).collect();
     sets.sort_unstable();
-    match &sets[..] {
+    // The folder that `parent` of another one leads to belongs to that one.
+    let parents = sets.iter().filter_map(|folder| {
+        let target = fs::read_link(path.join(folder).join("parent")).ok()?;
+        Some(target.strip_prefix("..").ok()?.as_os_str().to_owned())
+    });
+    let parents: Vec<_> = parents.collect();
+    let own: Vec<_> = sets.iter().filter(|folder| !parents.contains(folder)).collect();
+    match &own[..] {
         [] => Err(none),
-        [one] => ImageSet::open(one).map_err(|error| format!("{}: {error}", one.display())),
+        [one] => Place::directory(path, &one.to_string_lossy()).map_err(|error| error.to_string()),
         [a, .., b] => Err(format!(
             "{}: several folders in it have images; name one: {} or {}",
             path.display(),
-            a.display(),
-            b.display()
+            path.join(a).display(),
+            path.join(b).display()
         )),
     }
 }
 
 /// Says why a file cannot be read as an archive, and what to do.
-fn no_archive(path: &Path, error: &criu_images::Error) -> String {
+fn no_archive(path: &Path, error: &criu_archive::Error) -> String {
     let shown = path.display();
     match error.kind() {
-        ErrorKind::Compressed(program) => {
+        Fault::Compressed(program) => {
+            if path == Path::new("-") {
+                return format!("{error}: put `{program} -d` before this program in the pipe");
+            }
             let (packed, plain) = (shell_word(path), shell_word(&unpacked(path)));
             format!("{error}: {program} -d < {packed} > {plain}")
         }
-        ErrorKind::NotAFile => format!("{error}; an archive in a pipe has to be saved to a file"),
-        ErrorKind::Malformed("is not a tar archive") if is_image(path) => {
+        Fault::Encrypted => format!("{}: {ENCRYPTED}", error.archive()),
+        Fault::NotAnArchive if is_image(path) => {
             format!("{shown}: is one image; give the directory that holds all of them")
         }
-        ErrorKind::Malformed("is not a tar archive") => {
+        Fault::NotAnArchive => {
+            let shown = error.archive();
             format!("{shown}: is neither a directory of images nor a tar archive")
         }
         _ => error.to_string(),
     }
 }
 
-/// Name for an archive once it is unpacked: `export.tar` of `export.tar.gz`.
+/// Name for an archive once it is unpacked: `export.tar` of `export.tar.xz`.
 fn unpacked(path: &Path) -> PathBuf {
-    let is_packed = |ending: &&str| ["gz", "zst", "xz", "bz2", "lz4", "lz", "tgz"].contains(ending);
+    let is_packed = |ending: &&str| ["xz", "bz2", "lz4", "lz", "txz"].contains(ending);
     let ending = path.extension().and_then(|ending| ending.to_str());
     let stem =
         if ending.as_ref().is_some_and(is_packed) { path.with_extension("") } else { path.into() };
@@ -151,6 +240,10 @@ fn shell_word(path: &Path) -> String {
 /// Returns true if a file begins like an image of CRIU.
 fn is_image(path: &Path) -> bool {
     let mut head = Vec::new();
+    // A FIFO would be waited for.
+    if !path.is_file() {
+        return false;
+    }
     let read = fs::File::open(path).and_then(|file| file.take(8).read_to_end(&mut head));
     read.is_ok() && Image::detect("", &head).is_ok()
 }
@@ -182,3 +275,6 @@ pub(crate) fn is_broken_pipe(mut error: &(dyn std::error::Error + 'static)) -> b
         }
     }
 }
+
+const ENCRYPTED: &str = "is encrypted: name --identity FILE or --passphrase-file FILE";
+const STANDARD_INPUT: &str = "standard input";

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::drive::Drive;
 use crate::fault::Fault;
+use crate::held::Held;
 use crate::lazy_pages::report::{self, COMPLETE, INCOMPLETE, lazy_stats, never_came, numbers};
 use crate::output::Output;
 use crate::working_set::{WorkingSetArgs, save};
@@ -29,15 +30,20 @@ pub(crate) struct Later {
 
 impl Later {
     /// Opens the source of the memory, if it is to come later.
-    pub(crate) fn pages(&self, images: &Path, output: &Output) -> Result<Option<LazyPages>, Fault> {
+    pub(crate) fn pages(&self, held: &Held, output: &Output) -> Result<Option<LazyPages>, Fault> {
         if !self.lazy {
             return match self.working_set.given() {
                 Some(option) => Err(Fault::usage(format!("{option} needs --lazy"))),
                 None => Ok(None),
             };
         }
+        if let (Some(option), true) = (self.working_set.recording(), held.is_laid_out()) {
+            let why = "needs a directory of images, beside which the record is kept";
+            return Err(Fault::usage(format!("{option} {why}")));
+        }
+        let images = held.directory();
         let unreadable = |error: LazyError| Fault::Failed(report::unreadable(images, &error));
-        let pages = LazyPages::open(images, LazyOptions::default()).map_err(unreadable)?;
+        let pages = held.pages(LazyOptions::default()).map_err(unreadable)?;
         let source = Directory::open(images).map_err(|error| unreadable(error.into()))?;
         let applied = self.working_set.apply(pages, &source, |said| output.say(said));
         applied.map(Some).map_err(|error| unreadable(error.into()))

@@ -8,7 +8,7 @@
 //! program         words that take criu's options: `getopt`, `foreign`, clap, the `options`
 //! dump  pre_dump  restore  start  check  preflight  page_server  lazy_pages
 //! tool            words that clap reads
-//! container  inspect  crit  links  shell      `runtime_args`: options of runc and crun
+//! archive  container  inspect  crit  links  shell      `runtime_args`: options of runc and crun
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
@@ -19,9 +19,12 @@
 //! places          directories that are made, and those that others can write
 //! new_file        files that appear when they are complete
 //! settings        options from CRIU's configuration files
+//! push  pull      images in registries and layouts: `remote` opens them
+//! held            images that CRIU restores from, laid out of an archive
 //! images          sets of images as `crit` and `inspect` take them
 //! ```
 
+mod archive;
 mod check;
 mod config;
 mod confine;
@@ -35,9 +38,11 @@ mod fault;
 mod fd;
 mod foreign;
 mod getopt;
+mod held;
 mod hints;
 mod images;
 mod inspect;
+mod keys;
 mod later;
 mod lazy_pages;
 mod links;
@@ -52,6 +57,9 @@ mod pre_dump;
 mod preflight;
 mod program;
 mod progress;
+mod pull;
+mod push;
+mod remote;
 mod restore;
 mod runtime_args;
 mod serving;

@@ -102,6 +102,15 @@ impl NewFile {
         }
     }
 
+    /// Waits until the bytes of a new file are on the disk.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        match &self.to {
+            To::New(file) => file.get_ref().sync_all(),
+            To::Stream(_) => Ok(()),
+        }
+    }
+
     /// Puts the file in its place.
     pub(crate) fn keep(mut self) -> io::Result<()> {
         self.flush()?;

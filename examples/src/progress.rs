@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use console::Term;
 use criu_rs::Pid;
@@ -41,12 +41,38 @@ impl Progress {
         Self::new("{spinner} {bytes} of {total_bytes} {elapsed}")
     }
 
+    /// Shows work on a number of bytes.
+    pub(crate) fn of_bytes(total: u64) -> Self {
+        let progress = Self::new("{spinner} {bytes} of {total_bytes} {elapsed}");
+        progress.bar.set_length(total);
+        progress
+    }
+
+    /// Shows the line with so many bytes that are done.
+    pub(crate) fn show_bytes(&self, done: u64) {
+        self.bar.set_position(done);
+        self.show();
+    }
+
     /// Shows the line with so many pages that have come, and that are missing.
     pub(crate) fn show_pages(&self, pages: u64, missing: u64) {
         let page = procfs::page_size();
         self.bar.set_length(pages.saturating_add(missing).saturating_mul(page));
         self.bar.set_position(pages.saturating_mul(page));
         self.show();
+    }
+
+    /// Returns a listener to the number of bytes that have come, of so many.
+    pub(crate) fn listener(&self, total: u64) -> impl Fn(u64) + Send + Sync + 'static {
+        let (bar, is_wanted) = (self.bar.clone(), self.is_wanted);
+        bar.set_length(total);
+        let begun = Instant::now();
+        move |bytes| {
+            bar.set_position(bytes);
+            if is_wanted && bar.is_hidden() && begun.elapsed() > PAUSE {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+            }
+        }
     }
 
     fn new(style: &str) -> Self {

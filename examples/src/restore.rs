@@ -17,13 +17,14 @@ use crate::descriptors;
 use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::held::Held;
 use crate::later::Later;
 use crate::options::{
     Apply, Cgroups, Common, Files, Images, Jobs, Lazy, Network, Reach, RestoreOnly,
 };
 use crate::output::{Output, micros, restore_stats};
 use crate::parent::Parent;
-use crate::places::{check_directory, note_writers};
+use crate::places::note_writers;
 use crate::program::{self, Given};
 use crate::progress::Progress;
 use crate::settings;
@@ -72,9 +73,18 @@ Examples:
                                                    put standard output in the place of that pipe
   criu-rs restore -D img --exec-cmd -- supervise   become supervise, the tree's parent
   criu-rs restore -D img --lazy                    let it run at once, and bring its memory later
+  criu-rs restore -D checkpoint.tar.zst --lazy     the same, from an archive
+  criu-rs restore -D registry.example.org/counter:v1 --lazy
+                                                   the same, from a registry
 
 With --lazy the memory comes as from `criu-rs lazy-pages`: the program stays until all memory is
 there, also with --restore-detached, and a signal that ends it before ends the tree.
+
+--images-dir may name an archive, ARCHIVE:FOLDER, or an image in a registry or layout. CRIU reads
+files: they are written to a private directory in the work directory, which is the current one
+unless given, and removed at the end. With --lazy only the images and the pages that CRIU itself
+reads are written; all others come from the archive or registry, those of a recorded working set
+first.
 ";
 
     fn json(&self) -> bool {
@@ -94,10 +104,13 @@ there, also with --restore-detached, and a signal that ends it before ends the t
             return Err(Fault::usage(format!("--lazy and {other} exclude each other")));
         }
         self.common.prepare()?;
-        let images = self.images.path();
-        check_directory("--images-dir", images)?;
-        note_writers(output, "--images-dir", images);
-        self.common.note_work_dir(output);
+        let held = Held::open(self.images.path(), &self.common, self.later.lazy, output)?;
+        let images = held.directory();
+        if !held.is_laid_out() {
+            note_writers(output, "--images-dir", images);
+        }
+        let common = held.common(&self.common);
+        common.note_work_dir(output);
         let criu = self.reach.criu()?;
         let stays = !self.restore.detaches() && !self.restore.exec_cmd;
         let parent = stays.then(Parent::new).transpose()?;
@@ -111,7 +124,7 @@ there, also with --restore-detached, and a signal that ends it before ends the t
             restore = restore.lazy_pages(true);
         }
         restore = self.reach.apply(restore, &mut config)?;
-        restore = self.common.apply(restore, &mut config)?;
+        restore = common.apply(restore, &mut config)?;
         restore = self.restore.apply(restore, &mut config)?;
         restore = self.files.apply(restore, &mut config)?;
         restore = self.network.apply(restore, &mut config)?;
@@ -122,12 +135,11 @@ there, also with --restore-detached, and a signal that ends it before ends the t
             restore = restore.config_file(config.path());
         }
 
-        let log = self.common.log(images, "restore.log");
-        let mut pidfile =
-            PidFile::new(self.restore.pidfile.as_deref(), self.common.work_dir(images));
+        let log = common.log(images, "restore.log");
+        let mut pidfile = PidFile::new(self.restore.pidfile.as_deref(), common.work_dir(images));
         let lost = restore.lost_pipes();
         // The signals are held back by now, and stay so on the threads that bring memory.
-        let pages = self.later.pages(images, output)?;
+        let pages = self.later.pages(&held, output)?;
         let progress = Progress::of_time("restoring");
         let begun = Instant::now();
         let restored = match &pages {
@@ -141,11 +153,12 @@ there, also with --restore-detached, and a signal that ends it before ends the t
                 restored.map(|(restored, memory)| (restored, Some(memory)))
             }
         };
-        let (restored, memory) = restored.map_err(|fault| self.common.name_log(fault))?;
+        let (restored, memory) = restored.map_err(|fault| common.name_log(fault))?;
         drop(progress);
-        self.common.print_log();
+        common.print_log();
         pidfile.keep();
         self.tell(output, &restored, begun.elapsed());
+        held.tell(output);
         for need in lost {
             let option = need.argument();
             output.say(format!("nobody has the other end of a pipe: {option} would give one"));
@@ -171,6 +184,7 @@ there, also with --restore-detached, and a signal that ends it before ends the t
         }
         // Signals from now on are for the command.
         drop(drive);
+        drop(held);
         if self.restore.exec_cmd { Err(self.become_command()) } else { Ok(Exit::Done.into()) }
     }
 }

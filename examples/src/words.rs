@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Command;
 
+use crate::archive::ArchiveWord;
 use crate::container::Container;
 use crate::crit::Crit;
 use crate::exit::{Codes, EXIT_CODES, Exit};
@@ -17,6 +18,8 @@ use crate::links::Links;
 use crate::output::Output;
 use crate::page_server::PageServer;
 use crate::places::keep_files_private;
+use crate::pull::Pull;
+use crate::push::Push;
 use crate::shell::{Completions, Man};
 use crate::word::{Kind, NAME, Table, VERSION, Word, hand_over, print_versions, with_flags};
 use crate::{
@@ -34,8 +37,11 @@ const WORDS: &[Word] = &[
     program::word::<PageServer>(),
     program::word::<LazyPagesWord>(),
     tool::word::<Container>(Kind::Tool),
+    tool::word::<ArchiveWord>(Kind::Tool),
     tool::word::<Inspect>(Kind::Tool),
     tool::word::<Crit>(Kind::Tool),
+    tool::word::<Push>(Kind::Tool),
+    tool::word::<Pull>(Kind::Tool),
     tool::word::<Links>(Kind::Own),
     tool::word::<Completions>(Kind::Own),
     tool::word::<Man>(Kind::Own),

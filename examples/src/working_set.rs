@@ -30,6 +30,11 @@ impl WorkingSetArgs {
         record.or(self.no_working_set.then_some("--no-working-set"))
     }
 
+    /// Returns the option that asks for a recording, if it is given.
+    pub(crate) fn recording(&self) -> Option<&'static str> {
+        self.record.is_some().then_some("--record")
+    }
+
     /// Returns the time of a recording that does not go on until all tasks end.
     pub(crate) fn time(&self) -> Option<Duration> {
         self.record.flatten()

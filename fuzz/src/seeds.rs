@@ -1,6 +1,6 @@
 //! Seeds of the fuzzer: real images, and small ones made by hand.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use criu_images::Image;
@@ -50,6 +50,11 @@ pub fn all() -> io::Result<Seeds> {
     for (number, set) in crate::working_set::seeds().into_iter().enumerate() {
         seeds.push(("working_set", number.to_string(), set));
     }
+    for entry in fs::read_dir(folder("archives"))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        seeds.push(("archive", name, fs::read(path)?));
+    }
     for target in TARGETS {
         for (number, input) in found(target)?.into_iter().enumerate() {
             seeds.push((target, format!("found-{number}"), input));
@@ -58,10 +63,15 @@ pub fn all() -> io::Result<Seeds> {
     Ok(seeds)
 }
 
+/// A folder of seeds.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name)
+}
+
 /// Inputs that the fuzzer has found and `cargo xtask fuzz --keep` has kept. In the file each input
 /// follows its size.
 fn found(target: &str) -> io::Result<Vec<Vec<u8>>> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/found").join(target);
+    let file = folder("found").join(target);
     let bytes = match fs::read(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read?,

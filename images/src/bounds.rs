@@ -129,18 +129,6 @@ pub static VIEW: Bound = Bound::new(
     "a million rows of 256 bytes; images made to share what is long would give far more",
 );
 
-/// Largest number of members of a tar archive.
-pub static MEMBERS: Bound = Bound::new(
-    "MEMBERS",
-    1 << 20,
-    "members",
-    "a root file system has some 300,000 files; each member costs some 300 bytes",
-);
-
-/// Largest names, link targets and PAX records of a tar archive, all together.
-pub static NAMES: Bound =
-    Bound::new("NAMES", 256 << 20, "bytes", "enough for 256 bytes for each of the most members");
-
 /// Largest file of a working set.
 pub static WORKING_SET: Bound = Bound::new(
     "WORKING_SET",
@@ -150,18 +138,8 @@ pub static WORKING_SET: Bound = Bound::new(
 );
 
 /// All bounds of this crate.
-pub static ALL: &[&Bound] = &[
-    &IMAGE,
-    &ENTRY,
-    &CHAIN,
-    &ARGUMENTS,
-    &SEGMENTS,
-    &FINDINGS,
-    &VIEW,
-    &MEMBERS,
-    &NAMES,
-    &WORKING_SET,
-];
+pub static ALL: &[&Bound] =
+    &[&IMAGE, &ENTRY, &CHAIN, &ARGUMENTS, &SEGMENTS, &FINDINGS, &VIEW, &WORKING_SET];
 
 /// Formats a row for each bound, as in `docs/limits.md` of the project.
 #[doc(hidden)]

@@ -100,6 +100,9 @@ pub enum ErrorKind {
     /// The operating system refused to read the file.
     #[error("cannot be read: {0}")]
     Io(io::Error),
+    /// A [`Source`](crate::source::Source) of another crate has failed.
+    #[error("{0}")]
+    Source(Box<dyn std::error::Error + Send + Sync>),
     /// The set needs this image and does not have it.
     #[error("is missing")]
     Missing,
@@ -189,9 +192,6 @@ pub enum ErrorKind {
     /// The file was made with other images than those beside it.
     #[error("was made with other images")]
     Stale,
-    /// The file is compressed. This is the name of the program that unpacks it with `-d`.
-    #[error("is compressed with {0}; archives are read unpacked")]
-    Compressed(&'static str),
     /// The request is beyond this version of the crate.
     #[error("{0} are not supported")]
     Unsupported(&'static str),
@@ -269,13 +269,6 @@ impl Fault {
     /// Moves the fault by `base`, the offset at which the parsed bytes begin.
     pub(crate) fn after(mut self, base: u64) -> Self {
         self.0.offset = self.0.offset.map(|offset| base.saturating_add(offset));
-        self
-    }
-
-    /// Places the fault at an offset of the file, unless it has a place.
-    #[cfg(feature = "tar")]
-    pub(crate) fn in_file_at(mut self, offset: u64) -> Self {
-        self.0.offset.get_or_insert(offset);
         self
     }
 

@@ -49,6 +49,7 @@
 //! | open a task in a debugger | [`CoreDump`] |
 //! | read the statistics of a run | [`DumpStats`], [`RestoreStats`] |
 //! | read single images and their bytes | [`kind`], [`Image`], [`proto`], [`memory::Pagemap`] |
+//! | give a checkpoint to a stranger | [`anonymise`] |
 //! | write an image | [`ImageWriter`], [`memory::PagemapWriter`] |
 //! | know which pages a restore touches first | [`working_set`] |
 //!
@@ -64,7 +65,6 @@
 //! | `json` | images as crit's JSON, and back |
 //! | `search` | searches through memory: literal bytes, bytes with gaps, regular expressions |
 //! | `serde` | serialization of views and differences |
-//! | `tar` | sets in tar archives |
 //!
 //! # Trust
 //!
@@ -75,6 +75,7 @@
 //! [`Source`](source::Source) of your own in front of the [directory](source::Directory) can refuse
 //! to follow the link. Claims of an image may still be false: a path in it is not a file to open.
 
+pub mod anonymise;
 mod arch;
 mod aside;
 pub mod bounds;

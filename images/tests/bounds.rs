@@ -22,8 +22,6 @@ fn a_bound_that_is_set_counts_from_then_on() {
     the_arguments_of_a_task_have_a_bound();
     the_pieces_of_a_core_file_have_a_bound();
     the_findings_of_a_check_have_a_bound();
-    #[cfg(feature = "tar")]
-    an_archive_has_bounds();
     assert!(bounds::ALL.iter().all(|bound| bound.get() == bound.default_value()));
 }
 
@@ -63,22 +61,4 @@ fn the_findings_of_a_check_have_a_bound() {
     bounds::FINDINGS.raise(1);
     assert_eq!(findings(), 1);
     bounds::FINDINGS.raise(bounds::FINDINGS.default_value());
-}
-
-#[cfg(feature = "tar")]
-fn an_archive_has_bounds() {
-    use criu_images::source::Tar;
-
-    let path = common::scratch("bounds").join("a.tar");
-    let made = std::process::Command::new("tar").arg("-cf").arg(&path).arg("tests/data").status();
-    assert!(made.unwrap().success());
-    let counted =
-        [(&bounds::MEMBERS, "members"), (&bounds::NAMES, "bytes of names and PAX records")];
-    for (bound, what) in counted {
-        bound.raise(3);
-        let refused = Tar::open(&path).unwrap_err().to_string();
-        assert!(refused.ends_with(&format!("has more than 3 {what}")), "{refused}");
-        bound.raise(bound.default_value());
-        Tar::open(&path).unwrap();
-    }
 }

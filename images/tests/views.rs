@@ -1,20 +1,17 @@
 //! Views and differences of sets made by hand.
 
-#![cfg(all(feature = "serde", feature = "tar"))]
+#![cfg(feature = "serde")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use common::{ANON, PAGE, image, load, one_task, pagemap, pattern, run, scratch, store, vma};
+use common::{ANON, PAGE, image, load, one_task, pagemap, pattern, run, vma};
 use criu_images::memory::PageSize;
 use criu_images::proto::{FileEntry, FsEntry, PstreeEntry, RegFileEntry, UnixSkEntry, VmaEntry};
-use criu_images::source::{InMemory, Source, Tar};
+use criu_images::source::{InMemory, Source};
 use criu_images::view::{Ps, Summary};
 use criu_images::working_set::{Fingerprint, Recording};
 use criu_images::{CoreDump, Diff, ImageSet, check, kind, view};
@@ -202,90 +199,6 @@ fn pages_kept_back_are_not_said_to_differ() {
     let dirty = &found.changed[0].dirty[0];
     assert_eq!((dirty.dirty, dirty.unknown), (0, 1));
     assert!(found.to_string().ends_with("0 of 8 differ, 1 were kept back"), "{found}");
-}
-
-#[test]
-fn an_archive_is_read_where_it_lies() {
-    let directory = scratch("tar");
-    for (name, byte) in [("parent", 1), ("child", 2)] {
-        let folder = directory.join("sets").join(name);
-        fs::create_dir_all(&folder).unwrap();
-        store(&pages(&[(0, byte), (1, byte)]), &folder);
-    }
-    let child = directory.join("sets/child");
-    let runs = [run(BASE, 1, 1), run(BASE + PAGE, 1, 4)];
-    fs::write(child.join("pagemap-1.img"), pagemap(1, &runs)).unwrap();
-    fs::write(child.join("pages-1.img"), [2; 4096]).unwrap();
-    symlink("../parent", child.join("parent")).unwrap();
-    let tar = |words: &[&str]| {
-        let made = Command::new("tar").args(words).current_dir(&directory).status().unwrap();
-        assert!(made.success());
-        directory.join(words[1])
-    };
-    let archive = Tar::open(tar(&["-cf", "a.tar", "sets"])).unwrap();
-    let mut sets: Vec<_> = archive.sets().collect();
-    sets.sort_unstable();
-    assert_eq!(sets, ["sets/child", "sets/parent"]);
-    let read = |source: Tar| -> criu_images::Result<[u8; 2]> {
-        use criu_images::memory::PageSource;
-        let set = ImageSet::new(source)?;
-        let memory = set.checkpoint()?.root().memory()?.unwrap();
-        let mut both = vec![0; 8192];
-        memory.read_at(BASE, &mut both)?;
-        Ok([both[0], both[4096]])
-    };
-    assert_eq!(read(archive.folder("./sets/child/")).unwrap(), [1, 2]);
-
-    // A parent outside; one that comes back; sparse and compressed ones; one that ends early.
-    let error = |path| read(Tar::open(path).unwrap().folder("sets/child")).unwrap_err().to_string();
-    fs::remove_file(child.join("parent")).unwrap();
-    symlink("../../../parent", child.join("parent")).unwrap();
-    let said = error(tar(&["-cf", "b.tar", "sets"]));
-    assert!(said.ends_with("b.tar: parent: leads out of the archive"), "{said}");
-    fs::remove_file(child.join("parent")).unwrap();
-    symlink("../child", child.join("parent")).unwrap();
-    let said = error(tar(&["-cf", "c.tar", "sets"]));
-    assert_eq!(said, "parent: parent sets form a loop or more than 1 levels");
-    fs::remove_file(child.join("parent")).unwrap();
-    symlink("../parent", child.join("parent")).unwrap();
-    let sparse = fs::File::create(child.join("pages-1.img")).unwrap();
-    sparse.set_len(1 << 20).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&sparse, &[2; 4096], 0).unwrap();
-    for format in ["gnu", "posix"] {
-        let name = format!("{format}.tar");
-        let said = error(tar(&["-cSf", &name, "--format", format, "sets"]));
-        assert_eq!(said, "pages-1.img: sparse files in archives are not supported");
-    }
-    let packed = tar(&["-czf", "d.tar", "sets"]);
-    let said = Tar::open(packed).unwrap_err().to_string();
-    assert!(said.ends_with("d.tar: is compressed with gzip; archives are read unpacked"), "{said}");
-    // A pipe, and what is no archive, which does not speak to the terminal.
-    let said = Tar::open("/dev/null").unwrap_err().to_string();
-    assert_eq!(said, "/dev/null: is not a regular file");
-    let none = directory.join("none.tar");
-    fs::write(&none, [&b"\x1b]0;title\x07\n"[..], &[b'A'; 600]].concat()).unwrap();
-    let said = Tar::open(none).unwrap_err().to_string();
-    assert!(
-        !said.contains(char::is_control) && said.ends_with("none.tar: is not a tar archive"),
-        "{said}"
-    );
-    let whole = fs::read(directory.join("a.tar")).unwrap();
-    let cut = directory.join("cut.tar");
-    for len in (0..whole.len()).step_by(97) {
-        fs::write(&cut, &whole[..len]).unwrap();
-        match Tar::open(&cut) {
-            Ok(archive) => _ = read(archive.folder("sets/child")),
-            Err(error) => assert!(error.to_string().contains("cut.tar: "), "{error}"),
-        }
-    }
-    for at in (0..whole.len()).step_by(53) {
-        let mut flipped = whole.clone();
-        flipped[at] ^= 0x41;
-        fs::write(&cut, &flipped).unwrap();
-        if let Ok(archive) = Tar::open(&cut) {
-            _ = read(archive.folder("sets/child"));
-        }
-    }
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub mod cgroups;
 #[cfg(feature = "containers")]
 pub mod containers;
 pub mod copy;
+#[cfg(feature = "engines")]
+pub mod engines;
 pub mod filter;
 pub mod harness;
 pub mod lazy;
@@ -26,6 +28,7 @@ pub mod payload;
 pub mod place;
 pub mod process;
 pub mod raw;
+pub mod registry;
 pub mod rootfs;
 pub mod sandbox;
 mod service;

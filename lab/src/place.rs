@@ -155,6 +155,18 @@ pub fn unpacked(program: &str) -> PathBuf {
     path
 }
 
+/// A program that `cargo xtask setup --tests` has unpacked beside the container engines, such as
+/// `docker-registry`.
+///
+/// # Panics
+/// Panics if it is missing.
+#[track_caller]
+pub fn engine(program: &str) -> PathBuf {
+    let path = target_dir().join("engines/sid/usr/bin").join(program);
+    assert!(path.exists(), "{} is missing: {SETUP}", path.display());
+    path
+}
+
 /// The CRIUs to test with, each with its version, the oldest first: those of [`SUITES`], or those
 /// that `CRIU_RS_TEST_CRIU` lists, separated by colons.
 ///

@@ -7,7 +7,7 @@
 //! misunderstood                      the error of a wrong command line
 //! apt  loader  prefix                packages from the machine's mirror, unpacked so that they run
 //! session  evidence                  a session for tests; a small dump that shows a criu works
-//! criu  runtimes  programs           the criu that is chosen; other programs of the tests
+//! criu  runtimes  engines  programs  the criu that is chosen; other programs of the tests
 //! setup  steps                       installs all of that; named steps with their progress
 //! demo  test  suite  vm  fuzz  torture  attack  lazy  asan  deny                     the words
 //! msrv  package  features  ci                                                         more words
@@ -29,6 +29,7 @@ mod ci;
 mod criu;
 mod demo;
 mod deny;
+mod engines;
 mod evidence;
 mod features;
 mod fuzz;

@@ -40,11 +40,12 @@ impl<'a> Loader<'a> {
     /// Makes the programs run on the libraries of this tree, and checks that the tree has them all.
     pub(crate) fn adopt(&self, programs: &[&str]) -> Result<()> {
         let interpreter = self.home.join(&self.file);
-        let run_path = self.libraries("$ORIGIN/../..");
+        // A program that executes a copy of itself in memory, as runtimes do, has no $ORIGIN.
         let final_path = self.libraries(&self.home.display().to_string());
+        let first_path = format!("{}:{final_path}", self.libraries("$ORIGIN/../.."));
         for program in programs {
             let program = self.root.join(program);
-            self.point(&program, &interpreter, &run_path)?;
+            self.search(&program, &first_path)?;
             if !self.strangers(&program)?.is_empty() {
                 self.clear_run_paths(&program)?;
             }
@@ -57,23 +58,21 @@ impl<'a> Loader<'a> {
                 )
                 .into());
             }
-            // A program that executes a copy of itself in memory, as runtimes do, has no $ORIGIN.
-            self.point(&program, &interpreter, &final_path)?;
+            // The path gets shorter, so patchelf writes it in place. A second growth, or a growth
+            // together with a new interpreter, breaks programs of Go that are linked to libraries.
+            self.search(&program, &final_path)?;
+            process::read(
+                self.patchelf().arg("--set-interpreter").arg(&interpreter).arg(&program),
+            )?;
         }
         Ok(())
     }
 
-    /// Sets a program's loader, and the folders of its libraries.
-    fn point(&self, program: &Path, interpreter: &Path, run_path: &str) -> Result<()> {
+    /// Sets the folders of a program's libraries.
+    fn search(&self, program: &Path, run_path: &str) -> Result<()> {
         // `force`: an RPATH also counts for the libraries of libraries, a RUNPATH does not.
-        process::read(
-            self.patchelf()
-                .arg("--set-interpreter")
-                .arg(interpreter)
-                .args(["--force-rpath", "--set-rpath", run_path])
-                .arg(program),
-        )
-        .map(drop)
+        process::read(self.patchelf().args(["--force-rpath", "--set-rpath", run_path]).arg(program))
+            .map(drop)
     }
 
     /// Removes the RUNPATH of libraries, which would replace the program's RPATH.

@@ -6,7 +6,7 @@ use crate::apt::Archive;
 use crate::criu::{self, Criu, EXPERIMENTAL, OLD, STABLE};
 use crate::os::Os;
 use crate::prefix::Prefix;
-use crate::{Result, process, programs, runtimes};
+use crate::{Result, engines, process, programs, runtimes};
 
 /// Finds a CRIU that works or installs one, and prints how to use it; `force` installs in any case.
 pub(crate) fn run(tests: bool, force: bool) -> Result<()> {
@@ -42,12 +42,14 @@ fn choose(paths: &[PathBuf]) -> Option<Criu> {
     criu
 }
 
-/// Installs all that the tests need: several CRIUs, container runtimes, and programs.
+/// Installs all that the tests need: several CRIUs, container runtimes and engines, and
+/// programs.
 pub(crate) fn for_tests(force: bool) -> Result<()> {
     debian(STABLE, force)?;
     debian(EXPERIMENTAL, force)?;
     debian(OLD, force)?;
     runtimes::install(force)?;
+    engines::install(force)?;
     programs::provide(programs::OF_TESTS)
 }
 

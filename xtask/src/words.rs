@@ -25,7 +25,7 @@ const WORDS: &[Word] = &[
         name: "setup",
         about: "find a CRIU that works on this machine, or install one in the target directory",
         flags: &[
-            ("--tests", "also install what the tests need: three CRIUs, runtimes, programs"),
+            ("--tests", "also install what the tests need: CRIUs, runtimes, engines, programs"),
             ("--force", "install again, even if it is installed"),
         ],
         run: |flags| setup::run(flags.has("--tests"), flags.has("--force")),

@@ -45,7 +45,7 @@ fn every_bound_has_a_test() {
     let text = read("docs/limits.md");
     let with_test = text.split("## Tests of the limits").nth(1).unwrap();
     let mut seen = 0;
-    for file in ["images/src/bounds.rs", "criu-rs/src/bounds.rs"] {
+    for file in ["archive/src/bounds.rs", "images/src/bounds.rs", "criu-rs/src/bounds.rs"] {
         for bound in bounds(&read(file)) {
             seen += 1;
             let row = with_test.lines().find(|line| line.contains(&format!("`{bound}`")));
@@ -102,7 +102,7 @@ fn named(text: &str) -> Vec<String> {
 /// The names of all tests, and of the functions that tests are made of.
 fn tests() -> BTreeSet<String> {
     let mut all = BTreeSet::new();
-    for member in ["benches", "criu-rs", "examples", "fuzz", "images", "lab", "xtask"] {
+    for member in ["archive", "benches", "criu-rs", "examples", "fuzz", "images", "lab", "xtask"] {
         for file in sources(&root().join(member)) {
             all.extend(found(&fs::read_to_string(file).unwrap()));
         }

@@ -5,8 +5,9 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::process::Command;
 use std::thread;
 
+use criu_archive::Archive;
 use criu_images::proto::{PagemapBlocks, PagemapEntry, VmaEntry};
-use criu_images::source::Tar;
+
 use criu_lab::scratch;
 use criu_rs::lazy::{Images, LazyError, Snapshot, Supply, Urgency, Wanted};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
@@ -247,14 +248,16 @@ fn archives_are_read_without_being_unpacked() {
         let mut tar = Command::new("tar");
         let done = tar.current_dir(&dir).args([options, name, "set"]).status().unwrap();
         assert!(done.success());
-        Tar::open(dir.join(name)).map(|tar| tar.folder("set"))
+        Archive::open(dir.join(name)).map(|archive| archive.folder("set"))
     };
-    let images = Images::new(tar("-cf", "plain.tar").unwrap()).unwrap();
     let want: Vec<u8> = addresses(at(0), 64).flat_map(page).collect();
-    let mut reader = images.reader(Urgency::Background).unwrap();
-    assert_eq!(read(&mut *reader, 7, at(0), 64).unwrap(), want);
-    let error = tar("-czf", "packed.tar.gz").unwrap_err().to_string();
-    assert!(error.ends_with("is compressed with gzip; archives are read unpacked"), "{error}");
+    for (options, name) in [("-cf", "plain.tar"), ("-czf", "packed.tar.gz")] {
+        let images = Images::new(tar(options, name).unwrap()).unwrap();
+        let mut reader = images.reader(Urgency::Background).unwrap();
+        assert_eq!(read(&mut *reader, 7, at(0), 64).unwrap(), want, "{name}");
+    }
+    let error = tar("-cJf", "packed.tar.xz").unwrap_err().to_string();
+    assert!(error.ends_with("is compressed with xz, which has to be unpacked first"), "{error}");
 }
 
 /// A page of one byte as an LZ4 block: the byte, 4090 repetitions, and five bytes at the end.

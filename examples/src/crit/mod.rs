@@ -3,7 +3,7 @@
 
 mod edit;
 mod explore;
-mod search;
+pub(crate) mod search;
 mod seccomp;
 
 use std::fs;
@@ -18,6 +18,7 @@ use criu_images::json::{self, Style};
 use criu_images::{CoreDump, Diff, Finding, Image, Severity, check};
 
 use crate::images::{image_in_archive, open_set, show};
+use crate::keys::KeyArgs;
 use crate::new_file::{NewFile, open_input};
 use crate::shown::Shown;
 use crate::stdout::Stdout;
@@ -30,6 +31,8 @@ use explore::What;
 pub(crate) struct Crit {
     #[command(subcommand)]
     word: Word,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 #[derive(Subcommand)]
@@ -141,6 +144,7 @@ impl Tool for Crit {
     const MORE: &'static str = MORE;
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
+        self.keys.hold()?;
         run(self.word, name)
     }
 }

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use console::style;
-use criu_images::Text;
 use criu_images::memory::{Hexdump, Memory, PageSource, Vma};
 use criu_images::search::{Hit, Pattern, Search as Run};
+use criu_images::{ImageSet, Text};
 use serde::{Serialize, Serializer};
 
 use crate::images::open_set;
@@ -21,47 +21,60 @@ use crate::tool::Fallible;
 pub(crate) struct Search {
     /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
     dir: PathBuf,
+    #[command(flatten)]
+    query: Query,
+}
+
+/// Pattern to search for, the memory to search, and the form of the output.
+#[derive(Args)]
+pub(crate) struct Query {
     /// The pattern to search for
-    pattern: String,
+    pub(crate) pattern: String,
     /// The pattern is bytes in hex, "??" any: "de ad ?? ef"
     #[arg(short = 'x', long, conflicts_with = "regex")]
-    hex: bool,
+    pub(crate) hex: bool,
     /// The pattern is a regular expression on bytes, in the syntax of the crate regex
     #[arg(short = 'e', long)]
-    regex: bool,
+    pub(crate) regex: bool,
     /// Search only these tasks
     #[arg(short, long)]
-    pid: Vec<u32>,
+    pub(crate) pid: Vec<u32>,
     /// Search only mappings with these permissions, "." any: "rw-p", ".w.."
     #[arg(long)]
-    perm: Option<String>,
+    pub(crate) perm: Option<String>,
     /// Search only mappings whose file or name contains this: "heap", "libc"
     #[arg(long)]
-    mapping: Option<String>,
+    pub(crate) mapping: Option<String>,
     /// Search only these addresses, in hex: "7f0000000000-7f0000010000"
     #[arg(long, value_parser = range)]
-    range: Option<Range<u64>>,
+    pub(crate) range: Option<Range<u64>>,
     /// Show this many bytes before and after each match
     #[arg(short = 'C', long, default_value_t = 0)]
-    context: usize,
+    pub(crate) context: usize,
     /// Print the number of matches instead of the matches
     #[arg(short, long)]
-    count: bool,
+    pub(crate) count: bool,
     /// Print each match as JSON, on a line
     #[arg(long, conflicts_with = "count")]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 impl Search {
     /// Runs the search, and tells if anything was found.
     pub(crate) fn run(self, name: &str) -> Fallible<bool> {
-        let set = open_set(&self.dir)?;
+        self.query.run(name, &open_set(&self.dir)?, Stdout::lock())
+    }
+}
+
+impl Query {
+    /// Runs the search, and tells if anything was found.
+    pub(crate) fn run(&self, name: &str, set: &ImageSet, to: impl Write) -> Fallible<bool> {
         let checkpoint = set.checkpoint()?;
         for pid in &self.pid {
             checkpoint.task(*pid).ok_or_else(|| format!("no task {pid}"))?;
         }
         let run = self.search()?;
-        let mut out = io::BufWriter::new(Stdout::lock());
+        let mut out = io::BufWriter::new(to);
         let (mut found, mut kept_back) = (0u64, 0u64);
         for task in checkpoint.tasks() {
             let listed = self.pid.is_empty() || self.pid.contains(&task.pid());
@@ -225,26 +238,40 @@ impl Bytes {
         let no_task = || format!("no task {}", self.pid);
         let task = set.checkpoint()?.task(self.pid).ok_or_else(no_task)?;
         let memory = task.memory()?.ok_or_else(|| format!("{task} has no memory"))?;
-        let mut out = io::BufWriter::new(Stdout::lock());
-        let mut buffer = vec![0; 1 << 20];
-        let mut at = self.range.start;
-        while at < self.range.end {
-            let size = buffer.len().min(usize::try_from(self.range.end - at)?);
-            let bytes = &mut buffer[..size];
-            memory.read_at(at, bytes)?;
-            if self.raw {
-                out.write_all(bytes)?
-            } else {
-                Hexdump { address: at, bytes }.write_to(&mut out)?
-            }
-            at += size as u64;
-        }
+        let mut out = Stdout::lock();
+        write_memory(&memory, self.range, self.raw, &mut out)?;
         Ok(out.flush()?)
     }
 }
 
+/// Writes bytes of a task's memory: as they are, or as hex.
+pub(crate) fn write_memory(
+    memory: &Memory<'_>,
+    range: Range<u64>,
+    raw: bool,
+    out: &mut impl Write,
+) -> Fallible<()> {
+    let mut buffer = vec![0; BUFFER];
+    let mut at = range.start;
+    while at < range.end {
+        let size = buffer.len().min(usize::try_from(range.end - at)?);
+        let bytes = &mut buffer[..size];
+        memory.read_at(at, bytes)?;
+        if raw {
+            out.write_all(bytes)?;
+        } else {
+            Hexdump { address: at, bytes }.write_to(out)?;
+        }
+        at += size as u64;
+    }
+    Ok(())
+}
+
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 20;
+
 /// Reads a range in hex: "A-B" or "A+SIZE".
-fn range(text: &str) -> Result<Range<u64>, String> {
+pub(crate) fn range(text: &str) -> Result<Range<u64>, String> {
     let number = |text: &str| {
         let digits = text.trim().trim_start_matches("0x");
         u64::from_str_radix(digits, 16).map_err(|error| format!("{text:?}: {error}"))

@@ -164,6 +164,12 @@ impl Common {
         }
     }
 
+    /// Returns these options with a work directory, if none was given.
+    pub(crate) fn or_work_dir(&self, directory: &Path) -> Self {
+        let work_dir = self.work_dir.clone().or_else(|| Some(directory.to_owned()));
+        Self { work_dir, ..self.clone() }
+    }
+
     /// Returns the work directory of an operation with the images in `images`.
     pub(crate) fn work_dir<'a>(&'a self, images: &'a Path) -> &'a Path {
         self.work_dir.as_deref().unwrap_or(images)

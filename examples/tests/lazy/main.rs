@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod carried;
 mod copies;
 mod daemon;
 mod faults;

@@ -13,6 +13,7 @@ use criu_rs::lazy::{LazyOptions, LazyPages, Snapshot};
 use criu_rs::{Criu, Restore};
 use nix::sys::signal::Signal;
 
+use crate::carried;
 use crate::copies::Copy;
 use crate::daemon::{self, Settings};
 use crate::handler::{self, Handler};
@@ -32,6 +33,8 @@ pub const ALL: &[Test<Scene>] = &[
     ("pages_from_a_dump_by_the_program", |scene| from_dump(scene, handler::Kind::Program)),
     ("pages_from_images_in_one_call", |scene| in_one_call(scene, |_| Source::images())),
     ("pages_from_a_page_server_in_one_call", |scene| in_one_call(scene, Source::server)),
+    ("pages_from_an_archive_by_the_program", carried::from_archive),
+    ("pages_from_a_registry_by_the_program", carried::from_registry),
     ("twenty_copies_side_by_side", |scene| copies(scene, LIBRARY, 20)),
     ("two_copies_by_the_program", |scene| copies(scene, handler::Kind::Program, 2)),
     ("a_dump_that_nobody_restores_lets_its_tasks_run_on", not_restored),
@@ -50,6 +53,7 @@ pub fn is_wanted(name: &str, is_old: bool) -> bool {
         "pages_when_touched_alone",
         "two_copies_by_the_program",
         "a_dump_that_nobody_restores_lets_its_tasks_run_on",
+        "pages_from_a_registry_by_the_program",
     ];
     let of_new = [
         "pages_from_images_by_criu",
@@ -57,6 +61,8 @@ pub fn is_wanted(name: &str, is_old: bool) -> bool {
         "pages_from_a_page_server_by_the_program",
         "pages_from_a_dump_by_the_daemon",
         "pages_from_a_page_server_in_one_call",
+        "pages_from_an_archive_by_the_program",
+        "pages_from_a_registry_by_the_program",
         "twenty_copies_side_by_side",
         "two_copies_by_the_program",
         "a_dump_that_nobody_restores_lets_its_tasks_run_on",

@@ -41,6 +41,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_criu-rs");
 
 /// Words that have a link.
 const LINKED: &[&str] = &[
+    "archive",
     "check",
     "container",
     "crit",
@@ -50,6 +51,8 @@ const LINKED: &[&str] = &[
     "page-server",
     "pre-dump",
     "preflight",
+    "pull",
+    "push",
     "restore",
     "start",
 ];

@@ -10,12 +10,14 @@ mod lab;
 mod payload;
 mod preflight;
 
+mod archive;
 mod check;
 mod confine;
 mod crit;
 mod descriptors;
 mod dump;
 mod foreign;
+mod inspect;
 mod lazy_pages;
 mod lazy_peers;
 mod links;
@@ -26,6 +28,7 @@ mod options;
 mod output;
 mod places;
 mod programs;
+mod registry;
 mod restore;
 mod start;
 mod terminal;
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
 
 fn all() -> Vec<(&'static str, TestFn)> {
     [
+        archive::TESTS,
         check::TESTS,
         confine::TESTS,
         preflight::TESTS,
@@ -52,6 +56,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         descriptors::TESTS,
         dump::TESTS,
         foreign::TESTS,
+        inspect::TESTS,
         lazy_pages::TESTS,
         lazy_peers::TESTS,
         links::TESTS,
@@ -60,6 +65,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         nonsense::TESTS,
         options::TESTS,
         output::TESTS,
+        registry::TESTS,
         places::TESTS,
         programs::TESTS,
         restore::TESTS,

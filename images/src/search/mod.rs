@@ -1,6 +1,7 @@
 //! Search in memory: of a task, or of an object of shared memory.
 
 mod pattern;
+mod secrets;
 mod skips;
 mod trial;
 mod window;
@@ -13,6 +14,7 @@ use std::ops::Range;
 use crate::error::Result;
 use crate::memory::{Memory, PageSource, Vma};
 pub use pattern::{MAX_MATCH, Pattern, PatternError};
+pub use secrets::{Secret, Secrets};
 use trial::Trial;
 use window::Window;
 

@@ -5,8 +5,6 @@
 
 mod directory;
 mod map;
-#[cfg(feature = "tar")]
-mod tar;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,8 +20,6 @@ use nix::unistd::{Whence, lseek};
 use crate::error::Result;
 pub use directory::Directory;
 pub use map::Mapped;
-#[cfg(feature = "tar")]
-pub use tar::Tar;
 
 /// A holder of the files of a set.
 pub trait Source: fmt::Debug + Send + Sync {
@@ -58,7 +54,21 @@ pub trait Source: fmt::Debug + Send + Sync {
     fn parent(&self) -> Result<Option<Box<dyn Source>>>;
 }
 
-/// Bytes of one file, read on demand.
+/// Bytes that can be read at any place: those of a member of a compressed archive, or of a blob in
+/// a registry. A reader may be used by several threads at once.
+pub trait ReadAt: fmt::Debug + Send + Sync {
+    /// Number of bytes.
+    fn size(&self) -> u64;
+
+    /// Fills `buf` from `offset` on.
+    ///
+    /// # Errors
+    /// The errors of the place where the bytes are; `UnexpectedEof` if the bytes end before `buf`
+    /// is full.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+}
+
+/// Bytes of one file, read on demand. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Blob(Inner);
 
@@ -72,18 +82,49 @@ enum Inner {
     },
     Memory(Arc<[u8]>),
     Mapped(Arc<Mmap>),
+    /// `len` bytes of something else, from an offset on.
+    Other {
+        bytes: Arc<dyn ReadAt>,
+        start: u64,
+        len: u64,
+    },
 }
 
 impl Blob {
+    /// Makes a blob of other bytes.
+    pub fn new(bytes: impl ReadAt + 'static) -> Self {
+        let len = bytes.size();
+        Self(Inner::Other { bytes: Arc::new(bytes), start: 0, len })
+    }
+
     /// Makes a blob of a part of a file. `start + len` must fit into a `u64`.
     pub(crate) fn part(file: Arc<File>, start: u64, len: u64) -> Self {
         Self(Inner::File { file, start, len })
     }
 
+    /// Returns `len` of the bytes, from `start` on; `None` if there are not so many bytes.
+    #[must_use]
+    pub fn slice(&self, start: u64, len: u64) -> Option<Self> {
+        if start.checked_add(len)? > self.len() {
+            return None;
+        }
+        Some(Self(match &self.0 {
+            Inner::File { file, start: base, .. } => {
+                Inner::File { file: Arc::clone(file), start: base.checked_add(start)?, len }
+            }
+            Inner::Other { bytes, start: base, .. } => {
+                Inner::Other { bytes: Arc::clone(bytes), start: base.checked_add(start)?, len }
+            }
+            Inner::Memory(_) | Inner::Mapped(_) => {
+                Inner::Other { bytes: Arc::new(self.clone()), start, len }
+            }
+        }))
+    }
+
     /// Number of bytes at the time when the file was opened.
     pub fn len(&self) -> u64 {
         match &self.0 {
-            Inner::File { len, .. } => *len,
+            Inner::File { len, .. } | Inner::Other { len, .. } => *len,
             Inner::Memory(bytes) => bytes.len() as u64,
             Inner::Mapped(bytes) => bytes.len() as u64,
         }
@@ -111,10 +152,10 @@ impl Blob {
         (next > offset).then_some(next)
     }
 
-    /// The bytes, if they are in memory; `None` if they have to be read from a file.
+    /// The bytes, if they are in memory; `None` if they have to be read.
     pub fn bytes(&self) -> Option<&[u8]> {
         match &self.0 {
-            Inner::File { .. } => None,
+            Inner::File { .. } | Inner::Other { .. } => None,
             Inner::Memory(bytes) => Some(bytes),
             Inner::Mapped(bytes) => Some(bytes),
         }
@@ -128,15 +169,17 @@ impl Blob {
     /// Fills `buf` from `offset` on.
     ///
     /// # Errors
-    /// The errors of pread(2); `UnexpectedEof` if the bytes end before `buf` is full.
+    /// The errors of pread(2), or of the [`ReadAt`]; `UnexpectedEof` if the bytes end before `buf`
+    /// is full.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        if let Inner::File { file, start, len } = &self.0 {
-            let size = buf.len() as u64;
-            return if offset.checked_add(size).is_some_and(|end| end <= *len) {
-                file.read_exact_at(buf, start + offset)
-            } else {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            };
+        let end = offset.checked_add(buf.len() as u64);
+        if end.is_none_or(|end| end > self.len()) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match &self.0 {
+            Inner::File { file, start, .. } => return file.read_exact_at(buf, start + offset),
+            Inner::Other { bytes, start, .. } => return bytes.read_at(start + offset, buf),
+            Inner::Memory(_) | Inner::Mapped(_) => {}
         }
         let start = usize::try_from(offset).ok();
         let rest = start.zip(self.bytes()).and_then(|(start, bytes)| bytes.get(start..));
@@ -145,6 +188,26 @@ impl Blob {
             None => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
         Ok(())
+    }
+}
+
+impl ReadAt for Blob {
+    fn size(&self) -> u64 {
+        self.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        Blob::read_at(self, offset, buf)
+    }
+}
+
+/// A regular file as it is now: the number of its bytes is asked for once.
+impl TryFrom<File> for Blob {
+    type Error = io::Error;
+
+    fn try_from(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        Ok(Self::part(Arc::new(file), 0, len))
     }
 }
 

@@ -96,6 +96,19 @@ impl Summary {
     /// # Errors
     /// The errors of reading the images that describe tasks, files, memory and namespaces.
     pub fn new(checkpoint: Checkpoint<'_>) -> Result<Self> {
+        Self::read(checkpoint, true)
+    }
+
+    /// Looks through a checkpoint without reading pages: the command line stays empty. Pages may be
+    /// far away, as in a compressed archive.
+    ///
+    /// # Errors
+    /// The errors of [`new`](Self::new).
+    pub fn without_pages(checkpoint: Checkpoint<'_>) -> Result<Self> {
+        Self::read(checkpoint, false)
+    }
+
+    fn read(checkpoint: Checkpoint<'_>, pages: bool) -> Result<Self> {
         let (store, inventory) = (checkpoint.store(), checkpoint.inventory());
         let root = checkpoint.root();
         let namespaces = Namespaces::new(checkpoint)?;
@@ -140,7 +153,7 @@ impl Summary {
             seccomp: 0,
             needs: Vec::new(),
         };
-        summary.count_tasks(checkpoint)?;
+        summary.count_tasks(checkpoint, pages)?;
         let needs = options(checkpoint, Some(summary.pages.lazy))?;
         summary.needs = needs.iter().map(Need::new).collect();
         let mut seen = HashSet::new();
@@ -156,7 +169,7 @@ impl Summary {
         Ok(summary)
     }
 
-    fn count_tasks(&mut self, checkpoint: Checkpoint<'_>) -> Result<()> {
+    fn count_tasks(&mut self, checkpoint: Checkpoint<'_>, pages: bool) -> Result<()> {
         for task in checkpoint.tasks() {
             self.tasks += 1;
             self.threads += task.tids().len();
@@ -170,7 +183,7 @@ impl Summary {
             if let Some(memory) = memory {
                 self.page_size = memory.page_bytes();
                 self.pages.add(&memory.totals());
-                if task.pid() == self.root {
+                if pages && task.pid() == self.root {
                     let words = memory.cmdline().unwrap_or_default();
                     self.command = words.iter().map(|word| Text(word).to_string()).collect();
                 }

@@ -173,6 +173,11 @@ impl<P: ProcessId> Runtime<P> {
         }
     }
 
+    /// The CRIU that the runtime finds.
+    pub fn criu(&self) -> &Path {
+        &self.criu
+    }
+
     /// The program, and the directory of its state.
     pub fn place(&self) -> (&Path, PathBuf) {
         (&self.program, self.state_dir())

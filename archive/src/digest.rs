@@ -1,0 +1,236 @@
+//! Digests of members, and the comparison of an archive with its table of contents.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use criu_images::source::Blob;
+use serde::{Serialize, Serializer};
+use sha2::Digest as _;
+
+use crate::archive::Archive;
+use crate::error::{ErrorKind, Result};
+use crate::index::Index;
+use crate::member::{Member, MemberKind};
+use crate::tar::Seeking;
+
+/// SHA-256 of bytes. Displays as 64 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sha256(pub [u8; 32]);
+
+/// Digests of the content of members, by path. Hard links have the digest of their target;
+/// directories, symbolic links and members that are not read have no digest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Digests(BTreeMap<String, Sha256>);
+
+/// An archive that was read as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Members whose content was read.
+    pub members: u64,
+    /// Bytes of their content.
+    pub bytes: u64,
+    /// Set if the archive has digests, and all of them were right. An archive without digests can
+    /// only be read to its end.
+    pub has_digests: bool,
+}
+
+/// A call with the bytes that have been read so far. Reading stops if the call breaks.
+pub type Watch<'a> = &'a (dyn Fn(u64) -> ControlFlow<()> + Sync);
+
+impl Digests {
+    /// Reads all members, in several threads, and computes their digests.
+    ///
+    /// # Errors
+    /// The errors of [`Archive::bytes`], except for members that are not read at all;
+    /// [`ErrorKind::Io`]; [`ErrorKind::Stopped`].
+    pub fn compute(archive: &Archive, watch: Watch<'_>) -> Result<Self> {
+        Ok(sums(archive, false, watch)?.0)
+    }
+
+    /// Returns the digests that stand in the table of contents, without a look at the members.
+    /// `None` if the archive has none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] for a table that is damaged or cannot be read.
+    pub fn recorded(archive: &Archive) -> Result<Option<Self>> {
+        let Some(rows) = archive.recorded() else { return Ok(None) };
+        let mut digests = BTreeMap::new();
+        for member in archive.members() {
+            let target = archive.index().with_content(member);
+            let target = target.filter(|target| target.kind == MemberKind::File);
+            let Some(target) = target else { continue };
+            let found = rows(target).map_err(|error| archive.fail(member.path(), error.into()))?;
+            // An empty member has no digest in the table.
+            let found = found.unwrap_or_else(|| sha2::Sha256::digest([]).into());
+            digests.insert(member.path().to_owned(), Sha256(found));
+        }
+        Ok(Some(Self(digests)))
+    }
+
+    /// Returns the digest of a member.
+    pub fn get(&self, path: &str) -> Option<Sha256> {
+        self.0.get(path).copied()
+    }
+
+    /// All digests, by path.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Sha256)> {
+        self.0.iter().map(|(path, digest)| (&**path, *digest))
+    }
+}
+
+impl Archive {
+    /// Reads the whole archive, and compares it with its table of contents if it has one: each
+    /// header, the content of each member, and the stream as a whole.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with the member that is not as the table says; the errors of
+    /// [`Digests::compute`].
+    pub fn verify(&self, watch: Watch<'_>) -> Result<Verified> {
+        if let Some(toc) = self.toc() {
+            let headers = Index::read(Seeking::new(self.unpacked()));
+            let headers = headers.map_err(|fault| self.fault(fault))?;
+            let mut both = self.index().iter().zip(headers.iter());
+            if let Some((listed, _)) = both.find(|(listed, found)| listed != found) {
+                return Err(self.fail(listed.path(), ErrorKind::Refused(LIE)));
+            }
+            let counts = [self.index().iter().count(), headers.iter().count()];
+            if counts[0] != counts[1] {
+                let kind = ErrorKind::Refused("its table of contents has other members");
+                return Err(self.fault(kind));
+            }
+            let (digests, whole) = sums(self, true, watch)?;
+            let recorded = Digests::recorded(self)?.unwrap_or_default();
+            let different = digests.iter().find(|(path, sum)| recorded.get(path) != Some(*sum));
+            if let Some((path, _)) = different {
+                return Err(self.fail(path, ErrorKind::Refused(CHANGED)));
+            }
+            if whole != Some(Sha256(toc.diff_id)) {
+                return Err(self.fault(ErrorKind::Refused(CHANGED_STREAM)));
+            }
+            return Ok(self.summed(&digests, true));
+        }
+        Ok(self.summed(&Digests::compute(self, watch)?, false))
+    }
+
+    fn summed(&self, digests: &Digests, has_digests: bool) -> Verified {
+        let read = self.members().filter(|member| digests.get(member.path()).is_some());
+        let (mut members, mut bytes) = (0, 0u64);
+        for member in read {
+            (members, bytes) = (members + 1, bytes.saturating_add(member.size()));
+        }
+        Verified { members, bytes, has_digests }
+    }
+}
+
+/// Computes the digests of members and, if asked for, that of the whole stream.
+fn sums(
+    archive: &Archive,
+    with_stream: bool,
+    watch: Watch<'_>,
+) -> Result<(Digests, Option<Sha256>)> {
+    let members = archive.index().in_order();
+    let is_file = |member: &&&Member| member.kind == MemberKind::File;
+    let jobs: Vec<Job<'_>> = with_stream
+        .then_some(Job::Stream)
+        .into_iter()
+        .chain(members.iter().filter(is_file).map(|member| Job::Member(member)))
+        .collect();
+    let (next, bytes, ends) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let done = Mutex::new(Vec::new());
+    let work = || {
+        while let Some((number, job)) = {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            jobs.get(number).map(|job| (number, job)).filter(|_| !ends.load(Ordering::Relaxed))
+        } {
+            let sum = job.sum(archive, &bytes, watch);
+            ends.fetch_or(sum.is_err(), Ordering::Relaxed);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((number, sum));
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    thread::scope(|scope| (0..threads.min(jobs.len())).for_each(|_| drop(scope.spawn(work))));
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // The first error is that of the first member, whatever thread was faster.
+    done.sort_unstable_by_key(|(number, _)| *number);
+    let (mut digests, mut stream) = (BTreeMap::new(), None);
+    for (number, sum) in done {
+        let sum = sum?;
+        match jobs.get(number) {
+            Some(Job::Member(member)) => drop(digests.insert(member.path().to_owned(), sum)),
+            _ => stream = Some(sum),
+        }
+    }
+    for member in &members {
+        let target = archive.index().target(member);
+        let sum = target.and_then(|target| digests.get(target.path()).copied());
+        digests.extend(sum.map(|sum| (member.path().to_owned(), sum)));
+    }
+    Ok((Digests(digests), stream))
+}
+
+/// Bytes to read.
+enum Job<'m> {
+    Stream,
+    Member(&'m Member),
+}
+
+impl Job<'_> {
+    fn sum(&self, archive: &Archive, done: &AtomicU64, watch: Watch<'_>) -> Result<Sha256> {
+        let failed = |kind: ErrorKind| match self {
+            Self::Stream => archive.fault(kind),
+            Self::Member(member) => archive.fail(member.path(), kind),
+        };
+        let bytes = match self {
+            Self::Stream => archive.unpacked().clone(),
+            Self::Member(member) => archive.bytes(member.path())?,
+        };
+        let mut hasher = sha2::Sha256::new();
+        let mut piece = vec![0; PIECE.min(usize::try_from(bytes.len()).unwrap_or(PIECE))];
+        let mut at = 0;
+        while at < bytes.len() {
+            let len = next(&bytes, at, &mut piece).map_err(|error| failed(error.into()))?;
+            hasher.update(piece.get(..len).unwrap_or_default());
+            at += len as u64;
+            // The stream has the bytes of the members once more.
+            let counts = if matches!(self, Self::Stream) { 0 } else { len as u64 };
+            if watch(done.fetch_add(counts, Ordering::Relaxed) + counts).is_break() {
+                return Err(archive.fault(ErrorKind::Stopped));
+            }
+        }
+        Ok(Sha256(hasher.finalize().into()))
+    }
+}
+
+/// Reads the next piece, and returns its length.
+fn next(bytes: &Blob, at: u64, piece: &mut [u8]) -> std::io::Result<usize> {
+    let left = usize::try_from(bytes.len().saturating_sub(at)).unwrap_or(usize::MAX);
+    let (piece, _) = piece.split_at_mut(left.min(piece.len()));
+    bytes.read_at(at, piece)?;
+    Ok(piece.len())
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Sha256 {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+/// Bytes that a thread reads at once.
+const PIECE: usize = 1 << 20;
+
+const MOST_THREADS: usize = 8;
+
+const LIE: &str = "its header is not as the table of contents says";
+const CHANGED: &str = "its content has another digest than the table of contents says";
+const CHANGED_STREAM: &str = "its bytes have another digest than the table of contents says";

@@ -1,0 +1,48 @@
+//! Names of the members that engines write, from the root of an archive.
+
+/// Folder of the images.
+pub const CHECKPOINT: &str = "checkpoint";
+/// Folder of the images of a pre-dump.
+pub const PRE_CHECKPOINT: &str = "pre-checkpoint";
+/// Configuration of the container: Podman's own, or the subset that all engines share.
+pub const CONFIG_DUMP: &str = "config.dump";
+/// OCI runtime specification of the container.
+pub const SPEC_DUMP: &str = "spec.dump";
+/// Addresses of the container in Podman's networks.
+pub const NETWORK_STATUS: &str = "network.status";
+/// Files that were added or changed in the container's root file system.
+pub const ROOTFS_DIFF: &str = "rootfs-diff.tar";
+/// Paths that were deleted from the container's root file system.
+pub const DELETED_FILES: &str = "deleted.files";
+/// Content of `/dev/shm`.
+pub const DEVSHM: &str = "devshm-checkpoint.tar";
+/// Folder of the named volumes, each a tar archive.
+pub const VOLUMES: &str = "volumes";
+/// Folder of what Podman keeps beside a container, such as secrets.
+pub const ARTIFACTS: &str = "artifacts";
+/// Log of a container of Podman.
+pub const PODMAN_LOG: &str = "ctr.log";
+/// Log of a container of CRI-O. The member is named after an annotation of `spec.dump`.
+pub const CRIO_LOG: &str = "io.kubernetes.cri-o.LogPath";
+/// Log of a container of containerd.
+pub const CONTAINERD_LOG: &str = "container.log";
+/// Bind mounts of a container of CRI-O.
+pub const BIND_MOUNTS: &str = "bind.mounts";
+/// CRIU's statistics of the dump.
+pub const STATS_DUMP: &str = "stats-dump";
+/// CRIU's log of the dump.
+pub const DUMP_LOG: &str = "dump.log";
+/// Status of a container as containerd keeps it.
+pub const STATUS: &str = "status";
+/// Status of a container as the CRI reports it.
+pub const STATUS_DUMP: &str = "status.dump";
+/// Containers of a pod.
+pub const POD_OPTIONS: &str = "pod.options";
+/// Configuration of a pod. No program writes it.
+pub const POD_DUMP: &str = "pod.dump";
+/// Link targets of the descriptors 0, 1 and 2 of the container's first process, in the folder of
+/// the images.
+pub const DESCRIPTORS: &str = "descriptors.json";
+
+/// Annotation of `spec.dump` that names the engine: `libpod` or `cri-o`.
+pub const MANAGER: &str = "io.container.manager";

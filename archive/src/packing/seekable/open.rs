@@ -1,0 +1,160 @@
+//! Opens a seekable archive: finds and checks its tables.
+
+use std::ops::Range;
+
+use criu_images::source::Blob;
+use sha2::{Digest, Sha256};
+
+use super::contents::{self, End};
+use super::digests::Table;
+use super::frames::Frames;
+use super::hot::Hot;
+use super::reader::{Seekable, Shared};
+use super::seek_table::{FOOTER, Footer};
+use super::wire::Contents;
+use crate::bounds;
+use crate::error::{ErrorKind, Fault};
+use crate::packing::{Layer, Packing, Toc};
+
+/// Opens a seekable archive; `None` if the bytes have no seek table, or have frames that are too
+/// large to be unpacked for one page. With `expected` the table of contents must have this SHA-256,
+/// and each frame is compared with its digest.
+///
+/// # Errors
+/// [`ErrorKind::Malformed`], [`ErrorKind::Value`] and [`ErrorKind::TooLarge`] for tables that are
+/// damaged or lie.
+pub(in crate::packing) fn open(
+    packed: &Blob,
+    expected: Option<[u8; 32]>,
+) -> Result<Option<Layer>, Fault> {
+    let tail = Tail::read(packed)?;
+    let Some(footer) = Footer::find(&tail.bytes) else { return Ok(None) };
+    let Some(start) = packed.len().checked_sub(footer.size()) else { return Ok(None) };
+    if !footer.fits(&tail.get(start..start.saturating_add(8))?) {
+        return Ok(None);
+    }
+    let end = tail.get(start.saturating_sub(contents::END as u64)..start)?;
+    let of_contents = |fault: Fault| fault.of(CONTENTS);
+    match End::find(&end).map_err(of_contents)? {
+        Some(end) => ours(tail, end, start, expected).map(Some).map_err(of_contents),
+        None => foreign(tail, footer, start),
+    }
+}
+
+/// Opens an archive with a table of contents, which ends at `table_end`.
+fn ours(
+    mut tail: Tail<'_>,
+    end: End,
+    table_end: u64,
+    expected: Option<[u8; 32]>,
+) -> Result<Layer, Fault> {
+    let start = table_end.checked_sub(end.payload()).and_then(|start| start.checked_sub(8));
+    let start = start.ok_or_else(contents::damaged)?;
+    tail = tail.from(start)?;
+    let bytes = tail.get(start..table_end)?;
+    let digest: [u8; 32] = Sha256::digest(bytes.get(8..).unwrap_or_default()).into();
+    if expected.is_some_and(|expected| expected != digest) {
+        return Err(ErrorKind::Malformed("is not the one that the image names").into());
+    }
+    let contents = end.contents(&bytes)?;
+    let frames = contents::frames(&contents)?;
+    let Contents { diff_id, members, digests, hot, .. } = contents;
+    let diff_id = diff_id.try_into().map_err(|_| contents::damaged())?;
+    if frames.largest() > MOST_FRAME {
+        return Err(too_large(&frames));
+    }
+    let (members, members_end) = contents::members(members)?;
+    contents::check_places(&frames, &members, &digests, hot.as_ref(), start)?;
+    let zeros = frames.unpacked().checked_sub(members_end).filter(|zeros| *zeros <= MOST_ZEROS);
+    let zeros = zeros.ok_or(ErrorKind::Malformed("does not describe all bytes of the archive"))?;
+    let packed = tail.packed.clone();
+    let hot = hot.map(|hot| Hot::new(packed.clone(), hot)).transpose()?;
+    let digests = Table::new(packed.clone(), digests);
+    let is_checked = expected.is_some();
+    let seekable = Shared::new(Seekable::new(packed, frames, digests, is_checked, hot));
+    // The zeros are often in the bytes that have been read.
+    seekable.0.put_ahead(tail.start, tail.bytes);
+    let mut rest = vec![0; usize::try_from(zeros).unwrap_or(0)];
+    criu_images::source::ReadAt::read_at(&seekable, members_end, &mut rest)?;
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(ErrorKind::Malformed("does not list all members").into());
+    }
+    let place = start.saturating_add(8)..table_end;
+    let bytes = Blob::new(seekable.clone());
+    let toc = Toc { members, diff_id, digest, place, reader: seekable };
+    Ok(Layer::Anywhere { packing: Packing::Seekable, bytes, toc: Some(toc) })
+}
+
+/// Opens an archive that another program wrote.
+fn foreign(tail: Tail<'_>, footer: Footer, table: u64) -> Result<Option<Layer>, Fault> {
+    let limit = bounds::TOC.get();
+    if footer.size() > limit {
+        return Err(ErrorKind::TooLarge { size: footer.size(), limit }.into());
+    }
+    let packed = tail.packed.clone();
+    let entries = tail.get(table..packed.len().saturating_sub(FOOTER as u64))?;
+    let frames = footer.frames(&entries, table)?;
+    if frames.largest() > MOST_FRAME {
+        return Ok(None);
+    }
+    let seekable = Shared::new(Seekable::without_tables(packed, frames));
+    let bytes = Blob::new(seekable);
+    Ok(Some(Layer::Anywhere { packing: Packing::Seekable, bytes, toc: None }))
+}
+
+fn too_large(frames: &Frames) -> Fault {
+    ErrorKind::TooLarge { size: frames.largest().into(), limit: MOST_FRAME.into() }.into()
+}
+
+/// The last bytes of an archive, read at once.
+struct Tail<'p> {
+    packed: &'p Blob,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'p> Tail<'p> {
+    fn read(packed: &'p Blob) -> Result<Self, Fault> {
+        let len = packed.len().min(TAIL);
+        Self { packed, start: packed.len(), bytes: Vec::new() }.from(packed.len() - len)
+    }
+
+    /// Reads what is missing from `start` on.
+    fn from(mut self, start: u64) -> Result<Self, Fault> {
+        if start < self.start {
+            let missing = usize::try_from(self.start - start).map_err(|_| contents::damaged())?;
+            let mut bytes = vec![0; missing];
+            self.packed.read_at(start, &mut bytes)?;
+            bytes.append(&mut self.bytes);
+            (self.start, self.bytes) = (start, bytes);
+        }
+        Ok(self)
+    }
+
+    /// Returns bytes of the archive, which are read if they lie before the tail.
+    fn get(&self, range: Range<u64>) -> Result<Vec<u8>, Fault> {
+        let len = range.end.saturating_sub(range.start);
+        let len = usize::try_from(len).map_err(|_| contents::damaged())?;
+        let here = range.start.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+        let found = here.and_then(|at| self.bytes.get(at..)).and_then(|rest| rest.get(..len));
+        if let Some(found) = found {
+            return Ok(found.to_vec());
+        }
+        let mut bytes = vec![0; len];
+        self.packed.read_at(range.start, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Name of the table in errors.
+const CONTENTS: &str = "table of contents";
+
+/// Bytes at the end of an archive that are read first. The tables of a GiB of memory, and of a tree
+/// of 2,000 processes, fit.
+const TAIL: u64 = 256 << 10;
+
+/// Largest frame that is unpacked for one page.
+const MOST_FRAME: u32 = 16 << 20;
+
+/// Most zeros behind the last member: two blocks, filled up to tar's record of 10 KiB.
+const MOST_ZEROS: u64 = 32 << 10;

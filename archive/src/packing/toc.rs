@@ -1,0 +1,94 @@
+//! The table of contents of a seekable archive.
+
+use std::io;
+use std::ops::Range;
+
+#[cfg(feature = "zstd")]
+use super::seekable::Shared;
+use crate::tar::Found;
+
+/// A table of contents: the members of an archive without a look at their headers. Members and the
+/// zeros behind the last one tile the tar stream: there is no gap, and no byte is in two members.
+#[derive(Debug)]
+pub(crate) struct Toc {
+    pub(crate) members: Vec<Listed>,
+    /// SHA-256 of the tar stream, as the writer has seen it: the diffID of an OCI layer.
+    pub(crate) diff_id: [u8; 32],
+    /// SHA-256 of the table in the packed archive, with [`place`](Self::place) as its range.
+    pub(crate) digest: [u8; 32],
+    /// Range of the table in the packed archive.
+    pub(crate) place: Range<u64>,
+    #[cfg(feature = "zstd")]
+    pub(super) reader: Shared,
+}
+
+/// A member as the table of contents describes it. The headers in the tar stream are the truth.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    /// Offset of the first header of the member in the tar stream: that of PAX records or a long
+    /// name, if the member has any.
+    pub(crate) header: u64,
+    /// Number of files with content before this member: the row of its digest.
+    pub(crate) row: u64,
+    pub(crate) found: Found,
+}
+
+#[cfg(feature = "zstd")]
+impl Toc {
+    /// Range of the working set in the packed archive, if one was recorded. One read brings all of
+    /// its pages.
+    pub(crate) fn hot(&self) -> Option<Range<u64>> {
+        self.reader.hot().map(super::seekable::Hot::place)
+    }
+
+    /// Brings the working set by one read, packed, into memory. Its pages are served from there from
+    /// then on. Returns the bytes of its pages, 0 if none was recorded.
+    ///
+    /// # Errors
+    /// `InvalidData` if the working set is damaged; the errors of reading.
+    pub(crate) fn prefetch(&self) -> io::Result<u64> {
+        let Some(hot) = self.reader.hot() else { return Ok(0) };
+        hot.load()?;
+        Ok(hot.unpacked())
+    }
+
+    /// SHA-256 of a member's content, as the writer has seen it. `None` for a member without
+    /// content.
+    ///
+    /// # Errors
+    /// `InvalidData` if the digests are damaged; the errors of reading.
+    pub(crate) fn member_digest(&self, member: &Listed) -> io::Result<Option<[u8; 32]>> {
+        member.has_digest().then(|| self.digest_of(member.row)).transpose()
+    }
+
+    /// Digest of the member of a row, which must have one.
+    pub(crate) fn digest_of(&self, row: u64) -> io::Result<[u8; 32]> {
+        self.reader.digest(row)
+    }
+}
+
+#[cfg(not(feature = "zstd"))]
+impl Toc {
+    pub(crate) fn hot(&self) -> Option<Range<u64>> {
+        None
+    }
+
+    pub(crate) fn prefetch(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    pub(crate) fn member_digest(&self, _: &Listed) -> io::Result<Option<[u8; 32]>> {
+        Ok(None)
+    }
+
+    pub(crate) fn digest_of(&self, _: u64) -> io::Result<[u8; 32]> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl Listed {
+    /// Returns true for a member whose content has a digest in the archive.
+    pub(crate) fn has_digest(&self) -> bool {
+        self.found.sort == crate::tar::Sort::File && self.found.size > 0
+    }
+}

@@ -1,0 +1,116 @@
+//! Images from a registry as files.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use reqwest::blocking::RequestBuilder;
+use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::{Method, StatusCode};
+
+use super::Registry;
+use super::http::{Action, broken};
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::oci::{Descriptor, Hasher, Image, check, new_file};
+
+impl Registry {
+    /// Fetches the layer of an image into a file: the archive as it was pushed. The digest is
+    /// checked on the way. The file is written beside and renamed, with mode 0600. A connection
+    /// that ends is resumed where it ended. `progress` hears how many bytes have come.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Digest`], [`ErrorKind::Truncated`] and [`ErrorKind::TooLarge`] if the registry
+    /// sends other bytes than those that the manifest names; [`ErrorKind::Unreachable`] and
+    /// [`ErrorKind::Answer`]; [`ErrorKind::Write`].
+    pub fn pull(&self, image: &Image, path: &Path, mut progress: impl FnMut(u64)) -> Result<()> {
+        let layer = image.layer();
+        let written = new_file(path, |to| self.fetch(layer, to, &mut progress));
+        written.map_err(|fault| {
+            let place = format!("{} to {}", self.reference, path.display());
+            Error::new(place, fault)
+        })
+    }
+
+    /// Fetches a blob from its first byte to its last, and checks its digest.
+    fn fetch(
+        &self,
+        blob: &Descriptor,
+        to: &mut impl Write,
+        progress: &mut impl FnMut(u64),
+    ) -> Result<(), Fault> {
+        let mut hasher = Hasher::default();
+        let mut failures = 0;
+        while hasher.written() < blob.size {
+            let before = hasher.written();
+            match self.fetch_on(blob, &mut hasher, to, progress) {
+                Ok(()) => {}
+                Err(fault) => {
+                    let is_broken = matches!(fault.kind(), ErrorKind::Unreachable(_));
+                    // A connection that brought something is no failure of the registry.
+                    failures = if hasher.written() > before { 1 } else { failures + 1 };
+                    if !is_broken || failures >= ATTEMPTS {
+                        return Err(fault);
+                    }
+                }
+            }
+        }
+        check(hasher.digest(), blob.digest).map_err(|fault| fault.of("layer"))
+    }
+
+    /// Fetches bytes of a blob from where the last connection ended.
+    fn fetch_on(
+        &self,
+        blob: &Descriptor,
+        hasher: &mut Hasher,
+        to: &mut impl Write,
+        progress: &mut impl FnMut(u64),
+    ) -> Result<(), Fault> {
+        let url = self.http.url(&format!("blobs/{}", blob.digest))?;
+        let start = hasher.written();
+        let make = |request: RequestBuilder| {
+            if start == 0 { request } else { request.header(RANGE, format!("bytes={start}-")) }
+        };
+        let response = self.http.send(WHAT, Action::Pull, &Method::GET, &url, make)?;
+        // Bytes that have come already, from a registry that does not answer ranges.
+        let mut skip = match response.status() {
+            StatusCode::OK => start,
+            StatusCode::PARTIAL_CONTENT if start > 0 => {
+                let header = response.headers().get(CONTENT_RANGE);
+                let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+                if !header.starts_with(&format!("bytes {start}-")) {
+                    return Err(ErrorKind::Malformed(OTHER_RANGE).into());
+                }
+                0
+            }
+            _ => return Err(self.http.refusal(WHAT, response)),
+        };
+        let left = blob.size - start + skip;
+        let mut body = response.take(left.saturating_add(1));
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = body.read(&mut piece).map_err(|error| broken(&error))?;
+            let Some(bytes) = piece.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+            self.http.fetched(bytes.len() as u64);
+            let known = skip.min(bytes.len() as u64);
+            skip -= known;
+            let new = bytes.get(usize::try_from(known).unwrap_or(0)..).unwrap_or_default();
+            if hasher.written().saturating_add(new.len() as u64) > blob.size {
+                let (size, limit) = (hasher.written() + new.len() as u64, blob.size);
+                return Err(ErrorKind::TooLarge { size, limit }.into());
+            }
+            hasher.update(new);
+            to.write_all(new).map_err(ErrorKind::Write)?;
+            progress(hasher.written());
+        }
+        if hasher.written() < blob.size {
+            let why = format!("the answer ends after {} of {} bytes", hasher.written(), blob.size);
+            return Err(ErrorKind::Unreachable(why).into());
+        }
+        Ok(())
+    }
+}
+
+const WHAT: &str = "fetch the layer";
+const OTHER_RANGE: &str = "the registry sends another range than the one asked for";
+const PIECE: usize = 256 << 10;
+/// Requests in a row that may end without a byte.
+const ATTEMPTS: u32 = 4;

@@ -1,0 +1,292 @@
+//! Archives of engines: their metadata, and conversions between them.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "common/engines.rs"]
+mod engines;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use criu_archive::Archive;
+use criu_archive::convert::{Conversion, Effect, Parts};
+use criu_archive::metadata::{DiffKind, Engine, Metadata, Time};
+use criu_archive::write::Options;
+use criu_images::source::{Blob, Directory};
+use criu_lab::scratch;
+use engines::{PAGES, archive_of, run};
+use serde_json::Value;
+
+const ENGINES: [Engine; 3] = [Engine::Podman, Engine::CriO, Engine::Containerd];
+
+fn go_on(_: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn convert(from: &Path, to: Engine, out: &Path) -> Conversion {
+    let conversion = Conversion::of(&Archive::open(from).unwrap(), to).unwrap();
+    conversion.draft().save(out, &Options::default(), &go_on).unwrap();
+    conversion
+}
+
+fn bytes(archive: &Archive, path: &str) -> Vec<u8> {
+    let blob = archive.bytes(path).unwrap();
+    let mut bytes = vec![0; usize::try_from(blob.len()).unwrap()];
+    blob.read_at(0, &mut bytes).unwrap();
+    bytes
+}
+
+fn json(archive: &Archive, path: &str) -> Value {
+    serde_json::from_slice(&bytes(archive, path)).unwrap()
+}
+
+fn notes(conversion: &Conversion) -> Vec<(Effect, &str)> {
+    conversion.notes().iter().map(|note| (note.effect(), note.member())).collect()
+}
+
+#[test]
+fn the_metadata_of_each_engine_is_read() {
+    for engine in ENGINES {
+        let (tar, files) = archive_of(engine, &format!("metadata-{engine}"));
+        let archive = Archive::open(tar).unwrap();
+        let unpacked = Directory::open(files).unwrap();
+        let top = archive.folder("");
+        for metadata in [Metadata::of("a", &top), Metadata::of("a", &unpacked)] {
+            assert_eq!(metadata.engine().unwrap(), engine);
+            let config = metadata.config().unwrap().unwrap();
+            assert_eq!(
+                (&*config.id, &*config.rootfs_image_name),
+                ("aa11", "docker.io/library/web:1")
+            );
+            let spec = metadata.spec().unwrap().unwrap();
+            assert_eq!(spec.process.unwrap().args, ["/web"]);
+            let identity = metadata.identity().unwrap();
+            assert_eq!(
+                (&*identity.container, &*identity.image),
+                ("web", "docker.io/library/web:1")
+            );
+            let pod = if engine == Engine::Podman { "" } else { "pod" };
+            assert_eq!(identity.pod, pod);
+            let diff = metadata.rootfs_diff().unwrap().unwrap();
+            let gone = diff.iter().filter(|entry| entry.kind == DiffKind::Deleted).count();
+            assert_eq!(gone, if engine == Engine::Containerd { 2 } else { 0 });
+            let motd = diff.iter().find(|entry| *entry.path == *b"etc/motd").unwrap();
+            assert_eq!((motd.kind, motd.size), (DiffKind::File, 8));
+            let deleted = metadata.deleted_files().unwrap();
+            assert_eq!(deleted.is_none(), engine == Engine::Containerd);
+        }
+    }
+    let (tar, _) = archive_of(Engine::Podman, "metadata-podman-more");
+    let archive = Archive::open(tar).unwrap();
+    let top = archive.folder("");
+    let metadata = Metadata::of("a", &top);
+    let config = metadata.config().unwrap().unwrap();
+    assert_eq!(config.created, Time::new(1_777_631_400, 500_000_000));
+    // Fields without a name here are kept, and written again.
+    assert_eq!(serde_json::to_value(&config).unwrap(), json(&archive, "config.dump"));
+    let spec = metadata.spec().unwrap().unwrap();
+    assert_eq!(serde_json::to_value(&spec).unwrap(), json(&archive, "spec.dump"));
+    let networks = metadata.networks().unwrap().unwrap();
+    assert_eq!(networks["podman"].interfaces["eth0"].subnets[0].ipnet, "10.88.0.5/16");
+    assert_eq!(serde_json::to_value(&networks).unwrap(), json(&archive, "network.status"));
+    let images = archive.folder("checkpoint");
+    let descriptors = Metadata::of("a", &images).descriptors().unwrap().unwrap();
+    assert_eq!(descriptors, ["/dev/null", "pipe:[7]", "pipe:[8]"]);
+}
+
+#[test]
+fn conversions_say_what_is_lost_and_lose_nothing_on_the_way_back() {
+    for from in ENGINES {
+        let (old, _) = archive_of(from, &format!("convert-{from}"));
+        let before = Archive::open(&old).unwrap();
+        for to in ENGINES.into_iter().filter(|to| *to != from) {
+            let (there, back) = (old.with_extension(to.word()), old.with_extension("back"));
+            let conversion = convert(&old, to, &there);
+            let after = Archive::open(&there).unwrap();
+            let top = after.folder("");
+            let metadata = Metadata::of("after", &top);
+            assert_eq!((conversion.from(), metadata.engine().unwrap()), (from, to));
+            assert!(metadata.identity().unwrap().container.contains("web"));
+            for member in ["checkpoint/pages-1.img", "site.note", "stats-dump"] {
+                assert_eq!(bytes(&after, member), bytes(&before, member), "{from} to {to}");
+            }
+            let log = ["ctr.log", "io.kubernetes.cri-o.LogPath", "container.log"];
+            let log = log[ENGINES.iter().position(|engine| *engine == to).unwrap()];
+            assert!(bytes(&after, log).ends_with(b"stdout F hello\n"));
+            if to == Engine::Containerd {
+                assert!(after.member("status.dump").is_some() && after.member("status").is_some());
+            }
+            // All fields and annotations that were there are there.
+            let (config, spec) = (json(&after, "config.dump"), json(&after, "spec.dump"));
+            for (key, value) in json(&before, "config.dump").as_object().unwrap() {
+                assert!(config[key] == *value || key == "runtime", "{from} to {to}: {key}");
+            }
+            assert_eq!(spec["siteField"], json(&before, "spec.dump")["siteField"]);
+            convert(&there, from, &back);
+            let back = Archive::open(&back).unwrap();
+            for member in before.members() {
+                assert!(back.member(member.path()).is_some(), "{from} to {to}: {}", member.path());
+            }
+            assert_eq!(Metadata::of("back", &back.folder("")).engine().unwrap(), from);
+        }
+    }
+    let (podman, _) = archive_of(Engine::Podman, "convert-notes");
+    let conversion = convert(&podman, Engine::Containerd, &podman.with_extension("containerd"));
+    assert!(conversion.loses());
+    let want = [
+        (Effect::Ignored, "network.status"),
+        (Effect::Ignored, "volumes/data.tar"),
+        (Effect::Made, "status"),
+        (Effect::Made, "status.dump"),
+        (Effect::Changed, "config.dump"),
+        (Effect::Changed, "deleted.files"),
+        (Effect::Changed, "spec.dump"),
+        (Effect::Renamed, "ctr.log"),
+    ];
+    assert_eq!(notes(&conversion), want);
+    let said = conversion.notes()[1].to_string();
+    let want = "ignored: volumes/data.tar: containerd does not read it: the content of volumes is \
+                not restored";
+    assert_eq!(said, want);
+    let (containerd, _) = archive_of(Engine::Containerd, "convert-notes-back");
+    let mut conversion = convert(&containerd, Engine::Podman, &containerd.with_extension("podman"));
+    assert_eq!(notes(&conversion)[0], (Effect::Missing, "config.dump"));
+    let archive = Archive::open(containerd.with_extension("podman")).unwrap();
+    let config = json(&archive, "config.dump");
+    assert_eq!((&config["runtime"], config.get("rootfsImageID")), (&"runc".into(), None));
+    conversion.set_image_id("bb22").unwrap();
+    assert!(notes(&conversion)[0].0 != Effect::Missing);
+    let blob = conversion.draft().bytes("config.dump").unwrap().unwrap();
+    let mut text = vec![0; usize::try_from(blob.len()).unwrap()];
+    blob.read_at(0, &mut text).unwrap();
+    assert!(String::from_utf8(text).unwrap().contains("\"rootfsImageID\": \"bb22\""));
+    let conversion = convert(&containerd, Engine::CriO, &containerd.with_extension("cri-o"));
+    assert!(!conversion.loses());
+}
+
+#[test]
+fn deleted_files_become_whiteouts_and_whiteouts_deleted_files() {
+    let listed = |diff: &[u8], name: &str| -> BTreeMap<String, String> {
+        let path = scratch(name).join("diff.tar");
+        fs::write(&path, diff).unwrap();
+        let list = run(Command::new("tar").args(["--full-time", "-tvf"]).arg(path));
+        let rows = String::from_utf8(list).unwrap();
+        let split = |row: &str| row.rsplit_once(' ').map(|(row, name)| (name.into(), row.into()));
+        rows.lines().filter_map(split).collect()
+    };
+    let (podman, files) = archive_of(Engine::Podman, "whiteouts");
+    let out = podman.with_extension("containerd");
+    convert(&podman, Engine::Containerd, &out);
+    let archive = Archive::open(&out).unwrap();
+    let before = listed(&fs::read(files.join("rootfs-diff.tar")).unwrap(), "whiteouts-before");
+    let mut after = listed(&bytes(&archive, "rootfs-diff.tar"), "whiteouts-after");
+    assert!(after.remove("etc/.wh.passwd.old").is_some() && after.remove("srv/.wh.old").is_some());
+    assert_eq!(after, before);
+    assert!(archive.member("deleted.files").is_none());
+
+    let (containerd, files) = archive_of(Engine::Containerd, "deleted");
+    let out = containerd.with_extension("podman");
+    convert(&containerd, Engine::Podman, &out);
+    let archive = Archive::open(&out).unwrap();
+    assert_eq!(json(&archive, "deleted.files"), serde_json::json!(["/etc/passwd.old", "/srv"]));
+    let mut before = listed(&fs::read(files.join("rootfs-diff.tar")).unwrap(), "deleted-before");
+    assert!(before.remove("etc/.wh.passwd.old").is_some() && before.remove(".wh.srv").is_some());
+    assert_eq!(listed(&bytes(&archive, "rootfs-diff.tar"), "deleted-after"), before);
+}
+
+#[test]
+fn paths_that_lead_out_are_not_made_whiteouts() {
+    let (_, files) = archive_of(Engine::Podman, "leads-out");
+    fs::write(files.join("deleted.files"), r#"["/../../etc/shadow","/etc/old"]"#).unwrap();
+    let tar = files.with_extension("tar");
+    run(Command::new("tar").arg("-C").arg(&files).arg("-cf").arg(&tar).arg("."));
+    let conversion = convert(&tar, Engine::Containerd, &tar.with_extension("containerd"));
+    let lost = &conversion.notes()[0];
+    assert_eq!((lost.effect(), lost.member()), (Effect::Lost, "deleted.files"));
+    assert_eq!(lost.reason(), "/../../etc/shadow leads out of the container");
+}
+
+#[test]
+fn a_faulty_member_is_named() {
+    let (_, files) = archive_of(Engine::CriO, "faulty");
+    let tar = files.with_extension("tar");
+    for (member, text, want) in [
+        ("config.dump", "{\"id\": 7}", "invalid type: integer `7`, expected a string"),
+        ("spec.dump", "{", "EOF while parsing"),
+        ("config.dump", "{\"createdTime\": \"today\"}", "is no time of RFC 3339"),
+    ] {
+        let old = fs::read(files.join(member)).unwrap();
+        fs::write(files.join(member), text).unwrap();
+        run(Command::new("tar").arg("-C").arg(&files).arg("-cf").arg(&tar).arg("."));
+        let refused = Conversion::of(&Archive::open(&tar).unwrap(), Engine::Podman).unwrap_err();
+        let said = refused.to_string();
+        assert!(said.contains(&format!("files.tar: {member}: ")), "{said}");
+        assert!(said.contains(want), "{said}");
+        fs::write(files.join(member), old).unwrap();
+    }
+}
+
+fn images(name: &str) -> PathBuf {
+    let directory = scratch(name);
+    fs::write(directory.join("inventory.img"), "inventory").unwrap();
+    fs::write(directory.join("pages-1.img"), vec![7; PAGES]).unwrap();
+    fs::write(directory.join("stats-dump"), "stats").unwrap();
+    fs::write(directory.join("dump.log"), "log").unwrap();
+    directory
+}
+
+#[test]
+fn an_archive_is_made_of_images_and_a_bundle() {
+    let spec = r#"{"ociVersion":"1.2.1","process":{"args":["/web"],"cwd":"/"},"siteField":7}"#;
+    for engine in ENGINES {
+        let directory = images(&format!("create-{engine}"));
+        fs::create_dir(directory.join("folder")).unwrap();
+        let parent = images(&format!("create-parent-{engine}"));
+        std::os::unix::fs::symlink(&parent, directory.join("parent")).unwrap();
+        let source = Arc::new(Directory::open(&directory).unwrap());
+        let parts = Parts::new("img", source).name("web").image("docker.io/library/web:1");
+        let parts = parts.spec(Blob::from(spec.as_bytes().to_vec()));
+        let conversion = parts.time(1_777_631_400).conversion(engine).unwrap();
+        assert_eq!(notes(&conversion)[0], (Effect::Lost, "checkpoint/folder"));
+        let out = directory.with_extension("tar");
+        conversion.draft().save(&out, &Options::default(), &go_on).unwrap();
+        let archive = Archive::open(&out).unwrap();
+        let top = archive.folder("");
+        let metadata = Metadata::of("a", &top);
+        assert_eq!(metadata.engine().unwrap(), engine);
+        let config = metadata.config().unwrap().unwrap();
+        assert_eq!((&*config.name, config.id.len()), ("web", 64));
+        assert_eq!(config.created.unwrap().seconds(), 1_777_631_400);
+        assert_eq!(metadata.spec().unwrap().unwrap().other["siteField"], 7);
+        assert_eq!(metadata.identity().unwrap().container, "web");
+        for member in ["stats-dump", "dump.log", "checkpoint/descriptors.json"] {
+            assert!(archive.member(member).is_some(), "{engine}: {member}");
+        }
+        assert_eq!(bytes(&archive, "checkpoint/pages-1.img"), vec![7; PAGES]);
+        // The parent set is in the archive, where Podman has it.
+        use criu_images::source::Source;
+        let before = archive.folder("checkpoint").parent().unwrap().unwrap();
+        assert_eq!(before.size("pages-1.img").unwrap(), Some(PAGES as u64));
+        assert!(archive.member("pre-checkpoint/pages-1.img").is_some());
+    }
+}
+
+#[test]
+fn metadata_of_an_archive_goes_with_other_images() {
+    let (old, _) = archive_of(Engine::CriO, "from-archive");
+    let source = Arc::new(Directory::open(images("from-archive-images")).unwrap());
+    let parts = Parts::new("img", source).metadata_of(Archive::open(&old).unwrap());
+    let conversion = parts.conversion(Engine::CriO).unwrap();
+    let out = old.with_extension("new");
+    conversion.draft().save(&out, &Options::default(), &go_on).unwrap();
+    let (before, after) = (Archive::open(&old).unwrap(), Archive::open(&out).unwrap());
+    for member in ["config.dump", "spec.dump", "bind.mounts", "site.note"] {
+        assert_eq!(bytes(&after, member), bytes(&before, member));
+    }
+    assert_eq!(bytes(&after, "checkpoint/pages-1.img"), vec![7; PAGES]);
+    assert!(after.member("checkpoint/descriptors.json").is_none());
+}

@@ -1,0 +1,42 @@
+//! `archive convert`: makes an archive of one engine of that of another, or packs it anew.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use criu_archive::convert::Conversion;
+use criu_archive::metadata::Engine;
+
+use super::output::{EngineName, Output};
+use crate::exit::Exit;
+use crate::images::open_archive;
+use crate::tool::Fallible;
+
+/// Options of `archive convert`.
+#[derive(Args)]
+pub(crate) struct Convert {
+    /// The archive to read
+    #[arg(value_name = "IN")]
+    archive: PathBuf,
+    #[command(flatten)]
+    output: Output,
+    /// Engine that is to restore the archive; by default the one that wrote it
+    #[arg(long, value_enum)]
+    to: Option<EngineName>,
+    /// Identifier of the container's image, without sha256:; Podman wants it, containerd has none
+    #[arg(long, value_name = "ID")]
+    image_id: Option<String>,
+}
+
+impl Convert {
+    pub(crate) fn run(self) -> Fallible<ExitCode> {
+        let archive = open_archive(&self.archive)?;
+        let to = self.to.map_or(Engine::Unknown, Engine::from);
+        let mut conversion = Conversion::of(&archive, to)?;
+        if let Some(id) = &self.image_id {
+            conversion.set_image_id(id)?;
+        }
+        self.output.write(&conversion, Some(archive.packing()))?;
+        Ok(Exit::Done.into())
+    }
+}

@@ -1,0 +1,115 @@
+//! `archive create`: makes an archive of a directory of images.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use clap::Args;
+use criu_archive::convert::Parts;
+use criu_archive::metadata::{Engine, Metadata};
+use criu_images::kind::INVENTORY;
+use criu_images::source::{Blob, Directory};
+
+use super::output::{EngineName, Output};
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::images::open_archive;
+use crate::tool::Fallible;
+
+/// Options of `archive create`.
+#[derive(Args)]
+pub(crate) struct Create {
+    /// Directory of images
+    #[arg(value_name = "IMAGES")]
+    images: PathBuf,
+    #[command(flatten)]
+    output: Output,
+    /// Engine that is to restore the archive; by default that of --from-archive
+    #[arg(long, value_enum)]
+    engine: Option<EngineName>,
+    /// OCI bundle of the container: its config.json becomes spec.dump
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    /// Archive whose members other than images are taken
+    #[arg(long, value_name = "ARCHIVE")]
+    from_archive: Option<PathBuf>,
+    /// Name of the container
+    #[arg(long)]
+    name: Option<String>,
+    /// Identifier of the container: 64 hexadecimal digits
+    #[arg(long)]
+    id: Option<String>,
+    /// Full name of the container's image, such as docker.io/library/redis:7
+    #[arg(long)]
+    image: Option<String>,
+    /// Identifier of the container's image, without sha256:
+    #[arg(long, value_name = "ID")]
+    image_id: Option<String>,
+    /// OCI runtime
+    #[arg(long, default_value = "runc")]
+    runtime: String,
+    /// Tar archive of what changed in the container's root file system
+    #[arg(long, value_name = "TAR")]
+    rootfs_diff: Option<PathBuf>,
+}
+
+impl Create {
+    pub(crate) fn run(self) -> Fallible<ExitCode> {
+        let place = self.images.display().to_string();
+        let images = Directory::open(&self.images)?;
+        let mut parts = Parts::new(place, Arc::new(images)).runtime(&self.runtime);
+        if let Some(time) = time_of(&self.images.join(INVENTORY.file)) {
+            parts = parts.time(time);
+        }
+        let mut engine = self.engine.map(Engine::from);
+        if let Some(path) = &self.from_archive {
+            let archive = open_archive(path)?;
+            if engine.is_none() {
+                let found = Metadata::of(archive.name(), &archive.folder("")).engine()?;
+                engine = Some(found).filter(|found| *found != Engine::Unknown);
+            }
+            parts = parts.metadata_of(archive);
+        }
+        let Some(engine) = engine else {
+            let text = "name the engine that is to restore the archive: --engine podman, cri-o or \
+                        containerd";
+            return Err(Fault::usage(text.to_owned()).into());
+        };
+        if let Some(bundle) = &self.bundle {
+            parts = parts.spec(open(&bundle.join("config.json"))?);
+        }
+        if let Some(diff) = &self.rootfs_diff {
+            parts = parts.rootfs_diff(open(diff)?);
+        }
+        let texts: [(Option<String>, fn(Parts, String) -> Parts); 4] = [
+            (self.name, Parts::name),
+            (self.id, Parts::id),
+            (self.image, Parts::image),
+            (self.image_id, Parts::image_id),
+        ];
+        for (text, set) in texts {
+            if let Some(text) = text {
+                parts = set(parts, text);
+            }
+        }
+        self.output.write(&parts.conversion(engine)?, None)?;
+        Ok(Exit::Done.into())
+    }
+}
+
+/// Opens a regular file.
+fn open(path: &Path) -> Fallible<Blob> {
+    let named = |error: std::io::Error| format!("{}: {error}", path.display());
+    if !path.metadata().map_err(named)?.is_file() {
+        return Err(format!("{}: is not a regular file", path.display()).into());
+    }
+    Ok(Blob::try_from(File::open(path).map_err(named)?).map_err(named)?)
+}
+
+/// Time of the last change, in seconds since 1970.
+fn time_of(path: &Path) -> Option<u64> {
+    let modified = path.metadata().ok()?.modified().ok()?;
+    Some(modified.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}

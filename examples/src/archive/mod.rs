@@ -1,0 +1,80 @@
+//! `archive`: makes and reads archives of checkpoints. Each subcommand has a file.
+
+mod convert;
+mod create;
+mod crypt;
+mod extract;
+mod list;
+mod output;
+mod work;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::keys::KeyArgs;
+use crate::tool::{Fallible, Tool};
+use crate::word::Table;
+
+/// The command line of `archive`.
+#[derive(Args)]
+pub(crate) struct ArchiveWord {
+    #[command(subcommand)]
+    word: Word,
+    #[command(flatten)]
+    keys: KeyArgs,
+}
+
+#[derive(Subcommand)]
+enum Word {
+    /// Make an archive of a directory of images
+    Create(create::Create),
+    /// Make an archive for another engine, or pack it anew
+    Convert(convert::Convert),
+    /// List the members of an archive
+    List(list::List),
+    /// Unpack an archive into a new directory
+    Extract(extract::Extract),
+    /// Encrypt an archive with age, for recipients or with a passphrase
+    Encrypt(crypt::Encrypt),
+    /// Decrypt an archive that was encrypted with age
+    Decrypt(crypt::Decrypt),
+}
+
+impl Tool for ArchiveWord {
+    const WORD: &'static str = "archive";
+    const ABOUT: &'static str = "Makes and reads archives of checkpoints.";
+    const MORE: &'static str = "\
+Examples:
+  criu-rs archive list export.tar.zst
+  criu-rs archive list --verify export.tar.zst
+  criu-rs archive extract export.tar.zst out
+  criu-rs archive encrypt web.tar web.tar.age --recipient age1...
+  criu-rs archive list web.tar.age --identity key.txt
+  criu-rs archive create img web.tar --engine podman --bundle /run/web --name web --image web:1
+  criu-rs archive convert podman.tar crio.tar --to cri-o
+  criu-rs archive convert old.tar.gz new.tar --pack zstd
+
+An archive is encrypted as the program age does it, for recipients or with a passphrase. With
+--identity, encrypt takes the recipients of the identities; with --passphrase-file the passphrase.
+Decrypting is not needed to look into an archive: all words that read archives take --identity and
+--passphrase-file.
+
+Exit status:
+  0  done
+  1  the archive cannot be read or written, or is refused; --strict: a part would be lost
+  2  wrong usage
+  4  stopped by Ctrl-C or SIGTERM; nothing is left";
+
+    fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
+        self.keys.hold()?;
+        match self.word {
+            Word::Create(create) => create.run(),
+            Word::Convert(convert) => convert.run(),
+            Word::List(list) => list.run(),
+            Word::Extract(extract) => extract.run(name),
+            Word::Encrypt(encrypt) => encrypt.run(&self.keys),
+            Word::Decrypt(decrypt) => decrypt.run(&self.keys),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The archive that `archive create` and `archive convert` write, and what they say about it.
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+use clap::{Args, ValueEnum};
+use criu_archive::Packing;
+use criu_archive::convert::{Conversion, Note};
+use criu_archive::metadata::Engine;
+use criu_archive::write::{Options, Pack, Saved};
+use criu_images::Text;
+use indicatif::BinaryBytes;
+use serde::Serialize;
+
+use super::work::Work;
+use crate::fault::Fault;
+use crate::images::show;
+use crate::new_file::NewFile;
+use crate::tool::Fallible;
+
+/// Options of an archive that is written.
+#[derive(Args)]
+pub(crate) struct Output {
+    /// The archive to write; - for standard output
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// Packing; by default zstd for Podman, and plain for CRI-O and containerd
+    #[arg(long, value_enum)]
+    pack: Option<Form>,
+    /// Level of the packing, 1 (quick) to 19 (small; 9 for gzip)
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=19))]
+    level: Option<u8>,
+    /// Threads that pack with zstd; by default one for each processor
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Write the same bytes each time: no times, no owners
+    #[arg(long)]
+    reproducible: bool,
+    /// Fail, before anything is written, if the engine would not restore a part
+    #[arg(long)]
+    strict: bool,
+    /// Print JSON, on one line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Packings, as `--pack` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// Not packed
+    Plain,
+    /// One gzip stream
+    Gzip,
+    /// Frames of zstd with a table of contents: any page can be read without the others
+    Zstd,
+}
+
+/// Engines, as options name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineName {
+    Podman,
+    CriO,
+    Containerd,
+}
+
+impl From<EngineName> for Engine {
+    fn from(name: EngineName) -> Self {
+        match name {
+            EngineName::Podman => Self::Podman,
+            EngineName::CriO => Self::CriO,
+            EngineName::Containerd => Self::Containerd,
+        }
+    }
+}
+
+/// Facts about an archive that was written.
+#[derive(Serialize)]
+struct Report<'r> {
+    archive: String,
+    from: Engine,
+    engine: Engine,
+    packing: &'static str,
+    members: usize,
+    /// Bytes before they were packed.
+    bytes: u64,
+    /// SHA-256 of the tar stream.
+    diff_id: String,
+    /// Bytes of the pages of the working set.
+    working_set: u64,
+    /// Reason why the working set was left where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    working_set_fault: Option<&'r str>,
+    notes: &'r [Note],
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Text(self.archive.as_bytes());
+        let (members, bytes) = (self.members, BinaryBytes(self.bytes));
+        write!(f, "{name}: {members} members, {bytes}, {}", self.packing)?;
+        if self.engine != Engine::Unknown {
+            write!(f, ", for {}", self.engine)?;
+        }
+        if self.working_set > 0 {
+            write!(f, ", working set of {} first", BinaryBytes(self.working_set))?;
+        }
+        if let Some(fault) = self.working_set_fault {
+            write!(f, "\n  working set ignored: {}", Text(fault.as_bytes()))?;
+        }
+        self.notes.iter().try_for_each(|note| write!(f, "\n  {note}"))
+    }
+}
+
+impl Output {
+    /// Writes the archive, and shows what became of its parts. `old` is the packing of the archive
+    /// that it was made of.
+    pub(crate) fn write(self, conversion: &Conversion, old: Option<Packing>) -> Fallible<()> {
+        let is_stdout = self.out == Path::new("-");
+        if is_stdout && self.json {
+            let text = "the archive and the JSON of --json cannot both go to standard output";
+            return Err(Fault::usage(text.to_owned()).into());
+        }
+        if self.strict && conversion.loses() {
+            let lost = conversion.notes().iter().filter(|note| note.effect().is_loss());
+            let lost: Vec<_> = lost.map(|note| format!("\n  {note}")).collect();
+            let text = format!("--strict: a restore would lack something{}", lost.concat());
+            return Err(text.into());
+        }
+        let form = self.form(conversion, old);
+        let mut options = Options::default();
+        options.pack = self.pack(form);
+        options.is_reproducible = self.reproducible;
+        let mut file = NewFile::create((!is_stdout).then_some(&*self.out))?;
+        let name = self.out.display().to_string();
+        let saved = write(&mut file, &name, conversion, &options)?;
+        let kept = file.sync().and_then(|()| file.keep());
+        kept.map_err(|error| format!("{name}: {error}"))?;
+        let report = report(name, form, conversion, &saved);
+        if is_stdout {
+            report.notes.iter().for_each(|note| eprintln!("{note}"));
+            return Ok(());
+        }
+        Ok(show(&report, self.json)?)
+    }
+
+    fn form(&self, conversion: &Conversion, old: Option<Packing>) -> Form {
+        self.pack.unwrap_or(match (conversion.to(), old) {
+            (Engine::Podman, _) => Form::Zstd,
+            (Engine::CriO | Engine::Containerd, _) => Form::Plain,
+            (_, Some(Packing::Gzip)) => Form::Gzip,
+            (_, Some(Packing::Zstd | Packing::Seekable)) => Form::Zstd,
+            _ => Form::Plain,
+        })
+    }
+
+    fn pack(&self, form: Form) -> Pack {
+        match form {
+            Form::Plain => Pack::Plain,
+            Form::Gzip => Pack::Gzip { level: self.level.map_or(6, |level| level.min(9).into()) },
+            Form::Zstd => {
+                let all = available_parallelism().map_or(1, |all| all.get());
+                let threads = self.threads.map_or(all, usize::from);
+                Pack::Seekable { level: self.level.map_or(1, i32::from), threads }
+            }
+        }
+    }
+}
+
+fn write(
+    file: &mut NewFile,
+    name: &str,
+    conversion: &Conversion,
+    options: &Options,
+) -> Fallible<Saved> {
+    let draft = conversion.draft();
+    let work = Work::new(draft.size())?;
+    let saved = draft.write(name, &mut *file, options, &|done| work.step(done));
+    let saved = saved.map_err(|error| work.fault(&error))?;
+    file.flush().map_err(|error| format!("{name}: {error}"))?;
+    Ok(saved)
+}
+
+fn report<'r>(
+    archive: String,
+    form: Form,
+    conversion: &'r Conversion,
+    saved: &'r Saved,
+) -> Report<'r> {
+    Report {
+        archive,
+        from: conversion.from(),
+        engine: conversion.to(),
+        packing: match form {
+            Form::Plain => "plain",
+            Form::Gzip => "gzip",
+            Form::Zstd => "seekable zstd",
+        },
+        members: saved.members,
+        bytes: saved.unpacked,
+        diff_id: saved.diff_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        working_set: saved.hot_pages,
+        working_set_fault: saved.working_set_fault.as_deref(),
+        notes: conversion.notes(),
+    }
+}

@@ -1,0 +1,93 @@
+//! Several checkpoints as a table, and the checkpoints of a directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use criu_archive::inspection::Inspection;
+
+use super::size;
+use super::table::Table;
+
+/// Paths of the files and directories in a directory that may be checkpoints, by name.
+///
+/// # Errors
+/// Returns the reason for a person, with the path.
+pub(super) fn below(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let named = |error: std::io::Error| format!("{}: {error}", directory.display());
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(named)? {
+        let entry = entry.map_err(named)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // A link is left out: it may lead anywhere.
+        let kind = entry.file_type().map_err(named)?;
+        let is_archive = ENDINGS.iter().any(|ending| name.ends_with(ending));
+        if kind.is_dir() || (kind.is_file() && is_archive) {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// Makes the table of several checkpoints.
+pub(super) fn table(all: &[Inspection]) -> Table<9> {
+    let head = [
+        "CONTAINER",
+        "IMAGE",
+        "ID",
+        "RUNTIME",
+        "CREATED",
+        "ENGINE",
+        ">CHECKPOINT",
+        ">ROOT FS DIFF",
+        "FROM",
+    ];
+    let mut table = Table::new(head);
+    for inspection in all {
+        let container = inspection.container.clone().unwrap_or_default();
+        let known = |fact: Option<String>| fact.unwrap_or_else(|| "-".to_owned());
+        // As many digits as engines show.
+        let id = container.id.map(|id| id.chars().take(12).collect());
+        table.row([
+            known(container.name),
+            known(container.image),
+            known(id),
+            known(container.runtime),
+            known(container.created),
+            container.engine.unwrap_or("-").to_owned(),
+            size(inspection.sizes.checkpoint),
+            known(inspection.sizes.rootfs_diff.map(size)),
+            inspection.source.name.clone(),
+        ]);
+    }
+    table
+}
+
+/// Makes the table of the checkpoints in a directory.
+pub(super) fn list(all: &[Inspection]) -> Table<7> {
+    let head = ["NAMESPACE", "POD", "CONTAINER", "ENGINE", "CHECKPOINTED", ">SIZE", "NAME"];
+    let mut table = Table::new(head);
+    for inspection in all {
+        let container = inspection.container.clone().unwrap_or_default();
+        let pod = container.pod.unwrap_or_default();
+        let known = |fact: Option<String>| fact.unwrap_or_else(|| "-".to_owned());
+        // The name of a directory ends with the folder of the images.
+        let (name, folder) = (Path::new(&inspection.source.name), &inspection.source.folder);
+        let is_below = inspection.source.kind == "directory" && !folder.is_empty();
+        let name = if is_below { name.parent().unwrap_or(name) } else { name }.file_name();
+        table.row([
+            known(pod.namespace),
+            known(pod.name),
+            known(container.name),
+            container.engine.unwrap_or("-").to_owned(),
+            known(container.checkpointed),
+            size(inspection.sizes.unpacked.unwrap_or(inspection.sizes.checkpoint)),
+            name.unwrap_or_default().to_string_lossy().into_owned(),
+        ]);
+    }
+    table
+}
+
+/// Ends of the names of archives.
+const ENDINGS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".age"];

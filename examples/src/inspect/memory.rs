@@ -1,0 +1,142 @@
+//! Memory of a checkpoint: as hex, searched, and searched for secrets.
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+
+use criu_images::memory::{Memory, PageFlags, PageSource};
+use criu_images::search::{Secret, Secrets};
+use criu_images::{ImageSet, Task, Text};
+use serde::Serialize;
+
+use crate::crit::search::write_memory;
+use crate::shown::{Shown, write_json};
+use crate::tool::Fallible;
+
+/// Writes the memory of a task as hex, or as it is: a range, or all pages that the task has of its
+/// own and the checkpoint holds.
+pub(super) fn dump(
+    set: &ImageSet,
+    pid: u32,
+    range: Option<Range<u64>>,
+    raw: bool,
+    out: &mut impl Write,
+) -> Fallible<()> {
+    let task = set.checkpoint()?.task(pid).ok_or_else(|| format!("no task {pid}"))?;
+    let memory = task.memory()?.ok_or_else(|| format!("{task} has no memory"))?;
+    match range {
+        Some(range) => write_memory(&memory, range, raw, out)?,
+        None => {
+            for range in own(&memory) {
+                write_memory(&memory, range, raw, out)?;
+            }
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// Addresses of the pages that a task has of its own. Runs that touch each other are one.
+fn own(memory: &Memory<'_>) -> Vec<Range<u64>> {
+    let mut all: Vec<Range<u64>> = Vec::new();
+    let page = memory.page_size().bytes();
+    let is_there = PageFlags::PRESENT | PageFlags::PARENT;
+    for run in memory.runs().filter(|run| run.flags.intersects(is_there)) {
+        let end = run.start.saturating_add(run.pages.saturating_mul(page));
+        match all.last_mut() {
+            Some(last) if last.end == run.start => last.end = end,
+            _ => all.push(run.start..end),
+        }
+    }
+    all
+}
+
+/// A secret that was found, with every place of the same value.
+#[derive(Serialize)]
+struct Found {
+    pid: u32,
+    task: String,
+    kind: &'static str,
+    name: String,
+    value: String,
+    /// Address of the first place.
+    address: u64,
+    /// Mapping of the first place.
+    mapping: String,
+    /// Number of places of the value in the memory of the task.
+    places: u64,
+}
+
+/// Searches the memory of tasks for secrets, and prints each value once. Values are cut short
+/// unless `reveal` is true.
+pub(super) fn secrets(
+    name: &str,
+    tasks: Vec<Task<'_>>,
+    reveal: bool,
+    json: bool,
+    to: impl Write,
+) -> Fallible<()> {
+    let secrets = Secrets::new();
+    let mut out = BufWriter::new(to);
+    let (mut count, mut kept_back) = (0usize, 0u64);
+    for task in tasks {
+        let Some(memory) = task.memory()? else { continue };
+        kept_back = kept_back.saturating_add(memory.totals().lazy);
+        let (mut found, mut known) = (Vec::<Found>::new(), HashMap::new());
+        for secret in secrets.run(&memory) {
+            let secret = secret?;
+            let Secret { kind, address, ref name, ref value, .. } = secret;
+            let key = (kind, name.clone(), value.clone());
+            if let Some(at) = known.get(&key) {
+                let found: &mut Found = &mut found[*at];
+                found.places += 1;
+                continue;
+            }
+            if found.len() >= MOST {
+                continue;
+            }
+            known.insert(key, found.len());
+            let mapping = memory.vma(address).and_then(|vma| vma.name()).unwrap_or_default();
+            let shown = if reveal { Text(value).to_string() } else { secret.shortened() };
+            found.push(Found {
+                pid: task.pid(),
+                task: task.name().to_string(),
+                kind,
+                name: Text(name).to_string(),
+                value: shown,
+                address,
+                mapping,
+                places: 1,
+            });
+        }
+        count += found.len();
+        for found in &found {
+            print(found, json, &mut out)?;
+        }
+    }
+    out.flush()?;
+    if !json {
+        let values = if count == 1 { "value looks" } else { "values look" };
+        eprintln!("{name}: {count} {values} like secrets; examples in programs are among them,");
+        eprintln!("{name}: and secrets in other forms are not found");
+    }
+    if kept_back > 0 {
+        eprintln!("{name}: not searched, because the dump kept them back: {kept_back} pages");
+    }
+    Ok(())
+}
+
+fn print(found: &Found, json: bool, out: &mut impl Write) -> io::Result<()> {
+    if json {
+        write_json(&mut *out, found)?;
+        return out.write_all(b"\n");
+    }
+    let Found { pid, task, kind, name, value, address, mapping, places } = found;
+    let assign = if name.is_empty() { "" } else { "=" };
+    let space = if mapping.is_empty() { "" } else { " " };
+    let times = if *places > 1 { format!(", {places} places") } else { String::new() };
+    let line = format!("{pid} {task} {address:x}{space}{mapping}: {kind}: {name}{assign}{value}");
+    writeln!(out, "{}", Shown(format!("{line}{times}")))
+}
+
+/// Most different values that are shown of a task.
+const MOST: usize = 10_000;

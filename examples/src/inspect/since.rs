@@ -1,0 +1,110 @@
+//! Differences between two checkpoints, as a tree with marks.
+
+use criu_archive::inspection::{Change, Comparison, ProcessChange};
+use criu_images::{Changes, TaskDiff};
+
+use super::tree::Tree;
+
+/// Which differences are shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    pub(super) files: bool,
+    pub(super) sockets: bool,
+    pub(super) mappings: bool,
+    pub(super) unchanged: bool,
+}
+
+/// Makes the tree. "+" marks what is new, "-" what is gone, "~" what has changed.
+pub(super) fn tree(found: &Comparison, shown: Shown) -> Tree {
+    let mut tree = Tree::default();
+    tree.add(0, format!("{} since {}", found.new.name, found.old.name));
+    if !found.container.is_empty() {
+        tree.add(1, "container");
+        found.container.iter().for_each(|change| tree.add(2, line(change)));
+    }
+    if found.is_empty() && !shown.unchanged {
+        tree.add(1, "nothing has changed");
+        return tree;
+    }
+    tree.add(1, "processes");
+    let lines = lines(&found.processes, shown.unchanged);
+    for (process, _) in found.processes.iter().zip(lines).filter(|(_, shown)| *shown) {
+        let depth = process.depth.saturating_add(2);
+        tree.add(depth, headline(process));
+        process.changes.iter().for_each(|change| tree.add(depth + 1, line(change)));
+        if let Some(task) = found.diff.changed.iter().find(|task| task.pid == process.pid) {
+            differences(&mut tree, depth + 1, task, shown);
+        }
+    }
+    if shown.sockets && !found.diff.sockets.is_empty() {
+        tree.add(1, "sockets");
+        items(&mut tree, 2, "", &found.diff.sockets);
+    }
+    if !found.rootfs.is_empty() {
+        tree.add(1, "root file system");
+        found.rootfs.iter().for_each(|change| tree.add(2, line(change)));
+    }
+    tree
+}
+
+/// Tells of each process if it is shown: changed ones and those above them.
+fn lines(processes: &[ProcessChange], all: bool) -> Vec<bool> {
+    let mut shown = vec![all; processes.len()];
+    // Depth of the nearest line below that is shown and needs its parent.
+    let mut wanted = 0;
+    for (process, shown) in processes.iter().zip(&mut shown).rev() {
+        *shown |= process.change != "unchanged" || process.depth + 1 == wanted;
+        if *shown {
+            wanted = process.depth;
+        }
+    }
+    shown
+}
+
+fn headline(process: &ProcessChange) -> String {
+    let mark = match process.change {
+        "added" => "+ ",
+        "removed" => "- ",
+        "changed" => "~ ",
+        _ => "",
+    };
+    let command = match &process.command {
+        Some(command) if !command.is_empty() => command.join(" "),
+        _ => process.name.clone(),
+    };
+    let pages = match process.pages {
+        0 => String::new(),
+        1 => " (1 page differs)".to_owned(),
+        pages => format!(" ({pages} pages differ)"),
+    };
+    format!("{mark}[{}] {command}{pages}", process.pid)
+}
+
+fn differences(tree: &mut Tree, depth: usize, task: &TaskDiff, shown: Shown) {
+    items(tree, depth, "", &task.task);
+    items(tree, depth, "thread ", &task.threads);
+    if shown.files {
+        items(tree, depth, "fd ", &task.fds);
+    }
+    if shown.mappings {
+        items(tree, depth, "mapping ", &task.mappings);
+        task.dirty.iter().for_each(|dirty| tree.add(depth, format!("~ {dirty}")));
+    }
+}
+
+fn items<T: std::fmt::Display>(tree: &mut Tree, depth: usize, what: &str, changes: &Changes<T>) {
+    changes.removed.iter().for_each(|old| tree.add(depth, format!("- {what}{old}")));
+    changes.added.iter().for_each(|new| tree.add(depth, format!("+ {what}{new}")));
+    let changed = changes.changed.iter();
+    changed.for_each(|(old, new)| tree.add(depth, format!("~ {what}{old} -> {new}")));
+}
+
+fn line(change: &Change) -> String {
+    let what = &change.what;
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => format!("~ {what}: {old} -> {new}"),
+        (None, Some(new)) => format!("+ {what}: {new}"),
+        (Some(old), None) => format!("- {what}: {old}"),
+        (None, None) => what.clone(),
+    }
+}

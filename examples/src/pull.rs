@@ -1,0 +1,119 @@
+//! `pull`: fetches a checkpoint from a registry.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::remote::{Named, Opened, RegistryArgs};
+use crate::tool::{Fallible, Tool};
+use crate::word::Table;
+
+/// Options of `pull`.
+#[derive(Args)]
+pub(crate) struct Pull {
+    /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST] in a registry, oci:DIR[:TAG] or
+    /// oci-archive:FILE[:TAG]
+    #[arg(value_name = "REFERENCE")]
+    from: PathBuf,
+    /// The archive to write, or an image in a layout: oci:DIR[:TAG], oci-archive:FILE[:TAG]. The
+    /// last part of the name and .tar, in the current directory, unless given
+    #[arg(value_name = "OUT")]
+    to: Option<PathBuf>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+    /// Print one JSON object on standard output
+    #[arg(long, help_heading = "This program")]
+    json: bool,
+}
+
+impl Tool for Pull {
+    const WORD: &'static str = "pull";
+    const ABOUT: &'static str = "Fetches a checkpoint from a registry.";
+    const MORE: &'static str = "\
+The archive is the layer of the image, as it was pushed. Its digest is checked on the way, and the
+file appears when all of it is there, with mode 0600. A connection that ends is resumed. A reference
+with a digest gives the same bytes at any time, whatever the registry says; a tag is the registry's
+word.
+
+To look into an image, or to restore from it, it need not be pulled: `criu-rs inspect REFERENCE` and
+`criu-rs restore --lazy -D REFERENCE` fetch only the parts that they need.
+
+Examples:
+  criu-rs pull registry.example.org/counter:v1           to counter.tar
+  criu-rs pull localhost:5000/counter:v1 checkpoint.tar
+  criu-rs pull registry.example.org/counter@sha256:0123... checkpoint.tar
+  criu-rs pull registry.example.org/counter:v1 oci:layout:v1
+  criu-rs pull oci-archive:image.tar checkpoint.tar      out of a layout
+
+Exit status:
+  0  done
+  1  the image was not fetched; an old file is as it was
+  2  wrong usage";
+
+    fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
+        let output = Output::new("criu-rs pull", Self::WORD, self.json);
+        let show = self.from.display();
+        let from = Named::of(&self.from).ok_or_else(|| {
+            Fault::usage(format!("{show}: is no image: HOST/NAME:TAG, oci:DIR or oci-archive:FILE"))
+        })?;
+        let opened = Opened::of(&from, &self.registry.access())?;
+        let Opened { image, registry } = &opened;
+        let layer = image.layer();
+        let to = match &self.to {
+            Some(to) => to.clone(),
+            None => PathBuf::from(name_of(&from, &layer.media_type)),
+        };
+        let progress = Progress::of_pages();
+        let tell = progress.listener(layer.size);
+        match (Named::of(&to), registry) {
+            (Some(Named::Layout(layout, tag)), _) => layout.write(image, tag.as_deref())?,
+            (Some(Named::Registry(_)), _) if self.to.is_some() && !looks_like_a_file(&to) => {
+                let why = "names an image in a registry: `criu-rs push` writes there";
+                return Err(Fault::usage(format!("{}: {why}", to.display())).into());
+            }
+            (_, Some(registry)) => registry.pull(image, &to, tell)?,
+            (_, None) => image.save(&to)?,
+        }
+        drop(progress);
+        let facts = json!({
+            "path": to.to_string_lossy(),
+            "digest": image.digest().to_string(),
+            "layer": layer.digest.to_string(),
+            "bytes": layer.size,
+            "annotations": image.annotations(),
+        });
+        output.done(format!("{show} is in {}: {} bytes", to.display(), layer.size), facts);
+        Ok(Exit::Done.into())
+    }
+}
+
+/// Tells that a path with a slash is that of a file: the directory is there.
+fn looks_like_a_file(path: &Path) -> bool {
+    path.parent().is_some_and(Path::is_dir)
+}
+
+/// Makes a name for the archive of an image.
+fn name_of(from: &Named, media_type: &str) -> String {
+    let name = match from {
+        Named::Registry(reference) => {
+            let repository = reference.repository();
+            repository.rsplit('/').next().unwrap_or(repository).to_owned()
+        }
+        Named::Layout(layout, tag) => {
+            let stem = layout.path().file_stem().unwrap_or_default().to_string_lossy();
+            tag.clone().unwrap_or_else(|| stem.into_owned())
+        }
+    };
+    let ending = match media_type.rsplit(['+', '.']).next() {
+        Some("gzip") => ".gz",
+        Some("zstd") => ".zst",
+        _ => "",
+    };
+    format!("{name}.tar{ending}")
+}

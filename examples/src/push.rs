@@ -1,0 +1,104 @@
+//! `push`: sends a checkpoint as an OCI image to a registry, or writes an image layout.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use criu_archive::oci::Image;
+use criu_archive::registry::Registry;
+use serde_json::json;
+
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::remote::{Named, Opened, RegistryArgs};
+use crate::tool::{Fallible, Tool};
+use crate::word::Table;
+
+/// Options of `push`.
+#[derive(Args)]
+pub(crate) struct Push {
+    /// An archive, or an image in a layout: oci:DIR[:TAG], oci-archive:FILE[:TAG]
+    #[arg(value_name = "ARCHIVE|IMAGE")]
+    from: PathBuf,
+    /// The image to make: HOST[:PORT]/NAME[:TAG] in a registry, oci:DIR[:TAG] or
+    /// oci-archive:FILE[:TAG]
+    #[arg(value_name = "REFERENCE")]
+    to: PathBuf,
+    #[command(flatten)]
+    registry: RegistryArgs,
+    /// Print one JSON object on standard output
+    #[arg(long, help_heading = "This program")]
+    json: bool,
+}
+
+impl Tool for Push {
+    const WORD: &'static str = "push";
+    const ABOUT: &'static str = "Sends a checkpoint to a registry, as an OCI image.";
+    const MORE: &'static str = "\
+The image has one layer, which is the archive as it is. Its annotations are those by which Podman,
+CRI-O and containerd know a checkpoint; index and manifest have the same. Equal archives make equal
+images. A layer that the registry has is not sent again, and the tag moves last: a push that fails
+leaves the old image.
+
+A path that exists is a file, also if its name looks like a reference.
+
+Examples:
+  criu-rs push checkpoint.tar registry.example.org/counter:v1
+  criu-rs push checkpoint.tar localhost:5000/counter:v1
+  criu-rs push checkpoint.tar oci:layout:v1              a layout, in a directory
+  criu-rs push oci-archive:image.tar:v1 registry.example.org/counter:v1
+  criu-rs push --json checkpoint.tar localhost:5000/counter | jq -r .reference
+
+Exit status:
+  0  done
+  1  the image was not sent
+  2  wrong usage";
+
+    fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
+        let output = Output::new("criu-rs push", Self::WORD, self.json);
+        let to = named(&self.to)?;
+        let access = self.registry.access();
+        let image = match Named::of(&self.from) {
+            Some(from) => Opened::of(&from, &access)?.image,
+            None => Image::of_archive(&self.from)?,
+        };
+        let layer = image.layer();
+        let (size, media_type) = (layer.size, layer.media_type.clone());
+        let mut facts = json!({
+            "digest": image.digest().to_string(),
+            "layer": layer.digest.to_string(),
+            "media_type": media_type,
+            "bytes": size,
+        });
+        let said = match &to {
+            Named::Layout(layout, tag) => {
+                layout.write(&image, tag.as_deref())?;
+                format!("the image {} is in {}", image.digest(), layout.path().display())
+            }
+            Named::Registry(reference) => {
+                let registry = Registry::connect(reference.clone(), &access)?;
+                let progress = Progress::of_pages();
+                let pushed = registry.push(&image, progress.listener(size))?;
+                drop(progress);
+                let name = format!("{}/{}", reference.registry(), reference.repository());
+                facts["reference"] = format!("{name}@{}", pushed.digest).into();
+                facts["sent"] = pushed.sent.into();
+                let had = if pushed.sent == 0 { ", whose layer was there" } else { "" };
+                format!("{reference} is {name}@{}{had}", pushed.digest)
+            }
+        };
+        output.done(said, facts);
+        Ok(Exit::Done.into())
+    }
+}
+
+/// Reads the name of an image.
+fn named(path: &Path) -> Result<Named, Fault> {
+    let why = match path.to_string_lossy().parse::<criu_archive::registry::Reference>() {
+        Err(why) => why.to_string(),
+        Ok(_) => "is a file here; write docker:// before it".to_owned(),
+    };
+    Named::of(path).ok_or_else(|| Fault::usage(format!("{}: {why}", path.display())))
+}

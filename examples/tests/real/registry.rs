@@ -1,0 +1,61 @@
+//! The words `push` and `pull`, and other words with an image in a registry.
+
+use std::fs;
+use std::process::Command;
+
+use criu_lab::registry::Registry;
+
+use crate::lab::{Lab, TestFn};
+
+pub const TESTS: &[(&str, TestFn)] =
+    &[("an_archive_becomes_an_image_in_a_registry", trip), ("a_name_of_no_image_is_told", names)];
+
+fn trip(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["count"]);
+    lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
+    target.is_gone();
+    let out = lab.dir("out");
+    let archive = format!("{out}/checkpoint.tar");
+    let made = Command::new("tar").args(["-cf", &archive, "-C", &images, "."]).status().unwrap();
+    assert!(made.success());
+    let server = Registry::start(lab.dir("server").as_ref());
+    let name = server.name("counter:v1");
+    let json = |out: &str| -> serde_json::Value { serde_json::from_str(out).unwrap() };
+    let size = fs::metadata(&archive).unwrap().len();
+    let pushed = json(&lab.done(&["push", "--json", &archive, &name]).out);
+    assert_eq!((pushed["sent"].as_u64(), pushed["bytes"].as_u64()), (Some(size), Some(size)));
+    let again = json(&lab.done(&["push", "--json", &archive, &name]).out);
+    assert_eq!(again["sent"].as_u64(), Some(0), "{again}");
+    assert_eq!(again["reference"], pushed["reference"]);
+
+    // By its digest, as the push told it.
+    let reference = pushed["reference"].as_str().unwrap();
+    let here = json(&lab.done(&["inspect", "--json", &images]).out);
+    let there = json(&lab.done(&["inspect", "--json", reference]).out);
+    assert_eq!(there["processes"], here["processes"], "{there}");
+    let pulled = format!("{out}/pulled.tar");
+    lab.done(&["pull", reference, &pulled]);
+    assert_eq!(fs::read(&pulled).unwrap(), fs::read(&archive).unwrap());
+    // Through a layout, and back.
+    let layout = format!("oci:{out}/layout:v2");
+    lab.done(&["pull", &name, &layout]);
+    lab.done(&["push", &layout, &server.name("again:v2")]);
+    fs::remove_file(&pulled).unwrap();
+    lab.done(&["pull", &server.name("again:v2"), &pulled]);
+    assert_eq!(fs::read(&pulled).unwrap(), fs::read(&archive).unwrap());
+    // All memory at once, from the registry.
+    let work = lab.dir("work");
+    lab.done(&["restore", "-d", "-D", &name, "-W", &work]);
+    target.restored_as(target.pid);
+    target.goes_on();
+    target.end();
+}
+
+fn names(lab: &Lab) {
+    lab.run(&["push", "nothing.tar", "counter:v1"]).fails(2, &["begins with no registry"]);
+    lab.run(&["pull", "counter"]).fails(2, &["is no image"]);
+    let nobody = "127.0.0.1:9/counter:v1";
+    lab.run(&["pull", nobody]).fails(1, &[nobody, "refused"]);
+    lab.run(&["inspect", nobody]).fails(1, &[nobody, "refused"]);
+}

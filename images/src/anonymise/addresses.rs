@@ -1,0 +1,111 @@
+//! Other addresses in place of those of a network.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Maps addresses by a secret. Two addresses with a common prefix get addresses with a common prefix
+/// of the same length, so that networks, gateways and hosts still fit.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    secret: RandomState,
+}
+
+impl Addresses {
+    /// Returns the other address. Addresses that mean the same on every machine stay: loopback, any,
+    /// broadcast, multicast.
+    pub(super) fn ip(&self, address: IpAddr) -> IpAddr {
+        match address {
+            IpAddr::V4(address) => IpAddr::V4(self.v4(address)),
+            IpAddr::V6(address) => IpAddr::V6(self.v6(address)),
+        }
+    }
+
+    fn v4(&self, address: Ipv4Addr) -> Ipv4Addr {
+        let is_common = address.is_loopback()
+            || address.is_unspecified()
+            || address.is_broadcast()
+            || address.is_multicast();
+        if is_common {
+            return address;
+        }
+        // The first octet stays, so that no address becomes one of the common ones.
+        let mapped = self.map(u128::from(address.to_bits()), 32, 8);
+        Ipv4Addr::from_bits(u32::try_from(mapped).unwrap_or(0))
+    }
+
+    fn v6(&self, address: Ipv6Addr) -> Ipv6Addr {
+        if let Some(inner) = address.to_ipv4_mapped() {
+            return self.v4(inner).to_ipv6_mapped();
+        }
+        if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+            return address;
+        }
+        let kept = if (address.segments()[0] & 0xffc0) == 0xfe80 { 64 } else { 16 };
+        Ipv6Addr::from_bits(self.map(address.to_bits(), 128, kept))
+    }
+
+    /// Maps an address of `width` bits. The first `kept` bits stay. Each other bit is turned or not,
+    /// as the bits before it and the secret say.
+    fn map(&self, bits: u128, width: u32, kept: u32) -> u128 {
+        let mut mapped = bits;
+        for place in kept..width {
+            let before = bits >> (width - place);
+            if self.secret.hash_one((width, place, before)) & 1 == 1 {
+                mapped ^= 1 << (width - place - 1);
+            }
+        }
+        mapped
+    }
+
+    /// Returns another hardware address of the same length, with the bit of local ones. Zeros stay.
+    pub(super) fn hardware(&self, address: &[u8]) -> Vec<u8> {
+        let mut mapped = address.to_vec();
+        if address.iter().any(|byte| *byte != 0) && address.iter().any(|byte| *byte != 0xff) {
+            let hash = self.secret.hash_one(address).to_le_bytes();
+            mapped.iter_mut().zip(hash.iter().cycle()).for_each(|(to, from)| *to = *from);
+            if let Some(first) = mapped.first_mut() {
+                *first = *first & 0xfc | 2;
+            }
+        }
+        mapped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_stay_common() {
+        let addresses = Addresses::default();
+        let v4 = |a, b, c, d| addresses.v4(Ipv4Addr::new(a, b, c, d)).to_bits();
+        let (host, gateway, other) = (v4(192, 168, 7, 20), v4(192, 168, 7, 1), v4(192, 168, 9, 1));
+        assert_eq!(host >> 8, gateway >> 8);
+        assert_ne!(host >> 8, other >> 8);
+        assert_eq!(host >> 16, other >> 16);
+        for kept in ["127.0.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.251", "::1", "::"] {
+            let kept: IpAddr = kept.parse().unwrap();
+            assert_eq!(addresses.ip(kept), kept);
+        }
+        let mut seen = std::collections::HashSet::new();
+        for last in 0..=255u32 {
+            for first in [1, 10, 126, 128, 172, 192, 223] {
+                let address = Ipv4Addr::from_bits(first << 24 | last);
+                let mapped = addresses.v4(address);
+                assert!(!mapped.is_loopback() && !mapped.is_multicast(), "{address} {mapped}");
+                assert!(seen.insert(mapped), "{address} and another share {mapped}");
+            }
+        }
+    }
+
+    #[test]
+    fn ipv6_addresses_keep_what_they_are() {
+        let addresses = Addresses::default();
+        let local: Ipv6Addr = "fe80::1234:5678:9abc:def0".parse().unwrap();
+        let mapped = addresses.v6(local);
+        assert_eq!(mapped.segments()[..4], local.segments()[..4]);
+        assert_ne!(mapped, local);
+        let inside: Ipv6Addr = "::ffff:10.1.2.3".parse().unwrap();
+        assert!(addresses.v6(inside).to_ipv4_mapped().is_some());
+    }
+}

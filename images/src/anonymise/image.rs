@@ -1,0 +1,236 @@
+//! One image: its fields, and the bytes behind its entries.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::rules::{Rule, rule};
+use super::{Secret, raw};
+use crate::edit::{Patch, Value, rewrite};
+use crate::error::{ErrorKind, Result};
+use crate::extra::Payload;
+use crate::frame::Image;
+use crate::kind::Kind;
+use crate::schema::{Field, Message, Type};
+use crate::wire::{Reader, WireType};
+
+/// Makes the image anew with everything private replaced.
+pub(super) fn replaced(
+    name: &str,
+    bytes: &[u8],
+    kind: &'static Kind,
+    secret: &Secret,
+) -> Result<Vec<u8>> {
+    let mut filled = bytes.to_vec();
+    fill(name, bytes, kind, secret, &mut filled)?;
+    let new = rewrite(name, &filled, &mut |patch, bytes| fields(patch, bytes, secret))?;
+    Ok(new.unwrap_or(filled))
+}
+
+/// Replaces the bytes behind the entries. They keep their number.
+fn fill(
+    name: &str,
+    bytes: &[u8],
+    kind: &'static Kind,
+    secret: &Secret,
+    filled: &mut [u8],
+) -> Result<()> {
+    let base = bytes.as_ptr().addr();
+    let mut replace = |content: &[u8]| {
+        // The content is a part of the image.
+        let at = content.as_ptr().addr().checked_sub(base);
+        let place = at.and_then(|at| filled.get_mut(at..)?.get_mut(..content.len()));
+        if let Some(place) = place {
+            secret.filler.replace(place);
+        }
+    };
+    let mut image = Image::parse(name, bytes, kind)?;
+    while let Some(entry) = image.next_entry()? {
+        match image.payload(&entry)? {
+            Payload::None | Payload::Semaphores(_) => {}
+            Payload::Bytes(content) => replace(content),
+            Payload::Tcp { inq, outq } => [inq, outq].into_iter().for_each(&mut replace),
+            Payload::Messages(messages) => {
+                messages.into_iter().for_each(|(_, content)| replace(content));
+            }
+            Payload::BpfMap { keys, values } => {
+                [keys, values].into_iter().for_each(&mut replace);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fills the patch of a message.
+fn fields(patch: &mut Patch, bytes: &[u8], secret: &Secret) -> Result<(), ErrorKind> {
+    let Some(message) = Message::by_name(patch.message()) else { return Ok(()) };
+    for field in message.fields {
+        let Some(rule) = rule(message.name, field.name).filter(|rule| *rule != Rule::Keep) else {
+            continue;
+        };
+        let found = values(bytes, field);
+        if found.is_empty() {
+            continue;
+        }
+        let new = match rule {
+            Rule::Zero => found.iter().map(zero).collect(),
+            Rule::Ip => ip(&found, secret),
+            _ => found.into_iter().map(|value| text(value, rule, secret)).collect::<Vec<_>>(),
+        };
+        patch.set(field.name, new);
+    }
+    Ok(())
+}
+
+/// Returns the values of a field, in the order of the message, which has been checked. Messages
+/// inside the message are left to their own patches.
+fn values(bytes: &[u8], field: &Field) -> Vec<Value> {
+    let is_text = matches!(field.kind, Type::String | Type::Bytes);
+    let mut values = Vec::new();
+    if matches!(field.kind, Type::Message(_)) {
+        return values;
+    }
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        let Ok((number, wire)) = reader.key() else { break };
+        let read = match wire {
+            _ if number != field.number => reader.skip(wire),
+            WireType::Varint => reader.varint().map(|number| values.push(Value::Number(number))),
+            WireType::Fixed64 => reader.fixed64().map(|number| values.push(Value::Number(number))),
+            WireType::Bytes if is_text => {
+                reader.bytes().map(|bytes| values.push(Value::Bytes(bytes.to_vec())))
+            }
+            // Numbers in one piece.
+            WireType::Bytes => reader.bytes().map(|bytes| {
+                let mut packed = Reader::new(bytes);
+                let number = |packed: &mut Reader<'_>| match field.kind {
+                    Type::Fixed64 => packed.fixed64(),
+                    _ => packed.varint(),
+                };
+                while let Ok(number) = number(&mut packed) {
+                    values.push(Value::Number(number));
+                }
+            }),
+            WireType::Fixed32 => reader.skip(wire),
+        };
+        if read.is_err() {
+            break;
+        }
+    }
+    values
+}
+
+fn zero(value: &Value) -> Value {
+    match value {
+        Value::Bytes(bytes) => Value::Bytes(vec![0; bytes.len()]),
+        Value::Number(_) | Value::Signed(_) => Value::Number(0),
+    }
+}
+
+/// Replaces an address of one word or four, which are in network order.
+fn ip(words: &[Value], secret: &Secret) -> Vec<Value> {
+    let bytes = |word: &Value| match word {
+        Value::Number(word) => u32::try_from(*word).unwrap_or(0).to_le_bytes(),
+        _ => [0; 4],
+    };
+    let octets: Vec<u8> = words.iter().flat_map(bytes).collect();
+    let address = if let Ok(octets) = <[u8; 4]>::try_from(&octets[..]) {
+        IpAddr::V4(Ipv4Addr::from(octets))
+    } else if let Ok(octets) = <[u8; 16]>::try_from(&octets[..]) {
+        IpAddr::V6(Ipv6Addr::from(octets))
+    } else {
+        return words.iter().map(zero).collect();
+    };
+    let octets = match secret.addresses.ip(address) {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let words = octets.chunks_exact(4).map(|word| word.first_chunk().copied().unwrap_or_default());
+    words.map(|word| Value::Number(u32::from_le_bytes(word).into())).collect()
+}
+
+fn text(value: Value, rule: Rule, secret: &Secret) -> Value {
+    let Value::Bytes(bytes) = value else { return value };
+    Value::Bytes(match rule {
+        Rule::Path => secret.names.path(&bytes),
+        Rule::Word => secret.names.word(&bytes),
+        Rule::Device => raw::device(&bytes, secret),
+        Rule::Key => key(&bytes, secret),
+        Rule::Options => options(&bytes, secret),
+        Rule::Unix => unix(&bytes, secret),
+        Rule::Hardware => secret.addresses.hardware(&bytes),
+        Rule::Filler => {
+            let mut bytes = bytes;
+            secret.filler.replace(&mut bytes);
+            bytes
+        }
+        Rule::Siginfo => {
+            let mut bytes = bytes;
+            let sent = bytes.get_mut(SENDER..).unwrap_or_default();
+            sent.fill(0);
+            bytes
+        }
+        Rule::Keep | Rule::Ip | Rule::Zero => bytes,
+    })
+}
+
+/// Replaces a path, or a name. The names of file systems without a device stay.
+fn key(key: &[u8], secret: &Secret) -> Vec<u8> {
+    if key.contains(&b'/') {
+        secret.names.path(key)
+    } else if SOURCES.contains(&key) {
+        key.to_vec()
+    } else {
+        secret.names.word(key)
+    }
+}
+
+/// Replaces what is a path in the options of a mount: values with a slash, and lists of them.
+fn options(options: &[u8], secret: &Secret) -> Vec<u8> {
+    let replaced = options.split(|byte| *byte == b',').map(|option| {
+        let Some(at) = option.iter().position(|byte| *byte == b'=') else { return option.to_vec() };
+        let (name, value) = option.split_at(at + 1);
+        if !value.contains(&b'/') {
+            return option.to_vec();
+        }
+        let parts = value.split(|byte| *byte == b':').map(|path| secret.names.path(path));
+        [name, &parts.collect::<Vec<_>>().join(&b':')].concat()
+    });
+    replaced.collect::<Vec<_>>().join(&b',')
+}
+
+/// Replaces the address of a unix socket: a path with a NUL at its end, or a name behind a NUL.
+fn unix(address: &[u8], secret: &Secret) -> Vec<u8> {
+    let parts = address.split(|byte| *byte == 0).map(|part| secret.names.path(part));
+    parts.collect::<Vec<_>>().join(&0)
+}
+
+/// Sources of mounts that are no device.
+const SOURCES: &[&[u8]] = &[
+    b"",
+    b"none",
+    b"proc",
+    b"sysfs",
+    b"tmpfs",
+    b"devtmpfs",
+    b"devpts",
+    b"cgroup",
+    b"cgroup2",
+    b"mqueue",
+    b"shm",
+    b"udev",
+    b"overlay",
+    b"binfmt_misc",
+    b"debugfs",
+    b"tracefs",
+    b"fusectl",
+    b"configfs",
+    b"securityfs",
+    b"hugetlbfs",
+    b"bpf",
+    b"pstore",
+    b"autofs",
+    b"systemd-1",
+    b"rootfs",
+];
+
+/// Bytes of a `siginfo_t` that say the signal, its reason and its sender.
+const SENDER: usize = 24;

@@ -1,0 +1,159 @@
+//! Copies of checkpoints for strangers: everything private is replaced, the structure stays.
+//!
+//! ```text
+//! memory, pipes, sockets, messages, files   a filler; zero pages stay zero, equal pages stay equal
+//! paths, names, hosts, devices              pseudonyms of the same length, everywhere the same
+//! IP addresses                              other addresses; equal prefixes stay equal
+//! registers                                 zero, except those that say where the thread is
+//! sizes, ids, inodes, times, users, flags   as they are
+//! ```
+//!
+//! An [`Anonymous`] is a [`Source`] in front of another source. A reader of images gets the replaced
+//! bytes. The secret that makes the pseudonyms is random and is never stored.
+
+mod addresses;
+mod filler;
+mod image;
+mod names;
+mod pages;
+mod raw;
+mod rules;
+
+use std::sync::{Arc, OnceLock};
+
+use crate::bounds;
+use crate::error::{Error, ErrorKind, Result};
+use crate::kind::{self, Entries, Kind};
+use crate::source::{Blob, Source};
+use addresses::Addresses;
+use filler::Filler;
+use names::Names;
+use pages::{Layouts, Pages};
+
+/// A checkpoint whose private parts are replaced.
+///
+/// ```
+/// use criu_images::ImageSet;
+/// use criu_images::anonymise::Anonymous;
+/// use criu_images::source::Directory;
+///
+/// let set = ImageSet::new(Anonymous::new(Directory::open("tests/data/pipeline")?))?;
+/// // The tree is the same. The names of the programs are not.
+/// println!("{}", set.checkpoint()?.tree());
+/// # Ok::<(), criu_images::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Anonymous {
+    source: Box<dyn Source>,
+    secret: Secret,
+    /// Places of compressed pages, which the pagemaps tell.
+    layouts: OnceLock<Layouts>,
+}
+
+/// What replaces names, addresses and contents. All sets of a chain share it.
+#[derive(Clone, Debug, Default)]
+struct Secret {
+    names: Arc<Names>,
+    addresses: Arc<Addresses>,
+    filler: Arc<Filler>,
+}
+
+impl Anonymous {
+    /// Puts a source behind a new random secret.
+    pub fn new(source: impl Source + 'static) -> Self {
+        Self::with(Box::new(source), Secret::default())
+    }
+
+    fn with(source: Box<dyn Source>, secret: Secret) -> Self {
+        Self { source, secret, layouts: OnceLock::new() }
+    }
+
+    /// Names of the files that are left out: nobody knows what is in them, or they describe what has
+    /// been replaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn left_out(&self) -> Result<Vec<String>> {
+        let mut names = self.source.names()?;
+        names.retain(|name| Kind::of_file(name).is_none());
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Names of the files whose content is not replaced but removed: archives of temporary file
+    /// systems, and tracked connections.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn emptied(&self) -> Result<Vec<String>> {
+        let mut names = self.source.names()?;
+        names.retain(|name| Kind::of_file(name).is_some_and(|(kind, _)| raw::is_emptied(kind)));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Pseudonym of a path, the same that the path has in the images.
+    pub fn path(&self, path: &[u8]) -> Vec<u8> {
+        self.secret.names.path(path)
+    }
+
+    /// Pseudonym of a name, such as that of a host.
+    pub fn name(&self, name: &[u8]) -> Vec<u8> {
+        self.secret.names.word(name)
+    }
+
+    /// Text with every address and every path in it replaced.
+    pub fn text(&self, text: &[u8]) -> Vec<u8> {
+        raw::text(text, &self.secret)
+    }
+
+    fn pages(&self, name: &str, pages: Blob) -> Result<Blob> {
+        let layouts = match self.layouts.get() {
+            Some(layouts) => layouts,
+            None => {
+                let found = Layouts::read(&*self.source)?;
+                self.layouts.get_or_init(|| found)
+            }
+        };
+        let spans = layouts.of(name, pages.len());
+        Ok(Blob::new(Pages::new(pages, spans, Arc::clone(&self.secret.filler))))
+    }
+}
+
+impl Source for Anonymous {
+    fn names(&self) -> Result<Vec<String>> {
+        let mut names = self.source.names()?;
+        names.retain(|name| Kind::of_file(name).is_some());
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Blob>> {
+        let Some((kind, _)) = Kind::of_file(name) else { return Ok(None) };
+        let Some(blob) = self.source.open(name)? else { return Ok(None) };
+        if kind == kind::PAGES || kind == kind::PAGES_SHMEM {
+            return self.pages(name, blob).map(Some);
+        }
+        let bytes = whole(name, &blob)?;
+        let replaced = match kind.entries {
+            Entries::Raw => raw::replaced(kind, &bytes, &self.secret),
+            _ => image::replaced(name, &bytes, kind, &self.secret)?,
+        };
+        Ok(Some(replaced.into()))
+    }
+
+    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+        let parent = self.source.parent()?;
+        Ok(parent.map(|parent| Box::new(Self::with(parent, self.secret.clone())) as _))
+    }
+}
+
+/// Reads a file that is not pages.
+fn whole(name: &str, blob: &Blob) -> Result<Vec<u8>> {
+    let (size, limit) = (blob.len(), bounds::IMAGE.get());
+    if size > limit {
+        return Err(Error::new(name, ErrorKind::TooLarge { size, limit }));
+    }
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
+    blob.read_at(0, &mut bytes).map_err(|error| Error::new(name, error))?;
+    Ok(bytes)
+}

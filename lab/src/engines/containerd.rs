@@ -1,0 +1,191 @@
+//! containerd with its plugin for Kubernetes (CRI), and runc.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::cri::{Client, Container, Pod, State};
+use super::grpc::Refusal;
+use super::tools::{path, tool};
+use crate::containers::Bed;
+use crate::place::unpacked;
+use crate::process::ProcessId;
+use crate::sandbox::Sandbox;
+use crate::soon;
+
+/// A running containerd. Its pods are in the network of the sandbox. It ends when the value is
+/// dropped.
+#[derive(Debug)]
+pub struct Containerd {
+    child: Child,
+    client: Client,
+    dir: PathBuf,
+}
+
+impl Containerd {
+    /// Starts it, with `pause` as the image of the process that holds a pod.
+    ///
+    /// # Panics
+    /// It does not answer. The message is its log.
+    pub fn start<P: ProcessId, C>(bed: &Bed<P, C>, pause: &str) -> Self {
+        let sandbox = Sandbox::check().expect("a sandbox");
+        let dir = bed.dir("containerd");
+        fs::create_dir(dir.join("cni")).unwrap();
+        fs::write(dir.join("config.toml"), config(&dir, pause)).unwrap();
+        let log = File::create(dir.join("log")).unwrap();
+        let mut command = Command::new(tool("bin/containerd"));
+        command.arg("--config").arg(dir.join("config.toml"));
+        command.env_clear().env("PATH", path(&sandbox, bed.runtime.criu())).stdin(Stdio::null());
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mut client = None;
+        let is_up = soon(|| {
+            client = Client::new(Path::new(SOCKET)).ok();
+            client.is_some()
+        });
+        let log = || fs::read_to_string(dir.join("log")).unwrap_or_default();
+        assert!(is_up, "{}", log());
+        Self { child, client: client.unwrap(), dir }
+    }
+
+    /// Starts a pod.
+    #[track_caller]
+    pub fn pod(&self, name: &str) -> PodHandle<'_> {
+        let logs = self.dir.join(name);
+        fs::create_dir(&logs).unwrap();
+        let config = Pod::new(name, &logs);
+        let id = self.client.run_pod(&config).unwrap_or_else(|refusal| self.panic(&refusal));
+        PodHandle { engine: self, id, config, logs }
+    }
+
+    /// Pulls an image. Returns the engine's name for it.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn pull(&self, image: &str) -> Result<String, Refusal> {
+        self.client.pull(image)
+    }
+
+    /// Checkpoints a container into an archive at `to`. The container runs on.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn checkpoint(&self, container: &str, to: &Path) -> Result<(), Refusal> {
+        self.client.checkpoint(container, to)
+    }
+
+    #[track_caller]
+    fn panic(&self, refusal: &Refusal) -> ! {
+        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(15)..].join("\n");
+        panic!("{refusal}\n{end}");
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A pod, which is removed when the value is dropped.
+#[derive(Debug)]
+pub struct PodHandle<'a> {
+    engine: &'a Containerd,
+    id: String,
+    config: Pod,
+    logs: PathBuf,
+}
+
+impl PodHandle<'_> {
+    /// Makes a container of an image, or of an archive at a path, and starts it. Without words it
+    /// runs what the image says. Returns its id.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn run(&self, name: &str, image: &str, words: &[&str]) -> Result<String, Refusal> {
+        let client = &self.engine.client;
+        let id = client.create((&self.id, &self.config), name, image, words)?;
+        client.start(&id)?;
+        Ok(id)
+    }
+
+    /// Ends a container, and removes it.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn remove(&self, container: &str) -> Result<(), Refusal> {
+        self.engine.client.remove(container)
+    }
+
+    /// Waits until a container that runs has counted beyond `least` in its log, without a step
+    /// back. Returns the last number.
+    ///
+    /// # Panics
+    /// The container has ended, or does not count so far.
+    #[track_caller]
+    pub fn counts_beyond(&self, container: &str, name: &str, least: u64) -> u64 {
+        let numbers = || -> Vec<u64> {
+            let text = fs::read_to_string(self.logs.join(format!("{name}.log")));
+            let text = text.unwrap_or_default();
+            // Lines are: time, stream, tag, what was written.
+            text.lines().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()
+        };
+        let counted = soon(|| numbers().last().is_some_and(|&last| last > least));
+        let status: Container = match self.engine.client.status(container) {
+            Ok(status) => status,
+            Err(refusal) => self.engine.panic(&refusal),
+        };
+        let numbers = numbers();
+        assert!(
+            counted && status.state() == State::Running && numbers.is_sorted(),
+            "{name} has not counted beyond {least}: {status:?} {numbers:?}",
+        );
+        *numbers.last().unwrap()
+    }
+}
+
+impl Drop for PodHandle<'_> {
+    fn drop(&mut self) {
+        let _ = self.engine.client.remove_pod(&self.id);
+    }
+}
+
+/// The configuration: the settings that such a machine needs.
+fn config(dir: &Path, pause: &str) -> String {
+    let (root, cni) = (dir.join("root"), dir.join("cni"));
+    let runc = unpacked("sbin/runc");
+    format!(
+        r#"version = 3
+root = "{root}"
+state = "/run/containerd"
+[grpc]
+address = "{SOCKET}"
+[ttrpc]
+address = "{SOCKET}.ttrpc"
+[plugins.'io.containerd.cri.v1.images']
+snapshotter = "overlayfs"
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+sandbox = "{pause}"
+[plugins.'io.containerd.cri.v1.runtime']
+enable_selinux = false
+disable_apparmor = true
+restrict_oom_score_adj = true
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+bin_dirs = ["/nonexistent"]
+conf_dir = "{cni}"
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+BinaryName = "{runc}"
+SystemdCgroup = false
+"#,
+        root = root.display(),
+        cni = cni.display(),
+        runc = runc.display(),
+    )
+}
+
+/// The socket of the engine, in the sandbox's own `/run`.
+const SOCKET: &str = "/run/containerd.sock";

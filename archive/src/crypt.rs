@@ -51,8 +51,8 @@ impl Keys {
         Self { identities: vec![x25519::Identity::generate()], passphrase: None }
     }
 
-    /// Adds the identities of a file, one a line, as `age-keygen` writes them. Empty lines, and lines
-    /// that start with `#`, are passed over. Errors call the file by `name`.
+    /// Adds the identities of a file, one a line, as `age-keygen` writes them. Empty lines, and
+    /// lines that start with `#`, are passed over. Errors call the file by `name`.
     ///
     /// # Errors
     /// [`ErrorKind::Key`] with the line if it is no identity, and for a file without identities.
@@ -105,7 +105,7 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Those who can open a file: holders of identities, or of a passphrase.
+/// The people who can open a file: holders of identities, or of a passphrase.
 #[derive(Clone, Default)]
 pub struct Recipients {
     keys: Vec<x25519::Recipient>,
@@ -222,9 +222,9 @@ pub fn is_encrypted(head: &[u8]) -> bool {
 /// that the file is whole. Errors call the file by `name`.
 ///
 /// # Errors
-/// [`ErrorKind::Encrypted`] without keys; [`ErrorKind::Key`] if no key fits, and for what keys alone
-/// cannot open; [`ErrorKind::Malformed`] for bytes that are not encrypted with age, and for a file
-/// that is cut; [`ErrorKind::Io`].
+/// [`ErrorKind::Encrypted`] without keys; [`ErrorKind::Key`] if no key fits, and for what keys
+/// alone cannot open; [`ErrorKind::Malformed`] for bytes that are not encrypted with age, and for a
+/// file that is cut; [`ErrorKind::Io`].
 pub fn decrypted(name: &str, encrypted: &Blob, keys: &Keys) -> Result<Blob> {
     let open = || -> Result<Blob, Fault> {
         let mut reader = open(encrypted, keys)?;
@@ -252,11 +252,7 @@ pub fn decrypt<R: Read + Send>(
     open_stream(name, input, keys)
 }
 
-fn open_stream<R: Read>(
-    name: &str,
-    input: R,
-    keys: &Keys,
-) -> Result<Decrypting<io::Chain<Cursor<Vec<u8>>, BufReader<R>>>> {
+fn open_stream<R: Read>(name: &str, input: R, keys: &Keys) -> Result<Decrypting<Begun<R>>> {
     let open = || {
         let mut input = BufReader::with_capacity(BUFFER, input);
         let header = header(&mut input)?;
@@ -294,6 +290,9 @@ pub fn opened_stream(
     let input = Cursor::new(head).chain(input);
     if is_encrypted { Ok(Box::new(open_stream(name, input, keys)?)) } else { Ok(Box::new(input)) }
 }
+
+/// A stream whose header has been read: the header, then the rest.
+type Begun<R> = io::Chain<Cursor<Vec<u8>>, BufReader<R>>;
 
 /// A stream that is being decrypted.
 struct Decrypting<R: Read>(StreamReader<R>);

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -98,7 +99,7 @@ impl Lab {
         let mut options = Options::default();
         options.pack = pack;
         let mut out = BufWriter::new(File::create(path)?);
-        self.draft.write("bench", &mut out, &options, &mut |_, _| {})?;
+        self.draft.write("bench", &mut out, &options, &|_| ControlFlow::Continue(()))?;
         Ok(out.flush()?)
     }
 

@@ -119,14 +119,14 @@ mod gzip {
 
     /// A gzip stream of several members. Zeros at the end are passed over, as by gzip.
     pub(super) enum Members<R> {
-        In(GzDecoder<R>),
+        In(Box<GzDecoder<R>>),
         Between,
         End,
     }
 
     impl<R: BufRead> Members<R> {
         pub(super) fn new(packed: R) -> Self {
-            Self::In(GzDecoder::new(packed))
+            Self::In(GzDecoder::new(packed).into())
         }
     }
 
@@ -145,8 +145,11 @@ mod gzip {
                 }
                 let Self::In(member) = std::mem::replace(self, Self::Between) else { break };
                 let mut packed = member.into_inner();
-                *self =
-                    if next(&mut packed)? { Self::In(GzDecoder::new(packed)) } else { Self::End };
+                *self = if next(&mut packed)? {
+                    Self::In(GzDecoder::new(packed).into())
+                } else {
+                    Self::End
+                };
             }
             match self {
                 Self::Between => Err(io::Error::other("the gzip stream is damaged")),
@@ -230,8 +233,7 @@ mod zstandard {
 
     fn explain(error: io::Error) -> io::Error {
         if error.to_string().contains("too much memory") {
-            let text = "the zstd window is above 128 MiB: pack it again, as `zstd -d --long=31 | zstd` does";
-            return io::Error::new(io::ErrorKind::OutOfMemory, text);
+            return io::Error::new(io::ErrorKind::OutOfMemory, WINDOW);
         }
         io::Error::new(io::ErrorKind::InvalidData, format!("the zstd stream is damaged: {error}"))
     }
@@ -239,6 +241,9 @@ mod zstandard {
     /// Largest window, as a power of two: that of `zstd --long=27`, which zstd's own tool accepts
     /// without being asked.
     const WINDOW_LOG: u32 = 27;
+
+    const WINDOW: &str =
+        "the zstd window is above 128 MiB: pack it again, as `zstd -d --long=31 | zstd` does";
 }
 
 #[cfg(any(feature = "gzip", feature = "zstd"))]

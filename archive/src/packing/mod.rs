@@ -24,9 +24,9 @@ pub(crate) use working_set::working_set;
 pub enum Packing {
     /// Not at all.
     Plain,
-    /// One gzip stream.
+    /// A gzip stream.
     Gzip,
-    /// One zstd frame, or several without a table of contents.
+    /// Zstd frames without a table of contents, mostly a single frame.
     Zstd,
     /// Independent zstd frames with a table of contents at the end: any page can be read without
     /// what lies before it.
@@ -51,14 +51,14 @@ pub(crate) enum Layer {
 ///
 /// # Errors
 /// [`ErrorKind::Compressed`] for a form that is not read; [`ErrorKind::Malformed`],
-/// [`ErrorKind::Value`] and [`ErrorKind::TooLarge`] for a table of contents that is damaged or lies;
-/// [`ErrorKind::Io`].
+/// [`ErrorKind::Value`] and [`ErrorKind::TooLarge`] for a table of contents that is damaged or
+/// lies; [`ErrorKind::Io`].
 pub(crate) fn layer(packed: &Blob) -> Result<Layer, Fault> {
     find(packed, None)
 }
 
-/// Finds the packing of a seekable archive whose table of contents has this SHA-256. Each frame that
-/// is read later is compared with its digest.
+/// Finds the packing of a seekable archive whose table of contents has this SHA-256. Each frame
+/// that is read later is compared with its digest.
 ///
 /// # Errors
 /// Those of [`layer`]; [`ErrorKind::Malformed`] if the archive has no table of contents, or another

@@ -1,7 +1,6 @@
 //! The way from a tar stream to the bytes of an archive.
 
 use std::io::{self, Write};
-use std::ops::Range;
 
 use criu_images::kind::{Entries, Kind};
 use sha2::{Digest, Sha256};
@@ -13,7 +12,7 @@ use crate::member::MemberKind;
 /// Forms in which a [`Sink`] packs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// As it is.
+    /// No packing.
     Plain,
     /// Independent zstd frames with a table of contents.
     #[cfg(feature = "zstd")]
@@ -80,18 +79,14 @@ struct Open {
 /// Facts about a written archive.
 #[derive(Debug)]
 pub(crate) struct Written<W> {
-    /// Where the archive went.
+    /// The writer that took the archive.
     pub(crate) out: W,
     /// SHA-256 of the whole tar stream: the diffID of an OCI layer.
     pub(crate) diff_id: [u8; 32],
     /// Bytes of the tar stream.
     pub(crate) unpacked: u64,
-    /// Range of the table of contents in the archive, and its SHA-256.
-    pub(crate) toc: Option<(Range<u64>, [u8; 32])>,
     /// Bytes of the pages that stand in the working set once more.
     pub(crate) hot_pages: u64,
-    /// Bytes that the archive is larger by, because of the working set.
-    pub(crate) hot_bytes: u64,
 }
 
 impl<W: Write> Sink<W> {
@@ -118,7 +113,7 @@ impl<W: Write> Sink<W> {
     /// Fails if the directory of temporary files takes no file.
     pub(crate) fn hot(&mut self, pages: Vec<HotPages>) -> io::Result<()> {
         match &mut self.to {
-            To::Plain(..) => Ok(drop(pages)),
+            To::Plain(..) => Ok(()),
             #[cfg(feature = "zstd")]
             To::Seekable(writer) => writer.hot(pages),
         }
@@ -176,8 +171,7 @@ impl<W: Write> Sink<W> {
             To::Plain(mut out, whole) => {
                 out.flush()?;
                 let diff_id = whole.finalize().into();
-                let (toc, hot_pages, hot_bytes) = (None, 0, 0);
-                Ok(Written { out, diff_id, unpacked: self.at, toc, hot_pages, hot_bytes })
+                Ok(Written { out, diff_id, unpacked: self.at, hot_pages: 0 })
             }
             #[cfg(feature = "zstd")]
             To::Seekable(writer) => writer.finish(),

@@ -16,8 +16,8 @@ use crate::tar::Stream;
 
 /// Bytes of a stream, readable at any place. The stream is read forward, as far as somebody asks.
 /// Its bytes are kept in an unlinked temporary file, with holes for zeros. Memory holds one piece.
-/// An error of the stream stays: bytes before it can be read, bytes behind it cannot. Cheap to clone;
-/// several threads may read at once.
+/// An error of the stream stays: bytes before it can be read, bytes behind it cannot. Cheap to
+/// clone; several threads may read at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Spool(Arc<Inner>);
 
@@ -99,14 +99,6 @@ impl Spool {
                 }
             }
         }
-    }
-
-    /// Reads the stream to its end, and returns the number of its bytes.
-    ///
-    /// # Errors
-    /// Those of [`reach`](Self::reach).
-    pub(crate) fn finish(&self) -> io::Result<u64> {
-        self.reach(u64::MAX)
     }
 
     /// Fills `buf` from `offset` on.

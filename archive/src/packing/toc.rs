@@ -35,14 +35,8 @@ pub(crate) struct Listed {
 
 #[cfg(feature = "zstd")]
 impl Toc {
-    /// Range of the working set in the packed archive, if one was recorded. One read brings all of
-    /// its pages.
-    pub(crate) fn hot(&self) -> Option<Range<u64>> {
-        self.reader.hot().map(super::seekable::Hot::place)
-    }
-
-    /// Brings the working set by one read, packed, into memory. Its pages are served from there from
-    /// then on. Returns the bytes of its pages, 0 if none was recorded.
+    /// Brings the working set by one read, packed, into memory. Its pages are served from there
+    /// from then on. Returns the bytes of its pages, 0 if none was recorded.
     ///
     /// # Errors
     /// `InvalidData` if the working set is damaged; the errors of reading.
@@ -52,16 +46,11 @@ impl Toc {
         Ok(hot.unpacked())
     }
 
-    /// SHA-256 of a member's content, as the writer has seen it. `None` for a member without
-    /// content.
+    /// SHA-256 of a member's content, as the writer has seen it. `row` is that of a member with a
+    /// digest.
     ///
     /// # Errors
     /// `InvalidData` if the digests are damaged; the errors of reading.
-    pub(crate) fn member_digest(&self, member: &Listed) -> io::Result<Option<[u8; 32]>> {
-        member.has_digest().then(|| self.digest_of(member.row)).transpose()
-    }
-
-    /// Digest of the member of a row, which must have one.
     pub(crate) fn digest_of(&self, row: u64) -> io::Result<[u8; 32]> {
         self.reader.digest(row)
     }
@@ -69,16 +58,8 @@ impl Toc {
 
 #[cfg(not(feature = "zstd"))]
 impl Toc {
-    pub(crate) fn hot(&self) -> Option<Range<u64>> {
-        None
-    }
-
     pub(crate) fn prefetch(&self) -> io::Result<u64> {
         Ok(0)
-    }
-
-    pub(crate) fn member_digest(&self, _: &Listed) -> io::Result<Option<[u8; 32]>> {
-        Ok(None)
     }
 
     pub(crate) fn digest_of(&self, _: u64) -> io::Result<[u8; 32]> {

@@ -18,7 +18,7 @@ use zstd::bulk::Decompressor;
 
 use super::digests::FRAME_DIGEST;
 use super::frames::{Frames, Packer, unpack};
-use super::wire::{Contents, Digests, Hot, Members};
+use super::wire::{self, Contents, Digests, Hot, Members};
 use super::{SKIPPABLE, skippable};
 use crate::bounds;
 use crate::error::{ErrorKind, Fault};
@@ -81,7 +81,7 @@ pub(super) fn columns(members: &[Done]) -> Members {
         columns.modes.push(entry.mode);
         columns.uids.push(entry.uid);
         columns.gids.push(entry.gid);
-        columns.times.push(entry.modified.wrapping_sub(time).cast_signed());
+        columns.times.push(wire::signed(entry.modified.wrapping_sub(time)));
         (before, time) = (&entry.path, entry.modified);
     }
     columns
@@ -171,8 +171,8 @@ pub(super) fn frames(contents: &Contents) -> Result<Frames, Fault> {
 /// Lists the members of a table, and returns the end of the last one in the tar stream.
 ///
 /// # Errors
-/// [`ErrorKind::Malformed`] if a column is too short or too long, with the member's name if there is
-/// one; [`ErrorKind::TooMany`] above [`MEMBERS`](crate::bounds::MEMBERS) and
+/// [`ErrorKind::Malformed`] if a column is too short or too long, with the member's name if there
+/// is one; [`ErrorKind::TooMany`] above [`MEMBERS`](crate::bounds::MEMBERS) and
 /// [`NAMES`](crate::bounds::NAMES).
 pub(super) fn members(columns: Members) -> Result<(Vec<Listed>, u64), Fault> {
     let count = columns.kinds.len();
@@ -221,7 +221,7 @@ pub(super) fn members(columns: Members) -> Result<(Vec<Listed>, u64), Fault> {
             return Err(ErrorKind::TooMany { what, limit }.into());
         }
         let link = link.to_vec();
-        modified = modified.wrapping_add(time.cast_unsigned());
+        modified = modified.wrapping_add(u64::from_ne_bytes(time.to_ne_bytes()));
         let header = at;
         let beyond = || fault("the table of contents says a size that no archive has");
         if !(1..=MOST_HEADERS).contains(headers) {

@@ -273,7 +273,7 @@ impl Collector {
         let mut end = 0u64;
         let unit = UNIT.unsigned_abs();
         for run in &self.found {
-            let distance = (run.start / unit).wrapping_sub(end / unit).cast_signed();
+            let distance = wire::signed((run.start / unit).wrapping_sub(end / unit));
             index.starts.push(distance);
             index.lens.push(u32::try_from(run.len / unit).map_err(io::Error::other)?);
             end = run.start + run.len;

@@ -22,11 +22,9 @@ mod open;
 mod pool;
 mod reader;
 mod seek_table;
-
 mod wire;
 mod writer;
 
-pub(super) use hot::Hot;
 pub(super) use open::open;
 pub(super) use reader::Shared;
 pub(super) use writer::Writer;

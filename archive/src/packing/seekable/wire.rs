@@ -97,10 +97,16 @@ pub(super) struct Hot {
 /// The index of the working set: runs of pages in the order in which their bytes stand.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct HotIndex {
-    /// Place in the tar stream in units of 512 bytes, as the distance from the end of the run before.
+    /// Place in the tar stream in units of 512 bytes, as the distance from the end of the run
+    /// before.
     #[prost(sint64, repeated, tag = "1")]
     pub(super) starts: Vec<i64>,
     /// Size in units of 512 bytes.
     #[prost(uint32, repeated, tag = "2")]
     pub(super) lens: Vec<u32>,
+}
+
+/// Returns a distance that was computed modulo 2^64.
+pub(super) fn signed(distance: u64) -> i64 {
+    i64::from_ne_bytes(distance.to_ne_bytes())
 }

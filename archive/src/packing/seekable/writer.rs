@@ -3,8 +3,6 @@
 use std::io::{self, Write};
 use std::mem;
 
-use sha2::{Digest, Sha256};
-
 use super::contents::{self, Done};
 use super::cut::{self, FRAME, Place};
 use super::digests::{self, FrameDigest};
@@ -14,8 +12,8 @@ use super::wire::{Contents, Digests};
 use super::{seek_table, skippable};
 use crate::packing::sink::{Entry, HotPages, Written, is_pages};
 
-/// A writer of a seekable archive. Memory holds a MiB for each thread and a piece that waits for it,
-/// and some 100 bytes for each member and 40 for each frame.
+/// A writer of a seekable archive. Memory holds a MiB for each thread and a piece that waits for
+/// it, and some 100 bytes for each member and 40 for each frame.
 pub(in crate::packing) struct Writer<W> {
     out: W,
     level: i32,
@@ -135,9 +133,7 @@ impl<W: Write> Writer<W> {
             file_at = file_at.saturating_add(len);
             hot
         });
-        let (hot_pages, hot_bytes) = hot.as_ref().map_or((0, 0), |hot| {
-            (hot.unpacked, hot.packed.iter().map(|len| u64::from(*len)).sum())
-        });
+        let hot_pages = hot.as_ref().map_or(0, |hot| hot.unpacked);
 
         let contents = Contents {
             diff_id: diff_id.to_vec(),
@@ -149,8 +145,6 @@ impl<W: Write> Writer<W> {
         };
         let table = contents::encode(&contents)?;
         self.out.write_all(&table)?;
-        let toc_digest = Sha256::digest(table.get(8..).unwrap_or_default()).into();
-        let toc = file_at.saturating_add(8)..file_at.saturating_add(table.len() as u64);
         others.push(table.len() as u64);
 
         let mut entries: Vec<_> = self.frames.iter().map(|(a, b, _)| (*a, *b)).collect();
@@ -159,8 +153,7 @@ impl<W: Write> Writer<W> {
         }
         self.out.write_all(&seek_table::encode(entries.into_iter())?)?;
         self.out.flush()?;
-        let toc = Some((toc, toc_digest));
-        Ok(Written { out: self.out, diff_id, unpacked: self.at, toc, hot_pages, hot_bytes })
+        Ok(Written { out: self.out, diff_id, unpacked: self.at, hot_pages })
     }
 
     /// Bytes of the frame that is not complete.

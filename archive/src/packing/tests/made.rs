@@ -109,7 +109,7 @@ pub(super) fn header(name: &str, size: usize) -> [u8; 512] {
     put(136, &format!("{:011o}\0", 1_700_000_000));
     put(148, "        ");
     put(156, "0");
-    put(257, "ustar\000");
+    put(257, "ustar\x0000");
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     header

@@ -3,16 +3,16 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Maps addresses by a secret. Two addresses with a common prefix get addresses with a common prefix
-/// of the same length, so that networks, gateways and hosts still fit.
+/// Maps addresses by a secret. Two addresses with a common prefix get addresses with a common
+/// prefix of the same length, so that networks, gateways and hosts still fit.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     secret: RandomState,
 }
 
 impl Addresses {
-    /// Returns the other address. Addresses that mean the same on every machine stay: loopback, any,
-    /// broadcast, multicast.
+    /// Returns the other address. Addresses that mean the same on every machine stay: loopback,
+    /// any, broadcast, multicast.
     pub(super) fn ip(&self, address: IpAddr) -> IpAddr {
         match address {
             IpAddr::V4(address) => IpAddr::V4(self.v4(address)),
@@ -44,8 +44,8 @@ impl Addresses {
         Ipv6Addr::from_bits(self.map(address.to_bits(), 128, kept))
     }
 
-    /// Maps an address of `width` bits. The first `kept` bits stay. Each other bit is turned or not,
-    /// as the bits before it and the secret say.
+    /// Maps an address of `width` bits. The first `kept` bits stay. Each other bit is turned or
+    /// not, as the bits before it and the secret say.
     fn map(&self, bits: u128, width: u32, kept: u32) -> u128 {
         let mut mapped = bits;
         for place in kept..width {

@@ -1,4 +1,4 @@
-//! One image: its fields, and the bytes behind its entries.
+//! A single image: its fields, and the bytes behind its entries.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

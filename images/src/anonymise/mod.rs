@@ -8,8 +8,8 @@
 //! sizes, ids, inodes, times, users, flags   as they are
 //! ```
 //!
-//! An [`Anonymous`] is a [`Source`] in front of another source. A reader of images gets the replaced
-//! bytes. The secret that makes the pseudonyms is random and is never stored.
+//! An [`Anonymous`] is a [`Source`] in front of another source. A reader of images gets the
+//! replaced bytes. The secret that makes the pseudonyms is random and is never stored.
 
 mod addresses;
 mod filler;
@@ -50,7 +50,7 @@ pub struct Anonymous {
     layouts: OnceLock<Layouts>,
 }
 
-/// What replaces names, addresses and contents. All sets of a chain share it.
+/// The makers of pseudonyms, addresses and fillers. All sets of a chain share them.
 #[derive(Clone, Debug, Default)]
 struct Secret {
     names: Arc<Names>,
@@ -68,8 +68,8 @@ impl Anonymous {
         Self { source, secret, layouts: OnceLock::new() }
     }
 
-    /// Names of the files that are left out: nobody knows what is in them, or they describe what has
-    /// been replaced.
+    /// Names of the files that are left out: nobody knows what is in them, or they describe what
+    /// has been replaced.
     ///
     /// # Errors
     /// [`ErrorKind::Io`].

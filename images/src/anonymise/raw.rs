@@ -28,8 +28,8 @@ pub(super) fn replaced(kind: &'static Kind, bytes: &[u8], secret: &Secret) -> Ve
     text(bytes, secret)
 }
 
-/// Replaces addresses, devices and paths in a text, such as the rules of a firewall. Words in quotes
-/// are replaced as a whole.
+/// Replaces addresses, devices and paths in a text, such as the rules of a firewall. Words in
+/// quotes are replaced as a whole.
 pub(super) fn text(text: &[u8], secret: &Secret) -> Vec<u8> {
     let mut replaced = Vec::with_capacity(text.len());
     let mut is_quoted = false;

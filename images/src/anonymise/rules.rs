@@ -29,8 +29,8 @@ pub(super) enum Rule {
     Zero,
 }
 
-/// Returns the rule for a field. Fields that hold text or bytes all have a row; numbers without a row
-/// are kept.
+/// Returns the rule for a field. Fields that hold text or bytes all have a row; numbers without a
+/// row are kept.
 pub(super) fn rule(message: &str, field: &str) -> Option<Rule> {
     if is_registers(message) && !PLACES.contains(&field) {
         return Some(Rule::Zero);

@@ -1,6 +1,8 @@
 //! Keys for encrypted archives, as options name them.
 
+use std::fs::{self, Metadata};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -8,6 +10,7 @@ use clap::Args;
 use criu_archive::crypt::Keys;
 
 use crate::new_file::open_input;
+use crate::shown::Shown;
 
 /// Options with keys.
 #[derive(Args, Clone, Debug, Default)]
@@ -29,7 +32,7 @@ impl KeyArgs {
     pub(crate) fn read(&self) -> Result<Keys, String> {
         let mut keys = Keys::default();
         for path in &self.identity {
-            let text = read_text(path)?;
+            let text = read_secret(path)?;
             let name = path.to_string_lossy();
             keys.add_identities(&name, &text).map_err(|error| error.to_string())?;
         }
@@ -45,7 +48,7 @@ impl KeyArgs {
     /// Returns the reason for a person, with the file.
     pub(crate) fn passphrase(&self) -> Result<Option<String>, String> {
         let Some(path) = &self.passphrase_file else { return Ok(None) };
-        let text = read_text(path)?;
+        let text = read_secret(path)?;
         match text.lines().next() {
             Some(line) if !line.is_empty() => Ok(Some(line.to_owned())),
             _ => Err(format!("{}: has no passphrase in its first line", path.display())),
@@ -69,6 +72,18 @@ impl KeyArgs {
 /// Keys of this run of the program, if there are any.
 pub(crate) fn held() -> Option<&'static Keys> {
     HELD.get()
+}
+
+/// Reads a small file of text with a secret. Notes on standard error that others can read it, too:
+/// where secrets are mounted, that may be meant.
+fn read_secret(path: &Path) -> Result<String, String> {
+    let text = read_text(path)?;
+    let is_open = |found: &Metadata| found.is_file() && found.mode() & 0o044 != 0;
+    if fs::metadata(path).is_ok_and(|found| is_open(&found)) {
+        let path = Shown(path.display());
+        eprintln!("note: {path}: other users can read this secret; chmod 600 keeps it");
+    }
+    Ok(text)
 }
 
 /// Reads a small file of text.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use criu_archive::ErrorKind;
 use criu_archive::oci::Image;
 use criu_archive::registry::Registry;
 use serde_json::json;
@@ -62,7 +63,7 @@ Exit status:
         let access = self.registry.access();
         let image = match Named::of(&self.from) {
             Some(from) => Opened::of(&from, &access)?.image,
-            None => Image::of_archive(&self.from)?,
+            None => Image::of_archive(&self.from).map_err(|error| self.unfit(&error))?,
         };
         let layer = image.layer();
         let (size, media_type) = (layer.size, layer.media_type.clone());
@@ -91,6 +92,23 @@ Exit status:
         };
         output.done(said, facts);
         Ok(Exit::Done.into())
+    }
+}
+
+impl Push {
+    /// Says why a file makes no image, and what to do.
+    fn unfit(&self, error: &criu_archive::Error) -> String {
+        let name = self.from.display();
+        match error.kind() {
+            ErrorKind::Encrypted => format!(
+                "{name}: is encrypted, and no engine restores from such an image: decrypt it first \
+                 with `criu-rs archive decrypt`"
+            ),
+            ErrorKind::NotAFile if self.from.is_dir() => format!(
+                "{name}: is a directory: make an archive of it with `criu-rs archive create`"
+            ),
+            _ => error.to_string(),
+        }
     }
 }
 

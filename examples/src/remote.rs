@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Args;
 use criu_archive::Archive;
@@ -14,14 +15,14 @@ use criu_archive::registry::{Access, Reference, Registry};
 pub(crate) struct RegistryArgs {
     /// Speak plain HTTP: everybody on the way can read and change the checkpoint. A registry on
     /// this machine's loopback needs no such option
-    #[arg(long)]
+    #[arg(long, global = true)]
     plain_http: bool,
     /// A file with credentials, as Podman and Docker write them; else the one that
     /// REGISTRY_AUTH_FILE names, or Podman's and Docker's own
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     authfile: Option<PathBuf>,
     /// A file with certificates of authorities to trust, too
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,
 }
 
@@ -32,6 +33,12 @@ impl RegistryArgs {
         access.authfile.clone_from(&self.authfile);
         access.ca.clone_from(&self.ca);
         access
+    }
+
+    /// Holds the access for all images in registries that this run of the program opens.
+    pub(crate) fn hold(&self) {
+        // A program runs one word.
+        let _ = HELD.set(self.access());
     }
 }
 
@@ -106,8 +113,10 @@ impl Opened {
 pub(crate) fn open(path: &Path) -> Result<Option<(Archive, Opened)>, String> {
     let Some(named) = Named::of(path) else { return Ok(None) };
     let open = || {
-        let opened = Opened::of(&named, &Access::default())?;
+        let opened = Opened::of(&named, HELD.get().unwrap_or(&Access::default()))?;
         Ok((opened.image.archive()?, opened))
     };
     open().map(Some).map_err(|error: criu_archive::Error| error.to_string())
 }
+
+static HELD: OnceLock<Access> = OnceLock::new();

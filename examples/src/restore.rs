@@ -18,6 +18,7 @@ use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::held::Held;
+use crate::keys::KeyArgs;
 use crate::later::Later;
 use crate::options::{
     Apply, Cgroups, Common, Files, Images, Jobs, Lazy, Network, Reach, RestoreOnly,
@@ -27,6 +28,7 @@ use crate::parent::Parent;
 use crate::places::note_writers;
 use crate::program::{self, Given};
 use crate::progress::Progress;
+use crate::remote::RegistryArgs;
 use crate::settings;
 use crate::word::hand_over;
 
@@ -51,6 +53,10 @@ pub(crate) struct Program {
     jobs: Jobs,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    keys: KeyArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
     #[command(flatten)]
     reach: Reach,
 }
@@ -104,6 +110,8 @@ first.
             return Err(Fault::usage(format!("--lazy and {other} exclude each other")));
         }
         self.common.prepare()?;
+        self.keys.hold().map_err(Fault::Failed)?;
+        self.registry.hold();
         let held = Held::open(self.images.path(), &self.common, self.later.lazy, output)?;
         let images = held.directory();
         if !held.is_laid_out() {

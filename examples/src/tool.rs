@@ -54,6 +54,9 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
     let command =
         command.after_help(T::MORE).help_template(HELP).version("").propagate_version(true);
     let command = command.disable_help_subcommand(true);
+    let word = args.iter().filter_map(|arg| arg.to_str());
+    let word = word.filter_map(|arg| command.find_subcommand(arg)).next();
+    let full = word.map_or(name.to_owned(), |word| format!("{name} {}", word.get_name()));
     let matches = command.try_get_matches_from([OsString::from(name)].into_iter().chain(args));
     let tool = match matches.and_then(|matches| T::from_arg_matches(&matches)) {
         Ok(tool) => tool,
@@ -68,7 +71,7 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
                     let _ = error.print();
                     Exit::Usage.into()
                 }
-                _ => output.fault(&usage::fault(name, usage::text(&error))),
+                _ => output.fault(&usage::fault(&full, usage::text(&error))),
             };
         }
     };

@@ -7,6 +7,7 @@ use clap::Args;
 use criu_archive::convert::Conversion;
 use criu_archive::metadata::Engine;
 
+use super::create::image_identifier;
 use super::output::{EngineName, Output};
 use crate::exit::Exit;
 use crate::images::open_archive;
@@ -23,8 +24,9 @@ pub(crate) struct Convert {
     /// Engine that is to restore the archive; by default the one that wrote it
     #[arg(long, value_enum)]
     to: Option<EngineName>,
-    /// Identifier of the container's image, without sha256:; Podman wants it, containerd has none
-    #[arg(long, value_name = "ID")]
+    /// Identifier of the container's image: 64 hexadecimal digits; Podman wants it, and archives of
+    /// containerd do not have it
+    #[arg(long, value_name = "ID", value_parser = image_identifier)]
     image_id: Option<String>,
 }
 

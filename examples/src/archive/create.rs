@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use criu_archive::convert::Parts;
 use criu_archive::metadata::{Engine, Metadata};
 use criu_images::kind::INVENTORY;
 use criu_images::source::{Blob, Directory};
 
-use super::output::{EngineName, Output};
+use super::output::Output;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::images::open_archive;
@@ -28,7 +28,7 @@ pub(crate) struct Create {
     output: Output,
     /// Engine that is to restore the archive; by default that of --from-archive
     #[arg(long, value_enum)]
-    engine: Option<EngineName>,
+    engine: Option<Restorer>,
     /// OCI bundle of the container: its config.json becomes spec.dump
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
@@ -39,13 +39,13 @@ pub(crate) struct Create {
     #[arg(long)]
     name: Option<String>,
     /// Identifier of the container: 64 hexadecimal digits
-    #[arg(long)]
+    #[arg(long, value_parser = identifier)]
     id: Option<String>,
     /// Full name of the container's image, such as docker.io/library/redis:7
     #[arg(long)]
     image: Option<String>,
-    /// Identifier of the container's image, without sha256:
-    #[arg(long, value_name = "ID")]
+    /// Identifier of the container's image: 64 hexadecimal digits
+    #[arg(long, value_name = "ID", value_parser = image_identifier)]
     image_id: Option<String>,
     /// OCI runtime
     #[arg(long, default_value = "runc")]
@@ -59,11 +59,15 @@ impl Create {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
         let place = self.images.display().to_string();
         let images = Directory::open(&self.images)?;
-        let mut parts = Parts::new(place, Arc::new(images)).runtime(&self.runtime);
+        if !self.images.join(INVENTORY.file).exists() {
+            let wanted = "name the directory that holds the images of one dump";
+            return Err(format!("{place}: has no {}: {wanted}", INVENTORY.file).into());
+        }
+        let mut parts = Parts::new(place, Arc::new(images));
         if let Some(time) = time_of(&self.images.join(INVENTORY.file)) {
             parts = parts.time(time);
         }
-        let mut engine = self.engine.map(Engine::from);
+        let mut engine = self.engine.map(Restorer::engine);
         if let Some(path) = &self.from_archive {
             let archive = open_archive(path)?;
             if engine.is_none() {
@@ -73,10 +77,13 @@ impl Create {
             parts = parts.metadata_of(archive);
         }
         let Some(engine) = engine else {
-            let text = "name the engine that is to restore the archive: --engine podman, cri-o or \
-                        containerd";
+            let text = "name the engine that is to restore the archive: --engine podman, cri-o, \
+                        containerd, or none for criu-rs alone";
             return Err(Fault::usage(text.to_owned()).into());
         };
+        if engine != Engine::Unknown {
+            parts = parts.runtime(&self.runtime);
+        }
         if let Some(bundle) = &self.bundle {
             parts = parts.spec(open(&bundle.join("config.json"))?);
         }
@@ -94,9 +101,49 @@ impl Create {
                 parts = set(parts, text);
             }
         }
-        self.output.write(&parts.conversion(engine)?, None)?;
+        let conversion = parts.conversion(engine).map_err(|error| match &self.rootfs_diff {
+            Some(diff) if error.member() == Some(ROOTFS_DIFF) => {
+                format!("{}: {}", diff.display(), error.kind())
+            }
+            _ => error.to_string(),
+        })?;
+        self.output.write(&conversion, None)?;
         Ok(Exit::Done.into())
     }
+}
+
+/// Restorers of archives, as `--engine` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Restorer {
+    Podman,
+    CriO,
+    Containerd,
+    /// No engine: the images, which criu-rs restores
+    None,
+}
+
+impl Restorer {
+    fn engine(self) -> Engine {
+        match self {
+            Self::Podman => Engine::Podman,
+            Self::CriO => Engine::CriO,
+            Self::Containerd => Engine::Containerd,
+            Self::None => Engine::Unknown,
+        }
+    }
+}
+
+/// Reads the identifier of a container.
+fn identifier(text: &str) -> Result<String, String> {
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("64 hexadecimal digits are wanted, and there are {} characters", text.len()))
+}
+
+/// Reads the identifier of an image, with or without `sha256:`.
+pub(super) fn image_identifier(text: &str) -> Result<String, String> {
+    identifier(text.strip_prefix("sha256:").unwrap_or(text))
 }
 
 /// Opens a regular file.
@@ -113,3 +160,5 @@ fn time_of(path: &Path) -> Option<u64> {
     let modified = path.metadata().ok()?.modified().ok()?;
     Some(modified.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
+
+const ROOTFS_DIFF: &str = "rootfs-diff.tar";

@@ -1,20 +1,21 @@
 //! `archive encrypt` and `archive decrypt`: archives encrypted with age.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::fs::File;
-use std::io::{self, BufReader, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::Args;
 use criu_archive::crypt::{Recipients, decrypt, encrypt};
 
+use super::work::{Input, Work};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::keys::{KeyArgs, read_text};
 use crate::new_file::{NewFile, open_input};
-use crate::progress::Progress;
 use crate::tool::Fallible;
 
 /// Options of `archive encrypt`.
@@ -37,15 +38,16 @@ pub(crate) struct Encrypt {
 impl Encrypt {
     pub(crate) fn run(self, keys: &KeyArgs) -> Fallible<ExitCode> {
         let recipients = self.recipients(keys)?;
-        let mut run = Run::new(&self.from, &self.to)?;
-        let failed = |error: io::Error| format!("{}: {error}", self.to.display());
-        let mut to = encrypt(&recipients, &mut run.to).map_err(failed)?;
-        copy(&mut run.from, &mut to, run.size).map_err(|(side, error)| match side {
-            Side::From => format!("{}: {error}", self.from.display()),
+        let (file, work) = begin(&self.from)?;
+        let (mut from, mut file) = (Input::new(file, &work), output(&self.to)?);
+        let failed = |error: io::Error| fault(&work, &self.to, &error);
+        let mut to = encrypt(&recipients, &mut file).map_err(failed)?;
+        copy(&mut from, &mut to).map_err(|(side, error)| match side {
+            Side::From => fault(&work, &self.from, &error),
             Side::To => failed(error),
         })?;
         to.finish().map(drop).map_err(failed)?;
-        run.keep()
+        keep(file, &self.to)
     }
 
     /// Identities stand for their recipients, as for the program age.
@@ -95,55 +97,66 @@ impl Decrypt {
             let text = "a key is needed: name --identity FILE or --passphrase-file FILE";
             return Err(Fault::usage(text.to_owned()).into());
         }
-        let mut run = Run::new(&self.from, &self.to)?;
-        let name = self.from.to_string_lossy();
-        let mut from = decrypt(&name, &mut run.from, &keys)?;
-        copy(&mut from, &mut run.to, run.size).map_err(|(side, error)| match side {
-            Side::From => format!("{name}: {error}"),
-            Side::To => format!("{}: {error}", self.to.display()),
+        let (file, work) = begin(&self.from)?;
+        let (input, mut to) = (Input::new(file, &work), output(&self.to)?);
+        let mut input = BufReader::with_capacity(PIECE, input);
+        if input.fill_buf().map_err(|error| fault(&work, &self.from, &error))?.is_empty() {
+            return Err(format!("{}: is empty", shown(&self.from)).into());
+        }
+        let from = decrypt(&shown(&self.from), input, &keys);
+        let mut from = from.map_err(|error| work.fault(&error))?;
+        copy(&mut from, &mut to).map_err(|(side, error)| match side {
+            Side::From => fault(&work, &self.from, &error),
+            Side::To => fault(&work, &self.to, &error),
         })?;
-        drop(from);
-        run.keep()
+        keep(to, &self.to)
     }
 }
 
-/// A file that is read, and one that is written.
-struct Run<'p> {
-    from: BufReader<File>,
-    to: NewFile,
-    path: &'p Path,
-    /// Bytes to read, if they are known.
-    size: Option<u64>,
+/// Opens the file that is read, and begins the work on it.
+fn begin(path: &Path) -> Fallible<(File, Work)> {
+    let named = |error: io::Error| format!("{}: {error}", shown(path));
+    let file = if path == Path::new("-") {
+        io::stdin().as_fd().try_clone_to_owned().map(File::from)
+    } else {
+        open_input(path)
+    };
+    let file = file.map_err(named)?;
+    let found = file.metadata().map_err(named)?;
+    if found.is_dir() {
+        return Err(format!("{}: is a directory", shown(path)).into());
+    }
+    let size = if found.is_file() { found.len() } else { 0 };
+    Ok((file, Work::new(size)?))
 }
 
-impl<'p> Run<'p> {
-    fn new(from: &Path, to: &'p Path) -> Result<Self, String> {
-        let is_stdout = to == Path::new("-");
-        if is_stdout && io::stdout().is_terminal() {
-            return Err("standard output is a terminal: name a file".to_owned());
-        }
-        let file = if from == Path::new("-") {
-            io::stdin().as_fd().try_clone_to_owned().map(File::from)
-        } else {
-            open_input(from)
-        };
-        let file = file.map_err(|error| format!("{}: {error}", from.display()))?;
-        let found = file.metadata().map_err(|error| format!("{}: {error}", from.display()))?;
-        if found.is_dir() {
-            return Err(format!("{}: is a directory", from.display()));
-        }
-        let size = found.is_file().then_some(found.len());
-        let from = BufReader::with_capacity(PIECE, file);
-        let to_file = NewFile::create((!is_stdout).then_some(to))?;
-        Ok(Self { from, to: to_file, path: to, size })
+/// Opens the file that is written.
+fn output(path: &Path) -> Result<NewFile, String> {
+    let is_stdout = path == Path::new("-");
+    if is_stdout && io::stdout().is_terminal() {
+        return Err("standard output is a terminal: name a file".to_owned());
     }
+    NewFile::create((!is_stdout).then_some(path))
+}
 
-    fn keep(mut self) -> Fallible<ExitCode> {
-        let path = self.path.display();
-        let kept = self.to.sync().and_then(|()| self.to.keep());
-        kept.map_err(|error| format!("{path}: {error}"))?;
-        Ok(Exit::Done.into())
+/// Puts the file in its place.
+fn keep(mut file: NewFile, path: &Path) -> Fallible<ExitCode> {
+    let kept = file.sync().and_then(|()| file.keep());
+    kept.map_err(|error| format!("{}: {error}", shown(path)))?;
+    Ok(Exit::Done.into())
+}
+
+/// Returns the reason why the work on a file ended early.
+fn fault(work: &Work, path: &Path, error: &io::Error) -> Box<dyn Error> {
+    if path == Path::new("-") && error.kind() == io::ErrorKind::BrokenPipe {
+        return Box::new(io::Error::from(error.kind()));
     }
+    work.failed(format!("{}: {error}", shown(path))).into()
+}
+
+/// Name of a file for messages.
+fn shown(path: &Path) -> Cow<'_, str> {
+    path.to_string_lossy()
 }
 
 /// A side of a copy.
@@ -152,16 +165,9 @@ enum Side {
     To,
 }
 
-/// Copies all bytes, and shows how far that is.
-fn copy(
-    from: &mut impl Read,
-    to: &mut impl Write,
-    size: Option<u64>,
-) -> Result<(), (Side, io::Error)> {
-    let progress = Progress::of_bytes(size.unwrap_or(0));
-    let begin = Instant::now();
+/// Copies all bytes.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> Result<(), (Side, io::Error)> {
     let mut piece = vec![0; PIECE];
-    let mut done = 0u64;
     loop {
         let len = match from.read(&mut piece) {
             Ok(0) => return Ok(()),
@@ -171,10 +177,6 @@ fn copy(
         };
         let read = piece.get(..len).unwrap_or_default();
         to.write_all(read).map_err(|error| (Side::To, error))?;
-        done += len as u64;
-        if progress.pause().is_some_and(|pause| begin.elapsed() >= pause) {
-            progress.show_bytes(done);
-        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::work::Work;
 use crate::fault::Fault;
 use crate::images::show;
 use crate::new_file::NewFile;
+use crate::shown::Shown;
 use crate::tool::Fallible;
 
 /// Options of an archive that is written.
@@ -26,7 +27,7 @@ pub(crate) struct Output {
     /// The archive to write; - for standard output
     #[arg(value_name = "OUT")]
     out: PathBuf,
-    /// Packing; by default zstd for Podman, and plain for CRI-O and containerd
+    /// Packing; by default zstd for Podman and for no engine, and plain for CRI-O and containerd
     #[arg(long, value_enum)]
     pack: Option<Form>,
     /// Level of the packing, 1 (quick) to 19 (small; 9 for gzip)
@@ -133,13 +134,13 @@ impl Output {
         options.pack = self.pack(form);
         options.is_reproducible = self.reproducible;
         let mut file = NewFile::create((!is_stdout).then_some(&*self.out))?;
-        let name = self.out.display().to_string();
+        let name = if is_stdout { STDOUT.into() } else { self.out.display().to_string() };
         let saved = write(&mut file, &name, conversion, &options)?;
         let kept = file.sync().and_then(|()| file.keep());
         kept.map_err(|error| format!("{name}: {error}"))?;
         let report = report(name, form, conversion, &saved);
         if is_stdout {
-            report.notes.iter().for_each(|note| eprintln!("{note}"));
+            report.notes.iter().for_each(|note| eprintln!("{}", Shown(note)));
             return Ok(());
         }
         Ok(show(&report, self.json)?)
@@ -147,8 +148,8 @@ impl Output {
 
     fn form(&self, conversion: &Conversion, old: Option<Packing>) -> Form {
         self.pack.unwrap_or(match (conversion.to(), old) {
-            (Engine::Podman, _) => Form::Zstd,
             (Engine::CriO | Engine::Containerd, _) => Form::Plain,
+            (Engine::Podman, _) | (_, None) => Form::Zstd,
             (_, Some(Packing::Gzip)) => Form::Gzip,
             (_, Some(Packing::Zstd | Packing::Seekable)) => Form::Zstd,
             _ => Form::Plain,
@@ -205,3 +206,5 @@ fn report<'r>(
         notes: conversion.notes(),
     }
 }
+
+const STDOUT: &str = "standard output";

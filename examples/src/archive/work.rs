@@ -1,10 +1,16 @@
 //! Long work on an archive: progress on a terminal, and signals that stop the work.
 
+use std::error::Error as StdError;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use criu_archive::{Error, ErrorKind};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::fault::Fault;
 use crate::progress::Progress;
@@ -41,11 +47,51 @@ impl Work {
     }
 
     /// Returns the reason why the work ended early.
-    pub(super) fn fault(&self, error: &Error) -> Fault {
-        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        match (error.kind(), *stopped) {
-            (ErrorKind::Stopped, Some(signal)) => Fault::Interrupted(signal),
-            _ => Fault::Failed(error.to_string()),
+    pub(super) fn fault(&self, error: &Error) -> Box<dyn StdError> {
+        match error.kind() {
+            ErrorKind::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Box::new(io::Error::from(error.kind()))
+            }
+            _ => self.failed(error.to_string()).into(),
         }
+    }
+
+    /// Returns the reason why the work ended early: a signal, or else this one.
+    pub(super) fn failed(&self, error: String) -> Fault {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.map_or(Fault::Failed(error), Fault::Interrupted)
+    }
+}
+
+/// A file that is read as part of the work. A pipe is waited for until a signal comes.
+pub(super) struct Input<'w> {
+    file: File,
+    work: &'w Work,
+    read: u64,
+}
+
+impl<'w> Input<'w> {
+    pub(super) fn new(file: File, work: &'w Work) -> Self {
+        Self { file, work, read: 0 }
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut wanted = [
+            PollFd::new(self.file.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.work.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut wanted, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if self.work.step(self.read).is_break() {
+            // Other than `Interrupted`, after which a reader would try again.
+            return Err(io::Error::other("the work was stopped"));
+        }
+        let len = self.file.read(bytes)?;
+        self.read += len as u64;
+        Ok(len)
     }
 }

@@ -20,6 +20,7 @@ use criu_images::{CoreDump, Diff, Finding, Image, Severity, check};
 use crate::images::{image_in_archive, open_set, show};
 use crate::keys::KeyArgs;
 use crate::new_file::{NewFile, open_input};
+use crate::remote::RegistryArgs;
 use crate::shown::Shown;
 use crate::stdout::Stdout;
 use crate::tool::{Fallible, Tool};
@@ -33,6 +34,8 @@ pub(crate) struct Crit {
     word: Word,
     #[command(flatten)]
     keys: KeyArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 #[derive(Subcommand)]
@@ -145,6 +148,7 @@ impl Tool for Crit {
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
         self.keys.hold()?;
+        self.registry.hold();
         run(self.word, name)
     }
 }

@@ -25,6 +25,7 @@ use crate::fault::Fault;
 use crate::images::open_place;
 use crate::keys::KeyArgs;
 use crate::new_file::NewFile;
+use crate::remote::RegistryArgs;
 use crate::shown::{Shown, write_json};
 use crate::tool::{Fallible, Tool};
 use crate::word;
@@ -71,6 +72,8 @@ pub(crate) struct Inspect {
     show_unchanged: bool,
     #[command(flatten)]
     keys: KeyArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 /// Sections that are shown instead of one screen.
@@ -175,6 +178,7 @@ impl Tool for Inspect {
 
     fn run(self, name: &str, _: &word::Table) -> Fallible<ExitCode> {
         self.keys.hold()?;
+        self.registry.hold();
         if let Some(path) = &self.html {
             return self.report(path);
         }

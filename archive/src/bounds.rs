@@ -46,6 +46,14 @@ pub static UNPACKED: Bound = Bound::new(
     "a packed archive; or 256 times its size; memory compresses five to one",
 );
 
+/// Returns the bytes to which a packed archive of so many bytes may be unpacked.
+pub(crate) fn unpacked(packed: u64) -> u64 {
+    UNPACKED.get().max(packed.saturating_mul(MOST_RATIO))
+}
+
+/// Largest ratio of an unpacked archive to the packed archive, above [`UNPACKED`].
+const MOST_RATIO: u64 = 256;
+
 /// Most bytes of members of a packed archive that are kept in memory: images other than pages.
 /// Members that find no room are read from a temporary file.
 pub static KEPT: Bound =

@@ -165,6 +165,7 @@ fn sums(
             _ => stream = Some(sum),
         }
     }
+    archive.unchanged()?;
     for member in &members {
         let target = archive.index().target(member);
         let sum = target.and_then(|target| digests.get(target.path()).copied());

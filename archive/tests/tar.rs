@@ -167,16 +167,25 @@ fn links_directories_and_devices_have_no_content() {
         let mut bare = header("bare", sort, 700);
         bare[157..161].copy_from_slice(b"file");
         let bare = signed(bare).to_vec();
-        // Some programs write the size of the directory, or of the link's target, in a header.
         let parts = [file("file", b"1"), bare.clone(), file("last", b"22")];
-        let archive = Archive::open(archive("bare", &parts)).unwrap();
-        assert_eq!(names(&archive), ["bare", "file", "last"], "{}", char::from(sort));
-        assert_eq!(content(&archive, "last"), b"22");
+        let path = self::archive("bare", &parts);
+        let why = |at: u64| {
+            format!("bare: byte {at}: is refused: it has content, which its kind has not")
+        };
+        if b"15".contains(&sort) {
+            // Some programs write the size of the directory, or of the link's target, in a header.
+            let archive = Archive::open(path).unwrap();
+            assert_eq!(names(&archive), ["bare", "file", "last"], "{}", char::from(sort));
+            assert_eq!(content(&archive, "last"), b"22");
+        } else {
+            // GNU tar would pass over content here, and Go would not.
+            let said = refused(&path).to_string();
+            assert!(said.ends_with(&why(1024)), "{said}");
+        }
         let with = [extended(b'x', &record("size", b"5")), bare, filled(b"12345")];
         let path = self::archive("bare", &[file("file", b"1"), with.concat()]);
         let said = refused(&path).to_string();
-        let why = "bare: byte 2048: is refused: it has content, which its kind has not";
-        assert!(said.ends_with(why), "{said}");
+        assert!(said.ends_with(&why(2048)), "{said}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! An archive of a checkpoint, read in place.
 
 mod folder;
+mod origin;
 #[cfg(test)]
 mod tests;
 mod unpacked;
@@ -23,6 +24,7 @@ use crate::member::{Member, MemberKind};
 use crate::packing::{self, Layer, Packing, Spool, Toc};
 use crate::path;
 use crate::tar::{Members, Seeking};
+use origin::Origin;
 use unpacked::Unpacked;
 
 pub use folder::Folder;
@@ -47,12 +49,18 @@ pub use folder::Folder;
 ///   byte or more than 4,096 bytes;
 /// - two members of one name, except directories; a member that lies in a member which is not a
 ///   directory;
-/// - hard links to a member that does not come before, and to hard links;
+/// - hard links to a member that does not come before, to hard links and to directories;
 /// - sizes below 0, or past the end; a size, name or target that two descriptions give differently;
 ///   content of directories, links and devices; a description of no member, or two of one member;
-/// - bytes behind the end that are not zero.
+/// - bytes behind the end that are not zero;
+/// - headers that some programs read as another name, another size or no header at all.
 ///
-/// Other members are listed, but not read as files, and [extracted](Archive::extract) neither:
+/// A plain archive that was cut between two members is shorter, and no program can tell.
+///
+/// An archive that was opened by its path has to stay as it is. A change is found when the archive
+/// is unpacked a second time, and at the end of an extraction and of a comparison of digests.
+///
+/// Other members are listed, but not read as files, and [extracted](crate::Extraction) neither:
 /// symbolic links that lead out, devices, FIFOs, sparse files, and kinds that tar does not define.
 /// A `parent` link of a set may lead to another folder of the archive.
 #[derive(Clone, Debug)]
@@ -68,6 +76,8 @@ struct Inner {
     /// Small members of an archive that is unpacked forward.
     kept: Kept,
     contents: Option<Contents>,
+    /// The file, if the archive was opened by its path.
+    origin: Option<Arc<Origin>>,
 }
 
 /// A table of contents, from which the index was made.
@@ -89,8 +99,12 @@ impl Archive {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.to_string_lossy();
-        let bytes = open(path).map_err(|fault| Error::new(&*name, fault))?;
-        Self::new(name, bytes)
+        Self::made(name.into_owned(), |name| {
+            let file = open_file(path)?;
+            let origin = Arc::new(Origin::new(&file)?);
+            let bytes = Blob::try_from(file)?;
+            Inner::of_layer(name, &bytes, packing::layer(&bytes)?, Some(origin))
+        })
     }
 
     /// Opens an archive whose bytes are anywhere. Errors call the archive by `name`.
@@ -104,14 +118,14 @@ impl Archive {
     /// [`ErrorKind::TooLarge`] above [`UNPACKED`](bounds::UNPACKED), and for a name, or PAX records
     /// of a member, above 1 MiB.
     pub fn new(name: impl Into<String>, bytes: Blob) -> Result<Self> {
-        Self::made(name.into(), |name| Inner::of_layer(name, &bytes, packing::layer(&bytes)?))
+        Self::made(name.into(), |name| Inner::of_layer(name, &bytes, packing::layer(&bytes)?, None))
     }
 
     /// Opens a seekable archive whose table of contents has this SHA-256. All that is read later is
     /// compared with digests that the table leads to.
     pub(crate) fn verified(name: impl Into<String>, bytes: Blob, toc: [u8; 32]) -> Result<Self> {
         Self::made(name.into(), |name| {
-            Inner::of_layer(name, &bytes, packing::layer_verified(&bytes, toc)?)
+            Inner::of_layer(name, &bytes, packing::layer_verified(&bytes, toc)?, None)
         })
     }
 
@@ -258,6 +272,12 @@ impl Archive {
         index::member(found, member.header)
     }
 
+    /// Compares the file with what it was when it was opened, if the archive has one of its own.
+    pub(crate) fn unchanged(&self) -> Result<()> {
+        let checked = self.0.origin.as_ref().map_or(Ok(()), |origin| origin.check());
+        checked.map_err(|kind| self.fault(kind))
+    }
+
     pub(crate) fn fail(&self, member: &str, kind: ErrorKind) -> Error {
         self.fault(Fault::from(kind).of(member))
     }
@@ -268,7 +288,12 @@ impl Archive {
 }
 
 impl Inner {
-    fn of_layer(name: String, packed: &Blob, layer: Layer) -> Result<Self, Fault> {
+    fn of_layer(
+        name: String,
+        packed: &Blob,
+        layer: Layer,
+        origin: Option<Arc<Origin>>,
+    ) -> Result<Self, Fault> {
         match layer {
             Layer::Anywhere { packing, bytes, toc: Some(mut toc) } => {
                 let members = std::mem::take(&mut toc.members);
@@ -276,17 +301,18 @@ impl Inner {
                 let rows = with_digest.map(|listed| (listed.header, listed.row)).collect();
                 let index = Index::listed(members)?;
                 let contents = Some(Contents { toc, rows, compared: Mutex::default() });
-                Ok(Self { name, packing, bytes, index, kept: Kept::new(), contents })
+                Ok(Self { name, packing, bytes, index, kept: Kept::new(), contents, origin })
             }
             Layer::Anywhere { packing, bytes, toc: None } => {
                 let index = Index::read(Seeking::new(&bytes))?;
-                Ok(Self { name, packing, bytes, index, kept: Kept::new(), contents: None })
+                let (kept, contents) = (Kept::new(), None);
+                Ok(Self { name, packing, bytes, index, kept, contents, origin })
             }
             Layer::Forward { packing, opener } => {
-                let limit = bounds::UNPACKED.get().max(packed.len().saturating_mul(MOST_RATIO));
+                let limit = bounds::unpacked(packed.len());
                 let (index, kept, len) = Index::read_kept(opener.open()?, limit)?;
-                let bytes = Blob::new(Unpacked::new(opener, len));
-                Ok(Self { name, packing, bytes, index, kept, contents: None })
+                let bytes = Blob::new(Unpacked::new(opener, len, origin.clone()));
+                Ok(Self { name, packing, bytes, index, kept, contents: None, origin })
             }
         }
     }
@@ -300,22 +326,23 @@ impl Inner {
         };
         let (index, len) = Index::read_to(spool.stream(), limit)?;
         let bytes = spool.blob(len);
-        Ok(Self { name, packing, bytes, index, kept: Kept::new(), contents: None })
+        let (kept, contents, origin) = (Kept::new(), None, None);
+        Ok(Self { name, packing, bytes, index, kept, contents, origin })
     }
 }
 
 /// Opens a regular file.
 pub(crate) fn open(path: &Path) -> Result<Blob, Fault> {
+    Ok(Blob::try_from(open_file(path)?)?)
+}
+
+fn open_file(path: &Path) -> Result<File, Fault> {
     // Without waiting: nobody may write to a FIFO.
     let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(ErrorKind::NotAFile.into());
     }
-    Ok(Blob::try_from(file)?)
+    Ok(file)
 }
-
-/// Largest ratio of an unpacked archive to the packed archive, above
-/// [`UNPACKED`](bounds::UNPACKED).
-const MOST_RATIO: u64 = 256;
 
 const LIE: &str = "its header is not as the table of contents says";

@@ -1,10 +1,11 @@
 //! The bytes of an archive that can be unpacked only from the first byte on.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use criu_images::source::ReadAt;
 
+use super::origin::Origin;
 use crate::packing::{Opener, Spool};
 
 /// The tar stream of a packed archive. Unpacking begins when a byte is asked for, and goes as far
@@ -15,11 +16,12 @@ pub(super) struct Unpacked {
     /// Bytes of the tar stream.
     len: u64,
     spool: Mutex<Option<Spool>>,
+    origin: Option<Arc<Origin>>,
 }
 
 impl Unpacked {
-    pub(super) fn new(opener: Opener, len: u64) -> Self {
-        Self { opener, len, spool: Mutex::new(None) }
+    pub(super) fn new(opener: Opener, len: u64, origin: Option<Arc<Origin>>) -> Self {
+        Self { opener, len, spool: Mutex::new(None), origin }
     }
 
     fn spool(&self) -> io::Result<Spool> {
@@ -27,6 +29,9 @@ impl Unpacked {
         if let Some(spool) = &*spool {
             return Ok(spool.clone());
         }
+        // The members were found by another pass.
+        let checked = self.origin.as_ref().map_or(Ok(()), |origin| origin.check());
+        checked.map_err(io::Error::other)?;
         Ok(spool.insert(Spool::new(self.opener.open()?)?).clone())
     }
 }

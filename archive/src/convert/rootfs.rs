@@ -125,6 +125,11 @@ impl Split {
                 let path = String::from_utf8(path).map_err(|_| {
                     Fault::from(ErrorKind::Refused("a deleted file has a name that is not UTF-8"))
                 })?;
+                // Engines remove what `deleted.files` names, and may follow `..`.
+                if path::normal(path.as_bytes()).is_none() {
+                    let kind = ErrorKind::Refused("a deleted file leads out of the container");
+                    return Err(kind.into());
+                }
                 match kind {
                     DiffKind::Emptied => split.emptied.push(path),
                     _ => split.deleted.push(format!("/{path}")),
@@ -143,7 +148,7 @@ fn unpacked(diff: &Blob) -> Result<Blob, Fault> {
     match layer(diff)? {
         Layer::Anywhere { bytes, .. } => Ok(bytes),
         Layer::Forward { opener, .. } => {
-            let limit = bounds::UNPACKED.get();
+            let limit = bounds::unpacked(diff.len());
             let spool = Spool::new(opener.open()?)?;
             let size = spool.reach(limit.saturating_add(1))?;
             if size > limit {

@@ -15,6 +15,7 @@ use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
 use crate::archive::Archive;
+use crate::bounds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::extractable;
 use crate::member::{Member, MemberKind};
@@ -27,8 +28,9 @@ use tree::Tree;
 /// there. An extraction that fails, or is stopped, leaves nothing. Only new files are made, below
 /// the directory alone: the kernel is asked to follow no link (`openat2` with `RESOLVE_BENEATH` and
 /// `RESOLVE_NO_SYMLINKS`, since Linux 5.6). Files belong to the caller. They keep their permissions
-/// without the set-user-id, set-group-id and sticky bits. Directories are open to their owner, and
-/// the new directory to nobody else. Archives in the archive, such as `rootfs-diff.tar`, are
+/// without the set-user-id, set-group-id and sticky bits; extended attributes, such as capabilities
+/// and access lists, are left out. Directories are open to their owner, and the new directory to
+/// nobody else. Archives in the archive, such as `rootfs-diff.tar`, are
 /// written as they are.
 ///
 /// ```no_run
@@ -111,8 +113,9 @@ impl<'a> Extraction<'a> {
     /// # Errors
     /// [`ErrorKind::Missing`] for a name that fits no member; [`ErrorKind::Refused`] and
     /// [`ErrorKind::Unsupported`] for members that [are not extracted](Archive#rules), and
-    /// [`ErrorKind::TooLarge`] above the [limit](Self::limit), before anything is written;
-    /// [`ErrorKind::Stopped`]; [`ErrorKind::Io`] if the directory is not empty, and if a file
+    /// [`ErrorKind::TooLarge`] above the [limit](Self::limit), and [`ErrorKind::TooMany`] for more
+    /// than [`MEMBERS`](crate::bounds::MEMBERS) files and directories, before anything is written;
+    /// [`ErrorKind::Refused`] if the archive changes; [`ErrorKind::Stopped`]; [`ErrorKind::Io`] if the directory is not empty, and if a file
     /// cannot be written or a member cannot be read.
     pub fn into_new(mut self, directory: impl AsRef<Path>) -> Result<Extracted> {
         let directory = directory.as_ref();
@@ -137,6 +140,7 @@ impl<'a> Extraction<'a> {
             let kept = opened.and_then(|opened| self.attributes(&opened, member));
             kept.map_err(|error| self.failed(member, error))?;
         }
+        self.archive.unchanged()?;
         tree.keep().map_err(place)?;
         Ok(done)
     }
@@ -148,9 +152,15 @@ impl<'a> Extraction<'a> {
         if let Some(name) = self.names.unused() {
             return Err(self.archive.fail(name, ErrorKind::Missing));
         }
+        let limit = bounds::MEMBERS.get();
+        if entries(&members) > limit {
+            let kind = ErrorKind::TooMany { what: "files and directories", limit };
+            return Err(self.archive.fault(kind));
+        }
         for member in &members {
             self.archive.compare(member)?;
-            extractable(member).map_err(|fault| Error::new(self.archive.name(), fault))?;
+            let allowed = extractable(self.archive.index(), member);
+            allowed.map_err(|fault| self.archive.fault(fault))?;
         }
         Ok(members)
     }
@@ -257,6 +267,21 @@ impl fmt::Debug for Extraction<'_> {
             .field("with_special_bits", with_special_bits)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns the number of files and directories that members make. A name makes the directories in
+/// it, too: a few bytes of a packed archive can name thousands.
+fn entries(members: &[&Member]) -> u64 {
+    let mut paths: Vec<&str> = members.iter().map(|member| &*member.path).collect();
+    paths.sort_unstable_by(|a, b| a.split('/').cmp(b.split('/')));
+    let mut entries = 0u64;
+    let mut before = "";
+    for path in paths {
+        let known = path.split('/').zip(before.split('/')).take_while(|(a, b)| a == b).count();
+        entries = entries.saturating_add((path.split('/').count() - known) as u64);
+        before = path;
+    }
+    entries
 }
 
 /// Reads the next piece of a member.

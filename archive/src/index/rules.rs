@@ -81,6 +81,9 @@ pub(super) fn together(index: &Index) -> Result<(), Fault> {
             Some(MemberKind::HardLink(_)) => {
                 return Err(refused("it is a hard link to a hard link", member));
             }
+            Some(MemberKind::Directory) => {
+                return Err(refused("it is a hard link to a directory", member));
+            }
             Some(_) => {}
         }
     }
@@ -92,9 +95,11 @@ pub(super) fn together(index: &Index) -> Result<(), Fault> {
 /// # Errors
 /// [`ErrorKind::Refused`] for a link that leads out, and for a member that is neither a file, nor a
 /// directory, nor a link; [`ErrorKind::Unsupported`] for a sparse file.
-pub(crate) fn extractable(member: &Member) -> Result<(), Fault> {
+pub(crate) fn extractable(index: &Index, member: &Member) -> Result<(), Fault> {
     let (folder, _) = path::split(&member.path);
-    match member.kind() {
+    // A hard link to a symbolic link is that link in another folder.
+    let kind = index.with_content(member).unwrap_or(member).kind();
+    match kind {
         MemberKind::File | MemberKind::Directory | MemberKind::HardLink(_) => Ok(()),
         MemberKind::SymbolicLink(target) => match path::follow(folder, target) {
             Some(_) if !target.contains(&0) && goes_up_first(target) => Ok(()),

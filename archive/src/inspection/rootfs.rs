@@ -5,6 +5,7 @@ use criu_images::source::{Blob, Source};
 use serde::Serialize;
 
 use super::read;
+use crate::bounds;
 use crate::error::{Error, Fault};
 use crate::packing::{self, Layer};
 use crate::tar::{Found, Members, Seeking, Sort, Stream};
@@ -70,7 +71,10 @@ impl Rootfs {
     fn add(&mut self, bytes: &Blob) -> Result<(), Fault> {
         match packing::layer(bytes)? {
             Layer::Anywhere { bytes, .. } => self.add_members(Members::new(Seeking::new(&bytes))),
-            Layer::Forward { opener, .. } => self.add_members(Members::new(opener.open()?)),
+            Layer::Forward { opener, .. } => {
+                let most = bounds::unpacked(bytes.len());
+                self.add_members(Members::new(opener.open()?).at_most(most))
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use criu_images::source::Blob;
 
+use crate::bounds;
 use crate::error::Fault;
 use crate::packing::{Layer, layer};
 use crate::tar::{Members, Seeking, Sort, Stream};
@@ -45,13 +46,13 @@ pub enum DiffKind {
 /// Lists the entries of a `rootfs-diff.tar`.
 pub(super) fn list(blob: &Blob) -> Result<Vec<DiffEntry>, Fault> {
     match layer(blob)? {
-        Layer::Anywhere { bytes, .. } => read(Seeking::new(&bytes)),
-        Layer::Forward { opener, .. } => read(opener.open()?),
+        Layer::Anywhere { bytes, .. } => read(Seeking::new(&bytes), u64::MAX),
+        Layer::Forward { opener, .. } => read(opener.open()?, bounds::unpacked(blob.len())),
     }
 }
 
-fn read(stream: impl Stream) -> Result<Vec<DiffEntry>, Fault> {
-    let mut members = Members::new(stream);
+fn read(stream: impl Stream, limit: u64) -> Result<Vec<DiffEntry>, Fault> {
+    let mut members = Members::new(stream).at_most(limit);
     let mut entries = Vec::new();
     while let Some(found) = members.next()? {
         let (path, gone) = match whiteout(&found.name) {

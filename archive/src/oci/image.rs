@@ -113,10 +113,7 @@ impl Image {
     ) -> Result<Self, Fault> {
         let platform: Platform = manifest::json(&config)?;
         let described = parsed.layers.first().map_or(0, |layer| layer.size);
-        if layer.len() != described {
-            let (need, left) = (described, layer.len());
-            return Err(Fault::from(ErrorKind::Truncated { need, left }).of("layer"));
-        }
+        manifest::check_len(layer.len(), described).map_err(|fault| fault.of("layer"))?;
         let media_type = parsed.media_type.clone().unwrap_or_else(|| MANIFEST.to_owned());
         Ok(Self { name, manifest, media_type, config, parsed, platform, layer })
     }

@@ -8,7 +8,7 @@ use criu_images::source::{Blob, Directory, Source};
 
 use super::digest::Digest;
 use super::image::{Image, check, chosen, only_layer};
-use super::manifest::{self, Descriptor, Document, Index, Manifest, check_size};
+use super::manifest::{self, Descriptor, Document, Index, Manifest, check_len, check_size};
 use super::tarball::Tarball;
 use crate::archive::Archive;
 use crate::error::{Error, ErrorKind, Fault, Result};
@@ -39,7 +39,8 @@ impl Layout {
     /// [`ErrorKind::Io`] and [`ErrorKind::Missing`] if the layout cannot be read;
     /// [`ErrorKind::Json`], [`ErrorKind::Malformed`], [`ErrorKind::Value`] and
     /// [`ErrorKind::Digest`] for faulty documents; [`ErrorKind::TooLarge`] for documents above
-    /// 4 MiB; [`ErrorKind::Truncated`] for a layer of another size.
+    /// 4 MiB; [`ErrorKind::Truncated`] and [`ErrorKind::TooLarge`] for documents and layers of
+    /// another size than the documents say.
     pub fn open(&self, tag: Option<&str>) -> Result<Image> {
         let name = self.name(tag);
         let read = || -> Result<Image, Fault> {
@@ -150,6 +151,7 @@ impl Files {
     fn described(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Fault> {
         let path = format!("{BLOBS}/{}", descriptor.digest.hex());
         let bytes = self.whole(&path)?;
+        check_len(bytes.len() as u64, descriptor.size).map_err(of(&path))?;
         check(Digest::of(&bytes), descriptor.digest).map_err(of(&path))?;
         Ok(bytes)
     }

@@ -1,7 +1,9 @@
 //! The JSON documents of an OCI image: index, manifest and config.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use criu_images::Text;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
@@ -131,9 +133,20 @@ pub(crate) fn check_size(size: u64) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Refuses bytes of another number than a document says.
+pub(crate) fn check_len(found: u64, said: u64) -> Result<(), Fault> {
+    match found.cmp(&said) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(ErrorKind::Truncated { need: said, left: found }.into()),
+        Ordering::Greater => Err(ErrorKind::TooLarge { size: found, limit: said }.into()),
+    }
+}
+
 /// Parses JSON from outside.
 pub(crate) fn json<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, Fault> {
-    serde_json::from_slice(bytes).map_err(|error| ErrorKind::Json(error.to_string()).into())
+    // The text of the error quotes the document.
+    let said = |error: serde_json::Error| Text(error.to_string().as_bytes()).to_string();
+    serde_json::from_slice(bytes).map_err(|error| ErrorKind::Json(said(error)).into())
 }
 
 /// Writes a document: the keys in the order of the fields, without spaces.

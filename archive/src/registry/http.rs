@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criu_images::Text;
 use reqwest::blocking::{Client, RequestBuilder, Response};
@@ -26,6 +26,8 @@ pub(super) struct Http {
     origin: Url,
     repository: String,
     found: Found,
+    /// Set if plain HTTP is allowed to any host.
+    may_be_plain: bool,
     /// Headers that the registry has accepted, or will.
     logins: Mutex<BTreeMap<Action, HeaderValue>>,
     counted: Counted,
@@ -67,7 +69,8 @@ impl Http {
             let client = client(&origin, access)?;
             let repository = reference.repository().to_owned();
             let (found, logins, counted) = (found.clone(), Mutex::default(), Counted::default());
-            Ok(Self { client, origin, repository, found, logins, counted })
+            let may_be_plain = access.plain_http;
+            Ok(Self { client, origin, repository, found, may_be_plain, logins, counted })
         };
         if access.plain_http {
             let http = make("http")?;
@@ -114,11 +117,21 @@ impl Http {
         let header = response.headers().get(reqwest::header::LOCATION).ok_or_else(wrong)?;
         let text = header.to_str().map_err(|_| wrong())?;
         let url = response.url().join(text).map_err(|_| wrong())?;
-        let is_safe = url.scheme() == "https" || self.origin.scheme() == "http";
-        if !is_safe || !matches!(url.scheme(), "http" | "https") {
+        if !self.is_safe(&url) {
             return Err(ErrorKind::Malformed("the registry leads from TLS to plain HTTP").into());
         }
         Ok(url)
+    }
+
+    /// Tells if a place that the registry names may get credentials and data: over TLS, or as the
+    /// registry itself is reached.
+    fn is_safe(&self, url: &Url) -> bool {
+        let is_here = self.may_be_plain || url.host_str() == self.origin.host_str();
+        match url.scheme() {
+            "https" => true,
+            "http" => self.origin.scheme() == "http" && is_here,
+            _ => false,
+        }
     }
 
     /// Sends a request, and logs in if the registry wants it. The request is made anew then.
@@ -175,7 +188,7 @@ impl Http {
             }
             self.whole(response, login::MOST)
         };
-        login::header(&asked, &self.found, &self.origin, &scope, ask)
+        login::header(&asked, &self.found, |url| self.is_safe(url), &scope, ask)
     }
 
     /// Fetches a document of at most so many bytes.
@@ -202,7 +215,7 @@ impl Http {
             return Err(too_large(size));
         }
         let mut bytes = Vec::new();
-        let read = response.take(most.saturating_add(1)).read_to_end(&mut bytes);
+        let read = Body::new(response, most.saturating_add(1)).read_to_end(&mut bytes);
         self.fetched(bytes.len() as u64);
         read.map_err(|error| broken(&error))?;
         if bytes.len() as u64 > most {
@@ -215,7 +228,7 @@ impl Http {
     pub(super) fn refusal(&self, what: &'static str, response: Response) -> Fault {
         let status = response.status();
         let mut bytes = Vec::new();
-        let _ = response.take(REASON).read_to_end(&mut bytes);
+        let _ = Body::new(response, REASON).read_to_end(&mut bytes);
         self.fetched(bytes.len() as u64);
         let reason = reason(&bytes).map_or_else(String::new, |reason| format!(": {reason}"));
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -260,6 +273,34 @@ impl Http {
     fn logins(&self) -> MutexGuard<'_, BTreeMap<Action, HeaderValue>> {
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The body of an answer: at most so many bytes, in a time that goes with their number. A server
+/// that sends a byte now and then is given up.
+pub(super) struct Body<R> {
+    from: io::Take<R>,
+    until: Option<Instant>,
+}
+
+impl<R: Read> Body<R> {
+    pub(super) fn new(response: R, most: u64) -> Self {
+        let until = Instant::now().checked_add(patience(most));
+        Self { from: response.take(most), until }
+    }
+}
+
+impl<R: Read> Read for Body<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.until.is_some_and(|until| Instant::now() > until) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, SLOW_ANSWER));
+        }
+        self.from.read(buf)
+    }
+}
+
+/// The time in which so many bytes have to come or go.
+pub(super) fn patience(bytes: u64) -> Duration {
+    SLOWEST.saturating_add(Duration::from_secs(bytes / SLOW))
 }
 
 /// The reason why a server is not taken for a registry.
@@ -346,7 +387,7 @@ pub(super) fn unreachable(what: &'static str, error: reqwest::Error) -> Fault {
         said = error.to_string();
         source = error.source();
     }
-    ErrorKind::Unreachable(format!("{what}: {said}")).into()
+    ErrorKind::Unreachable(format!("{what}: {}", Text(said.as_bytes()))).into()
 }
 
 /// Makes the fault of a body that does not come.
@@ -357,7 +398,7 @@ pub(super) fn broken(error: &io::Error) -> Fault {
         said = error.to_string();
         source = error.source();
     }
-    ErrorKind::Unreachable(format!("the answer ends early: {said}")).into()
+    ErrorKind::Unreachable(format!("the answer ends early: {}", Text(said.as_bytes()))).into()
 }
 
 /// Tells if a server has a certificate that is not trusted.
@@ -401,9 +442,36 @@ fn reason(bytes: &[u8]) -> Option<String> {
 const REASON: u64 = 64 << 10;
 /// The longest words of a registry that are shown, in characters.
 const LONGEST: usize = 200;
+const SLOW_ANSWER: &str = "less than 32 KiB come in a second";
 /// The redirects that are followed for one request.
 const REDIRECTS: usize = 5;
 /// The time in which a connection is made.
 const CONNECT: Duration = Duration::from_secs(15);
 /// The longest time without a byte.
 const SILENCE: Duration = Duration::from_secs(60);
+/// The time that a body takes at most: this, and a second for so many bytes.
+const SLOWEST: Duration = Duration::from_secs(60);
+const SLOW: u64 = 32 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_trickles_is_given_up() {
+        let mut body = Body::new(io::repeat(b'x'), 10);
+        let mut bytes = Vec::new();
+        body.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, [b'x'; 10]);
+        let late = Instant::now().checked_sub(Duration::from_millis(1));
+        let mut body = Body { until: late, ..Body::new(io::repeat(b'x'), 10) };
+        let said = body.read(&mut [0; 5]).unwrap_err();
+        assert_eq!(
+            (said.kind(), said.to_string().as_str()),
+            (io::ErrorKind::TimedOut, SLOW_ANSWER)
+        );
+        assert_eq!(patience(1 << 20), Duration::from_secs(92));
+        // A manifest can claim any size.
+        assert!(patience(u64::MAX) > Duration::from_secs(1 << 40));
+    }
+}

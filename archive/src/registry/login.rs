@@ -10,11 +10,12 @@ use super::access::Found;
 use crate::error::{ErrorKind, Fault};
 use crate::oci::json;
 
-/// Makes the header of a login. `asked` is what the registry asks for, `ask` fetches a token.
+/// Makes the header of a login. `asked` is what the registry asks for, `is_safe` tells if a token
+/// server may get the credentials, `ask` fetches a token.
 pub(super) fn header(
     asked: &[&str],
     found: &Found,
-    origin: &Url,
+    is_safe: impl FnOnce(&Url) -> bool,
     scope: &str,
     ask: impl FnOnce(Url) -> Result<Vec<u8>, Fault>,
 ) -> Result<HeaderValue, Fault> {
@@ -25,7 +26,7 @@ pub(super) fn header(
         })
     };
     if let Some(rest) = find("Bearer") {
-        return bearer(rest, origin, scope, ask);
+        return bearer(rest, is_safe, scope, ask);
     }
     if find("Basic").is_none() {
         let why = "the registry wants a login of an unknown kind";
@@ -49,7 +50,7 @@ pub(super) fn header(
 /// Gets a token from the server that the registry names.
 fn bearer(
     rest: &str,
-    origin: &Url,
+    is_safe: impl FnOnce(&Url) -> bool,
     scope: &str,
     ask: impl FnOnce(Url) -> Result<Vec<u8>, Fault>,
 ) -> Result<HeaderValue, Fault> {
@@ -57,7 +58,7 @@ fn bearer(
     let realm = parameter(rest, "realm").ok_or_else(no_server)?;
     let mut url = Url::parse(&realm).map_err(|_| no_server())?;
     // The credentials go there.
-    if url.scheme() != "https" && (url.scheme() != "http" || origin.scheme() != "http") {
+    if !is_safe(&url) {
         let why = "the registry's token server has no TLS";
         return Err(ErrorKind::Malformed(why).into());
     }
@@ -116,7 +117,8 @@ mod tests {
             at = Some(url.to_string());
             Ok(answer.as_bytes().to_vec())
         };
-        let header = header(&[asked], &found, &Url::parse(origin).unwrap(), "scope:x", ask);
+        let is_safe = |url: &Url| url.scheme() == "https" || url.as_str().starts_with(origin);
+        let header = header(&[asked], &found, is_safe, "scope:x", ask);
         let header = header.map_err(|fault| crate::error::Error::new("x", fault).to_string())?;
         Ok((header.to_str().unwrap().to_owned(), at))
     }

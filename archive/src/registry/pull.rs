@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Instant;
 
 use reqwest::blocking::RequestBuilder;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, StatusCode};
 
 use super::Registry;
-use super::http::{Action, broken};
+use super::http::{Action, Body, broken, patience};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::oci::{Descriptor, Hasher, Image, check, new_file};
 
@@ -39,6 +40,8 @@ impl Registry {
     ) -> Result<(), Fault> {
         let mut hasher = Hasher::default();
         let mut failures = 0;
+        // Connections that bring a byte each do not last for ever.
+        let until = Instant::now().checked_add(patience(blob.size));
         while hasher.written() < blob.size {
             let before = hasher.written();
             match self.fetch_on(blob, &mut hasher, to, progress) {
@@ -47,7 +50,8 @@ impl Registry {
                     let is_broken = matches!(fault.kind(), ErrorKind::Unreachable(_));
                     // A connection that brought something is no failure of the registry.
                     failures = if hasher.written() > before { 1 } else { failures + 1 };
-                    if !is_broken || failures >= ATTEMPTS {
+                    let is_late = until.is_some_and(|until| Instant::now() > until);
+                    if !is_broken || failures >= ATTEMPTS || is_late {
                         return Err(fault);
                     }
                 }
@@ -84,7 +88,7 @@ impl Registry {
             _ => return Err(self.http.refusal(WHAT, response)),
         };
         let left = blob.size - start + skip;
-        let mut body = response.take(left.saturating_add(1));
+        let mut body = Body::new(response, left.saturating_add(1));
         let mut piece = vec![0; PIECE];
         loop {
             let read = body.read(&mut piece).map_err(|error| broken(&error))?;

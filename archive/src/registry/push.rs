@@ -3,7 +3,6 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use criu_images::source::Blob;
 use reqwest::blocking::{Body, RequestBuilder};
@@ -11,7 +10,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 
 use super::Registry;
-use super::http::Action;
+use super::http::{Action, patience};
 use crate::error::{ErrorKind, Fault, Result};
 use crate::oci::{Digest, Hasher, INDEX, Image, Reading, check};
 
@@ -98,7 +97,7 @@ impl Registry {
             progress: Arc::clone(&progress),
             sent: self.http.sent(),
         };
-        let time = SLOWEST.saturating_add(Duration::from_secs(blob.len() / SLOW));
+        let time = patience(blob.len());
         let make = |request: RequestBuilder| {
             // A body is made anew for each attempt.
             if let Ok(mut hasher) = hasher.lock() {
@@ -175,7 +174,3 @@ impl Read for Sending {
         }
     }
 }
-
-/// The time that sending takes at most: this, and a second for so many bytes.
-const SLOWEST: Duration = Duration::from_secs(60);
-const SLOW: u64 = 32 << 10;

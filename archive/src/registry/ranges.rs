@@ -14,7 +14,7 @@ use reqwest::blocking::Response;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, StatusCode};
 
-use super::http::{Action, Http, broken};
+use super::http::{Action, Body, Http, broken};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::oci::{Descriptor, Digest, Hasher, check};
 
@@ -118,7 +118,9 @@ impl Ranges {
             state.blocks.insert(block, Block::Coming);
         }
         drop(state);
-        let fetched = self.fetch(number * BLOCK, (end * BLOCK).min(self.size));
+        // A manifest can claim any size.
+        let end_at = end.saturating_mul(BLOCK).min(self.size);
+        let fetched = self.fetch(number.saturating_mul(BLOCK), end_at);
         let mut state = self.state();
         for block in number..end {
             state.blocks.remove(&block);
@@ -190,7 +192,7 @@ impl Ranges {
         self.check_range(&response, start, end).map_err(Failed::for_good)?;
         let need = end - start;
         let mut bytes = Vec::with_capacity(usize::try_from(need).unwrap_or(0));
-        let read = response.take(need + 1).read_to_end(&mut bytes);
+        let read = Body::new(response, need.saturating_add(1)).read_to_end(&mut bytes);
         self.http.fetched(bytes.len() as u64);
         read.map_err(|error| Failed::for_now(broken(&error)))?;
         let left = bytes.len() as u64;
@@ -218,7 +220,7 @@ impl Ranges {
         let unwritable = |error| Failed::for_good(ErrorKind::Write(error).into());
         let mut file = nameless().map_err(unwritable)?;
         let mut hasher = Hasher::default();
-        let mut body = response.take(self.size.saturating_add(1));
+        let mut body = Body::new(response, self.size.saturating_add(1));
         let mut piece = vec![0; PIECE];
         loop {
             let read = body.read(&mut piece);

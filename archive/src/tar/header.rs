@@ -28,6 +28,8 @@ pub(crate) enum Sort {
     Records,
     /// PAX records of all members that follow.
     GlobalRecords,
+    /// A description of the next member in a form that only some programs read as one.
+    Unclear,
     Other,
 }
 
@@ -66,12 +68,14 @@ impl Header {
             b'K' if is_extended => Sort::LongLink,
             b'x' if is_extended => Sort::Records,
             b'g' if is_extended => Sort::GlobalRecords,
+            // Solaris' records, and what has no magic: some programs pass over these.
+            b'L' | b'K' | b'x' | b'g' | b'X' => Sort::Unclear,
             _ => Sort::Other,
         }
     }
 
-    /// Returns true for a member that has no content. The size in its header counts nothing, as for
-    /// GNU tar and Go: some programs write that of the directory or of the link's target there.
+    /// Returns true for a member that has no content. Some programs write the size of the directory
+    /// or of the link's target into its header.
     pub(super) fn is_bare(&self) -> bool {
         matches!(self.sort(), Sort::HardLink | Sort::SymbolicLink | Sort::Directory | Sort::Special)
     }
@@ -84,6 +88,22 @@ impl Header {
             [] => name.to_vec(),
             prefix => [prefix, b"/", name].concat(),
         }
+    }
+
+    /// Checks that all programs find the same name in the header.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for star's form with a name that is longer than star's prefix, and for
+    /// GNU's form with times that are no numbers: Go takes the times for a prefix of the name.
+    pub(super) fn check_name(&self) -> Result<(), ErrorKind> {
+        let is_cut = self.is_posix()
+            && self.part(TRAILER, 4) == b"tar\0"
+            && text(self.part(PREFIX, 155)) != text(self.part(PREFIX, 131));
+        let has_times = [ACCESSED, CHANGED].iter().all(|at| is_time(self.part(*at, 12)));
+        if is_cut || self.is_gnu() && !has_times {
+            return Err(ErrorKind::Refused("programs find different names in its header"));
+        }
+        Ok(())
     }
 
     /// Link target in the header itself.
@@ -139,8 +159,20 @@ pub(super) fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
+/// Returns true for a time before or after 1970, and for an empty field.
+fn is_time(field: &[u8]) -> bool {
+    let is_negative = field.starts_with(&[0xff; 4]);
+    field.first() == Some(&0) || is_negative || number(field).is_ok()
+}
+
 /// Reads a number of octal digits, or of GNU's binary form for large ones.
 fn number(field: &[u8]) -> Result<u64, ErrorKind> {
+    // Go passes over zeros before digits, and others end at a zero.
+    let mut before = field.iter().take_while(|byte| matches!(byte, 0 | b' '));
+    let is_empty = field.iter().all(|byte| matches!(byte, 0 | b' '));
+    if !is_empty && before.any(|byte| *byte == 0) {
+        return Err(ErrorKind::Malformed("has a number behind a zero byte"));
+    }
     if let Some((&first, rest)) = field.split_first() {
         if first & 0x80 != 0 {
             let (above, low) = rest.split_at(rest.len().saturating_sub(8));
@@ -168,6 +200,11 @@ const SORT: usize = 156;
 const LINK: usize = 157;
 const MAGIC: usize = 257;
 const PREFIX: usize = 345;
+/// GNU's times of the last access and of the last change of attributes.
+const ACCESSED: usize = 345;
+const CHANGED: usize = 357;
+/// Magic of star.
+const TRAILER: usize = 508;
 /// GNU's flag that blocks with more of the map follow.
 const MORE_MAP: usize = 482;
 /// GNU's flag in a block that follows.

@@ -100,7 +100,16 @@ impl<S: Stream> Members<S> {
                 Sort::LongName => before.name.replace(self.name(size)?).is_some(),
                 Sort::LongLink => before.link.replace(self.name(size)?).is_some(),
                 Sort::Records => before.records.replace(self.records(size)?).is_some(),
+                Sort::Unclear => {
+                    let name = header.name();
+                    let fault = fault(ErrorKind::Refused(UNCLEAR));
+                    return Err(fault.of(String::from_utf8_lossy(&name)));
+                }
                 Sort::GlobalRecords => {
+                    // Go forgets the description of a member here.
+                    let Before { name: None, link: None, records: None } = before else {
+                        return Err(fault(ErrorKind::Malformed(PARTED)));
+                    };
                     if self.records(size)?.decide() {
                         let what = "PAX records that rename or resize all members";
                         return Err(fault(ErrorKind::Unsupported(what)));
@@ -126,11 +135,13 @@ impl<S: Stream> Members<S> {
         keep: &mut dyn FnMut(&Found) -> bool,
     ) -> Result<WithContent, Fault> {
         let place = self.at.saturating_sub(BLOCK as u64);
+        let has_records = before.records.is_some();
         let records = before.records.unwrap_or_default();
         let fault = |kind: ErrorKind| Fault::from(kind).at(place);
         let name = one(records.name, before.name).map_err(fault)?;
         let name = name.unwrap_or_else(|| header.name());
         let named = |kind: ErrorKind| fault(kind).of(String::from_utf8_lossy(&name));
+        header.check_name().map_err(named)?;
         let link = one(records.link, before.link).map_err(named)?;
         let link = link.unwrap_or_else(|| header.link());
         self.count(name.len().saturating_add(link.len()))?;
@@ -140,7 +151,7 @@ impl<S: Stream> Members<S> {
         if records.is_sparse {
             sort = Sort::Sparse;
         }
-        let size = content_size(header, size, records.size).map_err(named)?;
+        let size = content_size(header, size, has_records, records.size).map_err(named)?;
         let start = self.at;
         let end = start.saturating_add(size);
         if end > self.most {
@@ -318,17 +329,36 @@ fn one(records: Option<Vec<u8>>, gnu: Option<Vec<u8>>) -> Result<Option<Vec<u8>>
 /// Returns how many bytes of content a member has. A size in the PAX records counts more than the
 /// header's. Readers that follow the other number would see other members, so both have to agree:
 /// writers give another number only if the header has no room for the right one.
-fn content_size(header: &Header, size: u64, records: Option<u64>) -> Result<u64, ErrorKind> {
+///
+/// Members without content have no size, either: GNU tar passes over content of symbolic links and
+/// devices, and Go does not. The size of a directory or of a hard link counts for neither, but
+/// bsdtar follows that of a hard link with PAX records.
+fn content_size(
+    header: &Header,
+    size: u64,
+    has_records: bool,
+    records: Option<u64>,
+) -> Result<u64, ErrorKind> {
+    let counts_nothing = match header.sort() {
+        Sort::Directory => true,
+        Sort::HardLink => !has_records,
+        _ => false,
+    };
     match (header.is_bare(), records) {
+        (true, _) if size > 0 && !counts_nothing => Err(ErrorKind::Refused(NO_CONTENT)),
         (false, None) => Ok(size),
         (false, Some(records)) if records == size || records >= HEADER_FULL => Ok(records),
         (false, Some(_)) => {
             Err(ErrorKind::Refused("its header and its PAX records differ in size"))
         }
         (true, None | Some(0)) => Ok(0),
-        (true, Some(_)) => Err(ErrorKind::Refused("it has content, which its kind has not")),
+        (true, Some(_)) => Err(ErrorKind::Refused(NO_CONTENT)),
     }
 }
+
+const NO_CONTENT: &str = "it has content, which its kind has not";
+const UNCLEAR: &str = "it describes the next member in a form that programs read differently";
+const PARTED: &str = "has PAX records of all members between a member and its description";
 
 /// First size that has no room in a header, of 11 octal digits.
 const HEADER_FULL: u64 = 1 << 33;

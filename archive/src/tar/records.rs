@@ -40,7 +40,8 @@ impl Records {
                 b"GNU.sparse.name" => records.sparse_name = some(value),
                 _ => {}
             }
-            records.is_sparse |= key.starts_with(b"GNU.sparse.") && !value.is_empty();
+            let is_sparse = key.starts_with(b"GNU.sparse.") || STAR_SPARSE.contains(&key);
+            records.is_sparse |= is_sparse && !value.is_empty();
             bytes = rest;
         }
         if records.sparse_name.is_some() {
@@ -75,6 +76,9 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(digits).ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
+
+/// Keys of the files with holes that star, bsdtar and Solaris write.
+const STAR_SPARSE: [&[u8]; 2] = [b"SCHILY.realsize", b"SUN.holesdata"];
 
 /// Bytes in which the length of a record ends.
 const MAX_DIGITS: usize = 21;

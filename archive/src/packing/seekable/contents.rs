@@ -132,6 +132,18 @@ impl End {
         self.packed as u64 + END as u64
     }
 
+    /// Refuses a message that no archive of so many bytes needs: zeros unpack to any size.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`].
+    pub(super) fn check(self, archive: u64) -> Result<(), Fault> {
+        let (size, limit) = (self.message as u64, LEAST.max(archive.saturating_mul(MOST_RATIO)));
+        if size > limit {
+            return Err(ErrorKind::TooLarge { size, limit }.into());
+        }
+        Ok(())
+    }
+
     /// Reads the message from the bytes of the whole skippable frame.
     ///
     /// # Errors
@@ -306,6 +318,11 @@ const VERSION: u32 = 1;
 
 /// Bytes behind the zstd frame.
 pub(super) const END: usize = 52;
+
+/// Largest message of any archive, in bytes, and in bytes for each byte of the archive. A frame and
+/// a member take more of the archive than of the message.
+const LEAST: u64 = 1 << 20;
+const MOST_RATIO: u64 = 256;
 
 /// Level at which the table is packed. Tables are small.
 const LEVEL: i32 = 9;

@@ -48,6 +48,7 @@ fn ours(
     table_end: u64,
     expected: Option<[u8; 32]>,
 ) -> Result<Layer, Fault> {
+    end.check(tail.packed.len())?;
     let start = table_end.checked_sub(end.payload()).and_then(|start| start.checked_sub(8));
     let start = start.ok_or_else(contents::damaged)?;
     tail = tail.from(start)?;

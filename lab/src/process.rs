@@ -115,6 +115,20 @@ pub fn descendants<P: ProcessId>(root: P) -> Vec<P> {
     found
 }
 
+/// The stack pointers of all sleeping threads of a process and its descendants.
+pub fn stack_pointers<P: ProcessId>(root: P) -> Vec<u64> {
+    let pids = descendants(root).into_iter();
+    let tasks = pids.filter_map(|pid| Process::new(pid.raw()).ok()?.tasks().ok()).flatten();
+    let pointer = |task: procfs::process::Task| {
+        // "230 0x0 0x0 0x7ffd8d6bcb90 0x0 0x0 0x0 0x7ffd8d6bcb50 0x7f4f3f1d2a53", or "running"
+        let path = format!("/proc/{}/task/{}/syscall", task.pid, task.tid);
+        let text = fs::read_to_string(path).ok()?;
+        let pointer = text.split_whitespace().nth_back(1)?;
+        u64::from_str_radix(pointer.strip_prefix("0x")?, 16).ok()
+    };
+    tasks.filter_map(|task| pointer(task.ok()?)).collect()
+}
+
 /// Sends a signal. Returns false if there is no such process.
 pub fn send(pid: impl ProcessId, signal: Signal) -> bool {
     kill(nix::unistd::Pid::from_raw(pid.raw()), signal).is_ok()

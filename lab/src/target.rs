@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::process::{ProcessId, has_ended, kill_tree, reap, send, state};
+use crate::process::{ProcessId, has_ended, kill_tree, reap, send, stack_pointers, state};
 use crate::{payload, soon};
 
 /// A live payload, which counts into a file. It is killed with its descendants when dropped.
@@ -22,6 +23,9 @@ pub struct Target<P: ProcessId> {
 impl<P: ProcessId> Target<P> {
     /// Starts the payload that `words` name, with changes to the command, and waits until it counts
     /// into `file`. Its three standard streams are `/dev/null`.
+    ///
+    /// A payload with a stack pointer at the start of a page is ended, and started again: CRIU marks
+    /// no page of such a process for a lazy restore.
     #[track_caller]
     pub fn start(
         words: &[&str],
@@ -30,9 +34,64 @@ impl<P: ProcessId> Target<P> {
     ) -> Self {
         let mut command = payload::command(words, file);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let target = Self::started(change(&mut command).spawn().unwrap(), file.into());
-        assert!(soon(|| target.count() > 1), "the payload {words:?} does not start");
+        let command = change(&mut command);
+        let mut target = Self::started(command.spawn().unwrap(), file.into());
+        loop {
+            assert!(soon(|| target.count() > 1), "the payload {words:?} does not start");
+            if !target.has_stack_at_page() {
+                return target;
+            }
+            target.start_again(command);
+        }
+    }
+
+    /// Starts a payload of one thread so that its stack pointer is at the start of a page whenever
+    /// it sleeps: CRIU marks none of its pages for a lazy restore. Its addresses are not random.
+    #[track_caller]
+    pub fn start_at_page(words: &[&str], file: &Path) -> Self {
+        let payload = payload::command(words, file);
+        let mut command = Command::new("setarch");
+        command.arg("-R").arg(payload.get_program()).args(payload.get_args());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // The environment lies above the stack.
+        let mut target = Self::started(command.env(SPACE, "").spawn().unwrap(), file.into());
+        let counts = |target: &Self| soon(|| target.count() > 1);
+        assert!(counts(&target), "the payload {words:?} does not start");
+        let mut pointer = None;
+        assert!(soon(|| {
+            pointer = stack_pointers(target.pid).pop();
+            pointer.is_some()
+        }));
+        let space = usize::try_from(pointer.unwrap_or_default() % PAGE).unwrap();
+        target.start_again(command.env(SPACE, "x".repeat(space)));
+        assert!(counts(&target), "the payload {words:?} does not start");
+        assert!(soon(|| target.has_stack_at_page()), "the stack is not at the start of a page");
         target
+    }
+
+    /// Ends the payload, and starts another one in its place.
+    fn start_again(&mut self, command: &mut Command) {
+        // Other children are left to the test.
+        let tree = kill_tree(self.pid);
+        if let Some(mut child) = self.child.take() {
+            child.wait().unwrap();
+        }
+        assert!(soon(|| tree.iter().all(|&pid| has_ended(pid))), "process {} stays", self.pid);
+        // Else the count of the old payload would be taken for that of the new one.
+        let _ = fs::remove_file(&self.file);
+        let child = command.spawn().unwrap();
+        self.pid = P::of(i32::try_from(child.id()).unwrap());
+        self.child = Some(child);
+    }
+
+    /// Returns true if a sleeping thread of the payload or of a descendant has its stack pointer at
+    /// the start of a page. One thread of 256 has.
+    fn has_stack_at_page(&self) -> bool {
+        // A thread that runs at one look sleeps at another.
+        (0..LOOKS).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            stack_pointers(self.pid).iter().any(|pointer| pointer % PAGE == 0)
+        })
     }
 
     /// A payload that somebody else has started, and which counts into `file`.
@@ -132,3 +191,10 @@ impl<P: ProcessId> Drop for Target<P> {
         self.end();
     }
 }
+
+/// Looks at the stack pointers of a payload that starts.
+const LOOKS: u32 = 5;
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+/// A variable of the environment that moves the stack.
+const SPACE: &str = "CRIU_RS_TEST_SPACE";

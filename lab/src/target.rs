@@ -24,8 +24,8 @@ impl<P: ProcessId> Target<P> {
     /// Starts the payload that `words` name, with changes to the command, and waits until it counts
     /// into `file`. Its three standard streams are `/dev/null`.
     ///
-    /// A payload with a stack pointer at the start of a page is ended, and started again: CRIU marks
-    /// no page of such a process for a lazy restore.
+    /// A payload with a stack pointer at the start of a page is ended, and started again: CRIU
+    /// marks no page of such a process for a lazy restore.
     #[track_caller]
     pub fn start(
         words: &[&str],

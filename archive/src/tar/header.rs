@@ -93,8 +93,8 @@ impl Header {
     /// Checks that all programs find the same name in the header.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] for star's form with a name that is longer than star's prefix, and for
-    /// GNU's form with times that are no numbers: Go takes the times for a prefix of the name.
+    /// [`ErrorKind::Refused`] for star's form with a name that is longer than star's prefix, and
+    /// for GNU's form with times that are no numbers: Go takes the times for a prefix of the name.
     pub(super) fn check_name(&self) -> Result<(), ErrorKind> {
         let is_cut = self.is_posix()
             && self.part(TRAILER, 4) == b"tar\0"

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use criu_lab::engines::{Containerd, Podman, Registry, Tool};
+use criu_lab::engines::{Containerd, Podman, Tool};
+use criu_lab::registry::Registry;
 
 use crate::podman::checkpointctl_accepts;
 use crate::{Bed, Case, case, done, text};
@@ -41,7 +42,7 @@ fn exports(bed: &Bed) {
     pod.remove(&again).unwrap();
 
     // From a registry, where others copy it as well.
-    let reference = format!("{}/checkpoint:1", registry.host());
+    let reference = registry.name("checkpoint:1");
     done(&["push", text(&ours), &reference]);
     engine.pull(&reference).unwrap();
     let pulled = pod.run("pulled", &reference, &[]).unwrap();
@@ -52,10 +53,12 @@ fn exports(bed: &Bed) {
     // For podman, whose identifier of the image the archive does not tell.
     let theirs = bed.dir.join("podman.tar");
     let convert = ["archive", "convert", "--to", "podman", text(&archive), text(&theirs)];
-    assert!(done(&convert).contains("the identifier is given"));
+    assert!(done(&convert).contains("missing: config.dump: rootfsImageID"));
     fs::remove_file(&theirs).unwrap();
     done(&[&convert[..], &["--image-id", &podman.image_id()]].concat());
     checkpointctl_accepts(bed, &theirs);
+    podman.done(&["pull", "--quiet", "--tls-verify=false", &image]);
+    podman.import(&theirs, "again", &[]);
 }
 
 /// Podman restores from a registry an image that we have pushed.
@@ -65,7 +68,7 @@ fn pushed_for_podman(bed: &Bed) {
     podman.run("c", &["--volume", "kept:/data"]);
     let archive = bed.dir.join("c.tar");
     podman.export("c", &archive, &[]);
-    let reference = format!("{}/checkpoint:1", registry.host());
+    let reference = registry.name("checkpoint:1");
     done(&["push", text(&archive), &reference]);
     podman.done(&["pull", "--quiet", "--tls-verify=false", &reference]);
     podman.done(&["container", "restore", "--name", "again", &reference]);
@@ -77,7 +80,7 @@ fn pushed_for_podman(bed: &Bed) {
 /// skopeo and oras copy the image `checkpoint:1`, and the archive comes back with the same bytes.
 fn copied_by_others(bed: &Bed, registry: &Registry, archive: &Path) {
     let home = bed.dir.join("home");
-    let name = |tag: &str| format!("{}/checkpoint:{tag}", registry.host());
+    let name = |tag: &str| registry.name(&format!("checkpoint:{tag}"));
     let (ours, copied) =
         (format!("docker://{}", name("1")), format!("docker://{}", name("skopeo")));
     let mut skopeo = Tool::new("skopeo", &home);

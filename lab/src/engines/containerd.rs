@@ -99,14 +99,19 @@ pub struct PodHandle<'a> {
 }
 
 impl PodHandle<'_> {
-    /// Makes a container of an image, or of an archive at a path, and starts it. Without words it
-    /// runs what the image says. Returns its id.
+    /// Makes a container of an image, or of an archive at a path, and starts it. Each mount is a
+    /// path of this machine and the path in the container. Returns the container's id.
     ///
     /// # Errors
     /// The engine's refusal.
-    pub fn run(&self, name: &str, image: &str, words: &[&str]) -> Result<String, Refusal> {
+    pub fn run(
+        &self,
+        name: &str,
+        image: &str,
+        mounts: &[(&Path, &str)],
+    ) -> Result<String, Refusal> {
         let client = &self.engine.client;
-        let id = client.create((&self.id, &self.config), name, image, words)?;
+        let id = client.create((&self.id, &self.config), name, image, mounts)?;
         client.start(&id)?;
         Ok(id)
     }

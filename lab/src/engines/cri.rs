@@ -87,13 +87,15 @@ impl Client {
         (id, pod): (&str, &Pod),
         name: &str,
         image: &str,
-        words: &[&str],
+        mounts: &[(&Path, &str)],
     ) -> Result<String, Refusal> {
+        let mount =
+            |&(from, to): &(&Path, &str)| Mount { to: to.into(), from: from.display().to_string() };
         let security = ContainerSecurity { namespaces: pod.namespaces() };
         let config = Config {
             metadata: Some(ContainerName { name: name.into(), attempt: 0 }),
             image: Some(Image { name: image.into() }),
-            command: words.iter().map(|&word| word.into()).collect(),
+            mounts: mounts.iter().map(mount).collect(),
             log_path: format!("{name}.log"),
             linux: Some(LinuxContainer { security: Some(security) }),
         };
@@ -264,12 +266,21 @@ struct Config {
     metadata: Option<ContainerName>,
     #[prost(message, optional, tag = "2")]
     image: Option<Image>,
-    #[prost(string, repeated, tag = "3")]
-    command: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    mounts: Vec<Mount>,
     #[prost(string, tag = "11")]
     log_path: String,
     #[prost(message, optional, tag = "15")]
     linux: Option<LinuxContainer>,
+}
+
+/// `Mount`: a path of the machine that the container sees.
+#[derive(Clone, PartialEq, Message)]
+struct Mount {
+    #[prost(string, tag = "1")]
+    to: String,
+    #[prost(string, tag = "2")]
+    from: String,
 }
 
 /// `ContainerMetadata`.

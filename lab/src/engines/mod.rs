@@ -1,5 +1,4 @@
-//! Container engines and a registry, each as a person starts them: podman, containerd, and the
-//! registry `docker-registry`.
+//! Container engines, each as a person starts them: podman and containerd.
 //!
 //! Engines call runtimes, so they run in a [`Sandbox`](crate::sandbox::Sandbox) only. With the
 //! sandbox ends whatever they have started.
@@ -8,7 +7,6 @@ mod containerd;
 mod cri;
 mod grpc;
 mod podman;
-mod registry;
 mod tools;
 mod workload;
 
@@ -16,6 +14,5 @@ pub use containerd::{Containerd, PodHandle};
 pub use cri::{Container, State};
 pub use grpc::Refusal;
 pub use podman::Podman;
-pub use registry::Registry;
 pub use tools::{Said, Tool, finish, tool};
 pub use workload::{WORDS, root_file_system};

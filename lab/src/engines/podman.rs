@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::registry::Registry;
 use super::tools::{Said, finish, path, tool, trusting};
 use super::workload::{WORDS, root_file_system};
 use crate::containers::Bed;
 use crate::place::unpacked;
 use crate::process::ProcessId;
+use crate::registry::Registry;
 use crate::sandbox::Sandbox;
 use crate::soon;
 
@@ -74,7 +74,7 @@ impl Podman {
     /// Pushes the image to a registry. Returns its name there.
     #[track_caller]
     pub fn push(&self, registry: &Registry) -> String {
-        self.push_as(Self::IMAGE, &format!("{}/count:1", registry.host()))
+        self.push_as(Self::IMAGE, &registry.name("count:1"))
     }
 
     /// Pushes an image for the process that holds a pod. Returns its name there.
@@ -82,7 +82,7 @@ impl Podman {
     pub fn push_pause(&self, registry: &Registry) -> String {
         let image = "localhost/pause:1";
         self.make(image, &["/bin/sleep", "1000000"]);
-        self.push_as(image, &format!("{}/pause:1", registry.host()))
+        self.push_as(image, &registry.name("pause:1"))
     }
 
     #[track_caller]
@@ -133,7 +133,10 @@ impl Podman {
     fn faults(&self) -> String {
         let mut faults = String::new();
         for folder in fs::read_dir(self.dir.join("store/vfs-containers")).into_iter().flatten() {
-            let log = folder.unwrap().path().join("userdata/restore.log");
+            let folder = folder.unwrap();
+            let log = folder.path().join("userdata/restore.log");
+            let _ = fs::copy(&log, "/tmp/eng-restore.log");
+            let _ = fs::copy(folder.path().join("userdata/config.json"), "/tmp/eng-config.json");
             for line in fs::read_to_string(log).unwrap_or_default().lines() {
                 if line.contains("Error") {
                     faults += line;

@@ -87,16 +87,11 @@ impl Anonymous {
         Ok(names)
     }
 
-    /// Names of the files whose content is not replaced but removed: archives of temporary file
-    /// systems, and tracked connections.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`].
-    pub fn emptied(&self) -> Result<Vec<String>> {
-        let mut names = self.source.names()?;
-        names.retain(|name| Kind::of_file(name).is_some_and(|(kind, _)| raw::is_emptied(kind)));
-        names.sort_unstable();
-        Ok(names)
+    /// Returns true for a kind of image whose content is not replaced but removed: archives of
+    /// temporary file systems, and tracked connections.
+    #[must_use]
+    pub fn empties(kind: &Kind) -> bool {
+        raw::is_emptied(kind)
     }
 
     /// Pseudonym of a path, the same that the path has in the images.

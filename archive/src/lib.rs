@@ -28,6 +28,7 @@
 //! Archives may come from anywhere. Whatever their bytes are, reading ends in a result or in an
 //! [`Error`] that names the member, never in a panic. The memory used is [bounded](bounds).
 
+pub mod anonymise;
 mod archive;
 pub mod bounds;
 pub mod convert;

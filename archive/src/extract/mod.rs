@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::extractable;
 use crate::member::{Member, MemberKind};
 use names::Names;
-use tree::Tree;
+pub(crate) use tree::Tree;
 
 /// An extraction of members into a new directory.
 ///

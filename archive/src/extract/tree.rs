@@ -18,7 +18,7 @@ use crate::path;
 
 /// A directory in the making. Dropping it removes everything.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     root: OwnedFd,
     /// Directory that holds this one. Held: a path that comes to lead elsewhere changes nothing.
     above: OwnedFd,
@@ -33,7 +33,7 @@ pub(super) struct Tree {
 impl Tree {
     /// Makes an empty directory beside a path, which must be that of nothing or of an empty
     /// directory.
-    pub(super) fn beside(path: &Path) -> io::Result<Self> {
+    pub(crate) fn beside(path: &Path) -> io::Result<Self> {
         let no_name = || io::Error::other("has no name of its own; name a new directory");
         let name = path.file_name().ok_or_else(no_name)?.to_owned();
         let above = match path.parent() {
@@ -53,7 +53,7 @@ impl Tree {
     }
 
     /// Makes a directory, and those above it.
-    pub(super) fn make_directory(&mut self, path: &str) -> io::Result<()> {
+    pub(crate) fn make_directory(&mut self, path: &str) -> io::Result<()> {
         let mut made = String::new();
         for part in path.split('/') {
             let (above, name) = (self.reach(&made)?, OsStr::new(part));
@@ -69,7 +69,7 @@ impl Tree {
     }
 
     /// Makes a file.
-    pub(super) fn make_file(&mut self, path: &str) -> io::Result<File> {
+    pub(crate) fn make_file(&mut self, path: &str) -> io::Result<File> {
         let (folder, name) = self.folder_of(path)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let how = how(flags).mode(Mode::S_IRUSR | Mode::S_IWUSR);
@@ -77,13 +77,13 @@ impl Tree {
     }
 
     /// Makes a symbolic link.
-    pub(super) fn link(&mut self, path: &str, target: &[u8]) -> io::Result<()> {
+    pub(crate) fn link(&mut self, path: &str, target: &[u8]) -> io::Result<()> {
         let (folder, name) = self.folder_of(path)?;
         Ok(symlinkat(OsStr::from_bytes(target), folder, name)?)
     }
 
     /// Gives a file another name.
-    pub(super) fn same(&mut self, path: &str, other: &str) -> io::Result<()> {
+    pub(crate) fn same(&mut self, path: &str, other: &str) -> io::Result<()> {
         let (folder, name) = self.folder_of(path)?;
         let folder = folder.as_fd().try_clone_to_owned()?;
         let (to, new) = self.folder_of(other)?;
@@ -92,14 +92,14 @@ impl Tree {
     }
 
     /// Opens a directory in order to change its attributes.
-    pub(super) fn open_directory(&mut self, path: &str) -> io::Result<File> {
+    pub(crate) fn open_directory(&mut self, path: &str) -> io::Result<File> {
         let (folder, name) = self.folder_of(path)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(openat2(folder, name, how(flags))?.into())
     }
 
     /// Gives the directory its name.
-    pub(super) fn keep(mut self) -> io::Result<()> {
+    pub(crate) fn keep(mut self) -> io::Result<()> {
         // Replaces an empty directory, and nothing else.
         renameat(&self.above, &*self.new, &self.above, &*self.name)?;
         self.is_kept = true;

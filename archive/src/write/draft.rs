@@ -197,6 +197,26 @@ impl Draft {
         Ok(left_out)
     }
 
+    /// Adds a file of a source of images, which is opened when the archive is written. Errors call
+    /// the source by `place`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Images`]; [`ErrorKind::Missing`]; those of [`add_bytes`](Self::add_bytes).
+    pub(crate) fn add_file(
+        &mut self,
+        path: &str,
+        source: Arc<dyn Source>,
+        place: &str,
+        name: &str,
+    ) -> Result<()> {
+        let size = source.size(name);
+        let size = size.map_err(|error| Error::new(place, ErrorKind::Images(error)))?;
+        let missing = || Error::new(place, Fault::from(ErrorKind::Missing).of(name));
+        let size = size.ok_or_else(missing)?;
+        let (place, name) = (place.to_owned(), name.to_owned());
+        self.add(path, Content::File { source, place, name, size }, 0o600)
+    }
+
     /// Adds a member of another archive as it is there.
     ///
     /// # Errors
@@ -323,7 +343,7 @@ impl Draft {
     }
 
     /// Members in the order in which they are written.
-    fn in_order(&self) -> Vec<(&str, &Planned)> {
+    pub(crate) fn in_order(&self) -> Vec<(&str, &Planned)> {
         let class = |path: &str, content: &Content| match content {
             Content::Directory => Class::Directory,
             content => Class::of(path, content.size()),

@@ -30,7 +30,7 @@ mod headers;
 mod new_file;
 mod order;
 
-pub(crate) use content::Pieces;
+pub(crate) use content::{Content, Pieces};
 pub use draft::{Draft, Options, Pack, Saved};
 pub(crate) use folder::Folder;
 pub(crate) use headers::empty_file;

@@ -1,5 +1,6 @@
 //! `archive`: makes and reads archives of checkpoints. Each subcommand has a file.
 
+mod anonymise;
 mod convert;
 mod create;
 mod crypt;
@@ -35,6 +36,8 @@ enum Word {
     List(list::List),
     /// Unpack an archive into a new directory
     Extract(extract::Extract),
+    /// Make a copy for a bug report: everything private is replaced
+    Anonymise(anonymise::Anonymise),
     /// Encrypt an archive with age, for recipients or with a passphrase
     Encrypt(crypt::Encrypt),
     /// Decrypt an archive that was encrypted with age
@@ -53,6 +56,7 @@ Examples:
   criu-rs archive list web.tar.age --identity key.txt
   criu-rs archive create img web.tar --engine podman --bundle /run/web --name web --image web:1
   criu-rs archive convert podman.tar crio.tar --to cri-o
+  criu-rs archive anonymise export.tar -o report.tar
   criu-rs archive convert old.tar.gz new.tar --pack zstd
 
 An archive is encrypted as the program age does it, for recipients or with a passphrase. With
@@ -73,6 +77,7 @@ Exit status:
             Word::Convert(convert) => convert.run(),
             Word::List(list) => list.run(),
             Word::Extract(extract) => extract.run(name),
+            Word::Anonymise(anonymise) => anonymise.run(),
             Word::Encrypt(encrypt) => encrypt.run(&self.keys),
             Word::Decrypt(decrypt) => decrypt.run(&self.keys),
         }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use criu_archive::Packing;
 use criu_archive::convert::{Conversion, Note};
 use criu_archive::metadata::Engine;
-use criu_archive::write::{Options, Pack, Saved};
+use criu_archive::write::{Draft, Options, Pack, Saved};
 use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -27,7 +27,21 @@ pub(crate) struct Output {
     /// The archive to write; - for standard output
     #[arg(value_name = "OUT")]
     out: PathBuf,
-    /// Packing; by default zstd for Podman and for no engine, and plain for CRI-O and containerd
+    #[command(flatten)]
+    packed: Packed,
+    /// Fail, before anything is written, if the engine would not restore a part
+    #[arg(long)]
+    strict: bool,
+    /// Print JSON, on one line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of the bytes of an archive.
+#[derive(Args)]
+pub(crate) struct Packed {
+    /// Packing; by default plain for CRI-O and containerd, zstd for Podman, and for no engine that
+    /// of the archive that is read, or zstd
     #[arg(long, value_enum)]
     pack: Option<Form>,
     /// Level of the packing, 1 (quick) to 19 (small; 9 for gzip)
@@ -39,17 +53,11 @@ pub(crate) struct Output {
     /// Write the same bytes each time: no times, no owners
     #[arg(long)]
     reproducible: bool,
-    /// Fail, before anything is written, if the engine would not restore a part
-    #[arg(long)]
-    strict: bool,
-    /// Print JSON, on one line
-    #[arg(long)]
-    json: bool,
 }
 
 /// Packings, as `--pack` names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
+pub(crate) enum Form {
     /// Not packed
     Plain,
     /// One gzip stream
@@ -130,14 +138,9 @@ impl Output {
             return Err(text.into());
         }
         let form = self.form(conversion, old);
-        let mut options = Options::default();
-        options.pack = self.pack(form);
-        options.is_reproducible = self.reproducible;
-        let mut file = NewFile::create((!is_stdout).then_some(&*self.out))?;
+        let path = (!is_stdout).then_some(&*self.out);
+        let saved = self.packed.write(path, conversion.draft(), form)?;
         let name = if is_stdout { STDOUT.into() } else { self.out.display().to_string() };
-        let saved = write(&mut file, &name, conversion, &options)?;
-        let kept = file.sync().and_then(|()| file.keep());
-        kept.map_err(|error| format!("{name}: {error}"))?;
         let report = report(name, form, conversion, &saved);
         if is_stdout {
             report.notes.iter().for_each(|note| eprintln!("{}", Shown(note)));
@@ -147,13 +150,31 @@ impl Output {
     }
 
     fn form(&self, conversion: &Conversion, old: Option<Packing>) -> Form {
-        self.pack.unwrap_or(match (conversion.to(), old) {
-            (Engine::CriO | Engine::Containerd, _) => Form::Plain,
-            (Engine::Podman, _) | (_, None) => Form::Zstd,
-            (_, Some(Packing::Gzip)) => Form::Gzip,
-            (_, Some(Packing::Zstd | Packing::Seekable)) => Form::Zstd,
-            _ => Form::Plain,
+        self.packed.pack.unwrap_or(match conversion.to() {
+            Engine::Podman => Form::Zstd,
+            Engine::CriO | Engine::Containerd => Form::Plain,
+            _ => Form::of(old),
         })
+    }
+}
+
+impl Packed {
+    /// Packing that was asked for.
+    pub(crate) fn form(&self) -> Option<Form> {
+        self.pack
+    }
+
+    /// Writes an archive; without a path to standard output.
+    pub(crate) fn write(self, path: Option<&Path>, draft: &Draft, form: Form) -> Fallible<Saved> {
+        let mut options = Options::default();
+        options.pack = self.pack(form);
+        options.is_reproducible = self.reproducible;
+        let mut file = NewFile::create(path)?;
+        let name = path.map_or_else(|| STDOUT.into(), |path| path.display().to_string());
+        let saved = write(&mut file, &name, draft, &options)?;
+        let kept = file.sync().and_then(|()| file.keep());
+        kept.map_err(|error| format!("{name}: {error}"))?;
+        Ok(saved)
     }
 
     fn pack(&self, form: Form) -> Pack {
@@ -169,13 +190,27 @@ impl Output {
     }
 }
 
-fn write(
-    file: &mut NewFile,
-    name: &str,
-    conversion: &Conversion,
-    options: &Options,
-) -> Fallible<Saved> {
-    let draft = conversion.draft();
+impl Form {
+    /// Packing of an archive that is made of another one.
+    pub(crate) fn of(old: Option<Packing>) -> Self {
+        match old {
+            Some(Packing::Gzip) => Self::Gzip,
+            Some(Packing::Zstd | Packing::Seekable) | None => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+
+    /// The packing in words.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Gzip => "gzip",
+            Self::Zstd => "seekable zstd",
+        }
+    }
+}
+
+fn write(file: &mut NewFile, name: &str, draft: &Draft, options: &Options) -> Fallible<Saved> {
     let work = Work::new(draft.size())?;
     let saved = draft.write(name, &mut *file, options, &|done| work.step(done));
     let saved = saved.map_err(|error| work.fault(&error))?;
@@ -193,11 +228,7 @@ fn report<'r>(
         archive,
         from: conversion.from(),
         engine: conversion.to(),
-        packing: match form {
-            Form::Plain => "plain",
-            Form::Gzip => "gzip",
-            Form::Zstd => "seekable zstd",
-        },
+        packing: form.word(),
         members: saved.members,
         bytes: saved.unpacked,
         diff_id: saved.diff_id.iter().map(|byte| format!("{byte:02x}")).collect(),

@@ -8,7 +8,7 @@ use crate::edit::{Patch, Value, rewrite};
 use crate::error::{ErrorKind, Result};
 use crate::extra::Payload;
 use crate::frame::Image;
-use crate::kind::Kind;
+use crate::kind::{Extra, Kind};
 use crate::schema::{Field, Message, Type};
 use crate::wire::{Reader, WireType};
 
@@ -34,13 +34,20 @@ fn fill(
     filled: &mut [u8],
 ) -> Result<()> {
     let base = bytes.as_ptr().addr();
+    // CRIU fills up with what its buffer holds, which may be the end of another content.
+    let unit = match kind.extra {
+        Extra::Shm => 4,
+        Extra::Msg | Extra::Sem => 8,
+        _ => 1,
+    };
     let mut replace = |content: &[u8]| {
         // The content is a part of the image.
         let at = content.as_ptr().addr().checked_sub(base);
-        let place = at.and_then(|at| filled.get_mut(at..)?.get_mut(..content.len()));
-        if let Some(place) = place {
-            secret.filler.replace(place);
-        }
+        let Some(rest) = at.and_then(|at| filled.get_mut(at..)) else { return };
+        let Some((place, behind)) = rest.split_at_mut_checked(content.len()) else { return };
+        secret.filler.replace(place);
+        let padding = content.len().next_multiple_of(unit) - content.len();
+        behind.iter_mut().take(padding).for_each(|byte| *byte = 0);
     };
     let mut image = Image::parse(name, bytes, kind)?;
     while let Some(entry) = image.next_entry()? {
@@ -61,6 +68,8 @@ fn fill(
 
 /// Fills the patch of a message.
 fn fields(patch: &mut Patch, bytes: &[u8], secret: &Secret) -> Result<(), ErrorKind> {
+    // Nobody knows what is in the fields of a newer CRIU.
+    patch.remove_unknown();
     let Some(message) = Message::by_name(patch.message()) else { return Ok(()) };
     for field in message.fields {
         let Some(rule) = rule(message.name, field.name).filter(|rule| *rule != Rule::Keep) else {
@@ -155,6 +164,8 @@ fn text(value: Value, rule: Rule, secret: &Secret) -> Value {
         Rule::Device => raw::device(&bytes, secret),
         Rule::Key => key(&bytes, secret),
         Rule::Options => options(&bytes, secret),
+        Rule::Values => values_of(&bytes, secret),
+        Rule::Address => raw::word(&bytes, secret),
         Rule::Unix => unix(&bytes, secret),
         Rule::Hardware => secret.addresses.hardware(&bytes),
         Rule::Filler => {
@@ -183,18 +194,45 @@ fn key(key: &[u8], secret: &Secret) -> Vec<u8> {
     }
 }
 
-/// Replaces what is a path in the options of a mount: values with a slash, and lists of them.
+/// Replaces the values in the options of a mount, such as lists of paths. Numbers stay.
 fn options(options: &[u8], secret: &Secret) -> Vec<u8> {
     let replaced = options.split(|byte| *byte == b',').map(|option| {
         let Some(at) = option.iter().position(|byte| *byte == b'=') else { return option.to_vec() };
         let (name, value) = option.split_at(at + 1);
         if !value.contains(&b'/') {
-            return option.to_vec();
+            return [name, &words(value, secret)].concat();
         }
         let parts = value.split(|byte| *byte == b':').map(|path| secret.names.path(path));
         [name, &parts.collect::<Vec<_>>().join(&b':')].concat()
     });
     replaced.collect::<Vec<_>>().join(&b',')
+}
+
+/// Replaces the words of a value of the kernel's own. Numbers, and words of up to 3 letters, stay.
+fn values_of(value: &[u8], secret: &Secret) -> Vec<u8> {
+    let replaced = value.split_inclusive(u8::is_ascii_whitespace).map(|word| {
+        let letters = word.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+        let is_number = word.iter().any(u8::is_ascii_digit) && letters == 0;
+        if is_number || letters == word.len() && letters <= 3 {
+            word.to_vec()
+        } else {
+            raw::device(word, secret)
+        }
+    });
+    replaced.collect::<Vec<_>>().concat()
+}
+
+/// Replaces a word, an address or a number of an option. Numbers stay, with a unit too.
+fn words(value: &[u8], secret: &Secret) -> Vec<u8> {
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits > 0 && digits + 1 >= value.len() {
+        return value.to_vec();
+    }
+    let text = std::str::from_utf8(value).unwrap_or("");
+    match text.parse::<IpAddr>() {
+        Ok(_) => raw::word(value, secret),
+        Err(_) => secret.names.word(value),
+    }
 }
 
 /// Replaces the address of a unix socket: a path with a NUL at its end, or a name behind a NUL.

@@ -14,6 +14,7 @@
 mod addresses;
 mod filler;
 mod image;
+mod known;
 mod names;
 mod pages;
 mod raw;
@@ -64,6 +65,12 @@ impl Anonymous {
         Self::with(Box::new(source), Secret::default())
     }
 
+    /// Puts another source behind the same secret: a name has the same pseudonym in both.
+    #[must_use]
+    pub fn beside(&self, source: impl Source + 'static) -> Self {
+        Self::with(Box::new(source), self.secret.clone())
+    }
+
     fn with(source: Box<dyn Source>, secret: Secret) -> Self {
         Self { source, secret, layouts: OnceLock::new() }
     }
@@ -80,16 +87,11 @@ impl Anonymous {
         Ok(names)
     }
 
-    /// Names of the files whose content is not replaced but removed: archives of temporary file
-    /// systems, and tracked connections.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`].
-    pub fn emptied(&self) -> Result<Vec<String>> {
-        let mut names = self.source.names()?;
-        names.retain(|name| Kind::of_file(name).is_some_and(|(kind, _)| raw::is_emptied(kind)));
-        names.sort_unstable();
-        Ok(names)
+    /// Returns true for a kind of image whose content is not replaced but removed: archives of
+    /// temporary file systems, and tracked connections.
+    #[must_use]
+    pub fn empties(kind: &Kind) -> bool {
+        raw::is_emptied(kind)
     }
 
     /// Pseudonym of a path, the same that the path has in the images.
@@ -102,9 +104,22 @@ impl Anonymous {
         self.secret.names.word(name)
     }
 
-    /// Text with every address and every path in it replaced.
-    pub fn text(&self, text: &[u8]) -> Vec<u8> {
-        raw::text(text, &self.secret)
+    /// Replaces an address, with or without a prefix, or a hardware address. Returns `None` for a
+    /// text that is neither.
+    pub fn address(&self, text: &[u8]) -> Option<Vec<u8>> {
+        raw::address(text, &self.secret)
+    }
+
+    /// Pseudonym of the name of a network device. Names that the kernel or an engine gives stay.
+    pub fn device(&self, name: &[u8]) -> Vec<u8> {
+        raw::device(name, &self.secret)
+    }
+
+    /// Bytes in place of a content: as many hexadecimal digits.
+    pub fn content(&self, content: &[u8]) -> Vec<u8> {
+        let mut content = content.to_vec();
+        self.secret.filler.replace(&mut content);
+        content
     }
 
     fn pages(&self, name: &str, pages: Blob) -> Result<Blob> {

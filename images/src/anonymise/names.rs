@@ -4,8 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-/// Makes pseudonyms from a secret. A pseudonym has the length of the name, letters in place of
-/// letters and digits in place of digits. Two names never share a pseudonym.
+use super::known;
+
+/// Makes pseudonyms from a secret. A name consists of words, with other characters between them. A
+/// word has the same pseudonym everywhere, of its length, with letters in place of letters and digits
+/// in place of digits. Two words never share a pseudonym.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     secret: RandomState,
@@ -19,195 +22,139 @@ struct Given {
 }
 
 impl Names {
-    /// Pseudonym of a path: of each part of it, except where everybody has this part. An end such
-    /// as `.so` stays.
+    /// Pseudonym of a path: of each part of it, except where everybody has this part.
     pub(super) fn path(&self, path: &[u8]) -> Vec<u8> {
         let (path, deleted) = match path.strip_suffix(DELETED) {
             Some(path) => (path, DELETED),
             None => (path, &b""[..]),
         };
+        let is_proc = path.starts_with(b"/proc/");
+        let is_kernel = is_proc || path.starts_with(b"/sys/");
         let mut replaced = Vec::with_capacity(path.len() + deleted.len());
-        let is_kernel = [&b"/proc/"[..], b"/sys/"].iter().any(|root| path.starts_with(root));
         for (place, part) in path.split(|byte| *byte == b'/').enumerate() {
             if place > 0 {
                 replaced.push(b'/');
             }
-            if is_kernel || is_known(part) {
+            let is_kept = known::is_part(part)
+                || is_kernel && (known::is_kernel_part(part) || known::is_device(part))
+                || is_proc && part.iter().all(u8::is_ascii_digit);
+            if is_kept {
                 replaced.extend(part);
             } else {
-                replaced.extend(self.part(part));
+                replaced.extend(self.word(part));
             }
         }
         replaced.extend(deleted);
         replaced
     }
 
-    /// Pseudonym of a part of a path.
-    fn part(&self, part: &[u8]) -> Vec<u8> {
-        let dot = part.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0);
-        let (stem, end) = part.split_at(dot.unwrap_or(part.len()));
-        let is_end = ENDS.contains(&end);
-        if is_end { [&self.word(stem), end].concat() } else { self.word(part) }
-    }
-
-    /// Pseudonym of a name. Characters that are neither letters nor digits stay.
+    /// Pseudonym of a name: of each word of it, except words that everybody has.
     pub(super) fn word(&self, name: &[u8]) -> Vec<u8> {
-        if !name.iter().any(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii()) {
+        if known::is_number_of_kernel(name) {
             return name.to_vec();
         }
+        let mut replaced = Vec::with_capacity(name.len());
+        for run in name.chunk_by(|a, b| is_letter(*a) == is_letter(*b)) {
+            let is_kept = !run.first().is_some_and(|byte| is_letter(*byte)) || known::is_word(run);
+            if is_kept {
+                replaced.extend(run);
+            } else {
+                replaced.extend(self.pseudonym(run));
+            }
+        }
+        replaced
+    }
+
+    /// Pseudonym of letters and digits.
+    fn pseudonym(&self, word: &[u8]) -> Vec<u8> {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = given.pseudonyms.get(name) {
+        if let Some(known) = given.pseudonyms.get(word) {
             return known.to_vec();
         }
-        // Of short names there are few: the tenth digit finds one place.
-        let tries = 0..TRIES;
-        let made = tries.map(|attempt| self.make(name, attempt));
-        let free = made.into_iter().find(|made| !given.taken.contains(&made[..]));
+        let is_free = |made: &Vec<u8>, given: &Given| {
+            // Of short words there are too few for each to have another one.
+            let is_other = made != word || word.len() < 3;
+            is_other && !known::is_word(made) && !given.taken.contains(&made[..])
+        };
+        // Of short words there are few: the tenth digit finds one place.
+        let mut tries = (0..TRIES).map(|attempt| self.make(word, attempt));
+        let free = tries.find(|made| is_free(made, &given));
         // A longer one, if all are taken.
         let pseudonym = free.unwrap_or_else(|| {
-            let longer = [name, b"-00000000"].concat();
-            (0..)
-                .map(|attempt| self.make(&longer, attempt))
-                .find(|made| !given.taken.contains(&made[..]))
-                .unwrap_or(longer)
+            let longer = [word, b"00000000"].concat();
+            let mut tries = (0..).map(|attempt| self.make(&longer, attempt));
+            tries.find(|made| is_free(made, &given)).unwrap_or(longer)
         });
         given.taken.insert(pseudonym.clone().into());
-        given.pseudonyms.insert(name.into(), pseudonym.clone().into());
+        given.pseudonyms.insert(word.into(), pseudonym.clone().into());
         pseudonym
     }
 
-    fn make(&self, name: &[u8], attempt: u32) -> Vec<u8> {
-        let mut made = name.to_vec();
+    fn make(&self, word: &[u8], attempt: u32) -> Vec<u8> {
+        // An identifier stays one.
+        let is_hex = word.len() >= HEX
+            && word.iter().any(u8::is_ascii_digit)
+            && word.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let mut made = word.to_vec();
         for (place, byte) in made.iter_mut().enumerate() {
-            let number = self.secret.hash_one((name, attempt, place));
-            let letter = |first: u8, count: u64| first + u8::try_from(number % count).unwrap_or(0);
+            let number = self.secret.hash_one((word, attempt, place));
+            let one_of = |choice: &[u8]| {
+                let at = number % u64::try_from(choice.len()).unwrap_or(1);
+                usize::try_from(at).ok().and_then(|at| choice.get(at)).copied().unwrap_or(b'x')
+            };
             *byte = match *byte {
-                b'0'..=b'9' => letter(b'0', 10),
-                b'A'..=b'Z' => letter(b'A', 26),
-                b'a'..=b'z' | 0x80.. => letter(b'a', 26),
-                other => other,
+                _ if is_hex => one_of(b"0123456789abcdef"),
+                b'0'..=b'9' => one_of(b"0123456789"),
+                b'A'..=b'Z' => one_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+                _ => one_of(b"abcdefghijklmnopqrstuvwxyz"),
             };
         }
         made
     }
 }
 
-/// Returns true for a part of a path that tells nothing about a machine.
-fn is_known(part: &[u8]) -> bool {
-    let is_library = || {
-        let text = std::str::from_utf8(part).unwrap_or("");
-        LIBRARIES.iter().any(|start| text.starts_with(start)) && text.contains(".so")
-    };
-    KNOWN.contains(&part) || is_library()
+/// Returns true for a letter, a digit, and each byte of other letters.
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || !byte.is_ascii()
 }
-
-/// Parts of paths that all machines have.
-const KNOWN: &[&[u8]] = &[
-    b"",
-    b".",
-    b"..",
-    b"bin",
-    b"boot",
-    b"cgroup",
-    b"console",
-    b"dev",
-    b"etc",
-    b"fd",
-    b"full",
-    b"home",
-    b"hugepages",
-    b"kmsg",
-    b"lib",
-    b"lib32",
-    b"lib64",
-    b"local",
-    b"media",
-    b"mnt",
-    b"mqueue",
-    b"net",
-    b"null",
-    b"opt",
-    b"proc",
-    b"ptmx",
-    b"pts",
-    b"random",
-    b"root",
-    b"run",
-    b"sbin",
-    b"share",
-    b"shm",
-    b"srv",
-    b"stderr",
-    b"stdin",
-    b"stdout",
-    b"sys",
-    b"tmp",
-    b"tty",
-    b"unified",
-    b"urandom",
-    b"usr",
-    b"var",
-    b"x86_64-linux-gnu",
-    b"aarch64-linux-gnu",
-    b"zero",
-    b"0",
-    b"1",
-    b"2",
-    b"3",
-    b"4",
-    b"5",
-    b"6",
-    b"7",
-    b"8",
-    b"9",
-    b"lxcfs",
-    b"system.slice",
-    b"user.slice",
-    b"machine.slice",
-    b"init.scope",
-];
-
-/// Beginnings of the names of libraries that are on all machines.
-const LIBRARIES: &[&str] = &[
-    "ld-",
-    "libc.",
-    "libc-",
-    "libm.",
-    "libpthread",
-    "libdl",
-    "librt",
-    "libgcc_s",
-    "libstdc++",
-    "libz.",
-    "libcrypt",
-    "libresolv",
-    "libnss_",
-    "libutil",
-];
-
-/// Ends of names that stay.
-const ENDS: &[&[u8]] = &[b".so", b".log", b".conf", b".sock", b".pid", b".img", b".tmp", b".db"];
 
 /// End of the name of an open file that is gone.
 const DELETED: &[u8] = b" (deleted)";
 
-/// Attempts to find a pseudonym that no other name has.
+/// Attempts to find a pseudonym that no other word has.
 const TRIES: u32 = 200;
+
+/// Shortest word that is taken for a hexadecimal identifier.
+const HEX: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_have_pseudonyms_of_their_own() {
+    fn words_have_pseudonyms_of_their_own() {
         let names = Names::default();
         let mut seen = HashSet::new();
-        for name in (0..2000).map(|number| number.to_string()) {
-            let pseudonym = names.word(name.as_bytes());
-            assert_eq!(pseudonym, names.word(name.as_bytes()));
-            assert!(pseudonym.len() >= name.len());
+        for word in (0..2000).map(|number| number.to_string()) {
+            let pseudonym = names.word(word.as_bytes());
+            assert_eq!(pseudonym, names.word(word.as_bytes()));
+            assert!(pseudonym.len() >= word.len());
             assert!(seen.insert(pseudonym));
         }
+    }
+
+    #[test]
+    fn a_word_has_one_pseudonym_in_all_names() {
+        let names = Names::default();
+        let text = |name: &str| String::from_utf8(names.word(name.as_bytes())).unwrap();
+        let id = "757438952f18a81eacaf3c6ca756addc6086395cde45ae1311de48c2c024e5f3";
+        let scope = text(&format!("libpod-{id}.scope"));
+        assert_eq!(scope, format!("libpod-{}.scope", text(id)));
+        assert!(text(id) != id && text(id).bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert_eq!(text("web.example.com").split('.').next(), Some(&*text("web")));
+        assert_eq!(text("pipe:[123456]"), "pipe:[123456]");
+        let grey = text("gr\u{e4}u");
+        assert!(grey.is_ascii() && grey.len() == 5 && !grey.contains("gr"), "{grey}");
     }
 
     #[test]
@@ -220,8 +167,28 @@ mod tests {
         assert!(!text.contains("alice") && !text.contains("secret"), "{text}");
         let below = names.path(b"/home/alice/x");
         assert!(text.as_bytes().starts_with(&below[..b"/home/alice/".len()]));
-        for kept in ["/", "/dev/null", "/proc/7/maps", "/usr/lib/x86_64-linux-gnu/libc.so.6"] {
+        let kept = [
+            "/",
+            "/dev/null",
+            "/proc/7/maps",
+            "/sys/fs/cgroup/memory.max",
+            "/proc/sys/net/ipv4/conf/eth0/forwarding",
+            "/usr/lib/x86_64-linux-gnu/libc.so.6",
+            "/lib64/ld-linux-x86-64.so.2",
+        ];
+        for kept in kept {
             assert_eq!(names.path(kept.as_bytes()), kept.as_bytes());
+        }
+        for (path, secret) in [
+            ("/proc/7/root/home/alice", "alice"),
+            ("/sys/fs/cgroup/system.slice/acme.service", "acme"),
+            ("/proc/sys/net/ipv4/conf/acme0/forwarding", "acme0"),
+            ("/sys/class/net/acme0/mtu", "acme0"),
+            ("/sys/fs/bpf/acme", "acme"),
+            ("/usr/lib/librtacme.so", "acme"),
+        ] {
+            let replaced = String::from_utf8(names.path(path.as_bytes())).unwrap();
+            assert!(!replaced.contains(secret), "{path}: {replaced}");
         }
     }
 }

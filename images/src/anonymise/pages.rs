@@ -35,7 +35,8 @@ impl Layouts {
                 continue;
             }
             let Some(blob) = source.open(&name)? else { continue };
-            layouts.add(&name, &whole(&name, &blob)?, found)?;
+            // An image that cannot be read is no image of a stranger's: its pages count as plain.
+            let _ = whole(&name, &blob).and_then(|bytes| layouts.add(&name, &bytes, found));
         }
         Ok(layouts)
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Secret;
+use super::{Secret, known};
 use crate::kind::{self, Kind};
 
 /// Returns true for images whose content is removed: archives of file systems, which hold whole
@@ -28,49 +28,103 @@ pub(super) fn replaced(kind: &'static Kind, bytes: &[u8], secret: &Secret) -> Ve
     text(bytes, secret)
 }
 
-/// Replaces addresses, devices and paths in a text, such as the rules of a firewall. Words in
-/// quotes are replaced as a whole.
+/// Replaces addresses, devices, paths and names in the rules of a firewall. Comments, and other
+/// texts in quotes, are replaced as a whole.
 pub(super) fn text(text: &[u8], secret: &Secret) -> Vec<u8> {
     let mut replaced = Vec::with_capacity(text.len());
-    let mut is_quoted = false;
     for (place, part) in text.split(|byte| *byte == b'"').enumerate() {
         if place > 0 {
             replaced.push(b'"');
-            is_quoted = !is_quoted;
         }
-        if is_quoted {
+        if place % 2 == 1 {
             replaced.extend(device(part, secret));
             continue;
         }
-        let mut word = Vec::new();
-        for byte in part.iter().copied() {
-            if byte.is_ascii_whitespace() || b"{},;()[]".contains(&byte) {
-                replaced.extend(self::word(&word, secret));
-                word.clear();
-                replaced.push(byte);
-            } else {
-                word.push(byte);
+        let ends = |byte: u8| byte.is_ascii_whitespace() || b"{},;()[]!*".contains(&byte);
+        for run in part.chunk_by(|a, b| !ends(*a) && !ends(*b)) {
+            match run {
+                [byte] if ends(*byte) => replaced.push(*byte),
+                run => replaced.extend(self::term(run, secret)),
             }
         }
-        replaced.extend(self::word(&word, secret));
     }
     replaced
 }
 
+/// Replaces a word of a rule, unless it is a number or a word of the language of rules.
+fn term(term: &[u8], secret: &Secret) -> Vec<u8> {
+    // `--option=value` and `:CHAIN` have no space.
+    let text = String::from_utf8_lossy(term);
+    let mapped = word(term, secret);
+    if mapped != term || text.parse::<IpAddr>().is_ok() || text.starts_with('/') {
+        return mapped;
+    }
+    if text.starts_with("--") || text.len() == 2 && text.starts_with('-') {
+        return term.to_vec();
+    }
+    if let Some((address, port)) = text.rsplit_once(':').filter(|(address, _)| is_ip(address)) {
+        let address = word(address.as_bytes(), secret);
+        return [&*address, b":", &self::term(port.as_bytes(), secret)].concat();
+    }
+    if let Some((first, last)) = text.split_once('-').filter(|(first, _)| is_ip(first)) {
+        let first = word(first.as_bytes(), secret);
+        return [&*first, b"-", &self::term(last.as_bytes(), secret)].concat();
+    }
+    if known::is_device(term) {
+        return term.to_vec();
+    }
+    let letters = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
+    let runs = term.chunk_by(|a, b| letters(a) == letters(b));
+    let runs = runs.map(|run| {
+        let is_number = match run {
+            [b'0', b'x', digits @ ..] => digits.iter().all(u8::is_ascii_hexdigit),
+            digits => digits.iter().all(u8::is_ascii_digit),
+        };
+        if is_number || known::is_of_firewall(run) { run.to_vec() } else { secret.names.word(run) }
+    });
+    runs.collect::<Vec<_>>().concat()
+}
+
+fn is_ip(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+}
+
 /// Replaces a word that is an address, with or without a prefix, or a path.
-fn word(word: &[u8], secret: &Secret) -> Vec<u8> {
-    let text = String::from_utf8_lossy(word);
+pub(super) fn word(word: &[u8], secret: &Secret) -> Vec<u8> {
+    let is_path = word.starts_with(b"/");
+    let other = || if is_path { secret.names.path(word) } else { word.to_vec() };
+    address(word, secret).unwrap_or_else(other)
+}
+
+/// Replaces an address, with or without a prefix, or a hardware address.
+pub(super) fn address(word: &[u8], secret: &Secret) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(word).ok()?;
     let (address, rest) = match text.split_once('/') {
         Some((address, rest)) => (address, Some(rest)),
-        None => (&*text, None),
+        None => (text, None),
     };
     if let Ok(address) = address.parse::<IpAddr>() {
         let length = rest.and_then(|rest| rest.parse().ok());
         let mapped = masked(secret.addresses.ip(address), length);
+        // A network mask is no secret. Anything else behind a slash is no address.
+        let is_mask = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if rest.is_some_and(|rest| !is_mask(rest)) {
+            return None;
+        }
         let rest = rest.map(|rest| format!("/{rest}")).unwrap_or_default();
-        return format!("{mapped}{rest}").into_bytes();
+        return Some(format!("{mapped}{rest}").into_bytes());
     }
-    if word.starts_with(b"/") { secret.names.path(word) } else { word.to_vec() }
+    let octets: Option<Vec<u8>> = text.split(':').map(hex).collect();
+    let octets = octets.filter(|octets| octets.len() == 6)?;
+    let mapped = secret.addresses.hardware(&octets).into_iter();
+    let octets: Vec<_> = mapped.map(|octet| format!("{octet:02x}")).collect();
+    Some(octets.join(":").into_bytes())
+}
+
+/// Reads an octet of a hardware address.
+fn hex(octet: &str) -> Option<u8> {
+    let is_octet = octet.len() == 2 && octet.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_octet.then(|| u8::from_str_radix(octet, 16).ok())?
 }
 
 /// Clears the bits of an address behind a prefix, where a rule says a network.
@@ -93,64 +147,103 @@ pub(super) fn device(name: &[u8], secret: &Secret) -> Vec<u8> {
     let name_end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     let (name, end) = name.split_at(name_end);
     let stem = name.trim_ascii_end();
-    let letters = stem.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-    let (word, number) = stem.split_at(letters);
-    let is_usual = DEVICES.contains(&word) && number.iter().all(u8::is_ascii_digit);
-    let name = if is_usual { name.to_vec() } else { secret.names.word(name) };
+    let name = if known::is_device(stem) { name.to_vec() } else { secret.names.word(name) };
     [&name, end].concat()
 }
 
-/// Replaces the addresses in netlink messages of addresses, routes and rules, in their places.
+/// Replaces the addresses and the names of devices in netlink messages of addresses, routes and
+/// rules, in their places. Bytes of an unknown meaning become zero.
 fn messages(mut bytes: &mut [u8], secret: &Secret) {
     while let Some(size) = number(bytes, 0).filter(|size| *size >= HEADER) {
-        let Some((message, rest)) =
-            bytes.split_at_mut_checked(size.next_multiple_of(4).min(bytes.len()))
-        else {
-            return;
-        };
+        let end = size.next_multiple_of(4).min(bytes.len());
+        let (message, rest) = bytes.split_at_mut(end);
         message_in_place(message, secret);
         bytes = rest;
     }
+    bytes.fill(0);
 }
 
 fn message_in_place(message: &mut [u8], secret: &Secret) {
     let kind =
         message.get(4..6).and_then(|kind| kind.first_chunk()).map_or(0, |k| u16::from_le_bytes(*k));
-    let (head, addresses): (usize, &[u16]) = match kind {
-        // Of a device: address, local, broadcast, anycast.
-        NEW_ADDRESS => (8, &[1, 2, 4, 5]),
-        // A route: destination, source, gateway, preferred source.
-        NEW_ROUTE => (12, &[1, 2, 5, 7]),
-        NEW_RULE => (12, &[1, 2]),
-        _ => return,
+    let head = match kind {
+        NEW_ADDRESS => 8,
+        NEW_ROUTE | NEW_RULE => 12,
+        _ => return message.get_mut(HEADER..).unwrap_or_default().fill(0),
     };
+    // Destination and source of a route or a rule are networks.
     let length = message.get(HEADER + 1).copied().unwrap_or(0);
     let source_length = message.get(HEADER + 2).copied().unwrap_or(0);
-    let mut at = HEADER + head;
-    while let Some(attribute) = message.get_mut(at..) {
-        let size = attribute.first_chunk().map(|size| usize::from(u16::from_le_bytes(*size)));
-        let sort = attribute.get(2..4).and_then(|sort| sort.first_chunk());
-        let sort = sort.map_or(0, |sort| u16::from_le_bytes(*sort));
-        let Some(size) = size.filter(|size| *size >= 4) else { return };
-        let Some(content) = attribute.get_mut(4..size) else { return };
-        if kind == NEW_ADDRESS && sort == LABEL {
-            let label = device(content, secret);
-            content.iter_mut().zip(label).for_each(|(to, from)| *to = from);
-        } else if addresses.contains(&sort) {
-            // Destination and source of a route or a rule are networks.
-            let prefix = match (kind, sort) {
-                (NEW_ADDRESS, _) => None,
-                (_, 1) => Some(u32::from(length)),
-                (_, 2) => Some(u32::from(source_length)),
-                _ => None,
-            };
-            address(content, prefix, secret);
+    let prefix = |sort| match (kind, sort) {
+        (NEW_ADDRESS, _) => None,
+        (_, 1) => Some(u32::from(length)),
+        (_, 2) => Some(u32::from(source_length)),
+        _ => None,
+    };
+    let attributes = message.get_mut(HEADER + head..).unwrap_or_default();
+    each_attribute(attributes, &mut |sort, content| {
+        let part = PARTS.iter().find(|(of, number, _)| *of == kind && *number == sort);
+        match part.map_or(Part::Unknown, |(.., part)| *part) {
+            Part::Number => {}
+            Part::Address => address_in_place(content, prefix(sort), secret),
+            Part::Name => {
+                let name = device(content, secret);
+                content.iter_mut().zip(name).for_each(|(to, from)| *to = from);
+            }
+            Part::Hops => hops(content, secret),
+            Part::Unknown => content.fill(0),
         }
-        at += size.next_multiple_of(4);
-    }
+    });
 }
 
-fn address(content: &mut [u8], prefix: Option<u32>, secret: &Secret) {
+/// Calls a function with the sort and the content of each attribute.
+fn each_attribute(mut attributes: &mut [u8], each: &mut dyn FnMut(u16, &mut [u8])) {
+    while let Some([a, b, c, d]) = attributes.first_chunk() {
+        let (size, sort) = (u16::from_le_bytes([*a, *b]), u16::from_le_bytes([*c, *d]));
+        let size = usize::from(size);
+        if size < 4 || size > attributes.len() {
+            break;
+        }
+        let end = size.next_multiple_of(4).min(attributes.len());
+        let (attribute, rest) = attributes.split_at_mut(end);
+        each(sort, attribute.get_mut(4..size).unwrap_or_default());
+        attribute.get_mut(size..).unwrap_or_default().fill(0);
+        attributes = rest;
+    }
+    attributes.fill(0);
+}
+
+/// Replaces the gateways of a route with several.
+fn hops(mut hops: &mut [u8], secret: &Secret) {
+    while let Some([a, b, ..]) = hops.first_chunk::<8>() {
+        let size = usize::from(u16::from_le_bytes([*a, *b]));
+        if size < 8 || size > hops.len() {
+            break;
+        }
+        let end = size.next_multiple_of(4).min(hops.len());
+        let (hop, rest) = hops.split_at_mut(end);
+        each_attribute(hop.get_mut(8..size).unwrap_or_default(), &mut |sort, content| match sort {
+            5 => address_in_place(content, None, secret),
+            _ => content.fill(0),
+        });
+        hops = rest;
+    }
+    hops.fill(0);
+}
+
+/// Meaning of an attribute.
+#[derive(Clone, Copy)]
+enum Part {
+    Number,
+    Address,
+    /// Name of a device, or a label that begins with it.
+    Name,
+    /// Gateways of a route.
+    Hops,
+    Unknown,
+}
+
+fn address_in_place(content: &mut [u8], prefix: Option<u32>, secret: &Secret) {
     let new = if let Ok(octets) = <[u8; 4]>::try_from(&*content) {
         masked(secret.addresses.ip(IpAddr::V4(octets.into())), prefix)
     } else if let Ok(octets) = <[u8; 16]>::try_from(&*content) {
@@ -174,13 +267,51 @@ const HEADER: usize = 16;
 const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
 const NEW_RULE: u16 = 32;
-/// Attribute of an address: its label, which begins with the device's name.
-const LABEL: u16 = 3;
 
-/// Beginnings of the names of devices that tell nothing about a site.
-const DEVICES: &[&[u8]] = &[
-    b"", b"lo", b"eth", b"ens", b"enp", b"veth", b"tun", b"tap", b"br", b"docker", b"cni", b"sit",
-    b"all", b"default",
+/// Message, attribute, meaning.
+const PARTS: &[(u16, u16, Part)] = &[
+    // Address, local, label, broadcast, anycast, cache information, flags, metric, protocol.
+    (NEW_ADDRESS, 1, Part::Address),
+    (NEW_ADDRESS, 2, Part::Address),
+    (NEW_ADDRESS, 3, Part::Name),
+    (NEW_ADDRESS, 4, Part::Address),
+    (NEW_ADDRESS, 5, Part::Address),
+    (NEW_ADDRESS, 6, Part::Number),
+    (NEW_ADDRESS, 8, Part::Number),
+    (NEW_ADDRESS, 9, Part::Number),
+    (NEW_ADDRESS, 11, Part::Number),
+    // Destination, source, devices, gateway, metric, preferred source, metrics, gateways, flow,
+    // cache information, table, mark, preference.
+    (NEW_ROUTE, 1, Part::Address),
+    (NEW_ROUTE, 2, Part::Address),
+    (NEW_ROUTE, 3, Part::Number),
+    (NEW_ROUTE, 4, Part::Number),
+    (NEW_ROUTE, 5, Part::Address),
+    (NEW_ROUTE, 6, Part::Number),
+    (NEW_ROUTE, 7, Part::Address),
+    (NEW_ROUTE, 8, Part::Number),
+    (NEW_ROUTE, 9, Part::Hops),
+    (NEW_ROUTE, 11, Part::Number),
+    (NEW_ROUTE, 12, Part::Number),
+    (NEW_ROUTE, 15, Part::Number),
+    (NEW_ROUTE, 16, Part::Number),
+    (NEW_ROUTE, 20, Part::Number),
+    // Destination, source, device, goto, priority, mark, flow, suppressions, table, mask, device,
+    // users, protocol.
+    (NEW_RULE, 1, Part::Address),
+    (NEW_RULE, 2, Part::Address),
+    (NEW_RULE, 3, Part::Name),
+    (NEW_RULE, 4, Part::Number),
+    (NEW_RULE, 6, Part::Number),
+    (NEW_RULE, 10, Part::Number),
+    (NEW_RULE, 11, Part::Number),
+    (NEW_RULE, 13, Part::Number),
+    (NEW_RULE, 14, Part::Number),
+    (NEW_RULE, 15, Part::Number),
+    (NEW_RULE, 16, Part::Number),
+    (NEW_RULE, 17, Part::Name),
+    (NEW_RULE, 20, Part::Number),
+    (NEW_RULE, 21, Part::Number),
 ];
 
 /// An archive without members, compressed: 1,024 zeros.

@@ -15,6 +15,10 @@ pub(super) enum Rule {
     Key,
     /// Options of a mount, with commas between them.
     Options,
+    /// A value of the kernel's own, which may name devices.
+    Values,
+    /// An IP address as a text. Other texts stay.
+    Address,
     /// Address of a unix socket, with its NULs.
     Unix,
     /// An IP address: one number or four.
@@ -89,18 +93,19 @@ pub(super) const FIELDS: &[(&str, &str, Rule)] = &[
     ("binfmt_misc_entry", "mask", Rule::Keep),
     ("binfmt_misc_entry", "name", Rule::Word),
     ("bpfmap_file_entry", "map_name", Rule::Word),
-    ("cg_controller_entry", "cnames", Rule::Keep),
-    ("cg_member_entry", "name", Rule::Keep),
+    // Of a hierarchy without a controller, a name that somebody gave.
+    ("cg_controller_entry", "cnames", Rule::Word),
+    ("cg_member_entry", "name", Rule::Word),
     ("cg_member_entry", "path", Rule::Path),
     ("cgroup_dir_entry", "dir_name", Rule::Path),
     ("cgroup_prop_entry", "name", Rule::Keep),
-    ("cgroup_prop_entry", "value", Rule::Keep),
+    ("cgroup_prop_entry", "value", Rule::Values),
     ("cpuinfo_x86_entry", "model_id", Rule::Keep),
     ("creds_entry", "apparmor_data", Rule::Filler),
-    ("creds_entry", "lsm_profile", Rule::Keep),
-    ("creds_entry", "lsm_sockcreate", Rule::Keep),
+    ("creds_entry", "lsm_profile", Rule::Word),
+    ("creds_entry", "lsm_sockcreate", Rule::Word),
     ("fanotify_mount_mark_entry", "path", Rule::Path),
-    ("fdinfo_entry", "xattr_security_selinux", Rule::Keep),
+    ("fdinfo_entry", "xattr_security_selinux", Rule::Word),
     ("fh_entry", "path", Rule::Path),
     ("ghost_file_entry", "symlnk_target", Rule::Path),
     // A file name of CRIU's own.
@@ -128,8 +133,8 @@ pub(super) const FIELDS: &[(&str, &str, Rule)] = &[
     ("seccomp_filter", "filter", Rule::Keep),
     ("siginfo_entry", "siginfo", Rule::Siginfo),
     ("sk_opts_entry", "so_bound_dev", Rule::Device),
-    // Values of the kernel's own, such as the name of a congestion control.
-    ("sysctl_entry", "sarg", Rule::Keep),
+    // An address, or a word of the kernel's own, such as that of a congestion control.
+    ("sysctl_entry", "sarg", Rule::Address),
     ("task_core_entry", "comm", Rule::Word),
     ("thread_core_entry", "comm", Rule::Word),
     ("tty_data_entry", "data", Rule::Filler),

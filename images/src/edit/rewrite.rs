@@ -28,12 +28,13 @@ pub struct Patch {
     /// New values, by rising field number.
     fields: Vec<(&'static Field, Vec<Value>)>,
     removed: bool,
+    known_only: bool,
 }
 
 impl Patch {
     /// Creates a patch that changes nothing.
     fn new(message: &'static Message) -> Self {
-        Self { message, fields: Vec::new(), removed: false }
+        Self { message, fields: Vec::new(), removed: false, known_only: false }
     }
 
     /// Returns the name of the message, such as `reg_file_entry`.
@@ -44,6 +45,11 @@ impl Patch {
     /// Removes the message, which must be in a repeated field of the message around it.
     pub fn remove(&mut self) {
         self.removed = true;
+    }
+
+    /// Removes the fields of the message that this version does not know.
+    pub fn remove_unknown(&mut self) {
+        self.known_only = true;
     }
 
     /// Sets the values of a field, in place of all its old ones. No values remove the field.
@@ -175,6 +181,10 @@ fn rewrite_message(
                 None
             }
         };
+        if known.is_none() && patch.known_only {
+            changed = true;
+            continue;
+        }
         while let Some((field, values)) = absent.next_if(|(field, _)| field.number < number) {
             put(field, values, &mut new);
         }

@@ -54,6 +54,25 @@ pub trait Source: fmt::Debug + Send + Sync {
     fn parent(&self) -> Result<Option<Box<dyn Source>>>;
 }
 
+/// A source that several owners share.
+impl<S: Source + ?Sized> Source for Arc<S> {
+    fn names(&self) -> Result<Vec<String>> {
+        (**self).names()
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Blob>> {
+        (**self).open(name)
+    }
+
+    fn size(&self, name: &str) -> Result<Option<u64>> {
+        (**self).size(name)
+    }
+
+    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+        (**self).parent()
+    }
+}
+
 /// Bytes that can be read at any place: those of a member of a compressed archive, or of a blob in
 /// a registry. A reader may be used by several threads at once.
 pub trait ReadAt: fmt::Debug + Send + Sync {

@@ -13,7 +13,7 @@ use nix::unistd::mkdtemp;
 use serde_json::json;
 
 use crate::fault::Fault;
-use crate::images::{find_place, open_place};
+use crate::images::{find_place, open_place, set_in};
 use crate::options::Common;
 use crate::output::Output;
 use crate::places::check_directory;
@@ -54,7 +54,7 @@ impl Held {
     ) -> Result<Self, Fault> {
         let failed = |error: String| Fault::Failed(error);
         let (place, registry) = if path.is_dir() {
-            return Ok(Self::of_directory(path));
+            return Ok(Self::of_directory(&set_in(path)));
         } else if let Some((archive, opened)) = remote::open(path).map_err(failed)? {
             (find_place(path, archive, None).map_err(failed)?, opened.registry)
         } else {

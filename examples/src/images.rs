@@ -161,9 +161,36 @@ fn split(path: &Path) -> (&Path, Option<&str>) {
     }
 }
 
+/// Returns the directory of images that a directory stands for: itself, or the one folder in it that
+/// has images.
+pub(crate) fn set_in(path: &Path) -> PathBuf {
+    if path.join(INVENTORY.file).exists() {
+        return path.to_owned();
+    }
+    match folders_with_images(path).as_deref() {
+        Ok([one]) => path.join(one),
+        _ => path.to_owned(),
+    }
+}
+
 /// Opens the only folder of a directory that has images. `none` is the reason if no folder has any.
 fn open_below(path: &Path, none: String) -> Result<Place, String> {
-    let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let own = folders_with_images(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match &own[..] {
+        [] => Err(none),
+        [one] => Place::directory(path, &one.to_string_lossy()).map_err(|error| error.to_string()),
+        [a, .., b] => Err(format!(
+            "{}: several folders in it have images; name one: {} or {}",
+            path.display(),
+            path.join(a).display(),
+            path.join(b).display()
+        )),
+    }
+}
+
+/// Returns the folders of a directory that have images, without those that are parents of others.
+fn folders_with_images(path: &Path) -> io::Result<Vec<OsString>> {
+    let entries = fs::read_dir(path)?;
     // A link is left out: `parent` leads to another set.
     let folders = entries.filter_map(|entry| {
         let entry = entry.ok()?;
@@ -178,17 +205,8 @@ fn open_below(path: &Path, none: String) -> Result<Place, String> {
         Some(target.strip_prefix("..").ok()?.as_os_str().to_owned())
     });
     let parents: Vec<_> = parents.collect();
-    let own: Vec<_> = sets.iter().filter(|folder| !parents.contains(folder)).collect();
-    match &own[..] {
-        [] => Err(none),
-        [one] => Place::directory(path, &one.to_string_lossy()).map_err(|error| error.to_string()),
-        [a, .., b] => Err(format!(
-            "{}: several folders in it have images; name one: {} or {}",
-            path.display(),
-            path.join(a).display(),
-            path.join(b).display()
-        )),
-    }
+    sets.retain(|folder| !parents.contains(folder));
+    Ok(sets)
 }
 
 /// Says why a file cannot be read as an archive, and what to do.
@@ -276,6 +294,17 @@ pub(crate) fn is_broken_pipe(mut error: &(dyn std::error::Error + 'static)) -> b
             Some(source) => error = source,
             None => return false,
         }
+    }
+}
+
+/// Returns the error of an archive that was written to standard output: that its reader is gone is
+/// told as [`is_broken_pipe`] finds it.
+pub(crate) fn of_output(error: criu_archive::Error) -> Box<dyn std::error::Error> {
+    match error.kind() {
+        Fault::Write(fault) if fault.kind() == io::ErrorKind::BrokenPipe => {
+            Box::new(io::Error::from(fault.kind()))
+        }
+        _ => error.into(),
     }
 }
 

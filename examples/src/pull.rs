@@ -1,13 +1,22 @@
 //! `pull`: fetches a checkpoint from a registry.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use criu_archive::registry::Reference;
+use criu_archive::{Archive, Extracted, Extraction};
+use criu_images::source::Blob;
+use nix::unistd::{mkstemp, unlink};
 use serde_json::json;
 
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::images::of_output;
+use crate::new_file::NewFile;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::remote::{Named, Opened, RegistryArgs};
@@ -21,8 +30,9 @@ pub(crate) struct Pull {
     /// oci-archive:FILE[:TAG]
     #[arg(value_name = "REFERENCE")]
     from: PathBuf,
-    /// The archive to write, or an image in a layout: oci:DIR[:TAG], oci-archive:FILE[:TAG]. The
-    /// last part of the name and .tar, in the current directory, unless given
+    /// The archive to write, - for standard output, or an image in a layout: oci:DIR[:TAG], oci-archive:FILE[:TAG], or a
+    /// new or empty directory, with a slash at its end, for an archive that is unpacked. The last
+    /// part of the name and .tar, in the current directory, unless given
     #[arg(value_name = "OUT")]
     to: Option<PathBuf>,
     #[command(flatten)]
@@ -48,6 +58,7 @@ Examples:
   criu-rs pull registry.example.org/counter:v1           to counter.tar
   criu-rs pull localhost:5000/counter:v1 checkpoint.tar
   criu-rs pull registry.example.org/counter@sha256:0123... checkpoint.tar
+  criu-rs pull registry.example.org/counter:v1 dir/      unpacked; then restore -D dir
   criu-rs pull registry.example.org/counter:v1 oci:layout:v1
   criu-rs pull oci-archive:image.tar checkpoint.tar      out of a layout
 
@@ -60,7 +71,12 @@ Exit status:
         let output = Output::new("criu-rs pull", Self::WORD, self.json);
         let show = self.from.display();
         let from = Named::of(&self.from).ok_or_else(|| {
-            Fault::usage(format!("{show}: is no image: HOST/NAME:TAG, oci:DIR or oci-archive:FILE"))
+            let why = match self.from.to_string_lossy().parse::<Reference>() {
+                Err(why) => why.to_string(),
+                Ok(_) => "is a file here; write docker:// before it".to_owned(),
+            };
+            let forms = "HOST/NAME:TAG, oci:DIR or oci-archive:FILE";
+            Fault::usage(format!("{show}: is no image: {why}\nimages are named {forms}"))
         })?;
         let opened = Opened::of(&from, &self.registry.access())?;
         let Opened { image, registry } = &opened;
@@ -71,6 +87,41 @@ Exit status:
         };
         let progress = Progress::of_pages();
         let tell = progress.listener(layer.size);
+        if to == Path::new("-") {
+            if self.json {
+                let why = "the archive and the JSON of --json cannot both go to standard output";
+                return Err(Fault::usage(why).into());
+            }
+            let mut out = NewFile::create(None)?;
+            let written = match registry {
+                Some(registry) => registry.fetch_layer(image, &mut out, tell),
+                None => image.write_layer(&mut out),
+            };
+            written.map_err(of_output)?;
+            out.keep()?;
+            return Ok(Exit::Done.into());
+        }
+        if self.wants_directory() {
+            let fetch = |file: &mut File| match registry {
+                Some(registry) => registry.fetch_layer(image, file, tell),
+                None => image.write_layer(file),
+            };
+            let done = unpack(&to, image.name(), fetch)?;
+            drop(progress);
+            let facts = json!({
+                "path": to.to_string_lossy(),
+                "digest": image.digest().to_string(),
+                "layer": layer.digest.to_string(),
+                "bytes": done.bytes,
+                "members": done.members,
+                "annotations": image.annotations(),
+            });
+            let (members, bytes) = (done.members, done.bytes);
+            let said =
+                format!("{show} is unpacked in {}: {members} members, {bytes} bytes", to.display());
+            output.done(said, facts);
+            return Ok(Exit::Done.into());
+        }
         match (Named::of(&to), registry) {
             (Some(Named::Layout(layout, tag)), _) => layout.write(image, tag.as_deref())?,
             (Some(Named::Registry(_)), _) if self.to.is_some() && !looks_like_a_file(&to) => {
@@ -91,6 +142,37 @@ Exit status:
         output.done(format!("{show} is in {}: {} bytes", to.display(), layer.size), facts);
         Ok(Exit::Done.into())
     }
+}
+
+impl Pull {
+    /// Tells that the archive is to be unpacked: the path is that of a directory.
+    fn wants_directory(&self) -> bool {
+        self.to.as_ref().is_some_and(|to| {
+            let is_layout = matches!(Named::of(to), Some(Named::Layout(..)));
+            !is_layout && (to.is_dir() || to.as_os_str().as_bytes().ends_with(b"/"))
+        })
+    }
+}
+
+/// Unpacks the layer of an image into a new directory, once all of it is here and its digest was
+/// found right. Until then it is in a file without a name beside the directory.
+fn unpack(
+    directory: &Path,
+    name: &str,
+    fetch: impl FnOnce(&mut File) -> criu_archive::Result<()>,
+) -> Fallible<Extracted> {
+    let beside = match directory.parent() {
+        Some(above) if above != Path::new("") => above,
+        _ => Path::new("."),
+    };
+    let named = |error: io::Error| format!("{}: {error}", beside.display());
+    let (file, path) =
+        mkstemp(&beside.join(".criu-rs-pull-XXXXXX")).map_err(|e| named(e.into()))?;
+    unlink(&path).map_err(|error| named(error.into()))?;
+    let mut file = File::from(file);
+    fetch(&mut file)?;
+    let archive = Archive::new(name, Blob::try_from(file).map_err(named)?)?;
+    Ok(Extraction::of(&archive).into_new(directory)?)
 }
 
 /// Tells that a path with a slash is that of a file: the directory is there.

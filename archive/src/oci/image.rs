@@ -189,6 +189,14 @@ impl Image {
         new_file(path, |to| self.copy_layer(to)).map_err(|fault| self.fail(fault))
     }
 
+    /// Writes the layer anywhere. The digest is known to be right when all has been written.
+    ///
+    /// # Errors
+    /// Those of [`save`](Self::save).
+    pub fn write_layer(&self, to: &mut impl std::io::Write) -> Result<()> {
+        self.copy_layer(to).map_err(|fault| self.fail(fault))
+    }
+
     /// Copies the layer, and checks its digest on the way.
     pub(crate) fn copy_layer(&self, to: &mut impl std::io::Write) -> Result<(), Fault> {
         let mut hasher = Hasher::default();

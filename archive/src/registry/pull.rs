@@ -31,6 +31,21 @@ impl Registry {
         })
     }
 
+    /// Fetches the layer of an image as [`pull`](Self::pull) does, and writes it anywhere. The
+    /// digest is known to be right when all has been written.
+    ///
+    /// # Errors
+    /// Those of [`pull`](Self::pull).
+    pub fn fetch_layer(
+        &self,
+        image: &Image,
+        to: &mut impl Write,
+        mut progress: impl FnMut(u64),
+    ) -> Result<()> {
+        let fetched = self.fetch(image.layer(), to, &mut progress);
+        fetched.map_err(|fault| Error::new(self.reference.to_string(), fault))
+    }
+
     /// Fetches a blob from its first byte to its last, and checks its digest.
     fn fetch(
         &self,

@@ -4,26 +4,31 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{self, OFlag, openat, renameat};
-use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::errno::Errno;
+use nix::fcntl::{self, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-/// A file in the making, beside the one that it replaces. The directory is held: a path that comes
-/// to lead elsewhere changes nothing. Dropped before it is kept, the file is gone.
+/// A file in the making, which takes the place of another one at the end. The directory is held: a
+/// path that comes to lead elsewhere changes nothing.
+///
+/// The file has no name until then, so that nothing is left of a program that is killed. On file
+/// systems that have no such files it has a hidden name beside the one that it replaces.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     file: File,
     directory: OwnedFd,
-    /// Name under which the file is made; `None` once it has its own.
+    /// Hidden name of the file, if it has one.
     new: Option<OsString>,
     name: OsString,
 }
 
 impl NewFile {
-    /// Begins a file with mode 0600. A link at the path is replaced and not followed.
+    /// Begins a file with mode 0600. A link at the path is replaced and not followed. A device, a
+    /// FIFO or a directory there is an error.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or_else(|| io::Error::other("is not a file"))?.to_owned();
         let above = match path.parent() {
@@ -31,8 +36,21 @@ impl NewFile {
             _ => Path::new("."),
         };
         let directory = fcntl::open(above, DIRECTORY, Mode::empty())?;
-        let new = beside(&name);
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        match fstatat(&directory, &*name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => {}
+            Err(error) => return Err(error.into()),
+            Ok(old) if is(&old, SFlag::S_IFREG) || is(&old, SFlag::S_IFLNK) => {}
+            Ok(old) if is(&old, SFlag::S_IFDIR) => return Err(Errno::EISDIR.into()),
+            Ok(_) => return Err(io::Error::other("is no regular file, and is not replaced")),
+        }
+        // It gets its name through /proc.
+        let unnamed = Path::new(DESCRIPTORS).exists();
+        let unnamed = unnamed.then(|| openat(&directory, ".", UNNAMED, mode).ok()).flatten();
+        if let Some(file) = unnamed {
+            return Ok(Self { file: File::from(file), directory, new: None, name });
+        }
+        let new = beside(&name);
         let file = File::from(openat(&directory, &*new, NEW, mode)?);
         Ok(Self { file, directory, new: Some(new), name })
     }
@@ -40,10 +58,21 @@ impl NewFile {
     /// Puts the file in its place, once its bytes are on the disk.
     pub(crate) fn keep(mut self) -> io::Result<()> {
         self.file.sync_all()?;
-        if let Some(new) = &self.new {
-            renameat(&self.directory, &**new, &self.directory, &*self.name)?;
-            self.new = None;
+        let new = match self.new.take() {
+            Some(new) => new,
+            None => {
+                let (new, from) = (beside(&self.name), self.file.as_raw_fd());
+                let from = format!("{DESCRIPTORS}/{from}");
+                let follow = AtFlags::AT_SYMLINK_FOLLOW;
+                linkat(fcntl::AT_FDCWD, &*from, &self.directory, &*new, follow)?;
+                new
+            }
+        };
+        let renamed = renameat(&self.directory, &*new, &self.directory, &*self.name);
+        if renamed.is_err() {
+            self.new = Some(new);
         }
+        renamed?;
         // The new name, too. Some file systems cannot.
         let _ = File::from(openat(&self.directory, ".", LISTED, Mode::empty())?).sync_all();
         Ok(())
@@ -68,6 +97,10 @@ impl Drop for NewFile {
     }
 }
 
+fn is(found: &FileStat, kind: SFlag) -> bool {
+    found.st_mode & SFlag::S_IFMT.bits() == kind.bits()
+}
+
 /// Name of a file in the making. Nobody can take all of these names beforehand.
 fn beside(name: &OsStr) -> OsString {
     let random = RandomState::new().hash_one(std::process::id());
@@ -79,6 +112,8 @@ fn beside(name: &OsStr) -> OsString {
 
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 const LISTED: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+const DESCRIPTORS: &str = "/proc/self/fd";
+const UNNAMED: OFlag = OFlag::O_WRONLY.union(OFlag::O_TMPFILE).union(OFlag::O_CLOEXEC);
 const NEW: OFlag = OFlag::O_WRONLY
     .union(OFlag::O_CREAT)
     .union(OFlag::O_EXCL)

@@ -90,16 +90,17 @@ impl Create {
         if let Some(diff) = &self.rootfs_diff {
             parts = parts.rootfs_diff(open(diff)?);
         }
-        let texts: [(Option<String>, fn(Parts, String) -> Parts); 4] = [
-            (self.name, Parts::name),
-            (self.id, Parts::id),
-            (self.image, Parts::image),
-            (self.image_id, Parts::image_id),
-        ];
-        for (text, set) in texts {
-            if let Some(text) = text {
-                parts = set(parts, text);
-            }
+        if let Some(name) = self.name {
+            parts = parts.name(name);
+        }
+        if let Some(id) = self.id {
+            parts = parts.id(id);
+        }
+        if let Some(image) = self.image {
+            parts = parts.image(image);
+        }
+        if let Some(id) = self.image_id {
+            parts = parts.image_id(id);
         }
         let conversion = parts.conversion(engine).map_err(|error| match &self.rootfs_diff {
             Some(diff) if error.member() == Some(ROOTFS_DIFF) => {

@@ -24,6 +24,8 @@ pub struct Gpu {
     pub devices: Vec<String>,
     /// GPUs of AMD, as the plugin saved them.
     pub amd: Vec<AmdTask>,
+    /// Render devices of AMD that were open, as the plugin saved them.
+    pub amd_render: Vec<AmdRender>,
     /// Number of the images that AMD's plugin wrote.
     pub amd_images: usize,
     /// Bytes of the memory of AMD's GPUs in these images.
@@ -40,6 +42,22 @@ pub struct AmdTask {
     pub pid: u32,
     /// GPUs of the process.
     pub gpus: Vec<AmdGpu>,
+    /// Number of the buffers.
+    pub buffers: u64,
+    /// Bytes of all buffers.
+    pub buffer_bytes: u64,
+}
+
+/// Open render device of a GPU of AMD, as the plugin saved it: `amdgpu-renderD-ID.img`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AmdRender {
+    /// Name of the image.
+    pub image: String,
+    /// Id of the GPU in the driver.
+    pub gpu_id: u32,
+    /// Number of the render device, `/dev/dri/renderD...`.
+    pub render_minor: u32,
     /// Number of the buffers.
     pub buffers: u64,
     /// Bytes of all buffers.
@@ -78,18 +96,15 @@ impl Gpu {
         names.sort_unstable();
         gpu.amd_images = names.len();
         for name in &names {
-            if name.starts_with("amdgpu-pages-") || name.starts_with("amdgpu-drm-pages-") {
-                let size = images.size(name).ok().flatten().unwrap_or(0);
-                gpu.amd_memory = gpu.amd_memory.saturating_add(size);
-            }
-            // AMD's plugin writes neither a magic nor sizes: one message is the whole file.
-            let is_kfd = name.starts_with("amdgpu-kfd-") && name.ends_with(".img");
-            if let Some(bytes) = is_kfd.then(|| read(images, name)) {
-                match bytes.map(|bytes| Kfd::decode(&*bytes)) {
-                    Ok(Ok(kfd)) => gpu.amd.push(AmdTask::new(name, &kfd)),
-                    Ok(Err(_)) => faults.push(format!("{}: is no message", Text(name.as_bytes()))),
-                    Err(error) => faults.push(error),
-                }
+            let is_image = |start| name.starts_with(start) && name.ends_with(".img");
+            if is_image("amdgpu-pages-") || is_image("amdgpu-drm-pages-") {
+                let bytes = images.size(name).ok().flatten().unwrap_or(0);
+                gpu.amd_memory = gpu.amd_memory.saturating_add(bytes.saturating_sub(HEAD));
+            } else if is_image("amdgpu-kfd-") {
+                gpu.amd.extend(message(images, name, faults).map(|kfd| AmdTask::new(name, &kfd)));
+            } else if is_image("amdgpu-renderD-") {
+                let node = message(images, name, faults);
+                gpu.amd_render.extend(node.map(|node| AmdRender::new(name, &node)));
             }
         }
         if let Some(checkpoint) = checkpoint {
@@ -103,6 +118,32 @@ impl Gpu {
         }
         (gpu != Self::default()).then_some(gpu)
     }
+}
+
+/// Reads the message of an image of AMD's plugin. The image has neither a magic nor a frame: the
+/// length of the message in eight bytes, then the message. The first versions of the plugin left
+/// the length out.
+fn message<M: Message + Default>(
+    images: &dyn Source,
+    name: &str,
+    faults: &mut Vec<String>,
+) -> Option<M> {
+    let shown = Text(name.as_bytes());
+    let fault = match read(images, name) {
+        Ok(bytes) => {
+            let whole = match bytes.split_first_chunk() {
+                Some((len, rest)) if u64::from_le_bytes(*len) == rest.len() as u64 => rest,
+                _ => &bytes,
+            };
+            match M::decode(whole) {
+                Ok(message) => return Some(message),
+                Err(_) => format!("{shown}: is no message of AMD's plugin"),
+            }
+        }
+        Err(fault) => fault,
+    };
+    faults.push(fault);
+    None
 }
 
 /// Returns true for the path of a GPU driver's device.
@@ -127,9 +168,25 @@ impl AmdTask {
                 })
                 .collect(),
             buffers: kfd.buffers.len() as u64,
-            buffer_bytes: kfd.buffers.iter().fold(0, |sum, one| sum.saturating_add(one.size)),
+            buffer_bytes: sum(&kfd.buffers),
         }
     }
+}
+
+impl AmdRender {
+    fn new(image: &str, node: &RenderNode) -> Self {
+        Self {
+            image: image.to_owned(),
+            gpu_id: node.gpu_id,
+            render_minor: node.drm_render_minor,
+            buffers: node.buffers.len() as u64,
+            buffer_bytes: sum(&node.buffers),
+        }
+    }
+}
+
+fn sum(buffers: &[Buffer]) -> u64 {
+    buffers.iter().fold(0, |sum, one| sum.saturating_add(one.size))
 }
 
 /// The parts that are shown of `criu_kfd`, the message of AMD's plugin.
@@ -160,12 +217,26 @@ struct Device {
     vram_size: u64,
 }
 
-/// The part that is shown of `kfd_bo_entry`.
+/// The parts that are shown of `criu_render_node`.
+#[derive(Clone, PartialEq, Message)]
+struct RenderNode {
+    #[prost(uint32, tag = "1")]
+    gpu_id: u32,
+    #[prost(uint32, tag = "3")]
+    drm_render_minor: u32,
+    #[prost(message, repeated, tag = "5")]
+    buffers: Vec<Buffer>,
+}
+
+/// The part that is shown of `kfd_bo_entry` and `drm_bo_entry`.
 #[derive(Clone, PartialEq, Message)]
 struct Buffer {
     #[prost(uint64, tag = "2")]
     size: u64,
 }
+
+/// Bytes of the length at the start of the images of AMD's plugin.
+const HEAD: u64 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -173,23 +244,126 @@ mod tests {
 
     use super::*;
 
+    /// Bytes of an image as the plugin writes it: the length of the message, then the message.
+    fn image(message: &[u8]) -> Vec<u8> {
+        [&(message.len() as u64).to_le_bytes(), message].concat()
+    }
+
+    /// Fields with numbers as the plugin's `criu-amdgpu.proto` has them, in the wire format.
+    fn fields(fields: &[(u32, Field<'_>)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (number, field) in fields {
+            match field {
+                Field::Number(value) => {
+                    prost::encoding::uint64::encode(*number, value, &mut bytes);
+                }
+                Field::Bytes(value) => {
+                    prost::encoding::bytes::encode(*number, &value.to_vec(), &mut bytes);
+                }
+            }
+        }
+        bytes
+    }
+
+    enum Field<'a> {
+        Number(u64),
+        Bytes(&'a [u8]),
+    }
+    use Field::{Bytes, Number};
+
+    /// The image of a process with a CPU, a GPU and two buffers. All required fields are there.
+    fn kfd() -> Vec<u8> {
+        let device = |gpu_id, vendor, device, minor, vram| {
+            let mut all: Vec<(u32, Field<'_>)> = (1..=31).map(|tag| (tag, Number(0))).collect();
+            let some =
+                [(2, gpu_id), (18, vendor), (19, device), (21, minor), (27, 117), (31, vram)];
+            for (tag, value) in some {
+                all[tag - 1].1 = Number(value);
+            }
+            let link = fields(&[(1, Number(2)), (2, Number(0))]);
+            all.push((32, Bytes(&link)));
+            fields(&all)
+        };
+        let (cpu, gpu) = (device(0, 0, 0, 0, 0), device(0xe1d5, 0x1002, 0x740f, 128, 64 << 30));
+        let buffer = |size| {
+            fields(&[
+                (1, Number(0x7f00_0000_0000)),
+                (2, Number(size)),
+                (3, Number(0)),
+                (4, Number(0xd000_0001)),
+                (5, Number(0xe1d5)),
+                (6, Number(1)),
+            ])
+        };
+        let (small, large) = (buffer(4096), buffer(1 << 30));
+        fields(&[
+            (1, Number(4711)),
+            (2, Number(1)),
+            (3, Number(1)),
+            (4, Bytes(&cpu)),
+            (4, Bytes(&gpu)),
+            (5, Number(2)),
+            (6, Bytes(&small)),
+            (6, Bytes(&large)),
+            (7, Number(5)),
+            (8, Number(4096)),
+            (9, Number(0x1234)),
+            (10, Bytes(&[7; 300])),
+        ])
+    }
+
     #[test]
-    fn amd_s_images_are_counted_and_read() {
-        let gpu = Device { gpu_id: 7, vram_size: 1 << 34, ..Device::default() };
-        let devices = vec![Device::default(), gpu];
-        let buffers = vec![Buffer { size: 1 << 20 }, Buffer { size: u64::MAX }];
-        let kfd = Kfd { pid: 12, devices, buffers };
+    fn amd_s_images_are_read_as_the_plugin_writes_them() {
+        let buffer = fields(&[(1, Number(1)), (2, Number(8192)), (8, Number(0)), (9, Number(0))]);
+        let node = fields(&[
+            (1, Number(0xe1d5)),
+            (2, Number(9)),
+            (3, Number(128)),
+            (4, Number(1)),
+            (5, Bytes(&buffer)),
+        ]);
         let mut images = InMemory::default();
-        images.insert("amdgpu-kfd-1.img", kfd.encode_to_vec());
-        images.insert("amdgpu-kfd-2.img", [0xff; 9]);
-        images.insert("amdgpu-pages-1-0007.img", [0; 100]);
+        images.insert("amdgpu-kfd-8.img", image(&kfd()));
+        images.insert("amdgpu-renderD-9.img", image(&node));
+        images.insert("amdgpu-pages-8-e1d5.img", image(&[1; 4096]));
+        images.insert("amdgpu-drm-pages-9-128-0000.img", image(&[1; 8192]));
+        images.insert("amdgpu-dmabuf_3.img", image(&fields(&[(1, Number(4))])));
         let mut faults = Vec::new();
         let gpu = Gpu::new(&images, None, &mut faults).unwrap();
-        assert_eq!((gpu.amd_images, gpu.amd_memory, gpu.amd.len()), (3, 100, 1));
-        assert_eq!((gpu.amd[0].pid, gpu.amd[0].buffers), (12, 2));
-        assert_eq!((gpu.amd[0].gpus.len(), gpu.amd[0].gpus[0].memory), (1, 1 << 34));
-        assert_eq!(gpu.amd[0].buffer_bytes, u64::MAX);
-        assert_eq!(faults, ["amdgpu-kfd-2.img: is no message"]);
+        assert_eq!(faults, [] as [String; 0]);
+        assert_eq!((gpu.amd_images, gpu.amd_memory), (5, 4096 + 8192));
+        let [task] = &gpu.amd[..] else { panic!("{:?}", gpu.amd) };
+        assert_eq!((task.pid, task.buffers, task.buffer_bytes), (4711, 2, 4096 + (1 << 30)));
+        let expected = AmdGpu {
+            gpu_id: 0xe1d5,
+            vendor_id: 0x1002,
+            device_id: 0x740f,
+            render_minor: 128,
+            memory: 64 << 30,
+            firmware: 117,
+        };
+        assert_eq!(task.gpus, [expected]);
+        let [node] = &gpu.amd_render[..] else { panic!("{:?}", gpu.amd_render) };
+        let facts = (node.gpu_id, node.render_minor, node.buffers, node.buffer_bytes);
+        assert_eq!(facts, (0xe1d5, 128, 1, 8192));
+    }
+
+    #[test]
+    fn an_image_without_its_length_is_read_and_a_broken_one_is_told() {
+        let mut images = InMemory::default();
+        images.insert("amdgpu-kfd-1.img", kfd());
+        images.insert("amdgpu-kfd-2.img", [0xff; 9]);
+        images.insert("amdgpu-renderD-3.img", []);
+        let mut faults = Vec::new();
+        let gpu = Gpu::new(&images, None, &mut faults).unwrap();
+        assert_eq!((gpu.amd.len(), gpu.amd[0].pid), (1, 4711));
+        assert_eq!(faults, ["amdgpu-kfd-2.img: is no message of AMD's plugin"]);
         assert_eq!(Gpu::new(&InMemory::default(), None, &mut faults), None);
+    }
+
+    #[test]
+    fn sums_of_sizes_stay_in_bounds() {
+        let buffers = [Buffer { size: u64::MAX }, Buffer { size: 1 }];
+        assert_eq!(sum(&buffers), u64::MAX);
     }
 }

@@ -85,7 +85,8 @@ impl Digests {
 
 impl Archive {
     /// Reads the whole archive, and compares it with its table of contents if it has one: each
-    /// header, the content of each member, and the stream as a whole.
+    /// header, each packed frame, the working set and, if their digests were asked for, the content
+    /// of each member and the stream as a whole.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with the member that is not as the table says; the errors of
@@ -103,13 +104,18 @@ impl Archive {
                 let kind = ErrorKind::Refused("its table of contents has other members");
                 return Err(self.fault(kind));
             }
-            let (digests, whole) = sums(self, true, watch)?;
-            let recorded = Digests::recorded(self)?.unwrap_or_default();
-            let different = digests.iter().find(|(path, sum)| recorded.get(path) != Some(*sum));
-            if let Some((path, _)) = different {
-                return Err(self.fail(path, ErrorKind::Refused(CHANGED)));
+            if !toc.check_frames().map_err(|error| self.fault(error))? {
+                return Err(self.fault(ErrorKind::Refused(OTHER_PAGES)));
             }
-            if whole != Some(Sha256(toc.diff_id)) {
+            let (digests, whole) = sums(self, toc.diff_id.is_some(), watch)?;
+            if let Some(recorded) = Digests::recorded(self)? {
+                let mut differs =
+                    digests.iter().filter(|(path, sum)| recorded.get(path) != Some(*sum));
+                if let Some((path, _)) = differs.next() {
+                    return Err(self.fail(path, ErrorKind::Refused(CHANGED)));
+                }
+            }
+            if whole.map(|sum| sum.0) != toc.diff_id {
                 return Err(self.fault(ErrorKind::Refused(CHANGED_STREAM)));
             }
             return Ok(self.summed(&digests, true));
@@ -234,4 +240,5 @@ const MOST_THREADS: usize = 8;
 
 const LIE: &str = "its header is not as the table of contents says";
 const CHANGED: &str = "its content has another digest than the table of contents says";
+const OTHER_PAGES: &str = "its working set has other pages than its members";
 const CHANGED_STREAM: &str = "its bytes have another digest than the table of contents says";

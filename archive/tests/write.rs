@@ -140,6 +140,7 @@ fn a_reproducible_archive_has_the_same_bytes_each_time() {
     let write = |tar: &Path, threads| {
         let mut options = options(Pack::Seekable { level: 3, threads });
         options.is_reproducible = true;
+        options.has_digests = true;
         let mut bytes = Vec::new();
         let draft = draft_of(&Archive::open(tar).unwrap());
         let saved = draft.write("out", &mut bytes, &options, &go_on).unwrap();

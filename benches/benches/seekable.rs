@@ -15,6 +15,8 @@ use criu_archive::write::{Draft, Options, Pack};
 use criu_benches::{Result, crius, prepare, summary};
 use criu_images::source::{Blob, Directory, ReadAt};
 use criu_rs::{Criu, Dump, Pid};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 /// A program that fills memory with what programs have there: objects, text, numbers. Its second
 /// argument is the share of bytes that do not compress, in percent.
@@ -52,8 +54,10 @@ fn main() -> Result<()> {
 }
 
 fn measure(directory: &Path, mib: usize, rounds: usize) -> Result<()> {
-    println!("| memory | packed by | size, MB | of `zstd -1` | ms, median (least..most) | MB/s |");
-    println!("| --- | --- | ---: | ---: | ---: | ---: |");
+    println!(
+        "| memory | packed by | size, MB | of `zstd -1` | ms, median (least..most) | MB/s | CPU, ms |"
+    );
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: |");
     for (name, share) in [("objects", 0), ("objects and random bytes, half each", 50)] {
         let lab = Lab::new(directory, mib, share)?;
         lab.tell_sizes(&format!("{mib} MiB of {name}"), rounds)?;
@@ -91,13 +95,13 @@ impl Lab {
         let source = Directory::open(&images)?;
         draft.add_images("checkpoint", &images.to_string_lossy(), Arc::new(source))?;
         let lab = Self { directory: directory.into(), draft, tar: directory.join("plain.tar") };
-        lab.write(&lab.tar, Pack::Plain)?;
+        lab.write(&lab.tar, Pack::Plain, false)?;
         Ok(lab)
     }
 
-    fn write(&self, path: &Path, pack: Pack) -> Result<()> {
+    fn write(&self, path: &Path, pack: Pack, has_digests: bool) -> Result<()> {
         let mut options = Options::default();
-        options.pack = pack;
+        (options.pack, options.has_digests) = (pack, has_digests);
         let mut out = BufWriter::new(File::create(path)?);
         self.draft.write("bench", &mut out, &options, &|_| ControlFlow::Continue(()))?;
         Ok(out.flush()?)
@@ -111,32 +115,43 @@ impl Lab {
             command.args(["-1", "-q", "-f", threads, "-o"]).arg(&out).arg(&self.tar);
             if command.status()?.success() { Ok(()) } else { Err("zstd fails".into()) }
         };
-        let ours = |threads| self.write(&out, Pack::Seekable { level: 1, threads });
-        let ways: [(&str, &dyn Fn() -> Result<()>); 5] = [
+        let ours =
+            |threads, digests| self.write(&out, Pack::Seekable { level: 1, threads }, digests);
+        let ways: [(&str, &dyn Fn() -> Result<()>); 6] = [
+            ("`zstd -1 -T1`", &|| zstd("-T1")),
             ("`zstd -1 --single-thread`", &|| zstd("--single-thread")),
+            ("this crate, 1 thread", &|| ours(1, false)),
             ("`zstd -1 -T2`", &|| zstd("-T2")),
-            ("`zstd -1`", &|| zstd("-T1")),
-            ("this crate, 1 thread", &|| ours(1)),
-            ("this crate, 2 threads", &|| ours(2)),
+            ("this crate, 2 threads", &|| ours(2, false)),
+            ("this crate, 2 threads, with all digests", &|| ours(2, true)),
         ];
         let mut times = vec![Vec::new(); ways.len()];
+        let mut works = vec![Vec::new(); ways.len()];
         let mut sizes = vec![0; ways.len()];
         for round in 0..=rounds {
             for (way, (_, run)) in ways.iter().enumerate() {
-                let begin = Instant::now();
+                let _ = fs::remove_file(&out);
+                let (begin, work) = (Instant::now(), worked()?);
                 run()?;
-                times[way].extend((round > 0).then_some(begin.elapsed()));
+                if round > 0 {
+                    times[way].push(begin.elapsed());
+                    works[way].push(worked()? - work);
+                }
                 sizes[way] = fs::metadata(&out)?.len();
             }
         }
         for (way, (name, _)) in ways.iter().enumerate() {
             let size = sizes[way] as f64 / 1e6;
-            let ratio = sizes[way] as f64 / sizes[2] as f64;
+            let ratio = sizes[way] as f64 / sizes[0] as f64;
             let mut sorted = times[way].clone();
             sorted.sort_unstable();
             let speed = bytes as f64 / 1e6 / sorted[sorted.len() / 2].as_secs_f64();
             let time = summary(&mut times[way]);
-            println!("| {memory} | {name} | {size:.1} | {ratio:.3} | {time} | {speed:.0} |");
+            works[way].sort_unstable();
+            let work = works[way][rounds / 2].as_millis();
+            println!(
+                "| {memory} | {name} | {size:.1} | {ratio:.3} | {time} | {speed:.0} | {work} |"
+            );
         }
         Ok(())
     }
@@ -144,7 +159,7 @@ impl Lab {
     /// Measures a page of a compressed archive, opening included, and unpacking the archive.
     fn tell_page(&self, rounds: usize) -> Result<()> {
         let packed = self.directory.join("page.tar.zst");
-        self.write(&packed, Pack::Seekable { level: 1, threads: 2 })?;
+        self.write(&packed, Pack::Seekable { level: 1, threads: 2 }, false)?;
         let plain = fs::metadata(&self.tar)?.len() >> 20;
         let size = fs::metadata(&packed)?.len() >> 20;
         let name = format!("{plain} MiB in {size} MiB");
@@ -184,6 +199,18 @@ impl Lab {
         println!("| {name} | `zstd -d` | {} | | |", summary(&mut unpack_times));
         Ok(())
     }
+}
+
+/// Time that processors have worked for this process and for those that it has waited for.
+fn worked() -> Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who)?;
+        for time in [usage.user_time(), usage.system_time()] {
+            sum += Duration::from_micros(u64::try_from(time.num_microseconds())?);
+        }
+    }
+    Ok(sum)
 }
 
 fn start(mib: usize, share: usize, ready: &Path) -> Result<Child> {

@@ -230,10 +230,10 @@ impl Archive {
         self.0.contents.as_ref().map(|contents| &contents.toc)
     }
 
-    /// Returns a function that reads the digest of a member in the table of contents, if there is
-    /// a table. Empty members have none there.
+    /// Returns a function that reads the digest of a member in the archive, if it has digests of its
+    /// members. Empty members have none there.
     pub(crate) fn recorded(&self) -> Option<impl Fn(&Member) -> io::Result<Option<[u8; 32]>> + '_> {
-        let contents = self.0.contents.as_ref()?;
+        let contents = self.0.contents.as_ref().filter(|contents| contents.toc.has_digests)?;
         Some(|member: &Member| {
             let row = contents.rows.get(&member.header);
             row.map(|row| contents.toc.digest_of(*row)).transpose()
@@ -297,7 +297,7 @@ impl Inner {
         match layer {
             Layer::Anywhere { packing, bytes, toc: Some(mut toc) } => {
                 let members = std::mem::take(&mut toc.members);
-                let with_digest = members.iter().filter(|listed| listed.has_digest());
+                let with_digest = members.iter().filter(|listed| listed.has_content());
                 let rows = with_digest.map(|listed| (listed.header, listed.row)).collect();
                 let index = Index::listed(members)?;
                 let contents = Some(Contents { toc, rows, compared: Mutex::default() });

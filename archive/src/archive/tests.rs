@@ -23,7 +23,7 @@ fn header(name: &str, sort: u8, mode: u32, size: usize) -> [u8; 512] {
     put(100, &format!("{mode:07o}\0"));
     put(124, &format!("{size:011o}\0"));
     put(148, "        ");
-    put(257, "ustar\000");
+    put(257, "ustar\x0000");
     header[156] = sort;
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
@@ -33,7 +33,7 @@ fn header(name: &str, sort: u8, mode: u32, size: usize) -> [u8; 512] {
 /// A seekable archive with three members. The table says `listed` of the second, the stream
 /// `found`.
 fn opened(listed: (&str, MemberKind, u32), found: (&str, u8, u32, usize)) -> Result<Archive> {
-    let mut sink = Sink::new(Vec::new(), Form::Seekable { level: 1, threads: 1 }).unwrap();
+    let mut sink = Sink::new(Vec::new(), Form::Seekable { level: 1, threads: 1 }, true).unwrap();
     let first = ("a", MemberKind::File, 0o600);
     let last = ("z", MemberKind::File, 0o600);
     let members = [

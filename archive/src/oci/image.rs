@@ -270,8 +270,8 @@ fn toc_annotations(archive: &Archive) -> Annotations {
 /// Returns the digest of the unpacked archive: from the table of contents, or by unpacking all of
 /// it.
 fn unpacked(archive: &Archive, packed: &Blob) -> Result<Digest, Fault> {
-    if let Some(toc) = archive.toc() {
-        return Ok(Digest::new(toc.diff_id));
+    if let Some(diff_id) = archive.toc().and_then(|toc| toc.diff_id) {
+        return Ok(Digest::new(diff_id));
     }
     let (_, mut unpacking) = packing::unpack(Reading::new(packed.clone()))?;
     let mut hasher = Hasher::default();

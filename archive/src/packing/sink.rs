@@ -56,13 +56,14 @@ pub(crate) struct HotPages {
 /// member the caller calls [`end`](Self::end), and writes the two blocks of zeros.
 pub(crate) struct Sink<W: Write> {
     to: To<W>,
+    has_digests: bool,
     at: u64,
     member: Option<Open>,
     is_ended: bool,
 }
 
 enum To<W: Write> {
-    Plain(W, Sha256),
+    Plain(W, Option<Sha256>),
     #[cfg(feature = "zstd")]
     Seekable(Box<Writer<W>>),
 }
@@ -73,7 +74,7 @@ struct Open {
     header: u64,
     /// Offset of the content in the tar stream, once it has begun.
     content: Option<u64>,
-    digest: Sha256,
+    digest: Option<Sha256>,
 }
 
 /// Facts about a written archive.
@@ -81,8 +82,8 @@ struct Open {
 pub(crate) struct Written<W> {
     /// The writer that took the archive.
     pub(crate) out: W,
-    /// SHA-256 of the whole tar stream: the diffID of an OCI layer.
-    pub(crate) diff_id: [u8; 32],
+    /// SHA-256 of the whole tar stream: the diffID of an OCI layer. `None` if it was not wanted.
+    pub(crate) diff_id: Option<[u8; 32]>,
     /// Bytes of the tar stream.
     pub(crate) unpacked: u64,
     /// Bytes of the pages that stand in the working set once more.
@@ -90,19 +91,20 @@ pub(crate) struct Written<W> {
 }
 
 impl<W: Write> Sink<W> {
-    /// Begins an archive.
+    /// Begins an archive. With `has_digests` the SHA-256 of the tar stream is computed and, for a
+    /// seekable archive, those of all members.
     ///
     /// # Errors
     /// Fails if there is no memory, or no thread.
-    pub(crate) fn new(out: W, form: Form) -> io::Result<Self> {
+    pub(crate) fn new(out: W, form: Form, has_digests: bool) -> io::Result<Self> {
         let to = match form {
-            Form::Plain => To::Plain(out, Sha256::new()),
+            Form::Plain => To::Plain(out, has_digests.then(Sha256::new)),
             #[cfg(feature = "zstd")]
             Form::Seekable { level, threads } => {
-                To::Seekable(Writer::new(out, level, threads)?.into())
+                To::Seekable(Writer::new(out, level, threads, has_digests)?.into())
             }
         };
-        Ok(Self { to, at: 0, member: None, is_ended: false })
+        Ok(Self { to, has_digests, at: 0, member: None, is_ended: false })
     }
 
     /// Names the pages that a restore wants first, in this order. They are written once more, so
@@ -128,7 +130,7 @@ impl<W: Write> Sink<W> {
         if self.is_ended {
             return Err(misuse("begins behind the end of the archive", &entry));
         }
-        let digest = Sha256::new();
+        let digest = self.has_digests.then(Sha256::new);
         self.member = Some(Open { entry, header: self.at, content: None, digest });
         Ok(())
     }
@@ -170,7 +172,7 @@ impl<W: Write> Sink<W> {
         match self.to {
             To::Plain(mut out, whole) => {
                 out.flush()?;
-                let diff_id = whole.finalize().into();
+                let diff_id = whole.map(|whole| whole.finalize().into());
                 Ok(Written { out, diff_id, unpacked: self.at, hot_pages: 0 })
             }
             #[cfg(feature = "zstd")]
@@ -193,7 +195,7 @@ impl<W: Write> Sink<W> {
             To::Seekable(writer) => {
                 let headers = (content.unwrap_or(header) - header) / BLOCK;
                 let headers = u32::try_from(headers).map_err(io::Error::other)?;
-                writer.done(entry, headers, digest.finalize().into());
+                writer.done(entry, headers, digest.map(|digest| digest.finalize().into()));
             }
         }
         Ok(())
@@ -236,13 +238,16 @@ impl<W: Write> Write for Sink<W> {
         let len = match &mut self.to {
             To::Plain(out, whole) => {
                 let len = out.write(bytes)?;
-                whole.update(bytes.get(..len).unwrap_or_default());
+                if let Some(whole) = whole {
+                    whole.update(bytes.get(..len).unwrap_or_default());
+                }
                 len
             }
             #[cfg(feature = "zstd")]
             To::Seekable(writer) => {
-                if let (Some(open), Some(_)) = (&mut self.member, content) {
-                    open.digest.update(bytes);
+                let digest = self.member.as_mut().and_then(|open| open.digest.as_mut());
+                if let Some((digest, _)) = digest.zip(content) {
+                    digest.update(bytes);
                 }
                 writer.put(bytes, content)?;
                 len

@@ -12,8 +12,11 @@ use crate::tar::Found;
 #[derive(Debug)]
 pub(crate) struct Toc {
     pub(crate) members: Vec<Listed>,
-    /// SHA-256 of the tar stream, as the writer has seen it: the diffID of an OCI layer.
-    pub(crate) diff_id: [u8; 32],
+    /// SHA-256 of the tar stream, as the writer has seen it: the diffID of an OCI layer. `None` if
+    /// the writer was not asked for digests.
+    pub(crate) diff_id: Option<[u8; 32]>,
+    /// Set if the archive has digests of its members. It always has those of its frames.
+    pub(crate) has_digests: bool,
     /// SHA-256 of the table in the packed archive, with [`place`](Self::place) as its range.
     pub(crate) digest: [u8; 32],
     /// Range of the table in the packed archive.
@@ -46,6 +49,16 @@ impl Toc {
         Ok(hot.unpacked())
     }
 
+    /// Compares each frame that is read from now on with its digest, and the working set with the
+    /// frames that have the same pages. Returns false if the working set has other pages.
+    ///
+    /// # Errors
+    /// `InvalidData` for a frame with another digest; the errors of reading.
+    pub(crate) fn check_frames(&self) -> io::Result<bool> {
+        self.reader.check_frames();
+        self.reader.compare_hot()
+    }
+
     /// SHA-256 of a member's content, as the writer has seen it. `row` is that of a member with a
     /// digest.
     ///
@@ -62,14 +75,18 @@ impl Toc {
         Ok(0)
     }
 
+    pub(crate) fn check_frames(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     pub(crate) fn digest_of(&self, _: u64) -> io::Result<[u8; 32]> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
 impl Listed {
-    /// Returns true for a member whose content has a digest in the archive.
-    pub(crate) fn has_digest(&self) -> bool {
+    /// Returns true for a member whose content has a digest in an archive with digests.
+    pub(crate) fn has_content(&self) -> bool {
         self.found.sort == crate::tar::Sort::File && self.found.size > 0
     }
 }

@@ -15,7 +15,7 @@ use super::headers::{BLOCK, Described, Kind};
 use super::new_file::NewFile;
 use super::order::Class;
 use crate::archive::Archive;
-use crate::digest::Watch;
+use crate::digest::{Sha256, Watch};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::member::{Member, MemberKind};
 use crate::metadata::names::{CHECKPOINT, PRE_CHECKPOINT};
@@ -47,6 +47,10 @@ pub struct Options {
     pub pack: Pack,
     /// Makes the same bytes of the same members each time: no time and no owner goes in.
     pub is_reproducible: bool,
+    /// Computes the SHA-256 of the tar stream. A seekable archive then has that digest and those of
+    /// all members in its table of contents. This takes about as long as the packing; a seekable
+    /// archive has digests of its packed frames in any case.
+    pub has_digests: bool,
 }
 
 /// Packings that are written.
@@ -80,8 +84,9 @@ pub struct Saved {
     pub members: usize,
     /// Bytes of the tar stream.
     pub unpacked: u64,
-    /// SHA-256 of the tar stream: the diffID of an OCI layer.
-    pub diff_id: [u8; 32],
+    /// SHA-256 of the tar stream, the diffID of an OCI layer, with
+    /// [`has_digests`](Options::has_digests).
+    pub diff_id: Option<Sha256>,
     /// Bytes of pages of a recorded working set, which one read brings. 0 in other packings than
     /// [`Pack::Seekable`].
     pub hot_pages: u64,
@@ -427,7 +432,7 @@ impl Draft {
         watch: Watch<'_>,
     ) -> Result<(W, Saved)> {
         let fail = |error| Error::new(name, ErrorKind::Write(error));
-        let mut sink = Sink::new(out, form).map_err(fail)?;
+        let mut sink = Sink::new(out, form, options.has_digests).map_err(fail)?;
         let mut working_set_fault = None;
         if form != Form::Plain {
             let images: Arc<dyn Source> = Arc::new(Folder::of(self, CHECKPOINT));
@@ -448,7 +453,7 @@ impl Draft {
         };
         end().map_err(fail)?;
         let Written { out, diff_id, unpacked, hot_pages, .. } = sink.finish().map_err(fail)?;
-        let members = members.len();
+        let (members, diff_id) = (members.len(), diff_id.map(Sha256));
         Ok((out, Saved { members, unpacked, diff_id, hot_pages, working_set_fault }))
     }
 }

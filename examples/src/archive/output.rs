@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
-use criu_archive::Packing;
 use criu_archive::convert::{Conversion, Note};
 use criu_archive::metadata::Engine;
 use criu_archive::write::{Draft, Options, Pack, Saved};
+use criu_archive::{Packing, Sha256};
 use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -53,6 +53,10 @@ pub(crate) struct Packed {
     /// Write the same bytes each time: no times, no owners
     #[arg(long)]
     reproducible: bool,
+    /// Compute the SHA-256 of the tar stream and, with zstd, put it into the archive with those of
+    /// all members
+    #[arg(long)]
+    digests: bool,
 }
 
 /// Packings, as `--pack` names them.
@@ -95,7 +99,8 @@ struct Report<'r> {
     /// Bytes before they were packed.
     bytes: u64,
     /// SHA-256 of the tar stream.
-    diff_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff_id: Option<Sha256>,
     /// Bytes of the pages of the working set.
     working_set: u64,
     /// Reason why the working set was left where it was.
@@ -169,6 +174,7 @@ impl Packed {
         let mut options = Options::default();
         options.pack = self.pack(form);
         options.is_reproducible = self.reproducible;
+        options.has_digests = self.digests;
         let mut file = NewFile::create(path)?;
         let name = path.map_or_else(|| STDOUT.into(), |path| path.display().to_string());
         let saved = write(&mut file, &name, draft, &options)?;
@@ -231,7 +237,7 @@ fn report<'r>(
         packing: form.word(),
         members: saved.members,
         bytes: saved.unpacked,
-        diff_id: saved.diff_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        diff_id: saved.diff_id,
         working_set: saved.hot_pages,
         working_set_fault: saved.working_set_fault.as_deref(),
         notes: conversion.notes(),

@@ -32,13 +32,13 @@ pub(super) struct Done {
     pub(super) entry: Entry,
     /// Blocks of headers.
     pub(super) headers: u32,
-    /// SHA-256 of the content.
-    pub(super) digest: [u8; 32],
+    /// SHA-256 of the content, if digests are wanted.
+    pub(super) digest: Option<[u8; 32]>,
 }
 
 impl Done {
-    /// Returns true for a member that the table of digests has a row of.
-    pub(super) fn has_digest(&self) -> bool {
+    /// Returns true for a member that may have a row in the table of digests.
+    pub(super) fn has_content(&self) -> bool {
         self.entry.kind == MemberKind::File && self.entry.size > 0
     }
 }
@@ -245,7 +245,7 @@ pub(super) fn members(columns: Members) -> Result<(Vec<Listed>, u64), Fault> {
         let (mode, uid, gid, size) = (*mode, *uid, *gid, *size);
         let found = Found { name, link, sort, mode, uid, gid, modified, start, size };
         let member = Listed { header, row, found };
-        row += u64::from(member.has_digest());
+        row += u64::from(member.has_content());
         listed.push(member);
     }
     if names.next().is_some() || links.next().is_some() {
@@ -266,8 +266,9 @@ pub(super) fn check_places(
     hot: Option<&Hot>,
     table: u64,
 ) -> Result<(), Fault> {
-    let files = members.iter().filter(|member| member.has_digest()).count() as u64;
-    let len = frames.len() as u64 * FRAME_DIGEST + files * 32;
+    let files = members.iter().filter(|member| member.has_content()).count() as u64;
+    let rows = if digests.has_members { files } else { 0 };
+    let len = frames.len() as u64 * FRAME_DIGEST + rows * 32;
     let is_listed = digests.start == frames.packed().saturating_add(8)
         && digests.len == len
         && digests.blocks.len() as u64 == len.div_ceil(16 << 10) * 32;

@@ -1,6 +1,6 @@
 //! Places of frames, and the way from a frame to its bytes and back.
 
-use std::io;
+use std::io::{self, Cursor};
 
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, find_frame_compressed_size};
@@ -97,12 +97,12 @@ impl Packer {
     /// # Errors
     /// Fails if there is no memory.
     pub(super) fn pack(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<u32> {
-        let start = out.len();
-        let bound = zstd::zstd_safe::compress_bound(bytes.len());
-        out.resize(start.saturating_add(bound), 0);
-        let room = out.get_mut(start..).unwrap_or_default();
-        let len = self.0.compress_to_buffer(bytes, room)?;
-        out.truncate(start.saturating_add(len));
+        // Room behind what is there, which zstd fills without a zero before.
+        out.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+        let start = out.len() as u64;
+        let mut end = Cursor::new(out);
+        end.set_position(start);
+        let len = self.0.compress_to_buffer(bytes, &mut end)?;
         u32::try_from(len).map_err(io::Error::other)
     }
 }

@@ -132,6 +132,12 @@ impl Hot {
         Some(Loaded { bytes, ends, runs, unpacked: at, last: Mutex::default() })
     }
 
+    /// Returns the start and the end of each run in the tar stream, once it has been loaded.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let runs = self.loaded.get().map_or(&[][..], |loaded| &loaded.runs);
+        runs.iter().map(|run| (run.start, run.start + run.len))
+    }
+
     /// Reads from `offset` of the tar stream on, as far as the working set has the bytes and has
     /// been loaded. Returns the number of bytes, which may be 0.
     ///

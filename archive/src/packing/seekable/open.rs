@@ -60,7 +60,10 @@ fn ours(
     let contents = end.contents(&bytes)?;
     let frames = contents::frames(&contents)?;
     let Contents { diff_id, members, digests, hot, .. } = contents;
-    let diff_id = diff_id.try_into().map_err(|_| contents::damaged())?;
+    let diff_id = match &*diff_id {
+        [] => None,
+        diff_id => Some(diff_id.try_into().map_err(|_| contents::damaged())?),
+    };
     if frames.largest() > MOST_FRAME {
         return Err(too_large(&frames));
     }
@@ -70,6 +73,7 @@ fn ours(
     let zeros = zeros.ok_or(ErrorKind::Malformed("does not describe all bytes of the archive"))?;
     let packed = tail.packed.clone();
     let hot = hot.map(|hot| Hot::new(packed.clone(), hot)).transpose()?;
+    let has_digests = digests.has_members;
     let digests = Table::new(packed.clone(), digests);
     let is_checked = expected.is_some();
     let seekable = Shared::new(Seekable::new(packed, frames, digests, is_checked, hot));
@@ -82,7 +86,7 @@ fn ours(
     }
     let place = start.saturating_add(8)..table_end;
     let bytes = Blob::new(seekable.clone());
-    let toc = Toc { members, diff_id, digest, place, reader: seekable };
+    let toc = Toc { members, diff_id, has_digests, digest, place, reader: seekable };
     Ok(Layer::Anywhere { packing: Packing::Seekable, bytes, toc: Some(toc) })
 }
 

@@ -25,37 +25,50 @@ pub(super) struct Packed {
     pub(super) bytes: Vec<u8>,
     /// Packed size, unpacked size, and digest of each frame.
     pub(super) frames: Vec<(u32, u32, FrameDigest)>,
+    /// The bytes of the piece, if nobody reads them any more. Their memory serves another piece.
+    pub(super) spent: Vec<u8>,
 }
 
 /// Workers of an archive.
 pub(super) enum Pool {
     /// The caller's own thread compresses.
-    Own(Box<Packer>, Sha256),
+    Own(Box<Packer>, Option<Sha256>),
     Threads(Threads),
 }
 
-/// Threads that compress, and one that computes the digest of the tar stream.
+/// Threads that compress, and one that computes the digest of the tar stream if it is asked for.
 pub(super) struct Threads {
     /// Taken at the end.
     work: Option<SyncSender<Job>>,
-    hash: Option<SyncSender<Arc<Piece>>>,
-    hasher: Option<JoinHandle<Sha256>>,
+    hasher: Option<Hasher>,
     packers: Vec<JoinHandle<()>>,
     /// Results to come, the oldest first.
     waiting: VecDeque<Receiver<io::Result<Packed>>>,
     most: usize,
 }
 
-type Job = (Arc<Piece>, SyncSender<io::Result<Packed>>);
+/// A thread that computes a digest of all pieces.
+struct Hasher {
+    pieces: SyncSender<Arc<Piece>>,
+    thread: JoinHandle<Sha256>,
+}
+
+/// A piece, memory for its frames, and the place where they are waited for.
+struct Job {
+    piece: Arc<Piece>,
+    room: Vec<u8>,
+    result: SyncSender<io::Result<Packed>>,
+}
 
 impl Pool {
     /// Starts threads; with one the caller's own thread compresses.
     ///
     /// # Errors
     /// Fails if there is no memory, or no thread.
-    pub(super) fn new(level: i32, threads: usize) -> io::Result<Self> {
+    pub(super) fn new(level: i32, threads: usize, has_digest: bool) -> io::Result<Self> {
         if threads <= 1 {
-            return Ok(Self::Own(Box::new(Packer::new(level)?), Sha256::new()));
+            let whole = has_digest.then(Sha256::new);
+            return Ok(Self::Own(Box::new(Packer::new(level)?), whole));
         }
         let threads = threads.min(MOST_THREADS);
         let (work, jobs) = mpsc::sync_channel::<Job>(threads);
@@ -67,35 +80,32 @@ impl Pool {
             packers.push(start("pack", move || {
                 loop {
                     let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok((piece, result)) = job else { return };
+                    let Ok(Job { piece, room, result }) = job else { return };
                     // Nobody waits if writing has failed.
-                    let _ = result.send(pack(&mut packer, &piece));
+                    let _ = result.send(pack(&mut packer, piece, room));
                 }
             })?);
         }
-        let (hash, pieces) = mpsc::sync_channel::<Arc<Piece>>(threads);
-        let hasher = start("digest", move || {
-            let mut whole = Sha256::new();
-            pieces.iter().for_each(|piece| whole.update(&piece.bytes));
-            whole
-        })?;
-        let (work, hash, hasher) = (Some(work), Some(hash), Some(hasher));
-        let most = 2 * threads;
+        let hasher = has_digest.then(|| Hasher::new(threads)).transpose()?;
+        let (work, most) = (Some(work), 2 * threads);
         let waiting = VecDeque::new();
-        Ok(Self::Threads(Threads { work, hash, hasher, packers, waiting, most }))
+        Ok(Self::Threads(Threads { work, hasher, packers, waiting, most }))
     }
 
-    /// Hands over a piece, and returns frames that are ready, of this piece or of earlier ones.
+    /// Hands over a piece with memory for its frames, and returns frames that are ready, of this
+    /// piece or of earlier ones.
     ///
     /// # Errors
     /// Fails if there is no memory.
-    pub(super) fn put(&mut self, piece: Piece) -> io::Result<Option<Packed>> {
+    pub(super) fn put(&mut self, piece: Piece, room: Vec<u8>) -> io::Result<Option<Packed>> {
         match self {
             Self::Own(packer, whole) => {
-                whole.update(&piece.bytes);
-                pack(packer, &piece).map(Some)
+                if let Some(whole) = whole {
+                    whole.update(&piece.bytes);
+                }
+                pack(packer, Arc::new(piece), room).map(Some)
             }
-            Self::Threads(threads) => threads.put(piece),
+            Self::Threads(threads) => threads.put(piece, room),
         }
     }
 
@@ -110,27 +120,25 @@ impl Pool {
         }
     }
 
-    /// Returns the digest of all bytes.
-    pub(super) fn digest(self) -> io::Result<[u8; 32]> {
+    /// Returns the digest of all bytes, if it was asked for.
+    pub(super) fn digest(self) -> io::Result<Option<[u8; 32]>> {
         let whole = match self {
             Self::Own(_, whole) => whole,
-            Self::Threads(mut threads) => {
-                threads.hash = None;
-                let hasher = threads.hasher.take().map(JoinHandle::join);
-                hasher.and_then(Result::ok).ok_or_else(gone)?
-            }
+            Self::Threads(mut threads) => threads.hasher.take().map(Hasher::join).transpose()?,
         };
-        Ok(whole.finalize().into())
+        Ok(whole.map(|whole| whole.finalize().into()))
     }
 }
 
 impl Threads {
-    fn put(&mut self, piece: Piece) -> io::Result<Option<Packed>> {
+    fn put(&mut self, piece: Piece, room: Vec<u8>) -> io::Result<Option<Packed>> {
         let (result, waiting) = mpsc::sync_channel(1);
         let piece = Arc::new(piece);
-        let (hash, work) = self.hash.as_ref().zip(self.work.as_ref()).ok_or_else(gone)?;
-        hash.send(Arc::clone(&piece)).map_err(|_| gone())?;
-        work.send((piece, result)).map_err(|_| gone())?;
+        if let Some(hasher) = &self.hasher {
+            hasher.pieces.send(Arc::clone(&piece)).map_err(|_| gone())?;
+        }
+        let work = self.work.as_ref().ok_or_else(gone)?;
+        work.send(Job { piece, room, result }).map_err(|_| gone())?;
         self.waiting.push_back(waiting);
         if self.waiting.len() < self.most { Ok(None) } else { self.next() }
     }
@@ -144,15 +152,33 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         // Threads end when nothing can come any more.
-        (self.work, self.hash) = (None, None);
+        self.work = None;
         self.waiting.clear();
         self.packers.drain(..).for_each(|packer| drop(packer.join()));
-        self.hasher.take().map(JoinHandle::join);
+        self.hasher.take().map(Hasher::join);
     }
 }
 
-fn pack(packer: &mut Packer, piece: &Piece) -> io::Result<Packed> {
-    let mut packed = Packed::default();
+impl Hasher {
+    fn new(most: usize) -> io::Result<Self> {
+        let (pieces, all) = mpsc::sync_channel::<Arc<Piece>>(most);
+        let thread = start("digest", move || {
+            let mut whole = Sha256::new();
+            all.iter().for_each(|piece| whole.update(&piece.bytes));
+            whole
+        })?;
+        Ok(Self { pieces, thread })
+    }
+
+    fn join(self) -> io::Result<Sha256> {
+        drop(self.pieces);
+        self.thread.join().map_err(|_| gone())
+    }
+}
+
+fn pack(packer: &mut Packer, piece: Arc<Piece>, room: Vec<u8>) -> io::Result<Packed> {
+    let mut packed = Packed { bytes: room, ..Packed::default() };
+    packed.bytes.clear();
     let mut rest = piece.bytes.as_slice();
     for cut in &piece.cuts {
         let (frame, behind) = rest.split_at_checked(*cut).unwrap_or((rest, &[]));
@@ -162,6 +188,7 @@ fn pack(packer: &mut Packer, piece: &Piece) -> io::Result<Packed> {
         packed.frames.push((len, u32::try_from(frame.len()).unwrap_or(u32::MAX), digest));
         rest = behind;
     }
+    packed.spent = Arc::into_inner(piece).map(|piece| piece.bytes).unwrap_or_default();
     Ok(packed)
 }
 

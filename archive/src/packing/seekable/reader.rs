@@ -3,11 +3,13 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use criu_images::source::{Blob, ReadAt};
 use zstd::bulk::Decompressor;
 
+use super::cut::FRAME;
 use super::digests::Table;
 use super::frames::{Frame, Frames, unpack};
 use super::hot::Hot;
@@ -19,7 +21,7 @@ pub(super) struct Seekable {
     frames: Frames,
     digests: Option<Table>,
     /// Set if each frame is compared with its digest.
-    is_checked: bool,
+    is_checked: AtomicBool,
     hot: Option<Hot>,
     cache: Mutex<Cache>,
     ahead: Mutex<Ahead>,
@@ -59,6 +61,7 @@ impl Seekable {
         hot: Option<Hot>,
     ) -> Self {
         let digests = Some(digests);
+        let is_checked = is_checked.into();
         Self { digests, is_checked, hot, ..Self::without_tables(packed, frames) }
     }
 
@@ -67,7 +70,7 @@ impl Seekable {
             packed,
             frames,
             digests: None,
-            is_checked: false,
+            is_checked: AtomicBool::new(false),
             hot: None,
             cache: Mutex::default(),
             ahead: Mutex::default(),
@@ -169,7 +172,7 @@ impl Seekable {
     }
 
     fn unpack(&self, number: usize, frame: Frame, packed: &[u8], out: &mut [u8]) -> io::Result<()> {
-        if self.is_checked {
+        if self.is_checked.load(Ordering::SeqCst) {
             self.digests.as_ref().map_or(Ok(()), |table| table.check(number, packed))?;
         }
         let spare = lock(&self.decoders).pop();
@@ -248,6 +251,36 @@ impl Shared {
     /// The working set, if one was recorded.
     pub(in crate::packing) fn hot(&self) -> Option<&Hot> {
         self.0.hot.as_ref()
+    }
+
+    /// Compares each frame that is read from now on with its digest.
+    pub(in crate::packing) fn check_frames(&self) {
+        self.0.is_checked.store(true, Ordering::SeqCst);
+        // Frames that were unpacked without a comparison are unpacked again.
+        *lock(&self.0.cache) = Cache::default();
+    }
+
+    /// Compares the working set with the frames that have the same pages. Returns false if they
+    /// differ.
+    ///
+    /// # Errors
+    /// `InvalidData` if either is damaged; the errors of reading.
+    pub(in crate::packing) fn compare_hot(&self) -> io::Result<bool> {
+        let Some(hot) = self.hot() else { return Ok(true) };
+        hot.load()?;
+        let (mut kept, mut page) = (vec![0; FRAME], vec![0; FRAME]);
+        for (mut offset, end) in hot.runs() {
+            while offset < end {
+                let left = usize::try_from(end - offset).unwrap_or(usize::MAX).min(FRAME);
+                let len = hot.read(offset, kept.get_mut(..left).unwrap_or_default())?;
+                let len = self.0.read_frames(offset, page.get_mut(..len).unwrap_or_default())?;
+                if kept.get(..len) != page.get(..len) {
+                    return Ok(false);
+                }
+                offset += len as u64;
+            }
+        }
+        Ok(true)
     }
 
     /// Returns the digest of a file's content. `row` is the number of files with content before.

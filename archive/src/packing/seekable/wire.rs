@@ -6,7 +6,7 @@ use prost::Message;
 /// The table of contents.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Contents {
-    /// SHA-256 of the tar stream.
+    /// SHA-256 of the tar stream. Empty if it was not asked for.
     #[prost(bytes = "vec", tag = "1")]
     pub(super) diff_id: Vec<u8>,
     /// Packed size of each frame of the tar stream. The frames stand at the start of the file, one
@@ -57,8 +57,8 @@ pub(super) struct Members {
     pub(super) times: Vec<i64>,
 }
 
-/// The place of the digests: those of the packed frames, 16 bytes each, then those of the contents
-/// of all files that are not empty, 32 bytes each.
+/// The place of the digests: those of the packed frames, 16 bytes each. Where they were asked for,
+/// those of the contents of all files that are not empty follow, 32 bytes each.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Digests {
     /// Offset in the file.
@@ -69,6 +69,9 @@ pub(super) struct Digests {
     /// SHA-256 of each 16 KiB, and of the rest.
     #[prost(bytes = "vec", tag = "3")]
     pub(super) blocks: Vec<u8>,
+    /// Set if there are digests of contents.
+    #[prost(bool, tag = "4")]
+    pub(super) has_members: bool,
 }
 
 /// The place of the working set: an index, then frames.

@@ -12,8 +12,8 @@ use super::wire::{Contents, Digests};
 use super::{seek_table, skippable};
 use crate::packing::sink::{Entry, HotPages, Written, is_pages};
 
-/// A writer of a seekable archive. Memory holds a MiB for each thread and a piece that waits for
-/// it, and some 100 bytes for each member and 40 for each frame.
+/// A writer of a seekable archive. Memory holds at most 6 MiB for each thread, some 100 bytes for
+/// each member and 40 for each frame.
 pub(in crate::packing) struct Writer<W> {
     out: W,
     level: i32,
@@ -29,15 +29,24 @@ pub(in crate::packing) struct Writer<W> {
     /// Packed size, unpacked size, and digest of each frame.
     frames: Vec<(u32, u32, FrameDigest)>,
     members: Vec<Done>,
+    /// Set if the digests of members and of the tar stream are wanted.
+    has_digests: bool,
+    /// Memory of pieces and frames that have been written.
+    spare: Vec<Vec<u8>>,
     hot: Option<Collector>,
 }
 
 impl<W: Write> Writer<W> {
-    pub(in crate::packing) fn new(out: W, level: i32, threads: usize) -> io::Result<Self> {
+    pub(in crate::packing) fn new(
+        out: W,
+        level: i32,
+        threads: usize,
+        has_digests: bool,
+    ) -> io::Result<Self> {
         Ok(Self {
             out,
             level,
-            pool: Pool::new(level, threads)?,
+            pool: Pool::new(level, threads, has_digests)?,
             piece: Piece::default(),
             cut: 0,
             at: 0,
@@ -45,6 +54,8 @@ impl<W: Write> Writer<W> {
             place: Place::Any,
             frames: Vec::new(),
             members: Vec::new(),
+            has_digests,
+            spare: Vec::new(),
             hot: None,
         })
     }
@@ -94,8 +105,13 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends a member.
-    pub(in crate::packing) fn done(&mut self, entry: Entry, headers: u32, digest: [u8; 32]) {
+    /// Ends a member. `digest` is that of its content, if digests are wanted.
+    pub(in crate::packing) fn done(
+        &mut self,
+        entry: Entry,
+        headers: u32,
+        digest: Option<[u8; 32]>,
+    ) {
         self.place = Place::Any;
         self.members.push(Done { entry, headers, digest });
     }
@@ -114,8 +130,8 @@ impl<W: Write> Writer<W> {
         let mut others = Vec::new();
 
         let mut table: Vec<u8> = self.frames.iter().flat_map(|(.., digest)| *digest).collect();
-        let files = self.members.iter().filter(|member| member.has_digest());
-        files.for_each(|member| table.extend(member.digest));
+        let files = self.members.iter().filter(|member| member.has_content());
+        table.extend(files.filter_map(|member| member.digest).flatten());
         let head = skippable(table.len())?;
         self.out.write_all(&head)?;
         self.out.write_all(&table)?;
@@ -123,6 +139,7 @@ impl<W: Write> Writer<W> {
             start: self.file_at.saturating_add(head.len() as u64),
             len: table.len() as u64,
             blocks: digests::blocks(&table),
+            has_members: self.has_digests,
         };
         let mut file_at = digests.start.saturating_add(digests.len);
         others.push(file_at - self.file_at);
@@ -136,7 +153,7 @@ impl<W: Write> Writer<W> {
         let hot_pages = hot.as_ref().map_or(0, |hot| hot.unpacked);
 
         let contents = Contents {
-            diff_id: diff_id.to_vec(),
+            diff_id: diff_id.map_or_else(Vec::new, Vec::from),
             packed: self.frames.iter().map(|(packed, ..)| *packed).collect(),
             unpacked: self.frames.iter().map(|(_, unpacked, _)| *unpacked).collect(),
             members: contents::columns(&self.members),
@@ -173,12 +190,12 @@ impl<W: Write> Writer<W> {
         if self.piece.cuts.is_empty() {
             return Ok(());
         }
-        let mut next = Piece::default();
-        next.bytes.reserve(PIECE + 2 * FRAME);
+        let mut next = Piece { bytes: self.room(), cuts: Vec::new() };
         next.bytes.extend_from_slice(self.piece.bytes.get(self.cut..).unwrap_or_default());
         self.piece.bytes.truncate(self.cut);
         self.cut = 0;
-        if let Some(packed) = self.pool.put(mem::replace(&mut self.piece, next))? {
+        let room = self.room();
+        if let Some(packed) = self.pool.put(mem::replace(&mut self.piece, next), room)? {
             self.write(packed)?;
         }
         Ok(())
@@ -188,7 +205,16 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&packed.bytes)?;
         self.file_at = self.file_at.saturating_add(packed.bytes.len() as u64);
         self.frames.extend(packed.frames);
+        self.spare.extend([packed.bytes, packed.spent]);
         Ok(())
+    }
+
+    /// Returns memory for a piece or its frames.
+    fn room(&mut self) -> Vec<u8> {
+        let mut room = self.spare.pop().unwrap_or_default();
+        room.clear();
+        room.reserve(PIECE + 2 * FRAME);
+        room
     }
 }
 

@@ -13,7 +13,7 @@ fn read(packed: &[u8]) -> Result<Vec<u8>, String> {
         Layer::Anywhere { bytes, toc, .. } => {
             if let Some(toc) = &toc {
                 toc.prefetch().map_err(fail)?;
-                for member in toc.members.iter().filter(|member| member.has_digest()) {
+                for member in toc.members.iter().filter(|member| member.has_content()) {
                     toc.digest_of(member.row).map_err(fail)?;
                 }
             }

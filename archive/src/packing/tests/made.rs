@@ -55,7 +55,7 @@ pub(super) fn write<W: Write>(
     form: Form,
     hot: Option<Vec<HotPages>>,
 ) -> io::Result<Written<W>> {
-    let mut sink = Sink::new(out, form)?;
+    let mut sink = Sink::new(out, form, true)?;
     if let Some(hot) = hot {
         sink.hot(hot)?;
     }

@@ -27,7 +27,7 @@ fn what_is_written_is_read_at_every_place() {
     let files = files();
     let tar = plain(&files);
     let written = write(&files, Vec::new(), Form::Seekable { level: 1, threads: 2 }, None).unwrap();
-    assert_eq!(written.diff_id, <[u8; 32]>::from(Sha256::digest(&tar)));
+    assert_eq!(written.diff_id, Some(Sha256::digest(&tar).into()));
     assert_eq!(written.unpacked, tar.len() as u64);
     let packed = written.out.clone();
     let (bytes, toc) = open(written.out);
@@ -52,7 +52,7 @@ fn what_is_written_is_read_at_every_place() {
         assert!(tar[start..][..file.bytes.len()] == file.bytes);
         assert_eq!((member.found.mode, member.found.gid), (0o600, 7));
         let want = (!file.bytes.is_empty()).then(|| Sha256::digest(&file.bytes).into());
-        assert_eq!(member.has_digest().then(|| toc.digest_of(member.row).unwrap()), want);
+        assert_eq!(member.has_content().then(|| toc.digest_of(member.row).unwrap()), want);
     }
 }
 
@@ -74,7 +74,7 @@ fn the_bytes_are_the_same_for_any_number_of_threads() {
     // In pieces of every size the same, too.
     for piece in [1, 511, 4097, 100_000] {
         let form = Form::Seekable { level: 1, threads: 2 };
-        let mut sink = Sink::new(Vec::new(), form).unwrap();
+        let mut sink = Sink::new(Vec::new(), form, true).unwrap();
         sink.hot(hot.clone()).unwrap();
         for file in &files {
             sink.begin(entry(file)).unwrap();
@@ -338,7 +338,7 @@ fn a_member_that_is_not_as_announced_is_refused() {
     let file = TestFile { name: "a".into(), bytes: vec![1; 600] };
     for form in [Form::Plain, Form::Seekable { level: 1, threads: 2 }] {
         let begin = || {
-            let mut sink = Sink::new(Vec::new(), form).unwrap();
+            let mut sink = Sink::new(Vec::new(), form, true).unwrap();
             sink.begin(entry(&file)).unwrap();
             sink.write_all(&header("a", 600)).unwrap();
             sink.content().unwrap();
@@ -351,7 +351,7 @@ fn a_member_that_is_not_as_announced_is_refused() {
         let mut long = begin();
         let refused = long.write_all(&[1; 1025]).unwrap_err().to_string();
         assert_eq!(refused, "a: goes on behind its size");
-        let mut sink = Sink::new(Vec::new(), form).unwrap();
+        let mut sink = Sink::new(Vec::new(), form, true).unwrap();
         assert!(sink.write_all(b"x").is_err());
         sink.begin(entry(&file)).unwrap();
         sink.write_all(&[0; 511]).unwrap();

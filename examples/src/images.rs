@@ -36,6 +36,18 @@ pub(crate) fn open_set(path: &Path) -> Result<ImageSet, String> {
 /// # Errors
 /// Returns the reason for a person, with the path.
 pub(crate) fn open_place(path: &Path) -> Result<Place, String> {
+    place(path, Way::Twice)
+}
+
+/// Opens a set as [`open_place`] does. A packed archive is unpacked once, with all of its pages.
+///
+/// # Errors
+/// Returns the reason for a person, with the path.
+pub(crate) fn open_pages(path: &Path) -> Result<Place, String> {
+    place(path, Way::Once)
+}
+
+fn place(path: &Path, way: Way) -> Result<Place, String> {
     if path.is_dir() {
         return Place::directory(path, "").or_else(|error| match error.kind() {
             Fault::Images(fault) if matches!(fault.kind(), ErrorKind::Missing) => {
@@ -49,7 +61,7 @@ pub(crate) fn open_place(path: &Path) -> Result<Place, String> {
         return Ok(place.with_annotations(opened.annotations()));
     }
     let (archive, folder) = split(path);
-    find_place(path, open_archive(archive)?, folder)
+    find_place(path, archive_by(archive, way)?, folder)
 }
 
 /// Finds a set in an archive: the one in a folder, or the only one.
@@ -79,20 +91,28 @@ pub(crate) fn find_place(path: &Path, tar: Archive, folder: Option<&str>) -> Res
 /// # Errors
 /// Returns the reason for a person, with the path and with advice.
 pub(crate) fn open_archive(path: &Path) -> Result<Archive, String> {
+    archive_by(path, Way::Twice)
+}
+
+fn archive_by(path: &Path, way: Way) -> Result<Archive, String> {
     if path == Path::new("-") {
         let file = io::stdin().as_fd().try_clone_to_owned().map(fs::File::from);
         let file = file.map_err(|error| format!("{STANDARD_INPUT}: {error}"))?;
         if file.is_terminal() {
             return Err(format!("{STANDARD_INPUT} is a terminal, an archive is wanted there"));
         }
-        return open_stream(STANDARD_INPUT, file).map_err(|error| no_archive(path, &error));
+        return open_stream(STANDARD_INPUT, file, way).map_err(|error| no_archive(path, &error));
     }
-    Archive::open(path).or_else(|error| match error.kind() {
-        Fault::Encrypted => open_encrypted(path),
+    let opened = match way {
+        Way::Once => Archive::open_with_pages(path),
+        Way::Twice => Archive::open(path),
+    };
+    opened.or_else(|error| match error.kind() {
+        Fault::Encrypted => open_encrypted(path, way),
         Fault::NotAFile if !path.is_dir() => {
             let name = path.to_string_lossy();
             let file = open_input(path).map_err(|error| format!("{name}: {error}"))?;
-            open_stream(&name, file).map_err(|error| no_archive(path, &error))
+            open_stream(&name, file, way).map_err(|error| no_archive(path, &error))
         }
         Fault::NotAFile => Err(format!("{}: is a directory, not an archive", path.display())),
         _ => Err(no_archive(path, &error)),
@@ -100,21 +120,21 @@ pub(crate) fn open_archive(path: &Path) -> Result<Archive, String> {
 }
 
 /// Reads an archive from a descriptor: in place, if its file can be read at any place.
-fn open_stream(name: &str, mut file: fs::File) -> criu_archive::Result<Archive> {
+fn open_stream(name: &str, mut file: fs::File, way: Way) -> criu_archive::Result<Archive> {
     let is_whole = file.metadata().is_ok_and(|found| found.is_file())
         && file.stream_position().is_ok_and(|position| position == 0);
     match (file.try_clone().and_then(Blob::try_from), keys::held()) {
         (Ok(bytes), Some(keys)) if is_whole => {
-            Archive::new(name, crypt::opened(name, &bytes, keys)?)
+            way.open(name, crypt::opened(name, &bytes, keys)?)
         }
-        (Ok(bytes), None) if is_whole => Archive::new(name, bytes),
+        (Ok(bytes), None) if is_whole => way.open(name, bytes),
         (_, Some(keys)) => Archive::read(name, crypt::opened_stream(name, file, keys)?),
         (_, None) => Archive::read(name, file),
     }
 }
 
 /// Opens an encrypted archive with the keys of this run.
-fn open_encrypted(path: &Path) -> Result<Archive, String> {
+fn open_encrypted(path: &Path, way: Way) -> Result<Archive, String> {
     let name = path.to_string_lossy();
     let Some(keys) = keys::held() else {
         return Err(format!("{name}: {ENCRYPTED}"));
@@ -122,7 +142,7 @@ fn open_encrypted(path: &Path) -> Result<Archive, String> {
     let bytes = fs::File::open(path).and_then(Blob::try_from);
     let bytes = bytes.map_err(|error| format!("{name}: {error}"))?;
     let opened = crypt::decrypted(&name, &bytes, keys);
-    let opened = opened.and_then(|bytes| Archive::new(&*name, bytes));
+    let opened = opened.and_then(|bytes| way.open(&name, bytes));
     opened.map_err(|error| no_archive(path, &error))
 }
 
@@ -305,6 +325,24 @@ pub(crate) fn of_output(error: criu_archive::Error) -> Box<dyn std::error::Error
             Box::new(io::Error::from(fault.kind()))
         }
         _ => error.into(),
+    }
+}
+
+/// Ways to read a packed archive.
+#[derive(Clone, Copy)]
+enum Way {
+    /// First for the members, and again only if a page is asked for.
+    Twice,
+    /// Once for everything, because pages will be asked for.
+    Once,
+}
+
+impl Way {
+    fn open(self, name: &str, bytes: Blob) -> criu_archive::Result<Archive> {
+        match self {
+            Self::Once => Archive::with_pages(name, bytes),
+            Self::Twice => Archive::new(name, bytes),
+        }
     }
 }
 

@@ -97,13 +97,28 @@ impl Archive {
     /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::NotAFile`] for a pipe, which
     /// [`read`](Self::read) takes; the errors of [`new`](Self::new).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::opened(path.as_ref(), |name, bytes, origin| {
+            Inner::of_layer(name, bytes, packing::layer(bytes)?, origin)
+        })
+    }
+
+    /// Opens an archive by its path as [`with_pages`](Self::with_pages) does.
+    ///
+    /// # Errors
+    /// The errors of [`open`](Self::open) and of [`with_pages`](Self::with_pages).
+    pub fn open_with_pages(path: impl AsRef<Path>) -> Result<Self> {
+        Self::opened(path.as_ref(), Inner::with_pages)
+    }
+
+    fn opened(
+        path: &Path,
+        inner: impl FnOnce(String, &Blob, Option<Arc<Origin>>) -> Result<Inner, Fault>,
+    ) -> Result<Self> {
         let name = path.to_string_lossy();
         Self::made(name.into_owned(), |name| {
             let file = open_file(path)?;
             let origin = Arc::new(Origin::new(&file)?);
-            let bytes = Blob::try_from(file)?;
-            Inner::of_layer(name, &bytes, packing::layer(&bytes)?, Some(origin))
+            inner(name, &Blob::try_from(file)?, Some(origin))
         })
     }
 
@@ -119,6 +134,15 @@ impl Archive {
     /// of a member, above 1 MiB.
     pub fn new(name: impl Into<String>, bytes: Blob) -> Result<Self> {
         Self::made(name.into(), |name| Inner::of_layer(name, &bytes, packing::layer(&bytes)?, None))
+    }
+
+    /// Opens an archive whose pages will be read, for example to search them. A packed archive that
+    /// [`new`](Self::new) would unpack twice is unpacked once, into a temporary file without a name.
+    ///
+    /// # Errors
+    /// The errors of [`new`](Self::new); [`ErrorKind::Io`] if no temporary file can be made.
+    pub fn with_pages(name: impl Into<String>, bytes: Blob) -> Result<Self> {
+        Self::made(name.into(), |name| Inner::with_pages(name, &bytes, None))
     }
 
     /// Opens a seekable archive whose table of contents has this SHA-256. All that is read later is
@@ -317,6 +341,16 @@ impl Inner {
         }
     }
 
+    fn with_pages(name: String, packed: &Blob, origin: Option<Arc<Origin>>) -> Result<Self, Fault> {
+        match packing::layer(packed)? {
+            Layer::Forward { packing, opener } => {
+                let limit = bounds::unpacked(packed.len());
+                Self::of_spool(name, packing, Spool::ahead(opener.open()?)?, limit)
+            }
+            layer => Self::of_layer(name, packed, layer, origin),
+        }
+    }
+
     fn of_stream(name: String, stream: impl Read + Send + 'static) -> Result<Self, Fault> {
         let (packing, unpacking) = packing::unpack(stream)?;
         let spool = Spool::new(unpacking)?;
@@ -324,6 +358,10 @@ impl Inner {
             Packing::Plain => u64::MAX,
             _ => bounds::UNPACKED.get(),
         };
+        Self::of_spool(name, packing, spool, limit)
+    }
+
+    fn of_spool(name: String, packing: Packing, spool: Spool, limit: u64) -> Result<Self, Fault> {
         let (index, len) = Index::read_to(spool.stream(), limit)?;
         let bytes = spool.blob(len);
         let (kept, contents, origin) = (Kept::new(), None, None);

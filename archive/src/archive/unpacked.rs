@@ -32,7 +32,7 @@ impl Unpacked {
         // The members were found by another pass.
         let checked = self.origin.as_ref().map_or(Ok(()), |origin| origin.check());
         checked.map_err(io::Error::other)?;
-        Ok(spool.insert(Spool::new(self.opener.open()?)?).clone())
+        Ok(spool.insert(Spool::ahead(self.opener.open()?)?).clone())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Forms in which archives are packed, and the ways from packed bytes to the tar stream.
 
+mod ahead;
 mod forward;
 #[cfg(feature = "zstd")]
 mod seekable;

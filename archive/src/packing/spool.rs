@@ -12,6 +12,7 @@ use criu_images::source::{Blob, ReadAt};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::ahead::Ahead;
 use crate::tar::Stream;
 
 /// Bytes of a stream, readable at any place. The stream is read forward, as far as somebody asks.
@@ -60,6 +61,14 @@ impl Spool {
             state: Mutex::new(State::Ready(source)),
             change: Condvar::new(),
         })))
+    }
+
+    /// Makes a spool of a stream that another thread reads ahead, such as one that is unpacked.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new); the system starts no thread.
+    pub(crate) fn ahead(stream: impl Read + Send + 'static) -> io::Result<Self> {
+        Self::new(Ahead::new(stream)?)
     }
 
     /// Reads the stream until `offset` or its end, and returns how many bytes are kept.
@@ -189,7 +198,9 @@ impl Inner {
 
     fn keep(&self, mut at: u64, piece: &[u8]) -> io::Result<()> {
         // Blocks with something but zeros that follow each other are written at once.
-        let is_zero = |block: &[u8]| block.iter().all(|byte| *byte == 0);
+        let is_zero = |block: &[u8]| {
+            block.chunks(ZEROS.len()).all(|part| ZEROS.get(..part.len()) == Some(part))
+        };
         let mut blocks = piece.chunks(BLOCK).peekable();
         let mut rest = piece;
         while blocks.peek().is_some() {
@@ -310,6 +321,9 @@ fn removed(directory: &Path) -> io::Result<File> {
 
 /// Bytes that are read from the stream at once.
 const PIECE: usize = 256 << 10;
+
+/// Zeros to compare with: comparing slices is faster than looking at single bytes.
+const ZEROS: [u8; 64] = [0; 64];
 
 /// Unit of holes.
 const BLOCK: usize = 4096;

@@ -12,7 +12,7 @@ use criu_images::search::{Hit, Pattern, Search as Run};
 use criu_images::{ImageSet, Text};
 use serde::{Serialize, Serializer};
 
-use crate::images::open_set;
+use crate::images::open_pages;
 use crate::shown::write_json;
 use crate::stdout::Stdout;
 use crate::tool::Fallible;
@@ -62,7 +62,7 @@ pub(crate) struct Query {
 impl Search {
     /// Runs the search, and tells if anything was found.
     pub(crate) fn run(self, name: &str) -> Fallible<bool> {
-        self.query.run(name, &open_set(&self.dir)?, Stdout::lock())
+        self.query.run(name, &open_pages(&self.dir)?.into_set(), Stdout::lock())
     }
 }
 
@@ -234,7 +234,7 @@ pub(crate) struct Bytes {
 
 impl Bytes {
     pub(crate) fn run(self) -> Fallible<()> {
-        let set = open_set(&self.dir)?;
+        let set = open_pages(&self.dir)?.into_set();
         let no_task = || format!("no task {}", self.pid);
         let task = set.checkpoint()?.task(self.pid).ok_or_else(no_task)?;
         let memory = task.memory()?.ok_or_else(|| format!("{task} has no memory"))?;

@@ -22,7 +22,7 @@ use criu_images::Task;
 use crate::crit::search::{Query, range};
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::images::open_place;
+use crate::images::{open_pages, open_place};
 use crate::keys::KeyArgs;
 use crate::new_file::NewFile;
 use crate::remote::RegistryArgs;
@@ -207,7 +207,8 @@ impl Inspect {
             let table = |all: &[Inspection]| many::table(all).to_string();
             return several(name, &self.checkpoints, format, out, table);
         };
-        let place = open_place(path)?;
+        let needs_pages = self.search.any() || self.sections.reads_pages();
+        let place = if needs_pages { open_pages(path)? } else { open_place(path)? };
         if self.search.any() {
             return self.look(name, &place, format, out);
         }
@@ -236,7 +237,7 @@ impl Inspect {
                 Fault::usage("--html is about one checkpoint, and several are named").into()
             );
         };
-        let place = open_place(checkpoint)?;
+        let place = open_pages(checkpoint)?;
         let mut parts = Part::ALL.to_vec();
         if self.sections.ps_tree_env {
             parts.push(Part::Environments);
@@ -340,6 +341,11 @@ impl Sections {
             (self.findings, &[Part::Findings]),
         ];
         rows.iter().filter(|(on, _)| *on).flat_map(|(_, parts)| parts.iter().copied()).collect()
+    }
+
+    /// Returns true for sections that show what is in memory: command lines and environments.
+    fn reads_pages(&self) -> bool {
+        self.all || self.ps_tree_cmd || self.ps_tree_env
     }
 
     /// Parts to read: those of the sections, or those of one screen.

@@ -2,8 +2,9 @@
 
 use criu_images::source::Blob;
 
+use super::dumped::Dumped;
 use super::note::{Effect, Note};
-use super::{config, rootfs, spec, status, unread};
+use super::{config, mounts, rootfs, spec, status, unread};
 use crate::error::{Error, Fault, Result};
 use crate::metadata::json::Other;
 use crate::metadata::names::{CONTAINERD_LOG, CRIO_LOG, DESCRIPTORS, PODMAN_LOG};
@@ -25,6 +26,7 @@ pub(super) fn adapt(
     log(draft, to, notes);
     rootfs::adapt(draft, name, to, notes)?;
     descriptors(draft, notes)?;
+    mounts::look(&facts, to, notes);
     unread::look(draft, name, from, to, notes)
 }
 
@@ -34,8 +36,9 @@ pub(super) struct Facts {
     /// `config.dump` and `spec.dump` with all fields, also those without a name here.
     pub(super) config: Other,
     pub(super) spec: Other,
+    pub(super) dumped: Dumped,
     /// Time of the checkpoint in seconds since 1970, as the images tell it.
-    pub(super) dumped: u64,
+    pub(super) time: u64,
 }
 
 impl Facts {
@@ -51,7 +54,8 @@ impl Facts {
         };
         let config = object(crate::metadata::names::CONFIG_DUMP)?;
         let spec = object(crate::metadata::names::SPEC_DUMP)?;
-        Ok(Self { identity, config, spec, dumped: draft.time_of_images() })
+        let dumped = Dumped::of(draft);
+        Ok(Self { identity, config, spec, dumped, time: draft.time_of_images() })
     }
 
     /// Text of a field of `config.dump`; empty if there is none.

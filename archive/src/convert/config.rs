@@ -59,8 +59,8 @@ fn of_pods(facts: &Facts, to: Engine) -> Other {
         "rootfsImageRef": reference,
         "rootfsImageName": image,
         "runtime": runtime(facts, to),
-        "createdTime": Time::new(seconds(facts.dumped), 0),
-        "checkpointedTime": Time::new(seconds(facts.dumped), 0),
+        "createdTime": Time::new(seconds(facts.time), 0),
+        "checkpointedTime": Time::new(seconds(facts.time), 0),
         "restoredTime": Time::ZERO,
         "restored": false,
     });
@@ -88,11 +88,12 @@ fn of_podman(facts: &Facts) -> Other {
         "shmSize": 65_536_000,
         "staticDir": "",
         "privileged": false,
-        "createNetNS": false,
+        // Podman makes an empty network then, and the runtime hands it to CRIU.
+        "createNetNS": facts.dumped.was_given("network"),
         "command": arguments,
         "stopSignal": 15,
         "stopTimeout": 10,
-        "createdTime": Time::new(seconds(facts.dumped), 0),
+        "createdTime": Time::new(seconds(facts.time), 0),
         "cgroupsMode": "enabled",
         "logDriver": "k8s-file",
         "runtime": runtime(facts, Engine::Podman),
@@ -126,7 +127,7 @@ fn id_of_image(config: &Other) -> &str {
 fn id(facts: &Facts) -> String {
     use sha2::{Digest, Sha256};
 
-    let name = format!("{}{}", facts.identity.container, facts.dumped);
+    let name = format!("{}{}", facts.identity.container, facts.time);
     Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

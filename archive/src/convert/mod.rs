@@ -24,6 +24,8 @@
 mod adapt;
 mod config;
 mod create;
+mod dumped;
+mod mounts;
 mod note;
 mod rootfs;
 mod spec;

@@ -20,6 +20,7 @@ pub struct Containerd {
     child: Child,
     client: Client,
     dir: PathBuf,
+    path: String,
 }
 
 impl Containerd {
@@ -35,7 +36,8 @@ impl Containerd {
         let log = File::create(dir.join("log")).unwrap();
         let mut command = Command::new(tool("bin/containerd"));
         command.arg("--config").arg(dir.join("config.toml"));
-        command.env_clear().env("PATH", path(&sandbox, bed.runtime.criu())).stdin(Stdio::null());
+        let path = path(&sandbox, bed.runtime.criu());
+        command.env_clear().env("PATH", &path).stdin(Stdio::null());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut client = None;
         let is_up = soon(|| {
@@ -44,7 +46,7 @@ impl Containerd {
         });
         let log = || fs::read_to_string(dir.join("log")).unwrap_or_default();
         assert!(is_up, "{}", log());
-        Self { child, client: client.unwrap(), dir }
+        Self { child, client: client.unwrap(), dir, path }
     }
 
     /// Starts a pod.
@@ -71,6 +73,20 @@ impl Containerd {
     /// The engine's refusal.
     pub fn checkpoint(&self, container: &str, to: &Path) -> Result<(), Refusal> {
         self.client.checkpoint(container, to)
+    }
+
+    /// The bundle of a container that runs, with its root file system in `rootfs`.
+    pub fn bundle(&self, container: &str) -> PathBuf {
+        Path::new("/run/containerd/io.containerd.runtime.v2.task/k8s.io").join(container)
+    }
+
+    /// The command of its runtime, with words of that.
+    pub fn runtime(&self, words: &[&str]) -> Command {
+        Sandbox::check().expect("a sandbox");
+        let mut command = Command::new(unpacked("sbin/runc"));
+        command.env("PATH", &self.path).args(["--root", "/run/containerd/runc/k8s.io"]);
+        command.args(words);
+        command
     }
 
     #[track_caller]

@@ -91,7 +91,10 @@ impl Client {
     ) -> Result<String, Refusal> {
         let mount =
             |&(from, to): &(&Path, &str)| Mount { to: to.into(), from: from.display().to_string() };
-        let security = ContainerSecurity { namespaces: pod.namespaces() };
+        let security = ContainerSecurity {
+            namespaces: pod.namespaces(),
+            masked: MASKED.map(str::to_owned).into(),
+        };
         let config = Config {
             metadata: Some(ContainerName { name: name.into(), attempt: 0 }),
             image: Some(Image { name: image.into() }),
@@ -164,6 +167,9 @@ const NODE: i32 = 2;
 
 /// `NamespaceMode`: a namespace of the container's own.
 const CONTAINER: i32 = 1;
+
+/// Some of the files that a kubelet hides from containers.
+const MASKED: [&str; 3] = ["/proc/kcore", "/proc/keys", "/proc/timer_list"];
 
 /// Begins the methods of images.
 const IMAGES: &str = "/runtime.v1.ImageService/";
@@ -304,6 +310,8 @@ struct LinuxContainer {
 struct ContainerSecurity {
     #[prost(message, optional, tag = "3")]
     namespaces: Option<Namespaces>,
+    #[prost(string, repeated, tag = "13")]
+    masked: Vec<String>,
 }
 
 /// `ContainerStatusResponse`.

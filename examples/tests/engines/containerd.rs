@@ -123,12 +123,15 @@ fn created(bed: &Bed) {
     let bundle = engine.bundle(&id);
     let kept = bed.dir("bundle");
     fs::copy(bundle.join("config.json"), kept.join("config.json")).unwrap();
+    // What changed has to be as the images have it: CRIU compares sizes of files.
+    finish(&mut engine.runtime(&["pause", &id])).done();
     let words = ["checkpoint", "--leave-running", "--image-path", text(&images), &id];
     finish(&mut engine.runtime(&words)).done();
     let diff = bed.dir.join("diff.tar");
     let mut tar = Command::new("tar");
     tar.args(["-C", text(&bundle.join("rootfs")), "-cf", text(&diff), "count", "etc/passwd"]);
     finish(&mut tar).done();
+    finish(&mut engine.runtime(&["resume", &id])).done();
     pod.remove(&id).unwrap();
 
     let archive = bed.dir.join("made.tar");

@@ -21,6 +21,11 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
                       nothing without it";
         notes.push(Note::new(Effect::Missing, CONFIG_DUMP, reason));
     }
+    if image(facts).is_empty() {
+        let reason = "rootfsImageName: nothing tells the image, of which a restore makes the root \
+                      file system";
+        notes.push(Note::new(Effect::Missing, CONFIG_DUMP, reason));
+    }
     added.retain(|field, value| match before.get(field) {
         None => true,
         // Podman looks for a runtime of this name.
@@ -157,4 +162,5 @@ fn object(value: Value) -> Other {
     }
 }
 
-const IMAGE_ID: &str = "rootfsImageID";
+/// Name of the field for the identifier of the image.
+pub(super) const IMAGE_ID: &str = "rootfsImageID";

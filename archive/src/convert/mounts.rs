@@ -25,7 +25,7 @@ fn from_machine(spec: &Other, notes: &mut Vec<Note>) {
         let (source, target) = (text("source"), text("destination"));
         if text("type") == "bind" && !MADE_BY_ALL.contains(&target) && target != CONTAINERENV {
             let reason = format!("the bind mount at {target}: {source} has to exist");
-            notes.push(Note::new(Effect::Missing, SPEC_DUMP, reason));
+            notes.push(Note::new(Effect::Needs, SPEC_DUMP, reason));
         }
     }
 }
@@ -38,12 +38,12 @@ fn from_request(facts: &Facts, notes: &mut Vec<Note>) {
             "containerd does not read mounts: a restore fails unless the new container has a \
              mount at {target}"
         );
-        notes.push(Note::new(Effect::Missing, CHECKPOINT, reason));
+        notes.push(Note::new(Effect::Needs, CHECKPOINT, reason));
     }
     if facts.dumped.has_masks() {
         let reason = "hidden files of /proc: a restore fails unless the new container has masked \
                       paths, as each of a kubelet has that is not privileged";
-        notes.push(Note::new(Effect::Missing, CHECKPOINT, reason));
+        notes.push(Note::new(Effect::Needs, CHECKPOINT, reason));
     }
 }
 

@@ -13,8 +13,6 @@ use crate::write::Draft;
 pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Vec<Note>) {
     let mut spec = facts.spec.clone();
     if spec.is_empty() {
-        let reason = "there is no specification to make it of, and no engine restores without";
-        notes.push(Note::new(Effect::Missing, SPEC_DUMP, reason));
         return;
     }
     let mut annotations = match spec.remove("annotations") {

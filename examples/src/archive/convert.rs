@@ -7,7 +7,7 @@ use clap::Args;
 use criu_archive::convert::Conversion;
 use criu_archive::metadata::Engine;
 
-use super::output::{EngineName, Output};
+use super::output::{EngineName, Output, identifier};
 use crate::exit::Exit;
 use crate::images::open_archive;
 use crate::tool::Fallible;
@@ -23,8 +23,9 @@ pub(crate) struct Convert {
     /// Engine that is to restore the archive; by default the one that wrote it
     #[arg(long, value_enum)]
     to: Option<EngineName>,
-    /// Identifier of the container's image, without sha256:; Podman wants it, containerd has none
-    #[arg(long, value_name = "ID")]
+    /// Identifier of the container's image: 64 hexadecimal digits, with or without sha256:.
+    /// Podman wants it, containerd does not keep it
+    #[arg(long, value_name = "ID", value_parser = identifier)]
     image_id: Option<String>,
 }
 

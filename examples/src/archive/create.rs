@@ -12,7 +12,7 @@ use criu_archive::metadata::{Engine, Metadata};
 use criu_images::kind::INVENTORY;
 use criu_images::source::{Blob, Directory};
 
-use super::output::{EngineName, Output};
+use super::output::{EngineName, Output, identifier};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::images::open_archive;
@@ -39,13 +39,13 @@ pub(crate) struct Create {
     #[arg(long)]
     name: Option<String>,
     /// Identifier of the container: 64 hexadecimal digits
-    #[arg(long)]
+    #[arg(long, value_parser = identifier)]
     id: Option<String>,
     /// Full name of the container's image, such as docker.io/library/redis:7
     #[arg(long)]
     image: Option<String>,
-    /// Identifier of the container's image, without sha256:
-    #[arg(long, value_name = "ID")]
+    /// Identifier of the container's image: 64 hexadecimal digits, with or without sha256:
+    #[arg(long, value_name = "ID", value_parser = identifier)]
     image_id: Option<String>,
     /// OCI runtime
     #[arg(long, default_value = "runc")]
@@ -78,21 +78,23 @@ impl Create {
             return Err(Fault::usage(text.to_owned()).into());
         };
         if let Some(bundle) = &self.bundle {
-            parts = parts.spec(open(&bundle.join("config.json"))?);
+            let file = bundle.join("config.json");
+            parts = parts.spec(file.display().to_string(), open(&file)?);
         }
         if let Some(diff) = &self.rootfs_diff {
             parts = parts.rootfs_diff(open(diff)?);
         }
-        let texts: [(Option<String>, fn(Parts, String) -> Parts); 4] = [
-            (self.name, Parts::name),
-            (self.id, Parts::id),
-            (self.image, Parts::image),
-            (self.image_id, Parts::image_id),
-        ];
-        for (text, set) in texts {
-            if let Some(text) = text {
-                parts = set(parts, text);
-            }
+        if let Some(name) = self.name {
+            parts = parts.name(name);
+        }
+        if let Some(id) = self.id {
+            parts = parts.id(id);
+        }
+        if let Some(image) = self.image {
+            parts = parts.image(image);
+        }
+        if let Some(id) = self.image_id {
+            parts = parts.image_id(id);
         }
         self.output.write(&parts.conversion(engine)?, None)?;
         Ok(Exit::Done.into())

@@ -51,7 +51,7 @@ pub(crate) struct Output {
 enum Form {
     /// Not packed
     Plain,
-    /// One gzip stream
+    /// A single gzip stream
     Gzip,
     /// Frames of zstd with a table of contents: any page can be read without the others
     Zstd,
@@ -166,6 +166,15 @@ impl Output {
             }
         }
     }
+}
+
+/// Parses an identifier of a container or of an image.
+pub(super) fn identifier(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(digits.to_ascii_lowercase());
+    }
+    Err("64 hexadecimal digits are wanted".to_owned())
 }
 
 fn write(

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use criu_lab::engines::{Containerd, Podman, Tool, finish};
+use criu_lab::engines::{Containerd, PodNetwork, Podman, Tool, finish};
 use criu_lab::registry::Registry;
 
 use crate::podman::checkpointctl_accepts;
@@ -12,6 +12,7 @@ use crate::{Bed, Case, case, done, program, text};
 
 pub const TESTS: &[Case] = &[
     case("archives_of_containerd_are_read_and_come_back", exports),
+    case("a_pod_in_its_own_network_comes_back", own_network),
     case("an_archive_of_podman_is_restored_by_containerd", of_podman),
     case("an_archive_made_of_images_is_restored_by_containerd", created),
     case("an_image_of_a_checkpoint_is_restored_by_podman", pushed_for_podman),
@@ -69,6 +70,37 @@ fn exports(bed: &Bed) {
     let mode = podman.done(&["inspect", "--format", "{{.HostConfig.NetworkMode}}", "again"]);
     assert_eq!(mode.trim(), "host");
     podman.has_its_root("again");
+}
+
+/// A pod's own network is the new pod's in containerd, and an empty one in podman.
+fn own_network(bed: &Bed) {
+    let registry = Registry::start(&bed.dir("registry"));
+    let podman = Podman::new(bed);
+    let image = podman.push(&registry);
+    let engine = Containerd::start(bed, &podman.push_pause(&registry));
+    engine.pull(&image).unwrap();
+    let pod = engine.pod_in("pod", PodNetwork::Own);
+    let id = pod.run("c", &image, &[]).unwrap();
+    let counted = pod.counts_beyond(&id, "c", 3);
+    let archive = bed.dir.join("c.tar");
+    engine.checkpoint(&id, &archive).unwrap();
+    pod.remove(&id).unwrap();
+
+    let ours = bed.dir.join("ours.tar");
+    done(&["archive", "convert", text(&archive), text(&ours)]);
+    let again = pod.run("again", text(&ours), &[]).unwrap();
+    pod.counts_beyond(&again, "again", counted);
+    pod.remove(&again).unwrap();
+
+    let theirs = bed.dir.join("podman.tar");
+    let convert = ["archive", "convert", "--to", "podman", text(&archive), text(&theirs)];
+    let said = done(&[&convert[..], &["--image-id", &podman.image_id()]].concat());
+    assert!(said.contains("lost: spec.dump: the pod's network: the container is in an"), "{said}");
+    podman.pull(&image);
+    assert!(podman.import(&theirs, "again", &[]) > counted);
+    podman.has_its_root("again");
+    let own = podman.done(&["exec", "again", "/bin/cat", "/proc/net/dev"]);
+    assert!(own.contains("lo:") && !own.contains("eth"), "{own}");
 }
 
 /// containerd restores what we make of an archive of podman.

@@ -1,10 +1,11 @@
 //! containerd with its plugin for Kubernetes (CRI), and runc.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::cri::{Client, Container, Pod, State};
+use super::cri::{Client, Container, Pod, PodNetwork, State};
 use super::grpc::Refusal;
 use super::tools::{path, tool};
 use crate::containers::Bed;
@@ -13,8 +14,7 @@ use crate::process::ProcessId;
 use crate::sandbox::Sandbox;
 use crate::soon;
 
-/// A running containerd. Its pods are in the network of the sandbox. It ends when the value is
-/// dropped.
+/// A running containerd. It ends when the value is dropped.
 #[derive(Debug)]
 pub struct Containerd {
     child: Child,
@@ -31,7 +31,7 @@ impl Containerd {
     pub fn start<P: ProcessId, C>(bed: &Bed<P, C>, pause: &str) -> Self {
         let sandbox = Sandbox::check().expect("a sandbox");
         let dir = bed.dir("containerd");
-        fs::create_dir(dir.join("cni")).unwrap();
+        give_networks(&dir.join("cni"));
         fs::write(dir.join("config.toml"), config(&dir, pause)).unwrap();
         let log = File::create(dir.join("log")).unwrap();
         let mut command = Command::new(tool("bin/containerd"));
@@ -49,12 +49,18 @@ impl Containerd {
         Self { child, client: client.unwrap(), dir, path }
     }
 
-    /// Starts a pod.
+    /// Starts a pod in the network of the sandbox.
     #[track_caller]
     pub fn pod(&self, name: &str) -> PodHandle<'_> {
+        self.pod_in(name, PodNetwork::Machine)
+    }
+
+    /// Starts a pod.
+    #[track_caller]
+    pub fn pod_in(&self, name: &str, network: PodNetwork) -> PodHandle<'_> {
         let logs = self.dir.join(name);
         fs::create_dir(&logs).unwrap();
-        let config = Pod::new(name, &logs);
+        let config = Pod::new(name, &logs, network);
         let id = self.client.run_pod(&config).unwrap_or_else(|refusal| self.panic(&refusal));
         PodHandle { engine: self, id, config, logs }
     }
@@ -173,6 +179,27 @@ impl Drop for PodHandle<'_> {
     }
 }
 
+/// Makes a folder with the plugin of networks, which leaves a pod's network empty, and says that
+/// the pod has an address.
+fn give_networks(dir: &Path) {
+    fs::create_dir_all(dir.join("plugins")).unwrap();
+    let list = r#"{"cniVersion": "1.0.0", "name": "empty", "plugins": [{"type": "empty"}]}"#;
+    fs::write(dir.join("empty.conflist"), list).unwrap();
+    let plugin = r#"#!/bin/sh
+if [ "$CNI_COMMAND" = VERSION ]; then
+    echo '{"cniVersion": "1.0.0", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0"]}'
+elif [ "$CNI_COMMAND" = ADD ]; then
+    echo '{"cniVersion": "1.0.0", "interfaces": [{"name": "'$CNI_IFNAME'", "sandbox": "'$CNI_NETNS'"}],
+        "ips": [{"address": "10.9.0.2/24", "interface": 0}]}'
+fi
+"#;
+    for name in ["empty", "loopback"] {
+        let path = dir.join("plugins").join(name);
+        fs::write(&path, plugin).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
 /// The configuration: the settings that such a machine needs.
 fn config(dir: &Path, pause: &str) -> String {
     let (root, cni) = (dir.join("root"), dir.join("cni"));
@@ -194,7 +221,7 @@ enable_selinux = false
 disable_apparmor = true
 restrict_oom_score_adj = true
 [plugins.'io.containerd.cri.v1.runtime'.cni]
-bin_dirs = ["/nonexistent"]
+bin_dirs = ["{cni}/plugins"]
 conf_dir = "{cni}"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"

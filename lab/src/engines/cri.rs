@@ -63,7 +63,7 @@ impl Client {
         Ok(client)
     }
 
-    /// `RunPodSandbox`: a pod in the machine's network. Returns its id.
+    /// `RunPodSandbox`. Returns its id.
     pub(super) fn run_pod(&self, pod: &Pod) -> Result<String, Refusal> {
         self.runtime("RunPodSandbox", &RunPod { pod: Some(pod.clone()) }).map(|Id { id }| id)
     }
@@ -139,15 +139,15 @@ impl Client {
 }
 
 impl Pod {
-    /// A pod in the machine's network, whose containers log into `logs`.
-    pub(super) fn new(name: &str, logs: &Path) -> Self {
+    /// A pod whose containers log into `logs`, in the machine's network or in one of its own.
+    pub(super) fn new(name: &str, logs: &Path, network: PodNetwork) -> Self {
         let metadata = PodName {
             name: name.into(),
             uid: format!("{name}-uid"),
             namespace: "tests".into(),
             attempt: 0,
         };
-        let namespaces = Namespaces { network: NODE, pid: CONTAINER };
+        let namespaces = Namespaces { network: network as i32, pid: CONTAINER };
         Self {
             metadata: Some(metadata),
             log_directory: logs.display().to_string(),
@@ -162,8 +162,14 @@ impl Pod {
     }
 }
 
-/// `NamespaceMode`: the namespace of the machine.
-const NODE: i32 = 2;
+/// The network of a pod, with the numbers of `NamespaceMode`.
+#[derive(Clone, Copy, Debug)]
+pub enum PodNetwork {
+    /// A network of the pod's own. Nobody else is in it.
+    Own = 0,
+    /// The network of the machine.
+    Machine = 2,
+}
 
 /// `NamespaceMode`: a namespace of the container's own.
 const CONTAINER: i32 = 1;

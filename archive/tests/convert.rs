@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use criu_archive::Archive;
-use criu_archive::convert::{Conversion, Effect, Parts};
+use criu_archive::convert::{Conversion, Effect, Note, Parts};
 use criu_archive::metadata::{DiffKind, Engine, Metadata, Time};
 use criu_archive::write::Options;
 use criu_images::source::{Blob, Directory};
@@ -249,7 +249,7 @@ fn an_archive_is_made_of_images_and_a_bundle() {
         std::os::unix::fs::symlink(&parent, directory.join("parent")).unwrap();
         let source = Arc::new(Directory::open(&directory).unwrap());
         let parts = Parts::new("img", source).name("web").image("docker.io/library/web:1");
-        let parts = parts.spec(Blob::from(spec.as_bytes().to_vec()));
+        let parts = parts.spec("config.json", Blob::from(spec.as_bytes().to_vec()));
         let conversion = parts.time(1_777_631_400).conversion(engine).unwrap();
         assert_eq!(notes(&conversion)[0], (Effect::Lost, "checkpoint/folder"));
         let out = directory.with_extension("tar");
@@ -288,5 +288,143 @@ fn metadata_of_an_archive_goes_with_other_images() {
         assert_eq!(bytes(&after, member), bytes(&before, member));
     }
     assert_eq!(bytes(&after, "checkpoint/pages-1.img"), vec![7; PAGES]);
-    assert!(after.member("checkpoint/descriptors.json").is_none());
+    // The list belongs to the other images, which came without: no runtime restores so.
+    let made = json(&after, "checkpoint/descriptors.json");
+    assert_eq!(made, serde_json::json!(["/dev/null", "/dev/null", "/dev/null"]));
+}
+
+/// Members without which an engine does not restore, and the fields or annotations that it reads
+/// there.
+fn wanted(engine: Engine) -> &'static [(&'static str, &'static [&'static str])] {
+    match engine {
+        Engine::Podman => &[
+            ("config.dump", &["/id", "/rootfsImageName", "/rootfsImageID", "/lockID", "/runtime"]),
+            ("spec.dump", &["/annotations/io.container.manager", "/process/args"]),
+        ],
+        Engine::CriO => &[
+            ("config.dump", &["/rootfsImageRef", "/rootfsImageName", "/createdTime"]),
+            (
+                "spec.dump",
+                &[
+                    "/annotations/io.kubernetes.cri-o.Metadata",
+                    "/annotations/io.kubernetes.cri-o.Labels",
+                    "/annotations/io.kubernetes.cri-o.Annotations",
+                ],
+            ),
+        ],
+        _ => &[
+            ("config.dump", &["/rootfsImageRef", "/rootfsImageName", "/checkpointedTime"]),
+            ("spec.dump", &["/annotations/io.kubernetes.cri.container-name"]),
+            ("status.dump", &["/metadata/name", "/image/image", "/labels", "/annotations"]),
+        ],
+    }
+}
+
+#[test]
+fn a_made_archive_has_what_each_engine_needs_in_all_directions() {
+    let spec = r#"{"ociVersion":"1.2.1","process":{"args":["/web"],"cwd":"/"},
+        "mounts":[{"destination":"/data","type":"bind","source":"/srv/data"}]}"#;
+    let directory = images("directions");
+    for from in ENGINES {
+        let source = Arc::new(Directory::open(&directory).unwrap());
+        let parts = Parts::new("img", source).name("web").image("docker.io/library/web:1");
+        let parts = parts.spec("b/config.json", Blob::from(spec.as_bytes().to_vec()));
+        let made = parts.image_id("bb22").conversion(from).unwrap();
+        assert!(!made.loses(), "{:?}", made.notes());
+        let old = directory.with_extension(format!("{from}.tar"));
+        made.draft().save(&old, &Options::default(), &go_on).unwrap();
+        has_what_it_needs(&old, from);
+        for to in ENGINES.into_iter().filter(|to| *to != from) {
+            let new = old.with_extension(to.word());
+            let there = convert(&old, to, &new);
+            assert!(!there.loses(), "{from} to {to}: {:?}", there.notes());
+            has_what_it_needs(&new, to);
+            // All that is gone is named.
+            let (before, after) = (Archive::open(&old).unwrap(), Archive::open(&new).unwrap());
+            let is_gone = |path: &&str| after.member(path).is_none();
+            for path in before.members().map(|member| member.path()).filter(is_gone) {
+                let note = there.notes().iter().find(|note| note.member() == path);
+                assert!(note.is_some(), "{from} to {to}: {path}: {:?}", there.notes());
+            }
+            let needs = there.notes().iter().find(|note| note.effect() == Effect::Needs);
+            match to {
+                Engine::Podman => assert_eq!(
+                    needs.map(|note| note.to_string()).unwrap(),
+                    "needs: spec.dump: the bind mount at /data: /srv/data has to exist"
+                ),
+                Engine::CriO => assert_eq!(needs.unwrap().member(), "bind.mounts"),
+                // These images have no mounts.
+                _ => assert!(needs.is_none()),
+            }
+        }
+    }
+}
+
+fn has_what_it_needs(archive: &Path, engine: Engine) {
+    let archive = Archive::open(archive).unwrap();
+    for member in ["checkpoint/inventory.img", "checkpoint/descriptors.json"] {
+        assert!(archive.member(member).is_some(), "{engine}: {member}");
+    }
+    for (member, fields) in wanted(engine) {
+        let found = json(&archive, member);
+        for field in *fields {
+            assert!(found.pointer(field).is_some_and(|value| *value != ""), "{engine}: {field}");
+        }
+    }
+    let top = archive.folder("");
+    assert_eq!(Metadata::of("made", &top).engine().unwrap(), engine);
+}
+
+#[test]
+fn an_archive_of_no_engine_says_what_it_lacks() {
+    let directory = images("no-engine");
+    let tar = directory.with_extension("tar");
+    run(Command::new("tar").arg("-C").arg(&directory).arg("-cf").arg(&tar).arg("."));
+    let archive = Archive::open(&tar).unwrap();
+    for to in ENGINES {
+        let conversion = Conversion::of(&archive, to).unwrap();
+        assert_eq!(conversion.from(), Engine::Unknown);
+        assert!(conversion.loses());
+        for (member, reason) in [
+            ("checkpoint/inventory.img", "no images of a dump"),
+            ("spec.dump", "no specification"),
+            ("config.dump", "nothing tells the image, of which"),
+        ] {
+            let is_it = |note: &Note| {
+                let is_missing = note.effect() == Effect::Missing;
+                is_missing && note.member() == member && note.reason().contains(reason)
+            };
+            assert!(conversion.notes().iter().any(is_it), "{to}: {:?}", conversion.notes());
+        }
+    }
+}
+
+#[test]
+fn parts_that_make_no_archive_are_named() {
+    let directory = images("no-parts");
+    let parts = |directory: &Path| {
+        let source = Arc::new(Directory::open(directory).unwrap());
+        Parts::new("img", source).name("web").image("web:1")
+    };
+    let said = |parts: Parts| parts.conversion(Engine::Containerd).unwrap_err().to_string();
+    let empty = scratch("no-parts-empty");
+    let want = "img: inventory.img: is missing: images of a dump are wanted, each set of which \
+                has one";
+    assert_eq!(said(parts(&empty)), want);
+    let deep = "[".repeat(100_000);
+    for (text, want) in [
+        ("{", "is no valid JSON: EOF while parsing an object"),
+        ("[1]", "is no valid JSON: invalid type: sequence"),
+        (&*deep, "is no valid JSON: is nested more than 64 deep"),
+        (r#"{"annotations":7}"#, "is no valid JSON: invalid type: integer `7`"),
+    ] {
+        let spec = Blob::from(text.as_bytes().to_vec());
+        let said = said(parts(&directory).spec("b/config.json", spec));
+        assert!(said.starts_with(&format!("b/config.json: {want}")), "{said}");
+    }
+    let diff = Blob::from(b"junk".to_vec());
+    assert_eq!(
+        said(parts(&directory).rootfs_diff(diff)),
+        "img: rootfs-diff.tar: is not a tar archive"
+    );
 }

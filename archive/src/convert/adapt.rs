@@ -1,12 +1,14 @@
 //! The steps from the members of one engine to those of another.
 
+use criu_images::kind::INVENTORY;
 use criu_images::source::Blob;
 
+use super::dumped::Dumped;
 use super::note::{Effect, Note};
-use super::{config, rootfs, spec, status, unread};
+use super::{config, mounts, rootfs, spec, status, unread};
 use crate::error::{Error, Fault, Result};
 use crate::metadata::json::Other;
-use crate::metadata::names::{CONTAINERD_LOG, CRIO_LOG, DESCRIPTORS, PODMAN_LOG};
+use crate::metadata::names::{CONTAINERD_LOG, CRIO_LOG, DESCRIPTORS, PODMAN_LOG, SPEC_DUMP};
 use crate::metadata::{Engine, Identity, Metadata, json};
 use crate::write::{Draft, Folder};
 
@@ -24,8 +26,22 @@ pub(super) fn adapt(
     status::adapt(draft, &facts, to, notes);
     log(draft, to, notes);
     rootfs::adapt(draft, name, to, notes)?;
-    descriptors(draft, notes)?;
+    mounts::look(&facts, to, notes);
     unread::look(draft, name, from, to, notes)
+}
+
+/// Notes the members without which no engine restores, and makes the one that can be made.
+pub(super) fn complete(draft: &mut Draft, notes: &mut Vec<Note>) -> Result<()> {
+    let inventory = format!("{}/{}", Draft::IMAGES, INVENTORY.file);
+    for (member, reason) in [
+        (&*inventory, "there are no images of a dump, and no engine restores without"),
+        (SPEC_DUMP, "there is no specification to make it of, and no engine restores without"),
+    ] {
+        if !draft.has(member) {
+            notes.push(Note::new(Effect::Missing, member, reason));
+        }
+    }
+    descriptors(draft, notes)
 }
 
 /// Facts about the old archive.
@@ -34,8 +50,9 @@ pub(super) struct Facts {
     /// `config.dump` and `spec.dump` with all fields, also those without a name here.
     pub(super) config: Other,
     pub(super) spec: Other,
+    pub(super) dumped: Dumped,
     /// Time of the checkpoint in seconds since 1970, as the images tell it.
-    pub(super) dumped: u64,
+    pub(super) time: u64,
 }
 
 impl Facts {
@@ -51,7 +68,8 @@ impl Facts {
         };
         let config = object(crate::metadata::names::CONFIG_DUMP)?;
         let spec = object(crate::metadata::names::SPEC_DUMP)?;
-        Ok(Self { identity, config, spec, dumped: draft.time_of_images() })
+        let dumped = Dumped::of(draft);
+        Ok(Self { identity, config, spec, dumped, time: draft.time_of_images() })
     }
 
     /// Text of a field of `config.dump`; empty if there is none.

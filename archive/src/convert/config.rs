@@ -21,6 +21,11 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
                       nothing without it";
         notes.push(Note::new(Effect::Missing, CONFIG_DUMP, reason));
     }
+    if image(facts).is_empty() {
+        let reason = "rootfsImageName: nothing tells the image, of which a restore makes the root \
+                      file system";
+        notes.push(Note::new(Effect::Missing, CONFIG_DUMP, reason));
+    }
     added.retain(|field, value| match before.get(field) {
         None => true,
         // Podman looks for a runtime of this name.
@@ -59,8 +64,8 @@ fn of_pods(facts: &Facts, to: Engine) -> Other {
         "rootfsImageRef": reference,
         "rootfsImageName": image,
         "runtime": runtime(facts, to),
-        "createdTime": Time::new(seconds(facts.dumped), 0),
-        "checkpointedTime": Time::new(seconds(facts.dumped), 0),
+        "createdTime": Time::new(seconds(facts.time), 0),
+        "checkpointedTime": Time::new(seconds(facts.time), 0),
         "restoredTime": Time::ZERO,
         "restored": false,
     });
@@ -88,11 +93,12 @@ fn of_podman(facts: &Facts) -> Other {
         "shmSize": 65_536_000,
         "staticDir": "",
         "privileged": false,
-        "createNetNS": false,
+        // Podman makes an empty network then, and the runtime hands it to CRIU.
+        "createNetNS": facts.dumped.was_given("network"),
         "command": arguments,
         "stopSignal": 15,
         "stopTimeout": 10,
-        "createdTime": Time::new(seconds(facts.dumped), 0),
+        "createdTime": Time::new(seconds(facts.time), 0),
         "cgroupsMode": "enabled",
         "logDriver": "k8s-file",
         "runtime": runtime(facts, Engine::Podman),
@@ -126,7 +132,7 @@ fn id_of_image(config: &Other) -> &str {
 fn id(facts: &Facts) -> String {
     use sha2::{Digest, Sha256};
 
-    let name = format!("{}{}", facts.identity.container, facts.dumped);
+    let name = format!("{}{}", facts.identity.container, facts.time);
     Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -156,4 +162,5 @@ fn object(value: Value) -> Other {
     }
 }
 
-const IMAGE_ID: &str = "rootfsImageID";
+/// Name of the field for the identifier of the image.
+pub(super) const IMAGE_ID: &str = "rootfsImageID";

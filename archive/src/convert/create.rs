@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
+use criu_images::kind::INVENTORY;
 use criu_images::source::{Blob, Source};
 use serde_json::Value;
 
 use super::Conversion;
-use super::adapt::{adapt, put};
+use super::adapt::{adapt, complete, put};
 use super::note::{Effect, Note};
 use crate::archive::Archive;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::metadata::names::{
     CONFIG_DUMP, DUMP_LOG, PRE_CHECKPOINT, ROOTFS_DIFF, SPEC_DUMP, STATS_DUMP,
 };
-use crate::metadata::{Engine, Metadata, Other, json};
-use crate::write::Draft;
+use crate::metadata::{Engine, Metadata, Other, SpecDump, json};
+use crate::write::{Draft, Folder};
 
 /// Parts that an archive is made of: images, and the metadata that engines want beside them.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ pub struct Parts {
     place: String,
     images: Arc<dyn Source>,
     time: Option<u64>,
-    spec: Option<Blob>,
+    spec: Option<(String, Blob)>,
     config: Other,
     archive: Option<Archive>,
     others: Vec<(String, Blob)>,
@@ -50,9 +51,10 @@ impl Parts {
     }
 
     /// Adds the OCI runtime specification: the `config.json` of a bundle. It becomes `spec.dump`.
+    /// Errors call it by `name`.
     #[must_use]
-    pub fn spec(mut self, config_json: Blob) -> Self {
-        self.spec = Some(config_json);
+    pub fn spec(mut self, name: impl Into<String>, config_json: Blob) -> Self {
+        self.spec = Some((name.into(), config_json));
         self
     }
 
@@ -116,7 +118,8 @@ impl Parts {
     /// Plans the archive for an engine. For [`Engine::Unknown`] nothing is made up.
     ///
     /// # Errors
-    /// The errors of the images, and of [`Metadata`] for the parts that have to be changed;
+    /// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) if there is no `inventory.img`, or
+    /// what changed in the root file system is no tar archive. The errors of the images, and of [`Metadata`] for the parts that have to be changed;
     /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) for a member that leads out.
     pub fn conversion(self, to: Engine) -> Result<Conversion> {
         let (mut draft, mut notes) = (Draft::new(), Vec::new());
@@ -134,6 +137,14 @@ impl Parts {
                 draft.add_member(archive, member)?;
             }
         }
+        let inventory = self.images.size(INVENTORY.file);
+        let inventory =
+            inventory.map_err(|error| Error::new(&*self.place, ErrorKind::Images(error)))?;
+        if inventory.is_none() {
+            let reason = "is missing: images of a dump are wanted, each set of which has one";
+            let fault = Fault::from(ErrorKind::Malformed(reason));
+            return Err(Error::new(&*self.place, fault.of(INVENTORY.file)));
+        }
         let left_out = draft.add_images(Draft::IMAGES, &self.place, self.images)?;
         for name in left_out {
             let path = format!("{}/{name}", Draft::IMAGES);
@@ -143,9 +154,9 @@ impl Parts {
         for name in [STATS_DUMP, DUMP_LOG] {
             draft.rename(&format!("{}/{name}", Draft::IMAGES), name);
         }
-        if let Some(spec) = self.spec {
-            let read: Result<Other, Fault> = json::read(&spec);
-            read.map_err(|fault| Error::new("config.json", fault))?;
+        if let Some((name, spec)) = self.spec {
+            let read: Result<SpecDump, Fault> = json::read(&spec);
+            read.map_err(|fault| Error::new(name, fault))?;
             draft.replace(SPEC_DUMP, spec);
         }
         if !self.config.is_empty() {
@@ -157,11 +168,18 @@ impl Parts {
             config.extend(self.config);
             put(&mut draft, CONFIG_DUMP, &config);
         }
+        let has_diff = self.others.iter().any(|(path, _)| path == ROOTFS_DIFF);
         for (path, bytes) in self.others {
             draft.add_blob(&path, bytes)?;
         }
+        if has_diff {
+            Metadata::of(&*self.place, &Folder::of(&draft, "")).rootfs_diff()?;
+        }
         if to != from && to != Engine::Unknown {
             adapt(&mut draft, &self.place, from, to, &mut notes)?;
+        }
+        if to != Engine::Unknown {
+            complete(&mut draft, &mut notes)?;
         }
         notes.sort_by(|a, b| (a.effect(), a.member()).cmp(&(b.effect(), b.member())));
         Ok(Conversion { draft, from, to, notes })

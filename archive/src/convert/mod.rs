@@ -24,6 +24,8 @@
 mod adapt;
 mod config;
 mod create;
+mod dumped;
+mod mounts;
 mod note;
 mod rootfs;
 mod spec;
@@ -74,6 +76,7 @@ impl Conversion {
         }
         if to != from && to != Engine::Unknown {
             adapt::adapt(&mut draft, archive.name(), from, to, &mut notes)?;
+            adapt::complete(&mut draft, &mut notes)?;
         }
         notes.sort_by(|a, b| (a.effect(), a.member()).cmp(&(b.effect(), b.member())));
         Ok(Self { draft, from, to, notes })
@@ -89,8 +92,9 @@ impl Conversion {
         let config: Option<Result<Other, Fault>> = blob.as_ref().map(json::read);
         let config = config.transpose().map_err(|fault| Error::new(CONFIG_DUMP, fault))?;
         config::set_image_id(&mut self.draft, &mut config.unwrap_or_default(), id);
-        let is_answered =
-            |note: &Note| note.effect() == Effect::Missing && note.member() == CONFIG_DUMP;
+        let is_answered = |note: &Note| {
+            note.effect() == Effect::Missing && note.reason().starts_with(config::IMAGE_ID)
+        };
         self.notes.retain(|note| !is_answered(note));
         Ok(())
     }

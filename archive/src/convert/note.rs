@@ -16,6 +16,8 @@ pub enum Effect {
     Ignored,
     /// The engine reads it, and there was nothing to make it of.
     Missing,
+    /// A restore succeeds if whoever asks for it provides what the reason names.
+    Needs,
     /// A member that was made up of others.
     Made,
     /// A member with other content.
@@ -27,9 +29,9 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// Returns true if a restore lacks something.
+    /// Returns true if a restore lacks something, or fails because of that.
     pub fn is_loss(self) -> bool {
-        matches!(self, Self::Lost | Self::Ignored)
+        matches!(self, Self::Lost | Self::Ignored | Self::Missing)
     }
 
     /// Word for the fate, as in JSON.
@@ -38,6 +40,7 @@ impl Effect {
             Self::Lost => "lost",
             Self::Ignored => "ignored",
             Self::Missing => "missing",
+            Self::Needs => "needs",
             Self::Made => "made",
             Self::Changed => "changed",
             Self::Renamed => "renamed",

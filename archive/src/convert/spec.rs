@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::adapt::{Facts, put};
+use super::dumped::Dumped;
 use super::note::{Effect, Note};
 use crate::metadata::names::{MANAGER, SPEC_DUMP};
 use crate::metadata::{Engine, Other};
@@ -12,8 +13,6 @@ use crate::write::Draft;
 pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Vec<Note>) {
     let mut spec = facts.spec.clone();
     if spec.is_empty() {
-        let reason = "there is no specification to make it of, and no engine restores without";
-        notes.push(Note::new(Effect::Missing, SPEC_DUMP, reason));
         return;
     }
     let mut annotations = match spec.remove("annotations") {
@@ -33,7 +32,7 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
     }
     spec.insert("annotations".to_owned(), Value::Object(annotations));
     if to == Engine::Podman {
-        own_namespaces(&mut spec, notes);
+        own_namespaces(&mut spec, &facts.dumped, notes);
     }
     put(draft, SPEC_DUMP, &spec);
 }
@@ -79,17 +78,39 @@ fn annotations_of(facts: &Facts, to: Engine) -> Vec<(&'static str, String)> {
     pairs
 }
 
-/// Gives the container namespaces of its own: those of its pod are on the old machine.
-fn own_namespaces(spec: &mut Other, notes: &mut Vec<Note>) {
+/// Leads the container out of its pod, whose namespaces are on the old machine: it gets its own, or
+/// the machine's where it was in those.
+fn own_namespaces(spec: &mut Other, dumped: &Dumped, notes: &mut Vec<Note>) {
     let linux = spec.get_mut("linux").and_then(Value::as_object_mut);
     let namespaces = linux.and_then(|linux| linux.get_mut("namespaces"));
     let Some(namespaces) = namespaces.and_then(Value::as_array_mut) else { return };
-    let mut joined = Vec::new();
-    for namespace in namespaces.iter_mut().filter_map(Value::as_object_mut) {
-        if namespace.remove("path").is_some() {
-            let kind = namespace.get("type").and_then(Value::as_str);
-            joined.extend(kind.map(str::to_owned));
+    let kind = |namespace: &Value| {
+        let kind = namespace.get("type").and_then(Value::as_str);
+        kind.unwrap_or_default().to_owned()
+    };
+    let mut shared = Vec::new();
+    namespaces.retain(|namespace| {
+        let is_shared = namespace.get("path").is_some() && dumped.shares(&kind(namespace));
+        if is_shared {
+            shared.push(kind(namespace));
         }
+        !is_shared
+    });
+    let mut joined = Vec::new();
+    for namespace in namespaces {
+        if namespace.as_object_mut().is_some_and(|fields| fields.remove("path").is_some()) {
+            joined.push(kind(namespace));
+        }
+    }
+    if !shared.is_empty() {
+        let kinds = shared.join(", ");
+        let reason = format!("namespaces that were the machine's are so again: {kinds}");
+        notes.push(Note::new(Effect::Changed, SPEC_DUMP, reason));
+    }
+    if dumped.was_given("network") && joined.iter().any(|kind| kind == "network") {
+        let reason = "the pod's network: the container is in an empty network until `podman \
+                      network connect` gives it one";
+        notes.push(Note::new(Effect::Lost, SPEC_DUMP, reason));
     }
     if !joined.is_empty() {
         let kinds = joined.join(", ");

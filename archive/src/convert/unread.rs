@@ -108,7 +108,7 @@ pub(super) fn look(
     }
     if to == Engine::CriO && from != Engine::Unknown && !draft.has(BIND_MOUNTS) {
         let reason = "nothing tells which sources of bind mounts are files: these have to exist";
-        notes.push(Note::new(Effect::Missing, BIND_MOUNTS, reason));
+        notes.push(Note::new(Effect::Needs, BIND_MOUNTS, reason));
     }
     Ok(())
 }

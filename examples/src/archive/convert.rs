@@ -24,8 +24,8 @@ pub(crate) struct Convert {
     /// Engine that is to restore the archive; by default the one that wrote it
     #[arg(long, value_enum)]
     to: Option<EngineName>,
-    /// Identifier of the container's image: 64 hexadecimal digits; Podman wants it, and archives of
-    /// containerd do not have it
+    /// Identifier of the container's image: 64 hexadecimal digits, with or without sha256:.
+    /// Podman wants it, containerd does not keep it
     #[arg(long, value_name = "ID", value_parser = image_identifier)]
     image_id: Option<String>,
 }

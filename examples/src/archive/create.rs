@@ -44,7 +44,7 @@ pub(crate) struct Create {
     /// Full name of the container's image, such as docker.io/library/redis:7
     #[arg(long)]
     image: Option<String>,
-    /// Identifier of the container's image: 64 hexadecimal digits
+    /// Identifier of the container's image: 64 hexadecimal digits, with or without sha256:
     #[arg(long, value_name = "ID", value_parser = image_identifier)]
     image_id: Option<String>,
     /// OCI runtime
@@ -85,7 +85,8 @@ impl Create {
             parts = parts.runtime(&self.runtime);
         }
         if let Some(bundle) = &self.bundle {
-            parts = parts.spec(open(&bundle.join("config.json"))?);
+            let file = bundle.join("config.json");
+            parts = parts.spec(file.display().to_string(), open(&file)?);
         }
         if let Some(diff) = &self.rootfs_diff {
             parts = parts.rootfs_diff(open(diff)?);

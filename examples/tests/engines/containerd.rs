@@ -2,15 +2,19 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use criu_lab::engines::{Containerd, Podman, Tool};
+use criu_lab::engines::{Containerd, PodNetwork, Podman, Tool, finish};
 use criu_lab::registry::Registry;
 
 use crate::podman::checkpointctl_accepts;
-use crate::{Bed, Case, case, done, text};
+use crate::{Bed, Case, case, done, program, text};
 
 pub const TESTS: &[Case] = &[
     case("archives_of_containerd_are_read_and_come_back", exports),
+    case("a_pod_in_its_own_network_comes_back", own_network),
+    case("an_archive_of_podman_is_restored_by_containerd", of_podman),
+    case("an_archive_made_of_images_is_restored_by_containerd", created),
     case("an_image_of_a_checkpoint_is_restored_by_podman", pushed_for_podman),
 ];
 
@@ -39,6 +43,7 @@ fn exports(bed: &Bed) {
     checkpointctl_accepts(bed, &ours);
     let again = pod.run("again", text(&ours), &[]).unwrap();
     pod.counts_beyond(&again, "again", counted);
+    holds_its_changes(&engine, &again);
     pod.remove(&again).unwrap();
 
     // From a registry, where others copy it as well.
@@ -55,10 +60,127 @@ fn exports(bed: &Bed) {
     let convert = ["archive", "convert", "--to", "podman", text(&archive), text(&theirs)];
     assert!(done(&convert).contains("missing: config.dump: rootfsImageID"));
     fs::remove_file(&theirs).unwrap();
-    done(&[&convert[..], &["--image-id", &podman.image_id()]].concat());
+    let said = done(&[&convert[..], &["--image-id", &podman.image_id()]].concat());
+    // The pod is in the network of the machine, and so is the container that podman restores.
+    let wanted = "namespaces that were the machine's are so again: uts, network";
+    assert!(said.contains(wanted), "{said}");
     checkpointctl_accepts(bed, &theirs);
-    podman.done(&["pull", "--quiet", "--tls-verify=false", &image]);
-    podman.import(&theirs, "again", &[]);
+    podman.pull(&image);
+    assert!(podman.import(&theirs, "again", &[]) > counted);
+    let mode = podman.done(&["inspect", "--format", "{{.HostConfig.NetworkMode}}", "again"]);
+    assert_eq!(mode.trim(), "host");
+    podman.has_its_root("again");
+}
+
+/// A pod's own network is the new pod's in containerd, and an empty one in podman.
+fn own_network(bed: &Bed) {
+    let registry = Registry::start(&bed.dir("registry"));
+    let podman = Podman::new(bed);
+    let image = podman.push(&registry);
+    let engine = Containerd::start(bed, &podman.push_pause(&registry));
+    engine.pull(&image).unwrap();
+    let pod = engine.pod_in("pod", PodNetwork::Own);
+    let id = pod.run("c", &image, &[]).unwrap();
+    let counted = pod.counts_beyond(&id, "c", 3);
+    let archive = bed.dir.join("c.tar");
+    engine.checkpoint(&id, &archive).unwrap();
+    pod.remove(&id).unwrap();
+
+    let ours = bed.dir.join("ours.tar");
+    done(&["archive", "convert", text(&archive), text(&ours)]);
+    let again = pod.run("again", text(&ours), &[]).unwrap();
+    pod.counts_beyond(&again, "again", counted);
+    pod.remove(&again).unwrap();
+
+    let theirs = bed.dir.join("podman.tar");
+    let convert = ["archive", "convert", "--to", "podman", text(&archive), text(&theirs)];
+    let said = done(&[&convert[..], &["--image-id", &podman.image_id()]].concat());
+    assert!(said.contains("lost: spec.dump: the pod's network: the container is in an"), "{said}");
+    podman.pull(&image);
+    assert!(podman.import(&theirs, "again", &[]) > counted);
+    podman.has_its_root("again");
+    let own = podman.done(&["exec", "again", "/bin/cat", "/proc/net/dev"]);
+    assert!(own.contains("lo:") && !own.contains("eth"), "{own}");
+}
+
+/// containerd restores what we make of an archive of podman.
+fn of_podman(bed: &Bed) {
+    let registry = Registry::start(&bed.dir("registry"));
+    let podman = Podman::new(bed);
+    let image = podman.push(&registry);
+    podman.pull(&image);
+    podman.run_image(&image, "c", &["--volume", "kept:/data"]);
+    let archive = bed.dir.join("c.tar");
+    podman.export("c", &archive, &[]);
+
+    let ours = bed.dir.join("ours.tar");
+    let convert = ["archive", "convert", "--to", "containerd", text(&archive), text(&ours)];
+    let said = done(&convert);
+    for wanted in [
+        "ignored: volumes/kept.tar: containerd does not read it",
+        "the new container has a mount at /data",
+        "the new container has a mount at /run/.containerenv",
+        "the new container has masked paths",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    fs::remove_file(&ours).unwrap();
+    let strict = program(&[&convert[..], &["--strict"]].concat()).failed();
+    assert!(strict.contains("volumes/kept.tar") && !ours.exists(), "{strict}");
+    done(&convert);
+    checkpointctl_accepts(bed, &ours);
+
+    let engine = Containerd::start(bed, &podman.push_pause(&registry));
+    let pod = engine.pod("pod");
+    let marker = bed.dir.join("containerenv");
+    fs::write(&marker, "").unwrap();
+    let data = bed.dir("data");
+    let mounts = [(&*marker, "/run/.containerenv"), (&*data, "/data")];
+    let id = pod.run("again", text(&ours), &mounts).unwrap();
+    pod.counts_beyond(&id, "again", 3);
+    holds_its_changes(&engine, &id);
+}
+
+/// runc checkpoints a container of containerd, and the archive is made of what a person has then.
+fn created(bed: &Bed) {
+    let registry = Registry::start(&bed.dir("registry"));
+    let podman = Podman::new(bed);
+    let image = podman.push(&registry);
+    let engine = Containerd::start(bed, &podman.push_pause(&registry));
+    engine.pull(&image).unwrap();
+    let pod = engine.pod("pod");
+    let id = pod.run("c", &image, &[]).unwrap();
+    let counted = pod.counts_beyond(&id, "c", 3);
+    let images = bed.dir("images");
+    let bundle = engine.bundle(&id);
+    let kept = bed.dir("bundle");
+    fs::copy(bundle.join("config.json"), kept.join("config.json")).unwrap();
+    // What changed has to be as the images have it: CRIU compares sizes of files.
+    finish(&mut engine.runtime(&["pause", &id])).done();
+    let words = ["checkpoint", "--leave-running", "--image-path", text(&images), &id];
+    finish(&mut engine.runtime(&words)).done();
+    let diff = bed.dir.join("diff.tar");
+    let mut tar = Command::new("tar");
+    tar.args(["-C", text(&bundle.join("rootfs")), "-cf", text(&diff), "count", "etc/passwd"]);
+    finish(&mut tar).done();
+    finish(&mut engine.runtime(&["resume", &id])).done();
+    pod.remove(&id).unwrap();
+
+    let archive = bed.dir.join("made.tar");
+    let words = ["archive", "create", text(&images), text(&archive), "--engine", "containerd"];
+    let more = ["--name", "made", "--image", &image, "--bundle", text(&kept)];
+    done(&[&words[..], &more, &["--rootfs-diff", text(&diff)]].concat());
+    checkpointctl_accepts(bed, &archive);
+    let again = pod.run("again", text(&archive), &[]).unwrap();
+    pod.counts_beyond(&again, "again", counted);
+}
+
+/// Checks the root file system of a container that runs.
+fn holds_its_changes(engine: &Containerd, id: &str) {
+    let root = engine.bundle(id).join("rootfs");
+    let passwd = fs::read_to_string(root.join("etc/passwd")).unwrap();
+    assert!(passwd.ends_with("changed\n"), "{passwd}");
+    assert!(!root.join("etc/passwd.old").exists());
 }
 
 /// Podman restores from a registry an image that we have pushed.
@@ -70,10 +192,10 @@ fn pushed_for_podman(bed: &Bed) {
     podman.export("c", &archive, &[]);
     let reference = registry.name("checkpoint:1");
     done(&["push", text(&archive), &reference]);
-    podman.done(&["pull", "--quiet", "--tls-verify=false", &reference]);
+    podman.pull(&reference);
     podman.done(&["container", "restore", "--name", "again", &reference]);
     podman.goes_on("again");
-    podman.holds_its_changes("again");
+    podman.has_its_root("again");
     copied_by_others(bed, &registry, &archive);
 }
 

@@ -42,7 +42,7 @@ fn exports(bed: &Bed) {
         done(&["archive", "convert", text(&archive), text(&ours)]);
         checkpointctl_accepts(bed, &ours);
         podman.import(&ours, "again", &[]);
-        podman.holds_its_changes("again");
+        podman.has_its_root("again");
         podman.done(&["rm", "--force", "--time", "0", "--volumes", "again"]);
         podman.done(&["volume", "rm", "--all", "--force"]);
     }

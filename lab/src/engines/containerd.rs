@@ -1,10 +1,11 @@
 //! containerd with its plugin for Kubernetes (CRI), and runc.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::cri::{Client, Container, Pod, State};
+use super::cri::{Client, Container, Pod, PodNetwork, State};
 use super::grpc::Refusal;
 use super::tools::{path, tool};
 use crate::containers::Bed;
@@ -13,13 +14,13 @@ use crate::process::ProcessId;
 use crate::sandbox::Sandbox;
 use crate::soon;
 
-/// A running containerd. Its pods are in the network of the sandbox. It ends when the value is
-/// dropped.
+/// A running containerd. It ends when the value is dropped.
 #[derive(Debug)]
 pub struct Containerd {
     child: Child,
     client: Client,
     dir: PathBuf,
+    path: String,
 }
 
 impl Containerd {
@@ -30,12 +31,13 @@ impl Containerd {
     pub fn start<P: ProcessId, C>(bed: &Bed<P, C>, pause: &str) -> Self {
         let sandbox = Sandbox::check().expect("a sandbox");
         let dir = bed.dir("containerd");
-        fs::create_dir(dir.join("cni")).unwrap();
+        give_networks(&dir.join("cni"));
         fs::write(dir.join("config.toml"), config(&dir, pause)).unwrap();
         let log = File::create(dir.join("log")).unwrap();
         let mut command = Command::new(tool("bin/containerd"));
         command.arg("--config").arg(dir.join("config.toml"));
-        command.env_clear().env("PATH", path(&sandbox, bed.runtime.criu())).stdin(Stdio::null());
+        let path = path(&sandbox, bed.runtime.criu());
+        command.env_clear().env("PATH", &path).stdin(Stdio::null());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut client = None;
         let is_up = soon(|| {
@@ -44,15 +46,21 @@ impl Containerd {
         });
         let log = || fs::read_to_string(dir.join("log")).unwrap_or_default();
         assert!(is_up, "{}", log());
-        Self { child, client: client.unwrap(), dir }
+        Self { child, client: client.unwrap(), dir, path }
+    }
+
+    /// Starts a pod in the network of the sandbox.
+    #[track_caller]
+    pub fn pod(&self, name: &str) -> PodHandle<'_> {
+        self.pod_in(name, PodNetwork::Machine)
     }
 
     /// Starts a pod.
     #[track_caller]
-    pub fn pod(&self, name: &str) -> PodHandle<'_> {
+    pub fn pod_in(&self, name: &str, network: PodNetwork) -> PodHandle<'_> {
         let logs = self.dir.join(name);
         fs::create_dir(&logs).unwrap();
-        let config = Pod::new(name, &logs);
+        let config = Pod::new(name, &logs, network);
         let id = self.client.run_pod(&config).unwrap_or_else(|refusal| self.panic(&refusal));
         PodHandle { engine: self, id, config, logs }
     }
@@ -71,6 +79,20 @@ impl Containerd {
     /// The engine's refusal.
     pub fn checkpoint(&self, container: &str, to: &Path) -> Result<(), Refusal> {
         self.client.checkpoint(container, to)
+    }
+
+    /// The bundle of a container that runs, with its root file system in `rootfs`.
+    pub fn bundle(&self, container: &str) -> PathBuf {
+        Path::new("/run/containerd/io.containerd.runtime.v2.task/k8s.io").join(container)
+    }
+
+    /// The command of its runtime, with words of that.
+    pub fn runtime(&self, words: &[&str]) -> Command {
+        Sandbox::check().expect("a sandbox");
+        let mut command = Command::new(unpacked("sbin/runc"));
+        command.env("PATH", &self.path).args(["--root", "/run/containerd/runc/k8s.io"]);
+        command.args(words);
+        command
     }
 
     #[track_caller]
@@ -157,6 +179,27 @@ impl Drop for PodHandle<'_> {
     }
 }
 
+/// Makes a folder with the plugin of networks, which leaves a pod's network empty, and says that
+/// the pod has an address.
+fn give_networks(dir: &Path) {
+    fs::create_dir_all(dir.join("plugins")).unwrap();
+    let list = r#"{"cniVersion": "1.0.0", "name": "empty", "plugins": [{"type": "empty"}]}"#;
+    fs::write(dir.join("empty.conflist"), list).unwrap();
+    let plugin = r#"#!/bin/sh
+if [ "$CNI_COMMAND" = VERSION ]; then
+    echo '{"cniVersion": "1.0.0", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0"]}'
+elif [ "$CNI_COMMAND" = ADD ]; then
+    echo '{"cniVersion": "1.0.0", "interfaces": [{"name": "'$CNI_IFNAME'", "sandbox": "'$CNI_NETNS'"}],
+        "ips": [{"address": "10.9.0.2/24", "interface": 0}]}'
+fi
+"#;
+    for name in ["empty", "loopback"] {
+        let path = dir.join("plugins").join(name);
+        fs::write(&path, plugin).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
 /// The configuration: the settings that such a machine needs.
 fn config(dir: &Path, pause: &str) -> String {
     let (root, cni) = (dir.join("root"), dir.join("cni"));
@@ -178,7 +221,7 @@ enable_selinux = false
 disable_apparmor = true
 restrict_oom_score_adj = true
 [plugins.'io.containerd.cri.v1.runtime'.cni]
-bin_dirs = ["/nonexistent"]
+bin_dirs = ["{cni}/plugins"]
 conf_dir = "{cni}"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"

@@ -63,7 +63,7 @@ impl Client {
         Ok(client)
     }
 
-    /// `RunPodSandbox`: a pod in the machine's network. Returns its id.
+    /// `RunPodSandbox`. Returns its id.
     pub(super) fn run_pod(&self, pod: &Pod) -> Result<String, Refusal> {
         self.runtime("RunPodSandbox", &RunPod { pod: Some(pod.clone()) }).map(|Id { id }| id)
     }
@@ -91,7 +91,10 @@ impl Client {
     ) -> Result<String, Refusal> {
         let mount =
             |&(from, to): &(&Path, &str)| Mount { to: to.into(), from: from.display().to_string() };
-        let security = ContainerSecurity { namespaces: pod.namespaces() };
+        let security = ContainerSecurity {
+            namespaces: pod.namespaces(),
+            masked: MASKED.map(str::to_owned).into(),
+        };
         let config = Config {
             metadata: Some(ContainerName { name: name.into(), attempt: 0 }),
             image: Some(Image { name: image.into() }),
@@ -136,15 +139,15 @@ impl Client {
 }
 
 impl Pod {
-    /// A pod in the machine's network, whose containers log into `logs`.
-    pub(super) fn new(name: &str, logs: &Path) -> Self {
+    /// A pod whose containers log into `logs`, in the machine's network or in one of its own.
+    pub(super) fn new(name: &str, logs: &Path, network: PodNetwork) -> Self {
         let metadata = PodName {
             name: name.into(),
             uid: format!("{name}-uid"),
             namespace: "tests".into(),
             attempt: 0,
         };
-        let namespaces = Namespaces { network: NODE, pid: CONTAINER };
+        let namespaces = Namespaces { network: network as i32, pid: CONTAINER };
         Self {
             metadata: Some(metadata),
             log_directory: logs.display().to_string(),
@@ -159,11 +162,20 @@ impl Pod {
     }
 }
 
-/// `NamespaceMode`: the namespace of the machine.
-const NODE: i32 = 2;
+/// The network of a pod, with the numbers of `NamespaceMode`.
+#[derive(Clone, Copy, Debug)]
+pub enum PodNetwork {
+    /// A network of the pod's own. Nobody else is in it.
+    Own = 0,
+    /// The network of the machine.
+    Machine = 2,
+}
 
 /// `NamespaceMode`: a namespace of the container's own.
 const CONTAINER: i32 = 1;
+
+/// Some of the files that a kubelet hides from containers.
+const MASKED: [&str; 3] = ["/proc/kcore", "/proc/keys", "/proc/timer_list"];
 
 /// Begins the methods of images.
 const IMAGES: &str = "/runtime.v1.ImageService/";
@@ -304,6 +316,8 @@ struct LinuxContainer {
 struct ContainerSecurity {
     #[prost(message, optional, tag = "3")]
     namespaces: Option<Namespaces>,
+    #[prost(string, repeated, tag = "13")]
+    masked: Vec<String>,
 }
 
 /// `ContainerStatusResponse`.

@@ -11,7 +11,7 @@ mod tools;
 mod workload;
 
 pub use containerd::{Containerd, PodHandle};
-pub use cri::{Container, State};
+pub use cri::{Container, PodNetwork, State};
 pub use grpc::Refusal;
 pub use podman::Podman;
 pub use tools::{Said, Tool, finish, tool};

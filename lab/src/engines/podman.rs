@@ -102,9 +102,21 @@ impl Podman {
     /// Starts a container without a network, with further options, and waits until it counts.
     #[track_caller]
     pub fn run(&self, name: &str, options: &[&str]) {
+        self.run_image(Self::IMAGE, name, options);
+    }
+
+    /// Does the same with an image of another name.
+    #[track_caller]
+    pub fn run_image(&self, image: &str, name: &str, options: &[&str]) {
         let words = ["run", "--detach", "--network", "none", "--name", name];
-        self.done(&[&words, options, &[Self::IMAGE]].concat());
+        self.done(&[&words, options, &[image]].concat());
         self.goes_on(name);
+    }
+
+    /// Pulls an image from a registry.
+    #[track_caller]
+    pub fn pull(&self, image: &str) {
+        self.done(&["pull", "--quiet", "--tls-verify=false", image]);
     }
 
     /// Checkpoints a container into an archive, with further options, and removes it and its
@@ -133,10 +145,7 @@ impl Podman {
     fn faults(&self) -> String {
         let mut faults = String::new();
         for folder in fs::read_dir(self.dir.join("store/vfs-containers")).into_iter().flatten() {
-            let folder = folder.unwrap();
-            let log = folder.path().join("userdata/restore.log");
-            let _ = fs::copy(&log, "/tmp/eng-restore.log");
-            let _ = fs::copy(folder.path().join("userdata/config.json"), "/tmp/eng-config.json");
+            let log = folder.unwrap().path().join("userdata/restore.log");
             for line in fs::read_to_string(log).unwrap_or_default().lines() {
                 if line.contains("Error") {
                     faults += line;
@@ -147,14 +156,16 @@ impl Podman {
         faults
     }
 
-    /// Checks that a container, which was restored with its volume `kept:/data`, has the files that
-    /// it had changed.
+    /// Checks that a restored container has the files that it had changed.
     #[track_caller]
-    pub fn holds_its_changes(&self, name: &str) {
-        let cat = |path: &str| self.say(&["exec", name, "/bin/cat", path]);
-        assert!(cat("/etc/passwd").done().ends_with("changed\n"));
-        assert!(cat("/etc/passwd.old").failed().contains("No such file"));
-        assert_eq!(cat("/data/kept").done(), "kept\n");
+    pub fn has_its_root(&self, name: &str) {
+        assert!(self.cat(name, "/etc/passwd").done().ends_with("changed\n"));
+        assert!(self.cat(name, "/etc/passwd.old").failed().contains("No such file"));
+        assert_eq!(self.cat(name, "/data/kept").done(), "kept\n");
+    }
+
+    fn cat(&self, container: &str, path: &str) -> Said {
+        self.say(&["exec", container, "/bin/cat", path])
     }
 
     /// The id of [`Podman::IMAGE`], of 64 digits.
@@ -165,8 +176,7 @@ impl Podman {
     /// The number to which a container has counted.
     #[track_caller]
     pub fn count(&self, name: &str) -> u64 {
-        let said = self.say(&["exec", name, "/bin/cat", "/count"]);
-        said.out.trim().parse().unwrap_or(0)
+        self.cat(name, "/count").out.trim().parse().unwrap_or(0)
     }
 
     /// Waits until a container has counted on. Returns its number.

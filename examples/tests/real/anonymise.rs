@@ -32,9 +32,12 @@ fn anonymous(lab: &Lab) {
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(!has_secret(&copy) && !holds(&copy, test.as_bytes()));
     let findings = |set: &str| {
-        let json = lab.run(&["crit", "check", "--json", set]);
-        let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
-        json["findings"].as_array().unwrap().len()
+        let check = lab.run(&["crit", "check", set]);
+        assert!(check.out.contains("nothing is wrong") || check.out.contains(": "), "{check:?}");
+        let is_finding = |line: &&str| {
+            ["error", "warning", "note"].iter().any(|severity| line.starts_with(severity))
+        };
+        check.out.lines().filter(is_finding).count()
     };
     // The image of nobody's kind is noted, and left out.
     assert_eq!(findings("copy"), findings(&images) - 1);
@@ -74,14 +77,14 @@ fn anonymous(lab: &Lab) {
 
     // Nothing is written over, and nothing is left of what fails.
     let again = lab.run(&["archive", "anonymise", &images, "-o", "copy"]);
-    again.fails(1, &["copy: is not empty; name a new directory"]);
+    again.fails(1, &["copy: cannot be written: is not empty; name a new directory"]);
     let strict = lab.run(&["archive", "anonymise", "--strict", &images, "-o", "strict"]);
     strict.fails(1, &["--strict: the copy would lack something", "dump.log"]);
     let empty = lab.dir("empty");
     let none = lab.run(&["archive", "anonymise", &empty, "-o", "none"]);
     none.fails(1, &["empty: has no images of CRIU"]);
     let both = lab.run(&["archive", "anonymise", "--json", &images, "-o", "-"]);
-    both.fails(2, &["--json cannot both go to standard output"]);
+    assert!(both.code == Some(2) && both.out.contains("--json cannot both go"), "{both:?}");
     assert!(!Path::new(&lab.path("strict")).exists() && !Path::new(&lab.path("none")).exists());
 }
 

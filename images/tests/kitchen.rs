@@ -15,6 +15,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::anonymised::is_anonymous;
 use common::crit::{PRETTY, compare, encoded, json};
 use common::kitchen::Kitchen;
 use common::{PAGE, load};
@@ -52,6 +53,7 @@ fn served(suite: &str, words: &[&str]) {
     every_byte_is_known(&images);
     let copy = kitchen.copy(&images, "json");
     assert!(compare(suite, &copy) > 60);
+    is_anonymous(suite, &kitchen, &images, words.contains(&"inet"));
 
     let set = ImageSet::open(&images).unwrap();
     let errors: Vec<_> =

@@ -22,8 +22,16 @@ pub(super) const MAPS: &[&str] = &[
 pub(super) const ENVIRONMENT: &[&str] = &["env", "Env", "environment"];
 
 /// Fields with a command and its arguments.
-pub(super) const ARGUMENTS: &[&str] =
-    &["args", "command", "Cmd", "entrypoint", "Entrypoint", "createCommand", "containerArgs"];
+pub(super) const ARGUMENTS: &[&str] = &[
+    "args",
+    "command",
+    "Cmd",
+    "entrypoint",
+    "Entrypoint",
+    "createCommand",
+    "CreateCommand",
+    "containerArgs",
+];
 
 /// Fields with options of mounts.
 pub(super) const OPTIONS: &[&str] = &["options", "Options", "mountOptions"];

@@ -108,7 +108,16 @@ impl Walk<'_> {
         if field == "name" && text.len() < 16 {
             return self.device(&text);
         }
-        if text.contains('/') { self.path(&text) } else { self.name(&text) }
+        // The name of an image begins with a host.
+        let host = text.split('/').next().unwrap_or_default();
+        match self.address(host) {
+            Some(address) => {
+                let rest = text.strip_prefix(host).unwrap_or_default();
+                address + &self.path(rest)
+            }
+            None if text.contains('/') => self.path(&text),
+            None => self.name(&text),
+        }
     }
 
     /// Replaces a variable of an environment: its name, unless everybody has it, and its value.

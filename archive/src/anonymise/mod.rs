@@ -23,6 +23,8 @@ mod directory;
 mod fields;
 mod json;
 mod note;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::Path;

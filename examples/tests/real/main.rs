@@ -10,6 +10,7 @@ mod lab;
 mod payload;
 mod preflight;
 
+mod anonymise;
 mod archive;
 mod check;
 mod confine;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
 
 fn all() -> Vec<(&'static str, TestFn)> {
     [
+        anonymise::TESTS,
         archive::TESTS,
         check::TESTS,
         confine::TESTS,

@@ -185,13 +185,7 @@ fn text(value: Value, rule: Rule, secret: &Secret) -> Value {
 
 /// Replaces a path, or a name. The names of file systems without a device stay.
 fn key(key: &[u8], secret: &Secret) -> Vec<u8> {
-    if key.contains(&b'/') {
-        secret.names.path(key)
-    } else if SOURCES.contains(&key) {
-        key.to_vec()
-    } else {
-        secret.names.word(key)
-    }
+    if SOURCES.contains(&key) { key.to_vec() } else { secret.names.path(key) }
 }
 
 /// Replaces the values in the options of a mount, such as lists of paths. Numbers stay.

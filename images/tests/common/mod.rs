@@ -8,6 +8,8 @@
 )]
 
 #[cfg(feature = "json")]
+pub(crate) mod anonymised;
+#[cfg(feature = "json")]
 pub(crate) mod crit;
 #[cfg(feature = "json")]
 pub(crate) mod kitchen;

@@ -25,7 +25,7 @@ use crate::packing::Packing;
 pub use comparison::{Change, Comparison, ProcessChange};
 pub use container::{Container, ContainerMount, Network, Pod};
 pub use findings::Finding;
-pub use gpu::{AmdGpu, AmdTask, Gpu};
+pub use gpu::{AmdGpu, AmdRender, AmdTask, Gpu};
 pub use place::Place;
 pub use rootfs::{ChangedFile, Rootfs};
 pub use sizes::{Sizes, Volume};
@@ -228,14 +228,15 @@ impl Inspection {
             let tasks: Vec<Task<'_>> = if pids.is_empty() {
                 checkpoint.tasks().collect()
             } else {
-                let find = |pid: &u32| {
-                    let no_task = || Error::new(place.name(), ErrorKind::NoTask(*pid));
-                    checkpoint.task(*pid).ok_or_else(no_task)
-                };
-                pids.iter().map(find).collect::<Result<_>>()?
+                if let Some(pid) = pids.iter().find(|pid| checkpoint.task(**pid).is_none()) {
+                    return Err(Error::new(place.name(), ErrorKind::NoTask(*pid)));
+                }
+                // A parent comes before its children, whatever the order of the pids.
+                checkpoint.tasks().filter(|task| pids.contains(&task.pid())).collect()
             };
             inspection.look(place, checkpoint, &tasks, parts, &mut faults);
             inspection.keep(pids);
+            inspection.lift(checkpoint, pids);
         }
         if wants(Part::Findings) {
             inspection.findings = findings::of_images(place.set());
@@ -330,6 +331,18 @@ impl Inspection {
         }
         if let Some(all) = &mut self.namespaces {
             all.namespaces.retain(|namespace| namespace.pids.iter().any(listed));
+        }
+    }
+}
+
+impl Inspection {
+    /// Counts depths from the tasks that are shown.
+    fn lift(&mut self, checkpoint: Checkpoint<'_>, pids: &[u32]) {
+        let processes = self.ps.iter_mut().flat_map(|ps| &mut ps.processes);
+        for process in processes.filter(|_| !pids.is_empty()) {
+            let above = checkpoint.task(process.pid).and_then(|task| task.parent());
+            let above = std::iter::successors(above, Task::parent);
+            process.depth = above.filter(|task| pids.contains(&task.pid())).count();
         }
     }
 }

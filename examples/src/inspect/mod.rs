@@ -3,6 +3,7 @@
 mod many;
 mod memory;
 mod nodes;
+mod protections;
 mod since;
 mod table;
 mod tree;
@@ -531,11 +532,13 @@ fn size(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} B");
     }
-    let (mut tenths, mut unit) = (u128::from(bytes) * 10 / 1024, 0);
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
+    let (mut scale, mut unit) = (1024, 0);
+    let tenths = |scale: u128| (u128::from(bytes) * 10 + scale / 2) / scale;
+    while tenths(scale) >= 10_240 && unit + 1 < UNITS.len() {
+        scale *= 1024;
         unit += 1;
     }
+    let tenths = tenths(scale);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
@@ -574,6 +577,9 @@ mod tests {
             assert_eq!(size(bytes), text);
         }
         assert_eq!(size(1 << 20), "1.0 MiB");
-        assert_eq!(size(u64::MAX), "16383.9 PiB");
+        assert_eq!(size((1 << 20) - 1), "1.0 MiB");
+        // As many tools do, the last digit is the nearest.
+        assert_eq!(size(8_555_000), "8.2 MiB");
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
     }
 }

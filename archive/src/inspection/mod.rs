@@ -9,7 +9,7 @@ mod rootfs;
 mod sizes;
 mod statistics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use criu_images::bounds::IMAGE;
 use criu_images::kind::{PSTREE, STATS_DUMP};
@@ -232,6 +232,7 @@ impl Inspection {
                     return Err(Error::new(place.name(), ErrorKind::NoTask(*pid)));
                 }
                 // A parent comes before its children, whatever the order of the pids.
+                let pids: HashSet<u32> = pids.iter().copied().collect();
                 checkpoint.tasks().filter(|task| pids.contains(&task.pid())).collect()
             };
             inspection.look(place, checkpoint, &tasks, parts, &mut faults);
@@ -322,6 +323,7 @@ impl Inspection {
         if pids.is_empty() {
             return;
         }
+        let pids: HashSet<u32> = pids.iter().copied().collect();
         let listed = |pid: &u32| pids.contains(pid);
         if let Some(all) = &mut self.sockets {
             all.sockets.retain(|socket| socket.holders.iter().any(|at| listed(&at.pid)));
@@ -338,11 +340,19 @@ impl Inspection {
 impl Inspection {
     /// Counts depths from the tasks that are shown.
     fn lift(&mut self, checkpoint: Checkpoint<'_>, pids: &[u32]) {
-        let processes = self.ps.iter_mut().flat_map(|ps| &mut ps.processes);
-        for process in processes.filter(|_| !pids.is_empty()) {
-            let above = checkpoint.task(process.pid).and_then(|task| task.parent());
-            let above = std::iter::successors(above, Task::parent);
-            process.depth = above.filter(|task| pids.contains(&task.pid())).count();
+        if pids.is_empty() {
+            return;
+        }
+        let shown: HashSet<u32> = pids.iter().copied().collect();
+        // Number of shown tasks above each task. A parent comes before its children.
+        let mut above: HashMap<u32, usize> = HashMap::new();
+        for task in checkpoint.tasks() {
+            let parent = task.ppid();
+            let depth = above.get(&parent).copied().unwrap_or(0);
+            above.insert(task.pid(), depth + usize::from(shown.contains(&parent)));
+        }
+        for process in self.ps.iter_mut().flat_map(|ps| &mut ps.processes) {
+            process.depth = above.get(&process.pid).copied().unwrap_or(0);
         }
     }
 }

@@ -31,7 +31,9 @@ pub(crate) fn tree(inspection: &Inspection, metadata: bool, statistics: bool) ->
     if let Some(summary) = &inspection.summary {
         tree.add(1, "checkpoint");
         for line in summary.to_string().lines() {
-            tree.add(2, line.trim_end());
+            // The options of a restore are indented below their title.
+            let depth = if line.starts_with(' ') { 3 } else { 2 };
+            tree.add(depth, line.trim());
         }
     }
     processes(&mut tree, inspection);
@@ -44,7 +46,8 @@ pub(crate) fn tree(inspection: &Inspection, metadata: bool, statistics: bool) ->
                 (None, true) => "host".to_owned(),
                 (None, false) => "own".to_owned(),
             };
-            tree.add(2, format!("{} {}, {place}, {} tasks", row.kind, row.id, row.pids.len()));
+            let tasks = tasks(row.pids.len());
+            tree.add(2, format!("{} {}, {place}, {tasks}", row.kind, row.id));
             row.contents.iter().for_each(|line| tree.add(3, line.as_str()));
         }
     }
@@ -137,7 +140,7 @@ fn sizes(tree: &mut Tree, sizes: &Sizes) {
 }
 
 fn counters(tree: &mut Tree, statistics: &Statistics) {
-    let us = |us: u64| format!("{us} us");
+    let us = |us: u64| format!("{}.{:03} ms", us / 1000, us % 1000);
     tree.add(1, "CRIU dump statistics");
     tree.add(2, format!("freezing time: {}", us(statistics.freezing_us)));
     tree.add(2, format!("frozen time: {}", us(statistics.frozen_us)));
@@ -271,8 +274,8 @@ fn mounts(tree: &mut Tree, inspection: &Inspection) {
         tree.fact(3, "options", Some(mount.options.join(",")));
     }
     for namespace in &mounts.namespaces {
-        let tasks = namespace.pids.len();
-        tree.add(2, format!("mount namespace {} of {tasks} tasks", namespace.id));
+        let tasks = tasks(namespace.pids.len());
+        tree.add(2, format!("mount namespace {} of {tasks}", namespace.id));
         for mount in &namespace.mounts {
             let external = match &mount.external {
                 Some(key) => format!(", external {key}"),
@@ -311,6 +314,10 @@ fn gpus(tree: &mut Tree, gpu: &Gpu) {
         let memory = size(gpu.amd_memory);
         tree.add(2, format!("{} images of AMD's plugin, {memory} of memory", gpu.amd_images));
     }
+}
+
+fn tasks(number: usize) -> String {
+    format!("{number} {}", if number == 1 { "task" } else { "tasks" })
 }
 
 fn changes(tree: &mut Tree, rootfs: &Rootfs) {

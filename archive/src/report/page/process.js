@@ -89,6 +89,7 @@ function drawPane(pid) {
     ['Threads', process.threads > 1 ? `${grouped(process.threads)}: ${process.tids.slice(0, 24).join(' ')}${process.threads > 24 ? ' \u2026' : ''}` : null],
     ['Program', process.exe], ['Directory', process.cwd],
     ['Root', process.root === '/' ? null : process.root],
+    ['Own namespaces', data.namespaces.rows.filter(([, , isHost, , pids]) => !isHost && pids.includes(pid)).map(([kind]) => kind).join(', ') || null],
     ...(security ? securityFacts(security, true) : []),
     ['Threads differ', process.security.length > 1 ? [el('a', { href: '#security' }, 'in their credentials or restrictions')] : null],
     ['Working set', touched ? `${pages(touched[2])} of ${pages(touched[3])} were touched after the last restore` : null],

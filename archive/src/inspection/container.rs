@@ -44,6 +44,10 @@ pub struct Container {
     pub hostname: Option<String>,
     /// Cgroup of the container.
     pub cgroup: Option<String>,
+    /// AppArmor profile or SELinux context that the specification asks for.
+    pub label: Option<String>,
+    /// The specification makes the root file system read-only.
+    pub read_only: bool,
     /// Mounts of the container, as its specification has them.
     pub mounts: Vec<ContainerMount>,
     /// Annotations of the specification.
@@ -146,7 +150,11 @@ impl Container {
         if let Some(process) = &spec.process {
             self.arguments = texts(&process.args);
             self.directory = text(&process.cwd);
+            self.label = [&process.apparmor_profile, &process.selinux_label]
+                .into_iter()
+                .find_map(|label| text(label));
         }
+        self.read_only = spec.root.as_ref().is_some_and(|root| root.readonly);
         self.hostname = text(&spec.hostname);
         self.cgroup = spec.linux.as_ref().and_then(|linux| text(&linux.cgroups_path));
         self.mounts.extend(spec.mounts.iter().map(|mount| ContainerMount {

@@ -9,7 +9,7 @@ mod rootfs;
 mod sizes;
 mod statistics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use criu_images::bounds::IMAGE;
 use criu_images::kind::{PSTREE, STATS_DUMP};
@@ -25,7 +25,7 @@ use crate::packing::Packing;
 pub use comparison::{Change, Comparison, ProcessChange};
 pub use container::{Container, ContainerMount, Network, Pod};
 pub use findings::Finding;
-pub use gpu::{AmdGpu, AmdTask, Gpu};
+pub use gpu::{AmdGpu, AmdRender, AmdTask, Gpu};
 pub use place::Place;
 pub use rootfs::{ChangedFile, Rootfs};
 pub use sizes::{Sizes, Volume};
@@ -228,14 +228,16 @@ impl Inspection {
             let tasks: Vec<Task<'_>> = if pids.is_empty() {
                 checkpoint.tasks().collect()
             } else {
-                let find = |pid: &u32| {
-                    let no_task = || Error::new(place.name(), ErrorKind::NoTask(*pid));
-                    checkpoint.task(*pid).ok_or_else(no_task)
-                };
-                pids.iter().map(find).collect::<Result<_>>()?
+                if let Some(pid) = pids.iter().find(|pid| checkpoint.task(**pid).is_none()) {
+                    return Err(Error::new(place.name(), ErrorKind::NoTask(*pid)));
+                }
+                // A parent comes before its children, whatever the order of the pids.
+                let pids: HashSet<u32> = pids.iter().copied().collect();
+                checkpoint.tasks().filter(|task| pids.contains(&task.pid())).collect()
             };
             inspection.look(place, checkpoint, &tasks, parts, &mut faults);
             inspection.keep(pids);
+            inspection.lift(checkpoint, pids);
         }
         if wants(Part::Findings) {
             inspection.findings = findings::of_images(place.set());
@@ -321,6 +323,7 @@ impl Inspection {
         if pids.is_empty() {
             return;
         }
+        let pids: HashSet<u32> = pids.iter().copied().collect();
         let listed = |pid: &u32| pids.contains(pid);
         if let Some(all) = &mut self.sockets {
             all.sockets.retain(|socket| socket.holders.iter().any(|at| listed(&at.pid)));
@@ -330,6 +333,26 @@ impl Inspection {
         }
         if let Some(all) = &mut self.namespaces {
             all.namespaces.retain(|namespace| namespace.pids.iter().any(listed));
+        }
+    }
+}
+
+impl Inspection {
+    /// Counts depths from the tasks that are shown.
+    fn lift(&mut self, checkpoint: Checkpoint<'_>, pids: &[u32]) {
+        if pids.is_empty() {
+            return;
+        }
+        let shown: HashSet<u32> = pids.iter().copied().collect();
+        // Number of shown tasks above each task. A parent comes before its children.
+        let mut above: HashMap<u32, usize> = HashMap::new();
+        for task in checkpoint.tasks() {
+            let parent = task.ppid();
+            let depth = above.get(&parent).copied().unwrap_or(0);
+            above.insert(task.pid(), depth + usize::from(shown.contains(&parent)));
+        }
+        for process in self.ps.iter_mut().flat_map(|ps| &mut ps.processes) {
+            process.depth = above.get(&process.pid).copied().unwrap_or(0);
         }
     }
 }

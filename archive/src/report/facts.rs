@@ -121,6 +121,8 @@ fn container(container: &Container) -> Card {
     card.maybe("Directory", container.directory.as_ref());
     card.maybe("Host name", container.hostname.as_ref());
     card.maybe("Cgroup", container.cgroup.as_ref());
+    card.maybe("Label", container.label.as_ref());
+    card.add("Root file system", if container.read_only { "read-only" } else { "" });
     card
 }
 
@@ -204,10 +206,22 @@ fn gpu(inspection: &Inspection) -> Option<Card> {
     card.add("Devices", short_list(&gpu.devices).join(", "));
     card.bytes("Memory in images", gpu.amd_memory);
     for task in gpu.amd.iter().take(MOST) {
-        let gpus =
-            task.gpus.iter().map(|gpu| format!("GPU {} of {}", gpu.gpu_id, size(gpu.memory)));
-        let gpus: Vec<String> = gpus.take(MOST).collect();
-        card.add(&format!("Process {}", task.pid), gpus.join(", "));
+        let gpus = task.gpus.iter().take(MOST).map(|gpu| {
+            let (pci, memory) = ((gpu.vendor_id, gpu.device_id), size(gpu.memory));
+            format!("GPU {:#x} of {memory}, PCI {:04x}:{:04x}", gpu.gpu_id, pci.0, pci.1)
+        });
+        let mut facts: Vec<String> = gpus.collect();
+        facts.push(format!(
+            "{} of {}",
+            grouped_of(task.buffers, "buffer"),
+            size(task.buffer_bytes)
+        ));
+        card.add(&format!("Process {}", task.pid), facts.join(", "));
+    }
+    for node in gpu.amd_render.iter().take(MOST) {
+        let buffers = grouped_of(node.buffers, "buffer");
+        let facts = format!("GPU {:#x}, {buffers} of {}", node.gpu_id, size(node.buffer_bytes));
+        card.add(&format!("/dev/dri/renderD{}", node.render_minor), facts);
     }
     Some(card)
 }
@@ -244,9 +258,13 @@ fn millis(micros: u64) -> String {
 }
 
 fn count(number: usize, noun: &str) -> String {
+    grouped_of(number as u64, noun)
+}
+
+fn grouped_of(number: u64, noun: &str) -> String {
     let ending = if noun.ends_with('s') { "es" } else { "s" };
     let ending = if number == 1 { "" } else { ending };
-    format!("{} {noun}{ending}", grouped(number as u64))
+    format!("{} {noun}{ending}", grouped(number))
 }
 
 /// Formats a number in groups of three digits.

@@ -27,7 +27,7 @@ use cells::Pages;
 /// A report about a checkpoint, as one HTML file.
 ///
 /// Its data have no more than [`REPORT`](crate::bounds::REPORT) bytes. Rows beyond that are
-/// counted, and the page says so. Style and script add some 53 KiB. The file holds
+/// counted, and the page says so. Style and script add some 60 KiB. The file holds
 /// names, command lines and addresses, and environments if the inspection has them: it is for its
 /// owner alone.
 ///
@@ -74,7 +74,7 @@ impl<'i> Report<'i> {
                 "policy" => write!(
                     to,
                     "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; \
-                     base-uri 'none'; form-action 'none'",
+                     base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'",
                     digest(&script),
                     digest(STYLE),
                 )?,

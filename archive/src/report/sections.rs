@@ -20,6 +20,7 @@ pub(super) fn data(inspection: &Inspection, pages: &Pages) -> String {
     let summary = inspection.summary.as_ref();
     let page_size = summary.map_or(4096, |summary| summary.page_size);
     sections.add("page_size", &page_size.to_string());
+    sections.figures();
     let mut cards = Rows::new(share(1));
     for card in facts::cards(inspection) {
         cards.push(&card);
@@ -59,6 +60,14 @@ impl Sections<'_> {
         for part in ["\"", name, "\":", json, ",\n"] {
             self.json.push_str(part);
         }
+    }
+
+    /// Adds numbers that stand for the whole checkpoint, whatever rows are left out.
+    fn figures(&mut self) {
+        let Inspection { summary, sizes, .. } = self.inspection;
+        let figures = summary.as_ref().map(|summary| (summary.tasks, summary.threads));
+        let figures = (figures, sizes.checkpoint, sizes.memory);
+        self.add("figures", &safe::json(&figures));
     }
 
     fn memory(&mut self, pages: &Pages, left: &mut HashMap<u32, Left>) {

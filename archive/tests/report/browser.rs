@@ -20,7 +20,10 @@ pub(crate) struct Page {
 impl Page {
     /// Opens a report. `hash` is the end of the address: `#q=nginx`.
     pub(crate) fn open(directory: &Path, html: &str, hash: &str) -> Self {
-        let output = run(directory, html, hash, &["--dump-dom"]);
+        Self::of(run(directory, html, hash, &["--dump-dom"]))
+    }
+
+    fn of(output: Output) -> Self {
         let log = String::from_utf8_lossy(&output.stderr);
         let console = log.lines().filter(|line| line.contains(":CONSOLE"));
         let console = console.map(str::to_owned).collect();
@@ -30,6 +33,20 @@ impl Page {
         let title = head.split_once("<title>").unwrap().1.split_once("</title>").unwrap().0;
         let (dom, _) = body.split_once("<script id=\"data\"").unwrap();
         Self { title: title.to_owned(), dom: dom.to_owned(), console }
+    }
+
+    /// Opens a report in a window so wide, without its policy and with a script at its end. The
+    /// title of the page is what the script returns.
+    pub(crate) fn with_script(directory: &Path, html: &str, width: u32, script: &str) -> Self {
+        let html = html.replacen("Content-Security-Policy", "X-None", 1);
+        let script = format!("<script>document.title = (() => {{ {script} }})();</script></body>");
+        let output = run(
+            directory,
+            &html.replacen("</body>", &script, 1),
+            "",
+            &["--dump-dom", &format!("--window-size={width},900")],
+        );
+        Self::of(output)
     }
 
     /// Counts in the links to the sections, by their names: "12/2,000" with a filter.

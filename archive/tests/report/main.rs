@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use browser::{Page, corner};
 use common::scratch;
 use criu_archive::inspection::Part;
-use scene::{hostile, pipeline, report, two_thousand};
+use scene::{changed, hostile, pipeline, report, two_thousand};
 
 #[test]
 fn a_page_shows_what_the_checkpoint_has() {
@@ -64,6 +64,102 @@ fn the_theme_is_the_system_s_or_the_reader_s() {
     assert_eq!(corner(&directory, &html, "", &[]), light);
     assert_eq!(corner(&directory, &html, "", &["--blink-settings=preferredColorScheme=0"]), dark);
     assert_eq!(corner(&directory, &html, "#theme=dark", &[]), dark);
+}
+
+#[test]
+fn keys_lead_through_the_page() {
+    let directory = scratch("report-keys");
+    let html = report(&pipeline(), &directory, Part::ALL);
+    let script = r#"
+        const at = () => document.activeElement;
+        const steps = [];
+        const press = (key) => {
+            at().dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
+            steps.push(at().id || at().dataset.pid || at().className);
+        };
+        const type = (text) => {
+            at().value = text;
+            at().dispatchEvent(new Event('input', { bubbles: true }));
+        };
+        press('/');
+        type('10142');
+        press('Enter');
+        press('Enter');
+        press('Escape');
+        press('Escape');
+        steps.push(byId('filter').value);
+        for (const key of ['ArrowUp', 'ArrowLeft', 'ArrowLeft', 'ArrowRight', 'End']) {
+            press(key);
+            steps.push(document.querySelector('[role=treegrid] tbody').rows.length);
+        }
+        press('/');
+        type('hostname');
+        press('Enter');
+        steps.push(at().getAttribute('aria-label'));
+        press('Escape');
+        const box = document.querySelector('.map button');
+        box.focus();
+        press('ArrowRight');
+        steps.push(document.querySelector('.told').textContent.startsWith(at().ariaLabel.split(', ')[0]));
+        return steps.join(' ');"#;
+    let page = Page::with_script(&directory, &html, 1280, script);
+    assert_eq!(page.console, [] as [&str; 0]);
+    // The second of two presses of Esc leads from the pane back to the tree.
+    let tree = "filter 10142 pane pane 10142  10141 3 10139 3 10139 1 10139 3 10142 3";
+    assert_eq!(page.title, format!("{tree} filter box Open files box code true"));
+}
+
+#[test]
+fn nothing_is_wider_than_the_window() {
+    let directory = scratch("report-narrow");
+    let long = "long".repeat(500);
+    let html = changed(|inspection| {
+        let files = inspection.open_files.as_mut().unwrap();
+        files.tasks[0].fds[0].description = format!("/{long}");
+        let processes = &mut inspection.ps.as_mut().unwrap().processes;
+        processes[0].arguments = Some(vec![format!("/{long}"), long.clone()]);
+        let findings = &mut inspection.findings;
+        findings.extend(findings.first().cloned());
+        findings.iter_mut().for_each(|finding| finding.place = long.clone());
+    });
+    // Chromium's windows are not narrower than 500 pixels.
+    let script = "
+        const root = document.documentElement;
+        if (innerWidth < 640) root.style.width = '390px';
+        const wide = [root, ...document.querySelectorAll('section, .box, .pane, dl')]
+            .filter((node) => node.scrollWidth > node.clientWidth + 1);
+        return wide.map((node) => `${node.outerHTML.slice(0, 90)} ${node.scrollWidth}`).join();";
+    for width in [500, 1280] {
+        let page = Page::with_script(&directory, &html, width, script);
+        assert_eq!(page.title, "", "{width}");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_files_and_a_long_command_line_are_cut_and_counted() {
+    let directory = scratch("report-long");
+    let html = changed(|inspection| {
+        let processes = &mut inspection.ps.as_mut().unwrap().processes;
+        processes[0].arguments = Some(vec!["a".repeat(1 << 20)]);
+        processes[1].arguments = Some(vec!["word".to_owned(); 100_000]);
+        let fds = &mut inspection.open_files.as_mut().unwrap().tasks[0].fds;
+        let model = fds[0].clone();
+        *fds = (0..100_000)
+            .map(|fd| {
+                let mut row = model.clone();
+                (row.fd, row.description) = (fd, format!("/srv/{fd:06}/{}", "n".repeat(500)));
+                row
+            })
+            .collect();
+    });
+    assert!(html.len() < 64 << 20, "{} bytes", html.len());
+    let page = Page::open(&directory, &html, "#q=005999");
+    assert_eq!(page.console, [] as [&str; 0]);
+    assert_eq!(page.count("files"), "1/100,006");
+    assert!(page.dom.contains("more rows do not fit into this report"));
+    // The first process is chosen.
+    assert!(page.dom.contains("(1044480 more bytes)"));
+    assert!(page.dom.contains("more files of this process are not in this report"));
 }
 
 #[test]

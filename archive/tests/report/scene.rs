@@ -24,8 +24,20 @@ pub(crate) fn report(files: &InMemory, directory: &Path, parts: &[Part]) -> Stri
     store(files, &images);
     let place = Place::directory(&images, "").unwrap();
     let inspection = Inspection::new(&place, parts).unwrap();
+    written(&Report::new(&inspection).with_pages(place.set()))
+}
+
+/// Returns a report about the pipeline, the inspection of which was changed.
+pub(crate) fn changed(change: impl FnOnce(&mut Inspection)) -> String {
+    let place = Place::directory("../images/tests/data/pipeline", "").unwrap();
+    let mut inspection = Inspection::new(&place, Part::ALL).unwrap();
+    change(&mut inspection);
+    written(&Report::new(&inspection).with_pages(place.set()))
+}
+
+fn written(report: &Report<'_>) -> String {
     let mut html = Vec::new();
-    Report::new(&inspection).with_pages(place.set()).write(&mut html).unwrap();
+    report.write(&mut html).unwrap();
     String::from_utf8(html).unwrap()
 }
 

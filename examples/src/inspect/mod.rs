@@ -3,10 +3,12 @@
 mod many;
 mod memory;
 mod nodes;
+mod protections;
 mod since;
 mod table;
 mod tree;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Write;
 use std::ops::Range;
@@ -43,6 +45,9 @@ pub(crate) struct Inspect {
     /// Show only these tasks
     #[arg(short, long)]
     pid: Vec<u32>,
+    /// With --pid: show the descendants of these tasks, too
+    #[arg(long, requires = "pid")]
+    descendants: bool,
     /// The form of the output; a table for one screen, a tree for sections unless given
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -213,7 +218,7 @@ impl Inspect {
             return self.look(name, &place, format, out);
         }
         let parts = self.sections.parts(&place);
-        let inspection = Inspection::of_tasks(&place, &parts, &self.pid);
+        let inspection = Inspection::of_tasks(&place, &parts, &self.pids(&place)?);
         let inspection = inspection.map_err(|error| said(&error))?;
         let sections = &self.sections;
         match format {
@@ -230,6 +235,21 @@ impl Inspect {
         Ok(Exit::Done)
     }
 
+    /// Tasks that were asked for; empty for all.
+    fn pids(&self, place: &Place) -> Fallible<Vec<u32>> {
+        let mut pids = self.pid.clone();
+        if self.descendants {
+            // A parent comes before its children.
+            let mut below: HashSet<u32> = pids.iter().copied().collect();
+            for task in place.set().checkpoint()?.tasks() {
+                if below.contains(&task.ppid()) && below.insert(task.pid()) {
+                    pids.push(task.pid());
+                }
+            }
+        }
+        Ok(pids)
+    }
+
     /// Writes the HTML page.
     fn report(&self, path: &Path) -> Fallible<ExitCode> {
         let [checkpoint] = &self.checkpoints[..] else {
@@ -242,7 +262,7 @@ impl Inspect {
         if self.sections.ps_tree_env {
             parts.push(Part::Environments);
         }
-        let inspection = Inspection::of_tasks(&place, &parts, &self.pid);
+        let inspection = Inspection::of_tasks(&place, &parts, &self.pids(&place)?);
         let inspection = inspection.map_err(|error| said(&error))?;
         let mut file = NewFile::create(Some(path))?;
         let written = Report::new(&inspection).with_pages(place.set()).write(&mut file);
@@ -271,7 +291,7 @@ impl Inspect {
                 pattern: pattern.clone(),
                 hex: false,
                 regex: search_regex.is_some(),
-                pid: self.pid.clone(),
+                pid: self.pids(place)?,
                 perm: None,
                 mapping: None,
                 range: None,
@@ -282,7 +302,7 @@ impl Inspect {
             return Ok(if query.run(name, set, out)? { Exit::Done } else { Exit::Failed });
         }
         let checkpoint = set.checkpoint()?;
-        let tasks: Vec<Task<'_>> = match &self.pid[..] {
+        let tasks: Vec<Task<'_>> = match &self.pids(place)?[..] {
             [] => checkpoint.tasks().collect(),
             pids => {
                 let find =
@@ -537,11 +557,13 @@ fn size(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} B");
     }
-    let (mut tenths, mut unit) = (u128::from(bytes) * 10 / 1024, 0);
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
+    let (mut scale, mut unit) = (1024, 0);
+    let tenths = |scale: u128| (u128::from(bytes) * 10 + scale / 2) / scale;
+    while tenths(scale) >= 10_240 && unit + 1 < UNITS.len() {
+        scale *= 1024;
         unit += 1;
     }
+    let tenths = tenths(scale);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
@@ -553,6 +575,7 @@ Examples:
   criu-rs inspect img
   criu-rs inspect --json checkpoint.tar | jq .needs
   criu-rs inspect checkpoint.tar --ps-tree-cmd --files --sockets
+  criu-rs inspect checkpoint.tar --ps-tree --pid 7 --descendants
   criu-rs inspect checkpoint.tar --all --format json -o all.json
   criu-rs inspect a.tar b.tar c.tar          a table of several checkpoints
   criu-rs inspect --list                     the kubelet's checkpoints
@@ -580,6 +603,9 @@ mod tests {
             assert_eq!(size(bytes), text);
         }
         assert_eq!(size(1 << 20), "1.0 MiB");
-        assert_eq!(size(u64::MAX), "16383.9 PiB");
+        assert_eq!(size((1 << 20) - 1), "1.0 MiB");
+        // As many tools do, the last digit is the nearest.
+        assert_eq!(size(8_555_000), "8.2 MiB");
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
     }
 }

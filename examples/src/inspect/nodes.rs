@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use criu_archive::inspection::{Container, Gpu, Inspection, Rootfs, Sizes, Statistics};
 use criu_images::view::{Mapping, OpenFd, Process, Socket, TaskFds, ThreadSecurity};
 
+use super::protections::Known;
 use super::size;
 use super::tree::Tree;
 
@@ -30,7 +31,9 @@ pub(crate) fn tree(inspection: &Inspection, metadata: bool, statistics: bool) ->
     if let Some(summary) = &inspection.summary {
         tree.add(1, "checkpoint");
         for line in summary.to_string().lines() {
-            tree.add(2, line.trim_end());
+            // The options of a restore are indented below their title.
+            let depth = if line.starts_with(' ') { 3 } else { 2 };
+            tree.add(depth, line.trim());
         }
     }
     processes(&mut tree, inspection);
@@ -43,7 +46,8 @@ pub(crate) fn tree(inspection: &Inspection, metadata: bool, statistics: bool) ->
                 (None, true) => "host".to_owned(),
                 (None, false) => "own".to_owned(),
             };
-            tree.add(2, format!("{} {}, {place}, {} tasks", row.kind, row.id, row.pids.len()));
+            let tasks = tasks(row.pids.len());
+            tree.add(2, format!("{} {}, {place}, {tasks}", row.kind, row.id));
             row.contents.iter().for_each(|line| tree.add(3, line.as_str()));
         }
     }
@@ -99,12 +103,21 @@ fn facts(tree: &mut Tree, container: &Container, metadata: bool) {
     tree.fact(2, "directory", container.directory.as_ref());
     tree.fact(2, "host name", container.hostname.as_ref());
     tree.fact(2, "cgroup", container.cgroup.as_ref());
+    tree.fact(2, "label", container.label.as_ref());
+    tree.fact(2, "root file system", Some("read-only").filter(|_| container.read_only));
     for network in &container.networks {
         let (at, interface) = (&network.network, &network.interface);
-        let gateways = network.gateways.join(", ");
-        tree.add(2, format!("network {at}, interface {interface}, gateway {gateways}"));
+        let parts = [("network ", at), ("interface ", interface)];
+        let parts = parts.iter().filter(|(_, part)| !part.is_empty());
+        let mut parts: Vec<String> = parts.map(|(name, part)| format!("{name}{part}")).collect();
+        parts.extend(network.gateways.iter().map(|gateway| format!("gateway {gateway}")));
+        if !parts.is_empty() {
+            tree.add(2, parts.join(", "));
+        }
     }
-    tree.add(2, "annotations");
+    if !container.annotations.is_empty() {
+        tree.add(2, "annotations");
+    }
     for (name, value) in &container.annotations {
         tree.add(3, format!("{name}: {value}"));
     }
@@ -127,7 +140,7 @@ fn sizes(tree: &mut Tree, sizes: &Sizes) {
 }
 
 fn counters(tree: &mut Tree, statistics: &Statistics) {
-    let us = |us: u64| format!("{us} us");
+    let us = |us: u64| format!("{}.{:03} ms", us / 1000, us % 1000);
     tree.add(1, "CRIU dump statistics");
     tree.add(2, format!("freezing time: {}", us(statistics.freezing_us)));
     tree.add(2, format!("frozen time: {}", us(statistics.frozen_us)));
@@ -164,10 +177,9 @@ fn processes(tree: &mut Tree, inspection: &Inspection) {
     for thread in inspection.security.iter().flat_map(|all| &all.threads) {
         security.entry(thread.pid).or_default().push(thread);
     }
-    // Tasks that were asked for by their pids have no parent above them.
-    let least = ps.processes.iter().map(|process| process.depth).min().unwrap_or(0);
+    let mut known = Known::default();
     for process in &ps.processes {
-        let depth = process.depth - least + 2;
+        let depth = process.depth.saturating_add(2);
         let pid = process.pid;
         tree.add(depth, headline(process));
         if let Some(words) = process.environment.as_ref().filter(|words| !words.is_empty()) {
@@ -199,9 +211,7 @@ fn processes(tree: &mut Tree, inspection: &Inspection) {
         }
         if let Some(threads) = security.get(&pid) {
             tree.add(depth + 1, "security");
-            for thread in threads {
-                protections(tree, depth + 2, thread, threads.len() > 1);
-            }
+            known.add(tree, depth + 2, threads);
         }
     }
 }
@@ -211,6 +221,11 @@ fn headline(process: &Process) -> String {
         Some(arguments) if !arguments.is_empty() => arguments.join(" "),
         _ => process.name.clone(),
     };
+    // A process may have given itself another name than that of its program.
+    let program = process.arguments.iter().flatten().next();
+    let program = program.and_then(|program| program.rsplit('/').next());
+    let is_named = program.is_some_and(|program| !program.starts_with(&process.name));
+    let name = if is_named { format!(", named {}", process.name) } else { String::new() };
     let state = match process.state.as_str() {
         "alive" => String::new(),
         other => format!(" ({other})"),
@@ -219,7 +234,7 @@ fn headline(process: &Process) -> String {
         0 | 1 => String::new(),
         threads => format!(" ({threads} threads)"),
     };
-    format!("[{}] {command}{state}{threads}", process.pid)
+    format!("[{}] {command}{name}{state}{threads}", process.pid)
 }
 
 fn open_files(tree: &mut Tree, depth: usize, files: &TaskFds) {
@@ -249,28 +264,6 @@ pub(crate) fn connection(socket: &Socket) -> String {
     line
 }
 
-fn protections(tree: &mut Tree, depth: usize, thread: &ThreadSecurity, several: bool) {
-    let mut depth = depth;
-    if several {
-        tree.add(depth, format!("thread {} {}", thread.tid, thread.name));
-        depth += 1;
-    }
-    let ([user, ..], [group, ..]) = (thread.users, thread.groups);
-    tree.add(depth, format!("user {user}, group {group}"));
-    tree.add(depth, format!("capabilities: {}", thread.capabilities.effective));
-    tree.fact(depth, "label", thread.label.as_ref());
-    if thread.no_new_privs {
-        tree.add(depth, "no new privileges");
-    }
-    match thread.filters.len() {
-        0 => tree.add(depth, format!("seccomp {}", thread.seccomp)),
-        _ => tree.add(depth, "seccomp filters"),
-    }
-    for filter in &thread.filters {
-        tree.add(depth + 1, format!("{}: {}", filter.index, filter.summary));
-    }
-}
-
 fn mounts(tree: &mut Tree, inspection: &Inspection) {
     let Some(mounts) = &inspection.mounts else { return };
     tree.add(1, "mounts");
@@ -281,8 +274,8 @@ fn mounts(tree: &mut Tree, inspection: &Inspection) {
         tree.fact(3, "options", Some(mount.options.join(",")));
     }
     for namespace in &mounts.namespaces {
-        let tasks = namespace.pids.len();
-        tree.add(2, format!("mount namespace {} of {tasks} tasks", namespace.id));
+        let tasks = tasks(namespace.pids.len());
+        tree.add(2, format!("mount namespace {} of {tasks}", namespace.id));
         for mount in &namespace.mounts {
             let external = match &mount.external {
                 Some(key) => format!(", external {key}"),
@@ -307,13 +300,24 @@ fn gpus(tree: &mut Tree, gpu: &Gpu) {
         for gpu in &task.gpus {
             let (vendor, device, memory) = (gpu.vendor_id, gpu.device_id, size(gpu.memory));
             let id = gpu.gpu_id;
-            tree.add(3, format!("GPU {id:#x}: PCI {vendor:04x}:{device:04x}, {memory}"));
+            let minor = gpu.render_minor;
+            let text = format!("GPU {id:#x}: PCI {vendor:04x}:{device:04x}, {memory}");
+            tree.add(3, format!("{text}, /dev/dri/renderD{minor}"));
         }
+    }
+    for node in &gpu.amd_render {
+        let (minor, id, bytes) = (node.render_minor, node.gpu_id, size(node.buffer_bytes));
+        let text = format!("/dev/dri/renderD{minor} of GPU {id:#x}");
+        tree.add(2, format!("{text}: {} buffers, {bytes}", node.buffers));
     }
     if gpu.amd_images > 0 {
         let memory = size(gpu.amd_memory);
         tree.add(2, format!("{} images of AMD's plugin, {memory} of memory", gpu.amd_images));
     }
+}
+
+fn tasks(number: usize) -> String {
+    format!("{number} {}", if number == 1 { "task" } else { "tasks" })
 }
 
 fn changes(tree: &mut Tree, rootfs: &Rootfs) {

@@ -48,6 +48,13 @@ fn questions(lab: &Lab) {
     assert_eq!(unpacked, inspect(&["old.tar", "--ps-tree-cmd", "--files", "--metadata"]));
     let environment = inspect(&["old.tar", "--ps-tree-env", "--pid", &pid]);
     assert!(environment.contains("─ HARMLESS=seen\n"), "{environment}");
+    let below = ["old.tar", "--ps-tree", "--pid", &pid, "--descendants", "--security"];
+    let below = inspect(&below);
+    assert!(
+        below.contains("── user 0; group 0\n") && below.contains("── seccomp off\n"),
+        "{below}"
+    );
+    assert!(all.contains("│   ├── root "), "{all}");
     let tables = inspect(&["old.tar", "--files", "--format", "table"]);
     assert!(tables.contains("\nFILES\nCOMMAND "), "{tables}");
     let json = lab.done(&["inspect", "old.tar", "--all", "--json"]).json();

@@ -119,13 +119,16 @@ fn contents(saved: &SavedNamespace<'_>) -> Result<Vec<String>> {
         NamespaceKind::Uts => {
             if let Some(names) = saved.uts()? {
                 lines.push(format!("host {}", Text(&names.nodename)));
-                lines.push(format!("domain {}", Text(&names.domainname)));
+                // The kernel's word for a domain that nobody has set.
+                if names.domainname != b"(none)" {
+                    lines.push(format!("domain {}", Text(&names.domainname)));
+                }
             }
         }
         NamespaceKind::User => {
             if let Some(users) = saved.users()? {
-                lines.push(format!("users {}", extents(&users.uid_map)));
-                lines.push(format!("groups {}", extents(&users.gid_map)));
+                lines.extend(extents("user", &users.uid_map));
+                lines.extend(extents("group", &users.gid_map));
             }
         }
         NamespaceKind::Time => {
@@ -138,11 +141,15 @@ fn contents(saved: &SavedNamespace<'_>) -> Result<Vec<String>> {
         }
         NamespaceKind::Ipc => {
             if let Some(ipc) = saved.ipc()? {
-                lines.push(count(ipc.segments.len(), "shared memory segment"));
                 let bytes: u64 = ipc.queues.iter().map(|(_, bytes)| bytes).sum();
                 let queues = count(ipc.queues.len(), "message queue");
-                lines.push(format!("{queues}, {}", count(bytes, "byte")));
-                lines.push(count(ipc.semaphores.len(), "semaphore set"));
+                let objects = [
+                    (ipc.segments.len(), count(ipc.segments.len(), "shared memory segment")),
+                    (ipc.queues.len(), format!("{queues}, {}", count(bytes, "byte"))),
+                    (ipc.semaphores.len(), count(ipc.semaphores.len(), "semaphore set")),
+                ];
+                let objects = objects.into_iter().filter(|(some, _)| *some > 0);
+                lines.extend(objects.map(|(_, line)| line));
             }
         }
         NamespaceKind::Net => {
@@ -177,17 +184,18 @@ fn contents(saved: &SavedNamespace<'_>) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Shows ids inside and outside: "0=1000" for one id, "0-9=1000-1009" for several.
-fn extents(map: &[UidGidExtent]) -> String {
-    let range = |first: u32, count: u32| match count {
-        1 => first.to_string(),
-        _ => format!("{first}-{}", u64::from(first) + u64::from(count).saturating_sub(1)),
-    };
-    let parts = map.iter().map(|extent| {
-        let UidGidExtent { first, lower_first, count } = *extent;
-        format!("{}={}", range(first, count), range(lower_first, count))
-    });
-    parts.collect::<Vec<_>>().join(",")
+/// Shows ids inside and outside, a line for each row of the map.
+fn extents<'a>(noun: &'a str, map: &'a [UidGidExtent]) -> impl Iterator<Item = String> + use<'a> {
+    let last = |first: u32, count: u32| (u64::from(first) + u64::from(count)).saturating_sub(1);
+    map.iter().map(move |extent| match *extent {
+        UidGidExtent { first, lower_first, count: 1 } => {
+            format!("{noun} {first} is {lower_first} outside")
+        }
+        UidGidExtent { first, lower_first, count } => {
+            let (end, lower_end) = (last(first, count), last(lower_first, count));
+            format!("{noun}s {first}-{end} are {lower_first}-{lower_end} outside")
+        }
+    })
 }
 
 impl Mounts {

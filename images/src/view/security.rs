@@ -151,8 +151,8 @@ impl ThreadSecurity {
         })
     }
 
-    /// Returns true if all but the thread's id and name is equal.
-    fn is_like(&self, other: &Self) -> bool {
+    /// Returns true for a thread of the same task that has the same credentials and restrictions.
+    pub fn is_like(&self, other: &Self) -> bool {
         let Self { pid: _, tid, name, .. } = other;
         *other == Self { tid: *tid, name: name.clone(), ..self.clone() }
     }

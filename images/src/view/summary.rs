@@ -266,7 +266,10 @@ impl fmt::Display for Summary {
         for label in &self.labels {
             write!(f, ", {label}")?;
         }
-        write!(f, "; seccomp restricts {}", count(self.seccomp, "thread"))?;
+        match self.seccomp {
+            0 => f.write_str("; no seccomp")?,
+            threads => write!(f, "; seccomp restricts {}", count(threads, "thread"))?,
+        }
         if self.needs.is_empty() {
             return f.write_str("\na restore needs no options");
         }

@@ -72,6 +72,21 @@ const id = (value) => el('td', { class: 'n' }, marked(value));
 const heads = (names) => el('thead', null, el('tr', null, names.map((name) =>
   el('th', { scope: 'col', class: name.startsWith('>') ? 'n' : null }, name.replace(/^>/, '')))));
 
+/** A table. On a narrow screen its rows are blocks, in which the numbers have their heads before them. */
+const table = (names, body) => el('table', { class: 'stack' }, heads(names), body);
+function labelled(row, names) {
+  [...row.children].forEach((cell, i) => {
+    if (cell.classList.contains('n')) cell.dataset.name = (names[i] ?? '').replace(/^>/, '');
+  });
+  return row;
+}
+
+/** The first items, and how many more there are. */
+function first(items, most, draw) {
+  const shown = items.length > most + 1 ? items.slice(0, most) : items;
+  return [shown.map(draw), items.length > shown.length ? ` and ${grouped(items.length - shown.length)} more` : null];
+}
+
 /** A link to a process. */
 const toProcess = (pid) => el('a', { href: `#pid-${pid}`, 'data-pid': pid }, marked(pid));
 const ofProcess = (pid) => el('td', { class: 'n' }, toProcess(pid));

@@ -1,5 +1,26 @@
 // The page: sections, the filter, links, the theme.
 
+/** The numbers that say most, as links to their sections. */
+function figures() {
+  const [tasks, checkpoint, memory] = data.figures;
+  const all = (of) => of.rows.length + of.left;
+  const severities = (name) => data.findings.rows.filter(([severity]) => severity === name).length;
+  const [errors, warnings] = [severities('error'), severities('warning')];
+  const state = (name) => data.sockets.rows.filter((socket) => socket[1] === name).length;
+  const [listen, connected] = [state('LISTEN'), state('ESTAB')];
+  const facts = [
+    ['processes', tasks && grouped(tasks[0]), 'processes', tasks && count(tasks[1], 'thread')],
+    ['memory', size(memory), 'of memory', `in ${size(checkpoint)} of images`],
+    ['files', grouped(all(data.files)), 'open files', 'descriptors, all processes'],
+    ['sockets', grouped(all(data.sockets)), 'sockets', `${grouped(listen)} listening, ${grouped(connected)} connected`],
+    ['needs', grouped(all(data.needs)), 'restore options', 'beyond the images'],
+    ['findings', grouped(all(data.findings)), 'findings', `${count(errors, 'error')}, ${count(warnings, 'warning')}`,
+      errors ? 'error' : warnings ? 'warning' : null],
+  ];
+  return el('div', { class: 'figures' }, facts.filter(([, figure]) => figure).map(([section, figure, what, more, kind]) =>
+    el('a', { href: `#${section}` }, el('b', { class: kind }, figure), el('span', null, what), el('small', null, more))));
+}
+
 /** The facts about the checkpoint as a whole. */
 function factsSection() {
   const cards = data.facts.rows.map(({ title, rows }) => {
@@ -25,17 +46,18 @@ function factsSection() {
     return shown;
   };
   const total = cards.reduce((sum, card) => sum + card.lines.length, 0);
-  return { id: 'overview', title: 'Overview', total, nodes: [el('div', { class: 'facts' }, cards.map((card) => card.node))], draw };
+  return { id: 'overview', title: 'Overview', total, nodes: [figures(), el('div', { class: 'facts' }, cards.map((card) => card.node))], draw };
 }
 
 function tableSection(section) {
   const rows = section.of.rows;
   const body = section.heads ? el('tbody') : el('div', { class: 'cards' });
   const box = section.heads
-    ? el('div', { class: 'box', tabindex: '0', role: 'region', 'aria-label': section.title }, el('table', null, heads(section.heads), body))
+    ? el('div', { class: 'box', tabindex: '0', role: 'region', 'aria-label': section.title }, table(section.heads, body))
     : el('div', { class: 'box', tabindex: '0', role: 'region', 'aria-label': section.title }, body);
   const none = el('p', { class: 'remark' });
-  const view = new Rows(body, section.draw, box);
+  const names = section.heads;
+  const view = new Rows(body, names ? (row) => labelled(section.draw(row), names) : section.draw, box);
   allRows.push(view);
   let texts = null;
   const read = () => { texts ??= rows.map(section.text); };
@@ -50,7 +72,7 @@ function tableSection(section) {
     none.textContent = section.none ?? 'None.';
     return shown.length;
   };
-  return { ...section, total: rows.length, nodes: [box, none], draw };
+  return { ...section, total: rows.length, nodes: [box, none], draw, enter: () => box.focus() };
 }
 
 function processSection(section) {
@@ -138,6 +160,16 @@ function follow() {
   }
 }
 
+/** Goes to the first thing that fits the filter: a process, or the rows of a section. */
+function enter() {
+  if (tree.enter()) return remember();
+  const hit = sections.find((section) => section.enter && words.length > 0 && !byId(section.id).hidden);
+  if (hit) {
+    byId(hit.id).scrollIntoView();
+    hit.enter();
+  }
+}
+
 function theme(name) {
   const root = document.documentElement;
   if (['light', 'dark'].includes(name)) root.dataset.theme = name;
@@ -160,9 +192,18 @@ function listen() {
       event.preventDefault();
       byId('filter').select();
     } else if (event.key === 'Escape' && byId('filter').value) {
+      const isInTree = event.target.closest('.tree');
       byId('filter').value = '';
       filter('');
       remember();
+      // The filter draws new rows.
+      if (isInTree) tree.focus();
+    } else if (event.key === 'Escape') {
+      // From the filter and from the pane, back to the tree.
+      tree.focus();
+    } else if (event.target.id === 'filter' && ['Enter', 'ArrowDown'].includes(event.key)) {
+      event.preventDefault();
+      enter();
     }
   });
   document.addEventListener('click', (event) => {

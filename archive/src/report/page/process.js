@@ -42,9 +42,17 @@ const tree = {
 
 const parents = new Set(processes.map((process) => process.ppid));
 
+/** The name of a process, and its command line as far as the name does not say it. */
+function called({ name, args }) {
+  if (!args?.length) return [name, ''];
+  const program = args[0].split('/').pop();
+  // A process may have given itself another name than that of its program.
+  return program.startsWith(name) ? [program, args.slice(1).join(' ')] : [name, args.join(' ')];
+}
+
 function drawProcess([process, isWay, at]) {
   const isParent = (processes[at + 1]?.depth ?? 0) > process.depth;
-  const [program, ...rest] = process.args?.length ? process.args : [process.name];
+  const [program, rest] = called(process);
   const open = isParent ? String(!tree.folded.has(process.pid) || words.length > 0) : null;
   return el('tr', {
     'data-pid': process.pid,
@@ -54,10 +62,10 @@ function drawProcess([process, isWay, at]) {
     'aria-expanded': open,
     'aria-selected': String(process.pid === tree.chosen),
   },
-  el('td', { class: 'wide', title: [program, ...rest].join(' ') },
+  el('td', { class: 'wide', title: process.args?.length ? process.args.join(' ') : process.name },
     el('span', { class: 'step', vars: { width: `${Math.min(process.depth, 20) * 16}px` } }),
     el('span', { class: 'turn', 'aria-hidden': 'true' }),
-    marked(program), ' ', el('span', { class: 'words' }, marked(rest.join(' ')))),
+    marked(program), ' ', el('span', { class: 'words' }, marked(rest))),
   el('td', { class: 'n mono' }, marked(process.pid)),
   el('td', { class: 'n narrow' }, process.threads > 1 ? grouped(process.threads) : ''),
   td(process.state === 'alive' ? '' : process.state, 'narrow'),
@@ -76,11 +84,12 @@ function drawPane(pid) {
   const facts = [
     ['State', process.state],
     ['Parent', process.ppid ? [toProcess(process.ppid), ` ${commandOf(process.ppid)}`] : 'none, the root of the tree'],
-    ['Children', children.length ? [children.slice(0, 12).map((child) => [toProcess(child.pid), ' ']), children.length > 12 ? `and ${grouped(children.length - 12)} more` : ''] : null],
+    ['Children', children.length ? first(children, 12, (child) => [toProcess(child.pid), ' ']) : null],
     ['Session, group', `${process.sid}, ${process.pgid}`],
     ['Threads', process.threads > 1 ? `${grouped(process.threads)}: ${process.tids.slice(0, 24).join(' ')}${process.threads > 24 ? ' \u2026' : ''}` : null],
     ['Program', process.exe], ['Directory', process.cwd],
     ['Root', process.root === '/' ? null : process.root],
+    ['Own namespaces', data.namespaces.rows.filter(([, , isHost, , pids]) => !isHost && pids.includes(pid)).map(([kind]) => kind).join(', ') || null],
     ...(security ? securityFacts(security, true) : []),
     ['Threads differ', process.security.length > 1 ? [el('a', { href: '#security' }, 'in their credentials or restrictions')] : null],
     ['Working set', touched ? `${pages(touched[2])} of ${pages(touched[3])} were touched after the last restore` : null],
@@ -97,14 +106,15 @@ function drawPane(pid) {
         `${count(maps.length + process.maps_left, 'mapping')}, ${pages(process.mapped)} mapped, ${pages(process.own)} its own`)),
       memoryMap(maps, process.maps_left),
       el('details', null, el('summary', null, 'Mappings as a table'),
-        el('div', { class: 'box', tabindex: '0' }, el('table', null, heads(MEMORY_HEADS.slice(2)),
-          el('tbody', null, maps.slice(0, MOST_DRAWN).map((map) => drawMapping(map, true)))))),
+        el('div', { class: 'box', tabindex: '0' }, table(MEMORY_HEADS.slice(2),
+          el('tbody', null, maps.slice(0, MOST_DRAWN).map((map) => labelled(drawMapping(map, true), MEMORY_HEADS.slice(2))))))),
     ] : el('p', { class: 'quiet' }, process.state === 'zombie' ? 'A zombie has neither memory nor files.' : 'Its memory is not in the images.'),
     files.length ? [
       el('h4', null, 'Open files', el('span', { class: 'quiet' }, grouped(files.length + process.files_left))),
-      el('div', { class: 'box', tabindex: '0' }, el('table', null, heads(FILE_HEADS.slice(2)),
-        el('tbody', null, files.slice(0, 500).map((file) => drawFile(file, true))))),
-      files.length > 500 ? el('p', { class: 'quiet' }, 'The first 500 are listed. The section of open files has all.') : null,
+      el('div', { class: 'box', tabindex: '0' }, table(FILE_HEADS.slice(2),
+        el('tbody', null, files.slice(0, 500).map((file) => labelled(drawFile(file, true), FILE_HEADS.slice(2)))))),
+      files.length > 500 ? el('p', { class: 'quiet' }, `The first 500 are listed. The section of open files has ${grouped(files.length)}.`) : null,
+      process.files_left > 0 ? el('p', { class: 'quiet' }, `${count(process.files_left, 'more file')} of this process ${process.files_left === 1 ? 'is' : 'are'} not in this report.`) : null,
     ] : null);
 }
 
@@ -159,6 +169,14 @@ function treeSection() {
     if (scroll) byId('processes').scrollIntoView();
   };
 
+  /** Goes to the first process that fits the filter. Returns false if there is none. */
+  tree.enter = () => {
+    const hit = rows.list.find(([, isWay]) => !isWay);
+    if (hit) tree.choose(hit[0].pid, { focus: true, scroll: true });
+    return hit !== undefined;
+  };
+  tree.focus = () => tree.choose(tree.chosen, { focus: true });
+
   const fold = (pid, isFolded) => {
     if (isFolded) tree.folded.add(pid);
     else tree.folded.delete(pid);
@@ -192,7 +210,9 @@ function treeSection() {
       if (isOpen) fold(process.pid, true);
       else next = Math.max(0, indexOf(process.ppid));
     } else if (event.key === 'Enter') {
+      event.preventDefault();
       pane.focus();
+      return;
     } else if (next === undefined) {
       return;
     }

@@ -14,7 +14,7 @@ function drawFile([pid, fd, mode, kind, name, isDeleted], ofOne) {
 
 function drawSocket([protocol, state, received, sent, local, peer, holders, more]) {
   return el('tr', null,
-    td(protocol), td(state), td(local, 'text'), td(peer, 'text'),
+    td(protocol), td(state), td(local, 'text'), td(/^\*( 0)?$/.test(peer) ? '' : peer, 'text'),
     number(received || ''), number(sent || ''),
     el('td', { class: 'wide' }, holders.length === 0 ? el('span', { class: 'quiet' }, 'waits in the queue of another') : null,
       holders.map(([pid, fd], i) => [i ? ', ' : '', toProcess(pid), ' ', marked(commandOf(pid)), el('span', { class: 'quiet' }, ` fd ${fd}`)]),
@@ -24,7 +24,8 @@ function drawSocket([protocol, state, received, sent, local, peer, holders, more
 function drawMount([space, depth, target, source, root, fs, options, external]) {
   return el('tr', null,
     id(space),
-    el('td', { class: 'text' }, el('span', { class: 'step', vars: { width: `${Math.min(depth, 12) * 16}px` } }), marked(target)),
+    el('td', { class: 'text' }, el('div', { class: 'stepped' },
+      el('span', { class: 'step', vars: { width: `${Math.min(depth, 12) * 16}px` } }), el('span', null, marked(target)))),
     td(fs), el('td', { class: 'text' }, marked(source), root === '/' ? null : el('span', { class: 'quiet' }, ' at ', marked(root))),
     el('td', { class: 'wide' }, marked(options.replaceAll(',', ', ')),
       external === null ? null : el('span', { class: 'warning' }, ' external: ', marked(external))));
@@ -35,7 +36,7 @@ function drawNamespace([kind, number, isHost, external, pids, contents]) {
   return el('tr', null,
     td(kind), id(number),
     el('td', { class: external !== null ? 'warning' : isHost ? 'none' : null }, marked(whose)),
-    el('td', { class: 'text' }, pids.slice(0, 6).map((pid) => [toProcess(pid), ' ']), pids.length > 6 ? `and ${grouped(pids.length - 6)} more` : null),
+    el('td', { class: 'text' }, first(pids, 12, (pid) => [toProcess(pid), ' '])),
     el('td', { class: 'wide' }, contents.map((line, i) => [i ? ', ' : '', marked(line)])));
 }
 
@@ -46,6 +47,15 @@ function seccompFilter({ index, summary, instructions, flags }, brief) {
   const lines = summary.split('; ');
   if (lines.length > 1) lines[0] += ' by default';
   return el('details', { open: !brief }, el('summary', null, title), lines.map((line) => el('div', null, marked(line))));
+}
+
+/** Cgroups with the controllers that have them, where the path alone does not say it. */
+function byPath(cgroups) {
+  const paths = new Map();
+  for (const [, controller, path] of cgroups.map((line) => /^([^:]*):(.*)$/s.exec(line) ?? ['', '', line])) {
+    paths.set(path, [...paths.get(path) ?? [], controller || 'unified']);
+  }
+  return [...paths].map(([path, of]) => (of.join() === 'unified' ? path : `${path} of ${of.join(', ')}`));
 }
 
 /** Credentials in words. `brief` leaves out what says nothing. */
@@ -67,7 +77,7 @@ function securityFacts(group, brief) {
     ['New privileges', group.no_new_privs ? 'never, by no_new_privs' : brief ? null : 'possible by execve(2)'],
     ['Seccomp', group.seccomp === 'off' ? (brief ? null : 'off') : group.seccomp === 'strict'
       ? 'strict: read, write, exit and sigreturn alone' : group.filters.map((filter) => seccompFilter(filter, brief))],
-    ['Cgroups', group.cgroups.length ? group.cgroups.map((line) => el('div', null, marked(line))) : null],
+    ['Cgroups', group.cgroups.length ? byPath(group.cgroups).map((line) => el('div', null, marked(line))) : null],
   ];
   return facts.filter(([, value]) => value !== null)
     .map(([name, value]) => [name, typeof value === 'string' ? marked(value) : value]);
@@ -81,8 +91,7 @@ function drawSecurity(group) {
   const members = groupsOf[data.security.rows.indexOf(group)];
   return el('div', null,
     el('h3', null, count(group.threads, 'thread'), ` of ${count(members.length, 'process', 'processes')}`),
-    el('p', null, members.slice(0, 10).map(({ pid, name }, i) => [i ? ', ' : '', toProcess(pid), ' ', marked(name)]),
-      members.length > 10 ? ` and ${grouped(members.length - 10)} more` : null),
+    el('p', null, first(members, 10, ({ pid, name }, i) => [i ? ', ' : '', toProcess(pid), ' ', marked(name)])),
     list(securityFacts(group, false)));
 }
 
@@ -97,7 +106,7 @@ function drawTouched([pid, name, touched, own, runs, first, last]) {
 function drawFinding([severity, place, text]) {
   // Images of a process have its number.
   const [, pid] = /^(?:core|ids|mm|pagemap|fs)-(\d+)\.img$/.exec(place) ?? [];
-  return el('tr', null, el('td', { class: severity }, marked(severity)), td(place, 'mono'),
+  return el('tr', null, el('td', { class: severity }, marked(severity)), td(place, 'text mono'),
     el('td', { class: 'wide' }, marked(text)), el('td', { class: 'n' }, processOf.has(Number(pid)) ? toProcess(Number(pid)) : ''));
 }
 
@@ -119,7 +128,7 @@ const SECTIONS = [
     text: (row) => lower(row), none: 'Nothing was found that a restore would stumble over.',
   },
   {
-    id: 'needs', title: 'Restore options', of: data.needs, draw: ([option, why]) => el('tr', null, td(option, 'text mono'), td(why, 'wide')),
+    id: 'needs', title: 'Restore options', of: data.needs, draw: ([option, why]) => el('tr', null, td(option, 'option mono'), td(why, 'wide')),
     heads: ['Option of criu restore', 'Reason'], text: (row) => lower(row), none: 'A restore needs no option beyond the directory of the images.',
   },
   { id: 'processes', title: 'Processes', of: data.processes, tree: true },
@@ -133,7 +142,7 @@ const SECTIONS = [
   },
   {
     id: 'sockets', title: 'Sockets', of: data.sockets, draw: drawSocket,
-    heads: ['Protocol', 'State', 'Local', 'Peer', '>To read', '>Unsent', 'Held by'],
+    heads: ['Protocol', 'State', 'Local', 'Peer', '>Bytes to read', '>Bytes unsent', 'Held by'],
     text: ([protocol, state, , , local, peer, holders]) => lower(protocol, state, local, peer, holders.map(([pid]) => [pid, commandOf(pid)])),
   },
   {

@@ -3,7 +3,8 @@
 use crate::error::{Error, Fault, Result};
 use crate::oci::{Descriptor, Document, chosen, only_layer};
 
-/// Parses a manifest or an index of an image, and returns the layer, or the manifest that is chosen.
+/// Parses a manifest or an index of an image, and returns the layer, or the manifest that is
+/// chosen.
 ///
 /// # Errors
 /// The errors of opening an image.

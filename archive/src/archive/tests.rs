@@ -23,7 +23,7 @@ fn header(name: &str, sort: u8, mode: u32, size: usize) -> [u8; 512] {
     put(100, &format!("{mode:07o}\0"));
     put(124, &format!("{size:011o}\0"));
     put(148, "        ");
-    put(257, "ustar\000");
+    put(257, "ustar\x0000");
     header[156] = sort;
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());

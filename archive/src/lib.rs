@@ -37,6 +37,8 @@ pub mod crypt;
 mod digest;
 mod error;
 mod extract;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod index;
 pub mod inspection;
 mod member;

@@ -7,7 +7,7 @@ use std::process::Command;
 use criu_archive::inspection::{Inspection, Part, Place};
 use criu_archive::metadata::Metadata;
 use criu_archive::report::Report;
-use criu_archive::{Archive, bounds};
+use criu_archive::{Archive, Extraction, bounds};
 use criu_images::source::InMemory;
 use criu_lab::scratch;
 
@@ -25,6 +25,22 @@ fn an_archive_has_bounds() {
         bound.raise(bound.default_value());
         Archive::open(&path).unwrap();
     }
+    // Directories that only the name of a member tells of.
+    let deep = path.with_file_name("deep");
+    std::fs::create_dir_all(deep.join("a/b/c")).unwrap();
+    std::fs::write(deep.join("a/b/c/file"), "").unwrap();
+    let packed = path.with_extension("deep");
+    let mut tar = Command::new("tar");
+    let made = tar.arg("-cf").arg(&packed).arg("-C").arg(&deep).arg("a/b/c/file").status();
+    assert!(made.unwrap().success());
+    let archive = Archive::open(&packed).unwrap();
+    let to = path.with_file_name("to");
+    bounds::MEMBERS.raise(3);
+    let refused = Extraction::of(&archive).into_new(&to).unwrap_err().to_string();
+    assert!(refused.ends_with("has more than 3 files and directories"), "{refused}");
+    bounds::MEMBERS.raise(4);
+    Extraction::of(&archive).into_new(&to).unwrap();
+    bounds::MEMBERS.raise(bounds::MEMBERS.default_value());
     bounds::METADATA.raise(3);
     let mut members = InMemory::default();
     members.insert("deleted.files", "[  ]");

@@ -62,6 +62,7 @@
 //! | `pages` | [`pages`] and [`Dump::capture`] | yes |
 //! | `pod` | [`Pod`], [`PodRestore`], [`Sandbox`] | yes |
 //! | `preflight` | [`preflight`], [`Dump::preflight`], [`Restore::preflight`] | yes |
+//! | `archive` | the module `archive`: restores from archives and registries | no |
 //! | `firecracker` | memory on demand for virtual machines of Firecracker, in `lazy` | no |
 //! | `oci` | the module `oci`: containers | no |
 //! | `tls` | TLS for [`pages`] | no |
@@ -100,6 +101,8 @@
     allow(dead_code, unused_imports)
 )]
 
+#[cfg(feature = "archive")]
+pub mod archive;
 pub mod bounds;
 pub mod config;
 pub mod copies;

@@ -1,15 +1,11 @@
 //! Images that CRIU restores from: a directory as it is, or one that was laid out of an archive.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use criu_archive::Folder;
 use criu_archive::inspection::Place;
 use criu_archive::registry::{Registry, Traffic};
-use criu_rs::lazy::{Images, LazyError, LazyOptions, LazyPages, Outline};
-use nix::unistd::mkdtemp;
+use criu_rs::archive::{Archive, LaidOut};
+use criu_rs::lazy::{LazyError, LazyOptions, LazyPages};
 use serde_json::json;
 
 use crate::fault::Fault;
@@ -22,25 +18,15 @@ use crate::remote;
 /// Images that CRIU restores from.
 pub(crate) struct Held {
     directory: PathBuf,
-    laid_out: Option<LaidOut>,
+    laid_out: Option<FromArchive>,
 }
 
-/// A private directory with the images of an archive. Dropped, it is removed.
-struct LaidOut {
-    _private: Private,
-    outline: Outline,
-    images: Option<Arc<Images>>,
+/// The images of an archive, and the registry that they come from.
+struct FromArchive {
+    images: LaidOut,
     registry: Option<Registry>,
     /// Traffic with the registry up to the moment at which CRIU was started.
     before: Traffic,
-}
-
-struct Private(PathBuf);
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 impl Held {
@@ -65,27 +51,19 @@ impl Held {
             }
             (open_place(path).map_err(failed)?, None)
         };
-        let folder = folder_of(&place, path)?;
-        let lost = |error: LazyError| Fault::Failed(error.to_string());
-        let images = lazy.then(|| Images::new(folder.clone()).map(Arc::new));
-        let images = images.transpose().map_err(lost)?;
-        let private = Private::make(common.work_dir(Path::new(".")))?;
-        let later = images.as_ref().map(|images| &**images.snapshot());
-        let outline = Outline::write(&folder, &private.0, later).map_err(lost)?;
-        if lazy {
-            // One request, instead of one for each page that the tasks want first.
-            let archive = place.in_archive().map(criu_archive::Archive::prefetch);
-            archive.transpose().map_err(|error| Fault::Failed(error.to_string()))?;
-        }
+        let (archive, folder) = folder_of(&place, path)?;
+        let above = common.work_dir(Path::new("."));
+        let laid_out = if lazy { LaidOut::lazy } else { LaidOut::whole };
+        let images = laid_out(archive, folder, above);
+        let images = images.map_err(|error| Fault::Failed(error.to_string()))?;
         let before = registry.as_ref().map(Registry::traffic).unwrap_or_default();
         if lazy {
-            let (now, later) = (outline.copied, outline.later);
+            let (now, later) = (images.outline().copied, images.outline().later);
             output
                 .say(format!("{now} bytes of images are here, {later} bytes of pages come later"));
         }
-        let directory = private.0.clone();
-        let laid_out = Some(LaidOut { _private: private, outline, images, registry, before });
-        Ok(Self { directory, laid_out })
+        let directory = images.directory().to_owned();
+        Ok(Self { directory, laid_out: Some(FromArchive { images, registry, before }) })
     }
 
     /// Takes a directory.
@@ -110,18 +88,20 @@ impl Held {
 
     /// Opens the source of pages that come later.
     pub(crate) fn pages(&self, options: LazyOptions) -> Result<LazyPages, LazyError> {
-        let images = self.laid_out.as_ref().and_then(|laid_out| laid_out.images.clone());
-        match images {
+        let laid_out =
+            self.laid_out.as_ref().map(|laid_out| laid_out.images.pages(options.clone()));
+        match laid_out.transpose()?.flatten() {
             None => LazyPages::open(&self.directory, options),
-            Some(images) => LazyPages::new(Arc::clone(images.snapshot()), images, options),
+            Some(pages) => Ok(pages),
         }
     }
 
     /// Tells what was fetched up to now, if the images are in a registry.
     pub(crate) fn tell(&self, output: &Output) {
-        let Some(LaidOut { outline, registry: Some(registry), before, .. }) = &self.laid_out else {
+        let Some(FromArchive { images, registry: Some(registry), before }) = &self.laid_out else {
             return;
         };
+        let outline = images.outline();
         let now = registry.traffic();
         output.say(format!(
             "{} bytes came from the registry before the restore, {} in all, in {} requests",
@@ -140,21 +120,7 @@ impl Held {
     }
 }
 
-impl Private {
-    fn make(above: &Path) -> Result<Self, Fault> {
-        let template = above.join(".criu-rs-images-XXXXXX");
-        let made = mkdtemp(&template);
-        made.map(|path| Self(path.canonicalize().unwrap_or(path))).map_err(|error| {
-            Fault::system(
-                format!("make a directory in {}", above.display()),
-                io::Error::from(error),
-            )
-        })
-    }
-}
-
-fn folder_of(place: &Place, path: &Path) -> Result<Folder, Fault> {
-    let archive = place.in_archive();
-    let folder = archive.map(|archive| archive.folder(place.folder()));
-    folder.ok_or_else(|| Fault::usage(format!("--images-dir: {} is no archive", path.display())))
+fn folder_of<'p>(place: &'p Place, path: &Path) -> Result<(&'p Archive, &'p str), Fault> {
+    let archive = place.in_archive().map(|archive| (archive, place.folder()));
+    archive.ok_or_else(|| Fault::usage(format!("--images-dir: {} is no archive", path.display())))
 }

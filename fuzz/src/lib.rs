@@ -1,6 +1,7 @@
 //! The fuzz targets. Each target is a function here, so that seeds and tests can run it too.
 
 pub mod archive;
+mod archives;
 pub mod bpf;
 pub mod core;
 pub mod differential;

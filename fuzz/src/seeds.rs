@@ -7,6 +7,7 @@ use criu_images::Image;
 use criu_images::json::{Style, decode};
 use criu_images::kind::{self, Kind};
 
+use crate::archives::{self, member};
 use crate::image::message;
 use crate::made;
 use crate::pack::{Record, Seeds, pack};
@@ -50,6 +51,7 @@ pub fn all() -> io::Result<Seeds> {
     for (number, set) in crate::working_set::seeds().into_iter().enumerate() {
         seeds.push(("working_set", number.to_string(), set));
     }
+    seeds.extend(archives::seeds());
     for entry in fs::read_dir(folder("archives"))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -178,25 +180,6 @@ fn extended_tar(set: &[Record]) -> Vec<u8> {
     archive
 }
 
-/// Adds a member of a sort to an archive.
-fn member(name: &str, sort: &str, content: &[u8], archive: &mut Vec<u8>) {
-    let mut head = [0; 512];
-    let mut put =
-        |at: usize, text: &str| head[at..at + text.len()].copy_from_slice(text.as_bytes());
-    put(0, name);
-    put(100, "0000600");
-    put(124, &format!("{:011o}", content.len()));
-    put(136, "00000000000");
-    put(148, "        ");
-    put(156, sort);
-    put(257, "ustar\x0000");
-    let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
-    head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    archive.extend(head);
-    archive.extend(content);
-    archive.resize(archive.len().next_multiple_of(512), 0);
-}
-
 /// Lists the sets beside the tests, and the fuzzer's own sets.
 fn sets() -> io::Result<Vec<(String, std::path::PathBuf)>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -246,6 +229,9 @@ pub fn dictionary() -> String {
     }
     for word in ["magic", "entries", "extra", "unknown_fields", "bytes", "version", "1.0"] {
         lines.push(format!("\"\\\"{word}\\\"\""));
+    }
+    for word in archives::WORDS {
+        lines.push(format!("\"{word}\""));
     }
     for word in ["path=", "linkpath=", "size=", "GNU.sparse.name=", "ustar  ", "ustar"] {
         lines.push(format!("\"{word}\""));

@@ -81,6 +81,7 @@ const FEW: &[(&str, &str)] = &[
     ("features oci", "oci"),
     ("features pages", "pages"),
     ("features lazy", "lazy"),
+    ("features archive", "archive"),
     ("features firecracker", "firecracker"),
 ];
 

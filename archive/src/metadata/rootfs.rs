@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn whiteouts_name_what_is_gone() {
-        let cases: [(&[u8], Option<(&[u8], DiffKind)>); 5] = [
+        type Gone = Option<(&'static [u8], DiffKind)>;
+        let cases: [(&[u8], Gone); 5] = [
             (b"./etc/.wh.motd", Some((b"etc/motd", DiffKind::Deleted))),
             (b".wh.srv/", Some((b"srv", DiffKind::Deleted))),
             (b"var/lib/.wh..wh..opq", Some((b"var/lib", DiffKind::Emptied))),

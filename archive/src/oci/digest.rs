@@ -104,6 +104,7 @@ impl Hasher {
     }
 
     /// Number of bytes written.
+    #[cfg(feature = "registry")]
     pub(crate) fn written(&self) -> u64 {
         self.written
     }

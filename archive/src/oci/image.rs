@@ -217,6 +217,7 @@ impl Image {
     }
 
     /// Media type of the manifest.
+    #[cfg(feature = "registry")]
     pub(crate) fn media_type(&self) -> &str {
         &self.media_type
     }

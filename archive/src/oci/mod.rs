@@ -42,8 +42,12 @@ pub use manifest::{Annotations, Descriptor, Platform};
 #[cfg(feature = "registry")]
 pub(crate) use digest::{Hasher, Reading};
 #[cfg(feature = "registry")]
-pub(crate) use image::{check, chosen, only_layer};
+pub(crate) use image::check;
+#[cfg(any(feature = "registry", fuzzing))]
+pub(crate) use image::{chosen, only_layer};
 #[cfg(feature = "registry")]
 pub(crate) use layout::new_file;
+#[cfg(any(feature = "registry", fuzzing))]
+pub(crate) use manifest::Document;
 #[cfg(feature = "registry")]
-pub(crate) use manifest::{Document, INDEX, MOST, check_size, json};
+pub(crate) use manifest::{INDEX, MOST, check_size, json};

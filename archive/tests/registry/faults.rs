@@ -297,6 +297,93 @@ fn credentials_go_to_no_other_host() {
 }
 
 #[test]
+fn a_token_server_without_tls_on_another_host_gets_no_credentials() {
+    let directory = scratch("liar-token");
+    let blobs = Blobs::new(&directory);
+    let tokens = Liar::start(|_| answer("200 OK", "", br#"{"token":"abc"}"#));
+    let port = tokens.port;
+    let registry = |host: &'static str| {
+        let blobs = Arc::clone(&blobs);
+        Liar::start(move |asked| match (&*asked.path, asked.login.as_deref()) {
+            ("/v2/", _) | (_, Some("Bearer abc")) => blobs.honest(asked),
+            _ => {
+                let realm = format!("http://{host}:{port}/token");
+                let header = format!("www-authenticate: Bearer realm=\"{realm}\"\r\n");
+                answer("401 Unauthorized", &header, b"")
+            }
+        })
+    };
+    let mut access = Access::default();
+    access.authfile = Some(nobody());
+    access.credentials = Some(Credentials::new("me", "word"));
+    let open = |liar: &Liar, access: &Access| {
+        Registry::connect(liar.name("x:v1").parse().unwrap(), access).unwrap().open()
+    };
+    // `localhost` stands for a host that is not the registry's, 127.0.0.1.
+    let refused = open(&registry("localhost"), &access).unwrap_err();
+    assert!(refused.to_string().ends_with("the registry's token server has no TLS"), "{refused}");
+    assert!(tokens.asked.lock().unwrap().is_empty());
+    open(&registry("127.0.0.1"), &access).unwrap();
+    access.plain_http = true;
+    open(&registry("localhost"), &access).unwrap();
+    let seen = tokens.asked.lock().unwrap().clone();
+    assert!(seen.len() == 2 && seen.iter().all(|asked| asked.login.is_some()), "{seen:?}");
+}
+
+#[test]
+fn a_place_to_upload_to_without_tls_on_another_host_gets_nothing() {
+    let directory = scratch("liar-upload");
+    let image = Image::of_archive(export(&directory, 0)).unwrap();
+    let elsewhere = Liar::start(|_| answer("202 Accepted", "", b""));
+    let port = elsewhere.port;
+    let registry = Liar::start(move |asked| match &*asked.method {
+        "POST" => {
+            let header = format!("location: http://localhost:{port}/upload\r\n");
+            answer("202 Accepted", &header, b"")
+        }
+        "GET" => answer("200 OK", "", b""),
+        _ => answer("404 Not Found", "", b""),
+    });
+    let refused = connect(&registry.name("x:v1")).push(&image, |_| {}).unwrap_err();
+    assert!(refused.to_string().contains("from TLS to plain HTTP"), "{refused}");
+    assert!(elsewhere.asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_layer_of_any_size_is_an_error_and_no_panic() {
+    let directory = scratch("liar-size");
+    let blobs = Blobs::new(&directory);
+    let manifest = String::from_utf8(blobs.read(&blobs.digest.to_string()).unwrap()).unwrap();
+    let size = blobs.read(&blobs.layer.to_string()).unwrap().len();
+    for said in [u64::MAX, u64::MAX - 70_000, 1 << 62, 0, 1] {
+        let text = manifest.replace(&format!("\"size\":{size}"), &format!("\"size\":{said}"));
+        assert_ne!(text, manifest);
+        let blobs = Arc::clone(&blobs);
+        let liar = Liar::start(move |asked| {
+            if asked.path.contains("/manifests/") {
+                return answer("200 OK", "", text.as_bytes());
+            }
+            let range = asked.range.filter(|_| blobs.is_layer(asked));
+            let Some((start, end)) = range else { return blobs.honest(asked) };
+            // Zstd's magic leads to the last bytes of the layer, where a table may be.
+            let mut bytes = vec![0xff; end - start + 1];
+            if start == 0 {
+                let len = bytes.len().min(4);
+                bytes[..len].copy_from_slice(&[0x28, 0xb5, 0x2f, 0xfd][..len]);
+            }
+            let header = format!("content-range: bytes {start}-{end}/{said}\r\n");
+            answer("206 Partial Content", &header, &bytes)
+        });
+        let image = connect(&liar.name("x:v1")).open().unwrap();
+        let error = image.archive().unwrap_err();
+        assert!(!error.to_string().is_empty());
+        let mut piece = [0; 100];
+        _ = image.bytes().read_at(said.saturating_sub(100), &mut piece);
+        _ = image.bytes().read_at(said, &mut piece).unwrap_err();
+    }
+}
+
+#[test]
 fn a_place_without_a_registry_is_told() {
     let liar = Liar::start(|_| answer("404 Not Found", "", b"<html>"));
     let mut access = Access::default();

@@ -23,7 +23,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
 ];
 
 /// Saves a task with so many children, each with 4 MiB of memory that it checks.
-fn patterned(lab: &Lab, children: usize) -> (Target, PathBuf) {
+pub fn patterned(lab: &Lab, children: usize) -> (Target, PathBuf) {
     let mut target = lab.start(&["patterned", "4", &children.to_string()]);
     assert!(soon(|| files(&target, children).iter().all(|file| count(file) > 0)));
     let images = lab.dump(&mut target);
@@ -42,7 +42,7 @@ fn count(file: &Path) -> u64 {
 }
 
 /// Waits until all tasks have looked at all their memory.
-fn is_right(target: &Target, children: usize) {
+pub fn is_right(target: &Target, children: usize) {
     for file in files(target, children) {
         // 128 looks at 4096 words each are 4 MiB.
         let before = count(&file);

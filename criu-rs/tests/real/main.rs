@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[cfg(feature = "archive")]
+mod archives;
 mod container;
 mod freezer;
 mod lab;
@@ -60,6 +62,8 @@ fn main() -> ExitCode {
 fn all() -> Vec<(&'static str, TestFn)> {
     [
         labels::of_guest(),
+        #[cfg(feature = "archive")]
+        archives::TESTS,
         basics::TESTS,
         causes::TESTS,
         copies::TESTS,

@@ -66,6 +66,7 @@ pub const FLOORS: &[&[&str]] = &[
     // Below the operations, which capture pages themselves.
     &["pages"],
     &["copies", "lazy"],
+    &["archive"],
     &["operation"],
     &["preflight"],
     &["oci", "pod"],

@@ -1,0 +1,117 @@
+//! Restores from archives, image layouts and registries (feature `archive`).
+//!
+//! CRIU reads images from a directory. [`LaidOut`] makes one of an archive: with all pages, or
+//! without those that a [lazy](crate::lazy) restore brings later from the archive.
+//!
+//! ```no_run
+//! use criu_rs::archive::{Archive, LaidOut};
+//! use criu_rs::lazy::LazyOptions;
+//! use criu_rs::{Criu, Restore};
+//!
+//! let archive = Archive::open("/tmp/checkpoint.tar.zst")?;
+//! let images = LaidOut::lazy(&archive, "checkpoint", "/var/tmp")?;
+//! let restore = Restore::new(images.directory()).rst_sibling(true);
+//! let Some(pages) = images.pages(LazyOptions::default())? else { return Ok(()) };
+//! let (restored, memory) = restore.lazy(&pages).run(&Criu::new())?;
+//! println!("process {} runs", restored.pid);
+//! memory.wait(None)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use criu_images::ErrorKind;
+use nix::unistd::mkdtemp;
+
+use crate::lazy::{Images, LazyError, LazyOptions, LazyPages, Outline};
+
+pub use criu_archive::Archive;
+
+/// Images of an archive in a directory of their own, from which CRIU restores. Dropping the value
+/// removes the directory, and with it the log of a restore that has no other place.
+#[derive(Debug)]
+pub struct LaidOut {
+    directory: Private,
+    outline: Outline,
+    images: Option<Arc<Images>>,
+}
+
+impl LaidOut {
+    /// Lays out the images in a folder of an archive, with all pages, in a new directory of mode
+    /// 0700 below `above`.
+    ///
+    /// # Errors
+    /// [`LazyError::Images`] if an image cannot be read; [`LazyError::System`] if the directory or
+    /// a file cannot be written.
+    pub fn whole(
+        archive: &Archive,
+        folder: &str,
+        above: impl AsRef<Path>,
+    ) -> Result<Self, LazyError> {
+        let directory = Private::make(above.as_ref())?;
+        let outline = Outline::write(&archive.folder(folder), &directory.0, None)?;
+        Ok(Self { directory, outline, images: None })
+    }
+
+    /// Lays out the images without the pages that come later, and reads the working set if the
+    /// archive has one.
+    ///
+    /// # Errors
+    /// The errors of [`whole`](Self::whole), and those of [`Images::new`].
+    pub fn lazy(
+        archive: &Archive,
+        folder: &str,
+        above: impl AsRef<Path>,
+    ) -> Result<Self, LazyError> {
+        let source = archive.folder(folder);
+        let images = Arc::new(Images::new(source.clone())?);
+        let directory = Private::make(above.as_ref())?;
+        let outline = Outline::write(&source, &directory.0, Some(images.snapshot()))?;
+        // One request to a registry, instead of one for each page that the tasks want first.
+        let brought = archive.prefetch();
+        brought.map_err(|error| ErrorKind::Source(error.into()).in_image("working set"))?;
+        Ok(Self { directory, outline, images: Some(images) })
+    }
+
+    /// Returns the directory, for [`Restore::new`](crate::Restore::new).
+    pub fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+
+    /// Returns the numbers of bytes that were copied, and that come later.
+    pub fn outline(&self) -> Outline {
+        self.outline
+    }
+
+    /// Opens the source of the pages that come later; `None` if all pages are in the directory.
+    ///
+    /// # Errors
+    /// The errors of [`LazyPages::new`].
+    pub fn pages(&self, options: LazyOptions) -> Result<Option<LazyPages>, LazyError> {
+        let Some(images) = &self.images else { return Ok(None) };
+        let images = Arc::clone(images);
+        LazyPages::new(Arc::clone(images.snapshot()), images, options).map(Some)
+    }
+}
+
+/// A directory that is removed when the value is dropped.
+#[derive(Debug)]
+struct Private(PathBuf);
+
+impl Private {
+    fn make(above: &Path) -> Result<Self, LazyError> {
+        let made = mkdtemp(&above.join(".criu-rs-images-XXXXXX"));
+        let path = made.map_err(|error| LazyError::system("make a directory")(error.into()))?;
+        // A relative path is no longer right when the caller changes directories.
+        let whole = path.canonicalize().unwrap_or(path);
+        Ok(Self(whole))
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

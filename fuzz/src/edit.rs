@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use criu_images::bpf::Program;
-use criu_images::edit::{Edit, Edited, edit, rewrite};
+use criu_images::edit::{Edit, Edited, edit, rewrite, unmarked};
 use criu_images::files::File;
+use criu_images::kind;
+use criu_images::memory::{PageFlags, PageSize, Pagemap};
 use criu_images::{Architecture, Checkpoint, Image, ImageSet, RawEntry};
 
 use crate::pack::{records, script, source};
@@ -26,7 +28,12 @@ pub fn run(data: &[u8]) {
     let mut new = files;
     for image in &edited {
         let before = set.read(&image.name).ok().flatten().unwrap_or_default();
-        compare(&before, image);
+        if image.name.starts_with("pagemap-") {
+            // Marks split runs.
+            compare_runs(&before, image);
+        } else {
+            compare(&before, image);
+        }
         new.insert(image.name.clone(), image.bytes.clone());
     }
     let again = ImageSet::new(new).expect("an edited set opens");
@@ -36,6 +43,8 @@ pub fn run(data: &[u8]) {
         // What could be read before can be read after.
         let files = before.files().map(|files| files.len()).ok();
         assert_eq!(files, after.files().map(|files| files.len()).ok());
+        let is_marked = edits.contains(&Edit::MarkLazy);
+        assert!(!is_marked || unmarked(&again).map_or(true, |left| left.is_empty()));
     }
 }
 
@@ -50,6 +59,30 @@ fn compare(before: &[u8], after: &Edited) {
     for ((_, old), (_, new)) in before.iter().zip(&now) {
         assert!(old == new, "{}: what follows an entry has changed", after.name);
     }
+}
+
+/// Checks that a pagemap has the same pages in the same order, and that none has lost a flag.
+fn compare_runs(before: &[u8], after: &Edited) {
+    let runs = |bytes: &[u8]| {
+        let pagemap = Pagemap::parse(&after.name, bytes, kind::PAGEMAP, PageSize::K4);
+        let runs = pagemap.expect("it was edited").runs();
+        // Pages may be larger: then no run is read here, in either pagemap.
+        let runs = runs.map_while(criu_images::Result::ok);
+        runs.map(|run| (run.start, run.pages, run.flags - PageFlags::LAZY)).collect::<Vec<_>>()
+    };
+    let mut joined: Vec<(u64, u64, PageFlags)> = Vec::new();
+    let old = runs(before);
+    for (start, pages, flags) in runs(&after.bytes) {
+        match joined.last_mut() {
+            // A part of the run before.
+            Some(last) if old.binary_search_by_key(&start, |run| run.0).is_err() => {
+                assert_eq!(last.2, flags);
+                last.1 += pages;
+            }
+            _ => joined.push((start, pages, flags)),
+        }
+    }
+    assert_eq!(old, joined, "{}", after.name);
 }
 
 /// Message and payload of all entries.
@@ -101,7 +134,7 @@ fn edits(script: &[u8], known: &[Vec<u8>]) -> Result<Vec<Edit>> {
 }
 
 fn one(bytes: &mut Unstructured<'_>, known: &[Vec<u8>]) -> Result<Edit> {
-    let what = bytes.int_in_range(0..=9)?;
+    let what = bytes.int_in_range(0..=10)?;
     Ok(match what {
         0 | 3 | 5 | 6 => {
             let (from, to) = (text(bytes, known)?, text(bytes, known)?);
@@ -119,6 +152,7 @@ fn one(bytes: &mut Unstructured<'_>, known: &[Vec<u8>]) -> Result<Edit> {
             Edit::Label { from, to: text(bytes, known)? }
         }
         7 => Edit::DropSeccomp,
+        10 => Edit::MarkLazy,
         8 => Edit::DropFilter(bytes.int_in_range(0..=4)?),
         _ => {
             let code: [[u8; 8]; 2] = [[0x20, 0, 0, 0, 0, 0, 0, 0], [6, 0, 0, 0, 0, 0, 0xff, 0x7f]];

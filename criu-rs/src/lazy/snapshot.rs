@@ -15,9 +15,10 @@ use crate::pages::{Layout, page_size};
 /// The tasks of a snapshot, and the pages that `criu restore --lazy-pages` leaves out.
 ///
 /// CRIU leaves out every run whose pagemap entry has the flag `PE_LAZY`. A dump sets this flag for
-/// pages of private memory without a file, except locked memory, huge pages and the part of the
-/// stack in use. All other pages are in memory before the tasks run, and so are pages that the set
-/// leaves to its parent sets: these have the flag `PE_PARENT` alone.
+/// pages of private memory without a file, except locked memory and huge pages. All other pages are
+/// in memory before the tasks run, and so are pages that the set leaves to its parent sets: these
+/// have the flag `PE_PARENT` alone. CRIU marks no page of some tasks:
+/// [`unmarked`](criu_images::edit::unmarked) finds them.
 ///
 /// ```no_run
 /// use criu_rs::lazy::Snapshot;

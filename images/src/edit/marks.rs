@@ -17,9 +17,10 @@ use crate::set::ImageSet;
 /// A task of which CRIU has marked no page for a lazy restore (`PE_LAZY`), although pages could
 /// come later. [`Edit::MarkLazy`](super::Edit::MarkLazy) marks them.
 ///
-/// CRIU does not mark pages that hold the stack pointer of a thread. For that it compares offsets in
-/// a page, and leaves out the numbers of the pages. So if the stack pointer of one thread is at
-/// the start of a page, each page of the task passes for its stack. CRIU 4.1.1 and 4.3 do so.
+/// CRIU does not mark pages that hold the stack pointer of a thread. For that it compares the
+/// offsets in a page, and not the numbers of the pages (`is_stack`). If the stack pointer of one
+/// thread is at the start of a page, each page of the task passes for a stack. CRIU 4.1.1 and 4.3
+/// do so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unmarked {

@@ -160,7 +160,7 @@ fn sets_with_marks_and_sets_without_a_reason_stay() {
     let with_mark = [run(at(0), 2, PRESENT | LAZY), run(at(2), 14, PRESENT)];
     let locked = [run(at(8), 2, PRESENT)];
     let without_pagemap = {
-        let mut files = set(at(3), &[all.clone()]);
+        let mut files = set(at(3), std::slice::from_ref(&all));
         files.remove("pagemap-1.img");
         files
     };

@@ -19,6 +19,7 @@ use crate::fault::Fault;
 use crate::held::Held;
 use crate::hints;
 use crate::later::Later;
+use crate::marks;
 use crate::new_file::NewFile;
 use crate::options::{Size, criu_program};
 use crate::output::{Output, dump_stats, micros, restore_stats};
@@ -227,6 +228,9 @@ impl CheckpointArgs {
         } else {
             ""
         };
+        let elapsed = begun.elapsed();
+        let marked =
+            if options.lazy_pages { 0 } else { marks::mark(&self.shared.images_dir, &output) };
         let images = self.shared.images_dir.display();
         let external = checkpoint.external().iter().map(ToString::to_string);
         output.done(
@@ -235,7 +239,8 @@ impl CheckpointArgs {
                 "id": self.id, "pid": pid.as_raw(), "images": images.to_string(),
                 "external": external.collect::<Vec<_>>(),
                 "freezer_left_out": dumped.freezer_left_out,
-                "elapsed_us": micros(begun.elapsed()),
+                "elapsed_us": micros(elapsed),
+                "marked_pages": marked,
                 "statistics": dumped.stats.as_ref().map_or(Value::Null, dump_stats),
             }),
         );

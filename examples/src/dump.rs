@@ -18,6 +18,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd;
 use crate::foreign::without_effect;
+use crate::marks;
 use crate::options::{
     Apply, Cgroups, CgroupsSaved, Common, DumpOnly, Files, Images, Jobs, Lazy, Memory, Network,
     NetworkSaved, Notice, Reach, Saved, Way,
@@ -170,7 +171,10 @@ Examples:
             })?;
         }
         drop(progress);
-        self.tell(output, &dumped, begun.elapsed());
+        let elapsed = begun.elapsed();
+        // A restore asks a lazy dump for marked pages, and this one does not have them.
+        let marked = if self.lazy.lazy_pages { 0 } else { marks::mark(images, output) };
+        self.tell(output, &dumped, marked, elapsed);
         Ok(Exit::Done.into())
     }
 }
@@ -185,7 +189,7 @@ fn receiver(bytes: usize, images: &Path, server: Option<Client>) -> Result<Captu
 }
 
 impl Program {
-    fn tell(&self, output: &Output, dumped: &Dumped, elapsed: std::time::Duration) {
+    fn tell(&self, output: &Output, dumped: &Dumped, marked: u64, elapsed: std::time::Duration) {
         let pid = self.saved.tree;
         let images = self.images.path().display();
         // CRIU counts nothing in a dump that serves its memory, and computes no time there.
@@ -206,6 +210,7 @@ impl Program {
                 "images": self.images.path().to_string_lossy(),
                 "tasks": after,
                 "elapsed_us": micros(elapsed),
+                "marked_pages": marked,
                 "statistics": stats.map_or(Value::Null, dump_stats),
             }),
         );

@@ -13,6 +13,7 @@ use crate::drive::Drive;
 use crate::fault::Fault;
 use crate::held::Held;
 use crate::lazy_pages::report::{self, COMPLETE, INCOMPLETE, lazy_stats, never_came, numbers};
+use crate::marks::{self, Place};
 use crate::output::Output;
 use crate::working_set::{WorkingSetArgs, save};
 
@@ -42,6 +43,8 @@ impl Later {
             return Err(Fault::usage(format!("{option} {why}")));
         }
         let images = held.directory();
+        let place = if held.is_laid_out() { Place::Packed } else { Place::Directory };
+        marks::note(images, place, |said| output.say(said));
         let unreadable = |error: LazyError| Fault::Failed(report::unreadable(images, &error));
         let pages = held.pages(LazyOptions::default()).map_err(unreadable)?;
         let source = Directory::open(images).map_err(|error| unreadable(error.into()))?;

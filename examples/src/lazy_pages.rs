@@ -27,6 +27,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd::by_number;
 use crate::foreign::without_effect;
+use crate::marks::{self, Place};
 use crate::options::{Certificates, PAGE_SERVER};
 use crate::output::Output;
 use crate::own;
@@ -235,6 +236,9 @@ impl LazyPagesWord {
         };
         let status = Status::of(self.status_fd)?;
         let pages = self.pages(&log)?;
+        let place =
+            if self.page_server == Some(true) { Place::Elsewhere } else { Place::Directory };
+        marks::note(&self.images_dir, place, |said| log.line(&said));
         let images = Directory::open(&self.images_dir)?;
         let pages = self.working_set.apply(pages, &images, |said| log.line(&said))?;
         let daemon = pages.serve(socket)?;

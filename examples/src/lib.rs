@@ -46,6 +46,7 @@ mod keys;
 mod later;
 mod lazy_pages;
 mod links;
+mod marks;
 mod new_file;
 mod options;
 mod output;

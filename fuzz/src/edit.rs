@@ -4,8 +4,11 @@ use std::net::IpAddr;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use criu_images::bpf::Program;
-use criu_images::edit::{Edit, Edited, edit, rewrite};
+use criu_images::edit::{Edit, Edited, edit, rewrite, unmarked};
 use criu_images::files::File;
+use criu_images::kind;
+use criu_images::memory::{PageFlags, PageSize, Pagemap};
+use criu_images::source::InMemory;
 use criu_images::{Architecture, Checkpoint, Image, ImageSet, RawEntry};
 
 use crate::pack::{records, script, source};
@@ -20,6 +23,7 @@ pub fn run(data: &[u8]) {
             panic!("a change of nothing has changed an image");
         }
     }
+    mark(&set, &files);
     let known = set.checkpoint().map(known).unwrap_or_default();
     let Ok(edits) = edits(script(&records), &known) else { return };
     let Ok(edited) = edit(&set, &edits) else { return };
@@ -39,6 +43,20 @@ pub fn run(data: &[u8]) {
     }
 }
 
+/// Marks pages for a lazy restore. Marks split runs, and change nothing else.
+fn mark(set: &ImageSet, files: &InMemory) {
+    let Ok(marked) = edit(set, &[Edit::MarkLazy]) else { return };
+    let mut new = files.clone();
+    for image in &marked {
+        let before = set.read(&image.name).ok().flatten().unwrap_or_default();
+        compare_runs(&before, image);
+        new.insert(image.name.clone(), image.bytes.clone());
+    }
+    let again = ImageSet::new(new).expect("a marked set opens");
+    let left = unmarked(&again).expect("a marked set is read as before");
+    assert!(left.is_empty(), "{left:?}");
+}
+
 /// Checks that an edit keeps the number of entries and their payloads, and that no more entries
 /// have changed than it counts.
 fn compare(before: &[u8], after: &Edited) {
@@ -50,6 +68,30 @@ fn compare(before: &[u8], after: &Edited) {
     for ((_, old), (_, new)) in before.iter().zip(&now) {
         assert!(old == new, "{}: what follows an entry has changed", after.name);
     }
+}
+
+/// Checks that a pagemap has the same pages in the same order, and that none has lost a flag.
+fn compare_runs(before: &[u8], after: &Edited) {
+    let runs = |bytes: &[u8]| {
+        let pagemap = Pagemap::parse(&after.name, bytes, kind::PAGEMAP, PageSize::K4);
+        let runs = pagemap.expect("it was edited").runs();
+        // Pages may be larger: then no run is read here, in either pagemap.
+        let runs = runs.map_while(criu_images::Result::ok);
+        runs.map(|run| (run.start, run.pages, run.flags - PageFlags::LAZY)).collect::<Vec<_>>()
+    };
+    let mut joined: Vec<(u64, u64, PageFlags)> = Vec::new();
+    let old = runs(before);
+    for (start, pages, flags) in runs(&after.bytes) {
+        match joined.last_mut() {
+            // A part of the run before.
+            Some(last) if old.binary_search_by_key(&start, |run| run.0).is_err() => {
+                assert_eq!(last.2, flags);
+                last.1 += pages;
+            }
+            _ => joined.push((start, pages, flags)),
+        }
+    }
+    assert_eq!(old, joined, "{}", after.name);
 }
 
 /// Message and payload of all entries.

@@ -388,6 +388,12 @@ impl Thread<'_> {
         self.thread_core()?.creds.as_ref()
     }
 
+    /// The stack pointer; `None` except on x86 and 64-bit Arm.
+    pub fn stack_pointer(&self) -> Option<u64> {
+        let x86 = self.core.thread_info.as_ref().map(|info| info.gpregs.sp);
+        x86.or_else(|| Some(self.core.ti_aarch64.as_ref()?.gpregs.sp))
+    }
+
     /// The architecture; `None` if this version does not know it.
     pub fn architecture(&self) -> Option<Architecture> {
         Architecture::of(&self.core)

@@ -115,8 +115,8 @@ pub fn descendants<P: ProcessId>(root: P) -> Vec<P> {
     found
 }
 
-/// The stack pointers of all sleeping threads of a process and its descendants.
-pub fn stack_pointers<P: ProcessId>(root: P) -> Vec<u64> {
+/// All sleeping threads of a process and its descendants, with their stack pointers.
+pub fn stack_pointers<P: ProcessId>(root: P) -> Vec<(i32, u64)> {
     let pids = descendants(root).into_iter();
     let tasks = pids.filter_map(|pid| Process::new(pid.raw()).ok()?.tasks().ok()).flatten();
     let pointer = |task: procfs::process::Task| {
@@ -124,7 +124,8 @@ pub fn stack_pointers<P: ProcessId>(root: P) -> Vec<u64> {
         let path = format!("/proc/{}/task/{}/syscall", task.pid, task.tid);
         let text = fs::read_to_string(path).ok()?;
         let pointer = text.split_whitespace().nth_back(1)?;
-        u64::from_str_radix(pointer.strip_prefix("0x")?, 16).ok()
+        let pointer = u64::from_str_radix(pointer.strip_prefix("0x")?, 16).ok()?;
+        Some((task.tid, pointer))
     };
     tasks.filter_map(|task| pointer(task.ok()?)).collect()
 }

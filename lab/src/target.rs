@@ -45,8 +45,12 @@ impl<P: ProcessId> Target<P> {
         }
     }
 
-    /// Starts a payload of one thread so that its stack pointer is at the start of a page whenever
-    /// it sleeps: CRIU marks none of its pages for a lazy restore. Its addresses are not random.
+    /// Starts a payload so that the stack pointer of its first thread is at the start of a page
+    /// whenever it sleeps: CRIU marks no page of the payload for a lazy restore. Its addresses are
+    /// not random.
+    ///
+    /// The payload needs a second thread: only then glibc sleeps with a stack pointer that is a
+    /// multiple of 16.
     #[track_caller]
     pub fn start_at_page(words: &[&str], file: &Path) -> Self {
         let payload = payload::command(words, file);
@@ -54,19 +58,25 @@ impl<P: ProcessId> Target<P> {
         command.arg("-R").arg(payload.get_program()).args(payload.get_args());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // The environment lies above the stack.
+        let mut space = 0;
         let mut target = Self::started(command.env(SPACE, "").spawn().unwrap(), file.into());
-        let counts = |target: &Self| soon(|| target.count() > 1);
-        assert!(counts(&target), "the payload {words:?} does not start");
-        let mut pointer = None;
-        assert!(soon(|| {
-            pointer = stack_pointers(target.pid).pop();
-            pointer.is_some()
-        }));
-        let space = usize::try_from(pointer.unwrap_or_default() % PAGE).unwrap();
-        target.start_again(command.env(SPACE, "x".repeat(space)));
-        assert!(counts(&target), "the payload {words:?} does not start");
-        assert!(soon(|| target.has_stack_at_page()), "the stack is not at the start of a page");
-        target
+        for _ in 0..STARTS {
+            assert!(soon(|| target.count() > 1), "the payload {words:?} does not start");
+            let mut found = None;
+            assert!(soon(|| {
+                let first = target.pid.raw();
+                let mut pointers = stack_pointers(target.pid).into_iter();
+                found = pointers.find(|(thread, _)| *thread == first);
+                found.is_some()
+            }));
+            let (_, pointer) = found.unwrap();
+            if pointer % PAGE == 0 {
+                return target;
+            }
+            space += usize::try_from(pointer % PAGE).unwrap();
+            target.start_again(command.env(SPACE, "x".repeat(space)));
+        }
+        panic!("the stack pointer of {words:?} is not at the start of a page");
     }
 
     /// Ends the payload, and starts another one in its place.
@@ -85,12 +95,12 @@ impl<P: ProcessId> Target<P> {
     }
 
     /// Returns true if a sleeping thread of the payload or of a descendant has its stack pointer at
-    /// the start of a page. One thread of 256 has.
+    /// the start of a page. One thread of 256 has, if its stack pointer is a multiple of 16.
     fn has_stack_at_page(&self) -> bool {
         // A thread that runs at one look sleeps at another.
         (0..LOOKS).any(|_| {
             std::thread::sleep(Duration::from_millis(1));
-            stack_pointers(self.pid).iter().any(|pointer| pointer % PAGE == 0)
+            stack_pointers(self.pid).iter().any(|(_, pointer)| pointer % PAGE == 0)
         })
     }
 
@@ -194,6 +204,9 @@ impl<P: ProcessId> Drop for Target<P> {
 
 /// Looks at the stack pointers of a payload that starts.
 const LOOKS: u32 = 5;
+/// Starts of a payload until its stack pointer is at the start of a page. Two are enough, unless a
+/// look finds it in another call.
+const STARTS: u32 = 5;
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 /// A variable of the environment that moves the stack.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use criu_images::kind;
-use criu_images::memory::{Memory, PageFlags, PageSource, Vma, VmaStatus};
+use criu_images::memory::{Memory, PageFlags, PageSource, Vma};
 use criu_images::proto::PagemapEntry;
 use criu_images::source::Source;
 use criu_images::{Image, ImageSet};
@@ -15,9 +15,10 @@ use crate::pages::{Layout, page_size};
 /// The tasks of a snapshot, and the pages that `criu restore --lazy-pages` leaves out.
 ///
 /// CRIU leaves out every run whose pagemap entry has the flag `PE_LAZY`. A dump sets this flag for
-/// pages of private memory without a file, except locked memory, huge pages and the part of the
-/// stack in use. All other pages are in memory before the tasks run, and so are pages that the set
-/// leaves to its parent sets: these have the flag `PE_PARENT` alone.
+/// pages of private memory without a file, except locked memory and huge pages. All other pages are
+/// in memory before the tasks run, and so are pages that the set leaves to its parent sets: these
+/// have the flag `PE_PARENT` alone. CRIU marks no page of some tasks:
+/// [`unmarked`](criu_images::edit::unmarked) finds them.
 ///
 /// ```no_run
 /// use criu_rs::lazy::Snapshot;
@@ -126,7 +127,7 @@ impl LazyTask {
             return Err(LazyError::PageSize { images, machine });
         }
         let mut missing: Vec<Range<u64>> = Vec::new();
-        let mut vmas = memory.vmas().filter(can_be_lazy).peekable();
+        let mut vmas = memory.vmas().filter(Vma::can_be_lazy).peekable();
         for run in memory.runs().filter(|run| run.flags.contains(PageFlags::LAZY)) {
             let end = run.start.saturating_add(run.pages.saturating_mul(images));
             // Mappings and runs ascend, and a run may reach over several mappings.
@@ -190,19 +191,5 @@ fn layout_of(set: &ImageSet, pid: u32) -> Result<Option<Layout>, LazyError> {
     Ok(Some(if is_wide { Layout::Wide } else { Layout::Narrow }))
 }
 
-/// Tells that a restore registers a mapping with the task's userfaultfd.
-fn can_be_lazy(vma: &Vma<'_>) -> bool {
-    let (flags, kernel) = (vma.entry().flags, VmaStatus::VDSO | VmaStatus::VVAR);
-    let kernel = kernel | VmaStatus::VSYSCALL | VmaStatus::EXT_PLUGIN;
-    let private = MAP_PRIVATE | MAP_ANONYMOUS;
-    flags & (private | MAP_LOCKED | MAP_HUGETLB) == private && !vma.status().intersects(kernel)
-}
-
 /// The most bytes that a restore leaves out. A handler keeps a bit for each page.
 const MOST: u64 = 4 << 40;
-
-// Flags of mmap(2) in the images, which are those of x86, Arm and most others.
-const MAP_PRIVATE: u32 = 0x2;
-const MAP_ANONYMOUS: u32 = 0x20;
-const MAP_LOCKED: u32 = 0x2000;
-const MAP_HUGETLB: u32 = 0x4_0000;

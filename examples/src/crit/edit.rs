@@ -88,6 +88,7 @@ fn change(text: &str, checkpoint: Checkpoint<'_>) -> Fallible<Change> {
         }
         "drop-seccomp" => Change::DropSeccomp,
         "drop-filter" => Change::DropFilter(rest.parse()?),
+        "mark-lazy" => Change::MarkLazy,
         "replace-filter" => {
             let (index, path) = pair()?;
             let threads = checkpoint.root().threads()?;
@@ -113,6 +114,8 @@ Edits:
   drop-seccomp             no thread is restricted by seccomp
   drop-filter:N            seccomp filter N is gone; crit seccomp shows the numbers
   replace-filter:N=FILE    seccomp filter N is the program in FILE, as the kernel takes it
+  mark-lazy                a lazy restore brings pages later that CRIU has left without a mark by
+                           mistake; not for images of `dump --lazy-pages`
 
 All new images are written before the first takes the place of an old one.
 

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::fault::Fault;
 use crate::lazy_pages::report::{self, COMPLETE, INCOMPLETE};
+use crate::marks::{self, Place};
 use crate::output::{Output, micros};
 use crate::working_set::{WorkingSetArgs, save};
 
@@ -45,6 +46,7 @@ impl Memory {
             | LazyError::Source(_) => Fault::Failed(report::unreadable(images, &error)),
             error => Fault::Failed(format!("{error}: --eager does without memory on demand")),
         })?;
+        marks::note(images, Place::Directory, |said| output.say(said));
         let source = Directory::open(images).map_err(unreadable)?;
         let pages =
             working_set.apply(pages, &source, |said| output.say(said)).map_err(unreadable)?;

@@ -22,6 +22,7 @@ mod inspect;
 mod lazy_pages;
 mod lazy_peers;
 mod links;
+mod marks;
 mod memory;
 mod modes;
 mod nonsense;
@@ -62,6 +63,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         lazy_pages::TESTS,
         lazy_peers::TESTS,
         links::TESTS,
+        marks::TESTS,
         memory::TESTS,
         modes::TESTS,
         nonsense::TESTS,

@@ -5,7 +5,9 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
+use criu_lab::payload::{Counter, Pattern};
 use nix::sys::signal::{SigSet, Signal};
 
 /// Runs a payload; it ends when it is killed.
@@ -14,7 +16,20 @@ pub fn run(words: &[String]) {
     if words[0] != "copy" {
         note_signals(Path::new(&words[1]));
     }
-    criu_lab::payload::run(words, &[("copy", criu_lab::copy::run)]);
+    criu_lab::payload::run(words, &[("copy", criu_lab::copy::run), ("patterned", patterned)]);
+}
+
+/// Holds 8 MiB of known memory, and looks at 32 KiB of it whenever it counts.
+fn patterned(words: &[&str]) {
+    let memory = Pattern::new(1 << 20);
+    let count = Counter::into(words[0]);
+    for n in 1u64.. {
+        if let Some(wrong) = memory.wrong(n, 4096) {
+            count.fail(&wrong);
+        }
+        count.at(n);
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn note_signals(file: &Path) {

@@ -1,5 +1,6 @@
 //! Edits carried out, and the new images they make.
 
+use super::marks::mark;
 use super::rewrite::rewrite;
 use super::rules::Rules;
 use super::{Edit, Edited};
@@ -29,6 +30,13 @@ use crate::set::ImageSet;
 pub fn edit(set: &ImageSet, edits: &[Edit]) -> Result<Vec<Edited>> {
     let mut edited: Vec<Edited> = Vec::new();
     for edit in edits {
+        if *edit == Edit::MarkLazy {
+            // No other edit changes pagemaps, and a second one of this kind makes the same ones.
+            let marked = mark(set)?;
+            edited.retain(|image| marked.iter().all(|new| new.name != image.name));
+            edited.extend(marked);
+            continue;
+        }
         let rules = Rules::new(set, edit, &edited)?;
         for name in rules.images(set)? {
             let before = edited.iter().position(|image| image.name == name);

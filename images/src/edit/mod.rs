@@ -7,6 +7,7 @@
 mod apply;
 mod directory;
 mod lock;
+mod marks;
 mod rewrite;
 mod rules;
 
@@ -15,6 +16,7 @@ use std::net::IpAddr;
 use crate::bpf::Program;
 pub use apply::edit;
 pub use directory::{edit_directory, recover};
+pub use marks::{Unmarked, unmarked};
 pub use rewrite::{Change, Patch, Value, rewrite};
 
 /// A change to a checkpoint.
@@ -83,6 +85,14 @@ pub enum Edit {
     DropFilter(u32),
     /// Replaces the program of the seccomp filter with this index.
     ReplaceFilter(u32, Program),
+    /// Marks pages for a lazy restore, in the tasks of which CRIU has marked [none](unmarked) by
+    /// mistake. The marks are those that CRIU should have made: pages of mappings that
+    /// [can be lazy](crate::memory::Vma::can_be_lazy), without pages that hold a stack pointer. A
+    /// compressed run with such a page, or over several kinds of mappings, stays without a mark.
+    ///
+    /// Marks change nothing for a restore that is not lazy. Do not mark the images of a dump that
+    /// serves its memory (`--lazy-pages`): a restore would ask that dump for the marked pages.
+    MarkLazy,
 }
 
 /// An image that an edit has made.

@@ -145,14 +145,14 @@ pub(crate) fn message(image: &Image<'_>, entry: &RawEntry<'_>) -> &'static Messa
 }
 
 #[derive(PartialEq)]
-enum Rewritten {
+pub(super) enum Rewritten {
     Same,
     New(Vec<u8>),
     Removed,
 }
 
 /// Rewrites a message as `change` wants. The message has been checked.
-fn rewrite_message(
+pub(super) fn rewrite_message(
     message: &'static Message,
     bytes: &[u8],
     change: &mut Change<'_>,

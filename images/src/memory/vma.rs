@@ -116,6 +116,15 @@ impl<'a> Vma<'a> {
             || status.intersects(VmaStatus::SHSTK | VmaStatus::AIORING)
     }
 
+    /// Returns true if the pages may come after a restore: memory of the task's own without a file,
+    /// which is not locked and has no huge pages of hugetlbfs.
+    pub fn can_be_lazy(&self) -> bool {
+        let kernel = VmaStatus::VDSO | VmaStatus::VVAR | VmaStatus::VSYSCALL;
+        let private = MAP_PRIVATE | MAP_ANONYMOUS;
+        self.entry.flags & (private | MAP_LOCKED | MAP_HUGETLB) == private
+            && !self.status().intersects(kernel | VmaStatus::EXT_PLUGIN)
+    }
+
     /// Returns the source of the bytes that the pagemap does not list.
     pub fn backing(&self) -> Backing {
         let status = self.status();
@@ -190,10 +199,14 @@ impl fmt::Display for Vma<'_> {
     }
 }
 
-// From mmap(2). The numbers hold on all architectures that CRIU knows, except for the MAP_GROWSDOWN
-// of MIPS.
+// From mmap(2). The numbers hold on all architectures that CRIU knows, except that MIPS has its own
+// from MAP_GROWSDOWN on, and Power its own MAP_LOCKED.
 const PROT_READ: u32 = 1;
 const PROT_WRITE: u32 = 2;
 const PROT_EXEC: u32 = 4;
 const MAP_SHARED: u32 = 1;
+const MAP_PRIVATE: u32 = 2;
+const MAP_ANONYMOUS: u32 = 0x20;
 const MAP_GROWSDOWN: u32 = 0x100;
+const MAP_LOCKED: u32 = 0x2000;
+const MAP_HUGETLB: u32 = 0x4_0000;

@@ -91,6 +91,11 @@ impl Packer {
     pub(super) fn new(level: i32) -> io::Result<Self> {
         let mut compressor = Compressor::new(level)?;
         compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        if level == 1 {
+            // As zstd has it for larger inputs. Its 6 for small ones takes longer, and makes
+            // frames of memory no smaller.
+            compressor.set_parameter(CParameter::MinMatch(7))?;
+        }
         Ok(Self(compressor))
     }
 

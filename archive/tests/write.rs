@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use criu_archive::metadata::Engine;
 use criu_archive::write::{Draft, Options, Pack};
-use criu_archive::{Archive, ErrorKind, Packing};
+use criu_archive::{Archive, Digests, ErrorKind, Packing};
 use criu_images::source::{Blob, Directory, ReadAt, Source};
 use criu_lab::scratch;
 use engines::{archive_of, run};
@@ -132,6 +132,29 @@ fn small_members_come_first_and_pages_last() {
         "checkpoint/pages-1.img",
     ];
     assert_eq!(list.lines().collect::<Vec<_>>(), want);
+}
+
+#[test]
+fn an_archive_has_digests_of_members_on_request_and_is_verified_without() {
+    let (old, _) = archive_of(Engine::CriO, "digests");
+    let draft = draft_of(&Archive::open(old).unwrap());
+    let write = |has_digests| {
+        let mut options = options(Pack::Seekable { level: 1, threads: 2 });
+        options.has_digests = has_digests;
+        let mut bytes = Vec::new();
+        let saved = draft.write("out", &mut bytes, &options, &go_on).unwrap();
+        (Archive::new("out", Blob::from(bytes)).unwrap(), saved)
+    };
+    let (archive, saved) = write(false);
+    assert_eq!(saved.diff_id, None);
+    assert_eq!(Digests::recorded(&archive).unwrap(), None);
+    let verified = archive.verify(&go_on).unwrap();
+    let digests = Digests::compute(&archive, &go_on).unwrap();
+    let (archive, saved) = write(true);
+    assert!(saved.diff_id.is_some());
+    assert_eq!(Digests::recorded(&archive).unwrap(), Some(digests));
+    assert_eq!(archive.verify(&go_on).unwrap(), verified);
+    assert!(verified.has_digests && verified.members > 5);
 }
 
 #[test]

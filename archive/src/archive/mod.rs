@@ -254,8 +254,8 @@ impl Archive {
         self.0.contents.as_ref().map(|contents| &contents.toc)
     }
 
-    /// Returns a function that reads the digest of a member in the archive, if it has digests of its
-    /// members. Empty members have none there.
+    /// Returns a function that reads the digest of a member in the archive, if it has digests of
+    /// its members. Empty members have none there.
     pub(crate) fn recorded(&self) -> Option<impl Fn(&Member) -> io::Result<Option<[u8; 32]>> + '_> {
         let contents = self.0.contents.as_ref().filter(|contents| contents.toc.has_digests)?;
         Some(|member: &Member| {

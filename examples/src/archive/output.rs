@@ -98,7 +98,7 @@ struct Report<'r> {
     members: usize,
     /// Bytes before they were packed.
     bytes: u64,
-    /// SHA-256 of the tar stream.
+    /// SHA-256 of the tar stream, with `--digests`.
     #[serde(skip_serializing_if = "Option::is_none")]
     diff_id: Option<Sha256>,
     /// Bytes of the pages of the working set.

@@ -96,12 +96,13 @@ pub(super) struct End {
 }
 
 impl End {
-    /// Reads the last bytes of a table; `None` if the bytes are no table of this crate.
+    /// Reads the last bytes of a table of an archive with `archive` bytes; `None` if the bytes are
+    /// no table of this crate.
     ///
     /// # Errors
     /// [`ErrorKind::Value`] for another version; [`ErrorKind::TooLarge`] above
-    /// [`TOC`](crate::bounds::TOC).
-    pub(super) fn find(bytes: &[u8]) -> Result<Option<Self>, Fault> {
+    /// [`TOC`](crate::bounds::TOC), and for a table that is much larger than the archive.
+    pub(super) fn find(bytes: &[u8], archive: u64) -> Result<Option<Self>, Fault> {
         let Some((rest, magic)) = bytes.split_last_chunk::<8>() else { return Ok(None) };
         if *magic != MAGIC {
             return Ok(None);
@@ -118,7 +119,7 @@ impl End {
         if version != VERSION {
             return Err(ErrorKind::Value { found: version.into(), want: "version 1" }.into());
         }
-        let limit = bounds::TOC.get();
+        let limit = bounds::TOC.get().min(most(archive));
         let size = u64::from(message.max(packed));
         let fits = |size: u32| usize::try_from(size).ok().filter(|_| u64::from(size) <= limit);
         let (Some(packed), Some(message)) = (fits(packed), fits(message)) else {
@@ -175,6 +176,9 @@ pub(super) fn frames(contents: &Contents) -> Result<Frames, Fault> {
     }
     let mut frames = Frames::default();
     for (packed, unpacked) in contents.packed.iter().zip(&contents.unpacked) {
+        if *packed < LEAST_FRAME || *unpacked == 0 {
+            return Err(damaged());
+        }
         frames.push(*packed, *unpacked);
     }
     Ok(frames)
@@ -282,6 +286,13 @@ pub(super) fn check_places(
     if is_listed && is_hot && table == end { Ok(()) } else { Err(damaged()) }
 }
 
+/// Returns the most bytes of a table of something that takes so many bytes packed. A table is not
+/// so large: a frame of zeros has 20 bytes and 4 in the table, a page 1 and 4. A small file thus
+/// cannot claim much memory.
+pub(super) fn most(packed: u64) -> u64 {
+    packed.saturating_mul(8).saturating_add(1 << 20)
+}
+
 pub(super) fn damaged() -> Fault {
     ErrorKind::Malformed("the table of contents is damaged").into()
 }
@@ -316,6 +327,9 @@ fn sort(number: u8) -> Option<Sort> {
 
 const MAGIC: [u8; 8] = *b"criu-toc";
 const VERSION: u32 = 1;
+
+/// Bytes of the smallest zstd frame.
+const LEAST_FRAME: u32 = 9;
 
 /// Bytes behind the zstd frame.
 pub(super) const END: usize = 52;

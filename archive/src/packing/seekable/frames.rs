@@ -10,8 +10,8 @@ use zstd::zstd_safe::{CParameter, find_frame_compressed_size};
 pub(super) struct Frames {
     /// Ends of the frames before: the first is that of none.
     ends: Vec<(u64, u64)>,
-    /// Bytes of the largest frame, unpacked.
-    largest: u32,
+    /// Bytes of the largest frame with content, packed, and of the largest, unpacked.
+    largest: (u32, u32),
 }
 
 /// A frame: its place in the packed archive, and that of its bytes in the tar stream.
@@ -25,7 +25,7 @@ pub(super) struct Frame {
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { ends: vec![(0, 0)], largest: 0 }
+        Self { ends: vec![(0, 0)], largest: (0, 0) }
     }
 }
 
@@ -34,7 +34,9 @@ impl Frames {
     pub(super) fn push(&mut self, packed: u32, unpacked: u32) {
         let (a, b) = self.end();
         let end = (a.saturating_add(packed.into()), b.saturating_add(unpacked.into()));
-        self.largest = self.largest.max(unpacked);
+        if unpacked > 0 {
+            self.largest = (self.largest.0.max(packed), self.largest.1.max(unpacked));
+        }
         self.ends.push(end);
     }
 
@@ -48,8 +50,8 @@ impl Frames {
         self.end().1
     }
 
-    /// Bytes of the largest frame, unpacked.
-    pub(super) fn largest(&self) -> u32 {
+    /// Bytes of the largest frame with content, packed, and of the largest, unpacked.
+    pub(super) fn largest(&self) -> (u32, u32) {
         self.largest
     }
 
@@ -89,6 +91,11 @@ impl Packer {
     pub(super) fn new(level: i32) -> io::Result<Self> {
         let mut compressor = Compressor::new(level)?;
         compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        if level == 1 {
+            // As zstd has it for larger inputs. Its 6 for small ones takes longer, and makes
+            // frames of memory no smaller.
+            compressor.set_parameter(CParameter::MinMatch(7))?;
+        }
         Ok(Self(compressor))
     }
 

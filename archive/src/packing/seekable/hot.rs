@@ -15,7 +15,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use zstd::bulk::Decompressor;
 
-use super::contents::damaged;
+use super::contents::{self, damaged};
 use super::cut::FRAME;
 use super::frames::{Packer, unpack};
 use super::skippable;
@@ -58,15 +58,18 @@ impl Hot {
     /// # Errors
     /// [`ErrorKind::TooLarge`] above [`HOT`](crate::bounds::HOT).
     pub(super) fn new(packed: Blob, wire: wire::Hot) -> Result<Self, Fault> {
-        let limit = bounds::HOT.get();
-        let size = wire.unpacked.max(wire.index_unpacked.into());
+        let (size, limit) = (wire.unpacked, bounds::HOT.get());
         if size > limit {
             return Err(ErrorKind::TooLarge { size, limit }.into());
         }
-        if wire.packed.len() as u64 != wire.unpacked.div_ceil(FRAME as u64) {
+        let is_whole = wire.packed.len() as u64 == wire.unpacked.div_ceil(FRAME as u64);
+        let hot = Self { packed, wire, loaded: OnceLock::new() };
+        let place = hot.place();
+        let index = u64::from(hot.wire.index_unpacked);
+        if !is_whole || index > contents::most(place.end.saturating_sub(place.start)) {
             return Err(damaged());
         }
-        Ok(Self { packed, wire, loaded: OnceLock::new() })
+        Ok(hot)
     }
 
     /// Range in the packed archive.
@@ -109,6 +112,10 @@ impl Hot {
         let mut index = vec![0; usize::try_from(self.wire.index_unpacked).ok()?];
         unpack(&mut Decompressor::new().ok()?, bytes.get(..end)?, &mut index).ok()?;
         let HotIndex { starts, lens } = HotIndex::decode(&*index).ok()?;
+        let most = usize::try_from(self.wire.unpacked / UNIT.unsigned_abs()).ok()?;
+        if starts.len() != lens.len() || starts.len() > most {
+            return None;
+        }
         let mut ends = vec![end];
         for len in &self.wire.packed {
             end = end.checked_add(usize::try_from(*len).ok()?)?;
@@ -125,8 +132,7 @@ impl Hot {
         }
         runs.sort_unstable_by_key(|run| run.start);
         let overlaps = |pair: &[Run]| matches!(pair, [a, b] if a.start + a.len > b.start);
-        let is_whole = starts.len() == lens.len() && at == self.wire.unpacked;
-        if !is_whole || runs.windows(2).any(overlaps) {
+        if at != self.wire.unpacked || runs.windows(2).any(overlaps) {
             return None;
         }
         Some(Loaded { bytes, ends, runs, unpacked: at, last: Mutex::default() })
@@ -340,16 +346,19 @@ mod tests {
 
     #[test]
     fn a_working_set_above_its_bound_is_refused() {
-        let open = |unpacked: u64, frames: u64| {
+        let open = |unpacked: u64, frames: u64, index_unpacked: u32| {
             let packed = vec![9; usize::try_from(frames).unwrap_or(0)];
-            let wire = wire::Hot { unpacked, packed, ..Default::default() };
+            let wire = wire::Hot { unpacked, packed, index_unpacked, ..Default::default() };
             Hot::new(Blob::from(Vec::new()), wire)
         };
         let limit = bounds::HOT.get();
-        assert!(open(limit, limit / FRAME as u64).is_ok());
-        let refused = format!("{:?}", open(limit + 1, 0).err());
+        assert!(open(limit, limit / FRAME as u64, 1 << 20).is_ok());
+        let refused = format!("{:?}", open(limit + 1, 0, 0).err());
         assert!(refused.contains("TooLarge"), "{refused}");
-        let refused = format!("{:?}", open(limit, 3).err());
-        assert!(refused.contains("Malformed"), "{refused}");
+        // Too few frames, and an index that would grow out of nothing.
+        for refused in [open(limit, 3, 0), open(limit, limit / FRAME as u64, 1 << 30)] {
+            let refused = format!("{:?}", refused.err());
+            assert!(refused.contains("Malformed"), "{refused}");
+        }
     }
 }

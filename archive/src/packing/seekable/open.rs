@@ -35,7 +35,7 @@ pub(in crate::packing) fn open(
     }
     let end = tail.get(start.saturating_sub(contents::END as u64)..start)?;
     let of_contents = |fault: Fault| fault.of(CONTENTS);
-    match End::find(&end).map_err(of_contents)? {
+    match End::find(&end, packed.len()).map_err(of_contents)? {
         Some(end) => ours(tail, end, start, expected).map(Some).map_err(of_contents),
         None => foreign(tail, footer, start),
     }
@@ -64,7 +64,7 @@ fn ours(
         [] => None,
         diff_id => Some(diff_id.try_into().map_err(|_| contents::damaged())?),
     };
-    if frames.largest() > MOST_FRAME {
+    if !is_small(&frames) {
         return Err(too_large(&frames));
     }
     let (members, members_end) = contents::members(members)?;
@@ -99,7 +99,7 @@ fn foreign(tail: Tail<'_>, footer: Footer, table: u64) -> Result<Option<Layer>, 
     let packed = tail.packed.clone();
     let entries = tail.get(table..packed.len().saturating_sub(FOOTER as u64))?;
     let frames = footer.frames(&entries, table)?;
-    if frames.largest() > MOST_FRAME {
+    if !is_small(&frames) {
         return Ok(None);
     }
     let seekable = Shared::new(Seekable::without_tables(packed, frames));
@@ -107,8 +107,15 @@ fn foreign(tail: Tail<'_>, footer: Footer, table: u64) -> Result<Option<Layer>, 
     Ok(Some(Layer::Anywhere { packing: Packing::Seekable, bytes, toc: None }))
 }
 
+/// Returns true if each frame is small enough to be unpacked for one page.
+fn is_small(frames: &Frames) -> bool {
+    let (packed, unpacked) = frames.largest();
+    unpacked <= MOST_FRAME && packed <= 2 * MOST_FRAME
+}
+
 fn too_large(frames: &Frames) -> Fault {
-    ErrorKind::TooLarge { size: frames.largest().into(), limit: MOST_FRAME.into() }.into()
+    let (packed, unpacked) = frames.largest();
+    ErrorKind::TooLarge { size: packed.max(unpacked).into(), limit: MOST_FRAME.into() }.into()
 }
 
 /// The last bytes of an archive, read at once.
@@ -158,7 +165,8 @@ const CONTENTS: &str = "table of contents";
 /// of 2,000 processes, fit.
 const TAIL: u64 = 256 << 10;
 
-/// Largest frame that is unpacked for one page.
+/// Largest frame that is unpacked for one page. A frame packed has at most twice as much: whoever
+/// makes frames of many small blocks makes them larger.
 const MOST_FRAME: u32 = 16 << 20;
 
 /// Most zeros behind the last member: two blocks, filled up to tar's record of 10 KiB.

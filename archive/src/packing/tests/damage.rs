@@ -1,6 +1,7 @@
 //! Archives that are damaged, or lie.
 
 use criu_images::source::Blob;
+use sha2::{Digest, Sha256};
 
 use super::made::{TestFile, all, files, memory, plain, write};
 use crate::packing::{Form, HotPages, Layer, layer};
@@ -83,6 +84,59 @@ fn a_cut_archive_is_never_taken_for_a_whole_one() {
             assert!(bytes == tar || bytes == tar.repeat(2));
         }
     }
+}
+
+/// An archive of a frame with this message as its table of contents.
+fn with_table(message: &[u8]) -> Vec<u8> {
+    let mut archive = zstd::encode_all(&[0; 1024][..], 1).unwrap();
+    let frame = archive.len();
+    let packed = zstd::encode_all(message, 1).unwrap();
+    let mut table = packed.clone();
+    table.extend(Sha256::digest(&packed));
+    for number in [packed.len(), message.len(), 1] {
+        table.extend((number as u32).to_le_bytes());
+    }
+    table.extend(b"criu-toc");
+    archive.extend(0x184d_2a5cu32.to_le_bytes());
+    archive.extend((table.len() as u32).to_le_bytes());
+    archive.extend(&table);
+    let sizes = [frame, 1024, table.len() + 8, 0];
+    archive.extend(0x184d_2a5eu32.to_le_bytes());
+    archive.extend((sizes.len() as u32 * 4 + 9).to_le_bytes());
+    archive.extend(sizes.iter().flat_map(|size| (*size as u32).to_le_bytes()));
+    archive.extend(2u32.to_le_bytes());
+    archive.push(0);
+    archive.extend(0x8f92_eab1u32.to_le_bytes());
+    archive
+}
+
+#[test]
+fn a_small_file_cannot_claim_a_large_table() {
+    // A column of sizes, and columns of members: each byte would take up to 8 bytes of memory.
+    let column = |field: u8, len: usize| {
+        let mut column = vec![field << 3 | 2];
+        prost::encode_length_delimiter(len, &mut column).unwrap();
+        column.resize(column.len() + len, 1);
+        column
+    };
+    for (message, want) in [
+        (column(2, 8 << 20), "TooLarge"),
+        // Without sizes unpacked, and with frames smaller than any frame.
+        (column(2, 9), "Malformed"),
+        ([column(2, 9), column(3, 9)].concat(), "Malformed"),
+        (vec![], "Malformed"),
+    ] {
+        let refused = read(&with_table(&message)).unwrap_err();
+        assert!(refused.contains(want) && refused.contains("table of contents"), "{refused}");
+    }
+    // Members, in the message of field 4.
+    let mut members = column(9, 1 << 20);
+    members.extend(column(4, 1 << 20));
+    let mut message = vec![4 << 3 | 2];
+    prost::encode_length_delimiter(members.len(), &mut message).unwrap();
+    message.extend(members);
+    let refused = read(&with_table(&message)).unwrap_err();
+    assert!(refused.contains("TooLarge"), "{refused}");
 }
 
 #[test]

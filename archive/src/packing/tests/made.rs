@@ -48,14 +48,22 @@ pub(super) fn files() -> Vec<TestFile> {
     files
 }
 
-/// Writes an archive of files.
+/// Writes an archive of files with all digests.
 pub(super) fn write<W: Write>(
     files: &[TestFile],
     out: W,
     form: Form,
     hot: Option<Vec<HotPages>>,
 ) -> io::Result<Written<W>> {
-    let mut sink = Sink::new(out, form, true)?;
+    fill(Sink::new(out, form, true)?, files, hot)
+}
+
+/// Writes files into an archive.
+pub(super) fn fill<W: Write>(
+    mut sink: Sink<W>,
+    files: &[TestFile],
+    hot: Option<Vec<HotPages>>,
+) -> io::Result<Written<W>> {
     if let Some(hot) = hot {
         sink.hot(hot)?;
     }

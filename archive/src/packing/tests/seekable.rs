@@ -8,7 +8,10 @@ use criu_images::source::Blob;
 use criu_lab::scratch;
 use sha2::{Digest, Sha256};
 
-use super::made::{Counting, TestFile, all, entry, files, header, memory, plain, seekable, write};
+use super::made::{
+    Counting, TestFile, all, entry, files, fill, header, memory, plain, seekable, write,
+};
+use crate::packing::seekable::Writer;
 use crate::packing::{Form, HotPages, Layer, Packing, Sink, Toc, layer, layer_verified};
 
 fn open(bytes: impl Into<Vec<u8>>) -> (Blob, Toc) {
@@ -232,13 +235,62 @@ fn frames_are_compared_with_their_digests_on_request() {
     let tables = changed_from(&packed, &toc);
     let forged = [&changed[..tables], &packed[tables..]].concat();
     let blob = Blob::from(forged);
-    let (unchecked, _) = opened(&blob);
+    let (unchecked, toc) = opened(&blob);
     assert!(all(&unchecked).is_ok());
+    // From the request on, also frames that are in memory.
+    toc.check_frames().unwrap();
+    let refused = all(&unchecked).unwrap_err().to_string();
+    assert_eq!(refused, "frame 2 of the archive is not the one that was written");
     let Layer::Anywhere { bytes, .. } = layer_verified(&blob, toc.digest).unwrap() else {
         panic!()
     };
     let refused = all(&bytes).unwrap_err().to_string();
     assert_eq!(refused, "frame 2 of the archive is not the one that was written");
+}
+
+#[test]
+fn digests_of_members_are_written_on_request_only() {
+    let files = files();
+    let form = Form::Seekable { level: 1, threads: 2 };
+    let with = seekable(&files);
+    let without = fill(Sink::new(Vec::new(), form, false).unwrap(), &files, None).unwrap();
+    assert_eq!(without.diff_id, None);
+    let without = without.out;
+    let (bytes, toc) = open(without.clone());
+    assert_eq!((toc.diff_id, toc.has_digests), (None, false));
+    toc.check_frames().unwrap();
+    assert!(all(&bytes).unwrap() == plain(&files));
+    // The frames are the same.
+    let (_, other) = open(with.clone());
+    let (here, there) = (changed_from(&without, &toc), changed_from(&with, &other));
+    assert!(other.has_digests && without[..here] == with[..there]);
+    let members = files.iter().filter(|file| !file.bytes.is_empty()).count();
+    assert!(with.len() > without.len() + 32 * members);
+}
+
+#[test]
+fn a_working_set_with_other_pages_than_the_members_is_found() {
+    let file = TestFile { name: "checkpoint/pages-1.img".into(), bytes: memory(8 * 4096, 3) };
+    let written = |swap: bool| {
+        let mut writer = Writer::new(Vec::new(), 1, 1, false).unwrap();
+        let path = file.name.clone().into_bytes();
+        let page = |offset| HotPages { path: path.clone(), offset, len: 4096 };
+        writer.hot(vec![page(4096), page(8192)]).unwrap();
+        writer.put(&header(&file.name, file.bytes.len()), None).unwrap();
+        writer.content(&entry(&file)).unwrap();
+        for (page, bytes) in file.bytes.chunks(4096).enumerate() {
+            // The second page is said to be the first: the set has zeros in its place.
+            let offset = if swap && page == 1 { 0 } else { page as u64 * 4096 };
+            writer.put(bytes, Some(offset)).unwrap();
+        }
+        writer.done(entry(&file), 1, None);
+        writer.put(&[0; 1024], None).unwrap();
+        let (_, toc) = open(writer.finish().unwrap().out);
+        toc
+    };
+    let honest = written(false);
+    assert!(honest.check_frames().unwrap() && honest.reader.hot().is_some());
+    assert!(!written(true).check_frames().unwrap());
 }
 
 /// Returns the place of the first table: behind the frames of the tar stream.

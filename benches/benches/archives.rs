@@ -81,7 +81,9 @@ struct Look {
 }
 
 const LOOKS: &[Look] = &[
-    Look { name: "show", theirs: "show", ours: "inspect", memory_only: false },
+    Look { name: "show", theirs: "show", ours: "inspect --metadata", memory_only: false },
+    // Our screen has the process tree, and what a restore needs.
+    Look { name: "show; our screen", theirs: "show", ours: "inspect", memory_only: false },
     Look {
         name: "inspect with everything",
         theirs: "inspect --all --ps-tree-cmd --ps-tree-env --files --sockets",

@@ -4,6 +4,9 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub(crate) path: Box<str>,
+    /// Offset of the name in the path. Archives have 100,000 members, which are sorted and searched
+    /// by folder and name.
+    pub(crate) name: u32,
     pub(crate) kind: MemberKind,
     pub(crate) mode: u32,
     pub(crate) uid: u64,
@@ -38,6 +41,13 @@ impl Member {
     /// Path from the root of the archive, without `.` and doubled slashes: `checkpoint/core-1.img`.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Folder from the root of the archive, and name in the folder.
+    pub(crate) fn place(&self) -> (&str, &str) {
+        let name = usize::try_from(self.name).unwrap_or(usize::MAX);
+        let (folder, name) = self.path.split_at_checked(name).unwrap_or(("", &self.path));
+        (folder.strip_suffix('/').unwrap_or(folder), name)
     }
 
     /// Kind of the member.

@@ -13,6 +13,7 @@ use std::process::Command;
 use common::{ANON, PAGE, image, one_task, pagemap, run, scratch, store, vma};
 use criu_archive::{Archive, Folder};
 use criu_images::proto::{FileEntry, FsEntry, RegFileEntry};
+use criu_images::memory::PageSource;
 use criu_images::source::InMemory;
 use criu_images::{ImageSet, kind};
 use prost::Message;
@@ -57,7 +58,6 @@ fn an_archive_is_read_where_it_lies() {
     sets.sort_unstable();
     assert_eq!(sets, ["sets/child", "sets/parent"]);
     let read = |source: Folder| -> criu_images::Result<[u8; 2]> {
-        use criu_images::memory::PageSource;
         let set = ImageSet::new(source)?;
         let memory = set.checkpoint()?.root().memory()?.unwrap();
         let mut both = vec![0; 8192];
@@ -119,5 +119,41 @@ fn an_archive_is_read_where_it_lies() {
         if let Ok(archive) = Archive::open(&cut) {
             _ = read(archive.folder("sets/child"));
         }
+    }
+}
+
+#[test]
+fn an_archive_opened_for_its_pages_is_read_once() {
+    let directory = scratch("once");
+    fs::create_dir(directory.join("set")).unwrap();
+    store(&pages(&[(0, 1), (5, 2)]), &directory.join("set"));
+    let read = |archive: &Archive| -> criu_images::Result<Vec<u8>> {
+        let set = ImageSet::new(archive.folder("set"))?;
+        let memory = set.checkpoint()?.root().memory()?.unwrap();
+        let mut bytes = vec![0; 8 * 4096];
+        memory.read_at(BASE, &mut bytes)?;
+        Ok(bytes)
+    };
+    for (name, word) in [("a.tar", "-cf"), ("a.tar.gz", "-czf"), ("a.tar.zst", "--zstd -cf")] {
+        let path = directory.join(name);
+        let mut tar = Command::new("tar");
+        tar.args(word.split(' ')).arg(&path).arg("set").current_dir(&directory);
+        assert!(tar.status().unwrap().success());
+        let want = read(&Archive::open(&path).unwrap()).unwrap();
+        let firsts: Vec<u8> = want.chunks(4096).map(|page| page[0]).collect();
+        assert_eq!(firsts, [1, 0, 0, 0, 0, 2, 0, 0]);
+
+        let (once, twice) = (Archive::open_with_pages(&path), Archive::open(&path));
+        let (once, twice) = (once.unwrap(), twice.unwrap());
+        assert_eq!(once.packing(), twice.packing());
+        assert!(once.members().eq(twice.members()));
+        assert!(read(&once).unwrap() == want, "{name}");
+        // What is not in memory is in the file, or was kept when the archive was opened.
+        fs::File::create(&path).unwrap();
+        assert!(read(&twice).is_err(), "{name}");
+        assert_eq!(read(&once).is_ok_and(|bytes| bytes == want), name != "a.tar", "{name}");
+
+        fs::write(&path, b"\x28\xb5\x2f\xfd is no archive").unwrap();
+        assert!(Archive::open_with_pages(&path).is_err());
     }
 }

@@ -2,7 +2,7 @@
 //! 2,000 processes.
 //!
 //! CRIU dumps both. The archives are as podman writes them. The two programs take turns. Each run
-//! is a process whose time and largest memory are told by whoever started it alone.
+//! is a process whose times and largest memory are told by whoever started it alone.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use criu_benches::{Random, Result, crius, prepare};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().collect();
@@ -25,11 +26,14 @@ fn main() -> Result<()> {
     let (ours, theirs) = programs()?;
     let rounds = number("ROUNDS", 5);
     let (mib, processes) = (number("MIB", 512), number("PROCESSES", 2000));
+    let only = std::env::var("LOOK").unwrap_or_default();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("archives");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
-    println!("| archive | what | checkpointctl, ms | MiB | criu-rs, ms | MiB | ratio |");
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| archive | what | checkpointctl, ms | CPU | MiB | criu-rs, ms | CPU | MiB | ratio | CPU |"
+    );
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for (name, word, size) in
         [(format!("{mib} MiB"), MEMORY, mib), (format!("{processes} processes"), TREE, processes)]
     {
@@ -38,7 +42,8 @@ fn main() -> Result<()> {
             let kind = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let bytes = fs::metadata(&archive)?.len() >> 20;
             for look in LOOKS {
-                if look.memory_only && word == TREE {
+                let is_chosen = only.split(',').any(|part| look.name.contains(part));
+                if !is_chosen || (look.memory_only && word == TREE) {
                     continue;
                 }
                 let mut runs = [Vec::new(), Vec::new()];
@@ -56,14 +61,17 @@ fn main() -> Result<()> {
                     runs[which].push(result);
                 }
                 let [theirs, ours] = runs.map(middle);
+                let cells = |run: Run| {
+                    let (ms, mib) = (run.time.as_secs_f64() * 1e3, run.memory >> 10);
+                    format!("{ms:.1} | {:.0} | {mib}", run.cpu.as_secs_f64() * 1e3)
+                };
                 println!(
-                    "| {name}, {kind} ({bytes} MiB) | {} | {:.1} | {} | {:.1} | {} | {:.1}x |",
+                    "| {name}, {kind} ({bytes} MiB) | {} | {} | {} | {:.1}x | {:.1}x |",
                     look.name,
-                    theirs.time.as_secs_f64() * 1e3,
-                    theirs.memory >> 10,
-                    ours.time.as_secs_f64() * 1e3,
-                    ours.memory >> 10,
+                    cells(theirs),
+                    cells(ours),
                     theirs.time.as_secs_f64() / ours.time.as_secs_f64(),
+                    theirs.cpu.as_secs_f64() / ours.cpu.as_secs_f64(),
                 );
             }
         }
@@ -81,7 +89,9 @@ struct Look {
 }
 
 const LOOKS: &[Look] = &[
-    Look { name: "show", theirs: "show", ours: "inspect", memory_only: false },
+    Look { name: "show", theirs: "show", ours: "inspect --metadata", memory_only: false },
+    // Our screen has the process tree, and what a restore needs.
+    Look { name: "show; our screen", theirs: "show", ours: "inspect", memory_only: false },
     Look {
         name: "inspect with everything",
         theirs: "inspect --all --ps-tree-cmd --ps-tree-env --files --sockets",
@@ -113,6 +123,8 @@ const LOOKS: &[Look] = &[
 #[derive(Clone, Copy, Debug)]
 struct Run {
     time: Duration,
+    /// Time of processors, of the program and of the kernel for it.
+    cpu: Duration,
     /// The largest resident memory, in KiB.
     memory: i64,
 }
@@ -129,11 +141,15 @@ fn run(program: &Path, words: &[&str], archive: &Path) -> Result<Run> {
     }
     let mut numbers = text.split_whitespace();
     let mut next = || numbers.next().ok_or("a run without numbers");
-    Ok(Run { time: Duration::from_nanos(next()?.parse()?), memory: next()?.parse()? })
+    Ok(Run {
+        time: Duration::from_nanos(next()?.parse()?),
+        cpu: Duration::from_micros(next()?.parse()?),
+        memory: next()?.parse()?,
+    })
 }
 
-/// Starts a program, and prints its time in nanoseconds and its memory in KiB. The output of the
-/// program goes through a pipe, as it does to a pager.
+/// Starts a program, and prints its time in nanoseconds, its time of processors in microseconds, and
+/// its memory in KiB. The output of the program goes through a pipe, as it does to a pager.
 fn alone(words: &[String]) -> Result<()> {
     let begun = Instant::now();
     let mut command = Command::new(&words[0]);
@@ -145,15 +161,19 @@ fn alone(words: &[String]) -> Result<()> {
     if !status.success() || bytes == 0 {
         return Err(format!("{status}, {bytes} bytes").into());
     }
-    let memory = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
-    println!("{} {memory}", time.as_nanos());
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let cpu = (usage.user_time() + usage.system_time()).num_microseconds();
+    println!("{} {cpu} {}", time.as_nanos(), usage.max_rss());
     Ok(())
 }
 
+/// The medians of the times, and the largest memory.
 fn middle(mut runs: Vec<Run>) -> Run {
     runs.sort_by_key(|run| run.time);
     let memory = runs.iter().map(|run| run.memory).max().unwrap_or(0);
-    Run { memory, ..runs[runs.len() / 2] }
+    let mut cpu: Vec<Duration> = runs.iter().map(|run| run.cpu).collect();
+    cpu.sort_unstable();
+    Run { memory, cpu: cpu[cpu.len() / 2], ..runs[runs.len() / 2] }
 }
 
 /// Dumps a process of this program, and makes of the images a folder as podman packs it. Returns

@@ -29,6 +29,10 @@ impl Text<'_> {
         if char.is_ascii() {
             return char.is_ascii_control();
         }
+        // The lines of trees and tables are most of what is not ASCII, and the rest takes long.
+        if matches!(char, '\u{2500}'..='\u{257f}') {
+            return false;
+        }
         // Characters without a shape that the standard library takes for letters and marks.
         let is_blank = matches!(
             char,

@@ -77,7 +77,7 @@ impl Index {
     /// Errors for members that do not keep the rules together.
     pub(crate) fn new(mut members: Vec<Member>) -> Result<Self, Fault> {
         members.shrink_to_fit();
-        members.sort_unstable_by(|a, b| place(a).cmp(&place(b)).then(a.start.cmp(&b.start)));
+        members.sort_unstable_by(|a, b| a.place().cmp(&b.place()).then(a.start.cmp(&b.start)));
         // Of a directory that is described twice the last description counts, as when the archive
         // is unpacked.
         let mut clash = None;
@@ -112,7 +112,7 @@ impl Index {
     /// Finds a member by folder and name.
     pub(crate) fn find(&self, folder: &str, name: &str) -> Option<&Member> {
         let member = self.from(folder, name).first()?;
-        (place(member) == (folder, name)).then_some(member)
+        (member.place() == (folder, name)).then_some(member)
     }
 
     /// Finds the member that a hard link names: one that comes before the link.
@@ -133,19 +133,19 @@ impl Index {
 
     /// Names of the members of a folder.
     pub(crate) fn names<'i>(&'i self, folder: &'i str) -> impl Iterator<Item = &'i str> {
-        let places = self.from(folder, "").iter().map(place);
+        let places = self.from(folder, "").iter().map(Member::place);
         places.take_while(move |(here, _)| *here == folder).map(|(_, name)| name)
     }
 
     /// Folders that have a file of this name.
     pub(crate) fn folders<'i>(&'i self, file: &'i str) -> impl Iterator<Item = &'i str> {
-        let here = self.members.iter().map(place).filter(move |(_, name)| *name == file);
+        let here = self.members.iter().map(Member::place).filter(move |(_, name)| *name == file);
         here.map(|(folder, _)| folder)
     }
 
     /// Members from a folder and a name on.
     fn from(&self, folder: &str, name: &str) -> &[Member] {
-        let is_before = |member: &Member| place(member).cmp(&(folder, name)) == Ordering::Less;
+        let is_before = |member: &Member| member.place().cmp(&(folder, name)) == Ordering::Less;
         let first = self.members.partition_point(is_before);
         self.members.get(first..).unwrap_or_default()
     }
@@ -153,11 +153,6 @@ impl Index {
 
 /// Content of members, by its offset in the unpacked archive.
 pub(crate) type Kept = BTreeMap<u64, Blob>;
-
-/// Folder from the root of the archive, and name in the folder.
-fn place(member: &Member) -> (&str, &str) {
-    path::split(&member.path)
-}
 
 /// Ends of the names of members that are large, or that few ask for: pages, nested archives, logs.
 const BULK: [&str; 3] = [".tar", ".log", "LogPath"];

@@ -46,8 +46,10 @@ pub(crate) fn member(found: Found, header: u64) -> Result<Option<Member>, Fault>
             _ => Err(fault("it has no name")),
         };
     }
+    let name = path.rfind('/').map_or(0, |slash| slash + 1);
+    let name = u32::try_from(name).map_err(|_| fault(Name::Long.of_name()))?;
     let path = path.into();
-    Ok(Some(Member { path, kind, mode, uid, gid, modified, header, start, size }))
+    Ok(Some(Member { path, name, kind, mode, uid, gid, modified, header, start, size }))
 }
 
 /// Checks two members with one name. Programs that unpack keep the last, others find the first.

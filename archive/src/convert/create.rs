@@ -118,8 +118,9 @@ impl Parts {
     /// Plans the archive for an engine. For [`Engine::Unknown`] nothing is made up.
     ///
     /// # Errors
-    /// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) if there is no `inventory.img`, or
-    /// what changed in the root file system is no tar archive. The errors of the images, and of [`Metadata`] for the parts that have to be changed;
+    /// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) if there is no `inventory.img`, or if
+    /// what changed in the root file system is no tar archive. The errors of the images, and of
+    /// [`Metadata`] for the parts that have to be changed;
     /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) for a member that leads out.
     pub fn conversion(self, to: Engine) -> Result<Conversion> {
         let (mut draft, mut notes) = (Draft::new(), Vec::new());

@@ -12,6 +12,7 @@ mod preflight;
 
 mod anonymise;
 mod archive;
+mod archive_create;
 mod check;
 mod confine;
 mod crit;
@@ -52,6 +53,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
     [
         anonymise::TESTS,
         archive::TESTS,
+        archive_create::TESTS,
         check::TESTS,
         confine::TESTS,
         preflight::TESTS,

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use procfs::process::{Process, all_processes};
+
 use super::tools::{Said, finish, path, tool, trusting};
 use super::workload::{WORDS, root_file_system};
 use crate::containers::Bed;
@@ -222,5 +224,16 @@ impl Drop for Podman {
     fn drop(&mut self) {
         // Its mounts would be in the way of who removes the directory.
         let _ = self.say(&["rm", "--all", "--force", "--time", "0"]);
+        // A container that has ended is cleaned up in the background, which writes there.
+        soon(|| !is_at_work());
     }
+}
+
+/// Returns true while a podman or its watch over a container runs in the sandbox.
+fn is_at_work() -> bool {
+    let is_its = |process: Process| {
+        let stat = process.stat().ok();
+        stat.is_some_and(|stat| stat.state != 'Z' && matches!(&*stat.comm, "podman" | "conmon"))
+    };
+    all_processes().unwrap().flatten().any(is_its)
 }

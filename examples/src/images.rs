@@ -124,9 +124,7 @@ fn open_stream(name: &str, mut file: fs::File, way: Way) -> criu_archive::Result
     let is_whole = file.metadata().is_ok_and(|found| found.is_file())
         && file.stream_position().is_ok_and(|position| position == 0);
     match (file.try_clone().and_then(Blob::try_from), keys::held()) {
-        (Ok(bytes), Some(keys)) if is_whole => {
-            way.open(name, crypt::opened(name, &bytes, keys)?)
-        }
+        (Ok(bytes), Some(keys)) if is_whole => way.open(name, crypt::opened(name, &bytes, keys)?),
         (Ok(bytes), None) if is_whole => way.open(name, bytes),
         (_, Some(keys)) => Archive::read(name, crypt::opened_stream(name, file, keys)?),
         (_, None) => Archive::read(name, file),

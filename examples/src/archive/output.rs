@@ -64,7 +64,7 @@ pub(crate) struct Packed {
 pub(crate) enum Form {
     /// Not packed
     Plain,
-    /// One gzip stream
+    /// A gzip stream
     Gzip,
     /// Frames of zstd with a table of contents: any page can be read without the others
     Zstd,

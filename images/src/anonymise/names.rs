@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use super::known;
 
 /// Makes pseudonyms from a secret. A name consists of words, with other characters between them. A
-/// word has the same pseudonym everywhere, of its length, with letters in place of letters and digits
-/// in place of digits. Two words never share a pseudonym.
+/// word has the same pseudonym everywhere, of its length, with letters in place of letters and
+/// digits in place of digits. Two words never share a pseudonym.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     secret: RandomState,

@@ -10,8 +10,8 @@ use super::fields::{
 use crate::metadata::json::parse;
 use crate::metadata::names::NETWORK_STATUS;
 
-/// Replaces all texts in a member of JSON. Keys of objects stay in members that engines write, except
-/// where a user gives the keys. In other members they are replaced, too.
+/// Replaces all texts in a member of JSON. Keys of objects stay in members that engines write,
+/// except where a user gives the keys. In other members they are replaced, too.
 pub(super) fn replaced(secret: &Anonymous, name: &str, is_known: bool, value: Value) -> Value {
     let field = if name == NETWORK_STATUS { "networks" } else { "" };
     Walk { secret, is_known }.value(field, value)

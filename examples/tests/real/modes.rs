@@ -93,6 +93,9 @@ fn modes(lab: &Lab) {
         let images = dir("captured");
         done(&["dump", "-t", &pid, "-D", &images, "-R", "--capture", "8M"]);
         compare(&images, &["dump", "dump --capture"], umask, true);
+        let copy = dir("copy");
+        done(&["archive", "anonymise", &images, "-o", &copy]);
+        compare(&copy, &["archive anonymise"], umask, true);
         // A pre-dump is refused on some kernels, and leaves its log.
         let images = dir("pre");
         run(with(&["pre-dump", "-t", &pid, "-D", &images]));

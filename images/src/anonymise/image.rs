@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, Result};
 use crate::extra::Payload;
 use crate::frame::Image;
 use crate::kind::{Extra, Kind};
-use crate::schema::{Field, Message, Type};
+use crate::schema::{Field, Label, Message, Type};
 use crate::wire::{Reader, WireType};
 
 /// Makes the image anew with everything private replaced.
@@ -75,9 +75,13 @@ fn fields(patch: &mut Patch, bytes: &[u8], secret: &Secret) -> Result<(), ErrorK
         let Some(rule) = rule(message.name, field.name).filter(|rule| *rule != Rule::Keep) else {
             continue;
         };
-        let found = values(bytes, field);
+        let mut found = values(bytes, field);
         if found.is_empty() {
             continue;
+        }
+        if field.label != Label::Repeated {
+            // Of a field that is there twice, the last one counts.
+            found.drain(..found.len() - 1);
         }
         let new = match rule {
             Rule::Zero => found.iter().map(zero).collect(),
@@ -266,3 +270,27 @@ const SOURCES: &[&[u8]] = &[
 
 /// Bytes of a `siginfo_t` that say the signal, its reason and its sender.
 const SENDER: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind;
+    use crate::proto::UtsnsEntry;
+    use crate::writer::ImageWriter;
+
+    #[test]
+    fn fields_of_a_newer_criu_go_and_doubled_ones_are_replaced() {
+        // The name of the host twice, its domain, and field 99 with a text.
+        let message = b"\x0a\x04acme\x0a\x04acme\x12\x05acme2\x9a\x06\x04acme";
+        let mut writer = ImageWriter::new(kind::UTSNS, Vec::new()).unwrap();
+        writer.raw(message, &Payload::None).unwrap();
+        let image = writer.finish().unwrap();
+        let secret = Secret::default();
+        let new = replaced("utsns-1.img", &image, kind::UTSNS, &secret).unwrap();
+        assert!(!new.windows(4).any(|part| part == b"acme"), "{new:?}");
+        let entry: UtsnsEntry =
+            Image::parse("utsns-1.img", &new, kind::UTSNS).unwrap().single().unwrap();
+        assert_eq!(entry.nodename, secret.names.word(b"acme"));
+        assert_eq!(entry.domainname, secret.names.word(b"acme2"));
+    }
+}

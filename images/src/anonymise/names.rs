@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use super::known;
 
 /// Makes pseudonyms from a secret. A name consists of words, with other characters between them. A
-/// word has the same pseudonym everywhere, of its length, with letters in place of letters and digits
-/// in place of digits. Two words never share a pseudonym.
+/// word has the same pseudonym everywhere, of its length, with letters in place of letters and
+/// digits in place of digits. Two words never share a pseudonym.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     secret: RandomState,
@@ -96,8 +96,10 @@ impl Names {
             && word.iter().any(u8::is_ascii_digit)
             && word.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let mut made = word.to_vec();
+        // A word may be long: it is read once.
+        let seed = self.secret.hash_one((word, attempt));
         for (place, byte) in made.iter_mut().enumerate() {
-            let number = self.secret.hash_one((word, attempt, place));
+            let number = self.secret.hash_one((seed, place));
             let one_of = |choice: &[u8]| {
                 let at = number % u64::try_from(choice.len()).unwrap_or(1);
                 usize::try_from(at).ok().and_then(|at| choice.get(at)).copied().unwrap_or(b'x')

@@ -77,11 +77,15 @@ impl Layouts {
         let mut spans = Vec::new();
         let mut free = 0;
         for span in self.0.get(name).into_iter().flatten() {
+            // A pagemap that lies: what is left counts as plain pages.
+            if span.start < free || span.start.checked_add(span.len).is_none_or(|end| end > len) {
+                break;
+            }
             if span.start > free {
                 let gap = span.start - free;
                 spans.push(Span { start: free, len: gap, size: gap });
             }
-            free = span.start.saturating_add(span.len);
+            free = span.start + span.len;
             spans.extend((span.len > 0).then_some(*span));
         }
         if let Some(rest) = len.checked_sub(free).filter(|rest| *rest > 0) {

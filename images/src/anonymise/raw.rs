@@ -154,7 +154,10 @@ pub(super) fn device(name: &[u8], secret: &Secret) -> Vec<u8> {
 /// Replaces the addresses and the names of devices in netlink messages of addresses, routes and
 /// rules, in their places. Bytes of an unknown meaning become zero.
 fn messages(mut bytes: &mut [u8], secret: &Secret) {
-    while let Some(size) = number(bytes, 0).filter(|size| *size >= HEADER) {
+    while let Some(size) = number(bytes, 0) {
+        if size < HEADER || size > bytes.len() {
+            break;
+        }
         let end = size.next_multiple_of(4).min(bytes.len());
         let (message, rest) = bytes.split_at_mut(end);
         message_in_place(message, secret);
@@ -319,3 +322,87 @@ const EMPTY_ARCHIVE: &[u8] = &[
     0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0xff, 0x63, 0x60, 0x18, 0x05, 0xa3, 0x60,
     0x14, 0x8c, 0x54, 0x00, 0x00, 0x2e, 0xaf, 0xb5, 0xef, 0x00, 0x04, 0x00, 0x00,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replaced(rules: &str) -> String {
+        String::from_utf8(text(rules.as_bytes(), &Secret::default())).unwrap()
+    }
+
+    #[test]
+    fn rules_of_firewalls_keep_their_language() {
+        let iptables = "*nat\n:PREROUTING ACCEPT [7:420]\n:ACME-CHAIN - [0:0]\n\
+            -A PREROUTING -s 10.1.2.0/24 -i acme0 -p tcp -m tcp --dport 80 -m comment \
+            --comment acme -j DNAT --to-destination 10.1.2.3:8080\n\
+            -A INPUT -m iprange --src-range 10.1.2.4-10.1.2.9 -m set --match-set acme src \
+            -m comment --comment \"for acme\" -j ACME-CHAIN\nCOMMIT\n";
+        let new = replaced(iptables);
+        for secret in ["acme", "ACME", "10.1.2"] {
+            assert!(!new.contains(secret), "{secret}: {new}");
+        }
+        let kept = [
+            ":PREROUTING ACCEPT [7:420]",
+            "-p tcp -m tcp --dport 80",
+            "-j DNAT",
+            ":8080",
+            "COMMIT",
+        ];
+        for kept in kept {
+            assert!(new.contains(kept), "{kept}: {new}");
+        }
+        assert_eq!(new.lines().count(), iptables.lines().count());
+        let nft = "table inet acme {\n\tset acmeset {\n\t\ttype ipv4_addr\n\t\telements = { \
+            10.1.2.3, 10.1.2.4 }\n\t}\n\tchain input {\n\t\ttype filter hook input priority 0; \
+            policy accept;\n\t\tiifname \"acme0\" ip saddr @acmeset ether saddr \
+            02:11:22:33:44:55 counter packets 3 bytes 99 drop comment \"acme\"\n\t}\n}\n";
+        let new = replaced(nft);
+        for secret in ["acme", "10.1.2", "02:11:22:33:44:55"] {
+            assert!(!new.contains(secret), "{secret}: {new}");
+        }
+        for kept in ["table inet ", "type filter hook input priority 0; policy accept;", "drop"] {
+            assert!(new.contains(kept), "{kept}: {new}");
+        }
+    }
+
+    #[test]
+    fn netlink_messages_keep_numbers_alone() {
+        let attribute = |sort: u16, content: &[u8]| -> Vec<u8> {
+            let size = u16::try_from(4 + content.len()).unwrap();
+            let mut bytes = [&size.to_le_bytes()[..], &sort.to_le_bytes(), content].concat();
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let hop = [&16u16.to_le_bytes()[..], &[0; 6], &attribute(5, &[10, 1, 2, 3])].concat();
+        let attributes = [
+            attribute(1, &[10, 1, 2, 0]),
+            attribute(4, &[7, 0, 0, 0]),
+            attribute(9, &hop),
+            attribute(99, b"acme"),
+        ];
+        let head = [2, 24, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
+        let body = [&head[..], &attributes.concat()].concat();
+        let size = u32::try_from(HEADER + body.len()).unwrap();
+        let mut message = size.to_le_bytes().to_vec();
+        message.extend(NEW_ROUTE.to_le_bytes());
+        message.resize(HEADER, 0);
+        message.extend(&body);
+        let old = message.clone();
+        // Behind the message there is no other one.
+        message.extend(b"acme");
+        let secret = Secret::default();
+        messages(&mut message, &secret);
+        assert_eq!(message.len(), old.len() + 4);
+        let holds = |bytes: &[u8]| message.windows(bytes.len()).any(|part| part == bytes);
+        assert!(!holds(b"acme") && !holds(&[10, 1, 2]));
+        assert!(holds(&attribute(4, &[7, 0, 0, 0])) && holds(&head));
+        let gateway = secret.addresses.ip(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)));
+        let IpAddr::V4(gateway) = gateway else { panic!() };
+        assert!(holds(&gateway.octets()));
+        // Any cut ends in a result.
+        for len in 0..old.len() {
+            messages(&mut old[..len].to_vec(), &secret);
+        }
+    }
+}

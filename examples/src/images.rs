@@ -239,7 +239,9 @@ fn no_archive(path: &Path, error: &criu_archive::Error) -> String {
             format!("{error}: {program} -d < {packed} > {plain}")
         }
         Fault::Encrypted => format!("{}: {ENCRYPTED}", error.archive()),
-        Fault::NotAnArchive if path.metadata().is_ok_and(|found| found.len() == 0) => {
+        Fault::NotAnArchive
+            if path.metadata().is_ok_and(|found| found.is_file() && found.len() == 0) =>
+        {
             format!("{shown}: is empty")
         }
         Fault::NotAnArchive if is_image(path) => {

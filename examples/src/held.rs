@@ -113,6 +113,7 @@ impl Held {
                 "before": before.fetched,
                 "bytes": now.fetched,
                 "requests": now.requests,
+                "requests_before": before.requests,
                 "copied": outline.copied,
                 "later": outline.later,
             }),

@@ -8,6 +8,7 @@ use criu_lab::certs::{Authority, Wanted};
 use criu_lab::registry::{Registry, RegistryWanted, users};
 
 use crate::lab::{Lab, Ran, TestFn, run};
+use crate::shipped::IDENTITY;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("inspect_shows_the_same_of_each_packing_and_place", packings),
@@ -34,10 +35,9 @@ fn packings(lab: &Lab) {
     ] {
         lab.done(&[&create[..], &[name, "--engine", "none"], words].concat());
     }
-    let pass = lab.path("pass");
-    fs::write(&pass, "words of a test").unwrap();
-    shell(lab, "chmod 600 pass && zstd -q plain.tar -o a.tar.zst").done();
-    let key = ["--passphrase-file", &pass];
+    fs::write(lab.path("key"), IDENTITY).unwrap();
+    shell(lab, "chmod 600 key && zstd -q plain.tar -o a.tar.zst").done();
+    let key = ["--identity", "key"];
     lab.done(&[&["archive", "encrypt", "a.tar.gz", "a.tar.age"], &key[..]].concat());
     let inspect =
         |place: &str, words: &[&str]| lab.done(&[&["inspect", place], words, &key[..]].concat());
@@ -66,8 +66,7 @@ fn packings(lab: &Lab) {
         // Through a pipe, the folder named or not.
         for name in ["-", "-:checkpoint"] {
             let json = ["--ps-tree-cmd", "--json"].join(" ");
-            let line =
-                format!("cat {place} | criu-rs inspect {name} {json} --passphrase-file pass");
+            let line = format!("cat {place} | criu-rs inspect {name} {json} --identity key");
             let there = shell(lab, &line).json();
             assert_eq!(there["processes"], wanted["processes"], "{line}");
         }

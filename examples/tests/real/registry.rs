@@ -7,8 +7,11 @@ use criu_lab::registry::Registry;
 
 use crate::lab::{Lab, TestFn};
 
-pub const TESTS: &[(&str, TestFn)] =
-    &[("an_archive_becomes_an_image_in_a_registry", trip), ("a_name_of_no_image_is_told", names)];
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("an_archive_becomes_an_image_in_a_registry", trip),
+    ("a_working_set_comes_from_a_registry_in_one_request", working_set),
+    ("a_name_of_no_image_is_told", names),
+];
 
 fn trip(lab: &Lab) {
     let images = lab.dir("img");
@@ -50,6 +53,50 @@ fn trip(lab: &Lab) {
     target.restored_as(target.pid);
     target.goes_on();
     target.end();
+}
+
+/// A working set that was recorded beside the images goes with them into an archive and a registry.
+fn working_set(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["memory", "16"]);
+    lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
+    target.is_gone();
+    lab.done(&["restore", "-d", "-D", &images, "--lazy", "--record=0.2"]);
+    target.restored_as(target.pid);
+    target.end();
+    let create = ["archive", "create", &images, "a.tar", "--engine", "none", "--json"];
+    let made = lab.done(&create).json();
+    let hot = made["working_set"].as_u64().unwrap();
+    assert!(hot > 0 && hot < 4 << 20 && made.get("working_set_fault").is_none(), "{made}");
+    let server = Registry::start(lab.dir("server").as_ref());
+    let name = server.name("counter:v1");
+    lab.done(&["push", "a.tar", &name]);
+    let shown = lab.done(&["inspect", &name]).out;
+    assert!(shown.contains("\nworking set "), "{shown}");
+    let work = lab.dir("work");
+    let mut restore = |more: &[&str]| -> Vec<serde_json::Value> {
+        let words = ["restore", "-d", "-D", &name, "-W", &work, "--lazy", "--json"];
+        let said = lab.done(&[&words[..], more].concat());
+        target.restored_as(target.pid);
+        target.goes_on();
+        target.end();
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let find = |lines: &[serde_json::Value], outcome: &str| -> serde_json::Value {
+        lines.iter().find(|line| line["outcome"] == outcome).cloned().unwrap()
+    };
+    let (with, without) = (restore(&[]), restore(&["--no-working-set"]));
+    let requests =
+        |lines: &[serde_json::Value]| find(lines, "fetched")["requests_before"].as_u64().unwrap();
+    assert_eq!(requests(&with), requests(&without) + 1, "{with:?} {without:?}");
+    let pages = |lines: &[serde_json::Value]| {
+        find(lines, "memory complete")["statistics"]["pages"]["working_set"].as_u64().unwrap()
+    };
+    assert!(pages(&with) > 5 && pages(&without) == 0, "{with:?} {without:?}");
+    // The tasks began to run with a small part of their memory.
+    let fetched = find(&with, "fetched");
+    let (before, later) = (fetched["before"].as_u64(), fetched["later"].as_u64());
+    assert!(before.unwrap() * 2 < later.unwrap(), "{fetched}");
 }
 
 fn names(lab: &Lab) {

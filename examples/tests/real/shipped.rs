@@ -262,6 +262,6 @@ fn interrupted(lab: &Lab) {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_criu-rs");
 /// Identities that age-keygen made for these tests.
-const IDENTITY: &str =
+pub const IDENTITY: &str =
     "AGE-SECRET-KEY-19C863DMAH3KDLVH7YN8PHUCTRW4CTE0EENMYX3DZNU5Q00ZGDKMS9A3LW9\n";
 const OTHER: &str = "AGE-SECRET-KEY-1F9H4L4TCE6X40PM9ZK0L9R3ADNZVL0869ZG4L2RL4VE6H0M59TEQ72PKJU\n";

@@ -58,7 +58,7 @@ fn trip(lab: &Lab) {
 /// A working set that was recorded beside the images goes with them into an archive and a registry.
 fn working_set(lab: &Lab) {
     let images = lab.dir("img");
-    let mut target = lab.start(&["memory", "16"]);
+    let mut target = lab.start(&["noise", "32"]);
     lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
     target.is_gone();
     lab.done(&["restore", "-d", "-D", &images, "--lazy", "--record=0.2"]);

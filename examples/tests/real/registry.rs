@@ -74,9 +74,14 @@ fn working_set(lab: &Lab) {
     let shown = lab.done(&["inspect", &name]).out;
     assert!(shown.contains("\nworking set "), "{shown}");
     let work = lab.dir("work");
-    let mut restore = |more: &[&str]| -> Vec<serde_json::Value> {
-        let words = ["restore", "-d", "-D", &name, "-W", &work, "--lazy", "--json"];
-        let said = lab.done(&[&words[..], more].concat());
+    // The same images without the record.
+    fs::remove_file(format!("{images}/working-set.bin")).unwrap();
+    lab.done(&["archive", "create", &images, "b.tar", "--engine", "none"]);
+    let bare = server.name("bare:v1");
+    lab.done(&["push", "b.tar", &bare]);
+    let mut restore = |name: &str| -> Vec<serde_json::Value> {
+        let words = ["restore", "-d", "-D", name, "-W", &work, "--lazy", "--json"];
+        let said = lab.done(&words);
         target.restored_as(target.pid);
         target.goes_on();
         target.end();
@@ -85,7 +90,7 @@ fn working_set(lab: &Lab) {
     let find = |lines: &[serde_json::Value], outcome: &str| -> serde_json::Value {
         lines.iter().find(|line| line["outcome"] == outcome).cloned().unwrap()
     };
-    let (with, without) = (restore(&[]), restore(&["--no-working-set"]));
+    let (with, without) = (restore(&name), restore(&bare));
     let requests =
         |lines: &[serde_json::Value]| find(lines, "fetched")["requests_before"].as_u64().unwrap();
     assert_eq!(requests(&with), requests(&without) + 1, "{with:?} {without:?}");

@@ -113,7 +113,6 @@ impl Held {
                 "before": before.fetched,
                 "bytes": now.fetched,
                 "requests": now.requests,
-                "requests_before": before.requests,
                 "copied": outline.copied,
                 "later": outline.later,
             }),

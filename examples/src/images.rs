@@ -179,8 +179,8 @@ fn split(path: &Path) -> (&Path, Option<&str>) {
     }
 }
 
-/// Returns the directory of images that a directory stands for: itself, or the one folder in it that
-/// has images.
+/// Returns the directory of images that a directory stands for: itself, or the one folder in it
+/// that has images.
 pub(crate) fn set_in(path: &Path) -> PathBuf {
     if path.join(INVENTORY.file).exists() {
         return path.to_owned();

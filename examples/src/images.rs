@@ -179,8 +179,8 @@ fn split(path: &Path) -> (&Path, Option<&str>) {
     }
 }
 
-/// Returns the directory of images that a directory stands for: itself, or the one folder in it that
-/// has images.
+/// Returns the directory of images that a directory stands for: itself, or the one folder in it
+/// that has images.
 pub(crate) fn set_in(path: &Path) -> PathBuf {
     if path.join(INVENTORY.file).exists() {
         return path.to_owned();
@@ -239,7 +239,9 @@ fn no_archive(path: &Path, error: &criu_archive::Error) -> String {
             format!("{error}: {program} -d < {packed} > {plain}")
         }
         Fault::Encrypted => format!("{}: {ENCRYPTED}", error.archive()),
-        Fault::NotAnArchive if path.metadata().is_ok_and(|found| found.len() == 0) => {
+        Fault::NotAnArchive
+            if path.metadata().is_ok_and(|found| found.is_file() && found.len() == 0) =>
+        {
             format!("{shown}: is empty")
         }
         Fault::NotAnArchive if is_image(path) => {

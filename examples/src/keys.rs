@@ -25,19 +25,28 @@ pub(crate) struct KeyArgs {
 }
 
 impl KeyArgs {
-    /// Reads the keys.
+    /// Reads the identities and the passphrase.
     ///
     /// # Errors
     /// Returns the reason for a person, with the file.
     pub(crate) fn read(&self) -> Result<Keys, String> {
+        let mut keys = self.identities()?;
+        if let Some(passphrase) = self.passphrase()? {
+            keys.set_passphrase(passphrase);
+        }
+        Ok(keys)
+    }
+
+    /// Reads the identities.
+    ///
+    /// # Errors
+    /// Returns the reason for a person, with the file.
+    pub(crate) fn identities(&self) -> Result<Keys, String> {
         let mut keys = Keys::default();
         for path in &self.identity {
             let text = read_secret(path)?;
             let name = path.to_string_lossy();
             keys.add_identities(&name, &text).map_err(|error| error.to_string())?;
-        }
-        if let Some(passphrase) = self.passphrase()? {
-            keys.set_passphrase(passphrase);
         }
         Ok(keys)
     }

@@ -30,9 +30,9 @@ pub(crate) struct Pull {
     /// oci-archive:FILE[:TAG]
     #[arg(value_name = "REFERENCE")]
     from: PathBuf,
-    /// The archive to write, - for standard output, or an image in a layout: oci:DIR[:TAG], oci-archive:FILE[:TAG], or a
-    /// new or empty directory, with a slash at its end, for an archive that is unpacked. The last
-    /// part of the name and .tar, in the current directory, unless given
+    /// The archive to write, - for standard output, or an image in a layout: oci:DIR[:TAG],
+    /// oci-archive:FILE[:TAG], or a new or empty directory, with a slash at its end, for an archive
+    /// that is unpacked. The last part of the name and .tar, in the current directory, unless given
     #[arg(value_name = "OUT")]
     to: Option<PathBuf>,
     #[command(flatten)]

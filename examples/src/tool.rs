@@ -1,6 +1,7 @@
 //! Words with subcommands or arguments of their own, which clap reads.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -57,6 +58,7 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
     let word = args.iter().filter_map(|arg| arg.to_str());
     let word = word.filter_map(|arg| command.find_subcommand(arg)).next();
     let full = word.map_or(name.to_owned(), |word| format!("{name} {}", word.get_name()));
+    let args = args.into_iter().map(folder_of_standard_input);
     let matches = command.try_get_matches_from([OsString::from(name)].into_iter().chain(args));
     let tool = match matches.and_then(|matches| T::from_arg_matches(&matches)) {
         Ok(tool) => tool,
@@ -86,6 +88,14 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
             };
             output.fault(&fault)
         }
+    }
+}
+
+/// Writes `-:FOLDER`, a folder of an archive on standard input, so that it is taken for no option.
+fn folder_of_standard_input(arg: OsString) -> OsString {
+    match arg.as_bytes().strip_prefix(b"-:") {
+        Some(folder) => OsString::from_vec([b"/dev/stdin:", folder].concat()),
+        None => arg,
     }
 }
 

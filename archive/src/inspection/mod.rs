@@ -12,7 +12,7 @@ mod statistics;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use criu_images::bounds::IMAGE;
-use criu_images::kind::{PSTREE, STATS_DUMP};
+use criu_images::kind::STATS_DUMP;
 use criu_images::source::Source;
 use criu_images::view::{
     Fds, Mems, Mounts, Namespaces, Ps, Rss, Security, Sockets, Summary, Touches,
@@ -192,7 +192,7 @@ impl Inspection {
         let (top, images) = (place.top()?, place.images()?);
         let mut faults = Vec::new();
         let wants = |part: Part| parts.contains(&part);
-        let pre_dump = is_pre_dump(place, &*images);
+        let pre_dump = place.is_pre_dump();
         // Findings are made without a tree, too.
         let needs_tree = parts.iter().any(|part| !matches!(part, Part::Rootfs | Part::Findings));
         let checkpoint = if needs_tree && !pre_dump { Some(checkpoint(place)?) } else { None };
@@ -381,12 +381,6 @@ impl Origin {
 fn checkpoint(place: &Place) -> Result<Checkpoint<'_>> {
     let checkpoint = place.set().checkpoint();
     checkpoint.map_err(|error| Error::new(place.name(), ErrorKind::Images(error)))
-}
-
-/// Returns true for a set of memory alone.
-fn is_pre_dump(place: &Place, images: &dyn Source) -> bool {
-    let has_tree = !matches!(images.size(PSTREE.file), Ok(None));
-    place.set().inventory().pre_dump_mode.is_some() && !has_tree
 }
 
 /// Reads CRIU's record of the dump: beside the images, or above them.

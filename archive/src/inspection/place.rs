@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use criu_images::ImageSet;
+use criu_images::kind::PSTREE;
 use criu_images::source::{Directory, Source};
 
 use crate::archive::Archive;
@@ -98,6 +99,12 @@ impl Place {
     /// Annotations of the image that the archive is in.
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         &self.annotations
+    }
+
+    /// Returns true for a pre-dump: memory alone, for a later dump.
+    pub fn is_pre_dump(&self) -> bool {
+        let is_one = self.set.inventory().pre_dump_mode.is_some();
+        is_one && self.images().is_ok_and(|images| matches!(images.size(PSTREE.file), Ok(None)))
     }
 
     /// The images.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use criu_images::source::{Blob, Directory, Source};
@@ -196,7 +197,8 @@ fn write_directory(path: &Path, image: &Image, tag: Option<&str>) -> Result<(), 
         };
         manifests.extend(old.into_iter().flatten().filter(is_other).cloned());
     }
-    fs::create_dir_all(&blobs).map_err(unwritable)?;
+    // The layers are memory of processes.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&blobs).map_err(unwritable)?;
     let (config, bytes) = image.config();
     write_file(&blobs.join(config.digest.hex()), |to| to.write_all(bytes))?;
     write_file(&blobs.join(image.digest().hex()), |to| to.write_all(image.manifest()))?;

@@ -52,7 +52,7 @@ impl Encrypt {
 
     /// Identities stand for their recipients, as for the program age.
     fn recipients(&self, keys: &KeyArgs) -> Fallible<Recipients> {
-        let own = keys.read()?;
+        let own = keys.identities()?;
         let has_keys = !self.recipient.is_empty()
             || !self.recipients_file.is_empty()
             || own.recipients().next().is_some();
@@ -142,13 +142,21 @@ fn output(path: &Path) -> Result<NewFile, String> {
 /// Puts the file in its place.
 fn keep(mut file: NewFile, path: &Path) -> Fallible<ExitCode> {
     let kept = file.sync().and_then(|()| file.keep());
-    kept.map_err(|error| format!("{}: {error}", shown(path)))?;
-    Ok(Exit::Done.into())
+    match kept {
+        Ok(()) => Ok(Exit::Done.into()),
+        Err(error) if is_reader_gone(path, &error) => Err(error.into()),
+        Err(error) => Err(format!("{}: {error}", shown(path)).into()),
+    }
+}
+
+/// Tells that the reader of standard output has seen enough.
+fn is_reader_gone(path: &Path, error: &io::Error) -> bool {
+    path == Path::new("-") && error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// Returns the reason why the work on a file ended early.
 fn fault(work: &Work, path: &Path, error: &io::Error) -> Box<dyn Error> {
-    if path == Path::new("-") && error.kind() == io::ErrorKind::BrokenPipe {
+    if is_reader_gone(path, error) {
         return Box::new(io::Error::from(error.kind()));
     }
     work.failed(format!("{}: {error}", shown(path))).into()

@@ -71,7 +71,11 @@ Exit status:
   4  stopped by Ctrl-C or SIGTERM; nothing is left";
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
-        self.keys.hold()?;
+        match self.word {
+            Word::Encrypt(encrypt) => return encrypt.run(&self.keys),
+            Word::Decrypt(decrypt) => return decrypt.run(&self.keys),
+            _ => self.keys.hold()?,
+        }
         match self.word {
             Word::Create(create) => create.run(),
             Word::Convert(convert) => convert.run(),

@@ -215,6 +215,7 @@ impl Inspect {
         let needs_pages = self.search.any() || self.sections.reads_pages();
         let place = if needs_pages { open_pages(path)? } else { open_place(path)? };
         if self.search.any() {
+            with_processes(&place)?;
             return self.look(name, &place, format, out);
         }
         let parts = self.sections.parts(&place);
@@ -224,7 +225,12 @@ impl Inspect {
         match format {
             Some(Format::Json) => write_json(&mut *out, &inspection)?,
             Some(Format::Table) => write!(out, "{}", Shown(Tables(&inspection, sections)))?,
-            None if !sections.any() => write!(out, "{}", Shown(Screen(&inspection)))?,
+            None if !sections.any() => {
+                write!(out, "{}", Shown(Screen(&inspection)))?;
+                if inspection.ps.is_some() && !parts.contains(&Part::Commands) {
+                    write!(out, "\n\n{NAMES_ALONE}")?;
+                }
+            }
             _ => {
                 let (metadata, stats) = (sections.metadata, sections.stats);
                 let (metadata, stats) = (metadata || sections.all, stats || sections.all);
@@ -319,6 +325,8 @@ impl Inspect {
             return Err(Fault::usage("--since compares with one checkpoint").into());
         };
         let (old, new) = (open_place(old)?, open_place(new)?);
+        with_processes(&old)?;
+        with_processes(&new)?;
         let Sections { ps_tree_env, files, sockets, mappings, all, .. } = self.sections;
         let found = Comparison::new(&old, &new, ps_tree_env).map_err(|error| said(&error))?;
         // Without a choice, all but single mappings is shown.
@@ -418,6 +426,15 @@ fn several(
         writeln!(out, "{}", Shown(table(&all)))?;
     }
     Ok(exit)
+}
+
+/// Refuses a pre-dump, which has no processes to look at.
+fn with_processes(place: &Place) -> Result<(), String> {
+    if place.is_pre_dump() {
+        let name = place.name();
+        return Err(format!("{name}: is a pre-dump, which has memory and no processes"));
+    }
+    Ok(())
 }
 
 /// Says an error as a person reads it: the fault of a task's pid needs no name of an archive.
@@ -609,3 +626,7 @@ mod tests {
         assert_eq!(size(u64::MAX), "16384.0 PiB");
     }
 }
+
+const NAMES_ALONE: &str = "\
+COMMAND has names: command lines are in memory, which this archive packs as a whole; --ps-tree-cmd
+shows them";

@@ -115,6 +115,12 @@ pub fn run(mut command: impl std::borrow::BorrowMut<Command>) -> Ran {
 }
 
 impl Ran {
+    /// Asserts that it succeeded.
+    #[track_caller]
+    pub fn done(&self) {
+        assert_eq!(self.code, Some(0), "{self:?}");
+    }
+
     /// The one JSON object on standard output.
     #[track_caller]
     pub fn json(&self) -> Value {

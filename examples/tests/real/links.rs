@@ -175,7 +175,7 @@ fn usage(lab: &Lab) {
         (&["crit", "frob"][..], "criu-rs crit: unknown word `frob`\n"),
         (&["crit", "check", "a", "b"], "criu-rs crit: unexpected `b`\n"),
         (&["container", "restore", "c"], "criu-rs container: "),
-        (&["inspect", "a", "b"], "criu-rs inspect: unexpected `b`\n"),
+        (&["archive", "list", "a", "b"], "criu-rs archive: unexpected `b`\n"),
         (&["page-server", "--port", "0"], "criu-rs page-server: invalid value '0'"),
         (&["dump", "-t", "1", "2"], "criu-rs dump: unexpected `2`\n"),
         (&["dump"], "criu-rs dump: "),

@@ -20,6 +20,7 @@ mod descriptors;
 mod dump;
 mod foreign;
 mod inspect;
+mod inspected;
 mod lazy_pages;
 mod lazy_peers;
 mod links;
@@ -33,6 +34,7 @@ mod places;
 mod programs;
 mod registry;
 mod restore;
+mod shipped;
 mod start;
 mod terminal;
 mod working_set;
@@ -62,6 +64,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         dump::TESTS,
         foreign::TESTS,
         inspect::TESTS,
+        inspected::TESTS,
         lazy_pages::TESTS,
         lazy_peers::TESTS,
         links::TESTS,
@@ -75,6 +78,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         places::TESTS,
         programs::TESTS,
         restore::TESTS,
+        shipped::TESTS,
         start::TESTS,
         terminal::TESTS,
         working_set::TESTS,

@@ -75,6 +75,42 @@ fn compare(directory: &str, words: &[&str], umask: u32, made: bool) {
     assert!(count > 0, "{words:?} has made nothing");
 }
 
+/// The words that write checkpoints as people ship them.
+fn shipped(umask: u32, images: &str, dir: impl Fn(&str) -> String, done: impl Fn(&[&str])) {
+    let place = dir("shipped");
+    fs::create_dir(&place).unwrap();
+    let at = |name: &str| format!("{place}/{name}");
+    let (tar, age, secret) = (at("made.tar"), at("made.age"), dir("passphrase"));
+    done(&["archive", "create", images, &tar, "--engine", "none"]);
+    done(&["archive", "convert", &tar, &at("converted.tar")]);
+    fs::write(&secret, "of a test").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let key = ["--passphrase-file", &secret];
+    done(&[&["archive", "encrypt", &tar, &age], &key[..]].concat());
+    done(&[&["archive", "decrypt", &age, &at("made.plain")], &key[..]].concat());
+    done(&["inspect", &tar, "-o", &at("screen.txt")]);
+    done(&["inspect", &tar, "--html", &at("page.html")]);
+    let layout = dir("layout");
+    let name = format!("oci:{layout}:v1");
+    done(&["push", &tar, &name]);
+    done(&["pull", &name, &at("pulled.tar")]);
+    let words = ["create", "convert", "encrypt", "decrypt"].map(|word| format!("archive {word}"));
+    let words: Vec<&str> = words.iter().map(String::as_str).chain(["inspect"]).collect();
+    compare(&place, &words, umask, false);
+    for entry in fs::read_dir(format!("{layout}/blobs/sha256")).unwrap().flatten() {
+        assert_eq!(entry.metadata().unwrap().mode() & 0o7777, 0o600, "{entry:?}");
+    }
+    compare(&layout, &["push"], umask, true);
+    for (words, out) in [(["archive", "extract", &tar], "out"), (["pull", &name, ""], "unpacked")] {
+        let out = dir(out);
+        match words {
+            ["pull", name, _] => done(&["pull", name, &format!("{out}/")]),
+            words => done(&[&words[..], &[&out]].concat()),
+        }
+        assert_eq!(fs::metadata(&out).unwrap().mode() & 0o7777, 0o700, "{out}");
+    }
+}
+
 fn modes(lab: &Lab) {
     for umask in [0o000, 0o077] {
         let with = |words: &[&str]| -> Command {
@@ -130,6 +166,7 @@ fn modes(lab: &Lab) {
         done(&["dump", "-t", &pid, "-D", &images, "--copy-signal", "WINCH"]);
         compare(&images, &["dump"], umask, true);
         target.is_gone();
+        shipped(umask, &images, dir, done);
         let logs = dir("logs");
         fs::create_dir(&logs).unwrap();
         let mut start = with(&["start", &images, "--log-dir", &logs]);

@@ -16,7 +16,10 @@ pub fn run(words: &[String]) {
     if words[0] != "copy" {
         note_signals(Path::new(&words[1]));
     }
-    criu_lab::payload::run(words, &[("copy", criu_lab::copy::run), ("patterned", patterned)]);
+    criu_lab::payload::run(
+        words,
+        &[("copy", criu_lab::copy::run), ("patterned", patterned), ("noise", noise)],
+    );
 }
 
 /// Holds 8 MiB of known memory, and looks at 32 KiB of it whenever it counts.
@@ -28,6 +31,26 @@ fn patterned(words: &[&str]) {
             count.fail(&wrong);
         }
         count.at(n);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Has memory that no packing makes smaller, so many MiB, and changes a page of it in turn.
+fn noise(words: &[&str]) {
+    let megabytes: usize = words[1].parse().unwrap();
+    let mut state = 1u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut memory: Vec<u64> = (0..megabytes << 17).map(|_| next()).collect();
+    let count = Counter::into(words[0]);
+    for n in 1u64.. {
+        count.at(n);
+        let at = usize::try_from(n).unwrap() * 512 % memory.len();
+        memory[at] = memory[at].wrapping_add(1);
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -3,12 +3,16 @@
 use std::fs;
 use std::process::Command;
 
+use criu_archive::registry::{Access, Registry as Client};
 use criu_lab::registry::Registry;
 
 use crate::lab::{Lab, TestFn};
 
-pub const TESTS: &[(&str, TestFn)] =
-    &[("an_archive_becomes_an_image_in_a_registry", trip), ("a_name_of_no_image_is_told", names)];
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("an_archive_becomes_an_image_in_a_registry", trip),
+    ("a_working_set_comes_from_a_registry_in_one_request", working_set),
+    ("a_name_of_no_image_is_told", names),
+];
 
 fn trip(lab: &Lab) {
     let images = lab.dir("img");
@@ -50,6 +54,53 @@ fn trip(lab: &Lab) {
     target.restored_as(target.pid);
     target.goes_on();
     target.end();
+}
+
+/// A working set that was recorded beside the images goes with them into an archive and a registry.
+fn working_set(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut target = lab.start(&["noise", "32"]);
+    lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
+    target.is_gone();
+    lab.done(&["restore", "-d", "-D", &images, "--lazy", "--record=0.2"]);
+    target.restored_as(target.pid);
+    target.end();
+    let create = ["archive", "create", &images, "a.tar", "--engine", "none", "--json"];
+    let made = lab.done(&create).json();
+    let hot = made["working_set"].as_u64().unwrap();
+    assert!(hot > 0 && hot < 4 << 20 && made.get("working_set_fault").is_none(), "{made}");
+    let server = Registry::start(lab.dir("server").as_ref());
+    let name = server.name("counter:v1");
+    lab.done(&["push", "a.tar", &name]);
+    let shown = lab.done(&["inspect", &name]).out;
+    assert!(shown.contains("\nworking set "), "{shown}");
+    let work = lab.dir("work");
+    // All of it in one request, after which its pages cost none.
+    let client = Client::connect(name.parse().unwrap(), &Access::default()).unwrap();
+    let archive = client.open().unwrap().archive().unwrap();
+    let before = client.traffic();
+    assert_eq!(archive.prefetch().unwrap(), hot);
+    let after = client.traffic();
+    assert_eq!(after.requests, before.requests + 1, "{before:?} {after:?}");
+    // A part of it came with the table of contents, whose neighbour it is.
+    assert!(before.fetched < after.fetched && after.fetched > hot, "{before:?} {after:?}");
+    assert_eq!((archive.prefetch().unwrap(), client.traffic().requests), (hot, after.requests));
+    let words = ["restore", "-d", "-D", &name, "-W", &work, "--lazy", "--json"];
+    let said = lab.done(&words);
+    target.restored_as(target.pid);
+    target.goes_on();
+    target.end();
+    let lines: Vec<serde_json::Value> =
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let find = |outcome: &str| -> &serde_json::Value {
+        lines.iter().find(|line| line["outcome"] == outcome).unwrap()
+    };
+    let pages = find("memory complete")["statistics"]["pages"]["working_set"].as_u64();
+    assert!(pages > Some(5), "{lines:?}");
+    // The tasks began to run with a small part of their memory.
+    let fetched = find("fetched");
+    let (before, later) = (fetched["before"].as_u64(), fetched["later"].as_u64());
+    assert!(before.unwrap() * 2 < later.unwrap(), "{fetched}");
 }
 
 fn names(lab: &Lab) {

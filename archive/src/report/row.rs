@@ -61,8 +61,23 @@ pub(super) struct Alike<'a> {
     label: &'a Option<String>,
     no_new_privs: bool,
     seccomp: &'static str,
-    filters: &'a [FilterRow],
+    filters: Vec<Filter<'a>>,
     cgroups: &'a [String],
+}
+
+/// A seccomp filter without its place in the image: equal filters may be there twice.
+#[derive(Serialize)]
+struct Filter<'a> {
+    flags: &'a [&'static str],
+    instructions: usize,
+    summary: &'a str,
+}
+
+impl<'a> Filter<'a> {
+    fn new(row: &'a FilterRow) -> Self {
+        let FilterRow { flags, instructions, summary, .. } = row;
+        Self { flags, instructions: *instructions, summary }
+    }
 }
 
 impl<'a> Alike<'a> {
@@ -76,7 +91,7 @@ impl<'a> Alike<'a> {
             label: &thread.label,
             no_new_privs: thread.no_new_privs,
             seccomp: thread.seccomp,
-            filters: &thread.filters,
+            filters: thread.filters.iter().map(Filter::new).collect(),
             cgroups: &thread.cgroups,
         }
     }

@@ -58,8 +58,15 @@ pub(crate) fn tree(inspection: &Inspection, metadata: bool, statistics: bool) ->
         changes(&mut tree, rootfs);
     }
     if let Some(touches) = &inspection.working_set {
-        let share = size(touches.bytes);
-        tree.add(1, format!("working set: {} pages, {share}", touches.pages));
+        let bytes = |pages: u64| size(pages.saturating_mul(touches.page_size));
+        let (touched, own) = (size(touches.bytes), bytes(touches.own_pages));
+        tree.add(1, format!("working set: {touched} of {own} were touched after a restore"));
+        for task in &touches.tasks {
+            let (touched, own) = (bytes(task.pages), bytes(task.own_pages));
+            let last = format!("{}.{:03}", task.last_us / 1000, task.last_us % 1000);
+            let (pid, name) = (task.pid, &task.name);
+            tree.add(2, format!("[{pid}] {name}: {touched} of {own}, the last after {last} ms"));
+        }
     }
     tree.fact(1, "working set ignored", inspection.working_set_fault.as_ref());
     if !inspection.findings.is_empty() {

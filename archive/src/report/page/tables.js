@@ -41,12 +41,21 @@ function drawNamespace([kind, number, isHost, external, pids, contents]) {
 }
 
 /** A filter in words: a line for each of its answers. */
-function seccompFilter({ index, summary, instructions, flags }, brief) {
-  const title = [`filter ${index}`, count(instructions, 'instruction'), ...flags].join(', ');
+function seccompFilter({ summary, instructions, flags }, i, brief) {
+  const title = [`filter ${i + 1}`, count(instructions, 'instruction'), ...flags].join(', ');
   // The first answer is for the calls that no other names.
   const lines = summary.split('; ');
   if (lines.length > 1) lines[0] += ' by default';
-  return el('details', { open: !brief }, el('summary', null, title), lines.map((line) => el('div', null, marked(line))));
+  return el('details', { open: !brief }, el('summary', null, title), lines.map(answer));
+}
+
+/** An answer of a filter. Many calls are folded, unless the filter of the page looks for one. */
+function answer(line) {
+  const [verb, list] = line.split(/ on (.*)/s);
+  const calls = list?.split(', ') ?? [];
+  if (calls.length <= 24) return el('div', null, marked(line));
+  const open = words.some((word) => list.includes(word));
+  return el('div', null, el('details', { open }, el('summary', null, `${verb} on ${count(calls.length, 'call')}`), el('div', null, marked(list))));
 }
 
 /** Cgroups with the controllers that have them, where the path alone does not say it. */
@@ -76,7 +85,7 @@ function securityFacts(group, brief) {
     ['Label', group.label ?? (brief ? null : 'none saved')],
     ['New privileges', group.no_new_privs ? 'never, by no_new_privs' : brief ? null : 'possible by execve(2)'],
     ['Seccomp', group.seccomp === 'off' ? (brief ? null : 'off') : group.seccomp === 'strict'
-      ? 'strict: read, write, exit and sigreturn alone' : group.filters.map((filter) => seccompFilter(filter, brief))],
+      ? 'strict: read, write, exit and sigreturn alone' : group.filters.map((filter, i) => seccompFilter(filter, i, brief))],
     ['Cgroups', group.cgroups.length ? byPath(group.cgroups).map((line) => el('div', null, marked(line))) : null],
   ];
   return facts.filter(([, value]) => value !== null)

@@ -159,7 +159,8 @@ impl Archive {
     }
 
     /// Opens an archive whose pages will be read, for example to search them. A packed archive that
-    /// [`new`](Self::new) would unpack twice is unpacked once, into a temporary file without a name.
+    /// [`new`](Self::new) would unpack twice is unpacked once, into a temporary file without a
+    /// name.
     ///
     /// # Errors
     /// The errors of [`new`](Self::new); [`ErrorKind::Io`] if no temporary file can be made.
@@ -276,8 +277,8 @@ impl Archive {
         self.0.contents.as_ref().map(|contents| &contents.toc)
     }
 
-    /// Returns a function that reads the digest of a member in the archive, if it has digests of its
-    /// members. Empty members have none there.
+    /// Returns a function that reads the digest of a member in the archive, if it has digests of
+    /// its members. Empty members have none there.
     pub(crate) fn recorded(&self) -> Option<impl Fn(&Member) -> io::Result<Option<[u8; 32]>> + '_> {
         let contents = self.0.contents.as_ref().filter(|contents| contents.toc.has_digests)?;
         Some(|member: &Member| {

@@ -23,6 +23,18 @@ pub struct Sha256(pub [u8; 32]);
 
 /// Digests of the content of members, by path. Hard links have the digest of their target;
 /// directories, symbolic links and members that are not read have no digest.
+///
+/// ```no_run
+/// use criu_archive::{Archive, Digests};
+/// use std::ops::ControlFlow;
+///
+/// let archive = Archive::open("/tmp/container.tar.zst")?;
+/// let digests = Digests::compute(&archive, &|_| ControlFlow::Continue(()))?;
+/// for (path, sha256) in digests.iter() {
+///     println!("{sha256}  {path}");
+/// }
+/// # Ok::<(), criu_archive::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digests(BTreeMap<String, Sha256>);
 

@@ -32,6 +32,28 @@ pub use folder::Folder;
 /// A tar archive with a checkpoint, as engines export it. Opening reads the headers once. Members
 /// are then read from their places in the archive. Cheap to clone.
 ///
+/// ```
+/// use criu_archive::Archive;
+/// use criu_archive::write::{Draft, Options};
+/// use criu_images::source::Blob;
+/// use std::ops::ControlFlow;
+///
+/// let mut draft = Draft::new();
+/// draft.add_bytes("config.dump", *b"{}")?;
+/// draft.add_bytes("checkpoint/pages-1.img", vec![7; 8192])?;
+/// let mut bytes = Vec::new();
+/// draft.write("a.tar", &mut bytes, &Options::default(), &|_| ControlFlow::Continue(()))?;
+///
+/// let archive = Archive::new("a.tar", Blob::from(bytes))?;
+/// let paths: Vec<&str> = archive.members().map(|member| member.path()).collect();
+/// assert_eq!(paths, ["config.dump", "checkpoint/pages-1.img"]);
+/// let pages = archive.bytes("checkpoint/pages-1.img")?;
+/// let mut page = [0; 4096];
+/// pages.read_at(4096, &mut page)?;
+/// assert_eq!(page, [7; 4096]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Packed archives
 ///
 /// A plain archive, and one with a table of contents ([`Packing::Seekable`]), is read in place. Any
@@ -137,7 +159,8 @@ impl Archive {
     }
 
     /// Opens an archive whose pages will be read, for example to search them. A packed archive that
-    /// [`new`](Self::new) would unpack twice is unpacked once, into a temporary file without a name.
+    /// [`new`](Self::new) would unpack twice is unpacked once, into a temporary file without a
+    /// name.
     ///
     /// # Errors
     /// The errors of [`new`](Self::new); [`ErrorKind::Io`] if no temporary file can be made.

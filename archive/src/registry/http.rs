@@ -329,14 +329,10 @@ fn client(origin: &Url, access: &Access) -> Result<Client, Fault> {
     let may_be_plain = access.plain_http;
     let origin = origin.clone();
     let policy = redirect::Policy::custom(move |attempt| {
-        let next = attempt.url();
-        let is_local = next.host_str() == origin.host_str() && is_plain;
-        if attempt.previous().len() > REDIRECTS {
-            attempt.error("the registry redirects too often")
-        } else if next.scheme() != "https" && !may_be_plain && !is_local {
-            attempt.error("the registry redirects to plain HTTP")
-        } else {
-            attempt.follow()
+        let refused = refused(attempt.url(), attempt.previous().len(), &origin, may_be_plain);
+        match refused {
+            Some(why) => attempt.error(why),
+            None => attempt.follow(),
         }
     });
     let client = Client::builder()
@@ -346,6 +342,19 @@ fn client(origin: &Url, access: &Access) -> Result<Client, Fault> {
         .timeout(SILENCE)
         .user_agent(concat!("criu-archive/", env!("CARGO_PKG_VERSION")));
     client.build().map_err(|error| unreachable("start a client", error))
+}
+
+/// Returns the reason why a redirect is not followed. The client takes the credentials away where
+/// host or port change.
+fn refused(next: &Url, before: usize, origin: &Url, may_be_plain: bool) -> Option<&'static str> {
+    let is_local = origin.scheme() == "http" && next.host_str() == origin.host_str();
+    if before > REDIRECTS {
+        Some("the registry redirects too often")
+    } else if next.scheme() != "https" && !may_be_plain && !is_local {
+        Some("the registry redirects to plain HTTP")
+    } else {
+        None
+    }
 }
 
 /// Loads the certificates to trust: the system's, and those of the given file.
@@ -456,6 +465,44 @@ const SLOW: u64 = 32 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_redirect_leads_from_tls_to_plain_http() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let goes = |next: &str, origin: &str, may_be_plain| {
+            refused(&url(next), 1, &url(origin), may_be_plain).is_none()
+        };
+        for (next, origin, wanted) in [
+            ("https://other.org/x", "https://r.org/", true),
+            ("https://other.org/x", "http://r.org/", true),
+            // The port of the registry without TLS would get the credentials.
+            ("http://r.org:443/x", "https://r.org/", false),
+            ("http://r.org/x", "https://r.org/", false),
+            ("http://localhost/x", "https://r.org/", false),
+            ("http://127.0.0.1:9/x", "http://127.0.0.1:5000/", true),
+            ("http://other.org/x", "http://127.0.0.1:5000/", false),
+            ("ftp://r.org/x", "https://r.org/", false),
+        ] {
+            assert_eq!(goes(next, origin, false), wanted, "{next} from {origin}");
+        }
+        assert!(goes("http://other.org/x", "http://r.org/", true));
+        let again = url("https://r.org/x");
+        assert!(refused(&again, REDIRECTS, &url("https://r.org/"), false).is_none());
+        assert!(refused(&again, REDIRECTS + 1, &url("https://r.org/"), false).is_some());
+    }
+
+    #[test]
+    fn the_words_of_a_registry_are_short_and_do_not_speak_to_the_terminal() {
+        let said = |text: &str| reason(text.as_bytes());
+        let long = format!(r#"{{"errors":[{{"message":"{}"}}]}}"#, "x".repeat(10_000));
+        assert_eq!(said(&long).map(|said| said.len()), Some(LONGEST));
+        let escape = said(r#"{"errors":[{"code":"A","message":"\u001b[2J\u202e"}]}"#).unwrap();
+        assert!(!escape.contains(Text::hides), "{escape:?}");
+        let whole = r#"{"errors":[{"code":"DENIED","message":""}]}"#;
+        assert_eq!(said(whole).as_deref(), Some("DENIED"));
+        assert!((0..whole.len()).all(|len| said(&whole[..len]).is_none()));
+        assert_eq!(said(&format!(r#"{{"errors":{}1"#, "[".repeat(1 << 16))), None);
+    }
 
     #[test]
     fn a_body_that_trickles_is_given_up() {

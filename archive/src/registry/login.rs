@@ -144,6 +144,19 @@ mod tests {
         for answer in [r#"{"token":"a\nb"}"#, r#"{"token":""}"#, "{}", "", "[]"] {
             assert!(log_in(good, "https://r.org/", answer).is_err(), "{answer}");
         }
+        // Whatever is cut or changed, the answer is a token or an error.
+        let whole = r#"Bearer realm="https://auth.org/token",service="a=b, c",scope=x"#;
+        for at in 0..whole.len() {
+            _ = log_in(&whole[..at], "https://r.org/", r#"{"token":"abc"}"#);
+            for byte in [b'"', b'=', b',', b' ', b'\\'] {
+                let mut changed = whole.as_bytes().to_vec();
+                changed[at] = byte;
+                let changed = String::from_utf8(changed).unwrap();
+                if let Ok((_, Some(at))) = log_in(&changed, "https://r.org/", r#"{"token":"x"}"#) {
+                    assert!(at.starts_with("https://"), "{at}");
+                }
+            }
+        }
         for asked in ["", "Bearer", "Negotiate", r#"Bearer realm="#, r#"Bearer realm="x"#] {
             assert!(log_in(asked, "https://r.org/", r#"{"token":"abc"}"#).is_err(), "{asked}");
         }

@@ -9,6 +9,15 @@ use crate::oci::Digest;
 ///
 /// The host is needed: it has a dot or a port, or is `localhost`. Without tag and digest the tag is
 /// `latest`. With both, the digest decides.
+///
+/// ```
+/// use criu_archive::registry::Reference;
+///
+/// let reference: Reference = "localhost:5000/checkpoints/counter".parse()?;
+/// assert_eq!(reference.registry(), "localhost:5000");
+/// assert_eq!(reference.tag(), Some("latest"));
+/// # Ok::<(), criu_archive::registry::InvalidReference>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reference {
     registry: String,

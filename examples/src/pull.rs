@@ -20,6 +20,7 @@ use crate::new_file::NewFile;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::remote::{Named, Opened, RegistryArgs};
+use crate::same;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -85,6 +86,15 @@ Exit status:
             Some(to) => to.clone(),
             None => PathBuf::from(name_of(&from, &layer.media_type)),
         };
+        if let Named::Layout(layout, _) = &from {
+            let to = match Named::of(&to) {
+                Some(Named::Layout(to, _)) => to.path().to_owned(),
+                _ => to.clone(),
+            };
+            if to != Path::new("-") {
+                same::refuse(&to, [layout.path()])?;
+            }
+        }
         let progress = Progress::of_pages();
         let tell = progress.listener(layer.size);
         if to == Path::new("-") {
@@ -189,7 +199,7 @@ fn name_of(from: &Named, media_type: &str) -> String {
         }
         Named::Layout(layout, tag) => {
             let stem = layout.path().file_stem().unwrap_or_default().to_string_lossy();
-            tag.clone().unwrap_or_else(|| stem.into_owned())
+            tag.clone().unwrap_or_else(|| format!("{stem}-checkpoint"))
         }
     };
     let ending = match media_type.rsplit(['+', '.']).next() {

@@ -15,6 +15,7 @@ use super::work::Work;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::images::{open_archive, show};
+use crate::same;
 use crate::shown::Shown;
 use crate::tool::Fallible;
 
@@ -45,6 +46,9 @@ impl Anonymise {
         if is_stdout && self.json {
             let text = "the archive and the JSON of --json cannot both go to standard output";
             return Err(Fault::usage(text.to_owned()).into());
+        }
+        if !is_stdout {
+            same::refuse(&self.output, [&*self.source])?;
         }
         let (copy, old) = if self.source.is_dir() {
             (AnonymousCopy::of_directory(&self.source)?, None)
@@ -80,9 +84,10 @@ impl Anonymise {
     }
 }
 
-/// Packing that the end of a name tells; `None` for a name that is not one of an archive.
+/// Packing that the end of a name tells; `None` for a name that is not one of an archive,
+/// such as one with a slash at its end.
 fn form_of(path: &Path) -> Option<Form> {
-    let name = path.file_name()?.to_str()?;
+    let name = path.to_str()?;
     let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     if ends(&[".tar.zst", ".tzst"]) {
         Some(Form::Zstd)

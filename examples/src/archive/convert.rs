@@ -32,6 +32,7 @@ pub(crate) struct Convert {
 
 impl Convert {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
+        self.output.refuse([&*self.archive])?;
         let archive = open_archive(&self.archive)?;
         let to = self.to.map_or(Engine::Unknown, Engine::from);
         let mut conversion = Conversion::of(&archive, to)?;

@@ -16,6 +16,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::keys::{KeyArgs, read_text};
 use crate::new_file::{NewFile, open_input};
+use crate::same;
 use crate::tool::Fallible;
 
 /// Options of `archive encrypt`.
@@ -37,6 +38,7 @@ pub(crate) struct Encrypt {
 
 impl Encrypt {
     pub(crate) fn run(self, keys: &KeyArgs) -> Fallible<ExitCode> {
+        refuse(&self.to, &self.from)?;
         let recipients = self.recipients(keys)?;
         let (file, work) = begin(&self.from)?;
         let (mut from, mut file) = (Input::new(file, &work), output(&self.to)?);
@@ -97,6 +99,7 @@ impl Decrypt {
             let text = "a key is needed: name --identity FILE or --passphrase-file FILE";
             return Err(Fault::usage(text.to_owned()).into());
         }
+        refuse(&self.to, &self.from)?;
         let (file, work) = begin(&self.from)?;
         let (input, mut to) = (Input::new(file, &work), output(&self.to)?);
         let mut input = BufReader::with_capacity(PIECE, input);
@@ -111,6 +114,11 @@ impl Decrypt {
         })?;
         keep(to, &self.to)
     }
+}
+
+/// Refuses to write over the file that is read.
+fn refuse(to: &Path, from: &Path) -> Result<(), Fault> {
+    if to == Path::new("-") { Ok(()) } else { same::refuse(to, [from]) }
 }
 
 /// Opens the file that is read, and begins the work on it.

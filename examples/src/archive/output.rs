@@ -18,6 +18,7 @@ use super::work::Work;
 use crate::fault::Fault;
 use crate::images::show;
 use crate::new_file::NewFile;
+use crate::same;
 use crate::shown::Shown;
 use crate::tool::Fallible;
 
@@ -128,6 +129,15 @@ impl fmt::Display for Report<'_> {
 }
 
 impl Output {
+    /// Refuses to write over one of the files that are read.
+    pub(crate) fn refuse<'p>(&self, inputs: impl IntoIterator<Item = &'p Path>) -> Fallible<()> {
+        // The name `-` is standard output here, and standard input there.
+        if self.out != Path::new("-") {
+            same::refuse(&self.out, inputs)?;
+        }
+        Ok(())
+    }
+
     /// Writes the archive, and shows what became of its parts. `old` is the packing of the archive
     /// that it was made of.
     pub(crate) fn write(self, conversion: &Conversion, old: Option<Packing>) -> Fallible<()> {
@@ -175,9 +185,13 @@ impl Packed {
         options.pack = self.pack(form);
         options.is_reproducible = self.reproducible;
         options.has_digests = self.digests;
+        // Signals are held before the file is there: none leaves it behind.
+        let work = Work::new(draft.size())?;
         let mut file = NewFile::create(path)?;
         let name = path.map_or_else(|| STDOUT.into(), |path| path.display().to_string());
-        let saved = write(&mut file, &name, draft, &options)?;
+        let saved = draft.write(&name, &mut file, &options, &|done| work.step(done));
+        let saved = saved.map_err(|error| work.fault(&error))?;
+        file.flush().map_err(|error| format!("{name}: {error}"))?;
         let kept = file.sync().and_then(|()| file.keep());
         kept.map_err(|error| format!("{name}: {error}"))?;
         Ok(saved)
@@ -214,14 +228,6 @@ impl Form {
             Self::Zstd => "seekable zstd",
         }
     }
-}
-
-fn write(file: &mut NewFile, name: &str, draft: &Draft, options: &Options) -> Fallible<Saved> {
-    let work = Work::new(draft.size())?;
-    let saved = draft.write(name, &mut *file, options, &|done| work.step(done));
-    let saved = saved.map_err(|error| work.fault(&error))?;
-    file.flush().map_err(|error| format!("{name}: {error}"))?;
-    Ok(saved)
 }
 
 fn report<'r>(

@@ -130,7 +130,32 @@ fn wrong(lab: &Lab) {
     fs::write(path("cut.age"), &age[..age.len() / 2]).unwrap();
     lab.dir("dir");
     fs::write(path("old"), "old").unwrap();
+    fs::hard_link(path("a.tar"), path("b.tar")).unwrap();
+    lab.done(&["push", "a.tar", "oci-archive:layout.tar:v1"]);
     let before = names(&lab.dir);
+    // An output that is what is read, under any name.
+    let layout = fs::read(path("layout.tar")).unwrap();
+    for words in [
+        &["archive", "convert", "a.tar", "a.tar"][..],
+        &["archive", "convert", "a.tar", "./b.tar"],
+        &["archive", "anonymise", "a.tar", "-o", "a.tar/"],
+        &["archive", "encrypt", "a.tar", "a.tar", "--identity", "key"],
+        &["archive", "decrypt", "a.age", "./a.age", "--identity", "key"],
+        &["archive", "create", "img", "img/inventory.img", "--engine", "none"],
+        &["archive", "create", "img", "a.tar", "--engine", "none", "--from-archive", "b.tar"],
+        &["pull", "oci-archive:layout.tar", "layout.tar"],
+        &["pull", "oci-archive:layout.tar:v1", "oci-archive:layout.tar:v2"],
+        &["push", "a.tar", "oci-archive:a.tar"],
+    ] {
+        lab.run(words).fails(2, &["is the file that is read"]);
+    }
+    assert!(fs::read(path("a.tar")).unwrap() == whole);
+    // Without a name, the archive in a layout gets another name than the layout.
+    lab.done(&["pull", "oci-archive:layout.tar"]);
+    let pulled = path("layout-checkpoint.tar.zst");
+    assert!(fs::read(&pulled).unwrap() == whole);
+    fs::remove_file(&pulled).unwrap();
+    assert!(fs::read(path("layout.tar")).unwrap() == layout);
     let key = ["--identity", "key"];
     // Each file that is no archive, for each word that reads one.
     for (file, said) in [

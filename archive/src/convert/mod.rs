@@ -58,9 +58,11 @@ impl Conversion {
     /// The errors of [`Metadata`], for members that have to be changed.
     pub fn of(archive: &Archive, to: Engine) -> Result<Self> {
         let top = archive.folder("");
+        let from = Metadata::of(archive.name(), &top).engine();
         let from = match to {
-            Engine::Unknown => Engine::Unknown,
-            _ => Metadata::of(archive.name(), &top).engine()?,
+            // Faulty metadata stays as it is, too.
+            Engine::Unknown => from.unwrap_or(Engine::Unknown),
+            _ => from?,
         };
         let (mut draft, mut notes) = (Draft::new(), Vec::new());
         for member in archive.members() {

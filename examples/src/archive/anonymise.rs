@@ -11,10 +11,10 @@ use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use super::output::{Form, Packed};
-use super::work::Work;
+use super::{show, work::Work};
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::images::{open_archive, show};
+use crate::images::open_archive;
 use crate::same;
 use crate::shown::Shown;
 use crate::tool::Fallible;
@@ -60,21 +60,21 @@ impl Anonymise {
             let notes: Vec<_> = copy.notes().iter().map(|note| format!("\n  {note}")).collect();
             return Err(format!("--strict: the copy would lack something{}", notes.concat()).into());
         }
-        let target = self.output.display().to_string();
+        let path = self.output.display().to_string();
         let bytes = copy.draft().size();
         let form = self.packed.form().or_else(|| form_of(&self.output));
         let is_archive = is_stdout || form.is_some();
-        let (files, packing) = if is_archive {
+        let (members, packing) = if is_archive {
             let form = form.unwrap_or(Form::of(old));
-            let path = (!is_stdout).then_some(&*self.output);
-            let saved = self.packed.write(path, copy.draft(), form)?;
+            let to = (!is_stdout).then_some(&*self.output);
+            let saved = self.packed.write(to, copy.draft(), form)?;
             (saved.members, Some(form.word()))
         } else {
             let work = Work::new(bytes)?;
             let written = copy.into_directory(&self.output, &|done| work.step(done));
             (written.map_err(|error| work.fault(&error))?, None)
         };
-        let report = Report { target, packing, files, bytes, notes: copy.notes() };
+        let report = Report { path, packing, members, bytes, notes: copy.notes() };
         if is_stdout {
             report.notes.iter().for_each(|note| eprintln!("{}", Shown(note)));
         } else {
@@ -103,12 +103,12 @@ fn form_of(path: &Path) -> Option<Form> {
 /// Facts about a copy that was written.
 #[derive(Serialize)]
 struct Report<'r> {
-    target: String,
+    path: String,
     /// Packing of an archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     packing: Option<&'static str>,
-    /// Files of a directory, or members of an archive.
-    files: usize,
+    /// Members of an archive, or files of a directory.
+    members: usize,
     /// Bytes before they were packed.
     bytes: u64,
     notes: &'r [Note],
@@ -116,10 +116,10 @@ struct Report<'r> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (target, bytes) = (Text(self.target.as_bytes()), BinaryBytes(self.bytes));
+        let (path, bytes) = (Text(self.path.as_bytes()), BinaryBytes(self.bytes));
         match self.packing {
-            Some(packing) => write!(f, "{target}: {} members, {bytes}, {packing}", self.files)?,
-            None => write!(f, "{target}: {} files, {bytes}", self.files)?,
+            Some(packing) => write!(f, "{path}: {} members, {bytes}, {packing}", self.members)?,
+            None => write!(f, "{path}: {} files, {bytes}", self.members)?,
         }
         self.notes.iter().try_for_each(|note| write!(f, "\n  {note}"))
     }

@@ -21,7 +21,7 @@ pub(crate) struct Convert {
     archive: PathBuf,
     #[command(flatten)]
     output: Output,
-    /// Engine that is to restore the archive; by default the one that wrote it
+    /// Engine that is to restore the archive; by default the members stay as they are
     #[arg(long, value_enum)]
     to: Option<EngineName>,
     /// Identifier of the container's image: 64 hexadecimal digits, with or without sha256:.

@@ -64,7 +64,7 @@ impl Extract {
             Shown(&directory)
         ));
         let directory = directory.to_string();
-        let facts = json!({ "members": done.members, "bytes": done.bytes, "directory": directory });
+        let facts = json!({ "members": done.members, "bytes": done.bytes, "path": directory });
         output.object("done", facts);
         Ok(Exit::Done.into())
     }

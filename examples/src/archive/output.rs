@@ -14,9 +14,8 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::work::Work;
+use super::{show, work::Work};
 use crate::fault::Fault;
-use crate::images::show;
 use crate::new_file::NewFile;
 use crate::same;
 use crate::shown::Shown;
@@ -92,7 +91,7 @@ impl From<EngineName> for Engine {
 /// Facts about an archive that was written.
 #[derive(Serialize)]
 struct Report<'r> {
-    archive: String,
+    path: String,
     from: Engine,
     engine: Engine,
     packing: &'static str,
@@ -112,7 +111,7 @@ struct Report<'r> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Text(self.archive.as_bytes());
+        let name = Text(self.path.as_bytes());
         let (members, bytes) = (self.members, BinaryBytes(self.bytes));
         write!(f, "{name}: {members} members, {bytes}, {}", self.packing)?;
         if self.engine != Engine::Unknown {
@@ -156,7 +155,11 @@ impl Output {
         let path = (!is_stdout).then_some(&*self.out);
         let saved = self.packed.write(path, conversion.draft(), form)?;
         let name = if is_stdout { STDOUT.into() } else { self.out.display().to_string() };
-        let report = report(name, form, conversion, &saved);
+        let mut report = report(name, form, conversion, &saved);
+        if old.is_some() && report.engine == Engine::Unknown {
+            // An archive that was only packed anew is for the engine that it was for.
+            report.engine = report.from;
+        }
         if is_stdout {
             report.notes.iter().for_each(|note| eprintln!("{}", Shown(note)));
             return Ok(());
@@ -231,13 +234,13 @@ impl Form {
 }
 
 fn report<'r>(
-    archive: String,
+    path: String,
     form: Form,
     conversion: &'r Conversion,
     saved: &'r Saved,
 ) -> Report<'r> {
     Report {
-        archive,
+        path,
         from: conversion.from(),
         engine: conversion.to(),
         packing: form.word(),

@@ -162,7 +162,8 @@ impl End {
 pub(super) fn check_count(contents: &Contents, archive: u64) -> Result<(), Fault> {
     let digests = (contents.packed.len() as u64).saturating_mul(FRAME_DIGEST);
     let is_there = digests <= contents.digests.len && contents.digests.len <= archive;
-    if is_there { Ok(()) } else { Err(damaged()) }
+    let few = ErrorKind::Malformed("has fewer digests than frames");
+    if is_there { Ok(()) } else { Err(few.into()) }
 }
 
 /// Places of the frames of a table.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::{slice, thread};
 
 use criu_images::source::Blob;
 use serde::{Serialize, Serializer};
@@ -237,8 +237,8 @@ impl Job<'_> {
             Self::Stream | Self::Rest(_) => archive.unpacked().clone(),
             Self::Member(member) => archive.bytes(member.path())?,
         };
-        let whole = [0..bytes.len()];
-        let places = if let Self::Rest(places) = self { places.as_slice() } else { &whole };
+        let whole = 0..bytes.len();
+        let places = if let Self::Rest(places) = self { places } else { slice::from_ref(&whole) };
         let most = places.iter().map(|place| place.end - place.start).max().unwrap_or(0);
         let mut hasher = sha2::Sha256::new();
         let mut piece = vec![0; PIECE.min(usize::try_from(most).unwrap_or(PIECE))];

@@ -1,5 +1,8 @@
 //! Archives whose tables hide what other programs read.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(clippy::cast_possible_truncation, reason = "numbers of tests are small")]
+
 use criu_images::source::Blob;
 
 use super::contents::{self, END, End};

@@ -33,12 +33,8 @@ pub(super) fn header(
         return Err(ErrorKind::Denied(why.to_owned()).into());
     }
     let Some(given) = &found.credentials else {
-        let why = match &found.helper {
-            Some(file) => format!(
-                "the registry wants a login, and {} leaves the credentials to another program, \
-                 which is not asked",
-                file.display()
-            ),
+        let why = match &found.unused {
+            Some(why) => format!("the registry wants a login, and {why}"),
             None => "the registry wants a login, and no file has credentials for it".to_owned(),
         };
         return Err(ErrorKind::Denied(why).into());

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     fn log_in(asked: &str, origin: &str, answer: &str) -> Result<(String, Option<String>), String> {
-        let found = Found { credentials: Some(Credentials::new("me", "word")), helper: None };
+        let found = Found { credentials: Some(Credentials::new("me", "word")), unused: None };
         let mut at = None;
         let ask = |url: Url| {
             at = Some(url.to_string());

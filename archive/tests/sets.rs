@@ -12,8 +12,8 @@ use std::process::Command;
 
 use common::{ANON, PAGE, image, one_task, pagemap, run, scratch, store, vma};
 use criu_archive::{Archive, Folder};
-use criu_images::proto::{FileEntry, FsEntry, RegFileEntry};
 use criu_images::memory::PageSource;
+use criu_images::proto::{FileEntry, FsEntry, RegFileEntry};
 use criu_images::source::InMemory;
 use criu_images::{ImageSet, kind};
 use prost::Message;

@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +14,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{linkat, symlinkat};
 
 use crate::path;
+use crate::write::beside;
 
 /// A directory in the making. Dropping it removes everything.
 #[derive(Debug)]
@@ -42,10 +42,7 @@ impl Tree {
         };
         let above = fcntl::open(above, DIRECTORY, Mode::empty())?;
         is_free(&above, &name)?;
-        let random = RandomState::new().hash_one(std::process::id());
-        let mut new = OsString::from(".");
-        new.push(&name);
-        new.push(format!(".{random:016x}"));
+        let new = beside(&name);
         mkdirat(&above, &*new, Mode::S_IRWXU)?;
         let root = open(&above, &new, DIRECTORY);
         let root = root.inspect_err(|_| drop(remove(&above, &new)))?;

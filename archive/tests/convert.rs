@@ -290,6 +290,29 @@ fn a_hard_link_to_a_lost_member_is_lost_too() {
 }
 
 #[test]
+fn metadata_that_are_made_up_have_the_time_that_is_given() {
+    let (_, files) = archive_of(Engine::CriO, "given-time");
+    fs::remove_file(files.join("config.dump")).unwrap();
+    let tar = files.with_extension("tar");
+    let written = |date: &str| {
+        let mut command = Command::new("tar");
+        command.arg(format!("--mtime={date}")).arg("-C").arg(&files);
+        run(command.arg("--sort=name").arg("-cf").arg(&tar).arg("."));
+        let archive = Archive::open(&tar).unwrap();
+        let conversion = Conversion::with_time(&archive, Engine::Podman, 315_532_800).unwrap();
+        let mut options = Options::default();
+        options.is_reproducible = true;
+        let mut bytes = Vec::new();
+        conversion.draft().write("out", &mut bytes, &options, &go_on).unwrap();
+        bytes
+    };
+    let first = written("2020-01-01");
+    let archive = Archive::new("out", Blob::from(first.clone())).unwrap();
+    assert_eq!(json(&archive, "config.dump")["createdTime"], "1980-01-01T00:00:00Z");
+    assert!(first == written("2021-01-01"));
+}
+
+#[test]
 fn a_faulty_member_is_named() {
     let (_, files) = archive_of(Engine::CriO, "faulty");
     let tar = files.with_extension("tar");

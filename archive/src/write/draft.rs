@@ -331,6 +331,15 @@ impl Draft {
         self.now = seconds;
     }
 
+    /// Sets the time of the inventory, and of members that are made from now on, in seconds since
+    /// 1970.
+    pub(crate) fn set_time_of_images(&mut self, seconds: u64) {
+        self.now = seconds;
+        if let Some(inventory) = self.members.get_mut(&format!("{CHECKPOINT}/{}", INVENTORY.file)) {
+            inventory.modified = seconds;
+        }
+    }
+
     /// Time of the images, in seconds since 1970.
     pub(crate) fn time_of_images(&self) -> u64 {
         let inventory = self.members.get(&format!("{CHECKPOINT}/{}", INVENTORY.file));

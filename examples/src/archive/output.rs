@@ -181,9 +181,11 @@ impl Packed {
         options.pack = self.pack(form);
         options.is_reproducible = self.reproducible;
         options.has_digests = self.digests;
+        // Signals are held before the file is there: none leaves it behind.
+        let work = Work::new(draft.size())?;
         let mut file = NewFile::create(path)?;
         let name = path.map_or_else(|| STDOUT.into(), |path| path.display().to_string());
-        let saved = write(&mut file, &name, draft, &options)?;
+        let saved = write(&mut file, &name, draft, &options, &work)?;
         let kept = file.sync().and_then(|()| file.keep());
         kept.map_err(|error| format!("{name}: {error}"))?;
         Ok(saved)
@@ -222,8 +224,13 @@ impl Form {
     }
 }
 
-fn write(file: &mut NewFile, name: &str, draft: &Draft, options: &Options) -> Fallible<Saved> {
-    let work = Work::new(draft.size())?;
+fn write(
+    file: &mut NewFile,
+    name: &str,
+    draft: &Draft,
+    options: &Options,
+    work: &Work,
+) -> Fallible<Saved> {
     let saved = draft.write(name, &mut *file, options, &|done| work.step(done));
     let saved = saved.map_err(|error| work.fault(&error))?;
     file.flush().map_err(|error| format!("{name}: {error}"))?;

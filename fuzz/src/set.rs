@@ -49,12 +49,14 @@ pub fn look(records: &[Record]) {
     }
 }
 
-/// Copies a set for strangers. A set that can be read can be read then, too.
+/// Copies a set for strangers. A copy looks into all messages, a set only into those that it needs:
+/// if all images can be copied, the copy can be read as the set can.
 fn anonymous(records: &[Record], set: &ImageSet) {
     let copy = Anonymous::new(source(records));
     let mut bytes = vec![0; 64 << 10];
     for name in copy.names().unwrap_or_default() {
-        if let Ok(Some(blob)) = copy.open(&name) {
+        let Ok(blob) = copy.open(&name) else { return };
+        if let Some(blob) = blob {
             let len = blob.len().min(bytes.len() as u64) as usize;
             _ = blob.read_at(0, &mut bytes[..len]);
             _ = blob.read_at(blob.len() - len as u64, &mut bytes[..len]);

@@ -17,9 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use common::{ANON, PAGE, image, load, one_task, pagemap, run, tour, vma};
+use criu_images::anonymise::Anonymous;
 use criu_images::bounds;
 use criu_images::proto::{PagemapEntry, PstreeEntry};
-use criu_images::source::InMemory;
+use criu_images::source::{InMemory, Source};
 use criu_images::{DumpStats, Error, ErrorKind, ImageSet, kind};
 use prost::Message;
 
@@ -340,4 +341,33 @@ fn no_lie_makes_the_reader_reserve_much_memory() {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmPeak:"));
     let peak: u64 = peak.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
     assert!(peak < 2 << 20, "{peak} KiB");
+}
+
+/// Copies for strangers of damaged sets: what can be read before can be read after.
+#[test]
+fn damaged_sets_are_anonymised_or_refused() {
+    let whole = sample();
+    for name in whole.names().unwrap() {
+        let blob = whole.open(&name).unwrap().unwrap();
+        let mut bytes = vec![0; blob.len() as usize];
+        blob.read_at(0, &mut bytes).unwrap();
+        for at in (0..bytes.len()).step_by(bytes.len().div_ceil(12).max(1)) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            let mut files = whole.clone();
+            files.insert(&name, damaged);
+            let Ok(set) = ImageSet::new(files.clone()) else { continue };
+            let copy = Anonymous::new(files);
+            // A copy looks into all messages, a set only into those that it needs.
+            if copy.names().unwrap().iter().any(|name| copy.open(name).is_err()) {
+                continue;
+            }
+            let copy = ImageSet::new(copy).unwrap();
+            if let Ok(before) = set.checkpoint() {
+                let after =
+                    copy.checkpoint().unwrap_or_else(|error| panic!("{name} {at}: {error}"));
+                assert_eq!(before.tasks().count(), after.tasks().count(), "{name} {at}");
+            }
+        }
+    }
 }

@@ -244,7 +244,7 @@ mod tests {
             "hostname": "acmehost",
             "process": {
                 "args": ["/opt/acme/bin/acmed", "--token=acmetoken", "acme word"],
-                "env": ["PATH=/usr/bin:/opt/acme", "ACME_KEY=acme123", "HOSTNAME=acmehost", "TERM="],
+                "env": ["PATH=/usr/bin:/opt/acme", "ACME_KEY=acme123", "HOSTNAME=acmehost", "A="],
                 "user": { "uid": 1000 },
             },
             "mounts": [{

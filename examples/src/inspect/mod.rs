@@ -609,6 +609,10 @@ Exit status:
   1  a checkpoint cannot be read; with --search: nothing was found
   2  wrong usage";
 
+const NAMES_ALONE: &str = "\
+COMMAND has names: command lines are in memory, which this archive packs as a whole; --ps-tree-cmd
+shows them";
+
 #[cfg(test)]
 mod tests {
     use super::size;
@@ -626,7 +630,3 @@ mod tests {
         assert_eq!(size(u64::MAX), "16384.0 PiB");
     }
 }
-
-const NAMES_ALONE: &str = "\
-COMMAND has names: command lines are in memory, which this archive packs as a whole; --ps-tree-cmd
-shows them";

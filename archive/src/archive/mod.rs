@@ -212,6 +212,11 @@ impl Archive {
         self.0.packing
     }
 
+    /// Returns a number that this archive and its clones have, and no other open archive.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// All members, by folder and name.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.0.index.iter()

@@ -27,6 +27,10 @@ fn an_image_is_written_to_layouts_and_read_back() {
     let known = |key: &str| image.annotations().get(key).cloned().unwrap_or_default();
     assert_eq!(known("org.criu.checkpoint.engine.name"), "Podman");
     assert_eq!(known("io.podman.annotations.checkpoint.runtime.name"), "runc");
+    // Podman has the name that the user typed beside the full one.
+    assert_eq!(known("io.podman.annotations.checkpoint.rawImageName"), "busybox");
+    let full = known("io.podman.annotations.checkpoint.rootfsImageName");
+    assert_eq!(full, "docker.io/library/busybox:latest");
     assert_eq!(known("org.criu.checkpoint.host.arch"), image.platform().architecture);
 
     for (at, layout) in

@@ -50,7 +50,7 @@ pub(crate) struct Packed {
     /// Threads that pack with zstd, at most 64; by default one for each processor
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: Option<u16>,
-    /// Write the same bytes each time: no times, no owners
+    /// Write the same bytes each time: no owners, no times; metadata that are made up say 1980
     #[arg(long)]
     reproducible: bool,
     /// Compute the SHA-256 of the tar stream and, with zstd, put it into the archive with those of
@@ -128,6 +128,12 @@ impl fmt::Display for Report<'_> {
 }
 
 impl Output {
+    /// Time of the checkpoint in metadata that are made up, in seconds since 1970, if the archive is
+    /// to have the same bytes each time.
+    pub(crate) fn fixed_time(&self) -> Option<u64> {
+        self.packed.reproducible.then_some(FIXED_TIME)
+    }
+
     /// Writes the archive, and shows what became of its parts. `old` is the packing of the archive
     /// that it was made of.
     pub(crate) fn write(self, conversion: &Conversion, old: Option<Packing>) -> Fallible<()> {
@@ -175,7 +181,7 @@ impl Packed {
         options.pack = self.pack(form);
         options.is_reproducible = self.reproducible;
         options.has_digests = self.digests;
-        // A signal from now on leaves no file in the making.
+        // Signals are held before the file is there: none leaves it behind.
         let work = Work::new(draft.size())?;
         let mut file = NewFile::create(path)?;
         let name = path.map_or_else(|| STDOUT.into(), |path| path.display().to_string());
@@ -250,5 +256,8 @@ fn report<'r>(
         notes: conversion.notes(),
     }
 }
+
+/// 1 January 1980, the first time that all forms of archives have. Engines take 0 for no time.
+const FIXED_TIME: u64 = 315_532_800;
 
 const STDOUT: &str = "standard output";

@@ -14,6 +14,7 @@ use super::reader::{Seekable, Shared};
 use super::seek_table::{FOOTER, Footer};
 use super::wire::Contents;
 use super::{SKIPPABLE, skippable};
+use crate::bounds;
 use crate::error::{ErrorKind, Fault};
 use crate::packing::{Layer, Packing, Toc};
 
@@ -52,7 +53,8 @@ fn ours(
     footer: Footer,
     expected: Option<[u8; 32]>,
 ) -> Result<Layer, Fault> {
-    footer.check_size()?;
+    // A frame takes 6 bytes in the table of contents, and 8 in the seek table.
+    footer.check_size(bounds::TOC.get().saturating_mul(2))?;
     let table_end = tail.packed.len().saturating_sub(footer.size());
     let start = table_end.checked_sub(end.payload()).and_then(|start| start.checked_sub(8));
     let start = start.ok_or_else(contents::damaged)?;
@@ -115,7 +117,7 @@ fn ours(
 
 /// Opens an archive that another program wrote.
 fn foreign(tail: Tail<'_>, footer: Footer, table: u64) -> Result<Option<Layer>, Fault> {
-    footer.check_size()?;
+    footer.check_size(bounds::TOC.get())?;
     let packed = tail.packed.clone();
     let entries = tail.get(table..packed.len().saturating_sub(FOOTER as u64))?;
     let frames = footer.frames(&entries, table)?;

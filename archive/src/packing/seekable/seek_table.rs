@@ -15,7 +15,6 @@ use std::io;
 use std::ops::Range;
 
 use super::frames::Frames;
-use crate::bounds;
 use crate::error::{ErrorKind, Fault};
 
 /// Size and form of a seek table, as the last bytes of a file say them.
@@ -45,9 +44,9 @@ impl Footer {
     /// Refuses a table that is too large to be read.
     ///
     /// # Errors
-    /// [`ErrorKind::TooLarge`] above [`TOC`](crate::bounds::TOC).
-    pub(super) fn check_size(self) -> Result<(), Fault> {
-        let (size, limit) = (self.size(), bounds::TOC.get());
+    /// [`ErrorKind::TooLarge`] above `limit` bytes.
+    pub(super) fn check_size(self, limit: u64) -> Result<(), Fault> {
+        let size = self.size();
         if size > limit { Err(ErrorKind::TooLarge { size, limit }.into()) } else { Ok(()) }
     }
 

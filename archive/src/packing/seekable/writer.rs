@@ -16,7 +16,7 @@ use super::{seek_table, skippable};
 use crate::packing::sink::{Entry, HotPages, Written};
 
 /// A writer of a seekable archive. Memory holds at most 6 MiB for each thread, some 100 bytes for
-/// each member and 40 for each frame.
+/// each member and 40 for each frame. A working set waits in temporary files.
 pub(in crate::packing) struct Writer<W> {
     out: W,
     level: i32,

@@ -62,7 +62,11 @@ fn a_flipped_byte_anywhere_is_found_or_changes_nothing() {
     assert!(read(&packed).unwrap() == tar);
     // Without its magic the archive would be a plain one.
     let tables = packed.len() - 2000;
-    let places = (4..tables).step_by(311).chain(tables..packed.len());
+    let is_head = |at: &usize| packed[*at..].starts_with(&[0x5c, 0x2a, 0x4d, 0x18]);
+    let heads: Vec<_> = (4..tables).filter(is_head).collect();
+    assert!(heads.len() >= 2, "{heads:?}");
+    let heads = heads.into_iter().flat_map(|at| at..at + 8);
+    let places = (4..tables).step_by(311).chain(heads).chain(tables..packed.len());
     let (mut flipped, mut found, mut harmless) = (packed.clone(), 0, 0);
     for at in places {
         let bit = 1 << (at % 8);

@@ -47,8 +47,8 @@ pub(crate) struct Packed {
     /// Level of the packing, 1 (quick) to 19 (small; 9 for gzip)
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=19))]
     level: Option<u8>,
-    /// Threads that pack with zstd; by default one for each processor
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Threads that pack with zstd, at most 64; by default one for each processor
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: Option<u16>,
     /// Write the same bytes each time: no times, no owners
     #[arg(long)]
@@ -175,9 +175,11 @@ impl Packed {
         options.pack = self.pack(form);
         options.is_reproducible = self.reproducible;
         options.has_digests = self.digests;
+        // A signal from now on leaves no file in the making.
+        let work = Work::new(draft.size())?;
         let mut file = NewFile::create(path)?;
         let name = path.map_or_else(|| STDOUT.into(), |path| path.display().to_string());
-        let saved = write(&mut file, &name, draft, &options)?;
+        let saved = write(&mut file, &name, draft, &options, &work)?;
         let kept = file.sync().and_then(|()| file.keep());
         kept.map_err(|error| format!("{name}: {error}"))?;
         Ok(saved)
@@ -216,8 +218,13 @@ impl Form {
     }
 }
 
-fn write(file: &mut NewFile, name: &str, draft: &Draft, options: &Options) -> Fallible<Saved> {
-    let work = Work::new(draft.size())?;
+fn write(
+    file: &mut NewFile,
+    name: &str,
+    draft: &Draft,
+    options: &Options,
+    work: &Work,
+) -> Fallible<Saved> {
     let saved = draft.write(name, &mut *file, options, &|done| work.step(done));
     let saved = saved.map_err(|error| work.fault(&error))?;
     file.flush().map_err(|error| format!("{name}: {error}"))?;

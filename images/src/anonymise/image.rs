@@ -193,7 +193,8 @@ fn key(key: &[u8], secret: &Secret) -> Vec<u8> {
 }
 
 /// Replaces what is private in the options of a mount: values, such as lists of paths, and words
-/// that are no usual option. A value may have commas, so a word may be the end of one. Numbers stay.
+/// that are no usual option. A value may have commas, so a word may be the end of one. Numbers
+/// stay.
 pub(super) fn options(options: &[u8], secret: &Secret) -> Vec<u8> {
     let replaced = options.split(|byte| *byte == b',').map(|option| {
         let Some(at) = option.iter().position(|byte| *byte == b'=') else {

@@ -2,7 +2,7 @@
 
 mod folder;
 mod origin;
-#[cfg(test)]
+#[cfg(all(test, feature = "zstd"))]
 mod tests;
 mod unpacked;
 

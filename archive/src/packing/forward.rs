@@ -1,6 +1,8 @@
 //! Unpacking from the first byte on.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+use std::io::BufRead;
+use std::io::{self, BufReader, Cursor, Read};
 
 use criu_images::source::Blob;
 

@@ -377,7 +377,7 @@ impl Draft {
     pub fn write(
         &self,
         name: &str,
-        mut out: impl Write,
+        out: impl Write,
         options: &Options,
         watch: Watch<'_>,
     ) -> Result<Saved> {
@@ -389,9 +389,9 @@ impl Draft {
             Pack::Gzip { level } => {
                 // Without name and time of a file.
                 let level = flate2::Compression::new(level.min(9));
-                let packed = flate2::write::GzEncoder::new(&mut out, level);
+                let packed = flate2::write::GzEncoder::new(out, level);
                 let (packed, saved) = self.pour(name, packed, Form::Plain, options, watch)?;
-                let ended = packed.finish().and_then(|out| out.flush());
+                let ended = packed.finish().and_then(|mut out| out.flush());
                 ended.map_err(|error| Error::new(name, ErrorKind::Write(error)))?;
                 Ok(saved)
             }
@@ -496,7 +496,20 @@ impl Pour<'_> {
             Described { name: &path_name, link, kind: tar_kind, mode, uid, gid, modified, size };
         let headers = described.headers();
         let blob = content.open()?;
-        let entry = Entry { path: path_name, kind, mode, uid, gid, modified, size };
+        let entry = Entry {
+            path: path_name,
+            #[cfg(feature = "zstd")]
+            kind,
+            #[cfg(feature = "zstd")]
+            mode,
+            #[cfg(feature = "zstd")]
+            uid,
+            #[cfg(feature = "zstd")]
+            gid,
+            #[cfg(feature = "zstd")]
+            modified,
+            size,
+        };
         let begin = || {
             sink.begin(entry)?;
             sink.write_all(&headers)?;

@@ -283,7 +283,7 @@ fn a_working_set_with_other_pages_than_the_members_is_found() {
             let offset = if swap && page == 1 { 0 } else { page as u64 * 4096 };
             writer.put(bytes, Some(offset)).unwrap();
         }
-        writer.done(entry(&file), 1, None);
+        writer.done(entry(&file), 1);
         writer.put(&[0; 1024], None).unwrap();
         let (_, toc) = open(writer.finish().unwrap().out);
         toc

@@ -24,11 +24,11 @@ pub(crate) struct Held {
 /// Times at which the pages of an archive are brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pages {
-    /// All before the restore.
+    /// Before the restore.
     First,
-    /// All that CRIU itself does not read come later.
+    /// After the start of the tasks, except for pages that CRIU itself reads.
     Later,
-    /// Those of the working set are brought before the restore, others later.
+    /// After the start of the tasks, except for the working set as well.
     WorkingSetFirst,
 }
 

@@ -105,9 +105,9 @@ fn is(found: &FileStat, kind: SFlag) -> bool {
     found.st_mode & SFlag::S_IFMT.bits() == kind.bits()
 }
 
-/// Hidden name of a file or directory in the making, beside its name at the end. Nobody can take all
-/// of these names beforehand. Of a long name only the beginning is in it: names have at most 255
-/// bytes.
+/// Hidden name of a file or directory in the making, beside its name at the end. Nobody can take
+/// all of these names beforehand. Of a long name only the beginning is in it: names have at most
+/// 255 bytes.
 pub(crate) fn beside(name: &OsStr) -> OsString {
     let random = RandomState::new().hash_one(std::process::id());
     let begin = name.as_bytes().get(..LONGEST).unwrap_or(name.as_bytes());

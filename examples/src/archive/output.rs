@@ -128,8 +128,8 @@ impl fmt::Display for Report<'_> {
 }
 
 impl Output {
-    /// Time of the checkpoint in metadata that are made up, in seconds since 1970, if the archive is
-    /// to have the same bytes each time.
+    /// Time of the checkpoint in metadata that are made up, in seconds since 1970, if the archive
+    /// is to have the same bytes each time.
     pub(crate) fn fixed_time(&self) -> Option<u64> {
         self.packed.reproducible.then_some(FIXED_TIME)
     }

@@ -85,10 +85,14 @@ pub(crate) fn of_members(place: &Place, container: Option<&Container>) -> Vec<Fi
     findings
 }
 
-/// Returns true for a member that an engine writes.
+/// Returns true for a member that an engine writes. `above` is the folder that has the images'
+/// folder. Members that are not below it belong to no engine.
 fn is_known(path: &str, above: &str) -> bool {
-    let path = if above.is_empty() { path } else { path.strip_prefix(above).unwrap_or(path) };
-    let path = path.trim_start_matches('/');
+    let below = match above {
+        "" => Some(path),
+        _ => path.strip_prefix(above).and_then(|rest| rest.strip_prefix('/')),
+    };
+    let Some(path) = below else { return false };
     let first = path.split('/').next().unwrap_or_default();
     KNOWN.contains(&path) || FOLDERS.contains(&first)
 }
@@ -119,3 +123,27 @@ const FOLDERS: &[&str] = &["artifacts", "checkpoint", "pre-checkpoint", "volumes
 
 /// Most findings about members.
 const MAX_FINDINGS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::is_known;
+
+    #[test]
+    fn members_beside_the_checkpoint_s_folder_are_unknown() {
+        for (path, above, known) in [
+            ("config.dump", "", true),
+            ("volumes/data.tar", "", true),
+            ("notes/config.dump", "", false),
+            ("a/config.dump", "a", true),
+            ("a/b/artifacts/x", "a/b", true),
+            // Names that begin as the folder does.
+            ("aconfig.dump", "a", false),
+            ("avolumes/data.tar", "a", false),
+            ("ab/config.dump", "a", false),
+            // Members above the folder.
+            ("config.dump", "a", false),
+        ] {
+            assert_eq!(is_known(path, above), known, "{path} {above}");
+        }
+    }
+}

@@ -135,6 +135,12 @@ impl Place {
         self.source(&self.folder)
     }
 
+    /// Opens the folder of the named volumes, beside the metadata; `None` if it is not there.
+    pub(crate) fn volumes(&self) -> Option<Box<dyn Source>> {
+        let (above, _) = path::split(&self.folder);
+        self.source(&path::join(above, "volumes")).ok()
+    }
+
     fn source(&self, folder: &str) -> Result<Box<dyn Source>> {
         if let Some(archive) = &self.archive {
             return Ok(Box::new(archive.folder(folder)));

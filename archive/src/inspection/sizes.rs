@@ -1,5 +1,6 @@
 //! Sizes of a checkpoint's parts.
 
+use criu_images::Text;
 use criu_images::source::Source;
 use serde::Serialize;
 
@@ -60,12 +61,19 @@ impl Sizes {
             let mut unpacked = 0u64;
             for member in archive.members().filter(|member| *member.kind() == MemberKind::File) {
                 unpacked = unpacked.saturating_add(member.size());
-                let volume = member.path().strip_prefix("volumes/");
-                if let Some(name) = volume.and_then(|name| name.strip_suffix(".tar")) {
-                    sizes.volumes.push(Volume { name: name.to_owned(), bytes: member.size() });
-                }
             }
             sizes.unpacked = Some(unpacked);
+        }
+        if let Some(volumes) = place.volumes() {
+            let mut names = volumes.names().unwrap_or_default();
+            names.sort_unstable();
+            for file in &names {
+                let Some(name) = file.strip_suffix(".tar") else { continue };
+                if let Ok(Some(bytes)) = volumes.size(file) {
+                    let name = Text(name.as_bytes()).to_string();
+                    sizes.volumes.push(Volume { name, bytes });
+                }
+            }
         }
         let mut next = images.parent().ok().flatten();
         while let Some(level) = next.filter(|_| sizes.parents.len() < MAX_PARENTS) {

@@ -16,6 +16,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+pub(crate) use work::Work;
+
 use crate::images;
 use crate::keys::KeyArgs;
 use crate::tool::{Fallible, Tool};

@@ -47,10 +47,10 @@ pub(crate) struct Packed {
     /// Level of the packing, 1 (quick) to 19 (small; 9 for gzip)
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=19))]
     level: Option<u8>,
-    /// Threads that pack with zstd; by default one for each processor
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Threads that pack with zstd, at most 64; by default one for each processor
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: Option<u16>,
-    /// Write the same bytes each time: no times, no owners
+    /// Write the same bytes each time: no owners, no times; metadata that are made up say 1980
     #[arg(long)]
     reproducible: bool,
     /// Compute the SHA-256 of the tar stream and, with zstd, put it into the archive with those of
@@ -135,6 +135,12 @@ impl Output {
             same::refuse(&self.out, inputs)?;
         }
         Ok(())
+    }
+
+    /// Time of the checkpoint in metadata that are made up, in seconds since 1970, if the archive
+    /// is to have the same bytes each time.
+    pub(crate) fn fixed_time(&self) -> Option<u64> {
+        self.packed.reproducible.then_some(FIXED_TIME)
     }
 
     /// Writes the archive, and shows what became of its parts. `old` is the packing of the archive
@@ -252,5 +258,8 @@ fn report<'r>(
         notes: conversion.notes(),
     }
 }
+
+/// 1 January 1980, the first time that all forms of archives have. Engines take 0 for no time.
+const FIXED_TIME: u64 = 315_532_800;
 
 const STDOUT: &str = "standard output";

@@ -1,6 +1,7 @@
 //! Memory of a checkpoint: as hex, searched, and searched for secrets.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 
@@ -66,6 +67,41 @@ struct Found {
     places: u64,
 }
 
+/// Different values of a task, the first `most` of them.
+struct Values<K> {
+    most: usize,
+    found: Vec<Found>,
+    /// Places in `found`.
+    known: HashMap<K, usize>,
+    /// More than `most` different values were added.
+    is_cut: bool,
+}
+
+impl<K: Eq + Hash> Values<K> {
+    fn new(most: usize) -> Self {
+        Self { most, found: Vec::new(), known: HashMap::new(), is_cut: false }
+    }
+
+    /// Counts a place of a value.
+    fn add(&mut self, value: K, found: impl FnOnce() -> Found) {
+        let at = match self.known.get(&value) {
+            Some(at) => *at,
+            None if self.found.len() < self.most => {
+                self.known.insert(value, self.found.len());
+                self.found.push(found());
+                self.found.len() - 1
+            }
+            None => {
+                self.is_cut = true;
+                return;
+            }
+        };
+        if let Some(found) = self.found.get_mut(at) {
+            found.places += 1;
+        }
+    }
+}
+
 /// Searches the memory of tasks for secrets, and prints each value once. Values are cut short
 /// unless `reveal` is true.
 pub(super) fn secrets(
@@ -77,36 +113,29 @@ pub(super) fn secrets(
 ) -> Fallible<()> {
     let secrets = Secrets::new();
     let mut out = BufWriter::new(to);
-    let (mut count, mut kept_back) = (0usize, 0u64);
+    let (mut count, mut kept_back, mut cut) = (0usize, 0u64, Vec::new());
     for task in tasks {
         let Some(memory) = task.memory()? else { continue };
         kept_back = kept_back.saturating_add(memory.totals().lazy);
-        let (mut found, mut known) = (Vec::<Found>::new(), HashMap::new());
+        let mut all = Values::new(MOST);
         for secret in secrets.run(&memory) {
             let secret = secret?;
             let Secret { kind, address, ref name, ref value, .. } = secret;
-            let key = (kind, name.clone(), value.clone());
-            if let Some(at) = known.get(&key) {
-                let found: &mut Found = &mut found[*at];
-                found.places += 1;
-                continue;
-            }
-            if found.len() >= MOST {
-                continue;
-            }
-            known.insert(key, found.len());
-            let mapping = memory.vma(address).and_then(|vma| vma.name()).unwrap_or_default();
-            let shown = if reveal { Text(value).to_string() } else { secret.shortened() };
-            found.push(Found {
+            let mapping = || memory.vma(address).and_then(|vma| vma.name()).unwrap_or_default();
+            all.add((kind, name.clone(), value.clone()), || Found {
                 pid: task.pid(),
                 task: task.name().to_string(),
                 kind,
                 name: Text(name).to_string(),
-                value: shown,
+                value: if reveal { Text(value).to_string() } else { secret.shortened() },
                 address,
-                mapping,
-                places: 1,
+                mapping: mapping(),
+                places: 0,
             });
+        }
+        let Values { found, is_cut, .. } = all;
+        if is_cut {
+            cut.push(task.pid());
         }
         count += found.len();
         for found in &found {
@@ -116,8 +145,14 @@ pub(super) fn secrets(
     out.flush()?;
     if !json {
         let values = if count == 1 { "value looks" } else { "values look" };
-        eprintln!("{name}: {count} {values} like secrets; examples in programs are among them,");
+        let least = if cut.is_empty() { "" } else { "at least " };
+        eprintln!(
+            "{name}: {least}{count} {values} like secrets; examples in programs are among them,"
+        );
         eprintln!("{name}: and secrets in other forms are not found");
+    }
+    for pid in cut {
+        eprintln!("{name}: task {pid} has more: only the first {MOST} different values are shown");
     }
     if kept_back > 0 {
         eprintln!("{name}: not searched, because the dump kept them back: {kept_back} pages");
@@ -140,3 +175,32 @@ fn print(found: &Found, json: bool, out: &mut impl Write) -> io::Result<()> {
 
 /// Most different values that are shown of a task.
 const MOST: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_beyond_the_bound_are_told() {
+        let mut all = Values::new(2);
+        let found = || Found {
+            pid: 1,
+            task: "sh".to_owned(),
+            kind: "assigned secret",
+            name: "TOKEN".to_owned(),
+            value: "a".to_owned(),
+            address: 0x1000,
+            mapping: String::new(),
+            places: 0,
+        };
+        for value in ["a", "b", "a"] {
+            all.add(value, found);
+        }
+        assert!(!all.is_cut);
+        for value in ["c", "b", "a"] {
+            all.add(value, found);
+        }
+        assert!(all.is_cut);
+        assert_eq!(all.found.iter().map(|found| found.places).collect::<Vec<_>>(), [3, 2]);
+    }
+}

@@ -6,6 +6,7 @@ mod nodes;
 mod protections;
 mod since;
 mod table;
+mod tables;
 mod tree;
 
 use std::collections::HashSet;
@@ -32,6 +33,7 @@ use crate::remote::RegistryArgs;
 use crate::shown::{Shown, write_json};
 use crate::tool::{Fallible, Tool};
 use crate::word;
+use tables::Tables;
 
 /// Options of `inspect`.
 #[derive(Args)]
@@ -231,7 +233,10 @@ impl Inspect {
         let sections = &self.sections;
         match format {
             Some(Format::Json) => write_json(&mut *out, &inspection)?,
-            Some(Format::Table) => write!(out, "{}", Shown(Tables(&inspection, sections)))?,
+            Some(Format::Table) if sections.any() => {
+                write!(out, "{}", Shown(Tables(&inspection, sections)))?;
+            }
+            Some(Format::Table) => write!(out, "{}", Shown(Screen(&inspection)))?,
             None if !sections.any() => {
                 write!(out, "{}", Shown(Screen(&inspection)))?;
                 if inspection.ps.is_some() && !parts.contains(&Part::Commands) {
@@ -551,42 +556,6 @@ fn head(container: &Container, all: &Inspection, f: &mut fmt::Formatter<'_>) -> 
         write!(f, ", volume {} {}", volume.name, size(volume.bytes))?;
     }
     writeln!(f)
-}
-
-/// The sections that were asked for, as tables.
-struct Tables<'a>(&'a Inspection, &'a Sections);
-
-impl fmt::Display for Tables<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(all, sections) = *self;
-        if !sections.any() {
-            return Screen(all).fmt(f);
-        }
-        let mut first = true;
-        let mut section = |title: &str, text: Option<&dyn fmt::Display>| match text {
-            Some(text) => {
-                let gap = if std::mem::take(&mut first) { "" } else { "\n\n" };
-                write!(f, "{gap}{title}\n{text}")
-            }
-            None => Ok(()),
-        };
-        fn some<T: fmt::Display>(text: &Option<T>) -> Option<&dyn fmt::Display> {
-            text.as_ref().map(|text| text as &dyn fmt::Display)
-        }
-        section("CHECKPOINT", some(&all.summary))?;
-        section("STATISTICS", some(&all.statistics).filter(|_| sections.stats || sections.all))?;
-        section("PROCESSES", some(&all.ps))?;
-        section("FILES", some(&all.open_files))?;
-        section("SOCKETS", some(&all.sockets))?;
-        section("MOUNTS", some(&all.mounts))?;
-        section("NAMESPACES", some(&all.namespaces))?;
-        section("MEMORY", some(&all.memory))?;
-        section("MAPPINGS", some(&all.mappings))?;
-        section("SECURITY", some(&all.security))?;
-        let findings: Vec<String> = all.findings.iter().map(line).collect();
-        let findings = (!findings.is_empty()).then(|| findings.join("\n"));
-        section("FINDINGS", some(&findings))
-    }
 }
 
 /// Formats a finding in one line.

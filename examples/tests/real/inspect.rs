@@ -24,6 +24,10 @@ fn questions(lab: &Lab) {
         fs::write(format!("{top}/config.dump"), config).unwrap();
         let spec = r#"{"ociVersion":"1","annotations":{"io.container.manager":"libpod",
             "evil":"\u001b[2J\u202e"},"mounts":[{"destination":"/data","source":"/srv"}]}"#;
+        lab.dir(&format!("{name}/volumes"));
+        fs::write(format!("{top}/volumes/kept.tar"), [0; 1024]).unwrap();
+        fs::write(format!("{top}/deleted.files"), r#"["/etc/gone"]"#).unwrap();
+        fs::write(format!("{top}/network.status"), NETWORK).unwrap();
         fs::write(format!("{top}/spec.dump"), spec).unwrap();
         fs::write(format!("{top}/stranger"), "").unwrap();
         let tar = ["-cf", &format!("{name}.tar"), "-C", name, "."].map(str::to_owned);
@@ -56,7 +60,27 @@ fn questions(lab: &Lab) {
     );
     assert!(all.contains("│   ├── root "), "{all}");
     let tables = inspect(&["old.tar", "--files", "--format", "table"]);
-    assert!(tables.contains("\nFILES\nCOMMAND "), "{tables}");
+    assert!(tables.contains("\nFILES\nCOMMAND ") && !tables.contains("CONTAINER"), "{tables}");
+    let tables = inspect(&["old.tar", "--all", "--format", "table"]);
+    for (title, row) in [
+        ("CONTAINER", &["name", "shop"][..]),
+        ("CONTAINER", &["engine", "podman"]),
+        ("NETWORKS", &["podman", "eth0", "0a:58:0a:58:00:05", "10.88.0.1", "10.88.0.5/16"]),
+        ("ANNOTATIONS", &["specification", "io.container.manager", "libpod"]),
+        ("SIZES", &["1.0", "KiB", "volume", "kept"]),
+        ("MOUNTS OF THE CONTAINER", &["-", "/data", "/srv", "-"]),
+        ("ROOT FILE SYSTEM", &["deleted", "-", "-", "/etc/gone"]),
+    ] {
+        let (_, section) = tables.split_once(&format!("\n{title}\n")).unwrap_or_else(|| {
+            let start = tables.strip_prefix(&format!("{title}\n"));
+            ("", start.unwrap_or_else(|| panic!("no {title}: {tables}")))
+        });
+        let section = section.split("\n\n").next().unwrap();
+        let is_there = section.lines().any(|line| line.split_whitespace().eq(row.iter().copied()));
+        assert!(is_there, "{title} {row:?}: {section}");
+    }
+    let metadata = inspect(&["old.tar", "--metadata", "--format", "table"]);
+    assert!(metadata.starts_with("CONTAINER\nFACT ") && !metadata.contains("FILES"), "{metadata}");
     let json = lab.done(&["inspect", "old.tar", "--all", "--json"]).json();
     assert_eq!((&json["schema"], &json["container"]["engine"]), (&1.into(), &"podman".into()));
     assert_eq!(json["processes"][0]["pid"].to_string(), pid);
@@ -123,3 +147,7 @@ fn questions(lab: &Lab) {
     let same = inspect(&["old.tar", "--since", "old.tar"]);
     assert_eq!(same, "old.tar since old.tar\n└── nothing has changed\n");
 }
+
+/// Networks, as Podman writes them.
+const NETWORK: &str = r#"{"podman":{"interfaces":{"eth0":{"mac_address":"0a:58:0a:58:00:05",
+    "subnets":[{"ipnet":"10.88.0.5/16","gateway":"10.88.0.1"}]}}}}"#;

@@ -33,7 +33,8 @@ pub(crate) struct Pull {
     from: PathBuf,
     /// The archive to write, - for standard output, or an image in a layout: oci:DIR[:TAG],
     /// oci-archive:FILE[:TAG], or a new or empty directory, with a slash at its end, for an archive
-    /// that is unpacked. The last part of the name and .tar, in the current directory, unless given
+    /// that is unpacked. By default a file in the current directory: the last part of the name
+    /// of the image, or the tag in a layout, with .tar, .tar.gz or .tar.zst, as the archive is packed
     #[arg(value_name = "OUT")]
     to: Option<PathBuf>,
     #[command(flatten)]
@@ -56,7 +57,7 @@ To look into an image, or to restore from it, it need not be pulled: `criu-rs in
 `criu-rs restore --lazy -D REFERENCE` fetch only the parts that they need.
 
 Examples:
-  criu-rs pull registry.example.org/counter:v1           to counter.tar
+  criu-rs pull registry.example.org/counter:v1           to counter.tar.zst, or as it is packed
   criu-rs pull localhost:5000/counter:v1 checkpoint.tar
   criu-rs pull registry.example.org/counter@sha256:0123... checkpoint.tar
   criu-rs pull registry.example.org/counter:v1 dir/      unpacked; then restore -D dir

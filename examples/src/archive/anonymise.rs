@@ -66,10 +66,12 @@ impl Anonymise {
         let is_archive = is_stdout || form.is_some();
         let (members, packing) = if is_archive {
             let form = form.unwrap_or(Form::of(old));
+            self.packed.check(Some(form))?;
             let to = (!is_stdout).then_some(&*self.output);
             let saved = self.packed.write(to, copy.draft(), form)?;
             (saved.members, Some(form.word()))
         } else {
+            self.packed.check(None)?;
             let work = Work::new(bytes)?;
             let written = copy.into_directory(&self.output, &|done| work.step(done));
             (written.map_err(|error| work.fault(&error))?, None)

@@ -158,6 +158,7 @@ impl Output {
             return Err(text.into());
         }
         let form = self.form(conversion, old);
+        self.packed.check(Some(form))?;
         let path = (!is_stdout).then_some(&*self.out);
         let saved = self.packed.write(path, conversion.draft(), form)?;
         let name = if is_stdout { STDOUT.into() } else { self.out.display().to_string() };
@@ -204,6 +205,27 @@ impl Packed {
         let kept = file.sync().and_then(|()| file.keep());
         kept.map_err(|error| format!("{name}: {error}"))?;
         Ok(saved)
+    }
+
+    /// Refuses options that the packing does not have. `None` is a directory.
+    pub(crate) fn check(&self, form: Option<Form>) -> Result<(), Fault> {
+        let most = match form {
+            Some(Form::Zstd) => 19,
+            Some(Form::Gzip) => 9,
+            Some(Form::Plain) | None => 0,
+        };
+        let of = form.map_or("a directory", Form::word);
+        if self.level.is_some_and(|level| level > most) {
+            let text = match most {
+                0 => format!("--level: {of} has no levels"),
+                _ => format!("--level: {of} has levels from 1 to {most}"),
+            };
+            return Err(Fault::usage(text));
+        }
+        if self.threads.is_some() && form != Some(Form::Zstd) {
+            return Err(Fault::usage(format!("--threads: {of} has no threads, only zstd has")));
+        }
+        Ok(())
     }
 
     fn pack(&self, form: Form) -> Pack {

@@ -5,6 +5,7 @@ mod memory;
 mod nodes;
 mod protections;
 mod since;
+mod stopped;
 mod table;
 mod tables;
 mod tree;
@@ -29,10 +30,12 @@ use crate::fault::Fault;
 use crate::images::{open_pages, open_place};
 use crate::keys::KeyArgs;
 use crate::new_file::NewFile;
+use crate::output::Output;
 use crate::remote::RegistryArgs;
 use crate::shown::{Shown, write_json};
 use crate::tool::{Fallible, Tool};
 use crate::word;
+use stopped::Watch;
 use tables::Tables;
 
 /// Options of `inspect`.
@@ -194,16 +197,23 @@ impl Tool for Inspect {
         self.registry.hold();
         self.search.check()?;
         if let Some(path) = &self.html {
-            return self.report(file(path));
+            return self.report(name, file(path));
         }
-        let mut out = NewFile::create(self.output.as_deref().and_then(file))?;
+        let (watch, mut out) = self.begin(name, self.output.as_deref().and_then(file))?;
         let exit = self.show(name, &mut out)?;
+        let _ending = watch.end();
         out.keep()?;
         Ok(exit.into())
     }
 }
 
 impl Inspect {
+    /// Begins the output. A signal removes what there is of a file, and ends the program.
+    fn begin(&self, name: &str, path: Option<&Path>) -> Fallible<(Watch, NewFile)> {
+        let output = Output::new(name, Self::WORD, self.json);
+        Watch::begin(output, || NewFile::create(path))
+    }
+
     fn show(&self, name: &str, out: &mut impl Write) -> Fallible<Exit> {
         let format = if self.json { Some(Format::Json) } else { self.format };
         if let Some(directory) = &self.list {
@@ -269,7 +279,7 @@ impl Inspect {
     }
 
     /// Writes the HTML page.
-    fn report(&self, path: Option<&Path>) -> Fallible<ExitCode> {
+    fn report(&self, name: &str, path: Option<&Path>) -> Fallible<ExitCode> {
         let [checkpoint] = &self.checkpoints[..] else {
             return Err(
                 Fault::usage("--html is about one checkpoint, and several are named").into()
@@ -282,12 +292,13 @@ impl Inspect {
         }
         let inspection = Inspection::of_tasks(&place, &parts, &self.pids(&place)?);
         let inspection = inspection.map_err(|error| said(&error))?;
-        let mut file = NewFile::create(path)?;
+        let (watch, mut file) = self.begin(name, path)?;
         let written = Report::new(&inspection).with_pages(place.set()).write(&mut file);
         written.map_err(|error| match path {
             Some(path) => format!("{}: {error}", path.display()).into(),
             None => Box::<dyn std::error::Error>::from(error),
         })?;
+        let _ending = watch.end();
         file.keep()?;
         Ok(Exit::Done.into())
     }
@@ -614,7 +625,8 @@ Examples:
 Exit status:
   0  done
   1  a checkpoint cannot be read; with --search: nothing was found
-  2  wrong usage";
+  2  wrong usage
+  4  stopped by a signal while it wrote a file; the old file is as it was";
 
 #[cfg(test)]
 mod tests {

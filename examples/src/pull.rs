@@ -34,7 +34,8 @@ pub(crate) struct Pull {
     /// The archive to write, - for standard output, or an image in a layout: oci:DIR[:TAG],
     /// oci-archive:FILE[:TAG], or a new or empty directory, with a slash at its end, for an archive
     /// that is unpacked. By default a file in the current directory: the last part of the name
-    /// of the image, or the tag in a layout, with .tar, .tar.gz or .tar.zst, as the archive is packed
+    /// of the image, or the tag in a layout, with .tar, .tar.gz or .tar.zst, as the archive is
+    /// packed
     #[arg(value_name = "OUT")]
     to: Option<PathBuf>,
     #[command(flatten)]

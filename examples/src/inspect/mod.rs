@@ -62,8 +62,8 @@ pub(crate) struct Inspect {
     /// Print JSON, on one line: the same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
-    /// Write one HTML page about everything, which opens without a network; mode 0600. - for standard
-    /// output
+    /// Write one HTML page about everything, which opens without a network; mode 0600. - for
+    /// standard output
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "Search", "since", "list", "output", "format", "json",
     ])]

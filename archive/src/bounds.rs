@@ -72,7 +72,7 @@ pub static HOT: Bound = Bound::new(
     "HOT",
     1 << 30,
     "bytes",
-    "a working set is a small part of the memory; to be used or verified, it is held packed in memory",
+    "a working set is a small part of the memory; used or verified, it is held packed in memory",
 );
 
 /// Largest report, without its style and script.

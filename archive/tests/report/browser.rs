@@ -26,13 +26,29 @@ pub(crate) struct Page {
 impl Page {
     /// Opens a report. `hash` is the end of the address: `#q=nginx`.
     pub(crate) fn open(directory: &Path, html: &str, hash: &str) -> Self {
+        let [page] = Self::follow(directory, html, [hash]);
+        page
+    }
+
+    /// Opens a report, and follows links in it. The first page is loaded with its hash.
+    pub(crate) fn follow<const N: usize>(
+        directory: &Path,
+        html: &str,
+        hashes: [&str; N],
+    ) -> [Self; N] {
         let mut browser = shared();
         let browser = browser.get_or_insert_with(Browser::start);
         let mut tab = Tab::new(browser, WIDTH, "light");
-        tab.load(directory, html, hash);
-        let page = tab.page();
+        tab.load(directory, html, hashes[0]);
+        let mut is_first = true;
+        let pages = hashes.map(|hash| {
+            if !std::mem::take(&mut is_first) {
+                tab.go(hash);
+            }
+            tab.page()
+        });
         tab.close();
-        page
+        pages
     }
 
     /// Opens a report in a window so wide, and returns the result of a script, too.
@@ -143,6 +159,18 @@ impl<'a> Tab<'a> {
         assert_eq!(ready, "true", "{:?}", self.console);
     }
 
+    /// Follows a link in the page, and waits until the script has seen it.
+    fn go(&mut self, hash: &str) {
+        let script = format!(
+            "new Promise((done) => {{
+                addEventListener('hashchange', () => done('gone'), {{ once: true }});
+                location.hash = {};
+            }})",
+            json!(hash)
+        );
+        assert_eq!(self.evaluate(&script), "gone");
+    }
+
     fn page(&mut self) -> Page {
         let title = self.evaluate("document.querySelector('title').innerHTML");
         let dom = self.evaluate(DRAWN);
@@ -156,7 +184,7 @@ impl<'a> Tab<'a> {
     }
 
     fn evaluate(&mut self, script: &str) -> Value {
-        let script = json!({"expression": script, "returnByValue": true});
+        let script = json!({"expression": script, "returnByValue": true, "awaitPromise": true});
         let mut result = self.call("Runtime.evaluate", script);
         assert!(result.get("exceptionDetails").is_none(), "{result}");
         result["result"]["value"].take()

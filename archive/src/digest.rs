@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::{slice, thread};
 
 use criu_images::source::Blob;
 use serde::{Serialize, Serializer};
@@ -15,6 +15,7 @@ use crate::archive::Archive;
 use crate::error::{ErrorKind, Result};
 use crate::index::Index;
 use crate::member::{Member, MemberKind};
+use crate::packing::Packing;
 use crate::tar::Seeking;
 
 /// SHA-256 of bytes. Displays as 64 hex digits.
@@ -61,7 +62,7 @@ impl Digests {
     /// The errors of [`Archive::bytes`], except for members that are not read at all;
     /// [`ErrorKind::Io`]; [`ErrorKind::Stopped`].
     pub fn compute(archive: &Archive, watch: Watch<'_>) -> Result<Self> {
-        Ok(sums(archive, false, watch)?.0)
+        Ok(sums(archive, Beside::Nothing, watch)?.0)
     }
 
     /// Returns the digests that stand in the table of contents, without a look at the members.
@@ -105,6 +106,10 @@ impl Archive {
     /// [`Digests::compute`].
     pub fn verify(&self, watch: Watch<'_>) -> Result<Verified> {
         if let Some(toc) = self.toc() {
+            // First, so that the frames of the headers are compared, too.
+            if !toc.check_frames().map_err(|error| self.fault(error))? {
+                return Err(self.fault(ErrorKind::Refused(OTHER_PAGES)));
+            }
             let headers = Index::read(Seeking::new(self.unpacked()));
             let headers = headers.map_err(|fault| self.fault(fault))?;
             let mut both = self.index().iter().zip(headers.iter());
@@ -116,10 +121,8 @@ impl Archive {
                 let kind = ErrorKind::Refused("its table of contents has other members");
                 return Err(self.fault(kind));
             }
-            if !toc.check_frames().map_err(|error| self.fault(error))? {
-                return Err(self.fault(ErrorKind::Refused(OTHER_PAGES)));
-            }
-            let (digests, whole) = sums(self, toc.diff_id.is_some(), watch)?;
+            let beside = if toc.diff_id.is_some() { Beside::Stream } else { Beside::Rest };
+            let (digests, whole) = sums(self, beside, watch)?;
             if let Some(recorded) = Digests::recorded(self)? {
                 let mut differs =
                     digests.iter().filter(|(path, sum)| recorded.get(path) != Some(*sum));
@@ -132,7 +135,10 @@ impl Archive {
             }
             return Ok(self.summed(&digests, true));
         }
-        Ok(self.summed(&Digests::compute(self, watch)?, false))
+        // What is unpacked from the first byte on was unpacked whole when it was opened.
+        let is_seekable = self.packing() == Packing::Seekable;
+        let beside = if is_seekable { Beside::Rest } else { Beside::Nothing };
+        Ok(self.summed(&sums(self, beside, watch)?.0, false))
     }
 
     fn summed(&self, digests: &Digests, has_digests: bool) -> Verified {
@@ -146,15 +152,15 @@ impl Archive {
 }
 
 /// Computes the digests of members and, if asked for, that of the whole stream.
-fn sums(
-    archive: &Archive,
-    with_stream: bool,
-    watch: Watch<'_>,
-) -> Result<(Digests, Option<Sha256>)> {
+fn sums(archive: &Archive, beside: Beside, watch: Watch<'_>) -> Result<(Digests, Option<Sha256>)> {
     let members = archive.index().in_order();
     let is_file = |member: &&&Member| member.kind == MemberKind::File;
-    let jobs: Vec<Job<'_>> = with_stream
-        .then_some(Job::Stream)
+    let first = match beside {
+        Beside::Nothing => None,
+        Beside::Rest => Some(Job::Rest(rest(archive, &members))),
+        Beside::Stream => Some(Job::Stream),
+    };
+    let jobs: Vec<Job<'_>> = first
         .into_iter()
         .chain(members.iter().filter(is_file).map(|member| Job::Member(member)))
         .collect();
@@ -180,7 +186,8 @@ fn sums(
         let sum = sum?;
         match jobs.get(number) {
             Some(Job::Member(member)) => drop(digests.insert(member.path().to_owned(), sum)),
-            _ => stream = Some(sum),
+            Some(Job::Stream) => stream = Some(sum),
+            Some(Job::Rest(_)) | None => {}
         }
     }
     archive.unchanged()?;
@@ -192,33 +199,61 @@ fn sums(
     Ok((Digests(digests), stream))
 }
 
+/// Bytes that are read beside the contents of files.
+#[derive(Clone, Copy)]
+enum Beside {
+    Nothing,
+    /// All others: a frame that no file lies in can be damaged, or longer than a table says.
+    Rest,
+    /// The whole stream, for its digest.
+    Stream,
+}
+
+/// Returns the places that are no content of a file.
+fn rest(archive: &Archive, members: &[&Member]) -> Vec<Range<u64>> {
+    let (mut places, mut at) = (Vec::new(), 0);
+    for member in members.iter().filter(|member| member.kind == MemberKind::File) {
+        places.push(at..member.start.max(at));
+        at = member.start.saturating_add(member.size()).max(at);
+    }
+    places.push(at..archive.unpacked().len().max(at));
+    places
+}
+
 /// Bytes to read.
 enum Job<'m> {
     Stream,
+    Rest(Vec<Range<u64>>),
     Member(&'m Member),
 }
 
 impl Job<'_> {
     fn sum(&self, archive: &Archive, done: &AtomicU64, watch: Watch<'_>) -> Result<Sha256> {
         let failed = |kind: ErrorKind| match self {
-            Self::Stream => archive.fault(kind),
+            Self::Stream | Self::Rest(_) => archive.fault(kind),
             Self::Member(member) => archive.fail(member.path(), kind),
         };
         let bytes = match self {
-            Self::Stream => archive.unpacked().clone(),
+            Self::Stream | Self::Rest(_) => archive.unpacked().clone(),
             Self::Member(member) => archive.bytes(member.path())?,
         };
+        let whole = 0..bytes.len();
+        let places = if let Self::Rest(places) = self { places } else { slice::from_ref(&whole) };
+        let most = places.iter().map(|place| place.end - place.start).max().unwrap_or(0);
         let mut hasher = sha2::Sha256::new();
-        let mut piece = vec![0; PIECE.min(usize::try_from(bytes.len()).unwrap_or(PIECE))];
-        let mut at = 0;
-        while at < bytes.len() {
-            let len = next(&bytes, at, &mut piece).map_err(|error| failed(error.into()))?;
-            hasher.update(piece.get(..len).unwrap_or_default());
-            at += len as u64;
-            // The stream has the bytes of the members once more.
-            let counts = if matches!(self, Self::Stream) { 0 } else { len as u64 };
-            if watch(done.fetch_add(counts, Ordering::Relaxed) + counts).is_break() {
-                return Err(archive.fault(ErrorKind::Stopped));
+        let mut piece = vec![0; PIECE.min(usize::try_from(most).unwrap_or(PIECE))];
+        for place in places {
+            let mut at = place.start;
+            while at < place.end {
+                let len = next(&bytes, at..place.end, &mut piece);
+                let len = len.map_err(|error| failed(error.into()))?;
+                hasher.update(piece.get(..len).unwrap_or_default());
+                at += len as u64;
+                // Members are counted, and bytes beside them are not.
+                let counts = if matches!(self, Self::Member(_)) { len as u64 } else { 0 };
+                if watch(done.fetch_add(counts, Ordering::Relaxed) + counts).is_break() {
+                    return Err(archive.fault(ErrorKind::Stopped));
+                }
             }
         }
         Ok(Sha256(hasher.finalize().into()))
@@ -226,10 +261,10 @@ impl Job<'_> {
 }
 
 /// Reads the next piece, and returns its length.
-fn next(bytes: &Blob, at: u64, piece: &mut [u8]) -> std::io::Result<usize> {
-    let left = usize::try_from(bytes.len().saturating_sub(at)).unwrap_or(usize::MAX);
+fn next(bytes: &Blob, place: Range<u64>, piece: &mut [u8]) -> std::io::Result<usize> {
+    let left = usize::try_from(place.end.saturating_sub(place.start)).unwrap_or(usize::MAX);
     let (piece, _) = piece.split_at_mut(left.min(piece.len()));
-    bytes.read_at(at, piece)?;
+    bytes.read_at(place.start, piece)?;
     Ok(piece.len())
 }
 

@@ -211,6 +211,108 @@ fn paths_that_lead_out_are_not_made_whiteouts() {
 }
 
 #[test]
+fn a_layer_whose_last_block_is_cut_gets_its_end_before_others_follow() {
+    for (from, to) in [(Engine::Podman, Engine::Containerd), (Engine::Containerd, Engine::Podman)] {
+        let (_, files) = archive_of(from, &format!("cut-{from}"));
+        let diff = files.join("rootfs-diff.tar");
+        let layer = files.with_file_name("cut");
+        fs::create_dir(&layer).unwrap();
+        fs::write(layer.join(".wh.gone"), "").unwrap();
+        fs::write(layer.join("last"), "seven b").unwrap();
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(&layer).arg("-cf").arg(&diff);
+        let members = if from == Engine::Podman { &["last"][..] } else { &[".wh.gone", "last"] };
+        run(tar.args(members));
+        let whole = fs::read(&diff).unwrap();
+        fs::write(&diff, &whole[..members.len() * 512 + 7]).unwrap();
+        let tar = files.with_extension("tar");
+        run(Command::new("tar").arg("-C").arg(&files).arg("-cf").arg(&tar).arg("."));
+        let out = tar.with_extension("out");
+        convert(&tar, to, &out);
+        let after = bytes(&Archive::open(&out).unwrap(), "rootfs-diff.tar");
+        assert_eq!(after.len() % 512, 0, "{from}");
+        fs::write(&diff, after).unwrap();
+        let list = String::from_utf8(run(Command::new("tar").arg("-tf").arg(&diff))).unwrap();
+        let want: &[&str] = match to {
+            Engine::Podman => &["last"],
+            _ => &["last", "etc/.wh.passwd.old", "srv/.wh.old"],
+        };
+        assert_eq!(list.lines().collect::<Vec<_>>(), want, "{from}");
+    }
+}
+
+#[test]
+fn a_hard_link_to_a_lost_member_is_lost_too() {
+    let (_, files) = archive_of(Engine::Podman, "lost-links");
+    fs::hard_link(files.join("config.dump"), files.join("config.link")).unwrap();
+    nix::unistd::mkfifo(&files.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::hard_link(files.join("fifo"), files.join("fifo.link")).unwrap();
+    std::os::unix::fs::symlink("/etc", files.join("out")).unwrap();
+    fs::hard_link(files.join("out"), files.join("out.link")).unwrap();
+    // A link that stays inside in one folder, and leads out of another one.
+    std::os::unix::fs::symlink("../spec.dump", files.join("checkpoint/inside")).unwrap();
+    fs::hard_link(files.join("checkpoint/inside"), files.join("inside.link")).unwrap();
+    fs::File::create(files.join("sparse")).unwrap().set_len(1 << 20).unwrap();
+    fs::hard_link(files.join("sparse"), files.join("sparse.link")).unwrap();
+    let tar = files.with_extension("tar");
+    let mut command = Command::new("tar");
+    command.arg("--sort=name").arg("-S").arg("-C").arg(&files).arg("-cf").arg(&tar).arg(".");
+    run(&mut command);
+    for to in [Engine::Unknown, Engine::Containerd] {
+        let out = tar.with_extension("out");
+        let conversion = convert(&tar, to, &out);
+        let lost = conversion.notes().iter().filter(|note| note.effect() == Effect::Lost);
+        let lost: Vec<&str> = lost.map(Note::member).collect();
+        let wanted =
+            ["fifo", "fifo.link", "inside.link", "out", "out.link", "sparse", "sparse.link"];
+        assert!(wanted.iter().all(|member| lost.contains(member)), "{to}: {lost:?}");
+        // The archive opens, and the link to what is there is one still, with what it had.
+        let (before, after) = (Archive::open(&tar).unwrap(), Archive::open(&out).unwrap());
+        assert_eq!(bytes(&after, "config.link"), bytes(&before, "config.dump"), "{to}");
+        assert!(after.member("checkpoint/inside").is_some(), "{to}");
+    }
+    // A link into the images that others replace is a file of its own.
+    fs::hard_link(files.join("checkpoint/inventory.img"), files.join("site.link")).unwrap();
+    for gone in ["fifo", "fifo.link", "out", "out.link", "inside.link", "sparse", "sparse.link"] {
+        fs::remove_file(files.join(gone)).unwrap();
+    }
+    run(&mut command);
+    let new = images("lost-links-images");
+    fs::write(new.join("inventory.img"), "of the new images").unwrap();
+    let source = Arc::new(Directory::open(new).unwrap());
+    let parts = Parts::new("img", source).metadata_of(Archive::open(&tar).unwrap());
+    let conversion = parts.conversion(Engine::Podman).unwrap();
+    let out = tar.with_extension("created");
+    conversion.draft().save(&out, &Options::default(), &go_on).unwrap();
+    let archive = Archive::open(&out).unwrap();
+    assert_eq!(bytes(&archive, "site.link"), b"inventory");
+    assert_eq!(bytes(&archive, "checkpoint/inventory.img"), b"of the new images");
+}
+
+#[test]
+fn metadata_that_are_made_up_have_the_time_that_is_given() {
+    let (_, files) = archive_of(Engine::CriO, "given-time");
+    fs::remove_file(files.join("config.dump")).unwrap();
+    let tar = files.with_extension("tar");
+    let written = |date: &str| {
+        let mut command = Command::new("tar");
+        command.arg(format!("--mtime={date}")).arg("-C").arg(&files);
+        run(command.arg("--sort=name").arg("-cf").arg(&tar).arg("."));
+        let archive = Archive::open(&tar).unwrap();
+        let conversion = Conversion::with_time(&archive, Engine::Podman, 315_532_800).unwrap();
+        let mut options = Options::default();
+        options.is_reproducible = true;
+        let mut bytes = Vec::new();
+        conversion.draft().write("out", &mut bytes, &options, &go_on).unwrap();
+        bytes
+    };
+    let first = written("2020-01-01");
+    let archive = Archive::new("out", Blob::from(first.clone())).unwrap();
+    assert_eq!(json(&archive, "config.dump")["createdTime"], "1980-01-01T00:00:00Z");
+    assert!(first == written("2021-01-01"));
+}
+
+#[test]
 fn a_faulty_member_is_named() {
     let (_, files) = archive_of(Engine::CriO, "faulty");
     let tar = files.with_extension("tar");

@@ -91,6 +91,19 @@ fn members_come_out_as_they_went_in() {
 }
 
 #[test]
+fn members_are_on_the_disk_when_the_directory_appears() {
+    let (path, _) = export("on-disk", &[]);
+    let to = path.with_file_name("n".repeat(255));
+    let archive = Archive::open(&path).unwrap();
+    Extraction::of(&archive).into_new(&to).unwrap();
+    // Bytes that were never written out have no place on the disk yet.
+    let mut map = Command::new("filefrag");
+    map.arg("-v").arg(to.join("checkpoint/pages-1.img")).env("PATH", "/usr/sbin:/usr/bin:/sbin");
+    let map = String::from_utf8(map.output().unwrap().stdout).unwrap();
+    assert!(map.contains("extents found") && !map.contains("delalloc"), "{map}");
+}
+
+#[test]
 fn only_what_is_asked_for_comes_out() {
     let (path, _) = export("some", &["--zstd"]);
     let archive = Archive::open(&path).unwrap();

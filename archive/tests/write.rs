@@ -100,6 +100,95 @@ fn tar_reads_what_is_written() {
 }
 
 #[test]
+fn hard_links_follow_a_member_that_is_renamed_and_outlive_one_that_is_gone() {
+    let directory = scratch("renamed");
+    fs::write(directory.join("a"), "old").unwrap();
+    for link in ["b", "c", "d"] {
+        fs::hard_link(directory.join("a"), directory.join(link)).unwrap();
+    }
+    let tar = directory.join("links.tar");
+    run(Command::new("tar")
+        .arg("-C")
+        .arg(&directory)
+        .arg("-cf")
+        .arg(&tar)
+        .args(["a", "b", "c", "d"]));
+    let archive = Archive::open(&tar).unwrap();
+    let read = |draft: &Draft| -> Vec<(String, String)> {
+        let mut bytes = Vec::new();
+        draft.write("out", &mut bytes, &Options::default(), &go_on).unwrap();
+        let written = Archive::new("out", Blob::from(bytes)).unwrap();
+        let content = |path: &str| {
+            let blob = written.bytes(path).unwrap();
+            let mut bytes = vec![0; usize::try_from(blob.len()).unwrap()];
+            blob.read_at(0, &mut bytes).unwrap();
+            String::from_utf8(bytes).unwrap()
+        };
+        written.members().map(|member| (member.path().into(), content(member.path()))).collect()
+    };
+    let all = |paths: &[&str]| -> Vec<(String, String)> {
+        paths.iter().map(|path| ((*path).into(), "old".into())).collect()
+    };
+    let mut draft = draft_of(&archive);
+    draft.rename("a", "z");
+    assert_eq!(read(&draft), all(&["b", "c", "d", "z"]));
+    // In the place of a link, and of the member that the link names.
+    draft.rename("z", "c");
+    assert_eq!(read(&draft), all(&["b", "c", "d"]));
+    draft.rename("d", "c");
+    assert_eq!(read(&draft), all(&["b", "c"]));
+    draft.remove("c");
+    assert_eq!(read(&draft), all(&["b"]));
+    let mut draft = draft_of(&archive);
+    draft.add_bytes("a", &b"new"[..]).unwrap();
+    let mut want = all(&["a", "b", "c", "d"]);
+    want[0].1 = "new".into();
+    assert_eq!(read(&draft), want);
+    // A link alone, whose target is in the other archive only.
+    let mut draft = Draft::new();
+    draft.add_member(&archive, archive.member("b").unwrap()).unwrap();
+    assert_eq!(read(&draft), all(&["b"]));
+}
+
+#[test]
+fn a_name_as_long_as_names_may_be_is_written() {
+    let path = scratch("long-name").join("n".repeat(255));
+    let mut draft = Draft::new();
+    draft.add_bytes("a", &b"1"[..]).unwrap();
+    for _ in 0..2 {
+        draft.save(&path, &Options::default(), &go_on).unwrap();
+    }
+    assert!(Archive::open(path).unwrap().member("a").is_some());
+}
+
+#[test]
+fn an_archive_in_a_directory_that_may_not_be_read_is_written() {
+    let directory = scratch("not-read");
+    let path = directory.join("a.tar");
+    fs::write(&path, "old").unwrap();
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root {
+        std::os::unix::fs::chown(&directory, Some(NOBODY), None).unwrap();
+    }
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o300)).unwrap();
+    let saved = std::thread::scope(|scope| {
+        let save = || {
+            if is_root {
+                criu_lab::raw::thread_becomes(NOBODY).unwrap();
+            }
+            fs::read_dir(&directory).unwrap_err();
+            let mut draft = Draft::new();
+            draft.add_bytes("a", &b"1"[..]).unwrap();
+            draft.save(&path, &Options::default(), &go_on)
+        };
+        scope.spawn(save).join().unwrap()
+    });
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(saved.unwrap().members, 1);
+    assert!(Archive::open(path).unwrap().member("a").is_some());
+}
+
+#[test]
 fn small_members_come_first_and_pages_last() {
     let (old, _) = archive_of(Engine::Podman, "order");
     let new = old.with_extension("new");
@@ -338,3 +427,5 @@ fn a_directory_of_images_is_written_as_it_is() {
     run(Command::new("tar").arg("-C").arg(&out).arg("-xf").arg(&path));
     run(Command::new("diff").arg("-r").arg(&directory).arg(out.join("checkpoint")));
 }
+
+const NOBODY: u32 = 65534;

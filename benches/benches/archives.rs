@@ -148,8 +148,8 @@ fn run(program: &Path, words: &[&str], archive: &Path) -> Result<Run> {
     })
 }
 
-/// Starts a program, and prints its time in nanoseconds, its time of processors in microseconds, and
-/// its memory in KiB. The output of the program goes through a pipe, as it does to a pager.
+/// Starts a program, and prints its time in nanoseconds, its time of processors in microseconds,
+/// and its memory in KiB. The output of the program goes through a pipe, as it does to a pager.
 fn alone(words: &[String]) -> Result<()> {
     let begun = Instant::now();
     let mut command = Command::new(&words[0]);

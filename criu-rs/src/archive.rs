@@ -9,7 +9,7 @@
 //! use criu_rs::{Criu, Restore};
 //!
 //! let archive = Archive::open("/tmp/checkpoint.tar.zst")?;
-//! let images = LaidOut::lazy(&archive, "checkpoint", "/var/tmp")?;
+//! let images = LaidOut::lazy_with_working_set(&archive, "checkpoint", "/var/tmp")?;
 //! let restore = Restore::new(images.directory()).rst_sibling(true);
 //! let Some(pages) = images.pages(LazyOptions::default())? else { return Ok(()) };
 //! let (restored, memory) = restore.lazy(&pages).run(&Criu::new())?;
@@ -40,7 +40,9 @@ pub struct LaidOut {
 
 impl LaidOut {
     /// Lays out the images in a folder of an archive, with all pages, in a new directory of mode
-    /// 0700 below `above`.
+    /// 0700 below `above`. The bytes of an archive in a registry are compared with a digest only if
+    /// the archive is seekable and its image names the digest of the table of contents; others are
+    /// to be pulled first.
     ///
     /// # Errors
     /// [`LazyError::Images`] if an image cannot be read; [`LazyError::System`] if the directory or
@@ -55,8 +57,7 @@ impl LaidOut {
         Ok(Self { directory, outline, images: None })
     }
 
-    /// Lays out the images without the pages that come later, and reads the working set if the
-    /// archive has one.
+    /// Lays out the images without the pages that come later.
     ///
     /// # Errors
     /// The errors of [`whole`](Self::whole), and those of [`Images::new`].
@@ -69,10 +70,23 @@ impl LaidOut {
         let images = Arc::new(Images::new(source.clone())?);
         let directory = Private::make(above.as_ref())?;
         let outline = Outline::write(&source, &directory.0, Some(images.snapshot()))?;
-        // One request to a registry, instead of one for each page that the tasks want first.
+        Ok(Self { directory, outline, images: Some(images) })
+    }
+
+    /// Does what [`lazy`](Self::lazy) does, and reads the working set if the archive has one: with
+    /// one request to a registry, instead of one for each page that the tasks want first.
+    ///
+    /// # Errors
+    /// The errors of [`lazy`](Self::lazy); [`LazyError::Images`] if the working set cannot be read.
+    pub fn lazy_with_working_set(
+        archive: &Archive,
+        folder: &str,
+        above: impl AsRef<Path>,
+    ) -> Result<Self, LazyError> {
+        let laid_out = Self::lazy(archive, folder, above)?;
         let brought = archive.prefetch();
         brought.map_err(|error| ErrorKind::Source(error.into()).in_image("working set"))?;
-        Ok(Self { directory, outline, images: Some(images) })
+        Ok(laid_out)
     }
 
     /// Returns the directory, for [`Restore::new`](crate::Restore::new).

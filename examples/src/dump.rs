@@ -98,6 +98,7 @@ Examples:
         self.common.note_work_dir(output);
         let criu = self.reach.criu()?;
         let way = self.memory.way()?;
+        let is_sent = way.is_some();
         let mut memory = self.memory.clone();
         let mut capture = None;
         // The pool is made before the tasks are stopped, because its memory takes time.
@@ -173,7 +174,8 @@ Examples:
         drop(progress);
         let elapsed = begun.elapsed();
         // A restore asks a lazy dump for marked pages, and this one does not have them.
-        let marked = if self.lazy.lazy_pages { 0 } else { marks::mark(images, output) };
+        let is_whole = !self.lazy.lazy_pages && !is_sent;
+        let marked = if is_whole { marks::mark(images, output) } else { 0 };
         self.tell(output, &dumped, marked, elapsed);
         Ok(Exit::Done.into())
     }

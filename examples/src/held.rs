@@ -21,6 +21,17 @@ pub(crate) struct Held {
     laid_out: Option<FromArchive>,
 }
 
+/// Times at which the pages of an archive are brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// Before the restore.
+    First,
+    /// After the start of the tasks, except for pages that CRIU itself reads.
+    Later,
+    /// After the start of the tasks, except for the working set as well.
+    WorkingSetFirst,
+}
+
 /// The images of an archive, and the registry that they come from.
 struct FromArchive {
     images: LaidOut,
@@ -30,18 +41,29 @@ struct FromArchive {
 }
 
 impl Held {
-    /// Opens the images at a path: a directory, an archive, or an image in a registry. If `lazy`,
-    /// pages that come later stay where they are.
+    /// Opens the images at a path: a directory, an archive, or an image in a registry. Pages that
+    /// come later stay where they are. Other bytes of an image are compared with its digests before
+    /// one is used, or it is said that they are not.
     pub(crate) fn open(
         path: &Path,
         common: &Common,
-        lazy: bool,
+        pages: Pages,
         output: &Output,
     ) -> Result<Self, Fault> {
         let failed = |error: String| Fault::Failed(error);
+        let is_lazy = pages != Pages::First;
+        let above = common.work_dir(Path::new("."));
         let (place, registry) = if path.is_dir() {
             return Ok(Self::of_directory(&set_in(path)));
-        } else if let Some((archive, opened)) = remote::open(path).map_err(failed)? {
+        } else if let Some(opened) = remote::image(path).map_err(failed)? {
+            let archive = if is_lazy || opened.has_digests() {
+                if !opened.has_digests() {
+                    output.say(UNCHECKED);
+                }
+                opened.image.archive().map_err(|error| Fault::Failed(error.to_string()))?
+            } else {
+                opened.checked(above).map_err(failed)?
+            };
             (find_place(path, archive, None).map_err(failed)?, opened.registry)
         } else {
             // What is no archive either is told as a directory that is missing.
@@ -52,12 +74,15 @@ impl Held {
             (open_place(path).map_err(failed)?, None)
         };
         let (archive, folder) = folder_of(&place, path)?;
-        let above = common.work_dir(Path::new("."));
-        let laid_out = if lazy { LaidOut::lazy } else { LaidOut::whole };
+        let laid_out = match pages {
+            Pages::First => LaidOut::whole,
+            Pages::Later => LaidOut::lazy,
+            Pages::WorkingSetFirst => LaidOut::lazy_with_working_set,
+        };
         let images = laid_out(archive, folder, above);
         let images = images.map_err(|error| Fault::Failed(error.to_string()))?;
         let before = registry.as_ref().map(Registry::traffic).unwrap_or_default();
-        if lazy {
+        if is_lazy {
             let (now, later) = (images.outline().copied, images.outline().later);
             output
                 .say(format!("{now} bytes of images are here, {later} bytes of pages come later"));
@@ -124,3 +149,6 @@ fn folder_of<'p>(place: &'p Place, path: &Path) -> Result<(&'p Archive, &'p str)
     let archive = place.in_archive().map(|archive| (archive, place.folder()));
     archive.ok_or_else(|| Fault::usage(format!("--images-dir: {} is no archive", path.display())))
 }
+
+const UNCHECKED: &str = "nothing compares this memory with a digest: the image has none for parts \
+    of its layer; `criu-rs pull` compares the whole";

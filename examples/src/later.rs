@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::drive::Drive;
 use crate::fault::Fault;
-use crate::held::Held;
+use crate::held::{Held, Pages};
 use crate::lazy_pages::report::{self, COMPLETE, INCOMPLETE, lazy_stats, never_came, numbers};
 use crate::marks::{self, Place};
 use crate::output::Output;
@@ -30,6 +30,15 @@ pub(crate) struct Later {
 }
 
 impl Later {
+    /// Returns the time at which the pages of an archive are to be brought.
+    pub(crate) fn time(&self) -> Pages {
+        match (self.lazy, self.working_set.is_used()) {
+            (false, _) => Pages::First,
+            (true, false) => Pages::Later,
+            (true, true) => Pages::WorkingSetFirst,
+        }
+    }
+
     /// Opens the source of the memory, if it is to come later.
     pub(crate) fn pages(&self, held: &Held, output: &Output) -> Result<Option<LazyPages>, Fault> {
         if !self.lazy {

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -189,11 +190,16 @@ fn reopen(found: &File, options: &mut OpenOptions) -> io::Result<File> {
 /// Name of a file in the making. Nobody can take all of these names beforehand.
 fn beside(name: &OsStr) -> OsString {
     let random = RandomState::new().hash_one(std::process::id());
+    // Names have at most 255 bytes: of a long one only the beginning is in it.
+    let begin = name.as_bytes().get(..LONGEST).unwrap_or(name.as_bytes());
     let mut new = OsString::from(".");
-    new.push(name);
+    new.push(OsStr::from_bytes(begin));
     new.push(format!(".{random:016x}"));
     new
 }
+
+/// Most bytes of a name that its hidden name has, too.
+const LONGEST: usize = 200;
 
 fn is(found: &FileStat, kind: SFlag) -> bool {
     found.st_mode & SFlag::S_IFMT.bits() == kind.bits()
@@ -241,6 +247,11 @@ mod tests {
             write(&path).unwrap();
             assert_eq!(mode(&path), new, "{old:o}");
         }
+        // The longest name, of a file that stays and of one that is given up.
+        let long = directory.join("n".repeat(255));
+        write(&long).unwrap();
+        drop(NewFile::create(Some(&long)).unwrap());
+        fs::remove_file(&long).unwrap();
         // Nothing is left beside it, of a file that is given up neither.
         drop(NewFile::create(Some(&directory.join("other"))).unwrap());
         let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|at| at.unwrap()).collect();

@@ -8,18 +8,18 @@ use std::process::ExitCode;
 
 use clap::Args;
 use criu_archive::registry::Reference;
-use criu_archive::{Archive, Extracted, Extraction};
+use criu_archive::{Archive, Extracted, Extraction, Member};
 use criu_images::source::Blob;
-use nix::unistd::{mkstemp, unlink};
 use serde_json::json;
 
+use crate::archive::Work;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::images::of_output;
 use crate::new_file::NewFile;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::remote::{Named, Opened, RegistryArgs};
+use crate::remote::{IS_HERE, Named, Opened, RegistryArgs, nameless};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -65,7 +65,8 @@ Examples:
 Exit status:
   0  done
   1  the image was not fetched; an old file is as it was
-  2  wrong usage";
+  2  wrong usage
+  4  stopped by Ctrl-C or SIGTERM while a directory was unpacked: nothing of it stays";
 
     fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
         let output = Output::new("criu-rs pull", Self::WORD, self.json);
@@ -73,7 +74,7 @@ Exit status:
         let from = Named::of(&self.from).ok_or_else(|| {
             let why = match self.from.to_string_lossy().parse::<Reference>() {
                 Err(why) => why.to_string(),
-                Ok(_) => "is a file here; write docker:// before it".to_owned(),
+                Ok(_) => IS_HERE.to_owned(),
             };
             let forms = "HOST/NAME:TAG, oci:DIR or oci-archive:FILE";
             Fault::usage(format!("{show}: is no image: {why}\nimages are named {forms}"))
@@ -166,13 +167,13 @@ fn unpack(
         _ => Path::new("."),
     };
     let named = |error: io::Error| format!("{}: {error}", beside.display());
-    let (file, path) =
-        mkstemp(&beside.join(".criu-rs-pull-XXXXXX")).map_err(|e| named(e.into()))?;
-    unlink(&path).map_err(|error| named(error.into()))?;
-    let mut file = File::from(file);
+    let mut file = nameless(beside).map_err(named)?;
     fetch(&mut file)?;
     let archive = Archive::new(name, Blob::try_from(file).map_err(named)?)?;
-    Ok(Extraction::of(&archive).into_new(directory)?)
+    // From now on a signal leaves nothing of the directory in the making.
+    let work = Work::new(archive.members().map(Member::size).sum())?;
+    let extraction = Extraction::of(&archive).progress(|done| work.step(done.bytes));
+    extraction.into_new(directory).map_err(|error| work.fault(&error))
 }
 
 /// Tells that a path with a slash is that of a file: the directory is there.

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::remote::{Named, Opened, RegistryArgs};
+use crate::remote::{IS_HERE, Named, Opened, RegistryArgs};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -116,7 +116,7 @@ impl Push {
 fn named(path: &Path) -> Result<Named, Fault> {
     let why = match path.to_string_lossy().parse::<criu_archive::registry::Reference>() {
         Err(why) => why.to_string(),
-        Ok(_) => "is a file here; write docker:// before it".to_owned(),
+        Ok(_) => IS_HERE.to_owned(),
     };
     Named::of(path).ok_or_else(|| Fault::usage(format!("{}: {why}", path.display())))
 }

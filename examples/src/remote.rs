@@ -1,13 +1,19 @@
 //! Images in registries and layouts, as the words name them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use clap::Args;
-use criu_archive::Archive;
-use criu_archive::oci::{Image, Layout};
+use criu_archive::oci::{Image, Layout, TOC_DIGEST};
 use criu_archive::registry::{Access, Reference, Registry};
+use criu_archive::{Archive, ErrorKind};
+use criu_images::source::Blob;
+use nix::unistd::{mkstemp, unlink};
+
+use crate::progress::Progress;
 
 /// Options of words that speak with a registry.
 #[derive(Args, Clone, Debug, Default)]
@@ -52,8 +58,9 @@ pub(crate) enum Named {
 }
 
 impl Named {
-    /// Reads the name of an image. `None` for a path of a file or directory that exists, and for a
-    /// text that is no such name.
+    /// Reads the name of an image. `None` for a path of a file or directory that exists, for a path
+    /// in a directory that exists, and for a text that is no such name. `docker://` before a name
+    /// makes it one of a registry whatever exists.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let text = path.to_str().filter(|_| !path.exists())?;
         if let Some(rest) = text.strip_prefix("oci:") {
@@ -64,8 +71,12 @@ impl Named {
             let (place, tag) = tagged(rest);
             return Some(Self::Layout(Layout::Archive(place.into()), tag));
         }
-        let text = text.strip_prefix("docker://").unwrap_or(text);
-        text.parse().ok().map(Self::Registry)
+        let name = text.strip_prefix("docker://");
+        let is_below = |(first, _): (&str, &str)| Path::new(first).exists();
+        if name.is_none() && text.split_once('/').is_some_and(is_below) {
+            return None;
+        }
+        name.unwrap_or(text).parse().ok().map(Self::Registry)
     }
 }
 
@@ -101,6 +112,31 @@ impl Opened {
         }
     }
 
+    /// Tells that each part of the layer that is read is compared with a digest.
+    pub(crate) fn has_digests(&self) -> bool {
+        self.image.layer().annotations.contains_key(TOC_DIGEST)
+    }
+
+    /// Opens the archive of the whole layer, once its digest was found right. The layer of a
+    /// registry is fetched into a file without a name in a directory.
+    ///
+    /// # Errors
+    /// Returns the reason for a person.
+    pub(crate) fn checked(&self, directory: &Path) -> Result<Archive, String> {
+        let said = |error: criu_archive::Error| error.to_string();
+        let Some(registry) = &self.registry else {
+            self.image.verify().map_err(said)?;
+            return self.image.archive().map_err(said);
+        };
+        let named = |error: io::Error| format!("{}: {error}", directory.display());
+        let mut file = nameless(directory).map_err(named)?;
+        let progress = Progress::of_pages();
+        let tell = progress.listener(self.image.layer().size);
+        registry.fetch_layer(&self.image, &mut file, tell).map_err(said)?;
+        drop(progress);
+        Archive::new(self.image.name(), Blob::try_from(file).map_err(named)?).map_err(said)
+    }
+
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
         self.image.annotations().clone()
     }
@@ -111,12 +147,33 @@ impl Opened {
 /// # Errors
 /// Returns the reason for a person.
 pub(crate) fn open(path: &Path) -> Result<Option<(Archive, Opened)>, String> {
+    let Some(opened) = image(path)? else { return Ok(None) };
+    let archive = opened.image.archive().map_err(|error| error.to_string())?;
+    Ok(Some((archive, opened)))
+}
+
+/// Opens an image, if a path that does not exist is the name of one.
+///
+/// # Errors
+/// Returns the reason for a person.
+pub(crate) fn image(path: &Path) -> Result<Option<Opened>, String> {
     let Some(named) = Named::of(path) else { return Ok(None) };
-    let open = || {
-        let opened = Opened::of(&named, HELD.get().unwrap_or(&Access::default()))?;
-        Ok((opened.image.archive()?, opened))
-    };
-    open().map(Some).map_err(|error: criu_archive::Error| error.to_string())
+    let opened = Opened::of(&named, HELD.get().unwrap_or(&Access::default()));
+    opened.map(Some).map_err(|error| match error.kind() {
+        // A path with a dot looks like the name of a registry.
+        ErrorKind::Unreachable(_) => format!("{error}\n{} is no file here, either", path.display()),
+        _ => error.to_string(),
+    })
+}
+
+/// Makes a file in a directory, and removes its name.
+pub(crate) fn nameless(directory: &Path) -> io::Result<File> {
+    let (file, path) = mkstemp(&directory.join(".criu-rs-pull-XXXXXX"))?;
+    unlink(&path)?;
+    Ok(File::from(file))
 }
 
 static HELD: OnceLock<Access> = OnceLock::new();
+/// Reason why a name is not taken for one of a registry.
+pub(crate) const IS_HERE: &str = "a file or directory here has this name, or the part before the \
+    slash; write docker:// before the name of an image";

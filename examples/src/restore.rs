@@ -112,7 +112,7 @@ first.
         self.common.prepare()?;
         self.keys.hold().map_err(Fault::Failed)?;
         self.registry.hold();
-        let held = Held::open(self.images.path(), &self.common, self.later.lazy, output)?;
+        let held = Held::open(self.images.path(), &self.common, self.later.time(), output)?;
         let images = held.directory();
         if !held.is_laid_out() {
             note_writers(output, "--images-dir", images);

@@ -35,6 +35,11 @@ impl WorkingSetArgs {
         self.record.is_some().then_some("--record")
     }
 
+    /// Tells that the pages of a working set come first.
+    pub(crate) fn is_used(&self) -> bool {
+        self.record.is_none() && !self.no_working_set
+    }
+
     /// Returns the time of a recording that does not go on until all tasks end.
     pub(crate) fn time(&self) -> Option<Duration> {
         self.record.flatten()

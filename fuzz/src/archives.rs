@@ -111,7 +111,7 @@ pub(crate) const WORDS: [&str; 16] = [
 ];
 
 const PODMAN_CONFIG: &str = r#"{"id":"4711","name":"counter","rootfsImageID":"abcd",
-"rootfsImageName":"docker.io/library/busybox:latest","rawImageName":"busybox","runtime":"runc",
+"rootfsImageName":"docker.io/library/busybox:latest","RawImageName":"busybox","runtime":"runc",
 "createdTime":"2026-11-30T04:42:28.5Z","checkpointedTime":"2026-11-30T05:42:30.123456789+01:00",
 "restoredTime":"0001-01-01T00:00:00Z","restored":false,"checkpointRestore":{}}"#;
 

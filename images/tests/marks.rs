@@ -5,15 +5,17 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use common::{ANON, PAGE, image, one_task, pagemap, pattern, run, scratch, store, vma};
 use criu_images::edit::{Edit, edit, edit_directory, unmarked};
 use criu_images::kind;
 use criu_images::memory::{PageFlags, PageSource};
 use criu_images::proto::{
-    CoreEntry, PagemapBlocks, PagemapEntry, TaskCoreEntry, ThreadCoreEntry, ThreadInfoX86, VmaEntry,
+    CoreEntry, PagemapBlocks, PagemapEntry, PstreeEntry, TaskCoreEntry, ThreadCoreEntry,
+    ThreadInfoX86, VmaEntry,
 };
-use criu_images::source::InMemory;
+use criu_images::source::{InMemory, Source};
 use criu_images::{Image, ImageSet};
 use prost::Message;
 
@@ -105,6 +107,34 @@ fn all_pages_but_those_of_stacks_and_locked_memory_are_marked() {
     // A second mark finds nothing to do.
     assert!(edit_directory(&directory, &[Edit::MarkLazy]).unwrap().is_empty());
     assert!(!criu_lab::names(&directory).iter().any(|name| name.starts_with('.')));
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// The inventory of a complete checkpoint is never away, not even between two pagemaps.
+#[test]
+fn marks_of_several_tasks_leave_the_inventory_where_it_is() {
+    let mut files = set(at(3), &[run(at(0), 16, PRESENT)]);
+    for kind in [kind::CORE, kind::IDS, kind::MM, kind::PAGEMAP] {
+        let blob = files.open(&kind.file_name(1)).unwrap().unwrap();
+        let mut bytes = vec![0; blob.len().try_into().unwrap()];
+        blob.read_at(0, &mut bytes).unwrap();
+        files.insert(kind.file_name(2), bytes);
+    }
+    let task = |pid, ppid| PstreeEntry { pid, ppid, threads: vec![pid], ..Default::default() };
+    let tree = [task(1, 0), task(2, 1)].map(|task| task.encode_to_vec());
+    files.insert(kind::PSTREE.file_name(1), image(kind::PSTREE, &tree));
+    let directory = scratch("marks-inventory");
+    store(&files, &directory);
+    let changed = || {
+        let inventory = fs::metadata(directory.join("inventory.img")).unwrap();
+        (inventory.ctime(), inventory.ctime_nsec())
+    };
+    let before = changed();
+    let edited = edit_directory(&directory, &[Edit::MarkLazy]).unwrap();
+    let names: Vec<_> = edited.iter().map(|image| &*image.name).collect();
+    assert_eq!(names, ["pagemap-1.img", "pagemap-2.img"]);
+    // A rename would change it.
+    assert_eq!(changed(), before);
     fs::remove_dir_all(directory).unwrap();
 }
 

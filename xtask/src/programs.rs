@@ -33,6 +33,8 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     ("/usr/bin/python3", "python3"),
     ("redis-server", "redis-server"),
     ("/usr/sbin/sshd", "openssh-server"),
+    // Packs archives beside ours, also for tar.
+    ("zstd", "zstd"),
 ];
 
 /// Makes sure that all `programs` are installed. Root's run installs the missing packages.

@@ -4,6 +4,8 @@
 pub(super) const MAPS: &[&str] = &[
     "annotations",
     "labels",
+    // Of a pod: short names and full ones.
+    "containers",
     "sysctl",
     "sysctls",
     "networks",
@@ -17,6 +19,13 @@ pub(super) const MAPS: &[&str] = &[
     "hostDeviceList",
     "runtimeConfig",
 ];
+
+/// Fields of [`MAPS`] whose values are objects of an engine.
+pub(super) const MAPS_OF_OBJECTS: &[&str] =
+    &["networks", "newNetworks", "networkOptions", "secrets", "envSecrets", "hostDeviceList"];
+
+/// Fields with a name, which may have digits alone.
+pub(super) const NAMES: &[&str] = &["name", "hostname", "domainname", "id"];
 
 /// Fields with an environment: `NAME=value`.
 pub(super) const ENVIRONMENT: &[&str] = &["env", "Env", "environment"];

@@ -4,24 +4,25 @@ use criu_images::anonymise::Anonymous;
 use serde_json::{Map, Value};
 
 use super::fields::{
-    ARGUMENTS, ENVIRONMENT, KEPT_PREFIXES, KEPT_VALUES, KEPT_VARIABLES, MAPS, NAMED_VARIABLES,
-    OPTIONS, VOCABULARY,
+    ARGUMENTS, ENVIRONMENT, KEPT_PREFIXES, KEPT_VALUES, KEPT_VARIABLES, MAPS, MAPS_OF_OBJECTS,
+    NAMED_VARIABLES, NAMES, OPTIONS, VOCABULARY,
 };
 use crate::metadata::json::parse;
 use crate::metadata::names::NETWORK_STATUS;
 
-/// Replaces all texts in a member of JSON. Keys of objects stay in members that engines write,
-/// except where a user gives the keys. In other members they are replaced, too.
-pub(super) fn replaced(secret: &Anonymous, name: &str, is_known: bool, value: Value) -> Value {
-    let field = if name == NETWORK_STATUS { "networks" } else { "" };
-    Walk { secret, is_known }.value(field, value)
+/// Replaces all texts in a member that an engine writes. Keys of objects and numbers stay, except
+/// where a user gives the keys.
+pub(super) fn replaced(secret: &Anonymous, name: &str, value: Value) -> Value {
+    let field = if name == NETWORK_STATUS { "networks" } else { NO_FIELD };
+    Walk { secret, is_known: true }.value(field, value)
 }
 
 /// A walk through JSON.
 #[derive(Clone, Copy)]
 struct Walk<'s> {
     secret: &'s Anonymous,
-    /// Set for JSON whose fields have names of an engine.
+    /// Set for JSON whose fields have names of an engine. In other JSON, such as that in an
+    /// annotation, all keys and numbers are a user's.
     is_known: bool,
 }
 
@@ -30,6 +31,7 @@ impl Walk<'_> {
     fn value(self, field: &str, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(field, text)),
+            Value::Number(_) if self.is_given(field) => Value::from(0),
             Value::Array(values) => {
                 Value::Array(values.into_iter().map(|value| self.value(field, value)).collect())
             }
@@ -39,17 +41,22 @@ impl Walk<'_> {
     }
 
     fn object(self, field: &str, object: Map<String, Value>) -> Value {
-        let is_map = !self.is_known || MAPS.contains(&field);
+        let is_map = !self.is_known || field == GIVEN || MAPS.contains(&field);
         // A rule of seccomp names system calls.
         let is_rule = object.get("action").and_then(Value::as_str).is_some_and(is_action);
         let replaced = object.into_iter().map(|(key, value)| {
             if is_map && field == "interfaces" {
-                return (self.device(&key), self.value("", value));
+                return (self.device(&key), self.value(NO_FIELD, value));
             }
             if is_map {
                 let new = self.key(field, &key);
-                // A key of an engine says what the value is.
-                let inner = if new == key { &*key } else { GIVEN };
+                // A key of an engine or of the kernel says what the value is.
+                let is_path = field == "sysctl" && new == key && key.contains('.');
+                let inner = match &*key {
+                    key if is_kept(key) || is_path => key,
+                    _ if MAPS_OF_OBJECTS.contains(&field) => NO_FIELD,
+                    _ => GIVEN,
+                };
                 return (new, self.value(inner, value));
             }
             if is_rule && key == "names" {
@@ -61,6 +68,11 @@ impl Walk<'_> {
         Value::Object(replaced.collect())
     }
 
+    /// Returns true if nobody knows what the numbers of a field mean.
+    fn is_given(self, field: &str) -> bool {
+        !self.is_known || field == GIVEN || field == NO_FIELD
+    }
+
     /// Replaces a key that a user may have given.
     fn key(self, field: &str, key: &str) -> String {
         if field == "sysctl" {
@@ -68,8 +80,7 @@ impl Walk<'_> {
             let path = self.path(&path);
             return path.trim_start_matches("/proc/sys/").replace('/', ".");
         }
-        let is_kept = KEPT_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
-        if is_kept { key.to_owned() } else { self.name(key) }
+        if is_kept(key) { key.to_owned() } else { self.name(key) }
     }
 
     fn text(self, field: &str, text: String) -> String {
@@ -88,7 +99,10 @@ impl Walk<'_> {
             || text == "false"
             || self.is_known && VOCABULARY.contains(&field) && text.bytes().all(is_plain)
             || KEPT_VALUES.contains(&(field, &*text))
-            || field != GIVEN && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
+            || !self.is_given(field)
+                && !NAMES.contains(&field)
+                && text.len() <= 10
+                && text.bytes().all(|byte| byte.is_ascii_digit());
         if is_kept {
             return text;
         }
@@ -96,11 +110,11 @@ impl Walk<'_> {
             // Annotations hold JSON.
             if let Ok(inner) = parse::<Value>(text.as_bytes()) {
                 let walk = Self { is_known: false, ..self };
-                return walk.value("", inner).to_string();
+                return walk.value(GIVEN, inner).to_string();
             }
         }
         if OPTIONS.contains(&field) {
-            return self.option(&text);
+            return shown(self.secret.options(text.as_bytes()));
         }
         if let Some(address) = self.address(&text) {
             return address;
@@ -155,23 +169,6 @@ impl Walk<'_> {
         }
     }
 
-    /// Replaces the value of an option of a mount. Numbers, with a unit, stay.
-    fn option(self, option: &str) -> String {
-        let Some((name, value)) = option.split_once('=') else { return self.name(option) };
-        let digits = value.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-        let is_number =
-            digits.len() + 1 >= value.len() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let value = match self.address(value) {
-            _ if is_number => value.to_owned(),
-            Some(address) => address,
-            None => {
-                let paths: Vec<_> = value.split(':').map(|path| self.path(path)).collect();
-                paths.join(":")
-            }
-        };
-        format!("{name}={value}")
-    }
-
     /// Replaces an address, with or without a port.
     fn address(self, text: &str) -> Option<String> {
         if let Some(address) = self.secret.address(text.as_bytes()) {
@@ -210,6 +207,11 @@ fn shown(bytes: Vec<u8>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Returns true for a key that an engine gives to an annotation or a label.
+fn is_kept(key: &str) -> bool {
+    KEPT_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
 /// Returns true for an action of a seccomp rule.
 fn is_action(text: &str) -> bool {
     text.starts_with("SCMP_ACT_")
@@ -224,8 +226,11 @@ fn is_time(text: &str) -> bool {
         && separators.iter().all(|(place, byte)| bytes.get(*place) == Some(byte))
 }
 
-/// Field of values whose key was given by a user.
+/// Field of values whose key was given by a user. Keys inside them are a user's, too.
 const GIVEN: &str = "\0given";
+
+/// Field of values without a key. Objects among them have the keys of an engine.
+const NO_FIELD: &str = "";
 
 #[cfg(test)]
 mod tests {
@@ -264,7 +269,7 @@ mod tests {
             "gateway": "10.88.0.1",
             "listen": "10.88.0.1:8080",
         });
-        let new = replaced(&secret, "spec.dump", true, spec.clone());
+        let new = replaced(&secret, "spec.dump", spec.clone());
         let text = new.to_string();
         assert!(!text.to_lowercase().contains("acme"), "{text}");
         for kept in ["/ociVersion", "/process/user", "/linux/seccomp", "/created", "/mounts/0/type"]
@@ -288,12 +293,43 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_unknown_json_are_replaced() {
+    fn what_a_user_gives_is_replaced_whatever_its_key_says() {
         let secret = Anonymous::new(InMemory::default());
-        let new =
-            replaced(&secret, "x.json", false, json!({ "alice": [{ "bob": "carol" }], "n": 7 }));
+        let spec = json!({
+            "annotations": {
+                "runtime": "acme-jvm", "type": "acme", "driver": "acme", "user": "48151623",
+                "pod": "48151623", "session": "48151623", "name": 48151623,
+                "example.com/spec":
+                    "{\"type\":\"acme\",\"pin\":4711,\"list\":[\"4711\",4711],\"name\":\"4711\"}",
+                "example.com/list": "[\"4711\"]",
+            },
+            "labels": [{ "runtime": "acme", "map": { "acme": 4711 } }],
+            "hostname": "4711",
+            "restarts": "7",
+            "runtime": "crun",
+            "options": ["rw", "size=64k", "lowerdir=/a/acme:/b/acme", "acme=1", "c=a,b,acme"],
+            "linux": { "sysctl": { "net.ipv4.ip_forward": "1", "runtime": "acme" } },
+        });
+        let new = replaced(&secret, "spec.dump", spec);
         let text = new.to_string();
-        let is_gone = ["alice", "bob", "carol"].iter().all(|name| !text.contains(name));
-        assert!(is_gone && text.contains('7'), "{text}");
+        for private in ["acme", "4815", "4711"] {
+            assert!(!text.contains(private), "{private}: {text}");
+        }
+        assert_eq!((&new["runtime"], &new["restarts"]), (&json!("crun"), &json!("7")));
+        assert_eq!(new["linux"]["sysctl"]["net.ipv4.ip_forward"], "1");
+        assert_eq!((&new["options"][0], &new["options"][1]), (&json!("rw"), &json!("size=64k")));
+    }
+
+    #[test]
+    fn texts_and_names_without_a_field_are_replaced() {
+        let secret = Anonymous::new(InMemory::default());
+        let options = json!({ "containers": { "acme": "k8s_acme_pod", "runtime": "acme-jvm" } });
+        let new = replaced(&secret, "pod.options", options).to_string();
+        assert!(!new.contains("acme") && new.starts_with("{\"containers\":{"), "{new}");
+        let gone = replaced(&secret, "deleted.files", json!(["48151623", 48151623])).to_string();
+        assert!(!gone.contains("4815"), "{gone}");
+        let mounts = json!([{ "source": "/srv/acme", "recursive": 1 }]);
+        let mounts = replaced(&secret, "bind.mounts", mounts);
+        assert_eq!(mounts[0]["recursive"], 1);
     }
 }

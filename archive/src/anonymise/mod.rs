@@ -244,7 +244,10 @@ impl Plan {
     ) -> Result<()> {
         let original = path::join(folder, name);
         let copy = path::join(&self.path(folder), &self.part(name));
-        if let Some((kind, _)) = Kind::of_file(name) {
+        if [names::ARTIFACTS, names::VOLUMES].contains(&folder.split('/').next().unwrap_or("")) {
+            self.left_out(&original, "a secret or a volume");
+            Ok(())
+        } else if let Some((kind, _)) = Kind::of_file(name) {
             let source: Arc<dyn Source> = Arc::clone(images) as _;
             match source.size(name) {
                 Ok(Some(_)) if Anonymous::empties(kind) => {
@@ -264,15 +267,17 @@ impl Plan {
         } else if name.ends_with(".tar") {
             self.left_out(&original, "an archive of files");
             Ok(())
-        } else {
-            let found = self.json(name, open);
-            match found {
+        } else if is_json(folder, name) {
+            match self.json(name, open) {
                 Ok(text) => self.draft.add_bytes(&copy, text),
                 Err(reason) => {
                     self.left_out(&original, reason);
                     Ok(())
                 }
             }
+        } else {
+            self.left_out(&original, "of no known kind");
+            Ok(())
         }
     }
 
@@ -282,20 +287,11 @@ impl Plan {
         name: &str,
         open: &mut dyn FnMut() -> Result<Blob>,
     ) -> std::result::Result<Vec<u8>, String> {
-        let unknown = "of no known kind";
         let blob = open().map_err(|error| error.to_string())?;
-        let is_known = JSON.contains(&name);
-        let text = match bytes(&blob, bounds::METADATA.get()) {
-            Ok(text) => text,
-            Err(fault) if is_known => return Err(Error::new(name, fault).to_string()),
-            Err(_) => return Err(unknown.to_owned()),
-        };
-        let value: Value = match parse(&text) {
-            Ok(value) => value,
-            Err(fault) if is_known => return Err(Error::new(name, fault).to_string()),
-            Err(_) => return Err(unknown.to_owned()),
-        };
-        let replaced = json::replaced(&self.secret, name, is_known, value);
+        let fail = |fault| Error::new(name, fault).to_string();
+        let text = bytes(&blob, bounds::METADATA.get()).map_err(fail)?;
+        let value: Value = parse(&text).map_err(fail)?;
+        let replaced = json::replaced(&self.secret, name, value);
         serde_json::to_vec(&replaced).map_err(|error| error.to_string())
     }
 
@@ -335,6 +331,11 @@ fn is_known(name: &str) -> bool {
         || folders.contains(&name)
         || JSON.contains(&name)
         || Kind::of_file(name).is_some()
+}
+
+/// Returns true for a member of JSON that engines write: at the top, or beside images.
+fn is_json(folder: &str, name: &str) -> bool {
+    JSON.contains(&name) && folder.is_empty() != (name == names::DESCRIPTORS)
 }
 
 fn is_log(name: &str) -> bool {

@@ -2,7 +2,7 @@
 
 mod folder;
 mod origin;
-#[cfg(test)]
+#[cfg(all(test, feature = "zstd"))]
 mod tests;
 mod unpacked;
 
@@ -210,6 +210,11 @@ impl Archive {
     /// Form in which the archive is packed.
     pub fn packing(&self) -> Packing {
         self.0.packing
+    }
+
+    /// Returns a number that this archive and its clones have, and no other open archive.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// All members, by folder and name.

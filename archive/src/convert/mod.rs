@@ -57,6 +57,20 @@ impl Conversion {
     /// # Errors
     /// The errors of [`Metadata`], for members that have to be changed.
     pub fn of(archive: &Archive, to: Engine) -> Result<Self> {
+        Self::planned(archive, to, None)
+    }
+
+    /// Plans an archive as [`of`](Self::of) does, with the time of the checkpoint in seconds since
+    /// 1970. It is used where the metadata of the old archive have none; `of` takes the time of the
+    /// inventory there.
+    ///
+    /// # Errors
+    /// Those of [`of`](Self::of).
+    pub fn with_time(archive: &Archive, to: Engine, seconds: u64) -> Result<Self> {
+        Self::planned(archive, to, Some(seconds))
+    }
+
+    fn planned(archive: &Archive, to: Engine, time: Option<u64>) -> Result<Self> {
         let top = archive.folder("");
         let from = match to {
             Engine::Unknown => Engine::Unknown,
@@ -73,6 +87,9 @@ impl Conversion {
                     _ => return Err(error),
                 },
             }
+        }
+        if let Some(time) = time {
+            draft.set_time_of_images(time);
         }
         if to != from && to != Engine::Unknown {
             adapt::adapt(&mut draft, archive.name(), from, to, &mut notes)?;

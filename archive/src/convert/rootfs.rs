@@ -97,11 +97,10 @@ fn to_whiteouts(
 }
 
 /// The entries of a layer. Headers are kept as they are: with extended attributes, times and
-/// devices.
-#[derive(Default)]
+/// devices. The last block of a layer may be cut, and is filled up here.
 struct Split {
     /// All entries.
-    whole: Option<Blob>,
+    whole: Vec<Blob>,
     /// Runs of entries other than whiteouts.
     kept: Vec<Blob>,
     /// Deleted files, as `deleted.files` names them.
@@ -112,15 +111,15 @@ struct Split {
 
 impl Split {
     fn of(bytes: &Blob) -> Result<Self, Fault> {
-        let mut split = Self::default();
+        let (mut kept, mut deleted, mut emptied) = (Vec::new(), Vec::new(), Vec::new());
         let mut members = Members::new(Seeking::new(bytes));
         let (mut run, mut at) = (0, 0);
         while let Some(found) = members.next()? {
-            let size = found.size.checked_next_multiple_of(512).unwrap_or(u64::MAX);
+            let size = found.size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
             // The last block of an archive may be cut.
             let end = found.start.saturating_add(size).min(bytes.len());
             if let Some((path, kind)) = whiteout(&found.name) {
-                split.kept.extend(bytes.slice(run, at - run));
+                kept.extend(bytes.slice(run, at - run));
                 run = end;
                 let path = String::from_utf8(path).map_err(|_| {
                     Fault::from(ErrorKind::Refused("a deleted file has a name that is not UTF-8"))
@@ -131,15 +130,19 @@ impl Split {
                     return Err(kind.into());
                 }
                 match kind {
-                    DiffKind::Emptied => split.emptied.push(path),
-                    _ => split.deleted.push(format!("/{path}")),
+                    DiffKind::Emptied => emptied.push(path),
+                    _ => deleted.push(format!("/{path}")),
                 }
             }
             at = end;
         }
-        split.kept.extend(bytes.slice(run, at - run));
-        split.whole = bytes.slice(0, at);
-        Ok(split)
+        let lacks = usize::try_from(at.next_multiple_of(BLOCK) - at).unwrap_or(0);
+        let filled = |from: u64| {
+            let fill = (from < at).then(|| Blob::from(vec![0; lacks]));
+            bytes.slice(from, at - from).into_iter().chain(fill)
+        };
+        kept.extend(filled(run));
+        Ok(Self { whole: filled(0).collect(), kept, deleted, emptied })
     }
 }
 
@@ -158,6 +161,9 @@ fn unpacked(diff: &Blob) -> Result<Blob, Fault> {
         }
     }
 }
+
+/// Unit of a tar archive.
+const BLOCK: u64 = 512;
 
 /// The end of an archive.
 fn end() -> Blob {

@@ -25,13 +25,13 @@ pub(crate) use tree::Tree;
 /// An extraction of members into a new directory.
 ///
 /// The members are written into a hidden directory beside the new one, which is renamed when all is
-/// there. An extraction that fails, or is stopped, leaves nothing. Only new files are made, below
-/// the directory alone: the kernel is asked to follow no link (`openat2` with `RESOLVE_BENEATH` and
-/// `RESOLVE_NO_SYMLINKS`, since Linux 5.6). Files belong to the caller. They keep their permissions
-/// without the set-user-id, set-group-id and sticky bits; extended attributes, such as capabilities
-/// and access lists, are left out. Directories are open to their owner, and the new directory to
-/// nobody else. Archives in the archive, such as `rootfs-diff.tar`, are
-/// written as they are.
+/// there and on the disk. An extraction that fails, or is stopped, leaves nothing. Only new files
+/// are made, below the directory alone: the kernel is asked to follow no link (`openat2` with
+/// `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, since Linux 5.6). Files belong to the caller. They
+/// keep their permissions without the set-user-id, set-group-id and sticky bits; extended
+/// attributes, such as capabilities and access lists, are left out. Directories are open to their
+/// owner, and the new directory to nobody else. Archives in the archive, such as `rootfs-diff.tar`,
+/// are written as they are.
 ///
 /// ```no_run
 /// use criu_archive::{Archive, Extraction};

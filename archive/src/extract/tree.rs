@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -12,9 +11,10 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{linkat, symlinkat};
+use nix::unistd::{linkat, symlinkat, syncfs};
 
 use crate::path;
+use crate::write::beside;
 
 /// A directory in the making. Dropping it removes everything.
 #[derive(Debug)]
@@ -42,10 +42,7 @@ impl Tree {
         };
         let above = fcntl::open(above, DIRECTORY, Mode::empty())?;
         is_free(&above, &name)?;
-        let random = RandomState::new().hash_one(std::process::id());
-        let mut new = OsString::from(".");
-        new.push(&name);
-        new.push(format!(".{random:016x}"));
+        let new = beside(&name);
         mkdirat(&above, &*new, Mode::S_IRWXU)?;
         let root = open(&above, &new, DIRECTORY);
         let root = root.inspect_err(|_| drop(remove(&above, &new)))?;
@@ -94,15 +91,21 @@ impl Tree {
     /// Opens a directory in order to change its attributes.
     pub(crate) fn open_directory(&mut self, path: &str) -> io::Result<File> {
         let (folder, name) = self.folder_of(path)?;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(openat2(folder, name, how(flags))?.into())
+        Ok(openat2(folder, name, how(LISTED))?.into())
     }
 
-    /// Gives the directory its name.
+    /// Gives the directory its name, once all in it is on the disk.
     pub(crate) fn keep(mut self) -> io::Result<()> {
+        // One call for all files. It also writes what other programs wrote to the file system.
+        syncfs(open(&self.root, OsStr::new("."), LISTED)?)?;
         // Replaces an empty directory, and nothing else.
         renameat(&self.above, &*self.new, &self.above, &*self.name)?;
         self.is_kept = true;
+        // The new name, too. Some file systems cannot, and a directory that may not be read is not
+        // opened. All is in its place by now.
+        if let Ok(above) = open(&self.above, OsStr::new("."), LISTED) {
+            let _ = File::from(above).sync_all();
+        }
         Ok(())
     }
 
@@ -177,6 +180,9 @@ fn how(flags: OFlag) -> OpenHow {
     let inside = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
     OpenHow::new().flags(flags).resolve(inside)
 }
+
+/// Flags of a directory of which more is wanted than a place.
+const LISTED: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// Flags of a directory that is only a place to reach files from.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);

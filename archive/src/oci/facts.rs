@@ -46,7 +46,7 @@ impl Facts {
         let config = metadata.config().ok().flatten().unwrap_or_default();
         let names = metadata.identity().unwrap_or_default();
         let engine = metadata.engine().ok().filter(|engine| *engine != Engine::Unknown);
-        let raw = config.other.get("rawImageName").and_then(|name| name.as_str());
+        let raw = config.other.get("RawImageName").and_then(|name| name.as_str());
         let id = [&config.rootfs_image_id, &config.rootfs_image_ref].into_iter().find(known);
         let time = config.checkpointed.filter(|time| !time.is_zero());
         Self {

@@ -268,16 +268,17 @@ fn toc_annotations(archive: &Archive) -> Annotations {
     rows.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// Returns the digest of the unpacked archive: from the table of contents, or by unpacking all of
-/// it.
+/// Unpacks an archive, and returns the digest of its tar stream. Refuses an archive whose table of
+/// contents has another one: engines refuse an image with a wrong digest.
 fn unpacked(archive: &Archive, packed: &Blob) -> Result<Digest, Fault> {
-    if let Some(diff_id) = archive.toc().and_then(|toc| toc.diff_id) {
-        return Ok(Digest::new(diff_id));
-    }
     let (_, mut unpacking) = packing::unpack(Reading::new(packed.clone()))?;
     let mut hasher = Hasher::default();
     std::io::copy(&mut unpacking, &mut hasher)?;
-    Ok(hasher.digest())
+    let found = hasher.digest();
+    if let Some(said) = archive.toc().and_then(|toc| toc.diff_id) {
+        check(found, Digest::new(said)).map_err(|fault| fault.of("tar stream"))?;
+    }
+    Ok(found)
 }
 
 /// Refuses bytes that do not have the wanted digest.

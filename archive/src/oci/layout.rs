@@ -6,6 +6,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use criu_images::source::{Blob, Directory, Source};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::{Map, Value};
 
 use super::digest::Digest;
 use super::image::{Image, check, chosen, only_layer};
@@ -180,41 +183,82 @@ fn of(member: &str) -> impl FnOnce(Fault) -> Fault + use<'_> {
 fn write_directory(path: &Path, image: &Image, tag: Option<&str>) -> Result<(), Fault> {
     let unwritable = ErrorKind::Write;
     let blobs = path.join(BLOBS);
+    // The layers are memory of processes.
+    let create = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    create(path).map_err(unwritable)?;
+    // One writer after the other: each adds to the index of the one before.
+    let _locked = locked(path).map_err(unwritable)?;
     let is_layout = path.join("index.json").exists();
     if !is_layout && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(unwritable(io::Error::other("is neither empty nor a layout")).into());
     }
-    // Images that are there stay, except one with this tag.
-    let mut manifests: Vec<serde_json::Value> = Vec::new();
-    if is_layout {
-        let files = Files::of(&Layout::Directory(path.to_owned()))?;
-        let index: serde_json::Value = files.document("index.json")?;
-        let old = index.get("manifests").and_then(serde_json::Value::as_array);
-        let ours = image.digest().to_string();
-        let is_other = |one: &&serde_json::Value| {
-            let name = one.get("annotations").and_then(|all| all.get(REF_NAME)?.as_str());
-            name != tag && (name.is_some() || one.get("digest").is_none_or(|d| *d != *ours))
-        };
-        manifests.extend(old.into_iter().flatten().filter(is_other).cloned());
-    }
-    // The layers are memory of processes.
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&blobs).map_err(unwritable)?;
+    let old: Option<Map<String, Value>> = if is_layout {
+        Some(Files::of(&Layout::Directory(path.to_owned()))?.document("index.json")?)
+    } else {
+        None
+    };
+    create(&blobs).map_err(unwritable)?;
     let (config, bytes) = image.config();
     write_file(&blobs.join(config.digest.hex()), |to| to.write_all(bytes))?;
     write_file(&blobs.join(image.digest().hex()), |to| to.write_all(image.manifest()))?;
     let layer = blobs.join(image.layer().digest.hex());
     new_file(&layer, |to| image.copy_layer(to))?;
     write_file(&path.join("oci-layout"), |to| to.write_all(MARK))?;
-    let mut index = image.index(tag);
-    if !manifests.is_empty() {
-        let mut all: serde_json::Value = manifest::json(&index)?;
-        let list = all.get_mut("manifests").and_then(serde_json::Value::as_array_mut);
-        list.into_iter().for_each(|list| list.append(&mut manifests));
-        // The annotations are those of one image, and there are several.
-        all.as_object_mut().map(|all| all.remove("annotations"));
-        index = manifest::text(&all);
-    }
+    let index = match old {
+        None => image.index(tag),
+        Some(old) => added(old, image, tag)?,
+    };
     write_file(&path.join("index.json"), |to| to.write_all(&index))
+}
+
+/// Returns the index of a layout with an image added. The images that are there stay, except one
+/// with this tag, and so does what else the index says.
+fn added(mut old: Map<String, Value>, image: &Image, tag: Option<&str>) -> Result<Vec<u8>, Fault> {
+    let mut new: Map<String, Value> = manifest::json(&image.index(tag))?;
+    let ours = image.digest().to_string();
+    let is_other = |one: &Value| {
+        let name = one.get("annotations").and_then(|all| all.get(REF_NAME)?.as_str());
+        name != tag && (name.is_some() || one.get("digest").is_none_or(|d| *d != *ours))
+    };
+    let others = match old.remove("manifests") {
+        Some(Value::Array(mut all)) => {
+            all.retain(is_other);
+            all
+        }
+        _ => Vec::new(),
+    };
+    let annotations = match old.remove("annotations") {
+        Some(Value::Object(mut all)) => {
+            // Those about a checkpoint are of one image.
+            all.retain(|key, _| !OF_CHECKPOINTS.iter().any(|start| key.starts_with(start)));
+            all
+        }
+        _ => Map::new(),
+    };
+    if !others.is_empty() {
+        new.remove("annotations");
+    }
+    if let Some(Value::Array(all)) = new.get_mut("manifests") {
+        all.extend(others);
+    }
+    if !annotations.is_empty() {
+        let all = new.entry("annotations").or_insert_with(|| Map::new().into());
+        if let Value::Object(all) = all {
+            annotations.into_iter().for_each(|(key, value)| _ = all.entry(key).or_insert(value));
+        }
+    }
+    old.into_iter().for_each(|(key, value)| _ = new.entry(key).or_insert(value));
+    Ok(manifest::text(&new))
+}
+
+/// Locks a directory, and waits for that. The lock ends with the value. A file system without locks
+/// does without.
+fn locked(path: &Path) -> io::Result<Option<Flock<fs::File>>> {
+    match Flock::lock(fs::File::open(path)?, FlockArg::LockExclusive) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EOPNOTSUPP | Errno::ENOLCK | Errno::ENOSYS | Errno::EBADF)) => Ok(None),
+        Err((_, error)) => Err(error.into()),
+    }
 }
 
 fn write_archive(path: &Path, image: &Image, tag: Option<&str>) -> Result<(), Fault> {
@@ -265,4 +309,10 @@ const VERSION: &str = "1.0.0";
 const MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// Annotation with the tag of a manifest.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Beginnings of the annotations that tell about a checkpoint.
+const OF_CHECKPOINTS: &[&str] = &[
+    "io.kubernetes.cri-o.annotations.checkpoint.",
+    "io.podman.annotations.checkpoint.",
+    "org.criu.checkpoint.",
+];
 const BUFFER: usize = 256 << 10;

@@ -112,7 +112,7 @@ mod tests {
                 Err(io::Error::new(io::ErrorKind::InvalidData, "damaged"))
             }
         }
-        let bytes: Vec<u8> = (0..3 * PIECE + 5).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(3 * PIECE + 5).collect();
         let mut read = Vec::new();
         let stream = Cursor::new(bytes.clone()).chain(Fails);
         let error = Ahead::new(stream).unwrap().read_to_end(&mut read).unwrap_err();

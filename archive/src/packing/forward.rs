@@ -1,10 +1,15 @@
 //! Unpacking from the first byte on.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+use std::io::BufRead;
+use std::io::{self, BufReader, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use criu_images::source::Blob;
 
 use super::{HEAD, Packing, form};
+use crate::bounds;
 use crate::error::Fault;
 use crate::tar::Stream;
 
@@ -17,7 +22,12 @@ pub(crate) struct Opener {
 
 /// A tar stream that is being unpacked. Memory holds the window of the packing and small buffers,
 /// never more: a zstd window has at most 128 MiB, and is refused above.
-pub(crate) struct Unpacking(Box<dyn Read + Send>);
+/// Packed bytes that unpack to nothing are bounded, too.
+pub(crate) struct Unpacking {
+    unpacked: Box<dyn Read + Send>,
+    /// Bytes that came.
+    made: Arc<AtomicU64>,
+}
 
 impl Opener {
     pub(crate) fn new(packed: Blob, packing: Packing) -> Self {
@@ -47,8 +57,21 @@ pub(crate) fn unpack(mut input: impl Read + Send + 'static) -> Result<(Packing, 
 
 impl Unpacking {
     fn new(packed: impl Read + Send + 'static, packing: Packing) -> io::Result<Self> {
+        // Tables and a working set stand in skippable frames.
+        let tables = bounds::TOC.get().saturating_mul(4);
+        Self::with_idle(packed, packing, bounds::HOT.get().saturating_add(tables))
+    }
+
+    /// Starts to unpack a stream that may have so many bytes more than its content accounts for.
+    pub(super) fn with_idle(
+        packed: impl Read + Send + 'static,
+        packing: Packing,
+        idle: u64,
+    ) -> io::Result<Self> {
+        let made = Arc::new(AtomicU64::new(0));
+        let packed = Fed { packed, taken: 0, made: Arc::clone(&made), idle };
         let packed = BufReader::with_capacity(BUFFER, packed);
-        Ok(Self(match packing {
+        let unpacked: Box<dyn Read + Send> = match packing {
             Packing::Plain => Box::new(packed),
             #[cfg(feature = "gzip")]
             Packing::Gzip => Box::new(gzip::Members::new(packed)),
@@ -56,7 +79,8 @@ impl Unpacking {
             Packing::Zstd | Packing::Seekable => Box::new(zstandard::Frames::new(packed)?),
             #[allow(unreachable_patterns, reason = "with all features nothing is left")]
             _ => return Err(io::ErrorKind::Unsupported.into()),
-        }))
+        };
+        Ok(Self { unpacked, made })
     }
 
     /// Unpacks until the end, at most `limit` bytes, and returns how many bytes came. Checksums at
@@ -65,13 +89,15 @@ impl Unpacking {
     /// # Errors
     /// The errors of reading.
     pub(crate) fn drain(&mut self, limit: u64) -> io::Result<u64> {
-        io::copy(&mut self.0.by_ref().take(limit), &mut io::sink())
+        io::copy(&mut self.by_ref().take(limit), &mut io::sink())
     }
 }
 
 impl Read for Unpacking {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
+        let len = self.unpacked.read(buf)?;
+        self.made.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(len)
     }
 }
 
@@ -90,6 +116,32 @@ impl std::fmt::Debug for Unpacking {
         f.debug_tuple("Unpacking").finish_non_exhaustive()
     }
 }
+
+/// Packed bytes, as many as what came of them accounts for. Empty blocks and empty frames, which
+/// give nothing, would keep a reader for as long as somebody sends them.
+struct Fed<R> {
+    packed: R,
+    taken: u64,
+    made: Arc<AtomicU64>,
+    idle: u64,
+}
+
+impl<R: Read> Read for Fed<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let made = self.made.load(Ordering::Relaxed);
+        if self.taken > made.saturating_mul(MOST_PACKED).saturating_add(self.idle) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, EMPTY));
+        }
+        let len = self.packed.read(buf)?;
+        self.taken = self.taken.saturating_add(len as u64);
+        Ok(len)
+    }
+}
+
+/// Most packed bytes for each byte that comes. A frame of one byte has some 20.
+const MOST_PACKED: u64 = 32;
+
+const EMPTY: &str = "the packed stream goes on and unpacks to almost nothing";
 
 /// A reader of bytes from the first on.
 struct InOrder {

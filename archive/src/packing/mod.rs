@@ -16,6 +16,8 @@ use crate::error::{ErrorKind, Fault};
 pub(crate) use forward::{Opener, unpack};
 pub(crate) use sink::{Entry, Form, HotPages, Sink, Written};
 pub(crate) use spool::Spool;
+#[cfg(feature = "registry")]
+pub(crate) use spool::temporary_file;
 pub(crate) use toc::{Listed, Toc};
 pub(crate) use working_set::working_set;
 

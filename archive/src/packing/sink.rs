@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use criu_images::kind::{Entries, Kind};
 use sha2::{Digest, Sha256};
 
 #[cfg(feature = "zstd")]
 use super::seekable::Writer;
+#[cfg(feature = "zstd")]
 use crate::member::MemberKind;
 
 /// Forms in which a [`Sink`] packs.
@@ -24,15 +24,20 @@ pub(crate) enum Form {
     },
 }
 
-/// A member that is about to be written.
+/// A member that is about to be written. Only a table of contents has its attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// Name in the archive, as the tar header has it.
     pub(crate) path: Vec<u8>,
+    #[cfg(feature = "zstd")]
     pub(crate) kind: MemberKind,
+    #[cfg(feature = "zstd")]
     pub(crate) mode: u32,
+    #[cfg(feature = "zstd")]
     pub(crate) uid: u64,
+    #[cfg(feature = "zstd")]
     pub(crate) gid: u64,
+    #[cfg(feature = "zstd")]
     pub(crate) modified: u64,
     /// Bytes of content.
     pub(crate) size: u64,
@@ -56,7 +61,6 @@ pub(crate) struct HotPages {
 /// member the caller calls [`end`](Self::end), and writes the two blocks of zeros.
 pub(crate) struct Sink<W: Write> {
     to: To<W>,
-    has_digests: bool,
     at: u64,
     member: Option<Open>,
     is_ended: bool,
@@ -74,7 +78,6 @@ struct Open {
     header: u64,
     /// Offset of the content in the tar stream, once it has begun.
     content: Option<u64>,
-    digest: Option<Sha256>,
 }
 
 /// Facts about a written archive.
@@ -104,7 +107,7 @@ impl<W: Write> Sink<W> {
                 To::Seekable(Writer::new(out, level, threads, has_digests)?.into())
             }
         };
-        Ok(Self { to, has_digests, at: 0, member: None, is_ended: false })
+        Ok(Self { to, at: 0, member: None, is_ended: false })
     }
 
     /// Names the pages that a restore wants first, in this order. They are written once more, so
@@ -115,7 +118,10 @@ impl<W: Write> Sink<W> {
     /// Fails if the directory of temporary files takes no file.
     pub(crate) fn hot(&mut self, pages: Vec<HotPages>) -> io::Result<()> {
         match &mut self.to {
-            To::Plain(..) => Ok(()),
+            To::Plain(..) => {
+                drop(pages);
+                Ok(())
+            }
             #[cfg(feature = "zstd")]
             To::Seekable(writer) => writer.hot(pages),
         }
@@ -130,8 +136,7 @@ impl<W: Write> Sink<W> {
         if self.is_ended {
             return Err(misuse("begins behind the end of the archive", &entry));
         }
-        let digest = self.has_digests.then(Sha256::new);
-        self.member = Some(Open { entry, header: self.at, content: None, digest });
+        self.member = Some(Open { entry, header: self.at, content: None });
         Ok(())
     }
 
@@ -183,19 +188,18 @@ impl<W: Write> Sink<W> {
     /// Ends the member that is open.
     fn close(&mut self) -> io::Result<()> {
         let Some(open) = self.member.take() else { return Ok(()) };
-        let Open { entry, header, content, digest } = open;
-        let filled = entry.size.checked_next_multiple_of(BLOCK);
-        let end = content.zip(filled).and_then(|(start, size)| start.checked_add(size));
+        let filled = open.entry.size.checked_next_multiple_of(BLOCK);
+        let end = open.content.zip(filled).and_then(|(start, size)| start.checked_add(size));
         if end != Some(self.at) {
-            return Err(misuse("has another size than was said", &entry));
+            return Err(misuse("has another size than was said", &open.entry));
         }
         match &mut self.to {
             To::Plain(..) => {}
             #[cfg(feature = "zstd")]
             To::Seekable(writer) => {
+                let Open { entry, header, content } = open;
                 let headers = (content.unwrap_or(header) - header) / BLOCK;
-                let headers = u32::try_from(headers).map_err(io::Error::other)?;
-                writer.done(entry, headers, digest.map(|digest| digest.finalize().into()));
+                writer.done(entry, u32::try_from(headers).map_err(io::Error::other)?);
             }
         }
         Ok(())
@@ -233,8 +237,8 @@ impl<W: Write> Write for Sink<W> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let (len, content) = self.part(bytes.len())?;
-        let bytes = bytes.get(..len).unwrap_or_default();
+        let part = self.part(bytes.len())?;
+        let bytes = bytes.get(..part.0).unwrap_or_default();
         let len = match &mut self.to {
             To::Plain(out, whole) => {
                 let len = out.write(bytes)?;
@@ -245,12 +249,8 @@ impl<W: Write> Write for Sink<W> {
             }
             #[cfg(feature = "zstd")]
             To::Seekable(writer) => {
-                let digest = self.member.as_mut().and_then(|open| open.digest.as_mut());
-                if let Some((digest, _)) = digest.zip(content) {
-                    digest.update(bytes);
-                }
-                writer.put(bytes, content)?;
-                len
+                writer.put(bytes, part.1)?;
+                bytes.len()
             }
         };
         self.at = self.at.saturating_add(len as u64);
@@ -265,13 +265,6 @@ impl<W: Write> Write for Sink<W> {
             To::Seekable(_) => Ok(()),
         }
     }
-}
-
-/// Returns true for a member with pages of memory.
-pub(super) fn is_pages(path: &[u8]) -> bool {
-    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let kind = std::str::from_utf8(name).ok().and_then(Kind::of_file);
-    kind.is_some_and(|(kind, _)| kind.entries == Entries::Raw && name.starts_with(b"pages-"))
 }
 
 fn misuse(what: &str, entry: &Entry) -> io::Error {

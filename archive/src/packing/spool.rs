@@ -284,7 +284,7 @@ impl Stream for SpoolStream {
 }
 
 /// Makes a file without a name in the directory of temporary files. Nobody else can open it.
-pub(super) fn temporary_file() -> io::Result<File> {
+pub(crate) fn temporary_file() -> io::Result<File> {
     let directory = env::temp_dir();
     let made = nameless(&directory).or_else(|error| match error.raw_os_error() {
         // File systems without O_TMPFILE.

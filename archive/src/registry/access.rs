@@ -7,7 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
 use super::reference::Reference;
@@ -55,15 +57,15 @@ impl fmt::Debug for Credentials {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found {
     pub(super) credentials: Option<Credentials>,
-    /// A file that leaves the credentials to a program.
-    pub(super) helper: Option<PathBuf>,
+    /// Reason why a file that knows the registry gives no credentials, with the path of the file.
+    pub(super) unused: Option<String>,
 }
 
 impl Access {
     /// Looks for the credentials for a reference.
     pub(super) fn find(&self, reference: &Reference) -> Result<Found, Fault> {
         if let Some(credentials) = &self.credentials {
-            return Ok(Found { credentials: Some(credentials.clone()), helper: None });
+            return Ok(Found { credentials: Some(credentials.clone()), unused: None });
         }
         let mut found = Found::default();
         let given = self.authfile.clone().or_else(|| variable("REGISTRY_AUTH_FILE"));
@@ -108,17 +110,26 @@ struct Auths {
 struct Auth {
     #[serde(default)]
     auth: Option<String>,
+    /// Token of a login for which no password is kept.
+    #[serde(default)]
+    identitytoken: Option<String>,
 }
 
 fn look(auths: &Auths, reference: &Reference, file: &Path, to: &mut Found) -> Result<(), Fault> {
     let keys = keys(reference);
     let entry = keys.iter().find_map(|key| {
         let same = |at: &&String| plain(at) == *key;
-        auths.auths.iter().find(|(at, _)| same(at)).and_then(|(_, auth)| auth.auth.as_ref())
+        auths.auths.iter().find(|(at, _)| same(at)).map(|(_, auth)| auth)
     });
-    if let Some(text) = entry.filter(|text| !text.is_empty()) {
+    let filled = |text: &&String| !text.is_empty();
+    if entry.and_then(|entry| entry.identitytoken.as_ref()).is_some_and(|token| filled(&token)) {
+        let text = format!("{} has an identity token, which is not used", file.display());
+        to.unused.get_or_insert(text);
+        return Ok(());
+    }
+    if let Some(text) = entry.and_then(|entry| entry.auth.as_ref()).filter(filled) {
         let wrong = || Fault::from(ErrorKind::Malformed("has credentials of an unknown form"));
-        let bytes = STANDARD.decode(text).map_err(|_| wrong())?;
+        let bytes = FORM.decode(text).map_err(|_| wrong())?;
         let text = String::from_utf8(bytes).map_err(|_| wrong())?;
         let (name, password) = text.split_once(':').ok_or_else(wrong)?;
         to.credentials = Some(Credentials::new(name, password));
@@ -126,7 +137,9 @@ fn look(auths: &Auths, reference: &Reference, file: &Path, to: &mut Found) -> Re
     }
     let asks = auths.cred_helpers.keys().any(|at| keys.contains(&plain(at)));
     if asks || auths.creds_store.as_ref().is_some_and(|store| !store.is_empty()) {
-        to.helper.get_or_insert_with(|| file.to_owned());
+        let name = file.display();
+        let text = format!("{name} leaves the credentials to another program, which is not asked");
+        to.unused.get_or_insert(text);
     }
     Ok(())
 }
@@ -183,6 +196,12 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Base64 with or without `=` at its end.
+const FORM: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_longest_name_has_the_credentials() {
-        let of = |name: &str| STANDARD.encode(format!("{name}:pass:word"));
+        let of = |name: &str| FORM.encode(format!("{name}:pass:word"));
         let text = format!(
             r#"{{"auths":{{"host.org":{{"auth":"{}"}},"host.org/team":{{"auth":"{}"}},
             "https://other.org/v1/":{{"auth":"{}"}},"empty.org":{{}}}}}}"#,
@@ -223,6 +242,27 @@ mod tests {
         let mut found = Found::default();
         let reference = "host.org/x".parse().unwrap();
         look(&auths, &reference, Path::new("config.json"), &mut found).unwrap();
-        assert_eq!(found.helper.as_deref(), Some(Path::new("config.json")));
+        let said = "config.json leaves the credentials to another program, which is not asked";
+        assert_eq!(found.unused.as_deref(), Some(said));
+    }
+
+    #[test]
+    fn credentials_need_no_padding() {
+        // `me:word`.
+        let text = r#"{"auths":{"host.org":{"auth":"bWU6d29yZA"}}}"#;
+        assert_eq!(found(text, "host.org/x"), Some(("me".to_owned(), "word".to_owned())));
+    }
+
+    #[test]
+    fn an_identity_token_is_told() {
+        // `none:`, and the token.
+        let text = r#"{"auths":{"host.org":{"auth":"bm9uZTo=","identitytoken":"abc"}}}"#;
+        let auths: Auths = serde_json::from_str(text).unwrap();
+        let mut found = Found::default();
+        let reference = "host.org/x".parse().unwrap();
+        look(&auths, &reference, Path::new("auth.json"), &mut found).unwrap();
+        assert!(found.credentials.is_none());
+        let said = "auth.json has an identity token, which is not used";
+        assert_eq!(found.unused.as_deref(), Some(said));
     }
 }

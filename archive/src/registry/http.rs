@@ -233,13 +233,9 @@ impl Http {
         let reason = reason(&bytes).map_or_else(String::new, |reason| format!(": {reason}"));
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             let number = status.as_u16();
-            let whose = match (&self.found.credentials, &self.found.helper) {
+            let whose = match (&self.found.credentials, &self.found.unused) {
                 (Some(given), _) => format!("to {}", Text(given.name.as_bytes())),
-                (None, Some(file)) => format!(
-                    "without a login: {} leaves the credentials to another program, which is \
-                     not asked",
-                    file.display()
-                ),
+                (None, Some(why)) => format!("without a login: {why}"),
                 (None, None) => "without a login".to_owned(),
             };
             let said = format!("{what}: the registry refuses {whose} ({number}){reason}");

@@ -33,12 +33,8 @@ pub(super) fn header(
         return Err(ErrorKind::Denied(why.to_owned()).into());
     }
     let Some(given) = &found.credentials else {
-        let why = match &found.helper {
-            Some(file) => format!(
-                "the registry wants a login, and {} leaves the credentials to another program, \
-                 which is not asked",
-                file.display()
-            ),
+        let why = match &found.unused {
+            Some(why) => format!("the registry wants a login, and {why}"),
             None => "the registry wants a login, and no file has credentials for it".to_owned(),
         };
         return Err(ErrorKind::Denied(why).into());
@@ -111,7 +107,7 @@ mod tests {
     use super::*;
 
     fn log_in(asked: &str, origin: &str, answer: &str) -> Result<(String, Option<String>), String> {
-        let found = Found { credentials: Some(Credentials::new("me", "word")), helper: None };
+        let found = Found { credentials: Some(Credentials::new("me", "word")), unused: None };
         let mut at = None;
         let ask = |url: Url| {
             at = Some(url.to_string());

@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use reqwest::blocking::RequestBuilder;
 use reqwest::header::{CONTENT_RANGE, RANGE};
@@ -16,7 +17,7 @@ use crate::oci::{Descriptor, Hasher, Image, check, new_file};
 impl Registry {
     /// Fetches the layer of an image into a file: the archive as it was pushed. The digest is
     /// checked on the way. The file is written beside and renamed, with mode 0600. A connection
-    /// that ends is resumed where it ended. `progress` hears how many bytes have come.
+    /// that ends is resumed where it ended; a registry that is busy (429, 5xx) is asked again. `progress` hears how many bytes have come.
     ///
     /// # Errors
     /// [`ErrorKind::Digest`], [`ErrorKind::Truncated`] and [`ErrorKind::TooLarge`] if the registry
@@ -63,11 +64,15 @@ impl Registry {
                 Ok(()) => {}
                 Err(fault) => {
                     let is_broken = matches!(fault.kind(), ErrorKind::Unreachable(_));
+                    let is_busy = is_busy(&fault);
                     // A connection that brought something is no failure of the registry.
                     failures = if hasher.written() > before { 1 } else { failures + 1 };
                     let is_late = until.is_some_and(|until| Instant::now() > until);
-                    if !is_broken || failures >= ATTEMPTS || is_late {
+                    if !(is_broken || is_busy) || failures >= ATTEMPTS || is_late {
                         return Err(fault);
+                    }
+                    if is_busy {
+                        thread::sleep(PAUSE * failures);
                     }
                 }
             }
@@ -128,8 +133,15 @@ impl Registry {
     }
 }
 
+/// Tells that a registry has answered that it cannot answer now.
+fn is_busy(fault: &Fault) -> bool {
+    matches!(fault.kind(), ErrorKind::Answer { status: 429 | 500..=599, .. })
+}
+
 const WHAT: &str = "fetch the layer";
 const OTHER_RANGE: &str = "the registry sends another range than the one asked for";
 const PIECE: usize = 256 << 10;
 /// Requests in a row that may end without a byte.
 const ATTEMPTS: u32 = 4;
+/// Pause after the first answer of a busy registry. It grows with each further one.
+const PAUSE: Duration = Duration::from_millis(100);

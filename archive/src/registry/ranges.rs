@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{fmt, thread};
 
 use criu_images::source::ReadAt;
-use nix::fcntl::OFlag;
 use reqwest::blocking::Response;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, StatusCode};
@@ -17,6 +17,7 @@ use reqwest::{Method, StatusCode};
 use super::http::{Action, Body, Http, broken};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::oci::{Descriptor, Digest, Hasher, check};
+use crate::packing::temporary_file;
 
 /// A blob of a registry. Reads fetch the blocks that they need, neighbours in one request, and keep
 /// the last ones in memory. Threads that need the same block wait for one request.
@@ -29,6 +30,8 @@ pub(super) struct Ranges {
     bell: Condvar,
     /// The whole blob, of a registry that does not answer ranges.
     whole: OnceLock<File>,
+    /// Held by the thread that takes the whole blob.
+    taking: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -53,8 +56,9 @@ enum Block {
 
 impl Ranges {
     pub(super) fn new(http: Arc<Http>, blob: &Descriptor) -> Self {
-        let (state, bell, whole) = (Mutex::default(), Condvar::new(), OnceLock::new());
-        Self { http, digest: blob.digest, size: blob.size, state, bell, whole }
+        let (state, bell) = (Mutex::default(), Condvar::new());
+        let (whole, taking) = (OnceLock::new(), Mutex::default());
+        Self { http, digest: blob.digest, size: blob.size, state, bell, whole, taking }
     }
 
     fn fill(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
@@ -118,16 +122,15 @@ impl Ranges {
             state.blocks.insert(block, Block::Coming);
         }
         drop(state);
+        let mut turn = Turn { ranges: self, blocks: number..end };
         // A manifest can claim any size.
         let end_at = end.saturating_mul(BLOCK).min(self.size);
-        let fetched = self.fetch(number.saturating_mul(BLOCK), end_at);
+        let Some(bytes) = self.fetch(number.saturating_mul(BLOCK), end_at)? else {
+            return Ok(None);
+        };
         let mut state = self.state();
-        for block in number..end {
-            state.blocks.remove(&block);
-        }
-        let kept = fetched.map(|bytes| bytes.map(|bytes| self.keep(&mut state, number, &bytes)));
-        self.bell.notify_all();
-        kept.map(Option::flatten)
+        turn.blocks = 0..0;
+        Ok(self.keep(&mut state, number, &bytes))
     }
 
     /// Keeps blocks that have come, and drops those that were not used for the longest time.
@@ -173,6 +176,9 @@ impl Ranges {
     }
 
     fn try_fetch(&self, start: u64, end: u64) -> Result<Option<Vec<u8>>, Failed> {
+        if self.whole.get().is_some() {
+            return Ok(None);
+        }
         let url = self.http.url(&format!("blobs/{}", self.digest)).map_err(Failed::for_good)?;
         let range = format!("bytes={start}-{}", end - 1);
         let make = |request: reqwest::blocking::RequestBuilder| request.header(RANGE, &range);
@@ -215,10 +221,15 @@ impl Ranges {
         Err(ErrorKind::Malformed("the registry sends another range than the one asked for").into())
     }
 
-    /// Keeps the whole blob in a file without a name, and checks its digest.
+    /// Keeps the whole blob in a file without a name, and checks its digest. Threads that get the
+    /// whole blob at the same time wait for the first of them.
     fn take_whole(&self, response: Response) -> Result<(), Failed> {
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.whole.get().is_some() {
+            return Ok(());
+        }
         let unwritable = |error| Failed::for_good(ErrorKind::Write(error).into());
-        let mut file = nameless().map_err(unwritable)?;
+        let mut file = temporary_file().map_err(unwritable)?;
         let mut hasher = Hasher::default();
         let mut body = Body::new(response, self.size.saturating_add(1));
         let mut piece = vec![0; PIECE];
@@ -239,7 +250,6 @@ impl Ranges {
             return Err(Failed::for_now(ErrorKind::Truncated { need, left }.into()));
         }
         check(hasher.digest(), self.digest).map_err(Failed::for_good)?;
-        // Another thread may have been as fast.
         let _ = self.whole.set(file);
         Ok(())
     }
@@ -272,6 +282,24 @@ impl fmt::Debug for Ranges {
     }
 }
 
+/// Blocks that a thread fetches. When the value is dropped, also by a panic, other threads may
+/// fetch those that have not come.
+struct Turn<'r> {
+    ranges: &'r Ranges,
+    blocks: Range<u64>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.ranges.state();
+        for block in self.blocks.clone() {
+            state.blocks.remove(&block);
+        }
+        drop(state);
+        self.ranges.bell.notify_all();
+    }
+}
+
 /// A range that did not come.
 struct Failed {
     fault: Fault,
@@ -289,15 +317,6 @@ impl Failed {
         let again = matches!(fault.kind(), ErrorKind::Unreachable(_) | ErrorKind::Truncated { .. });
         Self { fault, again }
     }
-}
-
-/// Makes a file that nobody else finds.
-fn nameless() -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-
-    let mut options = File::options();
-    options.read(true).write(true).mode(0o600).custom_flags(OFlag::O_TMPFILE.bits());
-    options.open(std::env::temp_dir())
 }
 
 const WHAT: &str = "fetch a part of the layer";

@@ -146,7 +146,7 @@ impl<S: Stream> Members<S> {
         let link = link.unwrap_or_else(|| header.link());
         self.count(name.len().saturating_add(link.len()))?;
         if sort == Sort::Sparse && header.has_more_map() {
-            while continues(&self.block()?.unwrap_or([0; BLOCK])) {}
+            self.sparse_map(named)?;
         }
         if records.is_sparse {
             sort = Sort::Sparse;
@@ -170,6 +170,18 @@ impl<S: Stream> Members<S> {
             None
         };
         Ok((found, content))
+    }
+
+    /// Passes over the blocks in which the map of a sparse file goes on.
+    fn sparse_map(&mut self, named: impl Fn(ErrorKind) -> Fault) -> Result<(), Fault> {
+        let (first, limit) = (self.at, MAX_RECORDS);
+        while continues(&self.block()?.unwrap_or([0; BLOCK])) {
+            let size = self.at - first;
+            if size >= limit {
+                return Err(named(ErrorKind::TooLarge { size: size + BLOCK as u64, limit }));
+            }
+        }
+        Ok(())
     }
 
     /// Reads the content of a member. Memory grows with what is there, and not with the claim.
@@ -367,6 +379,6 @@ const HEADER_FULL: u64 = 1 << 33;
 /// last of which is filled up.
 const MAX_END: u64 = 16 << 20;
 
-/// Largest name and largest PAX records of a member that are read, in bytes. The kernel has
-/// extended attributes of up to 64 KiB.
+/// Largest name, largest PAX records and largest map of a sparse file of a member that are read, in
+/// bytes. The kernel has extended attributes of up to 64 KiB. A map of this size has 43,000 runs.
 const MAX_RECORDS: u64 = 1 << 20;

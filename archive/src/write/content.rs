@@ -13,8 +13,6 @@ use crate::error::{Error, ErrorKind, Fault};
 pub(crate) enum Content {
     Directory,
     SymbolicLink(Box<[u8]>),
-    /// Another name of a member, with that member's path.
-    HardLink(String),
     /// Bytes, and what their place is called in errors.
     Bytes(Blob),
     /// A file of a source of images. The file is opened when it is written.
@@ -24,7 +22,7 @@ pub(crate) enum Content {
         name: String,
         size: u64,
     },
-    /// A file of an archive.
+    /// A file of an archive. Members that are one file there are hard links of each other here.
     Member {
         archive: Archive,
         path: String,
@@ -37,7 +35,6 @@ impl fmt::Debug for Content {
         f.write_str(match self {
             Self::Directory => "Directory",
             Self::SymbolicLink(_) => "SymbolicLink",
-            Self::HardLink(_) => "HardLink",
             Self::Bytes(_) => "Bytes",
             Self::File { .. } => "File",
             Self::Member { .. } => "Member",
@@ -46,10 +43,10 @@ impl fmt::Debug for Content {
 }
 
 impl Content {
-    /// Bytes in the archive.
+    /// Bytes of the content.
     pub(crate) fn size(&self) -> u64 {
         match self {
-            Self::Directory | Self::SymbolicLink(_) | Self::HardLink(_) => 0,
+            Self::Directory | Self::SymbolicLink(_) => 0,
             Self::Bytes(blob) => blob.len(),
             Self::File { size, .. } | Self::Member { size, .. } => *size,
         }
@@ -61,7 +58,7 @@ impl Content {
     /// The errors of the place where the bytes are; [`ErrorKind::Changed`].
     pub(crate) fn open(&self) -> Result<Option<Blob>, Error> {
         match self {
-            Self::Directory | Self::SymbolicLink(_) | Self::HardLink(_) => Ok(None),
+            Self::Directory | Self::SymbolicLink(_) => Ok(None),
             Self::Bytes(blob) => Ok(Some(blob.clone())),
             Self::Member { archive, path, .. } => archive.bytes(path).map(Some),
             Self::File { source, place, name, size } => {

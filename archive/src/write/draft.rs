@@ -1,6 +1,6 @@
 //! Members of an archive in the making, and how they are written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -222,18 +222,22 @@ impl Draft {
         self.add(path, Content::File { source, place, name, size }, 0o600)
     }
 
-    /// Adds a member of another archive as it is there.
+    /// Adds a member of another archive as it is there. A hard link has the content of the member
+    /// that it names. Names of one file that are in the draft become hard links of each other.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a sparse file; [`ErrorKind::Refused`] for a device, a FIFO,
-    /// and a link that leads out.
+    /// and a link that leads out; the same errors for a hard link to one of them.
+    /// [`ErrorKind::Missing`] for a member of another archive than this one.
     pub fn add_member(&mut self, archive: &Archive, member: &Member) -> Result<()> {
         let path = member.path().to_owned();
-        let content = match member.kind() {
+        let missing = || archive.fail(&path, ErrorKind::Missing);
+        let source = archive.index().with_content(member).ok_or_else(missing)?;
+        let content = match source.kind() {
             MemberKind::File => Content::Member {
                 archive: archive.clone(),
-                path: path.clone(),
-                size: member.size(),
+                path: source.path().to_owned(),
+                size: source.size(),
             },
             MemberKind::Directory => Content::Directory,
             MemberKind::SymbolicLink(target) => {
@@ -244,10 +248,8 @@ impl Draft {
                 }
                 Content::SymbolicLink(target.clone())
             }
-            MemberKind::HardLink(target) => {
-                let target = path::normal(target).unwrap_or_default();
-                Content::HardLink(target)
-            }
+            // Hard links to hard links are refused when an archive is opened.
+            MemberKind::HardLink(_) => return Err(missing()),
             MemberKind::Sparse => {
                 let kind = ErrorKind::Unsupported("sparse files in archives");
                 return Err(archive.fail(&path, kind));
@@ -310,14 +312,7 @@ impl Draft {
     /// # Errors
     /// The errors of the place where the bytes are.
     pub fn bytes(&self, path: &str) -> Result<Option<Blob>> {
-        match self.members.get(path).map(|member| &member.content) {
-            Some(Content::HardLink(target)) => {
-                let target = self.members.get(target.as_str());
-                target.map_or(Ok(None), |target| target.content.open())
-            }
-            Some(content) => content.open(),
-            None => Ok(None),
-        }
+        self.content(path).map_or(Ok(None), Content::open)
     }
 
     /// Content of a member.
@@ -336,31 +331,66 @@ impl Draft {
         self.now = seconds;
     }
 
+    /// Sets the time of the inventory, and of members that are made from now on, in seconds since
+    /// 1970.
+    pub(crate) fn set_time_of_images(&mut self, seconds: u64) {
+        self.now = seconds;
+        if let Some(inventory) = self.members.get_mut(&format!("{CHECKPOINT}/{}", INVENTORY.file)) {
+            inventory.modified = seconds;
+        }
+    }
+
     /// Time of the images, in seconds since 1970.
     pub(crate) fn time_of_images(&self) -> u64 {
         let inventory = self.members.get(&format!("{CHECKPOINT}/{}", INVENTORY.file));
         inventory.map_or(self.now, |inventory| inventory.modified)
     }
 
-    /// Bytes of content of all members.
+    /// Bytes of content of all members. Hard links have none.
     pub fn size(&self) -> u64 {
-        self.members.values().map(|member| member.content.size()).sum()
+        let links = self.links();
+        let files = self.members.iter().filter(|(path, _)| !links.contains_key(path.as_str()));
+        files.map(|(_, member)| member.content.size()).sum()
+    }
+
+    /// Finds the members that are written as hard links, each with the path of the member that has
+    /// the bytes.
+    fn links(&self) -> HashMap<&str, &str> {
+        let files = self.members.iter().filter_map(|(path, member)| match &member.content {
+            Content::Member { archive, path: source, .. } => {
+                Some((&**path, (archive.identity(), &**source)))
+            }
+            _ => None,
+        });
+        let mut first: HashMap<(usize, &str), &str> = HashMap::new();
+        for (path, source) in files.clone() {
+            let holder = first.entry(source).or_insert(path);
+            // The bytes stay where they were, if that member is there.
+            if path == source.1 {
+                *holder = path;
+            }
+        }
+        let holders = files.filter_map(|(path, source)| Some((path, *first.get(&source)?)));
+        holders.filter(|(path, holder)| path != holder).collect()
     }
 
     /// Members in the order in which they are written.
     pub(crate) fn in_order(&self) -> Vec<(&str, &Planned)> {
+        self.ordered(&self.links())
+    }
+
+    fn ordered(&self, links: &HashMap<&str, &str>) -> Vec<(&str, &Planned)> {
         let class = |path: &str, content: &Content| match content {
             Content::Directory => Class::Directory,
             content => Class::of(path, content.size()),
         };
-        let key = |(path, member): &(&str, &Planned)| match &member.content {
+        let key = |(path, member): &(&str, &Planned)| match links.get(path) {
             // Behind the member that it names.
-            Content::HardLink(target) => {
-                let named = self.members.get(target.as_str());
-                let class = named.map_or(Class::Small, |named| class(target, &named.content));
-                (class, target.clone(), (*path).to_owned())
+            Some(target) => {
+                let class = class(target, &member.content);
+                (class, (*target).to_owned(), (*path).to_owned())
             }
-            content => (class(path, content), (*path).to_owned(), String::new()),
+            None => (class(path, &member.content), (*path).to_owned(), String::new()),
         };
         let mut members: Vec<_> = self.members.iter().map(|(path, at)| (&**path, at)).collect();
         members.sort_by_cached_key(key);
@@ -377,7 +407,7 @@ impl Draft {
     pub fn write(
         &self,
         name: &str,
-        mut out: impl Write,
+        out: impl Write,
         options: &Options,
         watch: Watch<'_>,
     ) -> Result<Saved> {
@@ -389,9 +419,9 @@ impl Draft {
             Pack::Gzip { level } => {
                 // Without name and time of a file.
                 let level = flate2::Compression::new(level.min(9));
-                let packed = flate2::write::GzEncoder::new(&mut out, level);
+                let packed = flate2::write::GzEncoder::new(out, level);
                 let (packed, saved) = self.pour(name, packed, Form::Plain, options, watch)?;
-                let ended = packed.finish().and_then(|out| out.flush());
+                let ended = packed.finish().and_then(|mut out| out.flush());
                 ended.map_err(|error| Error::new(name, ErrorKind::Write(error)))?;
                 Ok(saved)
             }
@@ -443,9 +473,10 @@ impl Draft {
             }
         }
         let mut pour = Pour { name, options, done: 0, watch };
-        let members = self.in_order();
+        let links = self.links();
+        let members = self.ordered(&links);
         for (path, member) in &members {
-            pour.member(&mut sink, path, member)?;
+            pour.member(&mut sink, path, member, links.get(path).copied())?;
         }
         let mut end = || {
             sink.end()?;
@@ -467,25 +498,32 @@ struct Pour<'p> {
 }
 
 impl Pour<'_> {
-    fn member<W: Write>(&mut self, sink: &mut Sink<W>, path: &str, member: &Planned) -> Result<()> {
+    /// Writes a member; `same` is the path of the member that has the bytes of a hard link.
+    fn member<W: Write>(
+        &mut self,
+        sink: &mut Sink<W>,
+        path: &str,
+        member: &Planned,
+        same: Option<&str>,
+    ) -> Result<()> {
         let name = self.name;
         let fail = |error| Error::new(name, Fault::from(ErrorKind::Write(error)).of(path));
         let content = &member.content;
-        let size = content.size();
+        let size = if same.is_some() { 0 } else { content.size() };
         let ((uid, gid), modified) = if self.options.is_reproducible {
             ((0, 0), 0)
         } else {
             (member.owner, member.modified)
         };
-        let (kind, tar_kind, link) = match content {
-            Content::Directory => (MemberKind::Directory, Kind::Directory, &[][..]),
-            Content::SymbolicLink(to) => {
-                (MemberKind::SymbolicLink(to.clone()), Kind::SymbolicLink, &**to)
-            }
-            Content::HardLink(to) => {
+        let (kind, tar_kind, link) = match (same, content) {
+            (Some(to), _) => {
                 (MemberKind::HardLink(to.as_bytes().into()), Kind::HardLink, to.as_bytes())
             }
-            _ => (MemberKind::File, Kind::File, &[][..]),
+            (None, Content::Directory) => (MemberKind::Directory, Kind::Directory, &[][..]),
+            (None, Content::SymbolicLink(to)) => {
+                (MemberKind::SymbolicLink(to.clone()), Kind::SymbolicLink, &**to)
+            }
+            (None, _) => (MemberKind::File, Kind::File, &[][..]),
         };
         let mut path_name = path.as_bytes().to_vec();
         if kind == MemberKind::Directory {
@@ -495,8 +533,21 @@ impl Pour<'_> {
         let described =
             Described { name: &path_name, link, kind: tar_kind, mode, uid, gid, modified, size };
         let headers = described.headers();
-        let blob = content.open()?;
-        let entry = Entry { path: path_name, kind, mode, uid, gid, modified, size };
+        let blob = if same.is_some() { None } else { content.open()? };
+        let entry = Entry {
+            path: path_name,
+            #[cfg(feature = "zstd")]
+            kind,
+            #[cfg(feature = "zstd")]
+            mode,
+            #[cfg(feature = "zstd")]
+            uid,
+            #[cfg(feature = "zstd")]
+            gid,
+            #[cfg(feature = "zstd")]
+            modified,
+            size,
+        };
         let begin = || {
             sink.begin(entry)?;
             sink.write_all(&headers)?;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -73,8 +74,11 @@ impl NewFile {
             self.new = Some(new);
         }
         renamed?;
-        // The new name, too. Some file systems cannot.
-        let _ = File::from(openat(&self.directory, ".", LISTED, Mode::empty())?).sync_all();
+        // The new name, too. Some file systems cannot, and a directory that may not be read is not
+        // opened. The file is in its place by now.
+        if let Ok(directory) = openat(&self.directory, ".", LISTED, Mode::empty()) {
+            let _ = File::from(directory).sync_all();
+        }
         Ok(())
     }
 }
@@ -101,14 +105,20 @@ fn is(found: &FileStat, kind: SFlag) -> bool {
     found.st_mode & SFlag::S_IFMT.bits() == kind.bits()
 }
 
-/// Name of a file in the making. Nobody can take all of these names beforehand.
-fn beside(name: &OsStr) -> OsString {
+/// Hidden name of a file or directory in the making, beside its name at the end. Nobody can take
+/// all of these names beforehand. Of a long name only the beginning is in it: names have at most
+/// 255 bytes.
+pub(crate) fn beside(name: &OsStr) -> OsString {
     let random = RandomState::new().hash_one(std::process::id());
+    let begin = name.as_bytes().get(..LONGEST).unwrap_or(name.as_bytes());
     let mut new = OsString::from(".");
-    new.push(name);
+    new.push(OsStr::from_bytes(begin));
     new.push(format!(".{random:016x}"));
     new
 }
+
+/// Most bytes of a name that its hidden name has, too.
+const LONGEST: usize = 200;
 
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 const LISTED: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);

@@ -243,6 +243,11 @@ pub(crate) fn corpus() -> Vec<Hostile> {
     more[504] = 1;
     let mapped = [&signed(mapped)[..], &more, &end, &filled(b"1")].concat();
     add("sparse-gnu-long", At::Use, "s", sparse, vec![mapped, first()]);
+    let mut endless = header("s", b'S', 0);
+    endless[482] = 1;
+    let endless = [&signed(endless)[..], &more.repeat(2049)].concat();
+    let long = "has 1049088 bytes, at most 1048576 are read";
+    add("sparse-gnu-endless", open, "s", long, vec![first(), endless]);
     let keys: [(_, &[_]); 5] = [
         ("sparse-0.0", &["GNU.sparse.size", "GNU.sparse.numblocks", "GNU.sparse.offset"]),
         ("sparse-0.1", &["GNU.sparse.size", "GNU.sparse.numblocks", "GNU.sparse.map"]),

@@ -6,12 +6,12 @@ mod corpus;
 mod damage;
 mod made;
 
-use std::fs;
 use std::io::{Cursor, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use std::{env, fs};
 
 use corpus::{At, corpus};
 use criu_archive::{Archive, Error, Extraction};
@@ -94,6 +94,9 @@ fn used(archive: &Archive, at: At, member: &str, to: &Path, what: &str) -> Error
 
 #[test]
 fn the_corpus_takes_little_memory_and_time() {
+    if !is_alone("the_corpus_takes_little_memory_and_time") {
+        return;
+    }
     let corpus = corpus();
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let (before, began) = (peak(), Instant::now());
@@ -109,6 +112,9 @@ fn the_corpus_takes_little_memory_and_time() {
 /// that claims more than a packed archive may have is refused before it is unpacked.
 #[test]
 fn bombs_take_no_memory_and_end() {
+    if !is_alone("bombs_take_no_memory_and_end") {
+        return;
+    }
     let directory = scratch("bombs");
     let size = 1u64 << 30;
     let path = directory.join("zeros.tar.zst");
@@ -145,6 +151,20 @@ fn bombs_take_no_memory_and_end() {
         assert!(refused.to_string().contains("at most 68719476736 are read"), "{refused}");
         assert!(began.elapsed().as_secs() < 2, "{form}");
     }
+}
+
+/// Returns true in a process that runs one test, whose memory is that of the test alone. In any
+/// other process, runs the test in such a process, and fails if it fails there.
+fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "CRIU_ARCHIVE_TEST_ALONE";
+    if env::var_os(ALONE).is_some_and(|alone| alone == test) {
+        return true;
+    }
+    let mut child = Command::new(env::current_exe().unwrap());
+    let done = child.args(["--exact", test]).env(ALONE, test).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("1 passed"), "{said}");
+    false
 }
 
 /// Highest amount of memory of this process so far, in KiB.

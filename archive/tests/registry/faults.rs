@@ -171,6 +171,17 @@ fn a_registry_without_ranges_sends_the_whole_layer_once() {
     let size = fs::metadata(directory.join("checkpoint.tar")).unwrap().len();
     let traffic = registry.traffic();
     assert!((size..size + 10_000).contains(&traffic.fetched), "{traffic:?}, {size} bytes");
+    // Threads that want different parts at once wait for one of them.
+    let registry = connect(&whole.name("x:v1"));
+    let image = registry.open().unwrap();
+    std::thread::scope(|scope| {
+        for part in 0..8 {
+            let bytes = image.bytes().clone();
+            scope.spawn(move || bytes.read_at(part << 17, &mut [0; 100]).unwrap());
+        }
+    });
+    let traffic = registry.traffic();
+    assert!((size..size + 10_000).contains(&traffic.fetched), "{traffic:?}, {size} bytes");
     // A whole layer is checked.
     let other = lies_about_the_layer(&blobs, |blobs, asked| {
         let mut answer = blobs.honest(&Asked { range: None, ..asked.clone() });
@@ -181,6 +192,34 @@ fn a_registry_without_ranges_sends_the_whole_layer_once() {
     });
     let refused = connect(&other.name("x:v1")).open().unwrap().archive().unwrap_err().to_string();
     assert!(refused.contains("has the digest"), "{refused}");
+}
+
+#[test]
+fn a_registry_that_is_busy_for_a_moment_is_asked_again() {
+    let directory = scratch("liar-busy");
+    let blobs = Blobs::new(&directory);
+    let tries = AtomicUsize::new(0);
+    let busy = lies_about_the_layer(&blobs, move |blobs, asked| {
+        match tries.fetch_add(1, Ordering::Relaxed) {
+            0 => answer("503 Service Unavailable", "", b""),
+            1 => {
+                let mut answer = blobs.honest(asked);
+                if let Body::Bytes(bytes) = &mut answer.body {
+                    answer.body = Body::Short(bytes[..1000].to_vec(), bytes.len());
+                }
+                answer
+            }
+            2 => answer("429 Too Many Requests", "", b""),
+            _ => blobs.honest(asked),
+        }
+    });
+    let (pulled, read) = both(&busy, &directory);
+    assert!(pulled.is_none() && read.is_none(), "{pulled:?} {read:?}");
+    let down = lies_about_the_layer(&blobs, |_, _| answer("503 Service Unavailable", "", b""));
+    let (pulled, read) = both(&down, &directory);
+    let kind = pulled.as_ref().unwrap().kind();
+    assert!(matches!(kind, ErrorKind::Answer { status: 503, .. }), "{pulled:?}");
+    assert!(read.unwrap().contains("503"));
 }
 
 #[test]

@@ -27,6 +27,10 @@ fn an_image_is_written_to_layouts_and_read_back() {
     let known = |key: &str| image.annotations().get(key).cloned().unwrap_or_default();
     assert_eq!(known("org.criu.checkpoint.engine.name"), "Podman");
     assert_eq!(known("io.podman.annotations.checkpoint.runtime.name"), "runc");
+    // Podman has the name that the user typed beside the full one.
+    assert_eq!(known("io.podman.annotations.checkpoint.rawImageName"), "busybox");
+    let full = known("io.podman.annotations.checkpoint.rootfsImageName");
+    assert_eq!(full, "docker.io/library/busybox:latest");
     assert_eq!(known("org.criu.checkpoint.host.arch"), image.platform().architecture);
 
     for (at, layout) in
@@ -76,6 +80,24 @@ fn a_layout_keeps_its_other_images() {
     // A tag moves.
     layout.write(&second, Some("one")).unwrap();
     assert_eq!(layout.open(Some("one")).unwrap().digest(), second.digest());
+    // What others have written into the index stays.
+    let index = directory.join("dir/index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    let text = text.replacen('{', r#"{"annotations":{"org.example":"x"},"artifactType":"y","#, 1);
+    fs::write(&index, text).unwrap();
+    std::thread::scope(|scope| {
+        for tag in ["three", "four", "five", "six"] {
+            let (layout, second) = (&layout, &second);
+            scope.spawn(move || layout.write(second, Some(tag)).unwrap());
+        }
+    });
+    let text = fs::read_to_string(&index).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(said["annotations"], serde_json::json!({"org.example": "x"}), "{text}");
+    assert_eq!(said["artifactType"], "y", "{text}");
+    for tag in ["one", "two", "three", "four", "five", "six"] {
+        layout.open(Some(tag)).unwrap();
+    }
     // A directory of something else is left alone.
     let wrong = Layout::Directory(directory.join("export")).write(&first, None).unwrap_err();
     assert!(wrong.to_string().contains("is neither empty nor a layout"), "{wrong}");

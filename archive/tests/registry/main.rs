@@ -28,7 +28,7 @@ fn export(directory: &Path, bytes: usize) -> PathBuf {
     let memory: Vec<u8> = (0..bytes).map(byte).collect();
     fs::write(images.join("pages-99.img"), memory).unwrap();
     let config = r#"{"id":"4711","name":"counter","rootfsImageID":"abcd","rootfsImageName":
-        "docker.io/library/busybox:latest","rawImageName":"busybox","runtime":"runc",
+        "docker.io/library/busybox:latest","RawImageName":"busybox","runtime":"runc",
         "checkpointedTime":"2026-11-30T04:00:00Z"}"#;
     fs::write(top.join("config.dump"), config).unwrap();
     fs::write(

@@ -34,7 +34,10 @@ impl Convert {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
         let archive = open_archive(&self.archive)?;
         let to = self.to.map_or(Engine::Unknown, Engine::from);
-        let mut conversion = Conversion::of(&archive, to)?;
+        let mut conversion = match self.output.fixed_time() {
+            Some(time) => Conversion::with_time(&archive, to, time)?,
+            None => Conversion::of(&archive, to)?,
+        };
         if let Some(id) = &self.image_id {
             conversion.set_image_id(id)?;
         }

@@ -64,7 +64,8 @@ impl Create {
             return Err(format!("{place}: has no {}: {wanted}", INVENTORY.file).into());
         }
         let mut parts = Parts::new(place, Arc::new(images));
-        if let Some(time) = time_of(&self.images.join(INVENTORY.file)) {
+        let time = || time_of(&self.images.join(INVENTORY.file));
+        if let Some(time) = self.output.fixed_time().or_else(time) {
             parts = parts.time(time);
         }
         let mut engine = self.engine.map(Restorer::engine);

@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+pub(crate) use work::Work;
+
 use crate::keys::KeyArgs;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;

@@ -47,10 +47,10 @@ pub(crate) struct Packed {
     /// Level of the packing, 1 (quick) to 19 (small; 9 for gzip)
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=19))]
     level: Option<u8>,
-    /// Threads that pack with zstd; by default one for each processor
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Threads that pack with zstd, at most 64; by default one for each processor
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: Option<u16>,
-    /// Write the same bytes each time: no times, no owners
+    /// Write the same bytes each time: no owners, no times; metadata that are made up say 1980
     #[arg(long)]
     reproducible: bool,
     /// Compute the SHA-256 of the tar stream and, with zstd, put it into the archive with those of
@@ -128,6 +128,12 @@ impl fmt::Display for Report<'_> {
 }
 
 impl Output {
+    /// Time of the checkpoint in metadata that are made up, in seconds since 1970, if the archive
+    /// is to have the same bytes each time.
+    pub(crate) fn fixed_time(&self) -> Option<u64> {
+        self.packed.reproducible.then_some(FIXED_TIME)
+    }
+
     /// Writes the archive, and shows what became of its parts. `old` is the packing of the archive
     /// that it was made of.
     pub(crate) fn write(self, conversion: &Conversion, old: Option<Packing>) -> Fallible<()> {
@@ -175,9 +181,11 @@ impl Packed {
         options.pack = self.pack(form);
         options.is_reproducible = self.reproducible;
         options.has_digests = self.digests;
+        // Signals are held before the file is there: none leaves it behind.
+        let work = Work::new(draft.size())?;
         let mut file = NewFile::create(path)?;
         let name = path.map_or_else(|| STDOUT.into(), |path| path.display().to_string());
-        let saved = write(&mut file, &name, draft, &options)?;
+        let saved = write(&mut file, &name, draft, &options, &work)?;
         let kept = file.sync().and_then(|()| file.keep());
         kept.map_err(|error| format!("{name}: {error}"))?;
         Ok(saved)
@@ -216,8 +224,13 @@ impl Form {
     }
 }
 
-fn write(file: &mut NewFile, name: &str, draft: &Draft, options: &Options) -> Fallible<Saved> {
-    let work = Work::new(draft.size())?;
+fn write(
+    file: &mut NewFile,
+    name: &str,
+    draft: &Draft,
+    options: &Options,
+    work: &Work,
+) -> Fallible<Saved> {
     let saved = draft.write(name, &mut *file, options, &|done| work.step(done));
     let saved = saved.map_err(|error| work.fault(&error))?;
     file.flush().map_err(|error| format!("{name}: {error}"))?;
@@ -243,5 +256,8 @@ fn report<'r>(
         notes: conversion.notes(),
     }
 }
+
+/// 1 January 1980, the first time that all forms of archives have. Engines take 0 for no time.
+const FIXED_TIME: u64 = 315_532_800;
 
 const STDOUT: &str = "standard output";

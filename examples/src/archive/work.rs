@@ -18,7 +18,7 @@ use crate::signals::{STOP, Signals};
 
 /// Work that takes long. A signal that asks to stop is noticed at the next step, so that nothing
 /// half done stays.
-pub(super) struct Work {
+pub(crate) struct Work {
     signals: Signals,
     progress: Progress,
     began: Instant,
@@ -28,14 +28,14 @@ pub(super) struct Work {
 
 impl Work {
     /// Begins work on so many bytes.
-    pub(super) fn new(bytes: u64) -> Result<Self, Fault> {
+    pub(crate) fn new(bytes: u64) -> Result<Self, Fault> {
         let signals = Signals::hold(STOP)?;
         let progress = Progress::of_bytes(bytes);
         Ok(Self { signals, progress, began: Instant::now(), stopped: Mutex::default() })
     }
 
     /// Notes a step, after which so many bytes are done.
-    pub(super) fn step(&self, bytes: u64) -> ControlFlow<()> {
+    pub(crate) fn step(&self, bytes: u64) -> ControlFlow<()> {
         if self.progress.pause().is_some_and(|pause| self.began.elapsed() > pause) {
             self.progress.show_bytes(bytes);
         }
@@ -47,7 +47,7 @@ impl Work {
     }
 
     /// Returns the reason why the work ended early.
-    pub(super) fn fault(&self, error: &Error) -> Box<dyn StdError> {
+    pub(crate) fn fault(&self, error: &Error) -> Box<dyn StdError> {
         match error.kind() {
             ErrorKind::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 Box::new(io::Error::from(error.kind()))

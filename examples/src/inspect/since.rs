@@ -1,6 +1,6 @@
 //! Differences between two checkpoints, as a tree with marks.
 
-use criu_archive::inspection::{Change, Comparison, ProcessChange};
+use criu_archive::inspection::{Change, Comparison, Origin, ProcessChange};
 use criu_images::{Changes, TaskDiff};
 
 use super::tree::Tree;
@@ -17,7 +17,13 @@ pub(super) struct Shown {
 /// Makes the tree. "+" marks what is new, "-" what is gone, "~" what has changed.
 pub(super) fn tree(found: &Comparison, shown: Shown) -> Tree {
     let mut tree = Tree::default();
-    tree.add(0, format!("{} since {}", found.new.name, found.old.name));
+    let (new, old) = (&found.new, &found.old);
+    let is_one = new.name == old.name && new.folder != old.folder;
+    let name = |origin: &Origin| match &*origin.folder {
+        folder if is_one && !folder.is_empty() => format!("{}:{folder}", origin.name),
+        _ => origin.name.clone(),
+    };
+    tree.add(0, format!("{} since {}", name(new), name(old)));
     if !found.container.is_empty() {
         tree.add(1, "container");
         found.container.iter().for_each(|change| tree.add(2, line(change)));

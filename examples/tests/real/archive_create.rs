@@ -2,11 +2,44 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::lab::{Lab, TestFn, run};
 use crate::links::link;
 
-pub const TESTS: &[(&str, TestFn)] = &[("archive_create_says_what_is_wrong_and_where", refuses)];
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("archive_create_says_what_is_wrong_and_where", refuses),
+    ("a_reproducible_archive_for_an_engine_has_no_time_of_its_files", same),
+];
+
+fn same(lab: &Lab) {
+    let images = lab.dir("img");
+    let inventory = lab.path("img/inventory.img");
+    let made = |seconds: u64, words: &[&str]| {
+        fs::write(&inventory, "").unwrap();
+        let time = UNIX_EPOCH + Duration::from_secs(seconds);
+        fs::File::open(&inventory).unwrap().set_modified(time).unwrap();
+        lab.done(&[&["archive", "create", &images, "a.tar", "--engine"], words].concat());
+        fs::read(lab.path("a.tar")).unwrap()
+    };
+    for engine in ["podman", "cri-o", "containerd"] {
+        let same = [engine, "--name", "web", "--reproducible"];
+        assert!(made(1_600_000_000, &same) == made(1_700_000_000, &same), "{engine}");
+        let other = &same[..3];
+        assert!(made(1_600_000_000, other) != made(1_700_000_000, other), "{engine}");
+        // An archive for no engine has no metadata: a conversion makes these up.
+        let to = match engine {
+            "podman" => "containerd",
+            _ => "podman",
+        };
+        let converted = [1_600_000_000, 1_700_000_000].map(|seconds| {
+            made(seconds, &["none"]);
+            lab.done(&["archive", "convert", "a.tar", "b.tar", "--to", to, "--reproducible"]);
+            fs::read(lab.path("b.tar")).unwrap()
+        });
+        assert!(converted[0] == converted[1], "{to}");
+    }
+}
 
 fn refuses(lab: &Lab) {
     let (images, bundle, empty) = (lab.dir("img"), lab.dir("bundle"), lab.dir("empty"));

@@ -110,6 +110,8 @@ fn parents(lab: &Lab) {
     let changed = lab.done(&since).out;
     assert!(changed.contains(&format!("~ [{}] ", target.pid())), "{changed}");
     assert!(changed.contains(" differ"), "{changed}");
+    let first = "a.tar:checkpoint since a.tar:pre-checkpoint\n";
+    assert!(changed.starts_with(first), "{changed}");
     assert_eq!(lab.done(&["inspect", "second", "--since", "first"]).out.lines().count(), 3);
 
     // A pre-dump has memory alone. Not every kernel lets CRIU make one.

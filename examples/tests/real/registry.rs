@@ -6,7 +6,7 @@ use std::process::Command;
 use criu_archive::registry::{Access, Registry as Client};
 use criu_lab::registry::Registry;
 
-use crate::lab::{Lab, TestFn};
+use crate::lab::{Lab, Ran, TestFn};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("an_archive_becomes_an_image_in_a_registry", trip),
@@ -54,6 +54,26 @@ fn trip(lab: &Lab) {
     target.restored_as(target.pid);
     target.goes_on();
     target.end();
+    // A path in a directory is no name of a registry: nothing is asked.
+    lab.dir("local.host");
+    let near = lab.run(&["inspect", "local.host/counter"]);
+    near.fails(1, &["local.host/counter: cannot be read: No such file"]);
+    // The registry has other memory now. No seekable archive, so the whole layer tells.
+    let layer = pushed["layer"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+    let kept = format!("server/blobs/docker/registry/v2/blobs/sha256/{}/{layer}/data", &layer[..2]);
+    let kept = lab.path(&kept);
+    let mut bytes = fs::read(&kept).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&kept, bytes).unwrap();
+    let refused = lab.run(&["restore", "-d", "-D", &name, "-W", &work]);
+    refused.fails(1, &["layer", "has the digest"]);
+    assert_eq!(fs::read_dir(&work).unwrap().filter(is_hidden).count(), 0);
+    lab.run(&["pull", &name, "out/new/"]).fails(1, &["layer", "has the digest"]);
+}
+
+fn is_hidden(entry: &std::io::Result<fs::DirEntry>) -> bool {
+    entry.as_ref().unwrap().file_name().as_encoded_bytes().starts_with(b".")
 }
 
 /// A working set that was recorded beside the images goes with them into an archive and a registry.
@@ -85,11 +105,22 @@ fn working_set(lab: &Lab) {
     // A part of it came with the table of contents, whose neighbour it is.
     assert!(before.fetched < after.fetched && after.fetched > hot, "{before:?} {after:?}");
     assert_eq!((archive.prefetch().unwrap(), client.traffic().requests), (hot, after.requests));
+    let fetched = |ran: &Ran| {
+        let lines = ran.out.lines().map(|line| serde_json::from_str(line).unwrap());
+        let mut lines = lines.filter(|line: &serde_json::Value| line["outcome"] == "fetched");
+        lines.next().unwrap()["before"].as_u64().unwrap()
+    };
     let words = ["restore", "-d", "-D", &name, "-W", &work, "--lazy", "--json"];
+    let without = lab.done(&[&words[..], &["--no-working-set"]].concat());
+    target.restored_as(target.pid);
+    target.goes_on();
+    target.end();
     let said = lab.done(&words);
     target.restored_as(target.pid);
     target.goes_on();
     target.end();
+    let (before, without) = (fetched(&said), fetched(&without));
+    assert!(before > without, "{before} bytes with a working set, {without} without");
     let lines: Vec<serde_json::Value> =
         said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let find = |outcome: &str| -> &serde_json::Value {

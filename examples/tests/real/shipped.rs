@@ -258,6 +258,17 @@ fn interrupted(lab: &Lab) {
         assert_eq!(names(&lab.dir), before, "{word:?}");
     }
     assert!(!Path::new(&lab.path("new")).exists());
+    // A pull that unpacks.
+    large.set_len(512 << 20).unwrap();
+    lab.done(&["archive", "create", "img", "large.tar", "--engine", "none"]);
+    lab.done(&["push", "large.tar", "oci:layout:v1"]);
+    let before = names(&lab.dir);
+    let words = ["pull", "oci:layout:v1", "fresh/"];
+    let mut child = lab.command(&words).stderr(Stdio::piped()).spawn().unwrap();
+    assert!(criu_lab::soon(|| names(&lab.dir).iter().any(|name| name.starts_with(".fresh"))));
+    send(i32::try_from(child.id()).unwrap(), Signal::SIGTERM);
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    assert_eq!(names(&lab.dir), before);
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_criu-rs");

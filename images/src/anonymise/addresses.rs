@@ -45,12 +45,14 @@ impl Addresses {
     }
 
     /// Maps an address of `width` bits. The first `kept` bits stay. Each other bit is turned or
-    /// not, as the bits before it and the secret say.
+    /// not, as the bits before it and the secret say. The last of the next 8 bits is turned if the
+    /// others were not, so that an address and a network with as many bits never stay.
     fn map(&self, bits: u128, width: u32, kept: u32) -> u128 {
         let mut mapped = bits;
         for place in kept..width {
             let before = bits >> (width - place);
-            if self.secret.hash_one((width, place, before)) & 1 == 1 {
+            let is_left = place == kept + 7 && mapped == bits;
+            if is_left || self.secret.hash_one((width, place, before)) & 1 == 1 {
                 mapped ^= 1 << (width - place - 1);
             }
         }
@@ -95,6 +97,17 @@ mod tests {
                 assert!(!mapped.is_loopback() && !mapped.is_multicast(), "{address} {mapped}");
                 assert!(seen.insert(mapped), "{address} and another share {mapped}");
             }
+        }
+    }
+
+    #[test]
+    fn no_network_stays() {
+        for _ in 0..4000 {
+            let addresses = Addresses::default();
+            let v4 = addresses.v4(Ipv4Addr::new(10, 10, 0, 0)).octets();
+            assert!(v4[0] == 10 && v4[1] != 10, "{v4:?}");
+            let v6 = addresses.v6("2001:db8::".parse().unwrap()).octets();
+            assert!(v6[..2] == [0x20, 0x01] && v6[2] != 0x0d, "{v6:x?}");
         }
     }
 

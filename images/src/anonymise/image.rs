@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::rules::{Rule, rule};
-use super::{Secret, raw};
+use super::{Secret, known, raw};
 use crate::edit::{Patch, Value, rewrite};
 use crate::error::{ErrorKind, Result};
 use crate::extra::Payload;
@@ -192,26 +192,44 @@ fn key(key: &[u8], secret: &Secret) -> Vec<u8> {
     if SOURCES.contains(&key) { key.to_vec() } else { secret.names.path(key) }
 }
 
-/// Replaces the values in the options of a mount, such as lists of paths. Numbers stay.
-fn options(options: &[u8], secret: &Secret) -> Vec<u8> {
+/// Replaces what is private in the options of a mount: values, such as lists of paths, and words
+/// that are no usual option. A value may have commas, so a word may be the end of one. Numbers
+/// stay.
+pub(super) fn options(options: &[u8], secret: &Secret) -> Vec<u8> {
     let replaced = options.split(|byte| *byte == b',').map(|option| {
-        let Some(at) = option.iter().position(|byte| *byte == b'=') else { return option.to_vec() };
-        let (name, value) = option.split_at(at + 1);
-        if !value.contains(&b'/') {
-            return [name, &words(value, secret)].concat();
-        }
-        let parts = value.split(|byte| *byte == b':').map(|path| secret.names.path(path));
-        [name, &parts.collect::<Vec<_>>().join(&b':')].concat()
+        let Some(at) = option.iter().position(|byte| *byte == b'=') else {
+            return option_name(option, secret);
+        };
+        let (name, value) = option.split_at(at);
+        let value = value.get(1..).unwrap_or_default();
+        let is_path = value.contains(&b'/');
+        let value = if is_path { paths(value, secret) } else { words(value, secret) };
+        [&*option_name(name, secret), b"=", &value].concat()
     });
     replaced.collect::<Vec<_>>().join(&b',')
+}
+
+/// Replaces the name of an option, or the end of a value with commas.
+fn option_name(name: &[u8], secret: &Secret) -> Vec<u8> {
+    if known::is_option(name) {
+        return name.to_vec();
+    }
+    if name.contains(&b'/') { paths(name, secret) } else { secret.names.word(name) }
+}
+
+/// Replaces paths with colons between them.
+fn paths(paths: &[u8], secret: &Secret) -> Vec<u8> {
+    let parts = paths.split(|byte| *byte == b':').map(|path| secret.names.path(path));
+    parts.collect::<Vec<_>>().join(&b':')
 }
 
 /// Replaces the words of a value of the kernel's own. Numbers, and words of up to 3 letters, stay.
 fn values_of(value: &[u8], secret: &Secret) -> Vec<u8> {
     let replaced = value.split_inclusive(u8::is_ascii_whitespace).map(|word| {
-        let letters = word.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
-        let is_number = word.iter().any(u8::is_ascii_digit) && letters == 0;
-        if is_number || letters == word.len() && letters <= 3 {
+        let stem = word.trim_ascii_end();
+        let letters = stem.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+        let is_number = stem.iter().any(u8::is_ascii_digit) && letters == 0;
+        if is_number || letters == stem.len() && letters <= 3 {
             word.to_vec()
         } else {
             raw::device(word, secret)
@@ -277,6 +295,45 @@ mod tests {
     use crate::kind;
     use crate::proto::UtsnsEntry;
     use crate::writer::ImageWriter;
+
+    #[test]
+    fn options_of_mounts_keep_known_words_and_numbers_alone() {
+        let secret = Secret::default();
+        let said = |text: &str| String::from_utf8(options(text.as_bytes(), &secret)).unwrap();
+        for private in [
+            "password=ab,cdacme",
+            "context=\"acme_u:object_r:acme_t:s0:c1,c4711\"",
+            "lowerdir=/a\\,acme:/b,acme",
+            "acme",
+        ] {
+            let new = said(private);
+            assert!(!new.contains("acme") && !new.contains("4711"), "{private}: {new}");
+            assert_eq!(new.len(), private.len());
+        }
+        for kept in [
+            "rw,nosuid,nodev,noexec,relatime",
+            "ro,noatime,nodiratime,lazytime,sync,dirsync,strictatime,size=64k,nr_inodes=100,mode=755",
+            "newinstance,ptmxmode=0666,mode=620,gid=5",
+            "rw,nsdelegate,memory_recursiveprot,memory_hugetlb_accounting,favordynmods",
+            "seclabel,inode64,nr_blocks=7,volatile,nofail,private,rbind",
+            "userxattr,max_read=131072,discard,nobarrier,stripe=16,user_xattr,acl,rsize=4096",
+            "cpuset,cpu,cpuacct,blkio,memory,devices,freezer,net_cls,perf_event,net_prio,xattr",
+            "",
+        ] {
+            assert_eq!(said(kept), kept);
+        }
+    }
+
+    #[test]
+    fn values_keep_numbers_and_words_of_three_letters() {
+        let secret = Secret::default();
+        let said = |text: &str| String::from_utf8(values_of(text.as_bytes(), &secret)).unwrap();
+        for kept in ["c 1:3 rwm\n", "b 8:0 r\na 1:1 rw\n", "max 100000\n", "max", "-1\n", "0 0\n"] {
+            assert_eq!(said(kept), kept);
+        }
+        let new = said("acme0 5\nacme 7\n");
+        assert!(!new.contains("acme") && new.contains(" 5\n") && new.ends_with(" 7\n"), "{new}");
+    }
 
     #[test]
     fn fields_of_a_newer_criu_go_and_doubled_ones_are_replaced() {

@@ -115,6 +115,12 @@ impl Anonymous {
         raw::device(name, &self.secret)
     }
 
+    /// Replaces what is private in options of a mount, with commas between them. Usual options and
+    /// numbers stay.
+    pub fn options(&self, options: &[u8]) -> Vec<u8> {
+        image::options(options, &self.secret)
+    }
+
     /// Bytes in place of a content: as many hexadecimal digits.
     pub fn content(&self, content: &[u8]) -> Vec<u8> {
         let mut content = content.to_vec();

@@ -32,19 +32,29 @@ pub(super) fn replaced(kind: &'static Kind, bytes: &[u8], secret: &Secret) -> Ve
 /// texts in quotes, are replaced as a whole.
 pub(super) fn text(text: &[u8], secret: &Secret) -> Vec<u8> {
     let mut replaced = Vec::with_capacity(text.len());
+    let mut is_free = false;
     for (place, part) in text.split(|byte| *byte == b'"').enumerate() {
         if place > 0 {
             replaced.push(b'"');
         }
         if place % 2 == 1 {
             replaced.extend(device(part, secret));
+            is_free = false;
             continue;
         }
         let ends = |byte: u8| byte.is_ascii_whitespace() || b"{},;()[]!*".contains(&byte);
         for run in part.chunk_by(|a, b| !ends(*a) && !ends(*b)) {
             match run {
                 [byte] if ends(*byte) => replaced.push(*byte),
-                run => replaced.extend(self::term(run, secret)),
+                // A text of the user's own may look like an option.
+                run if is_free => {
+                    replaced.extend(secret.names.word(run));
+                    is_free = false;
+                }
+                run => {
+                    replaced.extend(self::term(run, secret));
+                    is_free = TEXTS.contains(&run);
+                }
             }
         }
     }
@@ -53,11 +63,16 @@ pub(super) fn text(text: &[u8], secret: &Secret) -> Vec<u8> {
 
 /// Replaces a word of a rule, unless it is a number or a word of the language of rules.
 fn term(term: &[u8], secret: &Secret) -> Vec<u8> {
-    // `--option=value` and `:CHAIN` have no space.
     let text = String::from_utf8_lossy(term);
     let mapped = word(term, secret);
     if mapped != term || text.parse::<IpAddr>().is_ok() || text.starts_with('/') {
         return mapped;
+    }
+    if let Some((option, value)) = text.split_once('=').filter(|_| text.starts_with("--")) {
+        let is_free = TEXTS.contains(&option.as_bytes());
+        let value = value.as_bytes();
+        let value = if is_free { secret.names.word(value) } else { self::term(value, secret) };
+        return [option.as_bytes(), b"=", &value].concat();
     }
     if text.starts_with("--") || text.len() == 2 && text.starts_with('-') {
         return term.to_vec();
@@ -265,6 +280,19 @@ fn number(bytes: &[u8], at: usize) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(*word)).ok()
 }
 
+/// Options of rules that a text of the user's own follows.
+const TEXTS: &[&[u8]] = &[
+    b"--comment",
+    b"--hashlimit-name",
+    b"--hex-string",
+    b"--label",
+    b"--log-prefix",
+    b"--name",
+    b"--nflog-prefix",
+    b"--string",
+    b"--ulog-prefix",
+];
+
 /// Bytes of a netlink header.
 const HEADER: usize = 16;
 const NEW_ADDRESS: u16 = 20;
@@ -353,6 +381,22 @@ mod tests {
             assert!(new.contains(kept), "{kept}: {new}");
         }
         assert_eq!(new.lines().count(), iptables.lines().count());
+        let long = "-A INPUT --comment=acme --string=acme --to-destination=10.1.2.3:80 \
+            --log-prefix=acme -m comment --comment --acme --log-prefix input --dport 80";
+        let new = replaced(long);
+        for secret in ["acme", "10.1.2"] {
+            assert!(!new.contains(secret), "{secret}: {new}");
+        }
+        for kept in [
+            "--comment=",
+            "--to-destination=10.",
+            ":80",
+            "--log-prefix=",
+            " --comment --",
+            "--dport 80",
+        ] {
+            assert!(new.contains(kept), "{kept}: {new}");
+        }
         let nft = "table inet acme {\n\tset acmeset {\n\t\ttype ipv4_addr\n\t\telements = { \
             10.1.2.3, 10.1.2.4 }\n\t}\n\tchain input {\n\t\ttype filter hook input priority 0; \
             policy accept;\n\t\tiifname \"acme0\" ip saddr @acmeset ether saddr \

@@ -12,7 +12,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
-use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat};
 
 use super::apply::edit;
 use super::lock::Lock;
@@ -28,6 +28,9 @@ use crate::source::Directory;
 /// Makes all changes or none. The new images are written beside the old ones. Then the inventory is
 /// put aside, and nobody takes the directory for a checkpoint. The inventory comes back when every
 /// new image is in its place.
+///
+/// [Marks](Edit::MarkLazy) alone leave the inventory in its place, because a checkpoint is whole
+/// with the marks of some tasks. An edit that is killed among them has marked some.
 ///
 /// An edit that fails or is killed before the inventory is put aside leaves the old images. The
 /// next edit, or [`recover`], completes an edit that is killed after that.
@@ -48,7 +51,7 @@ pub fn edit_directory(
     let images = Directory::held(directory.as_ref(), place.directory()?)?;
     let edited = edit(&ImageSet::new(images)?, edits)?;
     let written = edited.iter().try_for_each(|image| place.write(image));
-    let committed = written.and_then(|()| place.keep());
+    let committed = written.and_then(|()| place.keep(!edits.iter().all(Edit::may_be_partial)));
     if let Err(error) = committed {
         // Once the inventory is put aside, this completes the edit. If that fails too, a later
         // `recover` can do it.
@@ -90,19 +93,21 @@ impl Place {
             openat(self.lock.directory(), &*beside(name), NEW, Mode::S_IRUSR | Mode::S_IWUSR)?;
         let mut file = File::from(new);
         file.write_all(&image.bytes)?;
-        // The new image gets the permissions of the old one.
+        // The new image gets the owner and the permissions of the old one.
         let old = fstatat(self.lock.directory(), name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         if old.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
             return Err(io::Error::other(format!("{}: is not a regular file", image.name)));
         }
+        // Only root can give a file to another owner.
+        let _ = fchown(&file, Some(Uid::from_raw(old.st_uid)), Some(Gid::from_raw(old.st_gid)));
         file.set_permissions(Permissions::from_mode(old.st_mode & 0o7777))?;
         file.sync_all()
     }
 
-    /// Puts the new images in place of the old ones.
-    fn keep(&self) -> io::Result<()> {
+    /// Puts the new images in place of the old ones; if `together`, all of them or none.
+    fn keep(&self, together: bool) -> io::Result<()> {
         let waiting = self.waiting()?;
-        if waiting.len() > 1 {
+        if together && waiting.len() > 1 {
             let inventory = OsStr::new(kind::INVENTORY.file);
             // From here on the edit can only be completed.
             if waiting.iter().any(|name| name == inventory) {

@@ -169,7 +169,8 @@ impl Task {
         image.next_entry()?;
         new.extend(bytes.get(..image.position()).unwrap_or_default());
         while let Some(entry) = image.next_entry()? {
-            let Some(run) = runs.next().transpose()? else { break };
+            let run = runs.next().transpose()?;
+            let run = run.ok_or_else(|| entry.fault(ErrorKind::Missing))?;
             let parts = parts(&run, self.page_size.bytes(), &self.later);
             let is_split = parts.len() > 1;
             for part in parts {

@@ -133,18 +133,6 @@ impl End {
         self.packed as u64 + END as u64
     }
 
-    /// Refuses a message that no archive of so many bytes needs: zeros unpack to any size.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TooLarge`].
-    pub(super) fn check(self, archive: u64) -> Result<(), Fault> {
-        let (size, limit) = (self.message as u64, LEAST.max(archive.saturating_mul(MOST_RATIO)));
-        if size > limit {
-            return Err(ErrorKind::TooLarge { size, limit }.into());
-        }
-        Ok(())
-    }
-
     /// Reads the message from the bytes of the whole skippable frame.
     ///
     /// # Errors
@@ -164,6 +152,18 @@ impl End {
         unpack(&mut decoder, packed, &mut message).map_err(|_| damaged())?;
         Contents::decode(&*message).map_err(|_| damaged())
     }
+}
+
+/// Refuses a table with more frames than an archive of so many bytes has digests of, before memory
+/// is taken for their places.
+///
+/// # Errors
+/// [`ErrorKind::Malformed`].
+pub(super) fn check_count(contents: &Contents, archive: u64) -> Result<(), Fault> {
+    let digests = (contents.packed.len() as u64).saturating_mul(FRAME_DIGEST);
+    let is_there = digests <= contents.digests.len && contents.digests.len <= archive;
+    let few = ErrorKind::Malformed("has fewer digests than frames");
+    if is_there { Ok(()) } else { Err(few.into()) }
 }
 
 /// Places of the frames of a table.
@@ -333,11 +333,6 @@ const LEAST_FRAME: u32 = 9;
 
 /// Bytes behind the zstd frame.
 pub(super) const END: usize = 52;
-
-/// Largest message of any archive, in bytes, and in bytes for each byte of the archive. A frame and
-/// a member take more of the archive than of the message.
-const LEAST: u64 = 1 << 20;
-const MOST_RATIO: u64 = 256;
 
 /// Level at which the table is packed. Tables are small.
 const LEVEL: i32 = 9;

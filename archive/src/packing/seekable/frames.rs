@@ -69,6 +69,11 @@ impl Frames {
         Some(Frame { packed, packed_len, start, len })
     }
 
+    /// Returns the frames without content.
+    pub(super) fn empty(&self) -> impl Iterator<Item = Frame> + '_ {
+        (0..self.len()).filter_map(|number| self.get(number)).filter(|frame| frame.len == 0)
+    }
+
     /// Returns the number of the frame that has the byte at an offset of the tar stream.
     pub(super) fn find(&self, offset: u64) -> usize {
         // Behind all frames that end at the offset or before.

@@ -292,41 +292,81 @@ impl Collector {
         }
         let index = index.encode_to_vec();
         let mut packer = Packer::new(level)?;
-        let mut bytes = Vec::new();
-        let index_packed = packer.pack(&index, &mut bytes)?;
+        let mut done = Kept::new()?;
+        let index_packed = done.add(&mut packer, &index)?;
         let mut packed = Vec::new();
         let mut frame = Vec::with_capacity(FRAME);
         for run in &self.found {
-            let mut done = 0;
-            while done < run.len {
+            let mut read = 0;
+            while read < run.len {
                 let room = FRAME - frame.len();
-                let part = room.min(usize::try_from(run.len - done).unwrap_or(usize::MAX));
+                let part = room.min(usize::try_from(run.len - read).unwrap_or(usize::MAX));
                 let old = frame.len();
                 frame.resize(old + part, 0);
                 let to = frame.get_mut(old..).unwrap_or_default();
-                self.kept.read_exact_at(to, run.at + done)?;
-                done += part as u64;
+                self.kept.read_exact_at(to, run.at + read)?;
+                read += part as u64;
                 if frame.len() == FRAME {
-                    packed.push(packer.pack(&frame, &mut bytes)?);
+                    packed.push(done.add(&mut packer, &frame)?);
                     frame.clear();
                 }
             }
         }
         if !frame.is_empty() {
-            packed.push(packer.pack(&frame, &mut bytes)?);
+            packed.push(done.add(&mut packer, &frame)?);
         }
-        let head = skippable(bytes.len())?;
+        let head = skippable(usize::try_from(done.len).unwrap_or(usize::MAX))?;
         out.write_all(&head)?;
-        out.write_all(&bytes)?;
+        let len = done.len;
+        let digest = done.write(out)?;
         let wire = wire::Hot {
             start: file_at.saturating_add(head.len() as u64),
             index: index_packed,
             index_unpacked: u32::try_from(index.len()).map_err(io::Error::other)?,
             packed,
             unpacked: self.found.iter().map(|run| run.len).sum(),
-            digest: Sha256::digest(&bytes).to_vec(),
+            digest,
         };
-        Ok(Some((wire, (head.len() + bytes.len()) as u64)))
+        Ok(Some((wire, head.len() as u64 + len)))
+    }
+}
+
+/// Frames that wait in an unlinked temporary file, because their size stands before them.
+struct Kept {
+    file: File,
+    len: u64,
+    digest: Sha256,
+    frame: Vec<u8>,
+}
+
+impl Kept {
+    fn new() -> io::Result<Self> {
+        let file = spool::temporary_file()?;
+        Ok(Self { file, len: 0, digest: Sha256::new(), frame: Vec::new() })
+    }
+
+    /// Packs a frame, and returns its size.
+    fn add(&mut self, packer: &mut Packer, bytes: &[u8]) -> io::Result<u32> {
+        self.frame.clear();
+        let len = packer.pack(bytes, &mut self.frame)?;
+        self.file.write_all_at(&self.frame, self.len)?;
+        self.digest.update(&self.frame);
+        self.len += u64::from(len);
+        Ok(len)
+    }
+
+    /// Writes all frames, and returns their digest.
+    fn write(self, out: &mut impl Write) -> io::Result<Vec<u8>> {
+        let mut piece = vec![0; PIECE];
+        let mut at = 0;
+        while at < self.len {
+            let left = usize::try_from(self.len - at).unwrap_or(usize::MAX).min(PIECE);
+            let piece = piece.get_mut(..left).unwrap_or_default();
+            self.file.read_exact_at(piece, at)?;
+            out.write_all(piece)?;
+            at += left as u64;
+        }
+        Ok(self.digest.finalize().to_vec())
     }
 }
 
@@ -336,6 +376,9 @@ fn broken() -> io::Error {
 
 /// Unit of places and sizes in the index.
 const UNIT: i64 = 512;
+
+/// Bytes that are copied at once.
+const PIECE: usize = 256 << 10;
 
 /// Unpacked frames that are kept.
 const KEPT: usize = 16;

@@ -1,7 +1,7 @@
 //! Seekable archives: independent zstd frames with tables at the end.
 //!
 //! ```text
-//! frames of the tar stream │ [working set] │ digests │ table of contents │ seek table
+//! frames of the tar stream │ digests │ [working set] │ table of contents │ seek table
 //! └───── zstd frames ─────┘ └──────────────────── skippable frames ────────────────┘
 //! ```
 //!
@@ -22,6 +22,8 @@ mod open;
 mod pool;
 mod reader;
 mod seek_table;
+#[cfg(test)]
+mod tests;
 mod wire;
 mod writer;
 

@@ -32,7 +32,7 @@ pub(super) struct Seekable {
 /// Frames that are kept, the one that was wanted last at the end.
 #[derive(Default)]
 struct Cache {
-    /// Number and size of each frame, and its bytes.
+    /// Number of each frame, bytes that it counts for, and its bytes.
     slots: Vec<(usize, usize, Arc<Slot>)>,
     bytes: usize,
 }
@@ -123,13 +123,14 @@ impl Seekable {
     fn whole(&self, first: usize, offset: u64, len: usize) -> Range<usize> {
         let end = offset.saturating_add(len as u64);
         let cache = lock(&self.cache);
-        let is_kept = |number: usize| cache.slots.iter().any(|(kept, ..)| *kept == number);
+        let kept = cache.slots.iter().map(|(kept, ..)| *kept).filter(|kept| *kept >= first);
+        let kept = kept.min();
         let mut packed = 0usize;
         let mut last = first;
         while let Some(frame) = self.frames.get(last) {
             packed = packed.saturating_add(frame.packed_len);
             let is_inside = frame.start >= offset && frame.start + frame.len as u64 <= end;
-            if !is_inside || is_kept(last) || packed > MOST_READ {
+            if !is_inside || kept == Some(last) || packed > MOST_READ {
                 break;
             }
             last += 1;
@@ -226,6 +227,7 @@ impl Cache {
         let found = self.slots.iter().position(|(kept, ..)| *kept == number);
         let row = found.map(|at| self.slots.remove(at));
         let row = row.unwrap_or_else(|| {
+            let len = len.max(LEAST_KEPT);
             self.bytes = self.bytes.saturating_add(len);
             while self.bytes > KEPT && !self.slots.is_empty() {
                 let (_, old, _) = self.slots.remove(0);
@@ -314,6 +316,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Bytes of unpacked frames that are kept. One frame is kept even if it has more.
 const KEPT: usize = 8 << 20;
 
+/// Least bytes that a frame counts for: at most 512 frames are kept, and a search among them is
+/// short.
+const LEAST_KEPT: usize = KEPT / 512;
+
 /// Most packed bytes that are read at once.
 const MOST_READ: usize = 1 << 20;
 
@@ -322,3 +328,37 @@ const LEAST_AHEAD: usize = 64 << 10;
 
 /// Most decoders that are kept for later.
 const MOST_SPARES: usize = 8;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::packing::tests::made::{files, seekable};
+    use crate::packing::{Layer, layer};
+
+    #[test]
+    fn opening_keeps_no_bytes_of_the_tables() {
+        let packed = Blob::from(seekable(&files()));
+        let Layer::Anywhere { toc: Some(toc), .. } = layer(&packed).unwrap() else { panic!() };
+        let ahead = lock(&toc.reader.0.ahead);
+        let end = ahead.start + ahead.bytes.len() as u64;
+        let frames = toc.reader.0.frames.packed();
+        assert!(!ahead.bytes.is_empty() && end <= frames + 8, "{end} {frames}");
+        assert!(ahead.bytes.capacity() as u64 <= frames + 8);
+    }
+
+    #[test]
+    fn few_frames_are_kept_even_if_they_are_tiny() {
+        let mut cache = Cache::default();
+        (0..10_000).for_each(|number| drop(cache.slot(number, 1)));
+        assert_eq!(cache.slots.len(), 512);
+        // The frame that was wanted last is kept, the oldest is not.
+        let last = cache.slot(9999, 1);
+        assert!(Arc::ptr_eq(&last, &cache.slot(9999, 1)));
+        drop(cache.slot(0, 1));
+        assert!(cache.slots.len() == 512 && cache.bytes == KEPT);
+        // A large frame takes the room of many.
+        drop(cache.slot(10_001, KEPT));
+        assert_eq!(cache.slots.len(), 1);
+    }
+}

@@ -12,6 +12,7 @@
 //! Numbers are little-endian. A skippable frame has the unpacked size 0.
 
 use std::io;
+use std::ops::Range;
 
 use super::frames::Frames;
 use crate::error::{ErrorKind, Fault};
@@ -40,6 +41,15 @@ impl Footer {
         self.count * self.entry + (8 + FOOTER) as u64
     }
 
+    /// Refuses a table that is too large to be read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] above `limit` bytes.
+    pub(super) fn check_size(self, limit: u64) -> Result<(), Fault> {
+        let size = self.size();
+        if size > limit { Err(ErrorKind::TooLarge { size, limit }.into()) } else { Ok(()) }
+    }
+
     /// Checks the head of the skippable frame.
     pub(super) fn fits(self, head: &[u8]) -> bool {
         let Some((magic, len)) = head.split_first_chunk::<4>() else { return false };
@@ -55,21 +65,37 @@ impl Footer {
     /// table.
     pub(super) fn frames(self, table: &[u8], start: u64) -> Result<Frames, Fault> {
         let malformed = |text| Fault::from(ErrorKind::Malformed(text));
-        let entries = table.get(8..).unwrap_or_default();
-        let entry = usize::try_from(self.entry).unwrap_or(usize::MAX);
-        let count = usize::try_from(self.count).unwrap_or(usize::MAX);
         let mut frames = Frames::default();
-        for bytes in entries.chunks_exact(entry).take(count) {
-            let number = |at: usize| {
-                let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
-                bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-            };
-            frames.push(number(0), number(4));
-        }
+        self.entries(table).for_each(|(packed, unpacked)| frames.push(packed, unpacked));
         match frames.packed() {
             end if end == start => Ok(frames),
             _ => Err(malformed("the seek table does not describe the frames of the file")),
         }
+    }
+
+    /// Returns true if the whole table has exactly these frames, and skippable frames with the
+    /// other payloads behind them.
+    pub(super) fn describes(self, table: &[u8], frames: &Frames, others: &[Range<u64>]) -> bool {
+        let size = |len: u64| u32::try_from(len).ok();
+        let wanted = (0..frames.len()).filter_map(|number| frames.get(number));
+        let wanted = wanted.map(|frame| (size(frame.packed_len as u64), size(frame.len as u64)));
+        let others = others.iter().map(|place| (size(place.end - place.start + 8), Some(0)));
+        let found = self.entries(table).map(|(packed, unpacked)| (Some(packed), Some(unpacked)));
+        found.eq(wanted.chain(others))
+    }
+
+    /// Returns the packed and the unpacked sizes in the bytes of the whole table.
+    fn entries(self, table: &[u8]) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let entries = table.get(8..).unwrap_or_default();
+        let entry = usize::try_from(self.entry).unwrap_or(usize::MAX);
+        let count = usize::try_from(self.count).unwrap_or(usize::MAX);
+        entries.chunks_exact(entry).take(count).map(|bytes| {
+            let number = |at: usize| {
+                let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+                bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+            };
+            (number(0), number(4))
+        })
     }
 }
 

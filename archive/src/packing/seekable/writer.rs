@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 use std::mem;
 
+use criu_images::kind::{Entries, Kind};
+use sha2::{Digest, Sha256};
+
 use super::contents::{self, Done};
 use super::cut::{self, FRAME, Place};
 use super::digests::{self, FrameDigest};
@@ -10,10 +13,10 @@ use super::hot::Collector;
 use super::pool::{Packed, Piece, Pool};
 use super::wire::{Contents, Digests};
 use super::{seek_table, skippable};
-use crate::packing::sink::{Entry, HotPages, Written, is_pages};
+use crate::packing::sink::{Entry, HotPages, Written};
 
 /// A writer of a seekable archive. Memory holds at most 6 MiB for each thread, some 100 bytes for
-/// each member and 40 for each frame.
+/// each member and 40 for each frame. A working set waits in temporary files.
 pub(in crate::packing) struct Writer<W> {
     out: W,
     level: i32,
@@ -31,6 +34,8 @@ pub(in crate::packing) struct Writer<W> {
     members: Vec<Done>,
     /// Set if the digests of members and of the tar stream are wanted.
     has_digests: bool,
+    /// Digest of the present content, if it is wanted.
+    digest: Option<Sha256>,
     /// Memory of pieces and frames that have been written.
     spare: Vec<Vec<u8>>,
     hot: Option<Collector>,
@@ -55,6 +60,7 @@ impl<W: Write> Writer<W> {
             frames: Vec::new(),
             members: Vec::new(),
             has_digests,
+            digest: None,
             spare: Vec::new(),
             hot: None,
         })
@@ -67,6 +73,7 @@ impl<W: Write> Writer<W> {
 
     /// Begins the content of a member.
     pub(in crate::packing) fn content(&mut self, entry: &Entry) -> io::Result<()> {
+        self.digest = self.has_digests.then(Sha256::new);
         if let Some(hot) = &mut self.hot {
             hot.content(&entry.path, self.at);
         }
@@ -90,6 +97,9 @@ impl<W: Write> Writer<W> {
         if let Some((hot, offset)) = self.hot.as_mut().zip(content) {
             hot.take(offset, bytes)?;
         }
+        if let Some((digest, _)) = self.digest.as_mut().zip(content) {
+            digest.update(bytes);
+        }
         while !bytes.is_empty() {
             // A frame is cut when a page more than it may have is known.
             let room = (FRAME + MARGIN).saturating_sub(self.ready());
@@ -105,14 +115,10 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends a member. `digest` is that of its content, if digests are wanted.
-    pub(in crate::packing) fn done(
-        &mut self,
-        entry: Entry,
-        headers: u32,
-        digest: Option<[u8; 32]>,
-    ) {
+    /// Ends a member.
+    pub(in crate::packing) fn done(&mut self, entry: Entry, headers: u32) {
         self.place = Place::Any;
+        let digest = self.digest.take().map(|digest| digest.finalize().into());
         self.members.push(Done { entry, headers, digest });
     }
 
@@ -216,6 +222,13 @@ impl<W: Write> Writer<W> {
         room.reserve(PIECE + 2 * FRAME);
         room
     }
+}
+
+/// Returns true for a member with pages of memory.
+fn is_pages(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let kind = std::str::from_utf8(name).ok().and_then(Kind::of_file);
+    kind.is_some_and(|(kind, _)| kind.entries == Entries::Raw && name.starts_with(b"pages-"))
 }
 
 /// Bytes that are compressed by a thread at once.

@@ -3,10 +3,13 @@
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use criu_images::source::Blob;
 
 use super::made::{files, memory, plain};
+use crate::packing::forward::Unpacking;
 use crate::packing::{Layer, Packing, Spool, layer, unpack};
 
 /// Packs bytes with a program.
@@ -132,6 +135,50 @@ impl<R: Read> Read for Told<R> {
         self.1.fetch_add(len as u64, std::sync::atomic::Ordering::Relaxed);
         Ok(len)
     }
+}
+
+/// A stream that goes on for ever, and counts what was read of it.
+struct Endless(&'static [u8], usize, Arc<AtomicU64>);
+
+impl Read for Endless {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.2.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        if read > 1 << 30 {
+            return Err(io::Error::other("nobody stopped reading"));
+        }
+        for byte in &mut *buf {
+            *byte = self.0[self.1 % self.0.len()];
+            self.1 += 1;
+        }
+        Ok(buf.len())
+    }
+}
+
+#[test]
+fn empty_blocks_and_frames_without_end_are_refused() {
+    // Empty blocks of one frame, empty frames, skippable frames, empty members of gzip.
+    let (head, blocks) = (&b"\x28\xb5\x2f\xfd\x00\x58"[..], &[0][..]);
+    let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
+    for (packing, head, piece) in [
+        (Packing::Zstd, head, blocks),
+        (Packing::Zstd, &[], b"\x28\xb5\x2f\xfd\x00\x58\x01\0\0"),
+        (Packing::Zstd, &[], b"\x50\x2a\x4d\x18\0\0\0\0"),
+        (Packing::Gzip, &[], gzip),
+        (Packing::Gzip, gzip, &[0]),
+    ] {
+        let read = Arc::new(AtomicU64::new(0));
+        let endless = head.chain(Endless(piece, 0, Arc::clone(&read)));
+        let mut stream = Unpacking::with_idle(endless, packing, 1 << 20).unwrap();
+        let error = stream.read(&mut [0; 100]).unwrap_err().to_string();
+        assert!(error.contains("goes on and unpacks to almost nothing"), "{piece:?}: {error}");
+        assert!(read.load(Ordering::Relaxed) < 2 << 20, "{piece:?}");
+    }
+    // Frames of one byte each are no fault.
+    let frames = packed("zstd", &["-c"], b"1").repeat(200_000);
+    let mut stream = Unpacking::with_idle(io::Cursor::new(frames), Packing::Zstd, 1 << 17).unwrap();
+    let mut out = Vec::new();
+    stream.read_to_end(&mut out).unwrap();
+    assert_eq!(out.len(), 200_000);
 }
 
 #[test]

@@ -10,13 +10,13 @@ use crate::member::MemberKind;
 use crate::packing::{Entry, Form, HotPages, Sink, Written};
 
 /// A file of a test archive.
-pub(super) struct TestFile {
-    pub(super) name: String,
-    pub(super) bytes: Vec<u8>,
+pub(in crate::packing) struct TestFile {
+    pub(in crate::packing) name: String,
+    pub(in crate::packing) bytes: Vec<u8>,
 }
 
 /// Bytes that look like memory: some repeat, some do not.
-pub(super) fn memory(len: usize, seed: u64) -> Vec<u8> {
+pub(in crate::packing) fn memory(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 4096);
     while bytes.len() < len {
@@ -34,7 +34,7 @@ pub(super) fn memory(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// Files of a checkpoint: small ones, and pages of several sizes.
-pub(super) fn files() -> Vec<TestFile> {
+pub(in crate::packing) fn files() -> Vec<TestFile> {
     let mut files = Vec::new();
     for at in 0..40usize {
         let name = format!("checkpoint/core-{at}.img");
@@ -49,7 +49,7 @@ pub(super) fn files() -> Vec<TestFile> {
 }
 
 /// Writes an archive of files with all digests.
-pub(super) fn write<W: Write>(
+pub(in crate::packing) fn write<W: Write>(
     files: &[TestFile],
     out: W,
     form: Form,
@@ -59,7 +59,7 @@ pub(super) fn write<W: Write>(
 }
 
 /// Writes files into an archive.
-pub(super) fn fill<W: Write>(
+pub(in crate::packing) fn fill<W: Write>(
     mut sink: Sink<W>,
     files: &[TestFile],
     hot: Option<Vec<HotPages>>,
@@ -67,6 +67,14 @@ pub(super) fn fill<W: Write>(
     if let Some(hot) = hot {
         sink.hot(hot)?;
     }
+    put(&mut sink, files)?;
+    sink.end()?;
+    sink.write_all(&[0; 1024])?;
+    sink.finish()
+}
+
+/// Writes files into an archive that is not at its end.
+pub(in crate::packing) fn put<W: Write>(sink: &mut Sink<W>, files: &[TestFile]) -> io::Result<()> {
     for file in files {
         sink.begin(entry(file))?;
         sink.write_all(&header(&file.name, file.bytes.len()))?;
@@ -76,12 +84,10 @@ pub(super) fn fill<W: Write>(
         }
         sink.write_all(&vec![0; file.bytes.len().next_multiple_of(512) - file.bytes.len()])?;
     }
-    sink.end()?;
-    sink.write_all(&[0; 1024])?;
-    sink.finish()
+    Ok(())
 }
 
-pub(super) fn entry(file: &TestFile) -> Entry {
+pub(in crate::packing) fn entry(file: &TestFile) -> Entry {
     Entry {
         path: file.name.clone().into_bytes(),
         kind: MemberKind::File,
@@ -94,17 +100,17 @@ pub(super) fn entry(file: &TestFile) -> Entry {
 }
 
 /// The plain archive of files.
-pub(super) fn plain(files: &[TestFile]) -> Vec<u8> {
+pub(in crate::packing) fn plain(files: &[TestFile]) -> Vec<u8> {
     write(files, Vec::new(), Form::Plain, None).unwrap().out
 }
 
 /// The seekable archive of files.
-pub(super) fn seekable(files: &[TestFile]) -> Vec<u8> {
+pub(in crate::packing) fn seekable(files: &[TestFile]) -> Vec<u8> {
     write(files, Vec::new(), Form::Seekable { level: 1, threads: 1 }, None).unwrap().out
 }
 
 /// A header of tar.
-pub(super) fn header(name: &str, size: usize) -> [u8; 512] {
+pub(in crate::packing) fn header(name: &str, size: usize) -> [u8; 512] {
     let mut header = [0; 512];
     let mut put = |at: usize, text: &str| {
         header[at..at + text.len()].copy_from_slice(text.as_bytes());
@@ -125,21 +131,21 @@ pub(super) fn header(name: &str, size: usize) -> [u8; 512] {
 
 /// Bytes that count how they are read.
 #[derive(Clone, Debug)]
-pub(super) struct Counting {
+pub(in crate::packing) struct Counting {
     bytes: Arc<dyn ReadAt>,
-    pub(super) reads: Arc<AtomicU64>,
-    pub(super) read: Arc<AtomicU64>,
-    pub(super) places: Arc<Mutex<Vec<(u64, usize)>>>,
+    pub(in crate::packing) reads: Arc<AtomicU64>,
+    pub(in crate::packing) read: Arc<AtomicU64>,
+    pub(in crate::packing) places: Arc<Mutex<Vec<(u64, usize)>>>,
 }
 
 impl Counting {
-    pub(super) fn new(bytes: impl ReadAt + 'static) -> Self {
+    pub(in crate::packing) fn new(bytes: impl ReadAt + 'static) -> Self {
         let (reads, read, places) = Default::default();
         Self { bytes: Arc::new(bytes), reads, read, places }
     }
 
     /// Number of reads and of bytes since the last call.
-    pub(super) fn take(&self) -> (u64, u64) {
+    pub(in crate::packing) fn take(&self) -> (u64, u64) {
         self.places.lock().unwrap().clear();
         (self.reads.swap(0, Ordering::Relaxed), self.read.swap(0, Ordering::Relaxed))
     }
@@ -159,7 +165,7 @@ impl ReadAt for Counting {
 }
 
 /// Reads all bytes of a blob.
-pub(super) fn all(blob: &Blob) -> io::Result<Vec<u8>> {
+pub(in crate::packing) fn all(blob: &Blob) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; blob.len() as usize];
     blob.read_at(0, &mut bytes)?;
     Ok(bytes)

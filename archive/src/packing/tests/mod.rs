@@ -4,5 +4,5 @@
 
 mod damage;
 mod forward;
-mod made;
+pub(super) mod made;
 mod seekable;

@@ -1,7 +1,7 @@
 //! Seekable archives.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 
 use criu_images::source::Blob;
@@ -283,7 +283,7 @@ fn a_working_set_with_other_pages_than_the_members_is_found() {
             let offset = if swap && page == 1 { 0 } else { page as u64 * 4096 };
             writer.put(bytes, Some(offset)).unwrap();
         }
-        writer.done(entry(&file), 1, None);
+        writer.done(entry(&file), 1);
         writer.put(&[0; 1024], None).unwrap();
         let (_, toc) = open(writer.finish().unwrap().out);
         toc
@@ -448,4 +448,31 @@ fn a_seekable_archive_comes_through_a_pipe() {
     writer.join().unwrap();
     packed.wait().unwrap();
     assert!(packing == Packing::Zstd && tar == plain(&files));
+}
+
+#[test]
+fn a_working_set_is_written_in_small_pieces() {
+    /// Counts bytes, and the most that came at once.
+    #[derive(Default)]
+    struct Pieces(usize, usize);
+    impl Write for Pieces {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            *self = Self(self.0 + bytes.len(), self.1.max(bytes.len()));
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let bytes: Vec<u8> = (0..131_072u64).flat_map(|at| Sha256::digest(at.to_le_bytes())).collect();
+    let len = bytes.len() as u64;
+    let files = [TestFile { name: "checkpoint/pages-1.img".into(), bytes }];
+    let hot = vec![HotPages { path: files[0].name.clone().into(), offset: 0, len }];
+    let form = Form::Seekable { level: 1, threads: 1 };
+    let written = write(&files, Pieces::default(), form, Some(hot)).unwrap();
+    let Pieces(all, most) = written.out;
+    // Noise is stored as it is, twice. A piece of the tar stream has 1 MiB.
+    assert!(all as u64 > 2 * len && written.hot_pages == len);
+    assert!(most < 1200 << 10, "{most}");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
@@ -224,7 +224,7 @@ impl<'a> Tab<'a> {
 
 /// A running Chromium. It ends when the pipe to it is closed, at the end of the tests.
 struct Browser {
-    to: ChildStdin,
+    process: Child,
     from: BufReader<ChildStdout>,
     calls: u64,
 }
@@ -233,7 +233,7 @@ impl Browser {
     fn start() -> Self {
         let profile = scratch("report-browser").join("profile");
         // Chromium reads its messages from descriptor 3, and writes them to descriptor 4.
-        let mut child = Command::new("timeout")
+        let mut process = Command::new("timeout")
             .args(["300", "sh", "-c", "exec \"$@\" 3<&0 4>&1 0</dev/null 1>&2", "sh", "chromium"])
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
             .args(["--no-first-run", "--disable-background-networking", "--disable-sync"])
@@ -245,8 +245,8 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { to, from: BufReader::new(from), calls: 0 }
+        let from = BufReader::new(process.stdout.take().unwrap());
+        Self { process, from, calls: 0 }
     }
 
     /// Sends a call, and returns the number that its answer will have.
@@ -258,7 +258,8 @@ impl Browser {
         }
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        self.to.write_all(&bytes).expect("chromium, which `cargo xtask setup --tests` installs");
+        let to = self.process.stdin.as_mut().unwrap();
+        to.write_all(&bytes).expect("chromium, which `cargo xtask setup --tests` installs");
         self.calls
     }
 

@@ -17,7 +17,7 @@
 //! serving         parts of words that go on as servers
 //! confine         rights that a server gives up
 //! places          directories that are made, and those that others can write
-//! new_file        files that appear when they are complete
+//! new_file        files that appear when they are complete; `same`, outputs that are inputs
 //! settings        options from CRIU's configuration files
 //! push  pull      images in registries and layouts: `remote` opens them
 //! held            images that CRIU restores from, laid out of an archive
@@ -63,6 +63,7 @@ mod push;
 mod remote;
 mod restore;
 mod runtime_args;
+mod same;
 mod serving;
 mod settings;
 mod shell;

@@ -103,6 +103,14 @@ impl NewFile {
         }
     }
 
+    /// Returns what removes a new file before it is in its place; `None` for standard output, a
+    /// device or a FIFO.
+    pub(crate) fn unfinished(&self) -> io::Result<Option<Unfinished>> {
+        let Some(Place { directory, new, name }) = &self.place else { return Ok(None) };
+        let (new, name) = (new.clone(), name.clone());
+        Ok(Some(Unfinished(Place { directory: directory.try_clone()?, new, name })))
+    }
+
     /// Waits until the bytes of a new file are on the disk.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
@@ -123,6 +131,16 @@ impl NewFile {
             }
         }
         Ok(())
+    }
+}
+
+/// A file in the making, as another thread sees it.
+pub(crate) struct Unfinished(Place);
+
+impl Unfinished {
+    /// Removes the file.
+    pub(crate) fn remove(&self) {
+        self.0.remove();
     }
 }
 

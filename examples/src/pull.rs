@@ -20,6 +20,7 @@ use crate::new_file::NewFile;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::remote::{IS_HERE, Named, Opened, RegistryArgs, nameless};
+use crate::same;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -32,7 +33,8 @@ pub(crate) struct Pull {
     from: PathBuf,
     /// The archive to write, - for standard output, or an image in a layout: oci:DIR[:TAG],
     /// oci-archive:FILE[:TAG], or a new or empty directory, with a slash at its end, for an archive
-    /// that is unpacked. The last part of the name and .tar, in the current directory, unless given
+    /// that is unpacked. By default a file in the current directory: the last part of the name
+    /// of the image, or the tag in a layout, with .tar, .tar.gz or .tar.zst, as the archive is packed
     #[arg(value_name = "OUT")]
     to: Option<PathBuf>,
     #[command(flatten)]
@@ -55,7 +57,7 @@ To look into an image, or to restore from it, it need not be pulled: `criu-rs in
 `criu-rs restore --lazy -D REFERENCE` fetch only the parts that they need.
 
 Examples:
-  criu-rs pull registry.example.org/counter:v1           to counter.tar
+  criu-rs pull registry.example.org/counter:v1           to counter.tar.zst, or as it is packed
   criu-rs pull localhost:5000/counter:v1 checkpoint.tar
   criu-rs pull registry.example.org/counter@sha256:0123... checkpoint.tar
   criu-rs pull registry.example.org/counter:v1 dir/      unpacked; then restore -D dir
@@ -86,6 +88,15 @@ Exit status:
             Some(to) => to.clone(),
             None => PathBuf::from(name_of(&from, &layer.media_type)),
         };
+        if let Named::Layout(layout, _) = &from {
+            let to = match Named::of(&to) {
+                Some(Named::Layout(to, _)) => to.path().to_owned(),
+                _ => to.clone(),
+            };
+            if to != Path::new("-") {
+                same::refuse(&to, [layout.path()])?;
+            }
+        }
         let progress = Progress::of_pages();
         let tell = progress.listener(layer.size);
         if to == Path::new("-") {
@@ -190,7 +201,7 @@ fn name_of(from: &Named, media_type: &str) -> String {
         }
         Named::Layout(layout, tag) => {
             let stem = layout.path().file_stem().unwrap_or_default().to_string_lossy();
-            tag.clone().unwrap_or_else(|| stem.into_owned())
+            tag.clone().unwrap_or_else(|| format!("{stem}-checkpoint"))
         }
     };
     let ending = match media_type.rsplit(['+', '.']).next() {

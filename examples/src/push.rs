@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::remote::{IS_HERE, Named, Opened, RegistryArgs};
+use crate::same;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -60,6 +61,13 @@ Exit status:
     fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
         let output = Output::new("criu-rs push", Self::WORD, self.json);
         let to = named(&self.to)?;
+        if let Named::Layout(layout, _) = &to {
+            match Named::of(&self.from) {
+                Some(Named::Layout(from, _)) => same::refuse(layout.path(), [from.path()])?,
+                Some(_) => {}
+                None => same::refuse(layout.path(), [&*self.from])?,
+            }
+        }
         let access = self.registry.access();
         let image = match Named::of(&self.from) {
             Some(from) => Opened::of(&from, &access)?.image,

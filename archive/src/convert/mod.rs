@@ -72,9 +72,11 @@ impl Conversion {
 
     fn planned(archive: &Archive, to: Engine, time: Option<u64>) -> Result<Self> {
         let top = archive.folder("");
+        let from = Metadata::of(archive.name(), &top).engine();
         let from = match to {
-            Engine::Unknown => Engine::Unknown,
-            _ => Metadata::of(archive.name(), &top).engine()?,
+            // Faulty metadata stays as it is, too.
+            Engine::Unknown => from.unwrap_or(Engine::Unknown),
+            _ => from?,
         };
         let (mut draft, mut notes) = (Draft::new(), Vec::new());
         for member in archive.members() {

@@ -366,7 +366,7 @@ impl Origin {
             name: shown(place.name()),
             kind: if archive.is_some() { "archive" } else { "directory" },
             packing: archive.map(|archive| match archive.packing() {
-                Packing::Plain => "none",
+                Packing::Plain => "plain",
                 Packing::Gzip => "gzip",
                 Packing::Zstd => "zstd",
                 Packing::Seekable => "seekable zstd",

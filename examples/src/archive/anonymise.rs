@@ -11,10 +11,11 @@ use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use super::output::{Form, Packed};
-use super::work::Work;
+use super::{show, work::Work};
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::images::{open_archive, show};
+use crate::images::open_archive;
+use crate::same;
 use crate::shown::Shown;
 use crate::tool::Fallible;
 
@@ -46,6 +47,9 @@ impl Anonymise {
             let text = "the archive and the JSON of --json cannot both go to standard output";
             return Err(Fault::usage(text.to_owned()).into());
         }
+        if !is_stdout {
+            same::refuse(&self.output, [&*self.source])?;
+        }
         let (copy, old) = if self.source.is_dir() {
             (AnonymousCopy::of_directory(&self.source)?, None)
         } else {
@@ -56,21 +60,23 @@ impl Anonymise {
             let notes: Vec<_> = copy.notes().iter().map(|note| format!("\n  {note}")).collect();
             return Err(format!("--strict: the copy would lack something{}", notes.concat()).into());
         }
-        let target = self.output.display().to_string();
+        let path = self.output.display().to_string();
         let bytes = copy.draft().size();
         let form = self.packed.form().or_else(|| form_of(&self.output));
         let is_archive = is_stdout || form.is_some();
-        let (files, packing) = if is_archive {
+        let (members, packing) = if is_archive {
             let form = form.unwrap_or(Form::of(old));
-            let path = (!is_stdout).then_some(&*self.output);
-            let saved = self.packed.write(path, copy.draft(), form)?;
+            self.packed.check(Some(form))?;
+            let to = (!is_stdout).then_some(&*self.output);
+            let saved = self.packed.write(to, copy.draft(), form)?;
             (saved.members, Some(form.word()))
         } else {
+            self.packed.check(None)?;
             let work = Work::new(bytes)?;
             let written = copy.into_directory(&self.output, &|done| work.step(done));
             (written.map_err(|error| work.fault(&error))?, None)
         };
-        let report = Report { target, packing, files, bytes, notes: copy.notes() };
+        let report = Report { path, packing, members, bytes, notes: copy.notes() };
         if is_stdout {
             report.notes.iter().for_each(|note| eprintln!("{}", Shown(note)));
         } else {
@@ -80,9 +86,10 @@ impl Anonymise {
     }
 }
 
-/// Packing that the end of a name tells; `None` for a name that is not one of an archive.
+/// Packing that the end of a name tells; `None` for a name that is not one of an archive,
+/// such as one with a slash at its end.
 fn form_of(path: &Path) -> Option<Form> {
-    let name = path.file_name()?.to_str()?;
+    let name = path.to_str()?;
     let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     if ends(&[".tar.zst", ".tzst"]) {
         Some(Form::Zstd)
@@ -98,12 +105,12 @@ fn form_of(path: &Path) -> Option<Form> {
 /// Facts about a copy that was written.
 #[derive(Serialize)]
 struct Report<'r> {
-    target: String,
+    path: String,
     /// Packing of an archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     packing: Option<&'static str>,
-    /// Files of a directory, or members of an archive.
-    files: usize,
+    /// Members of an archive, or files of a directory.
+    members: usize,
     /// Bytes before they were packed.
     bytes: u64,
     notes: &'r [Note],
@@ -111,10 +118,10 @@ struct Report<'r> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (target, bytes) = (Text(self.target.as_bytes()), BinaryBytes(self.bytes));
+        let (path, bytes) = (Text(self.path.as_bytes()), BinaryBytes(self.bytes));
         match self.packing {
-            Some(packing) => write!(f, "{target}: {} members, {bytes}, {packing}", self.files)?,
-            None => write!(f, "{target}: {} files, {bytes}", self.files)?,
+            Some(packing) => write!(f, "{path}: {} members, {bytes}, {packing}", self.members)?,
+            None => write!(f, "{path}: {} files, {bytes}", self.members)?,
         }
         self.notes.iter().try_for_each(|note| write!(f, "\n  {note}"))
     }

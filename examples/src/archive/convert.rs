@@ -21,7 +21,7 @@ pub(crate) struct Convert {
     archive: PathBuf,
     #[command(flatten)]
     output: Output,
-    /// Engine that is to restore the archive; by default the one that wrote it
+    /// Engine that is to restore the archive; by default the members stay as they are
     #[arg(long, value_enum)]
     to: Option<EngineName>,
     /// Identifier of the container's image: 64 hexadecimal digits, with or without sha256:.
@@ -32,6 +32,7 @@ pub(crate) struct Convert {
 
 impl Convert {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
+        self.output.refuse([&*self.archive])?;
         let archive = open_archive(&self.archive)?;
         let to = self.to.map_or(Engine::Unknown, Engine::from);
         let mut conversion = match self.output.fixed_time() {

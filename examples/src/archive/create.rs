@@ -1,6 +1,6 @@
 //! `archive create`: makes an archive of a directory of images.
 
-use std::fs::File;
+use std::fs::{File, read_dir};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,9 +56,18 @@ pub(crate) struct Create {
 }
 
 impl Create {
+    /// Files that are read.
+    fn inputs(&self) -> Vec<PathBuf> {
+        let named = [self.from_archive.clone(), self.rootfs_diff.clone()];
+        let spec = self.bundle.as_ref().map(|bundle| bundle.join("config.json"));
+        let images = read_dir(&self.images).into_iter().flatten().flatten();
+        named.into_iter().flatten().chain(spec).chain(images.map(|image| image.path())).collect()
+    }
+
     pub(crate) fn run(self) -> Fallible<ExitCode> {
         let place = self.images.display().to_string();
         let images = Directory::open(&self.images)?;
+        self.output.refuse(self.inputs().iter().map(PathBuf::as_path))?;
         if !self.images.join(INVENTORY.file).exists() {
             let wanted = "name the directory that holds the images of one dump";
             return Err(format!("{place}: has no {}: {wanted}", INVENTORY.file).into());

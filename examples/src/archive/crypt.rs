@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
@@ -10,12 +11,19 @@ use std::process::ExitCode;
 
 use clap::Args;
 use criu_archive::crypt::{Recipients, decrypt, encrypt};
+use criu_images::Text;
+use indicatif::BinaryBytes;
+use serde::Serialize;
 
-use super::work::{Input, Work};
+use super::{
+    show,
+    work::{Input, Work},
+};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::keys::{KeyArgs, read_text};
 use crate::new_file::{NewFile, open_input};
+use crate::same;
 use crate::tool::Fallible;
 
 /// Options of `archive encrypt`.
@@ -33,21 +41,27 @@ pub(crate) struct Encrypt {
     /// Encrypt for the recipients in FILE, one a line; may be repeated
     #[arg(short = 'R', long, value_name = "FILE")]
     recipients_file: Vec<PathBuf>,
+    /// Print JSON, on one line
+    #[arg(long)]
+    json: bool,
 }
 
 impl Encrypt {
     pub(crate) fn run(self, keys: &KeyArgs) -> Fallible<ExitCode> {
+        refuse(&self.to, &self.from, self.json)?;
         let recipients = self.recipients(keys)?;
         let (file, work) = begin(&self.from)?;
         let (mut from, mut file) = (Input::new(file, &work), output(&self.to)?);
         let failed = |error: io::Error| fault(&work, &self.to, &error);
         let mut to = encrypt(&recipients, &mut file).map_err(failed)?;
-        copy(&mut from, &mut to).map_err(|(side, error)| match side {
+        let bytes = copy(&mut from, &mut to).map_err(|(side, error)| match side {
             Side::From => fault(&work, &self.from, &error),
             Side::To => failed(error),
         })?;
         to.finish().map(drop).map_err(failed)?;
-        keep(file, &self.to)
+        keep(file, &self.to)?;
+        drop(work);
+        tell(&self.to, bytes, "encrypted", self.json)
     }
 
     /// Identities stand for their recipients, as for the program age.
@@ -70,7 +84,9 @@ impl Encrypt {
         }
         let mut recipients = Recipients::default();
         for recipient in own.recipients().chain(self.recipient.iter().cloned()) {
-            recipients.add(&recipient)?;
+            recipients
+                .add(&recipient)
+                .map_err(|error| Fault::usage(format!("--recipient: {error}")))?;
         }
         for path in &self.recipients_file {
             recipients.add_file(&path.to_string_lossy(), &read_text(path)?)?;
@@ -88,6 +104,9 @@ pub(crate) struct Decrypt {
     /// The file to write; - for standard output
     #[arg(value_name = "OUT")]
     to: PathBuf,
+    /// Print JSON, on one line
+    #[arg(long)]
+    json: bool,
 }
 
 impl Decrypt {
@@ -97,6 +116,7 @@ impl Decrypt {
             let text = "a key is needed: name --identity FILE or --passphrase-file FILE";
             return Err(Fault::usage(text.to_owned()).into());
         }
+        refuse(&self.to, &self.from, self.json)?;
         let (file, work) = begin(&self.from)?;
         let (input, mut to) = (Input::new(file, &work), output(&self.to)?);
         let mut input = BufReader::with_capacity(PIECE, input);
@@ -105,12 +125,27 @@ impl Decrypt {
         }
         let from = decrypt(&shown(&self.from), input, &keys);
         let mut from = from.map_err(|error| work.fault(&error))?;
-        copy(&mut from, &mut to).map_err(|(side, error)| match side {
+        let bytes = copy(&mut from, &mut to).map_err(|(side, error)| match side {
             Side::From => fault(&work, &self.from, &error),
             Side::To => fault(&work, &self.to, &error),
         })?;
-        keep(to, &self.to)
+        keep(to, &self.to)?;
+        drop(from);
+        drop(work);
+        tell(&self.to, bytes, "decrypted", self.json)
     }
+}
+
+/// Refuses to write over the file that is read, or two things to standard output.
+fn refuse(to: &Path, from: &Path, json: bool) -> Result<(), Fault> {
+    if to != Path::new("-") {
+        return same::refuse(to, [from]);
+    }
+    if json {
+        let text = "the file and the JSON of --json cannot both go to standard output";
+        return Err(Fault::usage(text));
+    }
+    Ok(())
 }
 
 /// Opens the file that is read, and begins the work on it.
@@ -140,12 +175,38 @@ fn output(path: &Path) -> Result<NewFile, String> {
 }
 
 /// Puts the file in its place.
-fn keep(mut file: NewFile, path: &Path) -> Fallible<ExitCode> {
+fn keep(mut file: NewFile, path: &Path) -> Fallible<()> {
     let kept = file.sync().and_then(|()| file.keep());
     match kept {
-        Ok(()) => Ok(Exit::Done.into()),
+        Ok(()) => Ok(()),
         Err(error) if is_reader_gone(path, &error) => Err(error.into()),
         Err(error) => Err(format!("{}: {error}", shown(path)).into()),
+    }
+}
+
+/// Prints what was done, unless the file went to standard output.
+fn tell(path: &Path, bytes: u64, done: &'static str, json: bool) -> Fallible<ExitCode> {
+    if path != Path::new("-") {
+        let path = path.display().to_string();
+        show(&Report { path, bytes, done }, json)?;
+    }
+    Ok(Exit::Done.into())
+}
+
+/// Facts about a file that was written.
+#[derive(Serialize)]
+struct Report {
+    path: String,
+    /// Bytes that are not encrypted.
+    bytes: u64,
+    #[serde(skip)]
+    done: &'static str,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, bytes, done } = self;
+        write!(f, "{}: {}, {done}", Text(path.as_bytes()), BinaryBytes(*bytes))
     }
 }
 
@@ -173,18 +234,19 @@ enum Side {
     To,
 }
 
-/// Copies all bytes.
-fn copy(from: &mut impl Read, to: &mut impl Write) -> Result<(), (Side, io::Error)> {
-    let mut piece = vec![0; PIECE];
+/// Copies all bytes, and returns how many there were.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> Result<u64, (Side, io::Error)> {
+    let (mut piece, mut bytes) = (vec![0; PIECE], 0);
     loop {
         let len = match from.read(&mut piece) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(bytes),
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err((Side::From, error)),
         };
         let read = piece.get(..len).unwrap_or_default();
         to.write_all(read).map_err(|error| (Side::To, error))?;
+        bytes += len as u64;
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use criu_archive::Extraction;
+use criu_archive::{ErrorKind, Extraction};
 use indicatif::BinaryBytes;
 use serde_json::json;
 
@@ -54,7 +54,17 @@ impl Extract {
             extraction = extraction.with_special_bits();
         }
         let extraction = extraction.progress(|done| work.step(done.bytes));
-        let done = extraction.into_new(&self.directory).map_err(|error| work.fault(&error))?;
+        let limit = self.limit as u64;
+        let done = extraction.into_new(&self.directory).map_err(|error| match error.kind() {
+            ErrorKind::TooLarge { limit: found, .. } if *found == limit => {
+                work.failed(format!("{error}: --limit allows more")).into()
+            }
+            ErrorKind::Missing if error.member().is_some_and(|name| name.contains(['*', '?'])) => {
+                let (archive, name) = (error.archive(), error.member().unwrap_or_default());
+                work.failed(format!("{archive}: {name}: no member fits this pattern")).into()
+            }
+            _ => work.fault(&error),
+        })?;
         drop(work);
         let directory = self.directory.display();
         output.print(format_args!(
@@ -64,7 +74,7 @@ impl Extract {
             Shown(&directory)
         ));
         let directory = directory.to_string();
-        let facts = json!({ "members": done.members, "bytes": done.bytes, "directory": directory });
+        let facts = json!({ "members": done.members, "bytes": done.bytes, "path": directory });
         output.object("done", facts);
         Ok(Exit::Done.into())
     }

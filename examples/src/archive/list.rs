@@ -10,9 +10,9 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::work::Work;
+use super::{show, work::Work};
 use crate::exit::Exit;
-use crate::images::{open_archive, show};
+use crate::images::open_archive;
 use crate::tool::Fallible;
 
 /// Options of `archive list`.

@@ -9,12 +9,16 @@ mod list;
 mod output;
 mod work;
 
+use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 pub(crate) use work::Work;
 
+use crate::images;
 use crate::keys::KeyArgs;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
@@ -88,4 +92,24 @@ Exit status:
             Word::Decrypt(decrypt) => decrypt.run(&self.keys),
         }
     }
+}
+
+/// The result of a word, as JSON with the same frame as that of other words.
+#[derive(Serialize)]
+struct Done<'r, T> {
+    program: &'static str,
+    outcome: &'static str,
+    #[serde(flatten)]
+    report: &'r T,
+}
+
+impl<T: fmt::Display> fmt::Display for Done<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report.fmt(f)
+    }
+}
+
+/// Prints what was done: as text, or as JSON on one line.
+fn show<T: fmt::Display + Serialize>(report: &T, json: bool) -> io::Result<()> {
+    images::show(&Done { program: ArchiveWord::WORD, outcome: "done", report }, json)
 }

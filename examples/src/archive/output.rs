@@ -14,10 +14,10 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::work::Work;
+use super::{show, work::Work};
 use crate::fault::Fault;
-use crate::images::show;
 use crate::new_file::NewFile;
+use crate::same;
 use crate::shown::Shown;
 use crate::tool::Fallible;
 
@@ -91,7 +91,7 @@ impl From<EngineName> for Engine {
 /// Facts about an archive that was written.
 #[derive(Serialize)]
 struct Report<'r> {
-    archive: String,
+    path: String,
     from: Engine,
     engine: Engine,
     packing: &'static str,
@@ -111,7 +111,7 @@ struct Report<'r> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Text(self.archive.as_bytes());
+        let name = Text(self.path.as_bytes());
         let (members, bytes) = (self.members, BinaryBytes(self.bytes));
         write!(f, "{name}: {members} members, {bytes}, {}", self.packing)?;
         if self.engine != Engine::Unknown {
@@ -128,6 +128,15 @@ impl fmt::Display for Report<'_> {
 }
 
 impl Output {
+    /// Refuses to write over one of the files that are read.
+    pub(crate) fn refuse<'p>(&self, inputs: impl IntoIterator<Item = &'p Path>) -> Fallible<()> {
+        // The name `-` is standard output here, and standard input there.
+        if self.out != Path::new("-") {
+            same::refuse(&self.out, inputs)?;
+        }
+        Ok(())
+    }
+
     /// Time of the checkpoint in metadata that are made up, in seconds since 1970, if the archive
     /// is to have the same bytes each time.
     pub(crate) fn fixed_time(&self) -> Option<u64> {
@@ -149,10 +158,15 @@ impl Output {
             return Err(text.into());
         }
         let form = self.form(conversion, old);
+        self.packed.check(Some(form))?;
         let path = (!is_stdout).then_some(&*self.out);
         let saved = self.packed.write(path, conversion.draft(), form)?;
         let name = if is_stdout { STDOUT.into() } else { self.out.display().to_string() };
-        let report = report(name, form, conversion, &saved);
+        let mut report = report(name, form, conversion, &saved);
+        if old.is_some() && report.engine == Engine::Unknown {
+            // An archive that was only packed anew is for the engine that it was for.
+            report.engine = report.from;
+        }
         if is_stdout {
             report.notes.iter().for_each(|note| eprintln!("{}", Shown(note)));
             return Ok(());
@@ -185,10 +199,33 @@ impl Packed {
         let work = Work::new(draft.size())?;
         let mut file = NewFile::create(path)?;
         let name = path.map_or_else(|| STDOUT.into(), |path| path.display().to_string());
-        let saved = write(&mut file, &name, draft, &options, &work)?;
+        let saved = draft.write(&name, &mut file, &options, &|done| work.step(done));
+        let saved = saved.map_err(|error| work.fault(&error))?;
+        file.flush().map_err(|error| format!("{name}: {error}"))?;
         let kept = file.sync().and_then(|()| file.keep());
         kept.map_err(|error| format!("{name}: {error}"))?;
         Ok(saved)
+    }
+
+    /// Refuses options that the packing does not have. `None` is a directory.
+    pub(crate) fn check(&self, form: Option<Form>) -> Result<(), Fault> {
+        let most = match form {
+            Some(Form::Zstd) => 19,
+            Some(Form::Gzip) => 9,
+            Some(Form::Plain) | None => 0,
+        };
+        let of = form.map_or("a directory", Form::word);
+        if self.level.is_some_and(|level| level > most) {
+            let text = match most {
+                0 => format!("--level: {of} has no levels"),
+                _ => format!("--level: {of} has levels from 1 to {most}"),
+            };
+            return Err(Fault::usage(text));
+        }
+        if self.threads.is_some() && form != Some(Form::Zstd) {
+            return Err(Fault::usage(format!("--threads: {of} has no threads, only zstd has")));
+        }
+        Ok(())
     }
 
     fn pack(&self, form: Form) -> Pack {
@@ -224,27 +261,14 @@ impl Form {
     }
 }
 
-fn write(
-    file: &mut NewFile,
-    name: &str,
-    draft: &Draft,
-    options: &Options,
-    work: &Work,
-) -> Fallible<Saved> {
-    let saved = draft.write(name, &mut *file, options, &|done| work.step(done));
-    let saved = saved.map_err(|error| work.fault(&error))?;
-    file.flush().map_err(|error| format!("{name}: {error}"))?;
-    Ok(saved)
-}
-
 fn report<'r>(
-    archive: String,
+    path: String,
     form: Form,
     conversion: &'r Conversion,
     saved: &'r Saved,
 ) -> Report<'r> {
     Report {
-        archive,
+        path,
         from: conversion.from(),
         engine: conversion.to(),
         packing: form.word(),

@@ -5,6 +5,7 @@ mod memory;
 mod nodes;
 mod protections;
 mod since;
+mod stopped;
 mod table;
 mod tables;
 mod tree;
@@ -21,6 +22,7 @@ use criu_archive::Packing;
 use criu_archive::inspection::{Comparison, Container, Finding, Inspection, Part, Place};
 use criu_archive::report::Report;
 use criu_images::Task;
+use criu_images::search::Pattern;
 
 use crate::crit::search::{Query, range};
 use crate::exit::Exit;
@@ -28,16 +30,20 @@ use crate::fault::Fault;
 use crate::images::{open_pages, open_place};
 use crate::keys::KeyArgs;
 use crate::new_file::NewFile;
+use crate::output::Output;
 use crate::remote::RegistryArgs;
 use crate::shown::{Shown, write_json};
 use crate::tool::{Fallible, Tool};
 use crate::word;
+use stopped::Watch;
 use tables::Tables;
 
 /// Options of `inspect`.
 #[derive(Args)]
 pub(crate) struct Inspect {
-    /// Archives, directories of images, or ARCHIVE:FOLDER; several make a table
+    /// Archives, directories of images, ARCHIVE:FOLDER, - for an archive on standard input, or
+    /// images in a registry (HOST[:PORT]/NAME[:TAG][@DIGEST]) or a layout (oci:DIR[:TAG],
+    /// oci-archive:FILE[:TAG]); several make a table
     #[arg(required_unless_present = "list")]
     checkpoints: Vec<PathBuf>,
     #[command(flatten)]
@@ -56,10 +62,13 @@ pub(crate) struct Inspect {
     /// Print JSON, on one line: the same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
-    /// Write one HTML page about everything, which opens without a network; mode 0600
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["Search", "since", "list"])]
+    /// Write one HTML page about everything, which opens without a network; mode 0600. - for standard
+    /// output
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "Search", "since", "list", "output", "format", "json",
+    ])]
     html: Option<PathBuf>,
-    /// Write the output to a file, with mode 0600
+    /// Write the output to a file, with mode 0600; - for standard output
     #[arg(short, long)]
     output: Option<PathBuf>,
     /// List the checkpoints in a directory
@@ -147,9 +156,9 @@ struct Search {
     /// Search memory for a regular expression on bytes
     #[arg(long, value_name = "REGEX", conflicts_with_all = ["secrets", "hexdump"])]
     search_regex: Option<String>,
-    /// Show this many bytes before and after each match
-    #[arg(short = 'C', long, value_name = "BYTES", default_value_t = 0)]
-    context: usize,
+    /// With --search or --search-regex: show this many bytes before and after each match
+    #[arg(short = 'C', long, value_name = "BYTES", conflicts_with_all = ["secrets", "hexdump"])]
+    context: Option<usize>,
     /// Search memory for keys, tokens and passwords; shows the beginnings of values
     #[arg(long, conflicts_with = "hexdump")]
     secrets: bool,
@@ -157,7 +166,7 @@ struct Search {
     #[arg(long, requires = "secrets")]
     reveal: bool,
     /// Show the memory of this task as hex
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", conflicts_with_all = ["pid", "json", "format"])]
     hexdump: Option<u32>,
     /// With --hexdump: only these addresses, in hex: "7ffc1000-7ffc1100", "7ffc1000+100"
     #[arg(long, value_parser = range, requires = "hexdump")]
@@ -186,17 +195,25 @@ impl Tool for Inspect {
     fn run(self, name: &str, _: &word::Table) -> Fallible<ExitCode> {
         self.keys.hold()?;
         self.registry.hold();
+        self.search.check()?;
         if let Some(path) = &self.html {
-            return self.report(path);
+            return self.report(name, file(path));
         }
-        let mut out = NewFile::create(self.output.as_deref())?;
+        let (watch, mut out) = self.begin(name, self.output.as_deref().and_then(file))?;
         let exit = self.show(name, &mut out)?;
+        let _ending = watch.end();
         out.keep()?;
         Ok(exit.into())
     }
 }
 
 impl Inspect {
+    /// Begins the output. A signal removes what there is of a file, and ends the program.
+    fn begin(&self, name: &str, path: Option<&Path>) -> Fallible<(Watch, NewFile)> {
+        let output = Output::new(name, Self::WORD, self.json);
+        Watch::begin(output, || NewFile::create(path))
+    }
+
     fn show(&self, name: &str, out: &mut impl Write) -> Fallible<Exit> {
         let format = if self.json { Some(Format::Json) } else { self.format };
         if let Some(directory) = &self.list {
@@ -262,7 +279,7 @@ impl Inspect {
     }
 
     /// Writes the HTML page.
-    fn report(&self, path: &Path) -> Fallible<ExitCode> {
+    fn report(&self, name: &str, path: Option<&Path>) -> Fallible<ExitCode> {
         let [checkpoint] = &self.checkpoints[..] else {
             return Err(
                 Fault::usage("--html is about one checkpoint, and several are named").into()
@@ -275,9 +292,13 @@ impl Inspect {
         }
         let inspection = Inspection::of_tasks(&place, &parts, &self.pids(&place)?);
         let inspection = inspection.map_err(|error| said(&error))?;
-        let mut file = NewFile::create(Some(path))?;
+        let (watch, mut file) = self.begin(name, path)?;
         let written = Report::new(&inspection).with_pages(place.set()).write(&mut file);
-        written.map_err(|error| format!("{}: {error}", path.display()))?;
+        written.map_err(|error| match path {
+            Some(path) => format!("{}: {error}", path.display()).into(),
+            None => Box::<dyn std::error::Error>::from(error),
+        })?;
+        let _ending = watch.end();
         file.keep()?;
         Ok(Exit::Done.into())
     }
@@ -306,7 +327,7 @@ impl Inspect {
                 perm: None,
                 mapping: None,
                 range: None,
-                context: *context,
+                context: context.unwrap_or_default(),
                 count: false,
                 json,
             };
@@ -397,10 +418,31 @@ impl Sections {
 }
 
 impl Search {
+    /// Refuses a search for nothing, a pattern that is none, and options without a search.
+    fn check(&self) -> Result<(), Fault> {
+        if let Some(text) = &self.search {
+            Pattern::literal(text.as_bytes())
+                .map_err(|error| Fault::usage(format!("--search: {error}")))?;
+        }
+        if let Some(regex) = &self.search_regex {
+            Pattern::regex(regex)
+                .map_err(|error| Fault::usage(format!("--search-regex: {error}")))?;
+        }
+        if self.context.is_some() && self.search.is_none() && self.search_regex.is_none() {
+            return Err(Fault::usage("--context goes with --search or --search-regex"));
+        }
+        Ok(())
+    }
+
     fn any(&self) -> bool {
         let Self { search, search_regex, secrets, hexdump, .. } = self;
         search.is_some() || search_regex.is_some() || *secrets || hexdump.is_some()
     }
+}
+
+/// Path of a file that is written; `None` for `-`, which is standard output.
+fn file(path: &Path) -> Option<&Path> {
+    (path != Path::new("-")).then_some(path)
 }
 
 /// Shows several checkpoints. A faulty one is told on standard error, and the others are shown.
@@ -553,6 +595,10 @@ fn size(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+const NAMES_ALONE: &str = "\
+COMMAND has names: command lines are in memory, which this archive packs as a whole; --ps-tree-cmd
+shows them";
+
 /// Directory in which the kubelet keeps checkpoints of containers.
 const KUBELET: &str = "/var/lib/kubelet/checkpoints";
 
@@ -563,6 +609,9 @@ Examples:
   criu-rs inspect checkpoint.tar --ps-tree-cmd --files --sockets
   criu-rs inspect checkpoint.tar --ps-tree --pid 7 --descendants
   criu-rs inspect checkpoint.tar --all --format json -o all.json
+  criu-rs inspect registry.example.org/counter:v1
+  criu-rs inspect oci-archive:image.tar:v1
+  ssh host cat checkpoint.tar | criu-rs inspect -
   criu-rs inspect a.tar b.tar c.tar          a table of several checkpoints
   criu-rs inspect --list                     the kubelet's checkpoints
   criu-rs inspect checkpoint.tar --secrets   keys, tokens and passwords in memory
@@ -576,11 +625,8 @@ Examples:
 Exit status:
   0  done
   1  a checkpoint cannot be read; with --search: nothing was found
-  2  wrong usage";
-
-const NAMES_ALONE: &str = "\
-COMMAND has names: command lines are in memory, which this archive packs as a whole; --ps-tree-cmd
-shows them";
+  2  wrong usage
+  4  stopped by a signal while it wrote a file; the old file is as it was";
 
 #[cfg(test)]
 mod tests {

@@ -117,7 +117,8 @@ impl DumpOnly {
 #[command(next_help_heading = "Main options")]
 pub(crate) struct Images {
     /// The images directory; the current one unless given. dump and pre-dump make a missing one,
-    /// restore does not
+    /// restore does not, and takes an archive, ARCHIVE:FOLDER, HOST/NAME:TAG, oci:DIR[:TAG] and
+    /// oci-archive:FILE[:TAG], too
     #[arg(short = 'D', long, value_name = "DIR", default_value = ".", hide_default_value = true)]
     images_dir: PathBuf,
 }

@@ -96,6 +96,25 @@ fn questions(lab: &Lab) {
     assert!(inspect(&["--list", "."]).contains("old.tar"));
     lab.run(&["inspect", "old.tar", "absent.tar"]).fails(1, &["absent.tar: "]);
     lab.run(&["inspect", "old.tar", "new.tar", "--all"]).fails(2, &["several are named"]);
+    // Options that could not do anything together.
+    for (words, said) in [
+        (&["--html", "x", "-o", "y"][..], "--output"),
+        (&["--html", "x", "--json"], "--json"),
+        (&["--html", "x", "--format", "tree"], "--format"),
+        (&["--hexdump", &pid, "--json"], "--json"),
+        (&["--hexdump", &pid, "--pid", &pid], "--pid"),
+        (&["--context", "8"], "--search"),
+        (&["--context", "8", "--secrets"], "--secrets"),
+        (&["--search", ""], "--search: "),
+        (&["--search-regex", "("], "--search-regex: "),
+    ] {
+        let ran = lab.run(&[&["inspect", "old.tar"], words].concat());
+        // With --json, the fault is on standard output.
+        assert!(ran.code == Some(2) && (ran.err + &ran.out).contains(said), "{words:?}");
+    }
+    assert!(!fs::exists(lab.path("x")).unwrap() && !fs::exists(lab.path("y")).unwrap());
+    assert!(inspect(&["old.tar", "--html", "-"]).starts_with("<!"));
+    assert_eq!(inspect(&["old.tar", "--files", "-o", "-"]), inspect(&["old.tar", "--files"]));
     lab.run(&["inspect", "old.tar", "--pid", "1", "--files"]).fails(1, &["no task 1"]);
 
     // What secrets are in memory?

@@ -72,7 +72,7 @@ pub static HOT: Bound = Bound::new(
     "HOT",
     1 << 30,
     "bytes",
-    "a working set is a small part of the memory; it is held in memory packed when it is asked for or verified",
+    "a working set is a small part of the memory; used or verified, it is held packed in memory",
 );
 
 /// Largest report, without its style and script.

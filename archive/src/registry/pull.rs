@@ -17,7 +17,8 @@ use crate::oci::{Descriptor, Hasher, Image, check, new_file};
 impl Registry {
     /// Fetches the layer of an image into a file: the archive as it was pushed. The digest is
     /// checked on the way. The file is written beside and renamed, with mode 0600. A connection
-    /// that ends is resumed where it ended; a registry that is busy (429, 5xx) is asked again. `progress` hears how many bytes have come.
+    /// that ends is resumed where it ended; a registry that is busy (429, 5xx) is asked again.
+    /// `progress` hears how many bytes have come.
     ///
     /// # Errors
     /// [`ErrorKind::Digest`], [`ErrorKind::Truncated`] and [`ErrorKind::TooLarge`] if the registry

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
@@ -26,13 +26,29 @@ pub(crate) struct Page {
 impl Page {
     /// Opens a report. `hash` is the end of the address: `#q=nginx`.
     pub(crate) fn open(directory: &Path, html: &str, hash: &str) -> Self {
+        let [page] = Self::follow(directory, html, [hash]);
+        page
+    }
+
+    /// Opens a report, and follows links in it. The first page is loaded with its hash.
+    pub(crate) fn follow<const N: usize>(
+        directory: &Path,
+        html: &str,
+        hashes: [&str; N],
+    ) -> [Self; N] {
         let mut browser = shared();
         let browser = browser.get_or_insert_with(Browser::start);
         let mut tab = Tab::new(browser, WIDTH, "light");
-        tab.load(directory, html, hash);
-        let page = tab.page();
+        tab.load(directory, html, hashes[0]);
+        let mut is_first = true;
+        let pages = hashes.map(|hash| {
+            if !std::mem::take(&mut is_first) {
+                tab.go(hash);
+            }
+            tab.page()
+        });
         tab.close();
-        page
+        pages
     }
 
     /// Opens a report in a window so wide, and returns the result of a script, too.
@@ -143,6 +159,18 @@ impl<'a> Tab<'a> {
         assert_eq!(ready, "true", "{:?}", self.console);
     }
 
+    /// Follows a link in the page, and waits until the script has seen it.
+    fn go(&mut self, hash: &str) {
+        let script = format!(
+            "new Promise((done) => {{
+                addEventListener('hashchange', () => done('gone'), {{ once: true }});
+                location.hash = {};
+            }})",
+            json!(hash)
+        );
+        assert_eq!(self.evaluate(&script), "gone");
+    }
+
     fn page(&mut self) -> Page {
         let title = self.evaluate("document.querySelector('title').innerHTML");
         let dom = self.evaluate(DRAWN);
@@ -156,7 +184,7 @@ impl<'a> Tab<'a> {
     }
 
     fn evaluate(&mut self, script: &str) -> Value {
-        let script = json!({"expression": script, "returnByValue": true});
+        let script = json!({"expression": script, "returnByValue": true, "awaitPromise": true});
         let mut result = self.call("Runtime.evaluate", script);
         assert!(result.get("exceptionDetails").is_none(), "{result}");
         result["result"]["value"].take()
@@ -196,7 +224,7 @@ impl<'a> Tab<'a> {
 
 /// A running Chromium. It ends when the pipe to it is closed, at the end of the tests.
 struct Browser {
-    to: ChildStdin,
+    process: Child,
     from: BufReader<ChildStdout>,
     calls: u64,
 }
@@ -205,7 +233,7 @@ impl Browser {
     fn start() -> Self {
         let profile = scratch("report-browser").join("profile");
         // Chromium reads its messages from descriptor 3, and writes them to descriptor 4.
-        let mut child = Command::new("timeout")
+        let mut process = Command::new("timeout")
             .args(["300", "sh", "-c", "exec \"$@\" 3<&0 4>&1 0</dev/null 1>&2", "sh", "chromium"])
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
             .args(["--no-first-run", "--disable-background-networking", "--disable-sync"])
@@ -217,8 +245,8 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { to, from: BufReader::new(from), calls: 0 }
+        let from = BufReader::new(process.stdout.take().unwrap());
+        Self { process, from, calls: 0 }
     }
 
     /// Sends a call, and returns the number that its answer will have.
@@ -230,7 +258,8 @@ impl Browser {
         }
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        self.to.write_all(&bytes).expect("chromium, which `cargo xtask setup --tests` installs");
+        let to = self.process.stdin.as_mut().unwrap();
+        to.write_all(&bytes).expect("chromium, which `cargo xtask setup --tests` installs");
         self.calls
     }
 

@@ -42,7 +42,11 @@ fn a_page_shows_what_the_checkpoint_has() {
 fn links_filter_and_choose() {
     let directory = scratch("report-links");
     let html = report(&pipeline(), &directory, Part::ALL);
-    let page = Page::open(&directory, &html, "#pid-10142&q=hostname");
+    let [page, anonymous, sleep] = Page::follow(
+        &directory,
+        &html,
+        ["#pid-10142&q=hostname", "#q=HEAP%20anonymous", "#q=HEAP%20sleep"],
+    );
     assert_eq!(page.console, [] as [&str; 0]);
     let counts = ["processes", "memory", "files", "namespaces"];
     assert_eq!(counts.map(|section| page.count(section)), ["0/3", "0/70", "1/10", "0/8"]);
@@ -50,10 +54,8 @@ fn links_filter_and_choose() {
     assert!(page.between("id=\"found\"", "</p>").ends_with("1 row found"));
     assert!(page.between("aria-label=\"The chosen process\"", "</h3>").contains("pid 10142"));
     // All words must fit, in any case.
-    let page = Page::open(&directory, &html, "#q=HEAP%20anonymous");
-    assert_eq!(page.count("memory"), "0/70");
-    let page = Page::open(&directory, &html, "#q=HEAP%20sleep");
-    assert_eq!(page.count("memory"), "1/70");
+    assert_eq!(anonymous.count("memory"), "0/70");
+    assert_eq!(sleep.count("memory"), "1/70");
 }
 
 #[test]
@@ -165,17 +167,16 @@ fn two_thousand_processes_are_a_page_of_some_megabytes() {
     let directory = scratch("report-2000");
     let html = report(&two_thousand(), &directory, Part::ALL);
     assert!(html.len() < 10 << 20, "{} bytes", html.len());
-    let page = Page::open(&directory, &html, "");
+    let [page, found, chosen] =
+        Page::follow(&directory, &html, ["", "#q=worker-38-50", "#q=&pid-9009"]);
     assert_eq!(page.console, [] as [&str; 0]);
     assert_eq!(page.count("processes"), "2,000");
     // Only what can be seen is drawn.
     assert!(page.dom.matches("<tr").count() < 2000);
-    let page = Page::open(&directory, &html, "#q=worker-38-50");
-    assert_eq!(page.count("processes"), "1/2,000");
+    assert_eq!(found.count("processes"), "1/2,000");
     // The worker, with the way to it.
-    assert_eq!(page.between("role=\"treegrid\"", "</table>").matches("data-pid").count(), 3);
-    let page = Page::open(&directory, &html, "#pid-9009");
-    let chosen = page.between("aria-selected=\"true\"", "</tr>");
+    assert_eq!(found.between("role=\"treegrid\"", "</table>").matches("data-pid").count(), 3);
+    let chosen = chosen.between("aria-selected=\"true\"", "</tr>");
     assert!(chosen.contains("9009") && chosen.contains("chain"), "{chosen}");
 }
 

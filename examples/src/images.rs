@@ -251,6 +251,11 @@ fn no_archive(path: &Path, error: &criu_archive::Error) -> String {
             let shown = error.archive();
             format!("{shown}: is neither a directory of images nor a tar archive")
         }
+        _ if remote::Named::of(path).is_some() => {
+            format!(
+                "{error}; an image in a registry or layout is fetched first, with `criu-rs pull`"
+            )
+        }
         _ => error.to_string(),
     }
 }

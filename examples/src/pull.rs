@@ -76,6 +76,11 @@ Exit status:
         let show = self.from.display();
         let from = Named::of(&self.from).ok_or_else(|| {
             let why = match self.from.to_string_lossy().parse::<Reference>() {
+                Err(_) if self.from.is_file() => {
+                    "is a file, and need not be pulled: `inspect`, `restore` and `archive` read \
+                     archives as they are"
+                        .to_owned()
+                }
                 Err(why) => why.to_string(),
                 Ok(_) => IS_HERE.to_owned(),
             };

@@ -224,6 +224,8 @@ fn wrong(lab: &Lab) {
         (&["decrypt", "a.age", "old", "--identity", "none"], 1, "none: No such file"),
         (&["list", "a.age", "--identity", "other"], 1, "a.age: is encrypted for others"),
         (&["list", "cut.age", "--identity", "key"], 1, "cut.age: "),
+        (&["list", "localhost:1/x"], 1, "fetched first, with `criu-rs pull`"),
+        (&["list", "oci-archive:layout.tar:v1"], 1, "fetched first, with `criu-rs pull`"),
         (&["list", "a.tar", "--frob"], 2, "`criu-rs archive list --help` shows how it is used"),
     ] {
         let ran = lab.run(&[&["archive"], words].concat());
@@ -231,6 +233,7 @@ fn wrong(lab: &Lab) {
         assert!(said.is_empty() || ran.err.contains(said), "{words:?}: {ran:?}");
     }
     lab.run(&["push", "a.age", "oci:new:v1"]).fails(1, &["a.age: is encrypted, and no engine"]);
+    lab.run(&["pull", "a.tar"]).fails(2, &["a.tar: is no image: is a file, and need not"]);
     lab.run(&["push", "img", "oci:new:v1"]).fails(1, &["img: is a directory", "archive create"]);
     // The old file is as it was, and nothing lies beside it.
     assert_eq!(fs::read_to_string(path("old")).unwrap(), "old");

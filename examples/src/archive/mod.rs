@@ -38,7 +38,7 @@ enum Word {
     Create(create::Create),
     /// Make an archive for another engine, or pack it anew
     Convert(convert::Convert),
-    /// List the members of an archive
+    /// List the members of an archive; --verify reads all of it
     List(list::List),
     /// Unpack an archive into a new directory
     Extract(extract::Extract),

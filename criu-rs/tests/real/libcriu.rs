@@ -172,6 +172,11 @@ const CANNOT: &[(&str, &str, When)] = &[
     ),
     ("a_restore_fetches_memory_on_demand", "no criu_local_set_lazy_pages", When::New),
     ("memory_comes_from_this_process_after_the_restore", "no criu_local_set_lazy_pages", When::New),
+    (
+        "an_archive_is_restored_whole_and_with_pages_that_come_later",
+        "no criu_local_set_lazy_pages",
+        When::New,
+    ),
     ("a_lazy_restore_that_fails_leaves_nothing", "no criu_local_set_lazy_pages", When::New),
     ("a_daemon_serves_one_restore_after_another", "no criu_local_set_lazy_pages", When::New),
     ("recorded_pages_are_there_before_they_are_touched", "no criu_local_set_lazy_pages", When::New),

@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -94,7 +95,10 @@ fn trials_of<P: ProcessId, C>(
     let trial = |runtime: &&str| {
         let words = [name.into(), (*runtime).into(), criu.display().to_string()];
         let layout = if *runtime == "crun" { Layout::Unified } else { Layout::Machine };
-        let run = move || run_apart("--one", &words, layout, TIME_LIMIT);
+        let run = move || {
+            let _others = HIERARCHIES.read().unwrap_or_else(PoisonError::into_inner);
+            run_apart("--one", &words, layout, TIME_LIMIT)
+        };
         Trial::test(format!("{runtime}::{version}::{name}"), run)
     };
     test.runtimes.iter().map(trial).collect()
@@ -168,6 +172,7 @@ fn look(words: &[String]) {
 }
 
 fn stays_out() -> Result<(), Failed> {
+    let _alone = HIERARCHIES.write().unwrap_or_else(PoisonError::into_inner);
     for (n, layout) in [Layout::Machine, Layout::Unified].into_iter().enumerate() {
         let folder = Short::folder();
         let point = folder.join(POINT);
@@ -193,6 +198,10 @@ fn mount_hierarchy(name: &str, at: &Path) -> nix::Result<()> {
     let options = format!("none,{name}");
     mount(None::<&str>, at, Some("cgroup"), MsFlags::empty(), Some(options.as_str()))
 }
+
+/// The hierarchies of the machine. A container that is dumped while one comes or goes cannot be
+/// restored, so the test that mounts one has them for itself.
+static HIERARCHIES: RwLock<()> = RwLock::new(());
 
 /// The mount point of a hierarchy, in the folder that a test shares with a sandbox.
 const POINT: &str = "hierarchy";

@@ -22,7 +22,7 @@ pub(crate) struct Part {
 /// The tests of criu-images, which read input from outside.
 pub(crate) const IMAGES: Part = Part {
     package: "criu-images",
-    features: "json,search,serde,tar",
+    features: "json,search,serde",
     tests: &["bounds", "check", "edit", "found", "hostile", "memory"],
     // It looks at the size of the address space, and the sanitizer reserves most of it.
     skipped: &["no_lie_makes_the_reader_reserve_much_memory"],

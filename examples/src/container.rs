@@ -11,7 +11,7 @@ use criu_rs::oci::{
     self, ConsoleSocket, ContainerDump, ContainerRestore, Error, Freezer, Keys, RestoreHooks,
 };
 use criu_rs::{AfterDump, Criu, HookResult, Hooks, LogLevel, Pid, Tcp};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::drive::Drive;
 use crate::exit::Exit;
@@ -22,7 +22,7 @@ use crate::later::Later;
 use crate::marks;
 use crate::new_file::NewFile;
 use crate::options::{Size, criu_program};
-use crate::output::{Output, dump_stats, micros, restore_stats};
+use crate::output::{Output, micros};
 use crate::places::{keep_images_private, make_directories, note_writers};
 use crate::runtime_args::{BothArgs, OnlyCheckpointArgs, OnlyRestoreArgs};
 use crate::tool::{Fallible, Tool};
@@ -241,7 +241,7 @@ impl CheckpointArgs {
                 "freezer_left_out": dumped.freezer_left_out,
                 "elapsed_us": micros(elapsed),
                 "marked_pages": marked,
-                "statistics": dumped.stats.as_ref().map_or(Value::Null, dump_stats),
+                "statistics": dumped.stats.as_ref().ok(),
             }),
         );
         Ok(Exit::Done.into())
@@ -324,7 +324,7 @@ impl RestoreArgs {
             format!("container {} runs again as process {}", self.id, restored.pid),
             json!({
                 "id": self.id, "pid": restored.pid.as_raw(), "elapsed_us": micros(begun.elapsed()),
-                "statistics": restored.stats.as_ref().map_or(Value::Null, restore_stats),
+                "statistics": restored.stats.as_ref().ok(),
             }),
         );
         let images = &self.shared.images_dir;

@@ -10,7 +10,7 @@ use clap::Args;
 use criu_rs::pages::{Capture, Client, Pool};
 use criu_rs::{AfterDump, Dump, Dumped, HookResult, Hooks};
 use indicatif::HumanBytes;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::config::Config;
 use crate::drive::Drive;
@@ -23,7 +23,7 @@ use crate::options::{
     Apply, Cgroups, CgroupsSaved, Common, DumpOnly, Files, Images, Jobs, Lazy, Memory, Network,
     NetworkSaved, Notice, Reach, Saved, Way,
 };
-use crate::output::{Output, dump_stats, micros};
+use crate::output::{Output, micros};
 use crate::places::{keep_images_private, make_directory, note_writers};
 use crate::program::{self, Given};
 use crate::progress::Progress;
@@ -213,7 +213,7 @@ impl Program {
                 "tasks": after,
                 "elapsed_us": micros(elapsed),
                 "marked_pages": marked,
-                "statistics": stats.map_or(Value::Null, dump_stats),
+                "statistics": stats,
             }),
         );
         if let (Some(true), Some(stats)) = (self.jobs.display_stats, stats) {

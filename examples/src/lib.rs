@@ -81,6 +81,6 @@ mod working_set;
 pub use exit::{Codes, Exit};
 pub use fault::Fault;
 pub use options::criu_program;
-pub use output::{Output, dump_stats, restore_stats};
+pub use output::Output;
 pub use signals::Pause;
 pub use words::criu_rs;

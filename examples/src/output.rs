@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use console::style;
-use criu_images::{DumpStats, RestoreStats};
 use serde_json::{Value, json};
 
 use crate::exit::{Codes, Exit};
@@ -94,37 +93,6 @@ impl Output {
         facts["outcome"] = json!(outcome);
         stdout::print_json(&facts);
     }
-}
-
-/// Returns the statistics of a dump as JSON, times in microseconds.
-pub fn dump_stats(stats: &DumpStats) -> Value {
-    json!({
-        "freezing_us": micros(stats.freezing),
-        "frozen_us": micros(stats.frozen),
-        "memdump_us": micros(stats.memdump),
-        "memwrite_us": micros(stats.memwrite),
-        "irmap_resolve_us": stats.irmap_resolve.map(micros),
-        "pages_scanned": stats.pages_scanned,
-        "pages_skipped_parent": stats.pages_skipped_parent,
-        "pages_written": stats.pages_written,
-        "pages_lazy": stats.pages_lazy,
-        "page_pipes": stats.page_pipes,
-        "page_pipe_bufs": stats.page_pipe_bufs,
-        "shpages_scanned": stats.shpages_scanned,
-        "shpages_skipped_parent": stats.shpages_skipped_parent,
-        "shpages_written": stats.shpages_written,
-    })
-}
-
-/// Returns the statistics of a restore as JSON, times in microseconds.
-pub fn restore_stats(stats: &RestoreStats) -> Value {
-    json!({
-        "forking_us": micros(stats.forking),
-        "restore_us": micros(stats.restore),
-        "pages_compared": stats.pages_compared,
-        "pages_skipped_cow": stats.pages_skipped_cow,
-        "pages_restored": stats.pages_restored,
-    })
 }
 
 /// Returns a time in microseconds.

@@ -8,7 +8,7 @@ use clap::Args;
 use criu_images::DumpStats;
 use criu_rs::PreDump;
 use indicatif::HumanBytes;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::config::Config;
 use crate::drive::Drive;
@@ -19,7 +19,7 @@ use crate::options::{
     Apply, Common, Files, Images, Jobs, Memory, Network, NetworkSaved, PreDumpOnly, Reach, Saved,
     Way,
 };
-use crate::output::{Output, dump_stats, micros};
+use crate::output::{Output, micros};
 use crate::places::{keep_images_private, make_directory, note_writers, read_file};
 use crate::program::{self, Given};
 use crate::progress::Progress;
@@ -129,7 +129,7 @@ impl Program {
                 "images": images.to_string_lossy(),
                 "tasks": "running",
                 "elapsed_us": micros(elapsed),
-                "statistics": stats.as_ref().map_or(Value::Null, dump_stats),
+                "statistics": stats,
             }),
         );
         if let (Some(true), Some(stats)) = (self.jobs.display_stats, stats) {

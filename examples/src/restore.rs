@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use criu_rs::{HookResult, Hooks, Pid, Restore, Restored};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::config::Config;
 use crate::descriptors;
@@ -23,7 +23,7 @@ use crate::later::Later;
 use crate::options::{
     Apply, Cgroups, Common, Files, Images, Jobs, Lazy, Network, Reach, RestoreOnly,
 };
-use crate::output::{Output, micros, restore_stats};
+use crate::output::{Output, micros};
 use crate::parent::Parent;
 use crate::places::note_writers;
 use crate::program::{self, Given};
@@ -207,7 +207,7 @@ impl Program {
                 "images": self.images.path().to_string_lossy(),
                 "detached": self.restore.detaches(),
                 "elapsed_us": micros(elapsed),
-                "statistics": stats.map_or(Value::Null, restore_stats),
+                "statistics": stats,
             }),
         );
         if let (Some(true), Some(stats)) = (self.jobs.display_stats, stats) {

@@ -9,7 +9,7 @@ use crate::kind::{self, Kind};
 use crate::proto::StatsEntry;
 
 /// Statistics of a dump. Counters are in pages unless noted. Counters that an older CRIU does not
-/// have are `None`.
+/// have are `None`. Serialized, times are whole microseconds, in fields that end in `_us`.
 ///
 /// ```
 /// use criu_images::DumpStats;
@@ -20,17 +20,26 @@ use crate::proto::StatsEntry;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DumpStats {
     /// Time to stop all tasks.
+    #[cfg_attr(feature = "serde", serde(rename = "freezing_us", serialize_with = "as_micros"))]
     pub freezing: Duration,
     /// Time for which tasks were stopped.
+    #[cfg_attr(feature = "serde", serde(rename = "frozen_us", serialize_with = "as_micros"))]
     pub frozen: Duration,
     /// Time to find and drain memory.
+    #[cfg_attr(feature = "serde", serde(rename = "memdump_us", serialize_with = "as_micros"))]
     pub memdump: Duration,
     /// Time to write memory.
+    #[cfg_attr(feature = "serde", serde(rename = "memwrite_us", serialize_with = "as_micros"))]
     pub memwrite: Duration,
     /// Time to find the paths of watched inodes.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "irmap_resolve_us", serialize_with = "some_as_micros")
+    )]
     pub irmap_resolve: Option<Duration>,
     /// Pages scanned.
     pub pages_scanned: u64,
@@ -52,13 +61,17 @@ pub struct DumpStats {
     pub shpages_written: Option<u64>,
 }
 
-/// Statistics of a restore. Counters are in pages.
+/// Statistics of a restore. Counters are in pages. Serialized, times are whole microseconds, in
+/// fields that end in `_us`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RestoreStats {
     /// Time to create all tasks.
+    #[cfg_attr(feature = "serde", serde(rename = "forking_us", serialize_with = "as_micros"))]
     pub forking: Duration,
     /// Time of the whole restore.
+    #[cfg_attr(feature = "serde", serde(rename = "restore_us", serialize_with = "as_micros"))]
     pub restore: Duration,
     /// Pages compared with the parent task's.
     pub pages_compared: u64,
@@ -161,6 +174,22 @@ fn micros(micros: u32) -> Duration {
     Duration::from_micros(micros.into())
 }
 
+#[cfg(feature = "serde")]
+fn as_micros<S: serde::Serializer>(time: &Duration, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(feature = "serde")]
+fn some_as_micros<S: serde::Serializer>(
+    time: &Option<Duration>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => as_micros(time, to),
+        None => to.serialize_none(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +220,16 @@ mod tests {
             shpages_written: Some(0),
         };
         assert_eq!(DumpStats::parse(&DUMP).unwrap(), want);
+    }
+
+    #[cfg(all(feature = "json", feature = "serde"))]
+    #[test]
+    fn times_are_serialized_in_microseconds() {
+        let stats = DumpStats::parse(&DUMP).unwrap();
+        let value = serde_json::to_value(&stats).unwrap();
+        assert_eq!((&value["frozen_us"], &value["irmap_resolve_us"]), (&23_135.into(), &0.into()));
+        let older = DumpStats { irmap_resolve: None, ..stats };
+        assert!(serde_json::to_value(older).unwrap()["irmap_resolve_us"].is_null());
     }
 
     #[test]

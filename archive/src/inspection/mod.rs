@@ -7,7 +7,6 @@ mod gpu;
 mod place;
 mod rootfs;
 mod sizes;
-mod statistics;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -29,7 +28,6 @@ pub use gpu::{AmdGpu, AmdRender, AmdTask, Gpu};
 pub use place::Place;
 pub use rootfs::{ChangedFile, Rootfs};
 pub use sizes::{Sizes, Volume};
-pub use statistics::Statistics;
 
 /// A part of an inspection that is read only if asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +106,7 @@ pub struct Inspection {
     /// Sizes of the parts.
     pub sizes: Sizes,
     /// Counters of the dump; `None` if CRIU's record is not there.
-    pub statistics: Option<Statistics>,
+    pub statistics: Option<DumpStats>,
     /// The set is a pre-dump: memory alone, which a later dump builds on.
     pub pre_dump: bool,
     /// The working set that a lazy restore has recorded.
@@ -312,7 +310,8 @@ impl Inspection {
         }
         // Engines put the record of the dump beside the folder of the images.
         if let (Some(summary), Some(statistics)) = (&mut self.summary, &self.statistics) {
-            summary.frozen_us.get_or_insert(statistics.frozen_us);
+            let frozen = u64::try_from(statistics.frozen.as_micros()).unwrap_or(u64::MAX);
+            summary.frozen_us.get_or_insert(frozen);
         }
     }
 }
@@ -388,12 +387,12 @@ fn statistics(
     images: &dyn Source,
     top: &dyn Source,
     faults: &mut Vec<String>,
-) -> Option<Statistics> {
+) -> Option<DumpStats> {
     let name = STATS_DUMP.file;
     let place = [images, top].into_iter().find(|at| matches!(at.size(name), Ok(Some(_))))?;
     let stats = read(place, name)
         .and_then(|bytes| DumpStats::parse(&bytes).map_err(|error| error.to_string()));
-    stats.map_err(|fault| faults.push(fault)).ok().map(|stats| Statistics::new(&stats))
+    stats.map_err(|fault| faults.push(fault)).ok()
 }
 
 /// Reads a whole file that is not pages. The error begins with the name.

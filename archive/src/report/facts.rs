@@ -1,5 +1,7 @@
 //! Facts about a checkpoint as a whole, as cards of names and values.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::rows::{short, short_list};
@@ -169,13 +171,13 @@ fn dump(inspection: &Inspection) -> Option<Card> {
     let mut card = Card::new("Dump");
     let Some(statistics) = &inspection.statistics else {
         let frozen = inspection.summary.as_ref()?.frozen_us?;
-        card.add("Frozen for", millis(frozen));
+        card.add("Frozen for", millis(Duration::from_micros(frozen)));
         return Some(card);
     };
-    card.add("Frozen for", millis(statistics.frozen_us));
-    card.add("Freezing took", millis(statistics.freezing_us));
-    card.add("Memory drained in", millis(statistics.memdump_us));
-    card.add("Memory written in", millis(statistics.memwrite_us));
+    card.add("Frozen for", millis(statistics.frozen));
+    card.add("Freezing took", millis(statistics.freezing));
+    card.add("Memory drained in", millis(statistics.memdump));
+    card.add("Memory written in", millis(statistics.memwrite));
     let pages = [
         ("Pages scanned", Some(statistics.pages_scanned)),
         ("Pages written", Some(statistics.pages_written)),
@@ -253,7 +255,8 @@ fn size(bytes: u64) -> String {
     shown
 }
 
-fn millis(micros: u64) -> String {
+fn millis(time: Duration) -> String {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     format!("{}.{} ms", grouped(micros / 1000), micros % 1000 / 100)
 }
 

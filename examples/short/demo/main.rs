@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use console::style;
-use criu_cli::{Exit, Fault, Output, Pause, criu_program, dump_stats, restore_stats};
+use criu_cli::{Exit, Fault, Output, Pause, criu_program};
 use criu_rs::{Criu, Dump, Restore};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use proof::Proof;
 use saved::Saved;
@@ -100,8 +100,8 @@ fn demo(options: &Options, output: &Output) -> Result<Exit, Fault> {
         json!({
             "criu": version.to_string(),
             "saved": saved.to_json(),
-            "dump": dumped.stats.as_ref().map_or(Value::Null, dump_stats),
-            "restore": restored.stats.as_ref().map_or(Value::Null, restore_stats),
+            "dump": dumped.stats.as_ref().ok(),
+            "restore": restored.stats.as_ref().ok(),
             "counters": proof.to_json(),
             "images": options.keep.then(|| images.path().to_string_lossy()),
         }),

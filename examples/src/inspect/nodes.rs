@@ -1,8 +1,10 @@
 //! An inspection as a tree: facts of the container, and processes with what they have open.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use criu_archive::inspection::{Container, Gpu, Inspection, Rootfs, Sizes, Statistics};
+use criu_archive::inspection::{Container, Gpu, Inspection, Rootfs, Sizes};
+use criu_images::DumpStats;
 use criu_images::view::{Mapping, OpenFd, Process, Socket, TaskFds, ThreadSecurity};
 
 use super::protections::Known;
@@ -146,14 +148,14 @@ fn sizes(tree: &mut Tree, sizes: &Sizes) {
     }
 }
 
-fn counters(tree: &mut Tree, statistics: &Statistics) {
-    let us = |us: u64| format!("{}.{:03} ms", us / 1000, us % 1000);
+fn counters(tree: &mut Tree, statistics: &DumpStats) {
+    let ms = |time: Duration| format!("{}.{:03} ms", time.as_millis(), time.subsec_micros() % 1000);
     tree.add(1, "CRIU dump statistics");
-    tree.add(2, format!("freezing time: {}", us(statistics.freezing_us)));
-    tree.add(2, format!("frozen time: {}", us(statistics.frozen_us)));
-    tree.add(2, format!("memdump time: {}", us(statistics.memdump_us)));
-    tree.add(2, format!("memwrite time: {}", us(statistics.memwrite_us)));
-    tree.fact(2, "irmap time", statistics.irmap_resolve_us.map(us));
+    tree.add(2, format!("freezing time: {}", ms(statistics.freezing)));
+    tree.add(2, format!("frozen time: {}", ms(statistics.frozen)));
+    tree.add(2, format!("memdump time: {}", ms(statistics.memdump)));
+    tree.add(2, format!("memwrite time: {}", ms(statistics.memwrite)));
+    tree.fact(2, "irmap time", statistics.irmap_resolve.map(ms));
     tree.add(2, format!("pages scanned: {}", statistics.pages_scanned));
     tree.add(2, format!("pages written: {}", statistics.pages_written));
     tree.add(2, format!("pages left to the parent set: {}", statistics.pages_skipped_parent));

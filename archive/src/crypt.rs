@@ -37,6 +37,7 @@ use age::{DecryptError, Decryptor, EncryptError, Encryptor, scrypt, x25519};
 use criu_images::source::{Blob, ReadAt};
 
 use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::packing::InOrder;
 
 /// Keys that may open an encrypted file.
 #[derive(Clone, Default)]
@@ -318,7 +319,7 @@ type Reader = StreamReader<BufReader<InOrder>>;
 
 /// Opens a file for one thread.
 fn open(encrypted: &Blob, keys: &Keys) -> Result<Reader, Fault> {
-    let mut input = BufReader::with_capacity(BUFFER, InOrder { bytes: encrypted.clone(), at: 0 });
+    let mut input = BufReader::with_capacity(BUFFER, InOrder::new(encrypted));
     header(&mut input)?;
     input.rewind()?;
     unlock(input, keys)
@@ -459,35 +460,6 @@ impl ReadAt for Decrypted {
 impl fmt::Debug for Decrypted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decrypted").field("len", &self.len).finish_non_exhaustive()
-    }
-}
-
-/// A reader of bytes at a position.
-struct InOrder {
-    bytes: Blob,
-    at: u64,
-}
-
-impl Read for InOrder {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = self.bytes.len().saturating_sub(self.at);
-        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
-        let (buf, _) = buf.split_at_mut(len);
-        self.bytes.read_at(self.at, buf)?;
-        self.at += len as u64;
-        Ok(len)
-    }
-}
-
-impl Seek for InOrder {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let at = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::Current(distance) => self.at.checked_add_signed(distance),
-            SeekFrom::End(distance) => self.bytes.len().checked_add_signed(distance),
-        };
-        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.at)
     }
 }
 

@@ -2,7 +2,7 @@
 
 #[cfg(any(feature = "gzip", feature = "zstd"))]
 use std::io::BufRead;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,7 +39,7 @@ impl Opener {
     /// # Errors
     /// Fails if there is no memory.
     pub(crate) fn open(&self) -> io::Result<Unpacking> {
-        Unpacking::new(InOrder { bytes: self.packed.clone(), at: 0 }, self.packing)
+        Unpacking::new(InOrder::new(&self.packed), self.packing)
     }
 }
 
@@ -144,9 +144,15 @@ const MOST_PACKED: u64 = 32;
 const EMPTY: &str = "the packed stream goes on and unpacks to almost nothing";
 
 /// A reader of bytes from the first on.
-struct InOrder {
+pub(crate) struct InOrder {
     bytes: Blob,
     at: u64,
+}
+
+impl InOrder {
+    pub(crate) fn new(bytes: &Blob) -> Self {
+        Self { bytes: bytes.clone(), at: 0 }
+    }
 }
 
 impl Read for InOrder {
@@ -157,6 +163,18 @@ impl Read for InOrder {
         self.bytes.read_at(self.at, buf)?;
         self.at += len as u64;
         Ok(len)
+    }
+}
+
+impl Seek for InOrder {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(distance) => self.at.checked_add_signed(distance),
+            SeekFrom::End(distance) => self.bytes.len().checked_add_signed(distance),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 

@@ -244,7 +244,7 @@ pub fn decrypted(name: &str, encrypted: &Blob, keys: &Keys) -> Result<Blob> {
 /// Decrypts a stream that can be read once, such as a pipe. Errors call the stream by `name`.
 ///
 /// # Errors
-/// Those of [`decrypted`]. A stream that is cut fails where it ends.
+/// The errors of [`decrypted`]. A stream that is cut fails where it ends.
 pub fn decrypt<R: Read + Send>(
     name: &str,
     input: R,
@@ -266,7 +266,7 @@ fn open_stream<R: Read>(name: &str, input: R, keys: &Keys) -> Result<Decrypting<
 /// by `name`.
 ///
 /// # Errors
-/// Those of [`decrypted`] for an encrypted file; [`ErrorKind::Io`].
+/// The errors of [`decrypted`] for an encrypted file; [`ErrorKind::Io`].
 pub fn opened(name: &str, bytes: &Blob, keys: &Keys) -> Result<Blob> {
     let mut head = [0; HEAD];
     let len = usize::try_from(bytes.len()).unwrap_or(usize::MAX).min(head.len());
@@ -278,7 +278,7 @@ pub fn opened(name: &str, bytes: &Blob, keys: &Keys) -> Result<Blob> {
 /// Returns the bytes of a stream that may be encrypted. Errors call the stream by `name`.
 ///
 /// # Errors
-/// Those of [`decrypt`] for an encrypted stream; [`ErrorKind::Io`].
+/// The errors of [`decrypt`] for an encrypted stream; [`ErrorKind::Io`].
 pub fn opened_stream(
     name: &str,
     mut input: impl Read + Send + 'static,

@@ -67,7 +67,7 @@ impl KeyArgs {
     /// Reads the keys, and holds them for all archives that this run of the program opens.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     pub(crate) fn hold(&self) -> Result<(), String> {
         let keys = self.read()?;
         if !keys.is_empty() {

@@ -65,7 +65,7 @@ impl Conversion {
     /// inventory there.
     ///
     /// # Errors
-    /// Those of [`of`](Self::of).
+    /// The errors of [`of`](Self::of).
     pub fn with_time(archive: &Archive, to: Engine, seconds: u64) -> Result<Self> {
         Self::planned(archive, to, Some(seconds))
     }

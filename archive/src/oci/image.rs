@@ -192,7 +192,7 @@ impl Image {
     /// Writes the layer anywhere. The digest is known to be right when all has been written.
     ///
     /// # Errors
-    /// Those of [`save`](Self::save).
+    /// The errors of [`save`](Self::save).
     pub fn write_layer(&self, to: &mut impl std::io::Write) -> Result<()> {
         self.copy_layer(to).map_err(|fault| self.fail(fault))
     }

@@ -66,8 +66,8 @@ pub(crate) fn layer(packed: &Blob) -> Result<Layer, Fault> {
 /// that is read later is compared with its digest.
 ///
 /// # Errors
-/// Those of [`layer`]; [`ErrorKind::Malformed`] if the archive has no table of contents, or another
-/// one.
+/// The errors of [`layer`]; [`ErrorKind::Malformed`] if the archive has no table of contents, or
+/// another one.
 pub(crate) fn layer_verified(packed: &Blob, digest: [u8; 32]) -> Result<Layer, Fault> {
     match find(packed, Some(digest))? {
         layer @ Layer::Anywhere { toc: Some(_), .. } => Ok(layer),

@@ -16,7 +16,8 @@ use super::ahead::Ahead;
 use crate::tar::Stream;
 
 /// Bytes of a stream, readable at any place. The stream is read forward, as far as somebody asks.
-/// Its bytes are kept in an unlinked temporary file, with holes for zeros. Memory holds one piece.
+/// The bytes that were read are in an unlinked temporary file, with holes for zeros. Memory holds
+/// one piece.
 /// An error of the stream stays: bytes before it can be read, bytes behind it cannot. Cheap to
 /// clone; several threads may read at once.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ impl Spool {
     /// Makes a spool of a stream that another thread reads ahead, such as one that is unpacked.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new); the system starts no thread.
+    /// The errors of [`new`](Self::new); the system starts no thread.
     pub(crate) fn ahead(stream: impl Read + Send + 'static) -> io::Result<Self> {
         Self::new(Ahead::new(stream)?)
     }
@@ -113,7 +114,7 @@ impl Spool {
     /// Fills `buf` from `offset` on.
     ///
     /// # Errors
-    /// Those of [`reach`](Self::reach); `UnexpectedEof` behind the end of the stream.
+    /// The errors of [`reach`](Self::reach); `UnexpectedEof` behind the end of the stream.
     pub(crate) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(buf.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
         if self.reach(end)? < end {

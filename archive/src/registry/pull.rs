@@ -37,7 +37,7 @@ impl Registry {
     /// digest is known to be right when all has been written.
     ///
     /// # Errors
-    /// Those of [`pull`](Self::pull).
+    /// The errors of [`pull`](Self::pull).
     pub fn fetch_layer(
         &self,
         image: &Image,

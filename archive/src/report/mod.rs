@@ -26,10 +26,10 @@ use cells::Pages;
 
 /// A report about a checkpoint, as one HTML file.
 ///
-/// Its data have no more than [`REPORT`](crate::bounds::REPORT) bytes. Rows beyond that are
-/// counted, and the page says so. Style and script add some 60 KiB. The file holds
-/// names, command lines and addresses, and environments if the inspection has them: it is for its
-/// owner alone.
+/// The data in the page have no more than [`REPORT`](crate::bounds::REPORT) bytes. Rows beyond that
+/// are counted, and the page says so. Style and script add some 60 KiB. The file holds names,
+/// command lines and addresses, and environments if the inspection has them: it is for its owner
+/// alone.
 ///
 /// ```
 /// use criu_archive::inspection::{Inspection, Part, Place};

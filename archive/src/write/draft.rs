@@ -119,7 +119,7 @@ impl Draft {
     /// Adds a file of bytes that are read when the archive is written.
     ///
     /// # Errors
-    /// Those of [`add_bytes`](Self::add_bytes).
+    /// The errors of [`add_bytes`](Self::add_bytes).
     pub fn add_blob(&mut self, path: &str, bytes: Blob) -> Result<()> {
         self.add(path, Content::Bytes(bytes), 0o600)
     }
@@ -127,7 +127,7 @@ impl Draft {
     /// Adds a directory.
     ///
     /// # Errors
-    /// Those of [`add_bytes`](Self::add_bytes).
+    /// The errors of [`add_bytes`](Self::add_bytes).
     pub fn add_directory(&mut self, path: &str) -> Result<()> {
         self.add(path, Content::Directory, 0o700)
     }
@@ -135,7 +135,8 @@ impl Draft {
     /// Adds a symbolic link.
     ///
     /// # Errors
-    /// Those of [`add_bytes`](Self::add_bytes), also for a target that leads out of the archive.
+    /// The errors of [`add_bytes`](Self::add_bytes), also for a target that leads out of the
+    /// archive.
     pub fn add_link(&mut self, path: &str, target: &str) -> Result<()> {
         let (folder, _) = path::split(path);
         if path::follow(folder, target.as_bytes()).is_none() {
@@ -437,7 +438,7 @@ impl Draft {
     /// end. The old file stays if anything fails.
     ///
     /// # Errors
-    /// Those of [`write`](Self::write).
+    /// The errors of [`write`](Self::write).
     pub fn save(
         &self,
         path: impl AsRef<Path>,

@@ -27,7 +27,7 @@ impl Containerd {
     /// Starts it, with `pause` as the image of the process that holds a pod.
     ///
     /// # Panics
-    /// It does not answer. The message is its log.
+    /// The engine does not answer. The message is the engine's log.
     pub fn start<P: ProcessId, C>(bed: &Bed<P, C>, pause: &str) -> Self {
         let sandbox = Sandbox::check().expect("a sandbox");
         let dir = bed.dir("containerd");

@@ -1,7 +1,7 @@
 //! The working set: pages that a restore wants first, once more and side by side.
 //!
-//! One read brings all of them. They stand in the order in which they are wanted, in frames of
-//! 64 KiB behind an index.
+//! The pages lie behind an index, in the order in which they are wanted, in frames of 64 KiB. A
+//! single read brings all of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;

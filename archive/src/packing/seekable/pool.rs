@@ -112,7 +112,7 @@ impl Pool {
     /// Waits for the next frames; `None` if there are no more.
     ///
     /// # Errors
-    /// Those of [`put`](Self::put).
+    /// The errors of [`put`](Self::put).
     pub(super) fn next(&mut self) -> io::Result<Option<Packed>> {
         match self {
             Self::Own(..) => Ok(None),

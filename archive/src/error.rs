@@ -68,7 +68,12 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    /// The error of the operating system under the fault, if there is one.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.kind.source()
+    }
+}
 
 /// Kinds of faults in archives.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +84,7 @@ pub enum ErrorKind {
     Io(#[from] io::Error),
     /// The operating system refused to write a file.
     #[error("cannot be written: {0}")]
-    Write(io::Error),
+    Write(#[source] io::Error),
     /// A file became longer or shorter while it was read.
     #[error("has changed while it was read: it had {before} bytes and has {now}")]
     Changed {

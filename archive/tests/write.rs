@@ -347,6 +347,8 @@ fn a_full_disk_is_an_error_that_names_the_member() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let error = draft.write("out.tar", full, &Options::default(), &go_on).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Write(_)), "{error}");
+    let cause = std::error::Error::source(&error).unwrap();
+    assert!(cause.is::<std::io::Error>(), "{cause}");
     let said = error.to_string();
     assert!(said.starts_with("out.tar: artifacts: cannot be written: No space left"), "{said}");
 }

@@ -479,7 +479,7 @@ fn wrong_identity(line: &str) -> &'static str {
             "is a key of SSH, which is not read; make an identity with age-keygen"
         }
         line if line.starts_with("AGE-PLUGIN-") => "is an identity of a plugin, which is not read",
-        _ => "is no identity: AGE-SECRET-KEY-1...",
+        _ => "is not an identity, which starts with AGE-SECRET-KEY-1",
     }
 }
 
@@ -491,7 +491,7 @@ fn wrong_recipient(text: &str) -> &'static str {
         text if text.starts_with("ssh-") => {
             "is a key of SSH, which is not read; recipients are age1..."
         }
-        _ => "is no recipient: age1... with 62 characters",
+        _ => "is not a recipient, which starts with age1 and has 62 characters",
     }
 }
 

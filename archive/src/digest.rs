@@ -203,7 +203,7 @@ fn sums(archive: &Archive, beside: Beside, watch: Watch<'_>) -> Result<(Digests,
 #[derive(Clone, Copy)]
 enum Beside {
     Nothing,
-    /// All others: a frame that no file lies in can be damaged, or longer than a table says.
+    /// Bytes outside of files. A frame without a file can be damaged, or longer than a table says.
     Rest,
     /// The whole stream, for its digest.
     Stream,

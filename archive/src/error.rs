@@ -106,7 +106,7 @@ pub enum ErrorKind {
     /// program that unpacks it with `-d`.
     #[error("is compressed with {0}, which has to be unpacked first")]
     Compressed(&'static str),
-    /// A member is not the JSON that engines write, or a document of an image not what is defined.
+    /// A member, or a document of an image, is not the JSON that is expected.
     #[error("is no valid JSON: {0}")]
     Json(String),
     /// The archive is encrypted with age, and no key is given.

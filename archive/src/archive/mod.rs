@@ -176,8 +176,9 @@ impl Archive {
         })
     }
 
-    /// Brings the working set of a seekable archive by one read, if one is recorded. Its pages are
-    /// served from memory from then on. Returns the bytes of its pages.
+    /// Loads the recorded working set (the pages that a restore wants first) into memory with a
+    /// single read. Its pages are served from memory from then on. Returns the bytes of its pages:
+    /// 0 for an archive that is not seekable, or has no working set.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the working set cannot be read, or is damaged.

@@ -54,7 +54,7 @@ pub struct Extraction<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Extracted {
-    /// Members that were written, without directories that only their names tell of.
+    /// Members written. Directories that the archive does not list are not counted.
     pub members: u64,
     /// Bytes of content, holes included.
     pub bytes: u64,
@@ -115,8 +115,9 @@ impl<'a> Extraction<'a> {
     /// [`ErrorKind::Unsupported`] for members that [are not extracted](Archive#rules), and
     /// [`ErrorKind::TooLarge`] above the [limit](Self::limit), and [`ErrorKind::TooMany`] for more
     /// than [`MEMBERS`](crate::bounds::MEMBERS) files and directories, before anything is written;
-    /// [`ErrorKind::Refused`] if the archive changes; [`ErrorKind::Stopped`]; [`ErrorKind::Io`] if
-    /// the directory is not empty, and if a file cannot be written or a member cannot be read.
+    /// [`ErrorKind::Refused`] if the archive changes; [`ErrorKind::Stopped`]; [`ErrorKind::Write`]
+    /// if the directory is not empty, and if a file cannot be written; [`ErrorKind::Io`] if a
+    /// member cannot be read.
     pub fn into_new(mut self, directory: impl AsRef<Path>) -> Result<Extracted> {
         let directory = directory.as_ref();
         let members = self.chosen()?;

@@ -87,8 +87,8 @@ pub struct Saved {
     /// SHA-256 of the tar stream, the diffID of an OCI layer, with
     /// [`has_digests`](Options::has_digests).
     pub diff_id: Option<Sha256>,
-    /// Bytes of pages of a recorded working set, which one read brings. 0 in other packings than
-    /// [`Pack::Seekable`].
+    /// Bytes of the recorded working set, which a restore can load at once. 0 in other packings
+    /// than [`Pack::Seekable`].
     pub hot_pages: u64,
     /// Reason why a working set beside the images was not used.
     pub working_set_fault: Option<String>,

@@ -17,6 +17,7 @@ use criu_archive::metadata::Engine;
 use criu_archive::write::{Draft, Options, Pack};
 use criu_archive::{Archive, Digests, ErrorKind, Packing};
 use criu_images::source::{Blob, Directory, ReadAt, Source};
+use criu_lab::place::Short;
 use criu_lab::scratch;
 use engines::{archive_of, run};
 
@@ -163,27 +164,28 @@ fn a_name_as_long_as_names_may_be_is_written() {
 
 #[test]
 fn an_archive_in_a_directory_that_may_not_be_read_is_written() {
-    let directory = scratch("not-read");
-    let path = directory.join("a.tar");
+    // Folders above a checkout may be closed to others.
+    let directory = Short::folder();
+    let (directory, path) = (directory.path(), directory.join("a.tar"));
     fs::write(&path, "old").unwrap();
     let is_root = nix::unistd::geteuid().is_root();
     if is_root {
-        std::os::unix::fs::chown(&directory, Some(NOBODY), None).unwrap();
+        std::os::unix::fs::chown(directory, Some(NOBODY), None).unwrap();
     }
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o300)).unwrap();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o300)).unwrap();
     let saved = std::thread::scope(|scope| {
         let save = || {
             if is_root {
                 criu_lab::raw::thread_becomes(NOBODY).unwrap();
             }
-            fs::read_dir(&directory).unwrap_err();
+            fs::read_dir(directory).unwrap_err();
             let mut draft = Draft::new();
             draft.add_bytes("a", &b"1"[..]).unwrap();
             draft.save(&path, &Options::default(), &go_on)
         };
         scope.spawn(save).join().unwrap()
     });
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(saved.unwrap().members, 1);
     assert!(Archive::open(path).unwrap().member("a").is_some());
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use criu_archive::metadata::Engine;
 use criu_archive::write::{Draft, Options, Pack};
-use criu_archive::{Archive, Digests, ErrorKind, Packing};
+use criu_archive::{Archive, Digests, ErrorKind, Extraction, Packing};
 use criu_images::source::{Blob, Directory, ReadAt, Source};
 use criu_lab::place::Short;
 use criu_lab::scratch;
@@ -340,6 +340,19 @@ fn a_file_that_changes_while_it_is_read_is_an_error_and_the_old_archive_stays() 
     }
     assert_eq!(fs::read(&path).unwrap(), b"old");
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_link_that_is_not_extracted_is_not_written() {
+    let directory = scratch("link-not-extracted");
+    symlink("folder/../file", directory.join("link")).unwrap();
+    run(Command::new("tar").args(["-cf", "a.tar", "link"]).current_dir(&directory));
+    let archive = Archive::open(directory.join("a.tar")).unwrap();
+    let mut draft = Draft::new();
+    let error = draft.add_member(&archive, archive.member("link").unwrap()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Refused(_)), "{error}");
+    assert_eq!(error.member(), Some("link"));
+    assert!(Extraction::of(&archive).into_new(directory.join("to")).is_err());
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::order::Class;
 use crate::archive::Archive;
 use crate::digest::{Sha256, Watch};
 use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::index::extractable;
 use crate::member::{Member, MemberKind};
 use crate::metadata::names::{CHECKPOINT, PRE_CHECKPOINT};
 use crate::packing::{Entry, Form, Sink, Written, working_set};
@@ -233,6 +234,7 @@ impl Draft {
     pub fn add_member(&mut self, archive: &Archive, member: &Member) -> Result<()> {
         let path = member.path().to_owned();
         let missing = || archive.fail(&path, ErrorKind::Missing);
+        extractable(archive.index(), member).map_err(|fault| archive.fault(fault))?;
         let source = archive.index().with_content(member).ok_or_else(missing)?;
         let content = match source.kind() {
             MemberKind::File => Content::Member {
@@ -241,23 +243,10 @@ impl Draft {
                 size: source.size(),
             },
             MemberKind::Directory => Content::Directory,
-            MemberKind::SymbolicLink(target) => {
-                let (folder, _) = path::split(&path);
-                if path::follow(folder, target).is_none() {
-                    let why = "it is a link that leads out of the archive";
-                    return Err(archive.fail(&path, ErrorKind::Refused(why)));
-                }
-                Content::SymbolicLink(target.clone())
-            }
-            // Hard links to hard links are refused when an archive is opened.
-            MemberKind::HardLink(_) => return Err(missing()),
-            MemberKind::Sparse => {
-                let kind = ErrorKind::Unsupported("sparse files in archives");
-                return Err(archive.fail(&path, kind));
-            }
-            MemberKind::Special => {
-                let why = "it is a device, a FIFO or of an unknown kind";
-                return Err(archive.fail(&path, ErrorKind::Refused(why)));
+            MemberKind::SymbolicLink(target) => Content::SymbolicLink(target.clone()),
+            // Hard links to hard links are refused when an archive is opened, other kinds above.
+            MemberKind::HardLink(_) | MemberKind::Sparse | MemberKind::Special => {
+                return Err(missing());
             }
         };
         let (mode, owner, modified) = (member.mode(), member.owner(), member.modified());

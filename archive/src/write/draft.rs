@@ -26,7 +26,8 @@ use crate::path;
 /// Members of an archive in the making.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    members: BTreeMap<String, Planned>,
+    /// Shared with drafts that were cloned, until one of them is changed.
+    members: Arc<BTreeMap<String, Planned>>,
     /// Time of members that are made here, in seconds since 1970.
     now: u64,
 }
@@ -106,7 +107,7 @@ impl Draft {
     #[must_use]
     pub fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { members: BTreeMap::new(), now }
+        Self { members: Arc::default(), now }
     }
 
     /// Adds a file of bytes that are known, for its owner alone. A member of this name is replaced.
@@ -250,7 +251,7 @@ impl Draft {
             }
         };
         let (mode, owner, modified) = (member.mode(), member.owner(), member.modified());
-        self.members.insert(path, Planned { content, mode, owner, modified });
+        self.members_mut().insert(path, Planned { content, mode, owner, modified });
         Ok(())
     }
 
@@ -259,8 +260,12 @@ impl Draft {
         let refused = || Error::new(path, ErrorKind::Refused("its path leads out of the archive"));
         let path = normal.ok_or_else(refused)?;
         let planned = Planned { content, mode, owner: (0, 0), modified: self.now };
-        self.members.insert(path, planned);
+        self.members_mut().insert(path, planned);
         Ok(())
+    }
+
+    fn members_mut(&mut self) -> &mut BTreeMap<String, Planned> {
+        Arc::make_mut(&mut self.members)
     }
 
     /// Paths of the members.
@@ -275,24 +280,26 @@ impl Draft {
 
     /// Gives a member another path. Does nothing if there is no such member.
     pub fn rename(&mut self, from: &str, to: &str) {
-        if let Some(member) = self.members.remove(from) {
-            self.members.insert(to.to_owned(), member);
+        let members = self.members_mut();
+        if let Some(member) = members.remove(from) {
+            members.insert(to.to_owned(), member);
         }
     }
 
     /// Removes a member.
     pub fn remove(&mut self, path: &str) {
-        self.members.remove(path);
+        self.members_mut().remove(path);
     }
 
     /// Puts other bytes into a member, which keeps its mode and time.
     pub(crate) fn replace(&mut self, path: &str, bytes: Blob) {
-        match self.members.get_mut(path) {
-            Some(member) => member.content = Content::Bytes(bytes),
+        let content = Content::Bytes(bytes);
+        let (modified, members) = (self.now, self.members_mut());
+        match members.get_mut(path) {
+            Some(member) => member.content = content,
             None => {
-                let content = Content::Bytes(bytes);
-                let planned = Planned { content, mode: 0o600, owner: (0, 0), modified: self.now };
-                self.members.insert(path.to_owned(), planned);
+                let planned = Planned { content, mode: 0o600, owner: (0, 0), modified };
+                members.insert(path.to_owned(), planned);
             }
         }
     }
@@ -325,7 +332,8 @@ impl Draft {
     /// 1970.
     pub(crate) fn set_time_of_images(&mut self, seconds: u64) {
         self.now = seconds;
-        if let Some(inventory) = self.members.get_mut(&format!("{CHECKPOINT}/{}", INVENTORY.file)) {
+        let inventory = format!("{CHECKPOINT}/{}", INVENTORY.file);
+        if let Some(inventory) = self.members_mut().get_mut(&inventory) {
             inventory.modified = seconds;
         }
     }

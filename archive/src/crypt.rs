@@ -37,7 +37,7 @@ use age::{DecryptError, Decryptor, EncryptError, Encryptor, scrypt, x25519};
 use criu_images::source::{Blob, ReadAt};
 
 use crate::error::{Error, ErrorKind, Fault, Result};
-use crate::packing::InOrder;
+use crate::in_order::InOrder;
 
 /// Keys that may open an encrypted file.
 #[derive(Clone, Default)]

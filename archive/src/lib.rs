@@ -39,6 +39,7 @@ mod error;
 mod extract;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod in_order;
 mod index;
 pub mod inspection;
 mod member;

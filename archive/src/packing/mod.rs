@@ -13,8 +13,6 @@ use criu_images::source::Blob;
 
 use crate::error::{ErrorKind, Fault};
 
-#[cfg(feature = "age")]
-pub(crate) use forward::InOrder;
 pub(crate) use forward::{Opener, unpack};
 pub(crate) use sink::{Entry, Form, HotPages, Sink, Written};
 pub(crate) use spool::Spool;

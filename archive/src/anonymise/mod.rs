@@ -40,7 +40,7 @@ use crate::bounds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::member::MemberKind;
 use crate::metadata::json::{bytes, parse};
-use crate::metadata::names::{self, CHECKPOINT, PRE_CHECKPOINT};
+use crate::metadata::names::{self, CHECKPOINT};
 use crate::path;
 use crate::write::Draft;
 
@@ -193,10 +193,7 @@ impl Plan {
             self.draft.add_directory(&folder)?;
             self.folder(&folder, source)?;
             let Some(parent) = parent else { break };
-            let next = match generation {
-                1 => PRE_CHECKPOINT.to_owned(),
-                number => format!("{PRE_CHECKPOINT}-{number}"),
-            };
+            let next = names::pre_checkpoint(generation);
             self.draft.add_link(&format!("{folder}/parent"), &format!("../{next}"))?;
             (folder, source) = (next, Arc::from(parent));
         }
@@ -323,11 +320,8 @@ impl Plan {
 
 /// Returns true for a name that engines and CRIU give to members.
 fn is_known(name: &str) -> bool {
-    let generation = name.strip_prefix(PRE_CHECKPOINT).map(|rest| rest.trim_start_matches('-'));
-    let is_generation =
-        generation.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
     let folders = ["", ".", "..", CHECKPOINT, names::ARTIFACTS, names::VOLUMES];
-    is_generation
+    names::is_pre_checkpoint(name)
         || folders.contains(&name)
         || JSON.contains(&name)
         || Kind::of_file(name).is_some()

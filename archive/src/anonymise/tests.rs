@@ -165,7 +165,7 @@ fn a_directory_keeps_its_form() {
     let count = |path: &Path| fs::read_dir(path).unwrap().count();
     // The link, and the folder of the parent.
     assert_eq!(files, count(&to) - 2 + count(&to.join("parent")));
-    assert_eq!(fs::read_link(to.join("parent")).unwrap(), Path::new(PRE_CHECKPOINT));
+    assert_eq!(fs::read_link(to.join("parent")).unwrap(), Path::new(names::PRE_CHECKPOINT));
 
     // A stop leaves nothing, and a directory with files is not touched.
     let stopped = copy.into_directory(scratch.join("no"), &|_| ControlFlow::Break(()));

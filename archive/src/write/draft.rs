@@ -19,7 +19,7 @@ use crate::digest::{Sha256, Watch};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::index::extractable;
 use crate::member::{Member, MemberKind};
-use crate::metadata::names::{CHECKPOINT, PRE_CHECKPOINT};
+use crate::metadata::names::{CHECKPOINT, pre_checkpoint};
 use crate::packing::{Entry, Form, Sink, Written, working_set};
 use crate::path;
 
@@ -167,10 +167,7 @@ impl Draft {
             let parent = images.parent();
             let parent = parent.map_err(|error| Error::new(place, ErrorKind::Images(error)))?;
             let Some(parent) = parent else { break };
-            let next = match generation {
-                1 => PRE_CHECKPOINT.to_owned(),
-                number => format!("{PRE_CHECKPOINT}-{number}"),
-            };
+            let next = pre_checkpoint(generation);
             self.add_link(&format!("{folder}/parent"), &format!("../{next}"))?;
             (folder, images) = (next, Arc::from(parent));
         }
@@ -571,11 +568,6 @@ impl Pour<'_> {
         let zeros = [0; BLOCK];
         sink.write_all(zeros.get(..fill).unwrap_or_default()).map_err(fail)
     }
-}
-
-impl Draft {
-    /// Folder of the images of the checkpoint itself.
-    pub(crate) const IMAGES: &'static str = CHECKPOINT;
 }
 
 /// Bytes that are read at once.

@@ -30,6 +30,7 @@
 
 pub mod anonymise;
 mod archive;
+mod beside;
 pub mod bounds;
 pub mod convert;
 #[cfg(feature = "age")]

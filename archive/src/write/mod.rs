@@ -34,4 +34,4 @@ pub(crate) use content::{Content, Pieces};
 pub use draft::{Draft, Options, Pack, Saved};
 pub(crate) use folder::Folder;
 pub(crate) use headers::empty_file;
-pub(crate) use new_file::{NewFile, beside};
+pub(crate) use new_file::NewFile;

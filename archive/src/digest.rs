@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::{slice, thread};
@@ -17,6 +17,7 @@ use crate::index::Index;
 use crate::member::{Member, MemberKind};
 use crate::packing::Packing;
 use crate::tar::Seeking;
+use crate::watch::Watch;
 
 /// SHA-256 of bytes. Displays as 64 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,11 +27,10 @@ pub struct Sha256(pub [u8; 32]);
 /// directories, symbolic links and members that are not read have no digest.
 ///
 /// ```no_run
-/// use criu_archive::{Archive, Digests};
-/// use std::ops::ControlFlow;
+/// use criu_archive::{Archive, Digests, UNWATCHED};
 ///
 /// let archive = Archive::open("/tmp/container.tar.zst")?;
-/// let digests = Digests::compute(&archive, &|_| ControlFlow::Continue(()))?;
+/// let digests = Digests::compute(&archive, UNWATCHED)?;
 /// for (path, sha256) in digests.iter() {
 ///     println!("{sha256}  {path}");
 /// }
@@ -51,9 +51,6 @@ pub struct Verified {
     /// only be read to its end.
     pub has_digests: bool,
 }
-
-/// A call with the bytes that have been read so far. Reading stops if the call breaks.
-pub type Watch<'a> = &'a (dyn Fn(u64) -> ControlFlow<()> + Sync);
 
 impl Digests {
     /// Reads all members, in several threads, and computes their digests.

@@ -52,14 +52,16 @@ mod path;
 pub mod registry;
 pub mod report;
 mod tar;
+mod watch;
 pub mod write;
 
 pub use archive::{Archive, Folder};
-pub use digest::{Digests, Sha256, Verified, Watch};
+pub use digest::{Digests, Sha256, Verified};
 pub use error::{Error, ErrorKind, Result};
 pub use extract::{Extracted, Extraction};
 pub use member::{Member, MemberKind};
 pub use packing::Packing;
+pub use watch::{UNWATCHED, Watch};
 
 /// The program in the README, which has to compile.
 #[cfg(doctest)]

@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::AnonymousCopy;
-use crate::digest::Watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extract::{Tree, copy_sparse};
 use crate::metadata::names::CHECKPOINT;
+use crate::watch::Watch;
 use crate::write::Content;
 
 impl AnonymousCopy {

@@ -6,8 +6,7 @@
 //! [`Note`]: no bytes of an unknown kind get into the copy.
 //!
 //! ```no_run
-//! use std::ops::ControlFlow;
-//!
+//! use criu_archive::UNWATCHED;
 //! use criu_archive::anonymise::AnonymousCopy;
 //! use criu_archive::write::Options;
 //!
@@ -15,7 +14,7 @@
 //! for note in copy.notes() {
 //!     println!("{note}");
 //! }
-//! copy.draft().save("/tmp/report.tar", &Options::default(), &|_| ControlFlow::Continue(()))?;
+//! copy.draft().save("/tmp/report.tar", &Options::default(), UNWATCHED)?;
 //! # Ok::<(), criu_archive::Error>(())
 //! ```
 

@@ -33,16 +33,15 @@ pub use folder::Folder;
 /// are then read from their places in the archive. Cheap to clone.
 ///
 /// ```
-/// use criu_archive::Archive;
 /// use criu_archive::write::{Draft, Options};
+/// use criu_archive::{Archive, UNWATCHED};
 /// use criu_images::source::Blob;
-/// use std::ops::ControlFlow;
 ///
 /// let mut draft = Draft::new();
 /// draft.add_bytes("config.dump", *b"{}")?;
 /// draft.add_bytes("checkpoint/pages-1.img", vec![7; 8192])?;
 /// let mut bytes = Vec::new();
-/// draft.write("a.tar", &mut bytes, &Options::default(), &|_| ControlFlow::Continue(()))?;
+/// draft.write("a.tar", &mut bytes, &Options::default(), UNWATCHED)?;
 ///
 /// let archive = Archive::new("a.tar", Blob::from(bytes))?;
 /// let paths: Vec<&str> = archive.members().map(|member| member.path()).collect();

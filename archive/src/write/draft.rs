@@ -15,13 +15,14 @@ use super::headers::{BLOCK, Described, Kind};
 use super::new_file::NewFile;
 use super::order::Class;
 use crate::archive::Archive;
-use crate::digest::{Sha256, Watch};
+use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::index::extractable;
 use crate::member::{Member, MemberKind};
 use crate::metadata::names::{CHECKPOINT, pre_checkpoint};
 use crate::packing::{Entry, Form, Sink, Written, working_set};
 use crate::path;
+use crate::watch::Watch;
 
 /// Members of an archive in the making.
 #[derive(Clone, Debug)]

@@ -5,16 +5,16 @@
 //! piece: memory holds a piece, never an image.
 //!
 //! ```no_run
-//! use std::ops::ControlFlow;
 //! use std::sync::Arc;
 //!
+//! use criu_archive::UNWATCHED;
 //! use criu_archive::write::{Draft, Options};
 //! use criu_images::source::Directory;
 //!
 //! let mut draft = Draft::new();
 //! draft.add_images("checkpoint", "/ckpt", Arc::new(Directory::open("/ckpt")?))?;
 //! draft.add_bytes("note", b"before the update")?;
-//! draft.save("/tmp/checkpoint.tar", &Options::default(), &|_| ControlFlow::Continue(()))?;
+//! draft.save("/tmp/checkpoint.tar", &Options::default(), UNWATCHED)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

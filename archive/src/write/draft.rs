@@ -530,20 +530,7 @@ impl Pour<'_> {
             Described { name: &path_name, link, kind: tar_kind, mode, uid, gid, modified, size };
         let headers = described.headers();
         let blob = if same.is_some() { None } else { content.open()? };
-        let entry = Entry {
-            path: path_name,
-            #[cfg(feature = "zstd")]
-            kind,
-            #[cfg(feature = "zstd")]
-            mode,
-            #[cfg(feature = "zstd")]
-            uid,
-            #[cfg(feature = "zstd")]
-            gid,
-            #[cfg(feature = "zstd")]
-            modified,
-            size,
-        };
+        let entry = Entry { path: path_name, kind, mode, uid, gid, modified, size };
         let begin = || {
             sink.begin(entry)?;
             sink.write_all(&headers)?;

@@ -11,7 +11,7 @@ use criu_images::source::Blob;
 use serde::{Serialize, Serializer};
 use sha2::Digest as _;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, LIE};
 use crate::error::{ErrorKind, Result};
 use crate::index::Index;
 use crate::member::{Member, MemberKind};
@@ -282,7 +282,6 @@ const PIECE: usize = 1 << 20;
 
 const MOST_THREADS: usize = 8;
 
-const LIE: &str = "its header is not as the table of contents says";
 const CHANGED: &str = "its content has another digest than the table of contents says";
 const OTHER_PAGES: &str = "its working set has other pages than its members";
 const CHANGED_STREAM: &str = "its bytes have another digest than the table of contents says";

@@ -411,4 +411,5 @@ fn open_file(path: &Path) -> Result<File, Fault> {
     Ok(file)
 }
 
-const LIE: &str = "its header is not as the table of contents says";
+/// Reason why a member is refused whose header differs from the table of contents.
+pub(crate) const LIE: &str = "its header is not as the table of contents says";

@@ -52,15 +52,17 @@ mod path;
 pub mod registry;
 pub mod report;
 mod tar;
+mod verify;
 mod watch;
 pub mod write;
 
 pub use archive::{Archive, Folder};
-pub use digest::{Digests, Sha256, Verified};
+pub use digest::{Digests, Sha256};
 pub use error::{Error, ErrorKind, Result};
 pub use extract::{Extracted, Extraction};
 pub use member::{Member, MemberKind};
 pub use packing::Packing;
+pub use verify::Verified;
 pub use watch::{UNWATCHED, Watch};
 
 /// The program in the README, which has to compile.

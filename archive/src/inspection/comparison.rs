@@ -243,19 +243,27 @@ mod tests {
     #[test]
     fn a_container_that_differs_in_more_than_the_time_of_its_checkpoint_has_changed() {
         let place = Place::directory("../images/tests/data/pipeline", "").unwrap();
-        let inspection = |image: &str, time: &str| {
-            let mut found = Inspection::new(&place, &[]).unwrap();
-            let (image, checkpointed) = (Some(image.to_owned()), Some(time.to_owned()));
-            found.container = Some(Container { image, checkpointed, ..Container::default() });
-            facts(&found)
+        let comparison = |image: &str| {
+            let inspection = |image: &str, time: &str| {
+                let mut found = Inspection::new(&place, &[]).unwrap();
+                let (image, checkpointed) = (Some(image.to_owned()), Some(time.to_owned()));
+                found.container = Some(Container { image, checkpointed, ..Container::default() });
+                found
+            };
+            let old = inspection("redis:7", "2024-05-01T12:30:00Z");
+            let new = inspection(image, "2024-05-02T12:30:00Z");
+            Comparison {
+                schema: 1,
+                container: changes(facts(&old), facts(&new)),
+                processes: Vec::new(),
+                rootfs: Vec::new(),
+                old: old.source,
+                new: new.source,
+                diff: Diff::default(),
+            }
         };
-        let mut comparison = Comparison::new(&place, &place, false).unwrap();
-        assert!(comparison.is_empty());
-        let old = inspection("redis:7", "2024-05-01T12:30:00Z");
-        let later = inspection("redis:7", "2024-05-02T12:30:00Z");
-        comparison.container = changes(old.clone(), later);
-        assert!(comparison.is_empty() && comparison.container.len() == 1);
-        comparison.container = changes(old, inspection("redis:8", "2024-05-02T12:30:00Z"));
-        assert!(!comparison.is_empty());
+        let (same, other) = (comparison("redis:7"), comparison("redis:8"));
+        assert_eq!((same.container.len(), other.container.len()), (1, 2));
+        assert!(same.is_empty() && !other.is_empty());
     }
 }

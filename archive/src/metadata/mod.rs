@@ -74,14 +74,11 @@ impl<'s> Metadata<'s> {
     /// # Errors
     /// The errors of [`spec`](Self::spec) and [`config`](Self::config).
     pub fn engine(&self) -> Result<Engine> {
-        if let Some(spec) = self.spec()? {
-            let engine = Engine::of_spec(&spec);
-            if engine != Engine::Unknown {
-                return Ok(engine);
-            }
-        }
-        let config = self.config()?;
-        Engine::of_members(self.top, config.as_ref())
+        let spec = self.spec()?;
+        let tells = |spec: &SpecDump| Engine::of_spec(spec) != Engine::Unknown;
+        // A faulty `config.dump` does not matter where the annotations tell the engine.
+        let config = if spec.as_ref().is_some_and(tells) { None } else { self.config()? };
+        Engine::of(self.top, config.as_ref(), spec.as_ref())
             .map_err(|error| Error::new(&*self.name, ErrorKind::Images(error)))
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::json::{Other, is_empty, or_empty};
+use super::json::{Other, is_empty};
 use super::time::Time;
 
 /// Configuration of a container, `config.dump`: the fields that all engines write. Podman's own
@@ -43,14 +43,6 @@ pub struct ConfigDump {
     /// Set if the container had been restored before this checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<bool>,
-    /// Command of the container as the user gave it to Podman.
-    #[serde(
-        default,
-        rename = "CreateCommand",
-        deserialize_with = "or_empty",
-        skip_serializing_if = "is_empty"
-    )]
-    pub create_command: Vec<String>,
     /// All other fields.
     #[serde(flatten)]
     pub other: Other,

@@ -46,11 +46,8 @@ pub use json::Other;
 pub use mounts::{BindMount, PodOptions};
 pub use network::{Interface, Network, Networks, Subnet};
 pub use rootfs::{DiffEntry, DiffKind};
-pub use spec::{
-    Capabilities, Linux, Mount, Namespace, Process, Rlimit, Root, Seccomp, SpecDump, SyscallRule,
-    User,
-};
-pub use status::{ContainerName, ContainerStatus, ImageName, KeptStatus, StatusMount};
+pub use spec::{Linux, Mount, Namespace, Process, Root, SpecDump};
+pub use status::{ContainerName, ContainerStatus, ImageName, KeptStatus};
 pub use time::{NoTime, Time};
 
 /// Metadata of a checkpoint. Each member is read when it is asked for, and each call reads it anew.

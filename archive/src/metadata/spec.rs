@@ -29,7 +29,7 @@ pub struct SpecDump {
     /// Annotations. Engines keep what they know of a container here.
     #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Namespaces, cgroup, filters and other things of Linux.
+    /// Namespaces, cgroup and other things of Linux.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
     /// All other fields.
@@ -44,9 +44,6 @@ pub struct Process {
     /// Set for a process with a terminal.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub terminal: bool,
-    /// Numbers of user and groups.
-    #[serde(default)]
-    pub user: User,
     /// Program with its arguments.
     #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
     pub args: Vec<String>,
@@ -56,90 +53,13 @@ pub struct Process {
     /// Working directory.
     #[serde(default)]
     pub cwd: String,
-    /// Capabilities by set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub capabilities: Option<Capabilities>,
-    /// Limits of resources.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
-    pub rlimits: Vec<Rlimit>,
-    /// Set for a process that gains no privileges by `execve`.
-    #[serde(default, rename = "noNewPrivileges", skip_serializing_if = "is_empty")]
-    pub no_new_privileges: bool,
     /// AppArmor profile.
     #[serde(default, rename = "apparmorProfile", skip_serializing_if = "is_empty")]
     pub apparmor_profile: String,
     /// SELinux context.
     #[serde(default, rename = "selinuxLabel", skip_serializing_if = "is_empty")]
     pub selinux_label: String,
-    /// Points by which the kernel is more or less likely to kill the process for memory.
-    #[serde(default, rename = "oomScoreAdj", skip_serializing_if = "Option::is_none")]
-    pub oom_score_adj: Option<i32>,
-    /// All other fields.
-    #[serde(flatten)]
-    pub other: Other,
-}
-
-/// Numbers of a user and the user's groups.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct User {
-    /// Number of the user.
-    #[serde(default)]
-    pub uid: u32,
-    /// Number of the group.
-    #[serde(default)]
-    pub gid: u32,
-    /// Numbers of the other groups.
-    #[serde(
-        default,
-        rename = "additionalGids",
-        deserialize_with = "or_empty",
-        skip_serializing_if = "is_empty"
-    )]
-    pub groups: Vec<u32>,
-    /// All other fields.
-    #[serde(flatten)]
-    pub other: Other,
-}
-
-/// Capabilities of a process by set, each a name such as `CAP_CHOWN`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Capabilities {
-    /// Capabilities that the process can have at most.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
-    pub bounding: Vec<String>,
-    /// Capabilities that count now.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
-    pub effective: Vec<String>,
-    /// Capabilities that a program with file capabilities inherits.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
-    pub inheritable: Vec<String>,
-    /// Capabilities that the process may make effective.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
-    pub permitted: Vec<String>,
-    /// Capabilities that any program inherits.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
-    pub ambient: Vec<String>,
-    /// All other fields.
-    #[serde(flatten)]
-    pub other: Other,
-}
-
-/// Limit of a resource.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Rlimit {
-    /// Name, such as `RLIMIT_NOFILE`.
-    #[serde(default, rename = "type")]
-    pub kind: String,
-    /// Limit that the process cannot raise.
-    #[serde(default)]
-    pub hard: u64,
-    /// Limit that counts.
-    #[serde(default)]
-    pub soft: u64,
-    /// All other fields.
+    /// All other fields: user, capabilities, limits.
     #[serde(flatten)]
     pub other: Other,
 }
@@ -180,14 +100,6 @@ pub struct Mount {
     pub other: Other,
 }
 
-impl Mount {
-    /// Returns true for a part of the machine's file system that the container sees.
-    pub fn is_bind(&self) -> bool {
-        self.kind == "bind"
-            || self.options.iter().any(|option| option == "bind" || option == "rbind")
-    }
-}
-
 /// Things of Linux in a specification.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -198,29 +110,7 @@ pub struct Linux {
     /// Cgroup.
     #[serde(default, rename = "cgroupsPath", skip_serializing_if = "is_empty")]
     pub cgroups_path: String,
-    /// Filter of system calls.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seccomp: Option<Seccomp>,
-    /// Paths that the container cannot read.
-    #[serde(
-        default,
-        rename = "maskedPaths",
-        deserialize_with = "or_empty",
-        skip_serializing_if = "is_empty"
-    )]
-    pub masked_paths: Vec<String>,
-    /// Paths that the container cannot write.
-    #[serde(
-        default,
-        rename = "readonlyPaths",
-        deserialize_with = "or_empty",
-        skip_serializing_if = "is_empty"
-    )]
-    pub readonly_paths: Vec<String>,
-    /// SELinux context of the container's mounts.
-    #[serde(default, rename = "mountLabel", skip_serializing_if = "is_empty")]
-    pub mount_label: String,
-    /// All other fields: devices, limits of resources, mappings of users.
+    /// All other fields: devices, limits of resources, mappings of users, filters.
     #[serde(flatten)]
     pub other: Other,
 }
@@ -236,39 +126,6 @@ pub struct Namespace {
     #[serde(default, skip_serializing_if = "is_empty")]
     pub path: String,
     /// All other fields.
-    #[serde(flatten)]
-    pub other: Other,
-}
-
-/// Filter of system calls.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Seccomp {
-    /// Action for a call that no rule names, such as `SCMP_ACT_ERRNO`.
-    #[serde(default, rename = "defaultAction")]
-    pub default_action: String,
-    /// Architectures whose calls are known.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
-    pub architectures: Vec<String>,
-    /// Rules.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
-    pub syscalls: Vec<SyscallRule>,
-    /// All other fields.
-    #[serde(flatten)]
-    pub other: Other,
-}
-
-/// Rule of a filter of system calls.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct SyscallRule {
-    /// Names of the calls.
-    #[serde(default, deserialize_with = "or_empty")]
-    pub names: Vec<String>,
-    /// Action, such as `SCMP_ACT_ALLOW`.
-    #[serde(default)]
-    pub action: String,
-    /// All other fields: conditions on arguments, error numbers.
     #[serde(flatten)]
     pub other: Other,
 }

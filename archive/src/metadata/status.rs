@@ -44,9 +44,6 @@ pub struct ContainerStatus {
     /// Annotations.
     #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Mounts that the pod asks for.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
-    pub mounts: Vec<StatusMount>,
     /// Path of the log on the machine of the checkpoint.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub log_path: String,
@@ -77,24 +74,6 @@ pub struct ImageName {
     /// Name.
     #[serde(default)]
     pub image: String,
-    /// All other fields.
-    #[serde(flatten)]
-    pub other: Other,
-}
-
-/// Mount that a pod asks for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct StatusMount {
-    /// Place in the container.
-    #[serde(default)]
-    pub container_path: String,
-    /// Path on the machine.
-    #[serde(default)]
-    pub host_path: String,
-    /// Set for a mount that cannot be written.
-    #[serde(default, skip_serializing_if = "is_empty")]
-    pub readonly: bool,
     /// All other fields.
     #[serde(flatten)]
     pub other: Other,

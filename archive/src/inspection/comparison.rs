@@ -132,7 +132,7 @@ fn facts(inspection: &Inspection) -> BTreeMap<String, String> {
     fact("created", &container.created);
     fact(CHECKPOINTED, &container.checkpointed);
     fact("restored", &container.restored);
-    fact("engine", &container.engine.map(str::to_owned));
+    fact("engine", &container.engine.map(|engine| engine.word().to_owned()));
     for network in &container.networks {
         let name = format!("address in {} {}", network.network, network.interface);
         fact(&name, &Some(network.addresses.join(", ")));

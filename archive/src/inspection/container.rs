@@ -14,8 +14,8 @@ use crate::metadata::{ConfigDump, Engine, Identity, Metadata, Networks, SpecDump
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Container {
-    /// Engine: "podman", "cri-o" or "containerd"; `None` if the metadata is of another one.
-    pub engine: Option<&'static str>,
+    /// Engine; `None` if the metadata is of another one than those that are known.
+    pub engine: Option<Engine>,
     /// Name of the container.
     pub name: Option<String>,
     /// Id of the container.
@@ -112,7 +112,7 @@ impl Container {
         let engine = Engine::of(top, config.as_ref(), spec.as_ref()).unwrap_or(Engine::Unknown);
         let identity = Identity::of(engine, config.as_ref(), spec.as_ref());
         let mut container = Self {
-            engine: (engine != Engine::Unknown).then(|| engine.word()),
+            engine: (engine != Engine::Unknown).then_some(engine),
             name: text(&identity.container),
             image: text(&identity.image),
             pod: Pod::new(&identity),

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{Container, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::member::MemberKind;
+use crate::metadata::Engine;
 use crate::metadata::names::{
     ARTIFACTS, BIND_MOUNTS, CHECKPOINT, CONFIG_DUMP, CONTAINERD_LOG, CRIO_LOG, DELETED_FILES,
     DESCRIPTORS, DEVSHM, DUMP_LOG, NETWORK_STATUS, POD_DUMP, POD_OPTIONS, PODMAN_LOG,
@@ -89,12 +90,13 @@ pub(crate) fn of_members(place: &Place, container: Option<&Container>) -> Vec<Fi
     let engine = container.and_then(|container| container.engine);
     // Plain archives of images have no metadata, and no engine that could miss any.
     let needed: &[&str] = match engine {
-        Some("containerd") => &[CONFIG_DUMP, SPEC_DUMP, STATUS_DUMP],
+        Some(Engine::Containerd) => &[CONFIG_DUMP, SPEC_DUMP, STATUS_DUMP],
         Some(_) => &[CONFIG_DUMP, SPEC_DUMP],
         None => &[],
     };
+    let word = engine.map_or("", Engine::word);
     for name in needed.iter().filter(|name| !is_there(&at(name))) {
-        let text = format!("is missing, {} needs it to restore", engine.unwrap_or_default());
+        let text = format!("is missing, {word} needs it to restore");
         findings.push(Finding::error(at(name), text));
     }
     let descriptors = crate::path::join(place.folder(), DESCRIPTORS);

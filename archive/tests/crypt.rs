@@ -160,7 +160,10 @@ fn keys_that_do_not_fit_are_told() {
     let refused = said(recipients.add("ssh-ed25519 AAAA").unwrap_err());
     assert!(refused.contains("key of SSH"), "{refused}");
     let refused = said(recipients.add_file("r", &format!("{recipient}\nage1x")).unwrap_err());
-    assert_eq!(refused, "r: line 2: is no recipient: age1... with 62 characters");
+    assert_eq!(
+        refused,
+        "r: line 2: is not a recipient, which starts with age1 and has 62 characters"
+    );
     let refused = encrypt(&Recipients::default(), Vec::new()).unwrap_err().to_string();
     assert_eq!(refused, "there is no recipient");
     let mut both = Recipients::of_passphrase("x".into());

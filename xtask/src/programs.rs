@@ -33,6 +33,8 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     ("/usr/bin/python3", "python3"),
     ("redis-server", "redis-server"),
     ("/usr/sbin/sshd", "openssh-server"),
+    // Unpacks archives of a form that ours do not read, as they advise.
+    ("xz", "xz-utils"),
     // Packs archives beside ours, also for tar.
     ("zstd", "zstd"),
 ];

@@ -5,19 +5,17 @@
 //! nothing is lost in silence.
 //!
 //! ```no_run
-//! use std::ops::ControlFlow;
-//!
-//! use criu_archive::Archive;
 //! use criu_archive::convert::Conversion;
 //! use criu_archive::metadata::Engine;
 //! use criu_archive::write::Options;
+//! use criu_archive::{Archive, UNWATCHED};
 //!
 //! let podman = Archive::open("podman.tar")?;
 //! let conversion = Conversion::of(&podman, Engine::Containerd)?;
 //! for note in conversion.notes() {
 //!     println!("{note}");
 //! }
-//! conversion.draft().save("containerd.tar", &Options::default(), &|_| ControlFlow::Continue(()))?;
+//! conversion.draft().save("containerd.tar", &Options::default(), UNWATCHED)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use criu_images::source::Blob;
 use serde_json::Map;
 
-use super::digest::{Digest, Hasher, Reading};
+use super::digest::{Digest, Hasher, reading};
 use super::facts::Facts;
 use super::layout::new_file;
 use super::manifest::{
@@ -203,7 +203,7 @@ impl Image {
     /// Copies the layer, and checks its digest on the way.
     pub(crate) fn copy_layer(&self, to: &mut impl std::io::Write) -> Result<(), Fault> {
         let mut hasher = Hasher::default();
-        let mut from = Reading::new(self.layer.clone());
+        let mut from = reading(&self.layer);
         let mut piece = vec![0; 1 << 20];
         loop {
             let read = std::io::Read::read(&mut from, &mut piece)?;
@@ -274,7 +274,7 @@ fn toc_annotations(archive: &Archive) -> Annotations {
 /// Unpacks an archive, and returns the digest of its tar stream. Refuses an archive whose table of
 /// contents has another one: engines refuse an image with a wrong digest.
 fn unpacked(archive: &Archive, packed: &Blob) -> Result<Digest, Fault> {
-    let (_, mut unpacking) = packing::unpack(Reading::new(packed.clone()))?;
+    let (_, mut unpacking) = packing::unpack(reading(packed))?;
     let mut hasher = Hasher::default();
     std::io::copy(&mut unpacking, &mut hasher)?;
     let found = hasher.digest();

@@ -40,7 +40,7 @@ pub use layout::Layout;
 pub use manifest::{Annotations, Descriptor, Platform};
 
 #[cfg(feature = "registry")]
-pub(crate) use digest::{Hasher, Reading};
+pub(crate) use digest::{Hasher, Reading, reading};
 #[cfg(feature = "registry")]
 pub(crate) use image::check;
 #[cfg(any(feature = "registry", fuzzing))]

@@ -76,7 +76,7 @@ impl Names {
             let is_other = made != word || word.len() < 3;
             is_other && !known::is_word(made) && !given.taken.contains(&made[..])
         };
-        // Of short words there are few: the tenth digit finds one place.
+        // Of short words there are few: the tenth of ten digits has one pseudonym left.
         let mut tries = (0..TRIES).map(|attempt| self.make(word, attempt));
         let free = tries.find(|made| is_free(made, &given));
         // A longer one, if all are taken.
@@ -155,8 +155,9 @@ mod tests {
         assert!(text(id) != id && text(id).bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert_eq!(text("web.example.com").split('.').next(), Some(&*text("web")));
         assert_eq!(text("pipe:[123456]"), "pipe:[123456]");
-        let grey = text("gr\u{e4}u");
-        assert!(grey.is_ascii() && grey.len() == 5 && !grey.contains("gr"), "{grey}");
+        let other = text("geheimnistr\u{e4}gerschaft");
+        assert!(other.is_ascii() && other.len() == 22, "{other}");
+        assert!(!other.contains("geheimnistr") && !other.contains("gerschaft"), "{other}");
     }
 
     #[test]
@@ -187,7 +188,7 @@ mod tests {
             ("/proc/sys/net/ipv4/conf/acme0/forwarding", "acme0"),
             ("/sys/class/net/acme0/mtu", "acme0"),
             ("/sys/fs/bpf/acme", "acme"),
-            ("/usr/lib/librtacme.so", "acme"),
+            ("/usr/lib/librtacmecorporation.so", "acmecorporation"),
         ] {
             let replaced = String::from_utf8(names.path(path.as_bytes())).unwrap();
             assert!(!replaced.contains(secret), "{path}: {replaced}");

@@ -361,13 +361,13 @@ mod tests {
 
     #[test]
     fn rules_of_firewalls_keep_their_language() {
-        let iptables = "*nat\n:PREROUTING ACCEPT [7:420]\n:ACME-CHAIN - [0:0]\n\
-            -A PREROUTING -s 10.1.2.0/24 -i acme0 -p tcp -m tcp --dport 80 -m comment \
-            --comment acme -j DNAT --to-destination 10.1.2.3:8080\n\
-            -A INPUT -m iprange --src-range 10.1.2.4-10.1.2.9 -m set --match-set acme src \
-            -m comment --comment \"for acme\" -j ACME-CHAIN\nCOMMIT\n";
+        let iptables = "*nat\n:PREROUTING ACCEPT [7:420]\n:ACMECORP-CHAIN - [0:0]\n\
+            -A PREROUTING -s 10.1.2.0/24 -i acmecorp0 -p tcp -m tcp --dport 80 -m comment \
+            --comment acmecorp -j DNAT --to-destination 10.1.2.3:8080\n\
+            -A INPUT -m iprange --src-range 10.1.2.4-10.1.2.9 -m set --match-set acmecorp src \
+            -m comment --comment \"for acmecorp\" -j ACMECORP-CHAIN\nCOMMIT\n";
         let new = replaced(iptables);
-        for secret in ["acme", "ACME", "10.1.2"] {
+        for secret in ["acmecorp", "ACMECORP", "10.1.2"] {
             assert!(!new.contains(secret), "{secret}: {new}");
         }
         let kept = [
@@ -381,10 +381,10 @@ mod tests {
             assert!(new.contains(kept), "{kept}: {new}");
         }
         assert_eq!(new.lines().count(), iptables.lines().count());
-        let long = "-A INPUT --comment=acme --string=acme --to-destination=10.1.2.3:80 \
-            --log-prefix=acme -m comment --comment --acme --log-prefix input --dport 80";
+        let long = "-A INPUT --comment=acmecorp --string=acmecorp --to-destination=10.1.2.3:80 \
+            --log-prefix=acmecorp -m comment --comment --acmecorp --log-prefix input --dport 80";
         let new = replaced(long);
-        for secret in ["acme", "10.1.2"] {
+        for secret in ["acmecorp", "10.1.2"] {
             assert!(!new.contains(secret), "{secret}: {new}");
         }
         for kept in [
@@ -397,12 +397,12 @@ mod tests {
         ] {
             assert!(new.contains(kept), "{kept}: {new}");
         }
-        let nft = "table inet acme {\n\tset acmeset {\n\t\ttype ipv4_addr\n\t\telements = { \
+        let nft = "table inet acmecorp {\n\tset acmecorpset {\n\t\ttype ipv4_addr\n\t\telements = { \
             10.1.2.3, 10.1.2.4 }\n\t}\n\tchain input {\n\t\ttype filter hook input priority 0; \
-            policy accept;\n\t\tiifname \"acme0\" ip saddr @acmeset ether saddr \
-            02:11:22:33:44:55 counter packets 3 bytes 99 drop comment \"acme\"\n\t}\n}\n";
+            policy accept;\n\t\tiifname \"acmecorp0\" ip saddr @acmecorpset ether saddr \
+            02:11:22:33:44:55 counter packets 3 bytes 99 drop comment \"acmecorp\"\n\t}\n}\n";
         let new = replaced(nft);
-        for secret in ["acme", "10.1.2", "02:11:22:33:44:55"] {
+        for secret in ["acmecorp", "10.1.2", "02:11:22:33:44:55"] {
             assert!(!new.contains(secret), "{secret}: {new}");
         }
         for kept in ["table inet ", "type filter hook input priority 0; policy accept;", "drop"] {

@@ -116,8 +116,7 @@ fn marks_of_several_tasks_leave_the_inventory_where_it_is() {
     let mut files = set(at(3), &[run(at(0), 16, PRESENT)]);
     for kind in [kind::CORE, kind::IDS, kind::MM, kind::PAGEMAP] {
         let blob = files.open(&kind.file_name(1)).unwrap().unwrap();
-        let mut bytes = vec![0; blob.len().try_into().unwrap()];
-        blob.read_at(0, &mut bytes).unwrap();
+        let bytes = blob.to_vec(u64::MAX).unwrap();
         files.insert(kind.file_name(2), bytes);
     }
     let task = |pid, ppid| PstreeEntry { pid, ppid, threads: vec![pid], ..Default::default() };

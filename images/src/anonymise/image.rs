@@ -193,7 +193,7 @@ fn text(value: Value, rule: Rule, secret: &Secret) -> Value {
 
 /// Replaces a path, or a name. The names of file systems without a device stay.
 fn key(key: &[u8], secret: &Secret) -> Vec<u8> {
-    if SOURCES.contains(&key) { key.to_vec() } else { secret.names.path(key) }
+    if known::is_mount_source(key) { key.to_vec() } else { secret.names.path(key) }
 }
 
 /// Replaces what is private in the options of a mount: values, such as lists of paths, and words
@@ -260,35 +260,6 @@ fn unix(address: &[u8], secret: &Secret) -> Vec<u8> {
     let parts = address.split(|byte| *byte == 0).map(|part| secret.names.path(part));
     parts.collect::<Vec<_>>().join(&0)
 }
-
-/// Sources of mounts that are no device.
-const SOURCES: &[&[u8]] = &[
-    b"",
-    b"none",
-    b"proc",
-    b"sysfs",
-    b"tmpfs",
-    b"devtmpfs",
-    b"devpts",
-    b"cgroup",
-    b"cgroup2",
-    b"mqueue",
-    b"shm",
-    b"udev",
-    b"overlay",
-    b"binfmt_misc",
-    b"debugfs",
-    b"tracefs",
-    b"fusectl",
-    b"configfs",
-    b"securityfs",
-    b"hugetlbfs",
-    b"bpf",
-    b"pstore",
-    b"autofs",
-    b"systemd-1",
-    b"rootfs",
-];
 
 /// Bytes of a `siginfo_t` that say the signal, its reason and its sender.
 const SENDER: usize = 24;

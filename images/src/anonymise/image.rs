@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::names::{device, word};
 use super::rules::{Rule, rule};
-use super::{Secret, known, raw};
+use super::{Secret, known};
 use crate::edit::{Patch, Value, rewrite};
 use crate::error::{ErrorKind, Result};
 use crate::extra::Payload;
@@ -169,11 +170,11 @@ fn text(value: Value, rule: Rule, secret: &Secret) -> Value {
     Value::Bytes(match rule {
         Rule::Path => secret.names.path(&bytes),
         Rule::Word => secret.names.word(&bytes),
-        Rule::Device => raw::device(&bytes, secret),
+        Rule::Device => device(&bytes, secret),
         Rule::Key => key(&bytes, secret),
         Rule::Options => options(&bytes, secret),
         Rule::Values => values_of(&bytes, secret),
-        Rule::Address => raw::word(&bytes, secret),
+        Rule::Address => word(&bytes, secret),
         Rule::Unix => unix(&bytes, secret),
         Rule::Hardware => secret.addresses.hardware(&bytes),
         Rule::Filler => {
@@ -236,7 +237,7 @@ fn values_of(value: &[u8], secret: &Secret) -> Vec<u8> {
         if is_number || letters == stem.len() && letters <= 3 {
             word.to_vec()
         } else {
-            raw::device(word, secret)
+            device(word, secret)
         }
     });
     replaced.collect::<Vec<_>>().concat()
@@ -250,7 +251,7 @@ fn words(value: &[u8], secret: &Secret) -> Vec<u8> {
     }
     let text = std::str::from_utf8(value).unwrap_or("");
     match text.parse::<IpAddr>() {
-        Ok(_) => raw::word(value, secret),
+        Ok(_) => word(value, secret),
         Err(_) => secret.names.word(value),
     }
 }

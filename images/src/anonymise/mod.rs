@@ -13,9 +13,11 @@
 
 mod addresses;
 mod filler;
+mod firewall;
 mod image;
 mod known;
 mod names;
+mod netlink;
 mod pages;
 mod raw;
 mod rules;
@@ -110,12 +112,12 @@ impl Anonymous {
     /// Replaces an address, with or without a prefix, or a hardware address. Returns `None` for a
     /// text that is neither.
     pub fn address(&self, text: &[u8]) -> Option<Vec<u8>> {
-        raw::address(text, &self.secret)
+        addresses::address(text, &self.secret)
     }
 
     /// Pseudonym of the name of a network device. Names that the kernel or an engine gives stay.
     pub fn device(&self, name: &[u8]) -> Vec<u8> {
-        raw::device(name, &self.secret)
+        names::device(name, &self.secret)
     }
 
     /// Replaces what is private in options of a mount, with commas between them. Usual options and

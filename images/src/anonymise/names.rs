@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-use super::known;
+use super::addresses::address;
+use super::{Secret, known};
 
 /// Makes pseudonyms from a secret. A name consists of words, with other characters between them. A
 /// word has the same pseudonym everywhere, of its length, with letters in place of letters and
@@ -113,6 +114,22 @@ impl Names {
         }
         made
     }
+}
+
+/// Replaces a word that is an address, with or without a prefix, or a path.
+pub(super) fn word(word: &[u8], secret: &Secret) -> Vec<u8> {
+    let is_path = word.starts_with(b"/");
+    let other = || if is_path { secret.names.path(word) } else { word.to_vec() };
+    address(word, secret).unwrap_or_else(other)
+}
+
+/// Replaces the name of a network device. Names that the kernel or an engine gives stay.
+pub(super) fn device(name: &[u8], secret: &Secret) -> Vec<u8> {
+    let name_end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    let (name, end) = name.split_at(name_end);
+    let stem = name.trim_ascii_end();
+    let name = if known::is_device(stem) { name.to_vec() } else { secret.names.word(name) };
+    [&name, end].concat()
 }
 
 /// Returns true for a letter, a digit, and each byte of other letters.

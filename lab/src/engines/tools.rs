@@ -1,7 +1,7 @@
 //! Programs that `cargo xtask setup --tests` has unpacked beside the engines.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -140,8 +140,8 @@ mod tests {
         ] {
             assert!(new.contains(kept), "{kept}: {new}");
         }
-        let nft = "table inet acmecorp {\n\tset acmecorpset {\n\t\ttype ipv4_addr\n\t\telements = { \
-            10.1.2.3, 10.1.2.4 }\n\t}\n\tchain input {\n\t\ttype filter hook input priority 0; \
+        let nft = "table inet acmecorp {\n\tset acmecorpset {\n\t\ttype ipv4_addr\n\t\t\
+            elements = { 10.1.2.3, 10.1.2.4 }\n\t}\n\tchain input {\n\t\ttype filter hook input priority 0; \
             policy accept;\n\t\tiifname \"acmecorp0\" ip saddr @acmecorpset ether saddr \
             02:11:22:33:44:55 counter packets 3 bytes 99 drop comment \"acmecorp\"\n\t}\n}\n";
         let new = replaced(nft);

@@ -103,7 +103,8 @@ impl Layouts {
 }
 
 /// Returns the page size of the machine that a set was dumped on; `None` if the set has no address
-/// space. A task may have a wrong auxiliary vector, and then few mappings: the smallest size counts.
+/// space. The smallest size counts, because mappings of a task with a wrong auxiliary vector may
+/// agree to a larger one.
 pub(super) fn page_size(source: &dyn Source) -> Result<Option<PageSize>> {
     let mut sizes = Vec::new();
     for name in source.names()? {

@@ -32,7 +32,7 @@ pub fn edit(set: &ImageSet, edits: &[Edit]) -> Result<Vec<Edited>> {
     for edit in edits {
         match edit {
             Edit::MarkLazy => {
-                // No other edit changes pagemaps, and a second one of this kind makes the same ones.
+                // No other edit changes pagemaps. A second one of this kind makes the same ones.
                 let marked = mark(set)?;
                 edited.retain(|image| marked.iter().all(|new| new.name != image.name));
                 edited.extend(marked);

@@ -40,7 +40,6 @@ const PACKAGES: &[&str] = &[
 /// The programs that the tests start.
 const PROGRAMS: &[&str] = &[
     "usr/bin/age",
-    "usr/bin/age-keygen",
     "usr/bin/checkpointctl",
     "usr/bin/conmon",
     "usr/bin/containerd",

@@ -15,6 +15,7 @@ use criu_archive::crypt::{
 };
 use criu_archive::{Archive, ErrorKind};
 use criu_images::source::{Blob, ReadAt};
+use criu_lab::place::engine;
 use criu_lab::scratch;
 
 /// Bytes that do not repeat.
@@ -44,7 +45,7 @@ fn all(blob: &Blob) -> io::Result<Vec<u8>> {
 
 /// Runs a program, and returns what it printed.
 fn run(program: &str, words: &[&str], directory: &Path) -> Vec<u8> {
-    let found = Command::new(program).args(words).current_dir(directory).output().unwrap();
+    let found = Command::new(engine(program)).args(words).current_dir(directory).output().unwrap();
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     found.stdout
 }

@@ -164,9 +164,14 @@ pub fn unpacked(program: &str) -> PathBuf {
 /// Panics if it is missing.
 #[track_caller]
 pub fn engine(program: &str) -> PathBuf {
-    let path = target_dir().join("engines/sid/usr/bin").join(program);
+    let path = engines().join("bin").join(program);
     assert!(path.exists(), "{} is missing: {SETUP}", path.display());
     path
+}
+
+/// The folder of the container engines, with folders such as `bin`.
+pub(crate) fn engines() -> PathBuf {
+    target_dir().join("engines/sid/usr")
 }
 
 /// The CRIUs to test with, each with its version, the oldest first: those of [`SUITES`], or those

@@ -21,8 +21,6 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     ("hexdump", "bsdextrautils"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
-    // Encrypts and decrypts archives beside ours.
-    ("age", "age"),
     // Ordinary programs that the tests look at and save.
     ("busybox", "busybox"),
     // Opens the reports about checkpoints.

@@ -36,8 +36,8 @@ pub(super) fn adapt(
 pub(super) fn complete(draft: &mut Draft, notes: &mut Vec<Note>) -> Result<()> {
     let inventory = format!("{}/{}", CHECKPOINT, INVENTORY.file);
     for (member, reason) in [
-        (&*inventory, "there are no images of a dump, and no engine restores without"),
-        (SPEC_DUMP, "there is no specification to make it of, and no engine restores without"),
+        (&*inventory, "there are no images of a dump, and no engine restores without one"),
+        (SPEC_DUMP, "there is no specification to make it of, and no engine restores without one"),
     ] {
         if !draft.has(member) {
             notes.push(Note::new(Effect::Missing, member, reason));

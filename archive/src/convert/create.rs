@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Conversion;
 use super::adapt::{adapt, complete, put};
+use super::config::IMAGE_ID;
 use super::note::{Effect, Note};
 use crate::archive::Archive;
 use crate::error::{Error, ErrorKind, Fault, Result};
@@ -80,7 +81,7 @@ impl Parts {
     /// Sets the identifier of the image: the digest of its configuration, without `sha256:`.
     #[must_use]
     pub fn image_id(self, id: impl Into<String>) -> Self {
-        self.config("rootfsImageID", id)
+        self.config(IMAGE_ID, id)
     }
 
     /// Sets the name of the OCI runtime. By default it is `runc`.

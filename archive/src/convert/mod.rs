@@ -109,10 +109,7 @@ impl Conversion {
         let config: Option<Result<Other, Fault>> = blob.as_ref().map(json::read);
         let config = config.transpose().map_err(|fault| Error::new(CONFIG_DUMP, fault))?;
         config::set_image_id(&mut self.draft, &mut config.unwrap_or_default(), id);
-        let is_answered = |note: &Note| {
-            note.effect() == Effect::Missing && note.reason().starts_with(config::IMAGE_ID)
-        };
-        self.notes.retain(|note| !is_answered(note));
+        self.notes.retain(|note| !note.misses(CONFIG_DUMP, config::IMAGE_ID));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Names of the members that engines write, from the root of an archive.
+//! Names of the members that engines write, from the root of an archive, and of labels.
 
 /// Folder of the images.
 pub const CHECKPOINT: &str = "checkpoint";
@@ -43,6 +43,15 @@ pub const POD_DUMP: &str = "pod.dump";
 /// Link targets of the descriptors 0, 1 and 2 of the container's first process, in the folder of
 /// the images.
 pub const DESCRIPTORS: &str = "descriptors.json";
+
+/// Label of a container with its name in the pod.
+pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+/// Label of a container with the name of its pod.
+pub const POD_NAME: &str = "io.kubernetes.pod.name";
+/// Label of a container with the namespace of its pod.
+pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+/// Label of a container with the Kubernetes identifier of its pod.
+pub const POD_UID: &str = "io.kubernetes.pod.uid";
 
 /// Annotation of `spec.dump` that names the engine: `libpod` or `cri-o`.
 pub const MANAGER: &str = "io.container.manager";

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use criu_archive::inspection::Inspection;
+use criu_archive::metadata::Engine;
 
 use super::size;
 use super::table::Table;
@@ -55,7 +56,7 @@ pub(super) fn table(all: &[Inspection]) -> Table<9> {
             known(id),
             known(container.runtime),
             known(container.created),
-            container.engine.unwrap_or("-").to_owned(),
+            container.engine.map_or("-", Engine::word).to_owned(),
             size(inspection.sizes.checkpoint),
             known(inspection.sizes.rootfs_diff.map(size)),
             inspection.source.name.clone(),
@@ -80,7 +81,7 @@ pub(super) fn list(all: &[Inspection]) -> Table<7> {
             known(pod.namespace),
             known(pod.name),
             known(container.name),
-            container.engine.unwrap_or("-").to_owned(),
+            container.engine.map_or("-", Engine::word).to_owned(),
             known(container.checkpointed),
             size(inspection.sizes.unpacked.unwrap_or(inspection.sizes.checkpoint)),
             name.unwrap_or_default().to_string_lossy().into_owned(),

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use criu_archive::Packing;
 use criu_archive::inspection::{Comparison, Container, Finding, Inspection, Part, Place};
+use criu_archive::metadata::Engine;
 use criu_archive::report::Report;
 use criu_images::Task;
 use criu_images::search::Pattern;
@@ -538,7 +539,7 @@ impl fmt::Display for Screen<'_> {
 fn head(container: &Container, all: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "?".to_owned());
     let id: String = known(&container.id).chars().take(12).collect();
-    let engine = container.engine.unwrap_or("an unknown engine");
+    let engine = container.engine.map_or("an unknown engine", Engine::word);
     let runtime = known(&container.runtime);
     writeln!(f, "container   {} ({id}) of {engine}, {runtime}", known(&container.name))?;
     writeln!(f, "image       {}", known(&container.image))?;

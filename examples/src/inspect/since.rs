@@ -32,8 +32,10 @@ pub(super) fn tree(found: &Comparison, shown: Shown) -> Tree {
         tree.add(1, "nothing has changed");
         return tree;
     }
-    tree.add(1, "processes");
     let lines = lines(&found.processes, shown.unchanged);
+    if lines.contains(&true) {
+        tree.add(1, "processes");
+    }
     for (process, _) in found.processes.iter().zip(lines).filter(|(_, shown)| *shown) {
         let depth = process.depth.saturating_add(2);
         tree.add(depth, headline(process));

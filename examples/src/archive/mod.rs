@@ -60,7 +60,9 @@ Examples:
   criu-rs archive extract export.tar.zst out
   criu-rs archive encrypt web.tar web.tar.age --recipient age1...
   criu-rs archive list web.tar.age --identity key.txt
-  criu-rs archive create img web.tar --engine podman --bundle /run/web --name web --image web:1
+  criu-rs archive create img web.tar --engine podman --bundle /run/web --name web \\
+    --image docker.io/library/web:1 \\
+    --image-id \"$(podman image inspect --format '{{.Id}}' docker.io/library/web:1)\"
   criu-rs archive convert podman.tar crio.tar --to cri-o
   criu-rs archive anonymise export.tar -o report.tar
   criu-rs archive convert old.tar.gz new.tar --pack zstd

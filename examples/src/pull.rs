@@ -55,8 +55,8 @@ with a digest gives the same bytes at any time, whatever the registry says; a ta
 word.
 
 To look into an image, or to restore from it, it need not be pulled: `criu-rs inspect REFERENCE` and
-`criu-rs restore --lazy -D REFERENCE` fetch only what they need. A layer that is packed as one gzip or
-zstd stream is fetched as a whole.
+`criu-rs restore --lazy -D REFERENCE` fetch only what they need. A layer that is packed as one gzip
+or zstd stream is fetched as a whole.
 
 Examples:
   criu-rs pull registry.example.org/counter:v1           to counter.tar.zst, or as it is packed

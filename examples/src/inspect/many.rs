@@ -1,12 +1,19 @@
 //! Several checkpoints as a table, and the checkpoints of a directory.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use criu_archive::inspection::Inspection;
 
-use super::size;
+use super::options::Format;
+use super::said;
+use super::screen::size;
 use super::table::Table;
+use crate::exit::Exit;
+use crate::images::open_place;
+use crate::shown::{Shown, write_json};
+use crate::tool::Fallible;
 
 /// Paths of the files and directories in a directory that may be checkpoints, by name.
 ///
@@ -28,6 +35,36 @@ pub(super) fn below(directory: &Path) -> Result<Vec<PathBuf>, String> {
     }
     paths.sort_unstable();
     Ok(paths)
+}
+
+/// Shows several checkpoints. A faulty one is told on standard error, and the others are shown.
+pub(super) fn several(
+    name: &str,
+    paths: &[PathBuf],
+    format: Option<Format>,
+    out: &mut impl Write,
+    table: impl Fn(&[Inspection]) -> String,
+) -> Fallible<Exit> {
+    let (mut all, mut exit) = (Vec::new(), Exit::Done);
+    for path in paths {
+        let found = open_place(path)
+            .and_then(|place| Inspection::new(&place, &[]).map_err(|error| said(&error)));
+        match found {
+            Ok(found) if format == Some(Format::Json) => {
+                write_json(&mut *out, &found)?;
+                writeln!(out)?;
+            }
+            Ok(found) => all.push(found),
+            Err(fault) => {
+                eprintln!("{name}: {}", Shown(fault));
+                exit = Exit::Failed;
+            }
+        }
+    }
+    if format != Some(Format::Json) {
+        writeln!(out, "{}", Shown(table(&all)))?;
+    }
+    Ok(exit)
 }
 
 /// Makes the table of several checkpoints.

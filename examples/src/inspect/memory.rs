@@ -5,14 +5,62 @@ use std::hash::Hash;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 
+use criu_archive::inspection::Place;
 use criu_images::memory::{Memory, PageFlags, PageSource};
 use criu_images::search::{Secret, Secrets};
 use criu_images::{ImageSet, Task, Text};
 use serde::Serialize;
 
-use crate::crit::search::write_memory;
+use super::options::{Format, Inspect, Search};
+use crate::crit::search::{Query, write_memory};
+use crate::exit::Exit;
 use crate::shown::{Shown, write_json};
 use crate::tool::Fallible;
+
+impl Inspect {
+    /// Shows what the options of a search ask for.
+    pub(super) fn look(
+        &self,
+        name: &str,
+        place: &Place,
+        format: Option<Format>,
+        out: &mut impl Write,
+    ) -> Fallible<Exit> {
+        let (set, json) = (place.set(), format == Some(Format::Json));
+        let Search { search, search_regex, context, hexdump, range, raw, reveal, .. } =
+            &self.search;
+        if let Some(pid) = hexdump {
+            dump(set, *pid, range.clone(), *raw, out)?;
+            return Ok(Exit::Done);
+        }
+        if let Some(pattern) = search.as_ref().or(search_regex.as_ref()) {
+            let query = Query {
+                pattern: pattern.clone(),
+                hex: false,
+                regex: search_regex.is_some(),
+                pid: self.pids(place)?,
+                perm: None,
+                mapping: None,
+                range: None,
+                context: context.unwrap_or_default(),
+                count: false,
+                json,
+            };
+            return Ok(if query.run(name, set, out)? { Exit::Done } else { Exit::Failed });
+        }
+        let checkpoint = set.checkpoint()?;
+        let tasks: Vec<Task<'_>> = match &self.pids(place)?[..] {
+            [] => checkpoint.tasks().collect(),
+            pids => {
+                let find =
+                    |pid: &u32| checkpoint.task(*pid).ok_or_else(|| format!("no task {pid}"));
+                pids.iter().map(find).collect::<Result<_, _>>()?
+            }
+        };
+        secrets(name, tasks, *reveal, json, out)?;
+        Ok(Exit::Done)
+    }
+}
 
 /// Writes the memory of a task as hex, or as it is: a range, or all pages that the task has of its
 /// own and the checkpoint holds.

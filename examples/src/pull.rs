@@ -12,7 +12,6 @@ use criu_archive::{Archive, Extracted, Extraction, Member};
 use criu_images::source::Blob;
 use serde_json::json;
 
-use crate::archive::Work;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::images::of_output;
@@ -20,9 +19,10 @@ use crate::new_file::NewFile;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::remote::{IS_HERE, Named, Opened, RegistryArgs, nameless};
-use crate::same;
+use crate::target;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
+use crate::work::Work;
 
 /// Options of `pull`.
 #[derive(Args)]
@@ -101,7 +101,7 @@ Exit status:
                 _ => to.clone(),
             };
             if to != Path::new("-") {
-                same::refuse(&to, [layout.path()])?;
+                target::refuse(&to, [layout.path()])?;
             }
         }
         let progress = Progress::of_pages();

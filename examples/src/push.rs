@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::remote::{IS_HERE, Named, Opened, RegistryArgs};
-use crate::same;
+use crate::target;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -63,9 +63,9 @@ Exit status:
         let to = named(&self.to)?;
         if let Named::Layout(layout, _) = &to {
             match Named::of(&self.from) {
-                Some(Named::Layout(from, _)) => same::refuse(layout.path(), [from.path()])?,
+                Some(Named::Layout(from, _)) => target::refuse(layout.path(), [from.path()])?,
                 Some(_) => {}
-                None => same::refuse(layout.path(), [&*self.from])?,
+                None => target::refuse(layout.path(), [&*self.from])?,
             }
         }
         let access = self.registry.access();

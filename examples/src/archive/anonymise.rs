@@ -10,14 +10,15 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::output::{Form, Packed};
-use super::{show, work::Work};
+use super::new_archive::{Form, Packed};
+use super::show;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::images::open_archive;
-use crate::same;
 use crate::shown::Shown;
+use crate::target;
 use crate::tool::Fallible;
+use crate::work::Work;
 
 /// Options of `archive anonymise`.
 #[derive(Args)]
@@ -48,7 +49,7 @@ impl Anonymise {
             return Err(Fault::usage(text.to_owned()).into());
         }
         if !is_stdout {
-            same::refuse(&self.output, [&*self.source])?;
+            target::refuse(&self.output, [&*self.source])?;
         }
         let (copy, old) = if self.source.is_dir() {
             (AnonymousCopy::of_directory(&self.source)?, None)

@@ -8,7 +8,7 @@ use criu_archive::convert::Conversion;
 use criu_archive::metadata::Engine;
 
 use super::create::image_identifier;
-use super::output::{EngineName, Output};
+use super::new_archive::{EngineName, NewArchive};
 use crate::exit::Exit;
 use crate::images::open_archive;
 use crate::tool::Fallible;
@@ -20,7 +20,7 @@ pub(crate) struct Convert {
     #[arg(value_name = "IN")]
     archive: PathBuf,
     #[command(flatten)]
-    output: Output,
+    output: NewArchive,
     /// Engine that is to restore the archive; by default the members stay as they are
     #[arg(long, value_enum)]
     to: Option<EngineName>,

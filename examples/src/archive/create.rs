@@ -12,7 +12,7 @@ use criu_archive::metadata::{Engine, Metadata};
 use criu_images::kind::INVENTORY;
 use criu_images::source::{Blob, Directory};
 
-use super::output::Output;
+use super::new_archive::NewArchive;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::images::open_archive;
@@ -25,7 +25,7 @@ pub(crate) struct Create {
     #[arg(value_name = "IMAGES")]
     images: PathBuf,
     #[command(flatten)]
-    output: Output,
+    output: NewArchive,
     /// Engine that is to restore the archive; by default that of --from-archive
     #[arg(long, value_enum)]
     engine: Option<Restorer>,

@@ -15,16 +15,14 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::{
-    show,
-    work::{Input, Work},
-};
+use super::show;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::keys::{KeyArgs, read_text};
 use crate::new_file::{NewFile, open_input};
-use crate::same;
+use crate::target;
 use crate::tool::Fallible;
+use crate::work::{Input, Work};
 
 /// Options of `archive encrypt`.
 #[derive(Args)]
@@ -139,7 +137,7 @@ impl Decrypt {
 /// Refuses to write over the file that is read, or two things to standard output.
 fn refuse(to: &Path, from: &Path, json: bool) -> Result<(), Fault> {
     if to != Path::new("-") {
-        return same::refuse(to, [from]);
+        return target::refuse(to, [from]);
     }
     if json {
         let text = "the file and the JSON of --json cannot both go to standard output";

@@ -8,13 +8,13 @@ use criu_archive::{ErrorKind, Extraction};
 use indicatif::BinaryBytes;
 use serde_json::json;
 
-use super::work::Work;
 use crate::exit::Exit;
 use crate::images::open_archive;
 use crate::options::memory;
 use crate::output::Output;
 use crate::shown::Shown;
 use crate::tool::Fallible;
+use crate::work::Work;
 
 /// Options of `archive extract`.
 #[derive(Args)]

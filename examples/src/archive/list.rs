@@ -10,10 +10,11 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::{show, work::Work};
+use super::show;
 use crate::exit::Exit;
 use crate::images::open_archive;
 use crate::tool::Fallible;
+use crate::work::Work;
 
 /// Options of `archive list`.
 #[derive(Args)]

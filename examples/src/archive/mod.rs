@@ -6,8 +6,7 @@ mod create;
 mod crypt;
 mod extract;
 mod list;
-mod output;
-mod work;
+mod new_archive;
 
 use std::fmt;
 use std::io;
@@ -15,8 +14,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-
-pub(crate) use work::Work;
 
 use crate::images;
 use crate::keys::KeyArgs;

@@ -7,7 +7,6 @@ mod options;
 mod protections;
 mod screen;
 mod since;
-mod stopped;
 mod table;
 mod tables;
 mod tree;
@@ -30,10 +29,10 @@ use crate::output::Output;
 use crate::shown::{Shown, write_json};
 use crate::tool::{Fallible, Tool};
 use crate::word;
+use crate::work::Watch;
 use many::several;
 use options::Format;
 use screen::{NAMES_ALONE, Screen};
-use stopped::Watch;
 use tables::Tables;
 
 impl Tool for Inspect {

@@ -14,16 +14,17 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::{show, work::Work};
+use super::show;
 use crate::fault::Fault;
 use crate::new_file::NewFile;
-use crate::same;
 use crate::shown::Shown;
+use crate::target;
 use crate::tool::Fallible;
+use crate::work::Work;
 
 /// Options of an archive that is written.
 #[derive(Args)]
-pub(crate) struct Output {
+pub(crate) struct NewArchive {
     /// The archive to write; - for standard output
     #[arg(value_name = "OUT")]
     out: PathBuf,
@@ -127,12 +128,12 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-impl Output {
+impl NewArchive {
     /// Refuses to write over one of the files that are read.
     pub(crate) fn refuse<'p>(&self, inputs: impl IntoIterator<Item = &'p Path>) -> Fallible<()> {
         // The name `-` is standard output here, and standard input there.
         if self.out != Path::new("-") {
-            same::refuse(&self.out, inputs)?;
+            target::refuse(&self.out, inputs)?;
         }
         Ok(())
     }

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use criu_archive::{Error, ErrorKind};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -53,20 +52,10 @@ impl Work {
         if stopped.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// Returns the reason why the work ended early.
-    pub(crate) fn fault(&self, error: &Error) -> Box<dyn StdError> {
-        match error.kind() {
-            ErrorKind::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                Box::new(io::Error::from(error.kind()))
-            }
-            _ => self.failed(error.to_string()).into(),
-        }
-    }
-
     /// Returns the reason why the work ended early: a signal, or else this one.
-    pub(crate) fn failed(&self, error: String) -> Fault {
+    pub(crate) fn fault(&self, error: impl Into<Box<dyn StdError>>) -> Box<dyn StdError> {
         let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        stopped.map_or(Fault::Failed(error), Fault::Interrupted)
+        stopped.map_or_else(|| error.into(), |signal| Fault::Interrupted(signal).into())
     }
 }
 

@@ -13,10 +13,9 @@ use serde::Serialize;
 use super::new_archive::{Form, Packed};
 use super::show;
 use crate::exit::Exit;
-use crate::fault::Fault;
 use crate::images::open_archive;
 use crate::shown::Shown;
-use crate::target;
+use crate::target::Target;
 use crate::tool::Fallible;
 use crate::work::Work;
 
@@ -43,14 +42,7 @@ pub(crate) struct Anonymise {
 
 impl Anonymise {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
-        let is_stdout = self.output == Path::new("-");
-        if is_stdout && self.json {
-            let text = "the archive and the JSON of --json cannot both go to standard output";
-            return Err(Fault::usage(text.to_owned()).into());
-        }
-        if !is_stdout {
-            target::refuse(&self.output, [&*self.source])?;
-        }
+        let target = Target::new(&self.output, self.json, [&*self.source])?;
         let (copy, old) = if self.source.is_dir() {
             (AnonymousCopy::of_directory(&self.source)?, None)
         } else {
@@ -64,18 +56,17 @@ impl Anonymise {
         let path = self.output.display().to_string();
         let bytes = copy.draft().size();
         let form = self.packed.form().or_else(|| form_of(&self.output));
-        let is_archive = is_stdout || form.is_some();
-        let (members, packing) = if is_archive {
+        let is_stdout = target.path().is_none();
+        let (members, packing) = if is_stdout || form.is_some() {
             let form = form.unwrap_or(Form::of(old));
             self.packed.check(Some(form))?;
-            let to = (!is_stdout).then_some(&*self.output);
-            let saved = self.packed.write(to, copy.draft(), form)?;
+            let saved = self.packed.write(&target, copy.draft(), form)?;
             (saved.members, Some(form.word()))
         } else {
             self.packed.check(None)?;
             let work = Work::new(bytes)?;
             let written = copy.into_directory(&self.output, &|done| work.step(done));
-            (written.map_err(|error| work.fault(&error))?, None)
+            (written.map_err(|error| work.fault(error))?, None)
         };
         let report = Report { path, packing, members, bytes, notes: copy.notes() };
         if is_stdout {

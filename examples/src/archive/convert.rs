@@ -32,7 +32,7 @@ pub(crate) struct Convert {
 
 impl Convert {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
-        self.output.refuse([&*self.archive])?;
+        let target = self.output.target([&*self.archive])?;
         let archive = open_archive(&self.archive)?;
         let to = self.to.map_or(Engine::Unknown, Engine::from);
         let mut conversion = match self.output.fixed_time() {
@@ -42,7 +42,7 @@ impl Convert {
         if let Some(id) = &self.image_id {
             conversion.set_image_id(id)?;
         }
-        self.output.write(&conversion, Some(archive.packing()))?;
+        self.output.write(&target, &conversion, Some(archive.packing()))?;
         Ok(Exit::Done.into())
     }
 }

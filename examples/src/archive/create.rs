@@ -67,7 +67,7 @@ impl Create {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
         let place = self.images.display().to_string();
         let images = Directory::open(&self.images)?;
-        self.output.refuse(self.inputs().iter().map(PathBuf::as_path))?;
+        let target = self.output.target(self.inputs().iter().map(PathBuf::as_path))?;
         if !self.images.join(INVENTORY.file).exists() {
             let wanted = "name the directory that holds the images of one dump";
             return Err(format!("{place}: has no {}: {wanted}", INVENTORY.file).into());
@@ -119,7 +119,7 @@ impl Create {
             }
             _ => error.to_string(),
         })?;
-        self.output.write(&conversion, None)?;
+        self.output.write(&target, &conversion, None)?;
         Ok(Exit::Done.into())
     }
 }

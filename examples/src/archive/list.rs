@@ -39,7 +39,7 @@ impl List {
         let work = Work::new(listing.bytes)?;
         let watch = |bytes| work.step(bytes);
         if self.verify {
-            let verified = archive.verify(&watch).map_err(|error| work.fault(&error))?;
+            let verified = archive.verify(&watch).map_err(|error| work.fault(error))?;
             listing.verified = Some(Proof { has_digests: verified.has_digests });
         }
         if self.digests {
@@ -47,7 +47,7 @@ impl List {
             let recorded = if self.verify { Digests::recorded(&archive)? } else { None };
             let digests = match recorded {
                 Some(recorded) => recorded,
-                None => Digests::compute(&archive, &watch).map_err(|error| work.fault(&error))?,
+                None => Digests::compute(&archive, &watch).map_err(|error| work.fault(error))?,
             };
             for row in &mut listing.members {
                 row.sha256 = digests.get(&row.path);

@@ -1,7 +1,6 @@
 //! The archive that `archive create` and `archive convert` write, and what they say about it.
 
 use std::fmt;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
@@ -18,7 +17,7 @@ use super::show;
 use crate::fault::Fault;
 use crate::new_file::NewFile;
 use crate::shown::Shown;
-use crate::target;
+use crate::target::Target;
 use crate::tool::Fallible;
 use crate::work::Work;
 
@@ -129,13 +128,12 @@ impl fmt::Display for Report<'_> {
 }
 
 impl NewArchive {
-    /// Refuses to write over one of the files that are read.
-    pub(crate) fn refuse<'p>(&self, inputs: impl IntoIterator<Item = &'p Path>) -> Fallible<()> {
-        // The name `-` is standard output here, and standard input there.
-        if self.out != Path::new("-") {
-            target::refuse(&self.out, inputs)?;
-        }
-        Ok(())
+    /// Place of the archive, which is none of the files that are read.
+    pub(crate) fn target<'p>(
+        &self,
+        inputs: impl IntoIterator<Item = &'p Path>,
+    ) -> Result<Target, Fault> {
+        Target::new(&self.out, self.json, inputs)
     }
 
     /// Time of the checkpoint in metadata that are made up, in seconds since 1970, if the archive
@@ -146,12 +144,12 @@ impl NewArchive {
 
     /// Writes the archive, and shows what became of its parts. `old` is the packing of the archive
     /// that it was made of.
-    pub(crate) fn write(self, conversion: &Conversion, old: Option<Packing>) -> Fallible<()> {
-        let is_stdout = self.out == Path::new("-");
-        if is_stdout && self.json {
-            let text = "the archive and the JSON of --json cannot both go to standard output";
-            return Err(Fault::usage(text.to_owned()).into());
-        }
+    pub(crate) fn write(
+        self,
+        target: &Target,
+        conversion: &Conversion,
+        old: Option<Packing>,
+    ) -> Fallible<()> {
         if self.strict && conversion.loses() {
             let lost = conversion.notes().iter().filter(|note| note.effect().is_loss());
             let lost: Vec<_> = lost.map(|note| format!("\n  {note}")).collect();
@@ -160,15 +158,13 @@ impl NewArchive {
         }
         let form = self.form(conversion, old);
         self.packed.check(Some(form))?;
-        let path = (!is_stdout).then_some(&*self.out);
-        let saved = self.packed.write(path, conversion.draft(), form)?;
-        let name = if is_stdout { STDOUT.into() } else { self.out.display().to_string() };
-        let mut report = report(name, form, conversion, &saved);
+        let saved = self.packed.write(target, conversion.draft(), form)?;
+        let mut report = report(target.to_string(), form, conversion, &saved);
         if old.is_some() && report.engine == Engine::Unknown {
             // An archive that was only packed anew is for the engine that it was for.
             report.engine = report.from;
         }
-        if is_stdout {
+        if target.path().is_none() {
             report.notes.iter().for_each(|note| eprintln!("{}", Shown(note)));
             return Ok(());
         }
@@ -190,21 +186,19 @@ impl Packed {
         self.pack
     }
 
-    /// Writes an archive; without a path to standard output.
-    pub(crate) fn write(self, path: Option<&Path>, draft: &Draft, form: Form) -> Fallible<Saved> {
+    /// Writes an archive.
+    pub(crate) fn write(self, target: &Target, draft: &Draft, form: Form) -> Fallible<Saved> {
         let mut options = Options::default();
         options.pack = self.pack(form);
         options.is_reproducible = self.reproducible;
         options.has_digests = self.digests;
         // Signals are held before the file is there: none leaves it behind.
         let work = Work::new(draft.size())?;
-        let mut file = NewFile::create(path)?;
-        let name = path.map_or_else(|| STDOUT.into(), |path| path.display().to_string());
-        let saved = draft.write(&name, &mut file, &options, &|done| work.step(done));
-        let saved = saved.map_err(|error| work.fault(&error))?;
-        file.flush().map_err(|error| format!("{name}: {error}"))?;
+        let mut file = NewFile::create(target.path())?;
+        let saved = draft.write(&target.to_string(), &mut file, &options, &|done| work.step(done));
+        let saved = saved.map_err(|error| work.fault(error))?;
         let kept = file.sync().and_then(|()| file.keep());
-        kept.map_err(|error| format!("{name}: {error}"))?;
+        kept.map_err(|error| target.fault(error))?;
         Ok(saved)
     }
 
@@ -284,5 +278,3 @@ fn report<'r>(
 
 /// 1 January 1980, the first time that all forms of archives have. Engines take 0 for no time.
 const FIXED_TIME: u64 = 315_532_800;
-
-const STDOUT: &str = "standard output";

@@ -13,7 +13,6 @@ mod tree;
 
 use std::collections::HashSet;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use criu_archive::inspection::{Inspection, Part, Place};
@@ -27,6 +26,7 @@ use crate::images::{open_pages, open_place};
 use crate::new_file::NewFile;
 use crate::output::Output;
 use crate::shown::{Shown, write_json};
+use crate::target::Target;
 use crate::tool::{Fallible, Tool};
 use crate::word;
 use crate::work::Watch;
@@ -45,9 +45,10 @@ impl Tool for Inspect {
         self.registry.hold();
         self.search.check()?;
         if let Some(path) = &self.html {
-            return self.report(name, file(path));
+            return self.report(name, &Target::of(path));
         }
-        let (watch, mut out) = self.begin(name, self.output.as_deref().and_then(file))?;
+        let target = self.output.as_deref().map_or(Target::Stdout, Target::of);
+        let (watch, mut out) = self.begin(name, &target)?;
         let exit = self.show(name, &mut out)?;
         let _ending = watch.end();
         out.keep()?;
@@ -57,9 +58,9 @@ impl Tool for Inspect {
 
 impl Inspect {
     /// Begins the output. A signal removes what there is of a file, and ends the program.
-    fn begin(&self, name: &str, path: Option<&Path>) -> Fallible<(Watch, NewFile)> {
+    fn begin(&self, name: &str, target: &Target) -> Fallible<(Watch, NewFile)> {
         let output = Output::new(name, Self::WORD, self.json);
-        Watch::begin(output, || NewFile::create(path))
+        Watch::begin(output, || NewFile::create(target.path()))
     }
 
     fn show(&self, name: &str, out: &mut impl Write) -> Fallible<Exit> {
@@ -127,7 +128,7 @@ impl Inspect {
     }
 
     /// Writes the HTML page.
-    fn report(&self, name: &str, path: Option<&Path>) -> Fallible<ExitCode> {
+    fn report(&self, name: &str, target: &Target) -> Fallible<ExitCode> {
         let [checkpoint] = &self.checkpoints[..] else {
             return Err(
                 Fault::usage("--html is about one checkpoint, and several are named").into()
@@ -140,21 +141,13 @@ impl Inspect {
         }
         let inspection = Inspection::of_tasks(&place, &parts, &self.pids(&place)?);
         let inspection = inspection.map_err(|error| said(&error))?;
-        let (watch, mut file) = self.begin(name, path)?;
+        let (watch, mut file) = self.begin(name, target)?;
         let written = Report::new(&inspection).with_pages(place.set()).write(&mut file);
-        written.map_err(|error| match path {
-            Some(path) => format!("{}: {error}", path.display()).into(),
-            None => Box::<dyn std::error::Error>::from(error),
-        })?;
+        written.map_err(|error| target.fault(error))?;
         let _ending = watch.end();
         file.keep()?;
         Ok(Exit::Done.into())
     }
-}
-
-/// Path of a file that is written; `None` for `-`, which is standard output.
-fn file(path: &Path) -> Option<&Path> {
-    (path != Path::new("-")).then_some(path)
 }
 
 /// Refuses a pre-dump, which has no processes to look at.

@@ -1,7 +1,7 @@
 //! `archive anonymise`: makes a copy of a checkpoint for strangers.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -55,7 +55,7 @@ impl Anonymise {
         }
         let path = self.output.display().to_string();
         let bytes = copy.draft().size();
-        let form = self.packed.form().or_else(|| form_of(&self.output));
+        let form = self.packed.form().or_else(|| Form::of_name(self.output.to_str()?));
         let is_stdout = target.path().is_none();
         let (members, packing) = if is_stdout || form.is_some() {
             let form = form.unwrap_or(Form::of(old));
@@ -75,22 +75,6 @@ impl Anonymise {
             show(&report, self.json)?;
         }
         Ok(Exit::Done.into())
-    }
-}
-
-/// Packing that the end of a name tells; `None` for a name that is not one of an archive,
-/// such as one with a slash at its end.
-fn form_of(path: &Path) -> Option<Form> {
-    let name = path.to_str()?;
-    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
-    if ends(&[".tar.zst", ".tzst"]) {
-        Some(Form::Zstd)
-    } else if ends(&[".tar.gz", ".tgz"]) {
-        Some(Form::Gzip)
-    } else if ends(&[".tar"]) {
-        Some(Form::Plain)
-    } else {
-        None
     }
 }
 

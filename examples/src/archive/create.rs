@@ -89,7 +89,7 @@ impl Create {
         let Some(engine) = engine else {
             let text = "name the engine that is to restore the archive: --engine podman, cri-o, \
                         containerd, or none for criu-rs alone";
-            return Err(Fault::usage(text.to_owned()).into());
+            return Err(Fault::usage(text).into());
         };
         if engine != Engine::Unknown {
             parts = parts.runtime(&self.runtime);

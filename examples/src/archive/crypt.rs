@@ -70,14 +70,14 @@ impl Encrypt {
         if let Some(passphrase) = keys.passphrase()? {
             if has_keys {
                 let text = "a file is encrypted for recipients or with a passphrase, not both";
-                return Err(Fault::usage(text.to_owned()).into());
+                return Err(Fault::usage(text).into());
             }
             return Ok(Recipients::of_passphrase(passphrase));
         }
         if !has_keys {
             let text = "nobody could open the file: name --recipient AGE1..., --recipients-file \
                         FILE, --identity FILE or --passphrase-file FILE";
-            return Err(Fault::usage(text.to_owned()).into());
+            return Err(Fault::usage(text).into());
         }
         let mut recipients = Recipients::default();
         for recipient in own.recipients().chain(self.recipient.iter().cloned()) {
@@ -111,7 +111,7 @@ impl Decrypt {
         let keys = keys.read()?;
         if keys.is_empty() {
             let text = "a key is needed: name --identity FILE or --passphrase-file FILE";
-            return Err(Fault::usage(text.to_owned()).into());
+            return Err(Fault::usage(text).into());
         }
         let target = Target::new(&self.to, self.json, [&*self.from])?;
         let (file, work) = begin(&self.from)?;

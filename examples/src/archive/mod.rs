@@ -15,6 +15,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+pub(crate) use new_archive::Form;
+
 use crate::images;
 use crate::keys::KeyArgs;
 use crate::tool::{Fallible, Tool};
@@ -76,10 +78,9 @@ Exit status:
   4  stopped by Ctrl-C or SIGTERM; nothing is left";
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
-        match self.word {
-            Word::Encrypt(encrypt) => return encrypt.run(&self.keys),
-            Word::Decrypt(decrypt) => return decrypt.run(&self.keys),
-            _ => self.keys.hold()?,
+        // Keys of these two are not for archives that are opened on the way.
+        if !matches!(self.word, Word::Encrypt(_) | Word::Decrypt(_)) {
+            self.keys.hold()?;
         }
         match self.word {
             Word::Create(create) => create.run(),

@@ -246,6 +246,13 @@ impl Form {
         }
     }
 
+    /// Packing that the end of a name tells; `None` for a name that is not one of an archive,
+    /// such as one with a slash at its end.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        let row = ENDINGS.iter().find(|(ending, _)| name.ends_with(ending));
+        row.map(|(_, form)| *form)
+    }
+
     /// The packing in words.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -275,6 +282,15 @@ fn report<'r>(
         notes: conversion.notes(),
     }
 }
+
+/// Ends of the names of archives.
+const ENDINGS: &[(&str, Form)] = &[
+    (".tar", Form::Plain),
+    (".tar.gz", Form::Gzip),
+    (".tgz", Form::Gzip),
+    (".tar.zst", Form::Zstd),
+    (".tzst", Form::Zstd),
+];
 
 /// 1 January 1980, the first time that all forms of archives have. Engines take 0 for no time.
 const FIXED_TIME: u64 = 315_532_800;

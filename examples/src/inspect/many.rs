@@ -10,6 +10,7 @@ use super::options::Format;
 use super::said;
 use super::screen::size;
 use super::table::Table;
+use crate::archive::Form;
 use crate::exit::Exit;
 use crate::images::open_place;
 use crate::shown::{Shown, write_json};
@@ -28,7 +29,7 @@ pub(super) fn below(directory: &Path) -> Result<Vec<PathBuf>, String> {
         let name = name.to_string_lossy();
         // A link is left out: it may lead anywhere.
         let kind = entry.file_type().map_err(named)?;
-        let is_archive = ENDINGS.iter().any(|ending| name.ends_with(ending));
+        let is_archive = Form::of_name(&name).is_some() || name.ends_with(".age");
         if kind.is_dir() || (kind.is_file() && is_archive) {
             paths.push(entry.path());
         }
@@ -125,6 +126,3 @@ pub(super) fn list(all: &[Inspection]) -> Table<7> {
     }
     table
 }
-
-/// Ends of the names of archives.
-const ENDINGS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".age"];

@@ -34,18 +34,10 @@ impl Inspect {
             return Ok(Exit::Done);
         }
         if let Some(pattern) = search.as_ref().or(search_regex.as_ref()) {
-            let query = Query {
-                pattern: pattern.clone(),
-                hex: false,
-                regex: search_regex.is_some(),
-                pid: self.pids(place)?,
-                perm: None,
-                mapping: None,
-                range: None,
-                context: context.unwrap_or_default(),
-                count: false,
-                json,
-            };
+            let mut query = Query::of(pattern.clone(), search_regex.is_some());
+            query.pid = self.pids(place)?;
+            query.context = context.unwrap_or_default();
+            query.json = json;
             return Ok(if query.run(name, set, out)? { Exit::Done } else { Exit::Failed });
         }
         let checkpoint = set.checkpoint()?;
@@ -192,12 +184,20 @@ pub(super) fn secrets(
     }
     out.flush()?;
     if !json {
-        let values = if count == 1 { "value looks" } else { "values look" };
         let least = if cut.is_empty() { "" } else { "at least " };
-        eprintln!(
-            "{name}: {least}{count} {values} like secrets; examples in programs are among them,"
-        );
-        eprintln!("{name}: and secrets in other forms are not found");
+        match count {
+            0 => eprintln!(
+                "{name}: no value looks like a secret; secrets in other forms are not found"
+            ),
+            _ => {
+                let values = if count == 1 { "value looks" } else { "values look" };
+                eprintln!(
+                    "{name}: {least}{count} {values} like secrets; examples in programs are among \
+                     them,"
+                );
+                eprintln!("{name}: and secrets in other forms are not found");
+            }
+        }
     }
     for pid in cut {
         eprintln!("{name}: task {pid} has more: only the first {MOST} different values are shown");

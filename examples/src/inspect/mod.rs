@@ -43,7 +43,7 @@ impl Tool for Inspect {
     fn run(self, name: &str, _: &word::Table) -> Fallible<ExitCode> {
         self.keys.hold()?;
         self.registry.hold();
-        self.search.check()?;
+        self.check()?;
         if let Some(path) = &self.html {
             return self.report(name, &Target::of(path));
         }
@@ -73,10 +73,6 @@ impl Inspect {
             return self.compare(old, format, out);
         }
         let [path] = &self.checkpoints[..] else {
-            if self.sections.any() || self.search.any() || !self.pid.is_empty() {
-                let what = "sections and searches are of one checkpoint, and several are named";
-                return Err(Fault::usage(what).into());
-            }
             let table = |all: &[Inspection]| many::table(all).to_string();
             return several(name, &self.checkpoints, format, out, table);
         };
@@ -87,8 +83,7 @@ impl Inspect {
             return self.look(name, &place, format, out);
         }
         let parts = self.sections.parts(&place);
-        let inspection = Inspection::of_tasks(&place, &parts, &self.pids(&place)?);
-        let inspection = inspection.map_err(|error| said(&error))?;
+        let inspection = self.inspection(&place, &parts)?;
         let sections = &self.sections;
         match format {
             Some(Format::Json) => write_json(&mut *out, &inspection)?,
@@ -110,6 +105,12 @@ impl Inspect {
         }
         writeln!(out)?;
         Ok(Exit::Done)
+    }
+
+    /// Reads parts of a checkpoint, of the tasks that were asked for.
+    fn inspection(&self, place: &Place, parts: &[Part]) -> Fallible<Inspection> {
+        let found = Inspection::of_tasks(place, parts, &self.pids(place)?);
+        Ok(found.map_err(|error| said(&error))?)
     }
 
     /// Tasks that were asked for; empty for all.
@@ -139,8 +140,7 @@ impl Inspect {
         if self.sections.ps_tree_env {
             parts.push(Part::Environments);
         }
-        let inspection = Inspection::of_tasks(&place, &parts, &self.pids(&place)?);
-        let inspection = inspection.map_err(|error| said(&error))?;
+        let inspection = self.inspection(&place, &parts)?;
         let (watch, mut file) = self.begin(name, target)?;
         let written = Report::new(&inspection).with_pages(place.set()).write(&mut file);
         written.map_err(|error| target.fault(error))?;

@@ -31,14 +31,14 @@ pub(crate) struct Inspect {
     /// With --pid: show the descendants of these tasks, too
     #[arg(long, requires = "pid")]
     pub(super) descendants: bool,
-    /// The form of the output; a table for one screen, a tree for sections unless given
+    /// Form of the output. By default a table without sections, and a tree with sections
     #[arg(long, value_enum)]
     pub(super) format: Option<Format>,
     /// Print JSON, on one line: the same as --format json
     #[arg(long, conflicts_with = "format")]
     pub(super) json: bool,
-    /// Write one HTML page about everything, which opens without a network; mode 0600. - for
-    /// standard output
+    /// Write an HTML page about everything except environments and contents of memory. It needs
+    /// no network. - for standard output
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "Search", "since", "list", "output", "format", "json",
     ])]
@@ -121,7 +121,7 @@ pub(super) struct Sections {
     pub(super) findings: bool,
 }
 
-/// Looks into memory.
+/// Options that look into memory.
 #[derive(Args)]
 #[group(multiple = true)]
 pub(super) struct Search {
@@ -162,29 +162,77 @@ pub(super) enum Format {
     Json,
 }
 
+impl Inspect {
+    /// Refuses options that would do nothing together.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        self.search.check()?;
+        let sections = self.sections.names();
+        let unseen = |seen: &[&str]| sections.iter().find(|name| !seen.contains(*name)).copied();
+        let format = |format, name| (self.format == Some(format)).then_some(name);
+        let tree = || format(Format::Tree, "--format tree");
+        let pid = (!self.pid.is_empty()).then_some("--pid");
+        let (several, is_search) = (self.checkpoints.len() > 1, self.search.any());
+        let search = is_search.then_some("a search");
+        let (since, list) = (self.since.is_some(), self.list.is_some());
+        let rows = [
+            (several, unseen(&[]), OF_ONE),
+            (several, search, OF_ONE),
+            (several, pid, OF_ONE),
+            (several, tree(), "several checkpoints are shown as a table"),
+            (list, tree(), "--list prints a table"),
+            (list, since.then_some("--since"), "--list compares nothing"),
+            (since, unseen(SINCE), "--since does not show this section"),
+            (since, format(Format::Table, "--format table"), "--since prints a tree"),
+            (is_search, unseen(&[]), "is shown without a search in memory"),
+            (is_search, tree(), "a search in memory prints lines"),
+            (self.html.is_some(), unseen(HTML), "--html has everything except environments"),
+        ];
+        match rows.iter().find(|(is_on, option, _)| *is_on && option.is_some()) {
+            Some((_, Some(option), why)) => Err(Fault::usage(format!("{option}: {why}"))),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Sections {
     pub(super) fn any(&self) -> bool {
-        !self.chosen().is_empty() || self.stats || self.metadata
+        !self.names().is_empty()
+    }
+
+    /// Options that were given.
+    fn names(&self) -> Vec<&'static str> {
+        self.rows().iter().filter(|(on, ..)| *on).map(|(_, name, _)| *name).collect()
     }
 
     fn chosen(&self) -> Vec<Part> {
-        let rows: [(bool, &[Part]); 14] = [
-            (self.all, Part::ALL),
-            (self.ps_tree, &[Part::Processes]),
-            (self.ps_tree_cmd, &[Part::Processes, Part::Commands]),
-            (self.ps_tree_env, &[Part::Processes, Part::Commands, Part::Environments]),
-            (self.files, &[Part::Processes, Part::Files]),
-            (self.sockets, &[Part::Processes, Part::Sockets]),
-            (self.mounts, &[Part::Mounts]),
-            (self.namespaces, &[Part::Namespaces]),
-            (self.memory, &[Part::Processes, Part::Memory]),
-            (self.mappings, &[Part::Processes, Part::Mappings]),
-            (self.security, &[Part::Processes, Part::Security]),
-            (self.rootfs, &[Part::Rootfs]),
-            (self.gpu, &[Part::Gpu]),
-            (self.findings, &[Part::Findings]),
-        ];
-        rows.iter().filter(|(on, _)| *on).flat_map(|(_, parts)| parts.iter().copied()).collect()
+        let rows = self.rows();
+        rows.iter().filter(|(on, ..)| *on).flat_map(|(.., parts)| parts.iter().copied()).collect()
+    }
+
+    /// Each section: given or not, its option, and the parts that it needs.
+    fn rows(&self) -> [(bool, &'static str, &'static [Part]); 16] {
+        [
+            (self.all, "--all", Part::ALL),
+            (self.ps_tree, "--ps-tree", &[Part::Processes]),
+            (self.ps_tree_cmd, "--ps-tree-cmd", &[Part::Processes, Part::Commands]),
+            (
+                self.ps_tree_env,
+                "--ps-tree-env",
+                &[Part::Processes, Part::Commands, Part::Environments],
+            ),
+            (self.files, "--files", &[Part::Processes, Part::Files]),
+            (self.sockets, "--sockets", &[Part::Processes, Part::Sockets]),
+            (self.mounts, "--mounts", &[Part::Mounts]),
+            (self.namespaces, "--namespaces", &[Part::Namespaces]),
+            (self.memory, "--memory", &[Part::Processes, Part::Memory]),
+            (self.mappings, "--mappings", &[Part::Processes, Part::Mappings]),
+            (self.security, "--security", &[Part::Processes, Part::Security]),
+            (self.stats, "--stats", &[]),
+            (self.metadata, "--metadata", &[]),
+            (self.rootfs, "--rootfs", &[Part::Rootfs]),
+            (self.gpu, "--gpu", &[Part::Gpu]),
+            (self.findings, "--findings", &[Part::Findings]),
+        ]
     }
 
     /// Returns true for sections that show what is in memory: command lines and environments.
@@ -209,7 +257,7 @@ impl Sections {
 
 impl Search {
     /// Refuses a search for nothing, a pattern that is none, and options without a search.
-    pub(super) fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), Fault> {
         if let Some(text) = &self.search {
             Pattern::literal(text.as_bytes())
                 .map_err(|error| Fault::usage(format!("--search: {error}")))?;
@@ -229,6 +277,15 @@ impl Search {
         search.is_some() || search_regex.is_some() || *secrets || hexdump.is_some()
     }
 }
+
+/// Reason why an option does not go with several checkpoints.
+const OF_ONE: &str = "is of one checkpoint, and several are named";
+
+/// Sections that `--since` knows.
+const SINCE: &[&str] = &["--all", "--ps-tree-env", "--files", "--sockets", "--mappings"];
+
+/// The section that `--html` has only if it is asked for.
+const HTML: &[&str] = &["--ps-tree-env"];
 
 /// Directory in which the kubelet keeps checkpoints of containers.
 const KUBELET: &str = "/var/lib/kubelet/checkpoints";

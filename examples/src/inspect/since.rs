@@ -96,7 +96,7 @@ fn tree(found: &Comparison, choice: Choice) -> Tree {
     tree
 }
 
-/// Tells of each process if it is shown: changed ones and those above them.
+/// Returns for each process whether it is shown: it has changed, or a process below it has.
 fn lines(processes: &[ProcessChange], all: bool) -> Vec<bool> {
     let mut shown = vec![all; processes.len()];
     // Depth of the nearest line below that is shown and needs its parent.

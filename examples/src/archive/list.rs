@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use criu_archive::{Archive, Digests, Member, MemberKind, Packing, Sha256};
+use criu_archive::{Archive, Digests, Member, MemberKind, Sha256};
 use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -103,7 +103,7 @@ impl Listing {
         members.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
         Self {
             archive: archive.name().to_owned(),
-            packing: packing(archive.packing()),
+            packing: archive.packing().name(),
             bytes: members.iter().map(|row| row.size).sum(),
             verified: None,
             members,
@@ -194,15 +194,5 @@ impl Row {
             target,
             sha256: None,
         }
-    }
-}
-
-fn packing(packing: Packing) -> &'static str {
-    match packing {
-        Packing::Plain => "plain",
-        Packing::Gzip => "gzip",
-        Packing::Zstd => "zstd",
-        Packing::Seekable => "seekable zstd",
-        _ => "unknown",
     }
 }

@@ -256,9 +256,9 @@ impl Form {
     /// The packing in words.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Plain => "plain",
-            Self::Gzip => "gzip",
-            Self::Zstd => "seekable zstd",
+            Self::Plain => Packing::Plain.name(),
+            Self::Gzip => Packing::Gzip.name(),
+            Self::Zstd => Packing::Seekable.name(),
         }
     }
 }

@@ -101,7 +101,7 @@ fn explore(lab: &Lab) {
     let with = done(lab, &["x", &images, "ps", "--json", "--env"]);
     assert!(!ps.contains("PATH=") && with.contains("\"PATH="), "{with}");
     crit(lab, &["x", &images, "ps", "--env"]).fails(2, &["--json"]);
-    crit(lab, &["x", &images, "ps", "--pid", "1"]).fails(1, &["crit: no task 1"]);
+    crit(lab, &["x", &images, "ps", "--pid", "1"]).fails(1, &["crit x: no task 1"]);
     let info = done(lab, &["info", &format!("{images}/pstree.img")]);
     assert_eq!(info, "{\n    \"magic\": \"PSTREE\",\n    \"count\": 1\n}\n");
     let shown = done(lab, &["show", &format!("{images}/pstree.img")]);
@@ -130,11 +130,11 @@ fn core(lab: &Lab) {
     let ran = crit(lab, &["core", &images, &target.pid(), "-o", "core"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
-        ran.err.starts_with(&format!("crit: core: core of task {}: ", target.pid())),
+        ran.err.starts_with(&format!("crit core: core: core of task {}: ", target.pid())),
         "{ran:?}"
     );
     assert!(fs::read(lab.path("core")).unwrap().starts_with(b"\x7fELF"));
-    crit(lab, &["core", &images, "1"]).fails(1, &["crit: no task 1"]);
+    crit(lab, &["core", &images, "1"]).fails(1, &["crit core: no task 1"]);
 }
 
 /// Two dumps of one process, with time to count between.

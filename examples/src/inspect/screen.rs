@@ -1,4 +1,4 @@
-//! One screen about a checkpoint.
+//! The screen that `inspect` shows without sections.
 
 use std::fmt;
 

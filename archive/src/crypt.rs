@@ -37,7 +37,8 @@ use age::{DecryptError, Decryptor, EncryptError, Encryptor, scrypt, x25519};
 use criu_images::source::{Blob, ReadAt};
 
 use crate::error::{Error, ErrorKind, Fault, Result};
-use crate::packing::InOrder;
+use crate::in_order::InOrder;
+use crate::packing::{AGE, AGE_TEXT};
 
 /// Keys that may open an encrypted file.
 #[derive(Clone, Default)]
@@ -216,7 +217,7 @@ impl<W: Write> fmt::Debug for Encrypting<W> {
 
 /// Returns true if bytes begin like an encrypted file. 32 bytes are enough.
 pub fn is_encrypted(head: &[u8]) -> bool {
-    head.starts_with(MAGIC) || head.starts_with(TEXT)
+    head.starts_with(MAGIC) || head.starts_with(AGE_TEXT)
 }
 
 /// Opens an encrypted file, to be read at any place. Opening decrypts the last piece, which proves
@@ -336,7 +337,7 @@ fn header(input: &mut impl BufRead) -> Result<Vec<u8>, Fault> {
             return Err(ErrorKind::Malformed(text).into());
         }
         let line = header.get(start..).unwrap_or_default();
-        if start == 0 && line.starts_with(TEXT) {
+        if start == 0 && line.starts_with(AGE_TEXT) {
             return Err(ErrorKind::Key(ARMORED).into());
         }
         if start == 0 && line.trim_ascii_end() != MAGIC {
@@ -471,7 +472,7 @@ fn keys(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 fn wrong_identity(line: &str) -> &'static str {
     match line {
-        line if line.starts_with("age-encryption.org/") => {
+        line if line.as_bytes().starts_with(AGE) => {
             "is an encrypted file of identities: decrypt it with age first"
         }
         line if line.starts_with("age1") => "is a recipient; an identity is AGE-SECRET-KEY-1...",
@@ -479,7 +480,7 @@ fn wrong_identity(line: &str) -> &'static str {
             "is a key of SSH, which is not read; make an identity with age-keygen"
         }
         line if line.starts_with("AGE-PLUGIN-") => "is an identity of a plugin, which is not read",
-        _ => "is no identity: AGE-SECRET-KEY-1...",
+        _ => "is not an identity, which starts with AGE-SECRET-KEY-1",
     }
 }
 
@@ -491,7 +492,7 @@ fn wrong_recipient(text: &str) -> &'static str {
         text if text.starts_with("ssh-") => {
             "is a key of SSH, which is not read; recipients are age1..."
         }
-        _ => "is no recipient: age1... with 62 characters",
+        _ => "is not a recipient, which starts with age1 and has 62 characters",
     }
 }
 
@@ -505,7 +506,6 @@ fn shown(recipient: &str) -> String {
 }
 
 const MAGIC: &[u8] = b"age-encryption.org/v1";
-const TEXT: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE";
 
 /// Bytes that tell an encrypted file.
 const HEAD: usize = 32;

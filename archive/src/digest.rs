@@ -1,8 +1,8 @@
-//! Digests of members, and the comparison of an archive with its table of contents.
+//! Digests of members.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::{slice, thread};
@@ -13,10 +13,8 @@ use sha2::Digest as _;
 
 use crate::archive::Archive;
 use crate::error::{ErrorKind, Result};
-use crate::index::Index;
 use crate::member::{Member, MemberKind};
-use crate::packing::Packing;
-use crate::tar::Seeking;
+use crate::watch::Watch;
 
 /// SHA-256 of bytes. Displays as 64 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,11 +24,10 @@ pub struct Sha256(pub [u8; 32]);
 /// directories, symbolic links and members that are not read have no digest.
 ///
 /// ```no_run
-/// use criu_archive::{Archive, Digests};
-/// use std::ops::ControlFlow;
+/// use criu_archive::{Archive, Digests, UNWATCHED};
 ///
 /// let archive = Archive::open("/tmp/container.tar.zst")?;
-/// let digests = Digests::compute(&archive, &|_| ControlFlow::Continue(()))?;
+/// let digests = Digests::compute(&archive, UNWATCHED)?;
 /// for (path, sha256) in digests.iter() {
 ///     println!("{sha256}  {path}");
 /// }
@@ -38,22 +35,6 @@ pub struct Sha256(pub [u8; 32]);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digests(BTreeMap<String, Sha256>);
-
-/// An archive that was read as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Verified {
-    /// Members whose content was read.
-    pub members: u64,
-    /// Bytes of their content.
-    pub bytes: u64,
-    /// Set if the archive has digests, and all of them were right. An archive without digests can
-    /// only be read to its end.
-    pub has_digests: bool,
-}
-
-/// A call with the bytes that have been read so far. Reading stops if the call breaks.
-pub type Watch<'a> = &'a (dyn Fn(u64) -> ControlFlow<()> + Sync);
 
 impl Digests {
     /// Reads all members, in several threads, and computes their digests.
@@ -96,63 +77,12 @@ impl Digests {
     }
 }
 
-impl Archive {
-    /// Reads the whole archive, and compares it with its table of contents if it has one: each
-    /// header, each packed frame, the working set and, if their digests were asked for, the content
-    /// of each member and the stream as a whole.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Refused`] with the member that is not as the table says; the errors of
-    /// [`Digests::compute`].
-    pub fn verify(&self, watch: Watch<'_>) -> Result<Verified> {
-        if let Some(toc) = self.toc() {
-            // First, so that the frames of the headers are compared, too.
-            if !toc.check_frames().map_err(|error| self.fault(error))? {
-                return Err(self.fault(ErrorKind::Refused(OTHER_PAGES)));
-            }
-            let headers = Index::read(Seeking::new(self.unpacked()));
-            let headers = headers.map_err(|fault| self.fault(fault))?;
-            let mut both = self.index().iter().zip(headers.iter());
-            if let Some((listed, _)) = both.find(|(listed, found)| listed != found) {
-                return Err(self.fail(listed.path(), ErrorKind::Refused(LIE)));
-            }
-            let counts = [self.index().iter().count(), headers.iter().count()];
-            if counts[0] != counts[1] {
-                let kind = ErrorKind::Refused("its table of contents has other members");
-                return Err(self.fault(kind));
-            }
-            let beside = if toc.diff_id.is_some() { Beside::Stream } else { Beside::Rest };
-            let (digests, whole) = sums(self, beside, watch)?;
-            if let Some(recorded) = Digests::recorded(self)? {
-                let mut differs =
-                    digests.iter().filter(|(path, sum)| recorded.get(path) != Some(*sum));
-                if let Some((path, _)) = differs.next() {
-                    return Err(self.fail(path, ErrorKind::Refused(CHANGED)));
-                }
-            }
-            if whole.map(|sum| sum.0) != toc.diff_id {
-                return Err(self.fault(ErrorKind::Refused(CHANGED_STREAM)));
-            }
-            return Ok(self.summed(&digests, true));
-        }
-        // What is unpacked from the first byte on was unpacked whole when it was opened.
-        let is_seekable = self.packing() == Packing::Seekable;
-        let beside = if is_seekable { Beside::Rest } else { Beside::Nothing };
-        Ok(self.summed(&sums(self, beside, watch)?.0, false))
-    }
-
-    fn summed(&self, digests: &Digests, has_digests: bool) -> Verified {
-        let read = self.members().filter(|member| digests.get(member.path()).is_some());
-        let (mut members, mut bytes) = (0, 0u64);
-        for member in read {
-            (members, bytes) = (members + 1, bytes.saturating_add(member.size()));
-        }
-        Verified { members, bytes, has_digests }
-    }
-}
-
 /// Computes the digests of members and, if asked for, that of the whole stream.
-fn sums(archive: &Archive, beside: Beside, watch: Watch<'_>) -> Result<(Digests, Option<Sha256>)> {
+pub(crate) fn sums(
+    archive: &Archive,
+    beside: Beside,
+    watch: Watch<'_>,
+) -> Result<(Digests, Option<Sha256>)> {
     let members = archive.index().in_order();
     let is_file = |member: &&&Member| member.kind == MemberKind::File;
     let first = match beside {
@@ -201,9 +131,9 @@ fn sums(archive: &Archive, beside: Beside, watch: Watch<'_>) -> Result<(Digests,
 
 /// Bytes that are read beside the contents of files.
 #[derive(Clone, Copy)]
-enum Beside {
+pub(crate) enum Beside {
     Nothing,
-    /// All others: a frame that no file lies in can be damaged, or longer than a table says.
+    /// Bytes outside of files. A frame without a file can be damaged, or longer than a table says.
     Rest,
     /// The whole stream, for its digest.
     Stream,
@@ -284,8 +214,3 @@ impl Serialize for Sha256 {
 const PIECE: usize = 1 << 20;
 
 const MOST_THREADS: usize = 8;
-
-const LIE: &str = "its header is not as the table of contents says";
-const CHANGED: &str = "its content has another digest than the table of contents says";
-const OTHER_PAGES: &str = "its working set has other pages than its members";
-const CHANGED_STREAM: &str = "its bytes have another digest than the table of contents says";

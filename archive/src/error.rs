@@ -68,7 +68,12 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    /// The error of the operating system under the fault, if there is one.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.kind.source()
+    }
+}
 
 /// Kinds of faults in archives.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +84,7 @@ pub enum ErrorKind {
     Io(#[from] io::Error),
     /// The operating system refused to write a file.
     #[error("cannot be written: {0}")]
-    Write(io::Error),
+    Write(#[source] io::Error),
     /// A file became longer or shorter while it was read.
     #[error("has changed while it was read: it had {before} bytes and has {now}")]
     Changed {
@@ -101,7 +106,7 @@ pub enum ErrorKind {
     /// program that unpacks it with `-d`.
     #[error("is compressed with {0}, which has to be unpacked first")]
     Compressed(&'static str),
-    /// A member is not the JSON that engines write, or a document of an image not what is defined.
+    /// A member, or a document of an image, is not the JSON that is expected.
     #[error("is no valid JSON: {0}")]
     Json(String),
     /// The archive is encrypted with age, and no key is given.

@@ -30,6 +30,7 @@
 
 pub mod anonymise;
 mod archive;
+mod beside;
 pub mod bounds;
 pub mod convert;
 #[cfg(feature = "age")]
@@ -39,6 +40,7 @@ mod error;
 mod extract;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod in_order;
 mod index;
 pub mod inspection;
 mod member;
@@ -50,14 +52,18 @@ mod path;
 pub mod registry;
 pub mod report;
 mod tar;
+mod verify;
+mod watch;
 pub mod write;
 
 pub use archive::{Archive, Folder};
-pub use digest::{Digests, Sha256, Verified, Watch};
+pub use digest::{Digests, Sha256};
 pub use error::{Error, ErrorKind, Result};
 pub use extract::{Extracted, Extraction};
 pub use member::{Member, MemberKind};
 pub use packing::Packing;
+pub use verify::Verified;
+pub use watch::{UNWATCHED, Watch};
 
 /// The program in the README, which has to compile.
 #[cfg(doctest)]

@@ -7,15 +7,14 @@ mod engines;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use criu_archive::Archive;
 use criu_archive::convert::{Conversion, Effect, Note, Parts};
 use criu_archive::metadata::{DiffKind, Engine, Metadata, Time};
 use criu_archive::write::Options;
+use criu_archive::{Archive, UNWATCHED};
 use criu_images::source::{Blob, Directory};
 use criu_lab::scratch;
 use engines::{PAGES, archive_of, run};
@@ -23,13 +22,9 @@ use serde_json::Value;
 
 const ENGINES: [Engine; 3] = [Engine::Podman, Engine::CriO, Engine::Containerd];
 
-fn go_on(_: u64) -> ControlFlow<()> {
-    ControlFlow::Continue(())
-}
-
 fn convert(from: &Path, to: Engine, out: &Path) -> Conversion {
     let conversion = Conversion::of(&Archive::open(from).unwrap(), to).unwrap();
-    conversion.draft().save(out, &Options::default(), &go_on).unwrap();
+    conversion.draft().save(out, &Options::default(), UNWATCHED).unwrap();
     conversion
 }
 
@@ -283,7 +278,7 @@ fn a_hard_link_to_a_lost_member_is_lost_too() {
     let parts = Parts::new("img", source).metadata_of(Archive::open(&tar).unwrap());
     let conversion = parts.conversion(Engine::Podman).unwrap();
     let out = tar.with_extension("created");
-    conversion.draft().save(&out, &Options::default(), &go_on).unwrap();
+    conversion.draft().save(&out, &Options::default(), UNWATCHED).unwrap();
     let archive = Archive::open(&out).unwrap();
     assert_eq!(bytes(&archive, "site.link"), b"inventory");
     assert_eq!(bytes(&archive, "checkpoint/inventory.img"), b"of the new images");
@@ -303,7 +298,7 @@ fn metadata_that_are_made_up_have_the_time_that_is_given() {
         let mut options = Options::default();
         options.is_reproducible = true;
         let mut bytes = Vec::new();
-        conversion.draft().write("out", &mut bytes, &options, &go_on).unwrap();
+        conversion.draft().write("out", &mut bytes, &options, UNWATCHED).unwrap();
         bytes
     };
     let first = written("2020-01-01");
@@ -355,7 +350,7 @@ fn an_archive_is_made_of_images_and_a_bundle() {
         let conversion = parts.time(1_777_631_400).conversion(engine).unwrap();
         assert_eq!(notes(&conversion)[0], (Effect::Lost, "checkpoint/folder"));
         let out = directory.with_extension("tar");
-        conversion.draft().save(&out, &Options::default(), &go_on).unwrap();
+        conversion.draft().save(&out, &Options::default(), UNWATCHED).unwrap();
         let archive = Archive::open(&out).unwrap();
         let top = archive.folder("");
         let metadata = Metadata::of("a", &top);
@@ -384,7 +379,7 @@ fn metadata_of_an_archive_goes_with_other_images() {
     let parts = Parts::new("img", source).metadata_of(Archive::open(&old).unwrap());
     let conversion = parts.conversion(Engine::CriO).unwrap();
     let out = old.with_extension("new");
-    conversion.draft().save(&out, &Options::default(), &go_on).unwrap();
+    conversion.draft().save(&out, &Options::default(), UNWATCHED).unwrap();
     let (before, after) = (Archive::open(&old).unwrap(), Archive::open(&out).unwrap());
     for member in ["config.dump", "spec.dump", "bind.mounts", "site.note"] {
         assert_eq!(bytes(&after, member), bytes(&before, member));
@@ -434,7 +429,7 @@ fn a_made_archive_has_what_each_engine_needs_in_all_directions() {
         let made = parts.image_id("bb22").conversion(from).unwrap();
         assert!(!made.loses(), "{:?}", made.notes());
         let old = directory.with_extension(format!("{from}.tar"));
-        made.draft().save(&old, &Options::default(), &go_on).unwrap();
+        made.draft().save(&old, &Options::default(), UNWATCHED).unwrap();
         has_what_it_needs(&old, from);
         for to in ENGINES.into_iter().filter(|to| *to != from) {
             let new = old.with_extension(to.word());

@@ -15,6 +15,7 @@ use criu_archive::crypt::{
 };
 use criu_archive::{Archive, ErrorKind};
 use criu_images::source::{Blob, ReadAt};
+use criu_lab::place::engine;
 use criu_lab::scratch;
 
 /// Bytes that do not repeat.
@@ -44,7 +45,7 @@ fn all(blob: &Blob) -> io::Result<Vec<u8>> {
 
 /// Runs a program, and returns what it printed.
 fn run(program: &str, words: &[&str], directory: &Path) -> Vec<u8> {
-    let found = Command::new(program).args(words).current_dir(directory).output().unwrap();
+    let found = Command::new(engine(program)).args(words).current_dir(directory).output().unwrap();
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     found.stdout
 }
@@ -160,7 +161,10 @@ fn keys_that_do_not_fit_are_told() {
     let refused = said(recipients.add("ssh-ed25519 AAAA").unwrap_err());
     assert!(refused.contains("key of SSH"), "{refused}");
     let refused = said(recipients.add_file("r", &format!("{recipient}\nage1x")).unwrap_err());
-    assert_eq!(refused, "r: line 2: is no recipient: age1... with 62 characters");
+    assert_eq!(
+        refused,
+        "r: line 2: is not a recipient, which starts with age1 and has 62 characters"
+    );
     let refused = encrypt(&Recipients::default(), Vec::new()).unwrap_err().to_string();
     assert_eq!(refused, "there is no recipient");
     let mut both = Recipients::of_passphrase("x".into());

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use criu_archive::{Archive, Digests, ErrorKind, Extraction};
-use criu_lab::scratch;
+use criu_archive::{Archive, Digests, ErrorKind, Extraction, UNWATCHED};
+use criu_lab::{names, scratch};
 
 /// An archive as Podman exports one, packed by a program of tar.
 fn export(name: &str, options: &[&str]) -> (PathBuf, PathBuf) {
@@ -46,14 +46,6 @@ fn mode(path: impl AsRef<Path>) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn listing(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort_unstable();
-    names
-}
-
 #[test]
 fn members_come_out_as_they_went_in() {
     for options in [&[][..], &["--gzip"], &["--zstd"], &["--format=posix"]] {
@@ -86,7 +78,7 @@ fn members_come_out_as_they_went_in() {
         assert_eq!(fs::metadata(to.join("volumes")).unwrap().mtime(), 1_234_567);
         let inode = |name: &str| fs::metadata(to.join(name)).unwrap().ino();
         assert_eq!(inode("config.dump"), inode("volumes/same"));
-        assert_eq!(listing(path.parent().unwrap()), ["a.tar", "from", "to"]);
+        assert_eq!(names(path.parent().unwrap()), ["a.tar", "from", "to"]);
     }
 }
 
@@ -109,8 +101,8 @@ fn only_what_is_asked_for_comes_out() {
     let some =
         Extraction::of(&archive).only("checkpoint/*.img").only("volumes").with_special_bits();
     some.into_new(&to).unwrap();
-    assert_eq!(listing(&to), ["checkpoint", "volumes"]);
-    assert_eq!(listing(&to.join("checkpoint")), ["inventory.img", "pages-1.img"]);
+    assert_eq!(names(&to), ["checkpoint", "volumes"]);
+    assert_eq!(names(to.join("checkpoint")), ["inventory.img", "pages-1.img"]);
     assert_eq!(fs::read_to_string(to.join("volumes/same")).unwrap(), "{}");
     assert_eq!(mode(to.join("volumes/same")), 0o6640);
     let refused = Extraction::of(&archive).only("absent*").into_new(path.with_file_name("b"));
@@ -152,8 +144,8 @@ fn an_extraction_that_fails_or_is_stopped_leaves_nothing() {
         let error = Extraction::of(&archive).into_new(above.join(place)).unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
-    assert_eq!(listing(&to), ["mine"]);
-    assert_eq!(listing(above), ["a.tar", "from", "link", "to"]);
+    assert_eq!(names(&to), ["mine"]);
+    assert_eq!(names(above), ["a.tar", "from", "link", "to"]);
 }
 
 #[test]
@@ -192,7 +184,7 @@ fn digests_of_all_members_are_those_of_sha256sum() {
         assert_eq!(names.len(), 6);
         assert_eq!(seen.into_inner(), (4 << 20) + 2 + 3 + 3000);
         assert_eq!(Digests::recorded(&archive).unwrap(), None);
-        let read = archive.verify(&|_| ControlFlow::Continue(())).unwrap();
+        let read = archive.verify(UNWATCHED).unwrap();
         assert_eq!((read.members, read.has_digests), (6, false));
         let stopped = Digests::compute(&archive, &|_| ControlFlow::Break(())).unwrap_err();
         assert!(matches!(stopped.kind(), ErrorKind::Stopped), "{stopped}");

@@ -6,7 +6,6 @@
 mod engines;
 
 use std::fs::{self, File};
-use std::ops::ControlFlow;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -15,14 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use criu_archive::metadata::Engine;
 use criu_archive::write::{Draft, Options, Pack};
-use criu_archive::{Archive, Digests, ErrorKind, Packing};
+use criu_archive::{Archive, Digests, ErrorKind, Extraction, Packing, UNWATCHED};
 use criu_images::source::{Blob, Directory, ReadAt, Source};
+use criu_lab::place::Short;
 use criu_lab::scratch;
 use engines::{archive_of, run};
-
-fn go_on(_: u64) -> ControlFlow<()> {
-    ControlFlow::Continue(())
-}
 
 fn options(pack: Pack) -> Options {
     let mut options = Options::default();
@@ -78,7 +74,7 @@ fn tar_reads_what_is_written() {
         rows
     };
     let plain = directory.join("plain.tar");
-    draft_of(&archive).save(&plain, &Options::default(), &go_on).unwrap();
+    draft_of(&archive).save(&plain, &Options::default(), UNWATCHED).unwrap();
     let want = listed(&old);
     assert_eq!(listed(&plain), want);
     // GNU tar tells the packing by the bytes.
@@ -87,7 +83,7 @@ fn tar_reads_what_is_written() {
         (Pack::Seekable { level: 1, threads: 2 }, Packing::Seekable),
     ] {
         let packed = directory.join("packed.tar");
-        draft_of(&archive).save(&packed, &options(pack), &go_on).unwrap();
+        draft_of(&archive).save(&packed, &options(pack), UNWATCHED).unwrap();
         assert_eq!(Archive::open(&packed).unwrap().packing(), packing);
         assert_eq!(listed(&packed), want);
         let out = directory.join(format!("{packing:?}"));
@@ -116,7 +112,7 @@ fn hard_links_follow_a_member_that_is_renamed_and_outlive_one_that_is_gone() {
     let archive = Archive::open(&tar).unwrap();
     let read = |draft: &Draft| -> Vec<(String, String)> {
         let mut bytes = Vec::new();
-        draft.write("out", &mut bytes, &Options::default(), &go_on).unwrap();
+        draft.write("out", &mut bytes, &Options::default(), UNWATCHED).unwrap();
         let written = Archive::new("out", Blob::from(bytes)).unwrap();
         let content = |path: &str| {
             let blob = written.bytes(path).unwrap();
@@ -156,34 +152,35 @@ fn a_name_as_long_as_names_may_be_is_written() {
     let mut draft = Draft::new();
     draft.add_bytes("a", &b"1"[..]).unwrap();
     for _ in 0..2 {
-        draft.save(&path, &Options::default(), &go_on).unwrap();
+        draft.save(&path, &Options::default(), UNWATCHED).unwrap();
     }
     assert!(Archive::open(path).unwrap().member("a").is_some());
 }
 
 #[test]
 fn an_archive_in_a_directory_that_may_not_be_read_is_written() {
-    let directory = scratch("not-read");
-    let path = directory.join("a.tar");
+    // Folders above a checkout may be closed to others.
+    let directory = Short::folder();
+    let (directory, path) = (directory.path(), directory.join("a.tar"));
     fs::write(&path, "old").unwrap();
     let is_root = nix::unistd::geteuid().is_root();
     if is_root {
-        std::os::unix::fs::chown(&directory, Some(NOBODY), None).unwrap();
+        std::os::unix::fs::chown(directory, Some(NOBODY), None).unwrap();
     }
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o300)).unwrap();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o300)).unwrap();
     let saved = std::thread::scope(|scope| {
         let save = || {
             if is_root {
                 criu_lab::raw::thread_becomes(NOBODY).unwrap();
             }
-            fs::read_dir(&directory).unwrap_err();
+            fs::read_dir(directory).unwrap_err();
             let mut draft = Draft::new();
             draft.add_bytes("a", &b"1"[..]).unwrap();
-            draft.save(&path, &Options::default(), &go_on)
+            draft.save(&path, &Options::default(), UNWATCHED)
         };
         scope.spawn(save).join().unwrap()
     });
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(saved.unwrap().members, 1);
     assert!(Archive::open(path).unwrap().member("a").is_some());
 }
@@ -197,7 +194,7 @@ fn small_members_come_first_and_pages_last() {
     draft
         .save(&new, &Options::default(), &|done| {
             seen.store(done, Ordering::Relaxed);
-            go_on(done)
+            UNWATCHED(done)
         })
         .unwrap();
     assert_eq!(seen.into_inner(), draft.size());
@@ -231,18 +228,18 @@ fn an_archive_has_digests_of_members_on_request_and_is_verified_without() {
         let mut options = options(Pack::Seekable { level: 1, threads: 2 });
         options.has_digests = has_digests;
         let mut bytes = Vec::new();
-        let saved = draft.write("out", &mut bytes, &options, &go_on).unwrap();
+        let saved = draft.write("out", &mut bytes, &options, UNWATCHED).unwrap();
         (Archive::new("out", Blob::from(bytes)).unwrap(), saved)
     };
     let (archive, saved) = write(false);
     assert_eq!(saved.diff_id, None);
     assert_eq!(Digests::recorded(&archive).unwrap(), None);
-    let verified = archive.verify(&go_on).unwrap();
-    let digests = Digests::compute(&archive, &go_on).unwrap();
+    let verified = archive.verify(UNWATCHED).unwrap();
+    let digests = Digests::compute(&archive, UNWATCHED).unwrap();
     let (archive, saved) = write(true);
     assert!(saved.diff_id.is_some());
     assert_eq!(Digests::recorded(&archive).unwrap(), Some(digests));
-    assert_eq!(archive.verify(&go_on).unwrap(), verified);
+    assert_eq!(archive.verify(UNWATCHED).unwrap(), verified);
     assert!(verified.has_digests && verified.members > 5);
 }
 
@@ -255,7 +252,7 @@ fn a_reproducible_archive_has_the_same_bytes_each_time() {
         options.has_digests = true;
         let mut bytes = Vec::new();
         let draft = draft_of(&Archive::open(tar).unwrap());
-        let saved = draft.write("out", &mut bytes, &options, &go_on).unwrap();
+        let saved = draft.write("out", &mut bytes, &options, UNWATCHED).unwrap();
         (bytes, saved.diff_id)
     };
     let first = write(&old, 1);
@@ -270,7 +267,7 @@ fn a_reproducible_archive_has_the_same_bytes_each_time() {
     let plain = |tar: &Path| {
         let mut bytes = Vec::new();
         let draft = draft_of(&Archive::open(tar).unwrap());
-        draft.write("out", &mut bytes, &Options::default(), &go_on).unwrap();
+        draft.write("out", &mut bytes, &Options::default(), UNWATCHED).unwrap();
         bytes
     };
     assert!(plain(&old) != plain(&other));
@@ -327,7 +324,7 @@ fn a_file_that_changes_while_it_is_read_is_an_error_and_the_old_archive_stays() 
         let mut draft = Draft::new();
         let source = Moving { sizes, looks: AtomicU64::new(0) };
         draft.add_images("checkpoint", "img", Arc::new(source)).unwrap();
-        let error = draft.save(&path, &Options::default(), &go_on).unwrap_err();
+        let error = draft.save(&path, &Options::default(), UNWATCHED).unwrap_err();
         let ErrorKind::Changed { before, now } = *error.kind() else { panic!("{error}") };
         assert_eq!([before, now], sizes);
         let [before, now] = sizes;
@@ -341,12 +338,27 @@ fn a_file_that_changes_while_it_is_read_is_an_error_and_the_old_archive_stays() 
 }
 
 #[test]
+fn a_link_that_is_not_extracted_is_not_written() {
+    let directory = scratch("link-not-extracted");
+    symlink("folder/../file", directory.join("link")).unwrap();
+    run(Command::new("tar").args(["-cf", "a.tar", "link"]).current_dir(&directory));
+    let archive = Archive::open(directory.join("a.tar")).unwrap();
+    let mut draft = Draft::new();
+    let error = draft.add_member(&archive, archive.member("link").unwrap()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Refused(_)), "{error}");
+    assert_eq!(error.member(), Some("link"));
+    assert!(Extraction::of(&archive).into_new(directory.join("to")).is_err());
+}
+
+#[test]
 fn a_full_disk_is_an_error_that_names_the_member() {
     let (old, _) = archive_of(Engine::Podman, "full");
     let draft = draft_of(&Archive::open(&old).unwrap());
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let error = draft.write("out.tar", full, &Options::default(), &go_on).unwrap_err();
+    let error = draft.write("out.tar", full, &Options::default(), UNWATCHED).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Write(_)), "{error}");
+    let cause = std::error::Error::source(&error).unwrap();
+    assert!(cause.is::<std::io::Error>(), "{cause}");
     let said = error.to_string();
     assert!(said.starts_with("out.tar: artifacts: cannot be written: No space left"), "{said}");
 }
@@ -398,7 +410,7 @@ fn sizes_above_eight_gibibytes_are_written() {
     draft.add_blob("big", Blob::new(Zeros(size))).unwrap();
     draft.add_bytes("next", "small").unwrap();
     let mut first = First(Vec::new());
-    draft.write("out", &mut first, &Options::default(), &go_on).unwrap_err();
+    draft.write("out", &mut first, &Options::default(), UNWATCHED).unwrap_err();
     // The small one comes first; behind it the headers of the big one, and then a hole.
     let directory = scratch("eight-gib");
     let path = directory.join("a.tar");
@@ -422,7 +434,7 @@ fn a_directory_of_images_is_written_as_it_is() {
     let images = Arc::new(Directory::open(&directory).unwrap());
     assert!(draft.add_images("checkpoint", "img", images).unwrap().is_empty());
     let path = directory.with_extension("tar");
-    draft.save(&path, &Options::default(), &go_on).unwrap();
+    draft.save(&path, &Options::default(), UNWATCHED).unwrap();
     let out = scratch("images-out");
     run(Command::new("tar").arg("-C").arg(&out).arg("-xf").arg(&path));
     run(Command::new("diff").arg("-r").arg(&directory).arg(out.join("checkpoint")));

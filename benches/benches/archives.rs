@@ -248,11 +248,7 @@ fn programs() -> Result<(PathBuf, PathBuf)> {
     if !ours.exists() {
         return Err("build the program first: cargo build --release -p criu-cli".into());
     }
-    let theirs = criu_lab::place::target_dir().join("engines/sid/usr/bin/checkpointctl");
-    if !theirs.exists() {
-        return Err("checkpointctl is missing: run `cargo xtask setup --tests`".into());
-    }
-    Ok((ours, theirs))
+    Ok((ours, criu_lab::place::engine("checkpointctl")))
 }
 
 /// Fills memory: a quarter random, half like text, a quarter zero; and waits.

@@ -3,15 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use criu_archive::Archive;
 use criu_archive::write::{Draft, Options, Pack};
+use criu_archive::{Archive, UNWATCHED};
 use criu_benches::{Result, crius, prepare, summary};
 use criu_images::source::{Blob, Directory, ReadAt};
 use criu_rs::{Criu, Dump, Pid};
@@ -103,7 +102,7 @@ impl Lab {
         let mut options = Options::default();
         (options.pack, options.has_digests) = (pack, has_digests);
         let mut out = BufWriter::new(File::create(path)?);
-        self.draft.write("bench", &mut out, &options, &|_| ControlFlow::Continue(()))?;
+        self.draft.write("bench", &mut out, &options, UNWATCHED)?;
         Ok(out.flush()?)
     }
 

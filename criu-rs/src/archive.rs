@@ -18,14 +18,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use criu_images::ErrorKind;
-use nix::unistd::mkdtemp;
 
 use crate::lazy::{Images, LazyError, LazyOptions, LazyPages, Outline};
+use crate::operation::Scratch;
 
 pub use criu_archive::Archive;
 
@@ -33,7 +32,7 @@ pub use criu_archive::Archive;
 /// removes the directory, and with it the log of a restore that has no other place.
 #[derive(Debug)]
 pub struct LaidOut {
-    directory: Private,
+    directory: Scratch,
     outline: Outline,
     images: Option<Arc<Images>>,
 }
@@ -52,8 +51,8 @@ impl LaidOut {
         folder: &str,
         above: impl AsRef<Path>,
     ) -> Result<Self, LazyError> {
-        let directory = Private::make(above.as_ref())?;
-        let outline = Outline::write(&archive.folder(folder), &directory.0, None)?;
+        let directory = directory(above.as_ref())?;
+        let outline = Outline::write(&archive.folder(folder), directory.path(), None)?;
         Ok(Self { directory, outline, images: None })
     }
 
@@ -68,8 +67,8 @@ impl LaidOut {
     ) -> Result<Self, LazyError> {
         let source = archive.folder(folder);
         let images = Arc::new(Images::new(source.clone())?);
-        let directory = Private::make(above.as_ref())?;
-        let outline = Outline::write(&source, &directory.0, Some(images.snapshot()))?;
+        let directory = directory(above.as_ref())?;
+        let outline = Outline::write(&source, directory.path(), Some(images.snapshot()))?;
         Ok(Self { directory, outline, images: Some(images) })
     }
 
@@ -91,7 +90,7 @@ impl LaidOut {
 
     /// Returns the directory, for [`Restore::new`](crate::Restore::new).
     pub fn directory(&self) -> &Path {
-        &self.directory.0
+        self.directory.path()
     }
 
     /// Returns the numbers of bytes that were copied, and that come later.
@@ -110,22 +109,6 @@ impl LaidOut {
     }
 }
 
-/// A directory that is removed when the value is dropped.
-#[derive(Debug)]
-struct Private(PathBuf);
-
-impl Private {
-    fn make(above: &Path) -> Result<Self, LazyError> {
-        let made = mkdtemp(&above.join(".criu-rs-images-XXXXXX"));
-        let path = made.map_err(|error| LazyError::system("make a directory")(error.into()))?;
-        // A relative path is no longer right when the caller changes directories.
-        let whole = path.canonicalize().unwrap_or(path);
-        Ok(Self(whole))
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn directory(above: &Path) -> Result<Scratch, LazyError> {
+    Scratch::below(above, ".criu-rs-images-").map_err(LazyError::system("make a directory"))
 }

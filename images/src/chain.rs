@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::bounds;
-use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::kept::{Bytes, Kept};
 use crate::source::{Blob, Source};
 
@@ -63,13 +63,8 @@ impl Level {
             self.kept().add(file, None);
             return Ok(None);
         };
-        let fail = |fault: Fault| Error::new(self.place(file), fault);
-        let (size, limit) = (blob.len(), bounds::IMAGE.get());
-        if size > limit {
-            return Err(fail(ErrorKind::TooLarge { size, limit }.into()));
-        }
-        let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
-        blob.read_at(0, &mut bytes).map_err(|e| fail(e.into()))?;
+        let bytes = blob.to_vec(bounds::IMAGE.get());
+        let bytes = bytes.map_err(|kind| Error::new(self.place(file), kind))?;
         Ok(Some(self.kept().add(file, Some(bytes)).unwrap_or_default()))
     }
 

@@ -147,7 +147,7 @@ impl<'a> Image<'a> {
     }
 
     /// Takes `len` bytes, and skips the padding to a multiple of `unit`.
-    fn padded(&mut self, len: u64, unit: u64) -> Result<&'a [u8]> {
+    pub(crate) fn padded(&mut self, len: u64, unit: u64) -> Result<&'a [u8]> {
         let bytes = self.extra(len)?;
         self.extra(padding(len, unit))?;
         Ok(bytes)

@@ -14,13 +14,16 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::{ANON, PAGE, Payload, dump, one_task, pagemap, pattern, python, run, vma};
+use common::{ANON, PAGE, Payload, dump, image, one_task, pagemap, pattern, python, run, vma};
+use criu_images::anonymise::Anonymous;
 use criu_images::memory::PageSource;
-use criu_images::proto::{PagemapBlocks, PagemapEntry};
+use criu_images::proto::{MmEntry, PagemapBlocks, PagemapEntry};
 use criu_images::source::InMemory;
-use criu_images::{Error, ErrorKind, ImageSet, check};
+use criu_images::{Error, ErrorKind, ImageSet, check, kind};
+use prost::Message as _;
 
 const BASE: u64 = 0x40_0000;
+const PARENT: u32 = 1;
 const PRESENT: u32 = 4;
 const ALIGNED: u32 = 8;
 
@@ -57,6 +60,29 @@ fn sparse(address: u64) -> Vec<u8> {
     let mut page = vec![0; PAGE as usize];
     page[100..108].copy_from_slice(&address.to_le_bytes());
     page
+}
+
+/// A machine with pages of 64 KiB. The page is in the parent set, which does not say its size.
+#[test]
+fn an_anonymous_copy_has_large_pages() {
+    const LARGE: u64 = 64 << 10;
+    let mut page = b"hunter2hunter2".repeat(20);
+    page.resize(LARGE as usize, 0);
+    let stored = lz4_flex::block::compress(&page);
+    let mut parent = InMemory::default();
+    let blocks = packed(0, 1, PRESENT, &[stored.len()], 1);
+    parent.insert("pagemap-1.img", pagemap(1, &[blocks]));
+    parent.insert("pages-1.img", stored.clone());
+    let vmas = vec![vma(BASE, LARGE / PAGE, ANON)];
+    let mut files = one_task(vmas.clone());
+    let mm = MmEntry { mm_saved_auxv: vec![6, LARGE], vmas, ..Default::default() };
+    files.insert("mm-1.img", image(kind::MM, &[mm.encode_to_vec()]));
+    files.insert("pagemap-1.img", pagemap(1, &[run(BASE, 1, PARENT)]));
+    files.set_parent(parent);
+    assert!(read(&ImageSet::new(files.clone()).unwrap(), BASE, LARGE).unwrap() == page);
+    let copy = ImageSet::new(Anonymous::new(files)).unwrap();
+    let new = read(&copy, BASE, LARGE).unwrap();
+    assert!(new != page && !new.windows(8).any(|part| part == b"hunter2h"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use common::{image, load, one_task, scratch, vma};
 use criu_images::bpf::Program;
@@ -385,6 +386,21 @@ fn an_edit_that_fails_leaves_the_old_images() {
     let all = load(&directory);
     let names: Vec<FileEntry> = after(&all, kind::FILES, 0, &[]);
     assert_eq!(names[0].reg.as_ref().unwrap().name, b"/b");
+}
+
+/// Needs root, who alone can give a file to somebody else.
+#[test]
+fn an_edited_image_keeps_its_owner_and_its_mode() {
+    criu_lab::needs_root();
+    let directory = scratch("edit-owner");
+    common::store(&set(&[(kind::FILES, 0, vec![regular(1, "/a")])]), &directory);
+    let image = directory.join("files.img");
+    chown(&image, Some(4711), Some(4712)).unwrap();
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(edit_directory(&directory, &[path("/a", "/b")]).unwrap().len(), 1);
+    let found = fs::metadata(&image).unwrap();
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (4711, 4712, 0o640));
+    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub mod engines;
 pub mod filter;
 pub mod harness;
 pub mod lazy;
+pub mod memory;
 pub mod mounts;
 mod network;
 pub mod oracle;

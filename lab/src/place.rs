@@ -107,7 +107,7 @@ pub fn alone(with: &str) -> Flock<fs::File> {
 /// `true` in that process.
 ///
 /// # Panics
-/// Panics if the test fails there.
+/// Panics if the test fails there, and if the program has no test of this name.
 #[track_caller]
 pub fn in_own_process(test: &str, prepare: impl FnOnce()) -> bool {
     const WORD: &str = "CRIU_RS_TEST_ALONE";
@@ -118,7 +118,9 @@ pub fn in_own_process(test: &str, prepare: impl FnOnce()) -> bool {
     let mut process = std::process::Command::new(std::env::current_exe().unwrap());
     let process = process.args(["--exact", test, "--nocapture"]).env(WORD, "1");
     let output = process.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let has_passed = output.status.success() && said.contains("1 passed");
+    assert!(has_passed, "{said}{}", String::from_utf8_lossy(&output.stderr));
     false
 }
 
@@ -162,9 +164,14 @@ pub fn unpacked(program: &str) -> PathBuf {
 /// Panics if it is missing.
 #[track_caller]
 pub fn engine(program: &str) -> PathBuf {
-    let path = target_dir().join("engines/sid/usr/bin").join(program);
+    let path = engines().join("bin").join(program);
     assert!(path.exists(), "{} is missing: {SETUP}", path.display());
     path
+}
+
+/// The folder of the container engines, with folders such as `bin`.
+pub(crate) fn engines() -> PathBuf {
+    target_dir().join("engines/sid/usr")
 }
 
 /// The CRIUs to test with, each with its version, the oldest first: those of [`SUITES`], or those

@@ -73,6 +73,13 @@ pub fn state(pid: impl ProcessId) -> Option<char> {
     Process::new(pid.raw()).ok()?.stat().ok().map(|stat| stat.state)
 }
 
+/// Returns true if the first thread of a process catches a signal, or holds it back: then the
+/// signal does not kill the process.
+pub fn holds(pid: impl ProcessId, signal: Signal) -> bool {
+    let status = Process::new(pid.raw()).and_then(|process| process.status());
+    status.is_ok_and(|status| (status.sigcgt | status.sigblk) & (1 << (signal as i32 - 1)) != 0)
+}
+
 /// Returns true once a process has ended with all its threads: before, it cannot be reaped.
 pub fn has_ended(pid: impl ProcessId) -> bool {
     match state(pid) {
@@ -116,7 +123,7 @@ pub fn descendants<P: ProcessId>(root: P) -> Vec<P> {
 }
 
 /// All sleeping threads of a process and its descendants, with their stack pointers.
-pub fn stack_pointers<P: ProcessId>(root: P) -> Vec<(i32, u64)> {
+pub(crate) fn stack_pointers<P: ProcessId>(root: P) -> Vec<(i32, u64)> {
     let pids = descendants(root).into_iter();
     let tasks = pids.filter_map(|pid| Process::new(pid.raw()).ok()?.tasks().ok()).flatten();
     let pointer = |task: procfs::process::Task| {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -35,11 +35,23 @@ impl Registry {
     /// Starts a registry of some properties, and waits until it listens.
     ///
     /// # Panics
-    /// The registry does not listen. The message is its log.
+    /// Panics if the registry does not listen. The message is its log.
     pub fn with(dir: &Path, wanted: &RegistryWanted<'_>) -> Self {
         fs::create_dir_all(dir).unwrap();
-        // Nobody else takes a port that was bound a moment ago: tests have networks of their own,
-        // or the kernel goes through all ports before it gives one again.
+        for _ in 1..PORTS {
+            if let Ok(registry) = Self::on_a_port(dir, wanted) {
+                return registry;
+            }
+        }
+        Self::on_a_port(dir, wanted).unwrap_or_else(|log| panic!("{log}"))
+    }
+
+    /// Starts a registry on a port that is free, and waits until it listens. Somebody else may take
+    /// the port before the registry does.
+    ///
+    /// # Errors
+    /// The log of a registry that has ended.
+    fn on_a_port(dir: &Path, wanted: &RegistryWanted<'_>) -> Result<Self, String> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut config = format!(
             "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
@@ -68,10 +80,16 @@ impl Registry {
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let registry = Self { child, port, dir: dir.to_owned() };
-        let listens = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-        assert!(soon(listens), "{:?}", fs::read_to_string(&log));
-        registry
+        let mut registry = Self { child, port, dir: dir.to_owned() };
+        let mut has_ended = false;
+        let is_settled = soon(|| {
+            let listens = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            has_ended = registry.child.try_wait().unwrap().is_some();
+            has_ended || listens
+        });
+        let log = || fs::read_to_string(&log).unwrap();
+        assert!(is_settled, "the registry does not listen: {}", log());
+        if has_ended { Err(log()) } else { Ok(registry) }
     }
 
     /// The name of an image in the registry: `127.0.0.1:PORT/NAME`.
@@ -98,6 +116,9 @@ impl Drop for Registry {
         let _ = self.child.wait();
     }
 }
+
+/// Ports that are tried.
+const PORTS: usize = 3;
 
 /// A file of `htpasswd` with the user `lab`, whose password is `oracle`.
 pub fn users(file: &Path) {

@@ -23,7 +23,7 @@ impl Service {
     /// answers: `answers` asks the service at a socket.
     ///
     /// # Panics
-    /// The service does not answer. The message is its log.
+    /// Panics if the service does not answer. The message is its log.
     pub fn start(program: &Path, dir: &Path, answers: impl Fn(&Path) -> bool) -> Self {
         let folder = Short::folder();
         let socket = folder.join("service.socket");

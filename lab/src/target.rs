@@ -36,13 +36,14 @@ impl<P: ProcessId> Target<P> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let command = change(&mut command);
         let mut target = Self::started(command.spawn().unwrap(), file.into());
-        loop {
+        for _ in 0..RANDOM_STARTS {
             assert!(soon(|| target.count() > 1), "the payload {words:?} does not start");
             if !target.has_stack_at_page() {
                 return target;
             }
             target.start_again(command);
         }
+        panic!("{words:?} has a stack pointer at the start of a page in {RANDOM_STARTS} starts");
     }
 
     /// Starts a payload so that the stack pointer of its first thread is at the start of a page
@@ -204,6 +205,9 @@ impl<P: ProcessId> Drop for Target<P> {
 
 /// Looks at the stack pointers of a payload that starts.
 const LOOKS: u32 = 5;
+/// Starts of a payload until no stack pointer is at the start of a page. With a hundred threads
+/// every third start has one.
+const RANDOM_STARTS: u32 = 30;
 /// Starts of a payload until its stack pointer is at the start of a page. Two are enough, unless a
 /// look finds it in another call.
 const STARTS: u32 = 5;

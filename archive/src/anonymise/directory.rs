@@ -1,17 +1,14 @@
 //! Copies as directories.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use criu_images::source::Blob;
-
 use super::AnonymousCopy;
-use crate::digest::Watch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::extract::Tree;
+use crate::extract::{Tree, copy_sparse};
 use crate::metadata::names::CHECKPOINT;
+use crate::watch::Watch;
 use crate::write::Content;
 
 impl AnonymousCopy {
@@ -29,7 +26,7 @@ impl AnonymousCopy {
         let name = directory.to_string_lossy();
         let fail = |error: io::Error| Error::new(&*name, ErrorKind::Write(error));
         let mut tree = Tree::beside(directory).map_err(fail)?;
-        let (mut files, mut done) = (0, 0);
+        let (mut files, mut done) = (0, 0u64);
         for (path, member) in self.draft.in_order() {
             let place = self.place(path);
             match &member.content {
@@ -45,7 +42,13 @@ impl AnonymousCopy {
                     let Some(blob) = content.open()? else { continue };
                     let file = tree.make_file(place).map_err(fail)?;
                     let unread = |error| content.unread(path, error);
-                    copy(&blob, &file, &mut done, watch, &name, &unread)?;
+                    copy_sparse(&blob, &file, unread, fail, |len| {
+                        done += len;
+                        match watch(done) {
+                            ControlFlow::Continue(()) => Ok(()),
+                            ControlFlow::Break(()) => Err(Error::new(&*name, ErrorKind::Stopped)),
+                        }
+                    })?;
                     content.check()?;
                     files += 1;
                 }
@@ -64,34 +67,3 @@ impl AnonymousCopy {
         }
     }
 }
-
-/// Copies bytes, with holes where they are zeros.
-fn copy(
-    blob: &Blob,
-    file: &File,
-    done: &mut u64,
-    watch: Watch<'_>,
-    name: &str,
-    unread: &dyn Fn(io::Error) -> Error,
-) -> Result<()> {
-    let fail = |error: io::Error| Error::new(name, ErrorKind::Write(error));
-    let mut piece = Vec::new();
-    let mut at = 0;
-    while at < blob.len() {
-        let left = usize::try_from(blob.len() - at).unwrap_or(usize::MAX);
-        piece.resize(left.min(PIECE), 0);
-        blob.read_at(at, &mut piece).map_err(unread)?;
-        if piece.iter().any(|byte| *byte != 0) {
-            file.write_all_at(&piece, at).map_err(fail)?;
-        }
-        at += piece.len() as u64;
-        *done += piece.len() as u64;
-        if watch(*done).is_break() {
-            return Err(Error::new(name, ErrorKind::Stopped));
-        }
-    }
-    file.set_len(blob.len()).map_err(fail)
-}
-
-/// Bytes that are read at once, and the unit of holes.
-const PIECE: usize = 256 << 10;

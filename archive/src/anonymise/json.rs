@@ -7,6 +7,7 @@ use super::fields::{
     ARGUMENTS, ENVIRONMENT, KEPT_PREFIXES, KEPT_VALUES, KEPT_VARIABLES, MAPS, MAPS_OF_OBJECTS,
     NAMED_VARIABLES, NAMES, OPTIONS, VOCABULARY,
 };
+use crate::metadata::Time;
 use crate::metadata::json::parse;
 use crate::metadata::names::NETWORK_STATUS;
 
@@ -217,13 +218,11 @@ fn is_action(text: &str) -> bool {
     text.starts_with("SCMP_ACT_")
 }
 
-/// Returns true for a time, such as `2026-11-30T04:58:09.5Z`.
+/// Returns true for a time, such as `2026-11-30T04:58:09.5Z`. A longer fraction than that of
+/// nanoseconds could be any number.
 fn is_time(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let is_part = |byte: &u8| byte.is_ascii_digit() || b"-:.+TZ".contains(byte);
-    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    bytes.iter().all(is_part)
-        && separators.iter().all(|(place, byte)| bytes.get(*place) == Some(byte))
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    fraction.bytes().take_while(u8::is_ascii_digit).count() <= 9 && text.parse::<Time>().is_ok()
 }
 
 /// Field of values whose key was given by a user. Keys inside them are a user's, too.
@@ -266,6 +265,7 @@ mod tests {
                 "seccomp": { "syscalls": [{ "names": ["read"], "action": "SCMP_ACT_ALLOW" }] },
             },
             "created": "2026-11-30T04:58:09.533302456Z",
+            "finished": ["2026-11-30T04:58:09.5333024561Z", "4711-04-71T04:71:14.711Z"],
             "gateway": "10.88.0.1",
             "listen": "10.88.0.1:8080",
         });
@@ -276,6 +276,7 @@ mod tests {
         {
             assert_eq!(new.pointer(kept), spec.pointer(kept), "{kept}");
         }
+        assert!(!text.contains("5333024561") && !text.contains("4711"), "{text}");
         assert_eq!(new["annotations"]["io.container.manager"], "libpod");
         assert_eq!(new["mounts"][0]["options"][2], "size=64k");
         let host = new["hostname"].as_str().unwrap();

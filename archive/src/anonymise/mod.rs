@@ -6,8 +6,7 @@
 //! [`Note`]: no bytes of an unknown kind get into the copy.
 //!
 //! ```no_run
-//! use std::ops::ControlFlow;
-//!
+//! use criu_archive::UNWATCHED;
 //! use criu_archive::anonymise::AnonymousCopy;
 //! use criu_archive::write::Options;
 //!
@@ -15,7 +14,7 @@
 //! for note in copy.notes() {
 //!     println!("{note}");
 //! }
-//! copy.draft().save("/tmp/report.tar", &Options::default(), &|_| ControlFlow::Continue(()))?;
+//! copy.draft().save("/tmp/report.tar", &Options::default(), UNWATCHED)?;
 //! # Ok::<(), criu_archive::Error>(())
 //! ```
 
@@ -40,7 +39,7 @@ use crate::bounds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::member::MemberKind;
 use crate::metadata::json::{bytes, parse};
-use crate::metadata::names::{self, CHECKPOINT, PRE_CHECKPOINT};
+use crate::metadata::names::{self, CHECKPOINT};
 use crate::path;
 use crate::write::Draft;
 
@@ -193,10 +192,7 @@ impl Plan {
             self.draft.add_directory(&folder)?;
             self.folder(&folder, source)?;
             let Some(parent) = parent else { break };
-            let next = match generation {
-                1 => PRE_CHECKPOINT.to_owned(),
-                number => format!("{PRE_CHECKPOINT}-{number}"),
-            };
+            let next = names::pre_checkpoint(generation);
             self.draft.add_link(&format!("{folder}/parent"), &format!("../{next}"))?;
             (folder, source) = (next, Arc::from(parent));
         }
@@ -323,11 +319,8 @@ impl Plan {
 
 /// Returns true for a name that engines and CRIU give to members.
 fn is_known(name: &str) -> bool {
-    let generation = name.strip_prefix(PRE_CHECKPOINT).map(|rest| rest.trim_start_matches('-'));
-    let is_generation =
-        generation.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
     let folders = ["", ".", "..", CHECKPOINT, names::ARTIFACTS, names::VOLUMES];
-    is_generation
+    names::is_pre_checkpoint(name)
         || folders.contains(&name)
         || JSON.contains(&name)
         || Kind::of_file(name).is_some()

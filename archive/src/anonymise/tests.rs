@@ -14,6 +14,7 @@ use criu_lab::scratch;
 
 use super::*;
 use crate::metadata::{Engine, Metadata};
+use crate::watch::UNWATCHED;
 use crate::write::Options;
 
 fn pipeline() -> PathBuf {
@@ -22,7 +23,7 @@ fn pipeline() -> PathBuf {
 
 fn archive(draft: &Draft) -> Archive {
     let mut bytes = Vec::new();
-    draft.write("a.tar", &mut bytes, &Options::default(), &|_| ControlFlow::Continue(())).unwrap();
+    draft.write("a.tar", &mut bytes, &Options::default(), UNWATCHED).unwrap();
     Archive::new("a.tar", Blob::from(bytes)).unwrap()
 }
 
@@ -84,7 +85,7 @@ fn a_copy_of_an_archive_has_nothing_private() {
     let copy = AnonymousCopy::of_archive(&old).unwrap();
     let mut bytes = Vec::new();
     let options = Options::default();
-    copy.draft().write("copy", &mut bytes, &options, &|_| ControlFlow::Continue(())).unwrap();
+    copy.draft().write("copy", &mut bytes, &options, UNWATCHED).unwrap();
     let text = String::from_utf8_lossy(&bytes).to_lowercase();
     for secret in ["acme", "ac3e01", "48151623"] {
         assert!(!text.contains(secret), "{secret}");
@@ -158,19 +159,19 @@ fn a_directory_keeps_its_form() {
     let copy = AnonymousCopy::of_directory(&old).unwrap();
     assert_eq!(notes(&copy)["checkpoint/link"].split(": ").last(), Some("no regular file"));
     let to = scratch.join("new");
-    let files = copy.into_directory(&to, &|_| ControlFlow::Continue(())).unwrap();
+    let files = copy.into_directory(&to, UNWATCHED).unwrap();
     let (new, before) = (ImageSet::open(&to).unwrap(), ImageSet::open(&old).unwrap());
     assert_eq!(findings(&new), findings(&before));
     assert_eq!(new.checkpoint().unwrap().tree().to_string().lines().count(), 3);
     let count = |path: &Path| fs::read_dir(path).unwrap().count();
     // The link, and the folder of the parent.
     assert_eq!(files, count(&to) - 2 + count(&to.join("parent")));
-    assert_eq!(fs::read_link(to.join("parent")).unwrap(), Path::new(PRE_CHECKPOINT));
+    assert_eq!(fs::read_link(to.join("parent")).unwrap(), Path::new(names::PRE_CHECKPOINT));
 
     // A stop leaves nothing, and a directory with files is not touched.
     let stopped = copy.into_directory(scratch.join("no"), &|_| ControlFlow::Break(()));
     assert!(matches!(stopped.unwrap_err().kind(), ErrorKind::Stopped));
-    assert!(copy.into_directory(&old, &|_| ControlFlow::Continue(())).is_err());
+    assert!(copy.into_directory(&old, UNWATCHED).is_err());
     assert_eq!(count(&scratch), 3);
 
     // An unpacked archive: folders with images.

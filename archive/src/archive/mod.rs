@@ -33,16 +33,15 @@ pub use folder::Folder;
 /// are then read from their places in the archive. Cheap to clone.
 ///
 /// ```
-/// use criu_archive::Archive;
 /// use criu_archive::write::{Draft, Options};
+/// use criu_archive::{Archive, UNWATCHED};
 /// use criu_images::source::Blob;
-/// use std::ops::ControlFlow;
 ///
 /// let mut draft = Draft::new();
 /// draft.add_bytes("config.dump", *b"{}")?;
 /// draft.add_bytes("checkpoint/pages-1.img", vec![7; 8192])?;
 /// let mut bytes = Vec::new();
-/// draft.write("a.tar", &mut bytes, &Options::default(), &|_| ControlFlow::Continue(()))?;
+/// draft.write("a.tar", &mut bytes, &Options::default(), UNWATCHED)?;
 ///
 /// let archive = Archive::new("a.tar", Blob::from(bytes))?;
 /// let paths: Vec<&str> = archive.members().map(|member| member.path()).collect();
@@ -176,8 +175,9 @@ impl Archive {
         })
     }
 
-    /// Brings the working set of a seekable archive by one read, if one is recorded. Its pages are
-    /// served from memory from then on. Returns the bytes of its pages.
+    /// Loads the recorded working set (the pages that a restore wants first) into memory with a
+    /// single read. Its pages are served from memory from then on. Returns the bytes of its pages:
+    /// 0 for an archive that is not seekable, or has no working set.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the working set cannot be read, or is damaged.
@@ -411,4 +411,5 @@ fn open_file(path: &Path) -> Result<File, Fault> {
     Ok(file)
 }
 
-const LIE: &str = "its header is not as the table of contents says";
+/// Reason why a member is refused whose header differs from the table of contents.
+pub(crate) const LIE: &str = "its header is not as the table of contents says";

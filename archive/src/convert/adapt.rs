@@ -8,7 +8,9 @@ use super::note::{Effect, Note};
 use super::{config, mounts, rootfs, spec, status, unread};
 use crate::error::{Error, Fault, Result};
 use crate::metadata::json::Other;
-use crate::metadata::names::{CONTAINERD_LOG, CRIO_LOG, DESCRIPTORS, PODMAN_LOG, SPEC_DUMP};
+use crate::metadata::names::{
+    CHECKPOINT, CONTAINERD_LOG, CRIO_LOG, DESCRIPTORS, PODMAN_LOG, SPEC_DUMP,
+};
 use crate::metadata::{Engine, Identity, Metadata, json};
 use crate::write::{Draft, Folder};
 
@@ -32,10 +34,10 @@ pub(super) fn adapt(
 
 /// Notes the members without which no engine restores, and makes the one that can be made.
 pub(super) fn complete(draft: &mut Draft, notes: &mut Vec<Note>) -> Result<()> {
-    let inventory = format!("{}/{}", Draft::IMAGES, INVENTORY.file);
+    let inventory = format!("{}/{}", CHECKPOINT, INVENTORY.file);
     for (member, reason) in [
-        (&*inventory, "there are no images of a dump, and no engine restores without"),
-        (SPEC_DUMP, "there is no specification to make it of, and no engine restores without"),
+        (&*inventory, "there are no images of a dump, and no engine restores without one"),
+        (SPEC_DUMP, "there is no specification to make it of, and no engine restores without one"),
     ] {
         if !draft.has(member) {
             notes.push(Note::new(Effect::Missing, member, reason));
@@ -104,8 +106,8 @@ fn log(draft: &mut Draft, to: Engine, notes: &mut Vec<Note>) {
 
 /// Makes the list of standard streams, without which no runtime restores.
 fn descriptors(draft: &mut Draft, notes: &mut Vec<Note>) -> Result<()> {
-    let path = format!("{}/{DESCRIPTORS}", Draft::IMAGES);
-    if draft.has(&path) || !draft.has(Draft::IMAGES) {
+    let path = format!("{}/{DESCRIPTORS}", CHECKPOINT);
+    if draft.has(&path) || !draft.has(CHECKPOINT) {
         return Ok(());
     }
     draft.add_bytes(&path, &b"[\"/dev/null\",\"/dev/null\",\"/dev/null\"]"[..])?;

@@ -17,14 +17,13 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
         _ => of_pods(facts, to),
     };
     if to == Engine::Podman && id_of_image(before).is_empty() {
-        let reason = "rootfsImageID: nothing tells the identifier of the image, and Podman imports \
-                      nothing without it";
-        notes.push(Note::new(Effect::Missing, CONFIG_DUMP, reason));
+        let reason = "nothing tells the identifier of the image, and Podman imports nothing \
+                      without it";
+        notes.push(Note::missing(CONFIG_DUMP, IMAGE_ID, reason));
     }
     if image(facts).is_empty() {
-        let reason = "rootfsImageName: nothing tells the image, of which a restore makes the root \
-                      file system";
-        notes.push(Note::new(Effect::Missing, CONFIG_DUMP, reason));
+        let reason = "nothing tells the image, of which a restore makes the root file system";
+        notes.push(Note::missing(CONFIG_DUMP, "rootfsImageName", reason));
     }
     added.retain(|field, value| match before.get(field) {
         None => true,
@@ -133,7 +132,7 @@ fn id(facts: &Facts) -> String {
     use sha2::{Digest, Sha256};
 
     let name = format!("{}{}", facts.identity.container, facts.time);
-    Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(name))
 }
 
 fn image(facts: &Facts) -> String {

@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::Conversion;
 use super::adapt::{adapt, complete, put};
+use super::config::IMAGE_ID;
 use super::note::{Effect, Note};
 use crate::archive::Archive;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::metadata::names::{
-    CONFIG_DUMP, DUMP_LOG, PRE_CHECKPOINT, ROOTFS_DIFF, SPEC_DUMP, STATS_DUMP,
+    CHECKPOINT, CONFIG_DUMP, DUMP_LOG, ROOTFS_DIFF, SPEC_DUMP, STATS_DUMP, is_pre_checkpoint,
 };
 use crate::metadata::{Engine, Metadata, Other, SpecDump, json};
 use crate::write::{Draft, Folder};
@@ -80,7 +81,7 @@ impl Parts {
     /// Sets the identifier of the image: the digest of its configuration, without `sha256:`.
     #[must_use]
     pub fn image_id(self, id: impl Into<String>) -> Self {
-        self.config("rootfsImageID", id)
+        self.config(IMAGE_ID, id)
     }
 
     /// Sets the name of the OCI runtime. By default it is `runc`.
@@ -132,7 +133,7 @@ impl Parts {
             from = Metadata::of(archive.name(), &archive.folder("")).engine()?;
             let is_set = |path: &str| {
                 let (folder, _) = path.split_once('/').unwrap_or((path, ""));
-                folder == Draft::IMAGES || folder.starts_with(PRE_CHECKPOINT)
+                folder == CHECKPOINT || is_pre_checkpoint(folder)
             };
             for member in archive.members().filter(|member| !is_set(member.path())) {
                 draft.add_member(archive, member)?;
@@ -146,14 +147,14 @@ impl Parts {
             let fault = Fault::from(ErrorKind::Malformed(reason));
             return Err(Error::new(&*self.place, fault.of(INVENTORY.file)));
         }
-        let left_out = draft.add_images(Draft::IMAGES, &self.place, self.images)?;
+        let left_out = draft.add_images(CHECKPOINT, &self.place, self.images)?;
         for name in left_out {
-            let path = format!("{}/{name}", Draft::IMAGES);
+            let path = format!("{}/{name}", CHECKPOINT);
             notes.push(Note::new(Effect::Lost, path, "it is no regular file"));
         }
         // Engines keep both beside the folder.
         for name in [STATS_DUMP, DUMP_LOG] {
-            draft.rename(&format!("{}/{name}", Draft::IMAGES), name);
+            draft.rename(&format!("{}/{name}", CHECKPOINT), name);
         }
         if let Some((name, spec)) = self.spec {
             let read: Result<SpecDump, Fault> = json::read(&spec);

@@ -2,6 +2,7 @@
 
 use criu_images::{ImageSet, NamespaceKind};
 
+use crate::metadata::names::CHECKPOINT;
 use crate::write::{Draft, Folder};
 
 /// Namespaces and outer mounts of the first process. Images that cannot be read have neither.
@@ -20,7 +21,7 @@ pub(super) struct Dumped {
 impl Dumped {
     /// Looks into the images of a draft.
     pub(super) fn of(draft: &Draft) -> Self {
-        let set = ImageSet::new(Folder::of(draft, Draft::IMAGES));
+        let set = ImageSet::new(Folder::of(draft, CHECKPOINT));
         let found = set.and_then(|set| Self::read(&set));
         // A conversion is no check: the engine, or `crit check`, tells what is wrong with them.
         found.unwrap_or_default()

@@ -5,19 +5,17 @@
 //! nothing is lost in silence.
 //!
 //! ```no_run
-//! use std::ops::ControlFlow;
-//!
-//! use criu_archive::Archive;
 //! use criu_archive::convert::Conversion;
 //! use criu_archive::metadata::Engine;
 //! use criu_archive::write::Options;
+//! use criu_archive::{Archive, UNWATCHED};
 //!
 //! let podman = Archive::open("podman.tar")?;
 //! let conversion = Conversion::of(&podman, Engine::Containerd)?;
 //! for note in conversion.notes() {
 //!     println!("{note}");
 //! }
-//! conversion.draft().save("containerd.tar", &Options::default(), &|_| ControlFlow::Continue(()))?;
+//! conversion.draft().save("containerd.tar", &Options::default(), UNWATCHED)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -111,10 +109,7 @@ impl Conversion {
         let config: Option<Result<Other, Fault>> = blob.as_ref().map(json::read);
         let config = config.transpose().map_err(|fault| Error::new(CONFIG_DUMP, fault))?;
         config::set_image_id(&mut self.draft, &mut config.unwrap_or_default(), id);
-        let is_answered = |note: &Note| {
-            note.effect() == Effect::Missing && note.reason().starts_with(config::IMAGE_ID)
-        };
-        self.notes.retain(|note| !is_answered(note));
+        self.notes.retain(|note| !note.misses(CONFIG_DUMP, config::IMAGE_ID));
         Ok(())
     }
 

@@ -42,7 +42,7 @@ fn from_request(facts: &Facts, notes: &mut Vec<Note>) {
     }
     if facts.dumped.has_masks() {
         let reason = "hidden files of /proc: a restore fails unless the new container has masked \
-                      paths, as each of a kubelet has that is not privileged";
+                      paths, as every unprivileged container of a kubelet has";
         notes.push(Note::new(Effect::Needs, CHECKPOINT, reason));
     }
 }

@@ -55,6 +55,9 @@ pub struct Note {
     effect: Effect,
     member: String,
     reason: String,
+    /// Field of the member that is missing, if the note is about one.
+    #[serde(skip)]
+    field: Option<&'static str>,
 }
 
 impl Note {
@@ -63,7 +66,18 @@ impl Note {
         member: impl Into<String>,
         reason: impl Into<String>,
     ) -> Self {
-        Self { effect, member: member.into(), reason: reason.into() }
+        Self { effect, member: member.into(), reason: reason.into(), field: None }
+    }
+
+    /// Makes the note on a field that there was nothing to make of.
+    pub(crate) fn missing(member: &str, field: &'static str, reason: &str) -> Self {
+        let note = Self::new(Effect::Missing, member, format!("{field}: {reason}"));
+        Self { field: Some(field), ..note }
+    }
+
+    /// Returns true for the note that a field of a member is missing.
+    pub(crate) fn misses(&self, member: &str, field: &str) -> bool {
+        self.member == member && self.field == Some(field)
     }
 
     /// Fate of the member.

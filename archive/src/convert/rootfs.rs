@@ -50,7 +50,10 @@ pub(super) fn adapt(
         // A list of texts has always a text.
         let text = serde_json::to_vec_pretty(&all).unwrap_or_default();
         draft.replace(DELETED_FILES, Blob::from(text));
-        let reason = format!("{count} whiteouts of rootfs-diff.tar became entries of this list");
+        let reason = match count {
+            1 => "1 whiteout of rootfs-diff.tar became an entry of this list".to_owned(),
+            _ => format!("{count} whiteouts of rootfs-diff.tar became entries of this list"),
+        };
         notes.push(Note::new(Effect::Made, DELETED_FILES, reason));
     }
     Ok(())
@@ -91,7 +94,10 @@ fn to_whiteouts(
     }
     pieces.extend([Blob::from(blocks), end()]);
     draft.replace(ROOTFS_DIFF, Pieces::join(pieces));
-    let reason = format!("{count} entries became whiteouts in rootfs-diff.tar");
+    let reason = match count {
+        1 => "1 entry became a whiteout in rootfs-diff.tar".to_owned(),
+        _ => format!("{count} entries became whiteouts in rootfs-diff.tar"),
+    };
     notes.push(Note::new(Effect::Changed, DELETED_FILES, reason));
     Ok(())
 }

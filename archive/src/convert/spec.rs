@@ -39,18 +39,6 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
 
 fn annotations_of(facts: &Facts, to: Engine) -> Vec<(&'static str, String)> {
     let found = &facts.identity;
-    let mut labels = Other::new();
-    let pairs = [
-        ("io.kubernetes.container.name", &found.container),
-        ("io.kubernetes.pod.name", &found.pod),
-        ("io.kubernetes.pod.namespace", &found.namespace),
-        ("io.kubernetes.pod.uid", &found.pod_uid),
-    ];
-    for (key, value) in pairs {
-        if !value.is_empty() {
-            labels.insert(key.to_owned(), Value::String(value.clone()));
-        }
-    }
     let mut pairs = match to {
         Engine::Podman => vec![(MANAGER, "libpod".to_owned())],
         Engine::CriO => vec![
@@ -58,7 +46,7 @@ fn annotations_of(facts: &Facts, to: Engine) -> Vec<(&'static str, String)> {
             ("io.kubernetes.cri-o.ContainerType", "container".to_owned()),
             ("io.kubernetes.cri-o.Metadata", json!({"name": found.container}).to_string()),
             // CRI-O parses both and does not take an empty text.
-            ("io.kubernetes.cri-o.Labels", Value::Object(labels).to_string()),
+            ("io.kubernetes.cri-o.Labels", json!(found.labels()).to_string()),
             ("io.kubernetes.cri-o.Annotations", "{}".to_owned()),
             ("io.kubernetes.cri-o.Created", facts.config_text("createdTime").to_owned()),
             ("io.kubernetes.cri-o.ImageName", found.image.clone()),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::adapt::{Facts, put};
 use super::note::{Effect, Note};
 use crate::metadata::names::{STATUS, STATUS_DUMP};
-use crate::metadata::{Engine, Other, Time};
+use crate::metadata::{Engine, Time};
 use crate::write::Draft;
 
 pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Vec<Note>) {
@@ -15,18 +15,6 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
     let found = &facts.identity;
     let created = facts.config_text("createdTime").parse::<Time>().ok();
     let created = created.map_or(0, |created| created.as_nanos());
-    let mut labels = Other::new();
-    let pairs = [
-        ("io.kubernetes.container.name", &found.container),
-        ("io.kubernetes.pod.name", &found.pod),
-        ("io.kubernetes.pod.namespace", &found.namespace),
-        ("io.kubernetes.pod.uid", &found.pod_uid),
-    ];
-    for (key, value) in pairs {
-        if !value.is_empty() {
-            labels.insert(key.to_owned(), Value::String(value.clone()));
-        }
-    }
     let status_dump = json!({
         "id": facts.config_text("id"),
         "metadata": {"name": found.container},
@@ -36,7 +24,7 @@ pub(super) fn adapt(draft: &mut Draft, facts: &Facts, to: Engine, notes: &mut Ve
         "image": {"image": found.image},
         "image_ref": found.image,
         // containerd writes into both maps, which therefore have to be there.
-        "labels": labels,
+        "labels": found.labels(),
         "annotations": {},
     });
     let status = json!({

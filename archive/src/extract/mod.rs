@@ -1,16 +1,16 @@
 //! Extraction of members into a directory of their own.
 
 mod names;
+mod sparse;
 mod tree;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{FileExt, PermissionsExt, fchown};
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::Path;
 use std::{fmt, fs, io};
 
-use criu_images::source::Blob;
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::extractable;
 use crate::member::{Member, MemberKind};
 use names::Names;
+pub(crate) use sparse::copy_sparse;
 pub(crate) use tree::Tree;
 
 /// An extraction of members into a new directory.
@@ -54,7 +55,7 @@ pub struct Extraction<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Extracted {
-    /// Members that were written, without directories that only their names tell of.
+    /// Members written. Directories that the archive does not list are not counted.
     pub members: u64,
     /// Bytes of content, holes included.
     pub bytes: u64,
@@ -115,8 +116,9 @@ impl<'a> Extraction<'a> {
     /// [`ErrorKind::Unsupported`] for members that [are not extracted](Archive#rules), and
     /// [`ErrorKind::TooLarge`] above the [limit](Self::limit), and [`ErrorKind::TooMany`] for more
     /// than [`MEMBERS`](crate::bounds::MEMBERS) files and directories, before anything is written;
-    /// [`ErrorKind::Refused`] if the archive changes; [`ErrorKind::Stopped`]; [`ErrorKind::Io`] if
-    /// the directory is not empty, and if a file cannot be written or a member cannot be read.
+    /// [`ErrorKind::Refused`] if the archive changes; [`ErrorKind::Stopped`]; [`ErrorKind::Write`]
+    /// if the directory is not empty, and if a file cannot be written; [`ErrorKind::Io`] if a
+    /// member cannot be read.
     pub fn into_new(mut self, directory: impl AsRef<Path>) -> Result<Extracted> {
         let directory = directory.as_ref();
         let members = self.chosen()?;
@@ -208,20 +210,16 @@ impl<'a> Extraction<'a> {
 
     /// Writes a file.
     fn copy(&mut self, member: &Member, tree: &mut Tree, done: &mut Extracted) -> Result<()> {
-        let bytes = self.archive.bytes(&member.path)?;
-        let file = tree.make_file(&member.path).map_err(|error| self.failed(member, error))?;
-        let mut piece = Vec::new();
-        let mut at = 0;
-        while at < bytes.len() {
-            read(&bytes, at, &mut piece)
-                .map_err(|error| self.archive.fail(&member.path, ErrorKind::Io(error)))?;
-            write(&file, at, &piece).map_err(|error| self.failed(member, error))?;
-            let len = piece.len() as u64;
-            (at, done.bytes) = (at + len, done.bytes.saturating_add(len));
-            self.tell(*done)?;
-        }
-        let kept = file.set_len(bytes.len()).and_then(|()| self.attributes(&file, member));
-        kept.map_err(|error| self.failed(member, error))
+        let archive = self.archive;
+        let unread = |error| archive.fail(&member.path, ErrorKind::Io(error));
+        let unwritten = |error| archive.fail(&member.path, ErrorKind::Write(error));
+        let bytes = archive.bytes(&member.path)?;
+        let file = tree.make_file(&member.path).map_err(unwritten)?;
+        copy_sparse(&bytes, &file, unread, unwritten, |len| {
+            done.bytes = done.bytes.saturating_add(len);
+            self.tell(*done)
+        })?;
+        self.attributes(&file, member).map_err(unwritten)
     }
 
     /// Gives a file or a directory the attributes of its member.
@@ -284,29 +282,5 @@ fn entries(members: &[&Member]) -> u64 {
     entries
 }
 
-/// Reads the next piece of a member.
-fn read(bytes: &Blob, at: u64, piece: &mut Vec<u8>) -> io::Result<()> {
-    let left = bytes.len().saturating_sub(at);
-    piece.resize(usize::try_from(left).unwrap_or(PIECE).min(PIECE), 0);
-    bytes.read_at(at, piece)
-}
-
-/// Writes a piece, with holes where it has zeros.
-fn write(file: &File, mut at: u64, piece: &[u8]) -> io::Result<()> {
-    for block in piece.chunks(HOLE) {
-        if block.iter().any(|byte| *byte != 0) {
-            file.write_all_at(block, at)?;
-        }
-        at += block.len() as u64;
-    }
-    Ok(())
-}
-
 /// Most bytes of an extraction unless the caller says otherwise.
 const DEFAULT_LIMIT: u64 = 1 << 40;
-
-/// Bytes that are read and written at once.
-const PIECE: usize = 1 << 20;
-
-/// Unit of holes.
-const HOLE: usize = 64 << 10;

@@ -9,12 +9,12 @@ use std::path::Path;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{self, AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{linkat, symlinkat, syncfs};
 
+use crate::beside::{DIRECTORY, LISTED, above, beside, sync};
 use crate::path;
-use crate::write::beside;
 
 /// A directory in the making. Dropping it removes everything.
 #[derive(Debug)]
@@ -36,11 +36,7 @@ impl Tree {
     pub(crate) fn beside(path: &Path) -> io::Result<Self> {
         let no_name = || io::Error::other("has no name of its own; name a new directory");
         let name = path.file_name().ok_or_else(no_name)?.to_owned();
-        let above = match path.parent() {
-            Some(above) if above != Path::new("") => above,
-            _ => Path::new("."),
-        };
-        let above = fcntl::open(above, DIRECTORY, Mode::empty())?;
+        let above = above(path)?;
         is_free(&above, &name)?;
         let new = beside(&name);
         mkdirat(&above, &*new, Mode::S_IRWXU)?;
@@ -101,11 +97,8 @@ impl Tree {
         // Replaces an empty directory, and nothing else.
         renameat(&self.above, &*self.new, &self.above, &*self.name)?;
         self.is_kept = true;
-        // The new name, too. Some file systems cannot, and a directory that may not be read is not
-        // opened. All is in its place by now.
-        if let Ok(above) = open(&self.above, OsStr::new("."), LISTED) {
-            let _ = File::from(above).sync_all();
-        }
+        // The new name, too. All is in its place by now.
+        sync(&self.above);
         Ok(())
     }
 
@@ -180,9 +173,3 @@ fn how(flags: OFlag) -> OpenHow {
     let inside = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
     OpenHow::new().flags(flags).resolve(inside)
 }
-
-/// Flags of a directory of which more is wanted than a place.
-const LISTED: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
-
-/// Flags of a directory that is only a place to reach files from.
-const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);

@@ -68,7 +68,7 @@ pub struct ProcessChange {
     pub depth: usize,
     /// Name in the newer checkpoint, or in the older one if the process is gone.
     pub name: String,
-    /// Command line, likewise.
+    /// Command line in the newer checkpoint, or in the older one if the process is gone.
     pub command: Option<Vec<String>>,
     /// Command line and environment variables that differ.
     pub changes: Vec<Change>,
@@ -108,7 +108,10 @@ impl Comparison {
     /// Returns true if nothing has changed but the time of the checkpoint.
     pub fn is_empty(&self) -> bool {
         let same = |process: &ProcessChange| process.change == "unchanged";
-        self.diff.is_empty() && self.rootfs.is_empty() && self.processes.iter().all(same)
+        self.container.iter().all(|change| change.what == CHECKPOINTED)
+            && self.diff.is_empty()
+            && self.rootfs.is_empty()
+            && self.processes.iter().all(same)
     }
 }
 
@@ -127,9 +130,9 @@ fn facts(inspection: &Inspection) -> BTreeMap<String, String> {
     fact("image reference", &container.image_ref);
     fact("runtime", &container.runtime);
     fact("created", &container.created);
-    fact("checkpointed", &container.checkpointed);
+    fact(CHECKPOINTED, &container.checkpointed);
     fact("restored", &container.restored);
-    fact("engine", &container.engine.map(str::to_owned));
+    fact("engine", &container.engine.map(|engine| engine.word().to_owned()));
     for network in &container.networks {
         let name = format!("address in {} {}", network.network, network.interface);
         fact(&name, &Some(network.addresses.join(", ")));
@@ -227,4 +230,40 @@ fn words(old: &Process, new: &Process) -> Vec<Change> {
         facts
     };
     changes(facts(old), facts(new))
+}
+
+/// Name of the fact that differs between any two checkpoints.
+const CHECKPOINTED: &str = "checkpointed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspection::Container;
+
+    #[test]
+    fn a_container_that_differs_in_more_than_the_time_of_its_checkpoint_has_changed() {
+        let place = Place::directory("../images/tests/data/pipeline", "").unwrap();
+        let comparison = |image: &str| {
+            let inspection = |image: &str, time: &str| {
+                let mut found = Inspection::new(&place, &[]).unwrap();
+                let (image, checkpointed) = (Some(image.to_owned()), Some(time.to_owned()));
+                found.container = Some(Container { image, checkpointed, ..Container::default() });
+                found
+            };
+            let old = inspection("redis:7", "2024-05-01T12:30:00Z");
+            let new = inspection(image, "2024-05-02T12:30:00Z");
+            Comparison {
+                schema: 1,
+                container: changes(facts(&old), facts(&new)),
+                processes: Vec::new(),
+                rootfs: Vec::new(),
+                old: old.source,
+                new: new.source,
+                diff: Diff::default(),
+            }
+        };
+        let (same, other) = (comparison("redis:7"), comparison("redis:8"));
+        assert_eq!((same.container.len(), other.container.len()), (1, 2));
+        assert!(same.is_empty() && !other.is_empty());
+    }
 }

@@ -6,7 +6,7 @@ use criu_images::Text;
 use criu_images::source::Source;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use super::findings::{Finding, or_finding};
 use crate::metadata::{ConfigDump, Engine, Identity, Metadata, Networks, SpecDump, Time};
 
 /// Facts about the container of a checkpoint. Facts that the metadata does not have are `None`, or
@@ -14,8 +14,8 @@ use crate::metadata::{ConfigDump, Engine, Identity, Metadata, Networks, SpecDump
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Container {
-    /// Engine: "podman", "cri-o" or "containerd"; `None` if the metadata is of another one.
-    pub engine: Option<&'static str>,
+    /// Engine; `None` if the metadata is of another one than those that are known.
+    pub engine: Option<Engine>,
     /// Name of the container.
     pub name: Option<String>,
     /// Id of the container.
@@ -100,22 +100,19 @@ pub struct ContainerMount {
 
 impl Container {
     /// Reads the metadata; `None` if there is none. Members that cannot be read are added to
-    /// `faults`.
-    pub(crate) fn new(top: &dyn Source, faults: &mut Vec<String>) -> Option<Self> {
+    /// the findings.
+    pub(crate) fn new(top: &dyn Source, findings: &mut Vec<Finding>) -> Option<Self> {
         let metadata = Metadata::of("", top);
-        let config = or_fault(metadata.config(), faults);
-        let spec = or_fault(metadata.spec(), faults);
-        let networks = or_fault(metadata.networks(), faults);
+        let config = or_finding(metadata.config(), findings);
+        let spec = or_finding(metadata.spec(), findings);
+        let networks = or_finding(metadata.networks(), findings);
         if config.is_none() && spec.is_none() {
             return None;
         }
-        let mut engine = spec.as_ref().map_or(Engine::Unknown, Engine::of_spec);
-        if engine == Engine::Unknown {
-            engine = Engine::of_members(top, config.as_ref()).unwrap_or(Engine::Unknown);
-        }
+        let engine = Engine::of(top, config.as_ref(), spec.as_ref()).unwrap_or(Engine::Unknown);
         let identity = Identity::of(engine, config.as_ref(), spec.as_ref());
         let mut container = Self {
-            engine: (engine != Engine::Unknown).then(|| engine.word()),
+            engine: (engine != Engine::Unknown).then_some(engine),
             name: text(&identity.container),
             image: text(&identity.image),
             pod: Pod::new(&identity),
@@ -193,15 +190,6 @@ impl Pod {
         };
         (pod != Self::default()).then_some(pod)
     }
-}
-
-/// Returns what was read, or adds the fault.
-pub(crate) fn or_fault<T>(read: Result<Option<T>>, faults: &mut Vec<String>) -> Option<T> {
-    let said = |error: Error| match error.member() {
-        Some(member) => format!("{}: {}", Text(member.as_bytes()), error.kind()),
-        None => error.kind().to_string(),
-    };
-    read.map_err(|error| faults.push(said(error))).ok().flatten()
 }
 
 /// Makes a text harmless; `None` for an empty one.

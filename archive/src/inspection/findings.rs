@@ -4,7 +4,14 @@ use criu_images::{Finding as ImageFinding, ImageSet, Severity, Text, check};
 use serde::Serialize;
 
 use super::{Container, Place};
+use crate::error::{Error, ErrorKind, Result};
 use crate::member::MemberKind;
+use crate::metadata::Engine;
+use crate::metadata::names::{
+    ARTIFACTS, BIND_MOUNTS, CHECKPOINT, CONFIG_DUMP, CONTAINERD_LOG, CRIO_LOG, DELETED_FILES,
+    DESCRIPTORS, DEVSHM, DUMP_LOG, NETWORK_STATUS, POD_DUMP, POD_OPTIONS, PODMAN_LOG,
+    PRE_CHECKPOINT, ROOTFS_DIFF, SPEC_DUMP, STATS_DUMP, STATUS, STATUS_DUMP, VOLUMES,
+};
 
 /// A fault of a checkpoint, or a fact worth knowing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -23,6 +30,30 @@ impl Finding {
         Self { severity: "error", place: place.into(), text: text.into() }
     }
 
+    /// Makes the finding on a member that cannot be read.
+    pub(crate) fn unread(error: &Error) -> Self {
+        if let ErrorKind::Images(error) = error.kind() {
+            return Self::unread_image("error", error);
+        }
+        let place = Text(error.member().unwrap_or_default().as_bytes()).to_string();
+        let text = match error.offset() {
+            Some(offset) => format!("byte {offset}: {}", error.kind()),
+            None => error.kind().to_string(),
+        };
+        Self::error(place, text)
+    }
+
+    /// Makes the finding on an error of an image.
+    pub(crate) fn unread_image(severity: &'static str, error: &criu_images::Error) -> Self {
+        let place = Text(error.image().as_bytes()).to_string();
+        let text = error.to_string();
+        let text = match text.strip_prefix(&format!("{place}: ")) {
+            Some(rest) => rest.to_owned(),
+            None => text,
+        };
+        Self { severity, place, text }
+    }
+
     fn note(place: &str, text: impl Into<String>) -> Self {
         let place = Text(place.as_bytes()).to_string();
         Self { severity: "note", place, text: text.into() }
@@ -34,14 +65,13 @@ impl Finding {
             Severity::Warning => "warning",
             _ => "error",
         };
-        let place = Text(finding.error.image().as_bytes()).to_string();
-        let text = finding.error.to_string();
-        let text = match text.strip_prefix(&format!("{place}: ")) {
-            Some(rest) => rest.to_owned(),
-            None => text,
-        };
-        Self { severity, place, text }
+        Self::unread_image(severity, &finding.error)
     }
+}
+
+/// Returns what was read, or adds the finding.
+pub(crate) fn or_finding<T>(read: Result<Option<T>>, findings: &mut Vec<Finding>) -> Option<T> {
+    read.map_err(|error| findings.push(Finding::unread(&error))).ok().flatten()
 }
 
 /// Checks the images as [`check`] does, the worst findings first.
@@ -60,15 +90,16 @@ pub(crate) fn of_members(place: &Place, container: Option<&Container>) -> Vec<Fi
     let engine = container.and_then(|container| container.engine);
     // Plain archives of images have no metadata, and no engine that could miss any.
     let needed: &[&str] = match engine {
-        Some("containerd") => &["config.dump", "spec.dump", "status.dump"],
-        Some(_) => &["config.dump", "spec.dump"],
+        Some(Engine::Containerd) => &[CONFIG_DUMP, SPEC_DUMP, STATUS_DUMP],
+        Some(_) => &[CONFIG_DUMP, SPEC_DUMP],
         None => &[],
     };
+    let word = engine.map_or("", Engine::word);
     for name in needed.iter().filter(|name| !is_there(&at(name))) {
-        let text = format!("is missing, {} needs it to restore", engine.unwrap_or_default());
+        let text = format!("is missing, {word} needs it to restore");
         findings.push(Finding::error(at(name), text));
     }
-    let descriptors = crate::path::join(place.folder(), "descriptors.json");
+    let descriptors = crate::path::join(place.folder(), DESCRIPTORS);
     if engine.is_some() && !is_there(&descriptors) {
         findings.push(Finding::error(descriptors, "is missing, runtimes need it to restore"));
     }
@@ -99,27 +130,26 @@ fn is_known(path: &str, above: &str) -> bool {
 
 /// Members that the engines write at the top.
 const KNOWN: &[&str] = &[
-    "artifacts",
-    "bind.mounts",
-    "config.dump",
-    "container.log",
-    "ctr.log",
-    "deleted.files",
-    "devshm-checkpoint.tar",
-    "dump.log",
-    "io.kubernetes.cri-o.LogPath",
-    "network.status",
-    "pod.dump",
-    "pod.options",
-    "rootfs-diff.tar",
-    "spec.dump",
-    "stats-dump",
-    "status",
-    "status.dump",
+    BIND_MOUNTS,
+    CONFIG_DUMP,
+    CONTAINERD_LOG,
+    CRIO_LOG,
+    DELETED_FILES,
+    DEVSHM,
+    DUMP_LOG,
+    NETWORK_STATUS,
+    PODMAN_LOG,
+    POD_DUMP,
+    POD_OPTIONS,
+    ROOTFS_DIFF,
+    SPEC_DUMP,
+    STATS_DUMP,
+    STATUS,
+    STATUS_DUMP,
 ];
 
 /// Folders that the engines write at the top.
-const FOLDERS: &[&str] = &["artifacts", "checkpoint", "pre-checkpoint", "volumes"];
+const FOLDERS: &[&str] = &[ARTIFACTS, CHECKPOINT, PRE_CHECKPOINT, VOLUMES];
 
 /// Most findings about members.
 const MAX_FINDINGS: usize = 1000;

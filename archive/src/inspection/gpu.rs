@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use criu_images::bounds::IMAGE;
 use criu_images::files::OpenFile;
 use criu_images::source::Source;
 use criu_images::{Checkpoint, Text};
 use prost::Message;
 use serde::Serialize;
 
-use super::read;
+use super::findings::{Finding, or_finding};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::metadata::json;
 
 /// Facts about GPUs.
 ///
@@ -84,11 +87,11 @@ pub struct AmdGpu {
 
 impl Gpu {
     /// Collects the facts; `None` if nothing tells of a GPU. Images that cannot be read are added
-    /// to `faults`.
+    /// to the findings.
     pub(crate) fn new(
         images: &dyn Source,
         checkpoint: Option<Checkpoint<'_>>,
-        faults: &mut Vec<String>,
+        findings: &mut Vec<Finding>,
     ) -> Option<Self> {
         let mut gpu = Self::default();
         let mut names = images.names().unwrap_or_default();
@@ -101,9 +104,9 @@ impl Gpu {
                 let bytes = images.size(name).ok().flatten().unwrap_or(0);
                 gpu.amd_memory = gpu.amd_memory.saturating_add(bytes.saturating_sub(HEAD));
             } else if is_image("amdgpu-kfd-") {
-                gpu.amd.extend(message(images, name, faults).map(|kfd| AmdTask::new(name, &kfd)));
+                gpu.amd.extend(message(images, name, findings).map(|kfd| AmdTask::new(name, &kfd)));
             } else if is_image("amdgpu-renderD-") {
-                let node = message(images, name, faults);
+                let node = message(images, name, findings);
                 gpu.amd_render.extend(node.map(|node| AmdRender::new(name, &node)));
             }
         }
@@ -126,24 +129,20 @@ impl Gpu {
 fn message<M: Message + Default>(
     images: &dyn Source,
     name: &str,
-    faults: &mut Vec<String>,
+    findings: &mut Vec<Finding>,
 ) -> Option<M> {
-    let shown = Text(name.as_bytes());
-    let fault = match read(images, name) {
-        Ok(bytes) => {
-            let whole = match bytes.split_first_chunk() {
-                Some((len, rest)) if u64::from_le_bytes(*len) == rest.len() as u64 => rest,
-                _ => &bytes,
-            };
-            match M::decode(whole) {
-                Ok(message) => return Some(message),
-                Err(_) => format!("{shown}: is no message of AMD's plugin"),
-            }
-        }
-        Err(fault) => fault,
+    let read = || -> Result<M, Fault> {
+        let blob = images.open(name)?.ok_or(ErrorKind::Malformed("is missing"))?;
+        let bytes = json::bytes(&blob, IMAGE.get())?;
+        let whole = match bytes.split_first_chunk() {
+            Some((len, rest)) if u64::from_le_bytes(*len) == rest.len() as u64 => rest,
+            _ => &bytes,
+        };
+        let wrong = |_| ErrorKind::Malformed("is no message of AMD's plugin").into();
+        M::decode(whole).map_err(wrong)
     };
-    faults.push(fault);
-    None
+    let read = read().map(Some).map_err(|fault| Error::new("", fault.of(name)));
+    or_finding(read, findings)
 }
 
 /// Returns true for the path of a GPU driver's device.
@@ -328,9 +327,9 @@ mod tests {
         images.insert("amdgpu-pages-8-e1d5.img", image(&[1; 4096]));
         images.insert("amdgpu-drm-pages-9-128-0000.img", image(&[1; 8192]));
         images.insert("amdgpu-dmabuf_3.img", image(&fields(&[(1, Number(4))])));
-        let mut faults = Vec::new();
-        let gpu = Gpu::new(&images, None, &mut faults).unwrap();
-        assert_eq!(faults, [] as [String; 0]);
+        let mut findings = Vec::new();
+        let gpu = Gpu::new(&images, None, &mut findings).unwrap();
+        assert_eq!(findings, []);
         assert_eq!((gpu.amd_images, gpu.amd_memory), (5, 4096 + 8192));
         let [task] = &gpu.amd[..] else { panic!("{:?}", gpu.amd) };
         assert_eq!((task.pid, task.buffers, task.buffer_bytes), (4711, 2, 4096 + (1 << 30)));
@@ -354,11 +353,12 @@ mod tests {
         images.insert("amdgpu-kfd-1.img", kfd());
         images.insert("amdgpu-kfd-2.img", [0xff; 9]);
         images.insert("amdgpu-renderD-3.img", []);
-        let mut faults = Vec::new();
-        let gpu = Gpu::new(&images, None, &mut faults).unwrap();
+        let mut findings = Vec::new();
+        let gpu = Gpu::new(&images, None, &mut findings).unwrap();
         assert_eq!((gpu.amd.len(), gpu.amd[0].pid), (1, 4711));
-        assert_eq!(faults, ["amdgpu-kfd-2.img: is no message of AMD's plugin"]);
-        assert_eq!(Gpu::new(&InMemory::default(), None, &mut faults), None);
+        let wrong = Finding::error("amdgpu-kfd-2.img", "is no message of AMD's plugin");
+        assert_eq!(findings, [wrong]);
+        assert_eq!(Gpu::new(&InMemory::default(), None, &mut findings), None);
     }
 
     #[test]

@@ -10,20 +10,20 @@ mod sizes;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use criu_images::bounds::IMAGE;
-use criu_images::kind::STATS_DUMP;
 use criu_images::source::Source;
 use criu_images::view::{
     Fds, Mems, Mounts, Namespaces, Ps, Rss, Security, Sockets, Summary, Touches,
 };
-use criu_images::{Checkpoint, DumpStats, ErrorKind as ImageErrorKind, Task, Text};
+use criu_images::{Checkpoint, DumpStats, Task, Text};
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::Metadata;
 use crate::packing::Packing;
 pub use comparison::{Change, Comparison, ProcessChange};
 pub use container::{Container, ContainerMount, Network, Pod};
 pub use findings::Finding;
+use findings::or_finding;
 pub use gpu::{AmdGpu, AmdRender, AmdTask, Gpu};
 pub use place::Place;
 pub use rootfs::{ChangedFile, Rootfs};
@@ -243,10 +243,8 @@ impl Inspection {
             inspection.findings.extend(findings::of_members(place, container));
         }
         for fault in faults {
-            let (at, text) = fault.split_once(": ").unwrap_or(("", &fault));
-            let finding = Finding::error(at, text);
-            if !inspection.findings.contains(&finding) {
-                inspection.findings.push(finding);
+            if !inspection.findings.contains(&fault) {
+                inspection.findings.push(fault);
             }
         }
         inspection.findings.sort_by_key(|finding| match finding.severity {
@@ -264,11 +262,11 @@ impl Inspection {
         checkpoint: Checkpoint<'_>,
         tasks: &[Task<'_>],
         parts: &[Part],
-        faults: &mut Vec<String>,
+        faults: &mut Vec<Finding>,
     ) {
         let set = place.set();
         let wants = |part: Part| parts.contains(&part);
-        let mut failed = |error: criu_images::Error| faults.push(error.to_string());
+        let mut failed = |error| faults.push(Finding::unread_image("error", &error));
         macro_rules! part {
             ($part:ident, $read:expr) => {
                 match wants(Part::$part).then(|| $read).transpose() {
@@ -314,9 +312,7 @@ impl Inspection {
             summary.frozen_us.get_or_insert(frozen);
         }
     }
-}
 
-impl Inspection {
     /// Leaves out what belongs to other tasks alone.
     fn keep(&mut self, pids: &[u32]) {
         if pids.is_empty() {
@@ -334,9 +330,7 @@ impl Inspection {
             all.namespaces.retain(|namespace| namespace.pids.iter().any(listed));
         }
     }
-}
 
-impl Inspection {
     /// Counts depths from the tasks that are shown.
     fn lift(&mut self, checkpoint: Checkpoint<'_>, pids: &[u32]) {
         if pids.is_empty() {
@@ -386,28 +380,14 @@ fn checkpoint(place: &Place) -> Result<Checkpoint<'_>> {
 fn statistics(
     images: &dyn Source,
     top: &dyn Source,
-    faults: &mut Vec<String>,
+    findings: &mut Vec<Finding>,
 ) -> Option<DumpStats> {
-    let name = STATS_DUMP.file;
-    let place = [images, top].into_iter().find(|at| matches!(at.size(name), Ok(Some(_))))?;
-    let stats = read(place, name)
-        .and_then(|bytes| DumpStats::parse(&bytes).map_err(|error| error.to_string()));
-    stats.map_err(|fault| faults.push(fault)).ok()
-}
-
-/// Reads a whole file that is not pages. The error begins with the name.
-fn read(source: &dyn Source, name: &str) -> Result<Vec<u8>, String> {
-    let blob = source.open(name).map_err(|error| error.to_string())?;
-    let blob = blob.ok_or_else(|| format!("{name}: is missing"))?;
-    let limit = IMAGE.get();
-    let len = usize::try_from(blob.len()).ok().filter(|_| blob.len() <= limit);
-    let len = len.ok_or_else(|| {
-        let (size, limit) = (blob.len(), limit);
-        format!("{name}: {}", ImageErrorKind::TooLarge { size, limit })
-    })?;
-    let mut bytes = vec![0; len];
-    blob.read_at(0, &mut bytes).map_err(|error| format!("{name}: {error}"))?;
-    Ok(bytes)
+    let read = |place| Metadata::of("", place).dump_stats();
+    let stats = read(images).and_then(|found| match found {
+        Some(stats) => Ok(Some(stats)),
+        None => read(top),
+    });
+    or_finding(stats, findings)
 }
 
 /// Version of the form of the JSON.

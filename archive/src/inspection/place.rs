@@ -10,6 +10,7 @@ use criu_images::source::{Directory, Source};
 use crate::archive::Archive;
 use crate::error::{Error, ErrorKind, Result};
 use crate::member::MemberKind;
+use crate::metadata::names::VOLUMES;
 use crate::path;
 
 /// A checkpoint that was opened: its images, and the folder above them, which has an engine's
@@ -91,11 +92,6 @@ impl Place {
         self.archive.as_ref()
     }
 
-    /// The directory at the top; `None` for an archive.
-    pub fn in_directory(&self) -> Option<&Path> {
-        self.directory.as_deref()
-    }
-
     /// Annotations of the image that the archive is in.
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         &self.annotations
@@ -138,7 +134,7 @@ impl Place {
     /// Opens the folder of the named volumes, beside the metadata; `None` if it is not there.
     pub(crate) fn volumes(&self) -> Option<Box<dyn Source>> {
         let (above, _) = path::split(&self.folder);
-        self.source(&path::join(above, "volumes")).ok()
+        self.source(&path::join(above, VOLUMES)).ok()
     }
 
     fn source(&self, folder: &str) -> Result<Box<dyn Source>> {

@@ -1,14 +1,11 @@
 //! Changes of the container's root file system.
 
 use criu_images::Text;
-use criu_images::source::{Blob, Source};
+use criu_images::source::Source;
 use serde::Serialize;
 
-use super::read;
-use crate::bounds;
-use crate::error::{Error, Fault};
-use crate::packing::{self, Layer};
-use crate::tar::{Found, Members, Seeking, Sort, Stream};
+use super::findings::{Finding, or_finding};
+use crate::metadata::{DiffEntry, DiffKind, Metadata};
 
 /// Changes of a container's root file system since its image, as the archive has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -26,7 +23,8 @@ pub struct Rootfs {
 pub struct ChangedFile {
     /// Path from the root of the file system, without the first slash.
     pub path: String,
-    /// Kind: "file", "directory", "link" or "special".
+    /// Kind: "file", "directory", "link" or "special"; "emptied" for a directory whose old content
+    /// is gone.
     pub kind: &'static str,
     /// Bytes of content.
     pub bytes: u64,
@@ -37,82 +35,72 @@ pub struct ChangedFile {
 }
 
 impl Rootfs {
-    /// Lists the changes; `None` if the archive says nothing about them.
-    pub(crate) fn new(top: &dyn Source, faults: &mut Vec<String>) -> Option<Self> {
+    /// Lists the changes; `None` if the archive says nothing about them. Members that cannot be
+    /// read are added to the findings.
+    pub(crate) fn new(top: &dyn Source, findings: &mut Vec<Finding>) -> Option<Self> {
+        let metadata = Metadata::of("", top);
+        let diff = or_finding(metadata.rootfs_diff(), findings);
+        let listed = or_finding(metadata.deleted_files(), findings);
+        if diff.is_none() && listed.is_none() {
+            return None;
+        }
         let mut rootfs = Self::default();
-        let mut any = false;
-        match top.open(DIFF) {
-            Ok(Some(bytes)) => match rootfs.add(&bytes) {
-                Ok(()) => any = true,
-                Err(fault) => faults.push(Error::new(DIFF, fault).to_string()),
-            },
-            Ok(None) => {}
-            Err(error) => faults.push(error.to_string()),
+        for entry in diff.unwrap_or_default() {
+            rootfs.add(&entry);
         }
-        if matches!(top.size(DELETED), Ok(Some(_))) {
-            let paths = read(top, DELETED).and_then(|bytes| {
-                let paths = serde_json::from_slice::<Option<Vec<String>>>(&bytes);
-                paths.map_err(|error| format!("{DELETED}: {error}"))
-            });
-            match paths {
-                Ok(paths) => {
-                    any = true;
-                    let shown = |path: &String| Text(path.as_bytes()).to_string();
-                    rootfs.deleted.extend(paths.unwrap_or_default().iter().map(shown));
-                }
-                Err(error) => faults.push(error),
-            }
-        }
-        any.then_some(rootfs)
+        let shown = |path: &String| Text(path.as_bytes()).to_string();
+        rootfs.deleted.extend(listed.unwrap_or_default().iter().map(shown));
+        Some(rootfs)
     }
 
-    /// Adds the members of the archive of changed files, which containerd compresses. The archive
-    /// has the names and devices of a whole root file system: nothing of it is unpacked here.
-    fn add(&mut self, bytes: &Blob) -> Result<(), Fault> {
-        match packing::layer(bytes)? {
-            Layer::Anywhere { bytes, .. } => self.add_members(Members::new(Seeking::new(&bytes))),
-            Layer::Forward { opener, .. } => {
-                let most = bounds::unpacked(bytes.len());
-                self.add_members(Members::new(opener.open()?).at_most(most))
+    fn add(&mut self, entry: &DiffEntry) {
+        let path = Text(&entry.path).to_string();
+        let kind = match entry.kind {
+            DiffKind::Deleted => {
+                self.deleted.push(path);
+                return;
             }
-        }
-    }
-
-    fn add_members(&mut self, mut members: Members<impl Stream>) -> Result<(), Fault> {
-        while let Some(found) = members.next()? {
-            self.add_member(&found);
-        }
-        Ok(())
-    }
-
-    fn add_member(&mut self, found: &Found) {
-        let path = Text(&found.name).to_string();
-        let path = path.trim_start_matches("./").trim_end_matches('/');
-        let (folder, name) = crate::path::split(path);
-        // A whiteout, as layers of images have them for deleted files.
-        if let Some(name) = name.strip_prefix(".wh.") {
-            if name != ".wh..opq" {
-                self.deleted.push(crate::path::join(folder, name));
-            }
-            return;
-        }
-        if path.is_empty() {
-            return;
-        }
-        self.changed.push(ChangedFile {
-            path: path.to_owned(),
-            kind: match found.sort {
-                Sort::File | Sort::Sparse => "file",
-                Sort::Directory => "directory",
-                Sort::SymbolicLink | Sort::HardLink => "link",
-                _ => "special",
-            },
-            bytes: found.size,
-            mode: found.mode,
-            modified: found.modified,
-        });
+            DiffKind::File => "file",
+            DiffKind::Directory => "directory",
+            DiffKind::SymbolicLink | DiffKind::HardLink => "link",
+            DiffKind::Special => "special",
+            DiffKind::Emptied => "emptied",
+        };
+        let (bytes, mode, modified) = (entry.size, entry.mode, entry.modified);
+        self.changed.push(ChangedFile { path, kind, bytes, mode, modified });
     }
 }
 
-const DIFF: &str = "rootfs-diff.tar";
-const DELETED: &str = "deleted.files";
+#[cfg(test)]
+mod tests {
+    use criu_images::source::InMemory;
+
+    use super::*;
+    use crate::write::empty_file;
+
+    #[test]
+    fn whiteouts_emptied_directories_and_deleted_files_are_listed_once_each() {
+        let names: [&[u8]; 3] = [b"./etc/motd", b"srv/.wh.gone", b"var/.wh..wh..opq"];
+        let entries = names.into_iter().flat_map(empty_file);
+        let diff: Vec<u8> = entries.chain([0; 1024]).collect();
+        let mut top = InMemory::default();
+        top.insert("rootfs-diff.tar", diff);
+        top.insert("deleted.files", *b"[\"/tmp/old\"]");
+        let mut findings = Vec::new();
+        let found = Rootfs::new(&top, &mut findings).unwrap();
+        let changed: Vec<_> = found.changed.iter().map(|file| (&*file.path, file.kind)).collect();
+        assert_eq!(changed, [("etc/motd", "file"), ("var", "emptied")]);
+        assert_eq!(found.deleted, ["srv/gone", "/tmp/old"]);
+        assert_eq!(findings, []);
+    }
+
+    #[test]
+    fn deleted_files_that_are_nested_too_deep_are_a_finding() {
+        let mut top = InMemory::default();
+        top.insert("deleted.files", [vec![b'['; 99], vec![b']'; 99]].concat());
+        let mut findings = Vec::new();
+        assert_eq!(Rootfs::new(&top, &mut findings), None);
+        let wrong = "is no valid JSON: is nested more than 64 deep";
+        assert_eq!(findings, [Finding::error("deleted.files", wrong)]);
+    }
+}

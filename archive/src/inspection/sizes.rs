@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Place;
 use crate::member::MemberKind;
+use crate::metadata::names::{DEVSHM, ROOTFS_DIFF};
 
 /// Sizes of a checkpoint's parts, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,11 +43,8 @@ pub struct Volume {
 impl Sizes {
     pub(crate) fn new(place: &Place, top: &dyn Source, images: &dyn Source) -> Self {
         let size = |name: &str| top.size(name).ok().flatten();
-        let mut sizes = Self {
-            rootfs_diff: size("rootfs-diff.tar"),
-            shm: size("devshm-checkpoint.tar"),
-            ..Self::default()
-        };
+        let mut sizes =
+            Self { rootfs_diff: size(ROOTFS_DIFF), shm: size(DEVSHM), ..Self::default() };
         for name in images.names().unwrap_or_default() {
             let bytes = images.size(&name).ok().flatten().unwrap_or(0);
             let add = |sum: &mut u64| *sum = sum.saturating_add(bytes);

@@ -37,9 +37,25 @@ impl Engine {
         }
     }
 
+    /// Recognises the engine: by the annotations of `spec.dump`, else by members that only one
+    /// engine writes. `top` is the folder of `config.dump`.
+    ///
+    /// # Errors
+    /// The errors of the source.
+    pub fn of(
+        top: &dyn Source,
+        config: Option<&ConfigDump>,
+        spec: Option<&SpecDump>,
+    ) -> criu_images::Result<Self> {
+        match spec.map_or(Self::Unknown, Self::of_spec) {
+            Self::Unknown => Self::of_members(top, config),
+            engine => Ok(engine),
+        }
+    }
+
     /// Recognises the engine by the annotations of `spec.dump`; [`Unknown`](Self::Unknown) if none
     /// of them is an engine's.
-    pub fn of_spec(spec: &SpecDump) -> Self {
+    pub(super) fn of_spec(spec: &SpecDump) -> Self {
         match spec.annotations.get(MANAGER).map(String::as_str) {
             Some("libpod") => return Self::Podman,
             Some("cri-o") => return Self::CriO,
@@ -57,12 +73,8 @@ impl Engine {
         found.map_or(Self::Unknown, |(_, engine)| *engine)
     }
 
-    /// Recognises the engine by members that only that engine writes. `top` is the folder of
-    /// `config.dump`.
-    ///
-    /// # Errors
-    /// The errors of the source.
-    pub fn of_members(top: &dyn Source, config: Option<&ConfigDump>) -> criu_images::Result<Self> {
+    /// Recognises the engine by members that only that engine writes.
+    fn of_members(top: &dyn Source, config: Option<&ConfigDump>) -> criu_images::Result<Self> {
         if config.is_some_and(ConfigDump::is_podman) {
             return Ok(Self::Podman);
         }

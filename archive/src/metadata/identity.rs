@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::config::ConfigDump;
 use super::engine::Engine;
+use super::names::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use super::spec::SpecDump;
 
 /// Names of a container, of its pod and of its image, as far as the engine wrote them. An empty
@@ -62,6 +63,19 @@ impl Identity {
         found
     }
 
+    /// Returns the labels by which Kubernetes knows the container. A name that is not known has no
+    /// label.
+    pub fn labels(&self) -> BTreeMap<&'static str, &str> {
+        let mut labels = BTreeMap::from([
+            (CONTAINER_NAME, &*self.container),
+            (POD_NAME, &self.pod),
+            (POD_NAMESPACE, &self.namespace),
+            (POD_UID, &self.pod_uid),
+        ]);
+        labels.retain(|_, name| !name.is_empty());
+        labels
+    }
+
     fn of_crio(annotation: &dyn Fn(&str) -> String) -> Self {
         // Objects as text; a broken one is as good as a missing one here.
         let labels: BTreeMap<String, String> =
@@ -71,9 +85,9 @@ impl Identity {
         let metadata: ContainerMetadata = serde_json::from_str(&metadata).unwrap_or_default();
         Self {
             container: metadata.name,
-            pod: label("io.kubernetes.pod.name"),
-            namespace: label("io.kubernetes.pod.namespace"),
-            pod_uid: label("io.kubernetes.pod.uid"),
+            pod: label(POD_NAME),
+            namespace: label(POD_NAMESPACE),
+            pod_uid: label(POD_UID),
             sandbox: annotation("io.kubernetes.cri-o.SandboxID"),
             image: annotation("io.kubernetes.cri-o.ImageName"),
             address: annotation("io.kubernetes.cri-o.IP.0"),
@@ -82,7 +96,7 @@ impl Identity {
 }
 
 #[derive(Default, serde::Deserialize)]
+#[serde(default)]
 struct ContainerMetadata {
-    #[serde(default)]
     name: String,
 }

@@ -46,11 +46,8 @@ pub use json::Other;
 pub use mounts::{BindMount, PodOptions};
 pub use network::{Interface, Network, Networks, Subnet};
 pub use rootfs::{DiffEntry, DiffKind};
-pub use spec::{
-    Capabilities, Linux, Mount, Namespace, Process, Rlimit, Root, Seccomp, SpecDump, SyscallRule,
-    User,
-};
-pub use status::{ContainerName, ContainerStatus, ImageName, KeptStatus, StatusMount};
+pub use spec::{Linux, Mount, Namespace, Process, Root, SpecDump};
+pub use status::{ContainerName, ContainerStatus, ImageName, KeptStatus};
 pub use time::{NoTime, Time};
 
 /// Metadata of a checkpoint. Each member is read when it is asked for, and each call reads it anew.
@@ -74,14 +71,11 @@ impl<'s> Metadata<'s> {
     /// # Errors
     /// The errors of [`spec`](Self::spec) and [`config`](Self::config).
     pub fn engine(&self) -> Result<Engine> {
-        if let Some(spec) = self.spec()? {
-            let engine = Engine::of_spec(&spec);
-            if engine != Engine::Unknown {
-                return Ok(engine);
-            }
-        }
-        let config = self.config()?;
-        Engine::of_members(self.top, config.as_ref())
+        let spec = self.spec()?;
+        let tells = |spec: &SpecDump| Engine::of_spec(spec) != Engine::Unknown;
+        // A faulty `config.dump` does not matter where the annotations tell the engine.
+        let config = if spec.as_ref().is_some_and(tells) { None } else { self.config()? };
+        Engine::of(self.top, config.as_ref(), spec.as_ref())
             .map_err(|error| Error::new(&*self.name, ErrorKind::Images(error)))
     }
 

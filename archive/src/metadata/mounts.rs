@@ -8,19 +8,16 @@ use super::json::{Other, or_empty};
 
 /// Bind mount of a container of CRI-O, an entry of `bind.mounts`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct BindMount {
     /// Path on the machine.
-    #[serde(default)]
     pub source: String,
     /// Place in the container.
-    #[serde(default)]
     pub destination: String,
     /// Kind of file at the source: `directory` or `file`.
-    #[serde(default)]
     pub file_type: String,
     /// Permissions of the source, as Go counts them: the low nine bits are those of chmod(2).
-    #[serde(default)]
     pub permissions: u32,
     /// All other fields.
     #[serde(flatten)]
@@ -29,16 +26,16 @@ pub struct BindMount {
 
 /// Containers of a pod, `pod.options`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct PodOptions {
     /// Version of the form.
-    #[serde(default)]
     pub version: i64,
     /// Names of the containers' checkpoints, by name of the container.
-    #[serde(default, deserialize_with = "or_empty")]
+    #[serde(deserialize_with = "or_empty")]
     pub containers: BTreeMap<String, String>,
     /// Annotations.
-    #[serde(default, deserialize_with = "or_empty")]
+    #[serde(deserialize_with = "or_empty")]
     pub annotations: BTreeMap<String, String>,
     /// All other fields.
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! Names of the members that engines write, from the root of an archive.
+//! Names of the members that engines write, from the root of an archive, and of labels.
 
 /// Folder of the images.
 pub const CHECKPOINT: &str = "checkpoint";
@@ -44,5 +44,48 @@ pub const POD_DUMP: &str = "pod.dump";
 /// the images.
 pub const DESCRIPTORS: &str = "descriptors.json";
 
+/// Label of a container with its name in the pod.
+pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+/// Label of a container with the name of its pod.
+pub const POD_NAME: &str = "io.kubernetes.pod.name";
+/// Label of a container with the namespace of its pod.
+pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+/// Label of a container with the Kubernetes identifier of its pod.
+pub const POD_UID: &str = "io.kubernetes.pod.uid";
+
 /// Annotation of `spec.dump` that names the engine: `libpod` or `cri-o`.
 pub const MANAGER: &str = "io.container.manager";
+
+/// Returns the folder of the parent set that so many links lead to: `pre-checkpoint`, then
+/// `pre-checkpoint-2` and so on.
+pub(crate) fn pre_checkpoint(generation: u32) -> String {
+    match generation {
+        0 | 1 => PRE_CHECKPOINT.to_owned(),
+        number => format!("{PRE_CHECKPOINT}-{number}"),
+    }
+}
+
+/// Returns true for the folder of a parent set.
+pub(crate) fn is_pre_checkpoint(part: &str) -> bool {
+    let is_number = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+    match part.strip_prefix(PRE_CHECKPOINT) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix('-').is_some_and(is_number),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_parent_sets_are_recognised() {
+        for generation in [1, 2, 30] {
+            assert!(is_pre_checkpoint(&pre_checkpoint(generation)));
+        }
+        for other in ["", "checkpoint", "pre-checkpoint-", "pre-checkpoint2", "pre-checkpoint-a"] {
+            assert!(!is_pre_checkpoint(other), "{other}");
+        }
+    }
+}

@@ -11,10 +11,11 @@ pub type Networks = BTreeMap<String, Network>;
 
 /// Network of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Network {
     /// Interfaces by name.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
     pub interfaces: BTreeMap<String, Interface>,
     /// All other fields: servers and domains of DNS.
     #[serde(flatten)]
@@ -23,13 +24,14 @@ pub struct Network {
 
 /// Interface of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Interface {
     /// Addresses.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
     pub subnets: Vec<Subnet>,
     /// Hardware address.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     pub mac_address: String,
     /// All other fields.
     #[serde(flatten)]
@@ -38,13 +40,13 @@ pub struct Interface {
 
 /// Address of an interface.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Subnet {
     /// Address with the length of its prefix: `10.88.0.5/16`.
-    #[serde(default)]
     pub ipnet: String,
     /// Gateway.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     pub gateway: String,
     /// All other fields.
     #[serde(flatten)]

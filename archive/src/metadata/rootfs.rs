@@ -5,7 +5,7 @@ use criu_images::source::Blob;
 use crate::bounds;
 use crate::error::Fault;
 use crate::packing::{Layer, layer};
-use crate::tar::{Members, Seeking, Sort, Stream};
+use crate::tar::{Found, Members, Seeking, Sort, Stream};
 
 /// File in `rootfs-diff.tar`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct DiffEntry {
     pub size: u64,
     /// Permissions, as chmod(2) takes them.
     pub mode: u32,
+    /// Time of the last change, in seconds since 1970.
+    pub modified: u64,
 }
 
 /// Kinds of entries in `rootfs-diff.tar`.
@@ -68,7 +70,8 @@ fn read(stream: impl Stream, limit: u64) -> Result<Vec<DiffEntry>, Fault> {
         });
         // The root itself.
         if !path.is_empty() {
-            entries.push(DiffEntry { path: path.into(), kind, size: found.size, mode: found.mode });
+            let Found { size, mode, modified, .. } = found;
+            entries.push(DiffEntry { path: path.into(), kind, size, mode, modified });
         }
     }
     Ok(entries)

@@ -9,46 +9,43 @@ use super::time::Time;
 
 /// Status of a container as the CRI reports it, `status.dump`. Times are nanoseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ContainerStatus {
     /// Identifier of the container.
-    #[serde(default)]
     pub id: String,
     /// Name in the pod.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<ContainerName>,
     /// State: 0 created, 1 running, 2 exited, 3 unknown.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     pub state: i32,
     /// Time when the container was made.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     pub created_at: i64,
     /// Time when the container was started.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     pub started_at: i64,
     /// Time when the container ended; 0 while it runs.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     pub finished_at: i64,
     /// Exit status.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     pub exit_code: i32,
     /// Image as the user named it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageName>,
     /// Image with its digest, or its identifier.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     pub image_ref: String,
     /// Labels.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Annotations.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Mounts that the pod asks for.
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "is_empty")]
-    pub mounts: Vec<StatusMount>,
     /// Path of the log on the machine of the checkpoint.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     pub log_path: String,
     /// All other fields.
     #[serde(flatten)]
@@ -57,13 +54,13 @@ pub struct ContainerStatus {
 
 /// Name of a container in its pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ContainerName {
     /// Name.
-    #[serde(default)]
     pub name: String,
     /// Number of the attempt: each start of a container that ended has the next number.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty")]
     pub attempt: u32,
     /// All other fields.
     #[serde(flatten)]
@@ -72,29 +69,11 @@ pub struct ContainerName {
 
 /// Name of an image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ImageName {
     /// Name.
-    #[serde(default)]
     pub image: String,
-    /// All other fields.
-    #[serde(flatten)]
-    pub other: Other,
-}
-
-/// Mount that a pod asks for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct StatusMount {
-    /// Place in the container.
-    #[serde(default)]
-    pub container_path: String,
-    /// Path on the machine.
-    #[serde(default)]
-    pub host_path: String,
-    /// Set for a mount that cannot be written.
-    #[serde(default, skip_serializing_if = "is_empty")]
-    pub readonly: bool,
     /// All other fields.
     #[serde(flatten)]
     pub other: Other,
@@ -103,29 +82,22 @@ pub struct StatusMount {
 /// Status of a container as containerd keeps it for itself, `status`. Times are nanoseconds since
 /// 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(default, rename_all = "PascalCase")]
 #[non_exhaustive]
 pub struct KeptStatus {
     /// Number of the first process on the machine of the checkpoint.
-    #[serde(default)]
     pub pid: u32,
     /// Time when the container was made.
-    #[serde(default)]
     pub created_at: i64,
     /// Time when the container was started.
-    #[serde(default)]
     pub started_at: i64,
     /// Time when the container ended; 0 while it runs.
-    #[serde(default)]
     pub finished_at: i64,
     /// Exit status.
-    #[serde(default)]
     pub exit_code: i32,
     /// Reason for the state, in one word.
-    #[serde(default)]
     pub reason: String,
     /// Reason for the state, for people.
-    #[serde(default)]
     pub message: String,
     /// All other fields.
     #[serde(flatten)]

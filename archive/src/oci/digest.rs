@@ -1,12 +1,14 @@
 //! Digests of blobs.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, BufReader};
 use std::str::FromStr;
 
 use criu_images::source::Blob;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
+
+use crate::in_order::InOrder;
 
 /// The SHA-256 of a blob, which is also its name: `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -37,7 +39,7 @@ impl Digest {
     /// The errors of reading the blob.
     pub fn of_blob(blob: &Blob) -> io::Result<Self> {
         let mut hasher = Hasher::default();
-        io::copy(&mut Reading::new(blob.clone()), &mut hasher)?;
+        io::copy(&mut reading(blob), &mut hasher)?;
         Ok(hasher.digest())
     }
 
@@ -126,37 +128,11 @@ impl io::Write for Hasher {
 }
 
 /// A blob read from its first byte to its last.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    blob: Blob,
-    at: u64,
-    ahead: Vec<u8>,
-    used: usize,
-}
+pub(crate) type Reading = BufReader<InOrder>;
 
-impl Reading {
-    pub(crate) fn new(blob: Blob) -> Self {
-        Self { blob, at: 0, ahead: Vec::new(), used: 0 }
-    }
-}
-
-impl Read for Reading {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.used == self.ahead.len() {
-            let left = self.blob.len().saturating_sub(self.at);
-            let len = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE);
-            self.ahead.resize(len, 0);
-            self.used = len;
-            self.blob.read_at(self.at, &mut self.ahead)?;
-            self.used = 0;
-            self.at = self.at.saturating_add(len as u64);
-        }
-        let ready = self.ahead.get(self.used..).unwrap_or_default();
-        let len = ready.len().min(buf.len());
-        buf.iter_mut().zip(ready).for_each(|(to, from)| *to = *from);
-        self.used += len;
-        Ok(len)
-    }
+/// Begins to read a blob.
+pub(crate) fn reading(blob: &Blob) -> Reading {
+    BufReader::with_capacity(PIECE, InOrder::new(blob))
 }
 
 const ALGORITHM: &str = "sha256:";

@@ -4,7 +4,7 @@ use criu_images::{Architecture, ImageSet};
 
 use super::manifest::{Annotations, go_name};
 use crate::archive::Archive;
-use crate::metadata::{Engine, Metadata};
+use crate::metadata::{Engine, Identity, Metadata};
 
 /// Facts about a checkpoint that engines look for in the annotations of its image. An unknown fact
 /// is absent, and so is its annotation.
@@ -25,9 +25,9 @@ pub struct Facts {
     pub pod_uid: Option<String>,
     /// Name of the image of the container's root file system.
     pub image_name: Option<String>,
-    /// Name of that image as the user gave it.
+    /// Name of the root file system's image as the user gave it.
     pub raw_image_name: Option<String>,
-    /// Id of that image.
+    /// Id of the root file system's image.
     pub image_id: Option<String>,
     /// OCI runtime: `runc` or `crun`.
     pub runtime: Option<String>,
@@ -43,14 +43,15 @@ impl Facts {
     pub fn of(archive: &Archive) -> Self {
         let top = archive.folder("");
         let metadata = Metadata::of(archive.name(), &top);
-        let config = metadata.config().ok().flatten().unwrap_or_default();
-        let names = metadata.identity().unwrap_or_default();
-        let engine = metadata.engine().ok().filter(|engine| *engine != Engine::Unknown);
+        let (config, spec) = (metadata.config().ok().flatten(), metadata.spec().ok().flatten());
+        let engine = Engine::of(&top, config.as_ref(), spec.as_ref()).unwrap_or(Engine::Unknown);
+        let names = Identity::of(engine, config.as_ref(), spec.as_ref());
+        let config = config.unwrap_or_default();
         let raw = config.other.get("RawImageName").and_then(|name| name.as_str());
         let id = [&config.rootfs_image_id, &config.rootfs_image_ref].into_iter().find(known);
         let time = config.checkpointed.filter(|time| !time.is_zero());
         Self {
-            engine: engine.map(|engine| engine.to_string()),
+            engine: (engine != Engine::Unknown).then(|| engine.to_string()),
             name: text(&names.container),
             pod_name: text(&names.pod),
             pod_id: text(&names.sandbox),

@@ -6,19 +6,19 @@ use std::path::Path;
 use criu_images::source::Blob;
 use serde_json::Map;
 
-use super::digest::{Digest, Hasher, Reading};
+use super::digest::{Digest, Hasher, reading};
 use super::facts::Facts;
 use super::layout::new_file;
 use super::manifest::{
     self, Annotations, CONFIG, Config, Descriptor, INDEX, Index, LAYER, LAYER_GZIP, LAYER_ZSTD,
-    MANIFEST, Manifest, Platform, RootFs, SCHEMA, architecture, is_layer,
+    MANIFEST, Manifest, Platform, REF_NAME, RootFs, SCHEMA, architecture, is_layer,
 };
 use crate::archive::{self, Archive};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::packing::{self, Packing};
 
 /// A checkpoint as an OCI image with one layer: the documents, and the layer, which is read in
-/// place. Cheap to clone, except for the documents.
+/// place. A clone shares the layer and copies the documents, at most 4 MiB each.
 #[derive(Clone)]
 pub struct Image {
     name: String,
@@ -33,8 +33,11 @@ pub struct Image {
 
 impl Image {
     /// Makes the image of an archive in a file. The layer is the archive as it is: plain, packed by
-    /// gzip or by zstd, seekable or not. The archive is read once for its digest, and unpacked once
-    /// if it is packed.
+    /// gzip or by zstd, seekable or not.
+    ///
+    /// The archive is read once for its digest. A packed archive is also unpacked for the digest of
+    /// its tar stream, even if its table of contents has that digest. A packed archive without our
+    /// table of contents is unpacked once more, for the list of its members.
     ///
     /// # Errors
     /// The errors of [`Archive::open`]; [`ErrorKind::Io`] if the archive cannot be read.
@@ -200,7 +203,7 @@ impl Image {
     /// Copies the layer, and checks its digest on the way.
     pub(crate) fn copy_layer(&self, to: &mut impl std::io::Write) -> Result<(), Fault> {
         let mut hasher = Hasher::default();
-        let mut from = Reading::new(self.layer.clone());
+        let mut from = reading(&self.layer);
         let mut piece = vec![0; 1 << 20];
         loop {
             let read = std::io::Read::read(&mut from, &mut piece)?;
@@ -271,7 +274,7 @@ fn toc_annotations(archive: &Archive) -> Annotations {
 /// Unpacks an archive, and returns the digest of its tar stream. Refuses an archive whose table of
 /// contents has another one: engines refuse an image with a wrong digest.
 fn unpacked(archive: &Archive, packed: &Blob) -> Result<Digest, Fault> {
-    let (_, mut unpacking) = packing::unpack(Reading::new(packed.clone()))?;
+    let (_, mut unpacking) = packing::unpack(reading(packed))?;
     let mut hasher = Hasher::default();
     std::io::copy(&mut unpacking, &mut hasher)?;
     let found = hasher.digest();
@@ -331,6 +334,3 @@ pub const TOC_DIGEST: &str = "io.github.criu-rs.toc.digest";
 /// Annotation of a layer with the place of the table: `offset:length`, in bytes.
 pub const TOC_POSITION: &str = "io.github.criu-rs.toc.position";
 const NO_TOC_DIGEST: &str = "its layer has a digest of a table of contents in an unknown form";
-
-/// Annotation with the tag of a manifest in a layout.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";

@@ -12,7 +12,9 @@ use serde_json::{Map, Value};
 
 use super::digest::Digest;
 use super::image::{Image, check, chosen, only_layer};
-use super::manifest::{self, Descriptor, Document, Index, Manifest, check_len, check_size};
+use super::manifest::{
+    self, Descriptor, Document, Index, Manifest, REF_NAME, check_len, check_size,
+};
 use super::tarball::Tarball;
 use crate::archive::Archive;
 use crate::error::{Error, ErrorKind, Fault, Result};
@@ -307,8 +309,6 @@ pub(crate) fn new_file(
 const BLOBS: &str = "blobs/sha256";
 const VERSION: &str = "1.0.0";
 const MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// Annotation with the tag of a manifest.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Beginnings of the annotations that tell about a checkpoint.
 const OF_CHECKPOINTS: &[&str] = &[
     "io.kubernetes.cri-o.annotations.checkpoint.",

@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use criu_images::Text;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use crate::error::{ErrorKind, Fault};
+use crate::metadata::json::{fault, or_empty};
 
 /// Annotations, by key.
 pub type Annotations = BTreeMap<String, String>;
@@ -27,7 +27,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// Annotations of the blob.
-    #[serde(default, skip_serializing_if = "Annotations::is_empty", deserialize_with = "or_none")]
+    #[serde(default, skip_serializing_if = "Annotations::is_empty", deserialize_with = "or_empty")]
     pub annotations: Annotations,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Manifest {
     pub(crate) media_type: Option<String>,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
-    #[serde(default, skip_serializing_if = "Annotations::is_empty", deserialize_with = "or_none")]
+    #[serde(default, skip_serializing_if = "Annotations::is_empty", deserialize_with = "or_empty")]
     pub(crate) annotations: Annotations,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) media_type: Option<String>,
     pub(crate) manifests: Vec<Descriptor>,
-    #[serde(default, skip_serializing_if = "Annotations::is_empty", deserialize_with = "or_none")]
+    #[serde(default, skip_serializing_if = "Annotations::is_empty", deserialize_with = "or_empty")]
     pub(crate) annotations: Annotations,
 }
 
@@ -144,20 +144,13 @@ pub(crate) fn check_len(found: u64, said: u64) -> Result<(), Fault> {
 
 /// Parses JSON from outside.
 pub(crate) fn json<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, Fault> {
-    // The text of the error quotes the document.
-    let said = |error: serde_json::Error| Text(error.to_string().as_bytes()).to_string();
-    serde_json::from_slice(bytes).map_err(|error| ErrorKind::Json(said(error)).into())
+    serde_json::from_slice(bytes).map_err(|error| fault(&error).into())
 }
 
 /// Writes a document: the keys in the order of the fields, without spaces.
 pub(crate) fn text(document: &impl Serialize) -> Vec<u8> {
     // Maps with text as keys, and no value that can fail.
     serde_json::to_vec(document).unwrap_or_default()
-}
-
-/// Reads `null` as no annotations.
-fn or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Annotations, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Returns this machine's architecture in the words of OCI.
@@ -180,6 +173,9 @@ pub(crate) fn go_name(machine: &str) -> &str {
 /// The largest manifest, index or config that is read. Registries accept 4 MiB of a manifest.
 pub(crate) const MOST: u64 = 4 << 20;
 pub(crate) const SCHEMA: u32 = 2;
+
+/// Annotation with the tag of a manifest in a layout.
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -40,7 +40,7 @@ pub use layout::Layout;
 pub use manifest::{Annotations, Descriptor, Platform};
 
 #[cfg(feature = "registry")]
-pub(crate) use digest::{Hasher, Reading};
+pub(crate) use digest::{Hasher, Reading, reading};
 #[cfg(feature = "registry")]
 pub(crate) use image::check;
 #[cfg(any(feature = "registry", fuzzing))]
@@ -50,4 +50,4 @@ pub(crate) use layout::new_file;
 #[cfg(any(feature = "registry", fuzzing))]
 pub(crate) use manifest::Document;
 #[cfg(feature = "registry")]
-pub(crate) use manifest::{INDEX, MOST, check_size, json};
+pub(crate) use manifest::{DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MOST, check_size, json};

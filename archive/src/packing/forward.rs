@@ -2,7 +2,7 @@
 
 #[cfg(any(feature = "gzip", feature = "zstd"))]
 use std::io::BufRead;
-use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +11,7 @@ use criu_images::source::Blob;
 use super::{HEAD, Packing, form};
 use crate::bounds;
 use crate::error::Fault;
+use crate::in_order::InOrder;
 use crate::tar::Stream;
 
 /// A packed archive that can be unpacked several times, each time from the first byte on.
@@ -142,41 +143,6 @@ impl<R: Read> Read for Fed<R> {
 const MOST_PACKED: u64 = 32;
 
 const EMPTY: &str = "the packed stream goes on and unpacks to almost nothing";
-
-/// A reader of bytes from the first on.
-pub(crate) struct InOrder {
-    bytes: Blob,
-    at: u64,
-}
-
-impl InOrder {
-    pub(crate) fn new(bytes: &Blob) -> Self {
-        Self { bytes: bytes.clone(), at: 0 }
-    }
-}
-
-impl Read for InOrder {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = self.bytes.len().saturating_sub(self.at);
-        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
-        let (buf, _) = buf.split_at_mut(len);
-        self.bytes.read_at(self.at, buf)?;
-        self.at += len as u64;
-        Ok(len)
-    }
-}
-
-impl Seek for InOrder {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let at = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::Current(distance) => self.at.checked_add_signed(distance),
-            SeekFrom::End(distance) => self.bytes.len().checked_add_signed(distance),
-        };
-        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.at)
-    }
-}
 
 /// Bytes that are read at once.
 const BUFFER: usize = 128 << 10;

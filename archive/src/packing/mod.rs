@@ -13,8 +13,6 @@ use criu_images::source::Blob;
 
 use crate::error::{ErrorKind, Fault};
 
-#[cfg(feature = "age")]
-pub(crate) use forward::InOrder;
 pub(crate) use forward::{Opener, unpack};
 pub(crate) use sink::{Entry, Form, HotPages, Sink, Written};
 pub(crate) use spool::Spool;
@@ -109,9 +107,7 @@ fn find(packed: &Blob, digest: Option<[u8; 32]>) -> Result<Layer, Fault> {
 
 /// Returns the packing of bytes by their magic.
 fn form(head: &[u8]) -> Result<Packing, ErrorKind> {
-    if head.starts_with(b"age-encryption.org/")
-        || head.starts_with(b"-----BEGIN AGE ENCRYPTED FILE")
-    {
+    if head.starts_with(AGE) || head.starts_with(AGE_TEXT) {
         return Err(ErrorKind::Encrypted);
     }
     match compressor(head) {
@@ -136,6 +132,12 @@ pub(crate) fn compressor(head: &[u8]) -> Option<&'static str> {
     let found = magics.iter().find(|(magic, _)| head.starts_with(magic));
     found.map(|(_, program)| *program).or(skippable(head).then_some("zstd"))
 }
+
+/// First bytes of a file that is encrypted with age, of any version.
+pub(crate) const AGE: &[u8] = b"age-encryption.org/";
+
+/// First bytes of such a file as text.
+pub(crate) const AGE_TEXT: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE";
 
 /// Bytes that tell the packing.
 const HEAD: usize = 32;

@@ -6,7 +6,6 @@ use sha2::{Digest, Sha256};
 
 #[cfg(feature = "zstd")]
 use super::seekable::Writer;
-#[cfg(feature = "zstd")]
 use crate::member::MemberKind;
 
 /// Forms in which a [`Sink`] packs.
@@ -25,19 +24,18 @@ pub(crate) enum Form {
 }
 
 /// A member that is about to be written. Only a table of contents has its attributes.
+#[cfg_attr(
+    not(feature = "zstd"),
+    expect(dead_code, reason = "archives with a table of contents are packed with zstd")
+)]
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// Name in the archive, as the tar header has it.
     pub(crate) path: Vec<u8>,
-    #[cfg(feature = "zstd")]
     pub(crate) kind: MemberKind,
-    #[cfg(feature = "zstd")]
     pub(crate) mode: u32,
-    #[cfg(feature = "zstd")]
     pub(crate) uid: u64,
-    #[cfg(feature = "zstd")]
     pub(crate) gid: u64,
-    #[cfg(feature = "zstd")]
     pub(crate) modified: u64,
     /// Bytes of content.
     pub(crate) size: u64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criu_images::Result;
 use criu_images::memory::{PageObject, PageSet, StoredRun};
-use criu_images::source::{Blob, Source};
+use criu_images::source::Source;
 use criu_images::working_set::{Touched, WorkingSet};
 
 use super::HotPages;
@@ -21,7 +21,7 @@ use super::HotPages;
 pub(crate) fn working_set(folder: &str, images: &Arc<dyn Source>) -> Result<Vec<HotPages>> {
     let Some(record) = WorkingSet::of(&**images)? else { return Ok(Vec::new()) };
     let bytes = record.page_size().bytes();
-    let set = PageSet::new(Held(Arc::clone(images)), record.page_size());
+    let set = PageSet::new(Arc::clone(images), record.page_size());
     let mut places: BTreeMap<u32, Vec<StoredRun>> = BTreeMap::new();
     for task in record.tasks() {
         let pages = set.pages(PageObject::Task(task.pid()))?;
@@ -59,28 +59,6 @@ fn stored(
         let (from, to) = (run.start.max(touched.start), run.end.min(end));
         (run.file.as_str(), run.offset.saturating_add(from - run.start), to - from)
     })
-}
-
-/// Images that are held together with somebody else.
-#[derive(Debug)]
-struct Held(Arc<dyn Source>);
-
-impl Source for Held {
-    fn names(&self) -> Result<Vec<String>> {
-        self.0.names()
-    }
-
-    fn open(&self, name: &str) -> Result<Option<Blob>> {
-        self.0.open(name)
-    }
-
-    fn size(&self, name: &str) -> Result<Option<u64>> {
-        self.0.size(name)
-    }
-
-    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
-        self.0.parent()
-    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use criu_images::Text;
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode, Url, redirect};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::load_native_certs;
@@ -65,7 +66,7 @@ impl Http {
         let found = access.find(reference)?;
         let make = |scheme: &str| -> Result<Self, Fault> {
             let url = format!("{scheme}://{}/", reference.host());
-            let origin = Url::parse(&url).map_err(|_| ErrorKind::Malformed("is no host"))?;
+            let origin = Url::parse(&url).map_err(|_| ErrorKind::Malformed(NO_HOST))?;
             let client = client(&origin, access)?;
             let repository = reference.repository().to_owned();
             let (found, logins, counted) = (found.clone(), Mutex::default(), Counted::default());
@@ -108,7 +109,7 @@ impl Http {
     /// Makes the URL of something in the repository.
     pub(super) fn url(&self, path: &str) -> Result<Url, Fault> {
         let path = format!("/v2/{}/{path}", self.repository);
-        self.origin.join(&path).map_err(|_| ErrorKind::Malformed("makes no URL").into())
+        self.origin.join(&path).map_err(|_| ErrorKind::Malformed(NO_REPOSITORY).into())
     }
 
     /// Makes the URL that a header of an answer names.
@@ -395,6 +396,22 @@ pub(super) fn unreachable(what: &'static str, error: reqwest::Error) -> Fault {
     ErrorKind::Unreachable(format!("{what}: {}", Text(said.as_bytes()))).into()
 }
 
+/// Refuses an answer with another range than the wanted one, or of a blob of another size.
+pub(super) fn check_range(response: &Response, want: Range<u64>, size: u64) -> Result<(), Fault> {
+    let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let (start, last) = (want.start, want.end.saturating_sub(1));
+    let wanted = [format!("bytes {start}-{last}/{size}"), format!("bytes {start}-{last}/*")];
+    if header.is_some_and(|header| wanted.iter().any(|wanted| wanted == header)) {
+        return Ok(());
+    }
+    Err(ErrorKind::Malformed("the registry sends another range than the one asked for").into())
+}
+
+/// Returns true if a registry has answered that it cannot answer now.
+pub(super) fn is_busy(fault: &Fault) -> bool {
+    matches!(fault.kind(), ErrorKind::Answer { status: 429 | 500..=599, .. })
+}
+
 /// Makes the fault of a body that does not come.
 pub(super) fn broken(error: &io::Error) -> Fault {
     let mut said = error.to_string();
@@ -443,6 +460,8 @@ fn reason(bytes: &[u8]) -> Option<String> {
     (!short.is_empty()).then(|| Text(short.as_bytes()).to_string())
 }
 
+const NO_HOST: &str = "the name of the registry is no host of a URL";
+const NO_REPOSITORY: &str = "the name of the repository is no path of a URL";
 /// The bytes of an error that are read.
 const REASON: u64 = 64 << 10;
 /// The longest words of a registry that are shown, in characters.

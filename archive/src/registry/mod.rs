@@ -54,7 +54,8 @@ use criu_images::source::Blob;
 
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::oci::{
-    Descriptor, Digest, Document, Image, MOST, check, check_size, chosen, only_layer,
+    DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Digest, Document, INDEX, Image, MANIFEST, MOST,
+    check, check_size, chosen, only_layer,
 };
 
 pub use access::{Access, Credentials};
@@ -130,8 +131,8 @@ impl Registry {
 
     /// Fetches a manifest or an index.
     fn document(&self, version: &str, want: Option<Digest>) -> Result<(Vec<u8>, Document), Fault> {
-        let what = "fetch the manifest";
-        let bytes = self.http.document(what, &format!("manifests/{version}"), ACCEPT, MOST)?;
+        let (what, path) = ("fetch the manifest", format!("manifests/{version}"));
+        let bytes = self.http.document(what, &path, &DOCUMENTS.join(", "), MOST)?;
         let want = want.or(self.reference.digest().filter(|d| d.to_string() == *version));
         if let Some(want) = want {
             check(Digest::of(&bytes), want).map_err(|fault| fault.of("manifest"))?;
@@ -160,7 +161,4 @@ impl fmt::Debug for Registry {
 }
 
 /// Media types of documents that are understood.
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
-    application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, \
-    application/vnd.docker.distribution.manifest.v2+json";
+const DOCUMENTS: [&str; 4] = [INDEX, MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST];

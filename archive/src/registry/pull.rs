@@ -6,11 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reqwest::blocking::RequestBuilder;
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::RANGE;
 use reqwest::{Method, StatusCode};
 
 use super::Registry;
-use super::http::{Action, Body, broken, patience};
+use super::http::{Action, Body, broken, check_range, is_busy, patience};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::oci::{Descriptor, Hasher, Image, check, new_file};
 
@@ -99,11 +99,7 @@ impl Registry {
         let mut skip = match response.status() {
             StatusCode::OK => start,
             StatusCode::PARTIAL_CONTENT if start > 0 => {
-                let header = response.headers().get(CONTENT_RANGE);
-                let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
-                if !header.starts_with(&format!("bytes {start}-")) {
-                    return Err(ErrorKind::Malformed(OTHER_RANGE).into());
-                }
+                check_range(&response, start..blob.size, blob.size)?;
                 0
             }
             _ => return Err(self.http.refusal(WHAT, response)),
@@ -134,13 +130,7 @@ impl Registry {
     }
 }
 
-/// Tells that a registry has answered that it cannot answer now.
-fn is_busy(fault: &Fault) -> bool {
-    matches!(fault.kind(), ErrorKind::Answer { status: 429 | 500..=599, .. })
-}
-
 const WHAT: &str = "fetch the layer";
-const OTHER_RANGE: &str = "the registry sends another range than the one asked for";
 const PIECE: usize = 256 << 10;
 /// Requests in a row that may end without a byte.
 const ATTEMPTS: u32 = 4;

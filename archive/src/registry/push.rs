@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode};
 use super::Registry;
 use super::http::{Action, patience};
 use crate::error::{ErrorKind, Fault, Result};
-use crate::oci::{Digest, Hasher, INDEX, Image, Reading, check};
+use crate::oci::{Digest, Hasher, INDEX, Image, Reading, check, reading};
 
 /// An image that a registry has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,7 +91,7 @@ impl Registry {
         let hasher = Arc::new(Mutex::new(Hasher::default()));
         let fault = Arc::new(Mutex::new(None));
         let body = || Sending {
-            from: Reading::new(blob.clone()),
+            from: reading(blob),
             hasher: Arc::clone(&hasher),
             fault: Arc::clone(&fault),
             progress: Arc::clone(&progress),

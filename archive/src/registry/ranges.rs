@@ -11,10 +11,10 @@ use std::{fmt, thread};
 
 use criu_images::source::ReadAt;
 use reqwest::blocking::Response;
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::RANGE;
 use reqwest::{Method, StatusCode};
 
-use super::http::{Action, Body, Http, broken};
+use super::http::{Action, Body, Http, broken, check_range, is_busy};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::oci::{Descriptor, Digest, Hasher, check};
 use crate::packing::temporary_file;
@@ -190,12 +190,13 @@ impl Ranges {
                 self.take_whole(response)?;
                 return Ok(None);
             }
-            status => {
-                let again = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-                return Err(Failed { fault: self.http.refusal(WHAT, response), again });
+            _ => {
+                let fault = self.http.refusal(WHAT, response);
+                let again = is_busy(&fault);
+                return Err(Failed { fault, again });
             }
         }
-        self.check_range(&response, start, end).map_err(Failed::for_good)?;
+        check_range(&response, start..end, self.size).map_err(Failed::for_good)?;
         let need = end - start;
         let mut bytes = Vec::with_capacity(usize::try_from(need).unwrap_or(0));
         let read = Body::new(response, need.saturating_add(1)).read_to_end(&mut bytes);
@@ -207,18 +208,6 @@ impl Ranges {
             return Err(Failed { fault: kind.into(), again: left < need });
         }
         Ok(Some(bytes))
-    }
-
-    /// Refuses an answer with another range than the wanted one, or of another blob.
-    fn check_range(&self, response: &Response, start: u64, end: u64) -> Result<(), Fault> {
-        let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-        let last = end - 1;
-        let wanted =
-            [format!("bytes {start}-{last}/{}", self.size), format!("bytes {start}-{last}/*")];
-        if header.is_some_and(|header| wanted.iter().any(|wanted| wanted == header)) {
-            return Ok(());
-        }
-        Err(ErrorKind::Malformed("the registry sends another range than the one asked for").into())
     }
 
     /// Keeps the whole blob in a file without a name, and checks its digest. Threads that get the

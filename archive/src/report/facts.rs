@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::rows::{short, short_list};
 use crate::inspection::{Container, Inspection};
+use crate::metadata::Engine;
 
 /// A card of facts.
 #[derive(Serialize)]
@@ -84,7 +85,7 @@ fn checkpoint(inspection: &Inspection) -> Card {
 
 fn container(container: &Container) -> Card {
     let mut card = Card::new("Container");
-    card.add("Engine", container.engine.unwrap_or_default());
+    card.add("Engine", container.engine.map_or("", Engine::word));
     let facts = [
         ("Name", &container.name),
         ("Id", &container.id),

@@ -15,17 +15,20 @@ use super::headers::{BLOCK, Described, Kind};
 use super::new_file::NewFile;
 use super::order::Class;
 use crate::archive::Archive;
-use crate::digest::{Sha256, Watch};
+use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::index::extractable;
 use crate::member::{Member, MemberKind};
-use crate::metadata::names::{CHECKPOINT, PRE_CHECKPOINT};
+use crate::metadata::names::{CHECKPOINT, pre_checkpoint};
 use crate::packing::{Entry, Form, Sink, Written, working_set};
 use crate::path;
+use crate::watch::Watch;
 
 /// Members of an archive in the making.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    members: BTreeMap<String, Planned>,
+    /// Shared with drafts that were cloned, until one of them is changed.
+    members: Arc<BTreeMap<String, Planned>>,
     /// Time of members that are made here, in seconds since 1970.
     now: u64,
 }
@@ -87,8 +90,8 @@ pub struct Saved {
     /// SHA-256 of the tar stream, the diffID of an OCI layer, with
     /// [`has_digests`](Options::has_digests).
     pub diff_id: Option<Sha256>,
-    /// Bytes of pages of a recorded working set, which one read brings. 0 in other packings than
-    /// [`Pack::Seekable`].
+    /// Bytes of the recorded working set, which a restore can load at once. 0 in other packings
+    /// than [`Pack::Seekable`].
     pub hot_pages: u64,
     /// Reason why a working set beside the images was not used.
     pub working_set_fault: Option<String>,
@@ -105,7 +108,7 @@ impl Draft {
     #[must_use]
     pub fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { members: BTreeMap::new(), now }
+        Self { members: Arc::default(), now }
     }
 
     /// Adds a file of bytes that are known, for its owner alone. A member of this name is replaced.
@@ -165,10 +168,7 @@ impl Draft {
             let parent = images.parent();
             let parent = parent.map_err(|error| Error::new(place, ErrorKind::Images(error)))?;
             let Some(parent) = parent else { break };
-            let next = match generation {
-                1 => PRE_CHECKPOINT.to_owned(),
-                number => format!("{PRE_CHECKPOINT}-{number}"),
-            };
+            let next = pre_checkpoint(generation);
             self.add_link(&format!("{folder}/parent"), &format!("../{next}"))?;
             (folder, images) = (next, Arc::from(parent));
         }
@@ -233,6 +233,7 @@ impl Draft {
     pub fn add_member(&mut self, archive: &Archive, member: &Member) -> Result<()> {
         let path = member.path().to_owned();
         let missing = || archive.fail(&path, ErrorKind::Missing);
+        extractable(archive.index(), member).map_err(|fault| archive.fault(fault))?;
         let source = archive.index().with_content(member).ok_or_else(missing)?;
         let content = match source.kind() {
             MemberKind::File => Content::Member {
@@ -241,27 +242,14 @@ impl Draft {
                 size: source.size(),
             },
             MemberKind::Directory => Content::Directory,
-            MemberKind::SymbolicLink(target) => {
-                let (folder, _) = path::split(&path);
-                if path::follow(folder, target).is_none() {
-                    let why = "it is a link that leads out of the archive";
-                    return Err(archive.fail(&path, ErrorKind::Refused(why)));
-                }
-                Content::SymbolicLink(target.clone())
-            }
-            // Hard links to hard links are refused when an archive is opened.
-            MemberKind::HardLink(_) => return Err(missing()),
-            MemberKind::Sparse => {
-                let kind = ErrorKind::Unsupported("sparse files in archives");
-                return Err(archive.fail(&path, kind));
-            }
-            MemberKind::Special => {
-                let why = "it is a device, a FIFO or of an unknown kind";
-                return Err(archive.fail(&path, ErrorKind::Refused(why)));
+            MemberKind::SymbolicLink(target) => Content::SymbolicLink(target.clone()),
+            // Hard links to hard links are refused when an archive is opened, other kinds above.
+            MemberKind::HardLink(_) | MemberKind::Sparse | MemberKind::Special => {
+                return Err(missing());
             }
         };
         let (mode, owner, modified) = (member.mode(), member.owner(), member.modified());
-        self.members.insert(path, Planned { content, mode, owner, modified });
+        self.members_mut().insert(path, Planned { content, mode, owner, modified });
         Ok(())
     }
 
@@ -270,8 +258,12 @@ impl Draft {
         let refused = || Error::new(path, ErrorKind::Refused("its path leads out of the archive"));
         let path = normal.ok_or_else(refused)?;
         let planned = Planned { content, mode, owner: (0, 0), modified: self.now };
-        self.members.insert(path, planned);
+        self.members_mut().insert(path, planned);
         Ok(())
+    }
+
+    fn members_mut(&mut self) -> &mut BTreeMap<String, Planned> {
+        Arc::make_mut(&mut self.members)
     }
 
     /// Paths of the members.
@@ -286,24 +278,26 @@ impl Draft {
 
     /// Gives a member another path. Does nothing if there is no such member.
     pub fn rename(&mut self, from: &str, to: &str) {
-        if let Some(member) = self.members.remove(from) {
-            self.members.insert(to.to_owned(), member);
+        let members = self.members_mut();
+        if let Some(member) = members.remove(from) {
+            members.insert(to.to_owned(), member);
         }
     }
 
     /// Removes a member.
     pub fn remove(&mut self, path: &str) {
-        self.members.remove(path);
+        self.members_mut().remove(path);
     }
 
     /// Puts other bytes into a member, which keeps its mode and time.
     pub(crate) fn replace(&mut self, path: &str, bytes: Blob) {
-        match self.members.get_mut(path) {
-            Some(member) => member.content = Content::Bytes(bytes),
+        let content = Content::Bytes(bytes);
+        let (modified, members) = (self.now, self.members_mut());
+        match members.get_mut(path) {
+            Some(member) => member.content = content,
             None => {
-                let content = Content::Bytes(bytes);
-                let planned = Planned { content, mode: 0o600, owner: (0, 0), modified: self.now };
-                self.members.insert(path.to_owned(), planned);
+                let planned = Planned { content, mode: 0o600, owner: (0, 0), modified };
+                members.insert(path.to_owned(), planned);
             }
         }
     }
@@ -336,7 +330,8 @@ impl Draft {
     /// 1970.
     pub(crate) fn set_time_of_images(&mut self, seconds: u64) {
         self.now = seconds;
-        if let Some(inventory) = self.members.get_mut(&format!("{CHECKPOINT}/{}", INVENTORY.file)) {
+        let inventory = format!("{CHECKPOINT}/{}", INVENTORY.file);
+        if let Some(inventory) = self.members_mut().get_mut(&inventory) {
             inventory.modified = seconds;
         }
     }
@@ -535,20 +530,7 @@ impl Pour<'_> {
             Described { name: &path_name, link, kind: tar_kind, mode, uid, gid, modified, size };
         let headers = described.headers();
         let blob = if same.is_some() { None } else { content.open()? };
-        let entry = Entry {
-            path: path_name,
-            #[cfg(feature = "zstd")]
-            kind,
-            #[cfg(feature = "zstd")]
-            mode,
-            #[cfg(feature = "zstd")]
-            uid,
-            #[cfg(feature = "zstd")]
-            gid,
-            #[cfg(feature = "zstd")]
-            modified,
-            size,
-        };
+        let entry = Entry { path: path_name, kind, mode, uid, gid, modified, size };
         let begin = || {
             sink.begin(entry)?;
             sink.write_all(&headers)?;
@@ -574,11 +556,6 @@ impl Pour<'_> {
         let zeros = [0; BLOCK];
         sink.write_all(zeros.get(..fill).unwrap_or_default()).map_err(fail)
     }
-}
-
-impl Draft {
-    /// Folder of the images of the checkpoint itself.
-    pub(crate) const IMAGES: &'static str = CHECKPOINT;
 }
 
 /// Bytes that are read at once.

@@ -1,7 +1,5 @@
 //! A folder of an archive in the making, as a source of images.
 
-use std::sync::Arc;
-
 use criu_images::source::{Blob, Source};
 use criu_images::{ErrorKind, Result};
 
@@ -12,7 +10,7 @@ use crate::path;
 /// A folder of a draft. The files are read from the places that the archive is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
-    draft: Arc<Draft>,
+    draft: Draft,
     path: String,
     /// Folders whose `parent` led to this one.
     passed: Vec<String>,
@@ -21,7 +19,7 @@ pub(crate) struct Folder {
 impl Folder {
     /// Takes a folder of a draft as it is now; the empty path is the root.
     pub(crate) fn of(draft: &Draft, path: impl Into<String>) -> Self {
-        Self { draft: Arc::new(draft.clone()), path: path.into(), passed: Vec::new() }
+        Self { draft: draft.clone(), path: path.into(), passed: Vec::new() }
     }
 
     fn member(&self, name: &str) -> String {
@@ -53,6 +51,6 @@ impl Source for Folder {
         if passed.contains(&path) {
             return Err(ErrorKind::Chain(passed.len()).in_image("parent"));
         }
-        Ok(Some(Box::new(Self { draft: Arc::clone(&self.draft), path, passed })))
+        Ok(Some(Box::new(Self { draft: self.draft.clone(), path, passed })))
     }
 }

@@ -5,16 +5,16 @@
 //! piece: memory holds a piece, never an image.
 //!
 //! ```no_run
-//! use std::ops::ControlFlow;
 //! use std::sync::Arc;
 //!
+//! use criu_archive::UNWATCHED;
 //! use criu_archive::write::{Draft, Options};
 //! use criu_images::source::Directory;
 //!
 //! let mut draft = Draft::new();
 //! draft.add_images("checkpoint", "/ckpt", Arc::new(Directory::open("/ckpt")?))?;
 //! draft.add_bytes("note", b"before the update")?;
-//! draft.save("/tmp/checkpoint.tar", &Options::default(), &|_| ControlFlow::Continue(()))?;
+//! draft.save("/tmp/checkpoint.tar", &Options::default(), UNWATCHED)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -34,4 +34,4 @@ pub(crate) use content::{Content, Pieces};
 pub use draft::{Draft, Options, Pack, Saved};
 pub(crate) use folder::Folder;
 pub(crate) use headers::empty_file;
-pub(crate) use new_file::{NewFile, beside};
+pub(crate) use new_file::NewFile;

@@ -1,17 +1,17 @@
 //! Files that appear only when they are complete.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
+
+use crate::beside::{above, beside, sync};
 
 /// A file in the making, which takes the place of another one at the end. The directory is held: a
 /// path that comes to lead elsewhere changes nothing.
@@ -32,11 +32,7 @@ impl NewFile {
     /// FIFO or a directory there is an error.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or_else(|| io::Error::other("is not a file"))?.to_owned();
-        let above = match path.parent() {
-            Some(above) if above != Path::new("") => above,
-            _ => Path::new("."),
-        };
-        let directory = fcntl::open(above, DIRECTORY, Mode::empty())?;
+        let directory = above(path)?;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
         match fstatat(&directory, &*name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => {}
@@ -74,11 +70,8 @@ impl NewFile {
             self.new = Some(new);
         }
         renamed?;
-        // The new name, too. Some file systems cannot, and a directory that may not be read is not
-        // opened. The file is in its place by now.
-        if let Ok(directory) = openat(&self.directory, ".", LISTED, Mode::empty()) {
-            let _ = File::from(directory).sync_all();
-        }
+        // The new name, too. The file is in its place by now.
+        sync(&self.directory);
         Ok(())
     }
 }
@@ -105,23 +98,6 @@ fn is(found: &FileStat, kind: SFlag) -> bool {
     found.st_mode & SFlag::S_IFMT.bits() == kind.bits()
 }
 
-/// Hidden name of a file or directory in the making, beside its name at the end. Nobody can take
-/// all of these names beforehand. Of a long name only the beginning is in it: names have at most
-/// 255 bytes.
-pub(crate) fn beside(name: &OsStr) -> OsString {
-    let random = RandomState::new().hash_one(std::process::id());
-    let begin = name.as_bytes().get(..LONGEST).unwrap_or(name.as_bytes());
-    let mut new = OsString::from(".");
-    new.push(OsStr::from_bytes(begin));
-    new.push(format!(".{random:016x}"));
-    new
-}
-
-/// Most bytes of a name that its hidden name has, too.
-const LONGEST: usize = 200;
-
-const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
-const LISTED: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 const DESCRIPTORS: &str = "/proc/self/fd";
 const UNNAMED: OFlag = OFlag::O_WRONLY.union(OFlag::O_TMPFILE).union(OFlag::O_CLOEXEC);
 const NEW: OFlag = OFlag::O_WRONLY

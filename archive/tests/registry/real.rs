@@ -9,7 +9,7 @@ use criu_archive::oci::{Image, Layout, TOC_DIGEST, TOC_POSITION};
 
 use criu_archive::registry::{Access, Credentials, Registry};
 use criu_archive::write::{Draft, Options, Pack};
-use criu_archive::{Archive, ErrorKind};
+use criu_archive::{Archive, ErrorKind, UNWATCHED};
 use criu_images::ImageSet;
 use criu_lab::certs::{Authority, Wanted};
 use criu_lab::place::engine;
@@ -123,7 +123,7 @@ fn a_seekable_archive_in_a_registry_is_checked_part_by_part() {
     }
     let mut options = Options::default();
     options.pack = Pack::Seekable { level: 1, threads: 2 };
-    draft.save(&path, &options, &|_| std::ops::ControlFlow::Continue(())).unwrap();
+    draft.save(&path, &options, UNWATCHED).unwrap();
     let image = Image::of_archive(&path).unwrap();
     assert!(image.layer().annotations.contains_key(TOC_DIGEST));
     assert!(image.layer().media_type.ends_with("+zstd"), "{:?}", image.layer());

@@ -6,10 +6,9 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use criu_images::kind;
 use criu_images::memory::{PageFlags, Pagemap};
 use criu_images::source::{Blob, Source};
-use criu_images::{ErrorKind, Text};
+use criu_images::{ErrorKind, Text, bounds, kind};
 
 use super::error::LazyError;
 use super::snapshot::{LazyTask, Snapshot};
@@ -133,13 +132,7 @@ impl Outline {
 
 /// Returns the name of the pages file of a task, and the places of its pages that come later.
 fn holes_of(task: &LazyTask, name: &str, blob: &Blob) -> Result<Option<Holes>, LazyError> {
-    let most = criu_images::bounds::IMAGE.get();
-    if blob.len() > most {
-        let kind = ErrorKind::TooLarge { size: blob.len(), limit: most };
-        return Err(kind.in_image(name).into());
-    }
-    let mut bytes = vec![0; usize::try_from(blob.len()).unwrap_or_default()];
-    blob.read_at(0, &mut bytes).map_err(LazyError::system("read a pagemap"))?;
+    let bytes = blob.to_vec(bounds::IMAGE.get()).map_err(|kind| kind.in_image(name))?;
     let pagemap = Pagemap::parse(name, &bytes, kind::PAGEMAP, page_size())?;
     let file = kind::PAGES.file_name(pagemap.pages_id().into());
     let (mut holes, mut offset) = (Vec::new(), 0_u64);

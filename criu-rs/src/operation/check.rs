@@ -54,7 +54,7 @@ impl<'a> Check<'a> {
         let scratch = if self.common.opts.work.is_none() { Some(Scratch::new()?) } else { None };
         let mut common = self.common.clone();
         if let Some(scratch) = &scratch {
-            common.opts.work = Some(Dir::from(&scratch.path));
+            common.opts.work = Some(Dir::from(scratch.path()));
         }
         if let Some(work) = &common.opts.work {
             common.opts.images = work.clone();

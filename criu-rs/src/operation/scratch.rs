@@ -1,25 +1,34 @@
-//! A temporary directory.
+//! Temporary directories.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::mkdtemp;
 
 use crate::error::{Error, Result};
 
-/// A temporary directory, removed when it is dropped.
+/// A temporary directory of mode 0700, removed when it is dropped.
+#[derive(Debug)]
 pub(crate) struct Scratch {
-    pub(crate) path: PathBuf,
+    path: PathBuf,
 }
 
 impl Scratch {
+    /// Makes a directory in that for temporary files.
     pub(crate) fn new() -> Result<Self> {
-        let template = std::env::temp_dir().join("criu-rs-check-XXXXXX");
-        let path = nix::unistd::mkdtemp(&template);
-        path.map(|path| Self { path })
-            .map_err(|source| Error::system("make a temporary directory", source))
+        let made = Self::below(&std::env::temp_dir(), "criu-rs-check-");
+        made.map_err(|source| Error::system("make a temporary directory", source))
     }
-}
 
-impl Scratch {
-    pub(crate) fn path(&self) -> &std::path::Path {
+    /// Makes a directory whose name begins with `name`.
+    pub(crate) fn below(above: &Path, name: &str) -> io::Result<Self> {
+        let path = mkdtemp(&above.join(format!("{name}XXXXXX")))?;
+        // A relative path is no longer right when the caller changes directories.
+        let path = path.canonicalize().unwrap_or(path);
+        Ok(Self { path })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -1,11 +1,11 @@
 //! Restores from archives.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use criu_archive::UNWATCHED;
 use criu_archive::write::{Draft, Options, Pack};
 use criu_images::source::Directory;
 use criu_lab::names;
@@ -59,5 +59,5 @@ fn pack(images: &Path, file: &Path) {
     draft.add_images("checkpoint", "images", Arc::new(source)).unwrap();
     let mut options = Options::default();
     options.pack = Pack::Seekable { level: 1, threads: 2 };
-    draft.save(file, &options, &|_| ControlFlow::Continue(())).unwrap();
+    draft.save(file, &options, UNWATCHED).unwrap();
 }

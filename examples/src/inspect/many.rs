@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use criu_archive::inspection::Inspection;
+use criu_archive::metadata::Engine;
 
 use super::options::Format;
 use super::said;
@@ -93,7 +94,7 @@ pub(super) fn table(all: &[Inspection]) -> Table<9> {
             known(id),
             known(container.runtime),
             known(container.created),
-            container.engine.unwrap_or("-").to_owned(),
+            container.engine.map_or("-", Engine::word).to_owned(),
             size(inspection.sizes.checkpoint),
             known(inspection.sizes.rootfs_diff.map(size)),
             inspection.source.name.clone(),
@@ -118,7 +119,7 @@ pub(super) fn list(all: &[Inspection]) -> Table<7> {
             known(pod.namespace),
             known(pod.name),
             known(container.name),
-            container.engine.unwrap_or("-").to_owned(),
+            container.engine.map_or("-", Engine::word).to_owned(),
             known(container.checkpointed),
             size(inspection.sizes.unpacked.unwrap_or(inspection.sizes.checkpoint)),
             name.unwrap_or_default().to_string_lossy().into_owned(),

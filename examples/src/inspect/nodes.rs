@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use criu_archive::inspection::{Container, Gpu, Inspection, Rootfs, Sizes};
+use criu_archive::metadata::Engine;
 use criu_images::DumpStats;
 use criu_images::view::{Mapping, OpenFd, Process, Socket, TaskFds, ThreadSecurity};
 
@@ -87,7 +88,7 @@ fn facts(tree: &mut Tree, container: &Container, metadata: bool) {
     tree.fact(1, "image reference", image_ref.as_ref());
     tree.fact(1, "id", id.as_ref());
     tree.fact(1, "runtime", runtime.as_ref());
-    tree.fact(1, "engine", Some(engine.unwrap_or("unknown")));
+    tree.fact(1, "engine", Some(engine.unwrap_or(Engine::Unknown).word()));
     tree.fact(1, "created", container.created.as_ref());
     tree.fact(1, "checkpointed", container.checkpointed.as_ref());
     tree.fact(1, "restored", container.restored.as_ref());

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use criu_archive::inspection::{Container, Finding, Inspection};
+use criu_archive::metadata::Engine;
 
 /// Screen about a checkpoint.
 pub(super) struct Screen<'a>(pub(super) &'a Inspection);
@@ -50,7 +51,7 @@ impl fmt::Display for Screen<'_> {
 fn head(container: &Container, all: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "?".to_owned());
     let id: String = known(&container.id).chars().take(12).collect();
-    let engine = container.engine.unwrap_or("an unknown engine");
+    let engine = container.engine.map_or("an unknown engine", Engine::word);
     let runtime = known(&container.runtime);
     writeln!(f, "container   {} ({id}) of {engine}, {runtime}", known(&container.name))?;
     writeln!(f, "image       {}", known(&container.image))?;

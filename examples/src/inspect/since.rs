@@ -75,8 +75,10 @@ fn tree(found: &Comparison, choice: Choice) -> Tree {
         tree.add(1, "nothing has changed");
         return tree;
     }
-    tree.add(1, "processes");
     let lines = lines(&found.processes, choice.unchanged);
+    if lines.contains(&true) {
+        tree.add(1, "processes");
+    }
     for (process, _) in found.processes.iter().zip(lines).filter(|(_, shown)| *shown) {
         let depth = process.depth.saturating_add(2);
         tree.add(depth, headline(process));

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 
 use criu_archive::inspection::{Container, Gpu, Inspection, Rootfs, Sizes};
+use criu_archive::metadata::Engine;
 
 use super::options::Sections;
 use super::screen::{line, size};
@@ -58,7 +59,7 @@ fn facts(container: &Container) -> Table<2> {
     let mut table = Table::new(["FACT", "VALUE"]);
     let pod = container.pod.clone().unwrap_or_default();
     let command = Some(container.arguments.join(" ")).filter(|command| !command.is_empty());
-    let engine = container.engine.unwrap_or("unknown").to_owned();
+    let engine = container.engine.unwrap_or(Engine::Unknown).word().to_owned();
     for (name, value) in [
         ("engine", Some(engine)),
         ("name", container.name.clone()),

@@ -30,13 +30,17 @@ fn exports(bed: &Bed) {
         for wanted in ["checkpoint/inventory.img", "volumes/kept.tar", "deleted.files"] {
             assert!(names.iter().any(|member| member["path"] == wanted), "{wanted}: {listed}");
         }
-        let shown = done(&["inspect", text(&archive)]);
-        // Command lines are in pages, for which a compressed archive would have to be unpacked.
-        let wanted =
-            if packing == "plain" { ["/bin/sh -c", "nc -l -p 7007"] } else { ["sh", "nc"] };
-        for wanted in wanted.map(|words| format!(" {words}")) {
-            assert!(shown.contains(&wanted), "{wanted}: {shown}");
-        }
+        let shown = json(&["inspect", "--json", "--ps-tree-cmd", text(&archive)]);
+        let processes = shown["processes"].as_array().unwrap();
+        let names = processes.iter().map(|process| process["name"].as_str().unwrap());
+        assert_eq!(names.collect::<Vec<_>>(), ["sh", "nc"], "{shown}");
+        let [shell, nc] = [0, 1].map(|place| &processes[place]["arguments"]);
+        assert_eq!((&shell[0], &shell[1]), (&"/bin/sh".into(), &"-c".into()), "{shown}");
+        assert_eq!(*nc, serde_json::json!(["nc", "-l", "-p", "7007"]), "{shown}");
+        // The screen has command lines where no memory has to be unpacked.
+        let screen = done(&["inspect", text(&archive)]);
+        let has_line = screen.contains("nc -l -p 7007");
+        assert_eq!(has_line, packing == "plain", "{screen}");
 
         let ours = bed.dir.join(format!("ours-of-{packing}.tar"));
         done(&["archive", "convert", text(&archive), text(&ours)]);

@@ -82,7 +82,7 @@ fn working_set(lab: &Lab) {
     let mut target = lab.start(&["noise", "32"]);
     lab.done(&["dump", "-t", &target.pid(), "-D", &images]);
     target.is_gone();
-    lab.done(&["restore", "-d", "-D", &images, "--lazy", "--record=0.2"]);
+    lab.done(&["restore", "-d", "-D", &images, "--lazy", "--record=1"]);
     target.restored_as(target.pid);
     target.end();
     let create = ["archive", "create", &images, "a.tar", "--engine", "none", "--json"];

@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::Secret;
+
 /// Maps addresses by a secret. Two addresses with a common prefix get addresses with a common
 /// prefix of the same length, so that networks, gateways and hosts still fit.
 #[derive(Debug, Default)]
@@ -70,6 +72,52 @@ impl Addresses {
             }
         }
         mapped
+    }
+}
+
+/// Replaces an address, with or without a prefix, or a hardware address.
+pub(super) fn address(word: &[u8], secret: &Secret) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(word).ok()?;
+    let (address, rest) = match text.split_once('/') {
+        Some((address, rest)) => (address, Some(rest)),
+        None => (text, None),
+    };
+    if let Ok(address) = address.parse::<IpAddr>() {
+        let length = rest.and_then(|rest| rest.parse().ok());
+        let mapped = masked(secret.addresses.ip(address), length);
+        // A network mask is no secret. Anything else behind a slash is no address.
+        let is_mask = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if rest.is_some_and(|rest| !is_mask(rest)) {
+            return None;
+        }
+        let rest = rest.map(|rest| format!("/{rest}")).unwrap_or_default();
+        return Some(format!("{mapped}{rest}").into_bytes());
+    }
+    let octets: Option<Vec<u8>> = text.split(':').map(hex).collect();
+    let octets = octets.filter(|octets| octets.len() == 6)?;
+    let mapped = secret.addresses.hardware(&octets).into_iter();
+    let octets: Vec<_> = mapped.map(|octet| format!("{octet:02x}")).collect();
+    Some(octets.join(":").into_bytes())
+}
+
+/// Reads an octet of a hardware address.
+fn hex(octet: &str) -> Option<u8> {
+    let is_octet = octet.len() == 2 && octet.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_octet.then(|| u8::from_str_radix(octet, 16).ok())?
+}
+
+/// Clears the bits of an address behind a prefix, where a rule says a network.
+pub(super) fn masked(address: IpAddr, prefix: Option<u32>) -> IpAddr {
+    let Some(prefix) = prefix else { return address };
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32u32.saturating_sub(prefix)).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128u32.saturating_sub(prefix)).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::names::{device, word};
 use super::rules::{Rule, rule};
-use super::{Secret, known, raw};
+use super::{Secret, known};
 use crate::edit::{Patch, Value, rewrite};
 use crate::error::{ErrorKind, Result};
 use crate::extra::Payload;
@@ -33,34 +34,38 @@ fn fill(
     secret: &Secret,
     filled: &mut [u8],
 ) -> Result<()> {
-    let base = bytes.as_ptr().addr();
     // CRIU fills up with what its buffer holds, which may be the end of another content.
     let unit = match kind.extra {
         Extra::Shm => 4,
         Extra::Msg | Extra::Sem => 8,
         _ => 1,
     };
-    let mut replace = |content: &[u8]| {
-        // The content is a part of the image.
-        let at = content.as_ptr().addr().checked_sub(base);
-        let Some(rest) = at.and_then(|at| filled.get_mut(at..)) else { return };
-        let Some((place, behind)) = rest.split_at_mut_checked(content.len()) else { return };
-        secret.filler.replace(place);
-        let padding = content.len().next_multiple_of(unit) - content.len();
-        behind.iter_mut().take(padding).for_each(|byte| *byte = 0);
-    };
     let mut image = Image::parse(name, bytes, kind)?;
     while let Some(entry) = image.next_entry()? {
-        match image.payload(&entry)? {
-            Payload::None | Payload::Semaphores(_) => {}
-            Payload::Bytes(content) => replace(content),
-            Payload::Tcp { inq, outq } => [inq, outq].into_iter().for_each(&mut replace),
-            Payload::Messages(messages) => {
-                messages.into_iter().for_each(|(_, content)| replace(content));
+        let mut places = image.clone();
+        let contents = match image.payload(&entry)? {
+            Payload::None | Payload::Semaphores(_) => continue,
+            Payload::Bytes(content) => vec![content],
+            Payload::Tcp { inq, outq } => vec![inq, outq],
+            Payload::Messages(messages) => messages.into_iter().map(|(_, bytes)| bytes).collect(),
+            Payload::BpfMap { keys, values } => vec![keys, values],
+        };
+        for content in contents {
+            if kind.extra == Extra::Msg {
+                // Each message has an entry of its own.
+                places.next_entry()?;
             }
-            Payload::BpfMap { keys, values } => {
-                [keys, values].into_iter().for_each(&mut replace);
-            }
+            let start = places.position();
+            places.padded(content.len() as u64, unit)?;
+            let place = filled.get_mut(start..places.position()).unwrap_or_default();
+            let Some((content, padding)) = place.split_at_mut_checked(content.len()) else {
+                return Err(entry.fault(ErrorKind::Malformed("content outside the image")));
+            };
+            secret.filler.replace(content);
+            padding.fill(0);
+        }
+        if places.position() != image.position() {
+            return Err(entry.fault(ErrorKind::Malformed("bytes that belong to no content")));
         }
     }
     Ok(())
@@ -165,11 +170,11 @@ fn text(value: Value, rule: Rule, secret: &Secret) -> Value {
     Value::Bytes(match rule {
         Rule::Path => secret.names.path(&bytes),
         Rule::Word => secret.names.word(&bytes),
-        Rule::Device => raw::device(&bytes, secret),
+        Rule::Device => device(&bytes, secret),
         Rule::Key => key(&bytes, secret),
         Rule::Options => options(&bytes, secret),
         Rule::Values => values_of(&bytes, secret),
-        Rule::Address => raw::word(&bytes, secret),
+        Rule::Address => word(&bytes, secret),
         Rule::Unix => unix(&bytes, secret),
         Rule::Hardware => secret.addresses.hardware(&bytes),
         Rule::Filler => {
@@ -189,7 +194,7 @@ fn text(value: Value, rule: Rule, secret: &Secret) -> Value {
 
 /// Replaces a path, or a name. The names of file systems without a device stay.
 fn key(key: &[u8], secret: &Secret) -> Vec<u8> {
-    if SOURCES.contains(&key) { key.to_vec() } else { secret.names.path(key) }
+    if known::is_mount_source(key) { key.to_vec() } else { secret.names.path(key) }
 }
 
 /// Replaces what is private in the options of a mount: values, such as lists of paths, and words
@@ -232,7 +237,7 @@ fn values_of(value: &[u8], secret: &Secret) -> Vec<u8> {
         if is_number || letters == stem.len() && letters <= 3 {
             word.to_vec()
         } else {
-            raw::device(word, secret)
+            device(word, secret)
         }
     });
     replaced.collect::<Vec<_>>().concat()
@@ -246,7 +251,7 @@ fn words(value: &[u8], secret: &Secret) -> Vec<u8> {
     }
     let text = std::str::from_utf8(value).unwrap_or("");
     match text.parse::<IpAddr>() {
-        Ok(_) => raw::word(value, secret),
+        Ok(_) => word(value, secret),
         Err(_) => secret.names.word(value),
     }
 }
@@ -256,35 +261,6 @@ fn unix(address: &[u8], secret: &Secret) -> Vec<u8> {
     let parts = address.split(|byte| *byte == 0).map(|part| secret.names.path(part));
     parts.collect::<Vec<_>>().join(&0)
 }
-
-/// Sources of mounts that are no device.
-const SOURCES: &[&[u8]] = &[
-    b"",
-    b"none",
-    b"proc",
-    b"sysfs",
-    b"tmpfs",
-    b"devtmpfs",
-    b"devpts",
-    b"cgroup",
-    b"cgroup2",
-    b"mqueue",
-    b"shm",
-    b"udev",
-    b"overlay",
-    b"binfmt_misc",
-    b"debugfs",
-    b"tracefs",
-    b"fusectl",
-    b"configfs",
-    b"securityfs",
-    b"hugetlbfs",
-    b"bpf",
-    b"pstore",
-    b"autofs",
-    b"systemd-1",
-    b"rootfs",
-];
 
 /// Bytes of a `siginfo_t` that say the signal, its reason and its sender.
 const SENDER: usize = 24;
@@ -301,13 +277,13 @@ mod tests {
         let secret = Secret::default();
         let said = |text: &str| String::from_utf8(options(text.as_bytes(), &secret)).unwrap();
         for private in [
-            "password=ab,cdacme",
-            "context=\"acme_u:object_r:acme_t:s0:c1,c4711\"",
-            "lowerdir=/a\\,acme:/b,acme",
-            "acme",
+            "password=ab,cdacmecorp",
+            "context=\"acmecorp_u:object_r:acmecorp_t:s0:c1,c47110815\"",
+            "lowerdir=/a\\,acmecorp:/b,acmecorp",
+            "acmecorp",
         ] {
             let new = said(private);
-            assert!(!new.contains("acme") && !new.contains("4711"), "{private}: {new}");
+            assert!(!new.contains("acmecorp") && !new.contains("47110815"), "{private}: {new}");
             assert_eq!(new.len(), private.len());
         }
         for kept in [
@@ -338,16 +314,16 @@ mod tests {
     #[test]
     fn fields_of_a_newer_criu_go_and_doubled_ones_are_replaced() {
         // The name of the host twice, its domain, and field 99 with a text.
-        let message = b"\x0a\x04acme\x0a\x04acme\x12\x05acme2\x9a\x06\x04acme";
+        let message = b"\x0a\x08acmecorp\x0a\x08acmecorp\x12\x09acmecorp2\x9a\x06\x08acmecorp";
         let mut writer = ImageWriter::new(kind::UTSNS, Vec::new()).unwrap();
         writer.raw(message, &Payload::None).unwrap();
         let image = writer.finish().unwrap();
         let secret = Secret::default();
         let new = replaced("utsns-1.img", &image, kind::UTSNS, &secret).unwrap();
-        assert!(!new.windows(4).any(|part| part == b"acme"), "{new:?}");
+        assert!(!new.windows(8).any(|part| part == b"acmecorp"), "{new:?}");
         let entry: UtsnsEntry =
             Image::parse("utsns-1.img", &new, kind::UTSNS).unwrap().single().unwrap();
-        assert_eq!(entry.nodename, secret.names.word(b"acme"));
-        assert_eq!(entry.domainname, secret.names.word(b"acme2"));
+        assert_eq!(entry.nodename, secret.names.word(b"acmecorp"));
+        assert_eq!(entry.domainname, secret.names.word(b"acmecorp2"));
     }
 }

@@ -13,9 +13,11 @@
 
 mod addresses;
 mod filler;
+mod firewall;
 mod image;
 mod known;
 mod names;
+mod netlink;
 mod pages;
 mod raw;
 mod rules;
@@ -23,8 +25,9 @@ mod rules;
 use std::sync::{Arc, OnceLock};
 
 use crate::bounds;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::kind::{self, Entries, Kind};
+use crate::memory::PageSize;
 use crate::source::{Blob, Source};
 use addresses::Addresses;
 use filler::Filler;
@@ -47,6 +50,8 @@ use pages::{Layouts, Pages};
 pub struct Anonymous {
     source: Box<dyn Source>,
     secret: Secret,
+    /// Page size of the set that this one is a parent of.
+    child: Option<PageSize>,
     /// Places of compressed pages, which the pagemaps tell.
     layouts: OnceLock<Layouts>,
 }
@@ -62,24 +67,24 @@ struct Secret {
 impl Anonymous {
     /// Puts a source behind a new random secret.
     pub fn new(source: impl Source + 'static) -> Self {
-        Self::with(Box::new(source), Secret::default())
+        Self::with(Box::new(source), Secret::default(), None)
     }
 
     /// Puts another source behind the same secret: a name has the same pseudonym in both.
     #[must_use]
     pub fn beside(&self, source: impl Source + 'static) -> Self {
-        Self::with(Box::new(source), self.secret.clone())
+        Self::with(Box::new(source), self.secret.clone(), None)
     }
 
-    fn with(source: Box<dyn Source>, secret: Secret) -> Self {
-        Self { source, secret, layouts: OnceLock::new() }
+    fn with(source: Box<dyn Source>, secret: Secret, child: Option<PageSize>) -> Self {
+        Self { source, secret, child, layouts: OnceLock::new() }
     }
 
     /// Names of the files that are left out: nobody knows what is in them, or they describe what
     /// has been replaced.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`].
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
     pub fn left_out(&self) -> Result<Vec<String>> {
         let mut names = self.source.names()?;
         names.retain(|name| Kind::of_file(name).is_none());
@@ -107,12 +112,12 @@ impl Anonymous {
     /// Replaces an address, with or without a prefix, or a hardware address. Returns `None` for a
     /// text that is neither.
     pub fn address(&self, text: &[u8]) -> Option<Vec<u8>> {
-        raw::address(text, &self.secret)
+        addresses::address(text, &self.secret)
     }
 
     /// Pseudonym of the name of a network device. Names that the kernel or an engine gives stay.
     pub fn device(&self, name: &[u8]) -> Vec<u8> {
-        raw::device(name, &self.secret)
+        names::device(name, &self.secret)
     }
 
     /// Replaces what is private in options of a mount, with commas between them. Usual options and
@@ -128,11 +133,16 @@ impl Anonymous {
         content
     }
 
+    /// Returns the page size. A set of memory alone does not have it: then that of its child.
+    fn page_size(&self) -> Result<PageSize> {
+        Ok(self.child.or(pages::page_size(&*self.source)?).unwrap_or(PageSize::K4))
+    }
+
     fn pages(&self, name: &str, pages: Blob) -> Result<Blob> {
         let layouts = match self.layouts.get() {
             Some(layouts) => layouts,
             None => {
-                let found = Layouts::read(&*self.source)?;
+                let found = Layouts::read(&*self.source, self.page_size()?)?;
                 self.layouts.get_or_init(|| found)
             }
         };
@@ -163,18 +173,13 @@ impl Source for Anonymous {
     }
 
     fn parent(&self) -> Result<Option<Box<dyn Source>>> {
-        let parent = self.source.parent()?;
-        Ok(parent.map(|parent| Box::new(Self::with(parent, self.secret.clone())) as _))
+        let Some(parent) = self.source.parent()? else { return Ok(None) };
+        let parent = Self::with(parent, self.secret.clone(), Some(self.page_size()?));
+        Ok(Some(Box::new(parent)))
     }
 }
 
 /// Reads a file that is not pages.
 fn whole(name: &str, blob: &Blob) -> Result<Vec<u8>> {
-    let (size, limit) = (blob.len(), bounds::IMAGE.get());
-    if size > limit {
-        return Err(Error::new(name, ErrorKind::TooLarge { size, limit }));
-    }
-    let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
-    blob.read_at(0, &mut bytes).map_err(|error| Error::new(name, error))?;
-    Ok(bytes)
+    blob.to_vec(bounds::IMAGE.get()).map_err(|kind| Error::new(name, kind))
 }

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-use super::known;
+use super::addresses::address;
+use super::{Secret, known};
 
 /// Makes pseudonyms from a secret. A name consists of words, with other characters between them. A
 /// word has the same pseudonym everywhere, of its length, with letters in place of letters and
@@ -76,7 +77,7 @@ impl Names {
             let is_other = made != word || word.len() < 3;
             is_other && !known::is_word(made) && !given.taken.contains(&made[..])
         };
-        // Of short words there are few: the tenth digit finds one place.
+        // Of short words there are few: the tenth of ten digits has one pseudonym left.
         let mut tries = (0..TRIES).map(|attempt| self.make(word, attempt));
         let free = tries.find(|made| is_free(made, &given));
         // A longer one, if all are taken.
@@ -113,6 +114,22 @@ impl Names {
         }
         made
     }
+}
+
+/// Replaces a word that is an address, with or without a prefix, or a path.
+pub(super) fn word(word: &[u8], secret: &Secret) -> Vec<u8> {
+    let is_path = word.starts_with(b"/");
+    let other = || if is_path { secret.names.path(word) } else { word.to_vec() };
+    address(word, secret).unwrap_or_else(other)
+}
+
+/// Replaces the name of a network device. Names that the kernel or an engine gives stay.
+pub(super) fn device(name: &[u8], secret: &Secret) -> Vec<u8> {
+    let name_end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    let (name, end) = name.split_at(name_end);
+    let stem = name.trim_ascii_end();
+    let name = if known::is_device(stem) { name.to_vec() } else { secret.names.word(name) };
+    [&name, end].concat()
 }
 
 /// Returns true for a letter, a digit, and each byte of other letters.
@@ -155,8 +172,9 @@ mod tests {
         assert!(text(id) != id && text(id).bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert_eq!(text("web.example.com").split('.').next(), Some(&*text("web")));
         assert_eq!(text("pipe:[123456]"), "pipe:[123456]");
-        let grey = text("gr\u{e4}u");
-        assert!(grey.is_ascii() && grey.len() == 5 && !grey.contains("gr"), "{grey}");
+        let other = text("geheimnistr\u{e4}gerschaft");
+        assert!(other.is_ascii() && other.len() == 22, "{other}");
+        assert!(!other.contains("geheimnistr") && !other.contains("gerschaft"), "{other}");
     }
 
     #[test]
@@ -187,7 +205,7 @@ mod tests {
             ("/proc/sys/net/ipv4/conf/acme0/forwarding", "acme0"),
             ("/sys/class/net/acme0/mtu", "acme0"),
             ("/sys/fs/bpf/acme", "acme"),
-            ("/usr/lib/librtacme.so", "acme"),
+            ("/usr/lib/librtacmecorporation.so", "acmecorporation"),
         ] {
             let replaced = String::from_utf8(names.path(path.as_bytes())).unwrap();
             assert!(!replaced.contains(secret), "{path}: {replaced}");

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use super::filler::Filler;
 use super::whole;
 use crate::error::Result;
+use crate::frame::Image;
 use crate::kind::{self, Kind};
-use crate::memory::{PageFlags, PageSize, Pagemap, next_place};
+use crate::memory::{PageFlags, PageSize, Pagemap, next_place, page_size_of};
+use crate::proto::MmEntry;
 use crate::source::{Blob, ReadAt, Source};
 
 /// Places of the bytes in the pages files that have blocks.
@@ -27,7 +29,7 @@ pub(super) struct Span {
 
 impl Layouts {
     /// Reads all pagemaps of a set.
-    pub(super) fn read(source: &dyn Source) -> Result<Self> {
+    pub(super) fn read(source: &dyn Source, page: PageSize) -> Result<Self> {
         let mut layouts = Self::default();
         for name in source.names()? {
             let Some((found, _)) = Kind::of_file(&name) else { continue };
@@ -35,14 +37,19 @@ impl Layouts {
                 continue;
             }
             let Some(blob) = source.open(&name)? else { continue };
-            // An image that cannot be read is no image of a stranger's: its pages count as plain.
-            let _ = whole(&name, &blob).and_then(|bytes| layouts.add(&name, &bytes, found));
+            // A pagemap that cannot be read has no blocks.
+            let _ = whole(&name, &blob).and_then(|bytes| layouts.add(&name, &bytes, found, page));
         }
         Ok(layouts)
     }
 
-    fn add(&mut self, name: &str, bytes: &[u8], found: &'static Kind) -> Result<()> {
-        let page = PageSize::K4;
+    fn add(
+        &mut self,
+        name: &str,
+        bytes: &[u8],
+        found: &'static Kind,
+        page: PageSize,
+    ) -> Result<()> {
         let pagemap = Pagemap::parse(name, bytes, found, page)?;
         let (mut spans, mut free, mut has_blocks) = (Vec::new(), Some(0), false);
         let mut runs = pagemap.runs();
@@ -95,6 +102,24 @@ impl Layouts {
     }
 }
 
+/// Returns the page size of the machine that a set was dumped on; `None` if the set has no address
+/// space. The smallest size counts, because mappings of a task with a wrong auxiliary vector may
+/// agree to a larger one.
+pub(super) fn page_size(source: &dyn Source) -> Result<Option<PageSize>> {
+    let mut sizes = Vec::new();
+    for name in source.names()? {
+        if Kind::of_file(&name).is_none_or(|(found, _)| found != kind::MM) {
+            continue;
+        }
+        let Some(blob) = source.open(&name)? else { continue };
+        let mm = whole(&name, &blob)
+            .and_then(|bytes| Image::parse(&name, &bytes, kind::MM)?.single::<MmEntry>());
+        // An address space that cannot be read says no size.
+        sizes.extend(mm.ok().as_ref().map(page_size_of));
+    }
+    Ok(sizes.into_iter().min_by_key(|size| size.bytes()))
+}
+
 /// A pages file whose contents are replaced as they are read.
 #[derive(Debug)]
 pub(super) struct Pages {
@@ -109,15 +134,15 @@ impl Pages {
     }
 
     /// Returns the unit that holds a byte: a block, or a plain page. Both are replaced as a whole.
-    fn unit(&self, offset: u64) -> Option<(u64, u64, u64)> {
+    fn unit(&self, offset: u64) -> Option<Span> {
         let place = self.spans.partition_point(|span| span.start <= offset).checked_sub(1)?;
         let span = self.spans.get(place)?;
         if span.len != span.size {
-            return Some((span.start, span.len, span.size));
+            return Some(*span);
         }
         let within = (offset - span.start) / PAGE * PAGE;
         let len = PAGE.min(span.len.checked_sub(within)?);
-        Some((span.start + within, len, len))
+        Some(Span { start: span.start + within, len, size: len })
     }
 }
 
@@ -130,7 +155,7 @@ impl ReadAt for Pages {
         let (mut at, mut rest) = (offset, buf);
         let mut unit = Vec::new();
         while !rest.is_empty() {
-            let (start, len, size) = self.unit(at).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let Span { start, len, size } = self.unit(at).ok_or(io::ErrorKind::UnexpectedEof)?;
             unit.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
             self.pages.read_at(start, &mut unit)?;
             if len == size {
@@ -155,5 +180,5 @@ impl ReadAt for Pages {
     }
 }
 
-/// Bytes of plain pages that are replaced at once.
+/// Bytes of plain pages that are replaced at once: no page is smaller.
 const PAGE: u64 = 4096;

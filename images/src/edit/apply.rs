@@ -30,42 +30,49 @@ use crate::set::ImageSet;
 pub fn edit(set: &ImageSet, edits: &[Edit]) -> Result<Vec<Edited>> {
     let mut edited: Vec<Edited> = Vec::new();
     for edit in edits {
-        if *edit == Edit::MarkLazy {
-            // No other edit changes pagemaps, and a second one of this kind makes the same ones.
-            let marked = mark(set)?;
-            edited.retain(|image| marked.iter().all(|new| new.name != image.name));
-            edited.extend(marked);
-            continue;
-        }
-        let rules = Rules::new(set, edit, &edited)?;
-        for name in rules.images(set)? {
-            let before = edited.iter().position(|image| image.name == name);
-            let read;
-            let bytes = match before.and_then(|index| edited.get(index)) {
-                Some(image) => &image.bytes,
-                None => match set.read(&name)? {
-                    Some(bytes) => {
-                        read = bytes;
-                        &read
-                    }
-                    None => continue,
-                },
-            };
-            let mut changes = 0;
-            let changed = rewrite(&name, bytes, &mut |patch, bytes| {
-                let touched = rules.apply(patch, bytes)?;
-                changes += usize::from(touched);
-                Ok(())
-            })?;
-            let Some(bytes) = changed else { continue };
-            match before.and_then(|index| edited.get_mut(index)) {
-                Some(image) => {
-                    image.bytes = bytes;
-                    image.changes += changes;
-                }
-                None => edited.push(Edited { name, bytes, changes }),
+        match edit {
+            Edit::MarkLazy => {
+                // No other edit changes pagemaps. A second one of this kind makes the same ones.
+                let marked = mark(set)?;
+                edited.retain(|image| marked.iter().all(|new| new.name != image.name));
+                edited.extend(marked);
             }
+            edit => by_rules(set, edit, &mut edited)?,
         }
     }
     Ok(edited)
+}
+
+/// Carries out an edit that changes fields of messages.
+fn by_rules(set: &ImageSet, edit: &Edit, edited: &mut Vec<Edited>) -> Result<()> {
+    let rules = Rules::new(set, edit, edited)?;
+    for name in rules.images(set)? {
+        let before = edited.iter().position(|image| image.name == name);
+        let read;
+        let bytes = match before.and_then(|index| edited.get(index)) {
+            Some(image) => &image.bytes,
+            None => match set.read(&name)? {
+                Some(bytes) => {
+                    read = bytes;
+                    &read
+                }
+                None => continue,
+            },
+        };
+        let mut changes = 0;
+        let changed = rewrite(&name, bytes, &mut |patch, bytes| {
+            let touched = rules.apply(patch, bytes)?;
+            changes += usize::from(touched);
+            Ok(())
+        })?;
+        let Some(bytes) = changed else { continue };
+        match before.and_then(|index| edited.get_mut(index)) {
+            Some(image) => {
+                image.bytes = bytes;
+                image.changes += changes;
+            }
+            None => edited.push(Edited { name, bytes, changes }),
+        }
+    }
+    Ok(())
 }

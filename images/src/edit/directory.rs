@@ -30,7 +30,7 @@ use crate::source::Directory;
 /// new image is in its place.
 ///
 /// [Marks](Edit::MarkLazy) alone leave the inventory in its place, because a checkpoint is whole
-/// with the marks of some tasks. An edit that is killed among them has marked some.
+/// with the marks of some tasks. If it is killed, some tasks are marked and others not.
 ///
 /// An edit that fails or is killed before the inventory is put aside leaves the old images. The
 /// next edit, or [`recover`], completes an edit that is killed after that.
@@ -49,9 +49,10 @@ pub fn edit_directory(
     let place = Place::lock(directory.as_ref())?;
     place.recover()?;
     let images = Directory::held(directory.as_ref(), place.directory()?)?;
+    let is_mark = |edit: &Edit| matches!(edit, Edit::MarkLazy);
     let edited = edit(&ImageSet::new(images)?, edits)?;
     let written = edited.iter().try_for_each(|image| place.write(image));
-    let committed = written.and_then(|()| place.keep(!edits.iter().all(Edit::may_be_partial)));
+    let committed = written.and_then(|()| place.keep(!edits.iter().all(is_mark)));
     if let Err(error) = committed {
         // Once the inventory is put aside, this completes the edit. If that fails too, a later
         // `recover` can do it.
@@ -98,8 +99,12 @@ impl Place {
         if old.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
             return Err(io::Error::other(format!("{}: is not a regular file", image.name)));
         }
-        // Only root can give a file to another owner.
-        let _ = fchown(&file, Some(Uid::from_raw(old.st_uid)), Some(Gid::from_raw(old.st_gid)));
+        let owner = (Some(Uid::from_raw(old.st_uid)), Some(Gid::from_raw(old.st_gid)));
+        match fchown(&file, owner.0, owner.1) {
+            // Only root can give a file to another owner.
+            Ok(()) | Err(Errno::EPERM) => {}
+            Err(error) => return Err(error.into()),
+        }
         file.set_permissions(Permissions::from_mode(old.st_mode & 0o7777))?;
         file.sync_all()
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use prost::Message as _;
 
 use super::Edited;
-use super::rewrite::{Patch, Rewritten, Value, rewrite_message};
+use super::rewrite::{Patch, Rewritten, Value, put_entry, rewrite_message};
 use crate::error::{ErrorKind, Fault, Result};
 use crate::frame::{Image, RawEntry};
 use crate::kind;
@@ -177,12 +177,7 @@ impl Task {
                 let changed = part.changed(&run, &entry, is_split);
                 let changed = changed.map_err(|fault| entry.fault(fault))?;
                 let message = changed.as_deref().unwrap_or(entry.bytes());
-                let size = u32::try_from(message.len()).map_err(|_| {
-                    let (size, limit) = (message.len() as u64, u32::MAX.into());
-                    entry.fault(ErrorKind::TooLarge { size, limit })
-                })?;
-                new.extend(image.word_bytes(size));
-                new.extend(message);
+                put_entry(&image, &entry, message, &mut new)?;
                 marked += usize::from(part.is_later);
             }
         }

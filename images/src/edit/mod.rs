@@ -95,13 +95,6 @@ pub enum Edit {
     MarkLazy,
 }
 
-impl Edit {
-    /// Tells that a set is as good with some of the new images as with all of them.
-    fn may_be_partial(&self) -> bool {
-        matches!(self, Self::MarkLazy)
-    }
-}
-
 /// An image that an edit has made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -117,17 +117,28 @@ pub fn rewrite(name: &str, bytes: &[u8], change: &mut Change<'_>) -> Result<Opti
                 return Err(entry.fault(ErrorKind::Unsupported("removals of whole entries")));
             }
         };
-        let size = u32::try_from(message.len()).map_err(|_| {
-            let (size, limit) = (message.len() as u64, u32::MAX.into());
-            entry.fault(ErrorKind::TooLarge { size, limit })
-        })?;
-        new.extend(image.word_bytes(size));
-        new.extend(message);
+        put_entry(&image, &entry, message, &mut new)?;
         let payload = image.position();
         image.payload(&entry)?;
         new.extend(bytes.get(payload..image.position()).unwrap_or_default());
     }
     Ok(changed.then_some(new))
+}
+
+/// Appends an entry: the size of its message, and the message. `entry` is the one that it replaces.
+pub(super) fn put_entry(
+    image: &Image<'_>,
+    entry: &RawEntry<'_>,
+    message: &[u8],
+    to: &mut Vec<u8>,
+) -> Result<()> {
+    let size = u32::try_from(message.len()).map_err(|_| {
+        let (size, limit) = (message.len() as u64, u32::MAX.into());
+        entry.fault(ErrorKind::TooLarge { size, limit })
+    })?;
+    to.extend(image.word_bytes(size));
+    to.extend(message);
+    Ok(())
 }
 
 /// A function that [`rewrite`] calls for each message, with a patch to fill and the message's

@@ -101,7 +101,7 @@ impl<'e> Rules<'e> {
             Edit::ExternalKey { .. } => &["mnt_entry", "netns_entry", "pidns_entry"],
             Edit::DropSeccomp | Edit::DropFilter(_) => &["seccomp_entry", "core_entry"],
             Edit::ReplaceFilter(..) => &["seccomp_entry"],
-            // Marks need entries of their own.
+            // No rule: marks need entries of their own.
             Edit::MarkLazy => &[],
         };
         let kinds: Vec<&Kind> = messages.iter().flat_map(|message| holders(message)).collect();

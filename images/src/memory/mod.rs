@@ -242,7 +242,7 @@ pub(crate) fn page_size(store: &Store, pid: u32) -> Result<PageSize> {
 /// replace by another one (`PR_SET_MM_MAP`). The vector counts if it agrees with the mappings,
 /// which consist of whole pages. Without a vector that counts, the page size is the largest to
 /// which all mappings agree: among the mappings of a program, many have an odd number of pages.
-fn page_size_of(mm: &MmEntry) -> PageSize {
+pub(crate) fn page_size_of(mm: &MmEntry) -> PageSize {
     let bits = mm.vmas.iter().fold(0, |bits, vma| bits | vma.start | vma.end);
     let mut pairs = mm.mm_saved_auxv.chunks_exact(2);
     let stated = pairs.find_map(|pair| match pair {

@@ -17,7 +17,7 @@ use memmap2::Mmap;
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 pub use directory::Directory;
 pub use map::Mapped;
 
@@ -26,14 +26,14 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Lists the names of all files, in no particular order.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
+    /// [`ErrorKind::Io`].
     fn names(&self) -> Result<Vec<String>>;
 
     /// Opens a file; `None` if there is no file of this name.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io),
-    /// [`ErrorKind::NotAFile`](crate::ErrorKind::NotAFile).
+    /// [`ErrorKind::Io`],
+    /// [`ErrorKind::NotAFile`].
     fn open(&self, name: &str) -> Result<Option<Blob>>;
 
     /// Returns the size of a file in bytes; `None` if there is no file of this name. Opens the file
@@ -49,7 +49,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// no parent set.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io); [`ErrorKind::Chain`](crate::ErrorKind::Chain) if
+    /// [`ErrorKind::Io`]; [`ErrorKind::Chain`] if
     /// the parent is a set that already led here.
     fn parent(&self) -> Result<Option<Box<dyn Source>>>;
 }
@@ -183,6 +183,19 @@ impl Blob {
     /// Returns `true` if there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Reads all bytes into memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] if there are more than `limit` bytes; [`ErrorKind::Io`] with the
+    /// errors of [`read_at`](Self::read_at).
+    pub fn to_vec(&self, limit: u64) -> Result<Vec<u8>, ErrorKind> {
+        let too_large = ErrorKind::TooLarge { size: self.len(), limit };
+        let size = usize::try_from(self.len()).ok().filter(|_| self.len() <= limit);
+        let mut bytes = vec![0; size.ok_or(too_large)?];
+        self.read_at(0, &mut bytes).map_err(ErrorKind::Io)?;
+        Ok(bytes)
     }
 
     /// Fills `buf` from `offset` on.

@@ -93,9 +93,7 @@ impl WorkingSet {
             return Ok(None);
         };
         let fail = |kind| Error::new(Self::FILE, kind);
-        check_size(blob.len())?;
-        let mut bytes = vec![0; usize::try_from(blob.len()).unwrap_or(usize::MAX)];
-        blob.read_at(0, &mut bytes).map_err(|error| fail(ErrorKind::Io(error)))?;
+        let bytes = blob.to_vec(bounds::WORKING_SET.get()).map_err(fail)?;
         let found = Self::parse(&bytes)?;
         if found.fingerprint == Fingerprint::of(images)? {
             Ok(Some(found))

@@ -48,8 +48,7 @@ pub(crate) fn is_anonymous(suite: &str, kitchen: &Kitchen, images: &Path, has_in
     let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
     for name in source.names().unwrap() {
         let blob = source.open(&name).unwrap().unwrap();
-        let mut bytes = vec![0; blob.len() as usize];
-        blob.read_at(0, &mut bytes).unwrap();
+        let bytes = blob.to_vec(u64::MAX).unwrap();
         fs::write(to.join(&name), &bytes).unwrap();
         old.insert(name.clone(), fs::read(images.join(&name)).unwrap());
         new.insert(name, bytes);

@@ -116,8 +116,7 @@ pub(crate) fn load(directory: &Path) -> InMemory {
 pub(crate) fn store(files: &InMemory, directory: &Path) {
     for name in files.names().unwrap() {
         let blob = files.open(&name).unwrap().unwrap();
-        let mut bytes = vec![0; blob.len() as usize];
-        blob.read_at(0, &mut bytes).unwrap();
+        let bytes = blob.to_vec(u64::MAX).unwrap();
         fs::write(directory.join(name), bytes).unwrap();
     }
 }

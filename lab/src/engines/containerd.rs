@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use super::cri::{Client, Container, Pod, PodNetwork, State};
 use super::grpc::Refusal;
-use super::tools::{path, tool};
+use super::tools::path;
 use crate::containers::Bed;
-use crate::place::unpacked;
+use crate::place::{engine, unpacked};
 use crate::process::ProcessId;
 use crate::sandbox::Sandbox;
 use crate::soon;
@@ -24,17 +24,17 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts it, with `pause` as the image of the process that holds a pod.
+    /// Starts containerd, with `pause` as the image of the process that holds a pod.
     ///
     /// # Panics
-    /// The engine does not answer. The message is the engine's log.
+    /// Panics if containerd does not answer. The message is its log.
     pub fn start<P: ProcessId, C>(bed: &Bed<P, C>, pause: &str) -> Self {
         let sandbox = Sandbox::check().expect("a sandbox");
         let dir = bed.dir("containerd");
         give_networks(&dir.join("cni"));
         fs::write(dir.join("config.toml"), config(&dir, pause)).unwrap();
         let log = File::create(dir.join("log")).unwrap();
-        let mut command = Command::new(tool("bin/containerd"));
+        let mut command = Command::new(engine("containerd"));
         command.arg("--config").arg(dir.join("config.toml"));
         let path = path(&sandbox, bed.runtime.criu());
         command.env_clear().env("PATH", &path).stdin(Stdio::null());
@@ -154,7 +154,7 @@ impl PodHandle<'_> {
     /// `least`.
     ///
     /// # Panics
-    /// The container has ended, or does not count so far.
+    /// Panics if the container has ended, or does not count so far.
     #[track_caller]
     pub fn counts_beyond(&self, container: &str, name: &str, least: u64) -> u64 {
         let numbers = || -> Vec<u64> {

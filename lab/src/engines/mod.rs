@@ -14,5 +14,5 @@ pub use containerd::{Containerd, PodHandle};
 pub use cri::{Container, PodNetwork, State};
 pub use grpc::Refusal;
 pub use podman::Podman;
-pub use tools::{Said, Tool, finish, tool};
+pub use tools::{Said, Tool, finish};
 pub use workload::{WORDS, root_file_system};

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use procfs::process::{Process, all_processes};
 
-use super::tools::{Said, finish, path, tool, trusting};
+use super::tools::{Said, finish, path, trusting};
 use super::workload::{WORDS, root_file_system};
 use crate::containers::Bed;
-use crate::place::unpacked;
+use crate::place::{engine, engines, unpacked};
 use crate::process::ProcessId;
 use crate::registry::Registry;
 use crate::sandbox::Sandbox;
@@ -44,7 +44,7 @@ impl Podman {
     pub fn command(&self, words: &[&str]) -> Command {
         // Outside of a sandbox no runtime may run, whatever happened since.
         Sandbox::check().expect("a sandbox");
-        let mut command = Command::new(tool("bin/podman"));
+        let mut command = Command::new(engine("podman"));
         command.env_clear().env("PATH", &self.path).env("HOME", self.dir.join("home"));
         command.env("CONTAINERS_CONF", self.dir.join("containers.conf"));
         command.env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"));
@@ -201,7 +201,7 @@ impl Podman {
 
     fn configure(&self) {
         trusting(&self.dir.join("home"));
-        let engines = tool("");
+        let engines = engines();
         let containers = format!(
             "[containers]\ndefault_sysctls = []\n\
              [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n\
@@ -222,7 +222,7 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        // Its mounts would be in the way of who removes the directory.
+        // Mounts of containers would keep the directory from being removed.
         let _ = self.say(&["rm", "--all", "--force", "--time", "0"]);
         // A container that has ended is cleaned up in the background, which writes there.
         soon(|| !is_at_work());

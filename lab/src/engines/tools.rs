@@ -1,11 +1,11 @@
 //! Programs that `cargo xtask setup --tests` has unpacked beside the engines.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::place::{target_dir, unused};
+use crate::place::{engine, engines, unpacked, unused};
 use crate::sandbox::Sandbox;
 
 /// The output of a program that has ended.
@@ -23,7 +23,7 @@ impl Said {
     /// The standard output of a program that ended with success.
     ///
     /// # Panics
-    /// The program failed. The message is its output.
+    /// Panics if the program failed. The message is its output.
     #[track_caller]
     pub fn done(self) -> String {
         assert!(self.is_done, "{}\n{}", self.out, self.err);
@@ -33,7 +33,7 @@ impl Said {
     /// The output of a program that failed, standard error first.
     ///
     /// # Panics
-    /// The program ended with success.
+    /// Panics if the program ended with success.
     #[track_caller]
     pub fn failed(self) -> String {
         assert!(!self.is_done, "it ended with success: {}\n{}", self.out, self.err);
@@ -48,17 +48,6 @@ pub struct Tool {
     pub command: Command,
 }
 
-/// The path of a program beside the engines, such as `bin/skopeo`.
-///
-/// # Panics
-/// Panics if the program is missing.
-#[track_caller]
-pub fn tool(program: &str) -> PathBuf {
-    let path = target_dir().join("engines/sid/usr").join(program);
-    assert!(path.exists(), "{} is missing: run `cargo xtask setup --tests`", path.display());
-    path
-}
-
 impl Tool {
     /// The command of a program, with a home directory in which every image is trusted.
     ///
@@ -66,7 +55,7 @@ impl Tool {
     /// Panics if the program is missing.
     #[track_caller]
     pub fn new(name: &str, home: &Path) -> Self {
-        let mut command = Command::new(tool(&format!("bin/{name}")));
+        let mut command = Command::new(engine(name));
         command.env("HOME", trusting(home)).env_remove("XDG_CONFIG_HOME");
         Self { command }
     }
@@ -121,8 +110,8 @@ pub fn finish(command: &mut Command) -> Said {
 
 /// The PATH of an engine: the runtime and the CRIU come first.
 pub(super) fn path(_: &Sandbox, criu: &Path) -> String {
-    let runtime = crate::place::unpacked("sbin/runc");
-    let folders = [criu.parent().unwrap(), runtime.parent().unwrap(), tool("bin").as_path()]
+    let runtime = unpacked("sbin/runc");
+    let folders = [criu.parent().unwrap(), runtime.parent().unwrap(), &engines().join("bin")]
         .map(|folder| folder.display().to_string());
     format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folders.join(":"))
 }

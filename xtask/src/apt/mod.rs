@@ -110,9 +110,9 @@ fn installed(name: &str, architecture: &str) -> String {
     )
 }
 
-/// Dependencies that count as installed. Maintainer scripts and Python tools use them, which are
-/// not run, and abilities of container engines that no test needs; the compiler is the machine's
-/// own.
+/// Dependencies that count as installed. Some are for maintainer scripts and Python tools, which
+/// are not run. Some are for abilities of container engines that no test needs. The compiler is
+/// that of the machine.
 const ASSUMED: &[&str] = &[
     "binutils",
     "containernetworking-plugins",

@@ -66,8 +66,8 @@ pub const FLOORS: &[&[&str]] = &[
     // Below the operations, which capture pages themselves.
     &["pages"],
     &["copies", "lazy"],
-    &["archive"],
     &["operation"],
+    &["archive"],
     &["preflight"],
     &["oci", "pod"],
     &["fuzzing"],

@@ -8,7 +8,7 @@ use zstd::zstd_safe::{CParameter, find_frame_compressed_size};
 /// Places of all frames, packed and unpacked.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// Ends of the frames before: the first is that of none.
+    /// Start of each frame, and the end of the last one.
     ends: Vec<(u64, u64)>,
     /// Bytes of the largest frame with content, packed, and of the largest, unpacked.
     largest: (u32, u32),

@@ -79,9 +79,9 @@ pub(crate) fn ask(criu: &Criu, module: SecurityModule, limits: &RunLimits) -> Re
         SecurityModule::Other => return Ok(LabelSupport::No),
     };
     let scratch = Scratch::new()?;
-    let mut common = Common::new(Dir::from(&scratch.path), "dump.log");
+    let mut common = Common::new(Dir::from(scratch.path()), "dump.log");
     // No file decides where the log of this question goes.
-    common.opts.work = Some(Dir::from(&scratch.path));
+    common.opts.work = Some(Dir::from(scratch.path()));
     let log = common.opts.default_log.take();
     common.opts.raw(|opts| {
         opts.log_file = log;
